@@ -1,0 +1,137 @@
+"""The values everything speaks of: frozen, without behaviour beyond their own shape.
+
+Units, everywhere in the gateway: money is an integer of micro-dollars (1 USD = 1,000,000), time is
+float seconds since the Unix epoch in UTC, sizes in memory are bytes.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from msgspec import Struct
+
+MICRO = 1_000_000
+"""Micro-dollars in a dollar."""
+
+
+class Limits(Struct, frozen=True, kw_only=True):
+    """The six limits of a team. None means no limit; costs are in micro-dollars."""
+
+    images_per_day: int | None = None
+    images_per_month: int | None = None
+    cost_per_day: int | None = None
+    cost_per_month: int | None = None
+    requests_per_minute: int | None = None
+    concurrent_requests: int | None = None
+
+    def __bool__(self) -> bool:
+        """True where at least one limit is set."""
+        return self != NO_LIMITS
+
+
+NO_LIMITS = Limits()
+
+
+class Team(Struct, frozen=True, kw_only=True):
+    """A team and what it may ask for. None in a policy field means everything the model offers."""
+
+    name: str
+    models: tuple[str, ...] | None = None
+    sizes: tuple[str, ...] | None = None
+    qualities: tuple[str, ...] | None = None
+    max_n: int | None = None
+    cache: bool = True
+    limits: Limits = NO_LIMITS
+
+
+KeyState = Literal["active", "disabled", "revoked"]
+
+
+class Key(Struct, frozen=True, kw_only=True):
+    """A team's key as the store keeps it: the secret itself is nowhere, only its digest.
+
+    `id` is public: it stands in lists and logs. `digest` is HMAC-SHA256 of the whole key under
+    the pepper (32 bytes).
+    """
+
+    id: str
+    team: str
+    name: str
+    digest: bytes
+    created: float
+    expires: float | None = None
+    state: KeyState = "active"
+
+
+class Caller(Struct, frozen=True):
+    """Who is asking: an authenticated key and its team, as of this moment."""
+
+    team: Team
+    key: Key
+
+
+class ImageRequest(Struct, frozen=True, kw_only=True):
+    """One request for images, read, checked, and with every default filled in.
+
+    `body` holds every field in the order it came, defaults filled in: what the upstream is sent.
+    `quality` is None where the client left it out (the upstream then decides, as with "auto").
+    """
+
+    model: str
+    prompt: str
+    size: str
+    n: int
+    quality: str | None
+    body: Mapping[str, Any]
+
+
+EntryOutcome = Literal["bought", "failed", "unknown", "cached"]
+
+
+class Entry(Struct, frozen=True, kw_only=True):
+    """One line of the usage history. Written again under the same id, it replaces the former.
+
+    `at` is when the quota was reserved, so that a call over midnight belongs to the day that
+    admitted it. `images_bought` includes `images_unknown`: those charged because nobody can
+    tell whether the upstream drew them. `requests` is above 1 only where hits were merged.
+    """
+
+    id: str
+    at: float
+    team: str
+    key: str
+    model: str
+    size: str
+    quality: str
+    outcome: EntryOutcome
+    requests: int = 1
+    images_bought: int = 0
+    images_cached: int = 0
+    images_unknown: int = 0
+    cost: int = 0
+    saved: int = 0
+
+
+class UsageRow(Struct, frozen=True, kw_only=True):
+    """Usage summed over a grouping. `group` holds one value for each field grouped by."""
+
+    group: tuple[str, ...]
+    requests: int
+    images_bought: int
+    images_cached: int
+    images_unknown: int
+    cost: int
+    saved: int
+
+
+class Bought(Struct, frozen=True, kw_only=True):
+    """A purchase's answer as it goes to clients and into the cache.
+
+    `body` is the upstream's JSON as it came; `cost` what was charged for it; `at` when it was
+    bought. `kept` says whether it went into the cache.
+    """
+
+    body: bytes
+    images: int
+    cost: int
+    at: float
+    kept: bool = False

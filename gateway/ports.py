@@ -1,0 +1,107 @@
+"""The small doors to the outside world, as the waiting floor sees them.
+
+An adapter translates its own failures at this border: a store raises nothing but
+`gateway.errors.StoreUnavailable`, an upstream nothing but `gateway.errors.UpstreamError`.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from msgspec import Struct
+
+from gateway.model import Entry, Key, KeyState, Team, UsageRow
+from gateway.rules.account import Account
+
+
+class Loaded(Struct, frozen=True):
+    """Accounts as they stood together at one moment, each with its version, and that moment.
+
+    An account that was never written is `EMPTY` with version 0. `now` is the store's clock:
+    seconds since the epoch; it never runs backwards, not even over a restart.
+    """
+
+    accounts: list[tuple[Account, int]]
+    now: float
+
+
+class Change(Struct, frozen=True):
+    """One account to write, if its version is still the one that was loaded."""
+
+    name: str
+    version: int
+    account: Account
+
+
+class AccountStore(Protocol):
+    """Where budgets live. Every method may raise StoreUnavailable, within about 2 seconds."""
+
+    async def load(self, names: Sequence[str]) -> Loaded:
+        """The named accounts, in order, as one consistent reading."""
+
+    async def swap(self, changes: Sequence[Change], entries: Sequence[Entry]) -> bool:
+        """Write all accounts and entries, or none where a version has moved on (False).
+
+        A change's account gets the version loaded plus one. When StoreUnavailable is raised the
+        swap may have happened: whoever asks again must be idempotent.
+        """
+
+    async def record(self, entries: Sequence[Entry]) -> None:
+        """Write entries that touch no budget (hits)."""
+
+    async def due(self) -> list[str]:
+        """Names of the accounts with a hold whose lease has run out."""
+
+
+class DirectoryChanges(Struct, frozen=True):
+    """Teams and keys written after some generation, and the generation that this leads to."""
+
+    generation: int
+    teams: list[Team]
+    keys: list[Key]
+
+
+class DirectoryStore(Protocol):
+    """Where teams and keys live. Every method may raise StoreUnavailable."""
+
+    async def changes(self, since: int) -> DirectoryChanges:
+        """What was written after generation `since`; everything, since 0."""
+
+    async def put_teams(self, teams: Sequence[Team]) -> None:
+        """Create or replace these teams, all or none."""
+
+    async def put_key(self, key: Key) -> None:
+        """Create a key. Its team must exist."""
+
+    async def set_key_state(self, id: str, state: KeyState) -> bool:
+        """Set a key's state; False where there is no such key. A revoked key stays revoked."""
+
+
+class UsageStore(Protocol):
+    """Where the usage history is read. Every method may raise StoreUnavailable."""
+
+    async def usage(
+        self, by: Sequence[str], start: float | None, end: float | None
+    ) -> list[UsageRow]:
+        """Usage summed by "team", "key", "model" and/or "day", in the groups' order.
+
+        `start` (inclusive) and `end` (exclusive) bound the reservations' time.
+        """
+
+
+class Reply(Struct, frozen=True):
+    """The upstream's whole answer: body inflated and within its bound, header names lower-case."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+class Upstream(Protocol):
+    """The paid API. One call is at most one request on the wire: nothing is ever sent twice."""
+
+    async def generate(self, body: bytes, request_id: str) -> Reply:
+        """Send one generation and read its whole answer, whatever its status.
+
+        Raises UpstreamUnreachable where nothing can have been sent; UpstreamCut, UpstreamTimeout
+        or UpstreamUnknown (over the size bound, unreadable encoding) where it may have been.
+        """

@@ -1,0 +1,294 @@
+"""The one quota algorithm: pure steps `(accounts, now) -> (changed accounts, outcome, entries)`.
+
+All limits of a request are checked in one step, so a refusal consumes nothing. Every step is
+idempotent by its reservation id: a store may apply it, lose the reply and be asked again.
+
+A purchase is a *hold* between its reservation and its outcome. The hold counts at its ceiling,
+so concurrent purchases cannot overspend together. Then one of these closes it:
+
+- `Settle`: charged at what was delivered, or as unknown at the hold, because nobody can tell
+  what the upstream drew;
+- `Release`: charged nothing, because nothing was drawn;
+- `Expire`: its lease ran out (its process died): charged as unknown, remembered for a day.
+
+An outcome that arrives after the sweep replaces the unknown charge exactly once, in the
+reservation's own period. An outcome for an id that is neither open nor swept has been applied
+already and changes nothing.
+"""
+
+from collections.abc import Mapping
+from typing import Generic, Protocol, TypeVar
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from gateway.model import Entry, EntryOutcome, Limits
+from gateway.rules.account import (
+    EMPTY,
+    GATEWAY,
+    MEMORY_SECONDS,
+    Account,
+    Hold,
+    team_account,
+)
+from gateway.rules.limits import Refusal, first_refusal
+from gateway.rules.standing import Standing, standing
+from gateway.rules.windows import day_of, month_of
+
+Accounts = Mapping[str, Account]
+
+T_co = TypeVar("T_co", covariant=True)
+T = TypeVar("T")
+
+
+class Applied(Struct, Generic[T], frozen=True):
+    """A step's result: the accounts it changed, its outcome, and the usage entries it wrote."""
+
+    changes: dict[str, Account]
+    outcome: T
+    entries: tuple[Entry, ...] = ()
+
+
+class Step(Protocol[T_co]):
+    """What the ledger can do to accounts."""
+
+    @property
+    def accounts(self) -> tuple[str, ...]:
+        """The names of the accounts that `apply` wants to see."""
+
+    def apply(self, accounts: Accounts, now: float) -> "Applied[T_co]":
+        """The result at `now`; accounts without a state yet may be absent."""
+
+
+class Held(Struct, frozen=True):
+    """The purchase is admitted; `at` is the store's time of the reservation."""
+
+    at: float
+    standing: Standing
+
+
+class Refused(Struct, frozen=True):
+    """The purchase is not admitted, and has consumed nothing."""
+
+    refusal: Refusal
+    standing: Standing
+
+
+class Reserve(Struct, frozen=True, kw_only=True):
+    """Admit a purchase, or refuse it. `lease` in seconds, `cost` its ceiling in micro-dollars."""
+
+    id: str
+    team: str
+    key: str
+    model: str
+    size: str
+    quality: str
+    images: int
+    cost: int
+    lease: float
+    limits: Limits
+    gateway_limits: Limits
+
+    @property
+    def accounts(self) -> tuple[str, ...]:
+        own = team_account(self.team)
+        return (own, GATEWAY) if self.gateway_limits else (own,)
+
+    def apply(self, accounts: Accounts, now: float) -> Applied[Held | Refused]:
+        own = team_account(self.team)
+        team = accounts.get(own, EMPTY)
+        if (open_hold := team.holds.get(self.id)) is not None:
+            return Applied({}, Held(open_hold.at, standing(team, self.limits, now)))
+        changes = {own: self._held(team, now)}
+        owners = [("team", self.team, team, self.limits)]
+        if self.gateway_limits:
+            common = accounts.get(GATEWAY, EMPTY)
+            owners.append(("gateway", "", common, self.gateway_limits))
+            changes[GATEWAY] = _hold(common, now, self.images, self.cost)
+        refusal = first_refusal(owners, self.images, self.cost, now)
+        if refusal is not None:
+            return Applied({}, Refused(refusal, standing(team, self.limits, now)))
+        return Applied(changes, Held(now, standing(changes[own], self.limits, now)))
+
+    def _held(self, team: Account, now: float) -> Account:
+        hold = Hold(
+            at=now,
+            lease=now + self.lease,
+            key=self.key,
+            model=self.model,
+            size=self.size,
+            quality=self.quality,
+            images=self.images,
+            cost=self.cost,
+            in_gateway=bool(self.gateway_limits),
+        )
+        return replace(
+            _hold(team, now, self.images, self.cost),
+            minute=_counted(team.minute_at(now), int(now)),
+            holds={**team.holds, self.id: hold},
+            swept=_remembered(team.swept, now),
+        )
+
+
+class Settle(Struct, frozen=True, kw_only=True):
+    """Charge what was delivered; with `unknown`, what may have been."""
+
+    id: str
+    team: str
+    images: int
+    cost: int
+    unknown: bool = False
+
+    @property
+    def accounts(self) -> tuple[str, ...]:
+        return (team_account(self.team), GATEWAY)
+
+    def apply(self, accounts: Accounts, now: float) -> Applied[None]:
+        outcome: EntryOutcome = "unknown" if self.unknown else "bought"
+        return _close(accounts, self.team, self.id, self.images, self.cost, outcome)
+
+
+class Release(Struct, frozen=True, kw_only=True):
+    """Charge nothing: the purchase failed, or was never made.
+
+    `forget` leaves no usage entry: the reservation was given up on and nothing was asked of the
+    upstream.
+    """
+
+    id: str
+    team: str
+    forget: bool = False
+
+    @property
+    def accounts(self) -> tuple[str, ...]:
+        return (team_account(self.team), GATEWAY)
+
+    def apply(self, accounts: Accounts, now: float) -> Applied[None]:
+        applied = _close(accounts, self.team, self.id, 0, 0, "failed")
+        if not self.forget:
+            return applied
+        # Always a new version, even with nothing to take back: a store that was frozen may still
+        # run the old swap when it wakes, and must find that its version has passed.
+        own = team_account(self.team)
+        changes = {own: accounts.get(own, EMPTY), **applied.changes}
+        return Applied(changes, None)
+
+
+class Expire(Struct, frozen=True, kw_only=True):
+    """Sweep an account's holds whose lease ran out. The outcome is how many there were."""
+
+    account: str
+
+    @property
+    def accounts(self) -> tuple[str, ...]:
+        return (self.account, GATEWAY)
+
+    def apply(self, accounts: Accounts, now: float) -> Applied[int]:
+        account = accounts.get(self.account, EMPTY)
+        due = {id: hold for id, hold in account.holds.items() if hold.lease <= now}
+        if not due:
+            return Applied({}, 0)
+        common = accounts.get(GATEWAY, EMPTY)
+        team_name = self.account.removeprefix(team_account(""))
+        for hold in due.values():
+            account = _charge(account, hold, hold.images, hold.cost)
+            if hold.in_gateway:
+                common = _charge(common, hold, hold.images, hold.cost)
+        account = replace(
+            account,
+            holds={id: hold for id, hold in account.holds.items() if id not in due},
+            swept={**_remembered(account.swept, now), **due},
+        )
+        entries = tuple(
+            _entry(id, team_name, hold, hold.images, hold.cost, "unknown")
+            for id, hold in due.items()
+        )
+        return Applied(
+            _changed(accounts, {self.account: account, GATEWAY: common}), len(due), entries
+        )
+
+
+def _close(
+    accounts: Accounts, team: str, id: str, images: int, cost: int, outcome: EntryOutcome
+) -> Applied[None]:
+    """Replace a hold, or the unknown charge it was swept to, by what it came to."""
+    own = team_account(team)
+    account, common = accounts.get(own, EMPTY), accounts.get(GATEWAY, EMPTY)
+    if (hold := account.holds.get(id)) is not None:
+        closing = _charge
+        account = replace(account, holds=_without(account.holds, id))
+    elif (hold := account.swept.get(id)) is not None:
+        closing = _recharge
+        account = replace(account, swept=_without(account.swept, id))
+    else:
+        return Applied({}, None)
+    account = closing(account, hold, images, cost)
+    if hold.in_gateway:
+        common = closing(common, hold, images, cost)
+    entry = _entry(id, team, hold, images, cost, outcome)
+    return Applied(_changed(accounts, {own: account, GATEWAY: common}), None, (entry,))
+
+
+def _hold(account: Account, now: float, images: int, cost: int) -> Account:
+    day, month = day_of(now), month_of(now)
+    return replace(
+        account,
+        day=account.day.roll(day).hold(day, images, cost),
+        month=account.month.roll(month).hold(month, images, cost),
+    )
+
+
+def _charge(account: Account, hold: Hold, images: int, cost: int) -> Account:
+    """The account with a hold turned into a charge, in the periods of its reservation."""
+    day, month = hold.day, hold.month
+    return replace(
+        account,
+        day=account.day.hold(day, -hold.images, -hold.cost).spend(day, images, cost),
+        month=account.month.hold(month, -hold.images, -hold.cost).spend(month, images, cost),
+    )
+
+
+def _recharge(account: Account, hold: Hold, images: int, cost: int) -> Account:
+    """The account with a swept hold's unknown charge turned into the real one."""
+    images, cost = images - hold.images, cost - hold.cost
+    return replace(
+        account,
+        day=account.day.spend(hold.day, images, cost),
+        month=account.month.spend(hold.month, images, cost),
+    )
+
+
+def _counted(minute: tuple[tuple[int, int], ...], second: int) -> tuple[tuple[int, int], ...]:
+    if minute and minute[-1][0] == second:
+        return (*minute[:-1], (second, minute[-1][1] + 1))
+    return (*minute, (second, 1))
+
+
+def _remembered(swept: dict[str, Hold], now: float) -> dict[str, Hold]:
+    return {id: hold for id, hold in swept.items() if hold.lease + MEMORY_SECONDS > now}
+
+
+def _without(holds: dict[str, Hold], id: str) -> dict[str, Hold]:
+    return {key: hold for key, hold in holds.items() if key != id}
+
+
+def _changed(before: Accounts, after: dict[str, Account]) -> dict[str, Account]:
+    return {
+        name: account for name, account in after.items() if account is not before.get(name, EMPTY)
+    }
+
+
+def _entry(id: str, team: str, hold: Hold, images: int, cost: int, outcome: EntryOutcome) -> Entry:
+    return Entry(
+        id=id,
+        at=hold.at,
+        team=team,
+        key=hold.key,
+        model=hold.model,
+        size=hold.size,
+        quality=hold.quality,
+        outcome=outcome,
+        images_bought=images,
+        images_unknown=images if outcome == "unknown" else 0,
+        cost=cost,
+    )

@@ -1,0 +1,211 @@
+"""The ledger: quota steps applied exactly once, over any store that can compare and swap.
+
+One worker a process collects the steps that wait, applies them to freshly loaded accounts in one
+go, and writes the result in one swap. (A swap for each step starves under contention: tried.)
+
+The races it guards against:
+
+1. *Two processes write the same account.* The swap compares versions; the loser loads again and
+   decides anew, after a jittered pause.
+2. *The swap happened and its reply was lost.* Steps are idempotent by reservation id, so the
+   same batch is simply asked again.
+3. *The caller gave up, and the store was slow.* The reservation may be written yet, even after
+   we saw an error (a frozen store runs what it was sent when it wakes). So giving up queues a
+   `Release` that always raises the account's version: once that is written, an older swap can
+   no longer win. It is retried until it is.
+4. *The caller gave up, and its step still waits.* The step is dropped before it is applied: its
+   future is cancelled, which is checked right before each application.
+5. *An outcome comes while the store is away.* It is retried for as long as the process lives;
+   after that the lease ends and any process sweeps the hold.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Any, Generic, TypeVar
+
+import structlog
+
+from gateway.background import Background
+from gateway.errors import InternalError, StoreUnavailable
+from gateway.model import Entry
+from gateway.ports import AccountStore, Change
+from gateway.rules.account import Account
+from gateway.rules.quota import (
+    Accounts,
+    Applied,
+    Expire,
+    Held,
+    Refused,
+    Release,
+    Reserve,
+    Settle,
+    Step,
+)
+
+log = structlog.get_logger(logger="ledger")
+
+T = TypeVar("T")
+
+MAX_BATCH = 256
+"""Steps in one swap: bounds how long one transaction holds the store's writer."""
+
+PATIENCE_SECONDS = 2.0
+"""How long a caller waits for the store: to be admitted, or for its outcome to be written."""
+
+SWEEP_SECONDS = 2.0
+"""How often leases are looked at. The promise is 5 s, the store's patience included."""
+
+
+class _Pending(Generic[T]):
+    """A step that waits, and the future of its outcome. A cancelled future is a step given up."""
+
+    def __init__(self, step: Step[T]) -> None:
+        self.step = step
+        self.outcome: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+
+
+class Ledger:
+    """Admits purchases and records what came of them.
+
+    `spread` gives randomness in [0, 1) for the jitter. `on_accounts` is told of every account
+    that was written, for the metrics.
+    """
+
+    def __init__(
+        self,
+        store: AccountStore,
+        *,
+        spread: Callable[[], float],
+        on_accounts: Callable[[Accounts], None] = lambda accounts: None,
+    ) -> None:
+        self._store = store
+        self._spread = spread
+        self._on_accounts = on_accounts
+        self._waiting: deque[_Pending[Any]] = deque()
+        self._in_hand = 0
+        self._wake = asyncio.Event()
+        self._background = Background("ledger")
+
+    async def start(self) -> None:
+        """Sweep what a former process left behind, then keep working. Raises StoreUnavailable."""
+        self._background.spawn(self._work())
+        await self._sweep()
+        self._background.every(SWEEP_SECONDS, self._sweep, survive=StoreUnavailable)
+
+    async def close(self, timeout: float) -> bool:
+        """Wait up to `timeout` seconds for steps to be written; False if some were not."""
+        deadline = asyncio.get_running_loop().time() + timeout
+        while self.unwritten and asyncio.get_running_loop().time() < deadline:
+            await asyncio.sleep(0.01)
+        await self._background.close()
+        return not self.unwritten
+
+    @property
+    def unwritten(self) -> int:
+        """Steps that wait to be written, those in the current batch included."""
+        return len(self._waiting) + self._in_hand
+
+    async def reserve(self, step: Reserve) -> Held | Refused:
+        """Admit or refuse a purchase. Raises StoreUnavailable after 2 s, leaving no hold behind."""
+        pending: _Pending[Held | Refused] = self._submit(step)
+        try:
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                return await pending.outcome
+        except TimeoutError:
+            self._give_up(step)
+            raise StoreUnavailable from None
+        except asyncio.CancelledError:
+            self._give_up(step)
+            raise
+
+    async def finish(self, step: Settle | Release) -> None:
+        """Record a purchase's outcome: waits at most 2 s, the writing goes on until it is done."""
+        pending = self._submit(step)
+        await asyncio.wait([pending.outcome], timeout=PATIENCE_SECONDS)
+
+    def _give_up(self, step: Reserve) -> None:
+        self._submit(Release(id=step.id, team=step.team, forget=True))
+
+    def _submit(self, step: Step[T]) -> _Pending[T]:
+        pending = _Pending(step)
+        self._waiting.append(pending)
+        self._wake.set()
+        return pending
+
+    async def _sweep(self) -> None:
+        for account in await self._store.due():
+            self._submit(Expire(account))
+
+    # -- the worker -----------------------------------------------------------------------------
+
+    async def _work(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            while self._waiting:
+                await self._write(self._take(MAX_BATCH))
+
+    def _take(self, room: int) -> list[_Pending[Any]]:
+        taken = [self._waiting.popleft() for _ in range(min(room, len(self._waiting)))]
+        self._in_hand += len(taken)
+        return taken
+
+    async def _write(self, batch: list[_Pending[Any]]) -> None:
+        """See a batch through: until it is written, or nobody waits for any of it."""
+        pause = 0.0
+        while batch := self._wanted(batch):
+            try:
+                if await self._attempt(batch):
+                    break
+                pause = 0.01
+            except StoreUnavailable:
+                pause = min(1.0, pause * 2 or 0.05)
+            await asyncio.sleep(pause * self._spread())
+            batch += self._take(MAX_BATCH - len(batch))
+        self._in_hand = 0
+
+    def _wanted(self, batch: list[_Pending[Any]]) -> list[_Pending[Any]]:
+        wanted = [pending for pending in batch if not pending.outcome.done()]
+        self._in_hand -= len(batch) - len(wanted)
+        return wanted
+
+    async def _attempt(self, batch: list[_Pending[Any]]) -> bool:
+        """Decide and write the batch once; False where another process wrote in between."""
+        names = list(dict.fromkeys(name for pending in batch for name in pending.step.accounts))
+        loaded = await self._store.load(names)
+        versions = dict(zip(names, (version for _, version in loaded.accounts), strict=True))
+        accounts = dict(zip(names, (account for account, _ in loaded.accounts), strict=True))
+        decided, changes, entries = _decide(batch, accounts, loaded.now)
+        if changes:
+            swap = [Change(name, versions[name], account) for name, account in changes.items()]
+            if not await self._store.swap(swap, entries):
+                return False
+        self._on_accounts(accounts)
+        for pending, outcome in decided:
+            if not pending.outcome.done():
+                pending.outcome.set_result(outcome)
+        return True
+
+
+def _decide(
+    batch: Iterable[_Pending[Any]], accounts: dict[str, Account], now: float
+) -> tuple[list[tuple[_Pending[Any], Any]], dict[str, Account], list[Entry]]:
+    """Apply the steps one after the other, each to what the former left; updates `accounts`."""
+    decided: list[tuple[_Pending[Any], Any]] = []
+    changes: dict[str, Account] = {}
+    entries: list[Entry] = []
+    for pending in batch:
+        if pending.outcome.done():
+            continue
+        try:
+            applied: Applied[Any] = pending.step.apply(accounts, now)
+        except Exception as defect:  # a defect in one step must not stop everybody's money
+            log.error("step failed", step=type(pending.step).__name__, exc_info=defect)
+            pending.outcome.set_exception(InternalError())
+            continue
+        accounts.update(applied.changes)
+        changes.update(applied.changes)
+        entries += applied.entries
+        decided.append((pending, applied.outcome))
+    return decided, changes, entries

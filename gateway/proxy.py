@@ -1,0 +1,306 @@
+"""The path of one request, top to bottom.
+
+    authenticate -> read the body -> parse and fill defaults -> policy -> fingerprint -> cache
+    -> join or lead a flight -> hold quota -> upstream -> settle (or release) -> keep -> answer
+
+Decisions are pure functions in `gateway.rules`; this file only puts them in order and waits.
+Errors are raised wherever they arise and rendered once, in `gateway.web`.
+
+What costs money happens in `_buy`, which runs in a task of its own: a client that hangs up leaves
+its wait, never the purchase.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from time import perf_counter
+
+from aiocache.base import BaseCache
+from msgspec import Struct
+from msgspec.structs import replace
+
+from gateway.directory import Directory
+from gateway.errors import Draining, NotCached, Overloaded, UpstreamCut, UpstreamError
+from gateway.flights import Flights
+from gateway.hits import Hits
+from gateway.ledger import Ledger
+from gateway.metrics import Metrics
+from gateway.model import MICRO, Bought, Caller, ImageRequest
+from gateway.ports import Reply, Upstream
+from gateway.record import Record
+from gateway.rules.answer import Answered, read_answer
+from gateway.rules.cache_control import CacheControl, read_cache_control
+from gateway.rules.fingerprint import fingerprint
+from gateway.rules.policy import check_policy
+from gateway.rules.pricing import ceiling, charge
+from gateway.rules.quota import Refused, Release, Reserve, Settle
+from gateway.rules.refusal import refusal_error
+from gateway.rules.request import encode_body, read_request
+from gateway.rules.settings import Settings
+from gateway.rules.url_life import keep_seconds
+from gateway.rules.verdict import judge
+
+LEASE_SLACK_SECONDS = 5.0
+"""How much longer than the upstream's deadline a hold lives before anybody may sweep it."""
+
+
+class Call(Struct, frozen=True):
+    """A request as it arrived: the header lines that matter, and its body, still to be read."""
+
+    authorization: Sequence[str]
+    cache_control: Sequence[str]
+    read_body: Callable[[], Awaitable[bytes]]
+
+
+class Answer(Struct, frozen=True):
+    """What the client gets: a 200's body, and how it came about for the Cache-Status header."""
+
+    body: bytes
+    cache_status: str
+    age: int | None = None
+
+
+class Purchase(Struct, frozen=True):
+    """One request that may have to be bought. `keep`: store the answer; `share`: look for it in
+    the cache and among the flights first.
+    """
+
+    caller: Caller
+    request: ImageRequest
+    fingerprint: str
+    keep: bool
+    share: bool
+    record: Record
+
+
+class Proxy:
+    """The gateway's main job over its parts.
+
+    `wall` tells the time, `spread` gives randomness in [0, 1), `new_id` an id never given before,
+    and `secrets` what must be struck out of an upstream's error.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        directory: Directory,
+        cache: BaseCache,
+        ledger: Ledger,
+        hits: Hits,
+        upstream: Upstream,
+        secrets: Callable[[], Sequence[bytes]],
+        metrics: Metrics,
+        wall: Callable[[], float],
+        spread: Callable[[], float],
+        new_id: Callable[[], str],
+    ) -> None:
+        self.settings = settings
+        self.flights: Flights[Bought] = Flights()
+        self.draining = False
+        self._directory = directory
+        self._cache = cache
+        self._ledger = ledger
+        self._hits = hits
+        self._secrets = secrets
+        self._upstream = upstream
+        self._metrics = metrics
+        self._wall = wall
+        self._spread = spread
+        self._new_id = new_id
+        self.in_flight = 0
+
+    async def generate(self, call: Call, record: Record) -> Answer:
+        """Answer one generation request, from the cache, a shared flight, or a purchase.
+
+        Fills in `record` on the way. Raises GatewayError.
+        """
+        settings = self.settings
+        if self.in_flight >= settings.server.max_in_flight:
+            raise Overloaded
+        self.in_flight += 1
+        try:
+            caller = record.caller = await self._directory.authenticate(call.authorization)
+            started = perf_counter()
+            body = await call.read_body()
+            record.waited += perf_counter() - started
+            request = read_request(body, settings.models, settings.default_model)
+            record.request = request
+            check_policy(caller.team, request)
+            wish = read_cache_control(call.cache_control)
+            purchase = self._purchase(caller, request, wish, record)
+            if (hit := await self._look_up(purchase, wish)) is not None:
+                return hit
+            if wish.only_if_cached:
+                raise NotCached
+            return await self._fly(purchase)
+        finally:
+            self.in_flight -= 1
+
+    def _purchase(
+        self, caller: Caller, request: ImageRequest, wish: CacheControl, record: Record
+    ) -> Purchase:
+        cached = self.settings.cache.enabled and caller.team.cache
+        name = fingerprint(
+            request,
+            scope=caller.team.name,
+            upstream=self.settings.upstream.url,
+            ignore=self.settings.cache.ignore_fields,
+        )
+        return Purchase(
+            caller,
+            request,
+            name,
+            keep=cached and not wish.no_store,
+            share=cached and not (wish.no_cache or wish.no_store),
+            record=record,
+        )
+
+    async def _look_up(self, purchase: Purchase, wish: CacheControl) -> Answer | None:
+        """The kept answer, if there is one and the client takes it at its age."""
+        if not purchase.share:
+            return None
+        kept = await self._kept(purchase)
+        age = 0 if kept is None else max(0, int(self._wall() - kept.at))
+        if kept is None or (wish.max_age is not None and age > wish.max_age):
+            self._metrics.lookups.labels("memory", "miss").inc()
+            return None
+        self._metrics.lookups.labels("memory", "hit").inc()
+        self._given(purchase, kept, "hit")
+        return Answer(kept.body, "gateway; hit", age)
+
+    async def _kept(self, purchase: Purchase) -> Bought | None:
+        kept: Bought | None = await self._cache.get(purchase.fingerprint)
+        return kept
+
+    async def _fly(self, purchase: Purchase) -> Answer:
+        """Buy the answer, or wait for the same one being bought already.
+
+        Nothing may be awaited between the look-up of `_look_up` and the registration here that
+        really suspends, or an answer could land unseen in between and be bought again.
+        """
+        name = purchase.fingerprint if purchase.share else None
+        if self.draining and not (name and self.flights.under_way(name)):
+            raise Draining
+        flight = self.flights.lead_or_join(name, lambda: self._buy(purchase))
+        forward = "fwd=miss" if purchase.share else "fwd=request"
+        if flight.led:
+            bought = await flight.result()
+            return Answer(bought.body, f"gateway; {forward}{'; stored' if bought.kept else ''}")
+        started = perf_counter()
+        bought = await flight.result()
+        purchase.record.waited += perf_counter() - started
+        self._given(purchase, bought, "collapsed")
+        return Answer(bought.body, f"gateway; {forward}; collapsed")
+
+    async def _buy(self, purchase: Purchase) -> Bought:
+        """Hold quota, ask the upstream once, settle what came of it, keep the answer."""
+        request, record = purchase.request, purchase.record
+        body = encode_body(request)
+        reservation = self._reservation(purchase)
+        held = await self._ledger.reserve(reservation)
+        record.standing = held.standing
+        if isinstance(held, Refused):
+            raise refusal_error(held.refusal, self._spread())
+        try:
+            reply = await self._ask(body, purchase)
+            judge(reply, self._secrets(), self._wall())
+            answered = read_answer(reply.body)
+        except UpstreamError as error:
+            await self._failed(reservation, record, charged=error.charged)
+            raise
+        except asyncio.CancelledError:  # the drain's time is up, and the call is under way
+            await self._failed(reservation, record, charged=True)
+            raise UpstreamCut from None
+        except Exception:  # a defect of ours, after the call may have been sent
+            await self._failed(reservation, record, charged=True)
+            raise
+        bought = await self._settle(reservation, purchase, reply, answered)
+        return await self._keep(purchase, bought, answered)
+
+    def _reservation(self, purchase: Purchase) -> Reserve:
+        settings, request, caller = self.settings, purchase.request, purchase.caller
+        return Reserve(
+            id=self._new_id(),
+            team=caller.team.name,
+            key=caller.key.id,
+            model=request.model,
+            size=request.size,
+            quality=request.quality or "auto",
+            images=request.n,
+            cost=ceiling(settings.models[request.model], request),
+            lease=settings.upstream.timeout_seconds + LEASE_SLACK_SECONDS,
+            limits=caller.team.limits,
+            gateway_limits=settings.limits,
+        )
+
+    async def _ask(self, body: bytes, purchase: Purchase) -> Reply:
+        """The one call to the upstream, measured."""
+        record, started, status = purchase.record, perf_counter(), "failed"
+        try:
+            reply = await self._upstream.generate(body, record.id)
+            status = str(reply.status)
+            return reply
+        except UpstreamError as error:
+            status = error.code
+            raise
+        finally:
+            record.upstream = perf_counter() - started
+            record.waited += record.upstream
+            self._metrics.upstream_ended(purchase.request.model, status, record.upstream)
+
+    async def _settle(
+        self, reservation: Reserve, purchase: Purchase, reply: Reply, answered: Answered
+    ) -> Bought:
+        """Charge what was delivered; the answer waits at most 2 s for that to be written."""
+        request, record = purchase.request, purchase.record
+        model = self.settings.models[request.model]
+        cost = charge(model, request, answered.images, answered.size, answered.quality)
+        record.outcome, record.images, record.cost = "miss", answered.images, cost
+        self._metrics.charged(reservation, cost)
+        self._metrics.delivered(
+            purchase.caller.team.name, request, model, answered.images, "upstream"
+        )
+        await self._ledger.finish(
+            Settle(id=reservation.id, team=reservation.team, images=answered.images, cost=cost)
+        )
+        return Bought(body=reply.body, images=answered.images, cost=cost, at=self._wall())
+
+    async def _failed(self, reservation: Reserve, record: Record, *, charged: bool) -> None:
+        """Close a purchase that brought nothing: free, or charged because nobody can tell."""
+        if not charged:
+            await self._ledger.finish(Release(id=reservation.id, team=reservation.team))
+            return
+        record.images, record.cost = reservation.images, reservation.cost
+        self._metrics.charged(reservation, reservation.cost)
+        await self._ledger.finish(
+            Settle(
+                id=reservation.id,
+                team=reservation.team,
+                images=reservation.images,
+                cost=reservation.cost,
+                unknown=True,
+            )
+        )
+
+    async def _keep(self, purchase: Purchase, bought: Bought, answered: Answered) -> Bought:
+        """Put a whole answer into the cache, for no longer than its pictures can be opened."""
+        cache = self.settings.cache
+        seconds = keep_seconds(
+            answered.urls, self._wall(), cache.ttl_seconds, cache.url_ttl_seconds
+        )
+        if not purchase.keep or seconds <= 0 or answered.images < purchase.request.n:
+            return bought
+        if len(bought.body) > cache.max_entry_bytes:
+            return bought
+        kept = replace(bought, kept=True)
+        await self._cache.set(purchase.fingerprint, kept, ttl=seconds)
+        return kept
+
+    def _given(self, purchase: Purchase, bought: Bought, outcome: str) -> None:
+        """Record an answer that cost nothing: a hit, or a flight that another request leads."""
+        caller, request, record = purchase.caller, purchase.request, purchase.record
+        record.outcome, record.images, record.saved = outcome, bought.images, bought.cost
+        self._hits.add(caller, request, bought, self._wall())
+        model = self.settings.models[request.model]
+        self._metrics.delivered(caller.team.name, request, model, bought.images, "cache")
+        self._metrics.saved.labels(caller.team.name).inc(bought.cost / MICRO)

@@ -1,0 +1,31 @@
+"""What one request came to: filled in on its way, read once at its end by the log and the metrics.
+
+Nothing a client wrote goes in here but what is in a closed set: no prompt, no key, no header.
+"""
+
+from dataclasses import dataclass
+
+from gateway.model import Caller, ImageRequest
+from gateway.rules.standing import Standing
+
+
+@dataclass(slots=True)
+class Record:
+    """One request's record. Times are in seconds, money in micro-dollars.
+
+    `waited` is the time spent waiting for others (the client's body, the upstream, a flight): what
+    is left of the total is the gateway's own. `standing` is set where the ledger was touched.
+    """
+
+    id: str
+    started: float
+    caller: Caller | None = None
+    request: ImageRequest | None = None
+    outcome: str = "client_closed"
+    status: int = 499
+    images: int = 0
+    cost: int = 0
+    saved: int = 0
+    standing: Standing | None = None
+    waited: float = 0.0
+    upstream: float | None = None

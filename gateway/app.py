@@ -1,0 +1,212 @@
+"""The composition root: builds the parts from the settings, starts them, and stops them in order.
+
+Stopping is a drain: not ready at once, nothing new is bought, what is under way is delivered and
+settled within `drain_seconds`, then everything closes.
+"""
+
+import errno
+import os
+import random
+import secrets
+import time
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import structlog
+from aiohttp import web
+
+from gateway import __version__
+from gateway.background import Background
+from gateway.caches.memory import MemoryCache
+from gateway.directory import Directory
+from gateway.errors import StoreUnavailable
+from gateway.hits import Hits
+from gateway.ledger import Ledger
+from gateway.metrics import Metrics, QuotaCollector
+from gateway.opening import StartError, load_pepper, open_store
+from gateway.proxy import Proxy
+from gateway.rules.account import GATEWAY, team_account
+from gateway.rules.secret import Secret
+from gateway.rules.settings import Settings
+from gateway.upstream.client import HttpUpstream
+from gateway.upstream.credentials import upstream_key
+from gateway.web.admin import AdminApi
+from gateway.web.public import PublicApi
+from gateway.web.server import GatewayServer, Handler
+
+log = structlog.get_logger(logger="gateway")
+
+READY_SECONDS = 2.0
+"""How recent the last word from the store must be for the gateway to be ready."""
+
+GAUGE_SECONDS = 5.0
+"""How often the quota gauges look at what other processes wrote."""
+
+CLOSE_SECONDS = 5.0
+"""What is left for last answers and last settlements once the drain's time is up."""
+
+BACKLOG = 4_096
+"""Connections that may wait to be accepted: a burst must not be refused by the kernel."""
+
+
+class Gateway:
+    """A whole gateway in this process. `start` raises StartError; `stop` drains."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._key = _usable_key(settings)
+        self._running = AsyncExitStack()
+        self.pepper = load_pepper(settings.keys)
+        self.metrics = Metrics()
+
+    async def start(self) -> None:
+        """Open the store, sweep what a crash left, and listen on both ports."""
+        try:
+            await self._open_ledger()
+            await self._open_proxy()
+            await self._listen()
+        except StoreUnavailable:
+            await self._running.aclose()
+            raise StartError(f"the store {self._settings.store.path} does not answer") from None
+        except BaseException:
+            await self._running.aclose()
+            raise
+        log.info("started", version=__version__, public=self.url, admin=self.admin_url)
+
+    async def flush(self) -> None:
+        """Write the hits that still wait. Raises StoreUnavailable."""
+        await self._hits.flush()
+
+    async def stop(self) -> None:
+        """Deliver and settle what is under way, then close everything."""
+        log.info("draining", flights=len(self.proxy.flights))
+        self.proxy.draining = True
+        await self.proxy.flights.drain(self._settings.server.drain_seconds)
+        await self._running.aclose()
+        log.info("stopped")
+
+    async def _open_ledger(self) -> None:
+        """What keeps the money: store, directory, ledger, hits."""
+        settings, metrics, running = self._settings, self.metrics, self._running
+        self.store = await open_store(settings, self.pepper, metrics.store_operation)
+        running.push_async_callback(self.store.close)
+        self.directory = Directory(
+            self.store, pepper=self.pepper, wall=time.time, monotonic=time.monotonic
+        )
+        await self.directory.start()
+        running.push_async_callback(self.directory.close)
+        self._gauges = QuotaCollector(
+            lambda: self.directory.teams, lambda: settings.limits, time.time
+        )
+        metrics.registry.register(self._gauges)
+        self._ledger = Ledger(self.store, spread=random.random, on_accounts=self._gauges.saw)
+        running.push_async_callback(self._close_ledger)
+        await self._ledger.start()
+        self._hits = Hits(self.store, new_id=new_id)
+        self._hits.start()
+        running.push_async_callback(self._hits.close)
+
+    async def _open_proxy(self) -> None:
+        """What answers: cache, upstream client, the path of a request."""
+        settings, metrics = self._settings, self.metrics
+        cache = MemoryCache(
+            max_bytes=settings.cache.max_bytes,
+            max_entry_bytes=settings.cache.max_entry_bytes,
+            size=lambda bought: len(bought.body),
+            on_evict=lambda reason: metrics.evictions.labels("memory", reason).inc(),
+        )
+        metrics.cache_bytes.labels("memory").set_function(lambda: cache.bytes)
+        metrics.cache_entries.labels("memory").set_function(lambda: len(cache))
+        upstream = HttpUpstream(
+            url=settings.upstream.url,
+            api_key=self._key.reveal,
+            connect_seconds=settings.upstream.connect_seconds,
+            timeout_seconds=settings.upstream.timeout_seconds,
+            max_response_bytes=settings.upstream.max_response_bytes,
+        )
+        self._running.push_async_callback(upstream.close)
+        self.proxy = Proxy(
+            settings,
+            directory=self.directory,
+            cache=cache,
+            ledger=self._ledger,
+            hits=self._hits,
+            upstream=upstream,
+            secrets=self._secrets,
+            metrics=metrics,
+            wall=time.time,
+            spread=random.random,
+            new_id=new_id,
+        )
+        metrics.in_flight.set_function(lambda: self.proxy.in_flight)
+
+    async def _listen(self) -> None:
+        server = self._settings.server
+        background = Background("gateway")
+        background.spawn(self.metrics.watch_loop())
+        background.every(GAUGE_SECONDS, self._read_gauges, survive=StoreUnavailable)
+        self._running.push_async_callback(background.close)
+        await self._read_gauges()
+        admin = AdminApi(self.metrics.registry, self._not_ready)
+        public = PublicApi(self.proxy, self.directory, self.metrics, new_id)
+        self.admin_url = await self._serve(admin.handle, server.admin_host, server.admin_port)
+        self.url = await self._serve(public.handle, server.host, server.port)
+
+    async def _serve(self, handler: Handler, host: str, port: int) -> str:
+        """Listen, and tell the URL. Raises StartError where that is not possible."""
+        runner = web.ServerRunner(GatewayServer(handler), shutdown_timeout=CLOSE_SECONDS)
+        await runner.setup()
+        self._running.push_async_callback(runner.cleanup)
+        try:
+            await web.TCPSite(runner, host, port, backlog=BACKLOG).start()
+        except OSError as error:
+            raise StartError(_why_not_listening(error, host, port)) from None
+        bound_host, bound_port = runner.addresses[0][:2]
+        return f"http://{f'[{bound_host}]' if ':' in bound_host else bound_host}:{bound_port}"
+
+    async def _read_gauges(self) -> None:
+        names = [GATEWAY, *map(team_account, self.directory.teams)]
+        loaded = await self.store.load(names)
+        accounts = [account for account, _ in loaded.accounts]
+        self._gauges.saw(dict(zip(names, accounts, strict=True)))
+
+    async def _close_ledger(self) -> None:
+        if not await self._ledger.close(CLOSE_SECONDS):
+            log.error("outcomes not written: their holds will be swept and charged as unknown")
+
+    def _secrets(self) -> Sequence[bytes]:
+        return [self._key.reveal().encode()]
+
+    def _not_ready(self) -> str | None:
+        if self.proxy.draining:
+            return "draining"
+        if self.directory.age > READY_SECONDS:
+            return "store_unavailable"
+        return None
+
+
+def _usable_key(settings: Settings) -> Secret:
+    if not settings.upstream.base_url:
+        raise StartError("no upstream is configured: set GATEWAY_UPSTREAM_BASE_URL")
+    try:
+        return upstream_key(settings.upstream)
+    except OSError as error:
+        path = Path(settings.upstream.api_key_file or "")
+        raise StartError(f"the upstream key file {path}: {error.strerror}") from None
+    except ValueError as error:
+        raise StartError(f"the upstream key: {error}") from None
+
+
+def _why_not_listening(error: OSError, host: str, port: int) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return (
+            f"port {port} on {host} is taken: stop what listens there, or choose another one "
+            "(GATEWAY_SERVER_PORT, GATEWAY_SERVER_ADMIN_PORT)"
+        )
+    return f"cannot listen on {host} port {port}: {os.strerror(error.errno or 0)}"
+
+
+def new_id() -> str:
+    """An id never given before: 128 random bits as 32 hexadecimal digits."""
+    return secrets.token_hex(16)

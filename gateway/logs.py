@@ -1,0 +1,72 @@
+"""Logs: one line an event, JSON or readable, with nothing in it that a client wrote.
+
+Our own lines carry only fields that their callers chose. Lines of the libraries (aiohttp, asyncio)
+may hold anything, raw headers included: of those, only the place and the kind are told. The same
+goes for exceptions: their type and the places they passed, never their text.
+"""
+
+import logging
+import sys
+from collections.abc import MutableMapping
+from pathlib import Path
+from traceback import walk_tb
+from typing import Any, TextIO
+
+import msgspec
+import structlog
+
+_LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+
+
+def configure_logs(level: str, format: str, stream: TextIO = sys.stderr) -> None:
+    """Set up the process's logs. `format` is json, console, or auto: console in a terminal."""
+    if format == "auto":
+        format = "console" if stream.isatty() else "json"
+    renderer: Any = structlog.dev.ConsoleRenderer(colors=stream.isatty())
+    if format == "json":
+        renderer = structlog.processors.JSONRenderer(serializer=_json)
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            _exception_places,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
+        logger_factory=structlog.WriteLoggerFactory(stream),
+        cache_logger_on_first_use=True,
+    )
+    root = logging.getLogger()
+    root.handlers = [_Foreign()]
+    root.setLevel(max(_LEVELS[level], logging.WARNING))
+
+
+def _json(event: Any, **_: Any) -> str:
+    return msgspec.json.encode(event, enc_hook=lambda value: type(value).__name__).decode()
+
+
+def _exception_places(
+    logger: Any, method: str, event: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
+    """Replace `exc_info` by the exception's type and the places it passed."""
+    failure = event.pop("exc_info", None)
+    if isinstance(failure, BaseException):
+        event["exception"] = type(failure).__name__
+        event["places"] = [
+            f"{Path(frame.f_code.co_filename).name}:{line} {frame.f_code.co_name}"
+            for frame, line in walk_tb(failure.__traceback__)
+        ]
+    return event
+
+
+class _Foreign(logging.Handler):
+    """Takes what libraries log, and tells where it came from and what kind it is."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        failure = record.exc_info[1] if record.exc_info else None
+        structlog.get_logger(logger=record.name).warning(
+            "library event",
+            severity=record.levelname.lower(),
+            place=f"{record.module}:{record.lineno}",
+            exc_info=failure,
+        )

@@ -1,0 +1,45 @@
+"""Reading a request's body within bounds: bytes, seconds, and nothing compressed."""
+
+import asyncio
+
+from aiohttp import web
+from aiohttp.web_protocol import RequestPayloadError
+
+from gateway.errors import BodyTooLarge, InvalidRequest, WrongContentType
+from gateway.rules.headers import json_content_type
+
+BODY_SECONDS = 30.0
+"""How long a client may take to send its whole body. aiohttp itself has no such bound."""
+
+
+async def read_json_body(request: web.BaseRequest, limit: int) -> bytes:
+    """The body, at most `limit` bytes, whatever Content-Length says.
+
+    Raises WrongContentType, BodyTooLarge or InvalidRequest.
+    """
+    if not json_content_type(request.headers.get("Content-Type")):
+        raise WrongContentType
+    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+        raise WrongContentType("Send the request body uncompressed.")
+    if (request.content_length or 0) > limit:
+        raise BodyTooLarge(limit)
+    if request.headers.get("Expect", "").lower() == "100-continue":
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0  # it is not part of the answer
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            return await _read(request, limit)
+    except TimeoutError:
+        raise InvalidRequest("The request body came too slowly.", code="body_timeout") from None
+    except RequestPayloadError:
+        raise InvalidRequest("The request body is broken.", code="invalid_body") from None
+
+
+async def _read(request: web.BaseRequest, limit: int) -> bytes:
+    chunks, size = [], 0
+    while chunk := await request.content.readany():
+        size += len(chunk)
+        if size > limit:
+            raise BodyTooLarge(limit)
+        chunks.append(chunk)
+    return b"".join(chunks)

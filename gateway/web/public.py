@@ -1,0 +1,91 @@
+"""The public port: the contract's routes, and an error in its shape for everything else."""
+
+from collections.abc import Awaitable, Callable
+from time import perf_counter
+
+import structlog
+from aiohttp import web
+
+from gateway.directory import Directory
+from gateway.errors import BodyTooLarge, GatewayError, InternalError
+from gateway.metrics import Metrics
+from gateway.proxy import Call, Proxy
+from gateway.record import Record
+from gateway.rules.headers import request_id
+from gateway.rules.policy import visible_models
+from gateway.web.body import read_json_body
+from gateway.web.render import error_response, image_response, json_response
+from gateway.web.request_log import log_request
+from gateway.web.server import find_handler
+
+log = structlog.get_logger(logger="web")
+
+Endpoint = Callable[[web.BaseRequest, Record], Awaitable[web.Response]]
+
+
+class PublicApi:
+    """Handles every request of the public port: `handle` is what the server calls."""
+
+    def __init__(
+        self, proxy: Proxy, directory: Directory, metrics: Metrics, new_id: Callable[[], str]
+    ) -> None:
+        self._proxy = proxy
+        self._directory = directory
+        self._metrics = metrics
+        self._new_id = new_id
+        generations: dict[str, Endpoint] = {"POST": self._generations}
+        models: dict[str, Endpoint] = {"GET": self._models}
+        self._routes: dict[str, dict[str, Endpoint]] = {
+            "/api/v1/images/generations": generations,
+            "/v1/images/generations": generations,
+            "/api/v1/models": models,
+            "/v1/models": models,
+        }
+
+    async def handle(self, request: web.BaseRequest) -> web.Response:
+        """Answer a request, then log and count it, whatever came of it."""
+        record = Record(
+            id=request_id(request.headers.get("X-Request-Id"), self._new_id),
+            started=perf_counter(),
+        )
+        try:
+            endpoint = find_handler(self._routes, request)
+            response = await endpoint(request, record)
+            record.status = response.status
+            return response
+        except GatewayError as error:
+            return self._failed(error, record)
+        except Exception as defect:  # whatever it is, the client gets our error and no detail
+            log.exception("request failed", id=record.id, exc_info=defect)
+            return self._failed(InternalError(), record)
+        finally:
+            seconds = perf_counter() - record.started
+            self._metrics.request_ended(record, seconds)
+            log_request(record, seconds)
+
+    def _failed(self, error: GatewayError, record: Record) -> web.Response:
+        record.outcome, record.status = error.outcome, error.status
+        response = error_response(error, record)
+        if isinstance(error, BodyTooLarge) or error.code == "body_timeout":
+            response.force_close()  # the rest of the body is still on its way
+        return response
+
+    async def _generations(self, request: web.BaseRequest, record: Record) -> web.Response:
+        limit = self._proxy.settings.server.max_body_bytes
+        call = Call(
+            authorization=request.headers.getall("Authorization", ()),
+            cache_control=request.headers.getall("Cache-Control", ()),
+            read_body=lambda: read_json_body(request, limit),
+        )
+        return image_response(await self._proxy.generate(call, record), record)
+
+    async def _models(self, request: web.BaseRequest, record: Record) -> web.Response:
+        authorization = request.headers.getall("Authorization", ())
+        caller = record.caller = await self._directory.authenticate(authorization)
+        record.outcome = "models"
+        models = visible_models(caller.team, self._proxy.settings.models)
+        return json_response({"object": "list", "data": [_listed(name) for name in models]}, record)
+
+
+def _listed(model: str) -> dict[str, object]:
+    return {"id": model, "object": "model", "created": 0, "owned_by": "image-gateway"}

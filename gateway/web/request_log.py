@@ -1,0 +1,36 @@
+"""One structured line a request: who, what came of it, what it cost. No prompt, no key."""
+
+import structlog
+
+from gateway.record import Record
+from gateway.rules.money import format_usd
+
+log = structlog.get_logger(logger="request")
+
+
+def log_request(record: Record, seconds: float) -> None:
+    """Write the line of a request that has been answered, or whose client has left.
+
+    Times are in milliseconds: `total_ms` with everything, `own_ms` without waiting for the client
+    or the upstream.
+    """
+    caller, upstream = record.caller, record.upstream
+    log.info(
+        "request",
+        id=record.id,
+        team=caller.team.name if caller else None,
+        key=caller.key.id if caller else None,
+        model=record.request.model if record.request else None,
+        outcome=record.outcome,
+        status=record.status,
+        images=record.images,
+        cost_usd=format_usd(record.cost),
+        saved_usd=format_usd(record.saved),
+        total_ms=_milliseconds(seconds),
+        own_ms=_milliseconds(max(0.0, seconds - record.waited)),
+        upstream_ms=None if upstream is None else _milliseconds(upstream),
+    )
+
+
+def _milliseconds(seconds: float) -> float:
+    return round(seconds * 1000, 1)

@@ -1,0 +1,104 @@
+"""The HTTP server under both ports: exact routes, bounded headers, and no echo of what came in.
+
+aiohttp's low-level server is used, not its `Application`: two handfuls of exact paths need no
+router, and its request handler can be told to answer and log in our own words. As it comes, it
+repeats and logs what its parser could not read, raw Authorization values included.
+
+Slow headers are bounded by `KEEPALIVE_SECONDS`: aiohttp closes a connection that has no complete
+request head that long after it was opened or last used.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, TypeVar
+
+import structlog
+from aiohttp import web
+from aiohttp.http_exceptions import LineTooLong
+
+from gateway.errors import (
+    GatewayError,
+    HeadersTooLarge,
+    InternalError,
+    InvalidRequest,
+    MethodNotAllowed,
+    NotFound,
+)
+from gateway.web.render import error_response
+
+log = structlog.get_logger(logger="web")
+
+KEEPALIVE_SECONDS = 75.0
+LINGERING_SECONDS = 2.0
+MAX_LINE_BYTES = 8_192
+MAX_FIELD_BYTES = 16_384
+"""Above an 8 KB token: that one is answered as an unknown key, not as a broken request."""
+
+Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+
+T = TypeVar("T")
+
+
+class _Protocol(web.RequestHandler):
+    """One connection, with our own words for what aiohttp would answer and log itself."""
+
+    __slots__ = ()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """The answer to what the parser refused (400, 431), or to a defect (500)."""
+        if request.writer.output_size > 0:
+            raise ConnectionError("an answer was already under way")
+        error: GatewayError = InternalError()
+        if isinstance(exc, LineTooLong):
+            error = HeadersTooLarge()
+        elif status == 400:
+            error = InvalidRequest("The request is not valid HTTP.", code="invalid_http")
+        log.info("request unreadable", code=error.code, cause=type(exc).__name__)
+        response = error_response(error)
+        response.force_close()
+        return response
+
+    def log_exception(self, *args: Any, **kw: Any) -> None:
+        """Log that a connection failed, without the values aiohttp would print."""
+        log.warning("connection failed", exc_info=kw.get("exc_info"))
+
+    def log_debug(self, *args: Any, **kw: Any) -> None:
+        """Nothing: these lines tell of clients that left, and may hold what they sent."""
+
+
+class GatewayServer(web.Server):
+    """A server whose connections are `_Protocol`s, for `aiohttp.web.ServerRunner`."""
+
+    def __init__(self, handler: Handler) -> None:
+        super().__init__(
+            handler,
+            handler_cancellation=True,
+            access_log=None,
+            auto_decompress=False,
+            keepalive_timeout=KEEPALIVE_SECONDS,
+            lingering_time=LINGERING_SECONDS,
+            max_line_size=MAX_LINE_BYTES,
+            max_field_size=MAX_FIELD_BYTES,
+        )
+
+    def __call__(self) -> web.RequestHandler:
+        return _Protocol(self, loop=self._loop, **self._kwargs)
+
+
+def find_handler(routes: Mapping[str, Mapping[str, T]], request: web.BaseRequest) -> T:
+    """The handler of a request, by exact path, then by method. Raises NotFound or MethodNotAllowed.
+
+    The path is compared as it came, undecoded: no variant of a route reaches anything.
+    """
+    methods = routes.get(request.rel_url.raw_path)
+    if methods is None:
+        raise NotFound
+    handler = methods.get(request.method)
+    if handler is None:
+        raise MethodNotAllowed(", ".join(methods))
+    return handler

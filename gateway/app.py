@@ -35,7 +35,7 @@ from gateway.web.admin import AdminApi
 from gateway.web.public import PublicApi
 from gateway.web.server import GatewayServer, Handler
 
-log = structlog.get_logger(logger="gateway")
+log = structlog.get_logger(source="gateway")
 
 READY_SECONDS = 2.0
 """How recent the last word from the store must be for the gateway to be ready."""
@@ -68,7 +68,7 @@ class Gateway:
             await self._listen()
         except StoreUnavailable:
             await self._running.aclose()
-            raise StartError(f"the store {self._settings.store.path} does not answer") from None
+            raise StartError(f"The database {self._settings.store.path} does not answer.") from None
         except BaseException:
             await self._running.aclose()
             raise
@@ -188,23 +188,25 @@ class Gateway:
 
 def _usable_key(settings: Settings) -> Secret:
     if not settings.upstream.base_url:
-        raise StartError("no upstream is configured: set GATEWAY_UPSTREAM_BASE_URL")
+        raise StartError("No upstream is configured: set GATEWAY_UPSTREAM_BASE_URL.")
     try:
         return upstream_key(settings.upstream)
     except OSError as error:
         path = Path(settings.upstream.api_key_file or "")
-        raise StartError(f"the upstream key file {path}: {error.strerror}") from None
+        raise StartError(
+            f"The upstream key file {path} cannot be read: {error.strerror}."
+        ) from None
     except ValueError as error:
-        raise StartError(f"the upstream key: {error}") from None
+        raise StartError(f"The upstream key cannot be used: {error}.") from None
 
 
 def _why_not_listening(error: OSError, host: str, port: int) -> str:
     if error.errno == errno.EADDRINUSE:
         return (
-            f"port {port} on {host} is taken: stop what listens there, or choose another one "
-            "(GATEWAY_SERVER_PORT, GATEWAY_SERVER_ADMIN_PORT)"
+            f"Port {port} on {host} is taken: stop what listens there, or choose another one "
+            "(GATEWAY_SERVER_PORT, GATEWAY_SERVER_ADMIN_PORT)."
         )
-    return f"cannot listen on {host} port {port}: {os.strerror(error.errno or 0)}"
+    return f"Cannot listen on {host} port {port}: {os.strerror(error.errno or 0)}."
 
 
 def new_id() -> str:

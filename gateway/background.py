@@ -9,7 +9,7 @@ from typing import Any
 
 import structlog
 
-log = structlog.get_logger(logger="background")
+log = structlog.get_logger(source="background")
 
 
 class Background:

@@ -31,7 +31,7 @@ async def demo_key(store: DirectoryStore, pepper: bytes, file: Path, *, real: bo
     text = _kept_key(file)
     id = keys.parse(text)
     if id is None:
-        raise StartError(f"{file} does not hold a key: delete it to get a new one")
+        raise StartError(f"{file} does not hold a key. Delete it to get a new one.")
     if id not in (key.id for key in known.keys):
         await store.put_key(
             Key(
@@ -49,7 +49,7 @@ def _kept_key(file: Path) -> str:
                 new.write(text + "\n")
         return file.read_text().strip()
     except OSError as error:
-        raise StartError(f"the demo key file {file}: {error.strerror}") from None
+        raise StartError(f"The demo key file {file} cannot be used: {error.strerror}.") from None
 
 
 def banner(url: str, admin_url: str, key: str, *, real: bool) -> str:

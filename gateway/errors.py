@@ -7,6 +7,7 @@ Never 408 or 409 and never a redirect: the OpenAI SDKs send a request again on t
 sent again may be an image bought again. `retry` False is told to them as `x-should-retry: false`.
 """
 
+from math import ceil
 from typing import ClassVar
 
 
@@ -169,7 +170,7 @@ class InsufficientQuota(GatewayError):
 
 
 class RateLimited(GatewayError):
-    """Too much at once: the same request can be admitted after `retry_after` seconds."""
+    """Too much at once: the same request can be admitted after `retry_after` seconds (1 to 60)."""
 
     status = 429
     type = "rate_limit_error"
@@ -183,7 +184,7 @@ class RateLimited(GatewayError):
     @property
     def headers(self) -> dict[str, str]:
         return {
-            "Retry-After": str(min(60, max(1, round(self.retry_after)))),
+            "Retry-After": str(ceil(self.retry_after)),
             "retry-after-ms": str(round(self.retry_after * 1000)),
         }
 

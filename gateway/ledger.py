@@ -43,7 +43,7 @@ from gateway.rules.quota import (
     Step,
 )
 
-log = structlog.get_logger(logger="ledger")
+log = structlog.get_logger(source="ledger")
 
 T = TypeVar("T")
 

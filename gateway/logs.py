@@ -64,7 +64,7 @@ class _Foreign(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         failure = record.exc_info[1] if record.exc_info else None
-        structlog.get_logger(logger=record.name).warning(
+        structlog.get_logger(source=record.name).warning(
             "library event",
             severity=record.levelname.lower(),
             place=f"{record.module}:{record.lineno}",

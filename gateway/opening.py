@@ -12,7 +12,8 @@ from pathlib import Path
 from gateway.errors import StoreUnavailable
 from gateway.rules.keys import pepper_check
 from gateway.rules.settings import PEPPER_BYTES, Keys, Settings
-from gateway.stores.sqlite import SqliteStore, UnusableStore
+from gateway.stores.faults import UnusableStore
+from gateway.stores.sqlite import SqliteStore
 
 
 class StartError(Exception):
@@ -32,9 +33,9 @@ def load_pepper(keys: Keys) -> bytes:
             _create_pepper(path)
         pepper = path.read_bytes().strip()
     except OSError as error:
-        raise StartError(f"the pepper file {path} cannot be used: {error.strerror}") from None
+        raise StartError(f"The pepper file {path} cannot be used: {error.strerror}.") from None
     if len(pepper) < PEPPER_BYTES:
-        raise StartError(f"the pepper file {path} holds fewer than {PEPPER_BYTES} bytes")
+        raise StartError(f"The pepper file {path} holds fewer than {PEPPER_BYTES} bytes.")
     return pepper
 
 
@@ -63,16 +64,15 @@ async def open_store(
     store = SqliteStore(Path(settings.store.path), observe=observe)
     try:
         await store.open()
-    except UnusableStore as error:
-        raise StartError(str(error)) from None
-    try:
         if await store.check_value("pepper", pepper_check(pepper)):
             return store
+        raise UnusableStore(
+            f"The pepper does not belong to the database {settings.store.path}: "
+            "its keys were made with another one. Restore both from one back-up."
+        )
+    except UnusableStore as error:
+        await store.close()
+        raise StartError(str(error)) from None
     except StoreUnavailable:
         await store.close()
-        raise StartError(f"the store {settings.store.path} does not answer") from None
-    await store.close()
-    raise StartError(
-        f"the pepper does not belong to the store {settings.store.path}: "
-        "its keys were made with another one (restore store and pepper together)"
-    )
+        raise StartError(f"The database {settings.store.path} is locked or damaged.") from None

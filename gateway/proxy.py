@@ -30,6 +30,7 @@ from gateway.record import Record
 from gateway.rules.answer import Answered, read_answer
 from gateway.rules.cache_control import CacheControl, read_cache_control
 from gateway.rules.fingerprint import fingerprint
+from gateway.rules.headers import CacheStatus
 from gateway.rules.policy import check_policy
 from gateway.rules.pricing import ceiling, charge
 from gateway.rules.quota import Refused, Release, Reserve, Settle
@@ -55,13 +56,13 @@ class Answer(Struct, frozen=True):
     """What the client gets: a 200's body, and how it came about for the Cache-Status header."""
 
     body: bytes
-    cache_status: str
+    cache_status: CacheStatus
     age: int | None = None
 
 
 class Purchase(Struct, frozen=True):
     """One request that may have to be bought. `keep`: store the answer; `share`: look for it in
-    the cache and among the flights first.
+    the cache and among the flights first; `bypass`: the cache is off, here or for this team.
     """
 
     caller: Caller
@@ -69,6 +70,7 @@ class Purchase(Struct, frozen=True):
     fingerprint: str
     keep: bool
     share: bool
+    bypass: bool
     record: Record
 
 
@@ -152,6 +154,7 @@ class Proxy:
             name,
             keep=cached and not wish.no_store,
             share=cached and not (wish.no_cache or wish.no_store),
+            bypass=not cached,
             record=record,
         )
 
@@ -166,7 +169,7 @@ class Proxy:
             return None
         self._metrics.lookups.labels("memory", "hit").inc()
         self._given(purchase, kept, "hit")
-        return Answer(kept.body, "gateway; hit", age)
+        return Answer(kept.body, CacheStatus.HIT, age)
 
     async def _kept(self, purchase: Purchase) -> Bought | None:
         kept: Bought | None = await self._cache.get(purchase.fingerprint)
@@ -182,15 +185,14 @@ class Proxy:
         if self.draining and not (name and self.flights.under_way(name)):
             raise Draining
         flight = self.flights.lead_or_join(name, lambda: self._buy(purchase))
-        forward = "fwd=miss" if purchase.share else "fwd=request"
         if flight.led:
             bought = await flight.result()
-            return Answer(bought.body, f"gateway; {forward}{'; stored' if bought.kept else ''}")
+            return Answer(bought.body, _cache_status(purchase, bought))
         started = perf_counter()
         bought = await flight.result()
         purchase.record.waited += perf_counter() - started
         self._given(purchase, bought, "collapsed")
-        return Answer(bought.body, f"gateway; {forward}; collapsed")
+        return Answer(bought.body, CacheStatus.MISS_COLLAPSED)
 
     async def _buy(self, purchase: Purchase) -> Bought:
         """Hold quota, ask the upstream once, settle what came of it, keep the answer."""
@@ -304,3 +306,11 @@ class Proxy:
         model = self.settings.models[request.model]
         self._metrics.delivered(caller.team.name, request, model, bought.images, "cache")
         self._metrics.saved.labels(caller.team.name).inc(bought.cost / MICRO)
+
+
+def _cache_status(purchase: Purchase, bought: Bought) -> CacheStatus:
+    if purchase.bypass:
+        return CacheStatus.BYPASS
+    if purchase.share:
+        return CacheStatus.MISS_STORED if bought.kept else CacheStatus.MISS
+    return CacheStatus.REQUEST_STORED if bought.kept else CacheStatus.REQUEST

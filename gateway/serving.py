@@ -17,7 +17,7 @@ from gateway.rules.secret import Secret
 from gateway.rules.settings import Settings
 from gateway.upstream.sandbox import Sandbox, SandboxSettings
 
-log = structlog.get_logger(logger="gateway")
+log = structlog.get_logger(source="gateway")
 
 SANDBOX_KEY = "sandbox"
 

@@ -31,13 +31,12 @@ from gateway.rules.account import (
     Hold,
     team_account,
 )
-from gateway.rules.limits import Refusal, first_refusal
+from gateway.rules.limits import Owner, Refusal, first_refusal
 from gateway.rules.standing import Standing, standing
 from gateway.rules.windows import day_of, month_of
 
 Accounts = Mapping[str, Account]
 
-T_co = TypeVar("T_co", covariant=True)
 T = TypeVar("T")
 
 
@@ -49,14 +48,14 @@ class Applied(Struct, Generic[T], frozen=True):
     entries: tuple[Entry, ...] = ()
 
 
-class Step(Protocol[T_co]):
+class Step(Protocol[T]):
     """What the ledger can do to accounts."""
 
     @property
     def accounts(self) -> tuple[str, ...]:
         """The names of the accounts that `apply` wants to see."""
 
-    def apply(self, accounts: Accounts, now: float) -> "Applied[T_co]":
+    def apply(self, accounts: Accounts, now: float) -> "Applied[T]":
         """The result at `now`; accounts without a state yet may be absent."""
 
 
@@ -99,15 +98,16 @@ class Reserve(Struct, frozen=True, kw_only=True):
         team = accounts.get(own, EMPTY)
         if (open_hold := team.holds.get(self.id)) is not None:
             return Applied({}, Held(open_hold.at, standing(team, self.limits, now)))
-        changes = {own: self._held(team, now)}
-        owners = [("team", self.team, team, self.limits)]
+        owners: list[Owner] = [("team", self.team, team, self.limits)]
         if self.gateway_limits:
-            common = accounts.get(GATEWAY, EMPTY)
-            owners.append(("gateway", "", common, self.gateway_limits))
-            changes[GATEWAY] = _hold(common, now, self.images, self.cost)
+            owners.append(("gateway", "", accounts.get(GATEWAY, EMPTY), self.gateway_limits))
         refusal = first_refusal(owners, self.images, self.cost, now)
         if refusal is not None:
             return Applied({}, Refused(refusal, standing(team, self.limits, now)))
+        changes = {own: self._held(team, now)}
+        if self.gateway_limits:
+            common = accounts.get(GATEWAY, EMPTY)
+            changes[GATEWAY] = _hold(common, now, self.images, self.cost)
         return Applied(changes, Held(now, standing(changes[own], self.limits, now)))
 
     def _held(self, team: Account, now: float) -> Account:
@@ -174,7 +174,7 @@ class Release(Struct, frozen=True, kw_only=True):
         return Applied(changes, None)
 
 
-class Expire(Struct, frozen=True, kw_only=True):
+class Expire(Struct, frozen=True):
     """Sweep an account's holds whose lease ran out. The outcome is how many there were."""
 
     account: str

@@ -1,6 +1,7 @@
 """A refused purchase as the error its caller reads: which limit, whose, and until when."""
 
 from datetime import UTC, datetime
+from math import ceil
 
 from gateway.errors import GatewayError, InsufficientQuota, RateLimited
 from gateway.rules.headers import retry_after
@@ -14,7 +15,7 @@ def refusal_error(refusal: Refusal, spread: float) -> GatewayError:
     if refusal.wait is not None:
         seconds = retry_after(refusal.wait, spread)
         return RateLimited(
-            f"{which} is reached for now; try again in {round(seconds)} seconds.",
+            f"{which} is reached for now; try again in {ceil(seconds)} seconds.",
             retry_after=seconds,
         )
     if refusal.resets_at is None:

@@ -18,7 +18,7 @@ from gateway.web.render import error_response, image_response, json_response
 from gateway.web.request_log import log_request
 from gateway.web.server import find_handler
 
-log = structlog.get_logger(logger="web")
+log = structlog.get_logger(source="web")
 
 Endpoint = Callable[[web.BaseRequest, Record], Awaitable[web.Response]]
 

@@ -5,7 +5,7 @@ import structlog
 from gateway.record import Record
 from gateway.rules.money import format_usd
 
-log = structlog.get_logger(logger="request")
+log = structlog.get_logger(source="request")
 
 
 def log_request(record: Record, seconds: float) -> None:

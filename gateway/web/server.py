@@ -25,7 +25,7 @@ from gateway.errors import (
 )
 from gateway.web.render import error_response
 
-log = structlog.get_logger(logger="web")
+log = structlog.get_logger(source="web")
 
 KEEPALIVE_SECONDS = 75.0
 LINGERING_SECONDS = 2.0

@@ -1,0 +1,1 @@
+"""Caches: aiocache backends for bought answers."""

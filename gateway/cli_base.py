@@ -1,0 +1,113 @@
+"""What all commands share: how failures end, where the configuration is, how the store is opened.
+
+What a user can act on ends in one line on standard error: exit code 2 for a faulty configuration
+or command line, 1 for everything else. Heavy modules are imported inside the functions that use
+them, so that help comes at once.
+"""
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from gateway.stores.sqlite import SqliteStore
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Faults(click.ClickException):
+    """A configuration that cannot be used: its faults, one a line."""
+
+    exit_code = 2
+
+    def __init__(self, faults: Sequence[str]) -> None:
+        super().__init__("\n".join(faults))
+
+    def show(self, file: Any = None) -> None:
+        click.echo(self.message, file=file, err=True)
+
+
+class Command(click.Command):
+    """A command whose known failures end in one line, never in a traceback.
+
+    The context's object, where there is one, is a function that is called first.
+    """
+
+    def invoke(self, ctx: click.Context) -> Any:
+        from gateway.errors import StoreUnavailable
+        from gateway.opening import StartError
+        from gateway.operations import Refused
+        from gateway.rules.config import ConfigError
+
+        if ctx.obj is not None:
+            ctx.obj()
+        try:
+            return super().invoke(ctx)
+        except ConfigError as error:
+            raise Faults(error.faults) from None
+        except (StartError, Refused) as error:
+            raise click.ClickException(str(error)) from None
+        except StoreUnavailable as error:
+            cause = error.__cause__
+            why = "it took too long" if cause is None or not str(cause) else str(cause)
+            raise click.ClickException(f"the store did not answer: {why}") from None
+
+
+class Group(click.Group):
+    """A group of such commands."""
+
+    command_class = Command
+    group_class = type
+
+
+config_option = click.option(
+    "--config",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="The configuration. Without it, config/gateway.toml is read if it is there.",
+)
+
+format_option = click.option(
+    "--format",
+    type=click.Choice(["table", "json"]),
+    default="table",
+    show_default=True,
+    help="A table to look at, or JSON for scripts.",
+)
+
+
+def with_store(config: Path | None, work: "Callable[[SqliteStore, bytes], Awaitable[T]]") -> T:
+    """Open the configured store, do `work` with it and the pepper, and close it again.
+
+    Raises ConfigError, StartError, and what `work` raises.
+    """
+    from gateway.config_files import load_settings
+    from gateway.opening import load_pepper, open_store
+
+    settings, _ = load_settings(config, os.environ)
+
+    async def run() -> T:
+        pepper = load_pepper(settings.keys)
+        store = await open_store(settings, pepper)
+        try:
+            return await work(store, pepper)
+        finally:
+            await store.close()
+
+    return asyncio.run(run())
+
+
+def note(message: str) -> None:
+    """Tell the user something that is not the command's answer."""
+    click.echo(message, err=True)
+
+
+def warn(warnings: Sequence[str]) -> None:
+    """Tell the user about doubts, one a line."""
+    for warning in warnings:
+        note(f"warning: {warning}")

@@ -1,0 +1,131 @@
+"""Lists on standard output: JSON for scripts, a table for people.
+
+In a terminal the table has lines and fits the window. Anywhere else it is plain text, one line a
+row, never cut: it may be read by grep.
+"""
+
+import json
+import sys
+from collections.abc import Callable, Collection, Mapping, Sequence
+
+import click
+
+from gateway.listing import Listing
+
+Cells = Mapping[str, str]
+"""One row of a table: texts under their column's title."""
+
+_SUMS = {
+    "requests": "requests",
+    "images_bought": "bought",
+    "images_cached": "cached",
+    "images_unknown": "unknown",
+    "cost_usd": "cost USD",
+    "saved_usd": "saved USD",
+}
+"""The numbers of a usage row and their titles in a table."""
+
+
+def print_list(
+    format: str,
+    listings: Sequence[Listing],
+    cells: Callable[[Listing], Cells],
+    *,
+    total: Listing | None = None,
+) -> None:
+    """Print as `format` says ("json" or "table"). Only a table shows the `total`."""
+    if format == "json":
+        click.echo(json.dumps(listings, indent=2))
+        return
+    rows = [cells(listing) for listing in listings]
+    if not rows:
+        return
+    last = None if total is None else cells(total)
+    if sys.stdout.isatty():
+        _print_rich(rows, last)
+    else:
+        _print_plain(rows, last)
+
+
+# -- cells --------------------------------------------------------------------------------------
+
+
+def team_cells(team: Listing) -> Cells:
+    """A team in a table: what is not restricted is "all", only the limits that are set are told."""
+    set_limits = [f"{name} {value}" for name, value in team["limits"].items() if value is not None]
+    return {
+        "team": team["team"],
+        "models": _allowed(team["models"]),
+        "sizes": _allowed(team["sizes"]),
+        "qualities": _allowed(team["qualities"]),
+        "max n": "all" if team["max_n"] is None else str(team["max_n"]),
+        "cache": "on" if team["cache"] else "off",
+        "limits": ", ".join(set_limits) or "none",
+    }
+
+
+def key_cells(key: Listing) -> Cells:
+    """A key in a table."""
+    return {
+        "key": key["id"],
+        "team": key["team"],
+        "name": key["name"] or "-",
+        "state": key["state"],
+        "created": _minute(key["created"]),
+        "expires": "never" if key["expires"] is None else _minute(key["expires"]),
+    }
+
+
+def usage_cells(row: Listing) -> Cells:
+    """A row of usage in a table."""
+    return {_SUMS.get(name, name): str(value) for name, value in row.items()}
+
+
+def _allowed(values: Collection[str] | None) -> str:
+    return "all" if values is None else ", ".join(values)
+
+
+def _minute(iso: str) -> str:
+    return iso[:16].replace("T", " ")
+
+
+# -- tables -------------------------------------------------------------------------------------
+
+
+def _print_plain(rows: Sequence[Cells], total: Cells | None) -> None:
+    from rich.cells import cell_len, set_cell_size
+
+    titles = {title: title for title in rows[0]}
+    lines = [titles, *rows] if total is None else [titles, *rows, total]
+    widths = {title: max(cell_len(line[title]) for line in lines) for title in titles}
+    for line in lines:
+        cells = [
+            " " * (width - cell_len(line[title])) + line[title]
+            if _is_sum(title)
+            else set_cell_size(line[title], width)
+            for title, width in widths.items()
+        ]
+        click.echo("  ".join(cells).rstrip())
+
+
+def _print_rich(rows: Sequence[Cells], total: Cells | None) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_footer=total is not None)
+    for title in rows[0]:
+        table.add_column(
+            title,
+            "" if total is None else Text(total[title]),
+            justify="right" if _is_sum(title) else "left",
+            overflow="fold",
+        )
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row.values()))
+    Console().print(table)
+
+
+def _is_sum(title: str) -> bool:
+    return title in _SUMS.values()

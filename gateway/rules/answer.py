@@ -1,0 +1,124 @@
+"""Reading the upstream's 200: how many images came, where they lie, what it says of them.
+
+Images make nearly all of an answer. They are neither decoded nor copied, and where they are plain
+base64 they are cut out before the rest is parsed: the parser takes 12 ms for 20 MB, during which
+nobody else is served, finding their ends takes 2 ms.
+"""
+
+from msgspec import DecodeError, Raw, Struct
+from msgspec.json import Decoder
+
+from gateway.errors import UpstreamUnknown
+
+_IMAGE = b'"b64_json"'
+_BLANKS = b" \t\r\n"
+_NULL = Raw(b"null")
+
+
+class Answered(Struct, frozen=True):
+    """What an answer delivers. `urls` are those of the images that have one; `size` and `quality`
+    are the answer's own words, None where it has none.
+    """
+
+    images: int
+    urls: tuple[str, ...]
+    size: str | None
+    quality: str | None
+
+
+class _Item(Struct, frozen=True):
+    b64_json: Raw = _NULL
+    url: Raw = _NULL
+
+
+class _Body(Struct, frozen=True):
+    data: list[_Item]
+    size: Raw = _NULL
+    quality: Raw = _NULL
+
+
+_BODY = Decoder(_Body)
+_TEXT = Decoder(str)
+
+
+def read_answer(body: bytes) -> Answered:
+    """What the upstream's 200 delivers: each item with a `b64_json` or a `url` is one image.
+
+    Raises UpstreamUnknown for what is no answer with at least one image.
+    """
+    answer = _parsed(_without_images(body))
+    urls = [_text(item.url) for item in answer.data]
+    images = sum(
+        bool(url) or _is_filled(item.b64_json) for item, url in zip(answer.data, urls, strict=True)
+    )
+    if not images:
+        raise UpstreamUnknown
+    return Answered(
+        images, tuple(url for url in urls if url), _text(answer.size), _text(answer.quality)
+    )
+
+
+def _parsed(body: bytes) -> _Body:
+    try:
+        return _BODY.decode(body)
+    except (DecodeError, RecursionError):  # the latter where fields that are passed over nest
+        pass
+    # Raised out here so that it does not carry the decoder's error.
+    raise UpstreamUnknown
+
+
+def _text(value: Raw) -> str | None:
+    """The text that a field holds; None for anything else, and for an empty one."""
+    if not _is_filled(value):
+        return None
+    try:
+        return _TEXT.decode(value)
+    except DecodeError:
+        return None
+
+
+def _is_filled(value: Raw) -> bool:
+    """Whether a field holds text that is not empty."""
+    head = bytes(memoryview(value)[:2])
+    return head.startswith(b'"') and head != b'""'
+
+
+def _without_images(body: bytes) -> bytes:
+    """The body with one character left of each plain image; byte for byte the same otherwise."""
+    kept: list[bytes] = []
+    done = 0
+    at = body.find(_IMAGE)
+    while at >= 0:
+        image = _plain_text(body, at + len(_IMAGE))
+        at += len(_IMAGE)
+        if image is not None:
+            start, end = image
+            kept.append(body[done : start + 1])
+            done = at = end
+        at = body.find(_IMAGE, at)
+    kept.append(body[done:])
+    return b"".join(kept)
+
+
+def _plain_text(body: bytes, at: int) -> tuple[int, int] | None:
+    """Where the text of a field begins and ends, its name ending at `at`.
+
+    None where there is no text, or it is empty, or holds something that only a parser can judge.
+    """
+    start = _past_blanks(body, at)
+    if body[start : start + 1] != b":":
+        return None
+    start = _past_blanks(body, start + 1)
+    end = body.find(b'"', start + 1)
+    if body[start : start + 1] != b'"' or end <= start + 1:
+        return None
+    # An escape may be of a quote, and a line break is not allowed in JSON's text.
+    if body.find(b"\\", start, end) >= 0 or body.find(b"\n", start, end) >= 0:
+        return None
+    return start + 1, end
+
+
+def _past_blanks(body: bytes, at: int) -> int:
+    while body[at : at + 1] and body[at] in _BLANKS:
+        at += 1
+    return at

@@ -1,0 +1,56 @@
+"""What a request's Cache-Control asks for (RFC 9111, section 5.2.1).
+
+Read leniently, as the standard wants it: unknown directives and junk are passed over. Where a
+`max-age` cannot be understood it counts as 0, so that in doubt nothing old is answered.
+"""
+
+import re
+from collections.abc import Iterable
+
+from msgspec import Struct
+
+MAX_SECONDS = 2**31
+"""A larger `max-age` counts as this one (RFC 9111, section 1.2.2)."""
+
+# A comma inside quotes separates nothing. Both parts begin differently, so this is linear.
+_ELEMENT = re.compile(r'(?:[^,"]|"(?:[^"\\]|\\.)*"?)+')
+_SECONDS = re.compile(r'([0-9]+)|"([0-9]+)"')
+
+
+class CacheControl(Struct, frozen=True, kw_only=True):
+    """The directives that the gateway heeds. `max_age` in seconds; None where it is not given."""
+
+    no_cache: bool = False
+    no_store: bool = False
+    only_if_cached: bool = False
+    max_age: int | None = None
+
+
+def read_cache_control(values: Iterable[str]) -> CacheControl:
+    """The directives of all Cache-Control header lines together.
+
+    An argument of a directive that takes none is ignored. Of several `max-age` the smallest holds.
+    """
+    directives = [
+        (name.strip().lower(), argument.strip())
+        for value in values
+        for element in _ELEMENT.findall(value)
+        for name, _, argument in [element.partition("=")]
+    ]
+    names = {name for name, _ in directives}
+    ages = [_seconds(argument) for name, argument in directives if name == "max-age"]
+    return CacheControl(
+        no_cache="no-cache" in names,
+        no_store="no-store" in names,
+        only_if_cached="only-if-cached" in names,
+        max_age=min(ages, default=None),
+    )
+
+
+def _seconds(argument: str) -> int:
+    match = _SECONDS.fullmatch(argument)
+    if match is None:
+        return 0
+    digits = (match[1] or match[2]).lstrip("0")
+    # Its length first: a number of thousands of digits is refused by int().
+    return MAX_SECONDS if len(digits) > 10 else min(MAX_SECONDS, int(digits or "0"))

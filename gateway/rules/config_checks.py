@@ -1,0 +1,78 @@
+"""What is wrong with settings that are each right by themselves."""
+
+from collections.abc import Callable, Collection, Iterator
+from typing import NamedTuple
+
+from gateway.rules.settings import Server, Settings
+
+_EVERY_ADDRESS = {"0.0.0.0", "::"}  # noqa: S104 - compared with, never listened on
+
+
+class Rule(NamedTuple):
+    """Settings that must fit together. The first of the `names` (section.option) is blamed."""
+
+    names: tuple[str, ...]
+    broken: Callable[[Settings], bool]
+    text: str
+
+
+def _share_port(server: Server) -> bool:
+    hosts = {server.host, server.admin_host}
+    one_place = len(hosts) == 1 or not hosts.isdisjoint(_EVERY_ADDRESS)
+    return one_place and server.port == server.admin_port != 0
+
+
+def _doubles_version(settings: Settings) -> bool:
+    return settings.upstream.base_url.endswith("/v1") and "/v1/" in settings.upstream.path
+
+
+ALWAYS = (
+    Rule(
+        ("server.admin_port", "server.port", "server.host", "server.admin_host"),
+        lambda settings: _share_port(settings.server),
+        "must differ from port on the same host",
+    ),
+    Rule(
+        ("upstream.timeout_seconds", "upstream.connect_seconds"),
+        lambda settings: settings.upstream.timeout_seconds <= settings.upstream.connect_seconds,
+        "must be above connect_seconds",
+    ),
+    Rule(
+        ("cache.max_entry_bytes", "cache.max_bytes"),
+        lambda settings: settings.cache.max_entry_bytes > settings.cache.max_bytes,
+        "must not be above max_bytes",
+    ),
+)
+
+WITH_UPSTREAM = (
+    Rule(
+        ("upstream.base_url",),
+        lambda settings: not settings.upstream.base_url,
+        "needs a value, here or in the environment as GATEWAY_UPSTREAM_BASE_URL",
+    ),
+    Rule(
+        ("upstream.api_key_file", "upstream.api_key"),
+        lambda settings: not (settings.upstream.api_key or settings.upstream.api_key_file),
+        "needs a value, or the key itself in the environment as GATEWAY_UPSTREAM_API_KEY",
+    ),
+)
+
+DOUBTS = (
+    Rule(
+        ("upstream.base_url", "upstream.path"),
+        _doubles_version,
+        "ends in /v1, which path has already: it is scheme and host alone",
+    ),
+)
+"""Broken ones are worth a warning."""
+
+
+def broken(
+    rules: Collection[Rule], settings: Settings, wrong: Collection[str]
+) -> Iterator[tuple[str, str]]:
+    """The blamed option and the text of each broken rule. Options in `wrong` are left alone:
+    their faults are told already, and the settings have defaults in their stead.
+    """
+    for rule in rules:
+        if not any(name in wrong for name in rule.names) and rule.broken(settings):
+            yield rule.names[0], rule.text

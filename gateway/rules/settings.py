@@ -1,0 +1,213 @@
+"""What an operator can set: the sections of gateway.toml, their options, bounds and defaults.
+
+`gateway.rules.config` reads these from a file and the environment. Durations are in seconds,
+sizes in bytes. An option that does nothing yet has no place here.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from msgspec import Meta, Struct, field
+
+from gateway.model import NO_LIMITS, Limits
+from gateway.rules.catalog import GPT_IMAGE_2, Model
+from gateway.rules.config_options import Usd
+from gateway.rules.secret import Secret
+
+KIB = 1024
+MIB = 1024 * KIB
+DAY = 86_400
+PEPPER_BYTES = 16
+"""The fewest bytes of a pepper."""
+
+
+def _base_url(text: str) -> str:
+    """The URL without trailing slashes; "" stays. Raises ValueError for what cannot be called."""
+    if not text:
+        return text
+    parts = urlsplit(text)
+    wrong = (
+        parts.scheme not in ("http", "https")
+        or not parts.hostname
+        or parts.port == 0
+        or any(mark in text for mark in "@?#\\%")
+        or not text.isprintable()
+        or any(character.isspace() for character in text)
+    )
+    if wrong:
+        raise ValueError("not a base URL")
+    return text.rstrip("/")
+
+
+def _api_key(secret: Secret) -> Secret:
+    text = secret.reveal()
+    if not (text.isascii() and text.isprintable() and " " not in text):
+        raise ValueError("not a header value")
+    return secret
+
+
+def _pepper(secret: Secret) -> Secret:
+    if len(secret.reveal().encode()) < PEPPER_BYTES:
+        raise ValueError("too short")
+    return secret
+
+
+Bytes = Annotated[int, Meta(ge=1, le=2**40)]
+Seconds = Annotated[float, Meta(gt=0, le=DAY)]
+LongSeconds = Annotated[float, Meta(gt=0, le=10 * 365 * DAY)]
+Port = Annotated[int, Meta(ge=0, le=65_535)]
+Count = Annotated[int, Meta(ge=0, le=10**12)]
+Host = Annotated[
+    str, Meta(pattern=r"\A[A-Za-z0-9._:%-]{1,255}\Z", description="a host name or an IP address")
+]
+File = Annotated[str, Meta(pattern=r"\A[^\x00-\x1f\x7f]+\Z", description="the path of a file")]
+
+
+class Server(Struct, frozen=True, kw_only=True):
+    """Where the gateway listens (port 0: any free one), how much it takes in, how it stops."""
+
+    host: Host = "127.0.0.1"
+    port: Port = 8080
+    admin_host: Host = "127.0.0.1"
+    admin_port: Port = 9090
+    drain_seconds: Annotated[float, Meta(ge=0, le=DAY)] = 310.0
+    max_body_bytes: Bytes = MIB
+    max_in_flight: Annotated[int, Meta(ge=1, le=1_000_000)] = 5_000
+
+
+class Upstream(Struct, frozen=True, kw_only=True):
+    """The paid API. `base_url` has no trailing slash; `api_key` outranks the file."""
+
+    base_url: Annotated[
+        str,
+        Meta(
+            description="an http or https URL with a host, without user, query, fragment, "
+            "percent signs or spaces, such as https://images.example.com",
+            extra={"read": _base_url},
+        ),
+    ] = ""
+    path: Annotated[
+        str,
+        Meta(
+            pattern=r"\A/[A-Za-z0-9._~!$&'()*+,;=:@/-]*\Z",
+            description="the path of a URL, such as /api/v1/images/generations",
+        ),
+    ] = "/api/v1/images/generations"
+    api_key: Annotated[
+        Secret | None,
+        Meta(description="printable ASCII without spaces", extra={"read": _api_key}),
+    ] = None
+    api_key_file: File | None = None
+    connect_seconds: Seconds = 5.0
+    timeout_seconds: Seconds = 300.0
+    max_response_bytes: Bytes = 64 * MIB
+
+    @property
+    def url(self) -> str:
+        """Where generations are sent."""
+        return self.base_url + self.path
+
+
+class Store(Struct, frozen=True, kw_only=True):
+    """Where teams, keys, quotas and usage are kept."""
+
+    url: Annotated[
+        str,
+        Meta(
+            pattern=r"\Asqlite:(?!//|:memory:)[^\x00-\x1f\x7f?#]+\Z",
+            description="sqlite: and the path of a file, such as sqlite:data/gateway.db "
+            "(no other kind of store works)",
+        ),
+    ] = "sqlite:data/gateway.db"
+
+    @property
+    def path(self) -> str:
+        """The path of the SQLite file."""
+        return self.url.removeprefix("sqlite:")
+
+
+class Keys(Struct, frozen=True, kw_only=True):
+    """What the digests of team keys are made with. `pepper` outranks the file."""
+
+    pepper: Annotated[
+        Secret | None,
+        Meta(description=f"text of at least {PEPPER_BYTES} bytes", extra={"read": _pepper}),
+    ] = None
+    pepper_file: File = "data/pepper"
+
+
+class Cache(Struct, frozen=True, kw_only=True):
+    """What is kept in memory, and how long. `url_ttl_seconds` is for answers with URLs that do
+    not say how long they live.
+    """
+
+    enabled: bool = True
+    ttl_seconds: LongSeconds = float(DAY)
+    url_ttl_seconds: LongSeconds = 3_300.0
+    max_bytes: Bytes = 256 * MIB
+    max_entry_bytes: Bytes = 32 * MIB
+    ignore_fields: tuple[
+        Annotated[
+            str,
+            Meta(
+                pattern=r"\A(?!(model|prompt|size|n)\Z)[^\x00-\x1f\x7f]{1,128}\Z",
+                description="the name of a field other than model, prompt, size and n",
+            ),
+        ],
+        ...,
+    ] = ("user", "safety_identifier")
+
+
+class GatewayLimits(Struct, frozen=True, kw_only=True):
+    """The limits of all teams together, as they are written. None means no limit."""
+
+    images_per_day: Count | None = None
+    images_per_month: Count | None = None
+    cost_per_day_usd: Usd | None = None
+    cost_per_month_usd: Usd | None = None
+
+
+class TeamLimits(GatewayLimits, frozen=True, kw_only=True):
+    """The limits of one team, as they are written. None means no limit."""
+
+    requests_per_minute: Count | None = None
+    concurrent_requests: Count | None = None
+
+
+def limits_of(values: Mapping[str, Any]) -> Limits:
+    """Limits from the values of options: those of money lose the `_usd` of their names."""
+    return Limits(**{name.removesuffix("_usd"): int(value) for name, value in values.items()})
+
+
+class Log(Struct, frozen=True, kw_only=True):
+    """`format` "auto" is json, and console where a person watches (a terminal)."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["auto", "json", "console"] = "auto"
+
+
+class Settings(Struct, frozen=True, kw_only=True):
+    """The whole configuration. `default_model` is the one for requests that name none."""
+
+    server: Server = Server()
+    upstream: Upstream = Upstream()
+    store: Store = Store()
+    keys: Keys = Keys()
+    cache: Cache = Cache()
+    limits: Limits = NO_LIMITS
+    log: Log = Log()
+    models: Mapping[str, Model] = field(default_factory=lambda: {GPT_IMAGE_2.name: GPT_IMAGE_2})
+    default_model: str = GPT_IMAGE_2.name
+
+
+SECTIONS: Mapping[str, type[Struct]] = {
+    "server": Server,
+    "upstream": Upstream,
+    "store": Store,
+    "keys": Keys,
+    "cache": Cache,
+    "limits": GatewayLimits,
+    "log": Log,
+}
+"""The fixed sections: each of their options has an environment variable."""

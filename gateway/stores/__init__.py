@@ -1,0 +1,1 @@
+"""Stores: where budgets, teams, keys and the usage history live."""

@@ -1,0 +1,39 @@
+"""Accounts and teams as bytes, the same in every store.
+
+An account is msgpack without field names: it is written at every purchase. Fields may only be
+added at its structs' ends, with a default; anything else needs a new schema version. A team is
+JSON with field names, so that an operator can read it in the store.
+
+Reading raises `msgspec.DecodeError` (of which ValidationError is one): damaged bytes must never
+become an empty account.
+"""
+
+import msgspec
+
+from gateway.model import Team
+from gateway.rules.account import Account
+
+_encode_account = msgspec.msgpack.Encoder()
+_decode_account = msgspec.msgpack.Decoder(Account)
+_encode_team = msgspec.json.Encoder()
+_decode_team = msgspec.json.Decoder(Team)
+
+
+def encode_account(account: Account) -> bytes:
+    """An account as bytes."""
+    return _encode_account.encode(account)
+
+
+def decode_account(state: bytes) -> Account:
+    """The account that these bytes say. Raises msgspec.DecodeError."""
+    return _decode_account.decode(state)
+
+
+def encode_team(team: Team) -> str:
+    """A team as JSON text."""
+    return _encode_team.encode(team).decode()
+
+
+def decode_team(text: str | bytes) -> Team:
+    """The team that this JSON says. Raises msgspec.DecodeError."""
+    return _decode_team.decode(text)

@@ -1,0 +1,99 @@
+"""Budgets: accounts with versions, read together and written all or none.
+
+Everything here runs in a worker's thread. The clock's mark is written in the transaction of every
+swap, so a decision that was written is never followed by an earlier time.
+
+Accounts read or written last are kept decoded. A version stands for one state only, so comparing
+versions is enough; but only within one file, since a backup put in its place counts again.
+"""
+
+from collections.abc import Sequence
+
+from gateway.model import Entry
+from gateway.ports import Change, Loaded
+from gateway.rules.account import EMPTY, Account
+from gateway.stores.clock import StoreClock
+from gateway.stores.codec import decode_account, encode_account
+from gateway.stores.sqlite import schema
+from gateway.stores.sqlite.connection import Connection, Identity
+from gateway.stores.sqlite.usage import write_entries
+
+KEPT = 4096
+"""Decoded accounts kept at most."""
+
+_SELECT = """
+    SELECT version, CASE version WHEN ? THEN NULL ELSE state END FROM accounts WHERE name = ?
+"""
+_INSERT = """
+    INSERT INTO accounts (version, due, state, name) VALUES (1, ?, ?, ?) ON CONFLICT DO NOTHING
+"""
+_UPDATE = """
+    UPDATE accounts SET version = version + 1, due = ?, state = ? WHERE name = ? AND version = ?
+"""
+
+
+class Accounts:
+    """The accounts table, and the time by which it is read and written."""
+
+    def __init__(self, clock: StoreClock) -> None:
+        self._clock = clock
+        # Used by two threads: each operation on it is a single one of the dictionary's own.
+        self._kept: dict[str, tuple[Identity, int, Account]] = {}
+
+    def load(self, connection: Connection, names: Sequence[str]) -> Loaded:
+        """The named accounts in one snapshot, and the time."""
+        connection.execute("BEGIN")
+        accounts = [self._load(connection, name) for name in names]
+        mark = schema.value(connection, "clock")
+        connection.execute("COMMIT")
+        return Loaded(accounts, self._clock.read(mark))
+
+    def swap(
+        self, connection: Connection, changes: Sequence[Change], entries: Sequence[Entry]
+    ) -> bool:
+        """Write all changes and entries, or nothing where a version has moved on (False)."""
+        states = [encode_account(change.account) for change in changes]
+        connection.execute("BEGIN IMMEDIATE")
+        for change, state in zip(changes, states, strict=True):
+            if not _write(connection, change, state):
+                connection.execute("ROLLBACK")
+                return False
+        write_entries(connection, entries)
+        connection.execute(
+            "UPDATE meta SET value = max(value, ?) WHERE name = 'clock'", (self._clock.read(),)
+        )
+        connection.execute("COMMIT")
+        for change in changes:
+            self._keep(connection, change.name, change.version + 1, change.account)
+        return True
+
+    def due(self, connection: Connection) -> list[str]:
+        """The names of the accounts with a hold whose lease has run out, longest ago first."""
+        now = self._clock.read(schema.value(connection, "clock"))
+        rows = connection.execute("SELECT name FROM accounts WHERE due <= ? ORDER BY due", (now,))
+        return [name for (name,) in rows]
+
+    def _load(self, connection: Connection, name: str) -> tuple[Account, int]:
+        identity, known, account = self._kept.get(name, (None, 0, EMPTY))
+        if identity != connection.identity:
+            known = 0
+        row = connection.execute(_SELECT, (known, name)).fetchone()
+        if row is None:
+            return EMPTY, 0
+        version, state = row
+        if state is not None:
+            account = decode_account(state)
+            self._keep(connection, name, version, account)
+        return account, version
+
+    def _keep(self, connection: Connection, name: str, version: int, account: Account) -> None:
+        if len(self._kept) >= KEPT:
+            self._kept.clear()
+        self._kept[name] = (connection.identity, version, account)
+
+
+def _write(connection: Connection, change: Change, state: bytes) -> bool:
+    row = (change.account.earliest_lease, state, change.name)
+    if change.version == 0:
+        return connection.execute(_INSERT, row).rowcount == 1
+    return connection.execute(_UPDATE, (*row, change.version)).rowcount == 1

@@ -1,0 +1,114 @@
+"""Teams and keys. Every write takes the next generation, by which gateways ask what is new.
+
+A revoked key stays revoked: no write here leads out of that state, and no key is made twice.
+"""
+
+import sqlite3
+from collections.abc import Sequence
+
+from gateway.model import Key, KeyState, Team
+from gateway.ports import DirectoryChanges
+from gateway.stores.codec import decode_team, encode_team
+from gateway.stores.faults import DuplicateKey, UnknownTeam
+from gateway.stores.sqlite import schema
+from gateway.stores.sqlite.connection import Connection
+
+_NEXT = "UPDATE meta SET value = value + 1 WHERE name = 'generation' RETURNING value"
+_PUT_TEAM = """
+    INSERT INTO teams (name, generation, team) VALUES (?, ?, ?)
+    ON CONFLICT (name) DO UPDATE SET generation = excluded.generation, team = excluded.team
+"""
+_PUT_KEY = """
+    INSERT INTO keys (id, team, name, digest, created, expires, state, generation)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+"""
+_KEYS = """
+    SELECT id, team, name, digest, created, expires, state FROM keys
+    WHERE generation > ? ORDER BY generation
+"""
+
+
+def changes(connection: Connection, since: int) -> DirectoryChanges:
+    """What was written after generation `since`, in one snapshot and in the order of writing."""
+    connection.execute("BEGIN")
+    generation = int(schema.value(connection, "generation"))
+    # A generation that is yet to come was another file's: a backup has been put in its place.
+    after = since if since <= generation else 0
+    teams, keys = _teams(connection, after), _keys(connection, after)
+    connection.execute("COMMIT")
+    return DirectoryChanges(generation, teams, keys)
+
+
+def put_teams(connection: Connection, teams: Sequence[Team]) -> None:
+    """Create or replace teams, all or none."""
+    rows = [(team.name, encode_team(team)) for team in teams]
+    connection.execute("BEGIN IMMEDIATE")
+    generation = _next(connection)
+    connection.executemany(_PUT_TEAM, [(name, generation, team) for name, team in rows])
+    connection.execute("COMMIT")
+
+
+def put_key(connection: Connection, key: Key) -> None:
+    """Create a key. Raises UnknownTeam or DuplicateKey."""
+    connection.execute("BEGIN IMMEDIATE")
+    row = (key.id, key.team, key.name, key.digest, key.created, key.expires, key.state)
+    try:
+        connection.execute(_PUT_KEY, (*row, _next(connection)))
+    except sqlite3.IntegrityError as failure:
+        match failure.sqlite_errorcode:
+            case sqlite3.SQLITE_CONSTRAINT_FOREIGNKEY:
+                raise UnknownTeam(key.team) from failure
+            case sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY:
+                raise DuplicateKey(key.id) from failure
+        raise
+    connection.execute("COMMIT")
+
+
+def set_key_state(connection: Connection, id: str, state: KeyState) -> bool:
+    """Set a key's state, unless it is revoked; False where there is no such key."""
+    connection.execute("BEGIN IMMEDIATE")
+    row = connection.execute("SELECT state FROM keys WHERE id = ?", (id,)).fetchone()
+    if row is not None and row[0] != "revoked":
+        connection.execute(
+            "UPDATE keys SET state = ?, generation = ? WHERE id = ?",
+            (state, _next(connection), id),
+        )
+    connection.execute("COMMIT")
+    return row is not None
+
+
+def check_value(connection: Connection, name: str, value: bytes) -> bool:
+    """Whether `value` is what was first given under `name`; the first one is kept."""
+    row = (f"check:{name}", value)
+    connection.execute("BEGIN IMMEDIATE")
+    connection.execute("INSERT INTO meta VALUES (?, ?) ON CONFLICT DO NOTHING", row)
+    ((kept,),) = connection.execute("SELECT value FROM meta WHERE name = ?", row[:1])
+    connection.execute("COMMIT")
+    return bool(kept == value)
+
+
+def _next(connection: Connection) -> int:
+    ((generation,),) = connection.execute(_NEXT)
+    return int(generation)
+
+
+def _teams(connection: Connection, after: int) -> list[Team]:
+    rows = connection.execute(
+        "SELECT team FROM teams WHERE generation > ? ORDER BY generation", (after,)
+    )
+    return [decode_team(text) for (text,) in rows]
+
+
+def _keys(connection: Connection, after: int) -> list[Key]:
+    return [
+        Key(
+            id=id,
+            team=team,
+            name=name,
+            digest=digest,
+            created=created,
+            expires=expires,
+            state=state,
+        )
+        for id, team, name, digest, created, expires, state in connection.execute(_KEYS, (after,))
+    ]

@@ -1,0 +1,117 @@
+"""The tables, and which databases this code may touch.
+
+`user_version` counts schemas; a database of a newer one is refused, because an older gateway
+cannot know what it would break. `application_id` marks the file as the gateway's, so that another
+program's database is never written to.
+
+No secret and no prompt has a column here.
+"""
+
+import sqlite3
+
+from gateway.stores.faults import UnusableStore
+
+VERSION = 1
+APPLICATION_ID = 0x67617465
+"""The bytes "gate": `file` shows them."""
+
+TABLES = (
+    # Single values: the last generation, the clock's mark, and check values ("check:NAME").
+    "CREATE TABLE meta (name TEXT PRIMARY KEY, value NOT NULL) WITHOUT ROWID",
+    "INSERT INTO meta VALUES ('generation', 0), ('clock', 0.0)",
+    # Not WITHOUT ROWID: a state of a few kilobytes still fits on one page this way.
+    """
+    CREATE TABLE accounts (
+        name TEXT PRIMARY KEY NOT NULL,
+        version INTEGER NOT NULL,
+        due REAL,
+        state BLOB NOT NULL
+    )
+    """,
+    "CREATE INDEX accounts_due ON accounts (due) WHERE due IS NOT NULL",
+    """
+    CREATE TABLE teams (
+        name TEXT PRIMARY KEY NOT NULL,
+        generation INTEGER NOT NULL,
+        team TEXT NOT NULL
+    )
+    """,
+    "CREATE INDEX teams_generation ON teams (generation)",
+    """
+    CREATE TABLE keys (
+        id TEXT PRIMARY KEY NOT NULL,
+        team TEXT NOT NULL REFERENCES teams (name),
+        name TEXT NOT NULL,
+        digest BLOB NOT NULL,
+        created REAL NOT NULL,
+        expires REAL,
+        state TEXT NOT NULL,
+        generation INTEGER NOT NULL
+    )
+    """,
+    "CREATE INDEX keys_generation ON keys (generation)",
+    # Kept in the order of time: entries are added at the end, and reports read one stretch.
+    """
+    CREATE TABLE entries (
+        id TEXT NOT NULL UNIQUE,
+        at REAL NOT NULL,
+        team TEXT NOT NULL,
+        key TEXT NOT NULL,
+        model TEXT NOT NULL,
+        size TEXT NOT NULL,
+        quality TEXT NOT NULL,
+        outcome TEXT NOT NULL,
+        requests INTEGER NOT NULL,
+        images_bought INTEGER NOT NULL,
+        images_cached INTEGER NOT NULL,
+        images_unknown INTEGER NOT NULL,
+        cost INTEGER NOT NULL,
+        saved INTEGER NOT NULL,
+        PRIMARY KEY (at, id)
+    ) WITHOUT ROWID
+    """,
+    f"PRAGMA application_id = {APPLICATION_ID}",
+    f"PRAGMA user_version = {VERSION}",
+)
+
+
+def is_blank(connection: sqlite3.Connection) -> bool:
+    """Whether the database has nothing in it yet. Raises UnusableStore where it is not ours."""
+    version, application = (
+        _pragma(connection, "user_version"),
+        _pragma(connection, "application_id"),
+    )
+    if application == APPLICATION_ID and version > VERSION:
+        raise UnusableStore(
+            f"it was written by a newer gateway (schema {version}, this one knows {VERSION})"
+        )
+    if application == APPLICATION_ID and version:
+        return False
+    if connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchall() or version:
+        raise UnusableStore("it is another program's database")
+    return True
+
+
+def require(connection: sqlite3.Connection) -> None:
+    """Raise UnusableStore unless the tables are there and known."""
+    if is_blank(connection):
+        raise UnusableStore("it is empty, and was not when the gateway started")
+
+
+def create(connection: sqlite3.Connection) -> None:
+    """Make the tables, in the transaction that is open."""
+    for statement in TABLES:
+        connection.execute(statement)
+
+
+def value(connection: sqlite3.Connection, name: str) -> float:
+    """One of the numbers in `meta`. Raises sqlite3.Error where it is missing."""
+    row = connection.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
+    if row is None or not isinstance(row[0], int | float):
+        raise sqlite3.DatabaseError(f"the database has no {name}")
+    return row[0]
+
+
+def _pragma(connection: sqlite3.Connection, name: str) -> int:
+    ((number,),) = connection.execute(f"PRAGMA {name}")
+    return int(number)

@@ -1,0 +1,158 @@
+"""The SQLite store: the ports' methods, each handed to the thread that it belongs to.
+
+There are three threads, so that nobody waits for what is none of his business: one writes, one
+reads accounts and the directory, one makes reports. With the write-ahead log readers see
+everything committed and never wait for a writer, not even for one in another process.
+
+Every operation ends within the busy time and a little more, also when the disk hangs: then what
+was begun may still be done, as the ports say.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Self, TypeVar
+
+from gateway.errors import StoreUnavailable
+from gateway.model import Entry, Key, KeyState, Team, UsageRow
+from gateway.ports import Change, DirectoryChanges, Loaded
+from gateway.stores.clock import StoreClock
+from gateway.stores.sqlite import directory, usage
+from gateway.stores.sqlite.accounts import Accounts
+from gateway.stores.sqlite.connection import Connection
+from gateway.stores.sqlite.opening import make_ready
+from gateway.stores.sqlite.worker import Worker
+
+T = TypeVar("T")
+
+GRACE_SECONDS = 0.5
+"""What an operation may take beyond waiting for a lock."""
+
+
+class SqliteStore:
+    """Accounts, directory and usage in the file `path`; an asynchronous context manager.
+
+    `wall` and `monotonic` are the clocks, `busy_seconds` how long another process' lock is waited
+    for. `observe` is told of every operation that ended: its name, seconds, and whether the store
+    was there.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        wall: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+        busy_seconds: float = 2.0,
+        observe: Callable[[str, float, bool], None] | None = None,
+    ) -> None:
+        self._path = path = path.absolute()
+        self._monotonic = monotonic
+        self._busy_seconds = busy_seconds
+        self._observe = observe
+        self._accounts = Accounts(StoreClock(wall, monotonic))
+        self._writer = Worker("writer", path, busy_seconds)
+        self._reader = Worker("reader", path, busy_seconds)
+        self._reports = Worker("reports", path, busy_seconds)
+
+    async def open(self) -> None:
+        """Make the file ready, and create it where there is none.
+
+        Raises UnusableStore where an operator has to act, StoreUnavailable where the file is
+        locked for too long.
+        """
+        await asyncio.to_thread(make_ready, self._path, self._busy_seconds)
+
+    async def close(self) -> None:
+        """Finish what was begun and let go of the file. Later operations raise StoreUnavailable."""
+        for worker in (self._writer, self._reader, self._reports):
+            await worker.close()
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self.open()
+        except BaseException:
+            await self.close()
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    # -- AccountStore ---------------------------------------------------------------------------
+
+    async def load(self, names: Sequence[str]) -> Loaded:
+        """The named accounts, in order, as one consistent reading."""
+        return await self._run("load", self._reader, partial(self._accounts.load, names=names))
+
+    async def swap(self, changes: Sequence[Change], entries: Sequence[Entry]) -> bool:
+        """Write all accounts and entries, or none where a version has moved on (False)."""
+        work = partial(self._accounts.swap, changes=changes, entries=entries)
+        return await self._run("swap", self._writer, work)
+
+    async def record(self, entries: Sequence[Entry]) -> None:
+        """Write entries that touch no budget."""
+        await self._run("record", self._writer, partial(usage.record, entries=entries))
+
+    async def due(self) -> list[str]:
+        """Names of the accounts with a hold whose lease has run out, longest ago first."""
+        return await self._run("due", self._reader, self._accounts.due)
+
+    # -- DirectoryStore -------------------------------------------------------------------------
+
+    async def changes(self, since: int) -> DirectoryChanges:
+        """What was written after generation `since`; everything, since 0."""
+        return await self._run("changes", self._reader, partial(directory.changes, since=since))
+
+    async def put_teams(self, teams: Sequence[Team]) -> None:
+        """Create or replace these teams, all or none."""
+        await self._run("put_teams", self._writer, partial(directory.put_teams, teams=teams))
+
+    async def put_key(self, key: Key) -> None:
+        """Create a key. Raises UnknownTeam, or DuplicateKey where its id is taken."""
+        await self._run("put_key", self._writer, partial(directory.put_key, key=key))
+
+    async def set_key_state(self, id: str, state: KeyState) -> bool:
+        """Set a key's state; False where there is no such key. A revoked key stays revoked."""
+        work = partial(directory.set_key_state, id=id, state=state)
+        return await self._run("set_key_state", self._writer, work)
+
+    async def check_value(self, name: str, value: bytes) -> bool:
+        """Whether `value` is what was first given under `name`; the first one is kept."""
+        work = partial(directory.check_value, name=name, value=value)
+        return await self._run("check_value", self._writer, work)
+
+    # -- UsageStore -----------------------------------------------------------------------------
+
+    async def usage(
+        self, by: Sequence[str], start: float | None, end: float | None
+    ) -> list[UsageRow]:
+        """Usage summed by the fields of `by`; also "size", "quality" and "outcome" will do.
+
+        Raises ValueError for any other field.
+        """
+        usage.check_grouping(by)
+        work = partial(usage.usage, by=by, start=start, end=end)
+        return await self._run("usage", self._reports, work)
+
+    async def _run(self, operation: str, worker: Worker, work: Callable[[Connection], T]) -> T:
+        started, there = self._monotonic(), True
+        try:
+            async with asyncio.timeout(self._busy_seconds + GRACE_SECONDS):
+                return await worker.run(work)
+        except (StoreUnavailable, TimeoutError) as failure:
+            there = False
+            if isinstance(failure, StoreUnavailable):
+                raise
+            raise StoreUnavailable from failure
+        finally:
+            if self._observe is not None:
+                self._observe(operation, self._monotonic() - started, there)

@@ -1,0 +1,70 @@
+"""The usage history: entries written by id, and summed for reports.
+
+An entry's day is the UTC date of its `at`, cut off to whole seconds first: SQLite would round the
+last half millisecond of a day up into the next one.
+"""
+
+from collections.abc import Sequence
+from math import inf
+
+from msgspec.structs import astuple
+
+from gateway.model import Entry, UsageRow
+from gateway.stores.sqlite.connection import Connection
+
+_FIELDS = Entry.__struct_fields__
+_COLUMNS = ", ".join(_FIELDS)
+_VALUES = ", ".join("?" for _ in _FIELDS)
+# Both are lists of the words above, so no text of anybody's is in the statement.
+_WRITE = f"INSERT OR REPLACE INTO entries ({_COLUMNS}) VALUES ({_VALUES})"  # noqa: S608
+
+_GROUPS = {
+    "team": "team",
+    "key": "key",
+    "model": "model",
+    "size": "size",
+    "quality": "quality",
+    "outcome": "outcome",
+    "day": "date(CAST(at AS INTEGER), 'unixepoch')",
+}
+_SUMS = ("requests", "images_bought", "images_cached", "images_unknown", "cost", "saved")
+
+
+def write_entries(connection: Connection, entries: Sequence[Entry]) -> None:
+    """Write entries in the transaction that is open; one with the same id is replaced."""
+    connection.executemany(_WRITE, map(astuple, entries))
+
+
+def record(connection: Connection, entries: Sequence[Entry]) -> None:
+    """Write entries in a transaction of their own."""
+    connection.execute("BEGIN IMMEDIATE")
+    write_entries(connection, entries)
+    connection.execute("COMMIT")
+
+
+def check_grouping(by: Sequence[str]) -> None:
+    """Raise ValueError where usage cannot be grouped by one of these."""
+    for field in by:
+        if field not in _GROUPS:
+            raise ValueError(f"Usage cannot be grouped by {field!r}.")
+
+
+def usage(
+    connection: Connection, by: Sequence[str], start: float | None, end: float | None
+) -> list[UsageRow]:
+    """Usage from `start` to before `end`, summed by the fields of `by` and in their order."""
+    columns = [_GROUPS[field] for field in by]
+    sums = [f"sum({field})" for field in _SUMS]
+    # Every part of the text comes from the tables above. Grouped by nothing, an empty history
+    # is no row; without a GROUP BY it would be a row of nulls.
+    rows = connection.execute(
+        f"SELECT {', '.join(columns + sums)} FROM entries WHERE at >= ? AND at < ?"  # noqa: S608
+        f" GROUP BY {', '.join(columns) or 'NULL'} ORDER BY {', '.join(columns) or 'NULL'}",
+        (-inf if start is None else start, inf if end is None else end),
+    )
+    return [_usage_row(row, len(by)) for row in rows]
+
+
+def _usage_row(row: tuple[str | int, ...], groups: int) -> UsageRow:
+    sums = dict(zip(_SUMS, (int(number) for number in row[groups:]), strict=True))
+    return UsageRow(group=tuple(str(value) for value in row[:groups]), **sums)

@@ -1,0 +1,103 @@
+"""A thread with a connection of its own: what it is given runs in order, one piece at a time.
+
+- Whatever fails costs the connection: closing it rolls back, and whatever state it was in is
+  gone. The next piece of work opens another, so an outage ends by itself.
+- Who waits may be cancelled at any time. Work that has begun is finished all the same and its
+  result dropped; work that has not begun is never done.
+- Each piece of work is preceded by a look whether the file is still the one that was opened.
+"""
+
+import asyncio
+import sqlite3
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import TypeVar
+
+import structlog
+from msgspec import DecodeError
+
+from gateway.errors import StoreUnavailable
+from gateway.stores.faults import UnusableStore
+from gateway.stores.sqlite import schema
+from gateway.stores.sqlite.connection import Connection, connect
+
+log = structlog.get_logger("store")
+
+T = TypeVar("T")
+
+_FAILURES = (sqlite3.Error, OSError, DecodeError, UnusableStore)
+"""What a file that is locked, gone, replaced, full or damaged shows itself as."""
+
+
+class Worker:
+    """One thread and its connection; the connection is opened when it is first needed."""
+
+    def __init__(self, name: str, path: Path, busy_seconds: float) -> None:
+        self._name = name
+        self._path = path
+        self._busy_seconds = busy_seconds
+        self._connection: Connection | None = None
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"store-{name}")
+        self._closed = False
+        self._away = False
+
+    async def run(self, work: Callable[[Connection], T]) -> T:
+        """Do `work` in the thread, after all that was asked before.
+
+        Raises StoreUnavailable for every failure of the database, with its cause.
+        """
+        if self._closed:
+            raise StoreUnavailable
+        return await self._in_thread(lambda: self._do(work))
+
+    async def close(self) -> None:
+        """Finish what was begun and end the thread."""
+        if not self._closed:
+            self._closed = True
+            try:
+                await self._in_thread(self._drop)
+            finally:
+                self._thread.shutdown(wait=False)
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+    # -- in the thread --------------------------------------------------------------------------
+
+    def _do(self, work: Callable[[Connection], T]) -> T:
+        try:
+            result = work(self._connected())
+        except _FAILURES as failure:
+            self._drop()
+            self._tell(failure)
+            raise StoreUnavailable from failure
+        except BaseException:
+            self._drop()
+            raise
+        self._tell(None)
+        return result
+
+    def _connected(self) -> Connection:
+        if self._connection is not None and not self._connection.in_place:
+            log.warning("the database file was replaced", path=str(self._path))
+            self._drop()
+        if self._connection is None:
+            self._connection = connect(self._path, self._busy_seconds)
+            schema.require(self._connection)
+        return self._connection
+
+    def _tell(self, failure: Exception | None) -> None:
+        """Log the first failure of an outage, and the outage's end."""
+        if failure is not None and not self._away:
+            log.warning("the store is away", thread=self._name, cause=str(failure))
+        elif failure is None and self._away:
+            log.info("the store is back", thread=self._name)
+        self._away = failure is not None
+
+    def _drop(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with suppress(sqlite3.Error):
+                connection.close()

@@ -1,0 +1,78 @@
+"""Settings that do not fit together."""
+
+import pytest
+
+from gateway.rules.config_checks import ALWAYS, DOUBTS, WITH_UPSTREAM, broken
+from gateway.rules.secret import Secret
+from gateway.rules.settings import Cache, Server, Settings, Upstream
+
+KEYED = Upstream(base_url="https://h", api_key=Secret("sk-1"))
+
+
+def blamed(settings: Settings) -> list[str]:
+    return [name for name, _ in broken(ALWAYS, settings, ())]
+
+
+@pytest.mark.parametrize(
+    ("host", "port", "admin_host", "admin_port", "clash"),
+    [
+        ("127.0.0.1", 80, "127.0.0.1", 80, True),
+        ("127.0.0.1", 80, "127.0.0.1", 81, False),
+        ("127.0.0.1", 80, "127.0.0.2", 80, False),
+        ("0.0.0.0", 80, "127.0.0.1", 80, True),
+        ("127.0.0.1", 80, "::", 80, True),
+        ("0.0.0.0", 0, "0.0.0.0", 0, False),
+    ],
+)
+def test_ports(host: str, port: int, admin_host: str, admin_port: int, clash: bool) -> None:
+    server = Server(host=host, port=port, admin_host=admin_host, admin_port=admin_port)
+    assert blamed(Settings(server=server)) == (["server.admin_port"] if clash else [])
+
+
+@pytest.mark.parametrize(("connect", "total", "clash"), [(5, 5.1, False), (5, 5, True), (6, 5, True)])
+def test_timeouts(connect: float, total: float, clash: bool) -> None:
+    upstream = Upstream(connect_seconds=connect, timeout_seconds=total)
+    assert blamed(Settings(upstream=upstream)) == (["upstream.timeout_seconds"] if clash else [])
+
+
+@pytest.mark.parametrize(("entry", "total", "clash"), [(5, 5, False), (6, 5, True)])
+def test_cache_sizes(entry: int, total: int, clash: bool) -> None:
+    cache = Cache(max_entry_bytes=entry, max_bytes=total)
+    assert blamed(Settings(cache=cache)) == (["cache.max_entry_bytes"] if clash else [])
+
+
+@pytest.mark.parametrize(
+    ("upstream", "missing"),
+    [
+        (KEYED, []),
+        (Upstream(base_url="https://h", api_key_file="key"), []),
+        (Upstream(base_url="https://h"), ["upstream.api_key_file"]),
+        (Upstream(api_key=Secret("sk-1")), ["upstream.base_url"]),
+        (Upstream(), ["upstream.base_url", "upstream.api_key_file"]),
+    ],
+)
+def test_what_serving_needs(upstream: Upstream, missing: list[str]) -> None:
+    settings = Settings(upstream=upstream)
+    assert [name for name, _ in broken(WITH_UPSTREAM, settings, ())] == missing
+
+
+@pytest.mark.parametrize(
+    ("base_url", "path", "doubtful"),
+    [
+        ("https://h", "/api/v1/images/generations", False),
+        ("https://h/v1", "/api/v1/images/generations", True),
+        ("https://h/api/v1", "/v1/images/generations", True),
+        ("https://h/v1", "/images/generations", False),
+        ("https://h/v10", "/v1/images", False),
+    ],
+)
+def test_a_version_twice(base_url: str, path: str, doubtful: bool) -> None:
+    settings = Settings(upstream=Upstream(base_url=base_url, path=path))
+    assert bool(list(broken(DOUBTS, settings, ()))) == doubtful
+
+
+def test_wrong_options_are_left_alone() -> None:
+    settings = Settings(cache=Cache(max_entry_bytes=2, max_bytes=1))
+    for name in ("cache.max_bytes", "cache.max_entry_bytes"):
+        assert not list(broken(ALWAYS, settings, {name}))
+    assert list(broken(ALWAYS, settings, {"cache.ttl_seconds"}))

@@ -1,0 +1,106 @@
+"""Variables as options: text into values, and names that stand for nothing."""
+
+import pytest
+
+from gateway.rules.config_environment import stray_variables, value_of, variable_place
+from gateway.rules.config_options import options_of
+from gateway.rules.secret import Secret
+from gateway.rules.settings import SECTIONS
+
+OPTIONS = {
+    f"{section}.{name}": option
+    for section, struct in SECTIONS.items()
+    for name, option in options_of(struct, section=section).items()
+}
+KNOWN = {option.variable for option in OPTIONS.values() if option.variable}
+
+
+@pytest.mark.parametrize(
+    ("option", "text", "value"),
+    [
+        ("server.port", "0", 0),
+        ("server.port", " 8_081 ", 8081),
+        ("server.max_body_bytes", "+1_048_576", 1_048_576),
+        ("server.drain_seconds", "0.5", 0.5),
+        ("server.drain_seconds", "10", 10.0),
+        ("server.drain_seconds", "1e2", 100.0),
+        ("server.host", "0.0.0.0", "0.0.0.0"),
+        ("cache.enabled", "false", False),
+        ("cache.enabled", " True ", True),
+        ("cache.ignore_fields", "user, trace ,", ("user", "trace")),
+        ("cache.ignore_fields", "user", ("user",)),
+        ("cache.ignore_fields", '["a,b", "c"]', ("a,b", "c")),
+        ("cache.ignore_fields", "[]", ()),
+        ("limits.images_per_day", "0", 0),
+        ("limits.cost_per_day_usd", "0.10", 100_000),
+        ("log.level", "debug", "debug"),
+        ("upstream.base_url", "https://example.com/", "https://example.com"),
+        ("upstream.api_key", "sk-1", Secret("sk-1")),
+        ("keys.pepper", "sixteen bytes, ü", Secret("sixteen bytes, ü")),
+    ],
+)
+def test_right_values(option: str, text: str, value: object) -> None:
+    assert value_of(OPTIONS[option], text) == value
+
+
+@pytest.mark.parametrize(
+    ("option", "text"),
+    [
+        *(("server.port", text) for text in ("80.0", "0x50", "1__0", "_1", "eighty", "-1", "٨٠")),
+        *(("server.port", text) for text in ("65536", "9" * 40, "true", "8080;canary")),
+        pytest.param("server.port", "9" * 10_000, id="many digits"),
+        *(("server.drain_seconds", text) for text in ("nan", "inf", "-1", "1e400", "5s", "true")),
+        *(("cache.enabled", text) for text in ("1", "0", "yes", "on", "none")),
+        *(("cache.ignore_fields", text) for text in ("[", "[1]", "['a'", "[]\nb = 1", "['a']x")),
+        pytest.param("cache.ignore_fields", "[" * 100_000, id="deep"),
+        *(("limits.cost_per_day_usd", text) for text in ("-1", "1e3", "$1", "0.0000001", "nan")),
+        *(("log.level", text) for text in ("loud", "INFO ", "warn")),
+        *(("upstream.api_key", text) for text in ("sk canary", "sk-canary\r\n", "sk-cänary")),
+        *(("keys.pepper", text) for text in ("short canary", "canary " * 3 + "\udcff")),
+    ],
+)
+def test_wrong_values(option: str, text: str) -> None:
+    with pytest.raises(ValueError, match="must be ") as caught:
+        value_of(OPTIONS[option], text)
+    assert str(caught.value) == f"must be {OPTIONS[option].right}"
+    assert "canary" not in str(caught.value)
+
+
+def test_a_misspelt_option_of_a_known_section_is_a_fault() -> None:
+    names = ["GATEWAY_SERVER_PROT", "GATEWAY_CACHE_SCOPE", "GATEWAY_SERVER_"]
+    faults, warnings = stray_variables(names, KNOWN, SECTIONS)
+    assert not warnings
+    assert faults[0] == "environment GATEWAY_CACHE_SCOPE: no such option"
+    assert faults[1] == "environment GATEWAY_SERVER_: no such option"
+    assert faults[2] == (
+        "environment GATEWAY_SERVER_PROT: no such option; did you mean 'GATEWAY_SERVER_PORT'?"
+    )
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("GATEWAY_PORT", "GATEWAY_SERVICE_HOST", "GATEWAY_SERVICE_PORT", "GATEWAY_PORT_80_TCP"),
+        *("GATEWAY_SERVICE_PORT_HTTP", "GATEWAY_PORT_80_TCP_ADDR", "GATEWAY_STORE_PORT"),
+        *("GATEWAY_STORE_SERVICE_HOST", "GATEWAY_CACHE_SERVICE_PORT", "GATEWAY_CACHE_PORT_1_TCP"),
+        *("GATEWAY_", "GATEWAY_MODELS_X", "GATEWAY_ADMIN_TOKENS", "GATEWAY_UPSTEAM_PATH"),
+    ],
+)
+def test_any_other_is_a_warning(name: str) -> None:
+    faults, (warning,) = stray_variables([name], KNOWN, SECTIONS)
+    assert not faults
+    assert warning.startswith(f"environment {name}: no option of the gateway, ignored")
+
+
+def test_a_misspelt_section_has_a_hint() -> None:
+    _, (warning,) = stray_variables(["GATEWAY_UPSTEAM_PATH"], KNOWN, SECTIONS)
+    assert warning.endswith("ignored; did you mean 'GATEWAY_UPSTREAM_PATH'?")
+
+
+def test_silent_ones() -> None:
+    names = [*KNOWN, "GATEWAY_ADMIN_TOKEN", "PATH", "gateway_server_prot", "MY_GATEWAY_X"]
+    assert stray_variables(names, KNOWN, SECTIONS) == ([], [])
+
+
+def test_a_name_cannot_disturb_a_terminal() -> None:
+    assert variable_place("GATEWAY_\x1b[2J\n\udcff") == "environment GATEWAY_\\x1b[2J\\n\\udcff"

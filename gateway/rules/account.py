@@ -51,7 +51,7 @@ class Hold(Struct, frozen=True, array_like=True):
 
 
 class Account(Struct, frozen=True, array_like=True):
-    """Window counters, purchases by second, open holds by reservation id, and holds swept lately."""
+    """Window counters, purchases by second, open holds by reservation id, holds swept lately."""
 
     day: Window = Window()
     month: Window = Window()

@@ -60,8 +60,9 @@ def read_answer(body: bytes) -> Answered:
 
 def _parsed(body: bytes) -> _Body:
     try:
-        return _BODY.decode(body)
-    except (DecodeError, RecursionError):  # the latter where fields that are passed over nest
+        # As text, because the parser does not look for invalid UTF-8 in what it passes over.
+        return _BODY.decode(body.decode())
+    except (UnicodeDecodeError, DecodeError, RecursionError):  # the last from deep nesting
         pass
     # Raised out here so that it does not carry the decoder's error.
     raise UpstreamUnknown

@@ -37,11 +37,6 @@ ALWAYS = (
         lambda settings: settings.upstream.timeout_seconds <= settings.upstream.connect_seconds,
         "must be above connect_seconds",
     ),
-    Rule(
-        ("cache.max_entry_bytes", "cache.max_bytes"),
-        lambda settings: settings.cache.max_entry_bytes > settings.cache.max_bytes,
-        "must not be above max_bytes",
-    ),
 )
 
 WITH_UPSTREAM = (

@@ -20,9 +20,9 @@ READ_ELSEWHERE = frozenset({"GATEWAY_ADMIN_TOKEN"})
 """Variables of the gateway that stand for no option of the file."""
 
 _KUBERNETES = re.compile(
-    r"GATEWAY_[A-Z]+_PORT|.*_(SERVICE_HOST|SERVICE_PORT(_.*)?|PORT_\d+_(TCP|UDP|SCTP)(_.*)?)"
+    r"GATEWAY(_[A-Z]+)?_PORT|.*_(SERVICE_HOST|SERVICE_PORT(_.*)?|PORT_\d+_(TCP|UDP|SCTP)(_.*)?)"
 )
-"""What Kubernetes sets for services called gateway-store, gateway-cache and so on."""
+"""What Kubernetes sets for services called gateway, gateway-store, gateway-cache and so on."""
 _INTEGER = re.compile(r"[+-]?[0-9]{1,40}(_[0-9]{1,40})*", re.ASCII)
 _BOOLEANS = {"true": True, "false": False}
 
@@ -76,8 +76,9 @@ def stray_variables(
         if not name.startswith(PREFIX) or name in known or name in READ_ELSEWHERE:
             continue
         prefix = next(filter(name.startswith, prefixes), PREFIX)
-        hint = did_you_mean(name, known, after=prefix)
-        if prefix == PREFIX or _KUBERNETES.fullmatch(name):
+        foreign = _KUBERNETES.fullmatch(name) is not None
+        hint = "" if foreign else did_you_mean(name, known, after=prefix)
+        if foreign or prefix == PREFIX:
             warnings.append(f"{variable_place(name)}: no option of the gateway, ignored{hint}")
         else:
             faults.append(f"{variable_place(name)}: no such option{hint}")

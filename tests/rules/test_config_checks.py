@@ -4,7 +4,7 @@ import pytest
 
 from gateway.rules.config_checks import ALWAYS, DOUBTS, WITH_UPSTREAM, broken
 from gateway.rules.secret import Secret
-from gateway.rules.settings import Cache, Server, Settings, Upstream
+from gateway.rules.settings import Server, Settings, Upstream
 
 KEYED = Upstream(base_url="https://h", api_key=Secret("sk-1"))
 
@@ -29,16 +29,12 @@ def test_ports(host: str, port: int, admin_host: str, admin_port: int, clash: bo
     assert blamed(Settings(server=server)) == (["server.admin_port"] if clash else [])
 
 
-@pytest.mark.parametrize(("connect", "total", "clash"), [(5, 5.1, False), (5, 5, True), (6, 5, True)])
+@pytest.mark.parametrize(
+    ("connect", "total", "clash"), [(5, 5.1, False), (5, 5, True), (6, 5, True)]
+)
 def test_timeouts(connect: float, total: float, clash: bool) -> None:
     upstream = Upstream(connect_seconds=connect, timeout_seconds=total)
     assert blamed(Settings(upstream=upstream)) == (["upstream.timeout_seconds"] if clash else [])
-
-
-@pytest.mark.parametrize(("entry", "total", "clash"), [(5, 5, False), (6, 5, True)])
-def test_cache_sizes(entry: int, total: int, clash: bool) -> None:
-    cache = Cache(max_entry_bytes=entry, max_bytes=total)
-    assert blamed(Settings(cache=cache)) == (["cache.max_entry_bytes"] if clash else [])
 
 
 @pytest.mark.parametrize(
@@ -72,7 +68,7 @@ def test_a_version_twice(base_url: str, path: str, doubtful: bool) -> None:
 
 
 def test_wrong_options_are_left_alone() -> None:
-    settings = Settings(cache=Cache(max_entry_bytes=2, max_bytes=1))
-    for name in ("cache.max_bytes", "cache.max_entry_bytes"):
+    settings = Settings(upstream=Upstream(connect_seconds=2, timeout_seconds=1))
+    for name in ("upstream.connect_seconds", "upstream.timeout_seconds"):
         assert not list(broken(ALWAYS, settings, {name}))
     assert list(broken(ALWAYS, settings, {"cache.ttl_seconds"}))

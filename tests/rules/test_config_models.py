@@ -208,7 +208,7 @@ def test_what_is_no_table(text: str) -> None:
 
 
 def test_faults_of_all_models_at_once() -> None:
-    assert len(faults("[models.a]\nmax_n = 0\n[models.b]\nprices = -1\n[models.c]\nx = 1")) == 5
+    assert len(faults("[models.a]\nmax_n = 0\n[models.b]\nprices = -1\n[models.c]\nx = 1")) == 6
 
 
 # -- the default model --------------------------------------------------------------------------

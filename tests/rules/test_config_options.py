@@ -10,6 +10,10 @@ from gateway.rules.config_faults import Place
 from gateway.rules.config_options import Usd, options_of, read_table, variable_of
 from gateway.rules.secret import Secret
 
+NOT_PORTS: list[object] = [-1, 65_536, 2**70, 16**3_000, "80", True, Decimal(80), [80], {}, None]
+NOT_BOOLEANS: list[object] = [1, 0, "true", []]
+NOT_SECONDS: list[object] = [0, 61, True, "1", Decimal("NaN"), Decimal("Infinity"), 16**3_000]
+
 
 def even(value: int) -> int:
     if value % 2:
@@ -70,15 +74,9 @@ def test_right_values() -> None:
 @pytest.mark.parametrize(
     ("name", "value", "text"),
     [
-        *(
-            ("port", value, "an integer from 0 to 65535")
-            for value in (-1, 65_536, 2**70, 16**3_000, "80", True, Decimal(80), [80], {}, None)
-        ),
-        *(
-            ("seconds", value, "a number above 0 and up to 60")
-            for value in (0, 61, True, "1", Decimal("NaN"), Decimal("Infinity"), 16**3_000)
-        ),
-        *(("enabled", value, "true or false") for value in (1, 0, "true", [])),
+        *(("port", value, "an integer from 0 to 65535") for value in NOT_PORTS),
+        *(("seconds", value, "a number above 0 and up to 60") for value in NOT_SECONDS),
+        *(("enabled", value, "true or false") for value in NOT_BOOLEANS),
         *(("level", value, '"info" or "error"') for value in ("loud", "INFO", 1)),
         *(("name", value, "text") for value in (1, True, ["a"])),
         *(("fields", value, "a list, each item text") for value in ("a", ["a", 1], {"a": "b"})),
@@ -113,9 +111,7 @@ def test_unknown_names_have_a_hint() -> None:
     assert read({"iner": {}})[1] == [
         "file.toml: [example] iner: no such option; did you mean 'inner'?"
     ]
-    assert read({"\x1b[2J": "canary"})[1] == [
-        'file.toml: [example] "\\u001b[2J": no such option'
-    ]
+    assert read({"\x1b[2J": "canary"})[1] == ['file.toml: [example] "\\u001b[2J": no such option']
 
 
 @pytest.mark.parametrize("value", ["sk-canary", 1, None])

@@ -21,7 +21,7 @@ def fault(text: str) -> str:
 def test_numbers_with_a_point_are_exact() -> None:
     assert parse_toml("a = 0.1\nb = 1_0.5e1\nc = 1", "") == {
         "a": Decimal("0.1"),
-        "b": Decimal("105"),
+        "b": Decimal(105),
         "c": 1,
     }
     assert parse_toml(f"a = 1e{'9' * 30}", "")["a"].is_nan()

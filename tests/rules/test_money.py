@@ -38,7 +38,9 @@ def test_reads_dollars_exactly(written: str | int | Decimal, micro: int) -> None
         *("", " ", "-1", "+1", "1e3", "1_000", "1,5", ".5", "5.", "$1", "0x1", "inf", "nan", "1\n"),
         *("٣", "0.0000001", "1000000000.000001", "9" * 13, "0." + "1" * 13),
         *(-1, BILLION + 1, pytest.param(10**5_000, id="huge")),
-        *map(Decimal, ("-0.000001", "0.0000001", "NaN", "sNaN", "Infinity", "1e-999999", "1e999999")),
+        *map(
+            Decimal, ("-0.000001", "0.0000001", "NaN", "sNaN", "Infinity", "1e-999999", "1e999999")
+        ),
         Decimal("0.006" + "0" * 40 + "1"),
     ],
 )

@@ -31,7 +31,10 @@ def test_defaults() -> None:
     assert (upstream.api_key, upstream.api_key_file) == (None, None)
     assert (upstream.connect_seconds, upstream.timeout_seconds) == (5, 300)
     assert upstream.max_response_bytes == 64 * 1024**2
-    assert (settings.store.url, settings.store.path) == ("sqlite:data/gateway.db", "data/gateway.db")
+    assert (settings.store.url, settings.store.path) == (
+        "sqlite:data/gateway.db",
+        "data/gateway.db",
+    )
     assert (settings.keys.pepper, settings.keys.pepper_file) == (None, "data/pepper")
     assert (cache.enabled, cache.ttl_seconds, cache.url_ttl_seconds) == (True, 86_400, 3_300)
     assert (cache.max_bytes, cache.max_entry_bytes) == (256 * 1024**2, 32 * 1024**2)
@@ -70,7 +73,14 @@ def test_base_urls(url: str, kept: str) -> None:
         *("example.com", "//example.com", "ftp://example.com", "http:", "http://", "https:///path"),
         *("http://user@example.com", "http://user:pass@example.com", "http://@example.com"),
         *("http://h?key=1", "http://h?", "http://h/#top", "http://h#", "http://h/a b", " http://h"),
-        *("http://h\n", "http://h\t", "http://h:port", "http://h:70000", "http://h:0", "http://[::1"),
+        *(
+            "http://h\n",
+            "http://h\t",
+            "http://h:port",
+            "http://h:70000",
+            "http://h:0",
+            "http://[::1",
+        ),
         *("http://h\\path", "http://h/%2e", "http://:80", "http://h\u200b", 1, True, ["http://h"]),
     ],
 )
@@ -81,7 +91,11 @@ def test_what_is_no_base_url(url: object) -> None:
 @pytest.mark.parametrize(
     ("option", "good", "bad"),
     [
-        ("server.host", ["0.0.0.0", "::", "localhost", "a-b.c"], ["", " ", "a b", "h/", "http://h"]),
+        (
+            "server.host",
+            ["0.0.0.0", "::", "localhost", "a-b.c"],
+            ["", " ", "a b", "h/", "http://h"],
+        ),
         ("server.port", [0, 1, 65_535], [-1, 65_536, 80.0, "80", True]),
         ("server.drain_seconds", [0, 0.1, 86_400], [-0.1, 86_401, "1"]),
         ("server.max_body_bytes", [1, 2**40], [0, -1, 2**40 + 1, 1.5]),
@@ -93,7 +107,11 @@ def test_what_is_no_base_url(url: object) -> None:
         ("keys.pepper_file", ["data/pepper", "/a b/ü"], ["", "\x7f", None, False]),
         ("cache.ttl_seconds", [0.5, 86_400 * 365], [0, -1, 10**9]),
         ("cache.url_ttl_seconds", [1], [0, -1]),
-        ("cache.ignore_fields", [[], ["user"], ["n2"]], [["n"], ["a", "prompt"], [""], "user", [1]]),
+        (
+            "cache.ignore_fields",
+            [[], ["user"], ["n2"]],
+            [["n"], ["a", "prompt"], [""], "user", [1]],
+        ),
         ("cache.ignore_fields", [["models"]], [["size"], ["model"], ["a\n"]]),
         ("limits.images_per_day", [0, 1, 10**12], [-1, 1.0, "1", True, 10**12 + 1]),
         ("limits.cost_per_day_usd", [0, "0.5", 10], [-1, 0.5, True, "0.0000001", 10**9 + 1]),
@@ -106,7 +124,9 @@ def test_bounds(option: str, good: list[object], bad: list[object]) -> None:
     assert [value for value in bad if right(option, value)] == []
 
 
-@pytest.mark.parametrize("url", ["sqlite:data/gateway.db", "sqlite:/var/lib/gateway.db", "sqlite:x"])
+@pytest.mark.parametrize(
+    "url", ["sqlite:data/gateway.db", "sqlite:/var/lib/gateway.db", "sqlite:x"]
+)
 def test_store_urls(url: str) -> None:
     assert right("store.url", url)
     assert f"sqlite:{Store(url=url).path}" == url
@@ -116,7 +136,14 @@ def test_store_urls(url: str) -> None:
     "url",
     [
         *("redis://localhost", "rediss://h", "redis+cluster://h", "postgres://h/db", "data/x.db"),
-        *("sqlite:", "sqlite://data/x", "sqlite:///data/x", "sqlite::memory:", "SQLITE:x", "sqlite:\n"),
+        *(
+            "sqlite:",
+            "sqlite://data/x",
+            "sqlite:///data/x",
+            "sqlite::memory:",
+            "SQLITE:x",
+            "sqlite:\n",
+        ),
         *("sqlite:x?mode=ro", "sqlite:x#y", ""),
     ],
 )

@@ -1,0 +1,104 @@
+# Everything a newcomer or a developer does here; `make` alone lists it.
+# Needs GNU make and Python 3.11 or newer; the rest is installed into $(VENV) from the lock file.
+
+.DEFAULT_GOAL := help
+
+# Where the environment is made.
+VENV ?= .venv
+# The Python that makes it. Where none is named, the first of these that will do.
+PYTHONS := $(or $(PYTHON),python3 python3.14 python3.13 python3.12 python3.11)
+# Further arguments for gateway, pytest or uv.
+ARGS ?=
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip -qq --disable-pip-version-check --no-input
+SOURCES := gateway tests
+
+# Prints what a Python falls short of, and exits 1; silent where it will do.
+# ensurepip is what Debian leaves out of venv.
+define PROBE
+import sys
+lacks = []
+for name in ("venv", "ensurepip", "ssl", "sqlite3"):
+    try:
+        __import__(name)
+    except ImportError:
+        lacks.append(name)
+if sys.version_info < (3, 11):
+    sys.stdout.write("is %d.%d.%d" % sys.version_info[:3])
+    sys.exit(1)
+if lacks:
+    sys.stdout.write("lacks " + " and ".join(lacks))
+    sys.exit(1)
+endef
+export PROBE
+
+.PHONY: help setup run test check format lock clean
+
+help: ## show this list
+	@awk -F ': .*## ' '/^[a-z]+: .*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@echo 'Settings: ARGS="..." further arguments for run, test, check and lock,'
+	@echo '          PYTHON=... the Python of a new environment, VENV=... its folder (.venv).'
+
+setup: $(VENV)/.installed ## make or refresh the environment in .venv
+	@:
+
+run: setup ## start the gateway on port 8080, with a demo team and key
+	@exec $(BIN)/gateway serve --demo $(ARGS)
+
+test: setup ## run all tests
+	@$(BIN)/python -m pytest $(ARGS)
+
+# All four run whatever the first ones say; pytest's closing line comes last.
+check: setup ## check formatting, lint, types and tests
+	@failed=; \
+	$(BIN)/ruff format --check $(SOURCES) || failed="$$failed formatting,"; \
+	$(BIN)/ruff check $(SOURCES) || failed="$$failed lint,"; \
+	$(BIN)/mypy || failed="$$failed types,"; \
+	[ -z "$$failed" ] || echo "Failed before the tests:$${failed%,}."; \
+	$(BIN)/python -m pytest $(ARGS) && [ -z "$$failed" ]
+
+format: setup ## put the code into the house's format
+	@$(BIN)/ruff check --quiet --select I --fix --exit-zero $(SOURCES)
+	@$(BIN)/ruff format $(SOURCES)
+
+COMPILE = $(BIN)/uv --quiet --no-config pip compile pyproject.toml --universal --python-version 3.11 \
+	--generate-hashes --no-emit-index-url --no-emit-find-links \
+	--annotation-style line --custom-compile-command "make lock" $(ARGS)
+
+lock: setup ## lock what pyproject.toml asks for (ARGS=--upgrade for the newest of everything)
+	@$(PIP) install uv
+	@$(COMPILE) --output-file requirements.lock
+	@$(COMPILE) --group dev --constraint requirements.lock --output-file requirements-dev.lock
+
+clean: ## remove the environment and all that was built; data/ stays
+	@rm -rf $(VENV) .venv-ci build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	@find $(SOURCES) -name __pycache__ -prune -exec rm -rf {} +
+
+# An environment holds its own path, so one that was moved is made anew, as is one whose Python
+# is gone. One that was left half made has no .locked.
+MADE_IN := $(shell $(BIN)/python -c 'print(open("$(VENV)/.locked").read())' 2>/dev/null)
+ifneq ($(MADE_IN),$(CURDIR))
+.PHONY: $(VENV)/.locked
+endif
+
+$(VENV)/.locked: requirements-dev.lock
+	@faults=; \
+	for python in $(PYTHONS); do \
+	    fault=$$("$$python" -c "$$PROBE" 2>/dev/null) && break; \
+	    [ -z "$$fault" ] || faults="$$faults, $$python $$fault"; \
+	    python=; \
+	done; \
+	if [ -z "$$python" ]; then \
+	    echo "Python 3.11 or newer with venv, ensurepip, ssl and sqlite3 is needed:" \
+	        "$${faults:-, found none of $(PYTHONS)}." | sed 's/: , /: /' >&2; \
+	    exit 1; \
+	fi; \
+	echo "Setting up $(VENV) with $$("$$python" -V): takes about 20 seconds."; \
+	"$$python" -m venv --clear "$(VENV)"
+	@$(PIP) install --require-hashes --requirement requirements-dev.lock
+	@printf '%s' "$(CURDIR)" >$@
+
+$(VENV)/.installed: $(VENV)/.locked pyproject.toml
+	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@

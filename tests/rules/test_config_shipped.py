@@ -1,0 +1,50 @@
+"""config/gateway.toml is the documentation: every option, each at its default."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from gateway.rules.catalog import SizeRules
+from gateway.rules.config import read_settings
+from gateway.rules.settings import SECTIONS, Settings
+
+SHIPPED = (Path(__file__).parents[2] / "config" / "gateway.toml").read_text(encoding="utf-8")
+OPTIONS = [(section, name) for section in SECTIONS for name in SECTIONS[section].__struct_fields__]
+
+
+def test_the_shipped_file_has_the_defaults() -> None:
+    assert read_settings(SHIPPED, {}) == (Settings(), [])
+
+
+WITHOUT_DEFAULT = {"upstream.base_url", "upstream.api_key_file"}
+
+
+@pytest.mark.parametrize(("section", "name"), OPTIONS)
+def test_the_shipped_file_has_every_option(section: str, name: str) -> None:
+    if section == "limits" or f"{section}.{name}" in WITHOUT_DEFAULT:
+        assert f"\n# {name} = " in SHIPPED
+    elif name in ("api_key", "pepper"):
+        assert f"GATEWAY_{section}_{name}".upper() in SHIPPED
+    else:
+        assert name in tomllib.loads(SHIPPED)[section]
+
+
+def test_the_shipped_file_has_every_option_of_a_model() -> None:
+    model = tomllib.loads(SHIPPED)["models"]["gpt-image-2"]
+    assert set(model) == {
+        *("default", "max_n", "max_prompt_chars", "billing", "sizes", "defaults", "prices"),
+    }
+    assert {*model["sizes"], "allowed"} == set(SizeRules.__struct_fields__)
+    assert "\n# allowed = " in SHIPPED
+    assert set(model["defaults"]) == {"n", "size"}
+
+
+def test_what_the_shipped_file_has_in_comments_is_right() -> None:
+    shown = re.sub(r"^# (?=\w+ = )", "", SHIPPED, flags=re.MULTILINE)
+    found, warnings = read_settings(shown, {})
+    assert not warnings
+    assert found.upstream.base_url
+    assert found.limits.images_per_day
+    assert found.models["gpt-image-2"].sizes.allowed

@@ -9,7 +9,13 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+)
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
@@ -19,6 +25,8 @@ from gateway.rules.account import EMPTY, GATEWAY, Account, team_account
 from gateway.rules.catalog import QUALITIES, Model
 from gateway.rules.quota import Reserve
 from gateway.rules.windows import day_of, month_of
+
+disable_created_metrics()  # a second series for each one, that nobody looks at
 
 ACCOUNT = "default"
 """The upstream account's label: there is one."""

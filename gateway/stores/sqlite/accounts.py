@@ -3,10 +3,11 @@
 Everything here runs in a worker's thread. The clock's mark is written in the transaction of every
 swap, so a decision that was written is never followed by an earlier time.
 
-Accounts read or written last are kept decoded. A version stands for one state only, so comparing
-versions is enough; but only within one file, since a backup put in its place counts again.
+Accounts read or written last are kept decoded: a version stands for one state only, so comparing
+versions is enough.
 """
 
+import sqlite3
 from collections.abc import Sequence
 
 from gateway.model import Entry
@@ -15,7 +16,6 @@ from gateway.rules.account import EMPTY, Account
 from gateway.stores.clock import StoreClock
 from gateway.stores.codec import decode_account, encode_account
 from gateway.stores.sqlite import schema
-from gateway.stores.sqlite.connection import Connection, Identity
 from gateway.stores.sqlite.usage import write_entries
 
 KEPT = 4096
@@ -38,9 +38,9 @@ class Accounts:
     def __init__(self, clock: StoreClock) -> None:
         self._clock = clock
         # Used by two threads: each operation on it is a single one of the dictionary's own.
-        self._kept: dict[str, tuple[Identity, int, Account]] = {}
+        self._kept: dict[str, tuple[int, Account]] = {}
 
-    def load(self, connection: Connection, names: Sequence[str]) -> Loaded:
+    def load(self, connection: sqlite3.Connection, names: Sequence[str]) -> Loaded:
         """The named accounts in one snapshot, and the time."""
         connection.execute("BEGIN")
         accounts = [self._load(connection, name) for name in names]
@@ -49,7 +49,7 @@ class Accounts:
         return Loaded(accounts, self._clock.read(mark))
 
     def swap(
-        self, connection: Connection, changes: Sequence[Change], entries: Sequence[Entry]
+        self, connection: sqlite3.Connection, changes: Sequence[Change], entries: Sequence[Entry]
     ) -> bool:
         """Write all changes and entries, or nothing where a version has moved on (False)."""
         states = [encode_account(change.account) for change in changes]
@@ -64,35 +64,33 @@ class Accounts:
         )
         connection.execute("COMMIT")
         for change in changes:
-            self._keep(connection, change.name, change.version + 1, change.account)
+            self._keep(change.name, change.version + 1, change.account)
         return True
 
-    def due(self, connection: Connection) -> list[str]:
+    def due(self, connection: sqlite3.Connection) -> list[str]:
         """The names of the accounts with a hold whose lease has run out, longest ago first."""
         now = self._clock.read(schema.value(connection, "clock"))
         rows = connection.execute("SELECT name FROM accounts WHERE due <= ? ORDER BY due", (now,))
         return [name for (name,) in rows]
 
-    def _load(self, connection: Connection, name: str) -> tuple[Account, int]:
-        identity, known, account = self._kept.get(name, (None, 0, EMPTY))
-        if identity != connection.identity:
-            known = 0
+    def _load(self, connection: sqlite3.Connection, name: str) -> tuple[Account, int]:
+        known, account = self._kept.get(name, (0, EMPTY))
         row = connection.execute(_SELECT, (known, name)).fetchone()
         if row is None:
             return EMPTY, 0
         version, state = row
         if state is not None:
             account = decode_account(state)
-            self._keep(connection, name, version, account)
+            self._keep(name, version, account)
         return account, version
 
-    def _keep(self, connection: Connection, name: str, version: int, account: Account) -> None:
+    def _keep(self, name: str, version: int, account: Account) -> None:
         if len(self._kept) >= KEPT:
             self._kept.clear()
-        self._kept[name] = (connection.identity, version, account)
+        self._kept[name] = (version, account)
 
 
-def _write(connection: Connection, change: Change, state: bytes) -> bool:
+def _write(connection: sqlite3.Connection, change: Change, state: bytes) -> bool:
     row = (change.account.earliest_lease, state, change.name)
     if change.version == 0:
         return connection.execute(_INSERT, row).rowcount == 1

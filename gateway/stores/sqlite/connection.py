@@ -3,16 +3,19 @@
 `synchronous=FULL`: a commit that was acknowledged outlives a power failure. Transactions are
 written out by hand (`isolation_level=None`), so that each one is seen where it begins and ends.
 
-A connection never creates the file. Were the file deleted under a running gateway, SQLite would
-go on writing into what has no name any more, and a new one would be a fresh budget for everybody.
-So a connection knows its file again, and opening is the only place that creates one.
+A connection never creates the file, and a store only ever uses the file that it opened first.
+Were that one deleted under a running gateway, SQLite would go on writing into what has no name
+any more, and a new one would be a fresh budget for everybody. A backup put in its place would
+be mixed with the old one's log. So both are an outage, until the file is back or the gateway
+is started again.
 """
 
 import os
 import sqlite3
 from pathlib import Path
 
-Identity = tuple[int, int]
+from gateway.stores.faults import UnusableStore
+from gateway.stores.sqlite import schema
 
 _SETTINGS = (
     "PRAGMA synchronous = FULL",
@@ -24,33 +27,15 @@ _SETTINGS = (
 )
 
 
-class Connection(sqlite3.Connection):
-    """A connection to the file that had `identity` (device and inode) when it was opened."""
-
-    path: Path
-    identity: Identity
-
-    @property
-    def in_place(self) -> bool:
-        """Whether the file opened is still the one under its name. Raises OSError if none is."""
-        return _identity(self.path) == self.identity
-
-
-def connect(path: Path, busy_seconds: float) -> Connection:
+def connect(path: Path, busy_seconds: float) -> sqlite3.Connection:
     """Open an existing file, by its absolute path; locks are waited for up to `busy_seconds`.
 
-    Raises sqlite3.Error or OSError.
+    Raises sqlite3.Error.
     """
     connection = sqlite3.connect(
-        f"{path.as_uri()}?mode=rw",
-        uri=True,
-        timeout=busy_seconds,
-        isolation_level=None,
-        factory=Connection,
+        f"{path.as_uri()}?mode=rw", uri=True, timeout=busy_seconds, isolation_level=None
     )
     try:
-        connection.path = path
-        connection.identity = _identity(path)
         for setting in _SETTINGS:
             connection.execute(setting)
     except BaseException:
@@ -59,6 +44,33 @@ def connect(path: Path, busy_seconds: float) -> Connection:
     return connection
 
 
-def _identity(path: Path) -> Identity:
-    status = os.stat(path)
-    return status.st_dev, status.st_ino
+class Database:
+    """The file of one store. Everything raises OSError, sqlite3.Error or UnusableStore."""
+
+    def __init__(self, path: Path, busy_seconds: float) -> None:
+        self.path = path
+        self.busy_seconds = busy_seconds
+        self._opened: tuple[int, int] | None = None
+
+    def opened(self) -> None:
+        """From now on it is the file that is there now."""
+        self._opened = self._identity()
+
+    def check(self) -> None:
+        """Raise unless the file that was opened is still the one under its name."""
+        if self._identity() != self._opened:
+            raise UnusableStore("the file was replaced; start the gateway again")
+
+    def connect(self) -> sqlite3.Connection:
+        """A further connection to it."""
+        connection = connect(self.path, self.busy_seconds)
+        try:
+            schema.require(connection)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _identity(self) -> tuple[int, int]:
+        status = os.stat(self.path)
+        return status.st_dev, status.st_ino

@@ -11,7 +11,6 @@ from gateway.ports import DirectoryChanges
 from gateway.stores.codec import decode_team, encode_team
 from gateway.stores.faults import DuplicateKey, UnknownTeam
 from gateway.stores.sqlite import schema
-from gateway.stores.sqlite.connection import Connection
 
 _NEXT = "UPDATE meta SET value = value + 1 WHERE name = 'generation' RETURNING value"
 _PUT_TEAM = """
@@ -28,7 +27,7 @@ _KEYS = """
 """
 
 
-def changes(connection: Connection, since: int) -> DirectoryChanges:
+def changes(connection: sqlite3.Connection, since: int) -> DirectoryChanges:
     """What was written after generation `since`, in one snapshot and in the order of writing."""
     connection.execute("BEGIN")
     generation = int(schema.value(connection, "generation"))
@@ -39,7 +38,7 @@ def changes(connection: Connection, since: int) -> DirectoryChanges:
     return DirectoryChanges(generation, teams, keys)
 
 
-def put_teams(connection: Connection, teams: Sequence[Team]) -> None:
+def put_teams(connection: sqlite3.Connection, teams: Sequence[Team]) -> None:
     """Create or replace teams, all or none."""
     rows = [(team.name, encode_team(team)) for team in teams]
     connection.execute("BEGIN IMMEDIATE")
@@ -48,7 +47,7 @@ def put_teams(connection: Connection, teams: Sequence[Team]) -> None:
     connection.execute("COMMIT")
 
 
-def put_key(connection: Connection, key: Key) -> None:
+def put_key(connection: sqlite3.Connection, key: Key) -> None:
     """Create a key. Raises UnknownTeam or DuplicateKey."""
     connection.execute("BEGIN IMMEDIATE")
     row = (key.id, key.team, key.name, key.digest, key.created, key.expires, key.state)
@@ -64,7 +63,7 @@ def put_key(connection: Connection, key: Key) -> None:
     connection.execute("COMMIT")
 
 
-def set_key_state(connection: Connection, id: str, state: KeyState) -> bool:
+def set_key_state(connection: sqlite3.Connection, id: str, state: KeyState) -> bool:
     """Set a key's state, unless it is revoked; False where there is no such key."""
     connection.execute("BEGIN IMMEDIATE")
     row = connection.execute("SELECT state FROM keys WHERE id = ?", (id,)).fetchone()
@@ -77,7 +76,7 @@ def set_key_state(connection: Connection, id: str, state: KeyState) -> bool:
     return row is not None
 
 
-def check_value(connection: Connection, name: str, value: bytes) -> bool:
+def check_value(connection: sqlite3.Connection, name: str, value: bytes) -> bool:
     """Whether `value` is what was first given under `name`; the first one is kept."""
     row = (f"check:{name}", value)
     connection.execute("BEGIN IMMEDIATE")
@@ -87,19 +86,19 @@ def check_value(connection: Connection, name: str, value: bytes) -> bool:
     return bool(kept == value)
 
 
-def _next(connection: Connection) -> int:
+def _next(connection: sqlite3.Connection) -> int:
     ((generation,),) = connection.execute(_NEXT)
     return int(generation)
 
 
-def _teams(connection: Connection, after: int) -> list[Team]:
+def _teams(connection: sqlite3.Connection, after: int) -> list[Team]:
     rows = connection.execute(
         "SELECT team FROM teams WHERE generation > ? ORDER BY generation", (after,)
     )
     return [decode_team(text) for (text,) in rows]
 
 
-def _keys(connection: Connection, after: int) -> list[Key]:
+def _keys(connection: sqlite3.Connection, after: int) -> list[Key]:
     return [
         Key(
             id=id,

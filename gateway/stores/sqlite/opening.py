@@ -10,9 +10,10 @@ import time
 from contextlib import closing
 from pathlib import Path
 
+from gateway.errors import StoreUnavailable
 from gateway.stores.faults import UnusableStore
 from gateway.stores.sqlite import schema
-from gateway.stores.sqlite.connection import Connection, connect
+from gateway.stores.sqlite.connection import Database, connect
 
 OLDEST_SQLITE = (3, 35, 0)
 """The first with RETURNING."""
@@ -28,25 +29,29 @@ _CAUSES = {
 }
 
 
-def make_ready(path: Path, busy_seconds: float) -> None:
+def make_ready(database: Database) -> None:
     """Create the file if there is none, and its tables; directory 0700, files 0600.
 
-    Raises UnusableStore, or sqlite3.OperationalError where others hold its lock for too long.
+    Raises UnusableStore, or StoreUnavailable where others hold its lock for too long.
     """
     if sqlite3.sqlite_version_info < OLDEST_SQLITE:
         raise UnusableStore(
             f"SQLite 3.35 or newer is needed, and Python has {sqlite3.sqlite_version}."
         )
+    path = database.path
     try:
         _make_file(path)
-        _prepare_patiently(path, busy_seconds)
+        _prepare_patiently(path, database.busy_seconds)
+        database.opened()
     except UnusableStore as failure:
         raise UnusableStore(f"The database {path} cannot be used: {failure}.") from failure
     except OSError as failure:
-        raise UnusableStore(f"The database {path} cannot be used: {failure.strerror}.") from failure
+        raise UnusableStore(
+            f"The database {path} cannot be used: {failure.strerror or failure}."
+        ) from failure
     except sqlite3.Error as failure:
         if _code(failure) in _BUSY:
-            raise
+            raise StoreUnavailable from failure
         cause = _CAUSES.get(_code(failure), str(failure))
         raise UnusableStore(f"The database {path} cannot be used: {cause}.") from failure
 
@@ -73,8 +78,10 @@ def _prepare_patiently(path: Path, busy_seconds: float) -> None:
             time.sleep(_RETRY_SECONDS)
 
 
-def _prepare(connection: Connection) -> None:
-    schema.is_blank(connection)  # before the next line changes a file that is not ours
+def _prepare(connection: sqlite3.Connection) -> None:
+    connection.execute("BEGIN")
+    schema.is_blank(connection)  # before anything changes a file that is not ours
+    connection.execute("COMMIT")
     ((mode,),) = connection.execute("PRAGMA journal_mode = WAL")
     if mode != "wal":
         raise UnusableStore("its file system allows no write-ahead log; use a local disk")

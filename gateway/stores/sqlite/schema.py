@@ -76,7 +76,10 @@ TABLES = (
 
 
 def is_blank(connection: sqlite3.Connection) -> bool:
-    """Whether the database has nothing in it yet. Raises UnusableStore where it is not ours."""
+    """Whether the database has nothing in it yet. Raises UnusableStore where it is not ours.
+
+    Needs an open transaction: between two readings another process may make the tables.
+    """
     version, application = (
         _pragma(connection, "user_version"),
         _pragma(connection, "application_id"),
@@ -94,8 +97,10 @@ def is_blank(connection: sqlite3.Connection) -> bool:
 
 def require(connection: sqlite3.Connection) -> None:
     """Raise UnusableStore unless the tables are there and known."""
+    connection.execute("BEGIN")
     if is_blank(connection):
         raise UnusableStore("it is empty, and was not when the gateway started")
+    connection.execute("COMMIT")
 
 
 def create(connection: sqlite3.Connection) -> None:

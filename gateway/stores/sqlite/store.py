@@ -9,6 +9,7 @@ was begun may still be done, as the ports say.
 """
 
 import asyncio
+import sqlite3
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -22,7 +23,7 @@ from gateway.ports import Change, DirectoryChanges, Loaded
 from gateway.stores.clock import StoreClock
 from gateway.stores.sqlite import directory, usage
 from gateway.stores.sqlite.accounts import Accounts
-from gateway.stores.sqlite.connection import Connection
+from gateway.stores.sqlite.connection import Database
 from gateway.stores.sqlite.opening import make_ready
 from gateway.stores.sqlite.worker import Worker
 
@@ -49,22 +50,21 @@ class SqliteStore:
         busy_seconds: float = 2.0,
         observe: Callable[[str, float, bool], None] | None = None,
     ) -> None:
-        self._path = path = path.absolute()
         self._monotonic = monotonic
-        self._busy_seconds = busy_seconds
         self._observe = observe
         self._accounts = Accounts(StoreClock(wall, monotonic))
-        self._writer = Worker("writer", path, busy_seconds)
-        self._reader = Worker("reader", path, busy_seconds)
-        self._reports = Worker("reports", path, busy_seconds)
+        self._database = Database(path.absolute(), busy_seconds)
+        self._writer = Worker("writer", self._database)
+        self._reader = Worker("reader", self._database)
+        self._reports = Worker("reports", self._database)
 
     async def open(self) -> None:
         """Make the file ready, and create it where there is none.
 
         Raises UnusableStore where an operator has to act, StoreUnavailable where the file is
-        locked for too long.
+        locked for too long; then it can be tried again.
         """
-        await asyncio.to_thread(make_ready, self._path, self._busy_seconds)
+        await asyncio.to_thread(make_ready, self._database)
 
     async def close(self) -> None:
         """Finish what was begun and let go of the file. Later operations raise StoreUnavailable."""
@@ -143,10 +143,12 @@ class SqliteStore:
         work = partial(usage.usage, by=by, start=start, end=end)
         return await self._run("usage", self._reports, work)
 
-    async def _run(self, operation: str, worker: Worker, work: Callable[[Connection], T]) -> T:
+    async def _run(
+        self, operation: str, worker: Worker, work: Callable[[sqlite3.Connection], T]
+    ) -> T:
         started, there = self._monotonic(), True
         try:
-            async with asyncio.timeout(self._busy_seconds + GRACE_SECONDS):
+            async with asyncio.timeout(self._database.busy_seconds + GRACE_SECONDS):
                 return await worker.run(work)
         except (StoreUnavailable, TimeoutError) as failure:
             there = False

@@ -4,13 +4,13 @@ An entry's day is the UTC date of its `at`, cut off to whole seconds first: SQLi
 last half millisecond of a day up into the next one.
 """
 
+import sqlite3
 from collections.abc import Sequence
 from math import inf
 
 from msgspec.structs import astuple
 
 from gateway.model import Entry, UsageRow
-from gateway.stores.sqlite.connection import Connection
 
 _FIELDS = Entry.__struct_fields__
 _COLUMNS = ", ".join(_FIELDS)
@@ -30,12 +30,12 @@ _GROUPS = {
 _SUMS = ("requests", "images_bought", "images_cached", "images_unknown", "cost", "saved")
 
 
-def write_entries(connection: Connection, entries: Sequence[Entry]) -> None:
+def write_entries(connection: sqlite3.Connection, entries: Sequence[Entry]) -> None:
     """Write entries in the transaction that is open; one with the same id is replaced."""
     connection.executemany(_WRITE, map(astuple, entries))
 
 
-def record(connection: Connection, entries: Sequence[Entry]) -> None:
+def record(connection: sqlite3.Connection, entries: Sequence[Entry]) -> None:
     """Write entries in a transaction of their own."""
     connection.execute("BEGIN IMMEDIATE")
     write_entries(connection, entries)
@@ -50,7 +50,7 @@ def check_grouping(by: Sequence[str]) -> None:
 
 
 def usage(
-    connection: Connection, by: Sequence[str], start: float | None, end: float | None
+    connection: sqlite3.Connection, by: Sequence[str], start: float | None, end: float | None
 ) -> list[UsageRow]:
     """Usage from `start` to before `end`, summed by the fields of `by` and in their order."""
     columns = [_GROUPS[field] for field in by]

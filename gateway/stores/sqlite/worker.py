@@ -4,7 +4,7 @@
   gone. The next piece of work opens another, so an outage ends by itself.
 - Who waits may be cancelled at any time. Work that has begun is finished all the same and its
   result dropped; work that has not begun is never done.
-- Each piece of work is preceded by a look whether the file is still the one that was opened.
+- Each piece of work begins with a look whether the file is still the one that was opened.
 """
 
 import asyncio
@@ -12,7 +12,6 @@ import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from pathlib import Path
 from typing import TypeVar
 
 import structlog
@@ -20,8 +19,7 @@ from msgspec import DecodeError
 
 from gateway.errors import StoreUnavailable
 from gateway.stores.faults import UnusableStore
-from gateway.stores.sqlite import schema
-from gateway.stores.sqlite.connection import Connection, connect
+from gateway.stores.sqlite.connection import Database
 
 log = structlog.get_logger("store")
 
@@ -34,16 +32,15 @@ _FAILURES = (sqlite3.Error, OSError, DecodeError, UnusableStore)
 class Worker:
     """One thread and its connection; the connection is opened when it is first needed."""
 
-    def __init__(self, name: str, path: Path, busy_seconds: float) -> None:
+    def __init__(self, name: str, database: Database) -> None:
         self._name = name
-        self._path = path
-        self._busy_seconds = busy_seconds
-        self._connection: Connection | None = None
+        self._database = database
+        self._connection: sqlite3.Connection | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"store-{name}")
         self._closed = False
         self._away = False
 
-    async def run(self, work: Callable[[Connection], T]) -> T:
+    async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Do `work` in the thread, after all that was asked before.
 
         Raises StoreUnavailable for every failure of the database, with its cause.
@@ -66,7 +63,7 @@ class Worker:
 
     # -- in the thread --------------------------------------------------------------------------
 
-    def _do(self, work: Callable[[Connection], T]) -> T:
+    def _do(self, work: Callable[[sqlite3.Connection], T]) -> T:
         try:
             result = work(self._connected())
         except _FAILURES as failure:
@@ -79,13 +76,10 @@ class Worker:
         self._tell(None)
         return result
 
-    def _connected(self) -> Connection:
-        if self._connection is not None and not self._connection.in_place:
-            log.warning("the database file was replaced", path=str(self._path))
-            self._drop()
+    def _connected(self) -> sqlite3.Connection:
+        self._database.check()
         if self._connection is None:
-            self._connection = connect(self._path, self._busy_seconds)
-            schema.require(self._connection)
+            self._connection = self._database.connect()
         return self._connection
 
     def _tell(self, failure: Exception | None) -> None:

@@ -1,0 +1,21 @@
+"""What every store must do. A store's test file runs it by naming one class for each part:
+
+    class TestAccounts(AccountConformance): ...
+
+and a fixture `make_store`, which opens stores on the same data each time it is called.
+"""
+
+from tests.stores.conformance.accounts import AccountConformance
+from tests.stores.conformance.directory import DirectoryConformance
+from tests.stores.conformance.processes import ProcessConformance
+from tests.stores.conformance.store import MakeStore, Store
+from tests.stores.conformance.usage import UsageConformance
+
+__all__ = [
+    "AccountConformance",
+    "DirectoryConformance",
+    "MakeStore",
+    "ProcessConformance",
+    "Store",
+    "UsageConformance",
+]

@@ -1,0 +1,131 @@
+"""The suite's part on teams and keys: DirectoryStore and check values."""
+
+import pytest
+from msgspec.structs import replace
+
+from gateway.model import Key, Limits, Team
+from gateway.stores.faults import DuplicateKey, UnknownTeam
+from tests.stores.conformance.store import NOON, MakeStore, Store
+
+RED = Team(
+    name="red",
+    models=("gpt-image-2",),
+    sizes=(),
+    qualities=("low", "high"),
+    max_n=4,
+    cache=False,
+    limits=Limits(images_per_day=100, cost_per_month=2**53 + 1, concurrent_requests=0),
+)
+BLUE = Team(name="blue")
+KEY = Key(id="k1", team="red", name="Ünï", digest=bytes(range(32)), created=NOON, expires=NOON + 1)
+OTHER = Key(id="k2", team="red", name="", digest=b"\0" * 32, created=NOON)
+
+
+async def key_state(store: Store, id: str) -> str:
+    """A key's state as gateways that start now will see it."""
+    return {key.id: key.state for key in (await store.changes(0)).keys}[id]
+
+
+class DirectoryConformance:
+    async def test_an_empty_directory_has_no_changes(self, make_store: MakeStore) -> None:
+        async with make_store() as store:
+            changes = await store.changes(0)
+            assert (changes.teams, changes.keys) == ([], [])
+            assert (await store.changes(changes.generation)).generation == changes.generation
+
+    async def test_teams_and_keys_come_back_as_they_were(self, make_store: MakeStore) -> None:
+        async with make_store() as store:
+            await store.put_teams([RED, BLUE])
+            await store.put_key(KEY)
+            await store.put_key(OTHER)
+        async with make_store() as store:
+            changes = await store.changes(0)
+            assert sorted(changes.teams, key=lambda team: team.name) == [BLUE, RED]
+            assert sorted(changes.keys, key=lambda key: key.id) == [KEY, OTHER]
+
+    async def test_changes_are_what_was_written_after_a_generation(
+        self, make_store: MakeStore
+    ) -> None:
+        async with make_store() as store, make_store() as other:
+            await store.put_teams([RED, BLUE])
+            teams = await other.changes(0)
+            await store.put_key(KEY)
+            keys = await other.changes(teams.generation)
+            assert (keys.teams, keys.keys) == ([], [KEY])
+            assert keys.generation > teams.generation
+            await store.put_teams([replace(RED, max_n=2)])
+            assert await store.set_key_state("k1", "disabled")
+            last = await other.changes(keys.generation)
+            assert last.teams == [replace(RED, max_n=2)]
+            assert last.keys == [replace(KEY, state="disabled")]
+            none = await other.changes(last.generation)
+            assert (none.generation, none.teams, none.keys) == (last.generation, [], [])
+
+    async def test_a_generation_of_another_time_gets_everything(
+        self, make_store: MakeStore
+    ) -> None:
+        async with make_store() as store:
+            await store.put_teams([BLUE])
+            changes = await store.changes(1_000_000)
+            assert changes.teams == [BLUE]
+            assert changes.generation < 1_000_000
+
+    async def test_replacing_a_team_keeps_its_keys(self, make_store: MakeStore) -> None:
+        async with make_store() as store:
+            await store.put_teams([RED])
+            await store.put_key(KEY)
+            await store.put_teams([Team(name="red"), BLUE])
+            changes = await store.changes(0)
+            assert sorted(changes.teams, key=lambda team: team.name) == [BLUE, Team(name="red")]
+            assert changes.keys == [KEY]
+
+    async def test_a_key_needs_its_team(self, make_store: MakeStore) -> None:
+        async with make_store() as store:
+            await store.put_teams([BLUE])
+            with pytest.raises(UnknownTeam, match="'red'"):
+                await store.put_key(KEY)
+            assert (await store.changes(0)).keys == []
+            await store.put_teams([RED])
+            await store.put_key(KEY)
+
+    async def test_a_key_is_made_once_and_never_overwritten(self, make_store: MakeStore) -> None:
+        async with make_store() as store:
+            await store.put_teams([RED])
+            await store.put_key(KEY)
+            await store.set_key_state("k1", "revoked")
+            with pytest.raises(DuplicateKey, match="'k1'"):
+                await store.put_key(replace(KEY, digest=b"1" * 32))
+            assert (await store.changes(0)).keys == [replace(KEY, state="revoked")]
+
+    async def test_a_key_can_be_disabled_and_enabled(self, make_store: MakeStore) -> None:
+        async with make_store() as store:
+            await store.put_teams([RED])
+            await store.put_key(KEY)
+            for state in ("disabled", "active", "disabled"):
+                assert await store.set_key_state("k1", state)
+                assert await key_state(store, "k1") == state
+
+    async def test_revoking_is_for_good(self, make_store: MakeStore) -> None:
+        async with make_store() as store:
+            await store.put_teams([RED])
+            await store.put_key(KEY)
+            assert await store.set_key_state("k1", "revoked")
+        async with make_store() as store:
+            for state in ("active", "disabled", "revoked"):
+                assert await store.set_key_state("k1", state)
+                assert await key_state(store, "k1") == "revoked"
+
+    async def test_an_unknown_key_has_no_state_to_set(self, make_store: MakeStore) -> None:
+        async with make_store() as store:
+            assert not await store.set_key_state("k9", "revoked")
+            assert (await store.changes(0)).keys == []
+
+    async def test_a_check_value_is_kept_from_its_first_time(self, make_store: MakeStore) -> None:
+        async with make_store() as store, make_store() as other:
+            assert await store.check_value("pepper", b"\0right")
+            assert await other.check_value("pepper", b"\0right")
+            assert not await other.check_value("pepper", b"\0wrong")
+            assert await other.check_value("another", b"\0wrong")
+        async with make_store() as store:
+            assert not await store.check_value("pepper", b"")
+            assert await store.check_value("pepper", b"\0right")

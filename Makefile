@@ -62,8 +62,8 @@ format: setup ## put the code into the house's format
 	@$(BIN)/ruff check --quiet --select I --fix --exit-zero $(SOURCES)
 	@$(BIN)/ruff format $(SOURCES)
 
-COMPILE = $(BIN)/uv --quiet --no-config pip compile pyproject.toml --universal --python-version 3.11 \
-	--generate-hashes --no-emit-index-url --no-emit-find-links \
+COMPILE = $(BIN)/uv --quiet --no-config pip compile pyproject.toml \
+	--universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
 	--annotation-style line --custom-compile-command "make lock" $(ARGS)
 
 lock: setup ## lock what pyproject.toml asks for (ARGS=--upgrade for the newest of everything)

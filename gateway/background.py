@@ -32,7 +32,10 @@ class Background:
         *,
         survive: type[Exception] | tuple[type[Exception], ...] = (),
     ) -> None:
-        """Run `work` again and again, `seconds` apart; exceptions of type `survive` skip a turn."""
+        """Run `work` again and again, `seconds` apart. What fails is logged and tried next time.
+
+        Failures of type `survive` are expected, and told by others.
+        """
 
         async def repeat() -> None:
             while True:
@@ -41,6 +44,8 @@ class Background:
                     await work()
                 except survive:
                     continue
+                except Exception as defect:  # one bad turn must not end all later ones
+                    log.exception("task failed", group=self._name, exc_info=defect)
 
         self.spawn(repeat())
 

@@ -292,11 +292,9 @@ class Proxy:
         )
         if not purchase.keep or seconds <= 0 or answered.images < purchase.request.n:
             return bought
-        if len(bought.body) > cache.max_entry_bytes:
-            return bought
         kept = replace(bought, kept=True)
-        await self._cache.set(purchase.fingerprint, kept, ttl=seconds)
-        return kept
+        stored = await self._cache.set(purchase.fingerprint, kept, ttl=seconds)
+        return kept if stored else bought
 
     def _given(self, purchase: Purchase, bought: Bought, outcome: str) -> None:
         """Record an answer that cost nothing: a hit, or a flight that another request leads."""

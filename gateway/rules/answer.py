@@ -85,7 +85,7 @@ def _is_filled(value: Raw) -> bool:
 
 
 def _without_images(body: bytes) -> bytes:
-    """The body with one character left of each plain image; byte for byte the same otherwise."""
+    """The body with a dot in place of each plain image; byte for byte the same otherwise."""
     kept: list[bytes] = []
     done = 0
     at = body.find(_IMAGE)
@@ -94,7 +94,7 @@ def _without_images(body: bytes) -> bytes:
         at += len(_IMAGE)
         if image is not None:
             start, end = image
-            kept.append(body[done : start + 1])
+            kept += (body[done:start], b".")
             done = at = end
         at = body.find(_IMAGE, at)
     kept.append(body[done:])

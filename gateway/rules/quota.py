@@ -96,8 +96,9 @@ class Reserve(Struct, frozen=True, kw_only=True):
     def apply(self, accounts: Accounts, now: float) -> Applied[Held | Refused]:
         own = team_account(self.team)
         team = accounts.get(own, EMPTY)
-        if (open_hold := team.holds.get(self.id)) is not None:
-            return Applied({}, Held(open_hold.at, standing(team, self.limits, now)))
+        # Asked again: it may even be swept by now, where the store's clock has jumped.
+        if (known := team.holds.get(self.id) or team.swept.get(self.id)) is not None:
+            return Applied({}, Held(known.at, standing(team, self.limits, now)))
         owners: list[Owner] = [("team", self.team, team, self.limits)]
         if self.gateway_limits:
             owners.append(("gateway", "", accounts.get(GATEWAY, EMPTY), self.gateway_limits))
@@ -151,8 +152,8 @@ class Settle(Struct, frozen=True, kw_only=True):
 class Release(Struct, frozen=True, kw_only=True):
     """Charge nothing: the purchase failed, or was never made.
 
-    `forget` leaves no usage entry: the reservation was given up on and nothing was asked of the
-    upstream.
+    `forget` leaves no usage entry, unless a sweep has written one: the reservation was given up
+    on and nothing was asked of the upstream.
     """
 
     id: str
@@ -170,8 +171,9 @@ class Release(Struct, frozen=True, kw_only=True):
         # Always a new version, even with nothing to take back: a store that was frozen may still
         # run the old swap when it wakes, and must find that its version has passed.
         own = team_account(self.team)
-        changes = {own: accounts.get(own, EMPTY), **applied.changes}
-        return Applied(changes, None)
+        account = accounts.get(own, EMPTY)
+        entries = applied.entries if self.id in account.swept else ()
+        return Applied({own: account, **applied.changes}, None, entries)
 
 
 class Expire(Struct, frozen=True):

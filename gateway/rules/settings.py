@@ -30,6 +30,7 @@ def _base_url(text: str) -> str:
     wrong = (
         parts.scheme not in ("http", "https")
         or not parts.hostname
+        or any(len(label) > 63 for label in parts.hostname.split("."))  # RFC 1035, section 2.3.4
         or parts.port == 0
         or any(mark in text for mark in "@?#\\%")
         or not text.isprintable()

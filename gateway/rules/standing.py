@@ -47,4 +47,4 @@ def _images(account: Account, limits: Limits, now: float) -> Meter | None:
         )
         if limit is not None
     ]
-    return min(meters, key=lambda meter: meter.remaining, default=None)
+    return min(meters, key=lambda meter: (meter.remaining, -meter.reset), default=None)

@@ -1,0 +1,202 @@
+"""Pictures for the sandbox: real PNGs of any size, drawn from a digest in a few milliseconds.
+
+A picture is a mirrored pattern of tiles (circles, diamonds, quarter discs, triangles) on a
+diagonal gradient. The prompt decides its colours and the number of tiles, so that two prompts are
+told apart at a glance; the prompt and the seed decide which tiles stand where, so that the images
+of one request look like a family.
+
+Pixels are never touched one by one. The palette holds `RAMPS` ramps of `SHADES` colours, and a
+row is put together from slices of them: a slice that starts one pixel later in every row draws
+the diagonal of the gradient, and a tile covers one stretch of every row.
+"""
+
+import math
+import struct
+import zlib
+from collections.abc import Callable, Iterator
+from colorsys import hls_to_rgb
+from hashlib import sha256
+from itertools import pairwise
+
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
+
+SHADES = 64
+"""Colours in a ramp, from a gradient's one end to the other."""
+
+RAMPS = 4
+"""The background and three colours of tiles."""
+
+Stretch = tuple[float, float]
+Shape = Callable[[float], Stretch]
+"""Which stretch of a tile is painted at a height: all of them between 0.0 and 1.0."""
+
+
+def draw(prompt: str, width: int, height: int, seed: int = 0) -> bytes:
+    """A PNG of exactly `width` x `height` pixels (each at least 1) for this prompt and seed."""
+    return draw_digest(prompt_digest(prompt), width, height, seed)
+
+
+def prompt_digest(prompt: str) -> bytes:
+    """All that a picture takes from its prompt: 32 bytes."""
+    return sha256(prompt.encode()).digest()
+
+
+def draw_digest(digest: bytes, width: int, height: int, seed: int = 0) -> bytes:
+    """As `draw`, for the prompt with this digest."""
+    rows = b"".join(_rows(digest, width, height, seed))
+    # A byte a pixel, each the number of a colour in the palette.
+    header = struct.pack(">IIBBBBB", width, height, 8, 3, 0, 0, 0)
+    return b"".join(
+        (
+            SIGNATURE,
+            _chunk(b"IHDR", header),
+            _chunk(b"PLTE", _palette(digest)),
+            _chunk(b"IDAT", zlib.compress(rows, 1)),
+            _chunk(b"IEND", b""),
+        )
+    )
+
+
+def _chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+# -- colours ------------------------------------------------------------------------------------
+
+
+def _palette(digest: bytes) -> bytes:
+    """`RAMPS` x `SHADES` colours. The background is quiet, the tiles stand out from it."""
+    hue = int.from_bytes(digest[:2], "big") / 0x10000
+    spread = (0.08, 0.14, 0.33, 0.42)[digest[2] % 4]
+    dark = digest[3] % 3 == 0
+    ground, loud, pale = (0.16, 0.56, 0.76) if dark else (0.90, 0.52, 0.34)
+    return b"".join(
+        (
+            _ramp((hue, ground, 0.45), (hue + 0.10, ground - 0.06, 0.55)),
+            _ramp((hue, loud, 0.62), (hue + 0.05, loud - 0.08, 0.70)),
+            _ramp((hue + spread, loud, 0.58), (hue + spread + 0.05, loud - 0.06, 0.66)),
+            _ramp((hue - spread / 2, pale, 0.50), (hue - spread / 2 + 0.05, pale - 0.06, 0.58)),
+        )
+    )
+
+
+def _ramp(start: tuple[float, ...], end: tuple[float, ...]) -> bytes:
+    """Colours from one (hue, lightness, saturation) to another."""
+    colours = bytearray()
+    for shade in range(SHADES):
+        part = shade / (SHADES - 1)
+        hue, light, full = (a + (b - a) * part for a, b in zip(start, end, strict=True))
+        colours.extend(round(255 * value) for value in hls_to_rgb(hue % 1.0, light, full))
+    return bytes(colours)
+
+
+# -- tiles --------------------------------------------------------------------------------------
+
+
+def _circle(y: float) -> Stretch:
+    half = math.sqrt(max(0.0, 0.25 - (y - 0.5) ** 2))
+    return 0.5 - half, 0.5 + half
+
+
+def _diamond(y: float) -> Stretch:
+    half = 0.5 - abs(y - 0.5)
+    return 0.5 - half, 0.5 + half
+
+
+def _disc_above(y: float) -> Stretch:
+    """A quarter of a disc around the tile's upper left corner."""
+    return 0.0, math.sqrt(1.0 - y * y)
+
+
+def _disc_below(y: float) -> Stretch:
+    return _disc_above(1.0 - y)
+
+
+def _wedge_above(y: float) -> Stretch:
+    """A triangle in the tile's upper left corner."""
+    return 0.0, 1.0 - y
+
+
+def _wedge_below(y: float) -> Stretch:
+    return 0.0, y
+
+
+def _full(y: float) -> Stretch:
+    return 0.0, 1.0
+
+
+def _mirrored(shape: Shape) -> Shape:
+    def mirrored(y: float) -> Stretch:
+        left, right = shape(y)
+        return 1.0 - right, 1.0 - left
+
+    return mirrored
+
+
+_LEFT = (_disc_above, _disc_below, _wedge_above, _wedge_below)
+_SHAPES: tuple[Shape, ...] = (_circle, _full, _diamond, *_LEFT, *map(_mirrored, _LEFT))
+
+Tile = tuple[Shape, int]
+"""A shape and the number of its ramp."""
+
+
+def _tiles(digest: bytes, seed: int, columns: int, rows: int) -> list[list[Tile | None]]:
+    """The pattern: rows of tiles, None where the background shows, mirrored left to right."""
+    random = _random_bytes(digest, seed)
+    half = (columns + 1) // 2
+    pattern = []
+    for _ in range(rows):
+        left = [_tile(next(random), next(random)) for _ in range(half)]
+        right = [tile and (_mirrored(tile[0]), tile[1]) for tile in left[: columns - half]]
+        pattern.append(left + right[::-1])
+    return pattern
+
+
+def _tile(kind: int, colour: int) -> Tile | None:
+    if kind < 40:
+        return None
+    return _SHAPES[kind % len(_SHAPES)], 1 + colour % (RAMPS - 1)
+
+
+def _random_bytes(digest: bytes, seed: int) -> Iterator[int]:
+    for block in range(2**32):
+        yield from sha256(b"%b %d %d" % (digest, seed, block)).digest()
+
+
+# -- rows ---------------------------------------------------------------------------------------
+
+
+def _rows(digest: bytes, width: int, height: int, seed: int) -> Iterator[bytes]:
+    """The picture row by row, each with the leading byte that says it is not filtered."""
+    edge = min(width, height) / (4 + digest[4] % 4)
+    columns, lines = max(1, round(width / edge)), max(1, round(height / edge))
+    ramps = [_diagonal(ramp, width + height) for ramp in range(RAMPS)]
+    across = [column * width // columns for column in range(columns + 1)]
+    down = [line * height // lines for line in range(lines + 1)]
+    pattern = _tiles(digest, seed, columns, lines)
+    for tiles, (top, bottom) in zip(pattern, pairwise(down), strict=True):
+        placed = [
+            (tile[0], ramps[tile[1]], left, right - left)
+            for tile, (left, right) in zip(tiles, pairwise(across), strict=True)
+            if tile
+        ]
+        for y in range(top, bottom):
+            yield _row(placed, ramps[0], y, (y - top + 0.5) / (bottom - top), width)
+
+
+def _diagonal(ramp: int, length: int) -> bytes:
+    return bytes(ramp * SHADES + place * SHADES // length for place in range(length))
+
+
+def _row(
+    placed: list[tuple[Shape, bytes, int, int]], ground: bytes, y: int, height: float, width: int
+) -> bytes:
+    """One row. `placed` are tiles with their ramp, left edge and width; `height` is within them."""
+    parts, done = [b"\0"], 0
+    for shape, colours, left, wide in placed:
+        start, end = shape(height)
+        first, last = left + round(start * wide), left + round(end * wide)
+        parts += (ground[y + done : y + first], colours[y + first : y + last])
+        done = last
+    parts.append(ground[y + done : y + width])
+    return b"".join(parts)

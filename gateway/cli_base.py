@@ -5,18 +5,16 @@ or command line, 1 for everything else. Heavy modules are imported inside the fu
 them, so that help comes at once.
 """
 
-import asyncio
 import os
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 if TYPE_CHECKING:
     from gateway.stores.sqlite import SqliteStore
 
-P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -59,10 +57,22 @@ class Command(click.Command):
 
 
 class Group(click.Group):
-    """A group of such commands."""
+    """A group of such commands. A key in a misplaced argument is not repeated."""
 
     command_class = Command
     group_class = type
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except click.UsageError as error:
+            from gateway.rules.scrub import scrub
+
+            message = error.format_message()
+            harmless = scrub(message.encode(), ()).decode()
+            if harmless == message:
+                raise
+            raise click.UsageError(harmless, error.ctx) from None
 
 
 config_option = click.option(
@@ -86,6 +96,8 @@ def with_store(config: Path | None, work: "Callable[[SqliteStore, bytes], Awaita
 
     Raises ConfigError, StartError, and what `work` raises.
     """
+    import asyncio
+
     from gateway.config_files import load_settings
     from gateway.opening import load_pepper, open_store
 

@@ -7,10 +7,14 @@ answer goes to standard error.
 import secrets
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from gateway.cli_base import Command, Group, config_option, format_option, note, with_store
+
+if TYPE_CHECKING:
+    from gateway.model import KeyState
 
 _NAME_CHARS = 100
 
@@ -150,18 +154,89 @@ def list_keys(team: str | None, format: str, config: Path | None) -> None:
         note("There are no keys yet: make one with 'gateway keys create --team NAME'.")
 
 
-def _state_command(name: str, state: str, help: str) -> click.Command:
-    """The command that puts a key into a state."""
+key_id_argument = click.argument("key_id")
 
-    @click.argument("key_id")
-    @config_option
-    def set_state(key_id: str, config: Path | None) -> None:
-        from gateway import operations
-        from gateway.listing import has_expired, public_id, utc
 
-        key = with_store(config, lambda store, _: operations.set_key_state(store, key_id, state))
-        late = state == "active" and has_expired(key, time.time())
-        expired = f", but it expired on {utc(key.expires or 0)}" if late else ""
-        note(f"{public_id(key.id)} of team {key.team} is {state}{expired}")
+@keys.command("revoke")
+@key_id_argument
+@config_option
+def revoke_key(key_id: str, config: Path | None) -> None:
+    """Stop a key for good.
 
-    return click.command(name, cls=Command, help=help)(set_state)
+    KEY_ID is what 'gateway keys list' shows, with or without sk-gw-.
+    """
+    _set_state(config, key_id, "revoked")
+
+
+@keys.command("disable")
+@key_id_argument
+@config_option
+def disable_key(key_id: str, config: Path | None) -> None:
+    """Stop a key until it is enabled again.
+
+    KEY_ID is what 'gateway keys list' shows, with or without sk-gw-.
+    """
+    _set_state(config, key_id, "disabled")
+
+
+@keys.command("enable")
+@key_id_argument
+@config_option
+def enable_key(key_id: str, config: Path | None) -> None:
+    """Let a disabled key work again. One that is revoked stays so.
+
+    KEY_ID is what 'gateway keys list' shows, with or without sk-gw-.
+    """
+    _set_state(config, key_id, "active")
+
+
+def _set_state(config: Path | None, key_id: str, state: "KeyState") -> None:
+    from gateway import operations
+    from gateway.listing import has_expired, public_id, utc
+
+    key = with_store(config, lambda store, _: operations.set_key_state(store, key_id, state))
+    late = state == "active" and has_expired(key, time.time())
+    expired = f", but it expired on {utc(key.expires or 0)}" if late else ""
+    note(f"{public_id(key.id)} of team {key.team} is {state}{expired}")
+
+
+# -- usage --------------------------------------------------------------------------------------
+
+
+@click.command(cls=Command)
+@click.option(
+    "--by",
+    type=click.Choice(["team", "key", "model", "day"]),
+    default="team",
+    show_default=True,
+    help="One row for each of these.",
+)
+@format_option
+@config_option
+def usage(by: str, format: str, config: Path | None) -> None:
+    """Show what was asked for and bought this month.
+
+    The month begins at midnight UTC. A call counts when it was admitted. Images bought include
+    the unknown ones: those that are charged because nobody can tell whether the upstream drew
+    them.
+
+    \b
+    Examples:
+      gateway usage --by key
+      gateway usage --by day --format json
+    """
+    show_usage(config, (by,), format)
+
+
+def show_usage(config: Path | None, by: tuple[str, ...], format: str) -> None:
+    """Print this month's usage, a row for each combination of the fields of `by`."""
+    from gateway.cli_tables import print_list, usage_cells
+    from gateway.listing import usage_listing, usage_total, utc
+    from gateway.rules.windows import end_of_month, month_of
+
+    start = end_of_month(month_of(time.time()) - 1)
+    rows = with_store(config, lambda store, _: store.usage(by, start, None))
+    total = usage_total(by, rows) if len(rows) > 1 else None
+    print_list(format, [usage_listing(by, row) for row in rows], usage_cells, total=total)
+    if not rows:
+        note(f"Nothing was asked for since {utc(start)}.")

@@ -13,7 +13,7 @@ import click
 from gateway.listing import Listing
 
 Cells = Mapping[str, str]
-"""One row of a table: texts under their column's title."""
+"""One row of a table: texts under their column's title. A line break is a comma in plain text."""
 
 _SUMS = {
     "requests": "requests",
@@ -24,6 +24,18 @@ _SUMS = {
     "saved_usd": "saved USD",
 }
 """The numbers of a usage row and their titles in a table."""
+
+_LIMITS = {
+    "images_per_day": "{} images a day",
+    "images_per_month": "{} images a month",
+    "cost_per_day_usd": "${} a day",
+    "cost_per_month_usd": "${} a month",
+    "requests_per_minute": "{} requests a minute",
+    "concurrent_requests": "{} at the same time",
+}
+
+_WHOLE = ("id", "key", "day")
+"""Columns that are not broken where a terminal is too narrow."""
 
 
 def print_list(
@@ -52,7 +64,9 @@ def print_list(
 
 def team_cells(team: Listing) -> Cells:
     """A team in a table: what is not restricted is "all", only the limits that are set are told."""
-    set_limits = [f"{name} {value}" for name, value in team["limits"].items() if value is not None]
+    limits = [
+        _LIMITS[name].format(value) for name, value in team["limits"].items() if value is not None
+    ]
     return {
         "team": team["team"],
         "models": _allowed(team["models"]),
@@ -60,14 +74,14 @@ def team_cells(team: Listing) -> Cells:
         "qualities": _allowed(team["qualities"]),
         "max n": "all" if team["max_n"] is None else str(team["max_n"]),
         "cache": "on" if team["cache"] else "off",
-        "limits": ", ".join(set_limits) or "none",
+        "limits": "\n".join(limits) or "none",
     }
 
 
 def key_cells(key: Listing) -> Cells:
     """A key in a table."""
     return {
-        "key": key["id"],
+        "id": key["id"],
         "team": key["team"],
         "name": key["name"] or "-",
         "state": key["state"],
@@ -96,7 +110,10 @@ def _print_plain(rows: Sequence[Cells], total: Cells | None) -> None:
     from rich.cells import cell_len, set_cell_size
 
     titles = {title: title for title in rows[0]}
-    lines = [titles, *rows] if total is None else [titles, *rows, total]
+    lines = [
+        {title: cell.replace("\n", ", ") for title, cell in line.items()}
+        for line in ([titles, *rows] if total is None else [titles, *rows, total])
+    ]
     widths = {title: max(cell_len(line[title]) for line in lines) for title in titles}
     for line in lines:
         cells = [
@@ -114,13 +131,15 @@ def _print_rich(rows: Sequence[Cells], total: Cells | None) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_footer=total is not None)
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
+    table.show_footer = total is not None
     for title in rows[0]:
         table.add_column(
             title,
             "" if total is None else Text(total[title]),
             justify="right" if _is_sum(title) else "left",
             overflow="fold",
+            no_wrap=title in _WHOLE,
         )
     for row in rows:
         table.add_row(*(Text(cell) for cell in row.values()))

@@ -49,6 +49,47 @@ def load_teams(file: Path, models: Mapping[str, Model]) -> list[Team]:
     return read_teams(_text(file), models=models, place=str(file))
 
 
+def find_faults(
+    file: Path | None, teams: Path | None, environ: Mapping[str, str]
+) -> tuple[list[str], list[str]]:
+    """All faults of the configuration and, where `teams` is given, of that file; and warnings.
+
+    To have no upstream is only worth a warning.
+    """
+    faults, warnings = list[str](), list[str]()
+    try:
+        _, warnings = load_settings(file, environ)
+    except ConfigError as error:
+        faults += error.faults
+    else:
+        warnings += _missing_upstream(file, environ)
+    if teams is not None:
+        try:
+            models = load_models(file)
+        except ConfigError:
+            warnings.append(f"{teams}: not checked, because {file or DEFAULT_CONFIG} is wrong")
+        else:
+            faults += _team_faults(teams, models)
+    return faults, warnings
+
+
+def _missing_upstream(file: Path | None, environ: Mapping[str, str]) -> list[str]:
+    """What settings without faults lack to serve."""
+    try:
+        load_settings(file, environ, needs_upstream=True)
+    except ConfigError as error:
+        return error.faults
+    return []
+
+
+def _team_faults(teams: Path, models: Mapping[str, Model]) -> list[str]:
+    try:
+        load_teams(teams, models)
+    except ConfigError as error:
+        return error.faults
+    return []
+
+
 def _config_text(file: Path | None) -> str | None:
     if file is None and not DEFAULT_CONFIG.exists():
         return None

@@ -22,6 +22,7 @@ The races it guards against:
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
 import structlog
@@ -113,19 +114,26 @@ class Ledger:
             async with asyncio.timeout(PATIENCE_SECONDS):
                 return await pending.outcome
         except TimeoutError:
-            self._give_up(step)
+            self._give_up(step, pending)
             raise StoreUnavailable from None
         except asyncio.CancelledError:
-            self._give_up(step)
+            self._give_up(step, pending)
             raise
 
     async def finish(self, step: Settle | Release) -> None:
-        """Record a purchase's outcome: waits at most 2 s, the writing goes on until it is done."""
-        pending = self._submit(step)
-        await asyncio.wait([pending.outcome], timeout=PATIENCE_SECONDS)
+        """Record a purchase's outcome: waits at most 2 s, the writing goes on until it is done.
 
-    def _give_up(self, step: Reserve) -> None:
-        self._submit(Release(id=step.id, team=step.team, forget=True))
+        Being cancelled ends the wait alone: what was bought is still to be told to its buyer.
+        """
+        pending = self._submit(step)
+        with suppress(asyncio.CancelledError):
+            await asyncio.wait([pending.outcome], timeout=PATIENCE_SECONDS)
+
+    def _give_up(self, step: Reserve, pending: _Pending[Any]) -> None:
+        if pending in self._waiting:  # in no swap yet: a long outage must not pile up releases
+            self._waiting.remove(pending)
+        else:
+            self._submit(Release(id=step.id, team=step.team, forget=True))
 
     def _submit(self, step: Step[T]) -> _Pending[T]:
         pending = _Pending(step)

@@ -57,14 +57,24 @@ def usage_listing(by: Sequence[str], row: UsageRow) -> Listing:
         field: public_id(value) if field == "key" else value
         for field, value in zip(by, row.group, strict=True)
     }
+    return group | _sums([row])
+
+
+def usage_total(by: Sequence[str], rows: Sequence[UsageRow]) -> Listing:
+    """All rows as one, for the last line of a table."""
+    group = dict.fromkeys(by, "")
+    group.update(dict.fromkeys(by[:1], "total"))
+    return group | _sums(rows)
+
+
+def _sums(rows: Sequence[UsageRow]) -> Listing:
     return {
-        **group,
-        "requests": row.requests,
-        "images_bought": row.images_bought,
-        "images_cached": row.images_cached,
-        "images_unknown": row.images_unknown,
-        "cost_usd": format_usd(row.cost),
-        "saved_usd": format_usd(row.saved),
+        "requests": sum(row.requests for row in rows),
+        "images_bought": sum(row.images_bought for row in rows),
+        "images_cached": sum(row.images_cached for row in rows),
+        "images_unknown": sum(row.images_unknown for row in rows),
+        "cost_usd": format_usd(sum(row.cost for row in rows)),
+        "saved_usd": format_usd(sum(row.saved for row in rows)),
     }
 
 

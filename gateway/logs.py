@@ -48,10 +48,15 @@ def _json(event: Any, **_: Any) -> str:
 def _exception_places(
     logger: Any, method: str, event: MutableMapping[str, Any]
 ) -> MutableMapping[str, Any]:
-    """Replace `exc_info` by the exception's type and the places it passed."""
+    """Replace `exc_info` by the exception's type and the places it passed.
+
+    Not as "exception": the renderer for terminals would give that a line of its own.
+    """
     failure = event.pop("exc_info", None)
+    if failure is True:
+        failure = sys.exception()
     if isinstance(failure, BaseException):
-        event["exception"] = type(failure).__name__
+        event["failure"] = type(failure).__name__
         event["places"] = [
             f"{Path(frame.f_code.co_filename).name}:{line} {frame.f_code.co_name}"
             for frame, line in walk_tb(failure.__traceback__)

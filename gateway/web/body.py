@@ -2,7 +2,7 @@
 
 import asyncio
 
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 from aiohttp.web_protocol import RequestPayloadError
 
 from gateway.errors import BodyTooLarge, InvalidRequest, WrongContentType
@@ -11,9 +11,13 @@ from gateway.rules.headers import json_content_type
 BODY_SECONDS = 30.0
 """How long a client may take to send its whole body. aiohttp itself has no such bound."""
 
+_EXPECTED = "100-continue"
 
-async def read_json_body(request: web.BaseRequest, limit: int) -> bytes:
-    """The body, at most `limit` bytes, whatever Content-Length says.
+
+async def read_json_body(
+    request: web.BaseRequest, limit: int, seconds: float = BODY_SECONDS
+) -> bytes:
+    """The body: at most `limit` bytes, whatever Content-Length says, within `seconds`.
 
     Raises WrongContentType, BodyTooLarge or InvalidRequest.
     """
@@ -23,16 +27,22 @@ async def read_json_body(request: web.BaseRequest, limit: int) -> bytes:
         raise WrongContentType("Send the request body uncompressed.")
     if (request.content_length or 0) > limit:
         raise BodyTooLarge(limit)
-    if request.headers.get("Expect", "").lower() == "100-continue":
-        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        request.writer.output_size = 0  # it is not part of the answer
+    await _continue(request)
     try:
-        async with asyncio.timeout(BODY_SECONDS):
+        async with asyncio.timeout(seconds):
             return await _read(request, limit)
     except TimeoutError:
         raise InvalidRequest("The request body came too slowly.", code="body_timeout") from None
     except RequestPayloadError:
         raise InvalidRequest("The request body is broken.", code="invalid_body") from None
+
+
+async def _continue(request: web.BaseRequest) -> None:
+    """Tell a client that waits for it to send its body. HTTP/1.0 does not know that answer."""
+    if request.version < HttpVersion11 or request.headers.get("Expect", "").lower() != _EXPECTED:
+        return
+    await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    request.writer.output_size = 0  # it is not part of the answer
 
 
 async def _read(request: web.BaseRequest, limit: int) -> bytes:

@@ -13,7 +13,7 @@ from gateway.proxy import Call, Proxy
 from gateway.record import Record
 from gateway.rules.headers import request_id
 from gateway.rules.policy import visible_models
-from gateway.web.body import read_json_body
+from gateway.web.body import BODY_SECONDS, read_json_body
 from gateway.web.render import error_response, image_response, json_response
 from gateway.web.request_log import log_request
 from gateway.web.server import find_handler
@@ -27,12 +27,19 @@ class PublicApi:
     """Handles every request of the public port: `handle` is what the server calls."""
 
     def __init__(
-        self, proxy: Proxy, directory: Directory, metrics: Metrics, new_id: Callable[[], str]
+        self,
+        proxy: Proxy,
+        directory: Directory,
+        metrics: Metrics,
+        new_id: Callable[[], str],
+        *,
+        body_seconds: float = BODY_SECONDS,
     ) -> None:
         self._proxy = proxy
         self._directory = directory
         self._metrics = metrics
         self._new_id = new_id
+        self._body_seconds = body_seconds
         generations: dict[str, Endpoint] = {"POST": self._generations}
         models: dict[str, Endpoint] = {"GET": self._models}
         self._routes: dict[str, dict[str, Endpoint]] = {
@@ -75,7 +82,7 @@ class PublicApi:
         call = Call(
             authorization=request.headers.getall("Authorization", ()),
             cache_control=request.headers.getall("Cache-Control", ()),
-            read_body=lambda: read_json_body(request, limit),
+            read_body=lambda: read_json_body(request, limit, self._body_seconds),
         )
         return image_response(await self._proxy.generate(call, record), record)
 

@@ -6,6 +6,9 @@ repeats and logs what its parser could not read, raw Authorization values includ
 
 Slow headers are bounded by `KEEPALIVE_SECONDS`: aiohttp closes a connection that has no complete
 request head that long after it was opened or last used.
+
+aiohttp queues what its parser refused behind the request that is being served. If that request
+still waits for the body that broke off there, it would wait in vain: so its body is failed at once.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -14,6 +17,7 @@ from typing import Any, TypeVar
 import structlog
 from aiohttp import web
 from aiohttp.http_exceptions import LineTooLong
+from aiohttp.web_protocol import RequestPayloadError
 
 from gateway.errors import (
     GatewayError,
@@ -53,34 +57,55 @@ class _Protocol(web.RequestHandler):
         """The answer to what the parser refused (400, 431), or to a defect (500)."""
         if request.writer.output_size > 0:
             raise ConnectionError("an answer was already under way")
-        error: GatewayError = InternalError()
-        if isinstance(exc, LineTooLong):
-            error = HeadersTooLarge()
-        elif status == 400:
-            error = InvalidRequest("The request is not valid HTTP.", code="invalid_http")
-        log.info("request unreadable", code=error.code, cause=type(exc).__name__)
-        response = error_response(error)
+        response = error_response(_parser_error(status, exc))
         response.force_close()
         return response
 
+    def data_received(self, data: bytes) -> None:
+        """Take bytes from the client."""
+        super().data_received(data)
+        served = self._current_request
+        if served is None or served.content.is_eof() or not self._messages:
+            return
+        # A whole message can follow only a whole body: this is the refusal of what did not.
+        served.content.set_exception(RequestPayloadError())
+
     def log_exception(self, *args: Any, **kw: Any) -> None:
         """Log that a connection failed, without the values aiohttp would print."""
-        log.warning("connection failed", exc_info=kw.get("exc_info"))
+        failure = kw.get("exc_info")
+        if not isinstance(failure, RequestPayloadError):  # a broken body: answered and logged
+            log.warning("connection failed", exc_info=failure)
 
     def log_debug(self, *args: Any, **kw: Any) -> None:
         """Nothing: these lines tell of clients that left, and may hold what they sent."""
 
 
-class GatewayServer(web.Server):
-    """A server whose connections are `_Protocol`s, for `aiohttp.web.ServerRunner`."""
+def _parser_error(status: int, exc: BaseException | None) -> GatewayError:
+    error: GatewayError
+    if isinstance(exc, LineTooLong):
+        error = HeadersTooLarge()
+    elif status == 400:
+        error = InvalidRequest("The request is not valid HTTP.", code="invalid_http")
+    else:
+        log.error("request failed", exc_info=exc)
+        return InternalError()
+    log.info("request unreadable", code=error.code, cause=type(exc).__name__)
+    return error
 
-    def __init__(self, handler: Handler) -> None:
+
+class GatewayServer(web.Server):
+    """A server whose connections are `_Protocol`s, for `aiohttp.web.ServerRunner`.
+
+    `keepalive_seconds` bounds an idle connection, and one whose request head comes too slowly.
+    """
+
+    def __init__(self, handler: Handler, *, keepalive_seconds: float = KEEPALIVE_SECONDS) -> None:
         super().__init__(
             handler,
             handler_cancellation=True,
             access_log=None,
             auto_decompress=False,
-            keepalive_timeout=KEEPALIVE_SECONDS,
+            keepalive_timeout=keepalive_seconds,
             lingering_time=LINGERING_SECONDS,
             max_line_size=MAX_LINE_BYTES,
             max_field_size=MAX_FIELD_BYTES,

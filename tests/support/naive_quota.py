@@ -1,0 +1,135 @@
+"""A deliberately naive model of the quota rules: a list of all purchases, summed anew each time.
+
+It shares no code with the rules but the words of `gateway.model`.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Literal
+
+from gateway.model import Limits
+
+State = Literal["open", "swept", "closed"]
+Sums = tuple[int, int, int, int]
+"""Images and cost charged, images and cost held."""
+
+KINDS = ("passes", "resets", "never")
+
+
+def day(at: float) -> str:
+    return datetime.fromtimestamp(int(at), UTC).strftime("%Y-%m-%d")
+
+
+def month(at: float) -> str:
+    return day(at)[:7]
+
+
+@dataclass
+class Purchase:
+    """One admitted purchase. `entry` is what its usage line should say, None without one."""
+
+    id: str
+    team: str
+    at: float
+    lease: float
+    images: int
+    cost: int
+    in_gateway: bool
+    state: State = "open"
+    forgotten: bool = False
+    charged: tuple[int, int] = (0, 0)
+    entry: tuple[str, int, int, int] | None = None
+
+    @property
+    def sums(self) -> Sums:
+        """What it counts for."""
+        return (0, 0, self.images, self.cost) if self.state == "open" else (*self.charged, 0, 0)
+
+
+@dataclass
+class Naive:
+    """Everything that was ever admitted."""
+
+    purchases: dict[str, Purchase] = field(default_factory=dict)
+
+    def of(self, owner: str) -> list[Purchase]:
+        """The purchases that count for a team, or "" for the gateway."""
+        return [
+            p for p in self.purchases.values() if p.team == owner or (not owner and p.in_gateway)
+        ]
+
+    def sums(self, owner: str, period: str) -> Sums:
+        """What counts for an owner in a day ("2026-03-01") or a month ("2026-03")."""
+        return total(p.sums for p in self.of(owner) if day(p.at).startswith(period))
+
+    def open(self, team: str) -> list[Purchase]:
+        return [p for p in self.of(team) if p.state == "open"]
+
+    # -- whether it would be admitted -----------------------------------------------------------
+
+    def refusals(
+        self, owner: str, limits: Limits, images: int, cost: int, now: float
+    ) -> Iterable[tuple[str, str]]:
+        """Each limit that refuses, and its kind of KINDS."""
+        for span, period in (("day", day(now)), ("month", month(now))):
+            spent, paid, held, owed = self.sums(owner, period)
+            most = getattr(limits, f"images_per_{span}")
+            if most is not None and spent + held + images > most:
+                yield f"images_per_{span}", "never" if images > most else "resets"
+            most = getattr(limits, f"cost_per_{span}")
+            if most is not None and paid + owed + cost > most:
+                kind = "never" if cost > most else "resets" if paid + cost > most else "passes"
+                yield f"cost_per_{span}_usd", kind
+        if owner:
+            yield from self._pace(owner, limits, now)
+
+    def _pace(self, team: str, limits: Limits, now: float) -> Iterable[tuple[str, str]]:
+        most = limits.requests_per_minute
+        # Whole seconds: what was bought in the second that a minute ago lies in counts as well.
+        lately = [p for p in self.of(team) if int(p.at) >= int(now) - 60]
+        if most is not None and len(lately) >= most:
+            yield "requests_per_minute", "passes" if most else "never"
+        most = limits.concurrent_requests
+        if most is not None and len(self.open(team)) >= most:
+            yield "concurrent_requests", "passes" if most else "never"
+
+    # -- what happens ---------------------------------------------------------------------------
+
+    def admit(self, purchase: Purchase) -> None:
+        self.purchases[purchase.id] = purchase
+        self._forget(purchase.team, purchase.at)
+
+    def close(
+        self, id: str, team: str, images: int, cost: int, outcome: str, forget: bool = False
+    ) -> None:
+        """The outcome of a purchase, if it is still wanted."""
+        purchase = self.purchases.get(id)
+        if purchase is None or purchase.team != team:
+            return
+        if purchase.state == "closed" or purchase.forgotten:
+            return
+        if not forget or purchase.state == "swept":
+            unknown = images if outcome == "unknown" else 0
+            purchase.entry = (outcome, images, unknown, cost)
+        purchase.state, purchase.charged = "closed", (images, cost)
+
+    def sweep(self, team: str, now: float) -> int:
+        """How many leases had run out."""
+        due = [p for p in self.open(team) if p.lease <= now]
+        if due:
+            self._forget(team, now)
+        for p in due:
+            p.state, p.charged = "swept", (p.images, p.cost)
+            p.entry = ("unknown", p.images, p.images, p.cost)
+        return len(due)
+
+    def _forget(self, team: str, now: float) -> None:
+        for p in self.of(team):
+            p.forgotten |= p.state == "swept" and p.lease + 24 * 3600 <= now
+
+
+def total(rows: Iterable[Sums]) -> Sums:
+    """The sum of each column."""
+    columns = [sum(column) for column in zip(*rows, strict=True)] or [0, 0, 0, 0]
+    return columns[0], columns[1], columns[2], columns[3]

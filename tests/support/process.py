@@ -1,0 +1,130 @@
+"""A gateway as a process of its own, for tests that kill it or run two on one file."""
+
+import asyncio
+import json
+import os
+import secrets
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from tests.support.rig import UPSTREAM_KEY, Got
+
+ROOT = Path(__file__).parents[2]
+
+START_SECONDS = 20.0
+"""How long a process may take to be ready, on a machine that does a lot besides."""
+
+
+class GatewayProcess:
+    """`python -m gateway serve`, with what it wrote and a client that asks it for images."""
+
+    def __init__(
+        self, process: asyncio.subprocess.Process, log: Path, session: aiohttp.ClientSession
+    ) -> None:
+        self._process = process
+        self._log = log
+        self._session = session
+        self.url = ""
+        self.admin_url = ""
+
+    @property
+    def pid(self) -> int:
+        """The process' id."""
+        return self._process.pid
+
+    def lines(self) -> list[dict[str, Any]]:
+        """What it has logged; a line that is no JSON (a traceback's) stands under `text`."""
+        texts = self._log.read_text().splitlines()
+        return [json.loads(text) if text.startswith("{") else {"text": text} for text in texts]
+
+    async def ready(self) -> None:
+        """Wait until /readyz says so. Raises RuntimeError with the log where it ended instead."""
+        async with asyncio.timeout(START_SECONDS):
+            while not self.url:
+                self._require_life()
+                await asyncio.sleep(0.02)
+                for line in self.lines():
+                    if line.get("event") == "started":
+                        self.url, self.admin_url = line["public"], line["admin"]
+            while await self._status("/readyz") != 200:
+                self._require_life()
+                await asyncio.sleep(0.02)
+
+    async def generate(self, key: str, prompt: str | None = None, **fields: Any) -> Got:
+        """Ask for images; a prompt that nobody asked for before is made up where none is given."""
+        async with self._session.post(
+            f"{self.url}/v1/images/generations",
+            headers={"Authorization": f"Bearer {key}"},
+            json={"prompt": prompt or secrets.token_hex(8), **fields},
+        ) as response:
+            return await Got.read(response)
+
+    async def kill(self) -> None:
+        """End it with SIGKILL: it can do nothing more."""
+        await self._end(signal.SIGKILL)
+
+    async def terminate(self) -> int:
+        """End it with SIGTERM, which drains, and tell its exit code."""
+        await self._end(signal.SIGTERM)
+        return self._process.returncode or 0
+
+    async def _end(self, number: signal.Signals) -> None:
+        if self._process.returncode is None:
+            self._process.send_signal(number)
+            await self._process.wait()
+
+    async def _status(self, path: str) -> int:
+        async with self._session.get(self.admin_url + path) as response:
+            return response.status
+
+    def _require_life(self) -> None:
+        if self._process.returncode is not None:
+            raise RuntimeError(f"the gateway ended:\n{self._log.read_text()}")
+
+
+@asynccontextmanager
+async def running_process(
+    folder: Path, upstream: str, toml: str = "", **environ: str
+) -> AsyncIterator[GatewayProcess]:
+    """A ready gateway process with its data in `folder`, killed when the block ends.
+
+    It serves the upstream of this URL. `environ` takes names without their prefix, as
+    `tests.support.rig.settings_for` does.
+    """
+    name = secrets.token_hex(4)
+    config, log = folder / f"{name}.toml", folder / f"{name}.log"
+    config.write_text(toml)
+    variables = {
+        "SERVER_PORT": "0",
+        "SERVER_ADMIN_PORT": "0",
+        "UPSTREAM_BASE_URL": upstream,
+        "UPSTREAM_API_KEY": UPSTREAM_KEY,
+        "STORE_URL": f"sqlite:{folder / 'gateway.db'}",
+        "KEYS_PEPPER_FILE": str(folder / "pepper"),
+        "LOG_FORMAT": "json",
+        **environ,
+    }
+    # A fault of the interpreter is told in the log, and nothing of ours is taken along.
+    plain = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "PYTHONFAULTHANDLER": "1"}
+    with log.open("wb") as output:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            *("-m", "gateway", "serve", "--config", str(config)),
+            env=plain | {f"GATEWAY_{name}": value for name, value in variables.items()},
+            cwd=folder,
+            stdout=output,
+            stderr=output,
+        )
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
+        gateway = GatewayProcess(process, log, session)
+        try:
+            await gateway.ready()
+            yield gateway
+        finally:
+            await gateway.kill()

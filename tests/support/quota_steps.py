@@ -1,0 +1,86 @@
+"""Quota steps with ordinary values filled in, and a bench that applies them without a store."""
+
+from typing import Any, TypeVar
+
+from gateway.model import Entry, Limits
+from gateway.rules.account import EMPTY, GATEWAY, Account, team_account
+from gateway.rules.quota import Applied, Held, Refused, Release, Reserve, Settle, Step
+
+T = TypeVar("T")
+
+NOON = 1_772_366_400.0
+"""2026-03-01 12:00:00 UTC."""
+
+
+def reserve(id: str = "r1", team: str = "red", images: int = 1, **fields: Any) -> Reserve:
+    """A reservation of `images` at 40,000 micro-dollars each, without limits."""
+    values: dict[str, Any] = {
+        "key": "k1",
+        "model": "gpt-image-2",
+        "size": "1024x1024",
+        "quality": "high",
+        "cost": images * 40_000,
+        "lease": 305.0,
+        "limits": Limits(),
+        "gateway_limits": Limits(),
+        **fields,
+    }
+    return Reserve(id=id, team=team, images=images, **values)
+
+
+def settle(
+    id: str = "r1",
+    team: str = "red",
+    images: int = 1,
+    cost: int | None = None,
+    unknown: bool = False,
+) -> Settle:
+    """A settlement, at 40,000 micro-dollars an image unless told otherwise."""
+    cost = images * 40_000 if cost is None else cost
+    return Settle(id=id, team=team, images=images, cost=cost, unknown=unknown)
+
+
+def release(id: str = "r1", team: str = "red", forget: bool = False) -> Release:
+    """The end of a purchase that brought nothing."""
+    return Release(id=id, team=team, forget=forget)
+
+
+class Bench:
+    """Accounts in memory, a clock to be set, and the usage entries written so far."""
+
+    def __init__(self, now: float = NOON) -> None:
+        self.now = now
+        self.accounts: dict[str, Account] = {}
+        self.entries: dict[str, Entry] = {}
+
+    def apply(self, step: Step[T]) -> Applied[T]:
+        """Apply a step the way the ledger does: it sees only the accounts that it names."""
+        seen = {name: self.accounts[name] for name in step.accounts if name in self.accounts}
+        applied = step.apply(seen, self.now)
+        assert set(applied.changes) <= set(step.accounts)
+        self.accounts.update(applied.changes)
+        self.entries.update((entry.id, entry) for entry in applied.entries)
+        return applied
+
+    def held(self, step: Reserve) -> Held:
+        """Reserve, and be admitted."""
+        outcome = self.apply(step).outcome
+        assert isinstance(outcome, Held), outcome
+        return outcome
+
+    def refused(self, step: Reserve) -> Refused:
+        """Reserve, and be refused without a trace."""
+        applied = self.apply(step)
+        assert isinstance(applied.outcome, Refused)
+        assert not applied.changes
+        assert not applied.entries
+        return applied.outcome
+
+    def team(self, name: str = "red") -> Account:
+        """A team's account."""
+        return self.accounts.get(team_account(name), EMPTY)
+
+    @property
+    def gateway(self) -> Account:
+        """The gateway-wide account."""
+        return self.accounts.get(GATEWAY, EMPTY)

@@ -1,0 +1,109 @@
+"""HTTP by hand: for what a client library would never send, or would put right first."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, NamedTuple
+
+from msgspec import json
+
+PATH = "/v1/images/generations"
+BODY = b'{"prompt":"a red apple"}'
+
+
+class RawAnswer(NamedTuple):
+    """One answer as it stood on the wire; header names in lower case."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def error(self) -> tuple[int, Any]:
+        """Status and code of an error."""
+        return self.status, json.decode(self.body)["error"]["code"]
+
+
+class Wire:
+    """A connection. Every wait is bounded, so that a silent server is a failure."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+
+    async def send(self, data: bytes) -> None:
+        """Send bytes; a connection that the server has closed takes them too."""
+        try:
+            self._writer.write(data)
+            await self._writer.drain()
+        except ConnectionError:
+            pass
+
+    async def answer(self, *, head_only: bool = False, seconds: float = 5.0) -> RawAnswer:
+        """The next answer."""
+        async with asyncio.timeout(seconds):
+            head = (await self._reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+            lines = head.split("\r\n")[:-2]
+            pairs = (line.partition(":") for line in lines[1:])
+            headers = {name.lower(): value.strip() for name, _, value in pairs}
+            length = 0 if head_only else int(headers.get("content-length", "0"))
+            body = await self._reader.readexactly(length)
+        return RawAnswer(int(lines[0].split()[1]), headers, body)
+
+    async def rest(self, seconds: float = 5.0) -> bytes:
+        """Everything until the server closes the connection. Raises TimeoutError."""
+        async with asyncio.timeout(seconds):
+            try:
+                return await self._reader.read()
+            except ConnectionError:
+                return b""
+
+    async def is_open(self, seconds: float = 0.1) -> bool:
+        """Whether the server still has the connection open, having said nothing further."""
+        try:
+            await self.rest(seconds)
+        except TimeoutError:
+            return True
+        return False
+
+
+@asynccontextmanager
+async def wire(url: str) -> AsyncIterator[Wire]:
+    """A connection to the server behind `url`."""
+    host, _, port = url.removeprefix("http://").rpartition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    try:
+        yield Wire(reader, writer)
+    finally:
+        writer.close()
+
+
+def request_bytes(
+    key: str | None = None,
+    *,
+    method: str = "POST",
+    target: str = PATH,
+    version: str = "1.1",
+    headers: str = "",
+    body: bytes = BODY,
+    length: int | None = -1,
+) -> bytes:
+    """A request. `headers` are whole lines; `length` is what Content-Length says, None for none."""
+    lines = [f"{method} {target} HTTP/{version}", "Host: gateway", "Content-Type: application/json"]
+    if key is not None:
+        lines.append(f"Authorization: Bearer {key}")
+    if length is not None:
+        lines.append(f"Content-Length: {len(body) if length < 0 else length}")
+    return ("\r\n".join(lines) + "\r\n" + headers + "\r\n").encode("latin-1") + body
+
+
+def chunked(*parts: bytes) -> bytes:
+    """The parts as a chunked body."""
+    return b"".join(b"%x\r\n%s\r\n" % (len(part), part) for part in (*parts, b""))
+
+
+async def ask(url: str, request: bytes) -> RawAnswer:
+    """The answer to one request on a connection of its own."""
+    async with wire(url) as connection:
+        await connection.send(request)
+        return await connection.answer(head_only=request.startswith(b"HEAD"))

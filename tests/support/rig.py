@@ -1,0 +1,178 @@
+"""A whole gateway over a real store and the sandbox upstream, in this process, for tests.
+
+What is here is only wiring and short cuts: every part is the real one.
+"""
+
+import secrets
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from gateway.app import Gateway
+from gateway.model import NO_LIMITS, Key, Limits, Team, UsageRow
+from gateway.rules import keys
+from gateway.rules.account import Account, team_account
+from gateway.rules.config import read_settings
+from gateway.rules.settings import Settings
+from gateway.upstream.sandbox import Sandbox, SandboxSettings
+
+UPSTREAM_KEY = "sk-upstream-" + secrets.token_hex(12)
+PROMPT = "A simple red apple on a white table, photorealistic"
+
+FLAT = """
+[models."gpt-image-2"]
+prices = 0.04
+"""
+"""A configuration in which every image costs the same."""
+
+
+class Rig:
+    """A running gateway and its sandbox, and short cuts to what a test asks of them."""
+
+    def __init__(self, gateway: Gateway, sandbox: Sandbox, session: aiohttp.ClientSession) -> None:
+        self.gateway = gateway
+        self.sandbox = sandbox
+        self.session = session
+
+    @property
+    def url(self) -> str:
+        return self.gateway.url
+
+    async def key(
+        self,
+        team: str = "team",
+        *,
+        expires: float | None = None,
+        limits: Limits = NO_LIMITS,
+        **policy: Any,
+    ) -> str:
+        """A new key of the team, which is made (or replaced) with these limits and policy."""
+        await self.gateway.store.put_teams([Team(name=team, limits=limits, **policy)])
+        return await self.further_key(team, expires=expires)
+
+    async def further_key(self, team: str, *, expires: float | None = None) -> str:
+        """A new key of a team that exists."""
+        id, text = keys.mint(secrets.token_bytes)
+        digest = keys.digest(text, self.gateway.pepper)
+        await self.gateway.store.put_key(
+            Key(id=id, team=team, name="test", digest=digest, created=time.time(), expires=expires)
+        )
+        await self.gateway.directory.refresh()
+        return text
+
+    async def generate(
+        self,
+        key: str,
+        prompt: str | None = PROMPT,
+        *,
+        headers: Mapping[str, str] | None = None,
+        **fields: Any,
+    ) -> "Got":
+        """Ask for images. `prompt` None makes one up that nobody asked for before."""
+        body = {"prompt": prompt or secrets.token_hex(8), **fields}
+        return await self.post(key, headers=headers, json=body)
+
+    async def post(self, key: str, *, headers: Mapping[str, str] | None = None, **kw: Any) -> "Got":
+        """POST to the generations route: `json=` or `data=` as aiohttp takes them."""
+        headers = {"Authorization": f"Bearer {key}", **(headers or {})}
+        url = f"{self.url}/v1/images/generations"
+        async with self.session.post(url, headers=headers, **kw) as response:
+            return await Got.read(response)
+
+    async def get(self, path: str, key: str | None = None) -> "Got":
+        """GET from the public port."""
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        async with self.session.get(self.url + path, headers=headers) as response:
+            return await Got.read(response)
+
+    async def admin(self, path: str) -> "Got":
+        """GET from the admin port."""
+        async with self.session.get(self.gateway.admin_url + path) as response:
+            return await Got.read(response)
+
+    async def account(self, team: str = "team") -> Account:
+        """The team's account as the store has it."""
+        loaded = await self.gateway.store.load([team_account(team)])
+        return loaded.accounts[0][0]
+
+    async def usage(self) -> UsageRow:
+        """Everything the ledger recorded, as one row."""
+        await self.gateway.flush()
+        rows = await self.gateway.store.usage((), None, None)
+        if rows:
+            return rows[0]
+        return UsageRow(
+            group=(),
+            requests=0,
+            images_bought=0,
+            images_cached=0,
+            images_unknown=0,
+            cost=0,
+            saved=0,
+        )
+
+
+class Got:
+    """A response that has been read."""
+
+    def __init__(self, status: int, headers: Mapping[str, str], body: bytes, json: Any) -> None:
+        self.status = status
+        self.headers = headers
+        self.body = body
+        self.json = json
+
+    @classmethod
+    async def read(cls, response: aiohttp.ClientResponse) -> "Got":
+        body = await response.read()
+        is_json = response.headers.get("Content-Type", "").startswith("application/json")
+        return cls(
+            response.status, response.headers, body, await response.json() if is_json else None
+        )
+
+    @property
+    def error(self) -> tuple[int, str, str]:
+        """Status, type and code of an error."""
+        return self.status, self.json["error"]["type"], self.json["error"]["code"]
+
+
+def settings_for(folder: Path, sandbox: Sandbox, toml: str = "", **environ: str) -> Settings:
+    """Settings of a gateway before the sandbox, on free ports, with its data in `folder`.
+
+    `environ` takes names without their prefix: `SERVER_DRAIN_SECONDS="1"`.
+    """
+    variables = {
+        "SERVER_PORT": "0",
+        "SERVER_ADMIN_PORT": "0",
+        "UPSTREAM_BASE_URL": sandbox.url,
+        "UPSTREAM_API_KEY": UPSTREAM_KEY,
+        "STORE_URL": f"sqlite:{folder / 'gateway.db'}",
+        "KEYS_PEPPER_FILE": str(folder / "pepper"),
+        **environ,
+    }
+    prefixed = {f"GATEWAY_{name}": value for name, value in variables.items()}
+    settings, _ = read_settings(toml, prefixed, needs_upstream=True)
+    return settings
+
+
+@asynccontextmanager
+async def running_rig(
+    folder: Path, toml: str = "", sandbox: SandboxSettings | None = None, **environ: str
+) -> AsyncIterator[Rig]:
+    """A rig that runs until the block ends. The sandbox draws dots unless told otherwise."""
+    stand_in = Sandbox(sandbox or SandboxSettings(api_key=UPSTREAM_KEY, picture="dot"))
+    await stand_in.start("127.0.0.1", 0)
+    gateway = Gateway(settings_for(folder, stand_in, toml, **environ))
+    connector = aiohttp.TCPConnector(limit=0)
+    try:
+        await gateway.start()
+        try:
+            async with aiohttp.ClientSession(connector=connector) as session:
+                yield Rig(gateway, stand_in, session)
+        finally:
+            await gateway.stop()
+    finally:
+        await stand_in.stop()

@@ -5,7 +5,6 @@ settled within `drain_seconds`, then everything closes.
 """
 
 import errno
-import os
 import random
 import secrets
 import time
@@ -206,7 +205,7 @@ def _why_not_listening(error: OSError, host: str, port: int) -> str:
             f"Port {port} on {host} is taken: stop what listens there, or choose another one "
             "(GATEWAY_SERVER_PORT, GATEWAY_SERVER_ADMIN_PORT)."
         )
-    return f"Cannot listen on {host} port {port}: {os.strerror(error.errno or 0)}."
+    return f"Cannot listen on {host} port {port}: {error.strerror}."
 
 
 def new_id() -> str:

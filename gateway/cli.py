@@ -145,17 +145,19 @@ def check_config(config: Path | None, teams: Path | None) -> None:
 def sandbox(host: str, port: int, latency: float, answer: "Answer") -> None:
     """Run a stand-in for the upstream.
 
-    It draws real PNGs, which differ by prompt, and costs nothing. It wants the key that stands in
-    GATEWAY_SANDBOX_API_KEY ("sandbox" where that is not set), and runs until Ctrl-C or SIGTERM.
+    It draws real PNGs, which differ by prompt, and costs nothing. It takes any key, or only the
+    one in the environment as GATEWAY_SANDBOX_API_KEY. What it was asked and what it delivered is
+    counted on its route /control, where faults can be switched on too.
 
     \b
     Example:
       gateway sandbox --latency 5 --answer url
     """
     from gateway.cli_sandbox import run_sandbox
+    from gateway.upstream.sandbox import SandboxSettings
 
-    api_key = os.environ.get("GATEWAY_SANDBOX_API_KEY") or "sandbox"
-    run_sandbox(host, port, api_key=api_key, latency=latency, answer=answer)
+    api_key = os.environ.get("GATEWAY_SANDBOX_API_KEY") or None
+    run_sandbox(host, port, SandboxSettings(api_key=api_key, latency=latency, answer=answer))
 
 
 # -- the process --------------------------------------------------------------------------------

@@ -53,7 +53,7 @@ class Command(click.Command):
         except StoreUnavailable as error:
             cause = error.__cause__
             why = "it took too long" if cause is None or not str(cause) else str(cause)
-            raise click.ClickException(f"the store did not answer: {why}") from None
+            raise click.ClickException(f"The store did not answer: {why}.") from None
 
 
 class Group(click.Group):

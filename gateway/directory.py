@@ -20,7 +20,7 @@ from gateway.rules.headers import bearer
 POLL_SECONDS = 0.25
 STALE_SECONDS = 60.0
 HURRY_SECONDS = 0.05
-"""Least time between refreshes that failed authentications ask for: guessing must stay cheap."""
+"""Least time before a reading that a failed authentication asks for: guessing must stay cheap."""
 
 
 class Directory:
@@ -80,22 +80,29 @@ class Directory:
             return self._admit(token)
         except Unauthenticated:
             with suppress(StoreUnavailable):
-                await self.refresh(older_than=HURRY_SECONDS)
+                await self.refresh(apart=HURRY_SECONDS)
             return self._admit(token)
 
-    async def refresh(self, older_than: float = 0.0) -> None:
-        """Take over what changed in the store, unless that was done less than `older_than` s ago.
-
-        Raises StoreUnavailable.
-        """
+    async def refresh(self) -> None:
+        """Take over what changed in the store. Raises StoreUnavailable."""
         async with self._reading:
-            if self.age < older_than:
-                return
-            changes = await self._store.changes(self._generation)
-            self._teams.update((team.name, team) for team in changes.teams)
-            self._keys.update((key.id, key) for key in changes.keys)
-            self._generation = changes.generation
-            self._read_at = self._monotonic()
+            await self._read()
+
+    async def _refresh_soon(self) -> None:
+        """A refresh that begins after now, shared with all who ask for one meanwhile."""
+        asked = self._monotonic()
+        async with self._reading:
+            if self._read_at < asked:
+                await asyncio.sleep(max(0.0, HURRY_SECONDS - self.age))
+                await self._read()
+
+    async def _read(self) -> None:
+        began = self._monotonic()
+        changes = await self._store.changes(self._generation)
+        self._teams.update((team.name, team) for team in changes.teams)
+        self._keys.update((key.id, key) for key in changes.keys)
+        self._generation = changes.generation
+        self._read_at = began
 
     def _admit(self, token: str) -> Caller:
         key = self._keys.get(keys.parse(token) or "")

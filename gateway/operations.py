@@ -11,7 +11,7 @@ from msgspec import Struct
 from gateway.model import Key, KeyState, Team
 from gateway.ports import DirectoryStore
 from gateway.rules import keys
-from gateway.rules.config_faults import did_you_mean, shown
+from gateway.rules.config_faults import shown
 
 
 class Refused(Exception):
@@ -93,18 +93,18 @@ async def set_key_state(store: DirectoryStore, id: str, state: KeyState) -> Key:
     StoreUnavailable.
     """
     id = keys.normal_id(id)
-    if not await store.set_key_state(id, state):
-        raise Refused("there is no key with this id ('gateway keys list' shows the ids)")
+    possible = id.isascii() and id.isalnum()  # a store need not bear with anything else
+    if not possible or not await store.set_key_state(id, state):
+        raise Refused("There is no key with this id: 'gateway keys list' shows them all.")
     key = next(key for key in (await store.changes(0)).keys if key.id == id)
     if key.state == "revoked" != state:
-        raise Refused(f"{keys.PREFIX}{id} is revoked, which is for good: create a new key")
+        raise Refused(f"{keys.PREFIX}{id} is revoked, which is for good: create a new key.")
     return key
 
 
 def _require_team(name: str, teams: Iterable[Team]) -> None:
     known = sorted(team.name for team in teams)
     if not known:
-        raise Refused("there are no teams yet: bring them in with 'gateway teams apply FILE'")
+        raise Refused("There are no teams yet: bring them in with 'gateway teams apply FILE'.")
     if name not in known:
-        hint = did_you_mean(name, known)
-        raise Refused(f"there is no team {shown(name)}{hint} (teams: {', '.join(known)})")
+        raise Refused(f"There is no team {shown(name)}. The teams are {', '.join(known)}.")

@@ -21,6 +21,10 @@ log = structlog.get_logger(source="gateway")
 
 SANDBOX_KEY = "sandbox"
 
+ECHO_SECONDS = 1.0
+"""A second signal within this time is the first one's echo: `timeout` and some supervisors signal
+the process and then its group."""
+
 
 def run(settings: Settings, *, sandbox: bool, demo: bool) -> None:
     """Serve until SIGTERM or SIGINT, then drain. Raises StartError.
@@ -70,15 +74,18 @@ async def _print_banner(gateway: Gateway, settings: Settings, *, real: bool) -> 
 
 def _stop_on_signals() -> asyncio.Event:
     """Set by the first SIGTERM or SIGINT; the second one leaves at once."""
-    stopping = asyncio.Event()
+    stopping, loop = asyncio.Event(), asyncio.get_running_loop()
+    first: float | None = None
 
     def stop() -> None:
-        if stopping.is_set():
+        nonlocal first
+        if first is None:
+            first = loop.time()
+            stopping.set()
+        elif loop.time() - first >= ECHO_SECONDS:
             log.warning("left at once: open holds will be swept and charged as unknown")
             os._exit(1)
-        stopping.set()
 
-    loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
     return stopping

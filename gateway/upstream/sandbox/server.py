@@ -59,7 +59,8 @@ class Sandbox:
         except OSError:
             await self.stop()
             raise
-        self.url = f"http://{host}:{self._runner.addresses[0][1]}"
+        shown = f"[{host}]" if ":" in host else host
+        self.url = f"http://{shown}:{self._runner.addresses[0][1]}"
 
     async def stop(self) -> None:
         """Stop listening; calls under way are cut off."""

@@ -1,0 +1,104 @@
+"""The `gateway` program as an operator runs it: in a folder, with an environment, at a prompt."""
+
+import asyncio
+import os
+import sys
+import time
+from asyncio.subprocess import DEVNULL, PIPE, Process
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+CLEAN = {name: text for name, text in os.environ.items() if not name.startswith("GATEWAY_")}
+
+
+class Program:
+    """`python -m gateway ...` in a folder of its own, its output in files.
+
+    `environ` takes names without their prefix: `SERVER_DRAIN_SECONDS="1"`. Ports are free ones
+    unless it names others.
+    """
+
+    def __init__(self, folder: Path, **environ: str) -> None:
+        self.folder = folder
+        self._out, self._err = folder / "stdout", folder / "stderr"
+        variables = {"SERVER_PORT": "0", "SERVER_ADMIN_PORT": "0", **environ}
+        self._environ = {
+            **CLEAN,
+            "PYTHONPATH": str(ROOT),
+            **{f"GATEWAY_{name}": value for name, value in variables.items()},
+        }
+        self._process: Process | None = None
+
+    @property
+    def out(self) -> str:
+        """What the last start printed so far."""
+        return self._out.read_text()
+
+    @property
+    def err(self) -> str:
+        """What the last start logged and complained about so far."""
+        return self._err.read_text()
+
+    async def start(self, *arguments: str) -> None:
+        """Start the program without waiting for anything."""
+        await self.stop()
+        with self._out.open("wb") as out, self._err.open("wb") as err:
+            self._process = await self._launch(arguments, out.fileno(), err.fileno())
+
+    async def printed(self, text: str) -> str:
+        """Everything it printed, once that includes `text`."""
+        deadline = time.monotonic() + 20
+        while text not in self.out:
+            assert self._process is not None
+            assert self._process.returncode is None, self.err
+            assert time.monotonic() < deadline, self.err
+            await asyncio.sleep(0.02)
+        return self.out
+
+    def send(self, number: int) -> None:
+        """Send it a signal."""
+        assert self._process is not None
+        self._process.send_signal(number)
+
+    async def ended(self, timeout: float = 20) -> int:
+        """Wait until it has ended; its exit code."""
+        assert self._process is not None
+        return await asyncio.wait_for(self._process.wait(), timeout)
+
+    async def stop(self) -> None:
+        """Kill it if it still runs."""
+        if self._process is not None and self._process.returncode is None:
+            self._process.kill()
+            await self._process.wait()
+
+    async def run(self, *arguments: str) -> tuple[int, str, str]:
+        """Run a command to its end: exit code, standard output, standard error."""
+        process = await self._launch(arguments, PIPE, PIPE)
+        out, err = await asyncio.wait_for(process.communicate(), 20)
+        assert process.returncode is not None
+        return process.returncode, out.decode(), err.decode()
+
+    async def _launch(self, arguments: tuple[str, ...], out: int, err: int) -> Process:
+        return await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "gateway",
+            *arguments,
+            cwd=self.folder,
+            env=self._environ,
+            stdin=DEVNULL,
+            stdout=out,
+            stderr=err,
+        )
+
+
+@asynccontextmanager
+async def program(folder: Path, **environ: str) -> AsyncIterator[Program]:
+    """A program that does not outlive the block."""
+    made = Program(folder, **environ)
+    try:
+        yield made
+    finally:
+        await made.stop()

@@ -1,0 +1,488 @@
+"""The command line, as click runs it and as a program of its own."""
+
+import json
+import os
+import pty
+import re
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import chdir, closing, contextmanager
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from gateway import __version__
+from gateway.cli import gateway
+from gateway.rules.keys import parse
+
+TEAMS = """
+[teams.design]
+max_n = 4
+[teams.design.limits]
+images_per_day = 200
+[teams.research]
+"""
+CLEAN = {name: text for name, text in os.environ.items() if not name.startswith("GATEWAY_")}
+PROGRAM = [sys.executable, "-m", "gateway"]
+CODE = Path(__file__).parent.parent
+
+
+class Line:
+    """A command line in a folder of its own, which has a teams.toml."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.environ = CLEAN | {"PYTHONPATH": str(CODE), "GATEWAY_STORE_URL": "sqlite:data/my.db"}
+        (folder / "teams.toml").write_text(TEAMS)
+
+    def click(self, *arguments: str, **environ: str) -> Result:
+        """Run a command in this process."""
+        kept = {name: None for name in os.environ if name.startswith("GATEWAY_")}
+        with chdir(self.folder):
+            return CliRunner().invoke(gateway, arguments, env={**kept, **self.environ, **environ})
+
+    def run(self, *arguments: str, **environ: str) -> "subprocess.CompletedProcess[str]":
+        """Run a command as a program."""
+        return subprocess.run(
+            [*PROGRAM, *arguments],
+            cwd=self.folder,
+            env=self.environ | environ,
+            capture_output=True,
+            text=True,
+            timeout=20,
+            check=False,
+        )
+
+    def start(self, *arguments: str, **environ: str) -> "subprocess.Popen[str]":
+        """Start a program that runs until it is stopped."""
+        return subprocess.Popen(
+            [*PROGRAM, *arguments],
+            cwd=self.folder,
+            env=self.environ | environ,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def key(self, team: str = "design") -> str:
+        """A new key."""
+        return self.click("keys", "create", "--team", team).stdout.strip()
+
+
+@pytest.fixture
+def line(tmp_path: Path) -> Line:
+    return Line(tmp_path)
+
+
+@pytest.fixture
+def filled(line: Line) -> Line:
+    """One whose store has the teams."""
+    assert line.click("teams", "apply", "teams.toml").exit_code == 0
+    return line
+
+
+def ids(line: Line) -> dict[str, str]:
+    """The keys' states by id."""
+    listed = json.loads(line.click("keys", "list", "--format", "json").stdout)
+    return {key["id"]: key["state"] for key in listed}
+
+
+# -- help ---------------------------------------------------------------------------------------
+
+
+def test_version_and_help(line: Line) -> None:
+    assert line.click("--version").stdout == f"gateway {__version__}\n"
+    for arguments in ([], ["keys"], ["teams"]):
+        told = line.click(*arguments, "--help")
+        assert told.exit_code == 0
+        assert "..." not in told.stdout.partition("Commands:")[2]
+
+
+def test_help_needs_none_of_the_heavy_modules(line: Line) -> None:
+    listed = "import sys, gateway.cli; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", listed],
+        env=line.environ,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    modules = set(done.stdout.split())
+    assert not modules & {"aiohttp", "asyncio", "msgspec", "rich", "sqlite3", "structlog"}
+
+
+# -- teams --------------------------------------------------------------------------------------
+
+
+def test_teams_are_applied_and_listed(line: Line) -> None:
+    first = line.click("teams", "apply", "teams.toml")
+    assert (first.exit_code, first.stdout) == (0, "")
+    assert first.stderr == "created: design, research\n"
+    (line.folder / "teams.toml").write_text("[teams.design]\nmax_n = 5")
+    second = line.click("teams", "apply", "teams.toml")
+    assert second.stderr == "replaced: design\nnot in teams.toml, left alone: research\n"
+    third = line.click("teams", "apply", "teams.toml")
+    assert third.stderr.startswith("unchanged: design\n")
+    listed = json.loads(line.click("teams", "list", "--format", "json").stdout)
+    assert [(team["team"], team["max_n"]) for team in listed] == [("design", 5), ("research", None)]
+
+
+def test_a_faulty_file_of_teams_changes_nothing(filled: Line) -> None:
+    (filled.folder / "teams.toml").write_text("[teams.new]\n[teams.design]\nmax = 5\ncach = 1")
+    done = filled.click("teams", "apply", "teams.toml")
+    assert done.exit_code == 2
+    assert done.stderr.splitlines() == [
+        "teams.toml: [teams.design] max: no such option; did you mean 'max_n'?",
+        "teams.toml: [teams.design] cach: no such option; did you mean 'cache'?",
+    ]
+    assert "new" not in filled.click("teams", "list").stdout
+
+
+def test_teams_may_name_the_models_of_the_configuration(line: Line) -> None:
+    (line.folder / "my.toml").write_text("[models.other]\nprices = 0.04")
+    (line.folder / "teams.toml").write_text('[teams.design]\nmodels = ["other"]')
+    assert line.click("teams", "apply", "teams.toml").exit_code == 2
+    done = line.click("teams", "apply", "teams.toml", "--config", "my.toml")
+    assert (done.exit_code, done.stderr) == (0, "created: design\n")
+
+
+def test_without_teams_there_is_a_hint(line: Line) -> None:
+    listed = line.click("teams", "list")
+    assert (listed.exit_code, listed.stdout) == (0, "")
+    assert "gateway teams apply FILE" in listed.stderr
+    assert line.click("teams", "list", "--format", "json").stdout == "[]\n"
+
+
+# -- keys ---------------------------------------------------------------------------------------
+
+
+def test_a_key_is_the_only_line_on_standard_output(filled: Line) -> None:
+    done = filled.run("keys", "create", "--team", "design", "--expires", "90d")
+    assert done.returncode == 0
+    key = done.stdout.removesuffix("\n")
+    id = parse(key)
+    assert id is not None
+    assert key not in done.stderr
+    assert re.fullmatch(
+        rf"sk-gw-{id} for team design, works until \S+Z\. It is shown this once:\n", done.stderr
+    )
+
+
+def test_keys_are_listed_without_their_secrets(filled: Line) -> None:
+    with_name = filled.click("keys", "create", "--team", "design", "--name", "[b]Web shop")
+    secret = with_name.stdout.strip().partition("_")[2]
+    other = parse(filled.key("research"))
+    for format in ("table", "json"):
+        listed = filled.click("keys", "list", "--format", format).stdout
+        assert "[b]Web shop" in listed
+        assert secret not in listed
+    only = json.loads(filled.click("keys", "list", "--team", "research", "--format", "json").stdout)
+    assert [(key["id"], key["expires"]) for key in only] == [(f"sk-gw-{other}", None)]
+
+
+def test_an_unknown_team_has_no_keys(filled: Line) -> None:
+    for arguments in (["create", "--team", "desing"], ["list", "--team", "desing"]):
+        done = filled.click("keys", *arguments)
+        assert (done.exit_code, done.stdout) == (1, "")
+        assert done.stderr == ("Error: There is no team desing. The teams are design, research.\n")
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("--expires", "90"), ("--expires", "0d"), ("--name", "a\nb")]
+)
+def test_what_a_key_cannot_have(filled: Line, option: str, value: str) -> None:
+    done = filled.click("keys", "create", "--team", "design", option, value)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert option in done.stderr
+    assert ids(filled) == {}
+
+
+def test_keys_are_stopped_and_let_in_again(filled: Line) -> None:
+    key = filled.key()
+    id = key.partition("_")[0]
+    for command, state in (("disable", "disabled"), ("enable", "active"), ("revoke", "revoked")):
+        done = filled.click("keys", command, id.removeprefix("sk-gw-"))
+        assert (done.exit_code, done.stderr) == (0, f"{id} of team design is {state}\n")
+        assert ids(filled) == {id: state}
+    done = filled.click("keys", "enable", id)
+    assert done.exit_code == 1
+    assert done.stderr == f"Error: {id} is revoked, which is for good: create a new key.\n"
+    assert ids(filled) == {id: "revoked"}
+
+
+def test_an_expired_key_is_told(filled: Line) -> None:
+    filled.click("keys", "create", "--team", "design", "--expires", "1s")
+    (id,) = ids(filled)
+    time.sleep(1.1)
+    assert ids(filled) == {id: "expired"}
+    assert "is active, but it expired on 20" in filled.click("keys", "enable", id).stderr
+
+
+def test_a_pasted_key_is_never_repeated(filled: Line) -> None:
+    key = filled.key()
+    secret = key.partition("_")[2]
+    for arguments in (
+        ["keys", "disable", key],
+        ["keys", "disable", key, key],
+        ["keys", "enable", f"x{key}"],
+        ["keys", key],
+        [key],
+        ["keys", "list", "--format", key],
+        ["keys", "create", "--team", "design", "--expires", key],
+    ):
+        done = filled.click(*arguments)
+        assert secret not in done.output
+    assert list(ids(filled).values()) == ["disabled"]
+
+
+def test_an_unknown_key_is_an_error(filled: Line) -> None:
+    done = filled.click("keys", "revoke", "0123456789ab")
+    assert done.exit_code == 1
+    assert done.stderr.startswith("Error: There is no key with this id")
+
+
+# -- usage --------------------------------------------------------------------------------------
+
+
+def spend(line: Line, at: float, key: str, cost: int, id: str) -> None:
+    """Enter a purchase into the store."""
+    with closing(sqlite3.connect(line.folder / "data" / "my.db")) as database:
+        database.execute(
+            "INSERT INTO entries (id, at, team, key, model, size, quality, outcome, requests,"
+            " images_bought, images_cached, images_unknown, cost, saved) VALUES"
+            " (?, ?, 'design', ?, 'gpt-image-2', 'auto', 'auto', 'bought', 1, 1, 0, 0, ?, 0)",
+            (id, at, key, cost),
+        )
+        database.commit()
+
+
+def test_usage_is_summed_since_the_month_began(filled: Line) -> None:
+    now = time.time()
+    spend(filled, now, "0123456789ab", 211_000, "1")
+    spend(filled, now, "0123456789ac", 53_000, "2")
+    spend(filled, now - 32 * 86_400, "0123456789ab", 1_000_000, "3")
+    by_team = json.loads(filled.click("usage", "--format", "json").stdout)
+    assert by_team == [
+        {
+            "team": "design",
+            "requests": 2,
+            "images_bought": 2,
+            "images_cached": 0,
+            "images_unknown": 0,
+            "cost_usd": "0.264",
+            "saved_usd": "0",
+        }
+    ]
+    by_key = json.loads(filled.click("usage", "--by", "key", "--format", "json").stdout)
+    assert [(row["key"], row["cost_usd"]) for row in by_key] == [
+        ("sk-gw-0123456789ab", "0.211"),
+        ("sk-gw-0123456789ac", "0.053"),
+    ]
+    assert filled.click("usage", "--by", "model").stdout.splitlines()[1].startswith("gpt-image-2")
+    total = filled.click("usage", "--by", "key").stdout.splitlines()[-1]
+    assert total.split() == ["total", "2", "2", "0", "0", "0.264", "0"]
+
+
+def test_without_usage_there_is_no_table(filled: Line) -> None:
+    done = filled.click("usage", "--by", "day")
+    assert (done.exit_code, done.stdout) == (0, "")
+    assert done.stderr.startswith("Nothing was asked for since ")
+
+
+# -- check-config -------------------------------------------------------------------------------
+
+
+def test_a_right_configuration_is_confirmed(line: Line) -> None:
+    done = line.run("check-config", GATEWAY_UPSTREAM_BASE_URL="https://a.example/v1")
+    assert (done.returncode, done.stdout) == (0, "No faults in the environment.\n")
+    first, second = done.stderr.splitlines()
+    assert first.startswith("warning: environment GATEWAY_UPSTREAM_BASE_URL: ends in /v1")
+    assert second.startswith("warning: config/gateway.toml: [upstream] api_key_file: needs")
+    assert not (line.folder / "data").exists()
+
+
+def test_the_shipped_files_are_right(line: Line) -> None:
+    done = line.click("check-config", "--config", str(CODE / "config" / "gateway.toml"))
+    assert done.exit_code == 0
+    assert "gateway.toml, " in done.stdout
+    assert "teams.toml, the environment" in done.stdout
+
+
+def test_all_faults_are_told_at_once(line: Line) -> None:
+    (line.folder / "my.toml").write_text("[server]\nprot = 8080\nport = -1\n[cahce]\n")
+    done = line.run("check-config", "--config", "my.toml", GATEWAY_LOG_LEVEL="loud")
+    assert (done.returncode, done.stdout) == (2, "")
+    places = sorted(fault.rpartition(": ")[0] for fault in done.stderr.splitlines())
+    assert places == [
+        "environment GATEWAY_LOG_LEVEL",
+        "my.toml: [cahce]",
+        "my.toml: [server] port",
+        "my.toml: [server] prot",
+    ]
+
+
+def test_a_missing_file_is_a_fault_where_it_was_named(line: Line) -> None:
+    for arguments in (["--config", "my.toml"], ["--teams", "my.toml"]):
+        done = line.click("check-config", *arguments)
+        assert done.exit_code == 2
+        assert "my.toml: cannot be read: No such file or directory\n" in done.stderr
+
+
+# -- failures -----------------------------------------------------------------------------------
+
+
+def test_a_store_that_does_not_answer_is_one_line(filled: Line) -> None:
+    with closing(sqlite3.connect(filled.folder / "data" / "my.db")) as other:
+        other.execute("BEGIN IMMEDIATE")
+        done = filled.run("keys", "create", "--team", "design")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert re.fullmatch(r"Error: .+\n", done.stderr)
+
+
+def test_a_store_that_cannot_be_used_is_one_line(line: Line) -> None:
+    (line.folder / "text").write_text("This is no database." * 100)
+    done = line.run("usage", GATEWAY_STORE_URL="sqlite:text")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert re.fullmatch(r"Error: .*text.*\n", done.stderr)
+
+
+def test_a_wrong_pepper_is_one_line(filled: Line) -> None:
+    done = filled.click("keys", "list", GATEWAY_KEYS_PEPPER="another pepper of 30 characters")
+    assert done.exit_code == 1
+    assert re.fullmatch(r"Error: [Tt]he pepper .*\n", done.stderr)
+    assert "another pepper" not in done.stderr
+
+
+# -- terminals ----------------------------------------------------------------------------------
+
+
+def test_a_terminal_gets_a_table_with_whole_ids(filled: Line) -> None:
+    id = f"sk-gw-{parse(filled.key())}"
+    ours, theirs = pty.openpty()
+    try:
+        subprocess.run(
+            [*PROGRAM, "keys", "list"],
+            cwd=filled.folder,
+            env=filled.environ | {"COLUMNS": "60", "TERM": "xterm"},
+            stdout=theirs,
+            timeout=20,
+            check=True,
+        )
+        screen = os.read(ours, 10_000).decode()
+    finally:
+        os.close(theirs)
+        os.close(ours)
+    assert id in screen
+    assert "─" in screen
+
+
+def test_what_the_encoding_lacks_is_escaped(filled: Line) -> None:
+    filled.click("keys", "create", "--team", "design", "--name", "研")
+    done = filled.run("keys", "list", PYTHONIOENCODING="latin-1")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "\\u7814" in done.stdout
+
+
+# -- what runs ----------------------------------------------------------------------------------
+
+
+@contextmanager
+def running(line: Line, last: str, *arguments: str, **environ: str) -> Iterator[str]:
+    """A program that runs until the block ends: what it printed up to the line `last`.
+
+    It ends by SIGTERM, with exit code 0.
+    """
+    program = line.start(*arguments, **environ)
+    try:
+        assert program.stdout is not None
+        printed = ""
+        for text in program.stdout:
+            printed += text
+            if text.startswith(last):
+                break
+        else:
+            pytest.fail(f"ended early: {program.communicate()[1]}")
+        yield printed
+        program.send_signal(signal.SIGTERM)
+        program.communicate(timeout=10)
+        assert program.returncode == 0
+    finally:
+        program.kill()
+        program.communicate()
+
+
+def status(url: str, key: str, body: object = None) -> int:
+    """The status of a GET or, with a body, a POST."""
+    data = None if body is None else json.dumps(body).encode()
+    headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, data, headers)) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code
+
+
+ANY_PORTS = {"GATEWAY_SERVER_PORT": "0", "GATEWAY_SERVER_ADMIN_PORT": "0"}
+
+
+def test_keys_are_made_and_revoked_while_a_gateway_serves(line: Line) -> None:
+    line.environ["GATEWAY_STORE_URL"] = "sqlite:data/sandbox.db"
+    with running(line, "Ctrl-C", "serve", "--demo", **ANY_PORTS) as printed:
+        (url,) = re.findall(r"Base URL +(\S+)", printed)
+        (demo_key,) = re.findall(r"Key +(\S+)", printed)
+        assert status(f"{url}/models", demo_key) == 200
+        line.click("teams", "apply", "teams.toml")
+        key = line.key()
+        time.sleep(0.5)
+        assert status(f"{url}/images/generations", key, {"prompt": "A red apple"}) == 200
+        line.click("keys", "revoke", key)
+        time.sleep(0.5)
+        assert status(f"{url}/models", key) == 401
+        used = json.loads(line.click("usage", "--format", "json").stdout)
+        assert [(row["team"], row["images_bought"]) for row in used] == [("design", 1)]
+
+
+def test_serving_without_an_upstream_is_a_fault(line: Line) -> None:
+    done = line.run("serve", GATEWAY_SERVER_PORT="none")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert [fault.split(": ")[0] for fault in done.stderr.splitlines()] == [
+        "environment GATEWAY_SERVER_PORT",
+        "config/gateway.toml",
+        "config/gateway.toml",
+    ]
+    done = line.run("serve", "--demo", GATEWAY_UPSTREAM_API_KEY="sk-upstream-0123456789")
+    assert done.returncode == 2
+    assert done.stderr.startswith("config/gateway.toml: [upstream] base_url: needs a value")
+    assert "0123456789" not in done.stderr
+
+
+def test_a_sandbox_runs_by_itself(line: Line) -> None:
+    key = "sandbox-key-0123456789"
+    environ = {"GATEWAY_SANDBOX_API_KEY": key}
+    with running(line, "Ctrl-C", "sandbox", "--port", "0", **environ) as printed:
+        (url,) = re.findall(r"listening on (\S+)\.", printed)
+        assert key not in printed
+        generations = f"{url}/api/v1/images/generations"
+        assert status(generations, key, {"prompt": "A red apple"}) == 200
+        assert status(generations, "other", {"prompt": "A red apple"}) == 401
+        taken = line.run("sandbox", "--port", url.rpartition(":")[2])
+    assert taken.returncode == 1
+    assert re.fullmatch(r"Error: Port \d+ on 127\.0\.0\.1 is taken: .+\n", taken.stderr)
+
+
+def test_a_taken_port_is_one_line(line: Line) -> None:
+    with closing(socket.create_server(("127.0.0.1", 0))) as other:
+        port = str(other.getsockname()[1])
+        environ = ANY_PORTS | {"GATEWAY_SERVER_PORT": port, "GATEWAY_LOG_LEVEL": "error"}
+        done = line.run("serve", "--sandbox", **environ)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert re.fullmatch(rf"Error: Port {port} on 127\.0\.0\.1 is taken: .+\n", done.stderr)

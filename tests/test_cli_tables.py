@@ -1,0 +1,81 @@
+"""Lists on standard output."""
+
+import json
+
+import pytest
+
+from gateway.cli_tables import key_cells, print_list, team_cells, usage_cells
+from gateway.listing import Listing, team_listing
+from gateway.model import Limits, Team
+
+KEY = {
+    "id": "sk-gw-0123456789ab",
+    "team": "design",
+    "name": "",
+    "state": "active",
+    "created": "2023-11-14T22:13:20Z",
+    "expires": None,
+}
+
+
+def usage_row(team: str, requests: int, cost: str) -> Listing:
+    return {
+        "team": team,
+        "requests": requests,
+        "images_bought": 1,
+        "images_cached": 2,
+        "images_unknown": 0,
+        "cost_usd": cost,
+        "saved_usd": "0",
+    }
+
+
+def test_json_is_the_listings_themselves(capsys: pytest.CaptureFixture[str]) -> None:
+    print_list("json", [KEY], key_cells)
+    assert json.loads(capsys.readouterr().out) == [KEY]
+    print_list("json", [], key_cells)
+    assert capsys.readouterr().out == "[]\n"
+
+
+def test_plain_tables_are_aligned_and_end_with_the_total(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    rows = [usage_row("design", 7, "0.006"), usage_row("研究", 1234, "10")]
+    print_list("table", rows, usage_cells, total=usage_row("total", 1241, "10.006"))
+    assert capsys.readouterr().out.splitlines() == [
+        "team    requests  bought  cached  unknown  cost USD  saved USD",
+        "design         7       1       2        0     0.006          0",
+        "研究        1234       1       2        0        10          0",
+        "total       1241       1       2        0    10.006          0",
+    ]
+
+
+def test_a_plain_table_is_never_cut(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [KEY | {"name": name * 100} for name in ("x", "y")]
+    print_list("table", rows, key_cells)
+    assert "x" * 100 + "  active" in capsys.readouterr().out
+
+
+def test_without_rows_there_is_no_table(capsys: pytest.CaptureFixture[str]) -> None:
+    print_list("table", [], key_cells)
+    assert capsys.readouterr().out == ""
+
+
+def test_a_key_in_a_table(capsys: pytest.CaptureFixture[str]) -> None:
+    assert key_cells(KEY) == KEY | {
+        "name": "-",
+        "created": "2023-11-14 22:13",
+        "expires": "never",
+    }
+
+
+def test_a_team_in_a_table(capsys: pytest.CaptureFixture[str]) -> None:
+    limits = Limits(images_per_day=200, cost_per_day=1_500_000, concurrent_requests=4)
+    team = Team(name="design", sizes=("auto", "1024x1024"), cache=False, limits=limits)
+    print_list("table", [team_listing(team)], team_cells)
+    assert capsys.readouterr().out.splitlines() == [
+        "team    models  sizes            qualities  max n  cache  limits",
+        "design  all     auto, 1024x1024  all        all    off    "
+        "200 images a day, $1.5 a day, 4 at the same time",
+    ]
+    assert team_cells(team_listing(Team(name="free")))["limits"] == "none"

@@ -1,0 +1,93 @@
+"""Configuration files as they are found on the disk."""
+
+from collections.abc import Iterator
+from contextlib import chdir
+from pathlib import Path
+
+import pytest
+
+from gateway.config_files import find_faults, load_models, load_settings, load_teams
+from gateway.rules.catalog import GPT_IMAGE_2
+from gateway.rules.config import ConfigError
+
+MODELS = {GPT_IMAGE_2.name: GPT_IMAGE_2}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[Path]:
+    """The working directory, empty."""
+    with chdir(tmp_path):
+        yield tmp_path
+
+
+def write(path: Path, text: str | bytes) -> Path:
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return path
+
+
+def test_the_default_file_may_be_missing(folder: Path) -> None:
+    settings, warnings = load_settings(None, {"GATEWAY_SERVER_PORT": "81"})
+    assert (settings.server.port, warnings) == (81, [])
+    assert load_models(None) == MODELS
+
+
+def test_the_default_file_is_read_where_it_is(folder: Path) -> None:
+    write(folder / "config" / "gateway.toml", "[server]\nport = 82")
+    assert load_settings(None, {})[0].server.port == 82
+    with pytest.raises(ConfigError) as error:
+        load_settings(None, {}, needs_upstream=True)
+    assert error.value.faults[0].startswith("config/gateway.toml: [upstream] base_url: needs")
+
+
+def test_a_file_that_was_named_must_be_there(folder: Path) -> None:
+    with pytest.raises(ConfigError) as error:
+        load_settings(Path("my.toml"), {})
+    assert error.value.faults == ["my.toml: cannot be read: No such file or directory"]
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load_models(Path("my.toml"))
+
+
+def test_what_is_no_file_of_text_is_a_fault(folder: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be read: Is a directory"):
+        load_settings(folder, {})
+    with pytest.raises(ConfigError, match=r"is not UTF-8 text \(byte 3\)"):
+        load_teams(write(folder / "teams.toml", b"# \xff"), MODELS)
+
+
+def test_teams_are_read_with_the_models_at_hand(folder: Path) -> None:
+    file = write(folder / "teams.toml", '[teams.design]\nmodels = ["gpt-image-2"]')
+    assert [team.name for team in load_teams(file, MODELS)] == ["design"]
+    with pytest.raises(ConfigError, match="item 1 is no configured model"):
+        load_teams(file, {})
+
+
+def test_the_faults_of_both_files_are_found_at_once(folder: Path) -> None:
+    config = write(folder / "gateway.toml", "[server]\nprot = 1\nport = true")
+    teams = write(folder / "teams.toml", "[teams.design]\nmax = 1")
+    faults, warnings = find_faults(config, teams, {"GATEWAY_SERVER_HOST": "a b"})
+    assert sorted(fault.removeprefix(f"{folder}/").rpartition(": ")[0] for fault in faults) == [
+        "environment GATEWAY_SERVER_HOST",
+        "gateway.toml: [server] port",
+        "gateway.toml: [server] prot",
+        "teams.toml: [teams.design] max",
+    ]
+    assert warnings == []
+
+
+def test_to_have_no_upstream_is_a_warning(folder: Path) -> None:
+    faults, warnings = find_faults(None, None, {})
+    assert faults == []
+    assert [warning.split(": ")[1] for warning in warnings] == [
+        "[upstream] base_url",
+        "[upstream] api_key_file",
+    ]
+
+
+def test_teams_are_not_judged_by_models_that_are_wrong(folder: Path) -> None:
+    config = write(folder / "gateway.toml", '[models."gpt-image-2"]\nmax_m = 1')
+    teams = write(folder / "teams.toml", "[teams.design]\nmax = 1")
+    faults, warnings = find_faults(config, teams, {})
+    assert faults
+    assert not [fault for fault in faults if str(teams) in fault]
+    assert warnings == [f"{teams}: not checked, because {config} is wrong"]

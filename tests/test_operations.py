@@ -1,0 +1,130 @@
+"""What an operator does with teams and keys, over a real store."""
+
+import secrets
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from gateway.model import Key, Limits, Team
+from gateway.operations import (
+    Applied,
+    Refused,
+    apply_teams,
+    create_key,
+    list_keys,
+    list_teams,
+    set_key_state,
+)
+from gateway.rules import keys
+from gateway.stores.sqlite import SqliteStore
+
+PEPPER = b"a pepper of tests, long enough"
+NOW = 1_700_000_000.0
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
+    async with SqliteStore(tmp_path / "gateway.db") as opened:
+        yield opened
+
+
+async def new_key(
+    store: SqliteStore, team: str = "design", lifetime: float | None = None, now: float = NOW
+) -> tuple[Key, str]:
+    return await create_key(
+        store,
+        team=team,
+        name="Web shop",
+        lifetime=lifetime,
+        pepper=PEPPER,
+        now=now,
+        entropy=secrets.token_bytes,
+    )
+
+
+async def test_applying_tells_what_became_of_each_team(store: SqliteStore) -> None:
+    await store.put_teams([Team(name="same"), Team(name="other"), Team(name="design", max_n=3)])
+    design = Team(name="design", limits=Limits(images_per_day=5))
+    applied = await apply_teams(store, [Team(name="new"), design, Team(name="same")])
+    assert applied == Applied(
+        created=["new"], replaced=["design"], unchanged=["same"], left_alone=["other"]
+    )
+    assert {team.name: team for team in await list_teams(store)}["design"] == design
+
+
+async def test_applying_what_is_there_writes_nothing(store: SqliteStore) -> None:
+    team = Team(
+        name="design",
+        models=("gpt-image-2",),
+        sizes=("1024x1024",),
+        limits=Limits(cost_per_day=1_500_000),
+    )
+    await apply_teams(store, [team])
+    generation = (await store.changes(0)).generation
+    assert (await apply_teams(store, [team])).unchanged == ["design"]
+    assert (await store.changes(0)).generation == generation
+
+
+async def test_teams_are_listed_by_name(store: SqliteStore) -> None:
+    await store.put_teams([Team(name="b"), Team(name="a")])
+    assert [team.name for team in await list_teams(store)] == ["a", "b"]
+
+
+async def test_a_key_that_was_made_is_the_one_in_the_store(store: SqliteStore) -> None:
+    await store.put_teams([Team(name="design")])
+    key, text = await new_key(store, lifetime=90.0)
+    assert (await store.changes(0)).keys == [key]
+    assert key.expires == NOW + 90
+    assert keys.verify(text, key, PEPPER, NOW) == "ok"
+
+
+async def test_an_unknown_team_is_told_with_those_there_are(store: SqliteStore) -> None:
+    with pytest.raises(Refused, match="There are no teams yet"):
+        await new_key(store)
+    await store.put_teams([Team(name="research"), Team(name="design")])
+    with pytest.raises(Refused) as refused:
+        await new_key(store, "desing")
+    assert str(refused.value) == "There is no team desing. The teams are design, research."
+    with pytest.raises(Refused, match="There is no team sales"):
+        await list_keys(store, "sales")
+    assert (await store.changes(0)).keys == []
+
+
+async def test_keys_are_listed_by_team_and_age(store: SqliteStore) -> None:
+    await store.put_teams([Team(name="b"), Team(name="a")])
+    late, _ = await new_key(store, "b", now=NOW + 1)
+    early, _ = await new_key(store, "b")
+    first, _ = await new_key(store, "a", now=NOW + 2)
+    assert await list_keys(store) == [first, early, late]
+    assert await list_keys(store, "a") == [first]
+
+
+@pytest.mark.parametrize("written", ["{id}", "sk-gw-{id}", " sk-gw-{id}\n", "{text}"])
+async def test_a_key_is_meant_by_its_id_or_by_a_whole_key(store: SqliteStore, written: str) -> None:
+    await store.put_teams([Team(name="design")])
+    key, text = await new_key(store)
+    changed = await set_key_state(store, written.format(id=key.id, text=text), "disabled")
+    assert (changed.id, changed.state) == (key.id, "disabled")
+    assert (await set_key_state(store, key.id, "active")).state == "active"
+
+
+async def test_a_revoked_key_stays_revoked(store: SqliteStore) -> None:
+    await store.put_teams([Team(name="design")])
+    key, _ = await new_key(store)
+    await set_key_state(store, key.id, "revoked")
+    for state in ("active", "disabled"):
+        with pytest.raises(Refused, match=f"sk-gw-{key.id} is revoked, which is for good"):
+            await set_key_state(store, key.id, state)
+    assert (await set_key_state(store, key.id, "revoked")).state == "revoked"
+
+
+@pytest.mark.parametrize(
+    "written", ["", "0123456789ab", "sk-proj-abcdefgh", "sk-gw-", "_", "\udcff"]
+)
+async def test_an_unknown_id_is_not_repeated(store: SqliteStore, written: str) -> None:
+    with pytest.raises(Refused) as refused:
+        await set_key_state(store, written, "revoked")
+    assert str(refused.value) == (
+        "There is no key with this id: 'gateway keys list' shows them all."
+    )

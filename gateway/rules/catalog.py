@@ -18,9 +18,20 @@ Quality = Literal["low", "medium", "high", "auto"]
 QUALITIES: tuple[Quality, ...] = ("low", "medium", "high", "auto")
 """Every quality that a team's policy or a price may name."""
 
-Billing = Literal["table"]
+Billing = Literal["table", "tokens"]
+"""What an answer is settled by: the table of prices, or the tokens that it says it took."""
 
 _SIZE = re.compile(r"[1-9][0-9]{2,4}x[1-9][0-9]{2,4}")
+
+
+def quality_label(quality: str | None) -> str:
+    """A request's quality as it is recorded: "auto" for None, "other" for an unknown word.
+
+    A client may write anything of any length there; the upstream is the judge of it.
+    """
+    if quality is None:
+        return AUTO
+    return quality if quality in QUALITIES else "other"
 
 
 def pixels(size: str) -> int:
@@ -108,8 +119,22 @@ class PriceTable(Struct, frozen=True, kw_only=True):
     cells: Mapping[tuple[str, str | None], int] = {}
 
 
+class TokenPrices(Struct, frozen=True, kw_only=True):
+    """Micro-dollars per million tokens, each kind of them."""
+
+    text_input: int
+    image_input: int
+    cached_text_input: int
+    cached_image_input: int
+    image_output: int
+    text_output: int
+
+
 class Model(Struct, frozen=True, kw_only=True):
-    """A model as the gateway offers it. `default_n` and `default_size` keep its own rules."""
+    """A model as the gateway offers it. `default_n` and `default_size` keep its own rules.
+
+    `token_prices` are there where `billing` is "tokens", and only there.
+    """
 
     name: str
     prices: PriceTable
@@ -121,6 +146,7 @@ class Model(Struct, frozen=True, kw_only=True):
         str, Meta(pattern=rf"\A(auto|{_SIZE.pattern})\Z", description="'auto' or WxH")
     ] = "1024x1024"
     billing: Billing = "table"
+    token_prices: TokenPrices | None = None
 
 
 GPT_IMAGE_2 = Model(
@@ -136,3 +162,14 @@ GPT_IMAGE_2 = Model(
     ),
 )
 """The model that applies where the configuration has no [models] at all."""
+
+KNOWN_TOKEN_PRICES: Mapping[str, Mapping[str, int]] = {
+    GPT_IMAGE_2.name: {
+        "text_input": 5_000_000,
+        "image_input": 8_000_000,
+        "cached_text_input": 1_250_000,
+        "cached_image_input": 2_000_000,
+        "image_output": 30_000_000,
+    }
+}
+"""The token prices that apply to a model by name where the configuration leaves them out."""

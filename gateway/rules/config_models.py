@@ -2,7 +2,8 @@
 
 Prices are dollars an image. A number applies to everything below it: to the whole model
 (`prices = 0.04`), to a quality (`[models.X.prices] low = 0.006`), or to one size of a quality
-(`[models.X.prices.low] "1024x1024" = 0.006`).
+(`[models.X.prices.low] "1024x1024" = 0.006`). Where tokens are billed they are needed all the same:
+a call is held at them, and its answer may name no tokens.
 """
 
 import re
@@ -12,6 +13,7 @@ from typing import Any, TypeGuard
 from gateway.rules.catalog import GPT_IMAGE_2, Model, PriceTable, Quality, SizeRules, is_size
 from gateway.rules.config_faults import Place, did_you_mean
 from gateway.rules.config_options import Usd, option, options_of, read_table
+from gateway.rules.config_tokens import read_token_prices
 
 PRICED_QUALITIES: tuple[Quality, ...] = ("low", "medium", "high")
 """The qualities that have prices: "auto" costs what the upstream makes of it."""
@@ -20,7 +22,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}")
 _FIELDS = options_of(Model, ("max_n", "max_prompt_chars", "billing", "default_n", "default_size"))
 _DEFAULTS = {"n": _FIELDS.pop("default_n"), "size": _FIELDS.pop("default_size")}
 _OPTIONS = _FIELDS | {"default": option(bool)}
-_TABLES = ("sizes", "defaults", "prices")
+_TABLES = ("sizes", "defaults", "prices", "token_prices")
 _SIZES = options_of(SizeRules)
 _PRICE = option(Usd)
 
@@ -71,6 +73,7 @@ def _read_model(name: str, table: dict[str, Any], place: Place, faults: list[str
     model = Model(
         name=name,
         prices=_read_prices(table.get("prices", {}), place, faults),
+        token_prices=read_token_prices(name, table, place, faults),
         sizes=SizeRules(**sizes),
         **{f"default_{part}": value for part, value in defaults.items()},
         **values,

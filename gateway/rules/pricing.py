@@ -8,10 +8,17 @@
   of itself, where it says something known. What was asked for by name stays as it was asked.
 
 So a charge is above its ceiling only where more images came than were asked for.
+
+Where tokens are billed, the ceiling is that of the table and, for the prompt, a text token for
+each of its bytes. The answer's usage is charged as it stands, however many images came, and above
+the ceiling too. Without a sound usage the table's charge and the whole prompt are charged, or what
+the usage shows at the least, whichever is more.
 """
 
 from gateway.model import ImageRequest
+from gateway.rules.answer import Answered
 from gateway.rules.catalog import AUTO, QUALITIES, Model, pixels
+from gateway.rules.tokens import cost, prompt_ceiling
 
 UNIT_PIXELS = 1_048_576
 """The pixels that a cell's price covers when it stands in for another size: 1024x1024."""
@@ -19,21 +26,30 @@ UNIT_PIXELS = 1_048_576
 
 def ceiling(model: Model, request: ImageRequest) -> int:
     """The most that the whole request can cost, in micro-dollars."""
-    return request.n * _dearest(model, request.quality, request.size)
+    images = request.n * _dearest(model, request.quality, request.size)
+    if model.token_prices is None:
+        return images
+    return images + prompt_ceiling(model.token_prices, request.prompt)
 
 
-def charge(
-    model: Model, request: ImageRequest, delivered: int, size: str | None, quality: str | None
-) -> int:
-    """The cost of `delivered` images, in micro-dollars.
+def charge(model: Model, request: ImageRequest, answered: Answered) -> int:
+    """The cost of what was delivered, in micro-dollars."""
+    by_table = _charge_by_table(model, request, answered)
+    if model.token_prices is None:
+        return by_table
+    by_usage = cost(model.token_prices, answered.usage)
+    if answered.usage.sound:
+        return by_usage
+    return max(by_usage, by_table + prompt_ceiling(model.token_prices, request.prompt))
 
-    `size` and `quality` are the answer's own words, or None where it says nothing.
-    """
+
+def _charge_by_table(model: Model, request: ImageRequest, answered: Answered) -> int:
+    quality, size = answered.quality, answered.size
     if request.quality not in (None, AUTO) or quality not in _known_qualities(model):
         quality = request.quality
     if request.size != AUTO or size is None or not _is_covered(model, size):
         size = request.size
-    return delivered * _dearest(model, quality, size)
+    return answered.images * _dearest(model, quality, size)
 
 
 def _known_qualities(model: Model) -> set[str]:

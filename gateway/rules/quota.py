@@ -271,7 +271,9 @@ def _remembered(swept: dict[str, Hold], now: float) -> dict[str, Hold]:
 
 
 def _without(holds: dict[str, Hold], id: str) -> dict[str, Hold]:
-    return {key: hold for key, hold in holds.items() if key != id}
+    left = holds.copy()  # several times quicker than filtering, and there may be thousands
+    del left[id]
+    return left
 
 
 def _changed(before: Accounts, after: dict[str, Account]) -> dict[str, Account]:

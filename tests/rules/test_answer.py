@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from gateway.errors import UpstreamUnknown
 from gateway.rules.answer import Answered, read_answer
+from gateway.rules.tokens import NO_USAGE, Usage, read_usage
 
 IMAGE = base64.b64encode(bytes(range(256)) * 3).decode()
 URL = "https://images.example.com/a.png?se=2030-01-01"
@@ -40,6 +41,28 @@ def test_size_and_quality() -> None:
 def test_size_and_quality_of_another_type_say_nothing(junk: object) -> None:
     answered = read(data=[{"url": URL}], size=junk, quality=junk)
     assert answered == Answered(1, (URL,), None, None)
+
+
+USED = {"input_tokens": 7, "output_tokens": 196, "total_tokens": 203}
+
+
+def test_usage() -> None:
+    for data in ([{"url": URL}], [{"b64_json": IMAGE}]):
+        assert read(data=data, usage=USED).usage == Usage(
+            unnamed_input=7, image_output=196, sound=True
+        )
+
+
+@pytest.mark.parametrize("junk", [None, 5, "x", [], {}, {"a": [1]}, {"output_tokens": -1}])
+def test_usage_that_says_nothing(junk: object) -> None:
+    assert read(data=[{"url": URL}]).usage == NO_USAGE
+    assert read(data=[{"url": URL}], usage=junk).usage == NO_USAGE
+
+
+@pytest.mark.parametrize("inner", [b"9" * 5_000, b"1e999", b"[" * 900 + b"]" * 900])
+def test_usage_that_the_parser_does_not_take(inner: bytes) -> None:
+    body = b'{"data":[{"url":"x"}],"usage":{"x":' + inner + b"}}"
+    assert read_answer(body).usage == NO_USAGE
 
 
 @pytest.mark.parametrize("item", [{}, {"url": None}, {"url": ""}, {"b64_json": ""}, {"url": 5}])
@@ -123,7 +146,10 @@ ITEMS = st.lists(
 
 
 @given(
-    st.fixed_dictionaries({"data": ITEMS}, optional={"size": JSON, "quality": JSON, "x": JSON}),
+    st.fixed_dictionaries(
+        {"data": ITEMS},
+        optional={"size": JSON, "quality": JSON, "x": JSON, "usage": st.just(USED) | JSON},
+    ),
     st.booleans(),
     st.sampled_from([None, 2]),
 )
@@ -141,7 +167,11 @@ def test_as_the_standard_librarys_reader_has_it(
         return
     urls = tuple(url for item in answer["data"] if (url := text(item.get("url"))))
     assert read_answer(body) == Answered(
-        images, urls, text(answer.get("size")), text(answer.get("quality"))
+        images,
+        urls,
+        text(answer.get("size")),
+        text(answer.get("quality")),
+        read_usage(answer.get("usage")),
     )
 
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.rules.catalog import GPT_IMAGE_2, SizeRules, edges, is_size, pixels
+from gateway.rules.catalog import GPT_IMAGE_2, KNOWN_TOKEN_PRICES, SizeRules, edges, is_size, pixels
 
 RULES = SizeRules()
 EDGES = st.integers(min_value=1, max_value=4_500)
@@ -130,3 +130,11 @@ def test_the_known_model() -> None:
     }
     assert (GPT_IMAGE_2.max_n, GPT_IMAGE_2.max_prompt_chars) == (10, 32_000)
     assert (GPT_IMAGE_2.default_n, GPT_IMAGE_2.default_size) == (1, "1024x1024")
+    assert (GPT_IMAGE_2.billing, GPT_IMAGE_2.token_prices) == ("table", None)
+    assert KNOWN_TOKEN_PRICES["gpt-image-2"] == {
+        "text_input": 5_000_000,
+        "image_input": 8_000_000,
+        "cached_text_input": 1_250_000,
+        "cached_image_input": 2_000_000,
+        "image_output": 30_000_000,
+    }

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.rules.catalog import SizeRules
+from gateway.rules.catalog import SizeRules, TokenPrices
 from gateway.rules.config import ConfigError, read_settings
 from gateway.rules.settings import SECTIONS
 
@@ -16,6 +16,9 @@ MODEL = [
     "models.a",
     "models.a.prices",
     "models.a.prices.low",
+    "models.a.billing",
+    "models.a.token_prices",
+    *(f"models.a.token_prices.{name}" for name in TokenPrices.__struct_fields__),
     "models.a.max_n",
     "models.a.default",
     "models.a.defaults",
@@ -43,6 +46,7 @@ VALUES = st.sampled_from(
         "'http://['",
         '"\\u0000"',
         "'1024x1024'",
+        "'tokens'",
         "[]",
         "[1]",
         "[[]]",

@@ -151,7 +151,7 @@ def test_impossible_prices(text: str, fault: str) -> None:
         ("max_n = 0", "[models.a] max_n: must be an integer from 1 to 1000"),
         ("max_n = 1.5", "[models.a] max_n: must be an integer from 1 to 1000"),
         ("max_prompt_chars = true", "[models.a] max_prompt_chars: must be an integer from 1 to"),
-        ("billing = 'tokens'", '[models.a] billing: must be "table"'),
+        ("billing = 'token'", '[models.a] billing: must be "table" or "tokens"'),
         ("default = 1", "[models.a] default: must be true or false"),
         ("maxn = 1", "[models.a] maxn: no such option; did you mean 'max_n'?"),
         ("price = 1", "[models.a] price: no such option; did you mean 'prices'?"),

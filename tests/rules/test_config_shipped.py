@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.rules.catalog import SizeRules
+from gateway.rules.catalog import KNOWN_TOKEN_PRICES, SizeRules, TokenPrices
 from gateway.rules.config import read_settings
 from gateway.rules.settings import SECTIONS, Settings
 
@@ -38,13 +38,18 @@ def test_the_shipped_file_has_every_option_of_a_model() -> None:
     }
     assert {*model["sizes"], "allowed"} == set(SizeRules.__struct_fields__)
     assert "\n# allowed = " in SHIPPED
+    assert all(f"\n# {name} = " in SHIPPED for name in TokenPrices.__struct_fields__)
     assert set(model["defaults"]) == {"n", "size"}
 
 
 def test_what_the_shipped_file_has_in_comments_is_right() -> None:
-    shown = re.sub(r"^# (?=\w+ = )", "", SHIPPED, flags=re.MULTILINE)
+    shown = re.sub(r"^# (?=\w+ = |\[models)", "", SHIPPED, flags=re.MULTILINE)
+    shown = shown.replace('\nbilling = "table"', '\nbilling = "tokens"')
     found, warnings = read_settings(shown, {})
     assert not warnings
     assert found.upstream.base_url
     assert found.limits.images_per_day
     assert found.models["gpt-image-2"].sizes.allowed
+    assert found.models["gpt-image-2"].token_prices == TokenPrices(
+        **KNOWN_TOKEN_PRICES["gpt-image-2"], text_output=30_000_000
+    )

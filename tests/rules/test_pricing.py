@@ -1,23 +1,37 @@
-"""Prices by hand, and the promise that no charge is above its ceiling."""
+"""Prices by hand, and the promise that no charge is above its ceiling.
+
+Tokens make an exception: what an answer says it took is charged in full.
+"""
 
 from collections.abc import Mapping
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from gateway.model import ImageRequest
-from gateway.rules.catalog import GPT_IMAGE_2, Model, PriceTable, SizeRules
+from gateway.rules.answer import Answered
+from gateway.rules.catalog import GPT_IMAGE_2, Model, PriceTable, SizeRules, TokenPrices
 from gateway.rules.pricing import ceiling, charge
+from gateway.rules.tokens import NO_USAGE, Usage, cost, read_usage
 
 LARGEST = 8_294_400
 """The pixels of gpt-image-2's largest picture: 3840x2160."""
 
 
-def asked(size: str = "1024x1024", quality: str | None = "high", n: int = 1) -> ImageRequest:
+def asked(
+    size: str = "1024x1024", quality: str | None = "high", n: int = 1, prompt: str = "x"
+) -> ImageRequest:
     return ImageRequest(
-        model="gpt-image-2", prompt="x", size=size, n=n, quality=quality, body={"prompt": "x"}
+        model="gpt-image-2", prompt=prompt, size=size, n=n, quality=quality, body={"prompt": prompt}
     )
+
+
+def came(
+    images: int, size: str | None = None, quality: str | None = None, usage: Usage = NO_USAGE
+) -> Answered:
+    return Answered(images, (), size, quality, usage)
 
 
 def priced(flat: int | None = None, **cells: int | Mapping[str, int]) -> Model:
@@ -64,7 +78,7 @@ def priced(flat: int | None = None, **cells: int | Mapping[str, int]) -> Model:
 def test_the_known_prices(quality: str | None, size: str, price: int) -> None:
     assert ceiling(GPT_IMAGE_2, asked(size, quality)) == price
     assert ceiling(GPT_IMAGE_2, asked(size, quality, n=7)) == 7 * price
-    assert charge(GPT_IMAGE_2, asked(size, quality), 3, None, None) == 3 * price
+    assert charge(GPT_IMAGE_2, asked(size, quality), came(3)) == 3 * price
 
 
 @pytest.mark.parametrize("quality", ["low", "hd", "auto", None])
@@ -136,12 +150,12 @@ def test_settling(
     asked_quality: str | None, asked_size: str, quality: str | None, size: str | None, price: int
 ) -> None:
     request = asked(asked_size, asked_quality)
-    assert charge(GPT_IMAGE_2, request, 1, size, quality) == price
+    assert charge(GPT_IMAGE_2, request, came(1, size, quality)) == price
 
 
 def test_more_images_than_asked_for_are_charged_in_full() -> None:
-    assert charge(GPT_IMAGE_2, asked(n=1), 3, None, None) == 3 * 211_000
-    assert charge(GPT_IMAGE_2, asked(n=3), 0, None, None) == 0
+    assert charge(GPT_IMAGE_2, asked(n=1), came(3)) == 3 * 211_000
+    assert charge(GPT_IMAGE_2, asked(n=3), came(0)) == 0
 
 
 QUALITIES = st.sampled_from([None, "auto", "low", "medium", "high", "hd", ""])
@@ -185,8 +199,95 @@ def test_no_charge_is_above_its_ceiling(
     request = asked(asked_size, asked_quality, n)
     held = ceiling(model, request)
     delivered = data.draw(st.integers(0, n))
-    cost = charge(model, request, delivered, size, quality)
+    cost = charge(model, request, came(delivered, size, quality))
     assert type(cost) is type(held) is int
     assert 0 <= cost <= held
-    assert charge(model, request, n, None, None) == held
-    assert charge(model, request, n + 1, size, quality) >= cost
+    assert charge(model, request, came(n)) == held
+    assert charge(model, request, came(n + 1, size, quality)) >= cost
+
+
+# -- tokens -------------------------------------------------------------------------------------
+
+TOKEN_PRICES = TokenPrices(
+    text_input=5_000_000,
+    image_input=8_000_000,
+    cached_text_input=1_250_000,
+    cached_image_input=2_000_000,
+    image_output=30_000_000,
+    text_output=30_000_000,
+)
+BY_TOKENS = replace(GPT_IMAGE_2, billing="tokens", token_prices=TOKEN_PRICES)
+
+
+def used(text: int, made: int, **fields: int) -> Usage:
+    details = {"text_tokens": text, "image_tokens": 0}
+    return read_usage(
+        {"input_tokens": text, "output_tokens": made, "input_tokens_details": details, **fields}
+    )
+
+
+def test_the_prompt_is_held_beside_the_images() -> None:
+    assert ceiling(BY_TOKENS, asked(n=3)) == 3 * 211_000 + 5
+    assert ceiling(BY_TOKENS, asked("auto", "low", prompt="é€")) == 47_461 + 5 * 5
+    # Half a micro-dollar is one.
+    cheap = replace(BY_TOKENS, token_prices=replace(TOKEN_PRICES, text_input=100_000))
+    assert ceiling(cheap, asked(prompt="12345")) == 211_001
+    assert ceiling(cheap, asked(prompt="12345678901")) == 211_002
+
+
+@pytest.mark.parametrize(
+    ("request_", "answered", "micro"),
+    [
+        # The usage alone counts: not how many images came, nor what the answer says of itself.
+        (asked(n=4), came(3, usage=used(12, 3_168)), 12 * 5 + 3_168 * 30),
+        (asked("auto", None), came(1, "1024x1536", "low", used(12, 408)), 12 * 5 + 408 * 30),
+        (asked(n=1), came(2, usage=used(12, 272)), 12 * 5 + 272 * 30),
+        # Above the hold too.
+        (asked(quality="low"), came(1, usage=used(1, 4_160)), 5 + 4_160 * 30),
+        # No usage: the table, and what the prompt was held at.
+        (asked(n=4), came(4), 4 * 211_000 + 5),
+        (asked(n=4), came(3), 3 * 211_000 + 5),
+        (asked("auto", None), came(1, "1024x1536", "low"), 9_000 + 5),
+        # One that cannot be believed: the same, or what it shows at the least.
+        (asked(), came(1, usage=used(0, 0)), 211_005),
+        (asked(), came(1, usage=used(12, 3_168, total_tokens=9)), 211_005),
+        (asked(quality="low"), came(1, usage=used(12, 3_168, total_tokens=9)), 12 * 8 + 95_040),
+    ],
+)
+def test_charging_tokens(request_: ImageRequest, answered: Answered, micro: int) -> None:
+    assert charge(BY_TOKENS, request_, answered) == micro
+
+
+def test_a_table_does_not_look_at_tokens() -> None:
+    assert ceiling(GPT_IMAGE_2, asked(prompt="x" * 32_000)) == 211_000
+    assert charge(GPT_IMAGE_2, asked(), came(1, usage=used(12, 9_000))) == 211_000
+
+
+@given(MODELS, QUALITIES, SIZES, st.integers(1, 10), st.text(max_size=40), st.data())
+def test_no_reasonable_usage_is_above_its_ceiling(
+    model: Model, quality: str | None, size: str, n: int, prompt: str, data: st.DataObject
+) -> None:
+    per_million = st.integers(0, 10**8)
+    prices = TokenPrices(**{kind: data.draw(per_million) for kind in TokenPrices.__struct_fields__})
+    request = asked(size, quality, n, prompt)
+    by_table = ceiling(model, request)
+    # Reasonable: the prompt has no more tokens than bytes, the images cost what the table says.
+    text = data.draw(st.integers(0, len(prompt.encode())))
+    most = by_table * 1_000_000 // prices.image_output if prices.image_output else 10**8
+    made = data.draw(st.integers(0, min(most, 10**8)))
+    usage = Usage(text_input=text, image_output=made, sound=data.draw(st.booleans()))
+    tokens = replace(model, billing="tokens", token_prices=prices)
+    charged = charge(tokens, request, came(n, usage=usage))
+    assert type(charged) is int
+    assert cost(prices, usage) <= charged <= ceiling(tokens, request)
+
+
+@given(MODELS, QUALITIES, SIZES, st.integers(1, 10), st.integers(0, 10**8), st.integers(0, 10**8))
+def test_without_a_sound_usage_no_less_than_the_table(
+    model: Model, quality: str | None, size: str, delivered: int, taken: int, made: int
+) -> None:
+    tokens = replace(model, billing="tokens", token_prices=TOKEN_PRICES)
+    answered = came(delivered, usage=Usage(unnamed_input=taken, image_output=made))
+    charged = charge(tokens, asked(size, quality, delivered), answered)
+    assert charged >= charge(model, asked(size, quality, delivered), answered)
+    assert charged >= taken * 8 + made * 30

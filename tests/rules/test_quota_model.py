@@ -22,25 +22,26 @@ DAY = 86_400.0
 
 images = st.integers(1, 5)
 prices = st.sampled_from([0, 1, 40_000, 211_000])
+
+
+def some(*sizes: int) -> st.SearchStrategy[int | None]:
+    """A limit: often none, often one that a few purchases reach."""
+    return st.sampled_from([None, None, *sizes])
+
+
 budgets = {
-    "images_per_day": st.none() | st.integers(0, 12),
-    "images_per_month": st.none() | st.integers(0, 25),
-    "cost_per_day": st.none() | st.integers(0, 600_000),
-    "cost_per_month": st.none() | st.integers(0, 1_500_000),
+    "images_per_day": some(3, 10, 20),
+    "images_per_month": some(10, 25),
+    "cost_per_day": some(80_000, 600_000),
+    "cost_per_month": some(0, 1_500_000),
 }
 gateway_limits = st.just(Limits()) | st.builds(Limits, **budgets)
 team_limits = st.builds(
-    Limits,
-    **budgets,
-    requests_per_minute=st.none() | st.integers(0, 4),
-    concurrent_requests=st.none() | st.integers(0, 4),
+    Limits, **budgets, requests_per_minute=some(0, 1, 2), concurrent_requests=some(0, 2, 4)
 )
 starts = st.sampled_from([NOON, end_of_day(day_of(NOON)) - 30, end_of_month(month_of(NOON)) - 30])
-leaps = (
-    st.floats(0.001, 2.0)
-    | st.sampled_from([0.0, 1.0, 30.0, 59.999, 60.0, 60.5, 61.0, 305.0, 3600.0, DAY / 2])
-    | st.sampled_from([DAY - 0.001, DAY, DAY + 400, 3 * DAY, 31 * DAY, 400 * DAY])
-)
+leaps = st.sampled_from([DAY / 2, DAY - 0.001, DAY, DAY + 400, 3 * DAY, 31 * DAY, 400 * DAY])
+"""Seconds that change the period, or let what was swept be forgotten."""
 
 
 class QuotaMachine(RuleBasedStateMachine):
@@ -57,9 +58,29 @@ class QuotaMachine(RuleBasedStateMachine):
 
     # -- what can happen ------------------------------------------------------------------------
 
-    @rule(leap=leaps)
-    def time_passes(self, leap: float) -> None:
-        self.bench.now += leap
+    @rule(seconds=st.floats(0.001, 2.0) | st.sampled_from([0.0, 1.0, 30.0, 59.0, 60.0, 305.0]))
+    def time_passes(self, seconds: float) -> None:
+        self.bench.now += seconds
+
+    @rule(seconds=leaps, rare=st.integers(0, 3))
+    def the_clock_jumps(self, seconds: float, rare: int) -> None:
+        if not rare:
+            self.bench.now += seconds
+
+    @rule(data=st.data(), after=st.sampled_from([-0.5, 0.0, DAY - 0.001, DAY]))
+    def a_lease_runs_out(self, data: st.DataObject, after: float) -> None:
+        """The clock goes to where a lease ends, or to where its sweep is to be forgotten."""
+        live = [p.lease + after for p in self.naive.purchases.values() if p.state != "closed"]
+        ahead = [time for time in live if time > self.bench.now]
+        if ahead:
+            self.bench.now = data.draw(st.sampled_from(ahead))
+
+    @precondition(lambda self: self.steps)
+    @rule(data=st.data(), after=st.sampled_from([59.999, 60.0, 60.5, 60.999, 61.0]))
+    def a_minute_passes(self, data: st.DataObject, after: float) -> None:
+        """The clock goes to about a minute after a purchase."""
+        ahead = [p.at + after for p in self.naive.purchases.values()]
+        self.bench.now = max(self.bench.now, data.draw(st.sampled_from(ahead[-3:])))
 
     @rule(team=st.sampled_from(TEAMS), limits=team_limits)
     def an_operator_changes_limits(self, team: str, limits: Limits) -> None:
@@ -73,9 +94,16 @@ class QuotaMachine(RuleBasedStateMachine):
         team=st.sampled_from(TEAMS),
         images=images,
         price=prices,
-        lease=st.sampled_from([0.5, 30.0, 305.0, 2 * DAY]),
+        lease=st.sampled_from([0.5, 30.0, 305.0]),
+        times=st.integers(1, 4),
     )
-    def a_purchase_is_asked_for(self, team: str, images: int, price: int, lease: float) -> None:
+    def purchases_are_asked_for(
+        self, team: str, images: int, price: int, lease: float, times: int
+    ) -> None:
+        for _ in range(times):
+            self.ask(team, images, price, lease)
+
+    def ask(self, team: str, images: int, price: int, lease: float) -> None:
         self.count += 1
         step = reserve(
             f"r{self.count}",
@@ -133,8 +161,10 @@ class QuotaMachine(RuleBasedStateMachine):
         assert not forget or team_account(team) in applied.changes
         self.naive.close(id, team, 0, 0, "failed", forget)
 
-    @rule(team=st.sampled_from(TEAMS))
-    def somebody_sweeps(self, team: str) -> None:
+    @precondition(lambda self: self.leases_that_ran_out())
+    @rule(data=st.data())
+    def somebody_sweeps(self, data: st.DataObject) -> None:
+        team = data.draw(st.sampled_from(self.leases_that_ran_out()))
         applied = self.apply_twice(Expire(team_account(team)))
         assert applied.outcome == self.naive.sweep(team, self.bench.now)
 
@@ -150,16 +180,24 @@ class QuotaMachine(RuleBasedStateMachine):
         second = self.bench.apply(step)
         assert self.encoded() == after
         assert self.bench.entries == entries
-        if not isinstance(step, Expire):
-            assert type(second.outcome) is type(first.outcome)
+        assert type(second.outcome) is type(first.outcome)
         return first
+
+    def leases_that_ran_out(self) -> list[str]:
+        """The teams to be swept."""
+        return sorted(
+            {team for team in TEAMS for p in self.naive.open(team) if p.lease <= self.bench.now}
+        )
 
     def encoded(self) -> bytes:
         return msgspec.json.encode(self.bench.accounts)
 
     def some_purchase(self, data: st.DataObject) -> tuple[str, str]:
         """An id that was asked for once, admitted or not; now and then with the wrong team."""
-        id = f"r{data.draw(st.integers(1, self.count), label='purchase')}"
+        live = [p.id for p in self.naive.purchases.values() if p.state != "closed"]
+        every = [f"r{number}" for number in range(1, self.count + 1)]
+        swept = [p.id for p in self.naive.purchases.values() if p.state == "swept"]
+        id = data.draw(st.sampled_from(live * 2 + swept * 4 + every), label="purchase")
         team = self.steps[id].team if id in self.steps else "red"
         return id, data.draw(st.sampled_from([team] * 7 + ["blue"]), label="team")
 
@@ -276,7 +314,7 @@ def line(entry: Entry) -> tuple[str, int, int, int]:
 
 TestQuotaModel = QuotaMachine.TestCase
 TestQuotaModel.settings = settings(
-    max_examples=150,
+    max_examples=250,
     stateful_step_count=40,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],

@@ -19,6 +19,9 @@ from gateway.rules.headers import bearer
 
 POLL_SECONDS = 0.25
 STALE_SECONDS = 60.0
+FOLLOWING_SECONDS = 4 * POLL_SECONDS
+"""With no word from the store for this long it is away, and asking once more would only wait."""
+
 HURRY_SECONDS = 0.05
 """Least time before a reading that a failed authentication asks for: guessing must stay cheap."""
 
@@ -75,12 +78,13 @@ class Directory:
         if token is None or keys.parse(token) is None:
             raise Unauthenticated
         if self.age > STALE_SECONDS:
-            await self.refresh()
+            raise StoreUnavailable  # the polling goes on, and ends this
         try:
             return self._admit(token)
-        except Unauthenticated:
-            with suppress(StoreUnavailable):
-                await self.refresh(apart=HURRY_SECONDS)
+        except (Unauthenticated, KeyDisabled):
+            if self.age < FOLLOWING_SECONDS:
+                with suppress(StoreUnavailable):
+                    await self._refresh_soon()
             return self._admit(token)
 
     async def refresh(self) -> None:
@@ -92,7 +96,8 @@ class Directory:
         """A refresh that begins after now, shared with all who ask for one meanwhile."""
         asked = self._monotonic()
         async with self._reading:
-            if self._read_at < asked:
+            # Looked at again: whoever had the lock may have found that the store is away.
+            if self._read_at < asked and self.age < FOLLOWING_SECONDS:
                 await asyncio.sleep(max(0.0, HURRY_SECONDS - self.age))
                 await self._read()
 

@@ -4,6 +4,7 @@ They are merged and written once a second: a hit is answered in microseconds and
 a disk. What is not written yet is lost in a crash, but it is never money.
 """
 
+import asyncio
 from collections.abc import Callable
 
 from msgspec.structs import replace
@@ -12,6 +13,7 @@ from gateway.background import Background
 from gateway.errors import StoreUnavailable
 from gateway.model import Bought, Caller, Entry, ImageRequest
 from gateway.ports import AccountStore
+from gateway.rules.catalog import quality_label
 
 FLUSH_SECONDS = 1.0
 
@@ -29,6 +31,7 @@ class Hits:
         self._new_id = new_id
         self._waiting: dict[_Group, Entry] = {}
         self._unwritten: list[Entry] = []
+        self._writing = asyncio.Lock()
         self._background = Background("hits")
 
     def start(self) -> None:
@@ -45,7 +48,7 @@ class Hits:
 
     def add(self, caller: Caller, request: ImageRequest, bought: Bought, now: float) -> None:
         """Note that `caller` was given `bought` for nothing at `now`."""
-        quality = request.quality or "auto"
+        quality = quality_label(request.quality)
         group = (caller.team.name, caller.key.id, request.model, request.size, quality)
         entry = self._waiting.get(group)
         if entry is None:
@@ -70,9 +73,10 @@ class Hits:
 
     async def flush(self) -> None:
         """Write what waits. Raises StoreUnavailable, keeping it for the next time."""
-        self._unwritten += self._waiting.values()
-        self._waiting = {}
-        del self._unwritten[MAX_WAITING:]
-        if self._unwritten:
-            await self._store.record(self._unwritten)
-            self._unwritten = []
+        async with self._writing:
+            # A new list each time: a store that is slow may still be reading the last one.
+            self._unwritten = [*self._unwritten, *self._waiting.values()][:MAX_WAITING]
+            self._waiting = {}
+            if self._unwritten:
+                await self._store.record(self._unwritten)
+                self._unwritten = []

@@ -13,8 +13,8 @@ The races it guards against:
    we saw an error (a frozen store runs what it was sent when it wakes). So giving up queues a
    `Release` that always raises the account's version: once that is written, an older swap can
    no longer win. It is retried until it is.
-4. *The caller gave up, and its step still waits.* The step is dropped before it is applied: its
-   future is cancelled, which is checked right before each application.
+4. *The caller gave up, and its step still waits.* Then it was never sent and is forgotten. If it
+   is in a batch, its future is cancelled, which is checked right before each application.
 5. *An outcome comes while the store is away.* It is retried for as long as the process lives;
    after that the lease ends and any process sweeps the hold.
 """
@@ -85,7 +85,10 @@ class Ledger:
         self._on_accounts = on_accounts
         self._waiting: deque[_Pending[Any]] = deque()
         self._in_hand = 0
+        self._sweeping: dict[str, _Pending[int]] = {}
         self._wake = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
         self._background = Background("ledger")
 
     async def start(self) -> None:
@@ -96,9 +99,8 @@ class Ledger:
 
     async def close(self, timeout: float) -> bool:
         """Wait up to `timeout` seconds for steps to be written; False if some were not."""
-        deadline = asyncio.get_running_loop().time() + timeout
-        while self.unwritten and asyncio.get_running_loop().time() < deadline:
-            await asyncio.sleep(0.01)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._idle.wait(), timeout)
         await self._background.close()
         return not self.unwritten
 
@@ -138,12 +140,16 @@ class Ledger:
     def _submit(self, step: Step[T]) -> _Pending[T]:
         pending = _Pending(step)
         self._waiting.append(pending)
+        self._idle.clear()
         self._wake.set()
         return pending
 
     async def _sweep(self) -> None:
         for account in await self._store.due():
-            self._submit(Expire(account))
+            former = self._sweeping.get(account)
+            # One at a time: while nothing can be written they would pile up.
+            if former is None or former.outcome.done():
+                self._sweeping[account] = self._submit(Expire(account))
 
     # -- the worker -----------------------------------------------------------------------------
 
@@ -153,6 +159,7 @@ class Ledger:
             self._wake.clear()
             while self._waiting:
                 await self._write(self._take(MAX_BATCH))
+            self._idle.set()
 
     def _take(self, room: int) -> list[_Pending[Any]]:
         taken = [self._waiting.popleft() for _ in range(min(room, len(self._waiting)))]
@@ -168,6 +175,9 @@ class Ledger:
                     break
                 pause = 0.01
             except StoreUnavailable:
+                pause = min(1.0, pause * 2 or 0.05)
+            except Exception:  # a defect below must not end the only worker
+                log.exception("batch failed", steps=len(batch))
                 pause = min(1.0, pause * 2 or 0.05)
             await asyncio.sleep(pause * self._spread())
             batch += self._take(MAX_BATCH - len(batch))
@@ -189,10 +199,10 @@ class Ledger:
             swap = [Change(name, versions[name], account) for name, account in changes.items()]
             if not await self._store.swap(swap, entries):
                 return False
-        self._on_accounts(accounts)
         for pending, outcome in decided:
             if not pending.outcome.done():
                 pending.outcome.set_result(outcome)
+        self._on_accounts(accounts)
         return True
 
 
@@ -208,9 +218,10 @@ def _decide(
             continue
         try:
             applied: Applied[Any] = pending.step.apply(accounts, now)
-        except Exception as defect:  # a defect in one step must not stop everybody's money
-            log.error("step failed", step=type(pending.step).__name__, exc_info=defect)
+        except Exception:  # a defect in one step must not stop everybody's money
+            log.exception("step failed", step=type(pending.step).__name__)
             pending.outcome.set_exception(InternalError())
+            pending.outcome.exception()  # marks it as seen: perhaps nobody waits
             continue
         accounts.update(applied.changes)
         changes.update(applied.changes)

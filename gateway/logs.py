@@ -3,14 +3,18 @@
 Our own lines carry only fields that their callers chose. Lines of the libraries (aiohttp, asyncio)
 may hold anything, raw headers included: of those, only the place and the kind are told. The same
 goes for exceptions: their type and the places they passed, never their text.
+
+A line that cannot be written (a full disk, a reader that left) is lost, and that is all: whoever
+logs has an answer to give, or money to write down.
 """
 
 import logging
 import sys
 from collections.abc import MutableMapping
+from contextlib import suppress
 from pathlib import Path
 from traceback import walk_tb
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
 
 import msgspec
 import structlog
@@ -33,12 +37,27 @@ def configure_logs(level: str, format: str, stream: TextIO = sys.stderr) -> None
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
-        logger_factory=structlog.WriteLoggerFactory(stream),
+        logger_factory=structlog.WriteLoggerFactory(cast(TextIO, _Output(stream))),
         cache_logger_on_first_use=True,
     )
     root = logging.getLogger()
     root.handlers = [_Foreign()]
     root.setLevel(max(_LEVELS[level], logging.WARNING))
+
+
+class _Output:
+    """A stream that takes whatever is written, and loses what it cannot pass on."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> None:
+        with suppress(OSError, ValueError):  # ValueError: the stream is closed
+            self._stream.write(text)
+
+    def flush(self) -> None:
+        with suppress(OSError, ValueError):
+            self._stream.flush()
 
 
 def _json(event: Any, **_: Any) -> str:

@@ -22,7 +22,7 @@ from prometheus_client.registry import Collector
 from gateway.model import MICRO, NO_LIMITS, ImageRequest, Limits, Team
 from gateway.record import Record
 from gateway.rules.account import EMPTY, GATEWAY, Account, team_account
-from gateway.rules.catalog import QUALITIES, Model
+from gateway.rules.catalog import Model, quality_label
 from gateway.rules.quota import Reserve
 from gateway.rules.windows import day_of, month_of
 
@@ -31,6 +31,36 @@ disable_created_metrics()  # type: ignore[no-untyped-call]  # published without 
 
 ACCOUNT = "default"
 """The upstream account's label: there is one."""
+
+OUTCOMES = (
+    "client_closed",
+    "collapsed",
+    "draining",
+    "forbidden",
+    "hit",
+    "insufficient_quota",
+    "internal_error",
+    "invalid_request",
+    "miss",
+    "models",
+    "not_cached",
+    "not_found",
+    "overloaded",
+    "rate_limited",
+    "store_unavailable",
+    "unauthenticated",
+    "upstream_auth",
+    "upstream_cut",
+    "upstream_failed",
+    "upstream_refused",
+    "upstream_timeout",
+    "upstream_unknown",
+    "upstream_unreachable",
+)
+"""Everything that can come of a request: answers, `gateway.errors`, and clients that left."""
+
+OPERATIONS = ("load", "swap", "record", "due", "changes")
+"""What a serving gateway asks of its store."""
 
 _SECONDS = (0.005, 0.025, 0.1, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160, 320)
 _QUICK = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 2.5)
@@ -112,6 +142,19 @@ class Metrics:
             buckets=_QUICK,
             registry=r,
         )
+        self._begin_at_zero()
+
+    def _begin_at_zero(self) -> None:
+        """Make the series that are known beforehand: a first failure is then a rise from zero."""
+        for outcome in OUTCOMES:
+            self.duration.labels(outcome)
+        for operation in OPERATIONS:
+            self.store_seconds.labels(operation)
+            self.store_errors.labels(operation)
+        for result in ("hit", "miss"):
+            self.lookups.labels("memory", result)
+        for reason in ("expired", "replaced", "size"):
+            self.evictions.labels("memory", reason)
 
     def request_ended(self, record: Record, seconds: float) -> None:
         """Count a request that has been answered, or whose client left."""
@@ -156,11 +199,8 @@ def closed_labels(request: ImageRequest, model: Model) -> tuple[str, str]:
     """Size and quality as labels: those that the configuration names, "other" for the rest."""
     known = {"auto", model.default_size, *(model.sizes.allowed or ())}
     known.update(size for _, size in model.prices.cells if size is not None)
-    quality = request.quality or "auto"
-    return (
-        request.size if request.size in known else "other",
-        quality if quality in QUALITIES else "other",
-    )
+    size = request.size if request.size in known else "other"
+    return size, quality_label(request.quality)
 
 
 class QuotaCollector(Collector):

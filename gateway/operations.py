@@ -12,6 +12,7 @@ from gateway.model import Key, KeyState, Team
 from gateway.ports import DirectoryStore
 from gateway.rules import keys
 from gateway.rules.config_faults import shown
+from gateway.rules.scrub import scrub
 
 
 class Refused(Exception):
@@ -107,4 +108,5 @@ def _require_team(name: str, teams: Iterable[Team]) -> None:
     if not known:
         raise Refused("There are no teams yet: bring them in with 'gateway teams apply FILE'.")
     if name not in known:
+        name = scrub(name.encode(), ()).decode()
         raise Refused(f"There is no team {shown(name)}. The teams are {', '.join(known)}.")

@@ -11,16 +11,19 @@ its wait, never the purchase.
 """
 
 import asyncio
+import sys
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from time import perf_counter
 
+import structlog
 from aiocache.base import BaseCache
 from msgspec import Struct
 from msgspec.structs import replace
 
 from gateway.directory import Directory
 from gateway.errors import Draining, NotCached, Overloaded, UpstreamCut, UpstreamError
-from gateway.flights import Flights
+from gateway.flights import Flight, Flights
 from gateway.hits import Hits
 from gateway.ledger import Ledger
 from gateway.metrics import Metrics
@@ -29,8 +32,10 @@ from gateway.ports import Reply, Upstream
 from gateway.record import Record
 from gateway.rules.answer import Answered, read_answer
 from gateway.rules.cache_control import CacheControl, read_cache_control
+from gateway.rules.catalog import quality_label
 from gateway.rules.fingerprint import fingerprint
 from gateway.rules.headers import CacheStatus
+from gateway.rules.money import format_usd
 from gateway.rules.policy import check_policy
 from gateway.rules.pricing import ceiling, charge
 from gateway.rules.quota import Refused, Release, Reserve, Settle
@@ -39,6 +44,8 @@ from gateway.rules.request import encode_body, read_request
 from gateway.rules.settings import Settings
 from gateway.rules.url_life import keep_seconds
 from gateway.rules.verdict import judge
+
+log = structlog.get_logger(source="proxy")
 
 LEASE_SLACK_SECONDS = 5.0
 """How much longer than the upstream's deadline a hold lives before anybody may sweep it."""
@@ -122,9 +129,7 @@ class Proxy:
         self.in_flight += 1
         try:
             caller = record.caller = await self._directory.authenticate(call.authorization)
-            started = perf_counter()
-            body = await call.read_body()
-            record.waited += perf_counter() - started
+            body = await _read_body(call, record)
             request = read_request(body, settings.models, settings.default_model)
             record.request = request
             check_policy(caller.team, request)
@@ -163,13 +168,14 @@ class Proxy:
         if not purchase.share:
             return None
         kept = await self._kept(purchase)
-        age = 0 if kept is None else max(0, int(self._wall() - kept.at))
-        if kept is None or (wish.max_age is not None and age > wish.max_age):
+        age = 0.0 if kept is None else max(0.0, self._wall() - kept.at)
+        # Not by the whole seconds of Age: a max-age of 0 must never find anything.
+        if kept is None or (wish.max_age is not None and age >= wish.max_age):
             self._metrics.lookups.labels("memory", "miss").inc()
             return None
         self._metrics.lookups.labels("memory", "hit").inc()
         self._given(purchase, kept, "hit")
-        return Answer(kept.body, CacheStatus.HIT, age)
+        return Answer(kept.body, CacheStatus.HIT, int(age))
 
     async def _kept(self, purchase: Purchase) -> Bought | None:
         kept: Bought | None = await self._cache.get(purchase.fingerprint)
@@ -182,17 +188,50 @@ class Proxy:
         really suspends, or an answer could land unseen in between and be bought again.
         """
         name = purchase.fingerprint if purchase.share else None
-        if self.draining and not (name and self.flights.under_way(name)):
-            raise Draining
-        flight = self.flights.lead_or_join(name, lambda: self._buy(purchase))
+        if not (name and self.flights.under_way(name)):
+            self._check_room()
+        flight = self.flights.lead_or_join(name, lambda: self._see_through(purchase))
+        bought = await self._wait(flight, purchase.record)
         if flight.led:
-            bought = await flight.result()
             return Answer(bought.body, _cache_status(purchase, bought))
-        started = perf_counter()
-        bought = await flight.result()
-        purchase.record.waited += perf_counter() - started
         self._given(purchase, bought, "collapsed")
         return Answer(bought.body, CacheStatus.MISS_COLLAPSED)
+
+    async def _wait(self, flight: Flight[Bought], record: Record) -> Bought:
+        """The flight's result, as long as the client waits for it."""
+        started = perf_counter()
+        try:
+            return await flight.result()
+        except asyncio.CancelledError:
+            record.left = True
+            raise
+        finally:
+            if record.left or not flight.led:
+                record.waited += perf_counter() - started
+
+    async def _see_through(self, purchase: Purchase) -> Bought:
+        """Buy, and log what came of it if the client has left: its own line was too early."""
+        caller, record = purchase.caller, purchase.record
+        try:
+            return await self._buy(purchase)
+        finally:
+            if record.left:
+                log.info(
+                    "purchase ended without its client",
+                    id=record.id,
+                    team=caller.team.name,
+                    key=caller.key.id,
+                    images=record.images,
+                    cost_usd=format_usd(record.cost),
+                    exc_info=sys.exception(),
+                )
+
+    def _check_room(self) -> None:
+        """Raise where no flight may start. Those whose clients have left still take room."""
+        if self.draining:
+            raise Draining
+        if len(self.flights) >= self.settings.server.max_in_flight:
+            raise Overloaded
 
     async def _buy(self, purchase: Purchase) -> Bought:
         """Hold quota, ask the upstream once, settle what came of it, keep the answer."""
@@ -227,7 +266,7 @@ class Proxy:
             key=caller.key.id,
             model=request.model,
             size=request.size,
-            quality=request.quality or "auto",
+            quality=quality_label(request.quality),
             images=request.n,
             cost=ceiling(settings.models[request.model], request),
             lease=settings.upstream.timeout_seconds + LEASE_SLACK_SECONDS,
@@ -256,13 +295,13 @@ class Proxy:
         """Charge what was delivered; the answer waits at most 2 s for that to be written."""
         request, record = purchase.request, purchase.record
         model = self.settings.models[request.model]
-        cost = charge(model, request, answered.images, answered.size, answered.quality)
+        cost = charge(model, request, answered)
         record.outcome, record.images, record.cost = "miss", answered.images, cost
         self._metrics.charged(reservation, cost)
         self._metrics.delivered(
             purchase.caller.team.name, request, model, answered.images, "upstream"
         )
-        await self._ledger.finish(
+        await self._close(
             Settle(id=reservation.id, team=reservation.team, images=answered.images, cost=cost)
         )
         return Bought(body=reply.body, images=answered.images, cost=cost, at=self._wall())
@@ -270,11 +309,11 @@ class Proxy:
     async def _failed(self, reservation: Reserve, record: Record, *, charged: bool) -> None:
         """Close a purchase that brought nothing: free, or charged because nobody can tell."""
         if not charged:
-            await self._ledger.finish(Release(id=reservation.id, team=reservation.team))
+            await self._close(Release(id=reservation.id, team=reservation.team))
             return
         record.images, record.cost = reservation.images, reservation.cost
         self._metrics.charged(reservation, reservation.cost)
-        await self._ledger.finish(
+        await self._close(
             Settle(
                 id=reservation.id,
                 team=reservation.team,
@@ -283,6 +322,13 @@ class Proxy:
                 unknown=True,
             )
         )
+
+    async def _close(self, step: Settle | Release) -> None:
+        """Have an outcome written. A drain whose time ends meanwhile must not replace it: the
+        client is told what came of its purchase, and the ledger writes on until it closes.
+        """
+        with suppress(asyncio.CancelledError):
+            await self._ledger.finish(step)
 
     async def _keep(self, purchase: Purchase, bought: Bought, answered: Answered) -> Bought:
         """Put a whole answer into the cache, for no longer than its pictures can be opened."""
@@ -304,6 +350,15 @@ class Proxy:
         model = self.settings.models[request.model]
         self._metrics.delivered(caller.team.name, request, model, bought.images, "cache")
         self._metrics.saved.labels(caller.team.name).inc(bought.cost / MICRO)
+
+
+async def _read_body(call: Call, record: Record) -> bytes:
+    """The body; the time it took to come is the client's, even where it never came whole."""
+    started = perf_counter()
+    try:
+        return await call.read_body()
+    finally:
+        record.waited += perf_counter() - started
 
 
 def _cache_status(purchase: Purchase, bought: Bought) -> CacheStatus:

@@ -15,6 +15,7 @@ class Record:
 
     `waited` is the time spent waiting for others (the client's body, the upstream, a flight): what
     is left of the total is the gateway's own. `standing` is set where the ledger was touched.
+    `left` says that the client hung up on a purchase, which goes on without it.
     """
 
     id: str
@@ -29,3 +30,4 @@ class Record:
     standing: Standing | None = None
     waited: float = 0.0
     upstream: float | None = None
+    left: bool = False

@@ -38,7 +38,7 @@ def draw(prompt: str, width: int, height: int, seed: int = 0) -> bytes:
 
 def prompt_digest(prompt: str) -> bytes:
     """All that a picture takes from its prompt: 32 bytes."""
-    return sha256(prompt.encode()).digest()
+    return sha256(prompt.encode("utf-8", "surrogatepass")).digest()
 
 
 def draw_digest(digest: bytes, width: int, height: int, seed: int = 0) -> bytes:
@@ -141,13 +141,15 @@ Tile = tuple[Shape, int]
 
 
 def _tiles(digest: bytes, seed: int, columns: int, rows: int) -> list[list[Tile | None]]:
-    """The pattern: rows of tiles, None where the background shows, mirrored left to right."""
+    """The pattern: rows of tiles, None where the background shows, mirrored left to right.
+
+    `columns` is even: a tile on the mirror's axis would not be its own mirror image.
+    """
     random = _random_bytes(digest, seed)
-    half = (columns + 1) // 2
     pattern = []
     for _ in range(rows):
-        left = [_tile(next(random), next(random)) for _ in range(half)]
-        right = [tile and (_mirrored(tile[0]), tile[1]) for tile in left[: columns - half]]
+        left = [_tile(next(random), next(random)) for _ in range(columns // 2)]
+        right = [tile and (_mirrored(tile[0]), tile[1]) for tile in left]
         pattern.append(left + right[::-1])
     return pattern
 
@@ -169,7 +171,7 @@ def _random_bytes(digest: bytes, seed: int) -> Iterator[int]:
 def _rows(digest: bytes, width: int, height: int, seed: int) -> Iterator[bytes]:
     """The picture row by row, each with the leading byte that says it is not filtered."""
     edge = min(width, height) / (4 + digest[4] % 4)
-    columns, lines = max(1, round(width / edge)), max(1, round(height / edge))
+    columns, lines = 2 * max(1, round(width / edge / 2)), max(1, round(height / edge))
     ramps = [_diagonal(ramp, width + height) for ramp in range(RAMPS)]
     across = [column * width // columns for column in range(columns + 1)]
     down = [line * height // lines for line in range(lines + 1)]

@@ -65,6 +65,19 @@ class GatewayProcess:
         ) as response:
             return await Got.read(response)
 
+    def send(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+        self._process.send_signal(number)
+
+    async def ended(self, seconds: float = 20) -> int:
+        """Wait until it has ended by itself, and tell its exit code."""
+        return await asyncio.wait_for(self._process.wait(), seconds)
+
+    async def admin(self, path: str) -> Got:
+        """GET from the admin port."""
+        async with self._session.get(self.admin_url + path) as response:
+            return await Got.read(response)
+
     async def kill(self) -> None:
         """End it with SIGKILL: it can do nothing more."""
         await self._end(signal.SIGKILL)

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import sys
 import time
 from asyncio.subprocess import DEVNULL, PIPE, Process
@@ -11,6 +12,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 CLEAN = {name: text for name, text in os.environ.items() if not name.startswith("GATEWAY_")}
+_URLS = re.compile(r'(public|admin)[=":]+(http://[^\s"]+)')
 
 
 class Program:
@@ -56,6 +58,17 @@ class Program:
             assert time.monotonic() < deadline, self.err
             await asyncio.sleep(0.02)
         return self.out
+
+    async def listening(self) -> tuple[str, str]:
+        """The URLs of both ports, once it has logged them in whatever format."""
+        deadline = time.monotonic() + 20
+        while len(urls := _URLS.findall(self.err)) < 2:
+            assert self._process is not None
+            assert self._process.returncode is None, self.err
+            assert time.monotonic() < deadline, self.err
+            await asyncio.sleep(0.02)
+        found = dict(urls)
+        return found["public"], found["admin"]
 
     def send(self, number: int) -> None:
         """Send it a signal."""

@@ -165,9 +165,9 @@ async def running_rig(
     """A rig that runs until the block ends. The sandbox draws dots unless told otherwise."""
     stand_in = Sandbox(sandbox or SandboxSettings(api_key=UPSTREAM_KEY, picture="dot"))
     await stand_in.start("127.0.0.1", 0)
-    gateway = Gateway(settings_for(folder, stand_in, toml, **environ))
-    connector = aiohttp.TCPConnector(limit=0)
     try:
+        gateway = Gateway(settings_for(folder, stand_in, toml, **environ))
+        connector = aiohttp.TCPConnector(limit=0)
         await gateway.start()
         try:
             async with aiohttp.ClientSession(connector=connector) as session:

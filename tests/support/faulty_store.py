@@ -1,0 +1,112 @@
+"""A store in front of a real one that is slow, away, loses replies or freezes, as it is told.
+
+What it does not spoil it hands on. It counts what it was asked.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
+
+from gateway.errors import StoreUnavailable
+from gateway.model import Entry, Key, KeyState, Team, UsageRow
+from gateway.ports import Change, DirectoryChanges, Loaded
+from tests.stores.conformance import Store
+
+T = TypeVar("T")
+
+
+class FaultyStore:
+    """`seconds`: how long each operation takes beforehand; `lag`: its reply. `away`: the operations that fail.
+    `losing`: how many of the next swaps are done without telling. `freezing`: how many of the
+    next ones are only kept, for `thaw`; with `leaving` it is away from the first of them on.
+    `defect`: what the next swap raises.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._frozen: list[tuple[Sequence[Change], Sequence[Entry]]] = []
+        self.asked: Counter[str] = Counter()
+        self.away: frozenset[str] = frozenset()
+        self.seconds = 0.0
+        self.lag = 0.0
+        self.losing = 0
+        self.freezing = 0
+        self.leaving = False
+        self.defect: Exception | None = None
+
+    def leave(self, *operations: str) -> None:
+        """Be away: for these operations, or for all."""
+        all_of_them = ("load", "swap", "record", "due", "changes")
+        self.away = frozenset(operations or all_of_them)
+
+    def come_back(self) -> None:
+        self.away = frozenset()
+
+    @property
+    def frozen(self) -> int:
+        """How many swaps are kept."""
+        return len(self._frozen)
+
+    async def thaw(self) -> list[bool]:
+        """Run what was frozen, long after everybody was told that it failed."""
+        frozen, self._frozen = self._frozen, []
+        return [await self._store.swap(*swap) for swap in frozen]
+
+    async def _ask(self, operation: str, work: Callable[[], Awaitable[T]]) -> T:
+        self.asked[operation] += 1
+        if self.seconds:
+            await asyncio.sleep(self.seconds)
+        if operation in self.away:
+            raise StoreUnavailable
+        result = await work()
+        if self.lag:
+            await asyncio.sleep(self.lag)
+        return result
+
+    async def _swap(self, changes: Sequence[Change], entries: Sequence[Entry]) -> bool:
+        if self.defect is not None:
+            defect, self.defect = self.defect, None
+            raise defect
+        if self.freezing:
+            self.freezing -= 1
+            self._frozen.append((changes, entries))
+            if self.leaving:
+                self.leave()
+            raise StoreUnavailable
+        swapped = await self._store.swap(changes, entries)
+        if self.losing:
+            self.losing -= 1
+            raise StoreUnavailable
+        return swapped
+
+    # -- the ports ------------------------------------------------------------------------------
+
+    async def load(self, names: Sequence[str]) -> Loaded:
+        return await self._ask("load", lambda: self._store.load(names))
+
+    async def swap(self, changes: Sequence[Change], entries: Sequence[Entry]) -> bool:
+        return await self._ask("swap", lambda: self._swap(changes, entries))
+
+    async def record(self, entries: Sequence[Entry]) -> None:
+        await self._ask("record", lambda: self._store.record(entries))
+
+    async def due(self) -> list[str]:
+        return await self._ask("due", self._store.due)
+
+    async def changes(self, since: int) -> DirectoryChanges:
+        return await self._ask("changes", lambda: self._store.changes(since))
+
+    async def put_teams(self, teams: Sequence[Team]) -> None:
+        await self._store.put_teams(teams)
+
+    async def put_key(self, key: Key) -> None:
+        await self._store.put_key(key)
+
+    async def set_key_state(self, id: str, state: KeyState) -> bool:
+        return await self._store.set_key_state(id, state)
+
+    async def usage(
+        self, by: Sequence[str], start: float | None, end: float | None
+    ) -> list[UsageRow]:
+        return await self._store.usage(by, start, end)

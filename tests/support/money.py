@@ -1,0 +1,91 @@
+"""What the tests of money have in common: a quick sandbox, answers counted, books compared."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any
+
+from gateway.model import UsageRow
+from gateway.rules.account import GATEWAY, Account
+from gateway.upstream.sandbox import SandboxSettings
+from tests.support.rig import UPSTREAM_KEY, Got, Rig
+
+PRICE = 40_000
+"""What an image costs by `tests.support.rig.FLAT`, in micro-dollars."""
+
+USED_UP = (429, "insufficient_quota", "insufficient_quota")
+TOO_MUCH_AT_ONCE = (429, "rate_limit_error", "rate_limit_exceeded")
+
+
+def drawing(**settings: Any) -> SandboxSettings:
+    """A sandbox that draws dots, with these settings."""
+    return SandboxSettings(**{"api_key": UPSTREAM_KEY, "picture": "dot", **settings})
+
+
+async def until(done: Callable[[], bool | Awaitable[bool]], seconds: float = 10) -> None:
+    """Wait until it is so. Raises TimeoutError."""
+    async with asyncio.timeout(seconds):
+        while True:
+            answer = done()
+            if answer if isinstance(answer, bool) else await answer:
+                return
+            await asyncio.sleep(0.01)
+
+
+async def until_closed(rig: Rig, team: str = "team", seconds: float = 10) -> None:
+    """Wait until the team has nothing on hold. Raises TimeoutError."""
+
+    async def is_closed() -> bool:
+        return not (await rig.account(team)).holds
+
+    await until(is_closed, seconds)
+
+
+async def until_asked(rig: Rig, number: int) -> None:
+    """Wait until so many calls have arrived upstream. Raises TimeoutError."""
+    await until(lambda: rig.sandbox.counts.asked >= number)
+
+
+def tally(answers: Iterable[Got]) -> Counter[int | tuple[int, str, str]]:
+    """How many answers there were of each kind: 200, or an error's status, type and code."""
+    return Counter(200 if got.status == 200 else got.error for got in answers)
+
+
+async def recorded(rig: Rig, team: str) -> UsageRow:
+    """The team's usage by the ledger's entries."""
+    rows = await rig.gateway.store.usage(("team",), None, None)
+    found = [row for row in rows if row.group == (team,)]
+    return found[0] if found else nothing(team)
+
+
+def nothing(team: str) -> UsageRow:
+    """The usage of a team that has none."""
+    return UsageRow(
+        group=(team,),
+        requests=0,
+        images_bought=0,
+        images_cached=0,
+        images_unknown=0,
+        cost=0,
+        saved=0,
+    )
+
+
+async def gateway_account(rig: Rig) -> Account:
+    """The account of all teams together."""
+    return (await rig.gateway.store.load([GATEWAY])).accounts[0][0]
+
+
+def assert_spent(account: Account, images: int, cost: int) -> None:
+    """The account has spent this, today and this month, and holds nothing."""
+    assert not account.holds
+    for window in (account.day, account.month):
+        assert (window.images, window.cost) == (images, cost)
+        assert (window.held_images, window.held_cost) == (0, 0)
+
+
+async def assert_books(rig: Rig, team: str, images: int, cost: int) -> None:
+    """Account and usage agree that the team has bought this, and nothing is held."""
+    assert_spent(await rig.account(team), images, cost)
+    row = await recorded(rig, team)
+    assert (row.images_bought, row.cost) == (images, cost)

@@ -1,0 +1,79 @@
+"""Short steps that many tests take with a rig."""
+
+import asyncio
+import secrets
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from gateway.model import NO_LIMITS, Key, Limits, Team
+from gateway.opening import load_pepper
+from gateway.rules import keys
+from gateway.rules.settings import Keys
+from gateway.stores.sqlite import SqliteStore
+from tests.support.rig import Got, Rig
+
+
+def calls(rig: Rig) -> int:
+    """How often the upstream was asked."""
+    return rig.sandbox.counts.calls
+
+
+def status(got: Got) -> str:
+    """How an answer came about. It must be one."""
+    assert got.status == 200, got.body
+    return got.headers["Cache-Status"]
+
+
+async def until(true: Callable[[], bool], seconds: float = 10) -> None:
+    """Wait until something is so."""
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, "it never came about"
+        await asyncio.sleep(0.01)
+
+
+Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
+
+
+async def samples(rig: Rig) -> Samples:
+    """Everything that /metrics says, by name and labels."""
+    return read_samples((await rig.admin("/metrics")).body.decode())
+
+
+def read_samples(text: str) -> Samples:
+    """The samples of a page of metrics."""
+    return {
+        (sample.name, frozenset(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+async def metric(rig: Rig, name: str, **labels: str) -> float:
+    """The sum of a metric over all series that have these labels."""
+    return total(await samples(rig), name, **labels)
+
+
+def total(found: Samples, name: str, **labels: str) -> float:
+    """The sum of a metric over all series that have these labels."""
+    wanted = set(labels.items())
+    return sum(value for (each, has), value in found.items() if each == name and wanted <= has)
+
+
+async def key_in(
+    folder: Path, team: str = "team", limits: Limits = NO_LIMITS, **policy: Any
+) -> str:
+    """A new key, made from outside of the gateway whose data is in `folder`, as an operator does.
+
+    The team is made, or replaced, with these limits and policy.
+    """
+    id, text = keys.mint(secrets.token_bytes)
+    digest = keys.digest(text, load_pepper(Keys(pepper_file=str(folder / "pepper"))))
+    async with SqliteStore(folder / "gateway.db") as store:
+        await store.put_teams([Team(name=team, limits=limits, **policy)])
+        await store.put_key(Key(id=id, team=team, name="", digest=digest, created=time.time()))
+    return text

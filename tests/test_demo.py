@@ -1,0 +1,215 @@
+"""`gateway serve --demo`: everything that it prints works as pasted."""
+
+import asyncio
+import re
+import shlex
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import aiohttp
+import pytest
+from msgspec import json
+
+from gateway.demo import banner, demo_key
+from gateway.opening import StartError
+from gateway.rules import keys
+from gateway.stores.sqlite import SqliteStore
+from gateway.upstream.sandbox import Sandbox
+from tests.support.money import drawing
+from tests.support.program import Program, program
+from tests.support.rig import UPSTREAM_KEY
+
+LAST_LINE = "Ctrl-C stops it."
+
+
+def key_in(printed: str) -> str:
+    (key,) = set(re.findall(r"sk-gw-\w+", printed))
+    return str(key)
+
+
+def curl_in(printed: str) -> str:
+    (line,) = [line for line in printed.splitlines() if line.startswith("curl ")]
+    return line
+
+
+def client_in(printed: str) -> str:
+    start, end = printed.index("from openai"), printed.index(f"\n{LAST_LINE}")
+    return printed[start:end]
+
+
+def base_in(printed: str) -> str:
+    found = re.search(r"^  Base URL +(\S+)$", printed, re.MULTILINE)
+    assert found
+    return found[1]
+
+
+async def run(*command: str, stdin: str = "") -> tuple[int, str, str]:
+    """Run any program to its end."""
+    process = await asyncio.create_subprocess_exec(
+        *command,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    out, err = await asyncio.wait_for(process.communicate(stdin.encode()), 30)
+    return process.returncode or 0, out.decode(), err.decode()
+
+
+@asynccontextmanager
+async def demo(folder: Path, **environ: str) -> AsyncIterator[Program]:
+    async with program(folder, **environ) as running:
+        await running.start("serve", "--demo")
+        await running.printed(LAST_LINE)
+        yield running
+
+
+async def test_what_is_printed_works_as_pasted(tmp_path: Path) -> None:
+    async with demo(tmp_path) as running:
+        printed = running.out
+        key, curl, client = key_in(printed), curl_in(printed), client_in(printed)
+        assert base_in(printed) in curl
+        assert base_in(printed) in client
+        assert len(client.strip().splitlines()) == 5
+        assert "sandbox" in printed
+
+        code, out, err = await run("sh", stdin=curl + "\n")
+        assert (code, err) == (0, "")
+        (image,) = json.decode(out)["data"]
+        async with aiohttp.ClientSession() as session, session.get(image["url"]) as picture:
+            assert (await picture.read()).startswith(b"\x89PNG")
+
+        code, out, err = await run(sys.executable, "-", stdin=client)
+        assert (code, err) == (0, "")
+        assert out.startswith("http")
+
+        assert (tmp_path / "data" / "demo.key").read_text().strip() == key
+        assert (tmp_path / "data" / "demo.key").stat().st_mode & 0o777 == 0o600
+        assert (tmp_path / "data").stat().st_mode & 0o777 == 0o700
+        assert {file.name.partition("-")[0] for file in (tmp_path / "data").iterdir()} == {
+            "demo.key",
+            "pepper",
+            "sandbox.db",
+        }
+
+        running.send(signal.SIGINT)
+        assert await running.ended() == 0
+        assert "Traceback" not in running.err
+        assert "rror" not in running.err
+
+        await running.start("serve", "--demo")
+        again = await running.printed(LAST_LINE)
+        assert key_in(again) == key
+        code, out, _ = await run("sh", stdin=curl_in(again))
+        assert code == 0
+        assert "url" in json.decode(out)["data"][0]
+        running.send(signal.SIGTERM)
+        assert await running.ended() == 0
+
+
+async def test_the_key_is_on_no_log_line(tmp_path: Path) -> None:
+    async with demo(tmp_path, LOG_LEVEL="debug") as running:
+        await run("sh", stdin=curl_in(running.out))
+        secret = key_in(running.out).partition("_")[2]
+        assert secret not in running.err
+        assert "request" in running.err
+
+
+async def test_with_an_upstream_key_the_demo_team_buys_a_little_of_the_real_thing(
+    tmp_path: Path,
+) -> None:
+    upstream = Sandbox(drawing())
+    await upstream.start()
+    try:
+        async with demo(
+            tmp_path, UPSTREAM_BASE_URL=upstream.url, UPSTREAM_API_KEY=UPSTREAM_KEY
+        ) as running:
+            printed = running.out
+            assert "real upstream" in printed
+            assert "10 a day" in printed
+            statuses = []
+            async with aiohttp.ClientSession() as session:
+                for number in range(12):
+                    async with session.post(
+                        f"{base_in(printed)}/images/generations",
+                        headers={"Authorization": f"Bearer {key_in(printed)}"},
+                        json={"prompt": f"prompt {number}"},
+                    ) as response:
+                        statuses.append(response.status)
+            assert statuses == [200] * 10 + [429] * 2
+            assert upstream.counts.calls == 10
+            assert (tmp_path / "data" / "gateway.db").exists()
+            assert not (tmp_path / "data" / "sandbox.db").exists()
+
+            # Without the upstream's key it is the sandbox again: the same key, other money.
+            key = key_in(printed)
+            running.send(signal.SIGTERM)
+            assert await running.ended() == 0
+        async with demo(tmp_path) as running:
+            assert key_in(running.out) == key
+            code, out, _ = await run("sh", stdin=curl_in(running.out))
+            assert code == 0
+            assert "data" in json.decode(out)
+        assert upstream.counts.calls == 10
+    finally:
+        await upstream.stop()
+
+
+async def test_the_sandbox_alone_serves_without_a_demo(tmp_path: Path) -> None:
+    async with program(tmp_path) as running:
+        await running.start("serve", "--sandbox")
+        await running.listening()
+        assert running.out == ""
+        assert (tmp_path / "data" / "sandbox.db").exists()
+        assert not (tmp_path / "data" / "demo.key").exists()
+        running.send(signal.SIGTERM)
+        assert await running.ended() == 0
+
+
+# -- the parts ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("real", [True, False])
+def test_the_banner_is_made_of_lines_to_paste(real: bool) -> None:
+    text = banner("http://127.0.0.1:8080", "http://127.0.0.1:9090", "sk-gw-x_y", real=real)
+    assert base_in(text) == "http://127.0.0.1:8080/v1"
+    words = shlex.split(curl_in(text))
+    assert json.decode(words[-1])["model"] == "gpt-image-2"
+    assert ("cost money" in text) is real
+    compile(client_in(text), "banner", "exec")
+
+
+PEPPER = b"0123456789abcdef"
+
+
+async def test_a_key_is_made_once_and_entered_into_every_store(tmp_path: Path) -> None:
+    file = tmp_path / "demo.key"
+    async with SqliteStore(tmp_path / "one.db") as one, SqliteStore(tmp_path / "two.db") as two:
+        text = await demo_key(one, PEPPER, file, real=False)
+        assert await demo_key(one, PEPPER, file, real=False) == text
+        assert await demo_key(two, PEPPER, file, real=True) == text
+        for store, images in ((one, None), (two, 10)):
+            known = await store.changes(0)
+            (team,), (key,) = known.teams, known.keys
+            assert team.limits.images_per_day == images
+            assert keys.verify(text, key, PEPPER, 0) == "ok"
+
+
+async def test_a_demo_team_that_was_changed_stays_as_it_is(tmp_path: Path) -> None:
+    async with SqliteStore(tmp_path / "my.db") as store:
+        await demo_key(store, PEPPER, tmp_path / "demo.key", real=True)
+        (team,) = (await store.changes(0)).teams
+        await demo_key(store, PEPPER, tmp_path / "demo.key", real=False)
+        assert (await store.changes(0)).teams == [team]
+
+
+async def test_a_key_file_that_holds_something_else_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "demo.key").write_text("my notes")
+    async with SqliteStore(tmp_path / "my.db") as store:
+        with pytest.raises(StartError, match="does not hold a key"):
+            await demo_key(store, PEPPER, tmp_path / "demo.key", real=False)
+        (tmp_path / "folder").mkdir()
+        with pytest.raises(StartError, match="cannot be used"):
+            await demo_key(store, PEPPER, tmp_path / "folder", real=False)

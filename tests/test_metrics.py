@@ -1,0 +1,258 @@
+"""Metrics: the design's names with exactly their labels, few series, and the ledger's own sums."""
+
+import asyncio
+import json
+import secrets
+from pathlib import Path
+
+import pytest
+
+from gateway.metrics import Metrics, QuotaCollector, closed_labels
+from gateway.model import ImageRequest, Limits, Team
+from gateway.rules import keys
+from gateway.rules.account import Account, Hold
+from gateway.rules.catalog import GPT_IMAGE_2
+from gateway.rules.windows import Window, day_of, month_of
+from gateway.upstream.sandbox import Fault
+from tests.support.money import drawing
+from tests.support.rig import FLAT, Rig, running_rig
+from tests.support.steps import Samples, metric, samples, total
+
+NAMES: dict[str, set[str]] = {
+    "gateway_requests_total": {"team", "outcome"},
+    "gateway_request_duration_seconds_bucket": {"outcome", "le"},
+    "gateway_overhead_seconds_bucket": {"le"},
+    "gateway_upstream_requests_total": {"account", "status"},
+    "gateway_upstream_duration_seconds_bucket": {"model", "le"},
+    "gateway_images_total": {"team", "model", "size", "quality", "source"},
+    "gateway_cost_usd_total": {"team", "model"},
+    "gateway_saved_usd_total": {"team"},
+    "gateway_quota_limit": {"team", "limit"},
+    "gateway_quota_used": {"team", "limit"},
+    "gateway_reservations_open": set(),
+    "gateway_cache_lookups_total": {"tier", "result"},
+    "gateway_cache_evictions_total": {"tier", "reason"},
+    "gateway_cache_bytes": {"tier"},
+    "gateway_cache_entries": {"tier"},
+    "gateway_in_flight_requests": set(),
+    "gateway_store_operation_seconds_bucket": {"operation", "le"},
+    "gateway_store_errors_total": {"operation"},
+    "gateway_event_loop_lag_seconds_bucket": {"le"},
+}
+"""What the design fixes, less `queued_requests`: there is no queue yet."""
+
+OURS = {"gateway_settlements_above_hold_total": set[str]()}
+LIMITS = Limits(
+    images_per_day=100,
+    images_per_month=1000,
+    cost_per_day=10_000_000,
+    cost_per_month=20_000_000,
+    requests_per_minute=50,
+    concurrent_requests=5,
+)
+
+
+def by_name(found: Samples) -> dict[str, set[str]]:
+    labels: dict[str, set[str]] = {}
+    for name, values in found:
+        if not name.endswith(("_sum", "_count")):
+            labels.setdefault(name, set()).update(label for label, _ in values)
+    return labels
+
+
+async def test_the_designs_names_are_there_with_exactly_their_labels(tmp_path: Path) -> None:
+    async with running_rig(tmp_path, CACHE_MAX_BYTES="3000", LIMITS_IMAGES_PER_DAY="10") as rig:
+        key = await rig.key(limits=LIMITS)
+        for prompt in ("one", "one", "two", "three", "four"):
+            await rig.generate(key, prompt)
+        await asyncio.sleep(0.6)
+        found = by_name(await samples(rig))
+    assert {name: labels for name, labels in found.items() if name in NAMES} == NAMES
+    assert found.keys() - NAMES.keys() == OURS.keys()
+
+
+async def test_clients_cannot_make_series(rig: Rig) -> None:
+    """10,000 prompts, sizes, qualities, models, paths, methods and keys, from the very first."""
+    key, gate, before = await rig.key(), asyncio.Semaphore(100), len(await samples(rig))
+
+    async def one(number: int) -> None:
+        word = secrets.token_hex(4)
+        fields, bearer, path, method = made_up(number, word)
+        async with (
+            gate,
+            rig.session.request(
+                method,
+                rig.url + path,
+                data=json.dumps(fields),
+                headers={
+                    "Authorization": f"Bearer {bearer or key}",
+                    "Content-Type": "application/json",
+                    "X-Request-Id": word,
+                    "User-Agent": word,
+                },
+            ) as response,
+        ):
+            await response.read()
+
+    await asyncio.gather(*(one(number) for number in range(10_000)))
+    found = await samples(rig)
+    # What the parser refuses, such as unknown methods, is no request yet.
+    assert 9_000 <= total(found, "gateway_requests_total") <= 10_000
+    assert len(found) - before <= 50
+
+
+def made_up(number: int, word: str) -> tuple[dict[str, object], str | None, str, str]:
+    """Fields, key (None: the right one), path and method of a request that nobody sent before."""
+    path = "/v1/images/generations"
+    size = f"{1024 + 16 * (number % 100)}x{1024 + 16 * (number // 100)}"
+    kinds: list[tuple[dict[str, object], str | None, str, str]] = [
+        ({"prompt": "the same"}, None, path, "POST"),
+        ({"prompt": word, "size": size}, None, path, "POST"),
+        ({"prompt": "the same", "size": word}, None, path, "POST"),
+        ({"prompt": "the same", "model": word}, None, path, "POST"),
+        ({"prompt": "the same", "n": number + 20}, None, path, "POST"),
+        ({"prompt": "the same", word: number}, keys.mint(secrets.token_bytes)[1], path, "POST"),
+        ({"prompt": word}, word, path, "POST"),
+        ({"prompt": word}, None, f"/v1/{word}", "POST"),
+        ({"prompt": word}, None, path, word.upper()),
+        ({"prompt": "the same", "quality": word if number < 1000 else "low"}, None, path, "POST"),
+    ]
+    return kinds[number % len(kinds)]
+
+
+async def test_money_and_images_are_the_ledgers_own(tmp_path: Path) -> None:
+    async with running_rig(tmp_path, FLAT, drawing(latency=0.05)) as rig:
+        red, blue = await rig.key("red"), await rig.key("blue", limits=Limits(images_per_day=5))
+        await asyncio.gather(
+            *(rig.generate(red, f"p{number % 4}", n=1 + number % 3) for number in range(40)),
+            *(rig.generate(blue, None) for _ in range(10)),
+        )
+        await rig.generate(red, "p0")
+        for code in (500, 400, 502):
+            rig.sandbox.fault = Fault(kind="status", status=code, times=1)
+            await rig.generate(red, None, n=2)
+        rig.sandbox.fault = Fault(kind="fewer", images=3, times=1)
+        await rig.generate(red, None, n=4)
+        found, usage = await samples(rig), await rig.usage()
+        assert total(found, "gateway_cost_usd_total") == pytest.approx(usage.cost / 1e6)
+        assert total(found, "gateway_saved_usd_total") == pytest.approx(usage.saved / 1e6)
+        images = "gateway_images_total"
+        bought = usage.images_bought - usage.images_unknown
+        assert total(found, images, source="upstream") == bought
+        assert total(found, images, source="cache") == usage.images_cached
+        assert total(found, "gateway_upstream_requests_total") == rig.sandbox.counts.calls
+        answered = {"miss", "hit", "collapsed"}
+        outcomes = {
+            dict(has)["outcome"]: value
+            for (name, has), value in found.items()
+            if name == "gateway_requests_total" and dict(has)["team"] == "red"
+        }
+        assert outcomes.keys() == answered | {
+            "upstream_failed",
+            "upstream_refused",
+            "upstream_unknown",
+        }
+        assert total(found, "gateway_requests_total", outcome="insufficient_quota") == 5
+        assert total(found, "gateway_requests_total") == 55
+
+
+async def test_quota_gauges_follow_the_account(tmp_path: Path) -> None:
+    toml = FLAT + "[limits]\nimages_per_month = 500\n"
+    async with running_rig(tmp_path, toml, drawing(latency=0.5)) as rig:
+        key = await rig.key(limits=LIMITS)
+        await rig.generate(key, "settled", n=2)
+        buying = asyncio.create_task(rig.generate(key, "held", n=3))
+        await asyncio.sleep(0.25)
+        found = await samples(rig)
+        used = {
+            dict(has)["limit"]: value
+            for (name, has), value in found.items()
+            if name == "gateway_quota_used" and dict(has)["team"] == "team"
+        }
+        assert used == {
+            "images_per_day": 5,
+            "images_per_month": 5,
+            "cost_per_day_usd": pytest.approx(0.2),
+            "cost_per_month_usd": pytest.approx(0.2),
+            "requests_per_minute": 2,
+            "concurrent_requests": 1,
+        }
+        assert total(found, "gateway_quota_limit", team="team", limit="cost_per_day_usd") == 10
+        assert total(found, "gateway_quota_used", team="", limit="images_per_month") == 5
+        assert total(found, "gateway_quota_limit", team="", limit="images_per_month") == 500
+        assert total(found, "gateway_reservations_open") == 1
+        assert total(found, "gateway_in_flight_requests") == 1
+        await buying
+        assert await metric(rig, "gateway_reservations_open") == 0
+        assert await metric(rig, "gateway_in_flight_requests") == 0
+
+
+async def test_a_follower_or_a_hit_counts_no_overhead_for_waiting(tmp_path: Path) -> None:
+    async with running_rig(tmp_path, sandbox=drawing(latency=0.5)) as rig:
+        key = await rig.key()
+        await asyncio.gather(*(rig.generate(key) for _ in range(5)))
+        assert await metric(rig, "gateway_overhead_seconds_count") == 5
+        assert await metric(rig, "gateway_overhead_seconds_sum") < 0.5
+        assert await metric(rig, "gateway_request_duration_seconds_sum") > 2
+
+
+async def test_the_page_is_for_prometheus(rig: Rig) -> None:
+    page = await rig.admin("/metrics")
+    assert page.headers["Content-Type"].startswith("text/plain; version=")
+    assert b"_created" not in page.body
+    for line in page.body.decode().splitlines():
+        assert line.startswith(("# HELP ", "# TYPE ", "gateway_")), line
+
+
+# -- the parts ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("size", "quality", "labels"),
+    [
+        ("1024x1024", None, ("1024x1024", "auto")),
+        ("1536x1024", "high", ("1536x1024", "high")),
+        ("auto", "auto", ("auto", "auto")),
+        ("1040x1040", "low", ("other", "low")),
+        ("1024x1024", "made up", ("1024x1024", "other")),
+    ],
+)
+def test_labels_come_from_the_configuration(
+    size: str, quality: str | None, labels: tuple[str, str]
+) -> None:
+    request = ImageRequest(
+        model="gpt-image-2", prompt="p", size=size, n=1, quality=quality, body={}
+    )
+    assert closed_labels(request, GPT_IMAGE_2) == labels
+
+
+def test_windows_that_ended_are_used_no_more() -> None:
+    now = 1_000_000.0
+    old = Window(day_of(now) - 1, images=7, cost=9)
+    account = Account(
+        day=old,
+        month=Window(month_of(now), images=9, cost=90_000, held_images=1, held_cost=10_000),
+        minute=((int(now) - 100, 5), (int(now) - 5, 2)),
+        holds={"r": Hold(now, now + 1, "k", "m", "s", "q", 1, 10_000, False)},
+    )
+    collector = QuotaCollector(
+        lambda: {"team": Team(name="team", limits=LIMITS)}, Limits, lambda: now
+    )
+    collector.saw({"team:team": account})
+    _, used, open = collector.collect()
+    assert {sample.labels["limit"]: sample.value for sample in used.samples} == {
+        "images_per_day": 0,
+        "images_per_month": 10,
+        "cost_per_day_usd": 0,
+        "cost_per_month_usd": 0.1,
+        "requests_per_minute": 2,
+        "concurrent_requests": 1,
+    }
+    assert open.samples[0].value == 1
+
+
+def test_two_gateways_in_a_process_have_metrics_of_their_own() -> None:
+    first, second = Metrics(), Metrics()
+    first.loop_lag.observe(1)
+    assert first.registry.get_sample_value("gateway_event_loop_lag_seconds_count") == 1
+    assert second.registry.get_sample_value("gateway_event_loop_lag_seconds_count") == 0

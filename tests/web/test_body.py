@@ -1,0 +1,174 @@
+"""Reading a body: its type, its size, its time."""
+
+import asyncio
+import gzip
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+
+import pytest
+from aiohttp import web
+
+from gateway.errors import GatewayError
+from gateway.web.body import read_json_body
+from gateway.web.render import error_response
+from gateway.web.server import GatewayServer
+from tests.support.raw import RawAnswer, ask, chunked, request_bytes, wire
+
+LIMIT = 1_000
+CHUNKED = "Transfer-Encoding: chunked\r\n"
+CONTINUE = "Expect: 100-continue\r\n"
+
+
+async def echo(request: web.BaseRequest, *, seconds: float) -> web.Response:
+    """Answers with what was read, or with the error."""
+    try:
+        return web.Response(body=await read_json_body(request, LIMIT, seconds))
+    except GatewayError as error:
+        return error_response(error)
+
+
+@asynccontextmanager
+async def serving(seconds: float = 5.0) -> AsyncIterator[str]:
+    runner = web.ServerRunner(GatewayServer(partial(echo, seconds=seconds)), shutdown_timeout=1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    try:
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()
+
+
+async def answer_to(request: bytes) -> RawAnswer:
+    async with serving() as url:
+        return await ask(url, request)
+
+
+def typed(line: str, body: bytes = b"{}") -> bytes:
+    """A request whose Content-Type line is this one."""
+    return request_bytes(body=body).replace(b"Content-Type: application/json\r\n", line.encode())
+
+
+@pytest.mark.parametrize("body", [b"", b"{}", b"x" * LIMIT, b"\0\xff"])
+async def test_a_body_is_read_as_it_is(body: bytes) -> None:
+    assert (await answer_to(request_bytes(body=body))).body == body
+
+
+async def test_a_chunked_body_is_read_whole() -> None:
+    request = request_bytes(body=chunked(b"ab", b"c" * 300), headers=CHUNKED, length=None)
+    assert (await answer_to(request)).body == b"ab" + b"c" * 300
+
+
+@pytest.mark.parametrize(
+    "kind", ["application/json", "Application/JSON; Charset=UTF-8", "application/vnd.x+json"]
+)
+async def test_a_type_that_is_json_is_taken(kind: str) -> None:
+    assert (await answer_to(typed(f"Content-Type: {kind}\r\n"))).status == 200
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "",
+        "Content-Type:\r\n",
+        "Content-Type: text/plain\r\n",
+        "Content-Type: application/x-www-form-urlencoded\r\n",
+        "Content-Type: multipart/form-data; boundary=application/json\r\n",
+        "Content-Type: application/jsonp\r\n",
+        "Content-Type: application/json; charset=utf-16\r\n",
+        "Content-Type: application/json, text/plain\r\n",
+    ],
+)
+async def test_any_other_type_is_refused(line: str) -> None:
+    assert (await answer_to(typed(line))).error == (415, "unsupported_content_type")
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "zstd", "x", "identity, gzip"])
+async def test_a_compressed_body_is_refused(encoding: str) -> None:
+    body = gzip.compress(b"{}" + b" " * 100_000)
+    request = request_bytes(body=body, headers=f"Content-Encoding: {encoding}\r\n")
+    assert (await answer_to(request)).error == (415, "unsupported_content_type")
+
+
+async def test_a_declared_identity_is_taken() -> None:
+    request = request_bytes(headers="Content-Encoding: Identity\r\n")
+    assert (await answer_to(request)).status == 200
+
+
+@pytest.mark.parametrize("declared", [LIMIT + 1, 10**12, 2**63])
+async def test_a_length_above_the_limit_is_refused_unread(declared: int) -> None:
+    async with serving() as url, wire(url) as connection:
+        await connection.send(request_bytes(body=b"", length=declared))
+        answer = await connection.answer(seconds=1)
+        assert answer.error == (413, "body_too_large")
+
+
+async def test_a_length_above_the_limit_is_refused_before_the_client_is_told_to_send() -> None:
+    async with serving() as url, wire(url) as connection:
+        await connection.send(request_bytes(body=b"", length=LIMIT + 1, headers=CONTINUE))
+        assert (await connection.answer(seconds=1)).status == 413
+
+
+async def test_chunks_above_the_limit_are_refused_before_their_end() -> None:
+    async with serving() as url, wire(url) as connection:
+        endless = chunked(b"x" * 600, b"y" * 600).removesuffix(b"0\r\n\r\n")
+        await connection.send(request_bytes(body=endless, headers=CHUNKED, length=None))
+        assert (await connection.answer(seconds=1)).error == (413, "body_too_large")
+
+
+async def test_what_follows_a_body_is_no_part_of_it() -> None:
+    async with serving() as url, wire(url) as connection:
+        await connection.send(request_bytes(body=b"{}" + b"x" * 5_000, length=2))
+        # aiohttp refuses both where they came as one.
+        answers = [await connection.answer()]
+        if answers[0].status == 200:
+            assert answers[0].body == b"{}"
+            answers.append(await connection.answer())
+        assert answers[-1].error == (400, "invalid_http")
+        assert await connection.rest() == b""
+
+
+async def test_a_body_shorter_than_its_length_is_waited_for_no_longer_than_allowed() -> None:
+    async with serving(seconds=0.3) as url, wire(url) as connection:
+        await connection.send(request_bytes(body=b"{", length=50))
+        assert (await connection.answer(seconds=1)).error == (400, "body_timeout")
+
+
+async def test_a_trickle_is_no_way_around_the_time() -> None:
+    async with serving(seconds=0.3) as url, wire(url) as connection:
+        await connection.send(request_bytes(body=b"{", length=50))
+
+        async def trickle() -> None:
+            for _ in range(20):
+                await asyncio.sleep(0.05)
+                await connection.send(b" ")
+
+        trickling = asyncio.create_task(trickle())
+        assert (await connection.answer(seconds=0.8)).error == (400, "body_timeout")
+        trickling.cancel()
+
+
+@pytest.mark.parametrize("broken", [b"zz\r\n", b"5\r\nlonger than five\r\n", b"-1\r\n"])
+async def test_a_body_that_breaks_off_is_told_at_once(broken: bytes) -> None:
+    async with serving(seconds=30) as url, wire(url) as connection:
+        whole = chunked(b"{}").removesuffix(b"0\r\n\r\n")
+        await connection.send(request_bytes(body=whole, headers=CHUNKED, length=None))
+        await asyncio.sleep(0.05)
+        await connection.send(broken)
+        assert (await connection.answer(seconds=1)).error == (400, "invalid_body")
+        assert await connection.rest() == b""
+
+
+async def test_a_client_that_waits_is_told_to_go_on() -> None:
+    async with serving() as url, wire(url) as connection:
+        await connection.send(request_bytes(body=b"", length=2, headers=CONTINUE))
+        assert (await connection.answer(seconds=1)).status == 100
+        await connection.send(b"{}")
+        assert (await connection.answer(seconds=1)).body == b"{}"
+        await connection.send(request_bytes(body=b"[]"))
+        assert (await connection.answer(seconds=1)).body == b"[]"
+
+
+async def test_http_1_0_is_never_told_to_go_on() -> None:
+    answer = await answer_to(request_bytes(body=b"{}", version="1.0", headers=CONTINUE))
+    assert (answer.status, answer.body) == (200, b"{}")

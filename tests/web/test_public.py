@@ -1,0 +1,241 @@
+"""The public port as a whole: ids, one log line and one count a request, connections, defects."""
+
+import asyncio
+import logging
+import os
+import secrets
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+import pytest
+import structlog
+from aiohttp import web
+from structlog.testing import capture_logs
+
+from gateway.directory import Directory
+from gateway.logs import configure_logs
+from gateway.ports import DirectoryChanges
+from gateway.web.public import PublicApi
+from gateway.web.server import GatewayServer
+from tests.support.raw import BODY, ask, request_bytes, wire
+from tests.support.rig import Rig, running_rig
+from tests.support.steps import until
+
+CANARY = secrets.token_hex(12)
+
+
+@asynccontextmanager
+async def serving(rig: Rig, directory: Directory | None = None) -> AsyncIterator[str]:
+    """A further public port of the rig's gateway, with little patience for bodies."""
+    gateway = rig.gateway
+    api = PublicApi(
+        gateway.proxy,
+        directory or gateway.directory,
+        gateway.metrics,
+        lambda: "made-up",
+        body_seconds=0.3,
+    )
+    runner = web.ServerRunner(GatewayServer(api.handle), shutdown_timeout=1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    try:
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()
+
+
+def counted(rig: Rig, outcome: str, team: str = "team") -> float | None:
+    labels = {"team": team, "outcome": outcome}
+    return rig.gateway.metrics.registry.get_sample_value("gateway_requests_total", labels)
+
+
+@pytest.mark.parametrize("id", ["abc", "9f1c.2_3:4/5+6=7@8-9", "x" * 128])
+async def test_a_sane_request_id_is_kept(rig: Rig, id: str) -> None:
+    key = await rig.key()
+    got = await rig.generate(key, headers={"X-Request-Id": id})
+    assert got.headers["X-Request-Id"] == id
+    assert rig.sandbox.counts.requests[0].headers["x-request-id"] == id
+
+
+@pytest.mark.parametrize(
+    "id", ["", "x" * 129, "a b", "a;b", '"a"', "é", "<script>", "sk-gw-abc", "req-SK-abcdefgh"]
+)
+async def test_any_other_request_id_is_replaced_by_ours(rig: Rig, id: str) -> None:
+    key = await rig.key()
+    request = request_bytes(key, headers=f"X-Request-Id: {id}\r\n")
+    answer = await ask(rig.url, request)
+    assert answer.status == 200
+    ours = answer.headers["x-request-id"]
+    assert len(ours) == 32
+    assert set(ours) <= set("0123456789abcdef")
+    assert rig.sandbox.counts.requests[0].headers["x-request-id"] == ours
+
+
+async def test_the_key_as_a_request_id_is_not_repeated(rig: Rig) -> None:
+    key = await rig.key()
+    got = await rig.generate(key, headers={"X-Request-Id": key})
+    assert key not in str(got.headers)
+
+
+@pytest.mark.parametrize("target", ["/v1/images/generations", "/v1/models", "/nothing"])
+async def test_every_error_has_a_request_id_too(rig: Rig, target: str) -> None:
+    answer = await ask(rig.url, request_bytes(target=target, headers="X-Request-Id: mine\r\n"))
+    assert answer.status >= 400
+    assert answer.headers["x-request-id"] == "mine"
+
+
+async def test_a_connection_stays_after_errors(rig: Rig) -> None:
+    key = await rig.key()
+    async with wire(rig.url) as connection:
+        for request, status in (
+            (request_bytes(), 401),
+            (request_bytes(key, body=b"{"), 400),
+            (request_bytes(key, target="/nothing"), 404),
+            (request_bytes(key, method="PUT"), 405),
+            (request_bytes(key).replace(b"application/json", b"text/plain"), 415),
+            (request_bytes(key), 200),
+        ):
+            await connection.send(request)
+            assert (await connection.answer()).status == status
+
+
+async def test_requests_sent_ahead_are_answered_in_order(rig: Rig) -> None:
+    key = await rig.key()
+    models = request_bytes(key, method="GET", target="/v1/models", body=b"", length=None)
+    async with wire(rig.url) as connection:
+        await connection.send(request_bytes(key) + models + request_bytes() + request_bytes(key))
+        answers = [await connection.answer() for _ in range(4)]
+    assert [answer.status for answer in answers] == [200, 200, 401, 200]
+    assert answers[3].headers["cache-status"] == "gateway; hit"
+
+
+async def test_a_body_that_comes_too_slowly_is_refused_and_the_connection_closed(rig: Rig) -> None:
+    key = await rig.key()
+    async with serving(rig) as url, wire(url) as connection:
+        await connection.send(request_bytes(key, body=BODY[:5], length=len(BODY)))
+        answer = await connection.answer(seconds=1)
+        assert answer.error == (400, "body_timeout")
+        assert answer.headers["connection"] == "close"
+        assert await connection.rest() == b""
+    assert rig.sandbox.counts.asked == 0
+
+
+async def test_a_body_that_is_too_large_closes_the_connection(rig: Rig) -> None:
+    key = await rig.key()
+    async with wire(rig.url) as connection:
+        await connection.send(request_bytes(key, length=2_000_000))
+        answer = await connection.answer(seconds=1)
+        assert answer.error == (413, "body_too_large")
+        assert answer.headers["connection"] == "close"
+        assert await connection.rest() == b""
+
+
+async def test_a_client_that_leaves_within_its_body_costs_nothing(rig: Rig) -> None:
+    key = await rig.key()
+    async with wire(rig.url) as connection:
+        await connection.send(request_bytes(key, body=BODY[:5], length=len(BODY)))
+        await asyncio.sleep(0.05)
+        assert rig.gateway.proxy.in_flight == 1
+    await until(lambda: counted(rig, "client_closed") == 1)
+    assert rig.gateway.proxy.in_flight == 0
+    assert rig.sandbox.counts.asked == 0
+    assert (await rig.usage()).requests == 0
+
+
+async def test_each_request_is_logged_and_counted_once(rig: Rig) -> None:
+    key = await rig.key()
+    with capture_logs() as lines:
+        await rig.generate(key)
+        await rig.post(key, data=b"{", headers={"Content-Type": "application/json"})
+        await rig.get("/nothing")
+    told = [line["outcome"] for line in lines if line["event"] == "request"]
+    assert told == ["miss", "invalid_request", "not_found"]
+    assert (counted(rig, "miss"), counted(rig, "invalid_request")) == (1, 1)
+    assert counted(rig, "not_found", "") == 1
+
+
+async def test_a_full_gateway_says_so_to_further_requests(tmp_path: Path) -> None:
+    async with running_rig(tmp_path, SERVER_MAX_IN_FLIGHT="1") as rig:
+        key = await rig.key()
+        rig.sandbox.settings.latency = 0.3
+        first = asyncio.create_task(rig.generate(key))
+        await until(lambda: rig.sandbox.counts.in_flight == 1)
+        refused = await rig.generate(key)
+        assert refused.error == (503, "server_error", "overloaded")
+        assert "x-should-retry" not in refused.headers
+        assert (await rig.get("/v1/models", key)).status == 200
+        assert (await first).status == 200
+        assert (await rig.generate(key)).status == 200
+
+
+class BrokenStore:
+    """A directory's store that answers once, and then has a defect that no rule foresees."""
+
+    broken = False
+
+    async def changes(self, since: int) -> DirectoryChanges:
+        if self.broken:
+            raise RuntimeError(f"a defect with {CANARY}")
+        self.broken = True
+        return DirectoryChanges(1, [], [])
+
+
+async def test_a_defect_is_our_error_and_tells_no_detail(rig: Rig) -> None:
+    broken = Directory(
+        BrokenStore(),  # type: ignore[arg-type]  # the other methods are not reached
+        pepper=rig.gateway.pepper,
+        wall=time.time,
+        monotonic=time.monotonic,
+    )
+    await broken.refresh()
+    models = request_bytes(await rig.key(), method="GET", target="/v1/models", body=b"")
+    with capture_logs() as lines:
+        async with serving(rig, broken) as url, wire(url) as connection:
+            await connection.send(models)
+            answer = await connection.answer()
+            assert answer.error == (500, "internal_error")
+            assert answer.headers["x-should-retry"] == "false"
+            assert answer.headers["x-request-id"] == "made-up"
+            assert CANARY.encode() not in answer.body
+            await connection.send(models)
+            assert (await connection.answer()).status == 500
+    told = [line for line in lines if line.get("id") == "made-up"]
+    assert [line["event"] for line in told] == ["request failed", "request"] * 2
+    assert told[1]["outcome"] == "internal_error"
+
+
+async def test_logs_that_cannot_be_written_cost_no_answer(rig: Rig) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    key, root = await rig.key(), logging.getLogger()
+    handlers, level = root.handlers, root.level
+    with suppress(BrokenPipeError), os.fdopen(writer, "w", closefd=False) as stream:
+        configure_logs("debug", "json", stream)
+        # The modules' loggers must not keep this test's stream.
+        structlog.configure(cache_logger_on_first_use=False)
+        try:
+            assert (await rig.generate(key)).status == 200
+            assert (await rig.generate("wrong")).status == 401
+        finally:
+            structlog.reset_defaults()
+            root.handlers = handlers
+            root.setLevel(level)
+    os.close(writer)
+
+
+async def test_the_largest_body_that_is_allowed_is_read(rig: Rig) -> None:
+    key = await rig.key()
+    body = BODY + b" " * (60_000 - len(BODY))
+    assert (await ask(rig.url, request_bytes(key, body=body))).status == 200
+
+
+async def test_the_limit_of_bodies_is_the_configured_one(tmp_path: Path) -> None:
+    async with running_rig(tmp_path, SERVER_MAX_BODY_BYTES="1024") as rig:
+        key = await rig.key()
+        just = BODY + b" " * (1024 - len(BODY))
+        assert (await ask(rig.url, request_bytes(key, body=just))).status == 200
+        answer = await ask(rig.url, request_bytes(key, body=just + b" "))
+        assert answer.error == (413, "body_too_large")
+        assert b"1024 bytes" in answer.body

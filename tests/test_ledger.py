@@ -430,6 +430,7 @@ async def test_sweeps_do_not_pile_up_while_nothing_can_be_written(
         store.leave("swap")
         wall.ahead += 400
         await until(lambda: store.asked["due"] >= 3, 2 * SWEEP_SECONDS + 1)
+        await asyncio.sleep(0.1)
         assert ledger.unwritten == 1
         store.come_back()
         await written(ledger)

@@ -13,6 +13,7 @@ import pytest
 
 from gateway.model import Limits
 from gateway.rules.account import Account, team_account
+from gateway.rules.keys import parse
 from gateway.serving import ECHO_SECONDS
 from gateway.stores.sqlite import SqliteStore
 from gateway.upstream.sandbox import Sandbox
@@ -183,3 +184,33 @@ async def _readyz(gateway: GatewayProcess, wanted: int) -> None:
     while (await gateway.admin("/readyz")).status != wanted:
         assert time.monotonic() < deadline
         await asyncio.sleep(0.05)
+
+
+async def test_every_request_is_one_line_of_the_log(tmp_path: Path) -> None:
+    async with sandbox() as upstream, running_process(tmp_path, upstream.url, FLAT) as gateway:
+        key = await key_in(tmp_path, limits=Limits(images_per_day=2))
+        asked = [
+            await gateway.generate(key, "apple", n=2),
+            await gateway.generate(key, "apple", n=2),
+            await gateway.generate(key, "pear"),
+            await gateway.generate("nobody"),
+            await gateway.generate(key, "apple", n=0),
+        ]
+        lines = [line for line in gateway.lines() if line["event"] == "request"]
+    assert [line["status"] for line in lines] == [got.status for got in asked]
+    assert [line["id"] for line in lines] == [got.headers["X-Request-Id"] for got in asked]
+    assert [line["outcome"] for line in lines] == [
+        "miss",
+        "hit",
+        "insufficient_quota",
+        "unauthenticated",
+        "invalid_request",
+    ]
+    bought, hit, *_ = lines
+    assert (bought["team"], bought["model"], bought["images"]) == ("team", "gpt-image-2", 2)
+    assert (bought["cost_usd"], bought["saved_usd"]) == ("0.08", "0")
+    assert (hit["cost_usd"], hit["saved_usd"], hit["upstream_ms"]) == ("0", "0.08", None)
+    assert bought["key"] == parse(key)
+    assert bought["total_ms"] >= bought["upstream_ms"] > 0
+    assert set(bought) >= {"timestamp", "level", "own_ms"}
+    assert lines[3]["team"] is lines[3]["key"] is None

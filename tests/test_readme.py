@@ -1,0 +1,80 @@
+"""The README's commands exist, its teams can be applied, its configuration names are right."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import click
+import pytest
+
+from gateway.cli import gateway
+from gateway.rules.catalog import GPT_IMAGE_2
+from gateway.rules.config_options import options_of, variable_of
+from gateway.rules.settings import SECTIONS
+from gateway.rules.teams import read_teams
+
+ROOT = Path(__file__).parents[1]
+TEXT = (ROOT / "README.md").read_text()
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
+
+
+def commands() -> list[list[str]]:
+    """The words of each gateway command, comments cut off."""
+    lines = [line for block in blocks("sh") for line in block.splitlines()]
+    found = [re.sub(r"\s#.*", "", line) for line in lines if ".venv/bin/gateway " in line]
+    return [line.partition(".venv/bin/gateway ")[2].split() for line in found]
+
+
+def test_there_is_something_to_look_at() -> None:
+    assert len(commands()) >= 8
+    assert blocks("toml")
+    assert blocks("python")
+    assert len(TEXT.splitlines()) <= 250
+
+
+@pytest.mark.parametrize("words", commands(), ids=" ".join)
+def test_every_command_exists_with_its_options(words: list[str]) -> None:
+    command: click.Command = gateway
+    while isinstance(command, click.Group):
+        name = words.pop(0)
+        assert name in command.commands, name
+        command = command.commands[name]
+    options = {option for parameter in command.params for option in parameter.opts}
+    assert {word for word in words if word.startswith("--")} <= options
+
+
+def test_every_make_target_exists() -> None:
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = set(re.findall(r"make ([a-z]+)", "\n".join(blocks("sh"))))
+    assert named
+    assert named <= targets
+
+
+def test_the_teams_can_be_applied() -> None:
+    for block in blocks("toml"):
+        if "[teams." in block:
+            assert read_teams(block, models={GPT_IMAGE_2.name: GPT_IMAGE_2})
+        else:
+            assert tomllib.loads(block).keys() <= {*SECTIONS, "models"}
+
+
+def test_the_client_is_python() -> None:
+    for block in blocks("python"):
+        compile(block, "README.md", "exec")
+
+
+def test_every_environment_variable_and_option_exists() -> None:
+    options = {section: options_of(struct, section=section) for section, struct in SECTIONS.items()}
+    known = {variable_of(section, name) for section in options for name in options[section]}
+    known |= {"GATEWAY_ADMIN_TOKEN", "GATEWAY_SANDBOX_API_KEY"}
+    named = set(re.findall(r"GATEWAY_[A-Z_]+[A-Z]", TEXT)) - {"GATEWAY_"}
+    assert named
+    assert named <= known
+
+
+def test_every_file_it_leads_to_is_there() -> None:
+    for target in re.findall(r"\]\(([^)#:]+)\)", TEXT):
+        assert (ROOT / target).exists(), target

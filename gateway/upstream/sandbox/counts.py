@@ -1,6 +1,8 @@
 """What a sandbox was asked and what it delivered, to be compared with what was recorded."""
 
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from msgspec import Struct, field
 
@@ -16,11 +18,13 @@ class Received(Struct, frozen=True):
 
 
 class Counts(Struct):
-    """Exact counts since the start or the last reset.
+    """Exact counts since the sandbox was made; a restart keeps them.
 
-    `asked` counts every generation request that arrived, `calls` those that were valid and begun,
-    `images_drawn` the images that cost money, whether or not their answer arrived; `delivered`
-    and `images_delivered` whole answers given to the socket.
+    `asked`: generation requests that arrived whole, with a valid key or not. `calls`: those that
+    were valid and begun, for `images_asked` images. `images_drawn`: images that cost money, whether
+    or not anybody was left to take them. `delivered` and `images_delivered`: answers with images
+    that were given to the socket to their last byte. `in_flight`: calls that have not ended, with
+    or without a client. `requests`: the last `REMEMBERED` that arrived.
     """
 
     asked: int = 0
@@ -32,3 +36,29 @@ class Counts(Struct):
     in_flight: int = 0
     peak_in_flight: int = 0
     requests: deque[Received] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
+
+    def arrived(self, received: Received) -> None:
+        """Count a request, whatever becomes of it."""
+        self.asked += 1
+        self.requests.append(received)
+
+    @contextmanager
+    def call(self, images: int) -> Iterator[None]:
+        """Count a valid request for so many images, in flight until the block ends."""
+        self.calls += 1
+        self.images_asked += images
+        self.in_flight += 1
+        self.peak_in_flight = max(self.peak_in_flight, self.in_flight)
+        try:
+            yield
+        finally:
+            self.in_flight -= 1
+
+    def answered(self, images: int) -> None:
+        """Count an answer with so many images that went out whole."""
+        self.delivered += 1
+        self.images_delivered += images
+
+    def numbers(self) -> dict[str, int]:
+        """All counts by name, without the requests."""
+        return {name: getattr(self, name) for name in self.__struct_fields__ if name != "requests"}

@@ -1,9 +1,12 @@
-"""What can go wrong in an upstream, switched on by whoever tests against the sandbox."""
+"""What can go wrong in an upstream, switched on by whoever tests against the sandbox.
+
+Never by what a prompt says: every prompt is drawn.
+"""
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Literal
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 Kind = Literal[
     "status",
@@ -22,61 +25,43 @@ Kind = Literal[
     "slow_body",
 ]
 
+Count = Annotated[int, Meta(ge=0, le=1_000)]
+Size = Annotated[int, Meta(ge=0, le=2**36)]
 
-class Fault(Struct, kw_only=True):
-    """One thing that goes wrong, for the next `times` generation requests (None: until reset).
 
-    `status`, `body` and `headers` are for kind "status"; `images` for "fewer"; `bytes` for "huge"
-    and "gzip_bomb"; `after` (seconds) for "slow_body".
+class Fault(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One thing that goes wrong, for the next `times` valid requests (None: until it is reset).
+
+    Every kind waits for the sandbox's latency first, and draws (and so costs money) unless the
+    upstream says plainly that it did not: `draws`, where set, decides otherwise.
+
+    - "status": answers `status` with `body` (default: OpenAI's error, or the page of an edge) and
+      `headers` on top of the usual ones, which an empty value takes away.
+    - "cut_before_headers", "cut_in_body": the connection is dropped; "hang": no answer at all.
+    - "not_json": 200 with a page; "no_image": with no data; "empty_image": with a null picture.
+    - "fewer": `images` come instead of as many as were asked for.
+    - "huge": 200 with more than `bytes` bytes; "gzip_bomb": one that inflates to more.
+    - "gzip": the answer compressed; "slow_body": its body takes `after` seconds.
+    - "echo_key": 400 with the Authorization header in its message.
+    - "set_cookie": the answer with a cookie, rate limits and headers for the next hop alone.
     """
 
     kind: Kind
-    times: int | None = None
-    status: int = 500
+    times: Annotated[int, Meta(ge=1)] | None = None
+    status: Annotated[int, Meta(ge=200, le=599)] = 500
     body: str | None = None
     headers: Mapping[str, str] = {}
-    images: int = 0
-    bytes: int = 0
-    after: float = 1.0
+    images: Count = 0
+    bytes: Size = 2**26
+    after: Annotated[float, Meta(ge=0, le=86_400)] = 1.0
+    draws: bool | None = None
 
     @property
-    def draws(self) -> bool:
-        """Whether the images are drawn, and so cost money, all the same."""
+    def costs(self) -> bool:
+        """Whether the images are drawn, and so have to be paid."""
+        if self.draws is not None:
+            return self.draws
         if self.kind == "status":
             # What an edge says tells nothing of the origin: that one draws.
             return self.status in (408, 502, 504) or 520 <= self.status <= 527
-        return self.kind not in ("echo_key", "no_image", "empty_image", "not_json")
-
-
-_ERRORS: dict[int, tuple[str, str, str]] = {
-    400: (
-        "Your request was rejected by the safety system.",
-        "image_generation_user_error",
-        "moderation_blocked",
-    ),
-    401: ("Incorrect API key provided.", "invalid_request_error", "invalid_api_key"),
-    403: ("This organisation may not use this model.", "permission_error", "forbidden"),
-    404: ("The model does not exist.", "invalid_request_error", "model_not_found"),
-    422: ("The request cannot be processed.", "invalid_request_error", "unprocessable"),
-    429: ("Rate limit reached for images per minute.", "requests", "rate_limit_exceeded"),
-    500: ("The server had an error.", "server_error", "server_error"),
-    503: ("The engine is overloaded.", "server_error", "overloaded"),
-}
-
-_HEADERS: dict[int, dict[str, str]] = {
-    302: {"Location": "https://example.invalid/elsewhere"},
-    429: {"Retry-After": "7"},
-}
-
-
-def error(message: str, type: str, code: str, param: str | None = None) -> dict[str, Any]:
-    """An error body in OpenAI's shape."""
-    return {"error": {"message": message, "type": type, "param": param, "code": code}}
-
-
-def status_error(status: int) -> tuple[dict[str, Any] | str, dict[str, str]]:
-    """The body (JSON, or the page of an edge) and headers that usually come with a status."""
-    headers = _HEADERS.get(status, {})
-    if status in _ERRORS:
-        return error(*_ERRORS[status]), headers
-    return f"<html><body><h1>{status}</h1></body></html>", headers
+        return self.kind != "echo_key"

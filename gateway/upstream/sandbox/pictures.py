@@ -1,55 +1,70 @@
-"""The sandbox's pictures: drawn in a thread, kept for a while, and handed out by URL."""
+"""The sandbox's pictures: drawn in a thread, kept for a while, and handed out by URL.
+
+A URL says all that is needed to draw its picture again, so none has to be remembered. It knows
+the prompt by its digest alone, and its signature vouches for every other part.
+"""
 
 import asyncio
+import hmac
+import math
+import re
 import secrets
-import time
 from collections import OrderedDict
+from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import TypeVar
 
 from gateway.upstream.png import draw, draw_digest, prompt_digest
-from gateway.upstream.sandbox.requests import Asked
 
-KEPT = 256
-"""Pictures and links kept: enough for tests and for looking at what was just drawn."""
+KEPT = 64
+"""Pictures kept, the last that were used: at most about 20 MB."""
 
 DOT = draw("dot", 1, 1)
 
-_Spec = tuple[bytes, int, int, int]
+Spec = tuple[bytes, int, int, int]
+"""A picture: the prompt's digest, width, height and seed."""
 
-K = TypeVar("K")
-V = TypeVar("V")
+_NAME = re.compile(r"([0-9a-f]{64})-([0-9]+)x([0-9]+)-([0-9]+)\.png")
+_TIME = "%Y-%m-%dT%H:%M:%SZ"
+
+
+def picture_spec(prompt: str, width: int, height: int, seed: int) -> Spec:
+    """The picture of a prompt; `seed` is its number among the images of one request."""
+    return prompt_digest(prompt), width, height, seed
 
 
 class Pictures:
-    """Draws, and remembers what it drew. Prompts are known by their digests alone."""
+    """Draws, signs and opens. `clock` gives seconds since the epoch."""
 
-    def __init__(self, url_ttl: float) -> None:
-        self._url_ttl = url_ttl
-        self._drawn: OrderedDict[_Spec, bytes] = OrderedDict()
-        self._links: OrderedDict[str, tuple[bytes, float]] = OrderedDict()
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._secret = secrets.token_bytes(32)
+        self._drawn: OrderedDict[Spec, bytes] = OrderedDict()
 
-    async def draw(self, asked: Asked, seed: int) -> bytes:
-        """The PNG of image `seed` of a request."""
-        spec = (prompt_digest(asked.prompt), *asked.edges, seed)
+    async def draw(self, spec: Spec) -> bytes:
+        """The PNG."""
         if spec not in self._drawn:
-            _keep(self._drawn, spec, await asyncio.to_thread(draw_digest, *spec))
+            self._drawn[spec] = await asyncio.to_thread(draw_digest, *spec)
+        self._drawn.move_to_end(spec)
+        while len(self._drawn) > KEPT:
+            self._drawn.popitem(last=False)
         return self._drawn[spec]
 
-    def link(self, png: bytes) -> str:
-        """A path with a query that says until when it works (ISO 8601), as signed URLs do."""
-        name, expires = secrets.token_hex(12), time.time() + self._url_ttl
-        _keep(self._links, name, (png, expires))
-        end = datetime.fromtimestamp(expires, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        return f"/files/{name}.png?se={end}&sig={secrets.token_hex(8)}"
+    def link(self, spec: Spec, seconds: float) -> str:
+        """A path whose query says until when it works: for `seconds`, rounded up to a whole one."""
+        digest, width, height, seed = spec
+        name = f"{digest.hex()}-{width}x{height}-{seed}.png"
+        end = datetime.fromtimestamp(math.ceil(self._clock() + seconds), UTC).strftime(_TIME)
+        return f"/files/{name}?se={end}&sig={self._signature(name, end)}"
 
-    def open(self, name: str) -> bytes | None:
-        """The picture of a link; None where the link's time is over or there is none."""
-        png, expires = self._links.get(name.removesuffix(".png"), (b"", 0.0))
-        return png if int(expires) > time.time() else None
+    def open(self, name: str, end: str, signature: str) -> Spec | None:
+        """The picture of a link; None where its time is over, or where it was never given out."""
+        if not hmac.compare_digest(signature.encode(), self._signature(name, end).encode()):
+            return None
+        match = _NAME.fullmatch(name)
+        until = datetime.strptime(end, _TIME).replace(tzinfo=UTC).timestamp()
+        if match is None or until <= self._clock():
+            return None
+        return bytes.fromhex(match[1]), int(match[2]), int(match[3]), int(match[4])
 
-
-def _keep(kept: OrderedDict[K, V], key: K, value: V) -> None:
-    kept[key] = value
-    while len(kept) > KEPT:
-        kept.popitem(last=False)
+    def _signature(self, name: str, end: str) -> str:
+        return hmac.digest(self._secret, f"{name} {end}".encode(), "sha256").hex()

@@ -1,0 +1,341 @@
+"""The sandbox speaks the contract: what it answers, what it refuses, pictures, the official SDK."""
+
+import asyncio
+import base64
+import time
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from openai import APIError, AsyncOpenAI, AuthenticationError, BadRequestError
+
+from gateway.upstream.sandbox import Sandbox, SandboxSettings
+from tests.support.clocks import Clock
+from tests.support.png import read_png
+from tests.support.sandboxed import KEY, PATH, PROMPT, Asker, asking, dots, images
+
+ZERO = Sandbox().counts.numbers()
+
+
+@pytest.fixture
+async def asker() -> AsyncIterator[Asker]:
+    """A sandbox that draws dots."""
+    async with asking(Sandbox(dots())) as running:
+        yield running
+
+
+def drawn(**settings: Any) -> Sandbox:
+    return Sandbox(SandboxSettings(api_key=KEY, **settings))
+
+
+# -- answers ------------------------------------------------------------------------------------
+
+
+async def test_an_answer_is_whole_and_says_what_was_drawn() -> None:
+    async with asking(drawn()) as asker:
+        got = await asker.ask(size="1536x1024", n=2, quality="high", background="transparent")
+    assert got.status == 200
+    assert got.headers["Content-Type"] == "application/json"
+    answer = got.json
+    pictures = images(got)
+    assert [(png.width, png.height) for png in map(read_png, pictures)] == [(1536, 1024)] * 2
+    assert pictures[0] != pictures[1]
+    assert abs(answer.pop("created") - time.time()) < 60
+    assert [set(image) for image in answer.pop("data")] == [{"b64_json"}] * 2
+    assert answer == {
+        "background": "transparent",
+        "output_format": "png",
+        "quality": "high",
+        "size": "1536x1024",
+        "usage": {
+            "input_tokens": 12,
+            "input_tokens_details": {"text_tokens": 12, "image_tokens": 0},
+            "output_tokens": 14_048,
+            "output_tokens_details": {"image_tokens": 14_048, "text_tokens": 0},
+            "total_tokens": 14_060,
+        },
+    }
+
+
+@pytest.mark.parametrize("value", [None, "auto"])
+async def test_what_is_left_open_is_decided(asker: Asker, value: str | None) -> None:
+    got = await asker.ask(size=value, quality=value, background=value, n=None)
+    named = {name: got.json[name] for name in ("size", "quality", "background", "output_format")}
+    assert named == {
+        "size": "1024x1024",
+        "quality": "medium",
+        "background": "opaque",
+        "output_format": "png",
+    }
+    assert len(got.json["data"]) == 1
+    least = await asker.post(json={"prompt": PROMPT})
+    assert {**least.json, "created": 0} == {**got.json, "created": 0}
+
+
+async def test_a_prompt_has_its_picture_and_another_prompt_has_another() -> None:
+    async with asking(drawn()) as asker:
+        first, again, other = [
+            images(await asker.ask(prompt))[0] for prompt in (PROMPT, PROMPT, PROMPT + ".")
+        ]
+    assert first == again != other
+
+
+async def test_dots_are_one_constant_picture_and_nothing_else_differs(asker: Asker) -> None:
+    dot, other = [await asker.ask(prompt, size="1536x1024", n=2) for prompt in ("a", "b")]
+    assert len({*images(dot), *images(other)}) == 1
+    assert (read_png(images(dot)[0]).width, dot.json["size"]) == (1, "1536x1024")
+    asker.sandbox.settings.picture = "drawn"
+    picture = await asker.ask("a", size="1536x1024", n=2)
+    assert {**picture.json, "created": 0, "data": 0} == {**dot.json, "created": 0, "data": 0}
+
+
+async def test_further_fields_are_taken_as_they_come(asker: Asker) -> None:
+    got = await asker.ask(user="me", moderation=None, seed=[1, {"a": "b"}], output_format="webp")
+    assert (got.status, got.json["output_format"]) == (200, "webp")
+
+
+async def test_the_curl_line_of_the_documentation_works(asker: Asker) -> None:
+    body = f'{{"model":"gpt-image-2","prompt":"{PROMPT}","size":"1024x1024","n":1}}'
+    headers = {"Authorization": f"Bearer {KEY}", "Content-Type": "application/json"}
+    assert (await asker.post(data=body, headers=headers)).status == 200
+
+
+async def test_tokens_cost_no_more_than_the_price_table(asker: Asker) -> None:
+    for quality, price in (("low", 0.006), ("medium", 0.053), ("high", 0.211)):
+        for size in ("1024x1024", "1024x1536", "1536x1024", "3840x2160", "1408x480"):
+            width, height = map(int, size.split("x"))
+            usage = (await asker.ask("a", size=size, quality=quality)).json["usage"]
+            assert 0 < usage["output_tokens"] * 30e-6 <= price * max(1, width * height / 1024**2)
+            assert usage["input_tokens"] == 1
+
+
+# -- refusals -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("fields", "param", "code"),
+    [
+        ({"model": "gpt-image-1"}, "model", "model_not_found"),
+        ({"model": "GPT-IMAGE-2"}, "model", "model_not_found"),
+        ({"model": 2}, "model", "invalid_type"),
+        ({"prompt": None}, "prompt", "missing_required_parameter"),
+        ({"prompt": ""}, "prompt", "empty_string"),
+        ({"prompt": ["a"]}, "prompt", "invalid_type"),
+        ({"prompt": "a" * 32_001}, "prompt", "string_above_max_length"),
+        *(
+            ({"size": size}, "size", "invalid_value")
+            for size in (
+                *("", "large", "1024", "1024X1024", "1024x1024 ", "01024x1024", "-1024x1024"),
+                *("1024x1025", "1000x1000", "512x512", "3856x2160", "3840x3840", "3088x1024"),
+                *("800x800", "0x0", "99999999x1024", "\u0661024x1024", "1024x1024\n"),
+            )
+        ),
+        ({"size": 1024}, "size", "invalid_type"),
+        ({"n": 0}, "n", "integer_below_min_value"),
+        ({"n": -1}, "n", "integer_below_min_value"),
+        ({"n": 11}, "n", "integer_above_max_value"),
+        ({"n": 10**30}, "n", "integer_above_max_value"),
+        *(({"n": n}, "n", "invalid_type") for n in (1.0, 1.5, "1", True, [1])),
+        ({"quality": "hd"}, "quality", "invalid_value"),
+        ({"background": "blue"}, "background", "invalid_value"),
+        ({"output_format": "gif"}, "output_format", "invalid_value"),
+    ],
+)
+async def test_a_bad_field_is_refused_by_name(
+    asker: Asker, fields: dict[str, Any], param: str, code: str
+) -> None:
+    got = await asker.post(json={"model": "gpt-image-2", "prompt": PROMPT, **fields})
+    assert got.error == (400, "invalid_request_error", code)
+    assert got.json["error"]["param"] == param
+    assert asker.sandbox.counts.numbers() == {**ZERO, "asked": 1}
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"prompt": "a" * 32_000},
+        {"prompt": " "},
+        {"n": 10},
+        *({"size": size} for size in ("3840x2160", "2160x3840", "3072x1024", "1024x640", "auto")),
+    ],
+)
+async def test_the_last_that_is_possible_is_drawn(asker: Asker, fields: dict[str, Any]) -> None:
+    assert (await asker.post(json={"prompt": PROMPT, **fields})).status == 200
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        *(b"", b"{", b"[]", b"null", b'"a"', b'{"prompt":NaN}', b'{"prompt":"\xff"}', b"\xfe\xff"),
+        *(b'{"prompt":"a"} x', b'{"a":' * 100_000, b'{"prompt":"\\ud800"}', b"PROMPT-CANARY"),
+    ],
+)
+async def test_what_is_no_json_object_is_refused(asker: Asker, body: bytes) -> None:
+    got = await asker.post(data=body)
+    assert got.error == (400, "invalid_request_error", "invalid_json")
+    assert b"CANARY" not in got.body
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"Authorization": KEY},
+        {"Authorization": "Bearer"},
+        {"Authorization": "Bearer "},
+        {"Authorization": f"Basic {KEY}"},
+        {"Authorization": f"Bearer {KEY}x"},
+    ],
+)
+async def test_a_wrong_key_is_refused_and_counted(asker: Asker, headers: dict[str, str]) -> None:
+    got = await asker.post(json={"prompt": PROMPT}, headers=headers)
+    assert got.error == (401, "invalid_request_error", "invalid_api_key")
+    assert got.json["error"]["param"] is None
+    assert KEY.encode() not in got.body
+    assert (await asker.call("GET", "/api/v1/models", headers=headers)).status == 401
+    assert asker.sandbox.counts.numbers() == {**ZERO, "asked": 1}
+
+
+async def test_without_a_key_of_its_own_any_key_will_do_but_none_will_not() -> None:
+    async with asking(Sandbox(dots(api_key=None))) as asker:
+        body = {"prompt": PROMPT}
+        headers = {"Authorization": "bearer anything at all"}
+        assert (await asker.post(json=body, headers=headers)).status == 200
+        assert (await asker.post(json=body, headers={})).status == 401
+
+
+async def test_the_models_are_listed(asker: Asker) -> None:
+    got = await asker.call("GET", "/api/v1/models", headers={"Authorization": f"Bearer {KEY}"})
+    assert got.json["object"] == "list"
+    assert [model["id"] for model in got.json["data"]] == ["gpt-image-2"]
+    assert asker.sandbox.counts.asked == 0
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("GET", PATH), ("POST", PATH + "/"), ("POST", PATH[4:]), ("DELETE", "/"), ("GET", "/files")],
+)
+async def test_there_is_nothing_else(asker: Asker, method: str, path: str) -> None:
+    got = await asker.call(method, path)
+    assert got.error == (404, "invalid_request_error", "not_found")
+
+
+# -- pictures by URL ----------------------------------------------------------------------------
+
+
+async def test_an_answer_by_url_leads_to_the_picture() -> None:
+    async with asking(drawn(answer="both")) as asker:
+        both = await asker.ask(n=2)
+        asker.sandbox.settings.answer = "url"
+        by_url = await asker.ask(n=2)
+        for image, link, picture in zip(
+            both.json["data"], by_url.json["data"], images(both), strict=True
+        ):
+            assert set(image) == {"b64_json", "url"}
+            assert set(link) == {"url"}
+            for url in (image["url"], link["url"]):
+                got = await asker.fetch(url)
+                assert (got.status, got.headers["Content-Type"]) == (200, "image/png")
+                assert got.body == picture
+    assert asker.sandbox.counts.images_delivered == 4
+
+
+async def test_a_url_says_how_long_it_lives_and_then_is_dead() -> None:
+    clock = Clock(time.time)
+    async with asking(Sandbox(dots(answer="url", url_ttl=90), clock=clock)) as asker:
+        url = (await asker.ask()).json["data"][0]["url"]
+        assert url.startswith(f"{asker.sandbox.url}/files/")
+        (end,) = parse_qs(urlsplit(url).query)["se"]
+        until = datetime.strptime(end, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
+        left = until - datetime.now(UTC)
+        assert timedelta(seconds=85) < left <= timedelta(seconds=91)
+        assert (await asker.fetch(url)).status == 200
+        clock.ahead = 80
+        assert (await asker.fetch(url)).status == 200
+        clock.ahead = 92
+        assert (await asker.fetch(url)).status == 403
+
+
+async def test_a_url_cannot_be_changed(asker: Asker) -> None:
+    asker.sandbox.settings.answer = "url"
+    url = (await asker.ask()).json["data"][0]["url"]
+    year = datetime.now(UTC).strftime("%Y-")
+    for changed in (
+        url.replace("1024x1024", "2048x2048"),
+        url.replace(f"se={year}", "se=2999-"),
+        url.replace("&sig=", "&sig=0"),
+        url.partition("&")[0],
+        url.partition("?")[0],
+        f"{asker.sandbox.url}/files/x.png?se=x&sig=%C3%A9",
+    ):
+        assert changed != url
+        assert (await asker.fetch(changed)).status == 403
+
+
+async def test_a_url_outlives_a_restart_and_many_other_pictures() -> None:
+    sandbox = drawn(answer="url")
+    async with asking(sandbox) as asker:
+        url = (await asker.ask()).json["data"][0]["url"]
+        sandbox.settings.picture = "dot"
+        for number in range(300):
+            await asker.ask(str(number))
+        sandbox.settings.picture = "drawn"
+        port = urlsplit(url).port
+        assert port is not None
+        await sandbox.stop()
+        await sandbox.start(port=port)
+        assert read_png((await asker.fetch(url)).body).width == 1024
+
+
+async def test_a_url_holds_nothing_of_the_prompt_or_the_key(asker: Asker) -> None:
+    asker.sandbox.settings.answer = "url"
+    url = (await asker.ask("CANARY")).json["data"][0]["url"]
+    assert "canary" not in url.lower()
+    assert KEY not in url
+
+
+# -- the official client ------------------------------------------------------------------------
+
+
+def sdk(sandbox: Sandbox, key: str = KEY) -> AsyncOpenAI:
+    return AsyncOpenAI(base_url=f"{sandbox.url}/api/v1", api_key=key, max_retries=0)
+
+
+async def test_the_official_client_generates() -> None:
+    async with drawn() as sandbox, sdk(sandbox) as client:
+        answer = await client.images.generate(model="gpt-image-2", prompt=PROMPT, n=2)
+        assert answer.data is not None
+        for image in answer.data:
+            assert image.b64_json is not None
+            assert read_png(base64.b64decode(image.b64_json)).height == 1024
+        assert (answer.size, answer.quality, answer.background) == ("1024x1024", "medium", "opaque")
+        assert answer.usage is not None
+        assert answer.usage.output_tokens_details is not None
+        assert answer.usage.output_tokens_details.image_tokens == answer.usage.output_tokens > 0
+        assert [model.id async for model in client.models.list()] == ["gpt-image-2"]
+
+
+async def test_the_official_client_gets_urls() -> None:
+    async with asking(drawn(answer="url")) as asker, sdk(asker.sandbox) as client:
+        answer = await client.images.generate(model="gpt-image-2", prompt=PROMPT, size="1024x1536")
+        assert answer.data is not None
+        (image,) = answer.data
+        assert image.b64_json is None
+        assert image.url is not None
+        assert read_png((await asker.fetch(image.url)).body).height == 1536
+
+
+async def test_the_official_client_understands_the_refusals() -> None:
+    async with Sandbox(dots()) as sandbox, sdk(sandbox) as client, sdk(sandbox, "no") as stranger:
+        errors = await asyncio.gather(
+            client.images.generate(model="gpt-image-2", prompt=PROMPT, size="512x512"),
+            stranger.images.generate(model="gpt-image-2", prompt=PROMPT),
+            return_exceptions=True,
+        )
+    assert [type(error) for error in errors] == [BadRequestError, AuthenticationError]
+    assert [isinstance(error, APIError) and (error.code, error.param) for error in errors] == [
+        ("invalid_value", "size"),
+        ("invalid_api_key", None),
+    ]

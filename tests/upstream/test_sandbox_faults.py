@@ -1,0 +1,353 @@
+"""Everything that the sandbox can be told to do wrong, and what it costs."""
+
+import asyncio
+import gzip
+import json
+import time
+import zlib
+from collections.abc import AsyncIterator
+from http import HTTPStatus
+
+import aiohttp
+import pytest
+
+from gateway.upstream.sandbox import Fault, Picture, Sandbox
+from tests.support.rig import Got
+from tests.support.sandboxed import KEY, PATH, PROMPT, Asker, asking, dots, images
+from tests.support.steps import until
+
+HEADERS = {"Authorization": f"Bearer {KEY}"}
+
+
+@pytest.fixture
+async def asker() -> AsyncIterator[Asker]:
+    """A sandbox that draws dots."""
+    async with asking(Sandbox(dots())) as running:
+        yield running
+
+
+def assert_counts(asker: Asker, *, calls: int, drawn: int, delivered: int = 0) -> None:
+    counts = asker.sandbox.counts
+    assert (counts.asked, counts.calls) == (calls, calls)
+    assert counts.images_drawn == drawn
+    assert (counts.delivered, counts.in_flight) == (delivered, 0)
+
+
+# -- statuses -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("status", "type", "code"),
+    [
+        (400, "image_generation_user_error", "moderation_blocked"),
+        (401, "invalid_request_error", "invalid_api_key"),
+        (403, "permission_error", "forbidden"),
+        (404, "invalid_request_error", "model_not_found"),
+        (422, "invalid_request_error", "unprocessable"),
+        (429, "requests", "rate_limit_exceeded"),
+        (500, "server_error", "server_error"),
+        (503, "server_error", "overloaded"),
+    ],
+)
+async def test_a_plain_error_is_openais_and_costs_nothing(
+    asker: Asker, status: int, type: str, code: str
+) -> None:
+    asker.sandbox.fault = Fault(kind="status", status=status)
+    got = await asker.ask(n=3)
+    assert got.error == (status, type, code)
+    assert got.json["error"]["param"] is None
+    assert_counts(asker, calls=1, drawn=0)
+
+
+@pytest.mark.parametrize("status", [408, 502, 504, *range(520, 528)])
+async def test_an_edges_error_is_a_page_and_the_origin_draws(asker: Asker, status: int) -> None:
+    asker.sandbox.fault = Fault(kind="status", status=status)
+    got = await asker.ask(n=3)
+    assert got.status == status
+    assert got.headers["Content-Type"].startswith("text/html")
+    assert got.body.startswith(b"<html>")
+    assert_counts(asker, calls=1, drawn=3)
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+async def test_a_redirect_leads_back_to_where_it_would_be_counted(
+    asker: Asker, status: int
+) -> None:
+    asker.sandbox.fault = Fault(kind="status", status=status)
+    got = await asker.ask()
+    assert (got.status, got.headers["Location"]) == (status, PATH)
+    assert_counts(asker, calls=1, drawn=0)
+
+
+async def test_body_and_headers_can_be_chosen(asker: Asker) -> None:
+    asker.sandbox.fault = Fault(
+        kind="status", status=429, body='{"a": 1}', headers={"retry-after": "33", "X-A": "b"}
+    )
+    got = await asker.ask()
+    assert (got.json, got.headers["Retry-After"], got.headers["X-A"]) == ({"a": 1}, "33", "b")
+    assert got.headers["Content-Type"] == "application/json"
+    asker.sandbox.fault = Fault(kind="status", status=418, body="<b>", headers={"X-A": ""})
+    got = await asker.ask()
+    assert (got.status, got.body, got.headers["Content-Type"]) == (
+        HTTPStatus.IM_A_TEAPOT,
+        b"<b>",
+        "text/html; charset=utf-8",
+    )
+
+
+async def test_a_rate_limit_says_when_unless_it_is_told_not_to(asker: Asker) -> None:
+    asker.sandbox.fault = Fault(kind="status", status=429)
+    assert (await asker.ask()).headers["Retry-After"] == "7"
+    asker.sandbox.fault = Fault(kind="status", status=429, headers={"Retry-After": ""})
+    assert "Retry-After" not in (await asker.ask()).headers
+
+
+@pytest.mark.parametrize(("status", "draws"), [(500, True), (502, False)])
+async def test_whether_it_draws_can_be_chosen(asker: Asker, status: int, draws: bool) -> None:
+    asker.sandbox.fault = Fault(kind="status", status=status, draws=draws)
+    await asker.ask(n=2)
+    assert_counts(asker, calls=1, drawn=2 if draws else 0)
+
+
+# -- answers that are none ----------------------------------------------------------------------
+
+
+async def test_answers_without_an_image(asker: Asker) -> None:
+    asker.sandbox.faults.append(Fault(kind="not_json", times=1))
+    asker.sandbox.faults.append(Fault(kind="no_image", times=1))
+    asker.sandbox.faults.append(Fault(kind="empty_image", times=1))
+    page, none, null = [await asker.ask() for _ in range(3)]
+    assert [got.status for got in (page, none, null)] == [200, 200, 200]
+    assert page.headers["Content-Type"].startswith("text/html")
+    assert (none.json["data"], null.json["data"]) == ([], [{"b64_json": None}])
+    assert_counts(asker, calls=3, drawn=3)
+
+
+@pytest.mark.parametrize(("asked", "come"), [(4, 3), (4, 0), (1, 5)])
+async def test_another_number_of_images_may_come(asker: Asker, asked: int, come: int) -> None:
+    asker.sandbox.fault = Fault(kind="fewer", images=come)
+    got = await asker.ask(n=asked)
+    assert (got.status, len(got.json["data"])) == (200, come)
+    assert asker.sandbox.counts.images_asked == asked
+    assert asker.sandbox.counts.images_delivered == come
+    assert_counts(asker, calls=1, drawn=come, delivered=1)
+
+
+async def test_the_key_can_be_repeated(asker: Asker) -> None:
+    asker.sandbox.fault = Fault(kind="echo_key")
+    got = await asker.ask()
+    assert got.error == (400, "invalid_request_error", "rejected")
+    assert f"Bearer {KEY}" in got.json["error"]["message"]
+    assert_counts(asker, calls=1, drawn=0)
+
+
+async def test_an_answer_with_headers_that_are_nobodys_business(asker: Asker) -> None:
+    asker.sandbox.fault = Fault(kind="set_cookie")
+    got = await asker.ask()
+    assert {"Set-Cookie", "x-ratelimit-remaining-images", "Keep-Alive"} <= set(got.headers)
+    assert len(images(got)) == 1
+    assert_counts(asker, calls=1, drawn=1, delivered=1)
+
+
+# -- on the wire --------------------------------------------------------------------------------
+
+
+async def raw(asker: Asker) -> tuple[int, dict[str, str], bytes]:
+    """Status, headers and body as they come, compressed or not."""
+    async with (
+        aiohttp.ClientSession(auto_decompress=False) as session,
+        session.post(
+            asker.sandbox.url + PATH, json={"prompt": PROMPT}, headers=HEADERS
+        ) as response,
+    ):
+        return response.status, dict(response.headers), await response.read()
+
+
+async def test_an_answer_may_be_compressed(asker: Asker) -> None:
+    plain = await asker.ask()
+    asker.sandbox.fault = Fault(kind="gzip")
+    status, headers, body = await raw(asker)
+    assert (status, headers["Content-Encoding"]) == (200, "gzip")
+    assert {**json.loads(gzip.decompress(body)), "created": 0} == {**plain.json, "created": 0}
+    assert_counts(asker, calls=2, drawn=2, delivered=2)
+
+
+async def test_a_bomb_is_small_until_it_is_inflated(asker: Asker) -> None:
+    asker.sandbox.fault = Fault(kind="gzip_bomb", bytes=20_000_000)
+    status, headers, body = await raw(asker)
+    assert (status, headers["Content-Encoding"]) == (200, "gzip")
+    assert len(body) < 100_000
+    inflated = zlib.decompress(body, 31)
+    assert 20_000_000 < len(inflated) < 21_000_000
+    assert json.loads(inflated)["data"][0]["b64_json"].startswith("AAAA")
+    assert_counts(asker, calls=1, drawn=1)
+
+
+async def test_an_answer_may_be_too_long(asker: Asker) -> None:
+    asker.sandbox.fault = Fault(kind="huge", bytes=5_000_000)
+    got = await asker.ask()
+    assert got.headers["Transfer-Encoding"] == "chunked"
+    assert 5_000_000 < len(got.body) < 5_200_000
+    assert set(got.json) == {"created", "data"}
+    assert_counts(asker, calls=1, drawn=1)
+
+
+@pytest.mark.parametrize("kind", ["huge", "gzip_bomb"])
+async def test_an_endless_answer_ends_when_the_client_leaves(asker: Asker, kind: str) -> None:
+    fault = {"kind": kind, "bytes": 2**34}
+    await asker.call("POST", "/control", json={"faults": [fault]})
+    async with asker.session.post(
+        asker.sandbox.url + PATH, json={"prompt": PROMPT}, headers=HEADERS
+    ) as response:
+        await response.content.readany()
+        response.close()
+    await until(lambda: asker.sandbox.counts.in_flight == 0)
+
+
+async def test_a_cut_before_the_headers_gives_no_answer(asker: Asker) -> None:
+    asker.sandbox.fault = Fault(kind="cut_before_headers")
+    with pytest.raises(aiohttp.ServerDisconnectedError):
+        await asker.ask(n=2)
+    assert_counts(asker, calls=1, drawn=2)
+
+
+async def until_cut(response: aiohttp.ClientResponse) -> bytes:
+    """What comes of a body before its connection is dropped."""
+    came = bytearray()
+    try:
+        async for chunk in response.content.iter_any():
+            came += chunk
+    except aiohttp.ClientPayloadError:
+        return bytes(came)
+    raise AssertionError("the body is whole")
+
+
+@pytest.mark.parametrize(("picture", "n"), [("dot", 1), ("drawn", 10)])
+async def test_a_cut_in_the_body_gives_half_of_it(picture: Picture, n: int) -> None:
+    async with asking(Sandbox(dots(picture=picture))) as asker:
+        asker.sandbox.fault = Fault(kind="cut_in_body")
+        body = {"prompt": PROMPT, "n": n, "size": "2048x2048"}
+        async with asker.session.post(
+            asker.sandbox.url + PATH, json=body, headers=HEADERS
+        ) as response:
+            assert response.status == 200
+            came = await until_cut(response)
+            assert len(came) == (response.content_length or 0) // 2
+        assert came.startswith(b'{"created":')
+        assert_counts(asker, calls=1, drawn=n)
+
+
+async def test_a_slow_body_begins_at_once(asker: Asker) -> None:
+    asker.sandbox.fault = Fault(kind="slow_body", after=0.3)
+    began = time.monotonic()
+    async with asker.session.post(
+        asker.sandbox.url + PATH, json={"prompt": PROMPT}, headers=HEADERS
+    ) as response:
+        assert time.monotonic() - began < 0.2
+        got = await Got.read(response)
+    assert time.monotonic() - began > 0.25
+    assert len(images(got)) == 1
+    assert_counts(asker, calls=1, drawn=1, delivered=1)
+
+
+async def test_a_hanging_call_ends_when_the_client_leaves(asker: Asker) -> None:
+    asker.sandbox.fault = Fault(kind="hang")
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.1):
+            await asker.ask(n=2)
+    await until(lambda: asker.sandbox.counts.in_flight == 0)
+    assert_counts(asker, calls=1, drawn=2)
+
+
+# -- when and how often -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fault", [Fault(kind="status"), Fault(kind="cut_before_headers"), None])
+async def test_good_or_bad_the_latency_passes_first(asker: Asker, fault: Fault | None) -> None:
+    asker.sandbox.settings.latency = 0.2
+    asker.sandbox.fault = fault
+    began = time.monotonic()
+    await asyncio.gather(asker.ask(), return_exceptions=True)
+    assert 0.19 < time.monotonic() - began < 1
+
+
+async def test_faults_are_used_up_in_turn_and_then_the_lasting_one_applies(asker: Asker) -> None:
+    asker.sandbox.faults.append(Fault(kind="status", status=500, times=2))
+    asker.sandbox.faults.append(Fault(kind="status", status=503, times=1))
+    asker.sandbox.fault = Fault(kind="status", status=404)
+    statuses = [(await asker.ask()).status for _ in range(5)]
+    assert statuses == [500, 500, 503, 404, 404]
+    asker.sandbox.fault = None
+    assert (await asker.ask()).status == 200
+
+
+async def test_the_lasting_one_can_be_counted_too(asker: Asker) -> None:
+    asker.sandbox.fault = Fault(kind="status", status=500, times=2)
+    assert [(await asker.ask()).status for _ in range(3)] == [500, 500, 200]
+    assert asker.sandbox.fault is None
+
+
+async def test_what_is_refused_uses_up_no_fault(asker: Asker) -> None:
+    asker.sandbox.faults.append(Fault(kind="status", status=500, times=1))
+    assert (await asker.ask("")).status == 400
+    assert (await asker.post(headers={}, json={"prompt": PROMPT})).status == 401
+    assert (await asker.ask()).status == 500
+
+
+async def test_no_prompt_switches_a_fault(asker: Asker) -> None:
+    for prompt in ("fail", "error 500", "moderation_blocked", "hang", '{"kind":"status"}'):
+        assert (await asker.ask(prompt)).status == 200
+
+
+# -- the control route --------------------------------------------------------------------------
+
+
+async def test_faults_and_settings_are_switched_from_outside(asker: Asker) -> None:
+    faults = [{"kind": "status", "status": 503, "times": 1}, {"kind": "echo_key"}]
+    wishes = {"faults": faults, "latency": 0.1, "answer": "url", "url_ttl": 60, "picture": "drawn"}
+    asker.sandbox.fault = Fault(kind="not_json")
+    got = await asker.call("POST", "/control", json=wishes)
+    assert (got.status, len(got.json["faults"])) == (200, 2)
+    assert [(await asker.ask()).status for _ in range(3)] == [503, 400, 400]
+    shown = (await asker.call("GET", "/control")).json
+    assert shown["settings"] == {
+        "latency": 0.1,
+        "answer": "url",
+        "url_ttl": 60,
+        "picture": "drawn",
+    }
+    assert shown["counts"] == asker.sandbox.counts.numbers()
+    assert shown["counts"]["asked"] == 3
+    assert [fault["kind"] for fault in shown["faults"]] == ["echo_key"]
+    assert (await asker.call("DELETE", "/control")).json["faults"] == []
+    assert set((await asker.ask()).json["data"][0]) == {"url"}
+
+
+async def test_a_wish_may_leave_things_as_they_are(asker: Asker) -> None:
+    asker.sandbox.faults.append(Fault(kind="status", status=503, times=1))
+    before = (await asker.call("GET", "/control")).json
+    assert (await asker.call("POST", "/control", json={"latency": 0})).json == before
+    assert (await asker.call("POST", "/control", json={"faults": []})).json["faults"] == []
+
+
+async def test_the_control_route_tells_no_key_and_no_request(asker: Asker) -> None:
+    await asker.ask("CANARY")
+    shown = await asker.call("GET", "/control")
+    assert KEY.encode() not in shown.body
+    assert b"CANARY" not in shown.body
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        *(b"", b"{", b"\xff", b"[]", b'{"fault": []}', b'{"latency": -1}', b'{"answer": "png"}'),
+        *(b'{"faults": [{"kind": "flood"}]}', b'{"faults": [{"kind": "status", "time": 1}]}'),
+        *(b'{"faults": [{"kind": "status", "times": 0}]}', b'{"api_key": "x"}'),
+        b'{"latency": 5, "faults": [{}]}',
+    ],
+)
+async def test_a_wish_that_cannot_be_is_refused_whole(asker: Asker, body: bytes) -> None:
+    asker.sandbox.fault = Fault(kind="hang")
+    before = (await asker.call("GET", "/control")).json
+    assert (await asker.call("POST", "/control", data=body)).status == 400
+    assert (await asker.call("GET", "/control")).json == before

@@ -1,0 +1,237 @@
+"""The sandbox counts exactly, survives its clients, starts and stops, and keeps quiet."""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator
+from urllib.parse import urlsplit
+
+import pytest
+from aiohttp.test_utils import TestClient, TestServer
+
+from gateway.upstream.sandbox import Fault, Sandbox
+from gateway.upstream.sandbox.counts import REMEMBERED
+from tests.support.sandboxed import KEY, PATH, PROMPT, Asker, asking, dots
+from tests.support.steps import until
+
+BODY = b'{"prompt":"CANARY-PROMPT"}'
+
+
+@pytest.fixture
+async def asker() -> AsyncIterator[Asker]:
+    """A sandbox that draws dots."""
+    async with asking(Sandbox(dots())) as running:
+        yield running
+
+
+async def connect(sandbox: Sandbox) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    port = urlsplit(sandbox.url).port
+    return await asyncio.open_connection("127.0.0.1", port)
+
+
+def request_bytes(body: bytes = BODY) -> bytes:
+    head = f"POST {PATH} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {KEY}\r\n"
+    return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+
+
+# -- counts -------------------------------------------------------------------------------------
+
+
+async def test_counts_are_exact_under_a_thousand_requests_at_once(asker: Asker) -> None:
+    counts = asker.sandbox.counts
+    asker.sandbox.settings.latency = 0.3
+    asker.sandbox.faults.append(Fault(kind="status", status=500, times=100))
+    began = time.monotonic()
+    answers = await asyncio.gather(*(asker.ask(str(number), n=2) for number in range(1_000)))
+    assert time.monotonic() - began < 8
+    assert sum(got.status == 200 for got in answers) == 900
+    assert counts.numbers() == {
+        "asked": 1_000,
+        "images_asked": 2_000,
+        "calls": 1_000,
+        "images_drawn": 1_800,
+        "delivered": 900,
+        "images_delivered": 1_800,
+        "in_flight": 0,
+        "peak_in_flight": counts.peak_in_flight,
+    }
+    assert 100 < counts.peak_in_flight <= 1_000
+
+
+async def test_a_client_that_asks_in_turn_is_never_seen_twice_at_once(asker: Asker) -> None:
+    for number in range(200):
+        await asker.ask(str(number))
+    assert asker.sandbox.counts.peak_in_flight == 1
+
+
+async def test_a_client_that_hangs_up_changes_nothing_but_the_delivery(asker: Asker) -> None:
+    counts = asker.sandbox.counts
+    asker.sandbox.settings.latency = 0.2
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.05):
+            await asker.ask(n=3)
+    assert (counts.in_flight, counts.images_drawn) == (1, 0)
+    await until(lambda: counts.in_flight == 0)
+    assert (counts.calls, counts.images_drawn, counts.images_delivered) == (1, 3, 0)
+
+
+async def test_an_answer_that_is_not_taken_whole_is_not_delivered(asker: Asker) -> None:
+    asker.sandbox.fault = Fault(kind="slow_body", after=0.3)
+    async with asker.session.post(
+        asker.sandbox.url + PATH, data=BODY, headers={"Authorization": f"Bearer {KEY}"}
+    ) as response:
+        await response.content.readany()
+        response.close()
+    counts = asker.sandbox.counts
+    await until(lambda: counts.in_flight == 0)
+    assert (counts.images_drawn, counts.delivered, counts.images_delivered) == (1, 0, 0)
+
+
+async def test_requests_are_remembered_as_they_came(asker: Asker) -> None:
+    headers = {"Authorization": f"Bearer {KEY}", "X-Request-Id": "one", "X-Odd": "Value"}
+    began = time.monotonic()
+    await asker.post(data=BODY, headers=headers)
+    await asker.post(data=b"junk", headers={})
+    first, second = asker.sandbox.counts.requests
+    assert (first.body, second.body) == (BODY, b"junk")
+    assert first.headers["authorization"] == f"Bearer {KEY}"
+    assert (first.headers["x-request-id"], first.headers["x-odd"]) == ("one", "Value")
+    assert "authorization" not in second.headers
+    assert began <= first.at <= second.at <= time.monotonic()
+    assert asker.sandbox.counts.requests.maxlen == REMEMBERED == 10_000
+
+
+async def test_settings_are_those_of_the_calls_beginning(asker: Asker) -> None:
+    asker.sandbox.settings.latency = 0.1
+    call = asyncio.create_task(asker.ask())
+    await until(lambda: asker.sandbox.counts.in_flight == 1)
+    asker.sandbox.settings.answer = "url"
+    assert set((await call).json["data"][0]) == {"b64_json"}
+
+
+# -- starting and stopping ----------------------------------------------------------------------
+
+
+async def test_it_starts_again_and_keeps_its_counts() -> None:
+    sandbox = Sandbox(dots())
+    for turn in range(3):
+        async with asking(sandbox) as asker:
+            assert sandbox.url.startswith("http://127.0.0.1:")
+            assert (await asker.ask()).status == 200
+            assert sandbox.counts.delivered == turn + 1
+    await sandbox.stop()
+
+
+async def test_a_stopped_sandbox_refuses_connections_and_its_port_can_be_taken_again() -> None:
+    sandbox = Sandbox(dots())
+    async with asking(sandbox) as asker:
+        assert (await asker.ask()).status == 200
+        port = urlsplit(sandbox.url).port
+        assert port is not None
+        await sandbox.stop()
+        with pytest.raises(ConnectionRefusedError):
+            await connect(sandbox)
+        await sandbox.start(port=port)
+        assert (await asker.ask()).status == 200
+
+
+async def test_a_taken_port_is_told_and_leaves_nothing_running(asker: Asker) -> None:
+    port = urlsplit(asker.sandbox.url).port
+    assert port is not None
+    other = Sandbox(dots())
+    with pytest.raises(OSError, match="address already in use"):
+        await other.start(port=port)
+    await other.start()
+    await other.stop()
+
+
+@pytest.mark.parametrize("kind", ["latency", "hang", "slow_body", "huge"])
+@pytest.mark.parametrize("left", [False, True])
+async def test_stopping_ends_calls_under_way_within_a_second(kind: str, left: bool) -> None:
+    sandbox = Sandbox(dots())
+    async with asking(sandbox) as asker:
+        if kind == "latency":
+            sandbox.settings.latency = 60
+        else:
+            fault = {"kind": kind, "after": 60, "bytes": 2**34}
+            await asker.call("POST", "/control", json={"faults": [fault]})
+        connections = [await connect(sandbox) for _ in range(20)]
+        for _, writer in connections:
+            writer.write(request_bytes())
+        await until(lambda: sandbox.counts.in_flight == 20)
+        for _, writer in connections if left else []:
+            writer.transport.abort()
+        began = time.monotonic()
+        await sandbox.stop()
+        assert time.monotonic() - began < 1
+        assert sandbox.counts.in_flight == 0
+        for _, writer in connections:
+            writer.transport.abort()
+
+
+async def test_stopping_waits_for_nobody_who_is_still_sending(asker: Asker) -> None:
+    _, writer = await connect(asker.sandbox)
+    writer.write(request_bytes()[:-5])
+    await asyncio.sleep(0.05)
+    began = time.monotonic()
+    await asker.sandbox.stop()
+    assert time.monotonic() - began < 1
+    writer.transport.abort()
+    assert asker.sandbox.counts.asked == 0
+
+
+async def test_the_routes_can_be_served_by_somebody_else() -> None:
+    sandbox = Sandbox(dots(answer="both"))
+    async with TestClient(TestServer(sandbox.app())) as client:
+        headers = {"Authorization": f"Bearer {KEY}"}
+        async with client.post(PATH, json={"prompt": PROMPT}, headers=headers) as response:
+            url = (await response.json())["data"][0]["url"]
+        assert url.startswith(str(client.make_url("/files/")))
+        async with client.get(url.removeprefix(str(client.make_url("/")).rstrip("/"))) as response:
+            assert response.status == 200
+
+
+# -- quiet --------------------------------------------------------------------------------------
+
+
+async def test_nothing_that_a_client_sends_is_logged(
+    asker: Asker, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    await asker.ask("CANARY-PROMPT")
+    await asker.post(data=b"CANARY", headers={"Authorization": "CANARY"})
+    await asker.call("POST", "/control", data=b"CANARY")
+    for sent in (
+        b"CANARY\r\n\r\n",
+        b"GET / HTTP/1.1\r\nAuthorization: Bearer CANARY\x00\r\n\r\n",
+        b"GET /" + b"CANARY" * 5_000 + b" HTTP/1.1\r\n\r\n",
+        f"POST {PATH} HTTP/1.1\r\nContent-Length: CANARY\r\n\r\n".encode(),
+        f"POST {PATH} HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nCANARY\r\n".encode(),
+        request_bytes()[:-5],
+    ):
+        _, writer = await connect(asker.sandbox)
+        writer.write(sent)
+        await asyncio.sleep(0.02)
+        writer.transport.abort()
+    await asker.sandbox.stop()
+    logged = [record for record in caplog.records if record.name != "asyncio"]
+    assert [record.getMessage() for record in logged] == []
+    assert "CANARY" not in caplog.text
+    assert KEY not in caplog.text
+    assert capfd.readouterr() == ("", "")
+
+
+class Broken(Sandbox):
+    """A sandbox with a defect, whose text holds a secret."""
+
+    def knows(self, authorization: str) -> bool:
+        raise KeyError(authorization)
+
+
+async def test_a_defect_is_logged_by_its_place_alone(caplog: pytest.LogCaptureFixture) -> None:
+    async with asking(Broken(dots())) as asker:
+        assert (await asker.ask()).status == 500
+    (record,) = caplog.records
+    assert record.getMessage() == "the sandbox failed: KeyError"
+    assert "in knows" in caplog.text
+    assert KEY not in caplog.text

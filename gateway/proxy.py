@@ -13,7 +13,6 @@ its wait, never the purchase.
 import asyncio
 import sys
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
 from time import perf_counter
 
 import structlog
@@ -301,7 +300,7 @@ class Proxy:
         self._metrics.delivered(
             purchase.caller.team.name, request, model, answered.images, "upstream"
         )
-        await self._close(
+        await self._ledger.finish(
             Settle(id=reservation.id, team=reservation.team, images=answered.images, cost=cost)
         )
         return Bought(body=reply.body, images=answered.images, cost=cost, at=self._wall())
@@ -309,11 +308,11 @@ class Proxy:
     async def _failed(self, reservation: Reserve, record: Record, *, charged: bool) -> None:
         """Close a purchase that brought nothing: free, or charged because nobody can tell."""
         if not charged:
-            await self._close(Release(id=reservation.id, team=reservation.team))
+            await self._ledger.finish(Release(id=reservation.id, team=reservation.team))
             return
         record.images, record.cost = reservation.images, reservation.cost
         self._metrics.charged(reservation, reservation.cost)
-        await self._close(
+        await self._ledger.finish(
             Settle(
                 id=reservation.id,
                 team=reservation.team,
@@ -322,13 +321,6 @@ class Proxy:
                 unknown=True,
             )
         )
-
-    async def _close(self, step: Settle | Release) -> None:
-        """Have an outcome written. A drain whose time ends meanwhile must not replace it: the
-        client is told what came of its purchase, and the ledger writes on until it closes.
-        """
-        with suppress(asyncio.CancelledError):
-            await self._ledger.finish(step)
 
     async def _keep(self, purchase: Purchase, bought: Bought, answered: Answered) -> Bought:
         """Put a whole answer into the cache, for no longer than its pictures can be opened."""

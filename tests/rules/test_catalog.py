@@ -4,7 +4,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.rules.catalog import GPT_IMAGE_2, KNOWN_TOKEN_PRICES, SizeRules, edges, is_size, pixels
+from gateway.rules.catalog import (
+    GPT_IMAGE_2,
+    KNOWN_TOKEN_PRICES,
+    SizeRules,
+    edges,
+    is_size,
+    pixels,
+    quality_label,
+)
 
 RULES = SizeRules()
 EDGES = st.integers(min_value=1, max_value=4_500)
@@ -138,3 +146,11 @@ def test_the_known_model() -> None:
         "cached_image_input": 2_000_000,
         "image_output": 30_000_000,
     }
+
+
+@pytest.mark.parametrize(
+    ("quality", "label"),
+    [(None, "auto"), ("auto", "auto"), ("high", "high"), ("HIGH", "other"), ("x" * 10**6, "other")],
+)
+def test_a_quality_is_recorded_by_a_known_word(quality: str | None, label: str) -> None:
+    assert quality_label(quality) == label

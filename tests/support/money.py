@@ -15,6 +15,7 @@ PRICE = 40_000
 
 USED_UP = (429, "insufficient_quota", "insufficient_quota")
 TOO_MUCH_AT_ONCE = (429, "rate_limit_error", "rate_limit_exceeded")
+AWAY = (503, "server_error", "store_unavailable")
 
 
 def drawing(**settings: Any) -> SandboxSettings:

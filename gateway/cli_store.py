@@ -257,8 +257,9 @@ def usage(
 ) -> None:
     """Show what was asked for and bought.
 
-    This month's, or from one day to another. Days begin at midnight UTC. A call counts when it was admitted. Images bought include the
-    unknown ones: those that are charged because nobody can tell whether the upstream drew them.
+    This month's, or from one day to another. Days begin at midnight UTC. A call counts when it
+    was admitted. Images bought include the unknown ones: those that are charged because nobody
+    can tell whether the upstream drew them.
 
     \b
     Examples:

@@ -91,6 +91,15 @@ format_option = click.option(
 )
 
 
+usage_format_option = click.option(
+    "--format",
+    type=click.Choice(["table", "csv", "json"]),
+    default="table",
+    show_default=True,
+    help="A table to look at, CSV for spreadsheets, or JSON for scripts.",
+)
+
+
 def with_store(config: Path | None, work: "Callable[[SqliteStore, bytes], Awaitable[T]]") -> T:
     """Open the configured store, do `work` with it and the pepper, and close it again.
 

@@ -6,12 +6,21 @@ answer goes to standard error.
 
 import secrets
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from gateway.cli_base import Command, Group, config_option, format_option, note, with_store
+from gateway.cli_base import (
+    Command,
+    Group,
+    config_option,
+    format_option,
+    note,
+    usage_format_option,
+    with_store,
+)
 
 if TYPE_CHECKING:
     from gateway.model import KeyState
@@ -203,39 +212,70 @@ def _set_state(config: Path | None, key_id: str, state: "KeyState") -> None:
 # -- usage --------------------------------------------------------------------------------------
 
 
+def _day(ctx: click.Context, param: click.Parameter, value: datetime | None) -> float | None:
+    return None if value is None else value.replace(tzinfo=UTC).timestamp()
+
+
+_DAY = click.DateTime(["%Y-%m-%d"])
+
+
 @click.command(cls=Command)
 @click.option(
     "--by",
     type=click.Choice(["team", "key", "model", "day"]),
-    default="team",
+    multiple=True,
+    default=["team"],
     show_default=True,
-    help="One row for each of these.",
+    help="One row for each of these; given again, for each combination.",
 )
-@format_option
+@click.option("--team", metavar="NAME", help="Only this team's usage.")
+@click.option(
+    "--from",
+    "first",
+    metavar="DAY",
+    type=_DAY,
+    callback=_day,
+    help="The first day, as 2026-11-01. Without it, the first of this month.",
+)
+@click.option(
+    "--to",
+    "last",
+    metavar="DAY",
+    type=_DAY,
+    callback=_day,
+    help="The last day, which is included. Without it, today.",
+)
+@usage_format_option
 @config_option
-def usage(by: str, format: str, config: Path | None) -> None:
-    """Show what was asked for and bought this month.
+def usage(
+    by: tuple[str, ...],
+    team: str | None,
+    first: float | None,
+    last: float | None,
+    format: str,
+    config: Path | None,
+) -> None:
+    """Show what was asked for and bought.
 
-    The month begins at midnight UTC. A call counts when it was admitted. Images bought include
-    the unknown ones: those that are charged because nobody can tell whether the upstream drew
-    them.
+    This month's, or from one day to another. Days begin at midnight UTC. A call counts when it
+    was admitted. Images bought include the unknown ones: those that are charged because nobody
+    can tell whether the upstream drew them.
 
     \b
     Examples:
       gateway usage --by key
-      gateway usage --by day --format json
+      gateway usage --by team --by day --from 2026-10-01 --to 2026-10-31 --format csv
     """
-    show_usage(config, (by,), format)
-
-
-def show_usage(config: Path | None, by: tuple[str, ...], format: str) -> None:
-    """Print this month's usage, a row for each combination of the fields of `by`."""
     from gateway.cli_tables import print_list, usage_cells
     from gateway.listing import usage_listing, usage_total, utc
-    from gateway.rules.windows import end_of_month, month_of
+    from gateway.rules.windows import DAY_SECONDS, end_of_month, month_of
 
-    start = end_of_month(month_of(time.time()) - 1)
-    rows = with_store(config, lambda store, _: store.usage(by, start, None))
+    by = tuple(dict.fromkeys(by))
+    start = end_of_month(month_of(time.time()) - 1) if first is None else first
+    end = None if last is None else last + DAY_SECONDS
+    if end is not None and end <= start:
+        raise click.UsageError("The last day is before the first one.")
+    rows = with_store(config, lambda store, _: store.usage(by, start, end, team))
     total = usage_total(by, rows) if len(rows) > 1 else None
     print_list(format, [usage_listing(by, row) for row in rows], usage_cells, total=total)
     if not rows:

@@ -4,9 +4,11 @@ In a terminal the table has lines and fits the window. Anywhere else it is plain
 row, never cut: it may be read by grep.
 """
 
+import csv
 import json
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
+from io import StringIO
 
 import click
 
@@ -45,9 +47,12 @@ def print_list(
     *,
     total: Listing | None = None,
 ) -> None:
-    """Print as `format` says ("json" or "table"). Only a table shows the `total`."""
+    """Print as `format` says ("json", "csv" or "table"). Only a table shows the `total`."""
     if format == "json":
         click.echo(json.dumps(listings, indent=2))
+        return
+    if format == "csv":
+        _print_csv(listings)
         return
     rows = [cells(listing) for listing in listings]
     if not rows:
@@ -104,6 +109,16 @@ def _minute(iso: str) -> str:
 
 
 # -- tables -------------------------------------------------------------------------------------
+
+
+def _print_csv(listings: Sequence[Listing]) -> None:
+    """The same fields as JSON's, under a line of their names; nothing at all without rows."""
+    if listings:
+        text = StringIO()
+        writer = csv.DictWriter(text, listings[0].keys(), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(listings)
+        click.echo(text.getvalue(), nl=False)
 
 
 def _print_plain(rows: Sequence[Cells], total: Cells | None) -> None:

@@ -80,11 +80,16 @@ class UsageStore(Protocol):
     """Where the usage history is read. Every method may raise StoreUnavailable."""
 
     async def usage(
-        self, by: Sequence[str], start: float | None, end: float | None
+        self,
+        by: Sequence[str],
+        start: float | None,
+        end: float | None,
+        team: str | None = None,
     ) -> list[UsageRow]:
         """Usage summed by "team", "key", "model" and/or "day", in the groups' order.
 
-        `start` (inclusive) and `end` (exclusive) bound the reservations' time.
+        `start` (inclusive) and `end` (exclusive) bound the reservations' time; `team` leaves out
+        all others.
         """
 
 

@@ -128,13 +128,16 @@ class Proxy:
         self.in_flight += 1
         try:
             caller = record.caller = await self._directory.authenticate(call.authorization)
+            record.lap("auth")
             body = await _read_body(call, record)
             request = read_request(body, settings.models, settings.default_model)
             record.request = request
             check_policy(caller.team, request)
             wish = read_cache_control(call.cache_control)
             purchase = self._purchase(caller, request, wish, record)
-            if (hit := await self._look_up(purchase, wish)) is not None:
+            hit = await self._look_up(purchase, wish)
+            record.lap("cache")
+            if hit is not None:
                 return hit
             if wish.only_if_cached:
                 raise NotCached
@@ -238,6 +241,7 @@ class Proxy:
         body = encode_body(request)
         reservation = self._reservation(purchase)
         held = await self._ledger.reserve(reservation)
+        record.lap("quota")
         record.standing = held.standing
         if isinstance(held, Refused):
             raise refusal_error(held.refusal, self._spread())
@@ -351,6 +355,7 @@ async def _read_body(call: Call, record: Record) -> bytes:
         return await call.read_body()
     finally:
         record.waited += perf_counter() - started
+        record.lap(None)
 
 
 def _cache_status(purchase: Purchase, bought: Bought) -> CacheStatus:

@@ -3,7 +3,8 @@
 Nothing a client wrote goes in here but what is in a closed set: no prompt, no key, no header.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from time import perf_counter
 
 from gateway.model import Caller, ImageRequest
 from gateway.rules.standing import Standing
@@ -15,7 +16,8 @@ class Record:
 
     `waited` is the time spent waiting for others (the client's body, the upstream, a flight): what
     is left of the total is the gateway's own. `standing` is set where the ledger was touched.
-    `left` says that the client hung up on a purchase, which goes on without it.
+    `left` says that the client hung up on a purchase, which goes on without it. `phases` are the
+    gateway's own parts, in their order, for the Server-Timing header.
     """
 
     id: str
@@ -31,3 +33,12 @@ class Record:
     waited: float = 0.0
     upstream: float | None = None
     left: bool = False
+    phases: dict[str, float] = field(default_factory=dict)
+    _since: float = 0.0
+
+    def lap(self, phase: str | None) -> None:
+        """Put the time since the last lap (since the start, at first) down to `phase`, if any."""
+        now = perf_counter()
+        if phase is not None:
+            self.phases[phase] = now - (self._since or self.started)
+        self._since = now

@@ -14,6 +14,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import chdir, closing, contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -289,6 +290,38 @@ def test_usage_is_summed_since_the_month_began(filled: Line) -> None:
     assert filled.click("usage", "--by", "model").stdout.splitlines()[1].startswith("gpt-image-2")
     total = filled.click("usage", "--by", "key").stdout.splitlines()[-1]
     assert total.split() == ["total", "2", "2", "0", "0", "0.264", "0"]
+
+
+def test_usage_can_be_grouped_and_bounded(filled: Line) -> None:
+    noon = datetime(2026, 3, 1, 12, tzinfo=UTC).timestamp()
+    for day, key in enumerate(("0123456789ab", "0123456789ac", "0123456789ab")):
+        spend(filled, noon + day * 86_400, key, 40_000, str(day))
+    grouped = filled.click(
+        *("usage", "--by", "day", "--by", "key", "--by", "day", "--format", "csv"),
+        *("--from", "2026-03-01", "--to", "2026-03-02"),
+    )
+    assert grouped.stdout.splitlines() == [
+        "day,key,requests,images_bought,images_cached,images_unknown,cost_usd,saved_usd",
+        "2026-03-01,sk-gw-0123456789ab,1,1,0,0,0.04,0",
+        "2026-03-02,sk-gw-0123456789ac,1,1,0,0,0.04,0",
+    ]
+    bounded = ("usage", "--from", "2026-03-02", "--format", "json")
+    assert json.loads(filled.click(*bounded).stdout)[0]["requests"] == 2
+    assert json.loads(filled.click(*bounded, "--team", "nobody").stdout) == []
+    assert filled.click(*bounded, "--team", "design").stdout == filled.click(*bounded).stdout
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--from", "yesterday"),
+        ("--to", "2026-02-30"),
+        ("--from", "2026-03-02", "--to", "2026-03-01"),
+        ("--by", "prompt"),
+    ],
+)
+def test_usage_that_cannot_be_shown(filled: Line, options: tuple[str, ...]) -> None:
+    assert filled.click("usage", *options).exit_code == 2
 
 
 def test_without_usage_there_is_no_table(filled: Line) -> None:

@@ -401,6 +401,7 @@ async def test_nothing_of_the_upstreams_headers_comes_through(rig: Rig, status: 
         "Content-Language": "tlh",
         "Cache-Control": "public, max-age=7",
         "Age": "7",
+        "Server-Timing": "upstream-db;dur=7",
         "Location": "https://upstream.example/",
     }
     body = '{"data":[{"b64_json":"aGk="}]}' if status == 200 else '{"error":{"message":"m"}}'
@@ -416,8 +417,9 @@ async def test_nothing_of_the_upstreams_headers_comes_through(rig: Rig, status: 
         "server",
         "x-request-id",
         "x-gateway-cost-usd",
+        "server-timing",
     }
-    for value in ("req_upstream", "the-company", "upstream", "session"):
+    for value in ("req_upstream", "the-company", "upstream/7", "upstream-db", "example", "session"):
         assert value not in str(answer.headers)
 
 
@@ -521,3 +523,22 @@ async def test_limits_are_told_where_they_are_set_and_the_ledger_was_asked(rig: 
     assert rate_limits(await rig.generate(both, None, n=4))["remaining-images"] == "3"
     rig.sandbox.fault = Fault(kind="status", status=500)
     assert rate_limits(await rig.generate(both, None))["limit-images"] == "5"
+
+
+async def test_server_timing_says_where_the_time_went(rig: Rig) -> None:
+    rig.sandbox.settings.latency = 0.1
+    key = await rig.key()
+    bought, hit = await rig.generate(key), await rig.generate(key)
+    times = timings(bought)
+    assert list(times) == ["auth", "cache", "quota", "upstream", "total"]
+    assert 100 <= times["upstream"] <= times["total"]
+    assert sum(times.values()) - times["total"] <= times["total"] + 0.05
+    assert list(timings(hit)) == ["auth", "cache", "total"]
+    # Whoever is not let in learns nothing from how long it took.
+    assert "Server-Timing" not in (await rig.generate("sk-gw-unknown")).headers
+
+
+def timings(got: Got) -> dict[str, float]:
+    """The Server-Timing header, in milliseconds."""
+    phases = (phase.split(";dur=") for phase in got.headers["Server-Timing"].split(", "))
+    return {name: float(milliseconds) for name, milliseconds in phases}

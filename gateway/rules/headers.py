@@ -6,7 +6,7 @@ refused, never repeated. Cache-Control has a file of its own, `gateway.rules.cac
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
@@ -122,6 +122,11 @@ def _seconds_until(date: str, now: float) -> float | None:
 def rate_limit_headers(standing: Standing) -> dict[str, str]:
     """x-ratelimit-{limit,remaining,reset}-{requests,images}, where there is such a limit."""
     return {**_meter("requests", standing.requests), **_meter("images", standing.images)}
+
+
+def server_timing(seconds: Mapping[str, float]) -> str:
+    """The Server-Timing header (W3C Server Timing): each phase in milliseconds."""
+    return ", ".join(f"{phase};dur={time * 1000:.2f}" for phase, time in seconds.items())
 
 
 def _meter(kind: str, meter: Meter | None) -> dict[str, str]:

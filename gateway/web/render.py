@@ -1,12 +1,14 @@
 """Answers as HTTP: the one error body, and the headers that every answer carries."""
 
+from time import perf_counter
+
 from aiohttp import web
 from msgspec import json
 
 from gateway.errors import GatewayError, UpstreamRefused
 from gateway.proxy import Answer
 from gateway.record import Record
-from gateway.rules.headers import rate_limit_headers
+from gateway.rules.headers import rate_limit_headers, server_timing
 from gateway.rules.money import format_usd
 
 _BASE = {"Content-Type": "application/json", "Server": "image-gateway"}
@@ -49,8 +51,15 @@ def image_response(answer: Answer, record: Record) -> web.Response:
 
 def _record_headers(record: Record) -> dict[str, str]:
     headers = {"X-Request-Id": record.id}
+    if record.caller is not None:  # nobody else needs to know what took how long
+        headers["Server-Timing"] = server_timing(_phases(record))
     if record.standing is not None:
         headers.update(rate_limit_headers(record.standing))
     if record.upstream is not None:
         headers["x-gateway-cost-usd"] = format_usd(record.cost)
     return headers
+
+
+def _phases(record: Record) -> dict[str, float]:
+    upstream = {} if record.upstream is None else {"upstream": record.upstream}
+    return {**record.phases, **upstream, "total": perf_counter() - record.started}

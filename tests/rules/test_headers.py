@@ -15,6 +15,7 @@ from gateway.rules.headers import (
     rate_limit_headers,
     request_id,
     retry_after,
+    server_timing,
     upstream_headers,
 )
 from gateway.rules.standing import Meter, Standing
@@ -266,3 +267,10 @@ def test_upstream_headers() -> None:
         "User-Agent": f"image-gateway/{__version__}",
         "X-Request-Id": "req-1",
     }
+
+
+def test_server_timing_is_in_milliseconds() -> None:
+    assert server_timing({"auth": 0.0000123, "upstream": 123.4567}) == (
+        "auth;dur=0.01, upstream;dur=123456.70"
+    )
+    assert server_timing({}) == ""

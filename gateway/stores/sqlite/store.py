@@ -133,14 +133,19 @@ class SqliteStore:
     # -- UsageStore -----------------------------------------------------------------------------
 
     async def usage(
-        self, by: Sequence[str], start: float | None, end: float | None
+        self,
+        by: Sequence[str],
+        start: float | None,
+        end: float | None,
+        team: str | None = None,
     ) -> list[UsageRow]:
-        """Usage summed by the fields of `by`; also "size", "quality" and "outcome" will do.
+        """Usage of all teams or one, summed by the fields of `by`.
 
+        Besides the port's fields "size", "quality" and "outcome" will do.
         Raises ValueError for any other field.
         """
         usage.check_grouping(by)
-        work = partial(usage.usage, by=by, start=start, end=end)
+        work = partial(usage.usage, by=by, start=start, end=end, team=team)
         return await self._run("usage", self._reports, work)
 
     async def _run(

@@ -50,17 +50,22 @@ def check_grouping(by: Sequence[str]) -> None:
 
 
 def usage(
-    connection: sqlite3.Connection, by: Sequence[str], start: float | None, end: float | None
+    connection: sqlite3.Connection,
+    by: Sequence[str],
+    start: float | None,
+    end: float | None,
+    team: str | None,
 ) -> list[UsageRow]:
-    """Usage from `start` to before `end`, summed by the fields of `by` and in their order."""
+    """Usage from `start` to before `end`, of all teams or of one, summed by the fields of `by`."""
     columns = [_GROUPS[field] for field in by]
     sums = [f"sum({field})" for field in _SUMS]
     # Every part of the text comes from the tables above. Grouped by nothing, an empty history
     # is no row; without a GROUP BY it would be a row of nulls.
     rows = connection.execute(
         f"SELECT {', '.join(columns + sums)} FROM entries WHERE at >= ? AND at < ?"  # noqa: S608
+        " AND team = coalesce(?, team)"
         f" GROUP BY {', '.join(columns) or 'NULL'} ORDER BY {', '.join(columns) or 'NULL'}",
-        (-inf if start is None else start, inf if end is None else end),
+        (-inf if start is None else start, inf if end is None else end, team),
     )
     return [_usage_row(row, len(by)) for row in rows]
 

@@ -43,6 +43,13 @@ async def requests(store: Store, *by: str) -> dict[tuple[str, ...], int]:
 
 
 class UsageConformance:
+    async def test_one_team_alone(self, make_store: MakeStore) -> None:
+        async with make_store() as store:
+            await fill(store)
+            rows = await store.usage(["team", "key"], None, None, "red")
+            assert [row.group for row in rows] == [("red", "k1"), ("red", "k2")]
+            assert await store.usage([], None, None, "nobody") == []
+
     async def test_no_entries_are_no_rows(self, make_store: MakeStore) -> None:
         async with make_store() as store:
             assert await store.usage([], None, None) == []

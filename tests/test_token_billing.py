@@ -54,7 +54,7 @@ async def test_the_prompt_is_held_beside_the_image(tmp_path: Path) -> None:
 async def test_a_settlement_above_its_hold_is_recorded_in_full_and_counted(tmp_path: Path) -> None:
     config = TOKENS.replace("0.04", "0.001")
     async with running_rig(tmp_path, config) as rig:
-        # 1,056 tokens at $30 a million, where $0.001 was held.
+        # 1,756 tokens at $30 a million, where $0.001 was held.
         got = await rig.generate(await rig.key(), PROMPT)
         assert used(got) > 30_000
         await assert_books(rig, "team", 1, used(got))

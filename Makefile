@@ -33,11 +33,11 @@ if lacks:
 endef
 export PROBE
 
-.PHONY: help setup run test check format lock clean
+.PHONY: help setup run test check bench format lock clean
 
 help: ## show this list
 	@awk -F ': .*## ' '/^[a-z]+: .*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
-	@echo 'Settings: ARGS="..." further arguments for run, test, check and lock,'
+	@echo 'Settings: ARGS="..." further arguments for run, test, check, bench and lock,'
 	@echo '          PYTHON=... the Python of a new environment, VENV=... its folder (.venv).'
 
 setup: $(VENV)/.installed ## make or refresh the environment in .venv
@@ -57,6 +57,10 @@ check: setup ## check formatting, lint, types and tests
 	$(BIN)/mypy || failed="$$failed types,"; \
 	[ -z "$$failed" ] || echo "Failed before the tests:$${failed%,}."; \
 	$(BIN)/python -m pytest $(ARGS) && [ -z "$$failed" ]
+
+# Takes a few minutes. Ask for less with ARGS=--quick, or ARGS='--only "hit small"'.
+bench: setup ## measure speed beside a bare aiohttp server (ARGS=--quick for a minute of it)
+	@$(BIN)/python -m tests.benchmarks $(ARGS)
 
 format: setup ## put the code into the house's format
 	@$(BIN)/ruff check --quiet --select I --fix --exit-zero $(SOURCES)

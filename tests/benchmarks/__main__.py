@@ -1,0 +1,87 @@
+"""The benchmarks: what the gateway costs beside a bare aiohttp server, and how its cost grows.
+
+    python -m tests.benchmarks [--quick] [--only CASE]
+
+Nothing is asserted here: a machine that does other things at the same time would fail it. What
+misses its target is marked.
+"""
+
+from collections.abc import Sequence
+from importlib.util import find_spec
+
+import click
+from msgspec.structs import replace
+
+from tests.benchmarks import wrk
+from tests.benchmarks.cases import CASES, FULL, QUICK, Case, Effort, run_case
+from tests.benchmarks.growth import GROWTHS
+from tests.benchmarks.processes import run
+from tests.benchmarks.report import add_case, add_point, cases_table, console, growth_table
+
+QUICK_SIZE = 1_000
+"""The largest size in a quick run of how cost grows."""
+
+
+@click.command()
+@click.option("--quick", is_flag=True, help="One short round without growth: a minute at most.")
+@click.option("--rounds", type=click.IntRange(1), help="How often each case is measured.")
+@click.option(
+    "--only",
+    metavar="CASE",
+    multiple=True,
+    help="Only the cases whose names begin so: "
+    + ", ".join([*(case.name for case in CASES), *GROWTHS])
+    + ". Can be given several times.",
+)
+def main(quick: bool, rounds: int | None, only: tuple[str, ...]) -> None:
+    """Measure the gateway beside a bare aiohttp server, before a mock upstream on this machine."""
+    effort = QUICK if quick else FULL
+    if rounds is not None:
+        effort = replace(effort, rounds=rounds)
+    leaves_out = quick and not only
+    cases = [case for case in CASES if _wanted(case.name, only) and not (case.extra and leaves_out)]
+    growths = [name for name in GROWTHS if _wanted(name, only) and not leaves_out]
+    if not cases and not growths:
+        raise click.UsageError("there is no such case: --help names them")
+    for line in _remarks():
+        click.echo(line, err=True)
+    run(_run(effort, cases, growths, quick=quick))
+
+
+def _wanted(name: str, only: Sequence[str]) -> bool:
+    return not only or any(name.startswith(start) for start in only)
+
+
+def _remarks() -> list[str]:
+    remarks = []
+    if wrk.WRK is None:
+        remarks.append(wrk.HINT)
+    if find_spec("uvloop") is None:
+        remarks.append("uvloop is not installed: both servers run on asyncio's own event loop.")
+    return remarks
+
+
+async def _run(
+    effort: Effort, cases: Sequence[Case], growths: Sequence[str], *, quick: bool
+) -> None:
+    screen = console()
+    table = cases_table()
+    for case in cases:
+        click.echo(f"{case.name} ...", err=True)
+        add_case(table, await run_case(case, effort))
+    if cases:
+        screen.print(table)
+    table = growth_table()
+    for name in growths:
+        click.echo(f"cost with more {name} ...", err=True)
+        grow, sizes = GROWTHS[name]
+        if quick:
+            sizes = [size for size in sizes if size <= QUICK_SIZE]
+        async for point in grow(effort, sizes):
+            add_point(table, point)
+    if growths:
+        screen.print(table)
+
+
+if __name__ == "__main__":
+    main()

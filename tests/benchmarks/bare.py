@@ -1,0 +1,67 @@
+"""What the gateway is compared with: aiohttp doing the same work and nothing else.
+
+    python -m tests.benchmarks.bare UPSTREAM_URL
+
+No keys, no quotas, no log, no metrics, no check of anything: `/proxy` passes a request on and its
+answer back, `/cache` keeps answers in a dictionary by the request's body. It is what anyone would
+write with aiohttp who wants it quick: an application with two routes and no access log, a client
+session that keeps its connections, bodies read and written whole.
+"""
+
+import sys
+
+import aiohttp
+from aiohttp import web
+
+from tests.benchmarks.processes import serve
+
+_HEADERS = {"Content-Type": "application/json"}
+
+
+class Bare:
+    """A pass-through proxy and a cache before the upstream at `url`."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._kept: dict[bytes, bytes] = {}
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0),
+            timeout=aiohttp.ClientTimeout(total=300),
+            auto_decompress=False,
+        )
+
+    async def proxy(self, request: web.Request) -> web.Response:
+        """Pass the request on, and its answer back."""
+        status, answer = await self._ask(await request.read())
+        return web.Response(status=status, body=answer, headers=_HEADERS)
+
+    async def cache(self, request: web.Request) -> web.Response:
+        """The answer that was kept for this body; the first is bought."""
+        answer = await self._cached(await request.read())
+        return web.Response(body=answer, headers=_HEADERS)
+
+    async def _cached(self, body: bytes) -> bytes:
+        kept = self._kept.get(body)
+        if kept is None:
+            _, kept = await self._ask(body)
+            self._kept[body] = kept
+        return kept
+
+    async def _ask(self, body: bytes) -> tuple[int, bytes]:
+        async with self._session.post(self._url, data=body, headers=_HEADERS) as response:
+            return response.status, await response.read()
+
+
+async def start(url: str) -> int:
+    """Listen on a free port, and tell it."""
+    bare, app = Bare(url), web.Application()
+    app.router.add_post("/proxy", bare.proxy)
+    app.router.add_post("/cache", bare.cache)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0, backlog=4_096).start()
+    return int(runner.addresses[0][1])
+
+
+if __name__ == "__main__":
+    serve(start(sys.argv[1]))

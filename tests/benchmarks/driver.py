@@ -1,0 +1,150 @@
+"""The load driver: wrk where it is installed, and one in Python for what wrk cannot do.
+
+wrk takes little CPU itself, which on a small machine leaves more for what is measured. The one in
+Python asks an exact number of times, opens all its connections before the first request, and can
+spread its requests over a time.
+"""
+
+import asyncio
+import itertools
+from collections.abc import Callable, Iterator
+from time import perf_counter
+from typing import cast
+
+from tests.benchmarks.load import DIGITS, Load, Taken
+
+
+class _Connection(asyncio.Protocol):
+    """A connection that asks one thing at a time and reads no more than it needs to."""
+
+    def __init__(self) -> None:
+        self._answered: asyncio.Future[bool] | None = None
+        self._left = 0
+        self._head = b""
+        self._fine = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # By its word: uvloop's are no subclasses.
+        self._transport = cast(asyncio.Transport, transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._answered is not None and not self._answered.done():
+            self._answered.set_result(False)
+
+    def data_received(self, data: bytes) -> None:
+        if not self._left:
+            head, ended, data = (self._head + data).partition(b"\r\n\r\n")
+            if not ended:
+                self._head = head
+                return
+            self._head, self._fine = b"", head.startswith(b"HTTP/1.1 200 ")
+            self._left = _content_length(head)
+        self._left -= len(data)
+        if not self._left and self._answered is not None and not self._answered.done():
+            self._answered.set_result(self._fine)
+
+    async def ask(self, request: bytes) -> bool:
+        """Whether it was answered with a 200."""
+        if self._transport.is_closing():
+            return False
+        self._answered = asyncio.get_running_loop().create_future()
+        self._transport.write(request)
+        return await self._answered
+
+    def close(self) -> None:
+        self._transport.close()
+
+
+def _content_length(head: bytes) -> int:
+    lines = head.lower().split(b"\r\n")
+    lengths = [line.partition(b":")[2] for line in lines if line.startswith(b"content-length:")]
+    return int(lengths[0]) if lengths else 0
+
+
+async def answer_once(port: int, load: Load, connections: int = 32) -> None:
+    """Ask for everything in the load once. Raises RuntimeError where something is not answered."""
+    taken = await _take_turns(port, load, connections, lambda sent: sent < load.priming)
+    if taken.failed:
+        raise RuntimeError(f"{taken.failed} of {taken.requests} requests failed before the load")
+
+
+async def keep_asking(port: int, load: Load, connections: int, seconds: float) -> Taken:
+    """Ask again and again for `seconds`, each connection as soon as it has its answer."""
+    ends = perf_counter() + seconds
+    return await _take_turns(port, load, connections, lambda _: perf_counter() < ends)
+
+
+async def ask_together(port: int, load: Load, count: int, spread: float = 0.0) -> Taken:
+    """Ask `count` times, evenly over `spread` seconds, on as many connections."""
+    requests = _requests(load)
+    # Not all connections at once: the queue of those not yet accepted is not endless.
+    made: list[_Connection] = []
+    while len(made) < count:
+        made += await _connect(port, min(500, count - len(made)))
+
+    async def ask(connection: _Connection, wait: float) -> tuple[bool, float]:
+        await asyncio.sleep(wait)
+        return await _timed(connection, next(requests))
+
+    asking = [ask(connection, spread * i / count) for i, connection in enumerate(made)]
+    results = await asyncio.gather(*asking)
+    return _taken(results, made)
+
+
+async def _take_turns(
+    port: int, load: Load, connections: int, go_on: Callable[[int], bool]
+) -> Taken:
+    requests, sent = _requests(load), itertools.count()
+    results: list[tuple[bool, float]] = []
+
+    async def turns(connection: _Connection) -> None:
+        while go_on(next(sent)):
+            results.append(await _timed(connection, next(requests)))
+            if not results[-1][0]:
+                return
+
+    made = await _connect(port, connections)
+    await asyncio.gather(*map(turns, made))
+    return _taken(results, made)
+
+
+async def _connect(port: int, count: int) -> list[_Connection]:
+    loop = asyncio.get_running_loop()
+    making = [loop.create_connection(_Connection, "127.0.0.1", port) for _ in range(count)]
+    return [connection for _, connection in await asyncio.gather(*making)]
+
+
+async def _timed(connection: _Connection, request: bytes) -> tuple[bool, float]:
+    started = perf_counter()
+    fine = await connection.ask(request)
+    return fine, perf_counter() - started
+
+
+def _requests(load: Load) -> Iterator[bytes]:
+    ends = load.ends()
+    for index in itertools.count():
+        before, after = ends[index % len(ends)]
+        yield b"%b%0*d%b" % (before, DIGITS, load.number(index), after)
+
+
+def _taken(results: list[tuple[bool, float]], connections: list[_Connection]) -> Taken:
+    for connection in connections:
+        connection.close()
+    times = sorted(seconds for fine, seconds in results if fine) or [0.0]
+    return Taken(
+        requests=len(results),
+        failed=sum(not fine for fine, _ in results),
+        p50=times[len(times) // 2],
+        p99=times[len(times) * 99 // 100],
+    )
+
+
+async def control(url: str, path: str) -> int:
+    """The number that the mock upstream tells on this path."""
+    host, _, port = url.removeprefix("http://").partition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(f"GET {path} HTTP/1.1\r\n\r\n".encode())
+    head = await reader.readuntil(b"\r\n\r\n")
+    number = int(await reader.readexactly(_content_length(head)))
+    writer.close()
+    return number

@@ -1,0 +1,107 @@
+"""The figures as tables."""
+
+from collections.abc import Callable, Sequence
+from statistics import median
+
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from tests.benchmarks.cases import Case, Result
+from tests.benchmarks.growth import Point
+from tests.benchmarks.stage import Figures
+
+WIDTH = 132
+"""Columns that the tables need: a narrower terminal breaks the lines, and nothing is lost."""
+
+
+def console() -> Console:
+    """The console to print to."""
+    return Console(width=max(WIDTH, Console().width))
+
+
+def cases_table() -> Table:
+    """The empty table of the cases."""
+    table = _table("The gateway and a bare aiohttp server, medians of all rounds", "Case")
+    table.add_column("Server", no_wrap=True)
+    for title in ("CPU s/1,000", "p50 ms", "p99 ms", "Peak MB", "Requests", "Calls"):
+        table.add_column(title, justify="right", no_wrap=True)
+    table.add_column("Gateway to bare (spread)", no_wrap=True)
+    return table
+
+
+def add_case(table: Table, result: Result) -> None:
+    """The two lines of a case."""
+    case, compared = result.case, result.compared
+    middle = median(compared)
+    lowest, highest = (_compared(case, value) for value in (min(compared), max(compared)))
+    spread = f"{_compared(case, middle)}{_unit(case)} ({lowest} to {highest})"
+    table.add_row(case.name, "gateway", *_cells(result.gateway), spread)
+    table.add_row("", "bare", *_cells(result.plain), _target(case, middle), end_section=True)
+
+
+def growth_table() -> Table:
+    """The empty table of how cost grows."""
+    table = _table("How the gateway's cost grows, CPU seconds per 1,000 requests", "With")
+    for title in ("Hit CPU s", "p50 ms", "p99 ms", "Miss CPU s", "p50 ms", "p99 ms", "Peak MB"):
+        table.add_column(title, justify="right", no_wrap=True)
+    return table
+
+
+def add_point(table: Table, point: Point) -> None:
+    """The line of one size."""
+    cells = [
+        text
+        for figures in (point.hit, point.miss)
+        for text in (f"{figures.cpu:.3f}", _ms(figures.p50), _ms(figures.p99))
+    ]
+    peak = max(point.hit.peak, point.miss.peak)
+    table.add_row(f"{point.size:,} {point.what}", *cells, _mb(peak), end_section=point.last)
+
+
+def _table(title: str, first: str) -> Table:
+    table = Table(title=title, box=SIMPLE, padding=(0, 1, 0, 0))
+    table.add_column(first, no_wrap=True)
+    return table
+
+
+def _cells(rounds: Sequence[Figures]) -> list[str]:
+    def middle(value: Callable[[Figures], float]) -> float:
+        return median(map(value, rounds))
+
+    failed = sum(figures.failed for figures in rounds)
+    requests = f"{middle(lambda f: f.requests):,.0f}"
+    return [
+        f"{middle(lambda f: f.cpu):.3f}",
+        _ms(middle(lambda f: f.p50)),
+        _ms(middle(lambda f: f.p99)),
+        _mb(middle(lambda f: f.peak)),
+        f"{requests}, {failed:,} FAILED" if failed else requests,
+        f"{middle(lambda f: f.calls):,.0f}",
+    ]
+
+
+def _compared(case: Case, value: float) -> str:
+    return f"{value:.2f}" if case.measure == "cpu" else f"{value * 1000:+.2f}"
+
+
+def _unit(case: Case) -> str:
+    return "" if case.measure == "cpu" else f" ms {case.measure}"
+
+
+def _target(case: Case, middle: float) -> Text:
+    if case.target is None:
+        return Text("")
+    most = f"{case.target:g}" if case.measure == "cpu" else f"{case.target * 1000:g} ms"
+    if middle <= case.target:
+        return Text(f"target {most}: met", style="green")
+    return Text(f"target {most}: MISSED", style="bold red")
+
+
+def _ms(seconds: float) -> str:
+    return f"{seconds * 1000:.2f}"
+
+
+def _mb(size: float) -> str:
+    return f"{size / 1_000_000:,.0f}"

@@ -1,0 +1,148 @@
+"""What is on stage: the mock upstream, the gateway and the bare server before it; measuring one.
+
+The gateway is the real thing with everything switched on: keys, the six limits of every team and
+the four of the gateway, cache, metrics, a JSON log in a file, and SQLite on the disk.
+"""
+
+import asyncio
+import itertools
+import os
+import secrets
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from msgspec import Struct
+
+from gateway.model import MICRO, Key, Limits, Team
+from gateway.opening import open_store
+from gateway.rules import keys
+from gateway.rules.config import read_settings
+from tests.benchmarks.driver import control
+from tests.benchmarks.load import Taken
+from tests.benchmarks.processes import Process, running
+
+PLENTY = 1_000_000_000
+
+LIMITS = Limits(
+    images_per_day=PLENTY,
+    images_per_month=PLENTY,
+    cost_per_day=PLENTY * MICRO,
+    cost_per_month=PLENTY * MICRO,
+    requests_per_minute=PLENTY,
+    concurrent_requests=PLENTY,
+)
+"""Every limit is set and looked at, and none is reached."""
+
+_SETTLING_SECONDS = 0.2
+"""What a load left to do (a settlement, a log line) belongs to its cost."""
+
+_numbers = itertools.count(1_000_000, 10_000_000)
+
+
+def fresh() -> int:
+    """A number from which on ten million prompts have never been asked for."""
+    return next(_numbers)
+
+
+class Figures(Struct, frozen=True, kw_only=True):
+    """One measurement. `cpu` is CPU seconds for 1,000 requests, `peak` bytes, the rest of the
+    times seconds. `calls` is how often the upstream was asked.
+    """
+
+    cpu: float
+    p50: float
+    p99: float
+    peak: int
+    requests: int
+    failed: int
+    calls: int
+
+
+class Stage:
+    """Running servers, in the folder that holds their data."""
+
+    def __init__(
+        self, folder: Path, environ: Mapping[str, str], mock: Process, gateway: Process
+    ) -> None:
+        self.folder = folder
+        self.mock = mock
+        self.gateway = gateway
+        self._environ = environ
+        self._teams = 0
+
+    async def keys(self, count: int) -> tuple[str, ...]:
+        """Keys of so many new teams. The gateway knows them within half a second."""
+        settings, _ = read_settings("", self._environ, needs_upstream=True)
+        pepper = self._environ["GATEWAY_KEYS_PEPPER"].encode()
+        names = [f"team-{number}" for number in range(self._teams, self._teams + count)]
+        self._teams += count
+        minted = [keys.mint(secrets.token_bytes) for _ in names]
+        async with await open_store(settings, pepper) as store:
+            await store.put_teams([Team(name=name, limits=LIMITS) for name in names])
+            for name, (id, text) in zip(names, minted, strict=True):
+                digest = keys.digest(text, pepper)
+                await store.put_key(
+                    Key(id=id, team=name, name="bench", digest=digest, created=time.time())
+                )
+        return tuple(text for _, text in minted)
+
+    async def measure(self, server: Process, load: Callable[[int], Awaitable[Taken]]) -> Figures:
+        """What a load on the server's port costs it."""
+        server.forget_peak()
+        calls, cpu = await control(self.mock.url, "/calls"), server.cpu_seconds
+        taken = await load(server.port)
+        await asyncio.sleep(_SETTLING_SECONDS)
+        return Figures(
+            cpu=(server.cpu_seconds - cpu) / max(1, taken.requests) * 1000,
+            p50=taken.p50,
+            p99=taken.p99,
+            peak=server.peak_bytes,
+            requests=taken.requests,
+            failed=taken.failed,
+            calls=await control(self.mock.url, "/calls") - calls,
+        )
+
+
+@asynccontextmanager
+async def stage() -> AsyncIterator[Stage]:
+    """A mock upstream and a gateway before it, with an empty store, until the block ends."""
+    async with AsyncExitStack() as stack:
+        folder = Path(stack.enter_context(TemporaryDirectory(prefix="gateway-bench-")))
+        mock = await stack.enter_async_context(running(["tests.benchmarks.mock"], folder))
+        environ = _environ(folder, mock.url)
+        gateway = await stack.enter_async_context(running(["gateway", "serve"], folder, environ))
+        yield Stage(folder, environ, mock, gateway)
+
+
+@asynccontextmanager
+async def bare(on: Stage) -> AsyncIterator[Process]:
+    """The bare server before the stage's mock, until the block ends."""
+    async with running(["tests.benchmarks.bare", on.mock.url], on.folder, _malloc()) as process:
+        yield process
+
+
+def _environ(folder: Path, upstream: str) -> Mapping[str, str]:
+    values = {
+        "SERVER_PORT": "0",
+        "SERVER_ADMIN_PORT": "0",
+        "SERVER_DRAIN_SECONDS": "1",
+        "UPSTREAM_BASE_URL": upstream,
+        "UPSTREAM_API_KEY": "sk-upstream-of-the-benchmarks",
+        "STORE_URL": f"sqlite:{folder / 'gateway.db'}",
+        "KEYS_PEPPER": secrets.token_hex(16),
+        "LIMITS_IMAGES_PER_DAY": str(PLENTY),
+        "LIMITS_IMAGES_PER_MONTH": str(PLENTY),
+        "LIMITS_COST_PER_DAY_USD": str(PLENTY),
+        "LIMITS_COST_PER_MONTH_USD": str(PLENTY),
+        "LOG_LEVEL": "info",
+        "LOG_FORMAT": "json",
+    }
+    return _malloc() | {f"GATEWAY_{name}": value for name, value in values.items()}
+
+
+def _malloc() -> dict[str, str]:
+    """The C library's settings of this process, for all servers alike."""
+    return {name: value for name, value in os.environ.items() if name.startswith("MALLOC_")}

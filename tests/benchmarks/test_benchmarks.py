@@ -1,0 +1,96 @@
+"""The benchmarks' own parts work: one round of little, whatever the figures are."""
+
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from tests.benchmarks import cases, growth
+from tests.benchmarks.cases import Case, Effort, run_case
+from tests.benchmarks.driver import answer_once, ask_together, keep_asking
+from tests.benchmarks.load import Load
+from tests.benchmarks.processes import running
+from tests.benchmarks.report import add_case, add_point, cases_table, growth_table
+from tests.benchmarks.stage import fresh
+from tests.benchmarks.wrk import WRK, drive
+
+TINY = Effort(rounds=1, seconds=1.0, share=0.02)
+HIT = Case(name="hit", hit=True, connections=2, target=1.0)
+CROWD = Case(name="crowd", crowd=500, distinct=1, held="0.5", measure="p99", target=0.1)
+
+
+def _printed(table: object) -> str:
+    output = StringIO()
+    Console(file=output, width=200).print(table)
+    return output.getvalue()
+
+
+async def test_a_hit_is_measured_on_both_servers() -> None:
+    result = await run_case(HIT, TINY)
+    for (figures,) in (result.gateway, result.plain):
+        assert figures.requests > 0
+        assert (figures.failed, figures.calls) == (0, 0)
+        assert figures.cpu > 0
+        assert figures.peak > 10_000_000
+        assert 0 < figures.p50 <= figures.p99
+    table = cases_table()
+    add_case(table, result)
+    assert "gateway" in _printed(table)
+
+
+async def test_a_crowd_asks_the_upstream_once() -> None:
+    result = await run_case(CROWD, TINY)
+    assert [figures.calls for figures in result.gateway] == [1]
+    assert [figures.requests for figures in result.plain] == [10]
+    assert [figures.calls for figures in result.plain] == [10]
+
+
+@pytest.mark.parametrize("name", growth.GROWTHS)
+async def test_growth_is_measured(name: str) -> None:
+    grow, _ = growth.GROWTHS[name]
+    points = [point async for point in grow(TINY, (1, 3))]
+    assert [(point.size, point.last) for point in points] == [(1, False), (3, True)]
+    assert all(point.hit.failed == point.miss.failed == 0 for point in points)
+    assert all(point.hit.calls == 0 < point.miss.calls for point in points)
+    table = growth_table()
+    for point in points:
+        add_point(table, point)
+    assert f"3 {points[0].what}" in _printed(table)
+
+
+async def test_the_drivers_ask_what_the_load_says(tmp_path: Path) -> None:
+    load = Load(keys=("a", "b"), first=fresh(), distinct=3, path="/cache")
+    async with (
+        running(["tests.benchmarks.mock"], tmp_path) as mock,
+        running(["tests.benchmarks.bare", mock.url], tmp_path) as bare,
+    ):
+        await answer_once(bare.port, load)
+        together = await ask_together(bare.port, load, 4, spread=0.1)
+        assert (together.requests, together.failed) == (4, 0)
+        kept_on = await keep_asking(bare.port, load, 2, 0.2)
+        assert kept_on.requests > 2
+        assert kept_on.failed == 0
+        if WRK is not None:
+            driven = await drive(bare.port, load, 2, 1.0, tmp_path)
+            assert driven.requests > 2
+            assert driven.failed == 0
+
+
+async def test_a_server_that_does_not_start_is_told(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="No module named"):
+        async with running(["tests.benchmarks.absent"], tmp_path):
+            pass
+
+
+def test_requests_of_a_load_have_one_length() -> None:
+    load = Load(keys=("one", "other"), first=7, distinct=2)
+    assert [load.number(index) for index in range(6)] == [7, 7, 8, 8, 7, 7]
+    assert load.priming == 4
+    assert len(load.ends()) == 2
+    assert Load(keys=("one",), first=7).number(5) == 12
+
+
+def test_every_case_has_a_name_of_its_own() -> None:
+    names = [*(case.name for case in cases.CASES), *growth.GROWTHS]
+    assert len(set(names)) == len(names)

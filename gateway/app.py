@@ -56,7 +56,7 @@ class Gateway:
         self._settings = settings
         self._key = _usable_key(settings)
         self._running = AsyncExitStack()
-        self.pepper = load_pepper(settings.keys)
+        self.pepper = load_pepper(settings.keys, Path(settings.store.path))
         self.metrics = Metrics()
 
     async def start(self) -> None:
@@ -113,7 +113,7 @@ class Gateway:
             max_bytes=settings.cache.max_bytes,
             max_entry_bytes=settings.cache.max_entry_bytes,
             size=lambda bought: len(bought.body),
-            on_evict=lambda reason: metrics.evictions.labels("memory", reason).inc(),
+            on_evict=lambda reason: metrics.evictions["memory", reason].inc(),
         )
         metrics.cache_bytes.labels("memory").set_function(lambda: cache.bytes)
         metrics.cache_entries.labels("memory").set_function(lambda: len(cache))

@@ -100,20 +100,32 @@ usage_format_option = click.option(
 )
 
 
-def with_store(config: Path | None, work: "Callable[[SqliteStore, bytes], Awaitable[T]]") -> T:
+def with_store(
+    config: Path | None,
+    work: "Callable[[SqliteStore, bytes], Awaitable[T]]",
+    *,
+    create: bool = False,
+) -> T:
     """Open the configured store, do `work` with it and the pepper, and close it again.
 
-    Raises ConfigError, StartError, and what `work` raises.
+    Only with `create` is one made where there is none: a command run in the wrong folder would
+    answer from an empty store there. Raises ConfigError, StartError, and what `work` raises.
     """
     import asyncio
 
     from gateway.config_files import load_settings
-    from gateway.opening import load_pepper, open_store
+    from gateway.opening import StartError, load_pepper, open_store
 
     settings, _ = load_settings(config, os.environ)
+    database = Path(settings.store.path)
+    if not (create or database.exists()):
+        raise StartError(
+            f"There is no database {database} here. 'gateway teams apply' and 'gateway serve' make "
+            "it; GATEWAY_STORE_URL names another one."
+        )
 
     async def run() -> T:
-        pepper = load_pepper(settings.keys)
+        pepper = load_pepper(settings.keys, database)
         store = await open_store(settings, pepper)
         try:
             return await work(store, pepper)

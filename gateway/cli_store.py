@@ -53,7 +53,7 @@ def apply_teams(file: Path, config: Path | None) -> None:
     from gateway.config_files import load_models, load_teams
 
     named = load_teams(file, load_models(config))
-    applied = with_store(config, lambda store, _: operations.apply_teams(store, named))
+    applied = with_store(config, lambda store, _: operations.apply_teams(store, named), create=True)
     for title, names in (
         ("created", applied.created),
         ("replaced", applied.replaced),

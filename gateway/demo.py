@@ -5,7 +5,9 @@ import secrets
 import time
 from pathlib import Path
 
-from gateway.model import Key, Limits, Team
+from msgspec.structs import replace
+
+from gateway.model import Key, Team
 from gateway.opening import StartError
 from gateway.ports import DirectoryStore
 from gateway.rules import keys
@@ -18,26 +20,36 @@ REAL_IMAGES_PER_DAY = 10
 PROMPT = "A simple red apple on a white table, photorealistic"
 
 
-async def demo_key(store: DirectoryStore, pepper: bytes, file: Path, *, real: bool) -> str:
-    """The demo team's key, kept in `file` (mode 0600); team and key are made where they lack.
+async def demo_team(store: DirectoryStore, *, real: bool) -> Team:
+    """The demo team, made where it lacks. Before a real upstream it has a limit of images a day:
+    the one an operator gave it, else ours. Raises StoreUnavailable.
+    """
+    known = {team.name: team for team in (await store.changes(0)).teams}
+    team = known.get(TEAM, Team(name=TEAM))
+    if real and team.limits.images_per_day is None:
+        limits = replace(team.limits, images_per_day=REAL_IMAGES_PER_DAY)
+        team = replace(team, limits=limits)
+    if team != known.get(TEAM):
+        await store.put_teams([team])
+    return team
+
+
+async def demo_key(store: DirectoryStore, pepper: bytes, file: Path) -> str:
+    """The demo team's key, kept in `file` (mode 0600), and made where it lacks.
 
     The key is entered into the store again if it is not there, so that the one in the file works
     with the sandbox's store and with the real one. Raises StartError, StoreUnavailable.
     """
-    known = await store.changes(0)
-    if TEAM not in (team.name for team in known.teams):
-        limits = Limits(images_per_day=REAL_IMAGES_PER_DAY) if real else Limits()
-        await store.put_teams([Team(name=TEAM, limits=limits)])
     text = _kept_key(file)
     id = keys.parse(text)
     if id is None:
         raise StartError(f"{file} does not hold a key. Delete it to get a new one.")
-    if id not in (key.id for key in known.keys):
-        await store.put_key(
-            Key(
-                id=id, team=TEAM, name="demo", digest=keys.digest(text, pepper), created=time.time()
-            )
-        )
+    known = {key.id: key for key in (await store.changes(0)).keys}
+    if id not in known:
+        digest = keys.digest(text, pepper)
+        await store.put_key(Key(id=id, team=TEAM, name="demo", digest=digest, created=time.time()))
+    elif known[id].state != "active":
+        raise StartError(f"The demo key is {known[id].state}. Delete {file} to get a new one.")
     return text
 
 
@@ -52,10 +64,11 @@ def _kept_key(file: Path) -> str:
         raise StartError(f"The demo key file {file} cannot be used: {error.strerror}.") from None
 
 
-def banner(url: str, admin_url: str, key: str, *, real: bool) -> str:
+def banner(url: str, admin_url: str, key: str, team: Team, *, real: bool) -> str:
     """What is printed at every start. Each part works as pasted."""
-    cost = f"images cost money; the demo team may buy {REAL_IMAGES_PER_DAY} a day"
-    upstream = f"a real upstream ({cost})" if real else "the built-in sandbox (images are free)"
+    cost = f"images cost money; the demo team may buy {team.limits.images_per_day} a day"
+    play = "images are free, their prices play money"
+    upstream = f"a real upstream ({cost})" if real else f"the built-in sandbox ({play})"
     body = f'{{"model":"gpt-image-2","prompt":"{PROMPT}","size":"1024x1024","n":1}}'
     headers = f'-H "Authorization: Bearer {key}" -H "Content-Type: application/json"'
     return f"""

@@ -200,6 +200,10 @@ class Ledger:
             if not await self._store.swap(swap, entries):
                 return False
         for pending, outcome in decided:
+            if isinstance(pending.step, Expire) and outcome:
+                log.warning(
+                    "swept, charged as unknown", account=pending.step.account, holds=outcome
+                )
             if not pending.outcome.done():
                 pending.outcome.set_result(outcome)
         self._on_accounts(accounts)

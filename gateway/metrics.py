@@ -8,6 +8,7 @@ collecting many of those blocks the event loop.
 import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping
+from typing import TypeVar
 
 from prometheus_client import (
     CollectorRegistry,
@@ -22,7 +23,7 @@ from prometheus_client.registry import Collector
 from gateway.model import MICRO, NO_LIMITS, ImageRequest, Limits, Team
 from gateway.record import Record
 from gateway.rules.account import EMPTY, GATEWAY, Account, team_account
-from gateway.rules.catalog import Model, quality_label
+from gateway.rules.catalog import AUTO, Model, quality_label
 from gateway.rules.quota import Reserve
 from gateway.rules.windows import day_of, month_of
 
@@ -66,21 +67,38 @@ _SECONDS = (0.005, 0.025, 0.1, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160, 320)
 _QUICK = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 2.5)
 
 
+M = TypeVar("M", Counter, Histogram)
+
+
+class Bound(dict[tuple[str, ...], M]):
+    """An instrument's series by their label values: finding one costs a fourth of `labels()`."""
+
+    def __init__(self, instrument: M) -> None:
+        super().__init__()
+        self._labels: Callable[..., M] = instrument.labels
+
+    def __missing__(self, values: tuple[str, ...]) -> M:
+        series = self[values] = self._labels(*values)
+        return series
+
+
 class Metrics:
     """All instruments. Amounts of money come in as micro-dollars and go out as dollars."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         r = self.registry
-        self.requests = Counter(
-            "gateway_requests", "Requests by outcome.", ["team", "outcome"], registry=r
+        self.requests = Bound(
+            Counter("gateway_requests", "Requests by outcome.", ["team", "outcome"], registry=r)
         )
-        self.duration = Histogram(
-            "gateway_request_duration_seconds",
-            "From the request's head to its answer.",
-            ["outcome"],
-            buckets=_SECONDS,
-            registry=r,
+        self.duration = Bound(
+            Histogram(
+                "gateway_request_duration_seconds",
+                "From the request's head to its answer.",
+                ["outcome"],
+                buckets=_SECONDS,
+                registry=r,
+            )
         )
         self.overhead = Histogram(
             "gateway_overhead_seconds",
@@ -88,53 +106,70 @@ class Metrics:
             buckets=_QUICK,
             registry=r,
         )
-        self.upstream_requests = Counter(
-            "gateway_upstream_requests",
-            "Calls to the upstream by HTTP status, or by what went wrong instead.",
-            ["account", "status"],
-            registry=r,
+        self.upstream_requests = Bound(
+            Counter(
+                "gateway_upstream_requests",
+                "Calls to the upstream by HTTP status, or by what went wrong instead.",
+                ["account", "status"],
+                registry=r,
+            )
         )
-        self.upstream_duration = Histogram(
-            "gateway_upstream_duration_seconds",
-            "From sending a call to its whole answer or failure.",
-            ["model"],
-            buckets=_SECONDS,
-            registry=r,
+        self.upstream_duration = Bound(
+            Histogram(
+                "gateway_upstream_duration_seconds",
+                "From sending a call to its whole answer or failure.",
+                ["model"],
+                buckets=_SECONDS,
+                registry=r,
+            )
         )
-        self.images = Counter(
-            "gateway_images",
-            "Images delivered, by where they came from.",
-            ["team", "model", "size", "quality", "source"],
-            registry=r,
+        self.images = Bound(
+            Counter(
+                "gateway_images",
+                "Images delivered, by where they came from.",
+                ["team", "model", "size", "quality", "source"],
+                registry=r,
+            )
         )
-        self.cost = Counter("gateway_cost_usd", "Money charged.", ["team", "model"], registry=r)
-        self.saved = Counter(
-            "gateway_saved_usd", "Money that hits and shared flights saved.", ["team"], registry=r
+        self.cost = Bound(
+            Counter("gateway_cost_usd", "Money charged.", ["team", "model"], registry=r)
+        )
+        self.saved = Bound(
+            Counter(
+                "gateway_saved_usd",
+                "Money that hits and shared flights saved.",
+                ["team"],
+                registry=r,
+            )
         )
         self.above_hold = Counter(
             "gateway_settlements_above_hold", "Settlements above what was held.", registry=r
         )
-        self.lookups = Counter(
-            "gateway_cache_lookups", "Cache look-ups.", ["tier", "result"], registry=r
+        self.lookups = Bound(
+            Counter("gateway_cache_lookups", "Cache look-ups.", ["tier", "result"], registry=r)
         )
-        self.evictions = Counter(
-            "gateway_cache_evictions",
-            "Entries that left the cache.",
-            ["tier", "reason"],
-            registry=r,
+        self.evictions = Bound(
+            Counter(
+                "gateway_cache_evictions",
+                "Entries that left the cache.",
+                ["tier", "reason"],
+                registry=r,
+            )
         )
         self.cache_bytes = Gauge("gateway_cache_bytes", "Bytes kept.", ["tier"], registry=r)
         self.cache_entries = Gauge("gateway_cache_entries", "Entries kept.", ["tier"], registry=r)
         self.in_flight = Gauge("gateway_in_flight_requests", "Requests now served.", registry=r)
-        self.store_seconds = Histogram(
-            "gateway_store_operation_seconds",
-            "Time of the store's operations.",
-            ["operation"],
-            buckets=_QUICK,
-            registry=r,
+        self.store_seconds = Bound(
+            Histogram(
+                "gateway_store_operation_seconds",
+                "Time of the store's operations.",
+                ["operation"],
+                buckets=_QUICK,
+                registry=r,
+            )
         )
-        self.store_errors = Counter(
-            "gateway_store_errors", "Failed store operations.", ["operation"], registry=r
+        self.store_errors = Bound(
+            Counter("gateway_store_errors", "Failed store operations.", ["operation"], registry=r)
         )
         self.loop_lag = Histogram(
             "gateway_event_loop_lag_seconds",
@@ -147,20 +182,19 @@ class Metrics:
     def _begin_at_zero(self) -> None:
         """Make the series that are known beforehand: a first failure is then a rise from zero."""
         for outcome in OUTCOMES:
-            self.duration.labels(outcome)
+            _ = self.duration[outcome,]
         for operation in OPERATIONS:
-            self.store_seconds.labels(operation)
-            self.store_errors.labels(operation)
+            _ = self.store_seconds[operation,], self.store_errors[operation,]
         for result in ("hit", "miss"):
-            self.lookups.labels("memory", result)
+            _ = self.lookups["memory", result]
         for reason in ("expired", "replaced", "size"):
-            self.evictions.labels("memory", reason)
+            _ = self.evictions["memory", reason]
 
     def request_ended(self, record: Record, seconds: float) -> None:
         """Count a request that has been answered, or whose client left."""
         team = record.caller.team.name if record.caller else ""
-        self.requests.labels(team, record.outcome).inc()
-        self.duration.labels(record.outcome).observe(seconds)
+        self.requests[team, record.outcome].inc()
+        self.duration[record.outcome,].observe(seconds)
         self.overhead.observe(max(0.0, seconds - record.waited))
 
     def delivered(
@@ -168,24 +202,24 @@ class Metrics:
     ) -> None:
         """Count delivered images; `source` is "upstream" or "cache"."""
         size, quality = closed_labels(request, model)
-        self.images.labels(team, request.model, size, quality, source).inc(images)
+        self.images[team, request.model, size, quality, source].inc(images)
 
     def charged(self, reservation: Reserve, cost: int) -> None:
         """Count money charged, in micro-dollars."""
-        self.cost.labels(reservation.team, reservation.model).inc(cost / MICRO)
+        self.cost[reservation.team, reservation.model].inc(cost / MICRO)
         if cost > reservation.cost:
             self.above_hold.inc()
 
     def upstream_ended(self, model: str, status: str, seconds: float) -> None:
         """Count one call to the upstream; `status` is its HTTP status or our code for its end."""
-        self.upstream_requests.labels(ACCOUNT, status).inc()
-        self.upstream_duration.labels(model).observe(seconds)
+        self.upstream_requests[ACCOUNT, status].inc()
+        self.upstream_duration[model,].observe(seconds)
 
     def store_operation(self, operation: str, seconds: float, ok: bool) -> None:
         """Count one operation of the store."""
-        self.store_seconds.labels(operation).observe(seconds)
+        self.store_seconds[operation,].observe(seconds)
         if not ok:
-            self.store_errors.labels(operation).inc()
+            self.store_errors[operation,].inc()
 
     async def watch_loop(self, every: float = 0.5) -> None:
         """Measure the event loop's lag until cancelled."""
@@ -197,9 +231,10 @@ class Metrics:
 
 def closed_labels(request: ImageRequest, model: Model) -> tuple[str, str]:
     """Size and quality as labels: those that the configuration names, "other" for the rest."""
-    known = {"auto", model.default_size, *(model.sizes.allowed or ())}
-    known.update(size for _, size in model.prices.cells if size is not None)
-    size = request.size if request.size in known else "other"
+    size = request.size
+    named = size in (AUTO, model.default_size) or size in (model.sizes.allowed or ())
+    if not named and all(size != priced for _, priced in model.prices.cells):
+        size = "other"
     return size, quality_label(request.quality)
 
 

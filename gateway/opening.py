@@ -20,20 +20,29 @@ class StartError(Exception):
     """Why the gateway cannot start, in one line for whoever started it."""
 
 
-def load_pepper(keys: Keys) -> bytes:
+def load_pepper(keys: Keys, store: Path | None = None) -> bytes:
     """The pepper of the environment or of its file, which is made at the first call (mode 0600).
 
-    Raises StartError.
+    Where the database `store` is there already, a pepper that lacks is missing: a new one would
+    not open it. Raises StartError.
     """
     if keys.pepper is not None:
         return keys.pepper.reveal().encode()
     path = Path(keys.pepper_file)
     try:
         if not path.exists():
+            if store is not None and store.exists():
+                raise StartError(
+                    f"The pepper file {path} is missing, and the database {store} was made with "
+                    "it. Restore it from the back-up."
+                )
             _create_pepper(path)
         pepper = path.read_bytes().strip()
     except OSError as error:
-        raise StartError(f"The pepper file {path} cannot be used: {error.strerror}.") from None
+        named = f" ({error.filename})" if error.filename != str(path) else ""
+        raise StartError(
+            f"The pepper file {path} cannot be used: {error.strerror}{named}."
+        ) from None
     if len(pepper) < PEPPER_BYTES:
         raise StartError(f"The pepper file {path} holds fewer than {PEPPER_BYTES} bytes.")
     return pepper

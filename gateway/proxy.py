@@ -173,9 +173,9 @@ class Proxy:
         age = 0.0 if kept is None else max(0.0, self._wall() - kept.at)
         # Not by the whole seconds of Age: a max-age of 0 must never find anything.
         if kept is None or (wish.max_age is not None and age >= wish.max_age):
-            self._metrics.lookups.labels("memory", "miss").inc()
+            self._metrics.lookups["memory", "miss"].inc()
             return None
-        self._metrics.lookups.labels("memory", "hit").inc()
+        self._metrics.lookups["memory", "hit"].inc()
         self._given(purchase, kept, "hit")
         return Answer(kept.body, CacheStatus.HIT, int(age))
 
@@ -255,7 +255,8 @@ class Proxy:
         except asyncio.CancelledError:  # the drain's time is up, and the call is under way
             await self._failed(reservation, record, charged=True)
             raise UpstreamCut from None
-        except Exception:  # a defect of ours, after the call may have been sent
+        except Exception as defect:  # ours, after the call may have been sent
+            log.exception("purchase failed", id=record.id, exc_info=defect)
             await self._failed(reservation, record, charged=True)
             raise
         bought = await self._settle(reservation, purchase, reply, answered)
@@ -345,7 +346,7 @@ class Proxy:
         self._hits.add(caller, request, bought, self._wall())
         model = self.settings.models[request.model]
         self._metrics.delivered(caller.team.name, request, model, bought.images, "cache")
-        self._metrics.saved.labels(caller.team.name).inc(bought.cost / MICRO)
+        self._metrics.saved[caller.team.name,].inc(bought.cost / MICRO)
 
 
 async def _read_body(call: Call, record: Record) -> bytes:

@@ -26,6 +26,7 @@ class Record:
     request: ImageRequest | None = None
     outcome: str = "client_closed"
     status: int = 499
+    code: str | None = None
     images: int = 0
     cost: int = 0
     saved: int = 0

@@ -11,7 +11,7 @@ import structlog
 from msgspec.structs import replace
 
 from gateway.app import Gateway
-from gateway.demo import banner, demo_key
+from gateway.demo import banner, demo_key, demo_team
 from gateway.logs import configure_logs
 from gateway.rules.secret import Secret
 from gateway.rules.settings import Settings
@@ -67,9 +67,10 @@ async def _with_sandbox(settings: Settings, running: AsyncExitStack) -> Settings
 
 async def _print_banner(gateway: Gateway, settings: Settings, *, real: bool) -> None:
     file = Path(settings.store.path).with_name("demo.key")
-    key = await demo_key(gateway.store, gateway.pepper, file, real=real)
+    team = await demo_team(gateway.store, real=real)
+    key = await demo_key(gateway.store, gateway.pepper, file)
     await gateway.directory.refresh()
-    print(banner(gateway.url, gateway.admin_url, key, real=real), flush=True)  # noqa: T201
+    print(banner(gateway.url, gateway.admin_url, key, team, real=real), flush=True)  # noqa: T201
 
 
 def _stop_on_signals() -> asyncio.Event:

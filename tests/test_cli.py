@@ -156,10 +156,20 @@ def test_teams_may_name_the_models_of_the_configuration(line: Line) -> None:
 
 
 def test_without_teams_there_is_a_hint(line: Line) -> None:
+    (line.folder / "empty.toml").write_text("")
+    assert line.click("teams", "apply", "empty.toml").exit_code == 0
     listed = line.click("teams", "list")
     assert (listed.exit_code, listed.stdout) == (0, "")
     assert "gateway teams apply FILE" in listed.stderr
     assert line.click("teams", "list", "--format", "json").stdout == "[]\n"
+
+
+def test_a_command_in_the_wrong_folder_makes_no_store(line: Line) -> None:
+    for command in (("teams", "list"), ("keys", "list"), ("usage",), ("keys", "revoke", "x")):
+        done = line.click(*command)
+        assert (done.exit_code, done.stdout) == (1, "")
+        assert "There is no database data/my.db here" in done.stderr
+    assert not (line.folder / "data").exists()
 
 
 # -- keys ---------------------------------------------------------------------------------------

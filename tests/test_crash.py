@@ -54,6 +54,7 @@ class Books:
 
     def __init__(self, folder: Path, sandbox: Sandbox, store: SqliteStore) -> None:
         self.folder = folder
+        self.pepper = load_pepper(Keys(pepper_file=str(folder / "pepper")))
         self.sandbox = sandbox
         self.store = store
 
@@ -70,7 +71,7 @@ class Books:
             team="team",
             name="test",
             lifetime=None,
-            pepper=load_pepper(Keys(pepper_file=str(self.folder / "pepper"))),
+            pepper=self.pepper,
             now=time.time(),
             entropy=secrets.token_bytes,
         )

@@ -13,7 +13,8 @@ import aiohttp
 import pytest
 from msgspec import json
 
-from gateway.demo import banner, demo_key
+from gateway.demo import banner, demo_key, demo_team
+from gateway.model import Limits, Team
 from gateway.opening import StartError
 from gateway.rules import keys
 from gateway.stores.sqlite import SqliteStore
@@ -171,13 +172,16 @@ async def test_the_sandbox_alone_serves_without_a_demo(tmp_path: Path) -> None:
 # -- the parts ----------------------------------------------------------------------------------
 
 
+DEMO = Team(name="demo", limits=Limits(images_per_day=7))
+
+
 @pytest.mark.parametrize("real", [True, False])
 def test_the_banner_is_made_of_lines_to_paste(real: bool) -> None:
-    text = banner("http://127.0.0.1:8080", "http://127.0.0.1:9090", "sk-gw-x_y", real=real)
+    text = banner("http://127.0.0.1:8080", "http://127.0.0.1:9090", "sk-gw-x_y", DEMO, real=real)
     assert base_in(text) == "http://127.0.0.1:8080/v1"
     words = shlex.split(curl_in(text))
     assert json.decode(words[-1])["model"] == "gpt-image-2"
-    assert ("cost money" in text) is real
+    assert ("images cost money; the demo team may buy 7 a day" in text) is real
     compile(client_in(text), "banner", "exec")
 
 
@@ -187,29 +191,43 @@ PEPPER = b"0123456789abcdef"
 async def test_a_key_is_made_once_and_entered_into_every_store(tmp_path: Path) -> None:
     file = tmp_path / "demo.key"
     async with SqliteStore(tmp_path / "one.db") as one, SqliteStore(tmp_path / "two.db") as two:
-        text = await demo_key(one, PEPPER, file, real=False)
-        assert await demo_key(one, PEPPER, file, real=False) == text
-        assert await demo_key(two, PEPPER, file, real=True) == text
-        for store, images in ((one, None), (two, 10)):
-            known = await store.changes(0)
-            (team,), (key,) = known.teams, known.keys
-            assert team.limits.images_per_day == images
+        for store in (one, two):
+            await demo_team(store, real=False)
+        text = await demo_key(one, PEPPER, file)
+        assert await demo_key(one, PEPPER, file) == text
+        assert await demo_key(two, PEPPER, file) == text
+        for store in (one, two):
+            (key,) = (await store.changes(0)).keys
             assert keys.verify(text, key, PEPPER, 0) == "ok"
 
 
-async def test_a_demo_team_that_was_changed_stays_as_it_is(tmp_path: Path) -> None:
+async def test_a_demo_team_has_a_limit_before_a_real_upstream(tmp_path: Path) -> None:
     async with SqliteStore(tmp_path / "my.db") as store:
-        await demo_key(store, PEPPER, tmp_path / "demo.key", real=True)
-        (team,) = (await store.changes(0)).teams
-        await demo_key(store, PEPPER, tmp_path / "demo.key", real=False)
-        assert (await store.changes(0)).teams == [team]
+        assert not (await demo_team(store, real=False)).limits
+        # A store that served the sandbox is no way around the limit.
+        assert (await demo_team(store, real=True)).limits == Limits(images_per_day=10)
+        changed = Team(name="demo", limits=Limits(images_per_day=3), max_n=1)
+        await store.put_teams([changed])
+        assert await demo_team(store, real=True) == changed
+        assert await demo_team(store, real=False) == changed
+        assert (await store.changes(0)).teams == [changed]
+
+
+async def test_a_demo_key_that_was_stopped_is_told(tmp_path: Path) -> None:
+    async with SqliteStore(tmp_path / "my.db") as store:
+        await demo_team(store, real=False)
+        id = keys.parse(await demo_key(store, PEPPER, tmp_path / "demo.key"))
+        assert id is not None
+        await store.set_key_state(id, "revoked")
+        with pytest.raises(StartError, match=r"is revoked\. Delete .*demo\.key to get a new one"):
+            await demo_key(store, PEPPER, tmp_path / "demo.key")
 
 
 async def test_a_key_file_that_holds_something_else_is_refused(tmp_path: Path) -> None:
     (tmp_path / "demo.key").write_text("my notes")
     async with SqliteStore(tmp_path / "my.db") as store:
         with pytest.raises(StartError, match="does not hold a key"):
-            await demo_key(store, PEPPER, tmp_path / "demo.key", real=False)
+            await demo_key(store, PEPPER, tmp_path / "demo.key")
         (tmp_path / "folder").mkdir()
         with pytest.raises(StartError, match="cannot be used"):
-            await demo_key(store, PEPPER, tmp_path / "folder", real=False)
+            await demo_key(store, PEPPER, tmp_path / "folder")

@@ -68,8 +68,20 @@ async def test_a_key_file_that_cannot_be_written(tmp_path: Path) -> None:
     assert last == "Error: The demo key file data/demo.key cannot be used: Is a directory."
 
 
+async def make_store(folder: Path) -> None:
+    (folder / "teams.toml").write_text("[teams.one]\n")
+    assert (await Program(folder).run("teams", "apply", "teams.toml"))[0] == 0
+
+
+async def test_a_missing_pepper_is_not_made_anew(tmp_path: Path) -> None:
+    await make_store(tmp_path)
+    (tmp_path / "data" / "pepper").unlink()
+    assert "is missing, and the database" in await refused(Program(tmp_path, **UPSTREAM))
+    assert not (tmp_path / "data" / "pepper").exists()
+
+
 async def test_the_pepper_of_another_store(tmp_path: Path) -> None:
-    assert (await Program(tmp_path).run("teams", "list"))[0] == 0
+    await make_store(tmp_path)
     other = Program(tmp_path, KEYS_PEPPER="another pepper of enough bytes", **UPSTREAM)
     line = await refused(other)
     assert "pepper does not belong to the database" in line
@@ -77,14 +89,14 @@ async def test_the_pepper_of_another_store(tmp_path: Path) -> None:
 
 
 async def test_a_newer_database(tmp_path: Path) -> None:
-    assert (await Program(tmp_path).run("teams", "list"))[0] == 0
+    await make_store(tmp_path)
     with closing(sqlite3.connect(tmp_path / "data" / "gateway.db")) as connection:
         connection.execute("PRAGMA user_version = 99")
     assert "newer gateway" in await refused(Program(tmp_path, **UPSTREAM))
 
 
 async def test_a_locked_database(tmp_path: Path) -> None:
-    assert (await Program(tmp_path).run("teams", "list"))[0] == 0
+    await make_store(tmp_path)
     database = tmp_path / "data" / "gateway.db"
     with closing(sqlite3.connect(database, isolation_level=None)) as connection:
         connection.execute("BEGIN IMMEDIATE")
@@ -94,6 +106,7 @@ async def test_a_locked_database(tmp_path: Path) -> None:
 async def test_a_damaged_database(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "gateway.db").write_bytes(b"no database" * 1000)
+    (tmp_path / "data" / "pepper").write_text("a pepper of enough bytes")
     assert "is not a SQLite database" in await refused(Program(tmp_path, **UPSTREAM))
 
 

@@ -6,6 +6,8 @@ from gateway.errors import NotPermitted
 from gateway.model import ImageRequest, Team
 from gateway.rules.catalog import AUTO
 
+_NO_QUALITY = " A request without a quality counts as 'auto'."
+
 
 def check_policy(team: Team, request: ImageRequest) -> None:
     """Raise NotPermitted where the team's policy forbids the request.
@@ -16,7 +18,8 @@ def check_policy(team: Team, request: ImageRequest) -> None:
     """
     _check("model", "models", request.model, team.models)
     _check("size", "sizes", request.size, team.sizes)
-    _check("quality", "qualities", request.quality or AUTO, team.qualities)
+    quality, hint = (request.quality, "") if request.quality else (AUTO, _NO_QUALITY)
+    _check("quality", "qualities", quality, team.qualities, hint)
     if team.max_n is not None and request.n > team.max_n:
         raise NotPermitted(
             f"This team may ask for at most {team.max_n} images at once.",
@@ -30,11 +33,13 @@ def visible_models(team: Team, models: Iterable[str]) -> list[str]:
     return [name for name in models if team.models is None or name in team.models]
 
 
-def _check(field: str, plural: str, value: str, allowed: Collection[str] | None) -> None:
+def _check(
+    field: str, plural: str, value: str, allowed: Collection[str] | None, hint: str = ""
+) -> None:
     if allowed is None or value in allowed:
         return
     raise NotPermitted(
-        f"This team may use these {plural} alone: {', '.join(allowed) or 'none'}.",
+        f"This team may use these {plural} alone: {', '.join(allowed) or 'none'}.{hint}",
         param=field,
         code=f"{field}_not_allowed",
     )

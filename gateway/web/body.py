@@ -27,6 +27,8 @@ async def read_json_body(
         raise WrongContentType("Send the request body uncompressed.")
     if (request.content_length or 0) > limit:
         raise BodyTooLarge(limit)
+    if request.content.is_eof() and request.content.exception() is None:
+        return _within(request.content.read_nowait(), limit)  # it came together with its head
     await _continue(request)
     try:
         async with asyncio.timeout(seconds):
@@ -43,6 +45,12 @@ async def _continue(request: web.BaseRequest) -> None:
         return
     await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
     request.writer.output_size = 0  # it is not part of the answer
+
+
+def _within(body: bytes, limit: int) -> bytes:
+    if len(body) > limit:
+        raise BodyTooLarge(limit)
+    return body
 
 
 async def _read(request: web.BaseRequest, limit: int) -> bytes:

@@ -71,7 +71,7 @@ class PublicApi:
             log_request(record, seconds)
 
     def _failed(self, error: GatewayError, record: Record) -> web.Response:
-        record.outcome, record.status = error.outcome, error.status
+        record.outcome, record.status, record.code = error.outcome, error.status, error.code
         response = error_response(error, record)
         if isinstance(error, BodyTooLarge) or error.code == "body_timeout":
             response.force_close()  # the rest of the body is still on its way

@@ -23,6 +23,7 @@ def log_request(record: Record, seconds: float) -> None:
         model=record.request.model if record.request else None,
         outcome=record.outcome,
         status=record.status,
+        code=record.code,
         images=record.images,
         cost_usd=format_usd(record.cost),
         saved_usd=format_usd(record.saved),

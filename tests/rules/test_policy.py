@@ -46,8 +46,12 @@ def test_what_is_allowed(fields: dict[str, Any]) -> None:
         ({"size": "auto"}, "size", "sizes alone: 1024x1024, 1024x1536."),
         ({"quality": "CANARY"}, "quality", "qualities alone: low, medium."),
         ({"quality": "auto"}, "quality", "qualities alone: low, medium."),
-        ({"quality": None}, "quality", "qualities alone: low, medium."),
-        ({"quality": ""}, "quality", "qualities alone: low, medium."),
+        (
+            {"quality": None},
+            "quality",
+            "low, medium. A request without a quality counts as 'auto'.",
+        ),
+        ({"quality": ""}, "quality", "low, medium. A request without a quality counts as 'auto'."),
         ({"n": 3}, "n", "at most 2 images at once."),
     ],
 )

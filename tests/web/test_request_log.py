@@ -48,6 +48,7 @@ def test_a_purchase_tells_who_what_and_what_it_cost(lines: Lines) -> None:
             "model": "m",
             "outcome": "miss",
             "status": 200,
+            "code": None,
             "images": 2,
             "cost_usd": "0.08",
             "saved_usd": "0",

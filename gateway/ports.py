@@ -72,6 +72,13 @@ class DirectoryStore(Protocol):
     async def put_key(self, key: Key) -> None:
         """Create a key. Its team must exist."""
 
+    async def rotate_key(self, id: str, grace_ends: float, successor: Key) -> bool:
+        """Create `successor` and let key `id` end at `grace_ends`, both or neither.
+
+        False, and nothing done, unless there is such a key and its state is active. Rotated
+        again, a key keeps the earlier end.
+        """
+
     async def set_key_state(self, id: str, state: KeyState) -> bool:
         """Set a key's state; False where there is no such key. A revoked key stays revoked."""
 

@@ -66,14 +66,14 @@ def digest(key: str, pepper: bytes) -> bytes:
 def verify(key: str, stored: Key | None, pepper: bytes, now: float) -> Verdict:
     """Whether the key that `parse` accepted works at `now`; `stored` is what its id leads to.
 
-    An unknown id, a wrong secret, a revoked and an expired key are all "invalid". "disabled"
-    is told only to whoever has the right secret. The comparison always runs.
+    An unknown id, a wrong secret, a revoked key and one whose time is over are all "invalid".
+    "disabled" is told only to whoever has the right secret. The comparison always runs.
     """
     kept = _UNKNOWN if stored is None else stored.digest
     right = hmac.compare_digest(digest(key, pepper), kept)
     if not right or stored is None or stored.state == "revoked":
         return "invalid"
-    if stored.expires is not None and stored.expires <= now:
+    if stored.ends is not None and stored.ends <= now:
         return "invalid"
     return "disabled" if stored.state == "disabled" else "ok"
 

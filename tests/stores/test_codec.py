@@ -8,7 +8,14 @@ from hypothesis import strategies as st
 from gateway.model import Limits, Team
 from gateway.rules.account import EMPTY, Account, Hold
 from gateway.rules.windows import Window
-from gateway.stores.codec import decode_account, decode_team, encode_account, encode_team
+from gateway.stores.codec import (
+    decode_account,
+    decode_limits,
+    decode_team,
+    encode_account,
+    encode_limits,
+    encode_team,
+)
 
 numbers = st.integers(-(2**63), 2**63 - 1)
 times = st.floats(allow_nan=False)
@@ -87,3 +94,11 @@ def test_teams_come_back_as_they_were() -> None:
 
 def test_an_empty_account_is_small() -> None:
     assert len(encode_account(EMPTY)) < 20
+
+
+def test_limits_come_back_as_they_were() -> None:
+    for limits in (Limits(), Limits(images_per_day=0, cost_per_month=2**53 + 1)):
+        assert decode_limits(encode_limits(limits)) == limits
+    assert decode_limits("{}") == Limits()
+    with pytest.raises(msgspec.DecodeError):
+        decode_limits('{"images_per_day":"many"}')

@@ -17,10 +17,10 @@ T = TypeVar("T")
 
 
 class FaultyStore:
-    """`seconds`: how long each operation takes beforehand; `lag`: its reply. `away`: the operations that fail.
-    `losing`: how many of the next swaps are done without telling. `freezing`: how many of the
-    next ones are only kept, for `thaw`; with `leaving` it is away from the first of them on.
-    `defect`: what the next swap raises.
+    """`seconds`: how long each operation takes beforehand; `lag`: its reply. `away`: the
+    operations that fail. `losing`: how many of the next swaps are done without telling.
+    `freezing`: how many of the next ones are only kept, for `thaw`; with `leaving` it is away
+    from the first of them on. `defect`: what the next swap raises.
     """
 
     def __init__(self, store: Store) -> None:
@@ -102,6 +102,9 @@ class FaultyStore:
 
     async def put_key(self, key: Key) -> None:
         await self._store.put_key(key)
+
+    async def rotate_key(self, id: str, grace_ends: float, successor: Key) -> bool:
+        return await self._store.rotate_key(id, grace_ends, successor)
 
     async def set_key_state(self, id: str, state: KeyState) -> bool:
         return await self._store.set_key_state(id, state)

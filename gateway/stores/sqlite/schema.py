@@ -1,8 +1,9 @@
 """The tables, and which databases this code may touch.
 
-`user_version` counts schemas; a database of a newer one is refused, because an older gateway
-cannot know what it would break. `application_id` marks the file as the gateway's, so that another
-program's database is never written to.
+`user_version` counts schemas. A database of an older one is brought up to date at the start; one
+of a newer is refused, because an older gateway cannot know what it would break.
+`application_id` marks the file as the gateway's, so that another program's database is never
+written to.
 
 No secret and no prompt has a column here.
 """
@@ -11,7 +12,7 @@ import sqlite3
 
 from gateway.stores.faults import UnusableStore
 
-VERSION = 1
+VERSION = 2
 APPLICATION_ID = 0x67617465
 """The bytes "gate": `file` shows them."""
 
@@ -46,7 +47,10 @@ TABLES = (
         created REAL NOT NULL,
         expires REAL,
         state TEXT NOT NULL,
-        generation INTEGER NOT NULL
+        generation INTEGER NOT NULL,
+        limits TEXT NOT NULL DEFAULT '{}',
+        first TEXT,
+        grace_ends REAL
     )
     """,
     "CREATE INDEX keys_generation ON keys (generation)",
@@ -73,6 +77,17 @@ TABLES = (
     f"PRAGMA application_id = {APPLICATION_ID}",
     f"PRAGMA user_version = {VERSION}",
 )
+
+UPGRADES = (
+    # From 1 to 2: keys have limits of their own and can be rotated.
+    (
+        "ALTER TABLE keys ADD COLUMN limits TEXT NOT NULL DEFAULT '{}'",
+        "ALTER TABLE keys ADD COLUMN first TEXT",
+        "ALTER TABLE keys ADD COLUMN grace_ends REAL",
+        "PRAGMA user_version = 2",
+    ),
+)
+"""What leads from each schema to the next, the first from 1 to 2."""
 
 
 def is_blank(connection: sqlite3.Connection) -> bool:
@@ -107,6 +122,13 @@ def create(connection: sqlite3.Connection) -> None:
     """Make the tables, in the transaction that is open."""
     for statement in TABLES:
         connection.execute(statement)
+
+
+def upgrade(connection: sqlite3.Connection) -> None:
+    """Bring the tables of an older gateway up to date, in the transaction that is open."""
+    for statements in UPGRADES[_pragma(connection, "user_version") - 1 :]:
+        for statement in statements:
+            connection.execute(statement)
 
 
 def value(connection: sqlite3.Connection, name: str) -> float:

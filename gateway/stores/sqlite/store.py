@@ -120,6 +120,14 @@ class SqliteStore:
         """Create a key. Raises UnknownTeam, or DuplicateKey where its id is taken."""
         await self._run("put_key", self._writer, partial(directory.put_key, key=key))
 
+    async def rotate_key(self, id: str, grace_ends: float, successor: Key) -> bool:
+        """Create `successor` and let key `id` end, both or neither; False unless it is active.
+
+        Raises UnknownTeam, or DuplicateKey where the successor's id is taken.
+        """
+        work = partial(directory.rotate_key, id=id, grace_ends=grace_ends, successor=successor)
+        return await self._run("rotate_key", self._writer, work)
+
     async def set_key_state(self, id: str, state: KeyState) -> bool:
         """Set a key's state; False where there is no such key. A revoked key stays revoked."""
         work = partial(directory.set_key_state, id=id, state=state)

@@ -110,7 +110,8 @@ class Entry(Struct, frozen=True, kw_only=True):
 
     `at` is when the quota was reserved, so that a call over midnight belongs to the day that
     admitted it. `images_bought` includes `images_unknown`: those charged because nobody can
-    tell whether the upstream drew them. `requests` is above 1 only where hits were merged.
+    tell whether the upstream drew them. `requests` is above 1 only where hits were merged. `key`
+    is the key's line, so that a rotated key's history stays together.
     """
 
     id: str

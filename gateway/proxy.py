@@ -241,7 +241,7 @@ class Proxy:
         held = await self._ledger.reserve(reservation)
         record.standing = held.standing
         if isinstance(held, Refused):
-            raise refusal_error(held.refusal, self._spread())
+            raise refusal_error(held.refusal, self._spread(), purchase.caller.key.id)
         try:
             reply = await self._ask(body, purchase)
             judge(reply, self._secrets(), self._wall())

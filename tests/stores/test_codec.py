@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.model import Limits, Team
-from gateway.rules.account import EMPTY, Account, Hold
+from gateway.rules.account import EMPTY, Account, Counters, Hold
 from gateway.rules.windows import Window
 from gateway.stores.codec import (
     decode_account,
@@ -21,14 +21,19 @@ numbers = st.integers(-(2**63), 2**63 - 1)
 times = st.floats(allow_nan=False)
 names = st.text(max_size=8)
 windows = st.builds(Window, numbers, numbers, numbers, numbers, numbers)
-holds = st.builds(Hold, times, times, names, names, names, names, numbers, numbers, st.booleans())
+minutes = st.lists(st.tuples(numbers, numbers), max_size=4).map(tuple)
+booleans = st.booleans()
+holds = st.builds(
+    Hold, times, times, names, names, names, names, numbers, numbers, booleans, booleans
+)
 accounts = st.builds(
     Account,
     windows,
     windows,
-    st.lists(st.tuples(numbers, numbers), max_size=4).map(tuple),
+    minutes,
     st.dictionaries(names, holds, max_size=3),
     st.dictionaries(names, holds, max_size=3),
+    st.dictionaries(names, st.builds(Counters, windows, windows, minutes), max_size=3),
 )
 
 # What schema 1 wrote. It must be read for ever, or become a schema of its own.

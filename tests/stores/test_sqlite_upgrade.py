@@ -67,6 +67,9 @@ async def test_what_is_new_can_be_written(path: Path) -> None:
         assert (await store.changes(4)).keys == [replace(KEY, grace_ends=60.0), new]
         assert await store.swap([Change("team:red", 1, spent(1))], [])
         await store.put_teams([Team(name="green")])
+        assert await store.last_uses() == {}
+        await store.record_use({"k1": 5.0})
+        assert await store.last_uses() == {"k1": 5.0}
 
 
 async def test_it_comes_to_the_same_tables_as_a_new_one(path: Path, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ What it does not spoil it hands on. It counts what it was asked.
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TypeVar
 
 from gateway.errors import StoreUnavailable
@@ -37,7 +37,7 @@ class FaultyStore:
 
     def leave(self, *operations: str) -> None:
         """Be away: for these operations, or for all."""
-        all_of_them = ("load", "swap", "record", "due", "changes")
+        all_of_them = ("load", "swap", "record", "record_use", "due", "changes")
         self.away = frozenset(operations or all_of_them)
 
     def come_back(self) -> None:
@@ -108,6 +108,12 @@ class FaultyStore:
 
     async def set_key_state(self, id: str, state: KeyState) -> bool:
         return await self._store.set_key_state(id, state)
+
+    async def record_use(self, uses: Mapping[str, float]) -> None:
+        await self._ask("record_use", lambda: self._store.record_use(uses))
+
+    async def last_uses(self) -> dict[str, float]:
+        return await self._store.last_uses()
 
     async def usage(
         self, by: Sequence[str], start: float | None, end: float | None

@@ -1,10 +1,11 @@
-"""Teams and keys. Every write takes the next generation, by which gateways ask what is new.
+"""Teams and keys. Every write takes the next generation, by which gateways ask what is new; only
+a key's use does not, for it changes nothing for anybody.
 
 A revoked key stays revoked: no write here leads out of that state, and no key is made twice.
 """
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gateway.model import Key, KeyState, Team
@@ -26,6 +27,10 @@ _PUT_KEY = """
 _END_KEY = """
     UPDATE keys SET grace_ends = min(?, ifnull(grace_ends, ?)), generation = ?
     WHERE id = ? AND state = 'active'
+"""
+_PUT_USE = """
+    INSERT INTO uses (key, at) VALUES (?, ?)
+    ON CONFLICT (key) DO UPDATE SET at = max(at, excluded.at)
 """
 _KEYS = """
     SELECT id, team, name, digest, created, expires, state, limits, first, grace_ends FROM keys
@@ -85,6 +90,18 @@ def set_key_state(connection: sqlite3.Connection, id: str, state: KeyState) -> b
         )
     connection.execute("COMMIT")
     return row is not None
+
+
+def record_use(connection: sqlite3.Connection, uses: Mapping[str, float]) -> None:
+    """Keep when keys were used, unless a later use is known. No generation is taken."""
+    connection.execute("BEGIN IMMEDIATE")
+    connection.executemany(_PUT_USE, uses.items())
+    connection.execute("COMMIT")
+
+
+def last_uses(connection: sqlite3.Connection) -> dict[str, float]:
+    """When each key was last used."""
+    return dict(connection.execute("SELECT key, at FROM uses"))
 
 
 def check_value(connection: sqlite3.Connection, name: str, value: bytes) -> bool:

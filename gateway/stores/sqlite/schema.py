@@ -54,6 +54,8 @@ TABLES = (
     )
     """,
     "CREATE INDEX keys_generation ON keys (generation)",
+    # Apart from the keys: a use is no change that gateways have to hear of.
+    "CREATE TABLE uses (key TEXT PRIMARY KEY NOT NULL, at REAL NOT NULL) WITHOUT ROWID",
     # Kept in the order of time: entries are added at the end, and reports read one stretch.
     """
     CREATE TABLE entries (
@@ -79,11 +81,12 @@ TABLES = (
 )
 
 UPGRADES = (
-    # From 1 to 2: keys have limits of their own and can be rotated.
+    # From 1 to 2: keys have limits of their own, can be rotated, and tell when they were used.
     (
         "ALTER TABLE keys ADD COLUMN limits TEXT NOT NULL DEFAULT '{}'",
         "ALTER TABLE keys ADD COLUMN first TEXT",
         "ALTER TABLE keys ADD COLUMN grace_ends REAL",
+        "CREATE TABLE uses (key TEXT PRIMARY KEY NOT NULL, at REAL NOT NULL) WITHOUT ROWID",
         "PRAGMA user_version = 2",
     ),
 )

@@ -181,6 +181,24 @@ class DirectoryConformance:
             assert not await store.set_key_state("k9", "revoked")
             assert (await store.changes(0)).keys == []
 
+    async def test_the_latest_use_of_a_key_is_kept(self, make_store: MakeStore) -> None:
+        async with make_store() as store, make_store() as other:
+            assert await store.last_uses() == {}
+            await store.record_use({})
+            await store.record_use({"k1": NOON, "k2": NOON + 0.25})
+            await other.record_use({"k1": NOON - 1, "k2": NOON + 61})
+            assert await other.last_uses() == {"k1": NOON, "k2": NOON + 61}
+        async with make_store() as store:
+            assert await store.last_uses() == {"k1": NOON, "k2": NOON + 61}
+
+    async def test_a_use_is_no_change_of_the_directory(self, make_store: MakeStore) -> None:
+        async with make_store() as store:
+            await store.put_teams([RED])
+            await store.put_key(KEY)
+            before = await store.changes(0)
+            await store.record_use({"k1": NOON})
+            assert await store.changes(0) == before
+
     async def test_a_check_value_is_kept_from_its_first_time(self, make_store: MakeStore) -> None:
         async with make_store() as store, make_store() as other:
             assert await store.check_value("pepper", b"\0right")

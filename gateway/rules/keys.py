@@ -89,13 +89,14 @@ def normal_id(text: str) -> str:
     return text.strip().removeprefix(PREFIX).partition("_")[0]
 
 
-def parse_duration(text: str) -> float:
+def parse_duration(text: str, *, none: bool = False) -> float:
     """The seconds of a duration as people write it: "90d", "24h", "30m", "45s".
 
-    Raises ValueError for anything else, for nothing at all ("0d") and above 999,999 units.
+    Raises ValueError for anything else, above 999,999 units, and for nothing at all ("0d") unless
+    `none` allows that.
     """
     match = _DURATION.fullmatch(text)
-    if match is None or not int(match[1]):
+    if match is None or not (none or int(match[1])):
         raise ValueError("must be a whole number with its unit s, m, h or d, such as 90d")
     return float(int(match[1]) * _UNITS[match[2]])
 

@@ -200,6 +200,13 @@ def test_parse_duration(text: str, seconds: float) -> None:
     assert parse_duration(text) == seconds
 
 
+@pytest.mark.parametrize(("text", "seconds"), [("0s", 0.0), ("00d", 0.0), ("7d", 604_800.0)])
+def test_parse_duration_takes_none_where_that_is_allowed(text: str, seconds: float) -> None:
+    assert parse_duration(text, none=True) == seconds
+    with pytest.raises(ValueError, match="whole number"):
+        parse_duration("0", none=True)
+
+
 @pytest.mark.parametrize(
     "text",
     [

@@ -21,6 +21,7 @@ from gateway.caches.memory import MemoryCache
 from gateway.directory import Directory
 from gateway.errors import StoreUnavailable
 from gateway.hits import Hits
+from gateway.last_use import LastUse
 from gateway.ledger import Ledger
 from gateway.metrics import Metrics, QuotaCollector
 from gateway.opening import StartError, load_pepper, open_store
@@ -86,12 +87,19 @@ class Gateway:
         log.info("stopped")
 
     async def _open_ledger(self) -> None:
-        """What keeps the money: store, directory, ledger, hits."""
+        """What keeps the keys and the money: store, last use, directory, ledger, hits."""
         settings, metrics, running = self._settings, self.metrics, self._running
         self.store = await open_store(settings, self.pepper, metrics.store_operation)
         running.push_async_callback(self.store.close)
+        last_use = LastUse(self.store, wall=time.time)
+        last_use.start()
+        running.push_async_callback(last_use.close)
         self.directory = Directory(
-            self.store, pepper=self.pepper, wall=time.time, monotonic=time.monotonic
+            self.store,
+            pepper=self.pepper,
+            wall=time.time,
+            monotonic=time.monotonic,
+            on_use=last_use.note,
         )
         await self.directory.start()
         running.push_async_callback(self.directory.close)

@@ -1,14 +1,11 @@
-"""The commands over the store: teams, keys and usage. They work while gateways serve from it.
+"""The commands over the store: teams and usage. They work while gateways serve from it.
 
-`keys create` prints the key as the only line on standard output; everything that is not an
-answer goes to standard error.
+Everything that is not an answer goes to standard error. Keys are in `gateway.cli_keys`.
 """
 
-import secrets
 import time
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
@@ -21,12 +18,6 @@ from gateway.cli_base import (
     usage_format_option,
     with_store,
 )
-
-if TYPE_CHECKING:
-    from gateway.model import KeyState
-
-_NAME_CHARS = 100
-
 
 # -- teams --------------------------------------------------------------------------------------
 
@@ -79,134 +70,6 @@ def list_teams(format: str, config: Path | None) -> None:
     print_list(format, [team_listing(team) for team in found], team_cells)
     if not found:
         note("There are no teams yet: bring them in with 'gateway teams apply FILE'.")
-
-
-# -- keys ---------------------------------------------------------------------------------------
-
-
-@click.group(cls=Group)
-def keys() -> None:
-    """The teams' keys. Running gateways follow a change within a second."""
-
-
-def _lifetime(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
-    from gateway.rules.keys import parse_duration
-
-    try:
-        return None if value is None else parse_duration(value)
-    except ValueError as error:
-        raise click.BadParameter(f"{error}.") from None
-
-
-def _name(ctx: click.Context, param: click.Parameter, value: str) -> str:
-    if len(value) > _NAME_CHARS or not value.isprintable():
-        raise click.BadParameter(f"must be at most {_NAME_CHARS} printable characters.")
-    return value.strip()
-
-
-@keys.command("create")
-@click.option("--team", required=True, metavar="NAME", help="The team that the key is for.")
-@click.option("--name", default="", metavar="TEXT", callback=_name, help="What lists call it.")
-@click.option(
-    "--expires",
-    "lifetime",
-    metavar="TIME",
-    callback=_lifetime,
-    help="When it stops working: in 90d, 12h, 30m or 45s. Without it, never.",
-)
-@config_option
-def create_key(team: str, name: str, lifetime: float | None, config: Path | None) -> None:
-    """Make a key and print it, this once.
-
-    The key is the only line on standard output. Nobody can show it again: the store keeps no
-    more than is needed to recognise it.
-
-    \b
-    Examples:
-      gateway keys create --team design --name "Web shop" --expires 90d
-      gateway keys create --team design > design.key
-    """
-    from gateway import operations
-    from gateway.listing import public_id, utc
-
-    key, text = with_store(
-        config,
-        lambda store, pepper: operations.create_key(
-            store,
-            team=team,
-            name=name,
-            lifetime=lifetime,
-            pepper=pepper,
-            now=time.time(),
-            entropy=secrets.token_bytes,
-        ),
-    )
-    until = "" if key.expires is None else f", works until {utc(key.expires)}"
-    note(f"{public_id(key.id)} for team {team}{until}. It is shown this once:")
-    click.echo(text)
-
-
-@keys.command("list")
-@click.option("--team", metavar="NAME", help="Only this team's keys.")
-@format_option
-@config_option
-def list_keys(team: str | None, format: str, config: Path | None) -> None:
-    """Show keys by their public ids, never the keys themselves. Times are UTC."""
-    from gateway import operations
-    from gateway.cli_tables import key_cells, print_list
-    from gateway.listing import key_listing
-
-    found = with_store(config, lambda store, _: operations.list_keys(store, team))
-    now = time.time()
-    print_list(format, [key_listing(key, now) for key in found], key_cells)
-    if not found:
-        note("There are no keys yet: make one with 'gateway keys create --team NAME'.")
-
-
-key_id_argument = click.argument("key_id")
-
-
-@keys.command("revoke")
-@key_id_argument
-@config_option
-def revoke_key(key_id: str, config: Path | None) -> None:
-    """Stop a key for good.
-
-    KEY_ID is what 'gateway keys list' shows, with or without sk-gw-.
-    """
-    _set_state(config, key_id, "revoked")
-
-
-@keys.command("disable")
-@key_id_argument
-@config_option
-def disable_key(key_id: str, config: Path | None) -> None:
-    """Stop a key until it is enabled again.
-
-    KEY_ID is what 'gateway keys list' shows, with or without sk-gw-.
-    """
-    _set_state(config, key_id, "disabled")
-
-
-@keys.command("enable")
-@key_id_argument
-@config_option
-def enable_key(key_id: str, config: Path | None) -> None:
-    """Let a disabled key work again. One that is revoked stays so.
-
-    KEY_ID is what 'gateway keys list' shows, with or without sk-gw-.
-    """
-    _set_state(config, key_id, "active")
-
-
-def _set_state(config: Path | None, key_id: str, state: "KeyState") -> None:
-    from gateway import operations
-    from gateway.listing import has_expired, public_id, utc
-
-    key = with_store(config, lambda store, _: operations.set_key_state(store, key_id, state))
-    late = state == "active" and has_expired(key, time.time())
-    expired = f", but it expired on {utc(key.expires or 0)}" if late else ""
-    note(f"{public_id(key.id)} of team {key.team} is {state}{expired}")
 
 
 # -- usage --------------------------------------------------------------------------------------

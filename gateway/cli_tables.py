@@ -69,9 +69,6 @@ def print_list(
 
 def team_cells(team: Listing) -> Cells:
     """A team in a table: what is not restricted is "all", only the limits that are set are told."""
-    limits = [
-        _LIMITS[name].format(value) for name, value in team["limits"].items() if value is not None
-    ]
     return {
         "team": team["team"],
         "models": _allowed(team["models"]),
@@ -79,19 +76,23 @@ def team_cells(team: Listing) -> Cells:
         "qualities": _allowed(team["qualities"]),
         "max n": "all" if team["max_n"] is None else str(team["max_n"]),
         "cache": "on" if team["cache"] else "off",
-        "limits": "\n".join(limits) or "none",
+        "limits": _limits(team["limits"]),
     }
 
 
 def key_cells(key: Listing) -> Cells:
-    """A key in a table."""
+    """A key in a table. It expires at the end of its grace, where it has one."""
+    expires = min(filter(None, (key["expires"], key["grace_ends"])), default=None)
     return {
         "id": key["id"],
         "team": key["team"],
         "name": key["name"] or "-",
         "state": key["state"],
+        "limits": _limits(key["limits"]),
         "created": _minute(key["created"]),
-        "expires": "never" if key["expires"] is None else _minute(key["expires"]),
+        "expires": "never" if expires is None else _minute(expires),
+        "last used": "never" if key["last_used"] is None else _minute(key["last_used"]),
+        "line": "-" if key["line"] == key["id"] else key["line"],
     }
 
 
@@ -102,6 +103,16 @@ def usage_cells(row: Listing) -> Cells:
 
 def _allowed(values: Collection[str] | None) -> str:
     return "all" if values is None else ", ".join(values)
+
+
+def _limits(limits: Listing) -> str:
+    """The limits that are set, one a line."""
+    return (
+        "\n".join(
+            _LIMITS[name].format(value) for name, value in limits.items() if value is not None
+        )
+        or "none"
+    )
 
 
 def _minute(iso: str) -> str:

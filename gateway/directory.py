@@ -27,7 +27,10 @@ HURRY_SECONDS = 0.05
 
 
 class Directory:
-    """Who may come in. `wall` is the time of expiry dates, `monotonic` that of staleness."""
+    """Who may come in. `wall` is the time of expiry dates, `monotonic` that of staleness.
+
+    `on_use` is told the id of every key that was let in.
+    """
 
     def __init__(
         self,
@@ -36,11 +39,13 @@ class Directory:
         pepper: bytes,
         wall: Callable[[], float],
         monotonic: Callable[[], float],
+        on_use: Callable[[str], None] = lambda id: None,
     ) -> None:
         self._store = store
         self._pepper = pepper
         self._wall = wall
         self._monotonic = monotonic
+        self._on_use = on_use
         self._generation = 0
         self._teams: dict[str, Team] = {}
         self._keys: dict[str, Key] = {}
@@ -113,6 +118,7 @@ class Directory:
         key = self._keys.get(keys.parse(token) or "")
         match keys.verify(token, key, self._pepper, self._wall()):
             case "ok" if key is not None and key.team in self._teams:
+                self._on_use(key.id)
                 return Caller(self._teams[key.team], key)
             case "disabled":
                 raise KeyDisabled

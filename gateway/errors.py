@@ -159,26 +159,36 @@ class NotCached(InvalidRequest):
 # -- quota and capacity -------------------------------------------------------------------------
 
 
-class InsufficientQuota(GatewayError):
-    """A budget is used up: waiting a minute will not help."""
+class LimitReached(GatewayError):
+    """A limit stands in the way. Where it is one of a key's own, `line` names that key's line: it
+    is nothing to other keys of the team. None: it is the team's or the gateway's.
+    """
 
     status = 429
+
+    def __init__(self, message: str, *, line: str | None = None) -> None:
+        super().__init__(message)
+        self.line = line
+
+
+class InsufficientQuota(LimitReached):
+    """A budget is used up: waiting a minute will not help."""
+
     type = "insufficient_quota"
     code = "insufficient_quota"
     outcome = "insufficient_quota"
     retry = False
 
 
-class RateLimited(GatewayError):
+class RateLimited(LimitReached):
     """Too much at once: the same request can be admitted after `retry_after` seconds (1 to 60)."""
 
-    status = 429
     type = "rate_limit_error"
     code = "rate_limit_exceeded"
     outcome = "rate_limited"
 
-    def __init__(self, message: str, *, retry_after: float) -> None:
-        super().__init__(message)
+    def __init__(self, message: str, *, retry_after: float, line: str | None = None) -> None:
+        super().__init__(message, line=line)
         self.retry_after = retry_after
 
     @property

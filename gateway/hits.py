@@ -49,7 +49,7 @@ class Hits:
     def add(self, caller: Caller, request: ImageRequest, bought: Bought, now: float) -> None:
         """Note that `caller` was given `bought` for nothing at `now`."""
         quality = quality_label(request.quality)
-        group = (caller.team.name, caller.key.id, request.model, request.size, quality)
+        group = (caller.team.name, caller.key.line, request.model, request.size, quality)
         entry = self._waiting.get(group)
         if entry is None:
             team, key, model, size, quality = group

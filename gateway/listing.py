@@ -39,15 +39,23 @@ def limits_listing(limits: Limits) -> Listing:
     }
 
 
-def key_listing(key: Key, now: float) -> Listing:
-    """A key by its public id. `state` is what it comes to at `now`: "expired" is one too."""
+def key_listing(key: Key, now: float, last_used: float | None) -> Listing:
+    """A key by its public id. `line` is what its line's usage is shown under.
+
+    `state` is what it comes to at `now`: "expired" is one too, and "retiring" for one that was
+    replaced and works until its grace ends.
+    """
     return {
         "id": public_id(key.id),
         "team": key.team,
         "name": key.name,
-        "state": "expired" if has_expired(key, now) and key.state != "revoked" else key.state,
+        "state": _state(key, now),
+        "limits": limits_listing(key.limits),
         "created": utc(key.created),
-        "expires": None if key.expires is None else utc(key.expires),
+        "expires": _utc(key.expires),
+        "grace_ends": _utc(key.grace_ends),
+        "last_used": _utc(last_used),
+        "line": public_id(key.line),
     }
 
 
@@ -85,12 +93,24 @@ def public_id(id: str) -> str:
 
 def has_expired(key: Key, now: float) -> bool:
     """Whether the key's time was over at `now`."""
-    return key.expires is not None and key.expires <= now
+    return key.ends is not None and key.ends <= now
+
+
+def _state(key: Key, now: float) -> str:
+    if key.state != "revoked" and has_expired(key, now):
+        return "expired"
+    if key.state == "active" and key.grace_ends is not None:
+        return "retiring"
+    return key.state
 
 
 def utc(seconds: float) -> str:
     """A time as ISO 8601, to the second."""
     return datetime.fromtimestamp(int(seconds), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _utc(seconds: float | None) -> str | None:
+    return None if seconds is None else utc(seconds)
 
 
 def _list(values: Sequence[str] | None) -> list[str] | None:

@@ -60,7 +60,7 @@ OUTCOMES = (
 )
 """Everything that can come of a request: answers, `gateway.errors`, and clients that left."""
 
-OPERATIONS = ("load", "swap", "record", "due", "changes")
+OPERATIONS = ("load", "swap", "record", "record_use", "due", "changes")
 """What a serving gateway asks of its store."""
 
 _SECONDS = (0.005, 0.025, 0.1, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160, 320)

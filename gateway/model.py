@@ -14,7 +14,7 @@ MICRO = 1_000_000
 
 
 class Limits(Struct, frozen=True, kw_only=True):
-    """The six limits of a team. None means no limit; costs are in micro-dollars."""
+    """The six limits of a team or a key. None means no limit; costs are in micro-dollars."""
 
     images_per_day: int | None = None
     images_per_month: int | None = None
@@ -51,6 +51,10 @@ class Key(Struct, frozen=True, kw_only=True):
 
     `id` is public: it stands in lists and logs. `digest` is HMAC-SHA256 of the whole key under
     the pepper (32 bytes).
+
+    A rotated key and those that replace it are a line: they share limits, budgets and history.
+    `first` is the id of the line's first key, None where this is it. `grace_ends` is when a key
+    that was replaced stops working, unless it expires before.
     """
 
     id: str
@@ -60,6 +64,20 @@ class Key(Struct, frozen=True, kw_only=True):
     created: float
     expires: float | None = None
     state: KeyState = "active"
+    limits: Limits = NO_LIMITS
+    first: str | None = None
+    grace_ends: float | None = None
+
+    @property
+    def line(self) -> str:
+        """What its line's budgets and history are kept under: the id of the line's first key."""
+        return self.first or self.id
+
+    @property
+    def ends(self) -> float | None:
+        """When it stops working by itself, None for never."""
+        ends = [time for time in (self.expires, self.grace_ends) if time is not None]
+        return min(ends, default=None)
 
 
 class Caller(Struct, frozen=True):
@@ -92,7 +110,8 @@ class Entry(Struct, frozen=True, kw_only=True):
 
     `at` is when the quota was reserved, so that a call over midnight belongs to the day that
     admitted it. `images_bought` includes `images_unknown`: those charged because nobody can
-    tell whether the upstream drew them. `requests` is above 1 only where hits were merged.
+    tell whether the upstream drew them. `requests` is above 1 only where hits were merged. `key`
+    is the key's line, so that a rotated key's history stays together.
     """
 
     id: str

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from msgspec import Struct
 
-from gateway.model import Key, KeyState, Team
+from gateway.model import NO_LIMITS, Key, KeyState, Limits, Team
 from gateway.ports import DirectoryStore
 from gateway.rules import keys
 from gateway.rules.config_faults import shown
@@ -60,6 +60,7 @@ async def create_key(
     pepper: bytes,
     now: float,
     entropy: Callable[[int], bytes],
+    limits: Limits = NO_LIMITS,
 ) -> tuple[Key, str]:
     """A new key and its text, which nothing but this answer ever holds.
 
@@ -70,9 +71,59 @@ async def create_key(
     id, text = keys.mint(entropy)
     expires = None if lifetime is None else now + lifetime
     digest = keys.digest(text, pepper)
-    key = Key(id=id, team=team, name=name, digest=digest, created=now, expires=expires)
+    key = Key(
+        id=id, team=team, name=name, digest=digest, created=now, expires=expires, limits=limits
+    )
     await store.put_key(key)
     return key, text
+
+
+class Rotated(Struct, frozen=True):
+    """What a rotation came to: both keys as they are now, and the new one's text."""
+
+    old: Key
+    new: Key
+    text: str
+
+
+async def rotate_key(
+    store: DirectoryStore,
+    id: str,
+    *,
+    grace: float,
+    pepper: bytes,
+    now: float,
+    entropy: Callable[[int], bytes],
+) -> Rotated:
+    """Replace a key: the old one works `grace` seconds more, but never past its own time.
+
+    The new key has an id of its own, so that logs and lists tell which one is still in use and
+    each can be revoked alone. It has the old one's name, limits and length of life, and is of the
+    same line: they share budgets and history. A key may be replaced more than once, because the
+    text of a new one may get lost; its end only comes nearer.
+
+    Raises Refused where there is no such key or it is not active, StoreUnavailable (then it may
+    have been replaced, and nobody has the new one).
+    """
+    old = await _find(store, keys.normal_id(id))
+    _require_active(old)
+    new_id, text = keys.mint(entropy)
+    new = Key(
+        id=new_id,
+        team=old.team,
+        name=old.name,
+        digest=keys.digest(text, pepper),
+        created=now,
+        expires=None if old.expires is None else now + (old.expires - old.created),
+        limits=old.limits,
+        first=old.line,
+    )
+    ends = now + grace if old.expires is None else min(now + grace, old.expires)
+    replaced = await store.rotate_key(old.id, ends, new)
+    old = await _find(store, old.id)
+    if not replaced:  # somebody was quicker
+        _require_active(old)
+    return Rotated(old, new, text)
 
 
 async def list_keys(store: DirectoryStore, team: str | None = None) -> list[Key]:
@@ -93,14 +144,30 @@ async def set_key_state(store: DirectoryStore, id: str, state: KeyState) -> Key:
     Raises Refused where there is no such key or it is revoked already and for good,
     StoreUnavailable.
     """
-    id = keys.normal_id(id)
-    possible = id.isascii() and id.isalnum()  # a store need not bear with anything else
-    if not possible or not await store.set_key_state(id, state):
-        raise Refused("There is no key with this id: 'gateway keys list' shows them all.")
-    key = next(key for key in (await store.changes(0)).keys if key.id == id)
+    key = await _find(store, keys.normal_id(id))
+    await store.set_key_state(key.id, state)
+    key = await _find(store, key.id)
     if key.state == "revoked" != state:
-        raise Refused(f"{keys.PREFIX}{id} is revoked, which is for good: create a new key.")
+        raise _revoked(key)
     return key
+
+
+async def _find(store: DirectoryStore, id: str) -> Key:
+    for key in (await store.changes(0)).keys:
+        if key.id == id:
+            return key
+    raise Refused("There is no key with this id: 'gateway keys list' shows them all.")
+
+
+def _require_active(key: Key) -> None:
+    if key.state == "revoked":
+        raise _revoked(key)
+    if key.state == "disabled":
+        raise Refused(f"{keys.PREFIX}{key.id} is disabled: enable it first, or create a new key.")
+
+
+def _revoked(key: Key) -> Refused:
+    return Refused(f"{keys.PREFIX}{key.id} is revoked, which is for good: create a new key.")
 
 
 def _require_team(name: str, teams: Iterable[Team]) -> None:

@@ -4,7 +4,7 @@ An adapter translates its own failures at this border: a store raises nothing bu
 `gateway.errors.StoreUnavailable`, an upstream nothing but `gateway.errors.UpstreamError`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from msgspec import Struct
@@ -72,8 +72,21 @@ class DirectoryStore(Protocol):
     async def put_key(self, key: Key) -> None:
         """Create a key. Its team must exist."""
 
+    async def rotate_key(self, id: str, grace_ends: float, successor: Key) -> bool:
+        """Create `successor` and let key `id` end at `grace_ends`, both or neither.
+
+        False, and nothing done, unless there is such a key and its state is active. Rotated
+        again, a key keeps the earlier end.
+        """
+
     async def set_key_state(self, id: str, state: KeyState) -> bool:
         """Set a key's state; False where there is no such key. A revoked key stays revoked."""
+
+    async def record_use(self, uses: Mapping[str, float]) -> None:
+        """Keep when keys were used, by id; the latest time stands. It makes no generation."""
+
+    async def last_uses(self) -> dict[str, float]:
+        """When each key was last used, by id; those never used are absent."""
 
 
 class UsageStore(Protocol):

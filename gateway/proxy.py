@@ -21,7 +21,14 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from gateway.directory import Directory
-from gateway.errors import Draining, NotCached, Overloaded, UpstreamCut, UpstreamError
+from gateway.errors import (
+    Draining,
+    LimitReached,
+    NotCached,
+    Overloaded,
+    UpstreamCut,
+    UpstreamError,
+)
 from gateway.flights import Flight, Flights
 from gateway.hits import Hits
 from gateway.ledger import Ledger
@@ -189,15 +196,27 @@ class Proxy:
         Nothing may be awaited between the look-up of `_look_up` and the registration here that
         really suspends, or an answer could land unseen in between and be bought again.
         """
-        name = purchase.fingerprint if purchase.share else None
-        if not (name and self.flights.under_way(name)):
-            self._check_room()
-        flight = self.flights.lead_or_join(name, lambda: self._see_through(purchase))
-        bought = await self._wait(flight, purchase.record)
+        while True:
+            flight = self._lead_or_join(purchase)
+            try:
+                bought = await self._wait(flight, purchase.record)
+                break
+            except LimitReached as refusal:
+                if flight.led or refusal.line in (None, purchase.caller.key.line):
+                    raise
+                # It was another key's own limit, which is nothing to this one. All who wait hear
+                # of it at once: no purchase begun since can have landed in the cache already.
         if flight.led:
             return Answer(bought.body, _cache_status(purchase, bought))
         self._given(purchase, bought, "collapsed")
         return Answer(bought.body, CacheStatus.MISS_COLLAPSED)
+
+    def _lead_or_join(self, purchase: Purchase) -> Flight[Bought]:
+        """The flight that brings this purchase's answer. Raises where none may start."""
+        name = purchase.fingerprint if purchase.share else None
+        if not (name and self.flights.under_way(name)):
+            self._check_room()
+        return self.flights.lead_or_join(name, lambda: self._see_through(purchase))
 
     async def _wait(self, flight: Flight[Bought], record: Record) -> Bought:
         """The flight's result, as long as the client waits for it."""
@@ -244,7 +263,7 @@ class Proxy:
         record.lap("quota")
         record.standing = held.standing
         if isinstance(held, Refused):
-            raise refusal_error(held.refusal, self._spread())
+            raise refusal_error(held.refusal, self._spread(), purchase.caller.key.id)
         try:
             reply = await self._ask(body, purchase)
             judge(reply, self._secrets(), self._wall())
@@ -267,7 +286,7 @@ class Proxy:
         return Reserve(
             id=self._new_id(),
             team=caller.team.name,
-            key=caller.key.id,
+            key=caller.key.line,
             model=request.model,
             size=request.size,
             quality=quality_label(request.quality),
@@ -275,6 +294,7 @@ class Proxy:
             cost=ceiling(settings.models[request.model], request),
             lease=settings.upstream.timeout_seconds + LEASE_SLACK_SECONDS,
             limits=caller.team.limits,
+            key_limits=caller.key.limits,
             gateway_limits=settings.limits,
         )
 

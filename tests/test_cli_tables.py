@@ -13,8 +13,12 @@ KEY = {
     "team": "design",
     "name": "",
     "state": "active",
+    "limits": {"images_per_day": 20, "cost_per_day_usd": None, "concurrent_requests": 2},
     "created": "2023-11-14T22:13:20Z",
     "expires": None,
+    "grace_ends": None,
+    "last_used": None,
+    "line": "sk-gw-0123456789ab",
 }
 
 
@@ -62,11 +66,30 @@ def test_without_rows_there_is_no_table(capsys: pytest.CaptureFixture[str]) -> N
 
 
 def test_a_key_in_a_table(capsys: pytest.CaptureFixture[str]) -> None:
-    assert key_cells(KEY) == KEY | {
+    assert key_cells(KEY) == {
+        "id": "sk-gw-0123456789ab",
+        "team": "design",
         "name": "-",
+        "state": "active",
+        "limits": "20 images a day\n2 at the same time",
         "created": "2023-11-14 22:13",
         "expires": "never",
+        "last used": "never",
+        "line": "-",
     }
+
+
+def test_a_key_that_was_replaced_in_a_table() -> None:
+    soon, late = "2023-11-15T22:13:20Z", "2024-11-15T22:13:20Z"
+    for expires, grace_ends in ((soon, late), (late, soon), (None, soon)):
+        cells = key_cells(KEY | {"expires": expires, "grace_ends": grace_ends})
+        assert cells["expires"] == "2023-11-15 22:13"
+    cells = key_cells(KEY | {"line": "sk-gw-first", "last_used": soon, "limits": {}})
+    assert (cells["line"], cells["last used"], cells["limits"]) == (
+        "sk-gw-first",
+        "2023-11-15 22:13",
+        "none",
+    )
 
 
 def test_a_team_in_a_table(capsys: pytest.CaptureFixture[str]) -> None:

@@ -43,7 +43,7 @@ def _all_kinds(kind: type[GatewayError]) -> Iterator[type[GatewayError]]:
 
 
 def test_every_kind_has_an_example() -> None:
-    bases = {GatewayError, errors.Unavailable, errors.UpstreamError}
+    bases = {GatewayError, errors.LimitReached, errors.Unavailable, errors.UpstreamError}
     assert {type(error) for error in EXAMPLES} == set(_all_kinds(GatewayError)) - bases
 
 

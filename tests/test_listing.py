@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from msgspec.structs import replace
 
 from gateway.listing import key_listing, team_listing, usage_listing, usage_total, utc
 from gateway.model import Key, KeyState, Limits, Team, UsageRow
@@ -10,7 +11,9 @@ from gateway.model import Key, KeyState, Limits, Team, UsageRow
 CREATED = 1_700_000_000.0
 
 
-def key(state: KeyState = "active", expires: float | None = None) -> Key:
+def key(
+    state: KeyState = "active", expires: float | None = None, grace_ends: float | None = None
+) -> Key:
     return Key(
         id="0123456789ab",
         team="design",
@@ -19,6 +22,8 @@ def key(state: KeyState = "active", expires: float | None = None) -> Key:
         created=CREATED,
         expires=expires,
         state=state,
+        limits=Limits(images_per_month=7, cost_per_day=500_000),
+        grace_ends=grace_ends,
     )
 
 
@@ -55,7 +60,7 @@ def test_a_team_is_told_in_the_words_of_its_file() -> None:
 
 
 def test_a_key_is_told_without_its_digest() -> None:
-    listing = key_listing(key(expires=CREATED + 60), CREATED)
+    listing = key_listing(key(expires=CREATED + 60), CREATED, CREATED + 5)
     assert listing == {
         "id": "sk-gw-0123456789ab",
         "team": "design",
@@ -63,6 +68,17 @@ def test_a_key_is_told_without_its_digest() -> None:
         "state": "active",
         "created": "2023-11-14T22:13:20Z",
         "expires": "2023-11-14T22:14:20Z",
+        "limits": {
+            "images_per_day": None,
+            "images_per_month": 7,
+            "cost_per_day_usd": "0.5",
+            "cost_per_month_usd": None,
+            "requests_per_minute": None,
+            "concurrent_requests": None,
+        },
+        "grace_ends": None,
+        "last_used": "2023-11-14T22:13:25Z",
+        "line": "sk-gw-0123456789ab",
     }
     assert json.loads(json.dumps(listing)) == listing
 
@@ -79,7 +95,30 @@ def test_a_key_is_told_without_its_digest() -> None:
     ],
 )
 def test_the_state_is_what_it_comes_to(state: KeyState, expires: float | None, told: str) -> None:
-    assert key_listing(key(state, expires), CREATED)["state"] == told
+    assert key_listing(key(state, expires), CREATED, None)["state"] == told
+
+
+@pytest.mark.parametrize(
+    ("state", "expires", "grace_ends", "told"),
+    [
+        ("active", None, CREATED + 1, "retiring"),
+        ("active", None, CREATED, "expired"),
+        ("active", CREATED, CREATED + 1, "expired"),
+        ("disabled", None, CREATED + 1, "disabled"),
+        ("revoked", None, CREATED, "revoked"),
+    ],
+)
+def test_a_key_that_was_replaced_retires(
+    state: KeyState, expires: float | None, grace_ends: float, told: str
+) -> None:
+    listing = key_listing(key(state, expires, grace_ends), CREATED, None)
+    assert (listing["state"], listing["last_used"]) == (told, None)
+    assert listing["grace_ends"] == utc(grace_ends)
+
+
+def test_a_new_key_tells_whose_line_it_is_of() -> None:
+    listing = key_listing(replace(key(), first="0123456789ac"), CREATED, None)
+    assert (listing["id"], listing["line"]) == ("sk-gw-0123456789ab", "sk-gw-0123456789ac")
 
 
 def test_usage_is_told_by_its_grouping() -> None:

@@ -5,15 +5,18 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
-from gateway.model import Key, Limits, Team
+from gateway.model import NO_LIMITS, Key, KeyState, Limits, Team
 from gateway.operations import (
     Applied,
     Refused,
+    Rotated,
     apply_teams,
     create_key,
     list_keys,
     list_teams,
+    rotate_key,
     set_key_state,
 )
 from gateway.rules import keys
@@ -30,7 +33,11 @@ async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
 
 
 async def new_key(
-    store: SqliteStore, team: str = "design", lifetime: float | None = None, now: float = NOW
+    store: SqliteStore,
+    team: str = "design",
+    lifetime: float | None = None,
+    now: float = NOW,
+    limits: Limits = NO_LIMITS,
 ) -> tuple[Key, str]:
     return await create_key(
         store,
@@ -40,6 +47,13 @@ async def new_key(
         pepper=PEPPER,
         now=now,
         entropy=secrets.token_bytes,
+        limits=limits,
+    )
+
+
+async def rotate(store: SqliteStore, id: str, grace: float = 60.0, now: float = NOW) -> Rotated:
+    return await rotate_key(
+        store, id, grace=grace, pepper=PEPPER, now=now, entropy=secrets.token_bytes
     )
 
 
@@ -128,3 +142,74 @@ async def test_an_unknown_id_is_not_repeated(store: SqliteStore, written: str) -
     assert str(refused.value) == (
         "There is no key with this id: 'gateway keys list' shows them all."
     )
+
+
+# -- rotating -----------------------------------------------------------------------------------
+
+
+async def test_a_rotated_key_is_replaced_by_its_like(store: SqliteStore) -> None:
+    await store.put_teams([Team(name="design")])
+    limits = Limits(images_per_day=3, cost_per_month=1_500_000)
+    old, old_text = await new_key(store, lifetime=90.0, limits=limits)
+    done = await rotate(store, f"sk-gw-{old.id}", grace=20, now=NOW + 30)
+    new = done.new
+    assert done.old == replace(old, grace_ends=NOW + 50)
+    assert new.id != old.id
+    assert (new.team, new.name, new.limits, new.line) == ("design", "Web shop", limits, old.id)
+    assert (new.created, new.expires, new.grace_ends) == (NOW + 30, NOW + 120, None)
+    assert {key.id: key for key in await list_keys(store)} == {old.id: done.old, new.id: new}
+    for now, verdict in ((NOW + 30, "ok"), (NOW + 49, "ok"), (NOW + 50, "invalid")):
+        assert keys.verify(old_text, done.old, PEPPER, now) == verdict
+        assert keys.verify(done.text, new, PEPPER, now) == "ok"
+
+
+async def test_the_grace_never_outlasts_the_key(store: SqliteStore) -> None:
+    await store.put_teams([Team(name="design")])
+    old, _ = await new_key(store, lifetime=90.0)
+    done = await rotate(store, old.id, grace=1000)
+    assert done.old.ends == done.old.grace_ends == NOW + 90
+
+
+async def test_without_grace_the_old_key_ends_at_once(store: SqliteStore) -> None:
+    await store.put_teams([Team(name="design")])
+    old, text = await new_key(store)
+    done = await rotate(store, old.id, grace=0)
+    assert keys.verify(text, done.old, PEPPER, NOW) == "invalid"
+    assert done.new.expires is None
+
+
+async def test_a_key_may_be_rotated_again_and_its_new_one_too(store: SqliteStore) -> None:
+    await store.put_teams([Team(name="design")])
+    old, _ = await new_key(store, lifetime=90.0)
+    lost = await rotate(store, old.id)
+    again = await rotate(store, old.id, grace=80, now=NOW + 10)
+    assert again.old.grace_ends == lost.old.grace_ends == NOW + 60
+    assert again.new.expires == NOW + 100
+    last = await rotate(store, again.new.id, now=NOW + 20)
+    assert last.old == replace(again.new, grace_ends=NOW + 80)
+    lines = {key.line for key in (lost.new, again.new, last.new)}
+    assert lines == {old.id}
+    assert len(await list_keys(store)) == 4
+
+
+async def test_an_expired_key_can_be_renewed(store: SqliteStore) -> None:
+    await store.put_teams([Team(name="design")])
+    old, text = await new_key(store, lifetime=90.0)
+    done = await rotate(store, old.id, now=NOW + 100)
+    assert keys.verify(text, done.old, PEPPER, NOW + 100) == "invalid"
+    assert (done.new.line, done.new.expires) == (old.id, NOW + 190)
+
+
+@pytest.mark.parametrize(
+    ("state", "why"),
+    [("revoked", "is revoked, which is for good"), ("disabled", "is disabled: enable it first")],
+)
+async def test_only_an_active_key_is_rotated(store: SqliteStore, state: KeyState, why: str) -> None:
+    await store.put_teams([Team(name="design")])
+    old, _ = await new_key(store)
+    await set_key_state(store, old.id, state)
+    with pytest.raises(Refused, match=f"^sk-gw-{old.id} {why}"):
+        await rotate(store, old.id)
+    with pytest.raises(Refused, match="There is no key with this id"):
+        await rotate(store, "0123456789ab")
+    assert await list_keys(store) == [replace(old, state=state)]

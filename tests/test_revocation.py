@@ -102,6 +102,40 @@ async def test_an_expired_key_stops_at_its_time(rig: Rig, tmp_path: Path) -> Non
     assert {row["state"] for row in listed} == {"active", "expired"}
 
 
+async def test_both_keys_work_until_the_grace_ends(rig: Rig, tmp_path: Path) -> None:
+    await rig.key()
+    create = ("keys", "create", "--team", "team", "--images-per-day", "3")
+    old = await do(tmp_path, *create)
+    assert (await rig.generate(old, None)).status == 200
+    new = await do(tmp_path, "keys", "rotate", old.partition("_")[0], "--grace", "3s")
+    made = time.monotonic()
+    for key in (new, old):
+        assert (await rig.generate(key, None)).status == 200
+    for key in (new, old):
+        refused = await rig.generate(key, None)
+        assert refused.error[2] == "insufficient_quota"
+        assert f"Key sk-gw-{parse(key)}'s images_per_day limit" in refused.json["error"]["message"]
+    await asyncio.sleep(3.1 - (time.monotonic() - made))
+    assert (await models(rig, old)).error == INVALID
+    assert (await models(rig, new)).status == 200
+    (row,) = json.loads(await do(tmp_path, "usage", "--by", "key", "--format", "json"))
+    assert (row["key"], row["images_bought"]) == (f"sk-gw-{parse(old)}", 3)
+    listed = json.loads(await do(tmp_path, "keys", "list", "--format", "json"))
+    states = {row["id"]: (row["state"], row["last_used"] is None) for row in listed}
+    assert states[f"sk-gw-{parse(old)}"] == ("expired", False)
+    assert states[f"sk-gw-{parse(new)}"] == ("active", False)
+
+
+async def test_the_new_key_and_the_old_one_are_revoked_each_by_itself(
+    rig: Rig, tmp_path: Path
+) -> None:
+    old = await rig.key()
+    new = await do(tmp_path, "keys", "rotate", parse(old) or "")
+    await do(tmp_path, "keys", "revoke", parse(old) or "")
+    assert (await within(rig, old, 401)).error == INVALID
+    assert (await models(rig, new)).status == 200
+
+
 async def test_a_teams_new_policy_and_limits_are_followed(rig: Rig, tmp_path: Path) -> None:
     key = await rig.key()
     assert (await rig.generate(key, None)).status == 200

@@ -1,4 +1,4 @@
-"""A team's whole quota state as one small frozen value.
+"""A team's whole quota state, its keys' included, as one small frozen value.
 
 The same shape serves the gateway-wide account, which holds counters alone. A store keeps it as
 bytes and compares versions; everything it means is decided in `gateway.rules.quota`.
@@ -28,7 +28,8 @@ class Hold(Struct, frozen=True, array_like=True):
     """An admitted purchase whose outcome is not known yet, and what its usage entry will say.
 
     `lease` is when it may be swept: the upstream's deadline and a little more. `in_gateway` says
-    whether the gateway-wide account holds it too.
+    whether the gateway-wide account holds it too, `in_key` whether the key's own counters do. `key`
+    is the key's line.
     """
 
     at: float
@@ -40,6 +41,7 @@ class Hold(Struct, frozen=True, array_like=True):
     images: int
     cost: int
     in_gateway: bool
+    in_key: bool = False
 
     @property
     def day(self) -> int:
@@ -50,24 +52,47 @@ class Hold(Struct, frozen=True, array_like=True):
         return month_of(self.at)
 
 
-class Account(Struct, frozen=True, array_like=True):
-    """Window counters, purchases by second, open holds by reservation id, holds swept lately."""
+class Counters(Struct, frozen=True, array_like=True):
+    """Window counters and purchases by second, of a team or of one of its keys."""
 
     day: Window = Window()
     month: Window = Window()
     minute: tuple[tuple[int, int], ...] = ()
+
+    def minute_at(self, now: float) -> tuple[tuple[int, int], ...]:
+        """The one-second counts that still matter at `now`, oldest first."""
+        first = int(now) - MINUTE_BUCKETS + 1
+        return tuple(bucket for bucket in self.minute if bucket[0] >= first)
+
+    def is_over(self, now: float) -> bool:
+        """Whether nothing of it can matter at `now` or later. A month's end is a day's too."""
+        return self.month.period < month_of(now) and not self.minute_at(now)
+
+
+NOTHING = Counters()
+
+
+class Account(Counters, frozen=True, array_like=True):
+    """A team's counters, open holds by reservation id, holds swept lately, counters by key.
+
+    Keys are told apart by their lines. Only those with limits of their own have counters, and
+    only until these are over.
+    """
+
     holds: dict[str, Hold] = {}
     swept: dict[str, Hold] = {}
+    keys: dict[str, Counters] = {}
 
     @property
     def earliest_lease(self) -> float | None:
         """When the first open hold may be swept, or None without holds."""
         return min((hold.lease for hold in self.holds.values()), default=None)
 
-    def minute_at(self, now: float) -> tuple[tuple[int, int], ...]:
-        """The one-second counts that still matter at `now`, oldest first."""
-        first = int(now) - MINUTE_BUCKETS + 1
-        return tuple(bucket for bucket in self.minute if bucket[0] >= first)
+    def of_key(self, line: str) -> "Account":
+        """One key's part of it: what the key's own limits are held against."""
+        counters = self.keys.get(line, NOTHING)
+        holds = {id: hold for id, hold in self.holds.items() if hold.key == line}
+        return Account(counters.day, counters.month, counters.minute, holds)
 
 
 EMPTY = Account()

@@ -66,14 +66,14 @@ def digest(key: str, pepper: bytes) -> bytes:
 def verify(key: str, stored: Key | None, pepper: bytes, now: float) -> Verdict:
     """Whether the key that `parse` accepted works at `now`; `stored` is what its id leads to.
 
-    An unknown id, a wrong secret, a revoked and an expired key are all "invalid". "disabled"
-    is told only to whoever has the right secret. The comparison always runs.
+    An unknown id, a wrong secret, a revoked key and one whose time is over are all "invalid".
+    "disabled" is told only to whoever has the right secret. The comparison always runs.
     """
     kept = _UNKNOWN if stored is None else stored.digest
     right = hmac.compare_digest(digest(key, pepper), kept)
     if not right or stored is None or stored.state == "revoked":
         return "invalid"
-    if stored.expires is not None and stored.expires <= now:
+    if stored.ends is not None and stored.ends <= now:
         return "invalid"
     return "disabled" if stored.state == "disabled" else "ok"
 
@@ -89,13 +89,14 @@ def normal_id(text: str) -> str:
     return text.strip().removeprefix(PREFIX).partition("_")[0]
 
 
-def parse_duration(text: str) -> float:
+def parse_duration(text: str, *, none: bool = False) -> float:
     """The seconds of a duration as people write it: "90d", "24h", "30m", "45s".
 
-    Raises ValueError for anything else, for nothing at all ("0d") and above 999,999 units.
+    Raises ValueError for anything else, above 999,999 units, and for nothing at all ("0d") unless
+    `none` allows that.
     """
     match = _DURATION.fullmatch(text)
-    if match is None or not int(match[1]):
+    if match is None or not (none or int(match[1])):
         raise ValueError("must be a whole number with its unit s, m, h or d, such as 90d")
     return float(int(match[1]) * _UNITS[match[2]])
 

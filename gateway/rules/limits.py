@@ -16,8 +16,9 @@ from gateway.rules.windows import Window, day_of, end_of_day, end_of_month, mont
 RETRY_SECONDS = 10.0
 """The wait told where only the end of an open call frees room: nobody knows when that is."""
 
-Scope = Literal["gateway", "team"]
+Scope = Literal["gateway", "team", "key"]
 Owner = tuple[Scope, str, Account, Limits]
+"""Whose limits they are, its name (a key's is its line), its account or part of one."""
 
 
 class Refusal(Struct, frozen=True, kw_only=True):

@@ -1,6 +1,7 @@
 """The one quota algorithm: pure steps `(accounts, now) -> (changed accounts, outcome, entries)`.
 
-All limits of a request are checked in one step, so a refusal consumes nothing. Every step is
+All limits of a request, those of its key, its team and the gateway, are checked in one step, so
+a refusal consumes nothing. Every step is
 idempotent by its reservation id: a store may apply it, lose the reply and be asked again.
 
 A purchase is a *hold* between its reservation and its outcome. The hold counts at its ceiling,
@@ -22,12 +23,14 @@ from typing import Generic, Protocol, TypeVar
 from msgspec import Struct
 from msgspec.structs import replace
 
-from gateway.model import Entry, EntryOutcome, Limits
+from gateway.model import NO_LIMITS, Entry, EntryOutcome, Limits
 from gateway.rules.account import (
     EMPTY,
     GATEWAY,
     MEMORY_SECONDS,
+    NOTHING,
     Account,
+    Counters,
     Hold,
     team_account,
 )
@@ -38,6 +41,7 @@ from gateway.rules.windows import day_of, month_of
 Accounts = Mapping[str, Account]
 
 T = TypeVar("T")
+C = TypeVar("C", bound=Counters)
 
 
 class Applied(Struct, Generic[T], frozen=True):
@@ -74,7 +78,10 @@ class Refused(Struct, frozen=True):
 
 
 class Reserve(Struct, frozen=True, kw_only=True):
-    """Admit a purchase, or refuse it. `lease` in seconds, `cost` its ceiling in micro-dollars."""
+    """Admit a purchase, or refuse it. `lease` in seconds, `cost` its ceiling in micro-dollars.
+
+    `key` is the line of the key that asks: all keys of a line use up the same budgets.
+    """
 
     id: str
     team: str
@@ -87,6 +94,7 @@ class Reserve(Struct, frozen=True, kw_only=True):
     lease: float
     limits: Limits
     gateway_limits: Limits
+    key_limits: Limits = NO_LIMITS
 
     @property
     def accounts(self) -> tuple[str, ...]:
@@ -98,18 +106,26 @@ class Reserve(Struct, frozen=True, kw_only=True):
         team = accounts.get(own, EMPTY)
         # Asked again: it may even be swept by now, where the store's clock has jumped.
         if (known := team.holds.get(self.id) or team.swept.get(self.id)) is not None:
-            return Applied({}, Held(known.at, standing(team, self.limits, now)))
+            return Applied({}, Held(known.at, self._standing(team, now)))
         owners: list[Owner] = [("team", self.team, team, self.limits)]
+        if self.key_limits:
+            owners.append(("key", self.key, team.of_key(self.key), self.key_limits))
         if self.gateway_limits:
             owners.append(("gateway", "", accounts.get(GATEWAY, EMPTY), self.gateway_limits))
         refusal = first_refusal(owners, self.images, self.cost, now)
         if refusal is not None:
-            return Applied({}, Refused(refusal, standing(team, self.limits, now)))
+            return Applied({}, Refused(refusal, self._standing(team, now)))
         changes = {own: self._held(team, now)}
         if self.gateway_limits:
             common = accounts.get(GATEWAY, EMPTY)
             changes[GATEWAY] = _hold(common, now, self.images, self.cost)
-        return Applied(changes, Held(now, standing(changes[own], self.limits, now)))
+        return Applied(changes, Held(now, self._standing(changes[own], now)))
+
+    def _standing(self, team: Account, now: float) -> Standing:
+        owners = [(team, self.limits)]
+        if self.key_limits:
+            owners.append((team.of_key(self.key), self.key_limits))
+        return standing(owners, now)
 
     def _held(self, team: Account, now: float) -> Account:
         hold = Hold(
@@ -122,12 +138,26 @@ class Reserve(Struct, frozen=True, kw_only=True):
             images=self.images,
             cost=self.cost,
             in_gateway=bool(self.gateway_limits),
+            in_key=bool(self.key_limits),
         )
         return replace(
-            _hold(team, now, self.images, self.cost),
-            minute=_counted(team.minute_at(now), int(now)),
+            self._counted(team, now),
             holds={**team.holds, self.id: hold},
             swept=_remembered(team.swept, now),
+            keys=self._key_counters(team, now),
+        )
+
+    def _key_counters(self, team: Account, now: float) -> dict[str, Counters]:
+        """All keys' counters, less those that are over: quiet keys must not pile up."""
+        keys = {line: counters for line, counters in team.keys.items() if not counters.is_over(now)}
+        if self.key_limits:
+            keys[self.key] = self._counted(keys.get(self.key, NOTHING), now)
+        return keys
+
+    def _counted(self, counters: C, now: float) -> C:
+        return replace(
+            _hold(counters, now, self.images, self.cost),
+            minute=_counted(counters.minute_at(now), int(now)),
         )
 
 
@@ -193,7 +223,7 @@ class Expire(Struct, frozen=True):
         common = accounts.get(GATEWAY, EMPTY)
         team_name = self.account.removeprefix(team_account(""))
         for hold in due.values():
-            account = _charge(account, hold, hold.images, hold.cost)
+            account = _for_both(_charge, account, hold, hold.images, hold.cost)
             if hold.in_gateway:
                 common = _charge(common, hold, hold.images, hold.cost)
         account = replace(
@@ -224,39 +254,58 @@ def _close(
         account = replace(account, swept=_without(account.swept, id))
     else:
         return Applied({}, None)
-    account = closing(account, hold, images, cost)
+    account = _for_both(closing, account, hold, images, cost)
     if hold.in_gateway:
         common = closing(common, hold, images, cost)
     entry = _entry(id, team, hold, images, cost, outcome)
     return Applied(_changed(accounts, {own: account, GATEWAY: common}), None, (entry,))
 
 
-def _hold(account: Account, now: float, images: int, cost: int) -> Account:
+class _Closing(Protocol):
+    """`_charge` or `_recharge`."""
+
+    def __call__(self, counters: C, hold: Hold, images: int, cost: int) -> C: ...
+
+
+def _for_both(closing: _Closing, account: Account, hold: Hold, images: int, cost: int) -> Account:
+    """The account with a hold closed for its team, and for its key where that counts it too.
+
+    A key whose counters are gone needs none: they were over, and the hold was of their time.
+    """
+    account = closing(account, hold, images, cost)
+    counters = account.keys.get(hold.key)
+    if not hold.in_key or counters is None:
+        return account
+    closed = closing(counters, hold, images, cost)
+    return replace(account, keys={**account.keys, hold.key: closed})
+
+
+def _hold(counters: C, now: float, images: int, cost: int) -> C:
     day, month = day_of(now), month_of(now)
     return replace(
-        account,
-        day=account.day.roll(day).hold(day, images, cost),
-        month=account.month.roll(month).hold(month, images, cost),
+        counters,
+        day=counters.day.roll(day).hold(day, images, cost),
+        month=counters.month.roll(month).hold(month, images, cost),
     )
 
 
-def _charge(account: Account, hold: Hold, images: int, cost: int) -> Account:
-    """The account with a hold turned into a charge, in the periods of its reservation."""
+def _charge(counters: C, hold: Hold, images: int, cost: int) -> C:
+    """The counters with a hold turned into a charge, in the periods of its reservation."""
     day, month = hold.day, hold.month
     return replace(
-        account,
-        day=account.day.hold(day, -hold.images, -hold.cost).spend(day, images, cost),
-        month=account.month.hold(month, -hold.images, -hold.cost).spend(month, images, cost),
+        counters,
+        day=counters.day.hold(day, -hold.images, -hold.cost).spend(day, images, cost),
+        month=counters.month.hold(month, -hold.images, -hold.cost).spend(month, images, cost),
     )
 
 
-def _recharge(account: Account, hold: Hold, images: int, cost: int) -> Account:
-    """The account with a swept hold's unknown charge turned into the real one."""
+def _recharge(counters: C, hold: Hold, images: int, cost: int) -> C:
+    """The counters with a swept hold's unknown charge turned into the real one."""
     images, cost = images - hold.images, cost - hold.cost
     return replace(
-        account,
-        day=account.day.spend(hold.day, images, cost),
-        month=account.month.spend(hold.month, images, cost),
+        counters,
+        day=counters.day.spend(hold.day, images, cost),
+        month=counters.month.spend(hold.month, images, cost),
     )
 
 

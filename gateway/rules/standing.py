@@ -1,4 +1,6 @@
-"""What is left of a team's limits, as the x-ratelimit headers tell it."""
+"""What is left of the limits of a team and its key, as the x-ratelimit headers tell it."""
+
+from collections.abc import Iterable
 
 from msgspec import Struct
 
@@ -16,15 +18,27 @@ class Meter(Struct, frozen=True):
 
 
 class Standing(Struct, frozen=True):
-    """The team's purchases a minute, and the tightest of its image limits. None: no such limit."""
+    """The tightest limit of purchases a minute, and of images. None: there is no such limit."""
 
     requests: Meter | None = None
     images: Meter | None = None
 
 
-def standing(account: Account, limits: Limits, now: float) -> Standing:
-    """The standing of a team whose account is `account`; open holds count as used."""
-    return Standing(_requests(account, limits, now), _images(account, limits, now))
+def standing(owners: Iterable[tuple[Account, Limits]], now: float) -> Standing:
+    """The standing under all limits of `owners`: each one's account, or its part of one.
+
+    Open holds count as used.
+    """
+    owners = list(owners)
+    requests = [_requests(account, limits, now) for account, limits in owners]
+    images = [meter for account, limits in owners for meter in _images(account, limits, now)]
+    return Standing(_tightest(requests), _tightest(images))
+
+
+def _tightest(meters: Iterable[Meter | None]) -> Meter | None:
+    """The one with least left; of two alike the later to be whole."""
+    set_ones = [meter for meter in meters if meter is not None]
+    return min(set_ones, key=lambda meter: (meter.remaining, -meter.reset), default=None)
 
 
 def _requests(account: Account, limits: Limits, now: float) -> Meter | None:
@@ -37,9 +51,9 @@ def _requests(account: Account, limits: Limits, now: float) -> Meter | None:
     return Meter(limit, max(0, limit - used), reset)
 
 
-def _images(account: Account, limits: Limits, now: float) -> Meter | None:
+def _images(account: Account, limits: Limits, now: float) -> list[Meter]:
     day, month = day_of(now), month_of(now)
-    meters = [
+    return [
         Meter(limit, max(0, limit - window.images - window.held_images), end - now)
         for limit, window, end in (
             (limits.images_per_day, account.day.roll(day), end_of_day(day)),
@@ -47,4 +61,3 @@ def _images(account: Account, limits: Limits, now: float) -> Meter | None:
         )
         if limit is not None
     ]
-    return min(meters, key=lambda meter: (meter.remaining, -meter.reset), default=None)

@@ -150,6 +150,23 @@ def test_verify(state: KeyState, expires: float | None, right: Verdict, wrong: V
     assert verify(TEXT, stored, b"another pepper", NOW) == "invalid"
 
 
+@pytest.mark.parametrize(
+    ("expires", "grace_ends", "verdict"),
+    [
+        (None, NOW + 0.001, "ok"),
+        (None, NOW, "invalid"),
+        (NOW + 9, NOW, "invalid"),
+        (NOW, NOW + 9, "invalid"),
+        (NOW + 9, NOW + 9, "ok"),
+    ],
+)
+def test_a_key_that_was_replaced_works_until_its_grace_or_its_time_is_over(
+    expires: float | None, grace_ends: float, verdict: Verdict
+) -> None:
+    stored = replace(KEY, expires=expires, grace_ends=grace_ends)
+    assert verify(TEXT, stored, PEPPER, NOW) == verdict
+
+
 def test_an_unknown_key_is_invalid() -> None:
     assert verify(TEXT, None, PEPPER, NOW) == "invalid"
 
@@ -181,6 +198,13 @@ def test_normal_id(text: str, id: str) -> None:
 )
 def test_parse_duration(text: str, seconds: float) -> None:
     assert parse_duration(text) == seconds
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("0s", 0.0), ("00d", 0.0), ("7d", 604_800.0)])
+def test_parse_duration_takes_none_where_that_is_allowed(text: str, seconds: float) -> None:
+    assert parse_duration(text, none=True) == seconds
+    with pytest.raises(ValueError, match="whole number"):
+        parse_duration("0", none=True)
 
 
 @pytest.mark.parametrize(

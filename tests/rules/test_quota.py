@@ -3,9 +3,9 @@
 import pytest
 
 from gateway.model import Limits
-from gateway.rules.account import EMPTY, GATEWAY, MEMORY_SECONDS, team_account
+from gateway.rules.account import EMPTY, GATEWAY, MEMORY_SECONDS, Counters, team_account
 from gateway.rules.quota import Expire, Held, Release, Settle
-from gateway.rules.windows import Window, day_of, end_of_day, month_of
+from gateway.rules.windows import Window, day_of, end_of_day, end_of_month, month_of
 from tests.support.quota_steps import NOON, Bench, release, reserve, settle
 
 RED = team_account("red")
@@ -231,6 +231,103 @@ def test_teams_share_the_gateways_limit(bench: Bench) -> None:
     bench.held(reserve("r1", "red", 3, gateway_limits=limits))
     assert bench.refused(reserve("r2", "blue", 3, gateway_limits=limits)).refusal.scope == "gateway"
     bench.held(reserve("r3", "blue", 2, gateway_limits=limits))
+
+
+# -- keys ---------------------------------------------------------------------------------------
+
+
+def test_a_key_is_counted_only_where_it_has_limits(bench: Bench) -> None:
+    bench.held(reserve("r1", key="k1"))
+    assert bench.team().keys == {}
+    bench.held(reserve("r2", images=2, key="k2", key_limits=LIMITED))
+    assert list(bench.team().keys) == ["k2"]
+    assert bench.team().keys["k2"].day == today(held_images=2, held_cost=80_000)
+    assert bench.team().keys["k2"].minute == ((int(NOON), 1),)
+    for id in ("r1", "r2"):
+        bench.apply(settle(id, images=2))
+    assert bench.team().keys["k2"].day == today(2, 80_000)
+    assert bench.team().day == today(4, 160_000)
+
+
+def test_a_keys_limits_refuse_that_key_alone(bench: Bench) -> None:
+    limits = Limits(images_per_day=2)
+    bench.held(reserve("r1", images=2, key="k1", key_limits=limits))
+    refused = bench.refused(reserve("r2", key="k1", key_limits=limits)).refusal
+    assert (refused.scope, refused.owner, refused.limit) == ("key", "k1", "images_per_day")
+    bench.held(reserve("r3", key="k2", key_limits=limits))
+    bench.held(reserve("r4", key="k3"))
+
+
+def test_a_keys_refusal_consumes_nothing_of_its_team(bench: Bench) -> None:
+    bench.held(reserve("r1", key_limits=Limits(concurrent_requests=1)))
+    before = bench.team()
+    for _ in range(3):
+        bench.refused(reserve("r2", key_limits=Limits(concurrent_requests=1)))
+    assert bench.team() == before
+
+
+def test_calls_that_were_open_before_a_key_had_limits_count_as_open(bench: Bench) -> None:
+    bench.held(reserve("r1", key="k1"))
+    limits = Limits(concurrent_requests=1, images_per_day=1)
+    refused = bench.refused(reserve("r2", key="k1", key_limits=limits)).refusal
+    assert (refused.scope, refused.limit) == ("key", "concurrent_requests")
+    bench.apply(settle("r1"))
+    bench.held(reserve("r2", key="k1", key_limits=limits))
+    assert bench.team().keys["k1"].day == today(held_images=1, held_cost=40_000)
+
+
+def test_a_hold_that_a_key_did_not_count_is_not_taken_from_it(bench: Bench) -> None:
+    bench.held(reserve("counted", images=2, key_limits=LIMITED))
+    bench.held(reserve("free", images=5))
+    bench.apply(settle("free", images=5))
+    assert bench.team().keys["k1"].day == today(held_images=2, held_cost=80_000)
+    bench.held(reserve("lost", images=3))
+    bench.now += 305
+    bench.apply(Expire(RED))
+    assert bench.team().keys["k1"].day == today(2, 80_000)
+
+
+def test_a_sweep_and_a_late_outcome_are_the_keys_too(bench: Bench) -> None:
+    bench.held(reserve(images=4, key_limits=LIMITED))
+    bench.now += 305
+    bench.apply(Expire(RED))
+    assert bench.team().keys["k1"].day == today(4, 160_000)
+    bench.apply(settle(images=3))
+    assert bench.team().keys["k1"].day == bench.team().day == today(3, 120_000)
+
+
+def test_counters_of_quiet_keys_do_not_pile_up(bench: Bench) -> None:
+    for number in range(50):
+        bench.held(reserve(f"r{number}", key=f"k{number}", key_limits=LIMITED))
+        bench.apply(settle(f"r{number}"))
+    bench.held(reserve("open", images=2, key="k0", key_limits=LIMITED))
+    assert len(bench.team().keys) == 50
+    bench.now = end_of_month(month_of(NOON))
+    bench.held(reserve("next", key="new"))
+    assert bench.team().keys == {}
+    bench.apply(settle("open", images=1))
+    assert bench.team().keys == {}
+    bench.held(reserve("again", key="k0", key_limits=LIMITED))
+    assert bench.team().keys == {
+        "k0": Counters(
+            Window(day_of(bench.now), 0, 0, 1, 40_000),
+            Window(month_of(bench.now), 0, 0, 1, 40_000),
+            ((int(bench.now), 1),),
+        )
+    }
+
+
+def test_the_tighter_of_team_and_key_is_told(bench: Bench) -> None:
+    step = reserve(
+        limits=Limits(images_per_day=10),
+        key_limits=Limits(images_per_month=4, requests_per_minute=3),
+    )
+    standing = bench.held(step).standing
+    assert standing.images is not None
+    assert standing.requests is not None
+    assert (standing.images.limit, standing.images.remaining) == (4, 3)
+    assert (standing.requests.limit, standing.requests.remaining) == (3, 2)
+    assert bench.held(step).standing == standing
 
 
 # -- refusals -----------------------------------------------------------------------------------

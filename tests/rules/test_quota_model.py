@@ -8,16 +8,17 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from gateway.model import Entry, Limits
-from gateway.rules.account import Account, team_account
+from gateway.rules.account import Account, Counters, team_account
 from gateway.rules.limits import Refusal
 from gateway.rules.quota import Applied, Expire, Held, Release, Reserve, Settle, Step
 from gateway.rules.windows import day_of, end_of_day, end_of_month, month_of
-from tests.support.naive_quota import KINDS, Naive, Purchase, day, month
+from tests.support.naive_quota import KINDS, Naive, Owner, Purchase, day, month
 from tests.support.quota_steps import NOON, Bench, reserve
 
 T = TypeVar("T")
 
 TEAMS = ("red", "blue", "gateway")
+KEYS = ("k1", "k2")
 DAY = 86_400.0
 
 images = st.integers(1, 5)
@@ -39,13 +40,14 @@ gateway_limits = st.just(Limits()) | st.builds(Limits, **budgets)
 team_limits = st.builds(
     Limits, **budgets, requests_per_minute=some(0, 1, 2), concurrent_requests=some(0, 2, 4)
 )
+key_limits = st.just(Limits()) | team_limits
 starts = st.sampled_from([NOON, end_of_day(day_of(NOON)) - 30, end_of_month(month_of(NOON)) - 30])
 leaps = st.sampled_from([DAY / 2, DAY - 0.001, DAY, DAY + 400, 3 * DAY, 31 * DAY, 400 * DAY])
 """Seconds that change the period, or let what was swept be forgotten."""
 
 
 class QuotaMachine(RuleBasedStateMachine):
-    """Two teams and one that is called as the gateway's own account is."""
+    """Two teams and one that is called as the gateway's own account is, each with two keys."""
 
     @initialize(start=starts, gateway=gateway_limits, data=st.data())
     def begin(self, start: float, gateway: Limits, data: st.DataObject) -> None:
@@ -53,6 +55,11 @@ class QuotaMachine(RuleBasedStateMachine):
         self.naive = Naive()
         self.gateway = gateway
         self.limits = {team: data.draw(team_limits, label=team) for team in TEAMS}
+        self.key_limits = {
+            (team, key): data.draw(key_limits, label=f"{team} {key}")
+            for team in TEAMS
+            for key in KEYS
+        }
         self.steps: dict[str, Reserve] = {}
         self.count = 0
 
@@ -86,33 +93,40 @@ class QuotaMachine(RuleBasedStateMachine):
     def an_operator_changes_limits(self, team: str, limits: Limits) -> None:
         self.limits[team] = limits
 
+    @rule(team=st.sampled_from(TEAMS), key=st.sampled_from(KEYS), limits=key_limits)
+    def an_operator_changes_a_keys_limits(self, team: str, key: str, limits: Limits) -> None:
+        self.key_limits[team, key] = limits
+
     @rule(limits=gateway_limits)
     def the_gateway_restarts_with_other_limits(self, limits: Limits) -> None:
         self.gateway = limits
 
     @rule(
         team=st.sampled_from(TEAMS),
+        key=st.sampled_from(KEYS),
         images=images,
         price=prices,
         lease=st.sampled_from([0.5, 30.0, 305.0]),
         times=st.integers(1, 4),
     )
     def purchases_are_asked_for(
-        self, team: str, images: int, price: int, lease: float, times: int
+        self, team: str, key: str, images: int, price: int, lease: float, times: int
     ) -> None:
         for _ in range(times):
-            self.ask(team, images, price, lease)
+            self.ask(team, key, images, price, lease)
 
-    def ask(self, team: str, images: int, price: int, lease: float) -> None:
+    def ask(self, team: str, key: str, images: int, price: int, lease: float) -> None:
         self.count += 1
         step = reserve(
             f"r{self.count}",
             team,
             images,
+            key=key,
             cost=images * price,
             lease=lease,
             limits=self.limits[team],
             gateway_limits=self.gateway,
+            key_limits=self.key_limits[team, key],
         )
         expected = self.expected_refusals(step)
         applied = self.apply_twice(step)
@@ -203,10 +217,16 @@ class QuotaMachine(RuleBasedStateMachine):
 
     def expected_refusals(self, step: Reserve) -> set[tuple[str, str, str]]:
         """Scope, limit and kind of all that the model would refuse for."""
-        now, ask = self.bench.now, (step.images, step.cost)
-        own = self.naive.refusals(step.team, step.limits, *ask, now)
-        common = self.naive.refusals("", step.gateway_limits, *ask, now)
-        return {("team", *found) for found in own} | {("gateway", *found) for found in common}
+        owners: list[tuple[str, Owner, Limits]] = [
+            ("team", step.team, step.limits),
+            ("gateway", "", step.gateway_limits),
+            ("key", (step.team, step.key), step.key_limits),
+        ]
+        return {
+            (scope, *found)
+            for scope, owner, limits in owners
+            for found in self.naive.refusals(owner, limits, step.images, step.cost, self.bench.now)
+        }
 
     def check_refusal(self, refusal: Refusal, expected: set[tuple[str, str, str]]) -> None:
         """It is one of those expected, of the hardest kind, and says when it opens."""
@@ -220,7 +240,8 @@ class QuotaMachine(RuleBasedStateMachine):
             )
         if refusal.wait is not None:
             assert 0 < refusal.wait <= 60
-        assert refusal.owner in TEAMS if refusal.scope == "team" else refusal.owner == ""
+        names: dict[str, tuple[str, ...]] = {"team": TEAMS, "key": KEYS, "gateway": ("",)}
+        assert refusal.owner in names[refusal.scope]
 
     def admitted(self, step: Reserve) -> None:
         """Tell the model, and look whether any limit is broken by it."""
@@ -230,40 +251,61 @@ class QuotaMachine(RuleBasedStateMachine):
             Purchase(
                 step.id,
                 step.team,
+                step.key,
                 now,
                 now + step.lease,
                 step.images,
                 step.cost,
                 bool(step.gateway_limits),
+                bool(step.key_limits),
             )
         )
-        for owner, limits in ((step.team, step.limits), ("", step.gateway_limits)):
+        own: list[tuple[Owner, Limits]] = [
+            (step.team, step.limits),
+            ((step.team, step.key), step.key_limits),
+        ]
+        for owner, limits in (*own, ("", step.gateway_limits)):
             for span in ("day", "month"):
                 spent, paid, held, owed = self.naive.sums(owner, period(span)(now))
                 assert below(spent + held, getattr(limits, f"images_per_{span}"))
                 assert below(paid + owed, getattr(limits, f"cost_per_{span}"))
-        recent = [p for p in self.naive.of(step.team) if p.at > now - 60]
-        assert below(len(recent), step.limits.requests_per_minute)
-        assert below(len(self.naive.open(step.team)), step.limits.concurrent_requests)
+        for owner, limits in own:
+            recent = [p for p in self.naive.of(owner) if p.at > now - 60]
+            assert below(len(recent), limits.requests_per_minute)
+            assert below(len(self.naive.open(owner)), limits.concurrent_requests)
+        for counters in self.bench.team(step.team).keys.values():
+            assert not counters.is_over(now), "what is over must not be kept"
 
     # -- what always holds ----------------------------------------------------------------------
 
     @invariant()
     def counters_are_the_sums(self) -> None:
         for owner in (*TEAMS, ""):
-            account = self.bench.team(owner) if owner else self.bench.gateway
-            for window, number, name in (
-                (account.day, day_of, day),
-                (account.month, month_of, month),
-            ):
-                counted = (window.images, window.cost, window.held_images, window.held_cost)
-                assert min(counted) >= 0
-                last = max((p.at for p in self.naive.of(owner)), default=None)
-                if last is None:
-                    assert (window.period, *counted) == (0, 0, 0, 0, 0)
-                else:
-                    assert window.period == number(last)
-                    assert counted == self.naive.sums(owner, name(last))
+            self.check_counters(owner, self.bench.team(owner) if owner else self.bench.gateway)
+        for team in TEAMS:
+            keys = self.bench.team(team).keys
+            for key in KEYS:
+                if key in keys:
+                    self.check_counters((team, key), keys[key])
+                else:  # it never had any, or they were over
+                    counted = self.naive.sums((team, key), month(self.bench.now))
+                    assert counted == (0, 0, 0, 0)
+        assert self.bench.gateway.keys == {}
+
+    def check_counters(self, owner: Owner, counters: Counters) -> None:
+        """The windows are those of the owner's last purchase, and count what was of them."""
+        for window, number, name in (
+            (counters.day, day_of, day),
+            (counters.month, month_of, month),
+        ):
+            counted = (window.images, window.cost, window.held_images, window.held_cost)
+            assert min(counted) >= 0
+            last = max((p.at for p in self.naive.of(owner)), default=None)
+            if last is None:
+                assert (window.period, *counted) == (0, 0, 0, 0, 0)
+            else:
+                assert window.period == number(last)
+                assert counted == self.naive.sums(owner, name(last))
 
     @invariant()
     def holds_are_the_open_purchases(self) -> None:
@@ -283,7 +325,8 @@ class QuotaMachine(RuleBasedStateMachine):
         lines = {p.id: p for p in self.naive.purchases.values() if p.entry is not None}
         assert set(self.bench.entries) == set(lines)
         for id, entry in self.bench.entries.items():
-            assert (entry.team, entry.at, entry.requests) == (lines[id].team, lines[id].at, 1)
+            assert (entry.team, entry.key) == (lines[id].team, lines[id].key)
+            assert (entry.at, entry.requests) == (lines[id].at, 1)
             assert line(entry) == lines[id].entry
         for team in TEAMS:
             account = self.bench.team(team)

@@ -27,7 +27,7 @@ def refusal(limit: str = "images_per_day", size: int = 100, **fields: Any) -> Re
 
 
 def test_a_used_up_budget_says_whose_which_and_until_when() -> None:
-    error = refusal_error(refusal(resets_at=1_772_409_600.0), 0.5)
+    error = refusal_error(refusal(resets_at=1_772_409_600.0), 0.5, "k1")
     assert isinstance(error, InsufficientQuota)
     assert error.message == (
         "Team red's images_per_day limit of 100 is used up; it resets at 2026-03-02T00:00:00Z."
@@ -37,24 +37,38 @@ def test_a_used_up_budget_says_whose_which_and_until_when() -> None:
 
 
 def test_the_gateways_own_limit_names_no_team() -> None:
-    error = refusal_error(refusal(scope="gateway", owner="", resets_at=1_772_409_600.0), 0)
+    error = refusal_error(refusal(scope="gateway", owner="", resets_at=1_772_409_600.0), 0, "k1")
     assert error.message.startswith("The gateway's images_per_day limit of 100 is used up")
 
 
+def test_a_keys_own_limit_names_the_key_that_asked() -> None:
+    own = refusal(scope="key", owner="line1", resets_at=1_772_409_600.0)
+    for reached in (
+        own,
+        refusal(scope="key", owner="line1"),
+        refusal("requests_per_minute", scope="key", owner="line1", wait=5.0),
+    ):
+        error = refusal_error(reached, 0, "k1")
+        assert error.message.startswith(f"Key sk-gw-k1's {reached.limit} limit of 100 is ")
+        assert error.line == "line1"
+    assert refusal_error(refusal(), 0, "k1").line is None
+    assert refusal_error(refusal(scope="gateway", owner=""), 0, "k1").line is None
+
+
 def test_money_is_told_in_dollars() -> None:
-    error = refusal_error(refusal("cost_per_month_usd", 2_500_000, resets_at=NOON), 0)
+    error = refusal_error(refusal("cost_per_month_usd", 2_500_000, resets_at=NOON), 0, "k1")
     assert "cost_per_month_usd limit of 2.5 " in error.message
 
 
 def test_a_request_above_the_limit_is_told_so() -> None:
-    error = refusal_error(refusal(size=3), 0)
+    error = refusal_error(refusal(size=3), 0, "k1")
     assert isinstance(error, InsufficientQuota)
     assert error.message == "Team red's images_per_day limit of 3 is smaller than this request."
     assert "Retry-After" not in error.headers
 
 
 def test_what_passes_is_to_be_tried_again() -> None:
-    error = refusal_error(refusal("concurrent_requests", 4, wait=10.0), 0.5)
+    error = refusal_error(refusal("concurrent_requests", 4, wait=10.0), 0.5, "k1")
     assert isinstance(error, RateLimited)
     assert (error.status, error.type, error.code) == (
         429,
@@ -69,7 +83,7 @@ def test_what_passes_is_to_be_tried_again() -> None:
 
 @given(st.floats(0.0001, 60), st.floats(0, 1, exclude_max=True))
 def test_a_wait_is_spread_upward_and_stays_within_a_minute(wait: float, spread: float) -> None:
-    error = refusal_error(refusal("requests_per_minute", wait=wait), spread)
+    error = refusal_error(refusal("requests_per_minute", wait=wait), spread, "k1")
     assert isinstance(error, RateLimited)
     assert min(60.0, max(1.0, wait)) <= error.retry_after <= min(60.0, max(1.0, wait) * 1.2)
     assert 1 <= int(error.headers["Retry-After"]) <= 60
@@ -81,7 +95,7 @@ def test_a_wait_is_spread_upward_and_stays_within_a_minute(wait: float, spread: 
 @pytest.mark.parametrize("when", [{}, {"wait": 5.0}, {"resets_at": NOON}])
 def test_every_refusal_names_its_limit(scope: str, limit: str, when: Any) -> None:
     owner = "red" if scope == "team" else ""
-    error = refusal_error(refusal(limit, 7_000_000, scope=scope, owner=owner, **when), 0.1)
+    error = refusal_error(refusal(limit, 7_000_000, scope=scope, owner=owner, **when), 0.1, "k1")
     whose = "Team red's" if scope == "team" else "The gateway's"
     size = "7" if limit.endswith("_usd") else "7000000"
     assert error.message.startswith(f"{whose} {limit} limit of {size} ")
@@ -100,6 +114,6 @@ def test_what_others_used_of_the_gateway_stays_untold(limits: Limits, end: Any) 
     bench = Bench()
     bench.held(reserve("r1", "secretive", 5, gateway_limits=limits))
     refused = bench.refused(reserve("r2", "red", 1, gateway_limits=limits))
-    error = refusal_error(refused.refusal, 0.3)
+    error = refusal_error(refused.refusal, 0.3, "k1")
     assert error.message.startswith("The gateway's ")
     assert "secretive" not in error.message + str(error.headers)

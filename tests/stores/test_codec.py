@@ -6,22 +6,34 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.model import Limits, Team
-from gateway.rules.account import EMPTY, Account, Hold
+from gateway.rules.account import EMPTY, Account, Counters, Hold
 from gateway.rules.windows import Window
-from gateway.stores.codec import decode_account, decode_team, encode_account, encode_team
+from gateway.stores.codec import (
+    decode_account,
+    decode_limits,
+    decode_team,
+    encode_account,
+    encode_limits,
+    encode_team,
+)
 
 numbers = st.integers(-(2**63), 2**63 - 1)
 times = st.floats(allow_nan=False)
 names = st.text(max_size=8)
 windows = st.builds(Window, numbers, numbers, numbers, numbers, numbers)
-holds = st.builds(Hold, times, times, names, names, names, names, numbers, numbers, st.booleans())
+minutes = st.lists(st.tuples(numbers, numbers), max_size=4).map(tuple)
+booleans = st.booleans()
+holds = st.builds(
+    Hold, times, times, names, names, names, names, numbers, numbers, booleans, booleans
+)
 accounts = st.builds(
     Account,
     windows,
     windows,
-    st.lists(st.tuples(numbers, numbers), max_size=4).map(tuple),
+    minutes,
     st.dictionaries(names, holds, max_size=3),
     st.dictionaries(names, holds, max_size=3),
+    st.dictionaries(names, st.builds(Counters, windows, windows, minutes), max_size=3),
 )
 
 # What schema 1 wrote. It must be read for ever, or become a schema of its own.
@@ -87,3 +99,11 @@ def test_teams_come_back_as_they_were() -> None:
 
 def test_an_empty_account_is_small() -> None:
     assert len(encode_account(EMPTY)) < 20
+
+
+def test_limits_come_back_as_they_were() -> None:
+    for limits in (Limits(), Limits(images_per_day=0, cost_per_month=2**53 + 1)):
+        assert decode_limits(encode_limits(limits)) == limits
+    assert decode_limits("{}") == Limits()
+    with pytest.raises(msgspec.DecodeError):
+        decode_limits('{"images_per_day":"many"}')

@@ -89,7 +89,7 @@ def test_a_newer_schema_is_refused_and_left_alone(path: Path) -> None:
     with closing(sqlite3.connect(path)) as connection:
         connection.execute(f"PRAGMA user_version = {VERSION + 1}")
     before = path.read_bytes()
-    assert "newer gateway (schema 2, this one knows 1)" in refusal(path)
+    assert f"newer gateway (schema {VERSION + 1}, this one knows {VERSION})" in refusal(path)
     assert path.read_bytes() == before
 
 

@@ -5,7 +5,7 @@ What it does not spoil it hands on. It counts what it was asked.
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TypeVar
 
 from gateway.errors import StoreUnavailable
@@ -41,7 +41,7 @@ class FaultyStore:
 
     def leave(self, *operations: str) -> None:
         """Be away: for these operations, or for all."""
-        all_of_them = ("load", "swap", "record", "due", "changes")
+        all_of_them = ("load", "swap", "record", "record_use", "due", "changes")
         self.away = frozenset(operations or all_of_them)
 
     def come_back(self) -> None:
@@ -107,8 +107,17 @@ class FaultyStore:
     async def put_key(self, key: Key) -> None:
         await self._store.put_key(key)
 
+    async def rotate_key(self, id: str, grace_ends: float, successor: Key) -> bool:
+        return await self._store.rotate_key(id, grace_ends, successor)
+
     async def set_key_state(self, id: str, state: KeyState) -> bool:
         return await self._store.set_key_state(id, state)
+
+    async def record_use(self, uses: Mapping[str, float]) -> None:
+        await self._ask("record_use", lambda: self._store.record_use(uses))
+
+    async def last_uses(self) -> dict[str, float]:
+        return await self._store.last_uses()
 
     async def usage(
         self, by: Sequence[str], start: float | None, end: float | None

@@ -14,6 +14,9 @@ State = Literal["open", "swept", "closed"]
 Sums = tuple[int, int, int, int]
 """Images and cost charged, images and cost held."""
 
+Owner = str | tuple[str, str]
+"""A team, "" for the gateway, or a team and one of its keys."""
+
 KINDS = ("passes", "resets", "never")
 
 
@@ -31,11 +34,13 @@ class Purchase:
 
     id: str
     team: str
+    key: str
     at: float
     lease: float
     images: int
     cost: int
     in_gateway: bool
+    in_key: bool
     state: State = "open"
     forgotten: bool = False
     charged: tuple[int, int] = (0, 0)
@@ -53,23 +58,32 @@ class Naive:
 
     purchases: dict[str, Purchase] = field(default_factory=dict)
 
-    def of(self, owner: str) -> list[Purchase]:
-        """The purchases that count for a team, or "" for the gateway."""
+    def of(self, owner: Owner) -> list[Purchase]:
+        """The purchases that count for an owner: for a key, those since it has limits."""
         return [
-            p for p in self.purchases.values() if p.team == owner or (not owner and p.in_gateway)
+            p
+            for p in self.purchases.values()
+            if p.team == owner
+            or (not owner and p.in_gateway)
+            or ((p.team, p.key) == owner and p.in_key)
         ]
 
-    def sums(self, owner: str, period: str) -> Sums:
+    def sums(self, owner: Owner, period: str) -> Sums:
         """What counts for an owner in a day ("2026-03-01") or a month ("2026-03")."""
         return total(p.sums for p in self.of(owner) if day(p.at).startswith(period))
 
-    def open(self, team: str) -> list[Purchase]:
-        return [p for p in self.of(team) if p.state == "open"]
+    def open(self, owner: Owner) -> list[Purchase]:
+        """The open purchases of a team or a key, whether they count for the key or not."""
+        return [
+            p
+            for p in self.purchases.values()
+            if p.state == "open" and owner in (p.team, (p.team, p.key))
+        ]
 
     # -- whether it would be admitted -----------------------------------------------------------
 
     def refusals(
-        self, owner: str, limits: Limits, images: int, cost: int, now: float
+        self, owner: Owner, limits: Limits, images: int, cost: int, now: float
     ) -> Iterable[tuple[str, str]]:
         """Each limit that refuses, and its kind of KINDS."""
         for span, period in (("day", day(now)), ("month", month(now))):
@@ -84,14 +98,14 @@ class Naive:
         if owner:
             yield from self._pace(owner, limits, now)
 
-    def _pace(self, team: str, limits: Limits, now: float) -> Iterable[tuple[str, str]]:
+    def _pace(self, owner: Owner, limits: Limits, now: float) -> Iterable[tuple[str, str]]:
         most = limits.requests_per_minute
         # Whole seconds: what was bought in the second that a minute ago lies in counts as well.
-        lately = [p for p in self.of(team) if int(p.at) >= int(now) - 60]
+        lately = [p for p in self.of(owner) if int(p.at) >= int(now) - 60]
         if most is not None and len(lately) >= most:
             yield "requests_per_minute", "passes" if most else "never"
         most = limits.concurrent_requests
-        if most is not None and len(self.open(team)) >= most:
+        if most is not None and len(self.open(owner)) >= most:
             yield "concurrent_requests", "passes" if most else "never"
 
     # -- what happens ---------------------------------------------------------------------------

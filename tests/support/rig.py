@@ -54,12 +54,28 @@ class Rig:
         await self.gateway.store.put_teams([Team(name=team, limits=limits, **policy)])
         return await self.further_key(team, expires=expires)
 
-    async def further_key(self, team: str, *, expires: float | None = None) -> str:
-        """A new key of a team that exists."""
+    async def further_key(
+        self,
+        team: str,
+        *,
+        expires: float | None = None,
+        limits: Limits = NO_LIMITS,
+        first: str | None = None,
+    ) -> str:
+        """A new key of a team that exists, with limits of its own, or of the line of `first`."""
         id, text = keys.mint(secrets.token_bytes)
         digest = keys.digest(text, self.gateway.pepper)
         await self.gateway.store.put_key(
-            Key(id=id, team=team, name="test", digest=digest, created=time.time(), expires=expires)
+            Key(
+                id=id,
+                team=team,
+                name="test",
+                digest=digest,
+                created=time.time(),
+                expires=expires,
+                limits=limits,
+                first=first,
+            )
         )
         await self.gateway.directory.refresh()
         return text

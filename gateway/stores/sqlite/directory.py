@@ -1,14 +1,16 @@
-"""Teams and keys. Every write takes the next generation, by which gateways ask what is new.
+"""Teams and keys. Every write takes the next generation, by which gateways ask what is new; only
+a key's use does not, for it changes nothing for anybody.
 
 A revoked key stays revoked: no write here leads out of that state, and no key is made twice.
 """
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from gateway.model import Key, KeyState, Team
 from gateway.ports import DirectoryChanges
-from gateway.stores.codec import decode_team, encode_team
+from gateway.stores.codec import decode_limits, decode_team, encode_limits, encode_team
 from gateway.stores.faults import DuplicateKey, UnknownTeam
 from gateway.stores.sqlite import schema
 
@@ -18,11 +20,20 @@ _PUT_TEAM = """
     ON CONFLICT (name) DO UPDATE SET generation = excluded.generation, team = excluded.team
 """
 _PUT_KEY = """
-    INSERT INTO keys (id, team, name, digest, created, expires, state, generation)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+    INSERT INTO keys
+        (id, team, name, digest, created, expires, state, limits, first, grace_ends, generation)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+"""
+_END_KEY = """
+    UPDATE keys SET grace_ends = min(?, ifnull(grace_ends, ?)), generation = ?
+    WHERE id = ? AND state = 'active'
+"""
+_PUT_USE = """
+    INSERT INTO uses (key, at) VALUES (?, ?)
+    ON CONFLICT (key) DO UPDATE SET at = max(at, excluded.at)
 """
 _KEYS = """
-    SELECT id, team, name, digest, created, expires, state FROM keys
+    SELECT id, team, name, digest, created, expires, state, limits, first, grace_ends FROM keys
     WHERE generation > ? ORDER BY generation
 """
 
@@ -50,17 +61,22 @@ def put_teams(connection: sqlite3.Connection, teams: Sequence[Team]) -> None:
 def put_key(connection: sqlite3.Connection, key: Key) -> None:
     """Create a key. Raises UnknownTeam or DuplicateKey."""
     connection.execute("BEGIN IMMEDIATE")
-    row = (key.id, key.team, key.name, key.digest, key.created, key.expires, key.state)
-    try:
-        connection.execute(_PUT_KEY, (*row, _next(connection)))
-    except sqlite3.IntegrityError as failure:
-        match failure.sqlite_errorcode:
-            case sqlite3.SQLITE_CONSTRAINT_FOREIGNKEY:
-                raise UnknownTeam(key.team) from failure
-            case sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY:
-                raise DuplicateKey(key.id) from failure
-        raise
+    _insert(connection, key, _next(connection))
     connection.execute("COMMIT")
+
+
+def rotate_key(connection: sqlite3.Connection, id: str, grace_ends: float, successor: Key) -> bool:
+    """Create `successor` and let an active key end, both or neither; False without such a key.
+
+    Raises UnknownTeam or DuplicateKey.
+    """
+    connection.execute("BEGIN IMMEDIATE")
+    generation = _next(connection)
+    ended = connection.execute(_END_KEY, (grace_ends, grace_ends, generation, id)).rowcount
+    if ended:
+        _insert(connection, successor, generation)
+    connection.execute("COMMIT" if ended else "ROLLBACK")
+    return ended == 1
 
 
 def set_key_state(connection: sqlite3.Connection, id: str, state: KeyState) -> bool:
@@ -74,6 +90,18 @@ def set_key_state(connection: sqlite3.Connection, id: str, state: KeyState) -> b
         )
     connection.execute("COMMIT")
     return row is not None
+
+
+def record_use(connection: sqlite3.Connection, uses: Mapping[str, float]) -> None:
+    """Keep when keys were used, unless a later use is known. No generation is taken."""
+    connection.execute("BEGIN IMMEDIATE")
+    connection.executemany(_PUT_USE, uses.items())
+    connection.execute("COMMIT")
+
+
+def last_uses(connection: sqlite3.Connection) -> dict[str, float]:
+    """When each key was last used."""
+    return dict(connection.execute("SELECT key, at FROM uses"))
 
 
 def check_value(connection: sqlite3.Connection, name: str, value: bytes) -> bool:
@@ -91,6 +119,20 @@ def _next(connection: sqlite3.Connection) -> int:
     return int(generation)
 
 
+def _insert(connection: sqlite3.Connection, key: Key, generation: int) -> None:
+    limits = encode_limits(key.limits)
+    row = (key.id, key.team, key.name, key.digest, key.created, key.expires, key.state, limits)
+    try:
+        connection.execute(_PUT_KEY, (*row, key.first, key.grace_ends, generation))
+    except sqlite3.IntegrityError as failure:
+        match failure.sqlite_errorcode:
+            case sqlite3.SQLITE_CONSTRAINT_FOREIGNKEY:
+                raise UnknownTeam(key.team) from failure
+            case sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY:
+                raise DuplicateKey(key.id) from failure
+        raise
+
+
 def _teams(connection: sqlite3.Connection, after: int) -> list[Team]:
     rows = connection.execute(
         "SELECT team FROM teams WHERE generation > ? ORDER BY generation", (after,)
@@ -99,15 +141,20 @@ def _teams(connection: sqlite3.Connection, after: int) -> list[Team]:
 
 
 def _keys(connection: sqlite3.Connection, after: int) -> list[Key]:
-    return [
-        Key(
-            id=id,
-            team=team,
-            name=name,
-            digest=digest,
-            created=created,
-            expires=expires,
-            state=state,
-        )
-        for id, team, name, digest, created, expires, state in connection.execute(_KEYS, (after,))
-    ]
+    return [_key(row) for row in connection.execute(_KEYS, (after,))]
+
+
+def _key(row: tuple[Any, ...]) -> Key:
+    id, team, name, digest, created, expires, state, limits, first, grace_ends = row
+    return Key(
+        id=id,
+        team=team,
+        name=name,
+        digest=digest,
+        created=created,
+        expires=expires,
+        state=state,
+        limits=decode_limits(limits),
+        first=first,
+        grace_ends=grace_ends,
+    )

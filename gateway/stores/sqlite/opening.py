@@ -30,7 +30,8 @@ _CAUSES = {
 
 
 def make_ready(database: Database) -> None:
-    """Create the file if there is none, and its tables; directory 0700, files 0600.
+    """Create the file if there is none, and its tables, or bring them up to date; directory 0700,
+    files 0600.
 
     Raises UnusableStore, or StoreUnavailable where others hold its lock for too long.
     """
@@ -89,6 +90,8 @@ def _prepare(connection: sqlite3.Connection) -> None:
     connection.execute("BEGIN IMMEDIATE")
     if schema.is_blank(connection):
         schema.create(connection)
+    else:
+        schema.upgrade(connection)
     connection.execute("COMMIT")
     if connection.execute("PRAGMA integrity_check(accounts)").fetchone() != ("ok",):
         raise UnusableStore("its accounts are damaged; restore a backup")

@@ -1,8 +1,9 @@
 """The tables, and which databases this code may touch.
 
-`user_version` counts schemas; a database of a newer one is refused, because an older gateway
-cannot know what it would break. `application_id` marks the file as the gateway's, so that another
-program's database is never written to.
+`user_version` counts schemas. A database of an older one is brought up to date at the start; one
+of a newer is refused, because an older gateway cannot know what it would break.
+`application_id` marks the file as the gateway's, so that another program's database is never
+written to.
 
 No secret and no prompt has a column here.
 """
@@ -11,7 +12,7 @@ import sqlite3
 
 from gateway.stores.faults import UnusableStore
 
-VERSION = 1
+VERSION = 2
 APPLICATION_ID = 0x67617465
 """The bytes "gate": `file` shows them."""
 
@@ -46,10 +47,15 @@ TABLES = (
         created REAL NOT NULL,
         expires REAL,
         state TEXT NOT NULL,
-        generation INTEGER NOT NULL
+        generation INTEGER NOT NULL,
+        limits TEXT NOT NULL DEFAULT '{}',
+        first TEXT,
+        grace_ends REAL
     )
     """,
     "CREATE INDEX keys_generation ON keys (generation)",
+    # Apart from the keys: a use is no change that gateways have to hear of.
+    "CREATE TABLE uses (key TEXT PRIMARY KEY NOT NULL, at REAL NOT NULL) WITHOUT ROWID",
     # Kept in the order of time: entries are added at the end, and reports read one stretch.
     """
     CREATE TABLE entries (
@@ -73,6 +79,18 @@ TABLES = (
     f"PRAGMA application_id = {APPLICATION_ID}",
     f"PRAGMA user_version = {VERSION}",
 )
+
+UPGRADES = (
+    # From 1 to 2: keys have limits of their own, can be rotated, and tell when they were used.
+    (
+        "ALTER TABLE keys ADD COLUMN limits TEXT NOT NULL DEFAULT '{}'",
+        "ALTER TABLE keys ADD COLUMN first TEXT",
+        "ALTER TABLE keys ADD COLUMN grace_ends REAL",
+        "CREATE TABLE uses (key TEXT PRIMARY KEY NOT NULL, at REAL NOT NULL) WITHOUT ROWID",
+        "PRAGMA user_version = 2",
+    ),
+)
+"""What leads from each schema to the next, the first from 1 to 2."""
 
 
 def is_blank(connection: sqlite3.Connection) -> bool:
@@ -107,6 +125,13 @@ def create(connection: sqlite3.Connection) -> None:
     """Make the tables, in the transaction that is open."""
     for statement in TABLES:
         connection.execute(statement)
+
+
+def upgrade(connection: sqlite3.Connection) -> None:
+    """Bring the tables of an older gateway up to date, in the transaction that is open."""
+    for statements in UPGRADES[_pragma(connection, "user_version") - 1 :]:
+        for statement in statements:
+            connection.execute(statement)
 
 
 def value(connection: sqlite3.Connection, name: str) -> float:

@@ -11,7 +11,7 @@ was begun may still be done, as the ports say.
 import asyncio
 import sqlite3
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -120,10 +120,26 @@ class SqliteStore:
         """Create a key. Raises UnknownTeam, or DuplicateKey where its id is taken."""
         await self._run("put_key", self._writer, partial(directory.put_key, key=key))
 
+    async def rotate_key(self, id: str, grace_ends: float, successor: Key) -> bool:
+        """Create `successor` and let key `id` end, both or neither; False unless it is active.
+
+        Raises UnknownTeam, or DuplicateKey where the successor's id is taken.
+        """
+        work = partial(directory.rotate_key, id=id, grace_ends=grace_ends, successor=successor)
+        return await self._run("rotate_key", self._writer, work)
+
     async def set_key_state(self, id: str, state: KeyState) -> bool:
         """Set a key's state; False where there is no such key. A revoked key stays revoked."""
         work = partial(directory.set_key_state, id=id, state=state)
         return await self._run("set_key_state", self._writer, work)
+
+    async def record_use(self, uses: Mapping[str, float]) -> None:
+        """Keep when keys were used, by id; the latest time stands. It makes no generation."""
+        await self._run("record_use", self._writer, partial(directory.record_use, uses=uses))
+
+    async def last_uses(self) -> dict[str, float]:
+        """When each key was last used, by id; those never used are absent."""
+        return await self._run("last_uses", self._reports, directory.last_uses)
 
     async def check_value(self, name: str, value: bytes) -> bool:
         """Whether `value` is what was first given under `name`; the first one is kept."""

@@ -4,7 +4,7 @@ import asyncio
 import random
 
 from gateway.ports import Change
-from gateway.rules.account import EMPTY, Account, Hold
+from gateway.rules.account import EMPTY, Account, Counters, Hold
 from gateway.rules.windows import Window
 from tests.stores.conformance.store import (
     NOON,
@@ -25,6 +25,7 @@ FULL = Account(
     minute=((int(NOON) - 60, 1), (int(NOON), 60)),
     holds={f"hold-{i}": HOLD for i in range(500)},
     swept={"Ω": HOLD},
+    keys={"k1": Counters(Window(1, 2**53 + 1), Window(2, 3), ((int(NOON), 4),)), "": Counters()},
 )
 
 

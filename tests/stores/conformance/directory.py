@@ -18,6 +18,14 @@ RED = Team(
 )
 BLUE = Team(name="blue")
 KEY = Key(id="k1", team="red", name="Ünï", digest=bytes(range(32)), created=NOON, expires=NOON + 1)
+LIMITED = Key(
+    id="k3",
+    team="red",
+    name="",
+    digest=b"\1" * 32,
+    created=NOON,
+    limits=Limits(images_per_day=0, cost_per_month=2**53 + 1),
+)
 OTHER = Key(id="k2", team="red", name="", digest=b"\0" * 32, created=NOON)
 
 
@@ -38,10 +46,11 @@ class DirectoryConformance:
             await store.put_teams([RED, BLUE])
             await store.put_key(KEY)
             await store.put_key(OTHER)
+            await store.put_key(LIMITED)
         async with make_store() as store:
             changes = await store.changes(0)
             assert sorted(changes.teams, key=lambda team: team.name) == [BLUE, RED]
-            assert sorted(changes.keys, key=lambda key: key.id) == [KEY, OTHER]
+            assert sorted(changes.keys, key=lambda key: key.id) == [KEY, OTHER, LIMITED]
 
     async def test_changes_are_what_was_written_after_a_generation(
         self, make_store: MakeStore
@@ -115,10 +124,80 @@ class DirectoryConformance:
                 assert await store.set_key_state("k1", state)
                 assert await key_state(store, "k1") == "revoked"
 
+    async def test_a_rotation_makes_the_new_key_and_ends_the_old_one(
+        self, make_store: MakeStore
+    ) -> None:
+        new = replace(LIMITED, id="k4", first="k3")
+        async with make_store() as store, make_store() as other:
+            await store.put_teams([RED])
+            await store.put_key(LIMITED)
+            before = await other.changes(0)
+            assert await store.rotate_key("k3", NOON + 60, new)
+            after = await other.changes(before.generation)
+            assert sorted(after.keys, key=lambda key: key.id) == [
+                replace(LIMITED, grace_ends=NOON + 60),
+                new,
+            ]
+            assert after.generation > before.generation
+
+    async def test_a_key_rotated_again_keeps_the_earlier_end(self, make_store: MakeStore) -> None:
+        async with make_store() as store:
+            await store.put_teams([RED])
+            await store.put_key(KEY)
+            for number, (end, kept) in enumerate([(60, 60), (90, 60), (30, 30)]):
+                new = replace(OTHER, id=f"n{number}", first="k1")
+                assert await store.rotate_key("k1", NOON + end, new)
+                ends = {key.id: key.grace_ends for key in (await store.changes(0)).keys}
+                assert ends["k1"] == NOON + kept
+            assert set(ends) == {"k1", "n0", "n1", "n2"}
+
+    async def test_only_an_active_key_is_rotated(self, make_store: MakeStore) -> None:
+        new = replace(OTHER, id="k4", first="k1")
+        async with make_store() as store:
+            await store.put_teams([RED])
+            await store.put_key(KEY)
+            assert not await store.rotate_key("k9", NOON, new)
+            for state in ("disabled", "revoked"):
+                assert await store.set_key_state("k1", state)
+                before = await store.changes(0)
+                assert not await store.rotate_key("k1", NOON, new)
+                assert await store.changes(0) == before
+            assert before.keys == [replace(KEY, state="revoked")]
+
+    async def test_a_rotation_to_an_id_that_is_taken_changes_nothing(
+        self, make_store: MakeStore
+    ) -> None:
+        async with make_store() as store:
+            await store.put_teams([RED])
+            await store.put_key(KEY)
+            await store.put_key(OTHER)
+            before = await store.changes(0)
+            with pytest.raises(DuplicateKey, match="'k2'"):
+                await store.rotate_key("k1", NOON, OTHER)
+            assert await store.changes(0) == before
+
     async def test_an_unknown_key_has_no_state_to_set(self, make_store: MakeStore) -> None:
         async with make_store() as store:
             assert not await store.set_key_state("k9", "revoked")
             assert (await store.changes(0)).keys == []
+
+    async def test_the_latest_use_of_a_key_is_kept(self, make_store: MakeStore) -> None:
+        async with make_store() as store, make_store() as other:
+            assert await store.last_uses() == {}
+            await store.record_use({})
+            await store.record_use({"k1": NOON, "k2": NOON + 0.25})
+            await other.record_use({"k1": NOON - 1, "k2": NOON + 61})
+            assert await other.last_uses() == {"k1": NOON, "k2": NOON + 61}
+        async with make_store() as store:
+            assert await store.last_uses() == {"k1": NOON, "k2": NOON + 61}
+
+    async def test_a_use_is_no_change_of_the_directory(self, make_store: MakeStore) -> None:
+        async with make_store() as store:
+            await store.put_teams([RED])
+            await store.put_key(KEY)
+            before = await store.changes(0)
+            await store.record_use({"k1": NOON})
+            assert await store.changes(0) == before
 
     async def test_a_check_value_is_kept_from_its_first_time(self, make_store: MakeStore) -> None:
         async with make_store() as store, make_store() as other:

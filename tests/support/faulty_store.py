@@ -17,7 +17,9 @@ T = TypeVar("T")
 
 
 class FaultyStore:
-    """`seconds`: how long each operation takes beforehand; `lag`: its reply. `away`: the operations that fail.
+    """`seconds`: how long each operation takes beforehand; `lag`: its reply.
+
+    `away`: the operations that fail.
     `losing`: how many of the next swaps are done without telling. `freezing`: how many of the
     next ones are only kept, for `thaw`; with `leaving` it is away from the first of them on.
     `defect`: what the next swap raises.

@@ -4,16 +4,16 @@ Stopping is a drain: not ready at once, nothing new is bought, what is under way
 settled within `drain_seconds`, then everything closes.
 """
 
+import asyncio
 import errno
 import random
 import secrets
 import time
-from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from pathlib import Path
 
 import structlog
 from aiohttp import web
+from msgspec.structs import replace
 
 from gateway import __version__
 from gateway.background import Background
@@ -26,10 +26,9 @@ from gateway.metrics import Metrics, QuotaCollector
 from gateway.opening import StartError, load_pepper, open_store
 from gateway.proxy import Proxy
 from gateway.rules.account import GATEWAY, team_account
-from gateway.rules.secret import Secret
 from gateway.rules.settings import Settings
 from gateway.upstream.client import HttpUpstream
-from gateway.upstream.credentials import upstream_key
+from gateway.upstream.credentials import LOOK_SECONDS, KeyFile, with_key
 from gateway.web.admin import AdminApi
 from gateway.web.public import PublicApi
 from gateway.web.server import GatewayServer, Handler
@@ -53,8 +52,8 @@ class Gateway:
     """A whole gateway in this process. `start` raises StartError; `stop` drains."""
 
     def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self._key = _usable_key(settings)
+        self.settings = _with_upstream(settings)
+        self._key_file = KeyFile()
         self._running = AsyncExitStack()
         self.pepper = load_pepper(settings.keys)
         self.metrics = Metrics()
@@ -67,11 +66,19 @@ class Gateway:
             await self._listen()
         except StoreUnavailable:
             await self._running.aclose()
-            raise StartError(f"The database {self._settings.store.path} does not answer.") from None
+            raise StartError(f"The database {self.settings.store.path} does not answer.") from None
         except BaseException:
             await self._running.aclose()
             raise
         log.info("started", version=__version__, public=self.url, admin=self.admin_url)
+
+    def use(self, settings: Settings) -> None:
+        """Go on with these settings: requests that come from now on are served by them.
+
+        They hold the upstream's key, and differ in nothing that needs a restart: see
+        `gateway.rules.reload`.
+        """
+        self.settings = self.proxy.settings = settings
 
     async def flush(self) -> None:
         """Write the hits that still wait. Raises StoreUnavailable."""
@@ -81,13 +88,13 @@ class Gateway:
         """Deliver and settle what is under way, then close everything."""
         log.info("draining", flights=len(self.proxy.flights))
         self.proxy.draining = True
-        await self.proxy.flights.drain(self._settings.server.drain_seconds)
+        await self.proxy.flights.drain(self.settings.server.drain_seconds)
         await self._running.aclose()
         log.info("stopped")
 
     async def _open_ledger(self) -> None:
         """What keeps the money: store, directory, ledger, hits."""
-        settings, metrics, running = self._settings, self.metrics, self._running
+        settings, metrics, running = self.settings, self.metrics, self._running
         self.store = await open_store(settings, self.pepper, metrics.store_operation)
         running.push_async_callback(self.store.close)
         self.directory = Directory(
@@ -96,7 +103,7 @@ class Gateway:
         await self.directory.start()
         running.push_async_callback(self.directory.close)
         self._gauges = QuotaCollector(
-            lambda: self.directory.teams, lambda: settings.limits, time.time
+            lambda: self.directory.teams, lambda: self.settings.limits, time.time
         )
         metrics.registry.register(self._gauges)
         self._ledger = Ledger(self.store, spread=random.random, on_accounts=self._gauges.saw)
@@ -108,7 +115,7 @@ class Gateway:
 
     async def _open_proxy(self) -> None:
         """What answers: cache, upstream client, the path of a request."""
-        settings, metrics = self._settings, self.metrics
+        settings, metrics = self.settings, self.metrics
         cache = MemoryCache(
             max_bytes=settings.cache.max_bytes,
             max_entry_bytes=settings.cache.max_entry_bytes,
@@ -117,13 +124,7 @@ class Gateway:
         )
         metrics.cache_bytes.labels("memory").set_function(lambda: cache.bytes)
         metrics.cache_entries.labels("memory").set_function(lambda: len(cache))
-        upstream = HttpUpstream(
-            url=settings.upstream.url,
-            api_key=self._key.reveal,
-            connect_seconds=settings.upstream.connect_seconds,
-            timeout_seconds=settings.upstream.timeout_seconds,
-            max_response_bytes=settings.upstream.max_response_bytes,
-        )
+        upstream = HttpUpstream()
         self._running.push_async_callback(upstream.close)
         self.proxy = Proxy(
             settings,
@@ -132,7 +133,6 @@ class Gateway:
             ledger=self._ledger,
             hits=self._hits,
             upstream=upstream,
-            secrets=self._secrets,
             metrics=metrics,
             wall=time.time,
             spread=random.random,
@@ -141,10 +141,11 @@ class Gateway:
         metrics.in_flight.set_function(lambda: self.proxy.in_flight)
 
     async def _listen(self) -> None:
-        server = self._settings.server
+        server = self.settings.server
         background = Background("gateway")
         background.spawn(self.metrics.watch_loop())
         background.every(GAUGE_SECONDS, self._read_gauges, survive=StoreUnavailable)
+        background.every(LOOK_SECONDS, self._look_at_key)
         self._running.push_async_callback(background.close)
         await self._read_gauges()
         admin = AdminApi(self.metrics.registry, self._not_ready)
@@ -174,8 +175,12 @@ class Gateway:
         if not await self._ledger.close(CLOSE_SECONDS):
             log.error("outcomes not written: their holds will be swept and charged as unknown")
 
-    def _secrets(self) -> Sequence[bytes]:
-        return [self._key.reveal().encode()]
+    async def _look_at_key(self) -> None:
+        former = self.settings.upstream
+        changed = await asyncio.to_thread(self._key_file.look, former)
+        if changed is not None and self.settings.upstream is former:
+            self.use(replace(self.settings, upstream=changed))
+            log.info("upstream key changed")
 
     def _not_ready(self) -> str | None:
         if self.proxy.draining:
@@ -185,16 +190,11 @@ class Gateway:
         return None
 
 
-def _usable_key(settings: Settings) -> Secret:
+def _with_upstream(settings: Settings) -> Settings:
     if not settings.upstream.base_url:
         raise StartError("No upstream is configured: set GATEWAY_UPSTREAM_BASE_URL.")
     try:
-        return upstream_key(settings.upstream)
-    except OSError as error:
-        path = Path(settings.upstream.api_key_file or "")
-        raise StartError(
-            f"The upstream key file {path} cannot be read: {error.strerror}."
-        ) from None
+        return replace(settings, upstream=with_key(settings.upstream))
     except ValueError as error:
         raise StartError(f"The upstream key cannot be used: {error}.") from None
 

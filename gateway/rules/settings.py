@@ -109,6 +109,11 @@ class Upstream(Struct, frozen=True, kw_only=True):
         """Where generations are sent."""
         return self.base_url + self.path
 
+    @property
+    def key(self) -> str:
+        """The key itself; "" where none is set, with which no gateway starts."""
+        return self.api_key.reveal() if self.api_key else ""
+
 
 class Store(Struct, frozen=True, kw_only=True):
     """Where teams, keys, quotas and usage are kept."""

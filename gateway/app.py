@@ -1,7 +1,7 @@
 """The composition root: builds the parts from the settings, starts them, and stops them in order.
 
 Stopping is a drain: not ready at once, nothing new is bought, what is under way is delivered and
-settled within `drain_seconds`, then everything closes.
+settled within `drain_seconds`, then everything closes, and the cache is kept if it is to be.
 """
 
 import asyncio
@@ -17,6 +17,7 @@ from msgspec.structs import replace
 
 from gateway import __version__
 from gateway.background import Background
+from gateway.caches import warm
 from gateway.caches.memory import MemoryCache
 from gateway.directory import Directory
 from gateway.errors import StoreUnavailable
@@ -90,6 +91,7 @@ class Gateway:
         self.proxy.draining = True
         await self.proxy.flights.drain(self.settings.server.drain_seconds)
         await self._running.aclose()
+        await warm.keep(self._cache, self.settings.cache, time.time)  # money and answers went first
         log.info("stopped")
 
     async def _open_ledger(self) -> None:
@@ -116,12 +118,13 @@ class Gateway:
     async def _open_proxy(self) -> None:
         """What answers: cache, upstream client, the path of a request."""
         settings, metrics = self.settings, self.metrics
-        cache = MemoryCache(
+        cache = self._cache = MemoryCache(
             max_bytes=settings.cache.max_bytes,
             max_entry_bytes=settings.cache.max_entry_bytes,
             size=lambda bought: len(bought.body),
             on_evict=lambda reason: metrics.evictions.labels("memory", reason).inc(),
         )
+        await warm.put_back(cache, settings.cache, time.time)
         metrics.cache_bytes.labels("memory").set_function(lambda: cache.bytes)
         metrics.cache_entries.labels("memory").set_function(lambda: len(cache))
         upstream = HttpUpstream()

@@ -91,7 +91,7 @@ async def _open_sandbox(running: AsyncExitStack) -> Sandbox:
 
 def _before_sandbox(settings: Settings, stand_in: Sandbox | None) -> Settings:
     """The settings with the sandbox, if there is one, as upstream and a store of its own: play
-    money stays apart.
+    money stays apart, and play pictures take no real ones' place on the disk.
     """
     if stand_in is None:
         return settings
@@ -99,7 +99,12 @@ def _before_sandbox(settings: Settings, stand_in: Sandbox | None) -> Settings:
         settings.upstream, base_url=stand_in.url, api_key=Secret(SANDBOX_KEY), api_key_file=None
     )
     path = Path(settings.store.path).with_name("sandbox.db")
-    return replace(settings, upstream=upstream, store=replace(settings.store, url=f"sqlite:{path}"))
+    return replace(
+        settings,
+        upstream=upstream,
+        store=replace(settings.store, url=f"sqlite:{path}"),
+        cache=replace(settings.cache, keep_path=""),
+    )
 
 
 async def _print_banner(gateway: Gateway, settings: Settings, *, real: bool) -> None:

@@ -40,6 +40,7 @@ OTHER: dict[str, dict[str, Any]] = {
         "url_ttl_seconds": 2.0,
         "max_bytes": 3,
         "max_entry_bytes": 4,
+        "keep_path": "other",
         "ignore_fields": ("user",),
     },
     "log": {"level": "error", "format": "console"},

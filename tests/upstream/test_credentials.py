@@ -22,6 +22,7 @@ def logged() -> Iterator[io.StringIO]:
     stream, root = io.StringIO(), logging.getLogger()
     handlers, level = root.handlers, root.level
     configure_logs("info", "json", stream)
+    structlog.configure(cache_logger_on_first_use=False)  # the next test has another stream
     yield stream
     root.handlers = handlers
     root.setLevel(level)

@@ -1,22 +1,24 @@
 """The composition root: builds the parts from the settings, starts them, and stops them in order.
 
 Stopping is a drain: not ready at once, nothing new is bought, what is under way is delivered and
-settled within `drain_seconds`, then everything closes.
+settled within `drain_seconds`, then everything closes, and the cache is kept if it is to be.
 """
 
+import asyncio
 import errno
 import random
 import secrets
 import time
-from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 
 import structlog
 from aiohttp import web
+from msgspec.structs import replace
 
 from gateway import __version__
 from gateway.background import Background
+from gateway.caches import warm
 from gateway.caches.memory import MemoryCache
 from gateway.directory import Directory
 from gateway.errors import StoreUnavailable
@@ -27,10 +29,9 @@ from gateway.metrics import Metrics, QuotaCollector
 from gateway.opening import StartError, load_pepper, open_store
 from gateway.proxy import Proxy
 from gateway.rules.account import GATEWAY, team_account
-from gateway.rules.secret import Secret
 from gateway.rules.settings import Settings
 from gateway.upstream.client import HttpUpstream
-from gateway.upstream.credentials import upstream_key
+from gateway.upstream.credentials import LOOK_SECONDS, KeyFile, with_key
 from gateway.web.admin import AdminApi
 from gateway.web.public import PublicApi
 from gateway.web.server import GatewayServer, Handler
@@ -54,8 +55,8 @@ class Gateway:
     """A whole gateway in this process. `start` raises StartError; `stop` drains."""
 
     def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self._key = _usable_key(settings)
+        self.settings = _with_upstream(settings)
+        self._key_file = KeyFile()
         self._running = AsyncExitStack()
         self.pepper = load_pepper(settings.keys, Path(settings.store.path))
         self.metrics = Metrics()
@@ -68,11 +69,19 @@ class Gateway:
             await self._listen()
         except StoreUnavailable:
             await self._running.aclose()
-            raise StartError(f"The database {self._settings.store.path} does not answer.") from None
+            raise StartError(f"The database {self.settings.store.path} does not answer.") from None
         except BaseException:
             await self._running.aclose()
             raise
         log.info("started", version=__version__, public=self.url, admin=self.admin_url)
+
+    def use(self, settings: Settings) -> None:
+        """Go on with these settings: requests that come from now on are served by them.
+
+        They hold the upstream's key, and differ in nothing that needs a restart: see
+        `gateway.rules.reload`.
+        """
+        self.settings = self.proxy.settings = settings
 
     async def flush(self) -> None:
         """Write the hits that still wait. Raises StoreUnavailable."""
@@ -82,13 +91,14 @@ class Gateway:
         """Deliver and settle what is under way, then close everything."""
         log.info("draining", flights=len(self.proxy.flights))
         self.proxy.draining = True
-        await self.proxy.flights.drain(self._settings.server.drain_seconds)
+        await self.proxy.flights.drain(self.settings.server.drain_seconds)
         await self._running.aclose()
+        await warm.keep(self._cache, self.settings.cache, time.time)  # money and answers went first
         log.info("stopped")
 
     async def _open_ledger(self) -> None:
         """What keeps the keys and the money: store, last use, directory, ledger, hits."""
-        settings, metrics, running = self._settings, self.metrics, self._running
+        settings, metrics, running = self.settings, self.metrics, self._running
         self.store = await open_store(settings, self.pepper, metrics.store_operation)
         running.push_async_callback(self.store.close)
         last_use = LastUse(self.store, wall=time.time)
@@ -104,7 +114,7 @@ class Gateway:
         await self.directory.start()
         running.push_async_callback(self.directory.close)
         self._gauges = QuotaCollector(
-            lambda: self.directory.teams, lambda: settings.limits, time.time
+            lambda: self.directory.teams, lambda: self.settings.limits, time.time
         )
         metrics.registry.register(self._gauges)
         self._ledger = Ledger(self.store, spread=random.random, on_accounts=self._gauges.saw)
@@ -116,22 +126,17 @@ class Gateway:
 
     async def _open_proxy(self) -> None:
         """What answers: cache, upstream client, the path of a request."""
-        settings, metrics = self._settings, self.metrics
-        cache = MemoryCache(
+        settings, metrics = self.settings, self.metrics
+        cache = self._cache = MemoryCache(
             max_bytes=settings.cache.max_bytes,
             max_entry_bytes=settings.cache.max_entry_bytes,
             size=lambda bought: len(bought.body),
             on_evict=lambda reason: metrics.evictions["memory", reason].inc(),
         )
+        await warm.put_back(cache, settings.cache, time.time)
         metrics.cache_bytes.labels("memory").set_function(lambda: cache.bytes)
         metrics.cache_entries.labels("memory").set_function(lambda: len(cache))
-        upstream = HttpUpstream(
-            url=settings.upstream.url,
-            api_key=self._key.reveal,
-            connect_seconds=settings.upstream.connect_seconds,
-            timeout_seconds=settings.upstream.timeout_seconds,
-            max_response_bytes=settings.upstream.max_response_bytes,
-        )
+        upstream = HttpUpstream()
         self._running.push_async_callback(upstream.close)
         self.proxy = Proxy(
             settings,
@@ -140,7 +145,6 @@ class Gateway:
             ledger=self._ledger,
             hits=self._hits,
             upstream=upstream,
-            secrets=self._secrets,
             metrics=metrics,
             wall=time.time,
             spread=random.random,
@@ -149,10 +153,11 @@ class Gateway:
         metrics.in_flight.set_function(lambda: self.proxy.in_flight)
 
     async def _listen(self) -> None:
-        server = self._settings.server
+        server = self.settings.server
         background = Background("gateway")
         background.spawn(self.metrics.watch_loop())
         background.every(GAUGE_SECONDS, self._read_gauges, survive=StoreUnavailable)
+        background.every(LOOK_SECONDS, self._look_at_key)
         self._running.push_async_callback(background.close)
         await self._read_gauges()
         admin = AdminApi(self.metrics.registry, self._not_ready)
@@ -182,8 +187,12 @@ class Gateway:
         if not await self._ledger.close(CLOSE_SECONDS):
             log.error("outcomes not written: their holds will be swept and charged as unknown")
 
-    def _secrets(self) -> Sequence[bytes]:
-        return [self._key.reveal().encode()]
+    async def _look_at_key(self) -> None:
+        former = self.settings.upstream
+        changed = await asyncio.to_thread(self._key_file.look, former)
+        if changed is not None and self.settings.upstream is former:
+            self.use(replace(self.settings, upstream=changed))
+            log.info("upstream key changed")
 
     def _not_ready(self) -> str | None:
         if self.proxy.draining:
@@ -193,16 +202,11 @@ class Gateway:
         return None
 
 
-def _usable_key(settings: Settings) -> Secret:
+def _with_upstream(settings: Settings) -> Settings:
     if not settings.upstream.base_url:
         raise StartError("No upstream is configured: set GATEWAY_UPSTREAM_BASE_URL.")
     try:
-        return upstream_key(settings.upstream)
-    except OSError as error:
-        path = Path(settings.upstream.api_key_file or "")
-        raise StartError(
-            f"The upstream key file {path} cannot be read: {error.strerror}."
-        ) from None
+        return replace(settings, upstream=with_key(settings.upstream))
     except ValueError as error:
         raise StartError(f"The upstream key cannot be used: {error}.") from None
 

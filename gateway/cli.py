@@ -58,7 +58,8 @@ gateway.add_command(cli_store.usage)
 def serve(config: Path | None, sandbox: bool, demo: bool) -> None:
     """Run the gateway until Ctrl-C or SIGTERM.
 
-    Then no new call is taken in, and those that are open are still delivered.
+    Then no new call is taken in, and those that are open are still delivered. SIGHUP has the
+    configuration read again.
 
     \b
     Examples:
@@ -68,7 +69,7 @@ def serve(config: Path | None, sandbox: bool, demo: bool) -> None:
     settings = _serving_settings(config, sandbox=sandbox, demo=demo)
     from gateway.serving import run
 
-    run(settings, sandbox=sandbox, demo=demo)
+    run(settings, config, sandbox=sandbox, demo=demo)
 
 
 def _serving_settings(config: Path | None, *, sandbox: bool, demo: bool) -> "Settings":

@@ -31,18 +31,42 @@ def configure_logs(level: str, format: str, stream: TextIO = sys.stderr) -> None
         renderer = structlog.processors.JSONRenderer(serializer=_json)
     structlog.configure(
         processors=[
+            _drop_below_level,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             _exception_places,
             renderer,
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
+        wrapper_class=structlog.make_filtering_bound_logger(_LEVELS["debug"]),
         logger_factory=structlog.WriteLoggerFactory(cast(TextIO, _Output(stream))),
         cache_logger_on_first_use=True,
     )
     root = logging.getLogger()
     root.handlers = [_Foreign()]
-    root.setLevel(max(_LEVELS[level], logging.WARNING))
+    set_level(level)
+
+
+def set_level(level: str) -> None:
+    """Pass events of this level and graver ones from now on."""
+    _passing.level = _LEVELS[level]
+    logging.getLogger().setLevel(max(_LEVELS[level], logging.WARNING))
+
+
+class _Passing:
+    """The level that is in force. Loggers keep what they were made with, so none can have it."""
+
+    level = _LEVELS["info"]
+
+
+_passing = _Passing()
+
+
+def _drop_below_level(
+    logger: Any, method: str, event: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
+    if _LEVELS.get(method, _LEVELS["error"]) < _passing.level:
+        raise structlog.DropEvent
+    return event
 
 
 class _Output:

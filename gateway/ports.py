@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from gateway.model import Entry, Key, KeyState, Team, UsageRow
 from gateway.rules.account import Account
+from gateway.rules.settings import Upstream as UpstreamSettings
 
 
 class Loaded(Struct, frozen=True):
@@ -117,8 +118,10 @@ class Reply(Struct, frozen=True):
 class Upstream(Protocol):
     """The paid API. One call is at most one request on the wire: nothing is ever sent twice."""
 
-    async def generate(self, body: bytes, request_id: str) -> Reply:
+    async def generate(self, body: bytes, request_id: str, settings: UpstreamSettings) -> Reply:
         """Send one generation and read its whole answer, whatever its status.
+
+        `settings` say where it goes, with which key, and how long it may take.
 
         Raises UpstreamUnreachable where nothing can have been sent; UpstreamCut, UpstreamTimeout
         or UpstreamUnknown (over the size bound, unreadable encoding) where it may have been.

@@ -76,6 +76,7 @@ class Answer(Struct, frozen=True):
 class Purchase(Struct, frozen=True):
     """One request that may have to be bought. `keep`: store the answer; `share`: look for it in
     the cache and among the flights first; `bypass`: the cache is off, here or for this team.
+    `settings` are those that the request began with: a reload changes nothing under way.
     """
 
     caller: Caller
@@ -84,14 +85,15 @@ class Purchase(Struct, frozen=True):
     keep: bool
     share: bool
     bypass: bool
+    settings: Settings
     record: Record
 
 
 class Proxy:
     """The gateway's main job over its parts.
 
-    `wall` tells the time, `spread` gives randomness in [0, 1), `new_id` an id never given before,
-    and `secrets` what must be struck out of an upstream's error.
+    `settings` may be replaced at any time; each request keeps those that it began with. `wall`
+    tells the time, `spread` gives randomness in [0, 1), `new_id` an id never given before.
     """
 
     def __init__(
@@ -103,7 +105,6 @@ class Proxy:
         ledger: Ledger,
         hits: Hits,
         upstream: Upstream,
-        secrets: Callable[[], Sequence[bytes]],
         metrics: Metrics,
         wall: Callable[[], float],
         spread: Callable[[], float],
@@ -116,7 +117,6 @@ class Proxy:
         self._cache = cache
         self._ledger = ledger
         self._hits = hits
-        self._secrets = secrets
         self._upstream = upstream
         self._metrics = metrics
         self._wall = wall
@@ -141,7 +141,7 @@ class Proxy:
             record.request = request
             check_policy(caller.team, request)
             wish = read_cache_control(call.cache_control)
-            purchase = self._purchase(caller, request, wish, record)
+            purchase = self._purchase(caller, request, wish, settings, record)
             hit = await self._look_up(purchase, wish)
             record.lap("cache")
             if hit is not None:
@@ -153,14 +153,19 @@ class Proxy:
             self.in_flight -= 1
 
     def _purchase(
-        self, caller: Caller, request: ImageRequest, wish: CacheControl, record: Record
+        self,
+        caller: Caller,
+        request: ImageRequest,
+        wish: CacheControl,
+        settings: Settings,
+        record: Record,
     ) -> Purchase:
-        cached = self.settings.cache.enabled and caller.team.cache
+        cached = settings.cache.enabled and caller.team.cache
         name = fingerprint(
             request,
             scope=caller.team.name,
-            upstream=self.settings.upstream.url,
-            ignore=self.settings.cache.ignore_fields,
+            upstream=settings.upstream.url,
+            ignore=settings.cache.ignore_fields,
         )
         return Purchase(
             caller,
@@ -169,6 +174,7 @@ class Proxy:
             keep=cached and not wish.no_store,
             share=cached and not (wish.no_cache or wish.no_store),
             bypass=not cached,
+            settings=settings,
             record=record,
         )
 
@@ -215,7 +221,7 @@ class Proxy:
         """The flight that brings this purchase's answer. Raises where none may start."""
         name = purchase.fingerprint if purchase.share else None
         if not (name and self.flights.under_way(name)):
-            self._check_room()
+            self._check_room(purchase.settings)
         return self.flights.lead_or_join(name, lambda: self._see_through(purchase))
 
     async def _wait(self, flight: Flight[Bought], record: Record) -> Bought:
@@ -247,11 +253,11 @@ class Proxy:
                     exc_info=sys.exception(),
                 )
 
-    def _check_room(self) -> None:
+    def _check_room(self, settings: Settings) -> None:
         """Raise where no flight may start. Those whose clients have left still take room."""
         if self.draining:
             raise Draining
-        if len(self.flights) >= self.settings.server.max_in_flight:
+        if len(self.flights) >= settings.server.max_in_flight:
             raise Overloaded
 
     async def _buy(self, purchase: Purchase) -> Bought:
@@ -266,7 +272,7 @@ class Proxy:
             raise refusal_error(held.refusal, self._spread(), purchase.caller.key.id)
         try:
             reply = await self._ask(body, purchase)
-            judge(reply, self._secrets(), self._wall())
+            judge(reply, [purchase.settings.upstream.key.encode()], self._wall())
             answered = read_answer(reply.body)
         except UpstreamError as error:
             await self._failed(reservation, record, charged=error.charged)
@@ -282,7 +288,7 @@ class Proxy:
         return await self._keep(purchase, bought, answered)
 
     def _reservation(self, purchase: Purchase) -> Reserve:
-        settings, request, caller = self.settings, purchase.request, purchase.caller
+        settings, request, caller = purchase.settings, purchase.request, purchase.caller
         return Reserve(
             id=self._new_id(),
             team=caller.team.name,
@@ -302,7 +308,7 @@ class Proxy:
         """The one call to the upstream, measured."""
         record, started, status = purchase.record, perf_counter(), "failed"
         try:
-            reply = await self._upstream.generate(body, record.id)
+            reply = await self._upstream.generate(body, record.id, purchase.settings.upstream)
             status = str(reply.status)
             return reply
         except UpstreamError as error:
@@ -318,7 +324,7 @@ class Proxy:
     ) -> Bought:
         """Charge what was delivered; the answer waits at most 2 s for that to be written."""
         request, record = purchase.request, purchase.record
-        model = self.settings.models[request.model]
+        model = purchase.settings.models[request.model]
         cost = charge(model, request, answered)
         record.outcome, record.images, record.cost = "miss", answered.images, cost
         self._metrics.charged(reservation, cost)
@@ -349,7 +355,7 @@ class Proxy:
 
     async def _keep(self, purchase: Purchase, bought: Bought, answered: Answered) -> Bought:
         """Put a whole answer into the cache, for no longer than its pictures can be opened."""
-        cache = self.settings.cache
+        cache = purchase.settings.cache
         seconds = keep_seconds(
             answered.urls, self._wall(), cache.ttl_seconds, cache.url_ttl_seconds
         )
@@ -364,7 +370,7 @@ class Proxy:
         caller, request, record = purchase.caller, purchase.request, purchase.record
         record.outcome, record.images, record.saved = outcome, bought.images, bought.cost
         self._hits.add(caller, request, bought, self._wall())
-        model = self.settings.models[request.model]
+        model = purchase.settings.models[request.model]
         self._metrics.delivered(caller.team.name, request, model, bought.images, "cache")
         self._metrics.saved[caller.team.name,].inc(bought.cost / MICRO)
 

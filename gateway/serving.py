@@ -4,6 +4,7 @@ import asyncio
 import os
 import resource
 import signal
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -11,8 +12,11 @@ import structlog
 from msgspec.structs import replace
 
 from gateway.app import Gateway
+from gateway.background import Background
+from gateway.config_files import DEFAULT_CONFIG, load_settings
 from gateway.demo import banner, demo_key, demo_team
 from gateway.logs import configure_logs
+from gateway.reload import reload
 from gateway.rules.secret import Secret
 from gateway.rules.settings import Settings
 from gateway.upstream.sandbox import Sandbox, SandboxSettings
@@ -26,43 +30,81 @@ ECHO_SECONDS = 1.0
 the process and then its group."""
 
 
-def run(settings: Settings, *, sandbox: bool, demo: bool) -> None:
+def run(settings: Settings, config: Path | None, *, sandbox: bool, demo: bool) -> None:
     """Serve until SIGTERM or SIGINT, then drain. Raises StartError.
+
+    `config` is the file that the settings were read from (None: the default one). SIGHUP has it
+    read again, with the environment as it was.
 
     `sandbox` puts the stand-in upstream in the real one's place. `demo` makes a demo team and key
     and prints how to use them; it implies the sandbox where no upstream key is configured.
     """
     configure_logs(settings.log.level, settings.log.format)
     _allow_many_files()
+    if config is None and DEFAULT_CONFIG.exists():
+        config = DEFAULT_CONFIG  # from now on a missing one is a fault, not a wish for defaults
     upstream = settings.upstream
     sandbox = sandbox or (demo and upstream.api_key is None and upstream.api_key_file is None)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(_serve(settings, sandbox, demo))
+        runner.run(_serve(settings, config, sandbox, demo))
 
 
-async def _serve(settings: Settings, sandbox: bool, demo: bool) -> None:
+async def _serve(settings: Settings, config: Path | None, sandbox: bool, demo: bool) -> None:
     stopping = _stop_on_signals()
+    rereading = _event_on_hangup(stopping)
     async with AsyncExitStack() as running:
-        if sandbox:
-            settings = await _with_sandbox(settings, running)
+        stand_in = await _open_sandbox(running) if sandbox else None
+        settings = _before_sandbox(settings, stand_in)
         gateway = Gateway(settings)
         await gateway.start()
         running.push_async_callback(gateway.stop)
+
+        def read() -> tuple[Settings, list[str]]:
+            found, warnings = load_settings(config, os.environ, needs_upstream=not sandbox)
+            return _before_sandbox(found, stand_in), warnings
+
+        background = Background("serving")
+        background.spawn(_reload_on(rereading, lambda: reload(gateway, read)))
+        running.push_async_callback(background.close)
         if demo:
             await _print_banner(gateway, settings, real=not sandbox)
         await stopping.wait()
 
 
-async def _with_sandbox(settings: Settings, running: AsyncExitStack) -> Settings:
-    """The settings with a sandbox as upstream and a store of its own: play money stays apart."""
+async def _reload_on(wanted: asyncio.Event, work: Callable[[], Awaitable[None]]) -> None:
+    """Do the work each time that it is wanted; wishes that come meanwhile are one."""
+    while True:
+        await wanted.wait()
+        wanted.clear()
+        try:
+            await work()
+        except Exception as defect:  # the next signal is to find somebody who listens
+            log.exception("configuration kept", exc_info=defect)
+
+
+async def _open_sandbox(running: AsyncExitStack) -> Sandbox:
     stand_in = Sandbox(SandboxSettings(api_key=SANDBOX_KEY, answer="url"))
     await stand_in.start("127.0.0.1", 0)
     running.push_async_callback(stand_in.stop)
+    return stand_in
+
+
+def _before_sandbox(settings: Settings, stand_in: Sandbox | None) -> Settings:
+    """The settings with the sandbox, if there is one, as upstream and a store of its own: play
+    money stays apart, and play pictures take no real ones' place on the disk.
+    """
+    if stand_in is None:
+        return settings
     upstream = replace(
         settings.upstream, base_url=stand_in.url, api_key=Secret(SANDBOX_KEY), api_key_file=None
     )
     path = Path(settings.store.path).with_name("sandbox.db")
-    return replace(settings, upstream=upstream, store=replace(settings.store, url=f"sqlite:{path}"))
+    return replace(
+        settings,
+        upstream=upstream,
+        store=replace(settings.store, url=f"sqlite:{path}"),
+        cache=replace(settings.cache, keep_path=""),
+    )
 
 
 async def _print_banner(gateway: Gateway, settings: Settings, *, real: bool) -> None:
@@ -90,6 +132,17 @@ def _stop_on_signals() -> asyncio.Event:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
     return stopping
+
+
+def _event_on_hangup(stopping: asyncio.Event) -> asyncio.Event:
+    """Set by SIGHUP. One that says that the gateway's terminal was closed stops it instead."""
+    wanted, terminal = asyncio.Event(), os.isatty(0)
+
+    def hang_up() -> None:
+        (stopping if terminal and not os.isatty(0) else wanted).set()
+
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, hang_up)
+    return wanted
 
 
 def _allow_many_files() -> None:

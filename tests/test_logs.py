@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 import structlog
 
-from gateway.logs import configure_logs
+from gateway.logs import configure_logs, set_level
 
 CANARY = secrets.token_hex(16)
 
@@ -74,6 +74,19 @@ def test_a_level_passes_itself_and_what_is_graver(level: str, seen: int) -> None
     log.warning("w")
     log.error("e")
     assert len(lines(stream)) == seen
+
+
+def test_the_level_changes_for_loggers_that_are_in_use() -> None:
+    stream = io.StringIO()
+    configure_logs("warning", "json", stream)
+    log = structlog.get_logger()
+    log.info("unseen")
+    set_level("info")
+    log.info("seen")
+    log.debug("unseen")
+    set_level("error")
+    log.warning("unseen")
+    assert [line["event"] for line in lines(stream)] == ["seen"]
 
 
 @pytest.mark.parametrize("format", ["json", "console"])

@@ -32,6 +32,7 @@ from gateway.record import Record
 from gateway.rules import keys
 from gateway.rules.account import Account, team_account
 from gateway.rules.settings import Settings
+from gateway.rules.settings import Upstream as UpstreamSettings
 from gateway.stores.sqlite import SqliteStore
 
 PEPPER = b"0123456789abcdef"
@@ -48,7 +49,7 @@ class ScriptedUpstream:
         self.work = work
         self.bodies: list[bytes] = []
 
-    async def generate(self, body: bytes, request_id: str) -> Reply:
+    async def generate(self, body: bytes, request_id: str, settings: UpstreamSettings) -> Reply:
         self.bodies.append(body)
         return await self.work(body)
 
@@ -95,7 +96,6 @@ async def bench(folder: Path, work: Work) -> AsyncIterator[Bench]:
             ledger=ledger,
             hits=Hits(store, new_id=lambda: secrets.token_hex(8)),
             upstream=ScriptedUpstream(work),
-            secrets=lambda: [b"sk-upstream"],
             metrics=Metrics(),
             wall=time.time,
             spread=random.random,

@@ -114,7 +114,8 @@ async def test_no_upstream_key_file(tmp_path: Path) -> None:
     base = {"UPSTREAM_BASE_URL": "http://127.0.0.1:9"}
     missing = Program(tmp_path, UPSTREAM_API_KEY_FILE="nowhere", **base)
     assert await refused(missing) == (
-        "Error: The upstream key file nowhere cannot be read: No such file or directory."
+        "Error: The upstream key cannot be used: "
+        "the file nowhere cannot be read: No such file or directory."
     )
     (tmp_path / "empty").write_text("\n")
     empty = Program(tmp_path, UPSTREAM_API_KEY_FILE="empty", **base)

@@ -11,9 +11,10 @@ Nothing here waits, so nothing can happen between two steps of one method.
 """
 
 import heapq
+import math
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from aiocache.base import BaseCache
@@ -69,6 +70,30 @@ class MemoryCache(BaseCache):  # type: ignore[misc]  # aiocache is published wit
 
     def __len__(self) -> int:
         return len(self._entries)
+
+    # -- over a restart -------------------------------------------------------------------------
+
+    def living(self) -> Iterator[tuple[str, Any, float]]:
+        """Key, value and seconds left (infinite without an end) of all that has not expired, the
+        latest used first. The cache must not change meanwhile.
+        """
+        now = self._clock()
+        for key, entry in reversed(self._entries.items()):
+            left = math.inf if entry.expires is None else entry.expires - now
+            if left > 0:
+                yield key, entry.value, left
+
+    def put_back(self, key: str, value: Any, ttl: float) -> bool:
+        """Add what `living` gave as the least recently used; False where it has expired, is there
+        already, or has no room: nothing leaves for it.
+        """
+        total = self._total(key, value)
+        if ttl <= 0 or self._living(key) is not None or self._bytes + total > self._max_bytes:
+            return False
+        if not self._put(key, value, None if math.isinf(ttl) else ttl):
+            return False
+        self._entries.move_to_end(key, last=False)
+        return True
 
     # -- what aiocache's public methods call ----------------------------------------------------
 
@@ -140,14 +165,16 @@ class MemoryCache(BaseCache):  # type: ignore[misc]  # aiocache is published wit
         return None
 
     def _put(self, key: str, value: Any, ttl: float | None) -> bool:
-        size = self._size(value)
-        total = size + len(key.encode()) + ENTRY_BYTES
-        if size > self._max_entry_bytes or total > self._max_bytes:
+        total = self._total(key, value)
+        if self._size(value) > self._max_entry_bytes or total > self._max_bytes:
             return False
         self._make_room(total)
         self._entries[key] = _Entry(value, total, self._expiry(key, ttl))
         self._bytes += total
         return True
+
+    def _total(self, key: str, value: Any) -> int:
+        return self._size(value) + len(key.encode()) + ENTRY_BYTES
 
     def _make_room(self, wanted: int) -> None:
         if self._bytes + wanted > self._max_bytes:

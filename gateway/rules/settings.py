@@ -62,6 +62,9 @@ Count = Annotated[int, Meta(ge=0, le=10**12)]
 Host = Annotated[
     str, Meta(pattern=r"\A[A-Za-z0-9._:%-]{1,255}\Z", description="a host name or an IP address")
 ]
+MaybeFile = Annotated[
+    str, Meta(pattern=r"\A[^\x00-\x1f\x7f]*\Z", description='a path, or "" for none')
+]
 File = Annotated[str, Meta(pattern=r"\A[^\x00-\x1f\x7f]+\Z", description="the path of a file")]
 
 
@@ -109,6 +112,11 @@ class Upstream(Struct, frozen=True, kw_only=True):
         """Where generations are sent."""
         return self.base_url + self.path
 
+    @property
+    def key(self) -> str:
+        """The key itself; "" where none is set, with which no gateway starts."""
+        return self.api_key.reveal() if self.api_key else ""
+
 
 class Store(Struct, frozen=True, kw_only=True):
     """Where teams, keys, quotas and usage are kept."""
@@ -140,7 +148,7 @@ class Keys(Struct, frozen=True, kw_only=True):
 
 class Cache(Struct, frozen=True, kw_only=True):
     """What is kept in memory, and how long. `url_ttl_seconds` is for answers with URLs that do
-    not say how long they live.
+    not say how long they live. `keep_path` is the folder where it outlives a restart; "" for none.
     """
 
     enabled: bool = True
@@ -148,6 +156,7 @@ class Cache(Struct, frozen=True, kw_only=True):
     url_ttl_seconds: LongSeconds = 3_300.0
     max_bytes: Bytes = 256 * MIB
     max_entry_bytes: Bytes = 32 * MIB
+    keep_path: MaybeFile = ""
     ignore_fields: tuple[
         Annotated[
             str,

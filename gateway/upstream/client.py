@@ -30,6 +30,7 @@ from gateway.errors import (
 )
 from gateway.ports import Reply
 from gateway.rules.headers import upstream_headers
+from gateway.rules.settings import Upstream
 from gateway.upstream.inflate import inflate
 
 PROBE_SECONDS = 30
@@ -41,38 +42,24 @@ _NOTHING_SENT = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
 
 
 class HttpUpstream:
-    """The upstream behind a URL.
+    """Whichever upstream the settings of a call name: it keeps none of them.
 
-    `api_key` is asked before each request. Connecting takes at most `connect_seconds`, and a call
-    at most `timeout_seconds`, connecting included. A response has at most `max_response_bytes`,
-    on the wire and inflated.
+    Connecting takes at most `connect_seconds`, and a call at most `timeout_seconds`, connecting
+    included. A response has at most `max_response_bytes`, on the wire and inflated.
     """
 
-    def __init__(
-        self,
-        *,
-        url: str,
-        api_key: Callable[[], str],
-        connect_seconds: float,
-        timeout_seconds: float,
-        max_response_bytes: int,
-    ) -> None:
-        self._url = URL(url, encoded=True)
-        self._api_key = api_key
-        self._connect_seconds = min(connect_seconds, timeout_seconds)
-        self._timeout_seconds = timeout_seconds
-        self._max_bytes = max_response_bytes
+    def __init__(self) -> None:
         self._session: aiohttp.ClientSession | None = None
 
-    async def generate(self, body: bytes, request_id: str) -> Reply:
+    async def generate(self, body: bytes, request_id: str, settings: Upstream) -> Reply:
         """See `gateway.ports.Upstream`."""
-        headers = upstream_headers(self._api_key(), request_id)
-        ends = asyncio.get_running_loop().time() + self._timeout_seconds
+        headers = upstream_headers(settings.key, request_id)
+        ends = asyncio.get_running_loop().time() + settings.timeout_seconds
         error: UpstreamError
         try:
             # Runs from the moment there is a connection: until then the connector has its own.
             async with asyncio.timeout(None) as timer:
-                return await self._ask(body, headers, partial(timer.reschedule, ends))
+                return await self._ask(body, headers, settings, partial(timer.reschedule, ends))
         except _NOTHING_SENT:
             error = UpstreamUnreachable()
         except (aiohttp.ClientError, OSError):  # a TimeoutError is an OSError
@@ -87,46 +74,25 @@ class HttpUpstream:
             await session.close()
 
     async def _ask(
-        self, body: bytes, headers: dict[str, str], connected: Callable[[], None]
+        self,
+        body: bytes,
+        headers: dict[str, str],
+        settings: Upstream,
+        connected: Callable[[], None],
     ) -> Reply:
+        connect_seconds = min(settings.connect_seconds, settings.timeout_seconds)
         response = await self._open_session().post(
-            self._url,
+            URL(settings.url, encoded=True),
             data=body,
             headers=headers,
             allow_redirects=False,
+            timeout=aiohttp.ClientTimeout(total=None, connect=connect_seconds),
             trace_request_ctx=connected,
         )
         try:
-            return await self._read(response)
+            return await _read(response, settings.max_response_bytes)
         finally:
             response.close()
-
-    async def _read(self, response: aiohttp.ClientResponse) -> Reply:
-        try:
-            body = await self._read_body(response)
-        except ValueError:
-            # Any status but a success tells what became of the request even without its body.
-            if response.status == 200:
-                raise UpstreamUnknown from None
-            body = b""
-        # Looked up by name, which gives the first of several.
-        headers = {name.lower(): response.headers[name] for name in response.headers}
-        return Reply(response.status, headers, body)
-
-    async def _read_body(self, response: aiohttp.ClientResponse) -> bytes:
-        """The whole body, inflated. Raises ValueError where it is too long or unreadable."""
-        chunks: list[bytes] = []
-        room = self._max_bytes
-        async for chunk in response.content.iter_any():
-            room -= len(chunk)
-            if room < 0:
-                raise ValueError("too long")
-            chunks.append(chunk)
-        body = b"".join(chunks)
-        encoding = ",".join(response.headers.getall("Content-Encoding", ())).lower()
-        if encoding in ("", "identity"):
-            return body
-        return await asyncio.to_thread(inflate, body, encoding, self._max_bytes)
 
     def _open_session(self) -> aiohttp.ClientSession:
         if self._session is None:
@@ -134,13 +100,41 @@ class HttpUpstream:
                 connector=aiohttp.TCPConnector(
                     limit=0, force_close=True, socket_factory=_probed_socket
                 ),
-                timeout=aiohttp.ClientTimeout(total=None, connect=self._connect_seconds),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 auto_decompress=False,
                 trust_env=False,
                 trace_configs=[_tell_connected()],
             )
         return self._session
+
+
+async def _read(response: aiohttp.ClientResponse, max_bytes: int) -> Reply:
+    try:
+        body = await _read_body(response, max_bytes)
+    except ValueError:
+        # Any status but a success tells what became of the request even without its body.
+        if response.status == 200:
+            raise UpstreamUnknown from None
+        body = b""
+    # Looked up by name, which gives the first of several.
+    headers = {name.lower(): response.headers[name] for name in response.headers}
+    return Reply(response.status, headers, body)
+
+
+async def _read_body(response: aiohttp.ClientResponse, max_bytes: int) -> bytes:
+    """The whole body, inflated. Raises ValueError where it is too long or unreadable."""
+    chunks: list[bytes] = []
+    room = max_bytes
+    async for chunk in response.content.iter_any():
+        room -= len(chunk)
+        if room < 0:
+            raise ValueError("too long")
+        chunks.append(chunk)
+    body = b"".join(chunks)
+    encoding = ",".join(response.headers.getall("Content-Encoding", ())).lower()
+    if encoding in ("", "identity"):
+        return body
+    return await asyncio.to_thread(inflate, body, encoding, max_bytes)
 
 
 def _tell_connected() -> aiohttp.TraceConfig:

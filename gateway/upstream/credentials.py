@@ -1,21 +1,73 @@
-"""The upstream key: from the environment, or from a file."""
+"""The upstream key: from the environment, or from a file that may change while the gateway runs.
+
+The settings that a gateway runs with hold the key itself. Where it came from a file, that file is
+read again every second; no notice of the file system is needed, so renames, symbolic links that
+are turned (as Kubernetes does) and network disks are all the same.
+"""
 
 from pathlib import Path
+
+import structlog
+from msgspec.structs import replace
 
 from gateway.rules.secret import Secret
 from gateway.rules.settings import Upstream
 
+log = structlog.get_logger(source="upstream")
 
-def upstream_key(settings: Upstream) -> Secret:
-    """The key; the environment outranks the file.
+LOOK_SECONDS = 1.0
+"""How often a key file is read. A new key is in use after two looks."""
 
-    Raises OSError for a file that cannot be read, ValueError for one that holds no key.
+
+def with_key(settings: Upstream) -> Upstream:
+    """The settings with their key in `api_key`; `api_key_file` stays only where it came from there.
+
+    Raises ValueError, whose text says why there is no key and has nothing of it.
     """
     if settings.api_key is not None:
-        return settings.api_key
+        return replace(settings, api_key_file=None)  # the environment outranks the file
     if settings.api_key_file is None:
         raise ValueError("no upstream key is set")
-    text = Path(settings.api_key_file).read_text().strip()
+    return replace(settings, api_key=_read(settings.api_key_file))
+
+
+def _read(file: str) -> Secret:
+    try:
+        content = Path(file).read_bytes().strip()
+    except OSError as error:
+        raise ValueError(f"the file {file} cannot be read: {error.strerror}") from None
+    text = content.decode("ascii", "replace")
     if not text or not (text.isascii() and text.isprintable() and " " not in text):
-        raise ValueError("the file does not hold one line of printable ASCII")
+        raise ValueError(f"the file {file} does not hold one line of printable ASCII")
     return Secret(text)
+
+
+class KeyFile:
+    """A key file that is looked at again and again."""
+
+    def __init__(self) -> None:
+        self._found: Secret | str = ""
+
+    def look(self, settings: Upstream) -> Upstream | None:
+        """The settings with the file's new key, where that is as it was at the last look.
+
+        So a file that is just being written is left alone. One that holds no key is told of once,
+        and changes nothing.
+        """
+        if settings.api_key_file is None:
+            return None
+        former, self._found = self._found, _key_or_fault(settings.api_key_file)
+        if isinstance(self._found, str):
+            if self._found != former:
+                log.error("upstream key kept", fault=self._found)
+            return None
+        if self._found != former or self._found == settings.api_key:
+            return None
+        return replace(settings, api_key=self._found)
+
+
+def _key_or_fault(file: str) -> Secret | str:
+    try:
+        return _read(file)
+    except ValueError as error:
+        return str(error)

@@ -1,6 +1,7 @@
 """The memory cache against aiocache's own backend, and against a naive model of what it keeps."""
 
 import asyncio
+import math
 from collections.abc import Coroutine
 from typing import Any
 
@@ -220,6 +221,41 @@ async def test_times_by_the_real_clock(either: Any, ttl: float) -> None:
 def test_nothing_waits(bench: Bench) -> None:
     assert at_once(bench.cache.set("a", b"x")) is True
     assert at_once(bench.cache.get("a")) == b"x"
+
+
+# -- over a restart -----------------------------------------------------------------------------
+
+
+async def test_the_living_come_with_what_is_left_of_them_the_latest_used_first(
+    bench: Bench,
+) -> None:
+    cache = bench.cache
+    await cache.set("short", b"s", ttl=5)
+    await cache.set("endless", b"e")
+    await cache.set("long", b"l", ttl=50)
+    await cache.get("endless")
+    bench.clock.now += 5
+    assert list(cache.living()) == [("endless", b"e", math.inf), ("long", b"l", 45)]
+
+
+async def test_what_is_put_back_comes_after_all_others_and_drives_nothing_out(
+    bench: Bench,
+) -> None:
+    cache = bench.cache
+    await cache.set("a", b"new")
+    assert not cache.put_back("a", b"old", 10)
+    assert not cache.put_back("b", b"expired", 0)
+    assert not cache.put_back("c", b"x" * 1_001, 10)
+    assert [cache.put_back(key, b"x" * 100, ttl) for key, ttl in (("d", 10), ("e", math.inf))] == [
+        True,
+        True,
+    ]
+    assert cache.put_back("f", b"x" * 100, 10)
+    assert not cache.put_back("g", b"x" * 100, 10)
+    assert [key for key, _, _ in cache.living()] == ["a", "d", "e", "f"]
+    assert bench.evicted == []
+    bench.clock.now += 10
+    assert [key for key, _, _ in cache.living()] == ["a", "e"]
 
 
 # -- against a model ----------------------------------------------------------------------------

@@ -38,6 +38,7 @@ def test_defaults() -> None:
     assert (settings.keys.pepper, settings.keys.pepper_file) == (None, "data/pepper")
     assert (cache.enabled, cache.ttl_seconds, cache.url_ttl_seconds) == (True, 86_400, 3_300)
     assert (cache.max_bytes, cache.max_entry_bytes) == (256 * 1024**2, 32 * 1024**2)
+    assert cache.keep_path == ""
     assert cache.ignore_fields == ("user", "safety_identifier")
     assert settings.limits == Limits()
     assert (settings.log.level, settings.log.format) == ("info", "auto")

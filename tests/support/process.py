@@ -25,9 +25,14 @@ class GatewayProcess:
     """`python -m gateway serve`, with what it wrote and a client that asks it for images."""
 
     def __init__(
-        self, process: asyncio.subprocess.Process, log: Path, session: aiohttp.ClientSession
+        self,
+        process: asyncio.subprocess.Process,
+        config: Path,
+        log: Path,
+        session: aiohttp.ClientSession,
     ) -> None:
         self._process = process
+        self.config = config
         self._log = log
         self._session = session
         self.url = ""
@@ -64,6 +69,22 @@ class GatewayProcess:
             json={"prompt": prompt or secrets.token_hex(8), **fields},
         ) as response:
             return await Got.read(response)
+
+    async def reread(self, toml: str | None = None) -> list[dict[str, Any]]:
+        """Give it another configuration, send SIGHUP, and tell what it logs of that."""
+        if toml is not None:
+            self.config.write_text(toml)
+        known = len(self.lines())
+        self.send(signal.SIGHUP)
+        async with asyncio.timeout(START_SECONDS):
+            while True:
+                events = ("configuration", "needs a restart")
+                lines = [each for each in self.lines()[known:] if "event" in each]
+                told = [each for each in lines if each["event"].startswith(events)]
+                if told and told[-1]["event"] in ("configuration read again", "configuration kept"):
+                    return told
+                self._require_life()
+                await asyncio.sleep(0.02)
 
     def send(self, number: signal.Signals) -> None:
         """Send it a signal."""
@@ -135,7 +156,7 @@ async def running_process(
             stderr=output,
         )
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
-        gateway = GatewayProcess(process, log, session)
+        gateway = GatewayProcess(process, config, log, session)
         try:
             await gateway.ready()
             yield gateway

@@ -43,11 +43,11 @@ class Program:
         """What the last start logged and complained about so far."""
         return self._err.read_text()
 
-    async def start(self, *arguments: str) -> None:
+    async def start(self, *arguments: str, stdin: int = DEVNULL) -> None:
         """Start the program without waiting for anything."""
         await self.stop()
         with self._out.open("wb") as out, self._err.open("wb") as err:
-            self._process = await self._launch(arguments, out.fileno(), err.fileno())
+            self._process = await self._launch(arguments, out.fileno(), err.fileno(), stdin)
 
     async def printed(self, text: str) -> str:
         """Everything it printed, once that includes `text`."""
@@ -93,7 +93,9 @@ class Program:
         assert process.returncode is not None
         return process.returncode, out.decode(), err.decode()
 
-    async def _launch(self, arguments: tuple[str, ...], out: int, err: int) -> Process:
+    async def _launch(
+        self, arguments: tuple[str, ...], out: int, err: int, stdin: int = DEVNULL
+    ) -> Process:
         return await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
@@ -101,7 +103,7 @@ class Program:
             *arguments,
             cwd=self.folder,
             env=self._environ,
-            stdin=DEVNULL,
+            stdin=stdin,
             stdout=out,
             stderr=err,
         )

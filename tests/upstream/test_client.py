@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from gateway.errors import (
     UpstreamCut,
@@ -22,6 +23,8 @@ from gateway.errors import (
     UpstreamUnreachable,
 )
 from gateway.ports import Reply
+from gateway.rules.secret import Secret
+from gateway.rules.settings import Upstream
 from gateway.upstream.client import HttpUpstream
 
 KEY = "sk-upstream-CANARY"
@@ -101,21 +104,36 @@ async def serving(
         listening.close()
 
 
+class Line:
+    """The client, and the settings of all its calls."""
+
+    def __init__(self, settings: Upstream) -> None:
+        self.settings = settings
+        self._client = HttpUpstream()
+        self.close = self._client.close
+
+    async def generate(self, body: bytes, request_id: str) -> Reply:
+        return await self._client.generate(body, request_id, self.settings)
+
+
 @asynccontextmanager
 async def calling(
     port: int, *, scheme: str = "http", host: str = "127.0.0.1", timeout: float = 10.0
-) -> AsyncIterator[HttpUpstream]:
-    upstream = HttpUpstream(
-        url=f"{scheme}://{host}:{port}{PATH}",
-        api_key=lambda: KEY,
-        connect_seconds=0.5,
-        timeout_seconds=timeout,
-        max_response_bytes=LIMIT,
+) -> AsyncIterator[Line]:
+    line = Line(
+        Upstream(
+            base_url=f"{scheme}://{host}:{port}",
+            path=PATH,
+            api_key=Secret(KEY),
+            connect_seconds=0.5,
+            timeout_seconds=timeout,
+            max_response_bytes=LIMIT,
+        )
     )
     try:
-        yield upstream
+        yield line
     finally:
-        await upstream.close()
+        await line.close()
 
 
 async def reply_to(talk: Talk | bytes, timeout: float = 10.0) -> Reply:
@@ -173,21 +191,19 @@ async def test_what_is_sent() -> None:
     }
 
 
-async def test_the_key_is_asked_for_before_each_request() -> None:
-    keys = iter(("first", "second"))
-    async with serving(OK) as server:
-        upstream = HttpUpstream(
-            url=f"http://127.0.0.1:{server.port}/",
-            api_key=lambda: next(keys),
-            connect_seconds=1,
-            timeout_seconds=1,
-            max_response_bytes=LIMIT,
+async def test_each_call_follows_its_own_settings() -> None:
+    async with serving(OK) as server, serving(OK) as other, calling(server.port) as upstream:
+        await upstream.generate(BODY, "request-1")
+        upstream.settings = replace(
+            upstream.settings,
+            base_url=f"http://127.0.0.1:{other.port}",
+            api_key=Secret("second"),
+            max_response_bytes=7,
         )
-        for _ in range(2):
+        with pytest.raises(UpstreamUnknown):
             await upstream.generate(BODY, "request-1")
-        await upstream.close()
-    assert [b"Bearer first" in head for head in server.heads] == [True, False]
-    assert b"Bearer second" in server.heads[1]
+    assert [f"Bearer {KEY}".encode() in head for head in server.heads] == [True]
+    assert [b"Bearer second" in head for head in other.heads] == [True]
 
 
 async def test_headers_have_lower_case_names_and_their_first_value() -> None:

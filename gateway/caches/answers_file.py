@@ -1,0 +1,186 @@
+"""The memory cache on the disk, from the stop of one gateway to the start of the next.
+
+One file, written in one go and put in place by a rename: a header, then a record for each answer,
+the ones asked for last first. A record is its payload's length and CRC-32, then the payload
+(MessagePack). So
+
+- whoever stops early, for lack of time or because the rest is cut off, has the best part;
+- a damaged record is passed over, and a file of another kind or version is not read at all;
+- many small answers cost no more than a few large ones, unlike a file each.
+
+Nothing is synced: after a power failure the checksums tell what did not reach the disk, and a lost
+cache is only money saved less. Answers hold pictures and the upstream's `revised_prompt`, so the
+file is its owner's alone; keys of entries are fingerprints.
+"""
+
+import os
+import struct
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated, BinaryIO, NamedTuple
+from zlib import crc32
+
+import msgspec
+from msgspec import Meta, Struct
+
+from gateway.model import Bought
+
+NAME = "answers"
+MAGIC = b"image-gateway answers 1\n"
+"""The number is raised whenever what a record holds, or what it means, becomes another."""
+
+STALE_SECONDS = 60.0
+"""A draft this old belongs to a process that was killed while it wrote."""
+
+_HEAD = struct.Struct(">QI")
+_BESIDES = 4_096
+"""Bytes of a record besides its body: more than a fingerprint and some numbers take."""
+
+
+class Kept(NamedTuple):
+    """An answer, its key in the cache, and when it expires: seconds since the epoch."""
+
+    key: str
+    expires: float
+    bought: Bought
+
+
+class Reading(Struct):
+    """What a file gave: `kept`, the ones asked for last first; `damaged` records; `whole` is False
+    where it was not read to its end.
+    """
+
+    kept: list[Kept]
+    damaged: int = 0
+    whole: bool = True
+
+
+class Foreign(Exception):
+    """A file of another kind, or of another version of the gateway."""
+
+
+class _Record(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    key: Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z")]
+    expires: float
+    at: float
+    images: Annotated[int, Meta(ge=1)]
+    cost: Annotated[int, Meta(ge=0)]
+    body: Annotated[bytes, Meta(min_length=1)]
+
+
+_DECODER = msgspec.msgpack.Decoder(_Record)
+_ENCODER = msgspec.msgpack.Encoder()
+
+
+def write(
+    folder: Path,
+    entries: Iterable[Kept],
+    seconds: float,
+    clock: Callable[[], float] = time.monotonic,
+) -> int:
+    """Write as many of the entries as `seconds` suffice for, and tell how many. Raises OSError.
+
+    The former file stays until the new one is there, also where writing fails. The folder is made
+    (mode 0700) where it lacks.
+    """
+    ends = clock() + seconds
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _remove_stale(folder)
+    draft = folder / f"{NAME}.{os.getpid()}.draft"
+    draft.unlink(missing_ok=True)
+    try:
+        with open(draft, "xb", opener=_private) as file:
+            file.write(MAGIC)
+            written = 0
+            for entry in entries:
+                if clock() >= ends:
+                    break
+                _write_record(file, entry)
+                written += 1
+        draft.rename(folder / NAME)
+    except OSError:
+        with suppress(OSError):
+            draft.unlink()
+        raise
+    return written
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
+def _remove_stale(folder: Path) -> None:
+    for draft in folder.glob(f"{NAME}.*.draft"):
+        with suppress(OSError):
+            if time.time() - draft.stat().st_mtime > STALE_SECONDS:
+                draft.unlink()
+
+
+def _write_record(file: BinaryIO, entry: Kept) -> None:
+    bought = entry.bought
+    payload = _ENCODER.encode(
+        _Record(entry.key, entry.expires, bought.at, bought.images, bought.cost, bought.body)
+    )
+    file.write(_HEAD.pack(len(payload), crc32(payload)))
+    file.write(payload)
+
+
+def read(
+    folder: Path,
+    now: float,
+    *,
+    max_bytes: int,
+    max_entry_bytes: int,
+    seconds: float,
+    clock: Callable[[], float] = time.monotonic,
+) -> Reading:
+    """The answers that have life left at `now`, up to `max_bytes` of them and for `seconds`.
+
+    Nothing where there is no file. Raises OSError or Foreign.
+    """
+    ends, reading, room = clock() + seconds, Reading([]), max_bytes
+    path = folder / NAME
+    if not path.exists():
+        return reading
+    if not path.is_file():  # a pipe would be waited for
+        raise Foreign
+    with path.open("rb") as file:
+        if file.read(len(MAGIC)) != MAGIC:
+            raise Foreign
+        for kept in _records(file, max_entry_bytes + _BESIDES, reading):
+            if clock() >= ends or (kept is not None and len(kept.bought.body) > room):
+                reading.whole = False
+                break
+            if kept is not None and kept.expires > now:
+                room -= len(kept.bought.body)
+                reading.kept.append(kept)
+    return reading
+
+
+def _records(file: BinaryIO, longest: int, reading: Reading) -> Iterator[Kept | None]:
+    """What each record holds; None for one that is damaged, which is counted in `reading`."""
+    while head := file.read(_HEAD.size):
+        length, checksum = _HEAD.unpack(head) if len(head) == _HEAD.size else (0, 0)
+        # A wrong length leads nowhere. Nor does a cut record: the file ends with it.
+        payload = file.read(length) if 0 < length <= longest else b""
+        kept = None
+        if payload and len(payload) == length and crc32(payload) == checksum:
+            kept = _kept(payload)
+        reading.damaged += kept is None
+        yield kept
+        if len(payload) != length or not payload:
+            reading.whole = False
+            return
+
+
+def _kept(payload: bytes) -> Kept | None:
+    try:
+        record = _DECODER.decode(payload)
+    except msgspec.DecodeError:  # a checksum that is right over what we never wrote
+        return None
+    bought = Bought(
+        body=record.body, images=record.images, cost=record.cost, at=record.at, kept=True
+    )
+    return Kept(record.key, record.expires, bought)

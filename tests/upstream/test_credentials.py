@@ -1,0 +1,119 @@
+"""The upstream key, and the file that it is in as it changes."""
+
+import io
+import json
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import structlog
+
+from gateway.logs import configure_logs
+from gateway.rules.secret import Secret
+from gateway.rules.settings import Upstream
+from gateway.upstream.credentials import KeyFile, with_key
+
+OLD, NEW = Secret("sk-canary-old"), Secret("sk-canary-new")
+
+
+@pytest.fixture
+def logged() -> Iterator[io.StringIO]:
+    stream, root = io.StringIO(), logging.getLogger()
+    handlers, level = root.handlers, root.level
+    configure_logs("info", "json", stream)
+    structlog.configure(cache_logger_on_first_use=False)  # the next test has another stream
+    yield stream
+    root.handlers = handlers
+    root.setLevel(level)
+    structlog.reset_defaults()
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "key"
+    path.write_text(OLD.reveal() + "\n")
+    return path
+
+
+def faults(logged: io.StringIO) -> list[str]:
+    text = logged.getvalue()
+    assert "canary" not in text
+    return [json.loads(line)["fault"] for line in text.splitlines()]
+
+
+def test_the_key_comes_from_the_environment_or_a_file(file: Path) -> None:
+    settings = with_key(Upstream(api_key_file=str(file)))
+    assert (settings.key, settings.api_key_file) == (OLD.reveal(), str(file))
+    settings = with_key(Upstream(api_key=NEW, api_key_file=str(file)))
+    assert (settings.key, settings.api_key_file) == (NEW.reveal(), None)
+    with pytest.raises(ValueError, match="no upstream key is set"):
+        with_key(Upstream())
+
+
+@pytest.mark.parametrize("content", [b"", b"\n", b"two words", b"two\nlines", b"\xff\x00", b"\xc3"])
+def test_what_is_no_key(file: Path, content: bytes) -> None:
+    file.write_bytes(content)
+    with pytest.raises(ValueError, match="does not hold one line of printable ASCII"):
+        with_key(Upstream(api_key_file=str(file)))
+
+
+def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="cannot be read: Is a directory"):
+        with_key(Upstream(api_key_file=str(tmp_path)))
+
+
+def test_a_new_key_is_taken_at_the_second_look(file: Path) -> None:
+    settings, watch = with_key(Upstream(api_key_file=str(file))), KeyFile()
+    assert watch.look(settings) is None
+    assert watch.look(settings) is None
+    file.write_text(NEW.reveal())
+    assert watch.look(settings) is None
+    changed = watch.look(settings)
+    assert changed is not None
+    assert changed.key == NEW.reveal()
+    assert watch.look(changed) is None
+
+
+def test_a_file_that_is_being_written_is_left_alone(file: Path) -> None:
+    settings, watch = with_key(Upstream(api_key_file=str(file))), KeyFile()
+    for end in range(3, 9):
+        file.write_text(NEW.reveal()[:end])
+        assert watch.look(settings) is None
+
+
+def test_a_key_of_the_environment_is_never_replaced(file: Path) -> None:
+    settings, watch = with_key(Upstream(api_key=NEW, api_key_file=str(file))), KeyFile()
+    assert [watch.look(settings) for _ in range(3)] == [None] * 3
+
+
+def test_a_link_that_is_turned(tmp_path: Path, file: Path) -> None:
+    """As Kubernetes does: key -> ..data/key, ..data -> a directory, renamed over."""
+    for name, key in (("1", OLD), ("2", NEW)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "key").write_text(key.reveal())
+    data, turned, link = tmp_path / "..data", tmp_path / "..new", tmp_path / "link"
+    data.symlink_to("1")
+    link.symlink_to("..data/key")
+    settings, watch = with_key(Upstream(api_key_file=str(link))), KeyFile()
+    assert settings.key == OLD.reveal()
+    turned.symlink_to("2")
+    turned.rename(data)
+    watch.look(settings)
+    changed = watch.look(settings)
+    assert changed is not None
+    assert changed.key == NEW.reveal()
+
+
+def test_a_fault_keeps_the_key_and_is_told_once(file: Path, logged: io.StringIO) -> None:
+    settings, watch = with_key(Upstream(api_key_file=str(file))), KeyFile()
+    file.write_text("")
+    assert [watch.look(settings) for _ in range(3)] == [None] * 3
+    file.unlink()
+    assert [watch.look(settings) for _ in range(3)] == [None] * 3
+    file.write_text(OLD.reveal())
+    assert [watch.look(settings) for _ in range(3)] == [None] * 3
+    assert faults(logged) == [
+        f"the file {file} does not hold one line of printable ASCII",
+        f"the file {file} cannot be read: No such file or directory",
+    ]

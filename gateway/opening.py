@@ -51,7 +51,7 @@ def load_pepper(keys: Keys, store: Path | None = None) -> bytes:
 def _create_pepper(path: Path) -> None:
     """Write a new pepper so that two processes starting at once end up with the same one."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
         file.write(secrets.token_hex(32) + "\n")
         file.flush()

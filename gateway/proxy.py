@@ -130,13 +130,14 @@ class Proxy:
         Fills in `record` on the way. Raises GatewayError.
         """
         settings = self.settings
+        caller = record.caller = await self._directory.authenticate(call.authorization)
+        record.lap("auth")
+        # Before the slot is taken: clients that send slowly must not fill the gateway.
+        body = await _read_body(call, record)
         if self.in_flight >= settings.server.max_in_flight:
             raise Overloaded
         self.in_flight += 1
         try:
-            caller = record.caller = await self._directory.authenticate(call.authorization)
-            record.lap("auth")
-            body = await _read_body(call, record)
             request = read_request(body, settings.models, settings.default_model)
             record.request = request
             check_policy(caller.team, request)

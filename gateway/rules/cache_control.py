@@ -12,6 +12,9 @@ from msgspec import Struct
 MAX_SECONDS = 2**31
 """A larger `max-age` counts as this one (RFC 9111, section 1.2.2)."""
 
+MAX_CHARS = 4_096
+"""Reading 2 MB of directives would hold up everybody for most of a second."""
+
 # A comma inside quotes separates nothing. Both parts begin differently, so this is linear.
 _ELEMENT = re.compile(r'(?:[^,"]|"(?:[^"\\]|\\.)*"?)+')
 _SECONDS = re.compile(r'([0-9]+)|"([0-9]+)"')
@@ -30,7 +33,11 @@ def read_cache_control(values: Iterable[str]) -> CacheControl:
     """The directives of all Cache-Control header lines together.
 
     An argument of a directive that takes none is ignored. Of several `max-age` the smallest holds.
+    Lines of more than `MAX_CHARS` together are not read: they count as `no-cache`.
     """
+    values = list(values)
+    if sum(map(len, values)) > MAX_CHARS:
+        return CacheControl(no_cache=True)
     directives = [
         (name.strip().lower(), argument.strip())
         for value in values

@@ -16,6 +16,9 @@ from gateway.model import ImageRequest
 from gateway.rules.catalog import Model
 from gateway.rules.strict_json import read_object, write_json
 
+_OURS = frozenset({"model", "prompt", "size", "n", "quality", "stream"})
+"""The fields that decide what is bought. The gateway reads them, and so does the upstream."""
+
 
 def read_request(body: bytes, models: Mapping[str, Model], default_model: str) -> ImageRequest:
     """The request in `body`. `default_model` must be one of `models`.
@@ -25,6 +28,7 @@ def read_request(body: bytes, models: Mapping[str, Model], default_model: str) -
     and with the field as `param` where one field is at fault.
     """
     fields = read_object(body)
+    _refuse_doubles(fields)
     _refuse_stream(fields)
     model = _model(fields, models, default_model)
     prompt = _prompt(fields, model)
@@ -43,6 +47,24 @@ def encode_body(request: ImageRequest) -> bytes:
     Not escaped to ASCII, which would double the size of most scripts.
     """
     return write_json(request.body)
+
+
+def _refuse_doubles(fields: Mapping[str, Any]) -> None:
+    """Refuse names that differ from ours, or from each other, in case alone.
+
+    Some readers of JSON (Go's among them) match names in any case, and the last one wins: what
+    was judged here as `quality` would be drawn, and billed, as `Quality`.
+    """
+    seen = set(_OURS)
+    for name in fields:
+        folded = name.casefold()
+        if name not in _OURS and folded in seen:
+            raise InvalidRequest(
+                "Two fields, or a field and one of the contract's, differ in case alone.",
+                param=folded if folded in _OURS else None,
+                code="duplicate_key",
+            )
+        seen.add(folded)
 
 
 def _refuse_stream(fields: Mapping[str, Any]) -> None:

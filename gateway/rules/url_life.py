@@ -6,6 +6,7 @@ counts; where none is, the configuration's default does:
 - `se`: Azure, a date of ISO 8601
 - `X-Amz-Date` and `X-Amz-Expires`, and the same of any other vendor: a date and seconds after it
 - `Expires`, `exp`: seconds since the epoch, or milliseconds where there are 13 digits
+- where none of these is found: any number that could be a moment of the next 30 days
 
 A number that looks too small for a date is taken at its word, as long past: keeping nothing is
 better than keeping a picture that cannot be opened.
@@ -16,13 +17,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from urllib.parse import unquote
 
+from gateway.rules.windows import DAY_SECONDS
+
 MARGIN = 0.1
 """The share of a URL's remaining life that is left to open it in."""
 
 MARGIN_SECONDS = 60.0
 """The most that is left."""
 
+MAX_URL_CHARS = 8_192
+"""A longer URL is not read, and its answer not kept."""
+
 _EPOCH = re.compile(r"[0-9]{1,13}", re.ASCII)
+_ANY_EPOCH = re.compile(r"(?<![0-9])[0-9]{10}(?:[0-9]{3})?(?![0-9])")
 _DURATION = re.compile(r"[0-9]{1,10}", re.ASCII)
 _VENDOR_EXPIRES = re.compile(r"x-([a-z0-9]{1,32})-expires")
 _COMPACT_DATE = "%Y%m%dT%H%M%SZ"
@@ -37,11 +44,27 @@ def keep_seconds(urls: Sequence[str], now: float, ttl: float, default_life: floa
 
 
 def _safe_life(url: str, now: float, default_life: float) -> float:
+    if len(url) > MAX_URL_CHARS:
+        return 0.0
     expires = url_expires(url)
+    if expires is None:
+        expires = _likely_end(url, now)
     if expires is None:
         return default_life
     left = expires - now
     return left - min(MARGIN_SECONDS, MARGIN * left)
+
+
+def _likely_end(url: str, now: float) -> float | None:
+    """The earliest moment to come that any number in the query could mean, within 30 days.
+
+    There are many more ways to write an end (`x-expires`, `q-sign-time`, `auth_key`, `hdnea`):
+    keeping an answer too short is better than keeping a picture that cannot be opened.
+    """
+    query = unquote(url.partition("?")[2])
+    numbers = (match[0] for match in _ANY_EPOCH.finditer(query))
+    moments = (int(number) / (1000 if len(number) == 13 else 1) for number in numbers)
+    return min((at for at in moments if now < at < now + 30 * DAY_SECONDS), default=None)
 
 
 def url_expires(url: str) -> float | None:

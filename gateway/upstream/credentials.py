@@ -10,6 +10,7 @@ from pathlib import Path
 import structlog
 from msgspec.structs import replace
 
+from gateway.rules.scrub import scrub
 from gateway.rules.secret import Secret
 from gateway.rules.settings import Upstream
 
@@ -35,11 +36,16 @@ def _read(file: str) -> Secret:
     try:
         content = Path(file).read_bytes().strip()
     except OSError as error:
-        raise ValueError(f"the file {file} cannot be read: {error.strerror}") from None
+        raise ValueError(f"the file {_shown(file)} cannot be read: {error.strerror}") from None
     text = content.decode("ascii", "replace")
     if not text or not (text.isascii() and text.isprintable() and " " not in text):
-        raise ValueError(f"the file {file} does not hold one line of printable ASCII")
+        raise ValueError(f"the file {_shown(file)} does not hold one line of printable ASCII")
     return Secret(text)
+
+
+def _shown(file: str) -> str:
+    """The file's name as it may be told: somebody may have put the key itself there."""
+    return scrub(file.encode(), ()).decode()
 
 
 class KeyFile:

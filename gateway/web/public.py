@@ -16,11 +16,12 @@ from gateway.rules.policy import visible_models
 from gateway.web.body import BODY_SECONDS, read_json_body
 from gateway.web.render import error_response, image_response, json_response
 from gateway.web.request_log import log_request
+from gateway.web.sending import send
 from gateway.web.server import find_handler
 
 log = structlog.get_logger(source="web")
 
-Endpoint = Callable[[web.BaseRequest, Record], Awaitable[web.Response]]
+Endpoint = Callable[[web.BaseRequest, Record], Awaitable[web.StreamResponse]]
 
 
 class PublicApi:
@@ -49,7 +50,7 @@ class PublicApi:
             "/v1/models": models,
         }
 
-    async def handle(self, request: web.BaseRequest) -> web.Response:
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer a request, then log and count it, whatever came of it."""
         record = Record(
             id=request_id(request.headers.get("X-Request-Id"), self._new_id),
@@ -77,14 +78,15 @@ class PublicApi:
             response.force_close()  # the rest of the body is still on its way
         return response
 
-    async def _generations(self, request: web.BaseRequest, record: Record) -> web.Response:
+    async def _generations(self, request: web.BaseRequest, record: Record) -> web.StreamResponse:
         limit = self._proxy.settings.server.max_body_bytes
         call = Call(
             authorization=request.headers.getall("Authorization", ()),
             cache_control=request.headers.getall("Cache-Control", ()),
             read_body=lambda: read_json_body(request, limit, self._body_seconds),
         )
-        return image_response(await self._proxy.generate(call, record), record)
+        answer = await self._proxy.generate(call, record)
+        return await send(request, image_response(answer, record), record)
 
     async def _models(self, request: web.BaseRequest, record: Record) -> web.Response:
         authorization = request.headers.getall("Authorization", ())

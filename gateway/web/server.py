@@ -11,6 +11,7 @@ aiohttp queues what its parser refused behind the request that is being served. 
 still waits for the body that broke off there, it would wait in vain: so its body is failed at once.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 
@@ -37,6 +38,9 @@ MAX_LINE_BYTES = 8_192
 MAX_FIELD_BYTES = 16_384
 """Above an 8 KB token: that one is answered as an unknown key, not as a broken request."""
 
+MAX_HEAD_BYTES = 65_536
+"""All of a request's head: aiohttp bounds each line and their number, which makes 2 MB together."""
+
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 T = TypeVar("T")
@@ -45,7 +49,12 @@ T = TypeVar("T")
 class _Protocol(web.RequestHandler):
     """One connection, with our own words for what aiohttp would answer and log itself."""
 
-    __slots__ = ()
+    __slots__ = ("_head_bytes",)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin with nothing received."""
+        self._head_bytes = 0
+        super().connection_made(transport)
 
     def handle_error(
         self,
@@ -62,9 +71,16 @@ class _Protocol(web.RequestHandler):
         return response
 
     def data_received(self, data: bytes) -> None:
-        """Take bytes from the client."""
+        """Take bytes from the client; a head that grows without an end ends the connection."""
         super().data_received(data)
         served = self._current_request
+        if self._waiter is not None and not self._waiter.done():  # there is no whole head yet
+            self._head_bytes += len(data)
+            if self._head_bytes > MAX_HEAD_BYTES:
+                log.info("request unreadable", code=HeadersTooLarge.code, cause="too long")
+                self.force_close()
+            return
+        self._head_bytes = 0
         if served is None or served.content.is_eof() or not self._messages:
             return
         # A whole message can follow only a whole body: this is the refusal of what did not.

@@ -49,9 +49,11 @@ from gateway.rules.cache_control import MAX_SECONDS, CacheControl, read_cache_co
         (["max-age=60", "max-age=x"], {"max_age": 0}),
         (["max-age=99999999999"], {"max_age": MAX_SECONDS}),
         (["max-age=4294967296"], {"max_age": MAX_SECONDS}),
-        (["max-age=" + "9" * 6000], {"max_age": MAX_SECONDS}),
-        (["max-age=" + "0" * 6000 + "9"], {"max_age": 9}),
+        (["max-age=" + "9" * 4000], {"max_age": MAX_SECONDS}),
+        (["max-age=" + "0" * 4000 + "9"], {"max_age": 9}),
         (["s-maxage=5, xmax-age=6"], {}),
+        (["max-age=5," * 500], {"no_cache": True}),
+        (["max-age=5"] * 500, {"no_cache": True}),
     ],
 )
 def test_reads(values: list[str], expected: dict[str, Any]) -> None:

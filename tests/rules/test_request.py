@@ -278,3 +278,26 @@ def test_a_typical_body_is_read_in_microseconds() -> None:
         read(body)
     # Measured at 5 us; the bound leaves room for a busy machine.
     assert (perf_counter() - started) / 1000 < 200e-6
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        ('{"prompt":"p","quality":"low","Quality":"high"}', "quality"),
+        ('{"prompt":"p","N":10}', "n"),
+        ('{"prompt":"p","\u017fize":"3840x2160"}', "size"),
+        ('{"prompt":"p","\\u017ftream":true}', "stream"),
+        ('{"PROMPT":"p"}', "prompt"),
+        ('{"prompt":"p","user":"a","User":"b"}', None),
+    ],
+)
+def test_names_that_differ_in_case_alone_are_refused(body: str, param: str | None) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        read_request(body.encode(), {GPT_IMAGE_2.name: GPT_IMAGE_2}, GPT_IMAGE_2.name)
+    assert (caught.value.code, caught.value.param) == ("duplicate_key", param)
+
+
+def test_names_in_a_case_of_their_own_pass() -> None:
+    body = b'{"prompt":"p","seedX":1,"Style":{"style":1,"STYLE":2}}'
+    request = read_request(body, {GPT_IMAGE_2.name: GPT_IMAGE_2}, GPT_IMAGE_2.name)
+    assert request.body["Style"] == {"style": 1, "STYLE": 2}

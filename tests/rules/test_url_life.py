@@ -127,3 +127,32 @@ def test_what_is_kept_can_still_be_opened(lives: list[int], ttl: float) -> None:
     for life in lives:
         assert seconds < life or seconds <= 0
         assert seconds <= life - min(MARGIN_SECONDS, life / 10) + 1e-6
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "x-expires={end}&x-signature=abc",
+        "q-sign-time={begin};{end}&q-signature=abc",
+        "auth_key={end}-0-0-abc",
+        "hdnea=exp={end}~acl=/*~hmac=abc",
+        "expires_at={end}",
+        "e={end}&token=abc",
+        "url=https%3A%2F%2Fh%2Fx%3Fe%3D{end}",
+        "end={end}000",
+    ],
+)
+def test_an_end_in_another_vendors_words(query: str) -> None:
+    now = 1_750_000_000.0
+    url = "https://h/x.png?" + query.format(begin=int(now) - 5, end=int(now) + 100)
+    assert keep_seconds([url], now, 86_400, 3_300) == pytest.approx(90)
+
+
+def test_numbers_that_are_no_end_leave_the_default() -> None:
+    now = 1_750_000_000.0
+    for query in ("v=1750000000", "id=9999999999", "n=17500001000", "w=1024"):
+        assert keep_seconds([f"https://h/x.png?{query}"], now, 86_400, 3_300) == 3_300
+
+
+def test_a_url_too_long_to_read_is_not_kept() -> None:
+    assert keep_seconds(["https://h/?" + "a" * 9000], 0, 86_400, 3_300) <= 0

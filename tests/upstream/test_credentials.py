@@ -117,3 +117,10 @@ def test_a_fault_keeps_the_key_and_is_told_once(file: Path, logged: io.StringIO)
         f"the file {file} does not hold one line of printable ASCII",
         f"the file {file} cannot be read: No such file or directory",
     ]
+
+
+def test_a_key_in_the_place_of_its_file_is_not_told() -> None:
+    key = "sk-proj-0123456789abcdef"
+    with pytest.raises(ValueError, match="cannot be read") as caught:
+        with_key(Upstream(base_url="https://h", api_key_file=key))
+    assert "0123456789" not in str(caught.value)

@@ -13,8 +13,9 @@ import structlog
 from aiohttp import web
 
 from gateway.logs import configure_logs
-from gateway.web.server import GatewayServer, Handler, find_handler
+from gateway.web.server import MAX_HEAD_BYTES, GatewayServer, Handler, find_handler
 from tests.support.raw import ask, request_bytes, wire
+from tests.support.rig import Rig
 
 CANARY = secrets.token_hex(12)
 ROUTES = {"/thing": {"GET": "get", "POST": "post"}, "/other": {"GET": "other"}}
@@ -220,3 +221,13 @@ async def test_an_idle_connection_is_closed_after_its_time() -> None:
         assert (await connection.answer()).status == 200
         assert await connection.is_open(0.15)
         assert await connection.rest(2.0) == b""
+
+
+async def test_a_head_that_never_ends_is_cut_off(rig: Rig) -> None:
+    line = b"X-Long: " + b"a" * 8_000 + b"\r\n"
+    async with wire(rig.url) as connection:
+        await connection.send(b"POST /v1/images/generations HTTP/1.1\r\nHost: h\r\n")
+        for _ in range(2 * MAX_HEAD_BYTES // len(line)):
+            await connection.send(line)
+            await asyncio.sleep(0.005)
+        assert await connection.rest() == b""

@@ -1,0 +1,55 @@
+"""Megabytes to clients of any speed."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from time import perf_counter
+
+import aiohttp
+from aiohttp import web
+
+from gateway.record import Record
+from gateway.web.sending import SLICE_BYTES, send
+from gateway.web.server import GatewayServer
+from tests.support.steps import until
+
+BODY = bytes(range(256)) * (40 * SLICE_BYTES // 256) + b"end"
+
+
+@asynccontextmanager
+async def serving(body: bytes, record: Record, seconds: float = 30) -> AsyncIterator[str]:
+    async def handle(request: web.BaseRequest) -> web.StreamResponse:
+        response = web.Response(body=body, headers={"Content-Type": "application/json"})
+        return await send(request, response, record, seconds)
+
+    runner = web.ServerRunner(GatewayServer(handle))
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    try:
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()
+
+
+async def test_a_body_of_any_size_arrives_whole_and_the_connection_serves_on() -> None:
+    for size in (0, 1, SLICE_BYTES, SLICE_BYTES + 1, len(BODY)):
+        record = Record(id="r", started=0)
+        async with serving(BODY[:size], record) as url, aiohttp.ClientSession() as session:
+            for _ in range(2):
+                async with session.get(url) as response:
+                    assert response.headers["Content-Length"] == str(size)
+                    assert response.headers["Content-Type"] == "application/json"
+                    assert await response.read() == BODY[:size]
+
+
+async def test_a_client_that_reads_nothing_is_left() -> None:
+    record = Record(id="r", started=perf_counter())
+    async with serving(BODY, record, seconds=0.2) as url:
+        host, _, port = url.removeprefix("http://").partition(":")
+        reader, writer = await asyncio.open_connection(host, int(port), limit=2**12)
+        writer.write(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+        await until(lambda: record.waited > 0)
+        # What it would not read in time is not the gateway's own time.
+        assert record.waited >= 0.2
+        writer.transport.abort()
+        assert reader is not None

@@ -104,15 +104,15 @@ async def test_the_cache_s_ttl_and_ignored_fields_change(tmp_path: Path) -> None
     async with gateway_before(tmp_path, '[cache]\nignore_fields = ["user"]') as (gateway, _, key):
         await gateway.generate(key, "apple", user="a")
         assert status(await gateway.generate(key, "apple", user="b")) == "gateway; hit"
-        await gateway.reread("[cache]\nttl_seconds = 0.3\nignore_fields = []")
+        await gateway.reread("[cache]\nttl_seconds = 1.5\nignore_fields = []")
         assert status(await gateway.generate(key, "apple", user="c")) == "gateway; fwd=miss; stored"
         assert status(await gateway.generate(key, "apple", user="c")) == "gateway; hit"
-        await asyncio.sleep(0.4)
+        await asyncio.sleep(1.6)
         assert status(await gateway.generate(key, "apple", user="c")) == "gateway; fwd=miss; stored"
 
 
 async def test_another_upstream_with_other_times(tmp_path: Path) -> None:
-    toml = '[upstream]\nbase_url = "{}"\nconnect_seconds = 0.1\ntimeout_seconds = 0.3'
+    toml = '[upstream]\nbase_url = "{}"\nconnect_seconds = 0.5\ntimeout_seconds = 1'
     async with (
         sandbox() as first,
         sandbox(latency=5) as second,

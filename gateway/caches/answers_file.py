@@ -160,19 +160,20 @@ def read(
 
 
 def _records(file: BinaryIO, longest: int, reading: Reading) -> Iterator[Kept | None]:
-    """What each record holds; None for one that is damaged, which is counted in `reading`."""
+    """What each record holds; None for one that is damaged, which is counted in `reading`.
+
+    Ends at a record that is cut off or whose length is wrong: nothing behind it can be found.
+    """
     while head := file.read(_HEAD.size):
-        length, checksum = _HEAD.unpack(head) if len(head) == _HEAD.size else (0, 0)
-        # A wrong length leads nowhere. Nor does a cut record: the file ends with it.
-        payload = file.read(length) if 0 < length <= longest else b""
-        kept = None
-        if payload and len(payload) == length and crc32(payload) == checksum:
-            kept = _kept(payload)
-        reading.damaged += kept is None
-        yield kept
-        if len(payload) != length or not payload:
+        length, checksum = _HEAD.unpack(head.ljust(_HEAD.size, b"\0"))
+        payload = file.read(length) if length <= longest else b""
+        if not payload or len(payload) < length:
+            reading.damaged += 1
             reading.whole = False
             return
+        kept = _kept(payload) if crc32(payload) == checksum else None
+        reading.damaged += kept is None
+        yield kept
 
 
 def _kept(payload: bytes) -> Kept | None:

@@ -160,15 +160,15 @@ class NotCached(InvalidRequest):
 
 
 class LimitReached(GatewayError):
-    """A limit stands in the way. Where it is one of a key's own, `line` names that key's line: it
-    is nothing to other keys of the team. None: it is the team's or the gateway's.
+    """A limit stands in the way. `whose` is its scope and owner, as in `gateway.rules.limits`: to
+    others than its owner it is nothing. None: it is everybody's.
     """
 
     status = 429
 
-    def __init__(self, message: str, *, line: str | None = None) -> None:
+    def __init__(self, message: str, *, whose: tuple[str, str] | None = None) -> None:
         super().__init__(message)
-        self.line = line
+        self.whose = whose
 
 
 class InsufficientQuota(LimitReached):
@@ -187,8 +187,10 @@ class RateLimited(LimitReached):
     code = "rate_limit_exceeded"
     outcome = "rate_limited"
 
-    def __init__(self, message: str, *, retry_after: float, line: str | None = None) -> None:
-        super().__init__(message, line=line)
+    def __init__(
+        self, message: str, *, retry_after: float, whose: tuple[str, str] | None = None
+    ) -> None:
+        super().__init__(message, whose=whose)
         self.retry_after = retry_after
 
     @property

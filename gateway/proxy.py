@@ -164,7 +164,7 @@ class Proxy:
         cached = settings.cache.enabled and caller.team.cache
         name = fingerprint(
             request,
-            scope=caller.team.name,
+            scope=caller.team.name if settings.cache.scope == "team" else "",
             upstream=settings.upstream.url,
             ignore=settings.cache.ignore_fields,
         )
@@ -209,10 +209,10 @@ class Proxy:
                 bought = await self._wait(flight, purchase.record)
                 break
             except LimitReached as refusal:
-                if flight.led or refusal.line in (None, purchase.caller.key.line):
+                if flight.led or refusal.whose in (None, *_owned(purchase.caller)):
                     raise
-                # It was another key's own limit, which is nothing to this one. All who wait hear
-                # of it at once: no purchase begun since can have landed in the cache already.
+                # Another team's or key's limit is nothing to this one. All who wait hear of it
+                # at once: no purchase begun since can have landed in the cache already.
         if flight.led:
             return Answer(bought.body, _cache_status(purchase, bought))
         self._given(purchase, bought, "collapsed")
@@ -374,6 +374,11 @@ class Proxy:
         model = purchase.settings.models[request.model]
         self._metrics.delivered(caller.team.name, request, model, bought.images, "cache")
         self._metrics.saved[caller.team.name,].inc(bought.cost / MICRO)
+
+
+def _owned(caller: Caller) -> tuple[tuple[str, str], ...]:
+    """Whose limits are the caller's own."""
+    return ("key", caller.key.line), ("team", caller.team.name)
 
 
 async def _read_body(call: Call, record: Record) -> bytes:

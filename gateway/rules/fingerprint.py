@@ -21,8 +21,8 @@ def fingerprint(
 ) -> str:
     """SHA-256 in hex over the scope, the upstream and the request.
 
-    `scope` says who shares answers (a team), `upstream` is its base URL and path, and `ignore`
-    names the fields of the request's top level that only tell who the end user is.
+    `scope` says who shares answers (a team; "" is everybody), `upstream` is its base URL and path,
+    and `ignore` names the fields of the request's top level that only tell who the end user is.
     """
     fields = {name: value for name, value in request.body.items() if name not in ignore}
     # One JSON list: no part can run over into the next.

@@ -16,18 +16,18 @@ def refusal_error(refusal: Refusal, spread: float, key: str) -> LimitReached:
     `key` is the id of the key that asked: its limits may be kept under its line's first key.
     """
     which = f"{_owner(refusal, key)} {refusal.limit} limit of {_size(refusal)}"
-    line = refusal.owner if refusal.scope == "key" else None
+    whose = None if refusal.scope == "gateway" else (refusal.scope, refusal.owner)
     if refusal.wait is not None:
         seconds = retry_after(refusal.wait, spread)
         return RateLimited(
             f"{which} is reached for now; try again in {ceil(seconds)} seconds.",
             retry_after=seconds,
-            line=line,
+            whose=whose,
         )
     if refusal.resets_at is None:
-        return InsufficientQuota(f"{which} is smaller than this request.", line=line)
+        return InsufficientQuota(f"{which} is smaller than this request.", whose=whose)
     resets = datetime.fromtimestamp(refusal.resets_at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    return InsufficientQuota(f"{which} is used up; it resets at {resets}.", line=line)
+    return InsufficientQuota(f"{which} is used up; it resets at {resets}.", whose=whose)
 
 
 def _owner(refusal: Refusal, key: str) -> str:

@@ -157,6 +157,7 @@ class Cache(Struct, frozen=True, kw_only=True):
     max_bytes: Bytes = 256 * MIB
     max_entry_bytes: Bytes = 32 * MIB
     keep_path: MaybeFile = ""
+    scope: Literal["team", "shared"] = "team"
     ignore_fields: tuple[
         Annotated[
             str,

@@ -50,9 +50,9 @@ def test_a_keys_own_limit_names_the_key_that_asked() -> None:
     ):
         error = refusal_error(reached, 0, "k1")
         assert error.message.startswith(f"Key sk-gw-k1's {reached.limit} limit of 100 is ")
-        assert error.line == "line1"
-    assert refusal_error(refusal(), 0, "k1").line is None
-    assert refusal_error(refusal(scope="gateway", owner=""), 0, "k1").line is None
+        assert error.whose == ("key", "line1")
+    assert refusal_error(refusal(), 0, "k1").whose == ("team", "red")
+    assert refusal_error(refusal(scope="gateway", owner=""), 0, "k1").whose is None
 
 
 def test_money_is_told_in_dollars() -> None:

@@ -7,6 +7,20 @@ from gateway.rules.money import format_usd
 
 log = structlog.get_logger(source="request")
 
+GRAVE = frozenset(
+    {
+        "internal_error",
+        "store_unavailable",
+        "upstream_auth",
+        "upstream_cut",
+        "upstream_failed",
+        "upstream_timeout",
+        "upstream_unknown",
+        "upstream_unreachable",
+    }
+)
+"""Outcomes that an operator should look into: their lines are warnings."""
+
 
 def log_request(record: Record, seconds: float) -> None:
     """Write the line of a request that has been answered, or whose client has left.
@@ -15,7 +29,8 @@ def log_request(record: Record, seconds: float) -> None:
     or the upstream.
     """
     caller, upstream = record.caller, record.upstream
-    log.info(
+    write = log.warning if record.outcome in GRAVE else log.info
+    write(
         "request",
         id=record.id,
         team=caller.team.name if caller else None,

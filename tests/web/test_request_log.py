@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from gateway.metrics import OUTCOMES
 from gateway.model import Caller, ImageRequest, Key, Limits, Team
 from gateway.record import Record
-from gateway.web.request_log import log_request
+from gateway.web.request_log import GRAVE, log_request
 from tests.support.rig import PROMPT, Rig
 
 CALLER = Caller(Team(name="design"), Key(id="k1", team="design", name="", digest=b"", created=0))
@@ -98,3 +99,13 @@ async def test_every_outcome_has_one_line_without_prompt_and_key(rig: Rig, lines
     assert key not in text
     assert key.split("_")[1] not in text
     assert PROMPT not in text
+
+
+def test_what_an_operator_should_look_into_is_a_warning(lines: Lines) -> None:
+    for outcome in ("upstream_auth", "upstream_refused"):
+        log_request(Record(id="r1", started=0.0, outcome=outcome), 0.1)
+    assert [line["log_level"] for line in lines] == ["warning", "info"]
+
+
+def test_grave_outcomes_are_outcomes() -> None:
+    assert set(OUTCOMES) >= GRAVE

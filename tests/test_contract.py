@@ -191,7 +191,7 @@ async def test_unknown_fields_go_upstream_with_equal_value(rig: Rig) -> None:
     further = (
         b'"quality":"high","user":null,"background":"opaque","output_format":"png",'
         b'"output_compression":100,"whole":1.0,"exp":1e3,"big":123456789012345678901234567890,'
-        b'"text":"\\u00e9\\u0000\\ud83c\\udf4e/","list":[1,null,true,{"a":{}}],"":0,"m":3,'
+        b'"text":"\\u00e9\\u0000\\ud83c\\udf4e/","list":[1,null,true,{"a":{}}],"":0,"m":3,"M":4,'
         b'"stream":null,"partial_images":0'
     )
     body = b'{"prompt":"apple",' + further + b"}"

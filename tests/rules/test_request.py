@@ -258,7 +258,9 @@ values = st.recursive(
     max_leaves=15,
 )
 OURS = {"model", "prompt", "size", "n", "quality", "stream"}
-further = st.dictionaries(names.filter(lambda name: name not in OURS), values, max_size=5)
+further = st.dictionaries(
+    names.filter(lambda name: name.casefold() not in OURS), values, max_size=5
+)
 
 
 @given(further, names)
@@ -288,16 +290,15 @@ def test_a_typical_body_is_read_in_microseconds() -> None:
         ('{"prompt":"p","\u017fize":"3840x2160"}', "size"),
         ('{"prompt":"p","\\u017ftream":true}', "stream"),
         ('{"PROMPT":"p"}', "prompt"),
-        ('{"prompt":"p","user":"a","User":"b"}', None),
     ],
 )
-def test_names_that_differ_in_case_alone_are_refused(body: str, param: str | None) -> None:
+def test_names_that_differ_in_case_alone_are_refused(body: str, param: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
         read_request(body.encode(), {GPT_IMAGE_2.name: GPT_IMAGE_2}, GPT_IMAGE_2.name)
     assert (caught.value.code, caught.value.param) == ("duplicate_key", param)
 
 
 def test_names_in_a_case_of_their_own_pass() -> None:
-    body = b'{"prompt":"p","seedX":1,"Style":{"style":1,"STYLE":2}}'
+    body = b'{"prompt":"p","user":"a","User":"b","Style":{"N":1,"n":2}}'
     request = read_request(body, {GPT_IMAGE_2.name: GPT_IMAGE_2}, GPT_IMAGE_2.name)
-    assert request.body["Style"] == {"style": 1, "STYLE": 2}
+    assert (request.body["User"], request.body["Style"]) == ("b", {"N": 1, "n": 2})

@@ -151,7 +151,7 @@ PORT = "must be an integer from 0 to 65535"
         ("server = 80", "[server]: must be a table"),
         ("[[server]]\nport = 80", "[server]: must be a table"),
         ("models = 1", "[models]: must be a table"),
-        ("[cache]\nscope = 'team'", "[cache] scope: no such option"),
+        ("[cache]\ntint = 'red'", "[cache] tint: no such option"),
         (
             "[upstream]\napi_key = 'sk-1'",
             "[upstream] api_key: is read from the environment alone: set GATEWAY_UPSTREAM_API_KEY",

@@ -67,10 +67,10 @@ def test_wrong_values(option: str, text: str) -> None:
 
 
 def test_a_misspelt_option_of_a_known_section_is_a_fault() -> None:
-    names = ["GATEWAY_SERVER_PROT", "GATEWAY_CACHE_SCOPE", "GATEWAY_SERVER_"]
+    names = ["GATEWAY_SERVER_PROT", "GATEWAY_CACHE_TINT", "GATEWAY_SERVER_"]
     faults, warnings = stray_variables(names, KNOWN, SECTIONS)
     assert not warnings
-    assert faults[0] == "environment GATEWAY_CACHE_SCOPE: no such option"
+    assert faults[0] == "environment GATEWAY_CACHE_TINT: no such option"
     assert faults[1] == "environment GATEWAY_SERVER_: no such option"
     assert faults[2] == (
         "environment GATEWAY_SERVER_PROT: no such option; did you mean 'GATEWAY_SERVER_PORT'?"

@@ -42,6 +42,7 @@ OTHER: dict[str, dict[str, Any]] = {
         "max_entry_bytes": 4,
         "keep_path": "other",
         "ignore_fields": ("user",),
+        "scope": "shared",
     },
     "log": {"level": "error", "format": "console"},
 }

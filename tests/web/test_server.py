@@ -93,24 +93,26 @@ async def test_what_the_parser_refuses_gets_our_words_and_no_echo(
 @pytest.mark.parametrize(
     "line",
     [
-        f"GET /{CANARY * 400} HTTP/1.1",
-        f"BREW /{CANARY} HTTP/1.1",
-        f"get /{CANARY} HTTP/1.1",
-        f"GET /{CANARY} b HTTP/1.1",
-        f"GET {CANARY} HTTP/1.1",
-        f"GET /{CANARY}\x80\xff HTTP/1.1",
-        f"GET http:///{CANARY} HTTP/1.1",
-        f"GET http://[::1/{CANARY} HTTP/1.1",
-        f"GET /{CANARY} HTTP/11.1",
-        f"GET /{CANARY} XTTP/1.1",
-        f"\x16\x03\x01\x02{CANARY}",
-        f"PRI * HTTP/2.0 {CANARY}",
-        f"{CANARY}",
+        "GET /" + 400 * "CANARY" + " HTTP/1.1",
+        "BREW /CANARY HTTP/1.1",
+        "get /CANARY HTTP/1.1",
+        "GET /CANARY b HTTP/1.1",
+        "GET CANARY HTTP/1.1",
+        "GET /CANARY\x80\xff HTTP/1.1",
+        "GET http:///CANARY HTTP/1.1",
+        "GET http://[::1/CANARY HTTP/1.1",
+        "GET /CANARY HTTP/11.1",
+        "GET /CANARY XTTP/1.1",
+        "\x16\x03\x01\x02CANARY",
+        "PRI * HTTP/2.0 CANARY",
+        "CANARY",
     ],
 )
 async def test_a_request_line_that_is_none_gets_the_same(line: str, logs: io.StringIO) -> None:
     async with serving(echo) as url, wire(url) as connection:
-        await connection.send(line.encode("latin-1") + b"\r\nHost: x\r\n\r\n")
+        await connection.send(
+            line.replace("CANARY", CANARY).encode("latin-1") + b"\r\nHost: x\r\n\r\n"
+        )
         answer = await connection.answer()
         assert answer.error in ((400, "invalid_http"), (431, "headers_too_large"))
         assert CANARY.encode() not in answer.body

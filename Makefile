@@ -9,8 +9,11 @@ VENV ?= .venv
 PYTHONS := $(or $(PYTHON),python3 python3.14 python3.13 python3.12 python3.11)
 # Further arguments for gateway, pytest or uv.
 ARGS ?=
+# How many tests run at once.
+WORKERS ?= 4
 
 BIN := $(VENV)/bin
+PYTEST = $(BIN)/python -m pytest --numprocesses=$(WORKERS) --dist=worksteal $(ARGS)
 PIP := $(BIN)/python -m pip -qq --disable-pip-version-check --no-input
 SOURCES := gateway tests
 
@@ -33,12 +36,13 @@ if lacks:
 endef
 export PROBE
 
-.PHONY: help setup run test check bench format lock clean
+.PHONY: help setup run test check servers bench format lock clean
 
 help: ## show this list
 	@awk -F ': .*## ' '/^[a-z]+: .*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
 	@echo 'Settings: ARGS="..." further arguments for run, test, check, bench and lock,'
-	@echo '          PYTHON=... the Python of a new environment, VENV=... its folder (.venv).'
+	@echo '          PYTHON=... the Python of a new environment, VENV=... its folder (.venv),'
+	@echo '          WORKERS=... how many tests run at once (4).'
 
 setup: $(VENV)/.installed ## make or refresh the environment in .venv
 	@:
@@ -46,17 +50,29 @@ setup: $(VENV)/.installed ## make or refresh the environment in .venv
 run: setup ## start the gateway on port 8080, with a demo team and key
 	@exec $(BIN)/gateway serve --demo $(ARGS)
 
-test: setup ## run all tests
-	@$(BIN)/python -m pytest $(ARGS)
+test: setup servers ## run all tests
+	@$(PYTEST)
 
 # All four run whatever the first ones say; pytest's closing line comes last.
-check: setup ## check formatting, lint, types and tests
+check: setup servers ## check formatting, lint, types and tests
 	@failed=; \
 	$(BIN)/ruff format --check $(SOURCES) || failed="$$failed formatting,"; \
 	$(BIN)/ruff check $(SOURCES) || failed="$$failed lint,"; \
 	$(BIN)/mypy || failed="$$failed types,"; \
 	[ -z "$$failed" ] || echo "Failed before the tests:$${failed%,}."; \
-	$(BIN)/python -m pytest $(ARGS) && [ -z "$$failed" ]
+	$(PYTEST) && [ -z "$$failed" ]
+
+# Programs that tests start. Where they lack, Debian's packages are installed, if that is allowed.
+servers:
+	@command -v redis-server >/dev/null && exit 0; \
+	sudo=$$([ "$$(id -u)" = 0 ] || echo "sudo -n"); \
+	if command -v apt-get >/dev/null; then \
+	    echo "Installing redis-server."; \
+	    { $$sudo apt-get update && $$sudo env DEBIAN_FRONTEND=noninteractive \
+	        apt-get install --yes --no-install-recommends redis-server; } >/dev/null 2>&1; \
+	fi; \
+	command -v redis-server >/dev/null || \
+	    echo "redis-server is missing and could not be installed: the tests that need it will fail." >&2
 
 # Takes a few minutes. Ask for less with ARGS=--quick, or ARGS='--only "hit small"'.
 bench: setup ## measure speed beside a bare aiohttp server (ARGS=--quick for a minute of it)

@@ -9,8 +9,8 @@ import errno
 import random
 import secrets
 import time
+from collections.abc import Callable
 from contextlib import AsyncExitStack
-from pathlib import Path
 
 import structlog
 from aiohttp import web
@@ -52,13 +52,17 @@ BACKLOG = 4_096
 
 
 class Gateway:
-    """A whole gateway in this process. `start` raises StartError; `stop` drains."""
+    """A whole gateway in this process. `start` raises StartError; `stop` drains.
 
-    def __init__(self, settings: Settings) -> None:
+    `wall` is this machine's clock: seconds since the epoch.
+    """
+
+    def __init__(self, settings: Settings, wall: Callable[[], float] = time.time) -> None:
         self.settings = _with_upstream(settings)
+        self._wall = wall
         self._key_file = KeyFile()
         self._running = AsyncExitStack()
-        self.pepper = load_pepper(settings.keys, Path(settings.store.path))
+        self.pepper = load_pepper(settings.keys, settings.store.place)
         self.metrics = Metrics()
 
     async def start(self) -> None:
@@ -69,7 +73,8 @@ class Gateway:
             await self._listen()
         except StoreUnavailable:
             await self._running.aclose()
-            raise StartError(f"The database {self.settings.store.path} does not answer.") from None
+            place = self.settings.store.place.shown
+            raise StartError(f"The store {place} does not answer.") from None
         except BaseException:
             await self._running.aclose()
             raise
@@ -93,7 +98,9 @@ class Gateway:
         self.proxy.draining = True
         await self.proxy.flights.drain(self.settings.server.drain_seconds)
         await self._running.aclose()
-        await warm.keep(self._cache, self.settings.cache, time.time)  # money and answers went first
+        await warm.keep(
+            self._cache, self.settings.cache, self._wall
+        )  # money and answers went first
         log.info("stopped")
 
     async def _open_ledger(self) -> None:
@@ -101,20 +108,20 @@ class Gateway:
         settings, metrics, running = self.settings, self.metrics, self._running
         self.store = await open_store(settings, self.pepper, metrics.store_operation)
         running.push_async_callback(self.store.close)
-        last_use = LastUse(self.store, wall=time.time)
+        last_use = LastUse(self.store, wall=self._wall)
         last_use.start()
         running.push_async_callback(last_use.close)
         self.directory = Directory(
             self.store,
             pepper=self.pepper,
-            wall=time.time,
+            wall=self._wall,
             monotonic=time.monotonic,
             on_use=last_use.note,
         )
         await self.directory.start()
         running.push_async_callback(self.directory.close)
         self._gauges = QuotaCollector(
-            lambda: self.directory.teams, lambda: self.settings.limits, time.time
+            lambda: self.directory.teams, lambda: self.settings.limits, self._wall
         )
         metrics.registry.register(self._gauges)
         self._ledger = Ledger(self.store, spread=random.random, on_accounts=self._gauges.saw)
@@ -133,7 +140,7 @@ class Gateway:
             size=lambda bought: len(bought.body),
             on_evict=lambda reason: metrics.evictions["memory", reason].inc(),
         )
-        await warm.put_back(cache, settings.cache, time.time)
+        await warm.put_back(cache, settings.cache, self._wall)
         metrics.cache_bytes.labels("memory").set_function(lambda: cache.bytes)
         metrics.cache_entries.labels("memory").set_function(lambda: len(cache))
         upstream = HttpUpstream()
@@ -146,7 +153,7 @@ class Gateway:
             hits=self._hits,
             upstream=upstream,
             metrics=metrics,
-            wall=time.time,
+            wall=self._wall,
             spread=random.random,
             new_id=new_id,
         )

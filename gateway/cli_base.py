@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
-    from gateway.stores.sqlite import SqliteStore
+    from gateway.ports import Store
 
 T = TypeVar("T")
 
@@ -102,7 +102,7 @@ usage_format_option = click.option(
 
 def with_store(
     config: Path | None,
-    work: "Callable[[SqliteStore, bytes], Awaitable[T]]",
+    work: "Callable[[Store, bytes], Awaitable[T]]",
     *,
     create: bool = False,
 ) -> T:
@@ -117,15 +117,15 @@ def with_store(
     from gateway.opening import StartError, load_pepper, open_store
 
     settings, _ = load_settings(config, os.environ)
-    database = Path(settings.store.path)
-    if not (create or database.exists()):
+    place = settings.store.place
+    if not create and place.kind == "sqlite" and not Path(place.path).exists():
         raise StartError(
-            f"There is no database {database} here. 'gateway teams apply' and 'gateway serve' make "
-            "it; GATEWAY_STORE_URL names another one."
+            f"There is no database {place.path} here. 'gateway teams apply' and 'gateway serve' "
+            "make it; GATEWAY_STORE_URL names another one."
         )
 
     async def run() -> T:
-        pepper = load_pepper(settings.keys, database)
+        pepper = load_pepper(settings.keys, place)
         store = await open_store(settings, pepper)
         try:
             return await work(store, pepper)

@@ -16,7 +16,7 @@ from gateway.cli_base import Group, config_option, format_option, note, with_sto
 
 if TYPE_CHECKING:
     from gateway.model import Key, KeyState
-    from gateway.stores.sqlite import SqliteStore
+    from gateway.ports import Store
 
 _NAME_CHARS = 100
 
@@ -147,7 +147,7 @@ def list_keys(team: str | None, format: str, config: Path | None) -> None:
     from gateway.cli_tables import key_cells, print_list
     from gateway.listing import key_listing
 
-    async def read(store: "SqliteStore", _: bytes) -> "tuple[list[Key], dict[str, float]]":
+    async def read(store: "Store", _: bytes) -> "tuple[list[Key], dict[str, float]]":
         return await operations.list_keys(store, team), await store.last_uses()
 
     found, used = with_store(config, read)

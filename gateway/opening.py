@@ -1,4 +1,4 @@
-"""Opening what lies on the disk: the pepper and the store, checked against each other.
+"""Opening what outlives the process: the pepper and the store, checked against each other.
 
 Serving and the command line come in through here, so both refuse the same things in the same
 words.
@@ -10,8 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from gateway.errors import StoreUnavailable
+from gateway.ports import Store
 from gateway.rules.keys import pepper_check
 from gateway.rules.settings import PEPPER_BYTES, Keys, Settings
+from gateway.rules.store_url import StoreUrl
 from gateway.stores.faults import UnusableStore
 from gateway.stores.sqlite import SqliteStore
 
@@ -20,22 +22,22 @@ class StartError(Exception):
     """Why the gateway cannot start, in one line for whoever started it."""
 
 
-def load_pepper(keys: Keys, store: Path | None = None) -> bytes:
+Observe = Callable[[str, float, bool], None]
+"""Told of every operation of a store: its name, seconds, and whether the store was there."""
+
+
+def load_pepper(keys: Keys, place: StoreUrl) -> bytes:
     """The pepper of the environment or of its file, which is made at the first call (mode 0600).
 
-    Where the database `store` is there already, a pepper that lacks is missing: a new one would
-    not open it. Raises StartError.
+    It is never made where the store may have been made with another one already: where there is
+    the database at `place`, or where that is shared by several gateways. Raises StartError.
     """
     if keys.pepper is not None:
         return keys.pepper.reveal().encode()
     path = Path(keys.pepper_file)
     try:
         if not path.exists():
-            if store is not None and store.exists():
-                raise StartError(
-                    f"The pepper file {path} is missing, and the database {store} was made with "
-                    "it. Restore it from the back-up."
-                )
+            _require_blank(place, path)
             _create_pepper(path)
         pepper = path.read_bytes().strip()
     except OSError as error:
@@ -46,6 +48,19 @@ def load_pepper(keys: Keys, store: Path | None = None) -> bytes:
     if len(pepper) < PEPPER_BYTES:
         raise StartError(f"The pepper file {path} holds fewer than {PEPPER_BYTES} bytes.")
     return pepper
+
+
+def _require_blank(place: StoreUrl, pepper: Path) -> None:
+    if place.kind != "sqlite":
+        raise StartError(
+            f"The pepper file {pepper} is missing, and gateways that share a Redis need the same "
+            "pepper: give it to each of them, in that file or as GATEWAY_KEYS_PEPPER."
+        )
+    if Path(place.path).exists():
+        raise StartError(
+            f"The pepper file {pepper} is missing, and the database {place.path} was made with "
+            "it. Restore it from the back-up."
+        )
 
 
 def _create_pepper(path: Path) -> None:
@@ -64,19 +79,16 @@ def _create_pepper(path: Path) -> None:
         draft.unlink()
 
 
-async def open_store(
-    settings: Settings,
-    pepper: bytes,
-    observe: Callable[[str, float, bool], None] | None = None,
-) -> SqliteStore:
+async def open_store(settings: Settings, pepper: bytes, observe: Observe | None = None) -> Store:
     """The configured store, open. Raises StartError, also where the pepper is not its own."""
-    store = SqliteStore(Path(settings.store.path), observe=observe)
+    place = settings.store.place
+    store: Store = SqliteStore(Path(place.path), observe=observe)
     try:
         await store.open()
         if await store.check_value("pepper", pepper_check(pepper)):
             return store
         raise UnusableStore(
-            f"The pepper does not belong to the database {settings.store.path}: "
+            f"The pepper does not belong to the store {place.shown}: "
             "its keys were made with another one. Restore both from one back-up."
         )
     except UnusableStore as error:
@@ -84,4 +96,4 @@ async def open_store(
         raise StartError(str(error)) from None
     except StoreUnavailable:
         await store.close()
-        raise StartError(f"The database {settings.store.path} is locked or damaged.") from None
+        raise StartError(f"The store {place.shown} is locked, away or damaged.") from None

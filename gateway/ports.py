@@ -107,6 +107,22 @@ class UsageStore(Protocol):
         """
 
 
+class Store(AccountStore, DirectoryStore, UsageStore, Protocol):
+    """All of it in one place, open until it is closed."""
+
+    async def open(self) -> None:
+        """Make it ready, and make what lacks.
+
+        Raises UnusableStore where an operator has to act, StoreUnavailable where it is away.
+        """
+
+    async def close(self) -> None:
+        """Finish what was begun and let go. Later operations raise StoreUnavailable."""
+
+    async def check_value(self, name: str, value: bytes) -> bool:
+        """Whether `value` is what was first given under `name`; the first one is kept."""
+
+
 class Reply(Struct, frozen=True):
     """The upstream's whole answer: body inflated and within its bound, header names lower-case."""
 

@@ -98,17 +98,23 @@ def _before_sandbox(settings: Settings, stand_in: Sandbox | None) -> Settings:
     upstream = replace(
         settings.upstream, base_url=stand_in.url, api_key=Secret(SANDBOX_KEY), api_key_file=None
     )
-    path = Path(settings.store.path).with_name("sandbox.db")
+    path = _folder(settings) / "sandbox.db"
     return replace(
         settings,
         upstream=upstream,
         store=replace(settings.store, url=f"sqlite:{path}"),
-        cache=replace(settings.cache, keep_path=""),
+        cache=replace(settings.cache, keep_path="", url=""),
     )
 
 
+def _folder(settings: Settings) -> Path:
+    """Where this machine keeps what is its own: beside the database, if that is a file."""
+    place = settings.store.place
+    return Path(place.path).parent if place.kind == "sqlite" else Path("data")
+
+
 async def _print_banner(gateway: Gateway, settings: Settings, *, real: bool) -> None:
-    file = Path(settings.store.path).with_name("demo.key")
+    file = _folder(settings) / "demo.key"
     team = await demo_team(gateway.store, real=real)
     key = await demo_key(gateway.store, gateway.pepper, file)
     await gateway.directory.refresh()

@@ -23,6 +23,7 @@ from gateway.proxy import LEASE_SLACK_SECONDS
 from gateway.rules.account import Account, team_account
 from gateway.rules.quota import Held, Refused, Settle
 from gateway.rules.settings import Keys
+from gateway.rules.store_url import parse_store_url
 from gateway.stores.sqlite import SqliteStore
 from gateway.upstream.sandbox import Sandbox
 from tests.support.money import (
@@ -54,7 +55,8 @@ class Books:
 
     def __init__(self, folder: Path, sandbox: Sandbox, store: SqliteStore) -> None:
         self.folder = folder
-        self.pepper = load_pepper(Keys(pepper_file=str(folder / "pepper")))
+        place = parse_store_url("sqlite:/nowhere")
+        self.pepper = load_pepper(Keys(pepper_file=str(folder / "pepper")), place)
         self.sandbox = sandbox
         self.store = store
 

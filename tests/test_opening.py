@@ -11,8 +11,10 @@ import pytest
 from gateway.opening import StartError, load_pepper, open_store
 from gateway.rules.secret import Secret
 from gateway.rules.settings import Keys, Settings, Store
+from gateway.rules.store_url import StoreUrl, parse_store_url
 
 PEPPER = b"0123456789abcdef"
+PLACE = StoreUrl(kind="sqlite", path="/nowhere/gateway.db")
 
 
 def settings(file: Path) -> Settings:
@@ -24,13 +26,13 @@ def settings(file: Path) -> Settings:
 
 def test_a_pepper_is_made_once_and_for_its_owner_alone(tmp_path: Path) -> None:
     keys = Keys(pepper_file=str(tmp_path / "data" / "pepper"))
-    pepper = load_pepper(keys)
+    pepper = load_pepper(keys, PLACE)
     assert len(pepper) == 64
-    assert load_pepper(keys) == pepper
+    assert load_pepper(keys, PLACE) == pepper
     (file,) = (tmp_path / "data").iterdir()
     assert file.stat().st_mode & 0o777 == 0o600
     assert file.parent.stat().st_mode & 0o777 == 0o700
-    assert load_pepper(Keys(pepper_file=str(tmp_path / "other"))) != pepper
+    assert load_pepper(Keys(pepper_file=str(tmp_path / "other")), PLACE) != pepper
 
 
 def test_many_starting_at_once_end_up_with_the_same_pepper(tmp_path: Path) -> None:
@@ -41,7 +43,7 @@ def test_many_starting_at_once_end_up_with_the_same_pepper(tmp_path: Path) -> No
         read, write = os.pipe()
         child = os.fork()
         if child == 0:
-            os.write(write, load_pepper(keys))
+            os.write(write, load_pepper(keys, PLACE))
             os._exit(0)
         os.close(write)
         readers.append((child, read))
@@ -50,32 +52,42 @@ def test_many_starting_at_once_end_up_with_the_same_pepper(tmp_path: Path) -> No
         peppers.add(os.read(read, 100))
         os.close(read)
         os.waitpid(child, 0)
-    assert peppers == {load_pepper(keys)}
+    assert peppers == {load_pepper(keys, PLACE)}
     assert [file.name for file in tmp_path.iterdir()] == ["pepper"]
 
 
 def test_the_environments_pepper_outranks_the_file(tmp_path: Path) -> None:
     keys = Keys(pepper=Secret("a pepper of the environment"), pepper_file=str(tmp_path / "pepper"))
-    assert load_pepper(keys) == b"a pepper of the environment"
+    assert load_pepper(keys, PLACE) == b"a pepper of the environment"
     assert not list(tmp_path.iterdir())
 
 
 def test_a_pepper_may_end_in_a_line_break(tmp_path: Path) -> None:
     (tmp_path / "pepper").write_bytes(PEPPER + b"\r\n")
-    assert load_pepper(Keys(pepper_file=str(tmp_path / "pepper"))) == PEPPER
+    assert load_pepper(Keys(pepper_file=str(tmp_path / "pepper")), PLACE) == PEPPER
 
 
 def test_a_short_pepper_is_refused(tmp_path: Path) -> None:
     (tmp_path / "pepper").write_bytes(PEPPER[:-1])
     with pytest.raises(StartError, match="fewer than 16 bytes"):
-        load_pepper(Keys(pepper_file=str(tmp_path / "pepper")))
+        load_pepper(Keys(pepper_file=str(tmp_path / "pepper")), PLACE)
 
 
 @pytest.mark.parametrize("place", ["file/pepper", "", "/proc/nowhere/pepper"])
 def test_a_pepper_that_cannot_be_is_refused(tmp_path: Path, place: str) -> None:
     (tmp_path / "file").write_text("not a directory")
     with pytest.raises(StartError, match=r"pepper file .* cannot be used: "):
-        load_pepper(Keys(pepper_file=str(tmp_path / place)))
+        load_pepper(Keys(pepper_file=str(tmp_path / place)), PLACE)
+
+
+def test_gateways_that_share_a_redis_are_given_their_pepper(tmp_path: Path) -> None:
+    place = parse_store_url("redis://localhost")
+    keys = Keys(pepper_file=str(tmp_path / "pepper"))
+    with pytest.raises(StartError, match=r"need the same pepper: .*GATEWAY_KEYS_PEPPER"):
+        load_pepper(keys, place)
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "pepper").write_bytes(PEPPER)
+    assert load_pepper(keys, place) == PEPPER
 
 
 # -- the store ----------------------------------------------------------------------------------

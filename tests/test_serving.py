@@ -84,7 +84,7 @@ async def test_the_pepper_of_another_store(tmp_path: Path) -> None:
     await make_store(tmp_path)
     other = Program(tmp_path, KEYS_PEPPER="another pepper of enough bytes", **UPSTREAM)
     line = await refused(other)
-    assert "pepper does not belong to the database" in line
+    assert "pepper does not belong to the store" in line
     assert "another pepper" not in line
 
 

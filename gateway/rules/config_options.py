@@ -3,7 +3,8 @@
 The Struct is the one source: its fields are the options' names, their types and `Meta` bounds say
 what is right, their defaults apply where nothing is written. What a type cannot say stands in its
 `Meta` too: `description` is how a fault names what would be right, `extra["read"]` is a function
-that checks or changes the value and raises ValueError. Two types are ours: `Usd`, written as
+that checks or changes the value and raises ValueError, `extra["in_file"]` one that raises it, with
+the reason, for a value that only the environment may hold. Two types are ours: `Usd`, written as
 dollars and kept as micro-dollars, and `Secret`, which no file may hold.
 """
 
@@ -30,7 +31,8 @@ Usd = Annotated[
 
 
 class Option(Struct, frozen=True):
-    """One option of a table. `right` is what its values must be, `check` the last word on them.
+    """One option of a table. `right` is what its values must be, `check` the last word on them,
+    `check_in_file` one more where they stand in a file.
 
     `kind` is its type without None and annotations, `variable` the environment's name for it.
     """
@@ -39,6 +41,7 @@ class Option(Struct, frozen=True):
     kind: inspect.Type
     right: str
     check: Callable[[Any], Any]
+    check_in_file: Callable[[Any], Any]
     variable: str | None
 
     @property
@@ -58,7 +61,8 @@ def option(type: Any, variable: str | None = None) -> Option:
     """The option that takes values of this type."""
     info = inspect.type_info(type)
     kind, notes = unwrap(info)
-    return Option(type, kind, describe(info), notes.get("read", _as_it_is), variable)
+    check, in_file = notes.get("read", _as_it_is), notes.get("in_file", _as_it_is)
+    return Option(type, kind, describe(info), check, in_file, variable)
 
 
 def options_of(
@@ -112,7 +116,12 @@ def _read(
         raise ValueError(f"no such option{did_you_mean(name, [*options, *tables])}")
     if option.is_secret:
         raise ValueError(f"is read from the environment alone: set {option.variable}")
-    return option.convert(value)
+    converted = option.convert(value)
+    try:
+        option.check_in_file(converted)
+    except ValueError as error:
+        raise ValueError(f"{error}: set {option.variable}") from None
+    return converted
 
 
 def _as_it_is(value: object) -> object:

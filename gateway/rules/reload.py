@@ -16,7 +16,7 @@ NEEDS_RESTART = {
     "server": ("host", "port", "admin_host", "admin_port"),
     "store": ("url",),
     "keys": ("pepper", "pepper_file"),
-    "cache": ("max_bytes", "max_entry_bytes"),
+    "cache": ("max_bytes", "max_entry_bytes", "url"),
     "log": ("format",),
 }
 """Options that are looked at only at the start."""

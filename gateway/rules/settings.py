@@ -14,6 +14,7 @@ from gateway.model import NO_LIMITS, Limits
 from gateway.rules.catalog import GPT_IMAGE_2, Model
 from gateway.rules.config_options import Usd
 from gateway.rules.secret import Secret
+from gateway.rules.store_url import StoreUrl, parse_store_url
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -52,6 +53,23 @@ def _pepper(secret: Secret) -> Secret:
     if len(secret.reveal().encode()) < PEPPER_BYTES:
         raise ValueError("too short")
     return secret
+
+
+def _store_url(text: str) -> str:
+    parse_store_url(text)
+    return text
+
+
+def _cache_url(text: str) -> str:
+    if text and parse_store_url(text).kind == "sqlite":
+        raise ValueError("not a Redis")
+    return text
+
+
+def _no_password(text: str) -> None:
+    """Raise ValueError where a URL holds what must not stand in a file."""
+    if text and parse_store_url(text).password is not None:
+        raise ValueError("holds a password, which no file may")
 
 
 Bytes = Annotated[int, Meta(ge=1, le=2**40)]
@@ -119,21 +137,21 @@ class Upstream(Struct, frozen=True, kw_only=True):
 
 
 class Store(Struct, frozen=True, kw_only=True):
-    """Where teams, keys, quotas and usage are kept."""
+    """Where teams, keys, quotas and usage are kept: see `gateway.rules.store_url`."""
 
     url: Annotated[
         str,
         Meta(
-            pattern=r"\Asqlite:(?!//|:memory:)[^\x00-\x1f\x7f?#]+\Z",
-            description="sqlite: and the path of a file, such as sqlite:data/gateway.db "
-            "(no other kind of store works)",
+            description="sqlite: and the path of a file, or the URL of a Redis (redis://, "
+            "rediss://, redis+cluster://, redis+sentinel://)",
+            extra={"read": _store_url, "in_file": _no_password},
         ),
     ] = "sqlite:data/gateway.db"
 
     @property
-    def path(self) -> str:
-        """The path of the SQLite file."""
-        return self.url.removeprefix("sqlite:")
+    def place(self) -> StoreUrl:
+        """The URL, taken apart."""
+        return parse_store_url(self.url)
 
 
 class Keys(Struct, frozen=True, kw_only=True):
@@ -149,6 +167,7 @@ class Keys(Struct, frozen=True, kw_only=True):
 class Cache(Struct, frozen=True, kw_only=True):
     """What is kept in memory, and how long. `url_ttl_seconds` is for answers with URLs that do
     not say how long they live. `keep_path` is the folder where it outlives a restart; "" for none.
+    `url` is the Redis behind the memory, which replicas share; "" for none.
     """
 
     enabled: bool = True
@@ -168,6 +187,19 @@ class Cache(Struct, frozen=True, kw_only=True):
         ],
         ...,
     ] = ("user", "safety_identifier")
+    url: Annotated[
+        str,
+        Meta(
+            description="the URL of a Redis (redis://, rediss://, redis+cluster://, "
+            'redis+sentinel://), or "" for memory alone',
+            extra={"read": _cache_url, "in_file": _no_password},
+        ),
+    ] = ""
+
+    @property
+    def place(self) -> StoreUrl | None:
+        """The URL, taken apart; None without one."""
+        return parse_store_url(self.url) if self.url else None
 
 
 class GatewayLimits(Struct, frozen=True, kw_only=True):

@@ -80,13 +80,16 @@ class Stage:
         names = [f"team-{number}" for number in range(self._teams, self._teams + count)]
         self._teams += count
         minted = [keys.mint(secrets.token_bytes) for _ in names]
-        async with await open_store(settings, pepper) as store:
+        store = await open_store(settings, pepper)
+        try:
             await store.put_teams([Team(name=name, limits=LIMITS) for name in names])
             for name, (id, text) in zip(names, minted, strict=True):
                 digest = keys.digest(text, pepper)
                 await store.put_key(
                     Key(id=id, team=name, name="bench", digest=digest, created=time.time())
                 )
+        finally:
+            await store.close()
         return tuple(text for _, text in minted)
 
     async def measure(self, server: Process, load: Callable[[int], Awaitable[Taken]]) -> Figures:

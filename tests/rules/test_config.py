@@ -66,7 +66,7 @@ def test_values_of_every_section() -> None:
         "/run/secrets/key",
         60.5,
     )
-    assert found.store.path == "/var/lib/gateway.db"
+    assert found.store.place.path == "/var/lib/gateway.db"
     assert found.keys.pepper_file == "/run/secrets/pepper"
     assert (found.cache.enabled, found.cache.ignore_fields) == (False, ())
     assert found.limits == Limits(images_per_month=10, cost_per_day=70_000)
@@ -161,9 +161,13 @@ PORT = "must be an integer from 0 to 65535"
             "[keys] pepper: is read from the environment alone: set GATEWAY_KEYS_PEPPER",
         ),
         (
-            "[store]\nurl = 'redis://h'",
-            "[store] url: must be sqlite: and the path of a file, such as sqlite:data/gateway.db "
-            "(no other kind of store works)",
+            "[cache]\nurl = 'redis://:pw@h'",
+            "[cache] url: holds a password, which no file may: set GATEWAY_CACHE_URL",
+        ),
+        (
+            "[store]\nurl = 'redis:h'",
+            "[store] url: must be sqlite: and the path of a file, or the URL of a Redis (redis://, "
+            "rediss://, redis+cluster://, redis+sentinel://)",
         ),
         (
             "[server]\nadmin_port = 8080",

@@ -43,6 +43,7 @@ OTHER: dict[str, dict[str, Any]] = {
         "keep_path": "other",
         "ignore_fields": ("user",),
         "scope": "shared",
+        "url": "redis://other",
     },
     "log": {"level": "error", "format": "console"},
 }

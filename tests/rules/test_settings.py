@@ -6,7 +6,8 @@ from gateway.model import Limits
 from gateway.rules.catalog import GPT_IMAGE_2
 from gateway.rules.config_options import options_of
 from gateway.rules.secret import Secret
-from gateway.rules.settings import SECTIONS, Settings, Store, Upstream, limits_of
+from gateway.rules.settings import SECTIONS, Cache, Settings, Store, Upstream, limits_of
+from gateway.rules.store_url import StoreUrl
 
 OPTIONS = {name: options_of(struct, section=name) for name, struct in SECTIONS.items()}
 
@@ -31,7 +32,7 @@ def test_defaults() -> None:
     assert (upstream.api_key, upstream.api_key_file) == (None, None)
     assert (upstream.connect_seconds, upstream.timeout_seconds) == (5, 300)
     assert upstream.max_response_bytes == 64 * 1024**2
-    assert (settings.store.url, settings.store.path) == (
+    assert (settings.store.url, settings.store.place.path) == (
         "sqlite:data/gateway.db",
         "data/gateway.db",
     )
@@ -125,32 +126,29 @@ def test_bounds(option: str, good: list[object], bad: list[object]) -> None:
     assert [value for value in bad if right(option, value)] == []
 
 
-@pytest.mark.parametrize(
-    "url", ["sqlite:data/gateway.db", "sqlite:/var/lib/gateway.db", "sqlite:x"]
-)
-def test_store_urls(url: str) -> None:
-    assert right("store.url", url)
-    assert f"sqlite:{Store(url=url).path}" == url
+@pytest.mark.parametrize("option", ["store.url", "cache.url"])
+def test_urls_of_stores(option: str) -> None:
+    assert right(option, "redis://h")
+    assert right(option, "rediss+sentinel://h/main/1")
+    assert not right(option, "postgres://h/db")
+    assert right(option, "sqlite:x") is (option == "store.url")
+    assert right(option, "") is (option == "cache.url")
 
 
-@pytest.mark.parametrize(
-    "url",
-    [
-        *("redis://localhost", "rediss://h", "redis+cluster://h", "postgres://h/db", "data/x.db"),
-        *(
-            "sqlite:",
-            "sqlite://data/x",
-            "sqlite:///data/x",
-            "sqlite::memory:",
-            "SQLITE:x",
-            "sqlite:\n",
-        ),
-        *("sqlite:x?mode=ro", "sqlite:x#y", ""),
-    ],
-)
-def test_other_stores_do_not_work_yet(url: str) -> None:
-    with pytest.raises(ValueError, match="no other kind of store works"):
-        OPTIONS["store"]["url"].convert(url)
+def test_urls_are_taken_apart() -> None:
+    assert Store(url="sqlite:x").place == StoreUrl(kind="sqlite", path="x")
+    assert Cache().place is None
+    assert Cache(url="redis://h").place == StoreUrl(kind="redis", nodes=(("h", 6379),))
+
+
+@pytest.mark.parametrize("option", ["store.url", "cache.url"])
+def test_a_url_with_a_password_is_the_environments(option: str) -> None:
+    section, _, name = option.partition(".")
+    checked = OPTIONS[section][name]
+    assert checked.convert("redis://:pw@h") == "redis://:pw@h"
+    with pytest.raises(ValueError, match="password"):
+        checked.check_in_file("redis://:pw@h")
+    checked.check_in_file("redis://user@h")
 
 
 def test_secrets() -> None:

@@ -13,6 +13,7 @@ from gateway.model import NO_LIMITS, Key, Limits, Team
 from gateway.opening import load_pepper
 from gateway.rules import keys
 from gateway.rules.settings import Keys
+from gateway.rules.store_url import parse_store_url
 from gateway.stores.sqlite import SqliteStore
 from tests.support.rig import Got, Rig
 
@@ -72,7 +73,8 @@ async def key_in(
     The team is made, or replaced, with these limits and policy.
     """
     id, text = keys.mint(secrets.token_bytes)
-    digest = keys.digest(text, load_pepper(Keys(pepper_file=str(folder / "pepper"))))
+    place = parse_store_url(f"sqlite:{folder / 'gateway.db'}")
+    digest = keys.digest(text, load_pepper(Keys(pepper_file=str(folder / "pepper")), place))
     async with SqliteStore(folder / "gateway.db") as store:
         await store.put_teams([Team(name=team, limits=limits, **policy)])
         await store.put_key(Key(id=id, team=team, name="", digest=digest, created=time.time()))

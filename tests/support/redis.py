@@ -1,0 +1,128 @@
+"""A Redis of a test's own: a real server on a free port, which can be frozen or killed."""
+
+import asyncio
+import shutil
+import signal
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+START_SECONDS = 20.0
+
+SETTINGS = {"save": "", "appendonly": "no", "maxmemory-policy": "noeviction"}
+"""Of a server that keeps nothing and throws nothing out; a test may say otherwise."""
+
+
+class RedisServer:
+    """One server. `settings` are options as in redis.conf."""
+
+    def __init__(self, folder: Path, port: int, settings: dict[str, str]) -> None:
+        self.folder = folder
+        self.port = port
+        self._settings = settings
+        self._process: asyncio.subprocess.Process | None = None
+
+    @property
+    def url(self) -> str:
+        """Its URL, with the first database."""
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    @property
+    def pid(self) -> int:
+        """The process' id."""
+        assert self._process is not None
+        return self._process.pid
+
+    async def start(self) -> None:
+        """Start it on its port, with what it wrote to the disk before; return when it answers."""
+        program = shutil.which("redis-server")
+        if program is None:
+            pytest.fail("redis-server is missing: install it (Debian's package redis-server)")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        options = {
+            "bind": "127.0.0.1",
+            "port": str(self.port),
+            "dir": str(self.folder),
+            **self._settings,
+        }
+        arguments = [part for name, value in options.items() for part in (f"--{name}", value)]
+        with (self.folder / "redis.log").open("ab") as log:
+            self._process = await asyncio.create_subprocess_exec(
+                program, *arguments, stdout=log, stderr=log
+            )
+        async with asyncio.timeout(START_SECONDS):
+            while not await self._answers():
+                if self._process.returncode is not None:
+                    raise RuntimeError((self.folder / "redis.log").read_text())
+                await asyncio.sleep(0.02)
+
+    async def stop(self) -> None:
+        """Stop it as an operator would: it saves what its settings say. A dead one stays dead."""
+        await self._end(signal.SIGTERM)
+
+    async def kill(self) -> None:
+        """End it with SIGKILL, also where it is frozen."""
+        await self._end(signal.SIGKILL)
+
+    def freeze(self) -> None:
+        """It answers nothing any more; what it is sent waits in its sockets."""
+        self._send(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """It goes on, with what it was sent meanwhile."""
+        self._send(signal.SIGCONT)
+
+    @asynccontextmanager
+    async def client(self) -> AsyncIterator["Redis"]:
+        """A client of the test's own, to look behind the gateway's back."""
+        client = Redis.from_url(self.url)
+        try:
+            yield client
+        finally:
+            await client.aclose()
+
+    async def _answers(self) -> bool:
+        try:
+            async with self.client() as client:
+                return bool(await client.ping())
+        except (RedisError, OSError):
+            return False
+
+    def _send(self, number: signal.Signals) -> None:
+        assert self._process is not None
+        self._process.send_signal(number)
+
+    async def _end(self, number: signal.Signals) -> None:
+        if self._process is not None and self._process.returncode is None:
+            self._process.send_signal(number)
+            await self._process.wait()
+
+
+def free_port() -> int:
+    """A port that nobody listens on now, low enough for a cluster's second one (10000 above)."""
+    while True:
+        with socket.socket() as one:
+            one.bind(("127.0.0.1", 0))
+            port = int(one.getsockname()[1])
+        if port < 50_000:
+            return port
+
+
+@asynccontextmanager
+async def running_redis(folder: Path, **settings: str) -> AsyncIterator[RedisServer]:
+    """A server that answers, killed when the block ends.
+
+    `settings` take redis.conf's names with underscores: `maxmemory_policy="noeviction"`.
+    """
+    named = {name.replace("_", "-"): value for name, value in settings.items()}
+    server = RedisServer(folder, free_port(), {**SETTINGS, **named})
+    await server.start()
+    try:
+        yield server
+    finally:
+        await server.kill()

@@ -1,0 +1,1 @@
+"""The store and the cache that several gateways share: Redis, a cluster of it, or Valkey."""

@@ -1,0 +1,87 @@
+"""Clients of Redis for each kind of URL, with bounded pools and bounded waits.
+
+redis-py sends a command again by itself where its reply was lost. For the ledger that would be a
+script that runs twice, so whoever opens a client says how often: 0 for the ledger. A command that
+a cluster's node refers to another one (MOVED, ASK) was not run and is always sent on.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from redis.asyncio import (
+    BlockingConnectionPool,
+    Connection,
+    Redis,
+    RedisCluster,
+    Sentinel,
+    SSLConnection,
+)
+from redis.asyncio.cluster import ClusterNode
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from gateway.rules.store_url import StoreUrl
+
+RedisClient = Redis | RedisCluster
+
+SOCKET_SECONDS = 1.0
+"""How long a connection may take to come about, and a reply to arrive."""
+
+
+def open_client(place: StoreUrl, *, connections: int, retries: int) -> RedisClient:
+    """A client of the Redis at `place`; it connects when it is first used.
+
+    `connections` bounds its pool (of each node, in a cluster): who finds it empty waits up to a
+    second. Answers are bytes.
+    """
+    options: dict[str, Any] = {
+        "username": place.user,
+        "password": place.password.reveal() if place.password else None,
+        "socket_timeout": SOCKET_SECONDS,
+        "socket_connect_timeout": SOCKET_SECONDS,
+        "retry": Retry(NoBackoff(), retries),
+    }
+    match place.kind:
+        case "cluster":
+            nodes = [ClusterNode(host, port) for host, port in place.nodes]
+            return RedisCluster(
+                startup_nodes=nodes, max_connections=connections, **options, **_tls(place)
+            )
+        case "sentinel":
+            return _behind_sentinels(place, connections, options)
+    ((host, port),) = place.nodes
+    pool = BlockingConnectionPool(
+        max_connections=connections,
+        timeout=SOCKET_SECONDS,
+        connection_class=SSLConnection if place.tls else Connection,
+        host=host,
+        port=port,
+        db=place.db,
+        **options,
+        **_ca_certs(place),
+    )
+    return Redis.from_pool(pool)
+
+
+def _behind_sentinels(place: StoreUrl, connections: int, options: Mapping[str, Any]) -> RedisClient:
+    """A client of the master that the sentinels name at the time of each connection."""
+    sentinel = Sentinel(
+        place.nodes,
+        sentinel_kwargs={
+            "socket_timeout": SOCKET_SECONDS,
+            "socket_connect_timeout": SOCKET_SECONDS,
+            **_tls(place),
+        },
+    )
+    client: Redis = sentinel.master_for(
+        place.service, db=place.db, max_connections=connections, **options, **_tls(place)
+    )
+    return client
+
+
+def _tls(place: StoreUrl) -> dict[str, Any]:
+    return {"ssl": True, **_ca_certs(place)} if place.tls else {}
+
+
+def _ca_certs(place: StoreUrl) -> dict[str, Any]:
+    return {"ssl_ca_certs": place.ca_certs} if place.ca_certs else {}

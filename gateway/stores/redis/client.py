@@ -65,7 +65,7 @@ def open_client(place: StoreUrl, *, connections: int, retries: int) -> RedisClie
 
 def _behind_sentinels(place: StoreUrl, connections: int, options: Mapping[str, Any]) -> RedisClient:
     """A client of the master that the sentinels name at the time of each connection."""
-    sentinel = Sentinel(
+    sentinel = Sentinel(  # type: ignore[no-untyped-call]
         place.nodes,
         sentinel_kwargs={
             "socket_timeout": SOCKET_SECONDS,

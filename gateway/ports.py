@@ -122,6 +122,12 @@ class Store(AccountStore, DirectoryStore, UsageStore, Protocol):
     async def check_value(self, name: str, value: bytes) -> bool:
         """Whether `value` is what was first given under `name`; the first one is kept."""
 
+    async def confirm_reset(self) -> bool:
+        """Accept that the store lost what it held: gateways that refuse it since go on with it.
+
+        False where there is nothing to confirm. An operator's word, never a gateway's own.
+        """
+
 
 class Reply(Struct, frozen=True):
     """The upstream's whole answer: body inflated and within its bound, header names lower-case."""

@@ -146,6 +146,10 @@ class SqliteStore:
         work = partial(directory.check_value, name=name, value=value)
         return await self._run("check_value", self._writer, work)
 
+    async def confirm_reset(self) -> bool:
+        """False: a file that was lost is never taken for the one that was opened."""
+        return False
+
     # -- UsageStore -----------------------------------------------------------------------------
 
     async def usage(

@@ -1,8 +1,7 @@
 """The memory cache on the disk, from the stop of one gateway to the start of the next.
 
 One file, written in one go and put in place by a rename: a header, then a record for each answer,
-the ones asked for last first. A record is its payload's length and CRC-32, then the payload
-(MessagePack). So
+the ones asked for last first (see `gateway.caches.kept`). So
 
 - whoever stops early, for lack of time or because the rest is cut off, has the best part;
 - a damaged record is passed over, and a file of another kind or version is not read at all;
@@ -14,18 +13,15 @@ file is its owner's alone; keys of entries are fingerprints.
 """
 
 import os
-import struct
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, BinaryIO, NamedTuple
-from zlib import crc32
+from typing import BinaryIO
 
-import msgspec
-from msgspec import Meta, Struct
+from msgspec import Struct
 
-from gateway.model import Bought
+from gateway.caches.kept import BESIDES_BYTES, HEAD_BYTES, Kept, decode, encode, payload_length
 
 NAME = "answers"
 MAGIC = b"image-gateway answers 1\n"
@@ -33,18 +29,6 @@ MAGIC = b"image-gateway answers 1\n"
 
 STALE_SECONDS = 60.0
 """A draft this old belongs to a process that was killed while it wrote."""
-
-_HEAD = struct.Struct(">QI")
-_BESIDES = 4_096
-"""Bytes of a record besides its body: more than a fingerprint and some numbers take."""
-
-
-class Kept(NamedTuple):
-    """An answer, its key in the cache, and when it expires: seconds since the epoch."""
-
-    key: str
-    expires: float
-    bought: Bought
 
 
 class Reading(Struct):
@@ -59,19 +43,6 @@ class Reading(Struct):
 
 class Foreign(Exception):
     """A file of another kind, or of another version of the gateway."""
-
-
-class _Record(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    key: Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z")]
-    expires: float
-    at: float
-    images: Annotated[int, Meta(ge=1)]
-    cost: Annotated[int, Meta(ge=0)]
-    body: Annotated[bytes, Meta(min_length=1)]
-
-
-_DECODER = msgspec.msgpack.Decoder(_Record)
-_ENCODER = msgspec.msgpack.Encoder()
 
 
 def write(
@@ -97,7 +68,7 @@ def write(
             for entry in entries:
                 if clock() >= ends:
                     break
-                _write_record(file, entry)
+                file.write(encode(entry))
                 written += 1
         draft.rename(folder / NAME)
     except OSError:
@@ -116,15 +87,6 @@ def _remove_stale(folder: Path) -> None:
         with suppress(OSError):
             if time.time() - draft.stat().st_mtime > STALE_SECONDS:
                 draft.unlink()
-
-
-def _write_record(file: BinaryIO, entry: Kept) -> None:
-    bought = entry.bought
-    payload = _ENCODER.encode(
-        _Record(entry.key, entry.expires, bought.at, bought.images, bought.cost, bought.body)
-    )
-    file.write(_HEAD.pack(len(payload), crc32(payload)))
-    file.write(payload)
 
 
 def read(
@@ -149,7 +111,7 @@ def read(
     with path.open("rb") as file:
         if file.read(len(MAGIC)) != MAGIC:
             raise Foreign
-        for kept in _records(file, max_entry_bytes + _BESIDES, reading):
+        for kept in _records(file, max_entry_bytes + BESIDES_BYTES, reading):
             if clock() >= ends or (kept is not None and len(kept.bought.body) > room):
                 reading.whole = False
                 break
@@ -164,24 +126,13 @@ def _records(file: BinaryIO, longest: int, reading: Reading) -> Iterator[Kept | 
 
     Ends at a record that is cut off or whose length is wrong: nothing behind it can be found.
     """
-    while head := file.read(_HEAD.size):
-        length, checksum = _HEAD.unpack(head.ljust(_HEAD.size, b"\0"))
+    while head := file.read(HEAD_BYTES):
+        length = payload_length(head)
         payload = file.read(length) if length <= longest else b""
         if not payload or len(payload) < length:
             reading.damaged += 1
             reading.whole = False
             return
-        kept = _kept(payload) if crc32(payload) == checksum else None
+        kept = decode(head, payload)
         reading.damaged += kept is None
         yield kept
-
-
-def _kept(payload: bytes) -> Kept | None:
-    try:
-        record = _DECODER.decode(payload)
-    except msgspec.DecodeError:  # a checksum that is right over what we never wrote
-        return None
-    bought = Bought(
-        body=record.body, images=record.images, cost=record.cost, at=record.at, kept=True
-    )
-    return Kept(record.key, record.expires, bought)

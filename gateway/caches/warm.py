@@ -11,6 +11,7 @@ from pathlib import Path
 import structlog
 
 from gateway.caches import answers_file
+from gateway.caches.kept import Kept
 from gateway.caches.memory import MemoryCache
 from gateway.rules.settings import Cache
 
@@ -27,7 +28,7 @@ async def keep(
     if not (settings.keep_path and settings.enabled):
         return
     now = wall()
-    entries = [answers_file.Kept(key, now + left, bought) for key, bought, left in cache.living()]
+    entries = [Kept(key, now + left, bought) for key, bought, left in cache.living()]
     try:
         written = await asyncio.to_thread(
             answers_file.write, Path(settings.keep_path), entries, seconds

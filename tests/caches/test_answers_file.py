@@ -14,7 +14,8 @@ from zlib import crc32
 import msgspec
 import pytest
 
-from gateway.caches.answers_file import MAGIC, NAME, Foreign, Kept, Reading, read, write
+from gateway.caches.answers_file import MAGIC, NAME, Foreign, Reading, read, write
+from gateway.caches.kept import Kept
 from gateway.model import Bought
 
 NOW = 1_800_000_000.0

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 
 import structlog
+from aiocache.base import BaseCache
 from aiohttp import web
 from msgspec.structs import replace
 
@@ -20,6 +21,8 @@ from gateway import __version__
 from gateway.background import Background
 from gateway.caches import warm
 from gateway.caches.memory import MemoryCache
+from gateway.caches.redis import RedisCache
+from gateway.caches.tiers import TieredCache
 from gateway.directory import Directory
 from gateway.errors import StoreUnavailable
 from gateway.hits import Hits
@@ -133,20 +136,12 @@ class Gateway:
 
     async def _open_proxy(self) -> None:
         """What answers: cache, upstream client, the path of a request."""
-        settings, metrics = self.settings, self.metrics
-        cache = self._cache = MemoryCache(
-            max_bytes=settings.cache.max_bytes,
-            max_entry_bytes=settings.cache.max_entry_bytes,
-            size=lambda bought: len(bought.body),
-            on_evict=lambda reason: metrics.evictions["memory", reason].inc(),
-        )
-        await warm.put_back(cache, settings.cache, self._wall)
-        metrics.cache_bytes.labels("memory").set_function(lambda: cache.bytes)
-        metrics.cache_entries.labels("memory").set_function(lambda: len(cache))
+        metrics = self.metrics
+        cache = await self._open_cache()
         upstream = HttpUpstream()
         self._running.push_async_callback(upstream.close)
         self.proxy = Proxy(
-            settings,
+            self.settings,
             directory=self.directory,
             cache=cache,
             ledger=self._ledger,
@@ -158,6 +153,33 @@ class Gateway:
             new_id=new_id,
         )
         metrics.in_flight.set_function(lambda: self.proxy.in_flight)
+
+    async def _open_cache(self) -> BaseCache:
+        """The memory cache, with what was kept over a restart, and Redis behind it if there is."""
+        settings, metrics = self.settings, self.metrics
+        memory = self._cache = MemoryCache(
+            max_bytes=settings.cache.max_bytes,
+            max_entry_bytes=settings.cache.max_entry_bytes,
+            size=lambda bought: len(bought.body),
+            on_evict=lambda reason: metrics.evictions["memory", reason].inc(),
+        )
+        await warm.put_back(memory, settings.cache, self._wall)
+        metrics.cache_bytes.labels("memory").set_function(lambda: memory.bytes)
+        metrics.cache_entries.labels("memory").set_function(lambda: len(memory))
+        if settings.cache.place is None:
+            return memory
+        metrics.begin_redis_at_zero()
+        redis = RedisCache(
+            settings.cache.place,
+            settings.cache.max_entry_bytes,
+            self._wall,
+            on_lookup=lambda result: metrics.lookups["redis", result].inc(),
+        )
+        cache = TieredCache(memory, redis, self._wall)
+        self._running.push_async_callback(cache.close)
+        if settings.cache.enabled:
+            await redis.open()
+        return cache
 
     async def _listen(self) -> None:
         server = self.settings.server

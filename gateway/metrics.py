@@ -190,6 +190,11 @@ class Metrics:
         for reason in ("expired", "replaced", "size"):
             _ = self.evictions["memory", reason]
 
+    def begin_redis_at_zero(self) -> None:
+        """The same, where there is a Redis behind the memory cache."""
+        for result in ("hit", "miss", "error"):
+            _ = self.lookups["redis", result]
+
     def request_ended(self, record: Record, seconds: float) -> None:
         """Count a request that has been answered, or whose client left."""
         team = record.caller.team.name if record.caller else ""

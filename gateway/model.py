@@ -146,7 +146,7 @@ class Bought(Struct, frozen=True, kw_only=True):
     """A purchase's answer as it goes to clients and into the cache.
 
     `body` is the upstream's JSON as it came; `cost` what was charged for it; `at` when it was
-    bought. `kept` says whether it went into the cache.
+    bought. `kept` says whether it went into the cache, `tier` where in the cache it was found.
     """
 
     body: bytes
@@ -154,3 +154,4 @@ class Bought(Struct, frozen=True, kw_only=True):
     cost: int
     at: float
     kept: bool = False
+    tier: Literal["memory", "redis"] = "memory"

@@ -189,7 +189,7 @@ class Proxy:
         if kept is None or (wish.max_age is not None and age >= wish.max_age):
             self._metrics.lookups["memory", "miss"].inc()
             return None
-        self._metrics.lookups["memory", "hit"].inc()
+        self._metrics.lookups["memory", "hit" if kept.tier == "memory" else "miss"].inc()
         self._given(purchase, kept, "hit")
         return Answer(kept.body, CacheStatus.HIT, int(age))
 

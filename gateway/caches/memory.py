@@ -71,6 +71,14 @@ class MemoryCache(BaseCache):  # type: ignore[misc]  # aiocache is published wit
     def __len__(self) -> int:
         return len(self._entries)
 
+    def find(self, key: str) -> Any:
+        """The value under this key, or None: `get` without what aiocache wraps around it."""
+        entry = self._living(key)
+        if entry is None:
+            return None
+        self._entries.move_to_end(key)
+        return entry.value
+
     # -- over a restart -------------------------------------------------------------------------
 
     def living(self) -> Iterator[tuple[str, Any, float]]:
@@ -98,11 +106,7 @@ class MemoryCache(BaseCache):  # type: ignore[misc]  # aiocache is published wit
     # -- what aiocache's public methods call ----------------------------------------------------
 
     async def _get(self, key: str, encoding: str | None = None, _conn: Any = None) -> Any:
-        entry = self._living(key)
-        if entry is None:
-            return None
-        self._entries.move_to_end(key)
-        return entry.value
+        return self.find(key)
 
     async def _multi_get(
         self, keys: Sequence[str], encoding: str | None = None, _conn: Any = None

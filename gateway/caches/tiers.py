@@ -40,7 +40,7 @@ class TieredCache(BaseCache):  # type: ignore[misc]  # aiocache is published wit
     # -- what aiocache's public methods call ----------------------------------------------------
 
     async def _get(self, key: str, encoding: str | None = None, _conn: Any = None) -> Bought | None:
-        bought: Bought | None = await self._memory.get(key)
+        bought: Bought | None = self._memory.find(key)
         if bought is not None:
             return bought
         # In a task of its own: a client that leaves must not take the others' reading with it.
@@ -91,7 +91,7 @@ class TieredCache(BaseCache):  # type: ignore[misc]  # aiocache is published wit
 
     async def _fetch(self, key: str) -> Bought | None:
         kept = await self._redis.fetch(key)
-        newer: Bought | None = await self._memory.get(key)
+        newer: Bought | None = self._memory.find(key)
         if newer is not None:  # bought here while Redis was asked
             return newer
         if kept is None:

@@ -86,7 +86,7 @@ class RedisLine:
             async with asyncio.timeout(seconds):
                 answer = await work(self._client)
         except ResponseError as error:
-            self._refused(str(error).partition(" ")[0])
+            self._refused(_code(error))
             raise Away from None
         except (RedisError, RedisClusterException, OSError, TimeoutError) as error:
             self._lost(error)
@@ -115,14 +115,14 @@ class RedisLine:
             async with asyncio.timeout(SECONDS):
                 await self._slots.acquire()
         except TimeoutError:  # it answers, but too much is asked of it at once
-            self._refused("BUSY")
+            self._refused("busy")
             raise Away from None
 
-    def _refused(self, code: str) -> None:
+    def _refused(self, cause: str) -> None:
         now = time.monotonic()
         if now >= self._silent_until:
             self._silent_until = now + TOLD_SECONDS
-            log.warning("cache refuses", place=self._place, code=code)
+            log.warning("cache refuses", place=self._place, cause=cause)
 
     def _lost(self, error: Exception) -> None:
         self._shift_until = float("-inf")  # it may come back as another server
@@ -141,6 +141,12 @@ async def _time(client: RedisClient) -> float:
         answer = await client.time()
     seconds, micros = answer
     return seconds + micros / 1e6
+
+
+def _code(refusal: ResponseError) -> str:
+    """What may be said of a refusal: its code, or the type that the client made of a known one."""
+    code = str(refusal).partition(" ")[0]
+    return code if code.isupper() else type(refusal).__name__
 
 
 def _cause(error: Exception) -> str:

@@ -1,0 +1,292 @@
+"""Answers in a real Redis: what comes back, for how long, and what never does."""
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from structlog.testing import capture_logs
+
+from gateway.caches.kept import Kept, encode
+from gateway.caches.redis import LARGE_BYTES, PREFIX, RedisCache
+from gateway.caches.redis_line import CONNECTIONS
+from gateway.model import Bought
+from gateway.rules.store_url import parse_store_url
+from tests.support.answers import answer, key
+from tests.support.clocks import Clock
+from tests.support.money import until
+from tests.support.redis import RedisServer, running_redis
+
+DAY = 86_400.0
+
+
+@pytest.fixture
+async def server(tmp_path: Path) -> AsyncIterator[RedisServer]:
+    async with running_redis(tmp_path / "redis") as running:
+        yield running
+
+
+@asynccontextmanager
+async def opened(
+    server: RedisServer,
+    heard: list[str] | None = None,
+    wall: Callable[[], float] = time.time,
+    max_entry_bytes: int = 2**25,
+) -> AsyncIterator[RedisCache]:
+    """A cache in this server. What comes of look-ups is added to `heard`."""
+    place = parse_store_url(server.url)
+    on_lookup = (heard if heard is not None else []).append
+    cache = RedisCache(place, max_entry_bytes, wall, on_lookup, ttl=60)
+    await cache.open()
+    try:
+        yield cache
+    finally:
+        await cache.close()
+
+
+@pytest.fixture
+async def cache(server: RedisServer) -> AsyncIterator[RedisCache]:
+    async with opened(server) as running:
+        yield running
+
+
+def same(one: Bought | None, other: Bought) -> bool:
+    """Whether they are one answer; moments pass over another clock and back."""
+    return (
+        one is not None
+        and (one.body, one.images, one.cost, one.kept)
+        == (other.body, other.images, other.cost, other.kept)
+        and abs(one.at - other.at) < 1
+    )
+
+
+# -- the interface ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [1, 1_000, LARGE_BYTES, 20_000_000])
+async def test_what_is_set_is_got_by_all(server: RedisServer, size: int) -> None:
+    bought = answer(random.randbytes(size))
+    async with opened(server) as one, opened(server) as other:
+        assert await one.set(key(1), bought)
+        assert same(await other.get(key(1)), bought)
+        assert await other.get(key(2)) is None
+
+
+async def test_set_replaces(cache: RedisCache) -> None:
+    former, latter = answer(), answer()
+    await cache.set(key(1), former)
+    await cache.set(key(1), latter)
+    assert same(await cache.get(key(1)), latter)
+
+
+async def test_many_at_once(cache: RedisCache) -> None:
+    pairs = [(key(number), answer()) for number in range(10 * CONNECTIONS)]
+    assert await cache.multi_set(pairs)
+    found = await asyncio.gather(*(cache.get(name) for name, _ in pairs))
+    assert all(same(got, bought) for got, (_, bought) in zip(found, pairs, strict=True))
+    assert len(await cache.multi_get([key(0), key("nothing"), key(1)])) == 3
+    assert await cache.multi_get([key("nothing")]) == [None]
+
+
+async def test_what_is_deleted_is_gone(cache: RedisCache) -> None:
+    await cache.set(key(1), answer())
+    assert await cache.exists(key(1))
+    assert await cache.delete(key(1)) == 1
+    assert not await cache.exists(key(1))
+    assert await cache.get(key(1)) is None
+    assert await cache.delete(key(1)) == 0
+
+
+async def test_clear_takes_only_what_is_its_own(server: RedisServer, cache: RedisCache) -> None:
+    for number in range(20):
+        await cache.set(key(number), answer())
+    async with server.client() as client:
+        await client.set("somebody else's", b"x")
+        assert await cache.clear()
+        assert await client.keys() == [b"somebody else's"]
+
+
+async def test_a_key_is_a_prefix_and_a_fingerprint(server: RedisServer, cache: RedisCache) -> None:
+    await cache.set(key(1), answer())
+    async with server.client() as client:
+        assert await client.keys() == [(PREFIX + key(1)).encode()]
+
+
+async def test_what_is_too_long_is_not_kept(server: RedisServer) -> None:
+    async with opened(server, max_entry_bytes=100) as cache:
+        assert await cache.set(key(1), answer(b"x" * 100))
+        assert not await cache.set(key(2), answer(b"x" * 101))
+        assert await cache.get(key(2)) is None
+
+
+async def test_look_ups_are_heard_of(server: RedisServer) -> None:
+    heard: list[str] = []
+    async with opened(server, heard) as cache:
+        await cache.get(key(1))
+        await cache.set(key(1), answer())
+        await cache.get(key(1))
+        await server.kill()
+        await cache.get(key(1))
+    assert heard == ["miss", "hit", "error"]
+
+
+# -- time ---------------------------------------------------------------------------------------
+
+
+async def test_an_answer_lives_for_its_time(server: RedisServer, cache: RedisCache) -> None:
+    bought = answer()
+    await cache.set(key(1), bought, ttl=0.75)
+    async with server.client() as client:
+        assert 0 < await client.pttl(PREFIX + key(1)) <= 750
+        await until(lambda: _gone(cache, 1))
+        assert await client.dbsize() == 0
+    assert time.time() - bought.at >= 0.75
+
+
+async def _gone(cache: RedisCache, name: object) -> bool:
+    return await cache.get(key(name)) is None
+
+
+async def test_without_a_time_to_live_it_stays(server: RedisServer, cache: RedisCache) -> None:
+    await cache.set(key(1), answer(), ttl=None)
+    assert await cache.get(key(1)) is not None
+    async with server.client() as client:
+        assert await client.pttl(PREFIX + key(1)) == -1
+
+
+@pytest.mark.parametrize("ahead", [-DAY, -30.0, 30.0, DAY])
+async def test_clocks_that_differ_change_neither_age_nor_life(
+    server: RedisServer, ahead: float
+) -> None:
+    far = Clock(time.time)
+    far.ahead = ahead
+    async with opened(server) as near_cache, opened(server, wall=far) as far_cache:
+        await near_cache.set(key(1), answer(at=time.time() - 5), ttl=60)
+        kept = await far_cache.fetch(key(1))
+        assert kept is not None
+        assert 5 <= far() - kept.bought.at < 20
+        assert 40 < kept.expires - far() < 61
+
+
+async def test_a_command_that_a_frozen_redis_runs_late_keeps_nothing_too_long(
+    server: RedisServer, cache: RedisCache
+) -> None:
+    server.freeze()
+    bought = answer()
+    assert not await cache.set(key(1), bought, ttl=1.5)
+    await asyncio.sleep(max(0.0, bought.at + 1.6 - time.time()))
+    server.thaw()
+    async with server.client() as client:
+
+        async def has_run() -> bool:
+            return "cmdstat_set" in await client.info("commandstats")
+
+        await until(has_run)
+        assert await client.exists(PREFIX + key(1)) == 0
+
+
+# -- damage -------------------------------------------------------------------------------------
+
+RECORD = encode(Kept(key(1), time.time() + DAY, answer()))
+DAMAGED = {
+    "flipped": RECORD[:-1] + bytes([RECORD[-1] ^ 1]),
+    "cut": RECORD[:-1],
+    "empty": b"",
+    "text": b"hello",
+    "of another key": encode(Kept(key(2), time.time() + DAY, answer())),
+    "large": b"x" * LARGE_BYTES,
+}
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+async def test_a_damaged_or_foreign_value_is_deleted_and_not_found(
+    server: RedisServer, name: str
+) -> None:
+    heard: list[str] = []
+    async with server.client() as client, opened(server, heard) as cache:
+        await client.set(PREFIX + key(1), DAMAGED[name])
+        with capture_logs() as lines:
+            assert await cache.get(key(1)) is None
+        assert [line["event"] for line in lines] == ["damaged answer deleted"]
+        assert await client.dbsize() == 0
+        assert heard == ["miss"]
+
+
+async def test_a_value_of_another_type_is_replaced(server: RedisServer, cache: RedisCache) -> None:
+    async with server.client() as client:
+        await client.hset(PREFIX + key(1), "a", "b")
+        bought = answer()
+        assert await cache.get(key(1)) is None
+        await cache.set(key(1), bought)
+        assert same(await cache.get(key(1)), bought)
+
+
+async def test_a_record_past_its_time_is_not_found(server: RedisServer, cache: RedisCache) -> None:
+    async with server.client() as client:
+        record = encode(Kept(key(1), time.time() - 1, answer()))
+        await client.set(PREFIX + key(1), record)
+    assert await cache.get(key(1)) is None
+
+
+# -- room ---------------------------------------------------------------------------------------
+
+
+async def test_a_redis_that_evicts_loses_answers_and_mixes_none(tmp_path: Path) -> None:
+    settings = {"maxmemory": "6mb", "maxmemory_policy": "allkeys-lfu"}
+    async with running_redis(tmp_path, **settings) as server, opened(server) as cache:
+        bought = [answer(random.randbytes(50_000)) for _ in range(300)]
+        for number, each in enumerate(bought):
+            assert await cache.set(key(number), each)
+        found = [await cache.get(key(number)) for number in range(300)]
+        assert 0 < sum(got is not None for got in found) < 300
+        assert all(got is None or got.body == bought[n].body for n, got in enumerate(found))
+
+
+async def test_a_full_redis_refuses_answers_and_still_gives_them(tmp_path: Path) -> None:
+    async with running_redis(tmp_path, maxmemory="6mb") as server, opened(server) as cache:
+        bought = answer(random.randbytes(50_000))
+        await cache.set(key(0), bought)
+        with capture_logs() as lines:
+            kept = [await cache.set(key(n), answer(bytes(50_000))) for n in range(1, 300)]
+        assert not kept[-1]
+        told = [(line["event"], line["cause"]) for line in lines]
+        assert told == [("cache refuses", "OutOfMemoryError")]
+        assert same(await cache.get(key(0)), bought)
+
+
+# -- clients that leave -------------------------------------------------------------------------
+
+
+async def test_cancelled_commands_mix_no_answers_and_leak_no_connections(
+    server: RedisServer, cache: RedisCache
+) -> None:
+    bought = {key(number): answer(random.randbytes(20_000)) for number in range(50)}
+    await cache.multi_set(bought.items())
+
+    async def use(name: str) -> None:
+        if random.random() < 0.2:
+            await cache.set(name, bought[name])
+        got = await cache.get(name)
+        assert got is None or got.body == bought[name].body
+
+    with capture_logs() as lines:
+        for _ in range(20):
+            tasks = [asyncio.create_task(use(name)) for name in bought]
+            for task in tasks:
+                await asyncio.sleep(random.random() / 1_000)
+                task.cancel()
+            for outcome in await asyncio.gather(*tasks, return_exceptions=True):
+                assert outcome is None or isinstance(outcome, asyncio.CancelledError)
+        for name, each in bought.items():
+            assert same(await cache.get(name), each)
+    assert lines == []
+    async with server.client() as client:
+
+        async def few() -> bool:
+            info = await client.info("clients")
+            return int(info["connected_clients"]) <= CONNECTIONS + 1
+
+        await until(few)

@@ -19,6 +19,7 @@ import structlog
 from redis.asyncio import RedisCluster
 from redis.exceptions import (
     AuthenticationError,
+    ClusterDownError,
     ConnectionError,
     RedisClusterException,
     RedisError,
@@ -85,11 +86,12 @@ class RedisLine:
                 raise Away
             async with asyncio.timeout(seconds):
                 answer = await work(self._client)
-        except ResponseError as error:
-            self._refused(_code(error))
-            raise Away from None
         except (RedisError, RedisClusterException, OSError, TimeoutError) as error:
-            self._lost(error)
+            # A cluster that misses a node says so in an answer.
+            if isinstance(error, ResponseError) and not isinstance(error, ClusterDownError):
+                self._refused(_code(error))
+            else:
+                self._lost(error)
             raise Away from None
         finally:
             self._slots.release()

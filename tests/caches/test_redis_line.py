@@ -119,6 +119,39 @@ async def test_a_refusal_is_no_outage_and_told_once(server: RedisServer) -> None
         assert await answers(line)
 
 
+async def test_only_so_many_ask_at_once_and_the_others_wait(server: RedisServer) -> None:
+    begun, go_on = 0, asyncio.Event()
+
+    async def held(client: RedisClient) -> None:
+        nonlocal begun
+        begun += 1
+        await go_on.wait()
+
+    async with line_to(server.url) as line:
+        asking = [asyncio.create_task(line.ask(held, None)) for _ in range(2 * CONNECTIONS)]
+        await until(lambda: begun >= CONNECTIONS)
+        await asyncio.sleep(0.05)
+        assert begun == CONNECTIONS
+        go_on.set()
+        await asyncio.gather(*asking)
+
+
+async def test_no_wait_for_a_connection_is_long_and_none_is_an_outage(server: RedisServer) -> None:
+    go_on = asyncio.Event()
+
+    async def held(client: RedisClient) -> None:
+        await go_on.wait()
+
+    async with line_to(server.url) as line:
+        asking = [asyncio.create_task(line.ask(held, None)) for _ in range(CONNECTIONS)]
+        with capture_logs() as lines:
+            assert not any(await asyncio.gather(*(answers(line) for _ in range(50))))
+        assert told(lines) == [("warning", "cache refuses")]
+        go_on.set()
+        await asyncio.gather(*asking)
+        assert await answers(line)
+
+
 async def test_a_defect_is_not_taken_for_an_outage(server: RedisServer) -> None:
     async def broken(client: RedisClient) -> None:
         raise ZeroDivisionError

@@ -155,7 +155,8 @@ async def test_no_prompt_stands_in_a_key(tmp_path: Path, server: RedisServer) ->
         await one.generate(await key_of(one, other), "canary")
         async with server.client() as client:
             (name,) = await client.keys()
-    assert re.fullmatch(PREFIX + "[0-9a-f]{64}", bytes(name).decode())
+    assert isinstance(name, bytes)
+    assert re.fullmatch(PREFIX + "[0-9a-f]{64}", name.decode())
 
 
 # -- for how long -------------------------------------------------------------------------------

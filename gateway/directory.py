@@ -109,6 +109,8 @@ class Directory:
     async def _read(self) -> None:
         began = self._monotonic()
         changes = await self._store.changes(self._generation)
+        if changes.whole:
+            self._teams, self._keys = {}, {}
         self._teams.update((team.name, team) for team in changes.teams)
         self._keys.update((key.id, key) for key in changes.keys)
         self._generation = changes.generation

@@ -15,6 +15,7 @@ from gateway.rules.keys import pepper_check
 from gateway.rules.settings import PEPPER_BYTES, Keys, Settings
 from gateway.rules.store_url import StoreUrl
 from gateway.stores.faults import UnusableStore
+from gateway.stores.redis import RedisStore
 from gateway.stores.sqlite import SqliteStore
 
 
@@ -82,7 +83,7 @@ def _create_pepper(path: Path) -> None:
 async def open_store(settings: Settings, pepper: bytes, observe: Observe | None = None) -> Store:
     """The configured store, open. Raises StartError, also where the pepper is not its own."""
     place = settings.store.place
-    store: Store = SqliteStore(Path(place.path), observe=observe)
+    store = _store_at(place, observe)
     try:
         await store.open()
         if await store.check_value("pepper", pepper_check(pepper)):
@@ -97,3 +98,9 @@ async def open_store(settings: Settings, pepper: bytes, observe: Observe | None 
     except StoreUnavailable:
         await store.close()
         raise StartError(f"The store {place.shown} is locked, away or damaged.") from None
+
+
+def _store_at(place: StoreUrl, observe: Observe | None) -> Store:
+    if place.kind == "sqlite":
+        return SqliteStore(Path(place.path), observe=observe)
+    return RedisStore(place, observe=observe)

@@ -44,6 +44,9 @@ class AccountStore(Protocol):
 
         A change's account gets the version loaded plus one. When StoreUnavailable is raised the
         swap may have happened: whoever asks again must be idempotent.
+
+        An entry replaces the one with its id, if that has the same `at` and was written within
+        three days (one of a hit: within an hour). Later it may count beside it.
         """
 
     async def record(self, entries: Sequence[Entry]) -> None:
@@ -54,18 +57,26 @@ class AccountStore(Protocol):
 
 
 class DirectoryChanges(Struct, frozen=True):
-    """Teams and keys written after some generation, and the generation that this leads to."""
+    """Teams and keys written after some generation, and the generation that this leads to.
+
+    `whole` says that this is all there is: what is not in it is gone.
+    """
 
     generation: int
     teams: list[Team]
     keys: list[Key]
+    whole: bool = False
 
 
 class DirectoryStore(Protocol):
     """Where teams and keys live. Every method may raise StoreUnavailable."""
 
     async def changes(self, since: int) -> DirectoryChanges:
-        """What was written after generation `since`; everything, since 0."""
+        """What was written after generation `since`; everything, since 0.
+
+        Everything also since a generation that this store has not given out: it was another's,
+        or it was lost.
+        """
 
     async def put_teams(self, teams: Sequence[Team]) -> None:
         """Create or replace these teams, all or none."""
@@ -102,8 +113,8 @@ class UsageStore(Protocol):
     ) -> list[UsageRow]:
         """Usage summed by "team", "key", "model" and/or "day", in the groups' order.
 
-        `start` (inclusive) and `end` (exclusive) bound the reservations' time; `team` leaves out
-        all others.
+        `start` (inclusive) and `end` (exclusive) bound the reservations' time, in whole hours:
+        what lies between two of them may count as the later one. `team` leaves out all others.
         """
 
 

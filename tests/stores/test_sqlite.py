@@ -9,19 +9,24 @@ from gateway.stores.sqlite import SqliteStore
 from tests.stores.conformance import (
     AccountConformance,
     DirectoryConformance,
-    MakeStore,
     ProcessConformance,
     UsageConformance,
+    WallConformance,
 )
+from tests.stores.conformance.store import MakeStoreByWall
 
 
 @pytest.fixture
-def make_store(tmp_path: Path) -> MakeStore:
+def make_store(tmp_path: Path) -> MakeStoreByWall:
     return partial(SqliteStore, tmp_path / "data" / "gateway.db")
 
 
 class TestAccounts(AccountConformance):
     """load, swap, due, and the clock."""
+
+
+class TestWall(WallConformance):
+    """The clock it goes by."""
 
 
 class TestDirectory(DirectoryConformance):

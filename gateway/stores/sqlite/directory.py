@@ -46,7 +46,7 @@ def changes(connection: sqlite3.Connection, since: int) -> DirectoryChanges:
     after = since if since <= generation else 0
     teams, keys = _teams(connection, after), _keys(connection, after)
     connection.execute("COMMIT")
-    return DirectoryChanges(generation, teams, keys)
+    return DirectoryChanges(generation, teams, keys, whole=after == 0)
 
 
 def put_teams(connection: sqlite3.Connection, teams: Sequence[Team]) -> None:

@@ -10,6 +10,7 @@ from tests.stores.conformance.directory import DirectoryConformance
 from tests.stores.conformance.processes import ProcessConformance
 from tests.stores.conformance.store import MakeStore, Store
 from tests.stores.conformance.usage import UsageConformance
+from tests.stores.conformance.wall import WallConformance
 
 __all__ = [
     "AccountConformance",
@@ -18,4 +19,5 @@ __all__ = [
     "ProcessConformance",
     "Store",
     "UsageConformance",
+    "WallConformance",
 ]

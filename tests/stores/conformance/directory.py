@@ -75,9 +75,21 @@ class DirectoryConformance:
     ) -> None:
         async with make_store() as store:
             await store.put_teams([BLUE])
-            changes = await store.changes(1_000_000)
+            former = await store.changes(0)
+            changes = await store.changes(former.generation + 1_000_000)
+            assert changes == former
             assert changes.teams == [BLUE]
-            assert changes.generation < 1_000_000
+            assert changes.whole
+
+    async def test_what_is_new_is_not_all_there_is(self, make_store: MakeStore) -> None:
+        async with make_store() as store:
+            first = await store.changes(0)
+            await store.put_teams([BLUE])
+            assert first.whole
+            assert (await store.changes(0)).whole
+            generation = (await store.changes(0)).generation
+            await store.put_teams([RED])
+            assert not (await store.changes(generation)).whole
 
     async def test_replacing_a_team_keeps_its_keys(self, make_store: MakeStore) -> None:
         async with make_store() as store:

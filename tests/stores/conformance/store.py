@@ -39,6 +39,12 @@ class Store(AccountStore, DirectoryStore, UsageStore, Protocol):
 class MakeStore(Protocol):
     """Makes a store on the data of one test, each time the same. It can be pickled."""
 
+    def __call__(self) -> Store: ...
+
+
+class MakeStoreByWall(MakeStore, Protocol):
+    """Makes one that goes by a wall clock of the test's own."""
+
     def __call__(self, *, wall: Callable[[], float] = time.time) -> Store: ...
 
 

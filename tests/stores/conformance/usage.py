@@ -115,9 +115,10 @@ class UsageConformance:
             await fill(store)
             assert await count(None, MIDNIGHT) == 1
             assert await count(MIDNIGHT, None) == 43
-            assert await count(MIDNIGHT, MIDNIGHT + 5) == 1
+            assert await count(MIDNIGHT, MIDNIGHT + 3600) == 42
+            assert await count(MIDNIGHT + 3600, MIDNIGHT + 86_400) == 1
             assert await count(MIDNIGHT, MIDNIGHT + 86_400) == 43
-            assert await count(LAST, LAST) == 0
+            assert await count(MIDNIGHT, MIDNIGHT) == 0
 
     async def test_a_recorded_entry_replaces_the_one_with_its_id(
         self, make_store: MakeStore

@@ -1,0 +1,112 @@
+"""Budgets: accounts with versions, read together and written all or none.
+
+A version alone does not say which state it stands for: a replica that takes over from its master,
+or a server that restarts, may have lost the last writes, and then gives their versions out again.
+So each state is stamped with its version and 8 random bytes. Scripts compare stamps, and accounts
+are kept decoded under theirs, so that one that has not changed is not sent again.
+
+The time is the server's, read together with the accounts. A swap tells the server the latest time
+that this gateway went by, so that what was decided is never followed by an earlier time.
+"""
+
+import secrets
+from collections.abc import Sequence
+
+from gateway.model import Entry
+from gateway.ports import Change, Loaded
+from gateway.rules.account import EMPTY, Account
+from gateway.stores.codec import decode_account, encode_account
+from gateway.stores.redis import names, scripts
+from gateway.stores.redis.link import Link
+from gateway.stores.redis.scripts import Argument
+from gateway.stores.redis.usage import Written
+
+KEPT = 4096
+"""Decoded accounts kept at most."""
+
+MICROSECONDS = 1_000_000
+
+_NEVER_WRITTEN = b""
+_UNKNOWN = b"?"
+"""What no stamp is: a version that this gateway has not loaded is not what it may replace."""
+
+_VERSION_BYTES = 8
+_STAMP_BYTES = 16
+
+_Kept = tuple[bytes, Account]
+
+
+class Accounts:
+    """The accounts of one store, as this gateway reads and writes them."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+        self._told = 0  # microseconds
+        self._kept: dict[str, _Kept] = {}
+
+    async def load(self, account_names: Sequence[str]) -> Loaded:
+        """The named accounts as they stood together, and the time."""
+        known = [self._kept.get(name, (_NEVER_WRITTEN, EMPTY)) for name in account_names]
+        arguments: list[Argument] = []
+        for name, (stamp, _) in zip(account_names, known, strict=True):
+            arguments += (name, stamp)
+        keys = (names.META, names.ACCOUNTS)
+        now, *states = await self._link.call("load", scripts.LOAD, keys, *arguments)
+        self._told = max(self._told, now)
+        accounts = [
+            self._read(name, state, kept)
+            for name, state, kept in zip(account_names, states, known, strict=True)
+        ]
+        return Loaded(accounts, self._told / MICROSECONDS)
+
+    async def swap(
+        self, operation: str, changes: Sequence[Change], entries: Sequence[Entry]
+    ) -> bool:
+        """Write all changes and entries, or nothing where a version has moved on (False)."""
+        chance = secrets.token_bytes(_STAMP_BYTES - _VERSION_BYTES)
+        written, arguments = Written(entries), list[Argument]()
+        stamped: dict[str, _Kept] = {}
+        for change in changes:
+            stamp = (change.version + 1).to_bytes(_VERSION_BYTES) + chance
+            stamped[change.name] = stamp, change.account
+            state = stamp + encode_account(change.account)
+            lease = change.account.earliest_lease
+            arguments += (change.name, self._stamp(change), state)
+            arguments.append("" if lease is None else lease)
+        won = await self._link.call(
+            operation,
+            scripts.SWAP,
+            (names.META, names.ACCOUNTS, names.DUE, names.HOURS, *written.keys),
+            *(self._told, *Written.KEEP_SECONDS, len(changes), *arguments, *written.arguments),
+        )
+        if won:
+            for name, kept in stamped.items():
+                self._keep(name, kept)
+        return bool(won)
+
+    async def due(self) -> list[str]:
+        """The names of the accounts with a hold whose lease has run out, longest ago first."""
+        found = await self._link.call("due", scripts.DUE, (names.META, names.DUE))
+        return [name.decode() for name in found]
+
+    def _read(self, name: str, state: bytes | int | None, kept: _Kept) -> tuple[Account, int]:
+        if state is None:
+            return EMPTY, 0
+        if isinstance(state, bytes):
+            kept = state[:_STAMP_BYTES], decode_account(state[_STAMP_BYTES:])
+            self._keep(name, kept)
+        stamp, account = kept
+        return account, int.from_bytes(stamp[:_VERSION_BYTES])
+
+    def _stamp(self, change: Change) -> bytes:
+        """The stamp of what the change was made from."""
+        if change.version == 0:
+            return _NEVER_WRITTEN
+        stamp, _ = self._kept.get(change.name, (_UNKNOWN, EMPTY))
+        loaded = change.version.to_bytes(_VERSION_BYTES)
+        return stamp if stamp[:_VERSION_BYTES] == loaded else _UNKNOWN
+
+    def _keep(self, name: str, kept: _Kept) -> None:
+        if len(self._kept) >= KEPT:
+            self._kept.clear()
+        self._kept[name] = kept

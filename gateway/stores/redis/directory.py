@@ -1,0 +1,121 @@
+"""Teams and keys. Every write takes the next generation, by which gateways ask what is new; only
+a key's use does not, for it changes nothing for anybody.
+
+A revoked key stays revoked: no script leads out of that state, and no key is made twice.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from msgspec.structs import replace
+
+from gateway.model import Key, KeyState, Team
+from gateway.ports import DirectoryChanges
+from gateway.stores.codec import decode_key, decode_team, encode_key, encode_team
+from gateway.stores.faults import DuplicateKey, UnknownTeam
+from gateway.stores.redis import names, scripts
+from gateway.stores.redis.link import Link
+from gateway.stores.redis.scripts import Argument
+
+
+async def changes(link: Link, since: int) -> DirectoryChanges:
+    """What was written after generation `since`, in the order of writing."""
+    keys = (
+        names.META,
+        names.CHANGED,
+        names.TEAMS,
+        names.KEYS,
+        names.STATES,
+        names.ENDS,
+    )
+    generation, whole, teams, parts = await link.call("changes", scripts.CHANGES, keys, since)
+    return DirectoryChanges(
+        generation,
+        [decode_team(team) for team in teams],
+        [_key(*part) for part in zip(*[iter(parts)] * 3, strict=True)],
+        whole=bool(whole),
+    )
+
+
+async def put_teams(link: Link, teams: Sequence[Team]) -> None:
+    """Create or replace teams, all or none."""
+    arguments: list[Argument] = []
+    for team in teams:
+        arguments += (team.name, encode_team(team))
+    keys = (names.META, names.CHANGED, names.TEAMS)
+    await link.call("put_teams", scripts.PUT_TEAMS, keys, *arguments)
+
+
+async def put_key(link: Link, key: Key) -> None:
+    """Create a key. Raises UnknownTeam or DuplicateKey."""
+    await _put(link, "put_key", key, "", "")
+
+
+async def rotate_key(link: Link, id: str, grace_ends: float, successor: Key) -> bool:
+    """Create `successor` and let an active key end, both or neither; False without such a key.
+
+    Raises UnknownTeam or DuplicateKey.
+    """
+    return await _put(link, "rotate_key", successor, id, grace_ends)
+
+
+async def set_key_state(link: Link, id: str, state: KeyState) -> bool:
+    """Set a key's state, unless it is revoked; False where there is no such key."""
+    keys = (names.META, names.CHANGED, names.STATES)
+    return bool(await link.call("set_key_state", scripts.SET_KEY_STATE, keys, id, state))
+
+
+async def record_use(link: Link, uses: Mapping[str, float]) -> None:
+    """Keep when keys were used, unless a later use is known. No generation is taken."""
+    arguments: list[Argument] = []
+    for id, at in uses.items():
+        arguments += (at, id)
+    keys = (names.META, names.USES)
+    await link.call("record_use", scripts.RECORD_USE, keys, *arguments)
+
+
+async def last_uses(link: Link) -> dict[str, float]:
+    """When each key was last used."""
+    found = await link.call(
+        "last_uses", scripts.READ, (names.META, names.USES), "ZRANGE", 0, -1, "WITHSCORES"
+    )
+    return {id.decode(): float(at) for id, at in zip(*[iter(found)] * 2, strict=True)}
+
+
+async def check_value(link: Link, name: str, value: bytes) -> bool:
+    """Whether `value` is what was first given under `name`; the first one is kept."""
+    kept = await link.call("check_value", scripts.CHECK_VALUE, (names.META,), name, value)
+    return bool(kept == value)
+
+
+async def _put(
+    link: Link, operation: str, key: Key, replaced: str, end_of_grace: float | str
+) -> bool:
+    keys = (
+        names.META,
+        names.CHANGED,
+        names.TEAMS,
+        names.KEYS,
+        names.STATES,
+        names.ENDS,
+    )
+    ends = "" if key.grace_ends is None else key.grace_ends
+    key_itself = encode_key(key)
+    done = await link.call(
+        operation,
+        scripts.PUT_KEY,
+        keys,
+        *(key.id, key.team, key_itself, key.state, ends, replaced, end_of_grace),
+    )
+    match done:
+        case b"no team":
+            raise UnknownTeam(key.team)
+        case b"taken":
+            raise DuplicateKey(key.id)
+    return bool(done == b"ok")
+
+
+def _key(text: bytes, state: bytes, ends: bytes | None) -> Key:
+    # What changes is kept apart from the key: a script cannot write JSON without harm to numbers.
+    return replace(
+        decode_key(text), state=state.decode(), grace_ends=None if ends is None else float(ends)
+    )

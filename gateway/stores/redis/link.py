@@ -1,0 +1,154 @@
+"""The way to the server: every call bounded in time, its failures translated, its epoch checked.
+
+- Who calls waits at most `patience` seconds in all: for a connection, for its making, for the
+  reply. What was sent by then may still be done, as the ports say.
+- A call that has begun has a task of its own and is never cancelled from outside; it ends by the
+  socket's own bounds. So no reply is ever left on a connection that goes to somebody else, and no
+  connection gets lost on its way back. (redis-py loses one where a task is cancelled while it
+  hands it back.)
+- A call that still waits for a connection when its caller leaves is never sent.
+- A server in another epoch has lost what it held. It is refused until an operator confirms that.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from typing import Any
+
+import structlog
+from redis.exceptions import ReadOnlyError, RedisClusterException, RedisError, ResponseError
+
+from gateway.errors import StoreUnavailable
+from gateway.rules.store_url import StoreUrl
+from gateway.stores.redis.client import open_client
+from gateway.stores.redis.scripts import Argument, Script
+
+log = structlog.get_logger("store")
+
+Observe = Callable[[str, float, bool], None]
+
+FAILURES = (RedisError, RedisClusterException, OSError, TimeoutError)
+"""What a server that is away, full, loading, demoted or misbehaving shows itself as."""
+
+_LOST = "EPOCH lost"
+_CONFIRMED = "EPOCH confirmed "
+
+
+class Link:
+    """Calls to one store's server. `epoch` is the one this gateway goes by, "" before it is known.
+
+    `observe` is told of every call that ended, and under "pool_wait" how long each one waited for
+    one of the `connections`.
+    """
+
+    def __init__(
+        self,
+        place: StoreUrl,
+        *,
+        connections: int,
+        patience: float,
+        monotonic: Callable[[], float],
+        observe: Observe | None,
+    ) -> None:
+        self.epoch = ""
+        self._patience = patience
+        self._monotonic = monotonic
+        self._observe = observe or (lambda operation, seconds, there: None)
+        self._client = open_client(place, connections=connections, retries=0)
+        self._room = asyncio.Semaphore(connections)
+        self._running: set[asyncio.Task[Any]] = set()
+        self._closed = False
+        self._away = False
+        self._lost = False
+
+    async def call(
+        self, operation: str, script: Script, keys: Sequence[str], *arguments: Argument
+    ) -> Any:
+        """Run a script that begins with the epoch. Raises StoreUnavailable with its cause."""
+        started, there = self._monotonic(), False
+        try:
+            reply = await self._translated(script, keys, (self.epoch, *arguments))
+            there = True
+            return reply
+        except asyncio.CancelledError:
+            there = True  # nothing is known against the server
+            raise
+        finally:
+            self._observe(operation, self._monotonic() - started, there)
+
+    async def _translated(
+        self, script: Script, keys: Sequence[str], arguments: Sequence[Argument]
+    ) -> Any:
+        try:
+            reply = await self.raw(script, keys, arguments)
+        except ResponseError as failure:
+            if not self._refused(str(failure)):
+                self._tell(failure)
+            raise StoreUnavailable from failure
+        except FAILURES as failure:
+            self._tell(failure)
+            raise StoreUnavailable from failure
+        self._tell(None)
+        return reply
+
+    async def raw(self, script: Script, keys: Sequence[str], arguments: Sequence[Argument]) -> Any:
+        """Run any script. Raises one of FAILURES, or StoreUnavailable once it is closed."""
+        if self._closed:
+            raise StoreUnavailable
+        async with asyncio.timeout(self._patience):
+            await self._wait_for_room()
+            task = asyncio.create_task(self._run(script.run(self._client, keys, arguments)))
+            self._running.add(task)
+            task.add_done_callback(self._running.discard)
+            return await asyncio.shield(task)
+
+    async def close(self) -> None:
+        """Finish what was begun and let go. Later calls raise StoreUnavailable."""
+        self._closed = True
+        if self._running:
+            await asyncio.wait(self._running)
+        with suppress(*FAILURES):
+            await self._client.aclose()
+
+    async def _wait_for_room(self) -> None:
+        started, found = self._monotonic(), False
+        try:
+            await self._room.acquire()
+            found = True
+        finally:
+            self._observe("pool_wait", self._monotonic() - started, found)
+
+    async def _run(self, call: Awaitable[Any]) -> Any:
+        try:
+            return await call
+        except ReadOnlyError:
+            # This server is a replica now. Its name may lead to another one by the next call.
+            await self._client.aclose()
+            raise
+        finally:
+            self._room.release()
+
+    def _refused(self, answer: str) -> bool:
+        """Whether this answer is about the epoch; a new one that is confirmed is taken over."""
+        if answer.startswith(_CONFIRMED):
+            self.epoch = answer.removeprefix(_CONFIRMED)
+            log.warning("goes on with the store that an operator confirmed", epoch=self.epoch)
+        elif answer.startswith(_LOST):
+            if not self._lost:
+                log.error(
+                    "the store lost what it held: nothing is bought until it is restored, or until"
+                    " `gateway store confirm-reset` accepts the loss"
+                )
+            self._lost = True
+        else:
+            return False
+        return True
+
+    def _tell(self, failure: BaseException | None) -> None:
+        """Log the first failure of an outage, and the outage's end."""
+        if failure is not None and not self._away:
+            log.warning("the store is away", cause=str(failure) or type(failure).__name__)
+        elif failure is None and (self._away or self._lost):
+            log.info("the store is back")
+            self._lost = False
+        self._away = failure is not None

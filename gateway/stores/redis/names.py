@@ -1,0 +1,43 @@
+"""The keys of the store. All have one hash tag, so that a cluster keeps them on one node and one
+script may write several of them. None is ever looked for: what there is, is listed in another.
+
+    meta            hash: schema, epoch, confirmed (epoch), born and generation (of the directory),
+                    clock, clock_wall, check:NAME
+    accounts        hash by name: 16 bytes of stamp, then the account
+    due             sorted set: account names by their first lease
+    teams           hash by name
+    keys, states, ends     hashes by id: the key, its state, when its grace ends
+    changed         sorted set: "t:TEAM" and "k:KEY" by generation
+    uses            sorted set: key ids by last use
+    hours           sorted set: the hours since 1970 that have usage
+    usage:HOUR      hash: which sum and of what -> the sum
+    purchases:HOUR, hits:HOUR     hashes by entry id: what an entry has added, to take it back
+"""
+
+_TAG = "{gateway}:"
+
+META = f"{_TAG}meta"
+ACCOUNTS = f"{_TAG}accounts"
+DUE = f"{_TAG}due"
+TEAMS = f"{_TAG}teams"
+KEYS = f"{_TAG}keys"
+STATES = f"{_TAG}states"
+ENDS = f"{_TAG}ends"
+CHANGED = f"{_TAG}changed"
+USES = f"{_TAG}uses"
+HOURS = f"{_TAG}hours"
+
+
+def usage(hour: int) -> str:
+    """The sums of an hour since 1970."""
+    return f"{_TAG}usage:{hour}"
+
+
+def purchases(hour: int) -> str:
+    """The purchases of an hour by id."""
+    return f"{_TAG}purchases:{hour}"
+
+
+def hits(hour: int) -> str:
+    """The hits of an hour by id."""
+    return f"{_TAG}hits:{hour}"

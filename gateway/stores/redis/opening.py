@@ -1,0 +1,114 @@
+"""Making a server ready at the start, or saying in one line why it cannot be the store."""
+
+import re
+import secrets
+import ssl
+from collections.abc import Iterator
+
+import structlog
+from redis.exceptions import (
+    AuthenticationError,
+    AuthorizationError,
+    NoPermissionError,
+    ResponseError,
+)
+
+from gateway.errors import StoreUnavailable
+from gateway.rules.store_url import StoreUrl
+from gateway.stores.faults import UnusableStore
+from gateway.stores.redis import names, scripts
+from gateway.stores.redis.link import FAILURES, Link
+
+log = structlog.get_logger("store")
+
+SCHEMA = 1
+
+OLDEST_VERSION = (7, 0)
+"""The first whose scripts say what they need, so that they are refused before they start."""
+
+_NO_LIMIT = "noeviction"
+
+
+async def make_ready(link: Link, place: StoreUrl) -> None:
+    """Look at the server, and begin an epoch where it holds none.
+
+    Raises UnusableStore, or StoreUnavailable where it is away.
+    """
+    try:
+        told = await link.raw(scripts.INSPECT, (names.META,), ())
+        _check(dict(_facts(b"\r\n".join(told).decode())))
+        link.epoch = (await _epoch(link, ""))[0]
+    except UnusableStore as failure:
+        raise UnusableStore(f"The store {place.shown} cannot be used: {failure}.") from failure
+    except FAILURES as failure:
+        if reason := _to_act_on(failure):
+            raise UnusableStore(f"The store {place.shown} cannot be used: {reason}.") from failure
+        raise StoreUnavailable from failure
+
+
+async def confirm_reset(link: Link) -> bool:
+    """Confirm the present epoch, and go on with it; False where it is confirmed already."""
+    try:
+        link.epoch, confirmed = await _epoch(link, "confirm")
+    except FAILURES as failure:
+        raise StoreUnavailable from failure
+    return confirmed
+
+
+async def _epoch(link: Link, confirm: str) -> tuple[str, bool]:
+    begun = secrets.token_hex(16)
+    schema, epoch, confirmed = await link.raw(
+        scripts.EPOCH, (names.META,), (begun, SCHEMA, confirm)
+    )
+    if int(schema) > SCHEMA:
+        raise UnusableStore(
+            f"it was made by a newer gateway (schema {int(schema)}, this one knows {SCHEMA})"
+        )
+    return epoch.decode(), bool(confirmed)
+
+
+def _check(facts: dict[str, str]) -> None:
+    version = facts.get("redis_version", "")
+    if version and _numbers(version) < OLDEST_VERSION:
+        raise UnusableStore(f"Redis 7.0 or Valkey 7.2 is needed, or newer, and it is {version}")
+    if facts.get("role") in ("slave", "replica"):
+        raise UnusableStore("it is a read-only replica")
+    policy = facts.get("maxmemory_policy")
+    if policy is None:
+        log.warning("the store does not tell its maxmemory-policy: it must be noeviction")
+    elif policy != _NO_LIMIT:
+        raise UnusableStore(
+            f"its maxmemory-policy is {policy}, which throws budgets out; set it to noeviction"
+        )
+    if facts.get("aof_enabled") == "0":
+        log.warning(
+            "the store keeps no append-only file: budgets are lost when it ends (appendonly yes)"
+        )
+
+
+def _facts(text: str) -> Iterator[tuple[str, str]]:
+    for line in text.splitlines():
+        name, colon, value = line.partition(":")
+        if colon:
+            yield name, value
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in re.findall(r"\d+", version)[:2])
+
+
+def _to_act_on(failure: BaseException) -> str | None:
+    """What an operator has to do about this failure, if it does not end by itself."""
+    link: BaseException | None = failure
+    while link is not None:
+        match link:
+            case NoPermissionError() | AuthorizationError():
+                return f"its user may not do what a gateway needs ({link})"
+            case AuthenticationError():
+                return "it does not accept this user and password"
+            case ResponseError() if str(link).startswith("NOAUTH"):
+                return "it wants a password"
+            case ssl.SSLCertVerificationError():
+                return f"its certificate cannot be trusted ({link.verify_message})"
+        link = link.__cause__ or link.__context__
+    return None

@@ -1,0 +1,62 @@
+"""The Lua scripts: read from the files beside this one, and run by their digests.
+
+All but two begin with `begin.lua`, which looks at the epoch. The first line tells the server what
+a script needs, so that it refuses one before it starts, never in the middle: no script runs on a
+read-only replica, and none that writes runs where memory is used up.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from importlib.resources import files
+from typing import Any
+
+from redis.exceptions import NoScriptError
+
+from gateway.stores.redis.client import RedisClient
+
+Argument = str | bytes | int | float
+
+_FOLDER = files("gateway.stores.redis") / "scripts"
+
+READS = "#!lua flags=allow-oom\n"
+WRITES = "#!lua\n"
+
+
+class Script:
+    """One script. Its text is made of a first line and of files."""
+
+    def __init__(self, first_line: str, *names: str) -> None:
+        parts = ((_FOLDER / f"{name}.lua").read_text(encoding="utf-8") for name in names)
+        self.text = first_line + "\n".join(parts)
+        self._digest = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
+
+    async def run(
+        self, client: RedisClient, keys: Sequence[str], arguments: Sequence[Argument]
+    ) -> Any:
+        """Run it once. Raises what redis-py raises.
+
+        The text is sent only after the server said that it does not know the digest: then it has
+        not run. No other answer, and no missing one, has it sent again.
+        """
+        rest = (len(keys), *keys, *arguments)
+        try:
+            return await client.execute_command("EVALSHA", self._digest, *rest)
+        except NoScriptError:
+            return await client.execute_command("EVAL", self.text, *rest)
+
+
+INSPECT = Script("", "inspect")
+EPOCH = Script(WRITES, "epoch")
+
+LOAD = Script(READS, "begin", "load")
+DUE = Script(READS, "begin", "due")
+CHANGES = Script(READS, "begin", "changes")
+READ = Script(READS, "begin", "read")
+SUMS = Script(READS, "begin", "sums")
+
+SWAP = Script(WRITES, "begin", "swap")
+PUT_TEAMS = Script(WRITES, "begin", "put_teams")
+PUT_KEY = Script(WRITES, "begin", "put_key")
+SET_KEY_STATE = Script(WRITES, "begin", "set_key_state")
+RECORD_USE = Script(WRITES, "begin", "record_use")
+CHECK_VALUE = Script(WRITES, "begin", "check_value")

@@ -1,0 +1,21 @@
+-- Begin an epoch where there is none, and confirm the present one if that is asked for.
+--
+-- KEYS: meta. ARGV: the id of an epoch to begin, its schema, "confirm" or "".
+-- Returns the schema, the epoch, and 1 where it was confirmed now.
+
+local meta = KEYS[1]
+
+if redis.call('HEXISTS', meta, 'epoch') == 0 then
+    local time = redis.call('TIME')
+    local born = string.format('%.0f', time[1] * 1000000 + time[2])
+    redis.call(
+        'HSET', meta, 'epoch', ARGV[1], 'schema', ARGV[2], 'born', born, 'generation', born
+    )
+end
+local present = redis.call('HMGET', meta, 'schema', 'epoch', 'confirmed')
+local confirmed = 0
+if ARGV[3] == 'confirm' and present[3] ~= present[2] then
+    redis.call('HSET', meta, 'confirmed', present[2])
+    confirmed = 1
+end
+return {present[1], present[2], confirmed}

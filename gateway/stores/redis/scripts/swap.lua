@@ -1,0 +1,88 @@
+-- Write accounts and usage entries, or nothing where an account is no longer what was loaded.
+--
+-- KEYS: meta, accounts, due, hours, then for each hour of an entry: its sums, its purchases, its
+-- hits.
+-- ARGV: epoch; the latest time in microseconds that the gateway was told; for how many seconds
+-- purchases and hits are kept by id; the number of accounts, then for each: name, stamp loaded (""
+-- where it was never written), new stamp and state, first lease in seconds ("" without one); the
+-- number of hours, then for each: hours since 1970; then for each entry: the place of its hour, 1
+-- for a purchase or 2 for a hit, id, sums, group.
+-- Returns 1, or 0 where nothing was written.
+
+local place = 2
+
+local function take()
+    place = place + 1
+    return ARGV[place - 1]
+end
+
+local told = tonumber(take())
+local keep = {tonumber(take()), tonumber(take())}
+
+-- Everything is looked at before anything is written: a script that has begun to write is not
+-- undone.
+local changes = {}
+for number = 1, tonumber(take()) do
+    local change = {name = take(), loaded = take(), state = take(), lease = take()}
+    local present = redis.call('HGET', KEYS[2], change.name)
+    if string.sub(present or '', 1, 16) ~= change.loaded then
+        return 0
+    end
+    changes[number] = change
+end
+
+local now = wall()
+redis.call(
+    'HSET', meta, 'clock', whole(math.max(clock(now), told)), 'clock_wall', whole(now)
+)
+for _, change in ipairs(changes) do
+    redis.call('HSET', KEYS[2], change.name, change.state)
+    if change.lease == '' then
+        redis.call('ZREM', KEYS[3], change.name)
+    else
+        redis.call('ZADD', KEYS[3], change.lease, change.name)
+    end
+end
+
+local hours = {}
+for number = 1, tonumber(take()) do
+    local key = 2 + 3 * number
+    hours[number] = {hour = take(), sums = KEYS[key], kept = {KEYS[key + 1], KEYS[key + 2]}}
+end
+
+-- Requests, images bought, cached and unknown, micro-dollars of cost and saved. They stay text:
+-- HINCRBY adds whole numbers, which Lua's own would lose above 2^53.
+local SUMS = {'r', 'b', 'c', 'u', 'm', 's'}
+
+local function add(sums, numbers, group, sign)
+    local which = 0
+    for number in string.gmatch(numbers, '%S+') do
+        which = which + 1
+        local field = SUMS[which] .. group
+        if number ~= '0' and redis.call('HINCRBY', sums, field, sign .. number) == 0 then
+            redis.call('HDEL', sums, field)
+        end
+    end
+end
+
+while place <= #ARGV do
+    local hour, kind, id = hours[tonumber(take())], tonumber(take()), take()
+    local numbers, group = take(), take()
+    local former = redis.call('HGET', hour.kept[kind], id)
+    if former then
+        local end_of_numbers = string.find(former, '[', 1, true)
+        local old_numbers = string.sub(former, 1, end_of_numbers - 1)
+        add(hour.sums, old_numbers, string.sub(former, end_of_numbers), '-')
+    end
+    add(hour.sums, numbers, group, '')
+    redis.call('HSET', hour.kept[kind], id, numbers .. group)
+end
+
+for _, hour in ipairs(hours) do
+    redis.call('ZADD', KEYS[4], hour.hour, hour.hour)
+    local over = math.max((hour.hour + 1) * 3600, math.floor(now / 1000000))
+    for kind = 1, 2 do
+        redis.call('EXPIREAT', hour.kept[kind], whole(over + keep[kind]))
+    end
+end
+return 1

@@ -1,0 +1,153 @@
+"""The Redis store: the ports' methods over one link to the server.
+
+See `names` for what is kept where, `link` for how calls end, and the scripts for what they do.
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from types import TracebackType
+from typing import Self
+
+from gateway.model import Entry, Key, KeyState, Team, UsageRow
+from gateway.ports import Change, DirectoryChanges, Loaded
+from gateway.rules.store_url import StoreUrl
+from gateway.stores.redis import directory, opening, usage
+from gateway.stores.redis.accounts import Accounts
+from gateway.stores.redis.link import Link, Observe
+
+CONNECTIONS = 8
+"""To each server. The ledger uses one at a time; directory, hits, gauges and reports the others."""
+
+PATIENCE_SECONDS = 2.0
+
+
+class RedisStore:
+    """Accounts, directory and usage in the Redis at `place`; an asynchronous context manager.
+
+    `patience` is how many seconds an operation may take. `observe` is told of every operation that
+    ended: its name, seconds, and whether the store was there; under "pool_wait", of how long it
+    waited for a connection.
+    """
+
+    def __init__(
+        self,
+        place: StoreUrl,
+        *,
+        connections: int = CONNECTIONS,
+        patience: float = PATIENCE_SECONDS,
+        monotonic: Callable[[], float] = time.monotonic,
+        observe: Observe | None = None,
+    ) -> None:
+        self._place = place
+        self._link = Link(
+            place,
+            connections=connections,
+            patience=patience,
+            monotonic=monotonic,
+            observe=observe,
+        )
+        self._accounts = Accounts(self._link)
+
+    async def open(self) -> None:
+        """See that the server can be the store, and begin its epoch where it is empty.
+
+        Raises UnusableStore where an operator has to act, StoreUnavailable where it is away; then
+        it can be tried again.
+        """
+        await opening.make_ready(self._link, self._place)
+
+    async def close(self) -> None:
+        """Finish what was begun and let go. Later operations raise StoreUnavailable."""
+        await self._link.close()
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self.open()
+        except BaseException:
+            await self.close()
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    # -- AccountStore ---------------------------------------------------------------------------
+
+    async def load(self, names: Sequence[str]) -> Loaded:
+        """The named accounts, in order, as one consistent reading."""
+        return await self._accounts.load(names)
+
+    async def swap(self, changes: Sequence[Change], entries: Sequence[Entry]) -> bool:
+        """Write all accounts and entries, or none where a version has moved on (False)."""
+        return await self._accounts.swap("swap", changes, entries)
+
+    async def record(self, entries: Sequence[Entry]) -> None:
+        """Write entries that touch no budget."""
+        await self._accounts.swap("record", (), entries)
+
+    async def due(self) -> list[str]:
+        """Names of the accounts with a hold whose lease has run out, longest ago first."""
+        return await self._accounts.due()
+
+    # -- DirectoryStore -------------------------------------------------------------------------
+
+    async def changes(self, since: int) -> DirectoryChanges:
+        """What was written after generation `since`; everything, since 0."""
+        return await directory.changes(self._link, since)
+
+    async def put_teams(self, teams: Sequence[Team]) -> None:
+        """Create or replace these teams, all or none."""
+        await directory.put_teams(self._link, teams)
+
+    async def put_key(self, key: Key) -> None:
+        """Create a key. Raises UnknownTeam, or DuplicateKey where its id is taken."""
+        await directory.put_key(self._link, key)
+
+    async def rotate_key(self, id: str, grace_ends: float, successor: Key) -> bool:
+        """Create `successor` and let key `id` end, both or neither; False unless it is active.
+
+        Raises UnknownTeam, or DuplicateKey where the successor's id is taken.
+        """
+        return await directory.rotate_key(self._link, id, grace_ends, successor)
+
+    async def set_key_state(self, id: str, state: KeyState) -> bool:
+        """Set a key's state; False where there is no such key. A revoked key stays revoked."""
+        return await directory.set_key_state(self._link, id, state)
+
+    async def record_use(self, uses: Mapping[str, float]) -> None:
+        """Keep when keys were used, by id; the latest time stands. It makes no generation."""
+        await directory.record_use(self._link, uses)
+
+    async def last_uses(self) -> dict[str, float]:
+        """When each key was last used, by id; those never used are absent."""
+        return await directory.last_uses(self._link)
+
+    async def check_value(self, name: str, value: bytes) -> bool:
+        """Whether `value` is what was first given under `name`; the first one is kept."""
+        return await directory.check_value(self._link, name, value)
+
+    async def confirm_reset(self) -> bool:
+        """Accept what the store holds now, be it nothing; False where that was done before."""
+        return await opening.confirm_reset(self._link)
+
+    # -- UsageStore -----------------------------------------------------------------------------
+
+    async def usage(
+        self,
+        by: Sequence[str],
+        start: float | None,
+        end: float | None,
+        team: str | None = None,
+    ) -> list[UsageRow]:
+        """Usage of all teams or one, summed by the fields of `by`; bounds are whole hours.
+
+        Besides the port's fields "size", "quality" and "outcome" will do.
+        Raises ValueError for any other field.
+        """
+        usage.check_grouping(by)
+        return await usage.usage(self._link, by, start, end, team)

@@ -1,0 +1,127 @@
+"""The usage history: summed by UTC hour as it is written, so that reports are quick and small.
+
+An entry belongs to the hour of its `at`. What it added is kept beside the sums for as long as it
+may be written again, to be taken back then: purchases for three days (a swept hold may get its
+outcome for one), hits for an hour (they are only repeated after a lost reply).
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from itertools import islice
+from math import ceil, floor
+from operator import add
+
+import msgspec
+
+from gateway.model import Entry, UsageRow
+from gateway.stores.redis import names, scripts
+from gateway.stores.redis.link import Link
+from gateway.stores.redis.scripts import Argument
+
+HOUR_SECONDS = 3600
+
+HOURS_AT_ONCE = 24
+"""Hours read in one call: bounds how long the server and the event loop are busy with it."""
+
+_FIELDS = ("team", "key", "model", "size", "quality", "outcome")
+_SUMS = ("requests", "images_bought", "images_cached", "images_unknown", "cost", "saved")
+_LETTERS = "rbcums"
+"""Of the sums, as `swap.lua` has them."""
+
+_PURCHASE, _HIT = 1, 2
+
+_encode_group = msgspec.json.Encoder()
+_decode_group = msgspec.json.Decoder(tuple[str, ...])
+
+_Group = tuple[str, ...]
+_Numbers = list[int]
+
+
+class Written:
+    """Entries as `swap.lua` takes them."""
+
+    KEEP_SECONDS = (3 * 86_400, HOUR_SECONDS)
+    """How long purchases and hits can be written again: after their hour, and after they were."""
+
+    def __init__(self, entries: Sequence[Entry]) -> None:
+        hours = list(dict.fromkeys(_hour(entry.at) for entry in entries))
+        places = {hour: place for place, hour in enumerate(hours, 1)}
+        self.keys: list[str] = []
+        for hour in hours:
+            self.keys += (names.usage(hour), names.purchases(hour), names.hits(hour))
+        self.arguments: list[Argument] = [len(hours), *hours]
+        for entry in entries:
+            kind = _HIT if entry.outcome == "cached" else _PURCHASE
+            numbers = " ".join(str(getattr(entry, field)) for field in _SUMS)
+            group = _encode_group.encode([getattr(entry, field) for field in _FIELDS])
+            self.arguments += (places[_hour(entry.at)], kind, entry.id, numbers, group)
+
+
+def check_grouping(by: Sequence[str]) -> None:
+    """Raise ValueError where usage cannot be grouped by one of these."""
+    for field in by:
+        if field != "day" and field not in _FIELDS:
+            raise ValueError(f"Usage cannot be grouped by {field!r}.")
+
+
+async def usage(
+    link: Link, by: Sequence[str], start: float | None, end: float | None, team: str | None
+) -> list[UsageRow]:
+    """Usage of the hours that begin from `start` to before `end`, summed by the fields of `by`.
+
+    Each call is bounded by itself: the history of a year takes many.
+    """
+    places = [None if field == "day" else _FIELDS.index(field) for field in by]
+    sums: defaultdict[_Group, _Numbers] = defaultdict(lambda: [0] * len(_SUMS))
+    hours = iter(await _hours(link, start, end))
+    while some := list(islice(hours, HOURS_AT_ONCE)):
+        for day, group, numbers in await _read(link, some):
+            if team is None or group[0] == team:
+                row = tuple(day if place is None else group[place] for place in places)
+                sums[row] = list(map(add, sums[row], numbers))
+    return [
+        UsageRow(group=group, **dict(zip(_SUMS, numbers, strict=True)))
+        for group, numbers in sorted(sums.items())
+    ]
+
+
+async def _hours(link: Link, start: float | None, end: float | None) -> list[int]:
+    first = "-inf" if start is None else ceil(start / HOUR_SECONDS)
+    last = "+inf" if end is None else f"({ceil(end / HOUR_SECONDS)}"
+    keys = (names.META, names.HOURS)
+    found = await link.call("usage", scripts.READ, keys, "ZRANGEBYSCORE", first, last)
+    return [int(hour) for hour in found]
+
+
+async def _read(link: Link, hours: Sequence[int]) -> Iterator[tuple[str, _Group, _Numbers]]:
+    """What these hours hold: the day, the group, its sums."""
+    keys = (names.META, *map(names.usage, hours))
+    found = await link.call("usage", scripts.SUMS, keys)
+    return (
+        (_day(hour), group, numbers)
+        for hour, fields in zip(hours, found, strict=True)
+        for group, numbers in _groups(fields)
+    )
+
+
+def _groups(fields: Iterable[bytes]) -> Iterator[tuple[_Group, _Numbers]]:
+    """The groups of an hour, from fields and numbers in turn."""
+    found: defaultdict[_Group, _Numbers] = defaultdict(lambda: [0] * len(_SUMS))
+    for field, number in zip(*[iter(fields)] * 2, strict=True):
+        found[_group(field[1:])][_LETTERS.index(chr(field[0]))] = int(number)
+    return iter(found.items())
+
+
+@lru_cache(4096)
+def _group(text: bytes) -> _Group:
+    return _decode_group.decode(text)
+
+
+def _hour(at: float) -> int:
+    return floor(at) // HOUR_SECONDS
+
+
+def _day(hour: int) -> str:
+    return (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(hours=hour)).date().isoformat()

@@ -1,0 +1,40 @@
+"""The Redis store passes the suite that every store must pass."""
+
+from collections.abc import AsyncIterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from gateway.rules.store_url import parse_store_url
+from gateway.stores.redis import RedisStore
+from tests.stores.conformance import (
+    AccountConformance,
+    DirectoryConformance,
+    MakeStore,
+    ProcessConformance,
+    UsageConformance,
+)
+from tests.support.redis import running_redis
+
+
+@pytest.fixture
+async def make_store(tmp_path: Path) -> AsyncIterator[MakeStore]:
+    async with running_redis(tmp_path / "redis") as server:
+        yield partial(RedisStore, parse_store_url(server.url))
+
+
+class TestAccounts(AccountConformance):
+    """load, swap, due, and the clock."""
+
+
+class TestDirectory(DirectoryConformance):
+    """Teams, keys and check values."""
+
+
+class TestUsage(UsageConformance):
+    """record and usage."""
+
+
+class TestProcesses(ProcessConformance):
+    """Several processes on one server."""

@@ -51,7 +51,7 @@ class Accounts:
         for name, (stamp, _) in zip(account_names, known, strict=True):
             arguments += (name, stamp)
         keys = (names.META, names.ACCOUNTS)
-        now, *states = await self._link.call("load", scripts.LOAD, keys, *arguments)
+        now, *states = await self._link.call(scripts.LOAD, keys, *arguments)
         self._told = max(self._told, now)
         accounts = [
             self._read(name, state, kept)
@@ -59,9 +59,7 @@ class Accounts:
         ]
         return Loaded(accounts, self._told / MICROSECONDS)
 
-    async def swap(
-        self, operation: str, changes: Sequence[Change], entries: Sequence[Entry]
-    ) -> bool:
+    async def swap(self, changes: Sequence[Change], entries: Sequence[Entry]) -> bool:
         """Write all changes and entries, or nothing where a version has moved on (False)."""
         chance = secrets.token_bytes(_STAMP_BYTES - _VERSION_BYTES)
         written, arguments = Written(entries), list[Argument]()
@@ -74,7 +72,6 @@ class Accounts:
             arguments += (change.name, self._stamp(change), state)
             arguments.append("" if lease is None else lease)
         won = await self._link.call(
-            operation,
             scripts.SWAP,
             (names.META, names.ACCOUNTS, names.DUE, names.HOURS, *written.keys),
             *(self._told, *Written.KEEP_SECONDS, len(changes), *arguments, *written.arguments),
@@ -86,7 +83,7 @@ class Accounts:
 
     async def due(self) -> list[str]:
         """The names of the accounts with a hold whose lease has run out, longest ago first."""
-        found = await self._link.call("due", scripts.DUE, (names.META, names.DUE))
+        found = await self._link.call(scripts.DUE, (names.META, names.DUE))
         return [name.decode() for name in found]
 
     def _read(self, name: str, state: bytes | int | None, kept: _Kept) -> tuple[Account, int]:

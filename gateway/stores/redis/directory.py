@@ -27,7 +27,7 @@ async def changes(link: Link, since: int) -> DirectoryChanges:
         names.STATES,
         names.ENDS,
     )
-    generation, whole, teams, parts = await link.call("changes", scripts.CHANGES, keys, since)
+    generation, whole, teams, parts = await link.call(scripts.CHANGES, keys, since)
     return DirectoryChanges(
         generation,
         [decode_team(team) for team in teams],
@@ -42,12 +42,12 @@ async def put_teams(link: Link, teams: Sequence[Team]) -> None:
     for team in teams:
         arguments += (team.name, encode_team(team))
     keys = (names.META, names.CHANGED, names.TEAMS)
-    await link.call("put_teams", scripts.PUT_TEAMS, keys, *arguments)
+    await link.call(scripts.PUT_TEAMS, keys, *arguments)
 
 
 async def put_key(link: Link, key: Key) -> None:
     """Create a key. Raises UnknownTeam or DuplicateKey."""
-    await _put(link, "put_key", key, "", "")
+    await _put(link, key, "", "")
 
 
 async def rotate_key(link: Link, id: str, grace_ends: float, successor: Key) -> bool:
@@ -55,13 +55,13 @@ async def rotate_key(link: Link, id: str, grace_ends: float, successor: Key) -> 
 
     Raises UnknownTeam or DuplicateKey.
     """
-    return await _put(link, "rotate_key", successor, id, grace_ends)
+    return await _put(link, successor, id, grace_ends)
 
 
 async def set_key_state(link: Link, id: str, state: KeyState) -> bool:
     """Set a key's state, unless it is revoked; False where there is no such key."""
     keys = (names.META, names.CHANGED, names.STATES)
-    return bool(await link.call("set_key_state", scripts.SET_KEY_STATE, keys, id, state))
+    return bool(await link.call(scripts.SET_KEY_STATE, keys, id, state))
 
 
 async def record_use(link: Link, uses: Mapping[str, float]) -> None:
@@ -70,26 +70,22 @@ async def record_use(link: Link, uses: Mapping[str, float]) -> None:
     for id, at in uses.items():
         arguments += (at, id)
     keys = (names.META, names.USES)
-    await link.call("record_use", scripts.RECORD_USE, keys, *arguments)
+    await link.call(scripts.RECORD_USE, keys, *arguments)
 
 
 async def last_uses(link: Link) -> dict[str, float]:
     """When each key was last used."""
-    found = await link.call(
-        "last_uses", scripts.READ, (names.META, names.USES), "ZRANGE", 0, -1, "WITHSCORES"
-    )
+    found = await link.call(scripts.READ, (names.META, names.USES), "ZRANGE", 0, -1, "WITHSCORES")
     return {id.decode(): float(at) for id, at in zip(*[iter(found)] * 2, strict=True)}
 
 
 async def check_value(link: Link, name: str, value: bytes) -> bool:
     """Whether `value` is what was first given under `name`; the first one is kept."""
-    kept = await link.call("check_value", scripts.CHECK_VALUE, (names.META,), name, value)
+    kept = await link.call(scripts.CHECK_VALUE, (names.META,), name, value)
     return bool(kept == value)
 
 
-async def _put(
-    link: Link, operation: str, key: Key, replaced: str, end_of_grace: float | str
-) -> bool:
+async def _put(link: Link, key: Key, replaced: str, end_of_grace: float | str) -> bool:
     keys = (
         names.META,
         names.CHANGED,
@@ -101,7 +97,6 @@ async def _put(
     ends = "" if key.grace_ends is None else key.grace_ends
     key_itself = encode_key(key)
     done = await link.call(
-        operation,
         scripts.PUT_KEY,
         keys,
         *(key.id, key.team, key_itself, key.state, ends, replaced, end_of_grace),

@@ -11,11 +11,13 @@
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import structlog
+from msgspec import DecodeError
+from redis.asyncio import Redis
 from redis.exceptions import ReadOnlyError, RedisClusterException, RedisError, ResponseError
 
 from gateway.errors import StoreUnavailable
@@ -37,8 +39,8 @@ _CONFIRMED = "EPOCH confirmed "
 class Link:
     """Calls to one store's server. `epoch` is the one this gateway goes by, "" before it is known.
 
-    `observe` is told of every call that ended, and under "pool_wait" how long each one waited for
-    one of the `connections`.
+    `observe` is told of every operation that ended, and under "pool_wait" how long each call
+    waited for one of the `connections`.
     """
 
     def __init__(
@@ -61,26 +63,26 @@ class Link:
         self._away = False
         self._lost = False
 
-    async def call(
-        self, operation: str, script: Script, keys: Sequence[str], *arguments: Argument
-    ) -> Any:
-        """Run a script that begins with the epoch. Raises StoreUnavailable with its cause."""
-        started, there = self._monotonic(), False
+    @contextmanager
+    def operation(self, name: str) -> Iterator[None]:
+        """Watch over one of the store's operations. Damaged bytes in it are StoreUnavailable."""
+        started, there = self._monotonic(), True
         try:
-            reply = await self._translated(script, keys, (self.epoch, *arguments))
-            there = True
-            return reply
-        except asyncio.CancelledError:
-            there = True  # nothing is known against the server
+            yield
+        except DecodeError as failure:
+            there = False
+            log.exception("the store holds damaged bytes", operation=name)
+            raise StoreUnavailable from failure
+        except StoreUnavailable:
+            there = False
             raise
         finally:
-            self._observe(operation, self._monotonic() - started, there)
+            self._observe(name, self._monotonic() - started, there)
 
-    async def _translated(
-        self, script: Script, keys: Sequence[str], arguments: Sequence[Argument]
-    ) -> Any:
+    async def call(self, script: Script, keys: Sequence[str], *arguments: Argument) -> Any:
+        """Run a script that begins with the epoch. Raises StoreUnavailable with its cause."""
         try:
-            reply = await self.raw(script, keys, arguments)
+            reply = await self.raw(script, keys, (self.epoch, *arguments))
         except ResponseError as failure:
             if not self._refused(str(failure)):
                 self._tell(failure)
@@ -99,7 +101,7 @@ class Link:
             await self._wait_for_room()
             task = asyncio.create_task(self._run(script.run(self._client, keys, arguments)))
             self._running.add(task)
-            task.add_done_callback(self._running.discard)
+            task.add_done_callback(self._ended)
             return await asyncio.shield(task)
 
     async def close(self) -> None:
@@ -123,16 +125,24 @@ class Link:
             return await call
         except ReadOnlyError:
             # This server is a replica now. Its name may lead to another one by the next call.
-            await self._client.aclose()
+            if isinstance(self._client, Redis):
+                await self._client.connection_pool.disconnect(inuse_connections=False)
             raise
         finally:
             self._room.release()
 
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._running.discard(task)
+        if not task.cancelled():
+            task.exception()  # marks it as seen: perhaps its caller has left
+
     def _refused(self, answer: str) -> bool:
         """Whether this answer is about the epoch; a new one that is confirmed is taken over."""
         if answer.startswith(_CONFIRMED):
-            self.epoch = answer.removeprefix(_CONFIRMED)
-            log.warning("goes on with the store that an operator confirmed", epoch=self.epoch)
+            confirmed = answer.removeprefix(_CONFIRMED)
+            if confirmed != self.epoch:
+                log.warning("goes on with what an operator confirmed", epoch=confirmed)
+            self.epoch = confirmed
         elif answer.startswith(_LOST):
             if not self._lost:
                 log.error(

@@ -1,8 +1,8 @@
 """The Lua scripts: read from the files beside this one, and run by their digests.
 
 All but two begin with `begin.lua`, which looks at the epoch. The first line tells the server what
-a script needs, so that it refuses one before it starts, never in the middle: no script runs on a
-read-only replica, and none that writes runs where memory is used up.
+a script needs, so that it refuses one before it starts, never in the middle: none runs on a
+read-only replica, and none that takes up memory where that is used up.
 """
 
 import hashlib
@@ -18,8 +18,10 @@ Argument = str | bytes | int | float
 
 _FOLDER = files("gateway.stores.redis") / "scripts"
 
-READS = "#!lua flags=allow-oom\n"
-WRITES = "#!lua\n"
+_ALWAYS = "#!lua flags=allow-oom\n"
+"""Of those that read, or write next to nothing: a key can be revoked though memory is used up."""
+
+_WITH_ROOM = "#!lua\n"
 
 
 class Script:
@@ -46,17 +48,17 @@ class Script:
 
 
 INSPECT = Script("", "inspect")
-EPOCH = Script(WRITES, "epoch")
+EPOCH = Script(_ALWAYS, "epoch")
 
-LOAD = Script(READS, "begin", "load")
-DUE = Script(READS, "begin", "due")
-CHANGES = Script(READS, "begin", "changes")
-READ = Script(READS, "begin", "read")
-SUMS = Script(READS, "begin", "sums")
+LOAD = Script(_ALWAYS, "begin", "load")
+DUE = Script(_ALWAYS, "begin", "due")
+CHANGES = Script(_ALWAYS, "begin", "changes")
+READ = Script(_ALWAYS, "begin", "read")
+SUMS = Script(_ALWAYS, "begin", "sums")
 
-SWAP = Script(WRITES, "begin", "swap")
-PUT_TEAMS = Script(WRITES, "begin", "put_teams")
-PUT_KEY = Script(WRITES, "begin", "put_key")
-SET_KEY_STATE = Script(WRITES, "begin", "set_key_state")
-RECORD_USE = Script(WRITES, "begin", "record_use")
-CHECK_VALUE = Script(WRITES, "begin", "check_value")
+SWAP = Script(_WITH_ROOM, "begin", "swap")
+PUT_TEAMS = Script(_WITH_ROOM, "begin", "put_teams")
+PUT_KEY = Script(_WITH_ROOM, "begin", "put_key")
+SET_KEY_STATE = Script(_ALWAYS, "begin", "set_key_state")
+RECORD_USE = Script(_WITH_ROOM, "begin", "record_use")
+CHECK_VALUE = Script(_ALWAYS, "begin", "check_value")

@@ -80,60 +80,73 @@ class RedisStore:
 
     async def load(self, names: Sequence[str]) -> Loaded:
         """The named accounts, in order, as one consistent reading."""
-        return await self._accounts.load(names)
+        with self._link.operation("load"):
+            return await self._accounts.load(names)
 
     async def swap(self, changes: Sequence[Change], entries: Sequence[Entry]) -> bool:
         """Write all accounts and entries, or none where a version has moved on (False)."""
-        return await self._accounts.swap("swap", changes, entries)
+        with self._link.operation("swap"):
+            return await self._accounts.swap(changes, entries)
 
     async def record(self, entries: Sequence[Entry]) -> None:
         """Write entries that touch no budget."""
-        await self._accounts.swap("record", (), entries)
+        with self._link.operation("record"):
+            await self._accounts.swap((), entries)
 
     async def due(self) -> list[str]:
         """Names of the accounts with a hold whose lease has run out, longest ago first."""
-        return await self._accounts.due()
+        with self._link.operation("due"):
+            return await self._accounts.due()
 
     # -- DirectoryStore -------------------------------------------------------------------------
 
     async def changes(self, since: int) -> DirectoryChanges:
         """What was written after generation `since`; everything, since 0."""
-        return await directory.changes(self._link, since)
+        with self._link.operation("changes"):
+            return await directory.changes(self._link, since)
 
     async def put_teams(self, teams: Sequence[Team]) -> None:
         """Create or replace these teams, all or none."""
-        await directory.put_teams(self._link, teams)
+        with self._link.operation("put_teams"):
+            await directory.put_teams(self._link, teams)
 
     async def put_key(self, key: Key) -> None:
         """Create a key. Raises UnknownTeam, or DuplicateKey where its id is taken."""
-        await directory.put_key(self._link, key)
+        with self._link.operation("put_key"):
+            await directory.put_key(self._link, key)
 
     async def rotate_key(self, id: str, grace_ends: float, successor: Key) -> bool:
         """Create `successor` and let key `id` end, both or neither; False unless it is active.
 
         Raises UnknownTeam, or DuplicateKey where the successor's id is taken.
         """
-        return await directory.rotate_key(self._link, id, grace_ends, successor)
+        with self._link.operation("rotate_key"):
+            return await directory.rotate_key(self._link, id, grace_ends, successor)
 
     async def set_key_state(self, id: str, state: KeyState) -> bool:
         """Set a key's state; False where there is no such key. A revoked key stays revoked."""
-        return await directory.set_key_state(self._link, id, state)
+        with self._link.operation("set_key_state"):
+            return await directory.set_key_state(self._link, id, state)
 
     async def record_use(self, uses: Mapping[str, float]) -> None:
         """Keep when keys were used, by id; the latest time stands. It makes no generation."""
-        await directory.record_use(self._link, uses)
+        with self._link.operation("record_use"):
+            await directory.record_use(self._link, uses)
 
     async def last_uses(self) -> dict[str, float]:
         """When each key was last used, by id; those never used are absent."""
-        return await directory.last_uses(self._link)
+        with self._link.operation("last_uses"):
+            return await directory.last_uses(self._link)
 
     async def check_value(self, name: str, value: bytes) -> bool:
         """Whether `value` is what was first given under `name`; the first one is kept."""
-        return await directory.check_value(self._link, name, value)
+        with self._link.operation("check_value"):
+            return await directory.check_value(self._link, name, value)
 
     async def confirm_reset(self) -> bool:
         """Accept what the store holds now, be it nothing; False where that was done before."""
-        return await opening.confirm_reset(self._link)
+        with self._link.operation("confirm_reset"):
+            return await opening.confirm_reset(self._link)
 
     # -- UsageStore -----------------------------------------------------------------------------
 
@@ -150,4 +163,5 @@ class RedisStore:
         Raises ValueError for any other field.
         """
         usage.check_grouping(by)
-        return await usage.usage(self._link, by, start, end, team)
+        with self._link.operation("usage"):
+            return await usage.usage(self._link, by, start, end, team)

@@ -91,14 +91,14 @@ async def _hours(link: Link, start: float | None, end: float | None) -> list[int
     first = "-inf" if start is None else ceil(start / HOUR_SECONDS)
     last = "+inf" if end is None else f"({ceil(end / HOUR_SECONDS)}"
     keys = (names.META, names.HOURS)
-    found = await link.call("usage", scripts.READ, keys, "ZRANGEBYSCORE", first, last)
+    found = await link.call(scripts.READ, keys, "ZRANGEBYSCORE", first, last)
     return [int(hour) for hour in found]
 
 
 async def _read(link: Link, hours: Sequence[int]) -> Iterator[tuple[str, _Group, _Numbers]]:
     """What these hours hold: the day, the group, its sums."""
     keys = (names.META, *map(names.usage, hours))
-    found = await link.call("usage", scripts.SUMS, keys)
+    found = await link.call(scripts.SUMS, keys)
     return (
         (_day(hour), group, numbers)
         for hour, fields in zip(hours, found, strict=True)

@@ -1,0 +1,90 @@
+"""A TCP proxy of a test's own: it can swallow replies, hold them back, change them, or cut."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+
+
+class TcpProxy:
+    """Passes everything on to `port` of this machine, as long as nothing else is set.
+
+    `drop_replies` swallows what the server says; `delay` holds each piece of it back for so many
+    seconds; `rewrite` changes it. What clients say is passed on at any rate. `replies` counts the
+    pieces that came from the server.
+    """
+
+    def __init__(self, port: int) -> None:
+        self.target = port
+        self.port = 0
+        self.drop_replies = False
+        self.delay = 0.0
+        self.rewrite: Callable[[bytes], bytes] = lambda data: data
+        self.replies = 0
+        self._replied = asyncio.Event()
+        self._connections: set[asyncio.StreamWriter] = set()
+        self._server: asyncio.Server | None = None
+
+    async def start(self) -> None:
+        """Listen, again on the same port if that was chosen before."""
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def stop(self) -> None:
+        """Refuse connections, and cut those that are there."""
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+        self.cut()
+
+    def cut(self) -> None:
+        """Reset all connections; new ones are accepted."""
+        for writer in self._connections:
+            writer.transport.abort()
+
+    async def next_reply(self) -> None:
+        """Wait until the server says something more, whether or not it is passed on."""
+        self._replied.clear()
+        await self._replied.wait()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            their_reader, their_writer = await asyncio.open_connection("127.0.0.1", self.target)
+        except OSError:
+            writer.transport.abort()
+            return
+        both = {writer, their_writer}
+        self._connections |= both
+        try:
+            await asyncio.gather(
+                self._pass(reader, their_writer), self._pass_back(their_reader, writer)
+            )
+        finally:
+            self._connections -= both
+
+    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError):
+            while data := await reader.read(65_536):
+                writer.write(data)
+        writer.transport.close()
+
+    async def _pass_back(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError):
+            while data := await reader.read(65_536):
+                self.replies += 1
+                self._replied.set()
+                dropped = self.drop_replies
+                await asyncio.sleep(self.delay)
+                if not dropped:
+                    writer.write(self.rewrite(data))
+        writer.transport.close()
+
+
+@asynccontextmanager
+async def tcp_proxy(port: int) -> AsyncIterator[TcpProxy]:
+    """A proxy before a port of this machine."""
+    proxy = TcpProxy(port)
+    await proxy.start()
+    try:
+        yield proxy
+    finally:
+        await proxy.stop()

@@ -24,7 +24,7 @@ class RedisServer:
     def __init__(self, folder: Path, port: int, settings: dict[str, str]) -> None:
         self.folder = folder
         self.port = port
-        self._settings = settings
+        self.settings = settings
         self._process: asyncio.subprocess.Process | None = None
 
     @property
@@ -44,22 +44,25 @@ class RedisServer:
         if program is None:
             pytest.fail("redis-server is missing: install it (Debian's package redis-server)")
         self.folder.mkdir(parents=True, exist_ok=True)
-        options = {
-            "bind": "127.0.0.1",
-            "port": str(self.port),
-            "dir": str(self.folder),
-            **self._settings,
-        }
-        arguments = [part for name, value in options.items() for part in (f"--{name}", value)]
         with (self.folder / "redis.log").open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
-                program, *arguments, stdout=log, stderr=log
+                program, *self.arguments(), stdout=log, stderr=log
             )
         async with asyncio.timeout(START_SECONDS):
             while not await self._answers():
                 if self._process.returncode is not None:
                     raise RuntimeError((self.folder / "redis.log").read_text())
                 await asyncio.sleep(0.02)
+
+    def arguments(self) -> list[str]:
+        """What its program is started with."""
+        options = {
+            "bind": "127.0.0.1",
+            "port": str(self.port),
+            "dir": str(self.folder),
+            **self.settings,
+        }
+        return [part for name, value in options.items() for part in (f"--{name}", value)]
 
     async def stop(self) -> None:
         """Stop it as an operator would: it saves what its settings say. A dead one stays dead."""

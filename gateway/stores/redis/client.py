@@ -18,6 +18,7 @@ from redis.asyncio import (
 )
 from redis.asyncio.cluster import ClusterNode
 from redis.asyncio.retry import Retry
+from redis.asyncio.sentinel import SentinelConnectionPool
 from redis.backoff import NoBackoff
 
 from gateway.rules.store_url import StoreUrl
@@ -61,6 +62,14 @@ def open_client(place: StoreUrl, *, connections: int, retries: int) -> RedisClie
         **_ca_certs(place),
     )
     return Redis.from_pool(pool)
+
+
+async def close_client(client: RedisClient) -> None:
+    """Close all of a client's connections, those to sentinels too. Raises what redis-py raises."""
+    await client.aclose()
+    if isinstance(client, Redis) and isinstance(client.connection_pool, SentinelConnectionPool):
+        for sentinel in client.connection_pool.sentinel_manager.sentinels:
+            await sentinel.aclose()
 
 
 def _behind_sentinels(place: StoreUrl, connections: int, options: Mapping[str, Any]) -> RedisClient:

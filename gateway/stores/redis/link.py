@@ -3,9 +3,9 @@
 - Who calls waits at most `patience` seconds in all: for a connection, for its making, for the
   reply. What was sent by then may still be done, as the ports say.
 - A call that has begun has a task of its own and is never cancelled from outside; it ends by the
-  socket's own bounds. So no reply is ever left on a connection that goes to somebody else, and no
-  connection gets lost on its way back. (redis-py loses one where a task is cancelled while it
-  hands it back.)
+  socket's own bounds. So no reply is left on a connection that goes to somebody else, and nobody
+  who leaves costs one. (redis-py, cancelled, closes the connection, and the next call makes a new
+  one.)
 - A call that still waits for a connection when its caller leaves is never sent.
 - A server in another epoch has lost what it held. It is refused until an operator confirms that.
 """
@@ -22,7 +22,7 @@ from redis.exceptions import ReadOnlyError, RedisClusterException, RedisError, R
 
 from gateway.errors import StoreUnavailable
 from gateway.rules.store_url import StoreUrl
-from gateway.stores.redis.client import open_client
+from gateway.stores.redis.client import close_client, open_client
 from gateway.stores.redis.scripts import Argument, Script
 
 log = structlog.get_logger("store")
@@ -110,7 +110,7 @@ class Link:
         if self._running:
             await asyncio.wait(self._running)
         with suppress(*FAILURES):
-            await self._client.aclose()
+            await close_client(self._client)
 
     async def _wait_for_room(self) -> None:
         started, found = self._monotonic(), False

@@ -1,0 +1,189 @@
+"""Redis in its other forms: a cluster of three nodes, behind TLS, behind a sentinel."""
+
+import asyncio
+import shlex
+import shutil
+import subprocess
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+
+from tests.support.redis import START_SECONDS, RedisServer, free_port, running_redis
+
+SERVICE = "gateway"
+SLOTS = 16_384
+
+
+async def command(client: Redis, *words: str | int) -> Any:
+    """What a server answers to any command."""
+    return await client.execute_command(*words)  # type: ignore[no-untyped-call]
+
+
+async def until(true: Callable[[], Awaitable[bool]]) -> None:
+    """Wait until something has become true of servers that are starting."""
+    async with asyncio.timeout(START_SECONDS):
+        while not await true():  # noqa: ASYNC110  # servers tell nobody
+            await asyncio.sleep(0.05)
+
+
+class Cluster:
+    """Three masters with a third of the slots each."""
+
+    def __init__(self, nodes: list[RedisServer]) -> None:
+        self.nodes = nodes
+
+    @property
+    def url(self) -> str:
+        """Its URL, by its first node."""
+        return f"redis+cluster://127.0.0.1:{self.nodes[0].port}"
+
+    async def owner(self, key: str) -> RedisServer:
+        """The node that holds a key."""
+        async with self.nodes[0].client() as client:
+            slot = int(await command(client, "CLUSTER KEYSLOT", key))
+        return self.nodes[slot * len(self.nodes) // SLOTS]
+
+
+@asynccontextmanager
+async def running_cluster(folder: Path) -> AsyncIterator[Cluster]:
+    """A cluster that answers, killed when the block ends."""
+    async with AsyncExitStack() as running:
+        nodes = [
+            await running.enter_async_context(
+                running_redis(
+                    folder / str(number), cluster_enabled="yes", cluster_node_timeout="2000"
+                )
+            )
+            for number in range(3)
+        ]
+        await _join(nodes)
+        yield Cluster(nodes)
+
+
+async def _join(nodes: list[RedisServer]) -> None:
+    firsts = [-(-SLOTS * number // len(nodes)) for number in range(len(nodes) + 1)]
+    for node, first, after in zip(nodes, firsts, firsts[1:], strict=False):
+        async with node.client() as client:
+            await command(client, "CLUSTER ADDSLOTSRANGE", first, after - 1)
+            await command(client, "CLUSTER MEET", "127.0.0.1", nodes[0].port)
+    for node in nodes:
+        await until(partial(_joined, node))
+
+
+async def _joined(node: RedisServer) -> bool:
+    async with node.client() as client:
+        about = await command(client, "CLUSTER INFO")
+        return bool(about["cluster_state"] == "ok" and about["cluster_known_nodes"] == "3")
+
+
+class TlsServer(RedisServer):
+    """A server that speaks TLS alone, with a certificate that nobody but this test knows."""
+
+    @property
+    def certificate(self) -> Path:
+        return self.folder / "certificate.pem"
+
+    @property
+    def url(self) -> str:
+        """Its URL, with the certificate to trust."""
+        return f"rediss://127.0.0.1:{self.port}/0?ssl_ca_certs={self.certificate}"
+
+
+@asynccontextmanager
+async def running_tls(folder: Path) -> AsyncIterator[TlsServer]:
+    """A server behind TLS, killed when the block ends."""
+    port, key = free_port(), folder / "key.pem"
+    server = TlsServer(folder, port, {"save": "", "appendonly": "no"})
+    await asyncio.to_thread(_make_certificate, server.certificate, key)
+    server.settings |= {
+        "port": "0",
+        "tls-port": str(port),
+        "tls-cert-file": str(server.certificate),
+        "tls-key-file": str(key),
+        "tls-auth-clients": "no",
+    }
+    await server.start()
+    try:
+        yield server
+    finally:
+        await server.kill()
+
+
+def _make_certificate(certificate: Path, key: Path) -> None:
+    program = shutil.which("openssl")
+    if program is None:
+        pytest.fail("openssl is missing: install it (Debian's package openssl)")
+    certificate.parent.mkdir(parents=True, exist_ok=True)
+    command = (
+        f"{program} req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2"
+        f" -subj /CN=localhost -addext subjectAltName=IP:127.0.0.1 -keyout {key} -out {certificate}"
+    )
+    subprocess.run(shlex.split(command), check=True, capture_output=True)
+
+
+class Sentinels:
+    """A master and one sentinel that watches over it, and perhaps over a replica."""
+
+    def __init__(self, master: RedisServer, sentinel: RedisServer) -> None:
+        self.master = master
+        self.sentinel = sentinel
+
+    @property
+    def url(self) -> str:
+        """Its URL, by the sentinel."""
+        return f"redis+sentinel://127.0.0.1:{self.sentinel.port}/{SERVICE}/0"
+
+
+@asynccontextmanager
+async def running_sentinel(folder: Path, *, replica: bool = False) -> AsyncIterator[Sentinels]:
+    """A master and its sentinel, killed when the block ends; with a replica that has caught up
+    and that the sentinel knows, which takes it some seconds.
+    """
+    async with AsyncExitStack() as running:
+        master = await running.enter_async_context(running_redis(folder / "master"))
+        sentinel = SentinelServer(folder / "sentinel", free_port(), master.port)
+        if replica:
+            other = running_redis(folder / "replica", replicaof=f"127.0.0.1 {master.port}")
+            await until(partial(_caught_up, await running.enter_async_context(other)))
+        await asyncio.to_thread(sentinel.configure)
+        await sentinel.start()
+        running.push_async_callback(sentinel.kill)
+        if replica:
+            await until(partial(_knows_replica, sentinel))
+        yield Sentinels(master, sentinel)
+
+
+async def _caught_up(replica: RedisServer) -> bool:
+    async with replica.client() as client:
+        return bool((await client.info("replication"))["master_link_status"] == "up")
+
+
+async def _knows_replica(sentinel: RedisServer) -> bool:
+    async with sentinel.client() as client:
+        return bool(await command(client, "SENTINEL REPLICAS", SERVICE))
+
+
+class SentinelServer(RedisServer):
+    """A sentinel. It writes its configuration file anew as it learns."""
+
+    def __init__(self, folder: Path, port: int, master: int) -> None:
+        super().__init__(folder, port, {})
+        self.file = folder / "sentinel.conf"
+        self._master = master
+
+    def configure(self) -> None:
+        """Write its first configuration."""
+        self.folder.mkdir(parents=True)
+        self.file.write_text(
+            f"sentinel monitor {SERVICE} 127.0.0.1 {self._master} 1\n"
+            f"sentinel down-after-milliseconds {SERVICE} 500\n"
+            f"sentinel failover-timeout {SERVICE} 3000\n"
+        )
+
+    def arguments(self) -> list[str]:
+        return [str(self.file), *super().arguments(), "--sentinel"]

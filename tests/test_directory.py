@@ -11,9 +11,12 @@ from gateway.errors import KeyDisabled, StoreUnavailable, Unauthenticated
 from gateway.model import Key, Limits, Team
 from gateway.ports import DirectoryStore
 from gateway.rules import keys
+from gateway.rules.store_url import parse_store_url
+from gateway.stores.redis import RedisStore
 from gateway.stores.sqlite import SqliteStore
 from tests.support.clocks import Clock
 from tests.support.faulty_store import FaultyStore
+from tests.support.redis import running_redis
 
 PEPPER = bytes(range(32))
 
@@ -291,3 +294,26 @@ async def test_starting_without_a_store_is_told(store: FaultyStore, wall: Clock)
     with pytest.raises(StoreUnavailable):
         await directory.start()
     await directory.close()
+
+
+async def test_what_a_store_has_lost_is_forgotten_once_that_is_confirmed(
+    tmp_path: Path, wall: Clock, monotonic: Clock
+) -> None:
+    async with (
+        running_redis(tmp_path / "redis") as server,
+        RedisStore(parse_store_url(server.url)) as redis,
+        server.client() as client,
+    ):
+        await redis.put_teams([Team(name="red"), Team(name="blue")])
+        _, header = await create(redis)
+        directory = Directory(redis, pepper=PEPPER, wall=wall, monotonic=monotonic)
+        await directory.refresh()
+        await client.flushall()
+        with pytest.raises(StoreUnavailable):
+            await directory.refresh()
+        assert (await directory.authenticate([header])).team.name == "red"
+        await redis.confirm_reset()
+        await redis.put_teams([Team(name="blue")])
+        await directory.refresh()
+        assert list(directory.teams) == ["blue"]
+        assert await refused(directory, header) is Unauthenticated

@@ -12,6 +12,8 @@ from gateway.opening import StartError, load_pepper, open_store
 from gateway.rules.secret import Secret
 from gateway.rules.settings import Keys, Settings, Store
 from gateway.rules.store_url import StoreUrl, parse_store_url
+from gateway.stores.redis import RedisStore
+from tests.support.redis import running_redis
 
 PEPPER = b"0123456789abcdef"
 PLACE = StoreUrl(kind="sqlite", path="/nowhere/gateway.db")
@@ -134,3 +136,18 @@ async def test_a_database_that_somebody_locks_is_told_within_seconds(tmp_path: P
         connection.execute("BEGIN IMMEDIATE")
         with pytest.raises(StartError, match="locked"):
             await asyncio.wait_for(open_store(settings(tmp_path / "my.db"), PEPPER), 10)
+
+
+async def test_a_url_of_redis_opens_a_store_there(tmp_path: Path) -> None:
+    seen: list[str] = []
+    async with running_redis(tmp_path / "redis") as server:
+        shared = Settings(store=Store(url=server.url))
+        store = await open_store(shared, PEPPER, lambda name, seconds, there: seen.append(name))
+        await store.close()
+        assert isinstance(store, RedisStore)
+        assert "check_value" in seen
+        with pytest.raises(StartError, match=r"pepper does not belong .*redis://127"):
+            await open_store(shared, PEPPER + b"!")
+        await server.kill()
+        with pytest.raises(StartError, match=r"redis://127\.0\.0\.1:\d+/0 is locked, away"):
+            await open_store(shared, PEPPER)

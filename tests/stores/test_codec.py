@@ -5,14 +5,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.model import Limits, Team
+from gateway.model import Key, Limits, Team
 from gateway.rules.account import EMPTY, Account, Counters, Hold
 from gateway.rules.windows import Window
 from gateway.stores.codec import (
     decode_account,
+    decode_key,
     decode_limits,
     decode_team,
     encode_account,
+    encode_key,
     encode_limits,
     encode_team,
 )
@@ -107,3 +109,22 @@ def test_limits_come_back_as_they_were() -> None:
     assert decode_limits("{}") == Limits()
     with pytest.raises(msgspec.DecodeError):
         decode_limits('{"images_per_day":"many"}')
+
+
+@given(
+    st.builds(
+        Key,
+        id=names,
+        team=names,
+        name=names,
+        digest=st.binary(max_size=40),
+        created=st.floats(allow_nan=False, allow_infinity=False),
+        expires=st.none() | st.floats(allow_nan=False, allow_infinity=False),
+        state=st.sampled_from(["active", "disabled", "revoked"]),
+        limits=st.builds(Limits, images_per_day=st.none() | numbers),
+        first=st.none() | names,
+        grace_ends=st.none() | st.floats(allow_nan=False, allow_infinity=False),
+    )
+)
+def test_keys_come_back_as_they_were(key: Key) -> None:
+    assert decode_key(encode_key(key)) == key

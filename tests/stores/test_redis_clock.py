@@ -33,11 +33,11 @@ async def now(store: Store) -> float:
 
 async def set_back(server: RedisServer, seconds: float) -> float:
     """Leave the marks that a swap leaves, as if the server's clock had been set back since."""
-    ahead = time.time() + seconds
+    microseconds = int((time.time() + seconds) * 1_000_000)
     async with server.client() as client:
         for mark in ("clock", "clock_wall"):
-            await client.hset(names.META, mark, str(int(ahead * 1_000_000)))
-    return ahead
+            await client.hset(names.META, mark, str(microseconds))
+    return microseconds / 1_000_000
 
 
 async def test_it_is_the_servers(make_store: MakeStore) -> None:

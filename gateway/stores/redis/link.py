@@ -105,20 +105,22 @@ class Link:
             return await asyncio.shield(task)
 
     async def close(self) -> None:
-        """Finish what was begun and let go. Later calls raise StoreUnavailable."""
+        """Finish what was begun, if the server answers, and let go.
+
+        Later calls raise StoreUnavailable.
+        """
         self._closed = True
         if self._running:
-            await asyncio.wait(self._running)
+            await asyncio.wait(self._running, timeout=self._patience)
         with suppress(*FAILURES):
             await close_client(self._client)
 
     async def _wait_for_room(self) -> None:
-        started, found = self._monotonic(), False
+        started = self._monotonic()
         try:
             await self._room.acquire()
-            found = True
         finally:
-            self._observe("pool_wait", self._monotonic() - started, found)
+            self._observe("pool_wait", self._monotonic() - started, True)
 
     async def _run(self, call: Awaitable[Any]) -> Any:
         try:

@@ -22,7 +22,7 @@ from gateway.stores.redis.scripts import Argument
 
 HOUR_SECONDS = 3600
 
-HOURS_AT_ONCE = 24
+HOURS_AT_ONCE = 8
 """Hours read in one call: bounds how long the server and the event loop are busy with it."""
 
 _FIELDS = ("team", "key", "model", "size", "quality", "outcome")

@@ -28,7 +28,7 @@ from redis.exceptions import (
 
 from gateway.caches.breaker import Breaker
 from gateway.rules.store_url import StoreUrl
-from gateway.stores.redis.client import RedisClient, open_client
+from gateway.stores.redis.client import RedisClient, close_client, open_client
 
 log = structlog.get_logger(source="cache")
 
@@ -74,7 +74,7 @@ class RedisLine:
         """Close all connections. A Redis that is away does not hold this up."""
         with suppress(RedisError, OSError, TimeoutError):
             async with asyncio.timeout(SECONDS):
-                await self._client.aclose()
+                await close_client(self._client)
 
     async def ask(
         self, work: Callable[[RedisClient], Awaitable[T]], seconds: float | None = SECONDS

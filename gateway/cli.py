@@ -1,7 +1,7 @@
 """The command line: `gateway`, or `python -m gateway`.
 
 Here are the commands that run something or look at the configuration; those over the store are in
-`gateway.cli_keys` and `gateway.cli_store`.
+`gateway.cli_keys`, `gateway.cli_store` and `gateway.cli_archive`.
 """
 
 import os
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gateway import __version__, cli_keys, cli_store
+from gateway import __version__, cli_archive, cli_keys, cli_store
 from gateway.cli_base import Faults, Group, config_option, warn
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ def gateway() -> None:
 gateway.add_command(cli_store.teams)
 gateway.add_command(cli_keys.keys)
 gateway.add_command(cli_store.usage)
+gateway.add_command(cli_archive.store)
 
 
 @gateway.command()

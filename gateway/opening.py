@@ -6,7 +6,8 @@ words.
 
 import os
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from gateway.errors import StoreUnavailable
@@ -33,22 +34,35 @@ def load_pepper(keys: Keys, place: StoreUrl) -> bytes:
     It is never made where the store may have been made with another one already: where there is
     the database at `place`, or where that is shared by several gateways. Raises StartError.
     """
+    path = Path(keys.pepper_file)
+    with _telling(path):
+        if keys.pepper is None and not path.exists():
+            _require_blank(place, path)
+            _create_pepper(path)
+    return load_kept_pepper(keys)
+
+
+def load_kept_pepper(keys: Keys) -> bytes:
+    """The pepper of the environment or of its file, which must be there. Raises StartError."""
     if keys.pepper is not None:
         return keys.pepper.reveal().encode()
     path = Path(keys.pepper_file)
-    try:
-        if not path.exists():
-            _require_blank(place, path)
-            _create_pepper(path)
+    with _telling(path):
         pepper = path.read_bytes().strip()
+    if len(pepper) < PEPPER_BYTES:
+        raise StartError(f"The pepper file {path} holds fewer than {PEPPER_BYTES} bytes.")
+    return pepper
+
+
+@contextmanager
+def _telling(path: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         named = f" ({error.filename})" if error.filename != str(path) else ""
         raise StartError(
             f"The pepper file {path} cannot be used: {error.strerror}{named}."
         ) from None
-    if len(pepper) < PEPPER_BYTES:
-        raise StartError(f"The pepper file {path} holds fewer than {PEPPER_BYTES} bytes.")
-    return pepper
 
 
 def _require_blank(place: StoreUrl, pepper: Path) -> None:

@@ -4,13 +4,14 @@ An adapter translates its own failures at this border: a store raises nothing bu
 `gateway.errors.StoreUnavailable`, an upstream nothing but `gateway.errors.UpstreamError`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from typing import Protocol
 
 from msgspec import Struct
 
 from gateway.model import Entry, Key, KeyState, Team, UsageRow
 from gateway.rules.account import Account
+from gateway.rules.archive import Record
 from gateway.rules.settings import Upstream as UpstreamSettings
 
 
@@ -118,7 +119,25 @@ class UsageStore(Protocol):
         """
 
 
-class Store(AccountStore, DirectoryStore, UsageStore, Protocol):
+class ArchiveStore(Protocol):
+    """Where the whole state goes out and comes in. Every method may raise StoreUnavailable."""
+
+    def export(self) -> AsyncGenerator[Sequence[Record], None]:
+        """All that it holds, in batches and in an archive's order, as it stood at one moment.
+
+        Gateways go on meanwhile. Accounts and usage agree: neither has what the other lacks.
+        """
+
+    async def restore(self, records: Iterable[Record]) -> None:
+        """Take over these records, all or none; versions and the clock's mark come with them.
+
+        They are as an archive's reader gives them. Raises NotRestored where the store has teams,
+        keys, accounts or usage already or where two entries have the same id, and whatever
+        iterating raises.
+        """
+
+
+class Store(AccountStore, DirectoryStore, UsageStore, ArchiveStore, Protocol):
     """All of it in one place, open until it is closed."""
 
     async def open(self) -> None:

@@ -44,24 +44,22 @@ def changes(connection: sqlite3.Connection, since: int) -> DirectoryChanges:
     generation = int(schema.value(connection, "generation"))
     # A generation that is yet to come was another file's: a backup has been put in its place.
     after = since if since <= generation else 0
-    teams, keys = _teams(connection, after), _keys(connection, after)
+    teams, keys = teams_after(connection, after), keys_after(connection, after)
     connection.execute("COMMIT")
     return DirectoryChanges(generation, teams, keys, whole=after == 0)
 
 
 def put_teams(connection: sqlite3.Connection, teams: Sequence[Team]) -> None:
     """Create or replace teams, all or none."""
-    rows = [(team.name, encode_team(team)) for team in teams]
     connection.execute("BEGIN IMMEDIATE")
-    generation = _next(connection)
-    connection.executemany(_PUT_TEAM, [(name, generation, team) for name, team in rows])
+    write_teams(connection, teams, next_generation(connection))
     connection.execute("COMMIT")
 
 
 def put_key(connection: sqlite3.Connection, key: Key) -> None:
     """Create a key. Raises UnknownTeam or DuplicateKey."""
     connection.execute("BEGIN IMMEDIATE")
-    _insert(connection, key, _next(connection))
+    insert_key(connection, key, next_generation(connection))
     connection.execute("COMMIT")
 
 
@@ -71,10 +69,10 @@ def rotate_key(connection: sqlite3.Connection, id: str, grace_ends: float, succe
     Raises UnknownTeam or DuplicateKey.
     """
     connection.execute("BEGIN IMMEDIATE")
-    generation = _next(connection)
+    generation = next_generation(connection)
     ended = connection.execute(_END_KEY, (grace_ends, grace_ends, generation, id)).rowcount
     if ended:
-        _insert(connection, successor, generation)
+        insert_key(connection, successor, generation)
     connection.execute("COMMIT" if ended else "ROLLBACK")
     return ended == 1
 
@@ -86,7 +84,7 @@ def set_key_state(connection: sqlite3.Connection, id: str, state: KeyState) -> b
     if row is not None and row[0] != "revoked":
         connection.execute(
             "UPDATE keys SET state = ?, generation = ? WHERE id = ?",
-            (state, _next(connection), id),
+            (state, next_generation(connection), id),
         )
     connection.execute("COMMIT")
     return row is not None
@@ -114,12 +112,23 @@ def check_value(connection: sqlite3.Connection, name: str, value: bytes) -> bool
     return bool(kept == value)
 
 
-def _next(connection: sqlite3.Connection) -> int:
+# -- in the transaction that is open --------------------------------------------------------------
+
+
+def next_generation(connection: sqlite3.Connection) -> int:
+    """Take the next generation."""
     ((generation,),) = connection.execute(_NEXT)
     return int(generation)
 
 
-def _insert(connection: sqlite3.Connection, key: Key, generation: int) -> None:
+def write_teams(connection: sqlite3.Connection, teams: Sequence[Team], generation: int) -> None:
+    """Create or replace teams."""
+    rows = [(team.name, generation, encode_team(team)) for team in teams]
+    connection.executemany(_PUT_TEAM, rows)
+
+
+def insert_key(connection: sqlite3.Connection, key: Key, generation: int) -> None:
+    """Create a key. Raises UnknownTeam or DuplicateKey."""
     limits = encode_limits(key.limits)
     row = (key.id, key.team, key.name, key.digest, key.created, key.expires, key.state, limits)
     try:
@@ -133,14 +142,16 @@ def _insert(connection: sqlite3.Connection, key: Key, generation: int) -> None:
         raise
 
 
-def _teams(connection: sqlite3.Connection, after: int) -> list[Team]:
+def teams_after(connection: sqlite3.Connection, after: int) -> list[Team]:
+    """The teams written after generation `after`, in the order of writing."""
     rows = connection.execute(
         "SELECT team FROM teams WHERE generation > ? ORDER BY generation", (after,)
     )
     return [decode_team(text) for (text,) in rows]
 
 
-def _keys(connection: sqlite3.Connection, after: int) -> list[Key]:
+def keys_after(connection: sqlite3.Connection, after: int) -> list[Key]:
+    """The keys written after generation `after`, in the order of writing."""
     return [_key(row) for row in connection.execute(_KEYS, (after,))]
 
 

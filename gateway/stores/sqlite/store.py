@@ -11,7 +11,7 @@ was begun may still be done, as the ports say.
 import asyncio
 import sqlite3
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -20,8 +20,9 @@ from typing import Self, TypeVar
 from gateway.errors import StoreUnavailable
 from gateway.model import Entry, Key, KeyState, Team, UsageRow
 from gateway.ports import Change, DirectoryChanges, Loaded
+from gateway.rules.archive import Record
 from gateway.stores.clock import StoreClock
-from gateway.stores.sqlite import directory, usage
+from gateway.stores.sqlite import archive, directory, usage
 from gateway.stores.sqlite.accounts import Accounts
 from gateway.stores.sqlite.connection import Database
 from gateway.stores.sqlite.opening import make_ready
@@ -167,6 +168,16 @@ class SqliteStore:
         usage.check_grouping(by)
         work = partial(usage.usage, by=by, start=start, end=end, team=team)
         return await self._run("usage", self._reports, work)
+
+    # -- ArchiveStore ---------------------------------------------------------------------------
+
+    def export(self) -> AsyncGenerator[Sequence[Record], None]:
+        """All that it holds, as it stood at one moment; bounded in memory, not in time."""
+        return archive.export(self._database)
+
+    async def restore(self, records: Iterable[Record]) -> None:
+        """Take over these records, all or none. Raises NotRestored."""
+        await archive.restore(self._database, records)
 
     async def _run(
         self, operation: str, worker: Worker, work: Callable[[sqlite3.Connection], T]

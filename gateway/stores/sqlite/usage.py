@@ -5,7 +5,7 @@ last half millisecond of a day up into the next one.
 """
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from math import inf
 
 from msgspec.structs import astuple
@@ -15,8 +15,9 @@ from gateway.model import Entry, UsageRow
 _FIELDS = Entry.__struct_fields__
 _COLUMNS = ", ".join(_FIELDS)
 _VALUES = ", ".join("?" for _ in _FIELDS)
-# Both are lists of the words above, so no text of anybody's is in the statement.
-_WRITE = f"INSERT OR REPLACE INTO entries ({_COLUMNS}) VALUES ({_VALUES})"  # noqa: S608
+# Both are lists of the words above, so no text of anybody's is in the statements.
+_INTO = f"INTO entries ({_COLUMNS}) VALUES ({_VALUES})"
+_ALL = f"SELECT {_COLUMNS} FROM entries ORDER BY at, id"  # noqa: S608
 
 _GROUPS = {
     "team": "team",
@@ -32,7 +33,20 @@ _SUMS = ("requests", "images_bought", "images_cached", "images_unknown", "cost",
 
 def write_entries(connection: sqlite3.Connection, entries: Sequence[Entry]) -> None:
     """Write entries in the transaction that is open; one with the same id is replaced."""
-    connection.executemany(_WRITE, map(astuple, entries))
+    connection.executemany(f"INSERT OR REPLACE {_INTO}", map(astuple, entries))
+
+
+def insert_entries(connection: sqlite3.Connection, entries: Iterable[Entry]) -> None:
+    """Write entries in the transaction that is open. Raises sqlite3.IntegrityError where there is
+    one with the same id.
+    """
+    connection.executemany(f"INSERT {_INTO}", map(astuple, entries))
+
+
+def all_entries(connection: sqlite3.Connection) -> Iterator[Entry]:
+    """The whole history in the order of time, one by one."""
+    for row in connection.execute(_ALL):
+        yield Entry(**dict(zip(_FIELDS, row, strict=True)))
 
 
 def record(connection: sqlite3.Connection, entries: Sequence[Entry]) -> None:

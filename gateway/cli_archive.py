@@ -1,0 +1,141 @@
+"""The commands over the store as a whole: out into an archive, in from one, and a word for a store
+that lost what it held.
+
+An export is the only thing on standard output; everything else goes to standard error.
+"""
+
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+import click
+
+from gateway.cli_base import Group, config_option, note, with_store
+
+_FILE = click.argument(
+    "file",
+    required=False,
+    type=click.Path(path_type=Path, allow_dash=True),
+)
+_STREAM = Path("-")
+
+
+@click.group(cls=Group)
+def store() -> None:
+    """The store as a whole: back it up, move it to another one."""
+
+
+@store.command("export")
+@_FILE
+@config_option
+def export_store(file: Path | None, config: Path | None) -> None:
+    """Write teams, keys, budgets and usage to FILE.
+
+    Without FILE, or where it is -, to standard output. Gateways may serve meanwhile: what is
+    written is the store as it stood at one moment. A new FILE has the mode 0600 and gets its name
+    when all of it is there. It has no key in it, only what keys are recognised by, and is of no
+    use without the pepper: keep both, and not in the same place.
+
+    \b
+    Examples:
+      gateway store export /backup/gateway.jsonl
+      gateway store export | gzip > gateway.jsonl.gz
+    """
+    from gateway.archive import export_store
+    from gateway.rules.archive import summary
+
+    with _writing_to(file) as output:
+        counts = with_store(config, lambda store, _: export_store(store, output.write, time.time()))
+    note(f"exported: {summary(counts)}")
+
+
+@store.command("import")
+@_FILE
+@config_option
+def import_store(file: Path | None, config: Path | None) -> None:
+    """Take over what 'store export' wrote to FILE.
+
+    Without FILE, or where it is -, from standard input. The store must be empty, and the pepper
+    the one that the keys were made with. Either everything is taken over or nothing. Stop all
+    gateways before the export that you move with, and start them with the new store after this.
+
+    \b
+    Examples:
+      gateway store import /backup/gateway.jsonl
+      gunzip -c gateway.jsonl.gz | GATEWAY_STORE_URL=redis://10.0.0.5 gateway store import
+    """
+    from gateway.archive import Archive
+    from gateway.config_files import load_settings
+    from gateway.opening import load_kept_pepper
+    from gateway.rules.archive import summary
+
+    settings, _ = load_settings(config, os.environ)
+    pepper = load_kept_pepper(settings.keys)
+    with _reading_from(file) as lines:
+        archive = Archive(lines, pepper)  # refused here, no store is made
+        counts = with_store(config, lambda store, _: archive.restore(store), create=True)
+    note(f"imported into {settings.store.place.shown}: {summary(counts)}")
+
+
+@store.command("confirm-reset")
+@config_option
+def confirm_reset(config: Path | None) -> None:
+    """Accept that the Redis of the store lost what it held.
+
+    Gateways refuse all purchases where it was emptied while they ran, because every budget would
+    begin anew. After this they go on with what is there now. Better than that is mostly to stop
+    them and to import a back-up.
+    """
+    from gateway.config_files import load_settings
+    from gateway.operations import Refused
+
+    settings, _ = load_settings(config, os.environ)
+    if settings.store.place.kind == "sqlite":
+        raise Refused(
+            "A database file needs no such word: one that was deleted or replaced is never taken "
+            "for the one that was opened. Restart the gateway to go on with the file that is there."
+        )
+    if with_store(config, lambda store, _: store.confirm_reset()):
+        note(f"confirmed: gateways go on with what {settings.store.place.shown} holds now")
+    else:
+        note(f"There is nothing to confirm: {settings.store.place.shown} lost nothing.")
+
+
+# -- files --------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _writing_to(file: Path | None) -> Iterator[BinaryIO]:
+    from gateway.archive import new_file
+
+    if file in (None, _STREAM):
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+        return
+    with _naming(file), new_file(file) as output:
+        yield output
+
+
+@contextmanager
+def _reading_from(file: Path | None) -> Iterator[BinaryIO]:
+    if file is None and sys.stdin.isatty():
+        raise click.UsageError("Name the FILE to import, or pipe one in.")
+    if file in (None, _STREAM):
+        yield sys.stdin.buffer
+        return
+    with _naming(file), file.open("rb") as lines:
+        yield lines
+
+
+@contextmanager
+def _naming(file: Path) -> Iterator[None]:
+    from gateway.operations import Refused
+
+    try:
+        yield
+    except OSError as error:
+        raise Refused(f"The file {file} cannot be used: {error.strerror or error}.") from None

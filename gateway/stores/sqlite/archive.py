@@ -1,0 +1,149 @@
+"""The whole state of a database, out of it and into an empty one.
+
+Both have a thread and a connection of their own and are one transaction each: an export reads what
+was committed when it began, however long it takes and whoever writes meanwhile; an import is
+there whole or not at all, also after a crash. Neither ever holds more than a batch in memory.
+"""
+
+import sqlite3
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
+from itertools import chain, islice
+from typing import Any
+
+from gateway.rules.account import Account
+from gateway.rules.archive import (
+    AccountRecord,
+    CheckRecord,
+    ClockRecord,
+    EntryRecord,
+    KeyRecord,
+    NotRestored,
+    Record,
+    TeamRecord,
+    UseRecord,
+)
+from gateway.stores.codec import decode_account, encode_account
+from gateway.stores.sqlite import directory, schema, usage
+from gateway.stores.sqlite.connection import Database
+from gateway.stores.sqlite.worker import Worker
+
+BATCH = 1_000
+"""Records that are read or written in one go."""
+
+_HELD = ("teams", "keys", "accounts", "entries")
+
+
+async def export(database: Database) -> AsyncGenerator[Sequence[Record], None]:
+    """All records, as they stood at one moment. Raises StoreUnavailable."""
+    worker = Worker("export", database)
+    try:
+        records = await worker.run(_records)
+        while batch := await worker.run(lambda _: list(islice(records, BATCH))):
+            yield batch
+    finally:
+        await worker.close()
+
+
+async def restore(database: Database, records: Iterable[Record]) -> None:
+    """Write all records or none. Raises NotRestored, StoreUnavailable and what iterating raises."""
+    worker = Worker("import", database)
+    coming = iter(records)
+    try:
+        generation = await worker.run(_begin)
+        while batch := list(islice(coming, BATCH)):
+            await worker.run(_writing(batch, generation))
+        await worker.run(lambda connection: connection.execute("COMMIT"))
+    finally:
+        await worker.close()  # which undoes what was not committed
+
+
+# -- out, in the thread ----------------------------------------------------------------------------
+
+
+def _records(connection: sqlite3.Connection) -> Iterator[Record]:
+    # The first reading of the transaction is what fixes its moment, so it is done here and now.
+    connection.execute("BEGIN")
+    clock = schema.value(connection, "clock")
+    return chain(
+        _checks(connection),
+        (ClockRecord(clock),),
+        (TeamRecord(team) for team in directory.teams_after(connection, 0)),
+        (KeyRecord(key) for key in directory.keys_after(connection, 0)),
+        (UseRecord(*use) for use in directory.last_uses(connection).items()),
+        _accounts(connection),
+        (EntryRecord(entry) for entry in usage.all_entries(connection)),
+    )
+
+
+def _checks(connection: sqlite3.Connection) -> Iterator[Record]:
+    for name, value in connection.execute(
+        "SELECT substr(name, 7), value FROM meta WHERE name LIKE 'check:%' ORDER BY name"
+    ):
+        yield CheckRecord(name, value)
+
+
+def _accounts(connection: sqlite3.Connection) -> Iterator[Record]:
+    for name, version, state in connection.execute(
+        "SELECT name, version, state FROM accounts ORDER BY name"
+    ):
+        yield AccountRecord(name, version, decode_account(state))
+
+
+# -- in, in the thread -----------------------------------------------------------------------------
+
+
+def _begin(connection: sqlite3.Connection) -> int:
+    """Open the transaction, and tell the generation of all that comes."""
+    connection.execute("BEGIN IMMEDIATE")
+    for table in _HELD:
+        if connection.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone():  # noqa: S608
+            raise NotRestored(
+                "The store is not empty: an archive can only be taken over by one without teams, "
+                "keys, budgets and usage."
+            )
+    return directory.next_generation(connection)
+
+
+def _writing(batch: Sequence[Record], generation: int) -> Callable[[sqlite3.Connection], None]:
+    def write(connection: sqlite3.Connection) -> None:
+        entries = [record.entry for record in batch if isinstance(record, EntryRecord)]
+        try:
+            for record in batch:
+                _write(connection, record, generation)
+            usage.insert_entries(connection, entries)
+        except sqlite3.IntegrityError as error:
+            raise NotRestored("Two usage entries of the archive have the same id.") from error
+        except OverflowError as error:
+            raise NotRestored("The archive has a number that no store can keep.") from error
+
+    return write
+
+
+def _write(connection: sqlite3.Connection, record: Record, generation: int) -> None:
+    match record:
+        case CheckRecord(check=name, value=value):
+            _write_check(connection, name, value)
+        case ClockRecord(at=at):
+            connection.execute("UPDATE meta SET value = max(value, ?) WHERE name = 'clock'", (at,))
+        case TeamRecord(team=team):
+            directory.write_teams(connection, [team], generation)
+        case KeyRecord(key=key):
+            directory.insert_key(connection, key, generation)
+        case UseRecord(key=key_id, at=at):
+            connection.execute("INSERT INTO uses VALUES (?, ?)", (key_id, at))
+        case AccountRecord(account=name, version=version, state=state):
+            connection.execute(
+                "INSERT INTO accounts VALUES (?, ?, ?, ?)", _row(name, version, state)
+            )
+
+
+def _write_check(connection: sqlite3.Connection, name: str, value: bytes) -> None:
+    row = (f"check:{name}", value)
+    connection.execute("INSERT INTO meta VALUES (?, ?) ON CONFLICT DO NOTHING", row)
+    ((kept,),) = connection.execute("SELECT value FROM meta WHERE name = ?", row[:1])
+    if kept != value:
+        raise NotRestored(f"The archive's {name} is not the one of the store.")
+
+
+def _row(name: str, version: int, state: Account) -> tuple[Any, ...]:
+    return name, version, state.earliest_lease, encode_account(state)

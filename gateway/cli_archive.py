@@ -7,7 +7,7 @@ An export is the only thing on standard output; everything else goes to standard
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -68,16 +68,23 @@ def import_store(file: Path | None, config: Path | None) -> None:
       gateway store import /backup/gateway.jsonl
       gunzip -c gateway.jsonl.gz | GATEWAY_STORE_URL=redis://10.0.0.5 gateway store import
     """
+    import asyncio
+
     from gateway.archive import Archive
     from gateway.config_files import load_settings
-    from gateway.opening import load_kept_pepper
+    from gateway.opening import load_kept_pepper, unopened_store
     from gateway.rules.archive import summary
 
     settings, _ = load_settings(config, os.environ)
     pepper = load_kept_pepper(settings.keys)
     with _reading_from(file) as lines:
-        archive = Archive(lines, pepper)  # refused here, no store is made
-        counts = with_store(config, lambda store, _: archive.restore(store), create=True)
+        archive = Archive(lines, pepper)  # before a store is made for it
+
+        async def restore() -> Mapping[str, int]:
+            async with unopened_store(settings) as store:
+                return await archive.restore(store)
+
+        counts = asyncio.run(restore())
     note(f"imported into {settings.store.place.shown}: {summary(counts)}")
 
 

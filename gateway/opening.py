@@ -6,8 +6,8 @@ words.
 
 import os
 import secrets
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 from gateway.errors import StoreUnavailable
@@ -99,18 +99,41 @@ async def open_store(settings: Settings, pepper: bytes, observe: Observe | None 
     place = settings.store.place
     store = _store_at(place, observe)
     try:
-        await store.open()
-        if await store.check_value("pepper", pepper_check(pepper)):
-            return store
-        raise UnusableStore(
-            f"The pepper does not belong to the store {place.shown}: "
-            "its keys were made with another one. Restore both from one back-up."
-        )
-    except UnusableStore as error:
+        with _telling_of_store(place):
+            await store.open()
+            if await store.check_value("pepper", pepper_check(pepper)):
+                return store
+            raise UnusableStore(
+                f"The pepper does not belong to the store {place.shown}: "
+                "its keys were made with another one. Restore both from one back-up."
+            )
+    except StartError:
         await store.close()
+        raise
+
+
+@asynccontextmanager
+async def unopened_store(settings: Settings) -> AsyncIterator[Store]:
+    """The configured store to be restored into, closed when the block ends. Raises StartError."""
+    store = _store_at(settings.store.place, None)
+    try:
+        with _telling_of_store(settings.store.place):
+            yield store
+    finally:
+        await store.close()
+
+
+def _store_at(place: StoreUrl, observe: Observe | None) -> Store:
+    return SqliteStore(Path(place.path), observe=observe)
+
+
+@contextmanager
+def _telling_of_store(place: StoreUrl) -> Iterator[None]:
+    try:
+        yield
+    except UnusableStore as error:
         raise StartError(str(error)) from None
     except StoreUnavailable:
-        await store.close()
         raise StartError(f"The store {place.shown} is locked, away or damaged.") from None
 
 

@@ -129,11 +129,11 @@ class ArchiveStore(Protocol):
         """
 
     async def restore(self, records: Iterable[Record]) -> None:
-        """Take over these records, all or none; versions and the clock's mark come with them.
+        """In the place of `open`: make the store of these records, all or none.
 
-        They are as an archive's reader gives them. Raises NotRestored where the store has teams,
-        keys, accounts or usage already or where two entries have the same id, and whatever
-        iterating raises.
+        They are as an archive's reader gives them; versions and the clock's mark come with them.
+        Raises what `open` does, NotRestored where the store has teams, keys, accounts or usage
+        already or where two entries have the same id, and whatever iterating raises.
         """
 
 

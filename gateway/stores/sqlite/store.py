@@ -176,7 +176,11 @@ class SqliteStore:
         return archive.export(self._database)
 
     async def restore(self, records: Iterable[Record]) -> None:
-        """Take over these records, all or none. Raises NotRestored."""
+        """In the place of `open`: make the store of these records, all or none.
+
+        Raises what `open` does, and NotRestored.
+        """
+        await self.open()
         await archive.restore(self._database, records)
 
     async def _run(

@@ -123,10 +123,6 @@ async def unopened_store(settings: Settings) -> AsyncIterator[Store]:
         await store.close()
 
 
-def _store_at(place: StoreUrl, observe: Observe | None) -> Store:
-    return SqliteStore(Path(place.path), observe=observe)
-
-
 @contextmanager
 def _telling_of_store(place: StoreUrl) -> Iterator[None]:
     try:

@@ -133,7 +133,8 @@ class ArchiveStore(Protocol):
 
         They are as an archive's reader gives them; versions and the clock's mark come with them.
         Raises what `open` does, NotRestored where the store has teams, keys, accounts or usage
-        already or where two entries have the same id, and whatever iterating raises.
+        already, and whatever iterating raises. One that was killed is never served from: it is
+        undone, or can be begun again.
         """
 
 

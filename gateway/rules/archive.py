@@ -41,6 +41,16 @@ class NotRestored(Exception):
     """Why an archive was not taken over, in one line for whoever asked for it."""
 
 
+class NotEmpty(NotRestored):
+    """The store has something already, which is never mixed with what an archive has."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The store is not empty: an archive can only be taken over by one without teams, keys, "
+            "budgets and usage."
+        )
+
+
 class Record(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind"):
     """One line between header and footer."""
 
@@ -217,7 +227,8 @@ class Reader:
         self._number = 0
         self._digest = hashlib.sha256()
         self._place = 0
-        self._names: set[tuple[str, str]] = set()
+        # Hashes of 64 bits, because there may be millions: some 60 bytes for each name.
+        self._names: set[int] = set()
         self.counts: Counter[str] = Counter()
         self.header = self._read_header()
 
@@ -275,13 +286,12 @@ class Reader:
         if place < self._place:
             raise NotRestored(f"Line {self._number} is out of order: {kind}.")
         self._place = place
-        if isinstance(record, EntryRecord):
-            return  # there may be millions: the store itself tells of two with the same id
-        if (kind, record.name) in self._names:
-            raise NotRestored(f"Line {self._number} says again what a line before said: {kind}.")
-        if isinstance(record, KeyRecord) and ("team", record.key.team) not in self._names:
+        if isinstance(record, KeyRecord) and hash(("team", record.key.team)) not in self._names:
             raise NotRestored(f"Line {self._number} has a key of a team that is not there.")
-        self._names.add((kind, record.name))
+        name = hash((kind, record.name))
+        if name in self._names:
+            raise NotRestored(f"Line {self._number} says again what a line before said: {kind}.")
+        self._names.add(name)
 
     def _check(self, footer: _Footer) -> None:
         if next(self._lines, b""):

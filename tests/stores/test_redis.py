@@ -10,6 +10,7 @@ from gateway.rules.store_url import parse_store_url
 from gateway.stores.redis import RedisStore
 from tests.stores.conformance import (
     AccountConformance,
+    ArchiveConformance,
     DirectoryConformance,
     MakeStore,
     ProcessConformance,
@@ -21,6 +22,12 @@ from tests.support.redis import running_redis
 @pytest.fixture
 async def make_store(tmp_path: Path) -> AsyncIterator[MakeStore]:
     async with running_redis(tmp_path / "redis") as server:
+        yield partial(RedisStore, parse_store_url(server.url))
+
+
+@pytest.fixture
+async def make_empty_store(tmp_path: Path) -> AsyncIterator[MakeStore]:
+    async with running_redis(tmp_path / "other") as server:
         yield partial(RedisStore, parse_store_url(server.url))
 
 
@@ -38,3 +45,7 @@ class TestUsage(UsageConformance):
 
 class TestProcesses(ProcessConformance):
     """Several processes on one server."""
+
+
+class TestArchive(ArchiveConformance):
+    """export and restore."""

@@ -8,6 +8,7 @@ import pytest
 from gateway.stores.sqlite import SqliteStore
 from tests.stores.conformance import (
     AccountConformance,
+    ArchiveConformance,
     DirectoryConformance,
     ProcessConformance,
     UsageConformance,
@@ -19,6 +20,11 @@ from tests.stores.conformance.store import MakeStoreByWall
 @pytest.fixture
 def make_store(tmp_path: Path) -> MakeStoreByWall:
     return partial(SqliteStore, tmp_path / "data" / "gateway.db")
+
+
+@pytest.fixture
+def make_empty_store(tmp_path: Path) -> MakeStoreByWall:
+    return partial(SqliteStore, tmp_path / "other" / "gateway.db")
 
 
 class TestAccounts(AccountConformance):
@@ -39,3 +45,7 @@ class TestUsage(UsageConformance):
 
 class TestProcesses(ProcessConformance):
     """Several processes on one file."""
+
+
+class TestArchive(ArchiveConformance):
+    """export and restore."""

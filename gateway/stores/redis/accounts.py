@@ -26,7 +26,7 @@ KEPT = 4096
 
 MICROSECONDS = 1_000_000
 
-_NEVER_WRITTEN = b""
+NEVER_WRITTEN = b""
 _UNKNOWN = b"?"
 """What no stamp is: a version that this gateway has not loaded is not what it may replace."""
 
@@ -34,6 +34,17 @@ _VERSION_BYTES = 8
 _STAMP_BYTES = 16
 
 _Kept = tuple[bytes, Account]
+
+
+def stamped(version: int, account: Account) -> bytes:
+    """An account as the store keeps it, under a stamp that nobody else gives."""
+    chance = secrets.token_bytes(_STAMP_BYTES - _VERSION_BYTES)
+    return version.to_bytes(_VERSION_BYTES) + chance + encode_account(account)
+
+
+def unstamped(state: bytes) -> tuple[int, Account]:
+    """Version and account of what the store keeps. Raises msgspec.DecodeError."""
+    return int.from_bytes(state[:_VERSION_BYTES]), decode_account(state[_STAMP_BYTES:])
 
 
 class Accounts:
@@ -46,7 +57,7 @@ class Accounts:
 
     async def load(self, account_names: Sequence[str]) -> Loaded:
         """The named accounts as they stood together, and the time."""
-        known = [self._kept.get(name, (_NEVER_WRITTEN, EMPTY)) for name in account_names]
+        known = [self._kept.get(name, (NEVER_WRITTEN, EMPTY)) for name in account_names]
         arguments: list[Argument] = []
         for name, (stamp, _) in zip(account_names, known, strict=True):
             arguments += (name, stamp)
@@ -61,13 +72,11 @@ class Accounts:
 
     async def swap(self, changes: Sequence[Change], entries: Sequence[Entry]) -> bool:
         """Write all changes and entries, or nothing where a version has moved on (False)."""
-        chance = secrets.token_bytes(_STAMP_BYTES - _VERSION_BYTES)
         written, arguments = Written(entries), list[Argument]()
-        stamped: dict[str, _Kept] = {}
+        new: dict[str, _Kept] = {}
         for change in changes:
-            stamp = (change.version + 1).to_bytes(_VERSION_BYTES) + chance
-            stamped[change.name] = stamp, change.account
-            state = stamp + encode_account(change.account)
+            state = stamped(change.version + 1, change.account)
+            new[change.name] = state[:_STAMP_BYTES], change.account
             lease = change.account.earliest_lease
             arguments += (change.name, self._stamp(change), state)
             arguments.append("" if lease is None else lease)
@@ -77,7 +86,7 @@ class Accounts:
             *(self._told, *Written.KEEP_SECONDS, len(changes), *arguments, *written.arguments),
         )
         if won:
-            for name, kept in stamped.items():
+            for name, kept in new.items():
                 self._keep(name, kept)
         return bool(won)
 
@@ -90,7 +99,7 @@ class Accounts:
         if state is None:
             return EMPTY, 0
         if isinstance(state, bytes):
-            kept = state[:_STAMP_BYTES], decode_account(state[_STAMP_BYTES:])
+            kept = state[:_STAMP_BYTES], unstamped(state)[1]
             self._keep(name, kept)
         stamp, account = kept
         return account, int.from_bytes(stamp[:_VERSION_BYTES])
@@ -98,7 +107,7 @@ class Accounts:
     def _stamp(self, change: Change) -> bytes:
         """The stamp of what the change was made from."""
         if change.version == 0:
-            return _NEVER_WRITTEN
+            return NEVER_WRITTEN
         stamp, _ = self._kept.get(change.name, (_UNKNOWN, EMPTY))
         loaded = change.version.to_bytes(_VERSION_BYTES)
         return stamp if stamp[:_VERSION_BYTES] == loaded else _UNKNOWN

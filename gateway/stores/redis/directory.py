@@ -31,7 +31,7 @@ async def changes(link: Link, since: int) -> DirectoryChanges:
     return DirectoryChanges(
         generation,
         [decode_team(team) for team in teams],
-        [_key(*part) for part in zip(*[iter(parts)] * 3, strict=True)],
+        [key_of(*part) for part in zip(*[iter(parts)] * 3, strict=True)],
         whole=bool(whole),
     )
 
@@ -109,7 +109,8 @@ async def _put(link: Link, key: Key, replaced: str, end_of_grace: float | str) -
     return bool(done == b"ok")
 
 
-def _key(text: bytes, state: bytes, ends: bytes | None) -> Key:
+def key_of(text: bytes, state: bytes, ends: bytes | None) -> Key:
+    """A key of its three parts in the store."""
     # What changes is kept apart from the key: a script cannot write JSON without harm to numbers.
     return replace(
         decode_key(text), state=state.decode(), grace_ends=None if ends is None else float(ends)

@@ -2,7 +2,7 @@
 script may write several of them. None is ever looked for: what there is, is listed in another.
 
     meta            hash: schema, epoch, confirmed (epoch), born and generation (of the directory),
-                    clock, clock_wall, check:NAME
+                    clock, clock_wall, check:NAME, importing (only while that is under way)
     accounts        hash by name: 16 bytes of stamp, then the account
     due             sorted set: account names by their first lease
     teams           hash by name

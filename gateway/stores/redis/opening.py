@@ -4,6 +4,7 @@ import re
 import secrets
 import ssl
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import structlog
 from redis.exceptions import (
@@ -34,10 +35,22 @@ async def make_ready(link: Link, place: StoreUrl) -> None:
 
     Raises UnusableStore, or StoreUnavailable where it is away.
     """
-    try:
-        told = await link.raw(scripts.INSPECT, (names.META,), ())
-        _check(dict(_facts(b"\r\n".join(told).decode())))
+    with telling(place):
+        await inspect(link)
         link.epoch = (await _epoch(link, ""))[0]
+
+
+async def inspect(link: Link) -> None:
+    """See that the server can be the store. Raises UnusableStore or one of FAILURES."""
+    told = await link.raw(scripts.INSPECT, (names.META,), ())
+    _check(dict(_facts(b"\r\n".join(told).decode())))
+
+
+@contextmanager
+def telling(place: StoreUrl) -> Iterator[None]:
+    """Tell of failures inside as UnusableStore or StoreUnavailable."""
+    try:
+        yield
     except UnusableStore as failure:
         raise UnusableStore(f"The store {place.shown} cannot be used: {failure}.") from failure
     except FAILURES as failure:
@@ -106,6 +119,8 @@ def _to_act_on(failure: BaseException) -> str | None:
                 return f"its user may not do what a gateway needs ({link})"
             case AuthenticationError():
                 return "it does not accept this user and password"
+            case ResponseError() if str(link).startswith("IMPORT"):
+                return "an import was not finished; run 'gateway store import' again"
             case ResponseError() if str(link).startswith("NOAUTH"):
                 return "it wants a password"
             case ssl.SSLCertVerificationError():

@@ -1,6 +1,6 @@
 """The Lua scripts: read from the files beside this one, and run by their digests.
 
-All but two begin with `begin.lua`, which looks at the epoch. The first line tells the server what
+All but three begin with `begin.lua`, which looks at the epoch. The first line tells the server what
 a script needs, so that it refuses one before it starts, never in the middle: none runs on a
 read-only replica, and none that takes up memory where that is used up.
 """
@@ -49,12 +49,14 @@ class Script:
 
 INSPECT = Script("", "inspect")
 EPOCH = Script(_ALWAYS, "epoch")
+BEGIN_IMPORT = Script(_WITH_ROOM, "begin_import")
 
 LOAD = Script(_ALWAYS, "begin", "load")
 DUE = Script(_ALWAYS, "begin", "due")
 CHANGES = Script(_ALWAYS, "begin", "changes")
 READ = Script(_ALWAYS, "begin", "read")
 SUMS = Script(_ALWAYS, "begin", "sums")
+EXPORT = Script(_ALWAYS, "begin", "export")
 
 SWAP = Script(_WITH_ROOM, "begin", "swap")
 PUT_TEAMS = Script(_WITH_ROOM, "begin", "put_teams")
@@ -62,3 +64,5 @@ PUT_KEY = Script(_WITH_ROOM, "begin", "put_key")
 SET_KEY_STATE = Script(_ALWAYS, "begin", "set_key_state")
 RECORD_USE = Script(_WITH_ROOM, "begin", "record_use")
 CHECK_VALUE = Script(_ALWAYS, "begin", "check_value")
+END_IMPORT = Script(_ALWAYS, "begin", "end_import")
+REMOVE = Script(_ALWAYS, "begin", "remove")

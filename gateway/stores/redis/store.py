@@ -4,14 +4,16 @@ See `names` for what is kept where, `link` for how calls end, and the scripts fo
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
+from contextlib import aclosing
 from types import TracebackType
 from typing import Self
 
 from gateway.model import Entry, Key, KeyState, Team, UsageRow
 from gateway.ports import Change, DirectoryChanges, Loaded
+from gateway.rules.archive import Record
 from gateway.rules.store_url import StoreUrl
-from gateway.stores.redis import directory, opening, usage
+from gateway.stores.redis import archive, directory, opening, usage
 from gateway.stores.redis.accounts import Accounts
 from gateway.stores.redis.link import Link, Observe
 
@@ -165,3 +167,23 @@ class RedisStore:
         usage.check_grouping(by)
         with self._link.operation("usage"):
             return await usage.usage(self._link, by, start, end, team)
+
+    # -- ArchiveStore ---------------------------------------------------------------------------
+
+    async def export(self) -> AsyncGenerator[Sequence[Record], None]:
+        """All that it holds. Usage of before the last two hours is read after all else.
+
+        Hits, and purchases of more than three days ago, are summed up by hour.
+        """
+        with self._link.operation("export"):
+            async with aclosing(archive.export(self._link)) as batches:
+                async for batch in batches:
+                    yield batch
+
+    async def restore(self, records: Iterable[Record]) -> None:
+        """In the place of `open`: make the store of these records, all or none.
+
+        Raises what `open` does, and NotRestored.
+        """
+        with self._link.operation("restore"):
+            await archive.restore(self._link, self._place, records)

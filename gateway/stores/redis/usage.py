@@ -25,18 +25,18 @@ HOUR_SECONDS = 3600
 HOURS_AT_ONCE = 8
 """Hours read in one call: bounds how long the server and the event loop are busy with it."""
 
-_FIELDS = ("team", "key", "model", "size", "quality", "outcome")
-_SUMS = ("requests", "images_bought", "images_cached", "images_unknown", "cost", "saved")
+FIELDS = ("team", "key", "model", "size", "quality", "outcome")
+SUMS = ("requests", "images_bought", "images_cached", "images_unknown", "cost", "saved")
 _LETTERS = "rbcums"
 """Of the sums, as `swap.lua` has them."""
 
 _PURCHASE, _HIT = 1, 2
 
-_encode_group = msgspec.json.Encoder()
+encode_group = msgspec.json.Encoder()
 _decode_group = msgspec.json.Decoder(tuple[str, ...])
 
-_Group = tuple[str, ...]
-_Numbers = list[int]
+Group = tuple[str, ...]
+Numbers = list[int]
 
 
 class Written:
@@ -46,7 +46,7 @@ class Written:
     """How long purchases and hits can be written again: after their hour, and after they were."""
 
     def __init__(self, entries: Sequence[Entry]) -> None:
-        hours = list(dict.fromkeys(_hour(entry.at) for entry in entries))
+        hours = list(dict.fromkeys(hour_of(entry.at) for entry in entries))
         places = {hour: place for place, hour in enumerate(hours, 1)}
         self.keys: list[str] = []
         for hour in hours:
@@ -54,15 +54,15 @@ class Written:
         self.arguments: list[Argument] = [len(hours), *hours]
         for entry in entries:
             kind = _HIT if entry.outcome == "cached" else _PURCHASE
-            numbers = " ".join(str(getattr(entry, field)) for field in _SUMS)
-            group = _encode_group.encode([getattr(entry, field) for field in _FIELDS])
-            self.arguments += (places[_hour(entry.at)], kind, entry.id, numbers, group)
+            numbers = " ".join(str(getattr(entry, field)) for field in SUMS)
+            group = encode_group.encode([getattr(entry, field) for field in FIELDS])
+            self.arguments += (places[hour_of(entry.at)], kind, entry.id, numbers, group)
 
 
 def check_grouping(by: Sequence[str]) -> None:
     """Raise ValueError where usage cannot be grouped by one of these."""
     for field in by:
-        if field != "day" and field not in _FIELDS:
+        if field != "day" and field not in FIELDS:
             raise ValueError(f"Usage cannot be grouped by {field!r}.")
 
 
@@ -73,8 +73,8 @@ async def usage(
 
     Each call is bounded by itself: the history of a year takes many.
     """
-    places = [None if field == "day" else _FIELDS.index(field) for field in by]
-    sums: defaultdict[_Group, _Numbers] = defaultdict(lambda: [0] * len(_SUMS))
+    places = [None if field == "day" else FIELDS.index(field) for field in by]
+    sums: defaultdict[Group, Numbers] = defaultdict(lambda: [0] * len(SUMS))
     hours = iter(await _hours(link, start, end))
     while some := list(islice(hours, HOURS_AT_ONCE)):
         for day, group, numbers in await _read(link, some):
@@ -82,7 +82,7 @@ async def usage(
                 row = tuple(day if place is None else group[place] for place in places)
                 sums[row] = list(map(add, sums[row], numbers))
     return [
-        UsageRow(group=group, **dict(zip(_SUMS, numbers, strict=True)))
+        UsageRow(group=group, **dict(zip(SUMS, numbers, strict=True)))
         for group, numbers in sorted(sums.items())
     ]
 
@@ -95,31 +95,33 @@ async def _hours(link: Link, start: float | None, end: float | None) -> list[int
     return [int(hour) for hour in found]
 
 
-async def _read(link: Link, hours: Sequence[int]) -> Iterator[tuple[str, _Group, _Numbers]]:
+async def _read(link: Link, hours: Sequence[int]) -> Iterator[tuple[str, Group, Numbers]]:
     """What these hours hold: the day, the group, its sums."""
     keys = (names.META, *map(names.usage, hours))
     found = await link.call(scripts.SUMS, keys)
     return (
         (_day(hour), group, numbers)
         for hour, fields in zip(hours, found, strict=True)
-        for group, numbers in _groups(fields)
+        for group, numbers in groups(fields)
     )
 
 
-def _groups(fields: Iterable[bytes]) -> Iterator[tuple[_Group, _Numbers]]:
+def groups(fields: Iterable[bytes]) -> Iterator[tuple[Group, Numbers]]:
     """The groups of an hour, from fields and numbers in turn."""
-    found: defaultdict[_Group, _Numbers] = defaultdict(lambda: [0] * len(_SUMS))
+    found: defaultdict[Group, Numbers] = defaultdict(lambda: [0] * len(SUMS))
     for field, number in zip(*[iter(fields)] * 2, strict=True):
-        found[_group(field[1:])][_LETTERS.index(chr(field[0]))] = int(number)
+        found[group_of(field[1:])][_LETTERS.index(chr(field[0]))] = int(number)
     return iter(found.items())
 
 
 @lru_cache(4096)
-def _group(text: bytes) -> _Group:
+def group_of(text: bytes) -> Group:
+    """A group from its text in the store."""
     return _decode_group.decode(text)
 
 
-def _hour(at: float) -> int:
+def hour_of(at: float) -> int:
+    """The hour since 1970 that a time belongs to."""
     return floor(at) // HOUR_SECONDS
 
 

@@ -17,6 +17,7 @@ from gateway.rules.archive import (
     ClockRecord,
     EntryRecord,
     KeyRecord,
+    NotEmpty,
     NotRestored,
     Record,
     TeamRecord,
@@ -97,10 +98,7 @@ def _begin(connection: sqlite3.Connection) -> int:
     connection.execute("BEGIN IMMEDIATE")
     for table in _HELD:
         if connection.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone():  # noqa: S608
-            raise NotRestored(
-                "The store is not empty: an archive can only be taken over by one without teams, "
-                "keys, budgets and usage."
-            )
+            raise NotEmpty
     return directory.next_generation(connection)
 
 
@@ -122,7 +120,8 @@ def _writing(batch: Sequence[Record], generation: int) -> Callable[[sqlite3.Conn
 def _write(connection: sqlite3.Connection, record: Record, generation: int) -> None:
     match record:
         case CheckRecord(check=name, value=value):
-            _write_check(connection, name, value)
+            # The former one may be another pepper's: nothing was made with that one here.
+            connection.execute("REPLACE INTO meta VALUES (?, ?)", (f"check:{name}", value))
         case ClockRecord(at=at):
             connection.execute("UPDATE meta SET value = max(value, ?) WHERE name = 'clock'", (at,))
         case TeamRecord(team=team):
@@ -135,14 +134,6 @@ def _write(connection: sqlite3.Connection, record: Record, generation: int) -> N
             connection.execute(
                 "INSERT INTO accounts VALUES (?, ?, ?, ?)", _row(name, version, state)
             )
-
-
-def _write_check(connection: sqlite3.Connection, name: str, value: bytes) -> None:
-    row = (f"check:{name}", value)
-    connection.execute("INSERT INTO meta VALUES (?, ?) ON CONFLICT DO NOTHING", row)
-    ((kept,),) = connection.execute("SELECT value FROM meta WHERE name = ?", row[:1])
-    if kept != value:
-        raise NotRestored(f"The archive's {name} is not the one of the store.")
 
 
 def _row(name: str, version: int, state: Account) -> tuple[Any, ...]:

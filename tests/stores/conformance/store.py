@@ -10,7 +10,7 @@ from typing import Protocol, Self
 from msgspec.structs import replace
 
 from gateway.model import Entry
-from gateway.ports import AccountStore, Change, DirectoryStore, UsageStore
+from gateway.ports import AccountStore, ArchiveStore, Change, DirectoryStore, UsageStore
 from gateway.rules.account import Account, Hold
 from gateway.rules.windows import Window
 
@@ -21,8 +21,10 @@ NOON = MIDNIGHT + 12 * 3600
 PERIOD = 20_513
 
 
-class Store(AccountStore, DirectoryStore, UsageStore, Protocol):
+class Store(AccountStore, DirectoryStore, UsageStore, ArchiveStore, Protocol):
     """All ports in one, open between `async with`."""
+
+    async def close(self) -> None: ...
 
     async def check_value(self, name: str, value: bytes) -> bool: ...
 
@@ -92,11 +94,13 @@ async def images(store: Store, name: str) -> int:
     return account.day.images
 
 
-async def spend(store: Store, name: str, id: str, chance: random.Random) -> None:
+async def spend(
+    store: Store, name: str, id: str, chance: random.Random, *, at: float = NOON
+) -> None:
     """Add one image to an account, with an entry, as the ledger does: again until it wins."""
     while True:
         ((account, version),) = (await store.load([name])).accounts
         more = replace(account, day=Window(PERIOD, account.day.images + 1))
-        if await store.swap([Change(name, version, more)], [entry(id)]):
+        if await store.swap([Change(name, version, more)], [entry(id, at=at)]):
             return
         await asyncio.sleep(chance.random() * 0.005)

@@ -1,10 +1,14 @@
 -- Begin an epoch where there is none, and confirm the present one if that is asked for.
 --
 -- KEYS: meta. ARGV: the id of an epoch to begin, its schema, "confirm" or "".
--- Returns the schema, the epoch, and 1 where it was confirmed now.
+-- Returns the schema, the epoch, and 1 where it was confirmed now. While an import is under way
+-- there is nothing to begin with.
 
 local meta = KEYS[1]
 
+if redis.call('HEXISTS', meta, 'importing') == 1 then
+    return redis.error_reply('IMPORT unfinished')
+end
 if redis.call('HEXISTS', meta, 'epoch') == 0 then
     local time = redis.call('TIME')
     local born = string.format('%.0f', time[1] * 1000000 + time[2])

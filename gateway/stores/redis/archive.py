@@ -1,0 +1,222 @@
+"""The whole state of the store, out of it and into an empty one.
+
+*Out*: one script reads teams, keys, accounts and the usage of this hour and the last one, so that
+these agree. Older hours are read one by one afterwards: only an outcome that comes in more than an
+hour after its reservation, and during the export, is then in the usage and not in the account.
+
+*In*: an import begins an epoch that nobody else knows, and marks the store as being imported. Until
+the last step takes that mark away no gateway starts with the store, and those that knew it before
+are in another epoch. An import that fails takes back what it wrote; after one that was killed
+the next import does.
+"""
+
+import secrets
+from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
+from contextlib import suppress
+from itertools import islice
+from math import ceil
+from typing import Any
+
+from gateway.errors import StoreUnavailable
+from gateway.model import Entry
+from gateway.rules.archive import (
+    AccountRecord,
+    CheckRecord,
+    ClockRecord,
+    EntryRecord,
+    KeyRecord,
+    NotEmpty,
+    Record,
+    TeamRecord,
+    UseRecord,
+)
+from gateway.rules.store_url import StoreUrl
+from gateway.stores.codec import decode_team
+from gateway.stores.redis import directory, names, scripts
+from gateway.stores.redis.accounts import MICROSECONDS, NEVER_WRITTEN, stamped, unstamped
+from gateway.stores.redis.history import entries_of, merged
+from gateway.stores.redis.link import Link
+from gateway.stores.redis.opening import SCHEMA, inspect, telling
+from gateway.stores.redis.scripts import Argument
+from gateway.stores.redis.usage import HOUR_SECONDS, Written, hour_of
+
+BATCH = 1_000
+"""Records that are read or written in one go."""
+
+REMOVED_AT_ONCE = 1_000
+
+_CHECK = b"check:"
+_DIRECTORY = (names.TEAMS, names.KEYS, names.STATES, names.ENDS)
+_ALL = (
+    *(*_DIRECTORY, names.CHANGED, names.USES),
+    *(names.ACCOUNTS, names.DUE, names.HOURS),
+)
+
+
+# -- out ----------------------------------------------------------------------------------------
+
+
+async def export(link: Link) -> AsyncGenerator[Sequence[Record], None]:
+    """All records. Raises StoreUnavailable."""
+    present = int(await _now(link) // HOUR_SECONDS)
+    latest = (present - 1, present, present + 1)  # the next one may begin before the script runs
+    parts, hours = await _snapshot(link, latest)
+    small = _small_records(*parts)
+    while batch := list(islice(small, BATCH)):
+        yield batch
+    older = [hour for hour in hours if hour not in latest]
+    for hour in (*older, *latest):
+        kept = hours.get(hour) or await link.call(scripts.SUMS, _keys_of(hour))
+        entries = entries_of(hour, *kept)
+        while batch := [EntryRecord(entry) for entry in islice(entries, BATCH)]:
+            yield batch
+
+
+_Hours = dict[int, Sequence[Any] | None]
+"""Hours that have usage, and what was read of them."""
+
+
+async def _snapshot(link: Link, latest: Sequence[int]) -> tuple[Sequence[Any], _Hours]:
+    """The small parts, and all hours; the latest of these with what they hold."""
+    keys = [names.META, *_DIRECTORY, names.USES, names.ACCOUNTS, names.HOURS]
+    small = len(keys) - 1
+    for hour in latest:
+        keys += _keys_of(hour)[1:]
+    reply = await link.call(scripts.EXPORT, keys)
+    read = zip(*[iter(reply[small + 1 :])] * 3, strict=True)
+    hours: _Hours = {int(hour): None for hour in reply[small]}
+    return reply[:small], {**hours, **dict(zip(latest, read, strict=True))}
+
+
+def _small_records(
+    meta: Sequence[bytes],
+    teams: Sequence[bytes],
+    keys: Sequence[bytes],
+    states: Sequence[bytes],
+    ends: Sequence[bytes],
+    uses: Sequence[bytes],
+    accounts: Sequence[bytes],
+) -> Iterator[Record]:
+    single, state_of, end_of = _mapping(meta), _mapping(states), _mapping(ends)
+    for name, value in single.items():
+        if name.startswith(_CHECK):
+            yield CheckRecord(name.removeprefix(_CHECK).decode(), value)
+    yield ClockRecord(int(single.get(b"clock", 0)) / MICROSECONDS)
+    for text in _mapping(teams).values():
+        yield TeamRecord(decode_team(text))
+    for id, text in _mapping(keys).items():
+        yield KeyRecord(directory.key_of(text, state_of[id], end_of.get(id)))
+    for id, at in _mapping(uses).items():
+        yield UseRecord(id.decode(), float(at))
+    for name, state in _mapping(accounts).items():
+        version, account = unstamped(state)
+        yield AccountRecord(name.decode(), version, account)
+
+
+def _mapping(values: Sequence[bytes]) -> dict[bytes, bytes]:
+    return dict(zip(*[iter(values)] * 2, strict=True))
+
+
+# -- in -----------------------------------------------------------------------------------------
+
+
+async def restore(link: Link, place: StoreUrl, records: Iterable[Record]) -> None:
+    """Write all records or none. Raises what opening does, NotRestored, what iterating raises."""
+    await _begin(link, place)
+    try:
+        await _write_all(link, iter(records))
+        await link.call(scripts.END_IMPORT, (names.META,))
+    except BaseException:
+        with suppress(StoreUnavailable):
+            await _remove_all(link)
+            await link.call(scripts.REMOVE, (names.META, names.META))
+        raise
+
+
+async def _begin(link: Link, place: StoreUrl) -> None:
+    epoch = secrets.token_hex(16)
+    keys = (names.META, names.ACCOUNTS, names.TEAMS, names.KEYS, names.HOURS)
+    with telling(place):
+        await inspect(link)
+        begun = await link.raw(scripts.BEGIN_IMPORT, keys, (epoch, SCHEMA))
+    if begun == b"held":
+        raise NotEmpty
+    link.epoch = epoch
+    if begun == b"again":
+        await _remove_all(link)
+
+
+async def _remove_all(link: Link) -> None:
+    """Remove all but `meta`. Which hours there are is removed last: it tells what is left."""
+    found = await link.call(scripts.READ, (names.META, names.HOURS), "ZRANGE", 0, -1)
+    keys = iter([key for hour in found for key in _keys_of(int(hour))[1:]])
+    while some := list(islice(keys, REMOVED_AT_ONCE)):
+        await link.call(scripts.REMOVE, (names.META, *some))
+    await link.call(scripts.REMOVE, (names.META, *_ALL))
+
+
+async def _write_all(link: Link, records: Iterator[Record]) -> None:
+    first = hour_of(await _now(link) - max(Written.KEEP_SECONDS))
+    while batch := list(islice(records, BATCH)):
+        entries = []
+        for record in batch:
+            if isinstance(record, EntryRecord):
+                entries.append(record.entry)
+            else:
+                await _write(link, record)
+        await _write_entries(link, entries, first)
+
+
+async def _write(link: Link, record: Record) -> None:
+    match record:
+        case CheckRecord(check=name, value=value):
+            await directory.check_value(link, name, value)
+        case ClockRecord(at=at):
+            await _swap(link, told=ceil(at * MICROSECONDS))
+        case TeamRecord(team=team):
+            await directory.put_teams(link, [team])
+        case KeyRecord(key=key):
+            await directory.put_key(link, key)
+        case UseRecord(key=id, at=at):
+            await directory.record_use(link, {id: at})
+        case AccountRecord(account=name, version=version, state=account):
+            lease = account.earliest_lease
+            state = stamped(version, account)
+            await _swap(link, account=(name, NEVER_WRITTEN, state, "" if lease is None else lease))
+
+
+async def _write_entries(link: Link, entries: Sequence[Entry], first: int) -> None:
+    """Write usage; that of the hours from `first` on by id, for it may be written again."""
+    by_id = [entry for entry in entries if hour_of(entry.at) >= first]
+    rest = [entry for entry in entries if hour_of(entry.at) < first]
+    if by_id:
+        await _swap(link, entries=by_id, keep=Written.KEEP_SECONDS)
+    if rest:
+        await _swap(link, entries=merged(rest))
+
+
+async def _swap(
+    link: Link,
+    *,
+    told: int = 0,
+    account: Sequence[Argument] = (),
+    entries: Sequence[Entry] = (),
+    keep: Sequence[int] = (0, 0),
+) -> None:
+    """Write what a swap can write: it is bounded in time and refused where memory is used up."""
+    written = Written(entries)
+    keys = (names.META, names.ACCOUNTS, names.DUE, names.HOURS, *written.keys)
+    arguments = (told, *keep, 1 if account else 0, *account, *written.arguments)
+    await link.call(scripts.SWAP, keys, *arguments)
+
+
+# -- both ---------------------------------------------------------------------------------------
+
+
+async def _now(link: Link) -> float:
+    (now,) = await link.call(scripts.LOAD, (names.META, names.ACCOUNTS))
+    return float(now) / MICROSECONDS
+
+
+def _keys_of(hour: int) -> tuple[str, ...]:
+    return names.META, names.usage(hour), names.purchases(hour), names.hits(hour)

@@ -1,0 +1,20 @@
+-- Begin an import: from now on nobody but the one with this epoch is let in.
+--
+-- KEYS: meta, accounts, teams, keys, hours. ARGV: the id of an epoch to begin, its schema.
+-- Returns "begun", "again" (a former import was not finished and is to be removed first) or, with
+-- nothing done, "held" (there is something in the store).
+
+local meta = KEYS[1]
+
+local again = redis.call('HEXISTS', meta, 'importing') == 1
+if not again and redis.call('EXISTS', unpack(KEYS, 2)) > 0 then
+    return 'held'
+end
+local time = redis.call('TIME')
+local born = string.format('%.0f', time[1] * 1000000 + time[2])
+redis.call('DEL', meta)
+redis.call(
+    'HSET', meta, 'epoch', ARGV[1], 'schema', ARGV[2], 'born', born, 'generation', born,
+    'importing', '1'
+)
+return again and 'again' or 'begun'

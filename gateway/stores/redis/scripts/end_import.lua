@@ -1,0 +1,5 @@
+-- Let gateways in to what was imported.
+--
+-- KEYS: meta. ARGV: epoch.
+
+return redis.call('HDEL', meta, 'importing')

@@ -109,9 +109,7 @@ def confirm_reset(config: Path | None) -> None:
     if with_store(config, lambda store, _: store.confirm_reset()):
         note(f"confirmed: gateways go on with what {settings.store.place.shown} holds now")
     else:
-        note(
-            f"There is nothing to confirm: {settings.store.place.shown} is what gateways go by already."
-        )
+        note("There is nothing to confirm: gateways go by what the store holds already.")
 
 
 # -- files --------------------------------------------------------------------------------------

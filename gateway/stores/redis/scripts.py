@@ -49,7 +49,7 @@ class Script:
 
 INSPECT = Script("", "inspect")
 EPOCH = Script(_ALWAYS, "epoch")
-BEGIN_IMPORT = Script(_WITH_ROOM, "begin_import")
+BEGIN_IMPORT = Script(_ALWAYS, "begin_import")
 
 LOAD = Script(_ALWAYS, "begin", "load")
 DUE = Script(_ALWAYS, "begin", "due")

@@ -300,7 +300,8 @@ async def test_from_half_an_import_no_gateway_serves_and_it_can_be_begun_again(
         with pytest.raises(StoreUnavailable):
             await serving.load(["team:red"])
         with pytest.raises(UnusableStore, match="an import was not finished"):
-            await RedisStore(parse_store_url(redis.url)).open()
+            async with RedisStore(parse_store_url(redis.url)):
+                pass
         for command in (("teams", "list"), ("store", "confirm-reset"), ("store", "export")):
             assert shared.refused(*command).endswith(
                 "an import was not finished; run 'gateway store import' again."

@@ -37,7 +37,7 @@ from gateway.upstream.client import HttpUpstream
 from gateway.upstream.credentials import LOOK_SECONDS, KeyFile, with_key
 from gateway.web.admin import AdminApi
 from gateway.web.public import PublicApi
-from gateway.web.server import GatewayServer, Handler
+from gateway.web.server import GatewayServer
 
 log = structlog.get_logger(source="gateway")
 
@@ -191,12 +191,15 @@ class Gateway:
         await self._read_gauges()
         admin = AdminApi(self.metrics.registry, self._not_ready)
         public = PublicApi(self.proxy, self.directory, self.metrics, new_id)
-        self.admin_url = await self._serve(admin.handle, server.admin_host, server.admin_port)
-        self.url = await self._serve(public.handle, server.host, server.port)
+        counted = GatewayServer(public.handle, on_unreadable=self.metrics.request_unreadable)
+        self.admin_url = await self._serve(
+            GatewayServer(admin.handle), server.admin_host, server.admin_port
+        )
+        self.url = await self._serve(counted, server.host, server.port)
 
-    async def _serve(self, handler: Handler, host: str, port: int) -> str:
+    async def _serve(self, server: GatewayServer, host: str, port: int) -> str:
         """Listen, and tell the URL. Raises StartError where that is not possible."""
-        runner = web.ServerRunner(GatewayServer(handler), shutdown_timeout=CLOSE_SECONDS)
+        runner = web.ServerRunner(server, shutdown_timeout=CLOSE_SECONDS)
         await runner.setup()
         self._running.push_async_callback(runner.cleanup)
         try:

@@ -11,6 +11,7 @@ import secrets
 import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
+from datetime import UTC, datetime
 
 import structlog
 from aiocache.base import BaseCache
@@ -91,13 +92,20 @@ class Gateway:
         """
         self.settings = self.proxy.settings = settings
 
+    @property
+    def flights(self) -> int:
+        """How many purchases are under way."""
+        return len(self.proxy.flights)
+
     async def flush(self) -> None:
         """Write the hits that still wait. Raises StoreUnavailable."""
         await self._hits.flush()
 
     async def stop(self) -> None:
         """Deliver and settle what is under way, then close everything."""
-        log.info("draining", flights=len(self.proxy.flights))
+        latest = datetime.fromtimestamp(self._wall() + self.settings.server.drain_seconds, UTC)
+        until = latest.isoformat(timespec="seconds")
+        log.info("draining", flights=self.flights, until_at_the_latest=until)
         self.proxy.draining = True
         await self.proxy.flights.drain(self.settings.server.drain_seconds)
         await self._running.aclose()

@@ -11,6 +11,7 @@ import secrets
 import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
+from datetime import UTC, datetime
 
 import structlog
 from aiocache.base import BaseCache
@@ -37,7 +38,7 @@ from gateway.upstream.client import HttpUpstream
 from gateway.upstream.credentials import LOOK_SECONDS, KeyFile, with_key
 from gateway.web.admin import AdminApi
 from gateway.web.public import PublicApi
-from gateway.web.server import GatewayServer, Handler
+from gateway.web.server import GatewayServer
 
 log = structlog.get_logger(source="gateway")
 
@@ -91,13 +92,20 @@ class Gateway:
         """
         self.settings = self.proxy.settings = settings
 
+    @property
+    def flights(self) -> int:
+        """How many purchases are under way."""
+        return len(self.proxy.flights)
+
     async def flush(self) -> None:
         """Write the hits that still wait. Raises StoreUnavailable."""
         await self._hits.flush()
 
     async def stop(self) -> None:
         """Deliver and settle what is under way, then close everything."""
-        log.info("draining", flights=len(self.proxy.flights))
+        latest = datetime.fromtimestamp(self._wall() + self.settings.server.drain_seconds, UTC)
+        until = latest.isoformat(timespec="seconds")
+        log.info("draining", flights=self.flights, until_at_the_latest=until)
         self.proxy.draining = True
         await self.proxy.flights.drain(self.settings.server.drain_seconds)
         await self._running.aclose()
@@ -191,12 +199,15 @@ class Gateway:
         await self._read_gauges()
         admin = AdminApi(self.metrics.registry, self._not_ready)
         public = PublicApi(self.proxy, self.directory, self.metrics, new_id)
-        self.admin_url = await self._serve(admin.handle, server.admin_host, server.admin_port)
-        self.url = await self._serve(public.handle, server.host, server.port)
+        counted = GatewayServer(public.handle, on_unreadable=self.metrics.request_unreadable)
+        self.admin_url = await self._serve(
+            GatewayServer(admin.handle), server.admin_host, server.admin_port
+        )
+        self.url = await self._serve(counted, server.host, server.port)
 
-    async def _serve(self, handler: Handler, host: str, port: int) -> str:
+    async def _serve(self, server: GatewayServer, host: str, port: int) -> str:
         """Listen, and tell the URL. Raises StartError where that is not possible."""
-        runner = web.ServerRunner(GatewayServer(handler), shutdown_timeout=CLOSE_SECONDS)
+        runner = web.ServerRunner(server, shutdown_timeout=CLOSE_SECONDS)
         await runner.setup()
         self._running.push_async_callback(runner.cleanup)
         try:

@@ -100,7 +100,8 @@ def check_config(config: Path | None, teams: Path | None) -> None:
 
     The environment and the teams' file are looked at too. Exit code 2 where there is any fault.
     What only 'serve' needs is a warning here, so that a configuration can be checked where the
-    upstream's key is not.
+    upstream's key is not; but a key file that is named must hold a key, unless the environment has
+    one (any text will do) in GATEWAY_UPSTREAM_API_KEY.
 
     \b
     Example:

@@ -3,17 +3,20 @@
 A file that cannot be read is told like any other fault of the configuration.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from gateway.model import Team
 from gateway.rules.catalog import Model
 from gateway.rules.config import read_settings
+from gateway.rules.config_environment import variable_place
 from gateway.rules.config_faults import ConfigError, Place
 from gateway.rules.config_models import read_models
+from gateway.rules.config_options import variable_of
 from gateway.rules.config_text import parse_toml
 from gateway.rules.settings import Settings
 from gateway.rules.teams import read_teams
+from gateway.upstream.credentials import with_key
 
 DEFAULT_CONFIG = Path("config/gateway.toml")
 """What is read where no file is named. It may be missing: then the defaults apply."""
@@ -44,8 +47,11 @@ def load_models(file: Path | None) -> Mapping[str, Model]:
     return models
 
 
-def load_teams(file: Path, models: Mapping[str, Model]) -> list[Team]:
-    """The teams of a file, in its order. Raises ConfigError with every fault."""
+def load_teams(file: Path, models: Mapping[str, Model] | None) -> list[Team]:
+    """The teams of a file, in its order; without `models` those are not compared with it.
+
+    Raises ConfigError with every fault.
+    """
     return read_teams(_text(file), models=models, place=str(file))
 
 
@@ -54,22 +60,24 @@ def find_faults(
 ) -> tuple[list[str], list[str]]:
     """All faults of the configuration and, where `teams` is given, of that file; and warnings.
 
-    To have no upstream is only worth a warning.
+    To have no upstream is only worth a warning; to name a key's file that holds no key is a fault.
     """
     faults, warnings = list[str](), list[str]()
     try:
-        _, warnings = load_settings(file, environ)
+        settings, warnings = load_settings(file, environ)
     except ConfigError as error:
         faults += error.faults
     else:
         warnings += _missing_upstream(file, environ)
+        faults += _key_faults(settings, file, environ)
     if teams is not None:
+        models = None
         try:
             models = load_models(file)
         except ConfigError:
-            warnings.append(f"{teams}: not checked, because {file or DEFAULT_CONFIG} is wrong")
-        else:
-            faults += _team_faults(teams, models)
+            wrong = file or DEFAULT_CONFIG
+            warnings.append(f"{teams}: not compared with the models, because {wrong} is wrong")
+        faults += _team_faults(teams, models)
     return faults, warnings
 
 
@@ -82,7 +90,19 @@ def _missing_upstream(file: Path | None, environ: Mapping[str, str]) -> list[str
     return []
 
 
-def _team_faults(teams: Path, models: Mapping[str, Model]) -> list[str]:
+def _key_faults(settings: Settings, file: Path | None, environ: Mapping[str, str]) -> Iterator[str]:
+    """Why the file that is to hold the upstream's key holds none."""
+    if settings.upstream.api_key_file is None:
+        return
+    try:
+        with_key(settings.upstream)
+    except ValueError as error:
+        variable = variable_of("upstream", "api_key_file")
+        option = Place(str(file or DEFAULT_CONFIG)).table("upstream").option("api_key_file")
+        yield f"{variable_place(variable) if environ.get(variable) else option}: {error}"
+
+
+def _team_faults(teams: Path, models: Mapping[str, Model] | None) -> list[str]:
     try:
         load_teams(teams, models)
     except ConfigError as error:

@@ -60,6 +60,9 @@ OUTCOMES = (
 )
 """Everything that can come of a request: answers, `gateway.errors`, and clients that left."""
 
+UNREADABLE = ("headers_too_large", "invalid_http")
+"""The outcomes of requests that are no HTTP: nothing but their number is known of them."""
+
 OPERATIONS = ("load", "swap", "record", "record_use", "due", "changes")
 """What a serving gateway asks of its store."""
 
@@ -183,6 +186,8 @@ class Metrics:
         """Make the series that are known beforehand: a first failure is then a rise from zero."""
         for outcome in OUTCOMES:
             _ = self.duration[outcome,]
+        for outcome in UNREADABLE:
+            _ = self.requests["", outcome]
         for operation in OPERATIONS:
             _ = self.store_seconds[operation,], self.store_errors[operation,]
         for result in ("hit", "miss"):
@@ -201,6 +206,10 @@ class Metrics:
         self.requests[team, record.outcome].inc()
         self.duration[record.outcome,].observe(seconds)
         self.overhead.observe(max(0.0, seconds - record.waited))
+
+    def request_unreadable(self, outcome: str) -> None:
+        """Count a request that the HTTP parser refused; `outcome` is one of `UNREADABLE`."""
+        self.requests["", outcome].inc()
 
     def delivered(
         self, team: str, request: ImageRequest, model: Model, images: int, source: str

@@ -4,8 +4,10 @@ import asyncio
 import os
 import resource
 import signal
+import sys
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
+from math import ceil
 from pathlib import Path
 
 import structlog
@@ -69,6 +71,8 @@ async def _serve(settings: Settings, config: Path | None, sandbox: bool, demo: b
         if demo:
             await _print_banner(gateway, settings, real=not sandbox)
         await stopping.wait()
+        if gateway.flights and sys.stderr.isatty():
+            _print_patience(gateway)
 
 
 async def _reload_on(wanted: asyncio.Event, work: Callable[[], Awaitable[None]]) -> None:
@@ -119,6 +123,18 @@ async def _print_banner(gateway: Gateway, settings: Settings, *, real: bool) -> 
     key = await demo_key(gateway.store, gateway.pepper, file)
     await gateway.directory.refresh()
     print(banner(gateway.url, gateway.admin_url, key, team, real=real), flush=True)  # noqa: T201
+
+
+def _print_patience(gateway: Gateway) -> None:
+    """Tell whoever pressed Ctrl-C what it waits for: a log's line is easily overlooked."""
+    calls = "1 open call" if gateway.flights == 1 else f"{gateway.flights} open calls"
+    seconds = ceil(gateway.settings.server.drain_seconds)
+    print(  # noqa: T201
+        f"\nWaiting for {calls}, at most {seconds} s. Ctrl-C again leaves at once: what is open "
+        "is charged, and its pictures are lost.",
+        file=sys.stderr,
+        flush=True,
+    )
 
 
 def _stop_on_signals() -> asyncio.Event:

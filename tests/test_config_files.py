@@ -84,10 +84,39 @@ def test_to_have_no_upstream_is_a_warning(folder: Path) -> None:
     ]
 
 
-def test_teams_are_not_judged_by_models_that_are_wrong(folder: Path) -> None:
-    config = write(folder / "gateway.toml", '[models."gpt-image-2"]\nmax_m = 1')
-    teams = write(folder / "teams.toml", "[teams.design]\nmax = 1")
+@pytest.mark.parametrize("config_text", ['[models."gpt-image-2"]\nmax_m = 1', "not = toml ="])
+def test_faults_of_the_configuration_hide_none_of_the_teams(folder: Path, config_text: str) -> None:
+    config = write(folder / "gateway.toml", config_text)
+    teams = write(folder / "teams.toml", '[teams.design]\nmodels = ["unknown"]\nmax = 1')
     faults, warnings = find_faults(config, teams, {})
-    assert faults
-    assert not [fault for fault in faults if str(teams) in fault]
-    assert warnings == [f"{teams}: not checked, because {config} is wrong"]
+    assert [fault.rpartition(": ")[0] for fault in faults if str(teams) in fault] == [
+        f"{teams}: [teams.design] max"
+    ]
+    assert [fault for fault in faults if str(config) in fault]
+    assert warnings == [f"{teams}: not compared with the models, because {config} is wrong"]
+
+
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [
+        (None, "cannot be read: No such file or directory"),
+        ("", "does not hold one line of printable ASCII"),
+        ("two words", "does not hold one line of printable ASCII"),
+        ("key-of-the-upstream\n", None),
+    ],
+)
+def test_a_key_file_that_is_named_must_hold_a_key(
+    folder: Path, content: str | None, fault: str | None
+) -> None:
+    config = write(folder / "gateway.toml", '[upstream]\napi_key_file = "upstream.key"')
+    if content is not None:
+        write(folder / "upstream.key", content)
+    by_variable = {"GATEWAY_UPSTREAM_API_KEY_FILE": "upstream.key"}
+    for place, file, environ in (
+        (f"{config}: [upstream] api_key_file", config, {}),
+        ("environment GATEWAY_UPSTREAM_API_KEY_FILE", None, by_variable),
+    ):
+        faults, _ = find_faults(file, None, environ)
+        assert faults == ([f"{place}: the file upstream.key {fault}"] if fault else [])
+        # The environment outranks the file.
+        assert find_faults(file, None, {**environ, "GATEWAY_UPSTREAM_API_KEY": "any"})[0] == []

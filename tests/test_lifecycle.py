@@ -1,11 +1,15 @@
 """Starting and stopping a real process: nothing under way is lost, and nothing new is bought."""
 
 import asyncio
+import os
+import pty
+import re
 import signal
 import sqlite3
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
+from datetime import datetime
 from pathlib import Path
 
 import aiohttp
@@ -19,7 +23,8 @@ from gateway.stores.sqlite import SqliteStore
 from gateway.upstream.sandbox import Sandbox
 from tests.support.money import PRICE, assert_spent, drawing
 from tests.support.process import GatewayProcess, running_process
-from tests.support.rig import FLAT
+from tests.support.program import program
+from tests.support.rig import FLAT, UPSTREAM_KEY
 from tests.support.steps import key_in, status, until
 
 DRAINING = (503, "server_error", "draining")
@@ -104,6 +109,7 @@ async def test_what_outlasts_the_drain_is_charged_as_unknown(tmp_path: Path) -> 
         key = await key_in(tmp_path)
         waiting = asyncio.create_task(gateway.generate(key, "slow", n=2))
         await until(lambda: upstream.counts.in_flight == 1)
+        asked = time.time()
         gateway.send(signal.SIGTERM)
         started = time.monotonic()
         got = await waiting
@@ -111,6 +117,10 @@ async def test_what_outlasts_the_drain_is_charged_as_unknown(tmp_path: Path) -> 
         assert got.headers["x-should-retry"] == "false"
         assert await gateway.ended() == 0
         assert 1 <= time.monotonic() - started < 4
+        (draining,) = [line for line in gateway.lines() if line["event"] == "draining"]
+        assert draining["flights"] == 1
+        latest = datetime.fromisoformat(draining["until_at_the_latest"]).timestamp()
+        assert asked <= latest <= asked + 4
         assert_spent(await account_in(tmp_path), 2, 2 * PRICE)
         async with SqliteStore(tmp_path / "gateway.db") as store:
             (row,) = await store.usage((), None, None)
@@ -134,7 +144,39 @@ async def test_a_second_signal_leaves_at_once(tmp_path: Path) -> None:
         assert time.monotonic() - started < 1
         with pytest.raises(aiohttp.ClientError):
             await waiting
+        assert gateway.lines()[-1]["event"].startswith("left at once: open holds will be swept")
         assert len((await account_in(tmp_path)).holds) == 1
+
+
+async def test_in_a_terminal_it_says_what_it_waits_for(tmp_path: Path) -> None:
+    master, slave = pty.openpty()
+    shown = bytearray()
+    asyncio.get_running_loop().add_reader(master, lambda: shown.extend(os.read(master, 65_536)))
+    environ = {
+        "UPSTREAM_API_KEY": UPSTREAM_KEY,
+        "STORE_URL": "sqlite:gateway.db",
+        "KEYS_PEPPER_FILE": "pepper",
+        "SERVER_DRAIN_SECONDS": "20.5",
+        "LOG_FORMAT": "json",
+    }
+    async with (
+        sandbox(latency=30) as upstream,
+        program(tmp_path, UPSTREAM_BASE_URL=upstream.url, **environ) as gateway,
+    ):
+        await gateway.start("serve", stderr=slave)
+        await until(lambda: b'"started"' in shown)
+        (url,) = re.findall(r'"public":"(http://[0-9.:]+)"', shown.decode())
+        headers = {"Authorization": f"Bearer {await key_in(tmp_path)}"}
+        async with aiohttp.ClientSession(base_url=url, headers=headers) as session:
+            body = {"prompt": "slow"}
+            waiting = asyncio.create_task(session.post("/v1/images/generations", json=body))
+            await until(lambda: upstream.counts.in_flight == 1)
+            gateway.send(signal.SIGINT)
+            await until(lambda: b"Waiting for 1 open call, at most 21 s. Ctrl-C again" in shown)
+            waiting.cancel()
+    asyncio.get_running_loop().remove_reader(master)
+    os.close(master)
+    os.close(slave)
 
 
 async def test_a_locked_store_is_an_outage_that_ends_by_itself(tmp_path: Path) -> None:

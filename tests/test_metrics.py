@@ -7,14 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from gateway.metrics import Metrics, QuotaCollector, closed_labels
+from gateway.metrics import UNREADABLE, Metrics, QuotaCollector, closed_labels
 from gateway.model import ImageRequest, Limits, Team
 from gateway.rules import keys
 from gateway.rules.account import Account, Hold
 from gateway.rules.catalog import GPT_IMAGE_2
 from gateway.rules.windows import Window, day_of, month_of
 from gateway.upstream.sandbox import Fault
+from gateway.web.server import MAX_HEAD_BYTES
 from tests.support.money import drawing
+from tests.support.raw import ask, request_bytes, wire
 from tests.support.rig import FLAT, Rig, running_rig
 from tests.support.steps import Samples, metric, samples, total
 
@@ -99,6 +101,24 @@ async def test_clients_cannot_make_series(rig: Rig) -> None:
     # What the parser refuses, such as unknown methods, is no request yet.
     assert 9_000 <= total(found, "gateway_requests_total") <= 10_000
     assert len(found) - before <= 50
+
+
+async def test_what_is_no_http_is_counted_by_its_kind(tmp_path: Path) -> None:
+    long, bad = f"X: {'a' * 20_000}\r\n", "X : a\r\n"
+    async with running_rig(tmp_path, FLAT) as rig:
+        for headers in (long, bad, bad):
+            await ask(rig.url, request_bytes(headers=headers))
+        async with wire(rig.url) as connection:
+            await connection.send(b"GET / HTTP/1.1\r\n")
+            for _ in range(2 * MAX_HEAD_BYTES // 8_000):
+                await connection.send(b"X: " + b"a" * 8_000 + b"\r\n")
+                await asyncio.sleep(0.005)
+            await connection.rest()
+        found = await samples(rig)
+    counted = {
+        kind: total(found, "gateway_requests_total", outcome=kind, team="") for kind in UNREADABLE
+    }
+    assert counted == {"headers_too_large": 2, "invalid_http": 2}
 
 
 def made_up(number: int, word: str) -> tuple[dict[str, object], str | None, str, str]:

@@ -4,7 +4,12 @@ the tokens they took.
 Images make nearly all of an answer. They are neither decoded nor copied, and where they are plain
 base64 they are cut out before the rest is parsed: the parser takes 12 ms for 20 MB, during which
 nobody else is served, finding their ends takes 2 ms.
+
+An answer is bounded by more than its bytes: 64 MB of tiny items would take the parser 40 s. What
+no real answer comes near is taken for none.
 """
+
+import re
 
 from msgspec import DecodeError, Raw, Struct
 from msgspec.json import Decoder
@@ -12,8 +17,18 @@ from msgspec.json import Decoder
 from gateway.errors import UpstreamUnknown
 from gateway.rules.tokens import NO_USAGE, Usage, read_usage
 
+MAX_IMAGES = 1_000
+"""Items of an answer that are looked at: as many as a request can ask for. More are no answer."""
+
+MAX_OBJECTS = 20_000
+"""Braces that may open in an answer, those within its texts included."""
+
+MAX_USAGE_BYTES = 16_384
+MAX_WORD_BYTES = 256
+"""Of a size and a quality. What is longer than these says nothing."""
+
 _IMAGE = b'"b64_json"'
-_BLANKS = b" \t\r\n"
+_BLANKS = re.compile(rb"[ \t\r\n]*")
 _NULL = Raw(b"null")
 
 
@@ -52,6 +67,8 @@ def read_answer(body: bytes) -> Answered:
     Raises UpstreamUnknown for what is no answer with at least one image.
     """
     answer = _parsed(_without_images(body))
+    if len(answer.data) > MAX_IMAGES:
+        raise UpstreamUnknown
     urls = [_text(item.url) for item in answer.data]
     images = sum(
         bool(url) or _is_filled(item.b64_json) for item, url in zip(answer.data, urls, strict=True)
@@ -61,13 +78,15 @@ def read_answer(body: bytes) -> Answered:
     return Answered(
         images,
         tuple(url for url in urls if url),
-        _text(answer.size),
-        _text(answer.quality),
+        _word(answer.size),
+        _word(answer.quality),
         _usage(answer.usage),
     )
 
 
 def _parsed(body: bytes) -> _Body:
+    if body.count(b"{") > MAX_OBJECTS:
+        raise UpstreamUnknown
     try:
         # As text, because the parser does not look for invalid UTF-8 in what it passes over.
         return _BODY.decode(body.decode())
@@ -87,7 +106,13 @@ def _text(value: Raw) -> str | None:
         return None
 
 
+def _word(value: Raw) -> str | None:
+    return _text(value) if len(memoryview(value)) <= MAX_WORD_BYTES else None
+
+
 def _usage(value: Raw) -> Usage:
+    if len(memoryview(value)) > MAX_USAGE_BYTES:
+        return NO_USAGE
     try:
         return read_usage(_ANYTHING.decode(value))
     except (DecodeError, RecursionError):
@@ -101,18 +126,22 @@ def _is_filled(value: Raw) -> bool:
 
 
 def _without_images(body: bytes) -> bytes:
-    """The body with a dot in place of each plain image; byte for byte the same otherwise."""
+    """The body with a dot in place of each plain image; byte for byte the same otherwise.
+
+    Where there are too many to be an answer the last ones stay.
+    """
     kept: list[bytes] = []
-    done = 0
-    at = body.find(_IMAGE)
-    while at >= 0:
-        image = _plain_text(body, at + len(_IMAGE))
+    done = at = 0
+    for _ in range(MAX_IMAGES):
+        at = body.find(_IMAGE, at)
+        if at < 0:
+            break
         at += len(_IMAGE)
+        image = _plain_text(body, at)
         if image is not None:
             start, end = image
             kept += (body[done:start], b".")
             done = at = end
-        at = body.find(_IMAGE, at)
     kept.append(body[done:])
     return b"".join(kept)
 
@@ -136,6 +165,5 @@ def _plain_text(body: bytes, at: int) -> tuple[int, int] | None:
 
 
 def _past_blanks(body: bytes, at: int) -> int:
-    while body[at : at + 1] and body[at] in _BLANKS:
-        at += 1
-    return at
+    blanks = _BLANKS.match(body, at)
+    return blanks.end() if blanks else at

@@ -3,13 +3,17 @@
 from collections.abc import Callable, Collection, Iterator
 from typing import NamedTuple
 
+from gateway.rules.scrub import scrub
 from gateway.rules.settings import Server, Settings
 
 _EVERY_ADDRESS = {"0.0.0.0", "::"}  # noqa: S104 - compared with, never listened on
 
 
 class Rule(NamedTuple):
-    """Settings that must fit together. The first of the `names` (section.option) is blamed."""
+    """Settings that must fit together. The first of the `names` (section.option) is blamed.
+
+    `{url}` in the text stands for the upstream's.
+    """
 
     names: tuple[str, ...]
     broken: Callable[[Settings], bool]
@@ -56,7 +60,7 @@ DOUBTS = (
     Rule(
         ("upstream.base_url", "upstream.path"),
         _doubles_version,
-        "ends in /v1, which path has already: it is scheme and host alone",
+        "ends in /v1, which path has already: {url} will be called; it is scheme and host alone",
     ),
 )
 """Broken ones are worth a warning."""
@@ -70,4 +74,9 @@ def broken(
     """
     for rule in rules:
         if not any(name in wrong for name in rule.names) and rule.broken(settings):
-            yield rule.names[0], rule.text
+            yield rule.names[0], rule.text.format(url=_shown(settings.upstream.url))
+
+
+def _shown(url: str) -> str:
+    """The URL as it may be told: somebody may have put a key into it."""
+    return scrub(url.encode(), ()).decode()

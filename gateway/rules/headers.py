@@ -119,9 +119,16 @@ def _seconds_until(date: str, now: float) -> float | None:
         return None
 
 
-def rate_limit_headers(standing: Standing) -> dict[str, str]:
-    """x-ratelimit-{limit,remaining,reset}-{requests,images}, where there is such a limit."""
-    return {**_meter("requests", standing.requests), **_meter("images", standing.images)}
+def rate_limit_headers(standing: Standing, retry_after: float = 0.0) -> dict[str, str]:
+    """x-ratelimit-{limit,remaining,reset}-{requests,images}, where there is such a limit.
+
+    No reset is told before `retry_after`, the seconds that the same answer asks its client to
+    wait: some clients go by the one, some by the other.
+    """
+    return {
+        **_meter("requests", standing.requests, retry_after),
+        **_meter("images", standing.images, retry_after),
+    }
 
 
 def server_timing(seconds: Mapping[str, float]) -> str:
@@ -129,13 +136,13 @@ def server_timing(seconds: Mapping[str, float]) -> str:
     return ", ".join(f"{phase};dur={time * 1000:.2f}" for phase, time in seconds.items())
 
 
-def _meter(kind: str, meter: Meter | None) -> dict[str, str]:
+def _meter(kind: str, meter: Meter | None, retry_after: float) -> dict[str, str]:
     if meter is None:
         return {}
     return {
         f"x-ratelimit-limit-{kind}": str(meter.limit),
         f"x-ratelimit-remaining-{kind}": str(meter.remaining),
-        f"x-ratelimit-reset-{kind}": _duration(meter.reset),
+        f"x-ratelimit-reset-{kind}": _duration(max(meter.reset, retry_after)),
     }
 
 

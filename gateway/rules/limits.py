@@ -5,13 +5,13 @@ makes a caller wait instead of sending it away until the window ends.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 from msgspec import Struct
 
 from gateway.model import Limits
 from gateway.rules.account import MINUTE_BUCKETS, Account
-from gateway.rules.windows import Window, day_of, end_of_day, end_of_month, month_of
+from gateway.rules.windows import day_of, end_of_day, end_of_month, month_of
 
 RETRY_SECONDS = 10.0
 """The wait told where only the end of an open call frees room: nobody knows when that is."""
@@ -21,9 +21,22 @@ Owner = tuple[Scope, str, Account, Limits]
 """Whose limits they are, its name (a key's is its line), its account or part of one."""
 
 
+class Shortfall(Struct, frozen=True):
+    """Why a window's limit refuses, in images or micro-dollars: what is used, what open calls
+    hold, and what the request asks for, at most. `ends` is when the window begins anew.
+    """
+
+    used: int
+    held: int
+    asked: int
+    ends: float
+
+
 class Refusal(Struct, frozen=True, kw_only=True):
     """One limit that refuses. Exactly one of these holds: it may pass after `wait` seconds; it
     opens again at `resets_at`; it never opens (both None: the request alone is above it).
+
+    `shortfall` is there for images and money.
     """
 
     scope: Scope
@@ -32,6 +45,7 @@ class Refusal(Struct, frozen=True, kw_only=True):
     size: int
     wait: float | None = None
     resets_at: float | None = None
+    shortfall: Shortfall | None = None
 
 
 def first_refusal(owners: Sequence[Owner], images: int, cost: int, now: float) -> Refusal | None:
@@ -71,36 +85,39 @@ def _refusals(
         ),
     )
     for window, ends, image_limit, cost_limit, span in windows:
-        if image_limit is not None and _images_used(window) + images > image_limit:
-            resets_at = None if images > image_limit else ends
+        images_short = Shortfall(window.images, window.held_images, images, ends)
+        if image_limit is not None and _exceeds(images_short, image_limit):
             yield Refusal(
                 scope=scope,
                 owner=owner,
                 limit=f"images_per_{span}",
                 size=image_limit,
-                resets_at=resets_at,
+                resets_at=None if images > image_limit else ends,
+                shortfall=images_short,
             )
-        if cost_limit is not None and window.cost + window.held_cost + cost > cost_limit:
+        money_short = Shortfall(window.cost, window.held_cost, cost, ends)
+        if cost_limit is not None and _exceeds(money_short, cost_limit):
             yield Refusal(
                 scope=scope,
                 owner=owner,
                 limit=f"cost_per_{span}_usd",
                 size=cost_limit,
-                **_when_money_returns(window, cost, cost_limit, ends),
+                **_when_money_returns(money_short, cost_limit),
+                shortfall=money_short,
             )
     yield from _pace_refusals(scope, owner, account, limits, now)
 
 
-def _images_used(window: Window) -> int:
-    return window.images + window.held_images
+def _exceeds(short: Shortfall, limit: int) -> bool:
+    return short.used + short.held + short.asked > limit
 
 
-def _when_money_returns(
-    window: Window, cost: int, limit: int, ends: float
-) -> dict[str, float | None]:
-    if cost > limit:
+def _when_money_returns(short: Shortfall, limit: int) -> dict[str, Any]:
+    if short.asked > limit:
         return {}
-    return {"resets_at": ends} if window.cost + cost > limit else {"wait": RETRY_SECONDS}
+    if short.used + short.asked > limit:
+        return {"resets_at": short.ends}
+    return {"wait": RETRY_SECONDS}
 
 
 def _pace_refusals(

@@ -15,19 +15,59 @@ def refusal_error(refusal: Refusal, spread: float, key: str) -> LimitReached:
 
     `key` is the id of the key that asked: its limits may be kept under its line's first key.
     """
-    which = f"{_owner(refusal, key)} {refusal.limit} limit of {_size(refusal)}"
+    which = f"{_owner(refusal, key)} {refusal.limit} limit of {_amount(refusal, refusal.size)}"
     whose = None if refusal.scope == "gateway" else (refusal.scope, refusal.owner)
     if refusal.wait is not None:
         seconds = retry_after(refusal.wait, spread)
         return RateLimited(
-            f"{which} is reached for now; try again in {ceil(seconds)} seconds.",
+            f"{which} is reached for now{_why(refusal)}; try again in {ceil(seconds)} seconds"
+            f"{_or_later(refusal)}.",
             retry_after=seconds,
             whose=whose,
         )
     if refusal.resets_at is None:
-        return InsufficientQuota(f"{which} is smaller than this request.", whose=whose)
-    resets = datetime.fromtimestamp(refusal.resets_at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    return InsufficientQuota(f"{which} is used up; it resets at {resets}.", whose=whose)
+        return InsufficientQuota(
+            f"{which} is smaller than this request{_asking(refusal)}.", whose=whose
+        )
+    state = "is used up" if _is_full(refusal) else "has too little left for this request"
+    return InsufficientQuota(
+        f"{which} {state}{_why(refusal)}; it resets at {_date(refusal.resets_at)}.", whose=whose
+    )
+
+
+def _is_full(refusal: Refusal) -> bool:
+    short = refusal.shortfall
+    return short is None or short.used + short.held >= refusal.size
+
+
+def _why(refusal: Refusal) -> str:
+    """What stands against the limit. Of the gateway's own that is other teams' business."""
+    if (short := refusal.shortfall) is None:
+        return ""
+    parts = [f"this request {_asks(refusal, short.asked)}"]
+    if refusal.scope != "gateway":
+        held = f"{_amount(refusal, short.held)} held by open calls"
+        parts = [f"{_amount(refusal, short.used)} used", held, *parts]
+    return f" ({', '.join(parts)})"
+
+
+def _asking(refusal: Refusal) -> str:
+    short = refusal.shortfall
+    return f", which {_asks(refusal, short.asked)}" if short is not None else ""
+
+
+def _asks(refusal: Refusal, asked: int) -> str:
+    verb = "may cost" if refusal.limit.endswith("_usd") else "asks for"
+    return f"{verb} {_amount(refusal, asked)}"
+
+
+def _or_later(refusal: Refusal) -> str:
+    short = refusal.shortfall
+    return f", or after it resets at {_date(short.ends)}" if short is not None else ""
+
+
+def _date(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _owner(refusal: Refusal, key: str) -> str:
@@ -40,5 +80,6 @@ def _owner(refusal: Refusal, key: str) -> str:
             return "The gateway's"
 
 
-def _size(refusal: Refusal) -> str:
-    return format_usd(refusal.size) if refusal.limit.endswith("_usd") else str(refusal.size)
+def _amount(refusal: Refusal, amount: int) -> str:
+    """Images, or dollars."""
+    return format_usd(amount) if refusal.limit.endswith("_usd") else str(amount)

@@ -36,9 +36,12 @@ _LIMITS = options_of(TeamLimits)
 
 
 def read_teams(
-    text: str, *, models: Mapping[str, Model], place: str = "config/teams.toml"
+    text: str, *, models: Mapping[str, Model] | None, place: str = "config/teams.toml"
 ) -> list[Team]:
-    """The teams in the order they stand. Raises ConfigError with every fault."""
+    """The teams in the order they stand. Raises ConfigError with every fault.
+
+    Without `models` nothing is said about what they offer.
+    """
     tables, file, faults = parse_toml(text, place), Place(place), list[str]()
     for name in tables.keys() - {"teams"}:
         hint = did_you_mean(name, ["teams"])
@@ -50,14 +53,15 @@ def read_teams(
 
 
 def _read_all(
-    table: object, place: Place, models: Mapping[str, Model], faults: list[str]
+    table: object, place: Place, models: Mapping[str, Model] | None, faults: list[str]
 ) -> Iterator[Team]:
     if not isinstance(table, dict):
         faults.append(f"{place}: must be a table")
         return
     for name, options in table.items():
         team = _read_team(name, options, place.table(name), faults)
-        faults.extend(_not_offered(team, models, place.table(name)))
+        if models is not None:
+            faults.extend(_not_offered(team, models, place.table(name)))
         yield team
 
 

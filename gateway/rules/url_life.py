@@ -26,7 +26,10 @@ MARGIN_SECONDS = 60.0
 """The most that is left."""
 
 MAX_URL_CHARS = 8_192
-"""A longer URL is not read, and its answer not kept."""
+MAX_FIELDS = 100
+MAX_CHARS = 131_072
+"""A longer URL, one with more fields in its query, or more of all URLs together are not read, and
+the answer is not kept: reading takes a millisecond for each 8 KB."""
 
 _EPOCH = re.compile(r"[0-9]{1,13}", re.ASCII)
 _ANY_EPOCH = re.compile(r"(?<![0-9])[0-9]{10}(?:[0-9]{3})?(?![0-9])")
@@ -40,11 +43,13 @@ def keep_seconds(urls: Sequence[str], now: float, ttl: float, default_life: floa
 
     At most `ttl`. `default_life` (seconds) is for a URL that does not say when it ends.
     """
+    if sum(map(len, urls)) > MAX_CHARS:
+        return 0.0
     return min([ttl, *(_safe_life(url, now, default_life) for url in urls)])
 
 
 def _safe_life(url: str, now: float, default_life: float) -> float:
-    if len(url) > MAX_URL_CHARS:
+    if len(url) > MAX_URL_CHARS or url.count("&") >= MAX_FIELDS:
         return 0.0
     expires = url_expires(url)
     if expires is None:

@@ -19,7 +19,7 @@ from gateway.errors import (
     UpstreamUnknown,
 )
 from gateway.rules.headers import clamp_retry_after
-from gateway.rules.scrub import scrub
+from gateway.rules.scrub import Scrubber
 from gateway.rules.strict_json import write_json
 
 MAX_REFUSAL_BYTES = 16_384
@@ -95,21 +95,21 @@ def _scrubbed_body(body: bytes, secrets: Sequence[bytes]) -> bytes:
         refusal = _OBJECT.decode(body)
         if not isinstance(refusal.get("error"), dict):
             return REPLACED
-        return write_json(_scrubbed(refusal, secrets))
+        return write_json(_scrubbed(refusal, Scrubber(secrets)))
     # No JSON; a number that cannot be written; nested too deep to be read or walked.
     except (DecodeError, ValueError, RecursionError):
         return REPLACED
 
 
-def _scrubbed(value: object, secrets: Sequence[bytes]) -> object:
+def _scrubbed(value: object, scrubber: Scrubber) -> object:
     """The same value with every text scrubbed, names of fields included.
 
     As text, not as JSON: an escape could hide a part of a secret.
     """
     if isinstance(value, str):
-        return scrub(value.encode(), secrets).decode(errors="replace")
+        return scrubber.scrub(value.encode()).decode(errors="replace")
     if isinstance(value, list):
-        return [_scrubbed(each, secrets) for each in value]
+        return [_scrubbed(each, scrubber) for each in value]
     if isinstance(value, dict):
-        return {_scrubbed(k, secrets): _scrubbed(v, secrets) for k, v in value.items()}
+        return {_scrubbed(k, scrubber): _scrubbed(v, scrubber) for k, v in value.items()}
     return value

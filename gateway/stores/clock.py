@@ -17,17 +17,22 @@ class StoreClock:
     """Seconds since the epoch that never run backwards. Safe to read from several threads."""
 
     def __init__(self, wall: Callable[[], float], monotonic: Callable[[], float]) -> None:
-        self._wall = wall
+        self.wall = wall
         self._monotonic = monotonic
         self._ahead = float("-inf")  # of the monotonic clock; only grows
         self._last = float("-inf")  # the sum below is rounded: by itself it could fall a little
         self._lock = Lock()
 
+    @property
+    def last(self) -> float:
+        """The latest reading."""
+        return self._last
+
     def read(self, mark: float = float("-inf")) -> float:
         """The time now: not before `mark`, the wall clock's time or any former reading."""
         with self._lock:
             tick = self._monotonic()
-            latest = max(mark, self._wall())
+            latest = max(mark, self.wall())
             self._ahead = max(self._ahead, latest - tick)
             self._last = max(self._last, latest, tick + self._ahead)
             return self._last

@@ -19,6 +19,7 @@ from functools import partial
 from types import SimpleNamespace
 
 import aiohttp
+import structlog
 from yarl import URL
 
 from gateway.errors import (
@@ -31,7 +32,10 @@ from gateway.errors import (
 from gateway.ports import Reply
 from gateway.rules.headers import upstream_headers
 from gateway.rules.settings import Upstream
+from gateway.upstream.connecting import why_unreachable
 from gateway.upstream.inflate import inflate
+
+log = structlog.get_logger(source="upstream")
 
 PROBE_SECONDS = 30
 """How often TCP shows that a silent connection lives. A picture takes minutes, and routers on the
@@ -60,7 +64,9 @@ class HttpUpstream:
             # Runs from the moment there is a connection: until then the connector has its own.
             async with asyncio.timeout(None) as timer:
                 return await self._ask(body, headers, settings, partial(timer.reschedule, ends))
-        except _NOTHING_SENT:
+        except _NOTHING_SENT as failure:
+            cause, detail = why_unreachable(failure)
+            log.warning("upstream unreachable", id=request_id, cause=cause, detail=detail)
             error = UpstreamUnreachable()
         except (aiohttp.ClientError, OSError):  # a TimeoutError is an OSError
             error = UpstreamTimeout() if timer.expired() else UpstreamCut()

@@ -29,7 +29,9 @@ def error_body(error: GatewayError) -> bytes:
 
 def error_response(error: GatewayError, record: Record | None = None) -> web.Response:
     """The answer to a request that failed. Without a record, nothing is known of the request."""
-    headers = {**_BASE, **(_record_headers(record) if record else {}), **error.headers}
+    own = error.headers
+    wait = float(own.get("Retry-After", 0))
+    headers = {**_BASE, **(_record_headers(record, wait) if record else {}), **own}
     return web.Response(status=error.status, body=error_body(error), headers=headers)
 
 
@@ -49,12 +51,12 @@ def image_response(answer: Answer, record: Record) -> web.Response:
     return web.Response(body=answer.body, headers=headers)
 
 
-def _record_headers(record: Record) -> dict[str, str]:
+def _record_headers(record: Record, retry_after: float = 0.0) -> dict[str, str]:
     headers = {"X-Request-Id": record.id}
     if record.caller is not None:  # nobody else needs to know what took how long
         headers["Server-Timing"] = server_timing(_phases(record))
     if record.standing is not None:
-        headers.update(rate_limit_headers(record.standing))
+        headers.update(rate_limit_headers(record.standing, retry_after))
     if record.upstream is not None:
         headers["x-gateway-cost-usd"] = format_usd(record.cost)
     return headers

@@ -49,7 +49,9 @@ T = TypeVar("T")
 class _Protocol(web.RequestHandler):
     """One connection, with our own words for what aiohttp would answer and log itself."""
 
-    __slots__ = ("_head_bytes",)
+    __slots__ = ("_head_bytes", "on_unreadable")
+
+    on_unreadable: Callable[[str], None]
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin with nothing received."""
@@ -66,9 +68,16 @@ class _Protocol(web.RequestHandler):
         """The answer to what the parser refused (400, 431), or to a defect (500)."""
         if request.writer.output_size > 0:
             raise ConnectionError("an answer was already under way")
-        response = error_response(_parser_error(status, exc))
+        error = _parser_error(status, exc)
+        if not isinstance(error, InternalError):
+            self._tell_unreadable(error.code, type(exc).__name__)
+        response = error_response(error)
         response.force_close()
         return response
+
+    def _tell_unreadable(self, code: str, cause: str) -> None:
+        log.info("request unreadable", code=code, cause=cause)
+        self.on_unreadable(code)
 
     def data_received(self, data: bytes) -> None:
         """Take bytes from the client; a head that grows without an end ends the connection."""
@@ -77,7 +86,7 @@ class _Protocol(web.RequestHandler):
         if self._waiter is not None and not self._waiter.done():  # there is no whole head yet
             self._head_bytes += len(data)
             if self._head_bytes > MAX_HEAD_BYTES:
-                log.info("request unreadable", code=HeadersTooLarge.code, cause="too long")
+                self._tell_unreadable(HeadersTooLarge.code, "too long")
                 self.force_close()
             return
         self._head_bytes = 0
@@ -97,25 +106,29 @@ class _Protocol(web.RequestHandler):
 
 
 def _parser_error(status: int, exc: BaseException | None) -> GatewayError:
-    error: GatewayError
     if isinstance(exc, LineTooLong):
-        error = HeadersTooLarge()
-    elif status == 400:
-        error = InvalidRequest("The request is not valid HTTP.", code="invalid_http")
-    else:
-        log.error("request failed", exc_info=exc)
-        return InternalError()
-    log.info("request unreadable", code=error.code, cause=type(exc).__name__)
-    return error
+        return HeadersTooLarge()
+    if status == 400:
+        return InvalidRequest("The request is not valid HTTP.", code="invalid_http")
+    log.error("request failed", exc_info=exc)
+    return InternalError()
 
 
 class GatewayServer(web.Server):
     """A server whose connections are `_Protocol`s, for `aiohttp.web.ServerRunner`.
 
     `keepalive_seconds` bounds an idle connection, and one whose request head comes too slowly.
+    `on_unreadable` is told the error code of each request that the parser refused.
     """
 
-    def __init__(self, handler: Handler, *, keepalive_seconds: float = KEEPALIVE_SECONDS) -> None:
+    def __init__(
+        self,
+        handler: Handler,
+        *,
+        keepalive_seconds: float = KEEPALIVE_SECONDS,
+        on_unreadable: Callable[[str], None] = lambda code: None,
+    ) -> None:
+        self._on_unreadable = on_unreadable
         super().__init__(
             handler,
             handler_cancellation=True,
@@ -128,7 +141,9 @@ class GatewayServer(web.Server):
         )
 
     def __call__(self) -> web.RequestHandler:
-        return _Protocol(self, loop=self._loop, **self._kwargs)
+        protocol = _Protocol(self, loop=self._loop, **self._kwargs)
+        protocol.on_unreadable = self._on_unreadable
+        return protocol
 
 
 def find_handler(routes: Mapping[str, Mapping[str, T]], request: web.BaseRequest) -> T:

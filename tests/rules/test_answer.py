@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.errors import UpstreamUnknown
-from gateway.rules.answer import Answered, read_answer
+from gateway.rules.answer import MAX_IMAGES, MAX_WORD_BYTES, Answered, read_answer
 from gateway.rules.tokens import NO_USAGE, Usage, read_usage
 
 IMAGE = base64.b64encode(bytes(range(256)) * 3).decode()
@@ -159,6 +159,10 @@ def test_as_the_standard_librarys_reader_has_it(
     def text(value: object) -> str | None:
         return value if isinstance(value, str) and value else None
 
+    def word(value: object) -> str | None:
+        told = text(value)
+        return None if told is None or len(told) > MAX_WORD_BYTES else told
+
     body = json.dumps(answer, ensure_ascii=ascii, indent=indent).encode()
     images = sum(bool(text(i.get("b64_json")) or text(i.get("url"))) for i in answer["data"])
     if not images:
@@ -169,8 +173,8 @@ def test_as_the_standard_librarys_reader_has_it(
     assert read_answer(body) == Answered(
         images,
         urls,
-        text(answer.get("size")),
-        text(answer.get("quality")),
+        word(answer.get("size")),
+        word(answer.get("quality")),
         read_usage(answer.get("usage")),
     )
 
@@ -200,3 +204,47 @@ def test_a_large_answer_takes_a_few_milliseconds() -> None:
         times.append(time.thread_time() - began)
     # 2 ms where nothing else runs; the parser alone takes 12.
     assert min(times) < 0.01
+
+
+HOSTILE = {
+    "items": b'{"data":[' + b'{"url":"x"},' * 500_000 + b'{"url":"x"}]}',
+    "items without an image": b'{"data":[' + b"{}," * 5_000_000 + b'{"url":"x"}]}',
+    "objects elsewhere": b'{"data":[{"url":"x"}],"x":[' + b"{}," * 20_000 + b"1]}",
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_more_than_an_answer_can_have_is_none(name: str) -> None:
+    began = time.thread_time()
+    with pytest.raises(UpstreamUnknown):
+        read_answer(HOSTILE[name])
+    # 10 and 30 ms; the first two took 1 s and 10 s.
+    assert time.thread_time() - began < 0.4
+
+
+def test_as_many_images_as_can_be_asked_for_are_read() -> None:
+    for item in ({"url": "x"}, {"b64_json": IMAGE}):
+        assert read(data=[item] * MAX_IMAGES).images == MAX_IMAGES
+        with pytest.raises(UpstreamUnknown):
+            read(data=[item] * (MAX_IMAGES + 1))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"data":[{"b64_json"' + b" " * 16_000_000 + b':"aaaa"}]}',
+        b'{"data":[{"url":"x"}],"x":[' + b'"b64_json",' * 1_500_000 + b"1]}",
+    ],
+    ids=["blanks", "names"],
+)
+def test_what_is_passed_over_takes_little_time(body: bytes) -> None:
+    began = time.thread_time()
+    assert read_answer(body).images == 1
+    # 60 and 100 ms; one by one 2 s and 0.8 s.
+    assert time.thread_time() - began < 0.5
+
+
+def test_a_usage_or_a_word_without_an_end_says_nothing() -> None:
+    long = {**USED, "x": [1] * 10_000}
+    assert read(data=[{"url": URL}], usage=long).usage == NO_USAGE
+    assert read(data=[{"url": URL}], size="1" * 300).size is None

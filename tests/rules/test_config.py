@@ -124,7 +124,8 @@ def test_kubernetes_variables_are_warned_about() -> None:
 def test_a_base_url_with_a_version_draws_a_warning() -> None:
     text = "[upstream]\nbase_url = 'https://h/api/v1/'"
     warning = (
-        "[upstream] base_url: ends in /v1, which path has already: it is scheme and host alone"
+        "[upstream] base_url: ends in /v1, which path has already: "
+        "https://h/api/v1/api/v1/images/generations will be called; it is scheme and host alone"
     )
     assert read_settings(text, {})[1] == [f"config/gateway.toml: {warning}"]
     _, (other,) = read_settings("", {"GATEWAY_UPSTREAM_BASE_URL": "https://h/v1"})

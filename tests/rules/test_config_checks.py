@@ -64,7 +64,14 @@ def test_what_serving_needs(upstream: Upstream, missing: list[str]) -> None:
 )
 def test_a_version_twice(base_url: str, path: str, doubtful: bool) -> None:
     settings = Settings(upstream=Upstream(base_url=base_url, path=path))
-    assert bool(list(broken(DOUBTS, settings, ()))) == doubtful
+    doubts = [text for _, text in broken(DOUBTS, settings, ())]
+    assert [f" {base_url}{path} will be called" in text for text in doubts] == [True] * doubtful
+
+
+def test_a_key_in_the_url_is_not_told() -> None:
+    settings = Settings(upstream=Upstream(base_url="https://h/sk-abcdefgh/v1"))
+    ((_, text),) = broken(DOUBTS, settings, ())
+    assert "https://h/[redacted]/v1/api/v1/images/generations will be called" in text
 
 
 def test_wrong_options_are_left_alone() -> None:

@@ -4,10 +4,11 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from gateway.model import Limits
 from gateway.rules.account import EMPTY, Account, Hold
-from gateway.rules.limits import RETRY_SECONDS, Refusal, first_refusal, minute_wait
+from gateway.rules.limits import RETRY_SECONDS, Refusal, Shortfall, first_refusal, minute_wait
 from gateway.rules.windows import Window, day_of, end_of_day, end_of_month, month_of
 from tests.support.quota_steps import NOON
 
@@ -75,9 +76,24 @@ def test_a_used_up_budget_opens_with_the_next_period(
     state: Any, limits: Any, name: str, resets_at: float
 ) -> None:
     (size,) = limits.values()
-    assert refusal(account(**state), 1, 20, **limits) == Refusal(
+    found = refusal(account(**state), 1, 20, **limits)
+    assert found is not None
+    assert replace(found, shortfall=None) == Refusal(
         scope="team", owner="red", limit=name, size=size, resets_at=resets_at
     )
+
+
+def test_a_refusal_tells_what_is_used_held_and_asked_for() -> None:
+    team = account((5, 50, 2, 20), (7, 70, 3, 30))
+    for limits, shortfall in (
+        ({"images_per_day": 10}, Shortfall(5, 2, 4, END_OF_DAY)),
+        ({"images_per_month": 10}, Shortfall(7, 3, 4, END_OF_MONTH)),
+        ({"cost_per_day": 100}, Shortfall(50, 20, 40, END_OF_DAY)),
+        ({"cost_per_month": 100}, Shortfall(70, 30, 40, END_OF_MONTH)),
+    ):
+        found = refusal(team, 4, 40, **limits)
+        assert found is not None
+        assert found.shortfall == shortfall
 
 
 @pytest.mark.parametrize(

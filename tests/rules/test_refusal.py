@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from gateway.errors import InsufficientQuota, RateLimited
 from gateway.model import Limits
-from gateway.rules.limits import Refusal
+from gateway.rules.limits import Refusal, Shortfall
 from gateway.rules.refusal import refusal_error
 from gateway.rules.windows import end_of_day, end_of_month
 from tests.support.quota_steps import NOON, Bench, reserve
@@ -53,6 +53,62 @@ def test_a_keys_own_limit_names_the_key_that_asked() -> None:
         assert error.whose == ("key", "line1")
     assert refusal_error(refusal(), 0, "k1").whose == ("team", "red")
     assert refusal_error(refusal(scope="gateway", owner=""), 0, "k1").whose is None
+
+
+def short(used: int, held: int, asked: int) -> Shortfall:
+    return Shortfall(used, held, asked, 1_772_409_600.0)
+
+
+def test_money_that_open_calls_hold_is_told_apart_from_what_is_used() -> None:
+    reached = refusal(
+        "cost_per_day_usd", 100_000, wait=10.0, shortfall=short(40_000, 40_000, 40_000)
+    )
+    assert refusal_error(reached, 0, "k1").message == (
+        "Team red's cost_per_day_usd limit of 0.1 is reached for now (0.04 used, 0.04 held by open "
+        "calls, this request may cost 0.04); try again in 10 seconds, or after it resets at "
+        "2026-03-02T00:00:00Z."
+    )
+
+
+@pytest.mark.parametrize(
+    ("shortfall", "state"),
+    [
+        (short(70_000, 0, 40_000), "has too little left for this request (0.07 used, 0 held"),
+        (short(60_000, 40_000, 40_000), "is used up (0.06 used, 0.04 held"),
+    ],
+)
+def test_a_budget_with_something_left_is_not_called_used_up(
+    shortfall: Shortfall, state: str
+) -> None:
+    ends = shortfall.ends
+    reached = refusal("cost_per_day_usd", 100_000, resets_at=ends, shortfall=shortfall)
+    assert refusal_error(reached, 0, "k1").message == (
+        f"Team red's cost_per_day_usd limit of 0.1 {state} by open calls, this request may cost "
+        "0.04); it resets at 2026-03-02T00:00:00Z."
+    )
+
+
+@pytest.mark.parametrize(
+    ("limit", "size", "asked", "text"),
+    [
+        ("cost_per_day_usd", 10_000, 40_000, "0.01 is smaller than this request, which may cost"),
+        ("images_per_day", 3, 4, "3 is smaller than this request, which asks for"),
+    ],
+)
+def test_a_request_above_the_limit_says_by_what(
+    limit: str, size: int, asked: int, text: str
+) -> None:
+    above = refusal(limit, size, shortfall=short(0, 0, asked))
+    amount = "0.04" if limit.endswith("_usd") else "4"
+    assert refusal_error(above, 0, "k1").message == f"Team red's {limit} limit of {text} {amount}."
+
+
+@pytest.mark.parametrize("when", [{"wait": 5.0}, {"resets_at": NOON}])
+def test_the_gateways_own_limit_does_not_tell_what_other_teams_use(when: Any) -> None:
+    reached = refusal(scope="gateway", owner="", shortfall=short(93, 7, 4), **when)
+    message = refusal_error(reached, 0, "k1").message
+    assert "(this request asks for 4)" in message
+    assert "93" not in message
 
 
 def test_money_is_told_in_dollars() -> None:

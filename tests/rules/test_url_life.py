@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.rules.url_life import MARGIN_SECONDS, keep_seconds, url_expires
+from gateway.rules.url_life import MARGIN_SECONDS, MAX_CHARS, MAX_FIELDS, keep_seconds, url_expires
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC).timestamp()
 DAY = 86_400.0
@@ -156,3 +156,12 @@ def test_numbers_that_are_no_end_leave_the_default() -> None:
 
 def test_a_url_too_long_to_read_is_not_kept() -> None:
     assert keep_seconds(["https://h/?" + "a" * 9000], 0, 86_400, 3_300) <= 0
+
+
+def test_urls_that_take_long_to_read_are_not_kept() -> None:
+    fields = f"{BASE}?{'&'.join(['a=b'] * MAX_FIELDS)}"
+    assert keep_seconds([fields], NOW, DAY, HOUR) == HOUR
+    assert keep_seconds([f"{fields}&a=b"], NOW, DAY, HOUR) <= 0
+    many = [BASE.ljust(1_024, "x")] * (MAX_CHARS // 1_024)
+    assert keep_seconds(many, NOW, DAY, HOUR) == HOUR
+    assert keep_seconds([*many, BASE], NOW, DAY, HOUR) <= 0

@@ -43,11 +43,12 @@ class Program:
         """What the last start logged and complained about so far."""
         return self._err.read_text()
 
-    async def start(self, *arguments: str, stdin: int = DEVNULL) -> None:
-        """Start the program without waiting for anything."""
+    async def start(self, *arguments: str, stdin: int = DEVNULL, stderr: int | None = None) -> None:
+        """Start the program without waiting for anything. None: `err` has its standard error."""
         await self.stop()
         with self._out.open("wb") as out, self._err.open("wb") as err:
-            self._process = await self._launch(arguments, out.fileno(), err.fileno(), stdin)
+            complaints = err.fileno() if stderr is None else stderr
+            self._process = await self._launch(arguments, out.fileno(), complaints, stdin)
 
     async def printed(self, text: str) -> str:
         """Everything it printed, once that includes `text`."""

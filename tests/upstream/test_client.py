@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
+from structlog.testing import capture_logs
 
 from gateway.errors import (
     UpstreamCut,
@@ -159,6 +160,17 @@ async def error_from(
     return type(error)
 
 
+async def cause_told(upstream: Line) -> tuple[str, str]:
+    """What the log's only line says of a call that gets no connection."""
+    with capture_logs() as lines, pytest.raises(UpstreamUnreachable):
+        await upstream.generate(BODY, "request-1")
+    (line,) = lines
+    assert "CANARY" not in str(line)
+    assert (line["event"], line["log_level"]) == ("upstream unreachable", "warning")
+    assert line["id"] == "request-1"
+    return line["cause"], line["detail"]
+
+
 def response(body: bytes, status: str = "200 OK", **headers: str) -> bytes:
     lines = [f"HTTP/1.1 {status}", f"Content-Length: {len(body)}"]
     lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
@@ -296,12 +308,13 @@ async def test_nothing_listens() -> None:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
         async with calling(port) as upstream:
-            with pytest.raises(UpstreamUnreachable):
-                await upstream.generate(BODY, "request-1")
+            assert await cause_told(upstream) == ("refused", "Connection refused")
 
 
 async def test_a_name_that_does_not_exist() -> None:
     assert await error_from(OK, host="nowhere.invalid") is UpstreamUnreachable
+    async with calling(1, host="nowhere.invalid") as upstream:
+        assert (await cause_told(upstream))[0] == "dns"
 
 
 @pytest.mark.parametrize("timeout", [10.0, 0.5])
@@ -315,8 +328,7 @@ async def test_a_server_too_busy_to_accept(timeout: float) -> None:
             each.setblocking(False)
             each.connect_ex(busy.getsockname())
         async with calling(busy.getsockname()[1], timeout=timeout) as upstream:
-            with pytest.raises(UpstreamUnreachable):
-                await upstream.generate(BODY, "request-1")
+            assert (await cause_told(upstream))[0] == "timeout"
         for each in waiting:
             each.close()
 
@@ -329,9 +341,13 @@ async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
     pass
 
 
-@pytest.mark.parametrize("talk", [OK, silence, hang_up])
-async def test_a_server_that_does_not_speak_tls(talk: Talk | bytes) -> None:
+@pytest.mark.parametrize(
+    ("talk", "cause"), [(OK, "timeout"), (silence, "timeout"), (hang_up, "network")]
+)
+async def test_a_server_that_does_not_speak_tls(talk: Talk | bytes, cause: str) -> None:
     assert await error_from(talk, scheme="https") is UpstreamUnreachable
+    async with serving(talk) as server, calling(server.port, scheme="https") as upstream:
+        assert (await cause_told(upstream))[0] == cause
 
 
 async def test_a_certificate_that_nobody_trusts(tmp_path: Path) -> None:
@@ -339,8 +355,7 @@ async def test_a_certificate_that_nobody_trusts(tmp_path: Path) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(tmp_path / "pair.pem")
     async with serving(OK, context) as server, calling(server.port, scheme="https") as upstream:
-        with pytest.raises(UpstreamUnreachable):
-            await upstream.generate(BODY, "request-1")
+        assert await cause_told(upstream) == ("tls", "self-signed certificate")
     assert server.heads == []
 
 
@@ -438,7 +453,7 @@ async def flood(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 
 def gzipped(size: int) -> bytes:
-    return gzip.compress(b"x" * size)
+    return gzip.compress(b"x" * size, mtime=0)
 
 
 @pytest.mark.parametrize(

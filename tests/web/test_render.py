@@ -2,7 +2,15 @@
 
 import json
 
-from gateway.errors import InsufficientQuota, NotFound, NotPermitted, UpstreamRefused
+import pytest
+
+from gateway.errors import (
+    InsufficientQuota,
+    NotFound,
+    NotPermitted,
+    RateLimited,
+    UpstreamRefused,
+)
 from gateway.proxy import Answer
 from gateway.record import Record
 from gateway.rules.headers import CacheStatus
@@ -59,6 +67,26 @@ def test_an_error_after_the_ledger_tells_what_is_left() -> None:
     assert headers["x-should-retry"] == "false"
     assert not [name for name in headers if name.endswith("-images")]
     assert "x-gateway-cost-usd" not in headers
+
+
+@pytest.mark.parametrize(
+    ("reset", "wait", "told", "retry_after"),
+    [
+        (12.5, 14.2, "15s", "15"),  # drawn out beyond the moment at which the limit is whole
+        (0.35, 1.0, "1s", "1"),
+        (3600.0, 12.0, "1h0m0s", "12"),
+    ],
+)
+def test_no_reset_is_told_before_the_retry_after(
+    reset: float, wait: float, told: str, retry_after: str
+) -> None:
+    standing = Standing(requests=Meter(60, 0, reset), images=Meter(9, 9, reset))
+    headers = error_response(
+        RateLimited("No.", retry_after=wait), record(standing=standing)
+    ).headers
+    assert headers["x-ratelimit-reset-requests"] == told
+    assert headers["x-ratelimit-reset-images"] == told
+    assert headers["Retry-After"] == retry_after
 
 
 def test_an_error_after_the_upstream_tells_what_was_charged() -> None:

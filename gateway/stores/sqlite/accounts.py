@@ -16,6 +16,7 @@ from gateway.rules.account import EMPTY, Account
 from gateway.stores.clock import StoreClock
 from gateway.stores.codec import decode_account, encode_account
 from gateway.stores.sqlite import schema
+from gateway.stores.sqlite.clock_watch import ClockWatch
 from gateway.stores.sqlite.usage import write_entries
 
 KEPT = 4096
@@ -37,6 +38,7 @@ class Accounts:
 
     def __init__(self, clock: StoreClock) -> None:
         self._clock = clock
+        self._watch = ClockWatch(clock)
         # Used by two threads: each operation on it is a single one of the dictionary's own.
         self._kept: dict[str, tuple[int, Account]] = {}
 
@@ -46,7 +48,9 @@ class Accounts:
         accounts = [self._load(connection, name) for name in names]
         mark = schema.value(connection, "clock")
         connection.execute("COMMIT")
-        return Loaded(accounts, self._clock.read(mark))
+        now = self._clock.read(mark)
+        self._watch.look()
+        return Loaded(accounts, now)
 
     def swap(
         self, connection: sqlite3.Connection, changes: Sequence[Change], entries: Sequence[Entry]

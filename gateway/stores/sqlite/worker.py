@@ -4,7 +4,8 @@
   gone. The next piece of work opens another, so an outage ends by itself.
 - Who waits may be cancelled at any time. Work that has begun is finished all the same and its
   result dropped; work that has not begun is never done.
-- Each piece of work begins with a look whether the file is still the one that was opened.
+- Each piece of work begins with a look whether the file is still the one that was opened, and
+  its log too. Once the log is gone every worker lets go of its connection.
 """
 
 import asyncio
@@ -39,6 +40,7 @@ class Worker:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"store-{name}")
         self._closed = False
         self._away = False
+        database.on_lost.append(self._let_go)
 
     async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Do `work` in the thread, after all that was asked before.
@@ -60,6 +62,10 @@ class Worker:
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+    def _let_go(self) -> None:
+        with suppress(RuntimeError):  # the thread has ended, and its connection with it
+            self._thread.submit(self._drop)
 
     # -- in the thread --------------------------------------------------------------------------
 
@@ -94,4 +100,4 @@ class Worker:
         connection, self._connection = self._connection, None
         if connection is not None:
             with suppress(sqlite3.Error):
-                connection.close()
+                self._database.close(connection)

@@ -1,0 +1,71 @@
+"""The command line in a folder of its own, run in this process or as a program."""
+
+import json
+import os
+import subprocess
+import sys
+from contextlib import chdir
+from pathlib import Path
+
+from click.testing import CliRunner, Result
+
+from gateway.cli import gateway
+
+TEAMS = """
+[teams.design]
+max_n = 4
+[teams.design.limits]
+images_per_day = 200
+[teams.research]
+"""
+CLEAN = {name: text for name, text in os.environ.items() if not name.startswith("GATEWAY_")}
+PROGRAM = [sys.executable, "-m", "gateway"]
+CODE = Path(__file__).parents[2]
+
+
+class Line:
+    """A command line in a folder of its own, which has a teams.toml."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.environ = CLEAN | {"PYTHONPATH": str(CODE), "GATEWAY_STORE_URL": "sqlite:data/my.db"}
+        (folder / "teams.toml").write_text(TEAMS)
+
+    def click(self, *arguments: str, **environ: str) -> Result:
+        """Run a command in this process."""
+        kept = {name: None for name in os.environ if name.startswith("GATEWAY_")}
+        with chdir(self.folder):
+            return CliRunner().invoke(gateway, arguments, env={**kept, **self.environ, **environ})
+
+    def run(self, *arguments: str, **environ: str) -> "subprocess.CompletedProcess[str]":
+        """Run a command as a program."""
+        return subprocess.run(
+            [*PROGRAM, *arguments],
+            cwd=self.folder,
+            env=self.environ | environ,
+            capture_output=True,
+            text=True,
+            timeout=20,
+            check=False,
+        )
+
+    def start(self, *arguments: str, **environ: str) -> "subprocess.Popen[str]":
+        """Start a program that runs until it is stopped."""
+        return subprocess.Popen(
+            [*PROGRAM, *arguments],
+            cwd=self.folder,
+            env=self.environ | environ,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def key(self, team: str = "design") -> str:
+        """A new key."""
+        return self.click("keys", "create", "--team", team).stdout.strip()
+
+
+def ids(line: Line) -> dict[str, str]:
+    """The keys' states by id."""
+    listed = json.loads(line.click("keys", "list", "--format", "json").stdout)
+    return {key["id"]: key["state"] for key in listed}

@@ -25,6 +25,7 @@ from gateway.caches.memory import MemoryCache
 from gateway.caches.redis import RedisCache
 from gateway.caches.tiers import TieredCache
 from gateway.directory import Directory
+from gateway.elections import Alone, Elections
 from gateway.errors import StoreUnavailable
 from gateway.hits import Hits
 from gateway.last_use import LastUse
@@ -34,6 +35,7 @@ from gateway.opening import StartError, load_pepper, open_store
 from gateway.proxy import Proxy
 from gateway.rules.account import GATEWAY, team_account
 from gateway.rules.settings import Settings
+from gateway.stores.redis.leases import RedisLeases
 from gateway.upstream.client import HttpUpstream
 from gateway.upstream.credentials import LOOK_SECONDS, KeyFile, with_key
 from gateway.web.admin import AdminApi
@@ -155,12 +157,28 @@ class Gateway:
             ledger=self._ledger,
             hits=self._hits,
             upstream=upstream,
+            elections=self._open_elections(),
             metrics=metrics,
             wall=self._wall,
             spread=random.random,
             new_id=new_id,
         )
         metrics.in_flight.set_function(lambda: self.proxy.in_flight)
+
+    def _open_elections(self) -> Elections | Alone:
+        """What keeps gateways of one store from buying the same at the same time."""
+        settings, metrics = self.settings, self.metrics
+        if settings.store.place.kind == "sqlite":
+            return Alone()
+        elections = Elections(
+            RedisLeases(settings.store.place, observe=metrics.store_operation),
+            metrics=metrics,
+            new_id=new_id,
+            cache_is_shared=settings.cache.place is not None,
+        )
+        elections.start()
+        self._running.push_async_callback(elections.close)
+        return elections
 
     async def _open_cache(self) -> BaseCache:
         """The memory cache, with what was kept over a restart, and Redis behind it if there is."""

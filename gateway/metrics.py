@@ -148,6 +148,20 @@ class Metrics:
         self.above_hold = Counter(
             "gateway_settlements_above_hold", "Settlements above what was held.", registry=r
         )
+        self.flights = Bound(
+            Counter(
+                "gateway_flights",
+                "Purchases begun (lead), requests that joined one of this gateway (follow), and "
+                "flights that waited for another gateway's (remote).",
+                ["role"],
+                registry=r,
+            )
+        )
+        self.lease_losses = Counter(
+            "gateway_lease_losses",
+            "Leases that another gateway took while their purchase went on.",
+            registry=r,
+        )
         self.lookups = Bound(
             Counter("gateway_cache_lookups", "Cache look-ups.", ["tier", "result"], registry=r)
         )
@@ -188,6 +202,8 @@ class Metrics:
             _ = self.duration[outcome,]
         for outcome in UNREADABLE:
             _ = self.requests["", outcome]
+        for role in ("lead", "follow", "remote"):
+            _ = self.flights[role,]
         for operation in OPERATIONS:
             _ = self.store_seconds[operation,], self.store_errors[operation,]
         for result in ("hit", "miss"):

@@ -21,6 +21,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from gateway.directory import Directory
+from gateway.elections import Alone, Candidate, Elections
 from gateway.errors import (
     Draining,
     LimitReached,
@@ -76,7 +77,8 @@ class Answer(Struct, frozen=True):
 class Purchase(Struct, frozen=True):
     """One request that may have to be bought. `keep`: store the answer; `share`: look for it in
     the cache and among the flights first; `bypass`: the cache is off, here or for this team.
-    `settings` are those that the request began with: a reload changes nothing under way.
+    `settings` are those that the request began with: a reload changes nothing under way. `at` is
+    when it came; a kept answer of `max_age` seconds or more is too old for it.
     """
 
     caller: Caller
@@ -87,6 +89,15 @@ class Purchase(Struct, frozen=True):
     bypass: bool
     settings: Settings
     record: Record
+    at: float
+    max_age: int | None
+
+
+class Landed(Struct, frozen=True):
+    """What a flight brings. `free`: it found another one's purchase instead of buying."""
+
+    bought: Bought
+    free: bool = False
 
 
 class Proxy:
@@ -105,19 +116,21 @@ class Proxy:
         ledger: Ledger,
         hits: Hits,
         upstream: Upstream,
+        elections: Elections | Alone,
         metrics: Metrics,
         wall: Callable[[], float],
         spread: Callable[[], float],
         new_id: Callable[[], str],
     ) -> None:
         self.settings = settings
-        self.flights: Flights[Bought] = Flights()
+        self.flights: Flights[Landed] = Flights()
         self.draining = False
         self._directory = directory
         self._cache = cache
         self._ledger = ledger
         self._hits = hits
         self._upstream = upstream
+        self._elections = elections
         self._metrics = metrics
         self._wall = wall
         self._spread = spread
@@ -143,7 +156,7 @@ class Proxy:
             check_policy(caller.team, request)
             wish = read_cache_control(call.cache_control)
             purchase = self._purchase(caller, request, wish, settings, record)
-            hit = await self._look_up(purchase, wish)
+            hit = await self._look_up(purchase)
             record.lap("cache")
             if hit is not None:
                 return hit
@@ -177,16 +190,18 @@ class Proxy:
             bypass=not cached,
             settings=settings,
             record=record,
+            at=self._wall(),
+            max_age=wish.max_age,
         )
 
-    async def _look_up(self, purchase: Purchase, wish: CacheControl) -> Answer | None:
+    async def _look_up(self, purchase: Purchase) -> Answer | None:
         """The kept answer, if there is one and the client takes it at its age."""
         if not purchase.share:
             return None
         kept = await self._kept(purchase)
         age = 0.0 if kept is None else max(0.0, self._wall() - kept.at)
         # Not by the whole seconds of Age: a max-age of 0 must never find anything.
-        if kept is None or (wish.max_age is not None and age >= wish.max_age):
+        if kept is None or (purchase.max_age is not None and age >= purchase.max_age):
             self._metrics.lookups["memory", "miss"].inc()
             return None
         self._metrics.lookups["memory", "hit" if kept.tier == "memory" else "miss"].inc()
@@ -198,34 +213,32 @@ class Proxy:
         return kept
 
     async def _fly(self, purchase: Purchase) -> Answer:
-        """Buy the answer, or wait for the same one being bought already.
-
-        Nothing may be awaited between the look-up of `_look_up` and the registration here that
-        really suspends, or an answer could land unseen in between and be bought again.
-        """
+        """Buy the answer, or wait for the same one being bought already."""
         while True:
             flight = self._lead_or_join(purchase)
             try:
-                bought = await self._wait(flight, purchase.record)
+                landed = await self._wait(flight, purchase.record)
                 break
             except LimitReached as refusal:
                 if flight.led or refusal.whose in (None, *_owned(purchase.caller)):
                     raise
-                # Another team's or key's limit is nothing to this one. All who wait hear of it
-                # at once: no purchase begun since can have landed in the cache already.
-        if flight.led:
+                # Another team's or key's limit is nothing to this one.
+        bought = landed.bought
+        if flight.led and not landed.free:
             return Answer(bought.body, _cache_status(purchase, bought))
         self._given(purchase, bought, "collapsed")
         return Answer(bought.body, CacheStatus.MISS_COLLAPSED)
 
-    def _lead_or_join(self, purchase: Purchase) -> Flight[Bought]:
+    def _lead_or_join(self, purchase: Purchase) -> Flight[Landed]:
         """The flight that brings this purchase's answer. Raises where none may start."""
         name = purchase.fingerprint if purchase.share else None
-        if not (name and self.flights.under_way(name)):
+        if name and self.flights.under_way(name):
+            self._metrics.flights["follow",].inc()
+        else:
             self._check_room(purchase.settings)
-        return self.flights.lead_or_join(name, lambda: self._see_through(purchase))
+        return self.flights.lead_or_join(name, lambda: self._land(purchase))
 
-    async def _wait(self, flight: Flight[Bought], record: Record) -> Bought:
+    async def _wait(self, flight: Flight[Landed], record: Record) -> Landed:
         """The flight's result, as long as the client waits for it."""
         started = perf_counter()
         try:
@@ -236,6 +249,38 @@ class Proxy:
         finally:
             if record.left or not flight.led:
                 record.waited += perf_counter() - started
+
+    async def _land(self, purchase: Purchase) -> Landed:
+        """Buy, unless another gateway of the same store does: then its answer, or its failure.
+
+        Whoever waited for another one, or is elected to buy, looks into the cache before: the
+        answer may have come since `_look_up` looked there.
+        """
+        if not purchase.share:
+            return Landed(await self._see_through(purchase))
+        with self._elections.stand(purchase.fingerprint) as candidate:
+            while True:
+                elected = await self._elected(candidate, purchase.record)
+                found = candidate.handed_over or await self._come_since(purchase)
+                if found is not None:
+                    return Landed(found, free=True)
+                if elected:
+                    return Landed(await candidate.tell(self._see_through(purchase)))
+
+    async def _elected(self, candidate: Candidate | Alone, record: Record) -> bool:
+        """Whether to buy; the time spent on another gateway's purchase is not our own."""
+        started = perf_counter()
+        elected = await candidate.elected()
+        if not elected:
+            record.waited += perf_counter() - started
+        return elected
+
+    async def _come_since(self, purchase: Purchase) -> Bought | None:
+        """The kept answer, if the client takes it: one bought since it asked is never too old."""
+        kept = await self._kept(purchase)
+        if kept is None or purchase.max_age is None or kept.at >= purchase.at:
+            return kept
+        return kept if self._wall() - kept.at < purchase.max_age else None
 
     async def _see_through(self, purchase: Purchase) -> Bought:
         """Buy, and log what came of it if the client has left: its own line was too early."""
@@ -264,6 +309,7 @@ class Proxy:
     async def _buy(self, purchase: Purchase) -> Bought:
         """Hold quota, ask the upstream once, settle what came of it, keep the answer."""
         request, record = purchase.request, purchase.record
+        self._metrics.flights["lead",].inc()
         body = encode_body(request)
         reservation = self._reservation(purchase)
         held = await self._ledger.reserve(reservation)

@@ -20,6 +20,7 @@ import structlog
 
 from gateway.caches.memory import MemoryCache
 from gateway.directory import Directory
+from gateway.elections import Alone
 from gateway.errors import UpstreamCut
 from gateway.hits import Hits
 from gateway.ledger import Ledger
@@ -96,6 +97,7 @@ async def bench(folder: Path, work: Work) -> AsyncIterator[Bench]:
             ledger=ledger,
             hits=Hits(store, new_id=lambda: secrets.token_hex(8)),
             upstream=ScriptedUpstream(work),
+            elections=Alone(),
             metrics=Metrics(),
             wall=time.time,
             spread=random.random,

@@ -1,0 +1,15 @@
+-- Let the leases KEYS of the holders ARGV[2..] live for ARGV[1] milliseconds from now, also those
+-- that had ended. The places of those that are another's are returned.
+
+local lost = {}
+for place, lease in ipairs(KEYS) do
+    local mine = ARGV[place + 1]
+    local holder = redis.call('HGET', lease, 'holder')
+    if holder and holder ~= mine then
+        lost[#lost + 1] = place
+    else
+        redis.call('HSET', lease, 'holder', mine)
+        redis.call('PEXPIRE', lease, ARGV[1])
+    end
+end
+return lost

@@ -68,6 +68,7 @@ class Gateway:
         self._wall = wall
         self._key_file = KeyFile()
         self._running = AsyncExitStack()
+        self._redis_cache: RedisCache | None = None
         self.pepper = load_pepper(settings.keys, settings.store.place)
         self.metrics = Metrics()
 
@@ -167,14 +168,15 @@ class Gateway:
 
     def _open_elections(self) -> Elections | Alone:
         """What keeps gateways of one store from buying the same at the same time."""
-        settings, metrics = self.settings, self.metrics
-        if settings.store.place.kind == "sqlite":
+        place, metrics = self.settings.store.place, self.metrics
+        if place.kind == "sqlite":
             return Alone()
+        metrics.begin_leases_at_zero()
         elections = Elections(
-            RedisLeases(settings.store.place, observe=metrics.store_operation),
+            RedisLeases(place, observe=metrics.store_operation),
             metrics=metrics,
             new_id=new_id,
-            cache_is_shared=settings.cache.place is not None,
+            cache_is_shared=lambda: self._redis_cache is not None and not self._redis_cache.away,
         )
         elections.start()
         self._running.push_async_callback(elections.close)
@@ -195,7 +197,7 @@ class Gateway:
         if settings.cache.place is None:
             return memory
         metrics.begin_redis_at_zero()
-        redis = RedisCache(
+        redis = self._redis_cache = RedisCache(
             settings.cache.place,
             settings.cache.max_entry_bytes,
             self._wall,

@@ -83,8 +83,8 @@ class Alone:
 class Elections:
     """The elections in which this gateway stands, over the leases that all share.
 
-    `cache_is_shared` says that the others find in the cache what is kept there. Leases live for
-    `lease_seconds`, and are renewed three times in that.
+    `cache_is_shared` tells whether the others find in the cache what was kept there just now.
+    Leases live for `lease_seconds`, and are renewed three times in that.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class Elections:
         *,
         metrics: Metrics,
         new_id: Callable[[], str],
-        cache_is_shared: bool,
+        cache_is_shared: Callable[[], bool],
         lease_seconds: float = LEASE_SECONDS,
     ) -> None:
         self._leases = leases
@@ -120,6 +120,11 @@ class Elections:
         with suppress(StoreUnavailable):
             await self._tell()
         await self._leases.close()
+
+    @property
+    def held(self) -> int:
+        """Leases that are kept up."""
+        return len(self._held)
 
     def stand(self, name: str) -> "Candidate":
         """A part in the election of this name's buyer. A gateway has one a name at a time."""
@@ -161,7 +166,7 @@ class Elections:
 
     def deliver(self, lease: Lease, bought: Bought) -> None:
         """End the lease so that those who wait come by what was bought."""
-        if bought.kept and self._cache_is_shared:
+        if bought.kept and self._cache_is_shared():
             self.end(lease, "again")
         else:
             self._background.spawn(self._hand_over(lease, bought))

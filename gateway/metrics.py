@@ -66,6 +66,9 @@ UNREADABLE = ("headers_too_large", "invalid_http")
 OPERATIONS = ("load", "swap", "record", "record_use", "due", "changes")
 """What a serving gateway asks of its store."""
 
+LEASE_OPERATIONS = ("take_lease", "renew_leases", "end_leases", "hand_over", "handed_over")
+"""What it asks besides where several gateways share the store."""
+
 _SECONDS = (0.005, 0.025, 0.1, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160, 320)
 _QUICK = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 2.5)
 
@@ -215,6 +218,11 @@ class Metrics:
         """The same, where there is a Redis behind the memory cache."""
         for result in ("hit", "miss", "error"):
             _ = self.lookups["redis", result]
+
+    def begin_leases_at_zero(self) -> None:
+        """The same, where gateways elect a buyer."""
+        for operation in LEASE_OPERATIONS:
+            _ = self.store_seconds[operation,], self.store_errors[operation,]
 
     def request_ended(self, record: Record, seconds: float) -> None:
         """Count a request that has been answered, or whose client left."""

@@ -66,6 +66,11 @@ class RedisCache(BaseCache):  # type: ignore[misc]  # aiocache is published with
         self._wall = wall
         self._on_lookup = on_lookup
 
+    @property
+    def away(self) -> bool:
+        """Whether the last command failed, a moment ago."""
+        return self._line.resting
+
     async def open(self) -> None:
         """Connect. A Redis that is away is a line in the log, no failure."""
         await self._line.open()

@@ -65,6 +65,11 @@ class RedisLine:
         self._shift = 0.0
         self._shift_until = self._silent_until = float("-inf")
 
+    @property
+    def resting(self) -> bool:
+        """Whether it failed a moment ago, and nobody asks just now."""
+        return self._breaker.resting
+
     async def open(self) -> None:
         """Ask for the first time, so that the log says at the start if Redis is away."""
         with suppress(Away):

@@ -78,7 +78,7 @@ def decode_news(told: bytes) -> News:
     """The news in these bytes; "again" where they are of a kind that is unknown here."""
     try:
         news = _decode.decode(told)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         return "again"
     return _error(news) if isinstance(news, _Failure) else news
 

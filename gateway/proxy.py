@@ -1,7 +1,8 @@
 """The path of one request, top to bottom.
 
     authenticate -> read the body -> parse and fill defaults -> policy -> fingerprint -> cache
-    -> join or lead a flight -> hold quota -> upstream -> settle (or release) -> keep -> answer
+    -> join or lead a flight -> be elected to buy, or wait for another gateway -> hold quota
+    -> upstream -> settle (or release) -> keep -> answer
 
 Decisions are pure functions in `gateway.rules`; this file only puts them in order and waits.
 Errors are raised wherever they arise and rendered once, in `gateway.web`.

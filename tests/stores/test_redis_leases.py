@@ -2,8 +2,9 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 
@@ -13,9 +14,19 @@ from gateway.ports import Lease, Told
 from gateway.rules.store_url import parse_store_url
 from gateway.stores.redis.leases import LEFT_BYTES, RedisLeases
 from tests.support.redis import RedisServer, running_redis
+from tests.support.redis_kinds import running_cluster, running_sentinel, running_tls
 
 MINE, OTHERS = Lease("apple", "mine"), Lease("apple", "others")
 BOUGHT = Bought(body=b'{"data":[{"b64_json":"aGk="}]}', images=1, cost=40_000, at=1_000.5)
+
+
+class Place(Protocol):
+    @property
+    def url(self) -> str: ...
+
+
+class Running(Protocol):
+    def __call__(self, folder: Path) -> AbstractAsyncContextManager[Place]: ...
 
 
 @pytest.fixture
@@ -31,7 +42,7 @@ async def leases(redis: RedisServer) -> AsyncIterator[RedisLeases]:
 
 
 @asynccontextmanager
-async def opened(redis: RedisServer) -> AsyncIterator[RedisLeases]:
+async def opened(redis: Place) -> AsyncIterator[RedisLeases]:
     leases = RedisLeases(parse_store_url(redis.url))
     try:
         yield leases
@@ -241,3 +252,44 @@ async def test_listeners_that_end_leave_no_connection_behind(
             async with listening(leases):
                 pass
         assert (await client.info("clients"))["connected_clients"] == before
+
+
+@pytest.mark.parametrize("running", [running_cluster, running_tls, running_sentinel])
+async def test_every_kind_of_redis_does_all_of_it(running: Running, tmp_path: Path) -> None:
+    async with running(tmp_path / "kind") as place, opened(place) as leases:
+        pear = Lease("pear", "mine")
+        assert await leases.take(MINE, 5) is await leases.take(pear, 5) is None
+        assert await leases.take(OTHERS, 5) is not None
+        assert await leases.renew([MINE, pear, OTHERS], 5) == [OTHERS]
+        assert await leases.hand_over(MINE, BOUGHT) is True
+        async with listening(leases) as first, listening(leases) as second:
+            await leases.end([(MINE, b"one"), (pear, b"two")])
+            for ear in (first, second):
+                assert await ear.next() == Told(MINE, b"one")
+                assert await ear.next() == Told(pear, b"two")
+        assert await leases.handed_over(MINE) == BOUGHT
+        assert await leases.take(OTHERS, 5) is None
+
+
+async def test_after_a_failover_news_come_from_the_new_master(tmp_path: Path) -> None:
+    async with running_sentinel(tmp_path / "kind", replica=True) as place, opened(place) as leases:
+        async with listening(leases) as ear:
+            await place.master.kill()
+            with pytest.raises(StoreUnavailable):
+                await asyncio.wait_for(ear.task, 10)
+        await works_again(leases)
+        async with listening(leases) as ear:
+            await leases.end([(MINE, b"heard")])
+            assert await ear.next() == Told(MINE, b"heard")
+
+
+async def works_again(leases: RedisLeases) -> None:
+    """Wait until a lease can be taken and somebody who listens is subscribed."""
+    async with asyncio.timeout(30):
+        while True:
+            try:
+                await leases.take(MINE, 5)
+                await anext(heard := leases.listen())
+                return await heard.aclose()
+            except StoreUnavailable:
+                await asyncio.sleep(0.2)

@@ -10,6 +10,7 @@ money: no script looks at the epoch, and what gets lost is taken again.
 
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -19,7 +20,7 @@ from gateway.errors import StoreUnavailable
 from gateway.model import Bought
 from gateway.ports import Lease, Rival, Told
 from gateway.rules.store_url import StoreUrl
-from gateway.stores.redis.client import open_client
+from gateway.stores.redis.client import close_client, open_client
 from gateway.stores.redis.link import FAILURES, Link, Observe
 from gateway.stores.redis.scripts import Argument, Script
 
@@ -133,7 +134,8 @@ class RedisLeases:
         except FAILURES as failure:
             raise StoreUnavailable from failure
         finally:
-            await client.aclose()
+            with suppress(*FAILURES):
+                await close_client(client)
 
     async def close(self) -> None:
         """Let go. Later calls raise StoreUnavailable."""

@@ -40,6 +40,9 @@ async def test_200_at_once_are_one_call_and_one_charge(tmp_path: Path) -> None:
         assert (usage.requests, usage.images_bought, usage.cost) == (CROWD, 1, 40_000)
         assert (usage.images_cached, usage.saved) == (CROWD - 1, (CROWD - 1) * 40_000)
         assert not (await rig.account()).holds
+        assert await metric(rig, "gateway_flights_total", role="lead") == 1
+        assert await metric(rig, "gateway_flights_total", role="follow") == CROWD - 1
+        assert await metric(rig, "gateway_flights_total", role="remote") == 0
         assert status(await rig.generate(key)) == "gateway; hit"
 
 

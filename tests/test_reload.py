@@ -283,7 +283,10 @@ async def test_a_storm_of_signals_under_load(tmp_path: Path) -> None:
 
         asking = [asyncio.create_task(ask()) for _ in range(8)]
         for turn in range(100):
-            gateway.config.write_text(f"{FLAT}\n[limits]\nimages_per_day = {10**6 + turn}")
+            # Put in place whole: half of a file may be a right one too.
+            draft = gateway.config.with_suffix(".draft")
+            draft.write_text(f"{FLAT}\n[limits]\nimages_per_day = {10**6 + turn}")
+            draft.replace(gateway.config)
             gateway.send(signal.SIGHUP)
             await asyncio.sleep(0.01)
         done.set()

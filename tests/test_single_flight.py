@@ -111,7 +111,7 @@ async def test_a_failure_is_told_to_all_at_once(tmp_path: Path, code: int) -> No
         rig.sandbox.fault = Fault(kind="status", status=code)
         started = time.monotonic()
         answers = await crowd(rig, key)
-        assert time.monotonic() - started < 2 * latency
+        assert time.monotonic() - started < 10 * latency  # one after the other would take minutes
         assert {got.status for got in answers} == {502}
         assert calls(rig) <= 2
         usage = await rig.usage()

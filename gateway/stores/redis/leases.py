@@ -26,7 +26,7 @@ from gateway.stores.redis.scripts import Argument, Script
 
 CONNECTIONS = 8
 
-PATIENCE_SECONDS = 1.0
+PATIENCE_SECONDS = 2.0
 """What an operation may take, the wait for a connection included."""
 
 QUIET_SECONDS = 1.0

@@ -5,6 +5,7 @@ import os
 import resource
 import signal
 import sys
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from math import ceil
@@ -32,14 +33,22 @@ ECHO_SECONDS = 1.0
 the process and then its group."""
 
 
-def run(settings: Settings, config: Path | None, *, sandbox: bool, demo: bool) -> None:
+def run(
+    settings: Settings,
+    config: Path | None,
+    *,
+    sandbox: bool,
+    demo: bool,
+    wall: Callable[[], float] = time.time,
+) -> None:
     """Serve until SIGTERM or SIGINT, then drain. Raises StartError.
 
     `config` is the file that the settings were read from (None: the default one). SIGHUP has it
     read again, with the environment as it was.
 
     `sandbox` puts the stand-in upstream in the real one's place. `demo` makes a demo team and key
-    and prints how to use them; it implies the sandbox where no upstream key is configured.
+    and prints how to use them; it implies the sandbox where no upstream key is configured. `wall`
+    is this machine's clock.
     """
     configure_logs(settings.log.level, settings.log.format)
     _allow_many_files()
@@ -48,16 +57,22 @@ def run(settings: Settings, config: Path | None, *, sandbox: bool, demo: bool) -
     upstream = settings.upstream
     sandbox = sandbox or (demo and upstream.api_key is None and upstream.api_key_file is None)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(_serve(settings, config, sandbox, demo))
+        runner.run(_serve(settings, config, sandbox, demo, wall))
 
 
-async def _serve(settings: Settings, config: Path | None, sandbox: bool, demo: bool) -> None:
+async def _serve(
+    settings: Settings,
+    config: Path | None,
+    sandbox: bool,
+    demo: bool,
+    wall: Callable[[], float],
+) -> None:
     stopping = _stop_on_signals()
     rereading = _event_on_hangup(stopping)
     async with AsyncExitStack() as running:
         stand_in = await _open_sandbox(running) if sandbox else None
         settings = _before_sandbox(settings, stand_in)
-        gateway = Gateway(settings)
+        gateway = Gateway(settings, wall)
         await gateway.start()
         running.push_async_callback(gateway.stop)
 

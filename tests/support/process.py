@@ -6,7 +6,7 @@ import os
 import secrets
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -61,11 +61,18 @@ class GatewayProcess:
                 self._require_life()
                 await asyncio.sleep(0.02)
 
-    async def generate(self, key: str, prompt: str | None = None, **fields: Any) -> Got:
+    async def generate(
+        self,
+        key: str,
+        prompt: str | None = None,
+        *,
+        headers: Mapping[str, str] | None = None,
+        **fields: Any,
+    ) -> Got:
         """Ask for images; a prompt that nobody asked for before is made up where none is given."""
         async with self._session.post(
             f"{self.url}/v1/images/generations",
-            headers={"Authorization": f"Bearer {key}"},
+            headers={"Authorization": f"Bearer {key}", **(headers or {})},
             json={"prompt": prompt or secrets.token_hex(8), **fields},
         ) as response:
             return await Got.read(response)
@@ -93,6 +100,12 @@ class GatewayProcess:
     async def ended(self, seconds: float = 20) -> int:
         """Wait until it has ended by itself, and tell its exit code."""
         return await asyncio.wait_for(self._process.wait(), seconds)
+
+    async def models(self, key: str) -> Got:
+        """Ask which models a key may use: whether it is let in, at no cost."""
+        headers = {"Authorization": f"Bearer {key}"}
+        async with self._session.get(f"{self.url}/v1/models", headers=headers) as response:
+            return await Got.read(response)
 
     async def admin(self, path: str) -> Got:
         """GET from the admin port."""
@@ -122,14 +135,24 @@ class GatewayProcess:
             raise RuntimeError(f"the gateway ended:\n{self._log.read_text()}")
 
 
+SERVE = ("-m", "gateway", "serve", "--config")
+"""Python's arguments to serve, but for the configuration's path."""
+
+
 @asynccontextmanager
 async def running_process(
-    folder: Path, upstream: str, toml: str = "", **environ: str
+    folder: Path,
+    upstream: str,
+    toml: str = "",
+    *,
+    program: Sequence[str] = SERVE,
+    **environ: str,
 ) -> AsyncIterator[GatewayProcess]:
     """A ready gateway process with its data in `folder`, killed when the block ends.
 
     It serves the upstream of this URL. `environ` takes names without their prefix, as
-    `tests.support.rig.settings_for` does.
+    `tests.support.rig.settings_for` does. `program` is what Python is given before the path of
+    the configuration.
     """
     name = secrets.token_hex(4)
     config, log = folder / f"{name}.toml", folder / f"{name}.log"
@@ -149,7 +172,8 @@ async def running_process(
     with log.open("wb") as output:
         process = await asyncio.create_subprocess_exec(
             sys.executable,
-            *("-m", "gateway", "serve", "--config", str(config)),
+            *program,
+            str(config),
             env=plain | {f"GATEWAY_{name}": value for name, value in variables.items()},
             cwd=folder,
             stdout=output,

@@ -1,0 +1,193 @@
+"""Several gateway processes over one store and one upstream, with clocks that disagree."""
+
+import asyncio
+import secrets
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from gateway.errors import StoreUnavailable
+from gateway.model import NO_LIMITS, Limits, Team
+from gateway.opening import open_store
+from gateway.operations import create_key
+from gateway.ports import Store
+from gateway.rules.account import GATEWAY, Account, team_account
+from gateway.rules.config import read_settings
+from gateway.upstream.sandbox import Sandbox, SandboxSettings
+from tests.support.money import PRICE, assert_spent, drawing
+from tests.support.process import SERVE, GatewayProcess, running_process
+from tests.support.program import Program
+from tests.support.rig import FLAT, UPSTREAM_KEY, Got
+
+SHIFTS = (0.0, 30.0, -30.0, 86_400.0)
+"""How wrong the replicas' clocks are, in seconds."""
+
+
+class Replicas:
+    """The gateways, and the sandbox and the store behind them as a test sees them.
+
+    Requests go to each gateway in turn. `environ` names the store and the pepper, as for
+    `tests.support.rig.settings_for`.
+    """
+
+    def __init__(
+        self, folder: Path, sandbox: Sandbox, store: Store, toml: str, environ: dict[str, str]
+    ) -> None:
+        self.gateways: list[GatewayProcess] = []
+        self.sandbox = sandbox
+        self.store = store
+        self._folder = folder
+        self._toml = toml
+        self._environ = environ
+        self._running = AsyncExitStack()
+        self._turn = 0
+
+    async def __aenter__(self) -> "Replicas":
+        return self
+
+    async def __aexit__(self, *failure: object) -> None:
+        await self._running.aclose()
+
+    async def start(self, *shifts: float) -> list[GatewayProcess]:
+        """Start a gateway for each of these shifts of its clock, in seconds, all at once."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                starting = [group.create_task(self._start(shift)) for shift in shifts]
+        except* RuntimeError as failures:
+            raise failures.exceptions[0] from None
+        started = [task.result() for task in starting]
+        self.gateways += started
+        return started
+
+    async def kill(self, gateway: GatewayProcess) -> None:
+        """End one with SIGKILL; later requests go to the others."""
+        self.gateways.remove(gateway)
+        await gateway.kill()
+
+    def next(self) -> GatewayProcess:
+        """The gateway whose turn it is."""
+        self._turn += 1
+        return self.gateways[self._turn % len(self.gateways)]
+
+    async def generate(self, key: str, prompt: str | None = None, **fields: Any) -> Got:
+        """Ask the next gateway for images, as `GatewayProcess.generate` does."""
+        return await self.next().generate(key, prompt, **fields)
+
+    def buying(self, key: str, number: int) -> list[asyncio.Task[Got]]:
+        """So many distinct requests, under way at all gateways."""
+        return [asyncio.create_task(self.generate(key)) for _ in range(number)]
+
+    async def key(
+        self,
+        team: str = "team",
+        *,
+        limits: Limits = NO_LIMITS,
+        key_limits: Limits = NO_LIMITS,
+        **policy: Any,
+    ) -> str:
+        """A new key of the team, which is made (or replaced) with these limits and policy."""
+        await self.store.put_teams([Team(name=team, limits=limits, **policy)])
+        return await self.further_key(team, limits=key_limits)
+
+    async def further_key(self, team: str, *, limits: Limits = NO_LIMITS) -> str:
+        """A new key of a team that exists, with limits of its own."""
+        _, text = await create_key(
+            self.store,
+            team=team,
+            name="test",
+            lifetime=None,
+            pepper=self._environ["KEYS_PEPPER"].encode(),
+            now=time.time(),
+            entropy=secrets.token_bytes,
+            limits=limits,
+        )
+        return text
+
+    async def operator(self, *arguments: str) -> str:
+        """Run a command over the store, which must succeed, and tell what it printed."""
+        program = Program(self._folder, **self._environ)
+        code, out, err = await program.run(*arguments)
+        assert code == 0, err
+        return out.strip()
+
+    async def account(self, team: str = "team") -> Account:
+        """The team's account as the store has it."""
+        return await self._account(team_account(team))
+
+    async def gateway_account(self) -> Account:
+        """The account of all teams together."""
+        return await self._account(GATEWAY)
+
+    async def is_closed(self, team: str = "team") -> bool:
+        """Whether the store answers, and nothing of the team's is held any more."""
+        try:
+            return not (await self.account(team)).holds
+        except StoreUnavailable:
+            return False
+
+    async def assert_books(self, team: str, images: int, cost: int | None = None) -> None:
+        """Account and usage agree that the team has bought this, and nothing is held."""
+        cost = images * PRICE if cost is None else cost
+        assert_spent(await self.account(team), images, cost)
+        rows = await self.store.usage((), None, None, team)
+        assert sum(row.images_bought for row in rows) == images
+        assert sum(row.cost for row in rows) == cost
+
+    async def _account(self, name: str) -> Account:
+        return (await self.store.load([name])).accounts[0][0]
+
+    async def _start(self, shift: float) -> GatewayProcess:
+        shifted = ("-m", "tests.support.replica", str(shift))
+        return await self._running.enter_async_context(
+            running_process(
+                self._folder,
+                self.sandbox.url,
+                self._toml,
+                program=shifted if shift else SERVE,
+                **self._environ,
+            )
+        )
+
+
+@asynccontextmanager
+async def running_replicas(
+    folder: Path,
+    url: str,
+    toml: str = FLAT,
+    sandbox: SandboxSettings | None = None,
+    **environ: str,
+) -> AsyncIterator[Replicas]:
+    """Gateways over the Redis of this URL, one for each of `SHIFTS`, until the block ends.
+
+    It is their store and their cache, unless `environ` names another one for that.
+    """
+    shared = {"STORE_URL": url, "CACHE_URL": url, "KEYS_PEPPER": secrets.token_hex(32)}
+    named = {**shared, **environ}
+    async with Sandbox(sandbox or drawing()) as stand_in:
+        store = await _open(stand_in, named)
+        try:
+            async with Replicas(folder, stand_in, store, toml, named) as replicas:
+                await replicas.start(*SHIFTS)
+                yield replicas
+        finally:
+            await store.close()
+
+
+async def mortally(gateway: GatewayProcess, key: str, prompt: str | None = None) -> Got | None:
+    """What a gateway says; None where it died over it."""
+    try:
+        return await gateway.generate(key, prompt)
+    except aiohttp.ClientError:
+        return None
+
+
+async def _open(sandbox: Sandbox, named: dict[str, str]) -> Store:
+    """The store that the gateways share, for the test to look into."""
+    upstream = {"UPSTREAM_BASE_URL": sandbox.url, "UPSTREAM_API_KEY": UPSTREAM_KEY}
+    variables = {f"GATEWAY_{name}": value for name, value in {**upstream, **named}.items()}
+    settings, _ = read_settings("", variables, needs_upstream=True)
+    return await open_store(settings, named["KEYS_PEPPER"].encode())

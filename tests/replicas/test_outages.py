@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from gateway.errors import StoreUnavailable
 from gateway.model import Limits
 from tests.support.money import AWAY, USED_UP, drawing, tally, until
 from tests.support.redis import RedisServer, running_redis
@@ -139,18 +138,6 @@ async def started_without_data(redis: RedisServer) -> None:
     await redis.start()
 
 
-async def confirm(replicas: Replicas) -> None:
-    """Accept the loss, as an operator does, who asks again where a connection was lost too."""
-
-    async def confirmed() -> bool:
-        try:
-            return await replicas.store.confirm_reset()
-        except StoreUnavailable:
-            return False
-
-    await until(confirmed)
-
-
 @pytest.mark.parametrize("lose", [flushed, started_without_data])
 async def test_emptied_nothing_is_sold_until_an_operator_confirms(
     tmp_path: Path, lose: Callable[[RedisServer], Awaitable[None]]
@@ -169,9 +156,12 @@ async def test_emptied_nothing_is_sold_until_an_operator_confirms(
         assert replicas.sandbox.counts.asked == 21
         for gateway in replicas.gateways:
             assert any("confirm-reset" in line.get("event", "") for line in gateway.lines())
-        await confirm(replicas)
-        # The teams and their keys are lost too, so there are new ones.
-        new = await replicas.key("new", limits=Limits(images_per_day=20))
+        await replicas.operator("store", "confirm-reset")
+        # The teams and their keys are lost too: the operator makes them anew.
+        teams = tmp_path / "teams.toml"
+        teams.write_text("[teams.team.limits]\nimages_per_day = 20\n")
+        await replicas.operator("teams", "apply", str(teams))
+        new = await replicas.operator("keys", "create", "--team", "team")
 
         async def sell_again() -> bool:
             answers = [await gateway.models(new) for gateway in replicas.gateways]

@@ -15,7 +15,6 @@ from gateway.model import Limits
 from gateway.rules.keys import parse
 from gateway.upstream.sandbox import Fault
 from tests.support.money import (
-    AWAY,
     PRICE,
     TOO_MUCH_AT_ONCE,
     USED_UP,
@@ -24,7 +23,7 @@ from tests.support.money import (
     tally,
 )
 from tests.support.redis import running_redis
-from tests.support.replicas import Replicas, running_replicas
+from tests.support.replicas import Replicas, patiently, running_replicas
 from tests.support.rig import FLAT, Got
 
 REPEATS = 20
@@ -40,13 +39,6 @@ async def replicas(tmp_path: Path) -> AsyncIterator[Replicas]:
         running_replicas(tmp_path, redis.url, FLAT, drawing(latency=0.1)) as running,
     ):
         yield running
-
-
-async def patiently(replicas: Replicas, key: str, n: int = 1) -> Got:
-    """Ask, and again where the store was too slow, as the SDKs do."""
-    while (got := await replicas.generate(key, n=n)).status == 503:
-        assert got.error == AWAY
-    return got
 
 
 async def storm(replicas: Replicas, keys: Sequence[str], requests: int, most: int = 1) -> list[Got]:

@@ -35,6 +35,7 @@ from gateway.opening import StartError, load_pepper, open_store
 from gateway.proxy import Proxy
 from gateway.rules.account import GATEWAY, team_account
 from gateway.rules.settings import Settings
+from gateway.shared_clock import SharedClock
 from gateway.stores.redis.leases import RedisLeases
 from gateway.upstream.client import HttpUpstream
 from gateway.upstream.credentials import LOOK_SECONDS, KeyFile, with_key
@@ -65,7 +66,8 @@ class Gateway:
 
     def __init__(self, settings: Settings, wall: Callable[[], float] = time.time) -> None:
         self.settings = _with_upstream(settings)
-        self._wall = wall
+        self._clock = SharedClock(wall)
+        self._wall = self._clock.now
         self._key_file = KeyFile()
         self._running = AsyncExitStack()
         self._redis_cache: RedisCache | None = None
@@ -112,9 +114,8 @@ class Gateway:
         self.proxy.draining = True
         await self.proxy.flights.drain(self.settings.server.drain_seconds)
         await self._running.aclose()
-        await warm.keep(
-            self._cache, self.settings.cache, self._wall
-        )  # money and answers went first
+        # Money and answers went first.
+        await warm.keep(self._cache, self.settings.cache, self._wall)
         log.info("stopped")
 
     async def _open_ledger(self) -> None:
@@ -131,6 +132,7 @@ class Gateway:
             wall=self._wall,
             monotonic=time.monotonic,
             on_use=last_use.note,
+            on_time=self._clock.told,
         )
         await self.directory.start()
         running.push_async_callback(self.directory.close)

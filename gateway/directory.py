@@ -29,7 +29,8 @@ HURRY_SECONDS = 0.05
 class Directory:
     """Who may come in. `wall` is the time of expiry dates, `monotonic` that of staleness.
 
-    `on_use` is told the id of every key that was let in.
+    `on_use` is told the id of every key that was let in, `on_time` the store's time with every
+    reading that has it, and how many seconds that took.
     """
 
     def __init__(
@@ -40,12 +41,14 @@ class Directory:
         wall: Callable[[], float],
         monotonic: Callable[[], float],
         on_use: Callable[[str], None] = lambda id: None,
+        on_time: Callable[[float, float], None] = lambda now, took: None,
     ) -> None:
         self._store = store
         self._pepper = pepper
         self._wall = wall
         self._monotonic = monotonic
         self._on_use = on_use
+        self._on_time = on_time
         self._generation = 0
         self._teams: dict[str, Team] = {}
         self._keys: dict[str, Key] = {}
@@ -115,6 +118,8 @@ class Directory:
         self._keys.update((key.id, key) for key in changes.keys)
         self._generation = changes.generation
         self._read_at = began
+        if changes.now is not None:
+            self._on_time(changes.now, self._monotonic() - began)
 
     def _admit(self, token: str) -> Caller:
         key = self._keys.get(keys.parse(token) or "")

@@ -60,13 +60,15 @@ class AccountStore(Protocol):
 class DirectoryChanges(Struct, frozen=True):
     """Teams and keys written after some generation, and the generation that this leads to.
 
-    `whole` says that this is all there is: what is not in it is gone.
+    `whole` says that this is all there is: what is not in it is gone. `now` is the store's clock,
+    None where it is that of the gateways' own machine.
     """
 
     generation: int
     teams: list[Team]
     keys: list[Key]
     whole: bool = False
+    now: float | None = None
 
 
 class DirectoryStore(Protocol):

@@ -17,14 +17,12 @@ from gateway.ports import Change, Loaded
 from gateway.rules.account import EMPTY, Account
 from gateway.stores.codec import decode_account, encode_account
 from gateway.stores.redis import names, scripts
-from gateway.stores.redis.link import Link
+from gateway.stores.redis.link import MICROSECONDS, Link
 from gateway.stores.redis.scripts import Argument
 from gateway.stores.redis.usage import Written
 
 KEPT = 4096
 """Decoded accounts kept at most."""
-
-MICROSECONDS = 1_000_000
 
 NEVER_WRITTEN = b""
 _UNKNOWN = b"?"

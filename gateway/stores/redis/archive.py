@@ -33,9 +33,9 @@ from gateway.rules.archive import (
 from gateway.rules.store_url import StoreUrl
 from gateway.stores.codec import decode_team
 from gateway.stores.redis import directory, names, scripts
-from gateway.stores.redis.accounts import MICROSECONDS, NEVER_WRITTEN, stamped, unstamped
+from gateway.stores.redis.accounts import NEVER_WRITTEN, stamped, unstamped
 from gateway.stores.redis.history import entries_of, merged
-from gateway.stores.redis.link import Link
+from gateway.stores.redis.link import MICROSECONDS, Link
 from gateway.stores.redis.opening import SCHEMA, inspect, telling
 from gateway.stores.redis.scripts import Argument
 from gateway.stores.redis.usage import HOUR_SECONDS, Written, hour_of

@@ -13,7 +13,7 @@ from gateway.ports import DirectoryChanges
 from gateway.stores.codec import decode_key, decode_team, encode_key, encode_team
 from gateway.stores.faults import DuplicateKey, UnknownTeam
 from gateway.stores.redis import names, scripts
-from gateway.stores.redis.link import Link
+from gateway.stores.redis.link import MICROSECONDS, Link
 from gateway.stores.redis.scripts import Argument
 
 
@@ -27,12 +27,13 @@ async def changes(link: Link, since: int) -> DirectoryChanges:
         names.STATES,
         names.ENDS,
     )
-    generation, whole, teams, parts = await link.call(scripts.CHANGES, keys, since)
+    now, generation, whole, teams, parts = await link.call(scripts.CHANGES, keys, since)
     return DirectoryChanges(
         generation,
         [decode_team(team) for team in teams],
         [key_of(*part) for part in zip(*[iter(parts)] * 3, strict=True)],
         whole=bool(whole),
+        now=now / MICROSECONDS,
     )
 
 

@@ -29,6 +29,9 @@ log = structlog.get_logger("store")
 
 Observe = Callable[[str, float, bool], None]
 
+MICROSECONDS = 1_000_000
+"""In a second: the server's clock counts them."""
+
 FAILURES = (RedisError, RedisClusterException, OSError, TimeoutError)
 """What a server that is away, full, loading, demoted or misbehaving shows itself as."""
 

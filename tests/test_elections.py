@@ -264,13 +264,13 @@ async def test_of_many_gateways_one_buys_each(redis: RedisServer, names: int) ->
 
 
 async def test_a_lease_outlives_many_of_its_lives(redis: RedisServer) -> None:
-    """As a call of 60 s does with leases of 5 s: here 20 lives, and nobody else gets it."""
-    async with two(redis, lease=0.3) as (first, second):
+    """As a call of 60 s does with leases of 5 s, in less time: nobody else gets it."""
+    async with two(redis, lease=1.5) as (first, second):
         work = Shopping(first.shop)
         buying = first.flight(work)
         await until(lambda: work.bought == 1)
         waiting = second.flight(work)
-        await asyncio.sleep(6)
+        await asyncio.sleep(9)
         assert work.bought == 1
         work.go_on.set()
         assert await buying == await waiting == BOUGHT
@@ -278,7 +278,7 @@ async def test_a_lease_outlives_many_of_its_lives(redis: RedisServer) -> None:
 
 
 async def test_the_lease_of_a_dead_gateway_ends_by_itself(redis: RedisServer) -> None:
-    lease = 1.0
+    lease = 2.0
     shop: dict[str, Bought] = {}
     async with gateway(redis, shop, lease) as second:
         dead, work = Shopping(shop), Shopping(shop)
@@ -412,9 +412,8 @@ async def test_a_failure_is_told_when_the_store_is_back(redis: RedisServer) -> N
         await second.waiting()
         redis.freeze()
         work.go_on.set()
-        with pytest.raises(UpstreamCut):  # without waiting for the store
-            await asyncio.wait_for(buying, 0.5)
-        await asyncio.sleep(1)
+        with pytest.raises(UpstreamCut):  # the store is away still
+            await asyncio.wait_for(buying, 10)
         redis.thaw()
         with pytest.raises(UpstreamCut):
             await asyncio.wait_for(waiting, 10)

@@ -17,9 +17,10 @@ from prometheus_client import (
     Histogram,
     disable_created_metrics,
 )
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from gateway.logs import dropped_lines
 from gateway.model import MICRO, NO_LIMITS, ImageRequest, Limits, Team
 from gateway.record import Record
 from gateway.rules.account import EMPTY, GATEWAY, Account, team_account
@@ -197,6 +198,7 @@ class Metrics:
             buckets=_QUICK,
             registry=r,
         )
+        r.register(_DroppedLines())
         self._begin_at_zero()
 
     def _begin_at_zero(self) -> None:
@@ -274,6 +276,15 @@ def closed_labels(request: ImageRequest, model: Model) -> tuple[str, str]:
     if not named and all(size != priced for _, priced in model.prices.cells):
         size = "other"
     return size, quality_label(request.quality)
+
+
+class _DroppedLines(Collector):
+    """`log_lines_dropped`, read from the logs when it is asked for."""
+
+    def collect(self) -> Iterable[CounterMetricFamily]:
+        yield CounterMetricFamily(
+            "gateway_log_lines_dropped", "Log lines that nobody read.", value=dropped_lines()
+        )
 
 
 class QuotaCollector(Collector):

@@ -17,7 +17,7 @@ from gateway.app import Gateway
 from gateway.background import Background
 from gateway.config_files import DEFAULT_CONFIG, load_settings
 from gateway.demo import banner, demo_key, demo_team
-from gateway.logs import configure_logs
+from gateway.logs import finish_logs, logs_of_a_server
 from gateway.reload import reload
 from gateway.rules.secret import Secret
 from gateway.rules.settings import Settings
@@ -41,7 +41,11 @@ def run(settings: Settings, config: Path | None, *, sandbox: bool, demo: bool) -
     `sandbox` puts the stand-in upstream in the real one's place. `demo` makes a demo team and key
     and prints how to use them; it implies the sandbox where no upstream key is configured.
     """
-    configure_logs(settings.log.level, settings.log.format)
+    with logs_of_a_server(settings.log.level, settings.log.format):
+        _run(settings, config, sandbox=sandbox, demo=demo)
+
+
+def _run(settings: Settings, config: Path | None, *, sandbox: bool, demo: bool) -> None:
     _allow_many_files()
     if config is None and DEFAULT_CONFIG.exists():
         config = DEFAULT_CONFIG  # from now on a missing one is a fault, not a wish for defaults
@@ -149,6 +153,7 @@ def _stop_on_signals() -> asyncio.Event:
             stopping.set()
         elif loop.time() - first >= ECHO_SECONDS:
             log.warning("left at once: open holds will be swept and charged as unknown")
+            finish_logs()
             os._exit(1)
 
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -87,7 +87,7 @@ class LogWriter:
     def _line(self, event: Event) -> bytes:
         try:
             return f"{self._render(event)}\n".encode()
-        except Exception:  # one line must not end the thread that writes all of them
+        except Exception:  # noqa: BLE001 - one line must not end the thread that writes all of them
             return b""
 
     def _tell_dropped(self) -> None:

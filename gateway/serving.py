@@ -180,7 +180,7 @@ def _allow_many_files() -> None:
 
 def _loop_factory() -> "type[asyncio.AbstractEventLoop] | None":
     try:
-        import uvloop
-    except ImportError:  # not installed on every platform, and only quicker
+        from gateway.loop import Loop
+    except ImportError:  # uvloop is not installed on every platform, and only quicker
         return None
-    return uvloop.Loop
+    return Loop

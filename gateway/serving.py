@@ -33,10 +33,6 @@ ECHO_SECONDS = 1.0
 the process and then its group."""
 
 
-GARBAGE = 5000
-"""New objects between two looks for garbage in rings; Python's own 700 come with each few calls."""
-
-
 def run(settings: Settings, config: Path | None, *, sandbox: bool, demo: bool) -> None:
     """Serve until SIGTERM or SIGINT, then drain. Raises StartError.
 
@@ -186,7 +182,6 @@ def _leave_the_code_uncollected() -> None:
     """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(GARBAGE)
 
 
 def _allow_many_files() -> None:

@@ -30,6 +30,7 @@ from gateway.errors import StoreUnavailable
 from gateway.hits import Hits
 from gateway.last_use import LastUse
 from gateway.ledger import Ledger
+from gateway.logs import dropped_lines
 from gateway.metrics import Metrics, QuotaCollector
 from gateway.opening import StartError, load_pepper, open_store
 from gateway.proxy import Proxy
@@ -70,7 +71,7 @@ class Gateway:
         self._running = AsyncExitStack()
         self._redis_cache: RedisCache | None = None
         self.pepper = load_pepper(settings.keys, settings.store.place)
-        self.metrics = Metrics()
+        self.metrics = Metrics(dropped_lines)
 
     async def start(self) -> None:
         """Open the store, sweep what a crash left, and listen on both ports."""

@@ -20,7 +20,6 @@ from prometheus_client import (
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from gateway.logs import dropped_lines
 from gateway.model import MICRO, NO_LIMITS, ImageRequest, Limits, Team
 from gateway.record import Record
 from gateway.rules.account import EMPTY, GATEWAY, Account, team_account
@@ -90,9 +89,12 @@ class Bound(dict[tuple[str, ...], M]):
 
 
 class Metrics:
-    """All instruments. Amounts of money come in as micro-dollars and go out as dollars."""
+    """All instruments. Amounts of money come in as micro-dollars and go out as dollars.
 
-    def __init__(self) -> None:
+    `dropped_lines` tells how many log lines nobody read.
+    """
+
+    def __init__(self, dropped_lines: Callable[[], int] = lambda: 0) -> None:
         self.registry = CollectorRegistry()
         r = self.registry
         self.requests = Bound(
@@ -198,7 +200,7 @@ class Metrics:
             buckets=_QUICK,
             registry=r,
         )
-        r.register(_DroppedLines())
+        r.register(_DroppedLines(dropped_lines))
         self._begin_at_zero()
 
     def _begin_at_zero(self) -> None:
@@ -281,9 +283,12 @@ def closed_labels(request: ImageRequest, model: Model) -> tuple[str, str]:
 class _DroppedLines(Collector):
     """`log_lines_dropped`, read from the logs when it is asked for."""
 
+    def __init__(self, dropped_lines: Callable[[], int]) -> None:
+        self._dropped_lines = dropped_lines
+
     def collect(self) -> Iterable[CounterMetricFamily]:
         yield CounterMetricFamily(
-            "gateway_log_lines_dropped", "Log lines that nobody read.", value=dropped_lines()
+            "gateway_log_lines_dropped", "Log lines that nobody read.", value=self._dropped_lines()
         )
 
 

@@ -3,9 +3,16 @@
 Authenticating needs no store on the hot path. The copy follows the store by generations, four
 times a second, so that a revoked key stops working everywhere within a second. While the store is
 away the copy still serves for `STALE_SECONDS`; after that nobody can be let in.
+
+Who was let in is remembered by a keyed hash of the whole header (a header itself would be a plain
+secret in memory), and let in again for as long as the copy holds the very same key and team.
+Failures are not remembered, and whether a hash is known tells nothing to whoever does not know
+the process's own key of it: so guessing is neither quicker nor told more.
 """
 
 import asyncio
+import hashlib
+import secrets
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from types import MappingProxyType
@@ -21,6 +28,9 @@ POLL_SECONDS = 0.25
 STALE_SECONDS = 60.0
 FOLLOWING_SECONDS = 4 * POLL_SECONDS
 """With no word from the store for this long it is away, and asking once more would only wait."""
+
+REMEMBERED = 4_096
+"""Headers that were let in, remembered at most."""
 
 HURRY_SECONDS = 0.05
 """Least time before a reading that a failed authentication asks for: guessing must stay cheap."""
@@ -52,6 +62,8 @@ class Directory:
         self._generation = 0
         self._teams: dict[str, Team] = {}
         self._keys: dict[str, Key] = {}
+        self._admitted: dict[bytes, Caller] = {}
+        self._mark_key = secrets.token_bytes(32)
         self._read_at = float("-inf")
         self._reading = asyncio.Lock()
         self._background = Background("directory")
@@ -82,6 +94,34 @@ class Directory:
         trust. A key that fails is looked at once more after a refresh, whatever it failed for:
         a key made a moment ago works, and the time taken tells nothing about why.
         """
+        mark = self._mark(authorization)
+        if (caller := self._recalled(mark)) is None:
+            caller = await self._examine(authorization)
+            self._remember(mark, caller)
+        self._on_use(caller.key.id)
+        return caller
+
+    def _mark(self, authorization: Sequence[str]) -> bytes:
+        """What these header lines are remembered by."""
+        lines = "\n".join(authorization).encode(errors="surrogateescape")
+        return hashlib.blake2b(lines, digest_size=32, key=self._mark_key).digest()
+
+    def _recalled(self, mark: bytes) -> Caller | None:
+        """Who was let in with this mark before, if nothing that it rested on has changed."""
+        caller = self._admitted.get(mark)
+        if caller is None or self.age > STALE_SECONDS:
+            return None
+        key, team = caller.key, caller.team
+        same = self._keys.get(key.id) is key and self._teams.get(key.team) is team
+        return caller if same and keys.condition(key, self._wall()) == "ok" else None
+
+    def _remember(self, mark: bytes, caller: Caller) -> None:
+        if len(self._admitted) >= REMEMBERED:
+            self._admitted.clear()
+        self._admitted[mark] = caller
+
+    async def _examine(self, authorization: Sequence[str]) -> Caller:
+        """The caller, by the key that the header lines hold."""
         token = bearer(authorization)
         if token is None or keys.parse(token) is None:
             raise Unauthenticated
@@ -125,7 +165,6 @@ class Directory:
         key = self._keys.get(keys.parse(token) or "")
         match keys.verify(token, key, self._pepper, self._wall()):
             case "ok" if key is not None and key.team in self._teams:
-                self._on_use(key.id)
                 return Caller(self._teams[key.team], key)
             case "disabled":
                 raise KeyDisabled

@@ -17,7 +17,7 @@ from prometheus_client import (
     Histogram,
     disable_created_metrics,
 )
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from gateway.model import MICRO, NO_LIMITS, ImageRequest, Limits, Team
@@ -89,9 +89,12 @@ class Bound(dict[tuple[str, ...], M]):
 
 
 class Metrics:
-    """All instruments. Amounts of money come in as micro-dollars and go out as dollars."""
+    """All instruments. Amounts of money come in as micro-dollars and go out as dollars.
 
-    def __init__(self) -> None:
+    `dropped_lines` tells how many log lines nobody read.
+    """
+
+    def __init__(self, dropped_lines: Callable[[], int] = lambda: 0) -> None:
         self.registry = CollectorRegistry()
         r = self.registry
         self.requests = Bound(
@@ -197,6 +200,7 @@ class Metrics:
             buckets=_QUICK,
             registry=r,
         )
+        r.register(_DroppedLines(dropped_lines))
         self._begin_at_zero()
 
     def _begin_at_zero(self) -> None:
@@ -274,6 +278,18 @@ def closed_labels(request: ImageRequest, model: Model) -> tuple[str, str]:
     if not named and all(size != priced for _, priced in model.prices.cells):
         size = "other"
     return size, quality_label(request.quality)
+
+
+class _DroppedLines(Collector):
+    """`log_lines_dropped`, read from the logs when it is asked for."""
+
+    def __init__(self, dropped_lines: Callable[[], int]) -> None:
+        self._dropped_lines = dropped_lines
+
+    def collect(self) -> Iterable[CounterMetricFamily]:
+        yield CounterMetricFamily(
+            "gateway_log_lines_dropped", "Log lines that nobody read.", value=self._dropped_lines()
+        )
 
 
 class QuotaCollector(Collector):

@@ -37,18 +37,18 @@ from gateway.ledger import Ledger
 from gateway.metrics import Metrics
 from gateway.model import MICRO, Bought, Caller, ImageRequest
 from gateway.ports import Reply, Upstream
+from gateway.readings import Reading, Readings
 from gateway.record import Record
 from gateway.rules.answer import Answered, read_answer
 from gateway.rules.cache_control import CacheControl, read_cache_control
 from gateway.rules.catalog import quality_label
-from gateway.rules.fingerprint import fingerprint
 from gateway.rules.headers import CacheStatus
 from gateway.rules.money import format_usd
 from gateway.rules.policy import check_policy
 from gateway.rules.pricing import ceiling, charge
 from gateway.rules.quota import Refused, Release, Reserve, Settle
 from gateway.rules.refusal import refusal_error
-from gateway.rules.request import encode_body, read_request
+from gateway.rules.request import encode_body
 from gateway.rules.settings import Settings
 from gateway.rules.url_life import keep_seconds
 from gateway.rules.verdict import judge
@@ -124,6 +124,7 @@ class Proxy:
         new_id: Callable[[], str],
     ) -> None:
         self.settings = settings
+        self._readings = Readings(settings)
         self.flights: Flights[Landed] = Flights()
         self.draining = False
         self._directory = directory
@@ -152,11 +153,11 @@ class Proxy:
             raise Overloaded
         self.in_flight += 1
         try:
-            request = read_request(body, settings.models, settings.default_model)
-            record.request = request
-            check_policy(caller.team, request)
+            reading = self._read(body, caller, settings)
+            record.request = reading.request
+            check_policy(caller.team, reading.request)
             wish = read_cache_control(call.cache_control)
-            purchase = self._purchase(caller, request, wish, settings, record)
+            purchase = self._purchase(caller, reading, wish, settings, record)
             hit = await self._look_up(purchase)
             record.lap("cache")
             if hit is not None:
@@ -167,25 +168,24 @@ class Proxy:
         finally:
             self.in_flight -= 1
 
+    def _read(self, body: bytes, caller: Caller, settings: Settings) -> Reading:
+        if self._readings.settings is not settings:
+            self._readings = Readings(settings)
+        return self._readings.read(body, caller.team.name)
+
     def _purchase(
         self,
         caller: Caller,
-        request: ImageRequest,
+        reading: Reading,
         wish: CacheControl,
         settings: Settings,
         record: Record,
     ) -> Purchase:
         cached = settings.cache.enabled and caller.team.cache
-        name = fingerprint(
-            request,
-            scope=caller.team.name if settings.cache.scope == "team" else "",
-            upstream=settings.upstream.url,
-            ignore=settings.cache.ignore_fields,
-        )
         return Purchase(
             caller,
-            request,
-            name,
+            reading.request,
+            reading.fingerprint,
             keep=cached and not wish.no_store,
             share=cached and not (wish.no_cache or wish.no_store),
             bypass=not cached,

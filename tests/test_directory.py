@@ -6,7 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from gateway.directory import FOLLOWING_SECONDS, POLL_SECONDS, STALE_SECONDS, Directory
+from gateway.directory import (
+    FOLLOWING_SECONDS,
+    POLL_SECONDS,
+    REMEMBERED,
+    STALE_SECONDS,
+    Directory,
+)
 from gateway.errors import KeyDisabled, StoreUnavailable, Unauthenticated
 from gateway.model import Key, Limits, Team
 from gateway.ports import DirectoryStore
@@ -166,6 +172,44 @@ async def test_known_keys_ask_nobody(still: Directory, store: FaultyStore) -> No
     for _ in range(100):
         await still.authenticate([header])
     assert store.asked["changes"] == asked
+
+
+async def test_a_remembered_header_lets_in_no_other_one(
+    still: Directory, store: FaultyStore
+) -> None:
+    _, header = await create(store)
+    other_id, other = await create(store)
+    await still.refresh()
+    for _ in range(2):
+        await still.authenticate([header])
+    _, forged = minted()
+    assert await refused(still, forged) is Unauthenticated
+    assert await refused(still, header[:-1]) is Unauthenticated
+    with pytest.raises(Unauthenticated):
+        await still.authenticate([header, header])
+    assert (await still.authenticate([other])).key.id == other_id
+
+
+async def test_who_was_let_in_is_remembered_within_bounds(
+    still: Directory, store: FaultyStore
+) -> None:
+    id, header = await create(store)
+    await still.refresh()
+    scheme, _, token = header.partition(" ")
+    for blanks in range(1, REMEMBERED + 3):
+        caller = await still.authenticate([f"{scheme}{' ' * blanks}{token}"])
+        assert caller.key.id == id
+    assert 0 < len(still._admitted) <= REMEMBERED
+
+
+async def test_every_use_is_noted(store: FaultyStore, wall: Clock, monotonic: Clock) -> None:
+    used: list[str] = []
+    directory = Directory(store, pepper=PEPPER, wall=wall, monotonic=monotonic, on_use=used.append)
+    id, header = await create(store)
+    await directory.refresh()
+    for _ in range(3):
+        await directory.authenticate([header])
+    assert used == [id] * 3
 
 
 async def test_guessing_does_not_hammer_the_store(directory: Directory, store: FaultyStore) -> None:

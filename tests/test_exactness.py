@@ -154,21 +154,32 @@ async def test_ten_teams_share_the_gateways_money(tmp_path: Path, span: str) -> 
 async def test_of_500_in_5_seconds_60_a_minute_are_bought(tmp_path: Path) -> None:
     async with running_rig(tmp_path, FLAT, drawing(latency=0.02)) as rig:
 
-        async def ask_slowly(turn: int) -> None:
+        async def ask_slowly(turn: int) -> int:
             team = f"team-{turn}"
             key = await rig.key(team, limits=Limits(requests_per_minute=60))
 
+            given_up = 0
+
             async def ask(delay: float) -> Got:
+                nonlocal given_up
                 await asyncio.sleep(delay)
-                return await patiently(rig, key)
+                while (got := await rig.generate(key, None)).status == 503:
+                    assert got.error == AWAY
+                    given_up += 1
+                return got
 
             got = await asyncio.gather(*(ask(number / 100) for number in range(500)))
-            assert tally(got) == {200: 60, TOO_MUCH_AT_ONCE: 440}
-            await assert_books(rig, team, 60, 60 * PRICE)
+            bought = tally(got)[200]
+            assert tally(got) == {200: bought, TOO_MUCH_AT_ONCE: 500 - bought}
+            # A stalled disk may have admitted what was given up on: its place is taken.
+            assert max(1, 60 - given_up) <= bought <= 60
+            await assert_books(rig, team, bought, bought * PRICE)
+            return bought
 
+        bought = 0
         for turn in range(0, REPEATS, 5):
-            await asyncio.gather(*map(ask_slowly, range(turn, turn + 5)))
-        assert rig.sandbox.counts.asked == 60 * REPEATS
+            bought += sum(await asyncio.gather(*map(ask_slowly, range(turn, turn + 5))))
+        assert rig.sandbox.counts.asked == bought
 
 
 async def test_never_more_than_60_in_any_60_seconds(tmp_path: Path) -> None:

@@ -216,6 +216,7 @@ async def test_a_store_that_is_away_is_told_by_readyz(tmp_path: Path) -> None:
         (tmp_path / "elsewhere").rename(tmp_path / "gateway.db")
         await _readyz(gateway, 200)
         assert (await gateway.generate(key, "new")).status == 200
+        await until(lambda: any(line["event"] == "the store is back" for line in gateway.lines()))
         told = [line["event"] for line in gateway.lines() if "store is" in line["event"]]
         assert {"the store is away", "the store is back"} == set(told)
         assert len(told) <= 6
@@ -238,6 +239,7 @@ async def test_every_request_is_one_line_of_the_log(tmp_path: Path) -> None:
             await gateway.generate("nobody"),
             await gateway.generate(key, "apple", n=0),
         ]
+        assert await gateway.terminate() == 0
         lines = [line for line in gateway.lines() if line["event"] == "request"]
     assert [line["status"] for line in lines] == [got.status for got in asked]
     assert [line["id"] for line in lines] == [got.headers["X-Request-Id"] for got in asked]

@@ -46,6 +46,7 @@ NAMES: dict[str, set[str]] = {
 OURS = {
     "gateway_flights_total": {"role"},
     "gateway_lease_losses_total": set[str](),
+    "gateway_log_lines_dropped_total": set[str](),
     "gateway_settlements_above_hold_total": set[str](),
 }
 LIMITS = Limits(

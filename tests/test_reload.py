@@ -136,6 +136,7 @@ async def test_the_log_s_level_changes(tmp_path: Path) -> None:
 
     async with gateway_before(tmp_path) as (gateway, _, key):
         await gateway.generate(key)
+        await until(lambda: requests(gateway) == 1)
         gateway.config.write_text('[log]\nlevel = "error"')
         gateway.send(signal.SIGHUP)
         await asyncio.sleep(0.5)
@@ -143,6 +144,7 @@ async def test_the_log_s_level_changes(tmp_path: Path) -> None:
         assert requests(gateway) == 1
         await gateway.reread('[log]\nlevel = "info"')
         await gateway.generate(key)
+        await until(lambda: requests(gateway) > 1)
         assert requests(gateway) == 2
 
 

@@ -29,6 +29,9 @@ class CacheControl(Struct, frozen=True, kw_only=True):
     max_age: int | None = None
 
 
+_NOTHING = CacheControl()
+
+
 def read_cache_control(values: Iterable[str]) -> CacheControl:
     """The directives of all Cache-Control header lines together.
 
@@ -36,6 +39,8 @@ def read_cache_control(values: Iterable[str]) -> CacheControl:
     Lines of more than `MAX_CHARS` together are not read: they count as `no-cache`.
     """
     values = list(values)
+    if not values:
+        return _NOTHING
     if sum(map(len, values)) > MAX_CHARS:
         return CacheControl(no_cache=True)
     directives = [

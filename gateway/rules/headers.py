@@ -76,6 +76,8 @@ def json_content_type(value: str | None) -> bool:
     A charset, where one is given, must be utf-8. An absent header is no JSON: every OpenAI client
     sends one, and a form sent by mistake should be told so instead of being guessed at.
     """
+    if value == "application/json":
+        return True  # as nearly everybody writes it
     kind, *parameters = (part.strip() for part in (value or "").lower().split(";"))
     charsets = [
         text.strip('"')
@@ -133,7 +135,7 @@ def rate_limit_headers(standing: Standing, retry_after: float = 0.0) -> dict[str
 
 def server_timing(seconds: Mapping[str, float]) -> str:
     """The Server-Timing header (W3C Server Timing): each phase in milliseconds."""
-    return ", ".join(f"{phase};dur={time * 1000:.2f}" for phase, time in seconds.items())
+    return ", ".join([f"{phase};dur={time * 1000:.2f}" for phase, time in seconds.items()])
 
 
 def _meter(kind: str, meter: Meter | None, retry_after: float) -> dict[str, str]:

@@ -71,9 +71,14 @@ def verify(key: str, stored: Key | None, pepper: bytes, now: float) -> Verdict:
     """
     kept = _UNKNOWN if stored is None else stored.digest
     right = hmac.compare_digest(digest(key, pepper), kept)
-    if not right or stored is None or stored.state == "revoked":
-        return "invalid"
-    if stored.ends is not None and stored.ends <= now:
+    return condition(stored, now) if right and stored is not None else "invalid"
+
+
+def condition(stored: Key, now: float) -> Verdict:
+    """Whether a key whose secret is right works at `now`."""
+    if stored.state == "active" and stored.expires is None and stored.grace_ends is None:
+        return "ok"
+    if stored.state == "revoked" or (stored.ends is not None and stored.ends <= now):
         return "invalid"
     return "disabled" if stored.state == "disabled" else "ok"
 

@@ -2,6 +2,7 @@
 
 import re
 from decimal import Context, Decimal, Inexact, InvalidOperation
+from functools import lru_cache
 
 from gateway.model import MICRO
 
@@ -33,6 +34,7 @@ def _amount(value: str | int | Decimal) -> Decimal:
     return Decimal(value)
 
 
+@lru_cache(1_024)  # prices are few: nearly every answer says one that was said before
 def format_usd(micro: int) -> str:
     """Dollars as a plain decimal number: no exponent, no trailing zeros, at least "0"."""
     sign = "-" if micro < 0 else ""

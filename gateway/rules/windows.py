@@ -6,6 +6,7 @@ period is no longer the window's own leaves the window alone.
 """
 
 from datetime import UTC, datetime
+from functools import lru_cache
 
 from msgspec import Struct
 
@@ -19,7 +20,12 @@ def day_of(now: float) -> int:
 
 def month_of(now: float) -> int:
     """The UTC month's number: 12 x year + month - 1."""
-    at = datetime.fromtimestamp(now, UTC)
+    return _month_of_day(day_of(now))
+
+
+@lru_cache(64)  # of the days that purchases are of, which are few
+def _month_of_day(day: int) -> int:
+    at = datetime.fromtimestamp(day * DAY_SECONDS, UTC)
     return at.year * 12 + at.month - 1
 
 
@@ -28,6 +34,7 @@ def end_of_day(day: int) -> float:
     return float((day + 1) * DAY_SECONDS)
 
 
+@lru_cache(64)
 def end_of_month(month: int) -> float:
     """When the month ends, in seconds since the epoch."""
     year, index = divmod(month + 1, 12)

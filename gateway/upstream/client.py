@@ -15,11 +15,13 @@
 import asyncio
 import socket
 from collections.abc import Callable
+from contextvars import ContextVar
 from functools import partial
-from types import SimpleNamespace
 
 import aiohttp
 import structlog
+from aiohttp.connector import Connection
+from aiohttp.tracing import Trace
 from yarl import URL
 
 from gateway.errors import (
@@ -63,7 +65,8 @@ class HttpUpstream:
         try:
             # Runs from the moment there is a connection: until then the connector has its own.
             async with asyncio.timeout(None) as timer:
-                return await self._ask(body, headers, settings, partial(timer.reschedule, ends))
+                _connected.set(partial(timer.reschedule, ends))
+                return await self._ask(body, headers, settings)
         except _NOTHING_SENT as failure:
             cause, detail = why_unreachable(failure)
             log.warning("upstream unreachable", id=request_id, cause=cause, detail=detail)
@@ -79,13 +82,7 @@ class HttpUpstream:
         if session is not None:
             await session.close()
 
-    async def _ask(
-        self,
-        body: bytes,
-        headers: dict[str, str],
-        settings: Upstream,
-        connected: Callable[[], None],
-    ) -> Reply:
+    async def _ask(self, body: bytes, headers: dict[str, str], settings: Upstream) -> Reply:
         connect_seconds = min(settings.connect_seconds, settings.timeout_seconds)
         response = await self._open_session().post(
             URL(settings.url, encoded=True),
@@ -93,7 +90,6 @@ class HttpUpstream:
             headers=headers,
             allow_redirects=False,
             timeout=aiohttp.ClientTimeout(total=None, connect=connect_seconds),
-            trace_request_ctx=connected,
         )
         try:
             return await _read(response, settings.max_response_bytes)
@@ -103,13 +99,10 @@ class HttpUpstream:
     def _open_session(self) -> aiohttp.ClientSession:
         if self._session is None:
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(
-                    limit=0, force_close=True, socket_factory=_probed_socket
-                ),
+                connector=_Connector(limit=0, force_close=True, socket_factory=_probed_socket),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 auto_decompress=False,
                 trust_env=False,
-                trace_configs=[_tell_connected()],
             )
         return self._session
 
@@ -143,15 +136,20 @@ async def _read_body(response: aiohttp.ClientResponse, max_bytes: int) -> bytes:
     return await asyncio.to_thread(inflate, body, encoding, max_bytes)
 
 
-def _tell_connected() -> aiohttp.TraceConfig:
-    """Calls a request's `trace_request_ctx` as soon as the request has its connection."""
+_connected: ContextVar[Callable[[], object]] = ContextVar("connected")
+"""What a call does as soon as it has its connection."""
 
-    async def connected(_: aiohttp.ClientSession, context: SimpleNamespace, __: object) -> None:
-        context.trace_request_ctx()
 
-    config = aiohttp.TraceConfig()
-    config.on_connection_create_end.append(connected)
-    return config
+class _Connector(aiohttp.TCPConnector):
+    """Tells each call of its connection. aiohttp's tracing does too, for a sixth of all the CPU
+    that a call takes."""
+
+    async def connect(
+        self, req: aiohttp.ClientRequest, traces: list[Trace], timeout: aiohttp.ClientTimeout
+    ) -> Connection:
+        connection = await super().connect(req, traces, timeout)
+        _connected.get()()
+        return connection
 
 
 def _probed_socket(address: aiohttp.AddrInfoType) -> socket.socket:

@@ -45,7 +45,7 @@ class GatewayProcess:
 
     def lines(self) -> list[dict[str, Any]]:
         """What it has logged; a line that is no JSON (a traceback's) stands under `text`."""
-        texts = self._log.read_text().splitlines()
+        texts = self._log.read_text().rpartition("\n")[0].splitlines()  # the last one may be half
         return [json.loads(text) if text.startswith("{") else {"text": text} for text in texts]
 
     async def ready(self) -> None:

@@ -51,17 +51,15 @@ def run(
     and prints how to use them; it implies the sandbox where no upstream key is configured. `wall`
     is this machine's clock.
     """
-    with logs_of_a_server(settings.log.level, settings.log.format):
-        _run(settings, config, sandbox=sandbox, demo=demo)
-
-
-def _run(settings: Settings, config: Path | None, *, sandbox: bool, demo: bool) -> None:
     _allow_many_files()
     if config is None and DEFAULT_CONFIG.exists():
         config = DEFAULT_CONFIG  # from now on a missing one is a fault, not a wish for defaults
     upstream = settings.upstream
     sandbox = sandbox or (demo and upstream.api_key is None and upstream.api_key_file is None)
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+    with (
+        logs_of_a_server(settings.log.level, settings.log.format),
+        asyncio.Runner(loop_factory=_loop_factory()) as runner,
+    ):
         runner.run(_serve(settings, config, sandbox, demo, wall))
 
 

@@ -49,6 +49,16 @@ def read_teams(
     return teams
 
 
+def read_team(name: str, table: object, *, models: Mapping[str, Model], place: Place) -> Team:
+    """One team from a table of options, wherever it came from. Raises ConfigError."""
+    faults = list[str]()
+    team = _read_team(name, table, place, faults)
+    faults.extend(_not_offered(team, models, place))
+    if faults:
+        raise ConfigError(faults)
+    return team
+
+
 def _read_all(
     table: object, place: Place, models: Mapping[str, Model], faults: list[str]
 ) -> Iterator[Team]:

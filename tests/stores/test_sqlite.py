@@ -8,6 +8,7 @@ import pytest
 from gateway.stores.sqlite import SqliteStore
 from tests.stores.conformance import (
     AccountConformance,
+    AuditConformance,
     DirectoryConformance,
     ProcessConformance,
     UsageConformance,
@@ -31,6 +32,10 @@ class TestWall(WallConformance):
 
 class TestDirectory(DirectoryConformance):
     """Teams, keys and check values."""
+
+
+class TestAudit(AuditConformance):
+    """Changes with their log."""
 
 
 class TestUsage(UsageConformance):

@@ -6,6 +6,7 @@ and a fixture `make_store`, which opens stores on the same data each time it is 
 """
 
 from tests.stores.conformance.accounts import AccountConformance
+from tests.stores.conformance.audit import AuditConformance
 from tests.stores.conformance.directory import DirectoryConformance
 from tests.stores.conformance.processes import ProcessConformance
 from tests.stores.conformance.store import MakeStore, Store
@@ -14,6 +15,7 @@ from tests.stores.conformance.wall import WallConformance
 
 __all__ = [
     "AccountConformance",
+    "AuditConformance",
     "DirectoryConformance",
     "MakeStore",
     "ProcessConformance",

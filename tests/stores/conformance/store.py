@@ -10,7 +10,7 @@ from typing import Protocol, Self
 from msgspec.structs import replace
 
 from gateway.model import Entry
-from gateway.ports import AccountStore, Change, DirectoryStore, UsageStore
+from gateway.ports import AccountStore, AuditStore, Change, DirectoryStore, UsageStore
 from gateway.rules.account import Account, Hold
 from gateway.rules.windows import Window
 
@@ -21,7 +21,7 @@ NOON = MIDNIGHT + 12 * 3600
 PERIOD = 20_513
 
 
-class Store(AccountStore, DirectoryStore, UsageStore, Protocol):
+class Store(AccountStore, DirectoryStore, UsageStore, AuditStore, Protocol):
     """All ports in one, open between `async with`."""
 
     async def check_value(self, name: str, value: bytes) -> bool: ...

@@ -33,9 +33,17 @@ from gateway.opening import StartError, load_pepper, open_store
 from gateway.proxy import Proxy
 from gateway.rules.account import GATEWAY, team_account
 from gateway.rules.settings import Settings
+from gateway.rules.windows import DAY_SECONDS
 from gateway.upstream.client import HttpUpstream
 from gateway.upstream.credentials import LOOK_SECONDS, KeyFile, with_key
 from gateway.web.admin import AdminApi
+from gateway.web.admin_audit import AdminAudit
+from gateway.web.admin_config import AdminConfig
+from gateway.web.admin_keys import AdminKeys
+from gateway.web.admin_quota import AdminQuota
+from gateway.web.admin_routes import Route
+from gateway.web.admin_teams import AdminTeams
+from gateway.web.admin_usage import AdminUsage
 from gateway.web.public import PublicApi
 from gateway.web.server import GatewayServer, Handler
 
@@ -46,6 +54,9 @@ READY_SECONDS = 2.0
 
 GAUGE_SECONDS = 5.0
 """How often the quota gauges look at what other processes wrote."""
+
+AUDIT_SECONDS = 3_600.0
+"""How often changes that are too old are forgotten."""
 
 CLOSE_SECONDS = 5.0
 """What is left for last answers and last settlements once the drain's time is up."""
@@ -189,10 +200,33 @@ class Gateway:
         background.every(LOOK_SECONDS, self._look_at_key)
         self._running.push_async_callback(background.close)
         await self._read_gauges()
-        admin = AdminApi(self.metrics.registry, self._not_ready)
+        background.every(AUDIT_SECONDS, self._forget_audit, survive=StoreUnavailable)
+        await self._forget_audit()
+        admin = AdminApi(
+            self.metrics.registry,
+            self._not_ready,
+            lambda: self.settings.admin,
+            self._admin_routes(),
+            wall=self._wall,
+        )
         public = PublicApi(self.proxy, self.directory, self.metrics, new_id)
         self.admin_url = await self._serve(admin.handle, server.admin_host, server.admin_port)
         self.url = await self._serve(public.handle, server.host, server.port)
+
+    def _admin_routes(self) -> list[Route]:
+        store = self.store
+        features = (
+            AdminTeams(store, lambda: self.settings.models),
+            AdminKeys(store, self.pepper),
+            AdminQuota(store, lambda: self.settings.limits),
+            AdminUsage(store, self.flush),
+            AdminConfig(lambda: self.settings),
+            AdminAudit(store),
+        )
+        return [route for feature in features for route in feature.routes()]
+
+    async def _forget_audit(self) -> None:
+        await self.store.forget_audit(self._wall() - self.settings.admin.audit_days * DAY_SECONDS)
 
     async def _serve(self, handler: Handler, host: str, port: int) -> str:
         """Listen, and tell the URL. Raises StartError where that is not possible."""

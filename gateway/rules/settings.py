@@ -229,7 +229,8 @@ class TeamLimits(GatewayLimits, frozen=True, kw_only=True):
 
 def limits_of(values: Mapping[str, Any]) -> Limits:
     """Limits from the values of options: those of money lose the `_usd` of their names."""
-    return Limits(**{name.removesuffix("_usd"): int(value) for name, value in values.items()})
+    set_ones = {name: value for name, value in values.items() if value is not None}
+    return Limits(**{name.removesuffix("_usd"): int(value) for name, value in set_ones.items()})
 
 
 class AdminOptions(Struct, frozen=True, kw_only=True):

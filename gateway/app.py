@@ -45,6 +45,7 @@ from gateway.web.admin_routes import Route
 from gateway.web.admin_teams import AdminTeams
 from gateway.web.admin_usage import AdminUsage
 from gateway.web.public import PublicApi
+from gateway.web.self_service import SelfService
 from gateway.web.server import GatewayServer, Handler
 
 log = structlog.get_logger(source="gateway")
@@ -209,7 +210,8 @@ class Gateway:
             self._admin_routes(),
             wall=self._wall,
         )
-        public = PublicApi(self.proxy, self.directory, self.metrics, new_id)
+        own = SelfService(self.store, self.directory, self.flush, self._wall)
+        public = PublicApi(self.proxy, self.directory, self.metrics, new_id, self_service=own)
         self.admin_url = await self._serve(admin.handle, server.admin_host, server.admin_port)
         self.url = await self._serve(public.handle, server.host, server.port)
 

@@ -10,7 +10,8 @@ from msgspec.structs import fields
 
 from gateway.listing import Listing
 from gateway.ports import Store
-from gateway.usage_query import UsageQuery, bounds, read_usage
+from gateway.rules.windows import DAY_SECONDS
+from gateway.usage_query import Span, UsageQuery, bounds, read_usage
 from gateway.web.admin_routes import HEADERS, Asked, Route, refuse
 
 PIECE_ROWS = 1_000
@@ -76,13 +77,17 @@ class AdminUsage:
         return response
 
 
-def span(query: UsageQuery, now: float) -> tuple[float, float | None]:
-    """When the asked span begins and ends. Raises InvalidRequest."""
+def span(query: Span, now: float, most_days: int | None = None) -> tuple[float, float | None]:
+    """When the asked span begins and ends. Raises InvalidRequest, also where it is too long."""
     try:
-        return bounds(query, now)
+        start, end = bounds(query, now)
     except ValueError as error:
         refuse([str(error)])
         raise
+    days = (min(now, end or now) - start) / DAY_SECONDS
+    if most_days is not None and days > most_days:
+        refuse([f"from: is more than {most_days} days back from to"])
+    return start, end
 
 
 def _json(rows: Sequence[Listing]) -> Iterator[bytes]:

@@ -32,13 +32,14 @@ from gateway.metrics import Metrics, QuotaCollector
 from gateway.opening import StartError, load_pepper, open_store
 from gateway.proxy import Proxy
 from gateway.rules.account import GATEWAY, team_account
-from gateway.rules.settings import Settings
+from gateway.rules.settings import Admin, Settings
 from gateway.rules.windows import DAY_SECONDS
 from gateway.upstream.client import HttpUpstream
 from gateway.upstream.credentials import LOOK_SECONDS, KeyFile, with_key
 from gateway.web.admin import AdminApi
 from gateway.web.admin_audit import AdminAudit
 from gateway.web.admin_config import AdminConfig
+from gateway.web.admin_docs import pages
 from gateway.web.admin_keys import AdminKeys
 from gateway.web.admin_quota import AdminQuota
 from gateway.web.admin_routes import Route
@@ -203,19 +204,31 @@ class Gateway:
         await self._read_gauges()
         background.every(AUDIT_SECONDS, self._forget_audit, survive=StoreUnavailable)
         await self._forget_audit()
-        admin = AdminApi(
+        own = SelfService(self.store, self.directory, self.flush, self._wall)
+        self.public = public = PublicApi(
+            self.proxy, self.directory, self.metrics, new_id, self_service=own
+        )
+        self.url = await self._serve(public.handle, server.host, server.port)
+        admin = self._admin_api()
+        self.admin_url = await self._serve(admin.handle, server.admin_host, server.admin_port)
+
+    def _admin_api(self) -> AdminApi:
+        routes = self.admin_routes()
+
+        def tokens() -> Admin:
+            return self.settings.admin
+
+        return AdminApi(
             self.metrics.registry,
             self._not_ready,
-            lambda: self.settings.admin,
-            self._admin_routes(),
+            tokens,
+            routes,
             wall=self._wall,
+            pages=pages(tokens, routes, url=self.url),
         )
-        own = SelfService(self.store, self.directory, self.flush, self._wall)
-        public = PublicApi(self.proxy, self.directory, self.metrics, new_id, self_service=own)
-        self.admin_url = await self._serve(admin.handle, server.admin_host, server.admin_port)
-        self.url = await self._serve(public.handle, server.host, server.port)
 
-    def _admin_routes(self) -> list[Route]:
+    def admin_routes(self) -> list[Route]:
+        """The routes of the admin API."""
         store = self.store
         features = (
             AdminTeams(store, lambda: self.settings.models),

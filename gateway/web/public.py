@@ -1,6 +1,6 @@
 """The public port: the contract's routes, and an error in its shape for everything else."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from time import perf_counter
 
 import structlog
@@ -55,6 +55,11 @@ class PublicApi:
             for prefix in ("/api/v1", "/v1"):
                 self._routes[f"{prefix}/quota"] = {"GET": self_service.quota}
                 self._routes[f"{prefix}/usage"] = {"GET": self_service.usage}
+
+    @property
+    def paths(self) -> Collection[str]:
+        """The paths of all routes."""
+        return self._routes.keys()
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer a request, then log and count it, whatever came of it."""

@@ -38,6 +38,7 @@ from gateway.upstream.client import HttpUpstream
 from gateway.upstream.credentials import LOOK_SECONDS, KeyFile, with_key
 from gateway.web.admin import AdminApi
 from gateway.web.admin_audit import AdminAudit
+from gateway.web.admin_cache import AdminCache
 from gateway.web.admin_config import AdminConfig
 from gateway.web.admin_docs import pages
 from gateway.web.admin_keys import AdminKeys
@@ -150,7 +151,7 @@ class Gateway:
     async def _open_proxy(self) -> None:
         """What answers: cache, upstream client, the path of a request."""
         metrics = self.metrics
-        cache = await self._open_cache()
+        cache = self._answers = await self._open_cache()
         upstream = HttpUpstream()
         self._running.push_async_callback(upstream.close)
         self.proxy = Proxy(
@@ -235,6 +236,13 @@ class Gateway:
             AdminKeys(store, self.pepper),
             AdminQuota(store, lambda: self.settings.limits),
             AdminUsage(store, self.flush),
+            AdminCache(
+                store,
+                self._answers,
+                self.metrics.registry,
+                lambda: self.settings,
+                self.directory.refresh,
+            ),
             AdminConfig(lambda: self.settings),
             AdminAudit(store),
         )

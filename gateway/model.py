@@ -34,8 +34,9 @@ NO_LIMITS = Limits()
 class Team(Struct, frozen=True, kw_only=True):
     """A team and what it may ask for. None in a policy field means everything the model offers.
 
-    A `deleted` team is as good as none, but its name's budgets and history stay; its keys are
-    revoked. A team that is made anew under the name goes on with them.
+    `purged` counts how often its cache was emptied: it is part of the names under which its
+    answers are kept. A `deleted` team is as good as none, but its name's budgets and history
+    stay; its keys are revoked. A team that is made anew under the name goes on with them.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Team(Struct, frozen=True, kw_only=True):
     cache: bool = True
     limits: Limits = NO_LIMITS
     deleted: bool = False
+    purged: int = 0
 
 
 KeyState = Literal["active", "disabled", "revoked"]

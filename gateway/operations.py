@@ -68,12 +68,13 @@ async def apply_teams(store: DirectoryStore, teams: Sequence[Team], by: Actor) -
 
     def decide(directory: DirectoryChanges) -> tuple[DirectoryWrite, Applied]:
         known = _living(directory)
-        changed = [team for team in teams if known.get(team.name) != team]
+        kept = [_with_purges(directory, team) for team in teams]
+        changed = [team for team in kept if known.get(team.name) != team]
         named = {team.name for team in teams}
         applied = Applied(
             created=[team.name for team in changed if team.name not in known],
             replaced=[team.name for team in changed if team.name in known],
-            unchanged=[team.name for team in teams if team not in changed],
+            unchanged=[team.name for team in kept if team not in changed],
             left_alone=sorted(known.keys() - named),
         )
         audit = [_team_entry(by, team.name, known.get(team.name), team) for team in changed]
@@ -114,6 +115,7 @@ async def change_team(
             return DirectoryWrite(), (before, after)
         if after is None:
             return _deletion(directory, name, by), (before, None)
+        after = _with_purges(directory, after)
         return DirectoryWrite(teams=[after], audit=[_team_entry(by, name, before, after)]), (
             before,
             after,
@@ -128,10 +130,38 @@ def _deletion(directory: DirectoryChanges, name: str, by: Actor) -> DirectoryWri
     working = [key for key in directory.keys if key.team == name and key.state != "revoked"]
     revoked = [replace(key, state="revoked") for key in working]
     entries = [_key_entry(by, "key.revoke", *pair) for pair in zip(working, revoked, strict=True)]
-    gone = Team(name=name, deleted=True)
+    gone = Team(name=name, deleted=True, purged=team.purged)
     return DirectoryWrite(
         teams=[gone], keys=revoked, audit=[_team_entry(by, name, team, None), *entries]
     )
+
+
+async def purge_teams(store: DirectoryStore, names: Sequence[str] | None, by: Actor) -> None:
+    """Empty the cache of these teams, or of all (None), on every gateway within a second.
+
+    Their answers are kept under other names from then on; the former are never found again and
+    leave as their time ends or their room is needed. Raises Missing, StoreUnavailable.
+    """
+
+    def decide(directory: DirectoryChanges) -> tuple[DirectoryWrite, None]:
+        known = _living(directory)
+        teams = [_team(known, name) for name in (known if names is None else names)]
+        purged = [replace(team, purged=team.purged + 1) for team in teams]
+        told: list[str | None] = [None] if names is None else list(names)
+        audit = [
+            AuditEntry(at=by.now, who=by.who, action="cache.purge", team=name) for name in told
+        ]
+        return DirectoryWrite(teams=purged, audit=audit), None
+
+    await _change(store, decide)
+
+
+def _with_purges(directory: DirectoryChanges, team: Team) -> Team:
+    """The team with the count of the one of its name: what was purged must not come back."""
+    for known in directory.teams:
+        if known.name == team.name:
+            return replace(team, purged=known.purged)
+    return team
 
 
 # -- keys ---------------------------------------------------------------------------------------
@@ -268,11 +298,6 @@ _STATE_ACTIONS = {"active": "key.enable", "disabled": "key.disable", "revoked": 
 
 
 # -- the log of changes -------------------------------------------------------------------------
-
-
-async def note_change(store: DirectoryStore, entry: AuditEntry) -> None:
-    """Log a change that is none of a team or key. Raises StoreUnavailable."""
-    await _change(store, lambda directory: (DirectoryWrite(audit=[entry]), None))
 
 
 async def _change(

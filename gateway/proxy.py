@@ -39,7 +39,7 @@ from gateway.record import Record
 from gateway.rules.answer import Answered, read_answer
 from gateway.rules.cache_control import CacheControl, read_cache_control
 from gateway.rules.catalog import quality_label
-from gateway.rules.fingerprint import fingerprint
+from gateway.rules.fingerprint import answer_name
 from gateway.rules.headers import CacheStatus
 from gateway.rules.money import format_usd
 from gateway.rules.policy import check_policy
@@ -162,12 +162,7 @@ class Proxy:
         record: Record,
     ) -> Purchase:
         cached = settings.cache.enabled and caller.team.cache
-        name = fingerprint(
-            request,
-            scope=caller.team.name if settings.cache.scope == "team" else "",
-            upstream=settings.upstream.url,
-            ignore=settings.cache.ignore_fields,
-        )
+        name = answer_name(caller.team, request, settings)
         return Purchase(
             caller,
             request,

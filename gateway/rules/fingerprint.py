@@ -9,7 +9,8 @@ import hashlib
 import json
 from collections.abc import Collection
 
-from gateway.model import ImageRequest
+from gateway.model import ImageRequest, Team
+from gateway.rules.settings import Settings
 
 _CANON = json.JSONEncoder(
     sort_keys=True, check_circular=False, allow_nan=False, separators=(",", ":")
@@ -28,3 +29,18 @@ def fingerprint(
     # One JSON list: no part can run over into the next.
     canonical = _CANON.encode([scope, upstream, fields])
     return hashlib.sha256(canonical.encode("ascii")).hexdigest()
+
+
+def answer_name(team: Team, request: ImageRequest, settings: Settings) -> str:
+    """What the answer to a team's request is kept under, by these settings."""
+    return fingerprint(
+        request,
+        scope=_scope(team) if settings.cache.scope == "team" else "",
+        upstream=settings.upstream.url,
+        ignore=settings.cache.ignore_fields,
+    )
+
+
+def _scope(team: Team) -> str:
+    """The team's name and how often its cache was emptied; no name holds this mark."""
+    return f"{team.name}#{team.purged}" if team.purged else team.name

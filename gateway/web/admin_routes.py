@@ -125,12 +125,16 @@ def read_query(given: MultiMapping[str], of: type[S]) -> S:
     return of(**values)
 
 
-async def read_body(request: web.BaseRequest) -> dict[str, Any]:
+async def read_json(request: web.BaseRequest) -> dict[str, Any]:
     """The JSON object that a request's body is; {} where it has none. Raises InvalidRequest."""
     if not request.body_exists:
         return {}
-    body = await read_json_body(request, MAX_BODY_BYTES)
-    return {name: _exact(value) for name, value in read_object(body).items()}
+    return read_object(await read_json_body(request, MAX_BODY_BYTES))
+
+
+async def read_body(request: web.BaseRequest) -> dict[str, Any]:
+    """The same with numbers that may be money as exact text. Raises InvalidRequest."""
+    return {name: _exact(value) for name, value in (await read_json(request)).items()}
 
 
 def read_fields(table: Mapping[str, Any], of: type[S], *, limits: type[Struct] | None = None) -> S:

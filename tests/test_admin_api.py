@@ -168,6 +168,11 @@ async def test_a_bad_team_is_refused(rig: Rig, body: bytes, status: int) -> None
     assert (await rig.ask_admin("POST", "teams", data=body, headers=headers)).status == status
 
 
+async def test_a_limit_at_fault_is_named(rig: Rig) -> None:
+    got = await rig.ask_admin("PUT", "teams/x", json={"limits": {"images_per_day": -1}})
+    assert got.json["error"]["param"] == "limits.images_per_day"
+
+
 async def test_a_team_is_made_once(rig: Rig) -> None:
     await made(rig)
     got = await rig.ask_admin("POST", "teams", json={"team": "design"})
@@ -199,6 +204,9 @@ async def test_a_team_that_is_not_there_matches_nothing(rig: Rig) -> None:
 async def test_a_key_goes_through_its_life(rig: Rig) -> None:
     await made(rig)
     body = {"team": "design", "name": " Web ", "expires": "90d", "limits": {"images_per_day": 2}}
+    got = await rig.ask_admin("POST", "keys", json={"team": "design", "expires": None})
+    assert (got.status, got.json["expires"]) == (201, None)
+    assert (await rig.ask_admin("POST", f"keys/{got.json['id']}/revoke")).status == 200
     got = await rig.ask_admin("POST", "keys", json=body)
     assert got.status == 201
     key, id = got.json["key"], got.json["id"]
@@ -215,7 +223,7 @@ async def test_a_key_goes_through_its_life(rig: Rig) -> None:
     assert (await rig.ask_admin("POST", f"keys/{id}/revoke")).json["state"] == "revoked"
     assert (await rig.ask_admin("POST", f"keys/{id}/enable")).status == 409
     listed = await rig.ask_admin("GET", "keys?team=design", VIEWER)
-    assert [one["state"] for one in listed.json["keys"]] == ["revoked", "active"]
+    assert [one["state"] for one in listed.json["keys"]] == ["revoked", "revoked", "active"]
     assert (await rig.ask_admin("GET", f"keys/{id}")).json["state"] == "revoked"
     for text in (key, got.json["key"]):
         assert text.encode() not in listed.body
@@ -228,6 +236,7 @@ async def test_a_key_goes_through_its_life(rig: Rig) -> None:
         {"team": "design", "expires": "soon"},
         {"team": "design", "nam": "x"},
         {"team": "design", "name": "x" * 101},
+        {"team": "design", "name": "a\nb"},
         {"team": "design", "limits": {"images_per_day": -1}},
         {"team": 3},
     ],

@@ -17,7 +17,7 @@ from gateway.rules.config_options import options_of, read_table
 from gateway.rules.config_text import parse_toml
 from gateway.rules.settings import TeamLimits, limits_of
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+TEAM_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _NAME_RULE = "a team's name has 1 to 64 letters, digits and . _ - and starts with no mark"
 
 
@@ -72,7 +72,7 @@ def _read_all(
 
 
 def _read_team(name: str, table: object, place: Place, faults: list[str]) -> Team:
-    if not _NAME.fullmatch(name):
+    if not TEAM_NAME.fullmatch(name):
         faults.append(f"{place}: {_NAME_RULE}")
     values = read_table(table, _OPTIONS, place, faults, tables=("limits",))
     limits: Any = table.get("limits", {}) if isinstance(table, dict) else {}

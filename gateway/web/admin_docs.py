@@ -13,7 +13,7 @@ from msgspec import json
 from gateway.errors import AdminOff
 from gateway.rules.settings import Admin
 from gateway.web.admin_routes import Route
-from gateway.web.openapi import Port, document
+from gateway.web.openapi import ADMIN, TEAM, Port, document
 from gateway.web.openapi_public import public_routes
 from gateway.web.server import Handler
 
@@ -42,8 +42,8 @@ def pages(
     folder = resources.files("gateway.web") / "docs"
     told = document(
         [
-            Port(url="/", security="adminToken", routes=tuple(routes)),
-            Port(url=url, security="teamKey", routes=public_routes()),
+            Port(url="/", security=ADMIN, routes=tuple(routes)),
+            Port(url=url, security=TEAM, routes=public_routes()),
         ]
     )
     files = {

@@ -18,14 +18,21 @@ from gateway.web.admin_routes import Asked, Route, answer, read_body, read_field
 from gateway.web.admin_teams import LimitsPage
 
 
-def _lifetime(text: str) -> str:
-    parse_duration(text)
+def _lifetime(text: str | None) -> str | None:
+    if text is not None:
+        parse_duration(text)
     return text
 
 
 def _grace(text: str) -> str:
     parse_duration(text, none=True)
     return text
+
+
+def _name(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError("not printable")
+    return text.strip()
 
 
 _DURATION = "a whole number with its unit s, m, h or d, such as 90d"
@@ -35,7 +42,7 @@ Grace = Annotated[
     str, Meta(description=f"{_DURATION}, or 0s for no longer", extra={"read": _grace})
 ]
 KeyName = Annotated[
-    str, Meta(max_length=100, description="at most 100 characters", extra={"read": str.strip})
+    str, Meta(max_length=100, description="at most 100 printable characters", extra={"read": _name})
 ]
 
 

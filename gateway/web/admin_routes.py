@@ -159,7 +159,7 @@ def read_fields(table: Mapping[str, Any], of: type[S], *, limits: type[Struct] |
 def refuse(faults: Sequence[str]) -> None:
     """Raise InvalidRequest where there are faults. `param` is what the first one is about."""
     if faults:
-        name = faults[0].removeprefix("body: ").partition(":")[0]
+        name = faults[0].removeprefix("body: ").partition(":")[0].replace("[limits] ", "limits.")
         raise InvalidRequest("; ".join(faults) + ".", param=name, code="invalid_fields")
 
 

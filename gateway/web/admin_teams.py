@@ -6,10 +6,10 @@ it still looks so (RFC 9110, section 13.1.1): two admins cannot overwrite each o
 
 import hashlib
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Annotated, Any
 
 from aiohttp import web
-from msgspec import Struct, json
+from msgspec import Meta, Struct, json
 
 from gateway import operations
 from gateway.errors import Conflicting, InvalidRequest, NoSuchThing, PreconditionFailed
@@ -19,7 +19,7 @@ from gateway.ports import Store
 from gateway.rules.catalog import Model
 from gateway.rules.config_faults import ConfigError, Place
 from gateway.rules.settings import TeamLimits
-from gateway.rules.teams import TeamOptions, read_team
+from gateway.rules.teams import TEAM_NAME, TeamOptions, read_team
 from gateway.web.admin_routes import Asked, Handler, Route, answer, read_body, refuse
 
 ALL = "/admin/v1/teams"
@@ -32,10 +32,13 @@ class TeamBody(TeamOptions, frozen=True, kw_only=True):
     limits: TeamLimits = TeamLimits()
 
 
+TeamName = Annotated[str, Meta(pattern=rf"\A{TEAM_NAME.pattern}\Z")]
+
+
 class NewTeam(TeamBody, frozen=True, kw_only=True):
     """A team that is to be made."""
 
-    team: str
+    team: TeamName
 
 
 class TeamPage(Struct, frozen=True, kw_only=True):
@@ -175,7 +178,7 @@ class AdminTeams:
         try:
             return read_team(name, body, models=self._models(), place=Place("body"))
         except ConfigError as error:
-            refuse(error.faults)
+            refuse([fault.replace("body: []:", "body: team:", 1) for fault in error.faults])
             raise
 
 

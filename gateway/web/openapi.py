@@ -54,9 +54,11 @@ class Port(Struct, frozen=True, kw_only=True):
     routes: tuple[Route, ...]
 
 
+ADMIN = "adminToken"
+TEAM = "teamKey"
 SECURITY = {
-    "adminToken": "An admin token: GATEWAY_ADMIN_TOKEN or one of [admin.tokens].",
-    "teamKey": "A team's key, sk-gw-...",
+    ADMIN: "An admin token: GATEWAY_ADMIN_TOKEN or one of [admin.tokens].",
+    TEAM: "A team's key, sk-gw-...",
 }
 
 
@@ -67,6 +69,8 @@ def document(ports: Iterable[Port]) -> dict[str, Any]:
     types = {route.body for route in routes if route.body} | {ErrorBody}
     answers = [route.answer for route in routes]
     _, components = _schemas([*sorted(types, key=lambda of: of.__name__), *answers])
+    for name in _strict(ports):
+        components[name]["additionalProperties"] = False
     paths: dict[str, dict[str, Any]] = {}
     for port in ports:
         for route in port.routes:
@@ -88,6 +92,12 @@ def document(ports: Iterable[Port]) -> dict[str, Any]:
             },
         },
     }
+
+
+def _strict(ports: Iterable[Port]) -> set[str]:
+    """The types of bodies in which an unknown field is refused: the admin port's."""
+    bodies = {route.body for port in ports for route in port.routes if port.security == ADMIN}
+    return {"TeamLimits", *(body.__name__ for body in bodies if body is not None)}
 
 
 def _operation(route: Route, security: str) -> dict[str, Any]:

@@ -127,7 +127,8 @@ class UsageStore(Protocol):
         end: float | None,
         team: str | None = None,
     ) -> list[UsageRow]:
-        """Usage summed by "team", "key", "model" and/or "day", in the groups' order.
+        """Usage summed by "team", "key", "model", "size", "quality", "outcome", "hour" and/or
+        "day", in the groups' order.
 
         `start` (inclusive) and `end` (exclusive) bound the reservations' time, in whole hours:
         what lies between two of them may count as the later one. `team` leaves out all others.
@@ -147,7 +148,7 @@ class AuditStore(Protocol):
         team: str | None = None,
         limit: int | None = None,
     ) -> list[AuditEntry]:
-        """The entries from `start` (inclusive) to `end` (exclusive), the latest written first.
+        """The entries from `start` (inclusive) to `end` (exclusive), the latest first.
 
         `team` leaves out what is not that team's; `limit` is how many at the most.
         """

@@ -10,6 +10,8 @@ from gateway.listing import Listing, usage_listing
 from gateway.ports import UsageStore
 from gateway.rules.windows import DAY_SECONDS, end_of_month, month_of
 
+HOUR_SECONDS = 3_600
+
 TeamGroup = Literal["key", "model", "size", "quality", "outcome", "hour", "day"]
 Group = Literal["team", "key", "model", "size", "quality", "outcome", "hour", "day"]
 
@@ -69,12 +71,16 @@ def moment(text: str, *, ends: bool = False) -> float:
 
 
 def bounds(span: Span, now: float) -> tuple[float, float | None]:
-    """When the span begins and ends. Raises ValueError where it ends before it begins."""
+    """When the span begins and ends, in whole hours: the history is not kept any finer.
+
+    Raises ValueError where it ends before it begins.
+    """
     start = end_of_month(month_of(now) - 1) if span.first is None else moment(span.first)
     end = None if span.last is None else moment(span.last, ends=True)
     if end is not None and end <= start:
         raise ValueError("to: is before from")
-    return start, end
+    start = start // HOUR_SECONDS * HOUR_SECONDS
+    return start, None if end is None else -(-end // HOUR_SECONDS) * HOUR_SECONDS
 
 
 async def read_usage(

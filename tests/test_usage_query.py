@@ -28,3 +28,8 @@ def test_without_bounds_it_is_this_month() -> None:
     assert bounds(Span(last="2026-11-01"), NOW) == (NOVEMBER, NOVEMBER + 86_400)
     with pytest.raises(ValueError, match="before"):
         bounds(Span(first="2026-11-02", last="2026-11-01"), NOW)
+
+
+def test_bounds_are_whole_hours() -> None:
+    span = Span(first="2026-11-01T01:59:59Z", last="2026-11-01T02:00:01Z")
+    assert bounds(span, NOW) == (NOVEMBER + 3_600, NOVEMBER + 3 * 3_600)

@@ -10,6 +10,7 @@ from gateway.rules.store_url import parse_store_url
 from gateway.stores.redis import RedisStore
 from tests.stores.conformance import (
     AccountConformance,
+    AuditConformance,
     DirectoryConformance,
     MakeStore,
     ProcessConformance,
@@ -30,6 +31,10 @@ class TestAccounts(AccountConformance):
 
 class TestDirectory(DirectoryConformance):
     """Teams, keys and check values."""
+
+
+class TestAudit(AuditConformance):
+    """Changes with their log."""
 
 
 class TestUsage(UsageConformance):

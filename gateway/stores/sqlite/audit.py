@@ -14,7 +14,7 @@ _WRITE = """
 _READ = """
     SELECT at, who, action, team, key, before, after FROM audit
     WHERE at >= ? AND at < ? AND (? IS NULL OR team = ?)
-    ORDER BY number DESC LIMIT ?
+    ORDER BY at DESC, number DESC LIMIT ?
 """
 _EVERYTHING = -1
 
@@ -31,7 +31,7 @@ def audit(
     team: str | None,
     limit: int | None,
 ) -> list[AuditEntry]:
-    """Entries from `start` to before `end`, the latest written first."""
+    """Entries from `start` to before `end`, the latest first."""
     bounds = (-inf if start is None else start, inf if end is None else end)
     most = _EVERYTHING if limit is None else limit
     return [_entry(*row) for row in connection.execute(_READ, (*bounds, team, team, most))]

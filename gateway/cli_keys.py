@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gateway.cli_base import Group, config_option, format_option, note, with_store
+from gateway.cli_base import Group, config_option, format_option, note, with_store, working_as
 
 if TYPE_CHECKING:
     from gateway.model import Key, KeyState
@@ -123,7 +123,7 @@ def create_key(
             name=name,
             lifetime=lifetime,
             pepper=pepper,
-            now=time.time(),
+            by=working_as(),
             entropy=secrets.token_bytes,
             limits=limits_of({name: size for name, size in limits.items() if size is not None}),
         ),
@@ -187,15 +187,15 @@ def rotate_key(key_id: str, grace: float, config: Path | None) -> None:
     from gateway import operations
     from gateway.listing import public_id, utc
 
-    now = time.time()
+    by = working_as()
     done = with_store(
         config,
         lambda store, pepper: operations.rotate_key(
-            store, key_id, grace=grace, pepper=pepper, now=now, entropy=secrets.token_bytes
+            store, key_id, grace=grace, pepper=pepper, by=by, entropy=secrets.token_bytes
         ),
     )
     ends = done.old.ends
-    still = "works no more" if ends is None or ends <= now else f"works until {utc(ends)}"
+    still = "works no more" if ends is None or ends <= by.now else f"works until {utc(ends)}"
     until = "" if done.new.expires is None else f", works until {utc(done.new.expires)}"
     note(f"{public_id(done.old.id)} of team {done.old.team} {still}.")
     note(f"{public_id(done.new.id)} replaces it{until}. It is shown this once:")
@@ -239,7 +239,8 @@ def _set_state(config: Path | None, key_id: str, state: "KeyState") -> None:
     from gateway import operations
     from gateway.listing import has_expired, public_id, utc
 
-    key = with_store(config, lambda store, _: operations.set_key_state(store, key_id, state))
+    by = working_as()
+    key = with_store(config, lambda store, _: operations.set_key_state(store, key_id, state, by))
     late = state == "active" and has_expired(key, time.time())
     expired = f", but it expired on {utc(key.ends or 0)}" if late else ""
     note(f"{public_id(key.id)} of team {key.team} is {state}{expired}")

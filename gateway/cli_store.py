@@ -17,6 +17,7 @@ from gateway.cli_base import (
     note,
     usage_format_option,
     with_store,
+    working_as,
 )
 
 # -- teams --------------------------------------------------------------------------------------
@@ -44,7 +45,10 @@ def apply_teams(file: Path, config: Path | None) -> None:
     from gateway.config_files import load_models, load_teams
 
     named = load_teams(file, load_models(config))
-    applied = with_store(config, lambda store, _: operations.apply_teams(store, named), create=True)
+    by = working_as()
+    applied = with_store(
+        config, lambda store, _: operations.apply_teams(store, named, by), create=True
+    )
     for title, names in (
         ("created", applied.created),
         ("replaced", applied.replaced),
@@ -75,11 +79,11 @@ def list_teams(format: str, config: Path | None) -> None:
 # -- usage --------------------------------------------------------------------------------------
 
 
-def _day(ctx: click.Context, param: click.Parameter, value: datetime | None) -> float | None:
+def day(ctx: click.Context, param: click.Parameter, value: datetime | None) -> float | None:
     return None if value is None else value.replace(tzinfo=UTC).timestamp()
 
 
-_DAY = click.DateTime(["%Y-%m-%d"])
+DAY = click.DateTime(["%Y-%m-%d"])
 
 
 @click.command(cls=Command)
@@ -96,16 +100,16 @@ _DAY = click.DateTime(["%Y-%m-%d"])
     "--from",
     "first",
     metavar="DAY",
-    type=_DAY,
-    callback=_day,
+    type=DAY,
+    callback=day,
     help="The first day, as 2026-11-01. Without it, the first of this month.",
 )
 @click.option(
     "--to",
     "last",
     metavar="DAY",
-    type=_DAY,
-    callback=_day,
+    type=DAY,
+    callback=day,
     help="The last day, which is included. Without it, today.",
 )
 @usage_format_option

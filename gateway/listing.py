@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from gateway.model import Key, Limits, Team, UsageRow
+from gateway.model import AuditEntry, Key, Limits, Team, UsageRow
 from gateway.rules.keys import PREFIX
 from gateway.rules.money import format_usd
 
@@ -56,6 +56,19 @@ def key_listing(key: Key, now: float, last_used: float | None) -> Listing:
         "grace_ends": _utc(key.grace_ends),
         "last_used": _utc(last_used),
         "line": public_id(key.line),
+    }
+
+
+def audit_listing(entry: AuditEntry) -> Listing:
+    """A line of the log of changes."""
+    return {
+        "at": utc(entry.at),
+        "who": entry.who,
+        "action": entry.action,
+        "team": entry.team,
+        "key": entry.key,
+        "before": entry.before,
+        "after": entry.after,
     }
 
 

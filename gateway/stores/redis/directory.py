@@ -9,10 +9,11 @@ from collections.abc import Mapping, Sequence
 from msgspec.structs import replace
 
 from gateway.model import Key, KeyState, Team
-from gateway.ports import DirectoryChanges
+from gateway.ports import DirectoryChanges, DirectoryWrite
 from gateway.stores.codec import decode_key, decode_team, encode_key, encode_team
 from gateway.stores.faults import DuplicateKey, UnknownTeam
 from gateway.stores.redis import names, scripts
+from gateway.stores.redis.audit import encode_entry
 from gateway.stores.redis.link import MICROSECONDS, Link
 from gateway.stores.redis.scripts import Argument
 
@@ -35,6 +36,31 @@ async def changes(link: Link, since: int) -> DirectoryChanges:
         whole=bool(whole),
         now=now / MICROSECONDS,
     )
+
+
+async def commit(link: Link, generation: int, write: DirectoryWrite) -> bool:
+    """Write all of it, unless the directory's generation has moved on. Raises UnknownTeam."""
+    arguments: list[Argument] = [generation, len(write.teams), len(write.keys)]
+    for team in write.teams:
+        arguments += (team.name, encode_team(team))
+    for key in write.keys:
+        ends = "" if key.grace_ends is None else key.grace_ends
+        arguments += (key.id, key.team, encode_key(key), key.state, ends)
+    for entry in write.audit:
+        arguments += (entry.at, encode_entry(entry))
+    keys = (
+        names.META,
+        names.CHANGED,
+        names.TEAMS,
+        names.KEYS,
+        names.STATES,
+        names.ENDS,
+        names.AUDIT,
+    )
+    outcome, *lacking = await link.call(scripts.COMMIT, keys, *arguments)
+    if outcome == b"no team":
+        raise UnknownTeam(lacking[0].decode())
+    return bool(outcome == b"ok")
 
 
 async def put_teams(link: Link, teams: Sequence[Team]) -> None:

@@ -217,6 +217,7 @@ async def test_an_emptied_server_is_refused_until_an_operator_confirms(
         assert len(errors) == 1
         assert "gateway store confirm-reset" in errors[0]
 
+        await refuses(second)  # and has new connections from then on
         async with store_of(server) as operator:  # begins an epoch, which confirms nothing
             await refuses(store)
             assert await operator.confirm_reset()

@@ -217,13 +217,13 @@ async def test_an_emptied_server_is_refused_until_an_operator_confirms(
         assert len(errors) == 1
         assert "gateway store confirm-reset" in errors[0]
 
+        await refuses(second)  # and has new connections from then on
         async with store_of(server) as operator:  # begins an epoch, which confirms nothing
             await refuses(store)
             assert await operator.confirm_reset()
             assert not await operator.confirm_reset()
-        for running in (store, second):
-            await comes_back(running)
-        assert (await store.load(["a"])).accounts == [(EMPTY, 0)]
+        for running in (store, second):  # the very next call of each
+            assert (await running.load(["a"])).accounts == [(EMPTY, 0)]
         assert not await store.swap([Change("a", 2, spent(7))], [])
         assert await store.swap([Change("a", 0, spent(1))], [])
         assert await images(second, "a") == 1

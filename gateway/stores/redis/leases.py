@@ -8,6 +8,7 @@ Connections are its own, so that a rush for leases does not hold up the ledger. 
 money: no script looks at the epoch, and what gets lost is taken again.
 """
 
+import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import suppress
@@ -163,6 +164,7 @@ async def _messages(subscription: PubSub) -> AsyncIterator[dict[str, Any]]:
     asked = False
     while True:
         message = await subscription.get_message(timeout=QUIET_SECONDS)
+        _end_if_cancelled()
         if message is not None:
             asked = False
             yield message
@@ -171,6 +173,15 @@ async def _messages(subscription: PubSub) -> AsyncIterator[dict[str, Any]]:
         else:
             await subscription.ping()
             asked = True
+
+
+def _end_if_cancelled() -> None:
+    """Raise CancelledError where this task was cancelled and redis-py lost that: it sends through
+    `asyncio.wait_for`, which forgets a cancellation that comes as it ends (Python before 3.12).
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
 
 
 def _key(lease: Lease) -> str:

@@ -85,11 +85,7 @@ class Link:
     async def call(self, script: Script, keys: Sequence[str], *arguments: Argument) -> Any:
         """Run a script that begins with the epoch. Raises StoreUnavailable with its cause."""
         try:
-            reply = await self.raw(script, keys, (self.epoch, *arguments))
-        except ResponseError as failure:
-            if not self._refused(str(failure)):
-                self._tell(failure)
-            raise StoreUnavailable from failure
+            reply = await self._in_epoch(script, keys, arguments)
         except FAILURES as failure:
             self._tell(failure)
             raise StoreUnavailable from failure
@@ -141,29 +137,43 @@ class Link:
         if not task.cancelled():
             task.exception()  # marks it as seen: perhaps its caller has left
 
-    def _refused(self, answer: str) -> bool:
-        """Whether this answer is about the epoch; a new one that is confirmed is taken over."""
-        if answer.startswith(_CONFIRMED):
-            confirmed = answer.removeprefix(_CONFIRMED)
-            if confirmed != self.epoch:
-                log.warning("goes on with what an operator confirmed", epoch=confirmed)
-            self.epoch = confirmed
-        elif answer.startswith(_LOST):
-            if not self._lost:
-                log.error(
-                    "the store lost what it held: nothing is bought until it is restored, or until"
-                    " `gateway store confirm-reset` accepts the loss"
-                )
-            self._lost = True
-        else:
+    async def _in_epoch(
+        self, script: Script, keys: Sequence[str], arguments: Sequence[Argument]
+    ) -> Any:
+        """Run a script; once more where that told that an operator confirmed another epoch."""
+        try:
+            return await self.raw(script, keys, (self.epoch, *arguments))
+        except ResponseError as refusal:  # the script did nothing
+            if not self._take_over(str(refusal)):
+                raise
+        return await self.raw(script, keys, (self.epoch, *arguments))
+
+    def _take_over(self, answer: str) -> bool:
+        """Whether the answer names an epoch that was confirmed: it is the one from now on."""
+        if not answer.startswith(_CONFIRMED):
             return False
+        confirmed = answer.removeprefix(_CONFIRMED)
+        if confirmed != self.epoch:
+            log.warning("goes on with what an operator confirmed", epoch=confirmed)
+        self.epoch = confirmed
         return True
 
     def _tell(self, failure: BaseException | None) -> None:
         """Log the first failure of an outage, and the outage's end."""
+        if str(failure).startswith(_LOST):
+            self._tell_of_loss()
+            return
         if failure is not None and not self._away:
             log.warning("the store is away", cause=str(failure) or type(failure).__name__)
         elif failure is None and (self._away or self._lost):
             log.info("the store is back")
             self._lost = False
         self._away = failure is not None
+
+    def _tell_of_loss(self) -> None:
+        if not self._lost:
+            log.error(
+                "the store lost what it held: nothing is bought until it is restored, or until"
+                " `gateway store confirm-reset` accepts the loss"
+            )
+        self._lost = True

@@ -57,10 +57,18 @@ async def commit(link: Link, generation: int, write: DirectoryWrite) -> bool:
         names.ENDS,
         names.AUDIT,
     )
-    outcome, *lacking = await link.call(scripts.COMMIT, keys, *arguments)
+    script = scripts.COMMIT_LESS if _takes_away(write) else scripts.COMMIT
+    outcome, *lacking = await link.call(script, keys, *arguments)
     if outcome == b"no team":
         raise UnknownTeam(lacking[0].decode())
     return bool(outcome == b"ok")
+
+
+def _takes_away(write: DirectoryWrite) -> bool:
+    """Whether nobody may do more by it: that has to be possible though memory is used up."""
+    teams_end = all(team.deleted for team in write.teams)
+    keys_end = all(key.state != "active" for key in write.keys)
+    return bool(write.teams or write.keys) and teams_end and keys_end
 
 
 async def put_teams(link: Link, teams: Sequence[Team]) -> None:

@@ -60,6 +60,8 @@ EXPORT = Script(_ALWAYS, "begin", "export")
 
 SWAP = Script(_WITH_ROOM, "begin", "swap")
 COMMIT = Script(_WITH_ROOM, "begin", "commit")
+COMMIT_LESS = Script(_ALWAYS, "begin", "commit")
+"""The same for writes that only take away."""
 PUT_TEAMS = Script(_WITH_ROOM, "begin", "put_teams")
 PUT_KEY = Script(_WITH_ROOM, "begin", "put_key")
 SET_KEY_STATE = Script(_ALWAYS, "begin", "set_key_state")

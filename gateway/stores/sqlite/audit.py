@@ -1,7 +1,7 @@
 """The log of changes: written in the transaction of the change, read the latest first."""
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from math import inf
 
 import msgspec
@@ -16,6 +16,7 @@ _READ = """
     WHERE at >= ? AND at < ? AND (? IS NULL OR team = ?)
     ORDER BY at DESC, number DESC LIMIT ?
 """
+_ALL = "SELECT at, who, action, team, key, before, after FROM audit ORDER BY at, number"
 _EVERYTHING = -1
 
 
@@ -35,6 +36,12 @@ def audit(
     bounds = (-inf if start is None else start, inf if end is None else end)
     most = _EVERYTHING if limit is None else limit
     return [_entry(*row) for row in connection.execute(_READ, (*bounds, team, team, most))]
+
+
+def all_changes(connection: sqlite3.Connection) -> Iterator[AuditEntry]:
+    """The whole log, the earliest first, one by one."""
+    for row in connection.execute(_ALL):
+        yield _entry(*row)
 
 
 def forget(connection: sqlite3.Connection, before: float) -> None:

@@ -42,8 +42,6 @@ for place = first_key, first_entry - 1, 5 do
     redis.call('ZADD', KEYS[2], generation, 'k:' .. id)
 end
 for place = first_entry, #ARGV, 2 do
-    -- The number keeps two alike apart, and those of one moment in the order of writing.
-    local number = string.format('%016.0f', redis.call('HINCRBY', meta, 'audit', 1))
-    redis.call('ZADD', KEYS[7], ARGV[place], number .. ARGV[place + 1])
+    write_audit(KEYS[7], ARGV[place], ARGV[place + 1])
 end
 return {'ok'}

@@ -65,8 +65,12 @@ class HttpUpstream:
         try:
             # Runs from the moment there is a connection: until then the connector has its own.
             async with asyncio.timeout(None) as timer:
-                _connected.set(partial(timer.reschedule, ends))
-                return await self._ask(body, headers, settings)
+                on_connected = _connected.set(partial(timer.reschedule, ends))
+                try:
+                    return await self._ask(body, headers, settings)
+                finally:
+                    # A task that holds itself by its context would keep its answer's megabytes.
+                    _connected.reset(on_connected)
         except _NOTHING_SENT as failure:
             cause, detail = why_unreachable(failure)
             log.warning("upstream unreachable", id=request_id, cause=cause, detail=detail)

@@ -1,12 +1,14 @@
 """Every way in which an upstream can fail, over real sockets: what is free and what is charged."""
 
 import asyncio
+import gc
 import gzip
 import logging
 import os
 import socket
 import ssl
 import struct
+import weakref
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -243,6 +245,21 @@ async def test_headers_have_lower_case_names_and_their_first_value() -> None:
 async def test_whole_responses(answer: bytes, status: int, body: bytes) -> None:
     reply = await reply_to(answer)
     assert (reply.status, reply.body) == (status, body)
+
+
+async def test_an_answer_is_let_go_without_the_garbage_collector() -> None:
+    """Megabytes that wait for it are megabytes that many calls together have no room for."""
+    async with serving(OK) as server, calling(server.port) as upstream:
+        gc.disable()
+        try:
+            task = asyncio.create_task(upstream.generate(BODY, "request-1"))
+            await task
+            ended = weakref.ref(task)
+            del task
+            await asyncio.sleep(0)
+            assert ended() is None
+        finally:
+            gc.enable()
 
 
 async def test_cookies_are_not_kept() -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from gateway.cli_base import Command, Group, config_option, format_option, note, with_store
-from gateway.cli_store import DAY, day
+from gateway.cli_store import DAY, day, end_of
 
 if TYPE_CHECKING:
     from gateway.rules.admin_tokens import Role
@@ -36,11 +36,8 @@ def audit(
     """
     from gateway.cli_tables import audit_cells, print_list
     from gateway.listing import audit_listing
-    from gateway.rules.windows import DAY_SECONDS
 
-    end = None if last is None else last + DAY_SECONDS
-    if first is not None and end is not None and end <= first:
-        raise click.UsageError("The last day is before the first one.")
+    end = end_of(first, last)
     entries = with_store(config, lambda store, _: store.audit(first, end, team))
     print_list(format, [audit_listing(entry) for entry in entries], audit_cells)
     if not entries:

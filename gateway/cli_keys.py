@@ -112,8 +112,9 @@ def create_key(
       gateway keys create --team design > design.key
     """
     from gateway import operations
-    from gateway.listing import public_id, utc
+    from gateway.listing import public_id
     from gateway.rules.settings import limits_of
+    from gateway.rules.windows import utc
 
     key, text = with_store(
         config,
@@ -185,7 +186,8 @@ def rotate_key(key_id: str, grace: float, config: Path | None) -> None:
       gateway keys rotate 0123456789ab --grace 7d > design.key
     """
     from gateway import operations
-    from gateway.listing import public_id, utc
+    from gateway.listing import public_id
+    from gateway.rules.windows import utc
 
     by = working_as()
     done = with_store(
@@ -237,7 +239,8 @@ def enable_key(key_id: str, config: Path | None) -> None:
 
 def _set_state(config: Path | None, key_id: str, state: "KeyState") -> None:
     from gateway import operations
-    from gateway.listing import has_expired, public_id, utc
+    from gateway.listing import has_expired, public_id
+    from gateway.rules.windows import utc
 
     by = working_as()
     key = with_store(config, lambda store, _: operations.set_key_state(store, key_id, state, by))

@@ -83,6 +83,16 @@ def day(ctx: click.Context, param: click.Parameter, value: datetime | None) -> f
     return None if value is None else value.replace(tzinfo=UTC).timestamp()
 
 
+def end_of(first: float | None, last: float | None) -> float | None:
+    """When the last day ends, both days by their begin. Raises UsageError, if before the first."""
+    from gateway.rules.windows import DAY_SECONDS
+
+    end = None if last is None else last + DAY_SECONDS
+    if first is not None and end is not None and end <= first:
+        raise click.UsageError("The last day is before the first one.")
+    return end
+
+
 DAY = click.DateTime(["%Y-%m-%d"])
 
 
@@ -134,14 +144,12 @@ def usage(
       gateway usage --by team --by day --from 2026-10-01 --to 2026-10-31 --format csv
     """
     from gateway.cli_tables import print_list, usage_cells
-    from gateway.listing import usage_listing, usage_total, utc
-    from gateway.rules.windows import DAY_SECONDS, end_of_month, month_of
+    from gateway.listing import usage_listing, usage_total
+    from gateway.rules.windows import end_of_month, month_of, utc
 
     by = tuple(dict.fromkeys(by))
     start = end_of_month(month_of(time.time()) - 1) if first is None else first
-    end = None if last is None else last + DAY_SECONDS
-    if end is not None and end <= start:
-        raise click.UsageError("The last day is before the first one.")
+    end = end_of(start, last)
     rows = with_store(config, lambda store, _: store.usage(by, start, end, team))
     total = usage_total(by, rows) if len(rows) > 1 else None
     print_list(format, [usage_listing(by, row) for row in rows], usage_cells, total=total)

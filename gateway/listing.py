@@ -4,12 +4,12 @@ Money is a decimal string of dollars, time is ISO 8601 in UTC. A key's digest ha
 """
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 from gateway.model import AuditEntry, Key, Limits, Team, UsageRow
 from gateway.rules.keys import PREFIX
 from gateway.rules.money import format_usd
+from gateway.rules.windows import utc
 
 Listing = dict[str, Any]
 
@@ -115,11 +115,6 @@ def _state(key: Key, now: float) -> str:
     if key.state == "active" and key.grace_ends is not None:
         return "retiring"
     return key.state
-
-
-def utc(seconds: float) -> str:
-    """A time as ISO 8601, to the second."""
-    return datetime.fromtimestamp(int(seconds), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _utc(seconds: float | None) -> str | None:

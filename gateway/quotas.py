@@ -5,12 +5,13 @@ The admin API tells all of it, a team about itself alone.
 
 from collections.abc import Sequence
 
-from gateway.listing import Listing, public_id, utc
+from gateway.listing import Listing, public_id
 from gateway.model import Key, Limits, Team
 from gateway.ports import AccountStore
 from gateway.rules.account import GATEWAY, Account, team_account
 from gateway.rules.money import format_usd
 from gateway.rules.quota_state import LimitState, limit_states
+from gateway.rules.windows import utc
 
 
 async def team_quotas(

@@ -8,9 +8,7 @@ from msgspec import Meta, Struct, field
 
 from gateway.listing import Listing, usage_listing
 from gateway.ports import UsageStore
-from gateway.rules.windows import DAY_SECONDS, end_of_month, month_of
-
-HOUR_SECONDS = 3_600
+from gateway.rules.windows import DAY_SECONDS, HOUR_SECONDS, end_of_month, month_of
 
 TeamGroup = Literal["key", "model", "size", "quality", "outcome", "hour", "day"]
 Group = Literal["team", "key", "model", "size", "quality", "outcome", "hour", "day"]

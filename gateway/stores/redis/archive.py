@@ -33,6 +33,7 @@ from gateway.rules.archive import (
     UseRecord,
 )
 from gateway.rules.store_url import StoreUrl
+from gateway.rules.windows import HOUR_SECONDS
 from gateway.stores.codec import decode_team
 from gateway.stores.redis import directory, names, scripts
 from gateway.stores.redis.accounts import NEVER_WRITTEN, stamped, unstamped
@@ -41,7 +42,7 @@ from gateway.stores.redis.history import entries_of, merged
 from gateway.stores.redis.link import MICROSECONDS, Link
 from gateway.stores.redis.opening import SCHEMA, inspect, telling
 from gateway.stores.redis.scripts import Argument
-from gateway.stores.redis.usage import HOUR_SECONDS, Written, hour_of
+from gateway.stores.redis.usage import Written, hour_of
 
 BATCH = 1_000
 """Records that are read or written in one go."""

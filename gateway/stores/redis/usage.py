@@ -16,11 +16,10 @@ from operator import add
 import msgspec
 
 from gateway.model import Entry, UsageRow
+from gateway.rules.windows import DAY_SECONDS, HOUR_SECONDS
 from gateway.stores.redis import names, scripts
 from gateway.stores.redis.link import Link
 from gateway.stores.redis.scripts import Argument
-
-HOUR_SECONDS = 3600
 
 HOURS_AT_ONCE = 8
 """Hours read in one call: bounds how long the server and the event loop are busy with it."""
@@ -43,7 +42,7 @@ Numbers = list[int]
 class Written:
     """Entries as `swap.lua` takes them."""
 
-    KEEP_SECONDS = (3 * 86_400, HOUR_SECONDS)
+    KEEP_SECONDS = (3 * DAY_SECONDS, HOUR_SECONDS)
     """How long purchases and hits can be written again: after their hour, and after they were."""
 
     def __init__(self, entries: Sequence[Entry]) -> None:

@@ -35,13 +35,24 @@ from gateway.metrics import Metrics, QuotaCollector
 from gateway.opening import StartError, load_pepper, open_store
 from gateway.proxy import Proxy
 from gateway.rules.account import GATEWAY, team_account
-from gateway.rules.settings import Settings
+from gateway.rules.settings import Admin, Settings
+from gateway.rules.windows import DAY_SECONDS
 from gateway.shared_clock import SharedClock
 from gateway.stores.redis.leases import RedisLeases
 from gateway.upstream.client import HttpUpstream
 from gateway.upstream.credentials import LOOK_SECONDS, KeyFile, with_key
 from gateway.web.admin import AdminApi
+from gateway.web.admin_audit import AdminAudit
+from gateway.web.admin_cache import AdminCache
+from gateway.web.admin_config import AdminConfig
+from gateway.web.admin_docs import pages
+from gateway.web.admin_keys import AdminKeys
+from gateway.web.admin_quota import AdminQuota
+from gateway.web.admin_routes import Route
+from gateway.web.admin_teams import AdminTeams
+from gateway.web.admin_usage import AdminUsage
 from gateway.web.public import PublicApi
+from gateway.web.self_service import SelfService
 from gateway.web.server import GatewayServer
 
 log = structlog.get_logger(source="gateway")
@@ -51,6 +62,9 @@ READY_SECONDS = 2.0
 
 GAUGE_SECONDS = 5.0
 """How often the quota gauges look at what other processes wrote."""
+
+AUDIT_SECONDS = 3_600.0
+"""How often changes that are too old are forgotten."""
 
 CLOSE_SECONDS = 5.0
 """What is left for last answers and last settlements once the drain's time is up."""
@@ -151,7 +165,7 @@ class Gateway:
     async def _open_proxy(self) -> None:
         """What answers: cache, upstream client, the path of a request."""
         metrics = self.metrics
-        cache = await self._open_cache()
+        cache = self._answers = await self._open_cache()
         upstream = HttpUpstream()
         self._running.push_async_callback(upstream.close)
         self.proxy = Proxy(
@@ -220,13 +234,54 @@ class Gateway:
         background.every(LOOK_SECONDS, self._look_at_key)
         self._running.push_async_callback(background.close)
         await self._read_gauges()
-        admin = AdminApi(self.metrics.registry, self._not_ready)
-        public = PublicApi(self.proxy, self.directory, self.metrics, new_id)
-        counted = GatewayServer(public.handle, on_unreadable=self.metrics.request_unreadable)
-        self.admin_url = await self._serve(
-            GatewayServer(admin.handle), server.admin_host, server.admin_port
+        background.every(AUDIT_SECONDS, self._forget_audit, survive=StoreUnavailable)
+        await self._forget_audit()
+        own = SelfService(self.store, self.directory, self.flush, self._wall)
+        self.public = public = PublicApi(
+            self.proxy, self.directory, self.metrics, new_id, self_service=own
         )
+        counted = GatewayServer(public.handle, on_unreadable=self.metrics.request_unreadable)
         self.url = await self._serve(counted, server.host, server.port)
+        admin = GatewayServer(self._admin_api().handle)
+        self.admin_url = await self._serve(admin, server.admin_host, server.admin_port)
+
+    def _admin_api(self) -> AdminApi:
+        routes = self.admin_routes()
+
+        def tokens() -> Admin:
+            return self.settings.admin
+
+        return AdminApi(
+            self.metrics.registry,
+            self._not_ready,
+            tokens,
+            routes,
+            wall=self._wall,
+            pages=pages(tokens, routes, url=self.url),
+        )
+
+    def admin_routes(self) -> list[Route]:
+        """The routes of the admin API."""
+        store = self.store
+        features = (
+            AdminTeams(store, lambda: self.settings.models),
+            AdminKeys(store, self.pepper),
+            AdminQuota(store, lambda: self.settings.limits),
+            AdminUsage(store, self.flush),
+            AdminCache(
+                store,
+                self._answers,
+                self.metrics.registry,
+                lambda: self.settings,
+                self.directory.refresh,
+            ),
+            AdminConfig(lambda: self.settings),
+            AdminAudit(store),
+        )
+        return [route for feature in features for route in feature.routes()]
+
+    async def _forget_audit(self) -> None:
+        await self.store.forget_audit(self._wall() - self.settings.admin.audit_days * DAY_SECONDS)
 
     async def _serve(self, server: GatewayServer, host: str, port: int) -> str:
         """Listen, and tell the URL. Raises StartError where that is not possible."""

@@ -33,7 +33,7 @@ def store() -> None:
 @_FILE
 @config_option
 def export_store(file: Path | None, config: Path | None) -> None:
-    """Write teams, keys, budgets and usage to FILE.
+    """Write teams, keys, budgets, usage and the log of changes to FILE.
 
     Without FILE, or where it is -, to standard output. Gateways may serve meanwhile: what is
     written is the store as it stood at one moment. A new FILE has the mode 0600 and gets its name

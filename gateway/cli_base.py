@@ -5,7 +5,9 @@ or command line, 1 for everything else. Heavy modules are imported inside the fu
 them, so that help comes at once.
 """
 
+import getpass
 import os
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -13,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
+    from gateway.operations import Actor
     from gateway.ports import Store
 
 T = TypeVar("T")
@@ -133,6 +136,17 @@ def with_store(
             await store.close()
 
     return asyncio.run(run())
+
+
+def working_as() -> "Actor":
+    """Who this is, for the log of changes: the user of this machine, now."""
+    from gateway.operations import Actor
+
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a user without a name, as in many containers
+        user = f"user {os.getuid()}"
+    return Actor(f"command line as {user}", time.time())
 
 
 def note(message: str) -> None:

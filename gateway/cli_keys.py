@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gateway.cli_base import Group, config_option, format_option, note, with_store
+from gateway.cli_base import Group, config_option, format_option, note, with_store, working_as
 
 if TYPE_CHECKING:
     from gateway.model import Key, KeyState
@@ -112,8 +112,9 @@ def create_key(
       gateway keys create --team design > design.key
     """
     from gateway import operations
-    from gateway.listing import public_id, utc
+    from gateway.listing import public_id
     from gateway.rules.settings import limits_of
+    from gateway.rules.windows import utc
 
     key, text = with_store(
         config,
@@ -123,7 +124,7 @@ def create_key(
             name=name,
             lifetime=lifetime,
             pepper=pepper,
-            now=time.time(),
+            by=working_as(),
             entropy=secrets.token_bytes,
             limits=limits_of({name: size for name, size in limits.items() if size is not None}),
         ),
@@ -185,17 +186,18 @@ def rotate_key(key_id: str, grace: float, config: Path | None) -> None:
       gateway keys rotate 0123456789ab --grace 7d > design.key
     """
     from gateway import operations
-    from gateway.listing import public_id, utc
+    from gateway.listing import public_id
+    from gateway.rules.windows import utc
 
-    now = time.time()
+    by = working_as()
     done = with_store(
         config,
         lambda store, pepper: operations.rotate_key(
-            store, key_id, grace=grace, pepper=pepper, now=now, entropy=secrets.token_bytes
+            store, key_id, grace=grace, pepper=pepper, by=by, entropy=secrets.token_bytes
         ),
     )
     ends = done.old.ends
-    still = "works no more" if ends is None or ends <= now else f"works until {utc(ends)}"
+    still = "works no more" if ends is None or ends <= by.now else f"works until {utc(ends)}"
     until = "" if done.new.expires is None else f", works until {utc(done.new.expires)}"
     note(f"{public_id(done.old.id)} of team {done.old.team} {still}.")
     note(f"{public_id(done.new.id)} replaces it{until}. It is shown this once:")
@@ -237,9 +239,11 @@ def enable_key(key_id: str, config: Path | None) -> None:
 
 def _set_state(config: Path | None, key_id: str, state: "KeyState") -> None:
     from gateway import operations
-    from gateway.listing import has_expired, public_id, utc
+    from gateway.listing import has_expired, public_id
+    from gateway.rules.windows import utc
 
-    key = with_store(config, lambda store, _: operations.set_key_state(store, key_id, state))
+    by = working_as()
+    key = with_store(config, lambda store, _: operations.set_key_state(store, key_id, state, by))
     late = state == "active" and has_expired(key, time.time())
     expired = f", but it expired on {utc(key.ends or 0)}" if late else ""
     note(f"{public_id(key.id)} of team {key.team} is {state}{expired}")

@@ -17,6 +17,7 @@ from gateway.cli_base import (
     note,
     usage_format_option,
     with_store,
+    working_as,
 )
 
 # -- teams --------------------------------------------------------------------------------------
@@ -44,7 +45,10 @@ def apply_teams(file: Path, config: Path | None) -> None:
     from gateway.config_files import load_models, load_teams
 
     named = load_teams(file, load_models(config))
-    applied = with_store(config, lambda store, _: operations.apply_teams(store, named), create=True)
+    by = working_as()
+    applied = with_store(
+        config, lambda store, _: operations.apply_teams(store, named, by), create=True
+    )
     for title, names in (
         ("created", applied.created),
         ("replaced", applied.replaced),
@@ -75,11 +79,21 @@ def list_teams(format: str, config: Path | None) -> None:
 # -- usage --------------------------------------------------------------------------------------
 
 
-def _day(ctx: click.Context, param: click.Parameter, value: datetime | None) -> float | None:
+def day(ctx: click.Context, param: click.Parameter, value: datetime | None) -> float | None:
     return None if value is None else value.replace(tzinfo=UTC).timestamp()
 
 
-_DAY = click.DateTime(["%Y-%m-%d"])
+def end_of(first: float | None, last: float | None) -> float | None:
+    """When the last day ends, both days by their begin. Raises UsageError, if before the first."""
+    from gateway.rules.windows import DAY_SECONDS
+
+    end = None if last is None else last + DAY_SECONDS
+    if first is not None and end is not None and end <= first:
+        raise click.UsageError("The last day is before the first one.")
+    return end
+
+
+DAY = click.DateTime(["%Y-%m-%d"])
 
 
 @click.command(cls=Command)
@@ -96,16 +110,16 @@ _DAY = click.DateTime(["%Y-%m-%d"])
     "--from",
     "first",
     metavar="DAY",
-    type=_DAY,
-    callback=_day,
+    type=DAY,
+    callback=day,
     help="The first day, as 2026-11-01. Without it, the first of this month.",
 )
 @click.option(
     "--to",
     "last",
     metavar="DAY",
-    type=_DAY,
-    callback=_day,
+    type=DAY,
+    callback=day,
     help="The last day, which is included. Without it, today.",
 )
 @usage_format_option
@@ -130,14 +144,12 @@ def usage(
       gateway usage --by team --by day --from 2026-10-01 --to 2026-10-31 --format csv
     """
     from gateway.cli_tables import print_list, usage_cells
-    from gateway.listing import usage_listing, usage_total, utc
-    from gateway.rules.windows import DAY_SECONDS, end_of_month, month_of
+    from gateway.listing import usage_listing, usage_total
+    from gateway.rules.windows import end_of_month, month_of, utc
 
     by = tuple(dict.fromkeys(by))
     start = end_of_month(month_of(time.time()) - 1) if first is None else first
-    end = None if last is None else last + DAY_SECONDS
-    if end is not None and end <= start:
-        raise click.UsageError("The last day is before the first one.")
+    end = end_of(start, last)
     rows = with_store(config, lambda store, _: store.usage(by, start, end, team))
     total = usage_total(by, rows) if len(rows) > 1 else None
     print_list(format, [usage_listing(by, row) for row in rows], usage_cells, total=total)

@@ -7,7 +7,7 @@ row, never cut: it may be read by grep.
 import csv
 import json
 import sys
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from io import StringIO
 
 import click
@@ -36,7 +36,7 @@ _LIMITS = {
     "concurrent_requests": "{} at the same time",
 }
 
-_WHOLE = ("id", "key", "day")
+_WHOLE = ("id", "key", "day", "at")
 """Columns that are not broken where a terminal is too narrow."""
 
 
@@ -94,6 +94,32 @@ def key_cells(key: Listing) -> Cells:
         "last used": "never" if key["last_used"] is None else _minute(key["last_used"]),
         "line": "-" if key["line"] == key["id"] else key["line"],
     }
+
+
+def audit_cells(entry: Listing) -> Cells:
+    """A line of the log of changes in a table: of before and after, what differs."""
+    return {
+        "at": entry["at"],
+        "who": entry["who"],
+        "action": entry["action"],
+        "team": entry["team"] or "-",
+        "key": entry["key"] or "-",
+        "change": "\n".join(_differences(entry["before"] or {}, entry["after"] or {})) or "-",
+    }
+
+
+def _differences(before: Listing, after: Listing, path: str = "") -> Iterator[str]:
+    """A line for each field that differs. None and what is not there are the same."""
+    for name in {**before, **after}:
+        old, new = before.get(name), after.get(name)
+        if isinstance(old, dict) or isinstance(new, dict):
+            yield from _differences(old or {}, new or {}, f"{path}{name}.")
+        elif old != new:
+            yield f"{path}{name}: {_plain(old)} -> {_plain(new)}"
+
+
+def _plain(value: object) -> str:
+    return "-" if value is None else value if isinstance(value, str) else json.dumps(value)
 
 
 def usage_cells(row: Listing) -> Cells:

@@ -155,6 +155,9 @@ class Directory:
         if changes.whole:
             self._teams, self._keys = {}, {}
         self._teams.update((team.name, team) for team in changes.teams)
+        for team in changes.teams:
+            if team.deleted:
+                del self._teams[team.name]
         self._keys.update((key.id, key) for key in changes.keys)
         self._generation = changes.generation
         self._read_at = began

@@ -85,6 +85,45 @@ class KeyDisabled(NotPermitted):
         super().__init__("This key is disabled. Ask the gateway's operator.")
 
 
+class AdminOff(GatewayError):
+    """No admin token is configured: only metrics and health answer."""
+
+    status = 404
+    type = "invalid_request_error"
+    code = "admin_off"
+    outcome = "not_found"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The admin API is off: no admin token is configured. Set GATEWAY_ADMIN_TOKEN."
+        )
+
+
+class NotAdmin(GatewayError):
+    """No admin token, or a wrong one."""
+
+    status = 401
+    type = "authentication_error"
+    code = "invalid_admin_token"
+    outcome = "unauthenticated"
+
+    def __init__(self) -> None:
+        super().__init__("A valid admin token is required: send it as 'Authorization: Bearer ...'.")
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"WWW-Authenticate": "Bearer"}
+
+
+class ViewerOnly(NotPermitted):
+    """The token is right, and may look but not change."""
+
+    code = "role_not_allowed"
+
+    def __init__(self) -> None:
+        super().__init__("This token's role is viewer: it may read and change nothing.")
+
+
 # -- the request --------------------------------------------------------------------------------
 
 
@@ -118,6 +157,28 @@ class MethodNotAllowed(InvalidRequest):
     @property
     def headers(self) -> dict[str, str]:
         return {"Allow": self.allowed}
+
+
+class NoSuchThing(InvalidRequest):
+    """A team or key that is asked for by name is not there."""
+
+    status = 404
+    code = "no_such_thing"
+    outcome = "not_found"
+
+
+class Conflicting(InvalidRequest):
+    """How things stand forbids it. The admin API alone says 409: no image is bought there."""
+
+    status = 409
+    code = "conflict"
+
+
+class PreconditionFailed(InvalidRequest):
+    """Somebody changed it since the client read it (RFC 9110, section 13.1.1)."""
+
+    status = 412
+    code = "precondition_failed"
 
 
 class BodyTooLarge(InvalidRequest):

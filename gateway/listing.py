@@ -4,12 +4,12 @@ Money is a decimal string of dollars, time is ISO 8601 in UTC. A key's digest ha
 """
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Any
 
-from gateway.model import Key, Limits, Team, UsageRow
+from gateway.model import AuditEntry, Key, Limits, Team, UsageRow
 from gateway.rules.keys import PREFIX
 from gateway.rules.money import format_usd
+from gateway.rules.windows import utc
 
 Listing = dict[str, Any]
 
@@ -59,6 +59,19 @@ def key_listing(key: Key, now: float, last_used: float | None) -> Listing:
     }
 
 
+def audit_listing(entry: AuditEntry) -> Listing:
+    """A line of the log of changes."""
+    return {
+        "at": utc(entry.at),
+        "who": entry.who,
+        "action": entry.action,
+        "team": entry.team,
+        "key": entry.key,
+        "before": entry.before,
+        "after": entry.after,
+    }
+
+
 def usage_listing(by: Sequence[str], row: UsageRow) -> Listing:
     """A row of usage: the fields that it was grouped by, then the sums."""
     group = {
@@ -102,11 +115,6 @@ def _state(key: Key, now: float) -> str:
     if key.state == "active" and key.grace_ends is not None:
         return "retiring"
     return key.state
-
-
-def utc(seconds: float) -> str:
-    """A time as ISO 8601, to the second."""
-    return datetime.fromtimestamp(int(seconds), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _utc(seconds: float | None) -> str | None:

@@ -44,6 +44,8 @@ OUTCOMES = (
     "invalid_request",
     "miss",
     "models",
+    "quota",
+    "usage",
     "not_cached",
     "not_found",
     "overloaded",

@@ -32,7 +32,12 @@ NO_LIMITS = Limits()
 
 
 class Team(Struct, frozen=True, kw_only=True):
-    """A team and what it may ask for. None in a policy field means everything the model offers."""
+    """A team and what it may ask for. None in a policy field means everything the model offers.
+
+    `purged` counts how often its cache was emptied: it is part of the names under which its
+    answers are kept. A `deleted` team is as good as none, but its name's budgets and history
+    stay; its keys are revoked. A team that is made anew under the name goes on with them.
+    """
 
     name: str
     models: tuple[str, ...] | None = None
@@ -41,6 +46,8 @@ class Team(Struct, frozen=True, kw_only=True):
     max_n: int | None = None
     cache: bool = True
     limits: Limits = NO_LIMITS
+    deleted: bool = False
+    purged: int = 0
 
 
 KeyState = Literal["active", "disabled", "revoked"]
@@ -140,6 +147,23 @@ class UsageRow(Struct, frozen=True, kw_only=True):
     images_unknown: int
     cost: int
     saved: int
+
+
+class AuditEntry(Struct, frozen=True, kw_only=True):
+    """One line of the log of changes: who did what to what, and how that stood before and after.
+
+    `team` is None where it is nobody's. `key` is the public id of a key, None where it is none.
+    `before` and `after` are what lists show of it, None where there was or is nothing: never a
+    secret or a digest.
+    """
+
+    at: float
+    who: str
+    action: str
+    team: str | None = None
+    key: str | None = None
+    before: dict[str, Any] | None = None
+    after: dict[str, Any] | None = None
 
 
 class Bought(Struct, frozen=True, kw_only=True):

@@ -2,21 +2,53 @@
 
 Nothing here prints. What cannot be done is raised as Refused, in one line that never repeats a
 key: somebody may have pasted a whole one in the place of an id.
+
+Every change is decided on one reading of the directory and written only if that is still how
+things stand, together with its line in the log of changes. So two who change the same at once
+cannot undo each other's work unseen, and the log tells exactly what was before.
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
 
 from msgspec import Struct
+from msgspec.structs import replace
 
-from gateway.model import NO_LIMITS, Key, KeyState, Limits, Team
-from gateway.ports import DirectoryStore
+from gateway.errors import StoreUnavailable
+from gateway.listing import key_listing, public_id, team_listing
+from gateway.model import NO_LIMITS, AuditEntry, Key, KeyState, Limits, Team
+from gateway.ports import DirectoryChanges, DirectoryStore, DirectoryWrite
 from gateway.rules import keys
 from gateway.rules.config_faults import shown
 from gateway.rules.scrub import scrub
 
+T = TypeVar("T")
+
+ATTEMPTS = 20
+"""How often a change is decided anew because somebody else was quicker."""
+
 
 class Refused(Exception):
     """Why an operation was not done, in one line for whoever asked for it."""
+
+
+class Missing(Refused):
+    """There is no such team or key."""
+
+
+class Conflict(Refused):
+    """What was asked for does not go with how things stand."""
+
+
+class Changed(Refused):
+    """Somebody changed it since whoever asks looked at it."""
+
+
+class Actor(Struct, frozen=True):
+    """Who changes something, for the log of changes, and when: seconds since the epoch."""
+
+    who: str
+    now: float
 
 
 class Applied(Struct, frozen=True, kw_only=True):
@@ -28,24 +60,108 @@ class Applied(Struct, frozen=True, kw_only=True):
     left_alone: list[str]
 
 
-async def apply_teams(store: DirectoryStore, teams: Sequence[Team]) -> Applied:
+# -- teams --------------------------------------------------------------------------------------
+
+
+async def apply_teams(store: DirectoryStore, teams: Sequence[Team], by: Actor) -> Applied:
     """Create these teams or replace them whole, all or none. Raises StoreUnavailable."""
-    known = {team.name: team for team in (await store.changes(0)).teams}
-    changed = [team for team in teams if known.get(team.name) != team]
-    if changed:
-        await store.put_teams(changed)
-    named = {team.name for team in teams}
-    return Applied(
-        created=[team.name for team in changed if team.name not in known],
-        replaced=[team.name for team in changed if team.name in known],
-        unchanged=[team.name for team in teams if team not in changed],
-        left_alone=sorted(known.keys() - named),
-    )
+
+    def decide(directory: DirectoryChanges) -> tuple[DirectoryWrite, Applied]:
+        known = _living(directory)
+        kept = [_with_purges(directory, team) for team in teams]
+        changed = [team for team in kept if known.get(team.name) != team]
+        named = {team.name for team in teams}
+        applied = Applied(
+            created=[team.name for team in changed if team.name not in known],
+            replaced=[team.name for team in changed if team.name in known],
+            unchanged=[team.name for team in kept if team not in changed],
+            left_alone=sorted(known.keys() - named),
+        )
+        audit = [_team_entry(by, team.name, known.get(team.name), team) for team in changed]
+        return DirectoryWrite(teams=changed, audit=audit), applied
+
+    return await _change(store, decide)
 
 
 async def list_teams(store: DirectoryStore) -> list[Team]:
     """All teams by name. Raises StoreUnavailable."""
-    return sorted((await store.changes(0)).teams, key=lambda team: team.name)
+    return sorted(_living(await store.changes(0)).values(), key=lambda team: team.name)
+
+
+async def find_team(store: DirectoryStore, name: str) -> Team:
+    """The team of this name. Raises Missing, StoreUnavailable."""
+    return _team(_living(await store.changes(0)), name)
+
+
+async def change_team(
+    store: DirectoryStore,
+    name: str,
+    change: Callable[[Team | None], Team | None],
+    by: Actor,
+) -> tuple[Team | None, Team | None]:
+    """Put what `change` makes of a team into its place; give the team before and after.
+
+    It is called with the team as it stands, None where there is none, and may be called again;
+    None from it deletes the team: its keys are revoked, its history and what it has used up
+    stay. Raises what `change` raises, StoreUnavailable.
+    """
+
+    def decide(
+        directory: DirectoryChanges,
+    ) -> tuple[DirectoryWrite, tuple[Team | None, Team | None]]:
+        before = _living(directory).get(name)
+        after = change(before)
+        if after == before:
+            return DirectoryWrite(), (before, after)
+        if after is None:
+            return _deletion(directory, name, by), (before, None)
+        after = _with_purges(directory, after)
+        return DirectoryWrite(teams=[after], audit=[_team_entry(by, name, before, after)]), (
+            before,
+            after,
+        )
+
+    return await _change(store, decide)
+
+
+def _deletion(directory: DirectoryChanges, name: str, by: Actor) -> DirectoryWrite:
+    """What is left of a team: its name, and its keys, which are revoked."""
+    team = _living(directory)[name]
+    working = [key for key in directory.keys if key.team == name and key.state != "revoked"]
+    revoked = [replace(key, state="revoked") for key in working]
+    entries = [_key_entry(by, "key.revoke", *pair) for pair in zip(working, revoked, strict=True)]
+    gone = Team(name=name, deleted=True, purged=team.purged)
+    return DirectoryWrite(
+        teams=[gone], keys=revoked, audit=[_team_entry(by, name, team, None), *entries]
+    )
+
+
+async def purge_teams(store: DirectoryStore, names: Sequence[str] | None, by: Actor) -> None:
+    """Empty the cache of these teams, or of all (None), on every gateway within a second.
+
+    Their answers are kept under other names from then on; the former are never found again and
+    leave as their time ends or their room is needed. Raises Missing, StoreUnavailable.
+    """
+
+    def decide(directory: DirectoryChanges) -> tuple[DirectoryWrite, None]:
+        known = _living(directory)
+        teams = [_team(known, name) for name in (known if names is None else names)]
+        purged = [replace(team, purged=team.purged + 1) for team in teams]
+        told: list[str | None] = [None] if names is None else list(names)
+        audit = [
+            AuditEntry(at=by.now, who=by.who, action="cache.purge", team=name) for name in told
+        ]
+        return DirectoryWrite(teams=purged, audit=audit), None
+
+    await _change(store, decide)
+
+
+def _with_purges(directory: DirectoryChanges, team: Team) -> Team:
+    """The team with the count of the one of its name: what was purged must not come back."""
+    for known in directory.teams:
+        if known.name == team.name:
+            return replace(team, purged=known.purged)
+    return team
 
 
 # -- keys ---------------------------------------------------------------------------------------
@@ -58,23 +174,32 @@ async def create_key(
     name: str,
     lifetime: float | None,
     pepper: bytes,
-    now: float,
+    by: Actor,
     entropy: Callable[[int], bytes],
     limits: Limits = NO_LIMITS,
 ) -> tuple[Key, str]:
     """A new key and its text, which nothing but this answer ever holds.
 
-    `lifetime` is in seconds, None for ever. Raises Refused for an unknown team, StoreUnavailable
+    `lifetime` is in seconds, None for ever. Raises Missing for an unknown team, StoreUnavailable
     (then the key may have been made, and nobody has it).
     """
-    _require_team(team, (await store.changes(0)).teams)
     id, text = keys.mint(entropy)
-    expires = None if lifetime is None else now + lifetime
-    digest = keys.digest(text, pepper)
     key = Key(
-        id=id, team=team, name=name, digest=digest, created=now, expires=expires, limits=limits
+        id=id,
+        team=team,
+        name=name,
+        digest=keys.digest(text, pepper),
+        created=by.now,
+        expires=None if lifetime is None else by.now + lifetime,
+        limits=limits,
     )
-    await store.put_key(key)
+
+    def decide(directory: DirectoryChanges) -> tuple[DirectoryWrite, None]:
+        _team(_living(directory), team)
+        audit = [_key_entry(by, "key.create", None, key)]
+        return DirectoryWrite(keys=[key], audit=audit), None
+
+    await _change(store, decide)
     return key, text
 
 
@@ -92,7 +217,7 @@ async def rotate_key(
     *,
     grace: float,
     pepper: bytes,
-    now: float,
+    by: Actor,
     entropy: Callable[[int], bytes],
 ) -> Rotated:
     """Replace a key: the old one works `grace` seconds more, but never past its own time.
@@ -105,75 +230,149 @@ async def rotate_key(
     Raises Refused where there is no such key or it is not active, StoreUnavailable (then it may
     have been replaced, and nobody has the new one).
     """
-    old = await _find(store, keys.normal_id(id))
-    _require_active(old)
     new_id, text = keys.mint(entropy)
-    new = Key(
-        id=new_id,
+
+    def decide(directory: DirectoryChanges) -> tuple[DirectoryWrite, Rotated]:
+        before = _find(directory, id)
+        _require_active(before)
+        new = _successor(before, new_id, keys.digest(text, pepper), by.now)
+        ends = [by.now + grace, before.expires, before.grace_ends]
+        old = replace(before, grace_ends=min(end for end in ends if end is not None))
+        audit = [_key_entry(by, "key.rotate", before, old), _key_entry(by, "key.create", None, new)]
+        return DirectoryWrite(keys=[old, new], audit=audit), Rotated(old, new, text)
+
+    return await _change(store, decide)
+
+
+def _successor(old: Key, id: str, digest: bytes, now: float) -> Key:
+    return Key(
+        id=id,
         team=old.team,
         name=old.name,
-        digest=keys.digest(text, pepper),
+        digest=digest,
         created=now,
         expires=None if old.expires is None else now + (old.expires - old.created),
         limits=old.limits,
         first=old.line,
     )
-    ends = now + grace if old.expires is None else min(now + grace, old.expires)
-    replaced = await store.rotate_key(old.id, ends, new)
-    old = await _find(store, old.id)
-    if not replaced:  # somebody was quicker
-        _require_active(old)
-    return Rotated(old, new, text)
 
 
 async def list_keys(store: DirectoryStore, team: str | None = None) -> list[Key]:
     """All keys or those of one team: by team, the oldest first.
 
-    Raises Refused for an unknown team, StoreUnavailable.
+    Raises Missing for an unknown team, StoreUnavailable.
     """
     known = await store.changes(0)
     if team is not None:
-        _require_team(team, known.teams)
+        _team(_living(known), team)
     found = [key for key in known.keys if team in (None, key.team)]
     return sorted(found, key=lambda key: (key.team, key.created, key.id))
 
 
-async def set_key_state(store: DirectoryStore, id: str, state: KeyState) -> Key:
+async def find_key(store: DirectoryStore, id: str) -> Key:
+    """The key of this id, in any of its forms. Raises Missing, StoreUnavailable."""
+    return _find(await store.changes(0), id)
+
+
+async def set_key_state(store: DirectoryStore, id: str, state: KeyState, by: Actor) -> Key:
     """Set a key's state and give the key as it is now; `id` is whatever `normal_id` understands.
 
     Raises Refused where there is no such key or it is revoked already and for good,
     StoreUnavailable.
     """
-    key = await _find(store, keys.normal_id(id))
-    await store.set_key_state(key.id, state)
-    key = await _find(store, key.id)
-    if key.state == "revoked" != state:
-        raise _revoked(key)
-    return key
+
+    def decide(directory: DirectoryChanges) -> tuple[DirectoryWrite, Key]:
+        before = _find(directory, id)
+        if before.state == "revoked" != state:
+            raise _revoked(before)
+        if before.state == state:
+            return DirectoryWrite(), before
+        after = replace(before, state=state)
+        audit = [_key_entry(by, _STATE_ACTIONS[state], before, after)]
+        return DirectoryWrite(keys=[after], audit=audit), after
+
+    return await _change(store, decide)
 
 
-async def _find(store: DirectoryStore, id: str) -> Key:
-    for key in (await store.changes(0)).keys:
+_STATE_ACTIONS = {"active": "key.enable", "disabled": "key.disable", "revoked": "key.revoke"}
+
+
+# -- the log of changes -------------------------------------------------------------------------
+
+
+async def _change(
+    store: DirectoryStore, decide: Callable[[DirectoryChanges], tuple[DirectoryWrite, T]]
+) -> T:
+    """Write what `decide` makes of the directory, on a reading that nobody overtook."""
+    for _ in range(ATTEMPTS):
+        directory = await store.changes(0)
+        write, outcome = decide(directory)
+        if not (write.teams or write.keys or write.audit):
+            return outcome
+        if await store.commit(directory.generation, write):
+            return outcome
+    raise StoreUnavailable
+
+
+def _team_entry(by: Actor, name: str, before: Team | None, after: Team | None) -> AuditEntry:
+    action = "team.create" if before is None else "team.delete" if after is None else "team.change"
+    return AuditEntry(
+        at=by.now,
+        who=by.who,
+        action=action,
+        team=name,
+        before=None if before is None else team_listing(before),
+        after=None if after is None else team_listing(after),
+    )
+
+
+def _key_entry(by: Actor, action: str, before: Key | None, after: Key) -> AuditEntry:
+    return AuditEntry(
+        at=by.now,
+        who=by.who,
+        action=action,
+        team=after.team,
+        key=public_id(after.id),
+        before=None if before is None else key_listing(before, by.now, None),
+        after=key_listing(after, by.now, None),
+    )
+
+
+# -- what there is ------------------------------------------------------------------------------
+
+
+def _living(directory: DirectoryChanges) -> dict[str, Team]:
+    return {team.name: team for team in directory.teams if not team.deleted}
+
+
+def _find(directory: DirectoryChanges, id: str) -> Key:
+    id = keys.normal_id(id)
+    for key in directory.keys:
         if key.id == id:
             return key
-    raise Refused("There is no key with this id: 'gateway keys list' shows them all.")
+    raise Missing("There is no key with this id: 'gateway keys list' shows them all.")
 
 
 def _require_active(key: Key) -> None:
     if key.state == "revoked":
         raise _revoked(key)
     if key.state == "disabled":
-        raise Refused(f"{keys.PREFIX}{key.id} is disabled: enable it first, or create a new key.")
+        raise Conflict(f"{keys.PREFIX}{key.id} is disabled: enable it first, or create a new key.")
 
 
 def _revoked(key: Key) -> Refused:
-    return Refused(f"{keys.PREFIX}{key.id} is revoked, which is for good: create a new key.")
+    return Conflict(f"{keys.PREFIX}{key.id} is revoked, which is for good: create a new key.")
 
 
-def _require_team(name: str, teams: Iterable[Team]) -> None:
-    known = sorted(team.name for team in teams)
+def _team(known: dict[str, Team], name: str) -> Team:
+    if name in known:
+        return known[name]
+    raise Missing(_no_team(name, known))
+
+
+def _no_team(name: str, known: Iterable[str]) -> str:
+    known = sorted(known)
     if not known:
-        raise Refused("There are no teams yet: bring them in with 'gateway teams apply FILE'.")
-    if name not in known:
-        name = scrub(name.encode(), ()).decode()
-        raise Refused(f"There is no team {shown(name)}. The teams are {', '.join(known)}.")
+        return "There are no teams yet: bring them in with 'gateway teams apply FILE'."
+    name = scrub(name.encode(), ()).decode()
+    return f"There is no team {shown(name)}. The teams are {', '.join(known)}."

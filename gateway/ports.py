@@ -9,7 +9,7 @@ from typing import Protocol
 
 from msgspec import Struct
 
-from gateway.model import Bought, Entry, Key, KeyState, Team, UsageRow
+from gateway.model import AuditEntry, Bought, Entry, Key, KeyState, Team, UsageRow
 from gateway.rules.account import Account
 from gateway.rules.archive import Record
 from gateway.rules.settings import Upstream as UpstreamSettings
@@ -71,6 +71,14 @@ class DirectoryChanges(Struct, frozen=True):
     now: float | None = None
 
 
+class DirectoryWrite(Struct, frozen=True, kw_only=True):
+    """Teams and keys as they are to be from now on, and the log entries that tell of it."""
+
+    teams: Sequence[Team] = ()
+    keys: Sequence[Key] = ()
+    audit: Sequence[AuditEntry] = ()
+
+
 class DirectoryStore(Protocol):
     """Where teams and keys live. Every method may raise StoreUnavailable."""
 
@@ -79,6 +87,14 @@ class DirectoryStore(Protocol):
 
         Everything also since a generation that this store has not given out: it was another's,
         or it was lost.
+        """
+
+    async def commit(self, generation: int, write: DirectoryWrite) -> bool:
+        """Write all of it, or nothing where the directory's generation has moved on (False).
+
+        Teams and keys are created or replaced whole; each key's team must exist. The next
+        generation is taken only where there are teams or keys. When StoreUnavailable is raised
+        the write may have happened.
         """
 
     async def put_teams(self, teams: Sequence[Team]) -> None:
@@ -114,11 +130,34 @@ class UsageStore(Protocol):
         end: float | None,
         team: str | None = None,
     ) -> list[UsageRow]:
-        """Usage summed by "team", "key", "model" and/or "day", in the groups' order.
+        """Usage summed by "team", "key", "model", "size", "quality", "outcome", "hour" and/or
+        "day", in the groups' order.
 
         `start` (inclusive) and `end` (exclusive) bound the reservations' time, in whole hours:
         what lies between two of them may count as the later one. `team` leaves out all others.
         """
+
+
+class AuditStore(Protocol):
+    """Where the log of changes is read; `DirectoryStore.commit` writes it.
+
+    Every method may raise StoreUnavailable.
+    """
+
+    async def audit(
+        self,
+        start: float | None,
+        end: float | None,
+        team: str | None = None,
+        limit: int | None = None,
+    ) -> list[AuditEntry]:
+        """The entries from `start` (inclusive) to `end` (exclusive), the latest first.
+
+        `team` leaves out what is not that team's; `limit` is how many at the most.
+        """
+
+    async def forget_audit(self, before: float) -> None:
+        """Forget the entries of before that time."""
 
 
 class ArchiveStore(Protocol):
@@ -140,7 +179,7 @@ class ArchiveStore(Protocol):
         """
 
 
-class Store(AccountStore, DirectoryStore, UsageStore, ArchiveStore, Protocol):
+class Store(AccountStore, DirectoryStore, UsageStore, AuditStore, ArchiveStore, Protocol):
     """All of it in one place, open until it is closed."""
 
     async def open(self) -> None:

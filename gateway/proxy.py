@@ -171,7 +171,7 @@ class Proxy:
     def _read(self, body: bytes, caller: Caller, settings: Settings) -> Reading:
         if self._readings.settings is not settings:
             self._readings = Readings(settings)
-        return self._readings.read(body, caller.team.name)
+        return self._readings.read(body, caller.team)
 
     def _purchase(
         self,

@@ -9,8 +9,8 @@ from functools import lru_cache
 
 from msgspec import Struct
 
-from gateway.model import ImageRequest
-from gateway.rules.fingerprint import fingerprint
+from gateway.model import ImageRequest, Team
+from gateway.rules.fingerprint import answer_name, scope_of
 from gateway.rules.request import read_request
 from gateway.rules.settings import Settings
 
@@ -35,19 +35,12 @@ class Readings:
         self.settings = settings
         self._remembered = lru_cache(REMEMBERED)(self._read)
 
-    def read(self, body: bytes, team: str) -> Reading:
+    def read(self, body: bytes, team: Team) -> Reading:
         """The request in a team's body. Raises InvalidRequest, each time anew."""
-        scope = team if self.settings.cache.scope == "team" else ""
         read = self._remembered if len(body) <= MOST_BYTES else self._read
-        return read(body, scope)
+        return read(body, scope_of(team, self.settings))
 
     def _read(self, body: bytes, scope: str) -> Reading:
         settings = self.settings
         request = read_request(body, settings.models, settings.default_model)
-        name = fingerprint(
-            request,
-            scope=scope,
-            upstream=settings.upstream.url,
-            ignore=settings.cache.ignore_fields,
-        )
-        return Reading(request, name)
+        return Reading(request, answer_name(request, scope, settings))

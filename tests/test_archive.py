@@ -20,7 +20,7 @@ from gateway.directory import Directory
 from gateway.errors import Unauthenticated
 from gateway.ledger import Ledger
 from gateway.model import NO_LIMITS, Key, Limits, Team, UsageRow
-from gateway.operations import Refused, create_key, rotate_key, set_key_state
+from gateway.operations import Actor, Refused, create_key, rotate_key, set_key_state
 from gateway.ports import Store
 from gateway.rules.archive import CheckRecord, ClockRecord, EntryRecord, Record, TeamRecord
 from gateway.rules.keys import pepper_check
@@ -96,7 +96,7 @@ async def new_key(store: Store, team: str) -> tuple[Key, str]:
         name="",
         lifetime=None,
         pepper=PEPPER,
-        now=time.time(),
+        by=Actor("a test", time.time()),
         entropy=secrets.token_bytes,
     )
 
@@ -150,12 +150,13 @@ async def test_keys_open_what_they_opened(places: Places, source: str, target: s
         assert await store.check_value("pepper", pepper_check(PEPPER))
         await store.put_teams([Team(name="red"), Team(name="blue")])
         now = time.time()
+        by = Actor("a test", now)
         old, old_text = await new_key(store, "red")
         rotated = await rotate_key(
-            store, old.id, grace=3_600, pepper=PEPPER, now=now, entropy=secrets.token_bytes
+            store, old.id, grace=3_600, pepper=PEPPER, by=by, entropy=secrets.token_bytes
         )
         revoked, revoked_text = await new_key(store, "blue")
-        await set_key_state(store, revoked.id, "revoked")
+        await set_key_state(store, revoked.id, "revoked", by)
         await store.record_use({old.id: now, rotated.new.id: now - 0.1})
         await moved(store, places.make(target, 2))
     async with places.make(target, 2) as store:

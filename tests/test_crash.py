@@ -18,7 +18,7 @@ import pytest
 from gateway.ledger import SWEEP_SECONDS, Ledger
 from gateway.model import Limits, Team
 from gateway.opening import load_pepper
-from gateway.operations import create_key
+from gateway.operations import Actor, create_key
 from gateway.proxy import LEASE_SLACK_SECONDS
 from gateway.rules.account import Account, team_account
 from gateway.rules.quota import Held, Refused, Settle
@@ -74,7 +74,7 @@ class Books:
             name="test",
             lifetime=None,
             pepper=self.pepper,
-            now=time.time(),
+            by=Actor("a test", time.time()),
             entropy=secrets.token_bytes,
         )
         return text

@@ -190,6 +190,20 @@ async def test_a_remembered_header_lets_in_no_other_one(
     assert (await still.authenticate([other])).key.id == other_id
 
 
+async def test_a_remembered_caller_is_as_its_team_is_now(
+    still: Directory, store: FaultyStore
+) -> None:
+    _, header = await create(store)
+    await still.refresh()
+    assert (await still.authenticate([header])).team.purged == 0
+    await store.put_teams([Team(name="red", purged=1)])
+    await still.refresh()
+    assert (await still.authenticate([header])).team.purged == 1
+    await store.put_teams([Team(name="red", purged=1, deleted=True)])
+    await still.refresh()
+    assert await refused(still, header) is Unauthenticated
+
+
 async def test_who_was_let_in_is_remembered_within_bounds(
     still: Directory, store: FaultyStore
 ) -> None:

@@ -5,8 +5,9 @@ import json
 import pytest
 from msgspec.structs import replace
 
-from gateway.listing import key_listing, team_listing, usage_listing, usage_total, utc
+from gateway.listing import key_listing, team_listing, usage_listing, usage_total
 from gateway.model import Key, KeyState, Limits, Team, UsageRow
+from gateway.rules.windows import utc
 
 CREATED = 1_700_000_000.0
 

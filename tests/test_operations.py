@@ -1,5 +1,6 @@
 """What an operator does with teams and keys, over a real store."""
 
+import asyncio
 import secrets
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -9,10 +10,13 @@ from msgspec.structs import replace
 
 from gateway.model import NO_LIMITS, Key, KeyState, Limits, Team
 from gateway.operations import (
+    Actor,
     Applied,
+    Missing,
     Refused,
     Rotated,
     apply_teams,
+    change_team,
     create_key,
     list_keys,
     list_teams,
@@ -24,6 +28,8 @@ from gateway.stores.sqlite import SqliteStore
 
 PEPPER = b"a pepper of tests, long enough"
 NOW = 1_700_000_000.0
+WHO = "a test"
+BY = Actor(WHO, NOW)
 
 
 @pytest.fixture
@@ -45,7 +51,7 @@ async def new_key(
         name="Web shop",
         lifetime=lifetime,
         pepper=PEPPER,
-        now=now,
+        by=Actor(WHO, now),
         entropy=secrets.token_bytes,
         limits=limits,
     )
@@ -53,14 +59,14 @@ async def new_key(
 
 async def rotate(store: SqliteStore, id: str, grace: float = 60.0, now: float = NOW) -> Rotated:
     return await rotate_key(
-        store, id, grace=grace, pepper=PEPPER, now=now, entropy=secrets.token_bytes
+        store, id, grace=grace, pepper=PEPPER, by=Actor(WHO, now), entropy=secrets.token_bytes
     )
 
 
 async def test_applying_tells_what_became_of_each_team(store: SqliteStore) -> None:
     await store.put_teams([Team(name="same"), Team(name="other"), Team(name="design", max_n=3)])
     design = Team(name="design", limits=Limits(images_per_day=5))
-    applied = await apply_teams(store, [Team(name="new"), design, Team(name="same")])
+    applied = await apply_teams(store, [Team(name="new"), design, Team(name="same")], BY)
     assert applied == Applied(
         created=["new"], replaced=["design"], unchanged=["same"], left_alone=["other"]
     )
@@ -74,9 +80,9 @@ async def test_applying_what_is_there_writes_nothing(store: SqliteStore) -> None
         sizes=("1024x1024",),
         limits=Limits(cost_per_day=1_500_000),
     )
-    await apply_teams(store, [team])
+    await apply_teams(store, [team], BY)
     generation = (await store.changes(0)).generation
-    assert (await apply_teams(store, [team])).unchanged == ["design"]
+    assert (await apply_teams(store, [team], BY)).unchanged == ["design"]
     assert (await store.changes(0)).generation == generation
 
 
@@ -118,19 +124,19 @@ async def test_keys_are_listed_by_team_and_age(store: SqliteStore) -> None:
 async def test_a_key_is_meant_by_its_id_or_by_a_whole_key(store: SqliteStore, written: str) -> None:
     await store.put_teams([Team(name="design")])
     key, text = await new_key(store)
-    changed = await set_key_state(store, written.format(id=key.id, text=text), "disabled")
+    changed = await set_key_state(store, written.format(id=key.id, text=text), "disabled", BY)
     assert (changed.id, changed.state) == (key.id, "disabled")
-    assert (await set_key_state(store, key.id, "active")).state == "active"
+    assert (await set_key_state(store, key.id, "active", BY)).state == "active"
 
 
 async def test_a_revoked_key_stays_revoked(store: SqliteStore) -> None:
     await store.put_teams([Team(name="design")])
     key, _ = await new_key(store)
-    await set_key_state(store, key.id, "revoked")
+    await set_key_state(store, key.id, "revoked", BY)
     for state in ("active", "disabled"):
         with pytest.raises(Refused, match=f"sk-gw-{key.id} is revoked, which is for good"):
-            await set_key_state(store, key.id, state)
-    assert (await set_key_state(store, key.id, "revoked")).state == "revoked"
+            await set_key_state(store, key.id, state, BY)
+    assert (await set_key_state(store, key.id, "revoked", BY)).state == "revoked"
 
 
 @pytest.mark.parametrize(
@@ -138,7 +144,7 @@ async def test_a_revoked_key_stays_revoked(store: SqliteStore) -> None:
 )
 async def test_an_unknown_id_is_not_repeated(store: SqliteStore, written: str) -> None:
     with pytest.raises(Refused) as refused:
-        await set_key_state(store, written, "revoked")
+        await set_key_state(store, written, "revoked", BY)
     assert str(refused.value) == (
         "There is no key with this id: 'gateway keys list' shows them all."
     )
@@ -207,9 +213,52 @@ async def test_an_expired_key_can_be_renewed(store: SqliteStore) -> None:
 async def test_only_an_active_key_is_rotated(store: SqliteStore, state: KeyState, why: str) -> None:
     await store.put_teams([Team(name="design")])
     old, _ = await new_key(store)
-    await set_key_state(store, old.id, state)
+    await set_key_state(store, old.id, state, BY)
     with pytest.raises(Refused, match=f"^sk-gw-{old.id} {why}"):
         await rotate(store, old.id)
     with pytest.raises(Refused, match="There is no key with this id"):
         await rotate(store, "0123456789ab")
     assert await list_keys(store) == [replace(old, state=state)]
+
+
+async def test_a_deleted_team_is_gone_with_its_keys_and_can_come_back(store: SqliteStore) -> None:
+    team = Team(name="design", max_n=2)
+    await apply_teams(store, [team, Team(name="other")], BY)
+    key, _ = await new_key(store)
+    other, _ = await new_key(store, "other")
+    assert await change_team(store, "design", lambda before: None, BY) == (team, None)
+    assert [left.name for left in await list_teams(store)] == ["other"]
+    with pytest.raises(Missing, match="There is no team design"):
+        await new_key(store)
+    states = {key.id: key.state for key in (await store.changes(0)).keys}
+    assert states == {key.id: "revoked", other.id: "active"}
+    assert (await apply_teams(store, [team], BY)).created == ["design"]
+    assert (await list_keys(store, "design"))[0].state == "revoked"
+
+
+async def test_who_changed_what_is_on_record_without_a_secret(store: SqliteStore) -> None:
+    await apply_teams(store, [Team(name="design")], BY)
+    key, text = await new_key(store)
+    await rotate(store, key.id)
+    await set_key_state(store, key.id, "revoked", BY)
+    await change_team(store, "design", lambda before: before, BY)
+    await change_team(store, "design", lambda before: None, BY)
+    entries = (await store.audit(None, None))[::-1]
+    assert [entry.action for entry in entries] == [
+        *("team.create", "key.create", "key.rotate", "key.create", "key.revoke"),
+        *("team.delete", "key.revoke"),
+    ]
+    assert {(entry.who, entry.team, entry.at) for entry in entries} == {(WHO, "design", NOW)}
+    assert text not in str(entries)
+    assert "digest" not in str(entries)
+
+
+async def test_two_who_change_at_once_both_see_what_the_other_did(store: SqliteStore) -> None:
+    await apply_teams(store, [Team(name="design", max_n=1)], BY)
+
+    def raised(team: Team | None) -> Team:
+        assert team is not None
+        return replace(team, max_n=(team.max_n or 0) + 1)
+
+    await asyncio.gather(*(change_team(store, "design", raised, BY) for _ in range(5)))
+    assert (await list_teams(store))[0].max_n == 6

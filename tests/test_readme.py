@@ -69,7 +69,7 @@ def test_the_client_is_python() -> None:
 def test_every_environment_variable_and_option_exists() -> None:
     options = {section: options_of(struct, section=section) for section, struct in SECTIONS.items()}
     known = {variable_of(section, name) for section in options for name in options[section]}
-    known |= {"GATEWAY_ADMIN_TOKEN", "GATEWAY_SANDBOX_API_KEY"}
+    known |= {"GATEWAY_SANDBOX_API_KEY"}
     named = set(re.findall(r"GATEWAY_[A-Z_]+[A-Z]", TEXT)) - {"GATEWAY_"}
     assert named
     assert named <= known

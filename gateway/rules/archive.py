@@ -2,8 +2,8 @@
 
     {"kind":"header","format":"gateway-archive","version":1,...}
     {"kind":"check",...}      what the pepper is recognised by, first of all
-    {"kind":"clock",...}      then the clock's mark, teams, keys, their uses, accounts and entries,
-    {"kind":"team",...}       in this order
+    {"kind":"clock",...}      then the clock's mark, teams, keys, their uses, accounts, the log of
+    {"kind":"team",...}       changes and usage entries, in this order
     ...
     {"kind":"footer","counts":{"check":1,...},"sha256":"..."}
 
@@ -24,11 +24,11 @@ from typing import Annotated, TypeVar
 import msgspec
 from msgspec import Meta, Struct
 
-from gateway.model import Entry, Key, Team
+from gateway.model import AuditEntry, Entry, Key, Team
 from gateway.rules.account import Account
 
 FORMAT = "gateway-archive"
-VERSION = 1
+VERSION = 2
 
 LINE_BYTES = 64 * 1024 * 1024
 """No line is longer, its end included: an account with 100,000 open holds has 20 MB."""
@@ -47,7 +47,7 @@ class NotEmpty(NotRestored):
     def __init__(self) -> None:
         super().__init__(
             "The store is not empty: an archive can only be taken over by one without teams, keys, "
-            "budgets and usage."
+            "budgets, usage and logged changes."
         )
 
 
@@ -129,6 +129,17 @@ class AccountRecord(Record, frozen=True, tag="account"):
         return self.account
 
 
+class AuditRecord(Record, frozen=True, tag="change"):
+    """One line of the log of changes. `number` is its place by time, from 1."""
+
+    number: Annotated[int, Meta(ge=1)]
+    change: AuditEntry
+
+    @property
+    def name(self) -> str:
+        return str(self.number)
+
+
 class EntryRecord(Record, frozen=True, tag="entry"):
     """One line of the usage history."""
 
@@ -146,6 +157,7 @@ KINDS: tuple[type[Record], ...] = (
     KeyRecord,
     UseRecord,
     AccountRecord,
+    AuditRecord,
     EntryRecord,
 )
 """All kinds of records, in the order in which they come."""
@@ -180,6 +192,7 @@ _line = msgspec.json.Decoder(
     | KeyRecord
     | UseRecord
     | AccountRecord
+    | AuditRecord
     | EntryRecord
     | _Footer
 )
@@ -304,11 +317,12 @@ _COUNTED = {
     "team": ("team", "teams"),
     "key": ("key", "keys"),
     "account": ("account", "accounts"),
+    "change": ("logged change", "logged changes"),
     "entry": ("usage entry", "usage entries"),
 }
 
 
 def summary(counts: Mapping[str, int]) -> str:
-    """What an archive has, for people: `1 team, 3 keys, 2 accounts, 12,000 usage entries`."""
+    """What an archive has, for people: such as `1 team, 3 keys`."""
     numbers = [(counts.get(kind, 0), words) for kind, words in _COUNTED.items()]
     return ", ".join(f"{number:,} {words[number != 1]}" for number, words in numbers)

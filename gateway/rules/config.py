@@ -8,17 +8,20 @@ and what would be right, never the value.
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from gateway.rules.admin_tokens import read_tokens
 from gateway.rules.config_checks import ALWAYS, DOUBTS, WITH_UPSTREAM, Rule, broken
 from gateway.rules.config_environment import stray_variables, value_of, variable_place
 from gateway.rules.config_faults import ConfigError, Place, did_you_mean
 from gateway.rules.config_models import read_models
 from gateway.rules.config_options import options_of, read_table, variable_of
 from gateway.rules.config_text import parse_toml
-from gateway.rules.settings import SECTIONS, Settings, limits_of
+from gateway.rules.settings import SECTIONS, Admin, Settings, limits_of
 
 __all__ = ["ConfigError", "read_settings"]
 
 _OPTIONS = {name: options_of(struct, section=name) for name, struct in SECTIONS.items()}
+_TABLES = {"admin": ("tokens",)}
+"""Tables inside of a section, which are read elsewhere."""
 _VARIABLES = {
     variable_of(section, name) for section, options in _OPTIONS.items() for name in options
 }
@@ -77,16 +80,25 @@ class _Reading:
         models, default_model = read_models(
             self._tables.get("models", {}), self._file.table("models"), self.faults
         )
+        limits, admin = limits_of(values["limits"]), self._admin(values["admin"])
         return Settings(
-            **(sections | {"limits": limits_of(values["limits"])}),
+            **(sections | {"limits": limits, "admin": admin}),
             models=models,
             default_model=default_model,
         )
 
+    def _admin(self, values: dict[str, Any]) -> Admin:
+        """The section with its tokens by name."""
+        table = self._tables.get("admin", {})
+        tokens = table.get("tokens", {}) if isinstance(table, dict) else {}
+        place = self._file.table("admin").table("tokens")
+        return Admin(**values, tokens=read_tokens(tokens, place, self.faults))
+
     def _section(self, section: str) -> dict[str, Any]:
         """The right values of a section's options, wherever they stand."""
         table, options = self._tables.get(section, {}), _OPTIONS[section]
-        values = read_table(table, options, self._file.table(section), self.faults)
+        place, tables = self._file.table(section), _TABLES.get(section, ())
+        values = read_table(table, options, place, self.faults, tables=tables)
         written = table if isinstance(table, dict) else options
         self._wrong.update(f"{section}.{name}" for name in written if name not in values)
         for name, option in options.items():

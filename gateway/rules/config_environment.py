@@ -16,7 +16,7 @@ from gateway.rules.config_options import Option
 from gateway.rules.config_text import parse_toml
 
 PREFIX = "GATEWAY_"
-READ_ELSEWHERE = frozenset({"GATEWAY_ADMIN_TOKEN", "GATEWAY_SANDBOX_API_KEY"})
+READ_ELSEWHERE = frozenset({"GATEWAY_SANDBOX_API_KEY"})
 """Variables of the gateway that stand for no option of the file."""
 
 _KUBERNETES = re.compile(

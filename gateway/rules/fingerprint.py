@@ -9,7 +9,8 @@ import hashlib
 import json
 from collections.abc import Collection
 
-from gateway.model import ImageRequest
+from gateway.model import ImageRequest, Team
+from gateway.rules.settings import Settings
 
 _CANON = json.JSONEncoder(
     sort_keys=True, check_circular=False, allow_nan=False, separators=(",", ":")
@@ -28,3 +29,23 @@ def fingerprint(
     # One JSON list: no part can run over into the next.
     canonical = _CANON.encode([scope, upstream, fields])
     return hashlib.sha256(canonical.encode("ascii")).hexdigest()
+
+
+def answer_name(request: ImageRequest, scope: str, settings: Settings) -> str:
+    """What the answer to a request is kept under, by these settings, for those who share it."""
+    return fingerprint(
+        request,
+        scope=scope,
+        upstream=settings.upstream.url,
+        ignore=settings.cache.ignore_fields,
+    )
+
+
+def scope_of(team: Team, settings: Settings) -> str:
+    """Who shares a team's answers: "" is everybody.
+
+    Otherwise the team's name, and how often its cache was emptied; no name holds this mark.
+    """
+    if settings.cache.scope != "team":
+        return ""
+    return f"{team.name}#{team.purged}" if team.purged else team.name

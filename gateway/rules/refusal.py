@@ -1,6 +1,5 @@
 """A refused purchase as the error its caller reads: which limit, whose, and until when."""
 
-from datetime import UTC, datetime
 from math import ceil
 
 from gateway.errors import InsufficientQuota, LimitReached, RateLimited
@@ -8,6 +7,7 @@ from gateway.rules.headers import retry_after
 from gateway.rules.keys import PREFIX
 from gateway.rules.limits import Refusal
 from gateway.rules.money import format_usd
+from gateway.rules.windows import utc
 
 
 def refusal_error(refusal: Refusal, spread: float, key: str) -> LimitReached:
@@ -31,7 +31,7 @@ def refusal_error(refusal: Refusal, spread: float, key: str) -> LimitReached:
         )
     state = "is used up" if _is_full(refusal) else "has too little left for this request"
     return InsufficientQuota(
-        f"{which} {state}{_why(refusal)}; it resets at {_date(refusal.resets_at)}.", whose=whose
+        f"{which} {state}{_why(refusal)}; it resets at {utc(refusal.resets_at)}.", whose=whose
     )
 
 
@@ -63,11 +63,7 @@ def _asks(refusal: Refusal, asked: int) -> str:
 
 def _or_later(refusal: Refusal) -> str:
     short = refusal.shortfall
-    return f", or after it resets at {_date(short.ends)}" if short is not None else ""
-
-
-def _date(at: float) -> str:
-    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return f", or after it resets at {utc(short.ends)}" if short is not None else ""
 
 
 def _owner(refusal: Refusal, key: str) -> str:

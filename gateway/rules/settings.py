@@ -4,6 +4,7 @@
 sizes in bytes. An option that does nothing yet has no place here.
 """
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -11,6 +12,8 @@ from urllib.parse import urlsplit
 from msgspec import Meta, Struct, field
 
 from gateway.model import NO_LIMITS, Limits
+from gateway.rules.admin_tokens import ENVIRONMENT, LONGEST, SHORTEST, TOKEN_PATTERN, AdminToken
+from gateway.rules.admin_tokens import digest as token_digest
 from gateway.rules.catalog import GPT_IMAGE_2, Model
 from gateway.rules.config_options import Usd
 from gateway.rules.secret import Secret
@@ -52,6 +55,12 @@ def _api_key(secret: Secret) -> Secret:
 def _pepper(secret: Secret) -> Secret:
     if len(secret.reveal().encode()) < PEPPER_BYTES:
         raise ValueError("too short")
+    return secret
+
+
+def _token(secret: Secret) -> Secret:
+    if re.fullmatch(TOKEN_PATTERN, secret.reveal()) is None:
+        raise ValueError("not a token")
     return secret
 
 
@@ -220,7 +229,37 @@ class TeamLimits(GatewayLimits, frozen=True, kw_only=True):
 
 def limits_of(values: Mapping[str, Any]) -> Limits:
     """Limits from the values of options: those of money lose the `_usd` of their names."""
-    return Limits(**{name.removesuffix("_usd"): int(value) for name, value in values.items()})
+    set_ones = {name: value for name, value in values.items() if value is not None}
+    return Limits(**{name.removesuffix("_usd"): int(value) for name, value in set_ones.items()})
+
+
+class AdminOptions(Struct, frozen=True, kw_only=True):
+    """The admin API: the token of the environment, and for how many days changes are told."""
+
+    token: Annotated[
+        Secret | None,
+        Meta(
+            description=f"{SHORTEST} to {LONGEST} printable ASCII characters without blanks, "
+            "quotes and commas",
+            extra={"read": _token},
+        ),
+    ] = None
+    audit_days: Annotated[int, Meta(ge=1, le=36_500)] = 400
+
+
+class Admin(AdminOptions, frozen=True, kw_only=True):
+    """The same with the named tokens. Without any token there is no admin API."""
+
+    tokens: Mapping[str, AdminToken] = {}
+
+    @property
+    def all_tokens(self) -> list[AdminToken]:
+        """The token of the environment, where it is set, and the named ones."""
+        named = list(self.tokens.values())
+        if self.token is None:
+            return named
+        digest = token_digest(self.token.reveal())
+        return [AdminToken(name=ENVIRONMENT, role="admin", digest=digest), *named]
 
 
 class Log(Struct, frozen=True, kw_only=True):
@@ -239,6 +278,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     keys: Keys = Keys()
     cache: Cache = Cache()
     limits: Limits = NO_LIMITS
+    admin: Admin = Admin()
     log: Log = Log()
     models: Mapping[str, Model] = field(default_factory=lambda: {GPT_IMAGE_2.name: GPT_IMAGE_2})
     default_model: str = GPT_IMAGE_2.name
@@ -251,6 +291,7 @@ SECTIONS: Mapping[str, type[Struct]] = {
     "keys": Keys,
     "cache": Cache,
     "limits": GatewayLimits,
+    "admin": AdminOptions,
     "log": Log,
 }
 """The fixed sections: each of their options has an environment variable."""

@@ -17,7 +17,7 @@ from gateway.rules.config_options import options_of, read_table
 from gateway.rules.config_text import parse_toml
 from gateway.rules.settings import TeamLimits, limits_of
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+TEAM_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _NAME_RULE = "a team's name has 1 to 64 letters, digits and . _ - and starts with no mark"
 
 
@@ -52,6 +52,16 @@ def read_teams(
     return teams
 
 
+def read_team(name: str, table: object, *, models: Mapping[str, Model], place: Place) -> Team:
+    """One team from a table of options, wherever it came from. Raises ConfigError."""
+    faults = list[str]()
+    team = _read_team(name, table, place, faults)
+    faults.extend(_not_offered(team, models, place))
+    if faults:
+        raise ConfigError(faults)
+    return team
+
+
 def _read_all(
     table: object, place: Place, models: Mapping[str, Model] | None, faults: list[str]
 ) -> Iterator[Team]:
@@ -66,7 +76,7 @@ def _read_all(
 
 
 def _read_team(name: str, table: object, place: Place, faults: list[str]) -> Team:
-    if not _NAME.fullmatch(name):
+    if not TEAM_NAME.fullmatch(name):
         faults.append(f"{place}: {_NAME_RULE}")
     values = read_table(table, _OPTIONS, place, faults, tables=("limits",))
     limits: Any = table.get("limits", {}) if isinstance(table, dict) else {}

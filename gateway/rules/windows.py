@@ -10,7 +10,13 @@ from functools import lru_cache
 
 from msgspec import Struct
 
+HOUR_SECONDS = 3_600
 DAY_SECONDS = 86_400
+
+
+def utc(at: float) -> str:
+    """A time as ISO 8601, to the second."""
+    return datetime.fromtimestamp(int(at), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def day_of(now: float) -> int:

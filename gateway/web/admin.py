@@ -1,36 +1,81 @@
-"""The admin port: health for the orchestrator and metrics for Prometheus."""
+"""The admin port: health for the orchestrator, metrics for Prometheus, and the admin API."""
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping, Sequence
 from typing import cast
 
+import structlog
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 from prometheus_client.aiohttp import make_aiohttp_handler
 
-from gateway.errors import GatewayError
-from gateway.web.render import error_response
+from gateway.errors import Conflicting, GatewayError, InternalError, NoSuchThing
+from gateway.operations import Actor, Missing, Refused
+from gateway.rules.settings import Admin
+from gateway.web.admin_gate import AdminGate, require_role
+from gateway.web.admin_routes import Asked, Route, Router, failure, read_query
+from gateway.web.render import error_body
 from gateway.web.server import Handler, find_handler
+
+log = structlog.get_logger(source="admin")
+
+API = "/admin/v1/"
 
 
 class AdminApi:
-    """Handles every request of the admin port. `not_ready` gives the reason, or None."""
+    """Handles every request of the admin port.
 
-    def __init__(self, registry: CollectorRegistry, not_ready: Callable[[], str | None]) -> None:
+    `not_ready` gives the reason, or None; `admin` the tokens of this moment; `wall` the time.
+    `pages` are further paths that need no token.
+    """
+
+    def __init__(
+        self,
+        registry: CollectorRegistry,
+        not_ready: Callable[[], str | None],
+        admin: Callable[[], Admin],
+        routes: Sequence[Route],
+        *,
+        wall: Callable[[], float],
+        pages: Mapping[str, Handler] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._not_ready = not_ready
+        self._gate = AdminGate(admin, clock)
+        self._router = Router(routes)
+        self._wall = wall
         # Its handler reads nothing of a request that the low-level server's lacks.
         metrics = cast(Handler, make_aiohttp_handler(registry))
         self._routes: dict[str, dict[str, Handler]] = {
             "/healthz": {"GET": self._healthz, "HEAD": self._healthz},
             "/readyz": {"GET": self._readyz, "HEAD": self._readyz},
             "/metrics": {"GET": metrics},
+            **{path: {"GET": page} for path, page in (pages or {}).items()},
         }
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer a request; what is unknown here is told in the public port's shape."""
         try:
+            if request.rel_url.raw_path.startswith(API):
+                return await self._api(request)
             return await find_handler(self._routes, request)(request)
+        except Missing as error:
+            return _failed(NoSuchThing(str(error)))
+        except Refused as error:
+            return _failed(Conflicting(str(error)))
         except GatewayError as error:
-            return error_response(error)
+            return _failed(error)
+        except Exception as defect:  # whatever it is, the client gets our error and no detail
+            log.exception("admin request failed", exc_info=defect)
+            return _failed(InternalError())
+
+    async def _api(self, request: web.BaseRequest) -> web.StreamResponse:
+        token = self._gate.authenticate(request.headers.getall("Authorization", ()))
+        route, names = self._router.find(request.method, request.rel_url.raw_path)
+        require_role(token, "GET" if route.reads else request.method)
+        by = Actor(f"admin token {token.name}", self._wall())
+        query = read_query(request.rel_url.query, route.query)
+        return await route.handler(Asked(request, by, names, query))
 
     async def _healthz(self, request: web.BaseRequest) -> web.Response:
         """Alive: knows no store, so that a store's outage restarts nobody."""
@@ -41,3 +86,7 @@ class AdminApi:
         if reason is None:
             return web.json_response({"status": "ready"})
         return web.json_response({"status": "not ready", "reason": reason}, status=503)
+
+
+def _failed(error: GatewayError) -> web.Response:
+    return web.Response(status=error.status, body=error_body(error), headers=failure(error))

@@ -1,6 +1,6 @@
 """The public port: the contract's routes, and an error in its shape for everything else."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from time import perf_counter
 
 import structlog
@@ -16,6 +16,7 @@ from gateway.rules.policy import visible_models
 from gateway.web.body import BODY_SECONDS, read_json_body
 from gateway.web.render import error_response, image_response, json_response
 from gateway.web.request_log import log_request
+from gateway.web.self_service import SelfService
 from gateway.web.sending import send
 from gateway.web.server import find_handler
 
@@ -34,6 +35,7 @@ class PublicApi:
         metrics: Metrics,
         new_id: Callable[[], str],
         *,
+        self_service: SelfService | None = None,
         body_seconds: float = BODY_SECONDS,
     ) -> None:
         self._proxy = proxy
@@ -49,6 +51,15 @@ class PublicApi:
             "/api/v1/models": models,
             "/v1/models": models,
         }
+        if self_service is not None:
+            for prefix in ("/api/v1", "/v1"):
+                self._routes[f"{prefix}/quota"] = {"GET": self_service.quota}
+                self._routes[f"{prefix}/usage"] = {"GET": self_service.usage}
+
+    @property
+    def paths(self) -> Collection[str]:
+        """The paths of all routes."""
+        return self._routes.keys()
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer a request, then log and count it, whatever came of it."""

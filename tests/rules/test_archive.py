@@ -46,16 +46,19 @@ def test_counts_are_told() -> None:
     assert reader.header.gateway == "1.0"
     assert len(list(reader)) == len(STATE)
     assert reader.counts["key"] == 3
-    assert summary(reader.counts) == "2 teams, 3 keys, 3 accounts, 3 usage entries"
+    assert summary(reader.counts) == (
+        "3 teams, 3 keys, 3 accounts, 4 logged changes, 3 usage entries"
+    )
     assert summary({"team": 1, "entry": 12_000}) == (
-        "1 team, 0 keys, 0 accounts, 12,000 usage entries"
+        "1 team, 0 keys, 0 accounts, 0 logged changes, 12,000 usage entries"
     )
 
 
 def test_every_line_is_json_with_its_kind() -> None:
     kinds = [msgspec.json.decode(line)["kind"] for line in LINES]
     assert list(dict.fromkeys(kinds)) == [
-        *("header", "check", "clock", "team", "key", "use", "account", "entry", "footer")
+        *("header", "check", "clock", "team", "key", "use", "account"),
+        *("change", "entry", "footer"),
     ]
 
 
@@ -134,7 +137,7 @@ def test_what_no_gateway_writes_is_refused_by_its_line(change: tuple[bytes, byte
 
 def test_records_out_of_order_are_refused() -> None:
     kinds = {record.kind(): record for record in STATE}
-    for former, latter in (("team", "key"), ("key", "account"), ("account", "entry")):
+    for former, latter in (("team", "key"), ("key", "account"), ("account", "change")):
         told = refusal(archived([kinds["team"], kinds[latter], kinds[former]]))
         assert told == f"Line 4 is out of order: {former}."
 
@@ -163,9 +166,9 @@ def test_other_files_are_no_archives() -> None:
 
 
 def test_an_archive_of_a_version_to_come_is_refused_whatever_is_in_it() -> None:
-    header = b'{"kind":"header","format":"gateway-archive","version":2,"new":[]}\n'
+    header = b'{"kind":"header","format":"gateway-archive","version":3,"new":[]}\n'
     assert refusal(header + b"anything\n") == (
-        "The archive is of version 2, and this gateway knows versions up to 1: import it with the "
+        "The archive is of version 3, and this gateway knows versions up to 2: import it with the "
         "gateway that made it, or a newer one."
     )
 

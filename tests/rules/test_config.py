@@ -107,8 +107,19 @@ def test_every_option_has_a_variable() -> None:
     )
 
 
-def test_the_admin_token_passes_silently() -> None:
-    assert settings(GATEWAY_ADMIN_TOKEN=CANARY) == Settings()
+def test_the_admin_token_stands_in_the_environment_alone() -> None:
+    token = "a-token-of-an-operator"
+    found = settings(GATEWAY_ADMIN_TOKEN=token)
+    assert found.admin.token == Secret(token)
+    assert [(known.name, known.role) for known in found.admin.all_tokens] == [("admin", "admin")]
+    (fault,) = faults(f'[admin]\ntoken = "{token}"')
+    assert fault.endswith("is read from the environment alone: set GATEWAY_ADMIN_TOKEN")
+
+
+@pytest.mark.parametrize("token", ["fifteen-letters", "with a blank in the middle", "x" * 201])
+def test_an_admin_token_that_no_header_carries_or_that_is_short_is_a_fault(token: str) -> None:
+    (fault,) = faults("", {"GATEWAY_ADMIN_TOKEN": token})
+    assert fault.startswith("environment GATEWAY_ADMIN_TOKEN: must be 16 to 200 printable")
 
 
 def test_kubernetes_variables_are_warned_about() -> None:
@@ -147,7 +158,7 @@ PORT = "must be an integer from 0 to 65535"
         ("[server]\nprot = 1", "[server] prot: no such option; did you mean 'port'?"),
         ("[sevrer]\nport = 1", "[sevrer]: no such section; did you mean 'server'?"),
         ("[model.x]", "[model]: no such section; did you mean 'models'?"),
-        ("[admin]\ntoken = 'x'", "[admin]: no such section"),
+        ("[admn]\ntoken = 'x'", "[admn]: no such section; did you mean 'admin'?"),
         ("port = 80", "port: stands in no section"),
         ("server = 80", "[server]: must be a table"),
         ("[[server]]\nport = 80", "[server]: must be a table"),

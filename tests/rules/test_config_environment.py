@@ -83,7 +83,7 @@ def test_a_misspelt_option_of_a_known_section_is_a_fault() -> None:
         *("GATEWAY_PORT", "GATEWAY_SERVICE_HOST", "GATEWAY_SERVICE_PORT", "GATEWAY_PORT_80_TCP"),
         *("GATEWAY_SERVICE_PORT_HTTP", "GATEWAY_PORT_80_TCP_ADDR", "GATEWAY_STORE_PORT"),
         *("GATEWAY_STORE_SERVICE_HOST", "GATEWAY_CACHE_SERVICE_PORT", "GATEWAY_CACHE_PORT_1_TCP"),
-        *("GATEWAY_", "GATEWAY_MODELS_X", "GATEWAY_ADMIN_TOKENS", "GATEWAY_UPSTEAM_PATH"),
+        *("GATEWAY_", "GATEWAY_MODELS_X", "GATEWAY_UPSTEAM_PATH"),
     ],
 )
 def test_any_other_is_a_warning(name: str) -> None:
@@ -98,7 +98,7 @@ def test_a_misspelt_section_has_a_hint() -> None:
 
 
 def test_silent_ones() -> None:
-    names = [*KNOWN, "GATEWAY_ADMIN_TOKEN", "PATH", "gateway_server_prot", "MY_GATEWAY_X"]
+    names = [*KNOWN, "GATEWAY_SANDBOX_API_KEY", "PATH", "gateway_server_prot", "MY_GATEWAY_X"]
     assert stray_variables(names, KNOWN, SECTIONS) == ([], [])
 
 

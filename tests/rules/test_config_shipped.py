@@ -25,7 +25,7 @@ WITHOUT_DEFAULT = {"upstream.base_url", "upstream.api_key_file"}
 def test_the_shipped_file_has_every_option(section: str, name: str) -> None:
     if section == "limits" or f"{section}.{name}" in WITHOUT_DEFAULT:
         assert f"\n# {name} = " in SHIPPED
-    elif name in ("api_key", "pepper"):
+    elif name in ("api_key", "pepper", "token"):
         assert f"GATEWAY_{section}_{name}".upper() in SHIPPED
     else:
         assert name in tomllib.loads(SHIPPED)[section]
@@ -43,11 +43,12 @@ def test_the_shipped_file_has_every_option_of_a_model() -> None:
 
 
 def test_what_the_shipped_file_has_in_comments_is_right() -> None:
-    shown = re.sub(r"^# (?=\w+ = |\[models)", "", SHIPPED, flags=re.MULTILINE)
+    shown = re.sub(r"^# (?=\w+ = |\[(models|admin))", "", SHIPPED, flags=re.MULTILINE)
     shown = shown.replace('\nbilling = "table"', '\nbilling = "tokens"')
     found, warnings = read_settings(shown, {})
     assert not warnings
     assert found.upstream.base_url
+    assert found.admin.tokens["grafana"].role == "viewer"
     assert found.limits.images_per_day
     assert found.models["gpt-image-2"].sizes.allowed
     assert found.models["gpt-image-2"].token_prices == TokenPrices(

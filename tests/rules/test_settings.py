@@ -160,7 +160,7 @@ def test_secrets() -> None:
     assert not right("keys.pepper", "x" * 15)
     assert not right("upstream.api_key", "a\nb")
     secrets = [name for options in OPTIONS.values() for name in options if options[name].is_secret]
-    assert sorted(secrets) == ["api_key", "pepper"]
+    assert sorted(secrets) == ["api_key", "pepper", "token"]
 
 
 def test_upstream_url() -> None:

@@ -11,6 +11,7 @@ from gateway.stores.redis import RedisStore
 from tests.stores.conformance import (
     AccountConformance,
     ArchiveConformance,
+    AuditConformance,
     DirectoryConformance,
     MakeStore,
     ProcessConformance,
@@ -37,6 +38,10 @@ class TestAccounts(AccountConformance):
 
 class TestDirectory(DirectoryConformance):
     """Teams, keys and check values."""
+
+
+class TestAudit(AuditConformance):
+    """Changes with their log."""
 
 
 class TestUsage(UsageConformance):

@@ -6,17 +6,19 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 from redis.asyncio import Redis
 from structlog.testing import capture_logs
 
 from gateway.errors import StoreUnavailable
 from gateway.model import Team
-from gateway.ports import Change
+from gateway.ports import Change, DirectoryWrite
 from gateway.rules.account import EMPTY
 from gateway.rules.store_url import StoreUrl, parse_store_url
 from gateway.stores.faults import UnknownTeam
 from gateway.stores.redis import RedisStore, names
 from gateway.stores.redis.store import CONNECTIONS, PATIENCE_SECONDS
+from tests.stores.conformance.audit import PURGED
 from tests.stores.conformance.directory import KEY, RED
 from tests.stores.conformance.store import NOON, entry, held, images, put, spent
 from tests.support.redis import RedisServer, running_redis
@@ -284,6 +286,10 @@ async def fill(client: Redis) -> None:
     await client.config_set("maxmemory", used - 500_000)
 
 
+async def commit(store: RedisStore, write: DirectoryWrite) -> bool:
+    return await store.commit((await store.changes(0)).generation, write)
+
+
 async def test_without_memory_nothing_is_written_and_nothing_lost(server: RedisServer) -> None:
     async with store_of(server) as store, server.client() as client:
         await store.put_teams([RED])
@@ -297,6 +303,8 @@ async def test_without_memory_nothing_is_written_and_nothing_lost(server: RedisS
             store.swap([Change("a", 1, spent(1)), Change("b", 0, spent(1))], []),
             store.record([entry("g")]),
             store.put_teams([Team(name="blue")]),
+            commit(store, DirectoryWrite(keys=[replace(KEY, id="k2")])),
+            commit(store, DirectoryWrite(audit=[PURGED])),
         ):
             with pytest.raises(StoreUnavailable):
                 await operation
@@ -304,7 +312,8 @@ async def test_without_memory_nothing_is_written_and_nothing_lost(server: RedisS
 
         assert (await store.load(["a"])).accounts == [(held(x=NOON), 1)]
         assert await store.due() == ["a"]
-        assert await store.set_key_state("k1", "revoked")
+        revoked = replace(KEY, state="revoked")
+        assert await commit(store, DirectoryWrite(keys=[revoked], audit=[PURGED]))
         async with store_of(server) as started:
             assert await started.check_value("pepper", b"p")
             assert [key.state for key in (await started.changes(0)).keys] == ["revoked"]

@@ -9,6 +9,7 @@ from gateway.stores.sqlite import SqliteStore
 from tests.stores.conformance import (
     AccountConformance,
     ArchiveConformance,
+    AuditConformance,
     DirectoryConformance,
     ProcessConformance,
     UsageConformance,
@@ -37,6 +38,10 @@ class TestWall(WallConformance):
 
 class TestDirectory(DirectoryConformance):
     """Teams, keys and check values."""
+
+
+class TestAudit(AuditConformance):
+    """Changes with their log."""
 
 
 class TestUsage(UsageConformance):

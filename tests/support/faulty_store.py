@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from gateway.errors import StoreUnavailable
 from gateway.model import Entry, Key, KeyState, Team, UsageRow
-from gateway.ports import Change, DirectoryChanges, Loaded
+from gateway.ports import Change, DirectoryChanges, DirectoryWrite, Loaded
 from tests.stores.conformance import Store
 
 T = TypeVar("T")
@@ -100,6 +100,9 @@ class FaultyStore:
 
     async def changes(self, since: int) -> DirectoryChanges:
         return await self._ask("changes", lambda: self._store.changes(since))
+
+    async def commit(self, generation: int, write: DirectoryWrite) -> bool:
+        return await self._store.commit(generation, write)
 
     async def put_teams(self, teams: Sequence[Team]) -> None:
         await self._store.put_teams(teams)

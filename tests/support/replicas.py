@@ -13,7 +13,7 @@ import aiohttp
 from gateway.errors import StoreUnavailable
 from gateway.model import NO_LIMITS, Limits, Team
 from gateway.opening import open_store
-from gateway.operations import create_key
+from gateway.operations import Actor, create_key
 from gateway.ports import Store
 from gateway.rules.account import GATEWAY, Account, team_account
 from gateway.rules.config import read_settings
@@ -101,7 +101,7 @@ class Replicas:
             name="test",
             lifetime=None,
             pepper=self._environ["KEYS_PEPPER"].encode(),
-            now=time.time(),
+            by=Actor("a test", time.time()),
             entropy=secrets.token_bytes,
             limits=limits,
         )

@@ -21,6 +21,7 @@ from gateway.rules.settings import Settings
 from gateway.upstream.sandbox import Sandbox, SandboxSettings
 
 UPSTREAM_KEY = "sk-upstream-" + secrets.token_hex(12)
+ADMIN_TOKEN = "gw-admin-" + secrets.token_hex(16)
 PROMPT = "A simple red apple on a white table, photorealistic"
 
 FLAT = """
@@ -110,6 +111,18 @@ class Rig:
         async with self.session.get(self.gateway.admin_url + path) as response:
             return await Got.read(response)
 
+    async def ask_admin(
+        self, method: str, path: str, token: str | None = ADMIN_TOKEN, **kw: Any
+    ) -> "Got":
+        """Ask the admin API; `json=`, `data=` and `headers=` as aiohttp takes them."""
+        headers = {
+            **({"Authorization": f"Bearer {token}"} if token else {}),
+            **kw.pop("headers", {}),
+        }
+        url = f"{self.gateway.admin_url}/admin/v1/{path}"
+        async with self.session.request(method, url, headers=headers, **kw) as response:
+            return await Got.read(response)
+
     async def account(self, team: str = "team") -> Account:
         """The team's account as the store has it."""
         loaded = await self.gateway.store.load([team_account(team)])
@@ -167,6 +180,7 @@ def settings_for(folder: Path, sandbox: Sandbox, toml: str = "", **environ: str)
         "UPSTREAM_API_KEY": UPSTREAM_KEY,
         "STORE_URL": f"sqlite:{folder / 'gateway.db'}",
         "KEYS_PEPPER_FILE": str(folder / "pepper"),
+        "ADMIN_TOKEN": ADMIN_TOKEN,
         **environ,
     }
     prefixed = {f"GATEWAY_{name}": value for name, value in variables.items()}

@@ -2,14 +2,16 @@
 
 import random
 from collections.abc import AsyncIterable, Iterable, Sequence
+from itertools import starmap
 
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from gateway.model import Entry, Key, Limits, Team
+from gateway.model import AuditEntry, Entry, Key, Limits, Team
 from gateway.rules.account import Account, Counters, Hold, team_account
 from gateway.rules.archive import (
     AccountRecord,
+    AuditRecord,
     CheckRecord,
     ClockRecord,
     EntryRecord,
@@ -42,6 +44,8 @@ teams = st.builds(
     max_n=st.none() | small,
     cache=st.booleans(),
     limits=limits,
+    deleted=st.booleans(),
+    purged=small,
 )
 windows = st.builds(Window, numbers, numbers, numbers, numbers, numbers)
 minutes = st.lists(st.tuples(numbers, small), max_size=3).map(tuple)
@@ -72,6 +76,19 @@ entries = st.builds(
     images_unknown=small,
     cost=numbers,
     saved=numbers,
+)
+listings = st.none() | st.dictionaries(
+    names, st.none() | st.booleans() | small | names | st.dictionaries(names, names, max_size=2)
+)
+changes = st.builds(
+    AuditEntry,
+    at=times,
+    who=names,
+    action=names,
+    team=st.none() | names,
+    key=st.none() | names,
+    before=listings,
+    after=listings,
 )
 
 
@@ -116,8 +133,14 @@ def states(draw: st.DrawFn) -> list[Record]:
                 ).items()
             )
         ),
+        *logged(draw(st.lists(changes, max_size=4))),
         *(EntryRecord(entry) for entry in sorted(some_entries, key=lambda entry: entry.id)),
     ]
+
+
+def logged(changes: Iterable[AuditEntry]) -> Iterable[Record]:
+    """The log's records, by time."""
+    return starmap(AuditRecord, enumerate(sorted(changes, key=lambda change: change.at), 1))
 
 
 def by_name(records: Iterable[Record]) -> list[Record]:
@@ -147,7 +170,8 @@ def read(archive: bytes) -> list[Record]:
 # -- a bit of everything ------------------------------------------------------------------------
 
 RED = Team(name="red", models=("gpt-image-2",), max_n=4, limits=Limits(images_per_day=100))
-BLUE = Team(name="ünï", cache=False)
+BLUE = Team(name="ünï", cache=False, purged=3)
+GONE = Team(name="gone", deleted=True, limits=Limits(images_per_day=1))
 FIRST = Key(id="k1", team="red", name="Shop", digest=bytes(range(32)), created=NOON - 0.1)
 ROTATED = replace(FIRST, grace_ends=NOON + 86_400.25)
 SECOND = replace(FIRST, id="k2", digest=b"\1" * 32, created=NOON + 1 / 3, first="k1")
@@ -170,6 +194,16 @@ BUSY = Account(
     swept={"swept": replace(_HOLD, at=NOON - 500)},
     keys={"k1": Counters(_DAY, _MONTH, ((int(NOON), 1),))},
 )
+CREATED = AuditEntry(
+    at=NOON - 90.5,
+    who="command line as Ünï",
+    action="team.create",
+    team="red",
+    after={"max_n": 4, "limits": {"cost_per_day_usd": "0.5"}},
+)
+DELETED = replace(CREATED, team="gone", action="team.delete", before=CREATED.after, after=None)
+PURGED = AuditEntry(at=NOON, who="admin token ops", action="cache.purge", team="ünï")
+LOG = [CREATED, DELETED, PURGED, PURGED]
 
 
 def history(count: int, now: float = NOON) -> list[Entry]:
@@ -199,11 +233,14 @@ def _entry(id: str, chance: random.Random, now: float) -> Entry:
 
 
 def state(entries: Sequence[Entry] = ()) -> list[Record]:
-    """Teams, a rotated key's line, a revoked key, uses, accounts with holds, and this history."""
+    """Teams, one of them deleted, a rotated key's line, a revoked key, uses, accounts with holds,
+    a log of changes, and this history.
+    """
     return [
         CheckRecord("pepper", pepper_check(PEPPER)),
         ClockRecord(NOON + 0.1),
         TeamRecord(RED),
+        TeamRecord(GONE),
         TeamRecord(BLUE),
         KeyRecord(ROTATED),
         KeyRecord(SECOND),
@@ -213,5 +250,6 @@ def state(entries: Sequence[Entry] = ()) -> list[Record]:
         AccountRecord("gateway", 41, Account(_DAY, _MONTH)),
         AccountRecord(team_account("red"), 17, BUSY),
         AccountRecord(team_account("ünï"), 1, Account()),
+        *logged(LOG),
         *(EntryRecord(entry) for entry in entries),
     ]

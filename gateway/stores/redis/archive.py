@@ -1,8 +1,9 @@
 """The whole state of the store, out of it and into an empty one.
 
-*Out*: one script reads teams, keys, accounts and the usage of this hour and the last one, so that
-these agree. Older hours are read one by one afterwards: only an outcome that comes in more than an
-hour after its reservation, and during the export, is then in the usage and not in the account.
+*Out*: one script reads teams, keys, accounts, the log of changes and the usage of this hour and the
+last one, so that these agree. Older hours are read one by one afterwards: only an outcome that
+comes in more than an hour after its reservation, and during the export, is then in the usage and
+not in the account.
 
 *In*: an import begins an epoch that nobody else knows, and marks the store as being imported. Until
 the last step takes that mark away no gateway starts with the store, and those that knew it before
@@ -13,7 +14,7 @@ the next import does.
 import secrets
 from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
 from contextlib import suppress
-from itertools import islice
+from itertools import islice, starmap
 from math import ceil
 from typing import Any
 
@@ -21,6 +22,7 @@ from gateway.errors import StoreUnavailable
 from gateway.model import Entry
 from gateway.rules.archive import (
     AccountRecord,
+    AuditRecord,
     CheckRecord,
     ClockRecord,
     EntryRecord,
@@ -31,14 +33,16 @@ from gateway.rules.archive import (
     UseRecord,
 )
 from gateway.rules.store_url import StoreUrl
+from gateway.rules.windows import HOUR_SECONDS
 from gateway.stores.codec import decode_team
 from gateway.stores.redis import directory, names, scripts
 from gateway.stores.redis.accounts import NEVER_WRITTEN, stamped, unstamped
+from gateway.stores.redis.audit import decode_member, write_audit
 from gateway.stores.redis.history import entries_of, merged
 from gateway.stores.redis.link import MICROSECONDS, Link
 from gateway.stores.redis.opening import SCHEMA, inspect, telling
 from gateway.stores.redis.scripts import Argument
-from gateway.stores.redis.usage import HOUR_SECONDS, Written, hour_of
+from gateway.stores.redis.usage import Written, hour_of
 
 BATCH = 1_000
 """Records that are read or written in one go."""
@@ -49,7 +53,7 @@ _CHECK = b"check:"
 _DIRECTORY = (names.TEAMS, names.KEYS, names.STATES, names.ENDS)
 _ALL = (
     *(*_DIRECTORY, names.CHANGED, names.USES),
-    *(names.ACCOUNTS, names.DUE, names.HOURS),
+    *(names.ACCOUNTS, names.DUE, names.AUDIT, names.HOURS),
 )
 
 
@@ -78,7 +82,7 @@ _Hours = dict[int, Sequence[Any] | None]
 
 async def _snapshot(link: Link, latest: Sequence[int]) -> tuple[Sequence[Any], _Hours]:
     """The small parts, and all hours; the latest of these with what they hold."""
-    keys = [names.META, *_DIRECTORY, names.USES, names.ACCOUNTS, names.HOURS]
+    keys = [names.META, *_DIRECTORY, names.USES, names.ACCOUNTS, names.AUDIT, names.HOURS]
     small = len(keys) - 1
     for hour in latest:
         keys += _keys_of(hour)[1:]
@@ -96,6 +100,7 @@ def _small_records(
     ends: Sequence[bytes],
     uses: Sequence[bytes],
     accounts: Sequence[bytes],
+    changes: Sequence[bytes],
 ) -> Iterator[Record]:
     single, state_of, end_of = _mapping(meta), _mapping(states), _mapping(ends)
     for name, value in single.items():
@@ -111,6 +116,7 @@ def _small_records(
     for name, state in _mapping(accounts).items():
         version, account = unstamped(state)
         yield AccountRecord(name.decode(), version, account)
+    yield from starmap(AuditRecord, enumerate(map(decode_member, changes), 1))
 
 
 def _mapping(values: Sequence[bytes]) -> dict[bytes, bytes]:
@@ -135,7 +141,7 @@ async def restore(link: Link, place: StoreUrl, records: Iterable[Record]) -> Non
 
 async def _begin(link: Link, place: StoreUrl) -> None:
     epoch = secrets.token_hex(16)
-    keys = (names.META, names.ACCOUNTS, names.TEAMS, names.KEYS, names.HOURS)
+    keys = (names.META, names.ACCOUNTS, names.TEAMS, names.KEYS, names.AUDIT, names.HOURS)
     with telling(place):
         await inspect(link)
         begun = await link.raw(scripts.BEGIN_IMPORT, keys, (epoch, SCHEMA))
@@ -183,6 +189,8 @@ async def _write(link: Link, record: Record) -> None:
             lease = account.earliest_lease
             state = stamped(version, account)
             await _swap(link, account=(name, NEVER_WRITTEN, state, "" if lease is None else lease))
+        case AuditRecord(change=change):
+            await write_audit(link, [change])
 
 
 async def _write_entries(link: Link, entries: Sequence[Entry], first: int) -> None:

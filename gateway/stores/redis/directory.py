@@ -9,10 +9,11 @@ from collections.abc import Mapping, Sequence
 from msgspec.structs import replace
 
 from gateway.model import Key, KeyState, Team
-from gateway.ports import DirectoryChanges
+from gateway.ports import DirectoryChanges, DirectoryWrite
 from gateway.stores.codec import decode_key, decode_team, encode_key, encode_team
 from gateway.stores.faults import DuplicateKey, UnknownTeam
 from gateway.stores.redis import names, scripts
+from gateway.stores.redis.audit import encode_entry
 from gateway.stores.redis.link import MICROSECONDS, Link
 from gateway.stores.redis.scripts import Argument
 
@@ -35,6 +36,39 @@ async def changes(link: Link, since: int) -> DirectoryChanges:
         whole=bool(whole),
         now=now / MICROSECONDS,
     )
+
+
+async def commit(link: Link, generation: int, write: DirectoryWrite) -> bool:
+    """Write all of it, unless the directory's generation has moved on. Raises UnknownTeam."""
+    arguments: list[Argument] = [generation, len(write.teams), len(write.keys)]
+    for team in write.teams:
+        arguments += (team.name, encode_team(team))
+    for key in write.keys:
+        ends = "" if key.grace_ends is None else key.grace_ends
+        arguments += (key.id, key.team, encode_key(key), key.state, ends)
+    for entry in write.audit:
+        arguments += (entry.at, encode_entry(entry))
+    keys = (
+        names.META,
+        names.CHANGED,
+        names.TEAMS,
+        names.KEYS,
+        names.STATES,
+        names.ENDS,
+        names.AUDIT,
+    )
+    script = scripts.COMMIT_LESS if _takes_away(write) else scripts.COMMIT
+    outcome, *lacking = await link.call(script, keys, *arguments)
+    if outcome == b"no team":
+        raise UnknownTeam(lacking[0].decode())
+    return bool(outcome == b"ok")
+
+
+def _takes_away(write: DirectoryWrite) -> bool:
+    """Whether nobody may do more by it: that has to be possible though memory is used up."""
+    teams_end = all(team.deleted for team in write.teams)
+    keys_end = all(key.state != "active" for key in write.keys)
+    return bool(write.teams or write.keys) and teams_end and keys_end
 
 
 async def put_teams(link: Link, teams: Sequence[Team]) -> None:

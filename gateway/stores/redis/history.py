@@ -12,9 +12,9 @@ from operator import add, sub
 from typing import Any
 
 from gateway.model import Entry
+from gateway.rules.windows import HOUR_SECONDS
 from gateway.stores.redis.usage import (
     FIELDS,
-    HOUR_SECONDS,
     SUMS,
     Group,
     Numbers,

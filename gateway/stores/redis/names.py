@@ -2,13 +2,15 @@
 script may write several of them. None is ever looked for: what there is, is listed in another.
 
     meta            hash: schema, epoch, confirmed (epoch), born and generation (of the directory),
-                    clock, clock_wall, check:NAME, importing (only while that is under way)
+                    clock, clock_wall, audit (the last number), check:NAME,
+                    importing (only while that is under way)
     accounts        hash by name: 16 bytes of stamp, then the account
     due             sorted set: account names by their first lease
     teams           hash by name
     keys, states, ends     hashes by id: the key, its state, when its grace ends
     changed         sorted set: "t:TEAM" and "k:KEY" by generation
     uses            sorted set: key ids by last use
+    audit           sorted set: a number and a log entry by its time
     hours           sorted set: the hours since 1970 that have usage
     usage:HOUR      hash: which sum and of what -> the sum
     purchases:HOUR, hits:HOUR     hashes by entry id: what an entry has added, to take it back
@@ -25,6 +27,7 @@ STATES = f"{_TAG}states"
 ENDS = f"{_TAG}ends"
 CHANGED = f"{_TAG}changed"
 USES = f"{_TAG}uses"
+AUDIT = f"{_TAG}audit"
 HOURS = f"{_TAG}hours"
 
 

@@ -9,11 +9,11 @@ from contextlib import aclosing
 from types import TracebackType
 from typing import Self
 
-from gateway.model import Entry, Key, KeyState, Team, UsageRow
-from gateway.ports import Change, DirectoryChanges, Loaded
+from gateway.model import AuditEntry, Entry, Key, KeyState, Team, UsageRow
+from gateway.ports import Change, DirectoryChanges, DirectoryWrite, Loaded
 from gateway.rules.archive import Record
 from gateway.rules.store_url import StoreUrl
-from gateway.stores.redis import archive, directory, opening, usage
+from gateway.stores.redis import archive, audit, directory, opening, usage
 from gateway.stores.redis.accounts import Accounts
 from gateway.stores.redis.link import Link, Observe
 
@@ -24,7 +24,8 @@ PATIENCE_SECONDS = 2.0
 
 
 class RedisStore:
-    """Accounts, directory and usage in the Redis at `place`; an asynchronous context manager.
+    """Accounts, directory, usage and log of changes in the Redis at `place`; an asynchronous
+    context manager.
 
     `patience` is how many seconds an operation may take. `observe` is told of every operation that
     ended: its name, seconds, and whether the store was there; under "pool_wait", of how long it
@@ -107,6 +108,14 @@ class RedisStore:
         with self._link.operation("changes"):
             return await directory.changes(self._link, since)
 
+    async def commit(self, generation: int, write: DirectoryWrite) -> bool:
+        """Write all of it, or nothing where the directory's generation has moved on (False).
+
+        Raises UnknownTeam.
+        """
+        with self._link.operation("commit"):
+            return await directory.commit(self._link, generation, write)
+
     async def put_teams(self, teams: Sequence[Team]) -> None:
         """Create or replace these teams, all or none."""
         with self._link.operation("put_teams"):
@@ -167,6 +176,24 @@ class RedisStore:
         usage.check_grouping(by)
         with self._link.operation("usage"):
             return await usage.usage(self._link, by, start, end, team)
+
+    # -- AuditStore -----------------------------------------------------------------------------
+
+    async def audit(
+        self,
+        start: float | None,
+        end: float | None,
+        team: str | None = None,
+        limit: int | None = None,
+    ) -> list[AuditEntry]:
+        """The log of changes, all or one team's, the latest first."""
+        with self._link.operation("audit"):
+            return await audit.audit(self._link, start, end, team, limit)
+
+    async def forget_audit(self, before: float) -> None:
+        """Forget the changes of before that time."""
+        with self._link.operation("forget_audit"):
+            await audit.forget(self._link, before)
 
     # -- ArchiveStore ---------------------------------------------------------------------------
 

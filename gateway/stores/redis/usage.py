@@ -16,16 +16,16 @@ from operator import add
 import msgspec
 
 from gateway.model import Entry, UsageRow
+from gateway.rules.windows import DAY_SECONDS, HOUR_SECONDS
 from gateway.stores.redis import names, scripts
 from gateway.stores.redis.link import Link
 from gateway.stores.redis.scripts import Argument
-
-HOUR_SECONDS = 3600
 
 HOURS_AT_ONCE = 8
 """Hours read in one call: bounds how long the server and the event loop are busy with it."""
 
 FIELDS = ("team", "key", "model", "size", "quality", "outcome")
+_TIMES = ("hour", "day")
 SUMS = ("requests", "images_bought", "images_cached", "images_unknown", "cost", "saved")
 _LETTERS = "rbcums"
 """Of the sums, as `swap.lua` has them."""
@@ -42,7 +42,7 @@ Numbers = list[int]
 class Written:
     """Entries as `swap.lua` takes them."""
 
-    KEEP_SECONDS = (3 * 86_400, HOUR_SECONDS)
+    KEEP_SECONDS = (3 * DAY_SECONDS, HOUR_SECONDS)
     """How long purchases and hits can be written again: after their hour, and after they were."""
 
     def __init__(self, entries: Sequence[Entry]) -> None:
@@ -62,7 +62,7 @@ class Written:
 def check_grouping(by: Sequence[str]) -> None:
     """Raise ValueError where usage cannot be grouped by one of these."""
     for field in by:
-        if field != "day" and field not in FIELDS:
+        if field not in (*_TIMES, *FIELDS):
             raise ValueError(f"Usage cannot be grouped by {field!r}.")
 
 
@@ -73,13 +73,15 @@ async def usage(
 
     Each call is bounded by itself: the history of a year takes many.
     """
-    places = [None if field == "day" else FIELDS.index(field) for field in by]
+    every = (*_TIMES, *FIELDS)
+    places = [every.index(field) for field in by]
     sums: defaultdict[Group, Numbers] = defaultdict(lambda: [0] * len(SUMS))
     hours = iter(await _hours(link, start, end))
     while some := list(islice(hours, HOURS_AT_ONCE)):
-        for day, group, numbers in await _read(link, some):
+        for times, group, numbers in await _read(link, some):
             if team is None or group[0] == team:
-                row = tuple(day if place is None else group[place] for place in places)
+                values = (*times, *group)
+                row = tuple(values[place] for place in places)
                 sums[row] = list(map(add, sums[row], numbers))
     return [
         UsageRow(group=group, **dict(zip(SUMS, numbers, strict=True)))
@@ -95,12 +97,12 @@ async def _hours(link: Link, start: float | None, end: float | None) -> list[int
     return [int(hour) for hour in found]
 
 
-async def _read(link: Link, hours: Sequence[int]) -> Iterator[tuple[str, Group, Numbers]]:
-    """What these hours hold: the day, the group, its sums."""
+async def _read(link: Link, hours: Sequence[int]) -> Iterator[tuple[Group, Group, Numbers]]:
+    """What these hours hold: the hour and day, the group, its sums."""
     keys = (names.META, *map(names.usage, hours))
     found = await link.call(scripts.SUMS, keys)
     return (
-        (_day(hour), group, numbers)
+        (_times(hour), group, numbers)
         for hour, fields in zip(hours, found, strict=True)
         for group, numbers in groups(fields)
     )
@@ -125,5 +127,7 @@ def hour_of(at: float) -> int:
     return floor(at) // HOUR_SECONDS
 
 
-def _day(hour: int) -> str:
-    return (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(hours=hour)).date().isoformat()
+def _times(hour: int) -> Group:
+    """The hour and its day, as reports show them."""
+    at = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(hours=hour)
+    return at.strftime("%Y-%m-%dT%H:00:00Z"), at.date().isoformat()

@@ -7,12 +7,13 @@ there whole or not at all, also after a crash. Neither ever holds more than a ba
 
 import sqlite3
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
-from itertools import chain, islice
+from itertools import chain, islice, starmap
 from typing import Any
 
 from gateway.rules.account import Account
 from gateway.rules.archive import (
     AccountRecord,
+    AuditRecord,
     CheckRecord,
     ClockRecord,
     EntryRecord,
@@ -24,14 +25,14 @@ from gateway.rules.archive import (
     UseRecord,
 )
 from gateway.stores.codec import decode_account, encode_account
-from gateway.stores.sqlite import directory, schema, usage
+from gateway.stores.sqlite import audit, directory, schema, usage
 from gateway.stores.sqlite.connection import Database
 from gateway.stores.sqlite.worker import Worker
 
 BATCH = 1_000
 """Records that are read or written in one go."""
 
-_HELD = ("teams", "keys", "accounts", "entries")
+_HELD = ("teams", "keys", "accounts", "audit", "entries")
 
 
 async def export(database: Database) -> AsyncGenerator[Sequence[Record], None]:
@@ -72,6 +73,7 @@ def _records(connection: sqlite3.Connection) -> Iterator[Record]:
         (KeyRecord(key) for key in directory.keys_after(connection, 0)),
         (UseRecord(*use) for use in directory.last_uses(connection).items()),
         _accounts(connection),
+        starmap(AuditRecord, enumerate(audit.all_changes(connection), 1)),
         (EntryRecord(entry) for entry in usage.all_entries(connection)),
     )
 
@@ -134,6 +136,8 @@ def _write(connection: sqlite3.Connection, record: Record, generation: int) -> N
             connection.execute(
                 "INSERT INTO accounts VALUES (?, ?, ?, ?)", _row(name, version, state)
             )
+        case AuditRecord(change=change):
+            audit.write_audit(connection, [change])
 
 
 def _row(name: str, version: int, state: Account) -> tuple[Any, ...]:

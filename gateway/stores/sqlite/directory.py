@@ -9,10 +9,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gateway.model import Key, KeyState, Team
-from gateway.ports import DirectoryChanges
+from gateway.ports import DirectoryChanges, DirectoryWrite
 from gateway.stores.codec import decode_limits, decode_team, encode_limits, encode_team
 from gateway.stores.faults import DuplicateKey, UnknownTeam
 from gateway.stores.sqlite import schema
+from gateway.stores.sqlite.audit import write_audit
 
 _NEXT = "UPDATE meta SET value = value + 1 WHERE name = 'generation' RETURNING value"
 _PUT_TEAM = """
@@ -24,6 +25,16 @@ _PUT_KEY = """
         (id, team, name, digest, created, expires, state, limits, first, grace_ends, generation)
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
+_REPLACE_KEY = (
+    _PUT_KEY
+    + """
+    ON CONFLICT (id) DO UPDATE SET
+        team = excluded.team, name = excluded.name, digest = excluded.digest,
+        created = excluded.created, expires = excluded.expires, state = excluded.state,
+        limits = excluded.limits, first = excluded.first, grace_ends = excluded.grace_ends,
+        generation = excluded.generation
+"""
+)
 _END_KEY = """
     UPDATE keys SET grace_ends = min(?, ifnull(grace_ends, ?)), generation = ?
     WHERE id = ? AND state = 'active'
@@ -47,6 +58,22 @@ def changes(connection: sqlite3.Connection, since: int) -> DirectoryChanges:
     teams, keys = teams_after(connection, after), keys_after(connection, after)
     connection.execute("COMMIT")
     return DirectoryChanges(generation, teams, keys, whole=after == 0)
+
+
+def commit(connection: sqlite3.Connection, generation: int, write: DirectoryWrite) -> bool:
+    """Write all of it, unless the directory's generation has moved on. Raises UnknownTeam."""
+    connection.execute("BEGIN IMMEDIATE")
+    if int(schema.value(connection, "generation")) != generation:
+        connection.execute("ROLLBACK")
+        return False
+    if write.teams or write.keys:
+        generation = next_generation(connection)
+    write_teams(connection, write.teams, generation)
+    for key in write.keys:
+        insert_key(connection, key, generation, _REPLACE_KEY)
+    write_audit(connection, write.audit)
+    connection.execute("COMMIT")
+    return True
 
 
 def put_teams(connection: sqlite3.Connection, teams: Sequence[Team]) -> None:
@@ -127,12 +154,14 @@ def write_teams(connection: sqlite3.Connection, teams: Sequence[Team], generatio
     connection.executemany(_PUT_TEAM, rows)
 
 
-def insert_key(connection: sqlite3.Connection, key: Key, generation: int) -> None:
+def insert_key(
+    connection: sqlite3.Connection, key: Key, generation: int, statement: str = _PUT_KEY
+) -> None:
     """Create a key. Raises UnknownTeam or DuplicateKey."""
     limits = encode_limits(key.limits)
     row = (key.id, key.team, key.name, key.digest, key.created, key.expires, key.state, limits)
     try:
-        connection.execute(_PUT_KEY, (*row, key.first, key.grace_ends, generation))
+        connection.execute(statement, (*row, key.first, key.grace_ends, generation))
     except sqlite3.IntegrityError as failure:
         match failure.sqlite_errorcode:
             case sqlite3.SQLITE_CONSTRAINT_FOREIGNKEY:

@@ -12,9 +12,26 @@ import sqlite3
 
 from gateway.stores.faults import UnusableStore
 
-VERSION = 2
+VERSION = 3
 APPLICATION_ID = 0x67617465
 """The bytes "gate": `file` shows them."""
+
+AUDIT = (
+    # In the order of writing. What is before and after is JSON, so that it can be read here too.
+    """
+    CREATE TABLE audit (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        at REAL NOT NULL,
+        who TEXT NOT NULL,
+        action TEXT NOT NULL,
+        team TEXT,
+        key TEXT,
+        before TEXT NOT NULL,
+        after TEXT NOT NULL
+    )
+    """,
+    "CREATE INDEX audit_at ON audit (at)",
+)
 
 TABLES = (
     # Single values: the last generation, the clock's mark, and check values ("check:NAME").
@@ -76,6 +93,7 @@ TABLES = (
         PRIMARY KEY (at, id)
     ) WITHOUT ROWID
     """,
+    *AUDIT,
     f"PRAGMA application_id = {APPLICATION_ID}",
     f"PRAGMA user_version = {VERSION}",
 )
@@ -89,6 +107,8 @@ UPGRADES = (
         "CREATE TABLE uses (key TEXT PRIMARY KEY NOT NULL, at REAL NOT NULL) WITHOUT ROWID",
         "PRAGMA user_version = 2",
     ),
+    # From 2 to 3: changes are logged.
+    (*AUDIT, "PRAGMA user_version = 3"),
 )
 """What leads from each schema to the next, the first from 1 to 2."""
 

@@ -18,11 +18,11 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 from gateway.errors import StoreUnavailable
-from gateway.model import Entry, Key, KeyState, Team, UsageRow
-from gateway.ports import Change, DirectoryChanges, Loaded
+from gateway.model import AuditEntry, Entry, Key, KeyState, Team, UsageRow
+from gateway.ports import Change, DirectoryChanges, DirectoryWrite, Loaded
 from gateway.rules.archive import Record
 from gateway.stores.clock import StoreClock
-from gateway.stores.sqlite import archive, directory, usage
+from gateway.stores.sqlite import archive, audit, directory, usage
 from gateway.stores.sqlite.accounts import Accounts
 from gateway.stores.sqlite.connection import Database
 from gateway.stores.sqlite.opening import make_ready
@@ -35,7 +35,8 @@ GRACE_SECONDS = 0.5
 
 
 class SqliteStore:
-    """Accounts, directory and usage in the file `path`; an asynchronous context manager.
+    """Accounts, directory, usage and the log of changes in the file `path`; an asynchronous
+    context manager.
 
     `wall` and `monotonic` are the clocks, `busy_seconds` how long another process' lock is waited
     for. `observe` is told of every operation that ended: its name, seconds, and whether the store
@@ -113,6 +114,14 @@ class SqliteStore:
         """What was written after generation `since`; everything, since 0."""
         return await self._run("changes", self._reader, partial(directory.changes, since=since))
 
+    async def commit(self, generation: int, write: DirectoryWrite) -> bool:
+        """Write all of it, or nothing where the directory's generation has moved on (False).
+
+        Raises UnknownTeam.
+        """
+        work = partial(directory.commit, generation=generation, write=write)
+        return await self._run("commit", self._writer, work)
+
     async def put_teams(self, teams: Sequence[Team]) -> None:
         """Create or replace these teams, all or none."""
         await self._run("put_teams", self._writer, partial(directory.put_teams, teams=teams))
@@ -168,6 +177,23 @@ class SqliteStore:
         usage.check_grouping(by)
         work = partial(usage.usage, by=by, start=start, end=end, team=team)
         return await self._run("usage", self._reports, work)
+
+    # -- AuditStore -----------------------------------------------------------------------------
+
+    async def audit(
+        self,
+        start: float | None,
+        end: float | None,
+        team: str | None = None,
+        limit: int | None = None,
+    ) -> list[AuditEntry]:
+        """The log of changes, all or one team's, the latest first."""
+        work = partial(audit.audit, start=start, end=end, team=team, limit=limit)
+        return await self._run("audit", self._reports, work)
+
+    async def forget_audit(self, before: float) -> None:
+        """Forget the changes of before that time."""
+        await self._run("forget_audit", self._writer, partial(audit.forget, before=before))
 
     # -- ArchiveStore ---------------------------------------------------------------------------
 

@@ -26,6 +26,7 @@ _GROUPS = {
     "size": "size",
     "quality": "quality",
     "outcome": "outcome",
+    "hour": "strftime('%Y-%m-%dT%H:00:00Z', CAST(at AS INTEGER), 'unixepoch')",
     "day": "date(CAST(at AS INTEGER), 'unixepoch')",
 }
 _SUMS = ("requests", "images_bought", "images_cached", "images_unknown", "cost", "saved")

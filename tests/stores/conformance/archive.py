@@ -12,10 +12,11 @@ import pytest
 from msgspec.structs import replace
 
 from gateway.model import Entry, UsageRow
-from gateway.ports import Change
+from gateway.ports import Change, DirectoryWrite
 from gateway.rules.account import team_account
 from gateway.rules.archive import (
     AccountRecord,
+    AuditRecord,
     CheckRecord,
     ClockRecord,
     EntryRecord,
@@ -30,13 +31,17 @@ from tests.stores.conformance.store import NOON, MakeStore, Store, entry, spend,
 from tests.support.states import (
     BLUE,
     BUSY,
+    GONE,
+    LOG,
     PEPPER,
+    PURGED,
     RED,
     REVOKED,
     archived,
     by_name,
     gathered,
     history,
+    logged,
     read,
     state,
 )
@@ -113,13 +118,26 @@ class ArchiveConformance:
         await restore(make_store, state())
         async with make_store() as store:
             changes = await store.changes(0)
-            assert sorted(changes.teams, key=lambda team: team.name) == [RED, BLUE]
+            assert sorted(changes.teams, key=lambda team: team.name) == [GONE, RED, BLUE]
             assert {key.id: key for key in changes.keys}["k3"] == REVOKED
+            assert await store.audit(None, None) == LOG[::-1]
             assert await store.last_uses() == {"k1": NOON - 60.5, "k3": NOON - 1 / 7}
             assert await store.check_value("pepper", pepper_check(PEPPER))
             assert not await store.check_value("pepper", b"another")
             assert (await store.load([team_account("red")])).accounts == [(BUSY, 17)]
             assert await store.due() == [team_account("red")]
+
+    async def test_the_log_goes_on_after_what_was_there(self, make_store: MakeStore) -> None:
+        await restore(make_store, state())
+        async with make_store() as store:
+            generation = (await store.changes(0)).generation
+            later = replace(PURGED, team="red")  # at the same moment as the last one
+            assert await store.commit(generation, DirectoryWrite(audit=[later]))
+            assert await store.audit(None, None) == [later, *LOG[::-1]]
+            await store.forget_audit(PURGED.at)
+            assert await store.audit(None, None) == [later, PURGED, PURGED]
+            changes = [r for r in await exported(store) if isinstance(r, AuditRecord)]
+            assert changes == list(logged([PURGED, PURGED, later]))
 
     async def test_decisions_go_on_from_where_they_were(self, make_store: MakeStore) -> None:
         await restore(make_store, state())
@@ -193,7 +211,7 @@ class ArchiveConformance:
             await check()
             await asyncio.gather(*tasks)
 
-    @pytest.mark.parametrize("kind", ["team", "key", "account", "entry"])
+    @pytest.mark.parametrize("kind", ["team", "key", "account", "change", "entry"])
     async def test_only_an_empty_store_takes_anything_over(
         self, make_store: MakeStore, kind: str
     ) -> None:
@@ -206,6 +224,9 @@ class ArchiveConformance:
                     await store.put_key(REVOKED)
                 case "account":
                     assert await store.swap([Change("team:x", 0, spent(1))], [])
+                case "change":
+                    generation = (await store.changes(0)).generation
+                    assert await store.commit(generation, DirectoryWrite(audit=[PURGED]))
                 case "entry":
                     await store.record([entry("e")])
             before = await gathered(store.export())

@@ -10,7 +10,14 @@ from typing import Protocol, Self
 from msgspec.structs import replace
 
 from gateway.model import Entry
-from gateway.ports import AccountStore, ArchiveStore, Change, DirectoryStore, UsageStore
+from gateway.ports import (
+    AccountStore,
+    ArchiveStore,
+    AuditStore,
+    Change,
+    DirectoryStore,
+    UsageStore,
+)
 from gateway.rules.account import Account, Hold
 from gateway.rules.windows import Window
 
@@ -21,7 +28,7 @@ NOON = MIDNIGHT + 12 * 3600
 PERIOD = 20_513
 
 
-class Store(AccountStore, DirectoryStore, UsageStore, ArchiveStore, Protocol):
+class Store(AccountStore, DirectoryStore, UsageStore, AuditStore, ArchiveStore, Protocol):
     """All ports in one, open between `async with`."""
 
     async def close(self) -> None: ...

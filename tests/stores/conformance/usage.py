@@ -43,6 +43,15 @@ async def requests(store: Store, *by: str) -> dict[tuple[str, ...], int]:
 
 
 class UsageConformance:
+    async def test_usage_is_summed_by_hour(self, make_store: MakeStore) -> None:
+        async with make_store() as store:
+            await fill(store)
+            assert await requests(store, "hour", "size") == {
+                ("2026-02-28T23:00:00Z", "s"): 1,
+                ("2026-03-01T00:00:00Z", "s"): 42,
+                ("2026-03-01T23:00:00Z", "s"): 1,
+            }
+
     async def test_one_team_alone(self, make_store: MakeStore) -> None:
         async with make_store() as store:
             await fill(store)

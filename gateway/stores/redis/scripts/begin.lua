@@ -39,3 +39,9 @@ local function next_generation()
     redis.call('HSET', meta, 'generation', generation)
     return generation
 end
+
+-- Write a log entry. The number keeps two alike apart, and those of one moment in their order.
+local function write_audit(log, at, entry)
+    local number = string.format('%016.0f', redis.call('HINCRBY', meta, 'audit', 1))
+    redis.call('ZADD', log, at, number .. entry)
+end

@@ -1,9 +1,9 @@
 -- Read everything but most of the usage, as it stands together.
 --
--- KEYS: meta, teams, keys, states, ends, uses, accounts, hours, then for each of some hours: its
--- sums, its purchases, its hits. ARGV: epoch.
--- Returns the hashes as fields and values, uses as ids and times, hours as numbers, then sums,
--- purchases and hits of each of those hours.
+-- KEYS: meta, teams, keys, states, ends, uses, accounts, audit, hours, then for each of some
+-- hours: its sums, its purchases, its hits. ARGV: epoch.
+-- Returns the hashes as fields and values, uses as ids and times, log entries by time, hours as
+-- numbers, then sums, purchases and hits of each of those hours.
 
 local reply = {redis.call('HGETALL', meta)}
 for place = 2, 5 do
@@ -12,7 +12,8 @@ end
 reply[6] = redis.call('ZRANGE', KEYS[6], 0, -1, 'WITHSCORES')
 reply[7] = redis.call('HGETALL', KEYS[7])
 reply[8] = redis.call('ZRANGE', KEYS[8], 0, -1)
-for place = 9, #KEYS do
+reply[9] = redis.call('ZRANGE', KEYS[9], 0, -1)
+for place = 10, #KEYS do
     reply[place] = redis.call('HGETALL', KEYS[place])
 end
 return reply

@@ -1,0 +1,67 @@
+"""How every limit of somebody stands: what is used, what open calls hold, what is left, until when.
+
+Held images and money count as used for a further call, so they are not among what remains.
+"""
+
+from collections.abc import Iterator
+
+from msgspec import Struct
+
+from gateway.model import Limits
+from gateway.rules.account import MINUTE_BUCKETS, Account
+from gateway.rules.windows import day_of, end_of_day, end_of_month, month_of
+
+
+class LimitState(Struct, frozen=True, kw_only=True):
+    """One limit. `size`, `used`, `held` and `remaining` count what it limits: images,
+    micro-dollars (its name ends in _usd), purchases in a minute, or purchases under way.
+
+    `resets_at` is when all of it is free again; None where nothing is used, and for calls under
+    way, whose end nobody knows.
+    """
+
+    name: str
+    size: int
+    used: int
+    held: int
+    resets_at: float | None
+
+    @property
+    def remaining(self) -> int:
+        """What is left: never below 0, also where a limit was lowered below what is used."""
+        return max(0, self.size - self.used - self.held)
+
+
+def limit_states(account: Account, limits: Limits, now: float) -> list[LimitState]:
+    """The limits that are set, as they stand at `now` in the account, or part of one."""
+    return [*_windows(account, limits, now), *_pace(account, limits, now)]
+
+
+def _windows(account: Account, limits: Limits, now: float) -> Iterator[LimitState]:
+    day, month = day_of(now), month_of(now)
+    spans = (
+        ("day", account.day.roll(day), end_of_day(day)),
+        ("month", account.month.roll(month), end_of_month(month)),
+    )
+    for span, window, ends in spans:
+        images: int | None = getattr(limits, f"images_per_{span}")
+        cost: int | None = getattr(limits, f"cost_per_{span}")
+        if images is not None:
+            yield _state(f"images_per_{span}", images, window.images, window.held_images, ends)
+        if cost is not None:
+            yield _state(f"cost_per_{span}_usd", cost, window.cost, window.held_cost, ends)
+
+
+def _pace(account: Account, limits: Limits, now: float) -> Iterator[LimitState]:
+    if limits.requests_per_minute is not None:
+        minute = account.minute_at(now)
+        resets_at = float(minute[-1][0] + MINUTE_BUCKETS) if minute else None
+        used = sum(count for _, count in minute)
+        yield _state("requests_per_minute", limits.requests_per_minute, used, 0, resets_at)
+    if limits.concurrent_requests is not None:
+        held = len(account.holds)
+        yield _state("concurrent_requests", limits.concurrent_requests, 0, held, None)
+
+
+def _state(name: str, size: int, used: int, held: int, resets_at: float | None) -> LimitState:
+    return LimitState(name=name, size=size, used=used, held=held, resets_at=resets_at)

@@ -1,0 +1,62 @@
+"""The log of changes: written in the script of the change, read the latest first."""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from gateway.model import AuditEntry
+from gateway.stores.redis import names, scripts
+from gateway.stores.redis.link import Link
+from gateway.stores.redis.scripts import Argument
+
+NUMBER_CHARS = 16
+"""What `begin.lua` puts before an entry."""
+
+ENTRIES_AT_ONCE = 500
+"""Entries read in one call: bounds how long the server is busy with it."""
+
+_encode = msgspec.json.Encoder()
+_decode = msgspec.json.Decoder(AuditEntry)
+
+
+def encode_entry(entry: AuditEntry) -> bytes:
+    """An entry as JSON text."""
+    return _encode.encode(entry)
+
+
+def decode_member(member: bytes) -> AuditEntry:
+    """The entry that a member of the log holds."""
+    return _decode.decode(member[NUMBER_CHARS:])
+
+
+async def audit(
+    link: Link, start: float | None, end: float | None, team: str | None, limit: int | None
+) -> list[AuditEntry]:
+    """Entries from `start` to before `end`, the latest first."""
+    keys = (names.META, names.AUDIT)
+    first = "-inf" if start is None else start
+    last = "+inf" if end is None else f"({end}"
+    found: list[AuditEntry] = []
+    read = 0
+    while limit is None or len(found) < limit:
+        bounds = (last, first, "LIMIT", read, ENTRIES_AT_ONCE)
+        members = await link.call(scripts.READ, keys, "ZREVRANGEBYSCORE", *bounds)
+        entries = list(map(decode_member, members))
+        found += [entry for entry in entries if team in (None, entry.team)]
+        read += len(members)
+        if len(members) < ENTRIES_AT_ONCE:
+            break
+    return found if limit is None else found[:limit]
+
+
+async def write_audit(link: Link, entries: Sequence[AuditEntry]) -> None:
+    """Write entries in this order, without a change of the directory."""
+    arguments: list[Argument] = []
+    for entry in entries:
+        arguments += (entry.at, encode_entry(entry))
+    await link.call(scripts.WRITE_AUDIT, (names.META, names.AUDIT), *arguments)
+
+
+async def forget(link: Link, before: float) -> None:
+    """Forget the entries of before that time."""
+    await link.call(scripts.FORGET_AUDIT, (names.META, names.AUDIT), before)

@@ -1,0 +1,5 @@
+-- Forget the log entries of before a time.
+--
+-- KEYS: meta, audit. ARGV: epoch, the time.
+
+return redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', '(' .. ARGV[2])

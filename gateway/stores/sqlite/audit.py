@@ -1,0 +1,70 @@
+"""The log of changes: written in the transaction of the change, read the latest first."""
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from math import inf
+
+import msgspec
+
+from gateway.model import AuditEntry
+
+_WRITE = """
+    INSERT INTO audit (at, who, action, team, key, before, after) VALUES (?, ?, ?, ?, ?, ?, ?)
+"""
+_READ = """
+    SELECT at, who, action, team, key, before, after FROM audit
+    WHERE at >= ? AND at < ? AND (? IS NULL OR team = ?)
+    ORDER BY at DESC, number DESC LIMIT ?
+"""
+_ALL = "SELECT at, who, action, team, key, before, after FROM audit ORDER BY at, number"
+_EVERYTHING = -1
+
+
+def write_audit(connection: sqlite3.Connection, entries: Sequence[AuditEntry]) -> None:
+    """Write entries in the transaction that is open."""
+    connection.executemany(_WRITE, map(_row, entries))
+
+
+def audit(
+    connection: sqlite3.Connection,
+    start: float | None,
+    end: float | None,
+    team: str | None,
+    limit: int | None,
+) -> list[AuditEntry]:
+    """Entries from `start` to before `end`, the latest first."""
+    bounds = (-inf if start is None else start, inf if end is None else end)
+    most = _EVERYTHING if limit is None else limit
+    return [_entry(*row) for row in connection.execute(_READ, (*bounds, team, team, most))]
+
+
+def all_changes(connection: sqlite3.Connection) -> Iterator[AuditEntry]:
+    """The whole log, the earliest first, one by one."""
+    for row in connection.execute(_ALL):
+        yield _entry(*row)
+
+
+def forget(connection: sqlite3.Connection, before: float) -> None:
+    """Forget the entries of before that time."""
+    connection.execute("BEGIN IMMEDIATE")
+    connection.execute("DELETE FROM audit WHERE at < ?", (before,))
+    connection.execute("COMMIT")
+
+
+def _row(entry: AuditEntry) -> tuple[object, ...]:
+    before, after = (msgspec.json.encode(value).decode() for value in (entry.before, entry.after))
+    return entry.at, entry.who, entry.action, entry.team, entry.key, before, after
+
+
+def _entry(
+    at: float, who: str, action: str, team: str | None, key: str | None, before: str, after: str
+) -> AuditEntry:
+    return AuditEntry(
+        at=at,
+        who=who,
+        action=action,
+        team=team,
+        key=key,
+        before=msgspec.json.decode(before),
+        after=msgspec.json.decode(after),
+    )

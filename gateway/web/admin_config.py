@@ -1,0 +1,47 @@
+"""The configuration in force, in the admin API: every option, secrets masked."""
+
+from collections.abc import Callable
+from typing import Any
+
+from aiohttp import web
+from msgspec import Struct
+
+from gateway.config_listing import config_listing
+from gateway.rules.settings import Settings
+from gateway.web.admin_routes import Asked, Route, answer
+
+
+class ConfigPage(Struct, frozen=True, kw_only=True):
+    """The sections of gateway.toml with their options as they hold now."""
+
+    server: dict[str, Any]
+    upstream: dict[str, Any]
+    store: dict[str, Any]
+    keys: dict[str, Any]
+    cache: dict[str, Any]
+    limits: dict[str, Any]
+    admin: dict[str, Any]
+    log: dict[str, Any]
+    models: dict[str, Any]
+
+
+class AdminConfig:
+    """The route to the configuration. `settings` gives those in force."""
+
+    def __init__(self, settings: Callable[[], Settings]) -> None:
+        self._settings = settings
+
+    def routes(self) -> list[Route]:
+        """All of them."""
+        return [
+            Route(
+                method="GET",
+                path="/admin/v1/config",
+                summary="The configuration in force",
+                handler=self._config,
+                answer=ConfigPage,
+            )
+        ]
+
+    async def _config(self, asked: Asked) -> web.Response:
+        return answer(config_listing(self._settings()))

@@ -1,0 +1,95 @@
+"""The public port's routes as the OpenAPI document tells them; `gateway.web.public` serves them."""
+
+from typing import Annotated, Any, NoReturn
+
+from msgspec import Meta, Struct
+
+from gateway.usage_query import TeamUsageQuery
+from gateway.web.admin_routes import Asked, Route
+from gateway.web.self_service import OwnQuota, OwnUsage
+
+
+class Generation(Struct, frozen=True, kw_only=True):
+    """A request for images. Any further field is passed on to the upstream as it is."""
+
+    prompt: str
+    model: str | None = None
+    size: Annotated[str, Meta(description="auto or WxH, such as 1024x1024")] | None = None
+    n: Annotated[int, Meta(ge=1)] | None = None
+    quality: str | None = None
+
+
+class Image(Struct, frozen=True, kw_only=True):
+    """One image, as a URL or as base64."""
+
+    url: str | None = None
+    b64_json: str | None = None
+    revised_prompt: str | None = None
+
+
+class Images(Struct, frozen=True, kw_only=True):
+    """The upstream's answer as it came."""
+
+    created: int
+    data: list[Image]
+    usage: dict[str, Any] | None = None
+
+
+class ListedModel(Struct, frozen=True, kw_only=True):
+    """A model that the key may use."""
+
+    id: str
+    object: str
+    created: int
+    owned_by: str
+
+
+class ModelList(Struct, frozen=True, kw_only=True):
+    """All of them."""
+
+    object: str
+    data: list[ListedModel]
+
+
+async def _served_elsewhere(asked: Asked) -> NoReturn:
+    raise NotImplementedError
+
+
+def public_routes() -> tuple[Route, ...]:
+    """All of them, under both prefixes."""
+    return tuple(route for prefix in ("/api/v1", "/v1") for route in _routes(prefix))
+
+
+def _routes(prefix: str) -> list[Route]:
+    return [
+        Route(
+            method="POST",
+            path=f"{prefix}/images/generations",
+            summary="Make images, or get kept ones",
+            handler=_served_elsewhere,
+            body=Generation,
+            answer=Images,
+        ),
+        Route(
+            method="GET",
+            path=f"{prefix}/models",
+            summary="The models that this key may use",
+            handler=_served_elsewhere,
+            answer=ModelList,
+        ),
+        Route(
+            method="GET",
+            path=f"{prefix}/quota",
+            summary="What is left to the key's team",
+            handler=_served_elsewhere,
+            answer=OwnQuota,
+        ),
+        Route(
+            method="GET",
+            path=f"{prefix}/usage",
+            summary="What the key's team used",
+            handler=_served_elsewhere,
+            query=TeamUsageQuery,
+            answer=OwnUsage,
+        ),
+    ]

@@ -1,0 +1,99 @@
+"""The cache as an operator sees it, and emptying it."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.support.rig import PROMPT, Rig, running_rig
+
+RED = {"prompt": PROMPT}
+
+
+async def kept(rig: Rig, team: str = "red") -> bool:
+    body = {"team": team, "request": RED}
+    got = await rig.ask_admin("POST", "cache/lookup", json=body)
+    assert got.status == 200
+    found: bool = got.json["kept"]
+    return found
+
+
+async def test_statistics(rig: Rig) -> None:
+    key = await rig.key("red")
+    for _ in range(3):
+        assert (await rig.generate(key)).status == 200
+    got = (await rig.ask_admin("GET", "cache")).json
+    memory = got["memory"]
+    assert (memory["hits"], memory["misses"], memory["entries"]) == (2, 1, 1)
+    assert 0 < memory["bytes"] < got["max_bytes"]
+    assert memory["evictions"] == {"expired": 0, "replaced": 0, "size": 0}
+    assert got["redis"] is None
+
+
+async def test_looking_up_tells_age_and_size_and_never_the_picture(rig: Rig) -> None:
+    key = await rig.key("red")
+    await rig.key("blue")
+    body = {"team": "red", "request": {**RED, "n": 1, "size": "1024x1024"}}
+    assert not await kept(rig)
+    bought = await rig.generate(key)
+    got = await rig.ask_admin("POST", "cache/lookup", json=body)
+    assert (got.json["kept"], got.json["images"], got.json["tier"]) == (True, 1, "memory")
+    assert got.json["bytes"] == len(bought.body)
+    assert got.json["age_seconds"] < 60
+    assert not await kept(rig, "blue")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [{}, {"team": "red"}, {"team": "red", "request": 3}, {"team": "red", "request": {"n": 1}}],
+)
+async def test_a_bad_look_up_is_refused(rig: Rig, body: dict[str, object]) -> None:
+    await rig.key("red")
+    assert (await rig.ask_admin("POST", "cache/lookup", json=body)).status == 400
+
+
+async def test_a_purge_of_a_team_leaves_the_others(rig: Rig) -> None:
+    red, blue = await rig.key("red"), await rig.key("blue")
+    for key in (red, blue):
+        await rig.generate(key)
+    got = await rig.ask_admin("POST", "cache/purge", json={"team": "red"})
+    assert got.json == {"purged": True, "team": "red"}
+    assert (await kept(rig), await kept(rig, "blue")) == (False, True)
+    assert (await rig.generate(red)).headers["Cache-Status"] == "gateway; fwd=miss; stored"
+    assert (await rig.generate(red)).headers["Cache-Status"] == "gateway; hit"
+    assert (await rig.generate(blue)).headers["Cache-Status"] == "gateway; hit"
+
+
+async def test_what_was_purged_does_not_come_back_with_the_team(rig: Rig) -> None:
+    await rig.generate(await rig.key("red"))
+    assert (await rig.ask_admin("POST", "cache/purge", json={"team": "red"})).status == 200
+    for method, path, body in (
+        ("PUT", "teams/red", {"max_n": 2}),
+        ("DELETE", "teams/red", None),
+        ("POST", "teams", {"team": "red"}),
+    ):
+        assert (await rig.ask_admin(method, path, json=body)).status < 300
+    assert not await kept(rig)
+
+
+async def test_a_purge_of_all_empties_it(rig: Rig) -> None:
+    for team in ("red", "blue"):
+        await rig.generate(await rig.key(team))
+    assert (await rig.ask_admin("POST", "cache/purge", json={"all": True})).status == 200
+    assert (await rig.ask_admin("GET", "cache")).json["memory"]["entries"] == 0
+    (change,) = (await rig.ask_admin("GET", "audit")).json["changes"]
+    assert (change["action"], change["team"]) == ("cache.purge", None)
+
+
+@pytest.mark.parametrize("body", [{}, {"all": True, "team": "red"}, {"al": True}, {"all": 1}])
+async def test_a_purge_of_nothing_clear_is_refused(rig: Rig, body: dict[str, object]) -> None:
+    got = await rig.ask_admin("POST", "cache/purge", json=body)
+    assert got.error == (400, "invalid_request_error", "invalid_fields")
+
+
+async def test_a_shared_cache_is_purged_as_a_whole(tmp_path: Path) -> None:
+    async with running_rig(tmp_path, CACHE_SCOPE="shared") as rig:
+        await rig.generate(await rig.key("red"))
+        got = await rig.ask_admin("POST", "cache/purge", json={"team": "red"})
+        assert got.error == (409, "invalid_request_error", "conflict")
+        assert (await rig.ask_admin("POST", "cache/purge", json={"all": True})).status == 200
+        assert not await kept(rig)

@@ -1,0 +1,55 @@
+"""The admin API of two gateways over one Redis: what one changes holds on the other."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.redis import running_redis
+from tests.support.rig import PROMPT, Rig, running_rig
+
+PEPPER = "a pepper of tests, long enough"
+
+
+@pytest.fixture
+async def rigs(tmp_path: Path) -> AsyncIterator[tuple[Rig, Rig]]:
+    async with running_redis(tmp_path / "redis", appendonly="yes") as server:
+        first, second = (
+            running_rig(
+                tmp_path / name, STORE_URL=server.url, CACHE_URL=server.url, KEYS_PEPPER=PEPPER
+            )
+            for name in ("a", "b")
+        )
+        async with first as one, second as other:
+            yield one, other
+
+
+async def test_a_change_on_one_holds_on_the_other(rigs: tuple[Rig, Rig]) -> None:
+    first, second = rigs
+    made = await first.ask_admin("POST", "teams", json={"team": "red", "max_n": 2})
+    key = (await first.ask_admin("POST", "keys", json={"team": "red"})).json["key"]
+    assert (await second.generate(key)).status == 200
+    match = {"If-Match": made.headers["ETag"]}
+    body = {"limits": {"images_per_day": 1}}
+    assert (await second.ask_admin("PATCH", "teams/red", json=body, headers=match)).status == 200
+    assert (await first.ask_admin("PUT", "teams/red", json={}, headers=match)).status == 412
+    (state,) = (await first.ask_admin("GET", "quota/red")).json["limits"]
+    assert (state["used"], state["remaining"]) == (1, 0)
+    actions = [one["action"] for one in (await first.ask_admin("GET", "audit")).json["changes"]]
+    assert actions == ["team.change", "key.create", "team.create"]
+    assert (await first.ask_admin("GET", "usage?by=team,hour")).json[0]["images_bought"] == 1
+
+
+async def test_a_purge_on_one_holds_on_the_other(rigs: tuple[Rig, Rig]) -> None:
+    first, second = rigs
+    await first.ask_admin("POST", "teams", json={"team": "red"})
+    key = (await first.ask_admin("POST", "keys", json={"team": "red"})).json["key"]
+    for rig in rigs:
+        assert (await rig.generate(key)).status == 200
+    assert (await second.generate(key)).headers["Cache-Status"] == "gateway; hit"
+    assert (await first.ask_admin("POST", "cache/purge", json={"team": "red"})).status == 200
+    body = {"team": "red", "request": {"prompt": PROMPT}}
+    assert not (await second.ask_admin("POST", "cache/lookup", json=body)).json["kept"]
+    await asyncio.wait_for(second.gateway.directory.refresh(), 5)
+    assert (await second.generate(key)).headers["Cache-Status"] == "gateway; fwd=miss; stored"

@@ -102,7 +102,22 @@ class Gateway:
         except BaseException:
             await self._running.aclose()
             raise
-        log.info("started", version=__version__, public=self.url, admin=self.admin_url)
+        self._tell_of_start()
+
+    def _tell_of_start(self) -> None:
+        store, cache = self.settings.store.place, self.settings.cache.place
+        if not self.directory.teams:
+            log.warning("the store has no teams: it is new, or it lost what it held")
+        if store.kind != "sqlite" and cache is None and self.settings.cache.enabled:
+            log.warning("no [cache] url: each gateway keeps answers in its own memory alone")
+        log.info(
+            "started",
+            version=__version__,
+            public=self.url,
+            admin=self.admin_url,
+            store=store.shown,
+            cache=cache.shown if cache else "memory",
+        )
 
     def use(self, settings: Settings) -> None:
         """Go on with these settings: requests that come from now on are served by them.

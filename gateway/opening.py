@@ -129,8 +129,15 @@ def _telling_of_store(place: StoreUrl) -> Iterator[None]:
         yield
     except UnusableStore as error:
         raise StartError(str(error)) from None
-    except StoreUnavailable:
-        raise StartError(f"The store {place.shown} is locked, away or damaged.") from None
+    except StoreUnavailable as error:
+        raise StartError(f"The store {place.shown} cannot be reached: {_why(error)}.") from None
+
+
+def _why(error: StoreUnavailable) -> str:
+    cause = error.__cause__
+    if cause is None or isinstance(cause, TimeoutError):
+        return "it did not answer in time"
+    return str(cause).rstrip(".") or type(cause).__name__
 
 
 def _store_at(place: StoreUrl, observe: Observe | None) -> Store:

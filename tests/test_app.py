@@ -7,12 +7,16 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+from structlog.testing import capture_logs
 
 from gateway.app import Gateway, new_id
 from gateway.opening import StartError
 from gateway.rules.config import read_settings
 from gateway.upstream.sandbox import Sandbox
+from tests.support.redis import running_redis
 from tests.support.rig import Rig, running_rig, settings_for
+
+DOUBTS = ("the store has no teams", "no [cache] url")
 
 
 def test_ids_are_never_given_twice() -> None:
@@ -42,6 +46,27 @@ async def test_a_start_that_fails_lets_go_of_everything(tmp_path: Path) -> None:
             with pytest.raises(StartError, match=f"Port {port} on 127.0.0.1 is taken"):
                 await Gateway(settings).start()
     assert set(asyncio.all_tasks()) == before
+
+
+async def test_a_start_tells_what_it_stands_on(tmp_path: Path) -> None:
+    async with running_redis(tmp_path / "redis") as redis:
+        pepper = "0123456789abcdef"
+        with capture_logs() as first:
+            async with running_rig(tmp_path, STORE_URL=redis.url, KEYS_PEPPER=pepper) as rig:
+                await rig.key()
+        with capture_logs() as second:
+            async with running_rig(
+                tmp_path, STORE_URL=redis.url, CACHE_URL=redis.url, KEYS_PEPPER=pepper
+            ):
+                pass
+    for lines, doubts, cache in (
+        (first, ["the store has no teams", "no [cache] url"], "memory"),
+        (second, [], redis.url),
+    ):
+        warnings = [line["event"] for line in lines if line.get("source") == "gateway"]
+        assert [text.split(":")[0] for text in warnings if text.split(":")[0] in DOUBTS] == doubts
+        (started,) = [line for line in lines if line["event"] == "started"]
+        assert (started["store"], started["cache"]) == (redis.url, cache)
 
 
 async def test_two_gateways_share_a_store_and_its_keys(tmp_path: Path) -> None:

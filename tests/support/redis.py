@@ -1,11 +1,13 @@
 """A Redis of a test's own: a real server on a free port, which can be frozen or killed."""
 
 import asyncio
+import os
 import shutil
 import signal
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -106,14 +108,21 @@ class RedisServer:
             await self._process.wait()
 
 
+_PORTS = count(11_000 + 4_000 * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]) % 20_000)
+"""Below those that the system gives out, and others for each process that runs tests."""
+
+
 def free_port() -> int:
     """A port that nobody listens on now, low enough for a cluster's second one (10000 above)."""
     while True:
-        with socket.socket() as one:
-            one.bind(("127.0.0.1", 0))
-            port = int(one.getsockname()[1])
-        if port < 50_000:
-            return port
+        port = next(_PORTS)
+        try:
+            for each in (port, port + 10_000):
+                with socket.socket() as one:
+                    one.bind(("127.0.0.1", each))
+        except OSError:
+            continue
+        return port
 
 
 @asynccontextmanager

@@ -173,7 +173,7 @@ class Link:
     def _tell_of_loss(self) -> None:
         if not self._lost:
             log.error(
-                "the store lost what it held: nothing is bought until it is restored, or until"
-                " `gateway store confirm-reset` accepts the loss"
+                "the store lost what it held: nothing is bought until its data are back, or until"
+                " `gateway store confirm-reset` accepts what it holds now (an import, or nothing)"
             )
         self._lost = True

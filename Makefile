@@ -68,7 +68,7 @@ servers:
 	sudo=$$([ "$$(id -u)" = 0 ] || echo "sudo -n"); \
 	if command -v apt-get >/dev/null; then \
 	    echo "Installing redis-server."; \
-	    { $$sudo apt-get update && $$sudo env DEBIAN_FRONTEND=noninteractive \
+	    { $$sudo apt-get update; $$sudo env DEBIAN_FRONTEND=noninteractive \
 	        apt-get install --yes --no-install-recommends redis-server; } >/dev/null 2>&1; \
 	fi; \
 	command -v redis-server >/dev/null || \

@@ -5,6 +5,7 @@ times, numbers and, as raw bytes, its body. What was damaged, or never was such 
 from an answer.
 """
 
+import math
 import struct
 from typing import Annotated, NamedTuple
 from zlib import crc32
@@ -35,8 +36,8 @@ class _Record(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     key: Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z")]
     expires: float
     at: float
-    images: Annotated[int, Meta(ge=1)]
-    cost: Annotated[int, Meta(ge=0)]
+    images: Annotated[int, Meta(ge=1, le=1_000)]
+    cost: Annotated[int, Meta(ge=0, le=10**12)]
     body: Annotated[bytes, Meta(min_length=1)]
 
 
@@ -65,7 +66,9 @@ def decode(head: bytes, payload: bytes | memoryview) -> Kept | None:
         return None
     try:
         record = _DECODER.decode(payload)
-    except msgspec.DecodeError:  # a checksum that is right over what we never wrote
+    except (msgspec.DecodeError, UnicodeDecodeError):  # a right checksum over what we never wrote
+        return None
+    if not math.isfinite(record.at) or math.isnan(record.expires):
         return None
     bought = Bought(
         body=record.body, images=record.images, cost=record.cost, at=record.at, kept=True

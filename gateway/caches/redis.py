@@ -23,7 +23,7 @@ from aiocache.base import BaseCache
 from aiocache.serializers import NullSerializer
 from msgspec.structs import replace
 
-from gateway.caches.kept import HEAD_BYTES, Kept, decode, encode
+from gateway.caches.kept import BESIDES_BYTES, HEAD_BYTES, Kept, decode, encode
 from gateway.caches.redis_line import Away, RedisLine
 from gateway.model import Bought
 from gateway.rules.store_url import StoreUrl
@@ -147,8 +147,10 @@ class RedisCache(BaseCache):  # type: ignore[misc]  # aiocache is published with
 
     async def _read(self, key: str, client: RedisClient) -> tuple[bytes | None, float]:
         shift = await self._line.shift(client)
-        data = await client.get(PREFIX + key)
-        return cast(bytes | None, data), shift  # the client decodes nothing
+        # A longer one is none of ours: what others put there must not fill the memory.
+        longest = HEAD_BYTES + BESIDES_BYTES + self._max_entry_bytes
+        data = await client.getrange(PREFIX + key, 0, longest)
+        return cast(bytes, data) or None, shift  # the client decodes nothing
 
     async def _write(self, kept: Kept, client: RedisClient) -> None:
         moved = _moved(kept, await self._line.shift(client))

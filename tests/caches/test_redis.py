@@ -1,6 +1,7 @@
 """Answers in a real Redis: what comes back, for how long, and what never does."""
 
 import asyncio
+import math
 import random
 import time
 from collections.abc import AsyncIterator, Callable
@@ -8,6 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 from structlog.testing import capture_logs
 
 from gateway.caches.kept import Kept, encode
@@ -193,10 +195,11 @@ RECORD = encode(Kept(key(1), time.time() + DAY, answer()))
 DAMAGED = {
     "flipped": RECORD[:-1] + bytes([RECORD[-1] ^ 1]),
     "cut": RECORD[:-1],
-    "empty": b"",
     "text": b"hello",
     "of another key": encode(Kept(key(2), time.time() + DAY, answer())),
     "large": b"x" * LARGE_BYTES,
+    "of no time": encode(Kept(key(1), time.time() + DAY, replace(answer(), at=-math.inf))),
+    "of all the money": encode(Kept(key(1), time.time() + DAY, replace(answer(), cost=2**63 - 1))),
 }
 
 

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
+from redis.exceptions import ResponseError
 
 from gateway.errors import StoreUnavailable
 from gateway.rules.archive import EntryRecord, NotRestored
 from gateway.rules.store_url import parse_store_url
-from gateway.stores.redis import RedisStore, names
+from gateway.stores.redis import RedisStore, names, scripts
 from gateway.stores.redis.usage import hour_of
 from tests.stores.conformance.archive import broken, damaged, restore
 from tests.stores.conformance.store import entry
@@ -51,6 +52,17 @@ async def test_an_import_that_does_not_fit_is_taken_back(tmp_path: Path) -> None
         async with make_store() as store:
             (row,) = await store.usage([], None, None)
             assert row.requests == sum(each.requests for each in entries[:100])
+
+
+async def test_who_ends_an_import_too_late_takes_nothing_away(tmp_path: Path) -> None:
+    """Not with the epoch that it has become, either: gateways may have bought since."""
+    async with running_redis(tmp_path) as server, server.client() as client:
+        await restore(partial(RedisStore, parse_store_url(server.url)), state(history(10)))
+        epoch = await client.hget(names.META, "epoch")
+        before = await all_keys(server)
+        with pytest.raises(ResponseError, match="IMPORT over"):
+            await scripts.REMOVE.run(client, (names.META, names.META), (epoch or b"",))
+        assert await all_keys(server) == before > 0
 
 
 async def test_a_cluster_can_be_exported_and_restored(tmp_path: Path) -> None:

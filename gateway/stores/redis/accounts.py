@@ -12,6 +12,8 @@ that this gateway went by, so that what was decided is never followed by an earl
 import secrets
 from collections.abc import Sequence
 
+import structlog
+
 from gateway.model import Entry
 from gateway.ports import Change, Loaded
 from gateway.rules.account import EMPTY, Account
@@ -20,6 +22,8 @@ from gateway.stores.redis import names, scripts
 from gateway.stores.redis.link import MICROSECONDS, Link
 from gateway.stores.redis.scripts import Argument
 from gateway.stores.redis.usage import Written
+
+log = structlog.get_logger("store")
 
 KEPT = 4096
 """Decoded accounts kept at most."""
@@ -94,6 +98,12 @@ class Accounts:
         return [name.decode() for name in found]
 
     def _read(self, name: str, state: bytes | int | None, kept: _Kept) -> tuple[Account, int]:
+        if (
+            not isinstance(state, int)
+            and (state or b"")[:_VERSION_BYTES] < kept[0][:_VERSION_BYTES]
+        ):
+            self._kept.pop(name, None)  # tell it once
+            log.error("the store went back: it lost writes, and budgets with them", account=name)
         if state is None:
             return EMPTY, 0
         if isinstance(state, bytes):

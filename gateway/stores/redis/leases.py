@@ -129,7 +129,8 @@ class RedisLeases:
                     if message["type"] == "subscribe":
                         yield None
                     elif message["type"] == "message":
-                        yield _decode_told.decode(message["data"])
+                        with suppress(msgspec.DecodeError, UnicodeDecodeError):  # not ours
+                            yield _decode_told.decode(message["data"])
             finally:
                 await subscription.aclose()  # type: ignore[no-untyped-call]
         except FAILURES as failure:

@@ -106,10 +106,11 @@ class Gateway:
 
     def _tell_of_start(self) -> None:
         store, cache = self.settings.store.place, self.settings.cache.place
-        if not self.directory.teams:
-            log.warning("the store has no teams: it is new, or it lost what it held")
-        if store.kind != "sqlite" and cache is None and self.settings.cache.enabled:
-            log.warning("no [cache] url: each gateway keeps answers in its own memory alone")
+        if store.kind != "sqlite":
+            if not self.directory.teams:
+                log.warning("the store has no teams: it is new, or it lost what it held")
+            if cache is None and self.settings.cache.enabled:
+                log.warning("no [cache] url: each gateway keeps answers in its own memory alone")
         log.info(
             "started",
             version=__version__,

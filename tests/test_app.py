@@ -59,6 +59,10 @@ async def test_a_start_tells_what_it_stands_on(tmp_path: Path) -> None:
                 tmp_path, STORE_URL=redis.url, CACHE_URL=redis.url, KEYS_PEPPER=pepper
             ):
                 pass
+    with capture_logs() as alone:
+        async with running_rig(tmp_path):
+            pass
+    assert [line["event"] for line in alone if line["log_level"] == "warning"] == []
     for lines, doubts, cache in (
         (first, ["the store has no teams", "no [cache] url"], "memory"),
         (second, [], redis.url),

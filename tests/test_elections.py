@@ -119,21 +119,11 @@ async def lease_is_there(redis: RedisServer) -> bool:
         return bool(await client.exists("{gateway}:lease:apple"))
 
 
-async def test_one_buys_and_the_other_finds_it(redis: RedisServer) -> None:
+@pytest.mark.parametrize("name", ["apple", None], ids=["kept", "kept nowhere"])
+async def test_one_buys_and_the_other_is_given_it(redis: RedisServer, name: str | None) -> None:
+    """Found in the cache, or else handed over."""
     async with two(redis) as (first, second):
-        work = Shopping(first.shop)
-        buying = first.flight(work)
-        await until(lambda: work.bought == 1)
-        waiting = second.flight(work)
-        await second.waiting()
-        work.go_on.set()
-        assert await buying == await waiting == BOUGHT
-        assert work.bought == 1
-
-
-async def test_what_is_kept_nowhere_is_handed_over(redis: RedisServer) -> None:
-    async with two(redis) as (first, second):
-        work = Shopping(first.shop, name=None)
+        work = Shopping(first.shop, name=name)
         buying = first.flight(work)
         await until(lambda: work.bought == 1)
         waiting = second.flight(work)

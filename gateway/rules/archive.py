@@ -57,7 +57,7 @@ class Record(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind"):
     @property
     def name(self) -> str:
         """What tells it from all others of its kind."""
-        raise NotImplementedError
+        raise NotImplementedError  # each kind says its own; a Struct cannot be an ABC
 
     @classmethod
     def kind(cls) -> str:

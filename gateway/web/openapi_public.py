@@ -52,6 +52,7 @@ class ModelList(Struct, frozen=True, kw_only=True):
 
 
 async def _served_elsewhere(asked: Asked) -> NoReturn:
+    """Stands for `gateway.web.public`: these routes are only described here, never called."""
     raise NotImplementedError
 
 

@@ -6,13 +6,12 @@ See `names` for what is kept where, `link` for how calls end, and the scripts fo
 import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
-from types import TracebackType
-from typing import Self
 
 from gateway.model import AuditEntry, Entry, Key, KeyState, Team, UsageRow
 from gateway.ports import Change, DirectoryChanges, DirectoryWrite, Loaded
 from gateway.rules.archive import Record
 from gateway.rules.store_url import StoreUrl
+from gateway.stores.opened import Opened
 from gateway.stores.redis import archive, audit, directory, opening, usage
 from gateway.stores.redis.accounts import Accounts
 from gateway.stores.redis.link import Link, Observe
@@ -23,7 +22,7 @@ CONNECTIONS = 8
 PATIENCE_SECONDS = 2.0
 
 
-class RedisStore:
+class RedisStore(Opened):
     """Accounts, directory, usage and log of changes in the Redis at `place`; an asynchronous
     context manager.
 
@@ -62,22 +61,6 @@ class RedisStore:
     async def close(self) -> None:
         """Finish what was begun and let go. Later operations raise StoreUnavailable."""
         await self._link.close()
-
-    async def __aenter__(self) -> Self:
-        try:
-            await self.open()
-        except BaseException:
-            await self.close()
-            raise
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await self.close()
 
     # -- AccountStore ---------------------------------------------------------------------------
 

@@ -14,14 +14,14 @@ import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from types import TracebackType
-from typing import Self, TypeVar
+from typing import TypeVar
 
 from gateway.errors import StoreUnavailable
 from gateway.model import AuditEntry, Entry, Key, KeyState, Team, UsageRow
 from gateway.ports import Change, DirectoryChanges, DirectoryWrite, Loaded
 from gateway.rules.archive import Record
 from gateway.stores.clock import StoreClock
+from gateway.stores.opened import Opened
 from gateway.stores.sqlite import archive, audit, directory, usage
 from gateway.stores.sqlite.accounts import Accounts
 from gateway.stores.sqlite.connection import Database
@@ -34,7 +34,7 @@ GRACE_SECONDS = 0.5
 """What an operation may take beyond waiting for a lock."""
 
 
-class SqliteStore:
+class SqliteStore(Opened):
     """Accounts, directory, usage and the log of changes in the file `path`; an asynchronous
     context manager.
 
@@ -72,22 +72,6 @@ class SqliteStore:
         """Finish what was begun and let go of the file. Later operations raise StoreUnavailable."""
         for worker in (self._writer, self._reader, self._reports):
             await worker.close()
-
-    async def __aenter__(self) -> Self:
-        try:
-            await self.open()
-        except BaseException:
-            await self.close()
-            raise
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await self.close()
 
     # -- AccountStore ---------------------------------------------------------------------------
 

@@ -3,6 +3,9 @@
 redis-py sends a command again by itself where its reply was lost. For the ledger that would be a
 script that runs twice, so whoever opens a client says how often: 0 for the ledger. A command that
 a cluster's node refers to another one (MOVED, ASK) was not run and is always sent on.
+
+Maintenance notifications, which only hosted servers of one vendor send, are switched off: while
+they may come, redis-py takes a connection that its server has closed for one to be used.
 """
 
 from collections.abc import Mapping
@@ -20,6 +23,7 @@ from redis.asyncio.cluster import ClusterNode
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import SentinelConnectionPool
 from redis.backoff import NoBackoff
+from redis.maint_notifications import MaintNotificationsConfig
 
 from gateway.rules.store_url import StoreUrl
 
@@ -41,6 +45,7 @@ def open_client(place: StoreUrl, *, connections: int, retries: int) -> RedisClie
         "socket_timeout": SOCKET_SECONDS,
         "socket_connect_timeout": SOCKET_SECONDS,
         "retry": Retry(NoBackoff(), retries),
+        "maint_notifications_config": MaintNotificationsConfig(enabled=False),
     }
     match place.kind:
         case "cluster":

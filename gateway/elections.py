@@ -71,7 +71,7 @@ class Alone:
     ) -> None:
         return
 
-    async def elected(self) -> bool:
+    async def elected(self, patience: float) -> bool:
         """It is."""
         return True
 
@@ -148,12 +148,18 @@ class Elections:
         """Whether this is a flight of this very gateway."""
         return holder.startswith(f"{self._gateway}.")
 
-    async def take(self, lease: Lease) -> Rival | None:
-        """Take the lease and keep it up, or tell who has it. Raises StoreUnavailable."""
+    async def take(self, lease: Lease, patience: float) -> Rival | None:
+        """Take the lease and keep it up, or tell who has it.
+
+        Raises StoreUnavailable, after `patience` seconds at the latest.
+        """
         try:
-            rival = await self._leases.take(lease, self._lease_seconds)
-        except BaseException:  # given up, and perhaps taken all the same
+            async with asyncio.timeout(patience):
+                rival = await self._leases.take(lease, self._lease_seconds)
+        except BaseException as failure:  # given up, and perhaps taken all the same
             self.end(lease, "again")
+            if isinstance(failure, TimeoutError):
+                raise StoreUnavailable from None
             raise
         if rival is None:
             self._held.add(lease)
@@ -297,15 +303,16 @@ class Candidate:
         if self._lease is not None:
             self._elections.end(self._lease, "again")
 
-    async def elected(self) -> bool:
+    async def elected(self, patience: float) -> bool:
         """Whether this flight is to buy. False after a wait: look for the answer, then ask again.
 
-        Raises the failure of the one who was to buy, and StoreUnavailable.
+        Raises the failure of the one who was to buy, and StoreUnavailable where the store tells
+        nothing within `patience` seconds.
         """
         self._wake.clear()
         began, lease = _now(), self._elections.new_lease(self.name)
         try:
-            rival = await self._elections.take(lease)
+            rival = await self._elections.take(lease, patience)
         except StoreUnavailable:
             await self._bear_with_it(began)
             return False

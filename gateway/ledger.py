@@ -109,11 +109,14 @@ class Ledger:
         """Steps that wait to be written, those in the current batch included."""
         return len(self._waiting) + self._in_hand
 
-    async def reserve(self, step: Reserve) -> Held | Refused:
-        """Admit or refuse a purchase. Raises StoreUnavailable after 2 s, leaving no hold behind."""
+    async def reserve(self, step: Reserve, patience: float = PATIENCE_SECONDS) -> Held | Refused:
+        """Admit or refuse a purchase.
+
+        Raises StoreUnavailable after `patience` seconds, leaving no hold behind.
+        """
         pending: _Pending[Held | Refused] = self._submit(step)
         try:
-            async with asyncio.timeout(PATIENCE_SECONDS):
+            async with asyncio.timeout(patience):
                 return await pending.outcome
         except TimeoutError:
             self._give_up(step, pending)

@@ -33,7 +33,7 @@ from gateway.errors import (
 )
 from gateway.flights import Flight, Flights
 from gateway.hits import Hits
-from gateway.ledger import Ledger
+from gateway.ledger import PATIENCE_SECONDS, Ledger
 from gateway.metrics import Metrics
 from gateway.model import MICRO, Bought, Caller, ImageRequest
 from gateway.ports import Reply, Upstream
@@ -57,6 +57,9 @@ log = structlog.get_logger(source="proxy")
 
 LEASE_SLACK_SECONDS = 5.0
 """How much longer than the upstream's deadline a hold lives before anybody may sweep it."""
+
+LEAST_PATIENCE_SECONDS = 1.0
+"""What a step before the purchase may wait for the store, however long the others took."""
 
 
 class Call(Struct, frozen=True):
@@ -271,7 +274,7 @@ class Proxy:
     async def _elected(self, candidate: Candidate | Alone, record: Record) -> bool:
         """Whether to buy; the time spent on another gateway's purchase is not our own."""
         started = perf_counter()
-        elected = await candidate.elected()
+        elected = await candidate.elected(_patience(record))
         if not elected:
             record.waited += perf_counter() - started
         return elected
@@ -313,7 +316,7 @@ class Proxy:
         self._metrics.flights["lead",].inc()
         body = encode_body(request)
         reservation = self._reservation(purchase)
-        held = await self._ledger.reserve(reservation)
+        held = await self._ledger.reserve(reservation, _patience(record))
         record.lap("quota")
         record.standing = held.standing
         if isinstance(held, Refused):
@@ -426,6 +429,12 @@ class Proxy:
 def _owned(caller: Caller) -> tuple[tuple[str, str], ...]:
     """Whose limits are the caller's own."""
     return ("key", caller.key.line), ("team", caller.team.name)
+
+
+def _patience(record: Record) -> float:
+    """Seconds that the next step may wait for the store, of the 2 that all of them have."""
+    own = perf_counter() - record.started - record.waited
+    return max(LEAST_PATIENCE_SECONDS, PATIENCE_SECONDS - own)
 
 
 async def _read_body(call: Call, record: Record) -> bytes:

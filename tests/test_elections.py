@@ -44,7 +44,7 @@ class Gateway:
         """A flight of this name, as in `gateway.proxy`."""
         with self.elections.stand(name) as candidate:
             while True:
-                elected = await candidate.elected()
+                elected = await candidate.elected(2.0)
                 found = candidate.handed_over or self.shop.get(name)
                 if found is not None:
                     return found

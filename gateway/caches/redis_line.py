@@ -1,7 +1,7 @@
 """Asking a Redis that may be away: bounded in time, not again and again, and said once.
 
-- A command has a second, as has the wait for a connection. Connections that died while they were
-  idle are made anew within it.
+- A command has a second, the wait for a connection included. Connections that died while they
+  were idle are made anew within it.
 - After a failure nobody asks for a second; then one does (see `gateway.caches.breaker`).
 - An outage is a line in the log when it begins and one when it ends. What Redis answers but
   refuses (it is full, or read-only) is no outage; it is told once a minute.
@@ -35,7 +35,7 @@ log = structlog.get_logger(source="cache")
 T = TypeVar("T")
 
 SECONDS = 1.0
-"""What a command may take, and the wait for a connection before it."""
+"""What a command may take, with the wait for a connection before it."""
 
 REST_SECONDS = 1.0
 """How long Redis is left alone after a failure."""
@@ -85,11 +85,12 @@ class RedisLine:
         self, work: Callable[[RedisClient], Awaitable[T]], seconds: float | None = SECONDS
     ) -> T:
         """What comes of `work` with the client, within so many seconds. Raises Away."""
+        by = None if seconds is None else asyncio.get_running_loop().time() + seconds
         await self._take_slot()
         try:
             if not self._breaker.allows():
                 raise Away
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout_at(by):
                 answer = await work(self._client)
         except (RedisError, RedisClusterException, OSError, TimeoutError) as error:
             # A cluster that misses a node says so in an answer.

@@ -99,7 +99,7 @@ DAY = click.DateTime(["%Y-%m-%d"])
 @click.command(cls=Command)
 @click.option(
     "--by",
-    type=click.Choice(["team", "key", "model", "day"]),
+    type=click.Choice(["team", "key", "model", "size", "quality", "outcome", "hour", "day"]),
     multiple=True,
     default=["team"],
     show_default=True,

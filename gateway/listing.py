@@ -91,8 +91,10 @@ def usage_total(by: Sequence[str], rows: Sequence[UsageRow]) -> Listing:
 def _sums(rows: Sequence[UsageRow]) -> Listing:
     return {
         "requests": sum(row.requests for row in rows),
+        "requests_refused": sum(row.requests_refused for row in rows),
         "images_bought": sum(row.images_bought for row in rows),
         "images_cached": sum(row.images_cached for row in rows),
+        "images_coalesced": sum(row.images_coalesced for row in rows),
         "images_unknown": sum(row.images_unknown for row in rows),
         "cost_usd": format_usd(sum(row.cost for row in rows)),
         "saved_usd": format_usd(sum(row.saved for row in rows)),

@@ -30,8 +30,10 @@ class UsageRowPage(Struct, frozen=True, kw_only=True):
     hour: str | None = None
     day: str | None = None
     requests: int
+    requests_refused: int
     images_bought: int
     images_cached: int
+    images_coalesced: int
     images_unknown: int
     cost_usd: str
     saved_usd: str

@@ -11,8 +11,10 @@ script may write several of them. None is ever looked for: what there is, is lis
     changed         sorted set: "t:TEAM" and "k:KEY" by generation
     uses            sorted set: key ids by last use
     audit           sorted set: a number and a log entry by its time
-    hours           sorted set: the hours since 1970 that have usage
+    hours           sorted set: the hours since 1970 that have sums which are in no pack yet
     usage:HOUR      hash: which sum and of what -> the sum
+    packed          sorted set: the hours that have a pack
+    hour:HOUR, day:DAY, week:WEEK     hashes, packs: "t" and a team -> its sums; all; version
     purchases:HOUR, hits:HOUR     hashes by entry id: what an entry has added, to take it back
 """
 
@@ -29,10 +31,11 @@ CHANGED = f"{_TAG}changed"
 USES = f"{_TAG}uses"
 AUDIT = f"{_TAG}audit"
 HOURS = f"{_TAG}hours"
+PACKED = f"{_TAG}packed"
 
 
 def usage(hour: int) -> str:
-    """The sums of an hour since 1970."""
+    """The sums of an hour since 1970 that are in no pack."""
     return f"{_TAG}usage:{hour}"
 
 
@@ -44,3 +47,23 @@ def purchases(hour: int) -> str:
 def hits(hour: int) -> str:
     """The hits of an hour by id."""
     return f"{_TAG}hits:{hour}"
+
+
+def kept(hour: int) -> tuple[str, str, str]:
+    """What an hour has besides its packs: sums, purchases and hits."""
+    return usage(hour), purchases(hour), hits(hour)
+
+
+def hour_pack(hour: int) -> str:
+    """The pack of an hour since 1970."""
+    return f"{_TAG}hour:{hour}"
+
+
+def day_pack(day: int) -> str:
+    """The pack of a day since 1970."""
+    return f"{_TAG}day:{day}"
+
+
+def week_pack(week: int) -> str:
+    """The pack of seven days since 1970."""
+    return f"{_TAG}week:{week}"

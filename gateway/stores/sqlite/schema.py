@@ -12,7 +12,7 @@ import sqlite3
 
 from gateway.stores.faults import UnusableStore
 
-VERSION = 3
+VERSION = 4
 APPLICATION_ID = 0x67617465
 """The bytes "gate": `file` shows them."""
 
@@ -32,6 +32,70 @@ AUDIT = (
     """,
     "CREATE INDEX audit_at ON audit (at)",
 )
+
+_SUMS = """
+    requests INTEGER NOT NULL,
+    images_bought INTEGER NOT NULL,
+    images_cached INTEGER NOT NULL,
+    images_unknown INTEGER NOT NULL,
+    cost INTEGER NOT NULL,
+    saved INTEGER NOT NULL,
+    images_coalesced INTEGER NOT NULL,
+    requests_refused INTEGER NOT NULL
+"""
+
+USAGE = (
+    # Hours and days are counted since 1970. What each table is for is told in `usage`.
+    f"""
+    CREATE TABLE usage_hours (
+        hour INTEGER NOT NULL,
+        team TEXT NOT NULL,
+        key TEXT NOT NULL,
+        model TEXT NOT NULL,
+        size TEXT NOT NULL,
+        quality TEXT NOT NULL,
+        outcome TEXT NOT NULL,
+        {_SUMS},
+        PRIMARY KEY (hour, team, key, model, size, quality, outcome)
+    ) WITHOUT ROWID
+    """,
+    # A team's days lie together: sums by team and key need no sorting, a team's days no search.
+    f"""
+    CREATE TABLE usage_days (
+        team TEXT NOT NULL,
+        key TEXT NOT NULL,
+        day INTEGER NOT NULL,
+        {_SUMS},
+        PRIMARY KEY (team, key, day)
+    ) WITHOUT ROWID
+    """,
+    f"CREATE TABLE usage_totals (hour INTEGER PRIMARY KEY, {_SUMS})",
+)
+
+_FROM_ENTRIES = """
+    sum(requests), sum(images_bought), sum(images_cached), sum(images_unknown), sum(cost),
+    sum(saved), sum(images_coalesced), sum(requests_refused)
+"""
+_HOUR = "CAST(at AS INTEGER) / 3600"
+
+USAGE_FROM_ENTRIES = (
+    *(
+        f"ALTER TABLE entries ADD COLUMN {name} INTEGER NOT NULL DEFAULT 0"
+        for name in ("images_coalesced", "requests_refused")
+    ),
+    *USAGE,
+    f"""
+    INSERT INTO usage_hours
+    SELECT {_HOUR}, team, key, model, size, quality, outcome, {_FROM_ENTRIES} FROM entries
+    GROUP BY 1, 2, 3, 4, 5, 6, 7
+    """,  # noqa: S608 - every word of it is ours
+    f"""
+    INSERT INTO usage_days
+    SELECT team, key, {_HOUR} / 24, {_FROM_ENTRIES} FROM entries GROUP BY 1, 2, 3
+    """,  # noqa: S608
+    f"INSERT INTO usage_totals SELECT {_HOUR}, {_FROM_ENTRIES} FROM entries GROUP BY 1",  # noqa: S608
+)
+"""What makes the sums for a history of entries alone."""
 
 TABLES = (
     # Single values: the last generation, the clock's mark, and check values ("check:NAME").
@@ -90,10 +154,13 @@ TABLES = (
         images_unknown INTEGER NOT NULL,
         cost INTEGER NOT NULL,
         saved INTEGER NOT NULL,
+        images_coalesced INTEGER NOT NULL DEFAULT 0,
+        requests_refused INTEGER NOT NULL DEFAULT 0,
         PRIMARY KEY (at, id)
     ) WITHOUT ROWID
     """,
     *AUDIT,
+    *USAGE,
     f"PRAGMA application_id = {APPLICATION_ID}",
     f"PRAGMA user_version = {VERSION}",
 )
@@ -109,6 +176,8 @@ UPGRADES = (
     ),
     # From 2 to 3: changes are logged.
     (*AUDIT, "PRAGMA user_version = 3"),
+    # From 3 to 4: usage is summed up as it is written.
+    (*USAGE_FROM_ENTRIES, "PRAGMA user_version = 4"),
 )
 """What leads from each schema to the next, the first from 1 to 2."""
 

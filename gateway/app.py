@@ -39,6 +39,7 @@ from gateway.rules.settings import Admin, Settings
 from gateway.rules.windows import DAY_SECONDS
 from gateway.shared_clock import SharedClock
 from gateway.stores.redis.leases import RedisLeases
+from gateway.upkeep import Upkeep
 from gateway.upstream.client import HttpUpstream
 from gateway.upstream.credentials import LOOK_SECONDS, KeyFile, with_key
 from gateway.web.admin import AdminApi
@@ -47,6 +48,7 @@ from gateway.web.admin_cache import AdminCache
 from gateway.web.admin_config import AdminConfig
 from gateway.web.admin_docs import pages
 from gateway.web.admin_keys import AdminKeys
+from gateway.web.admin_overview import AdminOverview
 from gateway.web.admin_quota import AdminQuota
 from gateway.web.admin_routes import Route
 from gateway.web.admin_teams import AdminTeams
@@ -177,6 +179,11 @@ class Gateway:
         self._hits = Hits(self.store, new_id=new_id)
         self._hits.start()
         running.push_async_callback(self._hits.close)
+        upkeep = Upkeep(
+            self.store, keep_days=lambda: self.settings.usage.keep_days, wall=self._wall
+        )
+        upkeep.start()
+        running.push_async_callback(upkeep.close)
 
     async def _open_proxy(self) -> None:
         """What answers: cache, upstream client, the path of a request."""
@@ -284,6 +291,7 @@ class Gateway:
             AdminKeys(store, self.pepper),
             AdminQuota(store, lambda: self.settings.limits),
             AdminUsage(store, self.flush),
+            AdminOverview(store),
             AdminCache(
                 store,
                 self._answers,

@@ -24,6 +24,8 @@ MIB = 1024 * KIB
 DAY = 86_400
 PEPPER_BYTES = 16
 """The fewest bytes of a pepper."""
+LEAST_USAGE_DAYS = 32
+"""The shortest usage history: the report of a month is to be whole when it is over."""
 
 
 def _base_url(text: str) -> str:
@@ -262,6 +264,26 @@ class Admin(AdminOptions, frozen=True, kw_only=True):
         return [AdminToken(name=ENVIRONMENT, role="admin", digest=digest), *named]
 
 
+def _keep_days(days: int) -> int:
+    if 0 < days < LEAST_USAGE_DAYS:
+        raise ValueError("less than a month")
+    return days
+
+
+class Usage(Struct, frozen=True, kw_only=True):
+    """For how many days the usage history is kept; 0 for ever."""
+
+    keep_days: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=36_500,
+            description="0, or a whole number from 32 to 36500",
+            extra={"read": _keep_days},
+        ),
+    ] = 400
+
+
 class Log(Struct, frozen=True, kw_only=True):
     """`format` "auto" is json, and console where a person watches (a terminal)."""
 
@@ -279,6 +301,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     cache: Cache = Cache()
     limits: Limits = NO_LIMITS
     admin: Admin = Admin()
+    usage: Usage = Usage()
     log: Log = Log()
     models: Mapping[str, Model] = field(default_factory=lambda: {GPT_IMAGE_2.name: GPT_IMAGE_2})
     default_model: str = GPT_IMAGE_2.name
@@ -292,6 +315,7 @@ SECTIONS: Mapping[str, type[Struct]] = {
     "cache": Cache,
     "limits": GatewayLimits,
     "admin": AdminOptions,
+    "usage": Usage,
     "log": Log,
 }
 """The fixed sections: each of their options has an environment variable."""

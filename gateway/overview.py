@@ -1,4 +1,4 @@
-"""The overview of a span of days: what was spent and saved, by whom and when, beside the span before.
+"""The overview of a span of days: what was spent and saved, by whom and when.
 
 It is read in a handful of small reports, none of which has a row for each day and team: the dearest
 teams are found first, then only theirs are told day by day.
@@ -122,9 +122,8 @@ def _by_team(rows: Iterable[UsageRow]) -> list[UsageRow]:
 
 def _together(group: tuple[str, ...], rows: Sequence[UsageRow]) -> UsageRow:
     names = UsageRow.__struct_fields__[1:]
-    return UsageRow(
-        group=group, **{name: sum(getattr(row, name) for row in rows) for name in names}
-    )
+    sums = {name: sum(getattr(row, name) for row in rows) for name in names}
+    return UsageRow(group=group, **sums)
 
 
 def _dearest(rows: Iterable[UsageRow]) -> list[UsageRow]:

@@ -41,9 +41,9 @@ class Upkeep:
 
     async def tidy(self) -> None:
         """Do all that there is to do now. Raises StoreUnavailable."""
-        while await self._step():
+        more = True
+        while more:
+            now, days = self._wall(), self._keep_days()
+            before = now - days * DAY_SECONDS if days else None
+            more = await self._store.tidy_usage(now, before)
             await asyncio.sleep(PAUSE_SECONDS)
-
-    async def _step(self) -> bool:
-        now, days = self._wall(), self._keep_days()
-        return await self._store.tidy_usage(now, now - days * DAY_SECONDS if days else None)

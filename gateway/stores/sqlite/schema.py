@@ -9,6 +9,7 @@ No secret and no prompt has a column here.
 """
 
 import sqlite3
+from itertools import chain
 
 from gateway.stores.faults import UnusableStore
 
@@ -45,7 +46,7 @@ _SUMS = """
 """
 
 USAGE = (
-    # Hours and days are counted since 1970. What each table is for is told in `usage`.
+    # Hours and days are counted since 1970. What each table is for is told in `usage_sums`.
     f"""
     CREATE TABLE usage_hours (
         hour INTEGER NOT NULL,
@@ -70,32 +71,14 @@ USAGE = (
     ) WITHOUT ROWID
     """,
     f"CREATE TABLE usage_totals (hour INTEGER PRIMARY KEY, {_SUMS})",
+    # Entries of before this time are in the sums.
+    "INSERT INTO meta VALUES ('summed', 0.0)",
 )
 
-_FROM_ENTRIES = """
-    sum(requests), sum(images_bought), sum(images_cached), sum(images_unknown), sum(cost),
-    sum(saved), sum(images_coalesced), sum(requests_refused)
-"""
-_HOUR = "CAST(at AS INTEGER) / 3600"
-
-USAGE_FROM_ENTRIES = (
-    *(
-        f"ALTER TABLE entries ADD COLUMN {name} INTEGER NOT NULL DEFAULT 0"
-        for name in ("images_coalesced", "requests_refused")
-    ),
-    *USAGE,
-    f"""
-    INSERT INTO usage_hours
-    SELECT {_HOUR}, team, key, model, size, quality, outcome, {_FROM_ENTRIES} FROM entries
-    GROUP BY 1, 2, 3, 4, 5, 6, 7
-    """,  # noqa: S608 - every word of it is ours
-    f"""
-    INSERT INTO usage_days
-    SELECT team, key, {_HOUR} / 24, {_FROM_ENTRIES} FROM entries GROUP BY 1, 2, 3
-    """,  # noqa: S608
-    f"INSERT INTO usage_totals SELECT {_HOUR}, {_FROM_ENTRIES} FROM entries GROUP BY 1",  # noqa: S608
+_NEW_COLUMNS = tuple(
+    f"ALTER TABLE entries ADD COLUMN {name} INTEGER NOT NULL DEFAULT 0"
+    for name in ("images_coalesced", "requests_refused")
 )
-"""What makes the sums for a history of entries alone."""
 
 TABLES = (
     # Single values: the last generation, the clock's mark, and check values ("check:NAME").
@@ -176,8 +159,8 @@ UPGRADES = (
     ),
     # From 2 to 3: changes are logged.
     (*AUDIT, "PRAGMA user_version = 3"),
-    # From 3 to 4: usage is summed up as it is written.
-    (*USAGE_FROM_ENTRIES, "PRAGMA user_version = 4"),
+    # From 3 to 4: usage is summed up.
+    (*_NEW_COLUMNS, *USAGE, "PRAGMA user_version = 4"),
 )
 """What leads from each schema to the next, the first from 1 to 2."""
 
@@ -216,11 +199,14 @@ def create(connection: sqlite3.Connection) -> None:
         connection.execute(statement)
 
 
-def upgrade(connection: sqlite3.Connection) -> None:
-    """Bring the tables of an older gateway up to date, in the transaction that is open."""
-    for statements in UPGRADES[_pragma(connection, "user_version") - 1 :]:
-        for statement in statements:
-            connection.execute(statement)
+def upgrade(connection: sqlite3.Connection) -> bool:
+    """Bring the tables of an older gateway up to date, in the transaction that is open; False where
+    they are.
+    """
+    steps = UPGRADES[_pragma(connection, "user_version") - 1 :]
+    for statement in chain.from_iterable(steps):
+        connection.execute(statement)
+    return bool(steps)
 
 
 def value(connection: sqlite3.Connection, name: str) -> float:

@@ -164,7 +164,9 @@ class SqliteStore(Opened):
         asked = usage_reports.Asked(by=tuple(by), first=first, end=end_hour, teams=teams_of(team))
         total = Sums()
         for piece in await self._report(partial(usage_reports.pieces, asked=asked)):
-            for group, numbers in await self._report(partial(usage_reports.sums, asked=piece)):
+            for group, numbers in (
+                await self._report(partial(usage_reports.sums, asked=piece))
+            ).items():
                 total.add(group, numbers)
         return total.rows()
 

@@ -1,4 +1,5 @@
-"""Forgetting usage: single entries after a week, sums when an operator no longer wants them.
+"""Keeping the usage history small: entries are summed up, and forgotten after a week; sums are
+forgotten when an operator no longer wants them.
 
 All in small steps, so that no purchase waits long for the writer. The file does not get smaller:
 what is free in it is used for what comes.
@@ -6,7 +7,8 @@ what is free in it is used for what comes.
 
 import sqlite3
 
-from gateway.rules.windows import DAY_SECONDS, HOUR_SECONDS, day_of
+from gateway.rules.windows import DAY_SECONDS, day_of
+from gateway.stores.sqlite import schema, usage_sums
 from gateway.stores.sums import DAY_HOURS
 
 ENTRIES_SECONDS = 7 * DAY_SECONDS
@@ -36,20 +38,30 @@ _FORGET_HOUR = (
 
 
 def tidy(connection: sqlite3.Connection, now: float, before: float | None) -> bool:
-    """Do one step of forgetting; False where there was nothing to do.
+    """Do one step of all this; False where there was nothing to do.
 
-    Sums of the days that were over at `before` are forgotten, all of them; None keeps them.
+    Sums of the days that were over at `before` are forgotten; None keeps them.
     """
-    entries_before = now - ENTRIES_SECONDS
-    entries_before -= entries_before % HOUR_SECONDS
-    if connection.execute(_OLD_ENTRY, (entries_before,)).fetchone():
-        connection.execute("BEGIN IMMEDIATE")
-        connection.execute(_FORGET_ENTRIES, {"before": entries_before, "most": ENTRIES_AT_ONCE - 1})
-        connection.execute("COMMIT")
-        return True
-    if before is None:
+    return (
+        usage_sums.sum_up(connection, now)
+        or _forget_entries(connection, now - ENTRIES_SECONDS)
+        or (before is not None and _forget_hour(connection, day_of(before) * DAY_HOURS))
+    )
+
+
+def _forget_entries(connection: sqlite3.Connection, before: float) -> bool:
+    before = min(before, schema.value(connection, "summed"))
+    if not connection.execute(_OLD_ENTRY, (before,)).fetchone():
         return False
-    row = connection.execute(_FIRST_HOUR, (day_of(before) * DAY_HOURS,)).fetchone()
+    connection.execute("BEGIN IMMEDIATE")
+    connection.execute(_FORGET_ENTRIES, {"before": before, "most": ENTRIES_AT_ONCE - 1})
+    connection.execute("COMMIT")
+    return True
+
+
+def _forget_hour(connection: sqlite3.Connection, before: int) -> bool:
+    """Forget the first hour, if it is before that one."""
+    row = connection.execute(_FIRST_HOUR, (before,)).fetchone()
     if row is None:
         return False
     connection.execute("BEGIN IMMEDIATE")

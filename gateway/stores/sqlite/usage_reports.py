@@ -1,17 +1,19 @@
-"""Reports of usage, each from the smallest table of sums that can tell it.
+"""Reports of usage, each from the smallest table of sums that can tell it, and from the entries
+that are not summed up yet.
 
 Bounds are hours since 1970, the first one included and the last one not.
 """
 
 import sqlite3
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 
 from msgspec import Struct
 from msgspec.structs import replace
 
-from gateway.stores.sums import DAY_HOURS, SUMS, Group, Numbers, day_text, hour_text
-
-Summed = list[tuple[Group, Numbers]]
+from gateway.rules.windows import HOUR_SECONDS
+from gateway.stores.sqlite import schema
+from gateway.stores.sums import DAY_HOURS, SUMS, Group, Numbers, Sums, day_text, hour_text
 
 
 class Asked(Struct, frozen=True, kw_only=True):
@@ -23,41 +25,60 @@ class Asked(Struct, frozen=True, kw_only=True):
     teams: tuple[str, ...] | None
 
 
-class _Source(Struct, frozen=True):
-    """A table with the texts of what can be grouped by, and what bounds it.
+class _Source(Struct, frozen=True, kw_only=True):
+    """A table with the texts of what can be grouped by; `tables` is what is read.
 
-    `unit` is how many hours the bounding column counts in. `tables` is what is read.
+    `time` is what bounds it; where that counts hours, `unit` is how many at a time.
     """
 
     name: str
     tables: str
     groups: dict[str, str]
     time: str
-    unit: int
+    unit: int = 1
 
 
-_FIELDS = {name: name for name in ("model", "size", "quality", "outcome")}
+def _times(hour: str) -> dict[str, str]:
+    return {"hour": hour, "day": f"{hour} / {DAY_HOURS}"}
+
+
 _WHO = {"team": "team", "key": "key"}
+_FIELDS = {**_WHO, **{name: name for name in ("model", "size", "quality", "outcome")}}
 
-_TOTALS = _Source(
-    "usage_totals", "usage_totals", {"hour": "hour", "day": f"hour / {DAY_HOURS}"}, "hour", 1
+_TOTALS = _Source(name="usage_totals", tables="usage_totals", groups=_times("hour"), time="hour")
+_DAYS = _Source(
+    name="usage_days",
+    tables="usage_days",
+    groups={**_WHO, "day": "day"},
+    time="day",
+    unit=DAY_HOURS,
 )
-_DAYS = _Source("usage_days", "usage_days", {**_WHO, "day": "day"}, "day", DAY_HOURS)
 _HOURS = _Source(
-    "usage_hours",
-    "usage_hours",
-    {**_WHO, **_FIELDS, "hour": "hour", "day": f"hour / {DAY_HOURS}"},
-    "hour",
-    1,
+    name="usage_hours",
+    tables="usage_hours",
+    groups={**_FIELDS, **_times("hour")},
+    time="hour",
 )
 # Each hour's teams are looked up, which is quick; a team's hours are not together.
 _HOURS_OF_TEAMS = _Source(
-    "usage_hours",
-    "usage_totals CROSS JOIN usage_hours ON usage_hours.hour = usage_totals.hour",
-    {**_WHO, **_FIELDS, "hour": "usage_hours.hour", "day": f"usage_hours.hour / {DAY_HOURS}"},
-    "usage_totals.hour",
-    1,
+    name="usage_hours",
+    tables="usage_totals CROSS JOIN usage_hours ON usage_hours.hour = usage_totals.hour",
+    groups={**_FIELDS, **_times("usage_hours.hour")},
+    time="usage_totals.hour",
 )
+_ENTRIES = _Source(
+    name="entries",
+    tables="entries",
+    groups={**_FIELDS, **_times(f"CAST(at AS INTEGER) / {HOUR_SECONDS}")},
+    time="at",
+)
+
+_DAYS_THERE = f"""
+    SELECT hour / {DAY_HOURS} FROM usage_totals WHERE hour >= :first AND hour < :end
+    UNION SELECT CAST(at AS INTEGER) / {HOUR_SECONDS} / {DAY_HOURS} FROM entries
+    WHERE at >= max(:first * {HOUR_SECONDS}, (SELECT value FROM meta WHERE name = 'summed'))
+    AND at < :end * {HOUR_SECONDS}
+"""  # noqa: S608 - every word of it is ours
 
 
 def pieces(connection: sqlite3.Connection, asked: Asked) -> list[Asked]:
@@ -66,10 +87,7 @@ def pieces(connection: sqlite3.Connection, asked: Asked) -> list[Asked]:
     """
     if _source(asked) in (_TOTALS, _DAYS):
         return [asked]
-    days = connection.execute(
-        f"SELECT DISTINCT hour / {DAY_HOURS} FROM usage_totals WHERE hour >= ? AND hour < ?",  # noqa: S608
-        (asked.first, asked.end),
-    )
+    days = connection.execute(_DAYS_THERE, {"first": asked.first, "end": asked.end})
     return [
         replace(
             asked,
@@ -80,21 +98,20 @@ def pieces(connection: sqlite3.Connection, asked: Asked) -> list[Asked]:
     ]
 
 
-def sums(connection: sqlite3.Connection, asked: Asked) -> Summed:
-    """The sums of each group."""
-    source = _source(asked)
-    columns = [source.groups[field] for field in asked.by]
-    numbers = [f"sum({source.name}.{field})" for field in SUMS]
-    names, values = _of_teams(asked.teams)
-    # Every part of the text comes from the tables above. Grouped by nothing, an empty history
-    # is no row; without a GROUP BY it would be a row of nulls.
-    rows = connection.execute(
-        f"SELECT {', '.join([*columns, *numbers])} FROM {source.tables}"  # noqa: S608
-        f" WHERE {source.time} >= ? AND {source.time} < ?{names}"
-        f" GROUP BY {', '.join(columns) or 'NULL'}",
-        (asked.first // source.unit, asked.end // source.unit, *values),
-    )
-    return list(_told(rows, asked.by))
+def sums(connection: sqlite3.Connection, asked: Asked) -> Sums:
+    """The sums of each group, all as they stand at one moment."""
+    total = Sums()
+    connection.execute("BEGIN")
+    source, mark = _source(asked), schema.value(connection, "summed")
+    summed = asked.first // source.unit, asked.end // source.unit
+    unsummed = max(mark, asked.first * HOUR_SECONDS), asked.end * HOUR_SECONDS
+    for group, numbers in chain(
+        _read(connection, source, asked, *summed),
+        _read(connection, _ENTRIES, asked, *unsummed),
+    ):
+        total.add(group, numbers)
+    connection.execute("COMMIT")
+    return total
 
 
 def _source(asked: Asked) -> _Source:
@@ -106,18 +123,32 @@ def _source(asked: Asked) -> _Source:
     return _HOURS if asked.teams is None else _HOURS_OF_TEAMS
 
 
-def _of_teams(teams: Collection[str] | None) -> tuple[str, Collection[str]]:
-    if teams is None:
-        return "", ()
-    return f" AND team IN ({', '.join('?' for _ in teams)})", teams
+def _read(
+    connection: sqlite3.Connection, source: _Source, asked: Asked, first: float, end: float
+) -> Iterator[tuple[Group, Numbers]]:
+    columns = [source.groups[field] for field in asked.by]
+    numbers = [f"sum({source.name}.{field})" for field in SUMS]
+    teams = asked.teams or ()
+    of_teams = "" if asked.teams is None else f" AND team IN ({', '.join('?' for _ in teams)})"
+    # Every part of the text comes from the tables above. Grouped by nothing, an empty history
+    # is no row; without a GROUP BY it would be a row of nulls.
+    rows = connection.execute(
+        f"SELECT {', '.join([*columns, *numbers])} FROM {source.tables}"  # noqa: S608
+        f" WHERE {source.time} >= ? AND {source.time} < ?{of_teams}"
+        f" GROUP BY {', '.join(columns) or 'NULL'}",
+        (first, end, *teams),
+    )
+    return _told(rows, asked.by)
 
 
-def _told(rows: sqlite3.Cursor, by: Sequence[str]) -> Iterator[tuple[Group, Numbers]]:
+def _told(
+    rows: Iterable[tuple[int | str, ...]], by: Sequence[str]
+) -> Iterator[tuple[Group, Numbers]]:
     """The rows with their times as text."""
     texts = {"hour": hour_text, "day": day_text}
     times = [(place, texts[field]) for place, field in enumerate(by) if field in texts]
     for row in rows:
         group = list(row[: len(by)])
         for place, text in times:
-            group[place] = text(group[place])
-        yield tuple(group), row[len(by) :]
+            group[place] = text(int(group[place]))
+        yield tuple(group), [int(number) for number in row[len(by) :]]

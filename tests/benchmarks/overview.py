@@ -52,7 +52,7 @@ class Size(Struct, frozen=True, kw_only=True):
     images: int
     teams: int
     days: int
-    hours: int = 4
+    hours: int = 3
     keys: int = 2
 
     @property

@@ -34,11 +34,14 @@ _ALWAYS_WRITTEN = 6
 
 _PURCHASE, _HIT = 1, 2
 
+MOST = 2**63
+"""Redis' numbers are below this."""
+
 _decode_group = msgspec.json.Decoder(tuple[str, ...])
 
 
 class Written:
-    """Entries as `swap.lua` takes them."""
+    """Entries as `swap.lua` takes them. Raises OverflowError for numbers of more than 64 bits."""
 
     KEEP_SECONDS = (3 * DAY_SECONDS, HOUR_SECONDS)
     """How long purchases and hits can be written again: after their hour, and after they were."""
@@ -58,6 +61,8 @@ class Written:
 
 
 def _shortened(numbers: Numbers) -> Numbers:
+    if not all(-MOST <= number < MOST for number in numbers):
+        raise OverflowError("a number has more than 64 bits")
     end = len(numbers)
     while end > _ALWAYS_WRITTEN and not numbers[end - 1]:
         end -= 1

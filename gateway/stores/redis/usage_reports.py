@@ -62,7 +62,10 @@ async def usage(
 
     Each call is bounded by itself: the history of a year takes many.
     """
-    report = _Report(by, *bounds_of(start, end), teams_of(team))
+    teams = teams_of(team)
+    if teams == ():
+        return []
+    report = _Report(by, *bounds_of(start, end), teams)
     live, packed = await _hours(link, names.HOURS, report), await _hours(link, names.PACKED, report)
     packs = iter(report.packs(sorted({*live, *packed})))
     at_once = WHOLE_AT_ONCE if report.fields is None else PARTS_AT_ONCE

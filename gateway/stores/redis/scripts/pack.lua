@@ -39,7 +39,11 @@ for field = place, #ARGV, 2 do
 end
 
 redis.call('ZADD', KEYS[3], hour, hour)
-if redis.call('EXISTS', KEYS[4]) == 0 then
+-- What another one moved after these sums were read was moved twice: then less than nothing is left
+-- here, which makes up for it.
+if redis.call('EXISTS', KEYS[4]) == 1 then
+    redis.call('ZADD', KEYS[2], hour, hour)
+else
     redis.call('ZREM', KEYS[2], hour)
 end
 redis.call('HSET', meta, 'schema', schema)

@@ -192,13 +192,14 @@ async def test_a_restart_with_its_data_is_an_outage_that_ends_by_itself(tmp_path
 
 
 async def test_a_restart_that_nobody_noticed_fails_no_call(tmp_path: Path) -> None:
-    async with running_redis(tmp_path / "redis", appendonly="yes") as server:
-        async with store_of(server) as store:
-            loads = [store.load([str(number)]) for number in range(CONNECTIONS)]
-            await asyncio.gather(*loads)  # as many connections, all idle then
-            await server.stop()
-            await server.start()
-            await asyncio.gather(*(store.load([str(number)]) for number in range(CONNECTIONS)))
+    kept = {"appendonly": "yes"}
+    async with running_redis(tmp_path / "redis", **kept) as server, store_of(server) as store:
+        names = [str(number) for number in range(CONNECTIONS)]
+        await asyncio.gather(*(store.load([name]) for name in names))
+        # Now as many connections are idle.
+        await server.stop()
+        await server.start()
+        await asyncio.gather(*(store.load([name]) for name in names))
 
 
 async def lose_by_flushing(server: RedisServer) -> None:

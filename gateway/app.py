@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 import structlog
 from aiocache.base import BaseCache
@@ -39,6 +40,7 @@ from gateway.rules.settings import Admin, Settings
 from gateway.rules.windows import DAY_SECONDS
 from gateway.shared_clock import SharedClock
 from gateway.stores.redis.leases import RedisLeases
+from gateway.tracing import UNTRACED, Tracing
 from gateway.upstream.client import HttpUpstream
 from gateway.upstream.credentials import LOOK_SECONDS, KeyFile, with_key
 from gateway.web.admin import AdminApi
@@ -54,6 +56,9 @@ from gateway.web.admin_usage import AdminUsage
 from gateway.web.public import PublicApi
 from gateway.web.self_service import SelfService
 from gateway.web.server import GatewayServer
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace.export import SpanExporter
 
 log = structlog.get_logger(source="gateway")
 
@@ -76,11 +81,18 @@ BACKLOG = 4_096
 class Gateway:
     """A whole gateway in this process. `start` raises StartError; `stop` drains.
 
-    `wall` is this machine's clock: seconds since the epoch.
+    `wall` is this machine's clock: seconds since the epoch. Spans go to `exporter`, where tracing
+    is switched on, or else where the environment says.
     """
 
-    def __init__(self, settings: Settings, wall: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        wall: Callable[[], float] = time.time,
+        exporter: "SpanExporter | None" = None,
+    ) -> None:
         self.settings = _with_upstream(settings)
+        self._exporter = exporter
         self._clock = SharedClock(wall)
         self._wall = self._clock.now
         self._key_file = KeyFile()
@@ -92,6 +104,7 @@ class Gateway:
     async def start(self) -> None:
         """Open the store, sweep what a crash left, and listen on both ports."""
         try:
+            self._tracing = self._open_tracing()
             await self._open_ledger()
             await self._open_proxy()
             await self._listen()
@@ -149,6 +162,23 @@ class Gateway:
         await warm.keep(self._cache, self.settings.cache, self._wall)
         log.info("stopped")
 
+    def _open_tracing(self) -> Tracing:
+        """What spans are told to. Raises StartError where the packages for it are not there."""
+        tracing = self.settings.tracing
+        if not tracing.enabled:
+            return UNTRACED
+        try:
+            from gateway.telemetry import Telemetry
+        except ModuleNotFoundError as missing:
+            raise StartError(
+                "[tracing] enabled needs the packages of image-gateway[otel]: "
+                f"{missing.name} is not installed."
+            ) from None
+        kind = self.settings.store.place.kind
+        telemetry = Telemetry(store=kind, prompts=tracing.prompts, exporter=self._exporter)
+        self._running.push_async_callback(asyncio.to_thread, telemetry.close)
+        return telemetry
+
     async def _open_ledger(self) -> None:
         """What keeps the keys and the money: store, last use, directory, ledger, hits."""
         settings, metrics, running = self.settings, self.metrics, self._running
@@ -196,6 +226,7 @@ class Gateway:
             wall=self._wall,
             spread=random.random,
             new_id=new_id,
+            tracing=self._tracing,
         )
         metrics.in_flight.set_function(lambda: self.proxy.in_flight)
 
@@ -254,7 +285,12 @@ class Gateway:
         await self._forget_audit()
         own = SelfService(self.store, self.directory, self.flush, self._wall)
         self.public = public = PublicApi(
-            self.proxy, self.directory, self.metrics, new_id, self_service=own
+            self.proxy,
+            self.directory,
+            self.metrics,
+            new_id,
+            self_service=own,
+            tracing=self._tracing,
         )
         counted = GatewayServer(public.handle, on_unreadable=self.metrics.request_unreadable)
         self.url = await self._serve(counted, server.host, server.port)

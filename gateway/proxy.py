@@ -13,7 +13,7 @@ its wait, never the purchase.
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from time import perf_counter
 
 import structlog
@@ -52,6 +52,7 @@ from gateway.rules.request import encode_body
 from gateway.rules.settings import Settings
 from gateway.rules.url_life import keep_seconds
 from gateway.rules.verdict import judge
+from gateway.tracing import UNTRACED, Tracing
 
 log = structlog.get_logger(source="proxy")
 
@@ -125,6 +126,7 @@ class Proxy:
         wall: Callable[[], float],
         spread: Callable[[], float],
         new_id: Callable[[], str],
+        tracing: Tracing = UNTRACED,
     ) -> None:
         self.settings = settings
         self._readings = Readings(settings)
@@ -140,6 +142,7 @@ class Proxy:
         self._wall = wall
         self._spread = spread
         self._new_id = new_id
+        self._tracing = tracing
         self.in_flight = 0
 
     async def generate(self, call: Call, record: Record) -> Answer:
@@ -316,15 +319,18 @@ class Proxy:
         self._metrics.flights["lead",].inc()
         body = encode_body(request)
         reservation = self._reservation(purchase)
-        held = await self._ledger.reserve(reservation, _patience(record))
+        with self._tracing.store("reserve"):
+            held = await self._ledger.reserve(reservation, _patience(record))
         record.lap("quota")
         record.standing = held.standing
         if isinstance(held, Refused):
             raise refusal_error(held.refusal, self._spread(), purchase.caller.key.id)
         try:
-            reply = await self._ask(body, purchase)
-            judge(reply, [purchase.settings.upstream.key.encode()], self._wall())
-            answered = read_answer(reply.body)
+            with self._tracing.upstream(request, purchase.settings.upstream) as span:
+                reply = await self._ask(body, purchase, span.headers)
+                judge(reply, [purchase.settings.upstream.key.encode()], self._wall())
+                answered = read_answer(reply.body)
+                span.answered(answered.usage)
         except UpstreamError as error:
             await self._failed(reservation, record, charged=error.charged)
             raise
@@ -355,11 +361,12 @@ class Proxy:
             gateway_limits=settings.limits,
         )
 
-    async def _ask(self, body: bytes, purchase: Purchase) -> Reply:
+    async def _ask(self, body: bytes, purchase: Purchase, trace: Mapping[str, str]) -> Reply:
         """The one call to the upstream, measured."""
         record, started, status = purchase.record, perf_counter(), "failed"
         try:
-            reply = await self._upstream.generate(body, record.id, purchase.settings.upstream)
+            upstream = purchase.settings.upstream
+            reply = await self._upstream.generate(body, record.id, upstream, trace)
             status = str(reply.status)
             return reply
         except UpstreamError as error:
@@ -382,7 +389,7 @@ class Proxy:
         self._metrics.delivered(
             purchase.caller.team.name, request, model, answered.images, "upstream"
         )
-        await self._ledger.finish(
+        await self._finish(
             Settle(id=reservation.id, team=reservation.team, images=answered.images, cost=cost)
         )
         return Bought(body=reply.body, images=answered.images, cost=cost, at=self._wall())
@@ -390,11 +397,11 @@ class Proxy:
     async def _failed(self, reservation: Reserve, record: Record, *, charged: bool) -> None:
         """Close a purchase that brought nothing: free, or charged because nobody can tell."""
         if not charged:
-            await self._ledger.finish(Release(id=reservation.id, team=reservation.team))
+            await self._finish(Release(id=reservation.id, team=reservation.team))
             return
         record.images, record.cost = reservation.images, reservation.cost
         self._metrics.charged(reservation, reservation.cost)
-        await self._ledger.finish(
+        await self._finish(
             Settle(
                 id=reservation.id,
                 team=reservation.team,
@@ -403,6 +410,10 @@ class Proxy:
                 unknown=True,
             )
         )
+
+    async def _finish(self, step: Settle | Release) -> None:
+        with self._tracing.store("release" if isinstance(step, Release) else "settle"):
+            await self._ledger.finish(step)
 
     async def _keep(self, purchase: Purchase, bought: Bought, answered: Answered) -> Bought:
         """Put a whole answer into the cache, for no longer than its pictures can be opened."""

@@ -269,6 +269,13 @@ class Log(Struct, frozen=True, kw_only=True):
     format: Literal["auto", "json", "console"] = "auto"
 
 
+class Tracing(Struct, frozen=True, kw_only=True):
+    """Spans for OpenTelemetry; `prompts` says whether they show what was asked for."""
+
+    enabled: bool = False
+    prompts: bool = False
+
+
 class Settings(Struct, frozen=True, kw_only=True):
     """The whole configuration. `default_model` is the one for requests that name none."""
 
@@ -280,6 +287,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     limits: Limits = NO_LIMITS
     admin: Admin = Admin()
     log: Log = Log()
+    tracing: Tracing = Tracing()
     models: Mapping[str, Model] = field(default_factory=lambda: {GPT_IMAGE_2.name: GPT_IMAGE_2})
     default_model: str = GPT_IMAGE_2.name
 
@@ -293,5 +301,6 @@ SECTIONS: Mapping[str, type[Struct]] = {
     "limits": GatewayLimits,
     "admin": AdminOptions,
     "log": Log,
+    "tracing": Tracing,
 }
 """The fixed sections: each of their options has an environment variable."""

@@ -309,6 +309,8 @@ class Gateway:
             tokens,
             routes,
             wall=self._wall,
+            pepper=self.pepper,
+            new_id=new_id,
             pages=pages(tokens, routes, url=self.url),
         )
 

@@ -1,6 +1,7 @@
 // Numbers, money and times as people read them. Money comes as decimal text; times are UTC.
 
 const NONE = "–";
+const MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 const whole = new Intl.NumberFormat("en-US", { maximumFractionDigits: 0 });
 const usd = new Intl.NumberFormat("en-US", { style: "currency", currency: "USD" });
 const compactUsd = new Intl.NumberFormat("en-US", {
@@ -35,6 +36,7 @@ export const percent = (share, digits = 1) =>
 // Milliseconds: "0.8 ms", "340 ms", "12.4 s".
 export function milliseconds(value) {
   if (absent(value)) return NONE;
+  if (value === 0) return "0 ms";
   if (value < 10) return `${value.toFixed(1)} ms`;
   if (value < 1_000) return `${Math.round(value)} ms`;
   return value < 100_000 ? `${(value / 1_000).toFixed(1)} s` : `${whole.format(value / 1_000)} s`;
@@ -71,11 +73,10 @@ export function time(text, { zone = true } = {}) {
   return zone ? `${shown} UTC` : shown;
 }
 
-// "22 Nov 2026" and, for axes, "22 Nov".
+// A day of ISO 8601 as "22 Nov 2026" and, for axes, "22 Nov".
 export function day(text, { year = true } = {}) {
-  const at = new Date(text.length === 10 ? `${text}T00:00:00Z` : text);
-  const options = { day: "numeric", month: "short", timeZone: "UTC", ...(year ? { year: "numeric" } : {}) };
-  return at.toLocaleDateString("en-GB", options);
+  const [of, month, date] = text.slice(0, 10).split("-").map(Number);
+  return `${date} ${MONTHS[month - 1]}${year ? ` ${of}` : ""}`;
 }
 
 // How a value stands against one before, in words: { direction: "up" | "down" | "same", text }.

@@ -41,7 +41,7 @@ function Legend({ series, at, times, timeLabel, format, first }) {
   return html`<figcaption class="legend" aria-hidden="true">
     <span class="legend-time">${at === null || at >= times.length ? "" : timeLabel(times[at])}</span>
     ${series.map(({ label, rest, values }, index) => html`<span key=${label} class="legend-item">
-      <span class=${`swatch swatch-${rest ? "rest" : ((index + first) % 10) + 1}`}></span>${label}
+      ${series.length > 1 && html`<span class=${`swatch swatch-${rest ? "rest" : ((index + first) % 10) + 1}`}></span>${label}`}
       ${at !== null && at < times.length && html`<b>${format(values[at])}</b>`}
     </span>`)}
   </figcaption>`;
@@ -81,7 +81,7 @@ function plot(box, { times, series, kind, step, axis, timeLabel, onPoint, first 
       y: { range: (_, low, high) => [0, high > 0 ? high * 1.05 : 1] },
     },
     axes: [
-      { ...side, space: 64, grid: { show: false }, incrs: (STEPS[step] ?? [1]).map((many) => many * step),
+      { ...side, size: 30, space: 64, grid: { show: false }, incrs: (STEPS[step] ?? [1]).map((many) => many * step),
         values: (_, splits) => splits.map((time) => timeLabel(time, { short: true })) },
       { ...side, size: 56, space: 36, grid: { stroke: colour("line"), width: 1 }, values: (_, splits) => splits.map(axis) },
     ],

@@ -5,7 +5,7 @@
 // right; `sort: false` and `csv: false` leave it out of the two; `head: true` names its row.
 import { classes, html, useMemo, useState } from "../html.js";
 import { csv, download } from "../csv.js";
-import { count } from "../format.js";
+import { count, counted } from "../format.js";
 import { announce } from "../state.js";
 
 const PAGE = 50;
@@ -31,10 +31,7 @@ export function DataTable({ caption, columns, rows, rowKey, sort = null, file, e
   };
   if (!rows.length) return html`<div class="empty">${typeof empty === "string" ? html`<p>${empty}</p>` : empty}</div>`;
   return html`<div class="data-table">
-    ${(tools || file) && html`<div class="table-tools">
-      <div>${tools}</div>
-      ${file && html`<button type="button" class="quiet" onClick=${save}>Export CSV<span class="visually-hidden">: ${caption}</span></button>`}
-    </div>`}
+    ${tools && html`<div class="table-tools">${tools}</div>`}
     <div class="scroll" tabindex="0" role="region" aria-label=${caption}>
       <table>
         <caption class="visually-hidden">${caption}</caption>
@@ -44,7 +41,10 @@ export function DataTable({ caption, columns, rows, rowKey, sort = null, file, e
         </tr>`)}</tbody>
       </table>
     </div>
-    ${pages > 1 && html`<${Pager} page=${shown} pages=${pages} rows=${sorted.length} go=${setPage} caption=${caption} />`}
+    <div class="table-foot">
+      <${Pager} page=${shown} pages=${pages} rows=${sorted.length} go=${setPage} caption=${caption} />
+      ${file && html`<button type="button" class="quiet" onClick=${save}>Export CSV<span class="visually-hidden">: ${caption}</span></button>`}
+    </div>
   </div>`;
 }
 
@@ -66,6 +66,7 @@ function Cell({ column, row }) {
 }
 
 function Pager({ page, pages, rows, go, caption }) {
+  if (pages === 1) return html`<span class="muted">${counted(rows, "row")}</span>`;
   const first = page * PAGE + 1;
   const last = Math.min(rows, first + PAGE - 1);
   return html`<nav class="pager" aria-label=${`Pages of ${caption}`}>

@@ -12,6 +12,9 @@ import { useQuery } from "../router.js";
 
 const MOST = 1_000;
 
+// What the other columns say, or what follows from them.
+const TOLD = new Set(["team", "id", "line", "created"]);
+
 export function Audit() {
   const { from, to } = useRange();
   const team = useQuery("team");
@@ -50,21 +53,25 @@ export function sentences({ before, after }) {
   const [was, is] = [flat(before), flat(after)];
   const names = [...new Set([...Object.keys(was), ...Object.keys(is)])];
   return names
-    .filter((name) => JSON.stringify(was[name]) !== JSON.stringify(is[name]))
+    .filter((name) => !TOLD.has(name) && JSON.stringify(was[name]) !== JSON.stringify(is[name]))
     .map((name) => {
       if (!before) return `${name}: ${shown(is[name])}`;
       return after ? `${name}: ${shown(was[name])} → ${shown(is[name])}` : `${name} was ${shown(was[name])}`;
     });
 }
 
-// {limits: {a: 1}} as {"limits.a": 1}, without what says nothing.
-function flat(fields, within = "") {
+// {limits: {a: 1}} as {a: 1}, without what says nothing.
+function flat(fields) {
   const found = {};
   for (const [name, value] of Object.entries(fields ?? {})) {
-    if (value !== null && typeof value === "object" && !Array.isArray(value)) Object.assign(found, flat(value, `${within}${name}.`));
-    else if (value !== null) found[within + name] = value;
+    if (value !== null && typeof value === "object" && !Array.isArray(value)) Object.assign(found, flat(value));
+    else if (value !== null) found[name] = value;
   }
   return found;
 }
 
-const shown = (value) => (value === undefined ? "none" : Array.isArray(value) ? value.join(", ") || "none" : String(value));
+function shown(value) {
+  if (value === undefined) return "none";
+  if (Array.isArray(value)) return value.join(", ") || "none";
+  return typeof value === "boolean" ? (value ? "on" : "off") : String(value);
+}

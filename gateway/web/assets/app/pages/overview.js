@@ -32,7 +32,7 @@ function Shown({ data, team }) {
   return html`
     <${Numbers} data=${data} />
     <${Spend} data=${data} />
-    <div class="halves">
+    <div class="halves wide">
       <${TopTeams} data=${data} />
       <${TopKeys} data=${data} />
     </div>

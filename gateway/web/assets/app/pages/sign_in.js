@@ -31,6 +31,7 @@ export function SignIn() {
       <h1><img src="/assets/icon.svg" alt="" width="28" height="28" />Image gateway</h1>
       ${message && html`<${Notice} kind="info" role="status"><p>${message}</p><//>`}
       <form onSubmit=${submit}>
+        <input type="text" name="username" autocomplete="username" value="Image gateway" hidden readonly />
         <${Field} label="Admin token" hint="What GATEWAY_ADMIN_TOKEN holds, or a token made with “gateway admin token”.">
           ${(attributes) => html`<input ...${attributes} ref=${input} type="password" name="token" required autocomplete="current-password"
             spellcheck=${false} value=${token} onInput=${(event) => setToken(event.currentTarget.value)} />`}

@@ -46,11 +46,13 @@ async def ask(rig: Rig, method: str, path: str, cookie: str, **kw: Any) -> Got:
     return await rig.ask_admin(method, path, None, headers=sent, **kw)
 
 
-def aged(rig: Rig, *, began: float, seen: float) -> str:
+def aged(rig: Rig, *, began: float, seen: float, secure: bool = False) -> str:
     """A cookie of a session that began and was last used so many seconds ago."""
     (token, *_) = rig.gateway.settings.admin.all_tokens
     now = time.time()
-    session = Session(token=token.name, id="0" * 32, began=now - began, seen=now - seen)
+    session = Session(
+        token=token.name, id="0" * 32, began=now - began, seen=now - seen, secure=secure
+    )
     return write_session(session, token, rig.gateway.pepper)
 
 
@@ -78,6 +80,14 @@ async def test_the_cookie_is_kept_from_scripts_and_other_sites(rig: Rig) -> None
 async def test_it_is_secure_where_the_browser_came_by_https(rig: Rig) -> None:
     origin = rig.gateway.admin_url.replace("http://", "https://")
     assert "Secure" in (await sign_in(rig, Origin=origin)).headers["Set-Cookie"]
+
+
+async def test_it_stays_secure_when_a_request_prolongs_it(rig: Rig) -> None:
+    """Browsers name their origin when they change something, not when they read."""
+    for secure in (True, False):
+        cookie = aged(rig, began=600, seen=600, secure=secure)
+        got = await ask(rig, "GET", "teams", cookie, headers={"Origin": None})
+        assert ("Secure" in got.headers["Set-Cookie"]) == secure
 
 
 async def test_a_session_reads_and_changes_as_its_token_does(rig: Rig) -> None:

@@ -35,12 +35,16 @@ _PURPOSE = b"gateway admin session 1\0"
 
 
 class Session(Struct, frozen=True, kw_only=True, array_like=True):
-    """A session. `token` is the name of its admin token; times are seconds since the epoch."""
+    """A session. `token` is the name of its admin token; times are seconds since the epoch.
+
+    `secure`: it began by HTTPS, so its cookie must never go another way.
+    """
 
     token: str
     id: str
     began: float
     seen: float
+    secure: bool
 
     @property
     def ends(self) -> float:

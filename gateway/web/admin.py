@@ -102,7 +102,7 @@ class AdminApi:
         query = read_query(request.rel_url.query, route.query)
         response = await route.handler(Asked(request, by, names, query))
         if visit is not None:
-            self._sessions.renew(visit, request, response)
+            self._sessions.renew(visit, response)
         return response
 
     async def _healthz(self, request: web.BaseRequest) -> web.Response:

@@ -99,37 +99,39 @@ class Sessions:
         session, token = found
         return Visit(session=session, token=token)
 
-    def renew(self, visit: Visit, request: web.BaseRequest, response: web.StreamResponse) -> None:
+    def renew(self, visit: Visit, response: web.StreamResponse) -> None:
         """Note in the cookie that the session is in use, if it has not been for a while."""
         now = self._wall()
         if response.prepared or now - visit.session.seen < RENEW_SECONDS:
             return
         if visit.session.id not in self._ended:
-            self._give(replace(visit.session, seen=now), visit.token, request, response)
+            self._give(replace(visit.session, seen=now), visit.token, response)
 
     async def _who(self, request: web.BaseRequest) -> web.Response:
         visit = self.visit(request)
         if visit is None:
             raise NotAdmin
         response = answer(_shown(visit.token))
-        self.renew(visit, request, response)
+        self.renew(visit, response)
         return response
 
     async def _sign_in(self, request: web.BaseRequest) -> web.Response:
         if is_from_elsewhere(request.headers):
             raise ForeignOrigin
         address = request.remote or ""
-        if (wait := self._at_address.wait(address)) is not None:
-            raise _too_many(wait)
         token = self._check(await _given(request), address)
-        now = self._wall()
-        session = Session(token=token.name, id=secrets.token_hex(16), began=now, seen=now)
+        now, secure = self._wall(), is_https(request.headers) or request.secure
+        session = Session(
+            token=token.name, id=secrets.token_hex(16), began=now, seen=now, secure=secure
+        )
         response = answer(_shown(token))
-        self._give(session, token, request, response)
+        self._give(session, token, response)
         log.info("signed in", token=token.name, role=token.role, address=address)
         return response
 
     async def _sign_out(self, request: web.BaseRequest) -> web.Response:
+        if is_from_elsewhere(request.headers):
+            raise ForeignOrigin
         visit = self.visit(request)
         if visit is not None:
             self._end(visit.session)
@@ -139,7 +141,12 @@ class Sessions:
         return response
 
     def _check(self, given: str, address: str) -> AdminToken:
-        """The token that was given. Raises NotAdmin or RateLimited, and counts what was wrong."""
+        """The token that was given. Raises NotAdmin or RateLimited, and counts what was wrong.
+
+        Nothing is waited for in between, so that tokens sent at once are counted one by one.
+        """
+        if (wait := self._at_address.wait(address)) is not None:
+            raise _too_many(wait)
         token = find(given, self._admin().all_tokens)
         if token is not None:
             return token
@@ -149,13 +156,7 @@ class Sessions:
         log.warning("wrong admin token at sign-in", address=address)
         raise NotAdmin
 
-    def _give(
-        self,
-        session: Session,
-        token: AdminToken,
-        request: web.BaseRequest,
-        response: web.StreamResponse,
-    ) -> None:
+    def _give(self, session: Session, token: AdminToken, response: web.StreamResponse) -> None:
         response.set_cookie(
             COOKIE,
             write_session(session, token, self._pepper),
@@ -163,7 +164,7 @@ class Sessions:
             max_age=int(min(IDLE_SECONDS, session.began + LONGEST_SECONDS - session.seen)),
             httponly=True,
             samesite="Strict",
-            secure=is_https(request.headers) or request.secure,
+            secure=session.secure,
         )
 
     def _end(self, session: Session) -> None:

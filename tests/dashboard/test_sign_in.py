@@ -23,7 +23,7 @@ async def end_session(screen: Screen) -> None:
     """Make the tab's session one that was idle for too long."""
     (token, *_) = screen.rig.gateway.settings.admin.all_tokens
     long_ago = time.time() - IDLE_SECONDS - 5
-    session = Session(token=token.name, id="0" * 32, began=long_ago, seen=long_ago)
+    session = Session(token=token.name, id="0" * 32, began=long_ago, seen=long_ago, secure=False)
     value = write_session(session, token, screen.rig.gateway.pepper)
     url = screen.rig.gateway.admin_url
     await screen.page.context.add_cookies([{"name": COOKIE, "value": value, "url": url}])
@@ -33,7 +33,7 @@ async def test_a_token_opens_the_page_that_was_asked_for(screen: Screen) -> None
     await screen.open("/audit?from=2026-11-01&to=2026-11-07&team=red")
     await expect(screen.page.get_by_label("Admin token")).to_be_focused()
     await fill(screen, f" {ADMIN_TOKEN} ")
-    await expect(screen.page.get_by_role("heading", name="Audit")).to_be_visible()
+    await expect(screen.page.get_by_role("heading", name="Audit")).to_be_focused()
     assert screen.address == "/audit?from=2026-11-01&to=2026-11-07&team=red"
     await expect(screen.page.get_by_text("Signed in as")).to_contain_text("admin")
     await screen.page.reload()

@@ -22,7 +22,7 @@ PEPPER = b"pepper-of-a-gateway"
 TOKEN = AdminToken(name="ops", role="admin", digest=digest("gw-admin-of-ops"))
 OTHER = AdminToken(name="eyes", role="viewer", digest=digest("gw-admin-of-eyes"))
 BEGAN = 1_800_000_000.0
-SESSION = Session(token="ops", id="ab" * 16, began=BEGAN, seen=BEGAN)
+SESSION = Session(token="ops", id="ab" * 16, began=BEGAN, seen=BEGAN, secure=False)
 COOKIE = write_session(SESSION, TOKEN, PEPPER)
 
 

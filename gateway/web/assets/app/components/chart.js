@@ -31,18 +31,20 @@ export function Chart({ caption, times, series, kind = "bars", step = DAY, forma
   }, [times, series, kind, turn]);
   return html`<figure class="chart">
     <div class="chart-box" ref=${box} role="img" aria-label=${`${caption}. The table below has the same values.`}></div>
-    <${Legend} series=${series} at=${at} times=${times} timeLabel=${timeLabel} format=${format} first=${first} />
+    <${Legend} series=${series} kind=${kind} at=${at} times=${times} timeLabel=${timeLabel} format=${format} first=${first} />
     <${AsTable} caption=${caption} times=${times} series=${series} format=${format} timeLabel=${timeLabel} file=${file} />
   </figure>`;
 }
 
-// The names by their colours, and the values at the time under the pointer.
-function Legend({ series, at, times, timeLabel, format, first }) {
+// The names by their colours, with the values at the time under the pointer, else their sums.
+function Legend({ series, kind, at, times, timeLabel, format, first }) {
+  const here = at !== null && at < times.length;
+  const value = (values) => (here ? values[at] : kind === "bars" ? sum(values) : undefined);
   return html`<figcaption class="legend" aria-hidden="true">
-    <span class="legend-time">${at === null || at >= times.length ? "" : timeLabel(times[at])}</span>
+    <span class="legend-time">${here ? timeLabel(times[at]) : kind === "bars" ? "Together" : ""}</span>
     ${series.map(({ label, rest, values }, index) => html`<span key=${label} class="legend-item">
       ${series.length > 1 && html`<span class=${`swatch swatch-${rest ? "rest" : ((index + first) % 10) + 1}`}></span>${label}`}
-      ${at !== null && at < times.length && html`<b>${format(values[at])}</b>`}
+      ${value(values) !== undefined && html`<b>${format(value(values))}</b>`}
     </span>`)}
   </figcaption>`;
 }
@@ -96,6 +98,8 @@ function shape(label, stroke, kind) {
   if (kind === "lines") return { label, stroke, width: 2, spanGaps: true, points: { size: 5, fill: stroke } };
   return { label, stroke, fill: stroke, width: 0, points: { show: false }, paths: uPlot.paths.bars({ size: [0.72, 40] }) };
 }
+
+const sum = (values) => values.reduce((total, value) => total + Number(value ?? 0), 0);
 
 // Sums from the first series on, the highest first: each bar is drawn over the one before.
 function stacked(series) {

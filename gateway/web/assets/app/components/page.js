@@ -4,6 +4,11 @@ import { place } from "../router.js";
 
 let drawn = null;
 
+// Something else than a page was drawn: the next page takes the focus.
+export const leftPage = () => {
+  drawn = "";
+};
+
 // Every page draws exactly one. `filters` and `actions` stand beside the title.
 export function Page({ title, about, filters, actions, children }) {
   const heading = useRef(null);

@@ -20,11 +20,14 @@ export function TeamFilter() {
   const typed = (event) => {
     const value = event.currentTarget.value;
     setText(value);
-    if (value === "" || names.includes(value)) choose(value);
+    setUnknown("");
+    const picked = !event.inputType || event.inputType === "insertReplacementText";
+    if (value === "" || (picked && names.includes(value))) choose(value);
   };
   const entered = (event) => {
     event.preventDefault();
     const value = text.trim();
+    if (value === team) return;
     const found = names.filter((name) => name.startsWith(value));
     if (value === "" || names.includes(value) || !names.length) choose(value);
     else if (found.length === 1) choose(found[0]);
@@ -33,7 +36,7 @@ export function TeamFilter() {
   return html`<form class="team-filter" role="search" aria-label="Team" onSubmit=${entered}>
     <label class="inline"><span>Team</span>
       <input type="text" list=${list} value=${text} placeholder="All teams" autocomplete="off"
-        spellcheck=${false} onInput=${typed} /></label>
+        spellcheck=${false} onInput=${typed} onChange=${entered} /></label>
     <datalist id=${list}>${names.map((name) => html`<option key=${name} value=${name}></option>`)}</datalist>
     ${team && html`<button type="button" class="quiet" onClick=${() => choose("")}>All teams</button>`}
     <span class="fault" role="status">${unknown}</span>

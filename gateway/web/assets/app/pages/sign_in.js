@@ -3,6 +3,7 @@ import { html, useEffect, useRef, useState } from "../html.js";
 import { signIn } from "../api.js";
 import { Field } from "../components/field.js";
 import { Notice } from "../components/notice.js";
+import { leftPage } from "../components/page.js";
 import { ThemeChoice } from "../components/shell.js";
 import { session } from "../state.js";
 
@@ -13,6 +14,7 @@ export function SignIn() {
   const input = useRef(null);
   useEffect(() => {
     document.title = "Sign in · Image gateway";
+    leftPage();
     input.current?.focus();
   }, []);
 

@@ -74,6 +74,7 @@ async def test_guessing_is_told_to_wait(screen: Screen) -> None:
 async def test_an_ended_session_leads_to_sign_in_and_back(desk: Screen) -> None:
     await desk.open("/audit?from=2026-11-01&to=2026-11-07")
     await expect(desk.page.get_by_role("heading", name="Audit")).to_be_visible()
+    await desk.page.wait_for_load_state("networkidle")  # nothing asks any more
     await end_session(desk)
     await desk.page.get_by_label("Period").select_option("Last 7 days")
     await expect(desk.page.get_by_text("Your session has ended")).to_be_visible()

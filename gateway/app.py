@@ -329,7 +329,7 @@ class Gateway:
                 lambda: self.settings,
                 self.directory.refresh,
             ),
-            AdminConfig(lambda: self.settings),
+            AdminConfig(lambda: self.settings, self.url),
             AdminAudit(store),
         )
         return [route for feature in features for route in feature.routes()]

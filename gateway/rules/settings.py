@@ -96,12 +96,18 @@ File = Annotated[str, Meta(pattern=r"\A[^\x00-\x1f\x7f]+\Z", description="the pa
 
 
 class Server(Struct, frozen=True, kw_only=True):
-    """Where the gateway listens (port 0: any free one), how much it takes in, how it stops."""
+    """Where the gateway listens (port 0: any free one), how much it takes in, how it stops.
+
+    `public_url` is how clients reach it, "" where that is where it listens.
+    """
 
     host: Host = "127.0.0.1"
     port: Port = 8080
     admin_host: Host = "127.0.0.1"
     admin_port: Port = 9090
+    public_url: Annotated[
+        str, Meta(description='an http or https URL with a host, or ""', extra={"read": _base_url})
+    ] = ""
     drain_seconds: Annotated[float, Meta(ge=0, le=DAY)] = 310.0
     max_body_bytes: Bytes = MIB
     max_in_flight: Annotated[int, Meta(ge=1, le=1_000_000)] = 5_000

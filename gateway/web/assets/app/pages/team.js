@@ -26,8 +26,11 @@ export function Team({ team: name }) {
     <button type="button" onClick=${() => setOpen("delete")}>Delete</button>`;
   if (load.error?.status === 404) return html`<${Page} title=${name}><${Gone} /><//>`;
   return html`<${Page} title=${name} about="Team" actions=${actions}>
-    <p><a href=${linkTo("/teams")}>All teams</a> · <a href=${linkTo("/", { team: name })}>Its spend</a> ·
-      <a href=${linkTo("/activity", { team: name })}>Its requests</a></p>
+    <nav class="links" aria-label="More about this team">
+      <a href=${linkTo("/teams")}>All teams</a>
+      <a href=${linkTo("/", { team: name })}>Its spend</a>
+      <a href=${linkTo("/activity", { team: name })}>Its requests</a>
+    </nav>
     <${Loaded} load=${load} lines=${8} title="The team could not be loaded">
       ${({ team, quota, keys }) => html`
         <div class="halves">

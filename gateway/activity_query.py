@@ -6,7 +6,7 @@ from msgspec import Meta, Struct
 
 from gateway.listing import Listing, error_listing, line_listing
 from gateway.ports import ActivityStore
-from gateway.rules.activity import PLACE, Wanted
+from gateway.rules.activity import ERROR_DAYS, PLACE, Wanted
 from gateway.rules.keys import PREFIX
 from gateway.rules.windows import DAY_SECONDS
 from gateway.usage_query import Span, bounds
@@ -59,7 +59,9 @@ async def read_activity(
 async def read_errors(store: ActivityStore, query: ErrorQuery, now: float) -> list[Listing]:
     """Errors by kind, the most frequent first. Raises ValueError, StoreUnavailable."""
     start, end = bounds(query, now)
+    end = min(now + DAY_SECONDS, end or now + DAY_SECONDS)
     if query.first is None:
-        start = min(now, end or now) - ERROR_SPAN_DAYS * DAY_SECONDS
-    found = await store.errors(start, now + DAY_SECONDS if end is None else end, query.team)
-    return list(map(error_listing, found))
+        start = min(now, end) - ERROR_SPAN_DAYS * DAY_SECONDS
+    # There is nothing before.
+    start = max(start, now - (ERROR_DAYS + 1) * DAY_SECONDS)
+    return list(map(error_listing, await store.errors(start, end, query.team)))

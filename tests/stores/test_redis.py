@@ -10,6 +10,7 @@ from gateway.rules.store_url import parse_store_url
 from gateway.stores.redis import RedisStore
 from tests.stores.conformance import (
     AccountConformance,
+    ActivityConformance,
     ArchiveConformance,
     AuditConformance,
     DirectoryConformance,
@@ -42,6 +43,10 @@ class TestDirectory(DirectoryConformance):
 
 class TestAudit(AuditConformance):
     """Changes with their log."""
+
+
+class TestActivity(ActivityConformance):
+    """Recent requests, errors and latency."""
 
 
 class TestUsage(UsageConformance):

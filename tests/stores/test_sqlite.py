@@ -8,6 +8,7 @@ import pytest
 from gateway.stores.sqlite import SqliteStore
 from tests.stores.conformance import (
     AccountConformance,
+    ActivityConformance,
     ArchiveConformance,
     AuditConformance,
     DirectoryConformance,
@@ -42,6 +43,10 @@ class TestDirectory(DirectoryConformance):
 
 class TestAudit(AuditConformance):
     """Changes with their log."""
+
+
+class TestActivity(ActivityConformance):
+    """Recent requests, errors and latency."""
 
 
 class TestUsage(UsageConformance):

@@ -8,8 +8,8 @@ from gateway.listing import Listing, error_listing, line_listing
 from gateway.ports import ActivityStore
 from gateway.rules.activity import ERROR_DAYS, PLACE, Wanted
 from gateway.rules.keys import PREFIX
-from gateway.rules.windows import DAY_SECONDS
-from gateway.usage_query import Span, bounds
+from gateway.rules.windows import DAY_SECONDS, HOUR_SECONDS
+from gateway.usage_query import Span, moment
 
 MOST = 1_000
 """Requests told in one answer."""
@@ -58,10 +58,18 @@ async def read_activity(
 
 async def read_errors(store: ActivityStore, query: ErrorQuery, now: float) -> list[Listing]:
     """Errors by kind, the most frequent first. Raises ValueError, StoreUnavailable."""
-    start, end = bounds(query, now)
-    end = min(now + DAY_SECONDS, end or now + DAY_SECONDS)
+    start, end = _span(query, now)
+    return list(map(error_listing, await store.errors(start, end, query.team)))
+
+
+def _span(query: ErrorQuery, now: float) -> tuple[float, float]:
+    """From when to when, from a whole hour on, and not beyond what there can be."""
+    end = now + DAY_SECONDS if query.last is None else moment(query.last, ends=True)
     if query.first is None:
         start = min(now, end) - ERROR_SPAN_DAYS * DAY_SECONDS
-    # There is nothing before.
-    start = max(start, now - (ERROR_DAYS + 1) * DAY_SECONDS)
-    return list(map(error_listing, await store.errors(start, end, query.team)))
+    else:
+        start = moment(query.first)
+    if end <= start:
+        raise ValueError("to: is before from")
+    first = max(start, now - (ERROR_DAYS + 1) * DAY_SECONDS)
+    return first // HOUR_SECONDS * HOUR_SECONDS, min(end, now + DAY_SECONDS)

@@ -131,8 +131,8 @@ class ErrorKind(Struct, frozen=True, kw_only=True):
     last_id: str
 
     def plus(self, other: "ErrorKind") -> "ErrorKind":
-        """Both together."""
-        last = max(self, other, key=lambda kind: kind.last_at)
+        """Both together; of two at the same time the other one is the last."""
+        last = other if other.last_at >= self.last_at else self
         return replace(last, requests=self.requests + other.requests)
 
 

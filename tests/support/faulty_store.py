@@ -22,7 +22,7 @@ class FaultyStore:
 
     - `seconds`: how long each operation takes beforehand; `lag`: how long its reply takes.
     - `away`: the operations that fail.
-    - `losing`: how many of the next swaps are done without telling.
+    - `losing`: how many of the next swaps, and batches of activity, are done without telling.
     - `freezing`: how many of the next swaps are only kept, for `thaw`; with `leaving` the store
       is away from the first of them on.
     - `defect`: what the next swap raises.
@@ -129,7 +129,13 @@ class FaultyStore:
         return await self._store.usage(by, start, end)
 
     async def write_activity(self, batch: Batch) -> None:
-        await self._ask("write_activity", lambda: self._store.write_activity(batch))
+        await self._ask("write_activity", lambda: self._write_activity(batch))
+
+    async def _write_activity(self, batch: Batch) -> None:
+        await self._store.write_activity(batch)
+        if self.losing:
+            self.losing -= 1
+            raise StoreUnavailable
 
     async def activity(self, wanted: Wanted, limit: int, before: str | None = None) -> list[Line]:
         return await self._store.activity(wanted, limit, before)

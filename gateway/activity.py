@@ -7,6 +7,7 @@ so that its size has a bound however long that lasts.
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from time import perf_counter
 
 from gateway.background import Background
@@ -113,9 +114,10 @@ class Activity:
 
     def add(self, record: Record, seconds: float) -> None:
         """Note a request that has been answered, or whose client has left, after `seconds`."""
-        outcome = record.outcome
-        if outcome in READS:
+        if record.outcome in READS:
             return
+        if record.left:  # what has come of it by now is told by `add_late`
+            record = replace(record, outcome="client_closed", images=0, cost=0, upstream=None)
         own = max(0.0, seconds - record.waited)
         if record.request is not None:
             self._own.add(own)

@@ -202,6 +202,15 @@ async def test_a_purchase_that_ends_without_its_client_has_a_second_line(bench: 
     assert (latency.requests, latency.upstream.count) == (1, 1)
 
 
+async def test_a_client_that_leaves_as_the_answer_is_settled_is_charged_once(bench: Bench) -> None:
+    record = bought(left=True, status=499)
+    bench.activity.add(record, 21.0)
+    bench.activity.add_late(record)
+    assert sum(line.cost for line in await bench.lines()) == 40_000
+    (latency,) = await bench.latency()
+    assert (latency.requests, latency.upstream.count) == (1, 1)
+
+
 async def test_nothing_is_lost_while_the_store_is_away(bench: Bench) -> None:
     bench.store.leave()
     for number in range(3):

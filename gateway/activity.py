@@ -138,8 +138,6 @@ class Activity:
         group = (team, key, record.outcome, record.status, record.code)
         if record.outcome not in GOOD:
             self._note_error(record, team, at)
-        if not self._keep():
-            return
         shared = self._shared.get(group)
         if shared is None:
             shared = self._new_group(group)
@@ -248,16 +246,16 @@ class Activity:
         lines, self._lines = self._lines, []
         errors, self._errors = self._errors, {}
         lines += [self._shared_line(*item) for item in shared.items() if item[1].requests]
+        keep, now = self._keep(), self._wall()
         self._batches += 1
-        now = self._wall()
         return Batch(
             writer=self._writer,
             number=self._batches,
             at=now,
-            lines=lines,
+            lines=lines if keep else (),
             errors=[TeamErrors(name[0], kind) for name, kind in errors.items()],
             latency=self._latency(int(now // HOUR_SECONDS)),
-            keep=self._room(len(lines)),
+            keep=self._room(keep, len(lines)),
         )
 
     def _latency(self, hour: int) -> Latency | None:
@@ -267,9 +265,8 @@ class Activity:
         self._own, self._upstream = Stopwatch(OWN_BOUNDS), Stopwatch(UPSTREAM_BOUNDS)
         return Latency(hour, own.times(), upstream.times())
 
-    def _room(self, lines: int) -> int | None:
+    def _room(self, keep: int, lines: int) -> int | None:
         """How many lines are to stay; None while those above are too few to look for them."""
-        keep = self._keep()
         self._untrimmed += lines
         if self._untrimmed < keep // 20:
             return None

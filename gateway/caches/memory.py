@@ -15,6 +15,7 @@ import math
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from operator import itemgetter
 from typing import Any
 
 from aiocache.base import BaseCache
@@ -104,12 +105,17 @@ class MemoryCache(BaseCache):  # type: ignore[misc]  # aiocache is published wit
             self._make_room(0)
 
     def asked_for(self) -> Iterator[Asked]:
-        """All living entries that were found at least once. The cache must not change meanwhile."""
+        """All living entries that were found at least once, the most found first. The cache must
+        not change meanwhile.
+        """
         now = self._clock()
-        for key, entry in self._entries.items():
+        found = [(entry.hits, key) for key, entry in self._entries.items() if entry.hits]
+        found.sort(key=itemgetter(0), reverse=True)
+        for hits, key in found:
+            entry = self._entries[key]
             left = None if entry.expires is None else entry.expires - now
-            if entry.hits and (left is None or left > 0):
-                yield Asked(key, entry.value, entry.hits, entry.bytes, left)
+            if left is None or left > 0:
+                yield Asked(key, entry.value, hits, entry.bytes, left)
 
     # -- over a restart -------------------------------------------------------------------------
 

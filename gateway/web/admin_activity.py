@@ -3,9 +3,9 @@
 A prompt is shown only where an operator has switched that on.
 """
 
-import heapq
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from itertools import islice
 from typing import Annotated
 
 from aiohttp import web
@@ -169,14 +169,12 @@ class AdminActivity:
         return answer({"kinds": kinds})
 
     async def _top(self, asked: Asked) -> web.Response:
-        found = heapq.nlargest(
-            asked.query.limit,
-            ((entry, entry.value.about) for entry in self._memory.asked_for()
-             if self._is_in_use(entry.value.about)),
-            key=lambda found: found[0].hits,
-        )  # fmt: skip
-        lines = [self._line(entry, about, asked.by.now) for entry, about in found]
-        return answer(TopPage(entries=lines))
+        found = (entry for entry in self._memory.asked_for() if self._is_in_use(entry.value.about))
+        entries = [
+            self._line(entry, entry.value.about, asked.by.now)
+            for entry in islice(found, asked.query.limit)
+        ]
+        return answer(TopPage(entries=entries))
 
     def _is_in_use(self, about: About | None) -> bool:
         """Whether an answer can still be given: not once its team's cache was emptied."""

@@ -61,8 +61,8 @@ async def test_entries_tell_how_often_they_were_found(bench: Bench) -> None:
     bench.clock.now += 5
     total = ENTRY_BYTES + 1 + 10
     assert list(cache.asked_for()) == [
-        Asked("a", b"x" * 10, 2, total, 15.0),
         Asked("b", b"x" * 10, 3, total, None),
+        Asked("a", b"x" * 10, 2, total, 15.0),
     ]
     await cache.set("a", b"y")
     assert [asked.key for asked in cache.asked_for()] == ["b"]

@@ -20,6 +20,7 @@ from aiohttp import web
 from msgspec.structs import replace
 
 from gateway import __version__
+from gateway.activity import Activity
 from gateway.background import Background
 from gateway.caches import warm
 from gateway.caches.memory import MemoryCache
@@ -33,6 +34,7 @@ from gateway.last_use import LastUse
 from gateway.ledger import Ledger
 from gateway.logs import dropped_lines
 from gateway.metrics import Metrics, QuotaCollector
+from gateway.model import Bought
 from gateway.opening import StartError, load_pepper, open_store
 from gateway.proxy import Proxy
 from gateway.rules.account import GATEWAY, team_account
@@ -44,6 +46,7 @@ from gateway.tracing import UNTRACED, Tracing
 from gateway.upstream.client import HttpUpstream
 from gateway.upstream.credentials import LOOK_SECONDS, KeyFile, with_key
 from gateway.web.admin import AdminApi
+from gateway.web.admin_activity import AdminActivity
 from gateway.web.admin_audit import AdminAudit
 from gateway.web.admin_cache import AdminCache
 from gateway.web.admin_config import AdminConfig
@@ -73,6 +76,9 @@ AUDIT_SECONDS = 3_600.0
 
 CLOSE_SECONDS = 5.0
 """What is left for last answers and last settlements once the drain's time is up."""
+
+CHARACTER_BYTES = 4
+"""What a character of a text takes at the most."""
 
 BACKLOG = 4_096
 """Connections that may wait to be accepted: a burst must not be refused by the kernel."""
@@ -207,6 +213,14 @@ class Gateway:
         self._hits = Hits(self.store, new_id=new_id)
         self._hits.start()
         running.push_async_callback(self._hits.close)
+        self._activity = Activity(
+            self.store,
+            wall=self._wall,
+            keep=lambda: self.settings.activity.keep_requests,
+            writer=new_id()[:8],
+        )
+        self._activity.start()
+        running.push_async_callback(self._activity.close)
 
     async def _open_proxy(self) -> None:
         """What answers: cache, upstream client, the path of a request."""
@@ -227,6 +241,8 @@ class Gateway:
             spread=random.random,
             new_id=new_id,
             tracing=self._tracing,
+            on_late=self._activity.add_late,
+            amend=self._cache.amend,
         )
         metrics.in_flight.set_function(lambda: self.proxy.in_flight)
 
@@ -252,7 +268,7 @@ class Gateway:
         memory = self._cache = MemoryCache(
             max_bytes=settings.cache.max_bytes,
             max_entry_bytes=settings.cache.max_entry_bytes,
-            size=lambda bought: len(bought.body),
+            size=_bytes_of,
             on_evict=lambda reason: metrics.evictions["memory", reason].inc(),
         )
         await warm.put_back(memory, settings.cache, self._wall)
@@ -291,6 +307,7 @@ class Gateway:
             new_id,
             self_service=own,
             tracing=self._tracing,
+            on_end=self._activity.add,
         )
         counted = GatewayServer(public.handle, on_unreadable=self.metrics.request_unreadable)
         self.url = await self._serve(counted, server.host, server.port)
@@ -328,6 +345,9 @@ class Gateway:
                 self.metrics.registry,
                 lambda: self.settings,
                 self.directory.refresh,
+            ),
+            AdminActivity(
+                self.store, self._activity.flush, self._cache, self.directory, lambda: self.settings
             ),
             AdminConfig(lambda: self.settings, self.url),
             AdminAudit(store),
@@ -372,6 +392,12 @@ class Gateway:
         if self.directory.age > READY_SECONDS:
             return "store_unavailable"
         return None
+
+
+def _bytes_of(bought: Bought) -> int:
+    """What an answer takes in memory, with what is kept of its prompt."""
+    prompt = bought.about.prompt if bought.about else None
+    return len(bought.body) + (CHARACTER_BYTES * len(prompt) if prompt else 0)
 
 
 def _with_upstream(settings: Settings) -> Settings:

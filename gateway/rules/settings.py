@@ -240,7 +240,9 @@ def limits_of(values: Mapping[str, Any]) -> Limits:
 
 
 class AdminOptions(Struct, frozen=True, kw_only=True):
-    """The admin API: the token of the environment, and for how many days changes are told."""
+    """The admin API: the token of the environment, for how many days changes are told, and whether
+    the prompts of the most repeated requests are shown.
+    """
 
     token: Annotated[
         Secret | None,
@@ -251,6 +253,7 @@ class AdminOptions(Struct, frozen=True, kw_only=True):
         ),
     ] = None
     audit_days: Annotated[int, Meta(ge=1, le=36_500)] = 400
+    show_prompts: bool = False
 
 
 class Admin(AdminOptions, frozen=True, kw_only=True):
@@ -266,6 +269,12 @@ class Admin(AdminOptions, frozen=True, kw_only=True):
             return named
         digest = token_digest(self.token.reveal())
         return [AdminToken(name=ENVIRONMENT, role="admin", digest=digest), *named]
+
+
+class Activity(Struct, frozen=True, kw_only=True):
+    """How many requests are kept to look at, of all gateways together; 0 keeps none."""
+
+    keep_requests: Annotated[int, Meta(ge=0, le=1_000_000)] = 10_000
 
 
 class Log(Struct, frozen=True, kw_only=True):
@@ -292,6 +301,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     cache: Cache = Cache()
     limits: Limits = NO_LIMITS
     admin: Admin = Admin()
+    activity: Activity = Activity()
     log: Log = Log()
     tracing: Tracing = Tracing()
     models: Mapping[str, Model] = field(default_factory=lambda: {GPT_IMAGE_2.name: GPT_IMAGE_2})
@@ -306,6 +316,7 @@ SECTIONS: Mapping[str, type[Struct]] = {
     "cache": Cache,
     "limits": GatewayLimits,
     "admin": AdminOptions,
+    "activity": Activity,
     "log": Log,
     "tracing": Tracing,
 }

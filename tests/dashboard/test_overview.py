@@ -80,7 +80,7 @@ async def test_four_numbers_stand_against_the_period_before(desk: Screen) -> Non
     for position, texts in enumerate(
         [
             ("Spend", "$1,234.56", "1,500 requests, 12 refused", "up 100 %", "was $617.28"),
-            ("Images", "1,504", "1,200 bought, 304 from cache", "2 unknown", "no change"),
+            ("Images", "1,500", "1,200 bought, 300 from cache", "2 unknown", "no change"),
             ("Hit ratio", "25.3 %", "down 4.7 points", "was 30.0 %"),
             ("Saved", "<$0.01", "no change"),
         ]

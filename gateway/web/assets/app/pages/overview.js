@@ -46,10 +46,10 @@ const Nothing = ({ team }) => html`<${Empty} title="No requests in these days">
 
 // -- tiles ----------------------------------------------------------------------------------------
 
-const images = ({ images_bought, images_cached, images_coalesced }) => images_bought + images_cached + images_coalesced;
+const images = ({ images_bought, images_cached }) => images_bought + images_cached;
 
 function Numbers({ data: { now, before, before_from, before_to } }) {
-  const parts = [`${count(now.images_bought)} bought`, `${count(now.images_cached + now.images_coalesced)} from cache or shared`];
+  const parts = [`${count(now.images_bought)} bought`, `${count(now.images_cached)} from cache or shared`];
   if (now.images_unknown) parts.push(`${count(now.images_unknown)} unknown`);
   return html`<${Tiles}>
       <${Tile} label="Spend" value=${money(now.cost_usd)} detail=${`${count(now.requests)} requests, ${count(now.requests_refused)} refused`}

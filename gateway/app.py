@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 import structlog
 from aiocache.base import BaseCache
@@ -19,6 +20,7 @@ from aiohttp import web
 from msgspec.structs import replace
 
 from gateway import __version__
+from gateway.activity import Activity
 from gateway.background import Background
 from gateway.caches import warm
 from gateway.caches.memory import MemoryCache
@@ -32,6 +34,7 @@ from gateway.last_use import LastUse
 from gateway.ledger import Ledger
 from gateway.logs import dropped_lines
 from gateway.metrics import Metrics, QuotaCollector
+from gateway.model import Bought
 from gateway.opening import StartError, load_pepper, open_store
 from gateway.proxy import Proxy
 from gateway.rules.account import GATEWAY, team_account
@@ -39,10 +42,12 @@ from gateway.rules.settings import Admin, Settings
 from gateway.rules.windows import DAY_SECONDS
 from gateway.shared_clock import SharedClock
 from gateway.stores.redis.leases import RedisLeases
+from gateway.tracing import UNTRACED, Tracing
 from gateway.upkeep import Upkeep
 from gateway.upstream.client import HttpUpstream
 from gateway.upstream.credentials import LOOK_SECONDS, KeyFile, with_key
 from gateway.web.admin import AdminApi
+from gateway.web.admin_activity import AdminActivity
 from gateway.web.admin_audit import AdminAudit
 from gateway.web.admin_cache import AdminCache
 from gateway.web.admin_config import AdminConfig
@@ -56,6 +61,9 @@ from gateway.web.admin_usage import AdminUsage
 from gateway.web.public import PublicApi
 from gateway.web.self_service import SelfService
 from gateway.web.server import GatewayServer
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace.export import SpanExporter
 
 log = structlog.get_logger(source="gateway")
 
@@ -71,6 +79,9 @@ AUDIT_SECONDS = 3_600.0
 CLOSE_SECONDS = 5.0
 """What is left for last answers and last settlements once the drain's time is up."""
 
+CHARACTER_BYTES = 4
+"""What a character of a text takes at the most."""
+
 BACKLOG = 4_096
 """Connections that may wait to be accepted: a burst must not be refused by the kernel."""
 
@@ -78,11 +89,18 @@ BACKLOG = 4_096
 class Gateway:
     """A whole gateway in this process. `start` raises StartError; `stop` drains.
 
-    `wall` is this machine's clock: seconds since the epoch.
+    `wall` is this machine's clock: seconds since the epoch. Spans go to `exporter`, where tracing
+    is switched on, or else where the environment says.
     """
 
-    def __init__(self, settings: Settings, wall: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        wall: Callable[[], float] = time.time,
+        exporter: "SpanExporter | None" = None,
+    ) -> None:
         self.settings = _with_upstream(settings)
+        self._exporter = exporter
         self._clock = SharedClock(wall)
         self._wall = self._clock.now
         self._key_file = KeyFile()
@@ -94,6 +112,7 @@ class Gateway:
     async def start(self) -> None:
         """Open the store, sweep what a crash left, and listen on both ports."""
         try:
+            self._tracing = self._open_tracing()
             await self._open_ledger()
             await self._open_proxy()
             await self._listen()
@@ -151,6 +170,23 @@ class Gateway:
         await warm.keep(self._cache, self.settings.cache, self._wall)
         log.info("stopped")
 
+    def _open_tracing(self) -> Tracing:
+        """What spans are told to. Raises StartError where the packages for it are not there."""
+        tracing = self.settings.tracing
+        if not tracing.enabled:
+            return UNTRACED
+        try:
+            from gateway.telemetry import Telemetry
+        except ModuleNotFoundError as missing:
+            raise StartError(
+                "[tracing] enabled needs the packages of image-gateway[otel]: "
+                f"{missing.name} is not installed."
+            ) from None
+        kind = self.settings.store.place.kind
+        telemetry = Telemetry(store=kind, prompts=tracing.prompts, exporter=self._exporter)
+        self._running.push_async_callback(asyncio.to_thread, telemetry.close)
+        return telemetry
+
     async def _open_ledger(self) -> None:
         """What keeps the keys and the money: store, last use, directory, ledger, hits."""
         settings, metrics, running = self.settings, self.metrics, self._running
@@ -184,6 +220,14 @@ class Gateway:
         )
         upkeep.start()
         running.push_async_callback(upkeep.close)
+        self._activity = Activity(
+            self.store,
+            wall=self._wall,
+            keep=lambda: self.settings.activity.keep_requests,
+            writer=new_id()[:8],
+        )
+        self._activity.start()
+        running.push_async_callback(self._activity.close)
 
     async def _open_proxy(self) -> None:
         """What answers: cache, upstream client, the path of a request."""
@@ -203,6 +247,9 @@ class Gateway:
             wall=self._wall,
             spread=random.random,
             new_id=new_id,
+            tracing=self._tracing,
+            on_late=self._activity.add_late,
+            amend=self._cache.amend,
         )
         metrics.in_flight.set_function(lambda: self.proxy.in_flight)
 
@@ -228,7 +275,7 @@ class Gateway:
         memory = self._cache = MemoryCache(
             max_bytes=settings.cache.max_bytes,
             max_entry_bytes=settings.cache.max_entry_bytes,
-            size=lambda bought: len(bought.body),
+            size=_bytes_of,
             on_evict=lambda reason: metrics.evictions["memory", reason].inc(),
         )
         await warm.put_back(memory, settings.cache, self._wall)
@@ -261,7 +308,13 @@ class Gateway:
         await self._forget_audit()
         own = SelfService(self.store, self.directory, self.flush, self._wall)
         self.public = public = PublicApi(
-            self.proxy, self.directory, self.metrics, new_id, self_service=own
+            self.proxy,
+            self.directory,
+            self.metrics,
+            new_id,
+            self_service=own,
+            tracing=self._tracing,
+            on_end=self._activity.add,
         )
         counted = GatewayServer(public.handle, on_unreadable=self.metrics.request_unreadable)
         self.url = await self._serve(counted, server.host, server.port)
@@ -280,6 +333,8 @@ class Gateway:
             tokens,
             routes,
             wall=self._wall,
+            pepper=self.pepper,
+            new_id=new_id,
             pages=pages(tokens, routes, url=self.url),
         )
 
@@ -299,7 +354,10 @@ class Gateway:
                 lambda: self.settings,
                 self.directory.refresh,
             ),
-            AdminConfig(lambda: self.settings),
+            AdminActivity(
+                self.store, self._activity.flush, self._cache, self.directory, lambda: self.settings
+            ),
+            AdminConfig(lambda: self.settings, self.url),
             AdminAudit(store),
         )
         return [route for feature in features for route in feature.routes()]
@@ -342,6 +400,12 @@ class Gateway:
         if self.directory.age > READY_SECONDS:
             return "store_unavailable"
         return None
+
+
+def _bytes_of(bought: Bought) -> int:
+    """What an answer takes in memory, with what is kept of its prompt."""
+    prompt = bought.about.prompt if bought.about else None
+    return len(bought.body) + (CHARACTER_BYTES * len(prompt) if prompt else 0)
 
 
 def _with_upstream(settings: Settings) -> Settings:

@@ -8,7 +8,6 @@ import os
 import secrets
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import aclosing, contextmanager, suppress
-from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import BinaryIO
@@ -61,12 +60,15 @@ def new_file(path: Path) -> Iterator[BinaryIO]:
 class Archive:
     """An archive that was opened and found to be one, for keys with this pepper.
 
-    Raises Refused, and OSError where the file cannot be read.
+    `done` is told how many bytes each line read has. Raises Refused, and OSError where the file
+    cannot be read.
     """
 
-    def __init__(self, file: BinaryIO, pepper: bytes) -> None:
+    def __init__(
+        self, file: BinaryIO, pepper: bytes, done: Callable[[int], object] = lambda number: None
+    ) -> None:
         with _refusing():
-            self._reader = Reader(iter(partial(file.readline, LINE_BYTES), b""))
+            self._reader = Reader(_lines(file, done))
             rest = iter(self._reader)
             first = next(rest, None)
         if not isinstance(first, CheckRecord) or first.check != PEPPER:
@@ -86,6 +88,12 @@ class Archive:
         with _refusing():
             await store.restore(self._records)
         return self._reader.counts
+
+
+def _lines(file: BinaryIO, done: Callable[[int], object]) -> Iterator[bytes]:
+    while line := file.readline(LINE_BYTES):
+        done(len(line))
+        yield line
 
 
 @contextmanager

@@ -5,6 +5,7 @@ An export is the only thing on standard output; everything else goes to standard
 """
 
 import os
+import stat
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -15,6 +16,7 @@ from typing import BinaryIO
 import click
 
 from gateway.cli_base import Group, config_option, note, with_store
+from gateway.cli_progress import bytes_done
 
 _FILE = click.argument(
     "file",
@@ -48,8 +50,15 @@ def export_store(file: Path | None, config: Path | None) -> None:
     from gateway.archive import export_store
     from gateway.rules.archive import summary
 
-    with _writing_to(file) as output:
-        counts = with_store(config, lambda store, _: export_store(store, output.write, time.time()))
+    # Never among the lines of an export that somebody reads as it comes.
+    shown = file not in (None, _STREAM) or not sys.stdout.isatty()
+    with _writing_to(file) as output, bytes_done("exporting", shown=shown) as done:
+
+        def write(lines: bytes) -> None:
+            output.write(lines)
+            done(len(lines))
+
+        counts = with_store(config, lambda store, _: export_store(store, write, time.time()))
     note(f"exported: {summary(counts)}")
 
 
@@ -77,8 +86,8 @@ def import_store(file: Path | None, config: Path | None) -> None:
 
     settings, _ = load_settings(config, os.environ)
     pepper = load_kept_pepper(settings.keys)
-    with _reading_from(file) as lines:
-        archive = Archive(lines, pepper)  # before a store is made for it
+    with _reading_from(file) as lines, bytes_done("importing", _size(lines)) as done:
+        archive = Archive(lines, pepper, done)  # before a store is made for it
 
         async def restore() -> Mapping[str, int]:
             async with unopened_store(settings) as store:
@@ -136,6 +145,12 @@ def _reading_from(file: Path | None) -> Iterator[BinaryIO]:
         return
     with _naming(file), file.open("rb") as lines:
         yield lines
+
+
+def _size(file: BinaryIO) -> int | None:
+    """How many bytes a file has; None for a pipe."""
+    status = os.fstat(file.fileno())
+    return status.st_size if stat.S_ISREG(status.st_mode) else None
 
 
 @contextmanager

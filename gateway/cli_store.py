@@ -19,6 +19,7 @@ from gateway.cli_base import (
     with_store,
     working_as,
 )
+from gateway.cli_progress import under_way
 
 # -- teams --------------------------------------------------------------------------------------
 
@@ -150,7 +151,8 @@ def usage(
     by = tuple(dict.fromkeys(by))
     start = end_of_month(month_of(time.time()) - 1) if first is None else first
     end = end_of(start, last)
-    rows = with_store(config, lambda store, _: store.usage(by, start, end, team))
+    with under_way("reading usage"):
+        rows = with_store(config, lambda store, _: store.usage(by, start, end, team))
     total = usage_total(by, rows) if len(rows) > 1 else None
     print_list(format, [usage_listing(by, row) for row in rows], usage_cells, total=total)
     if not rows:

@@ -11,7 +11,8 @@ from msgspec import Struct
 
 from gateway.listing import Listing, public_id, usage_sums
 from gateway.model import UsageRow
-from gateway.ports import UsageStore
+from gateway.ports import Store
+from gateway.rules.activity import Latency
 from gateway.rules.money import format_usd
 from gateway.rules.windows import DAY_SECONDS, HOUR_SECONDS, day_of, utc
 
@@ -84,8 +85,8 @@ def day_text(day: int) -> str:
     return utc(day * DAY_SECONDS)[: len("2026-11-01")]
 
 
-async def overview(store: UsageStore, days: Days, team: str | None, now: float) -> Listing:
-    """All of it, for one team or all. Raises StoreUnavailable."""
+async def overview(store: Store, days: Days, team: str | None, now: float) -> Listing:
+    """All of it, for one team or all; latency is that of all. Raises StoreUnavailable."""
     by_key = await store.usage(["team", "key"], days.start, days.end, team)
     former = await store.usage([], days.before.start, days.start, team)
     teams = _dearest(_by_team(by_key))
@@ -108,7 +109,7 @@ async def overview(store: UsageStore, days: Days, team: str | None, now: float) 
             _line(row, team=row.group[0], key=public_id(row.group[1]))
             for row in _dearest(by_key)[:DEAREST]
         ],
-        "latency": [],
+        "latency": _latencies(await store.latency(days.start, days.end), days.by),
     }
 
 
@@ -166,3 +167,25 @@ def _series(
 
 def _spend(team: str | None, axis: Sequence[str], costs: Mapping[str, int]) -> dict[str, Any]:
     return {"team": team, "cost_usd": [format_usd(costs.get(at, 0)) for at in axis]}
+
+
+def _latencies(hours: Iterable[Latency], by: str) -> list[Listing]:
+    """How long requests took on average, along the axis; where there were none, nothing is told."""
+    found: dict[str, Latency] = {}
+    for one in hours:
+        at = utc(one.hour * HOUR_SECONDS)
+        name = at if by == "hour" else at[: len("2026-11-01")]
+        found[name] = found[name].plus(one) if name in found else one
+    return [
+        {
+            "day": name,
+            "requests": one.requests,
+            "own_ms": _milliseconds(one.own.mean),
+            "upstream_ms": _milliseconds(one.upstream.mean),
+        }
+        for name, one in found.items()
+    ]
+
+
+def _milliseconds(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds * 1_000, 3)

@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from gateway.model import AuditEntry, Bought, Entry, Key, KeyState, Team, UsageRow
 from gateway.rules.account import Account
+from gateway.rules.activity import Batch, ErrorKind, Latency, Line, Wanted
 from gateway.rules.archive import Record
 from gateway.rules.settings import Upstream as UpstreamSettings
 
@@ -169,6 +170,32 @@ class AuditStore(Protocol):
         """Forget the entries of before that time."""
 
 
+class ActivityStore(Protocol):
+    """What became of requests lately. None of it is money; archives leave it out.
+
+    Every method may raise StoreUnavailable.
+    """
+
+    async def write_activity(self, batch: Batch) -> None:
+        """Add this, unless it was added before: also where StoreUnavailable was raised then."""
+
+    async def activity(self, wanted: Wanted, limit: int, before: str | None = None) -> list[Line]:
+        """Up to so many of the wanted lines, the latest first; only those before a place."""
+
+    async def errors(self, start: float, end: float, team: str | None = None) -> list[ErrorKind]:
+        """Errors by kind of the hours that begin from `start` to before `end`, the most frequent
+        first. `team` leaves out all others.
+        """
+
+    async def latency(self, start: float, end: float) -> list[Latency]:
+        """How long requests took in the hours that begin from `start` to before `end`, in the
+        order of time; hours without requests are absent.
+        """
+
+    async def forget_activity(self, now: float) -> None:
+        """Forget what is older than `LINE_DAYS`, `ERROR_DAYS` and `LATENCY_DAYS`."""
+
+
 class ArchiveStore(Protocol):
     """Where the whole state goes out and comes in. Every method may raise StoreUnavailable."""
 
@@ -188,7 +215,15 @@ class ArchiveStore(Protocol):
         """
 
 
-class Store(AccountStore, DirectoryStore, UsageStore, AuditStore, ArchiveStore, Protocol):
+class Store(
+    AccountStore,
+    DirectoryStore,
+    UsageStore,
+    AuditStore,
+    ActivityStore,
+    ArchiveStore,
+    Protocol,
+):
     """All of it in one place, open until it is closed."""
 
     async def open(self) -> None:
@@ -274,13 +309,23 @@ class Reply(Struct, frozen=True):
     body: bytes
 
 
+NO_TRACE: Mapping[str, str] = {}
+
+
 class Upstream(Protocol):
     """The paid API. One call is at most one request on the wire: nothing is ever sent twice."""
 
-    async def generate(self, body: bytes, request_id: str, settings: UpstreamSettings) -> Reply:
+    async def generate(
+        self,
+        body: bytes,
+        request_id: str,
+        settings: UpstreamSettings,
+        trace: Mapping[str, str] = NO_TRACE,
+    ) -> Reply:
         """Send one generation and read its whole answer, whatever its status.
 
-        `settings` say where it goes, with which key, and how long it may take.
+        `settings` say where it goes, with which key, and how long it may take. `trace` are the
+        headers of the trace that it belongs to.
 
         Raises UpstreamUnreachable where nothing can have been sent; UpstreamCut, UpstreamTimeout
         or UpstreamUnknown (over the size bound, unreadable encoding) where it may have been.

@@ -13,7 +13,7 @@ its wait, never the purchase.
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from time import perf_counter
 
 import structlog
@@ -25,6 +25,7 @@ from gateway.directory import Directory
 from gateway.elections import Alone, Candidate, Elections
 from gateway.errors import (
     Draining,
+    GatewayError,
     InvalidRequest,
     LimitReached,
     NotCached,
@@ -37,13 +38,14 @@ from gateway.flights import Flight, Flights
 from gateway.hits import Hits
 from gateway.ledger import PATIENCE_SECONDS, Ledger
 from gateway.metrics import Metrics, closed_labels
-from gateway.model import MICRO, Bought, Caller, ImageRequest
+from gateway.model import MICRO, About, Bought, Caller, ImageRequest
 from gateway.ports import Reply, Upstream
 from gateway.readings import Reading, Readings
 from gateway.record import Record
 from gateway.rules.answer import Answered, read_answer
 from gateway.rules.cache_control import CacheControl, read_cache_control
 from gateway.rules.catalog import quality_label
+from gateway.rules.fingerprint import scope_of
 from gateway.rules.headers import CacheStatus
 from gateway.rules.money import format_usd
 from gateway.rules.policy import check_policy
@@ -54,6 +56,7 @@ from gateway.rules.request import encode_body
 from gateway.rules.settings import Settings
 from gateway.rules.url_life import keep_seconds
 from gateway.rules.verdict import judge
+from gateway.tracing import UNTRACED, Tracing
 
 log = structlog.get_logger(source="proxy")
 
@@ -63,6 +66,9 @@ LEASE_SLACK_SECONDS = 5.0
 LEAST_PATIENCE_SECONDS = 1.0
 """What a step before the purchase may wait for the store, however long the others took."""
 
+
+PROMPT_CHARACTERS = 200
+"""What is kept of a prompt beside its answer, if any of it is."""
 
 REFUSALS = (InvalidRequest, NotPermitted, LimitReached)
 """What ends a request of a known caller before anything is bought, by its own fault or limits."""
@@ -118,6 +124,8 @@ class Proxy:
 
     `settings` may be replaced at any time; each request keeps those that it began with. `wall`
     tells the time, `spread` gives randomness in [0, 1), `new_id` an id never given before.
+    `on_late` hears what came of a purchase whose client had left, `amend` puts into memory what an
+    answer from elsewhere lacks.
     """
 
     def __init__(
@@ -134,6 +142,9 @@ class Proxy:
         wall: Callable[[], float],
         spread: Callable[[], float],
         new_id: Callable[[], str],
+        tracing: Tracing = UNTRACED,
+        on_late: Callable[[Record], None] = lambda record: None,
+        amend: Callable[[str, Bought], None] = lambda name, bought: None,
     ) -> None:
         self.settings = settings
         self._readings = Readings(settings)
@@ -149,6 +160,9 @@ class Proxy:
         self._wall = wall
         self._spread = spread
         self._new_id = new_id
+        self._tracing = tracing
+        self._on_late = on_late
+        self._amend = amend
         self.in_flight = 0
 
     async def generate(self, call: Call, record: Record) -> Answer:
@@ -176,7 +190,7 @@ class Proxy:
         self.in_flight += 1
         try:
             reading = self._read(body, caller, settings)
-            record.request = reading.request
+            record.request, record.fingerprint = reading.request, reading.fingerprint
             check_policy(caller.team, reading.request)
             wish = read_cache_control(call.cache_control)
             purchase = self._purchase(caller, reading, wish, settings, record)
@@ -228,6 +242,8 @@ class Proxy:
             self._metrics.lookups["memory", "miss"].inc()
             return None
         self._metrics.lookups["memory", "hit" if kept.tier == "memory" else "miss"].inc()
+        if kept.about is None:
+            self._amend(purchase.fingerprint, replace(kept, about=_about(purchase), tier="memory"))
         self._given(purchase, kept, "hit")
         return Answer(kept.body, CacheStatus.HIT, int(age))
 
@@ -312,6 +328,7 @@ class Proxy:
             return await self._buy(purchase)
         finally:
             if record.left:
+                self._tell_late(record, sys.exception())
                 log.info(
                     "purchase ended without its client",
                     id=record.id,
@@ -321,6 +338,11 @@ class Proxy:
                     cost_usd=format_usd(record.cost),
                     exc_info=sys.exception(),
                 )
+
+    def _tell_late(self, record: Record, failure: BaseException | None) -> None:
+        if isinstance(failure, GatewayError):
+            record.outcome, record.code = failure.outcome, failure.code
+        self._on_late(record)
 
     def _check_room(self, settings: Settings) -> None:
         """Raise where no flight may start. Those whose clients have left still take room."""
@@ -335,15 +357,18 @@ class Proxy:
         self._metrics.flights["lead",].inc()
         body = encode_body(request)
         reservation = self._reservation(purchase)
-        held = await self._ledger.reserve(reservation, _patience(record))
+        with self._tracing.store("reserve"):
+            held = await self._ledger.reserve(reservation, _patience(record))
         record.lap("quota")
         record.standing = held.standing
         if isinstance(held, Refused):
             raise refusal_error(held.refusal, self._spread(), purchase.caller.key.id)
         try:
-            reply = await self._ask(body, purchase)
-            judge(reply, [purchase.settings.upstream.key.encode()], self._wall())
-            answered = read_answer(reply.body)
+            with self._tracing.upstream(request, purchase.settings.upstream) as span:
+                reply = await self._ask(body, purchase, span.headers)
+                judge(reply, [purchase.settings.upstream.key.encode()], self._wall())
+                answered = read_answer(reply.body)
+                span.answered(answered.usage)
         except UpstreamError as error:
             await self._failed(reservation, record, charged=error.charged)
             raise
@@ -374,11 +399,12 @@ class Proxy:
             gateway_limits=settings.limits,
         )
 
-    async def _ask(self, body: bytes, purchase: Purchase) -> Reply:
+    async def _ask(self, body: bytes, purchase: Purchase, trace: Mapping[str, str]) -> Reply:
         """The one call to the upstream, measured."""
         record, started, status = purchase.record, perf_counter(), "failed"
         try:
-            reply = await self._upstream.generate(body, record.id, purchase.settings.upstream)
+            upstream = purchase.settings.upstream
+            reply = await self._upstream.generate(body, record.id, upstream, trace)
             status = str(reply.status)
             return reply
         except UpstreamError as error:
@@ -401,7 +427,7 @@ class Proxy:
         self._metrics.delivered(
             purchase.caller.team.name, request, model, answered.images, "upstream"
         )
-        await self._ledger.finish(
+        await self._finish(
             Settle(id=reservation.id, team=reservation.team, images=answered.images, cost=cost)
         )
         return Bought(body=reply.body, images=answered.images, cost=cost, at=self._wall())
@@ -409,11 +435,11 @@ class Proxy:
     async def _failed(self, reservation: Reserve, record: Record, *, charged: bool) -> None:
         """Close a purchase that brought nothing: free, or charged because nobody can tell."""
         if not charged:
-            await self._ledger.finish(Release(id=reservation.id, team=reservation.team))
+            await self._finish(Release(id=reservation.id, team=reservation.team))
             return
         record.images, record.cost = reservation.images, reservation.cost
         self._metrics.charged(reservation, reservation.cost)
-        await self._ledger.finish(
+        await self._finish(
             Settle(
                 id=reservation.id,
                 team=reservation.team,
@@ -423,6 +449,10 @@ class Proxy:
             )
         )
 
+    async def _finish(self, step: Settle | Release) -> None:
+        with self._tracing.store("release" if isinstance(step, Release) else "settle"):
+            await self._ledger.finish(step)
+
     async def _keep(self, purchase: Purchase, bought: Bought, answered: Answered) -> Bought:
         """Put a whole answer into the cache, for no longer than its pictures can be opened."""
         cache = purchase.settings.cache
@@ -431,7 +461,7 @@ class Proxy:
         )
         if not purchase.keep or seconds <= 0 or answered.images < purchase.request.n:
             return bought
-        kept = replace(bought, kept=True)
+        kept = replace(bought, kept=True, about=_about(purchase))
         stored = await self._cache.set(purchase.fingerprint, kept, ttl=seconds)
         return kept if stored else bought
 
@@ -455,6 +485,19 @@ class Proxy:
 def _owned(caller: Caller) -> tuple[tuple[str, str], ...]:
     """Whose limits are the caller's own."""
     return ("key", caller.key.line), ("team", caller.team.name)
+
+
+def _about(purchase: Purchase) -> About:
+    """What an answer to this is about; with the prompt only where that may be shown."""
+    request, team, settings = purchase.request, purchase.caller.team, purchase.settings
+    return About(
+        scope=scope_of(team, settings),
+        team=team.name,
+        model=request.model,
+        size=request.size,
+        quality=quality_label(request.quality),
+        prompt=request.prompt[:PROMPT_CHARACTERS] if settings.admin.show_prompts else None,
+    )
 
 
 def _patience(record: Record) -> float:

@@ -27,6 +27,8 @@ from tests.support.program import program
 from tests.support.rig import FLAT, UPSTREAM_KEY
 from tests.support.steps import key_in, status, until
 
+pytestmark = pytest.mark.alone
+
 DRAINING = (503, "server_error", "draining")
 
 

@@ -9,6 +9,7 @@ import pytest
 from gateway.model import Entry
 from gateway.overview import Days, days_asked, overview
 from gateway.ports import Store
+from gateway.rules.activity import OWN_BOUNDS, UPSTREAM_BOUNDS, Batch, Latency, Times
 from gateway.rules.windows import DAY_SECONDS, day_of
 from gateway.stores.sqlite import SqliteStore
 from tests.stores.conformance.store import MIDNIGHT, entry
@@ -114,6 +115,35 @@ async def test_two_days_are_told_by_the_hour_up_to_now(store: SqliteStore) -> No
     costs = page["series"][0]["cost_usd"]
     assert len(costs) == len(page["days"]) == 24 + 8
     assert (costs[23], costs[24]) == ("0.000005", "0.000007")
+
+
+def took(hour: int, own: float, upstream: float | None) -> Latency:
+    """One request of an hour of today, in seconds."""
+
+    def times(seconds: float | None, bounds: int) -> Times:
+        count = 0 if seconds is None else 1
+        return Times(count, round((seconds or 0) * 1_000_000), (count, *[0] * bounds))
+
+    hour += TODAY * 24
+    return Latency(hour, times(own, len(OWN_BOUNDS)), times(upstream, len(UPSTREAM_BOUNDS)))
+
+
+async def test_latency_is_the_mean_along_the_axis(store: SqliteStore) -> None:
+    timed = [took(-30, 0.5, None), took(1, 0.004, 10), took(1, 0.002, None), took(2, 0.003, 20)]
+    for number, latency in enumerate(timed, 1):
+        await store.write_activity(
+            Batch(writer="w", number=number, at=MIDNIGHT + number, latency=latency)
+        )
+    days = (await told(store, Days(TODAY - 4, TODAY)))["latency"]
+    assert days == [
+        {"day": "2026-02-27", "requests": 1, "own_ms": 500, "upstream_ms": None},
+        {"day": "2026-03-01", "requests": 3, "own_ms": 3, "upstream_ms": 15_000},
+    ]
+    hours = (await told(store, Days(TODAY, TODAY)))["latency"]
+    assert [(one["day"], one["requests"], one["own_ms"]) for one in hours] == [
+        ("2026-03-01T01:00:00Z", 2, 3),
+        ("2026-03-01T02:00:00Z", 1, 3),
+    ]
 
 
 async def test_nothing_was_asked_for(store: SqliteStore) -> None:

@@ -11,7 +11,7 @@ import random
 import secrets
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
@@ -27,7 +27,7 @@ from gateway.ledger import Ledger
 from gateway.logs import configure_logs
 from gateway.metrics import Metrics
 from gateway.model import Key, Team
-from gateway.ports import Reply
+from gateway.ports import NO_TRACE, Reply
 from gateway.proxy import Answer, Call, Proxy
 from gateway.record import Record
 from gateway.rules import keys
@@ -50,7 +50,13 @@ class ScriptedUpstream:
         self.work = work
         self.bodies: list[bytes] = []
 
-    async def generate(self, body: bytes, request_id: str, settings: UpstreamSettings) -> Reply:
+    async def generate(
+        self,
+        body: bytes,
+        request_id: str,
+        settings: UpstreamSettings,
+        trace: Mapping[str, str] = NO_TRACE,
+    ) -> Reply:
         self.bodies.append(body)
         return await self.work(body)
 

@@ -1,8 +1,10 @@
-"""The README's commands exist, its teams can be applied, its configuration names are right."""
+"""The README's commands exist, its teams can be applied, its configuration names are right.
+
+What holds for its commands and names holds for those of the pages under deploy/ too.
+"""
 
 import re
 import tomllib
-from pathlib import Path
 
 import click
 import pytest
@@ -12,19 +14,12 @@ from gateway.rules.catalog import GPT_IMAGE_2
 from gateway.rules.config_options import options_of, variable_of
 from gateway.rules.settings import SECTIONS
 from gateway.rules.teams import read_teams
-
-ROOT = Path(__file__).parents[1]
-TEXT = (ROOT / "README.md").read_text()
-
-
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
+from tests.support.documents import PAGES, README, ROOT, WHOLE, blocks, command_lines
 
 
 def commands() -> list[list[str]]:
     """The words of each gateway command, comments cut off."""
-    lines = [line for block in blocks("sh") for line in block.splitlines()]
-    found = [re.sub(r"\s#.*", "", line) for line in lines if ".venv/bin/gateway " in line]
+    found = [re.sub(r"\s#.*", "", line) for line in command_lines(WHOLE)]
     return [line.partition(".venv/bin/gateway ")[2].split() for line in found]
 
 
@@ -32,7 +27,7 @@ def test_there_is_something_to_look_at() -> None:
     assert len(commands()) >= 8
     assert blocks("toml")
     assert blocks("python")
-    assert len(TEXT.splitlines()) <= 301
+    assert len(README.splitlines()) <= 301
 
 
 @pytest.mark.parametrize("words", commands(), ids=" ".join)
@@ -48,7 +43,7 @@ def test_every_command_exists_with_its_options(words: list[str]) -> None:
 
 def test_every_make_target_exists() -> None:
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    named = set(re.findall(r"make ([a-z]+)", "\n".join(blocks("sh"))))
+    named = set(re.findall(r"make ([a-z]+)", "\n".join(blocks("sh", WHOLE))))
     assert named
     assert named <= targets
 
@@ -70,11 +65,12 @@ def test_every_environment_variable_and_option_exists() -> None:
     options = {section: options_of(struct, section=section) for section, struct in SECTIONS.items()}
     known = {variable_of(section, name) for section in options for name in options[section]}
     known |= {"GATEWAY_SANDBOX_API_KEY"}
-    named = set(re.findall(r"GATEWAY_[A-Z_]+[A-Z]", TEXT)) - {"GATEWAY_"}
+    named = set(re.findall(r"GATEWAY_[A-Z_]+[A-Z]", WHOLE)) - {"GATEWAY_"}
     assert named
     assert named <= known
 
 
-def test_every_file_it_leads_to_is_there() -> None:
-    for target in re.findall(r"\]\(([^)#:]+)\)", TEXT):
-        assert (ROOT / target).exists(), target
+def test_every_file_they_lead_to_is_there() -> None:
+    for page, text in {ROOT / "README.md": README, **PAGES}.items():
+        for target in re.findall(r"\]\(([^)#:]+)\)", text):
+            assert (page.parent / target).exists(), (page, target)

@@ -10,20 +10,15 @@ from contextlib import closing
 from pathlib import Path
 
 from gateway.upstream.sandbox import Sandbox, SandboxSettings
-from tests.support.program import ROOT, Program, program
+from tests.support.documents import README, ROOT, WHOLE, blocks, command_lines
+from tests.support.program import Program, program
 
-TEXT = (ROOT / "README.md").read_text()
 PLACEHOLDER = "0123456789ab"
-
-
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
 
 
 def commands() -> list[list[str]]:
     """The arguments of each gateway command, in the README's order."""
-    lines = [line for block in blocks("sh") for line in block.splitlines()]
-    told = [line for line in lines if line.startswith(".venv/bin/gateway ")]
+    told = [line for line in command_lines(README) if line.startswith(".venv/")]
     return [shlex.split(line, comments=True)[1:] for line in told]
 
 
@@ -78,7 +73,9 @@ async def test_the_backup_is_a_whole_database(tmp_path: Path) -> None:
     clone(tmp_path)
     operator = Program(tmp_path)
     await operator.run("teams", "apply", "config/teams.toml")
-    (line,) = [line for line in "\n".join(blocks("sh")).splitlines() if line.startswith("sqlite3")]
+    (line,) = [
+        line for line in "\n".join(blocks("sh", WHOLE)).splitlines() if line.startswith("sqlite3")
+    ]
     assert 'sqlite3 data/gateway.db ".backup ' in line
     (tmp_path / "restored").mkdir()
     with (

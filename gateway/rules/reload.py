@@ -18,6 +18,7 @@ NEEDS_RESTART = {
     "keys": ("pepper", "pepper_file"),
     "cache": ("max_bytes", "max_entry_bytes", "url"),
     "log": ("format",),
+    "tracing": ("enabled", "prompts"),
 }
 """Options that are looked at only at the start."""
 

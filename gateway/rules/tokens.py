@@ -41,6 +41,17 @@ class Usage(Struct, frozen=True, kw_only=True):
     text_output: int = 0
     sound: bool = False
 
+    @property
+    def input_tokens(self) -> int:
+        """All that went in."""
+        cached = self.cached_text_input + self.cached_image_input
+        return self.text_input + self.image_input + cached + self.unnamed_input
+
+    @property
+    def output_tokens(self) -> int:
+        """All that came out."""
+        return self.image_output + self.text_output
+
 
 NO_USAGE = Usage()
 """What an answer without a usage says: nothing."""

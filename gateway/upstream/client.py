@@ -14,7 +14,7 @@
 
 import asyncio
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from functools import partial
 
@@ -31,7 +31,7 @@ from gateway.errors import (
     UpstreamUnknown,
     UpstreamUnreachable,
 )
-from gateway.ports import Reply
+from gateway.ports import NO_TRACE, Reply
 from gateway.rules.headers import upstream_headers
 from gateway.rules.settings import Upstream
 from gateway.upstream.connecting import why_unreachable
@@ -57,9 +57,15 @@ class HttpUpstream:
     def __init__(self) -> None:
         self._session: aiohttp.ClientSession | None = None
 
-    async def generate(self, body: bytes, request_id: str, settings: Upstream) -> Reply:
+    async def generate(
+        self,
+        body: bytes,
+        request_id: str,
+        settings: Upstream,
+        trace: Mapping[str, str] = NO_TRACE,
+    ) -> Reply:
         """See `gateway.ports.Upstream`."""
-        headers = upstream_headers(settings.key, request_id)
+        headers = {**upstream_headers(settings.key, request_id), **trace}
         ends = asyncio.get_running_loop().time() + settings.timeout_seconds
         error: UpstreamError
         try:

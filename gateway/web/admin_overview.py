@@ -72,11 +72,13 @@ class KeyLine(TeamLine, frozen=True, kw_only=True):
 
 
 class Latency(Struct, frozen=True, kw_only=True):
-    """How long requests took on average, in milliseconds: the gateway's own part, and upstream."""
+    """How long requests took on average, in milliseconds: the gateway's own part, and what the
+    upstream took for a purchase; null without any. `day` is an hour where the axis has hours.
+    """
 
     day: str
     requests: int
-    own_ms: float
+    own_ms: float | None
     upstream_ms: float | None
 
 

@@ -13,6 +13,7 @@ from gateway.proxy import Call, Proxy
 from gateway.record import Record
 from gateway.rules.headers import request_id
 from gateway.rules.policy import visible_models
+from gateway.tracing import UNTRACED, Tracing
 from gateway.web.body import BODY_SECONDS, read_json_body
 from gateway.web.render import error_response, image_response, json_response
 from gateway.web.request_log import log_request
@@ -26,7 +27,10 @@ Endpoint = Callable[[web.BaseRequest, Record], Awaitable[web.StreamResponse]]
 
 
 class PublicApi:
-    """Handles every request of the public port: `handle` is what the server calls."""
+    """Handles every request of the public port: `handle` is what the server calls.
+
+    `on_end` hears of each one that has ended, and after how many seconds.
+    """
 
     def __init__(
         self,
@@ -36,13 +40,17 @@ class PublicApi:
         new_id: Callable[[], str],
         *,
         self_service: SelfService | None = None,
+        on_end: Callable[[Record, float], None] = lambda record, seconds: None,
         body_seconds: float = BODY_SECONDS,
+        tracing: Tracing = UNTRACED,
     ) -> None:
         self._proxy = proxy
         self._directory = directory
         self._metrics = metrics
         self._new_id = new_id
         self._body_seconds = body_seconds
+        self._tracing = tracing
+        self._on_end = on_end
         generations: dict[str, Endpoint] = {"POST": self._generations}
         models: dict[str, Endpoint] = {"GET": self._models}
         self._routes: dict[str, dict[str, Endpoint]] = {
@@ -67,6 +75,11 @@ class PublicApi:
             id=request_id(request.headers.get("X-Request-Id"), self._new_id),
             started=perf_counter(),
         )
+        route = request.path if request.path in self._routes else ""
+        with self._tracing.request(request.method, route, request.headers, record):
+            return await self._answer(request, record)
+
+    async def _answer(self, request: web.BaseRequest, record: Record) -> web.StreamResponse:
         try:
             endpoint = find_handler(self._routes, request)
             response = await endpoint(request, record)
@@ -81,6 +94,7 @@ class PublicApi:
             seconds = perf_counter() - record.started
             self._metrics.request_ended(record, seconds)
             log_request(record, seconds)
+            self._on_end(record, seconds)
 
     def _failed(self, error: GatewayError, record: Record) -> web.Response:
         record.outcome, record.status, record.code = error.outcome, error.status, error.code

@@ -168,7 +168,7 @@ async def test_clocks_that_differ_change_neither_age_nor_life(
         await near_cache.set(key(1), answer(at=time.time() - 5), ttl=60)
         kept = await far_cache.fetch(key(1))
         assert kept is not None
-        assert 5 <= far() - kept.bought.at < 20
+        assert 4.5 <= far() - kept.bought.at < 20  # clocks are compared as well as a network allows
         assert 40 < kept.expires - far() < 61
 
 

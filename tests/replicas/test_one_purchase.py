@@ -18,6 +18,8 @@ from tests.support.redis import running_redis
 from tests.support.replicas import Replicas, running_replicas
 from tests.support.rig import FLAT, PROMPT, Got
 
+pytestmark = pytest.mark.alone
+
 CROWD = 200
 
 BOUGHT = "gateway; fwd=miss; stored"

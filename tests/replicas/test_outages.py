@@ -14,6 +14,8 @@ from tests.support.redis import RedisServer, running_redis
 from tests.support.replicas import Replicas, running_replicas
 from tests.support.rig import FLAT, PROMPT, Got
 
+pytestmark = pytest.mark.alone
+
 PATIENCE_SECONDS = 2.0
 """How long a caller waits for a Redis that is away."""
 

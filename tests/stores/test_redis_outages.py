@@ -14,6 +14,7 @@ from gateway.errors import StoreUnavailable
 from gateway.model import Team
 from gateway.ports import Change, DirectoryWrite
 from gateway.rules.account import EMPTY
+from gateway.rules.activity import Batch, Wanted
 from gateway.rules.store_url import StoreUrl, parse_store_url
 from gateway.stores.faults import UnknownTeam
 from gateway.stores.redis import RedisStore, names
@@ -64,6 +65,11 @@ async def refuses(store: RedisStore) -> None:
         store.last_uses,
         partial(store.check_value, "pepper", b"refused"),
         partial(store.usage, [], None, None),
+        partial(store.write_activity, Batch(writer="0" * 8, number=1, at=NOON)),
+        partial(store.activity, Wanted(), 1),
+        partial(store.errors, NOON, NOON + 1),
+        partial(store.latency, NOON, NOON + 1),
+        partial(store.forget_activity, NOON),
     )
 
     async def refuse(operation: Callable[[], Awaitable[object]]) -> None:
@@ -192,13 +198,14 @@ async def test_a_restart_with_its_data_is_an_outage_that_ends_by_itself(tmp_path
 
 
 async def test_a_restart_that_nobody_noticed_fails_no_call(tmp_path: Path) -> None:
-    async with running_redis(tmp_path / "redis", appendonly="yes") as server:
-        async with store_of(server) as store:
-            loads = [store.load([str(number)]) for number in range(CONNECTIONS)]
-            await asyncio.gather(*loads)  # as many connections, all idle then
-            await server.stop()
-            await server.start()
-            await asyncio.gather(*(store.load([str(number)]) for number in range(CONNECTIONS)))
+    kept = {"appendonly": "yes"}
+    async with running_redis(tmp_path / "redis", **kept) as server, store_of(server) as store:
+        names = [str(number) for number in range(CONNECTIONS)]
+        await asyncio.gather(*(store.load([name]) for name in names))
+        # Now as many connections are idle.
+        await server.stop()
+        await server.start()
+        await asyncio.gather(*(store.load([name]) for name in names))
 
 
 async def lose_by_flushing(server: RedisServer) -> None:

@@ -6,12 +6,13 @@ import re
 import sys
 import time
 from asyncio.subprocess import DEVNULL, PIPE, Process
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 CLEAN = {name: text for name, text in os.environ.items() if not name.startswith("GATEWAY_")}
+NOTHING: Mapping[str, str] = {}
 _URLS = re.compile(r'(public|admin)[=":]+(http://[^\s"]+)')
 
 
@@ -43,12 +44,23 @@ class Program:
         """What the last start logged and complained about so far."""
         return self._err.read_text()
 
-    async def start(self, *arguments: str, stdin: int = DEVNULL, stderr: int | None = None) -> None:
-        """Start the program without waiting for anything. None: `err` has its standard error."""
+    async def start(
+        self,
+        *arguments: str,
+        stdin: int = DEVNULL,
+        stderr: int | None = None,
+        variables: Mapping[str, str] = NOTHING,
+    ) -> None:
+        """Start the program without waiting for anything. None: `err` has its standard error.
+
+        `variables` are further ones of the environment, with their whole names.
+        """
         await self.stop()
         with self._out.open("wb") as out, self._err.open("wb") as err:
             complaints = err.fileno() if stderr is None else stderr
-            self._process = await self._launch(arguments, out.fileno(), complaints, stdin)
+            self._process = await self._launch(
+                arguments, out.fileno(), complaints, stdin, variables
+            )
 
     async def printed(self, text: str) -> str:
         """Everything it printed, once that includes `text`."""
@@ -95,7 +107,12 @@ class Program:
         return process.returncode, out.decode(), err.decode()
 
     async def _launch(
-        self, arguments: tuple[str, ...], out: int, err: int, stdin: int = DEVNULL
+        self,
+        arguments: tuple[str, ...],
+        out: int,
+        err: int,
+        stdin: int = DEVNULL,
+        variables: Mapping[str, str] = NOTHING,
     ) -> Process:
         return await asyncio.create_subprocess_exec(
             sys.executable,
@@ -103,7 +120,7 @@ class Program:
             "gateway",
             *arguments,
             cwd=self.folder,
-            env=self._environ,
+            env={**self._environ, **variables},
             stdin=stdin,
             stdout=out,
             stderr=err,

@@ -75,7 +75,7 @@ async def export(link: Link) -> AsyncGenerator[Sequence[Record], None]:
         yield batch
     older = [hour for hour in hours if hour not in latest]
     for hour in (*older, *latest):
-        kept = hours.get(hour) or await link.call(scripts.SUMS, _keys_of(hour), 0)
+        kept = hours.get(hour) or await link.call(scripts.SUMS, _keys_of(hour))
         entries = entries_of(hour, *kept)
         while batch := [EntryRecord(entry) for entry in islice(entries, BATCH)]:
             yield batch

@@ -16,6 +16,10 @@ script may write several of them. None is ever looked for: what there is, is lis
     packed          sorted set: the hours that have a pack
     hour:HOUR, day:DAY, week:WEEK     hashes, packs: "t" and a team -> its sums; all; version
     purchases:HOUR, hits:HOUR     hashes by entry id: what an entry has added, to take it back
+    activity:RING   sorted set by text: recent requests, their places first
+    errors:DAY      hash: what went wrong in which hour of the day -> how often, when and where last
+    latency         hash by hour since 1970: numbers
+    written:WRITER  the last batch of recent requests that this gateway wrote, for a day
 """
 
 _TAG = "{gateway}:"
@@ -32,6 +36,7 @@ USES = f"{_TAG}uses"
 AUDIT = f"{_TAG}audit"
 HOURS = f"{_TAG}hours"
 PACKED = f"{_TAG}packed"
+LATENCY = f"{_TAG}latency"
 
 
 def usage(hour: int) -> str:
@@ -67,3 +72,18 @@ def day_pack(day: int) -> str:
 def week_pack(week: int) -> str:
     """The pack of seven days since 1970."""
     return f"{_TAG}week:{week}"
+
+
+def activity(ring: str) -> str:
+    """The recent requests of a ring."""
+    return f"{_TAG}activity:{ring}"
+
+
+def errors(day: int) -> str:
+    """The errors of a day since 1970."""
+    return f"{_TAG}errors:{day}"
+
+
+def written(writer: str) -> str:
+    """The last batch of a writer of recent requests."""
+    return f"{_TAG}written:{writer}"

@@ -72,7 +72,7 @@ async def usage(
     while some := list(islice(packs, at_once)):
         hours = [hour for hour in live if any(_in(hour, pack) for pack in some)]
         keys = [pack.key for pack in some]
-        arguments: list[Argument] = [0] if report.fields is None else [len(keys), *report.fields]
+        arguments: list[Argument] = [] if report.fields is None else [len(keys), *report.fields]
         keys += [names.usage(hour) for hour in hours]
         found = await link.call(scripts.SUMS, (names.META, *keys), *arguments)
         for pack, values in zip(some, found, strict=False):

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from gateway.model import Entry
 from gateway.ports import (
     AccountStore,
+    ActivityStore,
     ArchiveStore,
     AuditStore,
     Change,
@@ -28,7 +29,15 @@ NOON = MIDNIGHT + 12 * 3600
 PERIOD = 20_513
 
 
-class Store(AccountStore, DirectoryStore, UsageStore, AuditStore, ArchiveStore, Protocol):
+class Store(
+    AccountStore,
+    DirectoryStore,
+    UsageStore,
+    AuditStore,
+    ActivityStore,
+    ArchiveStore,
+    Protocol,
+):
     """All ports in one, open between `async with`."""
 
     async def close(self) -> None: ...

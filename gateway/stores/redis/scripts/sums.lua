@@ -1,9 +1,10 @@
--- Hashes that hold usage, as they stand together.
+-- Hashes that hold usage or the like, as they stand together.
 --
--- KEYS: meta, then the hashes. ARGV: epoch; of how many of them, from the first on, only some
--- fields are wanted; those fields. Returns for each hash its fields and values, or those values.
+-- KEYS: meta, then the hashes. ARGV: epoch; then, where they are not wanted whole: of how many of
+-- them, from the first on, only some fields are, and those fields. Returns for each hash its fields
+-- and values, or those values.
 
-local some = tonumber(ARGV[2])
+local some = tonumber(ARGV[2] or '0')
 
 local reply = {}
 for place = 2, #KEYS do

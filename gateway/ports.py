@@ -9,7 +9,7 @@ from typing import Protocol
 
 from msgspec import Struct
 
-from gateway.model import AuditEntry, Bought, Entry, Key, KeyState, Team, UsageRow
+from gateway.model import AuditEntry, Bought, Claim, Entry, Key, KeyState, Team, UsageRow
 from gateway.rules.account import Account
 from gateway.rules.archive import Record
 from gateway.rules.settings import Upstream as UpstreamSettings
@@ -160,6 +160,29 @@ class AuditStore(Protocol):
         """Forget the entries of before that time."""
 
 
+class ClaimStore(Protocol):
+    """What gateways of one store do once only, such as to tell somebody something.
+
+    Every method may raise StoreUnavailable; what it was to do may have been done then. Archives
+    leave all of it out.
+    """
+
+    async def claim(self, name: str, owner: str, seconds: float, note: bytes = b"") -> float | None:
+        """Claim what has this name for so many seconds from now, or claim it further.
+
+        Where it is another's, or done: in how many seconds it can be claimed, and nothing is
+        changed.
+        """
+
+    async def complete_claim(
+        self, name: str, owner: str, seconds: float, note: bytes = b""
+    ) -> None:
+        """It is done, whoever has claimed it by now: nobody can claim it for so many seconds."""
+
+    async def claims(self) -> list[Claim]:
+        """All that have not ended, those that end last first."""
+
+
 class ArchiveStore(Protocol):
     """Where the whole state goes out and comes in. Every method may raise StoreUnavailable."""
 
@@ -179,7 +202,15 @@ class ArchiveStore(Protocol):
         """
 
 
-class Store(AccountStore, DirectoryStore, UsageStore, AuditStore, ArchiveStore, Protocol):
+class Store(
+    AccountStore,
+    DirectoryStore,
+    UsageStore,
+    AuditStore,
+    ClaimStore,
+    ArchiveStore,
+    Protocol,
+):
     """All of it in one place, open until it is closed."""
 
     async def open(self) -> None:

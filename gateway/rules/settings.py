@@ -18,6 +18,7 @@ from gateway.rules.catalog import GPT_IMAGE_2, Model
 from gateway.rules.config_options import Usd
 from gateway.rules.secret import Secret
 from gateway.rules.store_url import StoreUrl, parse_store_url
+from gateway.rules.webhooks import AlertOptions, Alerts
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -286,6 +287,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     cache: Cache = Cache()
     limits: Limits = NO_LIMITS
     admin: Admin = Admin()
+    alerts: Alerts = Alerts()
     log: Log = Log()
     tracing: Tracing = Tracing()
     models: Mapping[str, Model] = field(default_factory=lambda: {GPT_IMAGE_2.name: GPT_IMAGE_2})
@@ -300,6 +302,7 @@ SECTIONS: Mapping[str, type[Struct]] = {
     "cache": Cache,
     "limits": GatewayLimits,
     "admin": AdminOptions,
+    "alerts": AlertOptions,
     "log": Log,
     "tracing": Tracing,
 }

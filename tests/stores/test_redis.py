@@ -12,6 +12,7 @@ from tests.stores.conformance import (
     AccountConformance,
     ArchiveConformance,
     AuditConformance,
+    ClaimConformance,
     DirectoryConformance,
     MakeStore,
     ProcessConformance,
@@ -42,6 +43,10 @@ class TestDirectory(DirectoryConformance):
 
 class TestAudit(AuditConformance):
     """Changes with their log."""
+
+
+class TestClaims(ClaimConformance):
+    """What is done once only."""
 
 
 class TestUsage(UsageConformance):

@@ -10,6 +10,7 @@ from tests.stores.conformance import (
     AccountConformance,
     ArchiveConformance,
     AuditConformance,
+    ClaimConformance,
     DirectoryConformance,
     ProcessConformance,
     UsageConformance,
@@ -42,6 +43,10 @@ class TestDirectory(DirectoryConformance):
 
 class TestAudit(AuditConformance):
     """Changes with their log."""
+
+
+class TestClaims(ClaimConformance):
+    """What is done once only."""
 
 
 class TestUsage(UsageConformance):

@@ -12,7 +12,7 @@ import sqlite3
 
 from gateway.stores.faults import UnusableStore
 
-VERSION = 3
+VERSION = 4
 APPLICATION_ID = 0x67617465
 """The bytes "gate": `file` shows them."""
 
@@ -31,6 +31,20 @@ AUDIT = (
     )
     """,
     "CREATE INDEX audit_at ON audit (at)",
+)
+
+CLAIMS = (
+    # What gateways do once only; the note is JSON.
+    """
+    CREATE TABLE claims (
+        name TEXT PRIMARY KEY NOT NULL,
+        owner TEXT NOT NULL,
+        ends REAL NOT NULL,
+        done INTEGER NOT NULL,
+        note BLOB NOT NULL
+    ) WITHOUT ROWID
+    """,
+    "CREATE INDEX claims_ends ON claims (ends)",
 )
 
 TABLES = (
@@ -94,6 +108,7 @@ TABLES = (
     ) WITHOUT ROWID
     """,
     *AUDIT,
+    *CLAIMS,
     f"PRAGMA application_id = {APPLICATION_ID}",
     f"PRAGMA user_version = {VERSION}",
 )
@@ -109,6 +124,8 @@ UPGRADES = (
     ),
     # From 2 to 3: changes are logged.
     (*AUDIT, "PRAGMA user_version = 3"),
+    # From 3 to 4: gateways claim what is done once only.
+    (*CLAIMS, "PRAGMA user_version = 4"),
 )
 """What leads from each schema to the next, the first from 1 to 2."""
 

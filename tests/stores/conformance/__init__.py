@@ -8,6 +8,7 @@ and a fixture `make_store`, which opens stores on the same data each time it is 
 from tests.stores.conformance.accounts import AccountConformance
 from tests.stores.conformance.archive import ArchiveConformance
 from tests.stores.conformance.audit import AuditConformance
+from tests.stores.conformance.claims import ClaimConformance
 from tests.stores.conformance.directory import DirectoryConformance
 from tests.stores.conformance.processes import ProcessConformance
 from tests.stores.conformance.store import MakeStore, Store
@@ -18,6 +19,7 @@ __all__ = [
     "AccountConformance",
     "ArchiveConformance",
     "AuditConformance",
+    "ClaimConformance",
     "DirectoryConformance",
     "MakeStore",
     "ProcessConformance",

@@ -15,6 +15,7 @@ from gateway.ports import (
     ArchiveStore,
     AuditStore,
     Change,
+    ClaimStore,
     DirectoryStore,
     UsageStore,
 )
@@ -28,7 +29,15 @@ NOON = MIDNIGHT + 12 * 3600
 PERIOD = 20_513
 
 
-class Store(AccountStore, DirectoryStore, UsageStore, AuditStore, ArchiveStore, Protocol):
+class Store(
+    AccountStore,
+    DirectoryStore,
+    UsageStore,
+    AuditStore,
+    ClaimStore,
+    ArchiveStore,
+    Protocol,
+):
     """All ports in one, open between `async with`."""
 
     async def close(self) -> None: ...

@@ -9,7 +9,7 @@ import errno
 import random
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -20,6 +20,7 @@ from aiohttp import web
 from msgspec.structs import replace
 
 from gateway import __version__
+from gateway.alerts import Alerts
 from gateway.background import Background
 from gateway.caches import warm
 from gateway.caches.memory import MemoryCache
@@ -35,7 +36,7 @@ from gateway.logs import dropped_lines
 from gateway.metrics import Metrics, QuotaCollector
 from gateway.opening import StartError, load_pepper, open_store
 from gateway.proxy import Proxy
-from gateway.rules.account import GATEWAY, team_account
+from gateway.rules.account import GATEWAY, Account, team_account
 from gateway.rules.settings import Admin, Settings
 from gateway.rules.windows import DAY_SECONDS
 from gateway.shared_clock import SharedClock
@@ -43,7 +44,10 @@ from gateway.stores.redis.leases import RedisLeases
 from gateway.tracing import UNTRACED, Tracing
 from gateway.upstream.client import HttpUpstream
 from gateway.upstream.credentials import LOOK_SECONDS, KeyFile, with_key
+from gateway.upstream.webhook import HttpWebhooks
+from gateway.upstream.webhook_secrets import secret_of, url_of
 from gateway.web.admin import AdminApi
+from gateway.web.admin_alerts import AdminAlerts
 from gateway.web.admin_audit import AdminAudit
 from gateway.web.admin_cache import AdminCache
 from gateway.web.admin_config import AdminConfig
@@ -92,6 +96,7 @@ class Gateway:
         exporter: "SpanExporter | None" = None,
     ) -> None:
         self.settings = _with_upstream(settings)
+        _require_webhooks(settings)
         self._exporter = exporter
         self._clock = SharedClock(wall)
         self._wall = self._clock.now
@@ -201,12 +206,36 @@ class Gateway:
             lambda: self.directory.teams, lambda: self.settings.limits, self._wall
         )
         metrics.registry.register(self._gauges)
-        self._ledger = Ledger(self.store, spread=random.random, on_accounts=self._gauges.saw)
+        self._open_alerts()
+        self._ledger = Ledger(self.store, spread=random.random, on_accounts=self._saw)
         running.push_async_callback(self._close_ledger)
         await self._ledger.start()
         self._hits = Hits(self.store, new_id=new_id)
         self._hits.start()
         running.push_async_callback(self._hits.close)
+
+    def _open_alerts(self) -> None:
+        """What tells people."""
+        webhooks = HttpWebhooks()
+        self._running.push_async_callback(webhooks.close)
+        self._alerts = Alerts(
+            self.store,
+            webhooks,
+            self.directory,
+            lambda: self.settings,
+            self.metrics,
+            secret=self.pepper,
+            owner=new_id(),
+            wall=self._wall,
+            spread=random.random,
+        )
+        self._alerts.start()
+        self._running.push_async_callback(self._alerts.close)
+
+    def _saw(self, accounts: Mapping[str, Account]) -> None:
+        """Hand on accounts that were read or written."""
+        self._gauges.saw(accounts)
+        self._alerts.saw(accounts)
 
     async def _open_proxy(self) -> None:
         """What answers: cache, upstream client, the path of a request."""
@@ -227,6 +256,7 @@ class Gateway:
             spread=random.random,
             new_id=new_id,
             tracing=self._tracing,
+            on_failure=self._alerts.failed,
         )
         metrics.in_flight.set_function(lambda: self.proxy.in_flight)
 
@@ -329,6 +359,7 @@ class Gateway:
             ),
             AdminConfig(lambda: self.settings),
             AdminAudit(store),
+            AdminAlerts(store, lambda: self.settings),
         )
         return [route for feature in features for route in feature.routes()]
 
@@ -351,7 +382,7 @@ class Gateway:
         names = [GATEWAY, *map(team_account, self.directory.teams)]
         loaded = await self.store.load(names)
         accounts = [account for account, _ in loaded.accounts]
-        self._gauges.saw(dict(zip(names, accounts, strict=True)))
+        self._saw(dict(zip(names, accounts, strict=True)))
 
     async def _close_ledger(self) -> None:
         if not await self._ledger.close(CLOSE_SECONDS):
@@ -379,6 +410,16 @@ def _with_upstream(settings: Settings) -> Settings:
         return replace(settings, upstream=with_key(settings.upstream))
     except ValueError as error:
         raise StartError(f"The upstream key cannot be used: {error}.") from None
+
+
+def _require_webhooks(settings: Settings) -> None:
+    """Raise StartError where nobody could be told: whoever wrote it down relies on it."""
+    for name, webhook in settings.alerts.webhooks.items():
+        try:
+            url_of(webhook)
+            secret_of(webhook)
+        except ValueError as error:
+            raise StartError(f"The webhook {name} cannot be used: {error}.") from None
 
 
 def _why_not_listening(error: OSError, host: str, port: int) -> str:

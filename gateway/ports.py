@@ -13,6 +13,7 @@ from gateway.model import AuditEntry, Bought, Claim, Entry, Key, KeyState, Team,
 from gateway.rules.account import Account
 from gateway.rules.archive import Record
 from gateway.rules.settings import Upstream as UpstreamSettings
+from gateway.rules.webhooks import Webhook
 
 
 class Loaded(Struct, frozen=True):
@@ -294,6 +295,29 @@ class Reply(Struct, frozen=True):
     status: int
     headers: dict[str, str]
     body: bytes
+
+
+class Receipt(Struct, frozen=True, kw_only=True):
+    """What became of one attempt to tell somebody something.
+
+    `told` says it in words, without anything secret. One that is `passing` may go well later.
+    """
+
+    status: int | None = None
+    told: str
+    passing: bool = False
+
+    @property
+    def delivered(self) -> bool:
+        """Whether the receiver took it."""
+        return self.status is not None and 200 <= self.status < 300
+
+
+class Webhooks(Protocol):
+    """Whom the gateway tells what people should know."""
+
+    async def send(self, webhook: Webhook, id: str, body: bytes, now: float) -> Receipt:
+        """Send one message once, within some seconds. Raises nothing."""
 
 
 NO_TRACE: Mapping[str, str] = {}

@@ -110,6 +110,7 @@ class Proxy:
 
     `settings` may be replaced at any time; each request keeps those that it began with. `wall`
     tells the time, `spread` gives randomness in [0, 1), `new_id` an id never given before.
+    `on_failure` is told of every call upstream that brought nothing.
     """
 
     def __init__(
@@ -127,6 +128,7 @@ class Proxy:
         spread: Callable[[], float],
         new_id: Callable[[], str],
         tracing: Tracing = UNTRACED,
+        on_failure: Callable[[UpstreamError], None] = lambda error: None,
     ) -> None:
         self.settings = settings
         self._readings = Readings(settings)
@@ -143,6 +145,7 @@ class Proxy:
         self._spread = spread
         self._new_id = new_id
         self._tracing = tracing
+        self._on_failure = on_failure
         self.in_flight = 0
 
     async def generate(self, call: Call, record: Record) -> Answer:
@@ -332,6 +335,7 @@ class Proxy:
                 answered = read_answer(reply.body)
                 span.answered(answered.usage)
         except UpstreamError as error:
+            self._on_failure(error)
             await self._failed(reservation, record, charged=error.charged)
             raise
         except asyncio.CancelledError:  # the drain's time is up, and the call is under way

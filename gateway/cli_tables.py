@@ -199,4 +199,4 @@ def _print_rich(rows: Sequence[Cells], total: Cells | None) -> None:
 
 
 def _is_sum(title: str) -> bool:
-    return title in _SUMS.values()
+    return title in _SUMS.values() or title.endswith((" USD", " %"))

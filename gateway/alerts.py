@@ -29,7 +29,7 @@ from gateway.directory import Directory
 from gateway.errors import StoreUnavailable, UpstreamAuth, UpstreamError
 from gateway.metrics import Metrics
 from gateway.model import Claim, Key
-from gateway.ports import Receipt, Store, Webhooks
+from gateway.ports import ClaimStore, Receipt, UsageStore, Webhooks
 from gateway.rules.account import GATEWAY, Account, team_account
 from gateway.rules.alerts import (
     Alert,
@@ -105,12 +105,14 @@ class Alerts:
     """Notices what people should know, and tells them.
 
     `settings` gives those in force; `secret` belongs to the store; `owner` is this gateway's name
-    among those of its store; `wall` tells the time, `spread` gives randomness in [0, 1).
+    among those of its store; `wall` tells the time, `spread` gives randomness in [0, 1). `pauses`
+    are the seconds between attempts.
     """
 
     def __init__(
         self,
-        store: Store,
+        claims: ClaimStore,
+        usage: UsageStore,
         webhooks: Webhooks,
         directory: Directory,
         settings: Callable[[], Settings],
@@ -120,8 +122,10 @@ class Alerts:
         owner: str,
         wall: Callable[[], float],
         spread: Callable[[], float],
+        pauses: Sequence[float] = PAUSES,
     ) -> None:
-        self._store = store
+        self._claims = claims
+        self._usage = usage
         self._webhooks = webhooks
         self._directory = directory
         self._settings = settings
@@ -130,6 +134,7 @@ class Alerts:
         self._owner = owner
         self._wall = wall
         self._spread = spread
+        self._pauses = pauses
         self._seen: dict[str, Account] = {}
         self._quiet_until: dict[str, float] = {}
         self._telling: set[str] = set()
@@ -140,7 +145,7 @@ class Alerts:
     def start(self) -> None:
         """Look at what is noticed, from now on."""
         self._background.every(LOOK_SECONDS, self._look)
-        self._background.every(UNKNOWN_SECONDS, self._look_at_unknown, survive=StoreUnavailable)
+        self._background.every(UNKNOWN_SECONDS, self.look_at_unknown, survive=StoreUnavailable)
 
     async def close(self) -> None:
         """Leave what is not told yet to the other gateways, or to the next start."""
@@ -196,7 +201,8 @@ class Alerts:
             self._lines = self._directory.generation, lines
         return [(line, lines[line]) for line in account.keys if line in lines]
 
-    async def _look_at_unknown(self) -> None:
+    async def look_at_unknown(self) -> None:
+        """Notice today's unknown charges. Raises StoreUnavailable."""
         webhooks = [
             webhook
             for webhook in self._settings().alerts.webhooks.values()
@@ -206,7 +212,7 @@ class Alerts:
             return
         now = self._wall()
         start = now // DAY_SECONDS * DAY_SECONDS
-        rows = await self._store.usage(("outcome",), start, start + DAY_SECONDS)
+        rows = await self._usage.usage(("outcome",), start, start + DAY_SECONDS)
         unknown = sum(row.cost for row in rows if row.group == ("unknown",))
         for webhook, alert in unknown_alerts(unknown, webhooks, now):
             self._begin(webhook, alert)
@@ -229,7 +235,7 @@ class Alerts:
 
     async def _see_through(self, telling: Telling) -> None:
         """Claim it, and try until it is told or there is no hope."""
-        for pause in (*PAUSES, None):
+        for pause in (*self._pauses, None):
             async with self._room:
                 if not await self._claimed(telling, sure=telling.attempts == 0):
                     return
@@ -247,7 +253,7 @@ class Alerts:
         """Whether it is this gateway's to tell. While the store is away that stays as it was."""
         note = msgspec.json.encode(telling)
         try:
-            left = await self._store.claim(telling.id, self._owner, CLAIM_SECONDS, note)
+            left = await self._claims.claim(telling.id, self._owner, CLAIM_SECONDS, note)
         except StoreUnavailable:
             return not sure
         if left is None:
@@ -296,9 +302,9 @@ class Alerts:
             self._count_failure(telling)
         self._quiet_until[telling.id] = now + seconds
         note = msgspec.json.encode(telling)
-        for pause in PAUSES[:3]:  # then the claim has ended: at the worst it is told twice
+        for pause in self._pauses[:3]:  # then the claim has ended: at the worst it is told twice
             try:
-                await self._store.complete_claim(telling.id, self._owner, seconds, note)
+                await self._claims.complete_claim(telling.id, self._owner, seconds, note)
                 break
             except StoreUnavailable:
                 await asyncio.sleep(pause)

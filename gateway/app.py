@@ -218,7 +218,8 @@ class Gateway:
         """What tells people."""
         webhooks = HttpWebhooks()
         self._running.push_async_callback(webhooks.close)
-        self._alerts = Alerts(
+        self.alerts = Alerts(
+            self.store,
             self.store,
             webhooks,
             self.directory,
@@ -229,13 +230,13 @@ class Gateway:
             wall=self._wall,
             spread=random.random,
         )
-        self._alerts.start()
-        self._running.push_async_callback(self._alerts.close)
+        self.alerts.start()
+        self._running.push_async_callback(self.alerts.close)
 
     def _saw(self, accounts: Mapping[str, Account]) -> None:
         """Hand on accounts that were read or written."""
         self._gauges.saw(accounts)
-        self._alerts.saw(accounts)
+        self.alerts.saw(accounts)
 
     async def _open_proxy(self) -> None:
         """What answers: cache, upstream client, the path of a request."""
@@ -256,7 +257,7 @@ class Gateway:
             spread=random.random,
             new_id=new_id,
             tracing=self._tracing,
-            on_failure=self._alerts.failed,
+            on_failure=self.alerts.failed,
         )
         metrics.in_flight.set_function(lambda: self.proxy.in_flight)
 

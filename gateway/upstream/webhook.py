@@ -6,6 +6,7 @@
 """
 
 import asyncio
+import re
 
 import aiohttp
 from yarl import URL
@@ -25,6 +26,9 @@ ANSWER_BYTES = 4_096
 
 SHOWN_CHARS = 200
 """What is told of it."""
+
+SECRET_CHARS = 6
+"""A part of a URL that is shorter lets nobody in, and may be a word of the answer."""
 
 _PASSING = (408, 425, 429)
 """Statuses below 500 that may be others the next time."""
@@ -96,7 +100,8 @@ async def _read(content: aiohttp.StreamReader) -> bytes:
 
 
 def _shown(answer: bytes, url: str) -> str:
-    """What may be told of an answer: one line, and nothing of the URL."""
-    text = scrub(answer, [url.encode()]).decode("utf-8", "replace")
+    """What may be told of an answer: one line, and nothing of what is secret in the URL."""
+    parts = [part.encode() for part in re.split(r"[/?&=;:@]", url) if len(part) >= SECRET_CHARS]
+    text = scrub(answer, parts).decode("utf-8", "replace")
     line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
     return f": {line[:SHOWN_CHARS]}" if line else ""

@@ -7,6 +7,7 @@
 
 import asyncio
 import re
+from urllib.parse import urlsplit
 
 import aiohttp
 from yarl import URL
@@ -101,7 +102,9 @@ async def _read(content: aiohttp.StreamReader) -> bytes:
 
 def _shown(answer: bytes, url: str) -> str:
     """What may be told of an answer: one line, and nothing of what is secret in the URL."""
-    parts = [part.encode() for part in re.split(r"[/?&=;:@]", url) if len(part) >= SECRET_CHARS]
+    given = urlsplit(url)
+    hidden = "/".join((given.username or "", given.password or "", given.path, given.query))
+    parts = [part.encode() for part in re.split(r"[/&=;]", hidden) if len(part) >= SECRET_CHARS]
     text = scrub(answer, parts).decode("utf-8", "replace")
     line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
     return f": {line[:SHOWN_CHARS]}" if line else ""

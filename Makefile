@@ -63,16 +63,20 @@ check: setup servers ## check formatting, lint, types and tests
 	$(PYTEST) && [ -z "$$failed" ]
 
 # Programs that tests start. Where they lack, Debian's packages are installed, if that is allowed.
+SERVERS := redis-server chromium
 servers:
-	@command -v redis-server >/dev/null && exit 0; \
+	@lacking() { for name in $(SERVERS); do command -v $$name >/dev/null || echo $$name; done; }; \
+	missing=$$(lacking); \
+	[ -n "$$missing" ] || exit 0; \
 	sudo=$$([ "$$(id -u)" = 0 ] || echo "sudo -n"); \
 	if command -v apt-get >/dev/null; then \
-	    echo "Installing redis-server."; \
+	    echo "Installing" $$missing; \
 	    { $$sudo apt-get update; $$sudo env DEBIAN_FRONTEND=noninteractive \
-	        apt-get install --yes --no-install-recommends redis-server; } >/dev/null 2>&1; \
+	        apt-get install --yes --no-install-recommends $$missing; } >/dev/null 2>&1; \
 	fi; \
-	command -v redis-server >/dev/null || \
-	    echo "redis-server is missing and could not be installed: the tests that need it will fail." >&2
+	for name in $$(lacking); do \
+	    echo "$$name is missing and could not be installed: the tests that need it will fail." >&2; \
+	done
 
 # Takes a few minutes. Ask for less with ARGS=--quick, or ARGS='--only "hit small"'.
 bench: setup ## measure speed beside a bare aiohttp server (ARGS=--quick for a minute of it)

@@ -20,6 +20,7 @@ from aiohttp import web
 from msgspec.structs import replace
 
 from gateway import __version__
+from gateway.activity import Activity
 from gateway.alerts import Alerts
 from gateway.background import Background
 from gateway.caches import warm
@@ -34,6 +35,7 @@ from gateway.last_use import LastUse
 from gateway.ledger import Ledger
 from gateway.logs import dropped_lines
 from gateway.metrics import Metrics, QuotaCollector
+from gateway.model import Bought
 from gateway.opening import StartError, load_pepper, open_store
 from gateway.proxy import Proxy
 from gateway.rules.account import GATEWAY, Account, team_account
@@ -47,6 +49,7 @@ from gateway.upstream.credentials import LOOK_SECONDS, KeyFile, with_key
 from gateway.upstream.webhook import HttpWebhooks
 from gateway.upstream.webhook_secrets import secret_of, url_of
 from gateway.web.admin import AdminApi
+from gateway.web.admin_activity import AdminActivity
 from gateway.web.admin_alerts import AdminAlerts
 from gateway.web.admin_audit import AdminAudit
 from gateway.web.admin_cache import AdminCache
@@ -77,6 +80,9 @@ AUDIT_SECONDS = 3_600.0
 
 CLOSE_SECONDS = 5.0
 """What is left for last answers and last settlements once the drain's time is up."""
+
+CHARACTER_BYTES = 4
+"""What a character of a text takes at the most."""
 
 BACKLOG = 4_096
 """Connections that may wait to be accepted: a burst must not be refused by the kernel."""
@@ -213,6 +219,14 @@ class Gateway:
         self._hits = Hits(self.store, new_id=new_id)
         self._hits.start()
         running.push_async_callback(self._hits.close)
+        self._activity = Activity(
+            self.store,
+            wall=self._wall,
+            keep=lambda: self.settings.activity.keep_requests,
+            writer=new_id()[:8],
+        )
+        self._activity.start()
+        running.push_async_callback(self._activity.close)
 
     def _open_alerts(self) -> None:
         """What tells people."""
@@ -258,6 +272,8 @@ class Gateway:
             new_id=new_id,
             tracing=self._tracing,
             on_failure=self.alerts.failed,
+            on_late=self._activity.add_late,
+            amend=self._cache.amend,
         )
         metrics.in_flight.set_function(lambda: self.proxy.in_flight)
 
@@ -283,7 +299,7 @@ class Gateway:
         memory = self._cache = MemoryCache(
             max_bytes=settings.cache.max_bytes,
             max_entry_bytes=settings.cache.max_entry_bytes,
-            size=lambda bought: len(bought.body),
+            size=_bytes_of,
             on_evict=lambda reason: metrics.evictions["memory", reason].inc(),
         )
         await warm.put_back(memory, settings.cache, self._wall)
@@ -322,6 +338,7 @@ class Gateway:
             new_id,
             self_service=own,
             tracing=self._tracing,
+            on_end=self._activity.add,
         )
         counted = GatewayServer(public.handle, on_unreadable=self.metrics.request_unreadable)
         self.url = await self._serve(counted, server.host, server.port)
@@ -340,6 +357,8 @@ class Gateway:
             tokens,
             routes,
             wall=self._wall,
+            pepper=self.pepper,
+            new_id=new_id,
             pages=pages(tokens, routes, url=self.url),
         )
 
@@ -358,7 +377,10 @@ class Gateway:
                 lambda: self.settings,
                 self.directory.refresh,
             ),
-            AdminConfig(lambda: self.settings),
+            AdminActivity(
+                self.store, self._activity.flush, self._cache, self.directory, lambda: self.settings
+            ),
+            AdminConfig(lambda: self.settings, self.url),
             AdminAudit(store),
             AdminAlerts(store, lambda: self.settings),
         )
@@ -402,6 +424,12 @@ class Gateway:
         if self.directory.age > READY_SECONDS:
             return "store_unavailable"
         return None
+
+
+def _bytes_of(bought: Bought) -> int:
+    """What an answer takes in memory, with what is kept of its prompt."""
+    prompt = bought.about.prompt if bought.about else None
+    return len(bought.body) + (CHARACTER_BYTES * len(prompt) if prompt else 0)
 
 
 def _with_upstream(settings: Settings) -> Settings:

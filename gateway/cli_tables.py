@@ -27,6 +27,12 @@ _SUMS = {
 }
 """The numbers of a usage row and their titles in a table."""
 
+_NUMBERS = (
+    *("status", "images", "total ms", "own ms", "upstream ms"),
+    *("recorded USD", "unknown USD", "billed USD", "drift USD", "drift %"),
+)
+"""Other columns that are numbers."""
+
 _LIMITS = {
     "images_per_day": "{} images a day",
     "images_per_month": "{} images a month",
@@ -105,6 +111,26 @@ def audit_cells(entry: Listing) -> Cells:
         "team": entry["team"] or "-",
         "key": entry["key"] or "-",
         "change": "\n".join(_differences(entry["before"] or {}, entry["after"] or {})) or "-",
+    }
+
+
+def activity_cells(line: Listing) -> Cells:
+    """A recent request in a table, its times in milliseconds."""
+    error = line["code"] if line["code"] not in (None, line["outcome"]) else None
+    return {
+        "at": line["at"],
+        "id": line["id"],
+        "team": line["team"] or "-",
+        "key": line["key"] or "-",
+        "outcome": line["outcome"] if error is None else f"{line['outcome']} ({error})",
+        "status": str(line["status"]),
+        "requests": str(line["requests"]),
+        "images": str(line["images"]),
+        "cost USD": line["cost_usd"],
+        "saved USD": line["saved_usd"],
+        "total ms": str(line["total_ms"]),
+        "own ms": str(line["own_ms"]),
+        "upstream ms": "-" if line["upstream_ms"] is None else str(line["upstream_ms"]),
     }
 
 
@@ -199,4 +225,4 @@ def _print_rich(rows: Sequence[Cells], total: Cells | None) -> None:
 
 
 def _is_sum(title: str) -> bool:
-    return title in _SUMS.values() or title.endswith((" USD", " %"))
+    return title in _SUMS.values() or title in _NUMBERS

@@ -17,7 +17,7 @@ MASK = "***"
 
 def config_listing(settings: Settings) -> Listing:
     """All sections and models. A secret that is set is stars, one that is not None."""
-    sections = ("server", "upstream", "store", "keys", "cache", "log")
+    sections = ("server", "upstream", "store", "keys", "cache", "activity", "log")
     listing = {name: _plain(getattr(settings, name)) for name in sections}
     listing["store"]["url"] = settings.store.place.shown
     place = settings.cache.place
@@ -32,6 +32,7 @@ def config_listing(settings: Settings) -> Listing:
         "admin": {
             "token": None if admin.token is None else MASK,
             "audit_days": admin.audit_days,
+            "show_prompts": admin.show_prompts,
             "tokens": tokens,
         },
         "alerts": {"webhooks": {name: _webhook(hook) for name, hook in webhooks.items()}},

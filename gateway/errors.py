@@ -124,6 +124,15 @@ class ViewerOnly(NotPermitted):
         super().__init__("This token's role is viewer: it may read and change nothing.")
 
 
+class ForeignOrigin(NotPermitted):
+    """A session's cookie came with a request that the dashboard did not make."""
+
+    code = "foreign_origin"
+
+    def __init__(self) -> None:
+        super().__init__("A session works only for requests that the dashboard itself makes.")
+
+
 # -- the request --------------------------------------------------------------------------------
 
 

@@ -1,4 +1,4 @@
-"""Teams, keys and usage as plain values for scripts: what `--format json` prints.
+"""Teams, keys, usage and requests as plain values for scripts: what `--format json` prints.
 
 Money is a decimal string of dollars, time is ISO 8601 in UTC. A key's digest has no place here.
 """
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from gateway.model import AuditEntry, Key, Limits, Team, UsageRow
+from gateway.rules.activity import ErrorKind, Line
 from gateway.rules.keys import PREFIX
 from gateway.rules.money import format_usd
 from gateway.rules.windows import utc
@@ -72,6 +73,42 @@ def audit_listing(entry: AuditEntry) -> Listing:
     }
 
 
+def line_listing(line: Line) -> Listing:
+    """A recent request, or several alike. Times are in milliseconds."""
+    return {
+        "at": utc(line.at),
+        "id": line.id,
+        "team": line.team,
+        "key": None if line.key is None else public_id(line.key),
+        "model": line.model,
+        "size": line.size,
+        "quality": line.quality,
+        "outcome": line.outcome,
+        "status": line.status,
+        "code": line.code,
+        "requests": line.requests,
+        "images": line.images,
+        "cost_usd": format_usd(line.cost),
+        "saved_usd": format_usd(line.saved),
+        "total_ms": _milliseconds(line.total),
+        "own_ms": _milliseconds(line.own),
+        "upstream_ms": None if line.upstream is None else _milliseconds(line.upstream),
+        "fingerprint": line.fingerprint,
+    }
+
+
+def error_listing(kind: ErrorKind) -> Listing:
+    """A kind of error."""
+    return {
+        "outcome": kind.outcome,
+        "code": kind.code,
+        "status": kind.status,
+        "requests": kind.requests,
+        "last_at": utc(kind.last_at),
+        "last_id": kind.last_id,
+    }
+
+
 def usage_listing(by: Sequence[str], row: UsageRow) -> Listing:
     """A row of usage: the fields that it was grouped by, then the sums."""
     group = {
@@ -115,6 +152,10 @@ def _state(key: Key, now: float) -> str:
     if key.state == "active" and key.grace_ends is not None:
         return "retiring"
     return key.state
+
+
+def _milliseconds(seconds: float) -> float:
+    return round(seconds * 1000, 1)
 
 
 def _utc(seconds: float | None) -> str | None:

@@ -65,7 +65,7 @@ OUTCOMES = (
 UNREADABLE = ("headers_too_large", "invalid_http")
 """The outcomes of requests that are no HTTP: nothing but their number is known of them."""
 
-OPERATIONS = ("load", "swap", "record", "record_use", "due", "changes")
+OPERATIONS = ("load", "swap", "record", "record_use", "write_activity", "due", "changes")
 """What a serving gateway asks of its store."""
 
 LEASE_OPERATIONS = ("take_lease", "renew_leases", "end_leases", "hand_over", "handed_over")

@@ -179,11 +179,26 @@ class Claim(Struct, frozen=True, kw_only=True):
     note: bytes
 
 
+class About(Struct, frozen=True, kw_only=True):
+    """What an answer in this gateway's memory is an answer to. `scope` says who shares it.
+
+    `prompt` is None unless an operator has prompts shown.
+    """
+
+    scope: str
+    team: str
+    model: str
+    size: str
+    quality: str
+    prompt: str | None = None
+
+
 class Bought(Struct, frozen=True, kw_only=True):
     """A purchase's answer as it goes to clients and into the cache.
 
     `body` is the upstream's JSON as it came; `cost` what was charged for it; `at` when it was
     bought. `kept` says whether it went into the cache, `tier` where in the cache it was found.
+    `about` stays in this process: what comes from elsewhere lacks it.
     """
 
     body: bytes
@@ -192,3 +207,4 @@ class Bought(Struct, frozen=True, kw_only=True):
     at: float
     kept: bool = False
     tier: Literal["memory", "redis"] = "memory"
+    about: About | None = None

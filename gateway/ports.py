@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from gateway.model import AuditEntry, Bought, Claim, Entry, Key, KeyState, Team, UsageRow
 from gateway.rules.account import Account
+from gateway.rules.activity import Batch, ErrorKind, Latency, Line, Wanted
 from gateway.rules.archive import Record
 from gateway.rules.settings import Upstream as UpstreamSettings
 from gateway.rules.webhooks import Webhook
@@ -184,6 +185,32 @@ class ClaimStore(Protocol):
         """All that have not ended, those that end last first."""
 
 
+class ActivityStore(Protocol):
+    """What became of requests lately. None of it is money; archives leave it out.
+
+    Every method may raise StoreUnavailable.
+    """
+
+    async def write_activity(self, batch: Batch) -> None:
+        """Add this, unless it was added before: also where StoreUnavailable was raised then."""
+
+    async def activity(self, wanted: Wanted, limit: int, before: str | None = None) -> list[Line]:
+        """Up to so many of the wanted lines, the latest first; only those before a place."""
+
+    async def errors(self, start: float, end: float, team: str | None = None) -> list[ErrorKind]:
+        """Errors by kind of the hours that begin from `start` to before `end`, the most frequent
+        first. `team` leaves out all others.
+        """
+
+    async def latency(self, start: float, end: float) -> list[Latency]:
+        """How long requests took in the hours that begin from `start` to before `end`, in the
+        order of time; hours without requests are absent.
+        """
+
+    async def forget_activity(self, now: float) -> None:
+        """Forget what is older than `LINE_DAYS`, `ERROR_DAYS` and `LATENCY_DAYS`."""
+
+
 class ArchiveStore(Protocol):
     """Where the whole state goes out and comes in. Every method may raise StoreUnavailable."""
 
@@ -209,6 +236,7 @@ class Store(
     UsageStore,
     AuditStore,
     ClaimStore,
+    ActivityStore,
     ArchiveStore,
     Protocol,
 ):

@@ -25,6 +25,7 @@ from gateway.directory import Directory
 from gateway.elections import Alone, Candidate, Elections
 from gateway.errors import (
     Draining,
+    GatewayError,
     LimitReached,
     NotCached,
     Overloaded,
@@ -35,13 +36,14 @@ from gateway.flights import Flight, Flights
 from gateway.hits import Hits
 from gateway.ledger import PATIENCE_SECONDS, Ledger
 from gateway.metrics import Metrics
-from gateway.model import MICRO, Bought, Caller, ImageRequest
+from gateway.model import MICRO, About, Bought, Caller, ImageRequest
 from gateway.ports import Reply, Upstream
 from gateway.readings import Reading, Readings
 from gateway.record import Record
 from gateway.rules.answer import Answered, read_answer
 from gateway.rules.cache_control import CacheControl, read_cache_control
 from gateway.rules.catalog import quality_label
+from gateway.rules.fingerprint import scope_of
 from gateway.rules.headers import CacheStatus
 from gateway.rules.money import format_usd
 from gateway.rules.policy import check_policy
@@ -61,6 +63,10 @@ LEASE_SLACK_SECONDS = 5.0
 
 LEAST_PATIENCE_SECONDS = 1.0
 """What a step before the purchase may wait for the store, however long the others took."""
+
+
+PROMPT_CHARACTERS = 200
+"""What is kept of a prompt beside its answer, if any of it is."""
 
 
 class Call(Struct, frozen=True):
@@ -110,7 +116,8 @@ class Proxy:
 
     `settings` may be replaced at any time; each request keeps those that it began with. `wall`
     tells the time, `spread` gives randomness in [0, 1), `new_id` an id never given before.
-    `on_failure` is told of every call upstream that brought nothing.
+    `on_failure` is told of every call upstream that brought nothing. `on_late` hears what came of a
+    purchase whose client had left, `amend` puts into memory what an answer from elsewhere lacks.
     """
 
     def __init__(
@@ -129,6 +136,8 @@ class Proxy:
         new_id: Callable[[], str],
         tracing: Tracing = UNTRACED,
         on_failure: Callable[[UpstreamError], None] = lambda error: None,
+        on_late: Callable[[Record], None] = lambda record: None,
+        amend: Callable[[str, Bought], None] = lambda name, bought: None,
     ) -> None:
         self.settings = settings
         self._readings = Readings(settings)
@@ -146,6 +155,8 @@ class Proxy:
         self._new_id = new_id
         self._tracing = tracing
         self._on_failure = on_failure
+        self._on_late = on_late
+        self._amend = amend
         self.in_flight = 0
 
     async def generate(self, call: Call, record: Record) -> Answer:
@@ -163,7 +174,7 @@ class Proxy:
         self.in_flight += 1
         try:
             reading = self._read(body, caller, settings)
-            record.request = reading.request
+            record.request, record.fingerprint = reading.request, reading.fingerprint
             check_policy(caller.team, reading.request)
             wish = read_cache_control(call.cache_control)
             purchase = self._purchase(caller, reading, wish, settings, record)
@@ -215,6 +226,8 @@ class Proxy:
             self._metrics.lookups["memory", "miss"].inc()
             return None
         self._metrics.lookups["memory", "hit" if kept.tier == "memory" else "miss"].inc()
+        if kept.about is None:
+            self._amend(purchase.fingerprint, replace(kept, about=_about(purchase), tier="memory"))
         self._given(purchase, kept, "hit")
         return Answer(kept.body, CacheStatus.HIT, int(age))
 
@@ -299,6 +312,7 @@ class Proxy:
             return await self._buy(purchase)
         finally:
             if record.left:
+                self._tell_late(record, sys.exception())
                 log.info(
                     "purchase ended without its client",
                     id=record.id,
@@ -308,6 +322,11 @@ class Proxy:
                     cost_usd=format_usd(record.cost),
                     exc_info=sys.exception(),
                 )
+
+    def _tell_late(self, record: Record, failure: BaseException | None) -> None:
+        if isinstance(failure, GatewayError):
+            record.outcome, record.code = failure.outcome, failure.code
+        self._on_late(record)
 
     def _check_room(self, settings: Settings) -> None:
         """Raise where no flight may start. Those whose clients have left still take room."""
@@ -427,7 +446,7 @@ class Proxy:
         )
         if not purchase.keep or seconds <= 0 or answered.images < purchase.request.n:
             return bought
-        kept = replace(bought, kept=True)
+        kept = replace(bought, kept=True, about=_about(purchase))
         stored = await self._cache.set(purchase.fingerprint, kept, ttl=seconds)
         return kept if stored else bought
 
@@ -444,6 +463,19 @@ class Proxy:
 def _owned(caller: Caller) -> tuple[tuple[str, str], ...]:
     """Whose limits are the caller's own."""
     return ("key", caller.key.line), ("team", caller.team.name)
+
+
+def _about(purchase: Purchase) -> About:
+    """What an answer to this is about; with the prompt only where that may be shown."""
+    request, team, settings = purchase.request, purchase.caller.team, purchase.settings
+    return About(
+        scope=scope_of(team, settings),
+        team=team.name,
+        model=request.model,
+        size=request.size,
+        quality=quality_label(request.quality),
+        prompt=request.prompt[:PROMPT_CHARACTERS] if settings.admin.show_prompts else None,
+    )
 
 
 def _patience(record: Record) -> float:

@@ -15,15 +15,17 @@ class Record:
     """One request's record. Times are in seconds, money in micro-dollars.
 
     `waited` is the time spent waiting for others (the client's body, the upstream, a flight): what
-    is left of the total is the gateway's own. `standing` is set where the ledger was touched.
-    `left` says that the client hung up on a purchase, which goes on without it. `phases` are the
-    gateway's own parts, in their order, for the Server-Timing header.
+    is left of the total is the gateway's own. `fingerprint` is the answer's key in the cache.
+    `standing` is set where the ledger was touched. `left` says that the client hung up on a
+    purchase, which goes on without it. `phases` are the gateway's own parts, in their order, for
+    the Server-Timing header.
     """
 
     id: str
     started: float
     caller: Caller | None = None
     request: ImageRequest | None = None
+    fingerprint: str | None = None
     outcome: str = "client_closed"
     status: int = 499
     code: str | None = None

@@ -17,6 +17,7 @@ EXAMPLES: list[GatewayError] = [
     errors.AdminOff(),
     errors.NotAdmin(),
     errors.ViewerOnly(),
+    errors.ForeignOrigin(),
     errors.NoSuchThing("x"),
     errors.Conflicting("x"),
     errors.PreconditionFailed("x"),

@@ -15,6 +15,7 @@ import math
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from operator import itemgetter
 from typing import Any
 
 from aiocache.base import BaseCache
@@ -29,6 +30,19 @@ class _Entry(Struct):
     value: Any
     bytes: int
     expires: float | None
+    hits: int = 0
+
+
+class Asked(Struct, frozen=True):
+    """An entry and how often it was found; `left` are the seconds it has to live, None without an
+    end.
+    """
+
+    key: str
+    value: Any
+    hits: int
+    bytes: int
+    left: float | None
 
 
 class MemoryCache(BaseCache):  # type: ignore[misc]  # aiocache is published without types
@@ -77,7 +91,31 @@ class MemoryCache(BaseCache):  # type: ignore[misc]  # aiocache is published wit
         if entry is None:
             return None
         self._entries.move_to_end(key)
+        entry.hits += 1
         return entry.value
+
+    def amend(self, key: str, value: Any) -> None:
+        """Put a value in the place of the one that is there, if one is; all else stays."""
+        entry = self._living(key)
+        if entry is not None:
+            more = self._size(value) - self._size(entry.value)
+            entry.value = value
+            entry.bytes += more
+            self._bytes += more
+            self._make_room(0)
+
+    def asked_for(self) -> Iterator[Asked]:
+        """All living entries that were found at least once, the most found first. The cache must
+        not change meanwhile.
+        """
+        now = self._clock()
+        found = [(entry.hits, key) for key, entry in self._entries.items() if entry.hits]
+        found.sort(key=itemgetter(0), reverse=True)
+        for hits, key in found:
+            entry = self._entries[key]
+            left = None if entry.expires is None else entry.expires - now
+            if left is None or left > 0:
+                yield Asked(key, entry.value, hits, entry.bytes, left)
 
     # -- over a restart -------------------------------------------------------------------------
 

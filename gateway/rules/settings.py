@@ -97,12 +97,18 @@ File = Annotated[str, Meta(pattern=r"\A[^\x00-\x1f\x7f]+\Z", description="the pa
 
 
 class Server(Struct, frozen=True, kw_only=True):
-    """Where the gateway listens (port 0: any free one), how much it takes in, how it stops."""
+    """Where the gateway listens (port 0: any free one), how much it takes in, how it stops.
+
+    `public_url` is how clients reach it, "" where that is where it listens.
+    """
 
     host: Host = "127.0.0.1"
     port: Port = 8080
     admin_host: Host = "127.0.0.1"
     admin_port: Port = 9090
+    public_url: Annotated[
+        str, Meta(description='an http or https URL with a host, or ""', extra={"read": _base_url})
+    ] = ""
     drain_seconds: Annotated[float, Meta(ge=0, le=DAY)] = 310.0
     max_body_bytes: Bytes = MIB
     max_in_flight: Annotated[int, Meta(ge=1, le=1_000_000)] = 5_000
@@ -235,7 +241,9 @@ def limits_of(values: Mapping[str, Any]) -> Limits:
 
 
 class AdminOptions(Struct, frozen=True, kw_only=True):
-    """The admin API: the token of the environment, and for how many days changes are told."""
+    """The admin API: the token of the environment, for how many days changes are told, and whether
+    the prompts of the most repeated requests are shown.
+    """
 
     token: Annotated[
         Secret | None,
@@ -246,6 +254,7 @@ class AdminOptions(Struct, frozen=True, kw_only=True):
         ),
     ] = None
     audit_days: Annotated[int, Meta(ge=1, le=36_500)] = 400
+    show_prompts: bool = False
 
 
 class Admin(AdminOptions, frozen=True, kw_only=True):
@@ -261,6 +270,12 @@ class Admin(AdminOptions, frozen=True, kw_only=True):
             return named
         digest = token_digest(self.token.reveal())
         return [AdminToken(name=ENVIRONMENT, role="admin", digest=digest), *named]
+
+
+class Activity(Struct, frozen=True, kw_only=True):
+    """How many requests are kept to look at, of all gateways together; 0 keeps none."""
+
+    keep_requests: Annotated[int, Meta(ge=0, le=1_000_000)] = 10_000
 
 
 class Log(Struct, frozen=True, kw_only=True):
@@ -288,6 +303,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     limits: Limits = NO_LIMITS
     admin: Admin = Admin()
     alerts: Alerts = Alerts()
+    activity: Activity = Activity()
     log: Log = Log()
     tracing: Tracing = Tracing()
     models: Mapping[str, Model] = field(default_factory=lambda: {GPT_IMAGE_2.name: GPT_IMAGE_2})
@@ -303,6 +319,7 @@ SECTIONS: Mapping[str, type[Struct]] = {
     "limits": GatewayLimits,
     "admin": AdminOptions,
     "alerts": AlertOptions,
+    "activity": Activity,
     "log": Log,
     "tracing": Tracing,
 }

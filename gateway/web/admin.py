@@ -1,4 +1,5 @@
-"""The admin port: health for the orchestrator, metrics for Prometheus, and the admin API."""
+"""The admin port: health for the orchestrator, metrics for Prometheus, the admin API and the
+dashboard."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -11,9 +12,13 @@ from prometheus_client.aiohttp import make_aiohttp_handler
 
 from gateway.errors import Conflicting, GatewayError, InternalError, NoSuchThing
 from gateway.operations import Actor, Missing, Refused
+from gateway.rules.headers import request_id
 from gateway.rules.settings import Admin
+from gateway.web import admin_session
 from gateway.web.admin_gate import AdminGate, require_role
 from gateway.web.admin_routes import Asked, Route, Router, failure, read_query
+from gateway.web.admin_session import Sessions
+from gateway.web.dashboard import Dashboard
 from gateway.web.render import error_body
 from gateway.web.server import Handler, find_handler
 
@@ -25,8 +30,9 @@ API = "/admin/v1/"
 class AdminApi:
     """Handles every request of the admin port.
 
-    `not_ready` gives the reason, or None; `admin` the tokens of this moment; `wall` the time.
-    `pages` are further paths that need no token.
+    `not_ready` gives the reason, or None; `admin` the tokens of this moment; `wall` the time;
+    `new_id` an id never given before. `pages` are further paths that need no token; the pepper
+    signs the dashboard's sessions.
     """
 
     def __init__(
@@ -37,13 +43,18 @@ class AdminApi:
         routes: Sequence[Route],
         *,
         wall: Callable[[], float],
+        pepper: bytes,
+        new_id: Callable[[], str],
         pages: Mapping[str, Handler] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._not_ready = not_ready
         self._gate = AdminGate(admin, clock)
+        self._sessions = Sessions(admin, pepper, wall=wall, clock=clock)
+        self._dashboard = Dashboard(admin)
         self._router = Router(routes)
         self._wall = wall
+        self._new_id = new_id
         # Its handler reads nothing of a request that the low-level server's lacks.
         metrics = cast(Handler, make_aiohttp_handler(registry))
         self._routes: dict[str, dict[str, Handler]] = {
@@ -55,10 +66,20 @@ class AdminApi:
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer a request; what is unknown here is told in the public port's shape."""
+        id = request_id(request.headers.get("X-Request-Id"), self._new_id)
+        response = await self._answer(request, id)
+        if not response.prepared:
+            response.headers.setdefault("X-Request-Id", id)
+        return response
+
+    async def _answer(self, request: web.BaseRequest, id: str) -> web.StreamResponse:
+        path = request.rel_url.raw_path
         try:
-            if request.rel_url.raw_path.startswith(API):
-                return await self._api(request)
-            return await find_handler(self._routes, request)(request)
+            if path.startswith(API):
+                return await self._api(request, path)
+            pages = self._dashboard.find(path)
+            routes = self._routes if pages is None else {path: pages}
+            return await find_handler(routes, request)(request)
         except Missing as error:
             return _failed(NoSuchThing(str(error)))
         except Refused as error:
@@ -66,16 +87,23 @@ class AdminApi:
         except GatewayError as error:
             return _failed(error)
         except Exception as defect:  # whatever it is, the client gets our error and no detail
-            log.exception("admin request failed", exc_info=defect)
+            log.exception("admin request failed", request_id=id, exc_info=defect)
             return _failed(InternalError())
 
-    async def _api(self, request: web.BaseRequest) -> web.StreamResponse:
-        token = self._gate.authenticate(request.headers.getall("Authorization", ()))
-        route, names = self._router.find(request.method, request.rel_url.raw_path)
+    async def _api(self, request: web.BaseRequest, path: str) -> web.StreamResponse:
+        if path == admin_session.PATH:
+            return await self._sessions.handle(request)
+        visit = self._sessions.visit(request)
+        authorization = request.headers.getall("Authorization", ())
+        token = visit.token if visit else self._gate.authenticate(authorization)
+        route, names = self._router.find(request.method, path)
         require_role(token, "GET" if route.reads else request.method)
         by = Actor(f"admin token {token.name}", self._wall())
         query = read_query(request.rel_url.query, route.query)
-        return await route.handler(Asked(request, by, names, query))
+        response = await route.handler(Asked(request, by, names, query))
+        if visit is not None:
+            self._sessions.renew(visit, response)
+        return response
 
     async def _healthz(self, request: web.BaseRequest) -> web.Response:
         """Alive: knows no store, so that a store's outage restarts nobody."""

@@ -12,7 +12,9 @@ from gateway.web.admin_routes import Asked, Route, answer
 
 
 class ConfigPage(Struct, frozen=True, kw_only=True):
-    """The sections of gateway.toml with their options as they hold now."""
+    """The sections of gateway.toml with their options as they hold now, and how clients reach the
+    gateway.
+    """
 
     server: dict[str, Any]
     upstream: dict[str, Any]
@@ -24,13 +26,17 @@ class ConfigPage(Struct, frozen=True, kw_only=True):
     alerts: dict[str, Any]
     log: dict[str, Any]
     models: dict[str, Any]
+    public_url: str
 
 
 class AdminConfig:
-    """The route to the configuration. `settings` gives those in force."""
+    """The route to the configuration. `settings` gives those in force, `url` tells where the
+    gateway listens.
+    """
 
-    def __init__(self, settings: Callable[[], Settings]) -> None:
+    def __init__(self, settings: Callable[[], Settings], url: str) -> None:
         self._settings = settings
+        self._url = url
 
     def routes(self) -> list[Route]:
         """All of them."""
@@ -45,4 +51,6 @@ class AdminConfig:
         ]
 
     async def _config(self, asked: Asked) -> web.Response:
-        return answer(config_listing(self._settings()))
+        settings = self._settings()
+        public_url = settings.server.public_url or self._url
+        return answer(config_listing(settings) | {"public_url": public_url})

@@ -27,7 +27,10 @@ Endpoint = Callable[[web.BaseRequest, Record], Awaitable[web.StreamResponse]]
 
 
 class PublicApi:
-    """Handles every request of the public port: `handle` is what the server calls."""
+    """Handles every request of the public port: `handle` is what the server calls.
+
+    `on_end` hears of each one that has ended, and after how many seconds.
+    """
 
     def __init__(
         self,
@@ -37,6 +40,7 @@ class PublicApi:
         new_id: Callable[[], str],
         *,
         self_service: SelfService | None = None,
+        on_end: Callable[[Record, float], None] = lambda record, seconds: None,
         body_seconds: float = BODY_SECONDS,
         tracing: Tracing = UNTRACED,
     ) -> None:
@@ -46,6 +50,7 @@ class PublicApi:
         self._new_id = new_id
         self._body_seconds = body_seconds
         self._tracing = tracing
+        self._on_end = on_end
         generations: dict[str, Endpoint] = {"POST": self._generations}
         models: dict[str, Endpoint] = {"GET": self._models}
         self._routes: dict[str, dict[str, Endpoint]] = {
@@ -89,6 +94,7 @@ class PublicApi:
             seconds = perf_counter() - record.started
             self._metrics.request_ended(record, seconds)
             log_request(record, seconds)
+            self._on_end(record, seconds)
 
     def _failed(self, error: GatewayError, record: Record) -> web.Response:
         record.outcome, record.status, record.code = error.outcome, error.status, error.code

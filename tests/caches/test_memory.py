@@ -11,7 +11,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from gateway.caches.memory import ENTRY_BYTES, MemoryCache
+from gateway.caches.memory import ENTRY_BYTES, Asked, MemoryCache
 
 ROOM = 4 * (ENTRY_BYTES + 1 + 100)
 """Room for four entries of 100 bytes whose keys have one character."""
@@ -46,6 +46,50 @@ def at_once(coroutine: Coroutine[Any, Any, Any]) -> Any:
     with pytest.raises(StopIteration) as stopped:
         coroutine.send(None)
     return stopped.value.value
+
+
+# -- how often entries are found ----------------------------------------------------------------
+
+
+async def test_entries_tell_how_often_they_were_found(bench: Bench) -> None:
+    cache = bench.cache
+    for key, ttl in (("a", 20), ("b", None), ("c", 5), ("d", None)):
+        await cache.set(key, b"x" * 10, ttl=ttl)
+    for key in "aabbbcx":
+        await cache.get(key)
+    await cache.exists("d")  # asking whether it is there is no use
+    bench.clock.now += 5
+    total = ENTRY_BYTES + 1 + 10
+    assert list(cache.asked_for()) == [
+        Asked("b", b"x" * 10, 3, total, None),
+        Asked("a", b"x" * 10, 2, total, 15.0),
+    ]
+    await cache.set("a", b"y")
+    assert [asked.key for asked in cache.asked_for()] == ["b"]
+
+
+async def test_what_is_amended_keeps_its_place_and_its_life(bench: Bench) -> None:
+    cache = bench.cache
+    for key in "abcd":
+        await cache.set(key, b"x" * 90, ttl=20)
+    await cache.get("a")
+    cache.amend("a", b"y" * 100)
+    cache.amend("x", b"y")
+    assert cache.bytes == 4 * (ENTRY_BYTES + 1 + 90) + 10
+    (asked,) = cache.asked_for()
+    assert (asked.value, asked.hits, asked.left) == (b"y" * 100, 1, 20.0)
+    bench.clock.now += 20
+    cache.amend("a", b"z")
+    assert await cache.get("a") is None
+
+
+async def test_what_is_amended_has_to_find_room(bench: Bench) -> None:
+    cache = bench.cache
+    for key in "abcd":
+        await cache.set(key, b"x" * 100)
+    cache.amend("d", b"y" * 150)
+    assert [await cache.exists(key) for key in "abcd"] == [False, True, True, True]
+    assert cache.bytes <= ROOM
 
 
 # -- bytes --------------------------------------------------------------------------------------

@@ -1,15 +1,19 @@
 """The Redis store passes the suite that every store must pass."""
 
+import time
 from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
 
 import pytest
 
+from gateway.rules.activity import TeamErrors
 from gateway.rules.store_url import parse_store_url
-from gateway.stores.redis import RedisStore
+from gateway.rules.windows import DAY_SECONDS
+from gateway.stores.redis import RedisStore, names
 from tests.stores.conformance import (
     AccountConformance,
+    ActivityConformance,
     ArchiveConformance,
     AuditConformance,
     ClaimConformance,
@@ -18,6 +22,7 @@ from tests.stores.conformance import (
     ProcessConformance,
     UsageConformance,
 )
+from tests.stores.conformance.activity import KIND, WRITER, add
 from tests.support.redis import running_redis
 
 
@@ -47,6 +52,33 @@ class TestAudit(AuditConformance):
 
 class TestClaims(ClaimConformance):
     """What is done once only."""
+
+
+class TestActivity(ActivityConformance):
+    """Recent requests, errors and latency."""
+
+
+async def test_errors_are_forgotten_by_the_day(tmp_path: Path) -> None:
+    async with (
+        running_redis(tmp_path / "redis") as server,
+        RedisStore(parse_store_url(server.url)) as store,
+        server.client() as client,
+    ):
+        now = time.time()
+        for number, at in enumerate((now, now - 30 * DAY_SECONDS), 1):
+            await add(store, number, at=at, errors=[TeamErrors("red", KIND)])
+            left = await client.ttl(names.errors(int(at // DAY_SECONDS)))
+            assert 90 * DAY_SECONDS - 60 <= left <= 91 * DAY_SECONDS + 60
+
+
+async def test_a_writer_is_known_for_a_day(tmp_path: Path) -> None:
+    async with (
+        running_redis(tmp_path / "redis") as server,
+        RedisStore(parse_store_url(server.url)) as store,
+        server.client() as client,
+    ):
+        await add(store, 1)
+        assert DAY_SECONDS - 60 <= await client.ttl(names.written(WRITER)) <= DAY_SECONDS
 
 
 class TestUsage(UsageConformance):

@@ -14,6 +14,7 @@ from gateway.errors import StoreUnavailable
 from gateway.model import Team
 from gateway.ports import Change, DirectoryWrite
 from gateway.rules.account import EMPTY
+from gateway.rules.activity import Batch, Wanted
 from gateway.rules.store_url import StoreUrl, parse_store_url
 from gateway.stores.faults import UnknownTeam
 from gateway.stores.redis import RedisStore, names
@@ -64,6 +65,11 @@ async def refuses(store: RedisStore) -> None:
         store.last_uses,
         partial(store.check_value, "pepper", b"refused"),
         partial(store.usage, [], None, None),
+        partial(store.write_activity, Batch(writer="0" * 8, number=1, at=NOON)),
+        partial(store.activity, Wanted(), 1),
+        partial(store.errors, NOON, NOON + 1),
+        partial(store.latency, NOON, NOON + 1),
+        partial(store.forget_activity, NOON),
     )
 
     async def refuse(operation: Callable[[], Awaitable[object]]) -> None:

@@ -1,13 +1,18 @@
 """The SQLite store passes the suite that every store must pass."""
 
+import sqlite3
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
 import pytest
 
+from gateway.rules.activity import TeamErrors
+from gateway.rules.windows import DAY_SECONDS, HOUR_SECONDS
 from gateway.stores.sqlite import SqliteStore
 from tests.stores.conformance import (
     AccountConformance,
+    ActivityConformance,
     ArchiveConformance,
     AuditConformance,
     ClaimConformance,
@@ -16,7 +21,8 @@ from tests.stores.conformance import (
     UsageConformance,
     WallConformance,
 )
-from tests.stores.conformance.store import MakeStoreByWall
+from tests.stores.conformance.activity import KIND, add
+from tests.stores.conformance.store import NOON, MakeStoreByWall
 
 
 @pytest.fixture
@@ -47,6 +53,21 @@ class TestAudit(AuditConformance):
 
 class TestClaims(ClaimConformance):
     """What is done once only."""
+
+
+class TestActivity(ActivityConformance):
+    """Recent requests, errors and latency."""
+
+
+async def test_errors_and_writers_are_forgotten(tmp_path: Path) -> None:
+    async with SqliteStore(tmp_path / "gateway.db") as store:
+        await add(store, 1, errors=[TeamErrors("red", KIND)])
+        await store.forget_activity(NOON + 90 * DAY_SECONDS)
+        assert await store.errors(NOON, NOON + 1) == [KIND]
+        await store.forget_activity(NOON + 90 * DAY_SECONDS + HOUR_SECONDS)
+        assert await store.errors(NOON, NOON + 1) == []
+    with closing(sqlite3.connect(tmp_path / "gateway.db")) as connection:
+        assert connection.execute("SELECT count(*) FROM activity_writers").fetchone() == (0,)
 
 
 class TestUsage(UsageConformance):

@@ -11,6 +11,7 @@ from typing import TypeVar
 from gateway.errors import StoreUnavailable
 from gateway.model import Claim, Entry, Key, KeyState, Team, UsageRow
 from gateway.ports import Change, DirectoryChanges, DirectoryWrite, Loaded
+from gateway.rules.activity import Batch, ErrorKind, Latency, Line, Wanted
 from tests.stores.conformance import Store
 
 T = TypeVar("T")
@@ -21,7 +22,7 @@ class FaultyStore:
 
     - `seconds`: how long each operation takes beforehand; `lag`: how long its reply takes.
     - `away`: the operations that fail.
-    - `losing`: how many of the next swaps are done without telling.
+    - `losing`: how many of the next swaps, and batches of activity, are done without telling.
     - `freezing`: how many of the next swaps are only kept, for `thaw`; with `leaving` the store
       is away from the first of them on.
     - `defect`: what the next swap raises.
@@ -41,7 +42,7 @@ class FaultyStore:
 
     def leave(self, *operations: str) -> None:
         """Be away: for these operations, or for all."""
-        all_of_them = ("load", "swap", "record", "record_use", "due", "changes")
+        all_of_them = ("load", "swap", "record", "record_use", "write_activity", "due", "changes")
         self.away = frozenset(operations or all_of_them)
 
     def come_back(self) -> None:
@@ -139,3 +140,24 @@ class FaultyStore:
 
     async def claims(self) -> list[Claim]:
         return await self._store.claims()
+
+    async def write_activity(self, batch: Batch) -> None:
+        await self._ask("write_activity", lambda: self._write_activity(batch))
+
+    async def _write_activity(self, batch: Batch) -> None:
+        await self._store.write_activity(batch)
+        if self.losing:
+            self.losing -= 1
+            raise StoreUnavailable
+
+    async def activity(self, wanted: Wanted, limit: int, before: str | None = None) -> list[Line]:
+        return await self._store.activity(wanted, limit, before)
+
+    async def errors(self, start: float, end: float, team: str | None = None) -> list[ErrorKind]:
+        return await self._store.errors(start, end, team)
+
+    async def latency(self, start: float, end: float) -> list[Latency]:
+        return await self._store.latency(start, end)
+
+    async def forget_activity(self, now: float) -> None:
+        await self._store.forget_activity(now)

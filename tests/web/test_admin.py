@@ -42,11 +42,12 @@ async def test_metrics_are_prometheus_text_with_the_requests_counted(rig: Rig) -
 @pytest.mark.parametrize(
     ("method", "path", "status", "code", "allow"),
     [
-        ("GET", "/", 404, "not_found", None),
+        ("GET", "/index.html", 404, "not_found", None),
         ("GET", "/metrics/", 404, "not_found", None),
         ("GET", "//metrics", 404, "not_found", None),
         ("POST", "/v1/images/generations", 404, "not_found", None),
         ("GET", "/v1/models", 404, "not_found", None),
+        ("POST", "/", 405, "method_not_allowed", "GET, HEAD"),
         ("POST", "/metrics", 405, "method_not_allowed", "GET"),
         ("DELETE", "/healthz", 405, "method_not_allowed", "GET, HEAD"),
     ],

@@ -15,6 +15,10 @@ script may write several of them. None is ever looked for: what there is, is lis
     hours           sorted set: the hours since 1970 that have usage
     usage:HOUR      hash: which sum and of what -> the sum
     purchases:HOUR, hits:HOUR     hashes by entry id: what an entry has added, to take it back
+    activity:RING   sorted set by text: recent requests, their places first
+    errors:DAY      hash: what went wrong in which hour of the day -> how often, when and where last
+    latency         hash by hour since 1970: numbers
+    written:WRITER  the last batch of recent requests that this gateway wrote, for a day
 """
 
 _TAG = "{gateway}:"
@@ -32,6 +36,7 @@ AUDIT = f"{_TAG}audit"
 HOURS = f"{_TAG}hours"
 CLAIMS = f"{_TAG}claims"
 CLAIM_ENDS = f"{_TAG}claim_ends"
+LATENCY = f"{_TAG}latency"
 
 
 def usage(hour: int) -> str:
@@ -47,3 +52,18 @@ def purchases(hour: int) -> str:
 def hits(hour: int) -> str:
     """The hits of an hour by id."""
     return f"{_TAG}hits:{hour}"
+
+
+def activity(ring: str) -> str:
+    """The recent requests of a ring."""
+    return f"{_TAG}activity:{ring}"
+
+
+def errors(day: int) -> str:
+    """The errors of a day since 1970."""
+    return f"{_TAG}errors:{day}"
+
+
+def written(writer: str) -> str:
+    """The last batch of a writer of recent requests."""
+    return f"{_TAG}written:{writer}"

@@ -9,10 +9,11 @@ from contextlib import aclosing
 
 from gateway.model import AuditEntry, Claim, Entry, Key, KeyState, Team, UsageRow
 from gateway.ports import Change, DirectoryChanges, DirectoryWrite, Loaded
+from gateway.rules.activity import Batch, ErrorKind, Latency, Line, Wanted
 from gateway.rules.archive import Record
 from gateway.rules.store_url import StoreUrl
 from gateway.stores.opened import Opened
-from gateway.stores.redis import archive, audit, claims, directory, opening, usage
+from gateway.stores.redis import activity, archive, audit, claims, directory, opening, usage
 from gateway.stores.redis.accounts import Accounts
 from gateway.stores.redis.link import Link, Observe
 
@@ -196,6 +197,33 @@ class RedisStore(Opened):
         """All claims that have not ended, those that end last first."""
         with self._link.operation("claims"):
             return await claims.all_claims(self._link)
+
+    # -- ActivityStore --------------------------------------------------------------------------
+
+    async def write_activity(self, batch: Batch) -> None:
+        """Add what became of requests, unless that was done before."""
+        with self._link.operation("write_activity"):
+            await activity.write(self._link, batch)
+
+    async def activity(self, wanted: Wanted, limit: int, before: str | None = None) -> list[Line]:
+        """Recent requests, the latest first."""
+        with self._link.operation("activity"):
+            return await activity.lines(self._link, wanted, limit, before)
+
+    async def errors(self, start: float, end: float, team: str | None = None) -> list[ErrorKind]:
+        """Errors by kind, the most frequent first."""
+        with self._link.operation("errors"):
+            return await activity.errors(self._link, start, end, team)
+
+    async def latency(self, start: float, end: float) -> list[Latency]:
+        """How long requests took, by hour."""
+        with self._link.operation("latency"):
+            return await activity.latency(self._link, start, end)
+
+    async def forget_activity(self, now: float) -> None:
+        """Forget what is too old."""
+        with self._link.operation("forget_activity"):
+            await activity.forget(self._link, now)
 
     # -- ArchiveStore ---------------------------------------------------------------------------
 

@@ -47,6 +47,58 @@ CLAIMS = (
     "CREATE INDEX claims_ends ON claims (ends)",
 )
 
+ACTIVITY = (
+    # Recent requests. Places sort them by time.
+    """
+    CREATE TABLE activity (
+        place TEXT PRIMARY KEY NOT NULL,
+        ring TEXT NOT NULL,
+        id TEXT NOT NULL,
+        team TEXT,
+        key TEXT,
+        model TEXT,
+        size TEXT,
+        quality TEXT,
+        outcome TEXT NOT NULL,
+        status INTEGER NOT NULL,
+        code TEXT,
+        requests INTEGER NOT NULL,
+        images INTEGER NOT NULL,
+        cost INTEGER NOT NULL,
+        saved INTEGER NOT NULL,
+        total REAL NOT NULL,
+        own REAL NOT NULL,
+        upstream REAL,
+        fingerprint TEXT
+    ) WITHOUT ROWID
+    """,
+    "CREATE INDEX activity_ring ON activity (ring, place)",
+    # Hours are counted since 1970. Nobody's team and no code are "".
+    """
+    CREATE TABLE errors (
+        hour INTEGER NOT NULL,
+        team TEXT NOT NULL,
+        outcome TEXT NOT NULL,
+        code TEXT NOT NULL,
+        status INTEGER NOT NULL,
+        requests INTEGER NOT NULL,
+        last_at REAL NOT NULL,
+        last_id TEXT NOT NULL,
+        PRIMARY KEY (hour, team, outcome, code, status)
+    ) WITHOUT ROWID
+    """,
+    # The numbers of a `Latency`, in one text.
+    "CREATE TABLE latency (hour INTEGER PRIMARY KEY, numbers TEXT NOT NULL)",
+    # The last batch of each gateway: one that is written again is known by it.
+    """
+    CREATE TABLE activity_writers (
+        writer TEXT PRIMARY KEY NOT NULL,
+        number INTEGER NOT NULL,
+        at REAL NOT NULL
+    ) WITHOUT ROWID
+    """,
+)
+
 TABLES = (
     # Single values: the last generation, the clock's mark, and check values ("check:NAME").
     "CREATE TABLE meta (name TEXT PRIMARY KEY, value NOT NULL) WITHOUT ROWID",
@@ -109,6 +161,7 @@ TABLES = (
     """,
     *AUDIT,
     *CLAIMS,
+    *ACTIVITY,
     f"PRAGMA application_id = {APPLICATION_ID}",
     f"PRAGMA user_version = {VERSION}",
 )
@@ -124,8 +177,8 @@ UPGRADES = (
     ),
     # From 2 to 3: changes are logged.
     (*AUDIT, "PRAGMA user_version = 3"),
-    # From 3 to 4: gateways claim what is done once only.
-    (*CLAIMS, "PRAGMA user_version = 4"),
+    # From 3 to 4: recent requests, errors and latency are kept, and what is done once is claimed.
+    (*ACTIVITY, *CLAIMS, "PRAGMA user_version = 4"),
 )
 """What leads from each schema to the next, the first from 1 to 2."""
 

@@ -19,10 +19,11 @@ from typing import TypeVar
 from gateway.errors import StoreUnavailable
 from gateway.model import AuditEntry, Claim, Entry, Key, KeyState, Team, UsageRow
 from gateway.ports import Change, DirectoryChanges, DirectoryWrite, Loaded
+from gateway.rules.activity import Batch, ErrorKind, Latency, Line, Wanted
 from gateway.rules.archive import Record
 from gateway.stores.clock import StoreClock
 from gateway.stores.opened import Opened
-from gateway.stores.sqlite import archive, audit, directory, usage
+from gateway.stores.sqlite import activity, archive, audit, directory, usage
 from gateway.stores.sqlite.accounts import Accounts
 from gateway.stores.sqlite.claims import Claims
 from gateway.stores.sqlite.connection import Database
@@ -198,6 +199,31 @@ class SqliteStore(Opened):
     async def claims(self) -> list[Claim]:
         """All claims that have not ended, those that end last first."""
         return await self._run("claims", self._reports, self._claims.all)
+
+    # -- ActivityStore --------------------------------------------------------------------------
+
+    async def write_activity(self, batch: Batch) -> None:
+        """Add what became of requests, unless that was done before."""
+        await self._run("write_activity", self._writer, partial(activity.write, batch=batch))
+
+    async def activity(self, wanted: Wanted, limit: int, before: str | None = None) -> list[Line]:
+        """Recent requests, the latest first."""
+        work = partial(activity.lines, wanted=wanted, limit=limit, before=before)
+        return await self._run("activity", self._reports, work)
+
+    async def errors(self, start: float, end: float, team: str | None = None) -> list[ErrorKind]:
+        """Errors by kind, the most frequent first."""
+        work = partial(activity.errors, start=start, end=end, team=team)
+        return await self._run("errors", self._reports, work)
+
+    async def latency(self, start: float, end: float) -> list[Latency]:
+        """How long requests took, by hour."""
+        work = partial(activity.latency, start=start, end=end)
+        return await self._run("latency", self._reports, work)
+
+    async def forget_activity(self, now: float) -> None:
+        """Forget what is too old."""
+        await self._run("forget_activity", self._writer, partial(activity.forget, now=now))
 
     # -- ArchiveStore ---------------------------------------------------------------------------
 

@@ -6,6 +6,7 @@ and a fixture `make_store`, which opens stores on the same data each time it is 
 """
 
 from tests.stores.conformance.accounts import AccountConformance
+from tests.stores.conformance.activity import ActivityConformance
 from tests.stores.conformance.archive import ArchiveConformance
 from tests.stores.conformance.audit import AuditConformance
 from tests.stores.conformance.claims import ClaimConformance
@@ -17,6 +18,7 @@ from tests.stores.conformance.wall import WallConformance
 
 __all__ = [
     "AccountConformance",
+    "ActivityConformance",
     "ArchiveConformance",
     "AuditConformance",
     "ClaimConformance",

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from gateway.model import Entry
 from gateway.ports import (
     AccountStore,
+    ActivityStore,
     ArchiveStore,
     AuditStore,
     Change,
@@ -35,6 +36,7 @@ class Store(
     UsageStore,
     AuditStore,
     ClaimStore,
+    ActivityStore,
     ArchiveStore,
     Protocol,
 ):

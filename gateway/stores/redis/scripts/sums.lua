@@ -1,4 +1,4 @@
--- The usage sums of some hours.
+-- The usage sums of some hours, or other hashes.
 --
 -- KEYS: meta, then the hours' sums. ARGV: epoch. Returns for each hour its fields and numbers.
 

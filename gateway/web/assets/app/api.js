@@ -1,0 +1,128 @@
+// Asking the admin API. Every failure is an ApiError; a session that has ended leads to sign-in.
+import { useCallback, useEffect, useRef, useState } from "./html.js";
+import { session } from "./state.js";
+
+const ENDED = "Your session has ended. Sign in again to go on.";
+
+export class ApiError extends Error {
+  constructor(message, { status = 0, code = "", param = null, requestId = "", retryAfter = 0 } = {}) {
+    super(message);
+    Object.assign(this, { status, code, param, requestId, retryAfter });
+  }
+}
+
+// Ask once. `path` is under /admin/v1/; `query` leaves out what is empty. Gives { data, headers }.
+export async function ask(method, path, { body, query, headers, signal } = {}) {
+  const response = await fetched(`/admin/v1/${path}${queryText(query)}`, {
+    method,
+    signal,
+    headers: {
+      "X-Gateway-Dashboard": "1",
+      ...(body === undefined ? {} : { "Content-Type": "application/json" }),
+      ...headers,
+    },
+    body: body === undefined ? undefined : JSON.stringify(body),
+  });
+  const data = await readJson(response);
+  if (response.ok) return { data, headers: response.headers };
+  if (response.status === 401 && session.get().state === "in") {
+    session.set({ state: "out", message: ENDED });
+  }
+  throw failure(response, data);
+}
+
+export const get = async (path, query, signal) => (await ask("GET", path, { query, signal })).data;
+export const send = async (method, path, body, headers) =>
+  (await ask(method, path, { body, headers })).data;
+
+async function fetched(url, options) {
+  try {
+    return await fetch(url, { credentials: "same-origin", cache: "no-store", ...options });
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new ApiError("The gateway does not answer. It may be restarting, or the network is away.");
+  }
+}
+
+async function readJson(response) {
+  try {
+    return await response.json();
+  } catch {
+    return null;
+  }
+}
+
+function failure(response, data) {
+  const told = data?.error ?? {};
+  return new ApiError(told.message ?? `The gateway answered with status ${response.status}.`, {
+    status: response.status,
+    code: told.code,
+    param: told.param,
+    requestId: response.headers.get("X-Request-Id") ?? "",
+    retryAfter: Number(response.headers.get("Retry-After") ?? 0),
+  });
+}
+
+function queryText(query = {}) {
+  const set = Object.entries(query).filter(([, value]) => value !== "" && value !== null && value !== undefined);
+  return set.length ? `?${new URLSearchParams(set)}` : "";
+}
+
+// -- sessions -------------------------------------------------------------------------------------
+
+export async function findSession() {
+  try {
+    session.set({ state: "in", ...(await get("session")) });
+  } catch (error) {
+    const message = error.status === 401 ? "" : error.message;
+    session.set({ state: "out", message });
+  }
+}
+
+export async function signIn(token) {
+  session.set({ state: "in", ...(await send("POST", "session", { token })) });
+}
+
+export async function signOut() {
+  await ask("DELETE", "session");
+  kept.clear();
+  session.set({ state: "out", message: "You are signed out." });
+}
+
+// -- loading --------------------------------------------------------------------------------------
+
+// What `load(signal)` gives, asked for again whenever `inputs` change:
+// { state: "loading" | "ready" | "error", data, error, busy, reload }.
+// While it is asked for again, the former data stays and `busy` is true.
+export function useLoad(load, inputs) {
+  const [shown, setShown] = useState({ state: "loading", busy: true });
+  const [turn, setTurn] = useState(0);
+  const loading = useRef(load);
+  loading.current = load;
+  useEffect(() => {
+    const stop = new AbortController();
+    setShown((former) => (former.state === "error" ? { state: "loading", busy: true } : { ...former, busy: true }));
+    Promise.resolve()
+      .then(() => loading.current(stop.signal))
+      .then((data) => stop.signal.aborted || setShown({ state: "ready", data, busy: false }))
+      .catch((error) => stop.signal.aborted || setShown({ state: "error", error, busy: false }));
+    return () => stop.abort();
+  }, [...inputs, turn]);
+  const reload = useCallback(() => setTurn((count) => count + 1), []);
+  return { ...shown, reload };
+}
+
+const KEEP_MILLISECONDS = 30_000;
+const kept = new Map();
+
+// The same answer for half a minute: for what several parts of a page need, such as all teams.
+export function getKept(path) {
+  const found = kept.get(path);
+  if (found && Date.now() - found.at < KEEP_MILLISECONDS) return found.answer;
+  const answer = get(path);
+  kept.set(path, { at: Date.now(), answer });
+  answer.catch(() => kept.delete(path));
+  return answer;
+}
+
+export const forget = (path) => kept.delete(path);

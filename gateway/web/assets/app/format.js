@@ -1,0 +1,101 @@
+// Numbers, money and times as people read them. Money comes as decimal text; times are UTC.
+
+const NONE = "–";
+const MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+const whole = new Intl.NumberFormat("en-US", { maximumFractionDigits: 0 });
+const usd = new Intl.NumberFormat("en-US", { style: "currency", currency: "USD" });
+const compactUsd = new Intl.NumberFormat("en-US", {
+  style: "currency", currency: "USD", notation: "compact", maximumFractionDigits: 1,
+});
+const compact = new Intl.NumberFormat("en-US", { notation: "compact", maximumFractionDigits: 1 });
+
+const absent = (value) => value === null || value === undefined;
+
+// "$1,234.56"; what is not nothing but less than a cent is told as such.
+export function money(text) {
+  if (absent(text)) return NONE;
+  const value = Number(text);
+  if (value !== 0 && Math.abs(value) < 0.01) return value < 0 ? "-<$0.01" : "<$0.01";
+  return usd.format(value);
+}
+
+// For axes: "$1.2K".
+export const shortMoney = (value) =>
+  Math.abs(value) < 1 && value !== 0 ? `$${Number(value.toPrecision(2))}` : compactUsd.format(value);
+
+export const count = (value) => (absent(value) ? NONE : whole.format(value));
+export const shortCount = (value) => compact.format(value);
+
+// A count with its word: "1 image", "1,204 images".
+export const counted = (value, one, many = `${one}s`) => `${count(value)} ${value === 1 ? one : many}`;
+
+// A share from 0 to 1: "42.5 %".
+export const percent = (share, digits = 1) =>
+  absent(share) ? NONE : `${(share * 100).toFixed(digits)} %`;
+
+// Milliseconds: "0.8 ms", "340 ms", "12.4 s".
+export function milliseconds(value) {
+  if (absent(value)) return NONE;
+  if (value === 0) return "0 ms";
+  if (value < 10) return `${value.toFixed(1)} ms`;
+  if (value < 1_000) return `${Math.round(value)} ms`;
+  return value < 100_000 ? `${(value / 1_000).toFixed(1)} s` : `${whole.format(value / 1_000)} s`;
+}
+
+// Seconds as the two largest parts: "2 d 3 h", "4 min 10 s".
+export function seconds(value) {
+  if (absent(value)) return NONE;
+  let rest = Math.max(0, Math.round(value));
+  const parts = [];
+  for (const [size, unit] of [[86_400, "d"], [3_600, "h"], [60, "min"], [1, "s"]]) {
+    if (rest >= size) parts.push(`${Math.floor(rest / size)} ${unit}`);
+    rest %= size;
+  }
+  return parts.slice(0, 2).join(" ") || "0 s";
+}
+
+export function bytes(value) {
+  if (absent(value)) return NONE;
+  let size = value;
+  for (const unit of ["B", "KiB", "MiB", "GiB"]) {
+    if (size < 1_024 || unit === "GiB") return `${unit === "B" ? size : size.toFixed(1)} ${unit}`;
+    size /= 1_024;
+  }
+  return NONE;
+}
+
+// "2026-11-22 13:04:05 UTC", or without the zone for a column whose head says it.
+export function time(text, { zone = true } = {}) {
+  if (!text) return NONE;
+  const at = new Date(text);
+  if (Number.isNaN(at.getTime())) return text;
+  const shown = at.toISOString().slice(0, 19).replace("T", " ");
+  return zone ? `${shown} UTC` : shown;
+}
+
+// A day of ISO 8601 as "22 Nov 2026" and, for axes, "22 Nov".
+export function day(text, { year = true } = {}) {
+  const [of, month, date] = text.slice(0, 10).split("-").map(Number);
+  return `${date} ${MONTHS[month - 1]}${year ? ` ${of}` : ""}`;
+}
+
+// How a value stands against one before, in words: { direction: "up" | "down" | "same", text }.
+export function change(now, before) {
+  if (absent(now) || absent(before)) return { direction: "same", text: "nothing to compare with" };
+  const [is, was] = [Number(now), Number(before)];
+  if (is === was) return { direction: "same", text: "no change" };
+  const direction = is > was ? "up" : "down";
+  if (was === 0) return { direction, text: `${direction} from nothing` };
+  const share = Math.abs(is / was - 1) * 100;
+  const shown = share >= 1_000 ? `${(is / was).toFixed(0)}-fold` : `${share < 10 ? share.toFixed(1) : share.toFixed(0)} %`;
+  return { direction, text: `${direction} ${shown}` };
+}
+
+// The same for shares: in percentage points.
+export function changeOfShare(now, before) {
+  if (absent(now) || absent(before)) return { direction: "same", text: "nothing to compare with" };
+  const points = (now - before) * 100;
+  if (Math.abs(points) < 0.05) return { direction: "same", text: "no change" };
+  const direction = points > 0 ? "up" : "down";
+  return { direction, text: `${direction} ${Math.abs(points).toFixed(1)} points` };
+}

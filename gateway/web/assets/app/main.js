@@ -1,0 +1,27 @@
+// Starts the app: asks who is signed in, then draws the page of the address.
+import { html, render, useEffect } from "./html.js";
+import { findSession } from "./api.js";
+import { Announcer, Shell } from "./components/shell.js";
+import { Skeleton } from "./components/notice.js";
+import { NotFound } from "./pages/not_found.js";
+import { SignIn } from "./pages/sign_in.js";
+import { match, place, useLinks } from "./router.js";
+import { ROUTES } from "./routes.js";
+import { session } from "./state.js";
+
+function App() {
+  const { state } = session.use();
+  const { path } = place.use();
+  useLinks(ROUTES);
+  useEffect(() => void findSession(), []);
+  if (state === "asking") return html`<main class="sign-in"><${Skeleton} lines=${3} /></main>`;
+  // The address stays: after signing in, its page is drawn.
+  if (state === "out") return html`<${SignIn} /><${Announcer} />`;
+  const found = match(ROUTES, path);
+  const Shown = found?.route.page ?? NotFound;
+  return html`<${Shell} routes=${ROUTES} current=${found?.route}>
+    <${Shown} key=${path} ...${found?.names} />
+  <//>`;
+}
+
+render(html`<${App} />`, document.getElementById("app"));

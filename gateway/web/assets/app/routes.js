@@ -1,0 +1,19 @@
+// The pages by their addresses. Those with a label stand in the navigation, in this order; the
+// first segments are those that the gateway serves the page at (gateway/web/dashboard.py).
+import { Activity } from "./pages/activity.js";
+import { Alerts } from "./pages/alerts.js";
+import { Audit } from "./pages/audit.js";
+import { Cache } from "./pages/cache.js";
+import { Overview } from "./pages/overview.js";
+import { Team } from "./pages/team.js";
+import { Teams } from "./pages/teams.js";
+
+export const ROUTES = [
+  { path: "/", label: "Overview", page: Overview },
+  { path: "/teams", label: "Teams", page: Teams },
+  { path: "/teams/:team", page: Team },
+  { path: "/activity", label: "Activity", page: Activity },
+  { path: "/cache", label: "Cache", page: Cache },
+  { path: "/alerts", label: "Alerts", page: Alerts },
+  { path: "/audit", label: "Audit", page: Audit },
+];

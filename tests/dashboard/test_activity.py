@@ -1,0 +1,72 @@
+"""The pages of requests and of the cache: what happened, found by its marks."""
+
+import re
+
+from playwright.async_api import expect
+
+from gateway.model import Limits
+from tests.support.browser import Screen
+
+
+async def test_requests_are_shown_and_found(desk: Screen) -> None:
+    key = await desk.rig.key("red", limits=Limits(images_per_day=1))
+    await desk.rig.generate(key, "an apple", headers={"X-Request-Id": "first-one"})
+    await desk.rig.generate(key, "a pear", headers={"X-Request-Id": "refused-one"})
+    await desk.open("/activity")
+    table = desk.page.get_by_role("table", name="Latest requests")
+    await expect(table.get_by_role("row", name=re.compile("first-one"))).to_contain_text("miss")
+    refused = table.get_by_role("row", name=re.compile("refused-one"))
+    await expect(refused).to_contain_text("429")
+    await desk.page.get_by_label("Only errors").check()
+    await expect(table.locator("tbody tr")).to_have_count(1)
+    assert "errors=true" in desk.address
+    await desk.page.get_by_label("Only errors").uncheck()
+    await desk.page.get_by_label("Request id").fill("first-one")
+    await desk.page.get_by_role("button", name="Filter").click()
+    await expect(table.locator("tbody tr")).to_have_count(1)
+    await expect(table).to_contain_text("first-one")
+    await desk.page.go_back()
+    await expect(table.locator("tbody tr")).to_have_count(2)
+
+
+async def test_errors_are_counted_by_kind_and_lead_to_their_request(desk: Screen) -> None:
+    key = await desk.rig.key("red", limits=Limits(images_per_day=0))
+    for number in range(3):
+        await desk.rig.generate(key, headers={"X-Request-Id": f"no-{number}"})
+    await desk.open("/activity")
+    kinds = desk.page.get_by_role("table", name="Errors and refusals by kind")
+    row = kinds.get_by_role("row", name=re.compile("insufficient_quota"))
+    await expect(row.get_by_role("cell").nth(2)).to_have_text("3")
+    await row.get_by_role("link", name="no-2").click()
+    requests = desk.page.get_by_role("table", name="Latest requests")
+    await expect(requests.locator("tbody tr")).to_have_count(1)
+
+
+async def test_the_cache_tells_what_is_repeated_and_forgets_on_demand(desk: Screen) -> None:
+    key = await desk.rig.key("red")
+    for _ in range(3):
+        await desk.rig.generate(key, "an apple")
+    await desk.open("/cache")
+    table = desk.page.get_by_role("table", name="Most repeated requests")
+    await expect(table.locator("tbody tr")).to_have_count(1)
+    await expect(table.get_by_role("row", name=re.compile("red"))).to_contain_text("1024x1024")
+    await desk.page.get_by_role("button", name="Forget all answers").click()
+    await desk.page.get_by_role("button", name="Forget", exact=True).click()
+    await expect(desk.page.get_by_text("No answers are kept")).to_be_visible()
+    got = await desk.rig.generate(key, "an apple")
+    assert got.headers["Cache-Status"] == "gateway; fwd=miss; stored"
+
+
+async def test_the_pages_are_accessible_and_fit_a_phone(desk: Screen) -> None:
+    key = await desk.rig.key("red", limits=Limits(images_per_day=1))
+    for prompt in ("an apple", "an apple", "a pear"):
+        await desk.rig.generate(key, prompt)
+    for address, table in (
+        ("/activity", "Latest requests"),
+        ("/cache", "Most repeated requests"),
+    ):
+        await desk.page.set_viewport_size({"width": 360, "height": 740})
+        await desk.open(address)
+        await expect(desk.page.get_by_role("table", name=table)).to_be_visible()
+        assert not await desk.is_too_wide()
+        assert await desk.faults() == []

@@ -1,0 +1,108 @@
+"""The parts that pages are made of, each drawn by itself on an empty page of the dashboard."""
+
+from pathlib import Path
+
+from playwright.async_api import Page, expect
+
+from tests.support.browser import Screen
+
+DRAWN = Path(__file__).with_name("drawn.js")
+
+
+async def draw(screen: Screen, name: str) -> Page:
+    """An empty page with that part on it."""
+    await screen.open("/audit/nothing")
+    await expect(screen.page.get_by_role("heading", name="No such page")).to_be_visible()
+    await screen.page.evaluate(DRAWN.read_text())  # as from the browser's own tools
+    await screen.page.evaluate("(name) => draw(name)", name)
+    return screen.page
+
+
+async def test_a_bar_says_what_it_shows(desk: Screen) -> None:
+    page = await draw(desk, "bars")
+    for words in (
+        "Images per day: 30 used, 5 held, 65 left of 100",
+        "Near: 85 used, 15 left of 100",
+        "Full: 120 used, 0 left of 100",
+        "None: 0 used, 0 left of 0",
+        "Dollars: $12.50 used, $987.50 left of $1,000.00",
+    ):
+        await expect(page.get_by_role("img", name=words, exact=True)).to_be_visible()
+    shares = (
+        "[...document.querySelectorAll('.bar-track')].map((track) => "
+        "[...track.children].map((part) => Math.round(100 * part.offsetWidth / track.offsetWidth)))"
+    )
+    assert await page.evaluate(shares) == [[30, 5], [85, 0], [100, 0], [100, 0], [1, 0]]
+    assert await desk.faults() == []
+
+
+async def test_a_dialog_keeps_the_focus_and_gives_it_back(desk: Screen) -> None:
+    page = await draw(desk, "confirm")
+    opener = page.get_by_role("button", name="Revoke", exact=True)
+    await opener.press("Enter")
+    dialog = page.get_by_role("dialog", name="Revoke this key?")
+    await expect(dialog).to_be_visible()
+    assert await desk.faults() == []
+    for _ in range(6):
+        await page.keyboard.press("Tab")
+        inside = (
+            "!document.hasFocus() || document.activeElement === document.body || "
+            "document.querySelector('dialog').contains(document.activeElement)"
+        )
+        assert await page.evaluate(inside)
+    await page.keyboard.press("Escape")
+    await expect(dialog).to_have_count(0)
+    await expect(opener).to_be_focused()
+
+
+async def test_a_confirmation_tells_what_went_wrong_and_closes_when_it_is_done(
+    desk: Screen,
+) -> None:
+    page = await draw(desk, "confirm")
+    await page.get_by_role("button", name="Revoke", exact=True).click()
+    await page.get_by_role("button", name="Revoke it").click()
+    await expect(page.get_by_role("alert")).to_have_text("It is locked. (request id-1)")
+    await page.get_by_role("button", name="Revoke it").click()
+    await expect(page.get_by_role("dialog")).to_have_count(0)
+
+
+async def test_a_text_is_copied_with_and_without_the_clipboards_leave(desk: Screen) -> None:
+    page = await draw(desk, "copy")
+    await page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    await page.get_by_role("button", name="Copy").click()
+    await expect(page.get_by_role("button", name="Copied")).to_be_visible()
+    assert await page.evaluate("navigator.clipboard.readText()") == "sk-gw-secret"
+    await expect(page.locator("[aria-live=polite]")).to_contain_text("Key copied.")
+    await page.evaluate("navigator.clipboard.writeText('something else')")
+    await page.evaluate("Object.defineProperty(navigator, 'clipboard', {value: undefined})")
+    await page.get_by_role("button", name="Copy", exact=True).click()
+    await expect(page.get_by_role("button", name="Copied")).to_be_focused()
+    await page.evaluate("delete navigator.clipboard")
+    await page.reload()
+    assert await page.evaluate("navigator.clipboard.readText()") == "sk-gw-secret"
+
+
+async def test_a_field_is_named_explained_and_marked_as_wrong(desk: Screen) -> None:
+    page = await draw(desk, "field")
+    field = page.get_by_label("Images per day")
+    await expect(field).to_have_accessible_description("Whole images must be a number")
+    await expect(field).to_have_attribute("aria-invalid", "true")
+
+
+async def test_a_thousand_rows_are_fifty_at_a_time_and_sort_as_numbers(desk: Screen) -> None:
+    page = await draw(desk, "table")
+    rows = page.locator("tbody tr")
+    await expect(rows).to_have_count(50)
+    await page.get_by_role("button", name="Spend").click()
+    await expect(rows.first).to_contain_text("249.75")
+    await page.get_by_role("button", name="Spend").click()
+    await expect(rows.first).to_contain_text("=1+1")
+    async with page.expect_download() as waiting:
+        await page.get_by_role("button", name="Export CSV").click()
+    lines = (await (await waiting.value).path()).read_text().splitlines()
+    assert lines[:2] == ["Team,Spend", "'=1+1,-3.5"]
+    assert len(lines) == 1002
+    assert lines[-1].endswith(",")
+    await page.get_by_role("button", name="Team", exact=True).click()
+    await expect(rows.nth(1)).to_contain_text("team-0")
+    await expect(rows.nth(3)).to_contain_text("team-2")

@@ -1,0 +1,182 @@
+"""The overview: four numbers, spend by team, the dearest teams and keys, and how long it took.
+
+Ninety days cannot be lived through in a test, so the answers of the admin API stand here.
+"""
+
+import json
+from collections.abc import Sequence
+from datetime import date, timedelta
+from typing import Any
+
+import pytest
+from playwright.async_api import Browser, Route, expect
+
+from tests.support.browser import PHONE, Scheme, Screen, opened
+from tests.support.rig import Rig
+
+FIRST = date(2026, 8, 1)
+NUMBERS = {
+    "cost_usd": "1234.56",
+    "saved_usd": "0.004",
+    "images_bought": 1200,
+    "images_cached": 300,
+    "images_coalesced": 4,
+    "images_unknown": 2,
+    "requests": 1500,
+    "requests_refused": 12,
+    "hit_ratio": 0.253,
+}
+NOTHING = {**dict.fromkeys(NUMBERS, 0), "cost_usd": "0", "saved_usd": "0", "hit_ratio": None}
+
+
+def overview(times: Sequence[str], teams: Sequence[str | None]) -> dict[str, Any]:
+    """An answer with these times and teams; the first team is the dearest."""
+    rows = [
+        {"team": team, "cost_usd": str(19 - place), "saved_usd": "1.00", "images_bought": 5,
+         "images_cached": 1, "requests": 7, "requests_refused": 1}
+        for place, team in enumerate(teams) if team is not None
+    ]  # fmt: skip
+    return {
+        "from": times[0][:10],
+        "to": times[-1][:10],
+        "before_from": "2026-05-03",
+        "before_to": "2026-07-31",
+        "now": NUMBERS,
+        "before": {**NUMBERS, "cost_usd": "617.28", "requests": 1000, "hit_ratio": 0.3},
+        "days": list(times),
+        "series": [
+            {"team": team, "cost_usd": [f"{(place + 1) * 0.5:.2f}" for _ in times]}
+            for place, team in enumerate(teams)
+        ],
+        "teams": rows,
+        "keys": [{**row, "key": f"sk-gw-key{place}"} for place, row in enumerate(rows)],
+        "latency": [
+            {"day": time, "requests": 5, "own_ms": 1.26, "upstream_ms": 18_400.0} for time in times
+        ],
+    }
+
+
+def days(count: int) -> list[str]:
+    return [(FIRST + timedelta(days=number)).isoformat() for number in range(count)]
+
+
+MANY = overview(days(90), [*(f"team-{number}" for number in range(10)), None])
+
+
+async def answer_with(screen: Screen, told: object) -> None:
+    """Have the page get this from the admin API."""
+
+    async def give(route: Route) -> None:
+        await route.fulfill(body=json.dumps(told), content_type="application/json")
+
+    await screen.page.route("**/admin/v1/overview?*", give)
+
+
+async def test_four_numbers_stand_against_the_period_before(desk: Screen) -> None:
+    await answer_with(desk, MANY)
+    await desk.open()
+    tiles = desk.page.locator(".tile")
+    await expect(tiles).to_have_count(4)
+    for position, texts in enumerate(
+        [
+            ("Spend", "$1,234.56", "1,500 requests, 12 refused", "up 100 %", "was $617.28"),
+            ("Images", "1,500", "1,200 bought, 300 from cache", "2 unknown", "no change"),
+            ("Hit ratio", "25.3 %", "down 4.7 points", "was 30.0 %"),
+            ("Saved", "<$0.01", "no change"),
+        ]
+    ):
+        for text in texts:
+            await expect(tiles.nth(position)).to_contain_text(text)
+    await expect(desk.page.get_by_text("3 May 2026 to 31 Jul 2026")).to_be_visible()
+
+
+async def test_it_asks_for_the_range_and_the_team_of_the_address(desk: Screen) -> None:
+    await answer_with(desk, MANY)
+    async with desk.page.expect_request("**/admin/v1/overview?*") as asked:
+        await desk.open("/?from=2026-08-01&to=2026-10-29&team=red")
+    request = await asked.value
+    assert request.url.endswith("?from=2026-08-01&to=2026-10-29&team=red")
+
+
+async def test_the_chart_says_the_same_as_a_table(desk: Screen) -> None:
+    await answer_with(desk, MANY)
+    await desk.open()
+    panel = desk.page.get_by_role("region", name="Spend by day", exact=True)
+    await expect(panel.locator("canvas")).to_be_visible()
+    for name in ("team-0", "team-9", "Other teams"):
+        await expect(panel.locator("figcaption")).to_contain_text(name)
+    await expect(panel.locator("figcaption")).to_contain_text("$45.00")
+    await panel.locator(".chart-box").hover()
+    await expect(panel.locator("figcaption")).to_contain_text("Sep 2026")
+    await panel.get_by_text("Show as a table").click()
+    table = panel.get_by_role("table")
+    await expect(table.locator("tbody tr")).to_have_count(50)
+    await expect(table.locator("tbody tr").first).to_contain_text("1 Aug 2026")
+    await expect(table.locator("tbody tr").first.locator("td").last).to_have_text("$5.50")
+
+
+async def test_a_day_or_two_are_drawn_by_hour(desk: Screen) -> None:
+    hours = [f"2026-11-22T{hour:02}:00:00Z" for hour in range(24)]
+    await answer_with(desk, overview(hours, ["red"]))
+    await desk.open()
+    panel = desk.page.get_by_role("region", name="Spend by hour", exact=True)
+    await panel.get_by_text("Show as a table").click()
+    await expect(panel.get_by_role("row").nth(14)).to_contain_text("22 Nov 2026 13:00 UTC")
+
+
+async def test_teams_and_keys_lead_on_and_sort(desk: Screen) -> None:
+    await answer_with(desk, MANY)
+    await desk.open("/?from=2026-08-01&to=2026-10-29")
+    table = desk.page.get_by_role("table", name="Top teams by spend")
+    await expect(table.locator("tbody th").first).to_have_text("team-0")
+    link = table.get_by_role("link", name="team-0")
+    target = "/teams/team-0?from=2026-08-01&to=2026-10-29"
+    await expect(link).to_have_attribute("href", target)
+    await table.get_by_role("button", name="Spend").click()
+    await expect(table.locator("tbody th").first).to_have_text("team-9")
+    keys = desk.page.get_by_role("table", name="Top keys by spend")
+    await expect(keys.locator("tbody th").first).to_have_text("sk-gw-key0")
+
+
+async def test_latency_has_units(desk: Screen) -> None:
+    await answer_with(desk, MANY)
+    await desk.open()
+    for name, value in (("The gateway's own time", "1.3 ms"), ("The upstream's time", "18.4 s")):
+        panel = desk.page.get_by_role("region", name=name, exact=True).first
+        await panel.get_by_text("Show as a table").click()
+        await expect(panel.locator("tbody td").first).to_have_text(value)
+
+
+async def test_days_without_requests_are_told_as_such(desk: Screen) -> None:
+    empty = {**overview(days(2), []), "now": NOTHING, "before": NOTHING, "latency": []}
+    await answer_with(desk, empty)
+    await desk.open()
+    await expect(desk.page.get_by_text("No requests in these days")).to_be_visible()
+    await answer_with(desk, {**empty, "before": NUMBERS})
+    await desk.page.reload()
+    await expect(desk.page.get_by_text("Nothing was bought in these days")).to_be_visible()
+    await expect(desk.page.get_by_text("No request was timed in these days")).to_be_visible()
+    await expect(desk.page.get_by_text("nothing to compare with")).to_be_visible()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+async def test_it_is_readable_by_everybody(browser: Browser, rig: Rig, scheme: Scheme) -> None:
+    async with opened(browser, rig, scheme=scheme) as screen:
+        await screen.sign_in()
+        await answer_with(screen, MANY)
+        await screen.open()
+        await expect(screen.page.get_by_text("Show as a table")).to_have_count(3)
+        for summary in await screen.page.get_by_text("Show as a table").all():
+            await summary.click()
+        await expect(screen.page.get_by_role("table")).to_have_count(5)
+        assert await screen.faults() == []
+
+
+async def test_it_fits_a_phone(browser: Browser, rig: Rig) -> None:
+    async with opened(browser, rig, size=PHONE) as screen:
+        await screen.sign_in()
+        await answer_with(screen, MANY)
+        await screen.open()
+        await expect(screen.page.locator("canvas")).to_have_count(3)
+        assert not await screen.is_too_wide()
+        assert await screen.faults() == []

@@ -1,0 +1,177 @@
+"""Teams and keys by hand: made, used with the official client, bounded, raised, revoked."""
+
+import re
+
+import openai
+import pytest
+from playwright.async_api import Locator, expect
+
+from gateway.model import Team
+from gateway.ports import DirectoryWrite
+from tests.support.browser import Scheme, Screen
+
+
+async def make_team(desk: Screen, name: str, images_a_day: int | None = None) -> None:
+    """Make a team in the dialog; its page follows."""
+    await desk.open("/teams")
+    await desk.page.get_by_role("button", name="New team").click()
+    dialog = desk.page.get_by_role("dialog", name="New team")
+    await dialog.get_by_label("Name", exact=True).fill(name)
+    if images_a_day is not None:
+        await dialog.get_by_label("Images a day").fill(str(images_a_day))
+    await dialog.get_by_role("button", name="Make team").click()
+    await expect(desk.page.get_by_role("heading", name=name, level=1)).to_be_visible()
+
+
+async def make_key(desk: Screen, name: str) -> str:
+    """Make a key on the page of a team; the dialog that shows it is closed again."""
+    await desk.page.get_by_role("button", name="New key").click()
+    dialog = desk.page.get_by_role("dialog")
+    await dialog.get_by_label("Name", exact=True).fill(name)
+    await dialog.get_by_role("button", name="Make key").click()
+    shown = desk.page.get_by_role("dialog", name="The new key")
+    text = await shown.get_by_role("region", name="Key", exact=True).locator("code").inner_text()
+    await shown.get_by_role("button", name="I have copied it").click()
+    await expect(shown).to_have_count(0)
+    return text
+
+
+async def buy(desk: Screen, key: str, prompt: str) -> None:
+    """Ask for a picture with the official client."""
+    client = openai.AsyncOpenAI(base_url=f"{desk.rig.url}/v1", api_key=key, max_retries=0)
+    async with client:
+        answer = await client.images.generate(model="gpt-image-2", prompt=prompt)
+    assert answer.data
+
+
+def quota(desk: Screen, words: str) -> Locator:
+    return desk.page.get_by_role("img", name=words)
+
+
+async def test_a_team_from_its_first_picture_to_its_last(desk: Screen) -> None:
+    await make_team(desk, "red", images_a_day=2)
+    await expect(quota(desk, "red, Images a day: 0 used, 2 left of 2")).to_be_visible()
+    key = await make_key(desk, "Figma plugin")
+    await buy(desk, key, "one apple")
+    await desk.page.reload()
+    await expect(quota(desk, "red, Images a day: 1 used, 1 left of 2")).to_be_visible()
+    await buy(desk, key, "two apples")
+    with pytest.raises(openai.RateLimitError):
+        await buy(desk, key, "three apples")
+    await desk.page.get_by_role("button", name="Change").click()
+    dialog = desk.page.get_by_role("dialog", name="Change red")
+    await dialog.get_by_label("Images a day").fill("3")
+    await dialog.get_by_role("button", name="Save").click()
+    await expect(quota(desk, "red, Images a day: 2 used, 1 left of 3")).to_be_visible()
+    await desk.rig.gateway.directory.refresh()
+    await buy(desk, key, "three apples")
+    await desk.page.get_by_role("button", name=re.compile("^Revoke ")).click()
+    await desk.page.get_by_role("button", name="Revoke key").click()
+    row = desk.page.get_by_role("row", name=re.compile("Figma plugin"))
+    await expect(row).to_contain_text("revoked")
+    await desk.rig.gateway.directory.refresh()
+    with pytest.raises(openai.AuthenticationError):
+        await buy(desk, key, "four apples")
+
+
+async def test_a_key_is_shown_once_with_what_clients_need(desk: Screen) -> None:
+    await make_team(desk, "red")
+    await desk.page.get_by_role("button", name="New key").click()
+    await desk.page.get_by_role("button", name="Make key").click()
+    shown = desk.page.get_by_role("dialog", name="The new key")
+    key = await shown.get_by_role("region", name="Key", exact=True).locator("code").inner_text()
+    settings = shown.get_by_role("region", name="For OpenAI clients")
+    await expect(settings).to_contain_text(f"OPENAI_BASE_URL={desk.rig.url}/v1")
+    await expect(settings).to_contain_text(f"OPENAI_API_KEY={key}")
+    await expect(shown.get_by_role("region", name="To try it")).to_contain_text("curl")
+    await desk.page.keyboard.press("Escape")
+    await expect(desk.page.get_by_text(key.rpartition("_")[2])).to_have_count(0)
+    await desk.page.reload()
+    await expect(desk.page.get_by_role("table", name="Keys of red")).to_be_visible()
+    assert key.rpartition("_")[2] not in await desk.page.content()
+
+
+async def test_a_rotated_key_and_its_successor_both_work(desk: Screen) -> None:
+    await make_team(desk, "red")
+    old = await make_key(desk, "app")
+    await desk.page.get_by_role("button", name=re.compile("^Rotate ")).click()
+    await desk.page.get_by_role("button", name="Rotate key").click()
+    shown = desk.page.get_by_role("dialog", name="The new key")
+    new = await shown.get_by_role("region", name="Key", exact=True).locator("code").inner_text()
+    await shown.get_by_role("button", name="I have copied it").click()
+    table = desk.page.get_by_role("table", name="Keys of red")
+    await expect(table.get_by_role("row", name=re.compile("replaced, still works"))).to_have_count(
+        1
+    )
+    await desk.rig.gateway.directory.refresh()
+    assert old != new
+    for key in (old, new):
+        await buy(desk, key, "an apple")
+
+
+async def test_what_somebody_else_changed_is_not_overwritten(desk: Screen) -> None:
+    await make_team(desk, "red", images_a_day=5)
+    await desk.page.get_by_role("button", name="Change").click()
+    await desk.rig.ask_admin("PATCH", "teams/red", json={"limits": {"images_per_day": 7}})
+    dialog = desk.page.get_by_role("dialog", name="Change red")
+    await dialog.get_by_label("Images a month").fill("100")
+    await dialog.get_by_role("button", name="Save").click()
+    await expect(dialog.get_by_role("alert")).to_contain_text("read it again")
+    team = (await desk.rig.ask_admin("GET", "teams/red")).json
+    assert (team["limits"]["images_per_day"], team["limits"]["images_per_month"]) == (7, None)
+
+
+async def test_a_fault_is_told_in_the_dialog_and_changes_nothing(desk: Screen) -> None:
+    await desk.open("/teams")
+    await desk.page.get_by_role("button", name="New team").click()
+    dialog = desk.page.get_by_role("dialog", name="New team")
+    await dialog.get_by_label("Name", exact=True).fill("no good")
+    await dialog.get_by_role("button", name="Make team").click()
+    await expect(dialog.get_by_role("alert")).to_contain_text("team")
+    assert (await desk.rig.ask_admin("GET", "teams")).json == {"teams": []}
+
+
+async def test_a_deleted_team_is_gone(desk: Screen) -> None:
+    await make_team(desk, "red")
+    await desk.page.get_by_role("button", name="Delete").click()
+    await desk.page.get_by_role("button", name="Delete team").click()
+    await expect(desk.page.get_by_text("There are no teams yet")).to_be_visible()
+    await desk.open("/teams/red")
+    await expect(desk.page.get_by_text("There is no such team")).to_be_visible()
+
+
+async def test_a_thousand_teams_are_found_by_typing(desk: Screen) -> None:
+    teams = [Team(name=f"team-{number:04}") for number in range(1_000)]
+    store = desk.rig.gateway.store
+    generation = (await store.changes(0)).generation
+    assert await store.commit(generation, DirectoryWrite(teams=teams))
+    await desk.open("/teams")
+    table = desk.page.get_by_role("table", name="Teams")
+    await expect(table.locator("tbody tr")).to_have_count(50)
+    await desk.page.get_by_label("Find").fill("team-07")
+    await expect(desk.page.get_by_text(re.compile("^1.50 of 100$"))).to_be_visible()
+    await desk.page.get_by_label("Find").fill("0777")
+    await expect(table.locator("tbody tr")).to_have_count(1)
+
+
+async def test_a_viewer_sees_and_changes_nothing(screen: Screen, viewer: str) -> None:
+    await screen.rig.ask_admin("PUT", "teams/red", json={"limits": {"images_per_day": 2}})
+    await screen.sign_in(viewer)
+    await screen.open("/teams/red")
+    await expect(quota(screen, "red, Images a day: 0 used, 2 left of 2")).to_be_visible()
+    for name in ("Change", "Delete", "New key"):
+        await expect(screen.page.get_by_role("button", name=name)).to_have_count(0)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+async def test_its_pages_and_dialogs_are_accessible(desk: Screen, scheme: Scheme) -> None:
+    await desk.page.emulate_media(color_scheme=scheme)
+    await make_team(desk, "red", images_a_day=2)
+    await make_key(desk, "app")
+    assert await desk.faults() == []
+    await desk.page.get_by_role("button", name="Change").click()
+    assert await desk.faults() == []
+    await desk.page.keyboard.press("Escape")
+    await desk.open("/teams")
+    await expect(desk.page.get_by_role("table", name="Teams")).to_be_visible()
+    assert await desk.faults() == []

@@ -1,0 +1,120 @@
+"""Debian's Chromium, driven by Playwright, and what a test asks of a page of the dashboard."""
+
+import shutil
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+from playwright.async_api import Browser, ConsoleMessage, Page, async_playwright
+
+from tests.support.rig import ADMIN_TOKEN, Rig
+
+AXE = Path(__file__).parents[1] / "dashboard" / "axe.min.js"
+PATIENCE_MS = 60_000
+"""How long a page may take for anything: the machine may be busy."""
+
+PHONE = {"width": 360, "height": 740}
+DESK = {"width": 1280, "height": 900}
+Scheme = Literal["light", "dark"]
+
+_ARGUMENTS = [
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-dev-shm-usage",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+@asynccontextmanager
+async def running_browser() -> AsyncIterator[Browser]:
+    """A browser until the block ends."""
+    path = shutil.which("chromium")
+    assert path is not None, "Debian's chromium is missing: run `make servers`"
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=path, args=_ARGUMENTS)
+        try:
+            yield browser
+        finally:
+            await browser.close()
+
+
+class Screen:
+    """A tab with cookies of its own. `said` is what the page wrote to its console, less the lines
+    that the browser itself writes for every answer above 399.
+    """
+
+    def __init__(self, page: Page, rig: Rig) -> None:
+        self.page = page
+        self.rig = rig
+        self.said = list[str]()
+        page.on("console", self._note)
+        page.on("pageerror", lambda error: self.said.append(str(error)))
+
+    def _note(self, message: ConsoleMessage) -> None:
+        failed = message.text.startswith("Failed to load resource")
+        if message.type in ("error", "warning") and not failed:
+            self.said.append(message.text)
+
+    async def open(self, address: str = "/") -> None:
+        """Go to an address of the dashboard, as one types it."""
+        await self.page.goto(self.rig.gateway.admin_url + address)
+
+    async def sign_in(self, token: str = ADMIN_TOKEN) -> None:
+        """Get a session without the form."""
+        answer = await self.page.request.post(
+            f"{self.rig.gateway.admin_url}/admin/v1/session", data={"token": token}
+        )
+        assert answer.status == 200
+
+    @property
+    def address(self) -> str:
+        """What stands in the address bar after the host."""
+        return self.page.url.removeprefix(self.rig.gateway.admin_url)
+
+    async def focused(self) -> str:
+        """The accessible text of what has the focus."""
+        script = "document.activeElement.ariaLabel ?? document.activeElement.innerText"
+        return str(await self.page.evaluate(script))
+
+    async def is_too_wide(self) -> bool:
+        """Whether the page scrolls sideways."""
+        return bool(await self.page.evaluate("document.documentElement.scrollWidth > innerWidth"))
+
+    async def faults(self) -> list[str]:
+        """What axe finds that is serious or critical: its rule, and where."""
+        # Past the Content-Security-Policy: as from the browser's own tools.
+        await self.page.evaluate(AXE.read_text())
+        found: Mapping[str, Any] = await self.page.evaluate("axe.run()")
+        return [
+            f"{fault['id']}: {node['target']} {node['failureSummary']}"
+            for fault in found["violations"]
+            if fault["impact"] in ("serious", "critical")
+            for node in fault["nodes"]
+        ]
+
+
+@asynccontextmanager
+async def opened(
+    browser: Browser, rig: Rig, *, scheme: Scheme = "light", size: Mapping[str, int] | None = None
+) -> AsyncIterator[Screen]:
+    """A fresh tab, until the block ends; then the page must not have complained."""
+    width, height = (size or DESK)["width"], (size or DESK)["height"]
+    context = await browser.new_context(
+        color_scheme=scheme,
+        viewport={"width": width, "height": height},
+        accept_downloads=True,
+        reduced_motion="reduce",
+    )
+    context.set_default_timeout(PATIENCE_MS)
+    try:
+        screen = Screen(await context.new_page(), rig)
+        yield screen
+    finally:
+        await context.close()
+    assert screen.said == []

@@ -1,0 +1,56 @@
+"""Recent requests on the command line."""
+
+import asyncio
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.support.line import Line
+from tests.support.rig import running_rig
+
+
+@pytest.fixture
+def line(tmp_path: Path) -> Line:
+    return Line(tmp_path)
+
+
+PEPPER = "a pepper of tests, long enough"
+
+
+async def serve(folder: Path, url: str) -> str:
+    """Have three requests of two teams answered, and tell the key of red."""
+    async with running_rig(folder, STORE_URL=url, KEYS_PEPPER=PEPPER) as rig:
+        red, blue = await rig.key("red"), await rig.key("blue")
+        await rig.generate(red, headers={"X-Request-Id": "first"})
+        await rig.generate(red, n=99)
+        await rig.generate(blue)
+    return red.partition("_")[0]
+
+
+def test_requests_are_listed_and_filtered(line: Line, tmp_path: Path) -> None:
+    url = f"sqlite:{tmp_path / 'my.db'}"
+    red = asyncio.run(serve(tmp_path, url))
+    environ = {"GATEWAY_STORE_URL": url, "GATEWAY_KEYS_PEPPER": PEPPER}
+
+    def asked(*arguments: str) -> list[dict[str, object]]:
+        got = line.click("activity", "--format", "json", *arguments, **environ)
+        assert got.exit_code == 0
+        found: list[dict[str, object]] = json.loads(got.stdout)
+        return found
+
+    assert [one["team"] for one in asked()] == ["blue", "red", "red"]
+    assert [one["outcome"] for one in asked("--errors")] == ["invalid_request"]
+    assert [one["id"] for one in asked("--team", "red", "--limit", "2")][1] == "first"
+    assert asked("--id", "first") == asked("--key", red)[1:]
+    table = line.click("activity", "--errors", **environ).stdout
+    assert "invalid_request (integer_above_max_value)" in table
+    assert len(table.splitlines()) == 2
+
+
+def test_without_any_there_is_a_word_about_it(line: Line) -> None:
+    line.click("teams", "apply", "teams.toml")
+    got = line.click("activity")
+    assert (got.exit_code, got.stdout) == (0, "")
+    assert "No request is on record." in got.stderr
+    assert line.click("activity", "--limit", "0").exit_code == 2

@@ -66,6 +66,9 @@ CLAIM_SECONDS = 30.0
 """How long a gateway that is not heard of any more keeps others from telling."""
 RENEW_SECONDS = 10.0
 
+AGAIN_SECONDS = 1.0
+"""Until the store is asked again to note what came of it."""
+
 GIVEN_UP_SECONDS = 3_600.0
 """How long what could not be told is left alone."""
 
@@ -302,12 +305,12 @@ class Alerts:
             self._count_failure(telling)
         self._quiet_until[telling.id] = now + seconds
         note = msgspec.json.encode(telling)
-        for pause in self._pauses[:3]:  # then the claim has ended: at the worst it is told twice
+        while True:  # until it is known, others may tell it again
             try:
                 await self._claims.complete_claim(telling.id, self._owner, seconds, note)
-                break
+                return
             except StoreUnavailable:
-                await asyncio.sleep(pause)
+                await asyncio.sleep(AGAIN_SECONDS)
 
     def _count_failure(self, telling: Telling) -> None:
         webhook = self._settings().alerts.webhooks.get(telling.webhook)

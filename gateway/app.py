@@ -44,6 +44,7 @@ from gateway.rules.windows import DAY_SECONDS
 from gateway.shared_clock import SharedClock
 from gateway.stores.redis.leases import RedisLeases
 from gateway.tracing import UNTRACED, Tracing
+from gateway.upkeep import Upkeep
 from gateway.upstream.client import HttpUpstream
 from gateway.upstream.credentials import LOOK_SECONDS, KeyFile, with_key
 from gateway.upstream.webhook import HttpWebhooks
@@ -56,6 +57,7 @@ from gateway.web.admin_cache import AdminCache
 from gateway.web.admin_config import AdminConfig
 from gateway.web.admin_docs import pages
 from gateway.web.admin_keys import AdminKeys
+from gateway.web.admin_overview import AdminOverview
 from gateway.web.admin_quota import AdminQuota
 from gateway.web.admin_routes import Route
 from gateway.web.admin_teams import AdminTeams
@@ -219,6 +221,11 @@ class Gateway:
         self._hits = Hits(self.store, new_id=new_id)
         self._hits.start()
         running.push_async_callback(self._hits.close)
+        upkeep = Upkeep(
+            self.store, keep_days=lambda: self.settings.usage.keep_days, wall=self._wall
+        )
+        upkeep.start()
+        running.push_async_callback(upkeep.close)
         self._activity = Activity(
             self.store,
             wall=self._wall,
@@ -370,6 +377,7 @@ class Gateway:
             AdminKeys(store, self.pepper),
             AdminQuota(store, lambda: self.settings.limits),
             AdminUsage(store, self.flush),
+            AdminOverview(store),
             AdminCache(
                 store,
                 self._answers,

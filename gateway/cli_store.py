@@ -105,7 +105,7 @@ class _Report(Command, Group):
 @click.group(cls=_Report, invoke_without_command=True)
 @click.option(
     "--by",
-    type=click.Choice(["team", "key", "model", "day"]),
+    type=click.Choice(["team", "key", "model", "size", "quality", "outcome", "hour", "day"]),
     multiple=True,
     default=["team"],
     show_default=True,

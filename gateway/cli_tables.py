@@ -19,8 +19,10 @@ Cells = Mapping[str, str]
 
 _SUMS = {
     "requests": "requests",
+    "requests_refused": "refused",
     "images_bought": "bought",
     "images_cached": "cached",
+    "images_coalesced": "coalesced",
     "images_unknown": "unknown",
     "cost_usd": "cost USD",
     "saved_usd": "saved USD",
@@ -42,7 +44,7 @@ _LIMITS = {
     "concurrent_requests": "{} at the same time",
 }
 
-_WHOLE = ("id", "key", "day", "at")
+_WHOLE = ("id", "key", "hour", "day", "at")
 """Columns that are not broken where a terminal is too narrow."""
 
 

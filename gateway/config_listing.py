@@ -17,7 +17,7 @@ MASK = "***"
 
 def config_listing(settings: Settings) -> Listing:
     """All sections and models. A secret that is set is stars, one that is not None."""
-    sections = ("server", "upstream", "store", "keys", "cache", "activity", "log")
+    sections = ("server", "upstream", "store", "keys", "cache", "usage", "activity", "log")
     listing = {name: _plain(getattr(settings, name)) for name in sections}
     listing["store"]["url"] = settings.store.place.shown
     place = settings.cache.place

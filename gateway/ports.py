@@ -130,13 +130,22 @@ class UsageStore(Protocol):
         by: Sequence[str],
         start: float | None,
         end: float | None,
-        team: str | None = None,
+        team: str | Sequence[str] | None = None,
     ) -> list[UsageRow]:
         """Usage summed by "team", "key", "model", "size", "quality", "outcome", "hour" and/or
         "day", in the groups' order.
 
         `start` (inclusive) and `end` (exclusive) bound the reservations' time, in whole hours:
-        what lies between two of them may count as the later one. `team` leaves out all others.
+        what lies between two of them may count as the later one. `team` leaves out all others;
+        it may be several. Groups that come to nothing are no rows.
+        """
+
+    async def tidy_usage(self, now: float, before: float | None) -> bool:
+        """Do one short step of what keeps the history small and quick; False where there was
+        nothing to do.
+
+        What days and weeks that were over at `before` have is forgotten, and may be so from then
+        on; None keeps it. Anybody may do this at any time, several at once too.
         """
 
 

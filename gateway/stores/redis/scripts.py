@@ -56,6 +56,8 @@ DUE = Script(_ALWAYS, "begin", "due")
 CHANGES = Script(_ALWAYS, "begin", "changes")
 READ = Script(_ALWAYS, "begin", "read")
 SUMS = Script(_ALWAYS, "begin", "sums")
+PACK = Script(_WITH_ROOM, "begin", "pack")
+FORGET_USAGE = Script(_ALWAYS, "begin", "forget_usage")
 EXPORT = Script(_ALWAYS, "begin", "export")
 
 SWAP = Script(_WITH_ROOM, "begin", "swap")

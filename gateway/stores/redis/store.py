@@ -13,9 +13,19 @@ from gateway.rules.activity import Batch, ErrorKind, Latency, Line, Wanted
 from gateway.rules.archive import Record
 from gateway.rules.store_url import StoreUrl
 from gateway.stores.opened import Opened
-from gateway.stores.redis import activity, archive, audit, claims, directory, opening, usage
+from gateway.stores.redis import (
+    activity,
+    archive,
+    audit,
+    claims,
+    directory,
+    opening,
+    usage_keeping,
+    usage_reports,
+)
 from gateway.stores.redis.accounts import Accounts
 from gateway.stores.redis.link import Link, Observe
+from gateway.stores.sums import check_grouping
 
 CONNECTIONS = 8
 """To each server. The ledger uses one at a time; directory, hits, gauges and reports the others."""
@@ -150,16 +160,20 @@ class RedisStore(Opened):
         by: Sequence[str],
         start: float | None,
         end: float | None,
-        team: str | None = None,
+        team: str | Sequence[str] | None = None,
     ) -> list[UsageRow]:
-        """Usage of all teams or one, summed by the fields of `by`; bounds are whole hours.
+        """Usage of all teams or some, summed by the fields of `by`; bounds are whole hours.
 
-        Besides the port's fields "size", "quality" and "outcome" will do.
-        Raises ValueError for any other field.
+        Raises ValueError for any other field than the port's.
         """
-        usage.check_grouping(by)
+        check_grouping(by)
         with self._link.operation("usage"):
-            return await usage.usage(self._link, by, start, end, team)
+            return await usage_reports.usage(self._link, by, start, end, team)
+
+    async def tidy_usage(self, now: float, before: float | None) -> bool:
+        """Forget or pack a part of the history; False where there was nothing to do."""
+        with self._link.operation("tidy_usage"):
+            return await usage_keeping.tidy(self._link, now, before)
 
     # -- AuditStore -----------------------------------------------------------------------------
 

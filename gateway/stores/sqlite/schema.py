@@ -9,6 +9,7 @@ No secret and no prompt has a column here.
 """
 
 import sqlite3
+from itertools import chain
 
 from gateway.stores.faults import UnusableStore
 
@@ -45,6 +46,52 @@ CLAIMS = (
     ) WITHOUT ROWID
     """,
     "CREATE INDEX claims_ends ON claims (ends)",
+)
+
+_SUMS = """
+    requests INTEGER NOT NULL,
+    images_bought INTEGER NOT NULL,
+    images_cached INTEGER NOT NULL,
+    images_unknown INTEGER NOT NULL,
+    cost INTEGER NOT NULL,
+    saved INTEGER NOT NULL,
+    images_coalesced INTEGER NOT NULL,
+    requests_refused INTEGER NOT NULL
+"""
+
+USAGE = (
+    # Hours and days are counted since 1970. What each table is for is told in `usage_sums`.
+    f"""
+    CREATE TABLE usage_hours (
+        hour INTEGER NOT NULL,
+        team TEXT NOT NULL,
+        key TEXT NOT NULL,
+        model TEXT NOT NULL,
+        size TEXT NOT NULL,
+        quality TEXT NOT NULL,
+        outcome TEXT NOT NULL,
+        {_SUMS},
+        PRIMARY KEY (hour, team, key, model, size, quality, outcome)
+    ) WITHOUT ROWID
+    """,
+    # A team's days lie together: sums by team and key need no sorting, a team's days no search.
+    f"""
+    CREATE TABLE usage_days (
+        team TEXT NOT NULL,
+        key TEXT NOT NULL,
+        day INTEGER NOT NULL,
+        {_SUMS},
+        PRIMARY KEY (team, key, day)
+    ) WITHOUT ROWID
+    """,
+    f"CREATE TABLE usage_totals (hour INTEGER PRIMARY KEY, {_SUMS})",
+    # Entries of before this time are in the sums.
+    "INSERT INTO meta VALUES ('summed', 0.0)",
+)
+
+_NEW_COLUMNS = tuple(
+    f"ALTER TABLE entries ADD COLUMN {name} INTEGER NOT NULL DEFAULT 0"
+    for name in ("images_coalesced", "requests_refused")
 )
 
 ACTIVITY = (
@@ -156,11 +203,14 @@ TABLES = (
         images_unknown INTEGER NOT NULL,
         cost INTEGER NOT NULL,
         saved INTEGER NOT NULL,
+        images_coalesced INTEGER NOT NULL DEFAULT 0,
+        requests_refused INTEGER NOT NULL DEFAULT 0,
         PRIMARY KEY (at, id)
     ) WITHOUT ROWID
     """,
     *AUDIT,
     *CLAIMS,
+    *USAGE,
     *ACTIVITY,
     f"PRAGMA application_id = {APPLICATION_ID}",
     f"PRAGMA user_version = {VERSION}",
@@ -177,8 +227,9 @@ UPGRADES = (
     ),
     # From 2 to 3: changes are logged.
     (*AUDIT, "PRAGMA user_version = 3"),
-    # From 3 to 4: recent requests, errors and latency are kept, and what is done once is claimed.
-    (*ACTIVITY, *CLAIMS, "PRAGMA user_version = 4"),
+    # From 3 to 4: usage is summed up; recent requests, errors and latency are kept; what is done once
+    # is claimed.
+    (*_NEW_COLUMNS, *USAGE, *ACTIVITY, *CLAIMS, "PRAGMA user_version = 4"),
 )
 """What leads from each schema to the next, the first from 1 to 2."""
 
@@ -217,11 +268,14 @@ def create(connection: sqlite3.Connection) -> None:
         connection.execute(statement)
 
 
-def upgrade(connection: sqlite3.Connection) -> None:
-    """Bring the tables of an older gateway up to date, in the transaction that is open."""
-    for statements in UPGRADES[_pragma(connection, "user_version") - 1 :]:
-        for statement in statements:
-            connection.execute(statement)
+def upgrade(connection: sqlite3.Connection) -> bool:
+    """Bring the tables of an older gateway up to date, in the transaction that is open; False where
+    they are.
+    """
+    steps = UPGRADES[_pragma(connection, "user_version") - 1 :]
+    for statement in chain.from_iterable(steps):
+        connection.execute(statement)
+    return bool(steps)
 
 
 def value(connection: sqlite3.Connection, name: str) -> float:

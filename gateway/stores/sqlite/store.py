@@ -23,12 +23,21 @@ from gateway.rules.activity import Batch, ErrorKind, Latency, Line, Wanted
 from gateway.rules.archive import Record
 from gateway.stores.clock import StoreClock
 from gateway.stores.opened import Opened
-from gateway.stores.sqlite import activity, archive, audit, directory, usage
+from gateway.stores.sqlite import (
+    activity,
+    archive,
+    audit,
+    directory,
+    usage,
+    usage_keeping,
+    usage_reports,
+)
 from gateway.stores.sqlite.accounts import Accounts
 from gateway.stores.sqlite.claims import Claims
 from gateway.stores.sqlite.connection import Database
 from gateway.stores.sqlite.opening import make_ready
 from gateway.stores.sqlite.worker import Worker
+from gateway.stores.sums import Sums, bounds_of, check_grouping, teams_of
 
 T = TypeVar("T")
 
@@ -154,15 +163,30 @@ class SqliteStore(Opened):
         by: Sequence[str],
         start: float | None,
         end: float | None,
-        team: str | None = None,
+        team: str | Sequence[str] | None = None,
     ) -> list[UsageRow]:
-        """Usage of all teams or one, summed by the fields of `by`.
+        """Usage of all teams or some, summed by the fields of `by`; bounds are whole hours.
 
-        Besides the port's fields "size", "quality" and "outcome" will do.
-        Raises ValueError for any other field.
+        A long report is made piece by piece, and others are made in between. Raises ValueError
+        for any other field than the port's.
         """
-        usage.check_grouping(by)
-        work = partial(usage.usage, by=by, start=start, end=end, team=team)
+        check_grouping(by)
+        first, end_hour = bounds_of(start, end)
+        asked = usage_reports.Asked(by=tuple(by), first=first, end=end_hour, teams=teams_of(team))
+        total = Sums()
+        for piece in await self._report(partial(usage_reports.pieces, asked=asked)):
+            for group, numbers in (
+                await self._report(partial(usage_reports.sums, asked=piece))
+            ).items():
+                total.add(group, numbers)
+        return total.rows()
+
+    async def tidy_usage(self, now: float, before: float | None) -> bool:
+        """Forget a part of what is too old; False where there was nothing."""
+        work = partial(usage_keeping.tidy, now=now, before=before)
+        return await self._run("tidy_usage", self._writer, work)
+
+    async def _report(self, work: Callable[[sqlite3.Connection], T]) -> T:
         return await self._run("usage", self._reports, work)
 
     # -- AuditStore -----------------------------------------------------------------------------

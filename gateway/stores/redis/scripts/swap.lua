@@ -50,9 +50,10 @@ for number = 1, tonumber(take()) do
     hours[number] = {hour = take(), sums = KEYS[key], kept = {KEYS[key + 1], KEYS[key + 2]}}
 end
 
--- Requests, images bought, cached and unknown, micro-dollars of cost and saved. They stay text:
--- HINCRBY adds whole numbers, which Lua's own would lose above 2^53.
-local SUMS = {'r', 'b', 'c', 'u', 'm', 's'}
+-- Requests, images bought, cached and unknown, micro-dollars of cost and saved, images coalesced,
+-- requests refused. They stay text: HINCRBY adds whole numbers, which Lua's own would lose above
+-- 2^53.
+local SUMS = {'r', 'b', 'c', 'u', 'm', 's', 'o', 'f'}
 
 local function add(sums, numbers, group, sign)
     local which = 0

@@ -29,7 +29,10 @@ _SUMS = {
 }
 """The numbers of a usage row and their titles in a table."""
 
-_NUMBERS = ("status", "images", "total ms", "own ms", "upstream ms")
+_NUMBERS = (
+    *("status", "images", "total ms", "own ms", "upstream ms"),
+    *("recorded USD", "unknown USD", "billed USD", "drift USD", "drift %"),
+)
 """Other columns that are numbers."""
 
 _LIMITS = {

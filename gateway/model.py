@@ -175,6 +175,19 @@ class AuditEntry(Struct, frozen=True, kw_only=True):
     after: dict[str, Any] | None = None
 
 
+class Claim(Struct, frozen=True, kw_only=True):
+    """That somebody does what has this name, until it `ends` by the store's clock, or has done it.
+
+    `note` is what they tell of it.
+    """
+
+    name: str
+    owner: str
+    ends: float
+    done: bool
+    note: bytes
+
+
 class About(Struct, frozen=True, kw_only=True):
     """What an answer in this gateway's memory is an answer to. `scope` says who shares it.
 

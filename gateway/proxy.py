@@ -124,8 +124,8 @@ class Proxy:
 
     `settings` may be replaced at any time; each request keeps those that it began with. `wall`
     tells the time, `spread` gives randomness in [0, 1), `new_id` an id never given before.
-    `on_late` hears what came of a purchase whose client had left, `amend` puts into memory what an
-    answer from elsewhere lacks.
+    `on_failure` is told of every call upstream that brought nothing. `on_late` hears what came of a
+    purchase whose client had left, `amend` puts into memory what an answer from elsewhere lacks.
     """
 
     def __init__(
@@ -143,6 +143,7 @@ class Proxy:
         spread: Callable[[], float],
         new_id: Callable[[], str],
         tracing: Tracing = UNTRACED,
+        on_failure: Callable[[UpstreamError], None] = lambda error: None,
         on_late: Callable[[Record], None] = lambda record: None,
         amend: Callable[[str, Bought], None] = lambda name, bought: None,
     ) -> None:
@@ -161,6 +162,7 @@ class Proxy:
         self._spread = spread
         self._new_id = new_id
         self._tracing = tracing
+        self._on_failure = on_failure
         self._on_late = on_late
         self._amend = amend
         self.in_flight = 0
@@ -370,6 +372,7 @@ class Proxy:
                 answered = read_answer(reply.body)
                 span.answered(answered.usage)
         except UpstreamError as error:
+            self._on_failure(error)
             await self._failed(reservation, record, charged=error.charged)
             raise
         except asyncio.CancelledError:  # the drain's time is up, and the call is under way

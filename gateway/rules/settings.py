@@ -18,6 +18,7 @@ from gateway.rules.catalog import GPT_IMAGE_2, Model
 from gateway.rules.config_options import Usd
 from gateway.rules.secret import Secret
 from gateway.rules.store_url import StoreUrl, parse_store_url
+from gateway.rules.webhooks import AlertOptions, Alerts
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -323,6 +324,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     cache: Cache = Cache()
     limits: Limits = NO_LIMITS
     admin: Admin = Admin()
+    alerts: Alerts = Alerts()
     usage: Usage = Usage()
     activity: Activity = Activity()
     log: Log = Log()
@@ -339,6 +341,7 @@ SECTIONS: Mapping[str, type[Struct]] = {
     "cache": Cache,
     "limits": GatewayLimits,
     "admin": AdminOptions,
+    "alerts": AlertOptions,
     "usage": Usage,
     "activity": Activity,
     "log": Log,

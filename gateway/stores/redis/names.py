@@ -11,6 +11,7 @@ script may write several of them. None is ever looked for: what there is, is lis
     changed         sorted set: "t:TEAM" and "k:KEY" by generation
     uses            sorted set: key ids by last use
     audit           sorted set: a number and a log entry by its time
+    claims, claim_ends     hash by name: a claim; sorted set: names by their ends
     hours           sorted set: the hours since 1970 that have sums which are in no pack yet
     usage:HOUR      hash: which sum and of what -> the sum
     packed          sorted set: the hours that have a pack
@@ -35,6 +36,8 @@ CHANGED = f"{_TAG}changed"
 USES = f"{_TAG}uses"
 AUDIT = f"{_TAG}audit"
 HOURS = f"{_TAG}hours"
+CLAIMS = f"{_TAG}claims"
+CLAIM_ENDS = f"{_TAG}claim_ends"
 PACKED = f"{_TAG}packed"
 LATENCY = f"{_TAG}latency"
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
 
-from gateway.model import AuditEntry, Entry, Key, KeyState, Team, UsageRow
+from gateway.model import AuditEntry, Claim, Entry, Key, KeyState, Team, UsageRow
 from gateway.ports import Change, DirectoryChanges, DirectoryWrite, Loaded
 from gateway.rules.activity import Batch, ErrorKind, Latency, Line, Wanted
 from gateway.rules.archive import Record
@@ -17,6 +17,7 @@ from gateway.stores.redis import (
     activity,
     archive,
     audit,
+    claims,
     directory,
     opening,
     usage_keeping,
@@ -191,6 +192,25 @@ class RedisStore(Opened):
         """Forget the changes of before that time."""
         with self._link.operation("forget_audit"):
             await audit.forget(self._link, before)
+
+    # -- ClaimStore -----------------------------------------------------------------------------
+
+    async def claim(self, name: str, owner: str, seconds: float, note: bytes = b"") -> float | None:
+        """Claim it, or tell in how many seconds it can be claimed."""
+        with self._link.operation("claim"):
+            return await claims.claim(self._link, name, owner, seconds, note)
+
+    async def complete_claim(
+        self, name: str, owner: str, seconds: float, note: bytes = b""
+    ) -> None:
+        """It is done: nobody can claim it for so many seconds."""
+        with self._link.operation("complete_claim"):
+            await claims.complete(self._link, name, owner, seconds, note)
+
+    async def claims(self) -> list[Claim]:
+        """All claims that have not ended, those that end last first."""
+        with self._link.operation("claims"):
+            return await claims.all_claims(self._link)
 
     # -- ActivityStore --------------------------------------------------------------------------
 

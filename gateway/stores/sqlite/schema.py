@@ -34,6 +34,20 @@ AUDIT = (
     "CREATE INDEX audit_at ON audit (at)",
 )
 
+CLAIMS = (
+    # What gateways do once only; the note is JSON.
+    """
+    CREATE TABLE claims (
+        name TEXT PRIMARY KEY NOT NULL,
+        owner TEXT NOT NULL,
+        ends REAL NOT NULL,
+        done INTEGER NOT NULL,
+        note BLOB NOT NULL
+    ) WITHOUT ROWID
+    """,
+    "CREATE INDEX claims_ends ON claims (ends)",
+)
+
 _SUMS = """
     requests INTEGER NOT NULL,
     images_bought INTEGER NOT NULL,
@@ -195,6 +209,7 @@ TABLES = (
     ) WITHOUT ROWID
     """,
     *AUDIT,
+    *CLAIMS,
     *USAGE,
     *ACTIVITY,
     f"PRAGMA application_id = {APPLICATION_ID}",
@@ -212,8 +227,9 @@ UPGRADES = (
     ),
     # From 2 to 3: changes are logged.
     (*AUDIT, "PRAGMA user_version = 3"),
-    # From 3 to 4: usage is summed up; recent requests, errors and latency are kept.
-    (*_NEW_COLUMNS, *USAGE, *ACTIVITY, "PRAGMA user_version = 4"),
+    # From 3 to 4: usage is summed up; recent requests, errors and latency are kept; what is done once
+    # is claimed.
+    (*_NEW_COLUMNS, *USAGE, *ACTIVITY, *CLAIMS, "PRAGMA user_version = 4"),
 )
 """What leads from each schema to the next, the first from 1 to 2."""
 

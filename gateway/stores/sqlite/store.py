@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from gateway.errors import StoreUnavailable
-from gateway.model import AuditEntry, Entry, Key, KeyState, Team, UsageRow
+from gateway.model import AuditEntry, Claim, Entry, Key, KeyState, Team, UsageRow
 from gateway.ports import Change, DirectoryChanges, DirectoryWrite, Loaded
 from gateway.rules.activity import Batch, ErrorKind, Latency, Line, Wanted
 from gateway.rules.archive import Record
@@ -33,6 +33,7 @@ from gateway.stores.sqlite import (
     usage_reports,
 )
 from gateway.stores.sqlite.accounts import Accounts
+from gateway.stores.sqlite.claims import Claims
 from gateway.stores.sqlite.connection import Database
 from gateway.stores.sqlite.opening import make_ready
 from gateway.stores.sqlite.worker import Worker
@@ -64,7 +65,8 @@ class SqliteStore(Opened):
     ) -> None:
         self._monotonic = monotonic
         self._observe = observe
-        self._accounts = Accounts(StoreClock(wall, monotonic))
+        clock = StoreClock(wall, monotonic)
+        self._accounts, self._claims = Accounts(clock), Claims(clock)
         self._database = Database(path.absolute(), busy_seconds)
         self._writer = Worker("writer", self._database)
         self._reader = Worker("reader", self._database)
@@ -203,6 +205,24 @@ class SqliteStore(Opened):
     async def forget_audit(self, before: float) -> None:
         """Forget the changes of before that time."""
         await self._run("forget_audit", self._writer, partial(audit.forget, before=before))
+
+    # -- ClaimStore -----------------------------------------------------------------------------
+
+    async def claim(self, name: str, owner: str, seconds: float, note: bytes = b"") -> float | None:
+        """Claim it, or tell in how many seconds it can be claimed."""
+        work = partial(self._claims.claim, name=name, owner=owner, seconds=seconds, note=note)
+        return await self._run("claim", self._writer, work)
+
+    async def complete_claim(
+        self, name: str, owner: str, seconds: float, note: bytes = b""
+    ) -> None:
+        """It is done: nobody can claim it for so many seconds."""
+        work = partial(self._claims.complete, name=name, owner=owner, seconds=seconds, note=note)
+        await self._run("complete_claim", self._writer, work)
+
+    async def claims(self) -> list[Claim]:
+        """All claims that have not ended, those that end last first."""
+        return await self._run("claims", self._reports, self._claims.all)
 
     # -- ActivityStore --------------------------------------------------------------------------
 

@@ -227,7 +227,7 @@ UPGRADES = (
     ),
     # From 2 to 3: changes are logged.
     (*AUDIT, "PRAGMA user_version = 3"),
-    # From 3 to 4: usage is summed up; recent requests, errors and latency are kept; what is done once
+    # From 3 to 4: usage is summed up; requests, errors and latency are kept; what is done once
     # is claimed.
     (*_NEW_COLUMNS, *USAGE, *ACTIVITY, *CLAIMS, "PRAGMA user_version = 4"),
 )

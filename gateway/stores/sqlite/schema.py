@@ -227,8 +227,8 @@ UPGRADES = (
     ),
     # From 2 to 3: changes are logged.
     (*AUDIT, "PRAGMA user_version = 3"),
-    # From 3 to 4: usage is summed up; recent requests, errors and latency are kept; what is to be
-    # done once is claimed.
+    # From 3 to 4: usage is summed up; requests, errors and latency are kept; what is done once
+    # is claimed.
     (*_NEW_COLUMNS, *USAGE, *ACTIVITY, *CLAIMS, "PRAGMA user_version = 4"),
 )
 """What leads from each schema to the next, the first from 1 to 2."""

@@ -207,7 +207,12 @@ class Gateway:
             lambda: self.directory.teams, lambda: self.settings.limits, self._wall
         )
         metrics.registry.register(self._gauges)
-        self._ledger = Ledger(self.store, spread=random.random, on_accounts=self._gauges.saw)
+        self._ledger = Ledger(
+            self.store,
+            spread=random.random,
+            on_accounts=self._gauges.saw,
+            on_lost=metrics.lost_purchases.inc,
+        )
         running.push_async_callback(self._close_ledger)
         await self._ledger.start()
         self._hits = Hits(self.store, new_id=new_id)

@@ -17,6 +17,14 @@ The races it guards against:
    is in a batch, its future is cancelled, which is checked right before each application.
 5. *An outcome comes while the store is away.* It is retried for as long as the process lives;
    after that the lease ends and any process sweeps the hold.
+6. *The store came back with an older state* (a dump, a replica that lagged, a back-up), and knows
+   nothing of a purchase whose outcome comes. An outcome that was written has an entry: without
+   one, what was bought is charged anew. The entry is looked for after the account was loaded, so
+   whoever writes it meanwhile moves the account's version on, and the swap is refused.
+
+   Only what is settled from then on can be seen to. A store that went back is not refused: that
+   would turn each failover that loses a write into an outage, which an operator has to end, and
+   would bring nothing back. It is logged and counted each time, by the stores.
 """
 
 import asyncio
@@ -26,6 +34,7 @@ from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
 import structlog
+from msgspec.structs import replace
 
 from gateway.background import Background
 from gateway.errors import InternalError, StoreUnavailable
@@ -70,7 +79,8 @@ class Ledger:
     """Admits purchases and records what came of them.
 
     `spread` gives randomness in [0, 1) for the jitter. `on_accounts` is told of every account
-    that was written, for the metrics.
+    that was written, `on_lost` of every purchase that was settled though the store had lost it,
+    for the metrics.
     """
 
     def __init__(
@@ -79,10 +89,12 @@ class Ledger:
         *,
         spread: Callable[[], float],
         on_accounts: Callable[[Accounts], None] = lambda accounts: None,
+        on_lost: Callable[[], None] = lambda: None,
     ) -> None:
         self._store = store
         self._spread = spread
         self._on_accounts = on_accounts
+        self._on_lost = on_lost
         self._waiting: deque[_Pending[Any]] = deque()
         self._in_hand = 0
         self._sweeping: dict[str, _Pending[int]] = {}
@@ -197,20 +209,44 @@ class Ledger:
         loaded = await self._store.load(names)
         versions = dict(zip(names, (version for _, version in loaded.accounts), strict=True))
         accounts = dict(zip(names, (account for account, _ in loaded.accounts), strict=True))
+        await self._look_for_lost(batch, accounts, loaded.now)
         decided, changes, entries = _decide(batch, accounts, loaded.now)
         if changes:
             swap = [Change(name, versions[name], account) for name, account in changes.items()]
             if not await self._store.swap(swap, entries):
                 return False
         for pending, outcome in decided:
-            if isinstance(pending.step, Expire) and outcome:
-                log.warning(
-                    "swept, charged as unknown", account=pending.step.account, holds=outcome
-                )
+            self._tell(pending.step, outcome)
             if not pending.outcome.done():
                 pending.outcome.set_result(outcome)
         self._on_accounts(accounts)
         return True
+
+    async def _look_for_lost(
+        self, batch: Iterable[_Pending[Any]], accounts: Accounts, now: float
+    ) -> None:
+        """Mark the settlements of purchases that the store has lost. Raises StoreUnavailable."""
+        unsure: list[tuple[_Pending[Any], Settle]] = []
+        reserved: dict[str, float] = {}
+        for pending in batch:
+            step = pending.step
+            if isinstance(step, Settle) and (hold := step.unknown_hold(accounts, now)):
+                unsure.append((pending, step))
+                reserved[step.id] = hold.at
+        if not unsure:
+            return
+        written = await self._store.written(reserved)
+        for pending, step in unsure:
+            pending.step = replace(step, lost=step.id not in written)
+
+    def _tell(self, step: Step[Any], outcome: Any) -> None:
+        """Log what an operator should know of a step that was written."""
+        match step:
+            case Expire(account=account) if outcome:
+                log.warning("swept, charged as unknown", account=account, holds=outcome)
+            case Settle(id=id, team=team, lost=True):
+                log.warning("settled a purchase that the store had lost", id=id, team=team)
+                self._on_lost()
 
 
 def _decide(

@@ -54,6 +54,13 @@ class AccountStore(Protocol):
     async def record(self, entries: Sequence[Entry]) -> None:
         """Write entries that touch no budget (hits)."""
 
+    async def written(self, purchases: Mapping[str, float]) -> set[str]:
+        """Which of these purchases, by id and the time of their reservation, have an entry.
+
+        It may be told of those of the last three days alone. What is written after an account was
+        loaded, by whoever changes that account too, may be missed: then the swap is refused.
+        """
+
     async def due(self) -> list[str]:
         """Names of the accounts with a hold whose lease has run out."""
 

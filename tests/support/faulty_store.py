@@ -42,7 +42,10 @@ class FaultyStore:
 
     def leave(self, *operations: str) -> None:
         """Be away: for these operations, or for all."""
-        all_of_them = ("load", "swap", "record", "record_use", "write_activity", "due", "changes")
+        all_of_them = (
+            *("load", "swap", "written", "record", "record_use", "write_activity"),
+            *("due", "changes"),
+        )
         self.away = frozenset(operations or all_of_them)
 
     def come_back(self) -> None:
@@ -95,6 +98,9 @@ class FaultyStore:
 
     async def record(self, entries: Sequence[Entry]) -> None:
         await self._ask("record", lambda: self._store.record(entries))
+
+    async def written(self, purchases: Mapping[str, float]) -> set[str]:
+        return await self._ask("written", lambda: self._store.written(purchases))
 
     async def due(self) -> list[str]:
         return await self._ask("due", self._store.due)

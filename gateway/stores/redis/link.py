@@ -42,8 +42,8 @@ _CONFIRMED = "EPOCH confirmed "
 class Link:
     """Calls to one store's server. `epoch` is the one this gateway goes by, "" before it is known.
 
-    `observe` is told of every operation that ended, and under "pool_wait" how long each call
-    waited for one of the `connections`.
+    `observe` is told of every operation that ended, under "pool_wait" how long each call waited
+    for one of the `connections`, and under "went_back" of each account that lost writes.
     """
 
     def __init__(
@@ -102,6 +102,11 @@ class Link:
             self._running.add(task)
             task.add_done_callback(self._ended)
             return await asyncio.shield(task)
+
+    def went_back(self, account: str) -> None:
+        """Tell that an account is older than it was before."""
+        log.error("the store went back: it lost writes, and budgets with them", account=account)
+        self._observe("went_back", 0.0, False)
 
     async def close(self) -> None:
         """Finish what was begun, if the server answers, and let go.

@@ -53,6 +53,7 @@ BEGIN_IMPORT = Script(_ALWAYS, "begin_import")
 
 LOAD = Script(_ALWAYS, "begin", "load")
 DUE = Script(_ALWAYS, "begin", "due")
+WRITTEN = Script(_ALWAYS, "begin", "written")
 CHANGES = Script(_ALWAYS, "begin", "changes")
 READ = Script(_ALWAYS, "begin", "read")
 SUMS = Script(_ALWAYS, "begin", "sums")

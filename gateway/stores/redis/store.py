@@ -80,6 +80,11 @@ class RedisStore(Opened):
         with self._link.operation("record"):
             await self._accounts.swap((), entries)
 
+    async def written(self, purchases: Mapping[str, float]) -> set[str]:
+        """Which of these purchases have an entry; of those of the last three days it is known."""
+        with self._link.operation("written"):
+            return await usage.written(self._link, purchases)
+
     async def due(self) -> list[str]:
         """Names of the accounts with a hold whose lease has run out, longest ago first."""
         with self._link.operation("due"):

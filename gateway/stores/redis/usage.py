@@ -6,7 +6,7 @@ outcome for one), hits for an hour (they are only repeated after a lost reply).
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from itertools import islice
@@ -57,6 +57,15 @@ class Written:
             numbers = " ".join(str(getattr(entry, field)) for field in SUMS)
             group = encode_group.encode([getattr(entry, field) for field in FIELDS])
             self.arguments += (places[hour_of(entry.at)], kind, entry.id, numbers, group)
+
+
+async def written(link: Link, purchases: Mapping[str, float]) -> set[str]:
+    """Which of these purchases, by id and the time of their reservation, are kept by id."""
+    if not purchases:
+        return set()
+    keys = (names.META, *(names.purchases(hour_of(at)) for at in purchases.values()))
+    found = await link.call(scripts.WRITTEN, keys, *purchases)
+    return {id for id, there in zip(purchases, found, strict=True) if there}
 
 
 def check_grouping(by: Sequence[str]) -> None:

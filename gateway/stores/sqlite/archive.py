@@ -134,7 +134,8 @@ def _write(connection: sqlite3.Connection, record: Record, generation: int) -> N
             connection.execute("INSERT INTO uses VALUES (?, ?)", (key_id, at))
         case AccountRecord(account=name, version=version, state=state):
             connection.execute(
-                "INSERT INTO accounts VALUES (?, ?, ?, ?)", _row(name, version, state)
+                "INSERT INTO accounts (name, version, due, state) VALUES (?, ?, ?, ?)",
+                _row(name, version, state),
             )
         case AuditRecord(change=change):
             audit.write_audit(connection, [change])

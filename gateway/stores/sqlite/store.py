@@ -16,6 +16,8 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+import structlog
+
 from gateway.errors import StoreUnavailable
 from gateway.model import AuditEntry, Entry, Key, KeyState, Team, UsageRow
 from gateway.ports import Change, DirectoryChanges, DirectoryWrite, Loaded
@@ -29,6 +31,8 @@ from gateway.stores.sqlite.connection import Database
 from gateway.stores.sqlite.opening import make_ready
 from gateway.stores.sqlite.worker import Worker
 
+log = structlog.get_logger(source="store")
+
 T = TypeVar("T")
 
 GRACE_SECONDS = 0.5
@@ -41,7 +45,7 @@ class SqliteStore(Opened):
 
     `wall` and `monotonic` are the clocks, `busy_seconds` how long another process' lock is waited
     for. `observe` is told of every operation that ended: its name, seconds, and whether the store
-    was there.
+    was there; and under "went_back" of each account that lost writes.
     """
 
     def __init__(
@@ -55,7 +59,7 @@ class SqliteStore(Opened):
     ) -> None:
         self._monotonic = monotonic
         self._observe = observe
-        self._accounts = Accounts(StoreClock(wall, monotonic))
+        self._accounts = Accounts(StoreClock(wall, monotonic), self._went_back)
         self._database = Database(path.absolute(), busy_seconds)
         self._writer = Worker("writer", self._database)
         self._reader = Worker("reader", self._database)
@@ -88,6 +92,10 @@ class SqliteStore(Opened):
     async def record(self, entries: Sequence[Entry]) -> None:
         """Write entries that touch no budget."""
         await self._run("record", self._writer, partial(usage.record, entries=entries))
+
+    async def written(self, purchases: Mapping[str, float]) -> set[str]:
+        """Which of these purchases, by id, have an entry."""
+        return await self._run("written", self._reader, partial(usage.written, ids=purchases))
 
     async def due(self) -> list[str]:
         """Names of the accounts with a hold whose lease has run out, longest ago first."""
@@ -218,6 +226,11 @@ class SqliteStore(Opened):
         """
         await self.open()
         await archive.restore(self._database, records)
+
+    def _went_back(self, account: str) -> None:
+        log.error("the store went back: it lost writes, and budgets with them", account=account)
+        if self._observe is not None:
+            self._observe("went_back", 0.0, False)
 
     async def _run(
         self, operation: str, worker: Worker, work: Callable[[sqlite3.Connection], T]

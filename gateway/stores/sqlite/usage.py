@@ -57,6 +57,12 @@ def record(connection: sqlite3.Connection, entries: Sequence[Entry]) -> None:
     connection.execute("COMMIT")
 
 
+def written(connection: sqlite3.Connection, ids: Iterable[str]) -> set[str]:
+    """Which of these ids have an entry."""
+    query = "SELECT 1 FROM entries WHERE id = ?"
+    return {id for id in ids if connection.execute(query, (id,)).fetchone()}
+
+
 def check_grouping(by: Sequence[str]) -> None:
     """Raise ValueError where usage cannot be grouped by one of these."""
     for field in by:

@@ -272,17 +272,30 @@ async def test_data_that_comes_back_after_all_ends_the_refusal(tmp_path: Path) -
         assert await images(store, "a") == 5
 
 
-async def test_a_store_that_went_back_is_told_once(server: RedisServer) -> None:
-    async with store_of(server) as store, server.client() as client:
+async def test_a_store_that_went_back_is_told_once_each_time(server: RedisServer) -> None:
+    told: list[str] = []
+
+    def observe(operation: str, seconds: float, there: bool) -> None:
+        told.extend([] if there else [operation])
+
+    store = RedisStore(at(server.port), observe=observe)
+    async with store, store_of(server) as other, server.client() as client:
         await put(store, "a", spent(1))
         former = await client.hget(names.ACCOUNTS, "a")
-        await put(store, "a", spent(2))
-        await client.hset(names.ACCOUNTS, "a", former)
-        with capture_logs() as lines:
-            for _ in range(2):
-                assert await images(store, "a") == 1
-        (line,) = [line for line in lines if line["log_level"] == "error"]
-        assert "went back" in line["event"]
+        for turn, lost in enumerate((spent(2), spent(3)), 1):
+            await put(store, "a", lost)
+            await client.hset(names.ACCOUNTS, "a", former)
+            if turn == 2:  # and somebody gave the lost version out again
+                await put(other, "a", spent(1))
+            with capture_logs() as lines:
+                for _ in range(2):
+                    assert await images(store, "a") == 1
+            (line,) = [line for line in lines if line["log_level"] == "error"]
+            assert ("went back" in line["event"], line["account"]) == (True, "a")
+            assert told == ["went_back"] * turn
+        await client.hdel(names.ACCOUNTS, "a")
+        assert (await store.load(["a"])).accounts == [(EMPTY, 0)]
+        assert told == ["went_back"] * 3
 
 
 async def test_versions_that_were_given_out_twice_are_told_apart(server: RedisServer) -> None:

@@ -113,8 +113,6 @@ def _writing(batch: Sequence[Record], generation: int) -> Callable[[sqlite3.Conn
             usage.insert_entries(connection, entries)
         except sqlite3.IntegrityError as error:
             raise NotRestored("Two usage entries of the archive have the same id.") from error
-        except OverflowError as error:
-            raise NotRestored("The archive has a number that no store can keep.") from error
 
     return write
 

@@ -25,7 +25,7 @@ class FaultyStore:
     - `losing`: how many of the next swaps, and batches of activity, are done without telling.
     - `freezing`: how many of the next swaps are only kept, for `thaw`; with `leaving` the store
       is away from the first of them on.
-    - `defect`: what the next swap raises.
+    - `defects`: what the next swaps raise.
     """
 
     def __init__(self, store: Store) -> None:
@@ -38,7 +38,7 @@ class FaultyStore:
         self.losing = 0
         self.freezing = 0
         self.leaving = False
-        self.defect: Exception | None = None
+        self.defects: list[Exception] = []
 
     def leave(self, *operations: str) -> None:
         """Be away: for these operations, or for all."""
@@ -73,9 +73,8 @@ class FaultyStore:
         return result
 
     async def _swap(self, changes: Sequence[Change], entries: Sequence[Entry]) -> bool:
-        if self.defect is not None:
-            defect, self.defect = self.defect, None
-            raise defect
+        if self.defects:
+            raise self.defects.pop(0)
         if self.freezing:
             self.freezing -= 1
             self._frozen.append((changes, entries))

@@ -19,6 +19,7 @@ from gateway.model import Entry
 from gateway.ports import Change, Loaded
 from gateway.rules.account import EMPTY, Account
 from gateway.stores.codec import decode_account, encode_account
+from gateway.stores.faults import Unwritable
 from gateway.stores.redis import names, scripts
 from gateway.stores.redis.link import MICROSECONDS, Link
 from gateway.stores.redis.scripts import Argument
@@ -76,7 +77,10 @@ class Accounts:
         return Loaded(accounts, self._told / MICROSECONDS)
 
     async def swap(self, changes: Sequence[Change], entries: Sequence[Entry]) -> bool:
-        """Write all changes and entries, or nothing where a version has moved on (False)."""
+        """Write all changes and entries, or nothing where a version has moved on (False).
+
+        Raises Unwritable.
+        """
         written, arguments = Written(entries), list[Argument]()
         new: dict[str, _Kept] = {}
         for change in changes:
@@ -90,6 +94,8 @@ class Accounts:
             (names.META, names.ACCOUNTS, names.DUE, names.HOURS, *written.keys),
             *(self._told, *Written.KEEP_SECONDS, len(changes), *arguments, *written.arguments),
         )
+        if won < 0:
+            raise Unwritable
         if won:
             for name, kept in new.items():
                 self._keep(name, kept)

@@ -28,6 +28,7 @@ from gateway.rules.archive import (
     EntryRecord,
     KeyRecord,
     NotEmpty,
+    NotRestored,
     Record,
     TeamRecord,
     UseRecord,
@@ -215,7 +216,8 @@ async def _swap(
     written = Written(entries)
     keys = (names.META, names.ACCOUNTS, names.DUE, names.HOURS, *written.keys)
     arguments = (told, *keep, 1 if account else 0, *account, *written.arguments)
-    await link.call(scripts.SWAP, keys, *arguments)
+    if await link.call(scripts.SWAP, keys, *arguments) < 0:
+        raise NotRestored("The archive has a number that no store can keep.")
 
 
 # -- both ---------------------------------------------------------------------------------------

@@ -21,11 +21,3 @@ class UnknownTeam(ValueError):
     def __init__(self, team: str) -> None:
         super().__init__(f"There is no team {team!r}.")
         self.team = team
-
-
-class DuplicateKey(ValueError):
-    """A key was to be made under an id that is taken: a key is made once and never overwritten."""
-
-    def __init__(self, id: str) -> None:
-        super().__init__(f"There is a key {id!r} already.")
-        self.id = id

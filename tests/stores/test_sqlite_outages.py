@@ -12,8 +12,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from gateway.errors import StoreUnavailable
-from gateway.model import Team
-from gateway.ports import Change
+from gateway.ports import Change, DirectoryWrite
 from gateway.stores.faults import UnknownTeam, UnusableStore
 from gateway.stores.sqlite import SqliteStore
 from gateway.stores.sqlite.store import GRACE_SECONDS
@@ -140,12 +139,12 @@ async def test_every_operation_is_observed(path: Path, other: sqlite3.Connection
         await store.load(["a"])
         assert not await store.swap([Change("a", 7, spent(1))], [])
         with pytest.raises(UnknownTeam):
-            await store.put_key(KEY)
+            await store.commit(0, DirectoryWrite(keys=[KEY]))
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(StoreUnavailable):
-            await store.put_teams([Team(name="red")])
+            await store.record([entry("e")])
         other.execute("ROLLBACK")
-    assert seen == [("load", True), ("swap", True), ("put_key", True), ("put_teams", False)]
+    assert seen == [("load", True), ("swap", True), ("commit", True), ("record", False)]
 
 
 async def test_a_deleted_file_is_neither_written_to_nor_made_anew(path: Path) -> None:

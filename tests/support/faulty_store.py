@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TypeVar
 
 from gateway.errors import StoreUnavailable
-from gateway.model import Entry, Key, KeyState, Team, UsageRow
+from gateway.model import Entry, UsageRow
 from gateway.ports import Change, DirectoryChanges, DirectoryWrite, Loaded
 from gateway.rules.activity import Batch, ErrorKind, Latency, Line, Wanted
 from tests.stores.conformance import Store
@@ -109,18 +109,6 @@ class FaultyStore:
 
     async def commit(self, generation: int, write: DirectoryWrite) -> bool:
         return await self._store.commit(generation, write)
-
-    async def put_teams(self, teams: Sequence[Team]) -> None:
-        await self._store.put_teams(teams)
-
-    async def put_key(self, key: Key) -> None:
-        await self._store.put_key(key)
-
-    async def rotate_key(self, id: str, grace_ends: float, successor: Key) -> bool:
-        return await self._store.rotate_key(id, grace_ends, successor)
-
-    async def set_key_state(self, id: str, state: KeyState) -> bool:
-        return await self._store.set_key_state(id, state)
 
     async def record_use(self, uses: Mapping[str, float]) -> None:
         await self._ask("record_use", lambda: self._store.record_use(uses))

@@ -20,6 +20,7 @@ from typing import Any
 
 from gateway.errors import StoreUnavailable
 from gateway.model import Entry
+from gateway.ports import DirectoryWrite
 from gateway.rules.archive import (
     AccountRecord,
     AuditRecord,
@@ -181,9 +182,9 @@ async def _write(link: Link, record: Record) -> None:
         case ClockRecord(at=at):
             await _swap(link, told=ceil(at * MICROSECONDS))
         case TeamRecord(team=team):
-            await directory.put_teams(link, [team])
+            await _commit(link, DirectoryWrite(teams=[team]))
         case KeyRecord(key=key):
-            await directory.put_key(link, key)
+            await _commit(link, DirectoryWrite(keys=[key]))
         case UseRecord(key=id, at=at):
             await directory.record_use(link, {id: at})
         case AccountRecord(account=name, version=version, state=account):
@@ -192,6 +193,12 @@ async def _write(link: Link, record: Record) -> None:
             await _swap(link, account=(name, NEVER_WRITTEN, state, "" if lease is None else lease))
         case AuditRecord(change=change):
             await write_audit(link, [change])
+
+
+async def _commit(link: Link, write: DirectoryWrite) -> None:
+    """Write teams or keys; nobody else does meanwhile."""
+    generation = await link.call(scripts.READ, (names.META, names.META), "HGET", "generation")
+    await directory.commit(link, int(generation), write)
 
 
 async def _write_entries(link: Link, entries: Sequence[Entry], first: int) -> None:

@@ -127,7 +127,7 @@ def _write(connection: sqlite3.Connection, record: Record, generation: int) -> N
         case TeamRecord(team=team):
             directory.write_teams(connection, [team], generation)
         case KeyRecord(key=key):
-            directory.insert_key(connection, key, generation)
+            directory.write_key(connection, key, generation)
         case UseRecord(key=key_id, at=at):
             connection.execute("INSERT INTO uses VALUES (?, ?)", (key_id, at))
         case AccountRecord(account=name, version=version, state=state):

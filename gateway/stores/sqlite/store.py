@@ -19,7 +19,7 @@ from typing import TypeVar
 import structlog
 
 from gateway.errors import StoreUnavailable
-from gateway.model import AuditEntry, Entry, Key, KeyState, Team, UsageRow
+from gateway.model import AuditEntry, Entry, UsageRow
 from gateway.ports import Change, DirectoryChanges, DirectoryWrite, Loaded
 from gateway.rules.activity import Batch, ErrorKind, Latency, Line, Wanted
 from gateway.rules.archive import Record
@@ -114,27 +114,6 @@ class SqliteStore(Opened):
         """
         work = partial(directory.commit, generation=generation, write=write)
         return await self._run("commit", self._writer, work)
-
-    async def put_teams(self, teams: Sequence[Team]) -> None:
-        """Create or replace these teams, all or none."""
-        await self._run("put_teams", self._writer, partial(directory.put_teams, teams=teams))
-
-    async def put_key(self, key: Key) -> None:
-        """Create a key. Raises UnknownTeam, or DuplicateKey where its id is taken."""
-        await self._run("put_key", self._writer, partial(directory.put_key, key=key))
-
-    async def rotate_key(self, id: str, grace_ends: float, successor: Key) -> bool:
-        """Create `successor` and let key `id` end, both or neither; False unless it is active.
-
-        Raises UnknownTeam, or DuplicateKey where the successor's id is taken.
-        """
-        work = partial(directory.rotate_key, id=id, grace_ends=grace_ends, successor=successor)
-        return await self._run("rotate_key", self._writer, work)
-
-    async def set_key_state(self, id: str, state: KeyState) -> bool:
-        """Set a key's state; False where there is no such key. A revoked key stays revoked."""
-        work = partial(directory.set_key_state, id=id, state=state)
-        return await self._run("set_key_state", self._writer, work)
 
     async def record_use(self, uses: Mapping[str, float]) -> None:
         """Keep when keys were used, by id; the latest time stands. It makes no generation."""

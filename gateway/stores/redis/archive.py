@@ -1,7 +1,8 @@
 """The whole state of the store, out of it and into an empty one.
 
 *Out*: one script reads teams, keys, accounts, the log of changes and the usage of this hour and the
-last one, so that these agree. Older hours are read one by one afterwards: only an outcome that
+last one, so that these agree; hits only summed up, for there may be a thousand of them for each
+purchase. Older hours are read one by one afterwards: only an outcome that
 comes in more than an hour after its reservation, and during the export, is then in the usage and
 not in the account.
 
@@ -72,7 +73,7 @@ async def export(link: Link) -> AsyncGenerator[Sequence[Record], None]:
         yield batch
     older = [hour for hour in hours if hour not in latest]
     for hour in (*older, *latest):
-        kept = hours.get(hour) or await link.call(scripts.SUMS, _keys_of(hour))
+        kept = hours.get(hour) or await link.call(scripts.SUMS, (names.META, *_kept_of(hour)))
         entries = entries_of(hour, *kept)
         while batch := [EntryRecord(entry) for entry in islice(entries, BATCH)]:
             yield batch
@@ -87,9 +88,9 @@ async def _snapshot(link: Link, latest: Sequence[int]) -> tuple[Sequence[Any], _
     keys = [names.META, *_DIRECTORY, names.USES, names.ACCOUNTS, names.AUDIT, names.HOURS]
     small = len(keys) - 1
     for hour in latest:
-        keys += _keys_of(hour)[1:]
+        keys += _kept_of(hour)
     reply = await link.call(scripts.EXPORT, keys)
-    read = zip(*[iter(reply[small + 1 :])] * 3, strict=True)
+    read = zip(*[iter(reply[small + 1 :])] * 2, strict=True)
     hours: _Hours = {int(hour): None for hour in reply[small]}
     return reply[:small], {**hours, **dict(zip(latest, read, strict=True))}
 
@@ -157,7 +158,7 @@ async def _begin(link: Link, place: StoreUrl) -> None:
 async def _remove_all(link: Link) -> None:
     """Remove all but `meta`. Which hours there are is removed last: it tells what is left."""
     found = await link.call(scripts.READ, (names.META, names.HOURS), "ZRANGE", 0, -1)
-    keys = iter([key for hour in found for key in _keys_of(int(hour))[1:]])
+    keys = iter([key for hour in found for key in (*_kept_of(int(hour)), names.hits(int(hour)))])
     while some := list(islice(keys, REMOVED_AT_ONCE)):
         await link.call(scripts.REMOVE, (names.META, *some))
     await link.call(scripts.REMOVE, (names.META, *_ALL))
@@ -235,5 +236,6 @@ async def _now(link: Link) -> float:
     return float(now) / MICROSECONDS
 
 
-def _keys_of(hour: int) -> tuple[str, ...]:
-    return names.META, names.usage(hour), names.purchases(hour), names.hits(hour)
+def _kept_of(hour: int) -> tuple[str, str]:
+    """Where an hour's sums and purchases are."""
+    return names.usage(hour), names.purchases(hour)

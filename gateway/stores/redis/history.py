@@ -1,13 +1,12 @@
 """The usage history as single entries again, for archives.
 
-What an hour still keeps by id comes out as it went in, though dated by its hour. The rest of the
-hour's sums comes out as one entry for each group, under an id that is always the same one. Either
-way the sums are what they were.
+Purchases that an hour still keeps by id come out as they went in, though dated by their hour. The
+rest of the hour's sums, its hits too, comes out as one entry for each group, under an id that is
+always the same one. Either way the sums are what they were.
 """
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import chain
 from operator import add, sub
 from typing import Any
 
@@ -25,12 +24,10 @@ from gateway.stores.redis.usage import (
 )
 
 
-def entries_of(
-    hour: int, sums: Sequence[bytes], purchases: Sequence[bytes], hits: Sequence[bytes]
-) -> Iterator[Entry]:
-    """All usage of an hour, from what is kept of it: fields and values in turn."""
+def entries_of(hour: int, sums: Sequence[bytes], purchases: Sequence[bytes]) -> Iterator[Entry]:
+    """All usage of an hour, from its sums and purchases: fields and values in turn."""
     rest = dict(groups(sums))
-    for id, text in chain(_pairs(purchases), _pairs(hits)):
+    for id, text in _pairs(purchases):
         numbers, group = _read(text)
         rest[group] = list(map(sub, rest.get(group, _nothing()), numbers))
         yield _entry(id.decode(), hour, group, numbers)

@@ -1,9 +1,9 @@
 -- Read everything but most of the usage, as it stands together.
 --
 -- KEYS: meta, teams, keys, states, ends, uses, accounts, audit, hours, then for each of some
--- hours: its sums, its purchases, its hits. ARGV: epoch.
+-- hours: its sums, its purchases. ARGV: epoch.
 -- Returns the hashes as fields and values, uses as ids and times, log entries by time, hours as
--- numbers, then sums, purchases and hits of each of those hours.
+-- numbers, then sums and purchases of each of those hours.
 
 local reply = {redis.call('HGETALL', meta)}
 for place = 2, 5 do

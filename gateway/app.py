@@ -25,6 +25,7 @@ from gateway.background import Background
 from gateway.caches import warm
 from gateway.caches.memory import MemoryCache
 from gateway.caches.redis import RedisCache
+from gateway.caches.seal import Seal
 from gateway.caches.tiers import TieredCache
 from gateway.directory import Directory
 from gateway.elections import Alone, Elections
@@ -284,6 +285,7 @@ class Gateway:
         metrics.begin_redis_at_zero()
         redis = self._redis_cache = RedisCache(
             settings.cache.place,
+            Seal(self.pepper),
             settings.cache.max_entry_bytes,
             self._wall,
             on_lookup=lambda result: metrics.lookups["redis", result].inc(),

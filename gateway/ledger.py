@@ -105,6 +105,7 @@ class Ledger:
         self._in_hand = 0
         self._set_aside: list[_Pending[Any]] = []
         self._silent_until: dict[str, float] = {}
+        self._unavailable = StoreUnavailable
         self._sweeping: dict[str, _Pending[int]] = {}
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
@@ -140,7 +141,7 @@ class Ledger:
                 return await pending.outcome
         except TimeoutError:
             self._give_up(step, pending)
-            raise StoreUnavailable from None
+            raise self._unavailable() from None
         except asyncio.CancelledError:
             self._give_up(step, pending)
             raise
@@ -198,10 +199,13 @@ class Ledger:
         pause = 0.0
         while batch := self._wanted(batch):
             try:
-                if await self._attempt(batch):
+                written = await self._attempt(batch)
+                self._unavailable = StoreUnavailable
+                if written:
                     break
                 pause = 0.01
-            except StoreUnavailable:
+            except StoreUnavailable as failure:
+                self._unavailable = type(failure)
                 pause = min(1.0, pause * 2 or 0.05)
             except Exception as failure:  # noqa: BLE001 - a defect must not end the only worker
                 self._tell_of_failure("batch failed", failure, steps=len(batch))

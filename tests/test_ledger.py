@@ -11,7 +11,7 @@ from typing import Any, cast
 import pytest
 from structlog.testing import capture_logs
 
-from gateway.errors import InternalError, StoreUnavailable
+from gateway.errors import InternalError, StoreLost, StoreUnavailable
 from gateway.ledger import MAX_BATCH, PATIENCE_SECONDS, SWEEP_SECONDS, Ledger
 from gateway.model import Limits, UsageRow
 from gateway.ports import AccountStore
@@ -85,6 +85,24 @@ async def all_of(work: Sequence[Awaitable[Held | Refused]]) -> tuple[int, int]:
     outcomes = await asyncio.gather(*work)
     held = sum(isinstance(outcome, Held) for outcome in outcomes)
     return held, len(outcomes) - held
+
+
+async def test_a_store_that_lost_its_data_is_told_from_one_that_is_away(tmp_path: Path) -> None:
+    async with (
+        running_redis(tmp_path / "redis") as server,
+        RedisStore(parse_store_url(server.url)) as redis,
+        running(redis) as ledger,
+    ):
+        async with server.client() as client:
+            await client.flushall()
+        with pytest.raises(StoreLost):
+            await ledger.reserve(reserve("r1"), patience=1)
+        assert await redis.confirm_reset()
+        assert isinstance(await ledger.reserve(reserve("r2")), Held)
+        await server.kill()
+        with pytest.raises(StoreUnavailable) as away:
+            await ledger.reserve(reserve("r3"), patience=1)
+        assert away.type is StoreUnavailable
 
 
 # -- what cannot be written ---------------------------------------------------------------------

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from redis.asyncio import Redis
 from structlog.testing import capture_logs
 
-from gateway.errors import StoreUnavailable
+from gateway.errors import StoreLost, StoreUnavailable
 from gateway.model import Team
 from gateway.ports import Change, DirectoryWrite
 from gateway.rules.account import EMPTY
@@ -247,6 +247,29 @@ async def test_an_emptied_server_is_refused_until_an_operator_confirms(
         changes = await store.changes(since)
         assert (changes.whole, changes.teams, changes.keys) == (True, [], [])
         assert await store.usage([], None, None) == []
+
+
+async def test_a_store_that_no_gateway_waits_for_has_nothing_to_be_confirmed(
+    server: RedisServer,
+) -> None:
+    async with store_of(server) as store, store_of(server) as operator:
+        await put(store, "a", spent(1))
+        assert not await operator.confirm_reset()
+        await lose_by_flushing(server)
+        with pytest.raises(StoreLost, match="lost its data"):
+            await store.load(["a"])
+        assert await operator.confirm_reset()
+        assert await images(store, "a") == 0
+        assert not await operator.confirm_reset()
+
+
+async def test_lines_say_whose_they_are(server: RedisServer) -> None:
+    async with store_of(server) as store:
+        await server.kill()
+        with capture_logs() as lines, pytest.raises(StoreUnavailable):
+            await store.due()
+    (line,) = lines
+    assert (line["source"], line["place"]) == ("store", server.url)
 
 
 async def test_a_store_that_refuses_can_be_confirmed_through_itself(server: RedisServer) -> None:

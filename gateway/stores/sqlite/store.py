@@ -207,7 +207,11 @@ class SqliteStore(Opened):
         await archive.restore(self._database, records)
 
     def _went_back(self, account: str) -> None:
-        log.error("the store went back: it lost writes, and budgets with them", account=account)
+        log.error(
+            "the store went back: it lost writes, and budgets with them",
+            place=f"sqlite:{self._database.path}",
+            account=account,
+        )
         if self._observe is not None:
             self._observe("went_back", 0.0, False)
 

@@ -36,7 +36,7 @@ if lacks:
 endef
 export PROBE
 
-.PHONY: help setup run test check servers bench format lock clean
+.PHONY: help setup run test check servers bench screenshots format lock clean
 
 help: ## show this list
 	@awk -F ': .*## ' '/^[a-z]+: .*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -81,6 +81,9 @@ servers:
 # Takes a few minutes. Ask for less with ARGS=--quick, or ARGS='--only "hit small"'.
 bench: setup ## measure speed beside a bare aiohttp server (ARGS=--quick for a minute of it)
 	@$(BIN)/python -m tests.benchmarks $(ARGS)
+
+screenshots: setup servers ## take the README's pictures of the dashboard
+	@$(BIN)/python -m tests.dashboard.screenshots
 
 format: setup ## put the code into the house's format
 	@$(BIN)/ruff check --quiet --select I --fix --exit-zero $(SOURCES)

@@ -9,7 +9,7 @@ import errno
 import random
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -21,6 +21,7 @@ from msgspec.structs import replace
 
 from gateway import __version__
 from gateway.activity import Activity
+from gateway.alerts import Alerts
 from gateway.background import Background
 from gateway.caches import warm
 from gateway.caches.memory import MemoryCache
@@ -38,21 +39,26 @@ from gateway.metrics import Metrics, QuotaCollector
 from gateway.model import Bought
 from gateway.opening import StartError, load_pepper, open_store
 from gateway.proxy import Proxy
-from gateway.rules.account import GATEWAY, team_account
+from gateway.rules.account import GATEWAY, Account, team_account
 from gateway.rules.settings import Admin, Settings
 from gateway.rules.windows import DAY_SECONDS
 from gateway.shared_clock import SharedClock
 from gateway.stores.redis.leases import RedisLeases
 from gateway.tracing import UNTRACED, Tracing
+from gateway.upkeep import Upkeep
 from gateway.upstream.client import HttpUpstream
 from gateway.upstream.credentials import LOOK_SECONDS, KeyFile, with_key
+from gateway.upstream.webhook import HttpWebhooks
+from gateway.upstream.webhook_secrets import secret_of, url_of
 from gateway.web.admin import AdminApi
 from gateway.web.admin_activity import AdminActivity
+from gateway.web.admin_alerts import AdminAlerts
 from gateway.web.admin_audit import AdminAudit
 from gateway.web.admin_cache import AdminCache
 from gateway.web.admin_config import AdminConfig
 from gateway.web.admin_docs import pages
 from gateway.web.admin_keys import AdminKeys
+from gateway.web.admin_overview import AdminOverview
 from gateway.web.admin_quota import AdminQuota
 from gateway.web.admin_routes import Route
 from gateway.web.admin_teams import AdminTeams
@@ -99,6 +105,7 @@ class Gateway:
         exporter: "SpanExporter | None" = None,
     ) -> None:
         self.settings = _with_upstream(settings)
+        _require_webhooks(settings)
         self._exporter = exporter
         self._clock = SharedClock(wall)
         self._wall = self._clock.now
@@ -208,10 +215,11 @@ class Gateway:
             lambda: self.directory.teams, lambda: self.settings.limits, self._wall
         )
         metrics.registry.register(self._gauges)
+        self._open_alerts()
         self._ledger = Ledger(
             self.store,
             spread=random.random,
-            on_accounts=self._gauges.saw,
+            on_accounts=self._saw,
             on_lost=metrics.lost_purchases.inc,
         )
         running.push_async_callback(self._close_ledger)
@@ -219,6 +227,11 @@ class Gateway:
         self._hits = Hits(self.store, new_id=new_id)
         self._hits.start()
         running.push_async_callback(self._hits.close)
+        upkeep = Upkeep(
+            self.store, keep_days=lambda: self.settings.usage.keep_days, wall=self._wall
+        )
+        upkeep.start()
+        running.push_async_callback(upkeep.close)
         self._activity = Activity(
             self.store,
             wall=self._wall,
@@ -227,6 +240,30 @@ class Gateway:
         )
         self._activity.start()
         running.push_async_callback(self._activity.close)
+
+    def _open_alerts(self) -> None:
+        """What tells people."""
+        webhooks = HttpWebhooks()
+        self._running.push_async_callback(webhooks.close)
+        self.alerts = Alerts(
+            self.store,
+            self.store,
+            webhooks,
+            self.directory,
+            lambda: self.settings,
+            self.metrics,
+            secret=self.pepper,
+            owner=new_id(),
+            wall=self._wall,
+            spread=random.random,
+        )
+        self.alerts.start()
+        self._running.push_async_callback(self.alerts.close)
+
+    def _saw(self, accounts: Mapping[str, Account]) -> None:
+        """Hand on accounts that were read or written."""
+        self._gauges.saw(accounts)
+        self.alerts.saw(accounts)
 
     async def _open_proxy(self) -> None:
         """What answers: cache, upstream client, the path of a request."""
@@ -247,6 +284,7 @@ class Gateway:
             spread=random.random,
             new_id=new_id,
             tracing=self._tracing,
+            on_failure=self.alerts.failed,
             on_late=self._activity.add_late,
             amend=self._cache.amend,
         )
@@ -346,6 +384,7 @@ class Gateway:
             AdminKeys(store, self.pepper),
             AdminQuota(store, lambda: self.settings.limits),
             AdminUsage(store, self.flush),
+            AdminOverview(store),
             AdminCache(
                 store,
                 self._answers,
@@ -358,6 +397,7 @@ class Gateway:
             ),
             AdminConfig(lambda: self.settings, self.url),
             AdminAudit(store),
+            AdminAlerts(store, lambda: self.settings),
         )
         return [route for feature in features for route in feature.routes()]
 
@@ -380,7 +420,7 @@ class Gateway:
         names = [GATEWAY, *map(team_account, self.directory.teams)]
         loaded = await self.store.load(names)
         accounts = [account for account, _ in loaded.accounts]
-        self._gauges.saw(dict(zip(names, accounts, strict=True)))
+        self._saw(dict(zip(names, accounts, strict=True)))
 
     async def _close_ledger(self) -> None:
         if not await self._ledger.close(CLOSE_SECONDS):
@@ -414,6 +454,16 @@ def _with_upstream(settings: Settings) -> Settings:
         return replace(settings, upstream=with_key(settings.upstream))
     except ValueError as error:
         raise StartError(f"The upstream key cannot be used: {error}.") from None
+
+
+def _require_webhooks(settings: Settings) -> None:
+    """Raise StartError where nobody could be told: whoever wrote it down relies on it."""
+    for name, webhook in settings.alerts.webhooks.items():
+        try:
+            url_of(webhook)
+            secret_of(webhook)
+        except ValueError as error:
+            raise StartError(f"The webhook {name} cannot be used: {error}.") from None
 
 
 def _why_not_listening(error: OSError, host: str, port: int) -> str:

@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gateway import __version__, cli_activity, cli_admin, cli_archive, cli_keys, cli_store
+from gateway import (
+    __version__,
+    cli_activity,
+    cli_admin,
+    cli_alerts,
+    cli_archive,
+    cli_keys,
+    cli_store,
+)
 from gateway.cli_base import Faults, Group, config_option, warn
 
 if TYPE_CHECKING:
@@ -43,6 +51,7 @@ gateway.add_command(cli_archive.store)
 gateway.add_command(cli_activity.activity)
 gateway.add_command(cli_admin.audit)
 gateway.add_command(cli_admin.admin)
+gateway.add_command(cli_alerts.alerts)
 
 
 @gateway.command()

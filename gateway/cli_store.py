@@ -19,6 +19,7 @@ from gateway.cli_base import (
     with_store,
     working_as,
 )
+from gateway.cli_compare import compare
 from gateway.cli_progress import under_way
 
 # -- teams --------------------------------------------------------------------------------------
@@ -97,10 +98,14 @@ def end_of(first: float | None, last: float | None) -> float | None:
 DAY = click.DateTime(["%Y-%m-%d"])
 
 
-@click.command(cls=Command)
+class _Report(Command, Group):
+    """A group that is a command by itself."""
+
+
+@click.group(cls=_Report, invoke_without_command=True)
 @click.option(
     "--by",
-    type=click.Choice(["team", "key", "model", "day"]),
+    type=click.Choice(["team", "key", "model", "size", "quality", "outcome", "hour", "day"]),
     multiple=True,
     default=["team"],
     show_default=True,
@@ -144,6 +149,8 @@ def usage(
       gateway usage --by key
       gateway usage --by team --by day --from 2026-10-01 --to 2026-10-31 --format csv
     """
+    if click.get_current_context().invoked_subcommand is not None:
+        return
     from gateway.cli_tables import print_list, usage_cells
     from gateway.listing import usage_listing, usage_total
     from gateway.rules.windows import end_of_month, month_of, utc
@@ -157,3 +164,6 @@ def usage(
     print_list(format, [usage_listing(by, row) for row in rows], usage_cells, total=total)
     if not rows:
         note(f"Nothing was asked for since {utc(start)}.")
+
+
+usage.add_command(compare)

@@ -19,15 +19,20 @@ Cells = Mapping[str, str]
 
 _SUMS = {
     "requests": "requests",
+    "requests_refused": "refused",
     "images_bought": "bought",
     "images_cached": "cached",
+    "images_coalesced": "coalesced",
     "images_unknown": "unknown",
     "cost_usd": "cost USD",
     "saved_usd": "saved USD",
 }
 """The numbers of a usage row and their titles in a table."""
 
-_NUMBERS = ("status", "images", "total ms", "own ms", "upstream ms")
+_NUMBERS = (
+    *("status", "images", "total ms", "own ms", "upstream ms"),
+    *("recorded USD", "unknown USD", "billed USD", "drift USD", "drift %"),
+)
 """Other columns that are numbers."""
 
 _LIMITS = {
@@ -39,7 +44,7 @@ _LIMITS = {
     "concurrent_requests": "{} at the same time",
 }
 
-_WHOLE = ("id", "key", "day", "at")
+_WHOLE = ("id", "key", "hour", "day", "at")
 """Columns that are not broken where a terminal is too narrow."""
 
 

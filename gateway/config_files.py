@@ -17,6 +17,7 @@ from gateway.rules.config_text import parse_toml
 from gateway.rules.settings import Settings
 from gateway.rules.teams import read_teams
 from gateway.upstream.credentials import with_key
+from gateway.upstream.webhook_secrets import file_faults
 
 DEFAULT_CONFIG = Path("config/gateway.toml")
 """What is read where no file is named. It may be missing: then the defaults apply."""
@@ -60,7 +61,8 @@ def find_faults(
 ) -> tuple[list[str], list[str]]:
     """All faults of the configuration and, where `teams` is given, of that file; and warnings.
 
-    To have no upstream is only worth a warning; to name a key's file that holds no key is a fault.
+    To have no upstream, or no variable that a webhook names, is only worth a warning; to name a
+    file that does not hold the secret that it should is a fault.
     """
     faults, warnings = list[str](), list[str]()
     try:
@@ -70,6 +72,7 @@ def find_faults(
     else:
         warnings += _missing_upstream(file, environ)
         faults += _key_faults(settings, file, environ)
+        faults += _webhook_faults(settings, file)
     if teams is not None:
         models = None
         try:
@@ -100,6 +103,13 @@ def _key_faults(settings: Settings, file: Path | None, environ: Mapping[str, str
         variable = variable_of("upstream", "api_key_file")
         option = Place(str(file or DEFAULT_CONFIG)).table("upstream").option("api_key_file")
         yield f"{variable_place(variable) if environ.get(variable) else option}: {error}"
+
+
+def _webhook_faults(settings: Settings, file: Path | None) -> Iterator[str]:
+    """Why files that webhooks need do not hold what they should."""
+    place = Place(str(file or DEFAULT_CONFIG)).table("alerts").table("webhooks")
+    for name, option, fault in file_faults(settings.alerts.webhooks.values()):
+        yield f"{place.table(name).option(option)}: {fault}"
 
 
 def _team_faults(teams: Path, models: Mapping[str, Model] | None) -> list[str]:

@@ -10,13 +10,14 @@ from gateway.rules.catalog import Model
 from gateway.rules.money import format_usd
 from gateway.rules.secret import Secret
 from gateway.rules.settings import Settings
+from gateway.rules.webhooks import Webhook
 
 MASK = "***"
 
 
 def config_listing(settings: Settings) -> Listing:
     """All sections and models. A secret that is set is stars, one that is not None."""
-    sections = ("server", "upstream", "store", "keys", "cache", "activity", "log")
+    sections = ("server", "upstream", "store", "keys", "cache", "usage", "activity", "log")
     listing = {name: _plain(getattr(settings, name)) for name in sections}
     listing["store"]["url"] = settings.store.place.shown
     place = settings.cache.place
@@ -25,6 +26,7 @@ def config_listing(settings: Settings) -> Listing:
     shared = {name: limits[name] for name in limits if "_per_day" in name or "_per_month" in name}
     admin = settings.admin
     tokens = {name: {"role": token.role} for name, token in admin.tokens.items()}
+    webhooks = settings.alerts.webhooks
     return listing | {
         "limits": shared,
         "admin": {
@@ -33,10 +35,26 @@ def config_listing(settings: Settings) -> Listing:
             "show_prompts": admin.show_prompts,
             "tokens": tokens,
         },
+        "alerts": {"webhooks": {name: _webhook(hook) for name, hook in webhooks.items()}},
         "models": {
             name: _model(model, default=name == settings.default_model)
             for name, model in settings.models.items()
         },
+    }
+
+
+def _webhook(webhook: Webhook) -> Listing:
+    above = webhook.unknown_above
+    return {
+        "kind": webhook.kind,
+        "url": webhook.shown,
+        "url_env": webhook.url_env,
+        "url_file": webhook.url_file,
+        "secret_env": webhook.secret_env,
+        "secret_file": webhook.secret_file,
+        "at_percent": list(webhook.at_percent),
+        "teams": None if webhook.teams is None else list(webhook.teams),
+        "unknown_above_usd": "" if above is None else format_usd(above),
     }
 
 

@@ -84,6 +84,16 @@ class Directory:
         return MappingProxyType(self._teams)
 
     @property
+    def keys(self) -> Mapping[str, Key]:
+        """All keys by id."""
+        return MappingProxyType(self._keys)
+
+    @property
+    def generation(self) -> int:
+        """Which state of the store's directory this copy is of."""
+        return self._generation
+
+    @property
     def age(self) -> float:
         """Seconds since the store was last heard of."""
         return self._monotonic() - self._read_at

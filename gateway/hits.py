@@ -1,4 +1,4 @@
-"""Answers that cost nothing, on their way into the usage history.
+"""What cost nothing, on its way into the usage history: answers given for nothing, and refusals.
 
 They are merged and written once a second: a hit is answered in microseconds and must not wait for
 a disk. What is not written yet is lost in a crash, but it is never money.
@@ -7,20 +7,23 @@ a disk. What is not written yet is lost in a crash, but it is never money.
 import asyncio
 from collections.abc import Callable
 
+import structlog
 from msgspec.structs import replace
 
 from gateway.background import Background
 from gateway.errors import StoreUnavailable
-from gateway.model import Bought, Caller, Entry, ImageRequest
+from gateway.model import Bought, Caller, Entry, EntryOutcome, ImageRequest
 from gateway.ports import AccountStore
 from gateway.rules.catalog import quality_label
+
+log = structlog.get_logger(source="hits")
 
 FLUSH_SECONDS = 1.0
 
 MAX_WAITING = 10_000
 """Entries kept while the store is away; more are dropped."""
 
-_Group = tuple[str, str, str, str, str]
+_Group = tuple[str, str, str, str, str, EntryOutcome]
 
 
 class Hits:
@@ -46,13 +49,46 @@ class Hits:
         except StoreUnavailable:
             return
 
-    def add(self, caller: Caller, request: ImageRequest, bought: Bought, now: float) -> None:
-        """Note that `caller` was given `bought` for nothing at `now`."""
-        quality = quality_label(request.quality)
-        group = (caller.team.name, caller.key.line, request.model, request.size, quality)
+    def add(
+        self,
+        caller: Caller,
+        request: ImageRequest,
+        bought: Bought,
+        now: float,
+        *,
+        coalesced: bool = False,
+    ) -> None:
+        """Note that `caller` was given `bought` for nothing at `now`: from the cache, or
+        `coalesced` with another one's purchase that was under way.
+        """
+        outcome: EntryOutcome = "coalesced" if coalesced else "cached"
+        labels = request.model, request.size, quality_label(request.quality)
+        group, entry = self._entry(caller, labels, outcome, now)
+        self._waiting[group] = replace(
+            entry,
+            requests=entry.requests + 1,
+            images_cached=entry.images_cached + bought.images,
+            images_coalesced=entry.images_coalesced + (bought.images if coalesced else 0),
+            saved=entry.saved + bought.cost,
+        )
+
+    def refuse(self, caller: Caller, labels: tuple[str, str, str], now: float) -> None:
+        """Note that a request of `caller` was refused at `now`, before anything was bought.
+
+        `labels` are model, size and quality, from closed sets: refusals cost a client nothing, so
+        that it must not be able to make up any number of them.
+        """
+        group, entry = self._entry(caller, labels, "refused", now)
+        self._waiting[group] = replace(entry, requests_refused=entry.requests_refused + 1)
+
+    def _entry(
+        self, caller: Caller, labels: tuple[str, str, str], outcome: EntryOutcome, now: float
+    ) -> tuple[_Group, Entry]:
+        """What waits to be written of this kind; one without any requests, at first."""
+        group = (caller.team.name, caller.key.line, *labels, outcome)
         entry = self._waiting.get(group)
         if entry is None:
-            team, key, model, size, quality = group
+            team, key, model, size, quality, _ = group
             entry = Entry(
                 id=self._new_id(),
                 at=now,
@@ -61,15 +97,10 @@ class Hits:
                 model=model,
                 size=size,
                 quality=quality,
-                outcome="cached",
+                outcome=outcome,
                 requests=0,
             )
-        self._waiting[group] = replace(
-            entry,
-            requests=entry.requests + 1,
-            images_cached=entry.images_cached + bought.images,
-            saved=entry.saved + bought.cost,
-        )
+        return group, entry
 
     async def flush(self) -> None:
         """Write what waits. Raises StoreUnavailable, keeping it for the next time."""
@@ -78,5 +109,25 @@ class Hits:
             self._unwritten = [*self._unwritten, *self._waiting.values()][:MAX_WAITING]
             self._waiting = {}
             if self._unwritten:
-                await self._store.record(self._unwritten)
-                self._unwritten = []
+                await self._write()
+
+    async def _write(self) -> None:
+        try:
+            await self._store.record(self._unwritten)
+        except StoreUnavailable:
+            raise
+        except Exception as defect:  # one of them must not keep the others for ever
+            log.warning("usage entries refused: writing them one by one", exc_info=defect)
+            await self._write_one_by_one()
+        self._unwritten = []
+
+    async def _write_one_by_one(self) -> None:
+        while self._unwritten:
+            entry = self._unwritten[0]
+            try:
+                await self._store.record([entry])
+            except StoreUnavailable:
+                raise
+            except Exception as defect:
+                log.exception("usage entry dropped", entry=entry.id, exc_info=defect)
+            self._unwritten = self._unwritten[1:]

@@ -115,21 +115,24 @@ def usage_listing(by: Sequence[str], row: UsageRow) -> Listing:
         field: public_id(value) if field == "key" else value
         for field, value in zip(by, row.group, strict=True)
     }
-    return group | _sums([row])
+    return group | usage_sums([row])
 
 
 def usage_total(by: Sequence[str], rows: Sequence[UsageRow]) -> Listing:
     """All rows as one, for the last line of a table."""
     group = dict.fromkeys(by, "")
     group.update(dict.fromkeys(by[:1], "total"))
-    return group | _sums(rows)
+    return group | usage_sums(rows)
 
 
-def _sums(rows: Sequence[UsageRow]) -> Listing:
+def usage_sums(rows: Sequence[UsageRow]) -> Listing:
+    """What all rows come to together."""
     return {
         "requests": sum(row.requests for row in rows),
+        "requests_refused": sum(row.requests_refused for row in rows),
         "images_bought": sum(row.images_bought for row in rows),
         "images_cached": sum(row.images_cached for row in rows),
+        "images_coalesced": sum(row.images_coalesced for row in rows),
         "images_unknown": sum(row.images_unknown for row in rows),
         "cost_usd": format_usd(sum(row.cost for row in rows)),
         "saved_usd": format_usd(sum(row.saved for row in rows)),

@@ -203,6 +203,14 @@ class Metrics:
         self.store_errors = Bound(
             Counter("gateway_store_errors", "Failed store operations.", ["operation"], registry=r)
         )
+        self.alerts = Bound(
+            Counter(
+                "gateway_alerts",
+                "Messages to webhooks by their form, and whether they were sent or given up.",
+                ["kind", "result"],
+                registry=r,
+            )
+        )
         self.loop_lag = Histogram(
             "gateway_event_loop_lag_seconds",
             "How late the event loop runs what is due.",
@@ -225,6 +233,9 @@ class Metrics:
         _ = self.store_errors["went_back",]
         for result in ("hit", "miss"):
             _ = self.lookups["memory", result]
+        for kind in ("json", "slack"):
+            for result in ("sent", "failed"):
+                _ = self.alerts[kind, result]
         for reason in ("expired", "replaced", "size"):
             _ = self.evictions["memory", reason]
 

@@ -109,7 +109,10 @@ class ImageRequest(Struct, frozen=True, kw_only=True):
     body: Mapping[str, Any]
 
 
-EntryOutcome = Literal["bought", "failed", "unknown", "cached"]
+EntryOutcome = Literal["bought", "failed", "unknown", "cached", "coalesced", "refused"]
+
+FREE_OUTCOMES: frozenset[EntryOutcome] = frozenset({"cached", "coalesced", "refused"})
+"""Those that cost nothing: their entries are merged, and never touch a budget."""
 
 
 class Entry(Struct, frozen=True, kw_only=True):
@@ -117,8 +120,10 @@ class Entry(Struct, frozen=True, kw_only=True):
 
     `at` is when the quota was reserved, so that a call over midnight belongs to the day that
     admitted it. `images_bought` includes `images_unknown`: those charged because nobody can
-    tell whether the upstream drew them. `requests` is above 1 only where hits were merged. `key`
-    is the key's line, so that a rotated key's history stays together.
+    tell whether the upstream drew them. `images_cached` includes `images_coalesced`: those of
+    another one's purchase that was under way. `requests` are those that were admitted or served,
+    above 1 only where hits were merged; `requests_refused` are not among them. `key` is the
+    key's line, so that a rotated key's history stays together.
     """
 
     id: str
@@ -135,6 +140,8 @@ class Entry(Struct, frozen=True, kw_only=True):
     images_unknown: int = 0
     cost: int = 0
     saved: int = 0
+    images_coalesced: int = 0
+    requests_refused: int = 0
 
 
 class UsageRow(Struct, frozen=True, kw_only=True):
@@ -147,6 +154,8 @@ class UsageRow(Struct, frozen=True, kw_only=True):
     images_unknown: int
     cost: int
     saved: int
+    images_coalesced: int = 0
+    requests_refused: int = 0
 
 
 class AuditEntry(Struct, frozen=True, kw_only=True):
@@ -164,6 +173,19 @@ class AuditEntry(Struct, frozen=True, kw_only=True):
     key: str | None = None
     before: dict[str, Any] | None = None
     after: dict[str, Any] | None = None
+
+
+class Claim(Struct, frozen=True, kw_only=True):
+    """That somebody does what has this name, until it `ends` by the store's clock, or has done it.
+
+    `note` is what they tell of it.
+    """
+
+    name: str
+    owner: str
+    ends: float
+    done: bool
+    note: bytes
 
 
 class About(Struct, frozen=True, kw_only=True):

@@ -156,6 +156,14 @@ async def purge_teams(store: DirectoryStore, names: Sequence[str] | None, by: Ac
     await _change(store, decide)
 
 
+async def note_purge(store: DirectoryStore, fingerprint: str, by: Actor) -> None:
+    """Log that one answer was taken out of the cache. Raises StoreUnavailable."""
+    audit = [
+        AuditEntry(at=by.now, who=by.who, action="cache.purge", after={"fingerprint": fingerprint})
+    ]
+    await _change(store, lambda directory: (DirectoryWrite(audit=audit), None))
+
+
 def _with_purges(directory: DirectoryChanges, team: Team) -> Team:
     """The team with the count of the one of its name: what was purged must not come back."""
     for known in directory.teams:

@@ -9,11 +9,12 @@ from typing import Protocol
 
 from msgspec import Struct
 
-from gateway.model import AuditEntry, Bought, Entry, Key, Team, UsageRow
+from gateway.model import AuditEntry, Bought, Claim, Entry, Key, Team, UsageRow
 from gateway.rules.account import Account
 from gateway.rules.activity import Batch, ErrorKind, Latency, Line, Wanted
 from gateway.rules.archive import Record
 from gateway.rules.settings import Upstream as UpstreamSettings
+from gateway.rules.webhooks import Webhook
 
 
 class Loaded(Struct, frozen=True):
@@ -120,13 +121,22 @@ class UsageStore(Protocol):
         by: Sequence[str],
         start: float | None,
         end: float | None,
-        team: str | None = None,
+        team: str | Sequence[str] | None = None,
     ) -> list[UsageRow]:
         """Usage summed by "team", "key", "model", "size", "quality", "outcome", "hour" and/or
         "day", in the groups' order.
 
         `start` (inclusive) and `end` (exclusive) bound the reservations' time, in whole hours:
-        what lies between two of them may count as the later one. `team` leaves out all others.
+        what lies between two of them may count as the later one. `team` leaves out all others;
+        it may be several. Groups that come to nothing are no rows.
+        """
+
+    async def tidy_usage(self, now: float, before: float | None) -> bool:
+        """Do one short step of what keeps the history small and quick; False where there was
+        nothing to do.
+
+        What days and weeks that were over at `before` have is forgotten, and may be so from then
+        on; None keeps it. Anybody may do this at any time, several at once too.
         """
 
 
@@ -150,6 +160,29 @@ class AuditStore(Protocol):
 
     async def forget_audit(self, before: float) -> None:
         """Forget the entries of before that time."""
+
+
+class ClaimStore(Protocol):
+    """What gateways of one store do once only, such as to tell somebody something.
+
+    Every method may raise StoreUnavailable; what it was to do may have been done then. Archives
+    leave all of it out.
+    """
+
+    async def claim(self, name: str, owner: str, seconds: float, note: bytes = b"") -> float | None:
+        """Claim what has this name for so many seconds from now, or claim it further.
+
+        Where it is another's, or done: in how many seconds it can be claimed, and nothing is
+        changed.
+        """
+
+    async def complete_claim(
+        self, name: str, owner: str, seconds: float, note: bytes = b""
+    ) -> None:
+        """It is done, whoever has claimed it by now: nobody can claim it for so many seconds."""
+
+    async def claims(self) -> list[Claim]:
+        """All that have not ended, those that end last first."""
 
 
 class ActivityStore(Protocol):
@@ -202,6 +235,7 @@ class Store(
     DirectoryStore,
     UsageStore,
     AuditStore,
+    ClaimStore,
     ActivityStore,
     ArchiveStore,
     Protocol,
@@ -289,6 +323,29 @@ class Reply(Struct, frozen=True):
     status: int
     headers: dict[str, str]
     body: bytes
+
+
+class Receipt(Struct, frozen=True, kw_only=True):
+    """What became of one attempt to tell somebody something.
+
+    `told` says it in words, without anything secret. One that is `passing` may go well later.
+    """
+
+    status: int | None = None
+    told: str
+    passing: bool = False
+
+    @property
+    def delivered(self) -> bool:
+        """Whether the receiver took it."""
+        return self.status is not None and 200 <= self.status < 300
+
+
+class Webhooks(Protocol):
+    """Whom the gateway tells what people should know."""
+
+    async def send(self, webhook: Webhook, id: str, body: bytes, now: float) -> Receipt:
+        """Send one message once, within some seconds. Raises nothing."""
 
 
 NO_TRACE: Mapping[str, str] = {}

@@ -26,8 +26,10 @@ from gateway.elections import Alone, Candidate, Elections
 from gateway.errors import (
     Draining,
     GatewayError,
+    InvalidRequest,
     LimitReached,
     NotCached,
+    NotPermitted,
     Overloaded,
     UpstreamCut,
     UpstreamError,
@@ -35,7 +37,7 @@ from gateway.errors import (
 from gateway.flights import Flight, Flights
 from gateway.hits import Hits
 from gateway.ledger import PATIENCE_SECONDS, Ledger
-from gateway.metrics import Metrics
+from gateway.metrics import Metrics, closed_labels
 from gateway.model import MICRO, About, Bought, Caller, ImageRequest
 from gateway.ports import Reply, Upstream
 from gateway.readings import Reading, Readings
@@ -67,6 +69,12 @@ LEAST_PATIENCE_SECONDS = 1.0
 
 PROMPT_CHARACTERS = 200
 """What is kept of a prompt beside its answer, if any of it is."""
+
+REFUSALS = (InvalidRequest, NotPermitted, LimitReached)
+"""What ends a request of a known caller before anything is bought, by its own fault or limits."""
+
+OTHER = "other"
+"""Stands for what a refused request asks for where that could not be read."""
 
 
 class Call(Struct, frozen=True):
@@ -116,8 +124,8 @@ class Proxy:
 
     `settings` may be replaced at any time; each request keeps those that it began with. `wall`
     tells the time, `spread` gives randomness in [0, 1), `new_id` an id never given before.
-    `on_late` hears what came of a purchase whose client had left, `amend` puts into memory what an
-    answer from elsewhere lacks.
+    `on_failure` is told of every call upstream that brought nothing. `on_late` hears what came of a
+    purchase whose client had left, `amend` puts into memory what an answer from elsewhere lacks.
     """
 
     def __init__(
@@ -135,6 +143,7 @@ class Proxy:
         spread: Callable[[], float],
         new_id: Callable[[], str],
         tracing: Tracing = UNTRACED,
+        on_failure: Callable[[UpstreamError], None] = lambda error: None,
         on_late: Callable[[Record], None] = lambda record: None,
         amend: Callable[[str, Bought], None] = lambda name, bought: None,
     ) -> None:
@@ -153,6 +162,7 @@ class Proxy:
         self._spread = spread
         self._new_id = new_id
         self._tracing = tracing
+        self._on_failure = on_failure
         self._on_late = on_late
         self._amend = amend
         self.in_flight = 0
@@ -165,6 +175,16 @@ class Proxy:
         settings = self.settings
         caller = record.caller = await self._directory.authenticate(call.authorization)
         record.lap("auth")
+        try:
+            return await self._generate(call, caller, settings, record)
+        except REFUSALS as refusal:
+            if not isinstance(refusal, NotCached):
+                self._refused(caller, settings, record)
+            raise
+
+    async def _generate(
+        self, call: Call, caller: Caller, settings: Settings, record: Record
+    ) -> Answer:
         # Before the slot is taken: clients that send slowly must not fill the gateway.
         body = await _read_body(call, record)
         if self.in_flight >= settings.server.max_in_flight:
@@ -352,6 +372,7 @@ class Proxy:
                 answered = read_answer(reply.body)
                 span.answered(answered.usage)
         except UpstreamError as error:
+            self._on_failure(error)
             await self._failed(reservation, held, record, charged=error.charged)
             raise
         except asyncio.CancelledError:  # the drain's time is up, and the call is under way
@@ -449,10 +470,17 @@ class Proxy:
         """Record an answer that cost nothing: a hit, or a flight that another request leads."""
         caller, request, record = purchase.caller, purchase.request, purchase.record
         record.outcome, record.images, record.saved = outcome, bought.images, bought.cost
-        self._hits.add(caller, request, bought, self._wall())
+        self._hits.add(caller, request, bought, self._wall(), coalesced=outcome == "collapsed")
         model = purchase.settings.models[request.model]
         self._metrics.delivered(caller.team.name, request, model, bought.images, "cache")
         self._metrics.saved[caller.team.name,].inc(bought.cost / MICRO)
+
+    def _refused(self, caller: Caller, settings: Settings, record: Record) -> None:
+        """Record a request that was refused: nothing was asked of the upstream."""
+        labels = (OTHER, OTHER, OTHER)
+        if (request := record.request) is not None:
+            labels = (request.model, *closed_labels(request, settings.models[request.model]))
+        self._hits.refuse(caller, labels, self._wall())
 
 
 def _owned(caller: Caller) -> tuple[tuple[str, str], ...]:

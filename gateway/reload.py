@@ -12,10 +12,11 @@ from msgspec.structs import replace
 
 from gateway.app import Gateway
 from gateway.logs import set_level
-from gateway.rules.config_faults import ConfigError
+from gateway.rules.config_faults import ConfigError, shown
 from gateway.rules.reload import reloaded
 from gateway.rules.settings import Settings
 from gateway.upstream.credentials import with_key
+from gateway.upstream.webhook_secrets import file_faults
 
 log = structlog.get_logger(source="gateway")
 
@@ -42,6 +43,12 @@ def _tell(faults: Sequence[str]) -> None:
 
 def _checked(read: Read) -> tuple[Settings, Sequence[str]]:
     settings, warnings = read()
+    faults = [
+        f"[alerts.webhooks.{shown(name)}] {option}: {fault}"
+        for name, option, fault in file_faults(settings.alerts.webhooks.values())
+    ]
+    if faults:
+        raise ConfigError(faults)
     try:
         return replace(settings, upstream=with_key(settings.upstream)), warnings
     except ValueError as error:

@@ -1,6 +1,6 @@
 """What a report of usage is asked for with, wherever it is asked: groups, days, a team."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Literal
 
@@ -79,6 +79,21 @@ def bounds(span: Span, now: float) -> tuple[float, float | None]:
         raise ValueError("to: is before from")
     start = start // HOUR_SECONDS * HOUR_SECONDS
     return start, None if end is None else -(-end // HOUR_SECONDS) * HOUR_SECONDS
+
+
+async def usage_pieces(
+    store: UsageStore, by: Sequence[str], start: float, end: float | None, team: str | None
+) -> AsyncGenerator[list[Listing], None]:
+    """The rows of a report as they are listed, not all of them in memory at once: where they go by
+    hour or day, one day after the other. Raises StoreUnavailable.
+    """
+    if not {"hour", "day"} & set(by):
+        yield await read_usage(store, by, start, end, team)
+        return
+    for row in await store.usage(["day"], start, end, team):
+        day = moment(row.group[0])
+        last = day + DAY_SECONDS if end is None else min(end, day + DAY_SECONDS)
+        yield await read_usage(store, by, max(start, day), last, team)
 
 
 async def read_usage(

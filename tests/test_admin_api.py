@@ -10,6 +10,8 @@ from msgspec.structs import replace
 
 from gateway.model import Limits
 from gateway.rules.admin_tokens import mint, toml_block
+from gateway.usage_query import moment
+from tests.stores.conformance.store import entry
 from tests.support.rig import ADMIN_TOKEN, FLAT, UPSTREAM_KEY, Got, Rig, running_rig
 
 VIEWER = mint(lambda size: b"v" * size)
@@ -296,6 +298,18 @@ async def test_usage_is_grouped_and_filtered_as_json_and_csv(rig: Rig) -> None:
     (line,) = csv.DictReader(StringIO(got.body.decode()))
     assert line == {name: str(value) for name, value in rows[1].items()}
     assert (await rig.ask_admin("GET", "usage?to=2001-01-02&from=2001-01-01")).json == []
+    for day in ("2026-02-01", "2026-02-03"):
+        await rig.gateway.store.record([entry(day, at=moment(day))])
+    span = "usage?by=team,day&from=2026-02-01&to=2026-02-03"
+    assert [row["day"] for row in (await rig.ask_admin("GET", span)).json] == [
+        "2026-02-01",
+        "2026-02-03",
+    ]
+    text = (await rig.ask_admin("GET", f"{span}&format=csv")).body.decode()
+    assert [line.partition(",1,")[0] for line in text.splitlines()[1:]] == [
+        "red,2026-02-01",
+        "red,2026-02-03",
+    ]
     empty = await rig.ask_admin("GET", "usage?to=2001-01-02&from=2001-01-01&format=csv")
     assert empty.body.startswith(b"team,requests,")
 

@@ -56,7 +56,7 @@ async def test_a_purge_of_a_team_leaves_the_others(rig: Rig) -> None:
     for key in (red, blue):
         await rig.generate(key)
     got = await rig.ask_admin("POST", "cache/purge", json={"team": "red"})
-    assert got.json == {"purged": True, "team": "red"}
+    assert got.json == {"purged": True, "team": "red", "fingerprint": None}
     assert (await kept(rig), await kept(rig, "blue")) == (False, True)
     assert (await rig.generate(red)).headers["Cache-Status"] == "gateway; fwd=miss; stored"
     assert (await rig.generate(red)).headers["Cache-Status"] == "gateway; hit"
@@ -75,6 +75,23 @@ async def test_what_was_purged_does_not_come_back_with_the_team(rig: Rig) -> Non
     assert not await kept(rig)
 
 
+async def test_one_answer_is_forgotten_by_its_fingerprint(rig: Rig) -> None:
+    key = await rig.key("red")
+    for prompt in (PROMPT, "another"):
+        await rig.generate(key, prompt)
+    body = {"team": "red", "request": RED}
+    found = (await rig.ask_admin("POST", "cache/lookup", json=body)).json
+    wanted = {"fingerprint": found["fingerprint"]}
+    got = await rig.ask_admin("POST", "cache/purge", json=wanted)
+    assert got.json == {"purged": True, "team": None, **wanted}
+    assert not await kept(rig)
+    assert (await rig.generate(key, "another")).headers["Cache-Status"] == "gateway; hit"
+    (change, *_) = (await rig.ask_admin("GET", "audit")).json["changes"]
+    assert (change["action"], change["after"]) == ("cache.purge", wanted)
+    again = await rig.ask_admin("POST", "cache/purge", json=wanted)
+    assert again.json["purged"] is False
+
+
 async def test_a_purge_of_all_empties_it(rig: Rig) -> None:
     for team in ("red", "blue"):
         await rig.generate(await rig.key(team))
@@ -84,7 +101,17 @@ async def test_a_purge_of_all_empties_it(rig: Rig) -> None:
     assert (change["action"], change["team"]) == ("cache.purge", None)
 
 
-@pytest.mark.parametrize("body", [{}, {"all": True, "team": "red"}, {"al": True}, {"all": 1}])
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"all": True, "team": "red"},
+        {"all": True, "fingerprint": "0" * 64},
+        {"fingerprint": "0" * 16},
+        {"al": True},
+        {"all": 1},
+    ],
+)
 async def test_a_purge_of_nothing_clear_is_refused(rig: Rig, body: dict[str, object]) -> None:
     got = await rig.ask_admin("POST", "cache/purge", json=body)
     assert got.error == (400, "invalid_request_error", "invalid_fields")

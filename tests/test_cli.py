@@ -1,5 +1,6 @@
 """The command line, as click runs it and as a program of its own."""
 
+import asyncio
 import json
 import os
 import pty
@@ -20,7 +21,9 @@ from pathlib import Path
 import pytest
 
 from gateway import __version__
+from gateway.model import Entry
 from gateway.rules.keys import parse
+from gateway.stores.sqlite import SqliteStore
 from tests.support.line import CODE, PROGRAM, Line
 
 
@@ -117,14 +120,24 @@ def test_a_command_in_the_wrong_folder_makes_no_store(line: Line) -> None:
 
 def spend(line: Line, at: float, key: str, cost: int, id: str) -> None:
     """Enter a purchase into the store."""
-    with closing(sqlite3.connect(line.folder / "data" / "my.db")) as database:
-        database.execute(
-            "INSERT INTO entries (id, at, team, key, model, size, quality, outcome, requests,"
-            " images_bought, images_cached, images_unknown, cost, saved) VALUES"
-            " (?, ?, 'design', ?, 'gpt-image-2', 'auto', 'auto', 'bought', 1, 1, 0, 0, ?, 0)",
-            (id, at, key, cost),
-        )
-        database.commit()
+    entry = Entry(
+        id=id,
+        at=at,
+        team="design",
+        key=key,
+        model="gpt-image-2",
+        size="auto",
+        quality="auto",
+        outcome="bought",
+        images_bought=1,
+        cost=cost,
+    )
+
+    async def record() -> None:
+        async with SqliteStore(line.folder / "data" / "my.db") as store:
+            await store.record([entry])
+
+    asyncio.run(record())
 
 
 def test_usage_is_summed_since_the_month_began(filled: Line) -> None:
@@ -137,8 +150,10 @@ def test_usage_is_summed_since_the_month_began(filled: Line) -> None:
         {
             "team": "design",
             "requests": 2,
+            "requests_refused": 0,
             "images_bought": 2,
             "images_cached": 0,
+            "images_coalesced": 0,
             "images_unknown": 0,
             "cost_usd": "0.264",
             "saved_usd": "0",
@@ -151,7 +166,7 @@ def test_usage_is_summed_since_the_month_began(filled: Line) -> None:
     ]
     assert filled.click("usage", "--by", "model").stdout.splitlines()[1].startswith("gpt-image-2")
     total = filled.click("usage", "--by", "key").stdout.splitlines()[-1]
-    assert total.split() == ["total", "2", "2", "0", "0", "0.264", "0"]
+    assert total.split() == ["total", "2", "0", "2", "0", "0", "0", "0.264", "0"]
 
 
 def test_usage_can_be_grouped_and_bounded(filled: Line) -> None:
@@ -163,10 +178,14 @@ def test_usage_can_be_grouped_and_bounded(filled: Line) -> None:
         *("--from", "2026-03-01", "--to", "2026-03-02"),
     )
     assert grouped.stdout.splitlines() == [
-        "day,key,requests,images_bought,images_cached,images_unknown,cost_usd,saved_usd",
-        "2026-03-01,sk-gw-0123456789ab,1,1,0,0,0.04,0",
-        "2026-03-02,sk-gw-0123456789ac,1,1,0,0,0.04,0",
+        "day,key,requests,requests_refused,images_bought,images_cached,images_coalesced,"
+        "images_unknown,cost_usd,saved_usd",
+        "2026-03-01,sk-gw-0123456789ab,1,0,1,0,0,0,0.04,0",
+        "2026-03-02,sk-gw-0123456789ac,1,0,1,0,0,0,0.04,0",
     ]
+    fine = ("--by", "hour", "--by", "size", "--by", "quality", "--by", "outcome")
+    by_all = filled.click("usage", *fine, "--from", "2026-03-01", "--format", "csv")
+    assert by_all.stdout.splitlines()[1].startswith("2026-03-01T12:00:00Z,auto,auto,bought,1,")
     bounded = ("usage", "--from", "2026-03-02", "--format", "json")
     assert json.loads(filled.click(*bounded).stdout)[0]["requests"] == 2
     assert json.loads(filled.click(*bounded, "--team", "nobody").stdout) == []

@@ -26,8 +26,10 @@ def usage_row(team: str, requests: int, cost: str) -> Listing:
     return {
         "team": team,
         "requests": requests,
+        "requests_refused": 5,
         "images_bought": 1,
         "images_cached": 2,
+        "images_coalesced": 1,
         "images_unknown": 0,
         "cost_usd": cost,
         "saved_usd": "0",
@@ -47,10 +49,10 @@ def test_plain_tables_are_aligned_and_end_with_the_total(
     rows = [usage_row("design", 7, "0.006"), usage_row("研究", 1234, "10")]
     print_list("table", rows, usage_cells, total=usage_row("total", 1241, "10.006"))
     assert capsys.readouterr().out.splitlines() == [
-        "team    requests  bought  cached  unknown  cost USD  saved USD",
-        "design         7       1       2        0     0.006          0",
-        "研究        1234       1       2        0        10          0",
-        "total       1241       1       2        0    10.006          0",
+        "team    requests  refused  bought  cached  coalesced  unknown  cost USD  saved USD",
+        "design         7        5       1       2          1        0     0.006          0",
+        "研究        1234        5       1       2          1        0        10          0",
+        "total       1241        5       1       2          1        0    10.006          0",
     ]
 
 

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from gateway.errors import StoreUnavailable
 from gateway.hits import FLUSH_SECONDS, MAX_WAITING, Hits
@@ -34,18 +35,25 @@ async def hits(store: FaultyStore) -> AsyncIterator[Hits]:
     await hits.close()
 
 
+def caller(team: str) -> Caller:
+    key = Key(id=f"k-{team}", team=team, name="", digest=bytes(32), created=NOON)
+    return Caller(Team(name=team), key)
+
+
 def add(
     hits: Hits,
     team: str = "red",
     quality: str | None = "high",
     size: str = "1024x1024",
     now: float = NOON,
+    *,
+    bought: Bought = BOUGHT,
+    coalesced: bool = False,
 ) -> None:
-    key = Key(id=f"k-{team}", team=team, name="", digest=bytes(32), created=NOON)
     request = ImageRequest(
         model="gpt-image-2", prompt="an apple", size=size, n=2, quality=quality, body={}
     )
-    hits.add(Caller(Team(name=team), key), request, BOUGHT, now)
+    hits.add(caller(team), request, bought, now, coalesced=coalesced)
 
 
 async def total(sqlite: SqliteStore) -> UsageRow | None:
@@ -80,6 +88,41 @@ async def test_what_differs_is_kept_apart(hits: Hits, sqlite: SqliteStore) -> No
         )
     ]
     assert {row.requests for row in rows} == {1}
+
+
+async def test_followers_of_a_flight_are_told_apart(hits: Hits, sqlite: SqliteStore) -> None:
+    add(hits)
+    add(hits, coalesced=True)
+    await hits.flush()
+    rows = await sqlite.usage(["outcome"], None, None)
+    assert [row.group for row in rows] == [("cached",), ("coalesced",)]
+    assert [(row.images_cached, row.images_coalesced) for row in rows] == [(2, 0), (2, 2)]
+
+
+async def test_refusals_are_merged_and_are_no_requests(
+    hits: Hits, store: FaultyStore, sqlite: SqliteStore
+) -> None:
+    for _ in range(1000):
+        hits.refuse(caller("red"), ("other", "other", "other"), NOON)
+    hits.refuse(caller("red"), ("gpt-image-2", "auto", "high"), NOON)
+    await hits.flush()
+    assert store.asked["record"] == 1
+    rows = await sqlite.usage(["outcome", "model"], None, None)
+    assert [row.group for row in rows] == [("refused", "gpt-image-2"), ("refused", "other")]
+    assert [(row.requests, row.requests_refused) for row in rows] == [(0, 1), (0, 1000)]
+
+
+async def test_one_that_cannot_be_written_is_dropped_alone(
+    hits: Hits, store: FaultyStore, sqlite: SqliteStore
+) -> None:
+    add(hits)
+    add(hits, "blue", bought=replace(BOUGHT, cost=2**70))
+    add(hits, "green")
+    await hits.flush()
+    add(hits)
+    await hits.flush()
+    rows = await sqlite.usage(["team"], None, None)
+    assert [(row.group, row.requests) for row in rows] == [(("green",), 1), (("red",), 2)]
 
 
 async def test_nothing_is_written_where_nothing_was_hit(hits: Hits, store: FaultyStore) -> None:

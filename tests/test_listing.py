@@ -37,6 +37,8 @@ def row(*group: str, cost: int = 211_000) -> UsageRow:
         images_unknown=1,
         cost=cost,
         saved=1_500_000,
+        images_coalesced=1,
+        requests_refused=3,
     )
 
 
@@ -127,8 +129,10 @@ def test_usage_is_told_by_its_grouping() -> None:
         "key": "sk-gw-0123456789ab",
         "day": "2023-11-14",
         "requests": 4,
+        "requests_refused": 3,
         "images_bought": 3,
         "images_cached": 2,
+        "images_coalesced": 1,
         "images_unknown": 1,
         "cost_usd": "0.211",
         "saved_usd": "1.5",
@@ -141,8 +145,10 @@ def test_the_total_is_exact() -> None:
         "team": "total",
         "day": "",
         "requests": 8,
+        "requests_refused": 6,
         "images_bought": 6,
         "images_cached": 4,
+        "images_coalesced": 2,
         "images_unknown": 2,
         "cost_usd": "0.3",
         "saved_usd": "3",

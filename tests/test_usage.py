@@ -2,9 +2,8 @@
 
 import asyncio
 import json
-import sqlite3
+import time
 from collections import Counter
-from contextlib import closing
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -14,6 +13,7 @@ import pytest
 
 from gateway.model import Limits
 from gateway.upstream.sandbox import Fault
+from tests.stores.conformance.store import entry
 from tests.support.money import drawing
 from tests.support.program import Program
 from tests.support.rig import FLAT, Rig, running_rig
@@ -21,7 +21,16 @@ from tests.support.steps import until
 
 FREE = (400, 401, 404, 422, 429, 500, 503)
 UNKNOWN = (408, 502, 504, 520)
-SUMS = ("requests", "images_bought", "images_cached", "images_unknown", "cost_usd", "saved_usd")
+SUMS = (
+    "requests",
+    "requests_refused",
+    "images_bought",
+    "images_cached",
+    "images_coalesced",
+    "images_unknown",
+    "cost_usd",
+    "saved_usd",
+)
 
 
 async def report(folder: Path, *arguments: str) -> list[dict[str, Any]]:
@@ -85,10 +94,14 @@ async def test_reports_equal_what_the_upstream_counted(tmp_path: Path) -> None:
         assert total["cost_usd"] == drawn * Decimal("0.04")
         assert total["saved_usd"] == total["images_cached"] * Decimal("0.04")
         assert total["images_cached"] == 60 - 15 + 10 + 12
+        # Nearly all of the first ones, which came together; the last twelve are hits.
+        assert 0 < total["images_coalesced"] <= total["images_cached"] - 12
+        # Over the limit, and bad requests; those without a key are nobody's.
+        assert total["requests_refused"] == 7 + 3
         # Each that was admitted or served: not the refused, the unknown keys, the bad requests.
         assert total["requests"] == sum(asked.values()) + 1 - 7 - 3 - 3
 
-        for by in ("key", "model", "day"):
+        for by in ("key", "model", "size", "quality", "outcome", "hour", "day"):
             rows = await report(tmp_path, "--by", by)
             assert sums(rows) == total, by
             assert all(row[by] for row in rows)
@@ -129,9 +142,10 @@ async def test_hits_of_the_last_second_are_written_at_the_end(tmp_path: Path) ->
 
 async def test_only_this_month_is_reported(rig: Rig, tmp_path: Path) -> None:
     await rig.generate(await rig.key())
-    with closing(sqlite3.connect(tmp_path / "gateway.db", isolation_level=None)) as connection:
-        connection.execute("UPDATE entries SET at = at - ?", (32 * 86_400,))
-    assert await report(tmp_path) == []
+    await rig.gateway.store.record([entry("old", at=time.time() - 32 * 86_400, team="team")])
+    (row,) = await report(tmp_path)
+    assert row["requests"] == 1
+    assert (await rig.usage()).requests == 2
 
 
 async def test_nothing_was_asked_for(rig: Rig, tmp_path: Path) -> None:

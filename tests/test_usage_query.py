@@ -1,8 +1,12 @@
 """Days and times of a report, as they are written."""
 
+from pathlib import Path
+
 import pytest
 
-from gateway.usage_query import Span, bounds, moment
+from gateway.stores.sqlite import SqliteStore
+from gateway.usage_query import Span, bounds, moment, usage_pieces
+from tests.stores.conformance.store import MIDNIGHT, entry
 
 NOVEMBER = 1_793_491_200.0  # 2026-11-01T00:00:00Z
 NOW = NOVEMBER + 21 * 86_400
@@ -33,3 +37,21 @@ def test_without_bounds_it_is_this_month() -> None:
 def test_bounds_are_whole_hours() -> None:
     span = Span(first="2026-11-01T01:59:59Z", last="2026-11-01T02:00:01Z")
     assert bounds(span, NOW) == (NOVEMBER + 3_600, NOVEMBER + 3 * 3_600)
+
+
+async def test_a_report_by_time_comes_day_by_day(tmp_path: Path) -> None:
+    async with SqliteStore(tmp_path / "gateway.db") as store:
+        for day in (0, 1, 3):
+            at = MIDNIGHT + day * 86_400 + 3_600 * 11
+            await store.record([entry(f"{day}a", at=at), entry(f"{day}b", at=at + 3_600)])
+
+        async def told(*by: str, end: float | None = None) -> list[list[str]]:
+            pieces = usage_pieces(store, by, MIDNIGHT + 3_600, end, None)
+            return [[row[by[-1]] for row in rows] async for rows in pieces]
+
+        assert await told("team", "day") == [["2026-03-01"], ["2026-03-02"], ["2026-03-04"]]
+        assert [len(rows) for rows in await told("hour")] == [2, 2, 2]
+        half = MIDNIGHT + 86_400 + 3_600 * 12
+        assert [len(rows) for rows in await told("hour", end=half)] == [2, 1]
+        assert await told("team") == [["red"]]
+        assert await told("team", end=MIDNIGHT + 7_200) == [[]]

@@ -30,7 +30,7 @@ from gateway.rules.account import Account
 from gateway.rules.archive_checks import Totals, fault
 
 FORMAT = "gateway-archive"
-VERSION = 2
+VERSION = 3
 
 LINE_BYTES = 64 * 1024 * 1024
 """No line is longer, its end included: an account with 100,000 open holds has 20 MB."""

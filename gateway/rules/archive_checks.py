@@ -27,7 +27,10 @@ VALUE_BYTES = 1_000
 END_OF_TIME = 253_370_764_800.0
 """The first second of the year 9999. Times before are dates everywhere in the world."""
 
-SUMMED = ("requests", "images_bought", "images_cached", "images_unknown", "cost", "saved")
+SUMMED = (
+    *("requests", "images_bought", "images_cached", "images_unknown", "cost", "saved"),
+    *("images_coalesced", "requests_refused"),
+)
 _ANYTHING = ("before", "after")
 _LAST_MONTH = month_of(END_OF_TIME - 1)
 _SINGLE = (int, str, float, bytes)

@@ -16,11 +16,12 @@ from gateway.rules.config_models import read_models
 from gateway.rules.config_options import options_of, read_table, variable_of
 from gateway.rules.config_text import parse_toml
 from gateway.rules.settings import SECTIONS, Admin, Settings, limits_of
+from gateway.rules.webhooks import read_webhooks, variables_of
 
 __all__ = ["ConfigError", "read_settings"]
 
 _OPTIONS = {name: options_of(struct, section=name) for name, struct in SECTIONS.items()}
-_TABLES = {"admin": ("tokens",)}
+_TABLES = {"admin": ("tokens",), "alerts": ("webhooks",)}
 """Tables inside of a section, which are read elsewhere."""
 _VARIABLES = {
     variable_of(section, name) for section, options in _OPTIONS.items() for name in options
@@ -37,9 +38,11 @@ def read_settings(
     """The settings and what to warn about. `text` is the file's, None where there is no file.
 
     An empty variable counts as one that is not set. `needs_upstream` makes it a fault to have no
-    URL or no key of an upstream. Raises ConfigError with every fault of file and environment.
+    URL or no key of an upstream, or no variable that a webhook names. Raises ConfigError with
+    every fault of file and environment.
     """
-    reading = _Reading(parse_toml(text or "", place), environ, Place(place))
+    tables = parse_toml(text or "", place)
+    reading = _Reading(tables, environ, Place(place), serving=needs_upstream)
     settings = reading.settings()
     rules = ALWAYS + WITH_UPSTREAM if needs_upstream else ALWAYS
     reading.faults += reading.broken(rules, settings)
@@ -54,13 +57,16 @@ class _Reading:
     Options go by section.name in `_wrong` and `_places`.
     """
 
-    def __init__(self, tables: Mapping[str, Any], environ: Mapping[str, str], file: Place) -> None:
-        self._tables, self._file = tables, file
+    def __init__(
+        self, tables: Mapping[str, Any], environ: Mapping[str, str], file: Place, *, serving: bool
+    ) -> None:
+        self._tables, self._file, self._serving = tables, file, serving
         self._environ = {name: value for name, value in environ.items() if value}
         self._wrong: set[str] = set()
         self._places: dict[str, str] = {}
         self.faults = list(self._unknown_tables())
-        stray_faults, self.warnings = stray_variables(self._environ, _VARIABLES, SECTIONS)
+        known = _VARIABLES.union(variables_of(tables))
+        stray_faults, self.warnings = stray_variables(self._environ, known, SECTIONS)
         self.faults += stray_faults
 
     def _unknown_tables(self) -> Iterator[str]:
@@ -81,8 +87,11 @@ class _Reading:
             self._tables.get("models", {}), self._file.table("models"), self.faults
         )
         limits, admin = limits_of(values["limits"]), self._admin(values["admin"])
+        alerts = read_webhooks(
+            self._tables, self._environ, self._file, self.faults, serving=self._serving
+        )
         return Settings(
-            **(sections | {"limits": limits, "admin": admin}),
+            **(sections | {"limits": limits, "admin": admin, "alerts": alerts}),
             models=models,
             default_model=default_model,
         )

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from msgspec import Struct
 
 from gateway.model import Limits
-from gateway.rules.account import MINUTE_BUCKETS, Account
+from gateway.rules.account import MINUTE_BUCKETS, Account, Counters
 from gateway.rules.windows import day_of, end_of_day, end_of_month, month_of
 
 
@@ -34,10 +34,11 @@ class LimitState(Struct, frozen=True, kw_only=True):
 
 def limit_states(account: Account, limits: Limits, now: float) -> list[LimitState]:
     """The limits that are set, as they stand at `now` in the account, or part of one."""
-    return [*_windows(account, limits, now), *_pace(account, limits, now)]
+    return [*budget_states(account, limits, now), *_pace(account, limits, now)]
 
 
-def _windows(account: Account, limits: Limits, now: float) -> Iterator[LimitState]:
+def budget_states(account: Counters, limits: Limits, now: float) -> Iterator[LimitState]:
+    """The limits of images and money that are set, as they stand at `now`."""
     day, month = day_of(now), month_of(now)
     spans = (
         ("day", account.day.roll(day), end_of_day(day)),

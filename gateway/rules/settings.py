@@ -18,12 +18,15 @@ from gateway.rules.catalog import GPT_IMAGE_2, Model
 from gateway.rules.config_options import Cause, Usd
 from gateway.rules.secret import Secret
 from gateway.rules.store_url import StoreUrl, parse_store_url
+from gateway.rules.webhooks import AlertOptions, Alerts
 
 KIB = 1024
 MIB = 1024 * KIB
 DAY = 86_400
 PEPPER_BYTES = 16
 """The fewest bytes of a pepper."""
+LEAST_USAGE_DAYS = 32
+"""The shortest usage history: the report of a month is to be whole when it is over."""
 
 
 def _base_url(text: str) -> str:
@@ -278,6 +281,26 @@ class Admin(AdminOptions, frozen=True, kw_only=True):
         return [AdminToken(name=ENVIRONMENT, role="admin", digest=digest), *named]
 
 
+def _keep_days(days: int) -> int:
+    if 0 < days < LEAST_USAGE_DAYS:
+        raise ValueError("less than a month")
+    return days
+
+
+class Usage(Struct, frozen=True, kw_only=True):
+    """For how many days the usage history is kept; 0 for ever."""
+
+    keep_days: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=36_500,
+            description="0, or a whole number from 32 to 36500",
+            extra={"read": _keep_days},
+        ),
+    ] = 400
+
+
 class Activity(Struct, frozen=True, kw_only=True):
     """How many requests are kept to look at, of all gateways together; 0 keeps none."""
 
@@ -308,6 +331,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     cache: Cache = Cache()
     limits: Limits = NO_LIMITS
     admin: Admin = Admin()
+    alerts: Alerts = Alerts()
+    usage: Usage = Usage()
     activity: Activity = Activity()
     log: Log = Log()
     tracing: Tracing = Tracing()
@@ -323,6 +348,8 @@ SECTIONS: Mapping[str, type[Struct]] = {
     "cache": Cache,
     "limits": GatewayLimits,
     "admin": AdminOptions,
+    "alerts": AlertOptions,
+    "usage": Usage,
     "activity": Activity,
     "log": Log,
     "tracing": Tracing,

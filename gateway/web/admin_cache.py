@@ -4,11 +4,11 @@ No picture and no prompt leaves the gateway here.
 """
 
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Annotated, Any
 
 from aiocache.base import BaseCache
 from aiohttp import web
-from msgspec import Struct
+from msgspec import Meta, Struct
 from prometheus_client import CollectorRegistry
 
 from gateway import operations
@@ -21,6 +21,8 @@ from gateway.web.admin_routes import Asked, Route, answer, read_fields, read_jso
 
 TIERS = ("memory", "redis")
 REASONS = ("expired", "replaced", "size")
+
+Fingerprint = Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z", description="64 hexadecimal digits")]
 
 
 class TierPage(Struct, frozen=True, kw_only=True):
@@ -44,17 +46,21 @@ class CachePage(Struct, frozen=True, kw_only=True):
 
 
 class Purge(Struct, frozen=True, kw_only=True):
-    """What is to be forgotten: one team's answers, or all."""
+    """What is to be forgotten: one answer, one team's, or all."""
 
     team: str | None = None
     all: bool = False
+    fingerprint: Fingerprint | None = None
 
 
 class Purged(Struct, frozen=True, kw_only=True):
-    """What was forgotten; `team` None is everybody's."""
+    """What was forgotten: one answer, a team's, or with neither everybody's. `purged` is false
+    where the answer was not kept.
+    """
 
     purged: bool
     team: str | None
+    fingerprint: str | None
 
 
 class LookUp(Struct, frozen=True, kw_only=True):
@@ -112,7 +118,7 @@ class AdminCache:
             Route(
                 method="POST",
                 path="/admin/v1/cache/purge",
-                summary="Forget one team's answers, or all",
+                summary="Forget one answer, one team's answers, or all",
                 handler=self._purge,
                 body=Purge,
                 answer=Purged,
@@ -154,8 +160,10 @@ class AdminCache:
 
     async def _purge(self, asked: Asked) -> web.Response:
         wanted = read_fields(await read_json(asked.request), Purge)
-        if (wanted.team is None) != wanted.all:
-            refuse(["body: team: name either a team or all = true"])
+        if (wanted.team is not None) + wanted.all + (wanted.fingerprint is not None) != 1:
+            refuse(["body: team: name either a team, a fingerprint or all = true"])
+        if wanted.fingerprint is not None:
+            return await self._forget(wanted.fingerprint, asked)
         if wanted.team is not None and self._settings().cache.scope == "shared":
             raise operations.Conflict("The cache is shared by all teams: it is purged as a whole.")
         names = None if wanted.team is None else [wanted.team]
@@ -163,7 +171,16 @@ class AdminCache:
         await self._refresh()
         if wanted.all:
             await self._cache.clear()
-        return answer({"purged": True, "team": wanted.team})
+        return answer(Purged(purged=True, team=wanted.team, fingerprint=None))
+
+    async def _forget(self, fingerprint: str, asked: Asked) -> web.Response:
+        """Take one answer out of this gateway's memory and out of Redis.
+
+        Logged first: no answer may go without anybody knowing who did it.
+        """
+        await operations.note_purge(self._store, fingerprint, asked.by)
+        found = await self._cache.delete(fingerprint)
+        return answer(Purged(purged=bool(found), team=None, fingerprint=fingerprint))
 
     async def _look_up(self, asked: Asked) -> web.Response:
         body = await read_json(asked.request)

@@ -23,6 +23,7 @@ class ConfigPage(Struct, frozen=True, kw_only=True):
     cache: dict[str, Any]
     limits: dict[str, Any]
     admin: dict[str, Any]
+    alerts: dict[str, Any]
     log: dict[str, Any]
     models: dict[str, Any]
     public_url: str

@@ -1,17 +1,23 @@
-"""Usage in the admin API: the command line's groups and filters, as JSON or CSV, in pieces."""
+"""Usage in the admin API: the command line's groups and filters, as JSON or CSV.
+
+Reports by hour or day are read and written day by day, so that a year of them takes no more memory
+than a day; within each day rows are in the order of their groups.
+"""
 
 import csv
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import aclosing
 from io import StringIO
 
 from aiohttp import web
 from msgspec import Struct, json
 from msgspec.structs import fields
 
+from gateway.errors import StoreUnavailable
 from gateway.listing import Listing
 from gateway.ports import Store
 from gateway.rules.windows import DAY_SECONDS
-from gateway.usage_query import Span, UsageQuery, bounds, read_usage
+from gateway.usage_query import Span, UsageQuery, bounds, usage_pieces
 from gateway.web.admin_routes import HEADERS, Asked, Route, refuse
 
 PIECE_ROWS = 1_000
@@ -30,8 +36,10 @@ class UsageRowPage(Struct, frozen=True, kw_only=True):
     hour: str | None = None
     day: str | None = None
     requests: int
+    requests_refused: int
     images_bought: int
     images_cached: int
+    images_coalesced: int
     images_unknown: int
     cost_usd: str
     saved_usd: str
@@ -65,14 +73,23 @@ class AdminUsage:
         query: UsageQuery = asked.query
         start, end = span(query, asked.by.now)
         await self._flush()
-        rows = await read_usage(self._store, query.by, start, end, query.team)
         by = list(dict.fromkeys(query.by))
-        pieces = _csv(by, rows) if query.format == "csv" else _json(rows)
-        kind = "text/csv; charset=utf-8" if query.format == "csv" else "application/json"
-        response = web.StreamResponse(headers={**HEADERS, "Content-Type": kind})
-        await response.prepare(asked.request)
-        for piece in pieces:
-            await response.write(piece)
+        async with aclosing(usage_pieces(self._store, by, start, end, query.team)) as pieces:
+            # Before the answer begins: a store that is away is told as such.
+            first = await anext(pieces, list[Listing]())
+            text = _Csv(by) if query.format == "csv" else _Json()
+            response = web.StreamResponse(headers={**HEADERS, "Content-Type": text.kind})
+            await response.prepare(asked.request)
+            try:
+                await _write(response, text, first)
+                async for rows in pieces:
+                    await _write(response, text, rows)
+            except StoreUnavailable:
+                # What was begun cannot be taken back. Cut off, it is not taken for the whole.
+                if asked.request.transport is not None:
+                    asked.request.transport.abort()
+                return response
+        await response.write(text.end())
         await response.write_eof()
         return response
 
@@ -90,21 +107,48 @@ def span(query: Span, now: float, most_days: int | None = None) -> tuple[float, 
     return start, end
 
 
-def _json(rows: Sequence[Listing]) -> Iterator[bytes]:
+class _Json:
     """One JSON list of all rows."""
-    yield b"["
-    for start in range(0, len(rows), PIECE_ROWS):
-        comma = b"," if start else b""
-        yield comma + json.encode(rows[start : start + PIECE_ROWS])[1:-1]
-    yield b"]"
+
+    kind = "application/json"
+
+    def __init__(self) -> None:
+        self._before = b"["
+
+    def piece(self, rows: Sequence[Listing]) -> bytes:
+        """The text of some rows, of at least one."""
+        before, self._before = self._before, b","
+        return before + json.encode(rows)[1:-1]
+
+    def end(self) -> bytes:
+        """The text after all rows."""
+        return b"[]" if self._before == b"[" else b"]"
 
 
-def _csv(by: Sequence[str], rows: Sequence[Listing]) -> Iterator[bytes]:
+class _Csv:
     """The names, then a line a row."""
-    for start in range(0, max(1, len(rows)), PIECE_ROWS):
-        text = StringIO()
-        writer = csv.DictWriter(text, [*by, *_SUMS], lineterminator="\n")
-        if start == 0:
-            writer.writeheader()
-        writer.writerows(rows[start : start + PIECE_ROWS])
-        yield text.getvalue().encode()
+
+    kind = "text/csv; charset=utf-8"
+
+    def __init__(self, by: Sequence[str]) -> None:
+        self._text = StringIO()
+        self._writer = csv.DictWriter(self._text, [*by, *_SUMS], lineterminator="\n")
+        self._writer.writeheader()
+
+    def piece(self, rows: Sequence[Listing]) -> bytes:
+        """The text of some rows."""
+        self._writer.writerows(rows)
+        return self.end()
+
+    def end(self) -> bytes:
+        """What is written and was not given yet."""
+        text = self._text.getvalue()
+        self._text.seek(0)
+        self._text.truncate()
+        return text.encode()
+
+
+async def _write(response: web.StreamResponse, text: _Json | _Csv, rows: Sequence[Listing]) -> None:
+    """Write rows, as quickly as they are read: who reads slowly holds up the store's reading."""
+    for start in range(0, len(rows), PIECE_ROWS):
+        await response.write(text.piece(rows[start : start + PIECE_ROWS]))

@@ -6,17 +6,30 @@ Nothing is asserted here: a machine that does other things at the same time woul
 misses its target is marked.
 """
 
+import logging
 from collections.abc import Sequence
 from importlib.util import find_spec
 
 import click
+import structlog
 from msgspec.structs import replace
 
-from tests.benchmarks import wrk
+from tests.benchmarks import overview, wrk
 from tests.benchmarks.cases import CASES, FULL, QUICK, Case, Effort, run_case
 from tests.benchmarks.growth import GROWTHS
 from tests.benchmarks.processes import run
-from tests.benchmarks.report import add_case, add_point, cases_table, console, growth_table
+from tests.benchmarks.report import (
+    add_answered,
+    add_case,
+    add_point,
+    cases_table,
+    console,
+    growth_table,
+    overview_table,
+)
+
+OVERVIEW = "overview"
+"""The case of the overview over a long history."""
 
 QUICK_SIZE = 1_000
 """The largest size in a quick run of how cost grows."""
@@ -30,7 +43,7 @@ QUICK_SIZE = 1_000
     metavar="CASE",
     multiple=True,
     help="Only the cases whose names begin so: "
-    + ", ".join([*(case.name for case in CASES), *GROWTHS])
+    + ", ".join([*(case.name for case in CASES), *GROWTHS, OVERVIEW])
     + ". Can be given several times.",
 )
 def main(quick: bool, rounds: int | None, only: tuple[str, ...]) -> None:
@@ -41,11 +54,12 @@ def main(quick: bool, rounds: int | None, only: tuple[str, ...]) -> None:
     leaves_out = quick and not only
     cases = [case for case in CASES if _wanted(case.name, only) and not (case.extra and leaves_out)]
     growths = [name for name in GROWTHS if _wanted(name, only) and not leaves_out]
-    if not cases and not growths:
+    answers = _wanted(OVERVIEW, only) and not leaves_out
+    if not cases and not growths and not answers:
         raise click.UsageError("there is no such case: --help names them")
     for line in _remarks():
         click.echo(line, err=True)
-    run(_run(effort, cases, growths, quick=quick))
+    run(_run(effort, cases, growths, quick=quick, answers=answers))
 
 
 def _wanted(name: str, only: Sequence[str]) -> bool:
@@ -62,7 +76,7 @@ def _remarks() -> list[str]:
 
 
 async def _run(
-    effort: Effort, cases: Sequence[Case], growths: Sequence[str], *, quick: bool
+    effort: Effort, cases: Sequence[Case], growths: Sequence[str], *, quick: bool, answers: bool
 ) -> None:
     screen = console()
     table = cases_table()
@@ -81,6 +95,18 @@ async def _run(
             add_point(table, point)
     if growths:
         screen.print(table)
+    if answers:
+        await _run_overview(overview.QUICK if quick else overview.FULL)
+
+
+async def _run_overview(size: overview.Size) -> None:
+    # The gateway is in this process, and its log would stand between the lines.
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
+    click.echo(f"overview over {size.images:,} images ...", err=True)
+    table = overview_table(size)
+    async for answered in overview.measure(size):
+        add_answered(table, answered)
+    console().print(table)
 
 
 if __name__ == "__main__":

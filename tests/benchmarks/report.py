@@ -10,6 +10,7 @@ from rich.text import Text
 
 from tests.benchmarks.cases import Case, Result
 from tests.benchmarks.growth import Point
+from tests.benchmarks.overview import TARGET_SECONDS, Answered, Size
 from tests.benchmarks.stage import Figures
 
 WIDTH = 132
@@ -60,6 +61,32 @@ def add_point(table: Table, point: Point) -> None:
     table.add_row(f"{point.size:,} {point.what}", *cells, _mb(peak), end_section=point.last)
 
 
+def overview_table(size: Size) -> Table:
+    """The empty table of how quickly the overview answers."""
+    table = _table(
+        f"The overview: {size.days} days, {size.teams:,} teams, {size.images:,} images in "
+        f"{size.rows:,} entries",
+        "Store",
+    )
+    for column in ("Filled in s", "MB", "Cold ms", "Warm ms (median)", "Slowest ms"):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True)
+    return table
+
+
+def add_answered(table: Table, answered: Answered) -> None:
+    """The line of one store."""
+    slowest = max(answered.cold, *answered.warm)
+    figures = (answered.cold, answered.usual, max(answered.warm))
+    table.add_row(
+        answered.store,
+        f"{answered.filled:.0f}",
+        _mb(answered.bytes),
+        *(f"{seconds * 1000:.0f}" for seconds in figures),
+        _judged(slowest, TARGET_SECONDS, f"{TARGET_SECONDS * 1000:g} ms"),
+    )
+
+
 def _table(title: str, first: str) -> Table:
     table = Table(title=title, box=SIMPLE, padding=(0, 1, 0, 0))
     table.add_column(first, no_wrap=True)
@@ -94,7 +121,11 @@ def _target(case: Case, middle: float) -> Text:
     if case.target is None:
         return Text("")
     most = f"{case.target:g}" if case.measure == "cpu" else f"{case.target * 1000:g} ms"
-    if middle <= case.target:
+    return _judged(middle, case.target, most)
+
+
+def _judged(value: float, target: float, most: str) -> Text:
+    if value <= target:
         return Text(f"target {most}: met", style="green")
     return Text(f"target {most}: MISSED", style="bold red")
 

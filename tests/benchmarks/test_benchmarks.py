@@ -6,12 +6,19 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from tests.benchmarks import cases, growth
+from tests.benchmarks import cases, growth, overview
 from tests.benchmarks.cases import Case, Effort, run_case
 from tests.benchmarks.driver import answer_once, ask_together, keep_asking
 from tests.benchmarks.load import Load
 from tests.benchmarks.processes import running
-from tests.benchmarks.report import add_case, add_point, cases_table, growth_table
+from tests.benchmarks.report import (
+    add_answered,
+    add_case,
+    add_point,
+    cases_table,
+    growth_table,
+    overview_table,
+)
 from tests.benchmarks.stage import fresh
 from tests.benchmarks.wrk import WRK, drive
 
@@ -75,6 +82,19 @@ async def test_the_drivers_ask_what_the_load_says(tmp_path: Path) -> None:
             driven = await drive(bare.port, load, 2, 1.0, tmp_path)
             assert driven.requests > 2
             assert driven.failed == 0
+
+
+async def test_the_overview_is_measured_on_both_stores() -> None:
+    size = overview.Size(images=1_000, teams=3, days=9)
+    table = overview_table(size)
+    stores = []
+    async for answered in overview.measure(size):
+        stores.append(answered.store)
+        assert 0 < min(answered.warm) <= answered.usual <= max(answered.warm)
+        assert min(answered.cold, answered.filled, answered.bytes) > 0
+        add_answered(table, answered)
+    assert stores == ["SQLite", "Redis"]
+    assert "324 entries" in _printed(table)
 
 
 async def test_a_server_that_does_not_start_is_told(tmp_path: Path) -> None:

@@ -31,11 +31,11 @@ TEAMS = {"design": 60, "marketing": 42, "web-shop": 35, "research": 18, "support
 """Images that each team buys on a usual day."""
 
 LIMITS = {
-    "design": {"images_per_day": 120, "cost_per_month_usd": 150},
-    "marketing": {"images_per_day": 60, "cost_per_month_usd": 90},
-    "web-shop": {"images_per_day": 80, "cost_per_month_usd": 60},
+    "design": {"images_per_day": 36, "cost_per_month_usd": 8},
+    "marketing": {"images_per_day": 60, "cost_per_month_usd": 4},
+    "web-shop": {"images_per_day": 80, "cost_per_month_usd": 12},
     "research": {"images_per_month": 900, "concurrent_requests": 8},
-    "support": {"images_per_day": 20},
+    "support": {"images_per_day": 5},
 }
 
 

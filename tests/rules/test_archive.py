@@ -188,9 +188,9 @@ def test_other_files_are_no_archives() -> None:
 
 
 def test_an_archive_of_a_version_to_come_is_refused_whatever_is_in_it() -> None:
-    header = b'{"kind":"header","format":"gateway-archive","version":3,"new":[]}\n'
+    header = b'{"kind":"header","format":"gateway-archive","version":4,"new":[]}\n'
     assert refusal(header + b"anything\n") == (
-        "The archive is of version 3, and this gateway knows versions up to 2: import it with the "
+        "The archive is of version 4, and this gateway knows versions up to 3: import it with the "
         "gateway that made it, or a newer one."
     )
 

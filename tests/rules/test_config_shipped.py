@@ -9,6 +9,7 @@ import pytest
 from gateway.rules.catalog import KNOWN_TOKEN_PRICES, SizeRules, TokenPrices
 from gateway.rules.config import read_settings
 from gateway.rules.settings import SECTIONS, Settings
+from gateway.rules.webhooks import WebhookOptions
 
 SHIPPED = (Path(__file__).parents[2] / "config" / "gateway.toml").read_text(encoding="utf-8")
 OPTIONS = [(section, name) for section in SECTIONS for name in SECTIONS[section].__struct_fields__]
@@ -42,13 +43,23 @@ def test_the_shipped_file_has_every_option_of_a_model() -> None:
     assert set(model["defaults"]) == {"n", "size"}
 
 
+def test_the_shipped_file_has_every_option_of_a_webhook() -> None:
+    assert all(f"\n# {name} = " in SHIPPED for name in ("kind", "url_env", "url_file"))
+    shown = "(secret_env|secret_file|at_percent|teams|unknown_above_usd)"
+    assert {
+        *("kind", "url_env", "url_file", *re.findall(rf"\b{shown}\b", SHIPPED)),
+    } == set(WebhookOptions.__struct_fields__)
+
+
 def test_what_the_shipped_file_has_in_comments_is_right() -> None:
-    shown = re.sub(r"^# (?=\w+ = |\[(models|admin))", "", SHIPPED, flags=re.MULTILINE)
+    shown = re.sub(r"^# (?=\w+ = |\[(models|admin|alerts))", "", SHIPPED, flags=re.MULTILINE)
     shown = shown.replace('\nbilling = "table"', '\nbilling = "tokens"')
     found, warnings = read_settings(shown, {})
     assert not warnings
     assert found.upstream.base_url
     assert found.admin.tokens["grafana"].role == "viewer"
+    assert found.alerts.webhooks["ops"].kind == "json"
+    assert found.alerts.webhooks["design"].teams == ("design",)
     assert found.limits.images_per_day
     assert found.models["gpt-image-2"].sizes.allowed
     assert found.models["gpt-image-2"].token_prices == TokenPrices(

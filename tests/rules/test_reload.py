@@ -19,6 +19,7 @@ OTHER: dict[str, dict[str, Any]] = {
         "port": 1,
         "admin_host": "::1",
         "admin_port": 2,
+        "public_url": "https://images.example",
         "drain_seconds": 3.0,
         "max_body_bytes": 4,
         "max_in_flight": 5,

@@ -21,6 +21,16 @@ def right(name: str, value: object) -> bool:
     return True
 
 
+@pytest.mark.parametrize("days", [0, 32, 400])
+def test_usage_is_kept_for_ever_or_for_a_month_at_least(days: int) -> None:
+    assert right("usage.keep_days", days)
+
+
+@pytest.mark.parametrize("days", [-1, 1, 31, 36_501])
+def test_usage_is_not_kept_for_less_than_a_month(days: int) -> None:
+    assert not right("usage.keep_days", days)
+
+
 def test_defaults() -> None:
     settings = Settings()
     server, upstream, cache = settings.server, settings.upstream, settings.cache

@@ -16,6 +16,7 @@ from tests.stores.conformance import (
     ActivityConformance,
     ArchiveConformance,
     AuditConformance,
+    ClaimConformance,
     DirectoryConformance,
     MakeStore,
     ProcessConformance,
@@ -47,6 +48,10 @@ class TestDirectory(DirectoryConformance):
 
 class TestAudit(AuditConformance):
     """Changes with their log."""
+
+
+class TestClaims(ClaimConformance):
+    """What is done once only."""
 
 
 class TestActivity(ActivityConformance):

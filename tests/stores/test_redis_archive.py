@@ -12,7 +12,7 @@ from gateway.errors import StoreUnavailable
 from gateway.rules.archive import EntryRecord, NotRestored
 from gateway.rules.store_url import parse_store_url
 from gateway.stores.redis import RedisStore, names, scripts
-from gateway.stores.redis.usage import hour_of
+from gateway.stores.sums import hour_of
 from tests.stores.conformance.archive import broken, damaged, restore
 from tests.stores.conformance.store import entry
 from tests.support.redis import RedisServer, running_redis

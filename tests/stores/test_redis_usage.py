@@ -1,29 +1,25 @@
 """The Redis store's usage history: what is summed, and for how long it can be taken back."""
 
-import asyncio
-from collections.abc import AsyncIterator, Sequence
-from datetime import UTC, datetime
+from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from gateway.model import Entry, UsageRow
+from gateway.model import Entry
 from gateway.ports import Change
 from gateway.rules.account import EMPTY
 from gateway.rules.store_url import parse_store_url
 from gateway.stores.faults import Unwritable
 from gateway.stores.redis import RedisStore, names
+from gateway.stores.redis.usage_packs import FULL_FIELDS, packs_of
 from tests.stores.conformance.store import MIDNIGHT, MakeStore, Store, entry
+from tests.stores.conformance.usage import everything, tidied
 from tests.support.redis import RedisServer, running_redis
 
 HOUR = 3600
 MIDNIGHT_HOUR = int(MIDNIGHT) // HOUR
-FIELDS = ("team", "key", "model", "size", "quality", "outcome", "day")
-SUMS = ("requests", "images_bought", "images_cached", "images_unknown", "cost", "saved")
 
 
 @pytest.fixture
@@ -58,84 +54,6 @@ async def test_what_no_sum_can_take_is_refused_before_anything_is_written(
         assert await store.swap([Change("a", 1, EMPTY)], [entry("new", cost=2**53)])
         (row,) = await store.usage([], None, None)
         assert row.cost == 4 * 10**18 + 1 + 2**53
-
-
-words = st.sampled_from(["", "a", "b", "a|b", '"', "[", "ü", "\x00", "1 2"])
-counts = st.integers(0, 3) | st.just(2**53 + 1)
-
-
-@st.composite
-def written(draw: st.DrawFn) -> Entry:
-    """An entry; those of one id are of one moment, as a reservation's are."""
-    number = draw(st.integers(0, 5))
-    hit = number == 0
-    return Entry(
-        id=f"e{number}",
-        at=MIDNIGHT + (number - 3) * 1801.5,
-        team=draw(words),
-        key=draw(words),
-        model=draw(words),
-        size=draw(words),
-        quality=draw(words),
-        outcome="cached" if hit else draw(st.sampled_from(["bought", "failed", "unknown"])),
-        requests=draw(st.integers(1, 3)),
-        images_bought=draw(counts),
-        images_cached=draw(counts),
-        images_unknown=draw(counts),
-        cost=draw(counts),
-        saved=draw(counts),
-    )
-
-
-def naive(
-    entries: Sequence[Entry], by: Sequence[str], start: float, end: float, team: str | None
-) -> list[UsageRow]:
-    """The same report from a list of all entries, the last of each id alone."""
-    rows: dict[tuple[str, ...], dict[str, int]] = {}
-    for last in {one.id: one for one in entries}.values():
-        if start <= last.at < end and team in (None, last.team):
-            day = datetime.fromtimestamp(last.at, UTC).date().isoformat()
-            group = tuple(day if field == "day" else getattr(last, field) for field in by)
-            row = rows.setdefault(group, dict.fromkeys(SUMS, 0))
-            for field in SUMS:
-                row[field] += getattr(last, field)
-    return [UsageRow(group=group, **row) for group, row in sorted(rows.items())]
-
-
-bounds = st.integers(-3, 3).map(lambda hours: MIDNIGHT + hours * HOUR)
-
-
-@given(
-    st.lists(st.lists(written(), max_size=4), max_size=4),
-    st.lists(st.sampled_from(FIELDS), unique=True),
-    bounds,
-    bounds,
-    st.none() | words,
-)
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_sums_are_those_of_a_list_of_entries(
-    server: RedisServer,
-    make_store: MakeStore,
-    batches: list[list[Entry]],
-    by: list[str],
-    start: float,
-    end: float,
-    team: str | None,
-) -> None:
-    async def compare() -> None:
-        async with server.client() as client:
-            await client.flushall()
-        async with make_store() as store:
-            for number, batch in enumerate(batches):
-                if number % 2:
-                    await store.record(batch)
-                else:
-                    assert await store.swap([], batch)
-            entries = [one for batch in batches for one in batch]
-            assert await store.usage(by, start, end, team) == naive(entries, by, start, end, team)
-            assert await store.usage(by, None, None) == naive(entries, by, 0, 2**40, None)
-
-    asyncio.run(compare())
 
 
 async def kept_seconds(server: RedisServer, key: str) -> int:
@@ -198,7 +116,59 @@ async def test_a_swap_that_loses_writes_no_entry(make_store: MakeStore) -> None:
         assert await store.usage([], None, None) == []
 
 
-async def test_what_cannot_be_grouped_by_is_refused(make_store: MakeStore) -> None:
+async def packed(server: RedisServer, hour: int) -> list[int]:
+    """How many names the packs of an hour, its day and its week have."""
+    async with server.client() as client:
+        return [await client.hlen(key) for key in packs_of(hour)]
+
+
+async def test_sums_are_moved_into_packs_when_their_hour_is_over(
+    server: RedisServer, make_store: MakeStore
+) -> None:
     async with make_store() as store:
-        with pytest.raises(ValueError, match="'prompt'"):
-            await store.usage(["prompt"], None, None)
+        await store.record([entry("1", at=MIDNIGHT), entry("2", at=MIDNIGHT + 5, team="blue")])
+        before = await everything(store)
+        await tidied(store, MIDNIGHT + HOUR - 1, None)
+        assert await packed(server, MIDNIGHT_HOUR) == [0, 0, 0]
+        await tidied(store, MIDNIGHT + HOUR, None)
+        # Two teams and the version; the day has the totals too.
+        assert await packed(server, MIDNIGHT_HOUR) == [3, 4, 3]
+        assert await everything(store) == before
+    async with server.client() as client:
+        assert not await client.exists(names.usage(MIDNIGHT_HOUR), names.HOURS)
+        assert await client.hget(names.META, "schema") == b"2"
+
+
+async def test_a_running_hour_is_packed_where_it_has_much(
+    server: RedisServer, make_store: MakeStore
+) -> None:
+    async with make_store() as store:
+        teams = FULL_FIELDS // 3 + 1  # each has requests, images and cost
+        await store.record(
+            [entry(str(n), at=MIDNIGHT, team=f"t{n:04}", key=f"k{n}") for n in range(teams)]
+        )
+        before = await everything(store)
+        assert await store.tidy_usage(MIDNIGHT + 60, None)
+        assert await packed(server, MIDNIGHT_HOUR) == [201, 202, 201]
+        assert await everything(store) == before
+        await tidied(store, MIDNIGHT + 60, None)
+        assert await everything(store) == before
+        await tidied(store, MIDNIGHT + HOUR, None)
+        assert (await packed(server, MIDNIGHT_HOUR))[0] == teams + 1
+        assert await everything(store) == before
+
+
+async def test_usage_that_is_forgotten_leaves_nothing(
+    server: RedisServer, make_store: MakeStore
+) -> None:
+    async with make_store() as store:
+        await store.load([])
+        async with server.client() as client:
+            before = await client.dbsize()
+        hours = [entry(str(hour), at=MIDNIGHT + hour * HOUR) for hour in range(24 * 15)]
+        await store.record(hours)
+        await tidied(store, MIDNIGHT + 8 * 24 * HOUR, None)
+        await tidied(store, MIDNIGHT + 90 * 24 * HOUR, MIDNIGHT + 50 * 24 * HOUR)
+        assert await store.usage([], None, None) == []
+    async with server.client() as client:
+        assert await client.dbsize() == before

@@ -15,6 +15,7 @@ from tests.stores.conformance import (
     ActivityConformance,
     ArchiveConformance,
     AuditConformance,
+    ClaimConformance,
     DirectoryConformance,
     ProcessConformance,
     UsageConformance,
@@ -48,6 +49,10 @@ class TestDirectory(DirectoryConformance):
 
 class TestAudit(AuditConformance):
     """Changes with their log."""
+
+
+class TestClaims(ClaimConformance):
+    """What is done once only."""
 
 
 class TestActivity(ActivityConformance):

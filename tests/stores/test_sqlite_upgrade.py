@@ -50,6 +50,9 @@ async def test_everything_in_it_is_kept(path: Path) -> None:
         (row,) = await store.usage(["team", "key"], None, None)
         assert (row.group, row.requests, row.cost) == (("red", "k1"), 1, 5)
         assert await store.check_value("pepper", b"\0right")
+    with closing(sqlite3.connect(path)) as connection:
+        for table in ("usage_hours", "usage_days", "usage_totals"):
+            assert connection.execute(f"SELECT requests, cost FROM {table}").fetchall() == [(1, 5)]
 
 
 async def test_what_is_new_can_be_written(path: Path) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TypeVar
 
 from gateway.errors import StoreUnavailable
-from gateway.model import Entry, UsageRow
+from gateway.model import Claim, Entry, UsageRow
 from gateway.ports import Change, DirectoryChanges, DirectoryWrite, Loaded
 from gateway.rules.activity import Batch, ErrorKind, Latency, Line, Wanted
 from tests.stores.conformance import Store
@@ -120,6 +120,19 @@ class FaultyStore:
         self, by: Sequence[str], start: float | None, end: float | None
     ) -> list[UsageRow]:
         return await self._store.usage(by, start, end)
+
+    async def claim(self, name: str, owner: str, seconds: float, note: bytes = b"") -> float | None:
+        return await self._ask("claim", lambda: self._store.claim(name, owner, seconds, note))
+
+    async def complete_claim(
+        self, name: str, owner: str, seconds: float, note: bytes = b""
+    ) -> None:
+        await self._ask(
+            "complete_claim", lambda: self._store.complete_claim(name, owner, seconds, note)
+        )
+
+    async def claims(self) -> list[Claim]:
+        return await self._store.claims()
 
     async def write_activity(self, batch: Batch) -> None:
         await self._ask("write_activity", lambda: self._write_activity(batch))

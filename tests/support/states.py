@@ -69,13 +69,15 @@ entries = st.builds(
     model=names,
     size=names,
     quality=names,
-    outcome=st.sampled_from(["bought", "failed", "unknown", "cached"]),
+    outcome=st.sampled_from(["bought", "failed", "unknown", "cached", "coalesced", "refused"]),
     requests=small,
     images_bought=small,
     images_cached=small,
     images_unknown=small,
     cost=amounts,
     saved=amounts,
+    images_coalesced=small,
+    requests_refused=small,
 )
 listings = st.none() | st.dictionaries(
     names, st.none() | st.booleans() | small | names | st.dictionaries(names, names, max_size=2)

@@ -41,22 +41,27 @@ from gateway.stores.codec import decode_team
 from gateway.stores.redis import directory, names, scripts
 from gateway.stores.redis.accounts import NEVER_WRITTEN, stamped, unstamped
 from gateway.stores.redis.audit import decode_member, write_audit
-from gateway.stores.redis.history import entries_of, merged
+from gateway.stores.redis.history import entries_of
 from gateway.stores.redis.link import MICROSECONDS, Link
 from gateway.stores.redis.opening import SCHEMA, inspect, telling
 from gateway.stores.redis.scripts import Argument
-from gateway.stores.redis.usage import Written, hour_of
+from gateway.stores.redis.usage import Written
+from gateway.stores.redis.usage_packs import pack_keys
+from gateway.stores.sums import hour_of, merged
 
 BATCH = 1_000
 """Records that are read or written in one go."""
 
 REMOVED_AT_ONCE = 1_000
 
+KEPT_OF_HOUR = 3
+"""Keys of an hour: its sums, its purchases, its pack."""
+
 _CHECK = b"check:"
 _DIRECTORY = (names.TEAMS, names.KEYS, names.STATES, names.ENDS)
 _ALL = (
     *(*_DIRECTORY, names.CHANGED, names.USES),
-    *(names.ACCOUNTS, names.DUE, names.AUDIT, names.HOURS),
+    *(names.ACCOUNTS, names.DUE, names.AUDIT, names.HOURS, names.PACKED),
 )
 
 
@@ -85,13 +90,14 @@ _Hours = dict[int, Sequence[Any] | None]
 
 async def _snapshot(link: Link, latest: Sequence[int]) -> tuple[Sequence[Any], _Hours]:
     """The small parts, and all hours; the latest of these with what they hold."""
-    keys = [names.META, *_DIRECTORY, names.USES, names.ACCOUNTS, names.AUDIT, names.HOURS]
-    small = len(keys) - 1
+    keys = [names.META, *_DIRECTORY, names.USES, names.ACCOUNTS, names.AUDIT]
+    small = len(keys)
+    keys += [names.HOURS, names.PACKED]
     for hour in latest:
         keys += _kept_of(hour)
     reply = await link.call(scripts.EXPORT, keys)
-    read = zip(*[iter(reply[small + 1 :])] * 2, strict=True)
-    hours: _Hours = {int(hour): None for hour in reply[small]}
+    read = zip(*[iter(reply[small + 2 :])] * KEPT_OF_HOUR, strict=True)
+    hours: _Hours = dict.fromkeys(sorted(map(int, {*reply[small], *reply[small + 1]})))
     return reply[:small], {**hours, **dict(zip(latest, read, strict=True))}
 
 
@@ -144,7 +150,8 @@ async def restore(link: Link, place: StoreUrl, records: Iterable[Record]) -> Non
 
 async def _begin(link: Link, place: StoreUrl) -> None:
     epoch = secrets.token_hex(16)
-    keys = (names.META, names.ACCOUNTS, names.TEAMS, names.KEYS, names.AUDIT, names.HOURS)
+    usage = (names.HOURS, names.PACKED)
+    keys = (names.META, names.ACCOUNTS, names.TEAMS, names.KEYS, names.AUDIT, *usage)
     with telling(place):
         await inspect(link)
         begun = await link.raw(scripts.BEGIN_IMPORT, keys, (epoch, SCHEMA))
@@ -157,8 +164,12 @@ async def _begin(link: Link, place: StoreUrl) -> None:
 
 async def _remove_all(link: Link) -> None:
     """Remove all but `meta`. Which hours there are is removed last: it tells what is left."""
-    found = await link.call(scripts.READ, (names.META, names.HOURS), "ZRANGE", 0, -1)
-    keys = iter([key for hour in found for key in (*_kept_of(int(hour)), names.hits(int(hour)))])
+    found = [
+        int(hour)
+        for key in (names.HOURS, names.PACKED)
+        for hour in await link.call(scripts.READ, (names.META, key), "ZRANGE", 0, -1)
+    ]
+    keys = iter([*pack_keys(found), *(key for hour in found for key in names.kept(hour))])
     while some := list(islice(keys, REMOVED_AT_ONCE)):
         await link.call(scripts.REMOVE, (names.META, *some))
     await link.call(scripts.REMOVE, (names.META, *_ALL))
@@ -236,6 +247,6 @@ async def _now(link: Link) -> float:
     return float(now) / MICROSECONDS
 
 
-def _kept_of(hour: int) -> tuple[str, str]:
-    """Where an hour's sums and purchases are."""
-    return names.usage(hour), names.purchases(hour)
+def _kept_of(hour: int) -> tuple[str, str, str]:
+    """Where an hour's sums, purchases and pack are."""
+    return names.usage(hour), names.purchases(hour), names.hour_pack(hour)

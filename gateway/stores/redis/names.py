@@ -12,8 +12,11 @@ script may write several of them. None is ever looked for: what there is, is lis
     changed         sorted set: "t:TEAM" and "k:KEY" by generation
     uses            sorted set: key ids by last use
     audit           sorted set: a number and a log entry by its time
-    hours           sorted set: the hours since 1970 that have usage
+    claims, claim_ends     hash by name: a claim; sorted set: names by their ends
+    hours           sorted set: the hours since 1970 that have sums which are in no pack yet
     usage:HOUR      hash: which sum and of what -> the sum
+    packed          sorted set: the hours that have a pack
+    hour:HOUR, day:DAY, week:WEEK     hashes, packs: "t" and a team -> its sums; all; version
     purchases:HOUR, hits:HOUR     hashes by entry id: what an entry has added, to take it back
     activity:RING   sorted set by text: recent requests, their places first
     errors:DAY      hash: what went wrong in which hour of the day -> how often, when and where last
@@ -35,11 +38,14 @@ CHANGED = f"{_TAG}changed"
 USES = f"{_TAG}uses"
 AUDIT = f"{_TAG}audit"
 HOURS = f"{_TAG}hours"
+CLAIMS = f"{_TAG}claims"
+CLAIM_ENDS = f"{_TAG}claim_ends"
+PACKED = f"{_TAG}packed"
 LATENCY = f"{_TAG}latency"
 
 
 def usage(hour: int) -> str:
-    """The sums of an hour since 1970."""
+    """The sums of an hour since 1970 that are in no pack."""
     return f"{_TAG}usage:{hour}"
 
 
@@ -51,6 +57,26 @@ def purchases(hour: int) -> str:
 def hits(hour: int) -> str:
     """The hits of an hour by id."""
     return f"{_TAG}hits:{hour}"
+
+
+def kept(hour: int) -> tuple[str, str, str]:
+    """What an hour has besides its packs: sums, purchases and hits."""
+    return usage(hour), purchases(hour), hits(hour)
+
+
+def hour_pack(hour: int) -> str:
+    """The pack of an hour since 1970."""
+    return f"{_TAG}hour:{hour}"
+
+
+def day_pack(day: int) -> str:
+    """The pack of a day since 1970."""
+    return f"{_TAG}day:{day}"
+
+
+def week_pack(week: int) -> str:
+    """The pack of seven days since 1970."""
+    return f"{_TAG}week:{week}"
 
 
 def activity(ring: str) -> str:

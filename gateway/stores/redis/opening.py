@@ -17,12 +17,12 @@ from redis.exceptions import (
 from gateway.errors import StoreUnavailable
 from gateway.rules.store_url import StoreUrl
 from gateway.stores.faults import UnusableStore
-from gateway.stores.redis import names, scripts
+from gateway.stores.redis import names, scripts, usage_packs
 from gateway.stores.redis.link import FAILURES, Link
 
 log = structlog.get_logger(source="store")
 
-SCHEMA = 1
+SCHEMA = usage_packs.SCHEMA
 
 OLDEST_VERSION = (7, 0)
 """The first whose scripts say what they need, so that they are refused before they start."""

@@ -7,15 +7,26 @@ import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
 
-from gateway.model import AuditEntry, Entry, UsageRow
+from gateway.model import AuditEntry, Claim, Entry, UsageRow
 from gateway.ports import Change, DirectoryChanges, DirectoryWrite, Loaded
 from gateway.rules.activity import Batch, ErrorKind, Latency, Line, Wanted
 from gateway.rules.archive import Record
 from gateway.rules.store_url import StoreUrl
 from gateway.stores.opened import Opened
-from gateway.stores.redis import activity, archive, audit, directory, opening, usage
+from gateway.stores.redis import (
+    activity,
+    archive,
+    audit,
+    claims,
+    directory,
+    opening,
+    usage_keeping,
+    usage_reports,
+)
 from gateway.stores.redis.accounts import Accounts
 from gateway.stores.redis.link import Link, Observe
+from gateway.stores.redis.usage import written
+from gateway.stores.sums import check_grouping
 
 CONNECTIONS = 8
 """To each server. The ledger uses one at a time; directory, hits, gauges and reports the others."""
@@ -83,7 +94,7 @@ class RedisStore(Opened):
     async def written(self, purchases: Mapping[str, float]) -> set[str]:
         """Which of these purchases have an entry; of those of the last three days it is known."""
         with self._link.operation("written"):
-            return await usage.written(self._link, purchases)
+            return await written(self._link, purchases)
 
     async def due(self) -> list[str]:
         """Names of the accounts with a hold whose lease has run out, longest ago first."""
@@ -132,16 +143,20 @@ class RedisStore(Opened):
         by: Sequence[str],
         start: float | None,
         end: float | None,
-        team: str | None = None,
+        team: str | Sequence[str] | None = None,
     ) -> list[UsageRow]:
-        """Usage of all teams or one, summed by the fields of `by`; bounds are whole hours.
+        """Usage of all teams or some, summed by the fields of `by`; bounds are whole hours.
 
-        Besides the port's fields "size", "quality" and "outcome" will do.
-        Raises ValueError for any other field.
+        Raises ValueError for any other field than the port's.
         """
-        usage.check_grouping(by)
+        check_grouping(by)
         with self._link.operation("usage"):
-            return await usage.usage(self._link, by, start, end, team)
+            return await usage_reports.usage(self._link, by, start, end, team)
+
+    async def tidy_usage(self, now: float, before: float | None) -> bool:
+        """Forget or pack a part of the history; False where there was nothing to do."""
+        with self._link.operation("tidy_usage"):
+            return await usage_keeping.tidy(self._link, now, before)
 
     # -- AuditStore -----------------------------------------------------------------------------
 
@@ -160,6 +175,25 @@ class RedisStore(Opened):
         """Forget the changes of before that time."""
         with self._link.operation("forget_audit"):
             await audit.forget(self._link, before)
+
+    # -- ClaimStore -----------------------------------------------------------------------------
+
+    async def claim(self, name: str, owner: str, seconds: float, note: bytes = b"") -> float | None:
+        """Claim it, or tell in how many seconds it can be claimed."""
+        with self._link.operation("claim"):
+            return await claims.claim(self._link, name, owner, seconds, note)
+
+    async def complete_claim(
+        self, name: str, owner: str, seconds: float, note: bytes = b""
+    ) -> None:
+        """It is done: nobody can claim it for so many seconds."""
+        with self._link.operation("complete_claim"):
+            await claims.complete(self._link, name, owner, seconds, note)
+
+    async def claims(self) -> list[Claim]:
+        """All claims that have not ended, those that end last first."""
+        with self._link.operation("claims"):
+            return await claims.all_claims(self._link)
 
     # -- ActivityStore --------------------------------------------------------------------------
 

@@ -1,46 +1,48 @@
-"""The usage history: summed by UTC hour as it is written, so that reports are quick and small.
+"""The usage history as it is written: summed by UTC hour and group, so that it is quick and small.
 
 An entry belongs to the hour of its `at`. What it added is kept beside the sums for as long as it
 may be written again, to be taken back then: purchases for three days (a swept hold may get its
-outcome for one), hits for an hour (they are only repeated after a lost reply).
+outcome for one), what is free for an hour (that is only repeated after a lost reply).
+
+What was summed up is soon put into packs, of which reports are made: see `usage_packs`.
 """
 
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from itertools import islice
-from math import ceil, floor
-from operator import add
 
 import msgspec
 
-from gateway.model import Entry, UsageRow
+from gateway.model import FREE_OUTCOMES, Entry
 from gateway.rules.windows import DAY_SECONDS, HOUR_SECONDS
 from gateway.stores.redis import names, scripts
 from gateway.stores.redis.link import Link
 from gateway.stores.redis.scripts import Argument
+from gateway.stores.sums import (
+    SUMS,
+    Group,
+    Numbers,
+    encode_group,
+    group_of,
+    hour_of,
+    numbers_of,
+)
 
-HOURS_AT_ONCE = 8
-"""Hours read in one call: bounds how long the server and the event loop are busy with it."""
-
-FIELDS = ("team", "key", "model", "size", "quality", "outcome")
-_TIMES = ("hour", "day")
-SUMS = ("requests", "images_bought", "images_cached", "images_unknown", "cost", "saved")
-_LETTERS = "rbcums"
+_LETTERS = "rbcumsof"
 """Of the sums, as `swap.lua` has them."""
+
+_ALWAYS_WRITTEN = 6
+"""Numbers that are written even where they are 0: older gateways know no more than these."""
 
 _PURCHASE, _HIT = 1, 2
 
-encode_group = msgspec.json.Encoder()
-_decode_group = msgspec.json.Decoder(tuple[str, ...])
+MOST = 2**63
+"""Redis' numbers are below this."""
 
-Group = tuple[str, ...]
-Numbers = list[int]
+_decode_group = msgspec.json.Decoder(tuple[str, ...])
 
 
 class Written:
-    """Entries as `swap.lua` takes them."""
+    """Entries as `swap.lua` takes them. Raises OverflowError for numbers of more than 64 bits."""
 
     KEEP_SECONDS = (3 * DAY_SECONDS, HOUR_SECONDS)
     """How long purchases and hits can be written again: after their hour, and after they were."""
@@ -53,10 +55,19 @@ class Written:
             self.keys += (names.usage(hour), names.purchases(hour), names.hits(hour))
         self.arguments: list[Argument] = [len(hours), *hours]
         for entry in entries:
-            kind = _HIT if entry.outcome == "cached" else _PURCHASE
-            numbers = " ".join(str(getattr(entry, field)) for field in SUMS)
-            group = encode_group.encode([getattr(entry, field) for field in FIELDS])
+            kind = _HIT if entry.outcome in FREE_OUTCOMES else _PURCHASE
+            numbers = " ".join(map(str, _shortened(numbers_of(entry))))
+            group = encode_group(group_of(entry))
             self.arguments += (places[hour_of(entry.at)], kind, entry.id, numbers, group)
+
+
+def _shortened(numbers: Numbers) -> Numbers:
+    if not all(-MOST <= number < MOST for number in numbers):
+        raise OverflowError("a number has more than 64 bits")
+    end = len(numbers)
+    while end > _ALWAYS_WRITTEN and not numbers[end - 1]:
+        end -= 1
+    return numbers[:end]
 
 
 async def written(link: Link, purchases: Mapping[str, float]) -> set[str]:
@@ -68,75 +79,33 @@ async def written(link: Link, purchases: Mapping[str, float]) -> set[str]:
     return {id for id, there in zip(purchases, found, strict=True) if there}
 
 
-def check_grouping(by: Sequence[str]) -> None:
-    """Raise ValueError where usage cannot be grouped by one of these."""
-    for field in by:
-        if field not in (*_TIMES, *FIELDS):
-            raise ValueError(f"Usage cannot be grouped by {field!r}.")
-
-
-async def usage(
-    link: Link, by: Sequence[str], start: float | None, end: float | None, team: str | None
-) -> list[UsageRow]:
-    """Usage of the hours that begin from `start` to before `end`, summed by the fields of `by`.
-
-    Each call is bounded by itself: the history of a year takes many.
-    """
-    every = (*_TIMES, *FIELDS)
-    places = [every.index(field) for field in by]
-    sums: defaultdict[Group, Numbers] = defaultdict(lambda: [0] * len(SUMS))
-    hours = iter(await _hours(link, start, end))
-    while some := list(islice(hours, HOURS_AT_ONCE)):
-        for times, group, numbers in await _read(link, some):
-            if team is None or group[0] == team:
-                values = (*times, *group)
-                row = tuple(values[place] for place in places)
-                sums[row] = list(map(add, sums[row], numbers))
-    return [
-        UsageRow(group=group, **dict(zip(SUMS, numbers, strict=True)))
-        for group, numbers in sorted(sums.items())
-    ]
-
-
-async def _hours(link: Link, start: float | None, end: float | None) -> list[int]:
-    first = "-inf" if start is None else ceil(start / HOUR_SECONDS)
-    last = "+inf" if end is None else f"({ceil(end / HOUR_SECONDS)}"
-    keys = (names.META, names.HOURS)
-    found = await link.call(scripts.READ, keys, "ZRANGEBYSCORE", first, last)
-    return [int(hour) for hour in found]
-
-
-async def _read(link: Link, hours: Sequence[int]) -> Iterator[tuple[Group, Group, Numbers]]:
-    """What these hours hold: the hour and day, the group, its sums."""
-    keys = (names.META, *map(names.usage, hours))
-    found = await link.call(scripts.SUMS, keys)
-    return (
-        (_times(hour), group, numbers)
-        for hour, fields in zip(hours, found, strict=True)
-        for group, numbers in groups(fields)
-    )
+def kept_entry(text: bytes) -> tuple[Group, Numbers]:
+    """What `swap.lua` keeps of an entry: numbers, then the group."""
+    end = text.index(b"[")
+    numbers = [int(number) for number in text[:end].split()]
+    return decode_group(text[end:]), [*numbers, *[0] * (len(SUMS) - len(numbers))]
 
 
 def groups(fields: Iterable[bytes]) -> Iterator[tuple[Group, Numbers]]:
-    """The groups of an hour, from fields and numbers in turn."""
-    found: defaultdict[Group, Numbers] = defaultdict(lambda: [0] * len(SUMS))
+    """The groups of an hour's sums, from fields and numbers in turn."""
+    found: dict[bytes, list[int]] = {}
     for field, number in zip(*[iter(fields)] * 2, strict=True):
-        found[group_of(field[1:])][_LETTERS.index(chr(field[0]))] = int(number)
-    return iter(found.items())
+        numbers = found.get(field[1:])
+        if numbers is None:
+            numbers = found[field[1:]] = [0] * len(SUMS)
+        numbers[_LETTERS.index(chr(field[0]))] = int(number)
+    return ((decode_group(group), numbers) for group, numbers in found.items())
 
 
-@lru_cache(4096)
-def group_of(text: bytes) -> Group:
+def fields_of(group: Group, numbers: Numbers) -> Iterator[tuple[bytes, int]]:
+    """The fields of an hour's sums that hold these numbers."""
+    text = encode_group(group)
+    for letter, number in zip(_LETTERS, numbers, strict=True):
+        if number:
+            yield letter.encode() + text, number
+
+
+@lru_cache(8192)
+def decode_group(text: bytes) -> Group:
     """A group from its text in the store."""
     return _decode_group.decode(text)
-
-
-def hour_of(at: float) -> int:
-    """The hour since 1970 that a time belongs to."""
-    return floor(at) // HOUR_SECONDS
-
-
-def _times(hour: int) -> Group:
-    """The hour and its day, as reports show them."""
-    at = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(hours=hour)
-    return at.strftime("%Y-%m-%dT%H:00:00Z"), at.date().isoformat()

@@ -25,7 +25,7 @@ from gateway.rules.archive import (
     UseRecord,
 )
 from gateway.stores.codec import decode_account, encode_account
-from gateway.stores.sqlite import audit, directory, schema, usage
+from gateway.stores.sqlite import audit, directory, schema, usage, usage_sums
 from gateway.stores.sqlite.connection import Database
 from gateway.stores.sqlite.worker import Worker
 
@@ -54,7 +54,7 @@ async def restore(database: Database, records: Iterable[Record]) -> None:
         generation = await worker.run(_begin)
         while batch := list(islice(coming, BATCH)):
             await worker.run(_writing(batch, generation))
-        await worker.run(lambda connection: connection.execute("COMMIT"))
+        await worker.run(_end)
     finally:
         await worker.close()  # which undoes what was not committed
 
@@ -102,6 +102,11 @@ def _begin(connection: sqlite3.Connection) -> int:
         if connection.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone():  # noqa: S608
             raise NotEmpty
     return directory.next_generation(connection)
+
+
+def _end(connection: sqlite3.Connection) -> None:
+    usage_sums.sum_up_all(connection)
+    connection.execute("COMMIT")
 
 
 def _writing(batch: Sequence[Record], generation: int) -> Callable[[sqlite3.Connection], None]:

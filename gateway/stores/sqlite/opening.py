@@ -12,7 +12,7 @@ from pathlib import Path
 
 from gateway.errors import StoreUnavailable
 from gateway.stores.faults import UnusableStore
-from gateway.stores.sqlite import schema
+from gateway.stores.sqlite import schema, usage_sums
 from gateway.stores.sqlite.connection import Database, connect
 
 OLDEST_SQLITE = (3, 35, 0)
@@ -90,8 +90,8 @@ def _prepare(connection: sqlite3.Connection) -> None:
     connection.execute("BEGIN IMMEDIATE")
     if schema.is_blank(connection):
         schema.create(connection)
-    else:
-        schema.upgrade(connection)
+    elif schema.upgrade(connection):
+        usage_sums.sum_up_all(connection)
     connection.execute("COMMIT")
     if connection.execute("PRAGMA integrity_check(accounts)").fetchone() != ("ok",):
         raise UnusableStore("its accounts are damaged; restore a backup")

@@ -9,6 +9,7 @@ No secret and no prompt has a column here.
 """
 
 import sqlite3
+from itertools import chain
 
 from gateway.stores.faults import UnusableStore
 
@@ -31,6 +32,66 @@ AUDIT = (
     )
     """,
     "CREATE INDEX audit_at ON audit (at)",
+)
+
+CLAIMS = (
+    # What gateways do once only; the note is JSON.
+    """
+    CREATE TABLE claims (
+        name TEXT PRIMARY KEY NOT NULL,
+        owner TEXT NOT NULL,
+        ends REAL NOT NULL,
+        done INTEGER NOT NULL,
+        note BLOB NOT NULL
+    ) WITHOUT ROWID
+    """,
+    "CREATE INDEX claims_ends ON claims (ends)",
+)
+
+_SUMS = """
+    requests INTEGER NOT NULL,
+    images_bought INTEGER NOT NULL,
+    images_cached INTEGER NOT NULL,
+    images_unknown INTEGER NOT NULL,
+    cost INTEGER NOT NULL,
+    saved INTEGER NOT NULL,
+    images_coalesced INTEGER NOT NULL,
+    requests_refused INTEGER NOT NULL
+"""
+
+USAGE = (
+    # Hours and days are counted since 1970. What each table is for is told in `usage_sums`.
+    f"""
+    CREATE TABLE usage_hours (
+        hour INTEGER NOT NULL,
+        team TEXT NOT NULL,
+        key TEXT NOT NULL,
+        model TEXT NOT NULL,
+        size TEXT NOT NULL,
+        quality TEXT NOT NULL,
+        outcome TEXT NOT NULL,
+        {_SUMS},
+        PRIMARY KEY (hour, team, key, model, size, quality, outcome)
+    ) WITHOUT ROWID
+    """,
+    # A team's days lie together: sums by team and key need no sorting, a team's days no search.
+    f"""
+    CREATE TABLE usage_days (
+        team TEXT NOT NULL,
+        key TEXT NOT NULL,
+        day INTEGER NOT NULL,
+        {_SUMS},
+        PRIMARY KEY (team, key, day)
+    ) WITHOUT ROWID
+    """,
+    f"CREATE TABLE usage_totals (hour INTEGER PRIMARY KEY, {_SUMS})",
+    # Entries of before this time are in the sums.
+    "INSERT INTO meta VALUES ('summed', 0.0)",
+)
+
+_NEW_COLUMNS = tuple(
+    f"ALTER TABLE entries ADD COLUMN {name} INTEGER NOT NULL DEFAULT 0"
+    for name in ("images_coalesced", "requests_refused")
 )
 
 ACTIVITY = (
@@ -148,10 +209,14 @@ TABLES = (
         images_unknown INTEGER NOT NULL,
         cost INTEGER NOT NULL,
         saved INTEGER NOT NULL,
+        images_coalesced INTEGER NOT NULL DEFAULT 0,
+        requests_refused INTEGER NOT NULL DEFAULT 0,
         PRIMARY KEY (at, id)
     ) WITHOUT ROWID
     """,
     *AUDIT,
+    *CLAIMS,
+    *USAGE,
     *ACTIVITY,
     *STAMPS,
     f"PRAGMA application_id = {APPLICATION_ID}",
@@ -169,8 +234,9 @@ UPGRADES = (
     ),
     # From 2 to 3: changes are logged.
     (*AUDIT, "PRAGMA user_version = 3"),
-    # From 3 to 4: recent requests, errors and latency are kept, and accounts' states stamped.
-    (*ACTIVITY, *STAMPS, "PRAGMA user_version = 4"),
+    # From 3 to 4: usage is summed up; requests, errors and latency are kept; what is done once
+    # is claimed; accounts' states are stamped.
+    (*_NEW_COLUMNS, *USAGE, *ACTIVITY, *CLAIMS, *STAMPS, "PRAGMA user_version = 4"),
 )
 """What leads from each schema to the next, the first from 1 to 2."""
 
@@ -209,11 +275,14 @@ def create(connection: sqlite3.Connection) -> None:
         connection.execute(statement)
 
 
-def upgrade(connection: sqlite3.Connection) -> None:
-    """Bring the tables of an older gateway up to date, in the transaction that is open."""
-    for statements in UPGRADES[_pragma(connection, "user_version") - 1 :]:
-        for statement in statements:
-            connection.execute(statement)
+def upgrade(connection: sqlite3.Connection) -> bool:
+    """Bring the tables of an older gateway up to date, in the transaction that is open; False where
+    they are.
+    """
+    steps = UPGRADES[_pragma(connection, "user_version") - 1 :]
+    for statement in chain.from_iterable(steps):
+        connection.execute(statement)
+    return bool(steps)
 
 
 def value(connection: sqlite3.Connection, name: str) -> float:

@@ -19,17 +19,27 @@ from typing import TypeVar
 import structlog
 
 from gateway.errors import StoreUnavailable
-from gateway.model import AuditEntry, Entry, UsageRow
+from gateway.model import AuditEntry, Claim, Entry, UsageRow
 from gateway.ports import Change, DirectoryChanges, DirectoryWrite, Loaded
 from gateway.rules.activity import Batch, ErrorKind, Latency, Line, Wanted
 from gateway.rules.archive import Record
 from gateway.stores.clock import StoreClock
 from gateway.stores.opened import Opened
-from gateway.stores.sqlite import activity, archive, audit, directory, usage
+from gateway.stores.sqlite import (
+    activity,
+    archive,
+    audit,
+    directory,
+    usage,
+    usage_keeping,
+    usage_reports,
+)
 from gateway.stores.sqlite.accounts import Accounts
+from gateway.stores.sqlite.claims import Claims
 from gateway.stores.sqlite.connection import Database
 from gateway.stores.sqlite.opening import make_ready
 from gateway.stores.sqlite.worker import Worker
+from gateway.stores.sums import Sums, bounds_of, check_grouping, teams_of
 
 log = structlog.get_logger(source="store")
 
@@ -59,7 +69,8 @@ class SqliteStore(Opened):
     ) -> None:
         self._monotonic = monotonic
         self._observe = observe
-        self._accounts = Accounts(StoreClock(wall, monotonic), self._went_back)
+        clock = StoreClock(wall, monotonic)
+        self._accounts, self._claims = Accounts(clock, self._went_back), Claims(clock)
         self._database = Database(path.absolute(), busy_seconds)
         self._writer = Worker("writer", self._database)
         self._reader = Worker("reader", self._database)
@@ -139,15 +150,30 @@ class SqliteStore(Opened):
         by: Sequence[str],
         start: float | None,
         end: float | None,
-        team: str | None = None,
+        team: str | Sequence[str] | None = None,
     ) -> list[UsageRow]:
-        """Usage of all teams or one, summed by the fields of `by`.
+        """Usage of all teams or some, summed by the fields of `by`; bounds are whole hours.
 
-        Besides the port's fields "size", "quality" and "outcome" will do.
-        Raises ValueError for any other field.
+        A long report is made piece by piece, and others are made in between. Raises ValueError
+        for any other field than the port's.
         """
-        usage.check_grouping(by)
-        work = partial(usage.usage, by=by, start=start, end=end, team=team)
+        check_grouping(by)
+        first, end_hour = bounds_of(start, end)
+        asked = usage_reports.Asked(by=tuple(by), first=first, end=end_hour, teams=teams_of(team))
+        total = Sums()
+        for piece in await self._report(partial(usage_reports.pieces, asked=asked)):
+            for group, numbers in (
+                await self._report(partial(usage_reports.sums, asked=piece))
+            ).items():
+                total.add(group, numbers)
+        return total.rows()
+
+    async def tidy_usage(self, now: float, before: float | None) -> bool:
+        """Forget a part of what is too old; False where there was nothing."""
+        work = partial(usage_keeping.tidy, now=now, before=before)
+        return await self._run("tidy_usage", self._writer, work)
+
+    async def _report(self, work: Callable[[sqlite3.Connection], T]) -> T:
         return await self._run("usage", self._reports, work)
 
     # -- AuditStore -----------------------------------------------------------------------------
@@ -166,6 +192,24 @@ class SqliteStore(Opened):
     async def forget_audit(self, before: float) -> None:
         """Forget the changes of before that time."""
         await self._run("forget_audit", self._writer, partial(audit.forget, before=before))
+
+    # -- ClaimStore -----------------------------------------------------------------------------
+
+    async def claim(self, name: str, owner: str, seconds: float, note: bytes = b"") -> float | None:
+        """Claim it, or tell in how many seconds it can be claimed."""
+        work = partial(self._claims.claim, name=name, owner=owner, seconds=seconds, note=note)
+        return await self._run("claim", self._writer, work)
+
+    async def complete_claim(
+        self, name: str, owner: str, seconds: float, note: bytes = b""
+    ) -> None:
+        """It is done: nobody can claim it for so many seconds."""
+        work = partial(self._claims.complete, name=name, owner=owner, seconds=seconds, note=note)
+        await self._run("complete_claim", self._writer, work)
+
+    async def claims(self) -> list[Claim]:
+        """All claims that have not ended, those that end last first."""
+        return await self._run("claims", self._reports, self._claims.all)
 
     # -- ActivityStore --------------------------------------------------------------------------
 

@@ -1,53 +1,59 @@
-"""The usage history: entries written by id, and summed for reports.
+"""The usage history: entries written by id, and taken out again for archives.
 
-An entry's day is the UTC date of its `at`, cut off to whole seconds first: SQLite would round the
-last half millisecond of a day up into the next one.
+An entry is written once and costs no more than that. Minutes later it is added to the sums that
+reports are made of (see `usage_sums`), and a week later it is forgotten (see `usage_keeping`): by
+then nobody writes it again, and the sums tell of it. So the file grows with the groups that are
+in use, not with the requests.
+
+What is summed up is what happened before a mark; an entry of before it that is written all the
+same, for the first time or again, changes the sums in its own transaction.
 """
 
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from math import inf
+from typing import Any
 
 from msgspec.structs import astuple
 
-from gateway.model import Entry, UsageRow
+from gateway.model import Entry
+from gateway.rules.windows import HOUR_SECONDS
+from gateway.stores.sqlite import schema, usage_sums
+from gateway.stores.sums import NOTHING, group_of, numbers_of, summed
 
-_FIELDS = Entry.__struct_fields__
-_COLUMNS = ", ".join(_FIELDS)
-_VALUES = ", ".join("?" for _ in _FIELDS)
-# Both are lists of the words above, so no text of anybody's is in the statements.
-_INTO = f"INTO entries ({_COLUMNS}) VALUES ({_VALUES})"
-_ALL = f"SELECT {_COLUMNS} FROM entries ORDER BY at, id"  # noqa: S608
-
-_GROUPS = {
-    "team": "team",
-    "key": "key",
-    "model": "model",
-    "size": "size",
-    "quality": "quality",
-    "outcome": "outcome",
-    "hour": "strftime('%Y-%m-%dT%H:00:00Z', CAST(at AS INTEGER), 'unixepoch')",
-    "day": "date(CAST(at AS INTEGER), 'unixepoch')",
-}
-_SUMS = ("requests", "images_bought", "images_cached", "images_unknown", "cost", "saved")
+_NAMES = Entry.__struct_fields__
+_COLUMNS = ", ".join(_NAMES)
+# All of these are lists of words of ours, so no text of anybody's is in the statements.
+_INTO = f"INTO entries ({_COLUMNS}) VALUES ({', '.join('?' for _ in _NAMES)})"
+_TAKE_AWAY = f"DELETE FROM entries WHERE id = ? RETURNING {_COLUMNS}"  # noqa: S608
+_OF_HOUR = f"SELECT {_COLUMNS} FROM entries WHERE at >= ? AND at < ? ORDER BY at, id"  # noqa: S608
 
 
 def write_entries(connection: sqlite3.Connection, entries: Sequence[Entry]) -> None:
     """Write entries in the transaction that is open; one with the same id is replaced."""
+    mark = schema.value(connection, "summed")
+    late = [entry for entry in entries if entry.at < mark]
+    if late:
+        _change_sums(connection, late)
     connection.executemany(f"INSERT OR REPLACE {_INTO}", map(astuple, entries))
 
 
+def _change_sums(connection: sqlite3.Connection, entries: Sequence[Entry]) -> None:
+    """Add entries of before the mark to the sums, and take away those that they replace."""
+    changes = usage_sums.Changes()
+    for entry in {entry.id: entry for entry in entries}.values():
+        for row in connection.execute(_TAKE_AWAY, (entry.id,)).fetchall():
+            former = _entry(row)
+            changes.add(former, [-number for number in numbers_of(former)])
+        changes.add(entry, numbers_of(entry))
+    changes.write(connection)
+
+
 def insert_entries(connection: sqlite3.Connection, entries: Iterable[Entry]) -> None:
-    """Write entries in the transaction that is open. Raises sqlite3.IntegrityError where there is
-    one with the same id.
+    """Write entries in the transaction that is open; sums are still to be made of them.
+
+    Raises sqlite3.IntegrityError where there is one with the same id.
     """
     connection.executemany(f"INSERT {_INTO}", map(astuple, entries))
-
-
-def all_entries(connection: sqlite3.Connection) -> Iterator[Entry]:
-    """The whole history in the order of time, one by one."""
-    for row in connection.execute(_ALL):
-        yield Entry(**dict(zip(_FIELDS, row, strict=True)))
 
 
 def record(connection: sqlite3.Connection, entries: Sequence[Entry]) -> None:
@@ -63,34 +69,23 @@ def written(connection: sqlite3.Connection, ids: Iterable[str]) -> set[str]:
     return {id for id in ids if connection.execute(query, (id,)).fetchone()}
 
 
-def check_grouping(by: Sequence[str]) -> None:
-    """Raise ValueError where usage cannot be grouped by one of these."""
-    for field in by:
-        if field not in _GROUPS:
-            raise ValueError(f"Usage cannot be grouped by {field!r}.")
+def all_entries(connection: sqlite3.Connection) -> Iterator[Entry]:
+    """The whole history in the order of hours, one by one: single entries where they are kept,
+    and for the rest of an hour's sums an entry for each group.
+    """
+    mark = schema.value(connection, "summed")
+    for hour in usage_sums.hours(connection):
+        rest = dict(usage_sums.of_hour(connection, hour))
+        bounds = (hour * HOUR_SECONDS, (hour + 1) * HOUR_SECONDS)
+        for row in connection.execute(_OF_HOUR, bounds):
+            entry = _entry(row)
+            if entry.at < mark:
+                group, numbers = group_of(entry), numbers_of(entry)
+                former = rest.get(group, NOTHING)
+                rest[group] = [a - b for a, b in zip(former, numbers, strict=True)]
+            yield entry
+        yield from summed(hour, rest)
 
 
-def usage(
-    connection: sqlite3.Connection,
-    by: Sequence[str],
-    start: float | None,
-    end: float | None,
-    team: str | None,
-) -> list[UsageRow]:
-    """Usage from `start` to before `end`, of all teams or of one, summed by the fields of `by`."""
-    columns = [_GROUPS[field] for field in by]
-    sums = [f"sum({field})" for field in _SUMS]
-    # Every part of the text comes from the tables above. Grouped by nothing, an empty history
-    # is no row; without a GROUP BY it would be a row of nulls.
-    rows = connection.execute(
-        f"SELECT {', '.join(columns + sums)} FROM entries WHERE at >= ? AND at < ?"  # noqa: S608
-        " AND team = coalesce(?, team)"
-        f" GROUP BY {', '.join(columns) or 'NULL'} ORDER BY {', '.join(columns) or 'NULL'}",
-        (-inf if start is None else start, inf if end is None else end, team),
-    )
-    return [_usage_row(row, len(by)) for row in rows]
-
-
-def _usage_row(row: tuple[str | int, ...], groups: int) -> UsageRow:
-    sums = dict(zip(_SUMS, (int(number) for number in row[groups:]), strict=True))
-    return UsageRow(group=tuple(str(value) for value in row[:groups]), **sums)
+def _entry(row: Sequence[Any]) -> Entry:
+    return Entry(**dict(zip(_NAMES, row, strict=True)))

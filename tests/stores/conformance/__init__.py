@@ -9,6 +9,7 @@ from tests.stores.conformance.accounts import AccountConformance
 from tests.stores.conformance.activity import ActivityConformance
 from tests.stores.conformance.archive import ArchiveConformance
 from tests.stores.conformance.audit import AuditConformance
+from tests.stores.conformance.claims import ClaimConformance
 from tests.stores.conformance.directory import DirectoryConformance
 from tests.stores.conformance.processes import ProcessConformance
 from tests.stores.conformance.store import MakeStore, Store
@@ -20,6 +21,7 @@ __all__ = [
     "ActivityConformance",
     "ArchiveConformance",
     "AuditConformance",
+    "ClaimConformance",
     "DirectoryConformance",
     "MakeStore",
     "ProcessConformance",

@@ -16,6 +16,7 @@ from gateway.ports import (
     ArchiveStore,
     AuditStore,
     Change,
+    ClaimStore,
     DirectoryStore,
     UsageStore,
 )
@@ -34,6 +35,7 @@ class Store(
     DirectoryStore,
     UsageStore,
     AuditStore,
+    ClaimStore,
     ActivityStore,
     ArchiveStore,
     Protocol,

@@ -1,6 +1,6 @@
 -- Begin an import: from now on nobody but the one with this epoch is let in.
 --
--- KEYS: meta, accounts, teams, keys, audit, hours. ARGV: the id of an epoch to begin, its schema.
+-- KEYS: meta, accounts, teams, keys, audit, hours, packed. ARGV: the id of an epoch to begin, its schema.
 -- Returns "begun", "again" (a former import was not finished and is to be removed first) or, with
 -- nothing done, "held" (there is something in the store).
 

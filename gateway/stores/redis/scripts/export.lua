@@ -1,9 +1,9 @@
 -- Read everything but most of the usage, as it stands together.
 --
--- KEYS: meta, teams, keys, states, ends, uses, accounts, audit, hours, then for each of some
--- hours: its sums, its purchases. ARGV: epoch.
--- Returns the hashes as fields and values, uses as ids and times, log entries by time, hours as
--- numbers, then sums and purchases of each of those hours.
+-- KEYS: meta, teams, keys, states, ends, uses, accounts, audit, hours, packed, then for
+-- each of some hours: its sums, its purchases, its pack. ARGV: epoch.
+-- Returns the hashes as fields and values, uses as ids and times, log entries by time, hours twice
+-- as numbers, then sums, purchases and pack of each of those hours.
 
 local reply = {redis.call('HGETALL', meta)}
 for place = 2, 5 do
@@ -13,7 +13,8 @@ reply[6] = redis.call('ZRANGE', KEYS[6], 0, -1, 'WITHSCORES')
 reply[7] = redis.call('HGETALL', KEYS[7])
 reply[8] = redis.call('ZRANGE', KEYS[8], 0, -1)
 reply[9] = redis.call('ZRANGE', KEYS[9], 0, -1)
-for place = 10, #KEYS do
+reply[10] = redis.call('ZRANGE', KEYS[10], 0, -1)
+for place = 11, #KEYS do
     reply[place] = redis.call('HGETALL', KEYS[place])
 end
 return reply

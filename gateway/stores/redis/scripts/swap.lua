@@ -40,8 +40,9 @@ for number = 1, tonumber(take()) do
     }
 end
 
--- Requests, images bought, cached and unknown, micro-dollars of cost and saved.
-local SUMS = {'r', 'b', 'c', 'u', 'm', 's'}
+-- Requests, images bought, cached and unknown, micro-dollars of cost and saved, images coalesced,
+-- requests refused.
+local SUMS = {'r', 'b', 'c', 'u', 'm', 's', 'o', 'f'}
 
 -- A sum that HINCRBY cannot add to, above 2^63, would end the script in the middle.
 local MOST = 9 * 10 ^ 18

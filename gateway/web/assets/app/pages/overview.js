@@ -56,7 +56,7 @@ function Numbers({ data: { now, before, before_from, before_to } }) {
         change=${change(now.cost_usd, before.cost_usd)} before=${money(before.cost_usd)} />
       <${Tile} label="Images" value=${count(images(now))} detail=${parts.join(", ")}
         change=${change(images(now), images(before))} before=${count(images(before))} />
-      <${Tile} label="Hit ratio" value=${percent(now.hit_ratio)} detail="of requests answered without a purchase"
+      <${Tile} label="Hit ratio" value=${percent(now.hit_ratio)} detail="of images given without a purchase of their own"
         change=${changeOfShare(now.hit_ratio, before.hit_ratio)} before=${percent(before.hit_ratio)} />
       <${Tile} label="Saved" value=${money(now.saved_usd)} detail="what those images would have cost"
         change=${change(now.saved_usd, before.saved_usd)} before=${money(before.saved_usd)} />

@@ -1,0 +1,168 @@
+"""Reports of usage, each from the largest packs that can tell it.
+
+What a report is made of is read bit by bit: each bit stands together, so that nothing that is
+moved into a pack meanwhile is missing or there twice.
+"""
+
+from collections.abc import Collection, Iterable, Sequence
+from itertools import islice
+from typing import Any
+
+from msgspec import Struct
+
+from gateway.model import UsageRow
+from gateway.stores.redis import names, scripts
+from gateway.stores.redis.link import Link
+from gateway.stores.redis.scripts import Argument
+from gateway.stores.redis.usage import groups
+from gateway.stores.redis.usage_packs import (
+    TOTALS,
+    WEEK_HOURS,
+    Rows,
+    decode_rows,
+    team_field,
+    teams_in,
+)
+from gateway.stores.sums import (
+    DAY_HOURS,
+    FIELDS,
+    TIMES,
+    Sums,
+    bounds_of,
+    day_text,
+    hour_text,
+    picker,
+    teams_of,
+)
+
+WHOLE_AT_ONCE, PARTS_AT_ONCE = 2, 32
+"""Packs read in one call, with all teams or with some: bounds how long the server and the event
+loop are busy with it."""
+
+_ALL = (*TIMES, *FIELDS)
+_LINES = ("team", "key", "day")
+
+
+class Pack(Struct, frozen=True):
+    """A pack to read, and the hours that it is of."""
+
+    key: str
+    first: int
+    hours: int
+
+
+async def usage(
+    link: Link,
+    by: Sequence[str],
+    start: float | None,
+    end: float | None,
+    team: str | Sequence[str] | None,
+) -> list[UsageRow]:
+    """Usage of the hours that begin from `start` to before `end`, summed by the fields of `by`.
+
+    Each call is bounded by itself: the history of a year takes many.
+    """
+    teams = teams_of(team)
+    if teams == ():
+        return []
+    report = _Report(by, *bounds_of(start, end), teams)
+    live, packed = await _hours(link, names.HOURS, report), await _hours(link, names.PACKED, report)
+    packs = iter(report.packs(sorted({*live, *packed})))
+    at_once = WHOLE_AT_ONCE if report.fields is None else PARTS_AT_ONCE
+    while some := list(islice(packs, at_once)):
+        hours = [hour for hour in live if any(_in(hour, pack) for pack in some)]
+        keys = [pack.key for pack in some]
+        arguments: list[Argument] = [] if report.fields is None else [len(keys), *report.fields]
+        keys += [names.usage(hour) for hour in hours]
+        found = await link.call(scripts.SUMS, (names.META, *keys), *arguments)
+        for pack, values in zip(some, found, strict=False):
+            report.add_pack(pack, values)
+        for hour, values in zip(hours, found[len(some) :], strict=True):
+            report.add_hour(hour, values)
+    return report.sums.rows()
+
+
+async def _hours(link: Link, key: str, report: "_Report") -> list[int]:
+    bounds = (report.first, f"({report.end}")
+    found = await link.call(scripts.READ, (names.META, key), "ZRANGEBYSCORE", *bounds)
+    return [int(hour) for hour in found]
+
+
+class _Report:
+    """What is asked for: hours from `first` to before `end`, of some teams or all (None)."""
+
+    def __init__(
+        self, by: Sequence[str], first: int, end: int, teams: Collection[str] | None
+    ) -> None:
+        self.first = first
+        self.end = end
+        self.sums = Sums()
+        self._teams = teams
+        self._by = by
+        whole_days = first % DAY_HOURS == end % DAY_HOURS == 0
+        self._totals = teams is None and set(by) <= set(TIMES)
+        self._lines = not self._totals and whole_days and set(by) <= set(_LINES)
+        self._pick_all = picker(by, _ALL)
+
+    @property
+    def fields(self) -> Sequence[bytes] | None:
+        """What is wanted of each pack; None for all of it."""
+        if self._totals:
+            return [TOTALS]
+        return None if self._teams is None else [team_field(team) for team in self._teams]
+
+    def packs(self, hours: Iterable[int]) -> list[Pack]:
+        """The packs to be read for these hours."""
+        return list(dict.fromkeys(map(self._pack, hours)))
+
+    def _pack(self, hour: int) -> Pack:
+        week = hour // WEEK_HOURS * WEEK_HOURS
+        if self._lines and "day" not in self._by and self._has(week, WEEK_HOURS):
+            return Pack(names.week_pack(hour // WEEK_HOURS), week, WEEK_HOURS)
+        if self._lines or self._totals:
+            day = hour // DAY_HOURS
+            return Pack(names.day_pack(day), day * DAY_HOURS, DAY_HOURS)
+        return Pack(names.hour_pack(hour), hour, 1)
+
+    def _has(self, first: int, hours: int) -> bool:
+        return self.first <= first and first + hours <= self.end
+
+    def add_pack(self, pack: Pack, values: Sequence[Any]) -> None:
+        """Add what a pack has, as `sums.lua` gives it."""
+        if self._totals:
+            self._add_totals(values[0])
+            return
+        names_of_fields = ("key",) if self._lines else FIELDS[1:]
+        day = day_text(pack.first // DAY_HOURS)
+        pick = picker(self._by, ("hour", "day", "team", *names_of_fields))
+        add, hour = self.sums.add, hour_text(pack.first)
+        for team, rows in self._rows(values):
+            for group, numbers in rows:
+                add(pick((hour, day, team, *group)), numbers)
+
+    def _rows(self, values: Sequence[Any]) -> Iterable[tuple[str, Rows]]:
+        if self._teams is None:
+            return teams_in(values)
+        texts = zip(self._teams, values, strict=True)
+        return ((team, decode_rows(text)) for team, text in texts if text is not None)
+
+    def _add_totals(self, text: bytes | None) -> None:
+        pick = picker(self._by, TIMES)
+        for (hour,), numbers in [] if text is None else decode_rows(text):
+            if self.first <= int(hour) < self.end:
+                self.sums.add(pick(_times(int(hour))), numbers)
+
+    def add_hour(self, hour: int, values: Sequence[bytes]) -> None:
+        """Add what an hour has that is in no pack yet."""
+        times = _times(hour)
+        for group, numbers in groups(values):
+            if self._teams is None or group[0] in self._teams:
+                self.sums.add(self._pick_all((*times, *group)), numbers)
+
+
+def _times(hour: int) -> tuple[str, str]:
+    return hour_text(hour), day_text(hour // DAY_HOURS)
+
+
+def _in(hour: int, pack: Pack) -> bool:
+    return pack.first <= hour < pack.first + pack.hours

@@ -1,0 +1,128 @@
+"""Sums of usage, made of the entries of before a mark:
+
+    usage_hours    of each hour by all that reports go by
+    usage_days     of each day by team and key: what most reports and the overview ask for
+    usage_totals   of each hour, everything together
+
+The mark moves on in the transaction that adds what it passes, so an entry is summed up or not, and
+never both. It stays some minutes behind: purchases are dated by their begin, and one that is
+written after the mark has passed it costs more.
+"""
+
+import math
+import sqlite3
+from collections.abc import Iterator, Sequence
+
+from gateway.model import Entry
+from gateway.rules.windows import HOUR_SECONDS
+from gateway.stores.sqlite import schema
+from gateway.stores.sums import DAY_HOURS, FIELDS, SUMS, Group, Numbers, Sums, group_of, hour_of
+
+BEHIND_SECONDS = 600.0
+"""How far the mark stays behind: longer than nearly every purchase takes."""
+
+ENTRIES_AT_ONCE = 5_000
+"""Entries that are summed up in one go, and a few more where they are of one moment."""
+
+_HOUR = f"CAST(at AS INTEGER) / {HOUR_SECONDS}"
+_FIRST_UNSUMMED = "SELECT 1 FROM entries WHERE at >= ? AND at < ? ORDER BY at LIMIT 1"
+_LAST_AT_ONCE = "SELECT at FROM entries WHERE at >= ? AND at < ? ORDER BY at LIMIT 1 OFFSET ?"
+_MOVE_MARK = "UPDATE meta SET value = max(value, ?) WHERE name = 'summed'"
+_ALL_HOURS = f"""
+    SELECT hour FROM usage_totals
+    UNION SELECT {_HOUR} FROM entries
+    WHERE at >= (SELECT value FROM meta WHERE name = 'summed')
+    ORDER BY 1
+"""  # noqa: S608 - every word of it is ours
+_OF_HOUR = f"SELECT {', '.join((*FIELDS, *SUMS))} FROM usage_hours WHERE hour = ?"  # noqa: S608
+
+
+class _Table:
+    """A table of sums by these columns; `texts` tell what they are of an entry."""
+
+    def __init__(self, name: str, columns: Sequence[str], texts: Sequence[str]) -> None:
+        every = (*columns, *SUMS)
+        into = f"INSERT INTO {name} ({', '.join(every)})"
+        more = " ON CONFLICT DO UPDATE SET " + ", ".join(
+            f"{field} = {field} + excluded.{field}" for field in SUMS
+        )
+        sums = ", ".join([*texts, *(f"sum({field})" for field in SUMS)])
+        groups = ", ".join(texts)
+        self._add = f"{into} VALUES ({', '.join('?' for _ in every)}){more}"
+        self.sum_up = (
+            f"{into} SELECT {sums} FROM entries WHERE at >= ? AND at < ? GROUP BY {groups}{more}"  # noqa: S608
+        )
+        nothing = [*(f"{column} = ?" for column in columns), *(f"{field} = 0" for field in SUMS)]
+        self._drop = f"DELETE FROM {name} WHERE {' AND '.join(nothing)}"  # noqa: S608
+
+    def add(self, connection: sqlite3.Connection, sums: Sums) -> None:
+        """Add these; a row that comes to nothing is gone."""
+        rows = [(group, numbers) for group, numbers in sums.items() if any(numbers)]
+        connection.executemany(self._add, [(*group, *numbers) for group, numbers in rows])
+        less = [group for group, numbers in rows if min(numbers) < 0]
+        connection.executemany(self._drop, less)
+
+
+_HOURS = _Table("usage_hours", ("hour", *FIELDS), (_HOUR, *FIELDS))
+_DAYS = _Table("usage_days", ("team", "key", "day"), ("team", "key", f"{_HOUR} / {DAY_HOURS}"))
+_TOTALS = _Table("usage_totals", ("hour",), (_HOUR,))
+
+
+class Changes:
+    """What entries of before the mark change in the three tables."""
+
+    def __init__(self) -> None:
+        self._hours, self._days, self._totals = Sums(), Sums(), Sums()
+
+    def add(self, entry: Entry, numbers: Numbers) -> None:
+        """Add numbers where this entry belongs."""
+        hour = hour_of(entry.at)
+        self._hours.add((hour, *group_of(entry)), numbers)
+        self._days.add((entry.team, entry.key, hour // DAY_HOURS), numbers)
+        self._totals.add((hour,), numbers)
+
+    def write(self, connection: sqlite3.Connection) -> None:
+        """Write them, in the transaction that is open."""
+        _HOURS.add(connection, self._hours)
+        _DAYS.add(connection, self._days)
+        _TOTALS.add(connection, self._totals)
+
+
+def sum_up(connection: sqlite3.Connection, now: float) -> bool:
+    """Sum up some of the entries that the mark is to pass; False where there are none."""
+    until = now - BEHIND_SECONDS
+    mark = schema.value(connection, "summed")
+    if not connection.execute(_FIRST_UNSUMMED, (mark, until)).fetchone():
+        return False
+    connection.execute("BEGIN IMMEDIATE")
+    mark = schema.value(connection, "summed")
+    last = connection.execute(_LAST_AT_ONCE, (mark, until, ENTRIES_AT_ONCE - 1)).fetchone()
+    pass_entries(connection, mark, until if last is None else math.nextafter(last[0], math.inf))
+    connection.execute("COMMIT")
+    return True
+
+
+def sum_up_all(connection: sqlite3.Connection) -> None:
+    """Sum up all entries, in the transaction that is open."""
+    ((last,),) = connection.execute("SELECT max(at) FROM entries")
+    if last is not None:
+        mark = schema.value(connection, "summed")
+        pass_entries(connection, mark, math.nextafter(last, math.inf))
+
+
+def pass_entries(connection: sqlite3.Connection, mark: float, until: float) -> None:
+    """Add the entries between two marks, in the transaction that is open."""
+    for table in (_HOURS, _DAYS, _TOTALS):
+        connection.execute(table.sum_up, (mark, until))
+    connection.execute(_MOVE_MARK, (until,))
+
+
+def hours(connection: sqlite3.Connection) -> list[int]:
+    """All hours that have usage, in their order."""
+    return [hour for (hour,) in connection.execute(_ALL_HOURS)]
+
+
+def of_hour(connection: sqlite3.Connection, hour: int) -> Iterator[tuple[Group, Numbers]]:
+    """The sums of an hour."""
+    for row in connection.execute(_OF_HOUR, (hour,)):
+        yield row[: len(FIELDS)], row[len(FIELDS) :]

@@ -1,0 +1,150 @@
+"""Usage in both stores against a list of entries, whatever is tidied up in between."""
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gateway.model import Entry, UsageRow
+from gateway.rules.store_url import parse_store_url
+from gateway.stores.redis import RedisStore
+from gateway.stores.sqlite import SqliteStore
+from gateway.stores.sums import FIELDS, SUMS, TIMES
+from tests.stores.conformance.store import MIDNIGHT, Store
+from tests.support.redis import RedisServer, running_redis
+
+HOUR = 3600
+DAY = 24 * HOUR
+
+words = st.sampled_from(["", "a", "b", "all", "version", '"', "[", "ü", "\x00", "1 2"])
+counts = st.integers(0, 3) | st.just(2**53 + 1)
+moments = st.integers(-20, 20).map(lambda half_days: MIDNIGHT + half_days * DAY / 2 + 1801.5)
+
+
+@st.composite
+def written(draw: st.DrawFn) -> Entry:
+    """An entry; those of one id are of one moment and kind, as a reservation's are."""
+    number = draw(st.integers(0, 7))
+    free = number < 3
+    return Entry(
+        id=f"e{number}",
+        at=MIDNIGHT + (number - 4) * 5 * HOUR + 1801.5 + (number % 3) * 4 * DAY,
+        team=draw(words),
+        key=draw(words),
+        model=draw(words),
+        size=draw(words),
+        quality=draw(words),
+        outcome=draw(
+            st.sampled_from(
+                ["cached", "coalesced", "refused"] if free else ["bought", "failed", "unknown"]
+            )
+        ),
+        requests=draw(st.integers(1, 3)),
+        images_bought=draw(counts),
+        images_cached=draw(counts),
+        images_unknown=draw(counts),
+        cost=draw(counts),
+        saved=draw(counts),
+        images_coalesced=draw(counts),
+        requests_refused=draw(counts),
+    )
+
+
+Step = list[Entry] | float
+"""Entries to write, or the time at which it is tidied up."""
+
+steps: st.SearchStrategy[list[Step]] = st.lists(
+    st.lists(written(), min_size=1, max_size=4) | moments, max_size=8
+)
+bounds = st.none() | st.integers(-12, 12).map(lambda quarters: MIDNIGHT + quarters * 6 * HOUR)
+some_teams = st.none() | words | st.lists(words, max_size=3).map(tuple)
+groupings = st.lists(st.sampled_from((*TIMES, *FIELDS)), unique=True, max_size=4)
+lines = st.lists(st.sampled_from(("team", "key", "day")), unique=True)
+times = st.lists(st.sampled_from(TIMES), unique=True)
+asked = st.tuples(groupings | lines | times, bounds, bounds, some_teams)
+
+
+def naive(
+    entries: Sequence[Entry],
+    by: Sequence[str],
+    start: float | None,
+    end: float | None,
+    team: str | Sequence[str] | None,
+) -> list[UsageRow]:
+    """The report from a list of all entries, the last of each id alone."""
+    rows: dict[tuple[str, ...], dict[str, int]] = {}
+    teams = (team,) if isinstance(team, str) else team
+    for last in {one.id: one for one in entries}.values():
+        if (
+            (start is None or start <= last.at)
+            and (end is None or last.at < end)
+            and (teams is None or last.team in teams)
+        ):
+            at = datetime.fromtimestamp(last.at, UTC)
+            told = {"day": at.date().isoformat(), "hour": at.strftime("%Y-%m-%dT%H:00:00Z")}
+            group = tuple(told.get(field) or getattr(last, field) for field in by)
+            row = rows.setdefault(group, dict.fromkeys(SUMS, 0))
+            for field in SUMS:
+                row[field] += getattr(last, field)
+    return [UsageRow(group=group, **row) for group, row in sorted(rows.items())]
+
+
+async def tidied(store: Store, now: float, before: float | None = None) -> None:
+    while await store.tidy_usage(now, before):
+        pass
+
+
+async def compare(store: Store, steps: Sequence[Step], reports: Sequence[tuple[Any, ...]]) -> None:
+    entries: list[Entry] = []
+    for step in steps:
+        if isinstance(step, float):
+            await tidied(store, step)
+        else:
+            entries += step
+            await store.record(step)
+        for report in reports:
+            assert await store.usage(*report) == naive(entries, *report)
+
+
+@given(steps, st.lists(asked, min_size=1, max_size=4))
+@settings(max_examples=40)
+def test_sqlite_tells_what_a_list_of_entries_does(
+    steps: list[Step], reports: list[tuple[Any, ...]]
+) -> None:
+    async def run() -> None:
+        with TemporaryDirectory() as folder:
+            async with SqliteStore(Path(folder) / "gateway.db") as store:
+                await compare(store, steps, reports)
+
+    asyncio.run(run())
+
+
+def test_redis_tells_what_a_list_of_entries_does(tmp_path: Path) -> None:
+    with asyncio.Runner() as runner:
+        stack = AsyncExitStack()
+        server = runner.run(stack.enter_async_context(running_redis(tmp_path / "redis")))
+
+        @given(steps, st.lists(asked, min_size=1, max_size=4))
+        @settings(max_examples=40)
+        def check(steps: list[Step], reports: list[tuple[Any, ...]]) -> None:
+            runner.run(_compare_on(server, steps, reports))
+
+        try:
+            check()
+        finally:
+            runner.run(stack.aclose())
+
+
+async def _compare_on(
+    server: RedisServer, steps: list[Step], reports: list[tuple[Any, ...]]
+) -> None:
+    async with server.client() as client:
+        await client.flushall()
+    async with RedisStore(parse_store_url(server.url)) as store:
+        await compare(store, steps, reports)

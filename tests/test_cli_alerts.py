@@ -1,0 +1,123 @@
+"""`gateway alerts test`, and what `check-config` says of webhooks."""
+
+import asyncio
+import re
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.line import Line
+from tests.support.receiver import PATH, SECRET, Receiver, running_receiver
+
+TOML = """
+[alerts.webhooks.ops]
+url_env = "OPS_URL"
+secret_env = "OPS_SECRET"
+[alerts.webhooks.chat]
+kind = "slack"
+url_file = "chat.url"
+"""
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    """One that runs in a thread of its own: a command has the event loop of this one."""
+    ready, ending = threading.Event(), threading.Event()
+    found: list[Receiver] = []
+
+    async def run() -> None:
+        async with running_receiver() as receiver:
+            found.append(receiver)
+            ready.set()
+            await asyncio.to_thread(ending.wait)
+
+    thread = threading.Thread(target=asyncio.run, args=(run(),))
+    thread.start()
+    assert ready.wait(20)
+    yield found[0]
+    ending.set()
+    thread.join()
+
+
+@pytest.fixture
+def line(tmp_path: Path, receiver: Receiver) -> Line:
+    line = Line(tmp_path)
+    (tmp_path / "gateway.toml").write_text(TOML)
+    (tmp_path / "chat.url").write_text(receiver.url + "/chat\n")
+    line.environ |= {"OPS_URL": receiver.url, "OPS_SECRET": SECRET}
+    return line
+
+
+CONFIG = ("--config", "gateway.toml")
+
+
+def test_a_test_message_is_sent_to_each(line: Line, receiver: Receiver) -> None:
+    done = line.click("alerts", "test", *CONFIG)
+    assert done.exit_code == 0, done.output
+    assert done.stdout.splitlines() == [
+        f"ops (json, {receiver.origin}/***): sent, the receiver answered 200: ok",
+        "chat (slack, ***): sent, the receiver answered 200: ok",
+    ]
+    by_path = {message.path: message for message in receiver.messages}
+    ops, chat = by_path[PATH], by_path[PATH + "/chat"]
+    assert (ops.json["event"], ops.json["team"], ops.is_signed) == ("test", None, True)
+    assert ops.json["id"] == ops.id != chat.id
+    assert chat.json.keys() == {"text"}
+    assert "This is a test" in chat.json["text"]
+    assert re.search("webhook chat ", chat.json["text"])
+
+
+def test_one_can_be_chosen_and_what_went_wrong_is_said(line: Line, receiver: Receiver) -> None:
+    receiver.status, receiver.answer = 403, "invalid_token"
+    done = line.click("alerts", "test", "--webhook", "ops", *CONFIG)
+    assert done.exit_code == 1
+    assert done.stdout == (
+        f"ops (json, {receiver.origin}/***): NOT SENT, the receiver answered 403: invalid_token\n"
+    )
+    assert len(receiver.messages) == 1
+
+
+def test_what_cannot_be_sent_is_said(line: Line) -> None:
+    (line.folder / "chat.url").unlink()
+    done = line.click("alerts", "test", *CONFIG, OPS_URL="")
+    assert done.exit_code == 1
+    assert (
+        "ops (json, ***): NOT SENT, nothing was sent: the environment has no variable OPS_URL"
+        in (done.stdout)
+    )
+    assert "chat.url cannot be read: No such file or directory" in done.stdout
+
+
+def test_unknown_names_and_no_webhooks_are_told(line: Line) -> None:
+    done = line.click("alerts", "test", "--webhook", "op", *CONFIG)
+    assert (done.exit_code, "it has: ops, chat." in done.stderr) == (2, True)
+    done = line.click("alerts", "test")
+    assert (done.exit_code, "No webhook is configured" in done.stderr) == (1, True)
+
+
+def test_check_config_tells_faults_of_webhooks_with_all_others(line: Line) -> None:
+    (line.folder / "chat.url").write_text("hidden")
+    (line.folder / "gateway.toml").write_text(TOML)
+    done = line.click("check-config", *CONFIG, OPS_URL="")
+    assert done.exit_code == 2
+    assert "gateway.toml: [alerts.webhooks.chat] url_file: what the file chat.url holds is no" in (
+        done.stderr
+    )
+    assert "warning: gateway.toml: [alerts.webhooks.ops] url_env: the environment has no" in (
+        done.stderr
+    )
+    (line.folder / "gateway.toml").write_text(TOML + "at_percent = [0]\n[cache]\nttl_seconds = -1")
+    done = line.click("check-config", *CONFIG, OPS_URL="hidden")
+    assert done.exit_code == 2
+    assert len(done.stderr.splitlines()) == 3
+    assert "hidden" not in done.stderr
+    (line.folder / "gateway.toml").write_text(TOML)
+    (line.folder / "chat.url").write_text("https://hooks.example.com/x")
+    assert line.click("check-config", *CONFIG).exit_code == 0
+
+
+def test_other_commands_need_no_variable(line: Line) -> None:
+    done = line.click("teams", "apply", "teams.toml", *CONFIG, OPS_URL="", OPS_SECRET="")
+    assert done.exit_code == 0, done.output

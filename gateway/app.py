@@ -26,6 +26,7 @@ from gateway.background import Background
 from gateway.caches import warm
 from gateway.caches.memory import MemoryCache
 from gateway.caches.redis import RedisCache
+from gateway.caches.seal import Seal
 from gateway.caches.tiers import TieredCache
 from gateway.directory import Directory
 from gateway.elections import Alone, Elections
@@ -215,7 +216,12 @@ class Gateway:
         )
         metrics.registry.register(self._gauges)
         self._open_alerts()
-        self._ledger = Ledger(self.store, spread=random.random, on_accounts=self._saw)
+        self._ledger = Ledger(
+            self.store,
+            spread=random.random,
+            on_accounts=self._saw,
+            on_lost=metrics.lost_purchases.inc,
+        )
         running.push_async_callback(self._close_ledger)
         await self._ledger.start()
         self._hits = Hits(self.store, new_id=new_id)
@@ -317,6 +323,7 @@ class Gateway:
         metrics.begin_redis_at_zero()
         redis = self._redis_cache = RedisCache(
             settings.cache.place,
+            Seal(self.pepper),
             settings.cache.max_entry_bytes,
             self._wall,
             on_lookup=lambda result: metrics.lookups["redis", result].inc(),

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from gateway.model import Key, Team
 from gateway.opening import StartError
-from gateway.ports import DirectoryStore
+from gateway.ports import DirectoryStore, DirectoryWrite
 from gateway.rules import keys
 
 TEAM = "demo"
@@ -30,7 +30,7 @@ async def demo_team(store: DirectoryStore, *, real: bool) -> Team:
         limits = replace(team.limits, images_per_day=REAL_IMAGES_PER_DAY)
         team = replace(team, limits=limits)
     if team != known.get(TEAM):
-        await store.put_teams([team])
+        await _write(store, DirectoryWrite(teams=[team]))
     return team
 
 
@@ -47,10 +47,16 @@ async def demo_key(store: DirectoryStore, pepper: bytes, file: Path) -> str:
     known = {key.id: key for key in (await store.changes(0)).keys}
     if id not in known:
         digest = keys.digest(text, pepper)
-        await store.put_key(Key(id=id, team=TEAM, name="demo", digest=digest, created=time.time()))
+        key = Key(id=id, team=TEAM, name="demo", digest=digest, created=time.time())
+        await _write(store, DirectoryWrite(keys=[key]))
     elif known[id].state != "active":
         raise StartError(f"The demo key is {known[id].state}. Delete {file} to get a new one.")
     return text
+
+
+async def _write(store: DirectoryStore, write: DirectoryWrite) -> None:
+    while not await store.commit((await store.changes(0)).generation, write):
+        pass  # somebody else wrote in between
 
 
 def _kept_key(file: Path) -> str:

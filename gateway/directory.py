@@ -60,6 +60,7 @@ class Directory:
         self._on_use = on_use
         self._on_time = on_time
         self._generation = 0
+        self._unavailable = StoreUnavailable
         self._teams: dict[str, Team] = {}
         self._keys: dict[str, Key] = {}
         self._admitted: dict[bytes, Caller] = {}
@@ -136,7 +137,7 @@ class Directory:
         if token is None or keys.parse(token) is None:
             raise Unauthenticated
         if self.age > STALE_SECONDS:
-            raise StoreUnavailable  # the polling goes on, and ends this
+            raise self._unavailable()  # the polling goes on, and ends this
         try:
             return self._admit(token)
         except (Unauthenticated, KeyDisabled):
@@ -161,7 +162,11 @@ class Directory:
 
     async def _read(self) -> None:
         began = self._monotonic()
-        changes = await self._store.changes(self._generation)
+        try:
+            changes = await self._store.changes(self._generation)
+        except StoreUnavailable as failure:
+            self._unavailable = type(failure)
+            raise
         if changes.whole:
             self._teams, self._keys = {}, {}
         self._teams.update((team.name, team) for team in changes.teams)

@@ -295,9 +295,19 @@ class StoreUnavailable(Unavailable):
     """The store gave no answer in time, so no purchase can be admitted."""
 
     code = outcome = "store_unavailable"
+    text: ClassVar[str] = "The quota store is away, so nothing can be bought. Nothing was charged."
 
     def __init__(self) -> None:
-        super().__init__("The quota store is away, so nothing can be bought. Nothing was charged.")
+        super().__init__(self.text)
+
+
+class StoreLost(StoreUnavailable):
+    """The store is there and has lost its data: no retry helps before an operator has acted."""
+
+    text = (
+        "The quota store has lost its data, so nothing can be bought until the gateway's operator"
+        " brings them back or confirms the loss. Nothing was charged."
+    )
 
 
 # -- the upstream -------------------------------------------------------------------------------

@@ -17,6 +17,17 @@ The races it guards against:
    is in a batch, its future is cancelled, which is checked right before each application.
 5. *An outcome comes while the store is away.* It is retried for as long as the process lives;
    after that the lease ends and any process sweeps the hold.
+6. *An account cannot be written*, because a number in it is absurd, say from a damaged archive.
+   What failed together is then written account by account, so that it stops nobody else. Its own
+   steps are tried again at each sweep; purchases of it are refused.
+7. *The store came back with an older state* (a dump, a replica that lagged, a back-up), and knows
+   nothing of a purchase whose outcome comes. An outcome that was written has an entry: without
+   one, what was bought is charged anew. The entry is looked for after the account was loaded, so
+   whoever writes it meanwhile moves the account's version on, and the swap is refused.
+
+   Only what is settled from then on can be seen to. A store that went back is not refused: that
+   would turn each failover that loses a write into an outage, which an operator has to end, and
+   would bring nothing back. It is logged and counted each time, by the stores.
 """
 
 import asyncio
@@ -26,6 +37,7 @@ from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
 import structlog
+from msgspec.structs import replace
 
 from gateway.background import Background
 from gateway.errors import InternalError, StoreUnavailable
@@ -57,6 +69,9 @@ PATIENCE_SECONDS = 2.0
 SWEEP_SECONDS = 2.0
 """How often leases are looked at. The promise is 5 s, the store's patience included."""
 
+TOLD_SECONDS = 60.0
+"""Least time between two lines about what cannot be written."""
+
 
 class _Pending(Generic[T]):
     """A step that waits, and the future of its outcome. A cancelled future is a step given up."""
@@ -70,7 +85,8 @@ class Ledger:
     """Admits purchases and records what came of them.
 
     `spread` gives randomness in [0, 1) for the jitter. `on_accounts` is told of every account
-    that was written, for the metrics.
+    that was written, `on_lost` of every purchase that was settled though the store had lost it,
+    for the metrics.
     """
 
     def __init__(
@@ -79,12 +95,17 @@ class Ledger:
         *,
         spread: Callable[[], float],
         on_accounts: Callable[[Accounts], None] = lambda accounts: None,
+        on_lost: Callable[[], None] = lambda: None,
     ) -> None:
         self._store = store
         self._spread = spread
         self._on_accounts = on_accounts
+        self._on_lost = on_lost
         self._waiting: deque[_Pending[Any]] = deque()
         self._in_hand = 0
+        self._set_aside: list[_Pending[Any]] = []
+        self._silent_until: dict[str, float] = {}
+        self._unavailable = StoreUnavailable
         self._sweeping: dict[str, _Pending[int]] = {}
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
@@ -106,8 +127,8 @@ class Ledger:
 
     @property
     def unwritten(self) -> int:
-        """Steps that wait to be written, those in the current batch included."""
-        return len(self._waiting) + self._in_hand
+        """Steps that wait to be written: in the current batch, or set aside, too."""
+        return len(self._waiting) + self._in_hand + len(self._set_aside)
 
     async def reserve(self, step: Reserve, patience: float = PATIENCE_SECONDS) -> Held | Refused:
         """Admit or refuse a purchase.
@@ -120,7 +141,7 @@ class Ledger:
                 return await pending.outcome
         except TimeoutError:
             self._give_up(step, pending)
-            raise StoreUnavailable from None
+            raise self._unavailable() from None
         except asyncio.CancelledError:
             self._give_up(step, pending)
             raise
@@ -148,6 +169,9 @@ class Ledger:
         return pending
 
     async def _sweep(self) -> None:
+        self._waiting += self._set_aside
+        self._set_aside.clear()
+        self._wake.set()
         for account in await self._store.due():
             former = self._sweeping.get(account)
             # One at a time: while nothing can be written they would pile up.
@@ -162,7 +186,8 @@ class Ledger:
             self._wake.clear()
             while self._waiting:
                 await self._write(self._take(MAX_BATCH))
-            self._idle.set()
+            if not self._set_aside:
+                self._idle.set()
 
     def _take(self, room: int) -> list[_Pending[Any]]:
         taken = [self._waiting.popleft() for _ in range(min(room, len(self._waiting)))]
@@ -174,17 +199,57 @@ class Ledger:
         pause = 0.0
         while batch := self._wanted(batch):
             try:
-                if await self._attempt(batch):
+                written = await self._attempt(batch)
+                self._unavailable = StoreUnavailable
+                if written:
                     break
                 pause = 0.01
-            except StoreUnavailable:
+            except StoreUnavailable as failure:
+                self._unavailable = type(failure)
                 pause = min(1.0, pause * 2 or 0.05)
-            except Exception:  # a defect below must not end the only worker
-                log.exception("batch failed", steps=len(batch))
+            except Exception as failure:  # noqa: BLE001 - a defect must not end the only worker
+                self._tell_of_failure("batch failed", failure, steps=len(batch))
+                batch = await self._attempt_apart(batch)
                 pause = min(1.0, pause * 2 or 0.05)
             await asyncio.sleep(pause * self._spread())
             batch += self._take(MAX_BATCH - len(batch))
         self._in_hand = 0
+
+    async def _attempt_apart(self, batch: Iterable[_Pending[Any]]) -> list[_Pending[Any]]:
+        """Write the steps of each account by themselves; those that are to be tried again."""
+        accounts: dict[str, list[_Pending[Any]]] = {}
+        for pending in batch:
+            accounts.setdefault(pending.step.accounts[0], []).append(pending)
+        left: list[_Pending[Any]] = []
+        for account, steps in accounts.items():
+            try:
+                written = await self._attempt(steps)
+            except StoreUnavailable:
+                written = False
+            except Exception as failure:  # noqa: BLE001 - it is logged, once a minute
+                self._tell_of_failure(
+                    "account cannot be written", failure, account=account, steps=len(steps)
+                )
+                self._put_aside(steps)
+                continue
+            if not written:
+                left += steps
+        self._in_hand = len(left)
+        return left
+
+    def _put_aside(self, steps: Iterable[_Pending[Any]]) -> None:
+        """Keep outcomes for the next sweep; purchases are refused, for nothing was written."""
+        for pending in steps:
+            if not isinstance(pending.step, Reserve):
+                self._set_aside.append(pending)
+            elif not pending.outcome.done():
+                pending.outcome.set_exception(StoreUnavailable())
+
+    def _tell_of_failure(self, event: str, failure: Exception, **facts: Any) -> None:
+        now = asyncio.get_running_loop().time()
+        if now >= self._silent_until.get(event, now):
+            self._silent_until[event] = now + TOLD_SECONDS
+            log.error(event, exc_info=failure, **facts)
 
     def _wanted(self, batch: list[_Pending[Any]]) -> list[_Pending[Any]]:
         wanted = [pending for pending in batch if not pending.outcome.done()]
@@ -197,20 +262,45 @@ class Ledger:
         loaded = await self._store.load(names)
         versions = dict(zip(names, (version for _, version in loaded.accounts), strict=True))
         accounts = dict(zip(names, (account for account, _ in loaded.accounts), strict=True))
+        await self._look_for_lost(batch, accounts, loaded.now)
         decided, changes, entries = _decide(batch, accounts, loaded.now)
         if changes:
             swap = [Change(name, versions[name], account) for name, account in changes.items()]
             if not await self._store.swap(swap, entries):
                 return False
         for pending, outcome in decided:
-            if isinstance(pending.step, Expire) and outcome:
-                log.warning(
-                    "swept, charged as unknown", account=pending.step.account, holds=outcome
-                )
             if not pending.outcome.done():
                 pending.outcome.set_result(outcome)
+        for pending, outcome in decided:
+            self._tell(pending.step, outcome)
         self._on_accounts(accounts)
         return True
+
+    async def _look_for_lost(
+        self, batch: Iterable[_Pending[Any]], accounts: Accounts, now: float
+    ) -> None:
+        """Mark the settlements of purchases that the store has lost. Raises StoreUnavailable."""
+        unsure: list[tuple[_Pending[Any], Settle]] = []
+        reserved: dict[str, float] = {}
+        for pending in batch:
+            step = pending.step
+            if isinstance(step, Settle) and (hold := step.unknown_hold(accounts, now)):
+                unsure.append((pending, step))
+                reserved[step.id] = hold.at
+        if not unsure:
+            return
+        written = await self._store.written(reserved)
+        for pending, step in unsure:
+            pending.step = replace(step, lost=step.id not in written)
+
+    def _tell(self, step: Step[Any], outcome: Any) -> None:
+        """Log what an operator should know of a step that was written."""
+        match step:
+            case Expire(account=account) if outcome:
+                log.warning("swept, charged as unknown", account=account, holds=outcome)
+            case Settle(id=id, team=team, lost=True):
+                log.warning("settled a purchase that the store had lost", id=id, team=team)
+                self._on_lost()
 
 
 def _decide(

@@ -65,7 +65,9 @@ OUTCOMES = (
 UNREADABLE = ("headers_too_large", "invalid_http")
 """The outcomes of requests that are no HTTP: nothing but their number is known of them."""
 
-OPERATIONS = ("load", "swap", "record", "record_use", "write_activity", "due", "changes")
+OPERATIONS = (
+    *("load", "swap", "written", "record", "record_use", "write_activity", "due", "changes"),
+)
 """What a serving gateway asks of its store."""
 
 LEASE_OPERATIONS = ("take_lease", "renew_leases", "end_leases", "hand_over", "handed_over")
@@ -156,6 +158,11 @@ class Metrics:
         self.above_hold = Counter(
             "gateway_settlements_above_hold", "Settlements above what was held.", registry=r
         )
+        self.lost_purchases = Counter(
+            "gateway_lost_purchases",
+            "Purchases settled though the store, back with an older state, had lost them.",
+            registry=r,
+        )
         self.flights = Bound(
             Counter(
                 "gateway_flights",
@@ -223,6 +230,7 @@ class Metrics:
             _ = self.flights[role,]
         for operation in OPERATIONS:
             _ = self.store_seconds[operation,], self.store_errors[operation,]
+        _ = self.store_errors["went_back",]
         for result in ("hit", "miss"):
             _ = self.lookups["memory", result]
         for kind in ("json", "slack"):
@@ -271,7 +279,7 @@ class Metrics:
         self.upstream_duration[model,].observe(seconds)
 
     def store_operation(self, operation: str, seconds: float, ok: bool) -> None:
-        """Count one operation of the store."""
+        """Count one operation of the store, or ("went_back") an account that lost writes."""
         self.store_seconds[operation,].observe(seconds)
         if not ok:
             self.store_errors[operation,].inc()

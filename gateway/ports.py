@@ -9,7 +9,7 @@ from typing import Protocol
 
 from msgspec import Struct
 
-from gateway.model import AuditEntry, Bought, Claim, Entry, Key, KeyState, Team, UsageRow
+from gateway.model import AuditEntry, Bought, Claim, Entry, Key, Team, UsageRow
 from gateway.rules.account import Account
 from gateway.rules.activity import Batch, ErrorKind, Latency, Line, Wanted
 from gateway.rules.archive import Record
@@ -55,6 +55,13 @@ class AccountStore(Protocol):
     async def record(self, entries: Sequence[Entry]) -> None:
         """Write entries that touch no budget (hits)."""
 
+    async def written(self, purchases: Mapping[str, float]) -> set[str]:
+        """Which of these purchases, by id and the time of their reservation, have an entry.
+
+        It may be told of those of the last three days alone. What is written after an account was
+        loaded, by whoever changes that account too, may be missed: then the swap is refused.
+        """
+
     async def due(self) -> list[str]:
         """Names of the accounts with a hold whose lease has run out."""
 
@@ -98,22 +105,6 @@ class DirectoryStore(Protocol):
         generation is taken only where there are teams or keys. When StoreUnavailable is raised
         the write may have happened.
         """
-
-    async def put_teams(self, teams: Sequence[Team]) -> None:
-        """Create or replace these teams, all or none."""
-
-    async def put_key(self, key: Key) -> None:
-        """Create a key. Its team must exist."""
-
-    async def rotate_key(self, id: str, grace_ends: float, successor: Key) -> bool:
-        """Create `successor` and let key `id` end at `grace_ends`, both or neither.
-
-        False, and nothing done, unless there is such a key and its state is active. Rotated
-        again, a key keeps the earlier end.
-        """
-
-    async def set_key_state(self, id: str, state: KeyState) -> bool:
-        """Set a key's state; False where there is no such key. A revoked key stays revoked."""
 
     async def record_use(self, uses: Mapping[str, float]) -> None:
         """Keep when keys were used, by id; the latest time stands. It makes no generation."""

@@ -50,7 +50,7 @@ from gateway.rules.headers import CacheStatus
 from gateway.rules.money import format_usd
 from gateway.rules.policy import check_policy
 from gateway.rules.pricing import ceiling, charge
-from gateway.rules.quota import Refused, Release, Reserve, Settle
+from gateway.rules.quota import Held, Refused, Release, Reserve, Settle
 from gateway.rules.refusal import refusal_error
 from gateway.rules.request import encode_body
 from gateway.rules.settings import Settings
@@ -373,16 +373,16 @@ class Proxy:
                 span.answered(answered.usage)
         except UpstreamError as error:
             self._on_failure(error)
-            await self._failed(reservation, record, charged=error.charged)
+            await self._failed(reservation, held, record, charged=error.charged)
             raise
         except asyncio.CancelledError:  # the drain's time is up, and the call is under way
-            await self._failed(reservation, record, charged=True)
+            await self._failed(reservation, held, record, charged=True)
             raise UpstreamCut from None
         except Exception as defect:  # ours, after the call may have been sent
             log.exception("purchase failed", id=record.id, exc_info=defect)
-            await self._failed(reservation, record, charged=True)
+            await self._failed(reservation, held, record, charged=True)
             raise
-        bought = await self._settle(reservation, purchase, reply, answered)
+        bought = await self._settle(reservation, held, purchase, reply, answered)
         return await self._keep(purchase, bought, answered)
 
     def _reservation(self, purchase: Purchase) -> Reserve:
@@ -419,7 +419,12 @@ class Proxy:
             self._metrics.upstream_ended(purchase.request.model, status, record.upstream)
 
     async def _settle(
-        self, reservation: Reserve, purchase: Purchase, reply: Reply, answered: Answered
+        self,
+        reservation: Reserve,
+        held: Held,
+        purchase: Purchase,
+        reply: Reply,
+        answered: Answered,
     ) -> Bought:
         """Charge what was delivered; the answer waits at most 2 s for that to be written."""
         request, record = purchase.request, purchase.record
@@ -430,27 +435,20 @@ class Proxy:
         self._metrics.delivered(
             purchase.caller.team.name, request, model, answered.images, "upstream"
         )
-        await self._finish(
-            Settle(id=reservation.id, team=reservation.team, images=answered.images, cost=cost)
-        )
+        await self._finish(reservation.settle(held.at, answered.images, cost))
         return Bought(body=reply.body, images=answered.images, cost=cost, at=self._wall())
 
-    async def _failed(self, reservation: Reserve, record: Record, *, charged: bool) -> None:
+    async def _failed(
+        self, reservation: Reserve, held: Held, record: Record, *, charged: bool
+    ) -> None:
         """Close a purchase that brought nothing: free, or charged because nobody can tell."""
         if not charged:
             await self._finish(Release(id=reservation.id, team=reservation.team))
             return
         record.images, record.cost = reservation.images, reservation.cost
         self._metrics.charged(reservation, reservation.cost)
-        await self._finish(
-            Settle(
-                id=reservation.id,
-                team=reservation.team,
-                images=reservation.images,
-                cost=reservation.cost,
-                unknown=True,
-            )
-        )
+        images, cost = reservation.images, reservation.cost
+        await self._finish(reservation.settle(held.at, images, cost, unknown=True))
 
     async def _finish(self, step: Settle | Release) -> None:
         with self._tracing.store("release" if isinstance(step, Release) else "settle"):

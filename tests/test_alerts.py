@@ -15,6 +15,7 @@ from gateway.model import Limits, Team
 from gateway.opening import StartError
 from gateway.rules.webhooks import Alerts
 from gateway.upstream.sandbox import Fault, Sandbox
+from tests.support.directory import put_teams
 from tests.support.money import until
 from tests.support.receiver import PATH, SECRET, Message, Receiver, running_receiver
 from tests.support.rig import FLAT, Rig, running_rig, settings_for
@@ -107,7 +108,7 @@ async def test_a_limit_lowered_below_what_is_used_is_told_of(
 ) -> None:
     async with telling(tmp_path, receiver) as rig:
         await buy(rig, await rig.key("red", limits=Limits(images_per_month=100)), 3)
-        await rig.gateway.store.put_teams([Team(name="red", limits=Limits(images_per_month=2))])
+        await put_teams(rig.gateway.store, [Team(name="red", limits=Limits(images_per_month=2))])
         (message,) = await receiver.until(1)
     assert thresholds([message]) == [("red", None, "images_per_month", 100)]
     assert (message.json["used"], message.json["limit_value"]) == (3, 2)

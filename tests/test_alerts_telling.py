@@ -21,6 +21,7 @@ from gateway.rules.webhooks import Webhook
 from gateway.rules.windows import Window, day_of, month_of
 from gateway.stores.sqlite import SqliteStore
 from gateway.upstream.webhook import HttpWebhooks
+from tests.support.directory import put_teams
 from tests.support.faulty_store import FaultyStore
 from tests.support.money import until
 from tests.support.receiver import Receiver, running_receiver
@@ -64,7 +65,7 @@ async def running(folder: Path, count: int = 1) -> AsyncIterator[Tellers]:
     async with AsyncExitStack() as stack:
         receiver = await stack.enter_async_context(running_receiver())
         store = await stack.enter_async_context(SqliteStore(folder / "gateway.db"))
-        await store.put_teams([Team(name="red", limits=Limits(images_per_day=10))])
+        await put_teams(store, [Team(name="red", limits=Limits(images_per_day=10))])
         tellers = Tellers(store, receiver)
         directory = Directory(store, pepper=b"p", wall=time.time, monotonic=time.monotonic)
         await directory.start()

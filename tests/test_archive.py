@@ -28,6 +28,7 @@ from gateway.rules.quota import Held
 from gateway.rules.store_url import parse_store_url
 from gateway.stores.redis import RedisStore
 from gateway.stores.sqlite import SqliteStore
+from tests.support.directory import put_teams
 from tests.support.quota_steps import release, reserve, settle
 from tests.support.redis import RedisServer, running_redis
 from tests.support.states import PEPPER, archived, by_name, gathered, state, states
@@ -118,7 +119,7 @@ async def test_budgets_are_used_up_exactly_where_they_would_have_been(
 ) -> None:
     async with places.make(source, 1) as store, ledger_over(store) as ledger:
         assert await store.check_value("pepper", pepper_check(PEPPER))
-        await store.put_teams([Team(name="red", limits=LIMITS)])
+        await put_teams(store, [Team(name="red", limits=LIMITS)])
         for number in range(3):
             assert await admitted(ledger, f"bought-{number}", "k1", KEY_LIMITS)
             await ledger.finish(settle(f"bought-{number}"))
@@ -148,7 +149,7 @@ async def test_budgets_are_used_up_exactly_where_they_would_have_been(
 async def test_keys_open_what_they_opened(places: Places, source: str, target: str) -> None:
     async with places.make(source, 1) as store:
         assert await store.check_value("pepper", pepper_check(PEPPER))
-        await store.put_teams([Team(name="red"), Team(name="blue")])
+        await put_teams(store, [Team(name="red"), Team(name="blue")])
         now = time.time()
         by = Actor("a test", now)
         old, old_text = await new_key(store, "red")

@@ -12,6 +12,7 @@ import pytest
 from gateway.model import Limits
 from gateway.rules import keys
 from gateway.upstream.sandbox import Fault
+from tests.support.directory import set_state
 from tests.support.raw import PATH, RawAnswer, ask, request_bytes
 from tests.support.rig import FLAT, UPSTREAM_KEY, Got, Rig, running_rig
 
@@ -241,7 +242,7 @@ async def test_whatever_is_no_working_key_gets_the_one_fixed_answer(rig: Rig) ->
     key = await rig.key()
     expired = await rig.further_key("team", expires=time.time() - 1)
     revoked = await rig.further_key("team")
-    await rig.gateway.store.set_key_state(keys.normal_id(revoked), "revoked")
+    await set_state(rig.gateway.store, keys.normal_id(revoked), "revoked")
     await rig.gateway.directory.refresh()
     id = keys.normal_id(key)
     lines = [
@@ -311,11 +312,11 @@ async def test_the_key_in_the_query_or_the_url_is_none(rig: Rig) -> None:
 async def test_a_disabled_key_is_told_so_and_works_again_later(rig: Rig) -> None:
     key = await rig.key()
     for state, status in (("disabled", 403), ("active", 200)):
-        await rig.gateway.store.set_key_state(keys.normal_id(key), state)  # type: ignore[arg-type]
+        await set_state(rig.gateway.store, keys.normal_id(key), state)  # type: ignore[arg-type]
         await rig.gateway.directory.refresh()
         got = await rig.generate(key)
         assert got.status == status
-    await rig.gateway.store.set_key_state(keys.normal_id(key), "disabled")
+    await set_state(rig.gateway.store, keys.normal_id(key), "disabled")
     await rig.gateway.directory.refresh()
     assert (await rig.generate(key)).error == (403, "permission_error", "key_disabled")
     # Only whoever has the whole key is told.

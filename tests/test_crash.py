@@ -26,6 +26,7 @@ from gateway.rules.settings import Keys
 from gateway.rules.store_url import parse_store_url
 from gateway.stores.sqlite import SqliteStore
 from gateway.upstream.sandbox import Sandbox
+from tests.support.directory import put_teams
 from tests.support.money import (
     PRICE,
     TOO_MUCH_AT_ONCE,
@@ -67,7 +68,7 @@ class Books:
 
     async def key(self, limits: Limits) -> str:
         """A key of a team with these limits."""
-        await self.store.put_teams([Team(name="team", limits=limits)])
+        await put_teams(self.store, [Team(name="team", limits=limits)])
         _, text = await create_key(
             self.store,
             team="team",

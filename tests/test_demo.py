@@ -19,6 +19,7 @@ from gateway.opening import StartError
 from gateway.rules import keys
 from gateway.stores.sqlite import SqliteStore
 from gateway.upstream.sandbox import Sandbox
+from tests.support.directory import put_teams, set_state
 from tests.support.money import drawing, until
 from tests.support.program import Program, program
 from tests.support.rig import UPSTREAM_KEY
@@ -207,7 +208,7 @@ async def test_a_demo_team_has_a_limit_before_a_real_upstream(tmp_path: Path) ->
         # A store that served the sandbox is no way around the limit.
         assert (await demo_team(store, real=True)).limits == Limits(images_per_day=10)
         changed = Team(name="demo", limits=Limits(images_per_day=3), max_n=1)
-        await store.put_teams([changed])
+        await put_teams(store, [changed])
         assert await demo_team(store, real=True) == changed
         assert await demo_team(store, real=False) == changed
         assert (await store.changes(0)).teams == [changed]
@@ -218,7 +219,7 @@ async def test_a_demo_key_that_was_stopped_is_told(tmp_path: Path) -> None:
         await demo_team(store, real=False)
         id = keys.parse(await demo_key(store, PEPPER, tmp_path / "demo.key"))
         assert id is not None
-        await store.set_key_state(id, "revoked")
+        await set_state(store, id, "revoked")
         with pytest.raises(StartError, match=r"is revoked\. Delete .*demo\.key to get a new one"):
             await demo_key(store, PEPPER, tmp_path / "demo.key")
 

@@ -21,6 +21,7 @@ from gateway.rules.store_url import parse_store_url
 from gateway.stores.redis import RedisStore
 from gateway.stores.sqlite import SqliteStore
 from tests.support.clocks import Clock
+from tests.support.directory import put_key, put_teams, set_state
 from tests.support.faulty_store import FaultyStore
 from tests.support.redis import running_redis
 
@@ -40,7 +41,7 @@ async def monotonic() -> Clock:
 @pytest.fixture
 async def store(tmp_path: Path) -> AsyncIterator[FaultyStore]:
     async with SqliteStore(tmp_path / "gateway.db") as sqlite:
-        await sqlite.put_teams([Team(name="red")])
+        await put_teams(sqlite, [Team(name="red")])
         yield FaultyStore(sqlite)
 
 
@@ -73,8 +74,8 @@ async def create(
     """A new key in the store: its id and its Authorization header."""
     id, header = minted()
     digest = keys.digest(header.removeprefix("Bearer "), PEPPER)
-    await store.put_key(
-        Key(id=id, team=team, name="", digest=digest, created=time.time(), expires=expires)
+    await put_key(
+        store, Key(id=id, team=team, name="", digest=digest, created=time.time(), expires=expires)
     )
     return id, header
 
@@ -109,7 +110,7 @@ async def test_a_key_made_just_now_works_at_once(directory: Directory, store: Fa
 async def test_a_key_of_a_team_made_just_now_works_at_once(
     directory: Directory, store: FaultyStore
 ) -> None:
-    await store.put_teams([Team(name="blue", limits=Limits(images_per_day=3))])
+    await put_teams(store, [Team(name="blue", limits=Limits(images_per_day=3))])
     _, header = await create(store, "blue")
     assert (await directory.authenticate([header])).team.limits.images_per_day == 3
 
@@ -196,10 +197,10 @@ async def test_a_remembered_caller_is_as_its_team_is_now(
     _, header = await create(store)
     await still.refresh()
     assert (await still.authenticate([header])).team.purged == 0
-    await store.put_teams([Team(name="red", purged=1)])
+    await put_teams(store, [Team(name="red", purged=1)])
     await still.refresh()
     assert (await still.authenticate([header])).team.purged == 1
-    await store.put_teams([Team(name="red", purged=1, deleted=True)])
+    await put_teams(store, [Team(name="red", purged=1, deleted=True)])
     await still.refresh()
     assert await refused(still, header) is Unauthenticated
 
@@ -244,7 +245,7 @@ async def test_a_revoked_key_stops_within_a_second(
 ) -> None:
     id, header = await create(store)
     await directory.authenticate([header])
-    await store.set_key_state(id, "revoked")
+    await set_state(store, id, "revoked")
     await within_a_second(directory, header, Unauthenticated)
 
 
@@ -253,9 +254,9 @@ async def test_a_disabled_key_stops_within_a_second_and_comes_back_at_once(
 ) -> None:
     id, header = await create(store)
     await directory.authenticate([header])
-    await store.set_key_state(id, "disabled")
+    await set_state(store, id, "disabled")
     await within_a_second(directory, header, KeyDisabled)
-    await store.set_key_state(id, "active")
+    await set_state(store, id, "active")
     await directory.authenticate([header])
 
 
@@ -273,7 +274,7 @@ async def test_a_key_ends_when_it_expires(
 async def test_other_limits_of_a_team_arrive(directory: Directory, store: FaultyStore) -> None:
     _, header = await create(store)
     await directory.authenticate([header])
-    await store.put_teams([Team(name="red", limits=Limits(images_per_day=7))])
+    await put_teams(store, [Team(name="red", limits=Limits(images_per_day=7))])
     await asyncio.sleep(2 * POLL_SECONDS)
     assert (await directory.authenticate([header])).team.limits.images_per_day == 7
     assert directory.teams["red"].limits.images_per_day == 7
@@ -362,7 +363,7 @@ async def test_what_a_store_has_lost_is_forgotten_once_that_is_confirmed(
         RedisStore(parse_store_url(server.url)) as redis,
         server.client() as client,
     ):
-        await redis.put_teams([Team(name="red"), Team(name="blue")])
+        await put_teams(redis, [Team(name="red"), Team(name="blue")])
         _, header = await create(redis)
         directory = Directory(redis, pepper=PEPPER, wall=wall, monotonic=monotonic)
         await directory.refresh()
@@ -371,7 +372,7 @@ async def test_what_a_store_has_lost_is_forgotten_once_that_is_confirmed(
             await directory.refresh()
         assert (await directory.authenticate([header])).team.name == "red"
         await redis.confirm_reset()
-        await redis.put_teams([Team(name="blue")])
+        await put_teams(redis, [Team(name="blue")])
         await directory.refresh()
         assert list(directory.teams) == ["blue"]
         assert await refused(directory, header) is Unauthenticated

@@ -18,6 +18,7 @@ import pytest
 from gateway.model import Limits
 from gateway.rules import keys
 from gateway.upstream.sandbox import Fault, SandboxSettings
+from tests.support.directory import set_state
 from tests.support.raw import PATH, ask, request_bytes
 from tests.support.rig import FLAT, PROMPT, UPSTREAM_KEY, Got, Rig, running_rig
 from tests.support.steps import until
@@ -255,7 +256,7 @@ async def test_what_the_team_may_not_have_is_403(
 
 async def test_a_disabled_key_is_403(rig: Rig) -> None:
     key = await rig.key()
-    await rig.gateway.store.set_key_state(keys.normal_id(key), "disabled")
+    await set_state(rig.gateway.store, keys.normal_id(key), "disabled")
     await rig.gateway.directory.refresh()
     assert (await rig.generate(key)).error == (403, "permission_error", "key_disabled")
 

@@ -32,6 +32,7 @@ EXAMPLES: list[GatewayError] = [
     errors.Overloaded(),
     errors.Draining(),
     errors.StoreUnavailable(),
+    errors.StoreLost(),
     errors.UpstreamAuth(),
     errors.UpstreamFailed(retry=True),
     errors.UpstreamFailed(retry=False),

@@ -9,17 +9,21 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from structlog.testing import capture_logs
 
-from gateway.errors import InternalError, StoreUnavailable
+from gateway.errors import InternalError, StoreLost, StoreUnavailable
 from gateway.ledger import MAX_BATCH, PATIENCE_SECONDS, SWEEP_SECONDS, Ledger
 from gateway.model import Limits, UsageRow
 from gateway.ports import AccountStore
 from gateway.rules.account import EMPTY, GATEWAY, Account, team_account
 from gateway.rules.quota import Accounts, Applied, Held, Refused, Reserve
+from gateway.rules.store_url import parse_store_url
+from gateway.stores.redis import RedisStore
 from gateway.stores.sqlite import SqliteStore
 from tests.support.clocks import Clock
 from tests.support.faulty_store import FaultyStore
 from tests.support.quota_steps import release, reserve, settle
+from tests.support.redis import running_redis
 
 HUNDRED = Limits(images_per_day=100)
 
@@ -81,6 +85,90 @@ async def all_of(work: Sequence[Awaitable[Held | Refused]]) -> tuple[int, int]:
     outcomes = await asyncio.gather(*work)
     held = sum(isinstance(outcome, Held) for outcome in outcomes)
     return held, len(outcomes) - held
+
+
+async def test_a_store_that_lost_its_data_is_told_from_one_that_is_away(tmp_path: Path) -> None:
+    async with (
+        running_redis(tmp_path / "redis") as server,
+        RedisStore(parse_store_url(server.url)) as redis,
+        running(redis) as ledger,
+    ):
+        async with server.client() as client:
+            await client.flushall()
+        with pytest.raises(StoreLost):
+            await ledger.reserve(reserve("r1"), patience=1)
+        assert await redis.confirm_reset()
+        assert isinstance(await ledger.reserve(reserve("r2")), Held)
+        await server.kill()
+        with pytest.raises(StoreUnavailable) as away:
+            await ledger.reserve(reserve("r3"), patience=1)
+        assert away.type is StoreUnavailable
+
+
+# -- what cannot be written ---------------------------------------------------------------------
+
+ABSURD = 10**19
+"""More than any store can keep."""
+
+
+@pytest.fixture(params=["sqlite", "redis"])
+async def real(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[FaultyStore]:
+    if request.param == "sqlite":
+        async with SqliteStore(tmp_path / "gateway.db") as sqlite:
+            yield FaultyStore(sqlite)
+        return
+    async with (
+        running_redis(tmp_path / "redis") as server,
+        RedisStore(parse_store_url(server.url)) as redis,
+    ):
+        yield FaultyStore(redis)
+
+
+@pytest.mark.parametrize("cost", [ABSURD, 10**30], ids=["for sums", "for accounts"])
+async def test_an_account_that_cannot_be_written_stops_no_other(
+    real: FaultyStore, cost: int
+) -> None:
+    async with running(real) as ledger:
+        for team in ("good", "bad", "fine"):
+            assert isinstance(await ledger.reserve(reserve(team, team)), Held)
+        real.lag = 0.2  # all of these in one batch
+        first = asyncio.create_task(ledger.reserve(reserve("other", "other")))
+        await until(lambda: bool(real.asked["swap"] > 3))
+        bad = asyncio.create_task(ledger.finish(settle("bad", "bad", cost=cost)))
+        await asyncio.gather(
+            first, *(ledger.finish(settle(team, team)) for team in ("good", "fine"))
+        )
+        real.lag = 0
+        for team in ("good", "fine"):
+            state, _ = await account(real, team_account(team))
+            assert (state.day.images, state.holds) == (1, {})
+        await bad
+        assert ledger.unwritten == 1
+        state, _ = await account(real, team_account("bad"))
+        assert (state.day.images, set(state.holds)) == (0, {"bad"})
+
+
+async def test_purchases_of_an_account_that_cannot_be_written_are_refused(
+    ledger: Ledger, sqlite: SqliteStore
+) -> None:
+    with capture_logs() as lines:
+        for number in range(5):
+            with pytest.raises(StoreUnavailable):
+                await ledger.reserve(reserve(f"bad{number}", "bad", cost=10**30))
+            assert isinstance(await ledger.reserve(reserve(f"good{number}")), Held)
+    assert [line["event"] for line in lines] == ["batch failed", "account cannot be written"]
+    assert (await account(sqlite, team_account("bad"))) == (EMPTY, 0)
+    assert not ledger.unwritten
+
+
+async def test_what_could_not_be_written_is_tried_again(
+    ledger: Ledger, store: FaultyStore, sqlite: SqliteStore
+) -> None:
+    await ledger.reserve(reserve())
+    store.defects = [OverflowError("one batch"), OverflowError("and its account")]
+    await ledger.finish(settle())
+    await until(lambda: not ledger.unwritten, SWEEP_SECONDS + 5)
+    assert (await account(sqlite))[0].day.images == 1
 
 
 # -- exactness ----------------------------------------------------------------------------------
@@ -477,7 +565,7 @@ async def test_a_defect_in_one_step_stops_no_other(ledger: Ledger, sqlite: Sqlit
 async def test_a_defect_of_the_store_does_not_end_the_work(
     ledger: Ledger, store: FaultyStore
 ) -> None:
-    store.defect = ZeroDivisionError()
+    store.defects = [ZeroDivisionError()]
     assert isinstance(await ledger.reserve(reserve("r1")), Held)
     assert isinstance(await ledger.reserve(reserve("r2")), Held)
 

@@ -48,6 +48,7 @@ OURS = {
     "gateway_flights_total": {"role"},
     "gateway_lease_losses_total": set[str](),
     "gateway_log_lines_dropped_total": set[str](),
+    "gateway_lost_purchases_total": set[str](),
     "gateway_settlements_above_hold_total": set[str](),
 }
 LIMITS = Limits(

@@ -23,6 +23,7 @@ from gateway.ports import Change
 from gateway.rules import keys
 from gateway.rules.account import Account, team_account
 from gateway.upstream.sandbox import Fault
+from tests.support.directory import set_state
 from tests.support.rig import FLAT, PROMPT, UPSTREAM_KEY, Rig, running_rig
 from tests.support.steps import until
 
@@ -143,7 +144,7 @@ async def told_once(
 
 
 async def disable(rig: Rig, key: str) -> None:
-    await rig.gateway.store.set_key_state(keys.normal_id(key), "disabled")
+    await set_state(rig.gateway.store, keys.normal_id(key), "disabled")
     await rig.gateway.directory.refresh()
 
 

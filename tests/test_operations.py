@@ -25,6 +25,7 @@ from gateway.operations import (
 )
 from gateway.rules import keys
 from gateway.stores.sqlite import SqliteStore
+from tests.support.directory import put_teams
 
 PEPPER = b"a pepper of tests, long enough"
 NOW = 1_700_000_000.0
@@ -64,7 +65,7 @@ async def rotate(store: SqliteStore, id: str, grace: float = 60.0, now: float = 
 
 
 async def test_applying_tells_what_became_of_each_team(store: SqliteStore) -> None:
-    await store.put_teams([Team(name="same"), Team(name="other"), Team(name="design", max_n=3)])
+    await put_teams(store, [Team(name="same"), Team(name="other"), Team(name="design", max_n=3)])
     design = Team(name="design", limits=Limits(images_per_day=5))
     applied = await apply_teams(store, [Team(name="new"), design, Team(name="same")], BY)
     assert applied == Applied(
@@ -87,12 +88,12 @@ async def test_applying_what_is_there_writes_nothing(store: SqliteStore) -> None
 
 
 async def test_teams_are_listed_by_name(store: SqliteStore) -> None:
-    await store.put_teams([Team(name="b"), Team(name="a")])
+    await put_teams(store, [Team(name="b"), Team(name="a")])
     assert [team.name for team in await list_teams(store)] == ["a", "b"]
 
 
 async def test_a_key_that_was_made_is_the_one_in_the_store(store: SqliteStore) -> None:
-    await store.put_teams([Team(name="design")])
+    await put_teams(store, [Team(name="design")])
     key, text = await new_key(store, lifetime=90.0)
     assert (await store.changes(0)).keys == [key]
     assert key.expires == NOW + 90
@@ -102,7 +103,7 @@ async def test_a_key_that_was_made_is_the_one_in_the_store(store: SqliteStore) -
 async def test_an_unknown_team_is_told_with_those_there_are(store: SqliteStore) -> None:
     with pytest.raises(Refused, match="There are no teams yet"):
         await new_key(store)
-    await store.put_teams([Team(name="research"), Team(name="design")])
+    await put_teams(store, [Team(name="research"), Team(name="design")])
     with pytest.raises(Refused) as refused:
         await new_key(store, "desing")
     assert str(refused.value) == "There is no team desing. The teams are design, research."
@@ -112,7 +113,7 @@ async def test_an_unknown_team_is_told_with_those_there_are(store: SqliteStore) 
 
 
 async def test_keys_are_listed_by_team_and_age(store: SqliteStore) -> None:
-    await store.put_teams([Team(name="b"), Team(name="a")])
+    await put_teams(store, [Team(name="b"), Team(name="a")])
     late, _ = await new_key(store, "b", now=NOW + 1)
     early, _ = await new_key(store, "b")
     first, _ = await new_key(store, "a", now=NOW + 2)
@@ -122,7 +123,7 @@ async def test_keys_are_listed_by_team_and_age(store: SqliteStore) -> None:
 
 @pytest.mark.parametrize("written", ["{id}", "sk-gw-{id}", " sk-gw-{id}\n", "{text}"])
 async def test_a_key_is_meant_by_its_id_or_by_a_whole_key(store: SqliteStore, written: str) -> None:
-    await store.put_teams([Team(name="design")])
+    await put_teams(store, [Team(name="design")])
     key, text = await new_key(store)
     changed = await set_key_state(store, written.format(id=key.id, text=text), "disabled", BY)
     assert (changed.id, changed.state) == (key.id, "disabled")
@@ -130,7 +131,7 @@ async def test_a_key_is_meant_by_its_id_or_by_a_whole_key(store: SqliteStore, wr
 
 
 async def test_a_revoked_key_stays_revoked(store: SqliteStore) -> None:
-    await store.put_teams([Team(name="design")])
+    await put_teams(store, [Team(name="design")])
     key, _ = await new_key(store)
     await set_key_state(store, key.id, "revoked", BY)
     for state in ("active", "disabled"):
@@ -154,7 +155,7 @@ async def test_an_unknown_id_is_not_repeated(store: SqliteStore, written: str) -
 
 
 async def test_a_rotated_key_is_replaced_by_its_like(store: SqliteStore) -> None:
-    await store.put_teams([Team(name="design")])
+    await put_teams(store, [Team(name="design")])
     limits = Limits(images_per_day=3, cost_per_month=1_500_000)
     old, old_text = await new_key(store, lifetime=90.0, limits=limits)
     done = await rotate(store, f"sk-gw-{old.id}", grace=20, now=NOW + 30)
@@ -170,14 +171,14 @@ async def test_a_rotated_key_is_replaced_by_its_like(store: SqliteStore) -> None
 
 
 async def test_the_grace_never_outlasts_the_key(store: SqliteStore) -> None:
-    await store.put_teams([Team(name="design")])
+    await put_teams(store, [Team(name="design")])
     old, _ = await new_key(store, lifetime=90.0)
     done = await rotate(store, old.id, grace=1000)
     assert done.old.ends == done.old.grace_ends == NOW + 90
 
 
 async def test_without_grace_the_old_key_ends_at_once(store: SqliteStore) -> None:
-    await store.put_teams([Team(name="design")])
+    await put_teams(store, [Team(name="design")])
     old, text = await new_key(store)
     done = await rotate(store, old.id, grace=0)
     assert keys.verify(text, done.old, PEPPER, NOW) == "invalid"
@@ -185,7 +186,7 @@ async def test_without_grace_the_old_key_ends_at_once(store: SqliteStore) -> Non
 
 
 async def test_a_key_may_be_rotated_again_and_its_new_one_too(store: SqliteStore) -> None:
-    await store.put_teams([Team(name="design")])
+    await put_teams(store, [Team(name="design")])
     old, _ = await new_key(store, lifetime=90.0)
     lost = await rotate(store, old.id)
     again = await rotate(store, old.id, grace=80, now=NOW + 10)
@@ -199,7 +200,7 @@ async def test_a_key_may_be_rotated_again_and_its_new_one_too(store: SqliteStore
 
 
 async def test_an_expired_key_can_be_renewed(store: SqliteStore) -> None:
-    await store.put_teams([Team(name="design")])
+    await put_teams(store, [Team(name="design")])
     old, text = await new_key(store, lifetime=90.0)
     done = await rotate(store, old.id, now=NOW + 100)
     assert keys.verify(text, done.old, PEPPER, NOW + 100) == "invalid"
@@ -211,7 +212,7 @@ async def test_an_expired_key_can_be_renewed(store: SqliteStore) -> None:
     [("revoked", "is revoked, which is for good"), ("disabled", "is disabled: enable it first")],
 )
 async def test_only_an_active_key_is_rotated(store: SqliteStore, state: KeyState, why: str) -> None:
-    await store.put_teams([Team(name="design")])
+    await put_teams(store, [Team(name="design")])
     old, _ = await new_key(store)
     await set_key_state(store, old.id, state, BY)
     with pytest.raises(Refused, match=f"^sk-gw-{old.id} {why}"):

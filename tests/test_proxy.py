@@ -35,6 +35,7 @@ from gateway.rules.account import Account, team_account
 from gateway.rules.settings import Settings
 from gateway.rules.settings import Upstream as UpstreamSettings
 from gateway.stores.sqlite import SqliteStore
+from tests.support.directory import put_key, put_teams
 
 PEPPER = b"0123456789abcdef"
 WORD = "canary" + secrets.token_urlsafe(24)
@@ -88,9 +89,9 @@ class Bench:
 async def bench(folder: Path, work: Work) -> AsyncIterator[Bench]:
     id, key = keys.mint(secrets.token_bytes)
     async with SqliteStore(folder / "my.db") as store:
-        await store.put_teams([Team(name="team")])
-        await store.put_key(
-            Key(id=id, team="team", name="", digest=keys.digest(key, PEPPER), created=0)
+        await put_teams(store, [Team(name="team")])
+        await put_key(
+            store, Key(id=id, team="team", name="", digest=keys.digest(key, PEPPER), created=0)
         )
         directory = Directory(store, pepper=PEPPER, wall=time.time, monotonic=time.monotonic)
         await directory.start()

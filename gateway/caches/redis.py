@@ -2,8 +2,9 @@
 
 - Redis is never a request's failure: where it is away, `get` finds nothing and `set` answers
   False, after a second at the most.
-- Keys are a prefix and a fingerprint. Records say whose they are; one that is damaged or not what
-  its key says is deleted, and was not found.
+- Keys are a prefix, the mark of the store's gateways and a fingerprint. Records are sealed, and say
+  whose they are; one that is damaged, not sealed by these gateways or not what its key says is
+  deleted, and was not found.
 - Times in Redis are times of its own clock, so gateways whose clocks differ agree on when an
   answer was bought and when it expires. The moment goes with the value: a command that a frozen
   Redis runs long after it was given up must not make a picture outlive its URL.
@@ -25,6 +26,7 @@ from msgspec.structs import replace
 
 from gateway.caches.kept import BESIDES_BYTES, HEAD_BYTES, Kept, decode, encode
 from gateway.caches.redis_line import Away, RedisLine
+from gateway.caches.seal import SEAL_BYTES, Seal
 from gateway.model import Bought
 from gateway.rules.store_url import StoreUrl
 from gateway.stores.redis.client import RedisClient
@@ -33,11 +35,14 @@ log = structlog.get_logger(source="cache")
 
 T = TypeVar("T")
 
-PREFIX = "gateway:answer:1:"
+PREFIX = "gateway:answer:2:"
 """The number is raised whenever what a record holds, or what it means, becomes another."""
 
-LARGE_BYTES = 1_048_576
-"""From here on a record is worth a thread: it takes 2 milliseconds for each of these."""
+LARGE_BYTES = 262_144
+"""From here on a record is worth a thread: a megabyte takes 3 milliseconds, 0.7 of it the seal."""
+
+TOLD_SECONDS = 60.0
+"""Least time between two lines about records that were deleted."""
 
 CLEAR_COUNT = 1_000
 
@@ -45,8 +50,8 @@ CLEAR_COUNT = 1_000
 class RedisCache(BaseCache):  # type: ignore[misc]  # aiocache is published without types
     """Keeps answers in the Redis at `place`, none longer than `max_entry_bytes`.
 
-    `wall` is this machine's clock. `on_lookup` hears what came of each look-up: "hit", "miss",
-    or "error" where Redis did not tell.
+    `seal` is that of the store's gateways, `wall` this machine's clock. `on_lookup` hears what came
+    of each look-up: "hit", "miss", or "error" where Redis did not tell.
     """
 
     NAME = "redis"
@@ -54,6 +59,7 @@ class RedisCache(BaseCache):  # type: ignore[misc]  # aiocache is published with
     def __init__(
         self,
         place: StoreUrl,
+        seal: Seal,
         max_entry_bytes: int,
         wall: Callable[[], float],
         on_lookup: Callable[[str], None] = lambda result: None,
@@ -62,6 +68,9 @@ class RedisCache(BaseCache):  # type: ignore[misc]  # aiocache is published with
     ) -> None:
         super().__init__(serializer=NullSerializer(), ttl=ttl, timeout=0)
         self._line = RedisLine(place, wall)
+        self._seal = seal
+        self._prefix = f"{PREFIX}{seal.mark}:"
+        self._silent_until = float("-inf")
         self._max_entry_bytes = max_entry_bytes
         self._wall = wall
         self._on_lookup = on_lookup
@@ -122,14 +131,14 @@ class RedisCache(BaseCache):  # type: ignore[misc]  # aiocache is published with
         return all([await self._set(key, value, ttl) for key, value in pairs])
 
     async def _exists(self, key: str, _conn: Any = None) -> bool:
-        return bool(await self._ask_number(lambda client: client.exists(PREFIX + key)))
+        return bool(await self._ask_number(lambda client: client.exists(self._prefix + key)))
 
     async def _delete(self, key: str, _conn: Any = None) -> int:
-        return await self._ask_number(lambda client: client.unlink(PREFIX + key))
+        return await self._ask_number(lambda client: client.unlink(self._prefix + key))
 
     async def _clear(self, namespace: str | None = None, _conn: Any = None) -> bool:
         try:
-            await self._line.ask(partial(_clear, namespace or ""), seconds=None)
+            await self._line.ask(partial(_clear, self._prefix + (namespace or "")), seconds=None)
         except Away:
             return False
         return True
@@ -148,28 +157,38 @@ class RedisCache(BaseCache):  # type: ignore[misc]  # aiocache is published with
     async def _read(self, key: str, client: RedisClient) -> tuple[bytes | None, float]:
         shift = await self._line.shift(client)
         # A longer one is none of ours: what others put there must not fill the memory.
-        longest = HEAD_BYTES + BESIDES_BYTES + self._max_entry_bytes
-        data = await client.getrange(PREFIX + key, 0, longest)
+        longest = SEAL_BYTES + HEAD_BYTES + BESIDES_BYTES + self._max_entry_bytes
+        data = await client.getrange(self._prefix + key, 0, longest)
         return cast(bytes, data) or None, shift  # the client decodes nothing
 
     async def _write(self, kept: Kept, client: RedisClient) -> None:
         moved = _moved(kept, await self._line.shift(client))
-        record = await _worked_on(len(kept.bought.body), partial(encode, moved))
+        record = await _worked_on(len(kept.bought.body), partial(_sealed, self._seal, moved))
         ends = None if math.isinf(moved.expires) else int(moved.expires * 1000)
-        await client.set(PREFIX + kept.key, record, pxat=ends)
+        await client.set(self._prefix + kept.key, record, pxat=ends)
 
     async def _checked(self, key: str, data: bytes, shift: float) -> Kept | None:
         """What the record holds, if it is whole and belongs to this key; else it is deleted."""
-        kept = await _worked_on(len(data), partial(_decode, data))
+        kept = await _worked_on(len(data), partial(_decoded, self._seal, data))
         if kept is not None and kept.key == key:
             return _moved(kept, -shift)
-        log.warning("damaged answer deleted", bytes=len(data))
+        now = asyncio.get_running_loop().time()
+        if now >= self._silent_until:
+            self._silent_until = now + TOLD_SECONDS
+            log.warning("damaged or foreign answer deleted", bytes=len(data))
         await self._delete(key)
         return None
 
 
-def _decode(data: bytes) -> Kept | None:
-    return decode(data[:HEAD_BYTES], memoryview(data)[HEAD_BYTES:])
+def _sealed(seal: Seal, kept: Kept) -> bytes:
+    return seal.sealed(encode(kept))
+
+
+def _decoded(seal: Seal, data: bytes) -> Kept | None:
+    record = seal.opened(data)
+    if record is None:
+        return None
+    return decode(bytes(record[:HEAD_BYTES]), record[HEAD_BYTES:])
 
 
 def _moved(kept: Kept, seconds: float) -> Kept:
@@ -182,6 +201,6 @@ async def _worked_on(size: int, work: Callable[[], T]) -> T:
     return await asyncio.to_thread(work) if size >= LARGE_BYTES else work()
 
 
-async def _clear(namespace: str, client: RedisClient) -> None:
-    async for name in client.scan_iter(match=f"{PREFIX}{namespace}*", count=CLEAR_COUNT):
+async def _clear(prefix: str, client: RedisClient) -> None:
+    async for name in client.scan_iter(match=f"{prefix}*", count=CLEAR_COUNT):
         await client.unlink(name)

@@ -12,8 +12,9 @@ bytes are base64, and an account is an array without field names, as the stores 
 
 Reading believes nothing: a line that is damaged, unknown, out of order or there twice, and an
 archive that is cut off or whose checksum (SHA-256 of all lines before the footer) is wrong, is
-refused as a whole. Whoever adds a field to anything in here raises `VERSION`: older gateways could
-not know what they would lose. New fields have defaults, so that old archives stay readable.
+refused as a whole; so is one that says what cannot be. Whoever adds a field to anything in here
+raises `VERSION`: older gateways could not know what they would lose. New fields have defaults, so
+that old archives stay readable.
 """
 
 import hashlib
@@ -26,6 +27,7 @@ from msgspec import Meta, Struct
 
 from gateway.model import AuditEntry, Entry, Key, Team
 from gateway.rules.account import Account
+from gateway.rules.archive_checks import Totals, fault
 
 FORMAT = "gateway-archive"
 VERSION = 3
@@ -242,6 +244,7 @@ class Reader:
         self._place = 0
         # Hashes of 64 bits, because there may be millions: some 60 bytes for each name.
         self._names: set[int] = set()
+        self._totals = Totals()
         self.counts: Counter[str] = Counter()
         self.header = self._read_header()
 
@@ -253,6 +256,7 @@ class Reader:
                 return self._check(value)
             self._digest.update(line)
             self._place_in_order(value)
+            self._look_for_faults(value)
             self.counts[value.kind()] += 1
             yield value
 
@@ -305,6 +309,13 @@ class Reader:
         if name in self._names:
             raise NotRestored(f"Line {self._number} says again what a line before said: {kind}.")
         self._names.add(name)
+
+    def _look_for_faults(self, record: Record) -> None:
+        cause = fault(record, record.kind())
+        if cause is None and isinstance(record, EntryRecord):
+            cause = self._totals.fault(record.entry)
+        if cause is not None:
+            raise NotRestored(f"Line {self._number} says what cannot be: {cause}.")
 
     def _check(self, footer: _Footer) -> None:
         if next(self._lines, b""):

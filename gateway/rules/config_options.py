@@ -30,6 +30,10 @@ Usd = Annotated[
 ]
 
 
+class Cause(ValueError):
+    """What is wrong with a value, in words that have nothing of it."""
+
+
 class Option(Struct, frozen=True):
     """One option of a table. `right` is what its values must be, `check` the last word on them,
     `check_in_file` one more where they stand in a file.
@@ -53,6 +57,8 @@ class Option(Struct, frozen=True):
         """The value as the Struct holds it. Raises ValueError, whose text never has the value."""
         try:
             return self.check(msgspec.convert(value, self.type, dec_hook=_ours))
+        except Cause as cause:
+            raise ValueError(f"must be {self.right}; {cause}") from None
         except ValueError:  # msgspec.ValidationError is one
             raise ValueError(f"must be {self.right}") from None
 

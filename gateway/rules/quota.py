@@ -14,7 +14,8 @@ so concurrent purchases cannot overspend together. Then one of these closes it:
 
 An outcome that arrives after the sweep replaces the unknown charge exactly once, in the
 reservation's own period. An outcome for an id that is neither open nor swept has been applied
-already and changes nothing.
+already and changes nothing, unless the store has lost the purchase: it came back with an older
+state. Then what was bought is charged all the same, as if it were reserved and settled at once.
 """
 
 from collections.abc import Mapping
@@ -36,12 +37,15 @@ from gateway.rules.account import (
 )
 from gateway.rules.limits import Owner, Refusal, first_refusal
 from gateway.rules.standing import Standing, standing
-from gateway.rules.windows import day_of, month_of
 
 Accounts = Mapping[str, Account]
 
 T = TypeVar("T")
 C = TypeVar("C", bound=Counters)
+
+LOST_SECONDS = 2 * 86_400
+"""How old a purchase that the store has lost may be. Stores tell for three days what they have
+written, and a purchase that they have not lost must never be charged twice."""
 
 
 class Applied(Struct, Generic[T], frozen=True):
@@ -115,10 +119,7 @@ class Reserve(Struct, frozen=True, kw_only=True):
         refusal = first_refusal(owners, self.images, self.cost, now)
         if refusal is not None:
             return Applied({}, Refused(refusal, self._standing(team, now)))
-        changes = {own: self._held(team, now)}
-        if self.gateway_limits:
-            common = accounts.get(GATEWAY, EMPTY)
-            changes[GATEWAY] = _hold(common, now, self.images, self.cost)
+        changes = _holding(accounts, self.team, self.id, self.hold(now), now)
         return Applied(changes, Held(now, self._standing(changes[own], now)))
 
     def _standing(self, team: Account, now: float) -> Standing:
@@ -127,10 +128,11 @@ class Reserve(Struct, frozen=True, kw_only=True):
             owners.append((team.of_key(self.key), self.key_limits))
         return standing(owners, now)
 
-    def _held(self, team: Account, now: float) -> Account:
-        hold = Hold(
-            at=now,
-            lease=now + self.lease,
+    def hold(self, at: float) -> Hold:
+        """What the account holds for it, once it is admitted at that time."""
+        return Hold(
+            at=at,
+            lease=at + self.lease,
             key=self.key,
             model=self.model,
             size=self.size,
@@ -140,42 +142,54 @@ class Reserve(Struct, frozen=True, kw_only=True):
             in_gateway=bool(self.gateway_limits),
             in_key=bool(self.key_limits),
         )
-        return replace(
-            self._counted(team, now),
-            holds={**team.holds, self.id: hold},
-            swept=_remembered(team.swept, now),
-            keys=self._key_counters(team, now),
-        )
 
-    def _key_counters(self, team: Account, now: float) -> dict[str, Counters]:
-        """All keys' counters, less those that are over: quiet keys must not pile up."""
-        keys = {line: counters for line, counters in team.keys.items() if not counters.is_over(now)}
-        if self.key_limits:
-            keys[self.key] = self._counted(keys.get(self.key, NOTHING), now)
-        return keys
-
-    def _counted(self, counters: C, now: float) -> C:
-        return replace(
-            _hold(counters, now, self.images, self.cost),
-            minute=_counted(counters.minute_at(now), int(now)),
+    def settle(self, at: float, images: int, cost: int, *, unknown: bool = False) -> "Settle":
+        """Its outcome, once it was admitted at that time."""
+        return Settle(
+            id=self.id,
+            team=self.team,
+            images=images,
+            cost=cost,
+            unknown=unknown,
+            hold=self.hold(at),
         )
 
 
 class Settle(Struct, frozen=True, kw_only=True):
-    """Charge what was delivered; with `unknown`, what may have been."""
+    """Charge what was delivered; with `unknown`, what may have been.
+
+    `hold` is what was reserved. `lost` says that the store has neither the purchase nor an entry
+    of it, though it was admitted: then it is charged anew.
+    """
 
     id: str
     team: str
     images: int
     cost: int
     unknown: bool = False
+    hold: Hold | None = None
+    lost: bool = False
 
     @property
     def accounts(self) -> tuple[str, ...]:
         return (team_account(self.team), GATEWAY)
 
+    def unknown_hold(self, accounts: Accounts, now: float) -> Hold | None:
+        """What was reserved, where the account knows nothing of it: then this was applied already
+        or the store has lost the purchase, and an entry of it tells.
+
+        None also where that is too long ago to be told.
+        """
+        account = accounts.get(team_account(self.team), EMPTY)
+        if self.id in account.holds or self.id in account.swept:
+            return None
+        recent = self.hold is not None and now <= self.hold.at + LOST_SECONDS
+        return self.hold if recent else None
+
     def apply(self, accounts: Accounts, now: float) -> Applied[None]:
         outcome: EntryOutcome = "unknown" if self.unknown else "bought"
+        if self.lost and (hold := self.unknown_hold(accounts, now)) is not None:
+            accounts = {**accounts, **_holding(accounts, self.team, self.id, hold, now)}
         return _close(accounts, self.team, self.id, self.images, self.cost, outcome)
 
 
@@ -280,12 +294,39 @@ def _for_both(closing: _Closing, account: Account, hold: Hold, images: int, cost
     return replace(account, keys={**account.keys, hold.key: closed})
 
 
-def _hold(counters: C, now: float, images: int, cost: int) -> C:
-    day, month = day_of(now), month_of(now)
+def _holding(accounts: Accounts, team: str, id: str, hold: Hold, now: float) -> dict[str, Account]:
+    """The accounts that a hold changes, with it."""
+    own = team_account(team)
+    account = accounts.get(own, EMPTY)
+    keys = account.keys
+    if hold.in_key:
+        keys = {**keys, hold.key: _counted(keys.get(hold.key, NOTHING), hold, now)}
+    changes = {
+        own: replace(
+            _counted(account, hold, now),
+            holds={**account.holds, id: hold},
+            swept=_remembered(account.swept, now),
+            # Quiet keys must not pile up.
+            keys={line: counters for line, counters in keys.items() if not counters.is_over(now)},
+        )
+    }
+    if hold.in_gateway:
+        changes[GATEWAY] = _hold(accounts.get(GATEWAY, EMPTY), hold)
+    return changes
+
+
+def _counted(counters: C, hold: Hold, now: float) -> C:
+    """The counters with a hold, and with its second among those of the last minute."""
+    held = replace(_hold(counters, hold), minute=_with_second(counters.minute, int(hold.at)))
+    return replace(held, minute=held.minute_at(now))
+
+
+def _hold(counters: C, hold: Hold) -> C:
+    day, month = hold.day, hold.month
     return replace(
         counters,
-        day=counters.day.roll(day).hold(day, images, cost),
-        month=counters.month.roll(month).hold(month, images, cost),
+        day=counters.day.roll(day).hold(day, hold.images, hold.cost),
+        month=counters.month.roll(month).hold(month, hold.images, hold.cost),
     )
 
 
@@ -309,7 +350,10 @@ def _recharge(counters: C, hold: Hold, images: int, cost: int) -> C:
     )
 
 
-def _counted(minute: tuple[tuple[int, int], ...], second: int) -> tuple[tuple[int, int], ...]:
+def _with_second(minute: tuple[tuple[int, int], ...], second: int) -> tuple[tuple[int, int], ...]:
+    if minute and minute[-1][0] > second:  # only where the store had lost it
+        counts = dict(minute)
+        return tuple(sorted({**counts, second: counts.get(second, 0) + 1}.items()))
     if minute and minute[-1][0] == second:
         return (*minute[:-1], (second, minute[-1][1] + 1))
     return (*minute, (second, 1))

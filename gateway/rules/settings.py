@@ -15,7 +15,7 @@ from gateway.model import NO_LIMITS, Limits
 from gateway.rules.admin_tokens import ENVIRONMENT, LONGEST, SHORTEST, TOKEN_PATTERN, AdminToken
 from gateway.rules.admin_tokens import digest as token_digest
 from gateway.rules.catalog import GPT_IMAGE_2, Model
-from gateway.rules.config_options import Usd
+from gateway.rules.config_options import Cause, Usd
 from gateway.rules.secret import Secret
 from gateway.rules.store_url import StoreUrl, parse_store_url
 from gateway.rules.webhooks import AlertOptions, Alerts
@@ -68,14 +68,21 @@ def _token(secret: Secret) -> Secret:
 
 
 def _store_url(text: str) -> str:
-    parse_store_url(text)
+    _place(text)
     return text
 
 
 def _cache_url(text: str) -> str:
-    if text and parse_store_url(text).kind == "sqlite":
-        raise ValueError("not a Redis")
+    if text and _place(text).kind == "sqlite":
+        raise Cause("a file is no Redis")
     return text
+
+
+def _place(text: str) -> StoreUrl:
+    try:
+        return parse_store_url(text)
+    except ValueError as error:
+        raise Cause(str(error)) from None
 
 
 def _no_password(text: str) -> None:

@@ -31,6 +31,8 @@ _NODE = re.compile(
     r"(\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<host>[A-Za-z0-9._-]{1,253}))(:(?P<port>[0-9]{1,5}))?"
 )
 
+_SCHEME = re.compile(r"rediss?(\+(cluster|sentinel))?://")
+
 Kind = Literal["sqlite", "redis", "cluster", "sentinel"]
 
 
@@ -65,12 +67,14 @@ class StoreUrl(Struct, frozen=True, kw_only=True):
 
 
 def parse_store_url(text: str) -> StoreUrl:
-    """The URL that this text is. Raises ValueError, whose text never has a part of it."""
+    """The URL that this text is. Raises ValueError, which says what is wrong with which part and
+    never has any of it.
+    """
     if match := SQLITE.fullmatch(text):
         return StoreUrl(kind="sqlite", path=match[1])
     match = _REDIS.fullmatch(text)
-    if match is None:
-        raise ValueError("not the URL of a store")
+    if match is None or "@" in match["path"]:
+        raise ValueError(_why_none(text))
     kind = cast(Kind, match["form"] or "redis")
     service, db = _service_and_db(kind, match["path"])
     return StoreUrl(
@@ -85,19 +89,31 @@ def parse_store_url(text: str) -> StoreUrl:
     )
 
 
+def _why_none(text: str) -> str:
+    if text.startswith("sqlite:"):
+        return "not the path of a file: no // before it, no ? or # in it, and not :memory:"
+    if _SCHEME.match(text) is None:
+        return "no scheme of a store is at its beginning"
+    return "not a URL: special characters in user and password are to be percent-encoded"
+
+
 def _nodes(kind: Kind, text: str) -> tuple[tuple[str, int], ...]:
     standard = 26_379 if kind == "sentinel" else 6_379
     nodes = tuple(_node(node, standard) for node in text.split(","))
     if kind == "redis" and len(nodes) > 1:
-        raise ValueError("several servers")
+        raise ValueError("several servers are only for redis+cluster:// and redis+sentinel://")
     return nodes
 
 
 def _node(text: str, standard: int) -> tuple[str, int]:
     match = _NODE.fullmatch(text)
-    port = int(match["port"] or standard) if match else 0
-    if match is None or not 0 < port < 65_536:
-        raise ValueError("not a server")
+    if match is None:
+        raise ValueError(
+            "not a server: each is a host name or an address, and a port after a colon"
+        )
+    port = int(match["port"] or standard)
+    if not 0 < port < 65_536:
+        raise ValueError("not a port: it is a number from 1 to 65535")
     return match["v6"] or match["host"], port
 
 
@@ -105,18 +121,20 @@ def _service_and_db(kind: Kind, path: str) -> tuple[str, int]:
     service, parts = "", [part for part in path.split("/") if part]
     if kind == "sentinel":
         if not parts:
-            raise ValueError("no service")
+            raise ValueError("no service: its name follows the sentinels after a slash")
         service = unquote(parts.pop(0))
-    if len(parts) > (kind != "cluster") or not all(
-        re.fullmatch(r"[0-9]{1,4}", part) for part in parts
-    ):
-        raise ValueError("not a database")
+    if kind == "cluster" and parts:
+        raise ValueError("no path may follow the servers of a cluster: it has one database")
+    if len(parts) > 1 or not all(re.fullmatch(r"[0-9]{1,4}", part) for part in parts):
+        raise ValueError("not a database: its number follows the last slash")
     return service, int(parts[0]) if parts else 0
 
 
 def _ca_certs(query: str | None, tls: bool) -> str | None:
     options = dict(parse_qsl(query or "", keep_blank_values=True))
     ca_certs = options.pop("ssl_ca_certs", None)
-    if options or (ca_certs is not None and not (tls and ca_certs)):
-        raise ValueError("not an option")
+    if options or (query and ca_certs is None) or ca_certs == "":
+        raise ValueError("not an option: after the ? there may be ssl_ca_certs=FILE alone")
+    if ca_certs is not None and not tls:
+        raise ValueError("not encrypted: ssl_ca_certs goes with rediss:// alone")
     return ca_certs

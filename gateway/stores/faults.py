@@ -4,6 +4,13 @@ None of them has an HTTP answer: they end in one line of the command line.
 """
 
 
+class Unwritable(ValueError):
+    """What was to be written has a number that the store cannot keep; nothing was written."""
+
+    def __init__(self) -> None:
+        super().__init__("A number is out of the bounds of what the store can keep.")
+
+
 class UnusableStore(Exception):
     """The store cannot be used until somebody acts: the text is one line that says on what."""
 
@@ -14,11 +21,3 @@ class UnknownTeam(ValueError):
     def __init__(self, team: str) -> None:
         super().__init__(f"There is no team {team!r}.")
         self.team = team
-
-
-class DuplicateKey(ValueError):
-    """A key was to be made under an id that is taken: a key is made once and never overwritten."""
-
-    def __init__(self, id: str) -> None:
-        super().__init__(f"There is a key {id!r} already.")
-        self.id = id

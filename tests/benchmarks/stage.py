@@ -18,11 +18,13 @@ from msgspec import Struct
 
 from gateway.model import MICRO, Key, Limits, Team
 from gateway.opening import open_store
+from gateway.ports import DirectoryWrite
 from gateway.rules import keys
 from gateway.rules.config import read_settings
 from tests.benchmarks.driver import control
 from tests.benchmarks.load import Taken
 from tests.benchmarks.processes import Process, running
+from tests.support.directory import write
 
 PLENTY = 1_000_000_000
 
@@ -82,12 +84,18 @@ class Stage:
         minted = [keys.mint(secrets.token_bytes) for _ in names]
         store = await open_store(settings, pepper)
         try:
-            await store.put_teams([Team(name=name, limits=LIMITS) for name in names])
-            for name, (id, text) in zip(names, minted, strict=True):
-                digest = keys.digest(text, pepper)
-                await store.put_key(
-                    Key(id=id, team=name, name="bench", digest=digest, created=time.time())
+            teams = [Team(name=name, limits=LIMITS) for name in names]
+            made = [
+                Key(
+                    id=id,
+                    team=name,
+                    name="bench",
+                    digest=keys.digest(text, pepper),
+                    created=time.time(),
                 )
+                for name, (id, text) in zip(names, minted, strict=True)
+            ]
+            await write(store, DirectoryWrite(teams=teams, keys=made))
         finally:
             await store.close()
         return tuple(text for _, text in minted)

@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
@@ -15,6 +16,7 @@ from structlog.testing import capture_logs
 from gateway.caches.kept import Kept, encode
 from gateway.caches.redis import LARGE_BYTES, PREFIX, RedisCache
 from gateway.caches.redis_line import CONNECTIONS
+from gateway.caches.seal import SEAL_BYTES, Seal
 from gateway.model import Bought
 from gateway.rules.store_url import parse_store_url
 from tests.support.answers import answer, key
@@ -23,6 +25,9 @@ from tests.support.money import until
 from tests.support.redis import RedisServer, running_redis
 
 DAY = 86_400.0
+SEAL = Seal(b"a pepper of tests, long enough")
+NAME = f"{PREFIX}{SEAL.mark}:{key(1)}"
+"""Where Redis has the answer of `key(1)`."""
 
 
 @pytest.fixture
@@ -37,11 +42,12 @@ async def opened(
     heard: list[str] | None = None,
     wall: Callable[[], float] = time.time,
     max_entry_bytes: int = 2**25,
+    seal: Seal = SEAL,
 ) -> AsyncIterator[RedisCache]:
     """A cache in this server. What comes of look-ups is added to `heard`."""
     place = parse_store_url(server.url)
     on_lookup = (heard if heard is not None else []).append
-    cache = RedisCache(place, max_entry_bytes, wall, on_lookup, ttl=60)
+    cache = RedisCache(place, seal, max_entry_bytes, wall, on_lookup, ttl=60)
     await cache.open()
     try:
         yield cache
@@ -114,7 +120,7 @@ async def test_clear_takes_only_what_is_its_own(server: RedisServer, cache: Redi
 async def test_a_key_is_a_prefix_and_a_fingerprint(server: RedisServer, cache: RedisCache) -> None:
     await cache.set(key(1), answer())
     async with server.client() as client:
-        assert await client.keys() == [(PREFIX + key(1)).encode()]
+        assert await client.keys() == [NAME.encode()]
 
 
 async def test_what_is_too_long_is_not_kept(server: RedisServer) -> None:
@@ -142,10 +148,10 @@ async def test_an_answer_lives_for_its_time(server: RedisServer, cache: RedisCac
     bought = answer()
     await cache.set(key(1), bought, ttl=0.75)
     async with server.client() as client:
-        assert 0 < await client.pttl(PREFIX + key(1)) <= 750
+        assert 0 < await client.pttl(NAME) <= 750
 
         async def is_gone() -> bool:
-            return await cache.get(key(1)) is None and not await client.exists(PREFIX + key(1))
+            return await cache.get(key(1)) is None and not await client.exists(NAME)
 
         await until(is_gone)
     assert time.time() - bought.at >= 0.5
@@ -155,7 +161,7 @@ async def test_without_a_time_to_live_it_stays(server: RedisServer, cache: Redis
     await cache.set(key(1), answer(), ttl=None)
     assert await cache.get(key(1)) is not None
     async with server.client() as client:
-        assert await client.pttl(PREFIX + key(1)) == -1
+        assert await client.pttl(NAME) == -1
 
 
 @pytest.mark.parametrize("ahead", [-DAY, -30.0, 30.0, DAY])
@@ -186,20 +192,31 @@ async def test_a_command_that_a_frozen_redis_runs_late_keeps_nothing_too_long(
             return "cmdstat_set" in await client.info("commandstats")
 
         await until(has_run)
-        assert await client.exists(PREFIX + key(1)) == 0
+        assert await client.exists(NAME) == 0
 
 
 # -- damage -------------------------------------------------------------------------------------
 
-RECORD = encode(Kept(key(1), time.time() + DAY, answer()))
+
+def record(name: str = key(1), expires: float = DAY, **fields: Any) -> bytes:
+    """A record of ours, with its seal."""
+    return SEAL.sealed(encode(Kept(name, time.time() + expires, replace(answer(), **fields))))
+
+
+RECORD = record()
 DAMAGED = {
     "flipped": RECORD[:-1] + bytes([RECORD[-1] ^ 1]),
     "cut": RECORD[:-1],
     "text": b"hello",
-    "of another key": encode(Kept(key(2), time.time() + DAY, answer())),
+    "of another key": record(key(2)),
+    "without a seal": RECORD[SEAL_BYTES:],
+    "with a seal of others": Seal(b"another pepper").sealed(RECORD[SEAL_BYTES:]),
+    "with a seal of another record": RECORD[:SEAL_BYTES] + record(cost=1)[SEAL_BYTES:],
+    "seal alone": RECORD[:SEAL_BYTES],
+    "sealed text": SEAL.sealed(b"hello"),
     "large": b"x" * LARGE_BYTES,
-    "of no time": encode(Kept(key(1), time.time() + DAY, replace(answer(), at=-math.inf))),
-    "of all the money": encode(Kept(key(1), time.time() + DAY, replace(answer(), cost=2**63 - 1))),
+    "of no time": record(at=-math.inf),
+    "of all the money": record(cost=2**63 - 1),
 }
 
 
@@ -209,17 +226,38 @@ async def test_a_damaged_or_foreign_value_is_deleted_and_not_found(
 ) -> None:
     heard: list[str] = []
     async with server.client() as client, opened(server, heard) as cache:
-        await client.set(PREFIX + key(1), DAMAGED[name])
+        await client.set(NAME, DAMAGED[name])
         with capture_logs() as lines:
             assert await cache.get(key(1)) is None
-        assert [line["event"] for line in lines] == ["damaged answer deleted"]
+        assert [line["event"] for line in lines] == ["damaged or foreign answer deleted"]
         assert await client.dbsize() == 0
         assert heard == ["miss"]
 
 
+async def test_many_damaged_values_are_told_of_once(server: RedisServer, cache: RedisCache) -> None:
+    async with server.client() as client:
+        with capture_logs() as lines:
+            for _ in range(3):
+                await client.set(NAME, b"planted")
+                assert await cache.get(key(1)) is None
+        assert len(lines) == 1
+
+
+async def test_gateways_of_different_stores_share_nothing(server: RedisServer) -> None:
+    """Though their teams have the same names, and nobody takes away the others'."""
+    ours, theirs = answer(), answer()
+    async with opened(server) as one, opened(server, seal=Seal(b"another pepper")) as other:
+        await one.set(key(1), ours)
+        assert await other.get(key(1)) is None
+        await other.set(key(1), theirs)
+        assert same(await one.get(key(1)), ours)
+        assert await other.clear()
+        assert same(await one.get(key(1)), ours)
+
+
 async def test_a_value_of_another_type_is_replaced(server: RedisServer, cache: RedisCache) -> None:
     async with server.client() as client:
-        await client.hset(PREFIX + key(1), "a", "b")
+        await client.hset(NAME, "a", "b")
         bought = answer()
         assert await cache.get(key(1)) is None
         await cache.set(key(1), bought)
@@ -228,8 +266,7 @@ async def test_a_value_of_another_type_is_replaced(server: RedisServer, cache: R
 
 async def test_a_record_past_its_time_is_not_found(server: RedisServer, cache: RedisCache) -> None:
     async with server.client() as client:
-        record = encode(Kept(key(1), time.time() - 1, answer()))
-        await client.set(PREFIX + key(1), record)
+        await client.set(NAME, record(expires=-1))
     assert await cache.get(key(1)) is None
 
 

@@ -10,6 +10,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from gateway.caches.redis import RedisCache
+from gateway.caches.seal import Seal
 from gateway.rules.store_url import parse_store_url
 from tests.support.answers import answer, key
 from tests.support.money import until
@@ -56,7 +57,7 @@ async def command(server: RedisServer, *words: Any) -> Any:
 
 async def test_answers_spread_over_the_nodes(nodes: list[RedisServer]) -> None:
     place = parse_store_url(f"redis+cluster://127.0.0.1:{nodes[0].port}")
-    cache = RedisCache(place, 2**25, time, ttl=60)
+    cache = RedisCache(place, Seal(b"pepper"), 2**25, time, ttl=60)
     bought = {key(number): answer() for number in range(100)}
     with capture_logs() as lines:
         await cache.open()
@@ -76,7 +77,7 @@ async def test_answers_spread_over_the_nodes(nodes: list[RedisServer]) -> None:
 
 async def test_a_cluster_that_misses_a_node_is_away(nodes: list[RedisServer]) -> None:
     place = parse_store_url(f"redis+cluster://127.0.0.1:{nodes[0].port}")
-    cache = RedisCache(place, 2**25, time, ttl=60)
+    cache = RedisCache(place, Seal(b"pepper"), 2**25, time, ttl=60)
     await cache.open()
     await nodes[2].kill()
 

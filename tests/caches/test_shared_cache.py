@@ -156,7 +156,7 @@ async def test_no_prompt_stands_in_a_key(tmp_path: Path, server: RedisServer) ->
         async with server.client() as client:
             (name,) = await client.keys()
     assert isinstance(name, bytes)
-    assert re.fullmatch(PREFIX + "[0-9a-f]{64}", name.decode())
+    assert re.fullmatch(PREFIX + "[0-9a-f]{12}:[0-9a-f]{64}", name.decode())
 
 
 # -- for how long -------------------------------------------------------------------------------

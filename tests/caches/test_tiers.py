@@ -10,6 +10,7 @@ import pytest
 
 from gateway.caches.memory import MemoryCache
 from gateway.caches.redis import RedisCache
+from gateway.caches.seal import Seal
 from gateway.caches.tiers import TieredCache
 from gateway.rules.store_url import parse_store_url
 from tests.support.answers import answer, key
@@ -24,7 +25,7 @@ class Tiers:
         self.heard: list[str] = []
         self.memory = MemoryCache(max_bytes, 2**25, lambda bought: len(bought.body))
         place = parse_store_url(server.url)
-        self.redis = RedisCache(place, 2**25, time, self.heard.append)
+        self.redis = RedisCache(place, Seal(b"pepper"), 2**25, time, self.heard.append)
         self.cache = TieredCache(self.memory, self.redis, time)
 
     async def __aenter__(self) -> "Tiers":

@@ -13,12 +13,14 @@ from gateway.rules.account import Account
 from gateway.rules.archive import (
     LINE_BYTES,
     AccountRecord,
+    EntryRecord,
     NotRestored,
     Reader,
     Record,
     Writer,
     summary,
 )
+from gateway.rules.archive_checks import MOST
 from gateway.rules.windows import Window
 from tests.support.states import archived, history, read, state, states
 
@@ -63,7 +65,7 @@ def test_every_line_is_json_with_its_kind() -> None:
 
 
 def test_money_is_exact_and_times_come_back_as_they_were() -> None:
-    assert b"9007199254740993" in ARCHIVE
+    assert b"9007199254740991" in ARCHIVE
     assert repr(1_772_366_400.0 + 1 / 3).encode() in ARCHIVE
 
 
@@ -153,6 +155,26 @@ def test_a_record_that_comes_twice_is_refused() -> None:
 def test_a_key_needs_its_team() -> None:
     without = [record for record in STATE if record.kind() != "team"]
     assert refusal(archived(without)) == "Line 4 has a key of a team that is not there."
+
+
+@pytest.mark.parametrize(
+    ("record", "cause"),
+    [
+        (EntryRecord(replace(ENTRY, cost=10**30)), "cost is not between 0 and 9007199254740991"),
+        (EntryRecord(replace(ENTRY, at=-1.0)), "at is no time from 1970 to 9998"),
+    ],
+    ids=["number", "time"],
+)
+def test_what_cannot_be_is_refused_by_its_line(record: Record, cause: str) -> None:
+    archive = archived([*state(), record])
+    assert refusal(archive) == f"Line {len(state()) + 2} says what cannot be: {cause}."
+
+
+def test_a_history_that_adds_up_to_too_much_is_refused() -> None:
+    entries = [EntryRecord(replace(ENTRY, id=id, cost=MOST // 2)) for id in ("a", "b", "c")]
+    assert read(archived(entries[:2])) == entries[:2]
+    told = "Line 4 says what cannot be: cost is too much together with what came before."
+    assert refusal(archived(entries)) == told
 
 
 # -- other files --------------------------------------------------------------------------------

@@ -179,7 +179,14 @@ PORT = "must be an integer from 0 to 65535"
         (
             "[store]\nurl = 'redis:h'",
             "[store] url: must be sqlite: and the path of a file, or the URL of a Redis (redis://, "
-            "rediss://, redis+cluster://, redis+sentinel://)",
+            "rediss://, redis+cluster://, redis+sentinel://); no scheme of a store is at its "
+            "beginning",
+        ),
+        (
+            "[store]\nurl = 'redis://h:x'",
+            "[store] url: must be sqlite: and the path of a file, or the URL of a Redis (redis://, "
+            "rediss://, redis+cluster://, redis+sentinel://); not a server: each is a host name or "
+            "an address, and a port after a colon",
         ),
         (
             "[server]\nadmin_port = 8080",

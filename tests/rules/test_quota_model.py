@@ -61,6 +61,8 @@ class QuotaMachine(RuleBasedStateMachine):
             for key in KEYS
         }
         self.steps: dict[str, Reserve] = {}
+        self.held_at: dict[str, float] = {}
+        self.given_up: set[str] = set()
         self.count = 0
 
     # -- what can happen ------------------------------------------------------------------------
@@ -82,7 +84,7 @@ class QuotaMachine(RuleBasedStateMachine):
         if ahead:
             self.bench.now = data.draw(st.sampled_from(ahead))
 
-    @precondition(lambda self: self.steps)
+    @precondition(lambda self: self.naive.purchases)
     @rule(data=st.data(), after=st.sampled_from([59.999, 60.0, 60.5, 60.999, 61.0]))
     def a_minute_passes(self, data: st.DataObject, after: float) -> None:
         """The clock goes to about a minute after a purchase."""
@@ -173,6 +175,7 @@ class QuotaMachine(RuleBasedStateMachine):
         id, team = self.some_purchase(data)
         applied = self.apply_twice(Release(id=id, team=team, forget=forget))
         assert not forget or team_account(team) in applied.changes
+        self.given_up |= {id} if forget else set()
         self.naive.close(id, team, 0, 0, "failed", forget)
 
     @precondition(lambda self: self.leases_that_ran_out())
@@ -247,19 +250,8 @@ class QuotaMachine(RuleBasedStateMachine):
         """Tell the model, and look whether any limit is broken by it."""
         now = self.bench.now
         self.steps[step.id] = step
-        self.naive.admit(
-            Purchase(
-                step.id,
-                step.team,
-                step.key,
-                now,
-                now + step.lease,
-                step.images,
-                step.cost,
-                bool(step.gateway_limits),
-                bool(step.key_limits),
-            )
-        )
+        self.held_at[step.id] = now
+        self.naive.admit(self.purchase(step, now))
         own: list[tuple[Owner, Limits]] = [
             (step.team, step.limits),
             ((step.team, step.key), step.key_limits),
@@ -275,6 +267,12 @@ class QuotaMachine(RuleBasedStateMachine):
             assert below(len(self.naive.open(owner)), limits.concurrent_requests)
         for counters in self.bench.team(step.team).keys.values():
             assert not counters.is_over(now), "what is over must not be kept"
+
+    def purchase(self, step: Reserve, at: float) -> Purchase:
+        """The model's own, admitted at that time."""
+        limited = bool(step.gateway_limits), bool(step.key_limits)
+        lease = at + step.lease
+        return Purchase(step.id, step.team, step.key, at, lease, step.images, step.cost, *limited)
 
     # -- what always holds ----------------------------------------------------------------------
 

@@ -53,6 +53,28 @@ def test_what_is_no_url_of_a_store(text: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("sqlite:///data/x", "not the path of a file"),
+        ("postgres://h/db", "no scheme"),
+        ("redis://a@b@c", "not a URL: special characters"),
+        ("redis://me:p/w@h", "not a URL: special characters"),
+        ("redis://a,b", "several servers"),
+        ("redis://h_:x", "not a server"),
+        ("redis://h:0", "not a port"),
+        ("redis://h/x", "not a database"),
+        ("redis+cluster://h/1", "no path may follow"),
+        ("redis+sentinel://h", "no service"),
+        ("rediss://h?db=1", "not an option"),
+        ("redis://h?ssl_ca_certs=/x", "not encrypted"),
+    ],
+)
+def test_the_part_that_is_wrong_is_told(text: str, part: str) -> None:
+    with pytest.raises(ValueError, match=f"^{part}"):
+        parse_store_url(text)
+
+
+@pytest.mark.parametrize(
     ("text", "shown"),
     [
         ("sqlite:data/x.db", "sqlite:data/x.db"),

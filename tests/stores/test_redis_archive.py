@@ -37,6 +37,29 @@ async def test_only_usage_that_may_be_written_again_is_kept_by_id(tmp_path: Path
             assert await client.hlen(names.purchases(hour_of(recent))) == 2
 
 
+async def test_an_export_sums_hits_up_and_has_purchases_one_by_one(tmp_path: Path) -> None:
+    """There may be a million hits in an hour: read by id, they would take too long."""
+    now = time.time()
+    hits = [
+        entry(f"hit{n}", at=now, outcome="cached", requests=n, images_bought=0, cost=0, saved=n)
+        for n in (1, 2, 3)
+    ]
+    bought = [entry("p1", at=now), entry("p2", at=now, cost=7)]
+    async with (
+        running_redis(tmp_path) as server,
+        RedisStore(parse_store_url(server.url)) as store,
+    ):
+        await store.record([*hits, *bought])
+        found = [
+            record.entry
+            for record in await gathered(store.export())
+            if isinstance(record, EntryRecord)
+        ]
+    hit = next(each for each in found if each.outcome == "cached")
+    assert (hit.requests, hit.saved) == (6, 6)
+    assert {each.id: each.cost for each in found if each is not hit} == {"p1": 5, "p2": 7}
+
+
 async def test_an_import_that_does_not_fit_is_taken_back(tmp_path: Path) -> None:
     now = time.time()
     entries = [replace(e, at=now - number) for number, e in enumerate(history(40_000))]

@@ -135,6 +135,22 @@ async def test_a_server_that_keeps_nothing_is_used_with_a_warning(
     assert len([line for line in lines if "append-only" in line["event"]]) == warnings
 
 
+@pytest.mark.parametrize(("often", "warnings"), [("always", 0), ("everysec", 1), ("no", 1)])
+async def test_a_server_that_writes_late_is_used_with_a_warning(
+    tmp_path: Path, often: str, warnings: int
+) -> None:
+    async with running_redis(tmp_path / "redis", appendonly="yes", appendfsync=often) as server:
+        with capture_logs() as lines:
+            await open_and_close(server.url)
+        found = [line for line in lines if "appendfsync" in line["event"]]
+        assert len(found) == warnings
+        assert {(line["source"], line["place"]) for line in found} <= {("store", server.url)}
+        await add_user(server, "+@all", "-config", "~{gateway}:*")
+        with capture_logs() as lines:
+            await open_and_close(url(server, f"gateway:{PASSWORD}"))
+        assert "does not tell" in lines[0]["event"]
+
+
 async def away(server: RedisServer) -> str:
     return f"redis://127.0.0.1:{free_port()}"
 

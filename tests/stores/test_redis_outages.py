@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from redis.asyncio import Redis
 from structlog.testing import capture_logs
 
-from gateway.errors import StoreUnavailable
+from gateway.errors import StoreLost, StoreUnavailable
 from gateway.model import Team
 from gateway.ports import Change, DirectoryWrite
 from gateway.rules.account import EMPTY
@@ -22,6 +22,7 @@ from gateway.stores.redis.store import CONNECTIONS, PATIENCE_SECONDS
 from tests.stores.conformance.audit import PURGED
 from tests.stores.conformance.directory import KEY, RED
 from tests.stores.conformance.store import NOON, entry, held, images, put, spent
+from tests.support.directory import put_key, put_teams
 from tests.support.redis import RedisServer, running_redis
 from tests.support.tcp_proxy import TcpProxy, tcp_proxy
 
@@ -57,10 +58,7 @@ async def refuses(store: RedisStore) -> None:
         partial(store.record, [entry("refused")]),
         store.due,
         partial(store.changes, 0),
-        partial(store.put_teams, [Team(name="refused")]),
-        partial(store.put_key, KEY),
-        partial(store.set_key_state, "k1", "revoked"),
-        partial(store.rotate_key, "k1", NOON, KEY),
+        partial(store.commit, 1, DirectoryWrite(teams=[Team(name="refused")])),
         partial(store.record_use, {"k1": NOON}),
         store.last_uses,
         partial(store.check_value, "pepper", b"refused"),
@@ -186,7 +184,7 @@ async def test_who_waits_for_a_connection_is_told_in_time_too(server: RedisServe
 async def test_a_restart_with_its_data_is_an_outage_that_ends_by_itself(tmp_path: Path) -> None:
     kept = {"appendonly": "yes", "appendfsync": "always"}
     async with running_redis(tmp_path / "redis", **kept) as server, store_of(server) as store:
-        await store.put_teams([RED])
+        await put_teams(store, [RED])
         await put(store, "a", spent(1))
         generation = (await store.changes(0)).generation
         await server.kill()
@@ -223,8 +221,8 @@ async def test_an_emptied_server_is_refused_until_an_operator_confirms(
     server: RedisServer, lose: Callable[[RedisServer], Awaitable[None]]
 ) -> None:
     async with store_of(server) as store, store_of(server) as second:
-        await store.put_teams([RED])
-        await store.put_key(KEY)
+        await put_teams(store, [RED])
+        await put_key(store, KEY)
         await put(store, "a", spent(5))
         await put(store, "a", spent(6))
         since = (await store.changes(0)).generation
@@ -251,6 +249,29 @@ async def test_an_emptied_server_is_refused_until_an_operator_confirms(
         assert await store.usage([], None, None) == []
 
 
+async def test_a_store_that_no_gateway_waits_for_has_nothing_to_be_confirmed(
+    server: RedisServer,
+) -> None:
+    async with store_of(server) as store, store_of(server) as operator:
+        await put(store, "a", spent(1))
+        assert not await operator.confirm_reset()
+        await lose_by_flushing(server)
+        with pytest.raises(StoreLost, match="lost its data"):
+            await store.load(["a"])
+        assert await operator.confirm_reset()
+        assert await images(store, "a") == 0
+        assert not await operator.confirm_reset()
+
+
+async def test_lines_say_whose_they_are(server: RedisServer) -> None:
+    async with store_of(server) as store:
+        await server.kill()
+        with capture_logs() as lines, pytest.raises(StoreUnavailable):
+            await store.due()
+    (line,) = lines
+    assert (line["source"], line["place"]) == ("store", server.url)
+
+
 async def test_a_store_that_refuses_can_be_confirmed_through_itself(server: RedisServer) -> None:
     async with store_of(server) as store:
         await lose_by_flushing(server)
@@ -272,17 +293,30 @@ async def test_data_that_comes_back_after_all_ends_the_refusal(tmp_path: Path) -
         assert await images(store, "a") == 5
 
 
-async def test_a_store_that_went_back_is_told_once(server: RedisServer) -> None:
-    async with store_of(server) as store, server.client() as client:
+async def test_a_store_that_went_back_is_told_once_each_time(server: RedisServer) -> None:
+    told: list[str] = []
+
+    def observe(operation: str, seconds: float, there: bool) -> None:
+        told.extend([] if there else [operation])
+
+    store = RedisStore(at(server.port), observe=observe)
+    async with store, store_of(server) as other, server.client() as client:
         await put(store, "a", spent(1))
         former = await client.hget(names.ACCOUNTS, "a")
-        await put(store, "a", spent(2))
-        await client.hset(names.ACCOUNTS, "a", former)
-        with capture_logs() as lines:
-            for _ in range(2):
-                assert await images(store, "a") == 1
-        (line,) = [line for line in lines if line["log_level"] == "error"]
-        assert "went back" in line["event"]
+        for turn, lost in enumerate((spent(2), spent(3)), 1):
+            await put(store, "a", lost)
+            await client.hset(names.ACCOUNTS, "a", former)
+            if turn == 2:  # and somebody gave the lost version out again
+                await put(other, "a", spent(1))
+            with capture_logs() as lines:
+                for _ in range(2):
+                    assert await images(store, "a") == 1
+            (line,) = [line for line in lines if line["log_level"] == "error"]
+            assert ("went back" in line["event"], line["account"]) == (True, "a")
+            assert told == ["went_back"] * turn
+        await client.hdel(names.ACCOUNTS, "a")
+        assert (await store.load(["a"])).accounts == [(EMPTY, 0)]
+        assert told == ["went_back"] * 3
 
 
 async def test_versions_that_were_given_out_twice_are_told_apart(server: RedisServer) -> None:
@@ -299,13 +333,13 @@ async def test_versions_that_were_given_out_twice_are_told_apart(server: RedisSe
 
 async def test_generations_that_were_lost_are_not_used_again(server: RedisServer) -> None:
     async with store_of(server) as store, server.client() as client:
-        await store.put_teams([RED])
+        await put_teams(store, [RED])
         before = await client.hget(names.META, "generation")
-        await store.put_teams([Team(name="lost")])
+        await put_teams(store, [Team(name="lost")])
         lost = (await store.changes(0)).generation
         await client.hset(names.META, "generation", before)
         assert (await store.changes(lost)).whole
-        await store.put_teams([Team(name="new")])
+        await put_teams(store, [Team(name="new")])
         assert [team.name for team in (await store.changes(lost)).teams] == ["new"]
 
 
@@ -322,8 +356,8 @@ async def commit(store: RedisStore, write: DirectoryWrite) -> bool:
 
 async def test_without_memory_nothing_is_written_and_nothing_lost(server: RedisServer) -> None:
     async with store_of(server) as store, server.client() as client:
-        await store.put_teams([RED])
-        await store.put_key(KEY)
+        await put_teams(store, [RED])
+        await put_key(store, KEY)
         await put(store, "a", held(x=NOON))
         await store.record([entry("e")])
         kept = {key: await client.dump(key) for key in await client.keys()}
@@ -332,7 +366,6 @@ async def test_without_memory_nothing_is_written_and_nothing_lost(server: RedisS
             store.swap([Change("a", 1, EMPTY)], [entry("e", cost=9), entry("f")]),
             store.swap([Change("a", 1, spent(1)), Change("b", 0, spent(1))], []),
             store.record([entry("g")]),
-            store.put_teams([Team(name="blue")]),
             commit(store, DirectoryWrite(keys=[replace(KEY, id="k2")])),
             commit(store, DirectoryWrite(audit=[PURGED])),
         ):
@@ -365,7 +398,7 @@ async def test_a_master_that_became_a_replica_answers_nothing(server: RedisServe
 async def test_damaged_bytes_are_an_outage_never_a_fresh_budget(server: RedisServer) -> None:
     async with store_of(server) as store, server.client() as client:
         await put(store, "a", spent(5))
-        await store.put_teams([RED])
+        await put_teams(store, [RED])
         for damaged in (b"", b"\0", b"\0" * 16, b"\0" * 40):
             await client.hset(names.ACCOUNTS, "a", damaged)
             with pytest.raises(StoreUnavailable):
@@ -384,23 +417,24 @@ async def test_every_operation_and_every_wait_is_observed(server: RedisServer) -
         seen.append((operation, there))
 
     async with RedisStore(at(server.port), observe=observe) as store:
+        generation = (await store.changes(0)).generation
         seen.clear()
         await store.load(["a"])
         assert not await store.swap([Change("a", 7, spent(1))], [])
         with pytest.raises(UnknownTeam):
-            await store.put_key(KEY)
+            await store.commit(generation, DirectoryWrite(keys=[KEY]))
         await store.usage([], None, None)
         await server.kill()
         with pytest.raises(StoreUnavailable):
-            await store.put_teams([Team(name="red")])
+            await store.record([entry("e")])
     waits = [there for operation, there in seen if operation == "pool_wait"]
     assert waits == [True] * 6  # the usage asks twice
     assert [pair for pair in seen if pair[0] != "pool_wait"] == [
         ("load", True),
         ("swap", True),
-        ("put_key", True),
+        ("commit", True),
         ("usage", True),
-        ("put_teams", False),
+        ("record", False),
     ]
 
 

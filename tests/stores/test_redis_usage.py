@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
+from gateway.model import Entry
 from gateway.ports import Change
 from gateway.rules.account import EMPTY
 from gateway.rules.store_url import parse_store_url
+from gateway.stores.faults import Unwritable
 from gateway.stores.redis import RedisStore, names
 from gateway.stores.redis.usage_packs import FULL_FIELDS, packs_of
 from tests.stores.conformance.store import MIDNIGHT, MakeStore, Store, entry
@@ -29,6 +31,29 @@ async def server(tmp_path: Path) -> AsyncIterator[RedisServer]:
 @pytest.fixture
 def make_store(server: RedisServer) -> MakeStore:
     return partial(RedisStore, parse_store_url(server.url))
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        [entry("new", cost=6 * 10**18)],
+        [entry("new", cost=2**53), entry("e", cost=-1)],
+        [entry("new", cost=4 * 10**18), entry("more", cost=2 * 10**18)],
+    ],
+    ids=["sum", "negative", "together"],
+)
+async def test_what_no_sum_can_take_is_refused_before_anything_is_written(
+    server: RedisServer, make_store: MakeStore, entries: list[Entry]
+) -> None:
+    async with make_store() as store, server.client() as client:
+        await store.swap([Change("a", 0, EMPTY)], [entry("e", cost=4 * 10**18 + 1)])
+        before = {key: await client.dump(key) for key in await client.keys()}
+        with pytest.raises(Unwritable):
+            await store.swap([Change("a", 1, EMPTY)], entries)
+        assert {key: await client.dump(key) for key in await client.keys()} == before
+        assert await store.swap([Change("a", 1, EMPTY)], [entry("new", cost=2**53)])
+        (row,) = await store.usage([], None, None)
+        assert row.cost == 4 * 10**18 + 1 + 2**53
 
 
 async def kept_seconds(server: RedisServer, key: str) -> int:

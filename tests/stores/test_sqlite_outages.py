@@ -9,10 +9,10 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from gateway.errors import StoreUnavailable
-from gateway.model import Team
-from gateway.ports import Change
+from gateway.ports import Change, DirectoryWrite
 from gateway.stores.faults import UnknownTeam, UnusableStore
 from gateway.stores.sqlite import SqliteStore
 from gateway.stores.sqlite.store import GRACE_SECONDS
@@ -41,6 +41,34 @@ def move(path: Path, target: Path) -> None:
         file = path.with_name(path.name + suffix)
         if file.exists():
             file.rename(target.with_name(target.name + suffix))
+
+
+async def test_a_database_that_went_back_is_told_once_each_time(
+    path: Path, other: sqlite3.Connection
+) -> None:
+    """A back-up is written into it, and versions are given out a second time."""
+    told: list[str] = []
+
+    def observe(operation: str, seconds: float, there: bool) -> None:
+        told.extend([] if there else [operation])
+
+    with closing(sqlite3.connect(":memory:")) as copy:
+        async with SqliteStore(path, observe=observe) as store, SqliteStore(path) as second:
+            await put(store, "a", spent(1))
+            other.backup(copy)
+            await put(store, "a", spent(2))
+            copy.backup(other)
+            with capture_logs() as lines:
+                for _ in range(2):
+                    assert await images(store, "a") == 1
+            (line,) = lines
+            assert (line["event"][:19], line["account"]) == ("the store went back", "a")
+            await put(store, "a", spent(2))
+            copy.backup(other)
+            await put(second, "a", spent(30))  # another version 2
+            assert not await store.swap([Change("a", 2, spent(3))], [])
+            assert (await store.load(["a"])).accounts == [(spent(30), 2)]
+            assert told == ["went_back"] * 2
 
 
 async def test_a_lock_held_for_long_is_an_outage_that_ends_by_itself(
@@ -111,12 +139,12 @@ async def test_every_operation_is_observed(path: Path, other: sqlite3.Connection
         await store.load(["a"])
         assert not await store.swap([Change("a", 7, spent(1))], [])
         with pytest.raises(UnknownTeam):
-            await store.put_key(KEY)
+            await store.commit(0, DirectoryWrite(keys=[KEY]))
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(StoreUnavailable):
-            await store.put_teams([Team(name="red")])
+            await store.record([entry("e")])
         other.execute("ROLLBACK")
-    assert seen == [("load", True), ("swap", True), ("put_key", True), ("put_teams", False)]
+    assert seen == [("load", True), ("swap", True), ("commit", True), ("record", False)]
 
 
 async def test_a_deleted_file_is_neither_written_to_nor_made_anew(path: Path) -> None:

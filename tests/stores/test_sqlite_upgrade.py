@@ -9,12 +9,13 @@ import pytest
 from msgspec.structs import replace
 
 from gateway.model import Key, Limits, Team
-from gateway.ports import Change
+from gateway.ports import DirectoryWrite
 from gateway.stores.faults import UnusableStore
 from gateway.stores.sqlite import SqliteStore, schema
 from tests.stores.conformance.directory import BLUE, KEY, OTHER, RED
-from tests.stores.conformance.store import spent
+from tests.stores.conformance.store import put, spent
 from tests.stores.test_codec import ACCOUNT
+from tests.support.directory import put_teams
 
 SCHEMA_1 = Path(__file__).with_name("schema_1.sql")
 
@@ -66,10 +67,11 @@ async def test_what_is_new_can_be_written(path: Path) -> None:
     )
     async with SqliteStore(path) as store:
         assert (await store.changes(4)).keys == []
-        assert await store.rotate_key("k1", 60.0, new)
-        assert (await store.changes(4)).keys == [replace(KEY, grace_ends=60.0), new]
-        assert await store.swap([Change("team:red", 1, spent(1))], [])
-        await store.put_teams([Team(name="green")])
+        ending = replace(KEY, grace_ends=60.0)
+        assert await store.commit(4, DirectoryWrite(keys=[ending, new]))
+        assert (await store.changes(4)).keys == [ending, new]
+        await put(store, "team:red", spent(1))
+        await put_teams(store, [Team(name="green")])
         assert await store.last_uses() == {}
         await store.record_use({"k1": 5.0})
         assert await store.last_uses() == {"k1": 5.0}

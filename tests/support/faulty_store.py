@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TypeVar
 
 from gateway.errors import StoreUnavailable
-from gateway.model import Claim, Entry, Key, KeyState, Team, UsageRow
+from gateway.model import Claim, Entry, UsageRow
 from gateway.ports import Change, DirectoryChanges, DirectoryWrite, Loaded
 from gateway.rules.activity import Batch, ErrorKind, Latency, Line, Wanted
 from tests.stores.conformance import Store
@@ -25,7 +25,7 @@ class FaultyStore:
     - `losing`: how many of the next swaps, and batches of activity, are done without telling.
     - `freezing`: how many of the next swaps are only kept, for `thaw`; with `leaving` the store
       is away from the first of them on.
-    - `defect`: what the next swap raises.
+    - `defects`: what the next swaps raise.
     """
 
     def __init__(self, store: Store) -> None:
@@ -38,11 +38,14 @@ class FaultyStore:
         self.losing = 0
         self.freezing = 0
         self.leaving = False
-        self.defect: Exception | None = None
+        self.defects: list[Exception] = []
 
     def leave(self, *operations: str) -> None:
         """Be away: for these operations, or for all."""
-        all_of_them = ("load", "swap", "record", "record_use", "write_activity", "due", "changes")
+        all_of_them = (
+            *("load", "swap", "written", "record", "record_use", "write_activity"),
+            *("due", "changes"),
+        )
         self.away = frozenset(operations or all_of_them)
 
     def come_back(self) -> None:
@@ -70,9 +73,8 @@ class FaultyStore:
         return result
 
     async def _swap(self, changes: Sequence[Change], entries: Sequence[Entry]) -> bool:
-        if self.defect is not None:
-            defect, self.defect = self.defect, None
-            raise defect
+        if self.defects:
+            raise self.defects.pop(0)
         if self.freezing:
             self.freezing -= 1
             self._frozen.append((changes, entries))
@@ -96,6 +98,9 @@ class FaultyStore:
     async def record(self, entries: Sequence[Entry]) -> None:
         await self._ask("record", lambda: self._store.record(entries))
 
+    async def written(self, purchases: Mapping[str, float]) -> set[str]:
+        return await self._ask("written", lambda: self._store.written(purchases))
+
     async def due(self) -> list[str]:
         return await self._ask("due", self._store.due)
 
@@ -104,18 +109,6 @@ class FaultyStore:
 
     async def commit(self, generation: int, write: DirectoryWrite) -> bool:
         return await self._store.commit(generation, write)
-
-    async def put_teams(self, teams: Sequence[Team]) -> None:
-        await self._store.put_teams(teams)
-
-    async def put_key(self, key: Key) -> None:
-        await self._store.put_key(key)
-
-    async def rotate_key(self, id: str, grace_ends: float, successor: Key) -> bool:
-        return await self._store.rotate_key(id, grace_ends, successor)
-
-    async def set_key_state(self, id: str, state: KeyState) -> bool:
-        return await self._store.set_key_state(id, state)
 
     async def record_use(self, uses: Mapping[str, float]) -> None:
         await self._ask("record_use", lambda: self._store.record_use(uses))

@@ -114,6 +114,11 @@ class Naive:
         self.purchases[purchase.id] = purchase
         self._forget(purchase.team, purchase.at)
 
+    def admit_again(self, purchase: Purchase, now: float) -> None:
+        """A purchase that was lost, and comes to be closed."""
+        self.purchases[purchase.id] = purchase
+        self._forget(purchase.team, now)
+
     def close(
         self, id: str, team: str, images: int, cost: int, outcome: str, forget: bool = False
     ) -> None:

@@ -2,6 +2,8 @@
 
 from typing import Any, TypeVar
 
+from msgspec.structs import replace
+
 from gateway.model import Entry, Limits
 from gateway.rules.account import EMPTY, GATEWAY, Account, team_account
 from gateway.rules.quota import Applied, Held, Refused, Release, Reserve, Settle, Step
@@ -61,6 +63,11 @@ class Bench:
         self.accounts.update(applied.changes)
         self.entries.update((entry.id, entry) for entry in applied.entries)
         return applied
+
+    def settle(self, step: Settle) -> Applied[None]:
+        """Apply a settlement as the ledger does: with a look whether its purchase was lost."""
+        unsure = step.unknown_hold(self.accounts, self.now) is not None
+        return self.apply(replace(step, lost=unsure and step.id not in self.entries))
 
     def held(self, step: Reserve) -> Held:
         """Reserve, and be admitted."""

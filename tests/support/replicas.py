@@ -18,6 +18,7 @@ from gateway.ports import Store
 from gateway.rules.account import GATEWAY, Account, team_account
 from gateway.rules.config import read_settings
 from gateway.upstream.sandbox import Sandbox, SandboxSettings
+from tests.support.directory import put_teams
 from tests.support.money import AWAY, PRICE, assert_spent, drawing
 from tests.support.process import SERVE, GatewayProcess, running_process
 from tests.support.program import Program
@@ -90,7 +91,7 @@ class Replicas:
         **policy: Any,
     ) -> str:
         """A new key of the team, which is made (or replaced) with these limits and policy."""
-        await self.store.put_teams([Team(name=team, limits=limits, **policy)])
+        await put_teams(self.store, [Team(name=team, limits=limits, **policy)])
         return await self.further_key(team, limits=key_limits)
 
     async def further_key(self, team: str, *, limits: Limits = NO_LIMITS) -> str:

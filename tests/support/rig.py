@@ -19,6 +19,7 @@ from gateway.rules.account import Account, team_account
 from gateway.rules.config import read_settings
 from gateway.rules.settings import Settings
 from gateway.upstream.sandbox import Sandbox, SandboxSettings
+from tests.support.directory import put_key, put_teams
 
 UPSTREAM_KEY = "sk-upstream-" + secrets.token_hex(12)
 ADMIN_TOKEN = "gw-admin-" + secrets.token_hex(16)
@@ -52,7 +53,7 @@ class Rig:
         **policy: Any,
     ) -> str:
         """A new key of the team, which is made (or replaced) with these limits and policy."""
-        await self.gateway.store.put_teams([Team(name=team, limits=limits, **policy)])
+        await put_teams(self.gateway.store, [Team(name=team, limits=limits, **policy)])
         return await self.further_key(team, expires=expires)
 
     async def further_key(
@@ -66,7 +67,8 @@ class Rig:
         """A new key of a team that exists, with limits of its own, or of the line of `first`."""
         id, text = keys.mint(secrets.token_bytes)
         digest = keys.digest(text, self.gateway.pepper)
-        await self.gateway.store.put_key(
+        await put_key(
+            self.gateway.store,
             Key(
                 id=id,
                 team=team,
@@ -76,7 +78,7 @@ class Rig:
                 expires=expires,
                 limits=limits,
                 first=first,
-            )
+            ),
         )
         await self.gateway.directory.refresh()
         return text

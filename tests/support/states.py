@@ -22,6 +22,7 @@ from gateway.rules.archive import (
     UseRecord,
     Writer,
 )
+from gateway.rules.archive_checks import MOST
 from gateway.rules.keys import pepper_check
 from gateway.rules.windows import Window, day_of, month_of
 
@@ -31,11 +32,10 @@ NOON = 1_772_366_400.0
 
 names = st.text(max_size=8)
 times = st.floats(0, 2**32, allow_nan=False)
-numbers = st.integers(0, 2**53 + 9)
+numbers = st.integers(0, MOST)
+amounts = st.integers(0, MOST // 6)
 small = st.integers(0, 1_000)
-limits = st.builds(
-    Limits, **dict.fromkeys(Limits.__struct_fields__, st.none() | st.integers(0, 10**18))
-)
+limits = st.builds(Limits, **dict.fromkeys(Limits.__struct_fields__, st.none() | numbers))
 teams = st.builds(
     Team,
     name=names,
@@ -47,8 +47,8 @@ teams = st.builds(
     deleted=st.booleans(),
     purged=small,
 )
-windows = st.builds(Window, numbers, numbers, numbers, numbers, numbers)
-minutes = st.lists(st.tuples(numbers, small), max_size=3).map(tuple)
+windows = st.builds(Window, st.integers(0, 119_987), numbers, numbers, numbers, numbers)
+minutes = st.lists(st.tuples(st.integers(0, 2**32), small), max_size=3).map(tuple)
 holds = st.builds(
     Hold,
     *(times, times, names, names, names, names, numbers, numbers, st.booleans(), st.booleans()),
@@ -74,8 +74,8 @@ entries = st.builds(
     images_bought=small,
     images_cached=small,
     images_unknown=small,
-    cost=numbers,
-    saved=numbers,
+    cost=amounts,
+    saved=amounts,
     images_coalesced=small,
     requests_refused=small,
 )
@@ -184,10 +184,10 @@ REVOKED = Key(
     digest=b"\2" * 32,
     created=NOON,
     state="revoked",
-    limits=Limits(cost_per_month=2**53 + 1),
+    limits=Limits(cost_per_month=MOST),
 )
 _HOLD = Hold(NOON, NOON + 305, "k1", "gpt-image-2", "1024x1024", "high", 1, 211_000, True, True)
-_DAY, _MONTH = Window(day_of(NOON), 7, 2**53 + 1, 1, 211_000), Window(month_of(NOON), 9, 2**53 + 5)
+_DAY, _MONTH = Window(day_of(NOON), 7, MOST, 1, 211_000), Window(month_of(NOON), 9, MOST - 4)
 BUSY = Account(
     _DAY,
     _MONTH,

@@ -15,6 +15,7 @@ from gateway.rules import keys
 from gateway.rules.settings import Keys
 from gateway.rules.store_url import parse_store_url
 from gateway.stores.sqlite import SqliteStore
+from tests.support.directory import put_key, put_teams
 from tests.support.rig import Got, Rig
 
 
@@ -76,6 +77,6 @@ async def key_in(
     place = parse_store_url(f"sqlite:{folder / 'gateway.db'}")
     digest = keys.digest(text, load_pepper(Keys(pepper_file=str(folder / "pepper")), place))
     async with SqliteStore(folder / "gateway.db") as store:
-        await store.put_teams([Team(name=team, limits=limits, **policy)])
-        await store.put_key(Key(id=id, team=team, name="", digest=digest, created=time.time()))
+        await put_teams(store, [Team(name=team, limits=limits, **policy)])
+        await put_key(store, Key(id=id, team=team, name="", digest=digest, created=time.time()))
     return text

@@ -5,6 +5,9 @@ or a server that restarts, may have lost the last writes, and then gives their v
 So each state is stamped with its version and 8 random bytes. Scripts compare stamps, and accounts
 are kept decoded under theirs, so that one that has not changed is not sent again.
 
+A store that has lost writes is told of, not refused: a failover that loses one must not stop all
+purchases. What is settled later is charged all the same (see `gateway.ledger`).
+
 The time is the server's, read together with the accounts. A swap tells the server the latest time
 that this gateway went by, so that what was decided is never followed by an earlier time.
 """
@@ -12,18 +15,15 @@ that this gateway went by, so that what was decided is never followed by an earl
 import secrets
 from collections.abc import Sequence
 
-import structlog
-
 from gateway.model import Entry
 from gateway.ports import Change, Loaded
 from gateway.rules.account import EMPTY, Account
 from gateway.stores.codec import decode_account, encode_account
+from gateway.stores.faults import Unwritable
 from gateway.stores.redis import names, scripts
 from gateway.stores.redis.link import MICROSECONDS, Link
 from gateway.stores.redis.scripts import Argument
 from gateway.stores.redis.usage import Written
-
-log = structlog.get_logger("store")
 
 KEPT = 4096
 """Decoded accounts kept at most."""
@@ -47,6 +47,10 @@ def stamped(version: int, account: Account) -> bytes:
 def unstamped(state: bytes) -> tuple[int, Account]:
     """Version and account of what the store keeps. Raises msgspec.DecodeError."""
     return int.from_bytes(state[:_VERSION_BYTES]), decode_account(state[_STAMP_BYTES:])
+
+
+def _later(state: bytes | None, stamp: bytes) -> bool:
+    return state is not None and state[:_VERSION_BYTES] > stamp[:_VERSION_BYTES]
 
 
 class Accounts:
@@ -73,7 +77,10 @@ class Accounts:
         return Loaded(accounts, self._told / MICROSECONDS)
 
     async def swap(self, changes: Sequence[Change], entries: Sequence[Entry]) -> bool:
-        """Write all changes and entries, or nothing where a version has moved on (False)."""
+        """Write all changes and entries, or nothing where a version has moved on (False).
+
+        Raises Unwritable.
+        """
         written, arguments = Written(entries), list[Argument]()
         new: dict[str, _Kept] = {}
         for change in changes:
@@ -87,6 +94,8 @@ class Accounts:
             (names.META, names.ACCOUNTS, names.DUE, names.HOURS, *written.keys),
             *(self._told, *Written.KEEP_SECONDS, len(changes), *arguments, *written.arguments),
         )
+        if won < 0:
+            raise Unwritable
         if won:
             for name, kept in new.items():
                 self._keep(name, kept)
@@ -98,12 +107,10 @@ class Accounts:
         return [name.decode() for name in found]
 
     def _read(self, name: str, state: bytes | int | None, kept: _Kept) -> tuple[Account, int]:
-        if (
-            not isinstance(state, int)
-            and (state or b"")[:_VERSION_BYTES] < kept[0][:_VERSION_BYTES]
-        ):
+        # Not the stamp that is known, and not a later one either.
+        if kept[0] and not isinstance(state, int) and not _later(state, kept[0]):
             self._kept.pop(name, None)  # tell it once
-            log.error("the store went back: it lost writes, and budgets with them", account=name)
+            self._link.went_back(name)
         if state is None:
             return EMPTY, 0
         if isinstance(state, bytes):

@@ -1,7 +1,8 @@
 """The whole state of the store, out of it and into an empty one.
 
 *Out*: one script reads teams, keys, accounts, the log of changes and the usage of this hour and the
-last one, so that these agree. Older hours are read one by one afterwards: only an outcome that
+last one, so that these agree; hits only summed up, for there may be a thousand of them for each
+purchase. Older hours are read one by one afterwards: only an outcome that
 comes in more than an hour after its reservation, and during the export, is then in the usage and
 not in the account.
 
@@ -20,6 +21,7 @@ from typing import Any
 
 from gateway.errors import StoreUnavailable
 from gateway.model import Entry
+from gateway.ports import DirectoryWrite
 from gateway.rules.archive import (
     AccountRecord,
     AuditRecord,
@@ -28,6 +30,7 @@ from gateway.rules.archive import (
     EntryRecord,
     KeyRecord,
     NotEmpty,
+    NotRestored,
     Record,
     TeamRecord,
     UseRecord,
@@ -51,8 +54,8 @@ BATCH = 1_000
 
 REMOVED_AT_ONCE = 1_000
 
-KEPT_OF_HOUR = 4
-"""Keys of an hour: its sums, its purchases, its hits, its pack."""
+KEPT_OF_HOUR = 3
+"""Keys of an hour: its sums, its purchases, its pack."""
 
 _CHECK = b"check:"
 _DIRECTORY = (names.TEAMS, names.KEYS, names.STATES, names.ENDS)
@@ -75,7 +78,7 @@ async def export(link: Link) -> AsyncGenerator[Sequence[Record], None]:
         yield batch
     older = [hour for hour in hours if hour not in latest]
     for hour in (*older, *latest):
-        kept = hours.get(hour) or await link.call(scripts.SUMS, _keys_of(hour))
+        kept = hours.get(hour) or await link.call(scripts.SUMS, (names.META, *_kept_of(hour)))
         entries = entries_of(hour, *kept)
         while batch := [EntryRecord(entry) for entry in islice(entries, BATCH)]:
             yield batch
@@ -91,7 +94,7 @@ async def _snapshot(link: Link, latest: Sequence[int]) -> tuple[Sequence[Any], _
     small = len(keys)
     keys += [names.HOURS, names.PACKED]
     for hour in latest:
-        keys += _keys_of(hour)[1:]
+        keys += _kept_of(hour)
     reply = await link.call(scripts.EXPORT, keys)
     read = zip(*[iter(reply[small + 2 :])] * KEPT_OF_HOUR, strict=True)
     hours: _Hours = dict.fromkeys(sorted(map(int, {*reply[small], *reply[small + 1]})))
@@ -191,9 +194,9 @@ async def _write(link: Link, record: Record) -> None:
         case ClockRecord(at=at):
             await _swap(link, told=ceil(at * MICROSECONDS))
         case TeamRecord(team=team):
-            await directory.put_teams(link, [team])
+            await _commit(link, DirectoryWrite(teams=[team]))
         case KeyRecord(key=key):
-            await directory.put_key(link, key)
+            await _commit(link, DirectoryWrite(keys=[key]))
         case UseRecord(key=id, at=at):
             await directory.record_use(link, {id: at})
         case AccountRecord(account=name, version=version, state=account):
@@ -202,6 +205,12 @@ async def _write(link: Link, record: Record) -> None:
             await _swap(link, account=(name, NEVER_WRITTEN, state, "" if lease is None else lease))
         case AuditRecord(change=change):
             await write_audit(link, [change])
+
+
+async def _commit(link: Link, write: DirectoryWrite) -> None:
+    """Write teams or keys; nobody else does meanwhile."""
+    generation = await link.call(scripts.READ, (names.META, names.META), "HGET", "generation")
+    await directory.commit(link, int(generation), write)
 
 
 async def _write_entries(link: Link, entries: Sequence[Entry], first: int) -> None:
@@ -226,7 +235,8 @@ async def _swap(
     written = Written(entries)
     keys = (names.META, names.ACCOUNTS, names.DUE, names.HOURS, *written.keys)
     arguments = (told, *keep, 1 if account else 0, *account, *written.arguments)
-    await link.call(scripts.SWAP, keys, *arguments)
+    if await link.call(scripts.SWAP, keys, *arguments) < 0:
+        raise NotRestored("The archive has a number that no store can keep.")
 
 
 # -- both ---------------------------------------------------------------------------------------
@@ -237,5 +247,6 @@ async def _now(link: Link) -> float:
     return float(now) / MICROSECONDS
 
 
-def _keys_of(hour: int) -> tuple[str, ...]:
-    return names.META, *names.kept(hour), names.hour_pack(hour)
+def _kept_of(hour: int) -> tuple[str, str, str]:
+    """Where an hour's sums, purchases and pack are."""
+    return names.usage(hour), names.purchases(hour), names.hour_pack(hour)

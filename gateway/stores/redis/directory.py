@@ -1,17 +1,17 @@
 """Teams and keys. Every write takes the next generation, by which gateways ask what is new; only
 a key's use does not, for it changes nothing for anybody.
 
-A revoked key stays revoked: no script leads out of that state, and no key is made twice.
+What may become of what is decided in `gateway.operations`, on the directory as it stood.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from msgspec.structs import replace
 
-from gateway.model import Key, KeyState, Team
+from gateway.model import Key
 from gateway.ports import DirectoryChanges, DirectoryWrite
 from gateway.stores.codec import decode_key, decode_team, encode_key, encode_team
-from gateway.stores.faults import DuplicateKey, UnknownTeam
+from gateway.stores.faults import UnknownTeam
 from gateway.stores.redis import names, scripts
 from gateway.stores.redis.audit import encode_entry
 from gateway.stores.redis.link import MICROSECONDS, Link
@@ -71,34 +71,6 @@ def _takes_away(write: DirectoryWrite) -> bool:
     return bool(write.teams or write.keys) and teams_end and keys_end
 
 
-async def put_teams(link: Link, teams: Sequence[Team]) -> None:
-    """Create or replace teams, all or none."""
-    arguments: list[Argument] = []
-    for team in teams:
-        arguments += (team.name, encode_team(team))
-    keys = (names.META, names.CHANGED, names.TEAMS)
-    await link.call(scripts.PUT_TEAMS, keys, *arguments)
-
-
-async def put_key(link: Link, key: Key) -> None:
-    """Create a key. Raises UnknownTeam or DuplicateKey."""
-    await _put(link, key, "", "")
-
-
-async def rotate_key(link: Link, id: str, grace_ends: float, successor: Key) -> bool:
-    """Create `successor` and let an active key end, both or neither; False without such a key.
-
-    Raises UnknownTeam or DuplicateKey.
-    """
-    return await _put(link, successor, id, grace_ends)
-
-
-async def set_key_state(link: Link, id: str, state: KeyState) -> bool:
-    """Set a key's state, unless it is revoked; False where there is no such key."""
-    keys = (names.META, names.CHANGED, names.STATES)
-    return bool(await link.call(scripts.SET_KEY_STATE, keys, id, state))
-
-
 async def record_use(link: Link, uses: Mapping[str, float]) -> None:
     """Keep when keys were used, unless a later use is known. No generation is taken."""
     arguments: list[Argument] = []
@@ -118,30 +90,6 @@ async def check_value(link: Link, name: str, value: bytes) -> bool:
     """Whether `value` is what was first given under `name`; the first one is kept."""
     kept = await link.call(scripts.CHECK_VALUE, (names.META,), name, value)
     return bool(kept == value)
-
-
-async def _put(link: Link, key: Key, replaced: str, end_of_grace: float | str) -> bool:
-    keys = (
-        names.META,
-        names.CHANGED,
-        names.TEAMS,
-        names.KEYS,
-        names.STATES,
-        names.ENDS,
-    )
-    ends = "" if key.grace_ends is None else key.grace_ends
-    key_itself = encode_key(key)
-    done = await link.call(
-        scripts.PUT_KEY,
-        keys,
-        *(key.id, key.team, key_itself, key.state, ends, replaced, end_of_grace),
-    )
-    match done:
-        case b"no team":
-            raise UnknownTeam(key.team)
-        case b"taken":
-            raise DuplicateKey(key.id)
-    return bool(done == b"ok")
 
 
 def key_of(text: bytes, state: bytes, ends: bytes | None) -> Key:

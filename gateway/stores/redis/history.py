@@ -1,8 +1,8 @@
 """The usage history as single entries again, for archives.
 
-What an hour still keeps by id comes out as it went in, though dated by its hour. The rest of the
-hour's sums comes out as one entry for each group, under an id that is always the same one. Either
-way the sums are what they were.
+Purchases that an hour still keeps by id come out as they went in, though dated by their hour. The
+rest of the hour's sums, its hits too, comes out as one entry for each group, under an id that is
+always the same one. Either way the sums are what they were.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,17 +16,13 @@ from gateway.stores.sums import NOTHING, Group, Numbers, entry_of, summed
 
 
 def entries_of(
-    hour: int,
-    sums: Sequence[bytes],
-    purchases: Sequence[bytes],
-    hits: Sequence[bytes],
-    pack: Sequence[bytes],
+    hour: int, sums: Sequence[bytes], purchases: Sequence[bytes], pack: Sequence[bytes]
 ) -> Iterator[Entry]:
-    """All usage of an hour, from what is kept of it: fields and values in turn."""
+    """All usage of an hour, from sums, purchases and pack: fields and values in turn."""
     rest: dict[Group, Numbers] = {}
     for group, numbers in chain(groups(sums), _packed(pack)):
         rest[group] = list(map(add, rest.get(group, NOTHING), numbers))
-    for id, text in chain(_pairs(purchases), _pairs(hits)):
+    for id, text in _pairs(purchases):
         group, numbers = kept_entry(text)
         rest[group] = list(map(sub, rest.get(group, NOTHING), numbers))
         yield entry_of(id.decode(), hour, group, numbers)

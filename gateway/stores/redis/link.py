@@ -17,15 +17,13 @@ from typing import Any
 
 import structlog
 from msgspec import DecodeError
-from redis.asyncio import Redis
+from redis.asyncio import Redis, RedisCluster
 from redis.exceptions import ReadOnlyError, RedisClusterException, RedisError, ResponseError
 
-from gateway.errors import StoreUnavailable
+from gateway.errors import StoreLost, StoreUnavailable
 from gateway.rules.store_url import StoreUrl
 from gateway.stores.redis.client import close_client, open_client
 from gateway.stores.redis.scripts import Argument, Script
-
-log = structlog.get_logger("store")
 
 Observe = Callable[[str, float, bool], None]
 
@@ -42,8 +40,8 @@ _CONFIRMED = "EPOCH confirmed "
 class Link:
     """Calls to one store's server. `epoch` is the one this gateway goes by, "" before it is known.
 
-    `observe` is told of every operation that ended, and under "pool_wait" how long each call
-    waited for one of the `connections`.
+    `observe` is told of every operation that ended, under "pool_wait" how long each call waited
+    for one of the `connections`, and under "went_back" of each account that lost writes.
     """
 
     def __init__(
@@ -56,6 +54,8 @@ class Link:
         observe: Observe | None,
     ) -> None:
         self.epoch = ""
+        self.place = place.shown
+        self._log = structlog.get_logger(source="store", place=self.place)
         self._patience = patience
         self._monotonic = monotonic
         self._observe = observe or (lambda operation, seconds, there: None)
@@ -74,7 +74,7 @@ class Link:
             yield
         except DecodeError as failure:
             there = False
-            log.exception("the store holds damaged bytes", operation=name)
+            self._log.exception("the store holds damaged bytes", operation=name)
             raise StoreUnavailable from failure
         except StoreUnavailable:
             there = False
@@ -88,7 +88,8 @@ class Link:
             reply = await self._in_epoch(script, keys, arguments)
         except FAILURES as failure:
             self._tell(failure)
-            raise StoreUnavailable from failure
+            unavailable = StoreLost if self._lost else StoreUnavailable
+            raise unavailable from failure
         self._tell(None)
         return reply
 
@@ -102,6 +103,28 @@ class Link:
             self._running.add(task)
             task.add_done_callback(self._ended)
             return await asyncio.shield(task)
+
+    def went_back(self, account: str) -> None:
+        """Tell that an account is older than it was before."""
+        self._log.error(
+            "the store went back: it lost writes, and budgets with them", account=account
+        )
+        self._observe("went_back", 0.0, False)
+
+    async def setting(self, name: str) -> str | None:
+        """One of the server's own settings; None where this user may not ask. Raises FAILURES."""
+        client = self._client
+        try:
+            async with asyncio.timeout(self._patience):
+                if isinstance(client, RedisCluster):
+                    node = client.get_default_node()
+                    found = await client.config_get(name, target_nodes=node)
+                else:
+                    found = await client.config_get(name)
+        except ResponseError:
+            return None
+        value: str | bytes | None = next(iter(found.values()), None)
+        return value.decode() if isinstance(value, bytes) else value
 
     async def close(self) -> None:
         """Finish what was begun, if the server answers, and let go.
@@ -154,7 +177,7 @@ class Link:
             return False
         confirmed = answer.removeprefix(_CONFIRMED)
         if confirmed != self.epoch:
-            log.warning("goes on with what an operator confirmed", epoch=confirmed)
+            self._log.warning("goes on with what an operator confirmed", epoch=confirmed)
         self.epoch = confirmed
         return True
 
@@ -164,15 +187,15 @@ class Link:
             self._tell_of_loss()
             return
         if failure is not None and not self._away:
-            log.warning("the store is away", cause=str(failure) or type(failure).__name__)
+            self._log.warning("the store is away", cause=str(failure) or type(failure).__name__)
         elif failure is None and (self._away or self._lost):
-            log.info("the store is back")
+            self._log.info("the store is back")
             self._lost = False
         self._away = failure is not None
 
     def _tell_of_loss(self) -> None:
         if not self._lost:
-            log.error(
+            self._log.error(
                 "the store lost what it held: nothing is bought until its data are back, or until"
                 " `gateway store confirm-reset` accepts what it holds now (an import, or nothing)"
             )

@@ -4,6 +4,7 @@ script may write several of them. None is ever looked for: what there is, is lis
     meta            hash: schema, epoch, confirmed (epoch), born and generation (of the directory),
                     clock, clock_wall, audit (the last number), check:NAME,
                     importing (only while that is under way)
+    refused         a mark, for a minute: a gateway of another epoch was refused
     accounts        hash by name: 16 bytes of stamp, then the account
     due             sorted set: account names by their first lease
     teams           hash by name
@@ -26,6 +27,7 @@ script may write several of them. None is ever looked for: what there is, is lis
 _TAG = "{gateway}:"
 
 META = f"{_TAG}meta"
+REFUSED = f"{_TAG}refused"
 ACCOUNTS = f"{_TAG}accounts"
 DUE = f"{_TAG}due"
 TEAMS = f"{_TAG}teams"

@@ -20,7 +20,7 @@ from gateway.stores.faults import UnusableStore
 from gateway.stores.redis import names, scripts, usage_packs
 from gateway.stores.redis.link import FAILURES, Link
 
-log = structlog.get_logger("store")
+log = structlog.get_logger(source="store")
 
 SCHEMA = usage_packs.SCHEMA
 
@@ -43,7 +43,9 @@ async def make_ready(link: Link, place: StoreUrl) -> None:
 async def inspect(link: Link) -> None:
     """See that the server can be the store. Raises UnusableStore or one of FAILURES."""
     told = await link.raw(scripts.INSPECT, (names.META,), ())
-    _check(dict(_facts(b"\r\n".join(told).decode())))
+    facts = dict(_facts(b"\r\n".join(told).decode()))
+    _check(facts)
+    await _look_for_risks(link, facts)
 
 
 @contextmanager
@@ -60,7 +62,7 @@ def telling(place: StoreUrl) -> Iterator[None]:
 
 
 async def confirm_reset(link: Link) -> bool:
-    """Confirm the present epoch, and go on with it; False where it is confirmed already."""
+    """Confirm the present epoch, and go on with it; False where no gateway waits for that."""
     try:
         link.epoch, confirmed = await _epoch(link, "confirm")
     except FAILURES as failure:
@@ -71,7 +73,7 @@ async def confirm_reset(link: Link) -> bool:
 async def _epoch(link: Link, confirm: str) -> tuple[str, bool]:
     begun = secrets.token_hex(16)
     schema, epoch, confirmed = await link.raw(
-        scripts.EPOCH, (names.META,), (begun, SCHEMA, confirm)
+        scripts.EPOCH, (names.META, names.REFUSED), (begun, SCHEMA, confirm)
     )
     if int(schema) > SCHEMA:
         raise UnusableStore(
@@ -86,16 +88,24 @@ def _check(facts: dict[str, str]) -> None:
         raise UnusableStore(f"Redis 7.0 or Valkey 7.2 is needed, or newer, and it is {version}")
     if facts.get("role") in ("slave", "replica"):
         raise UnusableStore("it is a read-only replica")
-    policy = facts.get("maxmemory_policy")
-    if policy is None:
-        log.warning("the store does not tell its maxmemory-policy: it must be noeviction")
-    elif policy != _NO_LIMIT:
+    policy = facts.get("maxmemory_policy", _NO_LIMIT)
+    if policy != _NO_LIMIT:
         raise UnusableStore(
             f"its maxmemory-policy is {policy}, which throws budgets out; set it to noeviction"
         )
+
+
+async def _look_for_risks(link: Link, facts: dict[str, str]) -> None:
+    """Warn of settings with which a server can be the store, and may lose money."""
+    warn = log.bind(place=link.place).warning
+    if "maxmemory_policy" not in facts:
+        warn("the store does not tell its maxmemory-policy: it must be noeviction")
     if facts.get("aof_enabled") == "0":
-        log.warning(
-            "the store keeps no append-only file: budgets are lost when it ends (appendonly yes)"
+        warn("the store keeps no append-only file: budgets are lost when it ends (appendonly yes)")
+    elif facts.get("aof_enabled") == "1" and await link.setting("appendfsync") != "always":
+        warn(
+            "the store writes to its disk once a second or does not tell (appendfsync): purchases"
+            " of up to a second may be lost with the machine; appendfsync always loses none"
         )
 
 

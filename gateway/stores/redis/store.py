@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
 
-from gateway.model import AuditEntry, Claim, Entry, Key, KeyState, Team, UsageRow
+from gateway.model import AuditEntry, Claim, Entry, UsageRow
 from gateway.ports import Change, DirectoryChanges, DirectoryWrite, Loaded
 from gateway.rules.activity import Batch, ErrorKind, Latency, Line, Wanted
 from gateway.rules.archive import Record
@@ -25,6 +25,7 @@ from gateway.stores.redis import (
 )
 from gateway.stores.redis.accounts import Accounts
 from gateway.stores.redis.link import Link, Observe
+from gateway.stores.redis.usage import written
 from gateway.stores.sums import check_grouping
 
 CONNECTIONS = 8
@@ -90,6 +91,11 @@ class RedisStore(Opened):
         with self._link.operation("record"):
             await self._accounts.swap((), entries)
 
+    async def written(self, purchases: Mapping[str, float]) -> set[str]:
+        """Which of these purchases have an entry; of those of the last three days it is known."""
+        with self._link.operation("written"):
+            return await written(self._link, purchases)
+
     async def due(self) -> list[str]:
         """Names of the accounts with a hold whose lease has run out, longest ago first."""
         with self._link.operation("due"):
@@ -109,29 +115,6 @@ class RedisStore(Opened):
         """
         with self._link.operation("commit"):
             return await directory.commit(self._link, generation, write)
-
-    async def put_teams(self, teams: Sequence[Team]) -> None:
-        """Create or replace these teams, all or none."""
-        with self._link.operation("put_teams"):
-            await directory.put_teams(self._link, teams)
-
-    async def put_key(self, key: Key) -> None:
-        """Create a key. Raises UnknownTeam, or DuplicateKey where its id is taken."""
-        with self._link.operation("put_key"):
-            await directory.put_key(self._link, key)
-
-    async def rotate_key(self, id: str, grace_ends: float, successor: Key) -> bool:
-        """Create `successor` and let key `id` end, both or neither; False unless it is active.
-
-        Raises UnknownTeam, or DuplicateKey where the successor's id is taken.
-        """
-        with self._link.operation("rotate_key"):
-            return await directory.rotate_key(self._link, id, grace_ends, successor)
-
-    async def set_key_state(self, id: str, state: KeyState) -> bool:
-        """Set a key's state; False where there is no such key. A revoked key stays revoked."""
-        with self._link.operation("set_key_state"):
-            return await directory.set_key_state(self._link, id, state)
 
     async def record_use(self, uses: Mapping[str, float]) -> None:
         """Keep when keys were used, by id; the latest time stands. It makes no generation."""

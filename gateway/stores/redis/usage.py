@@ -7,14 +7,15 @@ outcome for one), what is free for an hour (that is only repeated after a lost r
 What was summed up is soon put into packs, of which reports are made: see `usage_packs`.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 
 import msgspec
 
 from gateway.model import FREE_OUTCOMES, Entry
 from gateway.rules.windows import DAY_SECONDS, HOUR_SECONDS
-from gateway.stores.redis import names
+from gateway.stores.redis import names, scripts
+from gateway.stores.redis.link import Link
 from gateway.stores.redis.scripts import Argument
 from gateway.stores.sums import (
     SUMS,
@@ -67,6 +68,15 @@ def _shortened(numbers: Numbers) -> Numbers:
     while end > _ALWAYS_WRITTEN and not numbers[end - 1]:
         end -= 1
     return numbers[:end]
+
+
+async def written(link: Link, purchases: Mapping[str, float]) -> set[str]:
+    """Which of these purchases, by id and the time of their reservation, are kept by id."""
+    if not purchases:
+        return set()
+    keys = (names.META, *(names.purchases(hour_of(at)) for at in purchases.values()))
+    found = await link.call(scripts.WRITTEN, keys, *purchases)
+    return {id for id, there in zip(purchases, found, strict=True) if there}
 
 
 def kept_entry(text: bytes) -> tuple[Group, Numbers]:

@@ -3,12 +3,15 @@
 Everything here runs in a worker's thread. The clock's mark is written in the transaction of every
 swap, so a decision that was written is never followed by an earlier time.
 
-Accounts read or written last are kept decoded: a version stands for one state only, so comparing
-versions is enough.
+A version alone does not say which state it stands for: a back-up that is written into the database
+under a running gateway lets versions be given out again. So each state has a random stamp.
+Accounts read or written last are kept decoded under version and stamp. A database that went back
+is told of, not refused, as a Redis is (see `gateway.ledger`).
 """
 
+import secrets
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from gateway.model import Entry
 from gateway.ports import Change, Loaded
@@ -23,29 +26,49 @@ KEPT = 4096
 """Decoded accounts kept at most."""
 
 _SELECT = """
-    SELECT version, CASE version WHEN ? THEN NULL ELSE state END FROM accounts WHERE name = ?
+    SELECT version, stamp, CASE (version, stamp) WHEN (?, ?) THEN NULL ELSE state END
+    FROM accounts WHERE name = ?
 """
 _INSERT = """
-    INSERT INTO accounts (version, due, state, name) VALUES (1, ?, ?, ?) ON CONFLICT DO NOTHING
+    INSERT INTO accounts (version, stamp, due, state, name) VALUES (1, ?, ?, ?, ?)
+    ON CONFLICT DO NOTHING
 """
 _UPDATE = """
-    UPDATE accounts SET version = version + 1, due = ?, state = ? WHERE name = ? AND version = ?
+    UPDATE accounts SET version = version + 1, stamp = ?, due = ?, state = ?
+    WHERE name = ? AND version = ? AND stamp = ?
 """
+
+_STAMP_BITS = 63
+
+_Kept = tuple[int, int, Account]
+"""Version, stamp, account."""
+
+_NEVER_WRITTEN: _Kept = (0, 0, EMPTY)
 
 
 class Accounts:
-    """The accounts table, and the time by which it is read and written."""
+    """The accounts table, and the time by which it is read and written.
 
-    def __init__(self, clock: StoreClock) -> None:
+    `on_went_back` is told, in any thread, the name of each account that lost writes.
+    """
+
+    def __init__(
+        self, clock: StoreClock, on_went_back: Callable[[str], None] = lambda name: None
+    ) -> None:
         self._clock = clock
+        self._on_went_back = on_went_back
         self._watch = ClockWatch(clock)
         # Used by two threads: each operation on it is a single one of the dictionary's own.
-        self._kept: dict[str, tuple[int, Account]] = {}
+        self._kept: dict[str, _Kept] = {}
 
     def load(self, connection: sqlite3.Connection, names: Sequence[str]) -> Loaded:
         """The named accounts in one snapshot, and the time."""
+        # Before the snapshot is taken: it must not be older than what is known.
+        known = [self._kept.get(name, _NEVER_WRITTEN) for name in names]
         connection.execute("BEGIN")
-        accounts = [self._load(connection, name) for name in names]
+        accounts = [
+            self._load(connection, name, kept) for name, kept in zip(names, known, strict=True)
+        ]
         mark = schema.value(connection, "clock")
         connection.execute("COMMIT")
         now = self._clock.read(mark)
@@ -57,9 +80,10 @@ class Accounts:
     ) -> bool:
         """Write all changes and entries, or nothing where a version has moved on (False)."""
         states = [encode_account(change.account) for change in changes]
+        stamps = [secrets.randbits(_STAMP_BITS) for _ in changes]
         connection.execute("BEGIN IMMEDIATE")
-        for change, state in zip(changes, states, strict=True):
-            if not _write(connection, change, state):
+        for change, state, stamp in zip(changes, states, stamps, strict=True):
+            if not self._write(connection, change, state, stamp):
                 connection.execute("ROLLBACK")
                 return False
         write_entries(connection, entries)
@@ -67,8 +91,8 @@ class Accounts:
             "UPDATE meta SET value = max(value, ?) WHERE name = 'clock'", (self._clock.read(),)
         )
         connection.execute("COMMIT")
-        for change in changes:
-            self._keep(change.name, change.version + 1, change.account)
+        for change, stamp in zip(changes, stamps, strict=True):
+            self._keep(change.name, (change.version + 1, stamp, change.account))
         return True
 
     def due(self, connection: sqlite3.Connection) -> list[str]:
@@ -77,25 +101,32 @@ class Accounts:
         rows = connection.execute("SELECT name FROM accounts WHERE due <= ? ORDER BY due", (now,))
         return [name for (name,) in rows]
 
-    def _load(self, connection: sqlite3.Connection, name: str) -> tuple[Account, int]:
-        known, account = self._kept.get(name, (0, EMPTY))
-        row = connection.execute(_SELECT, (known, name)).fetchone()
+    def _load(self, connection: sqlite3.Connection, name: str, known: _Kept) -> tuple[Account, int]:
+        row = connection.execute(_SELECT, (*known[:2], name)).fetchone()
+        version, stamp, state = row or (0, 0, None)
+        if version < known[0] or (version == known[0] and stamp != known[1]):
+            self._kept.pop(name, None)  # tell it once
+            self._on_went_back(name)
         if row is None:
             return EMPTY, 0
-        version, state = row
-        if state is not None:
-            account = decode_account(state)
-            self._keep(name, version, account)
+        if state is None:
+            return known[2], version
+        account = decode_account(state)
+        self._keep(name, (version, stamp, account))
         return account, version
 
-    def _keep(self, name: str, version: int, account: Account) -> None:
+    def _write(
+        self, connection: sqlite3.Connection, change: Change, state: bytes, stamp: int
+    ) -> bool:
+        row = (stamp, change.account.earliest_lease, state, change.name)
+        if change.version == 0:
+            return connection.execute(_INSERT, row).rowcount == 1
+        version, loaded, _ = self._kept.get(change.name, _NEVER_WRITTEN)
+        if version != change.version:  # it is not what this gateway would replace
+            return False
+        return connection.execute(_UPDATE, (*row, version, loaded)).rowcount == 1
+
+    def _keep(self, name: str, kept: _Kept) -> None:
         if len(self._kept) >= KEPT:
             self._kept.clear()
-        self._kept[name] = (version, account)
-
-
-def _write(connection: sqlite3.Connection, change: Change, state: bytes) -> bool:
-    row = (change.account.earliest_lease, state, change.name)
-    if change.version == 0:
-        return connection.execute(_INSERT, row).rowcount == 1
-    return connection.execute(_UPDATE, (*row, change.version)).rowcount == 1
+        self._kept[name] = kept

@@ -118,8 +118,6 @@ def _writing(batch: Sequence[Record], generation: int) -> Callable[[sqlite3.Conn
             usage.insert_entries(connection, entries)
         except sqlite3.IntegrityError as error:
             raise NotRestored("Two usage entries of the archive have the same id.") from error
-        except OverflowError as error:
-            raise NotRestored("The archive has a number that no store can keep.") from error
 
     return write
 
@@ -134,12 +132,13 @@ def _write(connection: sqlite3.Connection, record: Record, generation: int) -> N
         case TeamRecord(team=team):
             directory.write_teams(connection, [team], generation)
         case KeyRecord(key=key):
-            directory.insert_key(connection, key, generation)
+            directory.write_key(connection, key, generation)
         case UseRecord(key=key_id, at=at):
             connection.execute("INSERT INTO uses VALUES (?, ?)", (key_id, at))
         case AccountRecord(account=name, version=version, state=state):
             connection.execute(
-                "INSERT INTO accounts VALUES (?, ?, ?, ?)", _row(name, version, state)
+                "INSERT INTO accounts (name, version, due, state) VALUES (?, ?, ?, ?)",
+                _row(name, version, state),
             )
         case AuditRecord(change=change):
             audit.write_audit(connection, [change])

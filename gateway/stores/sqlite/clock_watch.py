@@ -11,7 +11,7 @@ import structlog
 
 from gateway.stores.clock import StoreClock
 
-log = structlog.get_logger("store")
+log = structlog.get_logger(source="store")
 
 BEHIND_SECONDS = 86_400.0
 """How far the wall clock may be behind the store's. A day is more than any time zone or leap."""

@@ -1,17 +1,17 @@
 """Teams and keys. Every write takes the next generation, by which gateways ask what is new; only
 a key's use does not, for it changes nothing for anybody.
 
-A revoked key stays revoked: no write here leads out of that state, and no key is made twice.
+What may become of what is decided in `gateway.operations`, on the directory as it stood.
 """
 
 import sqlite3
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from gateway.model import Key, KeyState, Team
+from gateway.model import Key, Team
 from gateway.ports import DirectoryChanges, DirectoryWrite
 from gateway.stores.codec import decode_limits, decode_team, encode_limits, encode_team
-from gateway.stores.faults import DuplicateKey, UnknownTeam
+from gateway.stores.faults import UnknownTeam
 from gateway.stores.sqlite import schema
 from gateway.stores.sqlite.audit import write_audit
 
@@ -24,20 +24,11 @@ _PUT_KEY = """
     INSERT INTO keys
         (id, team, name, digest, created, expires, state, limits, first, grace_ends, generation)
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-"""
-_REPLACE_KEY = (
-    _PUT_KEY
-    + """
     ON CONFLICT (id) DO UPDATE SET
         team = excluded.team, name = excluded.name, digest = excluded.digest,
         created = excluded.created, expires = excluded.expires, state = excluded.state,
         limits = excluded.limits, first = excluded.first, grace_ends = excluded.grace_ends,
         generation = excluded.generation
-"""
-)
-_END_KEY = """
-    UPDATE keys SET grace_ends = min(?, ifnull(grace_ends, ?)), generation = ?
-    WHERE id = ? AND state = 'active'
 """
 _PUT_USE = """
     INSERT INTO uses (key, at) VALUES (?, ?)
@@ -70,51 +61,10 @@ def commit(connection: sqlite3.Connection, generation: int, write: DirectoryWrit
         generation = next_generation(connection)
     write_teams(connection, write.teams, generation)
     for key in write.keys:
-        insert_key(connection, key, generation, _REPLACE_KEY)
+        write_key(connection, key, generation)
     write_audit(connection, write.audit)
     connection.execute("COMMIT")
     return True
-
-
-def put_teams(connection: sqlite3.Connection, teams: Sequence[Team]) -> None:
-    """Create or replace teams, all or none."""
-    connection.execute("BEGIN IMMEDIATE")
-    write_teams(connection, teams, next_generation(connection))
-    connection.execute("COMMIT")
-
-
-def put_key(connection: sqlite3.Connection, key: Key) -> None:
-    """Create a key. Raises UnknownTeam or DuplicateKey."""
-    connection.execute("BEGIN IMMEDIATE")
-    insert_key(connection, key, next_generation(connection))
-    connection.execute("COMMIT")
-
-
-def rotate_key(connection: sqlite3.Connection, id: str, grace_ends: float, successor: Key) -> bool:
-    """Create `successor` and let an active key end, both or neither; False without such a key.
-
-    Raises UnknownTeam or DuplicateKey.
-    """
-    connection.execute("BEGIN IMMEDIATE")
-    generation = next_generation(connection)
-    ended = connection.execute(_END_KEY, (grace_ends, grace_ends, generation, id)).rowcount
-    if ended:
-        insert_key(connection, successor, generation)
-    connection.execute("COMMIT" if ended else "ROLLBACK")
-    return ended == 1
-
-
-def set_key_state(connection: sqlite3.Connection, id: str, state: KeyState) -> bool:
-    """Set a key's state, unless it is revoked; False where there is no such key."""
-    connection.execute("BEGIN IMMEDIATE")
-    row = connection.execute("SELECT state FROM keys WHERE id = ?", (id,)).fetchone()
-    if row is not None and row[0] != "revoked":
-        connection.execute(
-            "UPDATE keys SET state = ?, generation = ? WHERE id = ?",
-            (state, next_generation(connection), id),
-        )
-    connection.execute("COMMIT")
-    return row is not None
 
 
 def record_use(connection: sqlite3.Connection, uses: Mapping[str, float]) -> None:
@@ -154,20 +104,15 @@ def write_teams(connection: sqlite3.Connection, teams: Sequence[Team], generatio
     connection.executemany(_PUT_TEAM, rows)
 
 
-def insert_key(
-    connection: sqlite3.Connection, key: Key, generation: int, statement: str = _PUT_KEY
-) -> None:
-    """Create a key. Raises UnknownTeam or DuplicateKey."""
+def write_key(connection: sqlite3.Connection, key: Key, generation: int) -> None:
+    """Create or replace a key. Raises UnknownTeam."""
     limits = encode_limits(key.limits)
     row = (key.id, key.team, key.name, key.digest, key.created, key.expires, key.state, limits)
     try:
-        connection.execute(statement, (*row, key.first, key.grace_ends, generation))
+        connection.execute(_PUT_KEY, (*row, key.first, key.grace_ends, generation))
     except sqlite3.IntegrityError as failure:
-        match failure.sqlite_errorcode:
-            case sqlite3.SQLITE_CONSTRAINT_FOREIGNKEY:
-                raise UnknownTeam(key.team) from failure
-            case sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY:
-                raise DuplicateKey(key.id) from failure
+        if failure.sqlite_errorcode == sqlite3.SQLITE_CONSTRAINT_FOREIGNKEY:
+            raise UnknownTeam(key.team) from failure
         raise
 
 

@@ -146,6 +146,12 @@ ACTIVITY = (
     """,
 )
 
+STAMPS = (
+    # Tells two states of the same version apart: a back-up that is written into the database under
+    # a running gateway lets versions be given out again.
+    "ALTER TABLE accounts ADD COLUMN stamp INTEGER NOT NULL DEFAULT 0",
+)
+
 TABLES = (
     # Single values: the last generation, the clock's mark, and check values ("check:NAME").
     "CREATE TABLE meta (name TEXT PRIMARY KEY, value NOT NULL) WITHOUT ROWID",
@@ -212,6 +218,7 @@ TABLES = (
     *CLAIMS,
     *USAGE,
     *ACTIVITY,
+    *STAMPS,
     f"PRAGMA application_id = {APPLICATION_ID}",
     f"PRAGMA user_version = {VERSION}",
 )
@@ -228,8 +235,8 @@ UPGRADES = (
     # From 2 to 3: changes are logged.
     (*AUDIT, "PRAGMA user_version = 3"),
     # From 3 to 4: usage is summed up; requests, errors and latency are kept; what is done once
-    # is claimed.
-    (*_NEW_COLUMNS, *USAGE, *ACTIVITY, *CLAIMS, "PRAGMA user_version = 4"),
+    # is claimed; accounts' states are stamped.
+    (*_NEW_COLUMNS, *USAGE, *ACTIVITY, *CLAIMS, *STAMPS, "PRAGMA user_version = 4"),
 )
 """What leads from each schema to the next, the first from 1 to 2."""
 

@@ -16,8 +16,10 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+import structlog
+
 from gateway.errors import StoreUnavailable
-from gateway.model import AuditEntry, Claim, Entry, Key, KeyState, Team, UsageRow
+from gateway.model import AuditEntry, Claim, Entry, UsageRow
 from gateway.ports import Change, DirectoryChanges, DirectoryWrite, Loaded
 from gateway.rules.activity import Batch, ErrorKind, Latency, Line, Wanted
 from gateway.rules.archive import Record
@@ -39,6 +41,8 @@ from gateway.stores.sqlite.opening import make_ready
 from gateway.stores.sqlite.worker import Worker
 from gateway.stores.sums import Sums, bounds_of, check_grouping, teams_of
 
+log = structlog.get_logger(source="store")
+
 T = TypeVar("T")
 
 GRACE_SECONDS = 0.5
@@ -51,7 +55,7 @@ class SqliteStore(Opened):
 
     `wall` and `monotonic` are the clocks, `busy_seconds` how long another process' lock is waited
     for. `observe` is told of every operation that ended: its name, seconds, and whether the store
-    was there.
+    was there; and under "went_back" of each account that lost writes.
     """
 
     def __init__(
@@ -66,7 +70,7 @@ class SqliteStore(Opened):
         self._monotonic = monotonic
         self._observe = observe
         clock = StoreClock(wall, monotonic)
-        self._accounts, self._claims = Accounts(clock), Claims(clock)
+        self._accounts, self._claims = Accounts(clock, self._went_back), Claims(clock)
         self._database = Database(path.absolute(), busy_seconds)
         self._writer = Worker("writer", self._database)
         self._reader = Worker("reader", self._database)
@@ -100,6 +104,10 @@ class SqliteStore(Opened):
         """Write entries that touch no budget."""
         await self._run("record", self._writer, partial(usage.record, entries=entries))
 
+    async def written(self, purchases: Mapping[str, float]) -> set[str]:
+        """Which of these purchases, by id, have an entry."""
+        return await self._run("written", self._reader, partial(usage.written, ids=purchases))
+
     async def due(self) -> list[str]:
         """Names of the accounts with a hold whose lease has run out, longest ago first."""
         return await self._run("due", self._reader, self._accounts.due)
@@ -117,27 +125,6 @@ class SqliteStore(Opened):
         """
         work = partial(directory.commit, generation=generation, write=write)
         return await self._run("commit", self._writer, work)
-
-    async def put_teams(self, teams: Sequence[Team]) -> None:
-        """Create or replace these teams, all or none."""
-        await self._run("put_teams", self._writer, partial(directory.put_teams, teams=teams))
-
-    async def put_key(self, key: Key) -> None:
-        """Create a key. Raises UnknownTeam, or DuplicateKey where its id is taken."""
-        await self._run("put_key", self._writer, partial(directory.put_key, key=key))
-
-    async def rotate_key(self, id: str, grace_ends: float, successor: Key) -> bool:
-        """Create `successor` and let key `id` end, both or neither; False unless it is active.
-
-        Raises UnknownTeam, or DuplicateKey where the successor's id is taken.
-        """
-        work = partial(directory.rotate_key, id=id, grace_ends=grace_ends, successor=successor)
-        return await self._run("rotate_key", self._writer, work)
-
-    async def set_key_state(self, id: str, state: KeyState) -> bool:
-        """Set a key's state; False where there is no such key. A revoked key stays revoked."""
-        work = partial(directory.set_key_state, id=id, state=state)
-        return await self._run("set_key_state", self._writer, work)
 
     async def record_use(self, uses: Mapping[str, float]) -> None:
         """Keep when keys were used, by id; the latest time stands. It makes no generation."""
@@ -262,6 +249,15 @@ class SqliteStore(Opened):
         """
         await self.open()
         await archive.restore(self._database, records)
+
+    def _went_back(self, account: str) -> None:
+        log.error(
+            "the store went back: it lost writes, and budgets with them",
+            place=f"sqlite:{self._database.path}",
+            account=account,
+        )
+        if self._observe is not None:
+            self._observe("went_back", 0.0, False)
 
     async def _run(
         self, operation: str, worker: Worker, work: Callable[[sqlite3.Connection], T]

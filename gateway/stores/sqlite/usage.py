@@ -63,6 +63,12 @@ def record(connection: sqlite3.Connection, entries: Sequence[Entry]) -> None:
     connection.execute("COMMIT")
 
 
+def written(connection: sqlite3.Connection, ids: Iterable[str]) -> set[str]:
+    """Which of these ids have an entry."""
+    query = "SELECT 1 FROM entries WHERE id = ?"
+    return {id for id in ids if connection.execute(query, (id,)).fetchone()}
+
+
 def all_entries(connection: sqlite3.Connection) -> Iterator[Entry]:
     """The whole history in the order of hours, one by one: single entries where they are kept,
     and for the rest of an hour's sums an entry for each group.

@@ -22,8 +22,6 @@ from gateway.errors import StoreUnavailable
 from gateway.stores.faults import UnusableStore
 from gateway.stores.sqlite.connection import Database
 
-log = structlog.get_logger("store")
-
 T = TypeVar("T")
 
 _FAILURES = (sqlite3.Error, OSError, DecodeError, UnusableStore)
@@ -36,6 +34,8 @@ class Worker:
     def __init__(self, name: str, database: Database) -> None:
         self._name = name
         self._database = database
+        place = f"sqlite:{database.path}"
+        self._log = structlog.get_logger(source="store", place=place, thread=name)
         self._connection: sqlite3.Connection | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"store-{name}")
         self._closed = False
@@ -91,9 +91,9 @@ class Worker:
     def _tell(self, failure: Exception | None) -> None:
         """Log the first failure of an outage, and the outage's end."""
         if failure is not None and not self._away:
-            log.warning("the store is away", thread=self._name, cause=str(failure))
+            self._log.warning("the store is away", cause=str(failure))
         elif failure is None and self._away:
-            log.info("the store is back", thread=self._name)
+            self._log.info("the store is back")
         self._away = failure is not None
 
     def _drop(self) -> None:

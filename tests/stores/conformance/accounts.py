@@ -109,6 +109,16 @@ class AccountConformance:
             (row,) = await store.usage([], None, None)
             assert (row.requests, row.images_bought, row.images_unknown, row.cost) == (2, 2, 0, 12)
 
+    async def test_it_is_told_which_purchases_have_an_entry(self, make_store: MakeStore) -> None:
+        async with make_store() as store, make_store() as other:
+            now = (await store.load([])).now
+            before = now - 7200
+            entries = [entry("here", at=now), entry("before", at=before, outcome="failed")]
+            assert await store.swap([Change("a", 0, EMPTY)], entries)
+            asked = {"here": now, "before": before, "never": now, "nor": before}
+            assert await other.written(asked) == {"here", "before"}
+            assert await other.written({}) == set()
+
     async def test_accounts_are_due_when_their_first_lease_has_run_out(
         self, make_store: MakeStore
     ) -> None:

@@ -28,6 +28,7 @@ from gateway.rules.archive import (
 )
 from gateway.rules.keys import pepper_check
 from tests.stores.conformance.store import NOON, MakeStore, Store, entry, spend, spent
+from tests.support.directory import put_key, put_teams
 from tests.support.states import (
     BLUE,
     BUSY,
@@ -218,10 +219,10 @@ class ArchiveConformance:
         async with make_store() as store:
             match kind:
                 case "team":
-                    await store.put_teams([BLUE])
+                    await put_teams(store, [BLUE])
                 case "key":
-                    await store.put_teams([BLUE])
-                    await store.put_key(REVOKED)
+                    await put_teams(store, [BLUE])
+                    await put_key(store, REVOKED)
                 case "account":
                     assert await store.swap([Change("team:x", 0, spent(1))], [])
                 case "change":
@@ -280,4 +281,4 @@ class ArchiveConformance:
                 assert not any(isinstance(record, TeamRecord) for record in batch[10:])
                 break
             await batches.aclose()
-            await store.put_teams([BLUE])
+            await put_teams(store, [BLUE])

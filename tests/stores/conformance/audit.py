@@ -10,6 +10,7 @@ from gateway.ports import DirectoryWrite
 from gateway.stores.faults import UnknownTeam
 from tests.stores.conformance.directory import BLUE, KEY, LIMITED, RED
 from tests.stores.conformance.store import NOON, MakeStore, Store
+from tests.support.directory import put_teams
 
 CREATED = AuditEntry(
     at=NOON, who="admin token ops", action="team.create", team="red", after={"max_n": 4, "x": None}
@@ -59,7 +60,7 @@ class AuditConformance:
     ) -> None:
         async with make_store() as store, make_store() as other:
             before = await store.changes(0)
-            await other.put_teams([BLUE])
+            await put_teams(other, [BLUE])
             write = DirectoryWrite(teams=[RED], keys=[KEY], audit=[CREATED])
             assert not await store.commit(before.generation, write)
             assert not await store.commit(before.generation + 1_000, write)
@@ -86,7 +87,7 @@ class AuditConformance:
         self, make_store: MakeStore
     ) -> None:
         async with make_store() as store:
-            await store.put_teams([RED])
+            await put_teams(store, [RED])
             before = await store.changes(0)
             assert await committed(store, DirectoryWrite(audit=[PURGED]))
             assert replace(await store.changes(0), now=before.now) == before

@@ -5,8 +5,9 @@ from msgspec.structs import replace
 
 from gateway.model import Key, Limits, Team
 from gateway.ports import DirectoryChanges
-from gateway.stores.faults import DuplicateKey, UnknownTeam
+from gateway.stores.faults import UnknownTeam
 from tests.stores.conformance.store import NOON, MakeStore, Store
+from tests.support.directory import put_key, put_teams, set_state
 
 RED = Team(
     name="red",
@@ -49,10 +50,10 @@ class DirectoryConformance:
 
     async def test_teams_and_keys_come_back_as_they_were(self, make_store: MakeStore) -> None:
         async with make_store() as store:
-            await store.put_teams([RED, BLUE])
-            await store.put_key(KEY)
-            await store.put_key(OTHER)
-            await store.put_key(LIMITED)
+            await put_teams(store, [RED, BLUE])
+            await put_key(store, KEY)
+            await put_key(store, OTHER)
+            await put_key(store, LIMITED)
         async with make_store() as store:
             changes = await store.changes(0)
             assert sorted(changes.teams, key=lambda team: team.name) == [BLUE, RED]
@@ -62,14 +63,14 @@ class DirectoryConformance:
         self, make_store: MakeStore
     ) -> None:
         async with make_store() as store, make_store() as other:
-            await store.put_teams([RED, BLUE])
+            await put_teams(store, [RED, BLUE])
             teams = await other.changes(0)
-            await store.put_key(KEY)
+            await put_key(store, KEY)
             keys = await other.changes(teams.generation)
             assert (keys.teams, keys.keys) == ([], [KEY])
             assert keys.generation > teams.generation
-            await store.put_teams([replace(RED, max_n=2)])
-            assert await store.set_key_state("k1", "disabled")
+            await put_teams(store, [replace(RED, max_n=2)])
+            await set_state(store, "k1", "disabled")
             last = await other.changes(keys.generation)
             assert last.teams == [replace(RED, max_n=2)]
             assert last.keys == [replace(KEY, state="disabled")]
@@ -80,7 +81,7 @@ class DirectoryConformance:
         self, make_store: MakeStore
     ) -> None:
         async with make_store() as store:
-            await store.put_teams([BLUE])
+            await put_teams(store, [BLUE])
             former = await everything(store)
             changes = await everything(store, former.generation + 1_000_000)
             assert changes == former
@@ -90,114 +91,38 @@ class DirectoryConformance:
     async def test_what_is_new_is_not_all_there_is(self, make_store: MakeStore) -> None:
         async with make_store() as store:
             first = await everything(store)
-            await store.put_teams([BLUE])
+            await put_teams(store, [BLUE])
             assert first.whole
             assert (await everything(store)).whole
             generation = (await everything(store)).generation
-            await store.put_teams([RED])
+            await put_teams(store, [RED])
             assert not (await store.changes(generation)).whole
 
     async def test_replacing_a_team_keeps_its_keys(self, make_store: MakeStore) -> None:
         async with make_store() as store:
-            await store.put_teams([RED])
-            await store.put_key(KEY)
-            await store.put_teams([Team(name="red"), BLUE])
+            await put_teams(store, [RED])
+            await put_key(store, KEY)
+            await put_teams(store, [Team(name="red"), BLUE])
             changes = await store.changes(0)
             assert sorted(changes.teams, key=lambda team: team.name) == [BLUE, Team(name="red")]
             assert changes.keys == [KEY]
 
     async def test_a_key_needs_its_team(self, make_store: MakeStore) -> None:
         async with make_store() as store:
-            await store.put_teams([BLUE])
+            await put_teams(store, [BLUE])
             with pytest.raises(UnknownTeam, match="'red'"):
-                await store.put_key(KEY)
+                await put_key(store, KEY)
             assert (await store.changes(0)).keys == []
-            await store.put_teams([RED])
-            await store.put_key(KEY)
-
-    async def test_a_key_is_made_once_and_never_overwritten(self, make_store: MakeStore) -> None:
-        async with make_store() as store:
-            await store.put_teams([RED])
-            await store.put_key(KEY)
-            await store.set_key_state("k1", "revoked")
-            with pytest.raises(DuplicateKey, match="'k1'"):
-                await store.put_key(replace(KEY, digest=b"1" * 32))
-            assert (await store.changes(0)).keys == [replace(KEY, state="revoked")]
+            await put_teams(store, [RED])
+            await put_key(store, KEY)
 
     async def test_a_key_can_be_disabled_and_enabled(self, make_store: MakeStore) -> None:
         async with make_store() as store:
-            await store.put_teams([RED])
-            await store.put_key(KEY)
+            await put_teams(store, [RED])
+            await put_key(store, KEY)
             for state in ("disabled", "active", "disabled"):
-                assert await store.set_key_state("k1", state)
+                await set_state(store, "k1", state)
                 assert await key_state(store, "k1") == state
-
-    async def test_revoking_is_for_good(self, make_store: MakeStore) -> None:
-        async with make_store() as store:
-            await store.put_teams([RED])
-            await store.put_key(KEY)
-            assert await store.set_key_state("k1", "revoked")
-        async with make_store() as store:
-            for state in ("active", "disabled", "revoked"):
-                assert await store.set_key_state("k1", state)
-                assert await key_state(store, "k1") == "revoked"
-
-    async def test_a_rotation_makes_the_new_key_and_ends_the_old_one(
-        self, make_store: MakeStore
-    ) -> None:
-        new = replace(LIMITED, id="k4", first="k3")
-        async with make_store() as store, make_store() as other:
-            await store.put_teams([RED])
-            await store.put_key(LIMITED)
-            before = await other.changes(0)
-            assert await store.rotate_key("k3", NOON + 60, new)
-            after = await other.changes(before.generation)
-            assert sorted(after.keys, key=lambda key: key.id) == [
-                replace(LIMITED, grace_ends=NOON + 60),
-                new,
-            ]
-            assert after.generation > before.generation
-
-    async def test_a_key_rotated_again_keeps_the_earlier_end(self, make_store: MakeStore) -> None:
-        async with make_store() as store:
-            await store.put_teams([RED])
-            await store.put_key(KEY)
-            for number, (end, kept) in enumerate([(60, 60), (90, 60), (30, 30)]):
-                new = replace(OTHER, id=f"n{number}", first="k1")
-                assert await store.rotate_key("k1", NOON + end, new)
-                ends = {key.id: key.grace_ends for key in (await store.changes(0)).keys}
-                assert ends["k1"] == NOON + kept
-            assert set(ends) == {"k1", "n0", "n1", "n2"}
-
-    async def test_only_an_active_key_is_rotated(self, make_store: MakeStore) -> None:
-        new = replace(OTHER, id="k4", first="k1")
-        async with make_store() as store:
-            await store.put_teams([RED])
-            await store.put_key(KEY)
-            assert not await store.rotate_key("k9", NOON, new)
-            for state in ("disabled", "revoked"):
-                assert await store.set_key_state("k1", state)
-                before = await everything(store)
-                assert not await store.rotate_key("k1", NOON, new)
-                assert await everything(store) == before
-            assert before.keys == [replace(KEY, state="revoked")]
-
-    async def test_a_rotation_to_an_id_that_is_taken_changes_nothing(
-        self, make_store: MakeStore
-    ) -> None:
-        async with make_store() as store:
-            await store.put_teams([RED])
-            await store.put_key(KEY)
-            await store.put_key(OTHER)
-            before = await everything(store)
-            with pytest.raises(DuplicateKey, match="'k2'"):
-                await store.rotate_key("k1", NOON, OTHER)
-            assert await everything(store) == before
-
-    async def test_an_unknown_key_has_no_state_to_set(self, make_store: MakeStore) -> None:
-        async with make_store() as store:
-            assert not await store.set_key_state("k9", "revoked")
-            assert (await store.changes(0)).keys == []
 
     async def test_the_latest_use_of_a_key_is_kept(self, make_store: MakeStore) -> None:
         async with make_store() as store, make_store() as other:
@@ -211,8 +136,8 @@ class DirectoryConformance:
 
     async def test_a_use_is_no_change_of_the_directory(self, make_store: MakeStore) -> None:
         async with make_store() as store:
-            await store.put_teams([RED])
-            await store.put_key(KEY)
+            await put_teams(store, [RED])
+            await put_key(store, KEY)
             before = await everything(store)
             await store.record_use({"k1": NOON})
             assert await everything(store) == before

@@ -1,7 +1,7 @@
 -- What the scripts of a running gateway begin with.
 --
 -- KEYS[1] is the hash "meta", ARGV[1] the epoch that the gateway knows. In another epoch, or in
--- none, nothing is done: what the gateway decided from has been lost.
+-- none, nothing is done but that it is noted: what the gateway decided from has been lost.
 
 local meta = KEYS[1]
 
@@ -10,6 +10,8 @@ if known[1] ~= ARGV[1] then
     if known[1] and known[1] == known[2] then
         return redis.error_reply('EPOCH confirmed ' .. known[1])
     end
+    -- So that an operator's word is asked for, and is not taken where nobody waits for it.
+    redis.call('SET', string.gsub(meta, 'meta$', 'refused'), '1', 'EX', 60)
     return redis.error_reply('EPOCH lost')
 end
 

@@ -1,6 +1,7 @@
--- Begin an epoch where there is none, and confirm the present one if that is asked for.
+-- Begin an epoch where there is none, and confirm the present one if that is asked for, and gateways
+-- of another one were refused within the last minute.
 --
--- KEYS: meta. ARGV: the id of an epoch to begin, its schema, "confirm" or "".
+-- KEYS: meta, refused. ARGV: the id of an epoch to begin, its schema, "confirm" or "".
 -- Returns the schema, the epoch, and 1 where it was confirmed now. While an import is under way
 -- there is nothing to begin with.
 
@@ -18,7 +19,8 @@ if redis.call('HEXISTS', meta, 'epoch') == 0 then
 end
 local present = redis.call('HMGET', meta, 'schema', 'epoch', 'confirmed')
 local confirmed = 0
-if ARGV[3] == 'confirm' and present[3] ~= present[2] then
+local awaited = redis.call('EXISTS', KEYS[2]) == 1
+if ARGV[3] == 'confirm' and awaited and present[3] ~= present[2] then
     redis.call('HSET', meta, 'confirmed', present[2])
     confirmed = 1
 end

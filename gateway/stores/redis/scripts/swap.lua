@@ -7,7 +7,8 @@
 -- where it was never written), new stamp and state, first lease in seconds ("" without one); the
 -- number of hours, then for each: hours since 1970; then for each entry: the place of its hour, 1
 -- for a purchase or 2 for a hit, id, sums, group.
--- Returns 1, or 0 where nothing was written.
+-- Returns 1; or, where nothing was written, 0 (an account has moved on) or -1 (a number is no
+-- sum that can be kept).
 
 local place = 2
 
@@ -31,6 +32,38 @@ for number = 1, tonumber(take()) do
     changes[number] = change
 end
 
+local hours = {}
+for number = 1, tonumber(take()) do
+    local key = 2 + 3 * number
+    hours[number] = {
+        hour = take(), sums = KEYS[key], kept = {KEYS[key + 1], KEYS[key + 2]}, coming = {}
+    }
+end
+
+-- Requests, images bought, cached and unknown, micro-dollars of cost and saved, images coalesced,
+-- requests refused.
+local SUMS = {'r', 'b', 'c', 'u', 'm', 's', 'o', 'f'}
+
+-- A sum that HINCRBY cannot add to, above 2^63, would end the script in the middle.
+local MOST = 9 * 10 ^ 18
+
+for entry = place, #ARGV, 5 do
+    local hour, fields = hours[tonumber(ARGV[entry])], {}
+    for which, letter in ipairs(SUMS) do
+        fields[which] = letter .. ARGV[entry + 4]
+    end
+    local sums, which = redis.call('HMGET', hour.sums, unpack(fields)), 0
+    for number in string.gmatch(ARGV[entry + 3], '%S+') do
+        which = which + 1
+        local before = hour.coming[fields[which]] or tonumber(sums[which] or 0)
+        local coming = tonumber(number)
+        if coming < 0 or before + coming > MOST then
+            return -1
+        end
+        hour.coming[fields[which]] = before + coming
+    end
+end
+
 local now = wall()
 redis.call(
     'HSET', meta, 'clock', whole(math.max(clock(now), told)), 'clock_wall', whole(now)
@@ -44,17 +77,12 @@ for _, change in ipairs(changes) do
     end
 end
 
-local hours = {}
-for number = 1, tonumber(take()) do
-    local key = 2 + 3 * number
-    hours[number] = {hour = take(), sums = KEYS[key], kept = {KEYS[key + 1], KEYS[key + 2]}}
+-- An hour is listed before it has anything: what is in no list is never found again.
+for _, hour in ipairs(hours) do
+    redis.call('ZADD', KEYS[4], hour.hour, hour.hour)
 end
 
--- Requests, images bought, cached and unknown, micro-dollars of cost and saved, images coalesced,
--- requests refused. They stay text: HINCRBY adds whole numbers, which Lua's own would lose above
--- 2^53.
-local SUMS = {'r', 'b', 'c', 'u', 'm', 's', 'o', 'f'}
-
+-- The sums stay text: HINCRBY adds whole numbers, which Lua's own would lose above 2^53.
 local function add(sums, numbers, group, sign)
     local which = 0
     for number in string.gmatch(numbers, '%S+') do
@@ -80,7 +108,6 @@ while place <= #ARGV do
 end
 
 for _, hour in ipairs(hours) do
-    redis.call('ZADD', KEYS[4], hour.hour, hour.hour)
     local over = math.max((hour.hour + 1) * 3600, math.floor(now / 1000000))
     for kind = 1, 2 do
         redis.call('EXPIREAT', hour.kept[kind], whole(over + keep[kind]))

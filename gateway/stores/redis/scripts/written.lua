@@ -1,0 +1,10 @@
+-- Which purchases are kept by id.
+--
+-- KEYS: meta, then for each purchase those of its hour. ARGV: epoch, then their ids.
+-- Returns 1 or 0 for each.
+
+local reply = {}
+for place = 2, #KEYS do
+    reply[place - 1] = redis.call('HEXISTS', KEYS[place], ARGV[place])
+end
+return reply

@@ -5,12 +5,15 @@ swapped whole. What is under way goes on with the configuration it began with.
 """
 
 import asyncio
+import ssl
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import structlog
 from msgspec.structs import replace
 
 from gateway.app import Gateway
+from gateway.certificate import Certificate
 from gateway.logs import set_level
 from gateway.rules.config_faults import ConfigError
 from gateway.rules.reload import reloaded
@@ -26,11 +29,11 @@ Read = Callable[[], tuple[Settings, list[str]]]
 async def reload(gateway: Gateway, read: Read) -> None:
     """Have the gateway go on with what `read` finds, or tell every fault of it in the log."""
     try:
-        found, warnings = await asyncio.to_thread(_checked, read)
+        found = await asyncio.to_thread(_checked, read, gateway.certificate)
     except ConfigError as error:
         _tell(error.faults)
         return
-    for warning in warnings:
+    for warning in found.warnings:
         log.warning("configuration doubtful", doubt=warning)
     _swap(gateway, found)
 
@@ -40,17 +43,35 @@ def _tell(faults: Sequence[str]) -> None:
         log.error("configuration kept", fault=fault)
 
 
-def _checked(read: Read) -> tuple[Settings, Sequence[str]]:
+class _Found(NamedTuple):
+    """What was read: settings with their key, warnings, and the certificate if there is one."""
+
+    settings: Settings
+    warnings: Sequence[str]
+    certificate: ssl.SSLContext | None
+
+
+def _checked(read: Read, shown: Certificate | None) -> _Found:
     settings, warnings = read()
+    faults, context = list[str](), None
     try:
-        return replace(settings, upstream=with_key(settings.upstream)), warnings
+        settings = replace(settings, upstream=with_key(settings.upstream))
     except ValueError as error:
-        raise ConfigError([f"[upstream] api_key_file: {error}"]) from None
+        faults.append(f"[upstream] api_key_file: {error}")
+    try:
+        context = shown.read() if shown else None
+    except ValueError as error:
+        faults.append(f"[server] tls_cert: {error}")
+    if faults:
+        raise ConfigError(faults)
+    return _Found(settings, warnings, context)
 
 
-def _swap(gateway: Gateway, found: Settings) -> None:
-    outcome = reloaded(gateway.settings, found)
+def _swap(gateway: Gateway, found: _Found) -> None:
+    outcome = reloaded(gateway.settings, found.settings)
     gateway.use(outcome.settings)
+    if gateway.certificate is not None and found.certificate is not None:
+        gateway.certificate.show(found.certificate)
     set_level(outcome.settings.log.level)
     for option in outcome.waiting:
         log.warning("needs a restart", option=option)

@@ -19,9 +19,12 @@ OTHER: dict[str, dict[str, Any]] = {
         "port": 1,
         "admin_host": "::1",
         "admin_port": 2,
+        "public_url": "https://other",
         "drain_seconds": 3.0,
         "max_body_bytes": 4,
         "max_in_flight": 5,
+        "tls_cert": "other.crt",
+        "tls_key": "other.key",
     },
     "upstream": {
         "base_url": "http://other",

@@ -5,8 +5,10 @@ import json
 import re
 import secrets
 import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import aiohttp
 import pytest
@@ -27,6 +29,16 @@ FILE = read_compose(REQUIRED)
 SERVICES: dict[str, dict[str, Any]] = FILE["services"]
 GATEWAYS = ["gateway-1", "gateway-2"]
 REDIS = ["ledger", "cache"]
+
+
+class Running(NamedTuple):
+    """The stack, its upstream, and somebody who asks."""
+
+    stack: Stack
+    upstream: Sandbox
+    session: aiohttp.ClientSession
+    key: str
+
 
 CALLS = 24
 AT_ONCE = 8
@@ -165,32 +177,56 @@ async def traffic(session: aiohttp.ClientSession, stack: Stack, key: str) -> Non
         assert "hit" in again.headers["Cache-Status"]
 
 
-@pytest.mark.skipif("balancer" in programs_missing(), reason="caddy is not installed")
-async def test_its_services_answer_teams_and_are_watched(tmp_path: Path) -> None:
-    missing = programs_missing()
-    async with Sandbox(drawing(latency=0.3)) as upstream:
+needs_caddy = pytest.mark.skipif("balancer" in programs_missing(), reason="caddy is not installed")
+
+
+@asynccontextmanager
+async def running(folder: Path, latency: float, without: set[str]) -> AsyncIterator[Running]:
+    """The stack before a sandbox that takes so long for a picture, with a team and its key."""
+    async with Sandbox(drawing(latency=latency)) as upstream:
         filled_in = {**REQUIRED, "GATEWAY_UPSTREAM_BASE_URL": upstream.url}
         filled_in["GATEWAY_ADMIN_TOKEN"] = ADMIN_TOKEN
-        async with (
-            Stack(tmp_path, filled_in, missing) as stack,
-            aiohttp.ClientSession() as session,
-        ):
+        async with Stack(folder, filled_in, without) as stack, aiohttp.ClientSession() as session:
             await stack.run("gateway-1", "gateway", "teams", "apply", "config/teams.toml")
-            limits = ("--images-per-day", str(CALLS))
-            key = await stack.run(
-                "gateway-2", "gateway", "keys", "create", "--team=design", *limits
-            )
-            await traffic(session, stack, key)
-            assert upstream.counts.asked == CALLS
-            own = {stack.addresses[name]: await count(session, stack, name) for name in GATEWAYS}
-            assert sum(own.values()) == CALLS
-            assert all(own.values()), "both gateways took part"
-            shown = json.loads(await stack.run("gateway-1", "gateway", "usage", "--format", "json"))
-            assert [row["images_bought"] for row in shown] == [CALLS]
-            if "prometheus" in missing:
-                return
+            key = await stack.run("gateway-2", "gateway", "keys", "create", "--team", "design")
+            yield Running(stack, upstream, session, key)
 
-            async def watched() -> bool:
-                return await counted_by_prometheus(session, stack) == own
 
-            await until(watched, 60)
+@needs_caddy
+async def test_its_services_answer_teams_and_are_watched(tmp_path: Path) -> None:
+    missing = programs_missing()
+    async with running(tmp_path, 0.3, missing) as (stack, upstream, session, key):
+        await traffic(session, stack, key)
+        assert upstream.counts.asked == CALLS
+        own = {stack.addresses[name]: await count(session, stack, name) for name in GATEWAYS}
+        assert sum(own.values()) == CALLS
+        assert all(own.values()), "both gateways took part"
+        shown = json.loads(await stack.run("gateway-1", "gateway", "usage", "--format", "json"))
+        assert [row["images_bought"] for row in shown] == [CALLS]
+        if "prometheus" not in missing:
+            await until(lambda: watched(session, stack, own), 60)
+
+
+async def watched(session: aiohttp.ClientSession, stack: Stack, own: dict[str, float]) -> bool:
+    """Whether Prometheus knows what the gateways told themselves."""
+    return await counted_by_prometheus(session, stack) == own
+
+
+@needs_caddy
+async def test_a_call_whose_gateway_dies_is_not_sent_again(tmp_path: Path) -> None:
+    watching = {"grafana", "prometheus"}
+    async with running(tmp_path, 1.5, watching) as (stack, upstream, session, key):
+        balancer = f"http://{stack.addresses['balancer']}:8080"
+
+        def ask(number: int) -> asyncio.Task[Got]:
+            return asyncio.create_task(generate(session, balancer, key, f"pear {number}"))
+
+        asked = [ask(number) for number in range(4)]
+        await until(lambda: upstream.counts.asked == 4)
+        await stack.kill("gateway-1")
+        assert {got.status for got in await asyncio.gather(*asked)} == {200, 502}
+        assert upstream.counts.asked == 4
+        # Whoever comes now finds the gateway that lives, at once.
+        asked = [ask(number) for number in range(4, 8)]
+        assert {got.status for got in await asyncio.gather(*asked)} == {200}
+        assert upstream.counts.asked == 8

@@ -80,7 +80,7 @@ class Stack:
             name: f"127.{first}.{second}.{number}"
             for number, name in enumerate(self._services, start=1)
         }
-        self._processes: list[asyncio.subprocess.Process] = []
+        self._processes: dict[str, asyncio.subprocess.Process] = {}
 
     async def __aenter__(self) -> "Stack":
         try:
@@ -115,6 +115,11 @@ class Stack:
         assert process.returncode == 0, err.decode()
         return out.decode().strip()
 
+    async def kill(self, name: str) -> None:
+        """End a service with SIGKILL."""
+        self._processes[name].kill()
+        await self._processes[name].wait()
+
     def log(self, name: str) -> str:
         """What a service has printed so far."""
         return (self._home(name) / "log").read_text()
@@ -132,7 +137,7 @@ class Stack:
                 stdout=log,
                 stderr=log,
             )
-        self._processes.append(process)
+        self._processes[name] = process
 
     async def _healthy(self, name: str) -> None:
         """Wait until the service's own check of its health says so; without one, till it listens.
@@ -235,10 +240,10 @@ class Stack:
         return [str(beside) if beside.exists() else command[0], *command[1:]]
 
     async def _stop(self) -> None:
-        for process in reversed(self._processes):
+        for process in reversed(self._processes.values()):
             if process.returncode is None:
                 process.terminate()
-        for process in self._processes:
+        for process in self._processes.values():
             try:
                 await asyncio.wait_for(process.wait(), 20)
             except TimeoutError:

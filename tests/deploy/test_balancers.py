@@ -107,7 +107,7 @@ async def test_nginx_speaks_tls_for_the_gateways(tmp_path: Path, rig: Rig) -> No
 @needs_caddy
 @pytest.mark.parametrize("site", [None, "http://:8080", "images.example.com"])
 def test_caddy_takes_it(tmp_path: Path, site: str | None) -> None:
-    environ = {} if site is None else {"GATEWAY_SITE": site}
+    environ = {} if site is None else {"BALANCER_SITE": site}
     arguments = ("--config", DEPLOY / "Caddyfile", "--adapter", "caddyfile")
     passes("caddy", "validate", *arguments, cwd=tmp_path, **environ)
     adapted = passes("caddy", "adapt", *arguments, cwd=tmp_path, **environ)

@@ -13,7 +13,7 @@ export function Alerts() {
       ${({ webhooks, sent }) => html`
         <${Panel} title="Webhooks"><${DataTable} caption="Webhooks" columns=${WEBHOOKS} rows=${webhooks} rowKey=${(row) => row.name} file="webhooks"
           empty=${html`<${Empty} title="Nobody is told"><p>Name a webhook in <code>[alerts.webhooks.NAME]</code> of gateway.toml, and budgets tell of themselves.</p><//>`} /><//>
-        <${Panel} title="Sent" about="By this gateway, the latest first"><${DataTable} caption="Alerts that were sent" columns=${SENT} rows=${sent} file="alerts"
+        <${Panel} title="Alerts" about="By all gateways of this store, the latest first"><${DataTable} caption="Alerts" columns=${SENT} rows=${sent} file="alerts"
           empty=${html`<${Empty} title="Nothing was sent yet" />`} /><//>`}
     <//>
   <//>`;
@@ -32,4 +32,6 @@ const SENT = [
   { key: "at", label: "When (UTC)", head: true, class: "nowrap", cell: (row) => time(row.at, { zone: false }) },
   { key: "webhook", label: "Webhook" },
   { key: "text", label: "What" },
+  { key: "state", label: "State", class: "nowrap", cell: (row) => (row.error ? `${row.state}: ${row.error}` : row.state) },
+  { key: "attempts", label: "Attempts", number: true },
 ];

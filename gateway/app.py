@@ -28,6 +28,7 @@ from gateway.caches.memory import MemoryCache
 from gateway.caches.redis import RedisCache
 from gateway.caches.seal import Seal
 from gateway.caches.tiers import TieredCache
+from gateway.certificate import Certificate, certificate_of
 from gateway.directory import Directory
 from gateway.elections import Alone, Elections
 from gateway.errors import StoreUnavailable
@@ -106,6 +107,7 @@ class Gateway:
     ) -> None:
         self.settings = _with_upstream(settings)
         _require_webhooks(settings)
+        self.certificate = _certificate(settings)
         self._exporter = exporter
         self._clock = SharedClock(wall)
         self._wall = self._clock.now
@@ -355,7 +357,7 @@ class Gateway:
             on_end=self._activity.add,
         )
         counted = GatewayServer(public.handle, on_unreadable=self.metrics.request_unreadable)
-        self.url = await self._serve(counted, server.host, server.port)
+        self.url = await self._serve(counted, server.host, server.port, self.certificate)
         admin = GatewayServer(self._admin_api().handle)
         self.admin_url = await self._serve(admin, server.admin_host, server.admin_port)
 
@@ -404,17 +406,21 @@ class Gateway:
     async def _forget_audit(self) -> None:
         await self.store.forget_audit(self._wall() - self.settings.admin.audit_days * DAY_SECONDS)
 
-    async def _serve(self, server: GatewayServer, host: str, port: int) -> str:
+    async def _serve(
+        self, server: GatewayServer, host: str, port: int, shown: Certificate | None = None
+    ) -> str:
         """Listen, and tell the URL. Raises StartError where that is not possible."""
         runner = web.ServerRunner(server, shutdown_timeout=CLOSE_SECONDS)
         await runner.setup()
         self._running.push_async_callback(runner.cleanup)
         try:
-            await web.TCPSite(runner, host, port, backlog=BACKLOG).start()
+            context = shown.context if shown else None
+            await web.TCPSite(runner, host, port, backlog=BACKLOG, ssl_context=context).start()
         except OSError as error:
             raise StartError(_why_not_listening(error, host, port)) from None
         bound_host, bound_port = runner.addresses[0][:2]
-        return f"http://{f'[{bound_host}]' if ':' in bound_host else bound_host}:{bound_port}"
+        scheme = "https" if shown else "http"
+        return f"{scheme}://{f'[{bound_host}]' if ':' in bound_host else bound_host}:{bound_port}"
 
     async def _read_gauges(self) -> None:
         names = [GATEWAY, *map(team_account, self.directory.teams)]
@@ -464,6 +470,13 @@ def _require_webhooks(settings: Settings) -> None:
             secret_of(webhook)
         except ValueError as error:
             raise StartError(f"The webhook {name} cannot be used: {error}.") from None
+
+
+def _certificate(settings: Settings) -> Certificate | None:
+    try:
+        return certificate_of(settings.server)
+    except ValueError as error:
+        raise StartError(f"The certificate cannot be used: {error}.") from None
 
 
 def _why_not_listening(error: OSError, host: str, port: int) -> str:

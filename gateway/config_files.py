@@ -6,6 +6,7 @@ A file that cannot be read is told like any other fault of the configuration.
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from gateway.certificate import certificate_of
 from gateway.model import Team
 from gateway.rules.catalog import Model
 from gateway.rules.config import read_settings
@@ -62,7 +63,7 @@ def find_faults(
     """All faults of the configuration and, where `teams` is given, of that file; and warnings.
 
     To have no upstream, or no variable that a webhook names, is only worth a warning; to name a
-    file that does not hold the secret that it should is a fault.
+    file that does not hold the secret that it should is a fault, and so is a certificate of no use.
     """
     faults, warnings = list[str](), list[str]()
     try:
@@ -73,6 +74,7 @@ def find_faults(
         warnings += _missing_upstream(file, environ)
         faults += _key_faults(settings, file, environ)
         faults += _webhook_faults(settings, file)
+        faults += _certificate_faults(settings, file, environ)
     if teams is not None:
         models = None
         try:
@@ -100,9 +102,25 @@ def _key_faults(settings: Settings, file: Path | None, environ: Mapping[str, str
     try:
         with_key(settings.upstream)
     except ValueError as error:
-        variable = variable_of("upstream", "api_key_file")
-        option = Place(str(file or DEFAULT_CONFIG)).table("upstream").option("api_key_file")
-        yield f"{variable_place(variable) if environ.get(variable) else option}: {error}"
+        yield f"{_place('upstream', 'api_key_file', file, environ)}: {error}"
+
+
+def _certificate_faults(
+    settings: Settings, file: Path | None, environ: Mapping[str, str]
+) -> Iterator[str]:
+    """Why the public port could show no certificate, where it is to."""
+    try:
+        certificate_of(settings.server)
+    except ValueError as error:
+        yield f"{_place('server', 'tls_cert', file, environ)}: {error}"
+
+
+def _place(section: str, name: str, file: Path | None, environ: Mapping[str, str]) -> str:
+    """Where an option stands: in the environment, which outranks the file, or there."""
+    variable = variable_of(section, name)
+    if environ.get(variable):
+        return variable_place(variable)
+    return Place(str(file or DEFAULT_CONFIG)).table(section).option(name)
 
 
 def _webhook_faults(settings: Settings, file: Path | None) -> Iterator[str]:

@@ -5,12 +5,15 @@ swapped whole. What is under way goes on with the configuration it began with.
 """
 
 import asyncio
+import ssl
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import structlog
 from msgspec.structs import replace
 
 from gateway.app import Gateway
+from gateway.certificate import Certificate
 from gateway.logs import set_level
 from gateway.rules.config_faults import ConfigError, shown
 from gateway.rules.reload import reloaded
@@ -27,11 +30,11 @@ Read = Callable[[], tuple[Settings, list[str]]]
 async def reload(gateway: Gateway, read: Read) -> None:
     """Have the gateway go on with what `read` finds, or tell every fault of it in the log."""
     try:
-        found, warnings = await asyncio.to_thread(_checked, read)
+        found = await asyncio.to_thread(_checked, read, gateway.certificate)
     except ConfigError as error:
         _tell(error.faults)
         return
-    for warning in warnings:
+    for warning in found.warnings:
         log.warning("configuration doubtful", doubt=warning)
     _swap(gateway, found)
 
@@ -41,23 +44,39 @@ def _tell(faults: Sequence[str]) -> None:
         log.error("configuration kept", fault=fault)
 
 
-def _checked(read: Read) -> tuple[Settings, Sequence[str]]:
+class _Found(NamedTuple):
+    """What was read: settings with their key, warnings, and the certificate if there is one."""
+
+    settings: Settings
+    warnings: Sequence[str]
+    certificate: ssl.SSLContext | None
+
+
+def _checked(read: Read, certificate: Certificate | None) -> _Found:
     settings, warnings = read()
+    context = None
     faults = [
         f"[alerts.webhooks.{shown(name)}] {option}: {fault}"
         for name, option, fault in file_faults(settings.alerts.webhooks.values())
     ]
+    try:
+        settings = replace(settings, upstream=with_key(settings.upstream))
+    except ValueError as error:
+        faults.append(f"[upstream] api_key_file: {error}")
+    try:
+        context = certificate.read() if certificate else None
+    except ValueError as error:
+        faults.append(f"[server] tls_cert: {error}")
     if faults:
         raise ConfigError(faults)
-    try:
-        return replace(settings, upstream=with_key(settings.upstream)), warnings
-    except ValueError as error:
-        raise ConfigError([f"[upstream] api_key_file: {error}"]) from None
+    return _Found(settings, warnings, context)
 
 
-def _swap(gateway: Gateway, found: Settings) -> None:
-    outcome = reloaded(gateway.settings, found)
+def _swap(gateway: Gateway, found: _Found) -> None:
+    outcome = reloaded(gateway.settings, found.settings)
     gateway.use(outcome.settings)
+    if gateway.certificate is not None and found.certificate is not None:
+        gateway.certificate.show(found.certificate)
     set_level(outcome.settings.log.level)
     for option in outcome.waiting:
         log.warning("needs a restart", option=option)

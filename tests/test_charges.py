@@ -378,6 +378,7 @@ async def test_hanging_up_at_any_moment_leaves_no_hold_and_no_gap(tmp_path: Path
 # -- totals -------------------------------------------------------------------------------------
 
 
+@pytest.mark.alone
 async def test_what_is_recorded_is_never_below_what_was_drawn(tmp_path: Path) -> None:
     """Everything that can go wrong, many times over, at once."""
     patient = {**IMPATIENT, "UPSTREAM_TIMEOUT_SECONDS": "3"}

@@ -147,6 +147,7 @@ async def test_the_other_process_charges_what_a_killed_one_had_upstream(tmp_path
         await assert_books(rig, "team", 150, 150 * PRICE)
 
 
+@pytest.mark.alone
 async def test_the_only_process_killed_and_started_again_remembers_everything(
     tmp_path: Path,
 ) -> None:

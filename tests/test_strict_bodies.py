@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from msgspec.structs import replace
 
-from gateway.model import Limits
+from gateway.model import Limits, UsageRow
+from gateway.rules.account import Account
 from tests.support.raw import RawAnswer, ask, chunked, request_bytes
 from tests.support.rig import Rig, running_rig
 
@@ -26,11 +28,17 @@ async def rig(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Rig]:
         yield running
 
 
+async def books(rig: Rig) -> tuple[int, UsageRow, Account]:
+    """What was bought, and what is known of it, but for the count of refusals."""
+    usage = replace(await rig.usage(), requests_refused=0)
+    return rig.sandbox.counts.asked, usage, await rig.account()
+
+
 async def refusal(rig: Rig, request: bytes) -> RawAnswer:
     """The answer, once it is clear that nothing was bought, recorded or repeated."""
-    before = (rig.sandbox.counts.asked, await rig.usage(), await rig.account())
+    before = await books(rig)
     answer = await ask(rig.url, request)
-    assert (rig.sandbox.counts.asked, await rig.usage(), await rig.account()) == before
+    assert await books(rig) == before
     assert MARK not in str(answer)
     assert set(json.loads(answer.body)["error"]) == {"message", "type", "param", "code"}
     return answer

@@ -37,6 +37,16 @@ ALWAYS = (
         "must differ from port on the same host",
     ),
     Rule(
+        ("server.tls_cert", "server.tls_key"),
+        lambda settings: settings.server.tls_key is not None and settings.server.tls_cert is None,
+        "is needed beside tls_key",
+    ),
+    Rule(
+        ("server.tls_key", "server.tls_cert"),
+        lambda settings: settings.server.tls_cert is not None and settings.server.tls_key is None,
+        "is needed beside tls_cert",
+    ),
+    Rule(
         ("upstream.timeout_seconds", "upstream.connect_seconds"),
         lambda settings: settings.upstream.timeout_seconds <= settings.upstream.connect_seconds,
         "must be above connect_seconds",

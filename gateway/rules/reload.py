@@ -13,7 +13,7 @@ from gateway.rules.config_faults import shown
 from gateway.rules.settings import SECTIONS, Settings
 
 NEEDS_RESTART = {
-    "server": ("host", "port", "admin_host", "admin_port"),
+    "server": ("host", "port", "admin_host", "admin_port", "tls_cert", "tls_key"),
     "store": ("url",),
     "keys": ("pepper", "pepper_file"),
     "cache": ("max_bytes", "max_entry_bytes", "url"),

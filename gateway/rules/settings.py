@@ -108,7 +108,8 @@ File = Annotated[str, Meta(pattern=r"\A[^\x00-\x1f\x7f]+\Z", description="the pa
 class Server(Struct, frozen=True, kw_only=True):
     """Where the gateway listens (port 0: any free one), how much it takes in, how it stops.
 
-    `public_url` is how clients reach it, "" where that is where it listens.
+    `public_url` is how clients reach it, "" where that is where it listens. With `tls_cert` and
+    `tls_key` the public port speaks TLS.
     """
 
     host: Host = "127.0.0.1"
@@ -121,6 +122,8 @@ class Server(Struct, frozen=True, kw_only=True):
     drain_seconds: Annotated[float, Meta(ge=0, le=DAY)] = 310.0
     max_body_bytes: Bytes = MIB
     max_in_flight: Annotated[int, Meta(ge=1, le=1_000_000)] = 5_000
+    tls_cert: File | None = None
+    tls_key: File | None = None
 
 
 class Upstream(Struct, frozen=True, kw_only=True):

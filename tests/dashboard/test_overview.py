@@ -1,6 +1,7 @@
 """The overview: four numbers, spend by team, the dearest teams and keys, and how long it took.
 
-Ninety days cannot be lived through in a test, so the answers of the admin API stand here.
+Ninety days cannot be lived through in a test, so but for one of them the answers of the admin API
+stand here.
 """
 
 import json
@@ -70,6 +71,21 @@ async def answer_with(screen: Screen, told: object) -> None:
         await route.fulfill(body=json.dumps(told), content_type="application/json")
 
     await screen.page.route("**/admin/v1/overview?*", give)
+
+
+async def test_it_shows_what_was_asked_for_today(desk: Screen) -> None:
+    key = await desk.rig.key("red")
+    await desk.open("/")
+    await expect(desk.page.get_by_text("No requests in these days")).to_be_visible()
+    for prompt in ("an apple", "a pear", "a pear"):
+        assert (await desk.rig.generate(key, prompt)).status == 200
+    await desk.page.reload()
+    tiles = desk.page.locator(".tile")
+    for number, words in enumerate(("$0.08", "2 bought, 1 from cache", "33.3 %", "$0.04")):
+        await expect(tiles.nth(number)).to_contain_text(words)
+    teams = desk.page.get_by_role("table", name="Top teams by spend")
+    await expect(teams.get_by_role("row", name="red")).to_contain_text("$0.08")
+    await expect(desk.page.get_by_text("The gateway's own time")).to_be_visible()
 
 
 async def test_four_numbers_stand_against_the_period_before(desk: Screen) -> None:

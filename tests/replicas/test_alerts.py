@@ -12,7 +12,7 @@ from tests.support.money import drawing
 from tests.support.process import running_process
 from tests.support.receiver import SECRET, running_receiver
 from tests.support.redis import running_redis
-from tests.support.replicas import Replicas, _open, patiently, running_replicas
+from tests.support.replicas import Replicas, open_shared, patiently, running_replicas
 from tests.support.rig import FLAT
 
 TOML = (
@@ -66,7 +66,7 @@ async def test_another_tells_what_a_killed_one_had_begun_to(tmp_path: Path) -> N
             "OPS_URL": receiver.url,
             "OPS_SECRET": SECRET,
         }
-        store = await _open(sandbox, environ)
+        store = await open_shared(sandbox, environ)
         stack.push_async_callback(store.close)
         replicas = Replicas(tmp_path, sandbox, store, TOML, environ)
         await stack.enter_async_context(replicas)

@@ -30,6 +30,19 @@ def test_ports(host: str, port: int, admin_host: str, admin_port: int, clash: bo
 
 
 @pytest.mark.parametrize(
+    ("cert", "key", "missing"),
+    [
+        (None, None, []),
+        ("a.crt", "a.key", []),
+        ("a.crt", None, ["server.tls_key"]),
+        (None, "a.key", ["server.tls_cert"]),
+    ],
+)
+def test_certificate_and_key(cert: str | None, key: str | None, missing: list[str]) -> None:
+    assert blamed(Settings(server=Server(tls_cert=cert, tls_key=key))) == missing
+
+
+@pytest.mark.parametrize(
     ("connect", "total", "clash"), [(5, 5.1, False), (5, 5, True), (6, 5, True)]
 )
 def test_timeouts(connect: float, total: float, clash: bool) -> None:

@@ -19,7 +19,9 @@ def test_the_shipped_file_has_the_defaults() -> None:
     assert read_settings(SHIPPED, {}) == (Settings(), [])
 
 
-WITHOUT_DEFAULT = {"upstream.base_url", "upstream.api_key_file"}
+WITHOUT_DEFAULT = {
+    *("upstream.base_url", "upstream.api_key_file", "server.tls_cert", "server.tls_key"),
+}
 
 
 @pytest.mark.parametrize(("section", "name"), OPTIONS)

@@ -23,6 +23,8 @@ OTHER: dict[str, dict[str, Any]] = {
         "drain_seconds": 3.0,
         "max_body_bytes": 4,
         "max_in_flight": 5,
+        "tls_cert": "other.crt",
+        "tls_key": "other.key",
     },
     "upstream": {
         "base_url": "http://other",

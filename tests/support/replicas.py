@@ -169,7 +169,7 @@ async def running_replicas(
     shared = {"STORE_URL": url, "CACHE_URL": url, "KEYS_PEPPER": secrets.token_hex(32)}
     named = {**shared, **environ}
     async with Sandbox(sandbox or drawing()) as stand_in:
-        store = await _open(stand_in, named)
+        store = await open_shared(stand_in, named)
         try:
             async with Replicas(folder, stand_in, store, toml, named) as replicas:
                 await replicas.start(*SHIFTS)
@@ -193,7 +193,7 @@ async def mortally(gateway: GatewayProcess, key: str, **fields: Any) -> Got | No
         return None
 
 
-async def _open(sandbox: Sandbox, named: dict[str, str]) -> Store:
+async def open_shared(sandbox: Sandbox, named: dict[str, str]) -> Store:
     """The store that the gateways share, for the test to look into."""
     upstream = {"UPSTREAM_BASE_URL": sandbox.url, "UPSTREAM_API_KEY": UPSTREAM_KEY}
     variables = {f"GATEWAY_{name}": value for name, value in {**upstream, **named}.items()}

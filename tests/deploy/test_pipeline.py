@@ -1,0 +1,44 @@
+""".github: the workflow and what keeps dependencies fresh."""
+
+import re
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.support.tools import ROOT, passes
+
+FOLDER = ROOT / ".github"
+CI = FOLDER / "workflows" / "ci.yml"
+WORKFLOW: dict[str, Any] = yaml.safe_load(CI.read_text())
+
+
+@pytest.mark.parametrize(
+    ("schema", "file"),
+    [
+        ("vendor.github-workflows", "workflows/ci.yml"),
+        ("custom.github-workflows-require-timeout", "workflows/ci.yml"),
+        ("vendor.dependabot", "dependabot.yml"),
+    ],
+)
+def test_it_is_of_its_form(schema: str, file: str) -> None:
+    passes("check-jsonschema", "--builtin-schema", schema, FOLDER / file)
+
+
+def test_nothing_in_it_is_dangerous() -> None:
+    passes("zizmor", "--offline", "--persona=auditor", FOLDER)
+
+
+def test_each_action_is_pinned_by_its_whole_commit() -> None:
+    used = re.findall(r"uses: (.*)", CI.read_text())
+    assert used
+    assert all(re.fullmatch(r"[\w./-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", each) for each in used)
+
+
+def test_jobs_may_read_and_nothing_more() -> None:
+    assert WORKFLOW["permissions"] == {}
+    assert all(job["permissions"] == {"contents": "read"} for job in WORKFLOW["jobs"].values())
+
+
+def test_every_python_that_is_promised_is_tried() -> None:
+    assert WORKFLOW["jobs"]["check"]["strategy"]["matrix"]["python"] == ["3.11", "3.12", "3.13"]

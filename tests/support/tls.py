@@ -1,0 +1,33 @@
+"""Certificates of a test's own, and clients that trust one authority alone."""
+
+import ssl
+from pathlib import Path
+
+import trustme
+
+
+class Issued:
+    """A certificate for `host` by an authority of its own, which `client` trusts."""
+
+    def __init__(self, host: str = "127.0.0.1", kind: trustme.KeyType = trustme.KeyType.ECDSA):
+        authority = trustme.CA()
+        self._leaf = authority.issue_cert(host, key_type=kind)
+        self.client = ssl.create_default_context()
+        authority.configure_trust(self.client)
+
+    @property
+    def cert(self) -> bytes:
+        """The certificate and those between it and its root, as PEM."""
+        return b"".join(blob.bytes() for blob in self._leaf.cert_chain_pems)
+
+    @property
+    def key(self) -> bytes:
+        """Its key, as PEM without a password."""
+        return self._leaf.private_key_pem.bytes()
+
+    def write(self, folder: Path) -> tuple[Path, Path]:
+        """Put both into a folder, as tls.crt and tls.key: their paths."""
+        cert, key = folder / "tls.crt", folder / "tls.key"
+        cert.write_bytes(self.cert)
+        key.write_bytes(self.key)
+        return cert, key

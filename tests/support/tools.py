@@ -1,0 +1,32 @@
+"""Programs that check files, as they were installed beside Python."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+DEPLOY = ROOT / "deploy"
+BESIDE_PYTHON = Path(sys.executable).parent
+
+SECONDS = 120
+"""How long a program may take on a machine that does a lot besides."""
+
+
+def passes(*command: str | Path, cwd: Path = ROOT, **environ: str) -> str:
+    """Run a command that must end with 0: all that it printed."""
+    path = f"{BESIDE_PYTHON}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+    done = subprocess.run(
+        [str(part) for part in command],
+        cwd=cwd,
+        env={"PATH": path, "HOME": str(cwd), "NO_COLOR": "1", **environ},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+    if done.returncode:
+        pytest.fail(f"{' '.join(map(str, command))} ended with {done.returncode}:\n{done.stdout}")
+    return done.stdout

@@ -46,7 +46,8 @@ class AccountStore(Protocol):
         """Write all accounts and entries, or none where a version has moved on (False).
 
         A change's account gets the version loaded plus one. When StoreUnavailable is raised the
-        swap may have happened: whoever asks again must be idempotent.
+        swap may have happened: whoever asks again must be idempotent. OverflowError is raised, and
+        nothing written, where a number is none that can be kept.
 
         An entry replaces the one with its id, if that has the same `at` and was written within
         three days (one of a hit: within an hour). Later it may count beside it.

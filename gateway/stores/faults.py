@@ -4,13 +4,6 @@ None of them has an HTTP answer: they end in one line of the command line.
 """
 
 
-class Unwritable(ValueError):
-    """What was to be written has a number that the store cannot keep; nothing was written."""
-
-    def __init__(self) -> None:
-        super().__init__("A number is out of the bounds of what the store can keep.")
-
-
 class UnusableStore(Exception):
     """The store cannot be used until somebody acts: the text is one line that says on what."""
 

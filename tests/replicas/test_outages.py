@@ -159,9 +159,10 @@ async def test_emptied_nothing_is_sold_until_an_operator_confirms(
         for gateway in replicas.gateways:
             assert any("confirm-reset" in line.get("event", "") for line in gateway.lines())
         await replicas.operator("store", "confirm-reset")
-        # The teams and their keys are lost too: the operator makes them anew.
+        # The teams and their keys are lost too: the operator makes them anew. What was under way is
+        # charged to them, now that it can be written.
         teams = tmp_path / "teams.toml"
-        teams.write_text("[teams.team.limits]\nimages_per_day = 20\n")
+        teams.write_text("[teams.team.limits]\nimages_per_day = 40\n")
         await replicas.operator("teams", "apply", str(teams))
         new = await replicas.operator("keys", "create", "--team", "team")
 

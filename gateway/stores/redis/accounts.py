@@ -19,7 +19,6 @@ from gateway.model import Entry
 from gateway.ports import Change, Loaded
 from gateway.rules.account import EMPTY, Account
 from gateway.stores.codec import decode_account, encode_account
-from gateway.stores.faults import Unwritable
 from gateway.stores.redis import names, scripts
 from gateway.stores.redis.link import MICROSECONDS, Link
 from gateway.stores.redis.scripts import Argument
@@ -79,7 +78,7 @@ class Accounts:
     async def swap(self, changes: Sequence[Change], entries: Sequence[Entry]) -> bool:
         """Write all changes and entries, or nothing where a version has moved on (False).
 
-        Raises Unwritable.
+        Raises OverflowError, and has written nothing then.
         """
         written, arguments = Written(entries), list[Argument]()
         new: dict[str, _Kept] = {}
@@ -95,7 +94,7 @@ class Accounts:
             *(self._told, *Written.KEEP_SECONDS, len(changes), *arguments, *written.arguments),
         )
         if won < 0:
-            raise Unwritable
+            raise OverflowError("a sum has more than 64 bits")
         if won:
             for name, kept in new.items():
                 self._keep(name, kept)

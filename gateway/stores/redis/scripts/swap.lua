@@ -44,7 +44,8 @@ end
 -- requests refused.
 local SUMS = {'r', 'b', 'c', 'u', 'm', 's', 'o', 'f'}
 
--- A sum that HINCRBY cannot add to, above 2^63, would end the script in the middle.
+-- A sum that HINCRBY cannot add to, of 2^63 or more, would end the script in the middle. Lua's own
+-- numbers are not exact there. Single ones are below 2^63, as gateways send them.
 local MOST = 9 * 10 ^ 18
 
 for entry = place, #ARGV, 5 do
@@ -57,7 +58,7 @@ for entry = place, #ARGV, 5 do
         which = which + 1
         local before = hour.coming[fields[which]] or tonumber(sums[which] or 0)
         local coming = tonumber(number)
-        if coming < 0 or before + coming > MOST then
+        if coming < 0 or (before ~= 0 and before + coming > MOST) then
             return -1
         end
         hour.coming[fields[which]] = before + coming

@@ -71,8 +71,11 @@ servers:
 	sudo=$$([ "$$(id -u)" = 0 ] || echo "sudo -n"); \
 	if command -v apt-get >/dev/null; then \
 	    echo "Installing" $$missing; \
-	    { $$sudo apt-get update; $$sudo env DEBIAN_FRONTEND=noninteractive \
-	        apt-get install --yes --no-install-recommends $$missing; } >/dev/null 2>&1; \
+	    $$sudo apt-get update >/dev/null 2>&1; \
+	    for name in $$missing; do \
+	        $$sudo env DEBIAN_FRONTEND=noninteractive \
+	            apt-get install --yes --no-install-recommends $$name >/dev/null 2>&1; \
+	    done; \
 	fi; \
 	for name in $$(lacking); do \
 	    echo "$$name is missing and could not be installed: the tests that need it will fail." >&2; \

@@ -166,6 +166,10 @@ class Gateway:
         """Write the hits that still wait. Raises StoreUnavailable."""
         await self._hits.flush()
 
+    async def _flush_all(self) -> None:
+        await self.flush()
+        await self._activity.flush()
+
     async def stop(self) -> None:
         """Deliver and settle what is under way, then close everything."""
         latest = datetime.fromtimestamp(self._wall() + self.settings.server.drain_seconds, UTC)
@@ -386,7 +390,7 @@ class Gateway:
             AdminKeys(store, self.pepper),
             AdminQuota(store, lambda: self.settings.limits),
             AdminUsage(store, self.flush),
-            AdminOverview(store),
+            AdminOverview(store, self._flush_all),
             AdminCache(
                 store,
                 self._answers,

@@ -56,7 +56,7 @@ def a_store(kind: str, folder: Path) -> Iterator[str]:
             runner.run(fill(url))
             yield url
             return
-        server = running_redis(folder / "redis", appendonly="yes")
+        server = running_redis(folder / "redis", appendonly="yes", appendfsync="always")
         redis = runner.run(server.__aenter__())
         try:
             runner.run(fill(redis.url))

@@ -1,5 +1,6 @@
 """The overview in the admin API: what a dashboard shows first."""
 
+from collections.abc import Awaitable, Callable
 from typing import Annotated
 
 from aiohttp import web
@@ -101,10 +102,11 @@ class OverviewPage(Struct, frozen=True, kw_only=True):
 
 
 class AdminOverview:
-    """The route of the overview. Hits of the last second may not be in it yet."""
+    """The route of the overview. `flush` has what is not written yet written."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, flush: Callable[[], Awaitable[None]]) -> None:
         self._store = store
+        self._flush = flush
 
     def routes(self) -> list[Route]:
         """All of them."""
@@ -127,4 +129,5 @@ class AdminOverview:
         except ValueError as error:
             refuse([str(error)])
             raise
+        await self._flush()
         return answer(await overview(self._store, days, query.team, asked.by.now))

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from time import perf_counter
 
+import structlog
+
 from gateway.background import Background
 from gateway.errors import StoreUnavailable
 from gateway.ports import ActivityStore
@@ -30,6 +32,8 @@ from gateway.rules.activity import (
 )
 from gateway.rules.catalog import quality_label
 from gateway.rules.windows import HOUR_SECONDS
+
+log = structlog.get_logger(source="activity")
 
 FLUSH_SECONDS = 1.0
 FORGET_SECONDS = 600.0
@@ -235,7 +239,12 @@ class Activity:
         await self._store.forget_activity(self._wall())
 
     async def _write(self, batch: Batch) -> None:
-        await self._store.write_activity(batch)
+        try:
+            await self._store.write_activity(batch)
+        except StoreUnavailable:
+            raise
+        except Exception:  # what cannot be written must not keep out all that comes after it
+            log.exception("recent requests lost", lines=len(batch.lines))
         self._unwritten = None
 
     def _collect(self) -> Batch | None:

@@ -16,6 +16,7 @@ What it guards against:
 """
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Literal
 
@@ -142,7 +143,8 @@ class Alerts:
         self._quiet_until: dict[str, float] = {}
         self._telling: set[str] = set()
         self._lines: tuple[int, dict[str, Key]] = (0, {})
-        self._room = asyncio.Semaphore(AT_ONCE)
+        # One that hangs must not hold up the others.
+        self._room = defaultdict[str, asyncio.Semaphore](lambda: asyncio.Semaphore(AT_ONCE))
         self._background = Background("alerts")
 
     def start(self) -> None:
@@ -239,7 +241,7 @@ class Alerts:
     async def _see_through(self, telling: Telling) -> None:
         """Claim it, and try until it is told or there is no hope."""
         for pause in (*self._pauses, None):
-            async with self._room:
+            async with self._room[telling.webhook]:
                 if not await self._claimed(telling, sure=telling.attempts == 0):
                     return
                 receipt = await self._attempt(telling)

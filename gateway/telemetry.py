@@ -31,6 +31,9 @@ from gateway.rules.tokens import Usage
 
 _CONTEXT = ("traceparent", "tracestate")
 
+STATE_CHARS = 512
+"""Of a trace's state, as it goes on: what W3C Trace Context, section 3.3.1.5, asks for at least."""
+
 Attributes = dict[str, str | int | float | bool]
 
 
@@ -106,6 +109,8 @@ class Telemetry:
         with self._span(name, SpanKind.CLIENT, about) as span:
             headers: dict[str, str] = {}
             self._propagator.inject(headers, set_span_in_context(span))
+            if len(headers.get("tracestate", "")) > STATE_CHARS:  # clients choose what is in it
+                del headers["tracestate"]
             yield _Call(span, headers)
 
     @contextmanager

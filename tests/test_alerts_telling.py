@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from gateway.alerts import GIVEN_UP_SECONDS, SHOWN_SECONDS, Alerts, Telling, tellings
+from gateway.alerts import AT_ONCE, GIVEN_UP_SECONDS, SHOWN_SECONDS, Alerts, Telling, tellings
 from gateway.directory import Directory
 from gateway.errors import UpstreamAuth, UpstreamFailed
 from gateway.metrics import Metrics
@@ -37,6 +37,7 @@ class Tellers:
         self.faulty = FaultyStore(store)
         self.receiver = receiver
         self.metrics = Metrics()
+        self.directory: Directory
         self.all: list[Alerts] = []
         webhook = Webhook(name="ops", url=Secret(receiver.url))
         self.settings = Settings(alerts=AlertSettings(webhooks={"ops": webhook}))
@@ -69,6 +70,7 @@ async def running(folder: Path, count: int = 1) -> AsyncIterator[Tellers]:
         tellers = Tellers(store, receiver)
         directory = Directory(store, pepper=b"p", wall=time.time, monotonic=time.monotonic)
         await directory.start()
+        tellers.directory = directory
         stack.push_async_callback(directory.close)
         for number in range(count):
             webhooks = HttpWebhooks()
@@ -169,6 +171,22 @@ async def test_a_webhook_that_is_taken_away_is_told_no_more(tellers: Tellers) ->
     await until(lambda: tellers.faulty.asked["claim"] >= 3)
     assert len(tellers.receiver.messages) == 1
     assert tellers.counted("failed") == 0
+
+
+async def test_a_receiver_that_hangs_holds_up_no_other(tellers: Tellers) -> None:
+    teams = [Team(name=f"team-{number}", limits=Limits(images_per_day=10)) for number in range(30)]
+    await put_teams(tellers.store, teams)
+    async with running_receiver() as other:
+        tellers.receiver.seconds = 20.0
+        webhooks = {
+            "hangs": Webhook(name="hangs", url=Secret(tellers.receiver.url)),
+            "well": Webhook(name="well", url=Secret(other.url)),
+        }
+        tellers.settings = Settings(alerts=AlertSettings(webhooks=webhooks))
+        await until(lambda: "team-29" in tellers.directory.teams)
+        await tellers.see(10, *(team_account(team.name) for team in teams))
+        await other.until(len(teams))
+        assert len(tellers.receiver.messages) <= AT_ONCE
 
 
 async def test_accounts_of_nobody_are_passed_over(tellers: Tellers) -> None:

@@ -164,6 +164,25 @@ async def test_the_upstream_is_told_the_call_and_nothing_where_tracing_is_off(
         assert not exporter.get_finished_spans()
 
 
+async def test_a_long_state_goes_no_further(tmp_path: Path, exporter: InMemorySpanExporter) -> None:
+    asked: list[Mapping[str, str]] = []
+
+    async def answer(request: web.BaseRequest) -> web.Response:
+        asked.append(request.headers)
+        return web.json_response({"created": 1, "data": [{"b64_json": "aGk="}]})
+
+    state = ",".join(f"vendor{number}={'x' * 40}" for number in range(20))
+    given = {"traceparent": PARENT, "tracestate": state}
+    async with (
+        listening(answer) as url,
+        traced(tmp_path, exporter, UPSTREAM_BASE_URL=url) as rig,
+    ):
+        assert (await rig.generate(await rig.key(), PROMPT, headers=given)).status == 200
+    (sent,) = asked
+    assert TRACE in sent["traceparent"]
+    assert "tracestate" not in {name.lower() for name in sent}
+
+
 @pytest.mark.parametrize(
     "given", ["", "rubbish", f"00-{'0' * 32}-b7ad6b7169203331-01"], ids=["empty", "rubbish", "zero"]
 )

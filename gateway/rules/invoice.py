@@ -30,7 +30,7 @@ _TIME = re.compile(
     r"\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{2}(\.\d{1,6})?)?( ?(Z|UTC|[+-]\d{2}:\d{2}))?", re.ASCII
 )
 _NUMBER = re.compile(
-    r"(\d+|\d{1,3}(,\d{3})+)?(\.\d+)?([eE][+-]?\d{1,2})?", re.ASCII
+    r"(\d+|[1-9]\d{0,2}(,\d{3})+)?(\.\d+)?([eE][+-]?\d{1,2})?", re.ASCII
 )  # and a digit somewhere
 
 
@@ -73,7 +73,9 @@ class Day(Struct, frozen=True, kw_only=True):
 
 def read_invoice(content: bytes) -> dict[str, int]:
     """Micro-dollars by UTC day, in the order of days. Raises InvoiceError with every fault."""
-    rows = _rows(_text(content))
+    text = _text(content)
+    delimiter = _delimiter(text)
+    rows = _rows(text, delimiter)
     number, titles = next(rows, (1, []))
     faults = list[str]()
     day, amount = _column(titles, DAYS, number, faults), _column(titles, AMOUNTS, number, faults)
@@ -83,7 +85,7 @@ def read_invoice(content: bytes) -> dict[str, int]:
     try:
         for number, row in rows:
             try:
-                sums[_day(_field(row, day))] += _amount(_field(row, amount))
+                sums[_day(_field(row, day))] += _amount(_field(row, amount), delimiter)
             except ValueError as error:
                 faults.append(f"line {number}: {error}")
     except InvoiceError as error:
@@ -136,10 +138,13 @@ def _text(content: bytes) -> str:
         raise InvoiceError([f"line {line}: is not UTF-8 text"]) from None
 
 
-def _rows(text: str) -> Iterator[tuple[int, list[str]]]:
-    """The rows that have anything in them, each with the line that it begins in."""
+def _delimiter(text: str) -> str:
     head = text.lstrip().partition("\n")[0]
-    delimiter = max(_DELIMITERS, key=head.count)
+    return max(_DELIMITERS, key=head.count)
+
+
+def _rows(text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    """The rows that have anything in them, each with the line that it begins in."""
     reader = csv.reader(StringIO(text, newline=""), delimiter=delimiter, strict=True)
     line = 1
     try:
@@ -171,24 +176,35 @@ def _day(text: str) -> str:
     """The UTC day of a day or a time; a time without a zone is UTC. Raises ValueError."""
     try:
         if _DATE.fullmatch(text):
-            return date.fromisoformat(text).isoformat()
+            return _known(date.fromisoformat(text))
         if _TIME.fullmatch(text):
             at = datetime.fromisoformat(text.replace(" UTC", "Z").replace(" ", "T", 1))
             at = at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
-            return at.date().isoformat()
+            return _known(at.date())
     except (ValueError, OverflowError):
-        raise ValueError("its day is none of the calendar's") from None
+        raise ValueError("its day is none of the calendar's, from 1970 to 9998") from None
     raise ValueError("its day is not written as 2026-11-01")
 
 
-def _amount(text: str) -> Decimal:
-    """Dollars, below zero for a credit. Raises ValueError."""
+def _known(day: date) -> str:
+    """A day that usage can be of. Raises ValueError."""
+    if not 1970 <= day.year <= 9998:
+        raise ValueError("too far away")
+    return day.isoformat()
+
+
+def _amount(text: str, delimiter: str) -> Decimal:
+    """Dollars, below zero for a credit. Raises ValueError.
+
+    Where fields end with a semicolon, a comma may be decimal: then it is not guessed at.
+    """
     bare = re.sub(r"(?i)\bUSD\b|US\$|\$", "", text).replace("\u2212", "-").strip()
     negative = bare.startswith("-") or (bare.startswith("(") and bare.endswith(")"))
     if bare.startswith("(") and bare.endswith(")"):
         bare = bare[1:-1]
     digits = bare.removeprefix("-").removeprefix("+").strip()
-    if not _NUMBER.fullmatch(digits) or not any(mark.isdigit() for mark in digits):
+    doubtful = delimiter == ";" and "," in digits
+    if doubtful or not _NUMBER.fullmatch(digits) or not any(mark.isdigit() for mark in digits):
         raise ValueError("its amount is no number of dollars, as 1234.56 or $1,234.56")
     amount = Decimal(digits.replace(",", ""))
     if amount > _MOST:

@@ -7,7 +7,7 @@
 
 import asyncio
 import re
-from urllib.parse import urlsplit
+from urllib.parse import unquote, unquote_plus, urlsplit
 
 import aiohttp
 from yarl import URL
@@ -104,7 +104,9 @@ def _shown(answer: bytes, url: str) -> str:
     """What may be told of an answer: one line, and nothing of what is secret in the URL."""
     given = urlsplit(url)
     hidden = "/".join((given.username or "", given.password or "", given.path, given.query))
-    parts = [part.encode() for part in re.split(r"[/&=;]", hidden) if len(part) >= SECRET_CHARS]
+    written = [part for part in re.split(r"[/&=;]", hidden) if len(part) >= SECRET_CHARS]
+    read = [reading(part) for part in written for reading in (unquote, unquote_plus)]
+    parts = [part.encode() for part in (*written, *read)]
     text = scrub(answer, parts).decode("utf-8", "replace")
     line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
     return f": {line[:SHOWN_CHARS]}" if line else ""

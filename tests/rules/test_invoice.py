@@ -72,6 +72,10 @@ def test_every_fault_is_told_with_its_line() -> None:
         (b"date,amount\n2026-11-01,\xff\n", ["line 2: is not UTF-8 text"]),
         ("date,amount\n2026-11-01,٣\n".encode(), ["line 2: its amount is no number"]),
         ("date,amount\n٢٣٢٦-11-01,3\n".encode(), ["line 2: its day is not written"]),
+        (b"date,amount\n1969-12-31,3\n", ["line 2: its day is none of the calendar's"]),
+        (b"date,amount\n9999-12-31,3\n", ["line 2: its day is none of the calendar's"]),
+        (b"date;amount\n2026-11-01;1,500\n", ["line 2: its amount is no number"]),
+        (b'date,amount\n2026-11-01,"0,123"\n', ["line 2: its amount is no number"]),
     ],
 )
 def test_what_is_no_invoice(content: bytes, told: list[str]) -> None:

@@ -96,6 +96,13 @@ async def test_an_answer_that_repeats_the_url_is_told_without_it(receiver: Recei
     assert "secret" not in receipt.told.lower()
 
 
+async def test_an_answer_that_reads_the_url_is_told_without_it(receiver: Receiver) -> None:
+    url = receiver.url.rpartition("/")[0] + "/tok%20en%2Bcanary"
+    for read in ("tok en+canary", "tok%20en%2Bcanary"):
+        receiver.status, receiver.answer = 404, f"no hook {read}"
+        assert "canary" not in (await send(url)).told
+
+
 @pytest.mark.parametrize(
     ("url", "told"),
     [

@@ -26,6 +26,7 @@ export async function ask(method, path, { body, query, headers, signal } = {}) {
   const data = await readJson(response);
   if (response.ok) return { data, headers: response.headers };
   if (response.status === 401 && session.get().state === "in") {
+    kept.clear();
     session.set({ state: "out", message: ENDED });
   }
   throw failure(response, data);

@@ -172,6 +172,11 @@ async def test_emptied_nothing_is_sold_until_an_operator_confirms(
 
         await until(sell_again)
         assert {(await gateway.models(key)).status for gateway in replicas.gateways} == {401}
+
+        async def charged() -> bool:
+            return (await replicas.account("team")).day.images == 20
+
+        await until(charged)
         got = await asyncio.gather(*replicas.buying(new, 30))
         assert tally(got) == {200: 20, USED_UP: 10}
 

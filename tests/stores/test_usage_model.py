@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
+from math import inf
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -102,12 +103,17 @@ async def tidied(store: Store, now: float, before: float | None = None) -> None:
 
 async def compare(store: Store, steps: Sequence[Step], reports: Sequence[tuple[Any, ...]]) -> None:
     entries: list[Entry] = []
+    latest = -inf
     for step in steps:
         if isinstance(step, float):
             await tidied(store, step)
+            latest = max(latest, step)
         else:
-            entries += step
-            await store.record(step)
+            # What is written again so late may count beside itself, as the port says.
+            late = {entry.id for entry in entries if entry.at < latest - 3 * DAY}
+            wanted = [entry for entry in step if entry.id not in late]
+            entries += wanted
+            await store.record(wanted)
         for report in reports:
             assert await store.usage(*report) == naive(entries, *report)
 

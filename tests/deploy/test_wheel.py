@@ -1,0 +1,39 @@
+"""The wheel, installed into an empty environment with what it asks for, and nothing else."""
+
+import asyncio
+import subprocess
+from pathlib import Path
+
+from tests.support.installed import ENVIRON, copy_sources, new_environment, serve_a_picture
+
+
+def install(folder: Path) -> Path:
+    """Build the wheel and install it. Returns the environment."""
+    source, installed = folder / "src", folder / "installed"
+    copy_sources(source, ("pyproject.toml", "README.md", "LICENSE", "gateway"))
+    new_environment(installed)
+    pip = str(installed / "bin" / "pip")
+
+    def run(*words: str) -> None:
+        done = subprocess.run(
+            [pip, *words],
+            cwd=source,
+            env=ENVIRON,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout
+
+    run("wheel", "--quiet", "--no-deps", "--wheel-dir", "dist", ".")
+    (wheel,) = (source / "dist").iterdir()
+    run("install", "--quiet", "--only-binary", ":all:", str(wheel))
+    run("check")
+    return installed
+
+
+async def test_the_wheel_serves_a_picture_with_what_it_asks_for(tmp_path: Path) -> None:
+    installed = await asyncio.to_thread(install, tmp_path)
+    await serve_a_picture([str(installed / "bin" / "gateway"), "serve"])

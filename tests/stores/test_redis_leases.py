@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from pathlib import Path
 from typing import Protocol
 
@@ -59,8 +59,14 @@ class Ear:
         self.task = asyncio.create_task(self._listen(leases))
 
     async def next(self) -> Told | None:
-        async with asyncio.timeout(10):
-            return await self.heard.get()
+        """What is heard next. Raises what ended the listening, where nothing more will come."""
+        heard = asyncio.create_task(self.heard.get())
+        try:
+            async with asyncio.timeout(10):
+                await asyncio.wait([heard, self.task], return_when=asyncio.FIRST_COMPLETED)
+            return heard.result() if heard.done() else self.task.result()
+        finally:
+            heard.cancel()
 
     async def _listen(self, leases: RedisLeases) -> None:
         async for each in leases.listen():
@@ -289,19 +295,18 @@ async def test_after_a_failover_news_come_from_the_new_master(tmp_path: Path) ->
             await place.master.kill()
             with pytest.raises(StoreUnavailable):
                 await asyncio.wait_for(ear.task, 10)
-        await works_again(leases)
-        async with listening(leases) as ear:
-            await leases.end([(MINE, b"heard")])
-            assert await ear.next() == Told(MINE, b"heard")
+        assert await heard_again(leases) == Told(MINE, b"heard")
 
 
-async def works_again(leases: RedisLeases) -> None:
-    """Wait until a lease can be taken and somebody who listens is subscribed."""
-    async with asyncio.timeout(30):
+async def heard_again(leases: RedisLeases) -> Told | None:
+    """What somebody who listens anew hears. Sentinel may close connections to a new master too."""
+    async with asyncio.timeout(60):
         while True:
             try:
-                await leases.take(MINE, 5)
-                await anext(heard := leases.listen())
-                return await heard.aclose()
+                async with aclosing(leases.listen()) as heard:
+                    assert await anext(heard) is None
+                    await leases.take(MINE, 5)
+                    await leases.end([(MINE, b"heard")])
+                    return await anext(heard)
             except StoreUnavailable:
                 await asyncio.sleep(0.2)

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from gateway.metrics import UNREADABLE, Metrics, QuotaCollector, closed_labels
+from gateway.metrics import UNREADABLE, Metrics, closed_labels
 from gateway.model import ImageRequest, Limits, Team
+from gateway.quota_gauges import QuotaCollector
 from gateway.rules import keys
 from gateway.rules.account import Account, Hold
 from gateway.rules.catalog import GPT_IMAGE_2
@@ -45,11 +46,23 @@ NAMES: dict[str, set[str]] = {
 
 OURS = {
     "gateway_alerts_total": {"kind", "result"},
+    "gateway_cache_limit_bytes": {"tier"},
+    "gateway_flights_open": set[str](),
     "gateway_flights_total": {"role"},
+    "gateway_in_flight_limit": set[str](),
     "gateway_lease_losses_total": set[str](),
     "gateway_log_lines_dropped_total": set[str](),
     "gateway_lost_purchases_total": set[str](),
+    "gateway_month_cost_usd": {"team"},
+    "gateway_process_cpu_seconds_total": set[str](),
+    "gateway_process_max_fds": set[str](),
+    "gateway_process_open_fds": set[str](),
+    "gateway_process_resident_memory_bytes": set[str](),
+    "gateway_process_start_time_seconds": set[str](),
+    "gateway_process_virtual_memory_bytes": set[str](),
+    "gateway_quota_refusals_total": {"team", "limit", "whose"},
     "gateway_settlements_above_hold_total": set[str](),
+    "gateway_unknown_charges_total": {"cause"},
 }
 LIMITS = Limits(
     images_per_day=100,
@@ -266,7 +279,7 @@ def test_windows_that_ended_are_used_no_more() -> None:
         lambda: {"team": Team(name="team", limits=LIMITS)}, Limits, lambda: now
     )
     collector.saw({"team:team": account})
-    _, used, open = collector.collect()
+    _, used, month, open = collector.collect()
     assert {sample.labels["limit"]: sample.value for sample in used.samples} == {
         "images_per_day": 0,
         "images_per_month": 10,
@@ -275,6 +288,7 @@ def test_windows_that_ended_are_used_no_more() -> None:
         "requests_per_minute": 2,
         "concurrent_requests": 1,
     }
+    assert month.samples[0].value == pytest.approx(0.1)
     assert open.samples[0].value == 1
 
 

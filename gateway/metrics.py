@@ -118,6 +118,7 @@ class Metrics:
         self._make_process(r)
         r.register(_DroppedLines(dropped_lines))
         self._begin_at_zero()
+        self._begin_purchases_at_zero()
 
     def _make_requests(self, r: CollectorRegistry) -> None:
         self.requests = Bound(
@@ -285,12 +286,6 @@ class Metrics:
             _ = self.duration[outcome,]
         for outcome in UNREADABLE:
             _ = self.requests["", outcome]
-        for status in CALL_ENDS:
-            _ = self.upstream_requests[ACCOUNT, status]
-        for cause in ("call", "swept"):
-            _ = self.unknown_charges[cause,]
-        for role in ("lead", "follow", "remote"):
-            _ = self.flights[role,]
         for operation in OPERATIONS:
             _ = self.store_seconds[operation,], self.store_errors[operation,]
         _ = self.store_errors["went_back",]
@@ -301,6 +296,14 @@ class Metrics:
                 _ = self.alerts[kind, result]
         for reason in ("expired", "replaced", "size"):
             _ = self.evictions["memory", reason]
+
+    def _begin_purchases_at_zero(self) -> None:
+        for status in CALL_ENDS:
+            _ = self.upstream_requests[ACCOUNT, status]
+        for cause in ("call", "swept"):
+            _ = self.unknown_charges[cause,]
+        for role in ("lead", "follow", "remote"):
+            _ = self.flights[role,]
 
     def begin_redis_at_zero(self) -> None:
         """The same, where there is a Redis behind the memory cache."""

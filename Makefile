@@ -63,7 +63,7 @@ check: setup servers ## check formatting, lint, types and tests
 	$(PYTEST) && [ -z "$$failed" ]
 
 # Programs that tests start. Where they lack, Debian's packages are installed, if that is allowed.
-SERVERS := redis-server chromium nginx caddy
+SERVERS := redis-server chromium nginx caddy prometheus
 servers:
 	@lacking() { for name in $(SERVERS); do command -v $$name >/dev/null || echo $$name; done; }; \
 	missing=$$(lacking); \

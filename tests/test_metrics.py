@@ -5,9 +5,13 @@ import json
 import random
 import re
 import secrets
+import threading
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
+from prometheus_client import Metric
+from prometheus_client.registry import Collector
 
 from gateway.ledger import Ledger
 from gateway.metrics import UNREADABLE, Metrics, closed_labels
@@ -322,6 +326,34 @@ async def test_slow_requests_are_told_with_their_ids_where_the_format_allows(
         plain = (await rig.admin("/metrics")).body.decode()
     assert re.findall(r'# \{request_id="([^"]*)"\}', page) == ["apple-7"]
     assert "apple-7" not in plain
+
+
+class Slow(Collector):
+    """A collector that takes until it is let go."""
+
+    def __init__(self) -> None:
+        self.asked, self.go = threading.Event(), threading.Event()
+
+    def describe(self) -> Iterable[Metric]:
+        return []
+
+    def collect(self) -> Iterable[Metric]:
+        self.asked.set()
+        assert self.go.wait(60)
+        return []
+
+
+async def test_requests_are_answered_while_metrics_are_collected(rig: Rig) -> None:
+    key, slow = await rig.key(), Slow()
+    rig.gateway.metrics.registry.register(slow)
+    scrape = asyncio.create_task(rig.admin("/metrics"))
+    try:
+        await until(slow.asked.is_set)
+        assert (await asyncio.wait_for(rig.generate(key), 30)).status == 200
+        assert not scrape.done()
+    finally:
+        slow.go.set()
+    assert (await scrape).status == 200
 
 
 async def test_the_page_is_for_prometheus(rig: Rig) -> None:

@@ -5,9 +5,9 @@ settled within `drain_seconds`, then everything closes, and the cache is kept if
 """
 
 import asyncio
-import errno
 import random
 import secrets
+import ssl
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 
 import structlog
 from aiocache.base import BaseCache
-from aiohttp import web
 from msgspec.structs import replace
 
 from gateway import __version__
@@ -66,6 +65,7 @@ from gateway.web.admin_quota import AdminQuota
 from gateway.web.admin_routes import Route
 from gateway.web.admin_teams import AdminTeams
 from gateway.web.admin_usage import AdminUsage
+from gateway.web.port import Port, why_not
 from gateway.web.public import PublicApi
 from gateway.web.self_service import SelfService
 from gateway.web.server import GatewayServer
@@ -87,11 +87,12 @@ AUDIT_SECONDS = 3_600.0
 CLOSE_SECONDS = 5.0
 """What is left for last answers and last settlements once the drain's time is up."""
 
+LINGER_SECONDS = 5.0
+"""How long new connections are taken in a drain: balancers that look at /readyz go elsewhere by
+then. Others are refused from then on, and so learn it too."""
+
 CHARACTER_BYTES = 4
 """What a character of a text takes at the most."""
-
-BACKLOG = 4_096
-"""Connections that may wait to be accepted: a burst must not be refused by the kernel."""
 
 
 class Gateway:
@@ -178,11 +179,17 @@ class Gateway:
         until = latest.isoformat(timespec="seconds")
         log.info("draining", flights=self.flights, until_at_the_latest=until)
         self.proxy.draining = True
+        lingering = asyncio.create_task(self._linger())
         await self.proxy.flights.drain(self.settings.server.drain_seconds)
+        lingering.cancel()
         await self._running.aclose()
         # Money and answers went first.
         await warm.keep(self._cache, self.settings.cache, self._wall)
         log.info("stopped")
+
+    async def _linger(self) -> None:
+        await asyncio.sleep(LINGER_SECONDS)
+        await self._public_port.refuse_newcomers()
 
     def _open_tracing(self) -> Tracing:
         """What spans are told to. Raises StartError where the packages for it are not there."""
@@ -371,9 +378,11 @@ class Gateway:
             on_end=self._activity.add,
         )
         counted = GatewayServer(public.handle, on_unreadable=self.metrics.request_unreadable)
-        self.url = await self._serve(counted, server.host, server.port, self.certificate)
-        admin = GatewayServer(self._admin_api().handle)
-        self.admin_url = await self._serve(admin, server.admin_host, server.admin_port)
+        self._public_port = Port(counted, closing_seconds=CLOSE_SECONDS)
+        tls = self.certificate.context if self.certificate else None
+        self.url = await self._open(self._public_port, server.host, server.port, tls)
+        admin = Port(GatewayServer(self._admin_api().handle), closing_seconds=CLOSE_SECONDS)
+        self.admin_url = await self._open(admin, server.admin_host, server.admin_port)
 
     def _admin_api(self) -> AdminApi:
         routes = self.admin_routes()
@@ -420,21 +429,15 @@ class Gateway:
     async def _forget_audit(self) -> None:
         await self.store.forget_audit(self._wall() - self.settings.admin.audit_days * DAY_SECONDS)
 
-    async def _serve(
-        self, server: GatewayServer, host: str, port: int, shown: Certificate | None = None
+    async def _open(
+        self, port: Port, host: str, number: int, tls: ssl.SSLContext | None = None
     ) -> str:
         """Listen, and tell the URL. Raises StartError where that is not possible."""
-        runner = web.ServerRunner(server, shutdown_timeout=CLOSE_SECONDS)
-        await runner.setup()
-        self._running.push_async_callback(runner.cleanup)
+        self._running.push_async_callback(port.close)
         try:
-            context = shown.context if shown else None
-            await web.TCPSite(runner, host, port, backlog=BACKLOG, ssl_context=context).start()
+            return await port.open(host, number, tls)
         except OSError as error:
-            raise StartError(_why_not_listening(error, host, port)) from None
-        bound_host, bound_port = runner.addresses[0][:2]
-        scheme = "https" if shown else "http"
-        return f"{scheme}://{f'[{bound_host}]' if ':' in bound_host else bound_host}:{bound_port}"
+            raise StartError(why_not(error, host, number)) from None
 
     async def _read_gauges(self) -> None:
         self.metrics.begin_refusals_at_zero(self.directory.teams, self.settings.limits)
@@ -492,15 +495,6 @@ def _certificate(settings: Settings) -> Certificate | None:
         return certificate_of(settings.server)
     except ValueError as error:
         raise StartError(f"The certificate cannot be used: {error}.") from None
-
-
-def _why_not_listening(error: OSError, host: str, port: int) -> str:
-    if error.errno == errno.EADDRINUSE:
-        return (
-            f"Port {port} on {host} is taken: stop what listens there, or choose another one "
-            "(GATEWAY_SERVER_PORT, GATEWAY_SERVER_ADMIN_PORT)."
-        )
-    return f"Cannot listen on {host} port {port}: {error.strerror}."
 
 
 _ids = random.Random(secrets.randbits(256))  # noqa: S311 - asking the system each time takes 5 µs

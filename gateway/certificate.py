@@ -7,12 +7,20 @@ connected already notices nothing.
 
 import ssl
 from pathlib import Path
+from typing import NamedTuple
 
 from gateway.rules.settings import Server
 
 _OF_ANOTHER = ("KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH", "NO_CERTIFICATE_ASSIGNED")
 """What OpenSSL says of a key that is not the certificate's; the last one if it is of another kind,
 when the key takes the certificate's place."""
+
+
+class Loaded(NamedTuple):
+    """A certificate that was read: ready to be shown, and as it is written."""
+
+    context: ssl.SSLContext
+    certificate: bytes
 
 
 class Certificate:
@@ -23,10 +31,11 @@ class Certificate:
 
     def __init__(self, cert: str, key: str) -> None:
         self._files = cert, key
-        self.context = self._shown = self.read()
+        self._shown = self.read()
+        self.context = self._shown.context
         self.context.sni_callback = self._choose
 
-    def read(self) -> ssl.SSLContext:
+    def read(self) -> "Loaded":
         """What is in the files now. Raises ValueError, whose text says why that is of no use."""
         cert, key = self._files
         for file in self._files:
@@ -42,15 +51,16 @@ class Certificate:
             else:
                 reason = f"{cert} and {key} do not hold a certificate and its key as PEM"
             raise ValueError(reason) from None
-        return context
+        return Loaded(context, Path(cert).read_bytes())
 
-    def show(self, read: ssl.SSLContext) -> None:
-        """Show what was read to all who connect from now on."""
-        self._shown = read
+    def show(self, read: "Loaded") -> bool:
+        """Show what was read to all who connect from now on; whether that is another one."""
+        former, self._shown = self._shown, read
+        return read.certificate != former.certificate
 
     def _choose(self, tls: ssl.SSLObject, name: str | None, first: ssl.SSLContext) -> None:
         """Called in each handshake, whether or not the client names a host."""
-        tls.context = self._shown
+        tls.context = self._shown.context
 
 
 def certificate_of(server: Server) -> Certificate | None:

@@ -5,7 +5,6 @@ swapped whole. What is under way goes on with the configuration it began with.
 """
 
 import asyncio
-import ssl
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -13,7 +12,7 @@ import structlog
 from msgspec.structs import replace
 
 from gateway.app import Gateway
-from gateway.certificate import Certificate
+from gateway.certificate import Certificate, Loaded
 from gateway.logs import set_level
 from gateway.rules.config_faults import ConfigError, shown
 from gateway.rules.reload import reloaded
@@ -49,12 +48,12 @@ class _Found(NamedTuple):
 
     settings: Settings
     warnings: Sequence[str]
-    certificate: ssl.SSLContext | None
+    certificate: Loaded | None
 
 
 def _checked(read: Read, certificate: Certificate | None) -> _Found:
     settings, warnings = read()
-    context = None
+    loaded = None
     faults = [
         f"[alerts.webhooks.{shown(name)}] {option}: {fault}"
         for name, option, fault in file_faults(settings.alerts.webhooks.values())
@@ -64,20 +63,21 @@ def _checked(read: Read, certificate: Certificate | None) -> _Found:
     except ValueError as error:
         faults.append(f"[upstream] api_key_file: {error}")
     try:
-        context = certificate.read() if certificate else None
+        loaded = certificate.read() if certificate else None
     except ValueError as error:
         faults.append(f"[server] tls_cert: {error}")
     if faults:
         raise ConfigError(faults)
-    return _Found(settings, warnings, context)
+    return _Found(settings, warnings, loaded)
 
 
 def _swap(gateway: Gateway, found: _Found) -> None:
     outcome = reloaded(gateway.settings, found.settings)
     gateway.use(outcome.settings)
-    if gateway.certificate is not None and found.certificate is not None:
-        gateway.certificate.show(found.certificate)
     set_level(outcome.settings.log.level)
     for option in outcome.waiting:
         log.warning("needs a restart", option=option)
-    log.info("configuration read again", changed=outcome.changed)
+    certificate = found.certificate
+    renewed = gateway.certificate and certificate and gateway.certificate.show(certificate)
+    files = ["[server] tls_cert"] if renewed else []
+    log.info("configuration read again", changed=[*outcome.changed, *files])

@@ -15,17 +15,18 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from gateway.app import LINGER_SECONDS
 from gateway.model import Limits
 from gateway.rules.account import Account, team_account
 from gateway.rules.keys import parse
 from gateway.serving import ECHO_SECONDS
 from gateway.stores.sqlite import SqliteStore
 from gateway.upstream.sandbox import Sandbox
-from tests.support.money import PRICE, assert_spent, drawing
+from tests.support.money import PRICE, assert_spent, drawing, until
 from tests.support.process import GatewayProcess, running_process
 from tests.support.program import program
 from tests.support.rig import FLAT, UPSTREAM_KEY
-from tests.support.steps import key_in, status, until
+from tests.support.steps import key_in, status
 
 pytestmark = pytest.mark.alone
 
@@ -92,6 +93,37 @@ async def test_a_drain_delivers_what_is_under_way_and_buys_nothing_new(
         assert upstream.counts.calls == 7
         assert_spent(await account_in(tmp_path), 7, 7 * PRICE)
         assert gateway.lines()[-1]["event"] == "stopped"
+
+
+async def test_a_long_drain_refuses_new_connections_in_the_end(tmp_path: Path) -> None:
+    async with (
+        sandbox(latency=LINGER_SECONDS + 4) as upstream,
+        running_process(tmp_path, upstream.url, FLAT) as gateway,
+        aiohttp.ClientSession() as session,
+    ):
+        key = await key_in(tmp_path)
+        waiting = asyncio.create_task(gateway.generate(key, "slow"))
+        await until(lambda: upstream.counts.in_flight == 1)
+        async with session.get(gateway.url + "/v1/models") as answer:
+            assert answer.status == 401  # and the connection stays, idle
+        gateway.send(signal.SIGTERM)
+        await until(lambda: _refuses(gateway.url), 30)
+        assert not waiting.done()
+        with pytest.raises(aiohttp.ClientConnectorError):
+            await session.get(gateway.url + "/v1/models")
+        assert (await gateway.admin("/readyz")).json["reason"] == "draining"
+        assert (await waiting).status == 200
+        assert await gateway.ended() == 0
+
+
+async def _refuses(url: str) -> bool:
+    host, port = url.removeprefix("http://").split(":")
+    try:
+        _, writer = await asyncio.open_connection(host, int(port))
+    except ConnectionRefusedError:
+        return True
+    writer.close()
+    return False
 
 
 async def test_an_idle_gateway_stops_at_once(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from gateway.opening import StartError, load_pepper, open_store
+from gateway.rules.config import read_settings
 from gateway.rules.secret import Secret
 from gateway.rules.settings import Keys, Settings, Store
 from gateway.rules.store_url import StoreUrl, parse_store_url
@@ -67,6 +68,13 @@ def test_the_environments_pepper_outranks_the_file(tmp_path: Path) -> None:
 def test_a_pepper_may_end_in_a_line_break(tmp_path: Path) -> None:
     (tmp_path / "pepper").write_bytes(PEPPER + b"\r\n")
     assert load_pepper(Keys(pepper_file=str(tmp_path / "pepper")), PLACE) == PEPPER
+
+
+def test_a_pepper_is_the_same_from_a_file_and_from_a_variable_made_of_it(tmp_path: Path) -> None:
+    (tmp_path / "pepper").write_bytes(PEPPER + b"\n")
+    settings, _ = read_settings("", {"GATEWAY_KEYS_PEPPER": PEPPER.decode() + "\n"})
+    of_file = load_pepper(Keys(pepper_file=str(tmp_path / "pepper")), PLACE)
+    assert load_pepper(settings.keys, PLACE) == of_file == PEPPER
 
 
 def test_a_short_pepper_is_refused(tmp_path: Path) -> None:

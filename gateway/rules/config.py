@@ -61,7 +61,9 @@ class _Reading:
         self, tables: Mapping[str, Any], environ: Mapping[str, str], file: Place, *, serving: bool
     ) -> None:
         self._tables, self._file, self._serving = tables, file, serving
-        self._environ = {name: value for name, value in environ.items() if value}
+        # A file that became a variable, as in a Secret, ends in a line's end.
+        texts = {name: value.rstrip("\r\n") for name, value in environ.items()}
+        self._environ = {name: text for name, text in texts.items() if text}
         self._wrong: set[str] = set()
         self._places: dict[str, str] = {}
         self.faults = list(self._unknown_tables())

@@ -95,6 +95,13 @@ class _Protocol(web.RequestHandler):
         # A whole message can follow only a whole body: this is the refusal of what did not.
         served.content.set_exception(RequestPayloadError())
 
+    def leave(self) -> None:
+        """Close the connection: at once if nothing is asked, otherwise after the answer."""
+        idle = self._waiter is not None and not self._waiter.done()
+        self.close()
+        if idle and self.transport is not None:  # aiohttp itself leaves it open, and deaf
+            self.transport.close()
+
     def log_exception(self, *args: Any, **kw: Any) -> None:
         """Log that a connection failed, without the values aiohttp would print."""
         failure = kw.get("exc_info")
@@ -139,6 +146,12 @@ class GatewayServer(web.Server):
             max_line_size=MAX_LINE_BYTES,
             max_field_size=MAX_FIELD_BYTES,
         )
+
+    def leave_connections(self) -> None:
+        """Close all connections, each once what is asked on it is answered."""
+        for protocol in self.connections:
+            if isinstance(protocol, _Protocol):
+                protocol.leave()
 
     def __call__(self) -> web.RequestHandler:
         protocol = _Protocol(self, loop=self._loop, **self._kwargs)

@@ -1,43 +1,20 @@
 """The examples of what stands in front: nginx with and without TLS, and Caddy."""
 
-import asyncio
 import os
-import re
 import shutil
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import aiohttp
 import pytest
 
-from tests.support.money import until
+from tests.support.nginx import command, nginx_config, running_nginx
 from tests.support.redis import free_port
 from tests.support.rig import Got, Rig
 from tests.support.tls import Issued
 from tests.support.tools import DEPLOY, passes
 
-START_SECONDS = 30.0
-
 needs_nginx = pytest.mark.skipif(shutil.which("nginx") is None, reason="nginx is not installed")
 needs_caddy = pytest.mark.skipif(shutil.which("caddy") is None, reason="caddy is not installed")
-
-
-def nginx_config(folder: Path, name: str, port: int, gateway: str = "") -> Path:
-    """An example with a certificate that is there, on a port of its own, before this gateway."""
-    text = (DEPLOY / name).read_text()
-    text = text.replace("/etc/ssl/images.pem", str(folder / "tls.crt"))
-    text = text.replace("/etc/ssl/images.key", str(folder / "tls.key"))
-    text = re.sub(r"^( *listen) \d+( ssl)?;", rf"\1 127.0.0.1:{port}\2;", text, flags=re.MULTILINE)
-    if gateway:
-        text = re.sub(r"127\.0\.0\.1:808[12]", gateway, text)
-    file = folder / name
-    file.write_text(text)
-    return file
-
-
-def command(config: Path) -> list[str]:
-    return ["nginx", "-p", str(config.parent), "-c", str(config), "-g", "daemon off;"]
 
 
 @needs_nginx
@@ -56,40 +33,12 @@ def test_both_pass_requests_on_in_the_same_way() -> None:
     assert plain == tls
 
 
-@asynccontextmanager
-async def nginx(config: Path, port: int) -> AsyncIterator[None]:
-    """nginx by this file, stopped when the block ends."""
-    log = config.parent / "nginx.log"
-
-    async def listens() -> bool:
-        if process.returncode is not None:
-            raise RuntimeError(log.read_text())
-        try:
-            _, writer = await asyncio.open_connection("127.0.0.1", port)
-        except OSError:
-            return False
-        writer.close()
-        return True
-
-    with log.open("wb") as output:
-        process = await asyncio.create_subprocess_exec(
-            *command(config), stdout=output, stderr=output
-        )
-    try:
-        await until(listens, START_SECONDS)
-        yield
-    finally:
-        if process.returncode is None:
-            process.terminate()
-        await process.wait()
-
-
 @needs_nginx
 async def test_nginx_speaks_tls_for_the_gateways(tmp_path: Path, rig: Rig) -> None:
     issued, port, key = Issued(), free_port(), await rig.key()
     issued.write(tmp_path)
-    place = rig.gateway.url.removeprefix("http://")
-    async with nginx(nginx_config(tmp_path, "nginx-tls.conf", port, place), port):
+    config = nginx_config(tmp_path, "nginx-tls.conf", port, [rig.gateway.url, rig.gateway.url])
+    async with running_nginx(config, port):
         connector = aiohttp.TCPConnector(ssl=issued.client)
         async with (
             aiohttp.ClientSession(connector=connector) as session,

@@ -1,6 +1,7 @@
 """deploy/compose.yaml: its form, what it closes off, and its services run as plain processes."""
 
 import asyncio
+import io
 import json
 import re
 import secrets
@@ -212,6 +213,9 @@ async def watched(session: aiohttp.ClientSession, stack: Stack, own: dict[str, f
     return await counted_by_prometheus(session, stack) == own
 
 
+CHECKED_SECONDS = 2
+"""How often the balancer asks the gateways how they are."""
+
 NO_ANSWER = (502, "server_error", "no_answer")
 
 
@@ -242,3 +246,44 @@ async def test_a_call_whose_gateway_dies_is_not_sent_again(tmp_path: Path) -> No
         assert got.status in (502, 503)  # the balancer may have noticed that nobody is left
         assert got.error[1:] == NO_ANSWER[1:]
         assert "x-should-retry" not in got.headers
+
+
+@needs_caddy
+async def test_with_the_ledger_away_answers_of_the_cache_still_come(tmp_path: Path) -> None:
+    async with running(tmp_path, 0, {"grafana", "prometheus"}) as (stack, upstream, session, key):
+        balancer = f"http://{stack.addresses['balancer']}:8080"
+        for name in GATEWAYS:  # each has heard of the key
+            url = f"http://{stack.addresses[name]}:8080"
+            assert (await generate(session, url, key, "kept")).status == 200
+        await stack.kill("ledger")
+
+        async def know() -> bool:
+            for name in GATEWAYS:
+                async with session.get(f"http://{stack.addresses[name]}:9090/readyz") as response:
+                    if response.status == 200:
+                        return False
+            return True
+
+        await until(know, 60)
+        await asyncio.sleep(2 * CHECKED_SECONDS)  # the balancer has asked them since
+        for _ in range(4):
+            assert (await generate(session, balancer, key, "kept")).headers["Age"]
+        got = await generate(session, balancer, key, "new")
+        assert got.error == (503, "server_error", "store_unavailable")
+        assert upstream.counts.asked == 1
+
+
+@needs_caddy
+async def test_a_body_that_is_too_large_is_refused_as_by_the_gateway(tmp_path: Path) -> None:
+    async with running(tmp_path, 0, {"grafana", "prometheus"}) as (stack, upstream, session, key):
+        balancer = f"http://{stack.addresses['balancer']}:8080"
+        for size in (1_500_000, 3_000_000):
+            body = json.dumps({"prompt": "x" * size}).encode()
+            async with session.post(
+                f"{balancer}/v1/images/generations",
+                headers={"Authorization": f"Bearer {key}", "Content-Type": "application/json"},
+                data=io.BytesIO(body),
+            ) as response:
+                got = await Got.read(response)
+            assert got.error == (413, "invalid_request_error", "body_too_large")
+        assert upstream.counts.asked == 0

@@ -135,7 +135,7 @@ def test_probes_ask_the_admin_port() -> None:
     assert asked == {
         "startupProbe": ("admin", "/healthz"),
         "livenessProbe": ("admin", "/healthz"),
-        "readinessProbe": ("admin", "/readyz"),
+        "readinessProbe": ("admin", "/readyz?exclude=store"),
     }
 
 

@@ -1,9 +1,11 @@
 """The example of nginx before several gateways, as it stands in deploy/."""
 
 import asyncio
-import re
+import io
+import json
 import secrets
 import shutil
+import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,84 +14,51 @@ import aiohttp
 import openai
 import pytest
 
+from gateway.app import LINGER_SECONDS
 from gateway.model import Limits
 from tests.support.money import USED_UP, drawing, tally, until
-from tests.support.process import GatewayProcess
+from tests.support.nginx import nginx_config, running_nginx
 from tests.support.redis import free_port, running_redis
 from tests.support.replicas import Replicas, running_replicas
 from tests.support.rig import FLAT, Got
 
-EXAMPLE = Path(__file__).parents[2] / "deploy" / "nginx.conf"
-
-START_SECONDS = 10.0
+TOO_LARGE = (413, "invalid_request_error", "body_too_large")
 
 pytestmark = pytest.mark.skipif(shutil.which("nginx") is None, reason="nginx is not installed")
 
 
 class Balancer:
-    """nginx by the example, with these gateways in the places of its two."""
+    """nginx by the example, on this port."""
 
-    def __init__(self, folder: Path, gateways: list[GatewayProcess]) -> None:
-        self.port = free_port()
-        text = EXAMPLE.read_text()
-        for place, gateway in zip(("127.0.0.1:8081", "127.0.0.1:8082"), gateways, strict=True):
-            assert place in text
-            text = text.replace(place, gateway.url.removeprefix("http://"))
-        listen = rf"\1 127.0.0.1:{self.port};"
-        text = re.sub(r"^( *listen) 8080;", listen, text, flags=re.MULTILINE)
-        self._config = folder / "nginx.conf"
-        self._config.write_text(text)
-        self._log = folder / "nginx.log"
-        self._process: asyncio.subprocess.Process | None = None
+    def __init__(self, port: int) -> None:
+        self.port = port
 
-    async def __aenter__(self) -> "Balancer":
-        arguments = ["-p", str(self._config.parent), "-c", str(self._config), "-g", "daemon off;"]
-        with self._log.open("wb") as log:
-            self._process = await asyncio.create_subprocess_exec(
-                "nginx", *arguments, stdout=log, stderr=log
-            )
-        await until(self._answers, START_SECONDS)
-        return self
-
-    async def __aexit__(self, *failure: object) -> None:
-        assert self._process is not None
-        if self._process.returncode is None:
-            self._process.terminate()  # at a kill its workers would live on
-        await self._process.wait()
-
-    async def generate(self, key: str) -> Got:
-        """Ask for an image through it that nobody asked for before, over its own connection."""
+    async def generate(self, key: str, prompt: str | None = None) -> Got:
+        """Ask for an image through it, over its own connection. Without a prompt it is one that
+        nobody asked for before.
+        """
         async with (
             aiohttp.ClientSession() as session,
             session.post(
                 f"http://127.0.0.1:{self.port}/v1/images/generations",
-                headers={"Authorization": f"Bearer {key}"},
-                json={"prompt": secrets.token_hex(8)},
+                headers={"Authorization": f"Bearer {key}", "Content-Type": "application/json"},
+                data=io.BytesIO(json.dumps({"prompt": prompt or secrets.token_hex(8)}).encode()),
             ) as response,
         ):
             return await Got.read(response)
-
-    async def _answers(self) -> bool:
-        assert self._process is not None
-        if self._process.returncode is not None:
-            raise RuntimeError(self._log.read_text())
-        try:
-            _, writer = await asyncio.open_connection("127.0.0.1", self.port)
-        except OSError:
-            return False
-        writer.close()
-        return True
 
 
 @asynccontextmanager
 async def balanced(folder: Path, latency: float) -> AsyncIterator[tuple[Balancer, Replicas]]:
     """nginx before two gateways over a Redis."""
+    port = free_port()
     async with (
         running_redis(folder / "redis") as redis,
         running_replicas(folder, redis.url, FLAT, drawing(latency=latency)) as replicas,
-        Balancer(folder, replicas.gateways[:2]) as balancer,
     ):
-        yield balancer, replicas
+        urls = [gateway.url for gateway in replicas.gateways[:2]]
+        async with running_nginx(nginx_config(folder, "nginx.conf", port, urls), port):
+            yield Balancer(port), replicas
 
 
 async def test_a_limit_is_exact_through_it(tmp_path: Path) -> None:
@@ -147,3 +116,36 @@ async def test_where_no_gateway_was_reached_clients_may_ask_again(tmp_path: Path
             got = await balancer.generate(key)
             assert got.error == (502, "server_error", "no_answer")
             assert "x-should-retry" not in got.headers
+
+
+async def test_a_gateway_that_stops_for_long_gets_no_further_calls(tmp_path: Path) -> None:
+    async with balanced(tmp_path, latency=LINGER_SECONDS + 5) as (balancer, replicas):
+        key = await replicas.key()
+        stopping = replicas.gateways[0]
+        asked = [asyncio.create_task(balancer.generate(key)) for _ in range(10)]
+        await until(lambda: replicas.sandbox.counts.asked == 10)
+        stopping.send(signal.SIGTERM)
+        await until(lambda: _refuses(stopping.url), 30)
+        replicas.sandbox.settings.latency = 0
+        got = await asyncio.gather(*(balancer.generate(key) for _ in range(40)))
+        assert tally(got) == {200: 40}
+        assert tally(await asyncio.gather(*asked)) == {200: 10}
+        assert await stopping.ended() == 0
+        assert replicas.sandbox.counts.asked == 50
+
+
+async def _refuses(url: str) -> bool:
+    try:
+        async with aiohttp.ClientSession() as session, session.get(url):
+            return False
+    except aiohttp.ClientConnectorError:
+        return True
+
+
+async def test_a_body_that_is_too_large_is_refused_as_by_the_gateway(tmp_path: Path) -> None:
+    async with balanced(tmp_path, latency=0) as (balancer, replicas):
+        key = await replicas.key()
+        for size in (1_500_000, 3_000_000):
+            got = await balancer.generate(key, "x" * size)
+            assert got.error == TOO_LARGE
+        assert replicas.sandbox.counts.asked == 0

@@ -99,6 +99,21 @@ def test_an_empty_variable_is_not_set() -> None:
     )
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_variable_made_of_a_file_may_end_as_a_line_does(end: str) -> None:
+    found = settings(
+        GATEWAY_STORE_URL=f"redis://ledger:6379/0{end}",
+        GATEWAY_CACHE_URL=f"redis://cache:6379/0{end}",
+        GATEWAY_ADMIN_TOKEN=f"a-token-of-the-admins{end}",
+        GATEWAY_UPSTREAM_API_KEY=f"key{end}",
+        GATEWAY_LOG_LEVEL=end,
+    )
+    assert (found.store.url, found.cache.url) == ("redis://ledger:6379/0", "redis://cache:6379/0")
+    assert found.admin.token == Secret("a-token-of-the-admins")
+    assert found.upstream.api_key == Secret("key")
+    assert found.log.level == "info"
+
+
 def test_every_option_has_a_variable() -> None:
     environ = {f"GATEWAY_{section}_{name}".upper(): "\x00" for section, name in OPTIONS}
     found = faults("", environ)

@@ -1,7 +1,10 @@
 """The admin port: alive, ready, metrics, and an error in the usual shape for the rest."""
 
+from pathlib import Path
+
 import pytest
 
+from tests.support.money import until
 from tests.support.raw import ask, request_bytes
 from tests.support.rig import Rig
 
@@ -17,6 +20,26 @@ async def test_readyz_turns_when_the_gateway_drains(rig: Rig) -> None:
     got = await rig.admin("/readyz")
     assert (got.status, got.json) == (503, {"status": "not ready", "reason": "draining"})
     assert (await rig.admin("/healthz")).status == 200
+
+
+async def test_a_balancer_may_leave_the_store_out(rig: Rig, tmp_path: Path) -> None:
+    database = tmp_path / "gateway.db"
+    key = await rig.key()
+    assert (await rig.generate(key)).status == 200
+    database.rename(tmp_path / "elsewhere")
+    try:
+        await until(lambda: _is(rig, "/readyz", "not ready"), 30)
+        assert await _is(rig, "/readyz?exclude=store", "ready")
+        assert await _is(rig, "/readyz?exclude=stores", "not ready")
+        assert (await rig.generate(key)).headers["Cache-Status"] == "gateway; hit"
+    finally:
+        (tmp_path / "elsewhere").rename(database)
+    rig.gateway.proxy.draining = True
+    assert await _is(rig, "/readyz?exclude=store", "not ready")
+
+
+async def _is(rig: Rig, path: str, status: str) -> bool:
+    return bool((await rig.admin(path)).json["status"] == status)
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/readyz"])

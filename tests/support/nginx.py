@@ -1,0 +1,69 @@
+"""nginx by an example of deploy/, with a test's own places for its ports, gateways and folders."""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from tests.support.money import until
+from tests.support.tools import DEPLOY
+
+START_SECONDS = 30.0
+
+_PLACES = {
+    "/etc/ssl/images.pem": "tls.crt",
+    "/etc/ssl/images.key": "tls.key",
+    "/run/": "",
+    "/var/log/nginx/": "",
+}
+"""What the examples name, and where a test has it in its folder."""
+
+
+def nginx_config(folder: Path, name: str, port: int, gateways: Sequence[str] = ()) -> Path:
+    """The example on this port, its files in the folder. `gateways` are URLs, one for each of its
+    two.
+    """
+    text = (DEPLOY / name).read_text()
+    for place, own in _PLACES.items():
+        text = text.replace(place, f"{folder}/{own}")
+    text = re.sub(r"^( *listen) \d+( ssl)?;", rf"\1 127.0.0.1:{port}\2;", text, flags=re.MULTILINE)
+    for place, url in zip(("127.0.0.1:8081", "127.0.0.1:8082"), gateways, strict=bool(gateways)):
+        assert place in text
+        text = text.replace(place, url.removeprefix("http://"))
+    file = folder / name
+    file.write_text(text)
+    return file
+
+
+def command(config: Path) -> list[str]:
+    """What runs nginx by this file, and ends when nginx does."""
+    return ["nginx", "-c", str(config), "-g", "daemon off;"]
+
+
+@asynccontextmanager
+async def running_nginx(config: Path, port: int) -> AsyncIterator[None]:
+    """nginx by this file, stopped when the block ends."""
+    log = config.with_suffix(".log")
+
+    async def listens() -> bool:
+        if process.returncode is not None:
+            raise RuntimeError(log.read_text())
+        try:
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+        except OSError:
+            return False
+        writer.close()
+        return True
+
+    with log.open("wb") as output:
+        process = await asyncio.create_subprocess_exec(
+            *command(config), stdout=output, stderr=output
+        )
+    try:
+        await until(listens, START_SECONDS)
+        yield
+    finally:
+        if process.returncode is None:
+            process.terminate()  # at a kill its workers would live on
+        await process.wait()

@@ -62,8 +62,9 @@ check: setup servers ## check formatting, lint, types and tests
 	[ -z "$$failed" ] || echo "Failed before the tests:$${failed%,}."; \
 	$(PYTEST) && [ -z "$$failed" ]
 
-# Programs that tests start. Where they lack, Debian's packages are installed, if that is allowed.
-SERVERS := redis-server chromium nginx caddy
+# Programs that tests start. Where they lack, Debian's packages are installed, if that is allowed;
+# services that come with them are not to run: Prometheus' would take the admin port.
+SERVERS := redis-server chromium nginx caddy prometheus
 servers:
 	@lacking() { for name in $(SERVERS); do command -v $$name >/dev/null || echo $$name; done; }; \
 	missing=$$(lacking); \
@@ -75,6 +76,7 @@ servers:
 	    for name in $$missing; do \
 	        $$sudo env DEBIAN_FRONTEND=noninteractive \
 	            apt-get install --yes --no-install-recommends $$name >/dev/null 2>&1; \
+	        $$sudo systemctl disable --now $$name >/dev/null 2>&1 || :; \
 	    done; \
 	fi; \
 	for name in $$(lacking); do \

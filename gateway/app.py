@@ -36,10 +36,11 @@ from gateway.hits import Hits
 from gateway.last_use import LastUse
 from gateway.ledger import Ledger
 from gateway.logs import dropped_lines
-from gateway.metrics import Metrics, QuotaCollector
+from gateway.metrics import Metrics
 from gateway.model import Bought
 from gateway.opening import StartError, load_pepper, open_store
 from gateway.proxy import Proxy
+from gateway.quota_gauges import QuotaCollector
 from gateway.rules.account import GATEWAY, Account, team_account
 from gateway.rules.settings import Admin, Settings
 from gateway.rules.windows import DAY_SECONDS
@@ -227,6 +228,7 @@ class Gateway:
             spread=random.random,
             on_accounts=self._saw,
             on_lost=metrics.lost_purchases.inc,
+            on_swept=metrics.unknown_charges["swept",].inc,
         )
         running.push_async_callback(self._close_ledger)
         await self._ledger.start()
@@ -295,6 +297,8 @@ class Gateway:
             amend=self._cache.amend,
         )
         metrics.in_flight.set_function(lambda: self.proxy.in_flight)
+        metrics.in_flight_limit.set_function(lambda: self.settings.server.max_in_flight)
+        metrics.flights_open.set_function(lambda: self.flights)
 
     def _open_elections(self) -> Elections | Alone:
         """What keeps gateways of one store from buying the same at the same time."""
@@ -323,6 +327,7 @@ class Gateway:
         )
         await warm.put_back(memory, settings.cache, self._wall)
         metrics.cache_bytes.labels("memory").set_function(lambda: memory.bytes)
+        metrics.cache_limit.labels("memory").set(settings.cache.max_bytes)
         metrics.cache_entries.labels("memory").set_function(lambda: len(memory))
         if settings.cache.place is None:
             return memory
@@ -427,6 +432,7 @@ class Gateway:
         return f"{scheme}://{f'[{bound_host}]' if ':' in bound_host else bound_host}:{bound_port}"
 
     async def _read_gauges(self) -> None:
+        self.metrics.begin_refusals_at_zero(self.directory.teams, self.settings.limits)
         names = [GATEWAY, *map(team_account, self.directory.teams)]
         loaded = await self.store.load(names)
         accounts = [account for account, _ in loaded.accounts]

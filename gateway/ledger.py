@@ -86,7 +86,7 @@ class Ledger:
 
     `spread` gives randomness in [0, 1) for the jitter. `on_accounts` is told of every account
     that was written, `on_lost` of every purchase that was settled though the store had lost it,
-    for the metrics.
+    `on_swept` how many holds were charged as unknown, for the metrics.
     """
 
     def __init__(
@@ -96,11 +96,13 @@ class Ledger:
         spread: Callable[[], float],
         on_accounts: Callable[[Accounts], None] = lambda accounts: None,
         on_lost: Callable[[], None] = lambda: None,
+        on_swept: Callable[[int], None] = lambda holds: None,
     ) -> None:
         self._store = store
         self._spread = spread
         self._on_accounts = on_accounts
         self._on_lost = on_lost
+        self._on_swept = on_swept
         self._waiting: deque[_Pending[Any]] = deque()
         self._in_hand = 0
         self._set_aside: list[_Pending[Any]] = []
@@ -298,6 +300,7 @@ class Ledger:
         match step:
             case Expire(account=account) if outcome:
                 log.warning("swept, charged as unknown", account=account, holds=outcome)
+                self._on_swept(outcome)
             case Settle(id=id, team=team, lost=True):
                 log.warning("settled a purchase that the store had lost", id=id, team=team)
                 self._on_lost()

@@ -15,17 +15,18 @@ from prometheus_client import (
     Counter,
     Gauge,
     Histogram,
+    ProcessCollector,
     disable_created_metrics,
 )
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily
 from prometheus_client.registry import Collector
 
-from gateway.model import MICRO, NO_LIMITS, ImageRequest, Limits, Team
+from gateway.model import MICRO, ImageRequest, Limits, Team
+from gateway.quota_gauges import limits_set
 from gateway.record import Record
-from gateway.rules.account import EMPTY, GATEWAY, Account, team_account
 from gateway.rules.catalog import AUTO, Model, quality_label
+from gateway.rules.limits import Refusal
 from gateway.rules.quota import Reserve
-from gateway.rules.windows import day_of, month_of
 
 # They would be a second series for each one, and nobody looks at them.
 disable_created_metrics()  # type: ignore[no-untyped-call]  # published without types
@@ -70,6 +71,19 @@ OPERATIONS = (
 )
 """What a serving gateway asks of its store."""
 
+CALL_ENDS = (
+    *("200", "400", "401", "403", "404", "408", "429", "500", "502", "503", "504"),
+    *("upstream_cut", "upstream_timeout", "upstream_unreachable", "upstream_unknown"),
+)
+"""How calls to the upstream end as a rule: other statuses are counted from their first one on."""
+
+EXEMPLAR_CHARS = 128 - len("request_id")
+"""How long a request's id may be to go along with its duration: OpenMetrics allows no more."""
+
+EXEMPLAR_SECONDS = 0.025
+"""From here on a request's id goes along. It would cost hits some 5 µs, and nobody looks for one
+that was quick."""
+
 LEASE_OPERATIONS = ("take_lease", "renew_leases", "end_leases", "hand_over", "handed_over")
 """What it asks besides where several gateways share the store."""
 
@@ -99,8 +113,18 @@ class Metrics:
     """
 
     def __init__(self, dropped_lines: Callable[[], int] = lambda: 0) -> None:
-        self.registry = CollectorRegistry()
-        r = self.registry
+        r = self.registry = CollectorRegistry()
+        self._make_requests(r)
+        self._make_upstream(r)
+        self._make_money(r)
+        self._make_cache(r)
+        self._make_store(r)
+        self._make_process(r)
+        r.register(_DroppedLines(dropped_lines))
+        self._begin_at_zero()
+        self._begin_purchases_at_zero()
+
+    def _make_requests(self, r: CollectorRegistry) -> None:
         self.requests = Bound(
             Counter("gateway_requests", "Requests by outcome.", ["team", "outcome"], registry=r)
         )
@@ -119,6 +143,14 @@ class Metrics:
             buckets=_QUICK,
             registry=r,
         )
+        self.in_flight = Gauge("gateway_in_flight_requests", "Requests now served.", registry=r)
+        self.in_flight_limit = Gauge(
+            "gateway_in_flight_limit",
+            "How many requests, and how many purchases, may be under way at once.",
+            registry=r,
+        )
+
+    def _make_upstream(self, r: CollectorRegistry) -> None:
         self.upstream_requests = Bound(
             Counter(
                 "gateway_upstream_requests",
@@ -136,6 +168,27 @@ class Metrics:
                 registry=r,
             )
         )
+        self.flights = Bound(
+            Counter(
+                "gateway_flights",
+                "Purchases begun (lead), requests that joined one of this gateway (follow), and "
+                "flights that waited for another gateway's (remote).",
+                ["role"],
+                registry=r,
+            )
+        )
+        self.flights_open = Gauge(
+            "gateway_flights_open",
+            "Purchases under way here, also those whose clients have left.",
+            registry=r,
+        )
+        self.lease_losses = Counter(
+            "gateway_lease_losses",
+            "Leases that another gateway took while their purchase went on.",
+            registry=r,
+        )
+
+    def _make_money(self, r: CollectorRegistry) -> None:
         self.images = Bound(
             Counter(
                 "gateway_images",
@@ -155,6 +208,24 @@ class Metrics:
                 registry=r,
             )
         )
+        self.refusals = Bound(
+            Counter(
+                "gateway_quota_refusals",
+                "Purchases refused, by the limit that stood in the way and whose it is: the "
+                "team's own, one of its keys', or (team empty) the gateway's.",
+                ["team", "limit", "whose"],
+                registry=r,
+            )
+        )
+        self.unknown_charges = Bound(
+            Counter(
+                "gateway_unknown_charges",
+                "Purchases charged though nobody can tell whether pictures were drawn: the call "
+                "ended so (call), or its gateway died (swept).",
+                ["cause"],
+                registry=r,
+            )
+        )
         self.above_hold = Counter(
             "gateway_settlements_above_hold", "Settlements above what was held.", registry=r
         )
@@ -163,20 +234,16 @@ class Metrics:
             "Purchases settled though the store, back with an older state, had lost them.",
             registry=r,
         )
-        self.flights = Bound(
+        self.alerts = Bound(
             Counter(
-                "gateway_flights",
-                "Purchases begun (lead), requests that joined one of this gateway (follow), and "
-                "flights that waited for another gateway's (remote).",
-                ["role"],
+                "gateway_alerts",
+                "Messages to webhooks by their form, and whether they were sent or given up.",
+                ["kind", "result"],
                 registry=r,
             )
         )
-        self.lease_losses = Counter(
-            "gateway_lease_losses",
-            "Leases that another gateway took while their purchase went on.",
-            registry=r,
-        )
+
+    def _make_cache(self, r: CollectorRegistry) -> None:
         self.lookups = Bound(
             Counter("gateway_cache_lookups", "Cache look-ups.", ["tier", "result"], registry=r)
         )
@@ -189,8 +256,12 @@ class Metrics:
             )
         )
         self.cache_bytes = Gauge("gateway_cache_bytes", "Bytes kept.", ["tier"], registry=r)
+        self.cache_limit = Gauge(
+            "gateway_cache_limit_bytes", "How many bytes may be kept.", ["tier"], registry=r
+        )
         self.cache_entries = Gauge("gateway_cache_entries", "Entries kept.", ["tier"], registry=r)
-        self.in_flight = Gauge("gateway_in_flight_requests", "Requests now served.", registry=r)
+
+    def _make_store(self, r: CollectorRegistry) -> None:
         self.store_seconds = Bound(
             Histogram(
                 "gateway_store_operation_seconds",
@@ -203,22 +274,15 @@ class Metrics:
         self.store_errors = Bound(
             Counter("gateway_store_errors", "Failed store operations.", ["operation"], registry=r)
         )
-        self.alerts = Bound(
-            Counter(
-                "gateway_alerts",
-                "Messages to webhooks by their form, and whether they were sent or given up.",
-                ["kind", "result"],
-                registry=r,
-            )
-        )
+
+    def _make_process(self, r: CollectorRegistry) -> None:
         self.loop_lag = Histogram(
             "gateway_event_loop_lag_seconds",
             "How late the event loop runs what is due.",
             buckets=_QUICK,
             registry=r,
         )
-        r.register(_DroppedLines(dropped_lines))
-        self._begin_at_zero()
+        ProcessCollector(namespace="gateway", registry=r)
 
     def _begin_at_zero(self) -> None:
         """Make the series that are known beforehand: a first failure is then a rise from zero."""
@@ -226,8 +290,6 @@ class Metrics:
             _ = self.duration[outcome,]
         for outcome in UNREADABLE:
             _ = self.requests["", outcome]
-        for role in ("lead", "follow", "remote"):
-            _ = self.flights[role,]
         for operation in OPERATIONS:
             _ = self.store_seconds[operation,], self.store_errors[operation,]
         _ = self.store_errors["went_back",]
@@ -239,6 +301,14 @@ class Metrics:
         for reason in ("expired", "replaced", "size"):
             _ = self.evictions["memory", reason]
 
+    def _begin_purchases_at_zero(self) -> None:
+        for status in CALL_ENDS:
+            _ = self.upstream_requests[ACCOUNT, status]
+        for cause in ("call", "swept"):
+            _ = self.unknown_charges[cause,]
+        for role in ("lead", "follow", "remote"):
+            _ = self.flights[role,]
+
     def begin_redis_at_zero(self) -> None:
         """The same, where there is a Redis behind the memory cache."""
         for result in ("hit", "miss", "error"):
@@ -249,11 +319,21 @@ class Metrics:
         for operation in LEASE_OPERATIONS:
             _ = self.store_seconds[operation,], self.store_errors[operation,]
 
+    def begin_refusals_at_zero(self, teams: Mapping[str, Team], gateway: Limits) -> None:
+        """The same for each limit of each team, and of the gateway."""
+        for name, team in teams.items():
+            for limit in limits_set(team.limits):
+                _ = self.refusals[name, limit, "team"]
+        for limit in limits_set(gateway):
+            _ = self.refusals["", limit, "gateway"]
+
     def request_ended(self, record: Record, seconds: float) -> None:
         """Count a request that has been answered, or whose client left."""
         team = record.caller.team.name if record.caller else ""
         self.requests[team, record.outcome].inc()
-        self.duration[record.outcome,].observe(seconds)
+        told = seconds >= EXEMPLAR_SECONDS and len(record.id) <= EXEMPLAR_CHARS
+        exemplar = {"request_id": record.id} if told else None
+        self.duration[record.outcome,].observe(seconds, exemplar)
         self.overhead.observe(max(0.0, seconds - record.waited))
 
     def request_unreadable(self, outcome: str) -> None:
@@ -272,6 +352,11 @@ class Metrics:
         self.cost[reservation.team, reservation.model].inc(cost / MICRO)
         if cost > reservation.cost:
             self.above_hold.inc()
+
+    def refused(self, team: str, refusal: Refusal) -> None:
+        """Count a purchase of this team that a limit refused."""
+        whose = refusal.scope
+        self.refusals["" if whose == "gateway" else team, refusal.limit, whose].inc()
 
     def upstream_ended(self, model: str, status: str, seconds: float) -> None:
         """Count one call to the upstream; `status` is its HTTP status or our code for its end."""
@@ -311,63 +396,3 @@ class _DroppedLines(Collector):
         yield CounterMetricFamily(
             "gateway_log_lines_dropped", "Log lines that nobody read.", value=self._dropped_lines()
         )
-
-
-class QuotaCollector(Collector):
-    """`quota_limit`, `quota_used` and `reservations_open`, computed when they are asked for.
-
-    Holds count as used. The accounts are the ones this process read or wrote last.
-    """
-
-    def __init__(
-        self,
-        teams: Callable[[], Mapping[str, Team]],
-        gateway_limits: Callable[[], Limits],
-        wall: Callable[[], float],
-    ) -> None:
-        self._teams = teams
-        self._gateway_limits = gateway_limits
-        self._wall = wall
-        self._accounts: dict[str, Account] = {}
-
-    def saw(self, accounts: Mapping[str, Account]) -> None:
-        """Take over accounts just read or written."""
-        self._accounts.update(accounts)
-
-    def collect(self) -> Iterable[GaugeMetricFamily]:
-        """The three families, as of now."""
-        limit = GaugeMetricFamily("gateway_quota_limit", "A limit.", labels=["team", "limit"])
-        used = GaugeMetricFamily(
-            "gateway_quota_used", "What is used of a limit.", labels=["team", "limit"]
-        )
-        owners = [(name, team_account(name), team.limits) for name, team in self._teams().items()]
-        for label, account, limits in [*owners, ("", GATEWAY, self._gateway_limits())]:
-            for name, size, spent in _levels(
-                self._accounts.get(account, EMPTY), limits, self._wall()
-            ):
-                limit.add_metric([label, name], size)
-                used.add_metric([label, name], spent)
-        holds = sum(len(account.holds) for account in self._accounts.values())
-        yield from (limit, used)
-        yield GaugeMetricFamily("gateway_reservations_open", "Purchases not settled.", value=holds)
-
-
-def _levels(account: Account, limits: Limits, now: float) -> Iterable[tuple[str, float, float]]:
-    if limits == NO_LIMITS:
-        return
-    day, month = account.day.roll(day_of(now)), account.month.roll(month_of(now))
-    minute = sum(count for _, count in account.minute_at(now))
-    for name, size, used in (
-        ("images_per_day", limits.images_per_day, day.images + day.held_images),
-        ("images_per_month", limits.images_per_month, month.images + month.held_images),
-        ("requests_per_minute", limits.requests_per_minute, minute),
-        ("concurrent_requests", limits.concurrent_requests, len(account.holds)),
-    ):
-        if size is not None:
-            yield name, size, used
-    for name, cost, window in (
-        ("cost_per_day_usd", limits.cost_per_day, day),
-        ("cost_per_month_usd", limits.cost_per_month, month),
-    ):
-        if cost is not None:
-            yield name, cost / MICRO, (window.cost + window.held_cost) / MICRO

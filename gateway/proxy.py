@@ -364,6 +364,7 @@ class Proxy:
         record.lap("quota")
         record.standing = held.standing
         if isinstance(held, Refused):
+            self._metrics.refused(purchase.caller.team.name, held.refusal)
             raise refusal_error(held.refusal, self._spread(), purchase.caller.key.id)
         try:
             with self._tracing.upstream(request, purchase.settings.upstream) as span:
@@ -447,6 +448,7 @@ class Proxy:
             return
         record.images, record.cost = reservation.images, reservation.cost
         self._metrics.charged(reservation, reservation.cost)
+        self._metrics.unknown_charges["call",].inc()
         images, cost = reservation.images, reservation.cost
         await self._finish(reservation.settle(held.at, images, cost, unknown=True))
 

@@ -2,20 +2,25 @@
 
 import asyncio
 import json
+import random
+import re
 import secrets
 from pathlib import Path
 
 import pytest
 
-from gateway.metrics import UNREADABLE, Metrics, QuotaCollector, closed_labels
+from gateway.ledger import Ledger
+from gateway.metrics import UNREADABLE, Metrics, closed_labels
 from gateway.model import ImageRequest, Limits, Team
+from gateway.quota_gauges import QuotaCollector
 from gateway.rules import keys
 from gateway.rules.account import Account, Hold
 from gateway.rules.catalog import GPT_IMAGE_2
 from gateway.rules.windows import Window, day_of, month_of
 from gateway.upstream.sandbox import Fault
 from gateway.web.server import MAX_HEAD_BYTES
-from tests.support.money import drawing
+from tests.support.money import drawing, until, until_asked
+from tests.support.quota_steps import reserve
 from tests.support.raw import ask, request_bytes, wire
 from tests.support.rig import FLAT, Rig, running_rig
 from tests.support.steps import Samples, metric, samples, total
@@ -45,11 +50,23 @@ NAMES: dict[str, set[str]] = {
 
 OURS = {
     "gateway_alerts_total": {"kind", "result"},
+    "gateway_cache_limit_bytes": {"tier"},
+    "gateway_flights_open": set[str](),
     "gateway_flights_total": {"role"},
+    "gateway_in_flight_limit": set[str](),
     "gateway_lease_losses_total": set[str](),
     "gateway_log_lines_dropped_total": set[str](),
     "gateway_lost_purchases_total": set[str](),
+    "gateway_month_cost_usd": {"team"},
+    "gateway_process_cpu_seconds_total": set[str](),
+    "gateway_process_max_fds": set[str](),
+    "gateway_process_open_fds": set[str](),
+    "gateway_process_resident_memory_bytes": set[str](),
+    "gateway_process_start_time_seconds": set[str](),
+    "gateway_process_virtual_memory_bytes": set[str](),
+    "gateway_quota_refusals_total": {"team", "limit", "whose"},
     "gateway_settlements_above_hold_total": set[str](),
+    "gateway_unknown_charges_total": {"cause"},
 }
 LIMITS = Limits(
     images_per_day=100,
@@ -223,6 +240,90 @@ async def test_a_follower_or_a_hit_counts_no_overhead_for_waiting(tmp_path: Path
         assert await metric(rig, "gateway_request_duration_seconds_sum") > 2
 
 
+async def test_refusals_are_counted_from_zero_by_limit_and_whose_it_is(tmp_path: Path) -> None:
+    toml = FLAT + "[limits]\nimages_per_month = 2\n"
+    async with running_rig(tmp_path, toml) as rig:
+        red = await rig.key("red", limits=Limits(images_per_day=1))
+        blue = await rig.key("blue")
+        own = await rig.further_key("blue", limits=Limits(requests_per_minute=0))
+        await until(lambda: refusals_are(rig, {"gateway": 0, "team": 0}), 30)
+        for key in (red, red, red, blue, blue, own):
+            await rig.generate(key, None)
+        assert await refusals_are(rig, {"gateway": 1, "team": 2, "key": 1})
+        found = await samples(rig)
+    name = "gateway_quota_refusals_total"
+    assert total(found, name, team="red", limit="images_per_day", whose="team") == 2
+    assert total(found, name, team="", limit="images_per_month", whose="gateway") == 1
+    assert total(found, name, team="blue", limit="requests_per_minute", whose="key") == 1
+
+
+async def refusals_are(rig: Rig, wanted: dict[str, float]) -> bool:
+    """Whether so many were refused, by whose limit it was."""
+    counted: dict[str, float] = {}
+    for (name, has), value in (await samples(rig)).items():
+        if name == "gateway_quota_refusals_total":
+            whose = dict(has)["whose"]
+            counted[whose] = counted.get(whose, 0) + value
+    return counted == wanted
+
+
+async def test_charges_that_nobody_can_tell_about_are_counted_by_cause(tmp_path: Path) -> None:
+    name = "gateway_unknown_charges_total"
+    async with running_rig(tmp_path, FLAT) as rig:
+        key = await rig.key()
+        assert await metric(rig, name) == 0
+        for status in (502, 500, 200):
+            rig.sandbox.fault = Fault(kind="status", status=status, times=1)
+            await rig.generate(key, None)
+        asked = await metric(rig, name, cause="call")
+        dead = Ledger(rig.gateway.store, spread=random.random)
+        await dead.start()
+        for id in ("first", "second"):
+            await dead.reserve(reserve(id, "team", lease=0.1))
+        await dead.close(0)
+        await until(lambda: metric_is(rig, 2, name, cause="swept"), 60)
+        row = await rig.usage()
+        assert asked == row.images_unknown - 2 == 2
+
+
+async def metric_is(rig: Rig, value: float, name: str, **labels: str) -> bool:
+    return await metric(rig, name, **labels) == value
+
+
+async def test_the_month_the_room_and_the_process_are_told(tmp_path: Path) -> None:
+    sandbox = drawing(latency=1.0)
+    async with running_rig(tmp_path, FLAT, sandbox, SERVER_MAX_IN_FLIGHT="77") as rig:
+        key = await rig.key()
+        buying = asyncio.create_task(rig.generate(key, None, n=3))
+        await until_asked(rig, 1)
+        assert await metric(rig, "gateway_month_cost_usd", team="team") == pytest.approx(0.12)
+        assert await metric(rig, "gateway_flights_open") == 1
+        await buying
+        await until(lambda: metric_is(rig, 0, "gateway_flights_open"))
+        assert await metric(rig, "gateway_in_flight_limit") == 77
+        kept = rig.gateway.settings.cache.max_bytes
+        assert await metric(rig, "gateway_cache_limit_bytes", tier="memory") == kept
+        assert await metric(rig, "gateway_process_resident_memory_bytes") > 1_000_000
+        assert await metric(rig, "gateway_process_open_fds") > 3
+
+
+async def test_slow_requests_are_told_with_their_ids_where_the_format_allows(
+    tmp_path: Path,
+) -> None:
+    async with running_rig(tmp_path, FLAT, drawing(latency=0.1)) as rig:
+        key = await rig.key()
+        for id in ("apple-7", "i" * 128):  # the latter is longer than OpenMetrics allows
+            got = await rig.generate(key, None, headers={"X-Request-Id": id})
+            assert got.status == 200
+        wanted = {"Accept": "application/openmetrics-text; version=1.0.0"}
+        url = f"{rig.gateway.admin_url}/metrics"
+        async with rig.session.get(url, headers=wanted) as response:
+            page = await response.text()
+        plain = (await rig.admin("/metrics")).body.decode()
+    assert re.findall(r'# \{request_id="([^"]*)"\}', page) == ["apple-7"]
+    assert "apple-7" not in plain
+
+
 async def test_the_page_is_for_prometheus(rig: Rig) -> None:
     page = await rig.admin("/metrics")
     assert page.headers["Content-Type"].startswith("text/plain; version=")
@@ -266,7 +367,7 @@ def test_windows_that_ended_are_used_no_more() -> None:
         lambda: {"team": Team(name="team", limits=LIMITS)}, Limits, lambda: now
     )
     collector.saw({"team:team": account})
-    _, used, open = collector.collect()
+    _, used, month, open = collector.collect()
     assert {sample.labels["limit"]: sample.value for sample in used.samples} == {
         "images_per_day": 0,
         "images_per_month": 10,
@@ -275,6 +376,7 @@ def test_windows_that_ended_are_used_no_more() -> None:
         "requests_per_minute": 2,
         "concurrent_requests": 1,
     }
+    assert month.samples[0].value == pytest.approx(0.1)
     assert open.samples[0].value == 1
 
 

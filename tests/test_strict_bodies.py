@@ -17,7 +17,7 @@ from tests.support.rig import Rig, running_rig
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-MARK = secrets.token_hex(8)
+MARK = f"mark-{secrets.token_hex(8)}"
 """Stands in every body, and in no answer."""
 
 

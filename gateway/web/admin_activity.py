@@ -18,7 +18,6 @@ from gateway.directory import Directory
 from gateway.errors import StoreUnavailable
 from gateway.model import About, Bought
 from gateway.ports import Store
-from gateway.rules.activity import SHOWN_DIGITS
 from gateway.rules.fingerprint import scope_of
 from gateway.rules.settings import Settings
 from gateway.web.admin_routes import Asked, Route, answer, refuse
@@ -186,7 +185,7 @@ class AdminActivity:
     def _line(self, entry: AskedFor, about: About, now: float) -> TopLine:
         bought: Bought = entry.value
         return TopLine(
-            fingerprint=entry.key[:SHOWN_DIGITS],
+            fingerprint=entry.key,
             team=about.team,
             model=about.model,
             size=about.size,

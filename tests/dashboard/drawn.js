@@ -35,8 +35,11 @@ window.drawn = {
         return html`<${Asking} />`;
     },
     copy: ({ html, CopyButton }) => html`<${CopyButton} text="sk-gw-secret" what="Key" />`,
-    field: ({ html, Field }) => html`<${Field} label="Images per day" hint="Whole images" fault="must be a number">
-        ${(attributes) => html`<input ...${attributes} />`}<//>`,
+    field: ({ html, Field, Faults }) => html`<${Faults.Provider} value=${{ images: "must be a number" }}>
+        <${Field} name="images" label="Images per day" hint="Whole images">${(attributes) => html`<input ...${attributes} />`}<//><//>`,
+    money: ({ html, money, axisMoney }) => html`
+        <ul>${[null, "0", "0.006", "0.042", "-1.065", "9.999999", "1234.567"].map((text) => html`<li>${money(text)}</li>`)}</ul>
+        ${[[0, 0.25, 0.5], [0, 1, 2], [0, 0.5, 1], [0, 500, 1_000]].map((values) => html`<p>${axisMoney(values).join(" ")}</p>`)}`,
     table: ({ html, DataTable }) => {
         const rows = Array.from({ length: 1000 }, (_, n) => ({ team: `team-${n}`, spend: n % 7 === 0 ? null : String(n / 4) }));
         rows.push({ team: "=1+1", spend: "-3.5" });

@@ -17,6 +17,11 @@ async def test_requests_are_shown_and_found(desk: Screen) -> None:
     await expect(table.get_by_role("row", name=re.compile("first-one"))).to_contain_text("miss")
     refused = table.get_by_role("row", name=re.compile("refused-one"))
     await expect(refused).to_contain_text("429")
+    async with desk.page.expect_download() as waiting:
+        await desk.page.get_by_role("button", name="Export CSV").last.click()
+    heads, *rows = (await (await waiting.value).path()).read_text().splitlines()
+    assert "Outcome,Code,Status,Size,Quality,Images,Cost (USD)" in heads
+    assert ",insufficient_quota,insufficient_quota,429,1024x1024,auto," in rows[0]
     await desk.page.get_by_label("Only errors").check()
     await expect(table.locator("tbody tr")).to_have_count(1)
     assert "errors=true" in desk.address
@@ -50,11 +55,34 @@ async def test_the_cache_tells_what_is_repeated_and_forgets_on_demand(desk: Scre
     table = desk.page.get_by_role("table", name="Most repeated requests")
     await expect(table.locator("tbody tr")).to_have_count(1)
     await expect(table.get_by_role("row", name=re.compile("red"))).to_contain_text("1024x1024")
+    for _ in range(2):
+        await desk.rig.generate(key, "a pear")
+    await desk.page.reload()
+    await expect(table.locator("tbody tr")).to_have_count(2)
+    await table.get_by_role("button", name=re.compile("^Forget ")).first.click()
+    await desk.page.get_by_role("button", name="Forget", exact=True).click()
+    await expect(table.locator("tbody tr")).to_have_count(1)
+    got = await desk.rig.generate(key, "a pear")
+    assert got.headers["Cache-Status"] == "gateway; hit"
     await desk.page.get_by_role("button", name="Forget all answers").click()
     await desk.page.get_by_role("button", name="Forget", exact=True).click()
     await expect(desk.page.get_by_text("No answers are kept")).to_be_visible()
     got = await desk.rig.generate(key, "an apple")
     assert got.headers["Cache-Status"] == "gateway; fwd=miss; stored"
+
+
+async def test_a_request_fits_a_laptop(desk: Screen) -> None:
+    key = await desk.rig.key("red", limits=Limits(images_per_day=1))
+    for name in ("1", "2"):
+        headers = {"X-Request-Id": name * 36}
+        await desk.rig.generate(key, name, headers=headers, size="1536x1024", quality="medium")
+    await desk.page.set_viewport_size({"width": 1400, "height": 900})
+    await desk.open("/activity")
+    await expect(desk.page.get_by_text("2" * 36).last).to_be_in_viewport()
+    beyond = (
+        "[...document.querySelectorAll('.scroll')].map(one => one.scrollWidth - one.clientWidth)"
+    )
+    assert await desk.page.evaluate(beyond) == [0, 0]
 
 
 async def test_the_pages_are_accessible_and_fit_a_phone(desk: Screen) -> None:

@@ -41,7 +41,7 @@ async def test_a_dialog_keeps_the_focus_and_gives_it_back(desk: Screen) -> None:
     opener = page.get_by_role("button", name="Revoke", exact=True)
     await opener.press("Enter")
     dialog = page.get_by_role("dialog", name="Revoke this key?")
-    await expect(dialog).to_be_visible()
+    await expect(dialog.get_by_role("button", name="Cancel")).to_be_focused()
     assert await desk.faults() == []
     for _ in range(6):
         await page.keyboard.press("Tab")
@@ -80,6 +80,15 @@ async def test_a_text_is_copied_with_and_without_the_clipboards_leave(desk: Scre
     await page.evaluate("delete navigator.clipboard")
     await page.reload()
     assert await page.evaluate("navigator.clipboard.readText()") == "sk-gw-secret"
+
+
+async def test_money_is_exact_where_it_is_small(desk: Screen) -> None:
+    page = await draw(desk, "money")
+    for words in ("\N{EN DASH}", "$0.00", "$0.006", "$0.042", "-$1.065", "$9.999999", "$1,234.57"):
+        await expect(page.get_by_role("listitem").get_by_text(words, exact=True)).to_be_visible()
+    axes = ["$0.00 $0.25 $0.50", "$0 $1 $2", "$0.00 $0.50 $1.00", "$0 $500 $1K"]
+    for words in axes:
+        await expect(page.get_by_text(words, exact=True)).to_be_visible()
 
 
 async def test_a_field_is_named_explained_and_marked_as_wrong(desk: Screen) -> None:

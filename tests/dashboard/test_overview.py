@@ -6,7 +6,7 @@ stand here.
 
 import json
 from collections.abc import Sequence
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -96,14 +96,23 @@ async def test_four_numbers_stand_against_the_period_before(desk: Screen) -> Non
     for position, texts in enumerate(
         [
             ("Spend", "$1,234.56", "1,500 requests, 12 refused", "up 100 %", "was $617.28"),
-            ("Images", "1,500", "1,200 bought, 300 from cache", "2 unknown", "no change"),
+            ("Images", "1,500", "1,200 bought (2 of them unknown), 300 from cache", "no change"),
             ("Hit ratio", "25.3 %", "down 4.7 points", "was 30.0 %"),
-            ("Saved", "<$0.01", "no change"),
+            ("Saved", "$0.004", "no change"),
         ]
     ):
         for text in texts:
             await expect(tiles.nth(position)).to_contain_text(text)
     await expect(desk.page.get_by_text("3 May 2026 to 31 Jul 2026")).to_be_visible()
+
+
+async def test_a_day_that_has_not_ended_is_not_held_against_a_whole_one(desk: Screen) -> None:
+    today = datetime.now(UTC).date().isoformat()
+    await answer_with(desk, overview([f"{today}T{hour:02}:00:00Z" for hour in range(24)], ["red"]))
+    await desk.open(f"/?from={today}&to={today}")
+    await expect(desk.page.locator(".tile").first).to_contain_text("so far, was $617.28")
+    await expect(desk.page.get_by_text("today has not ended")).to_be_visible()
+    await expect(desk.page.get_by_text("up 100 %")).to_have_count(0)
 
 
 async def test_it_asks_for_the_range_and_the_team_of_the_address(desk: Screen) -> None:
@@ -161,6 +170,17 @@ async def test_latency_has_units(desk: Screen) -> None:
         panel = desk.page.get_by_role("region", name=name, exact=True).first
         await panel.get_by_text("Show as a table").click()
         await expect(panel.locator("tbody td").first).to_have_text(value)
+
+
+async def test_a_single_time_stands_at_its_place(desk: Screen) -> None:
+    told = overview(days(90), ["red"])
+    await answer_with(desk, {**told, "latency": told["latency"][44:45]})
+    await desk.open()
+    panel = desk.page.get_by_role("region", name="The upstream's time", exact=True).first
+    await panel.get_by_text("Show as a table").click()
+    table = panel.get_by_role("table")
+    await expect(table.get_by_role("cell").nth(44)).to_have_text("18.4 s")
+    await expect(table.get_by_role("cell").nth(43)).to_have_text("\N{EN DASH}")
 
 
 async def test_days_without_requests_are_told_as_such(desk: Screen) -> None:

@@ -84,7 +84,13 @@ async def test_a_key_is_shown_once_with_what_clients_need(desk: Screen) -> None:
     await expect(settings).to_contain_text(f"OPENAI_BASE_URL={desk.rig.url}/v1")
     await expect(settings).to_contain_text(f"OPENAI_API_KEY={key}")
     await expect(shown.get_by_role("region", name="To try it")).to_contain_text("curl")
-    await desk.page.keyboard.press("Escape")
+    await expect(shown.get_by_role("button", name="Copy").first).to_be_focused()
+    for _ in range(3):
+        await desk.page.keyboard.press("Escape")
+    await desk.page.mouse.click(5, 5)
+    await expect(shown.get_by_role("button", name="Close")).to_have_count(0)
+    await expect(shown.get_by_role("region", name="Key", exact=True)).to_contain_text(key)
+    await shown.get_by_role("button", name="I have copied it").click()
     await expect(desk.page.get_by_text(key.rpartition("_")[2])).to_have_count(0)
     await desk.page.reload()
     await expect(desk.page.get_by_role("table", name="Keys of red")).to_be_visible()
@@ -125,9 +131,20 @@ async def test_a_fault_is_told_in_the_dialog_and_changes_nothing(desk: Screen) -
     await desk.open("/teams")
     await desk.page.get_by_role("button", name="New team").click()
     dialog = desk.page.get_by_role("dialog", name="New team")
-    await dialog.get_by_label("Name", exact=True).fill("no good")
+    name = dialog.get_by_label("Name", exact=True)
+    await expect(name).to_be_focused()
+    await name.fill("no good")
+    await dialog.get_by_label("Sizes").fill("huge")
     await dialog.get_by_role("button", name="Make team").click()
-    await expect(dialog.get_by_role("alert")).to_contain_text("team")
+    await expect(dialog.get_by_role("alert")).to_contain_text("look at Name, Sizes")
+    await expect(name).to_be_focused()
+    for field, fault in (
+        (name, "letters, digits"),
+        (dialog.get_by_label("Sizes"), "by none of its models"),
+    ):
+        await expect(field).to_have_attribute("aria-invalid", "true")
+        await expect(field).to_have_accessible_description(re.compile(fault))
+    assert await desk.faults() == []
     assert (await desk.rig.ask_admin("GET", "teams")).json == {"teams": []}
 
 
@@ -152,6 +169,48 @@ async def test_a_thousand_teams_are_found_by_typing(desk: Screen) -> None:
     await expect(desk.page.get_by_text(re.compile("^1.50 of 100$"))).to_be_visible()
     await desk.page.get_by_label("Find").fill("0777")
     await expect(table.locator("tbody tr")).to_have_count(1)
+
+
+async def test_a_file_of_teams_has_what_the_bars_show(desk: Screen) -> None:
+    await make_team(desk, "red", images_a_day=2)
+    await desk.open("/teams")
+    async with desk.page.expect_download() as waiting:
+        await desk.page.get_by_role("button", name="Export CSV").click()
+    heads, red = (await (await waiting.value).path()).read_text().splitlines()
+    assert heads.split(",")[:5] == [
+        "Team",
+        *(f"Images today: {part}" for part in ("used", "held", "left", "limit")),
+    ]
+    assert red.startswith("red,0,0,2,2,")
+
+
+LIMITS = {
+    "images_per_day": 100,
+    "images_per_month": 2_000,
+    "cost_per_day_usd": 10,
+    "cost_per_month_usd": 150,
+    "requests_per_minute": 60,
+    "concurrent_requests": 10,
+}
+
+
+async def test_all_limits_fit_a_laptop_and_a_phone(desk: Screen) -> None:
+    await desk.rig.ask_admin("PUT", "teams/red", json={"limits": LIMITS})
+    await desk.page.set_viewport_size({"width": 1400, "height": 900})
+    await desk.open("/teams")
+    table = desk.page.get_by_role("table", name="Teams")
+    await expect(table.get_by_role("columnheader")).to_have_count(7)
+    assert await hidden_width(desk) == 0
+    await desk.page.set_viewport_size({"width": 360, "height": 740})
+    await expect(table.get_by_role("cell").last).to_be_in_viewport()
+    assert await hidden_width(desk) == 0
+    assert await desk.faults() == []
+
+
+async def hidden_width(desk: Screen) -> int:
+    """How many pixels of the first table are beyond its right side."""
+    script = "(box => box.scrollWidth - box.clientWidth)(document.querySelector('.scroll'))"
+    return int(await desk.page.evaluate(script))
 
 
 async def test_a_viewer_sees_and_changes_nothing(screen: Screen, viewer: str) -> None:

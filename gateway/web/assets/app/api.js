@@ -9,7 +9,17 @@ export class ApiError extends Error {
     super(message);
     Object.assign(this, { status, code, param, requestId, retryAfter });
   }
+
+  // What is wrong with which field of a body, by the field's name; empty where it is something else.
+  get faults() {
+    if (this.code !== "invalid_fields") return {};
+    const told = this.message.replace(/\.$/, "").split("; ").map((fault) => FAULT.exec(fault)?.slice(1));
+    return told.includes(undefined) ? {} : Object.fromEntries(told);
+  }
 }
+
+// "body: team: is needed", "body: [limits] images_per_day: must be a whole number"
+const FAULT = /^body: (?:\[\w+\] )?(\w+): (.*)$/s;
 
 // Ask once. `path` is under /admin/v1/; `query` leaves out what is empty. Gives { data, headers }.
 export async function ask(method, path, { body, query, headers, signal } = {}) {

@@ -4,6 +4,7 @@ const NONE = "–";
 const MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 const whole = new Intl.NumberFormat("en-US", { maximumFractionDigits: 0 });
 const usd = new Intl.NumberFormat("en-US", { style: "currency", currency: "USD" });
+const exactUsd = new Intl.NumberFormat("en-US", { style: "currency", currency: "USD", maximumFractionDigits: 6 });
 const compactUsd = new Intl.NumberFormat("en-US", {
   style: "currency", currency: "USD", notation: "compact", maximumFractionDigits: 1,
 });
@@ -11,17 +12,19 @@ const compact = new Intl.NumberFormat("en-US", { notation: "compact", maximumFra
 
 const absent = (value) => value === null || value === undefined;
 
-// "$1,234.56"; what is not nothing but less than a cent is told as such.
+// "$1,234.56". Below $10 whatever there is beyond cents is shown too: "$0.006", "$1.065".
 export function money(text) {
   if (absent(text)) return NONE;
   const value = Number(text);
-  if (value !== 0 && Math.abs(value) < 0.01) return value < 0 ? "-<$0.01" : "<$0.01";
-  return usd.format(value);
+  return (Math.abs(value) < 10 ? exactUsd : usd).format(value);
 }
 
-// For axes: "$1.2K".
-export const shortMoney = (value) =>
-  Math.abs(value) < 1 && value !== 0 ? `$${Number(value.toPrecision(2))}` : compactUsd.format(value);
+// For an axis, all with as many decimals: ["$0.25", "$0.50"], ["$500", "$1K"].
+export function axisMoney(values) {
+  if (values.some((value) => value >= 1_000)) return values.map((value) => compactUsd.format(value));
+  const most = Math.max(...values.map((value) => (String(Number(value.toPrecision(6))).split(".")[1] ?? "").length));
+  return values.map((value) => `$${value.toFixed(most === 1 ? 2 : most)}`);
+}
 
 export const count = (value) => (absent(value) ? NONE : whole.format(value));
 export const shortCount = (value) => compact.format(value);

@@ -1,11 +1,11 @@
 // The one place where the parts of Preact come from.
-import { Fragment, h, render } from "../vendor/preact.mjs";
-import { useCallback, useEffect, useId, useLayoutEffect, useMemo, useRef, useState } from "../vendor/hooks.mjs";
+import { Fragment, createContext, h, render } from "../vendor/preact.mjs";
+import { useCallback, useContext, useEffect, useId, useLayoutEffect, useMemo, useRef, useState } from "../vendor/hooks.mjs";
 import htm from "../vendor/htm.mjs";
 
 export const html = htm.bind(h);
 export {
-  Fragment, render, useCallback, useEffect, useId, useLayoutEffect, useMemo, useRef, useState,
+  Fragment, createContext, render, useCallback, useContext, useEffect, useId, useLayoutEffect, useMemo, useRef, useState,
 };
 
 // The same as `classes("a", wrong && "b")`: "a b" or "a".

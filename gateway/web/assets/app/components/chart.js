@@ -2,6 +2,7 @@
 //
 // series: [{ label, values }], one value (or null) for each of `times`, which are seconds since the
 // epoch. kind: "bars" stacks them, the first at the bottom; "lines" draws them over each other.
+// `axis` writes all values of the axis at once. `unit` is told in the file that the table is saved as.
 import { html, useEffect, useMemo, useRef, useState } from "../html.js";
 import { colours } from "../state.js";
 import uPlot from "../../vendor/uPlot.mjs";
@@ -12,7 +13,7 @@ const HOUR = 3_600;
 const DAY = 86_400;
 const STEPS = { [HOUR]: [1, 2, 3, 6, 12, 24], [DAY]: [1, 2, 7, 14, 28] };
 
-export function Chart({ caption, times, series, kind = "bars", step = DAY, format, axis = format, timeLabel, file, first = 0 }) {
+export function Chart({ caption, times, series, kind = "bars", step = DAY, format, axis = (values) => values.map(format), unit, timeLabel, file, first = 0 }) {
   const box = useRef(null);
   const [at, setAt] = useState(null);
   const turn = colours.use();
@@ -32,7 +33,7 @@ export function Chart({ caption, times, series, kind = "bars", step = DAY, forma
   return html`<figure class="chart">
     <div class="chart-box" ref=${box} role="img" aria-label=${`${caption}. The table below has the same values.`}></div>
     <${Legend} series=${series} kind=${kind} at=${at} times=${times} timeLabel=${timeLabel} format=${format} first=${first} />
-    <${AsTable} caption=${caption} times=${times} series=${series} format=${format} timeLabel=${timeLabel} file=${file} />
+    <${AsTable} caption=${caption} times=${times} series=${series} format=${format} unit=${unit} timeLabel=${timeLabel} file=${file} />
   </figure>`;
 }
 
@@ -41,7 +42,7 @@ function Legend({ series, kind, at, times, timeLabel, format, first }) {
   const here = at !== null && at < times.length;
   const value = (values) => (here ? values[at] : kind === "bars" ? sum(values) : undefined);
   return html`<figcaption class="legend" aria-hidden="true">
-    <span class="legend-time">${here ? timeLabel(times[at]) : kind === "bars" ? "Together" : ""}</span>
+    <span class="legend-time">${here ? timeLabel(times[at]) : kind === "bars" ? "In all" : ""}</span>
     ${series.map(({ label, rest, values }, index) => html`<span key=${label} class="legend-item">
       ${series.length > 1 && html`<span class=${`swatch swatch-${rest ? "rest" : ((index + first) % 10) + 1}`}></span>${label}`}
       ${value(values) !== undefined && html`<b>${format(value(values))}</b>`}
@@ -49,12 +50,12 @@ function Legend({ series, kind, at, times, timeLabel, format, first }) {
   </figcaption>`;
 }
 
-function AsTable({ caption, times, series, format, timeLabel, file }) {
+function AsTable({ caption, times, series, format, unit, timeLabel, file }) {
   const [open, setOpen] = useState(false);
   const columns = useMemo(() => [
     { key: "time", label: "Time (UTC)", head: true, value: (row) => new Date(row.time * 1_000).toISOString(), cell: (row) => timeLabel(row.time) },
     ...series.map(({ label, values }, index) => ({
-      key: String(index), label, number: true, value: (row) => values[row.index], cell: (row) => format(values[row.index]),
+      key: String(index), label, csv: `${label} (${unit})`, number: true, value: (row) => values[row.index], cell: (row) => format(values[row.index]),
     })),
   ], [series]);
   const rows = useMemo(() => times.map((time, index) => ({ time, index })), [times]);
@@ -85,7 +86,7 @@ function plot(box, { times, series, kind, step, axis, timeLabel, onPoint, first 
     axes: [
       { ...side, size: 30, space: 64, grid: { show: false }, incrs: (STEPS[step] ?? [1]).map((many) => many * step),
         values: (_, splits) => splits.map((time) => timeLabel(time, { short: true })) },
-      { ...side, size: 56, space: 36, grid: { stroke: colour("line"), width: 1 }, values: (_, splits) => splits.map(axis) },
+      { ...side, size: 56, space: 36, grid: { stroke: colour("line"), width: 1 }, values: (_, splits) => axis(splits) },
     ],
     series: [{}, ...drawn.map(({ label, paint: stroke }) => shape(label, stroke, kind))],
     tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1_000), "Etc/UTC"),

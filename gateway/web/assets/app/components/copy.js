@@ -1,8 +1,8 @@
 // Puts a text on the clipboard, also where the page came without TLS.
-import { html, useEffect, useState } from "../html.js";
+import { classes, html, useEffect, useState } from "../html.js";
 import { announce } from "../state.js";
 
-export function CopyButton({ text, label = "Copy", what = "Text" }) {
+export function CopyButton({ text, label = "Copy", what = "Text", quiet = false }) {
   const [done, setDone] = useState(false);
   useEffect(() => {
     if (!done) return undefined;
@@ -14,7 +14,7 @@ export function CopyButton({ text, label = "Copy", what = "Text" }) {
     setDone(worked);
     announce(worked ? `${what} copied.` : `${what} could not be copied: select it and copy by hand.`, { shown: !worked });
   };
-  return html`<button type="button" class="copy" onClick=${copy}>${done ? "Copied" : label}</button>`;
+  return html`<button type="button" class=${classes("copy", quiet && "quiet")} onClick=${copy}>${done ? "Copied" : label}</button>`;
 }
 
 async function put(text, near) {

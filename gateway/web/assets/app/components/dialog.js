@@ -1,27 +1,34 @@
 // Dialogs are the browser's own: it keeps the focus inside and gives it back at the end.
 import { classes, html, useEffect, useId, useRef, useState } from "../html.js";
 
-// Open while it is drawn. `onClose` is called for Escape and the close button.
-export function Dialog({ title, onClose, wide = false, children }) {
+// What has the focus first: never the close button, on which a second Enter would end it all.
+const FIRST = "input, select, textarea, .copy, .dialog-actions button";
+
+// Open while it is drawn. `onClose` is called for Escape and the close button; a `firm` dialog has
+// neither, because what it shows would be lost: a button of its own must end it.
+export function Dialog({ title, onClose, wide = false, firm = false, children }) {
   const element = useRef(null);
   const id = useId();
   useEffect(() => {
     const opener = document.activeElement;
     const dialog = element.current;
     dialog.showModal();
+    dialog.querySelector(FIRST)?.focus();
     return () => {
       dialog.close();
       if (opener instanceof HTMLElement && opener.isConnected) opener.focus();
     };
   }, []);
-  const cancel = (event) => {
+  const leave = (event) => {
     event.preventDefault();
-    onClose();
+    if (!firm) onClose();
   };
-  return html`<dialog ref=${element} class=${classes(wide && "wide")} aria-labelledby=${id} onCancel=${cancel}>
+  // A browser closes what was cancelled twice by itself, unless the key is stopped before.
+  const onKeyDown = (event) => event.key === "Escape" && leave(event);
+  return html`<dialog ref=${element} class=${classes(wide && "wide")} aria-labelledby=${id} onKeyDown=${onKeyDown} onCancel=${leave}>
     <header class="dialog-head">
       <h2 id=${id}>${title}</h2>
-      <button type="button" class="quiet" aria-label="Close" onClick=${onClose}>✕</button>
+      ${!firm && html`<button type="button" class="quiet" aria-label="Close" onClick=${onClose}>✕</button>`}
     </header>
     ${children}
   </dialog>`;

@@ -1,12 +1,17 @@
 // A labelled control with a hint and a fault that screen readers connect with it.
-import { html, useId } from "../html.js";
+import { createContext, html, useContext, useId } from "../html.js";
 
-// `children` draws the control: (attributes) => vnode, with id and aria attributes to spread.
-export function Field({ label, hint, fault, children }) {
+// What is wrong with the fields of a form, by their names.
+export const Faults = createContext({});
+
+// `children` draws the control: (attributes) => vnode, with id, name and aria attributes to spread.
+export function Field({ name, label, hint, children }) {
   const id = useId();
+  const fault = useContext(Faults)[name];
   const described = [hint && `${id}-hint`, fault && `${id}-fault`].filter(Boolean).join(" ");
   const attributes = {
     id,
+    name,
     "aria-describedby": described || undefined,
     "aria-invalid": fault ? "true" : undefined,
   };

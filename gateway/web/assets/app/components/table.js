@@ -1,8 +1,11 @@
-// A table that sorts, pages and can be saved as CSV.
+// A table that sorts, pages and can be saved as CSV. On a phone each row is a card; the roles are
+// written out because browsers forget them where a row is drawn as anything else.
 //
 // A column: { key, label, value(row), cell(row), number, sort, csv, head }. `value` is what is sorted
 // by and saved (default: row[key]), `cell` what is drawn (default: the value); `number` stands
-// right; `sort: false` and `csv: false` leave it out of the two; `head: true` names its row.
+// right; `sort: false` and `csv: false` leave it out of the two; `head: true` names its row. `csv`
+// may be the heading in the file, with its unit, or a list of [heading, value(row)] where a cell
+// shows more than one thing.
 import { classes, html, useMemo, useState } from "../html.js";
 import { csv, download } from "../csv.js";
 import { count, counted } from "../format.js";
@@ -33,10 +36,10 @@ export function DataTable({ caption, columns, rows, rowKey, sort = null, file, e
   return html`<div class="data-table">
     ${tools && html`<div class="table-tools">${tools}</div>`}
     <div class="scroll" tabindex="0" role="region" aria-label=${caption}>
-      <table>
+      <table role="table">
         <caption class="visually-hidden">${caption}</caption>
-        <thead><tr>${columns.map((column) => html`<${Head} key=${column.key} column=${column} order=${order} turn=${turn} />`)}</tr></thead>
-        <tbody>${here.map((row, index) => html`<tr key=${rowKey ? rowKey(row) : index}>
+        <thead role="rowgroup"><tr role="row">${columns.map((column) => html`<${Head} key=${column.key} column=${column} order=${order} turn=${turn} />`)}</tr></thead>
+        <tbody role="rowgroup">${here.map((row, index) => html`<tr role="row" key=${rowKey ? rowKey(row) : index}>
           ${columns.map((column) => html`<${Cell} key=${column.key} column=${column} row=${row} />`)}
         </tr>`)}</tbody>
       </table>
@@ -50,10 +53,10 @@ export function DataTable({ caption, columns, rows, rowKey, sort = null, file, e
 
 function Head({ column, order, turn }) {
   const side = column.number ? "number" : undefined;
-  if (column.sort === false) return html`<th scope="col" class=${side}>${column.label}</th>`;
+  if (column.sort === false) return html`<th role="columnheader" scope="col" class=${side}>${column.label}</th>`;
   const by = order?.key === column.key ? (order.descending ? "descending" : "ascending") : undefined;
   const sign = by ? (order.descending ? "▼" : "▲") : "";
-  return html`<th scope="col" class=${side} aria-sort=${by ?? "none"}>
+  return html`<th role="columnheader" scope="col" class=${side} aria-sort=${by ?? "none"}>
     <button type="button" class="sort" onClick=${() => turn(column)}>${column.label}<span class="sort-sign" aria-hidden="true">${sign}</span></button>
   </th>`;
 }
@@ -61,8 +64,8 @@ function Head({ column, order, turn }) {
 function Cell({ column, row }) {
   const drawn = column.cell ? column.cell(row) : valueOf(column, row) ?? "–";
   const name = classes(column.number && "number", column.class);
-  if (column.head) return html`<th scope="row" class=${name}>${drawn}</th>`;
-  return html`<td class=${name}>${drawn}</td>`;
+  if (column.head) return html`<th role="rowheader" scope="row" class=${name}>${drawn}</th>`;
+  return html`<td role="cell" class=${name} data-label=${column.label}><div>${drawn}</div></td>`;
 }
 
 function Pager({ page, pages, rows, go, caption }) {
@@ -92,6 +95,10 @@ function sortRows(rows, columns, order) {
 }
 
 function asCsv(columns, rows) {
-  const saved = columns.filter((column) => column.csv !== false);
-  return [saved.map(({ label }) => label), ...rows.map((row) => saved.map((column) => valueOf(column, row)))];
+  const saved = columns.flatMap((column) => {
+    if (column.csv === false) return [];
+    if (Array.isArray(column.csv)) return column.csv;
+    return [[column.csv ?? column.label, (row) => valueOf(column, row)]];
+  });
+  return [saved.map(([heading]) => heading), ...rows.map((row) => saved.map(([, value]) => value(row)))];
 }

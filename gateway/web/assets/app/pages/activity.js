@@ -47,7 +47,7 @@ function Requests({ team }) {
   const inputs = [team, outcome, key, id, errors];
   const load = useLoad((signal) => get("activity", asked, signal), inputs);
   const tools = html`<button type="button" onClick=${load.reload}>Refresh</button>`;
-  return html`<${Panel} title="Latest requests" about="Newest first; times are UTC" tools=${tools}>
+  return html`<${Panel} title="Latest requests" about="Newest first" tools=${tools}>
     <${Filters} key=${inputs.join(" ")} outcome=${outcome} keyId=${key} id=${id} errors=${errors} />
     <${Loaded} load=${load} lines=${8} title="The requests could not be loaded">
       ${(first) => html`<${Pages} first=${first} asked=${asked} />`}
@@ -95,16 +95,16 @@ function Pages({ first, asked }) {
 }
 
 const REQUESTS = [
-  { key: "at", label: "When", head: true, class: "nowrap", cell: (row) => time(row.at, { zone: false }) },
+  { key: "at", label: "When (UTC)", head: true, class: "nowrap", cell: (row) => time(row.at, { zone: false }) },
   { key: "team", label: "Team", cell: (row) => (row.team ? html`<a href=${linkTo(`/teams/${encodeURIComponent(row.team)}`, { team: "" })}>${row.team}</a>` : "–") },
   { key: "key", label: "Key", cell: (row) => (row.key ? html`<code>${row.key}</code>` : "–") },
-  { key: "outcome", label: "Outcome", class: "nowrap", cell: (row) => html`${row.outcome}${row.code && row.code !== row.outcome && html` <span class="muted">${row.code}</span>`}` },
-  { key: "status", label: "Status", number: true },
-  { key: "size", label: "Size", class: "nowrap", cell: (row) => [row.size, row.quality].filter(Boolean).join(", ") || "–" },
+  { key: "outcome", label: "Outcome", csv: [["Outcome", (row) => row.outcome], ["Code", (row) => row.code], ["Status", (row) => row.status]],
+    cell: (row) => html`${row.outcome} <span class="muted">${row.status}${row.code && row.code !== row.outcome && ` ${row.code}`}</span>` },
+  { key: "size", label: "Size", csv: [["Size", (row) => row.size], ["Quality", (row) => row.quality]], cell: (row) => [row.size, row.quality].filter(Boolean).join(", ") || "–" },
   { key: "images", label: "Images", number: true, cell: (row) => count(row.images) },
-  { key: "cost_usd", label: "Cost", number: true, cell: (row) => money(row.cost_usd) },
-  { key: "saved_usd", label: "Saved", number: true, cell: (row) => money(row.saved_usd) },
-  { key: "own_ms", label: "Own time", number: true, cell: (row) => milliseconds(row.own_ms) },
-  { key: "upstream_ms", label: "Upstream", number: true, cell: (row) => milliseconds(row.upstream_ms) },
-  { key: "id", label: "Request id", cell: (row) => html`<code>${row.id}</code>` },
+  { key: "cost_usd", label: "Cost", csv: "Cost (USD)", number: true, cell: (row) => money(row.cost_usd) },
+  { key: "saved_usd", label: "Saved", csv: "Saved (USD)", number: true, cell: (row) => money(row.saved_usd) },
+  { key: "own_ms", label: "Own time", csv: "Own time (ms)", number: true, cell: (row) => milliseconds(row.own_ms) },
+  { key: "upstream_ms", label: "Upstream", csv: "Upstream (ms)", number: true, cell: (row) => milliseconds(row.upstream_ms) },
+  { key: "id", label: "Request id", class: "breaks", cell: (row) => html`<code>${row.id}</code>` },
 ];

@@ -1,6 +1,7 @@
 // How the cache of this gateway does, what is asked for most, and emptying it.
 import { html, useState } from "../html.js";
 import { get, send, useLoad } from "../api.js";
+import { CopyButton } from "../components/copy.js";
 import { Confirm } from "../components/dialog.js";
 import { Empty, Loaded, Notice } from "../components/notice.js";
 import { Page, Panel } from "../components/page.js";
@@ -17,18 +18,20 @@ export function Cache() {
     return { cache, entries: top.entries };
   }, []);
   const team = useQuery("team");
-  const [open, setOpen] = useState(false);
-  const actions = useMayChange() && load.data && html`<button type="button" onClick=${() => setOpen(true)}>
-    ${team ? `Forget the answers of ${team}` : "Forget all answers"}</button>`;
+  const [open, setOpen] = useState(null);
+  const mayChange = useMayChange();
+  const all = team ? { what: `the answers of ${team}`, body: { team } } : { what: "all answers", body: { all: true } };
+  const actions = mayChange && load.data && html`<button type="button" onClick=${() => setOpen(all)}>
+    Forget ${all.what}</button>`;
   return html`<${Page} title="Cache" about="Of this gateway, since it was started" filters=${html`<${TeamFilter} />`} actions=${actions}>
     <${Loaded} load=${load} lines=${4} height="96px" title="The cache could not be loaded">
       ${({ cache, entries }) => html`
         ${!cache.enabled && html`<${Notice} kind="warning" title="The cache is off"><p>Every request is bought: [cache] enabled in the configuration.</p><//>`}
         <${Numbers} cache=${cache} />
         <${Evictions} evictions=${cache.memory.evictions} />
-        <${Top} entries=${team ? entries.filter((entry) => entry.team === team) : entries} />`}
+        <${Top} entries=${team ? entries.filter((entry) => entry.team === team) : entries} forget=${mayChange && setOpen} />`}
     <//>
-    ${open && html`<${Purge} team=${team} onClose=${() => setOpen(false)} reload=${load.reload} />`}
+    ${open && html`<${Purge} ...${open} onClose=${() => setOpen(null)} reload=${load.reload} />`}
   <//>`;
 }
 
@@ -55,33 +58,45 @@ function Evictions({ evictions }) {
   return html`<${Panel} title="Answers let go"><${DataTable} caption="Answers let go, by reason" columns=${columns} rows=${rows} rowKey=${(row) => row.reason} /><//>`;
 }
 
+const short = (fingerprint) => fingerprint.slice(0, 16);
+
 const TOP = [
-  { key: "fingerprint", label: "Request", head: true, cell: (row) => html`<code>${row.fingerprint.slice(0, 16)}</code>` },
+  { key: "fingerprint", label: "Request", head: true, cell: (row) => html`<code>${short(row.fingerprint)}</code>` },
   { key: "team", label: "Team", cell: (row) => row.team ?? "–" },
   { key: "model", label: "Model", class: "nowrap" },
-  { key: "size", label: "Size", class: "nowrap", cell: (row) => [row.size, row.quality].filter(Boolean).join(", ") || "–" },
+  { key: "size", label: "Size", class: "nowrap", csv: [["Size", (row) => row.size], ["Quality", (row) => row.quality]], cell: (row) => [row.size, row.quality].filter(Boolean).join(", ") || "–" },
   { key: "hits", label: "Hits", number: true, cell: (row) => count(row.hits) },
-  { key: "bytes", label: "Weight", number: true, cell: (row) => bytes(row.bytes) },
-  { key: "age_seconds", label: "Age", number: true, cell: (row) => seconds(row.age_seconds) },
-  { key: "expires_seconds", label: "Ends in", number: true, cell: (row) => seconds(row.expires_seconds) },
+  { key: "bytes", label: "Weight", csv: "Weight (bytes)", number: true, cell: (row) => bytes(row.bytes) },
+  { key: "age_seconds", label: "Age", csv: "Age (s)", number: true, cell: (row) => seconds(row.age_seconds) },
+  { key: "expires_seconds", label: "Ends in", csv: "Ends in (s)", number: true, cell: (row) => seconds(row.expires_seconds) },
 ];
 const PROMPT = { key: "prompt", label: "Prompt", cell: (row) => row.prompt ?? "–" };
 
-function Top({ entries }) {
-  const columns = entries.some(({ prompt }) => prompt !== null) ? [...TOP, PROMPT] : TOP;
+const forgetColumn = (forget) => ({
+  key: "forget", label: "Actions", sort: false, csv: false,
+  cell: ({ fingerprint }) => html`<span class="row-actions">
+    <${CopyButton} text=${fingerprint} what="Fingerprint" quiet />
+    <button type="button" class="quiet" onClick=${() => forget({ what: `the answer to ${short(fingerprint)}`, body: { fingerprint } })}>
+      Forget<span class="visually-hidden"> ${short(fingerprint)}</span></button></span>`,
+});
+
+function Top({ entries, forget }) {
+  const prompts = entries.some(({ prompt }) => prompt !== null) ? [PROMPT] : [];
+  const columns = [...TOP, ...prompts, ...(forget ? [forgetColumn(forget)] : [])];
   return html`<${Panel} title="Most repeated requests" about="Answers in this gateway's memory, by hits">
     <${DataTable} caption="Most repeated requests" columns=${columns} rows=${entries} rowKey=${(row) => row.fingerprint} sort=${{ key: "hits", descending: true }} file="cache"
       empty=${html`<${Empty} title="No answers are kept"><p>The first identical requests fill the cache.</p><//>`} />
   <//>`;
 }
 
-function Purge({ team, onClose, reload }) {
+function Purge({ what, body, onClose, reload }) {
   const act = async () => {
-    await send("POST", "cache/purge", team ? { team } : { all: true });
-    announce(team ? `The answers of ${team} are forgotten.` : "All answers are forgotten.", { shown: true });
+    await send("POST", "cache/purge", body);
+    announce(`Forgotten: ${what}.`, { shown: true });
     reload();
   };
-  return html`<${Confirm} title=${team ? `Forget the answers of ${team}?` : "Forget all answers?"} action="Forget" danger act=${act} onClose=${onClose}>
-    <p>On all gateways of this store. Each is bought again, for its price, when it is next asked for.</p>
+  return html`<${Confirm} title=${`Forget ${what}?`} action="Forget" danger act=${act} onClose=${onClose}>
+    <p>${"fingerprint" in body ? "In this gateway and in the shared cache; other gateways' memory keeps it until its time is over."
+      : "On all gateways of this store."} What is forgotten is bought again, for its price, when it is next asked for.</p>
   <//>`;
 }

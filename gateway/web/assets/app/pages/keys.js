@@ -83,11 +83,11 @@ function NewKey({ team, onClose, onMade }) {
   const make = async () =>
     onMade(await send("POST", "keys", { team, name: name.trim(), expires: expires.trim() || null, limits: limitsFrom(texts) }));
   return html`<${FormDialog} title=${`New key for ${team}`} action="Make key" send=${make} onClose=${onClose} wide>
-    <${Field} label="Name" hint="What it is for, such as “Figma plugin”.">
-      ${(attributes) => html`<input ...${attributes} name="name" maxlength="100" autocomplete="off" value=${name} onInput=${(event) => setName(event.currentTarget.value)} />`}
+    <${Field} name="name" label="Name" hint="What it is for, such as “Figma plugin”.">
+      ${(attributes) => html`<input ...${attributes} maxlength="100" autocomplete="off" value=${name} onInput=${(event) => setName(event.currentTarget.value)} />`}
     <//>
-    <${Field} label="Works for" hint="Such as 90d or 12h; empty means for ever.">
-      ${(attributes) => html`<input ...${attributes} name="expires" autocomplete="off" spellcheck=${false} value=${expires} onInput=${(event) => setExpires(event.currentTarget.value)} />`}
+    <${Field} name="expires" label="Works for" hint="Such as 90d or 12h; empty means for ever.">
+      ${(attributes) => html`<input ...${attributes} autocomplete="off" spellcheck=${false} value=${expires} onInput=${(event) => setExpires(event.currentTarget.value)} />`}
     <//>
     <${LimitFields} texts=${texts} set=${setTexts} legend="Limits of this key, besides the team's" />
   <//>`;
@@ -98,19 +98,19 @@ function Rotate({ row, onClose, onMade }) {
   const rotate = async () => onMade(await send("POST", `keys/${row.id}/rotate`, { grace: grace.trim() }));
   return html`<${FormDialog} title=${`Rotate ${row.id}?`} action="Rotate key" send=${rotate} onClose=${onClose}>
     <p>A new key takes over its name, limits, budgets and history. Both work until the grace ends.</p>
-    <${Field} label="Grace" hint="How long the old key still works, such as 24h or 7d; 0s for no longer.">
-      ${(attributes) => html`<input ...${attributes} name="grace" required autocomplete="off" spellcheck=${false} value=${grace} onInput=${(event) => setGrace(event.currentTarget.value)} />`}
+    <${Field} name="grace" label="Grace" hint="How long the old key still works, such as 24h or 7d; 0s for no longer.">
+      ${(attributes) => html`<input ...${attributes} required autocomplete="off" spellcheck=${false} value=${grace} onInput=${(event) => setGrace(event.currentTarget.value)} />`}
     <//>
   <//>`;
 }
 
-// The only time that a key's text is seen: a click beside the dialog or Escape must not lose it.
+// The only time that a key's text is seen: no stray click or key may lose it.
 function Made({ made, onClose }) {
   const config = useLoad((signal) => get("config", {}, signal), []);
   const url = `${config.data?.public_url ?? "http://127.0.0.1:8080"}/v1`;
   const settings = `export OPENAI_BASE_URL=${url}\nexport OPENAI_API_KEY=${made.key}`;
   const curl = `curl ${url}/images/generations \\\n  -H "Authorization: Bearer ${made.key}" \\\n  -H "Content-Type: application/json" \\\n  -d '{"prompt": "A simple red apple on a white table"}'`;
-  return html`<${Dialog} title="The new key" onClose=${onClose} wide>
+  return html`<${Dialog} title="The new key" onClose=${onClose} wide firm>
     <${Notice} kind="warning"><p>Copy it now: it is shown this one time, and kept nowhere.</p><//>
     <${Copied} label="Key" text=${made.key} />
     <${Copied} label="For OpenAI clients" text=${settings} />

@@ -8,8 +8,8 @@ import { Page, Panel } from "../components/page.js";
 import { DataTable } from "../components/table.js";
 import { TeamFilter } from "../components/team_filter.js";
 import { Tile, Tiles } from "../components/tile.js";
-import { useRange } from "../dates.js";
-import { change, changeOfShare, count, day, milliseconds, money, percent, shortMoney } from "../format.js";
+import { daysBefore, today, useRange } from "../dates.js";
+import { axisMoney, change, changeOfShare, count, day, milliseconds, money, percent } from "../format.js";
 import { linkTo, useQuery } from "../router.js";
 
 const HOUR = 3_600;
@@ -20,7 +20,7 @@ export function Overview() {
   const team = useQuery("team");
   const load = useLoad((signal) => get("overview", { from, to, team }, signal), [from, to, team]);
   const filters = html`<${DateRange} /><${TeamFilter} />`;
-  return html`<${Page} title="Overview" about=${`${day(from)} to ${day(to)}, days in UTC`} filters=${filters}>
+  return html`<${Page} title="Overview" about=${`${span(from, to)}, in UTC`} filters=${filters}>
     <${Loaded} load=${load} lines=${4} height="96px" title="The overview could not be loaded">
       ${(data) => html`<${Shown} data=${data} team=${team} />`}
     <//>
@@ -36,7 +36,7 @@ function Shown({ data, team }) {
       <${TopTeams} data=${data} />
       <${TopKeys} data=${data} />
     </div>
-    <${Latency} latency=${data.latency} />`;
+    <${Latency} data=${data} />`;
 }
 
 const Nothing = ({ team }) => html`<${Empty} title="No requests in these days">
@@ -46,22 +46,28 @@ const Nothing = ({ team }) => html`<${Empty} title="No requests in these days">
 
 // -- tiles ----------------------------------------------------------------------------------------
 
+const SO_FAR = { direction: "same", text: "so far" };
+const span = (first, last) => (first === last ? day(first) : `${day(first)} to ${day(last)}`);
 const images = ({ images_bought, images_cached }) => images_bought + images_cached;
 
-function Numbers({ data: { now, before, before_from, before_to } }) {
-  const parts = [`${count(now.images_bought)} bought`, `${count(now.images_cached)} from cache or shared`];
-  if (now.images_unknown) parts.push(`${count(now.images_unknown)} unknown`);
+// A day that has not ended says nothing against a whole one; in a longer range it is told.
+function Numbers({ data: { now, before, from, to, before_from, before_to } }) {
+  const open = to >= today();
+  const against = open && from >= daysBefore(1) ? () => SO_FAR : change;
+  const shares = against === change ? changeOfShare : against;
+  const unknown = now.images_unknown ? ` (${count(now.images_unknown)} of them unknown)` : "";
+  const parts = [`${count(now.images_bought)} bought${unknown}`, `${count(now.images_cached)} from cache or shared`];
   return html`<${Tiles}>
       <${Tile} label="Spend" value=${money(now.cost_usd)} detail=${`${count(now.requests)} requests, ${count(now.requests_refused)} refused`}
-        change=${change(now.cost_usd, before.cost_usd)} before=${money(before.cost_usd)} />
+        change=${against(now.cost_usd, before.cost_usd)} before=${money(before.cost_usd)} />
       <${Tile} label="Images" value=${count(images(now))} detail=${parts.join(", ")}
-        change=${change(images(now), images(before))} before=${count(images(before))} />
+        change=${against(images(now), images(before))} before=${count(images(before))} />
       <${Tile} label="Hit ratio" value=${percent(now.hit_ratio)} detail="of images given without a purchase of their own"
-        change=${changeOfShare(now.hit_ratio, before.hit_ratio)} before=${percent(before.hit_ratio)} />
+        change=${shares(now.hit_ratio, before.hit_ratio)} before=${percent(before.hit_ratio)} />
       <${Tile} label="Saved" value=${money(now.saved_usd)} detail="what those images would have cost"
-        change=${change(now.saved_usd, before.saved_usd)} before=${money(before.saved_usd)} />
+        change=${against(now.saved_usd, before.saved_usd)} before=${money(before.saved_usd)} />
     <//>
-    <p class="muted under-tiles">Compared with ${day(before_from)} to ${day(before_to)}.</p>`;
+    <p class="muted under-tiles">Compared with ${span(before_from, before_to)}${open ? "; today has not ended" : ""}.</p>`;
 }
 
 // -- charts ---------------------------------------------------------------------------------------
@@ -89,36 +95,40 @@ function Spend({ data }) {
   if (!series.length) return html`<${Panel} title=${title}><${Empty} title="Nothing was bought in these days" /><//>`;
   return html`<${Panel} title=${title} about="US dollars, stacked by team, UTC">
     <${Chart} caption=${`${title}, by team`} times=${times} series=${series} step=${step}
-      format=${money} axis=${shortMoney} timeLabel=${label(step)} file="spend" />
+      format=${money} axis=${axisMoney} unit="USD" timeLabel=${label(step)} file="spend" />
   <//>`;
 }
 
-function Latency({ latency }) {
-  const known = useMemo(() => latency.filter(({ requests }) => requests > 0), [latency]);
-  const times = useMemo(() => known.map((one) => stamp(one.day)), [known]);
-  const step = isHourly(known.map((one) => one.day)) ? HOUR : DAY;
-  if (!known.length) {
+// Over all times of the range, with gaps where no request was timed.
+function Latency({ data: { days, latency } }) {
+  const times = useMemo(() => days.map(stamp), [days]);
+  const known = useMemo(() => {
+    const timed = new Map(latency.filter(({ requests }) => requests > 0).map((one) => [one.day, one]));
+    return days.map((one) => timed.get(one) ?? {});
+  }, [days, latency]);
+  const step = isHourly(days) ? HOUR : DAY;
+  if (!latency.some(({ requests }) => requests > 0)) {
     return html`<${Panel} title="Latency"><${Empty} title="No request was timed in these days" /><//>`;
   }
   return html`<div class="halves">
-    <${Times} title="The gateway's own time" about="Mean of a request, without waiting for the upstream" name="own_ms" known=${known} times=${times} step=${step} first=${0} />
-    <${Times} title="The upstream's time" about="Mean of a purchase" name="upstream_ms" known=${known} times=${times} step=${step} first=${2} />
+    <${Times} title="The gateway's own time" about="Mean of a request of any team, without waiting for the upstream" name="own_ms" known=${known} times=${times} step=${step} first=${0} />
+    <${Times} title="The upstream's time" about="Mean of a purchase of any team" name="upstream_ms" known=${known} times=${times} step=${step} first=${2} />
   </div>`;
 }
 
 function Times({ title, about, name, known, times, step, first }) {
-  const series = useMemo(() => [{ label: title, values: known.map((one) => one[name]) }], [known]);
+  const series = useMemo(() => [{ label: title, values: known.map((one) => one[name] ?? null) }], [known]);
   return html`<${Panel} title=${title} about=${about}>
     <${Chart} kind="lines" caption=${title} times=${times} series=${series} step=${step} first=${first}
-      format=${milliseconds} timeLabel=${label(step)} file=${name} />
+      format=${milliseconds} unit="ms" timeLabel=${label(step)} file=${name} />
   <//>`;
 }
 
 // -- tables ---------------------------------------------------------------------------------------
 
 const SUMS = [
-  { key: "cost_usd", label: "Spend", number: true, cell: (row) => money(row.cost_usd) },
-  { key: "saved_usd", label: "Saved", number: true, cell: (row) => money(row.saved_usd) },
+  { key: "cost_usd", label: "Spend", csv: "Spend (USD)", number: true, cell: (row) => money(row.cost_usd) },
+  { key: "saved_usd", label: "Saved", csv: "Saved (USD)", number: true, cell: (row) => money(row.saved_usd) },
   { key: "images_bought", label: "Bought", number: true, cell: (row) => count(row.images_bought) },
   { key: "images_cached", label: "From cache", number: true, cell: (row) => count(row.images_cached) },
   { key: "requests", label: "Requests", number: true, cell: (row) => count(row.requests) },

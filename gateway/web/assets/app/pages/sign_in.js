@@ -34,8 +34,8 @@ export function SignIn() {
       ${message && html`<${Notice} kind="info" role="status"><p>${message}</p><//>`}
       <form onSubmit=${submit}>
         <input type="text" name="username" autocomplete="username" value="Image gateway" hidden readonly />
-        <${Field} label="Admin token" hint="What GATEWAY_ADMIN_TOKEN holds, or a token made with “gateway admin token”.">
-          ${(attributes) => html`<input ...${attributes} ref=${input} type="password" name="token" required autocomplete="current-password"
+        <${Field} name="token" label="Admin token" hint="What GATEWAY_ADMIN_TOKEN holds, or a token made with “gateway admin token”.">
+          ${(attributes) => html`<input ...${attributes} ref=${input} type="password" required autocomplete="current-password"
             spellcheck=${false} value=${token} onInput=${(event) => setToken(event.currentTarget.value)} />`}
         <//>
         <div role="alert" class="problem">${state.fault && html`<p>${state.fault}</p>`}</div>

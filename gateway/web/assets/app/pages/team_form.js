@@ -30,18 +30,18 @@ export function TeamForm({ former, etag, onClose, onDone }) {
   };
   return html`<${FormDialog} title=${former ? `Change ${former.team}` : "New team"} action=${former ? "Save" : "Make team"}
       send=${send} onClose=${onClose} wide>
-    ${!former && html`<${Field} label="Name" hint="Letters, digits, dots, dashes and underscores. It cannot be changed later.">
-      ${(attributes) => html`<input ...${attributes} name="team" required maxlength="64" autocomplete="off" spellcheck=${false}
+    ${!former && html`<${Field} name="team" label="Name" hint="Letters, digits, dots, dashes and underscores. It cannot be changed later.">
+      ${(attributes) => html`<input ...${attributes} required maxlength="64" autocomplete="off" spellcheck=${false}
         value=${name} onInput=${(event) => setName(event.currentTarget.value)} />`}
     <//>`}
     <${LimitFields} texts=${texts} set=${setTexts} legend="Limits of all its keys together" />
     <fieldset class="limit-fields">
       <legend>What it may ask for</legend>
-      ${LISTS.map(({ name: field, label, hint }) => html`<${Field} key=${field} label=${label} hint=${hint}>
-        ${(attributes) => html`<input ...${attributes} name=${field} autocomplete="off" spellcheck=${false} value=${rules[field]} onInput=${set(field)} />`}
+      ${LISTS.map(({ name: field, label, hint }) => html`<${Field} key=${field} name=${field} label=${label} hint=${hint}>
+        ${(attributes) => html`<input ...${attributes} autocomplete="off" spellcheck=${false} value=${rules[field]} onInput=${set(field)} />`}
       <//>`)}
-      <${Field} label="Images a request" hint="At most; empty means what the model allows.">
-        ${(attributes) => html`<input ...${attributes} type="number" name="max_n" min="1" step="1" value=${rules.max_n} onInput=${set("max_n")} />`}
+      <${Field} name="max_n" label="Images a request" hint="At most; empty means what the model allows.">
+        ${(attributes) => html`<input ...${attributes} type="number" min="1" step="1" value=${rules.max_n} onInput=${set("max_n")} />`}
       <//>
       <label class="check"><input type="checkbox" name="cache" checked=${rules.cache}
         onChange=${(event) => setRules({ ...rules, cache: event.currentTarget.checked })} /> Answer identical requests from the cache</label>

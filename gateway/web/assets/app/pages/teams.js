@@ -48,6 +48,9 @@ function List({ teams, mayChange }) {
 
 const find = (row, name) => row.limits.find(({ limit }) => limit === name);
 
+// What a file tells of a limit.
+const PARTS = [["used", "used"], ["held", "held"], ["left", "remaining"], ["limit", "size"], ["resets at", "resets_at"]];
+
 // A column for each limit that any team has.
 function columnsFor(teams) {
   const used = LIMITS.filter(({ name }) => teams.some((row) => find(row, name)));
@@ -56,6 +59,7 @@ function columnsFor(teams) {
     ...used.map(({ name, short }) => ({
       key: name,
       label: short,
+      csv: PARTS.map(([part, key]) => [`${short}: ${part}`, (row) => find(row, name)?.[key]]),
       value: (row) => find(row, name)?.used ?? "",
       cell: (row) => {
         const limit = find(row, name);

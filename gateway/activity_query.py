@@ -9,7 +9,7 @@ from gateway.ports import ActivityStore
 from gateway.rules.activity import ERROR_DAYS, PLACE, Wanted
 from gateway.rules.keys import PREFIX
 from gateway.rules.windows import DAY_SECONDS, HOUR_SECONDS
-from gateway.usage_query import Span, moment
+from gateway.usage_query import Span, check_hours, moment
 
 MOST = 1_000
 """Requests told in one answer."""
@@ -63,13 +63,13 @@ async def read_errors(store: ActivityStore, query: ErrorQuery, now: float) -> li
 
 
 def _span(query: ErrorQuery, now: float) -> tuple[float, float]:
-    """From when to when, from a whole hour on, and not beyond what there can be."""
-    end = now + DAY_SECONDS if query.last is None else moment(query.last, ends=True)
-    if query.first is None:
-        start = min(now, end) - ERROR_SPAN_DAYS * DAY_SECONDS
-    else:
-        start = moment(query.first)
+    """From when to when, in whole hours, and not beyond what there can be. Raises ValueError."""
+    first = None if query.first is None else moment(query.first)
+    last = None if query.last is None else moment(query.last, ends=True)
+    check_hours(first, last)
+    end = now + DAY_SECONDS if last is None else last
+    start = min(now, end) - ERROR_SPAN_DAYS * DAY_SECONDS if first is None else first
     if end <= start:
         raise ValueError("to: is before from")
-    first = max(start, now - (ERROR_DAYS + 1) * DAY_SECONDS)
-    return first // HOUR_SECONDS * HOUR_SECONDS, min(end, now + DAY_SECONDS)
+    start = max(start, now - (ERROR_DAYS + 1) * DAY_SECONDS)
+    return start // HOUR_SECONDS * HOUR_SECONDS, min(end, now + DAY_SECONDS)

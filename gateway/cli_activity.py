@@ -1,10 +1,15 @@
 """The command for what requests came to lately."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from gateway.cli_base import Command, config_option, format_option, note, with_store
+
+if TYPE_CHECKING:
+    from gateway.listing import Listing
+    from gateway.ports import Store
 
 
 @click.command(cls=Command)
@@ -42,9 +47,15 @@ def activity(
     """
     from gateway.activity_query import ActivityQuery, read_activity
     from gateway.cli_tables import activity_cells, print_list
+    from gateway.operations import check_team
 
     query = ActivityQuery(team=team, key=key, id=id, errors=errors, limit=limit)
-    requests, _ = with_store(config, lambda store, _: read_activity(store, query))
+
+    async def read(store: "Store") -> "tuple[list[Listing], str | None]":
+        await check_team(store, team)
+        return await read_activity(store, query)
+
+    requests, _ = with_store(config, lambda store, _: read(store))
     print_list(format, requests, activity_cells)
     if not requests:
         note("No request is on record.")

@@ -93,6 +93,18 @@ async def find_team(store: DirectoryStore, name: str) -> Team:
     return _team(_living(await store.changes(0)), name)
 
 
+async def check_team(store: DirectoryStore, name: str | None) -> None:
+    """Raise Missing where there never was a team of this name; one that was deleted has a history.
+
+    None stands for all teams. Raises StoreUnavailable.
+    """
+    if name is None:
+        return
+    directory = await store.changes(0)
+    if name not in {team.name for team in directory.teams}:
+        raise Missing(_no_team(name, _living(directory)))
+
+
 async def change_team(
     store: DirectoryStore,
     name: str,

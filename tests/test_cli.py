@@ -188,7 +188,7 @@ def test_usage_can_be_grouped_and_bounded(filled: Line) -> None:
     assert by_all.stdout.splitlines()[1].startswith("2026-03-01T12:00:00Z,auto,auto,bought,1,")
     bounded = ("usage", "--from", "2026-03-02", "--format", "json")
     assert json.loads(filled.click(*bounded).stdout)[0]["requests"] == 2
-    assert json.loads(filled.click(*bounded, "--team", "nobody").stdout) == []
+    assert json.loads(filled.click(*bounded, "--team", "research").stdout) == []
     assert filled.click(*bounded, "--team", "design").stdout == filled.click(*bounded).stdout
 
 
@@ -209,6 +209,13 @@ def test_without_usage_there_is_no_table(filled: Line) -> None:
     done = filled.click("usage", "--by", "day")
     assert (done.exit_code, done.stdout) == (0, "")
     assert done.stderr.startswith("Nothing was asked for since ")
+
+
+@pytest.mark.parametrize("command", ["usage", "activity"])
+def test_history_of_a_team_that_never_was_is_a_mistake(filled: Line, command: str) -> None:
+    done = filled.click(command, "--team", "desing")
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert "There is no team desing. The teams are design, research." in done.stderr
 
 
 # -- check-config -------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from gateway.caches.memory import MemoryCache
 from gateway.directory import Directory
 from gateway.errors import StoreUnavailable
 from gateway.model import About, Bought
+from gateway.operations import check_team
 from gateway.ports import Store
 from gateway.rules.fingerprint import scope_of
 from gateway.rules.settings import Settings
@@ -129,6 +130,7 @@ class AdminActivity:
                 handler=self._activity,
                 query=ActivityQuery,
                 answer=ActivityPage,
+                statuses=(404,),
             ),
             Route(
                 method="GET",
@@ -137,6 +139,7 @@ class AdminActivity:
                 handler=self._errors,
                 query=ErrorQuery,
                 answer=ErrorPage,
+                statuses=(404,),
             ),
             Route(
                 method="GET",
@@ -149,6 +152,7 @@ class AdminActivity:
         ]
 
     async def _activity(self, asked: Asked) -> web.Response:
+        await check_team(self._store, asked.query.team)
         await self._write_what_waits()
         requests, following = await read_activity(self._store, asked.query)
         return answer({"requests": requests, "next": following})
@@ -159,6 +163,7 @@ class AdminActivity:
             await self._flush()
 
     async def _errors(self, asked: Asked) -> web.Response:
+        await check_team(self._store, asked.query.team)
         await self._write_what_waits()
         try:
             kinds = await read_errors(self._store, asked.query, asked.by.now)

@@ -199,7 +199,8 @@ def rotate_key(key_id: str, grace: float, config: Path | None) -> None:
     ends = done.old.ends
     still = "works no more" if ends is None or ends <= by.now else f"works until {utc(ends)}"
     until = "" if done.new.expires is None else f", works until {utc(done.new.expires)}"
-    note(f"{public_id(done.old.id)} of team {done.old.team} {still}.")
+    sooner = "" if done.grace_in_full else ", for it was to end sooner than the grace"
+    note(f"{public_id(done.old.id)} of team {done.old.team} {still}{sooner}.")
     note(f"{public_id(done.new.id)} replaces it{until}. It is shown this once:")
     click.echo(done.text)
 
@@ -230,7 +231,7 @@ def disable_key(key_id: str, config: Path | None) -> None:
 @key_id_argument
 @config_option
 def enable_key(key_id: str, config: Path | None) -> None:
-    """Let a disabled key work again. One that is revoked stays so.
+    """Let a disabled key work again. One that is revoked or expired stays so.
 
     KEY_ID is what 'gateway keys list' shows, with or without sk-gw-.
     """
@@ -239,11 +240,8 @@ def enable_key(key_id: str, config: Path | None) -> None:
 
 def _set_state(config: Path | None, key_id: str, state: "KeyState") -> None:
     from gateway import operations
-    from gateway.listing import has_expired, public_id
-    from gateway.rules.windows import utc
+    from gateway.listing import public_id
 
     by = working_as()
     key = with_store(config, lambda store, _: operations.set_key_state(store, key_id, state, by))
-    late = state == "active" and has_expired(key, time.time())
-    expired = f", but it expired on {utc(key.ends or 0)}" if late else ""
-    note(f"{public_id(key.id)} of team {key.team} is {state}{expired}")
+    note(f"{public_id(key.id)} of team {key.team} is {state}")

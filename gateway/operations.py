@@ -15,12 +15,13 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from gateway.errors import StoreUnavailable
-from gateway.listing import key_listing, public_id, team_listing
+from gateway.listing import has_expired, key_listing, public_id, team_listing
 from gateway.model import NO_LIMITS, AuditEntry, Key, KeyState, Limits, Team
 from gateway.ports import DirectoryChanges, DirectoryStore, DirectoryWrite
 from gateway.rules import keys
 from gateway.rules.config_faults import shown
 from gateway.rules.scrub import scrub
+from gateway.rules.windows import utc
 
 T = TypeVar("T")
 
@@ -159,10 +160,9 @@ async def purge_teams(store: DirectoryStore, names: Sequence[str] | None, by: Ac
         known = _living(directory)
         teams = [_team(known, name) for name in (known if names is None else names)]
         purged = [replace(team, purged=team.purged + 1) for team in teams]
-        told: list[str | None] = [None] if names is None else list(names)
-        audit = [
-            AuditEntry(at=by.now, who=by.who, action="cache.purge", team=name) for name in told
-        ]
+        entry = AuditEntry(at=by.now, who=by.who, action="cache.purge")
+        all_of_it = [replace(entry, after={"all": True})]
+        audit = all_of_it if names is None else [replace(entry, team=name) for name in names]
         return DirectoryWrite(teams=purged, audit=audit), None
 
     await _change(store, decide)
@@ -224,11 +224,16 @@ async def create_key(
 
 
 class Rotated(Struct, frozen=True):
-    """What a rotation came to: both keys as they are now, and the new one's text."""
+    """What a rotation came to: both keys as they are now, and the new one's text.
+
+    `grace_in_full` is whether the old key works as long as was asked. It does not where it ends
+    sooner by itself, or was replaced before with a grace that ends sooner.
+    """
 
     old: Key
     new: Key
     text: str
+    grace_in_full: bool
 
 
 async def rotate_key(
@@ -258,8 +263,9 @@ async def rotate_key(
         new = _successor(before, new_id, keys.digest(text, pepper), by.now)
         ends = [by.now + grace, before.expires, before.grace_ends]
         old = replace(before, grace_ends=min(end for end in ends if end is not None))
-        audit = [_key_entry(by, "key.rotate", before, old), _key_entry(by, "key.create", None, new)]
-        return DirectoryWrite(keys=[old, new], audit=audit), Rotated(old, new, text)
+        audit = [_rotation_entry(by, before, old, new), _key_entry(by, "key.create", None, new)]
+        done = Rotated(old, new, text, grace_in_full=old.grace_ends == by.now + grace)
+        return DirectoryWrite(keys=[old, new], audit=audit), done
 
     return await _change(store, decide)
 
@@ -297,14 +303,18 @@ async def find_key(store: DirectoryStore, id: str) -> Key:
 async def set_key_state(store: DirectoryStore, id: str, state: KeyState, by: Actor) -> Key:
     """Set a key's state and give the key as it is now; `id` is whatever `normal_id` understands.
 
-    Raises Refused where there is no such key or it is revoked already and for good,
-    StoreUnavailable.
+    Raises Refused where there is no such key, it is revoked already and for good, or it is to work
+    again and its time is over; StoreUnavailable.
     """
 
     def decide(directory: DirectoryChanges) -> tuple[DirectoryWrite, Key]:
         before = _find(directory, id)
         if before.state == "revoked" != state:
             raise _revoked(before)
+        if state == "active" and has_expired(before, by.now):
+            raise Conflict(
+                f"{public_id(before.id)} expired on {utc(before.ends or 0)}: create a new key."
+            )
         if before.state == state:
             return DirectoryWrite(), before
         after = replace(before, state=state)
@@ -356,6 +366,12 @@ def _key_entry(by: Actor, action: str, before: Key | None, after: Key) -> AuditE
         before=None if before is None else key_listing(before, by.now, None),
         after=key_listing(after, by.now, None),
     )
+
+
+def _rotation_entry(by: Actor, before: Key, old: Key, new: Key) -> AuditEntry:
+    """That of a key that was replaced tells by which one."""
+    entry = _key_entry(by, "key.rotate", before, old)
+    return replace(entry, after={**(entry.after or {}), "replaced_by": public_id(new.id)})
 
 
 # -- what there is ------------------------------------------------------------------------------

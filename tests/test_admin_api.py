@@ -220,12 +220,16 @@ async def test_a_key_goes_through_its_life(rig: Rig) -> None:
     assert (await rig.ask_admin("POST", f"keys/{id}/enable")).json["state"] == "active"
     got = await rig.ask_admin("POST", f"keys/{id}/rotate", json={"grace": "1h"})
     assert (got.status, got.json["replaces"]["state"]) == (201, "retiring")
-    assert got.json["line"] == id
+    assert (got.json["line"], got.json["grace_in_full"]) == (id, True)
+    again = await rig.ask_admin("POST", f"keys/{id}/rotate", json={"grace": "7d"})
+    assert again.json["grace_in_full"] is False
+    assert again.json["replaces"]["grace_ends"] == got.json["replaces"]["grace_ends"]
     assert (await rig.generate(got.json["key"], None)).status == 200
     assert (await rig.ask_admin("POST", f"keys/{id}/revoke")).json["state"] == "revoked"
     assert (await rig.ask_admin("POST", f"keys/{id}/enable")).status == 409
     listed = await rig.ask_admin("GET", "keys?team=design", VIEWER)
-    assert [one["state"] for one in listed.json["keys"]] == ["revoked", "revoked", "active"]
+    states = [one["state"] for one in listed.json["keys"]]
+    assert states == ["revoked", "revoked", "active", "active"]
     assert (await rig.ask_admin("GET", f"keys/{id}")).json["state"] == "revoked"
     for text in (key, got.json["key"]):
         assert text.encode() not in listed.body

@@ -146,6 +146,14 @@ def test_a_rotation_may_end_the_old_key_at_once(filled: Line) -> None:
     assert sorted(ids(filled).values()) == ["active", "expired"]
 
 
+def test_a_grace_that_began_is_not_made_longer(filled: Line) -> None:
+    old = f"sk-gw-{parse(filled.key())}"
+    filled.click("keys", "rotate", old, "--grace", "1h")
+    done = filled.click("keys", "rotate", old, "--grace", "7d")
+    first, _ = done.stderr.splitlines()
+    assert first.endswith("Z, for it was to end sooner than the grace.")
+
+
 def test_what_cannot_be_rotated(filled: Line) -> None:
     old = f"sk-gw-{parse(filled.key())}"
     assert filled.click("keys", "rotate", old, "--grace", "soon").exit_code == 2
@@ -174,7 +182,9 @@ def test_an_expired_key_is_told(filled: Line) -> None:
     (id,) = ids(filled)
     time.sleep(1.1)
     assert ids(filled) == {id: "expired"}
-    assert "is active, but it expired on 20" in filled.click("keys", "enable", id).stderr
+    done = filled.click("keys", "enable", id)
+    assert done.exit_code == 1
+    assert done.stderr.startswith(f"Error: {id} expired on 20")
 
 
 def test_a_pasted_key_is_never_repeated(filled: Line) -> None:

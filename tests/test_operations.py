@@ -12,6 +12,7 @@ from gateway.model import NO_LIMITS, Key, KeyState, Limits, Team
 from gateway.operations import (
     Actor,
     Applied,
+    Conflict,
     Missing,
     Refused,
     Rotated,
@@ -175,6 +176,7 @@ async def test_the_grace_never_outlasts_the_key(store: SqliteStore) -> None:
     old, _ = await new_key(store, lifetime=90.0)
     done = await rotate(store, old.id, grace=1000)
     assert done.old.ends == done.old.grace_ends == NOW + 90
+    assert not done.grace_in_full
 
 
 async def test_without_grace_the_old_key_ends_at_once(store: SqliteStore) -> None:
@@ -191,6 +193,7 @@ async def test_a_key_may_be_rotated_again_and_its_new_one_too(store: SqliteStore
     lost = await rotate(store, old.id)
     again = await rotate(store, old.id, grace=80, now=NOW + 10)
     assert again.old.grace_ends == lost.old.grace_ends == NOW + 60
+    assert (lost.grace_in_full, again.grace_in_full) == (True, False)
     assert again.new.expires == NOW + 100
     last = await rotate(store, again.new.id, now=NOW + 20)
     assert last.old == replace(again.new, grace_ends=NOW + 80)
@@ -222,6 +225,16 @@ async def test_only_an_active_key_is_rotated(store: SqliteStore, state: KeyState
     assert await list_keys(store) == [replace(old, state=state)]
 
 
+@pytest.mark.parametrize("state", ["active", "disabled"])
+async def test_a_key_whose_time_is_over_is_not_enabled(store: SqliteStore, state: KeyState) -> None:
+    await put_teams(store, [Team(name="design")])
+    key, _ = await new_key(store, lifetime=90.0)
+    await set_key_state(store, key.id, state, BY)
+    with pytest.raises(Conflict, match=f"^sk-gw-{key.id} expired on 20.*: create a new key"):
+        await set_key_state(store, key.id, "active", replace(BY, now=NOW + 90))
+    assert (await set_key_state(store, key.id, "active", BY)).state == "active"
+
+
 async def test_a_deleted_team_is_gone_with_its_keys_and_can_come_back(store: SqliteStore) -> None:
     team = Team(name="design", max_n=2)
     await apply_teams(store, [team, Team(name="other")], BY)
@@ -240,7 +253,7 @@ async def test_a_deleted_team_is_gone_with_its_keys_and_can_come_back(store: Sql
 async def test_who_changed_what_is_on_record_without_a_secret(store: SqliteStore) -> None:
     await apply_teams(store, [Team(name="design")], BY)
     key, text = await new_key(store)
-    await rotate(store, key.id)
+    rotated = await rotate(store, key.id)
     await set_key_state(store, key.id, "revoked", BY)
     await change_team(store, "design", lambda before: before, BY)
     await change_team(store, "design", lambda before: None, BY)
@@ -250,6 +263,7 @@ async def test_who_changed_what_is_on_record_without_a_secret(store: SqliteStore
         *("team.delete", "key.revoke"),
     ]
     assert {(entry.who, entry.team, entry.at) for entry in entries} == {(WHO, "design", NOW)}
+    assert (entries[2].after or {})["replaced_by"] == f"sk-gw-{rotated.new.id}" == entries[3].key
     assert text not in str(entries)
     assert "digest" not in str(entries)
 

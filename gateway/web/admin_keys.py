@@ -83,9 +83,12 @@ class MadeKey(KeyPage, frozen=True, kw_only=True):
 
 
 class RotatedKey(MadeKey, frozen=True, kw_only=True):
-    """The new key with its text, and what became of the old one."""
+    """The new key with its text, and what became of the old one. `grace_in_full` is false where
+    that ends before the grace is over: by itself, or since it was replaced before.
+    """
 
     replaces: KeyPage
+    grace_in_full: bool
 
 
 class KeysPage(Struct, frozen=True, kw_only=True):
@@ -201,7 +204,8 @@ class AdminKeys:
         )
         old = await self._listed(done.old, asked)
         new = key_listing(done.new, asked.by.now, None)
-        return answer({**new, "key": done.text, "replaces": old}, 201)
+        told = {"key": done.text, "replaces": old, "grace_in_full": done.grace_in_full}
+        return answer({**new, **told}, 201)
 
     def _setting(self, state: KeyState) -> Any:
         async def handle(asked: Asked) -> web.Response:

@@ -166,7 +166,7 @@ def test_usage_is_summed_since_the_month_began(filled: Line) -> None:
     ]
     assert filled.click("usage", "--by", "model").stdout.splitlines()[1].startswith("gpt-image-2")
     total = filled.click("usage", "--by", "key").stdout.splitlines()[-1]
-    assert total.split() == ["total", "2", "0", "2", "0", "0", "0", "0.264", "0"]
+    assert total.split() == ["total", "2", "0", "2", "0", "0", "0", "0.264", "0.00"]
 
 
 def test_usage_can_be_grouped_and_bounded(filled: Line) -> None:

@@ -129,6 +129,7 @@ def activity_cells(line: Listing) -> Cells:
         "team": line["team"] or "-",
         "key": line["key"] or "-",
         "outcome": line["outcome"] if error is None else f"{line['outcome']} ({error})",
+        "route": line["route"] or "images",
         "status": str(line["status"]),
         "requests": str(line["requests"]),
         "images": str(line["images"]),

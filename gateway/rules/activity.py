@@ -44,7 +44,8 @@ class Line(Struct, frozen=True, kw_only=True, array_like=True):
     their sum, and the id and the time that of the last.
 
     `place` is unlike that of any other line, and sorts lines by time. `total`, `own` (without
-    waiting for client and upstream) and `upstream` are seconds, money is micro-dollars.
+    waiting for client and upstream) and `upstream` are seconds, money is micro-dollars. `route` is
+    None for a request for images.
     """
 
     place: str
@@ -65,6 +66,7 @@ class Line(Struct, frozen=True, kw_only=True, array_like=True):
     own: float
     upstream: float | None
     fingerprint: str | None
+    route: str | None = None
 
     @property
     def at(self) -> float:

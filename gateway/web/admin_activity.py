@@ -6,7 +6,7 @@ A prompt is shown only where an operator has switched that on.
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from itertools import islice
-from typing import Annotated
+from typing import Annotated, Literal
 
 from aiohttp import web
 from msgspec import Meta, Struct
@@ -26,7 +26,8 @@ from gateway.web.admin_routes import Asked, Route, answer, refuse
 
 class RequestLine(Struct, frozen=True, kw_only=True):
     """One request that has ended, or `requests` alike in the same second: then its times are their
-    mean, amounts their sum, and the id that of the last. Null is what nobody knows.
+    mean, amounts their sum, and the id that of the last. Null is what nobody knows; `route` is null
+    for a request for images.
     """
 
     at: str
@@ -47,6 +48,7 @@ class RequestLine(Struct, frozen=True, kw_only=True):
     own_ms: float
     upstream_ms: float | None
     fingerprint: str | None
+    route: Literal["models", "quota", "usage", "unknown"] | None
 
 
 class ActivityPage(Struct, frozen=True, kw_only=True):

@@ -42,6 +42,7 @@ LINE = Line(
     own=0.001,
     upstream=None,
     fingerprint="0" * 16,
+    route="quota",
 )
 KIND = ErrorKind(
     outcome="rate_limited", code="a", status=429, requests=2, last_at=NOON, last_id="r1"

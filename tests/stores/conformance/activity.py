@@ -56,11 +56,12 @@ def line(number: int, *, at: float = NOON, writer: str = WRITER, **fields: Any) 
         "own": 0.001,
         "upstream": 1.249,
         "fingerprint": "f" * 16,
+        "route": None,
     }
     return Line(**{**values, **fields})
 
 
-def stranger(number: int) -> Line:
+def stranger(number: int, route: str | None = None) -> Line:
     return line(
         number,
         team=None,
@@ -74,6 +75,7 @@ def stranger(number: int) -> Line:
         requests=3,
         upstream=None,
         fingerprint=None,
+        route=route,
     )
 
 
@@ -94,7 +96,10 @@ async def add(store: Store, number: int, *lines: Line, **fields: Any) -> None:
 
 class ActivityConformance:
     async def test_lines_come_back_the_latest_first(self, make_store: MakeStore) -> None:
-        lines = [line(1), stranger(2), line(3, outcome="hit", at=NOON + 0.5, saved=40_000)]
+        lines = [
+            *(line(1), stranger(2, route="quota")),
+            line(3, outcome="hit", at=NOON + 0.5, saved=40_000),
+        ]
         async with make_store() as store:
             assert await store.activity(ALL, 10) == []
             await add(store, 1, *lines)

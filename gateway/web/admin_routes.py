@@ -55,7 +55,8 @@ class Route(Struct, frozen=True, kw_only=True):
 
     `statuses` are those of errors besides what every route may answer. `conditional` ones heed
     If-Match. One that `reads` is open to viewers, whatever its method; one that `buys` asks for
-    images. `headers` are those that it heeds, by name.
+    images. `headers` are those that it heeds, by name. `example` is a body as somebody may send it,
+    or, where it takes none, a query.
     """
 
     method: str
@@ -72,6 +73,7 @@ class Route(Struct, frozen=True, kw_only=True):
     reads: bool = False
     buys: bool = False
     headers: Mapping[str, str] = {}
+    example: Mapping[str, Any] = {}
 
     @property
     def pattern(self) -> re.Pattern[str]:

@@ -107,6 +107,7 @@ class AdminTeams:
                 summary="Make a team",
                 handler=self._create,
                 body=NewTeam,
+                example={"team": "design", "limits": {"images_per_day": 200}},
                 answer=TeamPage,
                 status=201,
                 statuses=(409,),
@@ -119,8 +120,8 @@ class AdminTeams:
                 answer=TeamPage,
                 statuses=(404,),
             ),
-            _changing("PUT", "Make a team (201) or replace it whole", self._put, TeamBody),
-            _changing("PATCH", "Change the named fields of a team", self._patch, TeamBody),
+            _changing("PUT", "Make a team (201) or replace it whole", self._put),
+            _changing("PATCH", "Change the named fields of a team", self._patch),
             Route(
                 method="DELETE",
                 path=ONE,
@@ -205,13 +206,14 @@ def _misnamed(asked: Asked, body: dict[str, Any]) -> list[str]:
     return [] if same else ["body: team: is not the team of the path, and cannot be changed"]
 
 
-def _changing(method: str, summary: str, handler: Handler, body: type[Struct]) -> Route:
+def _changing(method: str, summary: str, handler: Handler) -> Route:
     return Route(
         method=method,
         path=ONE,
         summary=summary,
         handler=handler,
-        body=body,
+        body=TeamBody,
+        example={"max_n": 4, "limits": {"images_per_day": 300}},
         answer=TeamPage,
         statuses=(404, 412),
         conditional=True,

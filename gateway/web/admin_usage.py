@@ -68,6 +68,7 @@ class AdminUsage:
                 summary="What was asked for, bought and saved",
                 handler=self._usage,
                 query=UsageQuery,
+                example={"by": ["team", "day"], "format": "csv"},
                 answer=list[UsageRowPage],
                 csv=True,
                 statuses=(404,),

@@ -97,12 +97,13 @@ def _operation(route: Route, security: str) -> dict[str, Any]:
         "summary": route.summary,
         "tags": [route.path.removeprefix("/api").removeprefix("/admin").split("/")[2]],
         "security": [{security: []}],
-        "parameters": [*_path(route), *map(_parameter, fields(route.query)), *_headers(route)],
+        "parameters": [*_path(route), *_query(route), *_headers(route)],
         "responses": _responses(route, security),
     }
     if route.body is not None:
         needed = any(field.required for field in fields(route.body))
-        content = {"application/json": {"schema": _schema(route.body)}}
+        example = {"example": route.example} if route.example else {}
+        content = {"application/json": {"schema": _schema(route.body), **example}}
         operation["requestBody"] = {"required": needed, "content": content}
     return operation
 
@@ -116,7 +117,20 @@ def _path(route: Route) -> list[dict[str, Any]]:
     pattern = {"type": "string", "pattern": "^[A-Za-z0-9._-]+$"}
     return [
         {"name": name, "in": "path", "required": True, "schema": pattern}
+        | {"example": _PATH_EXAMPLES[name]}
         for name in re.findall(r"\{(\w+)\}", route.path)
+    ]
+
+
+_PATH_EXAMPLES = {"team": "design", "id": "sk-gw-0123456789ab"}
+
+
+def _query(route: Route) -> list[dict[str, Any]]:
+    examples = route.example if route.body is None else {}
+    return [
+        _parameter(field)
+        | ({"example": examples[field.encode_name]} if field.encode_name in examples else {})
+        for field in fields(route.query)
     ]
 
 

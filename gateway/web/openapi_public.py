@@ -91,6 +91,7 @@ def _routes(prefix: str) -> list[Route]:
             summary="Make images, or get kept ones",
             handler=_served_elsewhere,
             body=Generation,
+            example={"prompt": "A red apple on a white table", "size": "1024x1024"},
             answer=Images,
             headers={"Cache-Control": _CACHE_CONTROL},
             buys=True,
@@ -115,6 +116,7 @@ def _routes(prefix: str) -> list[Route]:
             summary="What the key's team used",
             handler=_served_elsewhere,
             query=TeamUsageQuery,
+            example={"by": ["day", "model"]},
             answer=OwnUsage,
         ),
     ]

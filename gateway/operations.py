@@ -8,10 +8,10 @@ things stand, together with its line in the log of changes. So two who change th
 cannot undo each other's work unseen, and the log tells exactly what was before.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 from msgspec.structs import replace
 
 from gateway.errors import StoreUnavailable
@@ -223,6 +223,55 @@ async def create_key(
     return key, text
 
 
+class KeyChange(Struct, frozen=True, kw_only=True):
+    """What is to be changed of a key; what is left out stays.
+
+    `lifetime` is in seconds from now on, None for ever. `limits` go by their names in `Limits`.
+    """
+
+    name: str | None = None
+    lifetime: float | UnsetType | None = UNSET
+    limits: Mapping[str, int | None] = {}
+
+
+async def change_key(store: DirectoryStore, id: str, wanted: KeyChange, by: Actor) -> Key:
+    """Change a key that is not revoked, and give it as it is now.
+
+    The keys of a line share their limits: those of the others are changed too. What a key used
+    while it had no limit of its own is not counted under the first one.
+
+    Raises Refused where there is no such key or it is revoked, StoreUnavailable.
+    """
+
+    def decide(directory: DirectoryChanges) -> tuple[DirectoryWrite, Key]:
+        before = _find(directory, id)
+        if before.state == "revoked":
+            raise _revoked(before)
+        after = _changed(before, wanted, by.now)
+        others = [
+            (key, replace(key, limits=after.limits))
+            for key in directory.keys
+            if key.line == after.line and key.id != after.id and key.state != "revoked"
+        ]
+        pairs = [(old, new) for old, new in [(before, after), *others] if old != new]
+        audit = [_key_entry(by, "key.change", old, new) for old, new in pairs]
+        return DirectoryWrite(keys=[new for _, new in pairs], audit=audit), after
+
+    return await _change(store, decide)
+
+
+def _changed(key: Key, wanted: KeyChange, now: float) -> Key:
+    ends = key.expires
+    if not isinstance(wanted.lifetime, UnsetType):
+        ends = None if wanted.lifetime is None else now + wanted.lifetime
+    return replace(
+        key,
+        name=key.name if wanted.name is None else wanted.name,
+        expires=ends,
+        limits=replace(key.limits, **wanted.limits),
+    )
+
+
 class Rotated(Struct, frozen=True):
     """What a rotation came to: both keys as they are now, and the new one's text.
 
@@ -312,9 +361,7 @@ async def set_key_state(store: DirectoryStore, id: str, state: KeyState, by: Act
         if before.state == "revoked" != state:
             raise _revoked(before)
         if state == "active" and has_expired(before, by.now):
-            raise Conflict(
-                f"{public_id(before.id)} expired on {utc(before.ends or 0)}: create a new key."
-            )
+            raise _expired(before, by.now)
         if before.state == state:
             return DirectoryWrite(), before
         after = replace(before, state=state)
@@ -398,6 +445,12 @@ def _require_active(key: Key) -> None:
 
 def _revoked(key: Key) -> Refused:
     return Conflict(f"{keys.PREFIX}{key.id} is revoked, which is for good: create a new key.")
+
+
+def _expired(key: Key, now: float) -> Refused:
+    replaced = key.grace_ends is not None and key.grace_ends <= now
+    way = "" if replaced else "change when it expires first, or "
+    return Conflict(f"{public_id(key.id)} expired on {utc(key.ends or 0)}: {way}create a new key.")
 
 
 def _team(known: dict[str, Team], name: str) -> Team:

@@ -13,10 +13,12 @@ from gateway.operations import (
     Actor,
     Applied,
     Conflict,
+    KeyChange,
     Missing,
     Refused,
     Rotated,
     apply_teams,
+    change_key,
     change_team,
     create_key,
     list_keys,
@@ -225,12 +227,67 @@ async def test_only_an_active_key_is_rotated(store: SqliteStore, state: KeyState
     assert await list_keys(store) == [replace(old, state=state)]
 
 
+async def test_only_what_is_named_of_a_key_is_changed(store: SqliteStore) -> None:
+    await put_teams(store, [Team(name="design")])
+    limits = Limits(images_per_day=3, cost_per_month=1_500_000)
+    key, text = await new_key(store, lifetime=90.0, limits=limits)
+    for wanted, differs in (
+        (KeyChange(), {}),
+        (KeyChange(name="Shop"), {"name": "Shop"}),
+        (KeyChange(lifetime=20.0), {"expires": NOW + 80}),
+        (KeyChange(lifetime=None), {"expires": None}),
+        (
+            KeyChange(limits={"images_per_day": None, "images_per_month": 7}),
+            {"limits": Limits(images_per_month=7, cost_per_month=1_500_000)},
+        ),
+    ):
+        key = replace(key, **differs)
+        changed = await change_key(store, f"sk-gw-{key.id}", wanted, Actor(WHO, NOW + 60))
+        assert changed == key == (await list_keys(store))[0]
+        assert keys.verify(text, changed, PEPPER, NOW) == "ok"
+    changes = [entry for entry in await store.audit(None, None) if entry.action == "key.change"]
+    assert len(changes) == 4
+    assert (changes[-1].before or {})["name"] == "Web shop" != (changes[-1].after or {})["name"]
+
+
+async def test_the_limits_of_a_line_are_changed_together(store: SqliteStore) -> None:
+    await put_teams(store, [Team(name="design")])
+    old, _ = await new_key(store, limits=Limits(images_per_day=3))
+    lost = (await rotate(store, old.id)).new
+    new = (await rotate(store, old.id)).new
+    other, _ = await new_key(store, limits=Limits(images_per_day=3))
+    await set_key_state(store, lost.id, "revoked", BY)
+    await change_key(store, new.id, KeyChange(name="New", limits={"images_per_day": 9}), BY)
+    found = {key.id: (key.limits.images_per_day, key.name) for key in await list_keys(store)}
+    assert found == {
+        old.id: (9, "Web shop"),
+        new.id: (9, "New"),
+        lost.id: (3, "Web shop"),
+        other.id: (3, "Web shop"),
+    }
+
+
+async def test_an_expired_key_works_again_with_another_end_and_a_revoked_never(
+    store: SqliteStore,
+) -> None:
+    await put_teams(store, [Team(name="design")])
+    old, text = await new_key(store, lifetime=90.0)
+    later = Actor(WHO, NOW + 100)
+    changed = await change_key(store, old.id, KeyChange(lifetime=90.0), later)
+    assert keys.verify(text, changed, PEPPER, NOW + 100) == "ok"
+    await set_key_state(store, old.id, "revoked", BY)
+    with pytest.raises(Conflict, match="is revoked, which is for good"):
+        await change_key(store, old.id, KeyChange(lifetime=None), later)
+    with pytest.raises(Missing):
+        await change_key(store, "0123456789ab", KeyChange(name="x"), later)
+
+
 @pytest.mark.parametrize("state", ["active", "disabled"])
 async def test_a_key_whose_time_is_over_is_not_enabled(store: SqliteStore, state: KeyState) -> None:
     await put_teams(store, [Team(name="design")])
     key, _ = await new_key(store, lifetime=90.0)
     await set_key_state(store, key.id, state, BY)
-    with pytest.raises(Conflict, match=f"^sk-gw-{key.id} expired on 20.*: create a new key"):
+    with pytest.raises(Conflict, match=f"^sk-gw-{key.id} expired on 20.*: change when"):
         await set_key_state(store, key.id, "active", replace(BY, now=NOW + 90))
     assert (await set_key_state(store, key.id, "active", BY)).state == "active"
 

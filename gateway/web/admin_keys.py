@@ -5,15 +5,16 @@ from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from aiohttp import web
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct
 from msgspec.structs import asdict
 
 from gateway import operations
 from gateway.listing import Listing, key_listing
 from gateway.model import Key, KeyState
+from gateway.operations import KeyChange
 from gateway.ports import Store
 from gateway.rules.keys import parse_duration
-from gateway.rules.settings import TeamLimits, limits_of
+from gateway.rules.settings import TeamLimits, limit_values, limits_of
 from gateway.web.admin_routes import Asked, Route, answer, read_body, read_fields
 from gateway.web.admin_teams import LimitsPage
 
@@ -50,6 +51,16 @@ class NewKey(Struct, frozen=True, kw_only=True):
     """A key that is to be made. Without `expires` it works for ever."""
 
     team: str
+    name: KeyName = ""
+    expires: Lifetime | None = None
+    limits: TeamLimits = TeamLimits()
+
+
+class KeyPatch(Struct, frozen=True, kw_only=True):
+    """What is to be changed of a key. `expires` is counted from now on, null is never; a limit
+    that is null is taken away, one that is left out stays.
+    """
+
     name: KeyName = ""
     expires: Lifetime | None = None
     limits: TeamLimits = TeamLimits()
@@ -148,6 +159,16 @@ class AdminKeys:
                 statuses=(404,),
             ),
             Route(
+                method="PATCH",
+                path=one,
+                summary="Change a key's name or end, or the limits of its line",
+                handler=self._patch,
+                body=KeyPatch,
+                example={"limits": {"images_per_day": 20}},
+                answer=KeyPage,
+                statuses=(404, 409),
+            ),
+            Route(
                 method="POST",
                 path=f"{one}/rotate",
                 summary="Replace a key by a new one",
@@ -193,6 +214,21 @@ class AdminKeys:
             limits=limits_of(asdict(wanted.limits)),
         )
         return answer({**key_listing(key, asked.by.now, None), "key": text}, 201)
+
+    async def _patch(self, asked: Asked) -> web.Response:
+        body = await read_body(asked.request)
+        if "limits" in body and body["limits"] is None:
+            body["limits"] = dict.fromkeys(TeamLimits.__struct_fields__)
+        wanted = read_fields(body, KeyPatch, limits=TeamLimits)
+        limits = {name: getattr(wanted.limits, name) for name in body.get("limits", ())}
+        lifetime = None if wanted.expires is None else parse_duration(wanted.expires)
+        change = KeyChange(
+            name=wanted.name if "name" in body else None,
+            lifetime=lifetime if "expires" in body else UNSET,
+            limits=limit_values(limits),
+        )
+        key = await operations.change_key(self._store, asked.path["id"], change, asked.by)
+        return await self._shown(key, asked)
 
     async def _rotate(self, asked: Asked) -> web.Response:
         wanted = read_fields(await read_body(asked.request), Rotation)

@@ -9,6 +9,7 @@ import json
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from io import StringIO
+from types import MappingProxyType
 
 import click
 
@@ -155,9 +156,14 @@ def _plain(value: object) -> str:
     return "-" if value is None else value if isinstance(value, str) else json.dumps(value)
 
 
-def usage_cells(row: Listing) -> Cells:
-    """A row of usage in a table."""
-    return {_SUMS.get(name, name): str(value) for name, value in row.items()}
+def usage_cells(row: Listing, names: Mapping[str, str] = MappingProxyType({})) -> Cells:
+    """A row of usage in a table; a key's name stands beside its id."""
+    cells = dict[str, str]()
+    for name, value in row.items():
+        cells[_SUMS.get(name, name)] = str(value)
+        if name == "key":
+            cells["name"] = names.get(value, "")
+    return cells
 
 
 def _allowed(values: Collection[str] | None) -> str:

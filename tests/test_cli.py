@@ -169,6 +169,19 @@ def test_usage_is_summed_since_the_month_began(filled: Line) -> None:
     assert total.split() == ["total", "2", "0", "2", "0", "0", "0", "0.264", "0.00"]
 
 
+def test_a_table_of_usage_by_key_has_the_keys_names(filled: Line) -> None:
+    create = ("keys", "create", "--team", "design", "--name", "Web shop")
+    id = parse(filled.click(*create).stdout.strip()) or ""
+    spend(filled, time.time(), id, 40_000, "1")
+    spend(filled, time.time(), "0123456789ab", 40_000, "2")
+    titles, *rows, total = filled.click("usage", "--by", "key").stdout.splitlines()
+    assert titles.split()[:2] == ["key", "name"]
+    assert sorted(row.startswith(f"sk-gw-{id}  Web shop  ") for row in rows) == [False, True]
+    assert total.split()[:2] == ["total", "2"]
+    listed = json.loads(filled.click("usage", "--by", "key", "--format", "json").stdout)
+    assert all("name" not in row for row in listed)
+
+
 def test_usage_can_be_grouped_and_bounded(filled: Line) -> None:
     noon = datetime(2026, 3, 1, 12, tzinfo=UTC).timestamp()
     for day, key in enumerate(("0123456789ab", "0123456789ac", "0123456789ab")):

@@ -99,7 +99,7 @@ def shares(keep: int) -> Mapping[Ring, int]:
 
 class Wanted(Struct, frozen=True, kw_only=True):
     """Which lines are asked for: all that have what is set here. `errors` leaves out what went
-    well.
+    well, `since` (of `moment`) what ended before.
     """
 
     team: str | None = None
@@ -107,6 +107,7 @@ class Wanted(Struct, frozen=True, kw_only=True):
     outcome: str | None = None
     id: str | None = None
     errors: bool = False
+    since: str = ""
 
     def takes(self, line: Line) -> bool:
         """Whether the line is asked for."""
@@ -116,6 +117,7 @@ class Wanted(Struct, frozen=True, kw_only=True):
             and self.outcome in (None, line.outcome)
             and self.id in (None, line.id)
             and not (self.errors and line.outcome in GOOD)
+            and self.since <= line.place
         )
 
 

@@ -156,7 +156,11 @@ class AdminActivity:
     async def _activity(self, asked: Asked) -> web.Response:
         await check_team(self._store, asked.query.team)
         await self._write_what_waits()
-        requests, following = await read_activity(self._store, asked.query)
+        try:
+            requests, following = await read_activity(self._store, asked.query)
+        except ValueError as error:
+            refuse([str(error)])
+            raise
         return answer({"requests": requests, "next": following})
 
     async def _write_what_waits(self) -> None:

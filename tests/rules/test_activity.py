@@ -91,6 +91,8 @@ def test_what_went_well_are_outcomes() -> None:
         (Wanted(), True),
         (Wanted(team="red", key="k1", outcome="rate_limited", id="r1", errors=True), True),
         (Wanted(team="blue"), False),
+        (Wanted(since=moment(NOON)), True),
+        (Wanted(since=moment(NOON + 1)), False),
         (Wanted(key="k2"), False),
         (Wanted(outcome="hit"), False),
         (Wanted(id="r2"), False),

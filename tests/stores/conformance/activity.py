@@ -15,6 +15,7 @@ from gateway.rules.activity import (
     Stopwatch,
     TeamErrors,
     Wanted,
+    moment,
     place,
     shares,
 )
@@ -139,6 +140,15 @@ class ActivityConformance:
                 (Wanted(team="' OR 1"), []),
             ):
                 assert await store.activity(wanted, 10) == found
+
+    async def test_lines_of_some_time_alone_are_told(self, make_store: MakeStore) -> None:
+        lines = [line(number, at=NOON + number) for number in range(5)]
+        async with make_store() as store:
+            await add(store, 1, *lines, stranger(9))
+            since = Wanted(since=moment(NOON + 1))
+            assert await store.activity(since, 10) == lines[:0:-1]
+            assert await store.activity(since, 10, moment(NOON + 3)) == [lines[2], lines[1]]
+            assert await store.activity(Wanted(since=moment(NOON + 5)), 10) == []
 
     async def test_what_is_wanted_is_found_behind_much_else(self, make_store: MakeStore) -> None:
         lines = [line(number, outcome="hit") for number in range(1, 1_200)]

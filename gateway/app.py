@@ -25,6 +25,7 @@ from gateway.alerts import Alerts
 from gateway.background import Background
 from gateway.caches import warm
 from gateway.caches.memory import MemoryCache
+from gateway.caches.purges import Purges
 from gateway.caches.redis import RedisCache
 from gateway.caches.seal import Seal
 from gateway.caches.tiers import TieredCache
@@ -326,6 +327,10 @@ class Gateway:
             on_evict=lambda reason: metrics.evictions["memory", reason].inc(),
         )
         await warm.put_back(memory, settings.cache, self._wall)
+        purges = Purges(self.store, memory, lambda: self.directory.generation, self._wall)
+        await purges.look()
+        purges.start()
+        self._running.push_async_callback(purges.close)
         metrics.cache_bytes.labels("memory").set_function(lambda: memory.bytes)
         metrics.cache_limit.labels("memory").set(settings.cache.max_bytes)
         metrics.cache_entries.labels("memory").set_function(lambda: len(memory))

@@ -21,7 +21,8 @@ from prometheus_client import (
 from prometheus_client.core import CounterMetricFamily
 from prometheus_client.registry import Collector
 
-from gateway.model import MICRO, ImageRequest, Limits, Team
+from gateway.model import ImageRequest, Limits, Team
+from gateway.money_counter import MoneyCounter
 from gateway.quota_gauges import limits_set
 from gateway.record import Record
 from gateway.rules.catalog import AUTO, Model, quality_label
@@ -197,16 +198,9 @@ class Metrics:
                 registry=r,
             )
         )
-        self.cost = Bound(
-            Counter("gateway_cost_usd", "Money charged.", ["team", "model"], registry=r)
-        )
-        self.saved = Bound(
-            Counter(
-                "gateway_saved_usd",
-                "Money that hits and shared flights saved.",
-                ["team"],
-                registry=r,
-            )
+        self.cost = MoneyCounter("gateway_cost_usd", "Money charged.", ["team", "model"], r)
+        self.saved = MoneyCounter(
+            "gateway_saved_usd", "Money that hits and shared flights saved.", ["team"], r
         )
         self.refusals = Bound(
             Counter(
@@ -349,7 +343,7 @@ class Metrics:
 
     def charged(self, reservation: Reserve, cost: int) -> None:
         """Count money charged, in micro-dollars."""
-        self.cost[reservation.team, reservation.model].inc(cost / MICRO)
+        self.cost.add((reservation.team, reservation.model), cost)
         if cost > reservation.cost:
             self.above_hold.inc()
 

@@ -38,7 +38,7 @@ from gateway.flights import Flight, Flights
 from gateway.hits import Hits
 from gateway.ledger import PATIENCE_SECONDS, Ledger
 from gateway.metrics import Metrics, closed_labels
-from gateway.model import MICRO, About, Bought, Caller, ImageRequest
+from gateway.model import About, Bought, Caller, ImageRequest
 from gateway.ports import Reply, Upstream
 from gateway.readings import Reading, Readings
 from gateway.record import Record
@@ -475,7 +475,7 @@ class Proxy:
         self._hits.add(caller, request, bought, self._wall(), coalesced=outcome == "collapsed")
         model = purchase.settings.models[request.model]
         self._metrics.delivered(caller.team.name, request, model, bought.images, "cache")
-        self._metrics.saved[caller.team.name,].inc(bought.cost / MICRO)
+        self._metrics.saved.add((caller.team.name,), bought.cost)
 
     def _refused(self, caller: Caller, settings: Settings, record: Record) -> None:
         """Record a request that was refused: nothing was asked of the upstream."""

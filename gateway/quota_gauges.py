@@ -36,7 +36,9 @@ class QuotaCollector(Collector):
 
     def collect(self) -> Iterable[GaugeMetricFamily]:
         """The four families, as of now."""
-        now, teams = self._wall(), self._teams()
+        now = self._wall()
+        # Copied in one go each: they go on changing, and this runs in a thread.
+        teams, accounts = list(self._teams().items()), self._accounts.copy()
         limit = GaugeMetricFamily("gateway_quota_limit", "A limit.", labels=["team", "limit"])
         used = GaugeMetricFamily(
             "gateway_quota_used", "What is used of a limit.", labels=["team", "limit"]
@@ -46,15 +48,15 @@ class QuotaCollector(Collector):
             "Money charged or held since the month began (UTC).",
             labels=["team"],
         )
-        owners = [(name, team_account(name), team.limits) for name, team in teams.items()]
+        owners = [(name, team_account(name), team.limits) for name, team in teams]
         for label, account, limits in [*owners, ("", GATEWAY, self._gateway_limits())]:
-            for name, size, spent in _levels(self._accounts.get(account, EMPTY), limits, now):
+            for name, size, spent in _levels(accounts.get(account, EMPTY), limits, now):
                 limit.add_metric([label, name], size)
                 used.add_metric([label, name], spent)
-        for name in teams:
-            window = self._accounts.get(team_account(name), EMPTY).month.roll(month_of(now))
+        for name, _ in teams:
+            window = accounts.get(team_account(name), EMPTY).month.roll(month_of(now))
             month.add_metric([name], (window.cost + window.held_cost) / MICRO)
-        holds = sum(len(account.holds) for account in self._accounts.values())
+        holds = sum(len(account.holds) for account in accounts.values())
         yield from (limit, used, month)
         yield GaugeMetricFamily("gateway_reservations_open", "Purchases not settled.", value=holds)
 

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.money import until
 from tests.support.redis import running_redis
 from tests.support.rig import PROMPT, Rig, running_rig
 
+HIT = "gateway; hit"
 PEPPER = "a pepper of tests, long enough"
 
 
@@ -53,3 +55,31 @@ async def test_a_purge_on_one_holds_on_the_other(rigs: tuple[Rig, Rig]) -> None:
     assert not (await second.ask_admin("POST", "cache/lookup", json=body)).json["kept"]
     await asyncio.wait_for(second.gateway.directory.refresh(), 5)
     assert (await second.generate(key)).headers["Cache-Status"] == "gateway; fwd=miss; stored"
+
+
+async def test_one_answer_forgotten_on_one_is_forgotten_on_the_other(tmp_path: Path) -> None:
+    async with running_redis(tmp_path / "redis", appendonly="yes") as server:
+        shared = {"STORE_URL": server.url, "CACHE_URL": server.url, "KEYS_PEPPER": PEPPER}
+        async with (
+            running_rig(tmp_path / "a", "", None, **shared) as first,
+            running_rig(
+                tmp_path / "b", "", None, UPSTREAM_BASE_URL=first.sandbox.url, **shared
+            ) as second,
+        ):
+            key = await first.key("red")
+            await second.gateway.directory.refresh()
+            for prompt in (PROMPT, "another"):
+                assert (await first.generate(key, prompt)).status == 200
+                assert (await second.generate(key, prompt)).headers["Cache-Status"] == HIT
+            body = {"team": "red", "request": {"prompt": PROMPT}}
+            found = (await first.ask_admin("POST", "cache/lookup", json=body)).json
+            wanted = {"fingerprint": found["fingerprint"]}
+            assert (await first.ask_admin("POST", "cache/purge", json=wanted)).json["purged"]
+            await until(lambda: _keeps(second, 1), 30)
+            assert (await second.generate(key, "another")).headers["Cache-Status"] == HIT
+            assert (await second.generate(key)).headers["Cache-Status"] != HIT
+
+
+async def _keeps(rig: Rig, answers: int) -> bool:
+    found = await rig.ask_admin("GET", "cache")
+    return bool(found.json["memory"]["entries"] == answers)

@@ -94,6 +94,11 @@ class MemoryCache(BaseCache):  # type: ignore[misc]  # aiocache is published wit
         entry.hits += 1
         return entry.value
 
+    def peek(self, key: str) -> Any:
+        """The same, not counted as found."""
+        entry = self._living(key)
+        return None if entry is None else entry.value
+
     def amend(self, key: str, value: Any) -> None:
         """Put a value in the place of the one that is there, if one is; all else stays."""
         entry = self._living(key)

@@ -1,8 +1,9 @@
 """The admin port: health for the orchestrator, metrics for Prometheus, the admin API and the
 dashboard."""
 
+import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import cast
 
 import structlog
@@ -55,8 +56,7 @@ class AdminApi:
         self._router = Router(routes)
         self._wall = wall
         self._new_id = new_id
-        # Its handler reads nothing of a request that the low-level server's lacks.
-        metrics = cast(Handler, make_aiohttp_handler(registry))
+        metrics = _in_a_thread(make_aiohttp_handler(registry))
         self._routes: dict[str, dict[str, Handler]] = {
             "/healthz": {"GET": self._healthz, "HEAD": self._healthz},
             "/readyz": {"GET": self._readyz, "HEAD": self._readyz},
@@ -114,6 +114,21 @@ class AdminApi:
         if reason is None:
             return web.json_response({"status": "ready"})
         return web.json_response({"status": "not ready", "reason": reason}, status=503)
+
+
+def _in_a_thread(handler: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> Handler:
+    """Prometheus' handler, which waits for nothing and takes 0.2 s with a thousand teams: in a
+    thread, requests go on meanwhile.
+    """
+
+    async def handle(request: web.BaseRequest) -> web.StreamResponse:
+        async def answered() -> web.StreamResponse:
+            # It reads nothing of a request that the low-level server's lacks.
+            return await handler(cast(web.Request, request))
+
+        return await asyncio.to_thread(lambda: asyncio.run(answered()))
+
+    return handle
 
 
 def _failed(error: GatewayError) -> web.Response:

@@ -176,7 +176,7 @@ class AdminCache:
         return answer(Purged(purged=True, team=wanted.team, fingerprint=None))
 
     async def _forget(self, fingerprint: str, asked: Asked) -> web.Response:
-        """Take one answer out of this gateway's memory and out of Redis.
+        """Take one answer out of this gateway's memory and out of Redis; the others follow.
 
         Logged first: no answer may go without anybody knowing who did it.
         """

@@ -212,6 +212,9 @@ async def watched(session: aiohttp.ClientSession, stack: Stack, own: dict[str, f
     return await counted_by_prometheus(session, stack) == own
 
 
+NO_ANSWER = (502, "server_error", "no_answer")
+
+
 @needs_caddy
 async def test_a_call_whose_gateway_dies_is_not_sent_again(tmp_path: Path) -> None:
     watching = {"grafana", "prometheus"}
@@ -224,9 +227,18 @@ async def test_a_call_whose_gateway_dies_is_not_sent_again(tmp_path: Path) -> No
         asked = [ask(number) for number in range(4)]
         await until(lambda: upstream.counts.asked == 4)
         await stack.kill("gateway-1")
-        assert {got.status for got in await asyncio.gather(*asked)} == {200, 502}
+        answers = await asyncio.gather(*asked)
+        assert {got.status for got in answers} == {200, 502}
+        # A client that asked again by itself would buy again.
+        assert {got.headers.get("x-should-retry") for got in answers} == {None, "false"}
+        assert {got.error for got in answers if got.status != 200} == {NO_ANSWER}
         assert upstream.counts.asked == 4
         # Whoever comes now finds the gateway that lives, at once.
         asked = [ask(number) for number in range(4, 8)]
         assert {got.status for got in await asyncio.gather(*asked)} == {200}
         assert upstream.counts.asked == 8
+        await stack.kill("gateway-2")
+        got = await ask(8)
+        assert got.status in (502, 503)  # the balancer may have noticed that nobody is left
+        assert got.error[1:] == NO_ANSWER[1:]
+        assert "x-should-retry" not in got.headers

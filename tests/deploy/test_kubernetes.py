@@ -66,6 +66,40 @@ def test_the_example_renders(tmp_path: Path) -> None:
             passes("kubernetes-validate", "--strict", file)
 
 
+SPECS = [
+    each
+    for name in ("services", "disruption", "network")
+    for each in documents(BASE / f"{name}.yaml")
+]
+
+
+@pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not installed")
+@pytest.mark.parametrize(
+    "written", SPECS, ids=lambda each: f"{each['kind']} {each['metadata']['name']}"
+)
+def test_rendering_changes_nobody_s_selectors(written: dict[str, Any]) -> None:
+    (found,) = [
+        each
+        for each in rendered()
+        if (each["kind"], each["metadata"]["name"])
+        == (written["kind"], written["metadata"]["name"])
+    ]
+    assert found["spec"] == written["spec"]
+
+
+def test_the_network_policy_leads_to_redis_and_not_to_the_gateway_itself() -> None:
+    # kustomize would put its own pairs into every selector.
+    (base,) = documents(BASE / "kustomization.yaml")
+    assert all(set(labels) == {"pairs"} for labels in base["labels"])
+    (policy,) = documents(BASE / "network.yaml")
+    (redis,) = [
+        rule["to"]
+        for rule in policy["spec"]["egress"]
+        if {"port": 6379, "protocol": "TCP"} in rule["ports"]
+    ]
+    assert redis == [{"podSelector": {"matchLabels": {"app.kubernetes.io/name": "redis"}}}]
+
+
 @pytest.mark.parametrize("folder", [BASE, EXAMPLE], ids=["base", "example"])
 def test_the_configuration_is_right_and_listens_where_the_ports_are(folder: Path) -> None:
     settings, warnings = load_settings(folder / "gateway.toml", {}, needs_upstream=True)

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import aiohttp
+import openai
 import pytest
 
 from gateway.model import Limits
@@ -108,10 +109,41 @@ async def test_a_call_whose_gateway_dies_is_not_sent_again(tmp_path: Path) -> No
         asked = [asyncio.create_task(balancer.generate(key)) for _ in range(40)]
         await until(lambda: replicas.sandbox.counts.asked == 40)
         await replicas.kill(replicas.gateways[0])
-        answers = [got.status for got in await asyncio.gather(*asked)]
-        assert sorted(set(answers)) == [200, 502]
+        answers = await asyncio.gather(*asked)
+        assert {got.status for got in answers} == {200, 502}
+        assert {got.headers.get("x-should-retry") for got in answers} == {None, "false"}
         assert replicas.sandbox.counts.asked == 40
         # Whoever comes now finds the gateway that lives, at once.
         got = await asyncio.gather(*(balancer.generate(key) for _ in range(40)))
         assert tally(got) == {200: 40}
         assert replicas.sandbox.counts.asked == 80
+
+
+async def test_an_official_client_does_not_buy_again_what_may_be_bought(tmp_path: Path) -> None:
+    async with balanced(tmp_path, latency=1.5) as (balancer, replicas):
+        client = openai.AsyncOpenAI(
+            base_url=f"http://127.0.0.1:{balancer.port}/v1", api_key=await replicas.key()
+        )
+        async with client:
+            asked = [
+                asyncio.create_task(client.images.generate(model="gpt-image-2", prompt=f"{number}"))
+                for number in range(20)
+            ]
+            await until(lambda: replicas.sandbox.counts.asked == 20)
+            await replicas.kill(replicas.gateways[0])
+            ends = await asyncio.gather(*asked, return_exceptions=True)
+            failed = [end for end in ends if isinstance(end, openai.APIStatusError)]
+            assert 0 < len(failed) < 20
+            assert {(one.status_code, one.code) for one in failed} == {(502, "no_answer")}
+            assert replicas.sandbox.counts.asked == 20
+
+
+async def test_where_no_gateway_was_reached_clients_may_ask_again(tmp_path: Path) -> None:
+    async with balanced(tmp_path, latency=0) as (balancer, replicas):
+        key = await replicas.key()
+        for gateway in replicas.gateways[:2]:
+            await replicas.kill(gateway)
+        for _ in range(3):
+            got = await balancer.generate(key)
+            assert got.error == (502, "server_error", "no_answer")
+            assert "x-should-retry" not in got.headers

@@ -96,7 +96,6 @@ function Purge({ what, body, onClose, reload }) {
     reload();
   };
   return html`<${Confirm} title=${`Forget ${what}?`} action="Forget" danger act=${act} onClose=${onClose}>
-    <p>${"fingerprint" in body ? "In this gateway and in the shared cache; other gateways' memory keeps it until its time is over."
-      : "On all gateways of this store."} What is forgotten is bought again, for its price, when it is next asked for.</p>
+    <p>On all gateways of this store. What is forgotten is bought again, for its price, when it is next asked for.</p>
   <//>`;
 }

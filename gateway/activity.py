@@ -48,7 +48,7 @@ LINES_AT_ONCE = 1_000
 GROUPS_AT_ONCE = 1_000
 """Shared lines in a second. Errors and latency count also what has no line."""
 
-_Group = tuple[str | None, str | None, str, int, str | None]
+_Group = tuple[str | None, str | None, str, int, str | None, str | None]
 
 
 class _Shared:
@@ -139,7 +139,7 @@ class Activity:
     def _note(self, record: Record, seconds: float, own: float) -> None:
         caller, at = record.caller, self._wall()
         team, key = (None, None) if caller is None else (caller.team.name, caller.key.id)
-        group = (team, key, record.outcome, record.status, record.code)
+        group = (team, key, record.outcome, record.status, record.code, record.route)
         if record.outcome not in GOOD:
             self._note_error(record, team, at)
         shared = self._shared.get(group)
@@ -160,8 +160,8 @@ class Activity:
         return shared
 
     def _note_error(self, record: Record, team: str | None, at: float) -> None:
-        # The key is left out: an error's kinds are a team's.
-        name = (team, None, record.outcome, record.status, record.code)
+        # Key and route are left out: an error's kinds are a team's.
+        name = (team, None, record.outcome, record.status, record.code, None)
         kind = ErrorKind(
             outcome=record.outcome,
             code=record.code,
@@ -194,10 +194,11 @@ class Activity:
             own=own,
             upstream=record.upstream,
             fingerprint=fingerprint[:SHOWN_DIGITS] if fingerprint else None,
+            route=record.route,
         )
 
     def _shared_line(self, group: _Group, shared: _Shared) -> Line:
-        team, key, outcome, status, code = group
+        team, key, outcome, status, code, route = group
         return Line(
             place=self._place(shared.at),
             id=shared.id,
@@ -217,6 +218,7 @@ class Activity:
             own=shared.own / shared.requests,
             upstream=None,
             fingerprint=None,
+            route=route,
         )
 
     def _place(self, at: float) -> str:

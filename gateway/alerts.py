@@ -251,6 +251,7 @@ class Alerts:
             if telling.state == "sent" or not receipt.passing or pause is None:
                 await self._end(telling)
                 return
+            _log_attempt(telling)
             if not await self._wait(telling, pause * (1 + SPREAD * self._spread())):
                 return
 
@@ -325,6 +326,16 @@ class Alerts:
             attempts=telling.attempts,
             cause=telling.error,
         )
+
+
+def _log_attempt(telling: Telling) -> None:
+    log.warning(
+        "alert attempt failed",
+        webhook=telling.webhook,
+        alert=telling.alert.event,
+        attempt=telling.attempts,
+        cause=telling.error,
+    )
 
 
 def _teams_of(seen: Mapping[str, Account]) -> Iterator[str]:

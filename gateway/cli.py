@@ -65,8 +65,8 @@ gateway.add_command(cli_alerts.alerts)
 @click.option(
     "--demo",
     is_flag=True,
-    help="Make a demo team and key, and print how to use them. Where no upstream key is set, "
-    "the sandbox is the upstream.",
+    help="Make a demo team, a key and, unless one is configured, an admin token, and print how "
+    "to use them. Where no upstream key is set, the sandbox is the upstream.",
 )
 def serve(config: Path | None, sandbox: bool, demo: bool) -> None:
     """Run the gateway until Ctrl-C or SIGTERM.

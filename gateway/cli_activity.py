@@ -1,10 +1,25 @@
 """The command for what requests came to lately."""
 
+from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from gateway.cli_base import Command, config_option, format_option, note, with_store
+from gateway.cli_store import DAY
+
+if TYPE_CHECKING:
+    from gateway.listing import Listing
+    from gateway.ports import Store
+
+
+def _day(ctx: click.Context, param: click.Parameter, value: datetime | None) -> str | None:
+    if value is None:
+        return None
+    if not 1970 <= value.year <= 9998:
+        raise click.BadParameter("must be in the years 1970 to 9998.")
+    return value.date().isoformat()
 
 
 @click.command(cls=Command)
@@ -12,6 +27,12 @@ from gateway.cli_base import Command, config_option, format_option, note, with_s
 @click.option("--key", metavar="KEY_ID", help="Only this key's requests.")
 @click.option("--id", metavar="REQUEST_ID", help="Only the request with this X-Request-Id.")
 @click.option("--errors", is_flag=True, help="Only those that went wrong.")
+@click.option(
+    "--from", "first", metavar="DAY", type=DAY, callback=_day, help="The first day, as 2026-11-01."
+)
+@click.option(
+    "--to", "last", metavar="DAY", type=DAY, callback=_day, help="The last day, which is included."
+)
 @click.option(
     "--limit",
     metavar="N",
@@ -27,6 +48,8 @@ def activity(
     key: str | None,
     id: str | None,
     errors: bool,
+    first: str | None,
+    last: str | None,
     limit: int,
     format: str,
     config: Path | None,
@@ -42,9 +65,19 @@ def activity(
     """
     from gateway.activity_query import ActivityQuery, read_activity
     from gateway.cli_tables import activity_cells, print_list
+    from gateway.operations import check_team
 
-    query = ActivityQuery(team=team, key=key, id=id, errors=errors, limit=limit)
-    requests, _ = with_store(config, lambda store, _: read_activity(store, query))
+    if first is not None and last is not None and last < first:
+        raise click.UsageError("The last day is before the first one.")
+    query = ActivityQuery(
+        first=first, last=last, team=team, key=key, id=id, errors=errors, limit=limit
+    )
+
+    async def read(store: "Store") -> "tuple[list[Listing], str | None]":
+        await check_team(store, team)
+        return await read_activity(store, query)
+
+    requests, _ = with_store(config, lambda store, _: read(store))
     print_list(format, requests, activity_cells)
     if not requests:
         note("No request is on record.")

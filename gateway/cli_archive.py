@@ -33,14 +33,15 @@ def store() -> None:
 
 @store.command("export")
 @_FILE
+@click.option("--force", is_flag=True, help="Replace FILE where there is one.")
 @config_option
-def export_store(file: Path | None, config: Path | None) -> None:
+def export_store(file: Path | None, force: bool, config: Path | None) -> None:
     """Write teams, keys, budgets, usage and the log of changes to FILE.
 
     Without FILE, or where it is -, to standard output. Gateways may serve meanwhile: what is
-    written is the store as it stood at one moment. A new FILE has the mode 0600 and gets its name
-    when all of it is there. It has no key in it, only what keys are recognised by, and is of no
-    use without the pepper: keep both, and not in the same place.
+    written is the store as it stood at one moment. FILE must be new; it has the mode 0600 and gets
+    its name when all of it is there, also with --force. It has no key in it, only what keys are
+    recognised by, and is of no use without the pepper: keep both, and not in the same place.
 
     \b
     Examples:
@@ -52,7 +53,7 @@ def export_store(file: Path | None, config: Path | None) -> None:
 
     # Never among the lines of an export that somebody reads as it comes.
     shown = file not in (None, _STREAM) or not sys.stdout.isatty()
-    with _writing_to(file) as output, bytes_done("exporting", shown=shown) as done:
+    with _writing_to(file, force) as output, bytes_done("exporting", shown=shown) as done:
 
         def write(lines: bytes) -> None:
             output.write(lines)
@@ -125,13 +126,16 @@ def confirm_reset(config: Path | None) -> None:
 
 
 @contextmanager
-def _writing_to(file: Path | None) -> Iterator[BinaryIO]:
+def _writing_to(file: Path | None, force: bool) -> Iterator[BinaryIO]:
     from gateway.archive import new_file
+    from gateway.operations import Refused
 
     if file in (None, _STREAM):
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
         return
+    if file.exists() and not force:
+        raise Refused(f"The file {file} is there already: take another name, or --force.")
     with _naming(file), new_file(file) as output:
         yield output
 

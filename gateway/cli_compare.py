@@ -1,5 +1,6 @@
 """The command that holds a provider's invoice against what was recorded."""
 
+import sys
 from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,7 +32,7 @@ def _dollars(ctx: click.Context, param: click.Parameter, value: str) -> int:
 
 
 @click.command(cls=Command)
-@click.argument("invoice", type=click.Path(path_type=Path))
+@click.argument("invoice", type=click.Path(path_type=Path, allow_dash=True))
 @click.option(
     "--tolerance-usd",
     "tolerance",
@@ -46,23 +47,25 @@ def _dollars(ctx: click.Context, param: click.Parameter, value: str) -> int:
 def compare(invoice: Path, tolerance: int, format: str, config: Path | None) -> None:
     """Hold an invoice against what was recorded, day by day.
 
-    INVOICE is CSV with a column "date" (or "day") and one "amount" (or "cost", "amount_usd",
-    "cost_usd"). Days are UTC, from the first one on the invoice to the last. Drift is how much
-    more was billed than recorded. Unknown is the part of what was recorded of which nobody can
-    tell whether the upstream drew it: where less was billed, that is the usual reason.
+    INVOICE is CSV, or - for standard input. It has a column "date" (or "day") and one "amount" (or
+    "cost", "amount_usd", "cost_usd"). Days are UTC, from the first one on the invoice to the last.
+    Drift is how much more was billed than recorded. Unknown is the part of what was recorded of
+    which nobody can tell whether the upstream drew it: where less was billed, that is the usual
+    reason.
 
     Exit code 0 where every day is within the tolerance, 1 where one is not.
 
     \b
     Example:
       gateway usage compare invoice.csv --tolerance-usd 0.50
+      curl -s https://billing.example.com/invoice.csv | gateway usage compare -
     """
     from gateway.cli_tables import print_list
     from gateway.rules.invoice import InvoiceError, compared, outside, read_invoice, total
     from gateway.rules.money import format_usd
 
     try:
-        billed = read_invoice(invoice.read_bytes())
+        billed = read_invoice(_content(invoice))
     except OSError as error:
         raise Faults([f"{invoice}: cannot be read: {error.strerror}"]) from None
     except InvoiceError as error:
@@ -75,6 +78,11 @@ def compare(invoice: Path, tolerance: int, format: str, config: Path | None) -> 
         most = f"by more than ${format_usd(tolerance)}"
         note(f"{len(wrong)} of {len(days)} days differ {most}.")
         click.get_current_context().exit(1)
+
+
+def _content(invoice: Path) -> bytes:
+    """Raises OSError."""
+    return sys.stdin.buffer.read() if invoice == Path("-") else invoice.read_bytes()
 
 
 async def _recorded(store: "Store", days: list[str]) -> tuple[dict[str, int], dict[str, int]]:

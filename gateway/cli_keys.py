@@ -15,10 +15,18 @@ import click
 from gateway.cli_base import Group, config_option, format_option, note, with_store, working_as
 
 if TYPE_CHECKING:
+    from msgspec import UnsetType
+
     from gateway.model import Key, KeyState
     from gateway.ports import Store
 
 _NAME_CHARS = 100
+
+_NONE = "none"
+"""What is written for no limit."""
+
+_NEVER = "never"
+"""What is written for no end."""
 
 _LIMITS = {
     "images_per_day": "many images a day (UTC)",
@@ -67,19 +75,43 @@ def _limit(ctx: click.Context, param: click.Parameter, value: str | None) -> int
     return limit
 
 
-def _limit_options(command: Callable[..., None]) -> Callable[..., None]:
+def _new_limit(
+    ctx: click.Context, param: click.Parameter, value: str | None
+) -> "int | UnsetType | None":
+    from msgspec import UNSET
+
+    return UNSET if value is None else None if value == _NONE else _limit(ctx, param, value)
+
+
+def _new_lifetime(
+    ctx: click.Context, param: click.Parameter, value: str | None
+) -> "float | UnsetType | None":
+    from msgspec import UNSET
+
+    return UNSET if value is None else None if value == _NEVER else _lifetime(ctx, param, value)
+
+
+def _limit_options(
+    callback: Callable[..., object] = _limit, hint: str = ""
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """The six limits as options, each under its name in teams.toml."""
-    for name, of in reversed(_LIMITS.items()):
-        command = click.option(
-            f"--{name.replace('_', '-')}",
-            metavar="USD" if name.endswith("_usd") else "N",
-            callback=_limit,
-            help=f"At most so {of}.",
-        )(command)
-    return command
+
+    def add(command: Callable[..., None]) -> Callable[..., None]:
+        for name, of in reversed(_LIMITS.items()):
+            command = click.option(
+                f"--{name.replace('_', '-')}",
+                metavar="USD" if name.endswith("_usd") else "N",
+                callback=callback,
+                help=f"At most so {of}{hint}.",
+            )(command)
+        return command
+
+    return add
 
 
-def _name(ctx: click.Context, param: click.Parameter, value: str) -> str:
+def _name(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    if value is None:
+        return None
     if len(value) > _NAME_CHARS or not value.isprintable():
         raise click.BadParameter(f"must be at most {_NAME_CHARS} printable characters.")
     return value.strip()
@@ -95,7 +127,7 @@ def _name(ctx: click.Context, param: click.Parameter, value: str) -> str:
     callback=_lifetime,
     help="When it stops working: in 90d, 12h, 30m or 45s. Without it, never.",
 )
-@_limit_options
+@_limit_options()
 @config_option
 def create_key(
     team: str, name: str, lifetime: float | None, config: Path | None, **limits: int | None
@@ -161,6 +193,52 @@ def list_keys(team: str | None, format: str, config: Path | None) -> None:
 key_id_argument = click.argument("key_id")
 
 
+@keys.command("change")
+@key_id_argument
+@click.option("--name", metavar="TEXT", callback=_name, help="What lists call it.")
+@click.option(
+    "--expires",
+    "lifetime",
+    metavar="TIME",
+    callback=_new_lifetime,
+    help="When it stops working: in 90d, 12h, 30m or 45s from now on, or never.",
+)
+@_limit_options(_new_limit, ", or none")
+@config_option
+def change_key(
+    key_id: str,
+    name: str | None,
+    lifetime: "float | UnsetType | None",
+    config: Path | None,
+    **limits: "int | UnsetType | None",
+) -> None:
+    """Change a key's name, when it expires, or its limits.
+
+    What is not named stays as it is. Keys of one line share their limits: those of all of them are
+    changed. What a key used while it had no limit of its own is not counted under the first one.
+
+    KEY_ID is what 'gateway keys list' shows, with or without sk-gw-.
+
+    \b
+    Examples:
+      gateway keys change 0123456789ab --images-per-day 50 --expires 90d
+      gateway keys change 0123456789ab --images-per-day none --expires never
+    """
+    from msgspec import UnsetType
+
+    from gateway import operations
+    from gateway.listing import public_id
+    from gateway.rules.settings import limit_values
+
+    named = {of: size for of, size in limits.items() if not isinstance(size, UnsetType)}
+    if name is None and isinstance(lifetime, UnsetType) and not named:
+        raise click.UsageError("Say what is to be changed: a name, when it expires, or a limit.")
+    wanted = operations.KeyChange(name=name, lifetime=lifetime, limits=limit_values(named))
+    by = working_as()
+    key = with_store(config, lambda store, _: operations.change_key(store, key_id, wanted, by))
+    note(f"{public_id(key.id)} of team {key.team} is changed.")
+
+
 @keys.command("rotate")
 @key_id_argument
 @click.option(
@@ -199,7 +277,8 @@ def rotate_key(key_id: str, grace: float, config: Path | None) -> None:
     ends = done.old.ends
     still = "works no more" if ends is None or ends <= by.now else f"works until {utc(ends)}"
     until = "" if done.new.expires is None else f", works until {utc(done.new.expires)}"
-    note(f"{public_id(done.old.id)} of team {done.old.team} {still}.")
+    sooner = "" if done.grace_in_full else ", for it was to end sooner than the grace"
+    note(f"{public_id(done.old.id)} of team {done.old.team} {still}{sooner}.")
     note(f"{public_id(done.new.id)} replaces it{until}. It is shown this once:")
     click.echo(done.text)
 
@@ -230,7 +309,7 @@ def disable_key(key_id: str, config: Path | None) -> None:
 @key_id_argument
 @config_option
 def enable_key(key_id: str, config: Path | None) -> None:
-    """Let a disabled key work again. One that is revoked stays so.
+    """Let a disabled key work again. One that is revoked or expired stays so.
 
     KEY_ID is what 'gateway keys list' shows, with or without sk-gw-.
     """
@@ -239,11 +318,8 @@ def enable_key(key_id: str, config: Path | None) -> None:
 
 def _set_state(config: Path | None, key_id: str, state: "KeyState") -> None:
     from gateway import operations
-    from gateway.listing import has_expired, public_id
-    from gateway.rules.windows import utc
+    from gateway.listing import public_id
 
     by = working_as()
     key = with_store(config, lambda store, _: operations.set_key_state(store, key_id, state, by))
-    late = state == "active" and has_expired(key, time.time())
-    expired = f", but it expired on {utc(key.ends or 0)}" if late else ""
-    note(f"{public_id(key.id)} of team {key.team} is {state}{expired}")
+    note(f"{public_id(key.id)} of team {key.team} is {state}")

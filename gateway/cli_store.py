@@ -6,6 +6,7 @@ Everything that is not an answer goes to standard error. Keys are in `gateway.cl
 import time
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -21,6 +22,10 @@ from gateway.cli_base import (
 )
 from gateway.cli_compare import compare
 from gateway.cli_progress import under_way
+
+if TYPE_CHECKING:
+    from gateway.model import UsageRow
+    from gateway.ports import Store
 
 # -- teams --------------------------------------------------------------------------------------
 
@@ -159,11 +164,25 @@ def usage(
     start = end_of_month(month_of(time.time()) - 1) if first is None else first
     end = end_of(start, last)
     with under_way("reading usage"):
-        rows = with_store(config, lambda store, _: store.usage(by, start, end, team))
+        rows, names = with_store(config, lambda store, _: _rows(store, by, start, end, team))
     total = usage_total(by, rows) if len(rows) > 1 else None
-    print_list(format, [usage_listing(by, row) for row in rows], usage_cells, total=total)
+    listings = [usage_listing(by, row) for row in rows]
+    print_list(format, listings, lambda row: usage_cells(row, names), total=total)
     if not rows:
         note(f"Nothing was asked for since {utc(start)}.")
+
+
+async def _rows(
+    store: "Store", by: tuple[str, ...], start: float, end: float | None, team: str | None
+) -> "tuple[list[UsageRow], dict[str, str]]":
+    """The rows, and where they are by key what the latest key of each line is called."""
+    from gateway.listing import public_id
+    from gateway.operations import check_team, list_keys
+
+    await check_team(store, team)
+    rows = await store.usage(by, start, end, team)
+    keys = await list_keys(store) if "key" in by else []
+    return rows, {public_id(key.line): key.name for key in keys}
 
 
 usage.add_command(compare)

@@ -9,6 +9,7 @@ import json
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from io import StringIO
+from types import MappingProxyType
 
 import click
 
@@ -34,6 +35,9 @@ _NUMBERS = (
     *("recorded USD", "unknown USD", "billed USD", "drift USD", "drift %"),
 )
 """Other columns that are numbers."""
+
+_MONEY = " USD"
+"""What the titles of amounts of money end with."""
 
 _LIMITS = {
     "images_per_day": "{} images a day",
@@ -62,10 +66,11 @@ def print_list(
     if format == "csv":
         _print_csv(listings)
         return
-    rows = [cells(listing) for listing in listings]
-    if not rows:
+    rows = [cells(listing) for listing in ([*listings] if total is None else [*listings, total])]
+    if not listings:
         return
-    last = None if total is None else cells(total)
+    rows = _pointed(rows)
+    last = None if total is None else rows.pop()
     if sys.stdout.isatty():
         _print_rich(rows, last)
     else:
@@ -125,6 +130,7 @@ def activity_cells(line: Listing) -> Cells:
         "team": line["team"] or "-",
         "key": line["key"] or "-",
         "outcome": line["outcome"] if error is None else f"{line['outcome']} ({error})",
+        "route": line["route"] or "images",
         "status": str(line["status"]),
         "requests": str(line["requests"]),
         "images": str(line["images"]),
@@ -150,9 +156,14 @@ def _plain(value: object) -> str:
     return "-" if value is None else value if isinstance(value, str) else json.dumps(value)
 
 
-def usage_cells(row: Listing) -> Cells:
-    """A row of usage in a table."""
-    return {_SUMS.get(name, name): str(value) for name, value in row.items()}
+def usage_cells(row: Listing, names: Mapping[str, str] = MappingProxyType({})) -> Cells:
+    """A row of usage in a table; a key's name stands beside its id."""
+    cells = dict[str, str]()
+    for name, value in row.items():
+        cells[_SUMS.get(name, name)] = str(value)
+        if name == "key":
+            cells["name"] = names.get(value, "")
+    return cells
 
 
 def _allowed(values: Collection[str] | None) -> str:
@@ -173,17 +184,43 @@ def _minute(iso: str) -> str:
     return iso[:16].replace("T", " ")
 
 
+def _pointed(rows: Sequence[Cells]) -> list[Cells]:
+    """The rows with as many decimals in each column of money as its finest amount has, at least
+    two: so its points stand below each other.
+    """
+    money = [title for title in rows[0] if title.endswith(_MONEY)]
+    places = {
+        title: max(2, *(len(row[title].partition(".")[2]) for row in rows)) for title in money
+    }
+    return [
+        {**row, **{title: _with_places(row[title], places[title]) for title in money}}
+        for row in rows
+    ]
+
+
+def _with_places(amount: str, places: int) -> str:
+    whole, _, fraction = amount.partition(".")
+    return amount if amount == "-" else f"{whole}.{fraction:0<{places}}"
+
+
 # -- tables -------------------------------------------------------------------------------------
 
 
 def _print_csv(listings: Sequence[Listing]) -> None:
-    """The same fields as JSON's, under a line of their names; nothing at all without rows."""
+    """The same fields as JSON's, under a line of their names; nothing at all without rows. What is
+    true or false is written as there.
+    """
     if listings:
         text = StringIO()
         writer = csv.DictWriter(text, listings[0].keys(), lineterminator="\n")
         writer.writeheader()
-        writer.writerows(listings)
+        for listing in listings:
+            writer.writerow({name: _csv_value(value) for name, value in listing.items()})
         click.echo(text.getvalue(), nl=False)
+
+
+def _csv_value(value: object) -> object:
+    return json.dumps(value) if isinstance(value, bool) else value
 
 
 def _print_plain(rows: Sequence[Cells], total: Cells | None) -> None:

@@ -1,8 +1,11 @@
-"""What a newcomer is given: a team, a key that is the same at every start, and lines to paste."""
+"""What a newcomer is given: a team, a key and an admin token that are the same at every start, and
+lines to paste.
+"""
 
 import os
 import secrets
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -10,7 +13,8 @@ from msgspec.structs import replace
 from gateway.model import Key, Team
 from gateway.opening import StartError
 from gateway.ports import DirectoryStore, DirectoryWrite
-from gateway.rules import keys
+from gateway.rules import admin_tokens, keys
+from gateway.rules.settings import Admin
 
 TEAM = "demo"
 
@@ -40,7 +44,7 @@ async def demo_key(store: DirectoryStore, pepper: bytes, file: Path) -> str:
     The key is entered into the store again if it is not there, so that the one in the file works
     with the sandbox's store and with the real one. Raises StartError, StoreUnavailable.
     """
-    text = _kept_key(file)
+    text = _kept(file, lambda: keys.mint(secrets.token_bytes)[1])
     id = keys.parse(text)
     if id is None:
         raise StartError(f"{file} does not hold a key. Delete it to get a new one.")
@@ -59,19 +63,39 @@ async def _write(store: DirectoryStore, write: DirectoryWrite) -> None:
         pass  # somebody else wrote in between
 
 
-def _kept_key(file: Path) -> str:
+def demo_token(admin: Admin, file: Path) -> tuple[Admin, str | None]:
+    """The admin tokens with the demo's, and its text; where any is configured, only those and None.
+
+    It is kept in `file` (mode 0600), and made where it lacks. Raises StartError.
+    """
+    if admin.all_tokens:
+        return admin, None
+    text = _kept(file, lambda: admin_tokens.mint(secrets.token_bytes))
+    if not admin_tokens.is_minted(text):
+        raise StartError(f"{file} does not hold an admin token. Delete it to get a new one.")
+    token = admin_tokens.AdminToken(name=TEAM, role="admin", digest=admin_tokens.digest(text))
+    return replace(admin, tokens={TEAM: token}), text
+
+
+def _kept(file: Path, made: Callable[[], str]) -> str:
+    """What the file holds; where there is none, it is made."""
     try:
         if not file.exists():
-            _, text = keys.mint(secrets.token_bytes)
+            text = made()
+            file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as new:
                 new.write(text + "\n")
         return file.read_text().strip()
     except OSError as error:
-        raise StartError(f"The demo key file {file} cannot be used: {error.strerror}.") from None
+        raise StartError(f"The demo's file {file} cannot be used: {error.strerror}.") from None
 
 
-def banner(url: str, admin_url: str, key: str, team: Team, *, real: bool) -> str:
-    """What is printed at every start. Each part works as pasted."""
+def banner(url: str, admin_url: str, key: str, team: Team, token: str | None, *, real: bool) -> str:
+    """What is printed at every start. Each part works as pasted.
+
+    `token` None: an operator has configured tokens of their own, which are never printed.
+    """
+    sign_in = "Sign in    with your own admin token" if token is None else f"Token      {token}"
     cost = f"images cost money; the demo team may buy {team.limits.images_per_day} a day"
     play = "images are free, their prices play money"
     upstream = f"a real upstream ({cost})" if real else f"the built-in sandbox ({play})"
@@ -82,6 +106,8 @@ The image gateway is running, in front of {upstream}.
 
   Base URL   {url}/v1
   Key        {key}
+  Dashboard  {admin_url}/
+  {sign_in}
   Metrics    {admin_url}/metrics
 
 An image with curl:

@@ -94,6 +94,7 @@ def line_listing(line: Line) -> Listing:
         "own_ms": _milliseconds(line.own),
         "upstream_ms": None if line.upstream is None else _milliseconds(line.upstream),
         "fingerprint": line.fingerprint,
+        "route": line.route,
     }
 
 

@@ -8,19 +8,20 @@ things stand, together with its line in the log of changes. So two who change th
 cannot undo each other's work unseen, and the log tells exactly what was before.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 from msgspec.structs import replace
 
 from gateway.errors import StoreUnavailable
-from gateway.listing import key_listing, public_id, team_listing
+from gateway.listing import has_expired, key_listing, public_id, team_listing
 from gateway.model import NO_LIMITS, AuditEntry, Key, KeyState, Limits, Team
 from gateway.ports import DirectoryChanges, DirectoryStore, DirectoryWrite
 from gateway.rules import keys
 from gateway.rules.config_faults import shown
 from gateway.rules.scrub import scrub
+from gateway.rules.windows import utc
 
 T = TypeVar("T")
 
@@ -93,6 +94,18 @@ async def find_team(store: DirectoryStore, name: str) -> Team:
     return _team(_living(await store.changes(0)), name)
 
 
+async def check_team(store: DirectoryStore, name: str | None) -> None:
+    """Raise Missing where there never was a team of this name; one that was deleted has a history.
+
+    None stands for all teams. Raises StoreUnavailable.
+    """
+    if name is None:
+        return
+    directory = await store.changes(0)
+    if name not in {team.name for team in directory.teams}:
+        raise Missing(_no_team(name, _living(directory)))
+
+
 async def change_team(
     store: DirectoryStore,
     name: str,
@@ -147,10 +160,9 @@ async def purge_teams(store: DirectoryStore, names: Sequence[str] | None, by: Ac
         known = _living(directory)
         teams = [_team(known, name) for name in (known if names is None else names)]
         purged = [replace(team, purged=team.purged + 1) for team in teams]
-        told: list[str | None] = [None] if names is None else list(names)
-        audit = [
-            AuditEntry(at=by.now, who=by.who, action="cache.purge", team=name) for name in told
-        ]
+        entry = AuditEntry(at=by.now, who=by.who, action="cache.purge")
+        all_of_it = [replace(entry, after={"all": True})]
+        audit = all_of_it if names is None else [replace(entry, team=name) for name in names]
         return DirectoryWrite(teams=purged, audit=audit), None
 
     await _change(store, decide)
@@ -211,12 +223,66 @@ async def create_key(
     return key, text
 
 
+class KeyChange(Struct, frozen=True, kw_only=True):
+    """What is to be changed of a key; what is left out stays.
+
+    `lifetime` is in seconds from now on, None for ever. `limits` go by their names in `Limits`.
+    """
+
+    name: str | None = None
+    lifetime: float | UnsetType | None = UNSET
+    limits: Mapping[str, int | None] = {}
+
+
+async def change_key(store: DirectoryStore, id: str, wanted: KeyChange, by: Actor) -> Key:
+    """Change a key that is not revoked, and give it as it is now.
+
+    The keys of a line share their limits: those of the others are changed too. What a key used
+    while it had no limit of its own is not counted under the first one.
+
+    Raises Refused where there is no such key or it is revoked, StoreUnavailable.
+    """
+
+    def decide(directory: DirectoryChanges) -> tuple[DirectoryWrite, Key]:
+        before = _find(directory, id)
+        if before.state == "revoked":
+            raise _revoked(before)
+        after = _changed(before, wanted, by.now)
+        others = [
+            (key, replace(key, limits=after.limits))
+            for key in directory.keys
+            if key.line == after.line and key.id != after.id and key.state != "revoked"
+        ]
+        pairs = [(old, new) for old, new in [(before, after), *others] if old != new]
+        audit = [_key_entry(by, "key.change", old, new) for old, new in pairs]
+        return DirectoryWrite(keys=[new for _, new in pairs], audit=audit), after
+
+    return await _change(store, decide)
+
+
+def _changed(key: Key, wanted: KeyChange, now: float) -> Key:
+    ends = key.expires
+    if not isinstance(wanted.lifetime, UnsetType):
+        ends = None if wanted.lifetime is None else now + wanted.lifetime
+    return replace(
+        key,
+        name=key.name if wanted.name is None else wanted.name,
+        expires=ends,
+        limits=replace(key.limits, **wanted.limits),
+    )
+
+
 class Rotated(Struct, frozen=True):
-    """What a rotation came to: both keys as they are now, and the new one's text."""
+    """What a rotation came to: both keys as they are now, and the new one's text.
+
+    `grace_in_full` is whether the old key works as long as was asked. It does not where it ends
+    sooner by itself, or was replaced before with a grace that ends sooner.
+    """
 
     old: Key
     new: Key
     text: str
+    grace_in_full: bool
 
 
 async def rotate_key(
@@ -246,8 +312,9 @@ async def rotate_key(
         new = _successor(before, new_id, keys.digest(text, pepper), by.now)
         ends = [by.now + grace, before.expires, before.grace_ends]
         old = replace(before, grace_ends=min(end for end in ends if end is not None))
-        audit = [_key_entry(by, "key.rotate", before, old), _key_entry(by, "key.create", None, new)]
-        return DirectoryWrite(keys=[old, new], audit=audit), Rotated(old, new, text)
+        audit = [_rotation_entry(by, before, old, new), _key_entry(by, "key.create", None, new)]
+        done = Rotated(old, new, text, grace_in_full=old.grace_ends == by.now + grace)
+        return DirectoryWrite(keys=[old, new], audit=audit), done
 
     return await _change(store, decide)
 
@@ -285,14 +352,16 @@ async def find_key(store: DirectoryStore, id: str) -> Key:
 async def set_key_state(store: DirectoryStore, id: str, state: KeyState, by: Actor) -> Key:
     """Set a key's state and give the key as it is now; `id` is whatever `normal_id` understands.
 
-    Raises Refused where there is no such key or it is revoked already and for good,
-    StoreUnavailable.
+    Raises Refused where there is no such key, it is revoked already and for good, or it is to work
+    again and its time is over; StoreUnavailable.
     """
 
     def decide(directory: DirectoryChanges) -> tuple[DirectoryWrite, Key]:
         before = _find(directory, id)
         if before.state == "revoked" != state:
             raise _revoked(before)
+        if state == "active" and has_expired(before, by.now):
+            raise _expired(before, by.now)
         if before.state == state:
             return DirectoryWrite(), before
         after = replace(before, state=state)
@@ -346,6 +415,12 @@ def _key_entry(by: Actor, action: str, before: Key | None, after: Key) -> AuditE
     )
 
 
+def _rotation_entry(by: Actor, before: Key, old: Key, new: Key) -> AuditEntry:
+    """That of a key that was replaced tells by which one."""
+    entry = _key_entry(by, "key.rotate", before, old)
+    return replace(entry, after={**(entry.after or {}), "replaced_by": public_id(new.id)})
+
+
 # -- what there is ------------------------------------------------------------------------------
 
 
@@ -370,6 +445,12 @@ def _require_active(key: Key) -> None:
 
 def _revoked(key: Key) -> Refused:
     return Conflict(f"{keys.PREFIX}{key.id} is revoked, which is for good: create a new key.")
+
+
+def _expired(key: Key, now: float) -> Refused:
+    replaced = key.grace_ends is not None and key.grace_ends <= now
+    way = "" if replaced else "change when it expires first, or "
+    return Conflict(f"{public_id(key.id)} expired on {utc(key.ends or 0)}: {way}create a new key.")
 
 
 def _team(known: dict[str, Team], name: str) -> Team:

@@ -167,7 +167,7 @@ class ClaimStore(Protocol):
     """What gateways of one store do once only, such as to tell somebody something.
 
     Every method may raise StoreUnavailable; what it was to do may have been done then. Archives
-    leave all of it out.
+    have what is done, not what is only claimed.
     """
 
     async def claim(self, name: str, owner: str, seconds: float, note: bytes = b"") -> float | None:

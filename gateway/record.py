@@ -17,8 +17,9 @@ class Record:
     `waited` is the time spent waiting for others (the client's body, the upstream, a flight): what
     is left of the total is the gateway's own. `fingerprint` is the answer's key in the cache.
     `standing` is set where the ledger was touched. `left` says that the client hung up on a
-    purchase, which goes on without it. `phases` are the gateway's own parts, in their order, for
-    the Server-Timing header.
+    purchase, which goes on without it. `route` is what was asked for where that is no image:
+    "models", "quota", "usage" or "unknown". `phases` are the gateway's own parts, in their order,
+    for the Server-Timing header.
     """
 
     id: str
@@ -36,6 +37,7 @@ class Record:
     waited: float = 0.0
     upstream: float | None = None
     left: bool = False
+    route: str | None = None
     phases: dict[str, float] = field(default_factory=dict)
     _since: float = 0.0
 

@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from gateway.app import Gateway
 from gateway.background import Background
 from gateway.config_files import DEFAULT_CONFIG, load_settings
-from gateway.demo import banner, demo_key, demo_team
+from gateway.demo import banner, demo_key, demo_team, demo_token
 from gateway.logs import finish_logs, logs_of_a_server
 from gateway.reload import reload
 from gateway.rules.secret import Secret
@@ -79,7 +79,7 @@ async def _serve(
     rereading = _event_on_hangup(stopping)
     async with AsyncExitStack() as running:
         stand_in = await _open_sandbox(running) if sandbox else None
-        settings = _before_sandbox(settings, stand_in)
+        settings, token = _prepared(settings, stand_in, demo)
         gateway = Gateway(settings, wall)
         await gateway.start()
         running.push_async_callback(gateway.stop)
@@ -87,13 +87,13 @@ async def _serve(
 
         def read() -> tuple[Settings, list[str]]:
             found, warnings = load_settings(config, os.environ, needs_upstream=not sandbox)
-            return _before_sandbox(found, stand_in), warnings
+            return _prepared(found, stand_in, demo)[0], warnings
 
         background = Background("serving")
         background.spawn(_reload_on(rereading, lambda: reload(gateway, read)))
         running.push_async_callback(background.close)
         if demo:
-            await _print_banner(gateway, settings, real=not sandbox)
+            await _print_banner(gateway, settings, token, real=not sandbox)
         await stopping.wait()
         if gateway.flights and sys.stderr.isatty():
             _print_patience(gateway)
@@ -141,12 +141,26 @@ def _folder(settings: Settings) -> Path:
     return Path(place.path).parent if place.kind == "sqlite" else Path("data")
 
 
-async def _print_banner(gateway: Gateway, settings: Settings, *, real: bool) -> None:
+def _prepared(
+    settings: Settings, stand_in: Sandbox | None, demo: bool
+) -> tuple[Settings, str | None]:
+    """The settings to serve with, and the demo's admin token. Raises StartError."""
+    settings = _before_sandbox(settings, stand_in)
+    if not demo:
+        return settings, None
+    admin, token = demo_token(settings.admin, _folder(settings) / "demo-admin.token")
+    return replace(settings, admin=admin), token
+
+
+async def _print_banner(
+    gateway: Gateway, settings: Settings, token: str | None, *, real: bool
+) -> None:
     file = _folder(settings) / "demo.key"
     team = await demo_team(gateway.store, real=real)
     key = await demo_key(gateway.store, gateway.pepper, file)
     await gateway.directory.refresh()
-    print(banner(gateway.url, gateway.admin_url, key, team, real=real), flush=True)  # noqa: T201
+    text = banner(gateway.url, gateway.admin_url, key, team, token, real=real)
+    print(text, flush=True)  # noqa: T201
 
 
 def _print_patience(gateway: Gateway) -> None:

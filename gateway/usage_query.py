@@ -22,8 +22,8 @@ def _time(text: str) -> str:
 Time = Annotated[
     str,
     Meta(
-        description="a day (2026-11-01) or a time with its zone (2026-11-01T12:00:00Z), in "
-        "the years 1970 to 9998",
+        description="a day (2026-11-01) or a time with its zone (2026-11-01T12:00:00Z; of usage "
+        "and errors on the hour), in the years 1970 to 9998",
         extra={"read": _time},
     ),
 ]
@@ -69,16 +69,24 @@ def moment(text: str, *, ends: bool = False) -> float:
 
 
 def bounds(span: Span, now: float) -> tuple[float, float | None]:
-    """When the span begins and ends, in whole hours: the history is not kept any finer.
+    """When the span begins and ends.
 
-    Raises ValueError where it ends before it begins.
+    Raises ValueError where it ends before it begins, or is not of whole hours: the history is not
+    kept any finer.
     """
     start = end_of_month(month_of(now) - 1) if span.first is None else moment(span.first)
     end = None if span.last is None else moment(span.last, ends=True)
     if end is not None and end <= start:
         raise ValueError("to: is before from")
-    start = start // HOUR_SECONDS * HOUR_SECONDS
-    return start, None if end is None else -(-end // HOUR_SECONDS) * HOUR_SECONDS
+    check_hours(start, end)
+    return start, end
+
+
+def check_hours(start: float | None, end: float | None) -> None:
+    """Raise ValueError where one is not on the hour: what is counted by the hour could not tell."""
+    for name, at in (("from", start), ("to", end)):
+        if at is not None and at % HOUR_SECONDS:
+            raise ValueError(f"{name}: is not on the hour (UTC): this is counted by the hour")
 
 
 async def usage_pieces(

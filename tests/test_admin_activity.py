@@ -46,6 +46,27 @@ async def test_each_request_is_told(rig: Rig) -> None:
     assert {one["requests"] for one in (stranger, refused, hit, miss)} == {1}
 
 
+async def test_they_are_told_of_a_span_of_time(rig: Rig) -> None:
+    key = await rig.key("red")
+    await rig.generate(key)
+    (first,) = await told(rig)
+    today = first["at"][:10]
+    assert await told(rig, f"from={today}&to={today}") == [first]
+    assert await told(rig, f"from={first['at']}") == [first]
+    assert await told(rig, f"to={first['at']}") == []
+    assert await told(rig, "from=2020-01-01&to=2020-12-31") == []
+    got = await rig.ask_admin("GET", "activity?from=2026-01-02&to=2026-01-01")
+    assert (got.status, got.json["error"]["param"]) == (400, "to")
+
+
+async def test_what_asked_for_no_image_tells_its_route(rig: Rig) -> None:
+    for path in ("quota", "usage", "models", "nothing"):
+        assert (await rig.get(f"/v1/{path}", "sk-gw-wrong")).status in (401, 404)
+    await rig.generate("sk-gw-wrong")
+    routes = [one["route"] for one in await told(rig)]
+    assert routes == [None, "unknown", "models", "usage", "quota"]
+
+
 async def test_they_are_filtered(rig: Rig) -> None:
     red, blue = await rig.key("red"), await rig.key("blue")
     await rig.generate(red, headers={"X-Request-Id": "look-for-me"})

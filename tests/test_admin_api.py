@@ -220,15 +220,49 @@ async def test_a_key_goes_through_its_life(rig: Rig) -> None:
     assert (await rig.ask_admin("POST", f"keys/{id}/enable")).json["state"] == "active"
     got = await rig.ask_admin("POST", f"keys/{id}/rotate", json={"grace": "1h"})
     assert (got.status, got.json["replaces"]["state"]) == (201, "retiring")
-    assert got.json["line"] == id
+    assert (got.json["line"], got.json["grace_in_full"]) == (id, True)
+    again = await rig.ask_admin("POST", f"keys/{id}/rotate", json={"grace": "7d"})
+    assert again.json["grace_in_full"] is False
+    assert again.json["replaces"]["grace_ends"] == got.json["replaces"]["grace_ends"]
     assert (await rig.generate(got.json["key"], None)).status == 200
     assert (await rig.ask_admin("POST", f"keys/{id}/revoke")).json["state"] == "revoked"
     assert (await rig.ask_admin("POST", f"keys/{id}/enable")).status == 409
     listed = await rig.ask_admin("GET", "keys?team=design", VIEWER)
-    assert [one["state"] for one in listed.json["keys"]] == ["revoked", "revoked", "active"]
+    states = [one["state"] for one in listed.json["keys"]]
+    assert states == ["revoked", "revoked", "active", "active"]
     assert (await rig.ask_admin("GET", f"keys/{id}")).json["state"] == "revoked"
     for text in (key, got.json["key"]):
         assert text.encode() not in listed.body
+
+
+async def test_a_key_is_changed_as_far_as_it_is_named(rig: Rig) -> None:
+    await made(rig)
+    body = {"team": "design", "name": "Web", "expires": "1d", "limits": {"images_per_day": 1}}
+    key = (await rig.ask_admin("POST", "keys", json=body)).json
+    path = f"keys/{key['id']}"
+    assert (await rig.generate(key["key"], None)).status == 200
+    assert (await rig.generate(key["key"], None)).status == 429
+    patch = {"limits": {"images_per_day": 2, "cost_per_day_usd": 0.5}}
+    got = await rig.ask_admin("PATCH", path, json=patch)
+    assert got.status == 200
+    assert (got.json["name"], got.json["expires"]) == ("Web", key["expires"])
+    assert got.json["limits"] == key["limits"] | {"images_per_day": 2, "cost_per_day_usd": "0.5"}
+    await rig.gateway.directory.refresh()
+    # What was used up under the former limit is used up under the new one.
+    assert (await rig.generate(key["key"], None)).status == 200
+    assert (await rig.generate(key["key"], None)).status == 429
+    got = await rig.ask_admin("PATCH", path, json={"name": "", "expires": None, "limits": None})
+    assert (got.json["name"], got.json["expires"]) == ("", None)
+    assert set(got.json["limits"].values()) == {None}
+    (change, *_) = (await rig.ask_admin("GET", "audit")).json["changes"]
+    assert (change["action"], change["before"]["name"], change["after"]["name"]) == (
+        *("key.change", "Web", ""),
+    )
+    for wrong in ({"limits": {"images": 1}}, {"state": "active"}, {"name": None}, {"limits": 3}):
+        assert (await rig.ask_admin("PATCH", path, json=wrong)).status == 400, wrong
+    assert (await rig.ask_admin("PATCH", path, VIEWER, json={})).status == 403
+    await rig.ask_admin("POST", f"{path}/revoke")
+    assert (await rig.ask_admin("PATCH", path, json={"name": "x"})).status == 409
 
 
 @pytest.mark.parametrize(

@@ -99,6 +99,7 @@ async def test_a_purge_of_all_empties_it(rig: Rig) -> None:
     assert (await rig.ask_admin("GET", "cache")).json["memory"]["entries"] == 0
     (change,) = (await rig.ask_admin("GET", "audit")).json["changes"]
     assert (change["action"], change["team"]) == ("cache.purge", None)
+    assert change["after"] == {"all": True}
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
+from structlog.testing import capture_logs
 
 from gateway.alerts import AT_ONCE, GIVEN_UP_SECONDS, SHOWN_SECONDS, Alerts, Telling, tellings
 from gateway.directory import Directory
@@ -138,8 +139,12 @@ async def test_what_was_claimed_is_told_though_the_store_leaves(tellers: Tellers
 
 async def test_after_its_pauses_it_is_left_alone_for_an_hour(tellers: Tellers) -> None:
     tellers.receiver.status = 503
-    await tellers.see(8)
-    await until(lambda: tellers.has("failed"))
+    with capture_logs() as lines:
+        await tellers.see(8)
+        await until(lambda: tellers.has("failed"))
+    attempts = [line["attempt"] for line in lines if line["event"] == "alert attempt failed"]
+    assert attempts == [1, 2]
+    assert [line["attempts"] for line in lines if line["event"] == "alert not sent"] == [3]
     assert len(tellers.receiver.messages) == len(QUICK) + 1
     assert (tellers.counted("failed"), tellers.counted("sent")) == (1, 0)
     (claim,) = await tellers.store.claims()

@@ -14,6 +14,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 from hypothesis import given, settings
+from msgspec.structs import replace
 
 from gateway.archive import Archive, export_store, new_file
 from gateway.directory import Directory
@@ -169,6 +170,24 @@ async def test_keys_open_what_they_opened(places: Places, source: str, target: s
         with pytest.raises(Unauthenticated):
             await directory.authenticate([f"Bearer {revoked_text}"])
         assert await store.last_uses() == {old.id: now, rotated.new.id: now - 0.1}
+
+
+@pytest.mark.parametrize(("source", "target"), MOVES)
+async def test_what_people_were_told_is_not_told_again(
+    places: Places, source: str, target: str
+) -> None:
+    async with places.make(source, 1) as store:
+        assert await store.check_value("pepper", pepper_check(PEPPER))
+        await store.complete_claim("told", "one", 86_400, b"what was told")
+        assert await store.claim("begun", "one", 86_400) is None
+        (told,) = [claim for claim in await store.claims() if claim.done]
+        await moved(store, places.make(target, 2))
+    async with places.make(target, 2) as store:
+        (claim,) = await store.claims()
+        assert replace(claim, ends=0.0) == replace(told, ends=0.0)
+        assert claim.ends == pytest.approx(told.ends, abs=0.001)
+        assert await store.claim("told", "two", 60) is not None
+        assert await store.claim("begun", "two", 60) is None
 
 
 def test_any_state_comes_back_over_redis_as_it_was(tmp_path: Path) -> None:

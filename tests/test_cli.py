@@ -166,7 +166,20 @@ def test_usage_is_summed_since_the_month_began(filled: Line) -> None:
     ]
     assert filled.click("usage", "--by", "model").stdout.splitlines()[1].startswith("gpt-image-2")
     total = filled.click("usage", "--by", "key").stdout.splitlines()[-1]
-    assert total.split() == ["total", "2", "0", "2", "0", "0", "0", "0.264", "0"]
+    assert total.split() == ["total", "2", "0", "2", "0", "0", "0", "0.264", "0.00"]
+
+
+def test_a_table_of_usage_by_key_has_the_keys_names(filled: Line) -> None:
+    create = ("keys", "create", "--team", "design", "--name", "Web shop")
+    id = parse(filled.click(*create).stdout.strip()) or ""
+    spend(filled, time.time(), id, 40_000, "1")
+    spend(filled, time.time(), "0123456789ab", 40_000, "2")
+    titles, *rows, total = filled.click("usage", "--by", "key").stdout.splitlines()
+    assert titles.split()[:2] == ["key", "name"]
+    assert sorted(row.startswith(f"sk-gw-{id}  Web shop  ") for row in rows) == [False, True]
+    assert total.split()[:2] == ["total", "2"]
+    listed = json.loads(filled.click("usage", "--by", "key", "--format", "json").stdout)
+    assert all("name" not in row for row in listed)
 
 
 def test_usage_can_be_grouped_and_bounded(filled: Line) -> None:
@@ -188,7 +201,7 @@ def test_usage_can_be_grouped_and_bounded(filled: Line) -> None:
     assert by_all.stdout.splitlines()[1].startswith("2026-03-01T12:00:00Z,auto,auto,bought,1,")
     bounded = ("usage", "--from", "2026-03-02", "--format", "json")
     assert json.loads(filled.click(*bounded).stdout)[0]["requests"] == 2
-    assert json.loads(filled.click(*bounded, "--team", "nobody").stdout) == []
+    assert json.loads(filled.click(*bounded, "--team", "research").stdout) == []
     assert filled.click(*bounded, "--team", "design").stdout == filled.click(*bounded).stdout
 
 
@@ -209,6 +222,13 @@ def test_without_usage_there_is_no_table(filled: Line) -> None:
     done = filled.click("usage", "--by", "day")
     assert (done.exit_code, done.stdout) == (0, "")
     assert done.stderr.startswith("Nothing was asked for since ")
+
+
+@pytest.mark.parametrize("command", ["usage", "activity"])
+def test_history_of_a_team_that_never_was_is_a_mistake(filled: Line, command: str) -> None:
+    done = filled.click(command, "--team", "desing")
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert "There is no team desing. The teams are design, research." in done.stderr
 
 
 # -- check-config -------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,11 @@ def test_requests_are_listed_and_filtered(line: Line, tmp_path: Path) -> None:
     assert [one["outcome"] for one in asked("--errors")] == ["invalid_request"]
     assert [one["id"] for one in asked("--team", "red", "--limit", "2")][1] == "first"
     assert asked("--id", "first") == asked("--key", red)[1:]
+    today = f"{datetime.now(UTC):%Y-%m-%d}"
+    assert len(asked("--from", "2026-01-01", "--to", today)) == 3
+    assert asked("--to", "2026-01-01") == []
+    for wrong in (("--from", today, "--to", "2026-01-01"), ("--from", "1969-12-31")):
+        assert line.click("activity", *wrong, **environ).exit_code == 2
     table = line.click("activity", "--errors", **environ).stdout
     assert "invalid_request (integer_above_max_value)" in table
     assert len(table.splitlines()) == 2

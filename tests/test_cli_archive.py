@@ -244,6 +244,17 @@ def large(machine: Machine) -> bytes:
     return machine.archive(30_000)
 
 
+def test_a_back_up_is_replaced_only_by_force(machine: Machine) -> None:
+    file = machine.folder / "backup"
+    file.write_text("a former one")
+    assert machine.refused("store", "export", "backup") == (
+        "The file backup is there already: take another name, or --force."
+    )
+    assert file.read_text() == "a former one"
+    machine.done("store", "export", "backup", "--force")
+    assert file.read_text().startswith('{"kind":"header"')
+
+
 def test_an_export_that_the_disk_is_too_small_for_leaves_the_former_file(machine: Machine) -> None:
     machine.done("store", "export", "backup")
     former = (machine.folder / "backup").read_bytes()
@@ -253,7 +264,7 @@ def test_an_export_that_the_disk_is_too_small_for_leaves_the_former_file(machine
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, 40_000))
 
-    ended = machine.run("store", "export", "backup", before=bound)
+    ended = machine.run("store", "export", "backup", "--force", before=bound)
     assert ended.returncode == 1
     assert ended.stderr == b"Error: The file backup cannot be used: File too large.\n"
     assert (machine.folder / "backup").read_bytes() == former

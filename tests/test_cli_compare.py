@@ -3,6 +3,7 @@
 import asyncio
 import csv
 import json
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import StringIO
@@ -13,7 +14,7 @@ import pytest
 from gateway.model import Entry
 from gateway.opening import open_store
 from gateway.rules.config import read_settings
-from tests.support.line import Line
+from tests.support.line import PROGRAM, Line
 from tests.support.redis import running_redis
 
 DAY = 86_400.0
@@ -108,13 +109,28 @@ def test_a_table_has_a_total_and_says_what_is_on_one_side(line: Line) -> None:
     titles, *rows = (row.split() for row in done.stdout.splitlines())
     assert titles[:3] == ["day", "recorded", "USD"]
     assert rows == [
-        ["2026-03-01", "2", "0", "2", "0", "+0.00"],
-        ["2026-03-02", "1.25", "0.25", "1", "-0.25", "-20.00"],
-        ["2026-03-03", "-", "0", "3", "3", "-", "not", "recorded"],
-        ["2026-03-04", "0.04", "0", "-", "-0.04", "-100.00", "not", "billed"],
-        ["2026-03-05", "-", "0", "0.005", "0.005", "-", "not", "recorded"],
+        ["2026-03-01", "2.00", "0.00", "2.000", "0.000", "+0.00"],
+        ["2026-03-02", "1.25", "0.25", "1.000", "-0.250", "-20.00"],
+        ["2026-03-03", "-", "0.00", "3.000", "3.000", "-", "not", "recorded"],
+        ["2026-03-04", "0.04", "0.00", "-", "-0.040", "-100.00", "not", "billed"],
+        ["2026-03-05", "-", "0.00", "0.005", "0.005", "-", "not", "recorded"],
         ["total", "3.29", "0.25", "6.005", "2.715", "+82.52"],
     ]
+
+
+def test_an_invoice_may_come_through_a_pipe(line: Line) -> None:
+    done = subprocess.run(
+        [*PROGRAM, "usage", "compare", "-", "--format", "csv"],
+        cwd=line.folder,
+        env=line.environ,
+        input=INVOICE,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.stdout == line.click("usage", "compare", "invoice.csv", "--format", "csv").stdout
+    assert done.returncode == 1
 
 
 def test_within_the_tolerance_all_is_well(line: Line) -> None:
@@ -122,6 +138,7 @@ def test_within_the_tolerance_all_is_well(line: Line) -> None:
     assert (done.exit_code, done.stderr) == (0, "")
     rows = list(csv.DictReader(StringIO(done.stdout)))
     assert [row["drift_usd"] for row in rows] == ["0", "-0.25", "3", "-0.04", "0.005"]
+    assert {row["within_tolerance"] for row in rows} == {"true"}
 
 
 def test_faults_are_told_all_at_once(tmp_path: Path) -> None:

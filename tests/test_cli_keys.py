@@ -115,6 +115,32 @@ def test_what_a_keys_limit_cannot_be(filled: Line, option: str, value: str, righ
     assert ids(filled) == {}
 
 
+def test_a_key_is_changed(filled: Line) -> None:
+    create = ("keys", "create", "--team", "design", "--expires", "1d", "--images-per-day", "5")
+    id = f"sk-gw-{parse(filled.click(*create).stdout.strip())}"
+    cost = ("--cost-per-month-usd", "2.50", "--images-per-day", "none")
+    done = filled.click("keys", "change", id, "--name", "Shop", "--expires", "never", *cost)
+    assert (done.exit_code, done.stderr) == (0, f"{id} of team design is changed.\n")
+    key = listed(filled)[id]
+    assert (key["name"], key["expires"]) == ("Shop", None)
+    limits = {name: size for name, size in key["limits"].items() if size is not None}
+    assert limits == {"cost_per_month_usd": "2.5"}
+    filled.click("keys", "change", id, "--expires", "90d")
+    changed = listed(filled)[id]
+    assert (changed["name"], changed["limits"]) == ("Shop", key["limits"])
+    assert changed["expires"] is not None
+
+
+@pytest.mark.parametrize(
+    "options", [(), ("--images-per-day", "-1"), ("--expires", "soon"), ("--name", "x" * 101)]
+)
+def test_what_cannot_be_changed(filled: Line, options: tuple[str, ...]) -> None:
+    id = f"sk-gw-{parse(filled.key())}"
+    before = listed(filled)
+    assert filled.click("keys", "change", id, *options).exit_code == 2
+    assert listed(filled) == before
+
+
 def test_a_rotated_key_is_the_only_line_on_standard_output(filled: Line) -> None:
     first = filled.click(
         "keys", "create", "--team", "design", "--name", "Shop", "--images-per-day", "5"
@@ -146,6 +172,14 @@ def test_a_rotation_may_end_the_old_key_at_once(filled: Line) -> None:
     assert sorted(ids(filled).values()) == ["active", "expired"]
 
 
+def test_a_grace_that_began_is_not_made_longer(filled: Line) -> None:
+    old = f"sk-gw-{parse(filled.key())}"
+    filled.click("keys", "rotate", old, "--grace", "1h")
+    done = filled.click("keys", "rotate", old, "--grace", "7d")
+    first, _ = done.stderr.splitlines()
+    assert first.endswith("Z, for it was to end sooner than the grace.")
+
+
 def test_what_cannot_be_rotated(filled: Line) -> None:
     old = f"sk-gw-{parse(filled.key())}"
     assert filled.click("keys", "rotate", old, "--grace", "soon").exit_code == 2
@@ -174,7 +208,9 @@ def test_an_expired_key_is_told(filled: Line) -> None:
     (id,) = ids(filled)
     time.sleep(1.1)
     assert ids(filled) == {id: "expired"}
-    assert "is active, but it expired on 20" in filled.click("keys", "enable", id).stderr
+    done = filled.click("keys", "enable", id)
+    assert done.exit_code == 1
+    assert done.stderr.startswith(f"Error: {id} expired on 20")
 
 
 def test_a_pasted_key_is_never_repeated(filled: Line) -> None:

@@ -13,10 +13,11 @@ import aiohttp
 import pytest
 from msgspec import json
 
-from gateway.demo import banner, demo_key, demo_team
+from gateway.demo import banner, demo_key, demo_team, demo_token
 from gateway.model import Limits, Team
 from gateway.opening import StartError
 from gateway.rules import keys
+from gateway.rules.settings import Admin
 from gateway.stores.sqlite import SqliteStore
 from gateway.upstream.sandbox import Sandbox
 from tests.support.directory import put_teams, set_state
@@ -30,6 +31,22 @@ LAST_LINE = "Ctrl-C stops it."
 def key_in(printed: str) -> str:
     (key,) = set(re.findall(r"sk-gw-\w+", printed))
     return str(key)
+
+
+def token_in(printed: str) -> str:
+    (token,) = re.findall(r"^  Token +(gw-admin-[0-9a-f]{64})$", printed, re.MULTILINE)
+    return str(token)
+
+
+def dashboard_in(printed: str) -> str:
+    (url,) = re.findall(r"^  Dashboard +(\S+/)$", printed, re.MULTILINE)
+    return str(url)
+
+
+async def status(url: str, token: str) -> int:
+    headers = {"Authorization": f"Bearer {token}"}
+    async with aiohttp.ClientSession() as session, session.get(url, headers=headers) as answer:
+        return answer.status
 
 
 def curl_in(printed: str) -> str:
@@ -90,7 +107,11 @@ async def test_what_is_printed_works_as_pasted(tmp_path: Path) -> None:
         assert (tmp_path / "data" / "demo.key").read_text().strip() == key
         assert (tmp_path / "data" / "demo.key").stat().st_mode & 0o777 == 0o600
         assert (tmp_path / "data").stat().st_mode & 0o777 == 0o700
+        assert await status(dashboard_in(printed), "") == 200
+        assert await status(f"{dashboard_in(printed)}admin/v1/teams", token_in(printed)) == 200
+        assert (tmp_path / "data" / "demo-admin.token").stat().st_mode & 0o777 == 0o600
         assert {file.name.partition("-")[0] for file in (tmp_path / "data").iterdir()} == {
+            "demo",
             "demo.key",
             "pepper",
             "sandbox.db",
@@ -104,6 +125,7 @@ async def test_what_is_printed_works_as_pasted(tmp_path: Path) -> None:
         await running.start("serve", "--demo")
         again = await running.printed(LAST_LINE)
         assert key_in(again) == key
+        assert token_in(again) == token_in(printed)
         code, out, _ = await run("sh", stdin=curl_in(again))
         assert code == 0
         assert "url" in json.decode(out)["data"][0]
@@ -117,6 +139,24 @@ async def test_the_key_is_on_no_log_line(tmp_path: Path) -> None:
         secret = key_in(running.out).partition("_")[2]
         await until(lambda: "outcome" in running.err)
         assert secret not in running.err
+        assert token_in(running.out) not in running.err
+
+
+async def test_a_configured_admin_token_is_the_only_one_and_never_printed(tmp_path: Path) -> None:
+    own = "an-operators-own-token"
+    async with demo(tmp_path, ADMIN_TOKEN=own) as running:
+        assert own not in running.out + running.err
+        assert "Sign in    with your own admin token" in running.out
+        assert await status(f"{dashboard_in(running.out)}admin/v1/teams", own) == 200
+        assert not (tmp_path / "data" / "demo-admin.token").exists()
+
+
+async def test_the_demos_token_works_after_the_configuration_is_read_again(tmp_path: Path) -> None:
+    async with demo(tmp_path) as running:
+        running.send(signal.SIGHUP)
+        await until(lambda: "configuration" in running.err)
+        teams = f"{dashboard_in(running.out)}admin/v1/teams"
+        assert await status(teams, token_in(running.out)) == 200
 
 
 async def test_with_an_upstream_key_the_demo_team_buys_a_little_of_the_real_thing(
@@ -178,7 +218,8 @@ DEMO = Team(name="demo", limits=Limits(images_per_day=7))
 
 @pytest.mark.parametrize("real", [True, False])
 def test_the_banner_is_made_of_lines_to_paste(real: bool) -> None:
-    text = banner("http://127.0.0.1:8080", "http://127.0.0.1:9090", "sk-gw-x_y", DEMO, real=real)
+    urls = ("http://127.0.0.1:8080", "http://127.0.0.1:9090")
+    text = banner(*urls, "sk-gw-x_y", DEMO, None, real=real)
     assert base_in(text) == "http://127.0.0.1:8080/v1"
     words = shlex.split(curl_in(text))
     assert json.decode(words[-1])["model"] == "gpt-image-2"
@@ -229,6 +270,9 @@ async def test_a_key_file_that_holds_something_else_is_refused(tmp_path: Path) -
     async with SqliteStore(tmp_path / "my.db") as store:
         with pytest.raises(StartError, match="does not hold a key"):
             await demo_key(store, PEPPER, tmp_path / "demo.key")
+        (tmp_path / "token").write_text("my notes")
+        with pytest.raises(StartError, match="does not hold an admin token"):
+            demo_token(Admin(), tmp_path / "token")
         (tmp_path / "folder").mkdir()
         with pytest.raises(StartError, match="cannot be used"):
             await demo_key(store, PEPPER, tmp_path / "folder")

@@ -12,10 +12,13 @@ from gateway.model import NO_LIMITS, Key, KeyState, Limits, Team
 from gateway.operations import (
     Actor,
     Applied,
+    Conflict,
+    KeyChange,
     Missing,
     Refused,
     Rotated,
     apply_teams,
+    change_key,
     change_team,
     create_key,
     list_keys,
@@ -175,6 +178,7 @@ async def test_the_grace_never_outlasts_the_key(store: SqliteStore) -> None:
     old, _ = await new_key(store, lifetime=90.0)
     done = await rotate(store, old.id, grace=1000)
     assert done.old.ends == done.old.grace_ends == NOW + 90
+    assert not done.grace_in_full
 
 
 async def test_without_grace_the_old_key_ends_at_once(store: SqliteStore) -> None:
@@ -191,6 +195,7 @@ async def test_a_key_may_be_rotated_again_and_its_new_one_too(store: SqliteStore
     lost = await rotate(store, old.id)
     again = await rotate(store, old.id, grace=80, now=NOW + 10)
     assert again.old.grace_ends == lost.old.grace_ends == NOW + 60
+    assert (lost.grace_in_full, again.grace_in_full) == (True, False)
     assert again.new.expires == NOW + 100
     last = await rotate(store, again.new.id, now=NOW + 20)
     assert last.old == replace(again.new, grace_ends=NOW + 80)
@@ -222,6 +227,71 @@ async def test_only_an_active_key_is_rotated(store: SqliteStore, state: KeyState
     assert await list_keys(store) == [replace(old, state=state)]
 
 
+async def test_only_what_is_named_of_a_key_is_changed(store: SqliteStore) -> None:
+    await put_teams(store, [Team(name="design")])
+    limits = Limits(images_per_day=3, cost_per_month=1_500_000)
+    key, text = await new_key(store, lifetime=90.0, limits=limits)
+    for wanted, differs in (
+        (KeyChange(), {}),
+        (KeyChange(name="Shop"), {"name": "Shop"}),
+        (KeyChange(lifetime=20.0), {"expires": NOW + 80}),
+        (KeyChange(lifetime=None), {"expires": None}),
+        (
+            KeyChange(limits={"images_per_day": None, "images_per_month": 7}),
+            {"limits": Limits(images_per_month=7, cost_per_month=1_500_000)},
+        ),
+    ):
+        key = replace(key, **differs)
+        changed = await change_key(store, f"sk-gw-{key.id}", wanted, Actor(WHO, NOW + 60))
+        assert changed == key == (await list_keys(store))[0]
+        assert keys.verify(text, changed, PEPPER, NOW) == "ok"
+    changes = [entry for entry in await store.audit(None, None) if entry.action == "key.change"]
+    assert len(changes) == 4
+    assert (changes[-1].before or {})["name"] == "Web shop" != (changes[-1].after or {})["name"]
+
+
+async def test_the_limits_of_a_line_are_changed_together(store: SqliteStore) -> None:
+    await put_teams(store, [Team(name="design")])
+    old, _ = await new_key(store, limits=Limits(images_per_day=3))
+    lost = (await rotate(store, old.id)).new
+    new = (await rotate(store, old.id)).new
+    other, _ = await new_key(store, limits=Limits(images_per_day=3))
+    await set_key_state(store, lost.id, "revoked", BY)
+    await change_key(store, new.id, KeyChange(name="New", limits={"images_per_day": 9}), BY)
+    found = {key.id: (key.limits.images_per_day, key.name) for key in await list_keys(store)}
+    assert found == {
+        old.id: (9, "Web shop"),
+        new.id: (9, "New"),
+        lost.id: (3, "Web shop"),
+        other.id: (3, "Web shop"),
+    }
+
+
+async def test_an_expired_key_works_again_with_another_end_and_a_revoked_never(
+    store: SqliteStore,
+) -> None:
+    await put_teams(store, [Team(name="design")])
+    old, text = await new_key(store, lifetime=90.0)
+    later = Actor(WHO, NOW + 100)
+    changed = await change_key(store, old.id, KeyChange(lifetime=90.0), later)
+    assert keys.verify(text, changed, PEPPER, NOW + 100) == "ok"
+    await set_key_state(store, old.id, "revoked", BY)
+    with pytest.raises(Conflict, match="is revoked, which is for good"):
+        await change_key(store, old.id, KeyChange(lifetime=None), later)
+    with pytest.raises(Missing):
+        await change_key(store, "0123456789ab", KeyChange(name="x"), later)
+
+
+@pytest.mark.parametrize("state", ["active", "disabled"])
+async def test_a_key_whose_time_is_over_is_not_enabled(store: SqliteStore, state: KeyState) -> None:
+    await put_teams(store, [Team(name="design")])
+    key, _ = await new_key(store, lifetime=90.0)
+    await set_key_state(store, key.id, state, BY)
+    with pytest.raises(Conflict, match=f"^sk-gw-{key.id} expired on 20.*: change when"):
+        await set_key_state(store, key.id, "active", replace(BY, now=NOW + 90))
+    assert (await set_key_state(store, key.id, "active", BY)).state == "active"
+
+
 async def test_a_deleted_team_is_gone_with_its_keys_and_can_come_back(store: SqliteStore) -> None:
     team = Team(name="design", max_n=2)
     await apply_teams(store, [team, Team(name="other")], BY)
@@ -240,7 +310,7 @@ async def test_a_deleted_team_is_gone_with_its_keys_and_can_come_back(store: Sql
 async def test_who_changed_what_is_on_record_without_a_secret(store: SqliteStore) -> None:
     await apply_teams(store, [Team(name="design")], BY)
     key, text = await new_key(store)
-    await rotate(store, key.id)
+    rotated = await rotate(store, key.id)
     await set_key_state(store, key.id, "revoked", BY)
     await change_team(store, "design", lambda before: before, BY)
     await change_team(store, "design", lambda before: None, BY)
@@ -250,6 +320,7 @@ async def test_who_changed_what_is_on_record_without_a_secret(store: SqliteStore
         *("team.delete", "key.revoke"),
     ]
     assert {(entry.who, entry.team, entry.at) for entry in entries} == {(WHO, "design", NOW)}
+    assert (entries[2].after or {})["replaced_by"] == f"sk-gw-{rotated.new.id}" == entries[3].key
     assert text not in str(entries)
     assert "digest" not in str(entries)
 

@@ -48,11 +48,16 @@ async def test_a_host_that_does_not_exist(tmp_path: Path) -> None:
     assert "Success" not in line
 
 
-@pytest.mark.parametrize("arguments", [(), ("--demo",)])
-async def test_an_unwritable_data_directory(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(
+    ("arguments", "file"),
+    [((), "The pepper file data/pepper"), (("--demo",), "The demo's file data/demo-admin.token")],
+)
+async def test_an_unwritable_data_directory(
+    tmp_path: Path, arguments: tuple[str, ...], file: str
+) -> None:
     (tmp_path / "data").write_text("a file in the directory's place")
     line = await refused(Program(tmp_path, **({} if arguments else UPSTREAM)), *arguments)
-    assert line.startswith("Error: The pepper file data/pepper cannot be used: ")
+    assert line.startswith(f"Error: {file} cannot be used: ")
 
 
 async def test_a_store_where_nothing_can_be_written(tmp_path: Path) -> None:
@@ -65,7 +70,7 @@ async def test_a_key_file_that_cannot_be_written(tmp_path: Path) -> None:
     code, _, err = await Program(tmp_path).run("serve", "--demo")
     assert code == 1
     last = err.splitlines()[-1]  # it was listening already, and logged so
-    assert last == "Error: The demo key file data/demo.key cannot be used: Is a directory."
+    assert last == "Error: The demo's file data/demo.key cannot be used: Is a directory."
 
 
 async def make_store(folder: Path) -> None:
@@ -143,7 +148,7 @@ async def test_a_failed_start_leaves_nothing_running(tmp_path: Path) -> None:
         line = await refused(Program(tmp_path, SERVER_PORT=port), "--demo")
         assert "is taken" in line
     names = {file.name for file in (tmp_path / "data").iterdir()}
-    assert names == {"pepper", "sandbox.db"}
+    assert names == {"demo-admin.token", "pepper", "sandbox.db"}
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -35,8 +35,16 @@ def test_without_bounds_it_is_this_month() -> None:
 
 
 def test_bounds_are_whole_hours() -> None:
-    span = Span(first="2026-11-01T01:59:59Z", last="2026-11-01T02:00:01Z")
+    span = Span(first="2026-11-01T01:00:00Z", last="2026-11-01T05:00:00+02:00")
     assert bounds(span, NOW) == (NOVEMBER + 3_600, NOVEMBER + 3 * 3_600)
+
+
+@pytest.mark.parametrize("name", ["from", "to"])
+@pytest.mark.parametrize("text", ["2026-11-03T01:59:59Z", "2026-11-03T00:00:00+05:30"])
+def test_what_is_between_two_hours_is_refused(name: str, text: str) -> None:
+    span = Span(first=text) if name == "from" else Span(last=text)
+    with pytest.raises(ValueError, match=rf"^{name}: is not on the hour"):
+        bounds(span, NOW)
 
 
 async def test_a_report_by_time_comes_day_by_day(tmp_path: Path) -> None:

@@ -44,7 +44,8 @@ class Line(Struct, frozen=True, kw_only=True, array_like=True):
     their sum, and the id and the time that of the last.
 
     `place` is unlike that of any other line, and sorts lines by time. `total`, `own` (without
-    waiting for client and upstream) and `upstream` are seconds, money is micro-dollars.
+    waiting for client and upstream) and `upstream` are seconds, money is micro-dollars. `route` is
+    None for a request for images.
     """
 
     place: str
@@ -65,6 +66,7 @@ class Line(Struct, frozen=True, kw_only=True, array_like=True):
     own: float
     upstream: float | None
     fingerprint: str | None
+    route: str | None = None
 
     @property
     def at(self) -> float:
@@ -97,7 +99,7 @@ def shares(keep: int) -> Mapping[Ring, int]:
 
 class Wanted(Struct, frozen=True, kw_only=True):
     """Which lines are asked for: all that have what is set here. `errors` leaves out what went
-    well.
+    well, `since` (of `moment`) what ended before.
     """
 
     team: str | None = None
@@ -105,6 +107,7 @@ class Wanted(Struct, frozen=True, kw_only=True):
     outcome: str | None = None
     id: str | None = None
     errors: bool = False
+    since: str = ""
 
     def takes(self, line: Line) -> bool:
         """Whether the line is asked for."""
@@ -114,6 +117,7 @@ class Wanted(Struct, frozen=True, kw_only=True):
             and self.outcome in (None, line.outcome)
             and self.id in (None, line.id)
             and not (self.errors and line.outcome in GOOD)
+            and self.since <= line.place
         )
 
 

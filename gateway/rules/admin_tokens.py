@@ -29,6 +29,7 @@ ENVIRONMENT = "admin"
 """The name of the token in the environment."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_MINTED = re.compile(rf"{PREFIX}[0-9a-f]{{{2 * TOKEN_BYTES}}}")
 # What a bearer token may consist of: printable ASCII but for the blank, both quotes and the comma.
 TOKEN_PATTERN = rf"[!#-&(-+\-.-~]{{{SHORTEST},{LONGEST}}}"
 
@@ -56,6 +57,11 @@ _OPTIONS = options_of(TokenOptions)
 def mint(entropy: Callable[[int], bytes]) -> str:
     """A new token. `entropy` gives that many random bytes."""
     return PREFIX + entropy(TOKEN_BYTES).hex()
+
+
+def is_minted(text: str) -> bool:
+    """Whether it looks like a token that `mint` made."""
+    return _MINTED.fullmatch(text) is not None
 
 
 def digest(token: str) -> bytes:

@@ -3,7 +3,7 @@
     {"kind":"header","format":"gateway-archive","version":1,...}
     {"kind":"check",...}      what the pepper is recognised by, first of all
     {"kind":"clock",...}      then the clock's mark, teams, keys, their uses, accounts, the log of
-    {"kind":"team",...}       changes and usage entries, in this order
+    {"kind":"team",...}       changes, what people were told and usage entries, in this order
     ...
     {"kind":"footer","counts":{"check":1,...},"sha256":"..."}
 
@@ -25,12 +25,12 @@ from typing import Annotated, TypeVar
 import msgspec
 from msgspec import Meta, Struct
 
-from gateway.model import AuditEntry, Entry, Key, Team
+from gateway.model import AuditEntry, Claim, Entry, Key, Team
 from gateway.rules.account import Account
 from gateway.rules.archive_checks import Totals, fault
 
 FORMAT = "gateway-archive"
-VERSION = 3
+VERSION = 4
 
 LINE_BYTES = 64 * 1024 * 1024
 """No line is longer, its end included: an account with 100,000 open holds has 20 MB."""
@@ -142,6 +142,16 @@ class AuditRecord(Record, frozen=True, tag="change"):
         return str(self.number)
 
 
+class ClaimRecord(Record, frozen=True, tag="claim"):
+    """What was done once only, such as telling people something: it is not to be done again."""
+
+    claim: Claim
+
+    @property
+    def name(self) -> str:
+        return self.claim.name
+
+
 class EntryRecord(Record, frozen=True, tag="entry"):
     """One line of the usage history."""
 
@@ -160,6 +170,7 @@ KINDS: tuple[type[Record], ...] = (
     UseRecord,
     AccountRecord,
     AuditRecord,
+    ClaimRecord,
     EntryRecord,
 )
 """All kinds of records, in the order in which they come."""
@@ -195,6 +206,7 @@ _line = msgspec.json.Decoder(
     | UseRecord
     | AccountRecord
     | AuditRecord
+    | ClaimRecord
     | EntryRecord
     | _Footer
 )

@@ -24,6 +24,9 @@ NAME_CHARACTERS = 1_000
 VALUE_BYTES = 1_000
 """The longest digest or check value."""
 
+NOTE_BYTES = 10_000
+"""The longest note of a claim: what was told, to whom, and what came of it."""
+
 END_OF_TIME = 253_370_764_800.0
 """The first second of the year 9999. Times before are dates everywhere in the world."""
 
@@ -32,6 +35,7 @@ SUMMED = (
     *("images_coalesced", "requests_refused"),
 )
 _ANYTHING = ("before", "after")
+_NOTE = "note"
 _LAST_MONTH = month_of(END_OF_TIME - 1)
 _SINGLE = (int, str, float, bytes)
 
@@ -76,7 +80,8 @@ def _fault_of_one(value: Any, name: str) -> str | None:
     if kind is float:  # not a number is no time either
         return None if 0 <= value < END_OF_TIME else f"{name} is no time from 1970 to 9998"
     if kind is bytes:
-        return None if len(value) <= VALUE_BYTES else f"{name} is too long"
+        most = NOTE_BYTES if name == _NOTE else VALUE_BYTES
+        return None if len(value) <= most else f"{name} is too long"
     return None
 
 

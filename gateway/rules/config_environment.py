@@ -1,13 +1,13 @@
 """Options from environment variables: `GATEWAY_<SECTION>_<NAME>`, each one text.
 
 Numbers may have underscores, true and false any case,
-lists are separated by commas or written as in TOML. A misspelt option is a fault where its
-section is known; any other GATEWAY_ variable is only warned about, because Kubernetes sets
-GATEWAY_PORT and the like for a service called "gateway", and no value is ever shown.
+lists are separated by commas or written as in TOML. A misspelt option is a fault. What resembles
+none is only warned about, as is what Kubernetes sets for a service called "gateway", such as
+GATEWAY_PORT=tcp://10.0.0.7:80. No value is ever shown.
 """
 
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 
 from msgspec import inspect
 
@@ -67,7 +67,7 @@ def _list(text: str) -> object:
 
 
 def stray_variables(
-    environ: Iterable[str], known: Collection[str], sections: Iterable[str]
+    environ: Mapping[str, str], known: Collection[str], sections: Iterable[str]
 ) -> tuple[list[str], list[str]]:
     """Faults and warnings about GATEWAY_ variables other than the `known` ones."""
     prefixes = [f"{PREFIX}{section}_".upper() for section in sections]
@@ -76,13 +76,28 @@ def stray_variables(
         if not name.startswith(PREFIX) or name in known or name in READ_ELSEWHERE:
             continue
         prefix = next(filter(name.startswith, prefixes), PREFIX)
-        foreign = _KUBERNETES.fullmatch(name) is not None
-        hint = "" if foreign else did_you_mean(name, known, after=prefix)
-        if foreign or prefix == PREFIX:
-            warnings.append(f"{variable_place(name)}: no option of the gateway, ignored{hint}")
+        hint = did_you_mean(name, known, after=prefix) or _elsewhere(name, known)
+        if _is_foreign(name, environ[name]) or (prefix == PREFIX and not hint):
+            warnings.append(f"{variable_place(name)}: no option of the gateway, ignored")
         else:
             faults.append(f"{variable_place(name)}: no such option{hint}")
     return faults, warnings
+
+
+def _is_foreign(name: str, value: str) -> bool:
+    """Whether Kubernetes may have set it. Its GATEWAY_PORT is no number, as somebody's is who means
+    the gateway's.
+    """
+    if not _KUBERNETES.fullmatch(name):
+        return False
+    return not name.endswith("_PORT") or name.endswith("_SERVICE_PORT") or "://" in value
+
+
+def _elsewhere(name: str, known: Collection[str]) -> str:
+    """A hint at the option of this name, where its section was left out or is another one."""
+    end = name.removeprefix(PREFIX.removesuffix("_"))
+    found = min((other for other in known if other.endswith(end)), key=len, default=None)
+    return "" if found is None else f"; did you mean '{found}'?"
 
 
 def variable_place(name: str) -> str:

@@ -248,8 +248,16 @@ class TeamLimits(GatewayLimits, frozen=True, kw_only=True):
 
 def limits_of(values: Mapping[str, Any]) -> Limits:
     """Limits from the values of options: those of money lose the `_usd` of their names."""
-    set_ones = {name: value for name, value in values.items() if value is not None}
-    return Limits(**{name.removesuffix("_usd"): int(value) for name, value in set_ones.items()})
+    found = limit_values(values)
+    return Limits(**{name: value for name, value in found.items() if value is not None})
+
+
+def limit_values(values: Mapping[str, Any]) -> dict[str, int | None]:
+    """The values of options as those of limits: money in micro-dollars, None for no limit."""
+    return {
+        name.removesuffix("_usd"): None if value is None else int(value)
+        for name, value in values.items()
+    }
 
 
 class AdminOptions(Struct, frozen=True, kw_only=True):

@@ -38,7 +38,9 @@ REPLACED = write_json(
 )
 """What a caller reads where the upstream's refusal is no error object."""
 
-_REFUSED = frozenset({400, 404, 422, 429})
+REFUSED = frozenset({400, 404, 422, 429})
+"""What the upstream says of the request itself: it is passed on."""
+
 _AUTH = frozenset({401, 403})
 _FAILED = frozenset({500, 503})
 _OBJECT = Decoder(dict[str, Any])
@@ -63,7 +65,7 @@ def judge(reply: Heard, secrets: Sequence[bytes], now: float) -> None:
     """
     if reply.status == 200:
         return
-    if reply.status in _REFUSED:
+    if reply.status in REFUSED:
         raise _refusal(reply, secrets, now)
     raise _failure(reply.status)
 

@@ -6,7 +6,7 @@ A prompt is shown only where an operator has switched that on.
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from itertools import islice
-from typing import Annotated
+from typing import Annotated, Literal
 
 from aiohttp import web
 from msgspec import Meta, Struct
@@ -17,6 +17,7 @@ from gateway.caches.memory import MemoryCache
 from gateway.directory import Directory
 from gateway.errors import StoreUnavailable
 from gateway.model import About, Bought
+from gateway.operations import check_team
 from gateway.ports import Store
 from gateway.rules.fingerprint import scope_of
 from gateway.rules.settings import Settings
@@ -25,7 +26,8 @@ from gateway.web.admin_routes import Asked, Route, answer, refuse
 
 class RequestLine(Struct, frozen=True, kw_only=True):
     """One request that has ended, or `requests` alike in the same second: then its times are their
-    mean, amounts their sum, and the id that of the last. Null is what nobody knows.
+    mean, amounts their sum, and the id that of the last. Null is what nobody knows; `route` is null
+    for a request for images.
     """
 
     at: str
@@ -46,6 +48,7 @@ class RequestLine(Struct, frozen=True, kw_only=True):
     own_ms: float
     upstream_ms: float | None
     fingerprint: str | None
+    route: Literal["models", "quota", "usage", "unknown"] | None
 
 
 class ActivityPage(Struct, frozen=True, kw_only=True):
@@ -129,6 +132,7 @@ class AdminActivity:
                 handler=self._activity,
                 query=ActivityQuery,
                 answer=ActivityPage,
+                statuses=(404,),
             ),
             Route(
                 method="GET",
@@ -137,6 +141,7 @@ class AdminActivity:
                 handler=self._errors,
                 query=ErrorQuery,
                 answer=ErrorPage,
+                statuses=(404,),
             ),
             Route(
                 method="GET",
@@ -149,8 +154,13 @@ class AdminActivity:
         ]
 
     async def _activity(self, asked: Asked) -> web.Response:
+        await check_team(self._store, asked.query.team)
         await self._write_what_waits()
-        requests, following = await read_activity(self._store, asked.query)
+        try:
+            requests, following = await read_activity(self._store, asked.query)
+        except ValueError as error:
+            refuse([str(error)])
+            raise
         return answer({"requests": requests, "next": following})
 
     async def _write_what_waits(self) -> None:
@@ -159,6 +169,7 @@ class AdminActivity:
             await self._flush()
 
     async def _errors(self, asked: Asked) -> web.Response:
+        await check_team(self._store, asked.query.team)
         await self._write_what_waits()
         try:
             kinds = await read_errors(self._store, asked.query, asked.by.now)

@@ -21,6 +21,8 @@ class ConfigPage(Struct, frozen=True, kw_only=True):
     store: dict[str, Any]
     keys: dict[str, Any]
     cache: dict[str, Any]
+    usage: dict[str, Any]
+    activity: dict[str, Any]
     limits: dict[str, Any]
     admin: dict[str, Any]
     alerts: dict[str, Any]

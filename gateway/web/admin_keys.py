@@ -5,15 +5,16 @@ from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from aiohttp import web
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct
 from msgspec.structs import asdict
 
 from gateway import operations
 from gateway.listing import Listing, key_listing
 from gateway.model import Key, KeyState
+from gateway.operations import KeyChange
 from gateway.ports import Store
 from gateway.rules.keys import parse_duration
-from gateway.rules.settings import TeamLimits, limits_of
+from gateway.rules.settings import TeamLimits, limit_values, limits_of
 from gateway.web.admin_routes import Asked, Route, answer, read_body, read_fields
 from gateway.web.admin_teams import LimitsPage
 
@@ -55,6 +56,16 @@ class NewKey(Struct, frozen=True, kw_only=True):
     limits: TeamLimits = TeamLimits()
 
 
+class KeyPatch(Struct, frozen=True, kw_only=True):
+    """What is to be changed of a key. `expires` is counted from now on, null is never; a limit
+    that is null is taken away, one that is left out stays.
+    """
+
+    name: KeyName = ""
+    expires: Lifetime | None = None
+    limits: TeamLimits = TeamLimits()
+
+
 class Rotation(Struct, frozen=True, kw_only=True):
     """How long the old key still works."""
 
@@ -83,9 +94,12 @@ class MadeKey(KeyPage, frozen=True, kw_only=True):
 
 
 class RotatedKey(MadeKey, frozen=True, kw_only=True):
-    """The new key with its text, and what became of the old one."""
+    """The new key with its text, and what became of the old one. `grace_in_full` is false where
+    that ends before the grace is over: by itself, or since it was replaced before.
+    """
 
     replaces: KeyPage
+    grace_in_full: bool
 
 
 class KeysPage(Struct, frozen=True, kw_only=True):
@@ -131,6 +145,7 @@ class AdminKeys:
                 summary="Make a key",
                 handler=self._create,
                 body=NewKey,
+                example={"team": "design", "name": "Web shop", "expires": "90d"},
                 answer=MadeKey,
                 status=201,
                 statuses=(404,),
@@ -144,11 +159,22 @@ class AdminKeys:
                 statuses=(404,),
             ),
             Route(
+                method="PATCH",
+                path=one,
+                summary="Change a key's name or end, or the limits of its line",
+                handler=self._patch,
+                body=KeyPatch,
+                example={"limits": {"images_per_day": 20}},
+                answer=KeyPage,
+                statuses=(404, 409),
+            ),
+            Route(
                 method="POST",
                 path=f"{one}/rotate",
                 summary="Replace a key by a new one",
                 handler=self._rotate,
                 body=Rotation,
+                example={"grace": "24h"},
                 answer=RotatedKey,
                 status=201,
                 statuses=(404, 409),
@@ -189,6 +215,21 @@ class AdminKeys:
         )
         return answer({**key_listing(key, asked.by.now, None), "key": text}, 201)
 
+    async def _patch(self, asked: Asked) -> web.Response:
+        body = await read_body(asked.request)
+        if "limits" in body and body["limits"] is None:
+            body["limits"] = dict.fromkeys(TeamLimits.__struct_fields__)
+        wanted = read_fields(body, KeyPatch, limits=TeamLimits)
+        limits = {name: getattr(wanted.limits, name) for name in body.get("limits", ())}
+        lifetime = None if wanted.expires is None else parse_duration(wanted.expires)
+        change = KeyChange(
+            name=wanted.name if "name" in body else None,
+            lifetime=lifetime if "expires" in body else UNSET,
+            limits=limit_values(limits),
+        )
+        key = await operations.change_key(self._store, asked.path["id"], change, asked.by)
+        return await self._shown(key, asked)
+
     async def _rotate(self, asked: Asked) -> web.Response:
         wanted = read_fields(await read_body(asked.request), Rotation)
         done = await operations.rotate_key(
@@ -201,7 +242,8 @@ class AdminKeys:
         )
         old = await self._listed(done.old, asked)
         new = key_listing(done.new, asked.by.now, None)
-        return answer({**new, "key": done.text, "replaces": old}, 201)
+        told = {"key": done.text, "replaces": old, "grace_in_full": done.grace_in_full}
+        return answer({**new, **told}, 201)
 
     def _setting(self, state: KeyState) -> Any:
         async def handle(asked: Asked) -> web.Response:

@@ -54,7 +54,9 @@ class Route(Struct, frozen=True, kw_only=True):
     """One operation. `body` None: it takes none; `answer` is the type of a good answer's JSON.
 
     `statuses` are those of errors besides what every route may answer. `conditional` ones heed
-    If-Match. One that `reads` is open to viewers, whatever its method.
+    If-Match. One that `reads` is open to viewers, whatever its method; one that `buys` asks for
+    images. `headers` are those that it heeds, by name. `example` is a body as somebody may send it,
+    or, where it takes none, a query.
     """
 
     method: str
@@ -69,6 +71,9 @@ class Route(Struct, frozen=True, kw_only=True):
     csv: bool = False
     conditional: bool = False
     reads: bool = False
+    buys: bool = False
+    headers: Mapping[str, str] = {}
+    example: Mapping[str, Any] = {}
 
     @property
     def pattern(self) -> re.Pattern[str]:

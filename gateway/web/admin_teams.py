@@ -5,7 +5,7 @@ it still looks so (RFC 9110, section 13.1.1): two admins cannot overwrite each o
 """
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any
 
 from aiohttp import web
@@ -25,18 +25,26 @@ from gateway.web.admin_routes import Asked, Handler, Route, answer, read_body, r
 ALL = "/admin/v1/teams"
 ONE = "/admin/v1/teams/{team}"
 
-
-class TeamBody(TeamOptions, frozen=True, kw_only=True):
-    """A team as it is to be. What is left out or null is not restricted."""
-
-    limits: TeamLimits = TeamLimits()
+_UNNAMED = "unnamed"
+"""Stands for the name that a body lacks, so that its other faults are told too."""
 
 
 TeamName = Annotated[str, Meta(pattern=rf"\A{TEAM_NAME.pattern}\Z")]
 
 
-class NewTeam(TeamBody, frozen=True, kw_only=True):
+class TeamBody(TeamOptions, frozen=True, kw_only=True):
+    """A team as it is to be. What is left out or null is not restricted. `team`, where it is told,
+    is the path's.
+    """
+
+    team: TeamName | None = None
+    limits: TeamLimits = TeamLimits()
+
+
+class NewTeam(TeamOptions, frozen=True, kw_only=True):
     """A team that is to be made."""
+
+    limits: TeamLimits = TeamLimits()
 
     team: TeamName
 
@@ -99,6 +107,7 @@ class AdminTeams:
                 summary="Make a team",
                 handler=self._create,
                 body=NewTeam,
+                example={"team": "design", "limits": {"images_per_day": 200}},
                 answer=TeamPage,
                 status=201,
                 statuses=(409,),
@@ -111,8 +120,8 @@ class AdminTeams:
                 answer=TeamPage,
                 statuses=(404,),
             ),
-            _changing("PUT", "Make a team (201) or replace it whole", self._put, TeamBody),
-            _changing("PATCH", "Change the named fields of a team", self._patch, TeamBody),
+            _changing("PUT", "Make a team (201) or replace it whole", self._put),
+            _changing("PATCH", "Change the named fields of a team", self._patch),
             Route(
                 method="DELETE",
                 path=ONE,
@@ -133,10 +142,11 @@ class AdminTeams:
 
     async def _create(self, asked: Asked) -> web.Response:
         body = await read_body(asked.request)
-        name = body.pop("team", None)
+        name, faults = body.pop("team", None), list[str]()
         if not isinstance(name, str):
-            refuse(["body: team: must be text" if name is not None else "body: team: is needed"])
-        wanted = self._read(str(name), body)
+            faults = ["body: team: " + ("is needed" if name is None else "must be text")]
+            name = _UNNAMED
+        wanted = self._read(name, body, faults)
 
         def change(before: Team | None) -> Team:
             if before is not None:
@@ -147,7 +157,9 @@ class AdminTeams:
         return _shown(wanted, 201, {"Location": f"/admin/v1/teams/{wanted.name}"})
 
     async def _put(self, asked: Asked) -> web.Response:
-        wanted = self._read(asked.path["team"], await read_body(asked.request))
+        body = await read_body(asked.request)
+        faults = _misnamed(asked, body)
+        wanted = self._read(asked.path["team"], body, faults)
 
         def change(before: Team | None) -> Team:
             _check_match(asked.request, before)
@@ -158,11 +170,12 @@ class AdminTeams:
 
     async def _patch(self, asked: Asked) -> web.Response:
         patch = await read_body(asked.request)
+        faults = _misnamed(asked, patch)
 
         def change(before: Team | None) -> Team:
             known = _there(before)
             _check_match(asked.request, known)
-            return self._read(known.name, _patched(team_listing(known), patch))
+            return self._read(known.name, _patched(team_listing(known), patch), faults)
 
         _, after = await operations.change_team(self._store, asked.path["team"], change, asked.by)
         return _shown(_there(after))
@@ -174,21 +187,33 @@ class AdminTeams:
         await operations.change_team(self._store, asked.path["team"], change, asked.by)
         return answer({"deleted": asked.path["team"]})
 
-    def _read(self, name: str, body: Listing) -> Team:
+    def _read(self, name: str, body: Listing, faults: Sequence[str]) -> Team:
+        """The team that a body tells, of which these faults are known. Raises InvalidRequest."""
         try:
-            return read_team(name, body, models=self._models(), place=Place("body"))
+            team = read_team(name, body, models=self._models(), place=Place("body"))
         except ConfigError as error:
-            refuse([fault.replace("body: []:", "body: team:", 1) for fault in error.faults])
+            found = (fault.replace("body: []:", "body: team:", 1) for fault in error.faults)
+            refuse([*faults, *found])
             raise
+        refuse(faults)
+        return team
 
 
-def _changing(method: str, summary: str, handler: Handler, body: type[Struct]) -> Route:
+def _misnamed(asked: Asked, body: dict[str, Any]) -> list[str]:
+    """Take the name out of a body, as an answer has it too; the fault where it is another one."""
+    name = asked.path["team"]
+    same = body.pop("team", name) == name
+    return [] if same else ["body: team: is not the team of the path, and cannot be changed"]
+
+
+def _changing(method: str, summary: str, handler: Handler) -> Route:
     return Route(
         method=method,
         path=ONE,
         summary=summary,
         handler=handler,
-        body=body,
+        body=TeamBody,
+        example={"max_n": 4, "limits": {"images_per_day": 300}},
         answer=TeamPage,
         statuses=(404, 412),
         conditional=True,

@@ -15,6 +15,7 @@ from msgspec.structs import fields
 
 from gateway.errors import StoreUnavailable
 from gateway.listing import Listing
+from gateway.operations import check_team
 from gateway.ports import Store
 from gateway.rules.windows import DAY_SECONDS
 from gateway.usage_query import Span, UsageQuery, bounds, usage_pieces
@@ -25,7 +26,10 @@ PIECE_ROWS = 1_000
 
 
 class UsageRowPage(Struct, frozen=True, kw_only=True):
-    """One row: the fields that it was grouped by, then the sums. Money is decimal text."""
+    """One row: the fields that it was grouped by, then the sums. Money is decimal text. `requests`
+    are those that were served from the cache or sent upstream; those refused before that are
+    `requests_refused`, and what only-if-cached did not find is in neither.
+    """
 
     team: str | None = None
     key: str | None = None
@@ -64,14 +68,17 @@ class AdminUsage:
                 summary="What was asked for, bought and saved",
                 handler=self._usage,
                 query=UsageQuery,
+                example={"by": ["team", "day"], "format": "csv"},
                 answer=list[UsageRowPage],
                 csv=True,
+                statuses=(404,),
             )
         ]
 
     async def _usage(self, asked: Asked) -> web.StreamResponse:
         query: UsageQuery = asked.query
         start, end = span(query, asked.by.now)
+        await check_team(self._store, query.team)
         await self._flush()
         by = list(dict.fromkeys(query.by))
         async with aclosing(usage_pieces(self._store, by, start, end, query.team)) as pieces:

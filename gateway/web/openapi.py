@@ -12,23 +12,13 @@ from msgspec.structs import FieldInfo, fields
 
 from gateway import __version__
 from gateway.rules.config_options import Micro
+from gateway.rules.webhook_message import Body
+from gateway.web import openapi_errors
 from gateway.web.admin_routes import Route
+from gateway.web.openapi_webhooks import webhooks
 
 VERSION = "3.1.0"
 _TEMPLATE = "#/components/schemas/{name}"
-_TEXTS = {
-    400: "The request is not as described here; the message names every fault.",
-    401: "No token or key, or one that does not work.",
-    403: "The token or key does not allow this.",
-    404: "There is nothing of that name.",
-    409: "How things stand forbids it.",
-    412: "It was changed since If-Match's ETag was read.",
-    415: "The body is not JSON.",
-    429: "Too much at once, or a limit is reached.",
-    503: "The store is away, or the gateway is stopping.",
-}
-EVERYWHERE = (400, 401, 503)
-"""What every route may answer."""
 
 
 class ErrorFields(Struct, frozen=True, kw_only=True):
@@ -66,7 +56,7 @@ def document(ports: Iterable[Port]) -> dict[str, Any]:
     """The whole document."""
     ports = list(ports)
     routes = [route for port in ports for route in port.routes]
-    types = {route.body for route in routes if route.body} | {ErrorBody}
+    types = {route.body for route in routes if route.body} | {ErrorBody, Body}
     answers = [route.answer for route in routes]
     _, components = _schemas([*sorted(types, key=lambda of: of.__name__), *answers])
     for name in _strict(ports):
@@ -84,6 +74,7 @@ def document(ports: Iterable[Port]) -> dict[str, Any]:
             "description": "Times are ISO 8601 in UTC, money is dollars as decimal text.",
         },
         "paths": paths,
+        "webhooks": webhooks(_schema),
         "components": {
             "schemas": components,
             "securitySchemes": {
@@ -106,12 +97,13 @@ def _operation(route: Route, security: str) -> dict[str, Any]:
         "summary": route.summary,
         "tags": [route.path.removeprefix("/api").removeprefix("/admin").split("/")[2]],
         "security": [{security: []}],
-        "parameters": [*_path(route), *map(_parameter, fields(route.query)), *_headers(route)],
-        "responses": _responses(route),
+        "parameters": [*_path(route), *_query(route), *_headers(route)],
+        "responses": _responses(route, security),
     }
     if route.body is not None:
         needed = any(field.required for field in fields(route.body))
-        content = {"application/json": {"schema": _schema(route.body)}}
+        example = {"example": route.example} if route.example else {}
+        content = {"application/json": {"schema": _schema(route.body), **example}}
         operation["requestBody"] = {"required": needed, "content": content}
     return operation
 
@@ -125,7 +117,20 @@ def _path(route: Route) -> list[dict[str, Any]]:
     pattern = {"type": "string", "pattern": "^[A-Za-z0-9._-]+$"}
     return [
         {"name": name, "in": "path", "required": True, "schema": pattern}
+        | {"example": _PATH_EXAMPLES[name]}
         for name in re.findall(r"\{(\w+)\}", route.path)
+    ]
+
+
+_PATH_EXAMPLES = {"team": "design", "id": "sk-gw-0123456789ab"}
+
+
+def _query(route: Route) -> list[dict[str, Any]]:
+    examples = route.example if route.body is None else {}
+    return [
+        _parameter(field)
+        | ({"example": examples[field.encode_name]} if field.encode_name in examples else {})
+        for field in fields(route.query)
     ]
 
 
@@ -140,30 +145,43 @@ def _parameter(field: FieldInfo) -> dict[str, Any]:
 
 
 def _headers(route: Route) -> list[dict[str, Any]]:
-    if not route.conditional:
-        return []
-    text = "Do it only if the ETag is still this one."
-    schema = {"type": "string"}
-    return [{"name": "If-Match", "in": "header", "description": text, "schema": schema}]
+    named = {**_HEADERS, **route.headers, **(_IF_MATCH if route.conditional else {})}
+    return [
+        {"name": name, "in": "header", "description": text, "schema": {"type": "string"}}
+        for name, text in named.items()
+    ]
 
 
-def _responses(route: Route) -> dict[str, Any]:
+_HEADERS = {"X-Request-Id": "Your name for the request, for logs; the answer has it, or ours."}
+_IF_MATCH = {"If-Match": "Do it only if the ETag is still this one."}
+
+
+def _responses(route: Route, security: str) -> dict[str, Any]:
     content: dict[str, Any] = {"application/json": {"schema": _schema(route.answer)}}
     if route.csv:
         content["text/csv"] = {"schema": {"type": "string"}}
     made = (201,) if route.method == "PUT" else ()
     good = {str(status): {"description": "Done", "content": content} for status in
             (route.status, *made)}  # fmt: skip
-    more = (415,) if route.body is not None else ()
-    statuses = sorted({*EVERYWHERE, *more, *route.statuses, 429, *_forbidden(route)})
     error = {"application/json": {"schema": _schema(ErrorBody)}}
+    told = openapi_errors.told(_errors(route, security), images=route.buys)
     return good | {
-        str(status): {"description": _TEXTS[status], "content": error} for status in statuses
+        str(status): {"description": text, "content": error} for status, text in told.items()
     }
 
 
-def _forbidden(route: Route) -> tuple[int, ...]:
-    return () if route.method == "GET" else (403,)
+def _errors(route: Route, security: str) -> openapi_errors.Errors:
+    errors = openapi_errors
+    named = tuple(error for error in errors.BY_STATUS if error.status in route.statuses)
+    changing = security == ADMIN and not route.reads and route.method != "GET"
+    return (
+        *errors.ANYWHERE,
+        *(errors.ADMIN if security == ADMIN else errors.TEAM),
+        *(errors.WITH_BODY if route.body is not None else ()),
+        *(errors.IMAGES if route.buys else ()),
+        *(errors.CHANGING if changing else ()),
+        *named,
+    )
 
 
 # -- schemas ------------------------------------------------------------------------------------

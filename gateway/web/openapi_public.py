@@ -1,6 +1,6 @@
 """The public port's routes as the OpenAPI document tells them; `gateway.web.public` serves them."""
 
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, NoReturn
 
 from msgspec import Meta, Struct
 
@@ -27,12 +27,34 @@ class Image(Struct, frozen=True, kw_only=True):
     revised_prompt: str | None = None
 
 
+class Tokens(Struct, frozen=True, kw_only=True):
+    """What the upstream counted."""
+
+    input_tokens: int
+    output_tokens: int
+    total_tokens: int
+    input_tokens_details: dict[str, int] | None = None
+    output_tokens_details: dict[str, int] | None = None
+
+
 class Images(Struct, frozen=True, kw_only=True):
-    """The upstream's answer as it came."""
+    """The upstream's answer as it came: it may have further fields, and lack those that are not
+    required.
+    """
 
     created: int
     data: list[Image]
-    usage: dict[str, Any] | None = None
+    size: str | None = None
+    quality: str | None = None
+    background: str | None = None
+    output_format: str | None = None
+    usage: Tokens | None = None
+
+
+_CACHE_CONTROL = (
+    "no-cache: buy a fresh answer and keep it; no-store: and do not keep it; max-age=SECONDS: "
+    "nothing kept for longer; only-if-cached: buy nothing."
+)
 
 
 class ListedModel(Struct, frozen=True, kw_only=True):
@@ -69,7 +91,10 @@ def _routes(prefix: str) -> list[Route]:
             summary="Make images, or get kept ones",
             handler=_served_elsewhere,
             body=Generation,
+            example={"prompt": "A red apple on a white table", "size": "1024x1024"},
             answer=Images,
+            headers={"Cache-Control": _CACHE_CONTROL},
+            buys=True,
         ),
         Route(
             method="GET",
@@ -91,6 +116,7 @@ def _routes(prefix: str) -> list[Route]:
             summary="What the key's team used",
             handler=_served_elsewhere,
             query=TeamUsageQuery,
+            example={"by": ["day", "model"]},
             answer=OwnUsage,
         ),
     ]

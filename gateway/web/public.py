@@ -23,6 +23,9 @@ from gateway.web.server import find_handler
 
 log = structlog.get_logger(source="web")
 
+UNKNOWN = "unknown"
+"""What a record says of a path that is none of the routes."""
+
 Endpoint = Callable[[web.BaseRequest, Record], Awaitable[web.StreamResponse]]
 
 
@@ -63,6 +66,7 @@ class PublicApi:
             for prefix in ("/api/v1", "/v1"):
                 self._routes[f"{prefix}/quota"] = {"GET": self_service.quota}
                 self._routes[f"{prefix}/usage"] = {"GET": self_service.usage}
+        self._told = {path: _told(path) for path in self._routes}
 
     @property
     def paths(self) -> Collection[str]:
@@ -74,6 +78,7 @@ class PublicApi:
         record = Record(
             id=request_id(request.headers.get("X-Request-Id"), self._new_id),
             started=perf_counter(),
+            route=self._told.get(request.path, UNKNOWN),
         )
         route = request.path if request.path in self._routes else ""
         with self._tracing.request(request.method, route, request.headers, record):
@@ -119,6 +124,12 @@ class PublicApi:
         record.outcome = "models"
         models = visible_models(caller.team, self._proxy.settings.models)
         return json_response({"object": "list", "data": [_listed(name) for name in models]}, record)
+
+
+def _told(path: str) -> str | None:
+    """What a record says of a route."""
+    name = path.rpartition("/")[2]
+    return None if name == "generations" else name
 
 
 def _listed(model: str) -> dict[str, object]:

@@ -3,6 +3,7 @@
 import structlog
 
 from gateway.record import Record
+from gateway.rules.keys import PREFIX
 from gateway.rules.money import format_usd
 
 log = structlog.get_logger(source="request")
@@ -25,8 +26,8 @@ GRAVE = frozenset(
 def log_request(record: Record, seconds: float) -> None:
     """Write the line of a request that has been answered, or whose client has left.
 
-    Times are in milliseconds: `total_ms` with everything, `own_ms` without waiting for the client
-    or the upstream.
+    The key is told by its id, as it stands in lists. Times are in milliseconds: `total_ms` with
+    everything, `own_ms` without waiting for the client or the upstream.
     """
     caller, upstream = record.caller, record.upstream
     write = log.warning if record.outcome in GRAVE else log.info
@@ -34,7 +35,8 @@ def log_request(record: Record, seconds: float) -> None:
         "request",
         id=record.id,
         team=caller.team.name if caller else None,
-        key=caller.key.id if caller else None,
+        key=PREFIX + caller.key.id if caller else None,
+        route=record.route,
         model=record.request.model if record.request else None,
         outcome=record.outcome,
         status=record.status,

@@ -42,6 +42,7 @@ LINE = Line(
     own=0.001,
     upstream=None,
     fingerprint="0" * 16,
+    route="quota",
 )
 KIND = ErrorKind(
     outcome="rate_limited", code="a", status=429, requests=2, last_at=NOON, last_id="r1"
@@ -90,6 +91,8 @@ def test_what_went_well_are_outcomes() -> None:
         (Wanted(), True),
         (Wanted(team="red", key="k1", outcome="rate_limited", id="r1", errors=True), True),
         (Wanted(team="blue"), False),
+        (Wanted(since=moment(NOON)), True),
+        (Wanted(since=moment(NOON + 1)), False),
         (Wanted(key="k2"), False),
         (Wanted(outcome="hit"), False),
         (Wanted(id="r2"), False),

@@ -1,5 +1,6 @@
 """Archives: what was written is read, and nothing else is."""
 
+import hashlib
 import re
 from itertools import count
 
@@ -188,11 +189,19 @@ def test_other_files_are_no_archives() -> None:
 
 
 def test_an_archive_of_a_version_to_come_is_refused_whatever_is_in_it() -> None:
-    header = b'{"kind":"header","format":"gateway-archive","version":4,"new":[]}\n'
+    header = b'{"kind":"header","format":"gateway-archive","version":5,"new":[]}\n'
     assert refusal(header + b"anything\n") == (
-        "The archive is of version 4, and this gateway knows versions up to 3: import it with the "
+        "The archive is of version 5, and this gateway knows versions up to 4: import it with the "
         "gateway that made it, or a newer one."
     )
+
+
+def test_an_archive_of_an_older_gateway_is_read() -> None:
+    lines = [LINES[0].replace(b'"version":4', b'"version":3'), *LINES[1:-1]]
+    assert lines[0] != LINES[0]
+    digest = hashlib.sha256(b"".join(lines)).hexdigest()
+    footer = msgspec.json.decode(LINES[-1]) | {"sha256": digest}
+    assert read(b"".join(lines) + msgspec.json.encode(footer) + b"\n") == STATE
 
 
 def test_what_an_older_gateway_did_not_write_gets_its_default() -> None:

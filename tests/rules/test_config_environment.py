@@ -66,9 +66,12 @@ def test_wrong_values(option: str, text: str) -> None:
     assert "canary" not in str(caught.value)
 
 
+def stray(*names: str, value: str = "8080") -> tuple[list[str], list[str]]:
+    return stray_variables(dict.fromkeys(names, value), KNOWN, SECTIONS)
+
+
 def test_a_misspelt_option_of_a_known_section_is_a_fault() -> None:
-    names = ["GATEWAY_SERVER_PROT", "GATEWAY_CACHE_TINT", "GATEWAY_SERVER_"]
-    faults, warnings = stray_variables(names, KNOWN, SECTIONS)
+    faults, warnings = stray("GATEWAY_SERVER_PROT", "GATEWAY_CACHE_TINT", "GATEWAY_SERVER_")
     assert not warnings
     assert faults[0] == "environment GATEWAY_CACHE_TINT: no such option"
     assert faults[1] == "environment GATEWAY_SERVER_: no such option"
@@ -78,28 +81,46 @@ def test_a_misspelt_option_of_a_known_section_is_a_fault() -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("GATEWAY_UPSTEAM_PATH", "GATEWAY_UPSTREAM_PATH"),
+        ("GATEWAY_ADMIN_PORT", "GATEWAY_SERVER_ADMIN_PORT"),
+        ("GATEWAY_PORT", "GATEWAY_SERVER_PORT"),
+        ("GATEWAY_TOKEN", "GATEWAY_ADMIN_TOKEN"),
+    ],
+)
+def test_an_option_of_a_wrong_section_is_a_fault_with_a_hint(name: str, meant: str) -> None:
+    known = {*KNOWN, meant}
+    told = f"environment {name}: no such option; did you mean '{meant}'?"
+    assert stray_variables({name: "8080"}, known, SECTIONS) == ([told], [])
+
+
+@pytest.mark.parametrize(
     "name",
     [
-        *("GATEWAY_PORT", "GATEWAY_SERVICE_HOST", "GATEWAY_SERVICE_PORT", "GATEWAY_PORT_80_TCP"),
-        *("GATEWAY_SERVICE_PORT_HTTP", "GATEWAY_PORT_80_TCP_ADDR", "GATEWAY_STORE_PORT"),
-        *("GATEWAY_STORE_SERVICE_HOST", "GATEWAY_CACHE_SERVICE_PORT", "GATEWAY_CACHE_PORT_1_TCP"),
-        *("GATEWAY_", "GATEWAY_MODELS_X", "GATEWAY_UPSTEAM_PATH"),
+        *("GATEWAY_SERVICE_HOST", "GATEWAY_SERVICE_PORT", "GATEWAY_PORT_80_TCP"),
+        *("GATEWAY_SERVICE_PORT_HTTP", "GATEWAY_PORT_80_TCP_ADDR", "GATEWAY_CACHE_PORT_1_TCP"),
+        *("GATEWAY_STORE_SERVICE_HOST", "GATEWAY_CACHE_SERVICE_PORT", "GATEWAY_ADMIN_SERVICE_PORT"),
+        *("GATEWAY_", "GATEWAY_MODELS_X", "GATEWAY_OF_SOMEBODY_ELSE"),
     ],
 )
 def test_any_other_is_a_warning(name: str) -> None:
-    faults, (warning,) = stray_variables([name], KNOWN, SECTIONS)
+    faults, (warning,) = stray(name)
     assert not faults
-    assert warning.startswith(f"environment {name}: no option of the gateway, ignored")
+    assert warning == f"environment {name}: no option of the gateway, ignored"
 
 
-def test_a_misspelt_section_has_a_hint() -> None:
-    _, (warning,) = stray_variables(["GATEWAY_UPSTEAM_PATH"], KNOWN, SECTIONS)
-    assert warning.endswith("ignored; did you mean 'GATEWAY_UPSTREAM_PATH'?")
+@pytest.mark.parametrize("name", ["GATEWAY_PORT", "GATEWAY_ADMIN_PORT", "GATEWAY_STORE_PORT"])
+def test_an_address_of_kubernetes_is_a_warning(name: str) -> None:
+    faults, (warning,) = stray(name, value="tcp://10.0.0.7:80")
+    assert not faults
+    assert warning == f"environment {name}: no option of the gateway, ignored"
+    assert stray(name)[1] == []
 
 
 def test_silent_ones() -> None:
     names = [*KNOWN, "GATEWAY_SANDBOX_API_KEY", "PATH", "gateway_server_prot", "MY_GATEWAY_X"]
-    assert stray_variables(names, KNOWN, SECTIONS) == ([], [])
+    assert stray(*names) == ([], [])
 
 
 def test_a_name_cannot_disturb_a_terminal() -> None:

@@ -7,12 +7,13 @@ from itertools import starmap
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from gateway.model import AuditEntry, Entry, Key, Limits, Team
+from gateway.model import AuditEntry, Claim, Entry, Key, Limits, Team
 from gateway.rules.account import Account, Counters, Hold, team_account
 from gateway.rules.archive import (
     AccountRecord,
     AuditRecord,
     CheckRecord,
+    ClaimRecord,
     ClockRecord,
     EntryRecord,
     KeyRecord,
@@ -92,6 +93,14 @@ changes = st.builds(
     before=listings,
     after=listings,
 )
+claims = st.builds(
+    Claim,
+    name=names,
+    owner=names,
+    ends=st.integers(2**32 + 1, 2**33).map(float),
+    done=st.just(True),
+    note=st.binary(max_size=20),
+)
 
 
 def keys(of: Sequence[Team]) -> st.SearchStrategy[Key]:
@@ -136,6 +145,13 @@ def states(draw: st.DrawFn) -> list[Record]:
             )
         ),
         *logged(draw(st.lists(changes, max_size=4))),
+        *(
+            ClaimRecord(claim)
+            for claim in sorted(
+                draw(st.lists(claims, max_size=3, unique_by=lambda claim: claim.name)),
+                key=lambda claim: claim.name,
+            )
+        ),
         *(EntryRecord(entry) for entry in sorted(some_entries, key=lambda entry: entry.id)),
     ]
 

@@ -45,7 +45,8 @@ def test_a_purchase_tells_who_what_and_what_it_cost(lines: Lines) -> None:
             "source": "request",
             "id": "r1",
             "team": "design",
-            "key": "k1",
+            "key": "sk-gw-k1",
+            "route": None,
             "model": "m",
             "outcome": "miss",
             "status": 200,
@@ -93,6 +94,8 @@ async def test_every_outcome_has_one_line_without_prompt_and_key(rig: Rig, lines
         "models",
         "not_found",
     ]
+    assert [line["route"] for line in told] == [None] * 6 + ["models", "unknown"]
+    assert {line["key"] for line in told[:5]} == {key.partition("_")[0]}
     assert (told[0]["images"], told[0]["cost_usd"] != "0") == (1, True)
     assert told[1]["saved_usd"] == told[0]["cost_usd"]
     text = str(lines)

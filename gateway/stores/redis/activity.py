@@ -82,7 +82,7 @@ async def lines(link: Link, wanted: Wanted, limit: int, before: str | None) -> l
     found: list[Line] = []
     left = True
     while left and len(found) < limit:
-        page, before = await _page(link, before)
+        page, before = await _page(link, before, wanted.since)
         found += filter(wanted.takes, page)
         left = before is not None
     return found[:limit]
@@ -130,11 +130,11 @@ async def forget(link: Link, now: float) -> None:
 # -- reading --------------------------------------------------------------------------------------
 
 
-async def _page(link: Link, before: str | None) -> tuple[list[Line], str | None]:
+async def _page(link: Link, before: str | None, since: str) -> tuple[list[Line], str | None]:
     """The next lines of all rings, the latest first, and the place before which the others are;
     None where these were all.
     """
-    rings = [await _read(link, ring, before) for ring in RINGS]
+    rings = [await _read(link, ring, before, since) for ring in RINGS]
     # What a full reading has left out is older than its last line, and may lie between others.
     ends = [lines[-1].place for lines in rings if len(lines) == LINES_AT_ONCE]
     end = max(ends, default="")
@@ -142,9 +142,10 @@ async def _page(link: Link, before: str | None) -> tuple[list[Line], str | None]
     return sorted(page, key=lambda line: line.place, reverse=True), end or None
 
 
-async def _read(link: Link, ring: Ring, before: str | None) -> list[Line]:
+async def _read(link: Link, ring: Ring, before: str | None, since: str) -> list[Line]:
     keys = (names.META, names.activity(ring))
-    bounds = ("+" if before is None else f"({before}", "-", "LIMIT", 0, LINES_AT_ONCE)
+    ends = ("+" if before is None else f"({before}", f"[{since}" if since else "-")
+    bounds = (*ends, "LIMIT", 0, LINES_AT_ONCE)
     members = await link.call(scripts.READ, keys, "ZREVRANGEBYLEX", *bounds)
     return [_decode_line.decode(member[_PLACE_CHARS:]) for member in members]
 

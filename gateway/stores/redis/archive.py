@@ -26,6 +26,7 @@ from gateway.rules.archive import (
     AccountRecord,
     AuditRecord,
     CheckRecord,
+    ClaimRecord,
     ClockRecord,
     EntryRecord,
     KeyRecord,
@@ -38,7 +39,7 @@ from gateway.rules.archive import (
 from gateway.rules.store_url import StoreUrl
 from gateway.rules.windows import HOUR_SECONDS
 from gateway.stores.codec import decode_team
-from gateway.stores.redis import directory, names, scripts
+from gateway.stores.redis import claims, directory, names, scripts
 from gateway.stores.redis.accounts import NEVER_WRITTEN, stamped, unstamped
 from gateway.stores.redis.audit import decode_member, write_audit
 from gateway.stores.redis.history import entries_of
@@ -62,6 +63,7 @@ _DIRECTORY = (names.TEAMS, names.KEYS, names.STATES, names.ENDS)
 _ALL = (
     *(*_DIRECTORY, names.CHANGED, names.USES),
     *(names.ACCOUNTS, names.DUE, names.AUDIT, names.HOURS, names.PACKED),
+    *(names.CLAIMS, names.CLAIM_ENDS),
 )
 
 
@@ -76,6 +78,8 @@ async def export(link: Link) -> AsyncGenerator[Sequence[Record], None]:
     small = _small_records(*parts)
     while batch := list(islice(small, BATCH)):
         yield batch
+    # Read later, so it may have what was told since then: better than telling it again.
+    yield [ClaimRecord(claim) for claim in await claims.all_claims(link) if claim.done]
     older = [hour for hour in hours if hour not in latest]
     for hour in (*older, *latest):
         kept = hours.get(hour) or await link.call(scripts.SUMS, (names.META, *_kept_of(hour)))
@@ -205,6 +209,8 @@ async def _write(link: Link, record: Record) -> None:
             await _swap(link, account=(name, NEVER_WRITTEN, state, "" if lease is None else lease))
         case AuditRecord(change=change):
             await write_audit(link, [change])
+        case ClaimRecord(claim=claim):
+            await claims.restore(link, claim)
 
 
 async def _commit(link: Link, write: DirectoryWrite) -> None:

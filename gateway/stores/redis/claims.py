@@ -27,6 +27,13 @@ async def all_claims(link: Link) -> list[Claim]:
     return [_claim(*parts) for parts in zip(*[iter(found)] * 3, strict=True)]
 
 
+async def restore(link: Link, claim: Claim) -> None:
+    """Write it as it was."""
+    owner = claim.owner.encode()
+    record = b"%d%d:%s%s" % (claim.done, len(owner), owner, claim.note)
+    await link.call(scripts.RESTORE_CLAIM, _KEYS, claim.name, _microseconds(claim.ends), record)
+
+
 def _claim(name: bytes, ends: bytes, record: bytes) -> Claim:
     length, _, rest = record[1:].partition(b":")
     size = int(length)

@@ -35,7 +35,8 @@ _INSERT = f"""
 """  # noqa: S608
 _READ = f"""
     SELECT {_COLUMNS} FROM activity
-    WHERE place < coalesce(?, 'x') AND (? IS NULL OR team = ?) AND (? IS NULL OR key = ?)
+    WHERE place < coalesce(?, 'x') AND place >= ?
+    AND (? IS NULL OR team = ?) AND (? IS NULL OR key = ?)
     AND (? IS NULL OR outcome = ?) AND (? IS NULL OR id = ?)
     AND NOT (? AND outcome IN ({", ".join(f"'{word}'" for word in sorted(GOOD))}))
     ORDER BY place DESC LIMIT ?
@@ -87,7 +88,7 @@ def lines(
     """Up to so many of the wanted lines, the latest first."""
     filters = [value for name in (wanted.team, wanted.key, wanted.outcome, wanted.id)
                for value in (name, name)]  # fmt: skip
-    rows = connection.execute(_READ, (before, *filters, wanted.errors, limit))
+    rows = connection.execute(_READ, (before, wanted.since, *filters, wanted.errors, limit))
     return [Line(**dict(zip(_FIELDS, row, strict=True))) for row in rows]
 
 

@@ -15,6 +15,7 @@ from gateway.rules.archive import (
     AccountRecord,
     AuditRecord,
     CheckRecord,
+    ClaimRecord,
     ClockRecord,
     EntryRecord,
     KeyRecord,
@@ -25,7 +26,7 @@ from gateway.rules.archive import (
     UseRecord,
 )
 from gateway.stores.codec import decode_account, encode_account
-from gateway.stores.sqlite import audit, directory, schema, usage, usage_sums
+from gateway.stores.sqlite import audit, claims, directory, schema, usage, usage_sums
 from gateway.stores.sqlite.connection import Database
 from gateway.stores.sqlite.worker import Worker
 
@@ -74,6 +75,7 @@ def _records(connection: sqlite3.Connection) -> Iterator[Record]:
         (UseRecord(*use) for use in directory.last_uses(connection).items()),
         _accounts(connection),
         starmap(AuditRecord, enumerate(audit.all_changes(connection), 1)),
+        (ClaimRecord(claim) for claim in claims.claims_after(connection, clock) if claim.done),
         (EntryRecord(entry) for entry in usage.all_entries(connection)),
     )
 
@@ -142,6 +144,8 @@ def _write(connection: sqlite3.Connection, record: Record, generation: int) -> N
             )
         case AuditRecord(change=change):
             audit.write_audit(connection, [change])
+        case ClaimRecord(claim=claim):
+            claims.write_claim(connection, claim)
 
 
 def _row(name: str, version: int, state: Account) -> tuple[Any, ...]:

@@ -44,11 +44,7 @@ class Claims:
 
     def all(self, connection: sqlite3.Connection) -> list[Claim]:
         """Those that have not ended."""
-        rows = connection.execute(_ALL, (self._now(connection),))
-        return [
-            Claim(name=name, owner=owner, ends=ends, done=bool(done), note=note)
-            for name, owner, ends, done, note in rows
-        ]
+        return claims_after(connection, self._now(connection))
 
     def _begin(self, connection: sqlite3.Connection) -> float:
         """Begin to write, and forget what has ended. Tells the time."""
@@ -59,3 +55,17 @@ class Claims:
 
     def _now(self, connection: sqlite3.Connection) -> float:
         return self._clock.read(schema.value(connection, "clock"))
+
+
+def claims_after(connection: sqlite3.Connection, now: float) -> list[Claim]:
+    """Those that have not ended by then."""
+    return [
+        Claim(name=name, owner=owner, ends=ends, done=bool(done), note=note)
+        for name, owner, ends, done, note in connection.execute(_ALL, (now,))
+    ]
+
+
+def write_claim(connection: sqlite3.Connection, claim: Claim) -> None:
+    """Write it as it was."""
+    row = (claim.name, claim.owner, claim.ends, claim.done, claim.note)
+    connection.execute(_WRITE, row)

@@ -13,7 +13,7 @@ from itertools import chain
 
 from gateway.stores.faults import UnusableStore
 
-VERSION = 4
+VERSION = 5
 APPLICATION_ID = 0x67617465
 """The bytes "gate": `file` shows them."""
 
@@ -152,6 +152,8 @@ STAMPS = (
     "ALTER TABLE accounts ADD COLUMN stamp INTEGER NOT NULL DEFAULT 0",
 )
 
+ROUTES = ("ALTER TABLE activity ADD COLUMN route TEXT",)
+
 TABLES = (
     # Single values: the last generation, the clock's mark, and check values ("check:NAME").
     "CREATE TABLE meta (name TEXT PRIMARY KEY, value NOT NULL) WITHOUT ROWID",
@@ -219,6 +221,7 @@ TABLES = (
     *USAGE,
     *ACTIVITY,
     *STAMPS,
+    *ROUTES,
     f"PRAGMA application_id = {APPLICATION_ID}",
     f"PRAGMA user_version = {VERSION}",
 )
@@ -237,6 +240,8 @@ UPGRADES = (
     # From 3 to 4: usage is summed up; requests, errors and latency are kept; what is done once
     # is claimed; accounts' states are stamped.
     (*_NEW_COLUMNS, *USAGE, *ACTIVITY, *CLAIMS, *STAMPS, "PRAGMA user_version = 4"),
+    # From 4 to 5: recent requests tell their route.
+    (*ROUTES, "PRAGMA user_version = 5"),
 )
 """What leads from each schema to the next, the first from 1 to 2."""
 

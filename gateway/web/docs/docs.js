@@ -20,7 +20,22 @@ function resolved(schema, all, seen = []) {
 }
 
 function shape(title, schema, all) {
-  return [element("h4", title), element("pre", JSON.stringify(resolved(schema, all), null, 2))];
+  return element("details", "", element("summary", `${title}: schema`), element("pre", JSON.stringify(resolved(schema, all), null, 2)));
+}
+
+const TOKENS = { adminToken: "$GATEWAY_ADMIN_TOKEN", teamKey: "$OPENAI_API_KEY" };
+
+// A line for a shell that asks as the document's examples say.
+function curl(method, path, server, told) {
+  const filled = path.replace(/\{(\w+)\}/g, (_, name) => told.parameters.find((one) => one.name === name).example);
+  const query = told.parameters.filter((one) => one.in === "query" && one.example !== undefined)
+    .map((one) => `${one.name}=${encodeURIComponent(one.example).replaceAll("%2C", ",")}`).join("&");
+  const base = (server === "/" ? location.origin : server).replace(/\/$/, "");
+  const body = told.requestBody?.content["application/json"].example;
+  const verb = method === "get" || (method === "post" && body) ? "" : `-X ${method.toUpperCase()} `;
+  const words = [`curl ${verb}"${base}${filled}${query && `?${query}`}"`, `-H "Authorization: Bearer ${TOKENS[Object.keys(told.security[0])[0]]}"`];
+  if (body) words.push('-H "Content-Type: application/json"', `-d '${JSON.stringify(body).replaceAll("'", "'\\''")}'`);
+  return words.join(" \\\n  ");
 }
 
 function table(titles, rows) {
@@ -29,20 +44,22 @@ function table(titles, rows) {
   return made;
 }
 
-function operation(method, path, told, all) {
+function operation(method, path, server, told, all) {
   const inner = element("div");
   inner.className = "inner";
+  if (server) inner.append(element("h4", "Example"), element("pre", curl(method, path, server, told)));
   if (told.parameters.length) {
     inner.append(element("h4", "Parameters"));
     inner.append(table(["name", "where", "what"], told.parameters.map((one) => [
       one.name, one.in + (one.required ? ", required" : ""), one.description || JSON.stringify(resolved(one.schema, all)),
     ])));
   }
-  if (told.requestBody) inner.append(...shape("Body", told.requestBody.content["application/json"].schema, all));
+  if (told.requestBody) inner.append(shape("Body", told.requestBody.content["application/json"].schema, all));
   const good = Object.keys(told.responses).find((status) => status < "300");
-  inner.append(...shape(`Answer ${good}`, told.responses[good].content["application/json"].schema, all));
-  inner.append(element("h4", "Errors"), table(["status", "when"], Object.entries(told.responses)
-    .filter(([status]) => status >= "300").map(([status, one]) => [status, one.description])));
+  const answer = told.responses[good].content;
+  if (answer) inner.append(shape(`Answer ${good}`, answer["application/json"].schema, all));
+  inner.append(element("h4", answer ? "Errors" : "Answers"), table(["status", "when"], Object.entries(told.responses)
+    .filter(([status]) => !answer || status >= "300").map(([status, one]) => [status, one.description])));
   const verb = element("span", method.toUpperCase());
   verb.className = "method";
   return element("details", "", element("summary", "", verb, ` ${path} · ${told.summary}`), inner);
@@ -52,11 +69,11 @@ async function draw() {
   const told = await (await fetch("/openapi.json")).json();
   const all = told.components.schemas;
   const groups = new Map();
-  for (const [path, item] of Object.entries(told.paths))
+  for (const [path, item] of [...Object.entries(told.paths), ...Object.entries(told.webhooks)])
     for (const [method, one] of Object.entries(item))
       if (one.responses) {
         const group = groups.get(one.tags[0]) || [];
-        group.push(operation(method, path, one, all));
+        group.push(operation(method, path, item.servers?.[0].url, one, all));
         groups.set(one.tags[0], group);
       }
   document.getElementById("about").textContent = `Version ${told.info.version}. ${told.info.description}`;

@@ -15,6 +15,7 @@ from gateway.rules.activity import (
     Stopwatch,
     TeamErrors,
     Wanted,
+    moment,
     place,
     shares,
 )
@@ -56,11 +57,12 @@ def line(number: int, *, at: float = NOON, writer: str = WRITER, **fields: Any) 
         "own": 0.001,
         "upstream": 1.249,
         "fingerprint": "f" * 16,
+        "route": None,
     }
     return Line(**{**values, **fields})
 
 
-def stranger(number: int) -> Line:
+def stranger(number: int, route: str | None = None) -> Line:
     return line(
         number,
         team=None,
@@ -74,6 +76,7 @@ def stranger(number: int) -> Line:
         requests=3,
         upstream=None,
         fingerprint=None,
+        route=route,
     )
 
 
@@ -94,7 +97,10 @@ async def add(store: Store, number: int, *lines: Line, **fields: Any) -> None:
 
 class ActivityConformance:
     async def test_lines_come_back_the_latest_first(self, make_store: MakeStore) -> None:
-        lines = [line(1), stranger(2), line(3, outcome="hit", at=NOON + 0.5, saved=40_000)]
+        lines = [
+            *(line(1), stranger(2, route="quota")),
+            line(3, outcome="hit", at=NOON + 0.5, saved=40_000),
+        ]
         async with make_store() as store:
             assert await store.activity(ALL, 10) == []
             await add(store, 1, *lines)
@@ -134,6 +140,15 @@ class ActivityConformance:
                 (Wanted(team="' OR 1"), []),
             ):
                 assert await store.activity(wanted, 10) == found
+
+    async def test_lines_of_some_time_alone_are_told(self, make_store: MakeStore) -> None:
+        lines = [line(number, at=NOON + number) for number in range(5)]
+        async with make_store() as store:
+            await add(store, 1, *lines, stranger(9))
+            since = Wanted(since=moment(NOON + 1))
+            assert await store.activity(since, 10) == lines[:0:-1]
+            assert await store.activity(since, 10, moment(NOON + 3)) == [lines[2], lines[1]]
+            assert await store.activity(Wanted(since=moment(NOON + 5)), 10) == []
 
     async def test_what_is_wanted_is_found_behind_much_else(self, make_store: MakeStore) -> None:
         lines = [line(number, outcome="hit") for number in range(1, 1_200)]

@@ -124,6 +124,14 @@ class DirectoryConformance:
                 await set_state(store, "k1", state)
                 assert await key_state(store, "k1") == state
 
+    async def test_a_key_is_replaced_whole(self, make_store: MakeStore) -> None:
+        other = replace(LIMITED, id="k1", name="other", limits=Limits(images_per_month=3))
+        async with make_store() as store:
+            await put_teams(store, [RED])
+            for key in (KEY, other, KEY):
+                await put_key(store, key)
+                assert (await store.changes(0)).keys == [key]
+
     async def test_the_latest_use_of_a_key_is_kept(self, make_store: MakeStore) -> None:
         async with make_store() as store, make_store() as other:
             assert await store.last_uses() == {}

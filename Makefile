@@ -101,6 +101,7 @@ COMPILE = $(BIN)/uv --quiet --no-config pip compile pyproject.toml \
 lock: setup ## lock what pyproject.toml asks for (ARGS=--upgrade for the newest of everything)
 	@$(PIP) install uv
 	@$(COMPILE) --output-file requirements.lock
+	@$(COMPILE) --extra otel --constraint requirements.lock --output-file requirements-otel.lock
 	@$(COMPILE) --group dev --constraint requirements.lock --output-file requirements-dev.lock
 
 clean: ## remove the environment and all that was built; data/ stays

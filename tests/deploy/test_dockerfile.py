@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.support.compose import Image
 from tests.support.installed import ENVIRON, copy_sources, new_environment, serve_a_picture
 from tests.support.rig import Rig
@@ -76,16 +78,20 @@ def steps() -> list[str]:
     return re.findall(r"^RUN (.*)$", BUILD, flags=re.MULTILINE)
 
 
-def build(folder: Path) -> Path:
+def build(folder: Path, **arguments: str) -> Path:
     """Do what the first stage does, in a folder in the place of an empty container.
 
-    Returns the environment that it makes. Where packages cannot be had the test is skipped.
+    `arguments` are those of --build-arg. Returns the environment that it makes. Where packages
+    cannot be had the test is skipped.
     """
     source, installed = folder / "src", folder / "opt"
     copy_sources(source, sources())
     tools = folder / "tools"
     new_environment(tools)
-    environ = {**ENVIRON, "PATH": f"{tools / 'bin'}:{os.environ['PATH']}"}
+    defaults = dict(re.findall(r"^ARG (\w+)=(.*)$", BUILD, flags=re.MULTILINE))
+    assert arguments.keys() <= defaults.keys()
+    path = f"{tools / 'bin'}:{os.environ['PATH']}"
+    environ = {**ENVIRON, "PATH": path, **defaults, **arguments}
     for step in steps():
         done = subprocess.run(
             ["/bin/sh", "-e", "-c", step.replace(INSTALLED, shlex.quote(str(installed)))],
@@ -101,6 +107,17 @@ def build(folder: Path) -> Path:
     return installed
 
 
-async def test_what_they_install_serves_a_picture(tmp_path: Path) -> None:
-    installed = await asyncio.to_thread(build, tmp_path)
+@pytest.mark.parametrize(
+    ("lock", "can_trace"), [("requirements.lock", False), ("requirements-otel.lock", True)]
+)
+async def test_what_they_install_serves_a_picture(
+    tmp_path: Path, lock: str, can_trace: bool
+) -> None:
+    installed = await asyncio.to_thread(build, tmp_path, LOCK=lock)
     await serve_a_picture([str(installed / "bin" / Image().command[0]), *Image().command[1:]])
+    process = await asyncio.create_subprocess_exec(
+        *(installed / "bin" / "python", "-c", "import gateway.telemetry"),
+        cwd=tmp_path,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    assert (await process.wait() == 0) is can_trace

@@ -18,7 +18,7 @@ WORKFLOW: dict[str, Any] = yaml.safe_load(CI.read_text())
     [
         ("vendor.github-workflows", "workflows/ci.yml"),
         ("custom.github-workflows-require-timeout", "workflows/ci.yml"),
-        ("vendor.dependabot", "dependabot.yml"),
+        ("vendor.renovate", "renovate.json"),
     ],
 )
 def test_it_is_of_its_form(schema: str, file: str) -> None:

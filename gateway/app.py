@@ -440,7 +440,9 @@ class Gateway:
             raise StartError(why_not(error, host, number)) from None
 
     async def _read_gauges(self) -> None:
-        self.metrics.begin_refusals_at_zero(self.directory.teams, self.settings.limits)
+        self.metrics.begin_teams_at_zero(
+            self.directory.teams, self.settings.limits, self.settings.models
+        )
         names = [GATEWAY, *map(team_account, self.directory.teams)]
         loaded = await self.store.load(names)
         accounts = [account for account, _ in loaded.accounts]

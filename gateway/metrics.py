@@ -64,6 +64,13 @@ OUTCOMES = (
 )
 """Everything that can come of a request: answers, `gateway.errors`, and clients that left."""
 
+TEAM_OUTCOMES = (
+    *("miss", "hit", "collapsed", "insufficient_quota", "rate_limited", "store_unavailable"),
+    *("upstream_cut", "upstream_failed", "upstream_refused", "upstream_timeout"),
+    *("upstream_unknown", "upstream_unreachable"),
+)
+"""Those that a team's series begin with: what rates and shares are made of."""
+
 UNREADABLE = ("headers_too_large", "invalid_http")
 """The outcomes of requests that are no HTTP: nothing but their number is known of them."""
 
@@ -88,7 +95,9 @@ that was quick."""
 LEASE_OPERATIONS = ("take_lease", "renew_leases", "end_leases", "hand_over", "handed_over")
 """What it asks besides where several gateways share the store."""
 
-_SECONDS = (0.005, 0.025, 0.1, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160, 320)
+_SECONDS = (
+    *(0.005, 0.025, 0.1, 0.5, 1, 2, 3, 5, 7.5, 10, 15, 20, 30, 45, 60, 90, 120, 180, 240, 320),
+)
 _QUICK = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 2.5)
 
 
@@ -122,6 +131,7 @@ class Metrics:
         self._make_store(r)
         self._make_process(r)
         r.register(_DroppedLines(dropped_lines))
+        self._begun: dict[str, Team] = {}
         self._begin_at_zero()
         self._begin_purchases_at_zero()
 
@@ -313,13 +323,25 @@ class Metrics:
         for operation in LEASE_OPERATIONS:
             _ = self.store_seconds[operation,], self.store_errors[operation,]
 
-    def begin_refusals_at_zero(self, teams: Mapping[str, Team], gateway: Limits) -> None:
-        """The same for each limit of each team, and of the gateway."""
+    def begin_teams_at_zero(
+        self, teams: Mapping[str, Team], gateway: Limits, models: Iterable[str]
+    ) -> None:
+        """The same for each team's money, outcomes and limits, and for the gateway's limits."""
         for name, team in teams.items():
-            for limit in limits_set(team.limits):
-                _ = self.refusals[name, limit, "team"]
+            if self._begun.get(name) is not team:
+                self._begin_team_at_zero(team, models)
+                self._begun[name] = team
         for limit in limits_set(gateway):
             _ = self.refusals["", limit, "gateway"]
+
+    def _begin_team_at_zero(self, team: Team, models: Iterable[str]) -> None:
+        for model in models:
+            self.cost.add((team.name, model), 0)
+        self.saved.add((team.name,), 0)
+        for outcome in TEAM_OUTCOMES:
+            _ = self.requests[team.name, outcome]
+        for limit in limits_set(team.limits):
+            _ = self.refusals[team.name, limit, "team"]
 
     def request_ended(self, record: Record, seconds: float) -> None:
         """Count a request that has been answered, or whose client left."""

@@ -103,7 +103,9 @@ async def test_the_designs_names_are_there_with_exactly_their_labels(tmp_path: P
 
 async def test_clients_cannot_make_series(rig: Rig) -> None:
     """10,000 prompts, sizes, qualities, models, paths, methods and keys, from the very first."""
-    key, gate, before = await rig.key(), asyncio.Semaphore(100), len(await samples(rig))
+    key, gate = await rig.key(), asyncio.Semaphore(100)
+    await until(lambda: begins_at_zero(rig, "team"), 30)
+    before = len(await samples(rig))
 
     async def one(number: int) -> None:
         word = secrets.token_hex(4)
@@ -259,6 +261,29 @@ async def test_refusals_are_counted_from_zero_by_limit_and_whose_it_is(tmp_path:
     assert total(found, name, team="red", limit="images_per_day", whose="team") == 2
     assert total(found, name, team="", limit="images_per_month", whose="gateway") == 1
     assert total(found, name, team="blue", limit="requests_per_minute", whose="key") == 1
+
+
+async def test_a_team_begins_at_zero_before_its_first_call(tmp_path: Path) -> None:
+    async with running_rig(tmp_path, FLAT) as rig:
+        await rig.key("red", limits=Limits(images_per_day=1))
+        await until(lambda: begins_at_zero(rig, "red"), 30)
+        await rig.ask_admin("DELETE", "teams/red")
+        await rig.key("blue")
+        await until(lambda: begins_at_zero(rig, "blue"), 30)
+
+
+async def begins_at_zero(rig: Rig, team: str) -> bool:
+    """Whether what dashboards add up is told of a team, as nothing so far."""
+    found = await samples(rig)
+    labels = [
+        ("gateway_cost_usd_total", {"team": team, "model": "gpt-image-2"}),
+        ("gateway_saved_usd_total", {"team": team}),
+        *(
+            ("gateway_requests_total", {"team": team, "outcome": outcome})
+            for outcome in ("miss", "hit", "collapsed", "insufficient_quota", "upstream_cut")
+        ),
+    ]
+    return all(found.get((name, frozenset(has.items()))) == 0 for name, has in labels)
 
 
 async def refusals_are(rig: Rig, wanted: dict[str, float]) -> bool:

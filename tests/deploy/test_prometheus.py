@@ -36,6 +36,7 @@ FEATURES = [
 MAY_BE_EMPTY = {
     "GatewayBudgetBurnsTooFast": "its paces are those of hours",
     "GatewayStoreErrors": "the store works",
+    "GatewayStoreUpkeepFails": "the store works",
     "GatewayStoreWentBack": "the store keeps what it was told",
     "GatewayHitRatioCollapsed": "the hit ratio is what it was from the beginning",
     "GatewayEventLoopLags": "the event loop has the time",

@@ -58,7 +58,7 @@ async def test_a_team_from_its_first_picture_to_its_last(desk: Screen) -> None:
     await buy(desk, key, "two apples")
     with pytest.raises(openai.RateLimitError):
         await buy(desk, key, "three apples")
-    await desk.page.get_by_role("button", name="Change").click()
+    await desk.page.get_by_role("button", name="Change", exact=True).click()
     dialog = desk.page.get_by_role("dialog", name="Change red")
     await dialog.get_by_label("Images a day").fill("3")
     await dialog.get_by_role("button", name="Save").click()
@@ -115,9 +115,38 @@ async def test_a_rotated_key_and_its_successor_both_work(desk: Screen) -> None:
         await buy(desk, key, "an apple")
 
 
+async def test_a_key_is_changed(desk: Screen) -> None:
+    await make_team(desk, "red")
+    key = await make_key(desk, "app")
+    table = desk.page.get_by_role("table", name="Keys of red")
+    await table.get_by_role("button", name=re.compile("^Change ")).click()
+    dialog = desk.page.get_by_role("dialog")
+    await dialog.get_by_label("Name", exact=True).fill("web shop")
+    await dialog.get_by_label("Works for").fill("soon")
+    await dialog.get_by_label("Images a day").fill("1")
+    await dialog.get_by_role("button", name="Save").click()
+    await expect(dialog.get_by_role("alert")).to_contain_text("look at Works for")
+    await dialog.get_by_label("Works for").fill("90d")
+    await dialog.get_by_role("button", name="Save").click()
+    ends = table.get_by_role("row", name=re.compile("web shop")).get_by_role("cell").nth(3)
+    await expect(ends).to_contain_text("20")
+    await expect(quota(desk, "web shop, Images a day: 0 used, 1 left of 1")).to_be_visible()
+    await desk.rig.gateway.directory.refresh()
+    await buy(desk, key, "an apple")
+    with pytest.raises(openai.RateLimitError):
+        await buy(desk, key, "a pear")
+    await table.get_by_role("button", name=re.compile("^Change ")).click()
+    await dialog.get_by_label("Works for").fill("never")
+    await dialog.get_by_label("Images a day").fill("")
+    await dialog.get_by_role("button", name="Save").click()
+    await expect(ends).to_have_text("never")
+    await desk.rig.gateway.directory.refresh()
+    await buy(desk, key, "a pear")
+
+
 async def test_what_somebody_else_changed_is_not_overwritten(desk: Screen) -> None:
     await make_team(desk, "red", images_a_day=5)
-    await desk.page.get_by_role("button", name="Change").click()
+    await desk.page.get_by_role("button", name="Change", exact=True).click()
     await desk.rig.ask_admin("PATCH", "teams/red", json={"limits": {"images_per_day": 7}})
     dialog = desk.page.get_by_role("dialog", name="Change red")
     await dialog.get_by_label("Images a month").fill("100")
@@ -228,7 +257,7 @@ async def test_its_pages_and_dialogs_are_accessible(desk: Screen, scheme: Scheme
     await make_team(desk, "red", images_a_day=2)
     await make_key(desk, "app")
     assert await desk.faults() == []
-    await desk.page.get_by_role("button", name="Change").click()
+    await desk.page.get_by_role("button", name="Change", exact=True).click()
     assert await desk.faults() == []
     await desk.page.keyboard.press("Escape")
     await desk.open("/teams")

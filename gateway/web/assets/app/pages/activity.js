@@ -99,7 +99,7 @@ const REQUESTS = [
   { key: "team", label: "Team", cell: (row) => (row.team ? html`<a href=${linkTo(`/teams/${encodeURIComponent(row.team)}`, { team: "" })}>${row.team}</a>` : "–") },
   { key: "key", label: "Key", cell: (row) => (row.key ? html`<code>${row.key}</code>` : "–") },
   { key: "outcome", label: "Outcome", csv: [["Outcome", (row) => row.outcome], ["Code", (row) => row.code], ["Status", (row) => row.status]],
-    cell: (row) => html`${row.outcome} <span class="muted">${row.status}${row.code && row.code !== row.outcome && ` ${row.code}`}</span>` },
+    cell: (row) => html`${row.route ?? row.outcome} <span class="muted">${row.status}${row.code && row.code !== row.outcome && ` ${row.code}`}</span>` },
   { key: "size", label: "Size", csv: [["Size", (row) => row.size], ["Quality", (row) => row.quality]], cell: (row) => [row.size, row.quality].filter(Boolean).join(", ") || "–" },
   { key: "images", label: "Images", number: true, cell: (row) => count(row.images) },
   { key: "cost_usd", label: "Cost", csv: "Cost (USD)", number: true, cell: (row) => money(row.cost_usd) },

@@ -1,4 +1,4 @@
-// A team's keys: made, rotated, disabled, revoked. A new key's text is shown once.
+// A team's keys: made, changed, rotated, disabled, revoked. A new key's text is shown once.
 import { html, useState } from "../html.js";
 import { get, send, useLoad } from "../api.js";
 import { CopyButton } from "../components/copy.js";
@@ -39,6 +39,7 @@ export function Keys({ team, keys, quotas, mayChange, reload }) {
     ${quotas.map((one) => html`<${Panel} key=${one.line} title=${`Limits of key ${one.name || one.key}`} about="They hold besides the team's">
       <${Quotas} limits=${one.limits} whose=${one.name || one.key} /><//>`)}
     ${open?.what === "new" && html`<${NewKey} team=${team} onClose=${close} onMade=${made} />`}
+    ${open?.what === "change" && html`<${ChangeKey} row=${open.row} onClose=${close} reload=${reload} />`}
     ${open?.what === "rotate" && html`<${Rotate} row=${open.row} onClose=${close} onMade=${made} />`}
     ${open?.what === "made" && html`<${Made} made=${open.key} onClose=${close} />`}
     ${open?.what in ACTS && html`<${Act} what=${open.what} row=${open.row} onClose=${close} reload=${reload} />`}`;
@@ -64,6 +65,7 @@ const actionsColumn = (setOpen) => ({
   sort: false,
   csv: false,
   cell: (row) => html`<span class="row-actions">
+    ${row.state !== "revoked" && html`<${Action} what="change" label="Change" row=${row} setOpen=${setOpen} />`}
     ${row.state === "active" && html`<${Action} what="rotate" label="Rotate" row=${row} setOpen=${setOpen} />`}
     ${row.state === "active" && html`<${Action} what="disable" label="Disable" row=${row} setOpen=${setOpen} />`}
     ${row.state === "disabled" && html`<${Action} what="enable" label="Enable" row=${row} setOpen=${setOpen} />`}
@@ -77,20 +79,39 @@ const Action = ({ what, label, row, setOpen }) => html`<button type="button" cla
 // -- new keys -------------------------------------------------------------------------------------
 
 function NewKey({ team, onClose, onMade }) {
-  const [name, setName] = useState("");
-  const [expires, setExpires] = useState("");
-  const [texts, setTexts] = useState(textsFrom());
+  const [texts, setTexts] = useState({ name: "", expires: "", ...textsFrom() });
   const make = async () =>
-    onMade(await send("POST", "keys", { team, name: name.trim(), expires: expires.trim() || null, limits: limitsFrom(texts) }));
+    onMade(await send("POST", "keys", { team, name: texts.name.trim(), expires: texts.expires.trim() || null, limits: limitsFrom(texts) }));
   return html`<${FormDialog} title=${`New key for ${team}`} action="Make key" send=${make} onClose=${onClose} wide>
-    <${Field} name="name" label="Name" hint="What it is for, such as “Figma plugin”.">
-      ${(attributes) => html`<input ...${attributes} maxlength="100" autocomplete="off" value=${name} onInput=${(event) => setName(event.currentTarget.value)} />`}
-    <//>
-    <${Field} name="expires" label="Works for" hint="Such as 90d or 12h; empty means for ever.">
-      ${(attributes) => html`<input ...${attributes} autocomplete="off" spellcheck=${false} value=${expires} onInput=${(event) => setExpires(event.currentTarget.value)} />`}
-    <//>
-    <${LimitFields} texts=${texts} set=${setTexts} legend="Limits of this key, besides the team's" />
+    <${KeyFields} texts=${texts} set=${setTexts} ends="Such as 90d or 12h; empty means for ever." />
   <//>`;
+}
+
+function ChangeKey({ row, onClose, reload }) {
+  const [texts, setTexts] = useState({ name: row.name, expires: "", ...textsFrom(row.limits) });
+  const change = async () => {
+    const ends = texts.expires.trim();
+    const expires = ends ? { expires: ends === "never" ? null : ends } : {};
+    await send("PATCH", `keys/${row.id}`, { name: texts.name.trim(), ...expires, limits: limitsFrom(texts) });
+    announce(`Key ${row.id} was changed.`, { shown: true });
+    reload();
+  };
+  return html`<${FormDialog} title=${`Change ${row.id}`} action="Save" send=${change} onClose=${onClose} wide>
+    <${KeyFields} texts=${texts} set=${setTexts} ends="From now on, such as 90d, or never to end; empty leaves it as it is." />
+  <//>`;
+}
+
+// What a key is made and changed with; `texts` has its name, its time and its limits.
+function KeyFields({ texts, set, ends }) {
+  const typed = (name) => (event) => set({ ...texts, [name]: event.currentTarget.value });
+  return html`
+    <${Field} name="name" label="Name" hint="What it is for, such as “Figma plugin”.">
+      ${(attributes) => html`<input ...${attributes} maxlength="100" autocomplete="off" value=${texts.name} onInput=${typed("name")} />`}
+    <//>
+    <${Field} name="expires" label="Works for" hint=${ends}>
+      ${(attributes) => html`<input ...${attributes} autocomplete="off" spellcheck=${false} value=${texts.expires} onInput=${typed("expires")} />`}
+    <//>
+    <${LimitFields} texts=${texts} set=${set} legend="Limits of this key, besides the team's" />`;
 }
 
 function Rotate({ row, onClose, onMade }) {
@@ -111,7 +132,9 @@ function Made({ made, onClose }) {
   const settings = `export OPENAI_BASE_URL=${url}\nexport OPENAI_API_KEY=${made.key}`;
   const curl = `curl ${url}/images/generations \\\n  -H "Authorization: Bearer ${made.key}" \\\n  -H "Content-Type: application/json" \\\n  -d '{"prompt": "A simple red apple on a white table"}'`;
   return html`<${Dialog} title="The new key" onClose=${onClose} wide firm>
-    <${Notice} kind="warning"><p>Copy it now: it is shown this one time, and kept nowhere.</p><//>
+    <${Notice} kind="warning"><p>Copy it now: it is shown this one time, and kept nowhere.</p>
+      ${made.grace_in_full === false && html`<p>The old key works until ${time(ends(made.replaces))}: that is sooner than the grace.</p>`}
+    <//>
     <${Copied} label="Key" text=${made.key} />
     <${Copied} label="For OpenAI clients" text=${settings} />
     <${Copied} label="To try it" text=${curl} />

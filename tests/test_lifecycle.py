@@ -288,7 +288,7 @@ async def test_every_request_is_one_line_of_the_log(tmp_path: Path) -> None:
     assert (bought["team"], bought["model"], bought["images"]) == ("team", "gpt-image-2", 2)
     assert (bought["cost_usd"], bought["saved_usd"]) == ("0.08", "0")
     assert (hit["cost_usd"], hit["saved_usd"], hit["upstream_ms"]) == ("0", "0.08", None)
-    assert bought["key"] == parse(key)
+    assert bought["key"] == f"sk-gw-{parse(key)}"
     assert bought["total_ms"] >= bought["upstream_ms"] > 0
     assert set(bought) >= {"timestamp", "level", "own_ms"}
     assert lines[3]["team"] is lines[3]["key"] is None

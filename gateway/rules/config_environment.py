@@ -1,11 +1,12 @@
 """Options from environment variables: `GATEWAY_<SECTION>_<NAME>`, each one text.
 
 Numbers may have underscores, true and false any case,
-lists are separated by commas or written as in TOML. A misspelt option is a fault. What resembles
-none is only warned about, as is what Kubernetes sets for a service called "gateway", such as
-GATEWAY_PORT=tcp://10.0.0.7:80. No value is ever shown.
+lists are separated by commas or written as in TOML. A misspelt option of a section is a fault. What
+names no section is only warned about: it may be somebody else's, such as what Kubernetes sets for a
+service called "gateway" (GATEWAY_PORT=tcp://10.0.0.7:80). No value is ever shown.
 """
 
+import difflib
 import re
 from collections.abc import Collection, Iterable, Mapping
 
@@ -75,13 +76,24 @@ def stray_variables(
     for name in sorted(environ):
         if not name.startswith(PREFIX) or name in known or name in READ_ELSEWHERE:
             continue
-        prefix = next(filter(name.startswith, prefixes), PREFIX)
-        hint = did_you_mean(name, known, after=prefix) or _elsewhere(name, known)
-        if _is_foreign(name, environ[name]) or (prefix == PREFIX and not hint):
+        prefix = next(filter(name.startswith, prefixes), None)
+        hint = did_you_mean(name, known, after=prefix or PREFIX) or _elsewhere(name, known)
+        if _is_foreign(name, environ[name]):
             warnings.append(f"{variable_place(name)}: no option of the gateway, ignored")
-        else:
+        elif prefix or (hint and _resembles(name, prefixes)):
             faults.append(f"{variable_place(name)}: no such option{hint}")
+        else:
+            warnings.append(f"{variable_place(name)}: no option of the gateway, ignored{hint}")
     return faults, warnings
+
+
+def _resembles(name: str, prefixes: Iterable[str]) -> bool:
+    """Whether a variable's section is one of these, misspelt. Others may be somebody else's: a
+    GATEWAY_URL is what clients are often told.
+    """
+    section = name[len(PREFIX) :].partition("_")[0]
+    sections = [prefix[len(PREFIX) : -1] for prefix in prefixes]
+    return bool(difflib.get_close_matches(section, sections, n=1, cutoff=0.8))
 
 
 def _is_foreign(name: str, value: str) -> bool:

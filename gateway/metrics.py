@@ -66,8 +66,8 @@ OUTCOMES = (
 
 TEAM_OUTCOMES = (
     *("miss", "hit", "collapsed", "insufficient_quota", "rate_limited", "store_unavailable"),
-    *("upstream_cut", "upstream_failed", "upstream_refused", "upstream_timeout"),
-    *("upstream_unknown", "upstream_unreachable"),
+    *("upstream_auth", "upstream_cut", "upstream_failed", "upstream_refused"),
+    *("upstream_timeout", "upstream_unknown", "upstream_unreachable"),
 )
 """Those that a team's series begin with: what rates and shares are made of."""
 
@@ -131,7 +131,7 @@ class Metrics:
         self._make_store(r)
         self._make_process(r)
         r.register(_DroppedLines(dropped_lines))
-        self._begun: dict[str, Team] = {}
+        self._begun: dict[str, tuple[Team, tuple[str, ...]]] = {}
         self._begin_at_zero()
         self._begin_purchases_at_zero()
 
@@ -326,11 +326,15 @@ class Metrics:
     def begin_teams_at_zero(
         self, teams: Mapping[str, Team], gateway: Limits, models: Iterable[str]
     ) -> None:
-        """The same for each team's money, outcomes and limits, and for the gateway's limits."""
+        """The same for each team's money, outcomes and limits, and for the gateway's limits.
+
+        Asked again, it does only what is new of teams and models.
+        """
+        models = tuple(models)
         for name, team in teams.items():
-            if self._begun.get(name) is not team:
+            if self._begun.get(name) != (team, models):
                 self._begin_team_at_zero(team, models)
-                self._begun[name] = team
+                self._begun[name] = team, models
         for limit in limits_set(gateway):
             _ = self.refusals["", limit, "gateway"]
 
@@ -382,8 +386,9 @@ class Metrics:
     def store_operation(self, operation: str, seconds: float, ok: bool) -> None:
         """Count one operation of the store, or ("went_back") an account that lost writes."""
         self.store_seconds[operation,].observe(seconds)
+        errors = self.store_errors[operation,]  # which begin at zero with what went well
         if not ok:
-            self.store_errors[operation,].inc()
+            errors.inc()
 
     async def watch_loop(self, every: float = 0.5) -> None:
         """Measure the event loop's lag until cancelled."""

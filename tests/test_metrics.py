@@ -7,6 +7,7 @@ import re
 import secrets
 import threading
 from collections.abc import Iterable
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -14,12 +15,13 @@ from prometheus_client import Metric
 from prometheus_client.registry import Collector
 
 from gateway.ledger import Ledger
-from gateway.metrics import UNREADABLE, Metrics, closed_labels
+from gateway.metrics import OUTCOMES, UNREADABLE, Metrics, closed_labels
 from gateway.model import ImageRequest, Limits, Team
 from gateway.quota_gauges import QuotaCollector
 from gateway.rules import keys
 from gateway.rules.account import Account, Hold
 from gateway.rules.catalog import GPT_IMAGE_2
+from gateway.rules.settings import Upstream
 from gateway.rules.windows import Window, day_of, month_of
 from gateway.upstream.sandbox import Fault
 from gateway.web.server import MAX_HEAD_BYTES
@@ -280,7 +282,10 @@ async def begins_at_zero(rig: Rig, team: str) -> bool:
         ("gateway_saved_usd_total", {"team": team}),
         *(
             ("gateway_requests_total", {"team": team, "outcome": outcome})
-            for outcome in ("miss", "hit", "collapsed", "insufficient_quota", "upstream_cut")
+            for outcome in (
+                *("miss", "hit", "collapsed", "insufficient_quota", "rate_limited"),
+                *(outcome for outcome in OUTCOMES if outcome.startswith("upstream_")),
+            )
         ),
     ]
     return all(found.get((name, frozenset(has.items()))) == 0 for name, has in labels)
@@ -435,6 +440,47 @@ def test_windows_that_ended_are_used_no_more() -> None:
     }
     assert month.samples[0].value == 0.1
     assert open.samples[0].value == 1
+
+
+def test_a_model_that_is_configured_later_begins_at_zero_too() -> None:
+    metrics, teams = Metrics(), {"red": Team(name="red")}
+    metrics.begin_teams_at_zero(teams, Limits(), ["first"])
+    metrics.cost.add(("red", "first"), 210_000)
+    metrics.begin_teams_at_zero(teams, Limits(), ["first", "second"])
+    costs = [
+        metrics.registry.get_sample_value("gateway_cost_usd_total", {"team": "red", "model": name})
+        for name in ("first", "second")
+    ]
+    assert costs == [0.21, 0]
+
+
+def test_errors_of_the_store_begin_at_zero_with_what_went_well() -> None:
+    metrics, labels = Metrics(), {"operation": "forget_activity"}
+    metrics.store_operation("forget_activity", 0.1, True)
+    assert metrics.registry.get_sample_value("gateway_store_errors_total", labels) == 0
+    metrics.store_operation("forget_activity", 0.1, False)
+    assert metrics.registry.get_sample_value("gateway_store_errors_total", labels) == 1
+
+
+@pytest.mark.parametrize(
+    "name", ["gateway_request_duration_seconds", "gateway_upstream_duration_seconds"]
+)
+def test_durations_of_purchases_are_told_apart(name: str) -> None:
+    """Up to the time that the upstream is given, no bucket ends at over twice its start."""
+    metrics = Metrics()
+    metrics.duration["miss",].observe(1)
+    metrics.upstream_ended("gpt-image-2", "200", 1)
+    ends = sorted(
+        {
+            float(sample.labels["le"])
+            for family in metrics.registry.collect()
+            for sample in family.samples
+            if sample.name == f"{name}_bucket"
+        }
+    )
+    long = [end for end in ends if 0.5 <= end < float("inf")]
+    assert long[-1] > Upstream().timeout_seconds
+    assert all(end <= 2 * start for start, end in pairwise(long))
 
 
 def test_two_gateways_in_a_process_have_metrics_of_their_own() -> None:

@@ -116,6 +116,17 @@ def test_files_are_found_where_grafana_looks_for_them() -> None:
     assert {panel["datasource"]["uid"] for panel in PANELS} == {source["uid"]}
 
 
+def test_the_share_of_refusals_knows_those_of_the_paid_api() -> None:
+    [share] = [asked for asked in of_panels("1m") if asked.where == "Share of 5xx and 429 C"]
+    assert 'gateway_upstream_requests_total{status="429"' in share.text
+
+
+def test_the_page_about_monitoring_counts_the_alerts() -> None:
+    words = {11: "eleven", 12: "twelve", 13: "thirteen"}
+    page = (DEPLOY / "monitoring.md").read_text()
+    assert f"(prometheus/alerts.yml) has {words[len(alerts())]}:" in page
+
+
 @pytest.mark.parametrize("alert", alerts(), ids=lambda alert: alert["alert"])
 def test_each_alert_says_what_it_means_and_what_to_do(alert: dict[str, Any]) -> None:
     assert alert["labels"]["severity"] in ("warning", "critical")

@@ -151,7 +151,8 @@ async def mixed_traffic(rig: Rig, key: str, small: str) -> None:
     await rig.generate(key, prompt)
     await rig.generate("sk-gw-of-nobody", prompt)
     await rig.generate(small, None)
-    for status in (500, 401, 502):  # failed, a refused key, and what nobody can tell
+    # Failed, a refused key, too many calls, and what nobody can tell.
+    for status in (500, 401, 429, 502):
         rig.sandbox.fault = Fault(kind="status", status=status, times=1)
         await rig.generate(key, None)
 
@@ -163,9 +164,11 @@ async def test_every_query_and_rule_finds_something(tmp_path: Path) -> None:
     ):
         key, small = await rig.key(), await rig.key("small", limits=LITTLE)
         left = {*of_panels("30s"), *of_rules()}
+        shares = [asked for asked in left if asked.where.startswith("Share of 5xx and 429")]
         left |= {
             Asked(f"{each.where}: {one}", one) for each in left for one in selectors(each.text)
         }
+        left |= {Asked(f"{share.where}: above 0", f"{share.text} > 0") for share in shares}
 
         async def answered() -> bool:
             await mixed_traffic(rig, key, small)

@@ -443,7 +443,8 @@ class Gateway:
         self.metrics.begin_teams_at_zero(
             self.directory.teams, self.settings.limits, self.settings.models
         )
-        names = [GATEWAY, *map(team_account, self.directory.teams)]
+        teams = map(team_account, self.directory.teams)
+        names = list(dict.fromkeys([GATEWAY, *teams, *self._gauges.with_holds()]))
         loaded = await self.store.load(names)
         accounts = [account for account, _ in loaded.accounts]
         self._saw(dict(zip(names, accounts, strict=True)))

@@ -42,6 +42,7 @@ class Certificate:
             _require_readable(file)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.set_ciphers("ECDHE+AESGCM:ECDHE+CHACHA20")  # of TLS 1.2; those of 1.3 are all good
         context.set_alpn_protocols(["http/1.1"])
         try:
             context.load_cert_chain(cert, key, password=_refuse_to_ask)

@@ -5,6 +5,7 @@ Here are the commands that run something or look at the configuration; those ove
 """
 
 import os
+import signal
 import sys
 from io import TextIOWrapper
 from pathlib import Path
@@ -79,6 +80,8 @@ def serve(config: Path | None, sandbox: bool, demo: bool) -> None:
       gateway serve --demo
       gateway serve --config /etc/gateway.toml
     """
+    # What is sent before there is anything to read again must not end the start.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     settings = _serving_settings(config, sandbox=sandbox, demo=demo)
     from gateway.serving import run
 

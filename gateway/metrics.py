@@ -208,7 +208,12 @@ class Metrics:
                 registry=r,
             )
         )
-        self.cost = MoneyCounter("gateway_cost_usd", "Money charged.", ["team", "model"], r)
+        self.cost = MoneyCounter(
+            "gateway_cost_usd",
+            "Money charged for calls that ended here: without what was swept.",
+            ["team", "model"],
+            r,
+        )
         self.saved = MoneyCounter(
             "gateway_saved_usd", "Money that hits and shared flights saved.", ["team"], r
         )

@@ -34,6 +34,10 @@ class QuotaCollector(Collector):
         """Take over accounts just read or written."""
         self._accounts.update(accounts)
 
+    def with_holds(self) -> list[str]:
+        """The accounts that had open purchases when they were last seen: also of deleted teams."""
+        return [name for name, account in self._accounts.items() if account.holds]
+
     def collect(self) -> Iterable[GaugeMetricFamily]:
         """The four families, as of now."""
         now = self._wall()

@@ -11,6 +11,7 @@ No key is in a span, and no prompt unless an operator has switched that on.
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from threading import Thread
 from urllib.parse import urlsplit
 
 from opentelemetry.context import Context
@@ -34,6 +35,9 @@ _CONTEXT = ("traceparent", "tracestate")
 STATE_CHARS = 512
 """Of a trace's state, as it goes on: what W3C Trace Context, section 3.3.1.5, asks for at least."""
 
+CLOSE_SECONDS = 3.0
+"""How long what is left may take to be sent in the end."""
+
 Attributes = dict[str, str | int | float | bool]
 
 
@@ -48,7 +52,7 @@ class Telemetry:
         resource = Resource.create(
             {"service.name": "image-gateway", "service.version": __version__}
         )
-        self._provider = TracerProvider(resource=resource)
+        self._provider = TracerProvider(resource=resource, shutdown_on_exit=False)
         self._provider.add_span_processor(BatchSpanProcessor(exporter or OTLPSpanExporter()))
         self._tracer = self._provider.get_tracer("gateway", __version__)
         self._propagator = TraceContextTextMapPropagator()
@@ -56,8 +60,11 @@ class Telemetry:
         self._prompts = prompts
 
     def close(self) -> None:
-        """Send what is left, for some seconds at most; blocks."""
-        self._provider.shutdown()
+        """Send what is left, for three seconds at most; blocks."""
+        # The exporter tries for half a minute: a stop has no such time. What is left is lost.
+        closing = Thread(target=self._provider.shutdown, daemon=True)
+        closing.start()
+        closing.join(CLOSE_SECONDS)
 
     @contextmanager
     def request(

@@ -6,6 +6,7 @@ import pty
 import re
 import signal
 import sqlite3
+import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
@@ -24,7 +25,7 @@ from gateway.stores.sqlite import SqliteStore
 from gateway.upstream.sandbox import Sandbox
 from tests.support.money import PRICE, assert_spent, drawing, until
 from tests.support.process import GatewayProcess, running_process
-from tests.support.program import program
+from tests.support.program import ROOT, program
 from tests.support.rig import FLAT, UPSTREAM_KEY
 from tests.support.steps import key_in, status
 
@@ -124,6 +125,34 @@ async def _refuses(url: str) -> bool:
         return True
     writer.close()
     return False
+
+
+async def test_a_hang_up_before_it_serves_does_not_end_the_start(tmp_path: Path) -> None:
+    log, environ = tmp_path / "log", {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}
+    ports = {"GATEWAY_SERVER_PORT": "0", "GATEWAY_SERVER_ADMIN_PORT": "0"}
+    with log.open("wb") as output:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "gateway", "serve", "--sandbox"),
+            env={**environ, **ports},
+            cwd=tmp_path,
+            stdout=output,
+            stderr=output,
+        )
+    try:
+        await until(lambda: _ignores_hang_ups(process.pid), 60)
+        process.send_signal(signal.SIGHUP)
+        await until(lambda: '"started"' in log.read_text(), 60)
+        process.terminate()
+        assert await process.wait() == 0
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+def _ignores_hang_ups(pid: int) -> bool:
+    (ignored,) = re.findall(r"SigIgn:\s+(\w+)", Path(f"/proc/{pid}/status").read_text())
+    return bool(int(ignored, 16) & 1 << signal.SIGHUP - 1)
 
 
 async def test_an_idle_gateway_stops_at_once(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from gateway.rules.windows import Window, day_of, month_of
 from gateway.upstream.sandbox import Fault
 from gateway.web.server import MAX_HEAD_BYTES
 from tests.support.money import drawing, until, until_asked
-from tests.support.quota_steps import reserve
+from tests.support.quota_steps import reserve, settle
 from tests.support.raw import ask, request_bytes, wire
 from tests.support.rig import FLAT, Rig, running_rig
 from tests.support.steps import Samples, metric, samples, total
@@ -322,6 +322,19 @@ async def test_charges_that_nobody_can_tell_about_are_counted_by_cause(tmp_path:
 
 async def metric_is(rig: Rig, value: float, name: str, **labels: str) -> bool:
     return await metric(rig, name, **labels) == value
+
+
+async def test_what_is_open_of_a_deleted_team_is_told_until_it_ends(tmp_path: Path) -> None:
+    async with running_rig(tmp_path, FLAT) as rig:
+        await rig.key("gone")
+        other = Ledger(rig.gateway.store, spread=random.random)  # as another gateway has it
+        await other.start()
+        await other.reserve(reserve("r1", "gone"))
+        await until(lambda: metric_is(rig, 1, "gateway_reservations_open"), 60)
+        await rig.ask_admin("DELETE", "teams/gone")
+        await other.finish(settle("r1", "gone"))
+        await until(lambda: metric_is(rig, 0, "gateway_reservations_open"), 60)
+        await other.close(5)
 
 
 async def test_the_month_the_room_and_the_process_are_told(tmp_path: Path) -> None:

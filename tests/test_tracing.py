@@ -4,20 +4,23 @@ import asyncio
 import json
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from threading import Event, Thread
 
 import aiohttp
 import pytest
 from aiohttp import web
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 
 from gateway.app import Gateway
 from gateway.model import Limits
+from gateway.telemetry import Telemetry
 from gateway.upstream.sandbox import Fault, Sandbox, SandboxSettings
 from tests.support.program import CLEAN, ROOT, program
 from tests.support.rig import UPSTREAM_KEY, Rig, settings_for
@@ -293,3 +296,30 @@ async def test_spans_go_where_the_environment_says(tmp_path: Path) -> None:
     assert names["service.name"] == "image-gateway"
     (scope,) = resource.scope_spans
     assert [span.name for span in scope.spans] == ["GET /v1/models"]
+
+
+class Stuck(SpanExporter):
+    """Takes nothing until it is let go."""
+
+    def __init__(self) -> None:
+        self.asked, self.go = Event(), Event()
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        self.asked.set()
+        assert self.go.wait(60)
+        return SpanExportResult.SUCCESS
+
+
+def test_a_collector_that_hangs_holds_up_no_stop() -> None:
+    stuck = Stuck()
+    telemetry = Telemetry(store="sqlite", prompts=False, exporter=stuck)
+    with telemetry.store("load"):
+        pass
+    closing = Thread(target=telemetry.close, daemon=True)
+    closing.start()
+    try:
+        assert stuck.asked.wait(30)
+        closing.join(30)
+        assert not closing.is_alive()
+    finally:
+        stuck.go.set()

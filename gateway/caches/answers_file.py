@@ -13,6 +13,7 @@ file is its owner's alone; keys of entries are fingerprints.
 """
 
 import os
+import stat
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
@@ -42,7 +43,7 @@ class Reading(Struct):
 
 
 class Foreign(Exception):
-    """A file of another kind, or of another version of the gateway."""
+    """A file of another kind or version of the gateway, or one that somebody else may write."""
 
 
 def write(
@@ -109,6 +110,7 @@ def read(
     if not path.is_file():  # a pipe would be waited for
         raise Foreign
     with path.open("rb") as file:
+        _require_own(file)
         if file.read(len(MAGIC)) != MAGIC:
             raise Foreign
         for kept in _records(file, max_entry_bytes + BESIDES_BYTES, reading):
@@ -119,6 +121,13 @@ def read(
                 room -= len(kept.bought.body)
                 reading.kept.append(kept)
     return reading
+
+
+def _require_own(file: BinaryIO) -> None:
+    """Raises Foreign where somebody else may have written the file: nothing in it is sealed."""
+    found = os.fstat(file.fileno())
+    if found.st_uid != os.geteuid() or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise Foreign
 
 
 def _records(file: BinaryIO, longest: int, reading: Reading) -> Iterator[Kept | None]:

@@ -73,6 +73,6 @@ def _read(settings: Cache, now: float, seconds: float) -> answers_file.Reading |
     except OSError as error:
         cause = error.strerror
     except answers_file.Foreign:
-        cause = "it is of another kind or version"
+        cause = "it is of another kind, version or owner, or others may write to it"
     log.warning("kept cache skipped", path=settings.keep_path, cause=cause)
     return None

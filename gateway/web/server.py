@@ -28,7 +28,7 @@ from gateway.errors import (
     MethodNotAllowed,
     NotFound,
 )
-from gateway.web.render import error_response
+from gateway.web.render import error_body, error_response
 
 log = structlog.get_logger(source="web")
 
@@ -87,6 +87,7 @@ class _Protocol(web.RequestHandler):
             self._head_bytes += len(data)
             if self._head_bytes > MAX_HEAD_BYTES:
                 self._tell_unreadable(HeadersTooLarge.code, "too long")
+                self._refuse_head()
                 self.force_close()
             return
         self._head_bytes = 0
@@ -94,6 +95,17 @@ class _Protocol(web.RequestHandler):
             return
         # A whole message can follow only a whole body: this is the refusal of what did not.
         served.content.set_exception(RequestPayloadError())
+
+    def _refuse_head(self) -> None:
+        """Answer a head that has no end yet, which aiohttp has no request for."""
+        if self.transport is not None:
+            body = error_body(HeadersTooLarge())
+            head = (
+                f"HTTP/1.1 {HeadersTooLarge.status} Request Header Fields Too Large\r\n"
+                f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+                "Connection: close\r\n\r\n"
+            )
+            self.transport.write(head.encode() + body)
 
     def leave(self) -> None:
         """Close the connection: at once if nothing is asked, otherwise after the answer."""

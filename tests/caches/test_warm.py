@@ -20,6 +20,7 @@ from gateway.model import Bought
 from gateway.rules.settings import Cache
 
 START = 1_800_000_000.0
+OTHER = "it is of another kind, version or owner, or others may write to it"
 
 
 class Run:
@@ -175,5 +176,19 @@ async def test_a_file_that_cannot_be_used_is_told(settings: Cache, logged: io.St
     assert (part["event"], part["damaged"]) == ("kept cache read in part", 1)
     assert (back["event"], back["answers"]) == ("cache put back", 0)
     assert (skipped["event"], skipped["level"]) == ("kept cache skipped", "warning")
-    assert skipped["cause"] == "it is of another kind or version"
+    assert skipped["cause"] == OTHER
     assert (failed["event"], failed["cause"]) == ("cache not kept", "Not a directory")
+
+
+@pytest.mark.parametrize("mode", [0o620, 0o602])
+async def test_what_others_may_write_is_not_put_back(
+    settings: Cache, logged: io.StringIO, mode: int
+) -> None:
+    run = Run()
+    await run.buy("a", 100)
+    await keep(run.cache, settings, run.now)
+    (Path(settings.keep_path) / NAME).chmod(mode)
+    fresh = Run()
+    await put_back(fresh.cache, settings, run.now)
+    assert len(fresh.cache) == 0
+    assert lines(logged)[-1]["cause"] == OTHER

@@ -8,6 +8,7 @@ import aiohttp
 import pytest
 
 from tests.support.nginx import command, nginx_config, running_nginx
+from tests.support.raw import request_bytes, wire
 from tests.support.redis import free_port
 from tests.support.rig import Got, Rig
 from tests.support.tls import Issued
@@ -51,6 +52,16 @@ async def test_nginx_speaks_tls_for_the_gateways(tmp_path: Path, rig: Rig) -> No
             got = await Got.read(response)
         assert got.status == 200
         assert got.headers["Strict-Transport-Security"]
+
+
+@needs_nginx
+async def test_nginx_waits_for_no_body_that_nobody_may_send(tmp_path: Path, rig: Rig) -> None:
+    port = free_port()
+    config = nginx_config(tmp_path, "nginx.conf", port, [rig.gateway.url, rig.gateway.url])
+    async with running_nginx(config, port), wire(f"http://127.0.0.1:{port}") as connection:
+        await connection.send(request_bytes(body=b"{", length=1_000_000))
+        answer = await connection.answer()
+        assert answer.status == 401
 
 
 @needs_caddy

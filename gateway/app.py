@@ -236,7 +236,7 @@ class Gateway:
             spread=random.random,
             on_accounts=self._saw,
             on_lost=metrics.lost_purchases.inc,
-            on_swept=metrics.unknown_charges["swept",].inc,
+            on_swept=metrics.swept,
         )
         running.push_async_callback(self._close_ledger)
         await self._ledger.start()

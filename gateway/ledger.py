@@ -32,7 +32,7 @@ The races it guards against:
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
@@ -86,7 +86,7 @@ class Ledger:
 
     `spread` gives randomness in [0, 1) for the jitter. `on_accounts` is told of every account
     that was written, `on_lost` of every purchase that was settled though the store had lost it,
-    `on_swept` how many holds were charged as unknown, for the metrics.
+    `on_swept` the entries of holds that were charged as unknown, for the metrics.
     """
 
     def __init__(
@@ -96,7 +96,7 @@ class Ledger:
         spread: Callable[[], float],
         on_accounts: Callable[[Accounts], None] = lambda accounts: None,
         on_lost: Callable[[], None] = lambda: None,
-        on_swept: Callable[[int], None] = lambda holds: None,
+        on_swept: Callable[[Sequence[Entry]], None] = lambda entries: None,
     ) -> None:
         self._store = store
         self._spread = spread
@@ -270,11 +270,11 @@ class Ledger:
             swap = [Change(name, versions[name], account) for name, account in changes.items()]
             if not await self._store.swap(swap, entries):
                 return False
-        for pending, outcome in decided:
+        for pending, applied in decided:
             if not pending.outcome.done():
-                pending.outcome.set_result(outcome)
-        for pending, outcome in decided:
-            self._tell(pending.step, outcome)
+                pending.outcome.set_result(applied.outcome)
+        for pending, applied in decided:
+            self._tell(pending.step, applied)
         self._on_accounts(accounts)
         return True
 
@@ -295,12 +295,12 @@ class Ledger:
         for pending, step in unsure:
             pending.step = replace(step, lost=step.id not in written)
 
-    def _tell(self, step: Step[Any], outcome: Any) -> None:
+    def _tell(self, step: Step[Any], applied: Applied[Any]) -> None:
         """Log what an operator should know of a step that was written."""
         match step:
-            case Expire(account=account) if outcome:
-                log.warning("swept, charged as unknown", account=account, holds=outcome)
-                self._on_swept(outcome)
+            case Expire(account=account) if applied.outcome:
+                log.warning("swept, charged as unknown", account=account, holds=applied.outcome)
+                self._on_swept(applied.entries)
             case Settle(id=id, team=team, lost=True):
                 log.warning("settled a purchase that the store had lost", id=id, team=team)
                 self._on_lost()
@@ -308,9 +308,9 @@ class Ledger:
 
 def _decide(
     batch: Iterable[_Pending[Any]], accounts: dict[str, Account], now: float
-) -> tuple[list[tuple[_Pending[Any], Any]], dict[str, Account], list[Entry]]:
+) -> tuple[list[tuple[_Pending[Any], Applied[Any]]], dict[str, Account], list[Entry]]:
     """Apply the steps one after the other, each to what the former left; updates `accounts`."""
-    decided: list[tuple[_Pending[Any], Any]] = []
+    decided: list[tuple[_Pending[Any], Applied[Any]]] = []
     changes: dict[str, Account] = {}
     entries: list[Entry] = []
     for pending in batch:
@@ -326,5 +326,5 @@ def _decide(
         accounts.update(applied.changes)
         changes.update(applied.changes)
         entries += applied.entries
-        decided.append((pending, applied.outcome))
+        decided.append((pending, applied))
     return decided, changes, entries

@@ -7,7 +7,7 @@ collecting many of those blocks the event loop.
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
 from prometheus_client import (
@@ -21,7 +21,7 @@ from prometheus_client import (
 from prometheus_client.core import CounterMetricFamily
 from prometheus_client.registry import Collector
 
-from gateway.model import ImageRequest, Limits, Team
+from gateway.model import Entry, ImageRequest, Limits, Team
 from gateway.money_counter import MoneyCounter
 from gateway.quota_gauges import limits_set
 from gateway.record import Record
@@ -208,12 +208,7 @@ class Metrics:
                 registry=r,
             )
         )
-        self.cost = MoneyCounter(
-            "gateway_cost_usd",
-            "Money charged for calls that ended here: without what was swept.",
-            ["team", "model"],
-            r,
-        )
+        self.cost = MoneyCounter("gateway_cost_usd", "Money charged.", ["team", "model"], r)
         self.saved = MoneyCounter(
             "gateway_saved_usd", "Money that hits and shared flights saved.", ["team"], r
         )
@@ -377,6 +372,12 @@ class Metrics:
         self.cost.add((reservation.team, reservation.model), cost)
         if cost > reservation.cost:
             self.above_hold.inc()
+
+    def swept(self, entries: Sequence[Entry]) -> None:
+        """Count holds that were charged as unknown because nobody settled them in time."""
+        self.unknown_charges["swept",].inc(len(entries))
+        for entry in entries:
+            self.cost.add((entry.team, entry.model), entry.cost)
 
     def refused(self, team: str, refusal: Refusal) -> None:
         """Count a purchase of this team that a limit refused."""

@@ -432,7 +432,7 @@ class Proxy:
         model = purchase.settings.models[request.model]
         cost = charge(model, request, answered)
         record.outcome, record.images, record.cost = "miss", answered.images, cost
-        self._metrics.charged(reservation, cost)
+        self._count_charge(reservation, held, cost)
         self._metrics.delivered(
             purchase.caller.team.name, request, model, answered.images, "upstream"
         )
@@ -447,10 +447,15 @@ class Proxy:
             await self._finish(Release(id=reservation.id, team=reservation.team))
             return
         record.images, record.cost = reservation.images, reservation.cost
-        self._metrics.charged(reservation, reservation.cost)
+        self._count_charge(reservation, held, reservation.cost)
         self._metrics.unknown_charges["call",].inc()
         images, cost = reservation.images, reservation.cost
         await self._finish(reservation.settle(held.at, images, cost, unknown=True))
+
+    def _count_charge(self, reservation: Reserve, held: Held, cost: int) -> None:
+        # One whose lease ran out was swept, and counted by whoever did that.
+        if self._wall() <= held.at + reservation.lease:
+            self._metrics.charged(reservation, cost)
 
     async def _finish(self, step: Settle | Release) -> None:
         with self._tracing.store("release" if isinstance(step, Release) else "settle"):

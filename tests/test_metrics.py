@@ -318,6 +318,7 @@ async def test_charges_that_nobody_can_tell_about_are_counted_by_cause(tmp_path:
         await until(lambda: metric_is(rig, 2, name, cause="swept"), 60)
         row = await rig.usage()
         assert asked == row.images_unknown - 2 == 2
+        assert await metric(rig, "gateway_cost_usd_total") == row.cost / 1e6
 
 
 async def metric_is(rig: Rig, value: float, name: str, **labels: str) -> bool:

@@ -30,6 +30,7 @@ from gateway.background import Background
 from gateway.errors import GatewayError, StoreUnavailable
 from gateway.metrics import Metrics
 from gateway.model import Bought
+from gateway.patience import Patience
 from gateway.ports import Lease, Leases, Rival
 from gateway.rules.news import News, decode_news, encode_news, news_of
 
@@ -154,7 +155,7 @@ class Elections:
         Raises StoreUnavailable, after `patience` seconds at the latest.
         """
         try:
-            async with asyncio.timeout(patience):
+            async with Patience(patience):
                 rival = await self._leases.take(lease, self._lease_seconds)
         except BaseException as failure:  # given up, and perhaps taken all the same
             self.end(lease, "again")

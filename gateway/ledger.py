@@ -42,6 +42,7 @@ from msgspec.structs import replace
 from gateway.background import Background
 from gateway.errors import InternalError, StoreUnavailable
 from gateway.model import Entry
+from gateway.patience import Patience
 from gateway.ports import AccountStore, Change
 from gateway.rules.account import Account
 from gateway.rules.quota import (
@@ -139,7 +140,7 @@ class Ledger:
         """
         pending: _Pending[Held | Refused] = self._submit(step)
         try:
-            async with asyncio.timeout(patience):
+            async with Patience(patience):
                 return await pending.outcome
         except TimeoutError:
             self._give_up(step, pending)

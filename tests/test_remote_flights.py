@@ -85,6 +85,7 @@ async def test_200_over_four_gateways_are_one_call_and_one_charge(tmp_path: Path
             assert status(await rig.generate(key)) == HIT
 
 
+@pytest.mark.alone
 async def test_many_pictures_at_once_are_each_bought_once(tmp_path: Path) -> None:
     """Waves that come while flights land and leases end."""
     async with running_gateways(tmp_path, 4, drawing(latency=0.1)) as gateways:

@@ -1,7 +1,7 @@
 """Asking a Redis that may be away: bounded in time, not again and again, and said once.
 
-- A command has a second, the wait for a connection included. Connections that died while they
-  were idle are made anew within it.
+- A command waits at most a second for a connection and then has a second (see
+  `gateway.patience`). Connections that died while they were idle are made anew within it.
 - After a failure nobody asks for a second; then one does (see `gateway.caches.breaker`).
 - An outage is a line in the log when it begins and one when it ends. What Redis answers but
   refuses (it is full, or read-only) is no outage; it is told once a minute.
@@ -12,7 +12,7 @@ No line has a value, a key or a password in it.
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from typing import TypeVar
 
 import structlog
@@ -27,6 +27,7 @@ from redis.exceptions import (
 )
 
 from gateway.caches.breaker import Breaker
+from gateway.patience import Patience
 from gateway.rules.store_url import StoreUrl
 from gateway.stores.redis.client import RedisClient, close_client, open_client
 
@@ -35,7 +36,7 @@ log = structlog.get_logger(source="cache")
 T = TypeVar("T")
 
 SECONDS = 1.0
-"""What a command may take, with the wait for a connection before it."""
+"""What a command may take, and before it the wait for a connection."""
 
 REST_SECONDS = 1.0
 """How long Redis is left alone after a failure."""
@@ -84,13 +85,12 @@ class RedisLine:
     async def ask(
         self, work: Callable[[RedisClient], Awaitable[T]], seconds: float | None = SECONDS
     ) -> T:
-        """What comes of `work` with the client, within so many seconds. Raises Away."""
-        by = None if seconds is None else asyncio.get_running_loop().time() + seconds
+        """What comes of `work` with the client, in at most so many seconds. Raises Away."""
         await self._take_slot()
         try:
             if not self._breaker.allows():
                 raise Away
-            async with asyncio.timeout_at(by):
+            async with nullcontext() if seconds is None else Patience(seconds):
                 answer = await work(self._client)
         except (RedisError, RedisClusterException, OSError, TimeoutError) as error:
             # A cluster that misses a node says so in an answer.
@@ -120,7 +120,7 @@ class RedisLine:
         if self._breaker.resting:
             raise Away
         try:
-            async with asyncio.timeout(SECONDS):
+            async with Patience(SECONDS):
                 await self._slots.acquire()
         except TimeoutError:  # it answers, but too much is asked of it at once
             self._refused("busy")

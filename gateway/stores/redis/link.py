@@ -2,8 +2,8 @@
 
 - Who calls waits at most `patience` seconds in all: for a connection, for its making, for the
   reply. What was sent by then may still be done, as the ports say.
-- A call that has begun has a task of its own and is never cancelled from outside; it ends by the
-  socket's own bounds. So no reply is left on a connection that goes to somebody else, and nobody
+- A call that has begun has a task of its own and is never cancelled from outside; it ends within a
+  bound of its own. So no reply is left on a connection that goes to somebody else, and nobody
   who leaves costs one. (redis-py, cancelled, closes the connection, and the next call makes a new
   one.)
 - A call that still waits for a connection when its caller leaves is never sent.
@@ -21,11 +21,15 @@ from redis.asyncio import Redis, RedisCluster
 from redis.exceptions import ReadOnlyError, RedisClusterException, RedisError, ResponseError
 
 from gateway.errors import StoreLost, StoreUnavailable
+from gateway.patience import Patience
 from gateway.rules.store_url import StoreUrl
 from gateway.stores.redis.client import close_client, open_client
 from gateway.stores.redis.scripts import Argument, Script
 
 Observe = Callable[[str, float, bool], None]
+
+CALL_SECONDS = 1.0
+"""How long a call that was begun may take: connecting, where it has to, and the reply."""
 
 MICROSECONDS = 1_000_000
 """In a second: the server's clock counts them."""
@@ -97,7 +101,7 @@ class Link:
         """Run any script. Raises one of FAILURES, or StoreUnavailable once it is closed."""
         if self._closed:
             raise StoreUnavailable
-        async with asyncio.timeout(self._patience):
+        async with Patience(self._patience):
             await self._wait_for_room()
             task = asyncio.create_task(self._run(script.run(self._client, keys, arguments)))
             self._running.add(task)
@@ -115,7 +119,7 @@ class Link:
         """One of the server's own settings; None where this user may not ask. Raises FAILURES."""
         client = self._client
         try:
-            async with asyncio.timeout(self._patience):
+            async with Patience(self._patience):
                 if isinstance(client, RedisCluster):
                     node = client.get_default_node()
                     found = await client.config_get(name, target_nodes=node)
@@ -146,7 +150,8 @@ class Link:
 
     async def _run(self, call: Awaitable[Any]) -> Any:
         try:
-            return await call
+            async with Patience(CALL_SECONDS):
+                return await call
         except ReadOnlyError:
             # This server is a replica now. Its name may lead to another one by the next call.
             if isinstance(self._client, Redis):

@@ -23,6 +23,7 @@ from gateway import (
     cli_store,
 )
 from gateway.cli_base import Faults, Group, config_option, warn
+from gateway.interrupts import loading_modules
 
 if TYPE_CHECKING:
     from gateway.rules.settings import Settings
@@ -82,9 +83,9 @@ def serve(config: Path | None, sandbox: bool, demo: bool) -> None:
     """
     # What is sent before there is anything to read again must not end the start.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    settings = _serving_settings(config, sandbox=sandbox, demo=demo)
-    from gateway.serving import run
-
+    with loading_modules():
+        settings = _serving_settings(config, sandbox=sandbox, demo=demo)
+        from gateway.serving import run
     run(settings, config, sandbox=sandbox, demo=demo)
 
 

@@ -26,6 +26,7 @@ from gateway.upstream.sandbox import Sandbox
 from tests.support.money import PRICE, assert_spent, drawing, until
 from tests.support.process import GatewayProcess, running_process
 from tests.support.program import ROOT, program
+from tests.support.raw import refuses
 from tests.support.rig import FLAT, UPSTREAM_KEY
 from tests.support.steps import key_in, status
 
@@ -108,23 +109,13 @@ async def test_a_long_drain_refuses_new_connections_in_the_end(tmp_path: Path) -
         async with session.get(gateway.url + "/v1/models") as answer:
             assert answer.status == 401  # and the connection stays, idle
         gateway.send(signal.SIGTERM)
-        await until(lambda: _refuses(gateway.url), 30)
+        await until(lambda: refuses(gateway.url), 30)
         assert not waiting.done()
         with pytest.raises(aiohttp.ClientConnectorError):
             await session.get(gateway.url + "/v1/models")
         assert (await gateway.admin("/readyz")).json["reason"] == "draining"
         assert (await waiting).status == 200
         assert await gateway.ended() == 0
-
-
-async def _refuses(url: str) -> bool:
-    host, port = url.removeprefix("http://").split(":")
-    try:
-        _, writer = await asyncio.open_connection(host, int(port))
-    except ConnectionRefusedError:
-        return True
-    writer.close()
-    return False
 
 
 async def test_a_hang_up_before_it_serves_does_not_end_the_start(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from gateway.app import LINGER_SECONDS
 from gateway.model import Limits
 from tests.support.money import USED_UP, drawing, tally, until
 from tests.support.nginx import nginx_config, running_nginx
+from tests.support.raw import refuses
 from tests.support.redis import free_port, running_redis
 from tests.support.replicas import Replicas, running_replicas
 from tests.support.rig import FLAT, Got
@@ -125,21 +126,13 @@ async def test_a_gateway_that_stops_for_long_gets_no_further_calls(tmp_path: Pat
         asked = [asyncio.create_task(balancer.generate(key)) for _ in range(10)]
         await until(lambda: replicas.sandbox.counts.asked == 10)
         stopping.send(signal.SIGTERM)
-        await until(lambda: _refuses(stopping.url), 30)
+        await until(lambda: refuses(stopping.url), 30)
         replicas.sandbox.settings.latency = 0
         got = await asyncio.gather(*(balancer.generate(key) for _ in range(40)))
         assert tally(got) == {200: 40}
         assert tally(await asyncio.gather(*asked)) == {200: 10}
         assert await stopping.ended() == 0
         assert replicas.sandbox.counts.asked == 50
-
-
-async def _refuses(url: str) -> bool:
-    try:
-        async with aiohttp.ClientSession() as session, session.get(url):
-            return False
-    except aiohttp.ClientConnectorError:
-        return True
 
 
 async def test_a_body_that_is_too_large_is_refused_as_by_the_gateway(tmp_path: Path) -> None:

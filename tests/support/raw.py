@@ -107,3 +107,14 @@ async def ask(url: str, request: bytes) -> RawAnswer:
     async with wire(url) as connection:
         await connection.send(request)
         return await connection.answer(head_only=request.startswith(b"HEAD"))
+
+
+async def refuses(url: str) -> bool:
+    """Whether nobody takes connections at an URL's address."""
+    host, port = url.removeprefix("http://").split(":")
+    try:
+        _, writer = await asyncio.open_connection(host, int(port))
+    except ConnectionRefusedError:
+        return True
+    writer.close()
+    return False

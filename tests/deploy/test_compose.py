@@ -303,6 +303,7 @@ async def test_a_client_that_speaks_no_http_harms_itself_alone(tmp_path: Path, b
         assert (await generate(session, balancer, key, "an apple")).status == 200
         broken = request_bytes(body=body, length=None, headers="Transfer-Encoding: chunked\r\n")
         for _ in range(4):
-            assert (await ask(balancer, broken)).status == 400
+            # It has no key either: the gateway tells of what it comes to know first.
+            assert (await ask(balancer, broken)).status in (400, 401)
         for name in ("an apple", "a pear"):
             assert (await generate(session, balancer, key, name)).status == 200

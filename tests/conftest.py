@@ -11,6 +11,9 @@ from hypothesis import HealthCheck, settings
 from tests.support.alone import taking_part
 from tests.support.rig import Rig, running_rig
 
+# The conformance suites' asserts explain themselves like those of the tests that run them.
+pytest.register_assert_rewrite("tests.conformance")
+
 # A busy machine is no reason for a test to fail.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")

@@ -10,8 +10,8 @@ become an empty account.
 
 import msgspec
 
-from gateway.model import Key, Limits, Team
-from gateway.rules.account import Account
+from gateway.core.model import Key, Limits, Team
+from gateway.quota.account import Account
 
 _encode_account = msgspec.msgpack.Encoder()
 _decode_account = msgspec.msgpack.Decoder(Account)

@@ -14,8 +14,8 @@ from typing import Any
 
 import msgspec
 
-from gateway.model import Entry, UsageRow
-from gateway.rules.windows import DAY_SECONDS, HOUR_SECONDS
+from gateway.core.model import Entry, UsageRow
+from gateway.core.periods import DAY_SECONDS, HOUR_SECONDS
 
 DAY_HOURS = DAY_SECONDS // HOUR_SECONDS
 

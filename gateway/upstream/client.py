@@ -24,18 +24,18 @@ from aiohttp.connector import Connection
 from aiohttp.tracing import Trace
 from yarl import URL
 
-from gateway.errors import (
+from gateway.config.settings import Upstream
+from gateway.core.connect_errors import why_unreachable
+from gateway.core.errors import (
     UpstreamCut,
     UpstreamError,
     UpstreamTimeout,
     UpstreamUnknown,
     UpstreamUnreachable,
 )
-from gateway.ports import NO_TRACE, Reply
-from gateway.rules.headers import upstream_headers
-from gateway.rules.settings import Upstream
-from gateway.upstream.connecting import why_unreachable
-from gateway.upstream.inflate import inflate
+from gateway.upstream.decompress import inflate
+from gateway.upstream.headers import upstream_headers
+from gateway.upstream.port import NO_TRACE, Reply
 
 log = structlog.get_logger(source="upstream")
 
@@ -64,7 +64,7 @@ class HttpUpstream:
         settings: Upstream,
         trace: Mapping[str, str] = NO_TRACE,
     ) -> Reply:
-        """See `gateway.ports.Upstream`."""
+        """See `gateway.upstream.port.Upstream`."""
         headers = {**upstream_headers(settings.key, request_id), **trace}
         ends = asyncio.get_running_loop().time() + settings.timeout_seconds
         error: UpstreamError

@@ -10,9 +10,9 @@ from pathlib import Path
 import structlog
 from msgspec.structs import replace
 
-from gateway.rules.scrub import scrub
-from gateway.rules.secret import Secret
-from gateway.rules.settings import Upstream
+from gateway.config.settings import Upstream
+from gateway.core.redaction import scrub
+from gateway.core.secret import Secret
 
 log = structlog.get_logger(source="upstream")
 

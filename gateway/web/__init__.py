@@ -1,1 +1,1 @@
-"""The edge: HTTP in, HTTP out. Errors raised anywhere below are rendered here, once."""
+"""HTTP in and out."""

@@ -5,8 +5,8 @@ import asyncio
 from aiohttp import HttpVersion11, web
 from aiohttp.web_protocol import RequestPayloadError
 
-from gateway.errors import BodyTooLarge, InvalidRequest, WrongContentType
-from gateway.rules.headers import json_content_type
+from gateway.core.errors import BodyTooLarge, InvalidRequest, WrongContentType
+from gateway.core.headers import json_content_type
 
 BODY_SECONDS = 30.0
 """How long a client may take to send its whole body. aiohttp itself has no such bound."""

@@ -6,20 +6,20 @@ from time import perf_counter
 import structlog
 from aiohttp import web
 
-from gateway.directory import Directory
-from gateway.errors import BodyTooLarge, GatewayError, InternalError
-from gateway.metrics import Metrics
-from gateway.proxy import Call, Proxy
-from gateway.record import Record
-from gateway.rules.headers import request_id
-from gateway.rules.policy import visible_models
-from gateway.tracing import UNTRACED, Tracing
+from gateway.core.errors import BodyTooLarge, GatewayError, InternalError
+from gateway.core.headers import request_id
+from gateway.proxy.pipeline import Call, Proxy
+from gateway.proxy.policy import visible_models
+from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.request_record import Record
+from gateway.telemetry.tracing import UNTRACED, Tracing
+from gateway.tenants.directory import Directory
+from gateway.web.access_log import log_request
 from gateway.web.body import BODY_SECONDS, read_json_body
-from gateway.web.render import error_response, image_response, json_response
-from gateway.web.request_log import log_request
+from gateway.web.http_server import find_handler
+from gateway.web.responses import error_response, image_response, json_response
 from gateway.web.self_service import SelfService
 from gateway.web.sending import send
-from gateway.web.server import find_handler
 
 log = structlog.get_logger(source="web")
 

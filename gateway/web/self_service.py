@@ -5,17 +5,17 @@ from collections.abc import Awaitable, Callable
 from aiohttp import web
 from msgspec import Struct
 
-from gateway.directory import Directory
-from gateway.listing import Listing
-from gateway.model import Caller
-from gateway.ports import Store
-from gateway.quotas import team_quotas
-from gateway.record import Record
-from gateway.usage_query import TeamUsageQuery, read_usage
-from gateway.web.admin_quota import KeyQuota, LimitPage
-from gateway.web.admin_routes import read_query
-from gateway.web.admin_usage import UsageRowPage, span
-from gateway.web.render import json_response
+from gateway.core.model import Caller
+from gateway.quota.report import team_quotas
+from gateway.reporting.usage_query import TeamUsageQuery, read_usage
+from gateway.stores.port import Store
+from gateway.telemetry.request_record import Record
+from gateway.tenants.directory import Directory
+from gateway.tenants.views import Listing
+from gateway.web.admin.quota import KeyQuota, LimitPage
+from gateway.web.admin.routes import read_query
+from gateway.web.admin.usage import UsageRowPage, span
+from gateway.web.responses import json_response
 
 MOST_DAYS = 400
 """The longest span that a team may ask about: a report must not keep the store from others."""

@@ -9,7 +9,7 @@ from time import perf_counter
 
 from aiohttp import web
 
-from gateway.record import Record
+from gateway.telemetry.request_record import Record
 
 SLICE_BYTES = 262_144
 

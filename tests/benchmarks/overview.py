@@ -20,12 +20,12 @@ import aiohttp
 from msgspec import Struct
 from redis.asyncio import Redis
 
-from gateway.app import Gateway
-from gateway.model import Entry, EntryOutcome
-from gateway.opening import open_store
-from gateway.rules.config import read_settings
-from gateway.rules.settings import Settings
-from gateway.rules.windows import DAY_SECONDS, HOUR_SECONDS, utc
+from gateway.config.load import read_settings
+from gateway.config.settings import Settings
+from gateway.core.model import Entry, EntryOutcome
+from gateway.core.periods import DAY_SECONDS, HOUR_SECONDS, utc
+from gateway.server.gateway import Gateway
+from gateway.server.startup import open_store
 from tests.support.redis import running_redis
 
 TARGET_SECONDS = 0.3

@@ -16,11 +16,11 @@ from tempfile import TemporaryDirectory
 
 from msgspec import Struct
 
-from gateway.model import MICRO, Key, Limits, Team
-from gateway.opening import open_store
-from gateway.ports import DirectoryWrite
-from gateway.rules import keys
-from gateway.rules.config import read_settings
+from gateway.config.load import read_settings
+from gateway.core import key_format
+from gateway.core.model import MICRO, Key, Limits, Team
+from gateway.server.startup import open_store
+from gateway.tenants.store import DirectoryWrite
 from tests.benchmarks.driver import control
 from tests.benchmarks.load import Taken
 from tests.benchmarks.processes import Process, running
@@ -81,7 +81,7 @@ class Stage:
         pepper = self._environ["GATEWAY_KEYS_PEPPER"].encode()
         names = [f"team-{number}" for number in range(self._teams, self._teams + count)]
         self._teams += count
-        minted = [keys.mint(secrets.token_bytes) for _ in names]
+        minted = [key_format.mint(secrets.token_bytes) for _ in names]
         store = await open_store(settings, pepper)
         try:
             teams = [Team(name=name, limits=LIMITS) for name in names]
@@ -90,7 +90,7 @@ class Stage:
                     id=id,
                     team=name,
                     name="bench",
-                    digest=keys.digest(text, pepper),
+                    digest=key_format.digest(text, pepper),
                     created=time.time(),
                 )
                 for name, (id, text) in zip(names, minted, strict=True)

@@ -8,7 +8,7 @@ import pytest_asyncio
 from playwright.async_api import Browser, expect
 from pytest_asyncio import is_async_test
 
-from gateway.rules.admin_tokens import mint, toml_block
+from gateway.config.admin_tokens import mint, toml_block
 from tests.support.browser import PATIENCE_MS, Screen, opened, running_browser
 from tests.support.rig import FLAT, Rig, running_rig
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from gateway.model import Entry
+from gateway.core.model import Entry
 from tests.support.browser import Scheme, opened, running_browser
 from tests.support.rig import FLAT, Rig, running_rig
 

@@ -4,7 +4,7 @@ import re
 
 from playwright.async_api import expect
 
-from gateway.model import Limits
+from gateway.core.model import Limits
 from tests.support.browser import Screen
 
 

@@ -9,7 +9,7 @@ import pytest_asyncio
 from aiohttp import web
 from playwright.async_api import Browser, expect
 
-from gateway.model import Limits
+from gateway.core.model import Limits
 from tests.support.browser import opened
 from tests.support.rig import FLAT, running_rig
 

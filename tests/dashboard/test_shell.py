@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 from playwright.async_api import Browser, expect
 
-from gateway.web.dashboard import SECTIONS
+from gateway.web.admin.dashboard import SECTIONS
 from tests.support.browser import AXE, PHONE, Scheme, Screen, opened
 from tests.support.rig import Rig
 

@@ -5,9 +5,9 @@ import time
 import pytest
 from playwright.async_api import expect
 
-from gateway.rules.admin_session import IDLE_SECONDS, Session, write_session
-from gateway.rules.guessing import WRONG_AT_ONCE_HERE
-from gateway.web.admin_session import COOKIE
+from gateway.web.admin.session_token import IDLE_SECONDS, Session, write_session
+from gateway.web.admin.sessions import COOKIE
+from gateway.web.admin.throttle import WRONG_AT_ONCE_HERE
 from tests.support.browser import Screen
 from tests.support.rig import ADMIN_TOKEN
 

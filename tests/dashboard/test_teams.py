@@ -6,8 +6,8 @@ import openai
 import pytest
 from playwright.async_api import Locator, expect
 
-from gateway.model import Team
-from gateway.ports import DirectoryWrite
+from gateway.core.model import Team
+from gateway.tenants.store import DirectoryWrite
 from tests.support.browser import Scheme, Screen
 
 

@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import fields
 
-from gateway.web.admin_routes import Route
+from gateway.web.admin.routes import Route
 from tests.support.documents import ROOT, blocks
 from tests.support.rig import ADMIN_TOKEN, Rig
 

@@ -9,10 +9,13 @@ import msgspec
 import pytest
 from multidict import CIMultiDict
 
-from gateway.config_files import load_settings
-from gateway.model import Limits
-from gateway.rules.account import Counters
-from gateway.rules.alerts import (
+from gateway.config.files import load_settings
+from gateway.config.webhooks import Webhook, check_secret
+from gateway.core.model import Limits
+from gateway.core.periods import Window, day_of, month_of
+from gateway.quota.account import Counters
+from gateway.reporting.alerts.message import Body, headers, message
+from gateway.reporting.alerts.rules import (
     Alert,
     Event,
     Owner,
@@ -22,9 +25,6 @@ from gateway.rules.alerts import (
     unknown_alerts,
     upstream_alert,
 )
-from gateway.rules.webhook_message import Body, headers, message
-from gateway.rules.webhooks import Webhook, check_secret
-from gateway.rules.windows import Window, day_of, month_of
 from tests.support.documents import ROOT, blocks
 from tests.support.receiver import SECRET
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import aiohttp
 import pytest
 
-from gateway.config_files import load_settings
+from gateway.config.files import load_settings
 from gateway.upstream.sandbox import Sandbox
 from tests.support.compose import Stack, read_compose
 from tests.support.money import drawing, until

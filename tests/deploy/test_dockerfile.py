@@ -121,7 +121,7 @@ async def test_what_they_install_serves_a_picture(
     installed = await asyncio.to_thread(build, tmp_path, LOCK=lock)
     await serve_a_picture([str(installed / "bin" / Image().command[0]), *Image().command[1:]])
     process = await asyncio.create_subprocess_exec(
-        *(installed / "bin" / "python", "-c", "import gateway.telemetry"),
+        *(installed / "bin" / "python", "-c", "import gateway.telemetry.otel"),
         cwd=tmp_path,
         stderr=asyncio.subprocess.DEVNULL,
     )

@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 import yaml
 
-from gateway.metrics import Metrics
-from gateway.model import Limits
-from gateway.quota_gauges import QuotaCollector
+from gateway.core.model import Limits
+from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.quota_gauges import QuotaCollector
+from tests.core.test_errors import EXAMPLES
 from tests.support.promql import (
     DASHBOARD,
     PANELS,
@@ -20,7 +21,6 @@ from tests.support.promql import (
     recorded,
 )
 from tests.support.tools import DEPLOY
-from tests.test_errors import EXAMPLES
 
 PROVISIONING = DEPLOY / "grafana" / "provisioning"
 COMPOSE = yaml.safe_load((DEPLOY / "compose.yaml").read_text())

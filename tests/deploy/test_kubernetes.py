@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from gateway.config_files import load_settings
+from gateway.config.files import load_settings
 from tests.support.tools import DEPLOY, passes
 
 FOLDER = DEPLOY / "kubernetes"

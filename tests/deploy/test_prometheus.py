@@ -13,7 +13,7 @@ import aiohttp
 import pytest
 import yaml
 
-from gateway.model import Limits
+from gateway.core.model import Limits
 from gateway.upstream.sandbox import Fault
 from tests.support.money import drawing, until
 from tests.support.promql import PROMETHEUS, RULE_FILES, Asked, of_panels, of_rules, selectors

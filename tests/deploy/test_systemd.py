@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway.rules.config import read_settings
-from gateway.rules.settings import Server
+from gateway.config.load import read_settings
+from gateway.config.settings import Server
 from tests.support.tools import DEPLOY, passes
 
 FOLDER = DEPLOY / "systemd"

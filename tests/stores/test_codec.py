@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.model import Key, Limits, Team
-from gateway.rules.account import EMPTY, Account, Counters, Hold
-from gateway.rules.windows import Window
+from gateway.core.model import Key, Limits, Team
+from gateway.core.periods import Window
+from gateway.quota.account import EMPTY, Account, Counters, Hold
 from gateway.stores.codec import (
     decode_account,
     decode_key,

@@ -12,12 +12,12 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.model import Entry, UsageRow
-from gateway.rules.store_url import parse_store_url
+from gateway.config.store_url import parse_store_url
+from gateway.core.model import Entry, UsageRow
 from gateway.stores.redis import RedisStore
 from gateway.stores.sqlite import SqliteStore
 from gateway.stores.sums import FIELDS, SUMS, TIMES
-from tests.stores.conformance.store import MIDNIGHT, Store
+from tests.conformance.store import MIDNIGHT, Store
 from tests.support.redis import RedisServer, running_redis
 
 HOUR = 3600

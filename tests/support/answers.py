@@ -4,7 +4,7 @@ import secrets
 import time
 from hashlib import sha256
 
-from gateway.model import Bought
+from gateway.core.model import Bought
 
 
 def answer(body: bytes | None = None, at: float | None = None) -> Bought:

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from msgspec.structs import replace
 
-from gateway.model import Key, KeyState, Team
-from gateway.ports import DirectoryStore, DirectoryWrite
+from gateway.core.model import Key, KeyState, Team
+from gateway.tenants.store import DirectoryStore, DirectoryWrite
 
 
 async def put_teams(store: DirectoryStore, teams: Sequence[Team]) -> None:

@@ -8,11 +8,12 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TypeVar
 
-from gateway.errors import StoreUnavailable
-from gateway.model import Claim, Entry, UsageRow
-from gateway.ports import Change, DirectoryChanges, DirectoryWrite, Loaded
-from gateway.rules.activity import Batch, ErrorKind, Latency, Line, Wanted
-from tests.stores.conformance import Store
+from gateway.core.errors import StoreUnavailable
+from gateway.core.model import Claim, Entry, UsageRow
+from gateway.quota.store import Change, Loaded
+from gateway.reporting.request_lines import Batch, ErrorKind, Latency, Line, Wanted
+from gateway.tenants.store import DirectoryChanges, DirectoryWrite
+from tests.conformance import Store
 
 T = TypeVar("T")
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import aiohttp
 
-from gateway.app import Gateway
+from gateway.server.gateway import Gateway
 from gateway.upstream.sandbox import Sandbox, SandboxSettings
 from tests.support.redis import RedisServer, running_redis
 from tests.support.rig import FLAT, Rig, settings_for

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from click.testing import CliRunner, Result
 
-from gateway.cli import gateway
+from gateway.cli.main import gateway
 
 TEAMS = """
 [teams.design]

@@ -5,8 +5,8 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
-from gateway.model import UsageRow
-from gateway.rules.account import GATEWAY, Account
+from gateway.core.model import UsageRow
+from gateway.quota.account import GATEWAY, Account
 from gateway.upstream.sandbox import SandboxSettings
 from tests.support.rig import UPSTREAM_KEY, Got, Rig
 

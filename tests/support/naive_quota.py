@@ -1,6 +1,6 @@
 """A deliberately naive model of the quota rules: a list of all purchases, summed anew each time.
 
-It shares no code with the rules but the words of `gateway.model`.
+It shares no code with the rules but the words of `gateway.core.model`.
 """
 
 from collections.abc import Iterable
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Literal
 
-from gateway.model import Limits
+from gateway.core.model import Limits
 
 State = Literal["open", "swept", "closed"]
 Sums = tuple[int, int, int, int]

@@ -4,9 +4,9 @@ from typing import Any, TypeVar
 
 from msgspec.structs import replace
 
-from gateway.model import Entry, Limits
-from gateway.rules.account import EMPTY, GATEWAY, Account, team_account
-from gateway.rules.quota import Applied, Held, Refused, Release, Reserve, Settle, Step
+from gateway.core.model import Entry, Limits
+from gateway.quota.account import EMPTY, GATEWAY, Account, team_account
+from gateway.quota.steps import Applied, Held, Refused, Release, Reserve, Settle, Step
 
 T = TypeVar("T")
 

@@ -8,8 +8,8 @@ import sys
 import time
 from pathlib import Path
 
-from gateway.config_files import load_settings
-from gateway.serving import run
+from gateway.config.files import load_settings
+from gateway.server.run import run
 
 
 def main() -> None:

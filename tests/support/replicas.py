@@ -10,13 +10,13 @@ from typing import Any
 
 import aiohttp
 
-from gateway.errors import StoreUnavailable
-from gateway.model import NO_LIMITS, Limits, Team
-from gateway.opening import open_store
-from gateway.operations import Actor, create_key
-from gateway.ports import Store
-from gateway.rules.account import GATEWAY, Account, team_account
-from gateway.rules.config import read_settings
+from gateway.config.load import read_settings
+from gateway.core.errors import StoreUnavailable
+from gateway.core.model import NO_LIMITS, Limits, Team
+from gateway.quota.account import GATEWAY, Account, team_account
+from gateway.server.startup import open_store
+from gateway.stores.port import Store
+from gateway.tenants.operations import Actor, create_key
 from gateway.upstream.sandbox import Sandbox, SandboxSettings
 from tests.support.directory import put_teams
 from tests.support.money import AWAY, PRICE, assert_spent, drawing

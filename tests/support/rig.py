@@ -12,12 +12,12 @@ from typing import Any
 
 import aiohttp
 
-from gateway.app import Gateway
-from gateway.model import NO_LIMITS, Key, Limits, Team, UsageRow
-from gateway.rules import keys
-from gateway.rules.account import Account, team_account
-from gateway.rules.config import read_settings
-from gateway.rules.settings import Settings
+from gateway.config.load import read_settings
+from gateway.config.settings import Settings
+from gateway.core import key_format
+from gateway.core.model import NO_LIMITS, Key, Limits, Team, UsageRow
+from gateway.quota.account import Account, team_account
+from gateway.server.gateway import Gateway
 from gateway.upstream.sandbox import Sandbox, SandboxSettings
 from tests.support.directory import put_key, put_teams
 
@@ -65,8 +65,8 @@ class Rig:
         first: str | None = None,
     ) -> str:
         """A new key of a team that exists, with limits of its own, or of the line of `first`."""
-        id, text = keys.mint(secrets.token_bytes)
-        digest = keys.digest(text, self.gateway.pepper)
+        id, text = key_format.mint(secrets.token_bytes)
+        digest = key_format.digest(text, self.gateway.pepper)
         await put_key(
             self.gateway.store,
             Key(

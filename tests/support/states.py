@@ -7,9 +7,12 @@ from itertools import starmap
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from gateway.model import AuditEntry, Claim, Entry, Key, Limits, Team
-from gateway.rules.account import Account, Counters, Hold, team_account
-from gateway.rules.archive import (
+from gateway.core.key_format import pepper_check
+from gateway.core.model import AuditEntry, Claim, Entry, Key, Limits, Team
+from gateway.core.periods import Window, day_of, month_of
+from gateway.quota.account import Account, Counters, Hold, team_account
+from gateway.stores.archive_format import (
+    MOST,
     AccountRecord,
     AuditRecord,
     CheckRecord,
@@ -23,9 +26,6 @@ from gateway.rules.archive import (
     UseRecord,
     Writer,
 )
-from gateway.rules.archive_checks import MOST
-from gateway.rules.keys import pepper_check
-from gateway.rules.windows import Window, day_of, month_of
 
 PEPPER = b"p" * 32
 NOON = 1_772_366_400.0

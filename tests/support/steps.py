@@ -9,11 +9,11 @@ from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from gateway.model import NO_LIMITS, Key, Limits, Team
-from gateway.opening import load_pepper
-from gateway.rules import keys
-from gateway.rules.settings import Keys
-from gateway.rules.store_url import parse_store_url
+from gateway.config.settings import Keys
+from gateway.config.store_url import parse_store_url
+from gateway.core import key_format
+from gateway.core.model import NO_LIMITS, Key, Limits, Team
+from gateway.server.startup import load_pepper
 from gateway.stores.sqlite import SqliteStore
 from tests.support.directory import put_key, put_teams
 from tests.support.rig import Got, Rig
@@ -73,9 +73,9 @@ async def key_in(
 
     The team is made, or replaced, with these limits and policy.
     """
-    id, text = keys.mint(secrets.token_bytes)
+    id, text = key_format.mint(secrets.token_bytes)
     place = parse_store_url(f"sqlite:{folder / 'gateway.db'}")
-    digest = keys.digest(text, load_pepper(Keys(pepper_file=str(folder / "pepper")), place))
+    digest = key_format.digest(text, load_pepper(Keys(pepper_file=str(folder / "pepper")), place))
     async with SqliteStore(folder / "gateway.db") as store:
         await put_teams(store, [Team(name=team, limits=limits, **policy)])
         await put_key(store, Key(id=id, team=team, name="", digest=digest, created=time.time()))

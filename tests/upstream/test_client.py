@@ -18,17 +18,17 @@ import pytest
 from msgspec.structs import replace
 from structlog.testing import capture_logs
 
-from gateway.errors import (
+from gateway.config.settings import Upstream
+from gateway.core.errors import (
     UpstreamCut,
     UpstreamError,
     UpstreamTimeout,
     UpstreamUnknown,
     UpstreamUnreachable,
 )
-from gateway.ports import Reply
-from gateway.rules.secret import Secret
-from gateway.rules.settings import Upstream
+from gateway.core.secret import Secret
 from gateway.upstream.client import HttpUpstream
+from gateway.upstream.port import Reply
 
 KEY = "sk-upstream-CANARY"
 BODY = b'{"prompt":"CANARY"}'

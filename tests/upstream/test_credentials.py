@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import structlog
 
-from gateway.logs import configure_logs
-from gateway.rules.secret import Secret
-from gateway.rules.settings import Upstream
+from gateway.config.settings import Upstream
+from gateway.core.secret import Secret
+from gateway.telemetry.logging import configure_logs
 from gateway.upstream.credentials import KeyFile, with_key
 
 OLD, NEW = Secret("sk-canary-old"), Secret("sk-canary-new")

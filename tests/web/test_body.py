@@ -9,10 +9,10 @@ from functools import partial
 import pytest
 from aiohttp import web
 
-from gateway.errors import GatewayError
+from gateway.core.errors import GatewayError
 from gateway.web.body import read_json_body
-from gateway.web.render import error_response
-from gateway.web.server import GatewayServer
+from gateway.web.http_server import GatewayServer
+from gateway.web.responses import error_response
 from tests.support.raw import RawAnswer, ask, chunked, request_bytes, wire
 
 LIMIT = 1_000

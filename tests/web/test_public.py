@@ -14,11 +14,11 @@ import structlog
 from aiohttp import web
 from structlog.testing import capture_logs
 
-from gateway.directory import Directory
-from gateway.logs import configure_logs
-from gateway.ports import DirectoryChanges
+from gateway.telemetry.logging import configure_logs
+from gateway.tenants.directory import Directory
+from gateway.tenants.store import DirectoryChanges
+from gateway.web.http_server import GatewayServer
 from gateway.web.public import PublicApi
-from gateway.web.server import GatewayServer
 from tests.support.raw import BODY, ask, request_bytes, wire
 from tests.support.rig import Rig, running_rig
 from tests.support.steps import until

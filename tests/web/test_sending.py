@@ -8,9 +8,9 @@ from time import perf_counter
 import aiohttp
 from aiohttp import web
 
-from gateway.record import Record
+from gateway.telemetry.request_record import Record
+from gateway.web.http_server import GatewayServer
 from gateway.web.sending import SLICE_BYTES, send
-from gateway.web.server import GatewayServer
 from tests.support.steps import until
 
 BODY = bytes(range(256)) * (40 * SLICE_BYTES // 256) + b"end"

@@ -6,7 +6,7 @@ So each state is stamped with its version and 8 random bytes. Scripts compare st
 are kept decoded under theirs, so that one that has not changed is not sent again.
 
 A store that has lost writes is told of, not refused: a failover that loses one must not stop all
-purchases. What is settled later is charged all the same (see `gateway.ledger`).
+purchases. What is settled later is charged all the same (see `gateway.quota.ledger`).
 
 The time is the server's, read together with the accounts. A swap tells the server the latest time
 that this gateway went by, so that what was decided is never followed by an earlier time.
@@ -15,9 +15,9 @@ that this gateway went by, so that what was decided is never followed by an earl
 import secrets
 from collections.abc import Sequence
 
-from gateway.model import Entry
-from gateway.ports import Change, Loaded
-from gateway.rules.account import EMPTY, Account
+from gateway.core.model import Entry
+from gateway.quota.account import EMPTY, Account
+from gateway.quota.store import Change, Loaded
 from gateway.stores.codec import decode_account, encode_account
 from gateway.stores.redis import names, scripts
 from gateway.stores.redis.link import MICROSECONDS, Link

@@ -10,7 +10,8 @@ from math import ceil
 
 import msgspec
 
-from gateway.rules.activity import (
+from gateway.core.periods import DAY_SECONDS, HOUR_SECONDS
+from gateway.reporting.request_lines import (
     ERROR_DAYS,
     LATENCY_DAYS,
     LINE_DAYS,
@@ -27,7 +28,6 @@ from gateway.rules.activity import (
     shares,
     together,
 )
-from gateway.rules.windows import DAY_SECONDS, HOUR_SECONDS
 from gateway.stores.redis import names, scripts
 from gateway.stores.redis.link import Link
 from gateway.stores.redis.scripts import Argument

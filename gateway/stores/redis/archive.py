@@ -19,10 +19,11 @@ from itertools import islice, starmap
 from math import ceil
 from typing import Any
 
-from gateway.errors import StoreUnavailable
-from gateway.model import Entry
-from gateway.ports import DirectoryWrite
-from gateway.rules.archive import (
+from gateway.config.store_url import StoreUrl
+from gateway.core.errors import StoreUnavailable
+from gateway.core.model import Entry
+from gateway.core.periods import HOUR_SECONDS
+from gateway.stores.archive_format import (
     AccountRecord,
     AuditRecord,
     CheckRecord,
@@ -36,8 +37,6 @@ from gateway.rules.archive import (
     TeamRecord,
     UseRecord,
 )
-from gateway.rules.store_url import StoreUrl
-from gateway.rules.windows import HOUR_SECONDS
 from gateway.stores.codec import decode_team
 from gateway.stores.redis import claims, directory, names, scripts
 from gateway.stores.redis.accounts import NEVER_WRITTEN, stamped, unstamped
@@ -49,6 +48,7 @@ from gateway.stores.redis.scripts import Argument
 from gateway.stores.redis.usage import Written
 from gateway.stores.redis.usage_packs import pack_keys
 from gateway.stores.sums import hour_of, merged
+from gateway.tenants.store import DirectoryWrite
 
 BATCH = 1_000
 """Records that are read or written in one go."""

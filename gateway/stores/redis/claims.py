@@ -3,7 +3,7 @@
 Those that have ended are forgotten as others are made.
 """
 
-from gateway.model import Claim
+from gateway.core.model import Claim
 from gateway.stores.redis import names, scripts
 from gateway.stores.redis.link import MICROSECONDS, Link
 

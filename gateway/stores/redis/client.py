@@ -25,7 +25,7 @@ from redis.asyncio.sentinel import SentinelConnectionPool
 from redis.backoff import NoBackoff
 from redis.maint_notifications import MaintNotificationsConfig
 
-from gateway.rules.store_url import StoreUrl
+from gateway.config.store_url import StoreUrl
 
 RedisClient = Redis | RedisCluster
 
@@ -35,7 +35,7 @@ this that redis-py looks for another one."""
 
 SERVER_SECONDS = 5.0
 """The same for any other server. Who asks it waits less, but by a better clock than redis-py's
-(see `gateway.patience`)."""
+(see `gateway.core.deadline`)."""
 
 
 def open_client(place: StoreUrl, *, connections: int, retries: int) -> RedisClient:

@@ -1,21 +1,21 @@
 """Teams and keys. Every write takes the next generation, by which gateways ask what is new; only
 a key's use does not, for it changes nothing for anybody.
 
-What may become of what is decided in `gateway.operations`, on the directory as it stood.
+What may become of what is decided in `gateway.tenants.operations`, on the directory as it stood.
 """
 
 from collections.abc import Mapping
 
 from msgspec.structs import replace
 
-from gateway.model import Key
-from gateway.ports import DirectoryChanges, DirectoryWrite
+from gateway.core.model import Key
 from gateway.stores.codec import decode_key, decode_team, encode_key, encode_team
 from gateway.stores.faults import UnknownTeam
 from gateway.stores.redis import names, scripts
 from gateway.stores.redis.audit import encode_entry
 from gateway.stores.redis.link import MICROSECONDS, Link
 from gateway.stores.redis.scripts import Argument
+from gateway.tenants.store import DirectoryChanges, DirectoryWrite
 
 
 async def changes(link: Link, since: int) -> DirectoryChanges:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from operator import add, sub
 
-from gateway.model import Entry
+from gateway.core.model import Entry
 from gateway.stores.redis.usage import groups, kept_entry
 from gateway.stores.redis.usage_packs import teams_in
 from gateway.stores.sums import NOTHING, Group, Numbers, entry_of, summed

@@ -17,10 +17,10 @@ from typing import Any
 import msgspec
 from redis.asyncio.client import PubSub
 
-from gateway.errors import StoreUnavailable
-from gateway.model import Bought
-from gateway.ports import Lease, Rival, Told
-from gateway.rules.store_url import StoreUrl
+from gateway.config.store_url import StoreUrl
+from gateway.core.errors import StoreUnavailable
+from gateway.core.model import Bought
+from gateway.proxy.leases import Lease, Rival, Told
 from gateway.stores.redis.client import close_client, open_client
 from gateway.stores.redis.link import FAILURES, Link, Observe
 from gateway.stores.redis.scripts import Argument, Script

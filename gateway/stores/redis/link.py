@@ -20,9 +20,9 @@ from msgspec import DecodeError
 from redis.asyncio import Redis, RedisCluster
 from redis.exceptions import ReadOnlyError, RedisClusterException, RedisError, ResponseError
 
-from gateway.errors import StoreLost, StoreUnavailable
-from gateway.patience import Patience
-from gateway.rules.store_url import StoreUrl
+from gateway.config.store_url import StoreUrl
+from gateway.core.deadline import Patience
+from gateway.core.errors import StoreLost, StoreUnavailable
 from gateway.stores.redis.client import close_client, open_client
 from gateway.stores.redis.scripts import Argument, Script
 

@@ -14,8 +14,8 @@ from redis.exceptions import (
     ResponseError,
 )
 
-from gateway.errors import StoreUnavailable
-from gateway.rules.store_url import StoreUrl
+from gateway.config.store_url import StoreUrl
+from gateway.core.errors import StoreUnavailable
 from gateway.stores.faults import UnusableStore
 from gateway.stores.redis import names, scripts, usage_packs
 from gateway.stores.redis.link import FAILURES, Link

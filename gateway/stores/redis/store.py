@@ -7,12 +7,12 @@ import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
 
-from gateway.model import AuditEntry, Claim, Entry, UsageRow
-from gateway.ports import Change, DirectoryChanges, DirectoryWrite, Loaded
-from gateway.rules.activity import Batch, ErrorKind, Latency, Line, Wanted
-from gateway.rules.archive import Record
-from gateway.rules.store_url import StoreUrl
-from gateway.stores.opened import Opened
+from gateway.config.store_url import StoreUrl
+from gateway.core.model import AuditEntry, Claim, Entry, UsageRow
+from gateway.quota.store import Change, Loaded
+from gateway.reporting.request_lines import Batch, ErrorKind, Latency, Line, Wanted
+from gateway.stores.archive_format import Record
+from gateway.stores.faults import Opened
 from gateway.stores.redis import (
     activity,
     archive,
@@ -27,6 +27,7 @@ from gateway.stores.redis.accounts import Accounts
 from gateway.stores.redis.link import Link, Observe
 from gateway.stores.redis.usage import written
 from gateway.stores.sums import check_grouping
+from gateway.tenants.store import DirectoryChanges, DirectoryWrite
 
 CONNECTIONS = 8
 """To each server. The ledger uses one at a time; directory, hits, gauges and reports the others."""

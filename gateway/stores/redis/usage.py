@@ -12,20 +12,12 @@ from functools import lru_cache
 
 import msgspec
 
-from gateway.model import FREE_OUTCOMES, Entry
-from gateway.rules.windows import DAY_SECONDS, HOUR_SECONDS
+from gateway.core.model import FREE_OUTCOMES, Entry
+from gateway.core.periods import DAY_SECONDS, HOUR_SECONDS
 from gateway.stores.redis import names, scripts
 from gateway.stores.redis.link import Link
 from gateway.stores.redis.scripts import Argument
-from gateway.stores.sums import (
-    SUMS,
-    Group,
-    Numbers,
-    encode_group,
-    group_of,
-    hour_of,
-    numbers_of,
-)
+from gateway.stores.sums import SUMS, Group, Numbers, encode_group, group_of, hour_of, numbers_of
 
 _LETTERS = "rbcumsof"
 """Of the sums, as `swap.lua` has them."""

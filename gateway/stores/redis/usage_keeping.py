@@ -1,6 +1,6 @@
 """Forgetting usage that is too old, by whole weeks, and packing what is not packed yet."""
 
-from gateway.rules.windows import day_of
+from gateway.core.periods import day_of
 from gateway.stores.redis import names, scripts
 from gateway.stores.redis.link import Link
 from gateway.stores.redis.usage_packs import WEEK_DAYS, WEEK_HOURS, pack, pack_keys

@@ -6,16 +6,16 @@ swap, so a decision that was written is never followed by an earlier time.
 A version alone does not say which state it stands for: a back-up that is written into the database
 under a running gateway lets versions be given out again. So each state has a random stamp.
 Accounts read or written last are kept decoded under version and stamp. A database that went back
-is told of, not refused, as a Redis is (see `gateway.ledger`).
+is told of, not refused, as a Redis is (see `gateway.quota.ledger`).
 """
 
 import secrets
 import sqlite3
 from collections.abc import Callable, Sequence
 
-from gateway.model import Entry
-from gateway.ports import Change, Loaded
-from gateway.rules.account import EMPTY, Account
+from gateway.core.model import Entry
+from gateway.quota.account import EMPTY, Account
+from gateway.quota.store import Change, Loaded
 from gateway.stores.clock import StoreClock
 from gateway.stores.codec import decode_account, encode_account
 from gateway.stores.sqlite import schema

@@ -10,7 +10,8 @@ from math import ceil
 
 from msgspec.structs import astuple
 
-from gateway.rules.activity import (
+from gateway.core.periods import DAY_SECONDS, HOUR_SECONDS
+from gateway.reporting.request_lines import (
     ERROR_DAYS,
     GOOD,
     LATENCY_DAYS,
@@ -25,7 +26,6 @@ from gateway.rules.activity import (
     moment,
     shares,
 )
-from gateway.rules.windows import DAY_SECONDS, HOUR_SECONDS
 
 _FIELDS = Line.__struct_fields__
 # Lists of our own words: no text of anybody's is in the statements.

@@ -10,8 +10,8 @@ from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequen
 from itertools import chain, islice, starmap
 from typing import Any
 
-from gateway.rules.account import Account
-from gateway.rules.archive import (
+from gateway.quota.account import Account
+from gateway.stores.archive_format import (
     AccountRecord,
     AuditRecord,
     CheckRecord,

@@ -6,7 +6,7 @@ from math import inf
 
 import msgspec
 
-from gateway.model import AuditEntry
+from gateway.core.model import AuditEntry
 
 _WRITE = """
     INSERT INTO audit (at, who, action, team, key, before, after) VALUES (?, ?, ?, ?, ?, ?, ?)

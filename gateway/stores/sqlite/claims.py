@@ -5,7 +5,7 @@ Those that have ended are forgotten with the next one that is made.
 
 import sqlite3
 
-from gateway.model import Claim
+from gateway.core.model import Claim
 from gateway.stores.clock import StoreClock
 from gateway.stores.sqlite import schema
 

@@ -1,19 +1,19 @@
 """Teams and keys. Every write takes the next generation, by which gateways ask what is new; only
 a key's use does not, for it changes nothing for anybody.
 
-What may become of what is decided in `gateway.operations`, on the directory as it stood.
+What may become of what is decided in `gateway.tenants.operations`, on the directory as it stood.
 """
 
 import sqlite3
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from gateway.model import Key, Team
-from gateway.ports import DirectoryChanges, DirectoryWrite
+from gateway.core.model import Key, Team
 from gateway.stores.codec import decode_limits, decode_team, encode_limits, encode_team
 from gateway.stores.faults import UnknownTeam
 from gateway.stores.sqlite import schema
 from gateway.stores.sqlite.audit import write_audit
+from gateway.tenants.store import DirectoryChanges, DirectoryWrite
 
 _NEXT = "UPDATE meta SET value = value + 1 WHERE name = 'generation' RETURNING value"
 _PUT_TEAM = """

@@ -10,7 +10,7 @@ import time
 from contextlib import closing
 from pathlib import Path
 
-from gateway.errors import StoreUnavailable
+from gateway.core.errors import StoreUnavailable
 from gateway.stores.faults import UnusableStore
 from gateway.stores.sqlite import schema, usage_sums
 from gateway.stores.sqlite.connection import Database, connect

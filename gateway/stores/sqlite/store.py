@@ -18,13 +18,13 @@ from typing import TypeVar
 
 import structlog
 
-from gateway.errors import StoreUnavailable
-from gateway.model import AuditEntry, Claim, Entry, UsageRow
-from gateway.ports import Change, DirectoryChanges, DirectoryWrite, Loaded
-from gateway.rules.activity import Batch, ErrorKind, Latency, Line, Wanted
-from gateway.rules.archive import Record
+from gateway.core.errors import StoreUnavailable
+from gateway.core.model import AuditEntry, Claim, Entry, UsageRow
+from gateway.quota.store import Change, Loaded
+from gateway.reporting.request_lines import Batch, ErrorKind, Latency, Line, Wanted
+from gateway.stores.archive_format import Record
 from gateway.stores.clock import StoreClock
-from gateway.stores.opened import Opened
+from gateway.stores.faults import Opened
 from gateway.stores.sqlite import (
     activity,
     archive,
@@ -40,6 +40,7 @@ from gateway.stores.sqlite.connection import Database
 from gateway.stores.sqlite.opening import make_ready
 from gateway.stores.sqlite.worker import Worker
 from gateway.stores.sums import Sums, bounds_of, check_grouping, teams_of
+from gateway.tenants.store import DirectoryChanges, DirectoryWrite
 
 log = structlog.get_logger(source="store")
 

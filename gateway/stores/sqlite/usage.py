@@ -15,8 +15,8 @@ from typing import Any
 
 from msgspec.structs import astuple
 
-from gateway.model import Entry
-from gateway.rules.windows import HOUR_SECONDS
+from gateway.core.model import Entry
+from gateway.core.periods import HOUR_SECONDS
 from gateway.stores.sqlite import schema, usage_sums
 from gateway.stores.sums import NOTHING, group_of, numbers_of, summed
 

@@ -7,7 +7,7 @@ what is free in it is used for what comes.
 
 import sqlite3
 
-from gateway.rules.windows import DAY_SECONDS, day_of
+from gateway.core.periods import DAY_SECONDS, day_of
 from gateway.stores.sqlite import schema, usage_sums
 from gateway.stores.sums import DAY_HOURS
 

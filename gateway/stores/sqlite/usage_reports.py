@@ -11,7 +11,7 @@ from itertools import chain
 from msgspec import Struct
 from msgspec.structs import replace
 
-from gateway.rules.windows import HOUR_SECONDS
+from gateway.core.periods import HOUR_SECONDS
 from gateway.stores.sqlite import schema
 from gateway.stores.sums import DAY_HOURS, SUMS, Group, Numbers, Sums, day_text, hour_text
 

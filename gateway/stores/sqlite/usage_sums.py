@@ -13,8 +13,8 @@ import math
 import sqlite3
 from collections.abc import Iterator, Sequence
 
-from gateway.model import Entry
-from gateway.rules.windows import HOUR_SECONDS
+from gateway.core.model import Entry
+from gateway.core.periods import HOUR_SECONDS
 from gateway.stores.sqlite import schema
 from gateway.stores.sums import DAY_HOURS, FIELDS, SUMS, Group, Numbers, Sums, group_of, hour_of
 

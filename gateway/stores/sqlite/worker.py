@@ -18,7 +18,7 @@ from typing import TypeVar
 import structlog
 from msgspec import DecodeError
 
-from gateway.errors import StoreUnavailable
+from gateway.core.errors import StoreUnavailable
 from gateway.stores.faults import UnusableStore
 from gateway.stores.sqlite.connection import Database
 

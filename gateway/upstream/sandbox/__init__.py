@@ -7,6 +7,6 @@ a mistake in those must not be repeated by what they are tested against.
 from gateway.upstream.sandbox.counts import Counts, Received
 from gateway.upstream.sandbox.faults import Fault
 from gateway.upstream.sandbox.server import Sandbox
-from gateway.upstream.sandbox.settings import Answer, Picture, SandboxSettings
+from gateway.upstream.sandbox.state import Answer, Picture, SandboxSettings
 
 __all__ = ["Answer", "Counts", "Fault", "Picture", "Received", "Sandbox", "SandboxSettings"]

@@ -7,7 +7,7 @@ from msgspec import json
 
 from gateway.upstream.sandbox.pictures import DOT, Pictures, picture_spec
 from gateway.upstream.sandbox.requests import Asked
-from gateway.upstream.sandbox.settings import SandboxSettings
+from gateway.upstream.sandbox.state import SandboxSettings
 
 SQUARE_TOKENS = {"low": 196, "medium": 1_756, "high": 7_024}
 """Tokens of an image of 1024x1024, by quality. At $30 a million that is just below what such an

@@ -14,8 +14,7 @@ from msgspec.structs import asdict
 
 from gateway.upstream.sandbox.errors import error, json_reply
 from gateway.upstream.sandbox.faults import Fault
-from gateway.upstream.sandbox.settings import Answer, Picture, Seconds
-from gateway.upstream.sandbox.state import State
+from gateway.upstream.sandbox.state import Answer, Picture, Seconds, State
 
 
 class _Wishes(Struct, forbid_unknown_fields=True, kw_only=True):

@@ -13,7 +13,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from gateway.upstream.png import draw, draw_digest, prompt_digest
+from gateway.upstream.sandbox.png import draw, draw_digest, prompt_digest
 
 KEPT = 64
 """Pictures kept, the last that were used: at most about 20 MB."""

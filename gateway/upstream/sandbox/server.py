@@ -22,8 +22,7 @@ from gateway.upstream.sandbox.errors import Refused, error, json_reply
 from gateway.upstream.sandbox.generations import Generations, check_key
 from gateway.upstream.sandbox.pictures import DOT, Pictures
 from gateway.upstream.sandbox.requests import MODEL
-from gateway.upstream.sandbox.settings import SandboxSettings
-from gateway.upstream.sandbox.state import State
+from gateway.upstream.sandbox.state import SandboxSettings, State
 
 BACKLOG = 4_096
 """Connections that may wait to be accepted: load tests open thousands at once."""

@@ -1,0 +1,1 @@
+"""Cached answers: memory, Redis, and what keeps them correct."""

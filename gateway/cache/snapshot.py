@@ -1,0 +1,78 @@
+"""Keeping the memory cache over a restart: what is written at the stop is put back at the start.
+
+Neither may hold up anything for long or fail it: each has a few seconds, and what goes wrong is a
+line in the log. Lives go on by the wall clock.
+"""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+import structlog
+
+from gateway.cache import snapshot_file
+from gateway.cache.codec import Kept
+from gateway.cache.memory import MemoryCache
+from gateway.config.settings import Cache
+
+log = structlog.get_logger(source="cache")
+
+SECONDS = 5.0
+"""What reading may take before the gateway listens, and writing before it exits."""
+
+
+async def keep(
+    cache: MemoryCache, settings: Cache, wall: Callable[[], float], seconds: float = SECONDS
+) -> None:
+    """Write what is in the cache to the disk, if the settings say so."""
+    if not (settings.keep_path and settings.enabled):
+        return
+    now = wall()
+    entries = [Kept(key, now + left, bought) for key, bought, left in cache.living()]
+    try:
+        written = await asyncio.to_thread(
+            snapshot_file.write, Path(settings.keep_path), entries, seconds
+        )
+    except OSError as error:
+        log.error("cache not kept", path=settings.keep_path, cause=error.strerror)  # noqa: TRY400
+        return
+    log.info(
+        "cache kept", path=settings.keep_path, answers=written, left_out=len(entries) - written
+    )
+
+
+async def put_back(
+    cache: MemoryCache, settings: Cache, wall: Callable[[], float], seconds: float = SECONDS
+) -> None:
+    """Fill the cache with what was kept, if the settings say so."""
+    if not (settings.keep_path and settings.enabled):
+        return
+    reading = await asyncio.to_thread(_read, settings, wall(), seconds)
+    if reading is None:
+        return
+    answers = 0
+    for key, expires, bought in reading.kept:
+        # A clock that was set back, or a shorter life in the settings, must not make it live on.
+        end = min(expires, bought.at + settings.ttl_seconds)
+        answers += cache.put_back(key, bought, end - max(wall(), bought.at))
+    if reading.damaged or not reading.whole:
+        log.warning("kept cache read in part", damaged=reading.damaged, whole=reading.whole)
+    log.info("cache put back", path=settings.keep_path, answers=answers)
+
+
+def _read(settings: Cache, now: float, seconds: float) -> snapshot_file.Reading | None:
+    cause: str | None
+    try:
+        return snapshot_file.read(
+            Path(settings.keep_path),
+            now,
+            max_bytes=settings.max_bytes,
+            max_entry_bytes=settings.max_entry_bytes,
+            seconds=seconds,
+        )
+    except OSError as error:
+        cause = error.strerror
+    except snapshot_file.Foreign:
+        cause = "it is of another kind, version or owner, or others may write to it"
+    log.warning("kept cache skipped", path=settings.keep_path, cause=cause)
+    return None

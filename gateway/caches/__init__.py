@@ -1,1 +1,0 @@
-"""Caches: aiocache backends for bought answers."""

@@ -1,0 +1,73 @@
+"""The commands for alerts: whether a webhook works."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from gateway.cli.base import Command, Group, config_option
+
+if TYPE_CHECKING:
+    from gateway.config.webhooks import Webhook
+    from gateway.reporting.alerts.ports import Receipt
+
+
+@click.group(cls=Group)
+def alerts() -> None:
+    """Alerts to people by webhooks."""
+
+
+@alerts.command("test", cls=Command)
+@click.option("--webhook", metavar="NAME", help="Only this one. Without it, all are tried.")
+@config_option
+def test(webhook: str | None, config: Path | None) -> None:
+    """Send a test message, and tell what the receiver answers.
+
+    No gateway need run. Exit code 1 where a message was not taken.
+
+    \b
+    Example:
+      gateway alerts test --webhook ops
+    """
+    import asyncio
+
+    from gateway.config.files import load_settings
+
+    settings, _ = load_settings(config, os.environ)
+    known = settings.alerts.webhooks
+    if webhook is not None and webhook not in known:
+        names = ", ".join(known) or "none"
+        raise click.UsageError(f"There is no such webhook in the configuration; it has: {names}.")
+    if not known:
+        raise click.ClickException("No webhook is configured: see [alerts] in gateway.toml.")
+    chosen = [hook for name, hook in known.items() if webhook in (None, name)]
+    receipts = asyncio.run(_send(chosen))
+    for hook, receipt in zip(chosen, receipts, strict=True):
+        outcome = "sent" if receipt.delivered else "NOT SENT"
+        click.echo(f"{hook.name} ({hook.kind}, {hook.shown}): {outcome}, {receipt.told}")
+    if not all(receipt.delivered for receipt in receipts):
+        click.get_current_context().exit(1)
+
+
+async def _send(chosen: "Sequence[Webhook]") -> "list[Receipt]":
+    import asyncio
+    import secrets
+    import time
+
+    from gateway.reporting.alerts.http import HttpWebhooks
+    from gateway.reporting.alerts.message import message
+    from gateway.reporting.alerts.rules import trial_alert
+
+    sender, now = HttpWebhooks(), time.time()
+
+    async def send(hook: "Webhook") -> "Receipt":
+        id = f"msg_{secrets.token_hex(16)}"
+        body = message(hook.kind, trial_alert(hook.name, now), id)
+        return await sender.send(hook, id, body, now)
+
+    try:
+        return list(await asyncio.gather(*map(send, chosen)))
+    finally:
+        await sender.close()

@@ -1,0 +1,132 @@
+"""The command that holds a provider's invoice against what was recorded."""
+
+import sys
+from collections import defaultdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from gateway.cli.base import (
+    Command,
+    Faults,
+    config_option,
+    note,
+    usage_format_option,
+    with_store,
+)
+
+if TYPE_CHECKING:
+    from gateway.reporting.invoice import Day
+    from gateway.stores.port import Store
+    from gateway.tenants.views import Listing
+
+
+def _dollars(ctx: click.Context, param: click.Parameter, value: str) -> int:
+    from gateway.core.money import dollars
+
+    try:
+        return dollars(value)
+    except ValueError as error:
+        raise click.BadParameter(f"{error}.", ctx, param) from None
+
+
+@click.command(cls=Command)
+@click.argument("invoice", type=click.Path(path_type=Path, allow_dash=True))
+@click.option(
+    "--tolerance-usd",
+    "tolerance",
+    metavar="DOLLARS",
+    default="0.01",
+    show_default=True,
+    callback=_dollars,
+    help="How much a day may differ.",
+)
+@usage_format_option
+@config_option
+def compare(invoice: Path, tolerance: int, format: str, config: Path | None) -> None:
+    """Hold an invoice against what was recorded, day by day.
+
+    INVOICE is CSV, or - for standard input. It has a column "date" (or "day") and one "amount" (or
+    "cost", "amount_usd", "cost_usd"). Days are UTC, from the first one on the invoice to the last.
+    Drift is how much more was billed than recorded. Unknown is the part of what was recorded of
+    which nobody can tell whether the upstream drew it: where less was billed, that is the usual
+    reason.
+
+    Exit code 0 where every day is within the tolerance, 1 where one is not.
+
+    \b
+    Example:
+      gateway usage compare invoice.csv --tolerance-usd 0.50
+      curl -s https://billing.example.com/invoice.csv | gateway usage compare -
+    """
+    from gateway.cli.tables import print_list
+    from gateway.core.money import format_usd
+    from gateway.reporting.invoice import InvoiceError, compared, outside, read_invoice, total
+
+    try:
+        billed = read_invoice(_content(invoice))
+    except OSError as error:
+        raise Faults([f"{invoice}: cannot be read: {error.strerror}"]) from None
+    except InvoiceError as error:
+        raise Faults([f"{invoice}: {fault}" for fault in error.faults]) from None
+    recorded, unknown = with_store(config, lambda store, _: _recorded(store, list(billed)))
+    days = compared(billed, recorded, unknown)
+    last = _listing(total(days), tolerance)
+    print_list(format, [_listing(day, tolerance) for day in days], _cells, total=last)
+    if wrong := outside(days, tolerance):
+        most = f"by more than ${format_usd(tolerance)}"
+        note(f"{len(wrong)} of {len(days)} days differ {most}.")
+        click.get_current_context().exit(1)
+
+
+def _content(invoice: Path) -> bytes:
+    """Raises OSError."""
+    return sys.stdin.buffer.read() if invoice == Path("-") else invoice.read_bytes()
+
+
+async def _recorded(store: "Store", days: list[str]) -> tuple[dict[str, int], dict[str, int]]:
+    """What was charged by day, and the unknown part of it, over the span of these days."""
+    from gateway.reporting.usage_query import moment
+
+    start, end = moment(days[0]), moment(days[-1], ends=True)
+    recorded, unknown = defaultdict[str, int](int), defaultdict[str, int](int)
+    for row in await store.usage(("day", "outcome"), start, end):
+        day, outcome = row.group
+        if row.cost:
+            recorded[day] += row.cost
+            unknown[day] += row.cost if outcome == "unknown" else 0
+    return dict(recorded), dict(unknown)
+
+
+def _listing(day: "Day", tolerance: int) -> "Listing":
+    from gateway.core.money import format_usd
+
+    return {
+        "day": day.day,
+        "recorded_usd": None if day.recorded is None else format_usd(day.recorded),
+        "unknown_usd": format_usd(day.unknown),
+        "billed_usd": None if day.billed is None else format_usd(day.billed),
+        "drift_usd": format_usd(day.drift),
+        "drift_percent": None if day.percent is None else round(day.percent, 2),
+        "sides": day.sides,
+        "within_tolerance": abs(day.drift) <= tolerance,
+    }
+
+
+def _cells(listing: "Listing") -> dict[str, str]:
+    percent = listing["drift_percent"]
+    return {
+        "day": listing["day"],
+        "recorded USD": listing["recorded_usd"] or "-",
+        "unknown USD": listing["unknown_usd"],
+        "billed USD": listing["billed_usd"] or "-",
+        "drift USD": listing["drift_usd"],
+        "drift %": "-" if percent is None else f"{percent:+.2f}",
+        "": "" if listing["day"] == "total" else _remark(listing),
+    }
+
+
+def _remark(listing: "Listing") -> str:
+    side = {"recorded": "not billed", "billed": "not recorded"}.get(listing["sides"])
+    return side or ("" if listing["within_tolerance"] else "differs")

@@ -1,0 +1,1 @@
+"""Configuration: reading, checking and describing gateway.toml, the environment and teams.toml."""

@@ -1,0 +1,117 @@
+"""Options from environment variables: `GATEWAY_<SECTION>_<NAME>`, each one text.
+
+Numbers may have underscores, true and false any case,
+lists are separated by commas or written as in TOML. A misspelt option of a section is a fault. What
+names no section is only warned about: it may be somebody else's, such as what Kubernetes sets for a
+service called "gateway" (GATEWAY_PORT=tcp://10.0.0.7:80). No value is ever shown.
+"""
+
+import difflib
+import re
+from collections.abc import Collection, Iterable, Mapping
+
+from msgspec import inspect
+
+from gateway.config.errors import ConfigError, did_you_mean
+from gateway.config.options import Option
+from gateway.config.toml import parse_toml
+
+PREFIX = "GATEWAY_"
+READ_ELSEWHERE = frozenset({"GATEWAY_SANDBOX_API_KEY"})
+"""Variables of the gateway that stand for no option of the file."""
+
+_KUBERNETES = re.compile(
+    r"GATEWAY(_[A-Z]+)?_PORT|.*_(SERVICE_HOST|SERVICE_PORT(_.*)?|PORT_\d+_(TCP|UDP|SCTP)(_.*)?)"
+)
+"""What Kubernetes sets for services called gateway, gateway-store, gateway-cache and so on."""
+_INTEGER = re.compile(r"[+-]?[0-9]{1,40}(_[0-9]{1,40})*", re.ASCII)
+_BOOLEANS = {"true": True, "false": False}
+
+
+def value_of(option: Option, text: str) -> object:
+    """The option's value. Raises ValueError, whose text never has the value."""
+    return option.convert(_plain(option.kind, text))
+
+
+def _plain(kind: inspect.Type, text: str) -> object:
+    """What TOML would have given for this text; the text itself where it cannot be read."""
+    match kind:
+        case inspect.BoolType():
+            return _BOOLEANS.get(text.strip().lower(), text)
+        case inspect.IntType():
+            return int(text) if _INTEGER.fullmatch(text.strip()) else text
+        case inspect.FloatType():
+            return _number(text)
+        case inspect.VarTupleType():
+            return _list(text)
+    return text
+
+
+def _number(text: str) -> object:
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def _list(text: str) -> object:
+    if not text.strip().startswith("["):
+        return [item for item in map(str.strip, text.split(",")) if item]
+    try:
+        table = parse_toml(f"list = {text}", "")
+    except ConfigError:
+        return text
+    return table["list"] if len(table) == 1 else text
+
+
+# -- variables that stand for nothing -----------------------------------------------------------
+
+
+def stray_variables(
+    environ: Mapping[str, str], known: Collection[str], sections: Iterable[str]
+) -> tuple[list[str], list[str]]:
+    """Faults and warnings about GATEWAY_ variables other than the `known` ones."""
+    prefixes = [f"{PREFIX}{section}_".upper() for section in sections]
+    faults, warnings = [], []
+    for name in sorted(environ):
+        if not name.startswith(PREFIX) or name in known or name in READ_ELSEWHERE:
+            continue
+        prefix = next(filter(name.startswith, prefixes), None)
+        hint = did_you_mean(name, known, after=prefix or PREFIX) or _elsewhere(name, known)
+        if _is_foreign(name, environ[name]):
+            warnings.append(f"{variable_place(name)}: no option of the gateway, ignored")
+        elif prefix or (hint and _resembles(name, prefixes)):
+            faults.append(f"{variable_place(name)}: no such option{hint}")
+        else:
+            warnings.append(f"{variable_place(name)}: no option of the gateway, ignored{hint}")
+    return faults, warnings
+
+
+def _resembles(name: str, prefixes: Iterable[str]) -> bool:
+    """Whether a variable's section is one of these, misspelt. Others may be somebody else's: a
+    GATEWAY_URL is what clients are often told.
+    """
+    section = name[len(PREFIX) :].partition("_")[0]
+    sections = [prefix[len(PREFIX) : -1] for prefix in prefixes]
+    return bool(difflib.get_close_matches(section, sections, n=1, cutoff=0.8))
+
+
+def _is_foreign(name: str, value: str) -> bool:
+    """Whether Kubernetes may have set it. Its GATEWAY_PORT is no number, as somebody's is who means
+    the gateway's.
+    """
+    if not _KUBERNETES.fullmatch(name):
+        return False
+    return not name.endswith("_PORT") or name.endswith("_SERVICE_PORT") or "://" in value
+
+
+def _elsewhere(name: str, known: Collection[str]) -> str:
+    """A hint at the option of this name, where its section was left out or is another one."""
+    end = name.removeprefix(PREFIX.removesuffix("_"))
+    found = min((other for other in known if other.endswith(end)), key=len, default=None)
+    return "" if found is None else f"; did you mean '{found}'?"
+
+
+def variable_place(name: str) -> str:
+    """How a fault names a variable: one with unprintable characters has them escaped."""
+    return f"environment {name[:128].encode('unicode_escape').decode()}"

@@ -1,0 +1,41 @@
+"""TOML text into plain values, and what is wrong with it told by line and column.
+
+Numbers with a point stay decimals: money is exact. One that no decimal can hold becomes NaN,
+which no option accepts.
+"""
+
+import tomllib
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+from gateway.config.errors import ConfigError
+
+_AT_END = "at end of document"
+
+
+def parse_toml(text: str, file: str) -> dict[str, Any]:
+    """The tables of a TOML text. Raises ConfigError with one fault that names `file`."""
+    text = text.removeprefix("\ufeff")
+    try:
+        return tomllib.loads(text, parse_float=_decimal)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError([f"{file}: {_syntax_fault(str(error), text)}"]) from None
+    except ValueError:
+        raise ConfigError([f"{file}: an integer has too many digits"]) from None
+    except RecursionError:
+        raise ConfigError([f"{file}: arrays or tables are nested too deeply"]) from None
+
+
+def _decimal(text: str) -> Decimal:
+    try:
+        return Decimal(text)
+    except InvalidOperation:
+        return Decimal("NaN")
+
+
+def _syntax_fault(message: str, text: str) -> str:
+    """The parser's message, which repeats names and single characters at most, as one line."""
+    last_line = text[text.rfind("\n") + 1 :]
+    end = f"at line {text.count(chr(10)) + 1}, column {len(last_line) + 1}"
+    message = message.replace(_AT_END, end).encode("ascii", "backslashreplace").decode()
+    return f"not valid TOML: {message}"

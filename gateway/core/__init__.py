@@ -1,0 +1,1 @@
+"""Values, errors and small rules that every other package builds on."""

@@ -1,0 +1,118 @@
+"""The teams' keys: `sk-gw-<id>_<secret><checksum>`.
+
+The id (12 characters, 60 bits) is public. The secret has 168 bits in 29 characters. The checksum
+(6 characters, CRC-32 of all before it) protects nothing: it tells a mistyped key, or a leaked one
+to a scanner, without asking a store.
+
+Only an HMAC of the key under a pepper is kept, so a copied store opens nothing. A plain hash
+under HMAC is enough, without a slow one: 168 bits cannot be tried through.
+"""
+
+import hmac
+import re
+import string
+import zlib
+from collections.abc import Callable
+from typing import Literal
+
+from gateway.core.model import Key
+
+PREFIX = "sk-gw-"
+
+ID_CHARS = 12
+SECRET_BYTES = 21
+SECRET_CHARS = 29
+CHECKSUM_CHARS = 6
+
+# Lower case without i, l, o and u: ids are read aloud and typed.
+_BASE32 = "0123456789abcdefghjkmnpqrstvwxyz"
+_BASE62 = string.digits + string.ascii_letters
+
+_KEY = re.compile(
+    rf"{PREFIX}([{_BASE32}]{{{ID_CHARS}}})_"
+    rf"[{_BASE62}]{{{SECRET_CHARS}}}([{_BASE62}]{{{CHECKSUM_CHARS}}})"
+)
+
+_UNKNOWN = bytes(32)
+"""Compared with where there is no such key, so that this takes as long as a wrong secret."""
+
+_DURATION = re.compile(r"([0-9]{1,6})([smhd])")
+_UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
+
+Verdict = Literal["ok", "invalid", "disabled"]
+
+
+def mint(entropy: Callable[[int], bytes]) -> tuple[str, str]:
+    """A new key's id and whole text. `entropy` gives that many random bytes."""
+    id = _encoded(int.from_bytes(entropy(8)) >> 4, _BASE32, ID_CHARS)
+    secret = _encoded(int.from_bytes(entropy(SECRET_BYTES)), _BASE62, SECRET_CHARS)
+    body = f"{PREFIX}{id}_{secret}"
+    return id, body + _checksum(body)
+
+
+def parse(token: str) -> str | None:
+    """The id in a token, or None where it is no key at all or its checksum is wrong."""
+    match = _KEY.fullmatch(token)
+    if match is None or _checksum(token[:-CHECKSUM_CHARS]) != match[2]:
+        return None
+    return match[1]
+
+
+def digest(key: str, pepper: bytes) -> bytes:
+    """What is kept of a key that `parse` accepts: HMAC-SHA256 of its text, 32 bytes."""
+    return hmac.digest(pepper, key.encode(), "sha256")
+
+
+def verify(key: str, stored: Key | None, pepper: bytes, now: float) -> Verdict:
+    """Whether the key that `parse` accepted works at `now`; `stored` is what its id leads to.
+
+    An unknown id, a wrong secret, a revoked key and one whose time is over are all "invalid".
+    "disabled" is told only to whoever has the right secret. The comparison always runs.
+    """
+    kept = _UNKNOWN if stored is None else stored.digest
+    right = hmac.compare_digest(digest(key, pepper), kept)
+    return condition(stored, now) if right and stored is not None else "invalid"
+
+
+def condition(stored: Key, now: float) -> Verdict:
+    """Whether a key whose secret is right works at `now`."""
+    if stored.state == "active" and stored.expires is None and stored.grace_ends is None:
+        return "ok"
+    if stored.state == "revoked" or (stored.ends is not None and stored.ends <= now):
+        return "invalid"
+    return "disabled" if stored.state == "disabled" else "ok"
+
+
+def pepper_check(pepper: bytes) -> bytes:
+    """What the store keeps to tell a wrong pepper at once: 32 bytes that do not reveal it."""
+    # No key's digest: a key begins with its prefix.
+    return hmac.digest(pepper, b"pepper check", "sha256")
+
+
+def normal_id(text: str) -> str:
+    """The id that somebody means by an id, one with the prefix, or (by mistake) a whole key."""
+    return text.strip().removeprefix(PREFIX).partition("_")[0]
+
+
+def parse_duration(text: str, *, none: bool = False) -> float:
+    """The seconds of a duration as people write it: "90d", "24h", "30m", "45s".
+
+    Raises ValueError for anything else, above 999,999 units, and for nothing at all ("0d") unless
+    `none` allows that.
+    """
+    match = _DURATION.fullmatch(text)
+    if match is None or not (none or int(match[1])):
+        raise ValueError("must be a whole number with its unit s, m, h or d, such as 90d")
+    return float(int(match[1]) * _UNITS[match[2]])
+
+
+def _checksum(body: str) -> str:
+    return _encoded(zlib.crc32(body.encode()), _BASE62, CHECKSUM_CHARS)
+
+
+def _encoded(number: int, alphabet: str, length: int) -> str:
+    characters = []
+    for _ in range(length):
+        number, digit = divmod(number, len(alphabet))
+        characters.append(alphabet[digit])
+    return "".join(reversed(characters))

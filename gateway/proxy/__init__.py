@@ -1,0 +1,1 @@
+"""One request from the public port: its path, its policy, its purchase."""

@@ -1,0 +1,133 @@
+"""Reading a request for images: every fault is told before it costs anything.
+
+Defaults are filled in here, so that everything after decides about what is really sent. The
+texts are fixed, apart from numbers of the configuration: nothing that a client wrote is repeated,
+not even the name of a field. The codes are those of the upstream's own contract.
+
+A prompt of white space alone is refused like an empty one: it asks for no picture, and the
+image would be paid all the same.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from gateway.config.models import Model
+from gateway.core.errors import InvalidRequest
+from gateway.core.model import ImageRequest
+from gateway.core.strict_json import read_object, write_json
+
+_OURS = frozenset({"model", "prompt", "size", "n", "quality", "stream"})
+"""The fields that decide what is bought. The gateway reads them, and so does the upstream."""
+
+
+def read_request(body: bytes, models: Mapping[str, Model], default_model: str) -> ImageRequest:
+    """The request in `body`. `default_model` must be one of `models`.
+
+    Fields keep their order and values. A null `model`, `size` or `n` is replaced by its default
+    where it stands; an absent one is appended. Raises InvalidRequest with a code for each cause,
+    and with the field as `param` where one field is at fault.
+    """
+    fields = read_object(body)
+    _refuse_doubles(fields)
+    _refuse_stream(fields)
+    model = _model(fields, models, default_model)
+    prompt = _prompt(fields, model)
+    size = _size(fields, model)
+    n = _n(fields, model)
+    quality = _text(fields, "quality")
+    fields.update(model=model.name, size=size, n=n)
+    return ImageRequest(
+        model=model.name, prompt=prompt, size=size, n=n, quality=quality, body=fields
+    )
+
+
+def encode_body(request: ImageRequest) -> bytes:
+    """What the upstream is sent: compact JSON in UTF-8, fields in the order they came.
+
+    Not escaped to ASCII, which would double the size of most scripts.
+    """
+    return write_json(request.body)
+
+
+def _refuse_doubles(fields: Mapping[str, Any]) -> None:
+    """Refuse names that differ from ours in case alone.
+
+    Some readers of JSON (Go's among them) match names in any case, and the last one wins: what
+    was judged here as `quality` would be drawn, and billed, as `Quality`.
+    """
+    for name in fields:
+        if name not in _OURS and (ours := name.casefold()) in _OURS:
+            raise InvalidRequest(
+                f"A field differs from {ours} in case alone.", param=ours, code="duplicate_key"
+            )
+
+
+def _refuse_stream(fields: Mapping[str, Any]) -> None:
+    # By identity: 0 equals False, and is neither.
+    stream = fields.get("stream")
+    if stream is not None and stream is not False:
+        raise InvalidRequest(
+            "stream is not supported; leave it out or send false.",
+            param="stream",
+            code="unsupported_parameter",
+        )
+
+
+def _model(fields: Mapping[str, Any], models: Mapping[str, Model], default_model: str) -> Model:
+    name = _text(fields, "model")
+    model = models.get(default_model if name is None else name)
+    if model is None:
+        raise InvalidRequest(
+            "There is no such model here; GET /v1/models lists them.",
+            param="model",
+            code="model_not_found",
+        )
+    return model
+
+
+def _prompt(fields: Mapping[str, Any], model: Model) -> str:
+    prompt = _text(fields, "prompt")
+    if prompt is None:
+        raise InvalidRequest(
+            "prompt is required.", param="prompt", code="missing_required_parameter"
+        )
+    if len(prompt) > model.max_prompt_chars:
+        raise InvalidRequest(
+            f"prompt must have at most {model.max_prompt_chars} characters.",
+            param="prompt",
+            code="string_above_max_length",
+        )
+    if not prompt or prompt.isspace():
+        raise InvalidRequest("prompt must not be empty.", param="prompt", code="empty_string")
+    return prompt
+
+
+def _size(fields: Mapping[str, Any], model: Model) -> str:
+    size = _text(fields, "size")
+    if size is None:
+        return model.default_size
+    problem = model.sizes.problem(size)
+    if problem is not None:
+        raise InvalidRequest(problem, param="size", code="invalid_value")
+    return size
+
+
+def _n(fields: Mapping[str, Any], model: Model) -> int:
+    n = fields.get("n")
+    if n is None:
+        return model.default_n
+    # The exact type: True is an int to Python, and 1.0 is not an integer of the contract.
+    code = "invalid_type"
+    if type(n) is int:
+        if 1 <= n <= model.max_n:
+            return n
+        code = "integer_below_min_value" if n < 1 else "integer_above_max_value"
+    raise InvalidRequest(f"n must be a whole number from 1 to {model.max_n}.", param="n", code=code)
+
+
+def _text(fields: Mapping[str, Any], name: str) -> str | None:
+    """The text of one of our own fields, None where it is null or absent."""
+    value = fields.get(name)
+    if value is None or isinstance(value, str):
+        return value
+    raise InvalidRequest(f"{name} must be a string.", param=name, code="invalid_type")

@@ -1,0 +1,118 @@
+"""How long an answer may be kept: never past the moment when its pictures can still be opened.
+
+Signed URLs say in their query when they end. Where several of these are found the earliest
+counts; where none is, the configuration's default does:
+
+- `se`: Azure, a date of ISO 8601
+- `X-Amz-Date` and `X-Amz-Expires`, and the same of any other vendor: a date and seconds after it
+- `Expires`, `exp`: seconds since the epoch, or milliseconds where there are 13 digits
+- where none of these is found: any number that could be a moment of the next 30 days
+
+A number that looks too small for a date is taken at its word, as long past: keeping nothing is
+better than keeping a picture that cannot be opened.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from urllib.parse import unquote
+
+from gateway.core.periods import DAY_SECONDS
+
+MARGIN = 0.1
+"""The share of a URL's remaining life that is left to open it in."""
+
+MARGIN_SECONDS = 60.0
+"""The most that is left."""
+
+MAX_URL_CHARS = 8_192
+MAX_FIELDS = 100
+MAX_CHARS = 131_072
+"""A longer URL, one with more fields in its query, or more of all URLs together are not read, and
+the answer is not kept: reading takes a millisecond for each 8 KB."""
+
+_EPOCH = re.compile(r"[0-9]{1,13}", re.ASCII)
+_ANY_EPOCH = re.compile(r"(?<![0-9])[0-9]{10}(?:[0-9]{3})?(?![0-9])")
+_DURATION = re.compile(r"[0-9]{1,10}", re.ASCII)
+_VENDOR_EXPIRES = re.compile(r"x-([a-z0-9]{1,32})-expires")
+_COMPACT_DATE = "%Y%m%dT%H%M%SZ"
+
+
+def keep_seconds(urls: Sequence[str], now: float, ttl: float, default_life: float) -> float:
+    """The seconds from `now` that an answer with these URLs may be kept; 0 or less: not at all.
+
+    At most `ttl`. `default_life` (seconds) is for a URL that does not say when it ends.
+    """
+    if sum(map(len, urls)) > MAX_CHARS:
+        return 0.0
+    return min([ttl, *(_safe_life(url, now, default_life) for url in urls)])
+
+
+def _safe_life(url: str, now: float, default_life: float) -> float:
+    if len(url) > MAX_URL_CHARS or url.count("&") >= MAX_FIELDS:
+        return 0.0
+    expires = url_expires(url)
+    if expires is None:
+        expires = _likely_end(url, now)
+    if expires is None:
+        return default_life
+    left = expires - now
+    return left - min(MARGIN_SECONDS, MARGIN * left)
+
+
+def _likely_end(url: str, now: float) -> float | None:
+    """The earliest moment to come that any number in the query could mean, within 30 days.
+
+    There are many more ways to write an end (`x-expires`, `q-sign-time`, `auth_key`, `hdnea`):
+    keeping an answer too short is better than keeping a picture that cannot be opened.
+    """
+    query = unquote(url.partition("?")[2])
+    numbers = (match[0] for match in _ANY_EPOCH.finditer(query))
+    moments = (int(number) / (1000 if len(number) == 13 else 1) for number in numbers)
+    return min((at for at in moments if now < at < now + 30 * DAY_SECONDS), default=None)
+
+
+def url_expires(url: str) -> float | None:
+    """When the URL stops to work, in seconds since the epoch; None where it does not say."""
+    return min(_moments(_query(url)), default=None)
+
+
+def _query(url: str) -> dict[str, str]:
+    """The query's fields, their names in lower case. Of equal names the last one stays."""
+    # By hand: urllib's parser takes "+" for a blank, and copies a megabyte of data: several times.
+    text = url.partition("?")[2].partition("#")[0]
+    pairs = (field.partition("=") for field in text.split("&"))
+    return {unquote(name).lower(): unquote(value) for name, _, value in pairs}
+
+
+def _moments(query: Mapping[str, str]) -> Iterator[float]:
+    found = [_iso_date(query.get("se", ""))]
+    found += [_epoch(query.get(name, "")) for name in ("expires", "exp")]
+    for name, seconds in query.items():
+        if vendor := _VENDOR_EXPIRES.fullmatch(name):
+            found.append(_signed(query.get(f"x-{vendor[1]}-date", ""), seconds))
+    return (moment for moment in found if moment is not None)
+
+
+def _iso_date(text: str) -> float | None:
+    try:
+        at = datetime.fromisoformat(text)
+        return at.replace(tzinfo=at.tzinfo or UTC).timestamp()
+    except (ValueError, OverflowError):
+        return None
+
+
+def _epoch(text: str) -> float | None:
+    if _EPOCH.fullmatch(text) is None:
+        return None
+    return int(text) / 1000 if len(text) == 13 else float(int(text))
+
+
+def _signed(date: str, seconds: str) -> float | None:
+    if _DURATION.fullmatch(seconds) is None:
+        return None
+    try:
+        begins = datetime.strptime(date, _COMPACT_DATE).replace(tzinfo=UTC)
+    except ValueError:
+        return None
+    return begins.timestamp() + int(seconds)

@@ -1,0 +1,1 @@
+"""Usage reports, request history and alerts."""

@@ -1,0 +1,1 @@
+"""Alerts: which conditions raise one, and how webhooks deliver it."""

@@ -1,0 +1,217 @@
+"""A provider's invoice as CSV, and what it comes to beside what the gateway recorded.
+
+The file has a column of days and one of amounts in dollars, under a title each; others are left
+alone. What programs that write such files do is taken as it comes: a mark for the byte order,
+titles in any case, semicolons or tabs between the fields, a currency sign, thousands separators,
+several rows of a day, credits below zero. Anything in doubt is a fault: nobody checks a sum that
+is only nearly right.
+"""
+
+import csv
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, date, datetime
+from decimal import ROUND_HALF_EVEN, Decimal
+from io import StringIO
+
+from msgspec import Struct
+
+from gateway.core.model import MICRO
+
+DAYS = ("date", "day")
+AMOUNTS = ("amount", "cost", "amount_usd", "cost_usd")
+
+_DELIMITERS = ",;\t"
+_MOST = Decimal(1_000_000_000)
+"""Dollars in one row."""
+_DATE = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
+_TIME = re.compile(
+    r"\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{2}(\.\d{1,6})?)?( ?(Z|UTC|[+-]\d{2}:\d{2}))?", re.ASCII
+)
+_NUMBER = re.compile(
+    r"(\d+|[1-9]\d{0,2}(,\d{3})+)?(\.\d+)?([eE][+-]?\d{1,2})?", re.ASCII
+)  # and a digit somewhere
+
+
+class InvoiceError(Exception):
+    """An invoice that cannot be used. `faults` has a line for each reason."""
+
+    def __init__(self, faults: Sequence[str]) -> None:
+        super().__init__("\n".join(faults))
+        self.faults = list(faults)
+
+
+class Day(Struct, frozen=True, kw_only=True):
+    """A UTC day on both sides, in micro-dollars; None where that side has nothing of it.
+
+    `unknown` is the part of `recorded` of which nobody can tell whether it was drawn.
+    """
+
+    day: str
+    recorded: int | None
+    billed: int | None
+    unknown: int = 0
+
+    @property
+    def drift(self) -> int:
+        """How much more was billed than recorded."""
+        return (self.billed or 0) - (self.recorded or 0)
+
+    @property
+    def percent(self) -> float | None:
+        """The drift in percent of what was recorded; None where that is nothing."""
+        return 100 * self.drift / self.recorded if self.recorded else None
+
+    @property
+    def sides(self) -> str:
+        """Where the day is: "both", "recorded" or "billed"."""
+        if self.billed is None:
+            return "recorded"
+        return "billed" if self.recorded is None else "both"
+
+
+def read_invoice(content: bytes) -> dict[str, int]:
+    """Micro-dollars by UTC day, in the order of days. Raises InvoiceError with every fault."""
+    text = _text(content)
+    delimiter = _delimiter(text)
+    rows = _rows(text, delimiter)
+    number, titles = next(rows, (1, []))
+    faults = list[str]()
+    day, amount = _column(titles, DAYS, number, faults), _column(titles, AMOUNTS, number, faults)
+    if faults:
+        raise InvoiceError(faults)
+    sums: defaultdict[str, Decimal] = defaultdict(Decimal)
+    try:
+        for number, row in rows:
+            try:
+                sums[_day(_field(row, day))] += _amount(_field(row, amount), delimiter)
+            except ValueError as error:
+                faults.append(f"line {number}: {error}")
+    except InvoiceError as error:
+        faults += error.faults
+    if not sums and not faults:
+        faults.append("it has titles and no row")
+    if faults:
+        raise InvoiceError(faults)
+    return {day: _micro(sums[day]) for day in sorted(sums)}
+
+
+def compared(
+    billed: Mapping[str, int], recorded: Mapping[str, int], unknown: Mapping[str, int]
+) -> list[Day]:
+    """Each day that either side has, in the order of days. All in micro-dollars by day."""
+    return [
+        Day(
+            day=day,
+            recorded=recorded.get(day),
+            billed=billed.get(day),
+            unknown=unknown.get(day, 0),
+        )
+        for day in sorted({*billed, *recorded})
+    ]
+
+
+def total(days: Sequence[Day]) -> Day:
+    """All days as one."""
+    return Day(
+        day="total",
+        recorded=sum(day.recorded or 0 for day in days),
+        billed=sum(day.billed or 0 for day in days),
+        unknown=sum(day.unknown for day in days),
+    )
+
+
+def outside(days: Sequence[Day], tolerance: int) -> list[Day]:
+    """The days that differ by more than so many micro-dollars."""
+    return [day for day in days if abs(day.drift) > tolerance]
+
+
+# -- reading ------------------------------------------------------------------------------------
+
+
+def _text(content: bytes) -> str:
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise InvoiceError([f"line {line}: is not UTF-8 text"]) from None
+
+
+def _delimiter(text: str) -> str:
+    head = text.lstrip().partition("\n")[0]
+    return max(_DELIMITERS, key=head.count)
+
+
+def _rows(text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    """The rows that have anything in them, each with the line that it begins in."""
+    reader = csv.reader(StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    line = 1
+    try:
+        for row in reader:
+            if any(field.strip() for field in row):
+                yield line, row
+            line = reader.line_num + 1
+    except csv.Error as error:
+        raise InvoiceError([f"line {line}: is no CSV ({error})"]) from None
+
+
+def _column(titles: Sequence[str], known: Sequence[str], line: int, faults: list[str]) -> int:
+    """Where the column of one of these titles is; 0 and a fault unless there is one."""
+    found = [place for place, title in enumerate(titles) if title.strip().lower() in known]
+    if len(found) == 1:
+        return found[0]
+    many = "more than one column is" if found else "no column is"
+    faults.append(f"line {line}: {many} called {' or '.join(known)}")
+    return 0
+
+
+def _field(row: Sequence[str], place: int) -> str:
+    if place >= len(row):
+        raise ValueError("has fewer fields than there are titles")
+    return row[place].strip()
+
+
+def _day(text: str) -> str:
+    """The UTC day of a day or a time; a time without a zone is UTC. Raises ValueError."""
+    try:
+        if _DATE.fullmatch(text):
+            return _known(date.fromisoformat(text))
+        if _TIME.fullmatch(text):
+            at = datetime.fromisoformat(text.replace(" UTC", "Z").replace(" ", "T", 1))
+            at = at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
+            return _known(at.date())
+    except (ValueError, OverflowError):
+        raise ValueError("its day is none of the calendar's, from 1970 to 9998") from None
+    raise ValueError("its day is not written as 2026-11-01")
+
+
+def _known(day: date) -> str:
+    """A day that usage can be of. Raises ValueError."""
+    if not 1970 <= day.year <= 9998:
+        raise ValueError("too far away")
+    return day.isoformat()
+
+
+def _amount(text: str, delimiter: str) -> Decimal:
+    """Dollars, below zero for a credit. Raises ValueError.
+
+    Where fields end with a semicolon, a comma may be decimal: then it is not guessed at.
+    """
+    bare = re.sub(r"(?i)\bUSD\b|US\$|\$", "", text).replace("\u2212", "-").strip()
+    negative = bare.startswith("-") or (bare.startswith("(") and bare.endswith(")"))
+    if bare.startswith("(") and bare.endswith(")"):
+        bare = bare[1:-1]
+    digits = bare.removeprefix("-").removeprefix("+").strip()
+    doubtful = delimiter == ";" and "," in digits
+    if doubtful or not _NUMBER.fullmatch(digits) or not any(mark.isdigit() for mark in digits):
+        raise ValueError("its amount is no number of dollars, as 1234.56 or $1,234.56")
+    amount = Decimal(digits.replace(",", ""))
+    if amount > _MOST:
+        raise ValueError("its amount is above a billion dollars")
+    return -amount if negative else amount
+
+
+def _micro(amount: Decimal) -> int:
+    """Micro-dollars: an invoice may be finer than that, and then its days are rounded."""
+    return int((amount * MICRO).quantize(Decimal(1), rounding=ROUND_HALF_EVEN))

@@ -1,0 +1,1 @@
+"""The process: building the gateway from its settings, running and stopping it."""

@@ -1,0 +1,127 @@
+"""What a newcomer is given: a team, a key and an admin token that are the same at every start, and
+lines to paste.
+"""
+
+import os
+import secrets
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from msgspec.structs import replace
+
+from gateway.config import admin_tokens
+from gateway.config.settings import Admin
+from gateway.core import key_format
+from gateway.core.model import Key, Team
+from gateway.server.startup import StartError
+from gateway.tenants.store import DirectoryStore, DirectoryWrite
+
+TEAM = "demo"
+
+REAL_IMAGES_PER_DAY = 10
+"""What the demo team may buy a day from a real upstream: real money."""
+
+PROMPT = "A simple red apple on a white table, photorealistic"
+
+
+async def demo_team(store: DirectoryStore, *, real: bool) -> Team:
+    """The demo team, made where it lacks. Before a real upstream it has a limit of images a day:
+    the one an operator gave it, else ours. Raises StoreUnavailable.
+    """
+    known = {team.name: team for team in (await store.changes(0)).teams}
+    team = known.get(TEAM, Team(name=TEAM))
+    if real and team.limits.images_per_day is None:
+        limits = replace(team.limits, images_per_day=REAL_IMAGES_PER_DAY)
+        team = replace(team, limits=limits)
+    if team != known.get(TEAM):
+        await _write(store, DirectoryWrite(teams=[team]))
+    return team
+
+
+async def demo_key(store: DirectoryStore, pepper: bytes, file: Path) -> str:
+    """The demo team's key, kept in `file` (mode 0600), and made where it lacks.
+
+    The key is entered into the store again if it is not there, so that the one in the file works
+    with the sandbox's store and with the real one. Raises StartError, StoreUnavailable.
+    """
+    text = _kept(file, lambda: key_format.mint(secrets.token_bytes)[1])
+    id = key_format.parse(text)
+    if id is None:
+        raise StartError(f"{file} does not hold a key. Delete it to get a new one.")
+    known = {key.id: key for key in (await store.changes(0)).keys}
+    if id not in known:
+        digest = key_format.digest(text, pepper)
+        key = Key(id=id, team=TEAM, name="demo", digest=digest, created=time.time())
+        await _write(store, DirectoryWrite(keys=[key]))
+    elif known[id].state != "active":
+        raise StartError(f"The demo key is {known[id].state}. Delete {file} to get a new one.")
+    return text
+
+
+async def _write(store: DirectoryStore, write: DirectoryWrite) -> None:
+    while not await store.commit((await store.changes(0)).generation, write):
+        pass  # somebody else wrote in between
+
+
+def demo_token(admin: Admin, file: Path) -> tuple[Admin, str | None]:
+    """The admin tokens with the demo's, and its text; where any is configured, only those and None.
+
+    It is kept in `file` (mode 0600), and made where it lacks. Raises StartError.
+    """
+    if admin.all_tokens:
+        return admin, None
+    text = _kept(file, lambda: admin_tokens.mint(secrets.token_bytes))
+    if not admin_tokens.is_minted(text):
+        raise StartError(f"{file} does not hold an admin token. Delete it to get a new one.")
+    token = admin_tokens.AdminToken(name=TEAM, role="admin", digest=admin_tokens.digest(text))
+    return replace(admin, tokens={TEAM: token}), text
+
+
+def _kept(file: Path, made: Callable[[], str]) -> str:
+    """What the file holds; where there is none, it is made."""
+    try:
+        if not file.exists():
+            text = made()
+            file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as new:
+                new.write(text + "\n")
+        return file.read_text().strip()
+    except OSError as error:
+        raise StartError(f"The demo's file {file} cannot be used: {error.strerror}.") from None
+
+
+def banner(url: str, admin_url: str, key: str, team: Team, token: str | None, *, real: bool) -> str:
+    """What is printed at every start. Each part works as pasted.
+
+    `token` None: an operator has configured tokens of their own, which are never printed.
+    """
+    sign_in = "Sign in    with your own admin token" if token is None else f"Token      {token}"
+    cost = f"images cost money; the demo team may buy {team.limits.images_per_day} a day"
+    play = "images are free, their prices play money"
+    upstream = f"a real upstream ({cost})" if real else f"the built-in sandbox ({play})"
+    body = f'{{"model":"gpt-image-2","prompt":"{PROMPT}","size":"1024x1024","n":1}}'
+    headers = f'-H "Authorization: Bearer {key}" -H "Content-Type: application/json"'
+    return f"""
+The image gateway is running, in front of {upstream}.
+
+  Base URL   {url}/v1
+  Key        {key}
+  Dashboard  {admin_url}/
+  {sign_in}
+  Metrics    {admin_url}/metrics
+
+An image with curl:
+
+curl -sS {url}/v1/images/generations {headers} -d '{body}'
+
+And with the official OpenAI client (pip install openai):
+
+from openai import OpenAI
+client = OpenAI(base_url="{url}/v1", api_key="{key}")
+answer = client.images.generate(model="gpt-image-2", prompt="{PROMPT}")
+image = answer.data[0]
+print(image.url or f"{{len(image.b64_json)}} characters of base64")
+
+Ctrl-C stops it.
+"""

@@ -1,0 +1,91 @@
+"""Gauges of limits and budgets, computed when Prometheus asks for them.
+
+Every gateway of a store tells the same of them: take the highest, never the sum.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from gateway.core.model import MICRO, NO_LIMITS, Limits, Team
+from gateway.core.periods import day_of, month_of
+from gateway.quota.account import EMPTY, GATEWAY, Account, team_account
+
+
+class QuotaCollector(Collector):
+    """`quota_limit`, `quota_used`, `month_cost_usd` and `reservations_open`.
+
+    Holds count as used. The accounts are the ones this process read or wrote last.
+    """
+
+    def __init__(
+        self,
+        teams: Callable[[], Mapping[str, Team]],
+        gateway_limits: Callable[[], Limits],
+        wall: Callable[[], float],
+    ) -> None:
+        self._teams = teams
+        self._gateway_limits = gateway_limits
+        self._wall = wall
+        self._accounts: dict[str, Account] = {}
+
+    def saw(self, accounts: Mapping[str, Account]) -> None:
+        """Take over accounts just read or written."""
+        self._accounts.update(accounts)
+
+    def with_holds(self) -> list[str]:
+        """The accounts that had open purchases when they were last seen: also of deleted teams."""
+        return [name for name, account in self._accounts.items() if account.holds]
+
+    def collect(self) -> Iterable[GaugeMetricFamily]:
+        """The four families, as of now."""
+        now = self._wall()
+        # Copied in one go each: they go on changing, and this runs in a thread.
+        teams, accounts = list(self._teams().items()), self._accounts.copy()
+        limit = GaugeMetricFamily("gateway_quota_limit", "A limit.", labels=["team", "limit"])
+        used = GaugeMetricFamily(
+            "gateway_quota_used", "What is used of a limit.", labels=["team", "limit"]
+        )
+        month = GaugeMetricFamily(
+            "gateway_month_cost_usd",
+            "Money charged or held since the month began (UTC).",
+            labels=["team"],
+        )
+        owners = [(name, team_account(name), team.limits) for name, team in teams]
+        for label, account, limits in [*owners, ("", GATEWAY, self._gateway_limits())]:
+            for name, size, spent in _levels(accounts.get(account, EMPTY), limits, now):
+                limit.add_metric([label, name], size)
+                used.add_metric([label, name], spent)
+        for name, _ in teams:
+            window = accounts.get(team_account(name), EMPTY).month.roll(month_of(now))
+            month.add_metric([name], (window.cost + window.held_cost) / MICRO)
+        holds = sum(len(account.holds) for account in accounts.values())
+        yield from (limit, used, month)
+        yield GaugeMetricFamily("gateway_reservations_open", "Purchases not settled.", value=holds)
+
+
+def limits_set(limits: Limits) -> list[str]:
+    """The names of those of the six limits that are set."""
+    return [name for name, _, _ in _levels(EMPTY, limits, 0)]
+
+
+def _levels(account: Account, limits: Limits, now: float) -> Iterable[tuple[str, float, float]]:
+    if limits == NO_LIMITS:
+        return
+    day, month = account.day.roll(day_of(now)), account.month.roll(month_of(now))
+    minute = sum(count for _, count in account.minute_at(now))
+    for name, size, used in (
+        ("images_per_day", limits.images_per_day, day.images + day.held_images),
+        ("images_per_month", limits.images_per_month, month.images + month.held_images),
+        ("requests_per_minute", limits.requests_per_minute, minute),
+        ("concurrent_requests", limits.concurrent_requests, len(account.holds)),
+    ):
+        if size is not None:
+            yield name, size, used
+    for name, cost, window in (
+        ("cost_per_day_usd", limits.cost_per_day, day),
+        ("cost_per_month_usd", limits.cost_per_month, month),
+    ):
+        if cost is not None:
+            yield name, cost / MICRO, (window.cost + window.held_cost) / MICRO

@@ -1,0 +1,1 @@
+"""Teams and keys: the directory, and the operations that change it."""

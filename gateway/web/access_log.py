@@ -1,0 +1,54 @@
+"""One structured line a request: who, what came of it, what it cost. No prompt, no key."""
+
+import structlog
+
+from gateway.core.key_format import PREFIX
+from gateway.core.money import format_usd
+from gateway.telemetry.request_record import Record
+
+log = structlog.get_logger(source="request")
+
+GRAVE = frozenset(
+    {
+        "internal_error",
+        "store_unavailable",
+        "upstream_auth",
+        "upstream_cut",
+        "upstream_failed",
+        "upstream_timeout",
+        "upstream_unknown",
+        "upstream_unreachable",
+    }
+)
+"""Outcomes that an operator should look into: their lines are warnings."""
+
+
+def log_request(record: Record, seconds: float) -> None:
+    """Write the line of a request that has been answered, or whose client has left.
+
+    The key is told by its id, as it stands in lists. Times are in milliseconds: `total_ms` with
+    everything, `own_ms` without waiting for the client or the upstream.
+    """
+    caller, upstream = record.caller, record.upstream
+    write = log.warning if record.outcome in GRAVE else log.info
+    write(
+        "request",
+        id=record.id,
+        team=caller.team.name if caller else None,
+        key=PREFIX + caller.key.id if caller else None,
+        route=record.route,
+        model=record.request.model if record.request else None,
+        outcome=record.outcome,
+        status=record.status,
+        code=record.code,
+        images=record.images,
+        cost_usd=format_usd(record.cost),
+        saved_usd=format_usd(record.saved),
+        total_ms=_milliseconds(seconds),
+        own_ms=_milliseconds(max(0.0, seconds - record.waited)),
+        upstream_ms=None if upstream is None else _milliseconds(upstream),
+    )
+
+
+def _milliseconds(seconds: float) -> float:
+    return round(seconds * 1000, 1)

@@ -1,0 +1,1 @@
+"""The admin port: API, sessions, documentation and dashboard."""

@@ -1,0 +1,209 @@
+"""Recent requests, errors by kind and the most repeated requests in the admin API.
+
+A prompt is shown only where an operator has switched that on.
+"""
+
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from itertools import islice
+from typing import Annotated, Literal
+
+from aiohttp import web
+from msgspec import Meta, Struct
+
+from gateway.cache.memory import Asked as AskedFor
+from gateway.cache.memory import MemoryCache
+from gateway.config.settings import Settings
+from gateway.core.errors import StoreUnavailable
+from gateway.core.model import About, Bought
+from gateway.proxy.fingerprint import scope_of
+from gateway.reporting.usage_query import ActivityQuery, ErrorQuery, read_activity, read_errors
+from gateway.stores.port import Store
+from gateway.tenants.directory import Directory
+from gateway.tenants.operations import check_team
+from gateway.web.admin.routes import Asked, Route, answer, refuse
+
+
+class RequestLine(Struct, frozen=True, kw_only=True):
+    """One request that has ended, or `requests` alike in the same second: then its times are their
+    mean, amounts their sum, and the id that of the last. Null is what nobody knows; `route` is null
+    for a request for images.
+    """
+
+    at: str
+    id: str
+    team: str | None
+    key: str | None
+    model: str | None
+    size: str | None
+    quality: str | None
+    outcome: str
+    status: int
+    code: str | None
+    requests: int
+    images: int
+    cost_usd: str
+    saved_usd: str
+    total_ms: float
+    own_ms: float
+    upstream_ms: float | None
+    fingerprint: str | None
+    route: Literal["models", "quota", "usage", "unknown"] | None
+
+
+class ActivityPage(Struct, frozen=True, kw_only=True):
+    """Requests, the latest first; `next` goes into `before` to ask for those before them."""
+
+    requests: list[RequestLine]
+    next: str | None
+
+
+class ErrorLine(Struct, frozen=True, kw_only=True):
+    """One kind of error, how often it was, and the last request that it was."""
+
+    outcome: str
+    code: str | None
+    status: int
+    requests: int
+    last_at: str
+    last_id: str
+
+
+class ErrorPage(Struct, frozen=True, kw_only=True):
+    """Errors by kind, the most frequent first."""
+
+    kinds: list[ErrorLine]
+
+
+class TopQuery(Struct, frozen=True, kw_only=True):
+    """How many of them."""
+
+    limit: Annotated[int, Meta(ge=1, le=1_000)] = 50
+
+
+class TopLine(Struct, frozen=True, kw_only=True):
+    """A request whose answer is kept, and how often it was given since it is. `team` asked first.
+
+    `prompt` is null unless [admin] show_prompts is on, and the first 200 characters if so.
+    """
+
+    fingerprint: str
+    team: str
+    model: str
+    size: str
+    quality: str
+    hits: int
+    bytes: int
+    age_seconds: float
+    expires_seconds: float | None
+    prompt: str | None
+
+
+class TopPage(Struct, frozen=True, kw_only=True):
+    """The most repeated requests that this gateway's memory holds, the most repeated first."""
+
+    entries: list[TopLine]
+
+
+class AdminActivity:
+    """The routes over what requests came to. `flush` has what is not written yet written."""
+
+    def __init__(
+        self,
+        store: Store,
+        flush: Callable[[], Awaitable[None]],
+        memory: MemoryCache,
+        directory: Directory,
+        settings: Callable[[], Settings],
+    ) -> None:
+        self._store = store
+        self._flush = flush
+        self._memory = memory
+        self._directory = directory
+        self._settings = settings
+
+    def routes(self) -> list[Route]:
+        """All of them."""
+        return [
+            Route(
+                method="GET",
+                path="/admin/v1/activity",
+                summary="Recent requests",
+                handler=self._activity,
+                query=ActivityQuery,
+                answer=ActivityPage,
+                statuses=(404,),
+            ),
+            Route(
+                method="GET",
+                path="/admin/v1/errors",
+                summary="What went wrong how often",
+                handler=self._errors,
+                query=ErrorQuery,
+                answer=ErrorPage,
+                statuses=(404,),
+            ),
+            Route(
+                method="GET",
+                path="/admin/v1/cache/top",
+                summary="The most repeated requests in this gateway's memory",
+                handler=self._top,
+                query=TopQuery,
+                answer=TopPage,
+            ),
+        ]
+
+    async def _activity(self, asked: Asked) -> web.Response:
+        await check_team(self._store, asked.query.team)
+        await self._write_what_waits()
+        try:
+            requests, following = await read_activity(self._store, asked.query)
+        except ValueError as error:
+            refuse([str(error)])
+            raise
+        return answer({"requests": requests, "next": following})
+
+    async def _write_what_waits(self) -> None:
+        # A store that is full can still be read.
+        with suppress(StoreUnavailable):
+            await self._flush()
+
+    async def _errors(self, asked: Asked) -> web.Response:
+        await check_team(self._store, asked.query.team)
+        await self._write_what_waits()
+        try:
+            kinds = await read_errors(self._store, asked.query, asked.by.now)
+        except ValueError as error:
+            refuse([str(error)])
+            raise
+        return answer({"kinds": kinds})
+
+    async def _top(self, asked: Asked) -> web.Response:
+        found = (entry for entry in self._memory.asked_for() if self._is_in_use(entry.value.about))
+        entries = [
+            self._line(entry, entry.value.about, asked.by.now)
+            for entry in islice(found, asked.query.limit)
+        ]
+        return answer(TopPage(entries=entries))
+
+    def _is_in_use(self, about: About | None) -> bool:
+        """Whether an answer can still be given: not once its team's cache was emptied."""
+        if about is None:
+            return False
+        team = self._directory.teams.get(about.team)
+        return team is not None and scope_of(team, self._settings()) == about.scope
+
+    def _line(self, entry: AskedFor, about: About, now: float) -> TopLine:
+        bought: Bought = entry.value
+        return TopLine(
+            fingerprint=entry.key,
+            team=about.team,
+            model=about.model,
+            size=about.size,
+            quality=about.quality,
+            hits=entry.hits,
+            bytes=entry.bytes,
+            age_seconds=round(max(0.0, now - bought.at), 3),
+            expires_seconds=None if entry.left is None else round(entry.left, 3),
+            prompt=about.prompt if self._settings().admin.show_prompts else None,
+        )

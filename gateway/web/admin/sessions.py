@@ -1,0 +1,242 @@
+"""Signing in to the dashboard: an admin token for a cookie, and that cookie for the token's role.
+
+What a session is stands in `gateway.web.admin.session_token`; when a cookie counts at all, in
+`gateway.web.admin.same_origin`. The cookie is for this host alone, out of the reach of scripts, and
+marked Secure where the browser came by HTTPS.
+"""
+
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import structlog
+from aiohttp import web
+from msgspec import Struct
+from msgspec.structs import replace
+
+from gateway.config.admin_tokens import LONGEST, AdminToken, find
+from gateway.config.settings import Admin
+from gateway.core.errors import (
+    AdminOff,
+    ForeignOrigin,
+    InvalidRequest,
+    MethodNotAllowed,
+    NotAdmin,
+    RateLimited,
+    ViewerOnly,
+)
+from gateway.core.headers import bearer, retry_after
+from gateway.web.admin.routes import HEADERS, answer, read_json
+from gateway.web.admin.same_origin import is_from_elsewhere, is_https, may_use_cookie
+from gateway.web.admin.session_token import (
+    IDLE_SECONDS,
+    LONGEST_SECONDS,
+    RENEW_SECONDS,
+    Session,
+    read_session,
+    write_session,
+)
+from gateway.web.admin.throttle import AddressGuesses, Guesses
+
+log = structlog.get_logger(source="admin")
+
+PATH = "/admin/v1/session"
+COOKIE = "gateway_session"
+MOST_ENDED = 10_000
+"""How many sessions that were signed out of are remembered."""
+
+
+class Visit(Struct, frozen=True, kw_only=True):
+    """A request that a session's cookie speaks for."""
+
+    session: Session
+    token: AdminToken
+
+
+class Sessions:
+    """The sessions of the dashboard. `admin` gives the tokens of this moment; `wall` the time in
+    seconds since the epoch, `clock` seconds that never run backwards.
+    """
+
+    def __init__(
+        self,
+        admin: Callable[[], Admin],
+        pepper: bytes,
+        *,
+        wall: Callable[[], float],
+        clock: Callable[[], float],
+    ) -> None:
+        self._admin = admin
+        self._pepper = pepper
+        self._wall = wall
+        self._at_address = AddressGuesses(clock)
+        self._overall = Guesses(clock)
+        self._ended = dict[str, float]()
+        self._methods = {"GET": self._who, "POST": self._sign_in, "DELETE": self._sign_out}
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer a request to the route of sessions. Raises GatewayError."""
+        if not self._admin().all_tokens:
+            raise AdminOff
+        method = self._methods.get(request.method)
+        if method is None:
+            raise MethodNotAllowed(", ".join(self._methods))
+        return await method(request)
+
+    def visit(self, request: web.BaseRequest) -> Visit | None:
+        """The session behind a request; None where there is none that works.
+
+        A bearer token outranks it. Raises ForeignOrigin where the cookie must not be used.
+        """
+        cookie = request.cookies.get(COOKIE)
+        if cookie is None or "Authorization" in request.headers:
+            return None
+        now = self._wall()
+        found = read_session(cookie, self._admin().all_tokens, self._pepper, now)
+        if found is None or found[0].id in self._ended:
+            return None
+        if not may_use_cookie(request.method, request.headers):
+            raise ForeignOrigin
+        session, token = found
+        return Visit(session=session, token=token)
+
+    def renew(self, visit: Visit, response: web.StreamResponse) -> None:
+        """Note in the cookie that the session is in use, if it has not been for a while."""
+        now = self._wall()
+        if response.prepared or now - visit.session.seen < RENEW_SECONDS:
+            return
+        if visit.session.id not in self._ended:
+            self._give(replace(visit.session, seen=now), visit.token, response)
+
+    async def _who(self, request: web.BaseRequest) -> web.Response:
+        visit = self.visit(request)
+        if visit is None:
+            raise NotAdmin
+        response = answer(_shown(visit.token))
+        self.renew(visit, response)
+        return response
+
+    async def _sign_in(self, request: web.BaseRequest) -> web.Response:
+        if is_from_elsewhere(request.headers):
+            raise ForeignOrigin
+        address = request.remote or ""
+        token = self._check(await _given(request), address)
+        now, secure = self._wall(), is_https(request.headers) or request.secure
+        session = Session(
+            token=token.name, id=secrets.token_hex(16), began=now, seen=now, secure=secure
+        )
+        response = answer(_shown(token))
+        self._give(session, token, response)
+        log.info("signed in", token=token.name, role=token.role, address=address)
+        return response
+
+    async def _sign_out(self, request: web.BaseRequest) -> web.Response:
+        if is_from_elsewhere(request.headers):
+            raise ForeignOrigin
+        visit = self.visit(request)
+        if visit is not None:
+            self._end(visit.session)
+            log.info("signed out", token=visit.token.name)
+        response = web.Response(status=204, headers=_without_type(HEADERS))
+        response.del_cookie(COOKIE, path="/", httponly=True, samesite="Strict")
+        return response
+
+    def _check(self, given: str, address: str) -> AdminToken:
+        """The token that was given. Raises NotAdmin or RateLimited, and counts what was wrong.
+
+        Nothing is waited for in between, so that tokens sent at once are counted one by one.
+        """
+        if (wait := self._at_address.wait(address)) is not None:
+            raise _too_many(wait)
+        token = find(given, self._admin().all_tokens)
+        if token is not None:
+            return token
+        self._at_address.wrong(address)
+        if (wait := self._overall.wrong()) is not None:
+            raise _too_many(wait)
+        log.warning("wrong admin token at sign-in", address=address)
+        raise NotAdmin
+
+    def _give(self, session: Session, token: AdminToken, response: web.StreamResponse) -> None:
+        response.set_cookie(
+            COOKIE,
+            write_session(session, token, self._pepper),
+            path="/",
+            max_age=int(min(IDLE_SECONDS, session.began + LONGEST_SECONDS - session.seen)),
+            httponly=True,
+            samesite="Strict",
+            secure=session.secure,
+        )
+
+    def _end(self, session: Session) -> None:
+        """Refuse copies of its cookie from now on, until they are over anyway."""
+        now = self._wall()
+        for id in [id for id, until in self._ended.items() if until <= now]:
+            del self._ended[id]
+        if len(self._ended) >= MOST_ENDED:
+            del self._ended[next(iter(self._ended))]
+        self._ended[session.id] = session.began + LONGEST_SECONDS
+
+
+async def _given(request: web.BaseRequest) -> str:
+    """The token in a body `{"token": "..."}`. Raises InvalidRequest."""
+    body = await read_json(request)
+    token = body.get("token")
+    if set(body) != {"token"} or not isinstance(token, str) or len(token) > LONGEST:
+        raise InvalidRequest(
+            'Send the admin token as {"token": "..."}.', param="token", code="invalid_fields"
+        )
+    return token
+
+
+def _shown(token: AdminToken) -> dict[str, Any]:
+    return {"who": token.name, "role": token.role}
+
+
+def _too_many(wait: float) -> RateLimited:
+    return RateLimited("Too many wrong admin tokens were sent.", retry_after=retry_after(wait, 0.0))
+
+
+def _without_type(headers: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in headers.items() if name != "Content-Type"}
+
+
+log = structlog.get_logger(source="admin")
+
+
+READING = frozenset({"GET", "HEAD"})
+
+
+class AdminGate:
+    """`admin` gives the tokens of this moment; `clock` counts seconds and never runs backwards."""
+
+    def __init__(self, admin: Callable[[], Admin], clock: Callable[[], float]) -> None:
+        self._admin = admin
+        self._guesses = Guesses(clock)
+
+    def authenticate(self, authorization: Sequence[str]) -> AdminToken:
+        """The token behind the Authorization header lines of a request.
+
+        Raises AdminOff without any configured token, NotAdmin for a wrong one, and RateLimited
+        once there were too many wrong ones.
+        """
+        known = self._admin().all_tokens
+        if not known:
+            raise AdminOff
+        given = bearer(authorization)
+        found = None if given is None else find(given, known)
+        if found is not None:
+            return found
+        if given is not None and (wait := self._guesses.wrong()) is not None:
+            raise RateLimited(
+                "Too many wrong admin tokens were sent.", retry_after=retry_after(wait, 0.0)
+            )
+        if given is not None:
+            log.warning("wrong admin token")
+        raise NotAdmin
+
+
+def require_role(token: AdminToken, method: str) -> None:
+    """Raise ViewerOnly where the token's role does not allow the method."""
+    if token.role != "admin" and method not in READING:
+        raise ViewerOnly

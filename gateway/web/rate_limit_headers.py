@@ -1,0 +1,45 @@
+"""The x-ratelimit and Server-Timing headers of an answer."""
+
+import math
+from collections.abc import Mapping
+
+from gateway.quota.status import Meter, Standing
+
+
+def rate_limit_headers(standing: Standing, retry_after: float = 0.0) -> dict[str, str]:
+    """x-ratelimit-{limit,remaining,reset}-{requests,images}, where there is such a limit.
+
+    No reset is told before `retry_after`, the seconds that the same answer asks its client to
+    wait: some clients go by the one, some by the other.
+    """
+    return {
+        **_meter("requests", standing.requests, retry_after),
+        **_meter("images", standing.images, retry_after),
+    }
+
+
+def server_timing(seconds: Mapping[str, float]) -> str:
+    """The Server-Timing header (W3C Server Timing): each phase in milliseconds."""
+    return ", ".join([f"{phase};dur={time * 1000:.2f}" for phase, time in seconds.items()])
+
+
+def _meter(kind: str, meter: Meter | None, retry_after: float) -> dict[str, str]:
+    if meter is None:
+        return {}
+    return {
+        f"x-ratelimit-limit-{kind}": str(meter.limit),
+        f"x-ratelimit-remaining-{kind}": str(meter.remaining),
+        f"x-ratelimit-reset-{kind}": _duration(max(meter.reset, retry_after)),
+    }
+
+
+def _duration(seconds: float) -> str:
+    """A duration as OpenAI writes it ("350ms", "1s", "6m0s", "5h12m3s"), rounded up."""
+    milliseconds = math.ceil(max(0.0, seconds) * 1000)
+    if 0 < milliseconds < 1000:
+        return f"{milliseconds}ms"
+    minutes, rest = divmod(math.ceil(milliseconds / 1000), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours}h{minutes}m{rest}s"
+    return f"{minutes}m{rest}s" if minutes else f"{rest}s"

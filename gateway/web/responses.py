@@ -1,0 +1,67 @@
+"""Answers as HTTP: the one error body, and the headers that every answer carries."""
+
+from time import perf_counter
+
+from aiohttp import web
+from msgspec import json
+
+from gateway.core.errors import GatewayError, UpstreamRefused
+from gateway.core.money import format_usd
+from gateway.proxy.pipeline import Answer
+from gateway.telemetry.request_record import Record
+from gateway.web.rate_limit_headers import rate_limit_headers, server_timing
+
+_BASE = {"Content-Type": "application/json", "Server": "image-gateway"}
+
+
+def error_body(error: GatewayError) -> bytes:
+    """`{"error": {"message", "type", "param", "code"}}`, or the upstream's own error as it came."""
+    if isinstance(error, UpstreamRefused):
+        return error.body
+    fields = {
+        "message": error.message,
+        "type": error.type,
+        "param": error.param,
+        "code": error.code,
+    }
+    return json.encode({"error": fields})
+
+
+def error_response(error: GatewayError, record: Record | None = None) -> web.Response:
+    """The answer to a request that failed. Without a record, nothing is known of the request."""
+    own = error.headers
+    wait = float(own.get("Retry-After", 0))
+    headers = {**_BASE, **(_record_headers(record, wait) if record else {}), **own}
+    return web.Response(status=error.status, body=error_body(error), headers=headers)
+
+
+def json_response(value: object, record: Record) -> web.Response:
+    """A 200 of the gateway's own making."""
+    headers = {**_BASE, **_record_headers(record)}
+    return web.Response(body=json.encode(value), headers=headers)
+
+
+def image_response(answer: Answer, record: Record) -> web.Response:
+    """A 200 with images: the upstream's bytes as they came."""
+    headers = {**_BASE, **_record_headers(record), "Cache-Status": answer.cache_status}
+    headers["x-gateway-cost-usd"] = format_usd(record.cost)
+    headers["x-gateway-saved-usd"] = format_usd(record.saved)
+    if answer.age is not None:
+        headers["Age"] = str(answer.age)
+    return web.Response(body=answer.body, headers=headers)
+
+
+def _record_headers(record: Record, retry_after: float = 0.0) -> dict[str, str]:
+    headers = {"X-Request-Id": record.id}
+    if record.caller is not None:  # nobody else needs to know what took how long
+        headers["Server-Timing"] = server_timing(_phases(record))
+    if record.standing is not None:
+        headers.update(rate_limit_headers(record.standing, retry_after))
+    if record.upstream is not None:
+        headers["x-gateway-cost-usd"] = format_usd(record.cost)
+    return headers
+
+
+def _phases(record: Record) -> dict[str, float]:
+    upstream = {} if record.upstream is None else {"upstream": record.upstream}
+    return {**record.phases, **upstream, "total": perf_counter() - record.started}

@@ -1,0 +1,114 @@
+"""What was purged on another gateway: older answers go, and nothing that was bought since."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from gateway.cache.invalidation import Purges
+from gateway.cache.memory import MemoryCache
+from gateway.core.model import Bought
+from gateway.stores.sqlite.store import SqliteStore
+from gateway.tenants.operations import Actor, note_purge, purge_teams
+
+NOW = 1_800_000_000.0
+DAY = 86_400.0
+
+
+class Bench:
+    """A gateway's memory, and the store that others purge through. `now` is everybody's time."""
+
+    def __init__(self, store: SqliteStore) -> None:
+        self.store = store
+        self.now = NOW
+        self.memory = MemoryCache(2**20, 2**20, lambda bought: len(bought.body))
+        self.purges = self.follow()
+
+    def follow(self) -> Purges:
+        return Purges(self.store, self.memory, lambda: self.generation, lambda: self.now)
+
+    generation = 0
+
+    async def buy(self, *names: str, age: float = 0.0) -> None:
+        for name in names:
+            bought = Bought(body=b"{}", images=1, cost=5, at=self.now - age, kept=True)
+            await self.memory.set(name, bought)
+
+    async def purge(self, name: str | None) -> None:
+        """Done on another gateway; this one's directory follows."""
+        by = Actor("somebody", self.now)
+        if name is None:
+            await purge_teams(self.store, None, by)
+        else:
+            await note_purge(self.store, name, by)
+        self.generation = (await self.store.changes(0)).generation
+
+    @property
+    def kept(self) -> set[str]:
+        return {name for name, _, _ in self.memory.living()}
+
+
+@pytest.fixture
+async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
+    async with SqliteStore(tmp_path / "gateway.db") as store:
+        yield Bench(store)
+
+
+async def test_an_answer_goes_by_its_fingerprint(bench: Bench) -> None:
+    await bench.buy("a", "b")
+    bench.now += 1
+    await bench.purge("a")
+    await bench.purges.look()
+    assert bench.kept == {"b"}
+
+
+async def test_what_was_bought_after_the_purge_stays(bench: Bench) -> None:
+    await bench.buy("a", "b")
+    bench.now += 1
+    await bench.purge(None)
+    bench.now += 1
+    await bench.buy("a")
+    for _ in range(3):
+        await bench.purges.look()
+    assert bench.kept == {"a"}
+
+
+async def test_what_came_out_of_redis_meanwhile_goes_at_the_second_look(bench: Bench) -> None:
+    bench.now += 1
+    await bench.purge("a")
+    await bench.purges.look()
+    await bench.buy("a", age=1)
+    await bench.purges.look()
+    assert bench.kept == set()
+
+
+async def test_what_was_kept_over_a_restart_goes_if_it_was_purged_meanwhile(bench: Bench) -> None:
+    await bench.buy("a", "b")
+    await bench.purge("a")
+    bench.now += DAY
+    await bench.follow().look()
+    assert bench.kept == {"b"}
+
+
+async def test_old_purges_are_not_read_again(bench: Bench) -> None:
+    await bench.buy("a")
+    await bench.purge("a")
+    for _ in range(2):
+        await bench.purges.look()
+    bench.now += DAY
+    await bench.purge("b")
+    for _ in range(2):
+        await bench.purges.look()
+    await bench.buy("a", age=2 * DAY)  # as nothing does, but it shows how far back is read
+    bench.now += DAY
+    await bench.purge("c")
+    await bench.purges.look()
+    assert bench.kept == {"a"}
+
+
+async def test_the_purge_of_a_team_is_none_of_its_business(bench: Bench) -> None:
+    await bench.buy("a")
+    await purge_teams(bench.store, [], Actor("somebody", bench.now))
+    bench.generation = 99
+    await bench.purges.look()
+    assert bench.kept == {"a"}

@@ -1,0 +1,357 @@
+"""`gateway store`: export, import and confirm-reset as a program, against real stores."""
+
+import asyncio
+import gzip
+import json
+import os
+import resource
+import signal
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.config.settings import Keys
+from gateway.config.store_url import parse_store_url
+from gateway.core.errors import StoreUnavailable
+from gateway.core.key_format import pepper_check
+from gateway.server.startup import load_pepper
+from gateway.stores.archive_format import CheckRecord, Record
+from gateway.stores.faults import UnusableStore
+from gateway.stores.redis import RedisStore
+from tests.support.redis import RedisServer, running_redis
+from tests.support.states import archived, history, state
+
+ROOT = Path(__file__).parents[2]
+CLEAN = {name: text for name, text in os.environ.items() if not name.startswith("GATEWAY_")}
+PROGRAM = [sys.executable, "-m", "gateway"]
+SECONDS = 60
+"""How long a command may take, on a busy machine."""
+
+
+class Machine:
+    """A folder with a configuration of its own, and the program run in it."""
+
+    def __init__(self, folder: Path, url: str = "sqlite:data/gateway.db") -> None:
+        folder.mkdir(exist_ok=True)
+        self.folder = folder
+        self.environ = CLEAN | {"PYTHONPATH": str(ROOT), "GATEWAY_STORE_URL": url}
+
+    def run(
+        self, *arguments: str, stdin: bytes = b"", before: Callable[[], None] | None = None
+    ) -> "subprocess.CompletedProcess[bytes]":
+        """Run a command to its end; `before` runs in the new process."""
+        return subprocess.run(
+            [*PROGRAM, *arguments],
+            cwd=self.folder,
+            env=self.environ,
+            input=stdin,
+            capture_output=True,
+            timeout=SECONDS,
+            check=False,
+            preexec_fn=before,
+        )
+
+    def done(self, *arguments: str, stdin: bytes = b"") -> str:
+        """What a command that must succeed prints on standard output."""
+        ended = self.run(*arguments, stdin=stdin)
+        assert ended.returncode == 0, ended.stderr
+        return ended.stdout.decode()
+
+    def refused(self, *arguments: str, stdin: bytes = b"") -> str:
+        """What a command that must fail with one line says in it."""
+        ended = self.run(*arguments, stdin=stdin)
+        assert (ended.returncode, ended.stdout) == (1, b"")
+        (line,) = ended.stderr.decode().splitlines()
+        return line.removeprefix("Error: ")
+
+    def start(self, *arguments: str) -> "subprocess.Popen[bytes]":
+        """Start a command that is written to, or killed."""
+        return subprocess.Popen(
+            [*PROGRAM, *arguments],
+            cwd=self.folder,
+            env=self.environ,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+
+    def told(self) -> Any:
+        """Keys, teams, usage and the log of changes, as the command line lists them."""
+        return [
+            json.loads(self.done(*command, "--format", "json"))
+            for command in (
+                ("teams", "list"),
+                ("keys", "list"),
+                ("usage", "--by", "team", "--by", "key", "--by", "day", "--from", "2026-01-01"),
+                ("audit", "--from", "2026-01-01"),
+            )
+        ]
+
+    def take_pepper_of(self, other: "Machine") -> None:
+        (self.folder / "data").mkdir()
+        (self.folder / "data" / "pepper").write_bytes(other.pepper)
+
+    @property
+    def pepper(self) -> bytes:
+        return (self.folder / "data" / "pepper").read_bytes()
+
+    def archive(self, count: int = 0) -> bytes:
+        """A state with so many entries, for this machine's pepper, which is made."""
+        file = self.folder / "data" / "pepper"
+        pepper = load_pepper(Keys(pepper_file=str(file)), parse_store_url("sqlite:none"))
+        records: list[Record] = [CheckRecord("pepper", pepper_check(pepper))]
+        return archived([*records, *state(history(count))[1:]])
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    """One with teams, a key, a rotated one, and a bit of everything imported."""
+    made = Machine(tmp_path / "machine")
+    (made.folder / "state").write_bytes(made.archive(200))
+    made.done("store", "import", "state")
+    return made
+
+
+@pytest.fixture
+def other(machine: Machine, tmp_path: Path) -> Machine:
+    """An empty one with the same pepper."""
+    made = Machine(tmp_path / "other")
+    made.take_pepper_of(machine)
+    return made
+
+
+@pytest.fixture
+async def redis(tmp_path: Path) -> AsyncIterator[RedisServer]:
+    async with running_redis(tmp_path / "redis") as server:
+        yield server
+
+
+# -- there and back -----------------------------------------------------------------------------
+
+
+def test_a_file_is_private_and_told_about(machine: Machine) -> None:
+    ended = machine.run("store", "export", "backup.jsonl")
+    assert (ended.returncode, ended.stdout) == (0, b"")
+    assert (
+        ended.stderr
+        == b"exported: 3 teams, 3 keys, 3 accounts, 4 logged changes, 200 usage entries\n"
+    )
+    file = machine.folder / "backup.jsonl"
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert {path.name for path in machine.folder.iterdir()} == {"data", "state", "backup.jsonl"}
+    assert (
+        machine.done("store", "export").splitlines()[1:-1] == (file.read_text().splitlines()[1:-1])
+    )
+    assert machine.done("store", "export", "-").count("\n") == file.read_text().count("\n")
+
+
+def test_an_archive_has_no_secret(machine: Machine) -> None:
+    key = machine.done("keys", "create", "--team", "red", "--name", "Canary").strip()
+    id, _, secret = key.removeprefix("sk-gw-").partition("_")
+    archive = machine.done("store", "export")
+    assert id in archive
+    assert "Canary" in archive
+    pepper = machine.pepper.decode().strip()
+    for text in (secret, pepper):
+        for start in range(len(text) - 8):
+            assert text[start : start + 8] not in archive
+
+
+def test_what_was_exported_is_imported(machine: Machine, other: Machine) -> None:
+    before = machine.told()
+    assert all(before)
+    packed = gzip.compress(machine.done("store", "export").encode())
+    ended = other.run("store", "import", stdin=gzip.decompress(packed))
+    assert (ended.returncode, ended.stdout) == (0, b"")
+    assert ended.stderr == (
+        b"imported into sqlite:data/gateway.db: 3 teams, 3 keys, 3 accounts, 4 logged changes, "
+        b"200 usage entries\n"
+    )
+    assert other.told() == before
+
+
+async def test_there_and_back_over_redis(
+    machine: Machine, other: Machine, redis: RedisServer, tmp_path: Path
+) -> None:
+    shared = Machine(tmp_path / "shared", redis.url)
+    shared.take_pepper_of(machine)
+    before = machine.told()
+    archive = machine.done("store", "export").encode()
+    assert "imported into redis://" in shared.run("store", "import", stdin=archive).stderr.decode()
+    assert shared.told() == before
+    other.done("store", "import", stdin=shared.done("store", "export").encode())
+    assert other.told() == before
+
+
+# -- refusals -----------------------------------------------------------------------------------
+
+
+def test_a_damaged_archive_changes_nothing(machine: Machine, other: Machine) -> None:
+    archive = machine.done("store", "export").encode()
+    lines = archive.splitlines(keepends=True)
+    cut, flipped = b"".join(lines[:-9]), archive.replace(b'"requests":1,', b'"requests":7,', 1)
+    for damaged, why in (
+        (cut, f"The archive is cut off: it ends after line {len(lines) - 9}."),
+        (flipped, "The archive is damaged: its lines are not those it was made with."),
+        (b"".join([*lines[:5], b"{}\n", *lines[6:]]), "Line 6 is damaged or unknown: "),
+    ):
+        assert other.refused("store", "import", "-", stdin=damaged).startswith(why)
+    assert "imported" in other.run("store", "import", stdin=archive).stderr.decode()
+    assert other.told() == machine.told()
+
+
+def test_a_store_that_has_something_is_left_alone(machine: Machine) -> None:
+    before = machine.told()
+    for stdin in (machine.done("store", "export").encode(), machine.archive(10)):
+        assert machine.refused("store", "import", stdin=stdin).startswith("The store is not empty")
+    assert machine.told() == before
+
+
+def test_without_the_pepper_no_store_is_made(machine: Machine, tmp_path: Path) -> None:
+    stranger = Machine(tmp_path / "stranger")
+    archive = machine.done("store", "export").encode()
+    assert stranger.refused("store", "import", stdin=archive).startswith(
+        "The pepper file data/pepper cannot be used: No such file"
+    )
+    stranger.environ["GATEWAY_KEYS_PEPPER"] = "another pepper " * 4
+    assert stranger.refused("store", "import", stdin=archive).startswith(
+        "The archive's keys were made with another pepper"
+    )
+    assert list(stranger.folder.iterdir()) == []
+
+
+def test_files_that_cannot_be_used_are_told(machine: Machine) -> None:
+    for command in ("export", "import"):
+        told = machine.refused("store", command, "missing/file")
+        assert told == "The file missing/file cannot be used: No such file or directory."
+    assert machine.refused("store", "import", "data").endswith("Is a directory.")
+    empty = Machine(machine.folder / "empty")
+    assert empty.refused("store", "export", "file").startswith("There is no database")
+    assert not (empty.folder / "file").exists()
+
+
+# -- interruptions ------------------------------------------------------------------------------
+
+
+def large(machine: Machine) -> bytes:
+    """An archive that takes a while, for the same pepper."""
+    return machine.archive(30_000)
+
+
+def test_a_back_up_is_replaced_only_by_force(machine: Machine) -> None:
+    file = machine.folder / "backup"
+    file.write_text("a former one")
+    assert machine.refused("store", "export", "backup") == (
+        "The file backup is there already: take another name, or --force."
+    )
+    assert file.read_text() == "a former one"
+    machine.done("store", "export", "backup", "--force")
+    assert file.read_text().startswith('{"kind":"header"')
+
+
+def test_an_export_that_the_disk_is_too_small_for_leaves_the_former_file(machine: Machine) -> None:
+    machine.done("store", "export", "backup")
+    former = (machine.folder / "backup").read_bytes()
+
+    def bound() -> None:
+        # A write beyond it would end the process unless it is told as an error.
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, 40_000))
+
+    ended = machine.run("store", "export", "backup", "--force", before=bound)
+    assert ended.returncode == 1
+    assert ended.stderr == b"Error: The file backup cannot be used: File too large.\n"
+    assert (machine.folder / "backup").read_bytes() == former
+    assert {path.name for path in machine.folder.iterdir()} == {"data", "state", "backup"}
+
+
+def test_a_killed_export_leaves_no_half_under_its_name(other: Machine) -> None:
+    other.done("store", "import", stdin=large(other))
+    with other.start("store", "export", "backup") as exporting:
+        deadline = time.monotonic() + SECONDS
+        while not any(path.stat().st_size for path in other.folder.glob(".backup.*")):
+            assert time.monotonic() < deadline
+            assert exporting.poll() is None, "it was too quick to be killed"
+        exporting.kill()
+    assert exporting.returncode == -signal.SIGKILL
+    assert not (other.folder / "backup").exists()
+    for draft in other.folder.glob(".backup.*"):
+        assert stat.S_IMODE(draft.stat().st_mode) == 0o600
+    other.done("store", "export", "backup")
+
+
+def half_imported(machine: Machine, archive: bytes) -> None:
+    """Have an import killed that was given all but the archive's end."""
+    with machine.start("store", "import") as importing:
+        assert importing.stdin is not None
+        importing.stdin.write(archive[: -len(archive) // 10])
+        importing.stdin.flush()  # done when all but what fits into the pipe was read
+        importing.kill()
+
+
+def test_a_killed_import_leaves_nothing(other: Machine) -> None:
+    archive = large(other)
+    half_imported(other, archive)
+    assert json.loads(other.done("teams", "list", "--format", "json")) == []
+    other.done("store", "import", stdin=archive)
+    assert other.told()[2]
+
+
+async def test_from_half_an_import_no_gateway_serves_and_it_can_be_begun_again(
+    machine: Machine, redis: RedisServer, tmp_path: Path
+) -> None:
+    shared = Machine(tmp_path / "shared", redis.url)
+    shared.take_pepper_of(machine)
+    archive = large(shared)
+    async with RedisStore(parse_store_url(redis.url)) as serving:
+        await asyncio.to_thread(half_imported, shared, archive)
+        async with redis.client() as client:
+            assert await client.hlen("{gateway}:teams") == 3
+        with pytest.raises(StoreUnavailable):
+            await serving.load(["team:red"])
+        with pytest.raises(UnusableStore, match="an import was not finished"):
+            async with RedisStore(parse_store_url(redis.url)):
+                pass
+        for command in (("teams", "list"), ("store", "confirm-reset"), ("store", "export")):
+            assert shared.refused(*command).endswith(
+                "an import was not finished; run 'gateway store import' again."
+            )
+        shared.done("store", "import", stdin=machine.done("store", "export").encode())
+        assert shared.told() == machine.told()
+        with pytest.raises(StoreUnavailable):
+            await serving.load(["team:red"])
+
+
+# -- confirm-reset ------------------------------------------------------------------------------
+
+
+async def test_a_confirmed_reset_lets_gateways_go_on(redis: RedisServer, tmp_path: Path) -> None:
+    shared = Machine(tmp_path / "shared", redis.url)
+    shared.environ["GATEWAY_KEYS_PEPPER"] = "p" * 40
+    async with RedisStore(parse_store_url(redis.url)) as serving:
+        await serving.load(["a"])
+        async with redis.client() as client:
+            await client.flushall()
+        for _ in range(2):
+            with pytest.raises(StoreUnavailable):
+                await serving.load(["a"])
+        ended = await asyncio.to_thread(shared.run, "store", "confirm-reset")
+        assert (ended.returncode, ended.stdout) == (0, b"")
+        place = redis.url
+        assert ended.stderr.decode().splitlines()[-1] == (
+            f"confirmed: gateways go on with what {place} holds now"
+        )
+        await serving.load(["a"])
+    again = await asyncio.to_thread(shared.run, "store", "confirm-reset")
+    assert again.returncode == 0
+    assert b"There is nothing to confirm" in again.stderr
+
+
+def test_a_file_needs_no_confirmation(machine: Machine) -> None:
+    assert machine.refused("store", "confirm-reset").startswith("A database file needs no such")

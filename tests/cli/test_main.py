@@ -1,0 +1,422 @@
+"""The command line, as click runs it and as a program of its own."""
+
+import asyncio
+import json
+import os
+import pty
+import re
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from gateway import __version__
+from gateway.core.key_format import parse
+from gateway.core.model import Entry
+from gateway.stores.sqlite import SqliteStore
+from tests.support.line import CODE, PROGRAM, Line
+
+
+@pytest.fixture
+def line(tmp_path: Path) -> Line:
+    return Line(tmp_path)
+
+
+@pytest.fixture
+def filled(line: Line) -> Line:
+    """One whose store has the teams."""
+    assert line.click("teams", "apply", "teams.toml").exit_code == 0
+    return line
+
+
+# -- help ---------------------------------------------------------------------------------------
+
+
+def test_version_and_help(line: Line) -> None:
+    assert line.click("--version").stdout == f"gateway {__version__}\n"
+    for arguments in ([], ["keys"], ["teams"]):
+        told = line.click(*arguments, "--help")
+        assert told.exit_code == 0
+        assert "..." not in told.stdout.partition("Commands:")[2]
+
+
+def test_help_needs_none_of_the_heavy_modules(line: Line) -> None:
+    listed = "import sys, gateway.cli.main; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", listed],
+        env=line.environ,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    modules = set(done.stdout.split())
+    assert not modules & {"aiohttp", "asyncio", "msgspec", "rich", "sqlite3", "structlog"}
+
+
+# -- teams --------------------------------------------------------------------------------------
+
+
+def test_teams_are_applied_and_listed(line: Line) -> None:
+    first = line.click("teams", "apply", "teams.toml")
+    assert (first.exit_code, first.stdout) == (0, "")
+    assert first.stderr == "created: design, research\n"
+    (line.folder / "teams.toml").write_text("[teams.design]\nmax_n = 5")
+    second = line.click("teams", "apply", "teams.toml")
+    assert second.stderr == "replaced: design\nnot in teams.toml, left alone: research\n"
+    third = line.click("teams", "apply", "teams.toml")
+    assert third.stderr.startswith("unchanged: design\n")
+    listed = json.loads(line.click("teams", "list", "--format", "json").stdout)
+    assert [(team["team"], team["max_n"]) for team in listed] == [("design", 5), ("research", None)]
+
+
+def test_a_faulty_file_of_teams_changes_nothing(filled: Line) -> None:
+    (filled.folder / "teams.toml").write_text("[teams.new]\n[teams.design]\nmax = 5\ncach = 1")
+    done = filled.click("teams", "apply", "teams.toml")
+    assert done.exit_code == 2
+    assert done.stderr.splitlines() == [
+        "teams.toml: [teams.design] max: no such option; did you mean 'max_n'?",
+        "teams.toml: [teams.design] cach: no such option; did you mean 'cache'?",
+    ]
+    assert "new" not in filled.click("teams", "list").stdout
+
+
+def test_teams_may_name_the_models_of_the_configuration(line: Line) -> None:
+    (line.folder / "my.toml").write_text("[models.other]\nprices = 0.04")
+    (line.folder / "teams.toml").write_text('[teams.design]\nmodels = ["other"]')
+    assert line.click("teams", "apply", "teams.toml").exit_code == 2
+    done = line.click("teams", "apply", "teams.toml", "--config", "my.toml")
+    assert (done.exit_code, done.stderr) == (0, "created: design\n")
+
+
+def test_without_teams_there_is_a_hint(line: Line) -> None:
+    (line.folder / "empty.toml").write_text("")
+    assert line.click("teams", "apply", "empty.toml").exit_code == 0
+    listed = line.click("teams", "list")
+    assert (listed.exit_code, listed.stdout) == (0, "")
+    assert "gateway teams apply FILE" in listed.stderr
+    assert line.click("teams", "list", "--format", "json").stdout == "[]\n"
+
+
+def test_a_command_in_the_wrong_folder_makes_no_store(line: Line) -> None:
+    for command in (("teams", "list"), ("keys", "list"), ("usage",), ("keys", "revoke", "x")):
+        done = line.click(*command)
+        assert (done.exit_code, done.stdout) == (1, "")
+        assert "There is no database data/my.db here" in done.stderr
+    assert not (line.folder / "data").exists()
+
+
+# -- usage --------------------------------------------------------------------------------------
+
+
+def spend(line: Line, at: float, key: str, cost: int, id: str) -> None:
+    """Enter a purchase into the store."""
+    entry = Entry(
+        id=id,
+        at=at,
+        team="design",
+        key=key,
+        model="gpt-image-2",
+        size="auto",
+        quality="auto",
+        outcome="bought",
+        images_bought=1,
+        cost=cost,
+    )
+
+    async def record() -> None:
+        async with SqliteStore(line.folder / "data" / "my.db") as store:
+            await store.record([entry])
+
+    asyncio.run(record())
+
+
+def test_usage_is_summed_since_the_month_began(filled: Line) -> None:
+    now = time.time()
+    spend(filled, now, "0123456789ab", 211_000, "1")
+    spend(filled, now, "0123456789ac", 53_000, "2")
+    spend(filled, now - 32 * 86_400, "0123456789ab", 1_000_000, "3")
+    by_team = json.loads(filled.click("usage", "--format", "json").stdout)
+    assert by_team == [
+        {
+            "team": "design",
+            "requests": 2,
+            "requests_refused": 0,
+            "images_bought": 2,
+            "images_cached": 0,
+            "images_coalesced": 0,
+            "images_unknown": 0,
+            "cost_usd": "0.264",
+            "saved_usd": "0",
+        }
+    ]
+    by_key = json.loads(filled.click("usage", "--by", "key", "--format", "json").stdout)
+    assert [(row["key"], row["cost_usd"]) for row in by_key] == [
+        ("sk-gw-0123456789ab", "0.211"),
+        ("sk-gw-0123456789ac", "0.053"),
+    ]
+    assert filled.click("usage", "--by", "model").stdout.splitlines()[1].startswith("gpt-image-2")
+    total = filled.click("usage", "--by", "key").stdout.splitlines()[-1]
+    assert total.split() == ["total", "2", "0", "2", "0", "0", "0", "0.264", "0.00"]
+
+
+def test_a_table_of_usage_by_key_has_the_keys_names(filled: Line) -> None:
+    create = ("keys", "create", "--team", "design", "--name", "Web shop")
+    id = parse(filled.click(*create).stdout.strip()) or ""
+    spend(filled, time.time(), id, 40_000, "1")
+    spend(filled, time.time(), "0123456789ab", 40_000, "2")
+    titles, *rows, total = filled.click("usage", "--by", "key").stdout.splitlines()
+    assert titles.split()[:2] == ["key", "name"]
+    assert sorted(row.startswith(f"sk-gw-{id}  Web shop  ") for row in rows) == [False, True]
+    assert total.split()[:2] == ["total", "2"]
+    listed = json.loads(filled.click("usage", "--by", "key", "--format", "json").stdout)
+    assert all("name" not in row for row in listed)
+
+
+def test_usage_can_be_grouped_and_bounded(filled: Line) -> None:
+    noon = datetime(2026, 3, 1, 12, tzinfo=UTC).timestamp()
+    for day, key in enumerate(("0123456789ab", "0123456789ac", "0123456789ab")):
+        spend(filled, noon + day * 86_400, key, 40_000, str(day))
+    grouped = filled.click(
+        *("usage", "--by", "day", "--by", "key", "--by", "day", "--format", "csv"),
+        *("--from", "2026-03-01", "--to", "2026-03-02"),
+    )
+    assert grouped.stdout.splitlines() == [
+        "day,key,requests,requests_refused,images_bought,images_cached,images_coalesced,"
+        "images_unknown,cost_usd,saved_usd",
+        "2026-03-01,sk-gw-0123456789ab,1,0,1,0,0,0,0.04,0",
+        "2026-03-02,sk-gw-0123456789ac,1,0,1,0,0,0,0.04,0",
+    ]
+    fine = ("--by", "hour", "--by", "size", "--by", "quality", "--by", "outcome")
+    by_all = filled.click("usage", *fine, "--from", "2026-03-01", "--format", "csv")
+    assert by_all.stdout.splitlines()[1].startswith("2026-03-01T12:00:00Z,auto,auto,bought,1,")
+    bounded = ("usage", "--from", "2026-03-02", "--format", "json")
+    assert json.loads(filled.click(*bounded).stdout)[0]["requests"] == 2
+    assert json.loads(filled.click(*bounded, "--team", "research").stdout) == []
+    assert filled.click(*bounded, "--team", "design").stdout == filled.click(*bounded).stdout
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--from", "yesterday"),
+        ("--to", "2026-02-30"),
+        ("--from", "2026-03-02", "--to", "2026-03-01"),
+        ("--by", "prompt"),
+    ],
+)
+def test_usage_that_cannot_be_shown(filled: Line, options: tuple[str, ...]) -> None:
+    assert filled.click("usage", *options).exit_code == 2
+
+
+def test_without_usage_there_is_no_table(filled: Line) -> None:
+    done = filled.click("usage", "--by", "day")
+    assert (done.exit_code, done.stdout) == (0, "")
+    assert done.stderr.startswith("Nothing was asked for since ")
+
+
+@pytest.mark.parametrize("command", ["usage", "activity"])
+def test_history_of_a_team_that_never_was_is_a_mistake(filled: Line, command: str) -> None:
+    done = filled.click(command, "--team", "desing")
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert "There is no team desing. The teams are design, research." in done.stderr
+
+
+# -- check-config -------------------------------------------------------------------------------
+
+
+def test_a_right_configuration_is_confirmed(line: Line) -> None:
+    done = line.run("check-config", GATEWAY_UPSTREAM_BASE_URL="https://a.example/v1")
+    assert (done.returncode, done.stdout) == (0, "No faults in the environment.\n")
+    first, second = done.stderr.splitlines()
+    assert first.startswith("warning: environment GATEWAY_UPSTREAM_BASE_URL: ends in /v1")
+    assert second.startswith("warning: config/gateway.toml: [upstream] api_key_file: needs")
+    assert not (line.folder / "data").exists()
+
+
+def test_the_shipped_files_are_right(line: Line) -> None:
+    done = line.click("check-config", "--config", str(CODE / "config" / "gateway.toml"))
+    assert done.exit_code == 0
+    assert "gateway.toml, " in done.stdout
+    assert "teams.toml, the environment" in done.stdout
+
+
+def test_all_faults_are_told_at_once(line: Line) -> None:
+    (line.folder / "my.toml").write_text("[server]\nprot = 8080\nport = -1\n[cahce]\n")
+    done = line.run("check-config", "--config", "my.toml", GATEWAY_LOG_LEVEL="loud")
+    assert (done.returncode, done.stdout) == (2, "")
+    places = sorted(fault.rpartition(": ")[0] for fault in done.stderr.splitlines())
+    assert places == [
+        "environment GATEWAY_LOG_LEVEL",
+        "my.toml: [cahce]",
+        "my.toml: [server] port",
+        "my.toml: [server] prot",
+    ]
+
+
+def test_a_missing_file_is_a_fault_where_it_was_named(line: Line) -> None:
+    for arguments in (["--config", "my.toml"], ["--teams", "my.toml"]):
+        done = line.click("check-config", *arguments)
+        assert done.exit_code == 2
+        assert "my.toml: cannot be read: No such file or directory\n" in done.stderr
+
+
+# -- failures -----------------------------------------------------------------------------------
+
+
+def test_a_store_that_does_not_answer_is_one_line(filled: Line) -> None:
+    with closing(sqlite3.connect(filled.folder / "data" / "my.db")) as other:
+        other.execute("BEGIN IMMEDIATE")
+        done = filled.run("keys", "create", "--team", "design")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert re.fullmatch(r"Error: .+\n", done.stderr)
+
+
+def test_a_store_that_cannot_be_used_is_one_line(line: Line) -> None:
+    (line.folder / "text").write_text("This is no database." * 100)
+    done = line.run("usage", GATEWAY_STORE_URL="sqlite:text")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert re.fullmatch(r"Error: .*text.*\n", done.stderr)
+
+
+def test_a_wrong_pepper_is_one_line(filled: Line) -> None:
+    done = filled.click("keys", "list", GATEWAY_KEYS_PEPPER="another pepper of 30 characters")
+    assert done.exit_code == 1
+    assert re.fullmatch(r"Error: [Tt]he pepper .*\n", done.stderr)
+    assert "another pepper" not in done.stderr
+
+
+# -- terminals ----------------------------------------------------------------------------------
+
+
+def test_a_terminal_gets_a_table_with_whole_ids(filled: Line) -> None:
+    id = f"sk-gw-{parse(filled.key())}"
+    ours, theirs = pty.openpty()
+    try:
+        subprocess.run(
+            [*PROGRAM, "keys", "list"],
+            cwd=filled.folder,
+            env=filled.environ | {"COLUMNS": "60", "TERM": "xterm"},
+            stdout=theirs,
+            timeout=20,
+            check=True,
+        )
+        screen = os.read(ours, 10_000).decode()
+    finally:
+        os.close(theirs)
+        os.close(ours)
+    assert id in screen
+    assert "─" in screen
+
+
+def test_what_the_encoding_lacks_is_escaped(filled: Line) -> None:
+    filled.click("keys", "create", "--team", "design", "--name", "研")
+    done = filled.run("keys", "list", PYTHONIOENCODING="latin-1")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "\\u7814" in done.stdout
+
+
+# -- what runs ----------------------------------------------------------------------------------
+
+
+@contextmanager
+def running(line: Line, last: str, *arguments: str, **environ: str) -> Iterator[str]:
+    """A program that runs until the block ends: what it printed up to the line `last`.
+
+    It ends by SIGTERM, with exit code 0.
+    """
+    program = line.start(*arguments, **environ)
+    try:
+        assert program.stdout is not None
+        printed = ""
+        for text in program.stdout:
+            printed += text
+            if text.startswith(last):
+                break
+        else:
+            pytest.fail(f"ended early: {program.communicate()[1]}")
+        yield printed
+        program.send_signal(signal.SIGTERM)
+        program.communicate(timeout=10)
+        assert program.returncode == 0
+    finally:
+        program.kill()
+        program.communicate()
+
+
+def status(url: str, key: str, body: object = None) -> int:
+    """The status of a GET or, with a body, a POST."""
+    data = None if body is None else json.dumps(body).encode()
+    headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, data, headers)) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code
+
+
+ANY_PORTS = {"GATEWAY_SERVER_PORT": "0", "GATEWAY_SERVER_ADMIN_PORT": "0"}
+
+
+def test_keys_are_made_and_revoked_while_a_gateway_serves(line: Line) -> None:
+    line.environ["GATEWAY_STORE_URL"] = "sqlite:data/sandbox.db"
+    with running(line, "Ctrl-C", "serve", "--demo", **ANY_PORTS) as printed:
+        (url,) = re.findall(r"Base URL +(\S+)", printed)
+        (demo_key,) = re.findall(r"Key +(\S+)", printed)
+        assert status(f"{url}/models", demo_key) == 200
+        line.click("teams", "apply", "teams.toml")
+        key = line.key()
+        time.sleep(0.5)
+        assert status(f"{url}/images/generations", key, {"prompt": "A red apple"}) == 200
+        line.click("keys", "revoke", key)
+        time.sleep(0.5)
+        assert status(f"{url}/models", key) == 401
+        used = json.loads(line.click("usage", "--format", "json").stdout)
+        assert [(row["team"], row["images_bought"]) for row in used] == [("design", 1)]
+
+
+def test_serving_without_an_upstream_is_a_fault(line: Line) -> None:
+    done = line.run("serve", GATEWAY_SERVER_PORT="none")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert [fault.split(": ")[0] for fault in done.stderr.splitlines()] == [
+        "environment GATEWAY_SERVER_PORT",
+        "config/gateway.toml",
+        "config/gateway.toml",
+    ]
+    done = line.run("serve", "--demo", GATEWAY_UPSTREAM_API_KEY="sk-upstream-0123456789")
+    assert done.returncode == 2
+    assert done.stderr.startswith("config/gateway.toml: [upstream] base_url: needs a value")
+    assert "0123456789" not in done.stderr
+
+
+def test_a_sandbox_runs_by_itself(line: Line) -> None:
+    key = "sandbox-key-0123456789"
+    environ = {"GATEWAY_SANDBOX_API_KEY": key}
+    with running(line, "Ctrl-C", "sandbox", "--port", "0", **environ) as printed:
+        (url,) = re.findall(r"listening on (\S+)\.", printed)
+        assert key not in printed
+        generations = f"{url}/api/v1/images/generations"
+        assert status(generations, key, {"prompt": "A red apple"}) == 200
+        assert status(generations, "other", {"prompt": "A red apple"}) == 401
+        taken = line.run("sandbox", "--port", url.rpartition(":")[2])
+    assert taken.returncode == 1
+    assert re.fullmatch(r"Error: Port \d+ on 127\.0\.0\.1 is taken: .+\n", taken.stderr)
+
+
+def test_a_taken_port_is_one_line(line: Line) -> None:
+    with closing(socket.create_server(("127.0.0.1", 0))) as other:
+        port = str(other.getsockname()[1])
+        environ = ANY_PORTS | {"GATEWAY_SERVER_PORT": port, "GATEWAY_LOG_LEVEL": "error"}
+        done = line.run("serve", "--sandbox", **environ)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert re.fullmatch(rf"Error: Port {port} on 127\.0\.0\.1 is taken: .+\n", done.stderr)

@@ -1,0 +1,95 @@
+"""What of a new configuration a running gateway takes over."""
+
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from gateway.config.diff import NEEDS_RESTART, reloaded
+from gateway.config.models import GPT_IMAGE_2
+from gateway.config.options import options_of
+from gateway.config.settings import SECTIONS, Settings
+from gateway.core.model import Limits
+from gateway.core.secret import Secret
+
+RUNNING = Settings()
+OTHER: dict[str, dict[str, Any]] = {
+    "server": {
+        "host": "::1",
+        "port": 1,
+        "admin_host": "::1",
+        "admin_port": 2,
+        "public_url": "https://images.example",
+        "drain_seconds": 3.0,
+        "max_body_bytes": 4,
+        "max_in_flight": 5,
+        "tls_cert": "other.crt",
+        "tls_key": "other.key",
+    },
+    "upstream": {
+        "base_url": "http://other",
+        "path": "/other",
+        "api_key": Secret("sk-canary"),
+        "api_key_file": "other",
+        "connect_seconds": 1.0,
+        "timeout_seconds": 2.0,
+        "max_response_bytes": 3,
+    },
+    "store": {"url": "sqlite:other.db"},
+    "keys": {"pepper": Secret("canary canary canary"), "pepper_file": "other"},
+    "cache": {
+        "enabled": False,
+        "ttl_seconds": 1.0,
+        "url_ttl_seconds": 2.0,
+        "max_bytes": 3,
+        "max_entry_bytes": 4,
+        "keep_path": "other",
+        "ignore_fields": ("user",),
+        "scope": "shared",
+        "url": "redis://other",
+    },
+    "log": {"level": "error", "format": "console"},
+}
+CASES = [(section, name) for section in OTHER for name in options_of(SECTIONS[section])]
+
+
+def with_other(section: str, name: str) -> Settings:
+    changed = replace(getattr(RUNNING, section), **{name: OTHER[section][name]})
+    return replace(RUNNING, **{section: changed})
+
+
+@pytest.mark.parametrize(("section", "name"), CASES)
+def test_each_option_is_changed_or_waits(section: str, name: str) -> None:
+    found = with_other(section, name)
+    outcome = reloaded(RUNNING, found)
+    if name in NEEDS_RESTART.get(section, ()):
+        assert outcome.settings == RUNNING
+        assert (outcome.changed, outcome.waiting) == ([], [f"[{section}] {name}"])
+    else:
+        assert outcome.settings == found
+        assert (outcome.changed, outcome.waiting) == ([f"[{section}] {name}"], [])
+    assert "canary" not in repr(outcome)
+
+
+def test_what_waits_is_told_again_each_time() -> None:
+    found = with_other("server", "port")
+    again = reloaded(reloaded(RUNNING, found).settings, found)
+    assert (again.settings, again.waiting) == (RUNNING, ["[server] port"])
+
+
+def test_nothing_changes() -> None:
+    outcome = reloaded(RUNNING, Settings())
+    assert (outcome.settings, outcome.changed, outcome.waiting) == (RUNNING, [], [])
+
+
+def test_limits_and_models() -> None:
+    models = {"other model": replace(GPT_IMAGE_2, name="other model")}
+    found = Settings(limits=Limits(images_per_day=1), models=models, default_model="other model")
+    outcome = reloaded(RUNNING, found)
+    assert outcome.settings == found
+    assert outcome.changed == [
+        "[limits]",
+        "[models.gpt-image-2]",
+        '[models."other model"]',
+        "the default model",
+    ]

@@ -1,0 +1,139 @@
+"""Variables as options: text into values, and names that stand for nothing."""
+
+import pytest
+
+from gateway.config.environment import stray_variables, value_of, variable_place
+from gateway.config.options import options_of
+from gateway.config.settings import SECTIONS
+from gateway.core.secret import Secret
+
+OPTIONS = {
+    f"{section}.{name}": option
+    for section, struct in SECTIONS.items()
+    for name, option in options_of(struct, section=section).items()
+}
+KNOWN = {option.variable for option in OPTIONS.values() if option.variable}
+
+
+@pytest.mark.parametrize(
+    ("option", "text", "value"),
+    [
+        ("server.port", "0", 0),
+        ("server.port", " 8_081 ", 8081),
+        ("server.max_body_bytes", "+1_048_576", 1_048_576),
+        ("server.drain_seconds", "0.5", 0.5),
+        ("server.drain_seconds", "10", 10.0),
+        ("server.drain_seconds", "1e2", 100.0),
+        ("server.host", "0.0.0.0", "0.0.0.0"),
+        ("cache.enabled", "false", False),
+        ("cache.enabled", " True ", True),
+        ("cache.ignore_fields", "user, trace ,", ("user", "trace")),
+        ("cache.ignore_fields", "user", ("user",)),
+        ("cache.ignore_fields", '["a,b", "c"]', ("a,b", "c")),
+        ("cache.ignore_fields", "[]", ()),
+        ("limits.images_per_day", "0", 0),
+        ("limits.cost_per_day_usd", "0.10", 100_000),
+        ("log.level", "debug", "debug"),
+        ("upstream.base_url", "https://example.com/", "https://example.com"),
+        ("upstream.api_key", "sk-1", Secret("sk-1")),
+        ("keys.pepper", "sixteen bytes, ü", Secret("sixteen bytes, ü")),
+    ],
+)
+def test_right_values(option: str, text: str, value: object) -> None:
+    assert value_of(OPTIONS[option], text) == value
+
+
+@pytest.mark.parametrize(
+    ("option", "text"),
+    [
+        *(("server.port", text) for text in ("80.0", "0x50", "1__0", "_1", "eighty", "-1", "٨٠")),
+        *(("server.port", text) for text in ("65536", "9" * 40, "true", "8080;canary")),
+        pytest.param("server.port", "9" * 10_000, id="many digits"),
+        *(("server.drain_seconds", text) for text in ("nan", "inf", "-1", "1e400", "5s", "true")),
+        *(("cache.enabled", text) for text in ("1", "0", "yes", "on", "none")),
+        *(("cache.ignore_fields", text) for text in ("[", "[1]", "['a'", "[]\nb = 1", "['a']x")),
+        pytest.param("cache.ignore_fields", "[" * 100_000, id="deep"),
+        *(("limits.cost_per_day_usd", text) for text in ("-1", "1e3", "$1", "0.0000001", "nan")),
+        *(("log.level", text) for text in ("loud", "INFO ", "warn")),
+        *(("upstream.api_key", text) for text in ("sk canary", "sk-canary\r\n", "sk-cänary")),
+        *(("keys.pepper", text) for text in ("short canary", "canary " * 3 + "\udcff")),
+    ],
+)
+def test_wrong_values(option: str, text: str) -> None:
+    with pytest.raises(ValueError, match="must be ") as caught:
+        value_of(OPTIONS[option], text)
+    assert str(caught.value) == f"must be {OPTIONS[option].right}"
+    assert "canary" not in str(caught.value)
+
+
+def stray(*names: str, value: str = "8080") -> tuple[list[str], list[str]]:
+    return stray_variables(dict.fromkeys(names, value), KNOWN, SECTIONS)
+
+
+def test_a_misspelt_option_of_a_known_section_is_a_fault() -> None:
+    faults, warnings = stray("GATEWAY_SERVER_PROT", "GATEWAY_CACHE_TINT", "GATEWAY_SERVER_")
+    assert not warnings
+    assert faults[0] == "environment GATEWAY_CACHE_TINT: no such option"
+    assert faults[1] == "environment GATEWAY_SERVER_: no such option"
+    assert faults[2] == (
+        "environment GATEWAY_SERVER_PROT: no such option; did you mean 'GATEWAY_SERVER_PORT'?"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("GATEWAY_UPSTEAM_PATH", "GATEWAY_UPSTREAM_PATH"),
+        ("GATEWAY_ADMIN_PORT", "GATEWAY_SERVER_ADMIN_PORT"),
+    ],
+)
+def test_an_option_of_a_wrong_section_is_a_fault_with_a_hint(name: str, meant: str) -> None:
+    known = {*KNOWN, meant}
+    told = f"environment {name}: no such option; did you mean '{meant}'?"
+    assert stray_variables({name: "8080"}, known, SECTIONS) == ([told], [])
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("GATEWAY_PORT", "GATEWAY_SERVER_PORT"),
+        ("GATEWAY_TOKEN", "GATEWAY_ADMIN_TOKEN"),
+        ("GATEWAY_URL", "GATEWAY_STORE_URL"),
+        ("GATEWAY_OPS_URL", "GATEWAY_STORE_URL"),
+    ],
+)
+def test_what_names_no_section_may_be_somebody_elses(name: str, meant: str) -> None:
+    told = f"environment {name}: no option of the gateway, ignored; did you mean '{meant}'?"
+    assert stray_variables({name: "8080"}, {meant}, SECTIONS) == ([], [told])
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("GATEWAY_SERVICE_HOST", "GATEWAY_SERVICE_PORT", "GATEWAY_PORT_80_TCP"),
+        *("GATEWAY_SERVICE_PORT_HTTP", "GATEWAY_PORT_80_TCP_ADDR", "GATEWAY_CACHE_PORT_1_TCP"),
+        *("GATEWAY_STORE_SERVICE_HOST", "GATEWAY_CACHE_SERVICE_PORT", "GATEWAY_ADMIN_SERVICE_PORT"),
+        *("GATEWAY_", "GATEWAY_MODELS_X", "GATEWAY_OF_SOMEBODY_ELSE"),
+    ],
+)
+def test_any_other_is_a_warning(name: str) -> None:
+    faults, (warning,) = stray(name)
+    assert not faults
+    assert warning == f"environment {name}: no option of the gateway, ignored"
+
+
+@pytest.mark.parametrize("name", ["GATEWAY_PORT", "GATEWAY_ADMIN_PORT", "GATEWAY_STORE_PORT"])
+def test_an_address_of_kubernetes_is_a_warning(name: str) -> None:
+    faults, (warning,) = stray(name, value="tcp://10.0.0.7:80")
+    assert not faults
+    assert warning == f"environment {name}: no option of the gateway, ignored"
+    assert stray(name) != ([], [warning])
+
+
+def test_silent_ones() -> None:
+    names = [*KNOWN, "GATEWAY_SANDBOX_API_KEY", "PATH", "gateway_server_prot", "MY_GATEWAY_X"]
+    assert stray(*names) == ([], [])
+
+
+def test_a_name_cannot_disturb_a_terminal() -> None:
+    assert variable_place("GATEWAY_\x1b[2J\n\udcff") == "environment GATEWAY_\\x1b[2J\\n\\udcff"

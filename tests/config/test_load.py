@@ -1,0 +1,325 @@
+"""The whole configuration: file and environment together, and every fault at once."""
+
+from collections.abc import Mapping
+
+import pytest
+
+from gateway.config.load import ConfigError, read_settings
+from gateway.config.settings import SECTIONS, Settings
+from gateway.core.model import Limits
+from gateway.core.secret import Secret
+
+OPTIONS = [(section, name) for section in SECTIONS for name in SECTIONS[section].__struct_fields__]
+CANARY = "canary-7f3a9c"
+
+
+def settings(text: str = "", **environ: str) -> Settings:
+    found, warnings = read_settings(text, environ)
+    assert not warnings
+    return found
+
+
+def faults(
+    text: str = "", environ: Mapping[str, str] | None = None, *, needs_upstream: bool = False
+) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        read_settings(text, environ or {}, needs_upstream=needs_upstream)
+    return caught.value.faults
+
+
+# -- right ones ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("text", [None, "", "[server]", "# nothing"])
+def test_nothing_written_means_defaults(text: str | None) -> None:
+    assert read_settings(text, {}) == (Settings(), [])
+
+
+def test_values_of_every_section() -> None:
+    found = settings(
+        """
+        [server]
+        port = 0
+        [upstream]
+        base_url = "https://images.example.com/"
+        api_key_file = "/run/secrets/key"
+        timeout_seconds = 60.5
+        [store]
+        url = "sqlite:/var/lib/gateway.db"
+        [keys]
+        pepper_file = "/run/secrets/pepper"
+        [cache]
+        enabled = false
+        ignore_fields = []
+        [limits]
+        images_per_month = 10
+        cost_per_day_usd = 0.07
+        [log]
+        level = "debug"
+        [models.draw]
+        prices = 0.04
+        """
+    )
+    assert found.server.port == 0
+    assert found.upstream.url == "https://images.example.com/api/v1/images/generations"
+    assert (found.upstream.api_key_file, found.upstream.timeout_seconds) == (
+        "/run/secrets/key",
+        60.5,
+    )
+    assert found.store.place.path == "/var/lib/gateway.db"
+    assert found.keys.pepper_file == "/run/secrets/pepper"
+    assert (found.cache.enabled, found.cache.ignore_fields) == (False, ())
+    assert found.limits == Limits(images_per_month=10, cost_per_day=70_000)
+    assert type(found.limits.cost_per_day) is int
+    assert found.log.level == "debug"
+    assert (list(found.models), found.default_model) == (["draw"], "draw")
+
+
+def test_the_environment_outranks_the_file() -> None:
+    found = settings(
+        "[server]\nport = 1\nhost = 'localhost'\n[cache]\nenabled = true",
+        GATEWAY_SERVER_PORT="2",
+        GATEWAY_CACHE_ENABLED="false",
+        GATEWAY_LIMITS_COST_PER_MONTH_USD="10",
+        GATEWAY_UPSTREAM_API_KEY="sk-1",
+        GATEWAY_KEYS_PEPPER="sixteen bytes or more",
+    )
+    assert (found.server.port, found.server.host) == (2, "localhost")
+    assert not found.cache.enabled
+    assert found.limits == Limits(cost_per_month=10_000_000)
+    assert found.upstream.api_key == Secret("sk-1")
+    assert found.keys.pepper == Secret("sixteen bytes or more")
+
+
+def test_an_empty_variable_is_not_set() -> None:
+    environ = {f"GATEWAY_{section}_{name}".upper(): "" for section, name in OPTIONS}
+    assert read_settings(None, environ | {"GATEWAY_SERVER_X": "", "GATEWAY_X": ""}) == (
+        Settings(),
+        [],
+    )
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_variable_made_of_a_file_may_end_as_a_line_does(end: str) -> None:
+    found = settings(
+        GATEWAY_STORE_URL=f"redis://ledger:6379/0{end}",
+        GATEWAY_CACHE_URL=f"redis://cache:6379/0{end}",
+        GATEWAY_ADMIN_TOKEN=f"a-token-of-the-admins{end}",
+        GATEWAY_UPSTREAM_API_KEY=f"key{end}",
+        GATEWAY_LOG_LEVEL=end,
+    )
+    assert (found.store.url, found.cache.url) == ("redis://ledger:6379/0", "redis://cache:6379/0")
+    assert found.admin.token == Secret("a-token-of-the-admins")
+    assert found.upstream.api_key == Secret("key")
+    assert found.log.level == "info"
+
+
+def test_every_option_has_a_variable() -> None:
+    environ = {f"GATEWAY_{section}_{name}".upper(): "\x00" for section, name in OPTIONS}
+    found = faults("", environ)
+    assert sorted(fault.split(":")[0].removeprefix("environment ") for fault in found) == sorted(
+        environ
+    )
+
+
+def test_the_admin_token_stands_in_the_environment_alone() -> None:
+    token = "a-token-of-an-operator"
+    found = settings(GATEWAY_ADMIN_TOKEN=token)
+    assert found.admin.token == Secret(token)
+    assert [(known.name, known.role) for known in found.admin.all_tokens] == [("admin", "admin")]
+    (fault,) = faults(f'[admin]\ntoken = "{token}"')
+    assert fault.endswith("is read from the environment alone: set GATEWAY_ADMIN_TOKEN")
+
+
+@pytest.mark.parametrize("token", ["fifteen-letters", "with a blank in the middle", "x" * 201])
+def test_an_admin_token_that_no_header_carries_or_that_is_short_is_a_fault(token: str) -> None:
+    (fault,) = faults("", {"GATEWAY_ADMIN_TOKEN": token})
+    assert fault.startswith("environment GATEWAY_ADMIN_TOKEN: must be 16 to 200 printable")
+
+
+def test_kubernetes_variables_are_warned_about() -> None:
+    environ = {"GATEWAY_PORT": f"tcp://{CANARY}:80", "GATEWAY_SERVICE_HOST": CANARY, "PATH": "/bin"}
+    found, warnings = read_settings("", environ)
+    assert found == Settings()
+    assert warnings == [
+        "environment GATEWAY_PORT: no option of the gateway, ignored",
+        "environment GATEWAY_SERVICE_HOST: no option of the gateway, ignored",
+    ]
+
+
+def test_a_base_url_with_a_version_draws_a_warning() -> None:
+    text = "[upstream]\nbase_url = 'https://h/api/v1/'"
+    warning = (
+        "[upstream] base_url: ends in /v1, which path has already: "
+        "https://h/api/v1/api/v1/images/generations will be called; it is scheme and host alone"
+    )
+    assert read_settings(text, {})[1] == [f"config/gateway.toml: {warning}"]
+    _, (other,) = read_settings("", {"GATEWAY_UPSTREAM_BASE_URL": "https://h/v1"})
+    assert other.startswith("environment GATEWAY_UPSTREAM_BASE_URL: ends in /v1")
+
+
+# -- wrong ones ---------------------------------------------------------------------------------
+
+PORT = "must be an integer from 0 to 65535"
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("[server]\nport = '80'", f"[server] port: {PORT}"),
+        ("[server]\nport = 80.0", f"[server] port: {PORT}"),
+        ("[server]\nport = true", f"[server] port: {PORT}"),
+        ("[server]\nport = 65536", f"[server] port: {PORT}"),
+        ("[server]\nprot = 1", "[server] prot: no such option; did you mean 'port'?"),
+        ("[sevrer]\nport = 1", "[sevrer]: no such section; did you mean 'server'?"),
+        ("[model.x]", "[model]: no such section; did you mean 'models'?"),
+        ("[admn]\ntoken = 'x'", "[admn]: no such section; did you mean 'admin'?"),
+        ("port = 80", "port: stands in no section"),
+        ("server = 80", "[server]: must be a table"),
+        ("[[server]]\nport = 80", "[server]: must be a table"),
+        ("models = 1", "[models]: must be a table"),
+        ("[cache]\ntint = 'red'", "[cache] tint: no such option"),
+        (
+            "[upstream]\napi_key = 'sk-1'",
+            "[upstream] api_key: is read from the environment alone: set GATEWAY_UPSTREAM_API_KEY",
+        ),
+        (
+            "[keys]\npepper = 'x'",
+            "[keys] pepper: is read from the environment alone: set GATEWAY_KEYS_PEPPER",
+        ),
+        (
+            "[cache]\nurl = 'redis://:pw@h'",
+            "[cache] url: holds a password, which no file may: set GATEWAY_CACHE_URL",
+        ),
+        (
+            "[store]\nurl = 'redis:h'",
+            "[store] url: must be sqlite: and the path of a file, or the URL of a Redis (redis://, "
+            "rediss://, redis+cluster://, redis+sentinel://); no scheme of a store is at its "
+            "beginning",
+        ),
+        (
+            "[store]\nurl = 'redis://h:x'",
+            "[store] url: must be sqlite: and the path of a file, or the URL of a Redis (redis://, "
+            "rediss://, redis+cluster://, redis+sentinel://); not a server: each is a host name or "
+            "an address, and a port after a colon",
+        ),
+        (
+            "[server]\nadmin_port = 8080",
+            "[server] admin_port: must differ from port on the same host",
+        ),
+        (
+            "[upstream]\ntimeout_seconds = 5",
+            "[upstream] timeout_seconds: must be above connect_seconds",
+        ),
+        ("[server]\nport = ", "not valid TOML: Invalid value (at line 2, column 8)"),
+    ],
+)
+def test_a_fault_names_its_place(text: str, fault: str) -> None:
+    assert faults(text) == [f"config/gateway.toml: {fault}"]
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "fault"),
+    [
+        ("GATEWAY_SERVER_PORT", "http", PORT),
+        ("GATEWAY_SERVER_ADMIN_PORT", "8080", "must differ from port on the same host"),
+        ("GATEWAY_SERVER_PROT", "1", "no such option; did you mean 'GATEWAY_SERVER_PORT'?"),
+        ("GATEWAY_KEYS_PEPPER", "x", "must be text of at least 16 bytes"),
+        ("GATEWAY_UPSTREAM_API_KEY", "a b", "must be printable ASCII without spaces"),
+    ],
+)
+def test_a_fault_names_its_variable(variable: str, value: str, fault: str) -> None:
+    assert faults("", {variable: value}) == [f"environment {variable}: {fault}"]
+
+
+def test_the_place_is_the_callers() -> None:
+    with pytest.raises(ConfigError, match=r"^other\.toml: x: stands in no section$"):
+        read_settings("x = 1", {}, place="other.toml")
+
+
+def test_all_faults_at_once() -> None:
+    text = """
+        x = 1
+        [srver]
+        [server]
+        prot = 1
+        port = -1
+        drain_seconds = nan
+        [limits]
+        images_per_day = true
+        [models.a]
+        max_n = 0
+        """
+    environ = {"GATEWAY_SERVER_X": "1", "GATEWAY_LOG_LEVEL": "loud"}
+    found = faults(text, environ, needs_upstream=True)
+    assert [fault.removeprefix("config/gateway.toml: ").partition(": ")[0] for fault in found] == [
+        "x",
+        "[srver]",
+        "environment GATEWAY_SERVER_X",
+        "[server] prot",
+        "[server] port",
+        "[server] drain_seconds",
+        "[limits] images_per_day",
+        "environment GATEWAY_LOG_LEVEL",
+        "[models.a] max_n",
+        "[models.a.prices]",
+        "[upstream] base_url",
+        "[upstream] api_key_file",
+    ]
+
+
+def test_a_wrong_value_is_a_fault_though_the_environment_outranks_it() -> None:
+    assert faults("[server]\nport = -1", {"GATEWAY_SERVER_PORT": "80"}) == [
+        f"config/gateway.toml: [server] port: {PORT}"
+    ]
+
+
+def test_a_wrong_value_is_compared_with_no_other() -> None:
+    assert len(faults("[server]\nport = 9090\nadmin_port = -1")) == 1
+    assert len(faults("server = 1", {"GATEWAY_SERVER_PORT": "9090"})) == 1
+
+
+def test_what_serving_needs() -> None:
+    read_settings(None, {})
+    assert faults(needs_upstream=True) == [
+        "config/gateway.toml: [upstream] base_url: needs a value, here or in the environment as "
+        "GATEWAY_UPSTREAM_BASE_URL",
+        "config/gateway.toml: [upstream] api_key_file: needs a value, or the key itself in the "
+        "environment as GATEWAY_UPSTREAM_API_KEY",
+    ]
+    environ = {"GATEWAY_UPSTREAM_BASE_URL": "https://h", "GATEWAY_UPSTREAM_API_KEY": "sk-1"}
+    found, _ = read_settings(None, environ, needs_upstream=True)
+    assert found.upstream.base_url == "https://h"
+
+
+# -- secrets ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("section", "name"), OPTIONS)
+def test_no_fault_shows_a_value_of_the_file(section: str, name: str) -> None:
+    for value in (f'"\\u0000{CANARY}"', f'["{CANARY}\\u0000"]', f'{{"{CANARY}" = 1}}'):
+        assert CANARY not in "".join(faults(f"[{section}]\n{name} = {value}"))
+
+
+@pytest.mark.parametrize(("section", "name"), OPTIONS)
+def test_no_fault_shows_a_value_of_the_environment(section: str, name: str) -> None:
+    found = faults("", {f"GATEWAY_{section}_{name}".upper(): f"\x00{CANARY}"})
+    assert CANARY not in "".join(found)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(f"api_key = {CANARY}", f"api_key = '{CANARY}", f"[upstream]\napi_key == '{CANARY}'"),
+        *(f"a = '{CANARY}' b", f'a = "\\q{CANARY}"', f'a = """{CANARY}', f"a = [{CANARY}"),
+    ],
+)
+def test_no_syntax_error_shows_a_value(text: str) -> None:
+    assert CANARY not in "".join(faults(text))
+
+
+def test_settings_show_no_secret() -> None:
+    found = settings(GATEWAY_UPSTREAM_API_KEY=CANARY, GATEWAY_KEYS_PEPPER=CANARY * 2)
+    assert found.upstream.api_key is not None
+    assert found.upstream.api_key.reveal() == CANARY
+    assert CANARY not in f"{found} {found!r}"

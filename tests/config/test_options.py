@@ -1,0 +1,134 @@
+"""Tables into the fields of a Struct: right values kept, wrong ones told, never shown."""
+
+from decimal import Decimal
+from typing import Annotated, Literal
+
+import pytest
+from msgspec import Meta, Struct
+
+from gateway.config.errors import Place
+from gateway.config.options import Usd, options_of, read_table, variable_of
+from gateway.core.secret import Secret
+
+NOT_PORTS: list[object] = [-1, 65_536, 2**70, 16**3_000, "80", True, Decimal(80), [80], {}, None]
+NOT_BOOLEANS: list[object] = [1, 0, "true", []]
+NOT_SECONDS: list[object] = [0, 61, True, "1", Decimal("NaN"), Decimal("Infinity"), 16**3_000]
+
+
+def even(value: int) -> int:
+    if value % 2:
+        raise ValueError("odd")
+    return value
+
+
+class Example(Struct):
+    """One option of each kind."""
+
+    port: Annotated[int, Meta(ge=0, le=65_535)] = 80
+    seconds: Annotated[float, Meta(gt=0, le=60)] = 1.0
+    enabled: bool = True
+    level: Literal["info", "error"] = "info"
+    name: str | None = None
+    fields: tuple[str, ...] = ()
+    cost: Usd | None = None
+    pairs: Annotated[int, Meta(description="even", extra={"read": even})] = 0
+    key: Annotated[Secret | None, Meta(description="a key")] = None
+
+
+OPTIONS = options_of(Example, section="example")
+PLACE = Place("file.toml").table("example")
+
+
+def read(table: object) -> tuple[dict[str, object], list[str]]:
+    faults: list[str] = []
+    return read_table(table, OPTIONS, PLACE, faults, tables=("inner",)), faults
+
+
+def test_right_values() -> None:
+    values, faults = read(
+        {
+            "port": 0,
+            "seconds": Decimal("0.5"),
+            "enabled": False,
+            "level": "error",
+            "name": "",
+            "fields": ["a", "b"],
+            "cost": Decimal("0.006"),
+            "pairs": 2,
+            "inner": {"anything": 1},
+        }
+    )
+    assert not faults
+    assert values == {
+        "port": 0,
+        "seconds": 0.5,
+        "enabled": False,
+        "level": "error",
+        "name": "",
+        "fields": ("a", "b"),
+        "cost": 6_000,
+        "pairs": 2,
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "text"),
+    [
+        *(("port", value, "an integer from 0 to 65535") for value in NOT_PORTS),
+        *(("seconds", value, "a number above 0 and up to 60") for value in NOT_SECONDS),
+        *(("enabled", value, "true or false") for value in NOT_BOOLEANS),
+        *(("level", value, '"info" or "error"') for value in ("loud", "INFO", 1)),
+        *(("name", value, "text") for value in (1, True, ["a"])),
+        *(("fields", value, "a list, each item text") for value in ("a", ["a", 1], {"a": "b"})),
+        *(
+            ("cost", value, "dollars, 0 or more, with at most six decimals, such as 0.05")
+            for value in (-1, True, Decimal("0.0000001"), Decimal("NaN"), "1e3", "canary", [1])
+        ),
+        *(("pairs", value, "even") for value in (1, "2")),
+    ],
+)
+def test_wrong_values(name: str, value: object, text: str) -> None:
+    values, (fault,) = read({name: value})
+    assert not values
+    words = set(fault.removeprefix(f"file.toml: [example] {name}: must be ").split(" or "))
+    assert words == set(text.split(" or "))
+
+
+def test_one_fault_hides_no_other() -> None:
+    values, faults = read({"port": -1, "prot": 1, "enabled": False, "level": 3})
+    assert values == {"enabled": False}
+    assert [fault.split(":")[1] for fault in faults] == [
+        " [example] port",
+        " [example] prot",
+        " [example] level",
+    ]
+
+
+def test_unknown_names_have_a_hint() -> None:
+    assert read({"prot": 1})[1] == [
+        "file.toml: [example] prot: no such option; did you mean 'port'?"
+    ]
+    assert read({"iner": {}})[1] == [
+        "file.toml: [example] iner: no such option; did you mean 'inner'?"
+    ]
+    assert read({"\x1b[2J": "canary"})[1] == ['file.toml: [example] "\\u001b[2J": no such option']
+
+
+@pytest.mark.parametrize("value", ["sk-canary", 1, None])
+def test_a_secret_in_a_file_is_refused(value: object) -> None:
+    values, faults = read({"key": value})
+    assert not values
+    assert faults == [
+        "file.toml: [example] key: is read from the environment alone: set GATEWAY_EXAMPLE_KEY"
+    ]
+
+
+@pytest.mark.parametrize("table", [1, "text", [], [{}], None])
+def test_what_is_no_table(table: object) -> None:
+    assert read(table) == ({}, ["file.toml: [example]: must be a table"])
+
+
+def test_named_options_alone() -> None:
+    assert set(options_of(Example, ("port", "key"))) == {"port", "key"}
+    assert options_of(Example)["key"].variable is None
+    assert variable_of("example", "key") == OPTIONS["key"].variable == "GATEWAY_EXAMPLE_KEY"

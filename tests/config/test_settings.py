@@ -1,0 +1,183 @@
+"""The sections' own bounds, option by option, and the defaults as the documentation names them."""
+
+import pytest
+
+from gateway.config.models import GPT_IMAGE_2
+from gateway.config.options import options_of
+from gateway.config.settings import SECTIONS, Cache, Settings, Store, Upstream, limits_of
+from gateway.config.store_url import StoreUrl
+from gateway.core.model import Limits
+from gateway.core.secret import Secret
+
+OPTIONS = {name: options_of(struct, section=name) for name, struct in SECTIONS.items()}
+
+
+def right(name: str, value: object) -> bool:
+    section, _, option = name.partition(".")
+    try:
+        OPTIONS[section][option].convert(value)
+    except ValueError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("days", [0, 32, 400])
+def test_usage_is_kept_for_ever_or_for_a_month_at_least(days: int) -> None:
+    assert right("usage.keep_days", days)
+
+
+@pytest.mark.parametrize("days", [-1, 1, 31, 36_501])
+def test_usage_is_not_kept_for_less_than_a_month(days: int) -> None:
+    assert not right("usage.keep_days", days)
+
+
+def test_defaults() -> None:
+    settings = Settings()
+    server, upstream, cache = settings.server, settings.upstream, settings.cache
+    assert (server.host, server.port) == ("127.0.0.1", 8080)
+    assert (server.admin_host, server.admin_port) == ("127.0.0.1", 9090)
+    assert (server.drain_seconds, server.max_body_bytes) == (310, 1024**2)
+    assert server.max_in_flight == 5_000
+    assert (upstream.base_url, upstream.path) == ("", "/api/v1/images/generations")
+    assert (upstream.api_key, upstream.api_key_file) == (None, None)
+    assert (upstream.connect_seconds, upstream.timeout_seconds) == (5, 300)
+    assert upstream.max_response_bytes == 64 * 1024**2
+    assert (settings.store.url, settings.store.place.path) == (
+        "sqlite:data/gateway.db",
+        "data/gateway.db",
+    )
+    assert (settings.keys.pepper, settings.keys.pepper_file) == (None, "data/pepper")
+    assert (cache.enabled, cache.ttl_seconds, cache.url_ttl_seconds) == (True, 86_400, 3_300)
+    assert (cache.max_bytes, cache.max_entry_bytes) == (256 * 1024**2, 32 * 1024**2)
+    assert cache.keep_path == ""
+    assert cache.ignore_fields == ("user", "safety_identifier")
+    assert settings.limits == Limits()
+    assert (settings.log.level, settings.log.format) == ("info", "auto")
+    assert settings.models == {"gpt-image-2": GPT_IMAGE_2}
+    assert settings.default_model == "gpt-image-2"
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_every_default_is_a_right_value(section: str) -> None:
+    values = SECTIONS[section]()
+    for name in OPTIONS[section]:
+        value = getattr(values, name)
+        assert value is None or right(f"{section}.{name}", value), name
+
+
+@pytest.mark.parametrize(
+    ("url", "kept"),
+    [
+        ("", ""),
+        ("https://images.example.com", "https://images.example.com"),
+        ("http://127.0.0.1:8081/", "http://127.0.0.1:8081"),
+        ("https://example.com/proxy//", "https://example.com/proxy"),
+        ("HTTPS://[::1]:8443", "HTTPS://[::1]:8443"),
+    ],
+)
+def test_base_urls(url: str, kept: str) -> None:
+    assert OPTIONS["upstream"]["base_url"].convert(url) == kept
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("example.com", "//example.com", "ftp://example.com", "http:", "http://", "https:///path"),
+        *("http://user@example.com", "http://user:pass@example.com", "http://@example.com"),
+        *("http://h?key=1", "http://h?", "http://h/#top", "http://h#", "http://h/a b", " http://h"),
+        *(
+            "http://h\n",
+            "http://h\t",
+            "http://h:port",
+            "http://h:70000",
+            "http://h:0",
+            "http://[::1",
+        ),
+        *("http://h\\path", "http://h/%2e", "http://:80", "http://h\u200b", 1, True, ["http://h"]),
+    ],
+)
+def test_what_is_no_base_url(url: object) -> None:
+    assert not right("upstream.base_url", url)
+
+
+@pytest.mark.parametrize(
+    ("option", "good", "bad"),
+    [
+        (
+            "server.host",
+            ["0.0.0.0", "::", "localhost", "a-b.c"],
+            ["", " ", "a b", "h/", "http://h"],
+        ),
+        ("server.port", [0, 1, 65_535], [-1, 65_536, 80.0, "80", True]),
+        ("server.drain_seconds", [0, 0.1, 86_400], [-0.1, 86_401, "1"]),
+        ("server.max_body_bytes", [1, 2**40], [0, -1, 2**40 + 1, 1.5]),
+        ("server.max_in_flight", [1, 1_000_000], [0, 1_000_001]),
+        ("upstream.path", ["/", "/v1/images"], ["", "v1", "/a?b", "/a#b", "/a b", "/a\n", "/ü"]),
+        ("upstream.api_key_file", ["/run/secrets/key"], ["", "a\x00", "a\n", 1]),
+        ("upstream.connect_seconds", [0.001, 5], [0, -1, 86_401]),
+        ("upstream.timeout_seconds", [0.001, 300], [0, -1, 86_401]),
+        ("keys.pepper_file", ["data/pepper", "/a b/ü"], ["", "\x7f", None, False]),
+        ("cache.ttl_seconds", [0.5, 86_400 * 365], [0, -1, 10**9]),
+        ("cache.url_ttl_seconds", [1], [0, -1]),
+        (
+            "cache.ignore_fields",
+            [[], ["user"], ["n2"]],
+            [["n"], ["a", "prompt"], [""], "user", [1]],
+        ),
+        ("cache.ignore_fields", [["models"]], [["size"], ["model"], ["a\n"]]),
+        ("limits.images_per_day", [0, 1, 10**12], [-1, 1.0, "1", True, 10**12 + 1]),
+        ("limits.cost_per_day_usd", [0, "0.5", 10], [-1, 0.5, True, "0.0000001", 10**9 + 1]),
+        ("log.level", ["debug", "info", "warning", "error"], ["warn", "DEBUG", "", 1]),
+        ("log.format", ["auto", "json", "console"], ["text", "", True]),
+    ],
+)
+def test_bounds(option: str, good: list[object], bad: list[object]) -> None:
+    assert [value for value in good if not right(option, value)] == []
+    assert [value for value in bad if right(option, value)] == []
+
+
+@pytest.mark.parametrize("option", ["store.url", "cache.url"])
+def test_urls_of_stores(option: str) -> None:
+    assert right(option, "redis://h")
+    assert right(option, "rediss+sentinel://h/main/1")
+    assert not right(option, "postgres://h/db")
+    assert right(option, "sqlite:x") is (option == "store.url")
+    assert right(option, "") is (option == "cache.url")
+
+
+def test_urls_are_taken_apart() -> None:
+    assert Store(url="sqlite:x").place == StoreUrl(kind="sqlite", path="x")
+    assert Cache().place is None
+    assert Cache(url="redis://h").place == StoreUrl(kind="redis", nodes=(("h", 6379),))
+
+
+@pytest.mark.parametrize("option", ["store.url", "cache.url"])
+def test_a_url_with_a_password_is_the_environments(option: str) -> None:
+    section, _, name = option.partition(".")
+    checked = OPTIONS[section][name]
+    assert checked.convert("redis://:pw@h") == "redis://:pw@h"
+    with pytest.raises(ValueError, match="password"):
+        checked.check_in_file("redis://:pw@h")
+    checked.check_in_file("redis://user@h")
+
+
+def test_secrets() -> None:
+    pepper, key = OPTIONS["keys"]["pepper"], OPTIONS["upstream"]["api_key"]
+    assert pepper.is_secret
+    assert key.is_secret
+    assert pepper.convert("x" * 16) == Secret("x" * 16)
+    assert pepper.convert("ü" * 8) == Secret("ü" * 8)
+    assert not right("keys.pepper", "x" * 15)
+    assert not right("upstream.api_key", "a\nb")
+    secrets = [name for options in OPTIONS.values() for name in options if options[name].is_secret]
+    assert sorted(secrets) == ["api_key", "pepper", "token"]
+
+
+def test_upstream_url() -> None:
+    assert Upstream(base_url="http://h", path="/p").url == "http://h/p"
+
+
+def test_limits_lose_their_unit() -> None:
+    values = {"images_per_day": 3, "cost_per_day_usd": 5_000, "requests_per_minute": 60}
+    assert limits_of(values) == Limits(images_per_day=3, cost_per_day=5_000, requests_per_minute=60)
+    assert limits_of({}) == Limits()

@@ -1,0 +1,31 @@
+"""What every store must do. A store's test file runs it by naming one class for each part:
+
+    class TestAccounts(AccountConformance): ...
+
+and a fixture `make_store`, which opens stores on the same data each time it is called.
+"""
+
+from tests.conformance.accounts import AccountConformance
+from tests.conformance.activity import ActivityConformance
+from tests.conformance.archive import ArchiveConformance
+from tests.conformance.audit import AuditConformance
+from tests.conformance.claims import ClaimConformance
+from tests.conformance.directory import DirectoryConformance
+from tests.conformance.processes import ProcessConformance
+from tests.conformance.store import MakeStore, Store
+from tests.conformance.usage import UsageConformance
+from tests.conformance.wall import WallConformance
+
+__all__ = [
+    "AccountConformance",
+    "ActivityConformance",
+    "ArchiveConformance",
+    "AuditConformance",
+    "ClaimConformance",
+    "DirectoryConformance",
+    "MakeStore",
+    "ProcessConformance",
+    "Store",
+    "UsageConformance",
+    "WallConformance",
+]

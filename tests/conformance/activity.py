@@ -1,0 +1,232 @@
+"""The suite's part on recent requests, errors and latency: ActivityStore."""
+
+import asyncio
+from typing import Any
+
+from msgspec.structs import replace
+
+from gateway.core.periods import DAY_SECONDS, HOUR_SECONDS
+from gateway.reporting.request_lines import (
+    OWN_BOUNDS,
+    UPSTREAM_BOUNDS,
+    Batch,
+    ErrorKind,
+    Latency,
+    Line,
+    Stopwatch,
+    TeamErrors,
+    Wanted,
+    moment,
+    place,
+    shares,
+)
+from tests.conformance.store import NOON, MakeStore, Store
+
+WRITER = "0123abcd"
+HOUR = int(NOON // HOUR_SECONDS)
+ALL = Wanted()
+
+KIND = ErrorKind(
+    outcome="rate_limited",
+    code="rate_limit_exceeded",
+    status=429,
+    requests=2,
+    last_at=NOON,
+    last_id="ü r1",
+)
+
+
+def line(number: int, *, at: float = NOON, writer: str = WRITER, **fields: Any) -> Line:
+    """The `number`th line of a writer: a purchase unless said otherwise."""
+    values = {
+        "place": place(at, writer, number),
+        "id": f"r{number}",
+        "team": "red",
+        "key": "k1",
+        "model": "m",
+        "size": "1024x1024",
+        "quality": "high",
+        "outcome": "miss",
+        "status": 200,
+        "code": None,
+        "requests": 1,
+        "images": 1,
+        "cost": 40_000,
+        "saved": 0,
+        "total": 1.25,
+        "own": 0.001,
+        "upstream": 1.249,
+        "fingerprint": "f" * 16,
+        "route": None,
+    }
+    return Line(**{**values, **fields})
+
+
+def stranger(number: int, route: str | None = None) -> Line:
+    return line(
+        number,
+        team=None,
+        key=None,
+        model=None,
+        size=None,
+        quality=None,
+        outcome="unauthenticated",
+        status=401,
+        code="invalid_api_key",
+        requests=3,
+        upstream=None,
+        fingerprint=None,
+        route=route,
+    )
+
+
+def latency(*own: float, hour: int = HOUR) -> Latency:
+    """An hour with requests of these seconds, and a call to the upstream of 20 s."""
+    times, upstream = Stopwatch(OWN_BOUNDS), Stopwatch(UPSTREAM_BOUNDS)
+    for seconds in own:
+        times.add(seconds)
+    upstream.add(20.0)
+    return Latency(hour, times.times(), upstream.times())
+
+
+async def add(store: Store, number: int, *lines: Line, **fields: Any) -> None:
+    """Write the `number`th batch."""
+    values = {"writer": WRITER, "number": number, "at": NOON, "lines": lines}
+    await store.write_activity(Batch(**{**values, **fields}))
+
+
+class ActivityConformance:
+    async def test_lines_come_back_the_latest_first(self, make_store: MakeStore) -> None:
+        lines = [
+            *(line(1), stranger(2, route="quota")),
+            line(3, outcome="hit", at=NOON + 0.5, saved=40_000),
+        ]
+        async with make_store() as store:
+            assert await store.activity(ALL, 10) == []
+            await add(store, 1, *lines)
+        async with make_store() as store:
+            assert await store.activity(ALL, 10) == lines[::-1]
+            assert await store.activity(ALL, 2) == lines[:0:-1]
+
+    async def test_pages_do_not_change_by_what_arrives(self, make_store: MakeStore) -> None:
+        kinds = (lambda number: line(number, at=NOON + number), stranger)
+        lines = [kinds[number % 2](number) for number in range(1, 41)]
+        lines.sort(key=lambda line: line.place, reverse=True)
+        async with make_store() as store:
+            await add(store, 1, *lines)
+            found: list[Line] = []
+            before = None
+            for number in range(2, 100):
+                page = await store.activity(ALL, 3, before)
+                if not page:
+                    break
+                found += page
+                before = page[-1].place
+                await add(store, number, line(number + 100, at=NOON + 1_000))
+            assert found == lines
+
+    async def test_what_is_wanted_is_told_from_the_rest(self, make_store: MakeStore) -> None:
+        failed = line(2, team="blue", key="k2", outcome="upstream_cut", status=502)
+        hit = line(3, outcome="hit")
+        async with make_store() as store:
+            await add(store, 1, line(1), failed, hit, stranger(4))
+            for wanted, found in (
+                (Wanted(team="red"), [hit, line(1)]),
+                (Wanted(key="k2"), [failed]),
+                (Wanted(outcome="hit"), [hit]),
+                (Wanted(id="r4"), [stranger(4)]),
+                (Wanted(errors=True), [stranger(4), failed]),
+                (Wanted(errors=True, team="blue"), [failed]),
+                (Wanted(team="' OR 1"), []),
+            ):
+                assert await store.activity(wanted, 10) == found
+
+    async def test_lines_of_some_time_alone_are_told(self, make_store: MakeStore) -> None:
+        lines = [line(number, at=NOON + number) for number in range(5)]
+        async with make_store() as store:
+            await add(store, 1, *lines, stranger(9))
+            since = Wanted(since=moment(NOON + 1))
+            assert await store.activity(since, 10) == lines[:0:-1]
+            assert await store.activity(since, 10, moment(NOON + 3)) == [lines[2], lines[1]]
+            assert await store.activity(Wanted(since=moment(NOON + 5)), 10) == []
+
+    async def test_what_is_wanted_is_found_behind_much_else(self, make_store: MakeStore) -> None:
+        lines = [line(number, outcome="hit") for number in range(1, 1_200)]
+        async with make_store() as store:
+            await add(store, 1, line(0), stranger(2_000), *lines)
+            assert await store.activity(Wanted(outcome="miss"), 10) == [line(0)]
+            assert len(await store.activity(ALL, 5_000)) == 1_201
+
+    async def test_a_batch_written_again_counts_once(self, make_store: MakeStore) -> None:
+        fields = {"errors": [TeamErrors("red", KIND)], "latency": latency(0.001)}
+        async with make_store() as store, make_store() as other:
+            await asyncio.gather(*(add(one, 1, line(1), **fields) for one in (store, other)))
+            assert await store.activity(ALL, 10) == [line(1)]
+            assert await store.errors(NOON, NOON + 1) == [KIND]
+            assert (await store.latency(NOON, NOON + 1)) == [latency(0.001)]
+            await add(store, 2, line(2), **fields)
+            await add(store, 1, line(3, writer="00000000"), writer="00000000", **fields)
+            assert len(await store.activity(ALL, 10)) == 3
+            assert (await store.errors(NOON, NOON + 1))[0].requests == 3 * KIND.requests
+
+    async def test_each_ring_keeps_its_share(self, make_store: MakeStore) -> None:
+        async with make_store() as store:
+            await add(store, 1, *(line(number) for number in range(200)))
+            await add(store, 2, *(line(number, outcome="hit") for number in range(200, 400)))
+            await add(store, 3, *(stranger(number) for number in range(400, 600)), keep=100)
+            kept = await store.activity(ALL, 1_000)
+            counts = {ring: sum(line.ring == ring for line in kept) for ring in shares(100)}
+            assert counts == shares(100)
+            assert {line.id for line in kept} == {
+                f"r{number}" for number in (*range(160, 200), *range(350, 400), *range(590, 600))
+            }
+            await add(store, 4, line(700), keep=0)
+            assert await store.activity(ALL, 1_000) == []
+
+    async def test_errors_are_told_by_kind_hour_and_team(self, make_store: MakeStore) -> None:
+        later = replace(KIND, requests=5, last_at=NOON + HOUR_SECONDS, last_id="r9")
+        nobody = replace(KIND, outcome="not_found", code=None, status=404, requests=100)
+        async with make_store() as store:
+            await add(store, 1, errors=[TeamErrors("red", KIND), TeamErrors(None, nobody)])
+            await add(store, 2, at=NOON + HOUR_SECONDS, errors=[TeamErrors("red", later)])
+            await add(store, 3, errors=[TeamErrors("blue", replace(KIND, last_at=NOON - 5))])
+            both = replace(later, requests=2 * KIND.requests + later.requests)
+            assert await store.errors(NOON - HOUR_SECONDS, NOON + DAY_SECONDS) == [nobody, both]
+            assert await store.errors(NOON, NOON + HOUR_SECONDS, "red") == [KIND]
+            assert await store.errors(NOON + 1, NOON + 2 * HOUR_SECONDS) == [later]
+            assert await store.errors(NOON - HOUR_SECONDS, NOON) == []
+            assert await store.errors(NOON - HOUR_SECONDS, NOON + DAY_SECONDS, "green") == []
+
+    async def test_latency_is_added_up_by_hour(self, make_store: MakeStore) -> None:
+        next_day = latency(0.5, hour=HOUR + 24)
+        async with make_store() as store, make_store() as other:
+            await asyncio.gather(
+                *(add(one, 1, writer=f"{number:08x}", latency=latency(0.001, 3.0))
+                  for number, one in enumerate((store, other) * 5))
+            )  # fmt: skip
+            await add(store, 1, latency=next_day)
+            (hour, day) = await store.latency(NOON, NOON + 2 * DAY_SECONDS)
+            assert (hour.hour, hour.requests, hour.upstream.count) == (HOUR, 20, 10)
+            assert hour.own.micros == 10 * 3_001_000
+            assert (hour.own.counts[1], hour.own.counts[-1]) == (10, 10)
+            assert day == next_day
+            assert await store.latency(NOON + 1, NOON + DAY_SECONDS) == []
+            assert await store.latency(NOON - 399 * DAY_SECONDS, NOON + 1) == [hour]
+
+    async def test_what_is_old_is_forgotten(self, make_store: MakeStore) -> None:
+        async with make_store() as store:
+            await add(store, 1, line(1), stranger(2), latency=latency(0.001))
+            await add(store, 2, line(3, at=NOON + 60))
+            await store.forget_activity(NOON + 7 * DAY_SECONDS + 60)
+            assert await store.activity(ALL, 10) == [line(3, at=NOON + 60)]
+            await store.forget_activity(NOON + 400 * DAY_SECONDS)
+            assert await store.activity(ALL, 10) == []
+            assert len(await store.latency(NOON, NOON + 1)) == 1
+            await store.forget_activity(NOON + 401 * DAY_SECONDS)
+            assert await store.latency(NOON, NOON + 1) == []
+
+    async def test_it_is_no_part_of_an_archive(self, make_store: MakeStore) -> None:
+        async with make_store() as store:
+            before = [record async for batch in store.export() for record in batch]
+            await add(store, 1, line(1), errors=[TeamErrors("red", KIND)], latency=latency(0.1))
+            assert [record async for batch in store.export() for record in batch] == before

@@ -1,0 +1,285 @@
+"""The suite's part on archives: ArchiveStore. Its fixture `make_empty_store` opens stores on data
+of their own, apart from those of `make_store`.
+"""
+
+import asyncio
+import random
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import combinations
+
+import pytest
+from msgspec.structs import replace
+
+from gateway.core.key_format import pepper_check
+from gateway.core.model import Entry, UsageRow
+from gateway.quota.account import team_account
+from gateway.quota.store import Change
+from gateway.stores.archive_format import (
+    AccountRecord,
+    AuditRecord,
+    CheckRecord,
+    ClockRecord,
+    EntryRecord,
+    KeyRecord,
+    NotEmpty,
+    NotRestored,
+    Record,
+    TeamRecord,
+)
+from gateway.tenants.store import DirectoryWrite
+from tests.conformance.store import NOON, MakeStore, Store, entry, spend, spent
+from tests.support.directory import put_key, put_teams
+from tests.support.states import (
+    BLUE,
+    BUSY,
+    GONE,
+    LOG,
+    PEPPER,
+    PURGED,
+    RED,
+    REVOKED,
+    archived,
+    by_name,
+    gathered,
+    history,
+    logged,
+    read,
+    state,
+)
+
+GROUPINGS = [
+    by for length in range(5) for by in combinations(("team", "key", "model", "day"), length)
+]
+FURTHER = ("size", "quality", "outcome")
+"""What usage can be grouped by too, in every store."""
+
+
+async def restore(make_store: MakeStore, records: Iterable[Record]) -> None:
+    """Make an empty store of these records."""
+    store = make_store()
+    try:
+        await store.restore(records)
+    finally:
+        await store.close()
+
+
+async def exported(store: Store) -> list[Record]:
+    """All records of a store but the entries, in the order of their names."""
+    records = await gathered(store.export())
+    return by_name(record for record in records if not isinstance(record, EntryRecord))
+
+
+def entries_in(records: Iterable[Record]) -> dict[str, Entry]:
+    """The entries by id; no id may come twice."""
+    entries = [record.entry for record in records if isinstance(record, EntryRecord)]
+    assert len(entries) == len({entry.id for entry in entries})
+    return {entry.id: entry for entry in entries}
+
+
+async def usages(store: Store) -> list[list[UsageRow]]:
+    """Its usage in every grouping, whole and of two days."""
+    day = NOON - NOON % 86_400
+    return [
+        await store.usage(by, *bounds)
+        for by in (*GROUPINGS, FURTHER)
+        for bounds in ((None, None), (day - 10 * 86_400, day - 8 * 86_400))
+    ]
+
+
+def broken(records: Sequence[Record], end: Callable[[], object]) -> Iterator[Record]:
+    """Records whose reading ends badly, after the last one."""
+    yield from records
+    end()
+
+
+def damaged() -> None:
+    raise NotRestored("The archive is damaged.")
+
+
+class ArchiveConformance:
+    async def test_an_empty_store_has_no_more_than_its_clock(self, make_store: MakeStore) -> None:
+        async with make_store() as store:
+            records = await gathered(store.export())
+            assert [type(record) for record in records] == [ClockRecord]
+
+    async def test_what_was_restored_is_exported(self, make_store: MakeStore) -> None:
+        await restore(make_store, state())
+        async with make_store() as store:
+            records = [r for r in await exported(store) if not isinstance(r, ClockRecord)]
+            assert records == by_name(r for r in state() if not isinstance(r, ClockRecord))
+
+    async def test_an_export_can_be_read_as_an_archive(self, make_store: MakeStore) -> None:
+        await restore(make_store, state(history(2_500)))
+        async with make_store() as store:
+            records = await gathered(store.export())
+        assert read(archived(records)) == records
+        assert sum(isinstance(record, EntryRecord) for record in records) > 500
+
+    async def test_all_of_it_can_be_used(self, make_store: MakeStore) -> None:
+        await restore(make_store, state())
+        async with make_store() as store:
+            changes = await store.changes(0)
+            assert sorted(changes.teams, key=lambda team: team.name) == [GONE, RED, BLUE]
+            assert {key.id: key for key in changes.keys}["k3"] == REVOKED
+            assert await store.audit(None, None) == LOG[::-1]
+            assert await store.last_uses() == {"k1": NOON - 60.5, "k3": NOON - 1 / 7}
+            assert await store.check_value("pepper", pepper_check(PEPPER))
+            assert not await store.check_value("pepper", b"another")
+            assert (await store.load([team_account("red")])).accounts == [(BUSY, 17)]
+            assert await store.due() == [team_account("red")]
+
+    async def test_the_log_goes_on_after_what_was_there(self, make_store: MakeStore) -> None:
+        await restore(make_store, state())
+        async with make_store() as store:
+            generation = (await store.changes(0)).generation
+            later = replace(PURGED, team="red")  # at the same moment as the last one
+            assert await store.commit(generation, DirectoryWrite(audit=[later]))
+            assert await store.audit(None, None) == [later, *LOG[::-1]]
+            await store.forget_audit(PURGED.at)
+            assert await store.audit(None, None) == [later, PURGED, PURGED]
+            changes = [r for r in await exported(store) if isinstance(r, AuditRecord)]
+            assert changes == list(logged([PURGED, PURGED, later]))
+
+    async def test_decisions_go_on_from_where_they_were(self, make_store: MakeStore) -> None:
+        await restore(make_store, state())
+        red = team_account("red")
+        async with make_store() as store, make_store() as other:
+            assert not await store.swap([Change(red, 0, spent(1))], [])
+            await other.load([red])
+            await store.load([red])
+            assert not await store.swap([Change(red, 16, spent(1))], [])
+            assert await store.swap([Change(red, 17, spent(1))], [entry("e")])
+            assert not await other.swap([Change(red, 17, spent(2))], [])
+            assert (await store.load([red])).accounts == [(spent(1), 18)]
+
+    async def test_the_clock_goes_on_from_where_it_was(self, make_store: MakeStore) -> None:
+        ahead = time.time() + 7_200.123
+        await restore(make_store, [CheckRecord("pepper", b"p"), ClockRecord(ahead)])
+        async with make_store() as store:
+            now = (await store.load(["a"])).now
+            assert ahead <= now < ahead + 60
+            await store.swap([Change("a", 0, spent(1))], [])
+            (mark,) = (r for r in await exported(store) if isinstance(r, ClockRecord))
+            assert now <= mark.at < ahead + 60
+
+    async def test_usage_is_the_same_in_every_grouping(
+        self, make_store: MakeStore, make_empty_store: MakeStore
+    ) -> None:
+        entries = [*history(3_000), *history(500, now=time.time())]
+        entries = [replace(e, id=f"{number}") for number, e in enumerate(entries)]
+        await restore(make_store, state(entries))
+        async with make_store() as store:
+            await restore(make_empty_store, await gathered(store.export()))
+            async with make_empty_store() as other:
+                assert await usages(store) == await usages(other)
+                (total,) = await other.usage([], None, None)
+                assert total.cost == sum(each.cost for each in entries)
+                (day,) = await other.usage([], NOON - 36 * 3600, NOON - 12 * 3600)
+                among = [e for e in entries if NOON - 36 * 3600 <= e.at < NOON - 12 * 3600]
+                assert day.requests == sum(each.requests for each in among)
+                assert entries_in(await gathered(other.export())) == entries_in(
+                    await gathered(store.export())
+                )
+
+    async def test_an_outcome_that_comes_in_later_replaces_what_was_unknown(
+        self, make_store: MakeStore, make_empty_store: MakeStore
+    ) -> None:
+        unknown: Entry = entry("e", at=time.time() - 7_200, outcome="unknown", images_unknown=1)
+        async with make_store() as store:
+            await store.record([unknown, entry("f", at=unknown.at)])
+            await restore(make_empty_store, await gathered(store.export()))
+        async with make_empty_store() as store:
+            await store.record([replace(unknown, outcome="bought", images_unknown=0, cost=7)])
+            (row,) = await store.usage([], None, None)
+            assert (row.requests, row.images_bought, row.images_unknown, row.cost) == (2, 2, 0, 12)
+
+    async def test_accounts_and_usage_agree_while_others_write(self, make_store: MakeStore) -> None:
+        chance = random.Random(1)
+
+        async def write(name: str) -> None:
+            for turn in range(60):
+                await spend(store, "a", f"{name}-{turn}", chance, at=time.time())
+
+        async def check() -> None:
+            while not all(task.done() for task in tasks):
+                records = await gathered(store.export())
+                accounts = [r.state.day.images for r in records if isinstance(r, AccountRecord)]
+                written = [r.entry.images_bought for r in records if isinstance(r, EntryRecord)]
+                assert sum(accounts) == sum(written)
+
+        async with make_store() as store:
+            tasks = [asyncio.create_task(write(name)) for name in ("one", "two")]
+            await check()
+            await asyncio.gather(*tasks)
+
+    @pytest.mark.parametrize("kind", ["team", "key", "account", "change", "entry"])
+    async def test_only_an_empty_store_takes_anything_over(
+        self, make_store: MakeStore, kind: str
+    ) -> None:
+        async with make_store() as store:
+            match kind:
+                case "team":
+                    await put_teams(store, [BLUE])
+                case "key":
+                    await put_teams(store, [BLUE])
+                    await put_key(store, REVOKED)
+                case "account":
+                    assert await store.swap([Change("team:x", 0, spent(1))], [])
+                case "change":
+                    generation = (await store.changes(0)).generation
+                    assert await store.commit(generation, DirectoryWrite(audit=[PURGED]))
+                case "entry":
+                    await store.record([entry("e")])
+            before = await gathered(store.export())
+            with pytest.raises(NotEmpty):
+                await restore(make_store, state())
+            assert await gathered(store.export()) == before
+
+    async def test_an_empty_store_may_have_known_another_pepper(
+        self, make_store: MakeStore
+    ) -> None:
+        async with make_store() as store:
+            assert await store.check_value("pepper", b"another")
+        await restore(make_store, state())
+        async with make_store() as store:
+            assert await store.check_value("pepper", pepper_check(PEPPER))
+
+    async def test_one_that_fails_at_the_end_leaves_nothing_and_can_be_done_again(
+        self, make_store: MakeStore
+    ) -> None:
+        records = state(history(2_500))
+        for _ in range(2):
+            with pytest.raises(NotRestored, match="damaged"):
+                await restore(make_store, broken(records, damaged))
+        async with make_store() as store:
+            assert [type(r) for r in await gathered(store.export())] == [ClockRecord]
+            assert await store.usage([], None, None) == []
+        await restore(make_store, records)
+        async with make_store() as store:
+            assert [r for r in await exported(store) if isinstance(r, KeyRecord)] == [
+                r for r in records if isinstance(r, KeyRecord)
+            ]
+
+    async def test_one_that_is_cancelled_leaves_nothing(self, make_store: MakeStore) -> None:
+        records = state(history(2_500))
+
+        def cancel() -> None:
+            task.cancel()
+
+        task = asyncio.create_task(restore(make_store, broken(records, cancel)))
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        async with make_store() as store:
+            assert [type(r) for r in await gathered(store.export())] == [ClockRecord]
+        await restore(make_store, records)
+
+    async def test_an_export_may_be_given_up(self, make_store: MakeStore) -> None:
+        await restore(make_store, state(history(2_500)))
+        async with make_store() as store:
+            batches = store.export()
+            async for batch in batches:
+                assert not any(isinstance(record, TeamRecord) for record in batch[10:])
+                break
+            await batches.aclose()
+            await put_teams(store, [BLUE])

@@ -1,0 +1,119 @@
+"""A store as the suite sees it, and small values to put into one."""
+
+import asyncio
+import random
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Protocol, Self
+
+from msgspec.structs import replace
+
+from gateway.core.model import Entry
+from gateway.core.periods import Window
+from gateway.quota.account import Account, Hold
+from gateway.quota.store import AccountStore, Change
+from gateway.reporting.alerts.ports import ClaimStore
+from gateway.reporting.store import ActivityStore, UsageStore
+from gateway.stores.port import ArchiveStore
+from gateway.tenants.store import AuditStore, DirectoryStore
+
+MIDNIGHT = 1_772_323_200.0
+"""2026-03-01 00:00:00 UTC: the first second of a day and of a month."""
+
+NOON = MIDNIGHT + 12 * 3600
+PERIOD = 20_513
+
+
+class Store(
+    AccountStore,
+    DirectoryStore,
+    UsageStore,
+    AuditStore,
+    ClaimStore,
+    ActivityStore,
+    ArchiveStore,
+    Protocol,
+):
+    """All ports in one, open between `async with`."""
+
+    async def close(self) -> None: ...
+
+    async def check_value(self, name: str, value: bytes) -> bool: ...
+
+    async def __aenter__(self) -> Self: ...
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+
+
+class MakeStore(Protocol):
+    """Makes a store on the data of one test, each time the same. It can be pickled."""
+
+    def __call__(self) -> Store: ...
+
+
+class MakeStoreByWall(MakeStore, Protocol):
+    """Makes one that goes by a wall clock of the test's own."""
+
+    def __call__(self, *, wall: Callable[[], float] = time.time) -> Store: ...
+
+
+class Wall:
+    """A wall clock that stands where it is put."""
+
+    def __init__(self, now: float = NOON) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def spent(images: int) -> Account:
+    """An account that has spent so many images."""
+    return Account(day=Window(PERIOD, images))
+
+
+def held(**leases: float) -> Account:
+    """An account with open holds, by id, until these times."""
+    return Account(
+        holds={
+            id: Hold(NOON, lease, "k1", "m", "s", "q", 1, 5, False) for id, lease in leases.items()
+        }
+    )
+
+
+def entry(id: str, *, at: float = NOON, team: str = "red", **fields: int | str) -> Entry:
+    """A usage entry; one image bought for 5 micro-dollars unless said otherwise."""
+    values = {"key": "k1", "model": "m", "size": "s", "quality": "q", "outcome": "bought"}
+    return Entry(
+        **{**values, "id": id, "at": at, "team": team, "images_bought": 1, "cost": 5, **fields}  # type: ignore[arg-type]
+    )
+
+
+async def put(store: Store, name: str, account: Account) -> None:
+    """Write an account, whatever it was before."""
+    ((_, version),) = (await store.load([name])).accounts
+    assert await store.swap([Change(name, version, account)], [])
+
+
+async def images(store: Store, name: str) -> int:
+    """How many images an account has spent today."""
+    ((account, _),) = (await store.load([name])).accounts
+    return account.day.images
+
+
+async def spend(
+    store: Store, name: str, id: str, chance: random.Random, *, at: float = NOON
+) -> None:
+    """Add one image to an account, with an entry, as the ledger does: again until it wins."""
+    while True:
+        ((account, version),) = (await store.load([name])).accounts
+        more = replace(account, day=Window(PERIOD, account.day.images + 1))
+        if await store.swap([Change(name, version, more)], [entry(id, at=at)]):
+            return
+        await asyncio.sleep(chance.random() * 0.005)

@@ -1,0 +1,118 @@
+"""A process that stood still is not short of answers that have come meanwhile."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from gateway.cache import redis_connection
+from gateway.cache.redis_connection import RedisLine
+from gateway.config.store_url import parse_store_url
+from gateway.core.deadline import Patience
+from gateway.stores.redis import RedisStore
+from gateway.stores.redis.client import RedisClient
+from gateway.stores.redis.store import PATIENCE_SECONDS
+from tests.support.redis import running_redis
+
+NewLoop = Callable[[], asyncio.AbstractEventLoop] | None
+
+if find_spec("uvloop"):
+    from gateway.server.uvloop import Loop
+
+    LOOPS: list[NewLoop] = [None, Loop]
+else:
+    LOOPS = [None]
+
+both_loops = pytest.mark.parametrize("new_loop", LOOPS)
+
+
+def stand_still_for(seconds: float) -> None:
+    """Keep the loop from running, as a machine that pauses does, from its next turn on."""
+    asyncio.get_running_loop().call_later(0.001, time.sleep, seconds)
+
+
+@both_loops
+def test_an_answer_that_came_in_a_standstill_is_taken(new_loop: NewLoop) -> None:
+    async def ask() -> str:
+        async with Patience(0.3):
+            stand_still_for(0.9)
+            await asyncio.to_thread(time.sleep, 0.1)
+            return "answer"
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        assert runner.run(ask()) == "answer"
+
+
+@both_loops
+def test_patience_ends(new_loop: NewLoop) -> None:
+    async def ask() -> float:
+        started = time.monotonic()
+        with pytest.raises(TimeoutError):
+            async with Patience(0.2):
+                await asyncio.Event().wait()
+        return time.monotonic() - started
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        assert runner.run(ask()) >= 0.19
+
+
+async def test_what_ends_in_time_is_left_alone() -> None:
+    async with Patience(0.05):
+        pass
+    with pytest.raises(ZeroDivisionError):
+        async with Patience(0.05):
+            raise ZeroDivisionError
+    await asyncio.sleep(0.1)
+
+
+async def test_who_is_cancelled_from_outside_is_told_so() -> None:
+    async def ask() -> None:
+        async with Patience(5):
+            await asyncio.Event().wait()
+
+    asking = asyncio.create_task(ask())
+    await asyncio.sleep(0.01)
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+
+
+@both_loops
+def test_a_standstill_does_not_send_the_cache_away(tmp_path: Path, new_loop: NewLoop) -> None:
+    """What it holds would be bought again, for a second at least."""
+
+    async def slow(client: RedisClient) -> object:
+        stand_still_for(redis_connection.SECONDS + 0.3)
+        return await client.execute_command("BLPOP", "nothing", "0.2")
+
+    async def ask() -> bool:
+        async with running_redis(tmp_path / "redis") as server:
+            line = RedisLine(parse_store_url(server.url), time.time)
+            await line.open()
+            try:
+                await line.ask(slow)
+                return line.resting
+            finally:
+                await line.close()
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        assert runner.run(ask()) is False
+
+
+@both_loops
+def test_a_standstill_refuses_no_purchase(tmp_path: Path, new_loop: NewLoop) -> None:
+    async def ask() -> int:
+        async with running_redis(tmp_path / "redis") as server:
+            store = RedisStore(parse_store_url(server.url))
+            await store.open()
+            try:
+                stand_still_for(PATIENCE_SECONDS + 0.3)
+                return len(await asyncio.gather(*(store.load(["a"]) for _ in range(50))))
+            finally:
+                await store.close()
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        assert runner.run(ask()) == 50

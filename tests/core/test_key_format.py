@@ -1,0 +1,234 @@
+"""Keys: minted with enough secret, told apart without a store, and verified without a hint."""
+
+import random
+import re
+from collections.abc import Callable
+from itertools import product
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from gateway.core.key_format import (
+    SECRET_BYTES,
+    Verdict,
+    digest,
+    mint,
+    normal_id,
+    parse,
+    parse_duration,
+    pepper_check,
+    verify,
+)
+from gateway.core.model import Key, KeyState
+
+PEPPER = b"p" * 32
+NOW = 1_750_000_000.0
+ID, TEXT = mint(random.Random(1).randbytes)
+KEY = Key(id=ID, team="team", name="", digest=digest(TEXT, PEPPER), created=NOW)
+
+entropies = st.integers(0, 2**32).map(lambda seed: random.Random(seed).randbytes)
+
+
+# -- the text of a key --------------------------------------------------------------------------
+
+
+@given(entropies)
+def test_what_is_minted_is_parsed(entropy: Callable[[int], bytes]) -> None:
+    id, text = mint(entropy)
+    assert re.fullmatch(r"sk-gw-[0-9a-hjkmnp-tv-z]{12}_[0-9A-Za-z]{35}", text)
+    assert text.startswith(f"sk-gw-{id}_")
+    assert parse(text) == id
+
+
+@pytest.mark.parametrize("byte", [0, 255])
+def test_extreme_entropy_keeps_the_lengths(byte: int) -> None:
+    id, text = mint(lambda size: bytes([byte]) * size)
+    assert (len(id), len(text)) == (12, 54)
+    assert parse(text) == id
+
+
+def test_each_bit_of_entropy_counts() -> None:
+    def minted(flipped: int | None) -> str:
+        def entropy(size: int) -> bytes:
+            number = 0 if flipped is None or size != SECRET_BYTES else 1 << flipped
+            return number.to_bytes(size)
+
+        return mint(entropy)[1]
+
+    assert len({minted(bit) for bit in (None, *range(SECRET_BYTES * 8))}) == SECRET_BYTES * 8 + 1
+    assert SECRET_BYTES * 8 >= 160
+
+
+def test_keys_differ() -> None:
+    minted = [mint(random.Random(seed).randbytes) for seed in range(1000)]
+    assert len({id for id, _ in minted}) == len({text for _, text in minted}) == 1000
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        "",
+        "sk-gw-",
+        "sk-gw-_",
+        ID,
+        f"sk-gw-{ID}",
+        "sk-proj-abcdef",
+        TEXT[:-1],
+        TEXT + "0",
+        TEXT + "\n",
+        " " + TEXT,
+        TEXT.upper(),
+        TEXT.swapcase(),
+        TEXT.replace("sk-gw", "sk_gw"),
+        TEXT.replace("_", "-"),
+        "x" * 8192,
+        TEXT * 100,
+        TEXT[:20] + "\u00e9" + TEXT[21:],
+        TEXT[:20] + "\u0661" + TEXT[21:],
+        TEXT[:20] + "\udc80" + TEXT[21:],
+    ],
+)
+def test_what_is_no_key_is_not_parsed(token: str) -> None:
+    assert parse(token) is None
+
+
+def test_any_mistyped_character_is_noticed() -> None:
+    for place, letter in product(range(len(TEXT)), "0aZ"):
+        mistyped = TEXT[:place] + letter + TEXT[place + 1 :]
+        assert parse(mistyped) == (ID if mistyped == TEXT else None)
+
+
+def test_swapped_characters_are_noticed() -> None:
+    for place in range(len(TEXT) - 1):
+        swapped = TEXT[:place] + TEXT[place + 1] + TEXT[place] + TEXT[place + 2 :]
+        assert parse(swapped) == (ID if swapped == TEXT else None)
+
+
+@given(st.text(max_size=60))
+def test_any_text_can_be_parsed(token: str) -> None:
+    assert parse(token) is None
+
+
+# -- verifying ----------------------------------------------------------------------------------
+
+
+def test_a_digest_depends_on_key_and_pepper() -> None:
+    _, other = mint(random.Random(2).randbytes)
+    digests = {digest(text, pepper) for text in (TEXT, other) for pepper in (PEPPER, b"q" * 32)}
+    assert len(digests) == 4
+    assert all(len(value) == 32 for value in digests)
+
+
+def with_other_secret() -> str:
+    """A well-formed key with this id and another secret: a forgery with the right checksum."""
+    answers = iter((random.Random(1).randbytes(8), random.Random(3).randbytes(SECRET_BYTES)))
+    id, text = mint(lambda size: next(answers))
+    assert id == ID
+    return text
+
+
+@pytest.mark.parametrize(
+    ("state", "expires", "right", "wrong"),
+    [
+        ("active", None, "ok", "invalid"),
+        ("active", NOW + 0.001, "ok", "invalid"),
+        ("active", NOW, "invalid", "invalid"),
+        ("active", NOW - 1, "invalid", "invalid"),
+        ("disabled", None, "disabled", "invalid"),
+        ("disabled", NOW + 1, "disabled", "invalid"),
+        ("disabled", NOW, "invalid", "invalid"),
+        ("revoked", None, "invalid", "invalid"),
+        ("revoked", NOW + 1, "invalid", "invalid"),
+    ],
+)
+def test_verify(state: KeyState, expires: float | None, right: Verdict, wrong: Verdict) -> None:
+    stored = replace(KEY, state=state, expires=expires)
+    assert verify(TEXT, stored, PEPPER, NOW) == right
+    assert verify(with_other_secret(), stored, PEPPER, NOW) == wrong
+    assert verify(TEXT, stored, b"another pepper", NOW) == "invalid"
+
+
+@pytest.mark.parametrize(
+    ("expires", "grace_ends", "verdict"),
+    [
+        (None, NOW + 0.001, "ok"),
+        (None, NOW, "invalid"),
+        (NOW + 9, NOW, "invalid"),
+        (NOW, NOW + 9, "invalid"),
+        (NOW + 9, NOW + 9, "ok"),
+    ],
+)
+def test_a_key_that_was_replaced_works_until_its_grace_or_its_time_is_over(
+    expires: float | None, grace_ends: float, verdict: Verdict
+) -> None:
+    stored = replace(KEY, expires=expires, grace_ends=grace_ends)
+    assert verify(TEXT, stored, PEPPER, NOW) == verdict
+
+
+def test_an_unknown_key_is_invalid() -> None:
+    assert verify(TEXT, None, PEPPER, NOW) == "invalid"
+
+
+@pytest.mark.parametrize("kept", [b"", bytes(32), digest(TEXT, PEPPER)[:-1], TEXT.encode()])
+def test_nothing_but_the_whole_digest_opens(kept: bytes) -> None:
+    assert verify(TEXT, replace(KEY, digest=kept), PEPPER, NOW) == "invalid"
+
+
+def test_the_pepper_check_tells_peppers_apart_and_is_no_keys_digest() -> None:
+    assert len({pepper_check(PEPPER), pepper_check(b"q" * 32), PEPPER, digest(TEXT, PEPPER)}) == 4
+    assert pepper_check(PEPPER) == pepper_check(bytes(PEPPER))
+
+
+# -- the command line ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "id"),
+    [("abc", "abc"), ("sk-gw-abc", "abc"), (" sk-gw-abc\n", "abc"), (TEXT, ID), ("", "")],
+)
+def test_normal_id(text: str, id: str) -> None:
+    assert normal_id(text) == id
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("45s", 45.0), ("30m", 1800.0), ("24h", 86_400.0), ("90d", 7_776_000.0), ("01d", 86_400.0)],
+)
+def test_parse_duration(text: str, seconds: float) -> None:
+    assert parse_duration(text) == seconds
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("0s", 0.0), ("00d", 0.0), ("7d", 604_800.0)])
+def test_parse_duration_takes_none_where_that_is_allowed(text: str, seconds: float) -> None:
+    assert parse_duration(text, none=True) == seconds
+    with pytest.raises(ValueError, match="whole number"):
+        parse_duration("0", none=True)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(
+            "",
+            "d",
+            "90",
+            "0d",
+            "000s",
+            "-1d",
+            "+1d",
+            "1.5h",
+            "1 d",
+            " 1d",
+            "1d ",
+            "1d\n",
+            "1D",
+            "1w",
+        ),
+        *("1d12h", "1e3s", "1_000s", "1000000d", "9" * 5000 + "d", "\u0663d", "inf", "never"),
+    ],
+)
+def test_parse_duration_refuses(text: str) -> None:
+    with pytest.raises(ValueError, match="whole number with its unit"):
+        parse_duration(text)

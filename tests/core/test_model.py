@@ -1,0 +1,42 @@
+"""The values' own shape: frozen, and limits that know whether there are any."""
+
+import pytest
+
+from gateway.core.model import NO_LIMITS, Key, Limits, Team
+
+
+def test_limits_are_true_where_at_least_one_is_set() -> None:
+    assert not NO_LIMITS
+    assert not Limits()
+    assert Limits(images_per_day=0)
+    assert all(Limits(**{name: 1}) for name in Limits.__struct_fields__)
+
+
+@pytest.mark.parametrize(
+    ("expires", "grace_ends", "ends"),
+    [(None, None, None), (5.0, None, 5.0), (None, 3.0, 3.0), (5.0, 3.0, 3.0), (2.0, 3.0, 2.0)],
+)
+def test_a_key_ends_at_its_own_time_or_when_its_grace_does(
+    expires: float | None, grace_ends: float | None, ends: float | None
+) -> None:
+    key = Key(
+        id="k1",
+        team="red",
+        name="",
+        digest=b"",
+        created=0.0,
+        expires=expires,
+        grace_ends=grace_ends,
+    )
+    assert key.ends == ends
+
+
+def test_a_line_of_keys_is_called_by_its_first() -> None:
+    key = Key(id="k1", team="red", name="", digest=b"", created=0.0)
+    assert key.line == "k1"
+    assert Key(id="k2", team="red", name="", digest=b"", created=0.0, first="k1").line == "k1"
+
+
+def test_values_cannot_be_changed() -> None:
+    with pytest.raises(AttributeError):
+        Team(name="red").name = "blue"  # type: ignore[misc]

@@ -1,0 +1,62 @@
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.core.periods import Window, day_of, end_of_day, end_of_month, month_of
+
+times = st.floats(0, datetime(2400, 1, 1, tzinfo=UTC).timestamp(), allow_nan=False)
+
+
+def at(text: str) -> float:
+    return datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp()
+
+
+@pytest.mark.parametrize(
+    ("now", "end"),
+    [
+        ("2026-01-31T23:59:59.999", "2026-02-01"),
+        ("2026-02-01", "2026-03-01"),
+        ("2026-12-31T23:59:59", "2027-01-01"),
+        ("2028-02-29T12:00:00", "2028-03-01"),
+        ("1970-01-01", "1970-02-01"),
+    ],
+)
+def test_a_month_ends_where_the_calendar_says(now: str, end: str) -> None:
+    assert end_of_month(month_of(at(now))) == at(end)
+
+
+@given(times)
+def test_a_moment_lies_in_its_own_day_and_month(now: float) -> None:
+    date = datetime.fromtimestamp(int(now), UTC)
+    midnight = date.replace(hour=0, minute=0, second=0, microsecond=0)
+    assert end_of_day(day_of(now)) == (midnight + timedelta(days=1)).timestamp()
+    assert end_of_day(day_of(now) - 1) <= now < end_of_day(day_of(now))
+    assert end_of_month(month_of(now) - 1) <= now < end_of_month(month_of(now))
+
+
+@given(times)
+def test_a_month_ends_where_the_next_begins(now: float) -> None:
+    end = end_of_month(month_of(now))
+    assert month_of(end) == month_of(now) + 1
+    assert day_of(end - 0.001) + 1 == day_of(end)
+
+
+def test_a_window_counts_holds_and_charges_apart() -> None:
+    window = Window(7).hold(7, 4, 400).hold(7, -1, -100).spend(7, 1, 90)
+    assert window == Window(7, images=1, cost=90, held_images=3, held_cost=300)
+
+
+def test_a_change_of_another_period_leaves_it_alone() -> None:
+    window = Window(7, 1, 2, 3, 4)
+    for period in (6, 8):
+        assert window.hold(period, 1, 1) == window
+        assert window.spend(period, 1, 1) == window
+
+
+def test_rolling_forward_empties_it_and_backward_does_nothing() -> None:
+    window = Window(7, 1, 2, 3, 4)
+    assert window.roll(8) == Window(8)
+    assert window.roll(7) is window
+    assert window.roll(6) is window

@@ -1,0 +1,260 @@
+"""What is no plain JSON object is refused, each cause with its code, and without an echo."""
+
+import json
+import math
+import sys
+from time import perf_counter
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.core.errors import InvalidRequest
+from gateway.core.strict_json import MAX_DIGITS, MAX_LEVELS, MAX_STRUCTURE, read_object, write_json
+
+MIB = 2**20
+
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
+leaves = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | texts
+)
+values = st.recursive(
+    leaves,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(texts, inner, max_size=4),
+    max_leaves=20,
+)
+objects = st.dictionaries(texts, values, max_size=6)
+
+
+def refusal(body: bytes) -> InvalidRequest:
+    with pytest.raises(InvalidRequest) as caught:
+        read_object(body)
+    return caught.value
+
+
+def typed(value: Any) -> Any:
+    """A value that compares equal only where the types, the order of keys and -0.0 do too."""
+    if isinstance(value, dict):
+        return [(key, typed(inner)) for key, inner in value.items()]
+    if isinstance(value, list):
+        return [typed(inner) for inner in value]
+    return (type(value), repr(value))
+
+
+def nested(levels: int, inside: str = "1") -> bytes:
+    """An object with lists in it, `levels` of them in all."""
+    return b'{"a":' + b"[" * (levels - 1) + inside.encode() + b"]" * (levels - 1) + b"}"
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        (b"", "empty_body"),
+        (b" ", "invalid_json"),
+        (b"\x00", "invalid_json"),
+        (b"nonsense", "invalid_json"),
+        (b"{", "invalid_json"),
+        (b'{"a":1', "invalid_json"),
+        (b'{"a":1,}', "invalid_json"),
+        (b"{'a':1}", "invalid_json"),
+        (b"{a:1}", "invalid_json"),
+        (b'{"a":01}', "invalid_json"),
+        (b'{"a":+1}', "invalid_json"),
+        (b'{"a":.5}', "invalid_json"),
+        (b'{"a":0x10}', "invalid_json"),
+        (b'{"a":nan}', "invalid_json"),
+        (b'{"a":"line\nbreak"}', "invalid_json"),
+        (b'{"a":"\\x41"}', "invalid_json"),
+        (b'{"a":"\\u12"}', "invalid_json"),
+        (b'{"a":1} // comment', "invalid_json"),
+        (b'{"a":1}{"a":1}', "invalid_json"),
+        (b'{"a":1} x', "invalid_json"),
+        (b'{"a":1}\x00', "invalid_json"),
+        (b"[]", "not_an_object"),
+        (b'[{"a":1}]', "not_an_object"),
+        (b'"text"', "not_an_object"),
+        (b"1", "not_an_object"),
+        (b"null", "not_an_object"),
+        (b"true", "not_an_object"),
+        (b'{"a":1,"a":1}', "duplicate_key"),
+        (b'{"a":1,"\\u0061":2}', "duplicate_key"),
+        (b'{"a":{"b":1,"b":2}}', "duplicate_key"),
+        (b'{"a":[{"c":{"b":1,"x":0,"b":2}}]}', "duplicate_key"),
+        (b'{"":1,"":2}', "duplicate_key"),
+        (b'{"a":NaN}', "invalid_number"),
+        (b'{"a":Infinity}', "invalid_number"),
+        (b'{"a":-Infinity}', "invalid_number"),
+        (b'{"a":[{"b":[NaN]}]}', "invalid_number"),
+        (b'{"a":1e400}', "invalid_number"),
+        (b'{"a":-1e400}', "invalid_number"),
+        (b'{"a":[1.0E+999]}', "invalid_number"),
+        (b'{"a":' + b"9" * 400 + b".5}", "invalid_number"),
+        (b'{"a":' + b"9" * 5000 + b"}", "invalid_number"),
+        (b'{"a":' + b"9" * 4301 + b"}", "invalid_number"),
+        (b'{"a":-' + b"9" * 4300 + b"}", "invalid_number"),
+        (b'{"a":"\\ud800"}', "invalid_encoding"),
+        (b'{"a":"\\uDC00"}', "invalid_encoding"),
+        (b'{"a":"\\udc00\\ud800"}', "invalid_encoding"),
+        (b'{"a":"\\ud83d\\\\ude00"}', "invalid_encoding"),
+        (b'{"a":"\\ud83d \\ude00"}', "invalid_encoding"),
+        (b'{"\\ud800":1}', "invalid_encoding"),
+        (b'{"a":[{"b":["x","\\udfff"]}]}', "invalid_encoding"),
+        (b'{"a":[{"\\udfff":1}]}', "invalid_encoding"),
+        (b'{"a":"\xff"}', "invalid_encoding"),
+        (b'{"a":"\xc3"}', "invalid_encoding"),
+        (b'{"a":"\xc0\xaf"}', "invalid_encoding"),
+        (b'{"a":"\xed\xa0\x80"}', "invalid_encoding"),
+        (b'{"a":"\xf5\x80\x80\x80"}', "invalid_encoding"),
+        (b'\xef\xbb\xbf{"a":1}', "invalid_encoding"),
+        ('{"a":1}'.encode("utf-16"), "invalid_encoding"),
+        ('{"a":1}'.encode("utf-16-le"), "invalid_json"),
+        ('{"a":1}'.encode("utf-16-be"), "invalid_json"),
+        ('{"a":1}'.encode("utf-32"), "invalid_encoding"),
+        ('{"a":1}'.encode("utf-32-le"), "invalid_json"),
+        (nested(MAX_LEVELS + 1), "too_deep"),
+        (b'{"a":' * 50_000 + b"1" + b"}" * 50_000, "too_deep"),
+        (b'{"a":' * 100_000 + b"1" + b"}" * 100_000, "too_much_structure"),
+        (b"[" * 100_000 + b"]" * 100_000, "too_deep"),
+        (b"[" * 100_000, "too_deep"),
+        (b'{"a":"\\\\"' + b',"b":[' * 65 + b"]" * 65 + b"}", "too_deep"),
+        (b"]" * MIB, "too_much_structure"),
+        (b'{"a":[' + b"1," * 40_000 + b"1]}", "too_much_structure"),
+        (b'{"a":"' + b'","' * 140_000 + b'"}', "too_much_structure"),
+    ],
+)
+def test_refuses(body: bytes, code: str) -> None:
+    error = refusal(body)
+    assert (error.status, error.type, error.code) == (400, "invalid_request_error", code)
+    assert error.param is None
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"CANARY":1,"CANARY":2}',
+        b'{"CANARY":"CANARY" CANARY}',
+        b'{"CANARY":"CANARY\\ud800"}',
+        b'{"CANARY":"CANARY\xff"}',
+        b'{"CANARY":NaN}',
+        b'"CANARY"',
+        b'{"CANARY":' + b"9" * 5000 + b"}",
+        nested(100, '"CANARY"'),
+    ],
+)
+def test_an_error_carries_nothing_of_the_body(body: bytes) -> None:
+    error: BaseException | None = refusal(body)
+    while error is not None:
+        assert "CANARY" not in repr(error) + str(vars(error))
+        error = error.__cause__ or error.__context__
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (b"{}", {}),
+        (b' \t\r\n{ "a" : 1 }\n', {"a": 1}),
+        (b'{"a":null,"b":true,"c":false}', {"a": None, "b": True, "c": False}),
+        (b'{"a":1,"b":1.0,"c":1e2,"d":-0.0}', {"a": 1, "b": 1.0, "c": 100.0, "d": -0.0}),
+        (b'{"a":1e308,"b":5e-324,"c":1e-400}', {"a": 1e308, "b": 5e-324, "c": 0.0}),
+        (b'{"a":"\\ud83d\\ude00"}', {"a": "\U0001f600"}),
+        (b'{"a":"\\\\ud800"}', {"a": "\\ud800"}),
+        (b'{"a":"\\u0000\\u001f\\n"}', {"a": "\x00\x1f\n"}),
+        (b'{"a":"\xf0\x9f\x98\x80"}', {"a": "\U0001f600"}),
+        (b'{"a":"\xef\xbb\xbf"}', {"a": "\ufeff"}),
+        ('{"é":1,"e\u0301":2}'.encode(), {"é": 1, "e\u0301": 2}),
+        (b'{"a":{"b":1},"c":{"b":1},"b":1}', {"a": {"b": 1}, "c": {"b": 1}, "b": 1}),
+        (b'{"a":"NaN","b":"1e400"}', {"a": "NaN", "b": "1e400"}),
+    ],
+)
+def test_reads(body: bytes, expected: dict[str, Any]) -> None:
+    assert typed(read_object(body)) == typed(expected)
+
+
+def test_the_largest_integers_pass() -> None:
+    digits = "9" * MAX_DIGITS
+    assert read_object(f'{{"a":{digits}}}'.encode()) == {"a": int(digits)}
+
+
+def test_the_deepest_nesting_passes() -> None:
+    value = read_object(nested(MAX_LEVELS))["a"]
+    for _ in range(MAX_LEVELS - 1):
+        (value,) = value
+    assert value == 1
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 1000, "{[,]}" * 20_000, '"' * 300_000, '\\"[' * 50_000, "\\" * 99_999 + '"[']
+)
+def test_strings_are_no_structure(text: str) -> None:
+    body = json.dumps({"a": text, "b": [1]}).encode()
+    assert read_object(body) == {"a": text, "b": [1]}
+
+
+def test_as_many_values_as_structure_allows_pass() -> None:
+    value = {"a": [0] * (MAX_STRUCTURE // 2 - 10)}
+    assert read_object(write_json(value)) == value
+
+
+@pytest.mark.parametrize("text", ["x" * (MIB - 100), "\U0001f600" * 80_000])
+def test_a_long_string_passes(text: str) -> None:
+    assert read_object(json.dumps({"a": text}).encode()) == {"a": text}
+
+
+@pytest.mark.parametrize(
+    "unit",
+    [
+        *("[],", "{},", "1,", "1.5,", "9" * 4300 + ",", "9", "[", "]", '{"a":', '"",', '"\\\\",'),
+        *('"a":1,', '\\"', "\\\\", "\\u0041", "\\ud83d\\ude00", " ", "-", '"'),
+    ],
+)
+@pytest.mark.parametrize("start", ['{"a":', '{"a":[', '{"a":"', "{"])
+def test_a_mebibyte_of_junk_is_read_quickly(start: str, unit: str) -> None:
+    body = (start + unit * (MIB // len(unit))).encode()
+    started = perf_counter()
+    refusal(body)
+    # About 15 ms where nothing else runs; unbounded, some of these take seconds.
+    assert perf_counter() - started < 0.5
+
+
+@given(objects)
+def test_what_is_written_reads_as_equal(value: dict[str, Any]) -> None:
+    assert typed(read_object(write_json(value))) == typed(value)
+
+
+@given(objects)
+def test_escaped_json_reads_as_equal(value: dict[str, Any]) -> None:
+    assert typed(read_object(json.dumps(value, indent=1).encode())) == typed(value)
+
+
+@given(st.binary(max_size=60) | st.text('{}[]",:\\ud8019.eE-N \n', max_size=60).map(str.encode))
+def test_any_bytes_are_read_or_refused(body: bytes) -> None:
+    try:
+        value = read_object(body)
+    except InvalidRequest:
+        return
+    assert typed(read_object(write_json(value))) == typed(value)
+
+
+@given(values)
+def test_nothing_is_read_differently_from_plain_json(value: Any) -> None:
+    body = json.dumps({"a": value})
+    assert typed(read_object(body.encode())) == typed(json.loads(body))
+
+
+def test_writing_is_compact_and_unescaped() -> None:
+    assert write_json({"a": [1, 2.5], "é": None}) == '{"a":[1,2.5],"é":null}'.encode()
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_writing_refuses_what_is_no_json(value: float) -> None:
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json({"a": value})
+
+
+def test_the_bound_on_digits_is_within_the_interpreters_own() -> None:
+    assert sys.get_int_max_str_digits() in (0, *range(MAX_DIGITS, 10**6))

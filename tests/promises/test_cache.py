@@ -1,0 +1,420 @@
+"""The cache, end to end: what counts as the same request, who gets it, and for how long.
+
+What is bought is counted by the upstream's own counts, never by what the gateway says of itself.
+"""
+
+import asyncio
+import time
+import unicodedata
+from collections.abc import Awaitable
+from pathlib import Path
+
+from gateway.core.model import Limits
+from gateway.upstream.sandbox import Fault
+from tests.support.money import drawing
+from tests.support.rig import FLAT, PROMPT, Got, Rig, running_rig
+from tests.support.steps import calls, metric, status, until
+
+HIT = "gateway; hit"
+MISS = "gateway; fwd=miss"
+STORED = "gateway; fwd=miss; stored"
+
+
+def raw(rig: Rig, key: str, body: str | bytes, **headers: str) -> Awaitable[Got]:
+    """Ask with a body as it stands."""
+    return rig.post(key, data=body, headers={"Content-Type": "application/json", **headers})
+
+
+# -- the same request ---------------------------------------------------------------------------
+
+ORIGINAL = (
+    '{"model":"gpt-image-2","prompt":"café","size":"1024x1024","n":1,"quality":"low","x":[1]}'
+)
+
+SAME = {
+    "order": '{"x":[1],"quality":"low","n":1,"size":"1024x1024","prompt":"café",'
+    '"model":"gpt-image-2"}',
+    "spacing": '\n{ "model" : "gpt-image-2" ,\t"prompt":"café","size":"1024x1024","n":1 ,'
+    '"quality":"low","x":[ 1 ]}\r\n',
+    "escapes": r'{"model":"gpt-image-2","\u0070rompt":"caf\u00E9","size":"1024x1024","n":1,'
+    r'"quality":"lo\u0077","x":[1]}',
+    "n absent": '{"prompt":"café","size":"1024x1024","quality":"low","x":[1]}',
+    "n null": '{"model":"gpt-image-2","prompt":"café","size":"1024x1024","n":null,"quality":"low",'
+    '"x":[1]}',
+    "defaults absent": '{"prompt":"café","quality":"low","x":[1]}',
+    "defaults null": '{"model":null,"prompt":"café","size":null,"n":null,"quality":"low","x":[1]}',
+    "another user": '{"prompt":"café","quality":"low","x":[1],"user":"u1","safety_identifier":"s"}',
+}
+
+OTHER = {
+    "prompt": '{"prompt":"cafe","quality":"low","x":[1]}',
+    "blank": '{"prompt":"café ","quality":"low","x":[1]}',
+    "case": '{"prompt":"Café","quality":"low","x":[1]}',
+    "NFD": '{"prompt":"' + unicodedata.normalize("NFD", "café") + '","quality":"low","x":[1]}',
+    "size": '{"prompt":"café","size":"auto","quality":"low","x":[1]}',
+    "n": '{"prompt":"café","n":2,"quality":"low","x":[1]}',
+    "quality": '{"prompt":"café","quality":"medium","x":[1]}',
+    "no quality": '{"prompt":"café","x":[1]}',
+    "order of a list": '{"prompt":"café","quality":"low","x":[1,2]}',
+    "number's type": '{"prompt":"café","quality":"low","x":[1.0]}',
+    "null is not absent": '{"prompt":"café","quality":"low","x":[1],"background":null}',
+    "user within": '{"prompt":"café","quality":"low","x":[{"user":1}]}',
+}
+
+
+async def test_the_same_request_in_any_writing_is_bought_once(rig: Rig) -> None:
+    key = await rig.key()
+    first = await raw(rig, key, ORIGINAL)
+    assert status(first) == STORED
+    for name, body in SAME.items():
+        again = await raw(rig, key, body)
+        assert status(again) == HIT, name
+        assert again.body == first.body
+    assert calls(rig) == 1
+
+
+async def test_what_may_change_the_picture_is_another_request(rig: Rig) -> None:
+    key = await rig.key()
+    assert status(await raw(rig, key, ORIGINAL)) == STORED
+    for count, (name, body) in enumerate(OTHER.items(), start=2):
+        assert status(await raw(rig, key, body)) == STORED, name
+        assert calls(rig) == count, name
+
+
+async def test_both_paths_share_what_is_kept(rig: Rig) -> None:
+    key = await rig.key()
+    assert status(await rig.generate(key)) == STORED
+    async with rig.session.post(
+        f"{rig.url}/api/v1/images/generations",
+        headers={"Authorization": f"Bearer {key}"},
+        json={"prompt": PROMPT},
+    ) as response:
+        assert response.headers["Cache-Status"] == HIT
+
+
+async def test_ignore_fields_can_be_configured(tmp_path: Path) -> None:
+    async with running_rig(tmp_path, '[cache]\nignore_fields = ["seed"]\n') as rig:
+        key = await rig.key()
+        assert status(await rig.generate(key, seed=1)) == STORED
+        assert status(await rig.generate(key, seed=2)) == HIT
+        assert status(await rig.generate(key, user="u")) == STORED
+
+
+# -- whose it is --------------------------------------------------------------------------------
+
+
+async def test_a_team_never_gets_anothers_picture(rig: Rig) -> None:
+    red, blue = await rig.key("red"), await rig.key("blue")
+    assert status(await rig.generate(red)) == STORED
+    assert status(await rig.generate(blue)) == STORED
+    only = {"Cache-Control": "only-if-cached"}
+    green = await rig.key("green")
+    assert (await rig.generate(green, headers=only)).error[2] == "not_cached"
+    assert calls(rig) == 2
+
+
+async def test_all_keys_of_a_team_share(rig: Rig) -> None:
+    first, second = await rig.key("red"), await rig.further_key("red")
+    assert status(await rig.generate(first)) == STORED
+    assert status(await rig.generate(second)) == HIT
+    assert calls(rig) == 1
+
+
+# -- what a hit is like -------------------------------------------------------------------------
+
+
+async def test_a_hit_is_free_and_says_what_it_saved(tmp_path: Path) -> None:
+    async with running_rig(tmp_path, FLAT) as rig:
+        key = await rig.key(limits=Limits(images_per_day=3))
+        bought = await rig.generate(key, n=3)
+        hit = await rig.generate(key, n=3)
+        assert bought.headers["x-gateway-cost-usd"] == "0.12"
+        assert bought.headers["x-gateway-saved-usd"] == "0"
+        assert "Age" not in bought.headers
+        assert bought.headers["x-ratelimit-remaining-images"] == "0"
+        assert hit.headers["x-gateway-cost-usd"] == "0"
+        assert hit.headers["x-gateway-saved-usd"] == "0.12"
+        assert hit.headers["Age"] == "0"
+        assert "x-ratelimit-remaining-images" not in hit.headers
+        assert hit.body == bought.body
+        usage = await rig.usage()
+        assert (usage.requests, usage.images_bought, usage.images_cached) == (2, 3, 3)
+        assert (usage.cost, usage.saved) == (120_000, 120_000)
+
+
+async def test_hits_are_served_when_every_limit_is_reached(rig: Rig) -> None:
+    limits = Limits(images_per_day=1, cost_per_month=1_000_000, requests_per_minute=1)
+    key = await rig.key(limits=limits)
+    assert status(await rig.generate(key)) == STORED
+    assert (await rig.generate(key, None)).status == 429
+    for _ in range(5):
+        assert status(await rig.generate(key)) == HIT
+    await rig.key(limits=Limits(images_per_day=0, concurrent_requests=0))
+    assert status(await rig.generate(key)) == HIT
+
+
+async def test_policy_comes_before_the_cache(rig: Rig) -> None:
+    """What a team may not ask for any more, it does not get from the cache either."""
+    key = await rig.key()
+    assert status(await rig.generate(key, size="1536x1024")) == STORED
+    await rig.key(sizes=("1024x1024",))
+    assert (await rig.generate(key, size="1536x1024")).error[2] == "size_not_allowed"
+
+
+async def test_age_counts_whole_seconds(rig: Rig) -> None:
+    key = await rig.key()
+    await rig.generate(key)
+    await asyncio.sleep(1.1)
+    assert (await rig.generate(key)).headers["Age"] == "1"
+
+
+# -- what the client asks of the cache ----------------------------------------------------------
+
+
+async def test_no_cache_buys_a_fresh_answer_and_keeps_it(rig: Rig) -> None:
+    key = await rig.key()
+    deliver(rig, "first")
+    assert status(await rig.generate(key)) == STORED
+    deliver(rig, "fresh")
+    fresh = await rig.generate(key, headers={"Cache-Control": "no-cache"})
+    assert status(fresh) == "gateway; fwd=request; stored"
+    assert b"fresh" in fresh.body
+    kept = await rig.generate(key)
+    assert status(kept) == HIT
+    assert kept.body == fresh.body
+    assert calls(rig) == 2
+
+
+async def test_no_store_buys_a_fresh_answer_and_keeps_nothing(rig: Rig) -> None:
+    key, no_store = await rig.key(), {"Cache-Control": "no-store"}
+    assert status(await rig.generate(key, headers=no_store)) == "gateway; fwd=request"
+    deliver(rig, "first")
+    assert status(await rig.generate(key)) == STORED
+    deliver(rig, "fresh")
+    fresh = await rig.generate(key, headers=no_store)
+    assert status(fresh) == "gateway; fwd=request"
+    assert b"fresh" in fresh.body
+    kept = await rig.generate(key)
+    assert status(kept) == HIT
+    assert b"first" in kept.body
+    assert calls(rig) == 3
+
+
+def deliver(rig: Rig, picture: str) -> None:
+    """Have the sandbox deliver this from now on."""
+    body = f'{{"created":1,"data":[{{"b64_json":"{picture}"}}]}}'
+    rig.sandbox.fault = Fault(kind="status", status=200, body=body)
+
+
+async def test_max_age_takes_only_what_is_young_enough(rig: Rig) -> None:
+    key = await rig.key()
+    await rig.generate(key)
+    assert status(await rig.generate(key, headers={"Cache-Control": "max-age=60"})) == HIT
+    await asyncio.sleep(1.2)
+    assert status(await rig.generate(key, headers={"Cache-Control": "max-age=60"})) == HIT
+    old = {"Cache-Control": "max-age=1, only-if-cached"}
+    assert (await rig.generate(key, headers=old)).error[2] == "not_cached"
+    assert status(await rig.generate(key, headers={"Cache-Control": "max-age=1"})) == STORED
+    assert status(await rig.generate(key)) == HIT
+    assert calls(rig) == 2
+
+
+async def test_max_age_zero_is_never_answered_from_the_cache(rig: Rig) -> None:
+    key = await rig.key()
+    await rig.generate(key)
+    for value in ("max-age=0", "max-age=nonsense", 'max-age="0"'):
+        assert status(await rig.generate(key, headers={"Cache-Control": value})) == STORED
+    assert calls(rig) == 4
+
+
+async def test_only_if_cached_never_buys(rig: Rig) -> None:
+    key = await rig.key()
+    only = {"Cache-Control": "only-if-cached"}
+    missing = await rig.generate(key, headers=only)
+    assert missing.error == (504, "invalid_request_error", "not_cached")
+    assert missing.headers["x-should-retry"] == "false"
+    await rig.generate(key)
+    assert status(await rig.generate(key, headers=only)) == HIT
+    for contrary in ("only-if-cached, no-cache", "no-store, only-if-cached"):
+        got = await rig.generate(key, headers={"Cache-Control": contrary})
+        assert got.error[2] == "not_cached"
+    assert calls(rig) == 1
+    assert (await rig.usage()).images_bought == 1
+
+
+async def test_only_if_cached_does_not_wait_for_a_flight(tmp_path: Path) -> None:
+    async with running_rig(tmp_path, sandbox=drawing(latency=1)) as rig:
+        key = await rig.key()
+        buying = asyncio.create_task(rig.generate(key))
+        await until(lambda: calls(rig) == 1)
+        got = await rig.generate(key, headers={"Cache-Control": "only-if-cached"})
+        assert got.error[2] == "not_cached"
+        assert status(await buying) == STORED
+
+
+async def test_directives_in_several_lines_and_junk_around_them(rig: Rig) -> None:
+    key = await rig.key()
+    await rig.generate(key)
+    for harmless in ("", "max-stale=5", "no-transform", '"no-cache"', "no-cachex", ",,;=,"):
+        assert status(await rig.generate(key, headers={"Cache-Control": harmless})) == HIT
+    assert status(await rig.generate(key, headers={"Cache-Control": 'x="a, b", NO-CACHE'})) == (
+        "gateway; fwd=request; stored"
+    )
+    async with rig.session.post(
+        f"{rig.url}/v1/images/generations",
+        headers=[
+            ("Authorization", f"Bearer {key}"),
+            ("Cache-Control", "max-age=100"),
+            ("Cache-Control", "no-store"),
+        ],
+        json={"prompt": PROMPT},
+    ) as response:
+        assert response.headers["Cache-Status"] == "gateway; fwd=request"
+
+
+# -- off ----------------------------------------------------------------------------------------
+
+
+async def test_off_in_all_buys_every_time(tmp_path: Path) -> None:
+    async with running_rig(tmp_path, "[cache]\nenabled = false\n") as rig:
+        key = await rig.key()
+        for count in (1, 2, 3):
+            assert status(await rig.generate(key)) == "gateway; fwd=bypass"
+            assert calls(rig) == count
+        only = {"Cache-Control": "only-if-cached"}
+        assert (await rig.generate(key, headers=only)).error[2] == "not_cached"
+
+
+async def test_off_for_a_team_leaves_the_others_theirs(rig: Rig) -> None:
+    on, off = await rig.key("on"), await rig.key("off", cache=False)
+    for _ in range(2):
+        assert status(await rig.generate(off)) == "gateway; fwd=bypass"
+    assert status(await rig.generate(on)) == STORED
+    assert status(await rig.generate(on)) == HIT
+    await rig.key("on", cache=False)
+    assert status(await rig.generate(on)) == "gateway; fwd=bypass"
+    assert calls(rig) == 4
+
+
+# -- bounds -------------------------------------------------------------------------------------
+
+
+async def test_memory_is_bounded_and_the_least_used_leave_first(tmp_path: Path) -> None:
+    async with running_rig(tmp_path, CACHE_MAX_BYTES="6000") as rig:
+        key = await rig.key()
+        favourite = await rig.generate(key, "favourite")
+        assert status(favourite) == STORED
+        for number in range(30):
+            assert status(await rig.generate(key, f"prompt {number}")) == STORED
+            assert status(await rig.generate(key, "favourite")) == HIT
+            assert await metric(rig, "gateway_cache_bytes") <= 6000
+        kept = await metric(rig, "gateway_cache_entries")
+        assert 2 <= kept < 30
+        assert await metric(rig, "gateway_cache_evictions_total") == 31 - kept
+        assert status(await rig.generate(key, "prompt 29")) == HIT
+        assert status(await rig.generate(key, "prompt 0")) == STORED
+
+
+async def test_an_answer_over_the_entry_limit_is_delivered_and_not_kept(tmp_path: Path) -> None:
+    async with running_rig(tmp_path, CACHE_MAX_ENTRY_BYTES="100") as rig:
+        key = await rig.key()
+        for _ in range(2):
+            assert status(await rig.generate(key)) == MISS
+        assert calls(rig) == 2
+        assert await metric(rig, "gateway_cache_entries") == 0
+
+
+async def test_an_answer_larger_than_all_the_memory_is_not_said_to_be_stored(
+    tmp_path: Path,
+) -> None:
+    async with running_rig(tmp_path, CACHE_MAX_BYTES="300") as rig:
+        key = await rig.key()
+        for _ in range(2):
+            assert status(await rig.generate(key)) == MISS
+
+
+async def test_an_answer_is_given_again_for_its_time_to_live(tmp_path: Path) -> None:
+    async with running_rig(tmp_path, CACHE_TTL_SECONDS="1") as rig:
+        key = await rig.key()
+        first = await rig.generate(key)
+        assert status(await rig.generate(key)) == HIT
+        await asyncio.sleep(1.05)
+        second = await rig.generate(key)
+        assert status(second) == STORED
+        assert calls(rig) == 2
+        assert first.status == second.status
+
+
+# -- URLs ---------------------------------------------------------------------------------------
+
+
+async def test_urls_are_never_kept_past_their_life(tmp_path: Path) -> None:
+    settings = drawing(answer="url", url_ttl=2)
+    async with running_rig(tmp_path, sandbox=settings) as rig:
+        key = await rig.key()
+        started, hits = time.monotonic(), 0
+        while time.monotonic() - started < 5:
+            got = await rig.generate(key)
+            async with rig.session.get(got.json["data"][0]["url"]) as picture:
+                assert picture.status == 200
+                assert picture.headers["Content-Type"] == "image/png"
+            hits += status(got) == HIT
+            await asyncio.sleep(0.02)
+        assert hits > 50
+        assert 2 <= calls(rig) <= 5
+
+
+async def test_a_url_that_lives_long_is_bounded_by_the_usual_time(tmp_path: Path) -> None:
+    settings = drawing(answer="both", url_ttl=3600)
+    async with running_rig(tmp_path, sandbox=settings, CACHE_TTL_SECONDS="0.5") as rig:
+        key = await rig.key()
+        assert status(await rig.generate(key)) == STORED
+        assert status(await rig.generate(key)) == HIT
+        await asyncio.sleep(0.6)
+        assert status(await rig.generate(key)) == STORED
+
+
+async def test_a_url_that_does_not_say_lives_for_the_configured_time(tmp_path: Path) -> None:
+    body = '{"created":1,"data":[{"url":"https://images.example.com/apple.png?sig=abc"}]}'
+    async with running_rig(tmp_path, CACHE_URL_TTL_SECONDS="0.5") as rig:
+        rig.sandbox.fault = Fault(kind="status", status=200, body=body)
+        key = await rig.key()
+        assert status(await rig.generate(key)) == STORED
+        assert status(await rig.generate(key)) == HIT
+        await asyncio.sleep(0.6)
+        assert status(await rig.generate(key)) == STORED
+
+
+async def test_a_url_that_is_over_already_is_not_kept(tmp_path: Path) -> None:
+    body = '{"created":1,"data":[{"url":"https://x.example.com/a.png?se=2020-01-01T00:00:00Z"}]}'
+    async with running_rig(tmp_path) as rig:
+        rig.sandbox.fault = Fault(kind="status", status=200, body=body)
+        assert status(await rig.generate(await rig.key())) == MISS
+
+
+# -- what is not kept ---------------------------------------------------------------------------
+
+
+async def test_an_answer_with_too_few_images_is_charged_delivered_and_not_kept(
+    tmp_path: Path,
+) -> None:
+    async with running_rig(tmp_path, FLAT) as rig:
+        key = await rig.key()
+        rig.sandbox.fault = Fault(kind="fewer", images=3, times=1)
+        short = await rig.generate(key, n=4)
+        assert status(short) == MISS
+        assert len(short.json["data"]) == 3
+        assert short.headers["x-gateway-cost-usd"] == "0.12"
+        whole = await rig.generate(key, n=4)
+        assert status(whole) == STORED
+        assert len(whole.json["data"]) == 4
+        assert calls(rig) == 2
+        assert (await rig.usage()).images_bought == 7
+
+
+async def test_failures_are_not_kept(rig: Rig) -> None:
+    key = await rig.key()
+    for code in (400, 500, 502):
+        rig.sandbox.fault = Fault(kind="status", status=code, times=1)
+        assert (await rig.generate(key, f"prompt {code}")).status == (400 if code == 400 else 502)
+        assert status(await rig.generate(key, f"prompt {code}")) == STORED

@@ -1,0 +1,419 @@
+"""Never a leak: secrets and prompts are planted, everything is made to happen, nothing shows up.
+
+A real process is driven through every outcome, in both log formats at the level debug, is killed
+and started again, and has its store damaged. Then 8 characters in a row of anything planted are
+sought in all that it wrote: logs, metrics, answers, the files of its data and their names. The id
+of a key (`sk-gw-<id>`) is public; what stands after its underscore is not.
+"""
+
+import asyncio
+import os
+import re
+import secrets
+import signal
+import string
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from gateway.core.key_format import parse
+from gateway.core.model import Limits
+from gateway.upstream.sandbox import Fault, Sandbox
+from gateway.upstream.sandbox.faults import Kind
+from tests.support.money import drawing
+from tests.support.program import Program, program
+from tests.support.raw import PATH, wire
+from tests.support.steps import key_in, until
+
+WINDOW = 8
+_ALPHABET = string.ascii_letters + string.digits
+_RUN = re.compile(rb"[A-Za-z0-9]{8,}")  # what a part of a canary can stand in
+KINDS: tuple[Kind, ...] = (
+    "cut_before_headers",
+    "cut_in_body",
+    "hang",
+    "not_json",
+    "no_image",
+    "empty_image",
+    "fewer",
+    "huge",
+    "gzip",
+    "gzip_bomb",
+    "echo_key",
+    "set_cookie",
+)
+STATUSES = (302, 400, 401, 403, 404, 408, 418, 422, 429, 500, 502, 503, 504, 520)
+
+
+def canary() -> str:
+    """40 characters that nothing else has 8 of in a row."""
+    return "".join(secrets.choice(_ALPHABET) for _ in range(40))
+
+
+class Canaries:
+    """What was planted, by where."""
+
+    def __init__(self) -> None:
+        self.planted: dict[str, str] = {}
+
+    def plant(self, where: str) -> str:
+        """A new one."""
+        return self.planted.setdefault(where, canary())
+
+    def found_in(self, text: bytes) -> set[str]:
+        """Where those come from of which there is a part in `text`."""
+        parts = {part: where for where, value in self.planted.items() for part in _parts(value)}
+        runs = {run.decode() for run in _RUN.findall(text)}
+        return {parts[part] for run in runs for part in _parts(run) if part in parts}
+
+
+def _parts(text: str) -> Iterator[str]:
+    return (text[at : at + WINDOW] for at in range(len(text) - WINDOW + 1))
+
+
+class Nest:
+    """A gateway process with canaries in everything that it is given, and all that it answered."""
+
+    def __init__(self, folder: Path, upstream: Sandbox, canaries: Canaries, log: str) -> None:
+        self.folder = folder
+        self.upstream = upstream
+        self.canaries = canaries
+        self.heard: list[bytes] = []
+        self.complained = ""
+        self._log = log
+        self.key = self.url = self.admin_url = ""
+        self.running: Program
+
+    async def start(self) -> None:
+        self.url, self.admin_url = await self._started()
+        if not self.key:
+            self.key = await key_in(self.folder / "data", limits=Limits(images_per_day=1000))
+            self.canaries.planted["team key"] = self.key.partition("_")[2]
+
+    async def _started(self) -> tuple[str, str]:
+        await self.running.start("serve")
+        return await self.running.listening()
+
+    def headers(self, **more: str) -> dict[str, str]:
+        plant = self.canaries.plant
+        return {
+            "Authorization": f"Bearer {self.key}",
+            "Content-Type": "application/json",
+            "Cookie": f"session={plant('cookie')}",
+            "User-Agent": plant("user agent"),
+            "X-Forwarded-For": plant("forwarded"),
+            "Idempotency-Key": plant("idempotency"),
+            "OpenAI-Organization": plant("organization"),
+            "X-Request-Id": f"<{plant('request id')}>",
+            **more,
+        }
+
+    def body(self, **more: object) -> dict[str, object]:
+        plant = self.canaries.plant
+        return {
+            "prompt": f"{plant('prompt')} {secrets.token_hex(3)}",
+            "user": plant("user"),
+            plant("field"): {"inner": [plant("value")]},
+            **more,
+        }
+
+    async def ask(self, headers: Mapping[str, str] | None = None, seconds: float = 10) -> int:
+        """Ask for an image that nobody asked for."""
+        return await self.post(self.body(), headers, seconds)
+
+    async def post(
+        self, body: object, headers: Mapping[str, str] | None = None, seconds: float = 10
+    ) -> int:
+        text = body if isinstance(body, bytes) else None
+        return await self.request("POST", PATH, seconds, headers, body, text)
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        seconds: float = 10,
+        headers: Mapping[str, str] | None = None,
+        json: object = None,
+        data: bytes | None = None,
+    ) -> int:
+        async with (
+            aiohttp.ClientSession() as session,
+            asyncio.timeout(seconds),
+            session.request(
+                method,
+                self.url + path,
+                headers=self.headers(**(headers or {})),
+                json=json if data is None else None,
+                data=data,
+            ) as response,
+        ):
+            self.heard += [await response.read(), repr(response.raw_headers).encode()]
+            return response.status
+
+    async def send_raw(self, data: bytes) -> None:
+        """What no client library would send; whatever is answered to it."""
+        async with wire(self.url) as connection:
+            await connection.send(data)
+            with suppress(TimeoutError):
+                self.heard.append(await connection.rest(0.5))
+
+    async def metrics(self) -> None:
+        async with aiohttp.ClientSession() as session:
+            for path in ("/metrics", "/readyz", f"/{self.canaries.plant('admin path')}"):
+                async with session.get(self.admin_url + path, headers=self.headers()) as response:
+                    self.heard.append(await response.read())
+
+    def written(self) -> Iterator[tuple[str, bytes]]:
+        """All that it wrote so far, with where."""
+        yield "output", self.running.out.encode()
+        yield "log", self.running.err.encode()
+        for answer in self.heard:
+            yield "answer", answer
+        for folder, _, files in os.walk(self.folder / "data"):
+            for name in files:
+                yield "file name", name.encode()
+                if name not in ("pepper", "demo.key"):
+                    yield name, (Path(folder) / name).read_bytes()
+
+    def look(self) -> None:
+        """Fail where any part of a canary has come out."""
+        for where, text in self.written():
+            leaked = self.canaries.found_in(text)
+            assert not leaked, f"{leaked} in {where}"
+
+
+@asynccontextmanager
+async def nest(folder: Path, log: str) -> AsyncIterator[Nest]:
+    canaries = Canaries()
+    upstream = Sandbox(drawing(api_key=f"sk-{canaries.plant('upstream key')}"))
+    await upstream.start()
+    try:
+        async with program(
+            folder,
+            UPSTREAM_BASE_URL=upstream.url,
+            UPSTREAM_API_KEY=f"sk-{canaries.plant('upstream key')}",
+            UPSTREAM_CONNECT_SECONDS="0.5",
+            UPSTREAM_TIMEOUT_SECONDS="1",
+            UPSTREAM_MAX_RESPONSE_BYTES="1000000",
+            SERVER_MAX_BODY_BYTES="20000",
+            ADMIN_TOKEN=canaries.plant("admin token"),
+            LOG_LEVEL="debug",
+            LOG_FORMAT=log,
+        ) as running:
+            made = Nest(folder, upstream, canaries, log)
+            made.running = running
+            await made.start()
+            yield made
+    finally:
+        await upstream.stop()
+
+
+# -- everything that can happen -----------------------------------------------------------------
+
+
+async def answers(nest: Nest) -> None:
+    """Purchases, hits, followers, and clients that leave."""
+    body = nest.body()
+    fresh = {"Cache-Control": f"no-cache, {nest.canaries.plant('cache control')}"}
+    assert await nest.post(body) == 200
+    assert await nest.post(body) == 200
+    assert await nest.post(body, fresh) == 200
+    assert await nest.post(nest.body(), {"Cache-Control": "only-if-cached"}) == 504
+    nest.upstream.settings.latency = 0.3
+    same = nest.body(n=2, quality=nest.canaries.plant("quality"))
+    await asyncio.gather(*(nest.post(same) for _ in range(5)))
+    for seconds in (0.1, 0.2):
+        with pytest.raises(TimeoutError):
+            await nest.ask(seconds=seconds)
+    await asyncio.sleep(0.3)
+    nest.upstream.settings.latency = 0
+    assert await nest.request("GET", "/v1/models") == 200
+
+
+async def upstream_failures(nest: Nest) -> None:
+    echo = '{"error":{"message":"no %s for you","type":"t","code":"c"}}'
+    for status in STATUSES:
+        nest.upstream.fault = Fault(kind="status", status=status, times=1)
+        assert await nest.ask() >= 400
+        repeated = echo % f"sk-{nest.canaries.planted['upstream key']}"
+        nest.upstream.fault = Fault(kind="status", status=status, times=1, body=repeated)
+        assert await nest.ask() >= 400
+    for kind in KINDS:
+        nest.upstream.fault = Fault(kind=kind, times=1, bytes=2_000_000)
+        await nest.ask()
+    junk = Fault(kind="status", status=200, times=1, body=f'{{"data":[{{"url":"{"[" * 5000}"}}]}}')
+    nest.upstream.fault = junk
+    await nest.ask()
+    nest.upstream.fault = None
+
+
+async def refusals(nest: Nest) -> None:
+    """What is refused before it costs anything."""
+    plant = nest.canaries.plant
+    for token in (
+        plant("unknown token"),
+        f"sk-gw-{plant('malformed key')}",
+        f"{nest.key}{plant('key with more')}",
+        nest.key[:-1],
+        f'"{plant("quoted")}"',
+        plant("long") * 200,
+    ):
+        assert await nest.ask({"Authorization": f"Bearer {token}"}) == 401
+    assert await nest.ask({"Authorization": f"Basic {plant('basic')}"}) == 401
+    for fields in (
+        {"prompt": [plant("list")]},
+        {"prompt": ""},
+        {"size": plant("size")},
+        {"model": plant("model")},
+        {"n": plant("n")},
+        {"stream": plant("stream")},
+        {"prompt": plant("much") * 1000},
+    ):
+        assert await nest.post(nest.body(**fields)) in (400, 413)
+    word = plant("broken body").encode()
+    for text in (
+        word,
+        b'{"prompt":"' + word,
+        b'{"' + word + b'":1,"' + word + b'":2}',
+        b'{"prompt":"' + word + b'\xff"}',
+        b'{"prompt":"x","' + word + b'":NaN}',
+        b'{"prompt":"' + word + b'\\ud800"}',
+        b"[" * 100_000,
+    ):
+        assert await nest.post(text) in (400, 413)
+    assert await nest.ask({"Content-Type": plant("content type")}) == 415
+    assert await nest.ask({"Content-Encoding": plant("encoding")}) == 415
+    assert await nest.request("GET", f"/v1/{plant('path')}?{plant('query')}") == 404
+    assert await nest.request("DELETE", f"{PATH}?{plant('query')}") in (404, 405)
+    await key_in(nest.folder / "data", limits=Limits(images_per_day=0), sizes=("1024x1024",))
+    await asyncio.sleep(0.5)
+    assert await nest.ask() == 429
+    assert await nest.post(nest.body(size="1536x1024")) == 403
+    await key_in(nest.folder / "data", limits=Limits(images_per_day=1000))
+    await asyncio.sleep(0.5)
+
+
+async def broken_http(nest: Nest) -> None:
+    """What aiohttp's parser refuses: as it comes, it would repeat and log the raw values."""
+    plant = nest.canaries.plant
+    head = f"POST {PATH} HTTP/1.1\r\nHost: gateway\r\nAuthorization: Bearer {nest.key}"
+    word = plant("raw")
+    broken = (
+        f"{head}\x00{word}\r\n\r\n",
+        f"{head}\rX: {word}\r\n\r\n",
+        f"{head}\r\n{word}\r\n\r\n",
+        f"{head}\r\nBad Header {word}: x\r\n\r\n",
+        f"{head}\r\nX-Long: {word * 1000}\r\n\r\n",
+        f"{head}\r\nContent-Length: {word}\r\n\r\n",
+        f"{head}\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n{word}",
+        f"{head}\r\nTransfer-Encoding: {word}\r\n\r\n",
+        f"{head}\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n{word}\r\n",
+        f"{head}\r\nContent-Type: application/json\r\nContent-Length: 500\r\n\r\n{word}",
+        f"{word} {PATH} HTTP/1.1\r\n\r\n",
+        f"POST {PATH}{word * 500} HTTP/1.1\r\n\r\n",
+        f"POST {PATH} {word}/9.9\r\nAuthorization: Bearer {nest.key}\r\n\r\n",
+        f"{word}\r\n\r\n",
+        f"{head}\r\n{head}\r\n\r\n",
+        f"GET http://{word}:x/ HTTP/1.1\r\nHost: {word}\r\nAuthorization: {nest.key}\r\n\r\n",
+        f"{head}\r\nExpect: {word}\r\n\r\n",
+        f"{head}\r\nUpgrade: {word}\r\nConnection: upgrade\r\n\r\n",
+        f"\x16\x03\x01{word}",
+    )
+    await asyncio.gather(*(nest.send_raw(text.encode("latin-1")) for text in broken))
+
+
+async def a_broken_store(nest: Nest) -> None:
+    """The store's contents turn to junk, and the file goes away."""
+    database = nest.folder / "data" / "gateway.db"
+    database.rename(database.with_name("elsewhere"))
+    assert await nest.ask() == 503
+    database.with_name("elsewhere").rename(database)
+    await asyncio.sleep(0.5)
+    whole = database.read_bytes()
+    database.write_bytes(whole[:4096] + secrets.token_bytes(len(whole) - 4096))
+    await nest.ask()
+    await nest.request("GET", "/v1/models")
+    await asyncio.sleep(0.3)
+
+
+async def a_crash(nest: Nest) -> None:
+    """Killed with calls under way, and started again."""
+    nest.upstream.settings.latency = 0.5
+    calls = nest.upstream.counts.calls
+    lost = [asyncio.create_task(nest.ask()) for _ in range(5)]
+    await until(lambda: nest.upstream.counts.calls == calls + 5)
+    await nest.running.stop()
+    await asyncio.gather(*lost, return_exceptions=True)
+    nest.upstream.settings.latency = 0
+    nest.look()
+    await nest.start()
+    assert await nest.ask() == 200
+
+
+async def a_drain(nest: Nest) -> None:
+    nest.upstream.settings.latency = 0.5
+    calls = nest.upstream.counts.calls
+    last = asyncio.create_task(nest.ask())
+    await until(lambda: nest.upstream.counts.calls == calls + 1)
+    nest.running.send(signal.SIGTERM)
+    await asyncio.sleep(0.1)
+    assert await nest.ask() == 503
+    assert await last == 200
+    assert await nest.running.ended() == 0
+
+
+async def the_command_line(nest: Nest) -> None:
+    """Operators paste whole keys in the wrong places."""
+    other = await key_in(nest.folder / "data", limits=Limits(images_per_day=1000))
+    nest.canaries.planted["other key"] = other.partition("_")[2]
+    commands = (
+        ("keys", "disable", other),
+        ("keys", "enable", other),
+        ("keys", "revoke", other[:-1]),
+        ("keys", "list", "--team", nest.key),
+        ("keys", other),
+        (other,),
+        ("keys", "list", "--format", "json"),
+        ("teams", "list"),
+        ("usage", "--by", "key", "--format", "json"),
+        ("check-config",),
+    )
+    for _, out, err in await asyncio.gather(*(nest.running.run(*words) for words in commands)):
+        nest.heard += [out.encode(), err.encode()]
+
+
+# -- the tests ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("log", ["json", "console"])
+async def test_nothing_planted_comes_out(tmp_path: Path, log: str) -> None:
+    async with nest(tmp_path, log) as at:
+        for happen in (answers, upstream_failures, refusals, broken_http, the_command_line):
+            await happen(at)
+            await at.metrics()
+            at.look()
+        assert str(parse(at.key)) in at.running.err
+        assert at.running.err.count("request") > 50
+        await a_crash(at)
+        await a_drain(at)
+        at.look()
+        await at.start()
+        await a_broken_store(at)
+        await at.upstream.stop()
+        await at.ask()
+        at.look()
+        await at.running.stop()
+        code, _, err = await at.running.run("serve")
+        assert code == 1
+        assert not at.canaries.found_in(err.encode())
+
+
+def test_the_search_finds_any_part() -> None:
+    canaries = Canaries()
+    value = canaries.plant("here")
+    assert canaries.found_in(b"..." + value[5:13].encode()) == {"here"}
+    assert canaries.found_in(value[-8:].encode()) == {"here"}
+    assert canaries.found_in(value[-7:].encode() + value[:7].encode()) == set()

@@ -1,0 +1,366 @@
+"""What is refused has consumed nothing: no quota, no money, no call, whoever refuses it.
+
+The store is locked here by another connection, as another process would.
+"""
+
+import asyncio
+import random
+import sqlite3
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.core.model import Limits
+from gateway.quota.ledger import Ledger
+from gateway.quota.steps import Held, Refused, Settle
+from gateway.stores.sqlite import SqliteStore
+from gateway.upstream.sandbox import Fault
+from tests.support.money import (
+    AWAY,
+    PRICE,
+    TOO_MUCH_AT_ONCE,
+    USED_UP,
+    assert_books,
+    assert_spent,
+    drawing,
+    gateway_account,
+    tally,
+    until,
+    until_asked,
+    until_closed,
+)
+from tests.support.quota_steps import NOON, reserve
+from tests.support.rig import FLAT, Got, Rig, running_rig
+
+TOLD_SECONDS = 2.5
+"""Until a caller hears that the store is away, at the latest."""
+
+
+@asynccontextmanager
+async def slow_rig(
+    folder: Path, latency: float, toml: str = FLAT, **environ: str
+) -> AsyncIterator[Rig]:
+    async with running_rig(folder, toml, drawing(latency=latency), **environ) as rig:
+        yield rig
+
+
+@contextmanager
+def locked(folder: Path, how: str = "IMMEDIATE") -> Iterator[None]:
+    """While another connection holds the write lock of the database."""
+    with closing(sqlite3.connect(folder / "gateway.db", isolation_level=None)) as other:
+        other.execute(f"BEGIN {how}")
+        yield
+        other.execute("ROLLBACK")
+
+
+def buying(rig: Rig, key: str, number: int, **fields: Any) -> list[asyncio.Task[Got]]:
+    """So many distinct requests, under way."""
+    return [asyncio.create_task(rig.generate(key, None, **fields)) for _ in range(number)]
+
+
+# -- limits -------------------------------------------------------------------------------------
+
+
+async def test_refused_for_concurrency_leaves_the_minute_alone(tmp_path: Path) -> None:
+    async with slow_rig(tmp_path, 0.3) as rig:
+        key = await rig.key(limits=Limits(concurrent_requests=1, requests_per_minute=2))
+        (first,) = buying(rig, key, 1)
+        await until_asked(rig, 1)
+        for _ in range(5):
+            got = await rig.generate(key, None)
+            assert got.error == TOO_MUCH_AT_ONCE
+            assert "concurrent_requests" in got.json["error"]["message"]
+        assert (await first).status == 200
+        assert (await rig.generate(key, None)).status == 200
+        got = await rig.generate(key, None)
+        assert got.error == TOO_MUCH_AT_ONCE
+        assert "requests_per_minute" in got.json["error"]["message"]
+        assert 40 < int(got.headers["Retry-After"]) <= 60
+        await assert_books(rig, "team", 2, 2 * PRICE)
+
+
+async def test_one_at_once_and_one_a_minute(tmp_path: Path) -> None:
+    """A runs, B is refused, C is admitted once A has ended and its minute is over."""
+    now = NOON
+    limits = Limits(concurrent_requests=1, requests_per_minute=1)
+    async with SqliteStore(
+        tmp_path / "gateway.db", wall=lambda: now, monotonic=lambda: now
+    ) as store:
+        ledger = Ledger(store, spread=lambda: 0.5)
+        await ledger.start()
+
+        async def ask(id: str) -> Held | Refused:
+            return await ledger.reserve(reserve(id, limits=limits))
+
+        assert isinstance(await ask("A"), Held)
+        assert isinstance(await ask("B"), Refused)
+        now = NOON + 61  # the minute is over, and A still runs
+        assert isinstance(refused := await ask("B"), Refused)
+        assert refused.refusal.limit == "concurrent_requests"
+        await ledger.finish(Settle(id="A", team="red", images=1, cost=PRICE))
+        assert isinstance(await ask("C"), Held)
+        await ledger.finish(Settle(id="C", team="red", images=1, cost=PRICE))
+        assert isinstance(refused := await ask("D"), Refused)
+        assert refused.refusal.limit == "requests_per_minute"
+        now = NOON + 61 + 60
+        assert isinstance(await ask("D"), Refused)
+        now = NOON + 61 + 61
+        assert isinstance(await ask("D"), Held)
+        assert await ledger.close(5)
+
+
+@pytest.mark.parametrize(
+    ("limits", "named"),
+    [
+        (Limits(images_per_day=3), "Team team's images_per_day limit of 3 is smaller"),
+        (Limits(images_per_month=3), "Team team's images_per_month limit of 3 is smaller"),
+        (Limits(cost_per_day=150_000), "Team team's cost_per_day_usd limit of 0.15 is smaller"),
+        (Limits(cost_per_month=150_000), "Team team's cost_per_month_usd limit of 0.15 is"),
+        (Limits(requests_per_minute=0), "Team team's requests_per_minute limit of 0 is smaller"),
+        (Limits(concurrent_requests=0), "Team team's concurrent_requests limit of 0 is smaller"),
+    ],
+)
+async def test_what_never_fits_is_refused_for_good(
+    tmp_path: Path, limits: Limits, named: str
+) -> None:
+    async with slow_rig(tmp_path, 0) as rig:
+        got = await rig.generate(await rig.key(limits=limits), n=4)
+        assert got.error == USED_UP
+        assert got.json["error"]["message"].startswith(named)
+        assert got.headers["x-should-retry"] == "false"
+        assert "x-gateway-cost-usd" not in got.headers
+        await assert_books(rig, "team", 0, 0)
+        assert rig.sandbox.counts.asked == 0
+
+
+async def test_one_refusing_limit_leaves_all_the_others_alone(tmp_path: Path) -> None:
+    toml = f"{FLAT}\n[limits]\nimages_per_day = 1_000\n"
+    limits = Limits(
+        images_per_day=5,
+        images_per_month=100,
+        cost_per_day=100 * PRICE,
+        cost_per_month=100 * PRICE,
+        requests_per_minute=10,
+        concurrent_requests=3,
+    )
+    async with slow_rig(tmp_path, 0, toml) as rig:
+        key = await rig.key(limits=limits)
+        assert (await rig.generate(key, None, n=4)).status == 200
+        got = await asyncio.gather(*buying(rig, key, 50, n=2))
+        assert tally(got) == {USED_UP: 50}
+        assert "resets at" in got[0].json["error"]["message"]
+        assert (await rig.generate(key, None, n=1)).status == 200
+        await assert_books(rig, "team", 5, 5 * PRICE)
+        assert sum(count for _, count in (await rig.account()).minute) == 2
+        assert_spent(await gateway_account(rig), 5, 5 * PRICE)
+
+
+async def test_a_failed_purchase_gives_its_slot_and_money_back(tmp_path: Path) -> None:
+    async with slow_rig(tmp_path, 0) as rig:
+        key = await rig.key(limits=Limits(images_per_day=1, concurrent_requests=1))
+        rig.sandbox.fault = Fault(kind="status", status=500)
+        for _ in range(10):
+            assert (await rig.generate(key)).status == 502
+        rig.sandbox.fault = None
+        assert (await rig.generate(key)).status == 200
+        await assert_books(rig, "team", 1, PRICE)
+
+
+async def test_hits_and_followers_use_nothing(tmp_path: Path) -> None:
+    async with slow_rig(tmp_path, 0.2) as rig:
+        limits = Limits(images_per_day=1, requests_per_minute=1, concurrent_requests=1)
+        key = await rig.key(limits=limits)
+        got = await asyncio.gather(*(rig.generate(key) for _ in range(50)))
+        got += [await rig.generate(key)]
+        assert tally(got) == {200: 51}
+        assert sum(each.headers["x-gateway-cost-usd"] == "0.04" for each in got) == 1
+        usage = await rig.usage()
+        assert (usage.images_bought, usage.images_cached) == (1, 50)
+        assert (usage.cost, usage.saved) == (PRICE, 50 * PRICE)
+        await assert_books(rig, "team", 1, PRICE)
+
+
+async def test_too_many_in_flight_costs_nothing(tmp_path: Path) -> None:
+    async with slow_rig(tmp_path, 0.3, SERVER_MAX_IN_FLIGHT="10") as rig:
+        key = await rig.key()
+        got = await asyncio.gather(*buying(rig, key, 100))
+        assert tally(got) == {200: 10, (503, "server_error", "overloaded"): 90}
+        await assert_books(rig, "team", 10, 10 * PRICE)
+
+
+async def test_calls_whose_clients_have_left_take_room_too(tmp_path: Path) -> None:
+    async with slow_rig(tmp_path, 0.5, SERVER_MAX_IN_FLIGHT="10") as rig:
+        key = await rig.key()
+        for _ in range(5):
+            for task in (impatient := buying(rig, key, 10)):
+                task.add_done_callback(lambda ended: ended.cancelled())
+            await asyncio.sleep(0.05)
+            for task in impatient:
+                task.cancel()
+        assert len(rig.gateway.proxy.flights) == rig.sandbox.counts.asked == 10
+        assert (await rig.generate(key, None)).error == (503, "server_error", "overloaded")
+        await until_closed(rig)
+        await assert_books(rig, "team", 10, 10 * PRICE)
+        assert (await rig.generate(key, None)).status == 200
+
+
+async def test_what_a_client_writes_makes_no_record_large(tmp_path: Path) -> None:
+    async with slow_rig(tmp_path, 0) as rig:
+        key = await rig.key()
+        asked = buying(rig, key, 20, quality="x" * 100_000)
+        assert {got.status for got in await asyncio.gather(*asked)} == {400}
+        await assert_books(rig, "team", 0, 0)
+        rows = await rig.gateway.store.usage(("quality",), None, None)
+        assert [row.group for row in rows] == [("other",)]
+
+
+# -- the store is away --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["IMMEDIATE", "EXCLUSIVE"])
+async def test_while_the_store_is_locked_nothing_is_sold_and_what_was_bought_arrives(
+    tmp_path: Path, how: str
+) -> None:
+    async with slow_rig(tmp_path, 0.5) as rig:
+        key = await rig.key(limits=Limits(images_per_day=20))
+        under_way = buying(rig, key, 5)
+        await until_asked(rig, 5)
+        with locked(tmp_path, how):
+            started = time.monotonic()
+            late = buying(rig, key, 20)
+            got = await asyncio.gather(*under_way)
+            assert tally(got) == {200: 5}
+            assert {each.headers["x-gateway-cost-usd"] for each in got} == {"0.04"}
+            assert time.monotonic() - started < 0.5 + TOLD_SECONDS
+            assert tally(await asyncio.gather(*late)) == {AWAY: 20}
+            assert time.monotonic() - started < 0.5 + TOLD_SECONDS
+            assert len((await rig.account()).holds) == 5
+        await until_closed(rig)
+        await assert_books(rig, "team", 5, 5 * PRICE)
+        assert rig.sandbox.counts.asked == 5
+        assert tally(await asyncio.gather(*buying(rig, key, 20))) == {200: 15, USED_UP: 5}
+        await assert_books(rig, "team", 20, 20 * PRICE)
+
+
+async def test_a_caller_hears_in_time_that_the_store_is_away(tmp_path: Path) -> None:
+    async with slow_rig(tmp_path, 0) as rig:
+        key = await rig.key()
+        with locked(tmp_path):
+
+            async def ask(delay: float) -> float:
+                await asyncio.sleep(delay)
+                started = time.monotonic()
+                assert (await rig.generate(key, None)).error == AWAY
+                return time.monotonic() - started
+
+            # Also those who come while others wait already.
+            waits = await asyncio.gather(*(ask(number / 10) for number in range(40)))
+            assert max(waits) < TOLD_SECONDS
+        await until_closed(rig)
+        assert rig.sandbox.counts.asked == 0
+        await assert_books(rig, "team", 0, 0)
+        assert (await rig.usage()).requests == 0
+
+
+async def test_a_short_lock_is_waited_for(tmp_path: Path) -> None:
+    async with slow_rig(tmp_path, 0.1) as rig:
+        key = await rig.key()
+        with locked(tmp_path):
+            asked = buying(rig, key, 20)
+            await asyncio.sleep(0.7)
+            assert rig.sandbox.counts.asked == 0
+        assert tally(await asyncio.gather(*asked)) == {200: 20}
+        await assert_books(rig, "team", 20, 20 * PRICE)
+
+
+async def test_a_refund_is_made_once_the_lock_is_gone(tmp_path: Path) -> None:
+    async with slow_rig(tmp_path, 0.3) as rig:
+        key = await rig.key()
+        rig.sandbox.faults.append(Fault(kind="status", status=400, times=3))
+        rig.sandbox.faults.append(Fault(kind="status", status=502, times=2))
+        asked = buying(rig, key, 6)
+        await until_asked(rig, 6)
+        with locked(tmp_path):
+            got = await asyncio.gather(*asked)
+            assert sorted(each.status for each in got) == [200, 400, 400, 400, 502, 502]
+        await until_closed(rig)
+        await assert_books(rig, "team", 3, 3 * PRICE)
+
+
+async def test_locks_that_come_and_go_leave_no_orphan(tmp_path: Path) -> None:
+    """Longer and shorter than the patience, while many buy, fail and hang up."""
+    async with slow_rig(tmp_path, 0.05) as rig:
+        key = await rig.key(limits=Limits(images_per_day=100_000, concurrent_requests=10_000))
+        chance = random.Random(7)
+        ending = asyncio.Event()
+
+        async def shop() -> None:
+            while not ending.is_set():
+                if chance.random() < 0.05:
+                    rig.sandbox.faults.append(Fault(kind="status", status=500, times=1))
+                with_patience = chance.choice((0.02, 0.3, 10))
+                try:
+                    async with asyncio.timeout(with_patience):
+                        await rig.generate(key, None)
+                except TimeoutError:
+                    continue
+
+        shoppers = [asyncio.create_task(shop()) for _ in range(30)]
+        for seconds in (0.2, 1.0, 1.9, 2.1, 3.0, 0.5):
+            await asyncio.sleep(0.3)
+            with locked(tmp_path):
+                await asyncio.sleep(seconds)
+        ending.set()
+        await asyncio.gather(*shoppers)
+        await until(lambda: not len(rig.gateway.proxy.flights))
+        await until_closed(rig)
+        drawn = rig.sandbox.counts.images_drawn
+        assert drawn > 50
+        await assert_books(rig, "team", drawn, drawn * PRICE)
+
+
+async def test_a_long_outage_does_not_pile_up_work(tmp_path: Path) -> None:
+    async with SqliteStore(tmp_path / "gateway.db") as store:
+        ledger = Ledger(store, spread=lambda: 0.5)
+        await ledger.start()
+        with locked(tmp_path):
+            for turn in range(4):
+                asked = (ledger.reserve(reserve(f"{turn}-{number}")) for number in range(2_000))
+                assert len(await asyncio.gather(*asked, return_exceptions=True)) == 2_000
+                assert ledger.unwritten < 1_500
+        assert await ledger.close(10)
+        assert not (await store.load(["team:red"])).accounts[0][0].holds
+
+
+# -- the end ------------------------------------------------------------------------------------
+
+
+async def test_what_was_bought_is_delivered_though_the_drain_is_over(tmp_path: Path) -> None:
+    """The answer is there, and only its settlement waits for the store: nobody is to buy anew."""
+    async with slow_rig(tmp_path, 0.5, SERVER_DRAIN_SECONDS="0.8") as rig:
+        key = await rig.key()
+        rig.sandbox.faults.append(Fault(kind="status", status=502, times=1))
+        asked = buying(rig, key, 3)
+        await until_asked(rig, 3)
+        with locked(tmp_path):
+            stopping = asyncio.create_task(rig.gateway.stop())
+            got = await asyncio.gather(*asked)
+            assert sorted(each.status for each in got) == [200, 200, 502]
+        await stopping
+    async with running_rig(tmp_path, FLAT) as rig:
+        await assert_books(rig, "team", 3, 3 * PRICE)
+
+
+async def test_a_call_cut_off_by_the_end_of_the_drain_is_charged(tmp_path: Path) -> None:
+    async with slow_rig(tmp_path, 2, SERVER_DRAIN_SECONDS="0.2") as rig:
+        key = await rig.key()
+        (asked,) = buying(rig, key, 1)
+        await until_asked(rig, 1)
+        await rig.gateway.stop()
+        assert (await asked).error == (502, "upstream_error", "upstream_cut")
+    async with running_rig(tmp_path, FLAT) as rig:
+        await assert_books(rig, "team", 1, PRICE)

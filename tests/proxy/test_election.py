@@ -1,0 +1,411 @@
+"""Elections over a real Redis: one buys, the others hear of it, and nobody waits for the dead."""
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from structlog.testing import capture_logs
+
+from gateway.config.store_url import parse_store_url
+from gateway.core.errors import (
+    GatewayError,
+    InsufficientQuota,
+    StoreUnavailable,
+    UpstreamCut,
+    UpstreamFailed,
+    UpstreamRefused,
+)
+from gateway.core.model import Bought
+from gateway.proxy.election import Elections
+from gateway.stores.redis.leases import RedisLeases
+from gateway.telemetry.metrics import Metrics
+from tests.support.money import until
+from tests.support.redis import RedisServer, running_redis
+
+BOUGHT = Bought(body=b'{"data":[]}', images=1, cost=40_000, at=1.0)
+LONG = 30.0
+"""A lease that no test waits for."""
+
+Work = Callable[[], Awaitable[Bought]]
+
+
+class Gateway:
+    """A gateway as far as elections go. `shop` is the cache that all share."""
+
+    def __init__(self, elections: Elections, metrics: Metrics, shop: dict[str, Bought]) -> None:
+        self.elections = elections
+        self.metrics = metrics
+        self.shop = shop
+
+    async def fly(self, work: Work, name: str = "apple") -> Bought:
+        """A flight of this name, as in `gateway.proxy.pipeline`."""
+        with self.elections.stand(name) as candidate:
+            while True:
+                elected = await candidate.elected(2.0)
+                found = candidate.handed_over or self.shop.get(name)
+                if found is not None:
+                    return found
+                if elected:
+                    return await candidate.tell(work())
+
+    def flight(self, work: Work, name: str = "apple") -> "asyncio.Task[Bought]":
+        return asyncio.create_task(self.fly(work, name))
+
+    def count(self, name: str, **labels: str) -> float:
+        return self.metrics.registry.get_sample_value(name, labels) or 0
+
+    async def waiting(self, flights: int = 1) -> None:
+        """Return once so many flights have found that another one buys."""
+        await until(lambda: self.count("gateway_flights_total", role="remote") == flights)
+
+
+class Shopping:
+    """Purchases that end when they are told to. They are kept under `name` if there is one."""
+
+    def __init__(self, shop: dict[str, Bought], name: str | None = "apple") -> None:
+        self.bought = 0
+        self.go_on = asyncio.Event()
+        self.failure: BaseException | None = None
+        self._shop = shop
+        self._name = name
+
+    async def __call__(self) -> Bought:
+        self.bought += 1
+        await self.go_on.wait()
+        if self.failure is not None:
+            raise self.failure
+        if self._name is not None:
+            self._shop[self._name] = BOUGHT
+        return BOUGHT
+
+
+@pytest.fixture
+async def redis(tmp_path: Path) -> AsyncIterator[RedisServer]:
+    async with running_redis(tmp_path / "redis") as server:
+        yield server
+
+
+@asynccontextmanager
+async def gateway(
+    redis: RedisServer, shop: dict[str, Bought], lease: float = LONG
+) -> AsyncIterator[Gateway]:
+    metrics = Metrics()
+    elections = Elections(
+        RedisLeases(parse_store_url(redis.url)),
+        metrics=metrics,
+        new_id=lambda: secrets.token_hex(8),
+        cache_is_shared=lambda: False,
+        lease_seconds=lease,
+    )
+    elections.start()
+    try:
+        yield Gateway(elections, metrics, shop)
+    finally:
+        await elections.close()
+
+
+@asynccontextmanager
+async def two(redis: RedisServer, lease: float = LONG) -> AsyncIterator[tuple[Gateway, Gateway]]:
+    shop: dict[str, Bought] = {}
+    async with gateway(redis, shop, lease) as first, gateway(redis, shop, lease) as second:
+        yield first, second
+
+
+async def lease_is_there(redis: RedisServer) -> bool:
+    async with redis.client() as client:
+        return bool(await client.exists("{gateway}:lease:apple"))
+
+
+@pytest.mark.parametrize("name", ["apple", None], ids=["kept", "kept nowhere"])
+async def test_one_buys_and_the_other_is_given_it(redis: RedisServer, name: str | None) -> None:
+    """Found in the cache, or else handed over."""
+    async with two(redis) as (first, second):
+        work = Shopping(first.shop, name=name)
+        buying = first.flight(work)
+        await until(lambda: work.bought == 1)
+        waiting = second.flight(work)
+        await second.waiting()
+        work.go_on.set()
+        assert await buying == await waiting == BOUGHT
+        assert work.bought == 1
+
+
+async def test_whoever_comes_later_finds_it_though_it_was_elected(redis: RedisServer) -> None:
+    async with two(redis) as (first, second):
+        work = Shopping(first.shop)
+        work.go_on.set()
+        await first.fly(work)
+        assert await second.fly(work) == await second.fly(work) == BOUGHT
+        assert work.bought == 1
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [UpstreamCut(), UpstreamFailed(retry=True), UpstreamRefused(status=400, body=b"{}")],
+    ids=["cut", "failed", "refused"],
+)
+async def test_a_failure_is_told_to_all_who_wait(redis: RedisServer, failure: GatewayError) -> None:
+    async with two(redis) as (first, second):
+        work = Shopping(first.shop)
+        work.failure = failure
+        flights = [first.flight(work)]
+        await until(lambda: work.bought == 1)
+        flights.append(second.flight(work))
+        await second.waiting()
+        work.go_on.set()
+        ends = await asyncio.gather(*flights, return_exceptions=True)
+        assert [type(end) for end in ends] == [type(failure)] * 2
+        assert work.bought == 1
+
+
+async def test_a_failure_is_not_told_to_who_comes_after(redis: RedisServer) -> None:
+    """Least of all by the gateway itself, whose news may still be on their way."""
+    async with two(redis) as (first, second):
+        work = Shopping(first.shop)
+        work.go_on.set()
+        for each in range(50):
+            name = f"apple {each}"
+            work.failure = UpstreamFailed(retry=True)
+            with pytest.raises(UpstreamFailed):
+                await first.fly(work, name)
+            work.failure = None
+            assert await first.fly(work, name) == BOUGHT
+        assert second.count("gateway_flights_total", role="remote") == 0
+
+
+async def test_a_limit_of_the_buyer_is_nothing_to_the_others(redis: RedisServer) -> None:
+    async with two(redis) as (first, second):
+        refused, work = Shopping(first.shop), Shopping(first.shop)
+        refused.failure = InsufficientQuota("of another team")
+        buying = first.flight(refused)
+        await until(lambda: refused.bought == 1)
+        waiting = second.flight(work)
+        await second.waiting()
+        refused.go_on.set()
+        work.go_on.set()
+        with pytest.raises(InsufficientQuota):
+            await buying
+        assert await waiting == BOUGHT
+
+
+async def test_a_flight_that_is_cancelled_is_taken_over(redis: RedisServer) -> None:
+    """At once, and whatever it raises for its own clients."""
+    async with two(redis) as (first, second):
+
+        async def cut_off() -> Bought:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                raise UpstreamCut from None
+            raise AssertionError
+
+        buying = first.flight(cut_off)
+        await until(lambda: first.elections.held == 1)
+        work = Shopping(first.shop)
+        work.go_on.set()
+        waiting = second.flight(work)
+        await second.waiting()
+        buying.cancel()
+        assert await waiting == BOUGHT
+        with pytest.raises(UpstreamCut):
+            await buying
+
+
+async def test_who_leaves_while_it_waits_leaves_nothing_behind(redis: RedisServer) -> None:
+    async with two(redis) as (first, second):
+        work = Shopping(first.shop)
+        buying = first.flight(work)
+        await until(lambda: work.bought == 1)
+        waiting = second.flight(work)
+        await second.waiting()
+        waiting.cancel()
+        await asyncio.wait([waiting])
+        work.go_on.set()
+        assert await buying == BOUGHT
+        await until(lambda: first.elections.held + second.elections.held == 0)
+        assert not await lease_is_there(redis)
+
+
+@pytest.mark.parametrize("names", [1, 40])
+async def test_of_many_gateways_one_buys_each(redis: RedisServer, names: int) -> None:
+    shop: dict[str, Bought] = {}
+    bought: list[str] = []
+
+    async def buy(name: str) -> Bought:
+        bought.append(name)
+        await asyncio.sleep(0.01)
+        shop[name] = BOUGHT
+        return BOUGHT
+
+    async with gateway(redis, shop) as a, gateway(redis, shop) as b, gateway(redis, shop) as c:
+        flights = [
+            each.fly(lambda name=f"{number}": buy(name), f"{number}")  # type: ignore[misc]
+            for number in range(names)
+            for each in (a, b, c)
+        ]
+        assert await asyncio.gather(*flights) == [BOUGHT] * (3 * names)
+    assert sorted(bought) == sorted(str(number) for number in range(names))
+
+
+# -- leases ---------------------------------------------------------------------------------------
+
+
+async def test_a_lease_outlives_many_of_its_lives(redis: RedisServer) -> None:
+    """As a call of 60 s does with leases of 5 s, in less time: nobody else gets it."""
+    async with two(redis, lease=1.5) as (first, second):
+        work = Shopping(first.shop)
+        buying = first.flight(work)
+        await until(lambda: work.bought == 1)
+        waiting = second.flight(work)
+        await asyncio.sleep(9)
+        assert work.bought == 1
+        work.go_on.set()
+        assert await buying == await waiting == BOUGHT
+        assert first.count("gateway_lease_losses_total") == 0
+
+
+async def test_the_lease_of_a_dead_gateway_ends_by_itself(redis: RedisServer) -> None:
+    lease = 2.0
+    shop: dict[str, Bought] = {}
+    async with gateway(redis, shop, lease) as second:
+        dead, work = Shopping(shop), Shopping(shop)
+        work.go_on.set()
+        async with gateway(redis, shop, lease) as first:
+            buying = first.flight(dead)
+            await until(lambda: dead.bought == 1)
+            waiting = second.flight(work)
+            await second.waiting()
+        # Closed in the middle of a flight, as no drain does it: nobody renews, nobody tells.
+        async with asyncio.timeout(lease + 5):
+            assert await waiting == BOUGHT
+        assert (dead.bought, work.bought) == (1, 1)
+        buying.cancel()
+
+
+@pytest.mark.alone
+async def test_a_lost_lease_is_counted_and_the_purchase_goes_on(redis: RedisServer) -> None:
+    async with two(redis, lease=0.9) as (first, _):
+        work = Shopping(first.shop)
+        with capture_logs() as logged:
+            buying = first.flight(work)
+            await until(lambda: work.bought == 1)
+            async with redis.client() as client:
+                await client.hset("{gateway}:lease:apple", "holder", "another")
+            await until(lambda: first.count("gateway_lease_losses_total") == 1)
+            work.go_on.set()
+            assert await buying == BOUGHT
+            async with redis.client() as client:
+                assert await client.hget("{gateway}:lease:apple", "holder") == b"another"
+        told = [line for line in logged if line["event"].startswith("lease lost")]
+        assert [line["log_level"] for line in told] == ["warning"]
+
+
+async def test_a_lease_that_redis_lost_is_taken_again(redis: RedisServer) -> None:
+    async with two(redis, lease=0.9) as (first, second):
+        work = Shopping(first.shop)
+        buying = first.flight(work)
+        await until(lambda: work.bought == 1)
+        async with redis.client() as client:
+            await client.flushall()
+        await until(lambda: lease_is_there(redis))
+        waiting = second.flight(work)
+        await second.waiting()
+        work.go_on.set()
+        assert await buying == await waiting == BOUGHT
+        assert work.bought == 1
+
+
+# -- a store that comes and goes ------------------------------------------------------------------
+
+
+async def test_lost_subscriptions_lose_no_news(redis: RedisServer) -> None:
+    """The lease is long: only news, or a look after a new subscription, can end the wait."""
+    async with two(redis) as (first, second), redis.client() as client:
+        for _ in range(10):
+            work = Shopping(first.shop)
+            buying = first.flight(work)
+            await until(lambda work=work: work.bought == 1)  # type: ignore[misc]
+            waiting = second.flight(work)
+            await client.client_kill_filter(_type="pubsub")
+            work.go_on.set()
+            async with asyncio.timeout(10):
+                assert await buying == await waiting == BOUGHT
+            assert work.bought == 1
+            first.shop.clear()
+
+
+async def test_nobody_is_elected_while_the_store_is_away(redis: RedisServer) -> None:
+    async with two(redis) as (first, _):
+        work = Shopping(first.shop)
+        redis.freeze()
+        with pytest.raises(StoreUnavailable):
+            await asyncio.wait_for(first.fly(work), 5)
+        redis.thaw()
+        assert work.bought == 0
+
+
+async def test_a_lease_taken_after_it_was_given_up_is_let_go(redis: RedisServer) -> None:
+    """A frozen Redis runs what it was sent when it wakes."""
+    async with two(redis) as (first, second):
+        work = Shopping(first.shop)
+        work.go_on.set()
+        redis.freeze()
+        with pytest.raises(StoreUnavailable):
+            await first.fly(work)
+        redis.thaw()
+        async with asyncio.timeout(10):
+            assert await second.fly(work) == BOUGHT
+
+
+async def test_who_waits_hears_soon_that_the_store_is_away(redis: RedisServer) -> None:
+    async with two(redis) as (first, second):
+        work = Shopping(first.shop)
+        buying = first.flight(work)
+        await until(lambda: work.bought == 1)
+        waiting = second.flight(work)
+        await second.waiting()
+        redis.freeze()
+        with pytest.raises(StoreUnavailable):
+            await asyncio.wait_for(waiting, 10)
+        redis.thaw()
+        work.go_on.set()
+        assert await buying == BOUGHT
+        assert work.bought == 1
+
+
+async def test_a_short_frost_ends_no_wait(redis: RedisServer) -> None:
+    async with two(redis) as (first, second):
+        work = Shopping(first.shop)
+        buying = first.flight(work)
+        await until(lambda: work.bought == 1)
+        waiting = second.flight(work)
+        await second.waiting()
+        redis.freeze()
+        await asyncio.sleep(1)
+        redis.thaw()
+        work.go_on.set()
+        async with asyncio.timeout(10):
+            assert await buying == await waiting == BOUGHT
+        assert work.bought == 1
+
+
+async def test_a_failure_is_told_when_the_store_is_back(redis: RedisServer) -> None:
+    """It is charged, so nobody is to buy again for not having heard of it."""
+    async with two(redis) as (first, second):
+        work = Shopping(first.shop)
+        work.failure = UpstreamCut()
+        buying = first.flight(work)
+        await until(lambda: work.bought == 1)
+        waiting = second.flight(work)
+        await second.waiting()
+        redis.freeze()
+        work.go_on.set()
+        with pytest.raises(UpstreamCut):  # the store is away still
+            await asyncio.wait_for(buying, 10)
+        redis.thaw()
+        with pytest.raises(UpstreamCut):
+            await asyncio.wait_for(waiting, 10)
+        assert work.bought == 1

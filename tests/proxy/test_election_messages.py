@@ -1,0 +1,97 @@
+"""News of a purchase: whoever hears of a failure raises the same one."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.core.errors import (
+    Draining,
+    GatewayError,
+    InsufficientQuota,
+    InternalError,
+    Overloaded,
+    RateLimited,
+    StoreUnavailable,
+    UpstreamAuth,
+    UpstreamCut,
+    UpstreamError,
+    UpstreamFailed,
+    UpstreamRefused,
+    UpstreamTimeout,
+    UpstreamUnknown,
+    UpstreamUnreachable,
+)
+from gateway.proxy.election_messages import decode_news, encode_news, news_of
+
+SHARED: list[GatewayError] = [
+    InternalError(),
+    UpstreamAuth(),
+    UpstreamCut(),
+    UpstreamFailed(retry=True),
+    UpstreamFailed(retry=False),
+    UpstreamRefused(status=400, body=b'{"error":{}}'),
+    UpstreamRefused(status=429, body=b"\x00\xff", retry_after=17),
+    UpstreamTimeout(),
+    UpstreamUnknown(),
+    UpstreamUnknown("of a certain kind"),
+    UpstreamUnreachable(),
+]
+
+OWN: list[BaseException] = [
+    Draining(),
+    InsufficientQuota("of another team", whose=("team", "other")),
+    KeyboardInterrupt(),
+    Overloaded(),
+    RateLimited("of another team", retry_after=3),
+    StoreUnavailable(),
+]
+
+
+def seen(error: GatewayError) -> dict[str, Any]:
+    """Everything that a client, the metrics or the ledger can tell of an error."""
+    charged = getattr(error, "charged", None)
+    fields = (error.status, error.type, error.code, error.outcome, error.retry, charged)
+    return {"fields": fields, "text": error.message, "headers": error.headers, **vars(error)}
+
+
+@pytest.mark.parametrize("error", SHARED, ids=[str(place) for place in range(len(SHARED))])
+def test_a_failure_is_heard_as_it_was_told(error: GatewayError) -> None:
+    assert news_of(error) is error
+    heard = decode_news(encode_news(error))
+    assert type(heard) is type(error)
+    assert isinstance(heard, GatewayError)
+    assert seen(heard) == seen(error)
+
+
+def test_every_failure_of_the_upstream_is_told() -> None:
+    def kinds(kind: type[UpstreamError]) -> set[type[UpstreamError]]:
+        return {kind}.union(*map(kinds, kind.__subclasses__()))
+
+    assert kinds(UpstreamError) - {UpstreamError} == set(map(type, SHARED)) - {InternalError}
+
+
+@pytest.mark.parametrize("failure", OWN, ids=[type(each).__name__ for each in OWN])
+def test_what_is_the_buyers_own_is_nothing_to_others(failure: BaseException) -> None:
+    assert news_of(failure) == "again"
+
+
+def test_a_defect_is_told_as_one() -> None:
+    """The call may have been sent and is charged: nobody is to buy again."""
+    assert isinstance(news_of(KeyError("a secret")), InternalError)
+
+
+def test_words_are_heard_as_they_were_told() -> None:
+    assert decode_news(encode_news("again")) == "again"
+    assert decode_news(encode_news("handed over")) == "handed over"
+
+
+@given(st.binary(max_size=64))
+def test_what_cannot_be_read_means_again(told: bytes) -> None:
+    assert decode_news(told) in ("again", "handed over")
+
+
+def test_a_failure_of_a_later_version_means_again() -> None:
+    told = encode_news(UpstreamCut()).replace(b"upstream_cut", b"upstream_odd")
+    assert decode_news(told) == "again"

@@ -1,0 +1,173 @@
+"""When URLs end, and how long an answer with them may be kept."""
+
+from datetime import UTC, datetime
+from urllib.parse import quote, urlencode
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.proxy.url_expiry import (
+    MARGIN_SECONDS,
+    MAX_CHARS,
+    MAX_FIELDS,
+    keep_seconds,
+    url_expires,
+)
+
+NOW = datetime(2026, 5, 1, 12, tzinfo=UTC).timestamp()
+DAY = 86_400.0
+HOUR = 3_600.0
+BASE = "https://images.example.com/a.png"
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "se=2026-05-01T12:00:00Z",
+        "se=2026-05-01T12%3A00%3A00Z",
+        "se=2026-05-01T12%3A00Z&sig=a%2Bb&sp=r",
+        "SE=2026-05-01T12%3A00%3A00.000Z",
+        "se=2026-05-01T14:00:00+02:00",
+        "se=2026-05-01T14%3A00%3A00%2B02%3A00",
+        "se=2026-05-01T12:00:00",
+        "X-Amz-Date=20260501T110000Z&X-Amz-Expires=3600",
+        "x-amz-expires=3600&X-AMZ-DATE=20260501T110000Z&X-Amz-Signature=abc",
+        "X-Goog-Date=20260501T110000Z&X-Goog-Expires=3600",
+        "X-Tos-Date=20260501T110000Z&X-Tos-Expires=3600",
+        f"Expires={NOW:.0f}",
+        f"expires={NOW:.0f}&Signature=x",
+        f"exp={NOW:.0f}",
+        f"EXP={NOW:.0f}000",
+        f"st=2026-04-30&se=2026-05-02&exp={NOW:.0f}&Expires={NOW + 1:.0f}",
+        f"exp={NOW:.0f}#exp=1",
+    ],
+)
+def test_what_a_url_says(query: str) -> None:
+    assert url_expires(f"{BASE}?{query}") == NOW
+
+
+@pytest.mark.parametrize("text", ["2026-05-01", "2026-05-01T00:00Z"])
+def test_a_day_ends_where_it_begins(text: str) -> None:
+    assert url_expires(f"{BASE}?se={text}") == NOW - DAY / 2
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        BASE,
+        f"{BASE}?",
+        f"{BASE}?se",
+        f"{BASE}?se=",
+        f"{BASE}?se=soon",
+        f"{BASE}?se=99999-01-01",
+        f"{BASE}?exp=",
+        f"{BASE}?exp=1e9",
+        f"{BASE}?exp=-5",
+        f"{BASE}?exp=٣",
+        f"{BASE}?exp=12345678901234",
+        f"{BASE}?expires=Fri, 01 May 2026 12:00:00 GMT",
+        f"{BASE}?X-Amz-Expires=3600",
+        f"{BASE}?X-Amz-Date=20260501T110000Z",
+        f"{BASE}?X-Amz-Date=20260501T110000Z&X-Goog-Expires=3600",
+        f"{BASE}?X-Amz-Date=2026-05-01&X-Amz-Expires=3600",
+        f"{BASE}?X-Amz-Date=20260501T110000Z&X-Amz-Expires=",
+        f"{BASE}?X-Amz-Date=20260501T110000Z&X-Amz-Expires=99999999999",
+        f"{BASE}#exp=1000000000",
+        "https://[broken?x=1",
+        "data:image/png;base64,iVBORw0KGgo=",
+    ],
+)
+def test_what_a_url_does_not_say(url: str) -> None:
+    assert url_expires(url) is None
+
+
+def test_a_number_that_is_no_date_is_long_past() -> None:
+    assert keep_seconds([f"{BASE}?expires=3600"], NOW, DAY, HOUR) < 0
+
+
+@given(st.text(max_size=80))
+def test_any_text_is_a_url_to_somebody(text: str) -> None:
+    for url in (text, f"{BASE}?{text}", f"{BASE}?se={text}&exp={text}&X-Amz-Expires={text}"):
+        moment = url_expires(url)
+        assert moment is None or isinstance(moment, float)
+
+
+@pytest.mark.parametrize("text", ["0001-01-01T00:00+23:59", "9999-12-31T23:59-23:59"])
+def test_the_ends_of_the_calendar(text: str) -> None:
+    url_expires(f"{BASE}?se={quote(text)}")
+
+
+# -- keeping ------------------------------------------------------------------------------------
+
+
+def ending(seconds: float) -> str:
+    return f"{BASE}?{urlencode({'exp': int(NOW + seconds)})}"
+
+
+@pytest.mark.parametrize(
+    ("urls", "seconds"),
+    [
+        ([], DAY),
+        ([BASE], HOUR),
+        ([BASE, BASE], HOUR),
+        ([ending(100)], 90),
+        ([ending(600)], 540),
+        ([ending(7_200)], 7_140),
+        ([ending(2 * DAY)], DAY),
+        ([ending(7_200), BASE], HOUR),
+        ([ending(7_200), ending(100)], 90),
+        ([ending(0)], 0),
+        ([ending(-100)], -90),
+    ],
+)
+def test_how_long_to_keep(urls: list[str], seconds: float) -> None:
+    assert keep_seconds(urls, NOW, DAY, HOUR) == pytest.approx(seconds)
+
+
+@given(st.lists(st.integers(-1_000, 100_000), max_size=3), st.floats(1, DAY))
+def test_what_is_kept_can_still_be_opened(lives: list[int], ttl: float) -> None:
+    seconds = keep_seconds([ending(life) for life in lives], NOW, ttl, HOUR)
+    assert seconds <= ttl
+    for life in lives:
+        assert seconds < life or seconds <= 0
+        assert seconds <= life - min(MARGIN_SECONDS, life / 10) + 1e-6
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "x-expires={end}&x-signature=abc",
+        "q-sign-time={begin};{end}&q-signature=abc",
+        "auth_key={end}-0-0-abc",
+        "hdnea=exp={end}~acl=/*~hmac=abc",
+        "expires_at={end}",
+        "e={end}&token=abc",
+        "url=https%3A%2F%2Fh%2Fx%3Fe%3D{end}",
+        "end={end}000",
+    ],
+)
+def test_an_end_in_another_vendors_words(query: str) -> None:
+    now = 1_750_000_000.0
+    url = "https://h/x.png?" + query.format(begin=int(now) - 5, end=int(now) + 100)
+    assert keep_seconds([url], now, 86_400, 3_300) == pytest.approx(90)
+
+
+def test_numbers_that_are_no_end_leave_the_default() -> None:
+    now = 1_750_000_000.0
+    for query in ("v=1750000000", "id=9999999999", "n=17500001000", "w=1024"):
+        assert keep_seconds([f"https://h/x.png?{query}"], now, 86_400, 3_300) == 3_300
+
+
+def test_a_url_too_long_to_read_is_not_kept() -> None:
+    assert keep_seconds(["https://h/?" + "a" * 9000], 0, 86_400, 3_300) <= 0
+
+
+def test_urls_that_take_long_to_read_are_not_kept() -> None:
+    fields = f"{BASE}?{'&'.join(['a=b'] * MAX_FIELDS)}"
+    assert keep_seconds([fields], NOW, DAY, HOUR) == HOUR
+    assert keep_seconds([f"{fields}&a=b"], NOW, DAY, HOUR) <= 0
+    many = [BASE.ljust(1_024, "x")] * (MAX_CHARS // 1_024)
+    assert keep_seconds(many, NOW, DAY, HOUR) == HOUR
+    assert keep_seconds([*many, BASE], NOW, DAY, HOUR) <= 0

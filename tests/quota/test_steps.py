@@ -1,0 +1,357 @@
+"""Single steps and their pairs; `test_quota_model.py` tries them in any order."""
+
+import pytest
+
+from gateway.core.model import Limits
+from gateway.core.periods import Window, day_of, end_of_day, end_of_month, month_of
+from gateway.quota.account import EMPTY, GATEWAY, MEMORY_SECONDS, Counters, team_account
+from gateway.quota.steps import Expire, Held, Release, Settle
+from tests.support.quota_steps import NOON, Bench, release, reserve, settle
+
+RED = team_account("red")
+LIMITED = Limits(images_per_day=100)
+
+
+@pytest.fixture
+def bench() -> Bench:
+    return Bench()
+
+
+def today(images: int = 0, cost: int = 0, held_images: int = 0, held_cost: int = 0) -> Window:
+    return Window(day_of(NOON), images, cost, held_images, held_cost)
+
+
+def test_a_reservation_holds_its_ceiling(bench: Bench) -> None:
+    held = bench.held(reserve(images=3, limits=Limits(images_per_day=10)))
+    assert held.at == NOON
+    assert held.standing.images is not None
+    assert held.standing.images.remaining == 7
+    team = bench.team()
+    assert team.day == today(held_images=3, held_cost=120_000)
+    assert team.month == Window(month_of(NOON), 0, 0, 3, 120_000)
+    assert team.minute == ((int(NOON), 1),)
+    assert team.earliest_lease == NOON + 305
+    assert not bench.entries
+
+
+def test_a_settlement_charges_what_was_delivered(bench: Bench) -> None:
+    bench.held(reserve(images=4))
+    bench.now += 20
+    bench.apply(settle(images=3))
+    assert bench.team().day == today(3, 120_000)
+    assert bench.team().holds == {}
+    entry = bench.entries["r1"]
+    assert (entry.at, entry.team, entry.key, entry.model) == (NOON, "red", "k1", "gpt-image-2")
+    assert (entry.size, entry.quality, entry.outcome) == ("1024x1024", "high", "bought")
+    assert (entry.images_bought, entry.images_unknown, entry.cost) == (3, 0, 120_000)
+    assert (entry.requests, entry.images_cached, entry.saved) == (1, 0, 0)
+
+
+def test_an_unknown_outcome_is_charged_and_marked(bench: Bench) -> None:
+    bench.held(reserve(images=4))
+    bench.apply(settle(images=4, unknown=True))
+    entry = bench.entries["r1"]
+    assert (entry.outcome, entry.images_bought, entry.images_unknown) == ("unknown", 4, 4)
+    assert bench.team().day == today(4, 160_000)
+
+
+def test_a_settlement_above_its_hold_is_recorded_in_full(bench: Bench) -> None:
+    bench.held(reserve(cost=40_000, limits=Limits(cost_per_day=40_000)))
+    bench.apply(settle(cost=65_000))
+    assert bench.team().day == today(1, 65_000)
+    assert bench.entries["r1"].cost == 65_000
+
+
+def test_a_release_charges_nothing_and_leaves_a_line(bench: Bench) -> None:
+    bench.held(reserve(images=4))
+    bench.apply(release())
+    assert bench.team().day == today()
+    entry = bench.entries["r1"]
+    assert (entry.outcome, entry.images_bought, entry.cost, entry.requests) == ("failed", 0, 0, 1)
+
+
+def test_a_reservation_given_up_on_leaves_no_line(bench: Bench) -> None:
+    bench.held(reserve(images=4))
+    bench.apply(release(forget=True))
+    assert bench.team().day == today()
+    assert bench.team().holds == {}
+    assert not bench.entries
+
+
+def test_giving_up_always_writes_the_account(bench: Bench) -> None:
+    applied = bench.apply(release("never", forget=True))
+    assert applied.changes == {RED: EMPTY}
+    bench.held(reserve("other"))
+    before = bench.team()
+    assert bench.apply(release("never", forget=True)).changes == {RED: before}
+    assert bench.apply(release("never")).changes == {}
+
+
+def test_giving_up_after_the_sweep_corrects_the_line_too(bench: Bench) -> None:
+    bench.held(reserve(images=4))
+    bench.now += 305
+    bench.apply(Expire(RED))
+    bench.apply(release(forget=True))
+    assert bench.team().day == today()
+    assert (bench.entries["r1"].outcome, bench.entries["r1"].cost) == ("failed", 0)
+
+
+# -- again --------------------------------------------------------------------------------------
+
+
+def test_a_reservation_asked_again_is_held_once(bench: Bench) -> None:
+    first = bench.held(reserve(limits=Limits(concurrent_requests=1, requests_per_minute=1)))
+    bench.now += 1
+    applied = bench.apply(reserve(limits=Limits(concurrent_requests=1, requests_per_minute=1)))
+    assert isinstance(applied.outcome, Held)
+    assert applied.outcome.at == first.at
+    assert applied.changes == {}
+
+
+def test_a_reservation_asked_again_after_the_sweep_is_charged_once(bench: Bench) -> None:
+    step = reserve(images=2, limits=Limits(images_per_day=2))
+    bench.held(step)
+    bench.now += 305
+    bench.apply(Expire(RED))
+    assert bench.held(step).at == NOON
+    assert bench.team().day == today(2, 80_000)
+    bench.apply(settle(images=1))
+    assert bench.team().day == today(1, 40_000)
+    assert bench.entries["r1"].images_bought == 1
+
+
+@pytest.mark.parametrize("first", range(4))
+def test_the_first_outcome_stands(bench: Bench, first: int) -> None:
+    outcomes: list[Settle | Release] = [
+        settle(images=2),
+        settle(images=1),
+        release(),
+        release(forget=True),
+    ]
+    bench.held(reserve(images=2))
+    bench.apply(outcomes[first])
+    state, lines = bench.team(), dict(bench.entries)
+    for later in outcomes:
+        bench.apply(later)
+        assert bench.team() == state
+        assert bench.entries == lines
+
+
+def test_an_outcome_of_another_teams_purchase_does_nothing(bench: Bench) -> None:
+    bench.held(reserve("r1", "red"))
+    assert bench.apply(settle("r1", "blue")).changes == {}
+    assert bench.apply(release("r1", "blue")).changes == {}
+
+
+# -- the sweep ----------------------------------------------------------------------------------
+
+
+def test_only_what_is_due_is_swept(bench: Bench) -> None:
+    bench.held(reserve("short", images=2, lease=10.0))
+    bench.held(reserve("long", images=3, lease=20.0))
+    bench.now += 9.999
+    assert bench.apply(Expire(RED)).changes == {}
+    bench.now = NOON + 10
+    applied = bench.apply(Expire(RED))
+    assert applied.outcome == 1
+    assert list(bench.team().holds) == ["long"]
+    assert bench.team().day == today(2, 80_000, 3, 120_000)
+    entry = bench.entries["short"]
+    assert (entry.outcome, entry.team, entry.images_unknown, entry.cost) == (
+        "unknown",
+        "red",
+        2,
+        80_000,
+    )
+    assert bench.apply(Expire(RED)).outcome == 0
+
+
+def test_a_late_outcome_replaces_the_unknown_charge_once(bench: Bench) -> None:
+    bench.held(reserve(images=4, gateway_limits=LIMITED))
+    bench.now += 305
+    bench.apply(Expire(RED))
+    for late in (settle(images=3), settle(images=2), release()):
+        bench.apply(late)
+        assert bench.team().day == bench.gateway.day == today(3, 120_000)
+        assert bench.entries["r1"].images_bought == 3
+
+
+def test_a_late_outcome_belongs_to_the_day_of_its_reservation(bench: Bench) -> None:
+    bench.now = end_of_day(day_of(NOON)) - 1
+    bench.held(reserve(images=4))
+    bench.now += 305
+    bench.apply(Expire(RED))
+    bench.held(reserve("next", images=1))
+    bench.apply(settle(images=1))
+    assert bench.team().day == Window(day_of(bench.now), 0, 0, 1, 40_000)
+    assert bench.team().month == Window(month_of(NOON), 1, 40_000, 1, 40_000)
+    assert day_of(bench.entries["r1"].at) == day_of(NOON)
+
+
+def test_swept_ids_are_forgotten_after_a_day(bench: Bench) -> None:
+    bench.held(reserve(lease=10.0))
+    bench.now += 10
+    bench.apply(Expire(RED))
+    bench.now = NOON + 10 + MEMORY_SECONDS - 0.001
+    bench.held(reserve("r2"))
+    assert list(bench.team().swept) == ["r1"]
+    bench.now = NOON + 10 + MEMORY_SECONDS
+    bench.held(reserve("r3"))
+    assert bench.team().swept == {}
+    assert bench.apply(settle()).changes == {}
+
+
+# -- the gateway-wide account -------------------------------------------------------------------
+
+
+def test_the_gateway_is_touched_only_where_it_has_limits(bench: Bench) -> None:
+    assert reserve().accounts == (RED,)
+    assert reserve(gateway_limits=LIMITED).accounts == (RED, GATEWAY)
+    bench.held(reserve("r1"))
+    bench.apply(settle("r1"))
+    assert GATEWAY not in bench.accounts
+    bench.held(reserve("r2", gateway_limits=LIMITED))
+    assert bench.gateway.day == today(held_images=1, held_cost=40_000)
+    assert bench.gateway.holds == {}
+    bench.apply(settle("r2"))
+    assert bench.gateway.day == today(1, 40_000)
+
+
+def test_a_hold_stays_out_of_the_gateway_if_it_began_outside(bench: Bench) -> None:
+    bench.held(reserve("before"))
+    bench.held(reserve("after", gateway_limits=LIMITED))
+    bench.now += 305
+    bench.apply(Expire(RED))
+    assert bench.gateway.day == today(1, 40_000)
+    assert bench.team().day == today(2, 80_000)
+
+
+def test_teams_share_the_gateways_limit(bench: Bench) -> None:
+    limits = Limits(images_per_day=5)
+    bench.held(reserve("r1", "red", 3, gateway_limits=limits))
+    assert bench.refused(reserve("r2", "blue", 3, gateway_limits=limits)).refusal.scope == "gateway"
+    bench.held(reserve("r3", "blue", 2, gateway_limits=limits))
+
+
+# -- keys ---------------------------------------------------------------------------------------
+
+
+def test_a_key_is_counted_only_where_it_has_limits(bench: Bench) -> None:
+    bench.held(reserve("r1", key="k1"))
+    assert bench.team().keys == {}
+    bench.held(reserve("r2", images=2, key="k2", key_limits=LIMITED))
+    assert list(bench.team().keys) == ["k2"]
+    assert bench.team().keys["k2"].day == today(held_images=2, held_cost=80_000)
+    assert bench.team().keys["k2"].minute == ((int(NOON), 1),)
+    for id in ("r1", "r2"):
+        bench.apply(settle(id, images=2))
+    assert bench.team().keys["k2"].day == today(2, 80_000)
+    assert bench.team().day == today(4, 160_000)
+
+
+def test_a_keys_limits_refuse_that_key_alone(bench: Bench) -> None:
+    limits = Limits(images_per_day=2)
+    bench.held(reserve("r1", images=2, key="k1", key_limits=limits))
+    refused = bench.refused(reserve("r2", key="k1", key_limits=limits)).refusal
+    assert (refused.scope, refused.owner, refused.limit) == ("key", "k1", "images_per_day")
+    bench.held(reserve("r3", key="k2", key_limits=limits))
+    bench.held(reserve("r4", key="k3"))
+
+
+def test_a_keys_refusal_consumes_nothing_of_its_team(bench: Bench) -> None:
+    bench.held(reserve("r1", key_limits=Limits(concurrent_requests=1)))
+    before = bench.team()
+    for _ in range(3):
+        bench.refused(reserve("r2", key_limits=Limits(concurrent_requests=1)))
+    assert bench.team() == before
+
+
+def test_calls_that_were_open_before_a_key_had_limits_count_as_open(bench: Bench) -> None:
+    bench.held(reserve("r1", key="k1"))
+    limits = Limits(concurrent_requests=1, images_per_day=1)
+    refused = bench.refused(reserve("r2", key="k1", key_limits=limits)).refusal
+    assert (refused.scope, refused.limit) == ("key", "concurrent_requests")
+    bench.apply(settle("r1"))
+    bench.held(reserve("r2", key="k1", key_limits=limits))
+    assert bench.team().keys["k1"].day == today(held_images=1, held_cost=40_000)
+
+
+def test_a_hold_that_a_key_did_not_count_is_not_taken_from_it(bench: Bench) -> None:
+    bench.held(reserve("counted", images=2, key_limits=LIMITED))
+    bench.held(reserve("free", images=5))
+    bench.apply(settle("free", images=5))
+    assert bench.team().keys["k1"].day == today(held_images=2, held_cost=80_000)
+    bench.held(reserve("lost", images=3))
+    bench.now += 305
+    bench.apply(Expire(RED))
+    assert bench.team().keys["k1"].day == today(2, 80_000)
+
+
+def test_a_sweep_and_a_late_outcome_are_the_keys_too(bench: Bench) -> None:
+    bench.held(reserve(images=4, key_limits=LIMITED))
+    bench.now += 305
+    bench.apply(Expire(RED))
+    assert bench.team().keys["k1"].day == today(4, 160_000)
+    bench.apply(settle(images=3))
+    assert bench.team().keys["k1"].day == bench.team().day == today(3, 120_000)
+
+
+def test_counters_of_quiet_keys_do_not_pile_up(bench: Bench) -> None:
+    for number in range(50):
+        bench.held(reserve(f"r{number}", key=f"k{number}", key_limits=LIMITED))
+        bench.apply(settle(f"r{number}"))
+    bench.held(reserve("open", images=2, key="k0", key_limits=LIMITED))
+    assert len(bench.team().keys) == 50
+    bench.now = end_of_month(month_of(NOON))
+    bench.held(reserve("next", key="new"))
+    assert bench.team().keys == {}
+    bench.apply(settle("open", images=1))
+    assert bench.team().keys == {}
+    bench.held(reserve("again", key="k0", key_limits=LIMITED))
+    assert bench.team().keys == {
+        "k0": Counters(
+            Window(day_of(bench.now), 0, 0, 1, 40_000),
+            Window(month_of(bench.now), 0, 0, 1, 40_000),
+            ((int(bench.now), 1),),
+        )
+    }
+
+
+def test_the_tighter_of_team_and_key_is_told(bench: Bench) -> None:
+    step = reserve(
+        limits=Limits(images_per_day=10),
+        key_limits=Limits(images_per_month=4, requests_per_minute=3),
+    )
+    standing = bench.held(step).standing
+    assert standing.images is not None
+    assert standing.requests is not None
+    assert (standing.images.limit, standing.images.remaining) == (4, 3)
+    assert (standing.requests.limit, standing.requests.remaining) == (3, 2)
+    assert bench.held(step).standing == standing
+
+
+# -- refusals -----------------------------------------------------------------------------------
+
+
+def test_a_refusal_consumes_nothing(bench: Bench) -> None:
+    limits = Limits(concurrent_requests=1, requests_per_minute=1, images_per_day=2)
+    bench.held(reserve("a", limits=limits))
+    for _ in range(5):
+        bench.refused(reserve("b", limits=limits))
+    bench.apply(settle("a"))
+    bench.now = NOON + 60.999
+    assert bench.refused(reserve("c", limits=limits)).refusal.limit == "requests_per_minute"
+    bench.now = NOON + 61
+    assert bench.held(reserve("c", limits=limits)).standing.images is not None
+
+
+def test_money_is_held_at_its_ceiling(bench: Bench) -> None:
+    limits = Limits(cost_per_day=1_000_000)
+    for number in range(25):
+        bench.held(reserve(f"r{number}", limits=limits))
+    refused = bench.refused(reserve("r25", limits=limits))
+    assert refused.refusal.wait is not None
+    for number in range(25):
+        bench.apply(settle(f"r{number}"))
+    refused = bench.refused(reserve("r25", limits=limits))
+    assert refused.refusal.resets_at == end_of_day(day_of(NOON))

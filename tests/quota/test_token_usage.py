@@ -1,0 +1,319 @@
+"""Real usages of the Images API by hand, and the promise that no doubt makes a charge smaller."""
+
+import json
+from fractions import Fraction
+from math import ceil
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec.structs import asdict, replace
+
+from gateway.config.models import KNOWN_TOKEN_PRICES, TokenPrices
+from gateway.quota.token_usage import MOST_TOKENS, NO_USAGE, Usage, cost, prompt_ceiling, read_usage
+
+GPT_IMAGE_2 = TokenPrices(**KNOWN_TOKEN_PRICES["gpt-image-2"], text_output=30_000_000)
+GPT_IMAGE_1_5 = replace(GPT_IMAGE_2, image_output=32_000_000, text_output=10_000_000)
+GPT_IMAGE_1_MINI = TokenPrices(
+    text_input=2_000_000,
+    image_input=2_500_000,
+    cached_text_input=200_000,
+    cached_image_input=250_000,
+    image_output=8_000_000,
+    text_output=8_000_000,
+)
+
+# -- as the upstream says it --------------------------------------------------------------------
+
+REFERENCE = """{
+    "total_tokens": 100,
+    "input_tokens": 50,
+    "output_tokens": 50,
+    "input_tokens_details": {"text_tokens": 10, "image_tokens": 40}
+}"""
+"""OpenAI's API reference, "The image generation response" (platform.openai.com/docs/api-reference/
+images/object): the example of a whole answer.
+"""
+
+GPT_IMAGE_1_LOW = """{
+    "input_tokens": 22,
+    "input_tokens_details": {"image_tokens": 0, "text_tokens": 22},
+    "output_tokens": 272,
+    "total_tokens": 294
+}"""
+"""github.com/openai/openai-dotnet, issue 415: an answer of gpt-image-1, as it came."""
+
+GPT_IMAGE_1_5_MEDIUM = """{
+    "total_tokens": 1079,
+    "input_tokens": 23,
+    "input_tokens_details": {"image_tokens": 0, "text_tokens": 23},
+    "output_tokens": 1056,
+    "output_tokens_details": null
+}"""
+"""github.com/BerriAI/litellm, issue 18541: gpt-image-1.5, medium, 1024x1024. Its output was charged
+as text there.
+"""
+
+GPT_IMAGE_1_5_HIGH = """{
+    "input_tokens": 169,
+    "output_tokens": 4599,
+    "input_tokens_details": {"text_tokens": 169, "image_tokens": 0},
+    "output_tokens_details": {"text_tokens": 439, "image_tokens": 4160}
+}"""
+"""github.com/BerriAI/litellm, pull request 19515: gpt-image-1.5, charged at $0.046 there instead of
+$0.14.
+"""
+
+WITH_A_PICTURE = """{
+    "input_tokens": 1474,
+    "input_tokens_details": {"image_tokens": 1457, "text_tokens": 17},
+    "output_tokens": 1372,
+    "output_tokens_details": {"image_tokens": 1372, "text_tokens": 0},
+    "total_tokens": 2846
+}"""
+"""github.com/openai/codex, codex-rs/codex-api/src/endpoint/images.rs: an answer of the Images API,
+medium, 1024x1536.
+"""
+
+
+@pytest.mark.parametrize(
+    ("body", "prices", "micro"),
+    [
+        (REFERENCE, GPT_IMAGE_2, 10 * 5 + 40 * 8 + 50 * 30),
+        (GPT_IMAGE_1_LOW, GPT_IMAGE_2, 22 * 5 + 272 * 30),
+        (GPT_IMAGE_1_LOW, GPT_IMAGE_1_MINI, 22 * 2 + 272 * 8),
+        (GPT_IMAGE_1_5_MEDIUM, GPT_IMAGE_2, 23 * 5 + 1056 * 30),
+        (GPT_IMAGE_1_5_MEDIUM, GPT_IMAGE_1_5, 23 * 5 + 1056 * 32),
+        (GPT_IMAGE_1_5_HIGH, GPT_IMAGE_1_5, 138_355),
+        (GPT_IMAGE_1_5_HIGH, GPT_IMAGE_2, 169 * 5 + 4599 * 30),
+        (WITH_A_PICTURE, GPT_IMAGE_2, 17 * 5 + 1457 * 8 + 1372 * 30),
+        # 17 x 2 + 1,457 x 2.5 + 1,372 x 8 = 14,652.5
+        (WITH_A_PICTURE, GPT_IMAGE_1_MINI, 14_653),
+    ],
+)
+def test_what_real_answers_cost(body: str, prices: TokenPrices, micro: int) -> None:
+    usage = read_usage(json.loads(body))
+    assert usage.sound
+    assert cost(prices, usage) == micro
+
+
+# -- what is read -------------------------------------------------------------------------------
+
+
+def used(taken: int = 100, made: int = 200, **fields: Any) -> dict[str, Any]:
+    return {"input_tokens": taken, "output_tokens": made, **fields}
+
+
+def detailed(**details: Any) -> Usage:
+    return read_usage(used(input_tokens_details={"text_tokens": 60, "image_tokens": 40} | details))
+
+
+def test_kinds_that_are_not_told_apart() -> None:
+    expected = Usage(unnamed_input=100, image_output=200, sound=True)
+    for details in (None, {}, {"text_tokens": None}, {"cached_tokens": 50, "audio_tokens": 1}):
+        both: dict[str, Any] = {"input_tokens_details": details, "output_tokens_details": details}
+        assert read_usage(used(**both)) == expected
+    assert cost(GPT_IMAGE_2, expected) == 100 * 8 + 200 * 30
+
+
+def test_one_kind_alone() -> None:
+    usage = read_usage(
+        used(input_tokens_details={"text_tokens": 100}, output_tokens_details={"image_tokens": 200})
+    )
+    assert usage == Usage(text_input=100, image_output=200, sound=True)
+
+
+def test_cached_tokens_by_kind() -> None:
+    # Named as in the Realtime API's reference, the one place where OpenAI documents the two kinds.
+    usage = detailed(
+        cached_tokens=50, cached_tokens_details={"text_tokens": 20, "image_tokens": 30}
+    )
+    assert usage == Usage(
+        text_input=40,
+        image_input=10,
+        cached_text_input=20,
+        cached_image_input=30,
+        image_output=200,
+        sound=True,
+    )
+    # 40 x 5 + 10 x 8 + 20 x 1.25 + 30 x 2 + 200 x 30
+    assert cost(GPT_IMAGE_2, usage) == 6_365
+    assert detailed(cached_tokens_details={"text_tokens": 20, "image_tokens": 30}) == usage
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        ("text_tokens", Usage(text_input=70, cached_text_input=30, image_output=200, sound=True)),
+        (
+            "image_tokens",
+            Usage(image_input=70, cached_image_input=30, image_output=200, sound=True),
+        ),
+    ],
+)
+def test_cached_tokens_where_all_input_is_of_one_kind(kind: str, expected: Usage) -> None:
+    details = {"text_tokens": 0, "image_tokens": 0, kind: 100, "cached_tokens": 30}
+    assert read_usage(used(input_tokens_details=details)) == expected
+
+
+@pytest.mark.parametrize(
+    "cached",
+    [
+        {"cached_tokens": 0},
+        {"cached_tokens": None, "cached_tokens_details": None},
+        # Nobody can tell of which kind these are.
+        {"cached_tokens": 30},
+        # More than there are, or than the whole says, or no counts at all.
+        {"cached_tokens_details": {"text_tokens": 61}},
+        {"cached_tokens_details": {"image_tokens": 41}},
+        {"cached_tokens": 30, "cached_tokens_details": {"text_tokens": 20}},
+        {"cached_tokens": 30, "cached_tokens_details": {}},
+        {"cached_tokens": "30", "cached_tokens_details": {"text_tokens": 30}},
+        {"cached_tokens_details": {"text_tokens": -1}},
+        {"cached_tokens_details": [1]},
+        {"cached_tokens": 10**9},
+    ],
+)
+def test_cached_tokens_that_are_no_discount(cached: dict[str, Any]) -> None:
+    assert detailed(**cached) == Usage(text_input=60, image_input=40, image_output=200, sound=True)
+
+
+# -- what cannot be believed --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("value", [None, {}, [], "x", 5, True, [{"input_tokens": 1}]])
+def test_no_usage(value: object) -> None:
+    assert read_usage(value) == NO_USAGE
+    assert not NO_USAGE.sound
+    assert cost(GPT_IMAGE_2, NO_USAGE) == 0
+
+
+@pytest.mark.parametrize("junk", [None, 0, -1, 1.0, "200", True, [], {}, MOST_TOKENS + 1, 10**30])
+def test_a_total_that_is_none(junk: object) -> None:
+    assert read_usage(used() | {"output_tokens": junk}) == Usage(unnamed_input=100)
+    assert read_usage(used() | {"input_tokens": junk}) == Usage(image_output=200)
+
+
+def test_the_highest_count_that_is_believed() -> None:
+    usage = read_usage(used(1, MOST_TOKENS))
+    assert usage == Usage(unnamed_input=1, image_output=MOST_TOKENS, sound=True)
+
+
+@pytest.mark.parametrize(
+    ("fields", "made"),
+    [
+        ({"total_tokens": 299}, 200),
+        # The rest of the whole is taken for what costs most.
+        ({"total_tokens": 400}, 300),
+        ({"total_tokens": "300"}, 200),
+        ({"total_tokens": -300}, 200),
+        ({"input_tokens_details": {"text_tokens": 99, "image_tokens": 0}}, 200),
+        ({"input_tokens_details": {"text_tokens": 101, "image_tokens": -1}}, 200),
+        ({"input_tokens_details": [100]}, 200),
+        ({"output_tokens_details": {"text_tokens": 200, "image_tokens": 200}}, 200),
+        ({"output_tokens_details": {"text_tokens": 1}}, 200),
+        ({"output_tokens_details": {"text_tokens": 200.0}}, 200),
+        ({"output_tokens_details": "all"}, 200),
+    ],
+)
+def test_what_contradicts_itself_is_the_least_at_the_dearest(
+    fields: dict[str, Any], made: int
+) -> None:
+    assert read_usage(used(**fields)) == Usage(unnamed_input=100, image_output=made)
+
+
+def test_a_whole_alone() -> None:
+    assert read_usage({"total_tokens": 1024}) == Usage(image_output=1024)
+    # As answers to chats have it: the names are others, the whole is there.
+    chat = {"prompt_tokens": 22, "completion_tokens": 1372, "total_tokens": 1394}
+    assert read_usage(chat) == Usage(image_output=1394)
+
+
+# -- in general ---------------------------------------------------------------------------------
+
+PRICE = st.integers(0, 10**9)
+PRICES = st.builds(TokenPrices, **dict.fromkeys(TokenPrices.__struct_fields__, PRICE))
+"""Micro-dollars per million tokens: most of these are no whole micro-dollars a token."""
+
+KINDS = [kind for kind in Usage.__struct_fields__ if kind != "sound"]
+COUNT = st.integers(0, MOST_TOKENS)
+USAGES = st.builds(Usage, sound=st.booleans(), **dict.fromkeys(KINDS, COUNT))
+
+
+def priced(prices: TokenPrices, usage: Usage) -> Fraction:
+    """Dollars, by hand."""
+    each = asdict(prices) | {"unnamed_input": max(prices.text_input, prices.image_input)}
+    return sum((Fraction(each[kind], 10**12) * getattr(usage, kind) for kind in KINDS), Fraction(0))
+
+
+@given(PRICES, USAGES)
+def test_exact_and_rounded_up_once(prices: TokenPrices, usage: Usage) -> None:
+    micro = cost(prices, usage)
+    assert type(micro) is int
+    assert micro == ceil(priced(prices, usage) * 10**6)
+
+
+@given(PRICES, USAGES, st.sampled_from(KINDS), COUNT)
+def test_more_tokens_never_cost_less(
+    prices: TokenPrices, usage: Usage, kind: str, more: int
+) -> None:
+    larger = replace(usage, **{kind: getattr(usage, kind) + more})
+    assert 0 <= cost(prices, usage) <= cost(prices, larger)
+
+
+@given(PRICES, st.text(max_size=200))
+def test_a_prompt_is_held_at_a_token_for_each_byte(prices: TokenPrices, prompt: str) -> None:
+    held = prompt_ceiling(prices, prompt)
+    assert held == cost(prices, Usage(text_input=len(prompt.encode())))
+
+
+JUNK = st.recursive(
+    st.none() | st.booleans() | st.integers(-5, 300) | st.floats() | st.just(10**9) | st.text(),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(), inner, max_size=2),
+    max_leaves=4,
+)
+PARTS = st.fixed_dictionaries(
+    {}, optional={name: st.integers(0, 200) | JUNK for name in ("text_tokens", "image_tokens")}
+)
+DETAILS = st.builds(
+    lambda parts, cached: {**parts, **cached},
+    PARTS,
+    st.fixed_dictionaries(
+        {}, optional={"cached_tokens": JUNK, "cached_tokens_details": PARTS | JUNK}
+    ),
+)
+TOTAL = st.sampled_from([50, 100, 200]) | JUNK
+
+
+@given(
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "input_tokens": TOTAL,
+            "output_tokens": TOTAL,
+            "total_tokens": TOTAL,
+            "input_tokens_details": DETAILS | JUNK,
+            "output_tokens_details": DETAILS | JUNK,
+        },
+    )
+    | JUNK
+)
+def test_junk_is_read_as_no_more_and_no_less_than_it_says(value: Any) -> None:
+    usage = read_usage(value)
+    counts = [getattr(usage, kind) for kind in KINDS]
+    assert all(type(count) is int and 0 <= count <= MOST_TOKENS for count in counts)
+    if usage.sound:
+        made = usage.image_output + usage.text_output
+        assert (sum(counts) - made, made) == (value["input_tokens"], value["output_tokens"])
+        assert value.get("total_tokens") in (None, sum(counts))
+
+
+@given(st.integers(1, 300), st.integers(1, 300), st.data())
+def test_details_only_ever_lower_a_charge(taken: int, made: int, data: st.DataObject) -> None:
+    text = data.draw(st.integers(0, taken))
+    details = {"text_tokens": text, "image_tokens": taken - text}
+    details["cached_tokens"] = data.draw(st.integers(0, taken))
+    told = read_usage(used(taken, made, input_tokens_details=details))
+    assert told.sound
+    assert cost(GPT_IMAGE_2, told) <= cost(GPT_IMAGE_2, read_usage(used(taken, made)))

@@ -1,0 +1,322 @@
+"""Alerts of a running gateway: told once, to those concerned, whatever the receiver does."""
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from gateway.config.webhooks import Alerts
+from gateway.core.model import Limits, Team
+from gateway.server.gateway import Gateway
+from gateway.server.startup import StartError
+from gateway.upstream.sandbox import Fault, Sandbox
+from tests.support.directory import put_teams
+from tests.support.money import until
+from tests.support.receiver import PATH, SECRET, Message, Receiver, running_receiver
+from tests.support.rig import FLAT, Rig, running_rig, settings_for
+from tests.support.steps import metric
+
+OPS = (
+    FLAT
+    + """
+[alerts.webhooks.ops]
+url_env = "GATEWAY_OPS_URL"
+secret_env = "GATEWAY_OPS_SECRET"
+"""
+)
+
+
+@pytest.fixture
+async def receiver() -> AsyncIterator[Receiver]:
+    async with running_receiver() as running:
+        yield running
+
+
+@asynccontextmanager
+async def telling(
+    folder: Path, receiver: Receiver, toml: str = OPS, **environ: str
+) -> AsyncIterator[Rig]:
+    """A gateway that tells this receiver."""
+    named = {"OPS_URL": receiver.url, "OPS_SECRET": SECRET, **environ}
+    async with running_rig(folder, toml, None, **named) as rig:
+        yield rig
+
+
+async def buy(rig: Rig, key: str, count: int = 1) -> None:
+    for _ in range(count):
+        assert (await rig.generate(key, None)).status == 200
+
+
+async def page(rig: Rig) -> dict[str, Any]:
+    read: dict[str, Any] = (await rig.ask_admin("GET", "alerts")).json
+    return read
+
+
+async def until_state(rig: Rig, state: str, count: int = 1) -> list[dict[str, Any]]:
+    """Wait for so many alerts to be in a state."""
+    async with asyncio.timeout(60):
+        while True:
+            found = [sent for sent in (await page(rig))["sent"] if sent["state"] == state]
+            if len(found) >= count:
+                return found
+            await asyncio.sleep(0.05)
+
+
+def thresholds(messages: list[Message]) -> list[tuple[Any, ...]]:
+    return [
+        (told.json["team"], told.json["key"], told.json["limit"], told.json["percent"])
+        for told in messages
+    ]
+
+
+async def test_a_budget_is_told_of_at_each_threshold_once(
+    receiver: Receiver, tmp_path: Path
+) -> None:
+    async with telling(tmp_path, receiver) as rig:
+        key = await rig.key("red", limits=Limits(images_per_day=10))
+        await buy(rig, key, 8)
+        (first,) = await receiver.until(1)
+        await buy(rig, key, 2)
+        _, second = await receiver.until(2)
+        assert (await rig.generate(key, None)).status == 429
+        sent = await until_state(rig, "sent", 2)
+        assert await metric(rig, "gateway_alerts_total", kind="json", result="sent") == 2
+    body = first.json
+    assert (body["event"], body["used"], body["limit_value"]) == ("budget_reached", 8, 10)
+    assert (body["percent"], body["team"], body["key"]) == (80, "red", None)
+    assert body["resets_at"].endswith("T00:00:00Z")
+    assert "Team red has used 8 of 10 images for today (80 %)" in body["text"]
+    assert (body["id"], first.is_signed, second.is_signed) == (first.id, True, True)
+    assert (second.json["percent"], second.json["used"]) == (100, 10)
+    assert {one["id"] for one in sent} == {first.id, second.id}
+    # Neither another start nor another look tells it again.
+    async with telling(tmp_path, receiver) as rig:
+        await buy(rig, await rig.key("blue", limits=Limits(images_per_day=1)))
+        _, _, third = await receiver.until(3)
+        await until_state(rig, "sent", 3)
+    assert third.json["team"] == "blue"
+    assert len(receiver.messages) == 3
+
+
+async def test_a_limit_lowered_below_what_is_used_is_told_of(
+    receiver: Receiver, tmp_path: Path
+) -> None:
+    async with telling(tmp_path, receiver) as rig:
+        await buy(rig, await rig.key("red", limits=Limits(images_per_month=100)), 3)
+        await put_teams(rig.gateway.store, [Team(name="red", limits=Limits(images_per_month=2))])
+        (message,) = await receiver.until(1)
+    assert thresholds([message]) == [("red", None, "images_per_month", 100)]
+    assert (message.json["used"], message.json["limit_value"]) == (3, 2)
+
+
+async def test_keys_and_all_teams_together_have_budgets_too(
+    receiver: Receiver, tmp_path: Path
+) -> None:
+    toml = f"[limits]\ncost_per_day_usd = 0.1\n{OPS}"
+    async with telling(tmp_path, receiver, toml) as rig:
+        await rig.key("red")
+        key = await rig.further_key("red", limits=Limits(images_per_day=2))
+        await buy(rig, key, 2)
+        messages = await receiver.until(2)
+    id = key.partition("_")[0]
+    assert sorted(thresholds(messages), key=str) == [
+        ("red", id, "images_per_day", 100),
+        (None, None, "cost_per_day_usd", 80),
+    ]
+    (money,) = (told.json for told in messages if told.json["team"] is None)
+    assert (money["used"], money["limit_value"]) == ("0.08", "0.1")
+
+
+async def test_a_webhook_with_teams_hears_of_them_alone(receiver: Receiver, tmp_path: Path) -> None:
+    toml = f"""[limits]
+images_per_day = 1
+{OPS}
+[alerts.webhooks.design]
+kind = "slack"
+url_env = "GATEWAY_DESIGN_URL"
+teams = ["design"]
+"""
+    async with (
+        running_receiver() as own,
+        telling(tmp_path, receiver, toml, DESIGN_URL=own.url, LIMITS_IMAGES_PER_DAY="2") as rig,
+    ):
+        rig.sandbox.faults.append(Fault(kind="status", status=401, times=1))
+        red = await rig.key("red", limits=Limits(images_per_day=1))
+        assert (await rig.generate(red, None)).status == 502
+        await buy(rig, red)
+        await receiver.until(2)
+        design = await rig.key("design", limits=Limits(images_per_day=1))
+        await buy(rig, design)
+        (message,) = await own.until(1)
+        await until_state(rig, "sent", 5)
+        (_, shown) = (await page(rig))["webhooks"]
+    assert message.json.keys() == {"text"}
+    assert message.json["text"].startswith("Team design has used 1 of 1 images for today (100 %)")
+    assert len(own.messages) == 1
+    assert len(receiver.messages) == 4
+    assert (shown["name"], shown["kind"], shown["teams"]) == ("design", "slack", ["design"])
+
+
+async def test_injected_names_call_nobody(receiver: Receiver, tmp_path: Path) -> None:
+    toml = f'{FLAT}[alerts.webhooks.x]\nkind = "slack"\nurl_env = "GATEWAY_OPS_URL"\n'
+    async with telling(tmp_path, receiver, toml) as rig:
+        body = {"team": "red", "name": "<!channel> @all & </b>", "limits": {"images_per_day": 1}}
+        await rig.key("red")
+        made = (await rig.ask_admin("POST", "keys", json=body)).json
+        await rig.gateway.directory.refresh()
+        await buy(rig, made["key"])
+        (message,) = await receiver.until(1)
+    assert '("&lt;!channel&gt; @\u200ball &amp; &lt;/b&gt;") of team red' in message.json["text"]
+    assert made["key"].partition("_")[2] not in message.body.decode()
+
+
+async def test_an_upstream_that_refuses_the_key_is_told_of_once(
+    receiver: Receiver, tmp_path: Path
+) -> None:
+    async with telling(tmp_path, receiver) as rig:
+        key = await rig.key("red")
+        rig.sandbox.faults.append(Fault(kind="status", status=403, times=5))
+        asked = await asyncio.gather(*(rig.generate(key, None) for _ in range(5)))
+        assert {got.error[2] for got in asked} == {"upstream_auth"}
+        (message,) = await receiver.until(1)
+        await until_state(rig, "sent")
+    body = message.json
+    assert (body["event"], body["team"], body["limit"]) == ("upstream_auth", None, None)
+    assert "refuses the gateway's key" in body["text"]
+    assert len(receiver.messages) == 1
+
+
+async def test_unknown_charges_above_their_sum_are_told_of(
+    receiver: Receiver, tmp_path: Path
+) -> None:
+    toml = OPS + 'unknown_above_usd = "0.08"\n'
+    async with telling(tmp_path, receiver, toml) as rig:
+        key = await rig.key("red")
+        rig.sandbox.faults.append(Fault(kind="not_json", times=3))
+        for _ in range(2):
+            assert (await rig.generate(key, None)).error[2] == "upstream_unknown"
+        await rig.gateway.alerts.look_at_unknown()
+        assert (await page(rig))["sent"] == []
+        assert (await rig.generate(key, None)).error[2] == "upstream_unknown"
+        for _ in range(3):
+            await rig.gateway.alerts.look_at_unknown()
+        (message,) = await receiver.until(1)
+        await buy(rig, key, 2)
+        await until_state(rig, "sent")
+    body = message.json
+    assert (body["event"], body["limit"]) == ("unknown_charges", "unknown_above_usd")
+    assert (body["used"], body["limit_value"]) == ("0.12", "0.08")
+    assert len(receiver.messages) == 1
+
+
+async def test_a_receiver_that_fails_for_now_is_asked_again(
+    receiver: Receiver, tmp_path: Path
+) -> None:
+    receiver.statuses = [503, 429]
+    async with telling(tmp_path, receiver) as rig:
+        await buy(rig, await rig.key("red", limits=Limits(images_per_day=1)))
+        (waiting,) = await until_state(rig, "waiting")
+
+        async def has_failed() -> bool:
+            return bool((await page(rig))["webhooks"][0]["last_error"])
+
+        await until(has_failed, 30)
+        (shown,) = (await page(rig))["webhooks"]
+        messages = await receiver.until(3)
+        (sent,) = await until_state(rig, "sent")
+        (after,) = (await page(rig))["webhooks"]
+    assert shown["last_error"].startswith("the receiver answered ")
+    assert (shown["waiting"], shown["last_sent_at"]) == (1, None)
+    assert (after["waiting"], after["last_error"]) == (0, None)
+    assert after["last_sent_at"]
+    assert (sent["attempts"], sent["error"], sent["id"]) == (3, None, waiting["id"])
+    assert {message.id for message in messages} == {sent["id"]}
+    assert len({message.body for message in messages}) == 1
+    assert all(message.is_signed for message in messages)
+
+
+async def test_a_receiver_that_refuses_is_told_of_once_and_nothing_secret(
+    receiver: Receiver, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    receiver.status, receiver.answer = 404, f"no_service {PATH}"
+    async with telling(tmp_path, receiver) as rig:
+        await buy(rig, await rig.key("red", limits=Limits(images_per_day=1)))
+        (failed,) = await until_state(rig, "failed")
+        await buy(rig, await rig.key("blue", limits=Limits(images_per_day=10)))
+        got = await rig.ask_admin("GET", "alerts")
+        assert await metric(rig, "gateway_alerts_total", kind="json", result="failed") == 1
+        config = await rig.ask_admin("GET", "config")
+        metrics = await rig.admin("/metrics")
+    (shown,) = got.json["webhooks"]
+    assert shown["last_error"] == failed["error"]
+    assert failed["error"].startswith("the receiver answered 404: no_service /[redacted]")
+    assert shown["url_shown"] == f"{receiver.origin}/***"
+    assert (shown["last_sent_at"], shown["waiting"], shown["at_percent"]) == (None, 0, [80, 100])
+    assert len(receiver.messages) == 1
+    written = "".join(capfd.readouterr())
+    assert written.count("alert not sent") == 1
+    for text in (got.body, config.body, metrics.body, written.encode()):
+        for secret in (PATH, PATH[10:30], SECRET, SECRET[6:]):
+            assert secret.encode() not in text
+
+
+async def test_no_request_waits_for_a_receiver(receiver: Receiver, tmp_path: Path) -> None:
+    receiver.seconds = 3_600
+    async with telling(tmp_path, receiver) as rig:
+        key = await rig.key("red", limits=Limits(images_per_day=10))
+        await buy(rig, key, 8)
+        await receiver.until(1)
+        await buy(rig, key, 2)
+        assert (await page(rig))["webhooks"][0]["last_sent_at"] is None
+
+
+async def test_webhooks_are_read_again_with_the_configuration(
+    receiver: Receiver, tmp_path: Path
+) -> None:
+    async with telling(tmp_path, receiver) as rig:
+        settings = rig.gateway.settings
+        await rig.key("red", limits=Limits(images_per_day=1))
+        rig.gateway.use(replace(settings, alerts=Alerts()))
+        assert (await page(rig))["webhooks"] == []
+        await buy(rig, await rig.further_key("red"))
+        rig.gateway.use(settings)
+        (message,) = await receiver.until(1)
+    assert message.json["team"] == "red"
+
+
+async def test_the_configuration_shows_where_webhooks_lead_and_no_more(
+    receiver: Receiver, tmp_path: Path
+) -> None:
+    async with telling(tmp_path, receiver) as rig:
+        shown = (await rig.ask_admin("GET", "config")).json["alerts"]["webhooks"]["ops"]
+    assert shown == {
+        "kind": "json",
+        "url": f"{receiver.origin}/***",
+        "url_env": "GATEWAY_OPS_URL",
+        "url_file": None,
+        "secret_env": "GATEWAY_OPS_SECRET",
+        "secret_file": None,
+        "at_percent": [80, 100],
+        "teams": None,
+        "unknown_above_usd": "1",
+    }
+
+
+async def test_a_gateway_does_not_start_with_a_webhook_that_leads_nowhere(tmp_path: Path) -> None:
+    file = tmp_path / secrets.token_hex(4)
+    toml = f'[alerts.webhooks.ops]\nurl_file = "{file}"'
+    with pytest.raises(StartError, match=r"The webhook ops cannot be used: the file .* cannot be"):
+        Gateway(settings_for(tmp_path, await nowhere(), toml))
+
+
+async def nowhere() -> Sandbox:
+    """A sandbox that has been stopped."""
+    stand_in = Sandbox()
+    await stand_in.start()
+    await stand_in.stop()
+    return stand_in

@@ -1,0 +1,118 @@
+"""Invoices as programs write them, and every fault of one with its line."""
+
+from contextlib import suppress
+from decimal import Decimal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.reporting.invoice import InvoiceError, compared, outside, read_invoice, total
+
+
+def faults(content: str | bytes) -> list[str]:
+    with pytest.raises(InvoiceError) as raised:
+        read_invoice(content.encode() if isinstance(content, str) else content)
+    return raised.value.faults
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "date,amount\n2026-11-01,1234.5\n2026-11-02,0.25\n",
+        '\ufeffDate,Amount\r\n2026-11-01,"$1,234.50"\r\n2026-11-02,$0.25',
+        'DAY;"Cost"\n"2026-11-01";"1234.5"\n\n2026-11-02;.25\n',
+        "\n\nproject\t amount_usd \tDay\nx\tUSD 1234.50\t2026-11-01\n\t0.25 USD\t2026-11-02",
+        "cost_usd,date\nUS$1234.5,2026-11-01T00:00:00Z\n2.5e-1,2026-11-01 23:59:59-00:30\n",
+        "date,amount\n2026-11-02,(0.75)\n2026-11-01,1000\n2026-11-01,+234.50\n2026-11-02,$1\n",
+        'date,amount,note\n2026-11-01,1234.5,"two\nlines, one field"\n2026-11-02,1\n'
+        "2026-11-02,-$0.75\n",
+        "date,amount\n2026-11-02 00:30 UTC,0.25\n2026-11-02T00:30:00.5+01:00,1234.5\n",
+    ],
+)
+def test_invoices_as_programs_write_them(content: str) -> None:
+    assert read_invoice(content.encode()) == {"2026-11-01": 1_234_500_000, "2026-11-02": 250_000}
+
+
+def test_every_fault_is_told_with_its_line() -> None:
+    content = (
+        'date,amount,"a\nb"\n2026-11-31,1,\nyesterday,1,\n2026-11-01,one,\n2026-11-01\n,5,\n\n'
+        '2026-11-01,"1,23",\n2026-11-01,€5,\n2026-11-01,,\n2026-11-01,.,\n2026-11-01,1e99,\n'
+        '2026-11-01,1,"open'
+    )
+    day, amount = "its day is not written as 2026-11-01", "its amount is no number of dollars"
+    found = faults(content)
+    for fault, expected in zip(
+        found,
+        [
+            "line 3: its day is none of the calendar's",
+            f"line 4: {day}",
+            f"line 5: {amount}",
+            "line 6: has fewer fields than there are titles",
+            f"line 7: {day}",
+            f"line 9: {amount}",
+            f"line 10: {amount}",
+            f"line 11: {amount}",
+            f"line 12: {amount}",
+            "line 13: its amount is above a billion dollars",
+            "line 14: is no CSV",
+        ],
+        strict=True,
+    ):
+        assert fault.startswith(expected)
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"", ["line 1: no column is called date or day", "line 1: no column is called amount"]),
+        (b"date,day,cost\n", ["line 1: more than one column is called date or day"]),
+        (b"\ndate,price\n", ["line 2: no column is called amount or cost"]),
+        (b"date,amount\n\n", ["it has titles and no row"]),
+        (b"date,amount\n2026-11-01,\xff\n", ["line 2: is not UTF-8 text"]),
+        ("date,amount\n2026-11-01,٣\n".encode(), ["line 2: its amount is no number"]),
+        ("date,amount\n٢٣٢٦-11-01,3\n".encode(), ["line 2: its day is not written"]),
+        (b"date,amount\n1969-12-31,3\n", ["line 2: its day is none of the calendar's"]),
+        (b"date,amount\n9999-12-31,3\n", ["line 2: its day is none of the calendar's"]),
+        (b"date;amount\n2026-11-01;1,500\n", ["line 2: its amount is no number"]),
+        (b'date,amount\n2026-11-01,"0,123"\n', ["line 2: its amount is no number"]),
+    ],
+)
+def test_what_is_no_invoice(content: bytes, told: list[str]) -> None:
+    found = faults(content)
+    assert len(found) == len(told)
+    assert all(fault.startswith(start) for fault, start in zip(found, told, strict=True))
+
+
+@given(st.lists(st.decimals(-10_000, 10_000, places=6), min_size=1, max_size=30))
+def test_amounts_are_added_up_exactly(amounts: list[Decimal]) -> None:
+    rows = "\n".join(f"2026-11-01,{amount:f}" for amount in amounts)
+    assert read_invoice(f"date,amount\n{rows}".encode()) == {"2026-11-01": sum(amounts) * 1_000_000}
+
+
+def test_what_is_finer_than_the_books_is_rounded_once_a_day() -> None:
+    rows = "2026-11-01,0.0000004\n" * 5
+    assert read_invoice(f"date,amount\n{rows}".encode()) == {"2026-11-01": 2}
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_read_or_refused(content: bytes) -> None:
+    for text in (content, b"date,amount\n" + content):
+        with suppress(InvoiceError):
+            assert all(isinstance(cost, int) for cost in read_invoice(text).values())
+
+
+def test_days_are_compared_also_those_of_one_side() -> None:
+    days = compared(
+        billed={"2026-11-01": 90, "2026-11-03": 10},
+        recorded={"2026-11-01": 100, "2026-11-02": 7},
+        unknown={"2026-11-01": 10},
+    )
+    assert [(day.day, day.sides, day.drift, day.percent, day.unknown) for day in days] == [
+        ("2026-11-01", "both", -10, -10.0, 10),
+        ("2026-11-02", "recorded", -7, -100.0, 0),
+        ("2026-11-03", "billed", 10, None, 0),
+    ]
+    whole = total(days)
+    assert (whole.recorded, whole.billed, whole.drift, whole.unknown) == (107, 100, -7, 10)
+    assert [len(outside(days, tolerance)) for tolerance in (6, 7, 9, 10)] == [3, 2, 2, 0]

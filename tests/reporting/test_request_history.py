@@ -1,0 +1,275 @@
+"""What became of requests, on its way into the store."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.core.errors import StoreUnavailable
+from gateway.core.model import Caller, ImageRequest, Key, Team
+from gateway.reporting.request_history import LINES_AT_ONCE, LINES_EACH, Activity
+from gateway.reporting.request_lines import ErrorKind, Latency, Line, Wanted
+from gateway.stores.sqlite import SqliteStore
+from gateway.telemetry.request_record import Record
+from tests.support.faulty_store import FaultyStore
+from tests.support.quota_steps import NOON
+
+PROMPT = "a secret apple"
+FINGERPRINT = "0123456789abcdef" * 4
+
+
+class Bench:
+    """An activity before a store that may fail, its clock, and what the store has."""
+
+    def __init__(self, sqlite: SqliteStore) -> None:
+        self.sqlite = sqlite
+        self.store = FaultyStore(sqlite)
+        self.now = NOON
+        self.keep = 10_000
+        self.activity = Activity(
+            self.store, wall=lambda: self.now, keep=lambda: self.keep, writer="0123abcd"
+        )
+
+    async def lines(self) -> list[Line]:
+        await self.activity.flush()
+        return await self.sqlite.activity(Wanted(), 100_000)
+
+    async def errors(self) -> list[ErrorKind]:
+        await self.activity.flush()
+        return await self.sqlite.errors(NOON, NOON + 3_600)
+
+    async def latency(self) -> list[Latency]:
+        await self.activity.flush()
+        return await self.sqlite.latency(NOON, NOON + 3_600)
+
+
+@pytest.fixture
+async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
+    async with SqliteStore(tmp_path / "gateway.db") as sqlite:
+        bench = Bench(sqlite)
+        yield bench
+        bench.store.come_back()
+        await bench.activity.close()
+
+
+def stranger(id: str = "r", **fields: Any) -> Record:
+    """A request without a known key."""
+    values = {"outcome": "unauthenticated", "status": 401, "code": "invalid_api_key", **fields}
+    return Record(id=id, started=0.0, **values)
+
+
+def asked(id: str = "r", team: str = "red", **fields: Any) -> Record:
+    """A hit, unless said otherwise."""
+    key = Key(id=f"k-{team}", team=team, name="", digest=b"", created=0)
+    request = ImageRequest(
+        model="m", prompt=PROMPT, size="1024x1024", n=1, quality=None, body={"prompt": PROMPT}
+    )
+    values = {"caller": Caller(Team(name=team), key), "request": request, "outcome": "hit"}
+    return Record(
+        id=id, started=0.0, fingerprint=FINGERPRINT, **{"status": 200, **values, **fields}
+    )
+
+
+def bought(id: str = "r", **fields: Any) -> Record:
+    values = {"outcome": "miss", "images": 1, "cost": 40_000, "upstream": 20.0, "waited": 20.5}
+    return asked(id, **{**values, **fields})
+
+
+async def test_a_line_says_all_but_what_was_asked(bench: Bench) -> None:
+    bench.activity.add(bought(), 21.0)
+    (line,) = await bench.lines()
+    assert line == Line(
+        place=line.place,
+        id="r",
+        team="red",
+        key="k-red",
+        model="m",
+        size="1024x1024",
+        quality="auto",
+        outcome="miss",
+        status=200,
+        code=None,
+        requests=1,
+        images=1,
+        cost=40_000,
+        saved=0,
+        total=21.0,
+        own=0.5,
+        upstream=20.0,
+        fingerprint="0123456789abcdef",
+    )
+    assert line.at == NOON
+
+
+async def test_many_alike_in_a_second_share_a_line(bench: Bench) -> None:
+    for number in range(500):
+        bench.activity.add(asked(str(number), images=2, saved=7, waited=1.0), 3.0)
+    for number in range(3):
+        bench.activity.add(asked(f"blue-{number}", team="blue"), 1.0)
+    lines = await bench.lines()
+    red = [line for line in lines if line.team == "red"]
+    (shared,) = [line for line in red if line.requests > 1]
+    assert len(red) == LINES_EACH + 1
+    assert (shared.requests, shared.id) == (500 - LINES_EACH, "499")
+    assert (shared.images, shared.saved) == (2 * shared.requests, 7 * shared.requests)
+    assert (shared.total, shared.own, shared.fingerprint) == (3.0, 2.0, None)
+    assert len(lines) - len(red) == 3
+    bench.activity.add(asked(), 1.0)
+    assert len(await bench.lines()) == len(lines) + 1
+
+
+async def test_a_call_to_the_upstream_has_a_line_of_its_own(bench: Bench) -> None:
+    for number in range(100):
+        bench.activity.add(bought(str(number)), 21.0)
+    assert [line.requests for line in await bench.lines()] == [1] * 100
+
+
+async def test_strangers_share_a_line_a_second(bench: Bench) -> None:
+    for number in range(300):
+        bench.activity.add(stranger(str(number)), 0.001)
+    bench.activity.add(stranger("lost", outcome="not_found", status=404, code="not_found"), 0.001)
+    known, unknown = sorted(await bench.lines(), key=lambda line: -line.requests)
+    assert (known.requests, known.id, known.team, known.key) == (300, "299", None, None)
+    assert (unknown.requests, unknown.id, unknown.status) == (1, "lost", 404)
+
+
+async def test_a_flood_of_strangers_pushes_out_nothing_else(bench: Bench) -> None:
+    bench.keep = 100
+    bench.activity.add(bought(), 21.0)
+    for second in range(300):
+        bench.now = NOON + second
+        bench.activity.add(stranger(), 0.001)
+        await bench.activity.flush()
+    lines = await bench.lines()
+    assert len(lines) < 30
+    assert lines[-1].outcome == "miss"
+
+
+async def test_errors_and_latency_count_what_has_no_line(bench: Bench) -> None:
+    bench.keep = 0
+    for number in range(50):
+        bench.activity.add(asked(str(number), outcome="rate_limited", status=429, code="x"), 0.002)
+        bench.activity.add(stranger(), 0.001)
+    bench.activity.add(bought(), 20.6)
+    assert await bench.lines() == []
+    assert [(kind.outcome, kind.requests, kind.last_id) for kind in await bench.errors()] == [
+        ("rate_limited", 50, "49"),
+        ("unauthenticated", 50, "r"),
+    ]
+    (latency,) = await bench.latency()
+    assert (latency.requests, latency.upstream.count) == (51, 1)
+    assert latency.own.micros == pytest.approx(50 * 2_000 + 100_000)
+    assert latency.upstream.mean == 20.0
+
+
+async def test_switching_lines_off_forgets_them(bench: Bench) -> None:
+    bench.activity.add(bought(), 21.0)
+    assert len(await bench.lines()) == 1
+    bench.keep = 0
+    bench.activity.add(bought(), 21.0)
+    assert await bench.lines() == []
+
+
+async def test_what_asks_for_no_image_is_left_out(bench: Bench) -> None:
+    for outcome in ("models", "quota", "usage"):
+        bench.activity.add(asked(outcome=outcome, request=None), 0.001)
+    assert await bench.lines() == []
+    assert await bench.latency() == []
+    assert bench.store.asked["write_activity"] == 0
+
+
+async def test_lines_and_memory_have_a_bound(bench: Bench) -> None:
+    for number in range(3 * LINES_AT_ONCE):
+        bench.activity.add(bought(str(number)), 21.0)
+        bench.activity.add(asked(team=f"team-{number}"), 0.001)
+    lines = await bench.lines()
+    assert len(lines) <= 2 * LINES_AT_ONCE
+    (latency,) = await bench.latency()
+    assert latency.requests == 6 * LINES_AT_ONCE
+
+
+async def test_a_purchase_that_ends_without_its_client_has_a_second_line(bench: Bench) -> None:
+    record = asked(outcome="client_closed", status=499, left=True)
+    bench.activity.add(record, 1.0)
+    record.outcome, record.cost, record.upstream = "miss", 40_000, 20.0
+    bench.activity.add_late(record)
+    late, early = await bench.lines()
+    assert (early.outcome, early.cost, early.upstream) == ("client_closed", 0, None)
+    assert (late.outcome, late.cost, late.upstream) == ("miss", 40_000, 20.0)
+    (latency,) = await bench.latency()
+    assert (latency.requests, latency.upstream.count) == (1, 1)
+
+
+async def test_a_client_that_leaves_as_the_answer_is_settled_is_charged_once(bench: Bench) -> None:
+    record = bought(left=True, status=499)
+    bench.activity.add(record, 21.0)
+    bench.activity.add_late(record)
+    assert sum(line.cost for line in await bench.lines()) == 40_000
+    (latency,) = await bench.latency()
+    assert (latency.requests, latency.upstream.count) == (1, 1)
+
+
+async def test_nothing_is_lost_while_the_store_is_away(bench: Bench) -> None:
+    bench.store.leave()
+    for number in range(3):
+        bench.now = NOON + number
+        bench.activity.add(bought(str(number)), 21.0)
+        with pytest.raises(StoreUnavailable):
+            await bench.activity.flush()
+    bench.store.come_back()
+    assert [line.id for line in await bench.lines()] == ["2", "1", "0"]
+    (latency,) = await bench.latency()
+    assert latency.requests == 3
+
+
+async def test_a_reply_that_is_lost_counts_nothing_twice(bench: Bench) -> None:
+    bench.activity.add(bought(), 21.0)
+    bench.store.losing = 1
+    with pytest.raises(StoreUnavailable):
+        await bench.activity.flush()
+    assert len(await bench.sqlite.activity(Wanted(), 10)) == 1
+    bench.activity.add(bought("r2"), 21.0)
+    assert [line.id for line in await bench.lines()] == ["r2", "r"]
+    (latency,) = await bench.latency()
+    assert latency.requests == 2
+
+
+async def test_it_writes_by_itself_and_at_its_end(bench: Bench) -> None:
+    bench.activity.start()
+    bench.activity.add(bought("first"), 21.0)
+    async with asyncio.timeout(20):
+        while not await bench.sqlite.activity(Wanted(), 1):  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(0.05)
+    bench.activity.add(bought("last"), 21.0)
+    await bench.activity.close()
+    assert len(await bench.sqlite.activity(Wanted(), 10)) == 2
+
+
+async def test_closing_without_a_store_is_quiet(bench: Bench) -> None:
+    bench.activity.add(bought(), 21.0)
+    bench.store.leave()
+    await bench.activity.close()
+
+
+async def test_what_is_old_is_forgotten(bench: Bench) -> None:
+    bench.activity.add(bought(), 21.0)
+    await bench.activity.flush()
+    bench.now = NOON + 8 * 86_400
+    await bench.activity.forget()
+    assert await bench.lines() == []
+
+
+def assert_nowhere_in(folder: Path, *texts: str) -> None:
+    written = b"".join(file.read_bytes() for file in folder.glob("gateway.db*"))
+    assert [text for text in texts if text.encode() in written] == []
+
+
+@pytest.mark.parametrize("record", [bought, asked, stranger])
+async def test_no_prompt_and_no_key_is_written(
+    bench: Bench, record: Callable[[], Record], tmp_path: Path
+) -> None:
+    bench.activity.add(record(), 1.0)
+    assert await bench.lines()
+    assert_nowhere_in(tmp_path, PROMPT, FINGERPRINT)

@@ -1,0 +1,314 @@
+"""Starting and stopping a real process: nothing under way is lost, and nothing new is bought."""
+
+import asyncio
+import os
+import pty
+import re
+import signal
+import sqlite3
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, closing
+from datetime import datetime
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from gateway.core.key_format import parse
+from gateway.core.model import Limits
+from gateway.quota.account import Account, team_account
+from gateway.server.gateway import LINGER_SECONDS
+from gateway.server.run import ECHO_SECONDS
+from gateway.stores.sqlite import SqliteStore
+from gateway.upstream.sandbox import Sandbox
+from tests.support.money import PRICE, assert_spent, drawing, until
+from tests.support.process import GatewayProcess, running_process
+from tests.support.program import ROOT, program
+from tests.support.raw import refuses
+from tests.support.rig import FLAT, UPSTREAM_KEY
+from tests.support.steps import key_in, status
+
+pytestmark = pytest.mark.alone
+
+DRAINING = (503, "server_error", "draining")
+
+
+@asynccontextmanager
+async def sandbox(**settings: float) -> AsyncIterator[Sandbox]:
+    stand_in = Sandbox(drawing(**settings))
+    await stand_in.start()
+    try:
+        yield stand_in
+    finally:
+        await stand_in.stop()
+
+
+async def account_in(folder: Path) -> Account:
+    async with SqliteStore(folder / "gateway.db") as store:
+        return (await store.load([team_account("team")])).accounts[0][0]
+
+
+async def gone(gateway: GatewayProcess, path: str) -> bool:
+    try:
+        await gateway.admin(path)
+    except aiohttp.ClientError:
+        return True
+    return False
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_drain_delivers_what_is_under_way_and_buys_nothing_new(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    async with (
+        sandbox(latency=2) as upstream,
+        running_process(tmp_path, upstream.url, FLAT) as gateway,
+    ):
+        key = await key_in(tmp_path)
+        upstream.settings.latency = 0
+        await gateway.generate(key, "kept")
+        upstream.settings.latency = 2
+        waiting = [asyncio.create_task(gateway.generate(key, f"p{i}")) for i in range(5)]
+        left = asyncio.create_task(gateway.generate(key, "client gone"))
+        await until(lambda: upstream.counts.in_flight == 6)
+        left.cancel()
+
+        gateway.send(number)
+        started = time.monotonic()
+        while (await gateway.admin("/readyz")).status == 200:
+            assert time.monotonic() - started < 0.5
+        assert (await gateway.admin("/readyz")).json["reason"] == "draining"
+        assert (await gateway.admin("/healthz")).status == 200
+        new = await gateway.generate(key, "new")
+        assert new.error == DRAINING
+        assert "x-should-retry" not in new.headers
+        assert status(await gateway.generate(key, "kept")) == "gateway; hit"
+        joined = asyncio.create_task(gateway.generate(key, "p0"))
+
+        assert [(await each).status for each in waiting] == [200] * 5
+        assert status(await joined) == "gateway; fwd=miss; collapsed"
+        assert await gateway.ended() == 0
+        assert time.monotonic() - started < 4
+        assert await gone(gateway, "/healthz")
+        assert upstream.counts.calls == 7
+        assert_spent(await account_in(tmp_path), 7, 7 * PRICE)
+        assert gateway.lines()[-1]["event"] == "stopped"
+
+
+async def test_a_long_drain_refuses_new_connections_in_the_end(tmp_path: Path) -> None:
+    async with (
+        sandbox(latency=LINGER_SECONDS + 4) as upstream,
+        running_process(tmp_path, upstream.url, FLAT) as gateway,
+        aiohttp.ClientSession() as session,
+    ):
+        key = await key_in(tmp_path)
+        waiting = asyncio.create_task(gateway.generate(key, "slow"))
+        await until(lambda: upstream.counts.in_flight == 1)
+        async with session.get(gateway.url + "/v1/models") as answer:
+            assert answer.status == 401  # and the connection stays, idle
+        gateway.send(signal.SIGTERM)
+        await until(lambda: refuses(gateway.url), 30)
+        assert not waiting.done()
+        with pytest.raises(aiohttp.ClientConnectorError):
+            await session.get(gateway.url + "/v1/models")
+        assert (await gateway.admin("/readyz")).json["reason"] == "draining"
+        assert (await waiting).status == 200
+        assert await gateway.ended() == 0
+
+
+async def test_a_hang_up_before_it_serves_does_not_end_the_start(tmp_path: Path) -> None:
+    log, environ = tmp_path / "log", {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}
+    ports = {"GATEWAY_SERVER_PORT": "0", "GATEWAY_SERVER_ADMIN_PORT": "0"}
+    with log.open("wb") as output:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "gateway", "serve", "--sandbox"),
+            env={**environ, **ports},
+            cwd=tmp_path,
+            stdout=output,
+            stderr=output,
+        )
+    try:
+        await until(lambda: _ignores_hang_ups(process.pid), 60)
+        process.send_signal(signal.SIGHUP)
+        await until(lambda: '"started"' in log.read_text(), 60)
+        process.terminate()
+        assert await process.wait() == 0
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+def _ignores_hang_ups(pid: int) -> bool:
+    (ignored,) = re.findall(r"SigIgn:\s+(\w+)", Path(f"/proc/{pid}/status").read_text())
+    return bool(int(ignored, 16) & 1 << signal.SIGHUP - 1)
+
+
+async def test_an_idle_gateway_stops_at_once(tmp_path: Path) -> None:
+    async with sandbox() as upstream, running_process(tmp_path, upstream.url) as gateway:
+        await gateway.generate(await key_in(tmp_path))
+        started = time.monotonic()
+        gateway.send(signal.SIGTERM)
+        assert await gateway.ended() == 0
+        assert time.monotonic() - started < 1.5
+
+
+async def test_what_outlasts_the_drain_is_charged_as_unknown(tmp_path: Path) -> None:
+    async with (
+        sandbox(latency=30) as upstream,
+        running_process(tmp_path, upstream.url, FLAT, SERVER_DRAIN_SECONDS="1") as gateway,
+    ):
+        key = await key_in(tmp_path)
+        waiting = asyncio.create_task(gateway.generate(key, "slow", n=2))
+        await until(lambda: upstream.counts.in_flight == 1)
+        asked = time.time()
+        gateway.send(signal.SIGTERM)
+        started = time.monotonic()
+        got = await waiting
+        assert got.error == (502, "upstream_error", "upstream_cut")
+        assert got.headers["x-should-retry"] == "false"
+        assert await gateway.ended() == 0
+        assert 1 <= time.monotonic() - started < 4
+        (draining,) = [line for line in gateway.lines() if line["event"] == "draining"]
+        assert draining["flights"] == 1
+        latest = datetime.fromisoformat(draining["until_at_the_latest"]).timestamp()
+        assert asked <= latest <= asked + 4
+        assert_spent(await account_in(tmp_path), 2, 2 * PRICE)
+        async with SqliteStore(tmp_path / "gateway.db") as store:
+            (row,) = await store.usage((), None, None)
+        assert row.images_unknown == 2
+
+
+async def test_a_second_signal_leaves_at_once(tmp_path: Path) -> None:
+    async with (
+        sandbox(latency=30) as upstream,
+        running_process(tmp_path, upstream.url, FLAT) as gateway,
+    ):
+        key = await key_in(tmp_path)
+        waiting = asyncio.create_task(gateway.generate(key, "slow"))
+        await until(lambda: upstream.counts.in_flight == 1)
+        gateway.send(signal.SIGTERM)
+        gateway.send(signal.SIGINT)  # the first one's echo, from whoever signals a group
+        await asyncio.sleep(ECHO_SECONDS + 0.2)
+        started = time.monotonic()
+        gateway.send(signal.SIGINT)
+        assert await gateway.ended() == 1
+        assert time.monotonic() - started < 1
+        with pytest.raises(aiohttp.ClientError):
+            await waiting
+        assert gateway.lines()[-1]["event"].startswith("left at once: open holds will be swept")
+        assert len((await account_in(tmp_path)).holds) == 1
+
+
+async def test_in_a_terminal_it_says_what_it_waits_for(tmp_path: Path) -> None:
+    master, slave = pty.openpty()
+    shown = bytearray()
+    asyncio.get_running_loop().add_reader(master, lambda: shown.extend(os.read(master, 65_536)))
+    environ = {
+        "UPSTREAM_API_KEY": UPSTREAM_KEY,
+        "STORE_URL": "sqlite:gateway.db",
+        "KEYS_PEPPER_FILE": "pepper",
+        "SERVER_DRAIN_SECONDS": "20.5",
+        "LOG_FORMAT": "json",
+    }
+    async with (
+        sandbox(latency=30) as upstream,
+        program(tmp_path, UPSTREAM_BASE_URL=upstream.url, **environ) as gateway,
+    ):
+        await gateway.start("serve", stderr=slave)
+        await until(lambda: b'"started"' in shown)
+        (url,) = re.findall(r'"public":"(http://[0-9.:]+)"', shown.decode())
+        headers = {"Authorization": f"Bearer {await key_in(tmp_path)}"}
+        async with aiohttp.ClientSession(base_url=url, headers=headers) as session:
+            body = {"prompt": "slow"}
+            waiting = asyncio.create_task(session.post("/v1/images/generations", json=body))
+            await until(lambda: upstream.counts.in_flight == 1)
+            gateway.send(signal.SIGINT)
+            await until(lambda: b"Waiting for 1 open call, at most 21 s. Ctrl-C again" in shown)
+            waiting.cancel()
+    asyncio.get_running_loop().remove_reader(master)
+    os.close(master)
+    os.close(slave)
+
+
+async def test_a_locked_store_is_an_outage_that_ends_by_itself(tmp_path: Path) -> None:
+    async with sandbox() as upstream, running_process(tmp_path, upstream.url, FLAT) as gateway:
+        key = await key_in(tmp_path, limits=Limits(images_per_day=10))
+        assert (await gateway.generate(key, "kept")).status == 200
+        with closing(sqlite3.connect(tmp_path / "gateway.db", isolation_level=None)) as other:
+            other.execute("BEGIN EXCLUSIVE")
+            started = time.monotonic()
+            buying = asyncio.create_task(gateway.generate(key, "new"))
+            for _ in range(20):
+                asked = time.monotonic()
+                assert (await gateway.admin("/healthz")).status == 200
+                assert time.monotonic() - asked < 0.2
+                assert status(await gateway.generate(key, "kept")) == "gateway; hit"
+                await asyncio.sleep(0.1)
+            assert (await buying).error == (503, "server_error", "store_unavailable")
+            assert time.monotonic() - started < 4
+            other.execute("ROLLBACK")
+        await asyncio.sleep(0.5)
+        assert (await gateway.generate(key, "new")).status == 200
+        assert upstream.counts.calls == 2
+        await asyncio.sleep(0.1)
+        assert_spent(await account_in(tmp_path), 2, 2 * PRICE)
+
+
+async def test_a_store_that_is_away_is_told_by_readyz(tmp_path: Path) -> None:
+    async with sandbox() as upstream, running_process(tmp_path, upstream.url) as gateway:
+        key = await key_in(tmp_path)
+        assert (await gateway.generate(key, "kept")).status == 200
+        (tmp_path / "gateway.db").rename(tmp_path / "elsewhere")
+        await _readyz(gateway, 503)
+        assert (await gateway.admin("/readyz")).json["reason"] == "store_unavailable"
+        assert (await gateway.admin("/healthz")).status == 200
+        assert (await gateway.generate(key, "new")).error[2] == "store_unavailable"
+        assert status(await gateway.generate(key, "kept")) == "gateway; hit"
+        (tmp_path / "elsewhere").rename(tmp_path / "gateway.db")
+        await _readyz(gateway, 200)
+        assert (await gateway.generate(key, "new")).status == 200
+        await until(lambda: any(line["event"] == "the store is back" for line in gateway.lines()))
+        told = [line["event"] for line in gateway.lines() if "store is" in line["event"]]
+        assert {"the store is away", "the store is back"} == set(told)
+        assert len(told) <= 6
+
+
+async def _readyz(gateway: GatewayProcess, wanted: int) -> None:
+    deadline = time.monotonic() + 5
+    while (await gateway.admin("/readyz")).status != wanted:
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.05)
+
+
+async def test_every_request_is_one_line_of_the_log(tmp_path: Path) -> None:
+    async with sandbox() as upstream, running_process(tmp_path, upstream.url, FLAT) as gateway:
+        key = await key_in(tmp_path, limits=Limits(images_per_day=2))
+        asked = [
+            await gateway.generate(key, "apple", n=2),
+            await gateway.generate(key, "apple", n=2),
+            await gateway.generate(key, "pear"),
+            await gateway.generate("nobody"),
+            await gateway.generate(key, "apple", n=0),
+        ]
+        assert await gateway.terminate() == 0
+        lines = [line for line in gateway.lines() if line["event"] == "request"]
+    assert [line["status"] for line in lines] == [got.status for got in asked]
+    assert [line["id"] for line in lines] == [got.headers["X-Request-Id"] for got in asked]
+    assert [line["outcome"] for line in lines] == [
+        "miss",
+        "hit",
+        "insufficient_quota",
+        "unauthenticated",
+        "invalid_request",
+    ]
+    bought, hit, *_ = lines
+    assert (bought["team"], bought["model"], bought["images"]) == ("team", "gpt-image-2", 2)
+    assert (bought["cost_usd"], bought["saved_usd"]) == ("0.08", "0")
+    assert (hit["cost_usd"], hit["saved_usd"], hit["upstream_ms"]) == ("0", "0.08", None)
+    assert bought["key"] == f"sk-gw-{parse(key)}"
+    assert bought["total_ms"] >= bought["upstream_ms"] > 0
+    assert set(bought) >= {"timestamp", "level", "own_ms"}
+    assert lines[3]["team"] is lines[3]["key"] is None

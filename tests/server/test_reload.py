@@ -1,0 +1,412 @@
+"""SIGHUP and a changed key file, in real processes: swapped whole, nothing under way is hurt."""
+
+import asyncio
+import os
+import pty
+import signal
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.quota.account import team_account
+from gateway.stores.sqlite import SqliteStore
+from gateway.upstream.sandbox import Sandbox
+from tests.support.money import PRICE, drawing, until
+from tests.support.process import GatewayProcess, running_process
+from tests.support.program import program
+from tests.support.rig import FLAT, UPSTREAM_KEY
+from tests.support.steps import key_in, status
+
+CANARY = "sk-canary-0123456789abcdef"
+READ_AGAIN = "configuration read again"
+KEPT = "configuration kept"
+
+
+@asynccontextmanager
+async def sandbox(**settings: Any) -> AsyncIterator[Sandbox]:
+    stand_in = Sandbox(drawing(**settings))
+    await stand_in.start()
+    try:
+        yield stand_in
+    finally:
+        await stand_in.stop()
+
+
+@asynccontextmanager
+async def gateway_before(
+    folder: Path, toml: str = FLAT, **environ: str
+) -> AsyncIterator[tuple[GatewayProcess, Sandbox, str]]:
+    """A gateway process, its upstream and a key."""
+    async with (
+        sandbox() as upstream,
+        running_process(folder, upstream.url, toml, **environ) as gateway,
+    ):
+        yield gateway, upstream, await key_in(folder)
+
+
+async def spent(folder: Path) -> int:
+    async with SqliteStore(folder / "gateway.db") as store:
+        return (await store.load([team_account("team")])).accounts[0][0].day.cost
+
+
+def faults(lines: list[dict[str, Any]]) -> list[str]:
+    assert {line["event"] for line in lines} == {KEPT}
+    assert {line["level"] for line in lines} == {"error"}
+    return [line["fault"] for line in lines]
+
+
+# -- what changes -------------------------------------------------------------------------------
+
+
+async def test_prices_limits_cache_and_bounds_change_at_once(tmp_path: Path) -> None:
+    async with gateway_before(tmp_path) as (gateway, upstream, key):
+        assert (await gateway.generate(key, "apple")).headers["x-gateway-cost-usd"] == "0.04"
+        toml = """
+            [models."gpt-image-2"]
+            prices = 0.07
+            max_n = 2
+            [models."gpt-image-2".defaults]
+            n = 2
+            [limits]
+            images_per_day = 2
+            [server]
+            max_body_bytes = 100
+            [cache]
+            enabled = false
+            """
+        (told,) = await gateway.reread(toml)
+        assert told["event"] == READ_AGAIN
+        assert told["changed"] == [
+            "[server] max_body_bytes",
+            "[cache] enabled",
+            "[limits]",
+            "[models.gpt-image-2]",
+        ]
+        got = await gateway.generate(key, "apple")
+        assert (status(got), len(got.json["data"])) == ("gateway; fwd=bypass", 2)
+        assert got.headers["x-gateway-cost-usd"] == "0.14"
+        assert (await gateway.generate(key, n=3)).error[0] == 400
+        assert (await gateway.generate(key, n=2)).error[2] == "insufficient_quota"
+        assert (await gateway.generate(key, "x" * 100)).status == 413
+        assert upstream.counts.calls == 2
+
+        (told,) = await gateway.reread(FLAT)
+        assert told["event"] == READ_AGAIN
+        assert status(await gateway.generate(key, "apple")) == "gateway; hit"
+        assert (await gateway.generate(key, "x" * 100)).status == 200
+
+
+async def test_the_cache_s_ttl_and_ignored_fields_change(tmp_path: Path) -> None:
+    async with gateway_before(tmp_path, '[cache]\nignore_fields = ["user"]') as (gateway, _, key):
+        await gateway.generate(key, "apple", user="a")
+        assert status(await gateway.generate(key, "apple", user="b")) == "gateway; hit"
+        await gateway.reread("[cache]\nttl_seconds = 1.5\nignore_fields = []")
+        assert status(await gateway.generate(key, "apple", user="c")) == "gateway; fwd=miss; stored"
+        assert status(await gateway.generate(key, "apple", user="c")) == "gateway; hit"
+        await asyncio.sleep(1.6)
+        assert status(await gateway.generate(key, "apple", user="c")) == "gateway; fwd=miss; stored"
+
+
+async def test_another_upstream_with_other_times(tmp_path: Path) -> None:
+    toml = '[upstream]\nbase_url = "{}"\nconnect_seconds = 0.5\ntimeout_seconds = 1'
+    async with (
+        sandbox() as first,
+        sandbox(latency=5) as second,
+        running_process(tmp_path, "", toml.format(first.url), UPSTREAM_BASE_URL="") as gateway,
+    ):
+        key = await key_in(tmp_path)
+        assert (await gateway.generate(key, "apple")).status == 200
+        await gateway.reread(toml.format(second.url))
+        assert (await gateway.generate(key, "apple")).error == (
+            *(504, "upstream_error", "upstream_timeout"),
+        )
+        await gateway.reread(f'[upstream]\nbase_url = "{second.url}"')
+        second.settings.latency = 0.5
+        assert (await gateway.generate(key, "apple")).status == 200
+        assert (first.counts.calls, second.counts.calls) == (1, 2)
+
+
+async def test_the_log_s_level_changes(tmp_path: Path) -> None:
+    def requests(gateway: GatewayProcess) -> int:
+        return sum(line.get("event") == "request" for line in gateway.lines())
+
+    async with gateway_before(tmp_path) as (gateway, _, key):
+        await gateway.generate(key)
+        await until(lambda: requests(gateway) == 1)
+        gateway.config.write_text('[log]\nlevel = "error"')
+        gateway.send(signal.SIGHUP)
+        await asyncio.sleep(0.5)
+        await gateway.generate(key)
+        assert requests(gateway) == 1
+        await gateway.reread('[log]\nlevel = "info"')
+        await gateway.generate(key)
+        await until(lambda: requests(gateway) > 1)
+        assert requests(gateway) == 2
+
+
+async def test_how_many_at_once_and_how_long_to_drain(tmp_path: Path) -> None:
+    async with gateway_before(tmp_path) as (gateway, upstream, key):
+        upstream.settings.latency = 30
+        await gateway.reread("[server]\nmax_in_flight = 1\ndrain_seconds = 0.5")
+        waiting = asyncio.create_task(gateway.generate(key))
+        await until(lambda: upstream.counts.in_flight == 1)
+        assert (await gateway.generate(key)).error[2] == "overloaded"
+        started = time.monotonic()
+        gateway.send(signal.SIGTERM)
+        assert (await waiting).error[2] == "upstream_cut"
+        assert await gateway.ended() == 0
+        assert time.monotonic() - started < 4
+
+
+async def test_the_limits_of_all_teams_are_shown_as_they_are_now(tmp_path: Path) -> None:
+    async with gateway_before(tmp_path) as (gateway, _, _):
+        await gateway.reread("[limits]\nimages_per_day = 77")
+        page = (await gateway.admin("/metrics")).body.decode()
+        assert 'gateway_quota_limit{limit="images_per_day",team=""} 77.0' in page
+
+
+# -- what does not ------------------------------------------------------------------------------
+
+
+async def test_a_request_in_flight_keeps_what_it_began_with(tmp_path: Path) -> None:
+    async with sandbox() as other, gateway_before(tmp_path) as (gateway, upstream, key):
+        upstream.settings.latency = 1.0
+        waiting = [asyncio.create_task(gateway.generate(key, f"p{i}")) for i in range(5)]
+        await until(lambda: upstream.counts.in_flight == 5)
+        toml = """
+            [models.other]
+            prices = 9
+            [cache]
+            enabled = false
+            [upstream]
+            connect_seconds = 0.01
+            timeout_seconds = 0.02
+            path = "/nowhere"
+            """
+        (told,) = await gateway.reread(toml)
+        assert "[models.gpt-image-2]" in told["changed"]
+        for got in await asyncio.gather(*waiting):
+            assert status(got) == "gateway; fwd=miss; stored"
+            assert got.headers["x-gateway-cost-usd"] == "0.04"
+        assert await spent(tmp_path) == 5 * PRICE
+        assert (await gateway.generate(key, model="gpt-image-2")).status == 400
+        await gateway.reread(FLAT)
+        assert status(await gateway.generate(key, "p0")) == "gateway; hit"
+        assert other.counts.asked == 0
+
+
+async def test_a_bad_file_changes_nothing_and_each_fault_is_a_line(tmp_path: Path) -> None:
+    async with gateway_before(tmp_path) as (gateway, _, key):
+        before = (await gateway.generate(key, "apple")).headers["x-gateway-cost-usd"]
+        toml = f"""
+            [server]
+            max_body_bytes = 10
+            max_in_flight = "{CANARY}"
+            [cache]
+            enabled = false
+            ttl_secnods = 5
+            [upstream]
+            api_key = "{CANARY}"
+            [models."gpt-image-2"]
+            prices = 0.5
+            """
+        found = faults(await gateway.reread(toml))
+        places = [fault.removeprefix(f"{gateway.config}: ") for fault in found]
+        assert [place.partition(":")[0] for place in places] == [
+            "[server] max_in_flight",
+            "[upstream] api_key",
+            "[cache] ttl_secnods",
+        ]
+        assert status(await gateway.generate(key, "apple")) == "gateway; hit"
+        assert (await gateway.generate(key, "pear")).headers["x-gateway-cost-usd"] == before
+        assert CANARY not in str(gateway.lines())
+
+
+@pytest.mark.parametrize("content", [b"[", b"\xff", b"[upstream]\nconnect_seconds = 400"])
+async def test_a_broken_file_changes_nothing(tmp_path: Path, content: bytes) -> None:
+    async with gateway_before(tmp_path) as (gateway, _, key):
+        gateway.config.write_bytes(content)
+        assert len(faults(await gateway.reread())) == 1
+        gateway.config.unlink()
+        (fault,) = faults(await gateway.reread())
+        assert fault == f"{gateway.config}: cannot be read: No such file or directory"
+        assert (await gateway.generate(key)).status == 200
+        assert (await gateway.reread(FLAT))[-1]["event"] == READ_AGAIN
+
+
+async def test_what_needs_a_restart_is_told_and_stays(tmp_path: Path) -> None:
+    toml = '[server]\nhost = "127.0.0.1"\nport = 0\nadmin_port = 0\n' + FLAT
+    async with gateway_before(
+        tmp_path, toml, SERVER_PORT="", SERVER_ADMIN_PORT="", STORE_URL=""
+    ) as (gateway, _, _):
+        changed = f"""
+            [server]
+            host = "::1"
+            port = 1
+            [store]
+            url = "sqlite:other.db"
+            [keys]
+            pepper_file = "other"
+            [cache]
+            max_bytes = 5
+            url_ttl_seconds = 5
+            [log]
+            format = "console"
+            {FLAT}"""
+        *waiting, done = await gateway.reread(changed)
+        assert [line["event"] for line in waiting] == ["needs a restart"] * len(waiting)
+        assert [line["option"] for line in waiting] == [
+            "[server] host",
+            "[server] port",
+            "[server] admin_port",
+            "[store] url",
+            "[cache] max_bytes",
+        ]
+        assert done["changed"] == ["[cache] url_ttl_seconds"]
+        assert (await gateway.admin("/readyz")).status == 200
+        assert not (tmp_path / "other.db").exists()
+        assert not (tmp_path / "other").exists()
+
+
+async def test_a_storm_of_signals_under_load(tmp_path: Path) -> None:
+    async with gateway_before(tmp_path) as (gateway, upstream, key):
+        upstream.settings.latency = 0.05
+        done = asyncio.Event()
+
+        async def ask() -> list[int]:
+            found = []
+            while not done.is_set():
+                found.append((await gateway.generate(key)).status)
+            return found
+
+        asking = [asyncio.create_task(ask()) for _ in range(8)]
+        for turn in range(100):
+            # Put in place whole: half of a file may be a right one too.
+            draft = gateway.config.with_suffix(".draft")
+            draft.write_text(f"{FLAT}\n[limits]\nimages_per_day = {10**6 + turn}")
+            draft.replace(gateway.config)
+            gateway.send(signal.SIGHUP)
+            await asyncio.sleep(0.01)
+        done.set()
+        answers = [each for task in asking for each in await task]
+        assert set(answers) == {200}
+        await gateway.reread(FLAT)
+        assert await spent(tmp_path) == len(answers) * PRICE
+        assert await gateway.terminate() == 0
+
+
+# -- how it was started -------------------------------------------------------------------------
+
+
+async def test_a_sandbox_stays_the_upstream(tmp_path: Path) -> None:
+    async with program(tmp_path) as gateway:
+        await gateway.start("serve", "--demo")
+        await gateway.listening()
+        (tmp_path / "config").mkdir()
+        (tmp_path / "config" / "gateway.toml").write_text("[cache]\nenabled = false")
+        gateway.send(signal.SIGHUP)
+        await until(lambda: READ_AGAIN in gateway.err)
+        assert "restart" not in gateway.err
+        assert '"changed":["[cache] enabled"]' in gateway.err
+
+
+async def test_a_default_file_that_goes_away_is_a_fault(tmp_path: Path) -> None:
+    (tmp_path / "config").mkdir()
+    file = tmp_path / "config" / "gateway.toml"
+    file.write_text("[cache]\nenabled = false")
+    async with program(tmp_path) as gateway:
+        await gateway.start("serve", "--sandbox")
+        await gateway.listening()
+        file.unlink()
+        gateway.send(signal.SIGHUP)
+        await until(lambda: KEPT in gateway.err)
+        assert "config/gateway.toml: cannot be read" in gateway.err
+
+
+async def test_a_terminal_that_is_closed_ends_it(tmp_path: Path) -> None:
+    """The shell sends the same signal then: nobody would see the gateway go on."""
+    master, slave = pty.openpty()
+    async with program(tmp_path) as gateway:
+        await gateway.start("serve", "--sandbox", stdin=slave)
+        os.close(slave)
+        await gateway.listening()
+        gateway.send(signal.SIGHUP)
+        await until(lambda: READ_AGAIN in gateway.err)
+        os.close(master)
+        gateway.send(signal.SIGHUP)
+        assert await gateway.ended() == 0
+        assert '"event":"stopped"' in gateway.err
+
+
+# -- the upstream's key -------------------------------------------------------------------------
+
+
+async def changed_key(gateway: GatewayProcess) -> None:
+    await until(lambda: "upstream key changed" in str(gateway.lines()))
+
+
+@pytest.mark.parametrize("by", ["rename", "write", "link", "SIGHUP"])
+async def test_a_changed_key_file_is_picked_up_without_a_failed_request(
+    tmp_path: Path, by: str
+) -> None:
+    old, new, file = (tmp_path / name for name in ("old", "new", "key"))
+    old.write_text(UPSTREAM_KEY)
+    new.write_text("sk-upstream-new")
+    file.symlink_to(old) if by == "link" else file.write_text(UPSTREAM_KEY)
+    async with gateway_before(tmp_path, UPSTREAM_API_KEY="", UPSTREAM_API_KEY_FILE=str(file)) as (
+        gateway,
+        upstream,
+        key,
+    ):
+        done = asyncio.Event()
+
+        async def ask() -> list[int]:
+            found = []
+            while not done.is_set():
+                found.append((await gateway.generate(key)).status)
+                await asyncio.sleep(0.02)
+            return found
+
+        asking = asyncio.create_task(ask())
+        await asyncio.sleep(0.3)
+        upstream.settings.api_key = None  # both work for a moment
+        if by == "link":
+            (tmp_path / "turned").symlink_to(new)
+            (tmp_path / "turned").rename(file)
+        elif by == "write":
+            file.write_text("")
+            await asyncio.sleep(1.5)
+            file.write_text(new.read_text())
+        else:
+            new.rename(file)
+        if by == "SIGHUP":
+            (told,) = await gateway.reread()
+            assert told["changed"] == ["[upstream] api_key"]
+        else:
+            await changed_key(gateway)
+        await asyncio.sleep(0.1)
+        upstream.settings.api_key = "sk-upstream-new"
+        await asyncio.sleep(0.3)
+        done.set()
+        assert set(await asking) == {200}
+        kept = [line for line in gateway.lines() if line.get("event") == "upstream key kept"]
+        assert len(kept) == (by == "write")
+        assert "sk-upstream" not in str(gateway.lines())
+
+
+async def test_a_key_file_that_is_useless_at_sighup_changes_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "key"
+    file.write_text(UPSTREAM_KEY)
+    async with gateway_before(tmp_path, UPSTREAM_API_KEY="", UPSTREAM_API_KEY_FILE=str(file)) as (
+        gateway,
+        _,
+        key,
+    ):
+        file.write_text("")
+        (fault,) = faults(await gateway.reread("[cache]\nenabled = false"))
+        assert fault.startswith(f"[upstream] api_key_file: the file {file} does not hold")
+        assert status(await gateway.generate(key)) == "gateway; fwd=miss; stored"

@@ -1,0 +1,163 @@
+"""Opening pepper and store: what is made once, and what is refused in one line."""
+
+import asyncio
+import os
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from gateway.config.load import read_settings
+from gateway.config.settings import Keys, Settings, Store
+from gateway.config.store_url import StoreUrl, parse_store_url
+from gateway.core.secret import Secret
+from gateway.server.startup import StartError, load_pepper, open_store
+from gateway.stores.redis import RedisStore
+from tests.support.redis import running_redis
+
+PEPPER = b"0123456789abcdef"
+PLACE = StoreUrl(kind="sqlite", path="/nowhere/gateway.db")
+
+
+def settings(file: Path) -> Settings:
+    return Settings(store=Store(url=f"sqlite:{file}"))
+
+
+# -- the pepper ---------------------------------------------------------------------------------
+
+
+def test_a_pepper_is_made_once_and_for_its_owner_alone(tmp_path: Path) -> None:
+    keys = Keys(pepper_file=str(tmp_path / "data" / "pepper"))
+    pepper = load_pepper(keys, PLACE)
+    assert len(pepper) == 64
+    assert load_pepper(keys, PLACE) == pepper
+    (file,) = (tmp_path / "data").iterdir()
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert file.parent.stat().st_mode & 0o777 == 0o700
+    assert load_pepper(Keys(pepper_file=str(tmp_path / "other")), PLACE) != pepper
+
+
+def test_many_starting_at_once_end_up_with_the_same_pepper(tmp_path: Path) -> None:
+    """In processes, because the draft's name is of the process."""
+    keys = Keys(pepper_file=str(tmp_path / "pepper"))
+    readers = []
+    for _ in range(8):
+        read, write = os.pipe()
+        child = os.fork()
+        if child == 0:
+            os.write(write, load_pepper(keys, PLACE))
+            os._exit(0)
+        os.close(write)
+        readers.append((child, read))
+    peppers = set()
+    for child, read in readers:
+        peppers.add(os.read(read, 100))
+        os.close(read)
+        os.waitpid(child, 0)
+    assert peppers == {load_pepper(keys, PLACE)}
+    assert [file.name for file in tmp_path.iterdir()] == ["pepper"]
+
+
+def test_the_environments_pepper_outranks_the_file(tmp_path: Path) -> None:
+    keys = Keys(pepper=Secret("a pepper of the environment"), pepper_file=str(tmp_path / "pepper"))
+    assert load_pepper(keys, PLACE) == b"a pepper of the environment"
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_pepper_may_end_in_a_line_break(tmp_path: Path) -> None:
+    (tmp_path / "pepper").write_bytes(PEPPER + b"\r\n")
+    assert load_pepper(Keys(pepper_file=str(tmp_path / "pepper")), PLACE) == PEPPER
+
+
+def test_a_pepper_is_the_same_from_a_file_and_from_a_variable_made_of_it(tmp_path: Path) -> None:
+    (tmp_path / "pepper").write_bytes(PEPPER + b"\n")
+    settings, _ = read_settings("", {"GATEWAY_KEYS_PEPPER": PEPPER.decode() + "\n"})
+    of_file = load_pepper(Keys(pepper_file=str(tmp_path / "pepper")), PLACE)
+    assert load_pepper(settings.keys, PLACE) == of_file == PEPPER
+
+
+def test_a_short_pepper_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "pepper").write_bytes(PEPPER[:-1])
+    with pytest.raises(StartError, match="fewer than 16 bytes"):
+        load_pepper(Keys(pepper_file=str(tmp_path / "pepper")), PLACE)
+
+
+@pytest.mark.parametrize("place", ["file/pepper", "", "/proc/nowhere/pepper"])
+def test_a_pepper_that_cannot_be_is_refused(tmp_path: Path, place: str) -> None:
+    (tmp_path / "file").write_text("not a directory")
+    with pytest.raises(StartError, match=r"pepper file .* cannot be used: "):
+        load_pepper(Keys(pepper_file=str(tmp_path / place)), PLACE)
+
+
+def test_gateways_that_share_a_redis_are_given_their_pepper(tmp_path: Path) -> None:
+    place = parse_store_url("redis://localhost")
+    keys = Keys(pepper_file=str(tmp_path / "pepper"))
+    with pytest.raises(StartError, match=r"need the same pepper: .*GATEWAY_KEYS_PEPPER"):
+        load_pepper(keys, place)
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "pepper").write_bytes(PEPPER)
+    assert load_pepper(keys, place) == PEPPER
+
+
+# -- the store ----------------------------------------------------------------------------------
+
+
+async def test_a_store_opens_with_the_pepper_it_began_with(tmp_path: Path) -> None:
+    for _ in range(2):
+        store = await open_store(settings(tmp_path / "my.db"), PEPPER)
+        await store.close()
+
+
+async def test_another_pepper_is_told_at_once(tmp_path: Path) -> None:
+    await (await open_store(settings(tmp_path / "my.db"), PEPPER)).close()
+    with pytest.raises(StartError, match=r"pepper does not belong .*Restore both"):
+        await open_store(settings(tmp_path / "my.db"), PEPPER + b"!")
+    store = await open_store(settings(tmp_path / "my.db"), PEPPER)
+    await store.close()
+
+
+async def test_a_newer_database_is_refused(tmp_path: Path) -> None:
+    await (await open_store(settings(tmp_path / "my.db"), PEPPER)).close()
+    with closing(sqlite3.connect(tmp_path / "my.db")) as connection:
+        connection.execute("PRAGMA user_version = 99")
+    with pytest.raises(StartError, match="newer gateway"):
+        await open_store(settings(tmp_path / "my.db"), PEPPER)
+
+
+async def test_a_file_that_is_no_database_is_refused_and_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "my.db").write_text("notes of somebody" * 100)
+    with pytest.raises(StartError, match="not a SQLite database"):
+        await open_store(settings(tmp_path / "my.db"), PEPPER)
+    assert (tmp_path / "my.db").read_text() == "notes of somebody" * 100
+
+
+async def test_a_directory_in_the_files_place_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "my.db").mkdir()
+    with pytest.raises(StartError, match=r"my\.db cannot be used"):
+        await open_store(settings(tmp_path / "my.db"), PEPPER)
+
+
+async def test_a_database_that_somebody_locks_is_told_within_seconds(tmp_path: Path) -> None:
+    await (await open_store(settings(tmp_path / "my.db"), PEPPER)).close()
+    with closing(sqlite3.connect(tmp_path / "my.db", isolation_level=None)) as connection:
+        connection.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StartError, match="locked"):
+            await asyncio.wait_for(open_store(settings(tmp_path / "my.db"), PEPPER), 10)
+
+
+async def test_a_url_of_redis_opens_a_store_there(tmp_path: Path) -> None:
+    seen: list[str] = []
+    async with running_redis(tmp_path / "redis") as server:
+        shared = Settings(store=Store(url=server.url))
+        store = await open_store(shared, PEPPER, lambda name, seconds, there: seen.append(name))
+        await store.close()
+        assert isinstance(store, RedisStore)
+        assert "check_value" in seen
+        with pytest.raises(StartError, match=r"pepper does not belong .*redis://127"):
+            await open_store(shared, PEPPER + b"!")
+        await server.kill()
+        with pytest.raises(
+            StartError, match=r"redis://127\.0\.0\.1:\d+/0 cannot be reached: Error 111"
+        ):
+            await open_store(shared, PEPPER)

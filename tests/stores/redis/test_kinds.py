@@ -1,0 +1,118 @@
+"""The Redis store on a cluster, behind TLS and behind sentinels: the part of the suite that takes
+every script through it, and what is special about each.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
+from functools import partial
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+
+from gateway.config.store_url import parse_store_url
+from gateway.core.errors import StoreUnavailable
+from gateway.quota.store import Change
+from gateway.stores.faults import UnusableStore
+from gateway.stores.redis import RedisStore, names
+from tests.conformance import (
+    AccountConformance,
+    DirectoryConformance,
+    MakeStore,
+    UsageConformance,
+)
+from tests.conformance.store import Store, entry, images, put, spent
+from tests.support.redis_kinds import command, running_cluster, running_sentinel, running_tls
+
+
+class Place(Protocol):
+    @property
+    def url(self) -> str: ...
+
+
+class Running(Protocol):
+    def __call__(self, folder: Path) -> AbstractAsyncContextManager[Place]: ...
+
+
+@pytest.fixture(params=[running_cluster, running_tls, running_sentinel])
+async def make_store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[MakeStore]:
+    running: Running = request.param
+    async with running(tmp_path / "redis") as place:
+        yield partial(RedisStore, parse_store_url(place.url))
+
+
+class TestKinds:
+    """Tests of the suite, borrowed."""
+
+    test_changes_together = AccountConformance.test_several_accounts_change_together_or_not_at_all
+    test_many_tasks = AccountConformance.test_many_tasks_over_two_stores_lose_nothing
+    test_due = AccountConformance.test_accounts_are_due_when_their_first_lease_has_run_out
+    test_changes = DirectoryConformance.test_changes_are_what_was_written_after_a_generation
+    test_replacing = DirectoryConformance.test_replacing_a_team_keeps_its_keys
+    test_uses = DirectoryConformance.test_the_latest_use_of_a_key_is_kept
+    test_check_values = DirectoryConformance.test_a_check_value_is_kept_from_its_first_time
+    test_days = UsageConformance.test_days_are_utc_and_end_at_midnight_exactly
+
+
+async def comes_back(store: Store, seconds: float) -> None:
+    async with asyncio.timeout(seconds):
+        while True:
+            try:
+                await store.load([])
+                return
+            except StoreUnavailable:
+                await asyncio.sleep(0.05)
+
+
+async def test_a_cluster_holds_everything_on_one_node(tmp_path: Path) -> None:
+    async with running_cluster(tmp_path) as cluster:
+        async with RedisStore(parse_store_url(cluster.url)) as store:
+            assert await store.swap([Change("a", 0, spent(1))], [entry("e")])
+        owner = await cluster.owner(names.META)
+        for node in cluster.nodes:
+            async with node.client() as client:
+                assert bool(await client.dbsize()) == (node is owner)
+
+
+async def test_a_cluster_whose_node_is_away_is_an_outage_that_ends_by_itself(
+    tmp_path: Path,
+) -> None:
+    async with (
+        running_cluster(tmp_path) as cluster,
+        RedisStore(parse_store_url(cluster.url)) as store,
+    ):
+        await put(store, "a", spent(1))
+        owner = await cluster.owner(names.META)
+        owner.freeze()
+        with pytest.raises(StoreUnavailable):
+            await store.swap([Change("a", 1, spent(2))], [entry("e")])
+        owner.thaw()
+        await comes_back(store, 20)
+        ((account, version),) = (await store.load(["a"])).accounts
+        assert (account, version) in [(spent(1), 1), (spent(2), 2)]
+        assert await store.swap([Change("a", version, spent(3))], [])
+
+
+async def test_a_failover_is_an_outage_that_ends_by_itself(tmp_path: Path) -> None:
+    async with (
+        running_sentinel(tmp_path, replica=True) as sentinels,
+        RedisStore(parse_store_url(sentinels.url)) as store,
+    ):
+        await put(store, "a", spent(1))
+        async with sentinels.master.client() as client:
+            assert await command(client, "WAIT", 1, 5000) == 1
+        await sentinels.master.kill()
+        with pytest.raises(StoreUnavailable):
+            await store.load(["a"])
+        await comes_back(store, 30)
+        assert await images(store, "a") == 1
+        assert await store.swap([Change("a", 1, spent(2))], [entry("e")])
+
+
+async def test_a_certificate_that_is_not_trusted_is_refused(tmp_path: Path) -> None:
+    async with running_tls(tmp_path) as server:
+        url = server.url.partition("?")[0]
+        with pytest.raises(UnusableStore, match="certificate cannot be trusted"):
+            async with RedisStore(parse_store_url(url)):
+                pytest.fail("it was opened")

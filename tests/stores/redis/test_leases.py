@@ -1,0 +1,312 @@
+"""Leases in a real Redis: one holder at a time, and news to all who listen."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+
+from gateway.config.store_url import parse_store_url
+from gateway.core.errors import StoreUnavailable
+from gateway.core.model import Bought
+from gateway.proxy.leases import Lease, Told
+from gateway.stores.redis.leases import LEFT_BYTES, RedisLeases
+from tests.support.money import until
+from tests.support.redis import RedisServer, running_redis
+from tests.support.redis_kinds import running_cluster, running_sentinel, running_tls
+
+MINE, OTHERS = Lease("apple", "mine"), Lease("apple", "others")
+BOUGHT = Bought(body=b'{"data":[{"b64_json":"aGk="}]}', images=1, cost=40_000, at=1_000.5)
+
+
+class Place(Protocol):
+    @property
+    def url(self) -> str: ...
+
+
+class Running(Protocol):
+    def __call__(self, folder: Path) -> AbstractAsyncContextManager[Place]: ...
+
+
+@pytest.fixture
+async def redis(tmp_path: Path) -> AsyncIterator[RedisServer]:
+    async with running_redis(tmp_path / "redis") as server:
+        yield server
+
+
+@pytest.fixture
+async def leases(redis: RedisServer) -> AsyncIterator[RedisLeases]:
+    async with opened(redis) as opened_leases:
+        yield opened_leases
+
+
+@asynccontextmanager
+async def opened(redis: Place) -> AsyncIterator[RedisLeases]:
+    leases = RedisLeases(parse_store_url(redis.url))
+    try:
+        yield leases
+    finally:
+        await leases.close()
+
+
+class Ear:
+    """Somebody who listens, and what was heard so far."""
+
+    def __init__(self, leases: RedisLeases) -> None:
+        self.heard: asyncio.Queue[Told | None] = asyncio.Queue()
+        self.task = asyncio.create_task(self._listen(leases))
+
+    async def next(self) -> Told | None:
+        """What is heard next. Raises what ended the listening, where nothing more will come."""
+        heard = asyncio.create_task(self.heard.get())
+        try:
+            async with asyncio.timeout(10):
+                await asyncio.wait([heard, self.task], return_when=asyncio.FIRST_COMPLETED)
+            return heard.result() if heard.done() else self.task.result()
+        finally:
+            heard.cancel()
+
+    async def _listen(self, leases: RedisLeases) -> None:
+        async for each in leases.listen():
+            self.heard.put_nowait(each)
+
+
+@asynccontextmanager
+async def listening(leases: RedisLeases) -> AsyncIterator[Ear]:
+    ear = Ear(leases)
+    try:
+        assert await ear.next() is None
+        yield ear
+    finally:
+        ear.task.cancel()
+        await asyncio.gather(ear.task, return_exceptions=True)
+
+
+async def test_one_takes_it_and_the_others_hear_who_has_it(leases: RedisLeases) -> None:
+    assert await leases.take(MINE, 5) is None
+    rival = await leases.take(OTHERS, 5)
+    assert rival is not None
+    assert rival.holder == "mine"
+    assert 0 < rival.seconds <= 5
+    assert await leases.take(Lease("pear", "others"), 5) is None
+
+
+async def test_of_many_at_once_one_takes_it(leases: RedisLeases) -> None:
+    taken = await asyncio.gather(*(leases.take(Lease("apple", str(i)), 5) for i in range(50)))
+    assert taken.count(None) == 1
+    assert {rival.holder for rival in taken if rival} == {str(taken.index(None))}
+
+
+async def test_taken_again_by_its_holder_it_is_still_its_own(leases: RedisLeases) -> None:
+    """A reply that was lost: whoever asks again has it already."""
+    assert await leases.take(MINE, 5) is None
+    assert await leases.take(MINE, 5) is None
+
+
+async def test_it_ends_by_itself(leases: RedisLeases) -> None:
+    assert await leases.take(MINE, 0.05) is None
+    rival = await leases.take(OTHERS, 5)
+    while rival is not None:
+        await asyncio.sleep(rival.seconds)
+        rival = await leases.take(OTHERS, 5)
+    assert await leases.take(MINE, 5) is not None
+
+
+async def test_renewed_it_goes_on(leases: RedisLeases) -> None:
+    assert await leases.take(MINE, 0.2) is None
+    assert await leases.renew([MINE], 30) == []
+    rival = await leases.take(OTHERS, 5)
+    assert rival is not None
+    assert rival.seconds > 5
+
+
+async def test_a_renewal_takes_again_what_ended_and_tells_what_is_lost(
+    leases: RedisLeases,
+) -> None:
+    pear, plum = Lease("pear", "mine"), Lease("plum", "mine")
+    assert await leases.take(OTHERS, 5) is None
+    assert await leases.take(plum, 5) is None
+    assert await leases.renew([pear, MINE, plum], 5) == [MINE]
+    assert await leases.take(Lease("pear", "others"), 5) is not None
+    assert await leases.take(MINE, 5) is not None
+
+
+async def test_the_end_frees_it_and_all_hear_the_news(leases: RedisLeases) -> None:
+    await leases.take(MINE, 5)
+    async with listening(leases) as first, listening(leases) as second:
+        await leases.end([(MINE, b"\x00news")])
+        assert await first.next() == await second.next() == Told(MINE, b"\x00news")
+    assert await leases.take(OTHERS, 5) is None
+
+
+async def test_many_ends_at_once(leases: RedisLeases) -> None:
+    endings = [(Lease(str(number), "mine"), b"%d" % number) for number in range(500)]
+    await asyncio.gather(*(leases.take(lease, 30) for lease, _ in endings))
+    async with listening(leases) as ear:
+        await leases.end(endings)
+        heard = [await ear.next() for _ in endings]
+    assert heard == [Told(lease, told) for lease, told in endings]
+    assert await leases.take(Lease("499", "others"), 5) is None
+
+
+async def test_a_late_end_does_not_hit_its_successor(leases: RedisLeases) -> None:
+    await leases.take(OTHERS, 5)
+    await leases.end([(MINE, b"late")])
+    assert await leases.take(MINE, 5) is not None
+
+
+async def test_an_answer_is_left_where_somebody_waits(leases: RedisLeases) -> None:
+    await leases.take(MINE, 5)
+    assert await leases.hand_over(MINE, BOUGHT) is False
+    assert await leases.handed_over(MINE) is None
+    await leases.take(OTHERS, 5)
+    assert await leases.hand_over(MINE, BOUGHT) is True
+    assert await leases.handed_over(MINE) == BOUGHT
+    assert await leases.handed_over(OTHERS) is None
+
+
+async def test_what_is_left_is_bounded_in_size_and_time(
+    leases: RedisLeases, redis: RedisServer
+) -> None:
+    await leases.take(MINE, 5)
+    await leases.take(OTHERS, 5)
+    large = Bought(body=bytes(LEFT_BYTES + 1), images=1, cost=1, at=0)
+    assert await leases.hand_over(MINE, large) is False
+    assert await leases.hand_over(MINE, BOUGHT) is True
+    async with redis.client() as client:
+        keys = {key async for key in client.scan_iter()}
+        assert keys == {b"{gateway}:lease:apple", b"{gateway}:left:mine"}
+        for key in keys:
+            assert 0 < await client.pttl(key) <= 10_000
+
+
+async def test_without_memory_leases_still_work_and_no_answer_is_left(
+    leases: RedisLeases, redis: RedisServer
+) -> None:
+    await leases.take(MINE, 5)
+    await leases.take(OTHERS, 5)
+    async with redis.client() as client, listening(leases) as ear:
+        await client.config_set("maxmemory", 1)
+        with pytest.raises(StoreUnavailable):
+            await leases.hand_over(MINE, BOUGHT)
+        await leases.end([(MINE, b"again")])
+        assert await ear.next() == Told(MINE, b"again")
+
+
+async def test_a_server_that_is_away_is_told_within_a_second_or_so(
+    leases: RedisLeases, redis: RedisServer
+) -> None:
+    await leases.take(MINE, 5)
+    redis.freeze()
+    async with asyncio.timeout(5):
+        asked = [
+            leases.take(OTHERS, 5),
+            leases.renew([MINE], 5),
+            leases.end([(MINE, b"")]),
+            leases.hand_over(MINE, BOUGHT),
+            leases.handed_over(MINE),
+        ]
+        ends = await asyncio.gather(*asked, return_exceptions=True)
+    assert [type(end) for end in ends] == [StoreUnavailable] * len(asked)
+    redis.thaw()
+
+
+async def test_a_lost_subscription_is_noticed(leases: RedisLeases, redis: RedisServer) -> None:
+    async with listening(leases) as ear:
+        async with redis.client() as client:
+            await client.client_kill_filter(_type="pubsub")
+        with pytest.raises(StoreUnavailable):
+            await asyncio.wait_for(ear.task, 10)
+    async with listening(leases) as ear:
+        await leases.end([(MINE, b"heard")])
+        assert await ear.next() == Told(MINE, b"heard")
+
+
+async def test_a_subscription_that_fell_silent_is_noticed(
+    leases: RedisLeases, redis: RedisServer
+) -> None:
+    async with listening(leases) as ear:
+        redis.freeze()
+        with pytest.raises(StoreUnavailable):
+            await asyncio.wait_for(ear.task, 10)
+        redis.thaw()
+
+
+async def test_a_quiet_subscription_stays(leases: RedisLeases) -> None:
+    async with listening(leases) as ear:
+        await asyncio.sleep(3.5)  # three times as long as it is quiet before it is asked
+        assert not ear.task.done()
+        await leases.end([(MINE, b"heard")])
+        assert await ear.next() == Told(MINE, b"heard")
+
+
+async def test_a_closed_one_is_away(redis: RedisServer) -> None:
+    async with opened(redis) as leases:
+        await leases.take(MINE, 5)
+    with pytest.raises(StoreUnavailable):
+        await leases.take(OTHERS, 5)
+
+
+async def test_listeners_that_end_leave_no_connection_behind(
+    leases: RedisLeases, redis: RedisServer
+) -> None:
+    """Being cancelled is how listening ends at every stop, at whatever point that comes."""
+    async with redis.client() as client:
+
+        async def connected() -> int:
+            return int((await client.info("clients"))["connected_clients"])
+
+        before = await connected()
+        for number in range(200):
+            ear = Ear(leases)
+            await asyncio.sleep(number * 0.000_05)
+            ear.task.cancel()
+            async with asyncio.timeout(10):
+                await asyncio.wait([ear.task])
+
+        async def are_gone() -> bool:
+            return await connected() == before
+
+        await until(are_gone)
+
+
+@pytest.mark.parametrize("running", [running_cluster, running_tls, running_sentinel])
+async def test_every_kind_of_redis_does_all_of_it(running: Running, tmp_path: Path) -> None:
+    async with running(tmp_path / "kind") as place, opened(place) as leases:
+        pear = Lease("pear", "mine")
+        assert await leases.take(MINE, 5) is await leases.take(pear, 5) is None
+        assert await leases.take(OTHERS, 5) is not None
+        assert await leases.renew([MINE, pear, OTHERS], 5) == [OTHERS]
+        assert await leases.hand_over(MINE, BOUGHT) is True
+        async with listening(leases) as first, listening(leases) as second:
+            await leases.end([(MINE, b"one"), (pear, b"two")])
+            for ear in (first, second):
+                assert await ear.next() == Told(MINE, b"one")
+                assert await ear.next() == Told(pear, b"two")
+        assert await leases.handed_over(MINE) == BOUGHT
+        assert await leases.take(OTHERS, 5) is None
+
+
+async def test_after_a_failover_news_come_from_the_new_master(tmp_path: Path) -> None:
+    async with running_sentinel(tmp_path / "kind", replica=True) as place, opened(place) as leases:
+        async with listening(leases) as ear:
+            await place.master.kill()
+            with pytest.raises(StoreUnavailable):
+                await asyncio.wait_for(ear.task, 10)
+        assert await heard_again(leases) == Told(MINE, b"heard")
+
+
+async def heard_again(leases: RedisLeases) -> Told | None:
+    """What somebody who listens anew hears. Sentinel may close connections to a new master too."""
+    async with asyncio.timeout(60):
+        while True:
+            try:
+                async with aclosing(leases.listen()) as heard:
+                    assert await anext(heard) is None
+                    await leases.take(MINE, 5)
+                    await leases.end([(MINE, b"heard")])
+                    return await anext(heard)
+            except StoreUnavailable:
+                await asyncio.sleep(0.2)

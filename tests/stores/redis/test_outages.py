@@ -1,0 +1,486 @@
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+from redis.asyncio import Redis
+from structlog.testing import capture_logs
+
+from gateway.config.store_url import StoreUrl, parse_store_url
+from gateway.core.errors import StoreLost, StoreUnavailable
+from gateway.core.model import Team
+from gateway.quota.account import EMPTY
+from gateway.quota.store import Change
+from gateway.reporting.request_lines import Batch, Wanted
+from gateway.stores.faults import UnknownTeam
+from gateway.stores.redis import RedisStore, names
+from gateway.stores.redis.store import CONNECTIONS, PATIENCE_SECONDS
+from gateway.tenants.store import DirectoryWrite
+from tests.conformance.audit import PURGED
+from tests.conformance.directory import KEY, RED
+from tests.conformance.store import NOON, entry, held, images, put, spent
+from tests.support.directory import put_key, put_teams
+from tests.support.redis import RedisServer, running_redis
+from tests.support.tcp_proxy import TcpProxy, tcp_proxy
+
+SOON = PATIENCE_SECONDS + 1.5
+"""Seconds within which every operation must have ended, on a busy machine."""
+
+
+@pytest.fixture
+async def server(tmp_path: Path) -> AsyncIterator[RedisServer]:
+    async with running_redis(tmp_path / "redis") as server:
+        yield server
+
+
+@pytest.fixture
+async def proxy(server: RedisServer) -> AsyncIterator[TcpProxy]:
+    async with tcp_proxy(server.port) as proxy:
+        yield proxy
+
+
+def at(port: int) -> StoreUrl:
+    return parse_store_url(f"redis://127.0.0.1:{port}")
+
+
+def store_of(server: RedisServer | TcpProxy) -> RedisStore:
+    return RedisStore(at(server.port))
+
+
+async def refuses(store: RedisStore) -> None:
+    """Every operation is refused, and in time."""
+    operations: tuple[Callable[[], Awaitable[object]], ...] = (
+        partial(store.load, ["a"]),
+        partial(store.swap, [Change("a", 0, spent(1))], [entry("refused")]),
+        partial(store.record, [entry("refused")]),
+        store.due,
+        partial(store.changes, 0),
+        partial(store.commit, 1, DirectoryWrite(teams=[Team(name="refused")])),
+        partial(store.record_use, {"k1": NOON}),
+        store.last_uses,
+        partial(store.check_value, "pepper", b"refused"),
+        partial(store.usage, [], None, None),
+        partial(store.write_activity, Batch(writer="0" * 8, number=1, at=NOON)),
+        partial(store.activity, Wanted(), 1),
+        partial(store.errors, NOON, NOON + 1),
+        partial(store.latency, NOON, NOON + 1),
+        partial(store.forget_activity, NOON),
+    )
+
+    async def refuse(operation: Callable[[], Awaitable[object]]) -> None:
+        started = time.monotonic()
+        with pytest.raises(StoreUnavailable):
+            await operation()
+        assert time.monotonic() - started < SOON
+
+    await asyncio.gather(*map(refuse, operations))
+
+
+async def comes_back(store: RedisStore) -> None:
+    """Wait until the store answers again."""
+    async with asyncio.timeout(20):
+        while True:
+            try:
+                await store.load([])
+                return
+            except StoreUnavailable:
+                await asyncio.sleep(0.02)
+
+
+async def test_a_swap_whose_reply_was_lost_has_happened_once(proxy: TcpProxy) -> None:
+    async with store_of(proxy) as store:
+        await put(store, "a", spent(1))
+        proxy.drop_replies = True
+        for changes, entries in (
+            ([Change("a", 1, spent(2))], [entry("e")]),
+            ([Change("a", 1, spent(2))], [entry("e")]),
+        ):
+            with pytest.raises(StoreUnavailable):
+                await store.swap(changes, entries)
+        proxy.drop_replies = False
+        assert not await store.swap([Change("a", 1, spent(2))], [entry("e")])
+        assert (await store.load(["a"])).accounts == [(spent(2), 2)]
+        assert await store.swap([Change("a", 2, spent(3))], [entry("e")])
+        (row,) = await store.usage([], None, None)
+        assert (row.requests, row.cost) == (1, 5)
+
+
+async def test_replies_that_come_too_late_go_to_nobody(proxy: TcpProxy) -> None:
+    async with store_of(proxy) as store:
+        for number in range(8):
+            await put(store, str(number), spent(number))
+        proxy.delay = 1.4
+        ends = await asyncio.gather(
+            *(store.load([str(number)]) for number in range(8)), return_exceptions=True
+        )
+        assert [type(end) for end in ends] == [StoreUnavailable] * 8
+        proxy.delay = 0.0
+        for number in reversed(range(8)):
+            assert await images(store, str(number)) == number
+
+
+async def test_cut_connections_are_an_outage_that_ends_by_itself(proxy: TcpProxy) -> None:
+    async with store_of(proxy) as store:
+        await put(store, "a", spent(1))
+        with capture_logs() as lines:
+            await proxy.stop()
+            await refuses(store)
+            await proxy.start()
+            await comes_back(store)
+        assert [line["event"] for line in lines] == ["the store is away", "the store is back"]
+        assert await images(store, "a") == 1
+
+
+async def test_a_frozen_server_is_an_outage_and_runs_what_it_was_sent_when_it_wakes(
+    server: RedisServer,
+) -> None:
+    async with store_of(server) as store:
+        await put(store, "a", spent(1))
+        server.freeze()
+        await refuses(store)
+        with pytest.raises(StoreUnavailable):
+            await store.swap([Change("a", 1, spent(2))], [entry("e")])
+        server.thaw()
+        await comes_back(store)
+        # Neither lost nor done twice, whichever came first.
+        loaded = (await store.load(["a"])).accounts
+        assert loaded in ([(spent(1), 1)], [(spent(2), 2)])
+        written = await store.usage([], None, None)
+        assert sum(row.requests for row in written) in (0, 1, 2)
+
+
+async def test_an_abandoned_swap_cannot_win_against_a_later_version(server: RedisServer) -> None:
+    async with store_of(server) as store, store_of(server) as other:
+        await put(store, "a", spent(1))
+        await images(other, "a")
+        server.freeze()
+        abandoned = asyncio.create_task(store.swap([Change("a", 1, spent(99))], [entry("old")]))
+        with pytest.raises(StoreUnavailable):
+            await abandoned
+        server.thaw()
+        await comes_back(other)
+        won = await other.swap([Change("a", 1, spent(2))], [entry("new")])
+        assert await images(other, "a") == (2 if won else 99)
+        (row,) = await other.usage([], None, None)
+        assert row.requests == 1
+
+
+async def test_who_waits_for_a_connection_is_told_in_time_too(server: RedisServer) -> None:
+    async with store_of(server) as store:
+        server.freeze()
+        started = time.monotonic()
+        ends = await asyncio.gather(
+            *(store.load(["a"]) for _ in range(CONNECTIONS * 10)), return_exceptions=True
+        )
+        assert time.monotonic() - started < SOON
+        assert {type(end) for end in ends} == {StoreUnavailable}
+        server.thaw()
+        await comes_back(store)
+
+
+async def test_a_restart_with_its_data_is_an_outage_that_ends_by_itself(tmp_path: Path) -> None:
+    kept = {"appendonly": "yes", "appendfsync": "always"}
+    async with running_redis(tmp_path / "redis", **kept) as server, store_of(server) as store:
+        await put_teams(store, [RED])
+        await put(store, "a", spent(1))
+        generation = (await store.changes(0)).generation
+        await server.kill()
+        await refuses(store)
+        await server.start()
+        assert await images(store, "a") == 1
+        assert await store.swap([Change("a", 1, spent(2))], [entry("e")])
+        assert (await store.changes(generation)).generation == generation
+
+
+async def test_a_restart_that_nobody_noticed_fails_no_call(tmp_path: Path) -> None:
+    kept = {"appendonly": "yes"}
+    async with running_redis(tmp_path / "redis", **kept) as server, store_of(server) as store:
+        names = [str(number) for number in range(CONNECTIONS)]
+        await asyncio.gather(*(store.load([name]) for name in names))
+        # Now as many connections are idle.
+        await server.stop()
+        await server.start()
+        await asyncio.gather(*(store.load([name]) for name in names))
+
+
+async def lose_by_flushing(server: RedisServer) -> None:
+    async with server.client() as client:
+        await client.flushall()
+
+
+async def lose_by_restarting(server: RedisServer) -> None:
+    await server.kill()
+    await server.start()
+
+
+@pytest.mark.parametrize("lose", [lose_by_flushing, lose_by_restarting])
+async def test_an_emptied_server_is_refused_until_an_operator_confirms(
+    server: RedisServer, lose: Callable[[RedisServer], Awaitable[None]]
+) -> None:
+    async with store_of(server) as store, store_of(server) as second:
+        await put_teams(store, [RED])
+        await put_key(store, KEY)
+        await put(store, "a", spent(5))
+        await put(store, "a", spent(6))
+        since = (await store.changes(0)).generation
+        await lose(server)
+        with capture_logs() as lines:
+            for _ in range(3):
+                await refuses(store)
+            errors = [line["event"] for line in lines if line["log_level"] == "error"]
+        assert len(errors) == 1
+        assert "gateway store confirm-reset" in errors[0]
+
+        await refuses(second)  # and has new connections from then on
+        async with store_of(server) as operator:  # begins an epoch, which confirms nothing
+            await refuses(store)
+            assert await operator.confirm_reset()
+            assert not await operator.confirm_reset()
+        for running in (store, second):  # the very next call of each
+            assert (await running.load(["a"])).accounts == [(EMPTY, 0)]
+        assert not await store.swap([Change("a", 2, spent(7))], [])
+        assert await store.swap([Change("a", 0, spent(1))], [])
+        assert await images(second, "a") == 1
+        changes = await store.changes(since)
+        assert (changes.whole, changes.teams, changes.keys) == (True, [], [])
+        assert await store.usage([], None, None) == []
+
+
+async def test_a_store_that_no_gateway_waits_for_has_nothing_to_be_confirmed(
+    server: RedisServer,
+) -> None:
+    async with store_of(server) as store, store_of(server) as operator:
+        await put(store, "a", spent(1))
+        assert not await operator.confirm_reset()
+        await lose_by_flushing(server)
+        with pytest.raises(StoreLost, match="lost its data"):
+            await store.load(["a"])
+        assert await operator.confirm_reset()
+        assert await images(store, "a") == 0
+        assert not await operator.confirm_reset()
+
+
+async def test_lines_say_whose_they_are(server: RedisServer) -> None:
+    async with store_of(server) as store:
+        await server.kill()
+        with capture_logs() as lines, pytest.raises(StoreUnavailable):
+            await store.due()
+    (line,) = lines
+    assert (line["source"], line["place"]) == ("store", server.url)
+
+
+async def test_a_store_that_refuses_can_be_confirmed_through_itself(server: RedisServer) -> None:
+    async with store_of(server) as store:
+        await lose_by_flushing(server)
+        await refuses(store)
+        assert await store.confirm_reset()
+        await put(store, "a", spent(1))
+        assert await images(store, "a") == 1
+
+
+async def test_data_that_comes_back_after_all_ends_the_refusal(tmp_path: Path) -> None:
+    async with running_redis(tmp_path / "redis") as server, store_of(server) as store:
+        await put(store, "a", spent(5))
+        async with server.client() as client:
+            kept = {key: await client.dump(key) for key in await client.keys()}
+            await client.flushall()
+            await refuses(store)
+            for key, value in kept.items():
+                await client.restore(key, 0, value or b"")
+        assert await images(store, "a") == 5
+
+
+async def test_a_store_that_went_back_is_told_once_each_time(server: RedisServer) -> None:
+    told: list[str] = []
+
+    def observe(operation: str, seconds: float, there: bool) -> None:
+        told.extend([] if there else [operation])
+
+    store = RedisStore(at(server.port), observe=observe)
+    async with store, store_of(server) as other, server.client() as client:
+        await put(store, "a", spent(1))
+        former = await client.hget(names.ACCOUNTS, "a")
+        for turn, lost in enumerate((spent(2), spent(3)), 1):
+            await put(store, "a", lost)
+            await client.hset(names.ACCOUNTS, "a", former)
+            if turn == 2:  # and somebody gave the lost version out again
+                await put(other, "a", spent(1))
+            with capture_logs() as lines:
+                for _ in range(2):
+                    assert await images(store, "a") == 1
+            (line,) = [line for line in lines if line["log_level"] == "error"]
+            assert ("went back" in line["event"], line["account"]) == (True, "a")
+            assert told == ["went_back"] * turn
+        await client.hdel(names.ACCOUNTS, "a")
+        assert (await store.load(["a"])).accounts == [(EMPTY, 0)]
+        assert told == ["went_back"] * 3
+
+
+async def test_versions_that_were_given_out_twice_are_told_apart(server: RedisServer) -> None:
+    async with store_of(server) as store, store_of(server) as other, server.client() as client:
+        await put(store, "a", spent(1))
+        first = await client.hget(names.ACCOUNTS, "a")
+        await put(store, "a", spent(2))  # version 2, which is lost with a master
+        await client.hset(names.ACCOUNTS, "a", first)
+        await put(other, "a", spent(30))  # another version 2
+        assert not await store.swap([Change("a", 2, spent(3))], [])
+        assert (await store.load(["a"])).accounts == [(spent(30), 2)]
+        assert await store.swap([Change("a", 2, spent(31))], [])
+
+
+async def test_generations_that_were_lost_are_not_used_again(server: RedisServer) -> None:
+    async with store_of(server) as store, server.client() as client:
+        await put_teams(store, [RED])
+        before = await client.hget(names.META, "generation")
+        await put_teams(store, [Team(name="lost")])
+        lost = (await store.changes(0)).generation
+        await client.hset(names.META, "generation", before)
+        assert (await store.changes(lost)).whole
+        await put_teams(store, [Team(name="new")])
+        assert [team.name for team in (await store.changes(lost)).teams] == ["new"]
+
+
+async def fill(client: Redis) -> None:
+    """Use up the server's memory."""
+    await client.set("filling", b"x" * 1_000_000)
+    used = (await client.info("memory"))["used_memory"]
+    await client.config_set("maxmemory", used - 500_000)
+
+
+async def commit(store: RedisStore, write: DirectoryWrite) -> bool:
+    return await store.commit((await store.changes(0)).generation, write)
+
+
+async def test_without_memory_nothing_is_written_and_nothing_lost(server: RedisServer) -> None:
+    async with store_of(server) as store, server.client() as client:
+        await put_teams(store, [RED])
+        await put_key(store, KEY)
+        await put(store, "a", held(x=NOON))
+        await store.record([entry("e")])
+        kept = {key: await client.dump(key) for key in await client.keys()}
+        await fill(client)
+        for operation in (
+            store.swap([Change("a", 1, EMPTY)], [entry("e", cost=9), entry("f")]),
+            store.swap([Change("a", 1, spent(1)), Change("b", 0, spent(1))], []),
+            store.record([entry("g")]),
+            commit(store, DirectoryWrite(keys=[replace(KEY, id="k2")])),
+            commit(store, DirectoryWrite(audit=[PURGED])),
+        ):
+            with pytest.raises(StoreUnavailable):
+                await operation
+        assert {key: await client.dump(key) for key in await client.keys() if key in kept} == kept
+
+        assert (await store.load(["a"])).accounts == [(held(x=NOON), 1)]
+        assert await store.due() == ["a"]
+        revoked = replace(KEY, state="revoked")
+        assert await commit(store, DirectoryWrite(keys=[revoked], audit=[PURGED]))
+        async with store_of(server) as started:
+            assert await started.check_value("pepper", b"p")
+            assert [key.state for key in (await started.changes(0)).keys] == ["revoked"]
+
+        await client.config_set("maxmemory", 0)
+        assert await store.swap([Change("a", 1, EMPTY)], [entry("e", cost=9), entry("f")])
+        assert (await store.usage([], None, None))[0].cost == 14
+
+
+async def test_a_master_that_became_a_replica_answers_nothing(server: RedisServer) -> None:
+    async with store_of(server) as store, server.client() as client:
+        await put(store, "a", spent(1))
+        await client.replicaof("127.0.0.1", 1)
+        await refuses(store)
+        await client.replicaof("NO", "ONE")
+        assert await images(store, "a") == 1
+
+
+async def test_damaged_bytes_are_an_outage_never_a_fresh_budget(server: RedisServer) -> None:
+    async with store_of(server) as store, server.client() as client:
+        await put(store, "a", spent(5))
+        await put_teams(store, [RED])
+        for damaged in (b"", b"\0", b"\0" * 16, b"\0" * 40):
+            await client.hset(names.ACCOUNTS, "a", damaged)
+            with pytest.raises(StoreUnavailable):
+                await store.load(["a"])
+            assert (await store.load(["b"])).accounts == [(EMPTY, 0)]
+        await client.hset(names.TEAMS, "red", b"{")
+        with pytest.raises(StoreUnavailable):
+            await store.changes(0)
+
+
+async def test_every_operation_and_every_wait_is_observed(server: RedisServer) -> None:
+    seen: list[tuple[str, bool]] = []
+
+    def observe(operation: str, seconds: float, there: bool) -> None:
+        assert 0 <= seconds < SOON
+        seen.append((operation, there))
+
+    async with RedisStore(at(server.port), observe=observe) as store:
+        generation = (await store.changes(0)).generation
+        seen.clear()
+        await store.load(["a"])
+        assert not await store.swap([Change("a", 7, spent(1))], [])
+        with pytest.raises(UnknownTeam):
+            await store.commit(generation, DirectoryWrite(keys=[KEY]))
+        await store.usage([], None, None)
+        await server.kill()
+        with pytest.raises(StoreUnavailable):
+            await store.record([entry("e")])
+    waits = [there for operation, there in seen if operation == "pool_wait"]
+    assert waits == [True] * 6  # the usage asks twice
+    assert [pair for pair in seen if pair[0] != "pool_wait"] == [
+        ("load", True),
+        ("swap", True),
+        ("commit", True),
+        ("usage", True),
+        ("record", False),
+    ]
+
+
+async def test_cancelled_calls_leave_no_reply_to_others_and_no_connection(
+    server: RedisServer,
+) -> None:
+    chance = random.Random(4)
+    async with store_of(server) as store, server.client() as client:
+        for number in range(50):
+            await put(store, str(number), spent(number))
+
+        async def ask() -> bool:
+            number = chance.randrange(50)
+            answer = await images(store, str(number))
+            assert answer == number
+            return True
+
+        cancelled = answered = 0
+        while cancelled < 1000:
+            tasks = [asyncio.create_task(ask()) for _ in range(20)]
+            for task in tasks:
+                for _ in range(chance.randrange(20)):
+                    await asyncio.sleep(0)
+                if chance.random() < 0.8:
+                    task.cancel()
+            for end in await asyncio.gather(*tasks, return_exceptions=True):
+                cancelled += isinstance(end, asyncio.CancelledError)
+                answered += end is True
+                assert end is True or isinstance(end, asyncio.CancelledError)
+        assert answered > 100
+        assert await asyncio.gather(*(ask() for _ in range(100))) == [True] * 100
+        assert len(await client.client_list()) <= CONNECTIONS + 1
+        assert (await client.info("stats"))["total_connections_received"] <= CONNECTIONS + 5
+
+
+async def test_a_closed_store_is_an_outage_and_leaves_no_connection(server: RedisServer) -> None:
+    async with server.client() as client:
+        await client.ping()
+        store = store_of(server)
+        await store.open()
+        last = asyncio.create_task(put(store, "a", spent(1)))
+        await asyncio.sleep(0)
+        await store.close()
+        await asyncio.wait([last])
+        await refuses(store)
+        async with asyncio.timeout(5):
+            while len(await client.client_list()) > 1:  # the server sees it in its own time
+                await client.ping()

@@ -1,0 +1,93 @@
+"""The Redis store passes the suite that every store must pass."""
+
+import time
+from collections.abc import AsyncIterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from gateway.config.store_url import parse_store_url
+from gateway.core.periods import DAY_SECONDS
+from gateway.reporting.request_lines import TeamErrors
+from gateway.stores.redis import RedisStore, names
+from tests.conformance import (
+    AccountConformance,
+    ActivityConformance,
+    ArchiveConformance,
+    AuditConformance,
+    ClaimConformance,
+    DirectoryConformance,
+    MakeStore,
+    ProcessConformance,
+    UsageConformance,
+)
+from tests.conformance.activity import KIND, WRITER, add
+from tests.support.redis import running_redis
+
+
+@pytest.fixture
+async def make_store(tmp_path: Path) -> AsyncIterator[MakeStore]:
+    async with running_redis(tmp_path / "redis") as server:
+        yield partial(RedisStore, parse_store_url(server.url))
+
+
+@pytest.fixture
+async def make_empty_store(tmp_path: Path) -> AsyncIterator[MakeStore]:
+    async with running_redis(tmp_path / "other") as server:
+        yield partial(RedisStore, parse_store_url(server.url))
+
+
+class TestAccounts(AccountConformance):
+    """load, swap, due, and the clock."""
+
+
+class TestDirectory(DirectoryConformance):
+    """Teams, keys and check values."""
+
+
+class TestAudit(AuditConformance):
+    """Changes with their log."""
+
+
+class TestClaims(ClaimConformance):
+    """What is done once only."""
+
+
+class TestActivity(ActivityConformance):
+    """Recent requests, errors and latency."""
+
+
+async def test_errors_are_forgotten_by_the_day(tmp_path: Path) -> None:
+    async with (
+        running_redis(tmp_path / "redis") as server,
+        RedisStore(parse_store_url(server.url)) as store,
+        server.client() as client,
+    ):
+        now = time.time()
+        for number, at in enumerate((now, now - 30 * DAY_SECONDS), 1):
+            await add(store, number, at=at, errors=[TeamErrors("red", KIND)])
+            left = await client.ttl(names.errors(int(at // DAY_SECONDS)))
+            assert 90 * DAY_SECONDS - 60 <= left <= 91 * DAY_SECONDS + 60
+
+
+async def test_a_writer_is_known_for_a_day(tmp_path: Path) -> None:
+    async with (
+        running_redis(tmp_path / "redis") as server,
+        RedisStore(parse_store_url(server.url)) as store,
+        server.client() as client,
+    ):
+        await add(store, 1)
+        assert DAY_SECONDS - 60 <= await client.ttl(names.written(WRITER)) <= DAY_SECONDS
+
+
+class TestUsage(UsageConformance):
+    """record and usage."""
+
+
+class TestProcesses(ProcessConformance):
+    """Several processes on one server."""
+
+
+class TestArchive(ArchiveConformance):
+    """export and restore."""

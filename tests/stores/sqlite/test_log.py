@@ -1,0 +1,115 @@
+"""The -wal and -shm files, deleted or replaced under a store that is open."""
+
+import asyncio
+import multiprocessing
+import sqlite3
+from contextlib import closing
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import pytest
+
+from gateway.core.errors import StoreUnavailable
+from gateway.quota.store import Change
+from gateway.stores.sqlite import SqliteStore
+from tests.conformance.store import images, put, spent
+
+SPAWN = multiprocessing.get_context("spawn")
+SUFFIXES = ("-wal", "-shm")
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "gateway.db"
+
+
+def beside(path: Path, suffix: str) -> Path:
+    return path.with_name(path.name + suffix)
+
+
+def delete_log(path: Path) -> None:
+    for suffix in SUFFIXES:
+        beside(path, suffix).unlink()
+
+
+def copy(path: Path, suffix: str) -> None:
+    """Put a copy of the file in its own place."""
+    file = beside(path, suffix)
+    content = file.read_bytes()
+    file.unlink()
+    file.write_bytes(content)
+
+
+async def refused(store: SqliteStore) -> str:
+    """Why neither reading nor writing is possible."""
+    for work in (store.load(["a"]), store.swap([Change("a", 1, spent(6))], [])):
+        with pytest.raises(StoreUnavailable) as unavailable:
+            await work
+    return str(unavailable.value.__cause__)
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("how", ["deleted", "replaced"])
+async def test_without_its_log_nothing_is_read_or_written_any_more(
+    path: Path, suffix: str, how: str
+) -> None:
+    async with SqliteStore(path) as store:
+        await put(store, "a", spent(5))
+        if how == "deleted":
+            beside(path, suffix).unlink()
+        else:
+            copy(path, suffix)
+        assert "deleted or replaced" in await refused(store)
+        assert "start the gateway" in await refused(store)
+    async with SqliteStore(path) as store:
+        assert await images(store, "a") == 5
+
+
+def buy(path: Path, theirs: Connection) -> None:
+    """A program that has a store open and does one thing at each word it is told."""
+
+    async def work() -> None:
+        async with SqliteStore(path) as store:
+            await put(store, "a", spent(5))
+            theirs.send("written")
+            while await asyncio.to_thread(theirs.recv) == "look":
+                try:
+                    theirs.send(str(await images(store, "a")))
+                except StoreUnavailable as failure:
+                    theirs.send(str(failure.__cause__))
+
+    asyncio.run(work())
+
+
+def test_what_was_written_outlives_a_deleted_log_and_a_kill(path: Path) -> None:
+    ours, theirs = SPAWN.Pipe()
+    program = SPAWN.Process(target=buy, args=(path, theirs), daemon=True)
+    program.start()
+    assert ours.recv() == "written"
+    delete_log(path)
+    ours.send("look")
+    assert "deleted or replaced" in ours.recv()
+    program.kill()
+    program.join(30)
+
+    async def found() -> int:
+        async with SqliteStore(path) as store:
+            return await images(store, "a")
+
+    assert asyncio.run(found()) == 5
+
+
+def test_two_stores_both_save_what_they_wrote(path: Path) -> None:
+    async def both() -> None:
+        async with SqliteStore(path) as one, SqliteStore(path) as two:
+            await put(one, "a", spent(5))
+            await put(two, "b", spent(7))
+            delete_log(path)
+            assert "deleted or replaced" in await refused(one)
+            assert "deleted or replaced" in await refused(two)
+        async with SqliteStore(path) as again:
+            assert (await images(again, "a"), await images(again, "b")) == (5, 7)
+
+    asyncio.run(both())
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)

@@ -1,0 +1,163 @@
+import asyncio
+import os
+import sqlite3
+import subprocess
+import sys
+import tempfile
+from contextlib import chdir, closing
+from pathlib import Path
+from stat import S_IMODE
+
+import pytest
+
+from gateway.quota.store import Change
+from gateway.stores.faults import UnusableStore
+from gateway.stores.sqlite import SqliteStore
+from gateway.stores.sqlite.schema import VERSION
+from tests.conformance.store import images, spent
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "data" / "gateway.db"
+
+
+async def open_and_close(path: Path) -> None:
+    async with SqliteStore(path, busy_seconds=0.2):
+        pass
+
+
+def refusal(path: Path) -> str:
+    """What opening says where it refuses."""
+    with pytest.raises(UnusableStore) as refused:
+        asyncio.run(open_and_close(path))
+    text = str(refused.value)
+    assert text.startswith(f"The database {path} cannot be used: ")
+    assert "\n" not in text
+    return text
+
+
+def mode(path: Path) -> int:
+    return S_IMODE(path.stat().st_mode)
+
+
+async def test_the_files_are_for_their_owner_alone(path: Path) -> None:
+    async with SqliteStore(path) as store:
+        await store.swap([Change("a", 0, spent(1))], [])
+        await store.load(["a"])
+        modes = {file.name: mode(file) for file in path.parent.iterdir()}
+    assert modes == dict.fromkeys(("gateway.db", "gateway.db-wal", "gateway.db-shm"), 0o600)
+    assert mode(path.parent) == 0o700
+    assert [file.name for file in path.parent.iterdir()] == ["gateway.db"]
+
+
+def test_a_directory_and_a_file_that_are_there_keep_their_modes(path: Path) -> None:
+    path.parent.mkdir(mode=0o750)
+    path.touch(mode=0o640)
+    asyncio.run(open_and_close(path))
+    assert (mode(path.parent), mode(path)) == (0o750, 0o640)
+
+
+async def test_many_may_open_a_new_file_at_once(tmp_path: Path) -> None:
+    for turn in range(10):
+        stores = [SqliteStore(tmp_path / f"{turn}.db") for _ in range(8)]
+        await asyncio.gather(*(store.open() for store in stores))
+        assert await stores[0].swap([Change("a", 0, spent(turn))], [])
+        assert [await images(store, "a") for store in stores] == [turn] * 8
+        await asyncio.gather(*(store.close() for store in stores))
+
+
+async def test_names_with_signs_of_an_address_are_names(tmp_path: Path) -> None:
+    path = tmp_path / "a?mode=memory#%20 ü" / "g?.db"
+    async with SqliteStore(path) as store:
+        await store.swap([Change("a", 0, spent(3))], [])
+    async with SqliteStore(path) as store:
+        assert await images(store, "a") == 3
+
+
+async def test_a_relative_path_stays_the_same_file(tmp_path: Path) -> None:
+    with chdir(tmp_path):
+        store = SqliteStore(Path("gateway.db"))
+    async with store:
+        await store.swap([Change("a", 0, spent(3))], [])
+    async with SqliteStore(tmp_path / "gateway.db") as store:
+        assert await images(store, "a") == 3
+
+
+def test_a_newer_schema_is_refused_and_left_alone(path: Path) -> None:
+    asyncio.run(open_and_close(path))
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute(f"PRAGMA user_version = {VERSION + 1}")
+    before = path.read_bytes()
+    assert f"newer gateway (schema {VERSION + 1}, this one knows {VERSION})" in refusal(path)
+    assert path.read_bytes() == before
+
+
+def test_another_programs_database_is_refused_and_left_alone(path: Path) -> None:
+    path.parent.mkdir()
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE theirs (x)")
+    before = path.read_bytes()
+    assert "another program's database" in refusal(path)
+    assert path.read_bytes() == before
+
+
+def test_what_is_no_database_is_refused_and_left_alone(path: Path) -> None:
+    path.parent.mkdir()
+    path.write_text("[teams.red]\n" * 1000)
+    assert "not a SQLite database" in refusal(path)
+    assert path.read_text().startswith("[teams.red]")
+
+
+def test_a_directory_in_the_files_place_is_refused(path: Path) -> None:
+    path.mkdir(parents=True)
+    assert "cannot be opened" in refusal(path)
+
+
+def test_a_file_in_the_directorys_place_is_refused(path: Path) -> None:
+    path.parent.touch()
+    assert "exists" in refusal(path)
+    assert "Not a directory" in refusal(path / "gateway.db")
+
+
+# The first opening loads whatever Python loads late, and may be out of a stranger's reach.
+AS_NOBODY = """
+import asyncio, os, sys
+from pathlib import Path
+from gateway.stores.faults import UnusableStore
+from gateway.stores.sqlite import SqliteStore
+
+async def main(path: str) -> None:
+    async with SqliteStore(Path(path)):
+        print("it was opened")
+
+asyncio.run(main(sys.argv[1]))
+if os.geteuid() == 0:
+    os.seteuid(65534)
+try:
+    asyncio.run(main(sys.argv[2]))
+except UnusableStore as refused:
+    print(refused)
+"""
+
+
+def test_what_cannot_be_written_to_is_refused(tmp_path: Path) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "gateway.db"
+        path.parent.chmod(0o555)  # all may look into it, none but an administrator may write
+        assert "Permission denied" in as_nobody(tmp_path / "first.db", path)
+        path.parent.chmod(0o755)
+        asyncio.run(open_and_close(path))
+        path.chmod(0o444)
+        assert "cannot be written to" in as_nobody(tmp_path / "first.db", path)
+
+
+def as_nobody(first: Path, path: Path) -> str:
+    """What a process without an administrator's rights says on opening `path`."""
+    return subprocess.run(
+        [sys.executable, "-c", AS_NOBODY, str(first), str(path)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout

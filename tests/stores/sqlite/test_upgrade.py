@@ -1,0 +1,112 @@
+"""Databases of older gateways are brought up to date at the start, with all that is in them."""
+
+import asyncio
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+
+from gateway.core.model import Key, Limits, Team
+from gateway.stores.faults import UnusableStore
+from gateway.stores.sqlite import SqliteStore, schema
+from gateway.tenants.store import DirectoryWrite
+from tests.conformance.directory import BLUE, KEY, OTHER, RED
+from tests.conformance.store import put, spent
+from tests.stores.test_codec import ACCOUNT
+from tests.support.directory import put_teams
+
+SCHEMA_1 = Path(__file__).with_name("schema_1.sql")
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A database that a gateway with schema 1 left."""
+    path = tmp_path / "gateway.db"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript(SCHEMA_1.read_text(encoding="utf-8"))
+    return path
+
+
+def tables(path: Path) -> dict[str, list[tuple[object, ...]]]:
+    """The columns of every table, and the numbers that say whose file it is."""
+    with closing(sqlite3.connect(path)) as connection:
+        names = connection.execute("SELECT name FROM sqlite_master ORDER BY name").fetchall()
+        found = {
+            name: list(connection.execute(f"PRAGMA table_xinfo('{name}')")) for (name,) in names
+        }
+        for pragma in ("user_version", "application_id"):
+            found[pragma] = list(connection.execute(f"PRAGMA {pragma}"))
+        return found
+
+
+async def test_everything_in_it_is_kept(path: Path) -> None:
+    async with SqliteStore(path) as store:
+        found = await store.changes(0)
+        assert sorted(found.teams, key=lambda team: team.name) == [BLUE, RED]
+        assert found.keys == [KEY, replace(OTHER, state="revoked")]
+        assert (await store.load(["team:red"])).accounts == [(ACCOUNT, 1)]
+        (row,) = await store.usage(["team", "key"], None, None)
+        assert (row.group, row.requests, row.cost) == (("red", "k1"), 1, 5)
+        assert await store.check_value("pepper", b"\0right")
+    with closing(sqlite3.connect(path)) as connection:
+        for table in ("usage_hours", "usage_days", "usage_totals"):
+            assert connection.execute(f"SELECT requests, cost FROM {table}").fetchall() == [(1, 5)]
+
+
+async def test_what_is_new_can_be_written(path: Path) -> None:
+    new = Key(
+        id="k3",
+        team="red",
+        name="",
+        digest=b"\2" * 32,
+        created=0.0,
+        limits=Limits(images_per_day=3),
+        first="k1",
+    )
+    async with SqliteStore(path) as store:
+        assert (await store.changes(4)).keys == []
+        ending = replace(KEY, grace_ends=60.0)
+        assert await store.commit(4, DirectoryWrite(keys=[ending, new]))
+        assert (await store.changes(4)).keys == [ending, new]
+        await put(store, "team:red", spent(1))
+        await put_teams(store, [Team(name="green")])
+        assert await store.last_uses() == {}
+        await store.record_use({"k1": 5.0})
+        assert await store.last_uses() == {"k1": 5.0}
+
+
+async def test_it_comes_to_the_same_tables_as_a_new_one(path: Path, tmp_path: Path) -> None:
+    new = tmp_path / "new.db"
+    for file in (path, new, path):
+        async with SqliteStore(file):
+            pass
+    assert tables(path) == tables(new)
+    assert tables(path)["user_version"] == [(schema.VERSION,)]
+
+
+async def test_many_may_bring_it_up_to_date_at_once(path: Path) -> None:
+    stores = [SqliteStore(path) for _ in range(8)]
+    await asyncio.gather(*(store.open() for store in stores))
+    for store in stores:
+        assert len((await store.changes(0)).keys) == 2
+        await store.close()
+
+
+def test_one_that_cannot_be_brought_up_to_date_is_left_as_it_was(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("ALTER TABLE keys ADD COLUMN grace_ends")
+    before = tables(path)
+
+    async def open_and_close() -> None:
+        async with SqliteStore(path):
+            pass
+
+    with pytest.raises(UnusableStore, match="duplicate column"):
+        asyncio.run(open_and_close())
+    assert tables(path) == before
+
+
+def test_each_schema_has_a_way_to_the_next() -> None:
+    assert len(schema.UPGRADES) == schema.VERSION - 1

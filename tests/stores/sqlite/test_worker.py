@@ -1,0 +1,135 @@
+import asyncio
+import os
+import sqlite3
+from pathlib import Path
+from threading import Event, get_ident
+
+import pytest
+
+from gateway.core.errors import StoreUnavailable
+from gateway.stores.sqlite.connection import Database
+from gateway.stores.sqlite.opening import make_ready
+from gateway.stores.sqlite.worker import Worker
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Database:
+    database = Database(tmp_path / "gateway.db", 0.1)
+    make_ready(database)
+    return database
+
+
+def add_team(connection: sqlite3.Connection) -> None:
+    connection.execute("INSERT INTO teams VALUES ('red', 1, '{}')")
+
+
+def count_teams(connection: sqlite3.Connection) -> int:
+    ((count,),) = connection.execute("SELECT count(*) FROM teams")
+    return int(count)
+
+
+async def test_every_commit_reaches_the_disk(database: Database) -> None:
+    def settings(connection: sqlite3.Connection) -> list[str | int]:
+        pragmas = ("journal_mode", "synchronous")
+        return [connection.execute(f"PRAGMA {pragma}").fetchone()[0] for pragma in pragmas]
+
+    worker = Worker("test", database)
+    assert await worker.run(settings) == ["wal", 2]
+    await worker.close()
+
+
+async def test_work_is_done_in_one_other_thread_with_one_connection(database: Database) -> None:
+    worker = Worker("test", database)
+    seen = {await worker.run(lambda connection: (get_ident(), id(connection))) for _ in range(3)}
+    assert len(seen) == 1
+    assert seen.pop()[0] != get_ident()
+    await worker.close()
+
+
+async def test_work_that_begun_is_finished_though_nobody_waits_any_more(database: Database) -> None:
+    worker, begun, go_on = Worker("test", database), Event(), Event()
+
+    def slow(connection: sqlite3.Connection) -> None:
+        connection.execute("BEGIN IMMEDIATE")
+        begun.set()
+        go_on.wait(10)
+        add_team(connection)
+        connection.execute("COMMIT")
+
+    running = asyncio.create_task(worker.run(slow))
+    waiting = asyncio.create_task(worker.run(add_team))
+    await asyncio.to_thread(begun.wait, 10)
+    for task in (running, waiting):
+        task.cancel()
+    await asyncio.wait([running, waiting])
+    go_on.set()
+    assert await worker.run(count_teams) == 1
+    await worker.close()
+
+
+async def test_a_failure_rolls_back_and_the_next_work_has_a_new_connection(
+    database: Database,
+) -> None:
+    worker = Worker("test", database)
+
+    def fail(connection: sqlite3.Connection) -> None:
+        connection.execute("BEGIN IMMEDIATE")
+        add_team(connection)
+        connection.execute("SELECT nonsense")
+
+    with pytest.raises(StoreUnavailable) as unavailable:
+        await worker.run(fail)
+    assert isinstance(unavailable.value.__cause__, sqlite3.OperationalError)
+    assert await worker.run(count_teams) == 0
+    await worker.close()
+
+
+async def test_what_is_no_failure_of_the_database_comes_through(database: Database) -> None:
+    worker = Worker("test", database)
+
+    def refuse(connection: sqlite3.Connection) -> None:
+        connection.execute("BEGIN IMMEDIATE")
+        add_team(connection)
+        raise LookupError("no")
+
+    with pytest.raises(LookupError):
+        await worker.run(refuse)
+    assert await worker.run(count_teams) == 0
+    await worker.close()
+
+
+async def test_nothing_is_done_without_the_file_that_was_opened(database: Database) -> None:
+    worker, away = Worker("test", database), database.path.with_name("away.db")
+    await worker.run(add_team)
+    os.rename(database.path, away)
+    with pytest.raises(StoreUnavailable):
+        await worker.run(count_teams)
+    assert os.listdir(away.parent).count("gateway.db") == 0
+    os.close(os.open(database.path, os.O_CREAT))
+    with pytest.raises(StoreUnavailable) as unavailable:
+        await worker.run(count_teams)
+    assert "replaced" in str(unavailable.value.__cause__)
+    os.rename(away, database.path)
+    assert await worker.run(count_teams) == 1
+    await worker.close()
+
+
+async def test_a_file_that_was_never_opened_is_not_used(database: Database) -> None:
+    worker = Worker("test", Database(database.path, 0.1))
+    with pytest.raises(StoreUnavailable):
+        await worker.run(count_teams)
+    await worker.close()
+
+
+async def test_closing_finishes_what_was_begun_and_refuses_what_comes_later(
+    database: Database,
+) -> None:
+    worker = Worker("test", database)
+    last = asyncio.create_task(worker.run(add_team))
+    await asyncio.sleep(0)
+    await worker.close()
+    await worker.close()
+    assert last.done()
+    assert last.exception() is None
+    with pytest.raises(StoreUnavailable):
+        await worker.run(count_teams)

@@ -1,0 +1,213 @@
+"""Archives: what was written is read, and nothing else is."""
+
+import hashlib
+import re
+from itertools import count
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from gateway.core.periods import Window
+from gateway.quota.account import Account
+from gateway.stores.archive_format import (
+    LINE_BYTES,
+    MOST,
+    AccountRecord,
+    EntryRecord,
+    NotRestored,
+    Reader,
+    Record,
+    Writer,
+    summary,
+)
+from tests.support.states import archived, history, read, state, states
+
+STATE = state(history(3))
+ARCHIVE = archived(STATE)
+LINES = ARCHIVE.splitlines(keepends=True)
+ENTRY = replace(history(1)[0], outcome="bought", cost=53_000)
+
+
+def refusal(archive: bytes) -> str:
+    """Why it is refused."""
+    with pytest.raises(NotRestored) as refused:
+        read(archive)
+    assert "\n" not in str(refused.value)
+    return str(refused.value)
+
+
+@given(states())
+def test_what_was_written_is_read(records: list[Record]) -> None:
+    assert read(archived(records)) == records
+
+
+def test_counts_are_told() -> None:
+    reader = Reader(LINES)
+    assert reader.header.gateway == "1.0"
+    assert len(list(reader)) == len(STATE)
+    assert reader.counts["key"] == 3
+    assert summary(reader.counts) == (
+        "3 teams, 3 keys, 3 accounts, 4 logged changes, 3 usage entries"
+    )
+    assert summary({"team": 1, "entry": 12_000}) == (
+        "1 team, 0 keys, 0 accounts, 0 logged changes, 12,000 usage entries"
+    )
+
+
+def test_every_line_is_json_with_its_kind() -> None:
+    kinds = [msgspec.json.decode(line)["kind"] for line in LINES]
+    assert list(dict.fromkeys(kinds)) == [
+        *("header", "check", "clock", "team", "key", "use", "account"),
+        *("change", "entry", "footer"),
+    ]
+
+
+def test_money_is_exact_and_times_come_back_as_they_were() -> None:
+    assert b"9007199254740991" in ARCHIVE
+    assert repr(1_772_366_400.0 + 1 / 3).encode() in ARCHIVE
+
+
+# -- damage -------------------------------------------------------------------------------------
+
+
+def test_an_archive_that_was_cut_off_is_refused_wherever_it_was() -> None:
+    for length in range(0, len(ARCHIVE), 7):
+        assert refusal(ARCHIVE[:length]).startswith(("The archive is cut off", "The archive is e"))
+    for number in range(1, len(LINES)):
+        told = refusal(b"".join(LINES[:number]))
+        assert told == f"The archive is cut off: it ends after line {number}."
+
+
+@given(st.integers(0, len(ARCHIVE) - 1), st.integers(1, 255))
+@settings(max_examples=400)
+def test_a_byte_that_was_changed_is_found_wherever_it_is(place: int, change: int) -> None:
+    damaged = bytearray(ARCHIVE)
+    damaged[place] ^= change
+    refusal(bytes(damaged))
+
+
+def test_lines_that_went_missing_changed_places_or_came_twice_are_found() -> None:
+    for number in range(1, len(LINES) - 1):
+        refusal(b"".join(LINES[:number] + LINES[number + 1 :]))
+        refusal(b"".join([*LINES[:number], LINES[number], *LINES[number:]]))
+        refusal(
+            b"".join([*LINES[:number], *LINES[number : number + 2][::-1], *LINES[number + 2 :]])
+        )
+    assert refusal(ARCHIVE + LINES[-1]) == (
+        f"There is more after line {len(LINES)}, the archive's last."
+    )
+    assert refusal(ARCHIVE + b"\n").startswith("There is more after line")
+
+
+def test_a_damaged_line_is_named() -> None:
+    for line in (b"{}\n", b"\n", b"\xff\n", b"[1]\n", b'{"kind":"team"}\n', b'{"kind":"key",\n'):
+        lines = [*LINES[:4], line, *LINES[5:]]
+        assert refusal(b"".join(lines)).startswith("Line 5 is damaged or unknown: ")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        (b'"version":17', b'"version":0'),
+        (b'"version":17', b'"version":"17"'),
+        (b'"version":17', b'"version":17.5'),
+        (b'"version":17', b'"version":17,"more":1'),
+        (b'"cost":53000', b'"cost":53000.5'),
+        (b'"state":"revoked"', b'"state":"gone"'),
+        (b'"kind":"use"', b'"kind":"us\\ne"'),
+    ],
+    ids=["version", "text", "part", "more", "money", "state", "kind"],
+)
+def test_what_no_gateway_writes_is_refused_by_its_line(change: tuple[bytes, bytes]) -> None:
+    archive = archived(state([ENTRY]))
+    assert change[0] in archive
+    damaged = archive.replace(*change, 1)
+    number = next(
+        number
+        for number, ours, theirs in zip(
+            count(1), archive.splitlines(), damaged.splitlines(), strict=False
+        )
+        if ours != theirs
+    )
+    assert re.match(rf"Line {number} is damaged or unknown: ", refusal(damaged))
+
+
+# -- what contradicts itself --------------------------------------------------------------------
+
+
+def test_records_out_of_order_are_refused() -> None:
+    kinds = {record.kind(): record for record in STATE}
+    for former, latter in (("team", "key"), ("key", "account"), ("account", "change")):
+        told = refusal(archived([kinds["team"], kinds[latter], kinds[former]]))
+        assert told == f"Line 4 is out of order: {former}."
+
+
+def test_a_record_that_comes_twice_is_refused() -> None:
+    for record in STATE:
+        if record.kind() not in ("entry", "key"):
+            assert refusal(archived([record, record])) == (
+                f"Line 3 says again what a line before said: {record.kind()}."
+            )
+
+
+def test_a_key_needs_its_team() -> None:
+    without = [record for record in STATE if record.kind() != "team"]
+    assert refusal(archived(without)) == "Line 4 has a key of a team that is not there."
+
+
+@pytest.mark.parametrize(
+    ("record", "cause"),
+    [
+        (EntryRecord(replace(ENTRY, cost=10**30)), "cost is not between 0 and 9007199254740991"),
+        (EntryRecord(replace(ENTRY, at=-1.0)), "at is no time from 1970 to 9998"),
+    ],
+    ids=["number", "time"],
+)
+def test_what_cannot_be_is_refused_by_its_line(record: Record, cause: str) -> None:
+    archive = archived([*state(), record])
+    assert refusal(archive) == f"Line {len(state()) + 2} says what cannot be: {cause}."
+
+
+def test_a_history_that_adds_up_to_too_much_is_refused() -> None:
+    entries = [EntryRecord(replace(ENTRY, id=id, cost=MOST // 2)) for id in ("a", "b", "c")]
+    assert read(archived(entries[:2])) == entries[:2]
+    told = "Line 4 says what cannot be: cost is too much together with what came before."
+    assert refusal(archived(entries)) == told
+
+
+# -- other files --------------------------------------------------------------------------------
+
+
+def test_other_files_are_no_archives() -> None:
+    assert refusal(b"") == "The archive is empty."
+    for text in (b"\x89PNG\r\n", b"{}\n", b'{"format":"gateway-archive"}\n', LINES[1]):
+        assert refusal(text) == "This is no archive of a gateway's store."
+    assert refusal(b"x" * LINE_BYTES) == "Line 1 is too long to be an archive's."
+
+
+def test_an_archive_of_a_version_to_come_is_refused_whatever_is_in_it() -> None:
+    header = b'{"kind":"header","format":"gateway-archive","version":5,"new":[]}\n'
+    assert refusal(header + b"anything\n") == (
+        "The archive is of version 5, and this gateway knows versions up to 4: import it with the "
+        "gateway that made it, or a newer one."
+    )
+
+
+def test_an_archive_of_an_older_gateway_is_read() -> None:
+    lines = [LINES[0].replace(b'"version":4', b'"version":3'), *LINES[1:-1]]
+    assert lines[0] != LINES[0]
+    digest = hashlib.sha256(b"".join(lines)).hexdigest()
+    footer = msgspec.json.decode(LINES[-1]) | {"sha256": digest}
+    assert read(b"".join(lines) + msgspec.json.encode(footer) + b"\n") == STATE
+
+
+def test_what_an_older_gateway_did_not_write_gets_its_default() -> None:
+    writer = Writer()
+    line = writer.lines([AccountRecord("a", 1, Account(Window(1), Window(2)))])
+    shorter = line.replace(b",[],{},{},{}]}", b"]}")
+    assert shorter != line
+    record = next(iter(Reader([LINES[0], shorter])))
+    assert record == AccountRecord("a", 1, Account(Window(1), Window(2)))

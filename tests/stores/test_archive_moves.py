@@ -1,0 +1,299 @@
+"""A store moved through an archive into another one: all that anybody relies on is the same."""
+
+import asyncio
+import io
+import random
+import secrets
+import stat
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from itertools import combinations
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from hypothesis import given, settings
+from msgspec.structs import replace
+
+from gateway.config.store_url import parse_store_url
+from gateway.core.errors import Unauthenticated
+from gateway.core.key_format import pepper_check
+from gateway.core.model import NO_LIMITS, Key, Limits, Team, UsageRow
+from gateway.quota.ledger import Ledger
+from gateway.quota.steps import Held
+from gateway.stores.archive import Archive, export_store, new_file
+from gateway.stores.archive_format import CheckRecord, ClockRecord, EntryRecord, Record, TeamRecord
+from gateway.stores.port import Store
+from gateway.stores.redis import RedisStore
+from gateway.stores.sqlite import SqliteStore
+from gateway.tenants.directory import Directory
+from gateway.tenants.operations import Actor, Refused, create_key, rotate_key, set_key_state
+from tests.support.directory import put_teams
+from tests.support.quota_steps import release, reserve, settle
+from tests.support.redis import RedisServer, running_redis
+from tests.support.states import PEPPER, archived, by_name, gathered, state, states
+
+LIMITS = Limits(images_per_day=10, cost_per_month=2_000_000, concurrent_requests=3)
+KEY_LIMITS = Limits(images_per_month=6)
+GROUPINGS = [
+    by
+    for length in range(5)
+    for by in combinations(("team", "key", "model", "day", "outcome"), length)
+]
+
+
+class Places:
+    """Stores to move between, each empty at first."""
+
+    def __init__(self, folder: Path, redis: RedisServer) -> None:
+        self._folder = folder
+        self._redis = redis
+
+    def make(self, kind: str, number: int) -> SqliteStore | RedisStore:
+        """A store that is not open yet: the `number`th file, or a server's database."""
+        if kind == "sqlite":
+            return SqliteStore(self._folder / f"{number}.db")
+        url = self._redis.url.removesuffix("0") + str(number)
+        return RedisStore(parse_store_url(url))
+
+
+@pytest.fixture
+async def places(tmp_path: Path) -> AsyncIterator[Places]:
+    async with running_redis(tmp_path / "redis") as server:
+        yield Places(tmp_path, server)
+
+
+async def moved(source: Store, target: Store) -> None:
+    """Bring everything over, by way of an archive."""
+    file = io.BytesIO()
+    exported = await export_store(source, file.write, time.time())
+    file.seek(0)
+    try:
+        assert await Archive(file, PEPPER).restore(target) == exported
+    finally:
+        await target.close()
+
+
+@asynccontextmanager
+async def ledger_over(store: Store) -> AsyncIterator[Ledger]:
+    ledger = Ledger(store, spread=random.random)
+    await ledger.start()
+    try:
+        yield ledger
+    finally:
+        await ledger.close(5)
+
+
+async def admitted(ledger: Ledger, id: str, key: str, limits: Limits = NO_LIMITS) -> bool:
+    """Whether an image is admitted by the team's limits and those of the key's line."""
+    step = reserve(id, key=key, limits=LIMITS, key_limits=limits)
+    return isinstance(await ledger.reserve(step), Held)
+
+
+async def new_key(store: Store, team: str) -> tuple[Key, str]:
+    return await create_key(
+        store,
+        team=team,
+        name="",
+        lifetime=None,
+        pepper=PEPPER,
+        by=Actor("a test", time.time()),
+        entropy=secrets.token_bytes,
+    )
+
+
+MOVES = [
+    pytest.param(*move, id="-".join(move))
+    for move in (
+        ("sqlite", "sqlite"),
+        ("sqlite", "redis"),
+        ("redis", "sqlite"),
+        ("redis", "redis"),
+    )
+]
+
+
+@pytest.mark.parametrize(("source", "target"), MOVES)
+async def test_budgets_are_used_up_exactly_where_they_would_have_been(
+    places: Places, source: str, target: str
+) -> None:
+    async with places.make(source, 1) as store, ledger_over(store) as ledger:
+        assert await store.check_value("pepper", pepper_check(PEPPER))
+        await put_teams(store, [Team(name="red", limits=LIMITS)])
+        for number in range(3):
+            assert await admitted(ledger, f"bought-{number}", "k1", KEY_LIMITS)
+            await ledger.finish(settle(f"bought-{number}"))
+        assert await admitted(ledger, "failed", "k1", KEY_LIMITS)
+        await ledger.finish(release("failed"))
+        for id in ("open", "lost"):
+            assert await admitted(ledger, id, "k1", KEY_LIMITS)
+        await moved(store, places.make(target, 2))
+    async with places.make(target, 2) as store, ledger_over(store) as ledger:
+        # Two holds are open, of three; the line has had 5 of its 6 images, the team 5 of 10.
+        assert await admitted(ledger, "third", "k2")
+        assert not await admitted(ledger, "fourth", "k2")
+        await ledger.finish(settle("third"))
+        await ledger.finish(settle("open"))
+        assert await admitted(ledger, "line-6", "k1", KEY_LIMITS)
+        await ledger.finish(settle("line-6"))
+        assert not await admitted(ledger, "line-7", "k1", KEY_LIMITS)
+        for number in range(3):
+            assert await admitted(ledger, f"more-{number}", "k2")
+            await ledger.finish(settle(f"more-{number}"))
+        assert not await admitted(ledger, "eleventh", "k2")
+        (row,) = await store.usage([], None, None)
+        assert (row.images_bought, row.cost) == (9, 9 * 40_000)
+
+
+@pytest.mark.parametrize(("source", "target"), MOVES)
+async def test_keys_open_what_they_opened(places: Places, source: str, target: str) -> None:
+    async with places.make(source, 1) as store:
+        assert await store.check_value("pepper", pepper_check(PEPPER))
+        await put_teams(store, [Team(name="red"), Team(name="blue")])
+        now = time.time()
+        by = Actor("a test", now)
+        old, old_text = await new_key(store, "red")
+        rotated = await rotate_key(
+            store, old.id, grace=3_600, pepper=PEPPER, by=by, entropy=secrets.token_bytes
+        )
+        revoked, revoked_text = await new_key(store, "blue")
+        await set_key_state(store, revoked.id, "revoked", by)
+        await store.record_use({old.id: now, rotated.new.id: now - 0.1})
+        await moved(store, places.make(target, 2))
+    async with places.make(target, 2) as store:
+        directory = Directory(store, pepper=PEPPER, wall=time.time, monotonic=time.monotonic)
+        await directory.refresh()
+        callers = [await directory.authenticate([f"Bearer {t}"]) for t in (old_text, rotated.text)]
+        assert [caller.key for caller in callers] == [rotated.old, rotated.new]
+        assert {caller.key.line for caller in callers} == {old.id}
+        with pytest.raises(Unauthenticated):
+            await directory.authenticate([f"Bearer {revoked_text}"])
+        assert await store.last_uses() == {old.id: now, rotated.new.id: now - 0.1}
+
+
+@pytest.mark.parametrize(("source", "target"), MOVES)
+async def test_what_people_were_told_is_not_told_again(
+    places: Places, source: str, target: str
+) -> None:
+    async with places.make(source, 1) as store:
+        assert await store.check_value("pepper", pepper_check(PEPPER))
+        await store.complete_claim("told", "one", 86_400, b"what was told")
+        assert await store.claim("begun", "one", 86_400) is None
+        (told,) = [claim for claim in await store.claims() if claim.done]
+        await moved(store, places.make(target, 2))
+    async with places.make(target, 2) as store:
+        (claim,) = await store.claims()
+        assert replace(claim, ends=0.0) == replace(told, ends=0.0)
+        assert claim.ends == pytest.approx(told.ends, abs=0.001)
+        assert await store.claim("told", "two", 60) is not None
+        assert await store.claim("begun", "two", 60) is None
+
+
+def test_any_state_comes_back_over_redis_as_it_was(tmp_path: Path) -> None:
+    async def begin() -> RedisServer:
+        return await stack.enter_async_context(running_redis(tmp_path / "redis"))
+
+    @given(states())
+    @settings(max_examples=40)
+    def comes_back(records: list[Record]) -> None:
+        runner.run(_comes_back(records, server))
+
+    with asyncio.Runner() as runner:
+        stack = AsyncExitStack()
+        server = runner.run(begin())
+        try:
+            comes_back()
+        finally:
+            runner.run(stack.aclose())
+
+
+async def _comes_back(records: list[Record], server: RedisServer) -> None:
+    async with server.client() as client:
+        await client.flushall()
+    with TemporaryDirectory() as folder:
+        places = Places(Path(folder), server)
+        first = places.make("sqlite", 1)
+        await first.restore(records)
+        async with first:
+            assert by_name(await gathered(first.export())) == records
+            await moved(first, places.make("redis", 2))
+            async with places.make("redis", 2) as second:
+                await moved(second, places.make("sqlite", 3))
+                async with places.make("sqlite", 3) as third:
+                    assert lasting(await gathered(third.export())) == lasting(records)
+                    rows = await usages(first)
+                    assert await usages(second) == rows
+                    assert await usages(third) == rows
+
+
+def lasting(records: list[Record]) -> list[Record]:
+    """All but the clock, which goes on, and usage, which Redis sums up."""
+    return by_name(r for r in records if not isinstance(r, ClockRecord | EntryRecord))
+
+
+async def usages(store: Store) -> list[list[UsageRow]]:
+    """Usage in every grouping, without the rows that say nothing."""
+    found = [await store.usage(by, None, None) for by in GROUPINGS]
+    return [[row for row in rows if row != _nothing(row)] for rows in found]
+
+
+def _nothing(row: UsageRow) -> UsageRow:
+    fields = dict.fromkeys(UsageRow.__struct_fields__[1:], 0)
+    return UsageRow(group=row.group, **fields)
+
+
+# -- refusals -----------------------------------------------------------------------------------
+
+
+def refusal(archive: bytes, pepper: bytes = PEPPER) -> str:
+    """Why an archive is refused before any store is asked."""
+    with pytest.raises(Refused) as refused:
+        Archive(io.BytesIO(archive), pepper)
+    return str(refused.value)
+
+
+def test_an_archive_of_another_pepper_is_refused() -> None:
+    assert refusal(archived(state()), b"q" * 32).startswith(
+        "The archive's keys were made with another pepper"
+    )
+
+
+def test_an_archive_without_its_peppers_check_is_refused() -> None:
+    for records in ([], [TeamRecord(Team(name="a"))], [CheckRecord("other", b"x")]):
+        assert refusal(archived(records)) == (
+            "The archive does not say with which pepper its keys were made."
+        )
+
+
+def test_what_is_no_archive_is_refused() -> None:
+    assert refusal(b"{}\n") == "This is no archive of a gateway's store."
+
+
+# -- files --------------------------------------------------------------------------------------
+
+
+def test_a_new_file_is_its_owners_alone_and_there_when_it_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "state"
+    path.write_text("former")
+    with new_file(path) as file:
+        file.write(b"new")
+        file.flush()
+        assert path.read_text() == "former"
+    assert path.read_bytes() == b"new"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def write_half(path: Path, failure: type[BaseException]) -> None:
+    with new_file(path) as file:
+        file.write(b"half")
+        raise failure
+
+
+def test_a_file_that_was_not_finished_is_not_there(tmp_path: Path) -> None:
+    path = tmp_path / "state"
+    for failure in (KeyboardInterrupt, OSError):
+        with pytest.raises(failure):
+            write_half(path, failure)
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,43 @@
+"""The counter of money: as exact as the ledger, however many prices it adds up."""
+
+from decimal import Decimal
+
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import generate_latest
+
+from gateway.telemetry.metrics import MoneyCounter
+
+
+def told(registry: CollectorRegistry) -> dict[str, str]:
+    lines = generate_latest(registry).decode().splitlines()
+    return dict(line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
+
+
+@given(st.lists(st.integers(0, 10_000_000), min_size=1))
+def test_it_tells_the_exact_sum(prices: list[int]) -> None:
+    registry = CollectorRegistry()
+    counter = MoneyCounter("spent_usd", "Money.", ["team"], registry)
+    for price in prices:
+        counter.add(("red",), price)
+    (found,) = told(registry).values()
+    assert float(found) == float(Decimal(sum(prices)) / 1_000_000)
+
+
+def test_a_thousand_cheap_pictures_leave_no_trace_of_binary_fractions() -> None:
+    registry = CollectorRegistry()
+    counter = MoneyCounter("spent_usd", "Money.", ["team", "model"], registry)
+    for _ in range(1_001):
+        counter.add(("red", "a"), 83_000)
+    counter.add(("blue", "a"), 42_000)
+    assert told(registry) == {
+        'spent_usd_total{model="a",team="red"}': "83.083",
+        'spent_usd_total{model="a",team="blue"}': "0.042",
+    }
+
+
+def test_before_anything_was_spent_it_has_no_series() -> None:
+    registry = CollectorRegistry()
+    MoneyCounter("spent_usd", "Money.", ["team"], registry)
+    assert told(registry) == {}

@@ -1,0 +1,378 @@
+import asyncio
+import secrets
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from gateway.config.store_url import parse_store_url
+from gateway.core import key_format
+from gateway.core.errors import KeyDisabled, StoreUnavailable, Unauthenticated
+from gateway.core.model import Key, Limits, Team
+from gateway.stores.redis import RedisStore
+from gateway.stores.sqlite import SqliteStore
+from gateway.tenants.directory import (
+    FOLLOWING_SECONDS,
+    POLL_SECONDS,
+    REMEMBERED,
+    STALE_SECONDS,
+    Directory,
+)
+from gateway.tenants.store import DirectoryStore
+from tests.support.clocks import Clock
+from tests.support.directory import put_key, put_teams, set_state
+from tests.support.faulty_store import FaultyStore
+from tests.support.redis import running_redis
+
+PEPPER = bytes(range(32))
+
+
+@pytest.fixture
+async def wall() -> Clock:
+    return Clock(time.time)
+
+
+@pytest.fixture
+async def monotonic() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[FaultyStore]:
+    async with SqliteStore(tmp_path / "gateway.db") as sqlite:
+        await put_teams(sqlite, [Team(name="red")])
+        yield FaultyStore(sqlite)
+
+
+@pytest.fixture
+async def directory(store: FaultyStore, wall: Clock, monotonic: Clock) -> AsyncIterator[Directory]:
+    """A directory that follows the store."""
+    directory = Directory(store, pepper=PEPPER, wall=wall, monotonic=monotonic)
+    await directory.start()
+    yield directory
+    await directory.close()
+
+
+@pytest.fixture
+async def still(store: FaultyStore, wall: Clock, monotonic: Clock) -> Directory:
+    """A directory that has read the store once, and follows it only where it is made to."""
+    directory = Directory(store, pepper=PEPPER, wall=wall, monotonic=monotonic)
+    await directory.refresh()
+    return directory
+
+
+def minted() -> tuple[str, str]:
+    """A key's id and its Authorization header, of a key that no store knows."""
+    id, text = key_format.mint(secrets.token_bytes)
+    return id, f"Bearer {text}"
+
+
+async def create(
+    store: DirectoryStore, team: str = "red", expires: float | None = None
+) -> tuple[str, str]:
+    """A new key in the store: its id and its Authorization header."""
+    id, header = minted()
+    digest = key_format.digest(header.removeprefix("Bearer "), PEPPER)
+    await put_key(
+        store, Key(id=id, team=team, name="", digest=digest, created=time.time(), expires=expires)
+    )
+    return id, header
+
+
+async def refused(directory: Directory, header: str) -> type[Exception]:
+    with pytest.raises((Unauthenticated, KeyDisabled, StoreUnavailable)) as error:
+        await directory.authenticate([header])
+    return error.type
+
+
+async def within_a_second(directory: Directory, header: str, error: type[Exception]) -> None:
+    """The key stops working, as `error`, within a second."""
+    async with asyncio.timeout(1):
+        while True:
+            try:
+                await directory.authenticate([header])
+            except error:
+                return
+            await asyncio.sleep(0.01)
+
+
+# -- who comes in -------------------------------------------------------------------------------
+
+
+async def test_a_key_made_just_now_works_at_once(directory: Directory, store: FaultyStore) -> None:
+    for _ in range(20):
+        id, header = await create(store)
+        caller = await directory.authenticate([header])
+        assert (caller.key.id, caller.team) == (id, Team(name="red"))
+
+
+async def test_a_key_of_a_team_made_just_now_works_at_once(
+    directory: Directory, store: FaultyStore
+) -> None:
+    await put_teams(store, [Team(name="blue", limits=Limits(images_per_day=3))])
+    _, header = await create(store, "blue")
+    assert (await directory.authenticate([header])).team.limits.images_per_day == 3
+
+
+async def test_a_key_made_during_a_reading_works_at_once(
+    still: Directory, store: FaultyStore
+) -> None:
+    _, unknown = minted()
+    store.seconds = 0.1
+    guessing = asyncio.create_task(refused(still, unknown))
+    await asyncio.sleep(0.05)
+    _, header = await create(store)
+    await still.authenticate([header])
+    assert await guessing is Unauthenticated
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        [],
+        [""],
+        ["Bearer"],
+        ["Bearer sk-gw-"],
+        ["Basic cmVkOnJlZA=="],
+        ["Bearer " + "x" * 8192],
+        ['Bearer "sk-gw-1"'],
+    ],
+)
+async def test_what_is_no_key_asks_nobody(
+    still: Directory, store: FaultyStore, lines: list[str]
+) -> None:
+    asked = store.asked["changes"]
+    with pytest.raises(Unauthenticated):
+        await still.authenticate(lines)
+    assert store.asked["changes"] == asked
+
+
+async def test_two_authorization_headers_are_none(directory: Directory, store: FaultyStore) -> None:
+    _, header = await create(store)
+    with pytest.raises(Unauthenticated):
+        await directory.authenticate([header, header])
+
+
+async def test_a_wrong_secret_of_a_known_id_is_no_key(
+    directory: Directory, store: FaultyStore
+) -> None:
+    id, _ = await create(store)
+    _, other = minted()
+    token = other.removeprefix("Bearer ")
+    body = token.replace(token[6:18], id)[: -key_format.CHECKSUM_CHARS]
+    forged = body + key_format._checksum(body)
+    assert key_format.parse(forged) == id
+    assert await refused(directory, f"Bearer {forged}") is Unauthenticated
+
+
+async def test_known_keys_ask_nobody(still: Directory, store: FaultyStore) -> None:
+    _, header = await create(store)
+    await still.refresh()
+    asked = store.asked["changes"]
+    for _ in range(100):
+        await still.authenticate([header])
+    assert store.asked["changes"] == asked
+
+
+async def test_a_remembered_header_lets_in_no_other_one(
+    still: Directory, store: FaultyStore
+) -> None:
+    _, header = await create(store)
+    other_id, other = await create(store)
+    await still.refresh()
+    for _ in range(2):
+        await still.authenticate([header])
+    _, forged = minted()
+    assert await refused(still, forged) is Unauthenticated
+    assert await refused(still, header[:-1]) is Unauthenticated
+    with pytest.raises(Unauthenticated):
+        await still.authenticate([header, header])
+    assert (await still.authenticate([other])).key.id == other_id
+
+
+async def test_a_remembered_caller_is_as_its_team_is_now(
+    still: Directory, store: FaultyStore
+) -> None:
+    _, header = await create(store)
+    await still.refresh()
+    assert (await still.authenticate([header])).team.purged == 0
+    await put_teams(store, [Team(name="red", purged=1)])
+    await still.refresh()
+    assert (await still.authenticate([header])).team.purged == 1
+    await put_teams(store, [Team(name="red", purged=1, deleted=True)])
+    await still.refresh()
+    assert await refused(still, header) is Unauthenticated
+
+
+async def test_who_was_let_in_is_remembered_within_bounds(
+    still: Directory, store: FaultyStore
+) -> None:
+    id, header = await create(store)
+    await still.refresh()
+    scheme, _, token = header.partition(" ")
+    for blanks in range(1, REMEMBERED + 3):
+        caller = await still.authenticate([f"{scheme}{' ' * blanks}{token}"])
+        assert caller.key.id == id
+    assert 0 < len(still._admitted) <= REMEMBERED
+
+
+async def test_every_use_is_noted(store: FaultyStore, wall: Clock, monotonic: Clock) -> None:
+    used: list[str] = []
+    directory = Directory(store, pepper=PEPPER, wall=wall, monotonic=monotonic, on_use=used.append)
+    id, header = await create(store)
+    await directory.refresh()
+    for _ in range(3):
+        await directory.authenticate([header])
+    assert used == [id] * 3
+
+
+async def test_guessing_does_not_hammer_the_store(directory: Directory, store: FaultyStore) -> None:
+    asked, started = store.asked["changes"], time.monotonic()
+    for _ in range(4):
+        headers = [minted()[1] for _ in range(100)]
+        ends = await asyncio.gather(*(refused(directory, header) for header in headers))
+        assert set(ends) == {Unauthenticated}
+    passed = time.monotonic() - started
+    assert store.asked["changes"] - asked <= passed * 25 + 5
+
+
+# -- changes ------------------------------------------------------------------------------------
+
+
+async def test_a_revoked_key_stops_within_a_second(
+    directory: Directory, store: FaultyStore
+) -> None:
+    id, header = await create(store)
+    await directory.authenticate([header])
+    await set_state(store, id, "revoked")
+    await within_a_second(directory, header, Unauthenticated)
+
+
+async def test_a_disabled_key_stops_within_a_second_and_comes_back_at_once(
+    directory: Directory, store: FaultyStore
+) -> None:
+    id, header = await create(store)
+    await directory.authenticate([header])
+    await set_state(store, id, "disabled")
+    await within_a_second(directory, header, KeyDisabled)
+    await set_state(store, id, "active")
+    await directory.authenticate([header])
+
+
+async def test_a_key_ends_when_it_expires(
+    still: Directory, store: FaultyStore, wall: Clock
+) -> None:
+    _, header = await create(store, expires=time.time() + 100)
+    await still.authenticate([header])
+    wall.ahead = 99.0
+    await still.authenticate([header])
+    wall.ahead = 101.0
+    assert await refused(still, header) is Unauthenticated
+
+
+async def test_other_limits_of_a_team_arrive(directory: Directory, store: FaultyStore) -> None:
+    _, header = await create(store)
+    await directory.authenticate([header])
+    await put_teams(store, [Team(name="red", limits=Limits(images_per_day=7))])
+    await asyncio.sleep(2 * POLL_SECONDS)
+    assert (await directory.authenticate([header])).team.limits.images_per_day == 7
+    assert directory.teams["red"].limits.images_per_day == 7
+
+
+# -- outages ------------------------------------------------------------------------------------
+
+
+async def test_the_copy_serves_for_a_minute_without_the_store(
+    directory: Directory, store: FaultyStore, monotonic: Clock
+) -> None:
+    _, header = await create(store)
+    _, unknown = minted()
+    await directory.authenticate([header])
+    store.leave()
+    monotonic.ahead += STALE_SECONDS - 1
+    await directory.authenticate([header])
+    assert await refused(directory, unknown) is Unauthenticated
+    monotonic.ahead += 2
+    assert await refused(directory, header) is StoreUnavailable
+    assert await refused(directory, unknown) is StoreUnavailable
+    assert directory.age > STALE_SECONDS
+    store.come_back()
+    await asyncio.sleep(2 * POLL_SECONDS)
+    await directory.authenticate([header])
+    assert directory.age < 1
+
+
+async def test_an_outage_ends_by_itself(
+    directory: Directory, store: FaultyStore, monotonic: Clock
+) -> None:
+    store.leave()
+    monotonic.ahead += STALE_SECONDS + 1
+    await asyncio.sleep(2 * POLL_SECONDS)
+    assert directory.age > STALE_SECONDS
+    store.come_back()
+    await asyncio.sleep(2 * POLL_SECONDS)
+    assert directory.age < 1
+
+
+async def test_a_crowd_before_an_absent_store_is_told_together(
+    still: Directory, store: FaultyStore, monotonic: Clock
+) -> None:
+    _, header = await create(store)
+    await still.refresh()
+    store.leave()
+    store.seconds = 0.2
+    for late, expected in (
+        (0.0, Unauthenticated),
+        (1.0, Unauthenticated),
+        (STALE_SECONDS, StoreUnavailable),
+    ):
+        monotonic.ahead += late
+        headers = [header if expected is StoreUnavailable else minted()[1] for _ in range(50)]
+        started = time.monotonic()
+        ends = await asyncio.gather(*(refused(still, each) for each in headers))
+        assert set(ends) == {expected}
+        assert time.monotonic() - started < FOLLOWING_SECONDS + 0.5
+
+
+async def test_whoever_leaves_during_a_reading_does_not_fail_the_others(
+    still: Directory, store: FaultyStore
+) -> None:
+    _, header = await create(store)
+    store.seconds = 0.05
+    first = asyncio.create_task(still.authenticate([header]))
+    others = [asyncio.create_task(still.authenticate([header])) for _ in range(5)]
+    await asyncio.sleep(0.07)
+    first.cancel()
+    assert {caller.team.name for caller in await asyncio.gather(*others)} == {"red"}
+
+
+async def test_starting_without_a_store_is_told(store: FaultyStore, wall: Clock) -> None:
+    store.leave()
+    directory = Directory(store, pepper=PEPPER, wall=wall, monotonic=time.monotonic)
+    with pytest.raises(StoreUnavailable):
+        await directory.start()
+    await directory.close()
+
+
+async def test_what_a_store_has_lost_is_forgotten_once_that_is_confirmed(
+    tmp_path: Path, wall: Clock, monotonic: Clock
+) -> None:
+    async with (
+        running_redis(tmp_path / "redis") as server,
+        RedisStore(parse_store_url(server.url)) as redis,
+        server.client() as client,
+    ):
+        await put_teams(redis, [Team(name="red"), Team(name="blue")])
+        _, header = await create(redis)
+        directory = Directory(redis, pepper=PEPPER, wall=wall, monotonic=monotonic)
+        await directory.refresh()
+        await client.flushall()
+        with pytest.raises(StoreUnavailable):
+            await directory.refresh()
+        assert (await directory.authenticate([header])).team.name == "red"
+        await redis.confirm_reset()
+        await put_teams(redis, [Team(name="blue")])
+        await directory.refresh()
+        assert list(directory.teams) == ["blue"]
+        assert await refused(directory, header) is Unauthenticated

@@ -1,0 +1,160 @@
+"""Teams, keys and usage as plain values."""
+
+import json
+
+import pytest
+from msgspec.structs import replace
+
+from gateway.core.model import Key, KeyState, Limits, Team, UsageRow
+from gateway.core.periods import utc
+from gateway.reporting.views import usage_listing, usage_total
+from gateway.tenants.views import key_listing, team_listing
+
+CREATED = 1_700_000_000.0
+
+
+def key(
+    state: KeyState = "active", expires: float | None = None, grace_ends: float | None = None
+) -> Key:
+    return Key(
+        id="0123456789ab",
+        team="design",
+        name="Web shop",
+        digest=b"\x01" * 32,
+        created=CREATED,
+        expires=expires,
+        state=state,
+        limits=Limits(images_per_month=7, cost_per_day=500_000),
+        grace_ends=grace_ends,
+    )
+
+
+def row(*group: str, cost: int = 211_000) -> UsageRow:
+    return UsageRow(
+        group=group,
+        requests=4,
+        images_bought=3,
+        images_cached=2,
+        images_unknown=1,
+        cost=cost,
+        saved=1_500_000,
+        images_coalesced=1,
+        requests_refused=3,
+    )
+
+
+def test_a_team_is_told_in_the_words_of_its_file() -> None:
+    limits = Limits(images_per_day=200, cost_per_month=1_500_001)
+    assert team_listing(Team(name="design", sizes=("auto",), limits=limits)) == {
+        "team": "design",
+        "models": None,
+        "sizes": ["auto"],
+        "qualities": None,
+        "max_n": None,
+        "cache": True,
+        "limits": {
+            "images_per_day": 200,
+            "images_per_month": None,
+            "cost_per_day_usd": None,
+            "cost_per_month_usd": "1.500001",
+            "requests_per_minute": None,
+            "concurrent_requests": None,
+        },
+    }
+
+
+def test_a_key_is_told_without_its_digest() -> None:
+    listing = key_listing(key(expires=CREATED + 60), CREATED, CREATED + 5)
+    assert listing == {
+        "id": "sk-gw-0123456789ab",
+        "team": "design",
+        "name": "Web shop",
+        "state": "active",
+        "created": "2023-11-14T22:13:20Z",
+        "expires": "2023-11-14T22:14:20Z",
+        "limits": {
+            "images_per_day": None,
+            "images_per_month": 7,
+            "cost_per_day_usd": "0.5",
+            "cost_per_month_usd": None,
+            "requests_per_minute": None,
+            "concurrent_requests": None,
+        },
+        "grace_ends": None,
+        "last_used": "2023-11-14T22:13:25Z",
+        "line": "sk-gw-0123456789ab",
+    }
+    assert json.loads(json.dumps(listing)) == listing
+
+
+@pytest.mark.parametrize(
+    ("state", "expires", "told"),
+    [
+        ("active", None, "active"),
+        ("active", CREATED + 1, "active"),
+        ("active", CREATED, "expired"),
+        ("disabled", CREATED, "expired"),
+        ("disabled", None, "disabled"),
+        ("revoked", CREATED, "revoked"),
+    ],
+)
+def test_the_state_is_what_it_comes_to(state: KeyState, expires: float | None, told: str) -> None:
+    assert key_listing(key(state, expires), CREATED, None)["state"] == told
+
+
+@pytest.mark.parametrize(
+    ("state", "expires", "grace_ends", "told"),
+    [
+        ("active", None, CREATED + 1, "retiring"),
+        ("active", None, CREATED, "expired"),
+        ("active", CREATED, CREATED + 1, "expired"),
+        ("disabled", None, CREATED + 1, "disabled"),
+        ("revoked", None, CREATED, "revoked"),
+    ],
+)
+def test_a_key_that_was_replaced_retires(
+    state: KeyState, expires: float | None, grace_ends: float, told: str
+) -> None:
+    listing = key_listing(key(state, expires, grace_ends), CREATED, None)
+    assert (listing["state"], listing["last_used"]) == (told, None)
+    assert listing["grace_ends"] == utc(grace_ends)
+
+
+def test_a_new_key_tells_whose_line_it_is_of() -> None:
+    listing = key_listing(replace(key(), first="0123456789ac"), CREATED, None)
+    assert (listing["id"], listing["line"]) == ("sk-gw-0123456789ab", "sk-gw-0123456789ac")
+
+
+def test_usage_is_told_by_its_grouping() -> None:
+    assert usage_listing(("key", "day"), row("0123456789ab", "2023-11-14")) == {
+        "key": "sk-gw-0123456789ab",
+        "day": "2023-11-14",
+        "requests": 4,
+        "requests_refused": 3,
+        "images_bought": 3,
+        "images_cached": 2,
+        "images_coalesced": 1,
+        "images_unknown": 1,
+        "cost_usd": "0.211",
+        "saved_usd": "1.5",
+    }
+
+
+def test_the_total_is_exact() -> None:
+    total = usage_total(("team", "day"), [row("a", "1", cost=100_000), row("b", "1", cost=200_000)])
+    assert total == {
+        "team": "total",
+        "day": "",
+        "requests": 8,
+        "requests_refused": 6,
+        "images_bought": 6,
+        "images_cached": 4,
+        "images_coalesced": 2,
+        "images_unknown": 2,
+        "cost_usd": "0.3",
+        "saved_usd": "3",
+    }
+
+
+def test_times_are_cut_off_to_the_second() -> None:
+    assert utc(0.999_999_9) == "1970-01-01T00:00:00Z"

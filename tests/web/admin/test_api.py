@@ -1,0 +1,398 @@
+"""The admin API over a whole gateway: what an operator does with it, and what it refuses."""
+
+import csv
+from collections.abc import AsyncIterator
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+
+from gateway.config.admin_tokens import mint, toml_block
+from gateway.core.model import Limits
+from gateway.reporting.usage_query import moment
+from tests.conformance.store import entry
+from tests.support.rig import ADMIN_TOKEN, FLAT, UPSTREAM_KEY, Got, Rig, running_rig
+
+VIEWER = mint(lambda size: b"v" * size)
+SECOND = mint(lambda size: b"s" * size)
+TOKENS = f"{toml_block('eyes', 'viewer', VIEWER)}\n{toml_block('ops', 'admin', SECOND)}\n"
+TEAM = {"max_n": 3, "limits": {"images_per_day": 5, "cost_per_month_usd": 2.5}}
+SHOWN = {
+    "team": "design",
+    "models": None,
+    "sizes": None,
+    "qualities": None,
+    "max_n": 3,
+    "cache": True,
+    "limits": {
+        "images_per_day": 5,
+        "images_per_month": None,
+        "cost_per_day_usd": None,
+        "cost_per_month_usd": "2.5",
+        "requests_per_minute": None,
+        "concurrent_requests": None,
+    },
+}
+
+
+@pytest.fixture
+async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
+    async with running_rig(tmp_path, FLAT + TOKENS) as running:
+        yield running
+
+
+async def made(rig: Rig, **fields: object) -> Got:
+    got = await rig.ask_admin("POST", "teams", json={"team": "design", **TEAM, **fields})
+    assert got.status == 201, got.body
+    return got
+
+
+# -- tokens -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "token",
+    [None, "x" * 40, ADMIN_TOKEN[:-1], "sk-gw-something"],
+    ids=["none", "long", "cut", "key"],
+)
+async def test_a_wrong_token_opens_nothing(rig: Rig, token: str | None) -> None:
+    for path in ("teams", "nothing"):
+        got = await rig.ask_admin("GET", path, token)
+        assert got.error == (401, "authentication_error", "invalid_admin_token")
+        assert got.headers["WWW-Authenticate"] == "Bearer"
+
+
+async def test_a_team_key_is_no_admin_token(rig: Rig) -> None:
+    assert (await rig.ask_admin("GET", "teams", await rig.key())).status == 401
+
+
+async def test_without_a_token_there_is_no_admin_api(tmp_path: Path) -> None:
+    async with running_rig(tmp_path, ADMIN_TOKEN="") as rig:
+        got = await rig.ask_admin("GET", "teams")
+        assert got.error == (404, "invalid_request_error", "admin_off")
+        assert (await rig.admin("/healthz")).status == 200
+        assert (await rig.admin("/metrics")).status == 200
+
+
+async def test_a_viewer_reads_and_changes_nothing(rig: Rig) -> None:
+    await made(rig)
+    assert (await rig.ask_admin("GET", "teams/design", VIEWER)).json == SHOWN
+    for method, path in (
+        ("POST", "teams"),
+        ("PUT", "teams/design"),
+        ("PATCH", "teams/design"),
+        ("DELETE", "teams/design"),
+        ("POST", "keys"),
+    ):
+        got = await rig.ask_admin(method, path, VIEWER, json=TEAM)
+        assert got.error == (403, "permission_error", "role_not_allowed")
+    assert (await rig.ask_admin("GET", "teams/design", VIEWER)).json == SHOWN
+
+
+async def test_guessing_is_throttled_and_locks_nobody_out(rig: Rig) -> None:
+    answers = [await rig.ask_admin("GET", "teams", f"wrong-token-{n:010}") for n in range(15)]
+    assert answers[0].status == 401
+    assert answers[-1].error == (429, "rate_limit_error", "rate_limit_exceeded")
+    assert 1 <= int(answers[-1].headers["Retry-After"]) <= 60
+    assert (await rig.ask_admin("GET", "teams")).status == 200
+    assert (await rig.ask_admin("GET", "teams", VIEWER)).status == 200
+
+
+async def test_tokens_are_read_again_with_the_configuration(rig: Rig) -> None:
+    settings = rig.gateway.settings
+    assert (await rig.ask_admin("GET", "teams", SECOND)).status == 200
+    rig.gateway.use(replace(settings, admin=replace(settings.admin, tokens={})))
+    assert (await rig.ask_admin("GET", "teams", SECOND)).status == 401
+    assert (await rig.ask_admin("GET", "teams")).status == 200
+
+
+# -- teams --------------------------------------------------------------------------------------
+
+
+async def test_a_team_is_made_read_changed_and_deleted(rig: Rig) -> None:
+    got = await made(rig)
+    assert got.json == SHOWN
+    assert got.headers["Location"] == "/admin/v1/teams/design"
+    assert (await rig.ask_admin("GET", "teams")).json == {"teams": [SHOWN]}
+    patch = {"max_n": None, "limits": {"images_per_day": 7, "cost_per_month_usd": None}}
+    got = await rig.ask_admin("PATCH", "teams/design", json=patch)
+    limits = {**SHOWN["limits"], "images_per_day": 7, "cost_per_month_usd": None}  # type: ignore[dict-item]
+    assert got.json == {**SHOWN, "max_n": None, "limits": limits}
+    got = await rig.ask_admin("PUT", "teams/design", json={"cache": False})
+    assert (got.json["cache"], got.json["limits"]["images_per_day"]) == (False, None)
+    assert (await rig.ask_admin("PUT", "teams/new", json={})).status == 201
+    assert (await rig.ask_admin("DELETE", "teams/design")).json == {"deleted": "design"}
+    for method in ("GET", "DELETE", "PATCH"):
+        got = await rig.ask_admin(method, "teams/design", json={})
+        assert got.error == (404, "invalid_request_error", "no_such_thing")
+
+
+async def test_a_deleted_teams_keys_stop_and_what_it_used_stays_used(rig: Rig) -> None:
+    key = await rig.key("design", limits=Limits(images_per_day=1))
+    assert (await rig.generate(key)).status == 200
+    assert (await rig.ask_admin("DELETE", "teams/design")).status == 200
+    await rig.gateway.directory.refresh()
+    assert (await rig.generate(key)).status == 401
+    body = {"team": "design", "limits": {"images_per_day": 1}}
+    assert (await rig.ask_admin("POST", "teams", json=body)).status == 201
+    new = (await rig.ask_admin("POST", "keys", json={"team": "design"})).json["key"]
+    assert (await rig.generate(new, None)).error[2] == "insufficient_quota"
+    (row,) = (await rig.ask_admin("GET", "usage")).json
+    assert (row["team"], row["images_bought"]) == ("design", 1)
+
+
+async def test_every_fault_of_a_body_is_told_at_once(rig: Rig) -> None:
+    body = {"maxn": 3, "cache": 1, "models": ["dall-e"], "limits": {"images_per_dy": 5}}
+    got = await rig.ask_admin("PUT", "teams/design", json=body)
+    assert got.error == (400, "invalid_request_error", "invalid_fields")
+    assert got.json["error"]["param"] == "maxn"
+    for part in ("did you mean 'max_n'?", "cache: must be true or false", "images_per_dy"):
+        assert part in got.json["error"]["message"]
+    assert (await rig.ask_admin("GET", "teams")).json == {"teams": []}
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b"", 400),
+        (b"[]", 400),
+        (b'{"team": 3}', 400),
+        (b'{"team": "-x"}', 400),
+        (b'{"team": "x", "team": "y"}', 400),
+        (b'{"team": "x", "limits": {"cost_per_day_usd": 0.00000001}}', 400),
+        (b'{"team": "x", "max_n": 1.5}', 400),
+        (b'{"team": "x", "limits": null}', 400),
+    ],
+)
+async def test_a_bad_team_is_refused(rig: Rig, body: bytes, status: int) -> None:
+    headers = {"Content-Type": "application/json"}
+    assert (await rig.ask_admin("POST", "teams", data=body, headers=headers)).status == status
+
+
+async def test_a_limit_at_fault_is_named(rig: Rig) -> None:
+    got = await rig.ask_admin("PUT", "teams/x", json={"limits": {"images_per_day": -1}})
+    assert got.json["error"]["param"] == "limits.images_per_day"
+
+
+async def test_a_team_is_made_once(rig: Rig) -> None:
+    await made(rig)
+    got = await rig.ask_admin("POST", "teams", json={"team": "design"})
+    assert got.error == (409, "invalid_request_error", "conflict")
+
+
+@pytest.mark.parametrize("method", ["PUT", "PATCH", "DELETE"])
+async def test_two_admins_do_not_overwrite_each_other(rig: Rig, method: str) -> None:
+    tag = (await made(rig)).headers["ETag"]
+    assert (await rig.ask_admin("GET", "teams/design")).headers["ETag"] == tag
+    match = {"If-Match": tag}
+    changed = await rig.ask_admin("PUT", "teams/design", SECOND, json={"max_n": 9}, headers=match)
+    assert changed.status == 200
+    got = await rig.ask_admin(method, "teams/design", json={"max_n": 1}, headers=match)
+    assert got.error == (412, "invalid_request_error", "precondition_failed")
+    assert (await rig.ask_admin("GET", "teams/design")).json["max_n"] == 9
+    match = {"If-Match": f'"other", {changed.headers["ETag"]}'}
+    assert (await rig.ask_admin(method, "teams/design", json={}, headers=match)).status == 200
+
+
+async def test_a_team_that_is_not_there_matches_nothing(rig: Rig) -> None:
+    got = await rig.ask_admin("PUT", "teams/new", json={}, headers={"If-Match": "*"})
+    assert got.status == 412
+
+
+# -- keys ---------------------------------------------------------------------------------------
+
+
+async def test_a_key_goes_through_its_life(rig: Rig) -> None:
+    await made(rig)
+    body = {"team": "design", "name": " Web ", "expires": "90d", "limits": {"images_per_day": 2}}
+    got = await rig.ask_admin("POST", "keys", json={"team": "design", "expires": None})
+    assert (got.status, got.json["expires"]) == (201, None)
+    assert (await rig.ask_admin("POST", f"keys/{got.json['id']}/revoke")).status == 200
+    got = await rig.ask_admin("POST", "keys", json=body)
+    assert got.status == 201
+    key, id = got.json["key"], got.json["id"]
+    assert (got.json["name"], got.json["limits"]["images_per_day"]) == ("Web", 2)
+    assert (await rig.generate(key)).status == 200
+    assert (await rig.ask_admin("POST", f"keys/{id}/disable")).json["state"] == "disabled"
+    got = await rig.ask_admin("POST", f"keys/{id}/rotate")
+    assert got.error == (409, "invalid_request_error", "conflict")
+    assert (await rig.ask_admin("POST", f"keys/{id}/enable")).json["state"] == "active"
+    got = await rig.ask_admin("POST", f"keys/{id}/rotate", json={"grace": "1h"})
+    assert (got.status, got.json["replaces"]["state"]) == (201, "retiring")
+    assert (got.json["line"], got.json["grace_in_full"]) == (id, True)
+    again = await rig.ask_admin("POST", f"keys/{id}/rotate", json={"grace": "7d"})
+    assert again.json["grace_in_full"] is False
+    assert again.json["replaces"]["grace_ends"] == got.json["replaces"]["grace_ends"]
+    assert (await rig.generate(got.json["key"], None)).status == 200
+    assert (await rig.ask_admin("POST", f"keys/{id}/revoke")).json["state"] == "revoked"
+    assert (await rig.ask_admin("POST", f"keys/{id}/enable")).status == 409
+    listed = await rig.ask_admin("GET", "keys?team=design", VIEWER)
+    states = [one["state"] for one in listed.json["keys"]]
+    assert states == ["revoked", "revoked", "active", "active"]
+    assert (await rig.ask_admin("GET", f"keys/{id}")).json["state"] == "revoked"
+    for text in (key, got.json["key"]):
+        assert text.encode() not in listed.body
+
+
+async def test_a_key_is_changed_as_far_as_it_is_named(rig: Rig) -> None:
+    await made(rig)
+    body = {"team": "design", "name": "Web", "expires": "1d", "limits": {"images_per_day": 1}}
+    key = (await rig.ask_admin("POST", "keys", json=body)).json
+    path = f"keys/{key['id']}"
+    assert (await rig.generate(key["key"], None)).status == 200
+    assert (await rig.generate(key["key"], None)).status == 429
+    patch = {"limits": {"images_per_day": 2, "cost_per_day_usd": 0.5}}
+    got = await rig.ask_admin("PATCH", path, json=patch)
+    assert got.status == 200
+    assert (got.json["name"], got.json["expires"]) == ("Web", key["expires"])
+    assert got.json["limits"] == key["limits"] | {"images_per_day": 2, "cost_per_day_usd": "0.5"}
+    await rig.gateway.directory.refresh()
+    # What was used up under the former limit is used up under the new one.
+    assert (await rig.generate(key["key"], None)).status == 200
+    assert (await rig.generate(key["key"], None)).status == 429
+    got = await rig.ask_admin("PATCH", path, json={"name": "", "expires": None, "limits": None})
+    assert (got.json["name"], got.json["expires"]) == ("", None)
+    assert set(got.json["limits"].values()) == {None}
+    (change, *_) = (await rig.ask_admin("GET", "audit")).json["changes"]
+    assert (change["action"], change["before"]["name"], change["after"]["name"]) == (
+        *("key.change", "Web", ""),
+    )
+    for wrong in ({"limits": {"images": 1}}, {"state": "active"}, {"name": None}, {"limits": 3}):
+        assert (await rig.ask_admin("PATCH", path, json=wrong)).status == 400, wrong
+    assert (await rig.ask_admin("PATCH", path, VIEWER, json={})).status == 403
+    await rig.ask_admin("POST", f"{path}/revoke")
+    assert (await rig.ask_admin("PATCH", path, json={"name": "x"})).status == 409
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"team": "design", "expires": "soon"},
+        {"team": "design", "nam": "x"},
+        {"team": "design", "name": "x" * 101},
+        {"team": "design", "name": "a\nb"},
+        {"team": "design", "limits": {"images_per_day": -1}},
+        {"team": 3},
+    ],
+)
+async def test_a_bad_key_is_refused(rig: Rig, body: dict[str, object]) -> None:
+    await made(rig)
+    got = await rig.ask_admin("POST", "keys", json=body)
+    assert got.error == (400, "invalid_request_error", "invalid_fields")
+    assert (await rig.ask_admin("GET", "keys")).json == {"keys": []}
+
+
+async def test_unknown_names_are_told(rig: Rig) -> None:
+    for method, path, body in (
+        ("POST", "keys", {"team": "nobody"}),
+        ("GET", "keys?team=nobody", None),
+        ("GET", "keys/000000000000", None),
+        ("POST", "keys/000000000000/revoke", None),
+        ("GET", "quota/nobody", None),
+    ):
+        got = await rig.ask_admin(method, path, json=body)
+        assert got.error == (404, "invalid_request_error", "no_such_thing")
+
+
+# -- quota, usage, configuration, log -----------------------------------------------------------
+
+
+async def test_the_quota_says_what_is_used_and_left(rig: Rig) -> None:
+    limits = Limits(images_per_day=5, cost_per_month=1_000_000, requests_per_minute=10)
+    key = await rig.key("design", limits=limits)
+    own = await rig.further_key("design", limits=Limits(images_per_day=2))
+    assert (await rig.generate(key, n=2)).status == 200
+    assert (await rig.generate(own, None)).status == 200
+    quota = (await rig.ask_admin("GET", "quota/design")).json
+    states = {state["limit"]: state for state in quota["limits"]}
+    assert set(states) == {"images_per_day", "cost_per_month_usd", "requests_per_minute"}
+    day, money = states["images_per_day"], states["cost_per_month_usd"]
+    assert (day["size"], day["used"], day["held"], day["remaining"]) == (5, 3, 0, 2)
+    assert day["resets_at"].endswith("T00:00:00Z")
+    assert (money["size"], money["used"], money["remaining"]) == ("1", "0.12", "0.88")
+    assert states["requests_per_minute"]["used"] == 2
+    ((state,),) = [one["limits"] for one in quota["keys"]]
+    assert (state["used"], state["remaining"]) == (1, 1)
+    assert (await rig.ask_admin("GET", "quota")).json == {"gateway": [], "teams": [quota]}
+
+
+async def test_usage_is_grouped_and_filtered_as_json_and_csv(rig: Rig) -> None:
+    for team in ("design", "other"):
+        assert (await rig.generate(await rig.key(team), quality="low")).status == 200
+    by = "usage?by=team,quality&by=hour"
+    rows = (await rig.ask_admin("GET", by)).json
+    assert [(row["team"], row["quality"], row["cost_usd"]) for row in rows] == [
+        ("design", "low", "0.04"),
+        ("other", "low", "0.04"),
+    ]
+    got = await rig.ask_admin("GET", f"{by}&format=csv&team=other", VIEWER)
+    assert got.headers["Content-Type"].startswith("text/csv")
+    (line,) = csv.DictReader(StringIO(got.body.decode()))
+    assert line == {name: str(value) for name, value in rows[1].items()}
+    assert (await rig.ask_admin("GET", "usage?to=2001-01-02&from=2001-01-01")).json == []
+    for day in ("2026-02-01", "2026-02-03"):
+        await rig.gateway.store.record([entry(day, at=moment(day))])
+    span = "usage?by=team,day&from=2026-02-01&to=2026-02-03"
+    assert [row["day"] for row in (await rig.ask_admin("GET", span)).json] == [
+        "2026-02-01",
+        "2026-02-03",
+    ]
+    text = (await rig.ask_admin("GET", f"{span}&format=csv")).body.decode()
+    assert [line.partition(",1,")[0] for line in text.splitlines()[1:]] == [
+        "red,2026-02-01",
+        "red,2026-02-03",
+    ]
+    empty = await rig.ask_admin("GET", "usage?to=2001-01-02&from=2001-01-01&format=csv")
+    assert empty.body.startswith(b"team,requests,")
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "by=nothing",
+        "bye=team",
+        "from=yesterday",
+        "from=2026-01-01T00:00:00",
+        "from=2026-01-02&to=2026-01-01",
+        "format=xml",
+        "format=csv&format=json",
+        "from=0001-01-01T00:00:00%2B23:00",
+    ],
+)
+async def test_a_bad_query_is_refused(rig: Rig, query: str) -> None:
+    got = await rig.ask_admin("GET", f"usage?{query}")
+    assert got.error == (400, "invalid_request_error", "invalid_fields")
+
+
+async def test_the_configuration_shows_no_secret(rig: Rig) -> None:
+    got = await rig.ask_admin("GET", "config", VIEWER)
+    assert got.json["upstream"]["api_key"] == got.json["admin"]["token"] == "***"
+    assert got.json["models"]["gpt-image-2"]["prices"] == "0.04"
+    assert got.json["admin"]["tokens"] == {"eyes": {"role": "viewer"}, "ops": {"role": "admin"}}
+    for secret in (UPSTREAM_KEY, ADMIN_TOKEN):
+        assert secret.encode() not in got.body
+
+
+async def test_changes_are_on_record_with_who_made_them(rig: Rig) -> None:
+    await made(rig)
+    await rig.ask_admin("PATCH", "teams/design", SECOND, json={"max_n": 1})
+    key = (await rig.ask_admin("POST", "keys", json={"team": "design"})).json["key"]
+    got = await rig.ask_admin("GET", "audit?team=design", VIEWER)
+    assert [(one["action"], one["who"]) for one in got.json["changes"]] == [
+        ("key.create", "admin token admin"),
+        ("team.change", "admin token ops"),
+        ("team.create", "admin token admin"),
+    ]
+    change = got.json["changes"][1]
+    assert (change["before"]["max_n"], change["after"]["max_n"]) == (3, 1)
+    assert key.encode() not in got.body
+    assert len((await rig.ask_admin("GET", "audit?limit=1")).json["changes"]) == 1
+
+
+async def test_unknown_routes_and_methods(rig: Rig) -> None:
+    assert (await rig.ask_admin("GET", "nothing")).status == 404
+    assert (await rig.ask_admin("GET", "teams/a%2Fb")).status == 404
+    got = await rig.ask_admin("DELETE", "teams")
+    assert (got.status, got.headers["Allow"]) == (405, "GET, POST")

@@ -1,0 +1,148 @@
+"""The dashboard's files: which addresses give them, with which headers, and that they are ours."""
+
+import hashlib
+import re
+from importlib import resources
+from pathlib import Path
+
+import pytest
+
+from gateway.web.admin.dashboard import POLICY, SECTIONS
+from tests.support.raw import ask, request_bytes
+from tests.support.rig import Rig, running_rig
+
+ASSETS = Path(str(resources.files("gateway.web") / "assets"))
+FILES = sorted(
+    str(path.relative_to(ASSETS))
+    for path in ASSETS.rglob("*")
+    if path.suffix in (".js", ".mjs", ".css", ".svg")
+)
+ROW = re.compile(r"^\| `(\S+)` \| \S+ \| [\d.]+ \|.*\| `([0-9a-f]{64})` \|$", re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/?from=2026-11-01", "/teams/red?from=2026-11-01", *(f"/{s}" for s in SECTIONS)]
+)
+async def test_every_address_of_the_app_gives_its_page(rig: Rig, path: str) -> None:
+    got = await rig.admin(path)
+    assert (got.status, got.headers["Content-Type"]) == (200, "text/html; charset=utf-8")
+    assert b'<script type="module" src="/assets/app/main.js">' in got.body
+    assert got.headers["Content-Security-Policy"] == POLICY
+    assert "unsafe" not in POLICY
+    assert got.headers["Cache-Control"] == "no-cache"
+    assert got.headers["X-Content-Type-Options"] == "nosniff"
+    assert got.headers["Referrer-Policy"] == "no-referrer"
+    assert "camera=()" in got.headers["Permissions-Policy"]
+
+
+@pytest.mark.parametrize(
+    ("ending", "kind"),
+    [(".js", "text/javascript"), (".mjs", "text/javascript"), (".css", "text/css"),
+     (".svg", "image/svg+xml")],
+)  # fmt: skip
+async def test_its_files_have_their_types_and_are_asked_for_again(
+    rig: Rig, ending: str, kind: str
+) -> None:
+    files = [name for name in FILES if name.endswith(ending)]
+    assert files
+    for name in files:
+        got = await rig.admin(f"/assets/{name}")
+        assert (got.status, got.body) == (200, (ASSETS / name).read_bytes())
+        assert got.headers["Content-Type"].startswith(kind)
+        assert got.headers["Content-Security-Policy"] == POLICY
+        again = await rig.session.get(
+            f"{rig.gateway.admin_url}/assets/{name}", headers={"If-None-Match": got.headers["ETag"]}
+        )
+        assert (again.status, await again.read()) == (304, b"")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/assets/",
+        "/assets/index.html",
+        "/assets/vendor/VENDOR.md",
+        "/assets/vendor/htm.LICENSE",
+        "/assets/../dashboard.py",
+        "/assets/%2e%2e/dashboard.py",
+        "/assets//app/main.js",
+        "/Teams",
+        "/teamsters",
+        "//teams",
+        "/index.html",
+    ],
+)
+async def test_nothing_else_is_given(rig: Rig, path: str) -> None:
+    answer = await ask(rig.gateway.admin_url, request_bytes(target=path, body=b"", method="GET"))
+    assert answer.error == (404, "not_found")
+
+
+async def test_a_head_tells_the_same_without_the_body(rig: Rig) -> None:
+    answer = await ask(
+        rig.gateway.admin_url, request_bytes(method="HEAD", target="/", body=b"", length=None)
+    )
+    assert (answer.status, answer.body) == (200, b"")
+
+
+async def test_without_a_token_the_page_says_how_to_switch_it_on(tmp_path: Path) -> None:
+    async with running_rig(tmp_path, ADMIN_TOKEN="") as rig:
+        for path in ("/", "/teams/red"):
+            got = await rig.admin(path)
+            assert (got.status, got.headers["Content-Type"]) == (404, "text/html; charset=utf-8")
+            assert b"GATEWAY_ADMIN_TOKEN" in got.body
+            assert got.headers["Content-Security-Policy"] == POLICY
+        assert (await rig.admin("/assets/app/app.css")).status == 200
+
+
+async def test_answers_of_the_admin_port_carry_a_request_id(rig: Rig) -> None:
+    for path in ("/", "/healthz", "/nothing", "/admin/v1/teams"):
+        assert re.fullmatch("[0-9a-f]{32}", (await rig.admin(path)).headers["X-Request-Id"])
+    got = await rig.ask_admin("GET", "teams", headers={"X-Request-Id": "mine-1"})
+    assert got.headers["X-Request-Id"] == "mine-1"
+
+
+# -- what is served -----------------------------------------------------------------------------
+
+
+def test_code_of_others_is_as_it_was_published() -> None:
+    table = (ASSETS / "vendor" / "VENDOR.md").read_text()
+    listed = dict(ROW.findall(table))
+    present = {
+        path.name for path in (ASSETS / "vendor").iterdir() if path.suffix in (".mjs", ".css")
+    }
+    assert set(listed) == present
+    for name, digest in listed.items():
+        assert hashlib.sha256((ASSETS / "vendor" / name).read_bytes()).hexdigest() == digest
+    for licence in re.findall(r"`(\w+\.LICENSE)`", table):
+        assert (ASSETS / "vendor" / licence).stat().st_size > 500
+
+
+def test_the_one_edit_can_be_undone() -> None:
+    table = (ASSETS / "vendor" / "VENDOR.md").read_text()
+    edited = (ASSETS / "vendor" / "hooks.mjs").read_bytes()
+    published = edited.replace(b'from"./preact.mjs"', b'from"preact"')
+    assert hashlib.sha256(published).hexdigest() in table.rpartition("sha256 is")[2]
+
+
+@pytest.mark.parametrize("page", ["index.html", "off.html"])
+def test_no_page_holds_a_script_or_a_style_or_names_another_host(page: str) -> None:
+    text = (ASSETS / page).read_text()
+    assert "<style" not in text
+    assert " style=" not in text
+    assert re.search(r"\son\w+=", text) is None
+    assert re.search(r"<script(?![^>]*\ssrc=)", text) is None
+    assert not [url for url in re.findall(r'(?:src|href)="([^"]*)"', text) if url[0] != "/"]
+
+
+def test_the_app_asks_for_nothing_from_elsewhere() -> None:
+    for name in FILES:
+        if name.startswith("app/"):
+            text = (ASSETS / name).read_text()
+            hosts = set(re.findall(r"\w+://([^/:`\"']*)", text))
+            assert hosts <= {"127.0.0.1"}, name  # shown in an example, not asked
+            assert "innerHTML" not in text, name
+
+
+def test_both_sides_know_the_same_addresses() -> None:
+    paths = re.findall(r'path: "/([^/"]*)', (ASSETS / "app" / "routes.js").read_text())
+    assert {path for path in paths if path} == set(SECTIONS)

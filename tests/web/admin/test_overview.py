@@ -1,0 +1,43 @@
+"""The overview over the admin port, on both stores' gateways the same."""
+
+from datetime import UTC, datetime
+
+import msgspec
+import pytest
+
+from gateway.web.admin.overview import OverviewPage
+from tests.support.rig import Rig
+
+
+async def test_it_tells_what_was_spent_today(rig: Rig) -> None:
+    key = await rig.key("red")
+    for _ in range(2):
+        assert (await rig.generate(key, "kept")).status == 200
+    assert (await rig.generate(key, " ")).status == 400
+    await rig.gateway.flush()
+    got = await rig.ask_admin("GET", "overview")
+    page = msgspec.json.decode(got.body, type=OverviewPage)
+    assert page.last == datetime.now(UTC).date().isoformat()
+    assert (len(page.days), page.days[-1]) == (30, page.last)
+    assert (page.now.images_bought, page.now.images_cached, page.now.hit_ratio) == (1, 1, 0.5)
+    assert (page.now.requests, page.now.requests_refused) == (2, 1)
+    assert page.series[0].cost_usd[-1] == page.now.cost_usd == page.teams[0].cost_usd
+    assert page.keys[0].key == key.partition("_")[0]
+    assert page.before.hit_ratio is None
+    hourly = (await rig.ask_admin("GET", f"overview?from={page.last}&to={page.last}")).json
+    assert all(at.startswith(page.last) and at.endswith(":00:00Z") for at in hourly["days"])
+    none = (await rig.ask_admin("GET", "overview?team=blue&to=2026-01-31")).json
+    assert (none["from"], none["series"]) == ("2026-01-02", [])
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["from=yesterday", "from=2026-01-01T00:00:00Z", "from=2026-01-02&to=2026-01-01", "by=day"],
+)
+async def test_a_bad_query_is_refused(rig: Rig, query: str) -> None:
+    got = await rig.ask_admin("GET", f"overview?{query}")
+    assert got.error == (400, "invalid_request_error", "invalid_fields")
+
+
+async def test_it_needs_a_token(rig: Rig) -> None:
+    assert (await rig.ask_admin("GET", "overview", None)).status == 401

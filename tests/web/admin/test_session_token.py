@@ -1,0 +1,100 @@
+"""Sessions as signed values: whose they are, when they end, and what is no session."""
+
+import base64
+import hashlib
+import hmac
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from gateway.config.admin_tokens import AdminToken, digest
+from gateway.web.admin.session_token import (
+    IDLE_SECONDS,
+    LONGEST_SECONDS,
+    Session,
+    read_session,
+    write_session,
+)
+
+PEPPER = b"pepper-of-a-gateway"
+TOKEN = AdminToken(name="ops", role="admin", digest=digest("gw-admin-of-ops"))
+OTHER = AdminToken(name="eyes", role="viewer", digest=digest("gw-admin-of-eyes"))
+BEGAN = 1_800_000_000.0
+SESSION = Session(token="ops", id="ab" * 16, began=BEGAN, seen=BEGAN, secure=False)
+COOKIE = write_session(SESSION, TOKEN, PEPPER)
+
+
+def read(cookie: str, now: float = BEGAN, pepper: bytes = PEPPER) -> Session | None:
+    found = read_session(cookie, [OTHER, TOKEN], pepper, now)
+    return None if found is None else found[0]
+
+
+def test_what_is_written_is_read_again_with_its_token() -> None:
+    assert read_session(COOKIE, [OTHER, TOKEN], PEPPER, BEGAN) == (SESSION, TOKEN)
+
+
+def test_the_value_fits_a_cookie_and_holds_nothing_of_the_token() -> None:
+    assert all(character.isalnum() or character in "-_." for character in COOKIE)
+    assert TOKEN.digest.hex() not in COOKIE
+    assert base64.urlsafe_b64encode(TOKEN.digest).decode().rstrip("=") not in COOKIE
+
+
+@pytest.mark.parametrize(
+    ("seen", "ends"),
+    [(0, IDLE_SECONDS), (LONGEST_SECONDS - 60, LONGEST_SECONDS)],
+    ids=["idle", "longest"],
+)
+def test_it_ends_after_an_idle_hour_and_after_twelve_in_all(seen: int, ends: int) -> None:
+    cookie = write_session(replace(SESSION, seen=BEGAN + seen), TOKEN, PEPPER)
+    assert read(cookie, BEGAN + ends - 1) is not None
+    assert read(cookie, BEGAN + ends) is None
+
+
+def test_one_from_the_future_is_none() -> None:
+    assert read(COOKIE, BEGAN - 1) is None
+
+
+def test_a_changed_token_or_pepper_ends_it_and_so_does_a_removed_token() -> None:
+    assert read(COOKIE, pepper=b"another-pepper-of-a-gateway") is None
+    changed = replace(TOKEN, digest=digest("gw-admin-of-ops-2"))
+    assert read_session(COOKIE, [changed], PEPPER, BEGAN) is None
+    assert read_session(COOKIE, [OTHER], PEPPER, BEGAN) is None
+    assert read_session(COOKIE, [], PEPPER, BEGAN) is None
+
+
+def test_the_role_is_that_of_the_token_as_it_is_now() -> None:
+    viewer = replace(TOKEN, role="viewer")
+    assert read_session(COOKIE, [viewer], PEPPER, BEGAN) == (SESSION, viewer)
+
+
+def test_a_session_does_not_pass_for_one_of_another_token() -> None:
+    said, _, signature = write_session(SESSION, OTHER, PEPPER).partition(".")
+    assert read(f"{said}.{signature}") is None
+
+
+def test_the_digest_of_a_token_alone_signs_nothing() -> None:
+    said = COOKIE.partition(".")[0]
+    forged = hmac.digest(TOKEN.digest, said.encode(), hashlib.sha256)
+    assert read(f"{said}.{base64.urlsafe_b64encode(forged).decode().rstrip('=')}") is None
+
+
+@pytest.mark.parametrize(
+    "cookie",
+    ["", ".", "x", "x.y", "é.y", COOKIE[:-1], COOKIE + "A", "A" * 100_000, COOKIE.split(".")[0]],
+    ids=["empty", "dot", "word", "two", "accent", "cut", "longer", "huge", "unsigned"],
+)
+def test_anything_else_is_none(cookie: str) -> None:
+    assert read(cookie) is None
+
+
+@given(st.integers(0, len(COOKIE) - 1), st.characters(codec="ascii"))
+def test_no_changed_character_goes_unnoticed(position: int, character: str) -> None:
+    changed = COOKIE[:position] + character + COOKIE[position + 1 :]
+    assert (read(changed) is not None) == (changed == COOKIE)
+
+
+@given(st.text())
+def test_no_text_makes_it_fail(text: str) -> None:
+    assert read(text) is None

@@ -1,0 +1,241 @@
+"""Sessions over a whole gateway: signing in and out, roles, forgery across sites, and guessing."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from gateway.config.admin_tokens import mint, toml_block
+from gateway.server.gateway import Gateway
+from gateway.web.admin.same_origin import HEADER
+from gateway.web.admin.session_token import (
+    IDLE_SECONDS,
+    LONGEST_SECONDS,
+    Session,
+    write_session,
+)
+from gateway.web.admin.sessions import COOKIE
+from gateway.web.admin.throttle import WRONG_AT_ONCE_HERE
+from tests.support.rig import ADMIN_TOKEN, FLAT, Got, Rig, running_rig, settings_for
+
+VIEWER = mint(lambda size: b"v" * size)
+TOKENS = toml_block("eyes", "viewer", VIEWER)
+WRONG = "wrong-token-0123456789"
+
+
+@pytest.fixture
+async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
+    async with running_rig(tmp_path, FLAT + TOKENS) as running:
+        yield running
+
+
+async def sign_in(rig: Rig, token: str = ADMIN_TOKEN, **headers: str) -> Got:
+    return await rig.ask_admin("POST", "session", None, json={"token": token}, headers=headers)
+
+
+def cookie_of(got: Got) -> str:
+    """The value of the session's cookie."""
+    return got.headers["Set-Cookie"].partition(";")[0].removeprefix(f"{COOKIE}=")
+
+
+async def ask(rig: Rig, method: str, path: str, cookie: str, **kw: Any) -> Got:
+    """Ask as the dashboard does, unless `headers` say otherwise."""
+    own = {HEADER: "1", "Origin": rig.gateway.admin_url, "Cookie": f"{COOKIE}={cookie}"}
+    headers = {**own, **kw.pop("headers", {})}
+    sent = {name: value for name, value in headers.items() if value is not None}
+    return await rig.ask_admin(method, path, None, headers=sent, **kw)
+
+
+def aged(rig: Rig, *, began: float, seen: float, secure: bool = False) -> str:
+    """A cookie of a session that began and was last used so many seconds ago."""
+    (token, *_) = rig.gateway.settings.admin.all_tokens
+    now = time.time()
+    session = Session(
+        token=token.name, id="0" * 32, began=now - began, seen=now - seen, secure=secure
+    )
+    return write_session(session, token, rig.gateway.pepper)
+
+
+# -- in and out ---------------------------------------------------------------------------------
+
+
+async def test_a_token_opens_a_session_with_its_role(rig: Rig) -> None:
+    for token, who, role in ((ADMIN_TOKEN, "admin", "admin"), (VIEWER, "eyes", "viewer")):
+        got = await sign_in(rig, token)
+        assert (got.status, got.json) == (200, {"who": who, "role": role})
+        told = await ask(rig, "GET", "session", cookie_of(got))
+        assert (told.status, told.json) == (200, {"who": who, "role": role})
+
+
+async def test_the_cookie_is_kept_from_scripts_and_other_sites(rig: Rig) -> None:
+    _, *marks = [part.strip() for part in (await sign_in(rig)).headers["Set-Cookie"].split(";")]
+    assert {mark.lower() for mark in marks} == {
+        "httponly",
+        "path=/",
+        "samesite=strict",
+        f"max-age={IDLE_SECONDS}",
+    }
+
+
+async def test_it_is_secure_where_the_browser_came_by_https(rig: Rig) -> None:
+    origin = rig.gateway.admin_url.replace("http://", "https://")
+    assert "Secure" in (await sign_in(rig, Origin=origin)).headers["Set-Cookie"]
+
+
+async def test_it_stays_secure_when_a_request_prolongs_it(rig: Rig) -> None:
+    """Browsers name their origin when they change something, not when they read."""
+    for secure in (True, False):
+        cookie = aged(rig, began=600, seen=600, secure=secure)
+        got = await ask(rig, "GET", "teams", cookie, headers={"Origin": None})
+        assert ("Secure" in got.headers["Set-Cookie"]) == secure
+
+
+async def test_a_session_reads_and_changes_as_its_token_does(rig: Rig) -> None:
+    admin, viewer = cookie_of(await sign_in(rig)), cookie_of(await sign_in(rig, VIEWER))
+    assert (await ask(rig, "POST", "teams", admin, json={"team": "red"})).status == 201
+    assert (await ask(rig, "GET", "teams", viewer)).json["teams"][0]["team"] == "red"
+    got = await ask(rig, "DELETE", "teams/red", viewer)
+    assert got.error == (403, "permission_error", "role_not_allowed")
+    assert (await ask(rig, "DELETE", "teams/red", admin)).status == 200
+    (change, *_) = (await ask(rig, "GET", "audit", viewer)).json["changes"]
+    assert change["who"] == "admin token admin"
+
+
+async def test_signing_out_ends_it_for_copies_of_the_cookie_too(rig: Rig) -> None:
+    cookie, other = cookie_of(await sign_in(rig)), cookie_of(await sign_in(rig))
+    got = await ask(rig, "DELETE", "session", cookie)
+    assert (got.status, got.body) == (204, b"")
+    assert f'{COOKIE}=""' in got.headers["Set-Cookie"]
+    assert "Max-Age=0" in got.headers["Set-Cookie"]
+    for path in ("session", "teams"):
+        assert (await ask(rig, "GET", path, cookie)).status == 401
+        assert (await ask(rig, "GET", path, other)).status == 200
+
+
+async def test_a_changed_token_ends_its_sessions_and_no_others(rig: Rig) -> None:
+    cookie, viewer = cookie_of(await sign_in(rig)), cookie_of(await sign_in(rig, VIEWER))
+    settings = rig.gateway.settings
+    rig.gateway.use(replace(settings, admin=replace(settings.admin, token=None)))
+    assert (await ask(rig, "GET", "teams", cookie)).status == 401
+    assert (await ask(rig, "GET", "teams", viewer)).status == 200
+
+
+async def test_an_idle_and_an_old_session_are_over(rig: Rig) -> None:
+    for cookie in (
+        aged(rig, began=IDLE_SECONDS + 5, seen=IDLE_SECONDS + 5),
+        aged(rig, began=LONGEST_SECONDS + 5, seen=0),
+    ):
+        got = await ask(rig, "GET", "teams", cookie)
+        assert got.error == (401, "authentication_error", "invalid_admin_token")
+
+
+async def test_a_request_prolongs_it_but_never_past_its_longest(rig: Rig) -> None:
+    got = await ask(rig, "GET", "teams", aged(rig, began=600, seen=600))
+    assert f"Max-Age={IDLE_SECONDS}" in got.headers["Set-Cookie"]
+    got = await ask(rig, "GET", "session", aged(rig, began=LONGEST_SECONDS - 600, seen=600))
+    longest = int(got.headers["Set-Cookie"].partition("Max-Age=")[2].partition(";")[0])
+    assert 0 < longest <= 600
+    fresh = await ask(rig, "GET", "teams", aged(rig, began=5, seen=5))
+    assert "Set-Cookie" not in fresh.headers
+
+
+async def test_another_gateway_of_the_store_knows_it(rig: Rig, tmp_path: Path) -> None:
+    cookie = cookie_of(await sign_in(rig))
+    async with AsyncExitStack() as stack:
+        other = Gateway(settings_for(tmp_path, rig.sandbox, FLAT + TOKENS))
+        await other.start()
+        stack.push_async_callback(other.stop)
+        second = Rig(other, rig.sandbox, rig.session)
+        assert (await ask(second, "GET", "session", cookie)).json["who"] == "admin"
+
+
+async def test_without_a_token_nobody_signs_in(tmp_path: Path) -> None:
+    async with running_rig(tmp_path, ADMIN_TOKEN="") as rig:
+        assert (await sign_in(rig)).error == (404, "invalid_request_error", "admin_off")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [{}, {"token": 5}, {"token": ADMIN_TOKEN, "more": 1}, {"token": "x" * 10_000}],
+    ids=["nothing", "number", "more", "long"],
+)
+async def test_any_other_body_is_refused(rig: Rig, body: dict[str, object]) -> None:
+    got = await rig.ask_admin("POST", "session", None, json=body)
+    assert got.error == (400, "invalid_request_error", "invalid_fields")
+
+
+async def test_sessions_know_three_methods(rig: Rig) -> None:
+    got = await rig.ask_admin("PUT", "session", None, json={})
+    assert got.error[0] == 405
+    assert got.headers["Allow"] == "GET, POST, DELETE"
+
+
+# -- forgery across sites -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {HEADER: None},
+        {"Origin": None},
+        {"Origin": "http://evil.example.com"},
+        {"Origin": "null"},
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-site"},
+        {"Sec-Fetch-Site": "none"},
+    ],
+    ids=["no header", "no origin", "other", "null", "cross-site", "same-site", "none"],
+)
+async def test_no_other_page_changes_anything(rig: Rig, headers: dict[str, str | None]) -> None:
+    cookie = cookie_of(await sign_in(rig))
+    got = await ask(rig, "POST", "teams", cookie, json={"team": "red"}, headers=headers)
+    assert got.error == (403, "permission_error", "foreign_origin")
+    got = await ask(rig, "DELETE", "session", cookie, headers=headers)
+    assert got.error == (403, "permission_error", "foreign_origin")
+    assert (await ask(rig, "GET", "teams", cookie)).json == {"teams": []}
+
+
+async def test_no_other_page_reads_or_signs_in(rig: Rig) -> None:
+    cookie = cookie_of(await sign_in(rig))
+    elsewhere = {"Sec-Fetch-Site": "same-site"}
+    assert (await ask(rig, "GET", "teams", cookie, headers=elsewhere)).status == 403
+    assert (await sign_in(rig, **elsewhere)).status == 403
+    assert (await sign_in(rig, Origin="http://evil.example.com")).status == 403
+
+
+async def test_a_form_cannot_sign_in(rig: Rig) -> None:
+    got = await rig.ask_admin("POST", "session", None, data={"token": ADMIN_TOKEN})
+    assert got.status == 415
+
+
+async def test_a_bearer_token_outranks_the_cookie(rig: Rig) -> None:
+    cookie = cookie_of(await sign_in(rig))
+    got = await ask(rig, "GET", "teams", cookie, headers={"Authorization": f"Bearer {WRONG}"})
+    assert got.status == 401
+    body, mine = {"team": "red"}, {"Cookie": f"{COOKIE}={cookie}"}
+    assert (await rig.ask_admin("POST", "teams", VIEWER, json=body, headers=mine)).status == 403
+
+
+# -- guessing -----------------------------------------------------------------------------------
+
+
+async def test_guessing_is_held_up_and_then_even_the_right_token_waits(rig: Rig) -> None:
+    for _ in range(WRONG_AT_ONCE_HERE):
+        got = await sign_in(rig, WRONG)
+        assert got.error == (401, "authentication_error", "invalid_admin_token")
+    for token in (WRONG, ADMIN_TOKEN):
+        got = await sign_in(rig, token)
+        assert got.error == (429, "rate_limit_error", "rate_limit_exceeded")
+        assert 1 <= int(got.headers["Retry-After"]) <= 60
+    assert (await rig.ask_admin("GET", "teams")).status == 200
+
+
+async def test_guesses_that_come_at_once_are_counted_too(rig: Rig) -> None:
+    answers = await asyncio.gather(*(sign_in(rig, WRONG) for _ in range(40)))
+    assert [got.status for got in answers].count(401) <= WRONG_AT_ONCE_HERE
+    assert {got.status for got in answers} == {401, 429}

@@ -1,0 +1,114 @@
+"""The line of a request: its fields, and that there is one for every outcome."""
+
+from collections.abc import Iterator, MutableMapping
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from gateway.core.model import Caller, ImageRequest, Key, Limits, Team
+from gateway.telemetry.metrics import OUTCOMES
+from gateway.telemetry.request_record import Record
+from gateway.web.access_log import GRAVE, log_request
+from tests.support.rig import PROMPT, Rig
+
+CALLER = Caller(Team(name="design"), Key(id="k1", team="design", name="", digest=b"", created=0))
+REQUEST = ImageRequest(model="m", prompt=PROMPT, size="1024x1024", n=2, quality=None, body={})
+
+Lines = list[MutableMapping[str, Any]]
+
+
+@pytest.fixture
+def lines() -> Iterator[Lines]:
+    with capture_logs() as captured:
+        yield captured
+
+
+def test_a_purchase_tells_who_what_and_what_it_cost(lines: Lines) -> None:
+    record = Record(
+        id="r1",
+        started=0.0,
+        caller=CALLER,
+        request=REQUEST,
+        outcome="miss",
+        status=200,
+        images=2,
+        cost=80_000,
+        waited=1.5,
+        upstream=1.25,
+    )
+    log_request(record, 1.75)
+    assert lines == [
+        {
+            "event": "request",
+            "log_level": "info",
+            "source": "request",
+            "id": "r1",
+            "team": "design",
+            "key": "sk-gw-k1",
+            "route": None,
+            "model": "m",
+            "outcome": "miss",
+            "status": 200,
+            "code": None,
+            "images": 2,
+            "cost_usd": "0.08",
+            "saved_usd": "0",
+            "total_ms": 1750.0,
+            "own_ms": 250.0,
+            "upstream_ms": 1250.0,
+        }
+    ]
+
+
+def test_of_a_stranger_only_the_outcome_is_told(lines: Lines) -> None:
+    log_request(Record(id="r1", started=0.0, outcome="unauthenticated", status=401), 0.001)
+    (line,) = lines
+    assert (line["team"], line["key"], line["model"]) == (None, None, None)
+    assert (line["outcome"], line["status"], line["upstream_ms"]) == ("unauthenticated", 401, None)
+
+
+def test_waiting_above_the_total_is_no_negative_time(lines: Lines) -> None:
+    log_request(Record(id="r1", started=0.0, waited=2.0), 1.0)
+    assert lines[0]["own_ms"] == 0.0
+
+
+async def test_every_outcome_has_one_line_without_prompt_and_key(rig: Rig, lines: Lines) -> None:
+    key = await rig.key(limits=Limits(images_per_day=2))
+    await rig.generate(key)
+    await rig.generate(key)
+    await rig.generate(key, n=2)
+    await rig.generate(key, n=99)
+    await rig.generate(key, None, headers={"Cache-Control": "only-if-cached"})
+    await rig.generate("sk-gw-wrong")
+    await rig.get("/v1/models", key)
+    await rig.get("/v1/nothing", key)
+    told = [line for line in lines if line["event"] == "request"]
+    assert [line["outcome"] for line in told] == [
+        "miss",
+        "hit",
+        "insufficient_quota",
+        "invalid_request",
+        "not_cached",
+        "unauthenticated",
+        "models",
+        "not_found",
+    ]
+    assert [line["route"] for line in told] == [None] * 6 + ["models", "unknown"]
+    assert {line["key"] for line in told[:5]} == {key.partition("_")[0]}
+    assert (told[0]["images"], told[0]["cost_usd"] != "0") == (1, True)
+    assert told[1]["saved_usd"] == told[0]["cost_usd"]
+    text = str(lines)
+    assert key not in text
+    assert key.split("_")[1] not in text
+    assert PROMPT not in text
+
+
+def test_what_an_operator_should_look_into_is_a_warning(lines: Lines) -> None:
+    for outcome in ("upstream_auth", "upstream_refused"):
+        log_request(Record(id="r1", started=0.0, outcome=outcome), 0.1)
+    assert [line["log_level"] for line in lines] == ["warning", "info"]
+
+
+def test_grave_outcomes_are_outcomes() -> None:
+    assert set(OUTCOMES) >= GRAVE

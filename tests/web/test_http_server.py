@@ -1,0 +1,238 @@
+"""The HTTP server: exact routes, what the parser refuses, connections kept and closed."""
+
+import asyncio
+import io
+import json
+import logging
+import secrets
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+
+import pytest
+import structlog
+from aiohttp import web
+
+from gateway.telemetry.logging import configure_logs
+from gateway.web.http_server import MAX_HEAD_BYTES, GatewayServer, Handler, find_handler
+from tests.support.raw import ask, request_bytes, wire
+from tests.support.rig import Rig
+
+CANARY = secrets.token_hex(12)
+ROUTES = {"/thing": {"GET": "get", "POST": "post"}, "/other": {"GET": "other"}}
+
+
+@asynccontextmanager
+async def serving(handler: Handler, keepalive_seconds: float = 5.0) -> AsyncIterator[str]:
+    server = GatewayServer(handler, keepalive_seconds=keepalive_seconds)
+    runner = web.ServerRunner(server, shutdown_timeout=1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    try:
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()
+
+
+async def echo(request: web.BaseRequest) -> web.Response:
+    return web.json_response({"found": find_handler(ROUTES, request)})
+
+
+async def defective(request: web.BaseRequest) -> web.Response:
+    raise RuntimeError(f"a defect with {CANARY}")
+
+
+@pytest.fixture
+def logs() -> Iterator[io.StringIO]:
+    """What the process logs, as it would stand on standard error at the level debug."""
+    stream, root = io.StringIO(), logging.getLogger()
+    handlers, level = root.handlers, root.level
+    configure_logs("debug", "json", stream)
+    # The modules' loggers must not keep this test's stream.
+    structlog.configure(cache_logger_on_first_use=False)
+    yield stream
+    root.handlers = handlers
+    root.setLevel(level)
+    structlog.reset_defaults()
+
+
+REFUSED = {
+    "cr in a value": (f"X-Key: {CANARY}\rb\r\n", 400, "invalid_http"),
+    "lf in a value": (f"X-Key: {CANARY}\nb\r\n", 400, "invalid_http"),
+    "nul in a value": (f"Authorization: Bearer {CANARY}\0b\r\n", 400, "invalid_http"),
+    "nul in a name": (f"X\0{CANARY}: b\r\n", 400, "invalid_http"),
+    "a folded line": (f"X-Key: a\r\n {CANARY}\r\n", 400, "invalid_http"),
+    "a blank before the colon": (f"X-Key : {CANARY}\r\n", 400, "invalid_http"),
+    "no colon": (f"{CANARY}\r\n", 400, "invalid_http"),
+    "a long value": (f"Authorization: Bearer {CANARY * 800}\r\n", 431, "headers_too_large"),
+    "a long name": (f"{CANARY * 800}: b\r\n", 431, "headers_too_large"),
+    "many lines": ("".join(f"X-{n}: {CANARY}\r\n" for n in range(200)), 400, "invalid_http"),
+    "two lengths": (f"X-Key: {CANARY}\r\nContent-Length: 3\r\n", 400, "invalid_http"),
+    "a length and chunks": (f"X: {CANARY}\r\nTransfer-Encoding: chunked\r\n", 400, "invalid_http"),
+    "two hosts": (f"Host: {CANARY}\r\n", 400, "invalid_http"),
+}
+
+
+@pytest.mark.parametrize(("headers", "status", "code"), REFUSED.values(), ids=REFUSED)
+async def test_what_the_parser_refuses_gets_our_words_and_no_echo(
+    headers: str, status: int, code: str, logs: io.StringIO
+) -> None:
+    async with serving(echo) as url, wire(url) as connection:
+        await connection.send(request_bytes(target="/thing", headers=headers))
+        answer = await connection.answer()
+        assert answer.error == (status, code)
+        assert answer.headers["content-type"] == "application/json"
+        assert answer.headers["server"] == "image-gateway"
+        assert CANARY.encode() not in answer.body
+        assert await connection.rest() == b""
+    lines = [json.loads(line) for line in logs.getvalue().splitlines()]
+    assert [line["event"] for line in lines] == ["request unreadable"]
+    assert lines[0]["code"] == code
+    assert CANARY not in logs.getvalue()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "GET /" + 400 * "CANARY" + " HTTP/1.1",
+        "BREW /CANARY HTTP/1.1",
+        "get /CANARY HTTP/1.1",
+        "GET /CANARY b HTTP/1.1",
+        "GET CANARY HTTP/1.1",
+        "GET /CANARY\x80\xff HTTP/1.1",
+        "GET http:///CANARY HTTP/1.1",
+        "GET http://[::1/CANARY HTTP/1.1",
+        "GET /CANARY HTTP/11.1",
+        "GET /CANARY XTTP/1.1",
+        "\x16\x03\x01\x02CANARY",
+        "PRI * HTTP/2.0 CANARY",
+        "CANARY",
+    ],
+)
+async def test_a_request_line_that_is_none_gets_the_same(line: str, logs: io.StringIO) -> None:
+    async with serving(echo) as url, wire(url) as connection:
+        await connection.send(
+            line.replace("CANARY", CANARY).encode("latin-1") + b"\r\nHost: x\r\n\r\n"
+        )
+        answer = await connection.answer()
+        assert answer.error in ((400, "invalid_http"), (431, "headers_too_large"))
+        assert CANARY.encode() not in answer.body
+        assert await connection.rest() == b""
+    assert "request unreadable" in logs.getvalue()
+    assert CANARY not in logs.getvalue()
+
+
+async def test_a_request_without_a_host_is_refused() -> None:
+    async with serving(echo) as url:
+        assert (await ask(url, b"GET /thing HTTP/1.1\r\n\r\n")).error == (400, "invalid_http")
+
+
+async def test_a_defect_is_answered_and_logged_without_its_text(logs: io.StringIO) -> None:
+    async with serving(defective) as url:
+        answer = await ask(url, request_bytes(headers=f"X-Key: {CANARY}\r\n"))
+    assert answer.error == (500, "internal_error")
+    assert answer.headers["x-should-retry"] == "false"
+    (line,) = [json.loads(line) for line in logs.getvalue().splitlines()]
+    assert line["event"] == "request failed"
+    assert line["failure"] == "RuntimeError"
+    assert line["places"][-1].endswith("defective")
+    assert CANARY not in logs.getvalue()
+    assert CANARY.encode() not in answer.body
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "status"),
+    [
+        ("GET", "/thing", 200),
+        ("POST", "/thing", 200),
+        ("GET", "/thing?a=b", 200),
+        ("GET", "http://gateway/thing", 200),
+    ],
+)
+async def test_an_exact_route_is_found(method: str, target: str, status: int) -> None:
+    async with serving(echo) as url:
+        answer = await ask(url, request_bytes(method=method, target=target))
+    assert answer.status == status
+    assert json.loads(answer.body) == {"found": method.lower()}
+
+
+async def test_a_connection_serves_many_requests_in_order() -> None:
+    async with serving(echo) as url, wire(url) as connection:
+        await connection.send(
+            request_bytes(method="GET", target="/thing")
+            + request_bytes(method="POST", target="/thing")
+            + request_bytes(method="GET", target="/other")
+        )
+        found = [json.loads((await connection.answer()).body)["found"] for _ in range(3)]
+        assert found == ["get", "post", "other"]
+        assert await connection.is_open()
+
+
+async def test_garbage_behind_a_request_leaves_that_request_alone() -> None:
+    release = asyncio.Event()
+
+    async def slow(request: web.BaseRequest) -> web.Response:
+        await request.content.read()
+        await release.wait()
+        return web.json_response({"found": "slow"})
+
+    async with serving(slow) as url, wire(url) as connection:
+        await connection.send(request_bytes())
+        await asyncio.sleep(0.05)
+        await connection.send(b"\0\0\0\r\n\r\n")
+        await asyncio.sleep(0.05)
+        release.set()
+        assert (await connection.answer()).status == 200
+        assert (await connection.answer()).error == (400, "invalid_http")
+        assert await connection.rest() == b""
+
+
+@pytest.mark.parametrize("upgrade", ["h2c", "websocket"])
+async def test_an_offered_upgrade_is_passed_over(upgrade: str) -> None:
+    # Java's client offers h2c with every first request.
+    offer = f"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: {upgrade}\r\nHTTP2-Settings: AA\r\n"
+    async with serving(echo) as url, wire(url) as connection:
+        for _ in range(2):
+            await connection.send(request_bytes(target="/thing", headers=offer))
+            assert (await connection.answer()).status == 200
+
+
+async def test_http_1_0_is_served_and_closed_unless_it_asks_to_stay() -> None:
+    async with serving(echo) as url:
+        async with wire(url) as connection:
+            await connection.send(request_bytes(target="/thing", version="1.0"))
+            assert (await connection.answer()).status == 200
+            assert await connection.rest() == b""
+        async with wire(url) as connection:
+            stay = "Connection: keep-alive\r\n"
+            for _ in range(2):
+                await connection.send(request_bytes(target="/thing", version="1.0", headers=stay))
+                assert (await connection.answer()).status == 200
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET /thing HTTP/1.1\r\nHost: x\r\nX-Slow: "])
+async def test_a_connection_without_a_whole_head_is_closed(sent: bytes) -> None:
+    async with serving(echo, keepalive_seconds=0.3) as url, wire(url) as connection:
+        await connection.send(sent)
+        assert await connection.is_open(0.15)
+        assert await connection.rest(2.0) == b""
+
+
+async def test_an_idle_connection_is_closed_after_its_time() -> None:
+    async with serving(echo, keepalive_seconds=0.3) as url, wire(url) as connection:
+        await connection.send(request_bytes(target="/thing"))
+        assert (await connection.answer()).status == 200
+        assert await connection.is_open(0.15)
+        assert await connection.rest(2.0) == b""
+
+
+async def test_a_head_that_never_ends_is_cut_off(rig: Rig) -> None:
+    line = b"X-Long: " + b"a" * 8_000 + b"\r\n"
+    async with wire(rig.url) as connection:
+        await connection.send(b"POST /v1/images/generations HTTP/1.1\r\nHost: h\r\n")
+        for _ in range(MAX_HEAD_BYTES // len(line) + 1):
+            await connection.send(line)
+            await asyncio.sleep(0.005)
+        answer = await connection.answer()
+        assert answer.status == 431
+        assert b'"headers_too_large"' in answer.body
+        assert await connection.rest() == b""

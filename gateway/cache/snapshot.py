@@ -13,7 +13,7 @@ import structlog
 from gateway.cache import snapshot_file
 from gateway.cache.codec import Kept
 from gateway.cache.memory import MemoryCache
-from gateway.config.settings import Cache
+from gateway.config.settings import CacheSettings
 
 log = structlog.get_logger(source="cache")
 
@@ -22,7 +22,7 @@ SECONDS = 5.0
 
 
 async def keep(
-    cache: MemoryCache, settings: Cache, wall: Callable[[], float], seconds: float = SECONDS
+    cache: MemoryCache, settings: CacheSettings, wall: Callable[[], float], seconds: float = SECONDS
 ) -> None:
     """Write what is in the cache to the disk, if the settings say so."""
     if not (settings.keep_path and settings.enabled):
@@ -42,7 +42,7 @@ async def keep(
 
 
 async def put_back(
-    cache: MemoryCache, settings: Cache, wall: Callable[[], float], seconds: float = SECONDS
+    cache: MemoryCache, settings: CacheSettings, wall: Callable[[], float], seconds: float = SECONDS
 ) -> None:
     """Fill the cache with what was kept, if the settings say so."""
     if not (settings.keep_path and settings.enabled):
@@ -60,7 +60,7 @@ async def put_back(
     log.info("cache put back", path=settings.keep_path, answers=answers)
 
 
-def _read(settings: Cache, now: float, seconds: float) -> snapshot_file.Reading | None:
+def _read(settings: CacheSettings, now: float, seconds: float) -> snapshot_file.Reading | None:
     cause: str | None
     try:
         return snapshot_file.read(

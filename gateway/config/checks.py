@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection, Iterator
 from typing import NamedTuple
 
-from gateway.config.settings import Server, Settings
+from gateway.config.settings import ServerSettings, Settings
 from gateway.core.redaction import scrub
 
 _EVERY_ADDRESS = {"0.0.0.0", "::"}  # noqa: S104 - compared with, never listened on
@@ -20,7 +20,7 @@ class Rule(NamedTuple):
     text: str
 
 
-def _share_port(server: Server) -> bool:
+def _share_port(server: ServerSettings) -> bool:
     hosts = {server.host, server.admin_host}
     one_place = len(hosts) == 1 or not hosts.isdisjoint(_EVERY_ADDRESS)
     return one_place and server.port == server.admin_port != 0

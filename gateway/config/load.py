@@ -14,7 +14,7 @@ from gateway.config.environment import stray_variables, value_of, variable_place
 from gateway.config.errors import ConfigError, Place, did_you_mean
 from gateway.config.model_tables import read_models
 from gateway.config.options import options_of, read_table, variable_of
-from gateway.config.settings import SECTIONS, Admin, Settings, limits_of
+from gateway.config.settings import SECTIONS, AdminSettings, Settings, limits_of
 from gateway.config.toml import parse_toml
 from gateway.config.webhooks import read_webhooks, variables_of
 
@@ -98,12 +98,12 @@ class _Reading:
             default_model=default_model,
         )
 
-    def _admin(self, values: dict[str, Any]) -> Admin:
+    def _admin(self, values: dict[str, Any]) -> AdminSettings:
         """The section with its tokens by name."""
         table = self._tables.get("admin", {})
         tokens = table.get("tokens", {}) if isinstance(table, dict) else {}
         place = self._file.table("admin").table("tokens")
-        return Admin(**values, tokens=read_tokens(tokens, place, self.faults))
+        return AdminSettings(**values, tokens=read_tokens(tokens, place, self.faults))
 
     def _section(self, section: str) -> dict[str, Any]:
         """The right values of a section's options, wherever they stand."""

@@ -16,7 +16,7 @@ from gateway.config.admin_tokens import digest as token_digest
 from gateway.config.models import GPT_IMAGE_2, Model
 from gateway.config.options import Cause, Usd
 from gateway.config.store_url import StoreUrl, parse_store_url
-from gateway.config.webhooks import AlertOptions, Alerts
+from gateway.config.webhooks import AlertOptions, AlertSettings
 from gateway.core.model import NO_LIMITS, Limits
 from gateway.core.secret import Secret
 
@@ -105,7 +105,7 @@ MaybeFile = Annotated[
 File = Annotated[str, Meta(pattern=r"\A[^\x00-\x1f\x7f]+\Z", description="the path of a file")]
 
 
-class Server(Struct, frozen=True, kw_only=True):
+class ServerSettings(Struct, frozen=True, kw_only=True):
     """Where the gateway listens (port 0: any free one), how much it takes in, how it stops.
 
     `public_url` is how clients reach it, "" where that is where it listens. With `tls_cert` and
@@ -126,7 +126,7 @@ class Server(Struct, frozen=True, kw_only=True):
     tls_key: File | None = None
 
 
-class Upstream(Struct, frozen=True, kw_only=True):
+class UpstreamSettings(Struct, frozen=True, kw_only=True):
     """The paid API. `base_url` has no trailing slash; `api_key` outranks the file."""
 
     base_url: Annotated[
@@ -164,7 +164,7 @@ class Upstream(Struct, frozen=True, kw_only=True):
         return self.api_key.reveal() if self.api_key else ""
 
 
-class Store(Struct, frozen=True, kw_only=True):
+class StoreSettings(Struct, frozen=True, kw_only=True):
     """Where teams, keys, quotas and usage are kept: see `gateway.config.store_url`."""
 
     url: Annotated[
@@ -182,7 +182,7 @@ class Store(Struct, frozen=True, kw_only=True):
         return parse_store_url(self.url)
 
 
-class Keys(Struct, frozen=True, kw_only=True):
+class KeySettings(Struct, frozen=True, kw_only=True):
     """What the digests of team keys are made with. `pepper` outranks the file."""
 
     pepper: Annotated[
@@ -192,7 +192,7 @@ class Keys(Struct, frozen=True, kw_only=True):
     pepper_file: File = "data/pepper"
 
 
-class Cache(Struct, frozen=True, kw_only=True):
+class CacheSettings(Struct, frozen=True, kw_only=True):
     """What is kept in memory, and how long. `url_ttl_seconds` is for answers with URLs that do
     not say how long they live. `keep_path` is the folder where it outlives a restart; "" for none.
     `url` is the Redis behind the memory, which replicas share; "" for none.
@@ -277,7 +277,7 @@ class AdminOptions(Struct, frozen=True, kw_only=True):
     show_prompts: bool = False
 
 
-class Admin(AdminOptions, frozen=True, kw_only=True):
+class AdminSettings(AdminOptions, frozen=True, kw_only=True):
     """The same with the named tokens. Without any token there is no admin API."""
 
     tokens: Mapping[str, AdminToken] = {}
@@ -298,7 +298,7 @@ def _keep_days(days: int) -> int:
     return days
 
 
-class Usage(Struct, frozen=True, kw_only=True):
+class UsageSettings(Struct, frozen=True, kw_only=True):
     """For how many days the usage history is kept; 0 for ever."""
 
     keep_days: Annotated[
@@ -312,20 +312,20 @@ class Usage(Struct, frozen=True, kw_only=True):
     ] = 400
 
 
-class Activity(Struct, frozen=True, kw_only=True):
+class ActivitySettings(Struct, frozen=True, kw_only=True):
     """How many requests are kept to look at, of all gateways together; 0 keeps none."""
 
     keep_requests: Annotated[int, Meta(ge=0, le=1_000_000)] = 10_000
 
 
-class Log(Struct, frozen=True, kw_only=True):
+class LogSettings(Struct, frozen=True, kw_only=True):
     """`format` "auto" is json, and console where a person watches (a terminal)."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
     format: Literal["auto", "json", "console"] = "auto"
 
 
-class Tracing(Struct, frozen=True, kw_only=True):
+class TracingSettings(Struct, frozen=True, kw_only=True):
     """Spans for OpenTelemetry; `prompts` says whether they show what was asked for."""
 
     enabled: bool = False
@@ -335,34 +335,34 @@ class Tracing(Struct, frozen=True, kw_only=True):
 class Settings(Struct, frozen=True, kw_only=True):
     """The whole configuration. `default_model` is the one for requests that name none."""
 
-    server: Server = Server()
-    upstream: Upstream = Upstream()
-    store: Store = Store()
-    keys: Keys = Keys()
-    cache: Cache = Cache()
+    server: ServerSettings = ServerSettings()
+    upstream: UpstreamSettings = UpstreamSettings()
+    store: StoreSettings = StoreSettings()
+    keys: KeySettings = KeySettings()
+    cache: CacheSettings = CacheSettings()
     limits: Limits = NO_LIMITS
-    admin: Admin = Admin()
-    alerts: Alerts = Alerts()
-    usage: Usage = Usage()
-    activity: Activity = Activity()
-    log: Log = Log()
-    tracing: Tracing = Tracing()
+    admin: AdminSettings = AdminSettings()
+    alerts: AlertSettings = AlertSettings()
+    usage: UsageSettings = UsageSettings()
+    activity: ActivitySettings = ActivitySettings()
+    log: LogSettings = LogSettings()
+    tracing: TracingSettings = TracingSettings()
     models: Mapping[str, Model] = field(default_factory=lambda: {GPT_IMAGE_2.name: GPT_IMAGE_2})
     default_model: str = GPT_IMAGE_2.name
 
 
 SECTIONS: Mapping[str, type[Struct]] = {
-    "server": Server,
-    "upstream": Upstream,
-    "store": Store,
-    "keys": Keys,
-    "cache": Cache,
+    "server": ServerSettings,
+    "upstream": UpstreamSettings,
+    "store": StoreSettings,
+    "keys": KeySettings,
+    "cache": CacheSettings,
     "limits": GatewayLimits,
     "admin": AdminOptions,
     "alerts": AlertOptions,
-    "usage": Usage,
-    "activity": Activity,
-    "log": Log,
-    "tracing": Tracing,
+    "usage": UsageSettings,
+    "activity": ActivitySettings,
+    "log": LogSettings,
+    "tracing": TracingSettings,
 }
 """The fixed sections: each of their options has an environment variable."""

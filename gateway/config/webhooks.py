@@ -135,7 +135,7 @@ class AlertOptions(Struct, frozen=True, kw_only=True):
     """The section has tables alone."""
 
 
-class Alerts(AlertOptions, frozen=True, kw_only=True):
+class AlertSettings(AlertOptions, frozen=True, kw_only=True):
     """Whom the gateway tells of what people should know."""
 
     webhooks: Mapping[str, Webhook] = {}
@@ -161,7 +161,7 @@ def read_webhooks(
     faults: list[str],
     *,
     serving: bool,
-) -> Alerts:
+) -> AlertSettings:
     """The webhooks of a configuration that are right; `faults` gets a line for the rest.
 
     Only who is `serving` needs the variables that they name.
@@ -175,7 +175,7 @@ def read_webhooks(
         found = _read(name, table, environ, place.table(name), faults, serving)
         if found is not None:
             webhooks[name] = found
-    return Alerts(webhooks=webhooks)
+    return AlertSettings(webhooks=webhooks)
 
 
 def _tables(tables: Mapping[str, Any]) -> Mapping[str, Any]:

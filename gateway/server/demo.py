@@ -11,7 +11,7 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from gateway.config import admin_tokens
-from gateway.config.settings import Admin
+from gateway.config.settings import AdminSettings
 from gateway.core import key_format
 from gateway.core.model import Key, Team
 from gateway.server.startup import StartError
@@ -64,7 +64,7 @@ async def _write(store: DirectoryStore, write: DirectoryWrite) -> None:
         pass  # somebody else wrote in between
 
 
-def demo_token(admin: Admin, file: Path) -> tuple[Admin, str | None]:
+def demo_token(admin: AdminSettings, file: Path) -> tuple[AdminSettings, str | None]:
     """The admin tokens with the demo's, and its text; where any is configured, only those and None.
 
     It is kept in `file` (mode 0600), and made where it lacks. Raises StartError.

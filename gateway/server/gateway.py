@@ -25,7 +25,7 @@ from gateway.cache.memory import MemoryCache
 from gateway.cache.redis import RedisCache
 from gateway.cache.seal import Seal
 from gateway.cache.tiers import TieredCache
-from gateway.config.settings import Admin, Settings
+from gateway.config.settings import AdminSettings, Settings
 from gateway.core.clock import SharedClock
 from gateway.core.errors import StoreUnavailable
 from gateway.core.model import Bought
@@ -386,7 +386,7 @@ class Gateway:
     def _admin_api(self) -> AdminApi:
         routes = self.admin_routes()
 
-        def tokens() -> Admin:
+        def tokens() -> AdminSettings:
             return self.settings.admin
 
         return AdminApi(

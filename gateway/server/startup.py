@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
-from gateway.config.settings import PEPPER_BYTES, Keys, Settings
+from gateway.config.settings import PEPPER_BYTES, KeySettings, Settings
 from gateway.config.store_url import StoreUrl
 from gateway.core.errors import StoreUnavailable
 from gateway.core.key_format import pepper_check
@@ -28,7 +28,7 @@ Observe = Callable[[str, float, bool], None]
 """Told of every operation of a store: its name, seconds, and whether the store was there."""
 
 
-def load_pepper(keys: Keys, place: StoreUrl) -> bytes:
+def load_pepper(keys: KeySettings, place: StoreUrl) -> bytes:
     """The pepper of the environment or of its file, which is made at the first call (mode 0600).
 
     It is never made where the store may have been made with another one already: where there is
@@ -42,7 +42,7 @@ def load_pepper(keys: Keys, place: StoreUrl) -> bytes:
     return load_kept_pepper(keys)
 
 
-def load_kept_pepper(keys: Keys) -> bytes:
+def load_kept_pepper(keys: KeySettings) -> bytes:
     """The pepper of the environment or of its file, which must be there. Raises StartError."""
     if keys.pepper is not None:
         return keys.pepper.reveal().encode()

@@ -9,7 +9,7 @@ import ssl
 from pathlib import Path
 from typing import NamedTuple
 
-from gateway.config.settings import Server
+from gateway.config.settings import ServerSettings
 
 _OF_ANOTHER = ("KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH", "NO_CERTIFICATE_ASSIGNED")
 """What OpenSSL says of a key that is not the certificate's; the last one if it is of another kind,
@@ -64,7 +64,7 @@ class Certificate:
         tls.context = self._shown.context
 
 
-def certificate_of(server: Server) -> Certificate | None:
+def certificate_of(server: ServerSettings) -> Certificate | None:
     """What the public port shows; None where it speaks plain HTTP. Raises ValueError."""
     if server.tls_cert is None or server.tls_key is None:
         return None

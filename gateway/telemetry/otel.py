@@ -23,7 +23,7 @@ from opentelemetry.trace import Span, SpanKind, StatusCode, set_span_in_context
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from gateway import __version__
-from gateway.config.settings import Upstream
+from gateway.config.settings import UpstreamSettings
 from gateway.core.errors import GatewayError
 from gateway.core.model import ImageRequest
 from gateway.core.money import format_usd
@@ -97,7 +97,7 @@ class Telemetry:
             yield
 
     @contextmanager
-    def upstream(self, request: ImageRequest, settings: Upstream) -> Iterator["_Call"]:
+    def upstream(self, request: ImageRequest, settings: UpstreamSettings) -> Iterator["_Call"]:
         """See `gateway.telemetry.tracing.Tracing`."""
         parts = urlsplit(settings.url)
         about: Attributes = {

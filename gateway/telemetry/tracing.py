@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
 
-from gateway.config.settings import Upstream
+from gateway.config.settings import UpstreamSettings
 from gateway.core.model import ImageRequest
 from gateway.quota.token_usage import Usage
 from gateway.telemetry.request_record import Record
@@ -39,7 +39,7 @@ class Tracing(Protocol):
         """A wait for the store."""
 
     def upstream(
-        self, request: ImageRequest, settings: Upstream
+        self, request: ImageRequest, settings: UpstreamSettings
     ) -> AbstractContextManager[UpstreamSpan]:
         """A call to the upstream, and the reading of its answer."""
 
@@ -68,7 +68,7 @@ class Untraced:
         return self._nothing
 
     def upstream(
-        self, request: ImageRequest, settings: Upstream
+        self, request: ImageRequest, settings: UpstreamSettings
     ) -> AbstractContextManager[UpstreamSpan]:
         """No span."""
         return self._unheard

@@ -24,7 +24,7 @@ from aiohttp.connector import Connection
 from aiohttp.tracing import Trace
 from yarl import URL
 
-from gateway.config.settings import Upstream
+from gateway.config.settings import UpstreamSettings
 from gateway.core.connect_errors import why_unreachable
 from gateway.core.errors import (
     UpstreamCut,
@@ -61,7 +61,7 @@ class HttpUpstream:
         self,
         body: bytes,
         request_id: str,
-        settings: Upstream,
+        settings: UpstreamSettings,
         trace: Mapping[str, str] = NO_TRACE,
     ) -> Reply:
         """See `gateway.upstream.port.Upstream`."""
@@ -92,7 +92,7 @@ class HttpUpstream:
         if session is not None:
             await session.close()
 
-    async def _ask(self, body: bytes, headers: dict[str, str], settings: Upstream) -> Reply:
+    async def _ask(self, body: bytes, headers: dict[str, str], settings: UpstreamSettings) -> Reply:
         connect_seconds = min(settings.connect_seconds, settings.timeout_seconds)
         response = await self._open_session().post(
             URL(settings.url, encoded=True),

@@ -10,7 +10,7 @@ from pathlib import Path
 import structlog
 from msgspec.structs import replace
 
-from gateway.config.settings import Upstream
+from gateway.config.settings import UpstreamSettings
 from gateway.core.redaction import scrub
 from gateway.core.secret import Secret
 
@@ -20,7 +20,7 @@ LOOK_SECONDS = 1.0
 """How often a key file is read. A new key is in use after two looks."""
 
 
-def with_key(settings: Upstream) -> Upstream:
+def with_key(settings: UpstreamSettings) -> UpstreamSettings:
     """The settings with their key in `api_key`; `api_key_file` stays only where it came from there.
 
     Raises ValueError, whose text says why there is no key and has nothing of it.
@@ -54,7 +54,7 @@ class KeyFile:
     def __init__(self) -> None:
         self._found: Secret | str = ""
 
-    def look(self, settings: Upstream) -> Upstream | None:
+    def look(self, settings: UpstreamSettings) -> UpstreamSettings | None:
         """The settings with the file's new key, where that is as it was at the last look.
 
         So a file that is just being written is left alone. One that holds no key is told of once,

@@ -5,7 +5,7 @@ from typing import Protocol
 
 from msgspec import Struct
 
-from gateway.config.settings import Upstream as UpstreamSettings
+from gateway.config.settings import UpstreamSettings
 
 
 class Reply(Struct, frozen=True):

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from gateway.cache.memory import ENTRY_BYTES, MemoryCache
 from gateway.cache.snapshot import keep, put_back
 from gateway.cache.snapshot_file import NAME
-from gateway.config.settings import Cache
+from gateway.config.settings import CacheSettings
 from gateway.core.model import Bought
 from gateway.telemetry.logging import configure_logs
 
@@ -49,8 +49,8 @@ def key(name: str) -> str:
 
 
 @pytest.fixture
-def settings(tmp_path: Path) -> Cache:
-    return Cache(keep_path=str(tmp_path / "cache"))
+def settings(tmp_path: Path) -> CacheSettings:
+    return CacheSettings(keep_path=str(tmp_path / "cache"))
 
 
 @pytest.fixture
@@ -72,7 +72,7 @@ def lines(logged: io.StringIO) -> list[dict[str, Any]]:
     return found
 
 
-async def test_lives_go_on_by_the_wall_clock(settings: Cache) -> None:
+async def test_lives_go_on_by_the_wall_clock(settings: CacheSettings) -> None:
     first, second = Run(), Run()
     bought = await first.buy("a", 100)
     await first.buy("b", 50)
@@ -89,7 +89,7 @@ async def test_lives_go_on_by_the_wall_clock(settings: Cache) -> None:
     assert not await second.has("a")
 
 
-async def test_a_clock_that_was_set_back_makes_nothing_live_longer(settings: Cache) -> None:
+async def test_a_clock_that_was_set_back_makes_nothing_live_longer(settings: CacheSettings) -> None:
     first, second = Run(), Run()
     await first.buy("a", 100)
     await keep(first.cache, settings, first.now)
@@ -101,7 +101,7 @@ async def test_a_clock_that_was_set_back_makes_nothing_live_longer(settings: Cac
     assert not await second.has("a")
 
 
-async def test_a_shorter_ttl_holds_for_what_was_kept(settings: Cache) -> None:
+async def test_a_shorter_ttl_holds_for_what_was_kept(settings: CacheSettings) -> None:
     first, second = Run(), Run()
     await first.buy("a", 100)
     await keep(first.cache, settings, first.now)
@@ -112,7 +112,7 @@ async def test_a_shorter_ttl_holds_for_what_was_kept(settings: Cache) -> None:
     assert not await second.has("a")
 
 
-async def test_the_order_of_use_goes_on(settings: Cache) -> None:
+async def test_the_order_of_use_goes_on(settings: CacheSettings) -> None:
     first, second = Run(), Run(4 * (ENTRY_BYTES + 64 + 2))
     for name in "abcdef":
         await first.buy(name, 100)
@@ -124,7 +124,7 @@ async def test_the_order_of_use_goes_on(settings: Cache) -> None:
     assert [await second.cache.exists(key(name)) for name in "aefd"] == [True] * 3 + [False]
 
 
-async def test_what_is_switched_off_touches_no_disk(settings: Cache) -> None:
+async def test_what_is_switched_off_touches_no_disk(settings: CacheSettings) -> None:
     run = Run()
     await run.buy("a", 100)
     for off in (replace(settings, enabled=False), replace(settings, keep_path="")):
@@ -133,7 +133,7 @@ async def test_what_is_switched_off_touches_no_disk(settings: Cache) -> None:
     assert not os.path.exists(settings.keep_path)  # noqa: ASYNC240 - nothing else runs
 
 
-async def test_what_was_done_is_logged(settings: Cache, logged: io.StringIO) -> None:
+async def test_what_was_done_is_logged(settings: CacheSettings, logged: io.StringIO) -> None:
     run = Run()
     await put_back(run.cache, settings, run.now)
     await run.buy("a", 100)
@@ -150,7 +150,7 @@ async def test_what_was_done_is_logged(settings: Cache, logged: io.StringIO) -> 
     ]
 
 
-async def test_no_time_is_no_failure(settings: Cache, logged: io.StringIO) -> None:
+async def test_no_time_is_no_failure(settings: CacheSettings, logged: io.StringIO) -> None:
     run = Run()
     await run.buy("a", 100)
     await keep(run.cache, settings, run.now, seconds=0)
@@ -161,7 +161,9 @@ async def test_no_time_is_no_failure(settings: Cache, logged: io.StringIO) -> No
     assert lines(logged)[1]["event"] == "kept cache read in part"
 
 
-async def test_a_file_that_cannot_be_used_is_told(settings: Cache, logged: io.StringIO) -> None:
+async def test_a_file_that_cannot_be_used_is_told(
+    settings: CacheSettings, logged: io.StringIO
+) -> None:
     run, folder = Run(), Path(settings.keep_path)
     elsewhere = replace(settings, keep_path=str(folder / NAME / "cache"))
     await run.buy("a", 100)
@@ -182,7 +184,7 @@ async def test_a_file_that_cannot_be_used_is_told(settings: Cache, logged: io.St
 
 @pytest.mark.parametrize("mode", [0o620, 0o602])
 async def test_what_others_may_write_is_not_put_back(
-    settings: Cache, logged: io.StringIO, mode: int
+    settings: CacheSettings, logged: io.StringIO, mode: int
 ) -> None:
     run = Run()
     await run.buy("a", 100)

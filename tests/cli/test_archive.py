@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from gateway.config.settings import Keys
+from gateway.config.settings import KeySettings
 from gateway.config.store_url import parse_store_url
 from gateway.core.errors import StoreUnavailable
 from gateway.core.key_format import pepper_check
@@ -104,7 +104,7 @@ class Machine:
     def archive(self, count: int = 0) -> bytes:
         """A state with so many entries, for this machine's pepper, which is made."""
         file = self.folder / "data" / "pepper"
-        pepper = load_pepper(Keys(pepper_file=str(file)), parse_store_url("sqlite:none"))
+        pepper = load_pepper(KeySettings(pepper_file=str(file)), parse_store_url("sqlite:none"))
         records: list[Record] = [CheckRecord("pepper", pepper_check(pepper))]
         return archived([*records, *state(history(count))[1:]])
 

@@ -3,10 +3,10 @@
 import pytest
 
 from gateway.config.checks import ALWAYS, DOUBTS, WITH_UPSTREAM, broken
-from gateway.config.settings import Server, Settings, Upstream
+from gateway.config.settings import ServerSettings, Settings, UpstreamSettings
 from gateway.core.secret import Secret
 
-KEYED = Upstream(base_url="https://h", api_key=Secret("sk-1"))
+KEYED = UpstreamSettings(base_url="https://h", api_key=Secret("sk-1"))
 
 
 def blamed(settings: Settings) -> list[str]:
@@ -25,7 +25,7 @@ def blamed(settings: Settings) -> list[str]:
     ],
 )
 def test_ports(host: str, port: int, admin_host: str, admin_port: int, clash: bool) -> None:
-    server = Server(host=host, port=port, admin_host=admin_host, admin_port=admin_port)
+    server = ServerSettings(host=host, port=port, admin_host=admin_host, admin_port=admin_port)
     assert blamed(Settings(server=server)) == (["server.admin_port"] if clash else [])
 
 
@@ -39,14 +39,14 @@ def test_ports(host: str, port: int, admin_host: str, admin_port: int, clash: bo
     ],
 )
 def test_certificate_and_key(cert: str | None, key: str | None, missing: list[str]) -> None:
-    assert blamed(Settings(server=Server(tls_cert=cert, tls_key=key))) == missing
+    assert blamed(Settings(server=ServerSettings(tls_cert=cert, tls_key=key))) == missing
 
 
 @pytest.mark.parametrize(
     ("connect", "total", "clash"), [(5, 5.1, False), (5, 5, True), (6, 5, True)]
 )
 def test_timeouts(connect: float, total: float, clash: bool) -> None:
-    upstream = Upstream(connect_seconds=connect, timeout_seconds=total)
+    upstream = UpstreamSettings(connect_seconds=connect, timeout_seconds=total)
     assert blamed(Settings(upstream=upstream)) == (["upstream.timeout_seconds"] if clash else [])
 
 
@@ -54,13 +54,13 @@ def test_timeouts(connect: float, total: float, clash: bool) -> None:
     ("upstream", "missing"),
     [
         (KEYED, []),
-        (Upstream(base_url="https://h", api_key_file="key"), []),
-        (Upstream(base_url="https://h"), ["upstream.api_key_file"]),
-        (Upstream(api_key=Secret("sk-1")), ["upstream.base_url"]),
-        (Upstream(), ["upstream.base_url", "upstream.api_key_file"]),
+        (UpstreamSettings(base_url="https://h", api_key_file="key"), []),
+        (UpstreamSettings(base_url="https://h"), ["upstream.api_key_file"]),
+        (UpstreamSettings(api_key=Secret("sk-1")), ["upstream.base_url"]),
+        (UpstreamSettings(), ["upstream.base_url", "upstream.api_key_file"]),
     ],
 )
-def test_what_serving_needs(upstream: Upstream, missing: list[str]) -> None:
+def test_what_serving_needs(upstream: UpstreamSettings, missing: list[str]) -> None:
     settings = Settings(upstream=upstream)
     assert [name for name, _ in broken(WITH_UPSTREAM, settings, ())] == missing
 
@@ -76,19 +76,19 @@ def test_what_serving_needs(upstream: Upstream, missing: list[str]) -> None:
     ],
 )
 def test_a_version_twice(base_url: str, path: str, doubtful: bool) -> None:
-    settings = Settings(upstream=Upstream(base_url=base_url, path=path))
+    settings = Settings(upstream=UpstreamSettings(base_url=base_url, path=path))
     doubts = [text for _, text in broken(DOUBTS, settings, ())]
     assert [f" {base_url}{path} will be called" in text for text in doubts] == [True] * doubtful
 
 
 def test_a_key_in_the_url_is_not_told() -> None:
-    settings = Settings(upstream=Upstream(base_url="https://h/sk-abcdefgh/v1"))
+    settings = Settings(upstream=UpstreamSettings(base_url="https://h/sk-abcdefgh/v1"))
     ((_, text),) = broken(DOUBTS, settings, ())
     assert "https://h/[redacted]/v1/api/v1/images/generations will be called" in text
 
 
 def test_wrong_options_are_left_alone() -> None:
-    settings = Settings(upstream=Upstream(connect_seconds=2, timeout_seconds=1))
+    settings = Settings(upstream=UpstreamSettings(connect_seconds=2, timeout_seconds=1))
     for name in ("upstream.connect_seconds", "upstream.timeout_seconds"):
         assert not list(broken(ALWAYS, settings, {name}))
     assert list(broken(ALWAYS, settings, {"cache.ttl_seconds"}))

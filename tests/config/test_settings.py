@@ -4,7 +4,14 @@ import pytest
 
 from gateway.config.models import GPT_IMAGE_2
 from gateway.config.options import options_of
-from gateway.config.settings import SECTIONS, Cache, Settings, Store, Upstream, limits_of
+from gateway.config.settings import (
+    SECTIONS,
+    CacheSettings,
+    Settings,
+    StoreSettings,
+    UpstreamSettings,
+    limits_of,
+)
 from gateway.config.store_url import StoreUrl
 from gateway.core.model import Limits
 from gateway.core.secret import Secret
@@ -146,9 +153,9 @@ def test_urls_of_stores(option: str) -> None:
 
 
 def test_urls_are_taken_apart() -> None:
-    assert Store(url="sqlite:x").place == StoreUrl(kind="sqlite", path="x")
-    assert Cache().place is None
-    assert Cache(url="redis://h").place == StoreUrl(kind="redis", nodes=(("h", 6379),))
+    assert StoreSettings(url="sqlite:x").place == StoreUrl(kind="sqlite", path="x")
+    assert CacheSettings().place is None
+    assert CacheSettings(url="redis://h").place == StoreUrl(kind="redis", nodes=(("h", 6379),))
 
 
 @pytest.mark.parametrize("option", ["store.url", "cache.url"])
@@ -174,7 +181,7 @@ def test_secrets() -> None:
 
 
 def test_upstream_url() -> None:
-    assert Upstream(base_url="http://h", path="/p").url == "http://h/p"
+    assert UpstreamSettings(base_url="http://h", path="/p").url == "http://h/p"
 
 
 def test_limits_lose_their_unit() -> None:

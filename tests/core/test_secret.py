@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from gateway.config.settings import Keys, Settings, Upstream
+from gateway.config.settings import KeySettings, Settings, UpstreamSettings
 from gateway.core.secret import Secret
 
 TEXT = "sk-canary-1234567890"
@@ -23,7 +23,7 @@ def test_prints_as_stars(show: type[str]) -> None:
 
 
 def test_hides_inside_settings() -> None:
-    upstream, keys = Upstream(api_key=Secret(TEXT)), Keys(pepper=Secret(TEXT))
+    upstream, keys = UpstreamSettings(api_key=Secret(TEXT)), KeySettings(pepper=Secret(TEXT))
     assert "canary" not in repr(Settings(upstream=upstream, keys=keys))
 
 

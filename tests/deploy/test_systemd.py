@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from gateway.config.load import read_settings
-from gateway.config.settings import Server
+from gateway.config.settings import ServerSettings
 from tests.support.tools import DEPLOY, passes
 
 FOLDER = DEPLOY / "systemd"
@@ -56,7 +56,7 @@ def settings_of(service: str, instance: str = "") -> list[tuple[str, str]]:
 @pytest.mark.parametrize("service", SERVICES)
 def test_a_stop_waits_for_what_is_under_way(service: str) -> None:
     settings = dict(settings_of(service))
-    assert float(settings["TimeoutStopSec"]) >= Server().drain_seconds + 20
+    assert float(settings["TimeoutStopSec"]) >= ServerSettings().drain_seconds + 20
     assert settings["KillMode"] == "mixed"
     assert settings["ExecReload"] == "/bin/kill -HUP $MAINPID"
 

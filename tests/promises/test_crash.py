@@ -15,7 +15,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from gateway.config.settings import Keys
+from gateway.config.settings import KeySettings
 from gateway.config.store_url import parse_store_url
 from gateway.core.model import Limits, Team
 from gateway.proxy.pipeline import LEASE_SLACK_SECONDS
@@ -57,7 +57,7 @@ class Books:
     def __init__(self, folder: Path, sandbox: Sandbox, store: SqliteStore) -> None:
         self.folder = folder
         place = parse_store_url("sqlite:/nowhere")
-        self.pepper = load_pepper(Keys(pepper_file=str(folder / "pepper")), place)
+        self.pepper = load_pepper(KeySettings(pepper_file=str(folder / "pepper")), place)
         self.sandbox = sandbox
         self.store = store
 

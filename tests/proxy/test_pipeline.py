@@ -19,8 +19,7 @@ import pytest
 import structlog
 
 from gateway.cache.memory import MemoryCache
-from gateway.config.settings import Settings
-from gateway.config.settings import Upstream as UpstreamSettings
+from gateway.config.settings import Settings, UpstreamSettings
 from gateway.core import key_format
 from gateway.core.errors import UpstreamCut
 from gateway.core.model import Key, Team

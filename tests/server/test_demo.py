@@ -13,7 +13,7 @@ import aiohttp
 import pytest
 from msgspec import json
 
-from gateway.config.settings import Admin
+from gateway.config.settings import AdminSettings
 from gateway.core import key_format
 from gateway.core.model import Limits, Team
 from gateway.server.demo import banner, demo_key, demo_team, demo_token
@@ -272,7 +272,7 @@ async def test_a_key_file_that_holds_something_else_is_refused(tmp_path: Path) -
             await demo_key(store, PEPPER, tmp_path / "demo.key")
         (tmp_path / "token").write_text("my notes")
         with pytest.raises(StartError, match="does not hold an admin token"):
-            demo_token(Admin(), tmp_path / "token")
+            demo_token(AdminSettings(), tmp_path / "token")
         (tmp_path / "folder").mkdir()
         with pytest.raises(StartError, match="cannot be used"):
             await demo_key(store, PEPPER, tmp_path / "folder")

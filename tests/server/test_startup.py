@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from gateway.config.load import read_settings
-from gateway.config.settings import Keys, Settings, Store
+from gateway.config.settings import KeySettings, Settings, StoreSettings
 from gateway.config.store_url import StoreUrl, parse_store_url
 from gateway.core.secret import Secret
 from gateway.server.startup import StartError, load_pepper, open_store
@@ -21,26 +21,26 @@ PLACE = StoreUrl(kind="sqlite", path="/nowhere/gateway.db")
 
 
 def settings(file: Path) -> Settings:
-    return Settings(store=Store(url=f"sqlite:{file}"))
+    return Settings(store=StoreSettings(url=f"sqlite:{file}"))
 
 
 # -- the pepper ---------------------------------------------------------------------------------
 
 
 def test_a_pepper_is_made_once_and_for_its_owner_alone(tmp_path: Path) -> None:
-    keys = Keys(pepper_file=str(tmp_path / "data" / "pepper"))
+    keys = KeySettings(pepper_file=str(tmp_path / "data" / "pepper"))
     pepper = load_pepper(keys, PLACE)
     assert len(pepper) == 64
     assert load_pepper(keys, PLACE) == pepper
     (file,) = (tmp_path / "data").iterdir()
     assert file.stat().st_mode & 0o777 == 0o600
     assert file.parent.stat().st_mode & 0o777 == 0o700
-    assert load_pepper(Keys(pepper_file=str(tmp_path / "other")), PLACE) != pepper
+    assert load_pepper(KeySettings(pepper_file=str(tmp_path / "other")), PLACE) != pepper
 
 
 def test_many_starting_at_once_end_up_with_the_same_pepper(tmp_path: Path) -> None:
     """In processes, because the draft's name is of the process."""
-    keys = Keys(pepper_file=str(tmp_path / "pepper"))
+    keys = KeySettings(pepper_file=str(tmp_path / "pepper"))
     readers = []
     for _ in range(8):
         read, write = os.pipe()
@@ -60,39 +60,41 @@ def test_many_starting_at_once_end_up_with_the_same_pepper(tmp_path: Path) -> No
 
 
 def test_the_environments_pepper_outranks_the_file(tmp_path: Path) -> None:
-    keys = Keys(pepper=Secret("a pepper of the environment"), pepper_file=str(tmp_path / "pepper"))
+    keys = KeySettings(
+        pepper=Secret("a pepper of the environment"), pepper_file=str(tmp_path / "pepper")
+    )
     assert load_pepper(keys, PLACE) == b"a pepper of the environment"
     assert not list(tmp_path.iterdir())
 
 
 def test_a_pepper_may_end_in_a_line_break(tmp_path: Path) -> None:
     (tmp_path / "pepper").write_bytes(PEPPER + b"\r\n")
-    assert load_pepper(Keys(pepper_file=str(tmp_path / "pepper")), PLACE) == PEPPER
+    assert load_pepper(KeySettings(pepper_file=str(tmp_path / "pepper")), PLACE) == PEPPER
 
 
 def test_a_pepper_is_the_same_from_a_file_and_from_a_variable_made_of_it(tmp_path: Path) -> None:
     (tmp_path / "pepper").write_bytes(PEPPER + b"\n")
     settings, _ = read_settings("", {"GATEWAY_KEYS_PEPPER": PEPPER.decode() + "\n"})
-    of_file = load_pepper(Keys(pepper_file=str(tmp_path / "pepper")), PLACE)
+    of_file = load_pepper(KeySettings(pepper_file=str(tmp_path / "pepper")), PLACE)
     assert load_pepper(settings.keys, PLACE) == of_file == PEPPER
 
 
 def test_a_short_pepper_is_refused(tmp_path: Path) -> None:
     (tmp_path / "pepper").write_bytes(PEPPER[:-1])
     with pytest.raises(StartError, match="fewer than 16 bytes"):
-        load_pepper(Keys(pepper_file=str(tmp_path / "pepper")), PLACE)
+        load_pepper(KeySettings(pepper_file=str(tmp_path / "pepper")), PLACE)
 
 
 @pytest.mark.parametrize("place", ["file/pepper", "", "/proc/nowhere/pepper"])
 def test_a_pepper_that_cannot_be_is_refused(tmp_path: Path, place: str) -> None:
     (tmp_path / "file").write_text("not a directory")
     with pytest.raises(StartError, match=r"pepper file .* cannot be used: "):
-        load_pepper(Keys(pepper_file=str(tmp_path / place)), PLACE)
+        load_pepper(KeySettings(pepper_file=str(tmp_path / place)), PLACE)
 
 
 def test_gateways_that_share_a_redis_are_given_their_pepper(tmp_path: Path) -> None:
     place = parse_store_url("redis://localhost")
-    keys = Keys(pepper_file=str(tmp_path / "pepper"))
+    keys = KeySettings(pepper_file=str(tmp_path / "pepper"))
     with pytest.raises(StartError, match=r"need the same pepper: .*GATEWAY_KEYS_PEPPER"):
         load_pepper(keys, place)
     assert not list(tmp_path.iterdir())
@@ -149,7 +151,7 @@ async def test_a_database_that_somebody_locks_is_told_within_seconds(tmp_path: P
 async def test_a_url_of_redis_opens_a_store_there(tmp_path: Path) -> None:
     seen: list[str] = []
     async with running_redis(tmp_path / "redis") as server:
-        shared = Settings(store=Store(url=server.url))
+        shared = Settings(store=StoreSettings(url=server.url))
         store = await open_store(shared, PEPPER, lambda name, seconds, there: seen.append(name))
         await store.close()
         assert isinstance(store, RedisStore)

@@ -12,7 +12,7 @@ import trustme
 from cryptography.hazmat.primitives import serialization
 
 from gateway.cli.check_config import find_faults
-from gateway.config.settings import Server
+from gateway.config.settings import ServerSettings
 from gateway.server.tls import Certificate, certificate_of
 from gateway.upstream.sandbox import Sandbox
 from tests.support.money import drawing, until
@@ -204,7 +204,7 @@ def test_an_encrypted_key_is_refused_and_nobody_asked(tmp_path: Path) -> None:
 
 
 def test_without_files_there_is_none() -> None:
-    assert certificate_of(Server()) is None
+    assert certificate_of(ServerSettings()) is None
 
 
 def test_check_config_names_it(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from gateway.config.settings import Keys
+from gateway.config.settings import KeySettings
 from gateway.config.store_url import parse_store_url
 from gateway.core import key_format
 from gateway.core.model import NO_LIMITS, Key, Limits, Team
@@ -75,7 +75,9 @@ async def key_in(
     """
     id, text = key_format.mint(secrets.token_bytes)
     place = parse_store_url(f"sqlite:{folder / 'gateway.db'}")
-    digest = key_format.digest(text, load_pepper(Keys(pepper_file=str(folder / "pepper")), place))
+    digest = key_format.digest(
+        text, load_pepper(KeySettings(pepper_file=str(folder / "pepper")), place)
+    )
     async with SqliteStore(folder / "gateway.db") as store:
         await put_teams(store, [Team(name=team, limits=limits, **policy)])
         await put_key(store, Key(id=id, team=team, name="", digest=digest, created=time.time()))

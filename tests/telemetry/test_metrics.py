@@ -15,7 +15,7 @@ from prometheus_client import Metric
 from prometheus_client.registry import Collector
 
 from gateway.config.models import GPT_IMAGE_2
-from gateway.config.settings import Upstream
+from gateway.config.settings import UpstreamSettings
 from gateway.core import key_format
 from gateway.core.model import ImageRequest, Limits, Team
 from gateway.core.periods import Window, day_of, month_of
@@ -498,7 +498,7 @@ def test_durations_of_purchases_are_told_apart(name: str) -> None:
         }
     )
     long = [end for end in ends if 0.5 <= end < float("inf")]
-    assert long[-1] > Upstream().timeout_seconds
+    assert long[-1] > UpstreamSettings().timeout_seconds
     assert all(end <= 2 * start for start, end in pairwise(long))
 
 

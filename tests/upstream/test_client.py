@@ -18,7 +18,7 @@ import pytest
 from msgspec.structs import replace
 from structlog.testing import capture_logs
 
-from gateway.config.settings import Upstream
+from gateway.config.settings import UpstreamSettings
 from gateway.core.errors import (
     UpstreamCut,
     UpstreamError,
@@ -110,7 +110,7 @@ async def serving(
 class Line:
     """The client, and the settings of all its calls."""
 
-    def __init__(self, settings: Upstream) -> None:
+    def __init__(self, settings: UpstreamSettings) -> None:
         self.settings = settings
         self._client = HttpUpstream()
         self.close = self._client.close
@@ -124,7 +124,7 @@ async def calling(
     port: int, *, scheme: str = "http", host: str = "127.0.0.1", timeout: float = 10.0
 ) -> AsyncIterator[Line]:
     line = Line(
-        Upstream(
+        UpstreamSettings(
             base_url=f"{scheme}://{host}:{port}",
             path=PATH,
             api_key=Secret(KEY),

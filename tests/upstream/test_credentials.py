@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import structlog
 
-from gateway.config.settings import Upstream
+from gateway.config.settings import UpstreamSettings
 from gateway.core.secret import Secret
 from gateway.telemetry.logging import configure_logs
 from gateway.upstream.credentials import KeyFile, with_key
@@ -43,28 +43,28 @@ def faults(logged: io.StringIO) -> list[str]:
 
 
 def test_the_key_comes_from_the_environment_or_a_file(file: Path) -> None:
-    settings = with_key(Upstream(api_key_file=str(file)))
+    settings = with_key(UpstreamSettings(api_key_file=str(file)))
     assert (settings.key, settings.api_key_file) == (OLD.reveal(), str(file))
-    settings = with_key(Upstream(api_key=NEW, api_key_file=str(file)))
+    settings = with_key(UpstreamSettings(api_key=NEW, api_key_file=str(file)))
     assert (settings.key, settings.api_key_file) == (NEW.reveal(), None)
     with pytest.raises(ValueError, match="no upstream key is set"):
-        with_key(Upstream())
+        with_key(UpstreamSettings())
 
 
 @pytest.mark.parametrize("content", [b"", b"\n", b"two words", b"two\nlines", b"\xff\x00", b"\xc3"])
 def test_what_is_no_key(file: Path, content: bytes) -> None:
     file.write_bytes(content)
     with pytest.raises(ValueError, match="does not hold one line of printable ASCII"):
-        with_key(Upstream(api_key_file=str(file)))
+        with_key(UpstreamSettings(api_key_file=str(file)))
 
 
 def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="cannot be read: Is a directory"):
-        with_key(Upstream(api_key_file=str(tmp_path)))
+        with_key(UpstreamSettings(api_key_file=str(tmp_path)))
 
 
 def test_a_new_key_is_taken_at_the_second_look(file: Path) -> None:
-    settings, watch = with_key(Upstream(api_key_file=str(file))), KeyFile()
+    settings, watch = with_key(UpstreamSettings(api_key_file=str(file))), KeyFile()
     assert watch.look(settings) is None
     assert watch.look(settings) is None
     file.write_text(NEW.reveal())
@@ -76,14 +76,14 @@ def test_a_new_key_is_taken_at_the_second_look(file: Path) -> None:
 
 
 def test_a_file_that_is_being_written_is_left_alone(file: Path) -> None:
-    settings, watch = with_key(Upstream(api_key_file=str(file))), KeyFile()
+    settings, watch = with_key(UpstreamSettings(api_key_file=str(file))), KeyFile()
     for end in range(3, 9):
         file.write_text(NEW.reveal()[:end])
         assert watch.look(settings) is None
 
 
 def test_a_key_of_the_environment_is_never_replaced(file: Path) -> None:
-    settings, watch = with_key(Upstream(api_key=NEW, api_key_file=str(file))), KeyFile()
+    settings, watch = with_key(UpstreamSettings(api_key=NEW, api_key_file=str(file))), KeyFile()
     assert [watch.look(settings) for _ in range(3)] == [None] * 3
 
 
@@ -95,7 +95,7 @@ def test_a_link_that_is_turned(tmp_path: Path, file: Path) -> None:
     data, turned, link = tmp_path / "..data", tmp_path / "..new", tmp_path / "link"
     data.symlink_to("1")
     link.symlink_to("..data/key")
-    settings, watch = with_key(Upstream(api_key_file=str(link))), KeyFile()
+    settings, watch = with_key(UpstreamSettings(api_key_file=str(link))), KeyFile()
     assert settings.key == OLD.reveal()
     turned.symlink_to("2")
     turned.rename(data)
@@ -106,7 +106,7 @@ def test_a_link_that_is_turned(tmp_path: Path, file: Path) -> None:
 
 
 def test_a_fault_keeps_the_key_and_is_told_once(file: Path, logged: io.StringIO) -> None:
-    settings, watch = with_key(Upstream(api_key_file=str(file))), KeyFile()
+    settings, watch = with_key(UpstreamSettings(api_key_file=str(file))), KeyFile()
     file.write_text("")
     assert [watch.look(settings) for _ in range(3)] == [None] * 3
     file.unlink()
@@ -122,5 +122,5 @@ def test_a_fault_keeps_the_key_and_is_told_once(file: Path, logged: io.StringIO)
 def test_a_key_in_the_place_of_its_file_is_not_told() -> None:
     key = "sk-proj-0123456789abcdef"
     with pytest.raises(ValueError, match="cannot be read") as caught:
-        with_key(Upstream(base_url="https://h", api_key_file=key))
+        with_key(UpstreamSettings(base_url="https://h", api_key_file=key))
     assert "0123456789" not in str(caught.value)

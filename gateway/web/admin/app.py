@@ -11,7 +11,7 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry
 from prometheus_client.aiohttp import make_aiohttp_handler
 
-from gateway.config.settings import Admin
+from gateway.config.settings import AdminSettings
 from gateway.core.errors import Conflicting, GatewayError, InternalError, NoSuchThing
 from gateway.core.headers import request_id
 from gateway.tenants.operations import Actor, Missing, Refused
@@ -39,7 +39,7 @@ class AdminApi:
         self,
         registry: CollectorRegistry,
         not_ready: Callable[[], str | None],
-        admin: Callable[[], Admin],
+        admin: Callable[[], AdminSettings],
         routes: Sequence[Route],
         *,
         wall: Callable[[], float],

@@ -13,7 +13,7 @@ from importlib.resources.abc import Traversable
 from aiohttp import web
 from msgspec import Struct
 
-from gateway.config.settings import Admin
+from gateway.config.settings import AdminSettings
 from gateway.web.http_server import Handler
 
 SECTIONS = ("teams", "activity", "cache", "alerts", "audit")
@@ -58,7 +58,7 @@ class Asset(Struct, frozen=True, kw_only=True):
 class Dashboard:
     """The dashboard on the admin port. `admin` gives the tokens of this moment."""
 
-    def __init__(self, admin: Callable[[], Admin]) -> None:
+    def __init__(self, admin: Callable[[], AdminSettings]) -> None:
         self._admin = admin
         self._files = dict(_read(resources.files("gateway.web") / "assets", ""))
 

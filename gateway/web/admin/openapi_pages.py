@@ -10,7 +10,7 @@ from importlib import resources
 from aiohttp import web
 from msgspec import json
 
-from gateway.config.settings import Admin
+from gateway.config.settings import AdminSettings
 from gateway.core.errors import AdminOff
 from gateway.web.admin.openapi import ADMIN, TEAM, Port, document
 from gateway.web.admin.openapi_public import public_routes
@@ -36,7 +36,7 @@ _HEADERS = {
 
 
 def pages(
-    admin: Callable[[], Admin], routes: Sequence[Route], *, url: str
+    admin: Callable[[], AdminSettings], routes: Sequence[Route], *, url: str
 ) -> Mapping[str, Handler]:
     """The pages by their paths. `url` is where the public port answers."""
     folder = resources.files("gateway.web") / "docs"
@@ -53,7 +53,7 @@ def pages(
     return {"/openapi.json": _page(admin, json.encode(told), "application/json"), **files}
 
 
-def _page(admin: Callable[[], Admin], body: bytes, kind: str) -> Handler:
+def _page(admin: Callable[[], AdminSettings], body: bytes, kind: str) -> Handler:
     async def handle(request: web.BaseRequest) -> web.Response:
         if not admin().all_tokens:
             raise AdminOff

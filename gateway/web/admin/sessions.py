@@ -15,7 +15,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from gateway.config.admin_tokens import LONGEST, AdminToken, find
-from gateway.config.settings import Admin
+from gateway.config.settings import AdminSettings
 from gateway.core.errors import (
     AdminOff,
     ForeignOrigin,
@@ -60,7 +60,7 @@ class Sessions:
 
     def __init__(
         self,
-        admin: Callable[[], Admin],
+        admin: Callable[[], AdminSettings],
         pepper: bytes,
         *,
         wall: Callable[[], float],
@@ -210,7 +210,7 @@ READING = frozenset({"GET", "HEAD"})
 class AdminGate:
     """`admin` gives the tokens of this moment; `clock` counts seconds and never runs backwards."""
 
-    def __init__(self, admin: Callable[[], Admin], clock: Callable[[], float]) -> None:
+    def __init__(self, admin: Callable[[], AdminSettings], clock: Callable[[], float]) -> None:
         self._admin = admin
         self._guesses = Guesses(clock)
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from gateway.config.webhooks import Alerts
+from gateway.config.webhooks import AlertSettings
 from gateway.core.model import Limits, Team
 from gateway.server.gateway import Gateway
 from gateway.server.startup import StartError
@@ -281,7 +281,7 @@ async def test_webhooks_are_read_again_with_the_configuration(
     async with telling(tmp_path, receiver) as rig:
         settings = rig.gateway.settings
         await rig.key("red", limits=Limits(images_per_day=1))
-        rig.gateway.use(replace(settings, alerts=Alerts()))
+        rig.gateway.use(replace(settings, alerts=AlertSettings()))
         assert (await page(rig))["webhooks"] == []
         await buy(rig, await rig.further_key("red"))
         rig.gateway.use(settings)

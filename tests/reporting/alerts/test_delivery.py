@@ -10,8 +10,7 @@ from msgspec.structs import replace
 from structlog.testing import capture_logs
 
 from gateway.config.settings import Settings
-from gateway.config.webhooks import Alerts as AlertSettings
-from gateway.config.webhooks import Webhook
+from gateway.config.webhooks import AlertSettings, Webhook
 from gateway.core.errors import UpstreamAuth, UpstreamFailed
 from gateway.core.model import Limits, Team
 from gateway.core.periods import Window, day_of, month_of

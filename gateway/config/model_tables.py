@@ -161,7 +161,7 @@ def _price(value: object, where: str, faults: list[str]) -> int | None:
         return None
 
 
-_OPTIONS = {name: option(Usd) for name in TokenPrices.__struct_fields__}
+_TOKEN_PRICE_OPTIONS = {name: option(Usd) for name in TokenPrices.__struct_fields__}
 
 
 _INSTEAD = {
@@ -185,16 +185,19 @@ def read_token_prices(
     if billing != "tokens":
         return None
     before, written = len(faults), model.get("token_prices", {})
-    prices = {**KNOWN_TOKEN_PRICES.get(name, {}), **read_table(written, _OPTIONS, place, faults)}
+    prices = {
+        **KNOWN_TOKEN_PRICES.get(name, {}),
+        **read_table(written, _TOKEN_PRICE_OPTIONS, place, faults),
+    }
     if len(faults) == before:
         faults.extend(_impossible(prices, place))
     if len(faults) > before:
         return None
-    return TokenPrices(**{kind: int(_token_price(prices, kind)) for kind in _OPTIONS})
+    return TokenPrices(**{kind: int(_token_price(prices, kind)) for kind in _TOKEN_PRICE_OPTIONS})
 
 
 def _impossible(prices: Mapping[str, int], place: Place) -> Iterator[str]:
-    for kind in _OPTIONS:
+    for kind in _TOKEN_PRICE_OPTIONS:
         if kind not in prices and kind not in _INSTEAD:
             yield f'{place.option(kind)}: is needed where billing is "tokens"'
     for cached in ("cached_text_input", "cached_image_input"):

@@ -36,7 +36,7 @@ if lacks:
 endef
 export PROBE
 
-.PHONY: help setup run test check servers bench screenshots format lock clean
+.PHONY: help setup run test check docs servers bench screenshots format lock clean
 
 help: ## show this list
 	@awk -F ': .*## ' '/^[a-z]+: .*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -53,12 +53,20 @@ run: setup ## start the gateway on port 8080, with a demo team and key
 test: setup servers ## run all tests
 	@$(PYTEST)
 
-# All four run whatever the first ones say; pytest's closing line comes last.
-check: setup servers ## check formatting, lint, types and tests
+SITE = $(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going \
+	--builder html --doctree-dir build/doctrees docs build/docs
+
+docs: setup ## build the documentation's site in build/docs; a dead link fails
+	@$(SITE)
+	@echo "Built: build/docs/index.html"
+
+# All five run whatever the first ones say; pytest's closing line comes last.
+check: setup servers ## check formatting, lint, types, documentation and tests
 	@failed=; \
 	$(BIN)/ruff format --check $(SOURCES) || failed="$$failed formatting,"; \
 	$(BIN)/ruff check $(SOURCES) || failed="$$failed lint,"; \
 	$(BIN)/mypy || failed="$$failed types,"; \
+	$(SITE) || failed="$$failed documentation,"; \
 	[ -z "$$failed" ] || echo "Failed before the tests:$${failed%,}."; \
 	$(PYTEST) && [ -z "$$failed" ]
 

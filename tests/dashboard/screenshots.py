@@ -19,7 +19,7 @@ from gateway.core.model import Entry
 from tests.support.browser import Scheme, opened, running_browser
 from tests.support.rig import FLAT, Rig, running_rig
 
-FOLDER = Path(__file__).parents[2] / "deploy" / "screenshots"
+FOLDER = Path(__file__).parents[2] / "docs" / "screenshots"
 SIZE = {"width": 1180, "height": 760}
 DAYS = 45
 PRICE = 40_000

@@ -12,7 +12,7 @@ from gateway.web.admin.routes import Route
 from tests.support.documents import ROOT, blocks
 from tests.support.rig import ADMIN_TOKEN, Rig
 
-PAGE = (ROOT / "deploy" / "admin-api.md").read_text()
+PAGE = (ROOT / "docs" / "admin-api.md").read_text()
 
 ROW = re.compile(r"^\| `([A-Z]+) (/\S+)` \| (.*) \|$", re.MULTILINE)
 

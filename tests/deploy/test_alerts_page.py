@@ -28,7 +28,7 @@ from gateway.reporting.alerts.rules import (
 from tests.support.documents import ROOT, blocks
 from tests.support.receiver import SECRET
 
-PAGE = (ROOT / "deploy" / "alerts.md").read_text()
+PAGE = (ROOT / "docs" / "alerts.md").read_text()
 
 NOON = 1_772_366_400.0
 """2026-03-01 12:00:00 UTC."""

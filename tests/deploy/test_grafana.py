@@ -20,7 +20,7 @@ from tests.support.promql import (
     of_rules,
     recorded,
 )
-from tests.support.tools import DEPLOY
+from tests.support.tools import DEPLOY, ROOT
 
 PROVISIONING = DEPLOY / "grafana" / "provisioning"
 COMPOSE = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
@@ -123,8 +123,8 @@ def test_the_share_of_refusals_knows_those_of_the_paid_api() -> None:
 
 def test_the_page_about_monitoring_counts_the_alerts() -> None:
     words = {11: "eleven", 12: "twelve", 13: "thirteen"}
-    page = (DEPLOY / "monitoring.md").read_text()
-    assert f"(prometheus/alerts.yml) has {words[len(alerts())]}:" in page
+    page = (ROOT / "docs" / "monitoring.md").read_text()
+    assert f"(../deploy/prometheus/alerts.yml) has {words[len(alerts())]}:" in page
 
 
 @pytest.mark.parametrize("alert", alerts(), ids=lambda alert: alert["alert"])
@@ -133,8 +133,8 @@ def test_each_alert_says_what_it_means_and_what_to_do(alert: dict[str, Any]) -> 
     notes = alert["annotations"]
     assert notes["summary"]
     assert notes["description"].endswith(".")
-    assert notes["runbook"] == f"runbook.md#{alert['alert'].lower()}"
-    runbook = (DEPLOY / "prometheus" / "runbook.md").read_text()
+    assert notes["runbook"] == f"docs/runbook.md#{alert['alert'].lower()}"
+    runbook = (ROOT / "docs" / "runbook.md").read_text()
     section = runbook.partition(f"\n## {alert['alert']}\n")[2].partition("\n## ")[0]
     assert re.findall(r"^- \*\*(\w+)\*\*", section, re.MULTILINE) == ["Means", "Look", "Do"]
     tests = "".join(file.read_text() for file in (DEPLOY / "prometheus").glob("tests*.yml"))

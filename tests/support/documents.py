@@ -1,4 +1,4 @@
-"""What the project tells its users: the README and the pages under deploy/."""
+"""What the project tells its users: the README and the pages under docs/ and deploy/."""
 
 import re
 from pathlib import Path
@@ -7,7 +7,11 @@ ROOT = Path(__file__).parents[2]
 
 README = (ROOT / "README.md").read_text()
 
-PAGES = {path: path.read_text() for path in sorted((ROOT / "deploy").rglob("*.md"))}
+PAGES = {
+    path: path.read_text()
+    for folder in (ROOT / "docs", ROOT / "deploy")
+    for path in sorted(folder.rglob("*.md"))
+}
 """The text of each further page."""
 
 WHOLE = "\n".join([README, *PAGES.values()])

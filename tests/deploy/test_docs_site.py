@@ -1,0 +1,40 @@
+"""docs/conf.py: the site loads nothing from another host."""
+
+import importlib.util
+
+import pytest
+
+from tests.support.documents import ROOT
+
+SPEC = importlib.util.spec_from_file_location("docs_conf", ROOT / "docs" / "conf.py")
+assert SPEC is not None
+assert SPEC.loader is not None
+CONF = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(CONF)
+
+
+@pytest.mark.parametrize(
+    ("page", "loads"),
+    [
+        ('<script src="https://a.example/x.js"></script>', ["https://a.example/x.js"]),
+        ("<img src=//a.example/x.png>", ["//a.example/x.png"]),
+        ('<link rel="icon" href="HTTP://a.example/x.ico">', ["HTTP://a.example/x.ico"]),
+        ('<a href="https://a.example/">a link is not loaded</a>', []),
+        ('<img src="_images/overview.png"><link href="_static/furo.css">', []),
+    ],
+)
+def test_it_finds_what_a_page_loads_from_another_host(page: str, loads: list[str]) -> None:
+    assert list(CONF.loads_from_elsewhere(page)) == loads
+
+
+@pytest.mark.parametrize(
+    ("sheet", "loads"),
+    [
+        ('@import "https://a.example/x.css";', ["https://a.example/x.css"]),
+        ("a { src: url( 'https://a.example/x.woff2') }", ["https://a.example/x.woff2"]),
+        ("a { background: url(data:image/png;base64,AA) }", []),
+        ("a { background: url(x.svg) }", []),
+    ],
+)
+def test_it_finds_what_a_style_sheet_loads_from_another_host(sheet: str, loads: list[str]) -> None:
+    assert list(CONF.loads_from_elsewhere(sheet, css=True)) == loads

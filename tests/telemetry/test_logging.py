@@ -104,7 +104,7 @@ def test_an_exception_is_told_by_type_and_places_without_its_text(format: str) -
     assert CANARY not in output
     assert len(output.splitlines()) == 3
     assert output.count("ValueError") == 3
-    assert output.count("test_logs.py") >= 3
+    assert output.count("test_logging.py") >= 3
     assert output.count("_fail") >= 3
 
 
@@ -130,7 +130,7 @@ def test_a_librarys_line_tells_its_place_and_kind_alone(format: str) -> None:
     assert CANARY not in output
     assert len(output.splitlines()) == 2
     assert "aiohttp.server" in output
-    assert "test_logs:" in output
+    assert "test_logging:" in output
     assert "ValueError" in output
 
 

@@ -61,7 +61,7 @@ class Purges:
         moved = generation != self._seen
         if not moved and not self._once_more:
             return
-        for change in await self._store.audit(self._since - AGAIN_SECONDS, None):
+        for change in await self._store.entries(self._since - AGAIN_SECONDS, None):
             if change.action == "cache.purge" and change.team is None:
                 await self._forget(change)
         self._seen, self._once_more = generation, moved

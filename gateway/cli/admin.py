@@ -38,7 +38,7 @@ def audit(
     from gateway.tenants.views import audit_listing
 
     end = end_of(first, last)
-    entries = with_store(config, lambda store, _: store.audit(first, end, team))
+    entries = with_store(config, lambda store, _: store.audit.entries(first, end, team))
     print_list(format, [audit_listing(entry) for entry in entries], audit_cells)
     if not entries:
         note("No change is on record.")

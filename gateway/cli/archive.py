@@ -58,7 +58,9 @@ def export_store(file: Path | None, force: bool, config: Path | None) -> None:
             output.write(lines)
             done(len(lines))
 
-        counts = with_store(config, lambda store, _: export_store(store, write, time.time()))
+        counts = with_store(
+            config, lambda store, _: export_store(store.archive, write, time.time())
+        )
     note(f"exported: {summary(counts)}")
 
 
@@ -91,7 +93,7 @@ def import_store(file: Path | None, config: Path | None) -> None:
 
         async def restore() -> Mapping[str, int]:
             async with unopened_store(settings) as store:
-                return await archive.restore(store)
+                return await archive.restore(store.archive)
 
         counts = asyncio.run(restore())
     note(f"imported into {settings.store.place.shown}: {summary(counts)}")

@@ -91,7 +91,7 @@ async def _recorded(store: "Store", days: list[str]) -> tuple[dict[str, int], di
 
     start, end = moment(days[0]), moment(days[-1], ends=True)
     recorded, unknown = defaultdict[str, int](int), defaultdict[str, int](int)
-    for row in await store.usage(("day", "outcome"), start, end):
+    for row in await store.usage.report(("day", "outcome"), start, end):
         day, outcome = row.group
         if row.cost:
             recorded[day] += row.cost

@@ -151,7 +151,7 @@ def create_key(
     key, text = with_store(
         config,
         lambda store, pepper: operations.create_key(
-            store,
+            store.directory,
             team=team,
             name=name,
             lifetime=lifetime,
@@ -181,7 +181,7 @@ def list_keys(team: str | None, format: str, config: Path | None) -> None:
     from gateway.tenants.views import key_listing
 
     async def read(store: "Store", _: bytes) -> "tuple[list[Key], dict[str, float]]":
-        return await operations.list_keys(store, team), await store.last_uses()
+        return await operations.list_keys(store.directory, team), await store.directory.last_uses()
 
     found, used = with_store(config, read)
     now = time.time()
@@ -235,7 +235,9 @@ def change_key(
         raise click.UsageError("Say what is to be changed: a name, when it expires, or a limit.")
     wanted = operations.KeyChange(name=name, lifetime=lifetime, limits=limit_values(named))
     by = working_as()
-    key = with_store(config, lambda store, _: operations.change_key(store, key_id, wanted, by))
+    key = with_store(
+        config, lambda store, _: operations.change_key(store.directory, key_id, wanted, by)
+    )
     note(f"{public_id(key.id)} of team {key.team} is changed.")
 
 
@@ -271,7 +273,7 @@ def rotate_key(key_id: str, grace: float, config: Path | None) -> None:
     done = with_store(
         config,
         lambda store, pepper: operations.rotate_key(
-            store, key_id, grace=grace, pepper=pepper, by=by, entropy=secrets.token_bytes
+            store.directory, key_id, grace=grace, pepper=pepper, by=by, entropy=secrets.token_bytes
         ),
     )
     ends = done.old.ends
@@ -321,5 +323,7 @@ def _set_state(config: Path | None, key_id: str, state: "KeyState") -> None:
     from gateway.tenants.views import public_id
 
     by = working_as()
-    key = with_store(config, lambda store, _: operations.set_key_state(store, key_id, state, by))
+    key = with_store(
+        config, lambda store, _: operations.set_key_state(store.directory, key_id, state, by)
+    )
     note(f"{public_id(key.id)} of team {key.team} is {state}")

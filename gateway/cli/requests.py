@@ -74,8 +74,8 @@ def activity(
     )
 
     async def read(store: "Store") -> "tuple[list[Listing], str | None]":
-        await check_team(store, team)
-        return await read_activity(store, query)
+        await check_team(store.directory, team)
+        return await read_activity(store.history, query)
 
     requests, _ = with_store(config, lambda store, _: read(store))
     print_list(format, requests, activity_cells)

@@ -54,7 +54,7 @@ def apply_teams(file: Path, config: Path | None) -> None:
     named = load_teams(file, load_models(config))
     by = working_as()
     applied = with_store(
-        config, lambda store, _: operations.apply_teams(store, named, by), create=True
+        config, lambda store, _: operations.apply_teams(store.directory, named, by), create=True
     )
     for title, names in (
         ("created", applied.created),
@@ -77,7 +77,7 @@ def list_teams(format: str, config: Path | None) -> None:
     from gateway.tenants import operations
     from gateway.tenants.views import team_listing
 
-    found = with_store(config, lambda store, _: operations.list_teams(store))
+    found = with_store(config, lambda store, _: operations.list_teams(store.directory))
     print_list(format, [team_listing(team) for team in found], team_cells)
     if not found:
         note("There are no teams yet: bring them in with 'gateway teams apply FILE'.")
@@ -179,9 +179,9 @@ async def _rows(
     from gateway.tenants.operations import check_team, list_keys
     from gateway.tenants.views import public_id
 
-    await check_team(store, team)
-    rows = await store.usage(by, start, end, team)
-    keys = await list_keys(store) if "key" in by else []
+    await check_team(store.directory, team)
+    rows = await store.usage.report(by, start, end, team)
+    keys = await list_keys(store.directory) if "key" in by else []
     return rows, {public_id(key.line): key.name for key in keys}
 
 

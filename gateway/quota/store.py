@@ -10,10 +10,10 @@ from gateway.quota.account import Account
 
 
 class Loaded(Struct, frozen=True):
-    """Accounts as they stood together at one moment, each with its version, and that moment.
+    """Accounts as of one moment, each with its version, and that moment.
 
     An account that was never written is `EMPTY` with version 0. `now` is the store's clock:
-    seconds since the epoch; it never runs backwards, not even over a restart.
+    seconds since the epoch. It never runs backwards, not even over a restart.
     """
 
     accounts: list[tuple[Account, int]]
@@ -29,31 +29,32 @@ class Change(Struct, frozen=True):
 
 
 class AccountStore(Protocol):
-    """Where budgets live. Every method may raise StoreUnavailable, within about 2 seconds."""
+    """Keeps budgets. Every method may raise StoreUnavailable, within about 2 seconds."""
 
     async def load(self, names: Sequence[str]) -> Loaded:
-        """The named accounts, in order, as one consistent reading."""
+        """Return the named accounts, in order, as of one moment."""
 
     async def swap(self, changes: Sequence[Change], entries: Sequence[Entry]) -> bool:
         """Write all accounts and entries, or none where a version has moved on (False).
 
-        A change's account gets the version loaded plus one. When StoreUnavailable is raised the
-        swap may have happened: whoever asks again must be idempotent. OverflowError is raised, and
-        nothing written, where a number is none that can be kept.
+        The account of a change gets the version loaded plus one. Where StoreUnavailable is
+        raised, the swap may have happened: a retry must be idempotent. Raises OverflowError, and
+        writes nothing, where a number is too large to store.
 
-        An entry replaces the one with its id, if that has the same `at` and was written within
-        three days (one of a hit: within an hour). Later it may count beside it.
+        An entry replaces the one with its id, if both have the same `at` and the former was
+        written within three days (a cache hit: within an hour). Later it may count a second time.
         """
 
     async def record(self, entries: Sequence[Entry]) -> None:
-        """Write entries that touch no budget (hits)."""
+        """Write entries that change no budget, such as cache hits."""
 
     async def written(self, purchases: Mapping[str, float]) -> set[str]:
-        """Which of these purchases, by id and the time of their reservation, have an entry.
+        """Return which of these purchases have an entry. They map ids to reservation times.
 
-        It may be told of those of the last three days alone. What is written after an account was
-        loaded, by whoever changes that account too, may be missed: then the swap is refused.
+        A store may know only those of the last three days. It may miss an entry that is written
+        after the account was loaded, in a swap that changes that account too: then the caller's
+        own swap fails.
         """
 
     async def due(self) -> list[str]:
-        """Names of the accounts with a hold whose lease has run out."""
+        """Return the names of accounts with an expired lease, the earliest expiry first."""

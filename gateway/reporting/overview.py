@@ -13,8 +13,8 @@ from gateway.core.model import UsageRow
 from gateway.core.money import format_usd
 from gateway.core.periods import DAY_SECONDS, HOUR_SECONDS, day_of, utc
 from gateway.reporting.request_lines import Latency
+from gateway.reporting.store import HistoryStore, UsageStore
 from gateway.reporting.views import usage_sums
-from gateway.stores.port import Store
 from gateway.tenants.views import Listing, public_id
 
 DEAREST = 10
@@ -86,15 +86,17 @@ def day_text(day: int) -> str:
     return utc(day * DAY_SECONDS)[: len("2026-11-01")]
 
 
-async def overview(store: Store, days: Days, team: str | None, now: float) -> Listing:
+async def overview(
+    usage: UsageStore, history: HistoryStore, days: Days, team: str | None, now: float
+) -> Listing:
     """All of it, for one team or all; latency is that of all. Raises StoreUnavailable."""
-    by_key = await store.usage(["team", "key"], days.start, days.end, team)
-    former = await store.usage([], days.before.start, days.start, team)
+    by_key = await usage.report(["team", "key"], days.start, days.end, team)
+    former = await usage.report([], days.before.start, days.start, team)
     teams = _dearest(_by_team(by_key))
     names = [row.group[0] for row in teams[:DEAREST]]
     # The dearest first: what is spent in between must not be missing from the rest.
-    series = await store.usage(["team", days.by], days.start, days.end, names)
-    total = await store.usage([days.by], days.start, days.end, team)
+    series = await usage.report(["team", days.by], days.start, days.end, names)
+    total = await usage.report([days.by], days.start, days.end, team)
     axis = days.axis(now)
     return {
         "from": day_text(days.first),
@@ -110,7 +112,7 @@ async def overview(store: Store, days: Days, team: str | None, now: float) -> Li
             _line(row, team=row.group[0], key=public_id(row.group[1]))
             for row in _dearest(by_key)[:DEAREST]
         ],
-        "latency": _latencies(await store.latency(days.start, days.end), days.by),
+        "latency": _latencies(await history.latency(days.start, days.end), days.by),
     }
 
 

@@ -30,7 +30,7 @@ from gateway.reporting.request_lines import (
     TeamErrors,
     place,
 )
-from gateway.reporting.store import ActivityStore
+from gateway.reporting.store import HistoryStore
 from gateway.telemetry.request_record import Record
 
 log = structlog.get_logger(source="activity")
@@ -74,13 +74,13 @@ class _Shared:
 
 
 class Activity:
-    """The buffer before `ActivityStore.write_activity`. `wall` tells the time, `keep` how many
+    """The buffer before `HistoryStore.write_activity`. `wall` tells the time, `keep` how many
     requests are kept, and `writer` (8 hexadecimal digits) is unlike any other gateway's.
     """
 
     def __init__(
         self,
-        store: ActivityStore,
+        store: HistoryStore,
         *,
         wall: Callable[[], float],
         keep: Callable[[], int],
@@ -238,11 +238,11 @@ class Activity:
 
     async def forget(self) -> None:
         """Forget what is too old. Raises StoreUnavailable."""
-        await self._store.forget_activity(self._wall())
+        await self._store.forget(self._wall())
 
     async def _write(self, batch: Batch) -> None:
         try:
-            await self._store.write_activity(batch)
+            await self._store.write(batch)
         except StoreUnavailable:
             raise
         except Exception:  # what cannot be written must not keep out all that comes after it

@@ -45,5 +45,5 @@ class Upkeep:
         while more:
             now, days = self._wall(), self._keep_days()
             before = now - days * DAY_SECONDS if days else None
-            more = await self._store.tidy_usage(now, before)
+            more = await self._store.tidy(now, before)
             await asyncio.sleep(PAUSE_SECONDS)

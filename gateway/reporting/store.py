@@ -1,4 +1,4 @@
-"""The ports through which reports read usage and recent requests."""
+"""The ports through which reports read usage and the request history."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -8,53 +8,54 @@ from gateway.reporting.request_lines import Batch, ErrorKind, Latency, Line, Wan
 
 
 class UsageStore(Protocol):
-    """Where the usage history is read. Every method may raise StoreUnavailable."""
+    """Reads the usage history. Every method may raise StoreUnavailable."""
 
-    async def usage(
+    async def report(
         self,
         by: Sequence[str],
         start: float | None,
         end: float | None,
         team: str | Sequence[str] | None = None,
     ) -> list[UsageRow]:
-        """Usage summed by "team", "key", "model", "size", "quality", "outcome", "hour" and/or
-        "day", in the groups' order.
+        """Return usage summed by the fields of `by`, in the order of the groups.
 
-        `start` (inclusive) and `end` (exclusive) bound the reservations' time, in whole hours:
-        what lies between two of them may count as the later one. `team` leaves out all others;
-        it may be several. Groups that come to nothing are no rows.
+        Fields are "team", "key", "model", "size", "quality", "outcome", "hour" and "day"; any
+        other raises ValueError. `start` (inclusive) and `end` (exclusive) bound the reservations'
+        time. They are rounded up to whole hours. `team` selects one team or several. Groups whose
+        sums are all 0 have no row.
         """
 
-    async def tidy_usage(self, now: float, before: float | None) -> bool:
-        """Do one short step of what keeps the history small and quick; False where there was
-        nothing to do.
+    async def tidy(self, now: float, before: float | None) -> bool:
+        """Do one short step of housekeeping; return False where nothing was left to do.
 
-        What days and weeks that were over at `before` have is forgotten, and may be so from then
-        on; None keeps it. Anybody may do this at any time, several at once too.
+        Sums up what reports would have to sum up each time. Deletes days and weeks that ended
+        before `before`; None keeps all. Several gateways may do this at the same time.
         """
 
 
-class ActivityStore(Protocol):
-    """What became of requests lately. None of it is money; archives leave it out.
+class HistoryStore(Protocol):
+    """Keeps recent requests, errors and latency. None of it is money, and archives leave it out.
 
     Every method may raise StoreUnavailable.
     """
 
-    async def write_activity(self, batch: Batch) -> None:
-        """Add this, unless it was added before: also where StoreUnavailable was raised then."""
+    async def write(self, batch: Batch) -> None:
+        """Add a batch once, however often it is written, also after StoreUnavailable."""
 
-    async def activity(self, wanted: Wanted, limit: int, before: str | None = None) -> list[Line]:
-        """Up to so many of the wanted lines, the latest first; only those before a place."""
+    async def lines(self, wanted: Wanted, limit: int, before: str | None = None) -> list[Line]:
+        """Return up to `limit` of the wanted lines before a place, the latest first."""
 
     async def errors(self, start: float, end: float, team: str | None = None) -> list[ErrorKind]:
-        """Errors by kind of the hours that begin from `start` to before `end`, the most frequent
-        first. `team` leaves out all others.
+        """Return errors by kind, the most frequent first, of one team or of all.
+
+        They are those of the hours that begin from `start` (inclusive) to `end` (exclusive).
         """
 
     async def latency(self, start: float, end: float) -> list[Latency]:
-        """How long requests took in the hours that begin from `start` to before `end`, in the
-        order of time; hours without requests are absent.
+        """Return the latency of each hour that begins from `start` (inclusive) to `end`.
+
+        Hours without requests are absent.
         """
 
-    async def forget_activity(self, now: float) -> None:
-        """Forget what is older than `LINE_DAYS`, `ERROR_DAYS` and `LATENCY_DAYS`."""
+    async def forget(self, now: float) -> None:
+        """Delete what is older than `LINE_DAYS`, `ERROR_DAYS` and `LATENCY_DAYS`."""

@@ -10,7 +10,7 @@ from gateway.core.key_format import PREFIX
 from gateway.core.periods import DAY_SECONDS, HOUR_SECONDS, end_of_month, month_of
 from gateway.reporting.request_lines import ERROR_DAYS, PLACE, Wanted
 from gateway.reporting.request_lines import moment as place_of
-from gateway.reporting.store import ActivityStore, UsageStore
+from gateway.reporting.store import HistoryStore, UsageStore
 from gateway.reporting.views import error_listing, line_listing, usage_listing
 from gateway.tenants.views import Listing
 
@@ -102,7 +102,7 @@ async def usage_pieces(
     if not {"hour", "day"} & set(by):
         yield await read_usage(store, by, start, end, team)
         return
-    for row in await store.usage(["day"], start, end, team):
+    for row in await store.report(["day"], start, end, team):
         day = moment(row.group[0])
         last = day + DAY_SECONDS if end is None else min(end, day + DAY_SECONDS)
         yield await read_usage(store, by, max(start, day), last, team)
@@ -113,7 +113,7 @@ async def read_usage(
 ) -> list[Listing]:
     """The rows of a report, as they are listed. Raises StoreUnavailable."""
     by = tuple(dict.fromkeys(by))
-    return [usage_listing(by, row) for row in await store.usage(by, start, end, team)]
+    return [usage_listing(by, row) for row in await store.report(by, start, end, team)]
 
 
 MOST_REQUESTS = 1_000
@@ -147,7 +147,7 @@ class ErrorQuery(Span, frozen=True, kw_only=True):
 
 
 async def read_activity(
-    store: ActivityStore, query: ActivityQuery
+    store: HistoryStore, query: ActivityQuery
 ) -> tuple[list[Listing], str | None]:
     """A page of requests as they are listed, the latest first, and what asks for the next page;
     None where there is none. Raises ValueError, StoreUnavailable.
@@ -166,12 +166,12 @@ async def read_activity(
         since="" if first is None else place_of(first),
     )
     before = min((end for end in ends if end is not None), default=None)
-    found = await store.activity(wanted, query.limit + 1, before)
+    found = await store.lines(wanted, query.limit + 1, before)
     page = found[: query.limit]
     return list(map(line_listing, page)), page[-1].place if len(found) > query.limit else None
 
 
-async def read_errors(store: ActivityStore, query: ErrorQuery, now: float) -> list[Listing]:
+async def read_errors(store: HistoryStore, query: ErrorQuery, now: float) -> list[Listing]:
     """Errors by kind, the most frequent first. Raises ValueError, StoreUnavailable."""
     start, end = _error_span(query, now)
     return list(map(error_listing, await store.errors(start, end, query.team)))

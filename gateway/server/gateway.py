@@ -212,11 +212,11 @@ class Gateway:
         settings, metrics, running = self.settings, self.metrics, self._running
         self.store = await open_store(settings, self.pepper, metrics.store_operation)
         running.push_async_callback(self.store.close)
-        last_use = LastUse(self.store, wall=self._wall)
+        last_use = LastUse(self.store.directory, wall=self._wall)
         last_use.start()
         running.push_async_callback(last_use.close)
         self.directory = Directory(
-            self.store,
+            self.store.directory,
             pepper=self.pepper,
             wall=self._wall,
             monotonic=time.monotonic,
@@ -231,7 +231,7 @@ class Gateway:
         metrics.registry.register(self._gauges)
         self._open_alerts()
         self._ledger = Ledger(
-            self.store,
+            self.store.accounts,
             spread=random.random,
             on_accounts=self._saw,
             on_lost=metrics.lost_purchases.inc,
@@ -239,16 +239,16 @@ class Gateway:
         )
         running.push_async_callback(self._close_ledger)
         await self._ledger.start()
-        self._hits = Hits(self.store, new_id=new_id)
+        self._hits = Hits(self.store.accounts, new_id=new_id)
         self._hits.start()
         running.push_async_callback(self._hits.close)
         upkeep = Upkeep(
-            self.store, keep_days=lambda: self.settings.usage.keep_days, wall=self._wall
+            self.store.usage, keep_days=lambda: self.settings.usage.keep_days, wall=self._wall
         )
         upkeep.start()
         running.push_async_callback(upkeep.close)
         self._activity = Activity(
-            self.store,
+            self.store.history,
             wall=self._wall,
             keep=lambda: self.settings.activity.keep_requests,
             writer=new_id()[:8],
@@ -261,8 +261,8 @@ class Gateway:
         webhooks = HttpWebhooks()
         self._running.push_async_callback(webhooks.close)
         self.alerts = Alerts(
-            self.store,
-            self.store,
+            self.store.claims,
+            self.store.usage,
             webhooks,
             self.directory,
             lambda: self.settings,
@@ -333,7 +333,7 @@ class Gateway:
             on_evict=lambda reason: metrics.evictions["memory", reason].inc(),
         )
         await snapshot.put_back(memory, settings.cache, self._wall)
-        purges = Purges(self.store, memory, lambda: self.directory.generation, self._wall)
+        purges = Purges(self.store.audit, memory, lambda: self.directory.generation, self._wall)
         await purges.look()
         purges.start()
         self._running.push_async_callback(purges.close)
@@ -421,12 +421,12 @@ class Gateway:
             ),
             AdminConfig(lambda: self.settings, self.url),
             AdminAudit(store),
-            AdminAlerts(store, lambda: self.settings),
+            AdminAlerts(store.claims, lambda: self.settings),
         )
         return [route for feature in features for route in feature.routes()]
 
     async def _forget_audit(self) -> None:
-        await self.store.forget_audit(self._wall() - self.settings.admin.audit_days * DAY_SECONDS)
+        await self.store.audit.forget(self._wall() - self.settings.admin.audit_days * DAY_SECONDS)
 
     async def _open(
         self, port: Port, host: str, number: int, tls: ssl.SSLContext | None = None
@@ -444,7 +444,7 @@ class Gateway:
         )
         teams = map(team_account, self.directory.teams)
         names = list(dict.fromkeys([GATEWAY, *teams, *self._gauges.with_holds()]))
-        loaded = await self.store.load(names)
+        loaded = await self.store.accounts.load(names)
         accounts = [account for account, _ in loaded.accounts]
         self._saw(dict(zip(names, accounts, strict=True)))
 

@@ -156,8 +156,8 @@ async def _print_banner(
     gateway: Gateway, settings: Settings, token: str | None, *, real: bool
 ) -> None:
     file = _folder(settings) / "demo.key"
-    team = await demo_team(gateway.store, real=real)
-    key = await demo_key(gateway.store, gateway.pepper, file)
+    team = await demo_team(gateway.store.directory, real=real)
+    key = await demo_key(gateway.store.directory, gateway.pepper, file)
     await gateway.directory.refresh()
     text = banner(gateway.url, gateway.admin_url, key, team, token, real=real)
     print(text, flush=True)  # noqa: T201

@@ -1,64 +1,82 @@
-"""The small doors to the outside world, as the waiting floor sees them.
+"""The whole store: one part for each port, and what belongs to all of them together.
 
-An adapter translates its own failures at this border: a store raises nothing but
-`gateway.core.errors.StoreUnavailable`, an upstream nothing but `gateway.core.errors.UpstreamError`.
+Each part's port is defined and documented beside the code that uses it. Adapters translate their
+failures: methods raise `gateway.core.errors.StoreUnavailable`, and nothing else unless the port
+says so.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Iterable, Sequence
-from typing import Protocol
+from typing import Protocol, Self
 
 from gateway.quota.store import AccountStore
 from gateway.reporting.alerts.ports import ClaimStore
-from gateway.reporting.store import ActivityStore, UsageStore
+from gateway.reporting.store import HistoryStore, UsageStore
 from gateway.stores.archive_format import Record
 from gateway.tenants.store import AuditStore, DirectoryStore
 
 
 class ArchiveStore(Protocol):
-    """Where the whole state goes out and comes in. Every method may raise StoreUnavailable."""
+    """Exports and imports the whole state. Every method may raise StoreUnavailable."""
 
     def export(self) -> AsyncGenerator[Sequence[Record], None]:
-        """All that it holds, in batches and in an archive's order, as it stood at one moment.
+        """Yield all records in batches, in an archive's order, as of one moment.
 
-        Gateways go on meanwhile. Accounts and usage agree: neither has what the other lacks.
+        Gateways may write meanwhile. Accounts and usage still agree: each purchase is in both or
+        in neither.
         """
 
     async def restore(self, records: Iterable[Record]) -> None:
-        """In the place of `open`: make the store of these records, all or none.
+        """Open the store and fill it with these records, all or none. Replaces `Store.open`.
 
-        They are as an archive's reader gives them; versions and the clock's mark come with them.
-        Raises what `open` does, NotRestored where the store has teams, keys, accounts or usage
-        already, and whatever iterating raises. One that was killed is never served from: it is
-        undone, or can be begun again.
+        The records come from an archive's reader; versions and the clock's mark are restored
+        too. Raises what `Store.open` raises, what iterating raises, and NotRestored where the
+        store already has teams, keys, accounts, usage or audit entries. No gateway serves from an
+        import that was killed: it is undone, or can be started again.
         """
 
 
-class Store(
-    AccountStore,
-    DirectoryStore,
-    UsageStore,
-    AuditStore,
-    ClaimStore,
-    ActivityStore,
-    ArchiveStore,
-    Protocol,
-):
-    """All of it in one place, open until it is closed."""
+class Store(ABC):
+    """A store. As a context manager it opens on entry and closes on exit."""
 
+    accounts: AccountStore
+    directory: DirectoryStore
+    usage: UsageStore
+    audit: AuditStore
+    claims: ClaimStore
+    history: HistoryStore
+    archive: ArchiveStore
+
+    @abstractmethod
     async def open(self) -> None:
-        """Make it ready, and make what lacks.
+        """Create what is missing and check that gateways can use the store.
 
-        Raises UnusableStore where an operator has to act, StoreUnavailable where it is away.
+        Raises UnusableStore where an operator has to act, StoreUnavailable where the store is
+        away; then it can be tried again.
         """
 
+    @abstractmethod
     async def close(self) -> None:
-        """Finish what was begun and let go. Later operations raise StoreUnavailable."""
+        """Finish running operations and disconnect. Later operations raise StoreUnavailable."""
 
+    @abstractmethod
     async def check_value(self, name: str, value: bytes) -> bool:
-        """Whether `value` is what was first given under `name`; the first one is kept."""
+        """Keep the first value under `name`; return whether `value` equals it."""
 
+    @abstractmethod
     async def confirm_reset(self) -> bool:
-        """Accept that the store lost what it held: gateways that refuse it since go on with it.
+        """Accept that the store lost its data: gateways that refuse it use it again.
 
-        False where there is nothing to confirm. An operator's word, never a gateway's own.
+        Only an operator decides this, never a gateway. Returns False where no gateway waits.
         """
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self.open()
+        except BaseException:
+            await self.close()
+            raise
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        await self.close()

@@ -11,8 +11,8 @@ from gateway.core.model import AuditEntry, Key, Team
 class DirectoryChanges(Struct, frozen=True):
     """Teams and keys written after some generation, and the generation that this leads to.
 
-    `whole` says that this is all there is: what is not in it is gone. `now` is the store's clock,
-    None where it is that of the gateways' own machine.
+    Where `whole` is set, these are all teams and keys: any other no longer exists. `now` is the
+    store's clock, None where the store has no clock of its own.
     """
 
     generation: int
@@ -23,7 +23,7 @@ class DirectoryChanges(Struct, frozen=True):
 
 
 class DirectoryWrite(Struct, frozen=True, kw_only=True):
-    """Teams and keys as they are to be from now on, and the log entries that tell of it."""
+    """Teams and keys to create or replace, and the audit entries of these changes."""
 
     teams: Sequence[Team] = ()
     keys: Sequence[Key] = ()
@@ -31,47 +31,44 @@ class DirectoryWrite(Struct, frozen=True, kw_only=True):
 
 
 class DirectoryStore(Protocol):
-    """Where teams and keys live. Every method may raise StoreUnavailable."""
+    """Keeps teams and keys. Every method may raise StoreUnavailable."""
 
     async def changes(self, since: int) -> DirectoryChanges:
-        """What was written after generation `since`; everything, since 0.
+        """Return what was written after generation `since`, in the order of writing.
 
-        Everything also since a generation that this store has not given out: it was another's,
-        or it was lost.
+        Returns everything since generation 0, and since a generation that this store has not
+        given out: it was another store's, or this one has lost it.
         """
 
     async def commit(self, generation: int, write: DirectoryWrite) -> bool:
         """Write all of it, or nothing where the directory's generation has moved on (False).
 
-        Teams and keys are created or replaced whole; each key's team must exist. The next
-        generation is taken only where there are teams or keys. When StoreUnavailable is raised
-        the write may have happened.
+        Teams and keys are created or replaced whole. Teams and keys take the next generation;
+        audit entries alone do not. Where StoreUnavailable is raised, the write may have happened.
+        Raises UnknownTeam where a key's team does not exist.
         """
 
     async def record_use(self, uses: Mapping[str, float]) -> None:
-        """Keep when keys were used, by id; the latest time stands. It makes no generation."""
+        """Keep when keys were used, by id; the latest time wins. It takes no generation."""
 
     async def last_uses(self) -> dict[str, float]:
-        """When each key was last used, by id; those never used are absent."""
+        """Return when each key was last used, by id. Keys that were never used are absent."""
 
 
 class AuditStore(Protocol):
-    """Where the log of changes is read; `DirectoryStore.commit` writes it.
+    """The audit log, which `DirectoryStore.commit` writes. Methods may raise StoreUnavailable."""
 
-    Every method may raise StoreUnavailable.
-    """
-
-    async def audit(
+    async def entries(
         self,
         start: float | None,
         end: float | None,
         team: str | None = None,
         limit: int | None = None,
     ) -> list[AuditEntry]:
-        """The entries from `start` (inclusive) to `end` (exclusive), the latest first.
+        """Return up to `limit` entries from `start` (inclusive) to `end`, the latest first.
 
-        `team` leaves out what is not that team's; `limit` is how many at the most.
+        `team` selects the entries of one team.
         """
 
-    async def forget_audit(self, before: float) -> None:
-        """Forget the entries of before that time."""
+    async def forget(self, before: float) -> None:
+        """Delete the entries before that time."""

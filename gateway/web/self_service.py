@@ -54,7 +54,7 @@ class SelfService:
     async def quota(self, request: web.BaseRequest, record: Record) -> web.Response:
         """How the limits of the caller stand."""
         caller = await self._caller(request, record, "quota")
-        (quota,) = await team_quotas(self._store, [caller.team], [caller.key])
+        (quota,) = await team_quotas(self._store.accounts, [caller.team], [caller.key])
         return json_response({**_without_keys(quota), "key": _only(quota["keys"])}, record)
 
     async def usage(self, request: web.BaseRequest, record: Record) -> web.Response:
@@ -64,7 +64,7 @@ class SelfService:
         now, team = self._wall(), caller.team.name
         start, end = span(query, now, most_days=MOST_DAYS)
         await self._flush()
-        rows = await read_usage(self._store, query.by, start, end, team)
+        rows = await read_usage(self._store.usage, query.by, start, end, team)
         return json_response({"team": team, "usage": rows}, record)
 
     async def _caller(self, request: web.BaseRequest, record: Record, outcome: str) -> Caller:

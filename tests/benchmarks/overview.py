@@ -130,8 +130,8 @@ async def _fill(settings: Settings, size: Size) -> tuple[int, float]:
     try:
         entries = _entries(size, first)
         while batch := list(islice(entries, AT_ONCE)):
-            await store.record(batch)
-        while await store.tidy_usage(now, None):
+            await store.accounts.record(batch)
+        while await store.usage.tidy(now, None):
             pass
         return await _bytes(settings), first
     finally:

@@ -95,7 +95,7 @@ class Stage:
                 )
                 for name, (id, text) in zip(names, minted, strict=True)
             ]
-            await write(store, DirectoryWrite(teams=teams, keys=made))
+            await write(store.directory, DirectoryWrite(teams=teams, keys=made))
         finally:
             await store.close()
         return tuple(text for _, text in minted)

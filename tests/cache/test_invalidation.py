@@ -25,7 +25,7 @@ class Bench:
         self.purges = self.follow()
 
     def follow(self) -> Purges:
-        return Purges(self.store, self.memory, lambda: self.generation, lambda: self.now)
+        return Purges(self.store.audit, self.memory, lambda: self.generation, lambda: self.now)
 
     generation = 0
 
@@ -38,10 +38,10 @@ class Bench:
         """Done on another gateway; this one's directory follows."""
         by = Actor("somebody", self.now)
         if name is None:
-            await purge_teams(self.store, None, by)
+            await purge_teams(self.store.directory, None, by)
         else:
-            await note_purge(self.store, name, by)
-        self.generation = (await self.store.changes(0)).generation
+            await note_purge(self.store.directory, name, by)
+        self.generation = (await self.store.directory.changes(0)).generation
 
     @property
     def kept(self) -> set[str]:
@@ -108,7 +108,7 @@ async def test_old_purges_are_not_read_again(bench: Bench) -> None:
 
 async def test_the_purge_of_a_team_is_none_of_its_business(bench: Bench) -> None:
     await bench.buy("a")
-    await purge_teams(bench.store, [], Actor("somebody", bench.now))
+    await purge_teams(bench.store.directory, [], Actor("somebody", bench.now))
     bench.generation = 99
     await bench.purges.look()
     assert bench.kept == {"a"}

@@ -314,7 +314,7 @@ async def test_from_half_an_import_no_gateway_serves_and_it_can_be_begun_again(
         async with redis.client() as client:
             assert await client.hlen("{gateway}:teams") == 3
         with pytest.raises(StoreUnavailable):
-            await serving.load(["team:red"])
+            await serving.accounts.load(["team:red"])
         with pytest.raises(UnusableStore, match="an import was not finished"):
             async with RedisStore(parse_store_url(redis.url)):
                 pass
@@ -325,7 +325,7 @@ async def test_from_half_an_import_no_gateway_serves_and_it_can_be_begun_again(
         shared.done("store", "import", stdin=machine.done("store", "export").encode())
         assert shared.told() == machine.told()
         with pytest.raises(StoreUnavailable):
-            await serving.load(["team:red"])
+            await serving.accounts.load(["team:red"])
 
 
 # -- confirm-reset ------------------------------------------------------------------------------
@@ -335,19 +335,19 @@ async def test_a_confirmed_reset_lets_gateways_go_on(redis: RedisServer, tmp_pat
     shared = Machine(tmp_path / "shared", redis.url)
     shared.environ["GATEWAY_KEYS_PEPPER"] = "p" * 40
     async with RedisStore(parse_store_url(redis.url)) as serving:
-        await serving.load(["a"])
+        await serving.accounts.load(["a"])
         async with redis.client() as client:
             await client.flushall()
         for _ in range(2):
             with pytest.raises(StoreUnavailable):
-                await serving.load(["a"])
+                await serving.accounts.load(["a"])
         ended = await asyncio.to_thread(shared.run, "store", "confirm-reset")
         assert (ended.returncode, ended.stdout) == (0, b"")
         place = redis.url
         assert ended.stderr.decode().splitlines()[-1] == (
             f"confirmed: gateways go on with what {place} holds now"
         )
-        await serving.load(["a"])
+        await serving.accounts.load(["a"])
     again = await asyncio.to_thread(shared.run, "store", "confirm-reset")
     assert again.returncode == 0
     assert b"There is nothing to confirm" in again.stderr

@@ -44,7 +44,7 @@ async def fill(url: str) -> None:
         Entry(id=id, at=at, outcome=outcome, cost=cost, **common)  # type: ignore[arg-type]
         for id, at, outcome, cost in ENTRIES
     ]
-    await store.record(entries)
+    await store.accounts.record(entries)
     await store.close()
 
 

@@ -135,7 +135,7 @@ def spend(line: Line, at: float, key: str, cost: int, id: str) -> None:
 
     async def record() -> None:
         async with SqliteStore(line.folder / "data" / "my.db") as store:
-            await store.record([entry])
+            await store.accounts.record([entry])
 
     asyncio.run(record())
 

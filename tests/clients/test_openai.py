@@ -144,7 +144,7 @@ async def told_once(
 
 
 async def disable(rig: Rig, key: str) -> None:
-    await set_state(rig.gateway.store, key_format.normal_id(key), "disabled")
+    await set_state(rig.gateway.store.directory, key_format.normal_id(key), "disabled")
     await rig.gateway.directory.refresh()
 
 
@@ -324,10 +324,10 @@ async def test_the_upstreams_rate_limit_is_waited_for(rig: Rig) -> None:
 async def test_our_rate_limit_is_waited_for(rig: Rig) -> None:
     key = await rig.key(limits=Limits(requests_per_minute=1))
     # A purchase of almost a minute ago, so that this one fits in a moment.
-    loaded = await rig.gateway.store.load([team_account("team")])
+    loaded = await rig.gateway.store.accounts.load([team_account("team")])
     minute = ((int(loaded.now) - 58, 1),)
     change = Change(team_account("team"), loaded.accounts[0][1], Account(minute=minute))
-    assert await rig.gateway.store.swap([change], [])
+    assert await rig.gateway.store.accounts.swap([change], [])
     assert (await generate(rig, key)).data
     assert (attempts(rig), rig.sandbox.counts.asked) == (2, 1)
 

@@ -12,7 +12,7 @@ from tests.conformance.audit import AuditConformance
 from tests.conformance.claims import ClaimConformance
 from tests.conformance.directory import DirectoryConformance
 from tests.conformance.processes import ProcessConformance
-from tests.conformance.store import MakeStore, Store
+from tests.conformance.store import MakeStore
 from tests.conformance.usage import UsageConformance
 from tests.conformance.wall import WallConformance
 
@@ -25,7 +25,6 @@ __all__ = [
     "DirectoryConformance",
     "MakeStore",
     "ProcessConformance",
-    "Store",
     "UsageConformance",
     "WallConformance",
 ]

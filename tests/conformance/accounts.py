@@ -33,29 +33,31 @@ class AccountConformance:
         self, make_store: MakeStore
     ) -> None:
         async with make_store() as store:
-            assert (await store.load(["team:red", "gateway"])).accounts == [(EMPTY, 0)] * 2
-            assert (await store.load([])).accounts == []
+            assert (await store.accounts.load(["team:red", "gateway"])).accounts == [(EMPTY, 0)] * 2
+            assert (await store.accounts.load([])).accounts == []
 
     async def test_each_swap_raises_the_version_by_one(self, make_store: MakeStore) -> None:
         async with make_store() as store:
             for version in range(4):
-                assert await store.swap([Change("a", version, spent(version))], [])
-                assert (await store.load(["a"])).accounts == [(spent(version), version + 1)]
+                assert await store.accounts.swap([Change("a", version, spent(version))], [])
+                assert (await store.accounts.load(["a"])).accounts == [
+                    (spent(version), version + 1)
+                ]
 
     async def test_writing_the_same_state_raises_the_version_too(
         self, make_store: MakeStore
     ) -> None:
         async with make_store() as store:
-            assert await store.swap([Change("a", 0, EMPTY)], [])
-            assert await store.swap([Change("a", 1, EMPTY)], [])
-            assert not await store.swap([Change("a", 1, spent(1))], [])
-            assert (await store.load(["a"])).accounts == [(EMPTY, 2)]
+            assert await store.accounts.swap([Change("a", 0, EMPTY)], [])
+            assert await store.accounts.swap([Change("a", 1, EMPTY)], [])
+            assert not await store.accounts.swap([Change("a", 1, spent(1))], [])
+            assert (await store.accounts.load(["a"])).accounts == [(EMPTY, 2)]
 
     async def test_accounts_come_in_the_order_asked_for(self, make_store: MakeStore) -> None:
         async with make_store() as store:
             for number, name in enumerate("abc", 1):
                 await put(store, name, spent(number))
-            loaded = await store.load(["c", "a", "x", "b"])
+            loaded = await store.accounts.load(["c", "a", "x", "b"])
             assert [account.day.images for account, _ in loaded.accounts] == [3, 1, 0, 2]
 
     async def test_an_account_comes_back_as_it_was_also_after_reopening(
@@ -64,24 +66,24 @@ class AccountConformance:
         async with make_store() as store:
             await put(store, "a", FULL)
         async with make_store() as store, make_store() as other:
-            assert (await store.load(["a"])).accounts == [(FULL, 1)]
-            assert (await store.load(["a"])).accounts == [(FULL, 1)]
+            assert (await store.accounts.load(["a"])).accounts == [(FULL, 1)]
+            assert (await store.accounts.load(["a"])).accounts == [(FULL, 1)]
             await put(other, "a", spent(9))
-            assert (await store.load(["a"])).accounts == [(spent(9), 2)]
+            assert (await store.accounts.load(["a"])).accounts == [(spent(9), 2)]
 
     async def test_of_two_who_loaded_the_same_one_wins(self, make_store: MakeStore) -> None:
         async with make_store() as one, make_store() as two:
             for version in (0, 1):
                 for store in (one, two):
-                    assert (await store.load(["a"])).accounts[0][1] == version
+                    assert (await store.accounts.load(["a"])).accounts[0][1] == version
                 won = await asyncio.gather(
-                    one.swap([Change("a", version, spent(1))], [entry(f"one-{version}")]),
-                    two.swap([Change("a", version, spent(2))], [entry(f"two-{version}")]),
+                    one.accounts.swap([Change("a", version, spent(1))], [entry(f"one-{version}")]),
+                    two.accounts.swap([Change("a", version, spent(2))], [entry(f"two-{version}")]),
                 )
                 assert sorted(won) == [False, True]
                 winner = spent(1 + won.index(True))
-                assert (await two.load(["a"])).accounts == [(winner, version + 1)]
-            assert (await one.usage([], None, None))[0].requests == 2
+                assert (await two.accounts.load(["a"])).accounts == [(winner, version + 1)]
+            assert (await one.usage.report([], None, None))[0].requests == 2
 
     async def test_several_accounts_change_together_or_not_at_all(
         self, make_store: MakeStore
@@ -90,65 +92,68 @@ class AccountConformance:
             await put(store, "b", spent(1))
             for stale in (0, 2, 99):
                 changes = [Change("a", 0, spent(5)), Change("b", stale, spent(5))]
-                assert not await store.swap(changes, [entry("e")])
-                assert not await store.swap(changes[::-1], [entry("e")])
-            assert not await store.swap([Change("never", 1, spent(5))], [entry("e")])
-            loaded = await store.load(["a", "b", "never"])
+                assert not await store.accounts.swap(changes, [entry("e")])
+                assert not await store.accounts.swap(changes[::-1], [entry("e")])
+            assert not await store.accounts.swap([Change("never", 1, spent(5))], [entry("e")])
+            loaded = await store.accounts.load(["a", "b", "never"])
             assert loaded.accounts == [(EMPTY, 0), (spent(1), 1), (EMPTY, 0)]
-            assert await store.usage([], None, None) == []
+            assert await store.usage.report([], None, None) == []
             changes = [Change("a", 0, spent(5)), Change("b", 1, spent(6))]
-            assert await store.swap(changes, [entry("e"), entry("f")])
-            assert (await store.load(["a", "b"])).accounts == [(spent(5), 1), (spent(6), 2)]
-            assert (await store.usage([], None, None))[0].requests == 2
+            assert await store.accounts.swap(changes, [entry("e"), entry("f")])
+            assert (await store.accounts.load(["a", "b"])).accounts == [
+                (spent(5), 1),
+                (spent(6), 2),
+            ]
+            assert (await store.usage.report([], None, None))[0].requests == 2
 
     async def test_an_entry_written_again_replaces_the_former(self, make_store: MakeStore) -> None:
         async with make_store() as store:
             unknown = entry("e", outcome="unknown", images_unknown=1)
-            assert await store.swap([Change("a", 0, EMPTY)], [unknown, entry("other")])
-            assert await store.swap([Change("a", 1, EMPTY)], [entry("e", cost=7)])
-            (row,) = await store.usage([], None, None)
+            assert await store.accounts.swap([Change("a", 0, EMPTY)], [unknown, entry("other")])
+            assert await store.accounts.swap([Change("a", 1, EMPTY)], [entry("e", cost=7)])
+            (row,) = await store.usage.report([], None, None)
             assert (row.requests, row.images_bought, row.images_unknown, row.cost) == (2, 2, 0, 12)
 
     async def test_it_is_told_which_purchases_have_an_entry(self, make_store: MakeStore) -> None:
         async with make_store() as store, make_store() as other:
-            now = (await store.load([])).now
+            now = (await store.accounts.load([])).now
             before = now - 7200
             entries = [entry("here", at=now), entry("before", at=before, outcome="failed")]
-            assert await store.swap([Change("a", 0, EMPTY)], entries)
+            assert await store.accounts.swap([Change("a", 0, EMPTY)], entries)
             asked = {"here": now, "before": before, "never": now, "nor": before}
-            assert await other.written(asked) == {"here", "before"}
-            assert await other.written({}) == set()
+            assert await other.accounts.written(asked) == {"here", "before"}
+            assert await other.accounts.written({}) == set()
 
     async def test_accounts_are_due_when_their_first_lease_has_run_out(
         self, make_store: MakeStore
     ) -> None:
         async with make_store() as store:
-            now = (await store.load([])).now
+            now = (await store.accounts.load([])).now
             await put(store, "later", held(z=now + 1000))
             await put(store, "never", spent(1))
-            assert await store.due() == []
+            assert await store.accounts.due() == []
             await put(store, "long", held(x=now + 200, y=now - 60))
             await put(store, "just", held(z=now))
-            assert await store.due() == ["long", "just"]
+            assert await store.accounts.due() == ["long", "just"]
             await put(store, "long", held(x=now + 200))
-            assert await store.due() == ["just"]
+            assert await store.accounts.due() == ["just"]
             await put(store, "just", spent(1))
-            assert await store.due() == []
+            assert await store.accounts.due() == []
 
     async def test_the_clock_is_the_same_for_all_and_goes_on(self, make_store: MakeStore) -> None:
         async with make_store() as one, make_store() as two:
             former = 0.0
             for turn in range(20):
                 for store in (one, two):
-                    now = (await store.load(["a"])).now
+                    now = (await store.accounts.load(["a"])).now
                     await put(store, "a", spent(turn))
                     assert now >= former
                     former = now
-            first = (await one.load([])).now
+            first = (await one.accounts.load([])).now
             await asyncio.sleep(0.02)
-            assert 0.015 <= (await two.load([])).now - first < 60
+            assert 0.015 <= (await two.accounts.load([])).now - first < 60
         async with make_store() as store:
-            assert (await store.load([])).now > first
+            assert (await store.accounts.load([])).now > first
 
     async def test_many_tasks_over_two_stores_lose_nothing(self, make_store: MakeStore) -> None:
         tasks, times, chance = 8, 10, random.Random(1)
@@ -159,9 +164,9 @@ class AccountConformance:
 
         async with make_store() as one, make_store() as two:
             await asyncio.gather(*(work(number) for number in range(tasks)))
-            ((account, version),) = (await one.load(["a"])).accounts
+            ((account, version),) = (await one.accounts.load(["a"])).accounts
             assert account.day.images == version == tasks * times
-            assert (await two.usage([], None, None))[0].requests == tasks * times
+            assert (await two.usage.report([], None, None))[0].requests == tasks * times
 
     async def test_a_cancelled_swap_happens_whole_or_not_at_all(
         self, make_store: MakeStore
@@ -174,5 +179,5 @@ class AccountConformance:
                 task.cancel()
                 await asyncio.wait([task])
             await spend(store, "a", "last", chance)
-            (row,) = await store.usage([], None, None)
+            (row,) = await store.usage.report([], None, None)
             assert row.requests == await images(store, "a")

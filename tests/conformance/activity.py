@@ -20,7 +20,8 @@ from gateway.reporting.request_lines import (
     place,
     shares,
 )
-from tests.conformance.store import NOON, MakeStore, Store
+from gateway.stores.port import Store
+from tests.conformance.store import NOON, MakeStore
 
 WRITER = "0123abcd"
 HOUR = int(NOON // HOUR_SECONDS)
@@ -92,7 +93,7 @@ def latency(*own: float, hour: int = HOUR) -> Latency:
 async def add(store: Store, number: int, *lines: Line, **fields: Any) -> None:
     """Write the `number`th batch."""
     values = {"writer": WRITER, "number": number, "at": NOON, "lines": lines}
-    await store.write_activity(Batch(**{**values, **fields}))
+    await store.history.write(Batch(**{**values, **fields}))
 
 
 class ActivityConformance:
@@ -102,11 +103,11 @@ class ActivityConformance:
             line(3, outcome="hit", at=NOON + 0.5, saved=40_000),
         ]
         async with make_store() as store:
-            assert await store.activity(ALL, 10) == []
+            assert await store.history.lines(ALL, 10) == []
             await add(store, 1, *lines)
         async with make_store() as store:
-            assert await store.activity(ALL, 10) == lines[::-1]
-            assert await store.activity(ALL, 2) == lines[:0:-1]
+            assert await store.history.lines(ALL, 10) == lines[::-1]
+            assert await store.history.lines(ALL, 2) == lines[:0:-1]
 
     async def test_pages_do_not_change_by_what_arrives(self, make_store: MakeStore) -> None:
         kinds = (lambda number: line(number, at=NOON + number), stranger)
@@ -117,7 +118,7 @@ class ActivityConformance:
             found: list[Line] = []
             before = None
             for number in range(2, 100):
-                page = await store.activity(ALL, 3, before)
+                page = await store.history.lines(ALL, 3, before)
                 if not page:
                     break
                 found += page
@@ -139,49 +140,49 @@ class ActivityConformance:
                 (Wanted(errors=True, team="blue"), [failed]),
                 (Wanted(team="' OR 1"), []),
             ):
-                assert await store.activity(wanted, 10) == found
+                assert await store.history.lines(wanted, 10) == found
 
     async def test_lines_of_some_time_alone_are_told(self, make_store: MakeStore) -> None:
         lines = [line(number, at=NOON + number) for number in range(5)]
         async with make_store() as store:
             await add(store, 1, *lines, stranger(9))
             since = Wanted(since=moment(NOON + 1))
-            assert await store.activity(since, 10) == lines[:0:-1]
-            assert await store.activity(since, 10, moment(NOON + 3)) == [lines[2], lines[1]]
-            assert await store.activity(Wanted(since=moment(NOON + 5)), 10) == []
+            assert await store.history.lines(since, 10) == lines[:0:-1]
+            assert await store.history.lines(since, 10, moment(NOON + 3)) == [lines[2], lines[1]]
+            assert await store.history.lines(Wanted(since=moment(NOON + 5)), 10) == []
 
     async def test_what_is_wanted_is_found_behind_much_else(self, make_store: MakeStore) -> None:
         lines = [line(number, outcome="hit") for number in range(1, 1_200)]
         async with make_store() as store:
             await add(store, 1, line(0), stranger(2_000), *lines)
-            assert await store.activity(Wanted(outcome="miss"), 10) == [line(0)]
-            assert len(await store.activity(ALL, 5_000)) == 1_201
+            assert await store.history.lines(Wanted(outcome="miss"), 10) == [line(0)]
+            assert len(await store.history.lines(ALL, 5_000)) == 1_201
 
     async def test_a_batch_written_again_counts_once(self, make_store: MakeStore) -> None:
         fields = {"errors": [TeamErrors("red", KIND)], "latency": latency(0.001)}
         async with make_store() as store, make_store() as other:
             await asyncio.gather(*(add(one, 1, line(1), **fields) for one in (store, other)))
-            assert await store.activity(ALL, 10) == [line(1)]
-            assert await store.errors(NOON, NOON + 1) == [KIND]
-            assert (await store.latency(NOON, NOON + 1)) == [latency(0.001)]
+            assert await store.history.lines(ALL, 10) == [line(1)]
+            assert await store.history.errors(NOON, NOON + 1) == [KIND]
+            assert (await store.history.latency(NOON, NOON + 1)) == [latency(0.001)]
             await add(store, 2, line(2), **fields)
             await add(store, 1, line(3, writer="00000000"), writer="00000000", **fields)
-            assert len(await store.activity(ALL, 10)) == 3
-            assert (await store.errors(NOON, NOON + 1))[0].requests == 3 * KIND.requests
+            assert len(await store.history.lines(ALL, 10)) == 3
+            assert (await store.history.errors(NOON, NOON + 1))[0].requests == 3 * KIND.requests
 
     async def test_each_ring_keeps_its_share(self, make_store: MakeStore) -> None:
         async with make_store() as store:
             await add(store, 1, *(line(number) for number in range(200)))
             await add(store, 2, *(line(number, outcome="hit") for number in range(200, 400)))
             await add(store, 3, *(stranger(number) for number in range(400, 600)), keep=100)
-            kept = await store.activity(ALL, 1_000)
+            kept = await store.history.lines(ALL, 1_000)
             counts = {ring: sum(line.ring == ring for line in kept) for ring in shares(100)}
             assert counts == shares(100)
             assert {line.id for line in kept} == {
                 f"r{number}" for number in (*range(160, 200), *range(350, 400), *range(590, 600))
             }
             await add(store, 4, line(700), keep=0)
-            assert await store.activity(ALL, 1_000) == []
+            assert await store.history.lines(ALL, 1_000) == []
 
     async def test_errors_are_told_by_kind_hour_and_team(self, make_store: MakeStore) -> None:
         later = replace(KIND, requests=5, last_at=NOON + HOUR_SECONDS, last_id="r9")
@@ -191,11 +192,16 @@ class ActivityConformance:
             await add(store, 2, at=NOON + HOUR_SECONDS, errors=[TeamErrors("red", later)])
             await add(store, 3, errors=[TeamErrors("blue", replace(KIND, last_at=NOON - 5))])
             both = replace(later, requests=2 * KIND.requests + later.requests)
-            assert await store.errors(NOON - HOUR_SECONDS, NOON + DAY_SECONDS) == [nobody, both]
-            assert await store.errors(NOON, NOON + HOUR_SECONDS, "red") == [KIND]
-            assert await store.errors(NOON + 1, NOON + 2 * HOUR_SECONDS) == [later]
-            assert await store.errors(NOON - HOUR_SECONDS, NOON) == []
-            assert await store.errors(NOON - HOUR_SECONDS, NOON + DAY_SECONDS, "green") == []
+            assert await store.history.errors(NOON - HOUR_SECONDS, NOON + DAY_SECONDS) == [
+                nobody,
+                both,
+            ]
+            assert await store.history.errors(NOON, NOON + HOUR_SECONDS, "red") == [KIND]
+            assert await store.history.errors(NOON + 1, NOON + 2 * HOUR_SECONDS) == [later]
+            assert await store.history.errors(NOON - HOUR_SECONDS, NOON) == []
+            assert (
+                await store.history.errors(NOON - HOUR_SECONDS, NOON + DAY_SECONDS, "green") == []
+            )
 
     async def test_latency_is_added_up_by_hour(self, make_store: MakeStore) -> None:
         next_day = latency(0.5, hour=HOUR + 24)
@@ -205,28 +211,28 @@ class ActivityConformance:
                   for number, one in enumerate((store, other) * 5))
             )  # fmt: skip
             await add(store, 1, latency=next_day)
-            (hour, day) = await store.latency(NOON, NOON + 2 * DAY_SECONDS)
+            (hour, day) = await store.history.latency(NOON, NOON + 2 * DAY_SECONDS)
             assert (hour.hour, hour.requests, hour.upstream.count) == (HOUR, 20, 10)
             assert hour.own.micros == 10 * 3_001_000
             assert (hour.own.counts[1], hour.own.counts[-1]) == (10, 10)
             assert day == next_day
-            assert await store.latency(NOON + 1, NOON + DAY_SECONDS) == []
-            assert await store.latency(NOON - 399 * DAY_SECONDS, NOON + 1) == [hour]
+            assert await store.history.latency(NOON + 1, NOON + DAY_SECONDS) == []
+            assert await store.history.latency(NOON - 399 * DAY_SECONDS, NOON + 1) == [hour]
 
     async def test_what_is_old_is_forgotten(self, make_store: MakeStore) -> None:
         async with make_store() as store:
             await add(store, 1, line(1), stranger(2), latency=latency(0.001))
             await add(store, 2, line(3, at=NOON + 60))
-            await store.forget_activity(NOON + 7 * DAY_SECONDS + 60)
-            assert await store.activity(ALL, 10) == [line(3, at=NOON + 60)]
-            await store.forget_activity(NOON + 400 * DAY_SECONDS)
-            assert await store.activity(ALL, 10) == []
-            assert len(await store.latency(NOON, NOON + 1)) == 1
-            await store.forget_activity(NOON + 401 * DAY_SECONDS)
-            assert await store.latency(NOON, NOON + 1) == []
+            await store.history.forget(NOON + 7 * DAY_SECONDS + 60)
+            assert await store.history.lines(ALL, 10) == [line(3, at=NOON + 60)]
+            await store.history.forget(NOON + 400 * DAY_SECONDS)
+            assert await store.history.lines(ALL, 10) == []
+            assert len(await store.history.latency(NOON, NOON + 1)) == 1
+            await store.history.forget(NOON + 401 * DAY_SECONDS)
+            assert await store.history.latency(NOON, NOON + 1) == []
 
     async def test_it_is_no_part_of_an_archive(self, make_store: MakeStore) -> None:
         async with make_store() as store:
-            before = [record async for batch in store.export() for record in batch]
+            before = [record async for batch in store.archive.export() for record in batch]
             await add(store, 1, line(1), errors=[TeamErrors("red", KIND)], latency=latency(0.1))
-            assert [record async for batch in store.export() for record in batch] == before
+            assert [record async for batch in store.archive.export() for record in batch] == before

@@ -27,8 +27,9 @@ from gateway.stores.archive_format import (
     Record,
     TeamRecord,
 )
+from gateway.stores.port import Store
 from gateway.tenants.store import DirectoryWrite
-from tests.conformance.store import NOON, MakeStore, Store, entry, spend, spent
+from tests.conformance.store import NOON, MakeStore, entry, spend, spent
 from tests.support.directory import put_key, put_teams
 from tests.support.states import (
     BLUE,
@@ -59,14 +60,14 @@ async def restore(make_store: MakeStore, records: Iterable[Record]) -> None:
     """Make an empty store of these records."""
     store = make_store()
     try:
-        await store.restore(records)
+        await store.archive.restore(records)
     finally:
         await store.close()
 
 
 async def exported(store: Store) -> list[Record]:
     """All records of a store but the entries, in the order of their names."""
-    records = await gathered(store.export())
+    records = await gathered(store.archive.export())
     return by_name(record for record in records if not isinstance(record, EntryRecord))
 
 
@@ -81,7 +82,7 @@ async def usages(store: Store) -> list[list[UsageRow]]:
     """Its usage in every grouping, whole and of two days."""
     day = NOON - NOON % 86_400
     return [
-        await store.usage(by, *bounds)
+        await store.usage.report(by, *bounds)
         for by in (*GROUPINGS, FURTHER)
         for bounds in ((None, None), (day - 10 * 86_400, day - 8 * 86_400))
     ]
@@ -100,7 +101,7 @@ def damaged() -> None:
 class ArchiveConformance:
     async def test_an_empty_store_has_no_more_than_its_clock(self, make_store: MakeStore) -> None:
         async with make_store() as store:
-            records = await gathered(store.export())
+            records = await gathered(store.archive.export())
             assert [type(record) for record in records] == [ClockRecord]
 
     async def test_what_was_restored_is_exported(self, make_store: MakeStore) -> None:
@@ -112,32 +113,32 @@ class ArchiveConformance:
     async def test_an_export_can_be_read_as_an_archive(self, make_store: MakeStore) -> None:
         await restore(make_store, state(history(2_500)))
         async with make_store() as store:
-            records = await gathered(store.export())
+            records = await gathered(store.archive.export())
         assert read(archived(records)) == records
         assert sum(isinstance(record, EntryRecord) for record in records) > 500
 
     async def test_all_of_it_can_be_used(self, make_store: MakeStore) -> None:
         await restore(make_store, state())
         async with make_store() as store:
-            changes = await store.changes(0)
+            changes = await store.directory.changes(0)
             assert sorted(changes.teams, key=lambda team: team.name) == [GONE, RED, BLUE]
             assert {key.id: key for key in changes.keys}["k3"] == REVOKED
-            assert await store.audit(None, None) == LOG[::-1]
-            assert await store.last_uses() == {"k1": NOON - 60.5, "k3": NOON - 1 / 7}
+            assert await store.audit.entries(None, None) == LOG[::-1]
+            assert await store.directory.last_uses() == {"k1": NOON - 60.5, "k3": NOON - 1 / 7}
             assert await store.check_value("pepper", pepper_check(PEPPER))
             assert not await store.check_value("pepper", b"another")
-            assert (await store.load([team_account("red")])).accounts == [(BUSY, 17)]
-            assert await store.due() == [team_account("red")]
+            assert (await store.accounts.load([team_account("red")])).accounts == [(BUSY, 17)]
+            assert await store.accounts.due() == [team_account("red")]
 
     async def test_the_log_goes_on_after_what_was_there(self, make_store: MakeStore) -> None:
         await restore(make_store, state())
         async with make_store() as store:
-            generation = (await store.changes(0)).generation
+            generation = (await store.directory.changes(0)).generation
             later = replace(PURGED, team="red")  # at the same moment as the last one
-            assert await store.commit(generation, DirectoryWrite(audit=[later]))
-            assert await store.audit(None, None) == [later, *LOG[::-1]]
-            await store.forget_audit(PURGED.at)
-            assert await store.audit(None, None) == [later, PURGED, PURGED]
+            assert await store.directory.commit(generation, DirectoryWrite(audit=[later]))
+            assert await store.audit.entries(None, None) == [later, *LOG[::-1]]
+            await store.audit.forget(PURGED.at)
+            assert await store.audit.entries(None, None) == [later, PURGED, PURGED]
             changes = [r for r in await exported(store) if isinstance(r, AuditRecord)]
             assert changes == list(logged([PURGED, PURGED, later]))
 
@@ -145,21 +146,21 @@ class ArchiveConformance:
         await restore(make_store, state())
         red = team_account("red")
         async with make_store() as store, make_store() as other:
-            assert not await store.swap([Change(red, 0, spent(1))], [])
-            await other.load([red])
-            await store.load([red])
-            assert not await store.swap([Change(red, 16, spent(1))], [])
-            assert await store.swap([Change(red, 17, spent(1))], [entry("e")])
-            assert not await other.swap([Change(red, 17, spent(2))], [])
-            assert (await store.load([red])).accounts == [(spent(1), 18)]
+            assert not await store.accounts.swap([Change(red, 0, spent(1))], [])
+            await other.accounts.load([red])
+            await store.accounts.load([red])
+            assert not await store.accounts.swap([Change(red, 16, spent(1))], [])
+            assert await store.accounts.swap([Change(red, 17, spent(1))], [entry("e")])
+            assert not await other.accounts.swap([Change(red, 17, spent(2))], [])
+            assert (await store.accounts.load([red])).accounts == [(spent(1), 18)]
 
     async def test_the_clock_goes_on_from_where_it_was(self, make_store: MakeStore) -> None:
         ahead = time.time() + 7_200.123
         await restore(make_store, [CheckRecord("pepper", b"p"), ClockRecord(ahead)])
         async with make_store() as store:
-            now = (await store.load(["a"])).now
+            now = (await store.accounts.load(["a"])).now
             assert ahead <= now < ahead + 60
-            await store.swap([Change("a", 0, spent(1))], [])
+            await store.accounts.swap([Change("a", 0, spent(1))], [])
             (mark,) = (r for r in await exported(store) if isinstance(r, ClockRecord))
             assert now <= mark.at < ahead + 60
 
@@ -170,16 +171,16 @@ class ArchiveConformance:
         entries = [replace(e, id=f"{number}") for number, e in enumerate(entries)]
         await restore(make_store, state(entries))
         async with make_store() as store:
-            await restore(make_empty_store, await gathered(store.export()))
+            await restore(make_empty_store, await gathered(store.archive.export()))
             async with make_empty_store() as other:
                 assert await usages(store) == await usages(other)
-                (total,) = await other.usage([], None, None)
+                (total,) = await other.usage.report([], None, None)
                 assert total.cost == sum(each.cost for each in entries)
-                (day,) = await other.usage([], NOON - 36 * 3600, NOON - 12 * 3600)
+                (day,) = await other.usage.report([], NOON - 36 * 3600, NOON - 12 * 3600)
                 among = [e for e in entries if NOON - 36 * 3600 <= e.at < NOON - 12 * 3600]
                 assert day.requests == sum(each.requests for each in among)
-                assert entries_in(await gathered(other.export())) == entries_in(
-                    await gathered(store.export())
+                assert entries_in(await gathered(other.archive.export())) == entries_in(
+                    await gathered(store.archive.export())
                 )
 
     async def test_an_outcome_that_comes_in_later_replaces_what_was_unknown(
@@ -187,11 +188,13 @@ class ArchiveConformance:
     ) -> None:
         unknown: Entry = entry("e", at=time.time() - 7_200, outcome="unknown", images_unknown=1)
         async with make_store() as store:
-            await store.record([unknown, entry("f", at=unknown.at)])
-            await restore(make_empty_store, await gathered(store.export()))
+            await store.accounts.record([unknown, entry("f", at=unknown.at)])
+            await restore(make_empty_store, await gathered(store.archive.export()))
         async with make_empty_store() as store:
-            await store.record([replace(unknown, outcome="bought", images_unknown=0, cost=7)])
-            (row,) = await store.usage([], None, None)
+            await store.accounts.record(
+                [replace(unknown, outcome="bought", images_unknown=0, cost=7)]
+            )
+            (row,) = await store.usage.report([], None, None)
             assert (row.requests, row.images_bought, row.images_unknown, row.cost) == (2, 2, 0, 12)
 
     async def test_accounts_and_usage_agree_while_others_write(self, make_store: MakeStore) -> None:
@@ -203,7 +206,7 @@ class ArchiveConformance:
 
         async def check() -> None:
             while not all(task.done() for task in tasks):
-                records = await gathered(store.export())
+                records = await gathered(store.archive.export())
                 accounts = [r.state.day.images for r in records if isinstance(r, AccountRecord)]
                 written = [r.entry.images_bought for r in records if isinstance(r, EntryRecord)]
                 assert sum(accounts) == sum(written)
@@ -220,21 +223,21 @@ class ArchiveConformance:
         async with make_store() as store:
             match kind:
                 case "team":
-                    await put_teams(store, [BLUE])
+                    await put_teams(store.directory, [BLUE])
                 case "key":
-                    await put_teams(store, [BLUE])
-                    await put_key(store, REVOKED)
+                    await put_teams(store.directory, [BLUE])
+                    await put_key(store.directory, REVOKED)
                 case "account":
-                    assert await store.swap([Change("team:x", 0, spent(1))], [])
+                    assert await store.accounts.swap([Change("team:x", 0, spent(1))], [])
                 case "change":
-                    generation = (await store.changes(0)).generation
-                    assert await store.commit(generation, DirectoryWrite(audit=[PURGED]))
+                    generation = (await store.directory.changes(0)).generation
+                    assert await store.directory.commit(generation, DirectoryWrite(audit=[PURGED]))
                 case "entry":
-                    await store.record([entry("e")])
-            before = await gathered(store.export())
+                    await store.accounts.record([entry("e")])
+            before = await gathered(store.archive.export())
             with pytest.raises(NotEmpty):
                 await restore(make_store, state())
-            assert await gathered(store.export()) == before
+            assert await gathered(store.archive.export()) == before
 
     async def test_an_empty_store_may_have_known_another_pepper(
         self, make_store: MakeStore
@@ -253,8 +256,8 @@ class ArchiveConformance:
             with pytest.raises(NotRestored, match="damaged"):
                 await restore(make_store, broken(records, damaged))
         async with make_store() as store:
-            assert [type(r) for r in await gathered(store.export())] == [ClockRecord]
-            assert await store.usage([], None, None) == []
+            assert [type(r) for r in await gathered(store.archive.export())] == [ClockRecord]
+            assert await store.usage.report([], None, None) == []
         await restore(make_store, records)
         async with make_store() as store:
             assert [r for r in await exported(store) if isinstance(r, KeyRecord)] == [
@@ -271,15 +274,15 @@ class ArchiveConformance:
         with pytest.raises(asyncio.CancelledError):
             await task
         async with make_store() as store:
-            assert [type(r) for r in await gathered(store.export())] == [ClockRecord]
+            assert [type(r) for r in await gathered(store.archive.export())] == [ClockRecord]
         await restore(make_store, records)
 
     async def test_an_export_may_be_given_up(self, make_store: MakeStore) -> None:
         await restore(make_store, state(history(2_500)))
         async with make_store() as store:
-            batches = store.export()
+            batches = store.archive.export()
             async for batch in batches:
                 assert not any(isinstance(record, TeamRecord) for record in batch[10:])
                 break
             await batches.aclose()
-            await put_teams(store, [BLUE])
+            await put_teams(store.directory, [BLUE])

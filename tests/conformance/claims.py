@@ -4,7 +4,8 @@ import asyncio
 
 import pytest
 
-from tests.conformance.store import MakeStore, Store
+from gateway.stores.port import Store
+from tests.conformance.store import MakeStore
 from tests.support.money import until
 
 LONG = 3_600.0
@@ -15,7 +16,7 @@ async def claimable(store: Store, name: str, owner: str) -> None:
     """Claim it as soon as that is possible."""
 
     async def claimed() -> bool:
-        return await store.claim(name, owner, LONG) is None
+        return await store.claims.claim(name, owner, LONG) is None
 
     await until(claimed, 20)
 
@@ -26,22 +27,25 @@ class ClaimConformance:
             owners = [f"gateway {number}" for number in range(10)]
             stores = [store, other] * 5
             left = await asyncio.gather(
-                *(at.claim("a", owner, LONG) for at, owner in zip(stores, owners, strict=True))
+                *(
+                    at.claims.claim("a", owner, LONG)
+                    for at, owner in zip(stores, owners, strict=True)
+                )
             )
             assert left.count(None) == 1
             assert all(0 < each <= LONG for each in left if each is not None)
-            assert await other.claim("b", "gateway 1", LONG) is None
-            (claim,) = [claim for claim in await other.claims() if claim.name == "a"]
+            assert await other.claims.claim("b", "gateway 1", LONG) is None
+            (claim,) = [claim for claim in await other.claims.current() if claim.name == "a"]
             assert claim.owner == owners[left.index(None)]
 
     async def test_its_owner_claims_it_further_with_another_note(
         self, make_store: MakeStore
     ) -> None:
         async with make_store() as store:
-            assert await store.claim("a", "me", 60, b"first") is None
-            (first,) = await store.claims()
-            assert await store.claim("a", "me", LONG, b"second \0 :") is None
-            (second,) = await store.claims()
+            assert await store.claims.claim("a", "me", 60, b"first") is None
+            (first,) = await store.claims.current()
+            assert await store.claims.claim("a", "me", LONG, b"second \0 :") is None
+            (second,) = await store.claims.current()
         assert (first.note, second.note) == (b"first", b"second \0 :")
         assert (first.owner, first.done, second.done) == ("me", False, False)
         assert second.ends > first.ends
@@ -51,57 +55,61 @@ class ClaimConformance:
         self, make_store: MakeStore, other: str
     ) -> None:
         async with make_store() as store:
-            assert await store.claim("a", "me", LONG, b"0:") is None
-            (before,) = await store.claims()
-            assert await store.claim("a", other, LONG, b"theirs") is not None
-            assert await store.claims() == [before]
+            assert await store.claims.claim("a", "me", LONG, b"0:") is None
+            (before,) = await store.claims.current()
+            assert await store.claims.claim("a", other, LONG, b"theirs") is not None
+            assert await store.claims.current() == [before]
 
     async def test_another_gets_one_that_ended(self, make_store: MakeStore) -> None:
         async with make_store() as store, make_store() as other:
-            assert await store.claim("a", "killed", SHORT) is None
+            assert await store.claims.claim("a", "killed", SHORT) is None
             await claimable(other, "a", "living")
-            assert await store.claim("a", "killed", LONG) is not None
-            (claim,) = await store.claims()
+            assert await store.claims.claim("a", "killed", LONG) is not None
+            (claim,) = await store.claims.current()
             assert claim.owner == "living"
 
     async def test_what_is_done_is_nobodys_to_do(self, make_store: MakeStore) -> None:
         async with make_store() as store:
-            assert await store.claim("a", "me", LONG, b"before") is None
-            await store.complete_claim("a", "me", LONG, b"after")
+            assert await store.claims.claim("a", "me", LONG, b"before") is None
+            await store.claims.complete("a", "me", LONG, b"after")
         async with make_store() as store:
             for owner in ("me", "another"):
-                left = await store.claim("a", owner, LONG)
+                left = await store.claims.claim("a", owner, LONG)
                 assert left is not None
                 assert LONG - 60 < left <= LONG
-            (claim,) = await store.claims()
+            (claim,) = await store.claims.current()
             assert (claim.done, claim.note) == (True, b"after")
 
     async def test_it_can_be_done_though_another_has_claimed_it_by_now(
         self, make_store: MakeStore
     ) -> None:
         async with make_store() as store:
-            assert await store.claim("a", "another", LONG) is None
-            await store.complete_claim("a", "me", LONG)
-            assert await store.claim("a", "another", LONG) is not None
+            assert await store.claims.claim("a", "another", LONG) is None
+            await store.claims.complete("a", "me", LONG)
+            assert await store.claims.claim("a", "another", LONG) is not None
 
     async def test_what_was_done_can_be_done_again_after_its_end(
         self, make_store: MakeStore
     ) -> None:
         async with make_store() as store:
-            await store.complete_claim("a", "me", SHORT)
+            await store.claims.complete("a", "me", SHORT)
             await claimable(store, "a", "another")
 
     async def test_those_that_ended_are_forgotten(self, make_store: MakeStore) -> None:
         async with make_store() as store:
-            await store.complete_claim("over", "me", SHORT)
-            assert await store.claim("later", "me", LONG) is None
-            await store.complete_claim("last", "ünï", 2 * LONG)
+            await store.claims.complete("over", "me", SHORT)
+            assert await store.claims.claim("later", "me", LONG) is None
+            await store.claims.complete("last", "ünï", 2 * LONG)
             await claimable(store, "over", "another")
-            assert [claim.name for claim in await store.claims()] == ["last", "over", "later"]
-            await store.complete_claim("over", "me", SHORT)
+            assert [claim.name for claim in await store.claims.current()] == [
+                "last",
+                "over",
+                "later",
+            ]
+            await store.claims.complete("over", "me", SHORT)
 
             async def gone() -> bool:
-                return len(await store.claims()) == 2
+                return len(await store.claims.current()) == 2
 
             await until(gone, 20)
-            assert {claim.owner for claim in await store.claims()} == {"me", "ünï"}
+            assert {claim.owner for claim in await store.claims.current()} == {"me", "ünï"}

@@ -54,7 +54,7 @@ class Program:
 
 async def _total(make_store: MakeStore) -> tuple[int, int]:
     async with make_store() as store:
-        (row,) = await store.usage([], None, None)
+        (row,) = await store.usage.report([], None, None)
         return await images(store, "a"), row.requests
 
 

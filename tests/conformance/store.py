@@ -4,51 +4,21 @@ import asyncio
 import random
 import time
 from collections.abc import Callable
-from types import TracebackType
-from typing import Protocol, Self
+from typing import Protocol
 
 from msgspec.structs import replace
 
 from gateway.core.model import Entry
 from gateway.core.periods import Window
 from gateway.quota.account import Account, Hold
-from gateway.quota.store import AccountStore, Change
-from gateway.reporting.alerts.ports import ClaimStore
-from gateway.reporting.store import ActivityStore, UsageStore
-from gateway.stores.port import ArchiveStore
-from gateway.tenants.store import AuditStore, DirectoryStore
+from gateway.quota.store import Change
+from gateway.stores.port import Store
 
 MIDNIGHT = 1_772_323_200.0
 """2026-03-01 00:00:00 UTC: the first second of a day and of a month."""
 
 NOON = MIDNIGHT + 12 * 3600
 PERIOD = 20_513
-
-
-class Store(
-    AccountStore,
-    DirectoryStore,
-    UsageStore,
-    AuditStore,
-    ClaimStore,
-    ActivityStore,
-    ArchiveStore,
-    Protocol,
-):
-    """All ports in one, open between `async with`."""
-
-    async def close(self) -> None: ...
-
-    async def check_value(self, name: str, value: bytes) -> bool: ...
-
-    async def __aenter__(self) -> Self: ...
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None: ...
 
 
 class MakeStore(Protocol):
@@ -97,13 +67,13 @@ def entry(id: str, *, at: float = NOON, team: str = "red", **fields: int | str) 
 
 async def put(store: Store, name: str, account: Account) -> None:
     """Write an account, whatever it was before."""
-    ((_, version),) = (await store.load([name])).accounts
-    assert await store.swap([Change(name, version, account)], [])
+    ((_, version),) = (await store.accounts.load([name])).accounts
+    assert await store.accounts.swap([Change(name, version, account)], [])
 
 
 async def images(store: Store, name: str) -> int:
     """How many images an account has spent today."""
-    ((account, _),) = (await store.load([name])).accounts
+    ((account, _),) = (await store.accounts.load([name])).accounts
     return account.day.images
 
 
@@ -112,8 +82,8 @@ async def spend(
 ) -> None:
     """Add one image to an account, with an entry, as the ledger does: again until it wins."""
     while True:
-        ((account, version),) = (await store.load([name])).accounts
+        ((account, version),) = (await store.accounts.load([name])).accounts
         more = replace(account, day=Window(PERIOD, account.day.images + 1))
-        if await store.swap([Change(name, version, more)], [entry(id, at=at)]):
+        if await store.accounts.swap([Change(name, version, more)], [entry(id, at=at)]):
             return
         await asyncio.sleep(chance.random() * 0.005)

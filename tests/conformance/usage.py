@@ -9,7 +9,8 @@ from gateway.core.model import UsageRow
 from gateway.quota.account import EMPTY
 from gateway.quota.store import Change
 from gateway.stores.archive_format import EntryRecord
-from tests.conformance.store import MIDNIGHT, MakeStore, Store, entry
+from gateway.stores.port import Store
+from tests.conformance.store import MIDNIGHT, MakeStore, entry
 from tests.support.states import gathered
 
 DAY = 86_400
@@ -20,7 +21,7 @@ LAST = MIDNIGHT - 0.0001
 
 async def fill(store: Store) -> None:
     """Three teams' entries around a midnight, one of them by a swap."""
-    await store.record(
+    await store.accounts.record(
         [
             entry("1", at=LAST, team="red", key="k1", model="m1"),
             entry("2", at=MIDNIGHT, team="red", key="k2", model="m2", images_bought=3, cost=30),
@@ -43,24 +44,24 @@ async def fill(store: Store) -> None:
     unknown = entry(
         "5", at=MIDNIGHT + 86_399.9999, team="ünï", key="k4", model="m2", images_unknown=1
     )
-    assert await store.swap([Change("team:ünï", 0, EMPTY)], [unknown])
+    assert await store.accounts.swap([Change("team:ünï", 0, EMPTY)], [unknown])
 
 
 async def requests(store: Store, *by: str) -> dict[tuple[str, ...], int]:
     """Requests by group, in the order of the rows."""
-    return {row.group: row.requests for row in await store.usage(by, None, None)}
+    return {row.group: row.requests for row in await store.usage.report(by, None, None)}
 
 
 async def tidied(store: Store, now: float, before: float | None) -> None:
     """Have the store do all there is to do."""
-    while await store.tidy_usage(now, before):
+    while await store.usage.tidy(now, before):
         pass
 
 
 async def everything(store: Store) -> list[list[UsageRow]]:
     """Usage in several groupings."""
     return [
-        await store.usage(by, None, None)
+        await store.usage.report(by, None, None)
         for by in ((), ("team", "key"), ("day",), ("hour", "team"), ("model", "outcome"))
     ]
 
@@ -78,21 +79,21 @@ class UsageConformance:
     async def test_one_team_alone(self, make_store: MakeStore) -> None:
         async with make_store() as store:
             await fill(store)
-            rows = await store.usage(["team", "key"], None, None, "red")
+            rows = await store.usage.report(["team", "key"], None, None, "red")
             assert [row.group for row in rows] == [("red", "k1"), ("red", "k2")]
-            assert await store.usage([], None, None, "nobody") == []
+            assert await store.usage.report([], None, None, "nobody") == []
 
     async def test_no_entries_are_no_rows(self, make_store: MakeStore) -> None:
         async with make_store() as store:
-            assert await store.usage([], None, None) == []
-            assert await store.usage(["team", "day"], 0.0, MIDNIGHT) == []
-            await store.record([])
-            assert await store.usage([], None, None) == []
+            assert await store.usage.report([], None, None) == []
+            assert await store.usage.report(["team", "day"], 0.0, MIDNIGHT) == []
+            await store.accounts.record([])
+            assert await store.usage.report([], None, None) == []
 
     async def test_everything_is_summed_up(self, make_store: MakeStore) -> None:
         async with make_store() as store:
             await fill(store)
-            assert await store.usage([], None, None) == [
+            assert await store.usage.report([], None, None) == [
                 UsageRow(
                     group=(),
                     requests=44,
@@ -141,7 +142,7 @@ class UsageConformance:
 
     async def test_the_start_is_included_and_the_end_is_not(self, make_store: MakeStore) -> None:
         async def count(start: float | None, end: float | None) -> int:
-            return sum(row.requests for row in await store.usage(["team"], start, end))
+            return sum(row.requests for row in await store.usage.report(["team"], start, end))
 
         async with make_store() as store:
             await fill(store)
@@ -156,15 +157,17 @@ class UsageConformance:
         self, make_store: MakeStore
     ) -> None:
         async with make_store() as store:
-            await store.record([entry("e", at=MIDNIGHT, requests=1)])
-            await store.record([entry("e", at=MIDNIGHT, requests=7), entry("f", at=MIDNIGHT)])
+            await store.accounts.record([entry("e", at=MIDNIGHT, requests=1)])
+            await store.accounts.record(
+                [entry("e", at=MIDNIGHT, requests=7), entry("f", at=MIDNIGHT)]
+            )
         async with make_store() as store:
-            assert (await store.usage([], None, None))[0].requests == 8
+            assert (await store.usage.report([], None, None))[0].requests == 8
 
     async def test_what_is_coalesced_and_refused_is_counted(self, make_store: MakeStore) -> None:
         nothing = entry("", images_bought=0, cost=0)
         async with make_store() as store:
-            await store.record(
+            await store.accounts.record(
                 [
                     replace(
                         nothing, id="1", outcome="coalesced", images_cached=2, images_coalesced=2
@@ -172,7 +175,7 @@ class UsageConformance:
                     replace(nothing, id="2", outcome="refused", requests=0, requests_refused=3),
                 ]
             )
-            (row,) = await store.usage([], None, None)
+            (row,) = await store.usage.report([], None, None)
             assert (row.requests, row.requests_refused) == (1, 3)
             assert (row.images_cached, row.images_coalesced) == (2, 2)
             assert await requests(store, "outcome") == {("coalesced",): 1, ("refused",): 0}
@@ -180,23 +183,23 @@ class UsageConformance:
     async def test_several_teams(self, make_store: MakeStore) -> None:
         async with make_store() as store:
             await fill(store)
-            rows = await store.usage(["team"], None, None, ("red", "Blue", "nobody"))
+            rows = await store.usage.report(["team"], None, None, ("red", "Blue", "nobody"))
             assert [row.group for row in rows] == [("Blue",), ("red",)]
-            assert await store.usage(["team"], None, None, ()) == []
+            assert await store.usage.report(["team"], None, None, ()) == []
 
     async def test_a_number_that_no_store_can_keep_is_refused_as_such(
         self, make_store: MakeStore
     ) -> None:
         async with make_store() as store:
             with pytest.raises(OverflowError):
-                await store.record([entry("e", cost=2**63)])
-            await store.record([entry("f", cost=2**63 - 1)])
-            assert (await store.usage([], None, None))[0].cost == 2**63 - 1
+                await store.accounts.record([entry("e", cost=2**63)])
+            await store.accounts.record([entry("f", cost=2**63 - 1)])
+            assert (await store.usage.report([], None, None))[0].cost == 2**63 - 1
 
     async def test_what_cannot_be_grouped_by_is_refused(self, make_store: MakeStore) -> None:
         async with make_store() as store:
             with pytest.raises(ValueError, match="'prompt'"):
-                await store.usage(["prompt"], None, None)
+                await store.usage.report(["prompt"], None, None)
 
     async def test_nothing_is_forgotten_unless_that_is_asked_for(
         self, make_store: MakeStore
@@ -207,8 +210,8 @@ class UsageConformance:
             await tidied(store, MIDNIGHT + 5_000 * DAY, None)
             await tidied(store, MIDNIGHT + 5_000 * DAY, MIDNIGHT - DAY)
             assert await everything(store) == before
-            (total,) = await store.usage([], None, None)
-            written = await gathered(store.export())
+            (total,) = await store.usage.report([], None, None)
+            written = await gathered(store.archive.export())
             assert total.cost == sum(r.entry.cost for r in written if isinstance(r, EntryRecord))
 
     async def test_what_is_too_old_is_forgotten(self, make_store: MakeStore) -> None:
@@ -218,31 +221,35 @@ class UsageConformance:
                 for days in (60, 59, 41, 40)
                 for hours in (0, 23)
             ]
-            await store.record(old)
+            await store.accounts.record(old)
             await tidied(store, MIDNIGHT, None)
             await fill(store)
             await tidied(store, MIDNIGHT, MIDNIGHT - 33 * DAY)
             assert list(await requests(store, "day")) == [("2026-02-28",), ("2026-03-01",)]
-            assert (await store.usage([], None, None))[0].requests == 44
+            assert (await store.usage.report([], None, None))[0].requests == 44
             for by in ("team", "model", "hour", "outcome"):
                 assert sum((await requests(store, by)).values()) == 44
-            exported = [r for r in await gathered(store.export()) if isinstance(r, EntryRecord)]
+            exported = [
+                r for r in await gathered(store.archive.export()) if isinstance(r, EntryRecord)
+            ]
             assert all(r.entry.at >= MIDNIGHT - 3600 for r in exported)
 
     async def test_what_is_written_again_counts_once_also_after_it_was_tidied_up(
         self, make_store: MakeStore
     ) -> None:
         async with make_store() as store:
-            now = (await store.load([])).now
+            now = (await store.accounts.load([])).now
             unknown = entry("e", at=now - 7_200, outcome="unknown", images_unknown=1)
-            await store.record([unknown, entry("f", at=unknown.at)])
+            await store.accounts.record([unknown, entry("f", at=unknown.at)])
             await tidied(store, now, None)
-            await store.record([replace(unknown, outcome="bought", images_unknown=0, cost=7)])
+            await store.accounts.record(
+                [replace(unknown, outcome="bought", images_unknown=0, cost=7)]
+            )
             for _ in range(2):
-                (row,) = await store.usage(["outcome"], None, None)
+                (row,) = await store.usage.report(["outcome"], None, None)
                 assert row.group == ("bought",)
                 assert (row.requests, row.images_unknown, row.cost) == (2, 0, 12)
-                by_key = await store.usage(["team", "key"], None, None)
+                by_key = await store.usage.report(["team", "key"], None, None)
                 assert [row.cost for row in by_key] == [12]
                 await tidied(store, now, None)
 
@@ -250,7 +257,9 @@ class UsageConformance:
         async def write(name: str) -> None:
             for number in range(40):
                 at = MIDNIGHT + number * 977.0
-                await store.record([entry(f"{name}{number}", at=at, team=f"t{number % 7}")])
+                await store.accounts.record(
+                    [entry(f"{name}{number}", at=at, team=f"t{number % 7}")]
+                )
 
         async def tidy() -> None:
             while not all(task.done() for task in writing):

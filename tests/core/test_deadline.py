@@ -110,7 +110,7 @@ def test_a_standstill_refuses_no_purchase(tmp_path: Path, new_loop: NewLoop) -> 
             await store.open()
             try:
                 stand_still_for(PATIENCE_SECONDS + 0.3)
-                return len(await asyncio.gather(*(store.load(["a"]) for _ in range(50))))
+                return len(await asyncio.gather(*(store.accounts.load(["a"]) for _ in range(50))))
             finally:
                 await store.close()
 

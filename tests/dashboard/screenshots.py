@@ -83,7 +83,7 @@ async def furnish(rig: Rig) -> None:
         texts[team] = made.json["key"]
         ids[team] = made.json["id"].removeprefix("sk-gw-")
     await rig.gateway.directory.refresh()
-    await rig.gateway.store.record(list(history(ids, time.time())))
+    await rig.gateway.store.accounts.record(list(history(ids, time.time())))
     for team, usual in TEAMS.items():
         for number in range(usual):
             await rig.generate(texts[team], f"{team} {number // 2}")

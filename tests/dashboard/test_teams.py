@@ -189,8 +189,8 @@ async def test_a_deleted_team_is_gone(desk: Screen) -> None:
 async def test_a_thousand_teams_are_found_by_typing(desk: Screen) -> None:
     teams = [Team(name=f"team-{number:04}") for number in range(1_000)]
     store = desk.rig.gateway.store
-    generation = (await store.changes(0)).generation
-    assert await store.commit(generation, DirectoryWrite(teams=teams))
+    generation = (await store.directory.changes(0)).generation
+    assert await store.directory.commit(generation, DirectoryWrite(teams=teams))
     await desk.open("/teams")
     table = desk.page.get_by_role("table", name="Teams")
     await expect(table.locator("tbody tr")).to_have_count(50)

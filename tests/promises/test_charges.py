@@ -154,7 +154,7 @@ async def test_each_failure_is_one_entry_with_its_outcome(rig: Rig) -> None:
     for fault in (status(400), status(502), None):
         rig.sandbox.fault = fault
         await rig.generate(key, None)
-    rows = await rig.gateway.store.usage(("outcome",), None, None)
+    rows = await rig.gateway.store.usage.report(("outcome",), None, None)
     assert {row.group[0]: (row.requests, row.images_bought) for row in rows} == {
         "failed": (1, 0),
         "unknown": (1, 1),

@@ -242,7 +242,7 @@ async def test_whatever_is_no_working_key_gets_the_one_fixed_answer(rig: Rig) ->
     key = await rig.key()
     expired = await rig.further_key("team", expires=time.time() - 1)
     revoked = await rig.further_key("team")
-    await set_state(rig.gateway.store, key_format.normal_id(revoked), "revoked")
+    await set_state(rig.gateway.store.directory, key_format.normal_id(revoked), "revoked")
     await rig.gateway.directory.refresh()
     id = key_format.normal_id(key)
     lines = [
@@ -316,7 +316,7 @@ async def test_a_disabled_key_is_told_so_and_works_again_later(rig: Rig) -> None
         await rig.gateway.directory.refresh()
         got = await rig.generate(key)
         assert got.status == status
-    await set_state(rig.gateway.store, key_format.normal_id(key), "disabled")
+    await set_state(rig.gateway.store.directory, key_format.normal_id(key), "disabled")
     await rig.gateway.directory.refresh()
     assert (await rig.generate(key)).error == (403, "permission_error", "key_disabled")
     # Only whoever has the whole key is told.

@@ -68,9 +68,9 @@ class Books:
 
     async def key(self, limits: Limits) -> str:
         """A key of a team with these limits."""
-        await put_teams(self.store, [Team(name="team", limits=limits)])
+        await put_teams(self.store.directory, [Team(name="team", limits=limits)])
         _, text = await create_key(
-            self.store,
+            self.store.directory,
             team="team",
             name="test",
             lifetime=None,
@@ -82,7 +82,7 @@ class Books:
 
     async def account(self) -> Account:
         """The team's account."""
-        return (await self.store.load([team_account("team")])).accounts[0][0]
+        return (await self.store.accounts.load([team_account("team")])).accounts[0][0]
 
     async def is_closed(self) -> bool:
         """Whether nothing is held any more."""
@@ -91,7 +91,7 @@ class Books:
     async def assert_recorded(self, images: int) -> None:
         """Account and usage agree that the team has bought this, and nothing is held."""
         assert_spent(await self.account(), images, images * PRICE)
-        (row,) = await self.store.usage((), None, None)
+        (row,) = await self.store.usage.report((), None, None)
         assert (row.images_bought, row.cost) == (images, images * PRICE)
 
 
@@ -288,7 +288,7 @@ async def ledger_at(
     async with SqliteStore(
         folder / "gateway.db", wall=clock, monotonic=monotonic or clock
     ) as store:
-        ledger = Ledger(store, spread=lambda: 0.5)
+        ledger = Ledger(store.accounts, spread=lambda: 0.5)
         await ledger.start()
         yield ledger, store
         assert await ledger.close(5)
@@ -332,12 +332,12 @@ async def test_a_call_over_midnight_belongs_to_the_day_that_admitted_it(tmp_path
         assert isinstance(await buy(ledger, "new", limits, 2), Held)
         await ledger.finish(Settle(id="late", team="red", images=2, cost=2 * PRICE))
         assert isinstance(await buy(ledger, "more", limits), Refused)
-        rows = await store.usage(("day",), None, None)
+        rows = await store.usage.report(("day",), None, None)
         assert [(row.group[0], row.images_bought) for row in rows] == [
             ("2026-02-28", 2),
             ("2026-03-01", 2),
         ]
-        for account, _ in (await store.load([team_account("red"), "gateway"])).accounts:
+        for account, _ in (await store.accounts.load([team_account("red"), "gateway"])).accounts:
             assert (account.day.images, account.day.held_images) == (2, 0)
 
 
@@ -358,11 +358,11 @@ async def test_a_dead_process_hold_of_yesterday_is_charged_to_yesterday(tmp_path
     async with ledger_at(tmp_path, clock) as (ledger, store):
 
         async def is_swept() -> bool:
-            return not (await store.load([team_account("red")])).accounts[0][0].holds
+            return not (await store.accounts.load([team_account("red")])).accounts[0][0].holds
 
         await until(is_swept, 5)
         assert isinstance(await buy(ledger, "today", limits, 2), Held)
-        rows = await store.usage(("day",), None, None)
+        rows = await store.usage.report(("day",), None, None)
         assert [(row.group[0], row.images_unknown) for row in rows] == [
             ("2026-02-28", 2),
             ("2026-03-01", 0),

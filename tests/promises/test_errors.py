@@ -256,7 +256,7 @@ async def test_what_the_team_may_not_have_is_403(
 
 async def test_a_disabled_key_is_403(rig: Rig) -> None:
     key = await rig.key()
-    await set_state(rig.gateway.store, key_format.normal_id(key), "disabled")
+    await set_state(rig.gateway.store.directory, key_format.normal_id(key), "disabled")
     await rig.gateway.directory.refresh()
     assert (await rig.generate(key)).error == (403, "permission_error", "key_disabled")
 

@@ -192,7 +192,7 @@ async def test_never_more_than_60_in_any_60_seconds(tmp_path: Path) -> None:
     admitted: list[float] = []
     limits = Limits(requests_per_minute=60)
     async with SqliteStore(tmp_path / "gateway.db", wall=fast, monotonic=fast) as store:
-        ledger = Ledger(store, spread=lambda: 0.5)
+        ledger = Ledger(store.accounts, spread=lambda: 0.5)
         await ledger.start()
 
         async def ask(number: int) -> None:

@@ -106,7 +106,7 @@ async def test_the_keys_of_a_line_share_one_budget_and_one_history(rig: Rig) -> 
         assert refused.error == USED_UP
         assert refused.json["error"]["message"].startswith(f"Key sk-gw-{parse(key)}'s ")
     await rig.gateway.flush()
-    (row,) = await rig.gateway.store.usage(["key"], None, None)
+    (row,) = await rig.gateway.store.usage.report(["key"], None, None)
     assert (row.group, row.images_bought, row.images_cached) == ((first,), 3, 1)
 
 

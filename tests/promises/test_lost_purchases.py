@@ -56,7 +56,7 @@ class Bench:
         self.sqlite = SqliteStore(self.path)
         self.store = FaultyStore(self.sqlite)
         self.told = 0
-        self.ledger = Ledger(self.store, spread=random.random, on_lost=self._tell)
+        self.ledger = Ledger(self.store.accounts, spread=random.random, on_lost=self._tell)
 
     def _tell(self) -> None:
         self.told += 1
@@ -70,8 +70,8 @@ class Bench:
 
     async def recorded(self) -> tuple[int, int, int]:
         """Money in the budget and in the history, and how many requests are in there."""
-        ((account, _),) = (await self.sqlite.load([team_account("red")])).accounts
-        (row,) = await self.sqlite.usage([], None, None)
+        ((account, _),) = (await self.sqlite.accounts.load([team_account("red")])).accounts
+        (row,) = await self.sqlite.usage.report([], None, None)
         return account.day.cost, row.cost, row.requests
 
 
@@ -94,7 +94,7 @@ async def test_what_a_restored_database_has_lost_is_charged_once(bench: Bench) -
             await bench.ledger.finish(purchase)
             await bench.ledger.finish(purchase)
     assert await bench.recorded() == (7 * PRICE, 7 * PRICE, 4)
-    ((account, _),) = (await bench.sqlite.load([team_account("red")])).accounts
+    ((account, _),) = (await bench.sqlite.accounts.load([team_account("red")])).accounts
     assert account.holds == {}
     warnings = [line for line in lines if line["event"] == WARNING]
     assert [line["id"] for line in warnings] == ["lost-1", "lost-2", "lost-3"]
@@ -135,7 +135,7 @@ async def test_as_long_as_nobody_can_tell_nothing_is_charged(bench: Bench) -> No
     bench.store.leave("written")
     settling = asyncio.create_task(bench.ledger.finish(purchase))
     await until(lambda: bench.store.asked["written"] > 2)
-    assert await bench.sqlite.usage([], None, None) == []
+    assert await bench.sqlite.usage.report([], None, None) == []
     bench.store.come_back()
     await settling
     await until(lambda: not bench.ledger.unwritten)
@@ -188,7 +188,7 @@ async def test_whatever_two_gateways_lose(tmp_path: Path, seed: int) -> None:
                 returns += 1
                 settled.clear()
         await buying
-        kept = await benches[0].sqlite.written(dict.fromkeys(settled, 0.0))
+        kept = await benches[0].sqlite.accounts.written(dict.fromkeys(settled, 0.0))
         assert kept == settled
         paid, history, _ = await benches[1].recorded()
         assert paid == history >= len(settled) * PRICE

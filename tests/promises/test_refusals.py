@@ -90,7 +90,7 @@ async def test_one_at_once_and_one_a_minute(tmp_path: Path) -> None:
     async with SqliteStore(
         tmp_path / "gateway.db", wall=lambda: now, monotonic=lambda: now
     ) as store:
-        ledger = Ledger(store, spread=lambda: 0.5)
+        ledger = Ledger(store.accounts, spread=lambda: 0.5)
         await ledger.start()
 
         async def ask(id: str) -> Held | Refused:
@@ -214,7 +214,7 @@ async def test_what_a_client_writes_makes_no_record_large(tmp_path: Path) -> Non
         asked = buying(rig, key, 20, quality="x" * 100_000)
         assert {got.status for got in await asyncio.gather(*asked)} == {400}
         await assert_books(rig, "team", 0, 0)
-        rows = await rig.gateway.store.usage(("quality",), None, None)
+        rows = await rig.gateway.store.usage.report(("quality",), None, None)
         assert [row.group for row in rows] == [("other",)]
 
 
@@ -325,7 +325,7 @@ async def test_locks_that_come_and_go_leave_no_orphan(tmp_path: Path) -> None:
 
 async def test_a_long_outage_does_not_pile_up_work(tmp_path: Path) -> None:
     async with SqliteStore(tmp_path / "gateway.db") as store:
-        ledger = Ledger(store, spread=lambda: 0.5)
+        ledger = Ledger(store.accounts, spread=lambda: 0.5)
         await ledger.start()
         with locked(tmp_path):
             for turn in range(4):
@@ -333,7 +333,7 @@ async def test_a_long_outage_does_not_pile_up_work(tmp_path: Path) -> None:
                 assert len(await asyncio.gather(*asked, return_exceptions=True)) == 2_000
                 assert ledger.unwritten < 1_500
         assert await ledger.close(10)
-        assert not (await store.load(["team:red"])).accounts[0][0].holds
+        assert not (await store.accounts.load(["team:red"])).accounts[0][0].holds
 
 
 # -- the end ------------------------------------------------------------------------------------

@@ -82,7 +82,7 @@ async def test_another_tells_what_a_killed_one_had_begun_to(tmp_path: Path) -> N
         assert (told.id, told.json["percent"], told.is_signed) == (begun.id, 100, True)
 
         async def is_done() -> bool:
-            return all(claim.done for claim in await store.claims())
+            return all(claim.done for claim in await store.claims.current())
 
         async with asyncio.timeout(20):
             while not await is_done():  # noqa: ASYNC110 - the store tells nobody

@@ -58,7 +58,7 @@ async def test_one_killed_with_200_calls_upstream(tmp_path: Path) -> None:
         await until(replicas.is_closed, SWEPT_SECONDS)
         assert replicas.sandbox.counts.images_drawn == IN_FLIGHT
         await replicas.assert_books("team", IN_FLIGHT)
-        (row,) = await replicas.store.usage((), None, None)
+        (row,) = await replicas.store.usage.report((), None, None)
         assert row.images_unknown == lost
         # All slots are free again.
         got = await asyncio.gather(*(patiently(replicas, key) for _ in range(IN_FLIGHT)))

@@ -56,7 +56,7 @@ async def set_clock(redis: RedisServer, at: float) -> None:
 
 async def by_day(replicas: Replicas, team: str) -> list[int]:
     """The images bought on each day."""
-    rows = await replicas.store.usage(("day",), None, None, team)
+    rows = await replicas.store.usage.report(("day",), None, None, team)
     return [row.images_bought for row in rows]
 
 

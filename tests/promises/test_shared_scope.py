@@ -31,7 +31,7 @@ async def test_teams_answer_each_other_and_pay_apart(shared: Rig) -> None:
     assert (bought.body, shared.sandbox.counts.asked) == (hit.body, 1)
     assert hit.headers["Cache-Status"] == "gateway; hit"
     await shared.gateway.flush()
-    rows = await shared.gateway.store.usage(("team",), None, None)
+    rows = await shared.gateway.store.usage.report(("team",), None, None)
     assert [(row.group, row.images_bought, row.images_cached, row.cost) for row in rows] == [
         (("blue",), 0, 1, 0),
         (("red",), 1, 0, 40_000),

@@ -142,7 +142,9 @@ async def test_hits_of_the_last_second_are_written_at_the_end(tmp_path: Path) ->
 
 async def test_only_this_month_is_reported(rig: Rig, tmp_path: Path) -> None:
     await rig.generate(await rig.key())
-    await rig.gateway.store.record([entry("old", at=time.time() - 32 * 86_400, team="team")])
+    await rig.gateway.store.accounts.record(
+        [entry("old", at=time.time() - 32 * 86_400, team="team")]
+    )
     (row,) = await report(tmp_path)
     assert row["requests"] == 1
     assert (await rig.usage()).requests == 2

@@ -81,28 +81,30 @@ class Bench:
 
     async def account(self) -> Account:
         assert await self._ledger.close(5)
-        return (await self._store.load([team_account("team")])).accounts[0][0]
+        return (await self._store.accounts.load([team_account("team")])).accounts[0][0]
 
 
 @asynccontextmanager
 async def bench(folder: Path, work: Work) -> AsyncIterator[Bench]:
     id, key = key_format.mint(secrets.token_bytes)
     async with SqliteStore(folder / "my.db") as store:
-        await put_teams(store, [Team(name="team")])
+        await put_teams(store.directory, [Team(name="team")])
         await put_key(
-            store,
+            store.directory,
             Key(id=id, team="team", name="", digest=key_format.digest(key, PEPPER), created=0),
         )
-        directory = Directory(store, pepper=PEPPER, wall=time.time, monotonic=time.monotonic)
+        directory = Directory(
+            store.directory, pepper=PEPPER, wall=time.time, monotonic=time.monotonic
+        )
         await directory.start()
-        ledger = Ledger(store, spread=random.random)
+        ledger = Ledger(store.accounts, spread=random.random)
         await ledger.start()
         proxy = Proxy(
             Settings(),
             directory=directory,
             cache=MemoryCache(2**20, 2**20, lambda bought: len(bought.body)),
             ledger=ledger,
-            hits=Hits(store, new_id=lambda: secrets.token_hex(8)),
+            hits=Hits(store.accounts, new_id=lambda: secrets.token_hex(8)),
             upstream=ScriptedUpstream(work),
             elections=Alone(),
             metrics=Metrics(),

@@ -57,7 +57,7 @@ async def running(store: AccountStore, **arguments: Any) -> AsyncIterator[Ledger
 
 @pytest.fixture
 async def ledger(store: FaultyStore) -> AsyncIterator[Ledger]:
-    async with running(store) as ledger:
+    async with running(store.accounts) as ledger:
         yield ledger
 
 
@@ -66,7 +66,7 @@ async def account(store: AccountStore, name: str = "team:red") -> tuple[Account,
 
 
 async def usage(store: SqliteStore) -> UsageRow:
-    (row,) = await store.usage([], None, None)
+    (row,) = await store.usage.report([], None, None)
     return row
 
 
@@ -91,7 +91,7 @@ async def test_a_store_that_lost_its_data_is_told_from_one_that_is_away(tmp_path
     async with (
         running_redis(tmp_path / "redis") as server,
         RedisStore(parse_store_url(server.url)) as redis,
-        running(redis) as ledger,
+        running(redis.accounts) as ledger,
     ):
         async with server.client() as client:
             await client.flushall()
@@ -128,7 +128,7 @@ async def real(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[
 async def test_an_account_that_cannot_be_written_stops_no_other(
     real: FaultyStore, cost: int
 ) -> None:
-    async with running(real) as ledger:
+    async with running(real.accounts) as ledger:
         for team in ("good", "bad", "fine"):
             assert isinstance(await ledger.reserve(reserve(team, team)), Held)
         real.lag = 0.2  # all of these in one batch
@@ -140,11 +140,11 @@ async def test_an_account_that_cannot_be_written_stops_no_other(
         )
         real.lag = 0
         for team in ("good", "fine"):
-            state, _ = await account(real, team_account(team))
+            state, _ = await account(real.accounts, team_account(team))
             assert (state.day.images, state.holds) == (1, {})
         await bad
         assert ledger.unwritten == 1
-        state, _ = await account(real, team_account("bad"))
+        state, _ = await account(real.accounts, team_account("bad"))
         assert (state.day.images, set(state.holds)) == (0, {"bad"})
 
 
@@ -157,7 +157,7 @@ async def test_purchases_of_an_account_that_cannot_be_written_are_refused(
                 await ledger.reserve(reserve(f"bad{number}", "bad", cost=10**30))
             assert isinstance(await ledger.reserve(reserve(f"good{number}")), Held)
     assert [line["event"] for line in lines] == ["batch failed", "account cannot be written"]
-    assert (await account(sqlite, team_account("bad"))) == (EMPTY, 0)
+    assert (await account(sqlite.accounts, team_account("bad"))) == (EMPTY, 0)
     assert not ledger.unwritten
 
 
@@ -168,7 +168,7 @@ async def test_what_could_not_be_written_is_tried_again(
     store.defects = [OverflowError("one batch"), OverflowError("and its account")]
     await ledger.finish(settle())
     await until(lambda: not ledger.unwritten, SWEEP_SECONDS + 5)
-    assert (await account(sqlite))[0].day.images == 1
+    assert (await account(sqlite.accounts))[0].day.images == 1
 
 
 # -- exactness ----------------------------------------------------------------------------------
@@ -179,10 +179,10 @@ async def test_a_thousand_at_once_on_a_hundred_images(
 ) -> None:
     steps = [reserve(f"r{number}", limits=HUNDRED) for number in range(1000)]
     assert await all_of([ledger.reserve(step) for step in steps]) == (100, 900)
-    state, _ = await account(sqlite)
+    state, _ = await account(sqlite.accounts)
     assert (state.day.held_images, len(state.holds)) == (100, 100)
     await asyncio.gather(*(ledger.finish(settle(id)) for id in state.holds))
-    state, _ = await account(sqlite)
+    state, _ = await account(sqlite.accounts)
     assert (state.day.images, state.day.held_images, state.holds) == (100, 0, {})
     assert (await usage(sqlite)).images_bought == 100
     assert store.asked["swap"] < 20
@@ -194,9 +194,11 @@ async def test_teams_share_the_gateways_limit_exactly(ledger: Ledger, sqlite: Sq
         for number in range(300)
     ]
     await all_of([ledger.reserve(step) for step in steps])
-    common, _ = await account(sqlite, GATEWAY)
+    common, _ = await account(sqlite.accounts, GATEWAY)
     assert 97 <= common.day.held_images <= 100
-    teams = [(await account(sqlite, team_account(f"team{number}")))[0] for number in range(10)]
+    teams = [
+        (await account(sqlite.accounts, team_account(f"team{number}")))[0] for number in range(10)
+    ]
     assert sum(team.day.held_images for team in teams) == common.day.held_images
 
 
@@ -217,8 +219,8 @@ async def test_two_processes_share_a_budget_exactly_and_neither_starves(
 
     async with (
         SqliteStore(tmp_path / "gateway.db") as other,
-        running(sqlite) as first,
-        running(other) as second,
+        running(sqlite.accounts) as first,
+        running(other.accounts) as second,
     ):
         bought = await asyncio.gather(
             *(buy(first, f"a{number}") for number in range(200)),
@@ -226,7 +228,7 @@ async def test_two_processes_share_a_budget_exactly_and_neither_starves(
         )
     assert sum(bought) == 100
     assert (await usage(sqlite)).images_bought == 100
-    assert (await account(sqlite))[0].holds == {}
+    assert (await account(sqlite.accounts))[0].holds == {}
     assert slowest < 1.5
 
 
@@ -254,7 +256,7 @@ async def test_what_was_written_is_told(store: FaultyStore) -> None:
     def saw(accounts: Accounts) -> None:
         seen.update(accounts)
 
-    async with running(store, on_accounts=saw) as ledger:
+    async with running(store.accounts, on_accounts=saw) as ledger:
         await ledger.reserve(reserve(images=3))
         assert seen[team_account("red")].day.held_images == 3
 
@@ -268,7 +270,7 @@ async def test_a_reservation_whose_reply_was_lost_is_held_once(
     store.losing = 2
     limits = Limits(images_per_day=4, requests_per_minute=1, concurrent_requests=1)
     assert isinstance(await ledger.reserve(reserve(images=4, limits=limits)), Held)
-    state, version = await account(sqlite)
+    state, version = await account(sqlite.accounts)
     assert (state.day.held_images, len(state.holds), version) == (4, 1, 1)
     assert [count for _, count in state.minute] == [1]
 
@@ -280,7 +282,7 @@ async def test_an_outcome_whose_reply_was_lost_counts_once(
     await ledger.reserve(reserve())
     store.losing = 1
     await ledger.finish(outcome)
-    state, version = await account(sqlite)
+    state, version = await account(sqlite.accounts)
     images = getattr(outcome, "images", 0)
     assert (state.day.images, state.day.held_images, version) == (images, 0, 2)
     row = await usage(sqlite)
@@ -310,7 +312,7 @@ async def test_a_swap_that_thaws_after_the_cancel_is_too_late(
     store.come_back()
     await written(ledger)
     assert await store.thaw() == [False]
-    state, version = await account(sqlite)
+    state, version = await account(sqlite.accounts)
     assert "r1" not in state.holds
     assert version == former + 1
 
@@ -323,14 +325,14 @@ async def test_a_swap_that_thaws_before_the_cancel_is_taken_back(
         await ledger.reserve(reserve("former"))
     await given_up(ledger, store)
     assert await store.thaw() == [True]
-    assert "r1" in (await account(sqlite))[0].holds
+    assert "r1" in (await account(sqlite.accounts))[0].holds
     store.come_back()
     await written(ledger)
-    state, version = await account(sqlite)
+    state, version = await account(sqlite.accounts)
     assert "r1" not in state.holds
     assert state.day.held_images == former
     assert version == former + 2
-    assert await sqlite.usage([], None, None) == []
+    assert await sqlite.usage.report([], None, None) == []
 
 
 async def test_a_frozen_swap_does_not_undo_what_came_later(
@@ -341,7 +343,7 @@ async def test_a_frozen_swap_does_not_undo_what_came_later(
     assert await all_of([ledger.reserve(step) for step in steps]) == (50, 0)
     await asyncio.gather(*(ledger.finish(settle(step.id)) for step in steps))
     assert await store.thaw() == [False]
-    state, _ = await account(sqlite)
+    state, _ = await account(sqlite.accounts)
     assert (state.day.images, state.holds) == (50, {})
 
 
@@ -357,7 +359,7 @@ async def test_an_absent_store_is_told_in_time_and_leaves_no_hold(
     assert {type(outcome) for outcome in outcomes} == {StoreUnavailable}
     store.come_back()
     await written(ledger)
-    assert (await account(sqlite))[0] == EMPTY
+    assert (await account(sqlite.accounts))[0] == EMPTY
 
 
 async def test_a_swap_slower_than_patience_leaves_no_hold(
@@ -368,7 +370,7 @@ async def test_a_swap_slower_than_patience_leaves_no_hold(
         await ledger.reserve(reserve())
     store.seconds = 0.0
     await written(ledger)
-    assert (await account(sqlite))[0].holds == {}
+    assert (await account(sqlite.accounts))[0].holds == {}
 
 
 async def test_whoever_leaves_while_waiting_leaves_no_hold(
@@ -385,7 +387,7 @@ async def test_whoever_leaves_while_waiting_leaves_no_hold(
             if isinstance(end, Held):
                 await ledger.finish(release(f"r{id}-{pause}"))
         await written(ledger)
-        assert (await account(sqlite))[0].holds == {}
+        assert (await account(sqlite.accounts))[0].holds == {}
 
 
 async def test_those_turned_away_in_an_outage_do_not_pile_up(
@@ -442,7 +444,7 @@ async def test_whoever_leaves_an_outcome_does_not_stop_it(
 async def test_closing_waits_for_what_is_not_written(
     store: FaultyStore, sqlite: SqliteStore
 ) -> None:
-    async with running(store) as ledger:
+    async with running(store.accounts) as ledger:
         await ledger.reserve(reserve())
         store.leave()
         finishing = asyncio.create_task(ledger.finish(settle()))
@@ -454,7 +456,7 @@ async def test_closing_waits_for_what_is_not_written(
 
 
 async def test_closing_does_not_wait_for_ever(store: FaultyStore) -> None:
-    async with running(store) as ledger:
+    async with running(store.accounts) as ledger:
         await ledger.reserve(reserve())
         store.leave()
         finishing = asyncio.create_task(ledger.finish(settle()))
@@ -466,7 +468,7 @@ async def test_closing_does_not_wait_for_ever(store: FaultyStore) -> None:
 
 
 async def test_closing_an_idle_ledger_takes_no_time(store: FaultyStore) -> None:
-    async with running(store) as ledger:
+    async with running(store.accounts) as ledger:
         await ledger.reserve(reserve())
         started = time.monotonic()
         assert await ledger.close(5)
@@ -477,11 +479,11 @@ async def test_closing_an_idle_ledger_takes_no_time(store: FaultyStore) -> None:
 
 
 async def test_a_dead_processs_hold_is_swept_by_another(sqlite: SqliteStore) -> None:
-    async with running(sqlite) as alive:
-        async with running(sqlite) as dead:
+    async with running(sqlite.accounts) as alive:
+        async with running(sqlite.accounts) as dead:
             await dead.reserve(reserve(images=4, lease=0.3))
         started = time.monotonic()
-        while (await account(sqlite))[0].holds:
+        while (await account(sqlite.accounts))[0].holds:
             await asyncio.sleep(0.02)
             assert time.monotonic() - started < 0.3 + SWEEP_SECONDS + 0.5
         row = await usage(sqlite)
@@ -490,30 +492,30 @@ async def test_a_dead_processs_hold_is_swept_by_another(sqlite: SqliteStore) -> 
         await alive.finish(settle(images=2))
         row = await usage(sqlite)
         assert (row.requests, row.images_bought, row.images_unknown) == (1, 3, 0)
-        assert (await account(sqlite))[0].day.images == 3
+        assert (await account(sqlite.accounts))[0].day.images == 3
 
 
 async def test_starting_sweeps_what_a_crash_left(sqlite: SqliteStore, wall: Clock) -> None:
-    async with running(sqlite) as dead:
+    async with running(sqlite.accounts) as dead:
         for team in ("red", "blue"):
             await dead.reserve(reserve(team, team, 2, gateway_limits=HUNDRED))
     wall.ahead += 304
-    async with running(sqlite) as ledger:
+    async with running(sqlite.accounts) as ledger:
         await written(ledger)
-        assert len((await account(sqlite))[0].holds) == 1
+        assert len((await account(sqlite.accounts))[0].holds) == 1
     wall.ahead += 2
-    async with running(sqlite) as ledger:
+    async with running(sqlite.accounts) as ledger:
         await written(ledger)
         for team in ("red", "blue"):
-            assert (await account(sqlite, team_account(team)))[0].holds == {}
-        assert (await account(sqlite, GATEWAY))[0].day.images == 4
+            assert (await account(sqlite.accounts, team_account(team)))[0].holds == {}
+        assert (await account(sqlite.accounts, GATEWAY))[0].day.images == 4
         assert (await usage(sqlite)).images_unknown == 4
 
 
 async def test_sweeps_do_not_pile_up_while_nothing_can_be_written(
     store: FaultyStore, wall: Clock
 ) -> None:
-    async with running(store) as ledger:
+    async with running(store.accounts) as ledger:
         await ledger.reserve(reserve())
         store.leave("swap")
         wall.ahead += 400
@@ -522,12 +524,12 @@ async def test_sweeps_do_not_pile_up_while_nothing_can_be_written(
         assert ledger.unwritten == 1
         store.come_back()
         await written(ledger)
-        assert (await account(store))[0].holds == {}
+        assert (await account(store.accounts))[0].holds == {}
 
 
 async def test_starting_without_a_store_is_told(store: FaultyStore) -> None:
     store.leave()
-    ledger = Ledger(store, spread=random.random)
+    ledger = Ledger(store.accounts, spread=random.random)
     with pytest.raises(StoreUnavailable):
         await ledger.start()
     assert await ledger.close(1)
@@ -558,7 +560,7 @@ async def test_a_defect_in_one_step_stops_no_other(ledger: Ledger, sqlite: Sqlit
     )
     kinds = [type(outcome) for outcome in outcomes]
     assert kinds == [Held, InternalError, InternalError] * 3
-    assert len((await account(sqlite))[0].holds) == 3
+    assert len((await account(sqlite.accounts))[0].holds) == 3
     assert not ledger.unwritten
 
 
@@ -574,7 +576,7 @@ async def test_a_defect_of_whoever_is_told_does_not_end_the_work(store: FaultySt
     def fail(accounts: Accounts) -> None:
         raise ZeroDivisionError
 
-    async with running(store, on_accounts=fail) as ledger:
+    async with running(store.accounts, on_accounts=fail) as ledger:
         for number in range(3):
             assert isinstance(await ledger.reserve(reserve(f"r{number}")), Held)
 

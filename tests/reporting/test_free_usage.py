@@ -30,7 +30,7 @@ async def store(sqlite: SqliteStore) -> FaultyStore:
 @pytest.fixture
 async def hits(store: FaultyStore) -> AsyncIterator[Hits]:
     numbers = itertools.count()
-    hits = Hits(store, new_id=lambda: f"hit-{next(numbers)}")
+    hits = Hits(store.accounts, new_id=lambda: f"hit-{next(numbers)}")
     yield hits
     await hits.close()
 
@@ -57,7 +57,7 @@ def add(
 
 
 async def total(sqlite: SqliteStore) -> UsageRow | None:
-    rows = await sqlite.usage([], None, None)
+    rows = await sqlite.usage.report([], None, None)
     return rows[0] if rows else None
 
 
@@ -80,7 +80,7 @@ async def test_what_differs_is_kept_apart(hits: Hits, sqlite: SqliteStore) -> No
     ):
         add(hits, team, quality, size)
     await hits.flush()
-    rows = await sqlite.usage(["team", "key", "quality", "size", "outcome"], None, None)
+    rows = await sqlite.usage.report(["team", "key", "quality", "size", "outcome"], None, None)
     assert [row.group for row in rows] == [
         (team, f"k-{team}", quality, size, "cached")
         for team, quality, size in itertools.product(
@@ -94,7 +94,7 @@ async def test_followers_of_a_flight_are_told_apart(hits: Hits, sqlite: SqliteSt
     add(hits)
     add(hits, coalesced=True)
     await hits.flush()
-    rows = await sqlite.usage(["outcome"], None, None)
+    rows = await sqlite.usage.report(["outcome"], None, None)
     assert [row.group for row in rows] == [("cached",), ("coalesced",)]
     assert [(row.images_cached, row.images_coalesced) for row in rows] == [(2, 0), (2, 2)]
 
@@ -107,7 +107,7 @@ async def test_refusals_are_merged_and_are_no_requests(
     hits.refuse(caller("red"), ("gpt-image-2", "auto", "high"), NOON)
     await hits.flush()
     assert store.asked["record"] == 1
-    rows = await sqlite.usage(["outcome", "model"], None, None)
+    rows = await sqlite.usage.report(["outcome", "model"], None, None)
     assert [row.group for row in rows] == [("refused", "gpt-image-2"), ("refused", "other")]
     assert [(row.requests, row.requests_refused) for row in rows] == [(0, 1), (0, 1000)]
 
@@ -121,7 +121,7 @@ async def test_one_that_cannot_be_written_is_dropped_alone(
     await hits.flush()
     add(hits)
     await hits.flush()
-    rows = await sqlite.usage(["team"], None, None)
+    rows = await sqlite.usage.report(["team"], None, None)
     assert [(row.group, row.requests) for row in rows] == [(("green",), 1), (("red",), 2)]
 
 

@@ -32,7 +32,7 @@ def spent(days_ago: int, team: str, cost: int, hour: int = 5, **fields: Any) -> 
 
 
 async def told(store: Store, days: Days, team: str | None = None) -> dict[str, Any]:
-    return await overview(store, days, team, MIDNIGHT + 7 * 3_600 + 1)
+    return await overview(store.usage, store.history, days, team, MIDNIGHT + 7 * 3_600 + 1)
 
 
 async def test_tiles_are_of_the_span_and_of_the_one_before(store: SqliteStore) -> None:
@@ -47,7 +47,7 @@ async def test_tiles_are_of_the_span_and_of_the_one_before(store: SqliteStore) -
     refused = spent(
         *(1, "red", 0, 7), outcome="refused", requests=0, images_bought=0, requests_refused=4
     )
-    await store.record(
+    await store.accounts.record(
         [
             *(spent(0, "red", 200_000), hit, refused),
             *(spent(2, "blue", 40_000, images_unknown=1, outcome="unknown"),),
@@ -77,7 +77,7 @@ async def test_tiles_are_of_the_span_and_of_the_one_before(store: SqliteStore) -
 
 
 async def test_the_dearest_are_told_one_by_one_and_the_rest_together(store: SqliteStore) -> None:
-    await store.record(
+    await store.accounts.record(
         [
             spent(day, f"t{team:02}", (team + 1) * 10_000, key=key)
             for day in (0, 4)
@@ -102,14 +102,16 @@ async def test_the_dearest_are_told_one_by_one_and_the_rest_together(store: Sqli
 
 
 async def test_one_team_alone(store: SqliteStore) -> None:
-    await store.record([spent(0, "red", 200_000), spent(0, "blue", 1), spent(40, "blue", 7)])
+    await store.accounts.record(
+        [spent(0, "red", 200_000), spent(0, "blue", 1), spent(40, "blue", 7)]
+    )
     page = await told(store, Days(TODAY - 29, TODAY), "blue")
     assert [one["team"] for one in page["series"]] == ["blue"]
     assert (page["now"]["cost_usd"], page["before"]["cost_usd"]) == ("0.000001", "0.000007")
 
 
 async def test_two_days_are_told_by_the_hour_up_to_now(store: SqliteStore) -> None:
-    await store.record([spent(1, "red", 5, hour=23), spent(0, "red", 7, hour=0)])
+    await store.accounts.record([spent(1, "red", 5, hour=23), spent(0, "red", 7, hour=0)])
     page = await told(store, Days(TODAY - 1, TODAY))
     assert (page["days"][0], page["days"][-1]) == ("2026-02-28T00:00:00Z", "2026-03-01T07:00:00Z")
     costs = page["series"][0]["cost_usd"]
@@ -131,7 +133,7 @@ def took(hour: int, own: float, upstream: float | None) -> Latency:
 async def test_latency_is_the_mean_along_the_axis(store: SqliteStore) -> None:
     timed = [took(-30, 0.5, None), took(1, 0.004, 10), took(1, 0.002, None), took(2, 0.003, 20)]
     for number, latency in enumerate(timed, 1):
-        await store.write_activity(
+        await store.history.write(
             Batch(writer="w", number=number, at=MIDNIGHT + number, latency=latency)
         )
     days = (await told(store, Days(TODAY - 4, TODAY)))["latency"]

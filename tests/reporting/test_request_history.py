@@ -29,20 +29,20 @@ class Bench:
         self.now = NOON
         self.keep = 10_000
         self.activity = Activity(
-            self.store, wall=lambda: self.now, keep=lambda: self.keep, writer="0123abcd"
+            self.store.history, wall=lambda: self.now, keep=lambda: self.keep, writer="0123abcd"
         )
 
     async def lines(self) -> list[Line]:
         await self.activity.flush()
-        return await self.sqlite.activity(Wanted(), 100_000)
+        return await self.sqlite.history.lines(Wanted(), 100_000)
 
     async def errors(self) -> list[ErrorKind]:
         await self.activity.flush()
-        return await self.sqlite.errors(NOON, NOON + 3_600)
+        return await self.sqlite.history.errors(NOON, NOON + 3_600)
 
     async def latency(self) -> list[Latency]:
         await self.activity.flush()
-        return await self.sqlite.latency(NOON, NOON + 3_600)
+        return await self.sqlite.history.latency(NOON, NOON + 3_600)
 
 
 @pytest.fixture
@@ -229,7 +229,7 @@ async def test_a_reply_that_is_lost_counts_nothing_twice(bench: Bench) -> None:
     bench.store.losing = 1
     with pytest.raises(StoreUnavailable):
         await bench.activity.flush()
-    assert len(await bench.sqlite.activity(Wanted(), 10)) == 1
+    assert len(await bench.sqlite.history.lines(Wanted(), 10)) == 1
     bench.activity.add(bought("r2"), 21.0)
     assert [line.id for line in await bench.lines()] == ["r2", "r"]
     (latency,) = await bench.latency()
@@ -240,11 +240,11 @@ async def test_it_writes_by_itself_and_at_its_end(bench: Bench) -> None:
     bench.activity.start()
     bench.activity.add(bought("first"), 21.0)
     async with asyncio.timeout(20):
-        while not await bench.sqlite.activity(Wanted(), 1):  # noqa: ASYNC110 - nobody tells
+        while not await bench.sqlite.history.lines(Wanted(), 1):  # noqa: ASYNC110 - nobody tells
             await asyncio.sleep(0.05)
     bench.activity.add(bought("last"), 21.0)
     await bench.activity.close()
-    assert len(await bench.sqlite.activity(Wanted(), 10)) == 2
+    assert len(await bench.sqlite.history.lines(Wanted(), 10)) == 2
 
 
 async def test_closing_without_a_store_is_quiet(bench: Bench) -> None:

@@ -20,9 +20,9 @@ async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
 @pytest.mark.parametrize(("keep_days", "left"), [(0, 3), (400, 2), (50, 1)])
 async def test_what_is_too_old_is_forgotten(store: SqliteStore, keep_days: int, left: int) -> None:
     ages = (10, 60, 500)
-    await store.record([entry(str(age), at=MIDNIGHT - age * DAY_SECONDS) for age in ages])
-    upkeep = Upkeep(store, keep_days=lambda: keep_days, wall=lambda: MIDNIGHT)
+    await store.accounts.record([entry(str(age), at=MIDNIGHT - age * DAY_SECONDS) for age in ages])
+    upkeep = Upkeep(store.usage, keep_days=lambda: keep_days, wall=lambda: MIDNIGHT)
     await upkeep.tidy()
-    (row,) = await store.usage([], None, None)
+    (row,) = await store.usage.report([], None, None)
     assert row.requests == left
-    assert not await store.tidy_usage(MIDNIGHT, None)
+    assert not await store.usage.tidy(MIDNIGHT, None)

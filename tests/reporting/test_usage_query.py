@@ -51,10 +51,10 @@ async def test_a_report_by_time_comes_day_by_day(tmp_path: Path) -> None:
     async with SqliteStore(tmp_path / "gateway.db") as store:
         for day in (0, 1, 3):
             at = MIDNIGHT + day * 86_400 + 3_600 * 11
-            await store.record([entry(f"{day}a", at=at), entry(f"{day}b", at=at + 3_600)])
+            await store.accounts.record([entry(f"{day}a", at=at), entry(f"{day}b", at=at + 3_600)])
 
         async def told(*by: str, end: float | None = None) -> list[list[str]]:
-            pieces = usage_pieces(store, by, MIDNIGHT + 3_600, end, None)
+            pieces = usage_pieces(store.usage, by, MIDNIGHT + 3_600, end, None)
             return [[row[by[-1]] for row in rows] async for rows in pieces]
 
         assert await told("team", "day") == [["2026-03-01"], ["2026-03-02"], ["2026-03-04"]]

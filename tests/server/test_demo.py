@@ -234,45 +234,45 @@ async def test_a_key_is_made_once_and_entered_into_every_store(tmp_path: Path) -
     file = tmp_path / "demo.key"
     async with SqliteStore(tmp_path / "one.db") as one, SqliteStore(tmp_path / "two.db") as two:
         for store in (one, two):
-            await demo_team(store, real=False)
-        text = await demo_key(one, PEPPER, file)
-        assert await demo_key(one, PEPPER, file) == text
-        assert await demo_key(two, PEPPER, file) == text
+            await demo_team(store.directory, real=False)
+        text = await demo_key(one.directory, PEPPER, file)
+        assert await demo_key(one.directory, PEPPER, file) == text
+        assert await demo_key(two.directory, PEPPER, file) == text
         for store in (one, two):
-            (key,) = (await store.changes(0)).keys
+            (key,) = (await store.directory.changes(0)).keys
             assert key_format.verify(text, key, PEPPER, 0) == "ok"
 
 
 async def test_a_demo_team_has_a_limit_before_a_real_upstream(tmp_path: Path) -> None:
     async with SqliteStore(tmp_path / "my.db") as store:
-        assert not (await demo_team(store, real=False)).limits
+        assert not (await demo_team(store.directory, real=False)).limits
         # A store that served the sandbox is no way around the limit.
-        assert (await demo_team(store, real=True)).limits == Limits(images_per_day=10)
+        assert (await demo_team(store.directory, real=True)).limits == Limits(images_per_day=10)
         changed = Team(name="demo", limits=Limits(images_per_day=3), max_n=1)
-        await put_teams(store, [changed])
-        assert await demo_team(store, real=True) == changed
-        assert await demo_team(store, real=False) == changed
-        assert (await store.changes(0)).teams == [changed]
+        await put_teams(store.directory, [changed])
+        assert await demo_team(store.directory, real=True) == changed
+        assert await demo_team(store.directory, real=False) == changed
+        assert (await store.directory.changes(0)).teams == [changed]
 
 
 async def test_a_demo_key_that_was_stopped_is_told(tmp_path: Path) -> None:
     async with SqliteStore(tmp_path / "my.db") as store:
-        await demo_team(store, real=False)
-        id = key_format.parse(await demo_key(store, PEPPER, tmp_path / "demo.key"))
+        await demo_team(store.directory, real=False)
+        id = key_format.parse(await demo_key(store.directory, PEPPER, tmp_path / "demo.key"))
         assert id is not None
-        await set_state(store, id, "revoked")
+        await set_state(store.directory, id, "revoked")
         with pytest.raises(StartError, match=r"is revoked\. Delete .*demo\.key to get a new one"):
-            await demo_key(store, PEPPER, tmp_path / "demo.key")
+            await demo_key(store.directory, PEPPER, tmp_path / "demo.key")
 
 
 async def test_a_key_file_that_holds_something_else_is_refused(tmp_path: Path) -> None:
     (tmp_path / "demo.key").write_text("my notes")
     async with SqliteStore(tmp_path / "my.db") as store:
         with pytest.raises(StartError, match="does not hold a key"):
-            await demo_key(store, PEPPER, tmp_path / "demo.key")
+            await demo_key(store.directory, PEPPER, tmp_path / "demo.key")
         (tmp_path / "token").write_text("my notes")
         with pytest.raises(StartError, match="does not hold an admin token"):
             demo_token(AdminSettings(), tmp_path / "token")
         (tmp_path / "folder").mkdir()
         with pytest.raises(StartError, match="cannot be used"):
-            await demo_key(store, PEPPER, tmp_path / "folder")
+            await demo_key(store.directory, PEPPER, tmp_path / "folder")

@@ -47,7 +47,7 @@ async def sandbox(**settings: float) -> AsyncIterator[Sandbox]:
 
 async def account_in(folder: Path) -> Account:
     async with SqliteStore(folder / "gateway.db") as store:
-        return (await store.load([team_account("team")])).accounts[0][0]
+        return (await store.accounts.load([team_account("team")])).accounts[0][0]
 
 
 async def gone(gateway: GatewayProcess, path: str) -> bool:
@@ -177,7 +177,7 @@ async def test_what_outlasts_the_drain_is_charged_as_unknown(tmp_path: Path) -> 
         assert asked <= latest <= asked + 4
         assert_spent(await account_in(tmp_path), 2, 2 * PRICE)
         async with SqliteStore(tmp_path / "gateway.db") as store:
-            (row,) = await store.usage((), None, None)
+            (row,) = await store.usage.report((), None, None)
         assert row.images_unknown == 2
 
 

@@ -50,7 +50,7 @@ async def gateway_before(
 
 async def spent(folder: Path) -> int:
     async with SqliteStore(folder / "gateway.db") as store:
-        return (await store.load([team_account("team")])).accounts[0][0].day.cost
+        return (await store.accounts.load([team_account("team")])).accounts[0][0].day.cost
 
 
 def faults(lines: list[dict[str, Any]]) -> list[str]:

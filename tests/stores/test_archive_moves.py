@@ -50,7 +50,7 @@ class Places:
         self._folder = folder
         self._redis = redis
 
-    def make(self, kind: str, number: int) -> SqliteStore | RedisStore:
+    def make(self, kind: str, number: int) -> Store:
         """A store that is not open yet: the `number`th file, or a server's database."""
         if kind == "sqlite":
             return SqliteStore(self._folder / f"{number}.db")
@@ -67,17 +67,17 @@ async def places(tmp_path: Path) -> AsyncIterator[Places]:
 async def moved(source: Store, target: Store) -> None:
     """Bring everything over, by way of an archive."""
     file = io.BytesIO()
-    exported = await export_store(source, file.write, time.time())
+    exported = await export_store(source.archive, file.write, time.time())
     file.seek(0)
     try:
-        assert await Archive(file, PEPPER).restore(target) == exported
+        assert await Archive(file, PEPPER).restore(target.archive) == exported
     finally:
         await target.close()
 
 
 @asynccontextmanager
 async def ledger_over(store: Store) -> AsyncIterator[Ledger]:
-    ledger = Ledger(store, spread=random.random)
+    ledger = Ledger(store.accounts, spread=random.random)
     await ledger.start()
     try:
         yield ledger
@@ -93,7 +93,7 @@ async def admitted(ledger: Ledger, id: str, key: str, limits: Limits = NO_LIMITS
 
 async def new_key(store: Store, team: str) -> tuple[Key, str]:
     return await create_key(
-        store,
+        store.directory,
         team=team,
         name="",
         lifetime=None,
@@ -120,7 +120,7 @@ async def test_budgets_are_used_up_exactly_where_they_would_have_been(
 ) -> None:
     async with places.make(source, 1) as store, ledger_over(store) as ledger:
         assert await store.check_value("pepper", pepper_check(PEPPER))
-        await put_teams(store, [Team(name="red", limits=LIMITS)])
+        await put_teams(store.directory, [Team(name="red", limits=LIMITS)])
         for number in range(3):
             assert await admitted(ledger, f"bought-{number}", "k1", KEY_LIMITS)
             await ledger.finish(settle(f"bought-{number}"))
@@ -142,7 +142,7 @@ async def test_budgets_are_used_up_exactly_where_they_would_have_been(
             assert await admitted(ledger, f"more-{number}", "k2")
             await ledger.finish(settle(f"more-{number}"))
         assert not await admitted(ledger, "eleventh", "k2")
-        (row,) = await store.usage([], None, None)
+        (row,) = await store.usage.report([], None, None)
         assert (row.images_bought, row.cost) == (9, 9 * 40_000)
 
 
@@ -150,26 +150,28 @@ async def test_budgets_are_used_up_exactly_where_they_would_have_been(
 async def test_keys_open_what_they_opened(places: Places, source: str, target: str) -> None:
     async with places.make(source, 1) as store:
         assert await store.check_value("pepper", pepper_check(PEPPER))
-        await put_teams(store, [Team(name="red"), Team(name="blue")])
+        await put_teams(store.directory, [Team(name="red"), Team(name="blue")])
         now = time.time()
         by = Actor("a test", now)
         old, old_text = await new_key(store, "red")
         rotated = await rotate_key(
-            store, old.id, grace=3_600, pepper=PEPPER, by=by, entropy=secrets.token_bytes
+            store.directory, old.id, grace=3_600, pepper=PEPPER, by=by, entropy=secrets.token_bytes
         )
         revoked, revoked_text = await new_key(store, "blue")
-        await set_key_state(store, revoked.id, "revoked", by)
-        await store.record_use({old.id: now, rotated.new.id: now - 0.1})
+        await set_key_state(store.directory, revoked.id, "revoked", by)
+        await store.directory.record_use({old.id: now, rotated.new.id: now - 0.1})
         await moved(store, places.make(target, 2))
     async with places.make(target, 2) as store:
-        directory = Directory(store, pepper=PEPPER, wall=time.time, monotonic=time.monotonic)
+        directory = Directory(
+            store.directory, pepper=PEPPER, wall=time.time, monotonic=time.monotonic
+        )
         await directory.refresh()
         callers = [await directory.authenticate([f"Bearer {t}"]) for t in (old_text, rotated.text)]
         assert [caller.key for caller in callers] == [rotated.old, rotated.new]
         assert {caller.key.line for caller in callers} == {old.id}
         with pytest.raises(Unauthenticated):
             await directory.authenticate([f"Bearer {revoked_text}"])
-        assert await store.last_uses() == {old.id: now, rotated.new.id: now - 0.1}
+        assert await store.directory.last_uses() == {old.id: now, rotated.new.id: now - 0.1}
 
 
 @pytest.mark.parametrize(("source", "target"), MOVES)
@@ -178,16 +180,16 @@ async def test_what_people_were_told_is_not_told_again(
 ) -> None:
     async with places.make(source, 1) as store:
         assert await store.check_value("pepper", pepper_check(PEPPER))
-        await store.complete_claim("told", "one", 86_400, b"what was told")
-        assert await store.claim("begun", "one", 86_400) is None
-        (told,) = [claim for claim in await store.claims() if claim.done]
+        await store.claims.complete("told", "one", 86_400, b"what was told")
+        assert await store.claims.claim("begun", "one", 86_400) is None
+        (told,) = [claim for claim in await store.claims.current() if claim.done]
         await moved(store, places.make(target, 2))
     async with places.make(target, 2) as store:
-        (claim,) = await store.claims()
+        (claim,) = await store.claims.current()
         assert replace(claim, ends=0.0) == replace(told, ends=0.0)
         assert claim.ends == pytest.approx(told.ends, abs=0.001)
-        assert await store.claim("told", "two", 60) is not None
-        assert await store.claim("begun", "two", 60) is None
+        assert await store.claims.claim("told", "two", 60) is not None
+        assert await store.claims.claim("begun", "two", 60) is None
 
 
 def test_any_state_comes_back_over_redis_as_it_was(tmp_path: Path) -> None:
@@ -214,14 +216,14 @@ async def _comes_back(records: list[Record], server: RedisServer) -> None:
     with TemporaryDirectory() as folder:
         places = Places(Path(folder), server)
         first = places.make("sqlite", 1)
-        await first.restore(records)
+        await first.archive.restore(records)
         async with first:
-            assert by_name(await gathered(first.export())) == records
+            assert by_name(await gathered(first.archive.export())) == records
             await moved(first, places.make("redis", 2))
             async with places.make("redis", 2) as second:
                 await moved(second, places.make("sqlite", 3))
                 async with places.make("sqlite", 3) as third:
-                    assert lasting(await gathered(third.export())) == lasting(records)
+                    assert lasting(await gathered(third.archive.export())) == lasting(records)
                     rows = await usages(first)
                     assert await usages(second) == rows
                     assert await usages(third) == rows
@@ -234,7 +236,7 @@ def lasting(records: list[Record]) -> list[Record]:
 
 async def usages(store: Store) -> list[list[UsageRow]]:
     """Usage in every grouping, without the rows that say nothing."""
-    found = [await store.usage(by, None, None) for by in GROUPINGS]
+    found = [await store.usage.report(by, None, None) for by in GROUPINGS]
     return [[row for row in rows if row != _nothing(row)] for rows in found]
 
 

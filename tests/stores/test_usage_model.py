@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 
 from gateway.config.store_url import parse_store_url
 from gateway.core.model import Entry, UsageRow
+from gateway.stores.port import Store
 from gateway.stores.redis import RedisStore
 from gateway.stores.sqlite import SqliteStore
 from gateway.stores.sums import FIELDS, SUMS, TIMES
-from tests.conformance.store import MIDNIGHT, Store
+from tests.conformance.store import MIDNIGHT
 from tests.support.redis import RedisServer, running_redis
 
 HOUR = 3600
@@ -97,7 +98,7 @@ def naive(
 
 
 async def tidied(store: Store, now: float, before: float | None = None) -> None:
-    while await store.tidy_usage(now, before):
+    while await store.usage.tidy(now, before):
         pass
 
 
@@ -113,9 +114,9 @@ async def compare(store: Store, steps: Sequence[Step], reports: Sequence[tuple[A
             late = {entry.id for entry in entries if entry.at < latest - 3 * DAY}
             wanted = [entry for entry in step if entry.id not in late]
             entries += wanted
-            await store.record(wanted)
+            await store.accounts.record(wanted)
         for report in reports:
-            assert await store.usage(*report) == naive(entries, *report)
+            assert await store.usage.report(*report) == naive(entries, *report)
 
 
 @given(steps, st.lists(asked, min_size=1, max_size=4))

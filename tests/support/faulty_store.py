@@ -1,6 +1,6 @@
-"""A store in front of a real one that is slow, away, loses replies or freezes, as it is told.
+"""A store in front of a real one that is slow, away, loses replies or freezes, as a test asks.
 
-What it does not spoil it hands on. It counts what it was asked.
+It forwards every call that it does not spoil, and counts the calls by operation.
 """
 
 import asyncio
@@ -9,11 +9,13 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TypeVar
 
 from gateway.core.errors import StoreUnavailable
-from gateway.core.model import Claim, Entry, UsageRow
-from gateway.quota.store import Change, Loaded
+from gateway.core.model import Claim, Entry
+from gateway.quota.store import AccountStore, Change, Loaded
+from gateway.reporting.alerts.ports import ClaimStore
 from gateway.reporting.request_lines import Batch, ErrorKind, Latency, Line, Wanted
-from gateway.tenants.store import DirectoryChanges, DirectoryWrite
-from tests.conformance import Store
+from gateway.reporting.store import HistoryStore
+from gateway.stores.port import Store
+from gateway.tenants.store import DirectoryChanges, DirectoryStore, DirectoryWrite
 
 T = TypeVar("T")
 
@@ -23,15 +25,19 @@ class FaultyStore:
 
     - `seconds`: how long each operation takes beforehand; `lag`: how long its reply takes.
     - `away`: the operations that fail.
-    - `losing`: how many of the next swaps, and batches of activity, are done without telling.
+    - `losing`: how many of the next swaps, and batches of request history, are done while their
+      reply is lost.
     - `freezing`: how many of the next swaps are only kept, for `thaw`; with `leaving` the store
       is away from the first of them on.
     - `defects`: what the next swaps raise.
     """
 
     def __init__(self, store: Store) -> None:
-        self._store = store
-        self._frozen: list[tuple[Sequence[Change], Sequence[Entry]]] = []
+        self.accounts = _Accounts(self, store.accounts)
+        self.directory = _Directory(self, store.directory)
+        self.claims = _Claims(self, store.claims)
+        self.history = _History(self, store.history)
+        self.usage = store.usage
         self.asked: Counter[str] = Counter()
         self.away: frozenset[str] = frozenset()
         self.seconds = 0.0
@@ -43,11 +49,11 @@ class FaultyStore:
 
     def leave(self, *operations: str) -> None:
         """Be away: for these operations, or for all."""
-        all_of_them = (
+        every = (
             *("load", "swap", "written", "record", "record_use", "write_activity"),
             *("due", "changes"),
         )
-        self.away = frozenset(operations or all_of_them)
+        self.away = frozenset(operations or every)
 
     def come_back(self) -> None:
         self.away = frozenset()
@@ -55,14 +61,14 @@ class FaultyStore:
     @property
     def frozen(self) -> int:
         """How many swaps are kept."""
-        return len(self._frozen)
+        return len(self.accounts.frozen)
 
     async def thaw(self) -> list[bool]:
-        """Run what was frozen, long after everybody was told that it failed."""
-        frozen, self._frozen = self._frozen, []
-        return [await self._store.swap(*swap) for swap in frozen]
+        """Run the frozen swaps, long after their callers saw them fail."""
+        return await self.accounts.thaw()
 
-    async def _ask(self, operation: str, work: Callable[[], Awaitable[T]]) -> T:
+    async def ask(self, operation: str, work: Callable[[], Awaitable[T]]) -> T:
+        """Count and spoil one call."""
         self.asked[operation] += 1
         if self.seconds:
             await asyncio.sleep(self.seconds)
@@ -73,79 +79,104 @@ class FaultyStore:
             await asyncio.sleep(self.lag)
         return result
 
-    async def _swap(self, changes: Sequence[Change], entries: Sequence[Entry]) -> bool:
-        if self.defects:
-            raise self.defects.pop(0)
-        if self.freezing:
-            self.freezing -= 1
-            self._frozen.append((changes, entries))
-            if self.leaving:
-                self.leave()
-            raise StoreUnavailable
-        swapped = await self._store.swap(changes, entries)
+    def lose_reply(self) -> None:
+        """Raise where this reply is one of those to be lost."""
         if self.losing:
             self.losing -= 1
             raise StoreUnavailable
-        return swapped
 
-    # -- the ports ------------------------------------------------------------------------------
+
+class _Accounts:
+    def __init__(self, faults: FaultyStore, store: AccountStore) -> None:
+        self._faults = faults
+        self._store = store
+        self.frozen: list[tuple[Sequence[Change], Sequence[Entry]]] = []
+
+    async def thaw(self) -> list[bool]:
+        frozen, self.frozen = self.frozen, []
+        return [await self._store.swap(*swap) for swap in frozen]
 
     async def load(self, names: Sequence[str]) -> Loaded:
-        return await self._ask("load", lambda: self._store.load(names))
+        return await self._faults.ask("load", lambda: self._store.load(names))
 
     async def swap(self, changes: Sequence[Change], entries: Sequence[Entry]) -> bool:
-        return await self._ask("swap", lambda: self._swap(changes, entries))
+        return await self._faults.ask("swap", lambda: self._swap(changes, entries))
+
+    async def _swap(self, changes: Sequence[Change], entries: Sequence[Entry]) -> bool:
+        faults = self._faults
+        if faults.defects:
+            raise faults.defects.pop(0)
+        if faults.freezing:
+            faults.freezing -= 1
+            self.frozen.append((changes, entries))
+            if faults.leaving:
+                faults.leave()
+            raise StoreUnavailable
+        swapped = await self._store.swap(changes, entries)
+        faults.lose_reply()
+        return swapped
 
     async def record(self, entries: Sequence[Entry]) -> None:
-        await self._ask("record", lambda: self._store.record(entries))
+        await self._faults.ask("record", lambda: self._store.record(entries))
 
     async def written(self, purchases: Mapping[str, float]) -> set[str]:
-        return await self._ask("written", lambda: self._store.written(purchases))
+        return await self._faults.ask("written", lambda: self._store.written(purchases))
 
     async def due(self) -> list[str]:
-        return await self._ask("due", self._store.due)
+        return await self._faults.ask("due", self._store.due)
+
+
+class _Directory:
+    def __init__(self, faults: FaultyStore, store: DirectoryStore) -> None:
+        self._faults = faults
+        self._store = store
 
     async def changes(self, since: int) -> DirectoryChanges:
-        return await self._ask("changes", lambda: self._store.changes(since))
+        return await self._faults.ask("changes", lambda: self._store.changes(since))
 
     async def commit(self, generation: int, write: DirectoryWrite) -> bool:
         return await self._store.commit(generation, write)
 
     async def record_use(self, uses: Mapping[str, float]) -> None:
-        await self._ask("record_use", lambda: self._store.record_use(uses))
+        await self._faults.ask("record_use", lambda: self._store.record_use(uses))
 
     async def last_uses(self) -> dict[str, float]:
         return await self._store.last_uses()
 
-    async def usage(
-        self, by: Sequence[str], start: float | None, end: float | None
-    ) -> list[UsageRow]:
-        return await self._store.usage(by, start, end)
+
+class _Claims:
+    def __init__(self, faults: FaultyStore, store: ClaimStore) -> None:
+        self._faults = faults
+        self._store = store
 
     async def claim(self, name: str, owner: str, seconds: float, note: bytes = b"") -> float | None:
-        return await self._ask("claim", lambda: self._store.claim(name, owner, seconds, note))
-
-    async def complete_claim(
-        self, name: str, owner: str, seconds: float, note: bytes = b""
-    ) -> None:
-        await self._ask(
-            "complete_claim", lambda: self._store.complete_claim(name, owner, seconds, note)
+        return await self._faults.ask(
+            "claim", lambda: self._store.claim(name, owner, seconds, note)
         )
 
-    async def claims(self) -> list[Claim]:
-        return await self._store.claims()
+    async def complete(self, name: str, owner: str, seconds: float, note: bytes = b"") -> None:
+        await self._faults.ask(
+            "complete_claim", lambda: self._store.complete(name, owner, seconds, note)
+        )
 
-    async def write_activity(self, batch: Batch) -> None:
-        await self._ask("write_activity", lambda: self._write_activity(batch))
+    async def current(self) -> list[Claim]:
+        return await self._store.current()
 
-    async def _write_activity(self, batch: Batch) -> None:
-        await self._store.write_activity(batch)
-        if self.losing:
-            self.losing -= 1
-            raise StoreUnavailable
 
-    async def activity(self, wanted: Wanted, limit: int, before: str | None = None) -> list[Line]:
-        return await self._store.activity(wanted, limit, before)
+class _History:
+    def __init__(self, faults: FaultyStore, store: HistoryStore) -> None:
+        self._faults = faults
+        self._store = store
+
+    async def write(self, batch: Batch) -> None:
+        await self._faults.ask("write_activity", lambda: self._write(batch))
+
+    async def _write(self, batch: Batch) -> None:
+        await self._store.write(batch)
+        self._faults.lose_reply()
+
+    async def lines(self, wanted: Wanted, limit: int, before: str | None = None) -> list[Line]:
+        return await self._store.lines(wanted, limit, before)
 
     async def errors(self, start: float, end: float, team: str | None = None) -> list[ErrorKind]:
         return await self._store.errors(start, end, team)
@@ -153,5 +184,5 @@ class FaultyStore:
     async def latency(self, start: float, end: float) -> list[Latency]:
         return await self._store.latency(start, end)
 
-    async def forget_activity(self, now: float) -> None:
-        await self._store.forget_activity(now)
+    async def forget(self, now: float) -> None:
+        await self._store.forget(now)

@@ -54,7 +54,7 @@ def tally(answers: Iterable[Got]) -> Counter[int | tuple[int, str, str]]:
 
 async def recorded(rig: Rig, team: str) -> UsageRow:
     """The team's usage by the ledger's entries."""
-    rows = await rig.gateway.store.usage(("team",), None, None)
+    rows = await rig.gateway.store.usage.report(("team",), None, None)
     found = [row for row in rows if row.group == (team,)]
     return found[0] if found else nothing(team)
 
@@ -74,7 +74,7 @@ def nothing(team: str) -> UsageRow:
 
 async def gateway_account(rig: Rig) -> Account:
     """The account of all teams together."""
-    return (await rig.gateway.store.load([GATEWAY])).accounts[0][0]
+    return (await rig.gateway.store.accounts.load([GATEWAY])).accounts[0][0]
 
 
 def assert_spent(account: Account, images: int, cost: int) -> None:

@@ -91,13 +91,13 @@ class Replicas:
         **policy: Any,
     ) -> str:
         """A new key of the team, which is made (or replaced) with these limits and policy."""
-        await put_teams(self.store, [Team(name=team, limits=limits, **policy)])
+        await put_teams(self.store.directory, [Team(name=team, limits=limits, **policy)])
         return await self.further_key(team, limits=key_limits)
 
     async def further_key(self, team: str, *, limits: Limits = NO_LIMITS) -> str:
         """A new key of a team that exists, with limits of its own."""
         _, text = await create_key(
-            self.store,
+            self.store.directory,
             team=team,
             name="test",
             lifetime=None,
@@ -134,12 +134,12 @@ class Replicas:
         """Account and usage agree that the team has bought this, and nothing is held."""
         cost = images * PRICE if cost is None else cost
         assert_spent(await self.account(team), images, cost)
-        rows = await self.store.usage((), None, None, team)
+        rows = await self.store.usage.report((), None, None, team)
         assert sum(row.images_bought for row in rows) == images
         assert sum(row.cost for row in rows) == cost
 
     async def _account(self, name: str) -> Account:
-        return (await self.store.load([name])).accounts[0][0]
+        return (await self.store.accounts.load([name])).accounts[0][0]
 
     async def _start(self, shift: float) -> GatewayProcess:
         shifted = ("-m", "tests.support.replica", str(shift))

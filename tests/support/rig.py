@@ -53,7 +53,7 @@ class Rig:
         **policy: Any,
     ) -> str:
         """A new key of the team, which is made (or replaced) with these limits and policy."""
-        await put_teams(self.gateway.store, [Team(name=team, limits=limits, **policy)])
+        await put_teams(self.gateway.store.directory, [Team(name=team, limits=limits, **policy)])
         return await self.further_key(team, expires=expires)
 
     async def further_key(
@@ -68,7 +68,7 @@ class Rig:
         id, text = key_format.mint(secrets.token_bytes)
         digest = key_format.digest(text, self.gateway.pepper)
         await put_key(
-            self.gateway.store,
+            self.gateway.store.directory,
             Key(
                 id=id,
                 team=team,
@@ -127,13 +127,13 @@ class Rig:
 
     async def account(self, team: str = "team") -> Account:
         """The team's account as the store has it."""
-        loaded = await self.gateway.store.load([team_account(team)])
+        loaded = await self.gateway.store.accounts.load([team_account(team)])
         return loaded.accounts[0][0]
 
     async def usage(self) -> UsageRow:
         """Everything the ledger recorded, as one row."""
         await self.gateway.flush()
-        rows = await self.gateway.store.usage((), None, None)
+        rows = await self.gateway.store.usage.report((), None, None)
         if rows:
             return rows[0]
         return UsageRow(

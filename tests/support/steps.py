@@ -79,6 +79,8 @@ async def key_in(
         text, load_pepper(KeySettings(pepper_file=str(folder / "pepper")), place)
     )
     async with SqliteStore(folder / "gateway.db") as store:
-        await put_teams(store, [Team(name=team, limits=limits, **policy)])
-        await put_key(store, Key(id=id, team=team, name="", digest=digest, created=time.time()))
+        await put_teams(store.directory, [Team(name=team, limits=limits, **policy)])
+        await put_key(
+            store.directory, Key(id=id, team=team, name="", digest=digest, created=time.time())
+        )
     return text

@@ -315,7 +315,7 @@ async def test_charges_that_nobody_can_tell_about_are_counted_by_cause(tmp_path:
             rig.sandbox.fault = Fault(kind="status", status=status, times=1)
             await rig.generate(key, None)
         asked = await metric(rig, name, cause="call")
-        dead = Ledger(rig.gateway.store, spread=random.random)
+        dead = Ledger(rig.gateway.store.accounts, spread=random.random)
         await dead.start()
         for id in ("first", "second"):
             await dead.reserve(reserve(id, "team", lease=0.1))
@@ -333,7 +333,9 @@ async def metric_is(rig: Rig, value: float, name: str, **labels: str) -> bool:
 async def test_what_is_open_of_a_deleted_team_is_told_until_it_ends(tmp_path: Path) -> None:
     async with running_rig(tmp_path, FLAT) as rig:
         await rig.key("gone")
-        other = Ledger(rig.gateway.store, spread=random.random)  # as another gateway has it
+        other = Ledger(
+            rig.gateway.store.accounts, spread=random.random
+        )  # as another gateway has it
         await other.start()
         await other.reserve(reserve("r1", "gone"))
         await until(lambda: metric_is(rig, 1, "gateway_reservations_open"), 60)

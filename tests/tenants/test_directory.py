@@ -41,14 +41,14 @@ async def monotonic() -> Clock:
 @pytest.fixture
 async def store(tmp_path: Path) -> AsyncIterator[FaultyStore]:
     async with SqliteStore(tmp_path / "gateway.db") as sqlite:
-        await put_teams(sqlite, [Team(name="red")])
+        await put_teams(sqlite.directory, [Team(name="red")])
         yield FaultyStore(sqlite)
 
 
 @pytest.fixture
 async def directory(store: FaultyStore, wall: Clock, monotonic: Clock) -> AsyncIterator[Directory]:
     """A directory that follows the store."""
-    directory = Directory(store, pepper=PEPPER, wall=wall, monotonic=monotonic)
+    directory = Directory(store.directory, pepper=PEPPER, wall=wall, monotonic=monotonic)
     await directory.start()
     yield directory
     await directory.close()
@@ -57,7 +57,7 @@ async def directory(store: FaultyStore, wall: Clock, monotonic: Clock) -> AsyncI
 @pytest.fixture
 async def still(store: FaultyStore, wall: Clock, monotonic: Clock) -> Directory:
     """A directory that has read the store once, and follows it only where it is made to."""
-    directory = Directory(store, pepper=PEPPER, wall=wall, monotonic=monotonic)
+    directory = Directory(store.directory, pepper=PEPPER, wall=wall, monotonic=monotonic)
     await directory.refresh()
     return directory
 
@@ -102,7 +102,7 @@ async def within_a_second(directory: Directory, header: str, error: type[Excepti
 
 async def test_a_key_made_just_now_works_at_once(directory: Directory, store: FaultyStore) -> None:
     for _ in range(20):
-        id, header = await create(store)
+        id, header = await create(store.directory)
         caller = await directory.authenticate([header])
         assert (caller.key.id, caller.team) == (id, Team(name="red"))
 
@@ -110,8 +110,8 @@ async def test_a_key_made_just_now_works_at_once(directory: Directory, store: Fa
 async def test_a_key_of_a_team_made_just_now_works_at_once(
     directory: Directory, store: FaultyStore
 ) -> None:
-    await put_teams(store, [Team(name="blue", limits=Limits(images_per_day=3))])
-    _, header = await create(store, "blue")
+    await put_teams(store.directory, [Team(name="blue", limits=Limits(images_per_day=3))])
+    _, header = await create(store.directory, "blue")
     assert (await directory.authenticate([header])).team.limits.images_per_day == 3
 
 
@@ -122,7 +122,7 @@ async def test_a_key_made_during_a_reading_works_at_once(
     store.seconds = 0.1
     guessing = asyncio.create_task(refused(still, unknown))
     await asyncio.sleep(0.05)
-    _, header = await create(store)
+    _, header = await create(store.directory)
     await still.authenticate([header])
     assert await guessing is Unauthenticated
 
@@ -149,7 +149,7 @@ async def test_what_is_no_key_asks_nobody(
 
 
 async def test_two_authorization_headers_are_none(directory: Directory, store: FaultyStore) -> None:
-    _, header = await create(store)
+    _, header = await create(store.directory)
     with pytest.raises(Unauthenticated):
         await directory.authenticate([header, header])
 
@@ -157,7 +157,7 @@ async def test_two_authorization_headers_are_none(directory: Directory, store: F
 async def test_a_wrong_secret_of_a_known_id_is_no_key(
     directory: Directory, store: FaultyStore
 ) -> None:
-    id, _ = await create(store)
+    id, _ = await create(store.directory)
     _, other = minted()
     token = other.removeprefix("Bearer ")
     body = token.replace(token[6:18], id)[: -key_format.CHECKSUM_CHARS]
@@ -167,7 +167,7 @@ async def test_a_wrong_secret_of_a_known_id_is_no_key(
 
 
 async def test_known_keys_ask_nobody(still: Directory, store: FaultyStore) -> None:
-    _, header = await create(store)
+    _, header = await create(store.directory)
     await still.refresh()
     asked = store.asked["changes"]
     for _ in range(100):
@@ -178,8 +178,8 @@ async def test_known_keys_ask_nobody(still: Directory, store: FaultyStore) -> No
 async def test_a_remembered_header_lets_in_no_other_one(
     still: Directory, store: FaultyStore
 ) -> None:
-    _, header = await create(store)
-    other_id, other = await create(store)
+    _, header = await create(store.directory)
+    other_id, other = await create(store.directory)
     await still.refresh()
     for _ in range(2):
         await still.authenticate([header])
@@ -194,13 +194,13 @@ async def test_a_remembered_header_lets_in_no_other_one(
 async def test_a_remembered_caller_is_as_its_team_is_now(
     still: Directory, store: FaultyStore
 ) -> None:
-    _, header = await create(store)
+    _, header = await create(store.directory)
     await still.refresh()
     assert (await still.authenticate([header])).team.purged == 0
-    await put_teams(store, [Team(name="red", purged=1)])
+    await put_teams(store.directory, [Team(name="red", purged=1)])
     await still.refresh()
     assert (await still.authenticate([header])).team.purged == 1
-    await put_teams(store, [Team(name="red", purged=1, deleted=True)])
+    await put_teams(store.directory, [Team(name="red", purged=1, deleted=True)])
     await still.refresh()
     assert await refused(still, header) is Unauthenticated
 
@@ -208,7 +208,7 @@ async def test_a_remembered_caller_is_as_its_team_is_now(
 async def test_who_was_let_in_is_remembered_within_bounds(
     still: Directory, store: FaultyStore
 ) -> None:
-    id, header = await create(store)
+    id, header = await create(store.directory)
     await still.refresh()
     scheme, _, token = header.partition(" ")
     for blanks in range(1, REMEMBERED + 3):
@@ -219,8 +219,10 @@ async def test_who_was_let_in_is_remembered_within_bounds(
 
 async def test_every_use_is_noted(store: FaultyStore, wall: Clock, monotonic: Clock) -> None:
     used: list[str] = []
-    directory = Directory(store, pepper=PEPPER, wall=wall, monotonic=monotonic, on_use=used.append)
-    id, header = await create(store)
+    directory = Directory(
+        store.directory, pepper=PEPPER, wall=wall, monotonic=monotonic, on_use=used.append
+    )
+    id, header = await create(store.directory)
     await directory.refresh()
     for _ in range(3):
         await directory.authenticate([header])
@@ -243,27 +245,27 @@ async def test_guessing_does_not_hammer_the_store(directory: Directory, store: F
 async def test_a_revoked_key_stops_within_a_second(
     directory: Directory, store: FaultyStore
 ) -> None:
-    id, header = await create(store)
+    id, header = await create(store.directory)
     await directory.authenticate([header])
-    await set_state(store, id, "revoked")
+    await set_state(store.directory, id, "revoked")
     await within_a_second(directory, header, Unauthenticated)
 
 
 async def test_a_disabled_key_stops_within_a_second_and_comes_back_at_once(
     directory: Directory, store: FaultyStore
 ) -> None:
-    id, header = await create(store)
+    id, header = await create(store.directory)
     await directory.authenticate([header])
-    await set_state(store, id, "disabled")
+    await set_state(store.directory, id, "disabled")
     await within_a_second(directory, header, KeyDisabled)
-    await set_state(store, id, "active")
+    await set_state(store.directory, id, "active")
     await directory.authenticate([header])
 
 
 async def test_a_key_ends_when_it_expires(
     still: Directory, store: FaultyStore, wall: Clock
 ) -> None:
-    _, header = await create(store, expires=time.time() + 100)
+    _, header = await create(store.directory, expires=time.time() + 100)
     await still.authenticate([header])
     wall.ahead = 99.0
     await still.authenticate([header])
@@ -272,9 +274,9 @@ async def test_a_key_ends_when_it_expires(
 
 
 async def test_other_limits_of_a_team_arrive(directory: Directory, store: FaultyStore) -> None:
-    _, header = await create(store)
+    _, header = await create(store.directory)
     await directory.authenticate([header])
-    await put_teams(store, [Team(name="red", limits=Limits(images_per_day=7))])
+    await put_teams(store.directory, [Team(name="red", limits=Limits(images_per_day=7))])
     await asyncio.sleep(2 * POLL_SECONDS)
     assert (await directory.authenticate([header])).team.limits.images_per_day == 7
     assert directory.teams["red"].limits.images_per_day == 7
@@ -286,7 +288,7 @@ async def test_other_limits_of_a_team_arrive(directory: Directory, store: Faulty
 async def test_the_copy_serves_for_a_minute_without_the_store(
     directory: Directory, store: FaultyStore, monotonic: Clock
 ) -> None:
-    _, header = await create(store)
+    _, header = await create(store.directory)
     _, unknown = minted()
     await directory.authenticate([header])
     store.leave()
@@ -318,7 +320,7 @@ async def test_an_outage_ends_by_itself(
 async def test_a_crowd_before_an_absent_store_is_told_together(
     still: Directory, store: FaultyStore, monotonic: Clock
 ) -> None:
-    _, header = await create(store)
+    _, header = await create(store.directory)
     await still.refresh()
     store.leave()
     store.seconds = 0.2
@@ -338,7 +340,7 @@ async def test_a_crowd_before_an_absent_store_is_told_together(
 async def test_whoever_leaves_during_a_reading_does_not_fail_the_others(
     still: Directory, store: FaultyStore
 ) -> None:
-    _, header = await create(store)
+    _, header = await create(store.directory)
     store.seconds = 0.05
     first = asyncio.create_task(still.authenticate([header]))
     others = [asyncio.create_task(still.authenticate([header])) for _ in range(5)]
@@ -349,7 +351,7 @@ async def test_whoever_leaves_during_a_reading_does_not_fail_the_others(
 
 async def test_starting_without_a_store_is_told(store: FaultyStore, wall: Clock) -> None:
     store.leave()
-    directory = Directory(store, pepper=PEPPER, wall=wall, monotonic=time.monotonic)
+    directory = Directory(store.directory, pepper=PEPPER, wall=wall, monotonic=time.monotonic)
     with pytest.raises(StoreUnavailable):
         await directory.start()
     await directory.close()
@@ -363,16 +365,16 @@ async def test_what_a_store_has_lost_is_forgotten_once_that_is_confirmed(
         RedisStore(parse_store_url(server.url)) as redis,
         server.client() as client,
     ):
-        await put_teams(redis, [Team(name="red"), Team(name="blue")])
-        _, header = await create(redis)
-        directory = Directory(redis, pepper=PEPPER, wall=wall, monotonic=monotonic)
+        await put_teams(redis.directory, [Team(name="red"), Team(name="blue")])
+        _, header = await create(redis.directory)
+        directory = Directory(redis.directory, pepper=PEPPER, wall=wall, monotonic=monotonic)
         await directory.refresh()
         await client.flushall()
         with pytest.raises(StoreUnavailable):
             await directory.refresh()
         assert (await directory.authenticate([header])).team.name == "red"
         await redis.confirm_reset()
-        await put_teams(redis, [Team(name="blue")])
+        await put_teams(redis.directory, [Team(name="blue")])
         await directory.refresh()
         assert list(directory.teams) == ["blue"]
         assert await refused(directory, header) is Unauthenticated

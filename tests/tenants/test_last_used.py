@@ -26,7 +26,7 @@ def wall() -> Wall:
 
 @pytest.fixture
 async def uses(store: FaultyStore, wall: Wall) -> AsyncIterator[LastUse]:
-    uses = LastUse(store, wall=wall)
+    uses = LastUse(store.directory, wall=wall)
     yield uses
     await uses.close()
 
@@ -40,7 +40,7 @@ async def test_a_key_is_written_at_most_once_a_minute(
             uses.note("k1")
         await uses.flush()
     assert store.asked["record_use"] == 3
-    assert await store.last_uses() == {"k1": NOON + 2 * QUIET_SECONDS}
+    assert await store.directory.last_uses() == {"k1": NOON + 2 * QUIET_SECONDS}
 
 
 async def test_keys_do_not_wait_for_each_other(
@@ -52,7 +52,7 @@ async def test_keys_do_not_wait_for_each_other(
     uses.note("k1")
     uses.note("k2")
     await uses.flush()
-    assert await store.last_uses() == {"k1": NOON, "k2": NOON + 1}
+    assert await store.directory.last_uses() == {"k1": NOON, "k2": NOON + 1}
 
 
 async def test_nothing_is_written_where_nothing_was_used(uses: LastUse, store: FaultyStore) -> None:
@@ -71,7 +71,7 @@ async def test_uses_are_kept_while_the_store_is_away(
             await uses.flush()
     store.come_back()
     await uses.flush()
-    assert await store.last_uses() == {"k1": NOON + QUIET_SECONDS, "k2": NOON + 1}
+    assert await store.directory.last_uses() == {"k1": NOON + QUIET_SECONDS, "k2": NOON + 1}
 
 
 async def test_what_is_used_while_others_are_written_is_not_lost(
@@ -84,7 +84,7 @@ async def test_what_is_used_while_others_are_written_is_not_lost(
     uses.note("k2")
     await writing
     await uses.flush()
-    assert await store.last_uses() == {"k1": NOON, "k2": NOON}
+    assert await store.directory.last_uses() == {"k1": NOON, "k2": NOON}
 
 
 async def test_a_clock_set_back_silences_nobody(
@@ -96,7 +96,7 @@ async def test_a_clock_set_back_silences_nobody(
     wall.now = NOON - 3600 + QUIET_SECONDS
     uses.note("k1")
     await uses.flush()
-    assert await store.last_uses() == {"k1": NOON - 3600 + QUIET_SECONDS}
+    assert await store.directory.last_uses() == {"k1": NOON - 3600 + QUIET_SECONDS}
 
 
 async def test_closing_writes_the_last_and_is_quiet_without_a_store(
@@ -105,7 +105,7 @@ async def test_closing_writes_the_last_and_is_quiet_without_a_store(
     uses.start()
     uses.note("k1")
     await uses.close()
-    assert await store.last_uses() == {"k1": NOON}
+    assert await store.directory.last_uses() == {"k1": NOON}
     uses.note("k2")
     store.leave()
     await uses.close()
@@ -121,8 +121,8 @@ async def test_a_key_let_in_is_used_whatever_it_asks_for(rig: Rig) -> None:
     assert (await rig.generate(keys[0])).status == 200
     assert (await rig.get("/v1/models", keys[1])).status == 200
     assert (await rig.generate(refused)).status == 401
-    generation = (await rig.gateway.store.changes(0)).generation
+    generation = (await rig.gateway.store.directory.changes(0)).generation
     await asyncio.sleep(FLUSH_SECONDS + 0.5)
-    used = await rig.gateway.store.last_uses()
+    used = await rig.gateway.store.directory.last_uses()
     assert set(used) == {key.removeprefix("sk-gw-").partition("_")[0] for key in keys[:2]}
-    assert (await rig.gateway.store.changes(0)).generation == generation
+    assert (await rig.gateway.store.directory.changes(0)).generation == generation

@@ -218,7 +218,7 @@ class Alerts:
             return
         now = self._wall()
         start = now // DAY_SECONDS * DAY_SECONDS
-        rows = await self._usage.usage(("outcome",), start, start + DAY_SECONDS)
+        rows = await self._usage.report(("outcome",), start, start + DAY_SECONDS)
         unknown = sum(row.cost for row in rows if row.group == ("unknown",))
         for webhook, alert in unknown_alerts(unknown, webhooks, now):
             self._begin(webhook, alert)
@@ -311,7 +311,7 @@ class Alerts:
         note = msgspec.json.encode(telling)
         while True:  # until it is known, others may tell it again
             try:
-                await self._claims.complete_claim(telling.id, self._owner, seconds, note)
+                await self._claims.complete(telling.id, self._owner, seconds, note)
                 return
             except StoreUnavailable:
                 await asyncio.sleep(AGAIN_SECONDS)

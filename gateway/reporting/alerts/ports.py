@@ -9,26 +9,24 @@ from gateway.core.model import Claim
 
 
 class ClaimStore(Protocol):
-    """What gateways of one store do once only, such as to tell somebody something.
+    """Claims for what only one gateway may do, such as delivering an alert.
 
-    Every method may raise StoreUnavailable; what it was to do may have been done then. Archives
-    have what is done, not what is only claimed.
+    Every method may raise StoreUnavailable; the change may have happened then. Archives hold
+    only claims that are done.
     """
 
     async def claim(self, name: str, owner: str, seconds: float, note: bytes = b"") -> float | None:
-        """Claim what has this name for so many seconds from now, or claim it further.
+        """Claim `name` for so many seconds from now, or extend the owner's claim.
 
-        Where it is another's, or done: in how many seconds it can be claimed, and nothing is
-        changed.
+        Returns None, or, where it is done or another owner's: in how many seconds it can be
+        claimed. Then nothing changes.
         """
 
-    async def complete_claim(
-        self, name: str, owner: str, seconds: float, note: bytes = b""
-    ) -> None:
-        """It is done, whoever has claimed it by now: nobody can claim it for so many seconds."""
+    async def complete(self, name: str, owner: str, seconds: float, note: bytes = b"") -> None:
+        """Mark `name` as done, whoever claims it: nobody can claim it for so many seconds."""
 
-    async def claims(self) -> list[Claim]:
-        """All that have not ended, those that end last first."""
+    async def current(self) -> list[Claim]:
+        """Return the claims that have not ended, those that end last first."""
 
 
 class Receipt(Struct, frozen=True, kw_only=True):

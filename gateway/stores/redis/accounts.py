@@ -13,16 +13,16 @@ that this gateway went by, so that what was decided is never followed by an earl
 """
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from gateway.core.model import Entry
 from gateway.quota.account import EMPTY, Account
 from gateway.quota.store import Change, Loaded
 from gateway.stores.codec import decode_account, encode_account
 from gateway.stores.redis import names, scripts
-from gateway.stores.redis.link import MICROSECONDS, Link
+from gateway.stores.redis.link import MICROSECONDS, Link, operation
 from gateway.stores.redis.scripts import Argument
-from gateway.stores.redis.usage import Written
+from gateway.stores.redis.usage_entries import Written, written
 
 KEPT = 4096
 """Decoded accounts kept at most."""
@@ -33,6 +33,8 @@ _UNKNOWN = b"?"
 
 _VERSION_BYTES = 8
 _STAMP_BYTES = 16
+
+_LOADED_FROM = (names.META, names.ACCOUNTS)
 
 _Kept = tuple[bytes, Account]
 
@@ -52,34 +54,46 @@ def _later(state: bytes | None, stamp: bytes) -> bool:
     return state is not None and state[:_VERSION_BYTES] > stamp[:_VERSION_BYTES]
 
 
-class Accounts:
-    """The accounts of one store, as this gateway reads and writes them."""
+class RedisAccounts:
+    """The AccountStore in two hashes: accounts by name, and the usage of each hour."""
 
     def __init__(self, link: Link) -> None:
-        self._link = link
-        self._told = 0  # microseconds
+        self.link = link
+        self._latest = 0  # the latest time that the server answered, in microseconds
         self._kept: dict[str, _Kept] = {}
 
-    async def load(self, account_names: Sequence[str]) -> Loaded:
-        """The named accounts as they stood together, and the time."""
-        known = [self._kept.get(name, (NEVER_WRITTEN, EMPTY)) for name in account_names]
+    @operation("load")
+    async def load(self, names: Sequence[str]) -> Loaded:
+        known = [self._kept.get(name, (NEVER_WRITTEN, EMPTY)) for name in names]
         arguments: list[Argument] = []
-        for name, (stamp, _) in zip(account_names, known, strict=True):
+        for name, (stamp, _) in zip(names, known, strict=True):
             arguments += (name, stamp)
-        keys = (names.META, names.ACCOUNTS)
-        now, *states = await self._link.call(scripts.LOAD, keys, *arguments)
-        self._told = max(self._told, now)
+        now, *states = await self.link.call(scripts.LOAD, _LOADED_FROM, *arguments)
+        self._latest = max(self._latest, now)
         accounts = [
             self._read(name, state, kept)
-            for name, state, kept in zip(account_names, states, known, strict=True)
+            for name, state, kept in zip(names, states, known, strict=True)
         ]
-        return Loaded(accounts, self._told / MICROSECONDS)
+        return Loaded(accounts, self._latest / MICROSECONDS)
 
+    @operation("swap")
     async def swap(self, changes: Sequence[Change], entries: Sequence[Entry]) -> bool:
-        """Write all changes and entries, or nothing where a version has moved on (False).
+        return await self._swap(changes, entries)
 
-        Raises OverflowError, and has written nothing then.
-        """
+    @operation("record")
+    async def record(self, entries: Sequence[Entry]) -> None:
+        await self._swap((), entries)
+
+    @operation("written")
+    async def written(self, purchases: Mapping[str, float]) -> set[str]:
+        return await written(self.link, purchases)
+
+    @operation("due")
+    async def due(self) -> list[str]:
+        found = await self.link.call(scripts.DUE, (names.META, names.DUE))
+        return [name.decode() for name in found]
+
+    async def _swap(self, changes: Sequence[Change], entries: Sequence[Entry]) -> bool:
         written, arguments = Written(entries), list[Argument]()
         new: dict[str, _Kept] = {}
         for change in changes:
@@ -88,10 +102,10 @@ class Accounts:
             lease = change.account.earliest_lease
             arguments += (change.name, self._stamp(change), state)
             arguments.append("" if lease is None else lease)
-        won = await self._link.call(
+        won = await self.link.call(
             scripts.SWAP,
             (names.META, names.ACCOUNTS, names.DUE, names.HOURS, *written.keys),
-            *(self._told, *Written.KEEP_SECONDS, len(changes), *arguments, *written.arguments),
+            *(self._latest, *Written.KEEP_SECONDS, len(changes), *arguments, *written.arguments),
         )
         if won < 0:
             raise OverflowError("a sum has more than 64 bits")
@@ -100,16 +114,11 @@ class Accounts:
                 self._keep(name, kept)
         return bool(won)
 
-    async def due(self) -> list[str]:
-        """The names of the accounts with a hold whose lease has run out, longest ago first."""
-        found = await self._link.call(scripts.DUE, (names.META, names.DUE))
-        return [name.decode() for name in found]
-
     def _read(self, name: str, state: bytes | int | None, kept: _Kept) -> tuple[Account, int]:
         # Not the stamp that is known, and not a later one either.
         if kept[0] and not isinstance(state, int) and not _later(state, kept[0]):
             self._kept.pop(name, None)  # tell it once
-            self._link.went_back(name)
+            self.link.went_back(name)
         if state is None:
             return EMPTY, 0
         if isinstance(state, bytes):

@@ -6,7 +6,7 @@ import msgspec
 
 from gateway.core.model import AuditEntry
 from gateway.stores.redis import names, scripts
-from gateway.stores.redis.link import Link
+from gateway.stores.redis.link import Link, operation
 from gateway.stores.redis.scripts import Argument
 
 NUMBER_CHARS = 16
@@ -14,6 +14,8 @@ NUMBER_CHARS = 16
 
 ENTRIES_AT_ONCE = 500
 """Entries read in one call: bounds how long the server is busy with it."""
+
+_KEYS = (names.META, names.AUDIT)
 
 _encode = msgspec.json.Encoder()
 _decode = msgspec.json.Decoder(AuditEntry)
@@ -29,24 +31,37 @@ def decode_member(member: bytes) -> AuditEntry:
     return _decode.decode(member[NUMBER_CHARS:])
 
 
-async def audit(
-    link: Link, start: float | None, end: float | None, team: str | None, limit: int | None
-) -> list[AuditEntry]:
-    """Entries from `start` to before `end`, the latest first."""
-    keys = (names.META, names.AUDIT)
-    first = "-inf" if start is None else start
-    last = "+inf" if end is None else f"({end}"
-    found: list[AuditEntry] = []
-    read = 0
-    while limit is None or len(found) < limit:
-        bounds = (last, first, "LIMIT", read, ENTRIES_AT_ONCE)
-        members = await link.call(scripts.READ, keys, "ZREVRANGEBYSCORE", *bounds)
-        entries = list(map(decode_member, members))
-        found += [entry for entry in entries if team in (None, entry.team)]
-        read += len(members)
-        if len(members) < ENTRIES_AT_ONCE:
-            break
-    return found if limit is None else found[:limit]
+class RedisAudit:
+    """The AuditStore in a sorted set, by time."""
+
+    def __init__(self, link: Link) -> None:
+        self.link = link
+
+    @operation("audit")
+    async def entries(
+        self,
+        start: float | None,
+        end: float | None,
+        team: str | None = None,
+        limit: int | None = None,
+    ) -> list[AuditEntry]:
+        first = "-inf" if start is None else start
+        last = "+inf" if end is None else f"({end}"
+        found: list[AuditEntry] = []
+        read = 0
+        while limit is None or len(found) < limit:
+            bounds = (last, first, "LIMIT", read, ENTRIES_AT_ONCE)
+            members = await self.link.call(scripts.READ, _KEYS, "ZREVRANGEBYSCORE", *bounds)
+            entries = list(map(decode_member, members))
+            found += [entry for entry in entries if team in (None, entry.team)]
+            read += len(members)
+            if len(members) < ENTRIES_AT_ONCE:
+                break
+        return found if limit is None else found[:limit]
+
+    @operation("forget_audit")
+    async def forget(self, before: float) -> None:
+        await self.link.call(scripts.FORGET_AUDIT, _KEYS, before)
 
 
 async def write_audit(link: Link, entries: Sequence[AuditEntry]) -> None:
@@ -54,9 +69,4 @@ async def write_audit(link: Link, entries: Sequence[AuditEntry]) -> None:
     arguments: list[Argument] = []
     for entry in entries:
         arguments += (entry.at, encode_entry(entry))
-    await link.call(scripts.WRITE_AUDIT, (names.META, names.AUDIT), *arguments)
-
-
-async def forget(link: Link, before: float) -> None:
-    """Forget the entries of before that time."""
-    await link.call(scripts.FORGET_AUDIT, (names.META, names.AUDIT), before)
+    await link.call(scripts.WRITE_AUDIT, _KEYS, *arguments)

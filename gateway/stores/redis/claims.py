@@ -5,29 +5,38 @@ Those that have ended are forgotten as others are made.
 
 from gateway.core.model import Claim
 from gateway.stores.redis import names, scripts
-from gateway.stores.redis.link import MICROSECONDS, Link
+from gateway.stores.redis.link import MICROSECONDS, Link, operation
 
 _KEYS = (names.META, names.CLAIMS, names.CLAIM_ENDS)
 
 
-async def claim(link: Link, name: str, owner: str, seconds: float, note: bytes) -> float | None:
-    """Claim it, or tell in how many seconds it can be claimed."""
-    left = await link.call(scripts.CLAIM, _KEYS, name, owner, _microseconds(seconds), "0", note)
-    return None if left < 0 else left / MICROSECONDS
+class RedisClaims:
+    """The ClaimStore in a hash, and a sorted set of the claims' ends."""
+
+    def __init__(self, link: Link) -> None:
+        self.link = link
+
+    @operation("claim")
+    async def claim(self, name: str, owner: str, seconds: float, note: bytes = b"") -> float | None:
+        left = await self._write(name, owner, seconds, "0", note)
+        return None if left < 0 else left / MICROSECONDS
+
+    @operation("complete_claim")
+    async def complete(self, name: str, owner: str, seconds: float, note: bytes = b"") -> None:
+        await self._write(name, owner, seconds, "1", note)
+
+    @operation("claims")
+    async def current(self) -> list[Claim]:
+        found = await self.link.call(scripts.CLAIMS, _KEYS)
+        return [_claim(*parts) for parts in zip(*[iter(found)] * 3, strict=True)]
+
+    async def _write(self, name: str, owner: str, seconds: float, done: str, note: bytes) -> int:
+        arguments = (name, owner, _microseconds(seconds), done, note)
+        left: int = await self.link.call(scripts.CLAIM, _KEYS, *arguments)
+        return left
 
 
-async def complete(link: Link, name: str, owner: str, seconds: float, note: bytes) -> None:
-    """Mark it as done for so many seconds."""
-    await link.call(scripts.CLAIM, _KEYS, name, owner, _microseconds(seconds), "1", note)
-
-
-async def all_claims(link: Link) -> list[Claim]:
-    """Those that have not ended."""
-    found = await link.call(scripts.CLAIMS, _KEYS)
-    return [_claim(*parts) for parts in zip(*[iter(found)] * 3, strict=True)]
-
-
-async def restore(link: Link, claim: Claim) -> None:
+async def restore_claim(link: Link, claim: Claim) -> None:
     """Write it as it was."""
     owner = claim.owner.encode()
     record = b"%d%d:%s%s" % (claim.done, len(owner), owner, claim.note)

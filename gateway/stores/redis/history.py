@@ -1,39 +1,188 @@
-"""The usage history as single entries again, for archives.
+"""Recent requests, errors by kind and latency: written in one script, read as they are asked.
 
-Purchases that an hour still keeps by id come out as they went in, though dated by their hour. The
-rest of the hour's sums, its hits too, comes out as one entry for each group, under an id that is
-always the same one. Either way the sums are what they were.
+Each ring of recent requests is a sorted set whose members all have the score 0, so that it is in
+the order of its texts: these begin with places. Errors are kept by day, each under its hour.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain
-from operator import add, sub
+from collections.abc import Iterator, Sequence
+from itertools import chain, islice
+from math import ceil
 
-from gateway.core.model import Entry
-from gateway.stores.redis.usage import groups, kept_entry
-from gateway.stores.redis.usage_packs import teams_in
-from gateway.stores.sums import NOTHING, Group, Numbers, entry_of, summed
+import msgspec
+
+from gateway.core.periods import DAY_SECONDS, HOUR_SECONDS
+from gateway.reporting.request_lines import (
+    ERROR_DAYS,
+    LATENCY_DAYS,
+    LINE_DAYS,
+    RINGS,
+    Batch,
+    ErrorKind,
+    Latency,
+    Line,
+    Ring,
+    TeamErrors,
+    Wanted,
+    latency_of,
+    moment,
+    shares,
+    together,
+)
+from gateway.stores.redis import names, scripts
+from gateway.stores.redis.link import Link, operation
+from gateway.stores.redis.scripts import Argument
+
+LINES_AT_ONCE = 500
+"""Lines of a ring read in one call: bounds how long the server is busy with it."""
+
+DAYS_AT_ONCE = 8
+"""Days of errors read in one call."""
+
+HOURS_AT_ONCE = 1_000
+"""Hours of latency read in one call."""
+
+WRITTEN_SECONDS = DAY_SECONDS
+"""How long a batch that was written is known: more than any gateway tries again."""
+
+_PLACE_CHARS = 29
+_DAY_HOURS = DAY_SECONDS // HOUR_SECONDS
+
+_encode = msgspec.json.Encoder()
+_decode_line = msgspec.json.Decoder(Line)
+_decode_kind = msgspec.json.Decoder(tuple[int, str | None, str, str | None, int])
 
 
-def entries_of(
-    hour: int, sums: Sequence[bytes], purchases: Sequence[bytes], pack: Sequence[bytes]
-) -> Iterator[Entry]:
-    """All usage of an hour, from sums, purchases and pack: fields and values in turn."""
-    rest: dict[Group, Numbers] = {}
-    for group, numbers in chain(groups(sums), _packed(pack)):
-        rest[group] = list(map(add, rest.get(group, NOTHING), numbers))
-    for id, text in _pairs(purchases):
-        group, numbers = kept_entry(text)
-        rest[group] = list(map(sub, rest.get(group, NOTHING), numbers))
-        yield entry_of(id.decode(), hour, group, numbers)
-    yield from summed(hour, rest)
+class RedisHistory:
+    """The HistoryStore in a sorted set for each ring, and hashes of errors and latency."""
+
+    def __init__(self, link: Link) -> None:
+        self.link = link
+
+    @operation("write_activity")
+    async def write(self, batch: Batch) -> None:
+        hour = int(batch.at // HOUR_SECONDS)
+        day = hour // _DAY_HOURS
+        keys = (
+            *(names.META, names.written(batch.writer), names.errors(day), names.LATENCY),
+            *map(names.activity, RINGS),
+        )
+        kept = (ERROR_DAYS * DAY_SECONDS, (day + 1) * DAY_SECONDS)
+        arguments: list[Argument] = [batch.number, WRITTEN_SECONDS, *kept]
+        if batch.latency is None:
+            arguments += ("", "")
+        else:
+            numbers = " ".join(map(str, batch.latency.numbers()))
+            arguments += (batch.latency.hour, numbers)
+        arguments.append(len(batch.errors))
+        for error in batch.errors:
+            arguments += _error(hour, error)
+        for ring in RINGS:
+            lines = [line for line in batch.lines if line.ring == ring]
+            stay = "" if batch.keep is None else shares(batch.keep)[ring]
+            arguments += (stay, len(lines), *map(_member, lines))
+        await self.link.call(scripts.WRITE_ACTIVITY, keys, *arguments)
+
+    @operation("activity")
+    async def lines(self, wanted: Wanted, limit: int, before: str | None = None) -> list[Line]:
+        found: list[Line] = []
+        left = True
+        while left and len(found) < limit:
+            page, before = await _page(self.link, before, wanted.since)
+            found += filter(wanted.takes, page)
+            left = before is not None
+        return found[:limit]
+
+    @operation("errors")
+    async def errors(self, start: float, end: float, team: str | None = None) -> list[ErrorKind]:
+        first, last = _hours(start, end)
+        kinds: list[ErrorKind] = []
+        days = iter(range(first // _DAY_HOURS, (last - 1) // _DAY_HOURS + 1))
+        while some := list(islice(days, DAYS_AT_ONCE)):
+            found = await self.link.call(scripts.SUMS, (names.META, *map(names.errors, some)))
+            kinds += (
+                kind
+                for hour, whose, kind in chain(*map(_kinds, found))
+                if first <= hour < last and team in (None, whose)
+            )
+        return together(kinds)
+
+    @operation("latency")
+    async def latency(self, start: float, end: float) -> list[Latency]:
+        first, last = _hours(start, end)
+        keys = (names.META, names.LATENCY)
+        found: list[Latency] = []
+        for begin in range(first, last, HOURS_AT_ONCE):
+            hours = range(begin, min(begin + HOURS_AT_ONCE, last))
+            values = await self.link.call(scripts.READ, keys, "HMGET", *hours)
+            found += (
+                latency_of(hour, [int(number) for number in value.split()])
+                for hour, value in zip(hours, values, strict=True)
+                if value is not None
+            )
+        return found
+
+    @operation("forget_activity")
+    async def forget(self, now: float) -> None:
+        keys = (names.META, names.LATENCY, *map(names.activity, RINGS))
+        hour = int((now - LATENCY_DAYS * DAY_SECONDS) // HOUR_SECONDS)
+        line = moment(now - LINE_DAYS * DAY_SECONDS)
+        await self.link.call(scripts.FORGET_ACTIVITY, keys, hour, line)
 
 
-def _packed(pack: Sequence[bytes]) -> Iterator[tuple[Group, Numbers]]:
-    for team, rows in teams_in(pack):
-        for group, numbers in rows:
-            yield (team, *group), numbers
+# -- reading --------------------------------------------------------------------------------------
 
 
-def _pairs(values: Sequence[bytes]) -> Iterable[tuple[bytes, bytes]]:
-    return zip(*[iter(values)] * 2, strict=True)
+async def _page(link: Link, before: str | None, since: str) -> tuple[list[Line], str | None]:
+    """The next lines of all rings, the latest first, and the place before which the others are;
+    None where these were all.
+    """
+    rings = [await _read(link, ring, before, since) for ring in RINGS]
+    # What a full reading has left out is older than its last line, and may lie between others.
+    ends = [lines[-1].place for lines in rings if len(lines) == LINES_AT_ONCE]
+    end = max(ends, default="")
+    page = [line for line in chain(*rings) if line.place >= end]
+    return sorted(page, key=lambda line: line.place, reverse=True), end or None
+
+
+async def _read(link: Link, ring: Ring, before: str | None, since: str) -> list[Line]:
+    keys = (names.META, names.activity(ring))
+    ends = ("+" if before is None else f"({before}", f"[{since}" if since else "-")
+    bounds = (*ends, "LIMIT", 0, LINES_AT_ONCE)
+    members = await link.call(scripts.READ, keys, "ZREVRANGEBYLEX", *bounds)
+    return [_decode_line.decode(member[_PLACE_CHARS:]) for member in members]
+
+
+def _hours(start: float, end: float) -> tuple[int, int]:
+    return ceil(start / HOUR_SECONDS), ceil(end / HOUR_SECONDS)
+
+
+def _kinds(fields: Sequence[bytes]) -> Iterator[tuple[int, str | None, ErrorKind]]:
+    """Hour, team and error, from a day's fields and values in turn."""
+    for field, value in zip(*[iter(fields)] * 2, strict=True):
+        hour, team, outcome, code, status = _decode_kind.decode(field)
+        requests, at, last_id = value.decode().split(" ", 2)
+        yield (
+            hour,
+            team,
+            ErrorKind(
+                outcome=outcome,
+                code=code,
+                status=status,
+                requests=int(requests),
+                last_at=float(at),
+                last_id=last_id,
+            ),
+        )
+
+
+# -- writing --------------------------------------------------------------------------------------
+
+
+def _member(line: Line) -> bytes:
+    return line.place.encode() + _encode.encode(line)
+
+
+def _error(hour: int, error: TeamErrors) -> tuple[Argument, ...]:
+    kind = error.kind
+    name = _encode.encode((hour, error.team, kind.outcome, kind.code, kind.status))
+    return name, kind.requests, repr(kind.last_at), kind.last_id

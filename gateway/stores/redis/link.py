@@ -11,9 +11,10 @@
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 import structlog
 from msgspec import DecodeError
@@ -27,6 +28,8 @@ from gateway.stores.redis.client import close_client, open_client
 from gateway.stores.redis.scripts import Argument, Script
 
 Observe = Callable[[str, float, bool], None]
+P = ParamSpec("P")
+T = TypeVar("T")
 
 CALL_SECONDS = 1.0
 """How long a call that was begun may take: connecting, where it has to, and the reply."""
@@ -39,6 +42,36 @@ FAILURES = (RedisError, RedisClusterException, OSError, TimeoutError)
 
 _LOST = "EPOCH lost"
 _CONFIRMED = "EPOCH confirmed "
+
+
+class Linked(Protocol):
+    """A part of the store, with the link that its methods call through."""
+
+    link: "Link"
+
+
+Part = TypeVar("Part", bound=Linked)
+
+
+def operation(
+    name: str,
+) -> Callable[
+    [Callable[Concatenate[Part, P], Awaitable[T]]],
+    Callable[Concatenate[Part, P], Coroutine[Any, Any, T]],
+]:
+    """Observe a part's method as this operation: see `Link.operation`."""
+
+    def decorate(
+        method: Callable[Concatenate[Part, P], Awaitable[T]],
+    ) -> Callable[Concatenate[Part, P], Coroutine[Any, Any, T]]:
+        @wraps(method)
+        async def observed(part: Part, /, *args: P.args, **kwargs: P.kwargs) -> T:
+            with part.link.operation(name):
+                return await method(part, *args, **kwargs)
+
+        return observed
+
+    return decorate
 
 
 class Link:

@@ -1,103 +1,178 @@
-"""The usage history as it is written: summed by UTC hour and group, so that it is quick and small.
+"""Reports of usage, each from the largest packs that can tell it.
 
-An entry belongs to the hour of its `at`. What it added is kept beside the sums for as long as it
-may be written again, to be taken back then: purchases for three days (a swept hold may get its
-outcome for one), what is free for an hour (that is only repeated after a lost reply).
-
-What was summed up is soon put into packs, of which reports are made: see `usage_packs`.
+What a report is made of is read bit by bit: each bit stands together, so that nothing that is
+moved into a pack meanwhile is missing or there twice.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Collection, Iterable, Sequence
+from itertools import islice
+from typing import Any
 
-import msgspec
+from msgspec import Struct
 
-from gateway.core.model import FREE_OUTCOMES, Entry
-from gateway.core.periods import DAY_SECONDS, HOUR_SECONDS
+from gateway.core.model import UsageRow
 from gateway.stores.redis import names, scripts
-from gateway.stores.redis.link import Link
+from gateway.stores.redis.link import Link, operation
 from gateway.stores.redis.scripts import Argument
-from gateway.stores.sums import SUMS, Group, Numbers, encode_group, group_of, hour_of, numbers_of
+from gateway.stores.redis.usage_entries import groups
+from gateway.stores.redis.usage_keeping import tidy
+from gateway.stores.redis.usage_packs import (
+    TOTALS,
+    WEEK_HOURS,
+    Rows,
+    decode_rows,
+    team_field,
+    teams_in,
+)
+from gateway.stores.sums import (
+    DAY_HOURS,
+    FIELDS,
+    TIMES,
+    Sums,
+    bounds_of,
+    check_grouping,
+    day_text,
+    hour_text,
+    picker,
+    teams_of,
+)
 
-_LETTERS = "rbcumsof"
-"""Of the sums, as `swap.lua` has them."""
+WHOLE_AT_ONCE, PARTS_AT_ONCE = 2, 32
+"""Packs read in one call, with all teams or with some: bounds how long the server and the event
+loop are busy with it."""
 
-_ALWAYS_WRITTEN = 6
-"""Numbers that are written even where they are 0: older gateways know no more than these."""
-
-_PURCHASE, _HIT = 1, 2
-
-MOST = 2**63
-"""Redis' numbers are below this."""
-
-_decode_group = msgspec.json.Decoder(tuple[str, ...])
-
-
-class Written:
-    """Entries as `swap.lua` takes them. Raises OverflowError for numbers of more than 64 bits."""
-
-    KEEP_SECONDS = (3 * DAY_SECONDS, HOUR_SECONDS)
-    """How long purchases and hits can be written again: after their hour, and after they were."""
-
-    def __init__(self, entries: Sequence[Entry]) -> None:
-        hours = list(dict.fromkeys(hour_of(entry.at) for entry in entries))
-        places = {hour: place for place, hour in enumerate(hours, 1)}
-        self.keys: list[str] = []
-        for hour in hours:
-            self.keys += (names.usage(hour), names.purchases(hour), names.hits(hour))
-        self.arguments: list[Argument] = [len(hours), *hours]
-        for entry in entries:
-            kind = _HIT if entry.outcome in FREE_OUTCOMES else _PURCHASE
-            numbers = " ".join(map(str, _shortened(numbers_of(entry))))
-            group = encode_group(group_of(entry))
-            self.arguments += (places[hour_of(entry.at)], kind, entry.id, numbers, group)
+_ALL = (*TIMES, *FIELDS)
+_LINES = ("team", "key", "day")
 
 
-def _shortened(numbers: Numbers) -> Numbers:
-    if not all(-MOST <= number < MOST for number in numbers):
-        raise OverflowError("a number has more than 64 bits")
-    end = len(numbers)
-    while end > _ALWAYS_WRITTEN and not numbers[end - 1]:
-        end -= 1
-    return numbers[:end]
+class Pack(Struct, frozen=True):
+    """A pack to read, and the hours that it is of."""
+
+    key: str
+    first: int
+    hours: int
 
 
-async def written(link: Link, purchases: Mapping[str, float]) -> set[str]:
-    """Which of these purchases, by id and the time of their reservation, are kept by id."""
-    if not purchases:
-        return set()
-    keys = (names.META, *(names.purchases(hour_of(at)) for at in purchases.values()))
-    found = await link.call(scripts.WRITTEN, keys, *purchases)
-    return {id for id, there in zip(purchases, found, strict=True) if there}
+class RedisUsage:
+    """The UsageStore in packs, and the sums of hours that are not packed yet."""
+
+    def __init__(self, link: Link) -> None:
+        self.link = link
+
+    @operation("usage")
+    async def report(
+        self,
+        by: Sequence[str],
+        start: float | None,
+        end: float | None,
+        team: str | Sequence[str] | None = None,
+    ) -> list[UsageRow]:
+        check_grouping(by)
+        teams = teams_of(team)
+        if teams == ():
+            return []
+        report = _Report(by, *bounds_of(start, end), teams)
+        live, packed = [await self._hours(key, report) for key in (names.HOURS, names.PACKED)]
+        packs = iter(report.packs(sorted({*live, *packed})))
+        at_once = WHOLE_AT_ONCE if report.fields is None else PARTS_AT_ONCE
+        # In several calls, each bounded: the history of a year takes many.
+        while some := list(islice(packs, at_once)):
+            hours = [hour for hour in live if any(_in(hour, pack) for pack in some)]
+            keys = [pack.key for pack in some]
+            arguments: list[Argument] = [] if report.fields is None else [len(keys), *report.fields]
+            keys += [names.usage(hour) for hour in hours]
+            found = await self.link.call(scripts.SUMS, (names.META, *keys), *arguments)
+            for pack, values in zip(some, found, strict=False):
+                report.add_pack(pack, values)
+            for hour, values in zip(hours, found[len(some) :], strict=True):
+                report.add_hour(hour, values)
+        return report.sums.rows()
+
+    @operation("tidy_usage")
+    async def tidy(self, now: float, before: float | None) -> bool:
+        return await tidy(self.link, now, before)
+
+    async def _hours(self, key: str, report: "_Report") -> list[int]:
+        bounds = (report.first, f"({report.end}")
+        found = await self.link.call(scripts.READ, (names.META, key), "ZRANGEBYSCORE", *bounds)
+        return [int(hour) for hour in found]
 
 
-def kept_entry(text: bytes) -> tuple[Group, Numbers]:
-    """What `swap.lua` keeps of an entry: numbers, then the group."""
-    end = text.index(b"[")
-    numbers = [int(number) for number in text[:end].split()]
-    return decode_group(text[end:]), [*numbers, *[0] * (len(SUMS) - len(numbers))]
+class _Report:
+    """What is asked for: hours from `first` to before `end`, of some teams or all (None)."""
+
+    def __init__(
+        self, by: Sequence[str], first: int, end: int, teams: Collection[str] | None
+    ) -> None:
+        self.first = first
+        self.end = end
+        self.sums = Sums()
+        self._teams = teams
+        self._by = by
+        whole_days = first % DAY_HOURS == end % DAY_HOURS == 0
+        self._totals = teams is None and set(by) <= set(TIMES)
+        self._lines = not self._totals and whole_days and set(by) <= set(_LINES)
+        self._pick_all = picker(by, _ALL)
+
+    @property
+    def fields(self) -> Sequence[bytes] | None:
+        """What is wanted of each pack; None for all of it."""
+        if self._totals:
+            return [TOTALS]
+        return None if self._teams is None else [team_field(team) for team in self._teams]
+
+    def packs(self, hours: Iterable[int]) -> list[Pack]:
+        """The packs to be read for these hours."""
+        return list(dict.fromkeys(map(self._pack, hours)))
+
+    def _pack(self, hour: int) -> Pack:
+        week = hour // WEEK_HOURS * WEEK_HOURS
+        if self._lines and "day" not in self._by and self._has(week, WEEK_HOURS):
+            return Pack(names.week_pack(hour // WEEK_HOURS), week, WEEK_HOURS)
+        if self._lines or self._totals:
+            day = hour // DAY_HOURS
+            return Pack(names.day_pack(day), day * DAY_HOURS, DAY_HOURS)
+        return Pack(names.hour_pack(hour), hour, 1)
+
+    def _has(self, first: int, hours: int) -> bool:
+        return self.first <= first and first + hours <= self.end
+
+    def add_pack(self, pack: Pack, values: Sequence[Any]) -> None:
+        """Add what a pack has, as `sums.lua` gives it."""
+        if self._totals:
+            self._add_totals(values[0])
+            return
+        names_of_fields = ("key",) if self._lines else FIELDS[1:]
+        day = day_text(pack.first // DAY_HOURS)
+        pick = picker(self._by, ("hour", "day", "team", *names_of_fields))
+        add, hour = self.sums.add, hour_text(pack.first)
+        for team, rows in self._rows(values):
+            for group, numbers in rows:
+                add(pick((hour, day, team, *group)), numbers)
+
+    def _rows(self, values: Sequence[Any]) -> Iterable[tuple[str, Rows]]:
+        if self._teams is None:
+            return teams_in(values)
+        texts = zip(self._teams, values, strict=True)
+        return ((team, decode_rows(text)) for team, text in texts if text is not None)
+
+    def _add_totals(self, text: bytes | None) -> None:
+        pick = picker(self._by, TIMES)
+        for (hour,), numbers in [] if text is None else decode_rows(text):
+            if self.first <= int(hour) < self.end:
+                self.sums.add(pick(_times(int(hour))), numbers)
+
+    def add_hour(self, hour: int, values: Sequence[bytes]) -> None:
+        """Add what an hour has that is in no pack yet."""
+        times = _times(hour)
+        for group, numbers in groups(values):
+            if self._teams is None or group[0] in self._teams:
+                self.sums.add(self._pick_all((*times, *group)), numbers)
 
 
-def groups(fields: Iterable[bytes]) -> Iterator[tuple[Group, Numbers]]:
-    """The groups of an hour's sums, from fields and numbers in turn."""
-    found: dict[bytes, list[int]] = {}
-    for field, number in zip(*[iter(fields)] * 2, strict=True):
-        numbers = found.get(field[1:])
-        if numbers is None:
-            numbers = found[field[1:]] = [0] * len(SUMS)
-        numbers[_LETTERS.index(chr(field[0]))] = int(number)
-    return ((decode_group(group), numbers) for group, numbers in found.items())
+def _times(hour: int) -> tuple[str, str]:
+    return hour_text(hour), day_text(hour // DAY_HOURS)
 
 
-def fields_of(group: Group, numbers: Numbers) -> Iterator[tuple[bytes, int]]:
-    """The fields of an hour's sums that hold these numbers."""
-    text = encode_group(group)
-    for letter, number in zip(_LETTERS, numbers, strict=True):
-        if number:
-            yield letter.encode() + text, number
-
-
-@lru_cache(8192)
-def decode_group(text: bytes) -> Group:
-    """A group from its text in the store."""
-    return _decode_group.decode(text)
+def _in(hour: int, pack: Pack) -> bool:
+    return pack.first <= hour < pack.first + pack.hours

@@ -25,7 +25,7 @@ import msgspec
 from gateway.stores.redis import names, scripts
 from gateway.stores.redis.link import Link
 from gateway.stores.redis.scripts import Argument
-from gateway.stores.redis.usage import fields_of, groups
+from gateway.stores.redis.usage_entries import fields_of, groups
 from gateway.stores.sums import DAY_HOURS, NOTHING, Group, Numbers, Sums
 
 SCHEMA = 2

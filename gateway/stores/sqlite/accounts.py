@@ -11,16 +11,16 @@ is told of, not refused, as a Redis is (see `gateway.quota.ledger`).
 
 import secrets
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 
 from gateway.core.model import Entry
 from gateway.quota.account import EMPTY, Account
 from gateway.quota.store import Change, Loaded
 from gateway.stores.clock import StoreClock
 from gateway.stores.codec import decode_account, encode_account
-from gateway.stores.sqlite import schema
+from gateway.stores.sqlite import schema, usage_entries
 from gateway.stores.sqlite.clock_watch import ClockWatch
-from gateway.stores.sqlite.usage import write_entries
+from gateway.stores.sqlite.threads import Threads, in_thread, transaction
 
 KEPT = 4096
 """Decoded accounts kept at most."""
@@ -46,23 +46,18 @@ _Kept = tuple[int, int, Account]
 _NEVER_WRITTEN: _Kept = (0, 0, EMPTY)
 
 
-class Accounts:
-    """The accounts table, and the time by which it is read and written.
+class SqliteAccounts:
+    """The AccountStore in the accounts table, with the clock that it is read by."""
 
-    `on_went_back` is told, in any thread, the name of each account that lost writes.
-    """
-
-    def __init__(
-        self, clock: StoreClock, on_went_back: Callable[[str], None] = lambda name: None
-    ) -> None:
+    def __init__(self, threads: Threads, clock: StoreClock) -> None:
+        self.threads = threads
         self._clock = clock
-        self._on_went_back = on_went_back
         self._watch = ClockWatch(clock)
         # Used by two threads: each operation on it is a single one of the dictionary's own.
         self._kept: dict[str, _Kept] = {}
 
+    @in_thread("reader", "load")
     def load(self, connection: sqlite3.Connection, names: Sequence[str]) -> Loaded:
-        """The named accounts in one snapshot, and the time."""
         # Before the snapshot is taken: it must not be older than what is known.
         known = [self._kept.get(name, _NEVER_WRITTEN) for name in names]
         connection.execute("BEGIN")
@@ -75,10 +70,10 @@ class Accounts:
         self._watch.look()
         return Loaded(accounts, now)
 
+    @in_thread("writer", "swap")
     def swap(
         self, connection: sqlite3.Connection, changes: Sequence[Change], entries: Sequence[Entry]
     ) -> bool:
-        """Write all changes and entries, or nothing where a version has moved on (False)."""
         states = [encode_account(change.account) for change in changes]
         stamps = [secrets.randbits(_STAMP_BITS) for _ in changes]
         connection.execute("BEGIN IMMEDIATE")
@@ -86,7 +81,7 @@ class Accounts:
             if not self._write(connection, change, state, stamp):
                 connection.execute("ROLLBACK")
                 return False
-        write_entries(connection, entries)
+        usage_entries.write_entries(connection, entries)
         connection.execute(
             "UPDATE meta SET value = max(value, ?) WHERE name = 'clock'", (self._clock.read(),)
         )
@@ -95,8 +90,17 @@ class Accounts:
             self._keep(change.name, (change.version + 1, stamp, change.account))
         return True
 
+    @in_thread("writer", "record")
+    def record(self, connection: sqlite3.Connection, entries: Sequence[Entry]) -> None:
+        with transaction(connection):
+            usage_entries.write_entries(connection, entries)
+
+    @in_thread("reader", "written")
+    def written(self, connection: sqlite3.Connection, purchases: Mapping[str, float]) -> set[str]:
+        return usage_entries.written(connection, purchases)
+
+    @in_thread("reader", "due")
     def due(self, connection: sqlite3.Connection) -> list[str]:
-        """The names of the accounts with a hold whose lease has run out, longest ago first."""
         now = self._clock.read(schema.value(connection, "clock"))
         rows = connection.execute("SELECT name FROM accounts WHERE due <= ? ORDER BY due", (now,))
         return [name for (name,) in rows]
@@ -106,7 +110,7 @@ class Accounts:
         version, stamp, state = row or (0, 0, None)
         if version < known[0] or (version == known[0] and stamp != known[1]):
             self._kept.pop(name, None)  # tell it once
-            self._on_went_back(name)
+            self.threads.went_back(name)
         if row is None:
             return EMPTY, 0
         if state is None:

@@ -5,6 +5,7 @@ was committed when it began, however long it takes and whoever writes meanwhile;
 there whole or not at all, also after a crash. Neither ever holds more than a batch in memory.
 """
 
+import asyncio
 import sqlite3
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
 from itertools import chain, islice, starmap
@@ -26,8 +27,9 @@ from gateway.stores.archive_format import (
     UseRecord,
 )
 from gateway.stores.codec import decode_account, encode_account
-from gateway.stores.sqlite import audit, claims, directory, schema, usage, usage_sums
+from gateway.stores.sqlite import audit, claims, directory, schema, usage_entries, usage_sums
 from gateway.stores.sqlite.connection import Database
+from gateway.stores.sqlite.opening import make_ready
 from gateway.stores.sqlite.worker import Worker
 
 BATCH = 1_000
@@ -36,28 +38,32 @@ BATCH = 1_000
 _HELD = ("teams", "keys", "accounts", "audit", "entries")
 
 
-async def export(database: Database) -> AsyncGenerator[Sequence[Record], None]:
-    """All records, as they stood at one moment. Raises StoreUnavailable."""
-    worker = Worker("export", database)
-    try:
-        records = await worker.run(_records)
-        while batch := await worker.run(lambda _: list(islice(records, BATCH))):
-            yield batch
-    finally:
-        await worker.close()
+class SqliteArchive:
+    """The ArchiveStore of one database file."""
 
+    def __init__(self, database: Database) -> None:
+        self._database = database
 
-async def restore(database: Database, records: Iterable[Record]) -> None:
-    """Write all records or none. Raises NotRestored, StoreUnavailable and what iterating raises."""
-    worker = Worker("import", database)
-    coming = iter(records)
-    try:
-        generation = await worker.run(_begin)
-        while batch := list(islice(coming, BATCH)):
-            await worker.run(_writing(batch, generation))
-        await worker.run(_end)
-    finally:
-        await worker.close()  # which undoes what was not committed
+    async def export(self) -> AsyncGenerator[Sequence[Record], None]:
+        worker = Worker("export", self._database)
+        try:
+            records = await worker.run(_records)
+            while batch := await worker.run(lambda _: list(islice(records, BATCH))):
+                yield batch
+        finally:
+            await worker.close()
+
+    async def restore(self, records: Iterable[Record]) -> None:
+        await asyncio.to_thread(make_ready, self._database)
+        worker = Worker("import", self._database)
+        coming = iter(records)
+        try:
+            generation = await worker.run(_begin)
+            while batch := list(islice(coming, BATCH)):
+                await worker.run(_writing(batch, generation))
+            await worker.run(_end)
+        finally:
+            await worker.close()  # which rolls back what was not committed
 
 
 # -- out, in the thread ----------------------------------------------------------------------------
@@ -72,11 +78,11 @@ def _records(connection: sqlite3.Connection) -> Iterator[Record]:
         (ClockRecord(clock),),
         (TeamRecord(team) for team in directory.teams_after(connection, 0)),
         (KeyRecord(key) for key in directory.keys_after(connection, 0)),
-        (UseRecord(*use) for use in directory.last_uses(connection).items()),
+        (UseRecord(*use) for use in directory.all_uses(connection).items()),
         _accounts(connection),
         starmap(AuditRecord, enumerate(audit.all_changes(connection), 1)),
         (ClaimRecord(claim) for claim in claims.claims_after(connection, clock) if claim.done),
-        (EntryRecord(entry) for entry in usage.all_entries(connection)),
+        (EntryRecord(entry) for entry in usage_entries.all_entries(connection)),
     )
 
 
@@ -117,7 +123,7 @@ def _writing(batch: Sequence[Record], generation: int) -> Callable[[sqlite3.Conn
         try:
             for record in batch:
                 _write(connection, record, generation)
-            usage.insert_entries(connection, entries)
+            usage_entries.insert_entries(connection, entries)
         except sqlite3.IntegrityError as error:
             raise NotRestored("Two usage entries of the archive have the same id.") from error
 

@@ -7,6 +7,7 @@ from math import inf
 import msgspec
 
 from gateway.core.model import AuditEntry
+from gateway.stores.sqlite.threads import Threads, in_thread, transaction
 
 _WRITE = """
     INSERT INTO audit (at, who, action, team, key, before, after) VALUES (?, ?, ?, ?, ?, ?, ?)
@@ -17,7 +18,32 @@ _READ = """
     ORDER BY at DESC, number DESC LIMIT ?
 """
 _ALL = "SELECT at, who, action, team, key, before, after FROM audit ORDER BY at, number"
-_EVERYTHING = -1
+_NO_LIMIT = -1
+
+
+class SqliteAudit:
+    """The AuditStore in the audit table."""
+
+    def __init__(self, threads: Threads) -> None:
+        self.threads = threads
+
+    @in_thread("reports", "audit")
+    def entries(
+        self,
+        connection: sqlite3.Connection,
+        start: float | None,
+        end: float | None,
+        team: str | None = None,
+        limit: int | None = None,
+    ) -> list[AuditEntry]:
+        bounds = (-inf if start is None else start, inf if end is None else end)
+        most = _NO_LIMIT if limit is None else limit
+        return [_entry(*row) for row in connection.execute(_READ, (*bounds, team, team, most))]
+
+    @in_thread("writer", "forget_audit")
+    def forget(self, connection: sqlite3.Connection, before: float) -> None:
+        with transaction(connection):
+            connection.execute("DELETE FROM audit WHERE at < ?", (before,))
 
 
 def write_audit(connection: sqlite3.Connection, entries: Sequence[AuditEntry]) -> None:
@@ -25,30 +51,10 @@ def write_audit(connection: sqlite3.Connection, entries: Sequence[AuditEntry]) -
     connection.executemany(_WRITE, map(_row, entries))
 
 
-def audit(
-    connection: sqlite3.Connection,
-    start: float | None,
-    end: float | None,
-    team: str | None,
-    limit: int | None,
-) -> list[AuditEntry]:
-    """Entries from `start` to before `end`, the latest first."""
-    bounds = (-inf if start is None else start, inf if end is None else end)
-    most = _EVERYTHING if limit is None else limit
-    return [_entry(*row) for row in connection.execute(_READ, (*bounds, team, team, most))]
-
-
 def all_changes(connection: sqlite3.Connection) -> Iterator[AuditEntry]:
     """The whole log, the earliest first, one by one."""
     for row in connection.execute(_ALL):
         yield _entry(*row)
-
-
-def forget(connection: sqlite3.Connection, before: float) -> None:
-    """Forget the entries of before that time."""
-    connection.execute("BEGIN IMMEDIATE")
-    connection.execute("DELETE FROM audit WHERE at < ?", (before,))
-    connection.execute("COMMIT")
 
 
 def _row(entry: AuditEntry) -> tuple[object, ...]:

@@ -8,6 +8,7 @@ import sqlite3
 from gateway.core.model import Claim
 from gateway.stores.clock import StoreClock
 from gateway.stores.sqlite import schema
+from gateway.stores.sqlite.threads import Threads, in_thread, transaction
 
 _FORGET = "DELETE FROM claims WHERE ends <= ?"
 _FIND = "SELECT owner, ends, done FROM claims WHERE name = ?"
@@ -15,40 +16,49 @@ _WRITE = "INSERT OR REPLACE INTO claims (name, owner, ends, done, note) VALUES (
 _ALL = "SELECT name, owner, ends, done, note FROM claims WHERE ends > ? ORDER BY ends DESC, name"
 
 
-class Claims:
-    """The claims table, and the time by which they end."""
+class SqliteClaims:
+    """The ClaimStore in the claims table, with the clock that claims end by."""
 
-    def __init__(self, clock: StoreClock) -> None:
+    def __init__(self, threads: Threads, clock: StoreClock) -> None:
+        self.threads = threads
         self._clock = clock
 
+    @in_thread("writer", "claim")
     def claim(
-        self, connection: sqlite3.Connection, name: str, owner: str, seconds: float, note: bytes
+        self,
+        connection: sqlite3.Connection,
+        name: str,
+        owner: str,
+        seconds: float,
+        note: bytes = b"",
     ) -> float | None:
-        """Claim it, or tell in how many seconds it can be claimed."""
-        now = self._begin(connection)
-        found = connection.execute(_FIND, (name,)).fetchone()
-        if found is not None and (found[0] != owner or found[2]):
-            connection.execute("ROLLBACK")
-            return float(found[1]) - now
-        connection.execute(_WRITE, (name, owner, now + seconds, False, note))
-        connection.execute("COMMIT")
+        with transaction(connection):
+            now = self._forget_ended(connection)
+            found = connection.execute(_FIND, (name,)).fetchone()
+            if found is not None and (found[0] != owner or found[2]):
+                return float(found[1]) - now
+            connection.execute(_WRITE, (name, owner, now + seconds, False, note))
         return None
 
+    @in_thread("writer", "complete_claim")
     def complete(
-        self, connection: sqlite3.Connection, name: str, owner: str, seconds: float, note: bytes
+        self,
+        connection: sqlite3.Connection,
+        name: str,
+        owner: str,
+        seconds: float,
+        note: bytes = b"",
     ) -> None:
-        """Mark it as done for so many seconds."""
-        now = self._begin(connection)
-        connection.execute(_WRITE, (name, owner, now + seconds, True, note))
-        connection.execute("COMMIT")
+        with transaction(connection):
+            now = self._forget_ended(connection)
+            connection.execute(_WRITE, (name, owner, now + seconds, True, note))
 
-    def all(self, connection: sqlite3.Connection) -> list[Claim]:
-        """Those that have not ended."""
+    @in_thread("reports", "claims")
+    def current(self, connection: sqlite3.Connection) -> list[Claim]:
         return claims_after(connection, self._now(connection))
 
-    def _begin(self, connection: sqlite3.Connection) -> float:
-        """Begin to write, and forget what has ended. Tells the time."""
-        connection.execute("BEGIN IMMEDIATE")
+    def _forget_ended(self, connection: sqlite3.Connection) -> float:
+        """Delete the claims that have ended, and return the time."""
         now = self._now(connection)
         connection.execute(_FORGET, (now,))
         return now

@@ -13,6 +13,7 @@ from gateway.stores.codec import decode_limits, decode_team, encode_limits, enco
 from gateway.stores.faults import UnknownTeam
 from gateway.stores.sqlite import schema
 from gateway.stores.sqlite.audit import write_audit
+from gateway.stores.sqlite.threads import Threads, in_thread, transaction
 from gateway.tenants.store import DirectoryChanges, DirectoryWrite
 
 _NEXT = "UPDATE meta SET value = value + 1 WHERE name = 'generation' RETURNING value"
@@ -40,52 +41,54 @@ _KEYS = """
 """
 
 
-def changes(connection: sqlite3.Connection, since: int) -> DirectoryChanges:
-    """What was written after generation `since`, in one snapshot and in the order of writing."""
-    connection.execute("BEGIN")
-    generation = int(schema.value(connection, "generation"))
-    # A generation that is yet to come was another file's: a backup has been put in its place.
-    after = since if since <= generation else 0
-    teams, keys = teams_after(connection, after), keys_after(connection, after)
-    connection.execute("COMMIT")
-    return DirectoryChanges(generation, teams, keys, whole=after == 0)
+class SqliteDirectory:
+    """The DirectoryStore in the tables of teams, keys and their uses."""
 
+    def __init__(self, threads: Threads) -> None:
+        self.threads = threads
 
-def commit(connection: sqlite3.Connection, generation: int, write: DirectoryWrite) -> bool:
-    """Write all of it, unless the directory's generation has moved on. Raises UnknownTeam."""
-    connection.execute("BEGIN IMMEDIATE")
-    if int(schema.value(connection, "generation")) != generation:
-        connection.execute("ROLLBACK")
-        return False
-    if write.teams or write.keys:
-        generation = next_generation(connection)
-    write_teams(connection, write.teams, generation)
-    for key in write.keys:
-        write_key(connection, key, generation)
-    write_audit(connection, write.audit)
-    connection.execute("COMMIT")
-    return True
+    @in_thread("reader", "changes")
+    def changes(self, connection: sqlite3.Connection, since: int) -> DirectoryChanges:
+        connection.execute("BEGIN")
+        generation = int(schema.value(connection, "generation"))
+        # A later generation than the present one was given out by another file: a backup has
+        # taken its place.
+        after = since if since <= generation else 0
+        teams, keys = teams_after(connection, after), keys_after(connection, after)
+        connection.execute("COMMIT")
+        return DirectoryChanges(generation, teams, keys, whole=after == 0)
 
+    @in_thread("writer", "commit")
+    def commit(
+        self, connection: sqlite3.Connection, generation: int, write: DirectoryWrite
+    ) -> bool:
+        with transaction(connection):
+            if int(schema.value(connection, "generation")) != generation:
+                return False
+            if write.teams or write.keys:
+                generation = next_generation(connection)
+            write_teams(connection, write.teams, generation)
+            for key in write.keys:
+                write_key(connection, key, generation)
+            write_audit(connection, write.audit)
+        return True
 
-def record_use(connection: sqlite3.Connection, uses: Mapping[str, float]) -> None:
-    """Keep when keys were used, unless a later use is known. No generation is taken."""
-    connection.execute("BEGIN IMMEDIATE")
-    connection.executemany(_PUT_USE, uses.items())
-    connection.execute("COMMIT")
+    @in_thread("writer", "record_use")
+    def record_use(self, connection: sqlite3.Connection, uses: Mapping[str, float]) -> None:
+        with transaction(connection):
+            connection.executemany(_PUT_USE, uses.items())
 
-
-def last_uses(connection: sqlite3.Connection) -> dict[str, float]:
-    """When each key was last used."""
-    return dict(connection.execute("SELECT key, at FROM uses"))
+    @in_thread("reports", "last_uses")
+    def last_uses(self, connection: sqlite3.Connection) -> dict[str, float]:
+        return all_uses(connection)
 
 
 def check_value(connection: sqlite3.Connection, name: str, value: bytes) -> bool:
     """Whether `value` is what was first given under `name`; the first one is kept."""
     row = (f"check:{name}", value)
-    connection.execute("BEGIN IMMEDIATE")
-    connection.execute("INSERT INTO meta VALUES (?, ?) ON CONFLICT DO NOTHING", row)
-    ((kept,),) = connection.execute("SELECT value FROM meta WHERE name = ?", row[:1])
-    connection.execute("COMMIT")
+    with transaction(connection):
+        connection.execute("INSERT INTO meta VALUES (?, ?) ON CONFLICT DO NOTHING", row)
+        ((kept,),) = connection.execute("SELECT value FROM meta WHERE name = ?", row[:1])
     return bool(kept == value)
 
 
@@ -114,6 +117,11 @@ def write_key(connection: sqlite3.Connection, key: Key, generation: int) -> None
         if failure.sqlite_errorcode == sqlite3.SQLITE_CONSTRAINT_FOREIGNKEY:
             raise UnknownTeam(key.team) from failure
         raise
+
+
+def all_uses(connection: sqlite3.Connection) -> dict[str, float]:
+    """Return when each key was last used, by id."""
+    return dict(connection.execute("SELECT key, at FROM uses"))
 
 
 def teams_after(connection: sqlite3.Connection, after: int) -> list[Team]:

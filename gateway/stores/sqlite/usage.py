@@ -1,91 +1,210 @@
-"""The usage history: entries written by id, and taken out again for archives.
+"""Reports of usage, each from the smallest table of sums that can tell it, and from the entries
+that are not summed up yet.
 
-An entry is written once and costs no more than that. Minutes later it is added to the sums that
-reports are made of (see `usage_sums`), and a week later it is forgotten (see `usage_keeping`): by
-then nobody writes it again, and the sums tell of it. So the file grows with the groups that are
-in use, not with the requests.
-
-What is summed up is what happened before a mark; an entry of before it that is written all the
-same, for the first time or again, changes the sums in its own transaction.
+Bounds are hours since 1970, the first one included and the last one not.
 """
 
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from itertools import chain
 
-from msgspec.structs import astuple
+from msgspec import Struct
+from msgspec.structs import replace
 
-from gateway.core.model import Entry
+from gateway.core.model import UsageRow
 from gateway.core.periods import HOUR_SECONDS
-from gateway.stores.sqlite import schema, usage_sums
-from gateway.stores.sums import NOTHING, group_of, numbers_of, summed
+from gateway.stores.sqlite import schema, usage_keeping
+from gateway.stores.sqlite.threads import Threads, in_thread
+from gateway.stores.sums import (
+    DAY_HOURS,
+    SUMS,
+    Group,
+    Numbers,
+    Sums,
+    bounds_of,
+    check_grouping,
+    day_text,
+    hour_text,
+    teams_of,
+)
 
-_NAMES = Entry.__struct_fields__
-_COLUMNS = ", ".join(_NAMES)
-# All of these are lists of words of ours, so no text of anybody's is in the statements.
-_INTO = f"INTO entries ({_COLUMNS}) VALUES ({', '.join('?' for _ in _NAMES)})"
-_TAKE_AWAY = f"DELETE FROM entries WHERE id = ? RETURNING {_COLUMNS}"  # noqa: S608
-_OF_HOUR = f"SELECT {_COLUMNS} FROM entries WHERE at >= ? AND at < ? ORDER BY at, id"  # noqa: S608
-
-
-def write_entries(connection: sqlite3.Connection, entries: Sequence[Entry]) -> None:
-    """Write entries in the transaction that is open; one with the same id is replaced."""
-    mark = schema.value(connection, "summed")
-    late = [entry for entry in entries if entry.at < mark]
-    if late:
-        _change_sums(connection, late)
-    connection.executemany(f"INSERT OR REPLACE {_INTO}", map(astuple, entries))
-
-
-def _change_sums(connection: sqlite3.Connection, entries: Sequence[Entry]) -> None:
-    """Add entries of before the mark to the sums, and take away those that they replace."""
-    changes = usage_sums.Changes()
-    for entry in {entry.id: entry for entry in entries}.values():
-        for row in connection.execute(_TAKE_AWAY, (entry.id,)).fetchall():
-            former = _entry(row)
-            changes.add(former, [-number for number in numbers_of(former)])
-        changes.add(entry, numbers_of(entry))
-    changes.write(connection)
+DAYS_AT_ONCE = 7
+"""Days that are told in one go where each has rows of its own."""
 
 
-def insert_entries(connection: sqlite3.Connection, entries: Iterable[Entry]) -> None:
-    """Write entries in the transaction that is open; sums are still to be made of them.
+class _Query(Struct, frozen=True, kw_only=True):
+    """What is query for. `teams` None: of all of them."""
 
-    Raises sqlite3.IntegrityError where there is one with the same id.
+    by: tuple[str, ...]
+    first: int
+    end: int
+    teams: tuple[str, ...] | None
+
+
+class _Source(Struct, frozen=True, kw_only=True):
+    """A table with the texts of what can be grouped by; `tables` is what is read.
+
+    `time` is what bounds it; where that counts hours, `unit` is how many at a time.
     """
-    connection.executemany(f"INSERT {_INTO}", map(astuple, entries))
+
+    name: str
+    tables: str
+    groups: dict[str, str]
+    time: str
+    unit: int = 1
 
 
-def record(connection: sqlite3.Connection, entries: Sequence[Entry]) -> None:
-    """Write entries in a transaction of their own."""
-    connection.execute("BEGIN IMMEDIATE")
-    write_entries(connection, entries)
+def _times(hour: str) -> dict[str, str]:
+    return {"hour": hour, "day": f"{hour} / {DAY_HOURS}"}
+
+
+_WHO = {"team": "team", "key": "key"}
+_FIELDS = {**_WHO, **{name: name for name in ("model", "size", "quality", "outcome")}}
+
+_TOTALS = _Source(name="usage_totals", tables="usage_totals", groups=_times("hour"), time="hour")
+_DAYS = _Source(
+    name="usage_days",
+    tables="usage_days",
+    groups={**_WHO, "day": "day"},
+    time="day",
+    unit=DAY_HOURS,
+)
+_HOURS = _Source(
+    name="usage_hours",
+    tables="usage_hours",
+    groups={**_FIELDS, **_times("hour")},
+    time="hour",
+)
+# Each hour's teams are looked up, which is quick; a team's hours are not together.
+_HOURS_OF_TEAMS = _Source(
+    name="usage_hours",
+    tables="usage_totals CROSS JOIN usage_hours ON usage_hours.hour = usage_totals.hour",
+    groups={**_FIELDS, **_times("usage_hours.hour")},
+    time="usage_totals.hour",
+)
+_ENTRIES = _Source(
+    name="entries",
+    tables="entries",
+    groups={**_FIELDS, **_times(f"CAST(at AS INTEGER) / {HOUR_SECONDS}")},
+    time="at",
+)
+
+_DAYS_THERE = f"""
+    SELECT hour / {DAY_HOURS} FROM usage_totals WHERE hour >= :first AND hour < :end
+    UNION SELECT CAST(at AS INTEGER) / {HOUR_SECONDS} / {DAY_HOURS} FROM entries
+    WHERE at >= max(:first * {HOUR_SECONDS}, (SELECT value FROM meta WHERE name = 'summed'))
+    AND at < :end * {HOUR_SECONDS} ORDER BY 1
+"""  # noqa: S608 - every word of it is ours
+
+
+class SqliteUsage:
+    """The UsageStore in the tables of sums and entries."""
+
+    def __init__(self, threads: Threads) -> None:
+        self.threads = threads
+
+    async def report(
+        self,
+        by: Sequence[str],
+        start: float | None,
+        end: float | None,
+        team: str | Sequence[str] | None = None,
+    ) -> list[UsageRow]:
+        check_grouping(by)
+        first, last = bounds_of(start, end)
+        query = _Query(by=tuple(by), first=first, end=last, teams=teams_of(team))
+        total = Sums()
+        # Piece by piece: other reports take their turn between two pieces of a long one.
+        for piece in await self._pieces(query):
+            for group, numbers in (await self._sums(piece)).items():
+                total.add(group, numbers)
+        return total.rows()
+
+    @in_thread("writer", "tidy_usage")
+    def tidy(self, connection: sqlite3.Connection, now: float, before: float | None) -> bool:
+        return usage_keeping.tidy(connection, now, before)
+
+    @in_thread("reports", "usage")
+    def _pieces(self, connection: sqlite3.Connection, query: _Query) -> list[_Query]:
+        return pieces(connection, query)
+
+    @in_thread("reports", "usage")
+    def _sums(self, connection: sqlite3.Connection, query: _Query) -> Sums:
+        return sums(connection, query)
+
+
+def pieces(connection: sqlite3.Connection, query: _Query) -> list[_Query]:
+    """The parts that a report is made of, one after the other, so that none keeps the others
+    waiting for long: days, where it is made of hours; some days, where it has a row for each.
+    What is quick is one part.
+    """
+    source = _source(query)
+    if source is _TOTALS or (source is _DAYS and "day" not in query.by):
+        return [query]
+    bounds = {"first": query.first, "end": query.end}
+    days = [day for (day,) in connection.execute(_DAYS_THERE, bounds)]
+    at_once = DAYS_AT_ONCE if source is _DAYS else 1
+    return [
+        replace(
+            query,
+            first=max(query.first, some[0] * DAY_HOURS),
+            end=min(query.end, (some[-1] + 1) * DAY_HOURS),
+        )
+        for some in (days[start : start + at_once] for start in range(0, len(days), at_once))
+    ]
+
+
+def sums(connection: sqlite3.Connection, query: _Query) -> Sums:
+    """The sums of each group, all as they stand at one moment."""
+    total = Sums()
+    connection.execute("BEGIN")
+    source, mark = _source(query), schema.value(connection, "summed")
+    summed = query.first // source.unit, query.end // source.unit
+    unsummed = max(mark, query.first * HOUR_SECONDS), query.end * HOUR_SECONDS
+    for group, numbers in chain(
+        _read(connection, source, query, *summed),
+        _read(connection, _ENTRIES, query, *unsummed),
+    ):
+        total.add(group, numbers)
     connection.execute("COMMIT")
+    return total
 
 
-def written(connection: sqlite3.Connection, ids: Iterable[str]) -> set[str]:
-    """Which of these ids have an entry."""
-    query = "SELECT 1 FROM entries WHERE id = ?"
-    return {id for id in ids if connection.execute(query, (id,)).fetchone()}
+def _source(query: _Query) -> _Source:
+    by = set(query.by)
+    if query.teams is None and by <= _TOTALS.groups.keys():
+        return _TOTALS
+    if by <= _DAYS.groups.keys() and query.first % DAY_HOURS == query.end % DAY_HOURS == 0:
+        return _DAYS
+    return _HOURS if query.teams is None else _HOURS_OF_TEAMS
 
 
-def all_entries(connection: sqlite3.Connection) -> Iterator[Entry]:
-    """The whole history in the order of hours, one by one: single entries where they are kept,
-    and for the rest of an hour's sums an entry for each group.
-    """
-    mark = schema.value(connection, "summed")
-    for hour in usage_sums.hours(connection):
-        rest = dict(usage_sums.of_hour(connection, hour))
-        bounds = (hour * HOUR_SECONDS, (hour + 1) * HOUR_SECONDS)
-        for row in connection.execute(_OF_HOUR, bounds):
-            entry = _entry(row)
-            if entry.at < mark:
-                group, numbers = group_of(entry), numbers_of(entry)
-                former = rest.get(group, NOTHING)
-                rest[group] = [a - b for a, b in zip(former, numbers, strict=True)]
-            yield entry
-        yield from summed(hour, rest)
+def _read(
+    connection: sqlite3.Connection, source: _Source, query: _Query, first: float, end: float
+) -> Iterator[tuple[Group, Numbers]]:
+    columns = [source.groups[field] for field in query.by]
+    numbers = [f"sum({source.name}.{field})" for field in SUMS]
+    teams = query.teams or ()
+    of_teams = "" if query.teams is None else f" AND team IN ({', '.join('?' for _ in teams)})"
+    # Every part of the text comes from the tables above. Grouped by nothing, an empty history
+    # is no row; without a GROUP BY it would be a row of nulls.
+    rows = connection.execute(
+        f"SELECT {', '.join([*columns, *numbers])} FROM {source.tables}"  # noqa: S608
+        f" WHERE {source.time} >= ? AND {source.time} < ?{of_teams}"
+        f" GROUP BY {', '.join(columns) or 'NULL'}",
+        (first, end, *teams),
+    )
+    return _told(rows, query.by)
 
 
-def _entry(row: Sequence[Any]) -> Entry:
-    return Entry(**dict(zip(_NAMES, row, strict=True)))
+def _told(
+    rows: Iterable[tuple[int | str, ...]], by: Sequence[str]
+) -> Iterator[tuple[Group, Numbers]]:
+    """The rows with their times as text."""
+    texts = {"hour": hour_text, "day": day_text}
+    times = [(place, texts[field]) for place, field in enumerate(by) if field in texts]
+    for row in rows:
+        group = list(row[: len(by)])
+        for place, text in times:
+            group[place] = text(int(group[place]))
+        yield tuple(group), [int(number) for number in row[len(by) :]]

@@ -9,6 +9,7 @@ import sqlite3
 
 from gateway.core.periods import DAY_SECONDS, day_of
 from gateway.stores.sqlite import schema, usage_sums
+from gateway.stores.sqlite.threads import transaction
 from gateway.stores.sums import DAY_HOURS
 
 ENTRIES_SECONDS = 7 * DAY_SECONDS
@@ -53,9 +54,8 @@ def _forget_entries(connection: sqlite3.Connection, before: float) -> bool:
     before = min(before, schema.value(connection, "summed"))
     if not connection.execute(_OLD_ENTRY, (before,)).fetchone():
         return False
-    connection.execute("BEGIN IMMEDIATE")
-    connection.execute(_FORGET_ENTRIES, {"before": before, "most": ENTRIES_AT_ONCE - 1})
-    connection.execute("COMMIT")
+    with transaction(connection):
+        connection.execute(_FORGET_ENTRIES, {"before": before, "most": ENTRIES_AT_ONCE - 1})
     return True
 
 
@@ -64,8 +64,7 @@ def _forget_hour(connection: sqlite3.Connection, before: int) -> bool:
     row = connection.execute(_FIRST_HOUR, (before,)).fetchone()
     if row is None:
         return False
-    connection.execute("BEGIN IMMEDIATE")
-    for statement in _FORGET_HOUR:
-        connection.execute(statement, {"hour": row[0]})
-    connection.execute("COMMIT")
+    with transaction(connection):
+        for statement in _FORGET_HOUR:
+            connection.execute(statement, {"hour": row[0]})
     return True

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from gateway.core.model import Entry
 from gateway.core.periods import HOUR_SECONDS
 from gateway.stores.sqlite import schema
+from gateway.stores.sqlite.threads import transaction
 from gateway.stores.sums import DAY_HOURS, FIELDS, SUMS, Group, Numbers, Sums, group_of, hour_of
 
 BEHIND_SECONDS = 600.0
@@ -94,11 +95,10 @@ def sum_up(connection: sqlite3.Connection, now: float) -> bool:
     mark = schema.value(connection, "summed")
     if not connection.execute(_FIRST_UNSUMMED, (mark, until)).fetchone():
         return False
-    connection.execute("BEGIN IMMEDIATE")
-    mark = schema.value(connection, "summed")
-    last = connection.execute(_LAST_AT_ONCE, (mark, until, ENTRIES_AT_ONCE - 1)).fetchone()
-    pass_entries(connection, mark, until if last is None else math.nextafter(last[0], math.inf))
-    connection.execute("COMMIT")
+    with transaction(connection):
+        mark = schema.value(connection, "summed")
+        last = connection.execute(_LAST_AT_ONCE, (mark, until, ENTRIES_AT_ONCE - 1)).fetchone()
+        pass_entries(connection, mark, until if last is None else math.nextafter(last[0], math.inf))
     return True
 
 

@@ -75,7 +75,7 @@ class AdminAlerts:
         ]
 
     async def _alerts(self, asked: Asked) -> web.Response:
-        found = tellings(await self._store.claims())
+        found = tellings(await self._store.current())
         webhooks = self._settings().alerts.webhooks.values()
         page = AlertsPage(
             webhooks=[

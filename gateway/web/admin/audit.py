@@ -59,5 +59,5 @@ class AdminAudit:
         query: AuditQuery = asked.query
         start = None if query.first is None else moment(query.first)
         end = None if query.last is None else moment(query.last, ends=True)
-        found = await self._store.audit(start, end, query.team, query.limit)
+        found = await self._store.audit.entries(start, end, query.team, query.limit)
         return answer({"changes": [audit_listing(entry) for entry in found]})

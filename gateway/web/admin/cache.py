@@ -169,7 +169,7 @@ class AdminCache:
         if wanted.team is not None and self._settings().cache.scope == "shared":
             raise operations.Conflict("The cache is shared by all teams: it is purged as a whole.")
         names = None if wanted.team is None else [wanted.team]
-        await operations.purge_teams(self._store, names, asked.by)
+        await operations.purge_teams(self._store.directory, names, asked.by)
         await self._refresh()
         if wanted.all:
             await self._cache.clear()
@@ -180,7 +180,7 @@ class AdminCache:
 
         Logged first: no answer may go without anybody knowing who did it.
         """
-        await operations.note_purge(self._store, fingerprint, asked.by)
+        await operations.note_purge(self._store.directory, fingerprint, asked.by)
         found = await self._cache.delete(fingerprint)
         return answer(Purged(purged=bool(found), team=None, fingerprint=fingerprint))
 
@@ -190,7 +190,7 @@ class AdminCache:
         wanted = read_fields(body, LookUp)
         if not isinstance(request, dict):
             refuse(["body: request: must be an object"])
-        team = await operations.find_team(self._store, wanted.team)
+        team = await operations.find_team(self._store.directory, wanted.team)
         settings = self._settings()
         read = read_request(write_json(request), settings.models, settings.default_model)
         name = answer_name(read, scope_of(team, settings), settings)

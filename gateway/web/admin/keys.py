@@ -193,18 +193,20 @@ class AdminKeys:
         ]
 
     async def _list(self, asked: Asked) -> web.Response:
-        found = await operations.list_keys(self._store, asked.query.team)
-        used = await self._store.last_uses()
+        found = await operations.list_keys(self._store.directory, asked.query.team)
+        used = await self._store.directory.last_uses()
         now = asked.by.now
         return answer({"keys": [key_listing(key, now, used.get(key.id)) for key in found]})
 
     async def _get(self, asked: Asked) -> web.Response:
-        return await self._shown(await operations.find_key(self._store, asked.path["id"]), asked)
+        return await self._shown(
+            await operations.find_key(self._store.directory, asked.path["id"]), asked
+        )
 
     async def _create(self, asked: Asked) -> web.Response:
         wanted = read_fields(await read_body(asked.request), NewKey, limits=TeamLimits)
         key, text = await operations.create_key(
-            self._store,
+            self._store.directory,
             team=wanted.team,
             name=wanted.name,
             lifetime=None if wanted.expires is None else parse_duration(wanted.expires),
@@ -227,13 +229,13 @@ class AdminKeys:
             lifetime=lifetime if "expires" in body else UNSET,
             limits=limit_values(limits),
         )
-        key = await operations.change_key(self._store, asked.path["id"], change, asked.by)
+        key = await operations.change_key(self._store.directory, asked.path["id"], change, asked.by)
         return await self._shown(key, asked)
 
     async def _rotate(self, asked: Asked) -> web.Response:
         wanted = read_fields(await read_body(asked.request), Rotation)
         done = await operations.rotate_key(
-            self._store,
+            self._store.directory,
             asked.path["id"],
             grace=parse_duration(wanted.grace, none=True),
             pepper=self._pepper,
@@ -248,7 +250,7 @@ class AdminKeys:
     def _setting(self, state: KeyState) -> Any:
         async def handle(asked: Asked) -> web.Response:
             id = asked.path["id"]
-            key = await operations.set_key_state(self._store, id, state, asked.by)
+            key = await operations.set_key_state(self._store.directory, id, state, asked.by)
             return await self._shown(key, asked)
 
         return handle
@@ -257,5 +259,5 @@ class AdminKeys:
         return answer(await self._listed(key, asked))
 
     async def _listed(self, key: Key, asked: Asked) -> Listing:
-        used = await self._store.last_uses()
+        used = await self._store.directory.last_uses()
         return key_listing(key, asked.by.now, used.get(key.id))

@@ -130,4 +130,6 @@ class AdminOverview:
             refuse([str(error)])
             raise
         await self._flush()
-        return answer(await overview(self._store, days, query.team, asked.by.now))
+        return answer(
+            await overview(self._store.usage, self._store.history, days, query.team, asked.by.now)
+        )

@@ -75,13 +75,15 @@ class AdminQuota:
         ]
 
     async def _all(self, asked: Asked) -> web.Response:
-        teams = await operations.list_teams(self._store)
-        keys = await operations.list_keys(self._store)
-        gateway = await gateway_quota(self._store, self._limits())
-        return answer({"gateway": gateway, "teams": await team_quotas(self._store, teams, keys)})
+        teams = await operations.list_teams(self._store.directory)
+        keys = await operations.list_keys(self._store.directory)
+        gateway = await gateway_quota(self._store.accounts, self._limits())
+        return answer(
+            {"gateway": gateway, "teams": await team_quotas(self._store.accounts, teams, keys)}
+        )
 
     async def _one(self, asked: Asked) -> web.Response:
-        team = await operations.find_team(self._store, asked.path["team"])
-        keys = await operations.list_keys(self._store, team.name)
-        (quota,) = await team_quotas(self._store, [team], keys)
+        team = await operations.find_team(self._store.directory, asked.path["team"])
+        keys = await operations.list_keys(self._store.directory, team.name)
+        (quota,) = await team_quotas(self._store.accounts, [team], keys)
         return answer(quota)

@@ -154,10 +154,10 @@ class AdminActivity:
         ]
 
     async def _activity(self, asked: Asked) -> web.Response:
-        await check_team(self._store, asked.query.team)
+        await check_team(self._store.directory, asked.query.team)
         await self._write_what_waits()
         try:
-            requests, following = await read_activity(self._store, asked.query)
+            requests, following = await read_activity(self._store.history, asked.query)
         except ValueError as error:
             refuse([str(error)])
             raise
@@ -169,10 +169,10 @@ class AdminActivity:
             await self._flush()
 
     async def _errors(self, asked: Asked) -> web.Response:
-        await check_team(self._store, asked.query.team)
+        await check_team(self._store.directory, asked.query.team)
         await self._write_what_waits()
         try:
-            kinds = await read_errors(self._store, asked.query, asked.by.now)
+            kinds = await read_errors(self._store.history, asked.query, asked.by.now)
         except ValueError as error:
             refuse([str(error)])
             raise

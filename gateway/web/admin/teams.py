@@ -134,11 +134,11 @@ class AdminTeams:
         ]
 
     async def _list(self, asked: Asked) -> web.Response:
-        teams = await operations.list_teams(self._store)
+        teams = await operations.list_teams(self._store.directory)
         return answer({"teams": [team_listing(team) for team in teams]})
 
     async def _get(self, asked: Asked) -> web.Response:
-        return _shown(await operations.find_team(self._store, asked.path["team"]))
+        return _shown(await operations.find_team(self._store.directory, asked.path["team"]))
 
     async def _create(self, asked: Asked) -> web.Response:
         body = await read_body(asked.request)
@@ -153,7 +153,7 @@ class AdminTeams:
                 raise Conflicting("There is such a team already.", param="team")
             return wanted
 
-        await operations.change_team(self._store, wanted.name, change, asked.by)
+        await operations.change_team(self._store.directory, wanted.name, change, asked.by)
         return _shown(wanted, 201, {"Location": f"/admin/v1/teams/{wanted.name}"})
 
     async def _put(self, asked: Asked) -> web.Response:
@@ -165,7 +165,9 @@ class AdminTeams:
             _check_match(asked.request, before)
             return wanted
 
-        before, _ = await operations.change_team(self._store, wanted.name, change, asked.by)
+        before, _ = await operations.change_team(
+            self._store.directory, wanted.name, change, asked.by
+        )
         return _shown(wanted, 201 if before is None else 200)
 
     async def _patch(self, asked: Asked) -> web.Response:
@@ -177,14 +179,16 @@ class AdminTeams:
             _check_match(asked.request, known)
             return self._read(known.name, _patched(team_listing(known), patch), faults)
 
-        _, after = await operations.change_team(self._store, asked.path["team"], change, asked.by)
+        _, after = await operations.change_team(
+            self._store.directory, asked.path["team"], change, asked.by
+        )
         return _shown(_there(after))
 
     async def _delete(self, asked: Asked) -> web.Response:
         def change(before: Team | None) -> None:
             _check_match(asked.request, _there(before))
 
-        await operations.change_team(self._store, asked.path["team"], change, asked.by)
+        await operations.change_team(self._store.directory, asked.path["team"], change, asked.by)
         return answer({"deleted": asked.path["team"]})
 
     def _read(self, name: str, body: Listing, faults: Sequence[str]) -> Team:

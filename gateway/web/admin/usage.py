@@ -78,10 +78,10 @@ class AdminUsage:
     async def _usage(self, asked: Asked) -> web.StreamResponse:
         query: UsageQuery = asked.query
         start, end = span(query, asked.by.now)
-        await check_team(self._store, query.team)
+        await check_team(self._store.directory, query.team)
         await self._flush()
         by = list(dict.fromkeys(query.by))
-        async with aclosing(usage_pieces(self._store, by, start, end, query.team)) as pieces:
+        async with aclosing(usage_pieces(self._store.usage, by, start, end, query.team)) as pieces:
             # Before the answer begins: a store that is away is told as such.
             first = await anext(pieces, list[Listing]())
             text = _Csv(by) if query.format == "csv" else _Json()

@@ -108,7 +108,9 @@ async def test_a_limit_lowered_below_what_is_used_is_told_of(
 ) -> None:
     async with telling(tmp_path, receiver) as rig:
         await buy(rig, await rig.key("red", limits=Limits(images_per_month=100)), 3)
-        await put_teams(rig.gateway.store, [Team(name="red", limits=Limits(images_per_month=2))])
+        await put_teams(
+            rig.gateway.store.directory, [Team(name="red", limits=Limits(images_per_month=2))]
+        )
         (message,) = await receiver.until(1)
     assert thresholds([message]) == [("red", None, "images_per_month", 100)]
     assert (message.json["used"], message.json["limit_value"]) == (3, 2)

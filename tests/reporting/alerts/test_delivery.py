@@ -57,7 +57,7 @@ class Tellers:
             teller.saw(dict.fromkeys(names or (team_account("red"),), account))
 
     async def states(self) -> list[Telling]:
-        return tellings(await self.store.claims())
+        return tellings(await self.store.claims.current())
 
     async def has(self, state: str) -> bool:
         return any(telling.state == state for telling in await self.states())
@@ -73,9 +73,11 @@ async def running(folder: Path, count: int = 1) -> AsyncIterator[Tellers]:
     async with AsyncExitStack() as stack:
         receiver = await stack.enter_async_context(running_receiver())
         store = await stack.enter_async_context(SqliteStore(folder / "gateway.db"))
-        await put_teams(store, [Team(name="red", limits=Limits(images_per_day=10))])
+        await put_teams(store.directory, [Team(name="red", limits=Limits(images_per_day=10))])
         tellers = Tellers(store, receiver)
-        directory = Directory(store, pepper=b"p", wall=time.time, monotonic=time.monotonic)
+        directory = Directory(
+            store.directory, pepper=b"p", wall=time.time, monotonic=time.monotonic
+        )
         await directory.start()
         tellers.directory = directory
         stack.push_async_callback(directory.close)
@@ -83,8 +85,8 @@ async def running(folder: Path, count: int = 1) -> AsyncIterator[Tellers]:
             webhooks = HttpWebhooks()
             stack.push_async_callback(webhooks.close)
             alerts = Alerts(
-                tellers.faulty,
-                store,
+                tellers.faulty.claims,
+                store.usage,
                 webhooks,
                 directory,
                 lambda: tellers.settings,
@@ -153,7 +155,7 @@ async def test_after_its_pauses_it_is_left_alone_for_an_hour(tellers: Tellers) -
     assert [line["attempts"] for line in lines if line["event"] == "alert not sent"] == [3]
     assert len(tellers.receiver.messages) == len(QUICK) + 1
     assert (tellers.counted("failed"), tellers.counted("sent")) == (1, 0)
-    (claim,) = await tellers.store.claims()
+    (claim,) = await tellers.store.claims.current()
     assert claim.done
     assert GIVEN_UP_SECONDS - 60 < claim.ends - time.time() <= GIVEN_UP_SECONDS
     (told,) = await tellers.states()
@@ -168,7 +170,7 @@ async def test_after_its_pauses_it_is_left_alone_for_an_hour(tellers: Tellers) -
 async def test_what_was_told_is_known_for_longer_than_its_window(tellers: Tellers) -> None:
     await tellers.see(10)
     await until(lambda: tellers.has("sent"))
-    (claim,) = await tellers.store.claims()
+    (claim,) = await tellers.store.claims.current()
     (told,) = await tellers.states()
     assert claim.ends >= told.alert.ends + SHOWN_SECONDS - 60
 
@@ -186,7 +188,7 @@ async def test_a_webhook_that_is_taken_away_is_told_no_more(tellers: Tellers) ->
 
 async def test_a_receiver_that_hangs_holds_up_no_other(tellers: Tellers) -> None:
     teams = [Team(name=f"team-{number}", limits=Limits(images_per_day=10)) for number in range(30)]
-    await put_teams(tellers.store, teams)
+    await put_teams(tellers.store.directory, teams)
     async with running_receiver() as other:
         tellers.receiver.seconds = 20.0
         webhooks = {

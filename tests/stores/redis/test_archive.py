@@ -49,10 +49,10 @@ async def test_an_export_sums_hits_up_and_has_purchases_one_by_one(tmp_path: Pat
         running_redis(tmp_path) as server,
         RedisStore(parse_store_url(server.url)) as store,
     ):
-        await store.record([*hits, *bought])
+        await store.accounts.record([*hits, *bought])
         found = [
             record.entry
-            for record in await gathered(store.export())
+            for record in await gathered(store.archive.export())
             if isinstance(record, EntryRecord)
         ]
     hit = next(each for each in found if each.outcome == "cached")
@@ -73,7 +73,7 @@ async def test_an_import_that_does_not_fit_is_taken_back(tmp_path: Path) -> None
         assert await all_keys(server) == 0
         await restore(make_store, state(entries[:100]))
         async with make_store() as store:
-            (row,) = await store.usage([], None, None)
+            (row,) = await store.usage.report([], None, None)
             assert row.requests == sum(each.requests for each in entries[:100])
 
 
@@ -96,10 +96,10 @@ async def test_a_cluster_can_be_exported_and_restored(tmp_path: Path) -> None:
             await restore(make_store, broken(records, damaged))
         await restore(make_store, records)
         async with make_store() as store:
-            exported = await gathered(store.export())
+            exported = await gathered(store.archive.export())
     async with running_redis(tmp_path / "single") as server:
         make_store = partial(RedisStore, parse_store_url(server.url))
         await restore(make_store, exported)
         async with make_store() as store:
-            (row,) = await store.usage([], None, None)
+            (row,) = await store.usage.report([], None, None)
             assert row.cost == sum(r.entry.cost for r in records if isinstance(r, EntryRecord))

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from gateway.config.store_url import parse_store_url
+from gateway.stores.port import Store
 from gateway.stores.redis import RedisStore, names
-from tests.conformance.store import MakeStore, Store, held, put, spent
+from tests.conformance.store import MakeStore, held, put, spent
 from tests.support.redis import RedisServer, running_redis
 
 HOUR = 3600
@@ -28,7 +29,7 @@ def make_store(server: RedisServer) -> MakeStore:
 
 
 async def now(store: Store) -> float:
-    return (await store.load([])).now
+    return (await store.accounts.load([])).now
 
 
 async def set_back(server: RedisServer, seconds: float) -> float:
@@ -81,7 +82,7 @@ async def test_what_was_decided_is_not_followed_by_an_earlier_time(
 ) -> None:
     async with make_store() as store, make_store() as other:
         ahead = await set_back(server, HOUR)
-        await other.load(["a"])
+        await other.accounts.load(["a"])
         decided = await now(store)
         async with server.client() as client:  # the server's clock was only now set right
             await client.hdel(names.META, "clock", "clock_wall")
@@ -96,6 +97,6 @@ async def test_leases_run_out_by_the_servers_clock(
 ) -> None:
     async with make_store() as store:
         await put(store, "a", held(x=await now(store) + HOUR))
-        assert await store.due() == []
+        assert await store.accounts.due() == []
         await set_back(server, HOUR + 1)
-        assert await store.due() == ["a"]
+        assert await store.accounts.due() == ["a"]

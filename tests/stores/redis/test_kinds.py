@@ -15,6 +15,7 @@ from gateway.config.store_url import parse_store_url
 from gateway.core.errors import StoreUnavailable
 from gateway.quota.store import Change
 from gateway.stores.faults import UnusableStore
+from gateway.stores.port import Store
 from gateway.stores.redis import RedisStore, names
 from tests.conformance import (
     AccountConformance,
@@ -22,7 +23,7 @@ from tests.conformance import (
     MakeStore,
     UsageConformance,
 )
-from tests.conformance.store import Store, entry, images, put, spent
+from tests.conformance.store import entry, images, put, spent
 from tests.support.redis_kinds import command, running_cluster, running_sentinel, running_tls
 
 
@@ -59,7 +60,7 @@ async def comes_back(store: Store, seconds: float) -> None:
     async with asyncio.timeout(seconds):
         while True:
             try:
-                await store.load([])
+                await store.accounts.load([])
                 return
             except StoreUnavailable:
                 await asyncio.sleep(0.05)
@@ -68,7 +69,7 @@ async def comes_back(store: Store, seconds: float) -> None:
 async def test_a_cluster_holds_everything_on_one_node(tmp_path: Path) -> None:
     async with running_cluster(tmp_path) as cluster:
         async with RedisStore(parse_store_url(cluster.url)) as store:
-            assert await store.swap([Change("a", 0, spent(1))], [entry("e")])
+            assert await store.accounts.swap([Change("a", 0, spent(1))], [entry("e")])
         owner = await cluster.owner(names.META)
         for node in cluster.nodes:
             async with node.client() as client:
@@ -86,12 +87,12 @@ async def test_a_cluster_whose_node_is_away_is_an_outage_that_ends_by_itself(
         owner = await cluster.owner(names.META)
         owner.freeze()
         with pytest.raises(StoreUnavailable):
-            await store.swap([Change("a", 1, spent(2))], [entry("e")])
+            await store.accounts.swap([Change("a", 1, spent(2))], [entry("e")])
         owner.thaw()
         await comes_back(store, 20)
-        ((account, version),) = (await store.load(["a"])).accounts
+        ((account, version),) = (await store.accounts.load(["a"])).accounts
         assert (account, version) in [(spent(1), 1), (spent(2), 2)]
-        assert await store.swap([Change("a", version, spent(3))], [])
+        assert await store.accounts.swap([Change("a", version, spent(3))], [])
 
 
 async def test_a_failover_is_an_outage_that_ends_by_itself(tmp_path: Path) -> None:
@@ -104,10 +105,10 @@ async def test_a_failover_is_an_outage_that_ends_by_itself(tmp_path: Path) -> No
             assert await command(client, "WAIT", 1, 5000) == 1
         await sentinels.master.kill()
         with pytest.raises(StoreUnavailable):
-            await store.load(["a"])
+            await store.accounts.load(["a"])
         await comes_back(store, 30)
         assert await images(store, "a") == 1
-        assert await store.swap([Change("a", 1, spent(2))], [entry("e")])
+        assert await store.accounts.swap([Change("a", 1, spent(2))], [entry("e")])
 
 
 async def test_a_certificate_that_is_not_trusted_is_refused(tmp_path: Path) -> None:

@@ -54,21 +54,21 @@ def store_of(server: RedisServer | TcpProxy) -> RedisStore:
 async def refuses(store: RedisStore) -> None:
     """Every operation is refused, and in time."""
     operations: tuple[Callable[[], Awaitable[object]], ...] = (
-        partial(store.load, ["a"]),
-        partial(store.swap, [Change("a", 0, spent(1))], [entry("refused")]),
-        partial(store.record, [entry("refused")]),
-        store.due,
-        partial(store.changes, 0),
-        partial(store.commit, 1, DirectoryWrite(teams=[Team(name="refused")])),
-        partial(store.record_use, {"k1": NOON}),
-        store.last_uses,
+        partial(store.accounts.load, ["a"]),
+        partial(store.accounts.swap, [Change("a", 0, spent(1))], [entry("refused")]),
+        partial(store.accounts.record, [entry("refused")]),
+        store.accounts.due,
+        partial(store.directory.changes, 0),
+        partial(store.directory.commit, 1, DirectoryWrite(teams=[Team(name="refused")])),
+        partial(store.directory.record_use, {"k1": NOON}),
+        store.directory.last_uses,
         partial(store.check_value, "pepper", b"refused"),
-        partial(store.usage, [], None, None),
-        partial(store.write_activity, Batch(writer="0" * 8, number=1, at=NOON)),
-        partial(store.activity, Wanted(), 1),
-        partial(store.errors, NOON, NOON + 1),
-        partial(store.latency, NOON, NOON + 1),
-        partial(store.forget_activity, NOON),
+        partial(store.usage.report, [], None, None),
+        partial(store.history.write, Batch(writer="0" * 8, number=1, at=NOON)),
+        partial(store.history.lines, Wanted(), 1),
+        partial(store.history.errors, NOON, NOON + 1),
+        partial(store.history.latency, NOON, NOON + 1),
+        partial(store.history.forget, NOON),
     )
 
     async def refuse(operation: Callable[[], Awaitable[object]]) -> None:
@@ -85,7 +85,7 @@ async def comes_back(store: RedisStore) -> None:
     async with asyncio.timeout(20):
         while True:
             try:
-                await store.load([])
+                await store.accounts.load([])
                 return
             except StoreUnavailable:
                 await asyncio.sleep(0.02)
@@ -100,12 +100,12 @@ async def test_a_swap_whose_reply_was_lost_has_happened_once(proxy: TcpProxy) ->
             ([Change("a", 1, spent(2))], [entry("e")]),
         ):
             with pytest.raises(StoreUnavailable):
-                await store.swap(changes, entries)
+                await store.accounts.swap(changes, entries)
         proxy.drop_replies = False
-        assert not await store.swap([Change("a", 1, spent(2))], [entry("e")])
-        assert (await store.load(["a"])).accounts == [(spent(2), 2)]
-        assert await store.swap([Change("a", 2, spent(3))], [entry("e")])
-        (row,) = await store.usage([], None, None)
+        assert not await store.accounts.swap([Change("a", 1, spent(2))], [entry("e")])
+        assert (await store.accounts.load(["a"])).accounts == [(spent(2), 2)]
+        assert await store.accounts.swap([Change("a", 2, spent(3))], [entry("e")])
+        (row,) = await store.usage.report([], None, None)
         assert (row.requests, row.cost) == (1, 5)
 
 
@@ -115,7 +115,7 @@ async def test_replies_that_come_too_late_go_to_nobody(proxy: TcpProxy) -> None:
             await put(store, str(number), spent(number))
         proxy.delay = 1.4
         ends = await asyncio.gather(
-            *(store.load([str(number)]) for number in range(8)), return_exceptions=True
+            *(store.accounts.load([str(number)]) for number in range(8)), return_exceptions=True
         )
         assert [type(end) for end in ends] == [StoreUnavailable] * 8
         proxy.delay = 0.0
@@ -143,13 +143,13 @@ async def test_a_frozen_server_is_an_outage_and_runs_what_it_was_sent_when_it_wa
         server.freeze()
         await refuses(store)
         with pytest.raises(StoreUnavailable):
-            await store.swap([Change("a", 1, spent(2))], [entry("e")])
+            await store.accounts.swap([Change("a", 1, spent(2))], [entry("e")])
         server.thaw()
         await comes_back(store)
         # Neither lost nor done twice, whichever came first.
-        loaded = (await store.load(["a"])).accounts
+        loaded = (await store.accounts.load(["a"])).accounts
         assert loaded in ([(spent(1), 1)], [(spent(2), 2)])
-        written = await store.usage([], None, None)
+        written = await store.usage.report([], None, None)
         assert sum(row.requests for row in written) in (0, 1, 2)
 
 
@@ -158,14 +158,16 @@ async def test_an_abandoned_swap_cannot_win_against_a_later_version(server: Redi
         await put(store, "a", spent(1))
         await images(other, "a")
         server.freeze()
-        abandoned = asyncio.create_task(store.swap([Change("a", 1, spent(99))], [entry("old")]))
+        abandoned = asyncio.create_task(
+            store.accounts.swap([Change("a", 1, spent(99))], [entry("old")])
+        )
         with pytest.raises(StoreUnavailable):
             await abandoned
         server.thaw()
         await comes_back(other)
-        won = await other.swap([Change("a", 1, spent(2))], [entry("new")])
+        won = await other.accounts.swap([Change("a", 1, spent(2))], [entry("new")])
         assert await images(other, "a") == (2 if won else 99)
-        (row,) = await other.usage([], None, None)
+        (row,) = await other.usage.report([], None, None)
         assert row.requests == 1
 
 
@@ -174,7 +176,7 @@ async def test_who_waits_for_a_connection_is_told_in_time_too(server: RedisServe
         server.freeze()
         started = time.monotonic()
         ends = await asyncio.gather(
-            *(store.load(["a"]) for _ in range(CONNECTIONS * 10)), return_exceptions=True
+            *(store.accounts.load(["a"]) for _ in range(CONNECTIONS * 10)), return_exceptions=True
         )
         assert time.monotonic() - started < SOON
         assert {type(end) for end in ends} == {StoreUnavailable}
@@ -185,26 +187,26 @@ async def test_who_waits_for_a_connection_is_told_in_time_too(server: RedisServe
 async def test_a_restart_with_its_data_is_an_outage_that_ends_by_itself(tmp_path: Path) -> None:
     kept = {"appendonly": "yes", "appendfsync": "always"}
     async with running_redis(tmp_path / "redis", **kept) as server, store_of(server) as store:
-        await put_teams(store, [RED])
+        await put_teams(store.directory, [RED])
         await put(store, "a", spent(1))
-        generation = (await store.changes(0)).generation
+        generation = (await store.directory.changes(0)).generation
         await server.kill()
         await refuses(store)
         await server.start()
         assert await images(store, "a") == 1
-        assert await store.swap([Change("a", 1, spent(2))], [entry("e")])
-        assert (await store.changes(generation)).generation == generation
+        assert await store.accounts.swap([Change("a", 1, spent(2))], [entry("e")])
+        assert (await store.directory.changes(generation)).generation == generation
 
 
 async def test_a_restart_that_nobody_noticed_fails_no_call(tmp_path: Path) -> None:
     kept = {"appendonly": "yes"}
     async with running_redis(tmp_path / "redis", **kept) as server, store_of(server) as store:
         names = [str(number) for number in range(CONNECTIONS)]
-        await asyncio.gather(*(store.load([name]) for name in names))
+        await asyncio.gather(*(store.accounts.load([name]) for name in names))
         # Now as many connections are idle.
         await server.stop()
         await server.start()
-        await asyncio.gather(*(store.load([name]) for name in names))
+        await asyncio.gather(*(store.accounts.load([name]) for name in names))
 
 
 async def lose_by_flushing(server: RedisServer) -> None:
@@ -222,11 +224,11 @@ async def test_an_emptied_server_is_refused_until_an_operator_confirms(
     server: RedisServer, lose: Callable[[RedisServer], Awaitable[None]]
 ) -> None:
     async with store_of(server) as store, store_of(server) as second:
-        await put_teams(store, [RED])
-        await put_key(store, KEY)
+        await put_teams(store.directory, [RED])
+        await put_key(store.directory, KEY)
         await put(store, "a", spent(5))
         await put(store, "a", spent(6))
-        since = (await store.changes(0)).generation
+        since = (await store.directory.changes(0)).generation
         await lose(server)
         with capture_logs() as lines:
             for _ in range(3):
@@ -241,13 +243,13 @@ async def test_an_emptied_server_is_refused_until_an_operator_confirms(
             assert await operator.confirm_reset()
             assert not await operator.confirm_reset()
         for running in (store, second):  # the very next call of each
-            assert (await running.load(["a"])).accounts == [(EMPTY, 0)]
-        assert not await store.swap([Change("a", 2, spent(7))], [])
-        assert await store.swap([Change("a", 0, spent(1))], [])
+            assert (await running.accounts.load(["a"])).accounts == [(EMPTY, 0)]
+        assert not await store.accounts.swap([Change("a", 2, spent(7))], [])
+        assert await store.accounts.swap([Change("a", 0, spent(1))], [])
         assert await images(second, "a") == 1
-        changes = await store.changes(since)
+        changes = await store.directory.changes(since)
         assert (changes.whole, changes.teams, changes.keys) == (True, [], [])
-        assert await store.usage([], None, None) == []
+        assert await store.usage.report([], None, None) == []
 
 
 async def test_a_store_that_no_gateway_waits_for_has_nothing_to_be_confirmed(
@@ -258,7 +260,7 @@ async def test_a_store_that_no_gateway_waits_for_has_nothing_to_be_confirmed(
         assert not await operator.confirm_reset()
         await lose_by_flushing(server)
         with pytest.raises(StoreLost, match="lost its data"):
-            await store.load(["a"])
+            await store.accounts.load(["a"])
         assert await operator.confirm_reset()
         assert await images(store, "a") == 0
         assert not await operator.confirm_reset()
@@ -268,7 +270,7 @@ async def test_lines_say_whose_they_are(server: RedisServer) -> None:
     async with store_of(server) as store:
         await server.kill()
         with capture_logs() as lines, pytest.raises(StoreUnavailable):
-            await store.due()
+            await store.accounts.due()
     (line,) = lines
     assert (line["source"], line["place"]) == ("store", server.url)
 
@@ -316,7 +318,7 @@ async def test_a_store_that_went_back_is_told_once_each_time(server: RedisServer
             assert ("went back" in line["event"], line["account"]) == (True, "a")
             assert told == ["went_back"] * turn
         await client.hdel(names.ACCOUNTS, "a")
-        assert (await store.load(["a"])).accounts == [(EMPTY, 0)]
+        assert (await store.accounts.load(["a"])).accounts == [(EMPTY, 0)]
         assert told == ["went_back"] * 3
 
 
@@ -327,21 +329,21 @@ async def test_versions_that_were_given_out_twice_are_told_apart(server: RedisSe
         await put(store, "a", spent(2))  # version 2, which is lost with a master
         await client.hset(names.ACCOUNTS, "a", first)
         await put(other, "a", spent(30))  # another version 2
-        assert not await store.swap([Change("a", 2, spent(3))], [])
-        assert (await store.load(["a"])).accounts == [(spent(30), 2)]
-        assert await store.swap([Change("a", 2, spent(31))], [])
+        assert not await store.accounts.swap([Change("a", 2, spent(3))], [])
+        assert (await store.accounts.load(["a"])).accounts == [(spent(30), 2)]
+        assert await store.accounts.swap([Change("a", 2, spent(31))], [])
 
 
 async def test_generations_that_were_lost_are_not_used_again(server: RedisServer) -> None:
     async with store_of(server) as store, server.client() as client:
-        await put_teams(store, [RED])
+        await put_teams(store.directory, [RED])
         before = await client.hget(names.META, "generation")
-        await put_teams(store, [Team(name="lost")])
-        lost = (await store.changes(0)).generation
+        await put_teams(store.directory, [Team(name="lost")])
+        lost = (await store.directory.changes(0)).generation
         await client.hset(names.META, "generation", before)
-        assert (await store.changes(lost)).whole
-        await put_teams(store, [Team(name="new")])
-        assert [team.name for team in (await store.changes(lost)).teams] == ["new"]
+        assert (await store.directory.changes(lost)).whole
+        await put_teams(store.directory, [Team(name="new")])
+        assert [team.name for team in (await store.directory.changes(lost)).teams] == ["new"]
 
 
 async def fill(client: Redis) -> None:
@@ -352,21 +354,21 @@ async def fill(client: Redis) -> None:
 
 
 async def commit(store: RedisStore, write: DirectoryWrite) -> bool:
-    return await store.commit((await store.changes(0)).generation, write)
+    return await store.directory.commit((await store.directory.changes(0)).generation, write)
 
 
 async def test_without_memory_nothing_is_written_and_nothing_lost(server: RedisServer) -> None:
     async with store_of(server) as store, server.client() as client:
-        await put_teams(store, [RED])
-        await put_key(store, KEY)
+        await put_teams(store.directory, [RED])
+        await put_key(store.directory, KEY)
         await put(store, "a", held(x=NOON))
-        await store.record([entry("e")])
+        await store.accounts.record([entry("e")])
         kept = {key: await client.dump(key) for key in await client.keys()}
         await fill(client)
         for operation in (
-            store.swap([Change("a", 1, EMPTY)], [entry("e", cost=9), entry("f")]),
-            store.swap([Change("a", 1, spent(1)), Change("b", 0, spent(1))], []),
-            store.record([entry("g")]),
+            store.accounts.swap([Change("a", 1, EMPTY)], [entry("e", cost=9), entry("f")]),
+            store.accounts.swap([Change("a", 1, spent(1)), Change("b", 0, spent(1))], []),
+            store.accounts.record([entry("g")]),
             commit(store, DirectoryWrite(keys=[replace(KEY, id="k2")])),
             commit(store, DirectoryWrite(audit=[PURGED])),
         ):
@@ -374,17 +376,17 @@ async def test_without_memory_nothing_is_written_and_nothing_lost(server: RedisS
                 await operation
         assert {key: await client.dump(key) for key in await client.keys() if key in kept} == kept
 
-        assert (await store.load(["a"])).accounts == [(held(x=NOON), 1)]
-        assert await store.due() == ["a"]
+        assert (await store.accounts.load(["a"])).accounts == [(held(x=NOON), 1)]
+        assert await store.accounts.due() == ["a"]
         revoked = replace(KEY, state="revoked")
         assert await commit(store, DirectoryWrite(keys=[revoked], audit=[PURGED]))
         async with store_of(server) as started:
             assert await started.check_value("pepper", b"p")
-            assert [key.state for key in (await started.changes(0)).keys] == ["revoked"]
+            assert [key.state for key in (await started.directory.changes(0)).keys] == ["revoked"]
 
         await client.config_set("maxmemory", 0)
-        assert await store.swap([Change("a", 1, EMPTY)], [entry("e", cost=9), entry("f")])
-        assert (await store.usage([], None, None))[0].cost == 14
+        assert await store.accounts.swap([Change("a", 1, EMPTY)], [entry("e", cost=9), entry("f")])
+        assert (await store.usage.report([], None, None))[0].cost == 14
 
 
 async def test_a_master_that_became_a_replica_answers_nothing(server: RedisServer) -> None:
@@ -399,15 +401,15 @@ async def test_a_master_that_became_a_replica_answers_nothing(server: RedisServe
 async def test_damaged_bytes_are_an_outage_never_a_fresh_budget(server: RedisServer) -> None:
     async with store_of(server) as store, server.client() as client:
         await put(store, "a", spent(5))
-        await put_teams(store, [RED])
+        await put_teams(store.directory, [RED])
         for damaged in (b"", b"\0", b"\0" * 16, b"\0" * 40):
             await client.hset(names.ACCOUNTS, "a", damaged)
             with pytest.raises(StoreUnavailable):
-                await store.load(["a"])
-            assert (await store.load(["b"])).accounts == [(EMPTY, 0)]
+                await store.accounts.load(["a"])
+            assert (await store.accounts.load(["b"])).accounts == [(EMPTY, 0)]
         await client.hset(names.TEAMS, "red", b"{")
         with pytest.raises(StoreUnavailable):
-            await store.changes(0)
+            await store.directory.changes(0)
 
 
 async def test_every_operation_and_every_wait_is_observed(server: RedisServer) -> None:
@@ -418,16 +420,16 @@ async def test_every_operation_and_every_wait_is_observed(server: RedisServer) -
         seen.append((operation, there))
 
     async with RedisStore(at(server.port), observe=observe) as store:
-        generation = (await store.changes(0)).generation
+        generation = (await store.directory.changes(0)).generation
         seen.clear()
-        await store.load(["a"])
-        assert not await store.swap([Change("a", 7, spent(1))], [])
+        await store.accounts.load(["a"])
+        assert not await store.accounts.swap([Change("a", 7, spent(1))], [])
         with pytest.raises(UnknownTeam):
-            await store.commit(generation, DirectoryWrite(keys=[KEY]))
-        await store.usage([], None, None)
+            await store.directory.commit(generation, DirectoryWrite(keys=[KEY]))
+        await store.usage.report([], None, None)
         await server.kill()
         with pytest.raises(StoreUnavailable):
-            await store.record([entry("e")])
+            await store.accounts.record([entry("e")])
     waits = [there for operation, there in seen if operation == "pool_wait"]
     assert waits == [True] * 6  # the usage asks twice
     assert [pair for pair in seen if pair[0] != "pool_wait"] == [

@@ -41,9 +41,9 @@ async def test_a_server_that_forgot_the_scripts_is_sent_them_again(tmp_path: Pat
     ):
         await put(store, "a", spent(1))
         await client.script_flush()
-        assert await store.swap([Change("a", 1, spent(2))], [entry("e")])
+        assert await store.accounts.swap([Change("a", 1, spent(2))], [entry("e")])
         assert await images(store, "a") == 2
-        assert (await store.usage([], None, None))[0].requests == 1
+        assert (await store.usage.report([], None, None))[0].requests == 1
 
 
 def test_no_script_looks_for_keys_or_adds_up_in_floating_point() -> None:

@@ -18,7 +18,7 @@ async def told(store: SqliteStore) -> list[str]:
     """The dates in the lines about the clock that two readings bring about."""
     with capture_logs() as lines:
         for _ in range(2):
-            await store.load(["a"])
+            await store.accounts.load(["a"])
     found = [line for line in lines if line["event"] == EVENT]
     assert all(line["log_level"] == "error" for line in found)
     return [f"{line['wall_clock']} {line['store_clock']}" for line in found]
@@ -51,7 +51,7 @@ async def test_a_clock_that_is_set_right_while_it_runs(tmp_path: Path) -> None:
 async def test_an_hour_is_nothing_to_tell(tmp_path: Path) -> None:
     wall = Wall(NOON)
     async with SqliteStore(tmp_path / "gateway.db", wall=wall) as store:
-        await store.load(["a"])
+        await store.accounts.load(["a"])
         wall.now -= 3_600
         assert await told(store) == []
 
@@ -62,13 +62,13 @@ async def test_what_it_advises_mends_it(tmp_path: Path) -> None:
         await put(store, "a", spent(1))
     async with SqliteStore(path, wall=Wall(NOON)) as store:
         with capture_logs() as lines:
-            await store.load(["a"])
+            await store.accounts.load(["a"])
     (line,) = lines
     _, statements, _ = line["mend"].split('"')
     with closing(sqlite3.connect(path)) as connection:
         connection.executescript(statements)
     async with SqliteStore(path, wall=Wall(NOON)) as store:
-        loaded = await store.load(["a"])
+        loaded = await store.accounts.load(["a"])
         assert NOON <= loaded.now < NOON + 60
         assert loaded.accounts[0][1] == 0
         assert await told(store) == []

@@ -42,7 +42,7 @@ def copy(path: Path, suffix: str) -> None:
 
 async def refused(store: SqliteStore) -> str:
     """Why neither reading nor writing is possible."""
-    for work in (store.load(["a"]), store.swap([Change("a", 1, spent(6))], [])):
+    for work in (store.accounts.load(["a"]), store.accounts.swap([Change("a", 1, spent(6))], [])):
         with pytest.raises(StoreUnavailable) as unavailable:
             await work
     return str(unavailable.value.__cause__)

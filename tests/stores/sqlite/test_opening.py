@@ -43,8 +43,8 @@ def mode(path: Path) -> int:
 
 async def test_the_files_are_for_their_owner_alone(path: Path) -> None:
     async with SqliteStore(path) as store:
-        await store.swap([Change("a", 0, spent(1))], [])
-        await store.load(["a"])
+        await store.accounts.swap([Change("a", 0, spent(1))], [])
+        await store.accounts.load(["a"])
         modes = {file.name: mode(file) for file in path.parent.iterdir()}
     assert modes == dict.fromkeys(("gateway.db", "gateway.db-wal", "gateway.db-shm"), 0o600)
     assert mode(path.parent) == 0o700
@@ -62,7 +62,7 @@ async def test_many_may_open_a_new_file_at_once(tmp_path: Path) -> None:
     for turn in range(10):
         stores = [SqliteStore(tmp_path / f"{turn}.db") for _ in range(8)]
         await asyncio.gather(*(store.open() for store in stores))
-        assert await stores[0].swap([Change("a", 0, spent(turn))], [])
+        assert await stores[0].accounts.swap([Change("a", 0, spent(turn))], [])
         assert [await images(store, "a") for store in stores] == [turn] * 8
         await asyncio.gather(*(store.close() for store in stores))
 
@@ -70,7 +70,7 @@ async def test_many_may_open_a_new_file_at_once(tmp_path: Path) -> None:
 async def test_names_with_signs_of_an_address_are_names(tmp_path: Path) -> None:
     path = tmp_path / "a?mode=memory#%20 ü" / "g?.db"
     async with SqliteStore(path) as store:
-        await store.swap([Change("a", 0, spent(3))], [])
+        await store.accounts.swap([Change("a", 0, spent(3))], [])
     async with SqliteStore(path) as store:
         assert await images(store, "a") == 3
 
@@ -79,7 +79,7 @@ async def test_a_relative_path_stays_the_same_file(tmp_path: Path) -> None:
     with chdir(tmp_path):
         store = SqliteStore(Path("gateway.db"))
     async with store:
-        await store.swap([Change("a", 0, spent(3))], [])
+        await store.accounts.swap([Change("a", 0, spent(3))], [])
     async with SqliteStore(tmp_path / "gateway.db") as store:
         assert await images(store, "a") == 3
 

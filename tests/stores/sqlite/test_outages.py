@@ -15,7 +15,7 @@ from gateway.core.errors import StoreUnavailable
 from gateway.quota.store import Change
 from gateway.stores.faults import UnknownTeam, UnusableStore
 from gateway.stores.sqlite import SqliteStore
-from gateway.stores.sqlite.store import GRACE_SECONDS
+from gateway.stores.sqlite.threads import GRACE_SECONDS
 from gateway.tenants.store import DirectoryWrite
 from tests.conformance.directory import KEY
 from tests.conformance.store import NOON, entry, held, images, put, spent
@@ -67,8 +67,8 @@ async def test_a_database_that_went_back_is_told_once_each_time(
             await put(store, "a", spent(2))
             copy.backup(other)
             await put(second, "a", spent(30))  # another version 2
-            assert not await store.swap([Change("a", 2, spent(3))], [])
-            assert (await store.load(["a"])).accounts == [(spent(30), 2)]
+            assert not await store.accounts.swap([Change("a", 2, spent(3))], [])
+            assert (await store.accounts.load(["a"])).accounts == [(spent(30), 2)]
             assert told == ["went_back"] * 2
 
 
@@ -80,13 +80,13 @@ async def test_a_lock_held_for_long_is_an_outage_that_ends_by_itself(
         other.execute("BEGIN IMMEDIATE")
         started = time.monotonic()
         with pytest.raises(StoreUnavailable) as unavailable:
-            await store.swap([Change("a", 1, spent(2))], [entry("e")])
+            await store.accounts.swap([Change("a", 1, spent(2))], [entry("e")])
         assert BUSY_SECONDS * 0.9 < time.monotonic() - started < BUSY_SECONDS + GRACE_SECONDS
         assert "locked" in str(unavailable.value.__cause__)
         assert await images(store, "a") == 1  # reading does not wait
-        assert (await store.changes(0)).teams == []
+        assert (await store.directory.changes(0)).teams == []
         other.execute("ROLLBACK")
-        assert await store.swap([Change("a", 1, spent(2))], [entry("e")])
+        assert await store.accounts.swap([Change("a", 1, spent(2))], [entry("e")])
         assert await images(store, "a") == 2
 
 
@@ -95,7 +95,7 @@ async def test_a_lock_held_for_a_moment_is_waited_for(
 ) -> None:
     async with SqliteStore(path) as store:
         other.execute("BEGIN IMMEDIATE")
-        swap = asyncio.create_task(store.swap([Change("a", 0, spent(1))], []))
+        swap = asyncio.create_task(store.accounts.swap([Change("a", 0, spent(1))], []))
         await asyncio.sleep(0.1)
         assert not swap.done()
         other.execute("ROLLBACK")
@@ -109,14 +109,15 @@ async def test_who_waits_behind_others_is_told_in_time_too(
         other.execute("BEGIN IMMEDIATE")
         started = time.monotonic()
         ends = await asyncio.gather(
-            *(store.record([entry(str(number))]) for number in range(10)), return_exceptions=True
+            *(store.accounts.record([entry(str(number))]) for number in range(10)),
+            return_exceptions=True,
         )
         assert time.monotonic() - started < BUSY_SECONDS + GRACE_SECONDS + 0.2
         assert [type(end) for end in ends] == [StoreUnavailable] * 10
         other.execute("ROLLBACK")
-        await store.record([entry("last")])
+        await store.accounts.record([entry("last")])
         # What had begun by the time its caller was told may have been done all the same.
-        assert (await store.usage([], None, None))[0].requests in (1, 2)
+        assert (await store.usage.report([], None, None))[0].requests in (1, 2)
 
 
 async def test_a_file_locked_from_the_start_is_an_outage(path: Path) -> None:
@@ -137,13 +138,13 @@ async def test_every_operation_is_observed(path: Path, other: sqlite3.Connection
         seen.append((operation, there))
 
     async with SqliteStore(path, busy_seconds=BUSY_SECONDS, observe=observe) as store:
-        await store.load(["a"])
-        assert not await store.swap([Change("a", 7, spent(1))], [])
+        await store.accounts.load(["a"])
+        assert not await store.accounts.swap([Change("a", 7, spent(1))], [])
         with pytest.raises(UnknownTeam):
-            await store.commit(0, DirectoryWrite(keys=[KEY]))
+            await store.directory.commit(0, DirectoryWrite(keys=[KEY]))
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(StoreUnavailable):
-            await store.record([entry("e")])
+            await store.accounts.record([entry("e")])
         other.execute("ROLLBACK")
     assert seen == [("load", True), ("swap", True), ("commit", True), ("record", False)]
 
@@ -155,13 +156,13 @@ async def test_a_deleted_file_is_neither_written_to_nor_made_anew(path: Path) ->
         move(path, away)
         for _ in range(2):
             with pytest.raises(StoreUnavailable):
-                await store.load(["a"])
+                await store.accounts.load(["a"])
             with pytest.raises(StoreUnavailable):
-                await store.swap([Change("a", 1, spent(6))], [])
+                await store.accounts.swap([Change("a", 1, spent(6))], [])
         assert path.name not in os.listdir(path.parent)
         move(away, path)
         assert await images(store, "a") == 5
-        assert await store.swap([Change("a", 1, spent(6))], [])
+        assert await store.accounts.swap([Change("a", 1, spent(6))], [])
     async with SqliteStore(path) as store:
         assert await images(store, "a") == 6
 
@@ -176,11 +177,11 @@ async def test_another_file_in_its_place_is_not_used(path: Path) -> None:
             move(path, path.with_name("away.db"))
             shutil.copy(other, path)
             with pytest.raises(StoreUnavailable):
-                await store.load(["a"])
+                await store.accounts.load(["a"])
             with pytest.raises(StoreUnavailable):
-                await store.swap([Change("a", 1, spent(6))], [])
+                await store.accounts.swap([Change("a", 1, spent(6))], [])
             with pytest.raises(StoreUnavailable):
-                await store.usage([], None, None)
+                await store.usage.report([], None, None)
             move(path.with_name("away.db"), path)
             assert await images(store, "a") == 5
 
@@ -198,12 +199,12 @@ async def test_a_damaged_page_is_never_a_fresh_budget(path: Path) -> None:
     account = held(**{f"hold-{number}": NOON + number for number in range(400)})
     async with SqliteStore(path) as store:
         await put(store, "a", account)
-        await store.record([entry(str(number)) for number in range(100)])
+        await store.accounts.record([entry(str(number)) for number in range(100)])
     refused = 0
     for _ in damaged(path):
         try:
             async with SqliteStore(path) as store:
-                assert (await store.load(["a"])).accounts == [(account, 1)]
+                assert (await store.accounts.load(["a"])).accounts == [(account, 1)]
         except (UnusableStore, StoreUnavailable):
             refused += 1
     assert refused > 10
@@ -216,5 +217,5 @@ async def test_an_account_of_damaged_bytes_is_an_outage(path: Path) -> None:
         other.execute("UPDATE accounts SET state = x'0000', version = 9")
     async with SqliteStore(path) as store:
         with pytest.raises(StoreUnavailable):
-            await store.load(["a"])
-        assert (await store.load(["b"])).accounts[0][1] == 0
+            await store.accounts.load(["a"])
+        assert (await store.accounts.load(["b"])).accounts[0][1] == 0

@@ -62,10 +62,10 @@ class TestActivity(ActivityConformance):
 async def test_errors_and_writers_are_forgotten(tmp_path: Path) -> None:
     async with SqliteStore(tmp_path / "gateway.db") as store:
         await add(store, 1, errors=[TeamErrors("red", KIND)])
-        await store.forget_activity(NOON + 90 * DAY_SECONDS)
-        assert await store.errors(NOON, NOON + 1) == [KIND]
-        await store.forget_activity(NOON + 90 * DAY_SECONDS + HOUR_SECONDS)
-        assert await store.errors(NOON, NOON + 1) == []
+        await store.history.forget(NOON + 90 * DAY_SECONDS)
+        assert await store.history.errors(NOON, NOON + 1) == [KIND]
+        await store.history.forget(NOON + 90 * DAY_SECONDS + HOUR_SECONDS)
+        assert await store.history.errors(NOON, NOON + 1) == []
     with closing(sqlite3.connect(tmp_path / "gateway.db")) as connection:
         assert connection.execute("SELECT count(*) FROM activity_writers").fetchone() == (0,)
 

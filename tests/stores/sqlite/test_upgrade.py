@@ -43,11 +43,11 @@ def tables(path: Path) -> dict[str, list[tuple[object, ...]]]:
 
 async def test_everything_in_it_is_kept(path: Path) -> None:
     async with SqliteStore(path) as store:
-        found = await store.changes(0)
+        found = await store.directory.changes(0)
         assert sorted(found.teams, key=lambda team: team.name) == [BLUE, RED]
         assert found.keys == [KEY, replace(OTHER, state="revoked")]
-        assert (await store.load(["team:red"])).accounts == [(ACCOUNT, 1)]
-        (row,) = await store.usage(["team", "key"], None, None)
+        assert (await store.accounts.load(["team:red"])).accounts == [(ACCOUNT, 1)]
+        (row,) = await store.usage.report(["team", "key"], None, None)
         assert (row.group, row.requests, row.cost) == (("red", "k1"), 1, 5)
         assert await store.check_value("pepper", b"\0right")
     with closing(sqlite3.connect(path)) as connection:
@@ -66,15 +66,15 @@ async def test_what_is_new_can_be_written(path: Path) -> None:
         first="k1",
     )
     async with SqliteStore(path) as store:
-        assert (await store.changes(4)).keys == []
+        assert (await store.directory.changes(4)).keys == []
         ending = replace(KEY, grace_ends=60.0)
-        assert await store.commit(4, DirectoryWrite(keys=[ending, new]))
-        assert (await store.changes(4)).keys == [ending, new]
+        assert await store.directory.commit(4, DirectoryWrite(keys=[ending, new]))
+        assert (await store.directory.changes(4)).keys == [ending, new]
         await put(store, "team:red", spent(1))
-        await put_teams(store, [Team(name="green")])
-        assert await store.last_uses() == {}
-        await store.record_use({"k1": 5.0})
-        assert await store.last_uses() == {"k1": 5.0}
+        await put_teams(store.directory, [Team(name="green")])
+        assert await store.directory.last_uses() == {}
+        await store.directory.record_use({"k1": 5.0})
+        assert await store.directory.last_uses() == {"k1": 5.0}
 
 
 async def test_it_comes_to_the_same_tables_as_a_new_one(path: Path, tmp_path: Path) -> None:
@@ -90,7 +90,7 @@ async def test_many_may_bring_it_up_to_date_at_once(path: Path) -> None:
     stores = [SqliteStore(path) for _ in range(8)]
     await asyncio.gather(*(store.open() for store in stores))
     for store in stores:
-        assert len((await store.changes(0)).keys) == 2
+        assert len((await store.directory.changes(0)).keys) == 2
         await store.close()
 
 

@@ -38,7 +38,7 @@ def count(path: Path, table: str) -> int:
 async def test_entries_are_summed_up_once_the_mark_passes_them(
     store: SqliteStore, path: Path
 ) -> None:
-    await store.record([entry(str(number), at=NOON + number) for number in range(30)])
+    await store.accounts.record([entry(str(number), at=NOON + number) for number in range(30)])
     before = await everything(store)
     await tidied(store, NOON + 60, None)
     assert count(path, "usage_hours") == 0
@@ -50,44 +50,50 @@ async def test_entries_are_summed_up_once_the_mark_passes_them(
 
 async def test_many_are_summed_up_bit_by_bit(store: SqliteStore, path: Path) -> None:
     more = usage_sums.ENTRIES_AT_ONCE + 100
-    await store.record([entry(str(number), at=NOON + number // 3) for number in range(more)])
-    assert await store.tidy_usage(SUMMED + more, None)
+    await store.accounts.record(
+        [entry(str(number), at=NOON + number // 3) for number in range(more)]
+    )
+    assert await store.usage.tidy(SUMMED + more, None)
     with closing(sqlite3.connect(path)) as connection:
         ((summed,),) = connection.execute("SELECT sum(requests) FROM usage_totals")
     assert usage_sums.ENTRIES_AT_ONCE <= summed < more
     await tidied(store, SUMMED + more, None)
-    assert (await store.usage([], None, None))[0].requests == more
+    assert (await store.usage.report([], None, None))[0].requests == more
 
 
 async def test_entries_are_forgotten_after_a_week_and_sums_tell_of_them(
     store: SqliteStore, path: Path
 ) -> None:
     more = usage_keeping.ENTRIES_AT_ONCE + 100
-    await store.record([entry(str(number), at=NOON + number // 3) for number in range(more)])
+    await store.accounts.record(
+        [entry(str(number), at=NOON + number // 3) for number in range(more)]
+    )
     recent = entry("recent", at=NOON + 3 * DAY)
-    await store.record([recent])
+    await store.accounts.record([recent])
     before = await everything(store)
     await tidied(store, NOON + 8 * DAY, None)
     assert count(path, "entries") == 1
     assert await everything(store) == before
-    exported = [r.entry for r in await gathered(store.export()) if isinstance(r, EntryRecord)]
+    exported = [
+        r.entry for r in await gathered(store.archive.export()) if isinstance(r, EntryRecord)
+    ]
     assert exported[-1] == recent
     assert [(one.requests, one.cost) for one in exported[:1]] == [(more, 5 * more)]
 
 
 async def test_one_that_comes_late_is_in_the_sums_at_once(store: SqliteStore, path: Path) -> None:
-    await store.record([entry("e", at=NOON, outcome="unknown", images_unknown=1)])
+    await store.accounts.record([entry("e", at=NOON, outcome="unknown", images_unknown=1)])
     await tidied(store, SUMMED, None)
     late = replace(entry("e", at=NOON), cost=7)
-    await store.record([late, entry("f", at=NOON - 5), late])
-    rows = await store.usage(["outcome"], None, None)
+    await store.accounts.record([late, entry("f", at=NOON - 5), late])
+    rows = await store.usage.report(["outcome"], None, None)
     assert [(row.group, row.requests, row.cost) for row in rows] == [(("bought",), 2, 12)]
-    assert (await store.usage(["team"], None, None))[0].images_unknown == 0
+    assert (await store.usage.report(["team"], None, None))[0].images_unknown == 0
     assert (count(path, "usage_hours"), count(path, "entries")) == (2, 2)
 
 
 async def test_what_is_forgotten_leaves_no_row(store: SqliteStore, path: Path) -> None:
-    await store.record([entry(str(hour), at=NOON + hour * 3600) for hour in range(30)])
+    await store.accounts.record([entry(str(hour), at=NOON + hour * 3600) for hour in range(30)])
     await tidied(store, NOON + 60 * DAY, NOON + 40 * DAY)
     for table in ("usage_hours", "usage_days", "usage_totals", "entries"):
         assert count(path, table) == 0

@@ -26,6 +26,7 @@ from gateway.reporting.request_lines import (
     moment,
     shares,
 )
+from gateway.stores.sqlite.threads import Threads, in_thread, transaction
 
 _FIELDS = Line.__struct_fields__
 # Lists of our own words: no text of anybody's is in the statements.
@@ -67,58 +68,59 @@ _IS_NEW = """
 """
 
 
-def write(connection: sqlite3.Connection, batch: Batch) -> None:
-    """Add a batch, in a transaction of its own, unless it is there already."""
-    connection.execute("BEGIN IMMEDIATE")
-    if connection.execute(_IS_NEW, (batch.writer, batch.number, batch.at)).fetchall():
-        connection.executemany(_INSERT, ((line.ring, *astuple(line)) for line in batch.lines))
-        hour = int(batch.at // HOUR_SECONDS)
-        connection.executemany(_ADD_ERRORS, (_error_row(hour, error) for error in batch.errors))
-        if batch.latency is not None:
-            _add_latency(connection, batch.latency)
-        if batch.keep is not None:
-            for ring, share in shares(batch.keep).items():
-                connection.execute(_TRIM, (ring, ring, share))
-    connection.execute("COMMIT")
+class SqliteHistory:
+    """The HistoryStore in four tables."""
 
+    def __init__(self, threads: Threads) -> None:
+        self.threads = threads
 
-def lines(
-    connection: sqlite3.Connection, wanted: Wanted, limit: int, before: str | None
-) -> list[Line]:
-    """Up to so many of the wanted lines, the latest first."""
-    filters = [value for name in (wanted.team, wanted.key, wanted.outcome, wanted.id)
-               for value in (name, name)]  # fmt: skip
-    rows = connection.execute(_READ, (before, wanted.since, *filters, wanted.errors, limit))
-    return [Line(**dict(zip(_FIELDS, row, strict=True))) for row in rows]
+    @in_thread("writer", "write_activity")
+    def write(self, connection: sqlite3.Connection, batch: Batch) -> None:
+        with transaction(connection):
+            if not connection.execute(_IS_NEW, (batch.writer, batch.number, batch.at)).fetchall():
+                return
+            connection.executemany(_INSERT, ((line.ring, *astuple(line)) for line in batch.lines))
+            hour = int(batch.at // HOUR_SECONDS)
+            connection.executemany(_ADD_ERRORS, (_error_row(hour, error) for error in batch.errors))
+            if batch.latency is not None:
+                _add_latency(connection, batch.latency)
+            if batch.keep is not None:
+                for ring, share in shares(batch.keep).items():
+                    connection.execute(_TRIM, (ring, ring, share))
 
+    @in_thread("reports", "activity")
+    def lines(
+        self, connection: sqlite3.Connection, wanted: Wanted, limit: int, before: str | None = None
+    ) -> list[Line]:
+        filters = [value for name in (wanted.team, wanted.key, wanted.outcome, wanted.id)
+                   for value in (name, name)]  # fmt: skip
+        rows = connection.execute(_READ, (before, wanted.since, *filters, wanted.errors, limit))
+        return [Line(**dict(zip(_FIELDS, row, strict=True))) for row in rows]
 
-def errors(
-    connection: sqlite3.Connection, start: float, end: float, team: str | None
-) -> list[ErrorKind]:
-    """Errors by kind of the hours from `start` to before `end`, the most frequent first."""
-    rows = connection.execute(_READ_ERRORS, (*_hours(start, end), team, team))
-    return [_kind(*row) for row in rows]
+    @in_thread("reports", "errors")
+    def errors(
+        self, connection: sqlite3.Connection, start: float, end: float, team: str | None = None
+    ) -> list[ErrorKind]:
+        rows = connection.execute(_READ_ERRORS, (*_hours(start, end), team, team))
+        return [_kind(*row) for row in rows]
 
+    @in_thread("reports", "latency")
+    def latency(self, connection: sqlite3.Connection, start: float, end: float) -> list[Latency]:
+        rows = connection.execute(
+            "SELECT hour, numbers FROM latency WHERE hour >= ? AND hour < ? ORDER BY hour",
+            _hours(start, end),
+        )
+        return [_latency(*row) for row in rows]
 
-def latency(connection: sqlite3.Connection, start: float, end: float) -> list[Latency]:
-    """The latency of the hours from `start` to before `end`."""
-    rows = connection.execute(
-        "SELECT hour, numbers FROM latency WHERE hour >= ? AND hour < ? ORDER BY hour",
-        _hours(start, end),
-    )
-    return [_latency(*row) for row in rows]
-
-
-def forget(connection: sqlite3.Connection, now: float) -> None:
-    """Forget what is too old."""
-    first = now - LINE_DAYS * DAY_SECONDS
-    connection.execute("BEGIN IMMEDIATE")
-    connection.execute("DELETE FROM activity WHERE place < ?", (moment(first),))
-    connection.execute("DELETE FROM activity_writers WHERE at < ?", (first,))
-    for table, days in (("errors", ERROR_DAYS), ("latency", LATENCY_DAYS)):
-        hour = int((now - days * DAY_SECONDS) // HOUR_SECONDS)
-        connection.execute(f"DELETE FROM {table} WHERE hour < ?", (hour,))  # noqa: S608
-    connection.execute("COMMIT")
+    @in_thread("writer", "forget_activity")
+    def forget(self, connection: sqlite3.Connection, now: float) -> None:
+        first = now - LINE_DAYS * DAY_SECONDS
+        with transaction(connection):
+            connection.execute("DELETE FROM activity WHERE place < ?", (moment(first),))
+            connection.execute("DELETE FROM activity_writers WHERE at < ?", (first,))
+            for table, days in (("errors", ERROR_DAYS), ("latency", LATENCY_DAYS)):
+                hour = int((now - days * DAY_SECONDS) // HOUR_SECONDS)
+                connection.execute(f"DELETE FROM {table} WHERE hour < ?", (hour,))  # noqa: S608
 
 
 def _hours(start: float, end: float) -> tuple[int, int]:

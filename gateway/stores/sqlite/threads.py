@@ -1,0 +1,116 @@
+"""The threads of a store, and the decorator that runs a method in one of them.
+
+Every operation ends within the busy time and a little more, also when the disk hangs: then what
+was begun may still be done, as the ports say.
+"""
+
+import asyncio
+import sqlite3
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from functools import wraps
+from typing import Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar
+
+import structlog
+
+from gateway.core.errors import StoreUnavailable
+from gateway.stores.sqlite.connection import Database
+from gateway.stores.sqlite.worker import Worker
+
+log = structlog.get_logger(source="store")
+
+Observe = Callable[[str, float, bool], None]
+Thread = Literal["writer", "reader", "reports"]
+P = ParamSpec("P")
+T = TypeVar("T")
+
+GRACE_SECONDS = 0.5
+"""What an operation may take beyond the wait for a lock."""
+
+
+class Threads:
+    """One worker for each kind of work, so that none waits for another."""
+
+    def __init__(
+        self, database: Database, monotonic: Callable[[], float], observe: Observe | None
+    ) -> None:
+        self._database = database
+        self._monotonic = monotonic
+        self._observe = observe or (lambda operation, seconds, answered: None)
+        names: tuple[Thread, ...] = ("writer", "reader", "reports")
+        self._workers = {name: Worker(name, database) for name in names}
+
+    async def run(
+        self, thread: Thread, operation: str, work: Callable[[sqlite3.Connection], T]
+    ) -> T:
+        """Run `work` in a thread, bounded in time and observed. Raises StoreUnavailable."""
+        started, answered = self._monotonic(), True
+        try:
+            async with asyncio.timeout(self._database.busy_seconds + GRACE_SECONDS):
+                return await self._workers[thread].run(work)
+        except (StoreUnavailable, TimeoutError) as failure:
+            answered = False
+            if isinstance(failure, StoreUnavailable):
+                raise
+            raise StoreUnavailable from failure
+        finally:
+            self._observe(operation, self._monotonic() - started, answered)
+
+    def went_back(self, account: str) -> None:
+        """Log and count an account that lost writes. Safe in any thread."""
+        log.error(
+            "the store went back: it lost writes, and budgets with them",
+            place=f"sqlite:{self._database.path}",
+            account=account,
+        )
+        self._observe("went_back", 0.0, False)
+
+    async def close(self) -> None:
+        """Finish what was begun and close the connections."""
+        for worker in self._workers.values():
+            await worker.close()
+
+
+class InThreads(Protocol):
+    """A part of the store, with the threads that its methods run in."""
+
+    threads: Threads
+
+
+Part = TypeVar("Part", bound=InThreads)
+
+
+def in_thread(
+    thread: Thread, operation: str
+) -> Callable[
+    [Callable[Concatenate[Part, sqlite3.Connection, P], T]],
+    Callable[Concatenate[Part, P], Coroutine[Any, Any, T]],
+]:
+    """Make a method that takes a connection into one that callers await.
+
+    It runs in this thread, and is observed as this operation.
+    """
+
+    def decorate(
+        method: Callable[Concatenate[Part, sqlite3.Connection, P], T],
+    ) -> Callable[Concatenate[Part, P], Coroutine[Any, Any, T]]:
+        @wraps(method)
+        async def run(part: Part, /, *args: P.args, **kwargs: P.kwargs) -> T:
+            return await part.threads.run(
+                thread, operation, lambda connection: method(part, connection, *args, **kwargs)
+            )
+
+        return run
+
+    return decorate
+
+
+@contextmanager
+def transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    """A transaction that writes: it takes the file's lock at its start, and commits at its end.
+
+    Where the block raises, the worker closes the connection, which rolls back.
+    """
+    connection.execute("BEGIN IMMEDIATE")
+    yield
+    connection.execute("COMMIT")

@@ -10,6 +10,8 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
+from gateway.core.model import ImageRequest
+
 AUTO = "auto"
 """The size that leaves the choice to the upstream."""
 
@@ -173,3 +175,12 @@ KNOWN_TOKEN_PRICES: Mapping[str, Mapping[str, int]] = {
     }
 }
 """The token prices that apply to a model by name where the configuration leaves them out."""
+
+
+def closed_labels(request: ImageRequest, model: Model) -> tuple[str, str]:
+    """Size and quality as labels: those that the configuration names, "other" for the rest."""
+    size = request.size
+    named = size in (AUTO, model.default_size) or size in (model.sizes.allowed or ())
+    if not named and all(size != priced for _, priced in model.prices.cells):
+        size = "other"
+    return size, quality_label(request.quality)

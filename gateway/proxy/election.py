@@ -32,7 +32,7 @@ from gateway.core.model import Bought
 from gateway.core.tasks import Background
 from gateway.proxy.election_messages import News, decode_news, encode_news, news_of
 from gateway.proxy.leases import Lease, Leases, Rival
-from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.observer import NO_OBSERVER, Observer
 
 log = structlog.get_logger(source="elections")
 
@@ -92,13 +92,13 @@ class Elections:
         self,
         leases: Leases,
         *,
-        metrics: Metrics,
         new_id: Callable[[], str],
         cache_is_shared: Callable[[], bool],
         lease_seconds: float = LEASE_SECONDS,
+        observer: Observer = NO_OBSERVER,
     ) -> None:
         self._leases = leases
-        self._metrics = metrics
+        self._observer = observer
         self._new_id = new_id
         self._cache_is_shared = cache_is_shared
         self._lease_seconds = lease_seconds
@@ -186,7 +186,7 @@ class Elections:
 
     def waits(self) -> None:
         """Count a flight that waits for another gateway's."""
-        self._metrics.flights["remote",].inc()
+        self._observer.flight("remote")
 
     # -- in the background ----------------------------------------------------------------------
 
@@ -228,7 +228,7 @@ class Elections:
         for batch in _batches(self._held):
             for lease in await self._leases.renew(batch, self._lease_seconds):
                 self._held.discard(lease)
-                self._metrics.lease_losses.inc()
+                self._observer.lease_lost()
                 log.warning("lease lost: an image may be bought twice", name=lease.name)
 
     async def _tell(self) -> None:

@@ -35,7 +35,6 @@ from gateway.core.errors import (
     UpstreamError,
 )
 from gateway.core.model import About, Bought, Caller, ImageRequest
-from gateway.core.money import format_usd
 from gateway.core.single_flight import Flight, Flights
 from gateway.proxy.cache_control import CacheControl, read_cache_control
 from gateway.proxy.cache_status import CacheStatus
@@ -50,9 +49,8 @@ from gateway.quota.ledger import PATIENCE_SECONDS, Ledger
 from gateway.quota.pricing import ceiling, charge
 from gateway.quota.refusal import refusal_error
 from gateway.quota.steps import Held, Refused, Release, Reserve, Settle
-from gateway.reporting.free_usage import Hits
-from gateway.telemetry.metrics import Metrics, closed_labels
-from gateway.telemetry.request_record import Record
+from gateway.telemetry.observer import NO_OBSERVER, Observer
+from gateway.telemetry.request_record import RequestRecord
 from gateway.telemetry.tracing import UNTRACED, Tracing
 from gateway.tenants.directory import Directory
 from gateway.upstream.outcome import judge
@@ -72,9 +70,6 @@ PROMPT_CHARACTERS = 200
 
 REFUSALS = (InvalidRequest, NotPermitted, LimitReached)
 """What ends a request of a known caller before anything is bought, by its own fault or limits."""
-
-OTHER = "other"
-"""Stands for what a refused request asks for where that could not be read."""
 
 
 class Call(Struct, frozen=True):
@@ -107,7 +102,7 @@ class Purchase(Struct, frozen=True):
     share: bool
     bypass: bool
     settings: Settings
-    record: Record
+    record: RequestRecord
     at: float
     max_age: int | None
 
@@ -124,8 +119,7 @@ class Proxy:
 
     `settings` may be replaced at any time; each request keeps those that it began with. `wall`
     tells the time, `spread` gives randomness in [0, 1), `new_id` an id never given before.
-    `on_failure` is told of every call upstream that brought nothing. `on_late` hears what came of a
-    purchase whose client had left, `amend` puts into memory what an answer from elsewhere lacks.
+    `observer` receives all events. `amend` puts into memory what an answer from elsewhere lacks.
     """
 
     def __init__(
@@ -135,16 +129,13 @@ class Proxy:
         directory: Directory,
         cache: BaseCache,
         ledger: Ledger,
-        hits: Hits,
         upstream: Upstream,
         elections: Elections | Alone,
-        metrics: Metrics,
         wall: Callable[[], float],
         spread: Callable[[], float],
         new_id: Callable[[], str],
         tracing: Tracing = UNTRACED,
-        on_failure: Callable[[UpstreamError], None] = lambda error: None,
-        on_late: Callable[[Record], None] = lambda record: None,
+        observer: Observer = NO_OBSERVER,
         amend: Callable[[str, Bought], None] = lambda name, bought: None,
     ) -> None:
         self.settings = settings
@@ -154,20 +145,17 @@ class Proxy:
         self._directory = directory
         self._cache = cache
         self._ledger = ledger
-        self._hits = hits
         self._upstream = upstream
         self._elections = elections
-        self._metrics = metrics
+        self._observer = observer
         self._wall = wall
         self._spread = spread
         self._new_id = new_id
         self._tracing = tracing
-        self._on_failure = on_failure
-        self._on_late = on_late
         self._amend = amend
         self.in_flight = 0
 
-    async def generate(self, call: Call, record: Record) -> Answer:
+    async def generate(self, call: Call, record: RequestRecord) -> Answer:
         """Answer one generation request, from the cache, a shared flight, or a purchase.
 
         Fills in `record` on the way. Raises GatewayError.
@@ -179,11 +167,11 @@ class Proxy:
             return await self._generate(call, caller, settings, record)
         except REFUSALS as refusal:
             if not isinstance(refusal, NotCached):
-                self._refused(caller, settings, record)
+                self._observer.request_refused(record)
             raise
 
     async def _generate(
-        self, call: Call, caller: Caller, settings: Settings, record: Record
+        self, call: Call, caller: Caller, settings: Settings, record: RequestRecord
     ) -> Answer:
         # Before the slot is taken: clients that send slowly must not fill the gateway.
         body = await _read_body(call, record)
@@ -192,7 +180,8 @@ class Proxy:
         self.in_flight += 1
         try:
             reading = self._read(body, caller, settings)
-            record.request, record.fingerprint = reading.request, reading.fingerprint
+            record.request, record.labels = reading.request, reading.labels
+            record.fingerprint = reading.fingerprint
             check_policy(caller.team, reading.request)
             wish = read_cache_control(call.cache_control)
             purchase = self._purchase(caller, reading, wish, settings, record)
@@ -217,7 +206,7 @@ class Proxy:
         reading: Reading,
         wish: CacheControl,
         settings: Settings,
-        record: Record,
+        record: RequestRecord,
     ) -> Purchase:
         cached = settings.cache.enabled and caller.team.cache
         return Purchase(
@@ -241,9 +230,9 @@ class Proxy:
         age = 0.0 if kept is None else max(0.0, self._wall() - kept.at)
         # Not by the whole seconds of Age: a max-age of 0 must never find anything.
         if kept is None or (purchase.max_age is not None and age >= purchase.max_age):
-            self._metrics.lookups["memory", "miss"].inc()
+            self._observer.cache_lookup("memory", "miss")
             return None
-        self._metrics.lookups["memory", "hit" if kept.tier == "memory" else "miss"].inc()
+        self._observer.cache_lookup("memory", "hit" if kept.tier == "memory" else "miss")
         if kept.about is None:
             self._amend(purchase.fingerprint, replace(kept, about=_about(purchase), tier="memory"))
         self._given(purchase, kept, "hit")
@@ -274,12 +263,12 @@ class Proxy:
         """The flight that brings this purchase's answer. Raises where none may start."""
         name = purchase.fingerprint if purchase.share else None
         if name and self.flights.under_way(name):
-            self._metrics.flights["follow",].inc()
+            self._observer.flight("follow")
         else:
             self._check_room(purchase.settings)
         return self.flights.lead_or_join(name, lambda: self._land(purchase))
 
-    async def _wait(self, flight: Flight[Landed], record: Record) -> Landed:
+    async def _wait(self, flight: Flight[Landed], record: RequestRecord) -> Landed:
         """The flight's result, as long as the client waits for it."""
         started = perf_counter()
         try:
@@ -308,7 +297,7 @@ class Proxy:
                 if elected:
                     return Landed(await candidate.tell(self._see_through(purchase)))
 
-    async def _elected(self, candidate: Candidate | Alone, record: Record) -> bool:
+    async def _elected(self, candidate: Candidate | Alone, record: RequestRecord) -> bool:
         """Whether to buy; the time spent on another gateway's purchase is not our own."""
         started = perf_counter()
         elected = await candidate.elected(_patience(record))
@@ -325,26 +314,15 @@ class Proxy:
 
     async def _see_through(self, purchase: Purchase) -> Bought:
         """Buy, and log what came of it if the client has left: its own line was too early."""
-        caller, record = purchase.caller, purchase.record
+        record = purchase.record
         try:
             return await self._buy(purchase)
         finally:
             if record.left:
-                self._tell_late(record, sys.exception())
-                log.info(
-                    "purchase ended without its client",
-                    id=record.id,
-                    team=caller.team.name,
-                    key=caller.key.id,
-                    images=record.images,
-                    cost_usd=format_usd(record.cost),
-                    exc_info=sys.exception(),
-                )
-
-    def _tell_late(self, record: Record, failure: BaseException | None) -> None:
-        if isinstance(failure, GatewayError):
-            record.outcome, record.code = failure.outcome, failure.code
-        self._on_late(record)
+                failure = sys.exception()
+                if isinstance(failure, GatewayError):
+                    record.outcome, record.code = failure.outcome, failure.code
+                self._observer.late_purchase_ended(record, failure)
 
     def _check_room(self, settings: Settings) -> None:
         """Raise where no flight may start. Those whose clients have left still take room."""
@@ -356,7 +334,7 @@ class Proxy:
     async def _buy(self, purchase: Purchase) -> Bought:
         """Hold quota, ask the upstream once, settle what came of it, keep the answer."""
         request, record = purchase.request, purchase.record
-        self._metrics.flights["lead",].inc()
+        self._observer.flight("lead")
         body = encode_body(request)
         reservation = self._reservation(purchase)
         with self._tracing.store("reserve"):
@@ -364,7 +342,7 @@ class Proxy:
         record.lap("quota")
         record.standing = held.standing
         if isinstance(held, Refused):
-            self._metrics.refused(purchase.caller.team.name, held.refusal)
+            self._observer.purchase_refused(purchase.caller.team.name, held.refusal)
             raise refusal_error(held.refusal, self._spread(), purchase.caller.key.id)
         try:
             with self._tracing.upstream(request, purchase.settings.upstream) as span:
@@ -373,7 +351,7 @@ class Proxy:
                 answered = read_answer(reply.body)
                 span.answered(answered.usage)
         except UpstreamError as error:
-            self._on_failure(error)
+            self._observer.upstream_failed(error)
             await self._failed(reservation, held, record, charged=error.charged)
             raise
         except asyncio.CancelledError:  # the drain's time is up, and the call is under way
@@ -417,7 +395,7 @@ class Proxy:
         finally:
             record.upstream = perf_counter() - started
             record.waited += record.upstream
-            self._metrics.upstream_ended(purchase.request.model, status, record.upstream)
+            self._observer.upstream_call_ended(purchase.request.model, status, record.upstream)
 
     async def _settle(
         self,
@@ -432,30 +410,26 @@ class Proxy:
         model = purchase.settings.models[request.model]
         cost = charge(model, request, answered)
         record.outcome, record.images, record.cost = "miss", answered.images, cost
-        self._count_charge(reservation, held, cost)
-        self._metrics.delivered(
-            purchase.caller.team.name, request, model, answered.images, "upstream"
-        )
+        self._charged(reservation, held, cost, unknown=False)
+        self._observer.answer_ready(record)
         await self._finish(reservation.settle(held.at, answered.images, cost))
         return Bought(body=reply.body, images=answered.images, cost=cost, at=self._wall())
 
     async def _failed(
-        self, reservation: Reserve, held: Held, record: Record, *, charged: bool
+        self, reservation: Reserve, held: Held, record: RequestRecord, *, charged: bool
     ) -> None:
         """Close a purchase that brought nothing: free, or charged because nobody can tell."""
         if not charged:
             await self._finish(Release(id=reservation.id, team=reservation.team))
             return
         record.images, record.cost = reservation.images, reservation.cost
-        self._count_charge(reservation, held, reservation.cost)
-        self._metrics.unknown_charges["call",].inc()
+        self._charged(reservation, held, reservation.cost, unknown=True)
         images, cost = reservation.images, reservation.cost
         await self._finish(reservation.settle(held.at, images, cost, unknown=True))
 
-    def _count_charge(self, reservation: Reserve, held: Held, cost: int) -> None:
-        # One whose lease ran out was swept, and counted by whoever did that.
-        if self._wall() <= held.at + reservation.lease:
-            self._metrics.charged(reservation, cost)
+    def _charged(self, reservation: Reserve, held: Held, cost: int, *, unknown: bool) -> None:
+        swept = self._wall() > held.at + reservation.lease
+        self._observer.charged(reservation, cost, unknown=unknown, swept=swept)
 
     async def _finish(self, step: Settle | Release) -> None:
         with self._tracing.store("release" if isinstance(step, Release) else "settle"):
@@ -475,19 +449,9 @@ class Proxy:
 
     def _given(self, purchase: Purchase, bought: Bought, outcome: str) -> None:
         """Record an answer that cost nothing: a hit, or a flight that another request leads."""
-        caller, request, record = purchase.caller, purchase.request, purchase.record
+        record = purchase.record
         record.outcome, record.images, record.saved = outcome, bought.images, bought.cost
-        self._hits.add(caller, request, bought, self._wall(), coalesced=outcome == "collapsed")
-        model = purchase.settings.models[request.model]
-        self._metrics.delivered(caller.team.name, request, model, bought.images, "cache")
-        self._metrics.saved.add((caller.team.name,), bought.cost)
-
-    def _refused(self, caller: Caller, settings: Settings, record: Record) -> None:
-        """Record a request that was refused: nothing was asked of the upstream."""
-        labels = (OTHER, OTHER, OTHER)
-        if (request := record.request) is not None:
-            labels = (request.model, *closed_labels(request, settings.models[request.model]))
-        self._hits.refuse(caller, labels, self._wall())
+        self._observer.answer_ready(record)
 
 
 def _owned(caller: Caller) -> tuple[tuple[str, str], ...]:
@@ -508,13 +472,13 @@ def _about(purchase: Purchase) -> About:
     )
 
 
-def _patience(record: Record) -> float:
+def _patience(record: RequestRecord) -> float:
     """Seconds that the next step may wait for the store, of the 2 that all of them have."""
     own = perf_counter() - record.started - record.waited
     return max(LEAST_PATIENCE_SECONDS, PATIENCE_SECONDS - own)
 
 
-async def _read_body(call: Call, record: Record) -> bytes:
+async def _read_body(call: Call, record: RequestRecord) -> bytes:
     """The body; the time it took to come is the client's, even where it never came whole."""
     started = perf_counter()
     try:

@@ -9,6 +9,7 @@ from functools import lru_cache
 
 from msgspec import Struct
 
+from gateway.config.models import closed_labels
 from gateway.config.settings import Settings
 from gateway.core.model import ImageRequest, Team
 from gateway.proxy.fingerprint import answer_name, scope_of
@@ -22,10 +23,11 @@ MOST_BYTES = 2_048
 
 
 class Reading(Struct, frozen=True):
-    """A request and the cache key of its answer."""
+    """A request, the cache key of its answer, and its model, size and quality as labels."""
 
     request: ImageRequest
     fingerprint: str
+    labels: tuple[str, str, str]
 
 
 class Readings:
@@ -43,4 +45,9 @@ class Readings:
     def _read(self, body: bytes, scope: str) -> Reading:
         settings = self.settings
         request = read_request(body, settings.models, settings.default_model)
-        return Reading(request, answer_name(request, scope, settings))
+        model = settings.models[request.model]
+        return Reading(
+            request,
+            answer_name(request, scope, settings),
+            (request.model, *closed_labels(request, model)),
+        )

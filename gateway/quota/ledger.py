@@ -32,7 +32,7 @@ The races it guards against:
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
@@ -44,6 +44,7 @@ from gateway.core.errors import InternalError, StoreUnavailable
 from gateway.core.model import Entry
 from gateway.core.tasks import Background
 from gateway.quota.account import Account
+from gateway.quota.observer import NO_OBSERVER, LedgerObserver
 from gateway.quota.steps import (
     Accounts,
     Applied,
@@ -85,9 +86,7 @@ class _Pending(Generic[T]):
 class Ledger:
     """Admits purchases and records what came of them.
 
-    `spread` gives randomness in [0, 1) for the jitter. `on_accounts` is told of every account
-    that was written, `on_lost` of every purchase that was settled though the store had lost it,
-    `on_swept` the entries of holds that were charged as unknown, for the metrics.
+    `spread` gives randomness in [0, 1) for the jitter. `observer` receives the events.
     """
 
     def __init__(
@@ -95,15 +94,11 @@ class Ledger:
         store: AccountStore,
         *,
         spread: Callable[[], float],
-        on_accounts: Callable[[Accounts], None] = lambda accounts: None,
-        on_lost: Callable[[], None] = lambda: None,
-        on_swept: Callable[[Sequence[Entry]], None] = lambda entries: None,
+        observer: LedgerObserver = NO_OBSERVER,
     ) -> None:
         self._store = store
         self._spread = spread
-        self._on_accounts = on_accounts
-        self._on_lost = on_lost
-        self._on_swept = on_swept
+        self._observer = observer
         self._waiting: deque[_Pending[Any]] = deque()
         self._in_hand = 0
         self._set_aside: list[_Pending[Any]] = []
@@ -276,7 +271,7 @@ class Ledger:
                 pending.outcome.set_result(applied.outcome)
         for pending, applied in decided:
             self._tell(pending.step, applied)
-        self._on_accounts(accounts)
+        self._observer.accounts_seen(accounts)
         return True
 
     async def _look_for_lost(
@@ -301,10 +296,10 @@ class Ledger:
         match step:
             case Expire(account=account) if applied.outcome:
                 log.warning("swept, charged as unknown", account=account, holds=applied.outcome)
-                self._on_swept(applied.entries)
+                self._observer.holds_swept(applied.entries)
             case Settle(id=id, team=team, lost=True):
                 log.warning("settled a purchase that the store had lost", id=id, team=team)
-                self._on_lost()
+                self._observer.lost_purchase_settled()
 
 
 def _decide(

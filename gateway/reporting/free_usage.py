@@ -12,9 +12,11 @@ from msgspec.structs import replace
 
 from gateway.config.models import quality_label
 from gateway.core.errors import StoreUnavailable
-from gateway.core.model import Bought, Caller, Entry, EntryOutcome, ImageRequest
+from gateway.core.model import Caller, Entry, EntryOutcome, ImageRequest
 from gateway.core.tasks import Background
 from gateway.quota.store import AccountStore
+from gateway.telemetry.observer import Observer
+from gateway.telemetry.request_record import RequestRecord
 
 log = structlog.get_logger(source="hits")
 
@@ -26,11 +28,14 @@ MAX_WAITING = 10_000
 _Group = tuple[str, str, str, str, str, EntryOutcome]
 
 
-class Hits:
+class Hits(Observer):
     """The buffer before `AccountStore.record`."""
 
-    def __init__(self, store: AccountStore, *, new_id: Callable[[], str]) -> None:
+    def __init__(
+        self, store: AccountStore, *, new_id: Callable[[], str], wall: Callable[[], float]
+    ) -> None:
         self._store = store
+        self._wall = wall
         self._new_id = new_id
         self._waiting: dict[_Group, Entry] = {}
         self._unwritten: list[Entry] = []
@@ -49,17 +54,32 @@ class Hits:
         except StoreUnavailable:
             return
 
+    def answer_ready(self, record: RequestRecord) -> None:
+        """Note a cache hit or a shared answer."""
+        caller, request = record.caller, record.request
+        if caller is None or request is None or record.outcome not in ("hit", "collapsed"):
+            return
+        coalesced = record.outcome == "collapsed"
+        now, images, saved = self._wall(), record.images, record.saved
+        self.add(caller, request, images, saved, now, coalesced=coalesced)
+
+    def request_refused(self, record: RequestRecord) -> None:
+        """Note a refusal."""
+        if record.caller:
+            self.refuse(record.caller, record.labels, self._wall())
+
     def add(
         self,
         caller: Caller,
         request: ImageRequest,
-        bought: Bought,
+        images: int,
+        saved: int,
         now: float,
         *,
         coalesced: bool = False,
     ) -> None:
-        """Note that `caller` was given `bought` for nothing at `now`: from the cache, or
-        `coalesced` with another one's purchase that was under way.
+        """Note that `caller` was given `images` for nothing at `now`, which saved `saved`
+        micro-dollars: from the cache, or `coalesced` with a purchase under way.
         """
         outcome: EntryOutcome = "coalesced" if coalesced else "cached"
         labels = request.model, request.size, quality_label(request.quality)
@@ -67,9 +87,9 @@ class Hits:
         self._waiting[group] = replace(
             entry,
             requests=entry.requests + 1,
-            images_cached=entry.images_cached + bought.images,
-            images_coalesced=entry.images_coalesced + (bought.images if coalesced else 0),
-            saved=entry.saved + bought.cost,
+            images_cached=entry.images_cached + images,
+            images_coalesced=entry.images_coalesced + (images if coalesced else 0),
+            saved=entry.saved + saved,
         )
 
     def refuse(self, caller: Caller, labels: tuple[str, str, str], now: float) -> None:

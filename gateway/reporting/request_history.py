@@ -31,7 +31,8 @@ from gateway.reporting.request_lines import (
     place,
 )
 from gateway.reporting.store import HistoryStore
-from gateway.telemetry.request_record import Record
+from gateway.telemetry.observer import Observer
+from gateway.telemetry.request_record import RequestRecord
 
 log = structlog.get_logger(source="activity")
 
@@ -62,7 +63,7 @@ class _Shared:
         self.total = self.own = self.at = 0.0
         self.id = ""
 
-    def add(self, record: Record, total: float, own: float, at: float) -> None:
+    def add(self, record: RequestRecord, total: float, own: float, at: float) -> None:
         self.requests += 1
         self.images += record.images
         self.cost += record.cost
@@ -73,7 +74,7 @@ class _Shared:
         self.id = record.id
 
 
-class Activity:
+class Activity(Observer):
     """The buffer before `HistoryStore.write_activity`. `wall` tells the time, `keep` how many
     requests are kept, and `writer` (8 hexadecimal digits) is unlike any other gateway's.
     """
@@ -116,11 +117,11 @@ class Activity:
 
     # -- as requests end ------------------------------------------------------------------------
 
-    def add(self, record: Record, seconds: float) -> None:
+    def request_ended(self, record: RequestRecord, seconds: float) -> None:
         """Note a request that has been answered, or whose client has left, after `seconds`."""
         if record.outcome in READS:
             return
-        if record.left:  # what has come of it by now is told by `add_late`
+        if record.left:  # what has come of it by now is noted by `late_purchase_ended`
             record = replace(record, outcome="client_closed", images=0, cost=0, upstream=None)
         own = max(0.0, seconds - record.waited)
         if record.request is not None:
@@ -129,14 +130,14 @@ class Activity:
                 self._upstream.add(record.upstream)
         self._note(record, seconds, own)
 
-    def add_late(self, record: Record) -> None:
+    def late_purchase_ended(self, record: RequestRecord, failure: BaseException | None) -> None:
         """Note what came of a purchase whose client had left, and was noted as such."""
         if record.upstream is not None:
             self._upstream.add(record.upstream)
         seconds = perf_counter() - record.started
         self._note(record, seconds, max(0.0, seconds - record.waited))
 
-    def _note(self, record: Record, seconds: float, own: float) -> None:
+    def _note(self, record: RequestRecord, seconds: float, own: float) -> None:
         caller, at = record.caller, self._wall()
         team, key = (None, None) if caller is None else (caller.team.name, caller.key.id)
         group = (team, key, record.outcome, record.status, record.code, record.route)
@@ -159,7 +160,7 @@ class Activity:
             self._shared[group] = shared
         return shared
 
-    def _note_error(self, record: Record, team: str | None, at: float) -> None:
+    def _note_error(self, record: RequestRecord, team: str | None, at: float) -> None:
         # Key and route are left out: an error's kinds are a team's.
         name = (team, None, record.outcome, record.status, record.code, None)
         kind = ErrorKind(
@@ -173,7 +174,7 @@ class Activity:
         former = self._errors.get(name)
         self._errors[name] = kind if former is None else former.plus(kind)
 
-    def _line(self, record: Record, seconds: float, own: float, at: float) -> Line:
+    def _line(self, record: RequestRecord, seconds: float, own: float, at: float) -> Line:
         caller, request, fingerprint = record.caller, record.request, record.fingerprint
         return Line(
             place=self._place(at),

@@ -9,7 +9,7 @@ import random
 import secrets
 import ssl
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -33,7 +33,7 @@ from gateway.core.periods import DAY_SECONDS
 from gateway.core.tasks import Background
 from gateway.proxy.election import Alone, Elections
 from gateway.proxy.pipeline import Proxy
-from gateway.quota.account import GATEWAY, Account, team_account
+from gateway.quota.account import GATEWAY, team_account
 from gateway.quota.ledger import Ledger
 from gateway.reporting.alerts.delivery import Alerts
 from gateway.reporting.alerts.http import HttpWebhooks, secret_of, url_of
@@ -45,12 +45,14 @@ from gateway.server.tls import Certificate, certificate_of
 from gateway.stores.redis.leases import RedisLeases
 from gateway.telemetry.logging import dropped_lines
 from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.observer import Observers
 from gateway.telemetry.quota_gauges import QuotaCollector
 from gateway.telemetry.tracing import UNTRACED, Tracing
 from gateway.tenants.directory import Directory
 from gateway.tenants.last_used import LastUse
 from gateway.upstream.client import HttpUpstream
 from gateway.upstream.credentials import LOOK_SECONDS, KeyFile, with_key
+from gateway.web.access_log import AccessLog
 from gateway.web.admin.alerts import AdminAlerts
 from gateway.web.admin.app import AdminApi
 from gateway.web.admin.audit import AdminAudit
@@ -118,6 +120,7 @@ class Gateway:
         self._redis_cache: RedisCache | None = None
         self.pepper = load_pepper(settings.keys, settings.store.place)
         self.metrics = Metrics(dropped_lines)
+        self.observers = Observers(self.metrics, AccessLog())
 
     async def start(self) -> None:
         """Open the store, sweep what a crash left, and listen on both ports."""
@@ -210,7 +213,7 @@ class Gateway:
     async def _open_ledger(self) -> None:
         """What keeps the keys and the money: store, last use, directory, ledger, hits."""
         settings, metrics, running = self.settings, self.metrics, self._running
-        self.store = await open_store(settings, self.pepper, metrics.store_operation)
+        self.store = await open_store(settings, self.pepper, self.observers.store_operation)
         running.push_async_callback(self.store.close)
         last_use = LastUse(self.store.directory, wall=self._wall)
         last_use.start()
@@ -229,17 +232,17 @@ class Gateway:
             lambda: self.directory.teams, lambda: self.settings.limits, self._wall
         )
         metrics.registry.register(self._gauges)
+        self.observers.add(self._gauges)
         self._open_alerts()
         self._ledger = Ledger(
             self.store.accounts,
             spread=random.random,
-            on_accounts=self._saw,
-            on_lost=metrics.lost_purchases.inc,
-            on_swept=metrics.swept,
+            observer=self.observers,
         )
         running.push_async_callback(self._close_ledger)
         await self._ledger.start()
-        self._hits = Hits(self.store.accounts, new_id=new_id)
+        self._hits = Hits(self.store.accounts, new_id=new_id, wall=self._wall)
+        self.observers.add(self._hits)
         self._hits.start()
         running.push_async_callback(self._hits.close)
         upkeep = Upkeep(
@@ -253,6 +256,7 @@ class Gateway:
             keep=lambda: self.settings.activity.keep_requests,
             writer=new_id()[:8],
         )
+        self.observers.add(self._activity)
         self._activity.start()
         running.push_async_callback(self._activity.close)
 
@@ -266,19 +270,15 @@ class Gateway:
             webhooks,
             self.directory,
             lambda: self.settings,
-            self.metrics,
             secret=self.pepper,
             owner=new_id(),
             wall=self._wall,
             spread=random.random,
+            observer=self.observers,
         )
+        self.observers.add(self.alerts)
         self.alerts.start()
         self._running.push_async_callback(self.alerts.close)
-
-    def _saw(self, accounts: Mapping[str, Account]) -> None:
-        """Hand on accounts that were read or written."""
-        self._gauges.saw(accounts)
-        self.alerts.saw(accounts)
 
     async def _open_proxy(self) -> None:
         """What answers: cache, upstream client, the path of a request."""
@@ -291,16 +291,13 @@ class Gateway:
             directory=self.directory,
             cache=cache,
             ledger=self._ledger,
-            hits=self._hits,
             upstream=upstream,
             elections=self._open_elections(),
-            metrics=metrics,
             wall=self._wall,
             spread=random.random,
             new_id=new_id,
             tracing=self._tracing,
-            on_failure=self.alerts.failed,
-            on_late=self._activity.add_late,
+            observer=self.observers,
             amend=self._cache.amend,
         )
         metrics.in_flight.set_function(lambda: self.proxy.in_flight)
@@ -314,8 +311,8 @@ class Gateway:
             return Alone()
         metrics.begin_leases_at_zero()
         elections = Elections(
-            RedisLeases(place, observe=metrics.store_operation),
-            metrics=metrics,
+            RedisLeases(place, observe=self.observers.store_operation),
+            observer=self.observers,
             new_id=new_id,
             cache_is_shared=lambda: self._redis_cache is not None and not self._redis_cache.away,
         )
@@ -330,7 +327,7 @@ class Gateway:
             max_bytes=settings.cache.max_bytes,
             max_entry_bytes=settings.cache.max_entry_bytes,
             size=_bytes_of,
-            on_evict=lambda reason: metrics.evictions["memory", reason].inc(),
+            on_evict=lambda reason: self.observers.cache_eviction("memory", reason),
         )
         await snapshot.put_back(memory, settings.cache, self._wall)
         purges = Purges(self.store.audit, memory, lambda: self.directory.generation, self._wall)
@@ -348,7 +345,7 @@ class Gateway:
             Seal(self.pepper),
             settings.cache.max_entry_bytes,
             self._wall,
-            on_lookup=lambda result: metrics.lookups["redis", result].inc(),
+            on_lookup=lambda result: self.observers.cache_lookup("redis", result),
         )
         cache = TieredCache(memory, redis, self._wall)
         self._running.push_async_callback(cache.close)
@@ -370,13 +367,12 @@ class Gateway:
         self.public = public = PublicApi(
             self.proxy,
             self.directory,
-            self.metrics,
             new_id,
             self_service=own,
             tracing=self._tracing,
-            on_end=self._activity.add,
+            observer=self.observers,
         )
-        counted = GatewayServer(public.handle, on_unreadable=self.metrics.request_unreadable)
+        counted = GatewayServer(public.handle, observer=self.observers)
         self._public_port = Port(counted, closing_seconds=CLOSE_SECONDS)
         tls = self.certificate.context if self.certificate else None
         self.url = await self._open(self._public_port, server.host, server.port, tls)
@@ -446,7 +442,7 @@ class Gateway:
         names = list(dict.fromkeys([GATEWAY, *teams, *self._gauges.with_holds()]))
         loaded = await self.store.accounts.load(names)
         accounts = [account for account, _ in loaded.accounts]
-        self._saw(dict(zip(names, accounts, strict=True)))
+        self.observers.accounts_seen(dict(zip(names, accounts, strict=True)))
 
     async def _close_ledger(self) -> None:
         if not await self._ledger.close(CLOSE_SECONDS):

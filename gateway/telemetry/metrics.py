@@ -22,12 +22,12 @@ from prometheus_client import (
 from prometheus_client.core import CounterMetricFamily
 from prometheus_client.registry import Collector
 
-from gateway.config.models import AUTO, Model, quality_label
-from gateway.core.model import MICRO, Entry, ImageRequest, Limits, Team
+from gateway.core.model import MICRO, Entry, Limits, Team
 from gateway.quota.limits import Refusal
 from gateway.quota.steps import Reserve
+from gateway.telemetry.observer import FlightRole, Observer
 from gateway.telemetry.quota_gauges import limits_set
-from gateway.telemetry.request_record import Record
+from gateway.telemetry.request_record import RequestRecord
 
 # They would be a second series for each one, and nobody looks at them.
 disable_created_metrics()  # type: ignore[no-untyped-call]  # published without types
@@ -116,7 +116,7 @@ class Bound(dict[tuple[str, ...], M]):
         return series
 
 
-class Metrics:
+class Metrics(Observer):
     """All instruments. Amounts of money come in as micro-dollars and go out as dollars.
 
     `dropped_lines` tells how many log lines nobody read.
@@ -347,7 +347,7 @@ class Metrics:
         for limit in limits_set(team.limits):
             _ = self.refusals[team.name, limit, "team"]
 
-    def request_ended(self, record: Record, seconds: float) -> None:
+    def request_ended(self, record: RequestRecord, seconds: float) -> None:
         """Count a request that has been answered, or whose client left."""
         team = record.caller.team.name if record.caller else ""
         self.requests[team, record.outcome].inc()
@@ -360,31 +360,36 @@ class Metrics:
         """Count a request that the HTTP parser refused; `outcome` is one of `UNREADABLE`."""
         self.requests["", outcome].inc()
 
-    def delivered(
-        self, team: str, request: ImageRequest, model: Model, images: int, source: str
-    ) -> None:
-        """Count delivered images; `source` is "upstream" or "cache"."""
-        size, quality = closed_labels(request, model)
-        self.images[team, request.model, size, quality, source].inc(images)
+    def answer_ready(self, record: RequestRecord) -> None:
+        """Count the images, and what they saved if they were not bought for this request."""
+        team = record.caller.team.name if record.caller else ""
+        source = "upstream" if record.outcome == "miss" else "cache"
+        self.images[team, *record.labels, source].inc(record.images)
+        if source == "cache":
+            self.saved.add((team,), record.saved)
 
-    def charged(self, reservation: Reserve, cost: int) -> None:
+    def charged(self, reservation: Reserve, cost: int, *, unknown: bool, swept: bool) -> None:
         """Count money charged, in micro-dollars."""
+        if unknown:
+            self.unknown_charges["call",].inc()
+        if swept:
+            return
         self.cost.add((reservation.team, reservation.model), cost)
         if cost > reservation.cost:
             self.above_hold.inc()
 
-    def swept(self, entries: Sequence[Entry]) -> None:
+    def holds_swept(self, entries: Sequence[Entry]) -> None:
         """Count holds that were charged as unknown because nobody settled them in time."""
         self.unknown_charges["swept",].inc(len(entries))
         for entry in entries:
             self.cost.add((entry.team, entry.model), entry.cost)
 
-    def refused(self, team: str, refusal: Refusal) -> None:
+    def purchase_refused(self, team: str, refusal: Refusal) -> None:
         """Count a purchase of this team that a limit refused."""
         whose = refusal.scope
         self.refusals["" if whose == "gateway" else team, refusal.limit, whose].inc()
 
-    def upstream_ended(self, model: str, status: str, seconds: float) -> None:
+    def upstream_call_ended(self, model: str, status: str, seconds: float) -> None:
         """Count one call to the upstream; `status` is its HTTP status or our code for its end."""
         self.upstream_requests[ACCOUNT, status].inc()
         self.upstream_duration[model,].observe(seconds)
@@ -396,21 +401,36 @@ class Metrics:
         if not ok:
             errors.inc()
 
+    def flight(self, role: FlightRole) -> None:
+        """Count a flight that started, was joined or waits for another gateway."""
+        self.flights[role,].inc()
+
+    def lease_lost(self) -> None:
+        """Count a lost lease."""
+        self.lease_losses.inc()
+
+    def lost_purchase_settled(self) -> None:
+        """Count a purchase that the store had lost."""
+        self.lost_purchases.inc()
+
+    def cache_lookup(self, tier: str, result: str) -> None:
+        """Count a look-up."""
+        self.lookups[tier, result].inc()
+
+    def cache_eviction(self, tier: str, reason: str) -> None:
+        """Count an entry that left."""
+        self.evictions[tier, reason].inc()
+
+    def alert_ended(self, kind: str, result: str) -> None:
+        """Count a message to a webhook."""
+        self.alerts[kind, result].inc()
+
     async def watch_loop(self, every: float = 0.5) -> None:
         """Measure the event loop's lag until cancelled."""
         while True:
             due = time.monotonic() + every
             await asyncio.sleep(every)
             self.loop_lag.observe(max(0.0, time.monotonic() - due))
-
-
-def closed_labels(request: ImageRequest, model: Model) -> tuple[str, str]:
-    """Size and quality as labels: those that the configuration names, "other" for the rest."""
-    size = request.size
-    named = size in (AUTO, model.default_size) or size in (model.sizes.allowed or ())
-    if not named and all(size != priced for _, priced in model.prices.cells):
-        size = "other"
-    return size, quality_label(request.quality)
 
 
 class _DroppedLines(Collector):

@@ -28,7 +28,7 @@ from gateway.core.errors import GatewayError
 from gateway.core.model import ImageRequest
 from gateway.core.money import format_usd
 from gateway.quota.token_usage import Usage
-from gateway.telemetry.request_record import Record
+from gateway.telemetry.request_record import RequestRecord
 
 _CONTEXT = ("traceparent", "tracestate")
 
@@ -68,7 +68,7 @@ class Telemetry:
 
     @contextmanager
     def request(
-        self, method: str, route: str, headers: Mapping[str, str], record: Record
+        self, method: str, route: str, headers: Mapping[str, str], record: RequestRecord
     ) -> Iterator[None]:
         """See `gateway.telemetry.tracing.Tracing`."""
         given = {name: headers[name] for name in _CONTEXT if name in headers}
@@ -156,7 +156,7 @@ class _Call:
             self._span.set_attribute("gen_ai.usage.output_tokens", given)
 
 
-def _told(record: Record) -> Attributes:
+def _told(record: RequestRecord) -> Attributes:
     """What became of a request."""
     told: Attributes = {
         "http.response.status_code": record.status,

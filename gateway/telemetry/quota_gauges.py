@@ -11,9 +11,10 @@ from prometheus_client.registry import Collector
 from gateway.core.model import MICRO, NO_LIMITS, Limits, Team
 from gateway.core.periods import day_of, month_of
 from gateway.quota.account import EMPTY, GATEWAY, Account, team_account
+from gateway.telemetry.observer import Observer
 
 
-class QuotaCollector(Collector):
+class QuotaCollector(Collector, Observer):
     """`quota_limit`, `quota_used`, `month_cost_usd` and `reservations_open`.
 
     Holds count as used. The accounts are the ones this process read or wrote last.
@@ -30,7 +31,7 @@ class QuotaCollector(Collector):
         self._wall = wall
         self._accounts: dict[str, Account] = {}
 
-    def saw(self, accounts: Mapping[str, Account]) -> None:
+    def accounts_seen(self, accounts: Mapping[str, Account]) -> None:
         """Take over accounts just read or written."""
         self._accounts.update(accounts)
 

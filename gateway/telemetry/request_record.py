@@ -9,13 +9,17 @@ from time import perf_counter
 from gateway.core.model import Caller, ImageRequest
 from gateway.quota.status import Standing
 
+OTHER = "other"
+"""The label of a request whose model, size or quality could not be read, or is not configured."""
+
 
 @dataclass(slots=True)
-class Record:
+class RequestRecord:
     """One request's record. Times are in seconds, money in micro-dollars.
 
     `waited` is the time spent waiting for others (the client's body, the upstream, a flight): what
-    is left of the total is the gateway's own. `fingerprint` is the answer's key in the cache.
+    is left of the total is the gateway's own. `labels` are the request's model, size and quality,
+    each from a closed set. `fingerprint` is the answer's key in the cache.
     `standing` is set where the ledger was touched. `left` says that the client hung up on a
     purchase, which goes on without it. `route` is what was asked for where that is no image:
     "models", "quota", "usage" or "unknown". `phases` are the gateway's own parts, in their order,
@@ -26,6 +30,7 @@ class Record:
     started: float
     caller: Caller | None = None
     request: ImageRequest | None = None
+    labels: tuple[str, str, str] = (OTHER, OTHER, OTHER)
     fingerprint: str | None = None
     outcome: str = "client_closed"
     status: int = 499

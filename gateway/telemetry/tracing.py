@@ -11,7 +11,7 @@ from typing import Protocol
 from gateway.config.settings import UpstreamSettings
 from gateway.core.model import ImageRequest
 from gateway.quota.token_usage import Usage
-from gateway.telemetry.request_record import Record
+from gateway.telemetry.request_record import RequestRecord
 
 
 class UpstreamSpan(Protocol):
@@ -29,7 +29,7 @@ class Tracing(Protocol):
     """Each method gives a block's span; an error that leaves the block is told by its code."""
 
     def request(
-        self, method: str, route: str, headers: Mapping[str, str], record: Record
+        self, method: str, route: str, headers: Mapping[str, str], record: RequestRecord
     ) -> AbstractContextManager[object]:
         """A client's request, with the trace that its headers name and what `record` says in the
         end. `route` is one of the gateway's paths, "" for any other.
@@ -58,7 +58,7 @@ class Untraced:
     _unheard = nullcontext(_Unheard())
 
     def request(
-        self, method: str, route: str, headers: Mapping[str, str], record: Record
+        self, method: str, route: str, headers: Mapping[str, str], record: RequestRecord
     ) -> AbstractContextManager[object]:
         """No span."""
         return self._nothing

@@ -4,7 +4,8 @@ import structlog
 
 from gateway.core.key_format import PREFIX
 from gateway.core.money import format_usd
-from gateway.telemetry.request_record import Record
+from gateway.telemetry.observer import Observer
+from gateway.telemetry.request_record import RequestRecord
 
 log = structlog.get_logger(source="request")
 
@@ -23,7 +24,7 @@ GRAVE = frozenset(
 """Outcomes that an operator should look into: their lines are warnings."""
 
 
-def log_request(record: Record, seconds: float) -> None:
+def log_request(record: RequestRecord, seconds: float) -> None:
     """Write the line of a request that has been answered, or whose client has left.
 
     The key is told by its id, as it stands in lists. Times are in milliseconds: `total_ms` with
@@ -48,6 +49,27 @@ def log_request(record: Record, seconds: float) -> None:
         own_ms=_milliseconds(max(0.0, seconds - record.waited)),
         upstream_ms=None if upstream is None else _milliseconds(upstream),
     )
+
+
+class AccessLog(Observer):
+    """Logs every request, and every purchase that ends after its client has left."""
+
+    def request_ended(self, record: RequestRecord, seconds: float) -> None:
+        """Write the request's line."""
+        log_request(record, seconds)
+
+    def late_purchase_ended(self, record: RequestRecord, failure: BaseException | None) -> None:
+        """Write what was bought: the request's own line was too early for that."""
+        caller = record.caller
+        log.info(
+            "purchase ended without its client",
+            id=record.id,
+            team=caller.team.name if caller else None,
+            key=caller.key.id if caller else None,
+            images=record.images,
+            cost_usd=format_usd(record.cost),
+            exc_info=failure,
+        )
 
 
 def _milliseconds(seconds: float) -> float:

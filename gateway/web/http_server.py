@@ -28,6 +28,7 @@ from gateway.core.errors import (
     MethodNotAllowed,
     NotFound,
 )
+from gateway.telemetry.observer import NO_OBSERVER, Observer
 from gateway.web.responses import error_body, error_response
 
 log = structlog.get_logger(source="web")
@@ -49,9 +50,9 @@ T = TypeVar("T")
 class _Protocol(web.RequestHandler):
     """One connection, with our own words for what aiohttp would answer and log itself."""
 
-    __slots__ = ("_head_bytes", "on_unreadable")
+    __slots__ = ("_head_bytes", "observer")
 
-    on_unreadable: Callable[[str], None]
+    observer: Observer
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin with nothing received."""
@@ -77,7 +78,7 @@ class _Protocol(web.RequestHandler):
 
     def _tell_unreadable(self, code: str, cause: str) -> None:
         log.info("request unreadable", code=code, cause=cause)
-        self.on_unreadable(code)
+        self.observer.request_unreadable(code)
 
     def data_received(self, data: bytes) -> None:
         """Take bytes from the client; a head that grows without an end ends the connection."""
@@ -137,7 +138,7 @@ class GatewayServer(web.Server):
     """A server whose connections are `_Protocol`s, for `aiohttp.web.ServerRunner`.
 
     `keepalive_seconds` bounds an idle connection, and one whose request head comes too slowly.
-    `on_unreadable` is told the error code of each request that the parser refused.
+    `observer` receives the requests that the parser refused.
     """
 
     def __init__(
@@ -145,9 +146,9 @@ class GatewayServer(web.Server):
         handler: Handler,
         *,
         keepalive_seconds: float = KEEPALIVE_SECONDS,
-        on_unreadable: Callable[[str], None] = lambda code: None,
+        observer: Observer = NO_OBSERVER,
     ) -> None:
-        self._on_unreadable = on_unreadable
+        self._observer = observer
         super().__init__(
             handler,
             handler_cancellation=True,
@@ -167,7 +168,7 @@ class GatewayServer(web.Server):
 
     def __call__(self) -> web.RequestHandler:
         protocol = _Protocol(self, loop=self._loop, **self._kwargs)
-        protocol.on_unreadable = self._on_unreadable
+        protocol.observer = self._observer
         return protocol
 
 

@@ -10,11 +10,10 @@ from gateway.core.errors import BodyTooLarge, GatewayError, InternalError
 from gateway.core.headers import request_id
 from gateway.proxy.pipeline import Call, Proxy
 from gateway.proxy.policy import visible_models
-from gateway.telemetry.metrics import Metrics
-from gateway.telemetry.request_record import Record
+from gateway.telemetry.observer import NO_OBSERVER, Observer
+from gateway.telemetry.request_record import RequestRecord
 from gateway.telemetry.tracing import UNTRACED, Tracing
 from gateway.tenants.directory import Directory
-from gateway.web.access_log import log_request
 from gateway.web.body import BODY_SECONDS, read_json_body
 from gateway.web.http_server import find_handler
 from gateway.web.responses import error_response, image_response, json_response
@@ -26,34 +25,32 @@ log = structlog.get_logger(source="web")
 UNKNOWN = "unknown"
 """What a record says of a path that is none of the routes."""
 
-Endpoint = Callable[[web.BaseRequest, Record], Awaitable[web.StreamResponse]]
+Endpoint = Callable[[web.BaseRequest, RequestRecord], Awaitable[web.StreamResponse]]
 
 
 class PublicApi:
     """Handles every request of the public port: `handle` is what the server calls.
 
-    `on_end` hears of each one that has ended, and after how many seconds.
+    `observer` receives each request that has ended.
     """
 
     def __init__(
         self,
         proxy: Proxy,
         directory: Directory,
-        metrics: Metrics,
         new_id: Callable[[], str],
         *,
         self_service: SelfService | None = None,
-        on_end: Callable[[Record, float], None] = lambda record, seconds: None,
+        observer: Observer = NO_OBSERVER,
         body_seconds: float = BODY_SECONDS,
         tracing: Tracing = UNTRACED,
     ) -> None:
         self._proxy = proxy
         self._directory = directory
-        self._metrics = metrics
         self._new_id = new_id
         self._body_seconds = body_seconds
         self._tracing = tracing
-        self._on_end = on_end
+        self._observer = observer
         generations: dict[str, Endpoint] = {"POST": self._generations}
         models: dict[str, Endpoint] = {"GET": self._models}
         self._routes: dict[str, dict[str, Endpoint]] = {
@@ -74,8 +71,8 @@ class PublicApi:
         return self._routes.keys()
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Answer a request, then log and count it, whatever came of it."""
-        record = Record(
+        """Answer a request, and report its end to the observer."""
+        record = RequestRecord(
             id=request_id(request.headers.get("X-Request-Id"), self._new_id),
             started=perf_counter(),
             route=self._told.get(request.path, UNKNOWN),
@@ -84,7 +81,7 @@ class PublicApi:
         with self._tracing.request(request.method, route, request.headers, record):
             return await self._answer(request, record)
 
-    async def _answer(self, request: web.BaseRequest, record: Record) -> web.StreamResponse:
+    async def _answer(self, request: web.BaseRequest, record: RequestRecord) -> web.StreamResponse:
         try:
             endpoint = find_handler(self._routes, request)
             response = await endpoint(request, record)
@@ -96,19 +93,18 @@ class PublicApi:
             log.exception("request failed", id=record.id, exc_info=defect)
             return self._failed(InternalError(), record)
         finally:
-            seconds = perf_counter() - record.started
-            self._metrics.request_ended(record, seconds)
-            log_request(record, seconds)
-            self._on_end(record, seconds)
+            self._observer.request_ended(record, perf_counter() - record.started)
 
-    def _failed(self, error: GatewayError, record: Record) -> web.Response:
+    def _failed(self, error: GatewayError, record: RequestRecord) -> web.Response:
         record.outcome, record.status, record.code = error.outcome, error.status, error.code
         response = error_response(error, record)
         if isinstance(error, BodyTooLarge) or error.code == "body_timeout":
             response.force_close()  # the rest of the body is still on its way
         return response
 
-    async def _generations(self, request: web.BaseRequest, record: Record) -> web.StreamResponse:
+    async def _generations(
+        self, request: web.BaseRequest, record: RequestRecord
+    ) -> web.StreamResponse:
         limit = self._proxy.settings.server.max_body_bytes
         call = Call(
             authorization=request.headers.getall("Authorization", ()),
@@ -118,7 +114,7 @@ class PublicApi:
         answer = await self._proxy.generate(call, record)
         return await send(request, image_response(answer, record), record)
 
-    async def _models(self, request: web.BaseRequest, record: Record) -> web.Response:
+    async def _models(self, request: web.BaseRequest, record: RequestRecord) -> web.Response:
         authorization = request.headers.getall("Authorization", ())
         caller = record.caller = await self._directory.authenticate(authorization)
         record.outcome = "models"

@@ -8,7 +8,7 @@ from msgspec import json
 from gateway.core.errors import GatewayError, UpstreamRefused
 from gateway.core.money import format_usd
 from gateway.proxy.pipeline import Answer
-from gateway.telemetry.request_record import Record
+from gateway.telemetry.request_record import RequestRecord
 from gateway.web.rate_limit_headers import rate_limit_headers, server_timing
 
 _BASE = {"Content-Type": "application/json", "Server": "image-gateway"}
@@ -27,7 +27,7 @@ def error_body(error: GatewayError) -> bytes:
     return json.encode({"error": fields})
 
 
-def error_response(error: GatewayError, record: Record | None = None) -> web.Response:
+def error_response(error: GatewayError, record: RequestRecord | None = None) -> web.Response:
     """The answer to a request that failed. Without a record, nothing is known of the request."""
     own = error.headers
     wait = float(own.get("Retry-After", 0))
@@ -35,13 +35,13 @@ def error_response(error: GatewayError, record: Record | None = None) -> web.Res
     return web.Response(status=error.status, body=error_body(error), headers=headers)
 
 
-def json_response(value: object, record: Record) -> web.Response:
+def json_response(value: object, record: RequestRecord) -> web.Response:
     """A 200 of the gateway's own making."""
     headers = {**_BASE, **_record_headers(record)}
     return web.Response(body=json.encode(value), headers=headers)
 
 
-def image_response(answer: Answer, record: Record) -> web.Response:
+def image_response(answer: Answer, record: RequestRecord) -> web.Response:
     """A 200 with images: the upstream's bytes as they came."""
     headers = {**_BASE, **_record_headers(record), "Cache-Status": answer.cache_status}
     headers["x-gateway-cost-usd"] = format_usd(record.cost)
@@ -51,7 +51,7 @@ def image_response(answer: Answer, record: Record) -> web.Response:
     return web.Response(body=answer.body, headers=headers)
 
 
-def _record_headers(record: Record, retry_after: float = 0.0) -> dict[str, str]:
+def _record_headers(record: RequestRecord, retry_after: float = 0.0) -> dict[str, str]:
     headers = {"X-Request-Id": record.id}
     if record.caller is not None:  # nobody else needs to know what took how long
         headers["Server-Timing"] = server_timing(_phases(record))
@@ -62,6 +62,6 @@ def _record_headers(record: Record, retry_after: float = 0.0) -> dict[str, str]:
     return headers
 
 
-def _phases(record: Record) -> dict[str, float]:
+def _phases(record: RequestRecord) -> dict[str, float]:
     upstream = {} if record.upstream is None else {"upstream": record.upstream}
     return {**record.phases, **upstream, "total": perf_counter() - record.started}

@@ -9,7 +9,7 @@ from gateway.core.model import Caller
 from gateway.quota.report import team_quotas
 from gateway.reporting.usage_query import TeamUsageQuery, read_usage
 from gateway.stores.port import Store
-from gateway.telemetry.request_record import Record
+from gateway.telemetry.request_record import RequestRecord
 from gateway.tenants.directory import Directory
 from gateway.tenants.views import Listing
 from gateway.web.admin.quota import KeyQuota, LimitPage
@@ -51,13 +51,13 @@ class SelfService:
         self._flush = flush
         self._wall = wall
 
-    async def quota(self, request: web.BaseRequest, record: Record) -> web.Response:
+    async def quota(self, request: web.BaseRequest, record: RequestRecord) -> web.Response:
         """How the limits of the caller stand."""
         caller = await self._caller(request, record, "quota")
         (quota,) = await team_quotas(self._store.accounts, [caller.team], [caller.key])
         return json_response({**_without_keys(quota), "key": _only(quota["keys"])}, record)
 
-    async def usage(self, request: web.BaseRequest, record: Record) -> web.Response:
+    async def usage(self, request: web.BaseRequest, record: RequestRecord) -> web.Response:
         """What the caller's team asked for."""
         caller = await self._caller(request, record, "usage")
         query = read_query(request.rel_url.query, TeamUsageQuery)
@@ -67,7 +67,9 @@ class SelfService:
         rows = await read_usage(self._store.usage, query.by, start, end, team)
         return json_response({"team": team, "usage": rows}, record)
 
-    async def _caller(self, request: web.BaseRequest, record: Record, outcome: str) -> Caller:
+    async def _caller(
+        self, request: web.BaseRequest, record: RequestRecord, outcome: str
+    ) -> Caller:
         authorization = request.headers.getall("Authorization", ())
         caller = record.caller = await self._directory.authenticate(authorization)
         record.outcome = outcome

@@ -9,7 +9,7 @@ from time import perf_counter
 
 from aiohttp import web
 
-from gateway.telemetry.request_record import Record
+from gateway.telemetry.request_record import RequestRecord
 
 SLICE_BYTES = 262_144
 
@@ -20,7 +20,7 @@ SLICE_SECONDS = 30.0
 async def send(
     request: web.BaseRequest,
     response: web.Response,
-    record: Record,
+    record: RequestRecord,
     seconds: float = SLICE_SECONDS,
 ) -> web.StreamResponse:
     """Send a response whose body is larger than a slice; a smaller one is returned to be sent."""

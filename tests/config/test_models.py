@@ -8,11 +8,13 @@ from gateway.config.models import (
     GPT_IMAGE_2,
     KNOWN_TOKEN_PRICES,
     SizeRules,
+    closed_labels,
     edges,
     is_size,
     pixels,
     quality_label,
 )
+from gateway.core.model import ImageRequest
 
 RULES = SizeRules()
 EDGES = st.integers(min_value=1, max_value=4_500)
@@ -154,3 +156,22 @@ def test_the_known_model() -> None:
 )
 def test_a_quality_is_recorded_by_a_known_word(quality: str | None, label: str) -> None:
     assert quality_label(quality) == label
+
+
+@pytest.mark.parametrize(
+    ("size", "quality", "labels"),
+    [
+        ("1024x1024", None, ("1024x1024", "auto")),
+        ("1536x1024", "high", ("1536x1024", "high")),
+        ("auto", "auto", ("auto", "auto")),
+        ("1040x1040", "low", ("other", "low")),
+        ("1024x1024", "made up", ("1024x1024", "other")),
+    ],
+)
+def test_labels_come_from_the_configuration(
+    size: str, quality: str | None, labels: tuple[str, str]
+) -> None:
+    request = ImageRequest(
+        model="gpt-image-2", prompt="p", size=size, n=1, quality=quality, body={}
+    )
+    assert closed_labels(request, GPT_IMAGE_2) == labels

@@ -14,6 +14,7 @@ from structlog.testing import capture_logs
 
 from gateway.quota.account import team_account
 from gateway.quota.ledger import Ledger
+from gateway.quota.observer import LedgerObserver
 from gateway.quota.steps import Held, Settle
 from gateway.stores.sqlite import SqliteStore
 from gateway.upstream.sandbox import SandboxSettings
@@ -48,7 +49,7 @@ class Saved:
         self._copy.close()
 
 
-class Bench:
+class Bench(LedgerObserver):
     """A ledger over a database that can be lost. `told` counts what it told the metrics."""
 
     def __init__(self, folder: Path) -> None:
@@ -56,9 +57,9 @@ class Bench:
         self.sqlite = SqliteStore(self.path)
         self.store = FaultyStore(self.sqlite)
         self.told = 0
-        self.ledger = Ledger(self.store.accounts, spread=random.random, on_lost=self._tell)
+        self.ledger = Ledger(self.store.accounts, spread=random.random, observer=self)
 
-    def _tell(self) -> None:
+    def lost_purchase_settled(self) -> None:
         self.told += 1
 
     async def buy(self, id: str, images: int = 1) -> Settle:

@@ -95,7 +95,7 @@ async def gateway(
     metrics = Metrics()
     elections = Elections(
         RedisLeases(parse_store_url(redis.url)),
-        metrics=metrics,
+        observer=metrics,
         new_id=lambda: secrets.token_hex(8),
         cache_is_shared=lambda: False,
         lease_seconds=lease,

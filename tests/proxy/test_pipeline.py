@@ -4,19 +4,16 @@ What needs no hostility is proved through HTTP, in the tests of cache, flights, 
 """
 
 import asyncio
-import io
 import json
-import logging
 import random
 import secrets
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
 import pytest
-import structlog
 
 from gateway.cache.memory import MemoryCache
 from gateway.config.settings import Settings, UpstreamSettings
@@ -27,11 +24,9 @@ from gateway.proxy.election import Alone
 from gateway.proxy.pipeline import Answer, Call, Proxy
 from gateway.quota.account import Account, team_account
 from gateway.quota.ledger import Ledger
-from gateway.reporting.free_usage import Hits
 from gateway.stores.sqlite import SqliteStore
-from gateway.telemetry.logging import configure_logs
-from gateway.telemetry.metrics import Metrics
-from gateway.telemetry.request_record import Record
+from gateway.telemetry.observer import Observer
+from gateway.telemetry.request_record import RequestRecord
 from gateway.tenants.directory import Directory
 from gateway.upstream.port import NO_TRACE, Reply
 from tests.support.directory import put_key, put_teams
@@ -61,17 +56,30 @@ class ScriptedUpstream:
         return await self.work(body)
 
 
+class LatePurchases(Observer):
+    """Keeps the purchases that ended after their clients had left."""
+
+    def __init__(self) -> None:
+        self.ended: list[tuple[RequestRecord, BaseException | None]] = []
+
+    def late_purchase_ended(self, record: RequestRecord, failure: BaseException | None) -> None:
+        self.ended.append((record, failure))
+
+
 class Bench:
     """A proxy over a real store, and a key to ask it with."""
 
-    def __init__(self, proxy: Proxy, store: SqliteStore, ledger: Ledger, key: str) -> None:
+    def __init__(
+        self, proxy: Proxy, store: SqliteStore, ledger: Ledger, key: str, late: LatePurchases
+    ) -> None:
         self.proxy = proxy
+        self.late = late
         self._store = store
         self._ledger = ledger
         self._key = key
 
-    async def ask(self, prompt: str = "apple", *cache_control: str) -> tuple[Answer, Record]:
-        record = Record(id="r", started=time.perf_counter())
+    async def ask(self, prompt: str = "apple", *cache_control: str) -> tuple[Answer, RequestRecord]:
+        record = RequestRecord(id="r", started=time.perf_counter())
 
         async def read_body() -> bytes:
             return json.dumps({"prompt": prompt}).encode()
@@ -99,35 +107,24 @@ async def bench(folder: Path, work: Work) -> AsyncIterator[Bench]:
         await directory.start()
         ledger = Ledger(store.accounts, spread=random.random)
         await ledger.start()
+        late = LatePurchases()
         proxy = Proxy(
             Settings(),
             directory=directory,
             cache=MemoryCache(2**20, 2**20, lambda bought: len(bought.body)),
             ledger=ledger,
-            hits=Hits(store.accounts, new_id=lambda: secrets.token_hex(8)),
             upstream=ScriptedUpstream(work),
             elections=Alone(),
-            metrics=Metrics(),
+            observer=late,
             wall=time.time,
             spread=random.random,
             new_id=lambda: secrets.token_hex(8),
         )
         try:
-            yield Bench(proxy, store, ledger, key)
+            yield Bench(proxy, store, ledger, key, late)
         finally:
             await ledger.close(5)
             await directory.close()
-
-
-@pytest.fixture
-def logged() -> Iterator[io.StringIO]:
-    stream, root = io.StringIO(), logging.getLogger()
-    handlers, level = root.handlers, root.level
-    configure_logs("debug", "json", stream)
-    yield stream
-    root.handlers = handlers
-    root.setLevel(level)
-    structlog.reset_defaults()
 
 
 async def well(body: bytes) -> Reply:
@@ -264,30 +261,24 @@ async def test_a_drain_that_ends_during_the_call_is_a_cut(tmp_path: Path) -> Non
         assert (account.day.images, account.holds) == (1, {})
 
 
-# -- logs ---------------------------------------------------------------------------------------
+# -- purchases without their clients ------------------------------------------------------------
 
 
-async def test_what_became_of_a_purchase_is_logged_where_its_client_left(
-    tmp_path: Path, logged: io.StringIO
-) -> None:
+async def test_a_purchase_whose_client_left_is_reported_at_its_end(tmp_path: Path) -> None:
     async def slowly(body: bytes) -> Reply:
         await asyncio.sleep(0.2)
-        if WORD.encode() in body:
-            raise ValueError(WORD)
+        if b"broken" in body:
+            raise ValueError
         return Reply(200, {}, ANSWER)
 
     async with bench(tmp_path, slowly) as at:
-        for prompt in ("apple", WORD):
+        for prompt in ("apple", "broken"):
             with pytest.raises(TimeoutError):
                 await asyncio.wait_for(at.ask(prompt), 0.1)
         await at.ask("awaited")
         assert (await at.account()).day.images == 3
-    assert WORD not in logged.getvalue()
-    lines = [json.loads(line) for line in logged.getvalue().splitlines()]
-    whole, broken = [line for line in lines if line["event"].startswith("purchase ended")]
-    assert (whole["id"], whole["team"], whole["images"]) == ("r", "team", 1)
-    assert whole["cost_usd"] == "0.006"
-    assert "failure" not in whole
-    assert broken["failure"] == "ValueError"
-    assert any("slowly" in place for place in broken["places"])
-    assert broken["cost_usd"] == "0.211"
+    (whole, no_failure), (broken, failure) = at.late.ended
+    assert (whole.outcome, whole.images, whole.cost) == ("miss", 1, 6_000)
+    assert no_failure is None
+    assert broken.cost == 211_000
+    assert isinstance(failure, ValueError)

@@ -3,7 +3,7 @@
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -16,6 +16,7 @@ from gateway.core.errors import InternalError, StoreLost, StoreUnavailable
 from gateway.core.model import Limits, UsageRow
 from gateway.quota.account import EMPTY, GATEWAY, Account, team_account
 from gateway.quota.ledger import MAX_BATCH, PATIENCE_SECONDS, SWEEP_SECONDS, Ledger
+from gateway.quota.observer import LedgerObserver
 from gateway.quota.steps import Accounts, Applied, Held, Refused, Reserve
 from gateway.quota.store import AccountStore
 from gateway.stores.redis import RedisStore
@@ -250,15 +251,17 @@ async def test_refusals_are_not_written(ledger: Ledger, store: FaultyStore) -> N
     assert store.asked["swap"] == swaps
 
 
-async def test_what_was_written_is_told(store: FaultyStore) -> None:
-    seen: dict[str, Account] = {}
+async def test_written_accounts_are_reported(store: FaultyStore) -> None:
+    class Seen(LedgerObserver):
+        accounts: Mapping[str, Account] = {}
 
-    def saw(accounts: Accounts) -> None:
-        seen.update(accounts)
+        def accounts_seen(self, accounts: Mapping[str, Account]) -> None:
+            self.accounts = accounts
 
-    async with running(store.accounts, on_accounts=saw) as ledger:
+    seen = Seen()
+    async with running(store.accounts, observer=seen) as ledger:
         await ledger.reserve(reserve(images=3))
-        assert seen[team_account("red")].day.held_images == 3
+        assert seen.accounts[team_account("red")].day.held_images == 3
 
 
 # -- lost replies -------------------------------------------------------------------------------
@@ -572,11 +575,12 @@ async def test_a_defect_of_the_store_does_not_end_the_work(
     assert isinstance(await ledger.reserve(reserve("r2")), Held)
 
 
-async def test_a_defect_of_whoever_is_told_does_not_end_the_work(store: FaultyStore) -> None:
-    def fail(accounts: Accounts) -> None:
-        raise ZeroDivisionError
+async def test_a_defect_of_an_observer_does_not_end_the_work(store: FaultyStore) -> None:
+    class Defective(LedgerObserver):
+        def accounts_seen(self, accounts: Mapping[str, Account]) -> None:
+            raise ZeroDivisionError
 
-    async with running(store.accounts, on_accounts=fail) as ledger:
+    async with running(store.accounts, observer=Defective()) as ledger:
         for number in range(3):
             assert isinstance(await ledger.reserve(reserve(f"r{number}")), Held)
 

@@ -30,7 +30,7 @@ async def store(sqlite: SqliteStore) -> FaultyStore:
 @pytest.fixture
 async def hits(store: FaultyStore) -> AsyncIterator[Hits]:
     numbers = itertools.count()
-    hits = Hits(store.accounts, new_id=lambda: f"hit-{next(numbers)}")
+    hits = Hits(store.accounts, new_id=lambda: f"hit-{next(numbers)}", wall=lambda: NOON)
     yield hits
     await hits.close()
 
@@ -53,7 +53,7 @@ def add(
     request = ImageRequest(
         model="gpt-image-2", prompt="an apple", size=size, n=2, quality=quality, body={}
     )
-    hits.add(caller(team), request, bought, now, coalesced=coalesced)
+    hits.add(caller(team), request, bought.images, bought.cost, now, coalesced=coalesced)
 
 
 async def total(sqlite: SqliteStore) -> UsageRow | None:

@@ -12,7 +12,7 @@ from gateway.core.model import Caller, ImageRequest, Key, Team
 from gateway.reporting.request_history import LINES_AT_ONCE, LINES_EACH, Activity
 from gateway.reporting.request_lines import ErrorKind, Latency, Line, Wanted
 from gateway.stores.sqlite import SqliteStore
-from gateway.telemetry.request_record import Record
+from gateway.telemetry.request_record import RequestRecord
 from tests.support.faulty_store import FaultyStore
 from tests.support.quota_steps import NOON
 
@@ -54,31 +54,31 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
         await bench.activity.close()
 
 
-def stranger(id: str = "r", **fields: Any) -> Record:
+def stranger(id: str = "r", **fields: Any) -> RequestRecord:
     """A request without a known key."""
     values = {"outcome": "unauthenticated", "status": 401, "code": "invalid_api_key", **fields}
-    return Record(id=id, started=0.0, **values)
+    return RequestRecord(id=id, started=0.0, **values)
 
 
-def asked(id: str = "r", team: str = "red", **fields: Any) -> Record:
+def asked(id: str = "r", team: str = "red", **fields: Any) -> RequestRecord:
     """A hit, unless said otherwise."""
     key = Key(id=f"k-{team}", team=team, name="", digest=b"", created=0)
     request = ImageRequest(
         model="m", prompt=PROMPT, size="1024x1024", n=1, quality=None, body={"prompt": PROMPT}
     )
     values = {"caller": Caller(Team(name=team), key), "request": request, "outcome": "hit"}
-    return Record(
+    return RequestRecord(
         id=id, started=0.0, fingerprint=FINGERPRINT, **{"status": 200, **values, **fields}
     )
 
 
-def bought(id: str = "r", **fields: Any) -> Record:
+def bought(id: str = "r", **fields: Any) -> RequestRecord:
     values = {"outcome": "miss", "images": 1, "cost": 40_000, "upstream": 20.0, "waited": 20.5}
     return asked(id, **{**values, **fields})
 
 
 async def test_a_line_says_all_but_what_was_asked(bench: Bench) -> None:
-    bench.activity.add(bought(), 21.0)
+    bench.activity.request_ended(bought(), 21.0)
     (line,) = await bench.lines()
     assert line == Line(
         place=line.place,
@@ -105,9 +105,9 @@ async def test_a_line_says_all_but_what_was_asked(bench: Bench) -> None:
 
 async def test_many_alike_in_a_second_share_a_line(bench: Bench) -> None:
     for number in range(500):
-        bench.activity.add(asked(str(number), images=2, saved=7, waited=1.0), 3.0)
+        bench.activity.request_ended(asked(str(number), images=2, saved=7, waited=1.0), 3.0)
     for number in range(3):
-        bench.activity.add(asked(f"blue-{number}", team="blue"), 1.0)
+        bench.activity.request_ended(asked(f"blue-{number}", team="blue"), 1.0)
     lines = await bench.lines()
     red = [line for line in lines if line.team == "red"]
     (shared,) = [line for line in red if line.requests > 1]
@@ -116,20 +116,22 @@ async def test_many_alike_in_a_second_share_a_line(bench: Bench) -> None:
     assert (shared.images, shared.saved) == (2 * shared.requests, 7 * shared.requests)
     assert (shared.total, shared.own, shared.fingerprint) == (3.0, 2.0, None)
     assert len(lines) - len(red) == 3
-    bench.activity.add(asked(), 1.0)
+    bench.activity.request_ended(asked(), 1.0)
     assert len(await bench.lines()) == len(lines) + 1
 
 
 async def test_a_call_to_the_upstream_has_a_line_of_its_own(bench: Bench) -> None:
     for number in range(100):
-        bench.activity.add(bought(str(number)), 21.0)
+        bench.activity.request_ended(bought(str(number)), 21.0)
     assert [line.requests for line in await bench.lines()] == [1] * 100
 
 
 async def test_strangers_share_a_line_a_second(bench: Bench) -> None:
     for number in range(300):
-        bench.activity.add(stranger(str(number)), 0.001)
-    bench.activity.add(stranger("lost", outcome="not_found", status=404, code="not_found"), 0.001)
+        bench.activity.request_ended(stranger(str(number)), 0.001)
+    bench.activity.request_ended(
+        stranger("lost", outcome="not_found", status=404, code="not_found"), 0.001
+    )
     known, unknown = sorted(await bench.lines(), key=lambda line: -line.requests)
     assert (known.requests, known.id, known.team, known.key) == (300, "299", None, None)
     assert (unknown.requests, unknown.id, unknown.status) == (1, "lost", 404)
@@ -137,10 +139,10 @@ async def test_strangers_share_a_line_a_second(bench: Bench) -> None:
 
 async def test_a_flood_of_strangers_pushes_out_nothing_else(bench: Bench) -> None:
     bench.keep = 100
-    bench.activity.add(bought(), 21.0)
+    bench.activity.request_ended(bought(), 21.0)
     for second in range(300):
         bench.now = NOON + second
-        bench.activity.add(stranger(), 0.001)
+        bench.activity.request_ended(stranger(), 0.001)
         await bench.activity.flush()
     lines = await bench.lines()
     assert len(lines) < 30
@@ -150,9 +152,11 @@ async def test_a_flood_of_strangers_pushes_out_nothing_else(bench: Bench) -> Non
 async def test_errors_and_latency_count_what_has_no_line(bench: Bench) -> None:
     bench.keep = 0
     for number in range(50):
-        bench.activity.add(asked(str(number), outcome="rate_limited", status=429, code="x"), 0.002)
-        bench.activity.add(stranger(), 0.001)
-    bench.activity.add(bought(), 20.6)
+        bench.activity.request_ended(
+            asked(str(number), outcome="rate_limited", status=429, code="x"), 0.002
+        )
+        bench.activity.request_ended(stranger(), 0.001)
+    bench.activity.request_ended(bought(), 20.6)
     assert await bench.lines() == []
     assert [(kind.outcome, kind.requests, kind.last_id) for kind in await bench.errors()] == [
         ("rate_limited", 50, "49"),
@@ -165,16 +169,16 @@ async def test_errors_and_latency_count_what_has_no_line(bench: Bench) -> None:
 
 
 async def test_switching_lines_off_forgets_them(bench: Bench) -> None:
-    bench.activity.add(bought(), 21.0)
+    bench.activity.request_ended(bought(), 21.0)
     assert len(await bench.lines()) == 1
     bench.keep = 0
-    bench.activity.add(bought(), 21.0)
+    bench.activity.request_ended(bought(), 21.0)
     assert await bench.lines() == []
 
 
 async def test_what_asks_for_no_image_is_left_out(bench: Bench) -> None:
     for outcome in ("models", "quota", "usage"):
-        bench.activity.add(asked(outcome=outcome, request=None), 0.001)
+        bench.activity.request_ended(asked(outcome=outcome, request=None), 0.001)
     assert await bench.lines() == []
     assert await bench.latency() == []
     assert bench.store.asked["write_activity"] == 0
@@ -182,8 +186,8 @@ async def test_what_asks_for_no_image_is_left_out(bench: Bench) -> None:
 
 async def test_lines_and_memory_have_a_bound(bench: Bench) -> None:
     for number in range(3 * LINES_AT_ONCE):
-        bench.activity.add(bought(str(number)), 21.0)
-        bench.activity.add(asked(team=f"team-{number}"), 0.001)
+        bench.activity.request_ended(bought(str(number)), 21.0)
+        bench.activity.request_ended(asked(team=f"team-{number}"), 0.001)
     lines = await bench.lines()
     assert len(lines) <= 2 * LINES_AT_ONCE
     (latency,) = await bench.latency()
@@ -192,9 +196,9 @@ async def test_lines_and_memory_have_a_bound(bench: Bench) -> None:
 
 async def test_a_purchase_that_ends_without_its_client_has_a_second_line(bench: Bench) -> None:
     record = asked(outcome="client_closed", status=499, left=True)
-    bench.activity.add(record, 1.0)
+    bench.activity.request_ended(record, 1.0)
     record.outcome, record.cost, record.upstream = "miss", 40_000, 20.0
-    bench.activity.add_late(record)
+    bench.activity.late_purchase_ended(record, None)
     late, early = await bench.lines()
     assert (early.outcome, early.cost, early.upstream) == ("client_closed", 0, None)
     assert (late.outcome, late.cost, late.upstream) == ("miss", 40_000, 20.0)
@@ -204,8 +208,8 @@ async def test_a_purchase_that_ends_without_its_client_has_a_second_line(bench: 
 
 async def test_a_client_that_leaves_as_the_answer_is_settled_is_charged_once(bench: Bench) -> None:
     record = bought(left=True, status=499)
-    bench.activity.add(record, 21.0)
-    bench.activity.add_late(record)
+    bench.activity.request_ended(record, 21.0)
+    bench.activity.late_purchase_ended(record, None)
     assert sum(line.cost for line in await bench.lines()) == 40_000
     (latency,) = await bench.latency()
     assert (latency.requests, latency.upstream.count) == (1, 1)
@@ -215,7 +219,7 @@ async def test_nothing_is_lost_while_the_store_is_away(bench: Bench) -> None:
     bench.store.leave()
     for number in range(3):
         bench.now = NOON + number
-        bench.activity.add(bought(str(number)), 21.0)
+        bench.activity.request_ended(bought(str(number)), 21.0)
         with pytest.raises(StoreUnavailable):
             await bench.activity.flush()
     bench.store.come_back()
@@ -225,12 +229,12 @@ async def test_nothing_is_lost_while_the_store_is_away(bench: Bench) -> None:
 
 
 async def test_a_reply_that_is_lost_counts_nothing_twice(bench: Bench) -> None:
-    bench.activity.add(bought(), 21.0)
+    bench.activity.request_ended(bought(), 21.0)
     bench.store.losing = 1
     with pytest.raises(StoreUnavailable):
         await bench.activity.flush()
     assert len(await bench.sqlite.history.lines(Wanted(), 10)) == 1
-    bench.activity.add(bought("r2"), 21.0)
+    bench.activity.request_ended(bought("r2"), 21.0)
     assert [line.id for line in await bench.lines()] == ["r2", "r"]
     (latency,) = await bench.latency()
     assert latency.requests == 2
@@ -238,23 +242,23 @@ async def test_a_reply_that_is_lost_counts_nothing_twice(bench: Bench) -> None:
 
 async def test_it_writes_by_itself_and_at_its_end(bench: Bench) -> None:
     bench.activity.start()
-    bench.activity.add(bought("first"), 21.0)
+    bench.activity.request_ended(bought("first"), 21.0)
     async with asyncio.timeout(20):
         while not await bench.sqlite.history.lines(Wanted(), 1):  # noqa: ASYNC110 - nobody tells
             await asyncio.sleep(0.05)
-    bench.activity.add(bought("last"), 21.0)
+    bench.activity.request_ended(bought("last"), 21.0)
     await bench.activity.close()
     assert len(await bench.sqlite.history.lines(Wanted(), 10)) == 2
 
 
 async def test_closing_without_a_store_is_quiet(bench: Bench) -> None:
-    bench.activity.add(bought(), 21.0)
+    bench.activity.request_ended(bought(), 21.0)
     bench.store.leave()
     await bench.activity.close()
 
 
 async def test_what_is_old_is_forgotten(bench: Bench) -> None:
-    bench.activity.add(bought(), 21.0)
+    bench.activity.request_ended(bought(), 21.0)
     await bench.activity.flush()
     bench.now = NOON + 8 * 86_400
     await bench.activity.forget()
@@ -268,8 +272,8 @@ def assert_nowhere_in(folder: Path, *texts: str) -> None:
 
 @pytest.mark.parametrize("record", [bought, asked, stranger])
 async def test_no_prompt_and_no_key_is_written(
-    bench: Bench, record: Callable[[], Record], tmp_path: Path
+    bench: Bench, record: Callable[[], RequestRecord], tmp_path: Path
 ) -> None:
-    bench.activity.add(record(), 1.0)
+    bench.activity.request_ended(record(), 1.0)
     assert await bench.lines()
     assert_nowhere_in(tmp_path, PROMPT, FINGERPRINT)

@@ -14,14 +14,13 @@ import pytest
 from prometheus_client import Metric
 from prometheus_client.registry import Collector
 
-from gateway.config.models import GPT_IMAGE_2
 from gateway.config.settings import UpstreamSettings
 from gateway.core import key_format
-from gateway.core.model import ImageRequest, Limits, Team
+from gateway.core.model import Limits, Team
 from gateway.core.periods import Window, day_of, month_of
 from gateway.quota.account import Account, Hold
 from gateway.quota.ledger import Ledger
-from gateway.telemetry.metrics import OUTCOMES, UNREADABLE, Metrics, closed_labels
+from gateway.telemetry.metrics import OUTCOMES, UNREADABLE, Metrics
 from gateway.telemetry.quota_gauges import QuotaCollector
 from gateway.upstream.sandbox import Fault
 from gateway.web.http_server import MAX_HEAD_BYTES
@@ -418,25 +417,6 @@ async def test_the_page_is_for_prometheus(rig: Rig) -> None:
 # -- the parts ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("size", "quality", "labels"),
-    [
-        ("1024x1024", None, ("1024x1024", "auto")),
-        ("1536x1024", "high", ("1536x1024", "high")),
-        ("auto", "auto", ("auto", "auto")),
-        ("1040x1040", "low", ("other", "low")),
-        ("1024x1024", "made up", ("1024x1024", "other")),
-    ],
-)
-def test_labels_come_from_the_configuration(
-    size: str, quality: str | None, labels: tuple[str, str]
-) -> None:
-    request = ImageRequest(
-        model="gpt-image-2", prompt="p", size=size, n=1, quality=quality, body={}
-    )
-    assert closed_labels(request, GPT_IMAGE_2) == labels
-
-
 def test_windows_that_ended_are_used_no_more() -> None:
     now = 1_000_000.0
     old = Window(day_of(now) - 1, images=7, cost=9)
@@ -449,7 +429,7 @@ def test_windows_that_ended_are_used_no_more() -> None:
     collector = QuotaCollector(
         lambda: {"team": Team(name="team", limits=LIMITS)}, Limits, lambda: now
     )
-    collector.saw({"team:team": account})
+    collector.accounts_seen({"team:team": account})
     _, used, month, open = collector.collect()
     assert {sample.labels["limit"]: sample.value for sample in used.samples} == {
         "images_per_day": 0,
@@ -490,7 +470,7 @@ def test_durations_of_purchases_are_told_apart(name: str) -> None:
     """Up to the time that the upstream is given, no bucket ends at over twice its start."""
     metrics = Metrics()
     metrics.duration["miss",].observe(1)
-    metrics.upstream_ended("gpt-image-2", "200", 1)
+    metrics.upstream_call_ended("gpt-image-2", "200", 1)
     ends = sorted(
         {
             float(sample.labels["le"])

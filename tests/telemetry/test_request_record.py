@@ -2,11 +2,11 @@
 
 from time import perf_counter
 
-from gateway.telemetry.request_record import Record
+from gateway.telemetry.request_record import RequestRecord
 
 
 def test_a_request_without_an_answer_was_left_by_its_client() -> None:
-    record = Record(id="r", started=1.0)
+    record = RequestRecord(id="r", started=1.0)
     assert (record.outcome, record.status) == ("client_closed", 499)
     assert (record.images, record.cost, record.saved, record.waited) == (0, 0, 0, 0.0)
     assert record.caller is None
@@ -16,7 +16,7 @@ def test_a_request_without_an_answer_was_left_by_its_client() -> None:
 
 def test_laps_follow_each_other() -> None:
     began = perf_counter()
-    record = Record(id="r", started=began)
+    record = RequestRecord(id="r", started=began)
     record.lap("first")
     record.lap(None)
     record.lap("last")

@@ -8,8 +8,8 @@ from structlog.testing import capture_logs
 
 from gateway.core.model import Caller, ImageRequest, Key, Limits, Team
 from gateway.telemetry.metrics import OUTCOMES
-from gateway.telemetry.request_record import Record
-from gateway.web.access_log import GRAVE, log_request
+from gateway.telemetry.request_record import RequestRecord
+from gateway.web.access_log import GRAVE, AccessLog, log_request
 from tests.support.rig import PROMPT, Rig
 
 CALLER = Caller(Team(name="design"), Key(id="k1", team="design", name="", digest=b"", created=0))
@@ -25,7 +25,7 @@ def lines() -> Iterator[Lines]:
 
 
 def test_a_purchase_tells_who_what_and_what_it_cost(lines: Lines) -> None:
-    record = Record(
+    record = RequestRecord(
         id="r1",
         started=0.0,
         caller=CALLER,
@@ -62,14 +62,14 @@ def test_a_purchase_tells_who_what_and_what_it_cost(lines: Lines) -> None:
 
 
 def test_of_a_stranger_only_the_outcome_is_told(lines: Lines) -> None:
-    log_request(Record(id="r1", started=0.0, outcome="unauthenticated", status=401), 0.001)
+    log_request(RequestRecord(id="r1", started=0.0, outcome="unauthenticated", status=401), 0.001)
     (line,) = lines
     assert (line["team"], line["key"], line["model"]) == (None, None, None)
     assert (line["outcome"], line["status"], line["upstream_ms"]) == ("unauthenticated", 401, None)
 
 
 def test_waiting_above_the_total_is_no_negative_time(lines: Lines) -> None:
-    log_request(Record(id="r1", started=0.0, waited=2.0), 1.0)
+    log_request(RequestRecord(id="r1", started=0.0, waited=2.0), 1.0)
     assert lines[0]["own_ms"] == 0.0
 
 
@@ -106,9 +106,23 @@ async def test_every_outcome_has_one_line_without_prompt_and_key(rig: Rig, lines
 
 def test_what_an_operator_should_look_into_is_a_warning(lines: Lines) -> None:
     for outcome in ("upstream_auth", "upstream_refused"):
-        log_request(Record(id="r1", started=0.0, outcome=outcome), 0.1)
+        log_request(RequestRecord(id="r1", started=0.0, outcome=outcome), 0.1)
     assert [line["log_level"] for line in lines] == ["warning", "info"]
 
 
 def test_grave_outcomes_are_outcomes() -> None:
     assert set(OUTCOMES) >= GRAVE
+
+
+def test_a_purchase_that_outlives_its_client_has_a_line_of_its_own(lines: Lines) -> None:
+    record = RequestRecord(id="r1", started=0.0, caller=CALLER, images=1, cost=6_000)
+    AccessLog().late_purchase_ended(record, ValueError())
+    (line,) = lines
+    assert line["event"] == "purchase ended without its client"
+    assert (line["id"], line["team"], line["images"], line["cost_usd"]) == (
+        "r1",
+        "design",
+        1,
+        "0.006",
+    )
+    assert isinstance(line["exc_info"], ValueError)

@@ -33,9 +33,9 @@ async def serving(rig: Rig, directory: Directory | None = None) -> AsyncIterator
     api = PublicApi(
         gateway.proxy,
         directory or gateway.directory,
-        gateway.metrics,
         lambda: "made-up",
         body_seconds=0.3,
+        observer=gateway.observers,
     )
     runner = web.ServerRunner(GatewayServer(api.handle), shutdown_timeout=1)
     await runner.setup()

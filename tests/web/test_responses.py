@@ -14,12 +14,12 @@ from gateway.core.errors import (
 from gateway.proxy.cache_status import CacheStatus
 from gateway.proxy.pipeline import Answer
 from gateway.quota.status import Meter, Standing
-from gateway.telemetry.request_record import Record
+from gateway.telemetry.request_record import RequestRecord
 from gateway.web.responses import error_body, error_response, image_response, json_response
 
 
-def record(**values: object) -> Record:
-    made = Record(id="r1", started=0.0)
+def record(**values: object) -> RequestRecord:
+    made = RequestRecord(id="r1", started=0.0)
     for name, value in values.items():
         setattr(made, name, value)
     return made

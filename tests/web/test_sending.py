@@ -8,7 +8,7 @@ from time import perf_counter
 import aiohttp
 from aiohttp import web
 
-from gateway.telemetry.request_record import Record
+from gateway.telemetry.request_record import RequestRecord
 from gateway.web.http_server import GatewayServer
 from gateway.web.sending import SLICE_BYTES, send
 from tests.support.steps import until
@@ -17,7 +17,7 @@ BODY = bytes(range(256)) * (40 * SLICE_BYTES // 256) + b"end"
 
 
 @asynccontextmanager
-async def serving(body: bytes, record: Record, seconds: float = 30) -> AsyncIterator[str]:
+async def serving(body: bytes, record: RequestRecord, seconds: float = 30) -> AsyncIterator[str]:
     async def handle(request: web.BaseRequest) -> web.StreamResponse:
         response = web.Response(body=body, headers={"Content-Type": "application/json"})
         return await send(request, response, record, seconds)
@@ -33,7 +33,7 @@ async def serving(body: bytes, record: Record, seconds: float = 30) -> AsyncIter
 
 async def test_a_body_of_any_size_arrives_whole_and_the_connection_serves_on() -> None:
     for size in (0, 1, SLICE_BYTES, SLICE_BYTES + 1, len(BODY)):
-        record = Record(id="r", started=0)
+        record = RequestRecord(id="r", started=0)
         async with serving(BODY[:size], record) as url, aiohttp.ClientSession() as session:
             for _ in range(2):
                 async with session.get(url) as response:
@@ -43,7 +43,7 @@ async def test_a_body_of_any_size_arrives_whole_and_the_connection_serves_on() -
 
 
 async def test_a_client_that_reads_nothing_is_left() -> None:
-    record = Record(id="r", started=perf_counter())
+    record = RequestRecord(id="r", started=perf_counter())
     async with serving(BODY, record, seconds=0.2) as url:
         host, _, port = url.removeprefix("http://").partition(":")
         reader, writer = await asyncio.open_connection(host, int(port), limit=2**12)

@@ -46,7 +46,7 @@ from gateway.reporting.alerts.rules import (
     upstream_alert,
 )
 from gateway.reporting.store import UsageStore
-from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.observer import NO_OBSERVER, Observer
 from gateway.tenants.directory import Directory
 
 log = structlog.get_logger(source="alerts")
@@ -106,7 +106,7 @@ def tellings(claims: Sequence[Claim]) -> list[Telling]:
     return sorted(found, key=lambda telling: telling.alert.at, reverse=True)
 
 
-class Alerts:
+class Alerts(Observer):
     """Notices what people should know, and tells them.
 
     `settings` gives those in force; `secret` belongs to the store; `owner` is this gateway's name
@@ -121,20 +121,20 @@ class Alerts:
         webhooks: Webhooks,
         directory: Directory,
         settings: Callable[[], Settings],
-        metrics: Metrics,
         *,
         secret: bytes,
         owner: str,
         wall: Callable[[], float],
         spread: Callable[[], float],
         pauses: Sequence[float] = PAUSES,
+        observer: Observer = NO_OBSERVER,
     ) -> None:
         self._claims = claims
         self._usage = usage
         self._webhooks = webhooks
         self._directory = directory
         self._settings = settings
-        self._metrics = metrics
+        self._observer = observer
         self._secret = secret
         self._owner = owner
         self._wall = wall
@@ -159,12 +159,12 @@ class Alerts:
 
     # -- noticing -------------------------------------------------------------------------------
 
-    def saw(self, accounts: Mapping[str, Account]) -> None:
+    def accounts_seen(self, accounts: Mapping[str, Account]) -> None:
         """Note accounts just read or written."""
         if self._settings().alerts.webhooks:
             self._seen.update(accounts)
 
-    def failed(self, error: UpstreamError) -> None:
+    def upstream_failed(self, error: UpstreamError) -> None:
         """Note how a call upstream failed."""
         if isinstance(error, UpstreamAuth):
             alert = upstream_alert(self._wall())
@@ -276,7 +276,7 @@ class Alerts:
         body = message(webhook.kind, telling.alert, telling.id)
         receipt = await self._webhooks.send(webhook, telling.id, body, self._wall())
         if receipt.delivered:
-            self._metrics.alerts[webhook.kind, "sent"].inc()
+            self._observer.alert_ended(webhook.kind, "sent")
         return receipt
 
     def _after(self, telling: Telling, receipt: Receipt) -> Telling:
@@ -319,7 +319,7 @@ class Alerts:
     def _count_failure(self, telling: Telling) -> None:
         webhook = self._settings().alerts.webhooks.get(telling.webhook)
         if webhook is not None:
-            self._metrics.alerts[webhook.kind, "failed"].inc()
+            self._observer.alert_ended(webhook.kind, "failed")
         log.error(
             "alert not sent",
             webhook=telling.webhook,

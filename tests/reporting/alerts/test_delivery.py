@@ -54,7 +54,7 @@ class Tellers:
         now = time.time()
         account = Account(Window(day_of(now), images), Window(month_of(now), images))
         for teller in self.all:
-            teller.saw(dict.fromkeys(names or (team_account("red"),), account))
+            teller.accounts_seen(dict.fromkeys(names or (team_account("red"),), account))
 
     async def states(self) -> list[Telling]:
         return tellings(await self.store.claims.current())
@@ -90,12 +90,12 @@ async def running(folder: Path, count: int = 1) -> AsyncIterator[Tellers]:
                 webhooks,
                 directory,
                 lambda: tellers.settings,
-                tellers.metrics,
                 secret=b"secret",
                 owner=f"gateway {number}",
                 wall=time.time,
                 spread=lambda: 0.5,
                 pauses=QUICK,
+                observer=tellers.metrics,
             )
             alerts.start()
             stack.push_async_callback(alerts.close)
@@ -212,9 +212,9 @@ async def test_accounts_of_nobody_are_passed_over(tellers: Tellers) -> None:
 
 async def test_of_failures_upstream_only_a_refused_key_is_told(tellers: Tellers) -> None:
     (teller,) = tellers.all
-    teller.failed(UpstreamFailed(retry=True))
+    teller.upstream_failed(UpstreamFailed(retry=True))
     for _ in range(3):
-        teller.failed(UpstreamAuth())
+        teller.upstream_failed(UpstreamAuth())
     (message,) = await tellers.receiver.until(1)
     await until(lambda: tellers.has("sent"))
     assert message.json["event"] == "upstream_auth"

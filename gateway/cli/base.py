@@ -8,26 +8,27 @@ them, so that help comes at once.
 import getpass
 import os
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 if TYPE_CHECKING:
+    from gateway.core.faults import Fault
     from gateway.stores.port import Store
     from gateway.tenants.operations import Actor
 
 T = TypeVar("T")
 
 
-class Faults(click.ClickException):
-    """A configuration that cannot be used: its faults, one a line."""
+class InvalidInput(click.ClickException):
+    """A configuration or another input that cannot be used: its faults, one a line."""
 
     exit_code = 2
 
-    def __init__(self, faults: Sequence[str]) -> None:
-        super().__init__("\n".join(faults))
+    def __init__(self, faults: "Iterable[Fault | str]") -> None:
+        super().__init__("\n".join(map(str, faults)))
 
     def show(self, file: Any = None) -> None:
         click.echo(self.message, file=file, err=True)
@@ -40,7 +41,7 @@ class Command(click.Command):
     """
 
     def invoke(self, ctx: click.Context) -> Any:
-        from gateway.config.load import ConfigError
+        from gateway.config.errors import ConfigError
         from gateway.core.errors import StoreUnavailable
         from gateway.server.startup import StartError
         from gateway.tenants.operations import Refused
@@ -50,7 +51,7 @@ class Command(click.Command):
         try:
             return super().invoke(ctx)
         except ConfigError as error:
-            raise Faults(error.faults) from None
+            raise InvalidInput(error.faults) from None
         except (StartError, Refused) as error:
             raise click.ClickException(str(error)) from None
         except StoreUnavailable as error:
@@ -154,7 +155,7 @@ def note(message: str) -> None:
     click.echo(message, err=True)
 
 
-def warn(warnings: Sequence[str]) -> None:
-    """Tell the user about doubts, one a line."""
+def warn(warnings: "Iterable[Fault]") -> None:
+    """Print warnings, one a line."""
     for warning in warnings:
         note(f"warning: {warning}")

@@ -9,7 +9,7 @@ import click
 
 from gateway.cli.base import (
     Command,
-    Faults,
+    InvalidInput,
     config_option,
     note,
     usage_format_option,
@@ -67,9 +67,9 @@ def compare(invoice: Path, tolerance: int, format: str, config: Path | None) -> 
     try:
         billed = read_invoice(_content(invoice))
     except OSError as error:
-        raise Faults([f"{invoice}: cannot be read: {error.strerror}"]) from None
+        raise InvalidInput([f"{invoice}: cannot be read: {error.strerror}"]) from None
     except InvoiceError as error:
-        raise Faults([f"{invoice}: {fault}" for fault in error.faults]) from None
+        raise InvalidInput([f"{invoice}: {fault}" for fault in error.faults]) from None
     recorded, unknown = with_store(config, lambda store, _: _recorded(store, list(billed)))
     days = compared(billed, recorded, unknown)
     last = _listing(total(days), tolerance)

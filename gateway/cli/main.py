@@ -15,7 +15,7 @@ import click
 
 from gateway import __version__
 from gateway.cli import admin, alerts, archive, keys, loading_modules, requests, teams
-from gateway.cli.base import Faults, Group, config_option, warn
+from gateway.cli.base import Group, InvalidInput, config_option, note, warn
 
 if TYPE_CHECKING:
     from gateway.config.settings import Settings
@@ -90,7 +90,7 @@ def _serving_settings(config: Path | None, *, sandbox: bool, demo: bool) -> "Set
     if demo and not sandbox and (upstream.api_key or upstream.api_key_file):
         settings, warnings = load_settings(config, os.environ, needs_upstream=True)
     elif demo and not sandbox and upstream.base_url:
-        warnings = [*warnings, "there is no upstream key, so the sandbox is the upstream"]
+        note("warning: there is no upstream key, so the sandbox is the upstream")
     warn(warnings)
     return settings
 
@@ -124,7 +124,7 @@ def check_config(config: Path | None, teams: Path | None) -> None:
     faults, warnings = find_faults(config, teams, os.environ)
     warn(warnings)
     if faults:
-        raise Faults(faults)
+        raise InvalidInput(faults)
     checked = [file, teams] if file.exists() else [teams]
     names = [*(str(path) for path in checked if path), "the environment"]
     click.echo(f"No faults in {', '.join(names)}.")

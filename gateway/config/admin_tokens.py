@@ -13,8 +13,8 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
-from gateway.config.errors import Place
 from gateway.config.options import options_of, read_table
+from gateway.core.faults import Faults
 
 Role = Literal["admin", "viewer"]
 """A viewer may read, and an admin may change things too."""
@@ -29,6 +29,10 @@ ENVIRONMENT = "admin"
 """The name of the token in the environment."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+NAME_RULE = (
+    "a token's name has 1 to 64 letters, digits and . _ -, starts with a letter or digit and is "
+    f'not "{ENVIRONMENT}"'
+)
 _MINTED = re.compile(rf"{PREFIX}[0-9a-f]{{{2 * TOKEN_BYTES}}}")
 # What a bearer token may consist of: printable ASCII but for the blank, both quotes and the comma.
 TOKEN_PATTERN = rf"[!#-&(-+\-.-~]{{{SHORTEST},{LONGEST}}}"
@@ -88,28 +92,26 @@ def toml_block(name: str, role: Role, token: str) -> str:
     return f'[admin.tokens."{name}"]\nrole = "{role}"\nsha256 = "{digest(token).hex()}"'
 
 
-def read_tokens(table: object, place: Place, faults: list[str]) -> Mapping[str, AdminToken]:
-    """The tokens of [admin.tokens], those that are right; `faults` gets a line for the rest."""
+def read_tokens(table: object, faults: Faults) -> Mapping[str, AdminToken]:
+    """Return the valid tokens of [admin.tokens] by name."""
     if not isinstance(table, dict):
-        faults.append(f"{place}: must be a table")
+        faults.add("must be a table")
         return {}
     tokens = {}
     for name, options in table.items():
-        values = _read(name, options, place.table(name), faults)
+        values = _read(name, options, faults.at(name))
         if values is not None:
             role, sha256 = values["role"], values["sha256"]
             tokens[name] = AdminToken(name=name, role=role, digest=bytes.fromhex(sha256))
     return tokens
 
 
-def _read(name: str, table: object, place: Place, faults: list[str]) -> dict[str, Any] | None:
+def _read(name: str, table: object, faults: Faults) -> dict[str, Any] | None:
     before = len(faults)
     if not is_name(name):
-        faults.append(
-            f"{place}: a token's name has 1 to 64 letters, digits and . _ -, starts with no mark "
-            f'and is not "{ENVIRONMENT}"'
-        )
-    values = read_table(table, _OPTIONS, place, faults)
-    written = table if isinstance(table, dict) else _OPTIONS
-    faults.extend(f"{place.option(name)}: is needed" for name in _OPTIONS if name not in written)
+        faults.add(NAME_RULE)
+    values = read_table(table, _OPTIONS, faults)
+    if isinstance(table, dict):
+        for missing in [option for option in _OPTIONS if option not in table]:
+            faults.add("is needed", missing)
     return values if len(faults) == before else None

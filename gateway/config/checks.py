@@ -1,6 +1,6 @@
 """What is wrong with settings that are each right by themselves."""
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import NamedTuple
 
 from gateway.config.settings import ServerSettings, Settings
@@ -39,12 +39,12 @@ ALWAYS = (
     Rule(
         ("server.tls_cert", "server.tls_key"),
         lambda settings: settings.server.tls_key is not None and settings.server.tls_cert is None,
-        "is needed beside tls_key",
+        "is needed because tls_key is set",
     ),
     Rule(
         ("server.tls_key", "server.tls_cert"),
         lambda settings: settings.server.tls_cert is not None and settings.server.tls_key is None,
-        "is needed beside tls_cert",
+        "is needed because tls_cert is set",
     ),
     Rule(
         ("upstream.timeout_seconds", "upstream.connect_seconds"),
@@ -57,12 +57,12 @@ WITH_UPSTREAM = (
     Rule(
         ("upstream.base_url",),
         lambda settings: not settings.upstream.base_url,
-        "needs a value, here or in the environment as GATEWAY_UPSTREAM_BASE_URL",
+        "needs a value, in the file or in GATEWAY_UPSTREAM_BASE_URL",
     ),
     Rule(
         ("upstream.api_key_file", "upstream.api_key"),
         lambda settings: not (settings.upstream.api_key or settings.upstream.api_key_file),
-        "needs a value, or the key itself in the environment as GATEWAY_UPSTREAM_API_KEY",
+        "needs a value, or put the key itself into GATEWAY_UPSTREAM_API_KEY",
     ),
 )
 
@@ -70,21 +70,24 @@ DOUBTS = (
     Rule(
         ("upstream.base_url", "upstream.path"),
         _doubles_version,
-        "ends in /v1, which path has already: {url} will be called; it is scheme and host alone",
+        "ends in /v1, and so does path: the gateway will call {url}. Give scheme and host only",
     ),
 )
 """Broken ones are worth a warning."""
 
 
 def broken(
-    rules: Collection[Rule], settings: Settings, wrong: Collection[str]
-) -> Iterator[tuple[str, str]]:
-    """The blamed option and the text of each broken rule. Options in `wrong` are left alone:
-    their faults are told already, and the settings have defaults in their stead.
+    rules: Iterable[Rule], settings: Settings, wrong: Collection[str]
+) -> Iterator[tuple[tuple[str, str], str]]:
+    """Yield the option to blame, as section and name, and the message of each broken rule.
+
+    A rule about an option in `wrong` is skipped: that option has a fault already, and the
+    settings hold its default instead.
     """
     for rule in rules:
         if not any(name in wrong for name in rule.names) and rule.broken(settings):
-            yield rule.names[0], rule.text.format(url=_shown(settings.upstream.url))
+            section, _, name = rule.names[0].partition(".")
+            yield (section, name), rule.text.format(url=_shown(settings.upstream.url))
 
 
 def _shown(url: str) -> str:

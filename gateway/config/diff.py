@@ -3,24 +3,15 @@
 Most of it. Where the gateway listens and what it has open already stays until it is restarted.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from msgspec import Struct
 from msgspec.structs import replace
 
-from gateway.config.errors import shown
-from gateway.config.settings import SECTIONS, Settings
-
-NEEDS_RESTART = {
-    "server": ("host", "port", "admin_host", "admin_port", "tls_cert", "tls_key"),
-    "store": ("url",),
-    "keys": ("pepper", "pepper_file"),
-    "cache": ("max_bytes", "max_entry_bytes", "url"),
-    "log": ("format",),
-    "tracing": ("enabled", "prompts"),
-}
-"""Options that are looked at only at the start."""
+from gateway.config.options import Option
+from gateway.config.settings import OPTIONS, SECTIONS, Settings
+from gateway.core.faults import shown
 
 
 class Reloaded(Struct, frozen=True):
@@ -38,15 +29,17 @@ def reloaded(running: Settings, found: Settings) -> Reloaded:
     settings = replace(
         found,
         **{
-            name: replace(getattr(found, name), **_fields(getattr(running, name), options))
-            for name, options in NEEDS_RESTART.items()
+            section: replace(getattr(found, section), **_kept(getattr(running, section), options))
+            for section, options in OPTIONS.items()
+            if section != "limits"
         },
     )
     return Reloaded(settings, list(_changes(running, settings)), list(_changes(settings, found)))
 
 
-def _fields(section: Struct, names: tuple[str, ...]) -> dict[str, Any]:
-    return {name: getattr(section, name) for name in names}
+def _kept(section: Struct, options: Mapping[str, Option]) -> dict[str, Any]:
+    """The values that only a restart changes."""
+    return {name: getattr(section, name) for name in options if options[name].needs_restart}
 
 
 def _changes(old: Settings, new: Settings) -> Iterator[str]:

@@ -15,9 +15,10 @@ from msgspec import inspect
 from gateway.config.errors import ConfigError, did_you_mean
 from gateway.config.options import Option
 from gateway.config.toml import parse_toml
+from gateway.core.faults import Faults
 
 PREFIX = "GATEWAY_"
-READ_ELSEWHERE = frozenset({"GATEWAY_SANDBOX_API_KEY"})
+READ_ELSEWHERE = frozenset({"GATEWAY_CONFIG", "GATEWAY_SANDBOX_API_KEY"})
 """Variables of the gateway that stand for no option of the file."""
 
 _KUBERNETES = re.compile(
@@ -64,27 +65,39 @@ def _list(text: str) -> object:
     return table["list"] if len(table) == 1 else text
 
 
-# -- variables that stand for nothing -----------------------------------------------------------
+# -- unknown variables --------------------------------------------------------------------------
 
 
-def stray_variables(
-    environ: Mapping[str, str], known: Collection[str], sections: Iterable[str]
-) -> tuple[list[str], list[str]]:
-    """Faults and warnings about GATEWAY_ variables other than the `known` ones."""
+def set_variables(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables that are set. An empty one counts as not set.
+
+    The newline at the end is dropped: a variable that was made from a file, as from a Kubernetes
+    Secret, has one.
+    """
+    texts = {name: value.rstrip("\r\n") for name, value in environ.items()}
+    return {name: text for name, text in texts.items() if text}
+
+
+def find_stray_variables(
+    environ: Mapping[str, str],
+    known: Collection[str],
+    sections: Iterable[str],
+    faults: Faults,
+    warnings: Faults,
+) -> None:
+    """Add faults and warnings about GATEWAY_ variables other than the `known` ones."""
     prefixes = [f"{PREFIX}{section}_".upper() for section in sections]
-    faults, warnings = [], []
     for name in sorted(environ):
         if not name.startswith(PREFIX) or name in known or name in READ_ELSEWHERE:
             continue
         prefix = next(filter(name.startswith, prefixes), None)
         hint = did_you_mean(name, known, after=prefix or PREFIX) or _elsewhere(name, known)
         if _is_foreign(name, environ[name]):
-            warnings.append(f"{variable_place(name)}: no option of the gateway, ignored")
+            warnings.add("not an option of the gateway, ignored", name)
         elif prefix or (hint and _resembles(name, prefixes)):
-            faults.append(f"{variable_place(name)}: no such option{hint}")
+            faults.add(f"no such option{hint}", name)
         else:
-            warnings.append(f"{variable_place(name)}: no option of the gateway, ignored{hint}")
-    return faults, warnings
+            warnings.add(f"not an option of the gateway, ignored{hint}", name)
 
 
 def _resembles(name: str, prefixes: Iterable[str]) -> bool:
@@ -110,8 +123,3 @@ def _elsewhere(name: str, known: Collection[str]) -> str:
     end = name.removeprefix(PREFIX.removesuffix("_"))
     found = min((other for other in known if other.endswith(end)), key=len, default=None)
     return "" if found is None else f"; did you mean '{found}'?"
-
-
-def variable_place(name: str) -> str:
-    """How a fault names a variable: one with unprintable characters has them escaped."""
-    return f"environment {name[:128].encode('unicode_escape').decode()}"

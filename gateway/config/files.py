@@ -1,55 +1,70 @@
-"""Configuration files: read from the disk and handed to the rules that make sense of them.
+"""Configuration files: reads them from the disk and hands their text to the readers.
 
-A file that cannot be read is told like any other fault of the configuration.
+A file that cannot be read is a fault like any other.
 """
 
 from collections.abc import Mapping
 from pathlib import Path
 
-from gateway.config.errors import ConfigError, Place
-from gateway.config.load import read_settings
+from gateway.config.environment import set_variables
+from gateway.config.errors import ConfigError
+from gateway.config.load import Sources, read_settings
 from gateway.config.model_tables import read_models
 from gateway.config.models import Model
 from gateway.config.settings import Settings
 from gateway.config.teams_file import read_teams
 from gateway.config.toml import parse_toml
+from gateway.core.faults import Fault, Faults
 from gateway.core.model import Team
 
 DEFAULT_CONFIG = Path("config/gateway.toml")
-"""What is read where no file is named. It may be missing: then the defaults apply."""
+"""Read if no file is named. If it does not exist, the defaults apply."""
 
 
 def load_settings(
-    file: Path | None, environ: Mapping[str, str], *, needs_upstream: bool = False
-) -> tuple[Settings, list[str]]:
-    """The settings of a file (None: the default one) and the environment, and warnings.
+    file: Path | None,
+    environ: Mapping[str, str],
+    *,
+    arguments: Mapping[str, str] | None = None,
+    needs_upstream: bool = False,
+) -> tuple[Settings, list[Fault]]:
+    """Return the settings of a file (None: the default file), and warnings.
 
-    `needs_upstream` makes it a fault to have no upstream. Raises ConfigError with every fault.
+    See `gateway.config.load.read_settings`. Raises ConfigError with every fault.
     """
     return read_settings(
         _config_text(file),
         environ,
-        place=str(file or DEFAULT_CONFIG),
+        file=str(file or DEFAULT_CONFIG),
+        arguments=arguments,
         needs_upstream=needs_upstream,
     )
 
 
+def find_sources(
+    file: Path | None, environ: Mapping[str, str], arguments: Mapping[str, str] | None = None
+) -> Sources:
+    """Return the sources that `load_settings` reads, to place further faults."""
+    path = file or DEFAULT_CONFIG
+    return Sources(str(path) if path.exists() else None, set_variables(environ), arguments or {})
+
+
 def load_models(file: Path | None) -> Mapping[str, Model]:
-    """The models of a file whose other sections may be wrong. Raises ConfigError."""
-    place, faults = str(file or DEFAULT_CONFIG), list[str]()
-    tables = parse_toml(_config_text(file) or "", place)
-    models, _ = read_models(tables.get("models", {}), Place(place).table("models"), faults)
-    if faults:
-        raise ConfigError(faults)
+    """Return the models of a file. Its other sections may be wrong. Raises ConfigError."""
+    faults = Faults(str(file or DEFAULT_CONFIG))
+    tables = parse_toml(_config_text(file) or "", faults.source)
+    models, _ = read_models(tables.get("models", {}), faults.at("models"))
+    if faults.found:
+        raise ConfigError(faults.found)
     return models
 
 
 def load_teams(file: Path, models: Mapping[str, Model] | None) -> list[Team]:
-    """The teams of a file, in its order; without `models` those are not compared with it.
+    """Return the teams of a file, in its order. Without `models` they are not compared with any.
 
     Raises ConfigError with every fault.
     """
-    return read_teams(_text(file), models=models, place=str(file))
+    return read_teams(_text(file), models=models, file=str(file))
 
 
 def _config_text(file: Path | None) -> str | None:
@@ -62,6 +77,7 @@ def _text(file: Path) -> str:
     try:
         return file.read_bytes().decode()
     except OSError as error:
-        raise ConfigError([f"{file}: cannot be read: {error.strerror}"]) from None
+        message = f"cannot be read: {error.strerror}"
     except UnicodeDecodeError as error:
-        raise ConfigError([f"{file}: is not UTF-8 text (byte {error.start + 1})"]) from None
+        message = f"is not UTF-8 text (byte {error.start + 1})"
+    raise ConfigError([Fault((), message, str(file))])

@@ -1,135 +1,151 @@
-"""gateway.toml and the environment into Settings, or every reason at once why not.
+"""Reads gateway.toml and the environment into Settings, or finds every fault in them at once.
 
-Each section is read option by option, so that one fault hides no other. The environment outranks
-the file; a wrong value in the file is a fault all the same. Faults and warnings name the place
-and what would be right, never the value.
+Each section is read option by option, so that one fault does not hide another. The command line
+outranks the environment, and the environment outranks the file. A wrong value is a fault even
+where a higher rank overrides it.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
+
+from msgspec import Struct
 
 from gateway.config.admin_tokens import read_tokens
 from gateway.config.checks import ALWAYS, DOUBTS, WITH_UPSTREAM, Rule, broken
-from gateway.config.environment import stray_variables, value_of, variable_place
-from gateway.config.errors import ConfigError, Place, did_you_mean
+from gateway.config.environment import find_stray_variables, set_variables, value_of
+from gateway.config.errors import ConfigError, did_you_mean
 from gateway.config.model_tables import read_models
-from gateway.config.options import options_of, read_table, variable_of
-from gateway.config.settings import SECTIONS, AdminSettings, Settings, limits_of
+from gateway.config.options import read_table
+from gateway.config.settings import OPTIONS, SECTIONS, TABLES, Settings, limits_of
 from gateway.config.toml import parse_toml
 from gateway.config.webhooks import read_webhooks, variables_of
+from gateway.core.faults import COMMAND_LINE, DEFAULT, ENVIRONMENT, Fault, Faults, shown
 
-__all__ = ["ConfigError", "read_settings"]
+_VARIABLES = {str(option.variable) for options in OPTIONS.values() for option in options.values()}
 
-_OPTIONS = {name: options_of(struct, section=name) for name, struct in SECTIONS.items()}
-_TABLES = {"admin": ("tokens",), "alerts": ("webhooks",)}
-"""Tables inside of a section, which are read elsewhere."""
-_VARIABLES = {
-    variable_of(section, name) for section, options in _OPTIONS.items() for name in options
-}
+
+class Sources(Struct, frozen=True):
+    """Where options are set, in falling rank: the command line, the environment, the file.
+
+    `arguments` are texts by "section.option". `file` is None if there is no file.
+    """
+
+    file: str | None
+    environ: Mapping[str, str]
+    arguments: Mapping[str, str] = {}
+
+    def text(self, section: str, name: str) -> str | None:
+        """Return the text that outranks the file, if there is one."""
+        variable = OPTIONS[section][name].variable
+        return self.arguments.get(f"{section}.{name}") or self.environ.get(str(variable)) or None
+
+    def faults_of(self, section: str, name: str, found: list[Fault]) -> Faults:
+        """Collect faults of an option at the place that sets it."""
+        option = OPTIONS[section][name]
+        in_environment = Faults(ENVIRONMENT, (str(option.variable),), found)
+        if f"{section}.{name}" in self.arguments:
+            return Faults(COMMAND_LINE, (f"--{name.replace('_', '-')}",), found)
+        if self.text(section, name):
+            return in_environment
+        if self.file is not None:
+            return Faults(self.file, (section, name), found)
+        return Faults(DEFAULT, (section, name), found) if option.default else in_environment
 
 
 def read_settings(
     text: str | None,
     environ: Mapping[str, str],
     *,
-    place: str = "config/gateway.toml",
+    file: str = "config/gateway.toml",
+    arguments: Mapping[str, str] | None = None,
     needs_upstream: bool = False,
-) -> tuple[Settings, list[str]]:
-    """The settings and what to warn about. `text` is the file's, None where there is no file.
+) -> tuple[Settings, list[Fault]]:
+    """Return the settings, and warnings. `text` is None if there is no file.
 
-    An empty variable counts as one that is not set. `needs_upstream` makes it a fault to have no
-    URL or no key of an upstream, or no variable that a webhook names. Raises ConfigError with
-    every fault of file and environment.
+    With `needs_upstream`, it is a fault if the URL or the key of the upstream is missing, or an
+    environment variable that a webhook names. Raises ConfigError with every fault.
     """
-    tables = parse_toml(text or "", place)
-    reading = _Reading(tables, environ, Place(place), serving=needs_upstream)
-    settings = reading.settings()
-    rules = ALWAYS + WITH_UPSTREAM if needs_upstream else ALWAYS
-    reading.faults += reading.broken(rules, settings)
-    if reading.faults:
-        raise ConfigError(reading.faults)
-    return settings, [*reading.warnings, *reading.broken(DOUBTS, settings)]
+    tables = parse_toml(text or "", file)
+    sources = Sources(None if text is None else file, set_variables(environ), arguments or {})
+    reading = _Reading(tables, sources, file)
+    settings = reading.settings(serving=needs_upstream)
+    reading.check(ALWAYS + WITH_UPSTREAM if needs_upstream else ALWAYS, settings, reading.found)
+    if reading.found:
+        raise ConfigError(reading.found)
+    reading.check(DOUBTS, settings, reading.warnings)
+    return settings, reading.warnings
 
 
 class _Reading:
-    """One reading: what it found wrong so far, and where the options that it found stand.
+    """One reading, with the faults and warnings found so far.
 
-    Options go by section.name in `_wrong` and `_places`.
+    `_wrong` has the options whose values are wrong, as "section.option".
     """
 
-    def __init__(
-        self, tables: Mapping[str, Any], environ: Mapping[str, str], file: Place, *, serving: bool
-    ) -> None:
-        self._tables, self._file, self._serving = tables, file, serving
-        # A file that became a variable, as in a Secret, ends in a line's end.
-        texts = {name: value.rstrip("\r\n") for name, value in environ.items()}
-        self._environ = {name: text for name, text in texts.items() if text}
+    def __init__(self, tables: Mapping[str, Any], sources: Sources, file: str) -> None:
+        self._tables, self._sources = tables, sources
         self._wrong: set[str] = set()
-        self._places: dict[str, str] = {}
-        self.faults = list(self._unknown_tables())
-        known = _VARIABLES.union(variables_of(tables))
-        stray_faults, self.warnings = stray_variables(self._environ, known, SECTIONS)
-        self.faults += stray_faults
+        self.found: list[Fault] = []
+        self.warnings: list[Fault] = []
+        self._faults = Faults(file, (), self.found)
+        self._find_unknown_tables()
+        find_stray_variables(
+            sources.environ,
+            {*_VARIABLES, *variables_of(self._table("alerts", "webhooks"))},
+            SECTIONS,
+            Faults(ENVIRONMENT, (), self.found),
+            Faults(ENVIRONMENT, (), self.warnings),
+        )
 
-    def _unknown_tables(self) -> Iterator[str]:
+    def _find_unknown_tables(self) -> None:
         known = [*SECTIONS, "models"]
-        for name, value in self._tables.items():
-            if name in known:
-                continue
-            if isinstance(value, dict):
-                yield f"{self._file.table(name)}: no such section{did_you_mean(name, known)}"
+        for name in [name for name in self._tables if name not in known]:
+            if isinstance(self._tables[name], dict):
+                self._faults.add(f"no such section{did_you_mean(name, known)}", name)
             else:
-                yield f"{self._file.option(name)}: stands in no section"
+                self._faults.add(f"the option {shown(name)} is in no section")
 
-    def settings(self) -> Settings:
-        """All of the settings, with defaults where a value is missing or wrong."""
+    def settings(self, *, serving: bool) -> Settings:
+        """Return all settings, with defaults for missing and wrong values."""
         values = {name: self._section(name) for name in SECTIONS}
+        values["admin"]["tokens"] = read_tokens(
+            self._table("admin", "tokens"), self._faults.at("admin", "tokens")
+        )
+        values["alerts"]["webhooks"] = read_webhooks(
+            self._table("alerts", "webhooks"),
+            self._sources.environ,
+            self._faults.at("alerts", "webhooks"),
+            serving=serving,
+        )
         sections: dict[str, Any] = {name: SECTIONS[name](**values[name]) for name in SECTIONS}
+        sections["limits"] = limits_of(values["limits"])
         models, default_model = read_models(
-            self._tables.get("models", {}), self._file.table("models"), self.faults
+            self._tables.get("models", {}), self._faults.at("models")
         )
-        limits, admin = limits_of(values["limits"]), self._admin(values["admin"])
-        alerts = read_webhooks(
-            self._tables, self._environ, self._file, self.faults, serving=self._serving
-        )
-        return Settings(
-            **(sections | {"limits": limits, "admin": admin, "alerts": alerts}),
-            models=models,
-            default_model=default_model,
-        )
+        return Settings(**sections, models=models, default_model=default_model)
 
-    def _admin(self, values: dict[str, Any]) -> AdminSettings:
-        """The section with its tokens by name."""
-        table = self._tables.get("admin", {})
-        tokens = table.get("tokens", {}) if isinstance(table, dict) else {}
-        place = self._file.table("admin").table("tokens")
-        return AdminSettings(**values, tokens=read_tokens(tokens, place, self.faults))
+    def _table(self, section: str, name: str) -> object:
+        """Return a table inside a section. The section itself may be wrong."""
+        table = self._tables.get(section, {})
+        return table.get(name, {}) if isinstance(table, dict) else {}
 
     def _section(self, section: str) -> dict[str, Any]:
-        """The right values of a section's options, wherever they stand."""
-        table, options = self._tables.get(section, {}), _OPTIONS[section]
-        place, tables = self._file.table(section), _TABLES.get(section, ())
-        values = read_table(table, options, place, self.faults, tables=tables)
+        """Return the valid values of a section's options."""
+        table, options = self._tables.get(section, {}), OPTIONS[section]
+        values = read_table(table, options, self._faults.at(section), tables=TABLES[section])
         written = table if isinstance(table, dict) else options
         self._wrong.update(f"{section}.{name}" for name in written if name not in values)
         for name, option in options.items():
-            variable = variable_of(section, name)
-            if variable in self._environ:
-                where = self._places[f"{section}.{name}"] = variable_place(variable)
+            text = self._sources.text(section, name)
+            if text is not None:
                 try:
-                    values[name] = value_of(option, self._environ[variable])
+                    values[name] = value_of(option, text)
                 except ValueError as error:
-                    self.faults.append(f"{where}: {error}")
+                    self._sources.faults_of(section, name, self.found).add(str(error))
                     self._wrong.add(f"{section}.{name}")
         return values
 
-    def broken(self, rules: tuple[Rule, ...], settings: Settings) -> list[str]:
-        """A line for each broken rule, with the place of the option that is to blame."""
-        return [
-            f"{self._place(option)}: {text}"
-            for option, text in broken(rules, settings, self._wrong)
-        ]
-
-    def _place(self, option: str) -> str:
-        section, _, name = option.partition(".")
-        return self._places.get(option) or self._file.table(section).option(name)
+    def check(self, rules: Iterable[Rule], settings: Settings, found: list[Fault]) -> None:
+        """Add a fault to `found` for each broken rule, at the option that is to blame."""
+        for (section, name), message in broken(rules, settings, self._wrong):
+            self._sources.faults_of(section, name, found).add(message)

@@ -1,16 +1,16 @@
-"""The [models] of gateway.toml: what may be asked of each, and what an image costs.
+"""The [models] of gateway.toml: the requests that each model accepts, and what an image costs.
 
 Prices are dollars an image. A number applies to everything below it: to the whole model
 (`prices = 0.04`), to a quality (`[models.X.prices] low = 0.006`), or to one size of a quality
-(`[models.X.prices.low] "1024x1024" = 0.006`). Where tokens are billed they are needed all the same:
-a call is held at them, and its answer may name no tokens.
+(`[models.X.prices.low] "1024x1024" = 0.006`). A model that bills tokens needs them too: requests
+reserve these prices, and an answer that reports no tokens is charged by them.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, TypeGuard
 
-from gateway.config.errors import Place, did_you_mean
+from gateway.config.errors import did_you_mean
 from gateway.config.models import (
     GPT_IMAGE_2,
     KNOWN_TOKEN_PRICES,
@@ -22,41 +22,52 @@ from gateway.config.models import (
     is_size,
 )
 from gateway.config.options import Usd, option, options_of, read_table
+from gateway.core.faults import Faults
 
 PRICED_QUALITIES: tuple[Quality, ...] = ("low", "medium", "high")
-"""The qualities that have prices: "auto" costs what the upstream makes of it."""
+"""The qualities that have prices: "auto" costs the price of the quality that the upstream chose."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}")
 _FIELDS = options_of(Model, ("max_n", "max_prompt_chars", "billing", "default_n", "default_size"))
 _DEFAULTS = {"n": _FIELDS.pop("default_n"), "size": _FIELDS.pop("default_size")}
-_OPTIONS = _FIELDS | {"default": option(bool)}
+_OPTIONS = {"default": option(bool)} | _FIELDS
 _TABLES = ("sizes", "defaults", "prices", "token_prices")
 _SIZES = options_of(SizeRules)
 _PRICE = option(Usd)
+_TOKEN_PRICES = dict.fromkeys(TokenPrices.__struct_fields__, _PRICE)
+
+_FALLBACKS = {
+    "cached_text_input": "text_input",
+    "cached_image_input": "image_input",
+    "text_output": "image_output",
+}
+"""The token price that applies where this one is left out."""
+
+Cells = dict[tuple[str, str | None], int]
 
 
-def read_models(table: object, place: Place, faults: list[str]) -> tuple[dict[str, Model], str]:
-    """The models by name and the default one's name; `faults` gets a line for all that is wrong.
+def read_models(table: object, faults: Faults) -> tuple[dict[str, Model], str]:
+    """Return the models by name, and the name of the default model.
 
-    gpt-image-2 at its known prices where the table is empty.
+    An empty table means gpt-image-2 at its known prices.
     """
-    if not table or not _is_table(table, place, faults):
+    if not table or not _is_table(table, faults):
         return {GPT_IMAGE_2.name: GPT_IMAGE_2}, GPT_IMAGE_2.name
     models = {
-        name: _read_model(name, options, place.table(name), faults)
+        name: _read_model(name, options, faults.at(name))
         for name, options in table.items()
-        if _is_table(options, place.table(name), faults)
+        if _is_table(options, faults.at(name))
     }
-    return models, _default_model(table, place, faults)
+    return models, _default_model(table, faults)
 
 
-def _is_table(value: object, place: Place, faults: list[str]) -> TypeGuard[dict[str, Any]]:
+def _is_table(value: object, faults: Faults) -> TypeGuard[dict[str, Any]]:
     if not isinstance(value, dict):
-        faults.append(f"{place}: must be a table")
+        faults.add("must be a table")
     return isinstance(value, dict)
 
 
-def _default_model(table: dict[str, Any], place: Place, faults: list[str]) -> str:
+def _default_model(table: dict[str, Any], faults: Faults) -> str:
     if len(table) == 1:
         return next(iter(table))
     chosen = [
@@ -65,146 +76,126 @@ def _default_model(table: dict[str, Any], place: Place, faults: list[str]) -> st
         if isinstance(options, dict) and options.get("default") is True
     ]
     if len(chosen) != 1:
-        faults.append(f"{place}: exactly one of several models needs default = true")
+        faults.add("exactly one of several models needs default = true")
     return chosen[0] if chosen else ""
 
 
-def _read_model(name: str, table: dict[str, Any], place: Place, faults: list[str]) -> Model:
+def _read_model(name: str, table: dict[str, Any], faults: Faults) -> Model:
     before = len(faults)
     if not _NAME.fullmatch(name):
-        faults.append(f"{place}: a model's name has letters, digits and . _ : / - (at most 128)")
-    values = read_table(table, _OPTIONS, place, faults, tables=_TABLES)
+        faults.add("a model's name has 1 to 128 letters, digits and . _ : / -")
+    values = read_table(table, _OPTIONS, faults, tables=_TABLES)
     values.pop("default", None)
-    sizes = read_table(table.get("sizes", {}), _SIZES, place.table("sizes"), faults)
-    defaults = read_table(table.get("defaults", {}), _DEFAULTS, place.table("defaults"), faults)
+    sizes = read_table(table.get("sizes", {}), _SIZES, faults.at("sizes"))
+    defaults = read_table(table.get("defaults", {}), _DEFAULTS, faults.at("defaults"))
     readable = len(faults) == before
     model = Model(
         name=name,
-        prices=_read_prices(table.get("prices", {}), place, faults),
-        token_prices=read_token_prices(name, table, place, faults),
+        prices=_read_prices(table.get("prices", {}), faults),
+        token_prices=_read_token_prices(name, table, faults),
         sizes=SizeRules(**sizes),
         **{f"default_{part}": value for part, value in defaults.items()},
         **values,
     )
     if readable:
-        faults.extend(_contradictions(model, place))
+        _check_consistency(model, faults)
     return model
 
 
-def _contradictions(model: Model, place: Place) -> Iterator[str]:
-    """What is right by itself and impossible together."""
-    sizes, defaults = model.sizes, place.table("defaults")
+def _check_consistency(model: Model, faults: Faults) -> None:
+    """Find values that are each valid, but not together."""
+    sizes = model.sizes
     if sizes.min_pixels > sizes.max_pixels:
-        yield f"{place.table('sizes').option('min_pixels')}: must not be above max_pixels"
+        faults.add("must not be above max_pixels", "sizes", "min_pixels")
     if model.default_n > model.max_n:
-        yield f"{defaults.option('n')}: must not be above max_n"
-    sized = [(defaults.option("size"), model.default_size)]
-    sized += [
-        (f"{place.table('sizes').option('allowed')}, item {position}", size)
-        for position, size in enumerate(sizes.allowed or (), start=1)
-    ]
-    sized += [
-        (place.table("prices").table(quality).option(size), size)
-        for quality, size in model.prices.cells
-        if size is not None
-    ]
-    for where, size in sized:
+        faults.add("must not be above max_n", "defaults", "n")
+    problem = sizes.problem(model.default_size)
+    if problem:
+        faults.add(_against_rules(problem), "defaults", "size")
+    for position, size in enumerate(sizes.allowed or (), start=1):
         if problem := sizes.problem(size):
-            yield f"{where}: is against the model's own rules: {problem.rstrip('.')}"
+            faults.add(f"item {position} {_against_rules(problem)}", "sizes", "allowed")
+    for quality, price_size in model.prices.cells:
+        if price_size is not None and (problem := sizes.problem(price_size)):
+            faults.add(_against_rules(problem), "prices", quality, price_size)
+
+
+def _against_rules(problem: str) -> str:
+    return f"breaks the model's own size rules: {problem.rstrip('.')}"
 
 
 # -- prices -------------------------------------------------------------------------------------
 
 
-def _read_prices(value: object, place: Place, faults: list[str]) -> PriceTable:
-    """The prices of a model, those that are right. `place` is the model's."""
+def _read_prices(value: object, faults: Faults) -> PriceTable:
+    """Return the valid prices. `faults` is at the model's table."""
     if not isinstance(value, dict):
-        return PriceTable(flat=_price(value, place.option("prices"), faults))
-    place = place.table("prices")
+        return PriceTable(flat=_read_price(value, faults.at("prices")))
+    faults = faults.at("prices")
     if not value:
-        faults.append(f"{place}: needs at least one price")
-    cells: dict[tuple[str, str | None], int] = {}
+        faults.add("needs at least one price")
+    cells: Cells = {}
     for quality, entry in value.items():
         if quality not in PRICED_QUALITIES:
             hint = did_you_mean(quality, PRICED_QUALITIES)
-            faults.append(f"{place.option(quality)}: is not low, medium or high{hint}")
+            faults.add(f"is not low, medium or high{hint}", quality)
         else:
-            cells |= _read_cells(quality, entry, place, faults)
+            cells |= _read_cells(quality, entry, faults.at(quality))
     return PriceTable(cells=cells)
 
 
-def _read_cells(
-    quality: str, entry: object, place: Place, faults: list[str]
-) -> dict[tuple[str, str | None], int]:
-    """The prices of one quality: a number for all its sizes, or one for each size named."""
+def _read_cells(quality: str, entry: object, faults: Faults) -> Cells:
+    """Return the prices of one quality: one number for all sizes, or one for each size."""
     if not isinstance(entry, dict):
-        price = _price(entry, place.option(quality), faults)
+        price = _read_price(entry, faults)
         return {} if price is None else {(quality, None): price}
-    place = place.table(quality)
     if not entry:
-        faults.append(f"{place}: needs at least one price")
-    cells: dict[tuple[str, str | None], int] = {}
+        faults.add("needs at least one price")
+    cells: Cells = {}
     for size, value in entry.items():
-        where = place.option(size)
         if not is_size(size):
-            faults.append(f"{where}: must be a size such as 1024x1024")
-        elif (price := _price(value, where, faults)) is not None:
+            faults.add("must be a size such as 1024x1024", size)
+        elif (price := _read_price(value, faults.at(size))) is not None:
             cells[quality, size] = price
     return cells
 
 
-def _price(value: object, where: str, faults: list[str]) -> int | None:
+def _read_price(value: object, faults: Faults) -> int | None:
     try:
         return int(_PRICE.convert(value))
     except ValueError as error:
-        faults.append(f"{where}: {error}")
+        faults.add(str(error))
         return None
 
 
-_TOKEN_PRICE_OPTIONS = {name: option(Usd) for name in TokenPrices.__struct_fields__}
+def _read_token_prices(name: str, model: Mapping[str, Any], faults: Faults) -> TokenPrices | None:
+    """Return the token prices, or None if the model has none or they are wrong.
 
-
-_INSTEAD = {
-    "cached_text_input": "text_input",
-    "cached_image_input": "image_input",
-    "text_output": "image_output",
-}
-"""The price that stands in for one that is left out."""
-
-
-def read_token_prices(
-    name: str, model: Mapping[str, Any], place: Place, faults: list[str]
-) -> TokenPrices | None:
-    """The token prices of a model, None where it has none or they are wrong.
-
-    `model` is its whole table, at `place`; `faults` gets a line for all that is wrong.
+    `model` is the model's whole table, and `faults` is at that table.
     """
-    billing, place = model.get("billing", "table"), place.table("token_prices")
+    billing, faults = model.get("billing", "table"), faults.at("token_prices")
     if billing == "table" and "token_prices" in model:
-        faults.append(f'{place}: needs billing = "tokens" to be charged')
+        faults.add('needs billing = "tokens" to be charged')
     if billing != "tokens":
         return None
     before, written = len(faults), model.get("token_prices", {})
-    prices = {
-        **KNOWN_TOKEN_PRICES.get(name, {}),
-        **read_table(written, _TOKEN_PRICE_OPTIONS, place, faults),
-    }
+    prices = {**KNOWN_TOKEN_PRICES.get(name, {}), **read_table(written, _TOKEN_PRICES, faults)}
     if len(faults) == before:
-        faults.extend(_impossible(prices, place))
+        _check_token_prices(prices, faults)
     if len(faults) > before:
         return None
-    return TokenPrices(**{kind: int(_token_price(prices, kind)) for kind in _TOKEN_PRICE_OPTIONS})
+    return TokenPrices(**{kind: int(_token_price(prices, kind)) for kind in _TOKEN_PRICES})
 
 
-def _impossible(prices: Mapping[str, int], place: Place) -> Iterator[str]:
-    for kind in _TOKEN_PRICE_OPTIONS:
-        if kind not in prices and kind not in _INSTEAD:
-            yield f'{place.option(kind)}: is needed where billing is "tokens"'
+def _check_token_prices(prices: Mapping[str, int], faults: Faults) -> None:
+    for kind in _TOKEN_PRICES:
+        if kind not in prices and kind not in _FALLBACKS:
+            faults.add('is needed where billing is "tokens"', kind)
     for cached in ("cached_text_input", "cached_image_input"):
-        full = _INSTEAD[cached]
+        full = _FALLBACKS[cached]
         if cached in prices and full in prices and prices[cached] > prices[full]:
-            yield f"{place.option(cached)}: must not be above {full}"
+            faults.add(f"must not be above {full}", cached)
 
 
 def _token_price(prices: Mapping[str, int], kind: str) -> int:
-    return prices[kind] if kind in prices else prices[_INSTEAD[kind]]
+    return prices[kind] if kind in prices else prices[_FALLBACKS[kind]]

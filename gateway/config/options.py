@@ -1,11 +1,15 @@
 """Reading the options of a configuration table into the fields of a Struct.
 
-The Struct is the one source: its fields are the options' names, their types and `Meta` bounds say
-what is right, their defaults apply where nothing is written. What a type cannot say stands in its
-`Meta` too: `description` is how a fault names what would be right, `extra["read"]` is a function
-that checks or changes the value and raises ValueError, `extra["in_file"]` one that raises it, with
-the reason, for a value that only the environment may hold. Two types are ours: `Usd`, written as
-dollars and kept as micro-dollars, and `Secret`, which no file may hold.
+The Struct is the only declaration of an option. A field gives its name, type, bounds (`Meta`) and
+default. `Meta` also holds the rest:
+
+- `description` says in a fault which values are valid
+- `extra["read"]` checks or converts a value, and raises ValueError
+- `extra["in_file"]` raises ValueError for a value that only the environment may hold
+- `extra["restart"]` marks an option that a running gateway does not reload
+
+Two types are our own: `Usd` is written as dollars and kept as micro-dollars, and a `Secret` must
+not be in a file.
 """
 
 from collections.abc import Callable, Collection, Mapping
@@ -13,9 +17,10 @@ from decimal import Decimal
 from typing import Annotated, Any
 
 import msgspec
-from msgspec import Meta, Struct, inspect
+from msgspec import NODEFAULT, Meta, Struct, inspect
 
-from gateway.config.errors import Place, did_you_mean
+from gateway.config.errors import did_you_mean
+from gateway.core.faults import Faults
 from gateway.core.money import dollars
 from gateway.core.secret import Secret
 
@@ -28,88 +33,110 @@ Usd = Annotated[
     Micro, Meta(description="dollars, 0 or more, with at most six decimals, such as 0.05")
 ]
 
+RESTART = Meta(extra={"restart": True})
+"""Marks an option that needs a restart."""
 
-class Cause(ValueError):
-    """What is wrong with a value, in words that have nothing of it."""
+
+class InvalidValue(ValueError):
+    """Says why a value is invalid, without repeating any of it."""
 
 
-class Option(Struct, frozen=True):
-    """One option of a table. `right` is what its values must be, `check` the last word on them,
-    `check_in_file` one more where they stand in a file.
+class Option(Struct, frozen=True, kw_only=True):
+    """One option of a table.
 
-    `kind` is its type without None and annotations, `variable` the environment's name for it.
+    `kind` is its type without None and annotations. `valid` describes the values that it takes.
+    `check` checks or converts a value, `check_in_file` refuses a value that a file must not hold.
     """
 
     type: Any
     kind: inspect.Type
-    right: str
+    valid: str
     check: Callable[[Any], Any]
     check_in_file: Callable[[Any], Any]
-    variable: str | None
+    needs_restart: bool = False
+    default: Any
+    variable: str | None = None
 
     @property
     def is_secret(self) -> bool:
-        """True where only the environment may set it."""
+        """Only the environment may set it."""
         return self.kind == inspect.CustomType(Secret)
 
     def convert(self, value: object) -> Any:
-        """The value as the Struct holds it. Raises ValueError, whose text never has the value."""
+        """Return the value as the Struct holds it. Raises ValueError without the value in it."""
         try:
-            return self.check(msgspec.convert(value, self.type, dec_hook=_ours))
-        except Cause as cause:
-            raise ValueError(f"must be {self.right}; {cause}") from None
+            return self.check(msgspec.convert(value, self.type, dec_hook=_decode))
+        except InvalidValue as error:
+            raise ValueError(f"must be {self.valid}; {error}") from None
         except ValueError:  # msgspec.ValidationError is one
-            raise ValueError(f"must be {self.right}") from None
+            raise ValueError(f"must be {self.valid}") from None
 
 
-def option(type: Any, variable: str | None = None) -> Option:
-    """The option that takes values of this type."""
+def option(type: Any, *, default: Any = NODEFAULT, variable: str | None = None) -> Option:
+    """Return the option that takes values of this type."""
     info = inspect.type_info(type)
     kind, notes = unwrap(info)
-    check, in_file = notes.get("read", _as_it_is), notes.get("in_file", _as_it_is)
-    return Option(type, kind, describe(info), check, in_file, variable)
+    return Option(
+        type=type,
+        kind=kind,
+        valid=describe(info),
+        check=notes.get("read", _unchanged),
+        check_in_file=notes.get("in_file", _unchanged),
+        needs_restart=notes.get("restart", False),
+        default=default,
+        variable=variable,
+    )
 
 
 def options_of(
     struct: type[Struct], names: Collection[str] | None = None, *, section: str | None = None
 ) -> dict[str, Option]:
-    """The options that a Struct's fields (all or the named ones) stand for.
+    """Return the options that a Struct declares: all of them, or the named ones.
 
-    Those of a fixed section have environment variables.
+    A field that maps names to tables is not an option. The options of a fixed `section` have
+    environment variables.
     """
     return {
-        field.name: option(field.type, variable_of(section, field.name) if section else None)
+        field.name: option(
+            field.type,
+            default=field.default,
+            variable=variable_of(section, field.name) if section else None,
+        )
         for field in msgspec.structs.fields(struct)
-        if names is None or field.name in names
+        if (field.name in names if names is not None else not is_table(field.type))
     }
 
 
+def is_table(type: Any) -> bool:
+    """Whether a field of this type maps names to tables, as [admin.tokens] does."""
+    return isinstance(unwrap(inspect.type_info(type))[0], inspect.DictType)
+
+
 def variable_of(section: str, name: str) -> str:
-    """The environment variable of an option of a fixed section."""
+    """Return the name of the environment variable of an option."""
     return f"GATEWAY_{section}_{name}".upper()
 
 
 def read_table(
     table: object,
     options: Mapping[str, Option],
-    place: Place,
-    faults: list[str],
+    faults: Faults,
     *,
     tables: Collection[str] = (),
 ) -> dict[str, Any]:
-    """The right values of a table; `faults` gets a line for every wrong one and unknown name.
+    """Return the valid values of a table. Wrong values and unknown names go to `faults`.
 
-    `tables` are names that may stand here too and are read elsewhere.
+    `tables` are names that the table may have too; they are read elsewhere.
     """
     if not isinstance(table, dict):
-        faults.append(f"{place}: must be a table")
+        faults.add("must be a table")
         return {}
     values = {}
     for name in [name for name in table if name not in tables]:
         try:
             values[name] = _read(name, table[name], options, tables)
         except ValueError as error:
-            faults.append(f"{place.option(name)}: {error}")
+            faults.add(str(error), name)
     return values
 
 
@@ -120,30 +147,30 @@ def _read(
     if option is None:
         raise ValueError(f"no such option{did_you_mean(name, [*options, *tables])}")
     if option.is_secret:
-        raise ValueError(f"is read from the environment alone: set {option.variable}")
+        raise ValueError(f"must not be in a file: set the environment variable {option.variable}")
     converted = option.convert(value)
     try:
         option.check_in_file(converted)
     except ValueError as error:
-        raise ValueError(f"{error}: set {option.variable}") from None
+        raise ValueError(f"{error}: set the environment variable {option.variable}") from None
     return converted
 
 
-def _as_it_is(value: object) -> object:
+def _unchanged(value: object) -> object:
     return value
 
 
-def _ours(kind: type, value: object) -> object:
-    """What msgspec does not know: a secret from text, micro-dollars from dollars."""
+def _decode(kind: type, value: object) -> object:
+    """Convert to the types that msgspec does not know."""
     if kind is Secret and isinstance(value, str):
         return Secret(value)
     if kind is Micro and isinstance(value, (str, int, Decimal)) and not isinstance(value, bool):
         return Micro(dollars(value))
-    raise ValueError("of another type")
+    raise ValueError("wrong type")
 
 
 def unwrap(info: inspect.Type) -> tuple[inspect.Type, dict[str, Any]]:
-    """A type without None and annotations, and what the annotations note."""
+    """Return a type without None and annotations, and the notes of the annotations."""
     if isinstance(info, inspect.Metadata):
         kind, notes = unwrap(info.type)
         return kind, notes | (info.extra_json_schema or {}) | (info.extra or {})
@@ -153,7 +180,7 @@ def unwrap(info: inspect.Type) -> tuple[inspect.Type, dict[str, Any]]:
 
 
 def describe(info: inspect.Type) -> str:
-    """What a value of this type must be. Raises TypeError for a type that no option has."""
+    """Describe the valid values of a type. Raises TypeError for a type that no option has."""
     kind, notes = unwrap(info)
     if "description" in notes:
         return str(notes["description"])
@@ -171,7 +198,7 @@ def describe(info: inspect.Type) -> str:
         case inspect.VarTupleType():
             some = " that is not empty" if kind.min_length else ""
             return f"a list{some}, each item {describe(kind.item_type)}"
-    raise TypeError(f"no words for {kind}")
+    raise TypeError(f"cannot describe {kind}")
 
 
 def _range(kind: inspect.IntType | inspect.FloatType) -> str:

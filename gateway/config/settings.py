@@ -5,18 +5,19 @@ sizes in bytes. An option that does nothing yet has no place here.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from msgspec import Meta, Struct, field
+from msgspec import Meta, Struct, field, inspect
+from msgspec.structs import fields
 
 from gateway.config.admin_tokens import ENVIRONMENT, LONGEST, SHORTEST, TOKEN_PATTERN, AdminToken
 from gateway.config.admin_tokens import digest as token_digest
 from gateway.config.models import GPT_IMAGE_2, Model
-from gateway.config.options import Cause, Usd
+from gateway.config.options import RESTART, InvalidValue, Usd, is_table, options_of, unwrap
 from gateway.config.store_url import StoreUrl, parse_store_url
-from gateway.config.webhooks import AlertOptions, AlertSettings
+from gateway.config.webhooks import AlertSettings
 from gateway.core.model import NO_LIMITS, Limits
 from gateway.core.secret import Secret
 
@@ -74,7 +75,7 @@ def _store_url(text: str) -> str:
 
 def _cache_url(text: str) -> str:
     if text and _place(text).kind == "sqlite":
-        raise Cause("a file is no Redis")
+        raise InvalidValue("a file is no Redis")
     return text
 
 
@@ -82,7 +83,7 @@ def _place(text: str) -> StoreUrl:
     try:
         return parse_store_url(text)
     except ValueError as error:
-        raise Cause(str(error)) from None
+        raise InvalidValue(str(error)) from None
 
 
 def _no_password(text: str) -> None:
@@ -112,18 +113,18 @@ class ServerSettings(Struct, frozen=True, kw_only=True):
     `tls_key` the public port speaks TLS.
     """
 
-    host: Host = "127.0.0.1"
-    port: Port = 8080
-    admin_host: Host = "127.0.0.1"
-    admin_port: Port = 9090
+    host: Annotated[Host, RESTART] = "127.0.0.1"
+    port: Annotated[Port, RESTART] = 8080
+    admin_host: Annotated[Host, RESTART] = "127.0.0.1"
+    admin_port: Annotated[Port, RESTART] = 9090
     public_url: Annotated[
         str, Meta(description='an http or https URL with a host, or ""', extra={"read": _base_url})
     ] = ""
     drain_seconds: Annotated[float, Meta(ge=0, le=DAY)] = 310.0
     max_body_bytes: Bytes = MIB
     max_in_flight: Annotated[int, Meta(ge=1, le=1_000_000)] = 5_000
-    tls_cert: File | None = None
-    tls_key: File | None = None
+    tls_cert: Annotated[File | None, RESTART] = None
+    tls_key: Annotated[File | None, RESTART] = None
 
 
 class UpstreamSettings(Struct, frozen=True, kw_only=True):
@@ -174,6 +175,7 @@ class StoreSettings(Struct, frozen=True, kw_only=True):
             "rediss://, redis+cluster://, redis+sentinel://)",
             extra={"read": _store_url, "in_file": _no_password},
         ),
+        RESTART,
     ] = "sqlite:data/gateway.db"
 
     @property
@@ -188,8 +190,9 @@ class KeySettings(Struct, frozen=True, kw_only=True):
     pepper: Annotated[
         Secret | None,
         Meta(description=f"text of at least {PEPPER_BYTES} bytes", extra={"read": _pepper}),
+        RESTART,
     ] = None
-    pepper_file: File = "data/pepper"
+    pepper_file: Annotated[File, RESTART] = "data/pepper"
 
 
 class CacheSettings(Struct, frozen=True, kw_only=True):
@@ -201,8 +204,8 @@ class CacheSettings(Struct, frozen=True, kw_only=True):
     enabled: bool = True
     ttl_seconds: LongSeconds = float(DAY)
     url_ttl_seconds: LongSeconds = 3_300.0
-    max_bytes: Bytes = 256 * MIB
-    max_entry_bytes: Bytes = 32 * MIB
+    max_bytes: Annotated[Bytes, RESTART] = 256 * MIB
+    max_entry_bytes: Annotated[Bytes, RESTART] = 32 * MIB
     keep_path: MaybeFile = ""
     scope: Literal["team", "shared"] = "team"
     ignore_fields: tuple[
@@ -222,6 +225,7 @@ class CacheSettings(Struct, frozen=True, kw_only=True):
             'redis+sentinel://), or "" for memory alone',
             extra={"read": _cache_url, "in_file": _no_password},
         ),
+        RESTART,
     ] = ""
 
     @property
@@ -260,9 +264,9 @@ def limit_values(values: Mapping[str, Any]) -> dict[str, int | None]:
     }
 
 
-class AdminOptions(Struct, frozen=True, kw_only=True):
-    """The admin API: the token of the environment, for how many days changes are told, and whether
-    the prompts of the most repeated requests are shown.
+class AdminSettings(Struct, frozen=True, kw_only=True):
+    """The admin API. Without `token`, which is the environment's, and without named `tokens`,
+    there is none.
     """
 
     token: Annotated[
@@ -275,11 +279,6 @@ class AdminOptions(Struct, frozen=True, kw_only=True):
     ] = None
     audit_days: Annotated[int, Meta(ge=1, le=36_500)] = 400
     show_prompts: bool = False
-
-
-class AdminSettings(AdminOptions, frozen=True, kw_only=True):
-    """The same with the named tokens. Without any token there is no admin API."""
-
     tokens: Mapping[str, AdminToken] = {}
 
     @property
@@ -322,14 +321,14 @@ class LogSettings(Struct, frozen=True, kw_only=True):
     """`format` "auto" is json, and console where a person watches (a terminal)."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
-    format: Literal["auto", "json", "console"] = "auto"
+    format: Annotated[Literal["auto", "json", "console"], RESTART] = "auto"
 
 
 class TracingSettings(Struct, frozen=True, kw_only=True):
     """Spans for OpenTelemetry; `prompts` says whether they show what was asked for."""
 
-    enabled: bool = False
-    prompts: bool = False
+    enabled: Annotated[bool, RESTART] = False
+    prompts: Annotated[bool, RESTART] = False
 
 
 class Settings(Struct, frozen=True, kw_only=True):
@@ -340,7 +339,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     store: StoreSettings = StoreSettings()
     keys: KeySettings = KeySettings()
     cache: CacheSettings = CacheSettings()
-    limits: Limits = NO_LIMITS
+    limits: Annotated[Limits, Meta(extra={"written_as": GatewayLimits})] = NO_LIMITS
     admin: AdminSettings = AdminSettings()
     alerts: AlertSettings = AlertSettings()
     usage: UsageSettings = UsageSettings()
@@ -351,18 +350,22 @@ class Settings(Struct, frozen=True, kw_only=True):
     default_model: str = GPT_IMAGE_2.name
 
 
-SECTIONS: Mapping[str, type[Struct]] = {
-    "server": ServerSettings,
-    "upstream": UpstreamSettings,
-    "store": StoreSettings,
-    "keys": KeySettings,
-    "cache": CacheSettings,
-    "limits": GatewayLimits,
-    "admin": AdminOptions,
-    "alerts": AlertOptions,
-    "usage": UsageSettings,
-    "activity": ActivitySettings,
-    "log": LogSettings,
-    "tracing": TracingSettings,
+def _sections() -> Iterator[tuple[str, type[Struct]]]:
+    """The sections of `Settings`, each with the Struct that declares its options."""
+    for section in fields(Settings):
+        kind, notes = unwrap(inspect.type_info(section.type))
+        if isinstance(kind, inspect.StructType):
+            yield section.name, notes.get("written_as", kind.cls)
+
+
+SECTIONS = dict(_sections())
+"""The fixed sections. Each of their options has an environment variable."""
+
+OPTIONS = {name: options_of(struct, section=name) for name, struct in SECTIONS.items()}
+"""The options of each fixed section."""
+
+TABLES = {
+    name: [field.name for field in fields(struct) if is_table(field.type)]
+    for name, struct in SECTIONS.items()
 }
-"""The fixed sections: each of their options has an environment variable."""
+"""The tables inside each fixed section that map names to tables, such as [admin.tokens]."""

@@ -5,20 +5,21 @@ out; then the team may use all that the models offer, without limits.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
-from gateway.config.errors import ConfigError, Place, did_you_mean
+from gateway.config.errors import ConfigError, did_you_mean
 from gateway.config.models import Model, Quality
 from gateway.config.options import options_of, read_table
 from gateway.config.settings import TeamLimits, limits_of
 from gateway.config.toml import parse_toml
+from gateway.core.faults import Faults
 from gateway.core.model import Team
 
 TEAM_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_NAME_RULE = "a team's name has 1 to 64 letters, digits and . _ - and starts with no mark"
+_NAME_RULE = "a team's name has 1 to 64 letters, digits and . _ - and starts with a letter or digit"
 
 
 class TeamOptions(Struct, frozen=True, kw_only=True):
@@ -36,61 +37,54 @@ _LIMITS = options_of(TeamLimits)
 
 
 def read_teams(
-    text: str, *, models: Mapping[str, Model] | None, place: str = "config/teams.toml"
+    text: str, *, models: Mapping[str, Model] | None, file: str = "config/teams.toml"
 ) -> list[Team]:
-    """The teams in the order they stand. Raises ConfigError with every fault.
+    """Return the teams in the order of the file. Raises ConfigError with every fault.
 
-    Without `models` nothing is said about what they offer.
+    Without `models`, a team's policy is not compared with the models on offer.
     """
-    tables, file, faults = parse_toml(text, place), Place(place), list[str]()
+    tables, faults = parse_toml(text, file), Faults(file)
     for name in tables.keys() - {"teams"}:
-        hint = did_you_mean(name, ["teams"])
-        faults.append(f"{file.option(name)}: only [teams.NAME] stands here{hint}")
-    teams = list(_read_all(tables.get("teams", {}), file.table("teams"), models, faults))
-    if faults:
-        raise ConfigError(faults)
+        faults.add(f"only [teams.NAME] belongs here{did_you_mean(name, ['teams'])}", name)
+    table, faults = tables.get("teams", {}), faults.at("teams")
+    teams = []
+    if not isinstance(table, dict):
+        faults.add("must be a table")
+    else:
+        for name, options in table.items():
+            check_team_name(name, faults.at(name))
+            teams.append(read_team(name, options, models=models, faults=faults.at(name)))
+    if faults.found:
+        raise ConfigError(faults.found)
     return teams
 
 
-def read_team(name: str, table: object, *, models: Mapping[str, Model], place: Place) -> Team:
-    """One team from a table of options, wherever it came from. Raises ConfigError."""
-    faults = list[str]()
-    team = _read_team(name, table, place, faults)
-    faults.extend(_not_offered(team, models, place))
-    if faults:
-        raise ConfigError(faults)
+def check_team_name(name: str, faults: Faults) -> None:
+    """Add a fault if a team cannot have this name."""
+    if not TEAM_NAME.fullmatch(name):
+        faults.add(_NAME_RULE)
+
+
+def read_team(
+    name: str, table: object, *, models: Mapping[str, Model] | None, faults: Faults
+) -> Team:
+    """Return one team from a table of options, from a file or from a request body."""
+    values = read_table(table, _OPTIONS, faults, tables=("limits",))
+    limits: Any = table.get("limits", {}) if isinstance(table, dict) else {}
+    limits = read_table(limits, _LIMITS, faults.at("limits"))
+    team = Team(name=name, limits=limits_of(limits), **values)
+    if models is not None:
+        _check_offer(team, models, faults)
     return team
 
 
-def _read_all(
-    table: object, place: Place, models: Mapping[str, Model] | None, faults: list[str]
-) -> Iterator[Team]:
-    if not isinstance(table, dict):
-        faults.append(f"{place}: must be a table")
-        return
-    for name, options in table.items():
-        team = _read_team(name, options, place.table(name), faults)
-        if models is not None:
-            faults.extend(_not_offered(team, models, place.table(name)))
-        yield team
-
-
-def _read_team(name: str, table: object, place: Place, faults: list[str]) -> Team:
-    if not TEAM_NAME.fullmatch(name):
-        faults.append(f"{place}: {_NAME_RULE}")
-    values = read_table(table, _OPTIONS, place, faults, tables=("limits",))
-    limits: Any = table.get("limits", {}) if isinstance(table, dict) else {}
-    limits = read_table(limits, _LIMITS, place.table("limits"), faults)
-    return Team(name=name, limits=limits_of(limits), **values)
-
-
-def _not_offered(team: Team, models: Mapping[str, Model], place: Place) -> Iterator[str]:
-    """What the policy names and none of the team's models has. Items are told by position."""
+def _check_offer(team: Team, models: Mapping[str, Model], faults: Faults) -> None:
+    """Find models and sizes of a policy that are not on offer. Items are named by position."""
     for position, name in enumerate(team.models or (), start=1):
         if name not in models:
             hint = did_you_mean(name, models)
-            yield f"{place.option('models')}: item {position} is no configured model{hint}"
+            faults.add(f"item {position} is not a configured model{hint}", "models")
     offered = [models[name] for name in team.models or models if name in models]
     for position, size in enumerate(team.sizes or (), start=1):
         if offered and all(model.sizes.problem(size) for model in offered):
-            yield f"{place.option('sizes')}: item {position} is drawn by none of its models"
+            faults.add(f"item {position}: none of the team's models draws this size", "sizes")

@@ -9,6 +9,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from gateway.config.errors import ConfigError
+from gateway.core.faults import Fault
 
 _AT_END = "at end of document"
 
@@ -19,11 +20,12 @@ def parse_toml(text: str, file: str) -> dict[str, Any]:
     try:
         return tomllib.loads(text, parse_float=_decimal)
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError([f"{file}: {_syntax_fault(str(error), text)}"]) from None
+        message = _syntax_fault(str(error), text)
     except ValueError:
-        raise ConfigError([f"{file}: an integer has too many digits"]) from None
+        message = "an integer has too many digits"
     except RecursionError:
-        raise ConfigError([f"{file}: arrays or tables are nested too deeply"]) from None
+        message = "arrays or tables are nested too deeply"
+    raise ConfigError([Fault((), message, file)])
 
 
 def _decimal(text: str) -> Decimal:

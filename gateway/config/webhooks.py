@@ -15,8 +15,8 @@ from urllib.parse import urlsplit
 
 from msgspec import Meta, Struct
 
-from gateway.config.errors import Place
 from gateway.config.options import options_of, read_table
+from gateway.core.faults import Faults
 from gateway.core.model import MICRO
 from gateway.core.money import dollars
 from gateway.core.secret import Secret
@@ -131,12 +131,8 @@ class Webhook(WebhookOptions, frozen=True, kw_only=True):
         return shown_url(self.url.reveal()) if self.url else _MASK
 
 
-class AlertOptions(Struct, frozen=True, kw_only=True):
-    """The section has tables alone."""
-
-
-class AlertSettings(AlertOptions, frozen=True, kw_only=True):
-    """Whom the gateway tells of what people should know."""
+class AlertSettings(Struct, frozen=True, kw_only=True):
+    """The webhooks that receive alerts, by name."""
 
     webhooks: Mapping[str, Webhook] = {}
 
@@ -146,91 +142,78 @@ _CHECKS: Mapping[str, Callable[[str], object]] = {"url": check_url, "secret": ch
 _SECRETS = tuple(_CHECKS)
 
 
-def variables_of(tables: Mapping[str, Any]) -> Iterator[str]:
-    """The environment's variables that the webhooks of a configuration name."""
-    for table in _tables(tables).values():
-        if isinstance(table, dict):
-            named = (table.get(f"{name}_env") for name in _SECRETS)
+def variables_of(table: object) -> Iterator[str]:
+    """Yield the environment variables that the webhooks of [alerts.webhooks] name."""
+    for webhook in table.values() if isinstance(table, dict) else ():
+        if isinstance(webhook, dict):
+            named = (webhook.get(f"{name}_env") for name in _SECRETS)
             yield from (name for name in named if isinstance(name, str))
 
 
 def read_webhooks(
-    tables: Mapping[str, Any],
-    environ: Mapping[str, str],
-    file: Place,
-    faults: list[str],
-    *,
-    serving: bool,
-) -> AlertSettings:
-    """The webhooks of a configuration that are right; `faults` gets a line for the rest.
+    table: object, environ: Mapping[str, str], faults: Faults, *, serving: bool
+) -> dict[str, Webhook]:
+    """Return the valid webhooks of [alerts.webhooks] by name.
 
-    Only who is `serving` needs the variables that they name.
+    Only `serving` needs the environment variables that they name.
     """
-    place = file.table("alerts").table("webhooks")
-    section = tables.get("alerts", {})
-    if isinstance(section, dict) and not isinstance(section.get("webhooks", {}), dict):
-        faults.append(f"{place}: must be a table")
-    webhooks = {}
-    for name, table in _tables(tables).items():
-        found = _read(name, table, environ, place.table(name), faults, serving)
-        if found is not None:
-            webhooks[name] = found
-    return AlertSettings(webhooks=webhooks)
-
-
-def _tables(tables: Mapping[str, Any]) -> Mapping[str, Any]:
-    section = tables.get("alerts", {})
-    found = section.get("webhooks", {}) if isinstance(section, dict) else {}
-    return found if isinstance(found, dict) else {}
+    if not isinstance(table, dict):
+        faults.add("must be a table")
+        return {}
+    found = {
+        name: _read(name, options, environ, faults.at(name), serving)
+        for name, options in table.items()
+    }
+    return {name: webhook for name, webhook in found.items() if webhook is not None}
 
 
 def _read(
     name: str,
     table: object,
     environ: Mapping[str, str],
-    place: Place,
-    faults: list[str],
+    faults: Faults,
     serving: bool,
 ) -> Webhook | None:
     before = len(faults)
     if not _NAME.fullmatch(name):
-        faults.append(
-            f"{place}: a webhook's name has 1 to 64 letters, digits and . _ - and starts with no "
-            "mark"
+        faults.add(
+            "a webhook's name has 1 to 64 letters, digits and . _ - and starts with a letter or "
+            "digit"
         )
     written = table if isinstance(table, dict) else {}
-    faults += _misplaced(written, place)
-    values = read_table(table, _OPTIONS, place, faults, tables=_SECRETS)
-    faults += _impossible(written, place)
+    _check_placement(written, faults)
+    values = read_table(table, _OPTIONS, faults, tables=_SECRETS)
+    _check_consistency(written, faults)
     secrets = dict[str, Any]()
     for option in _SECRETS:
         try:
             secrets[option] = _secret(option, values, environ, serving)
         except ValueError as error:
-            faults.append(f"{place.option(f'{option}_env')}: {error}")
+            faults.add(str(error), f"{option}_env")
     return Webhook(name=name, **values, **secrets) if len(faults) == before else None
 
 
-def _misplaced(written: Collection[str], place: Place) -> Iterator[str]:
+def _check_placement(written: Collection[str], faults: Faults) -> None:
     for name in _SECRETS:
         if name in written:
-            yield (
-                f"{place.option(name)}: is a secret: put it into the environment and name its "
-                f"variable in {name}_env, or into a file and name that in {name}_file"
+            faults.add(
+                f"is a secret: put it into an environment variable and name that in {name}_env, "
+                f"or into a file and name that in {name}_file",
+                name,
             )
 
 
-def _impossible(written: Mapping[str, Any], place: Place) -> Iterator[str]:
-    """What does not fit together, of what is written."""
+def _check_consistency(written: Mapping[str, Any], faults: Faults) -> None:
+    """Find options that exclude or need each other."""
     for name in _SECRETS:
         if f"{name}_env" in written and f"{name}_file" in written:
-            yield f"{place.option(f'{name}_file')}: stands beside {name}_env; give one of the two"
+            faults.add(f"excludes {name}_env: set only one of them", f"{name}_file")
     if not {"url", "url_env", "url_file"} & written.keys():
-        yield f"{place.option('url_env')}: is needed, or url_file"
+        faults.add("is needed, or url_file", "url_env")
     if "teams" in written and written.get("unknown_above_usd"):
-        yield (
-            f"{place.option('unknown_above_usd')}: is of all teams together, and with teams only "
-            "theirs is told"
+        faults.add(
+            "excludes teams: it covers all teams, and a webhook with teams reports only theirs",
+            "unknown_above_usd",
         )
 
 
@@ -244,10 +227,10 @@ def _secret(
     text = environ.get(variable, "")
     if not text:
         if needed:
-            raise ValueError("the environment has no such variable")
+            raise ValueError("the environment does not have this variable")
         return None
     try:
         _CHECKS[name](text)
     except ValueError as error:
-        raise ValueError(f"what the variable holds {error}") from None
+        raise ValueError(f"the content of the variable {error}") from None
     return Secret(text)

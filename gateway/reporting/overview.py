@@ -9,6 +9,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from gateway.core.faults import InvalidField
 from gateway.core.model import UsageRow
 from gateway.core.money import format_usd
 from gateway.core.periods import DAY_SECONDS, HOUR_SECONDS, day_of, utc
@@ -77,7 +78,7 @@ def days_asked(first: float | None, last: float | None, now: float) -> Days:
     last_day = day_of(now if last is None else last)
     first_day = last_day - DEFAULT_DAYS + 1 if first is None else day_of(first)
     if last_day < first_day:
-        raise ValueError("to: is before from")
+        raise InvalidField("to", "is before from")
     return Days(max(0, first_day), last_day)
 
 

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct, field
 
+from gateway.core.faults import InvalidField
 from gateway.core.key_format import PREFIX
 from gateway.core.periods import DAY_SECONDS, HOUR_SECONDS, end_of_month, month_of
 from gateway.reporting.request_lines import ERROR_DAYS, PLACE, Wanted
@@ -81,7 +82,7 @@ def bounds(span: Span, now: float) -> tuple[float, float | None]:
     start = end_of_month(month_of(now) - 1) if span.first is None else moment(span.first)
     end = None if span.last is None else moment(span.last, ends=True)
     if end is not None and end <= start:
-        raise ValueError("to: is before from")
+        raise InvalidField("to", "is before from")
     check_hours(start, end)
     return start, end
 
@@ -90,7 +91,7 @@ def check_hours(start: float | None, end: float | None) -> None:
     """Raise ValueError where one is not on the hour: what is counted by the hour could not tell."""
     for name, at in (("from", start), ("to", end)):
         if at is not None and at % HOUR_SECONDS:
-            raise ValueError(f"{name}: is not on the hour (UTC): this is counted by the hour")
+            raise InvalidField(name, "is not on the hour (UTC): this is counted by the hour")
 
 
 async def usage_pieces(
@@ -155,7 +156,7 @@ async def read_activity(
     first = None if query.first is None else moment(query.first)
     last = None if query.last is None else moment(query.last, ends=True)
     if first is not None and last is not None and last <= first:
-        raise ValueError("to: is before from")
+        raise InvalidField("to", "is before from")
     ends = [query.before, None if last is None else place_of(last)]
     wanted = Wanted(
         team=query.team,
@@ -185,6 +186,6 @@ def _error_span(query: ErrorQuery, now: float) -> tuple[float, float]:
     end = now + DAY_SECONDS if last is None else last
     start = min(now, end) - ERROR_SPAN_DAYS * DAY_SECONDS if first is None else first
     if end <= start:
-        raise ValueError("to: is before from")
+        raise InvalidField("to", "is before from")
     start = max(start, now - (ERROR_DAYS + 1) * DAY_SECONDS)
     return start // HOUR_SECONDS * HOUR_SECONDS, min(end, now + DAY_SECONDS)

@@ -12,8 +12,9 @@ import structlog
 from msgspec.structs import replace
 
 from gateway.config.diff import reloaded
-from gateway.config.errors import ConfigError, shown
+from gateway.config.errors import ConfigError
 from gateway.config.settings import Settings
+from gateway.core.faults import Fault
 from gateway.reporting.alerts.http import file_faults
 from gateway.server.gateway import Gateway
 from gateway.server.tls import Certificate, Loaded
@@ -22,7 +23,7 @@ from gateway.upstream.credentials import with_key
 
 log = structlog.get_logger(source="gateway")
 
-Read = Callable[[], tuple[Settings, list[str]]]
+Read = Callable[[], tuple[Settings, list[Fault]]]
 """The settings as they are written now, and warnings. Raises ConfigError."""
 
 
@@ -34,20 +35,20 @@ async def reload(gateway: Gateway, read: Read) -> None:
         _tell(error.faults)
         return
     for warning in found.warnings:
-        log.warning("configuration doubtful", doubt=warning)
+        log.warning("configuration doubtful", doubt=str(warning))
     _swap(gateway, found)
 
 
-def _tell(faults: Sequence[str]) -> None:
+def _tell(faults: Sequence[Fault]) -> None:
     for fault in faults:
-        log.error("configuration kept", fault=fault)
+        log.error("configuration kept", fault=str(fault))
 
 
 class _Found(NamedTuple):
     """What was read: settings with their key, warnings, and the certificate if there is one."""
 
     settings: Settings
-    warnings: Sequence[str]
+    warnings: Sequence[Fault]
     certificate: Loaded | None
 
 
@@ -55,17 +56,17 @@ def _checked(read: Read, certificate: Certificate | None) -> _Found:
     settings, warnings = read()
     loaded = None
     faults = [
-        f"[alerts.webhooks.{shown(name)}] {option}: {fault}"
-        for name, option, fault in file_faults(settings.alerts.webhooks.values())
+        Fault(("alerts", "webhooks", name, option), message)
+        for name, option, message in file_faults(settings.alerts.webhooks.values())
     ]
     try:
         settings = replace(settings, upstream=with_key(settings.upstream))
     except ValueError as error:
-        faults.append(f"[upstream] api_key_file: {error}")
+        faults.append(Fault(("upstream", "api_key_file"), str(error)))
     try:
         loaded = certificate.read() if certificate else None
     except ValueError as error:
-        faults.append(f"[server] tls_cert: {error}")
+        faults.append(Fault(("server", "tls_cert"), str(error)))
     if faults:
         raise ConfigError(faults)
     return _Found(settings, warnings, loaded)

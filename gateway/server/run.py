@@ -17,6 +17,7 @@ from msgspec.structs import replace
 
 from gateway.config.files import DEFAULT_CONFIG, load_settings
 from gateway.config.settings import Settings
+from gateway.core.faults import Fault
 from gateway.core.secret import Secret
 from gateway.core.tasks import Background
 from gateway.server.demo import banner, demo_key, demo_team, demo_token
@@ -85,7 +86,7 @@ async def _serve(
         running.push_async_callback(gateway.stop)
         _leave_the_code_uncollected()
 
-        def read() -> tuple[Settings, list[str]]:
+        def read() -> tuple[Settings, list[Fault]]:
             found, warnings = load_settings(config, os.environ, needs_upstream=not sandbox)
             return _prepared(found, stand_in, demo)[0], warnings
 

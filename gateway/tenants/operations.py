@@ -14,9 +14,9 @@ from typing import TypeVar
 from msgspec import UNSET, Struct, UnsetType
 from msgspec.structs import replace
 
-from gateway.config.errors import shown
 from gateway.core import key_format
 from gateway.core.errors import StoreUnavailable
+from gateway.core.faults import shown
 from gateway.core.model import NO_LIMITS, AuditEntry, Key, KeyState, Limits, Team
 from gateway.core.periods import utc
 from gateway.core.redaction import scrub

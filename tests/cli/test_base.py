@@ -6,9 +6,10 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from gateway.cli.base import Command, Faults, Group
-from gateway.config.load import ConfigError
+from gateway.cli.base import Command, Group, InvalidInput
+from gateway.config.errors import ConfigError
 from gateway.core.errors import StoreUnavailable
+from gateway.core.faults import Fault
 from gateway.server.startup import StartError
 from gateway.tenants.operations import Refused
 
@@ -22,8 +23,8 @@ def store_failure(cause: Exception | None) -> StoreUnavailable:
 @pytest.mark.parametrize(
     ("failure", "code", "told"),
     [
-        (ConfigError(["a: b", "c: d"]), 2, "a: b\nc: d\n"),
-        (Faults(["a: b"]), 2, "a: b\n"),
+        (ConfigError([Fault((), "b", "a"), Fault(("c",), "d")]), 2, "a: b\n[c]: d\n"),
+        (InvalidInput(["a: b"]), 2, "a: b\n"),
         (StartError("Port 80 is taken."), 1, "Error: Port 80 is taken.\n"),
         (Refused("There is no team x."), 1, "Error: There is no team x.\n"),
         (store_failure(None), 1, "Error: The store did not answer: it took too long.\n"),

@@ -239,7 +239,7 @@ def test_a_right_configuration_is_confirmed(line: Line) -> None:
     assert (done.returncode, done.stdout) == (0, "No faults in the environment.\n")
     first, second = done.stderr.splitlines()
     assert first.startswith("warning: environment GATEWAY_UPSTREAM_BASE_URL: ends in /v1")
-    assert second.startswith("warning: config/gateway.toml: [upstream] api_key_file: needs")
+    assert second.startswith("warning: environment GATEWAY_UPSTREAM_API_KEY_FILE: needs")
     assert not (line.folder / "data").exists()
 
 
@@ -390,12 +390,12 @@ def test_serving_without_an_upstream_is_a_fault(line: Line) -> None:
     assert (done.returncode, done.stdout) == (2, "")
     assert [fault.split(": ")[0] for fault in done.stderr.splitlines()] == [
         "environment GATEWAY_SERVER_PORT",
-        "config/gateway.toml",
-        "config/gateway.toml",
+        "environment GATEWAY_UPSTREAM_BASE_URL",
+        "environment GATEWAY_UPSTREAM_API_KEY_FILE",
     ]
     done = line.run("serve", "--demo", GATEWAY_UPSTREAM_API_KEY="sk-upstream-0123456789")
     assert done.returncode == 2
-    assert done.stderr.startswith("config/gateway.toml: [upstream] base_url: needs a value")
+    assert done.stderr.startswith("environment GATEWAY_UPSTREAM_BASE_URL: needs")
     assert "0123456789" not in done.stderr
 
 

@@ -5,7 +5,8 @@ import secrets
 import pytest
 
 from gateway.config.admin_tokens import AdminToken, digest, find, is_name, mint, toml_block
-from gateway.config.load import ConfigError, read_settings
+from gateway.config.errors import ConfigError
+from gateway.config.load import read_settings
 from gateway.core.headers import bearer
 
 DIGEST = "ab" * 32
@@ -44,18 +45,18 @@ RIGHT = f'role = "admin"\nsha256 = "{DIGEST}"'
 @pytest.mark.parametrize(
     ("table", "fault"),
     [
-        (f'[a]\nrole = "owner"\nsha256 = "{DIGEST}"', 'a] role: must be "admin" or "viewer"'),
-        ('[a]\nrole = "admin"', "a] sha256: is needed"),
-        ('[a]\nrole = "admin"\nsha256 = "abc"', "a] sha256: must be 64 hexadecimal digits"),
-        (f"[a]\nrol = 1\n{RIGHT}", "a] rol: no such option; did you mean 'role'?"),
-        (f"[admin]\n{RIGHT}", "admin]: a token's name has"),
+        (f'[a]\nrole = "owner"\nsha256 = "{DIGEST}"', '.a] role: must be "admin" or "viewer"'),
+        ('[a]\nrole = "admin"', ".a] sha256: is needed"),
+        ('[a]\nrole = "admin"\nsha256 = "abc"', ".a] sha256: must be 64 hexadecimal digits"),
+        (f"[a]\nrol = 1\n{RIGHT}", ".a] rol: no such option; did you mean 'role'?"),
+        (f"[-a]\n{RIGHT}", "] -a: a token's name has"),
     ],
     ids=["role", "no digest", "digest", "option", "name"],
 )
 def test_what_is_wrong_is_told_with_its_place(table: str, fault: str) -> None:
     with pytest.raises(ConfigError) as raised:
-        read_settings(table.replace("[", "[admin.tokens.", 1), {}, place="f")
-    assert raised.value.faults[0].startswith(f"f: [admin.tokens.{fault}")
+        read_settings(table.replace("[", "[admin.tokens.", 1), {}, file="f")
+    assert str(raised.value.faults[0]).startswith(f"f: [admin.tokens{fault}")
 
 
 @pytest.mark.parametrize("table", ["[admin]\ntokens = 3", "[admin.tokens]\na = 3"])

@@ -10,7 +10,7 @@ KEYED = UpstreamSettings(base_url="https://h", api_key=Secret("sk-1"))
 
 
 def blamed(settings: Settings) -> list[str]:
-    return [name for name, _ in broken(ALWAYS, settings, ())]
+    return [".".join(name) for name, _ in broken(ALWAYS, settings, ())]
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_timeouts(connect: float, total: float, clash: bool) -> None:
 )
 def test_what_serving_needs(upstream: UpstreamSettings, missing: list[str]) -> None:
     settings = Settings(upstream=upstream)
-    assert [name for name, _ in broken(WITH_UPSTREAM, settings, ())] == missing
+    assert [".".join(name) for name, _ in broken(WITH_UPSTREAM, settings, ())] == missing
 
 
 @pytest.mark.parametrize(
@@ -78,13 +78,13 @@ def test_what_serving_needs(upstream: UpstreamSettings, missing: list[str]) -> N
 def test_a_version_twice(base_url: str, path: str, doubtful: bool) -> None:
     settings = Settings(upstream=UpstreamSettings(base_url=base_url, path=path))
     doubts = [text for _, text in broken(DOUBTS, settings, ())]
-    assert [f" {base_url}{path} will be called" in text for text in doubts] == [True] * doubtful
+    assert [f"will call {base_url}{path}. " in text for text in doubts] == [True] * doubtful
 
 
 def test_a_key_in_the_url_is_not_told() -> None:
     settings = Settings(upstream=UpstreamSettings(base_url="https://h/sk-abcdefgh/v1"))
     ((_, text),) = broken(DOUBTS, settings, ())
-    assert "https://h/[redacted]/v1/api/v1/images/generations will be called" in text
+    assert "will call https://h/[redacted]/v1/api/v1/images/generations. " in text
 
 
 def test_wrong_options_are_left_alone() -> None:

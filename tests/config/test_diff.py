@@ -5,10 +5,9 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from gateway.config.diff import NEEDS_RESTART, reloaded
+from gateway.config.diff import reloaded
 from gateway.config.models import GPT_IMAGE_2
-from gateway.config.options import options_of
-from gateway.config.settings import SECTIONS, Settings
+from gateway.config.settings import OPTIONS, Settings
 from gateway.core.model import Limits
 from gateway.core.secret import Secret
 
@@ -50,7 +49,7 @@ OTHER: dict[str, dict[str, Any]] = {
     },
     "log": {"level": "error", "format": "console"},
 }
-CASES = [(section, name) for section in OTHER for name in options_of(SECTIONS[section])]
+CASES = [(section, name) for section in OTHER for name in OPTIONS[section]]
 
 
 def with_other(section: str, name: str) -> Settings:
@@ -62,7 +61,7 @@ def with_other(section: str, name: str) -> Settings:
 def test_each_option_is_changed_or_waits(section: str, name: str) -> None:
     found = with_other(section, name)
     outcome = reloaded(RUNNING, found)
-    if name in NEEDS_RESTART.get(section, ()):
+    if OPTIONS[section][name].needs_restart:
         assert outcome.settings == RUNNING
         assert (outcome.changed, outcome.waiting) == ([], [f"[{section}] {name}"])
     else:

@@ -1,16 +1,19 @@
 """Variables as options: text into values, and names that stand for nothing."""
 
+from collections.abc import Collection
+
 import pytest
 
-from gateway.config.environment import stray_variables, value_of, variable_place
-from gateway.config.options import options_of
+from gateway.config.environment import find_stray_variables, value_of
+from gateway.config.settings import OPTIONS as SECTION_OPTIONS
 from gateway.config.settings import SECTIONS
+from gateway.core.faults import ENVIRONMENT, Faults
 from gateway.core.secret import Secret
 
 OPTIONS = {
     f"{section}.{name}": option
-    for section, struct in SECTIONS.items()
-    for name, option in options_of(struct, section=section).items()
+    for section, options in SECTION_OPTIONS.items()
+    for name, option in options.items()
 }
 KNOWN = {option.variable for option in OPTIONS.values() if option.variable}
 
@@ -62,12 +65,16 @@ def test_right_values(option: str, text: str, value: object) -> None:
 def test_wrong_values(option: str, text: str) -> None:
     with pytest.raises(ValueError, match="must be ") as caught:
         value_of(OPTIONS[option], text)
-    assert str(caught.value) == f"must be {OPTIONS[option].right}"
+    assert str(caught.value) == f"must be {OPTIONS[option].valid}"
     assert "canary" not in str(caught.value)
 
 
-def stray(*names: str, value: str = "8080") -> tuple[list[str], list[str]]:
-    return stray_variables(dict.fromkeys(names, value), KNOWN, SECTIONS)
+def stray(
+    *names: str, value: str = "8080", known: Collection[str] = KNOWN
+) -> tuple[list[str], list[str]]:
+    faults, warnings = Faults(ENVIRONMENT), Faults(ENVIRONMENT)
+    find_stray_variables(dict.fromkeys(names, value), known, SECTIONS, faults, warnings)
+    return list(map(str, faults.found)), list(map(str, warnings.found))
 
 
 def test_a_misspelt_option_of_a_known_section_is_a_fault() -> None:
@@ -90,7 +97,7 @@ def test_a_misspelt_option_of_a_known_section_is_a_fault() -> None:
 def test_an_option_of_a_wrong_section_is_a_fault_with_a_hint(name: str, meant: str) -> None:
     known = {*KNOWN, meant}
     told = f"environment {name}: no such option; did you mean '{meant}'?"
-    assert stray_variables({name: "8080"}, known, SECTIONS) == ([told], [])
+    assert stray(name, known=known) == ([told], [])
 
 
 @pytest.mark.parametrize(
@@ -103,8 +110,8 @@ def test_an_option_of_a_wrong_section_is_a_fault_with_a_hint(name: str, meant: s
     ],
 )
 def test_what_names_no_section_may_be_somebody_elses(name: str, meant: str) -> None:
-    told = f"environment {name}: no option of the gateway, ignored; did you mean '{meant}'?"
-    assert stray_variables({name: "8080"}, {meant}, SECTIONS) == ([], [told])
+    told = f"environment {name}: not an option of the gateway, ignored; did you mean '{meant}'?"
+    assert stray(name, known={meant}) == ([], [told])
 
 
 @pytest.mark.parametrize(
@@ -119,14 +126,14 @@ def test_what_names_no_section_may_be_somebody_elses(name: str, meant: str) -> N
 def test_any_other_is_a_warning(name: str) -> None:
     faults, (warning,) = stray(name)
     assert not faults
-    assert warning == f"environment {name}: no option of the gateway, ignored"
+    assert warning == f"environment {name}: not an option of the gateway, ignored"
 
 
 @pytest.mark.parametrize("name", ["GATEWAY_PORT", "GATEWAY_ADMIN_PORT", "GATEWAY_STORE_PORT"])
 def test_an_address_of_kubernetes_is_a_warning(name: str) -> None:
     faults, (warning,) = stray(name, value="tcp://10.0.0.7:80")
     assert not faults
-    assert warning == f"environment {name}: no option of the gateway, ignored"
+    assert warning == f"environment {name}: not an option of the gateway, ignored"
     assert stray(name) != ([], [warning])
 
 
@@ -136,4 +143,5 @@ def test_silent_ones() -> None:
 
 
 def test_a_name_cannot_disturb_a_terminal() -> None:
-    assert variable_place("GATEWAY_\x1b[2J\n\udcff") == "environment GATEWAY_\\x1b[2J\\n\\udcff"
+    _, (warning,) = stray("GATEWAY_\x1b[2J\n\udcff")
+    assert warning.startswith('environment "GATEWAY_\\u001b[2J\\n\\udcff": not an option')

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from gateway.cli.check_config import find_faults
+from gateway.config.errors import ConfigError
 from gateway.config.files import load_models, load_settings, load_teams
-from gateway.config.load import ConfigError
 from gateway.config.models import GPT_IMAGE_2
 
 MODELS = {GPT_IMAGE_2.name: GPT_IMAGE_2}
@@ -38,13 +38,15 @@ def test_the_default_file_is_read_where_it_is(folder: Path) -> None:
     assert load_settings(None, {})[0].server.port == 82
     with pytest.raises(ConfigError) as error:
         load_settings(None, {}, needs_upstream=True)
-    assert error.value.faults[0].startswith("config/gateway.toml: [upstream] base_url: needs")
+    assert str(error.value.faults[0]).startswith("config/gateway.toml: [upstream] base_url: needs")
 
 
 def test_a_file_that_was_named_must_be_there(folder: Path) -> None:
     with pytest.raises(ConfigError) as error:
         load_settings(Path("my.toml"), {})
-    assert error.value.faults == ["my.toml: cannot be read: No such file or directory"]
+    assert list(map(str, error.value.faults)) == [
+        "my.toml: cannot be read: No such file or directory"
+    ]
     with pytest.raises(ConfigError, match="cannot be read"):
         load_models(Path("my.toml"))
 
@@ -59,7 +61,7 @@ def test_what_is_no_file_of_text_is_a_fault(folder: Path) -> None:
 def test_teams_are_read_with_the_models_at_hand(folder: Path) -> None:
     file = write(folder / "teams.toml", '[teams.design]\nmodels = ["gpt-image-2"]')
     assert [team.name for team in load_teams(file, MODELS)] == ["design"]
-    with pytest.raises(ConfigError, match="item 1 is no configured model"):
+    with pytest.raises(ConfigError, match="item 1 is not a configured model"):
         load_teams(file, {})
 
 
@@ -67,7 +69,7 @@ def test_the_faults_of_both_files_are_found_at_once(folder: Path) -> None:
     config = write(folder / "gateway.toml", "[server]\nprot = 1\nport = true")
     teams = write(folder / "teams.toml", "[teams.design]\nmax = 1")
     faults, warnings = find_faults(config, teams, {"GATEWAY_SERVER_HOST": "a b"})
-    assert sorted(fault.removeprefix(f"{folder}/").rpartition(": ")[0] for fault in faults) == [
+    assert sorted(fault.place.removeprefix(f"{folder}/") for fault in faults) == [
         "environment GATEWAY_SERVER_HOST",
         "gateway.toml: [server] port",
         "gateway.toml: [server] prot",
@@ -79,9 +81,9 @@ def test_the_faults_of_both_files_are_found_at_once(folder: Path) -> None:
 def test_to_have_no_upstream_is_a_warning(folder: Path) -> None:
     faults, warnings = find_faults(None, None, {})
     assert faults == []
-    assert [warning.split(": ")[1] for warning in warnings] == [
-        "[upstream] base_url",
-        "[upstream] api_key_file",
+    assert [warning.place for warning in warnings] == [
+        "environment GATEWAY_UPSTREAM_BASE_URL",
+        "environment GATEWAY_UPSTREAM_API_KEY_FILE",
     ]
 
 
@@ -90,11 +92,13 @@ def test_faults_of_the_configuration_hide_none_of_the_teams(folder: Path, config
     config = write(folder / "gateway.toml", config_text)
     teams = write(folder / "teams.toml", '[teams.design]\nmodels = ["unknown"]\nmax = 1')
     faults, warnings = find_faults(config, teams, {})
-    assert [fault.rpartition(": ")[0] for fault in faults if str(teams) in fault] == [
+    assert [fault.place for fault in faults if fault.source == str(teams)] == [
         f"{teams}: [teams.design] max"
     ]
-    assert [fault for fault in faults if str(config) in fault]
-    assert warnings == [f"{teams}: not compared with the models, because {config} is wrong"]
+    assert [fault for fault in faults if fault.source == str(config)]
+    assert list(map(str, warnings)) == [
+        f"{teams}: not compared with the models, because {config} is wrong"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -118,6 +122,8 @@ def test_a_key_file_that_is_named_must_hold_a_key(
         ("environment GATEWAY_UPSTREAM_API_KEY_FILE", None, by_variable),
     ):
         faults, _ = find_faults(file, None, environ)
-        assert faults == ([f"{place}: the file upstream.key {fault}"] if fault else [])
+        assert list(map(str, faults)) == (
+            [f"{place}: the file upstream.key {fault}"] if fault else []
+        )
         # The environment outranks the file.
         assert find_faults(file, None, {**environ, "GATEWAY_UPSTREAM_API_KEY": "any"})[0] == []

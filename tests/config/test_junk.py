@@ -3,7 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.config.load import ConfigError, read_settings
+from gateway.config.errors import ConfigError
+from gateway.config.load import read_settings
 from gateway.config.models import SizeRules, TokenPrices
 from gateway.config.settings import SECTIONS
 
@@ -65,7 +66,7 @@ def read_or_refuse(text: str, environ: dict[str, str]) -> None:
     try:
         read_settings(text, environ, needs_upstream=True)
     except ConfigError as error:
-        found = error.faults
+        found = [str(fault) for fault in error.faults]
     assert found
     assert all(fault.isprintable() and fault.isascii() for fault in found)
 

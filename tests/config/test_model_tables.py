@@ -2,26 +2,25 @@
 
 import pytest
 
-from gateway.config.errors import ConfigError, Place
+from gateway.config.errors import ConfigError
 from gateway.config.model_tables import read_models
 from gateway.config.models import GPT_IMAGE_2, Model, PriceTable, SizeRules
 from gateway.config.toml import parse_toml
-
-FILE = Place("f.toml")
+from gateway.core.faults import Faults
 
 
 def models(text: str) -> tuple[dict[str, Model], str]:
-    faults: list[str] = []
-    found = read_models(parse_toml(text, "").get("models", {}), FILE.table("models"), faults)
-    if faults:
-        raise ConfigError(faults)
+    faults = Faults("f.toml", ("models",))
+    found = read_models(parse_toml(text, "").get("models", {}), faults)
+    if faults.found:
+        raise ConfigError(faults.found)
     return found
 
 
 def faults(text: str) -> list[str]:
     with pytest.raises(ConfigError) as caught:
         models(text)
-    return [fault.removeprefix("f.toml: ") for fault in caught.value.faults]
+    return [fault.removeprefix("f.toml: ") for fault in map(str, caught.value.faults)]
 
 
 def prices(text: str) -> PriceTable:
@@ -107,10 +106,10 @@ MONEY = "must be dollars, 0 or more, with at most six decimals, such as 0.05"
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
-        ("[models.a]", "[models.a.prices]: needs at least one price"),
-        ("[models.a]\nmax_n = 1", "[models.a.prices]: needs at least one price"),
-        ("[models.a.prices]", "[models.a.prices]: needs at least one price"),
-        ("[models.a.prices.low]", "[models.a.prices.low]: needs at least one price"),
+        ("[models.a]", "[models.a] prices: needs at least one price"),
+        ("[models.a]\nmax_n = 1", "[models.a] prices: needs at least one price"),
+        ("[models.a.prices]", "[models.a] prices: needs at least one price"),
+        ("[models.a.prices.low]", "[models.a.prices] low: needs at least one price"),
         *(
             (f"[models.a]\nprices = {value}", f"[models.a] prices: {MONEY}")
             for value in ("-0.01", "0.0000001", "true", "'canary'", "nan", "inf", "[1]", "'-1'")
@@ -133,7 +132,7 @@ MONEY = "must be dollars, 0 or more, with at most six decimals, such as 0.05"
         ),
         (
             "[models.a.prices.low]\n1000x1024 = 1",
-            "[models.a.prices.low] 1000x1024: is against the model's own rules: "
+            "[models.a.prices.low] 1000x1024: breaks the model's own size rules: "
             "size must have both edges divisible by 16",
         ),
     ],
@@ -156,8 +155,8 @@ def test_impossible_prices(text: str, fault: str) -> None:
         ("maxn = 1", "[models.a] maxn: no such option; did you mean 'max_n'?"),
         ("price = 1", "[models.a] price: no such option; did you mean 'prices'?"),
         ("default_n = 1", "[models.a] default_n: no such option"),
-        ("defaults = 1", "[models.a.defaults]: must be a table"),
-        ("sizes = ['1024x1024']", "[models.a.sizes]: must be a table"),
+        ("defaults = 1", "[models.a] defaults: must be a table"),
+        ("sizes = ['1024x1024']", "[models.a] sizes: must be a table"),
         ("sizes.auto = 1", "[models.a.sizes] auto: must be true or false"),
         ("sizes.max_ratio = 0.5", "[models.a.sizes] max_ratio: must be a number from 1 to 1000"),
         ("sizes.multiple_of = 0", "[models.a.sizes] multiple_of: must be an integer from 1 to"),
@@ -165,7 +164,7 @@ def test_impossible_prices(text: str, fault: str) -> None:
         ("sizes.allowed = ['auto']", "[models.a.sizes] allowed: must be a list that is not empty"),
         (
             "sizes.allowed = ['1024x1024', '512x512']",
-            "[models.a.sizes] allowed, item 2: is against the model's own rules: size must have",
+            "[models.a.sizes] allowed: item 2 breaks the model's own size rules: size must have",
         ),
         (
             "sizes.min_pixels = 9_000_000",
@@ -177,15 +176,15 @@ def test_impossible_prices(text: str, fault: str) -> None:
         ("defaults.size = 'canary'", "[models.a.defaults] size: must be 'auto' or WxH"),
         (
             "defaults.size = '512x512'",
-            "[models.a.defaults] size: is against the model's own rules: size must have",
+            "[models.a.defaults] size: breaks the model's own size rules: size must have",
         ),
         (
             "sizes.auto = false\ndefaults.size = 'auto'",
-            "[models.a.defaults] size: is against the model's own rules: size must be WxH",
+            "[models.a.defaults] size: breaks the model's own size rules: size must be WxH",
         ),
         (
             "sizes.allowed = ['1536x1024']",
-            "[models.a.defaults] size: is against the model's own rules: size must be one of",
+            "[models.a.defaults] size: breaks the model's own size rules: size must be one of",
         ),
     ],
 )
@@ -198,7 +197,7 @@ def test_impossible_models(text: str, fault: str) -> None:
 @pytest.mark.parametrize("name", ["", " ", "a b", "-a", "a\\n", "ü", "a" * 129])
 def test_impossible_names(name: str) -> None:
     (fault,) = faults(f'[models."{name}"]\nprices = 1')
-    assert "a model's name has letters, digits and . _ : / -" in fault
+    assert "a model's name has 1 to 128 letters, digits and . _ : / -" in fault
     assert fault.isascii()
 
 

@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 import pytest
 from msgspec import Meta, Struct
 
-from gateway.config.errors import Place
 from gateway.config.options import Usd, options_of, read_table, variable_of
+from gateway.core.faults import Faults
 from gateway.core.secret import Secret
 
 NOT_PORTS: list[object] = [-1, 65_536, 2**70, 16**3_000, "80", True, Decimal(80), [80], {}, None]
@@ -36,12 +36,12 @@ class Example(Struct):
 
 
 OPTIONS = options_of(Example, section="example")
-PLACE = Place("file.toml").table("example")
 
 
 def read(table: object) -> tuple[dict[str, object], list[str]]:
-    faults: list[str] = []
-    return read_table(table, OPTIONS, PLACE, faults, tables=("inner",)), faults
+    faults = Faults("file.toml", ("example",))
+    values = read_table(table, OPTIONS, faults, tables=("inner",))
+    return values, list(map(str, faults.found))
 
 
 def test_right_values() -> None:
@@ -119,7 +119,8 @@ def test_a_secret_in_a_file_is_refused(value: object) -> None:
     values, faults = read({"key": value})
     assert not values
     assert faults == [
-        "file.toml: [example] key: is read from the environment alone: set GATEWAY_EXAMPLE_KEY"
+        "file.toml: [example] key: must not be in a file: set the environment variable "
+        "GATEWAY_EXAMPLE_KEY"
     ]
 
 

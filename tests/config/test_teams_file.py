@@ -27,7 +27,7 @@ def teams(text: str) -> list[Team]:
 def faults(text: str) -> list[str]:
     with pytest.raises(ConfigError) as caught:
         teams(text)
-    return [fault.removeprefix("config/teams.toml: ") for fault in caught.value.faults]
+    return [fault.removeprefix("config/teams.toml: ") for fault in map(str, caught.value.faults)]
 
 
 @pytest.mark.parametrize("text", ["", "[teams]"])
@@ -95,14 +95,20 @@ MONEY = "must be dollars, 0 or more, with at most six decimals, such as 0.05"
         ("models = []", "[teams.a] models: must be a list that is not empty, each item text"),
         (
             "models = ['fixed', 'gpt-image-1']",
-            "[teams.a] models: item 2 is no configured model; did you mean 'gpt-image-2'?",
+            "[teams.a] models: item 2 is not a configured model; did you mean 'gpt-image-2'?",
         ),
-        ("models = ['canary']", "[teams.a] models: item 1 is no configured model"),
-        ("sizes = ['512x512']", "[teams.a] sizes: item 1 is drawn by none of its models"),
-        ("sizes = ['auto', 'canary']", "[teams.a] sizes: item 2 is drawn by none of its models"),
+        ("models = ['canary']", "[teams.a] models: item 1 is not a configured model"),
+        (
+            "sizes = ['512x512']",
+            "[teams.a] sizes: item 1: none of the team's models",
+        ),
+        (
+            "sizes = ['auto', 'canary']",
+            "[teams.a] sizes: item 2: none of the team's models",
+        ),
         (
             "sizes = ['auto']\nmodels = ['fixed']",
-            "[teams.a] sizes: item 1 is drawn by none of its models",
+            "[teams.a] sizes: item 1: none of the team's models",
         ),
         ("sizes = []", "[teams.a] sizes: must be a list that is not empty"),
         ("sizes = [1024]", "[teams.a] sizes: must be a list that is not empty, each item text"),
@@ -111,7 +117,7 @@ MONEY = "must be dollars, 0 or more, with at most six decimals, such as 0.05"
         ("max_n = true", "[teams.a] max_n: must be an integer from 1 to 1000"),
         ("cache = 1", "[teams.a] cache: must be true or false"),
         ("limit.x = 1", "[teams.a] limit: no such option; did you mean 'limits'?"),
-        ("limits = 1", "[teams.a.limits]: must be a table"),
+        ("limits = 1", "[teams.a] limits: must be a table"),
         *(
             (f"limits.{name} = {value}", f"[teams.a.limits] {name}: {COUNT}")
             for name in ("images_per_day", "images_per_month")
@@ -150,11 +156,11 @@ def test_possible_names(name: str) -> None:
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
-        ("team = 1", "team: only [teams.NAME] stands here; did you mean 'teams'?"),
-        ("[design]", "design: only [teams.NAME] stands here"),
+        ("team = 1", "[team]: only [teams.NAME] belongs here; did you mean 'teams'?"),
+        ("[design]", "[design]: only [teams.NAME] belongs here"),
         ("teams = 1", "[teams]: must be a table"),
         ("[[teams]]", "[teams]: must be a table"),
-        ("[teams]\na = 1", "[teams.a]: must be a table"),
+        ("[teams]\na = 1", "[teams] a: must be a table"),
     ],
 )
 def test_wrong_shapes(text: str, fault: str) -> None:
@@ -168,7 +174,7 @@ def test_all_faults_at_once() -> None:
 
 def test_a_syntax_error_names_file_and_line() -> None:
     with pytest.raises(ConfigError, match=r"^other\.toml: not valid TOML: .*line 2"):
-        read_teams("[teams.a]\n= 1", models=MODELS, place="other.toml")
+        read_teams("[teams.a]\n= 1", models=MODELS, file="other.toml")
 
 
 JUNK = st.sampled_from(
@@ -203,7 +209,7 @@ def test_junk_is_a_fault_and_nothing_worse(options: dict[str, str], others: dict
     try:
         teams("\n".join([*more, "[teams.team]", *lines]))
     except ConfigError as error:
-        found = error.faults
+        found = [str(fault) for fault in error.faults]
     assert all(fault.startswith("config/teams.toml: ") for fault in found)
 
 

@@ -2,27 +2,28 @@
 
 import pytest
 
-from gateway.config.errors import ConfigError, Place
+from gateway.config.errors import ConfigError
 from gateway.config.model_tables import read_models
 from gateway.config.models import TokenPrices
 from gateway.config.toml import parse_toml
+from gateway.core.faults import Faults
 
 MONEY = "must be dollars, 0 or more, with at most six decimals, such as 0.05"
 
 
 def token_prices(text: str, name: str = "a") -> TokenPrices | None:
-    faults: list[str] = []
+    faults = Faults("f.toml", ("models",))
     table = parse_toml(f'[models."{name}"]\nprices = 1\n{text}', "")
-    found, _ = read_models(table["models"], Place("f.toml").table("models"), faults)
-    if faults:
-        raise ConfigError(faults)
+    found, _ = read_models(table["models"], faults)
+    if faults.found:
+        raise ConfigError(faults.found)
     return found[name].token_prices
 
 
 def faults(text: str, name: str = "a") -> list[str]:
     with pytest.raises(ConfigError) as caught:
         token_prices(text, name)
-    return [fault.removeprefix("f.toml: ") for fault in caught.value.faults]
+    return [fault.removeprefix("f.toml: ") for fault in map(str, caught.value.faults)]
 
 
 TOKENS = "billing = 'tokens'\n"
@@ -117,13 +118,15 @@ def test_what_cannot_stand_there(text: str, fault: str) -> None:
 
 
 def test_no_table() -> None:
-    assert faults(f"{TOKENS}token_prices = 5") == [f"{HERE}: must be a table"]
+    assert faults(f"{TOKENS}token_prices = 5") == ["[models.a] token_prices: must be a table"]
 
 
 @pytest.mark.parametrize("billing", ["", "billing = 'table'\n"])
 @pytest.mark.parametrize("prices", ["token_prices.text_input = 5", f"{HERE}", "token_prices = 1"])
 def test_prices_that_nobody_would_be_charged(billing: str, prices: str) -> None:
-    assert faults(billing + prices) == [f'{HERE}: needs billing = "tokens" to be charged']
+    assert faults(billing + prices) == [
+        '[models.a] token_prices: needs billing = "tokens" to be charged'
+    ]
 
 
 def test_a_wrong_billing_is_one_fault() -> None:
@@ -132,7 +135,6 @@ def test_a_wrong_billing_is_one_fault() -> None:
 
 
 def test_the_table_of_prices_is_needed_as_well() -> None:
-    text = f"[models.gpt-image-2]\n{TOKENS}"
-    found: list[str] = []
-    read_models(parse_toml(text, "")["models"], Place("f.toml").table("models"), found)
-    assert found == ["f.toml: [models.gpt-image-2.prices]: needs at least one price"]
+    found = Faults()
+    read_models({"gpt-image-2": {"billing": "tokens"}}, found)
+    assert list(map(str, found.found)) == ["[gpt-image-2] prices: needs at least one price"]

@@ -14,7 +14,7 @@ from gateway.config.toml import parse_toml
 def fault(text: str) -> str:
     with pytest.raises(ConfigError) as caught:
         parse_toml(text, "file.toml")
-    (line,) = caught.value.faults
+    (line,) = map(str, caught.value.faults)
     return line
 
 
@@ -64,6 +64,6 @@ def test_nothing_else_is_raised(text: str) -> None:
     try:
         parse_toml(text, "file.toml")
     except ConfigError as error:
-        (line,) = error.faults
+        (line,) = map(str, error.faults)
         assert line.isascii()
         assert "\n" not in line

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 
 import pytest
 
-from gateway.config.load import ConfigError, read_settings
+from gateway.config.errors import ConfigError
+from gateway.config.load import read_settings
 from gateway.config.webhooks import check_secret, check_url, shown_url
 from gateway.core.secret import Secret
 
@@ -28,8 +29,8 @@ teams = ["design"]
 
 def faults(toml: str, environ: Mapping[str, str] = UPSTREAM, *, serving: bool = False) -> list[str]:
     with pytest.raises(ConfigError) as raised:
-        read_settings(toml, environ, place="x", needs_upstream=serving)
-    return raised.value.faults
+        read_settings(toml, environ, file="x", needs_upstream=serving)
+    return list(map(str, raised.value.faults))
 
 
 def test_webhooks_are_read() -> None:
@@ -75,20 +76,20 @@ def test_every_fault_is_told_at_once_and_no_value() -> None:
     found = faults(toml, {**ENVIRON, **wrong})
     told = (
         "[alerts] webhook: no such option; did you mean 'webhooks'?",
-        "[alerts.webhooks.-x]: a webhook's name has 1 to 64 letters",
+        "[alerts.webhooks] -x: a webhook's name has 1 to 64 letters",
         "[alerts.webhooks.a] url: is a secret",
         "[alerts.webhooks.a] secret: is a secret",
         '[alerts.webhooks.b] kind: must be "json" or "slack"',
         "[alerts.webhooks.b] at_percent: must be a list, each item an integer from 1 to 100",
         "[alerts.webhooks.b] unknown_above_usd: must be dollars",
         "[alerts.webhooks.b] url_env: is needed, or url_file",
-        "[alerts.webhooks.c] url_file: stands beside url_env",
+        "[alerts.webhooks.c] url_file: excludes url_env",
         "[alerts.webhooks.c] secret_env: must be the name of a variable",
         "[alerts.webhooks.c] teams: must be a list that is not empty",
-        "[alerts.webhooks.d] url_env: what the variable holds is no http or https URL",
-        "[alerts.webhooks.d] secret_env: what the variable holds is not whsec_",
-        "[alerts.webhooks.e] unknown_above_usd: is of all teams together",
-        "[alerts.webhooks.f]: must be a table",
+        "[alerts.webhooks.d] url_env: the content of the variable is no http or https URL",
+        "[alerts.webhooks.d] secret_env: the content of the variable is not whsec_",
+        "[alerts.webhooks.e] unknown_above_usd: excludes teams",
+        "[alerts.webhooks] f: must be a table",
         "[alerts.webhooks.f] url_env: is needed",
     )
     text = "\n".join(found)
@@ -101,8 +102,8 @@ def test_every_fault_is_told_at_once_and_no_value() -> None:
 def test_the_variables_are_needed_only_to_serve() -> None:
     assert read_settings(TOML, {})[0].alerts.webhooks["ops"].url is None
     assert faults(TOML, serving=True) == [
-        "x: [alerts.webhooks.ops] url_env: the environment has no such variable",
-        "x: [alerts.webhooks.ops] secret_env: the environment has no such variable",
+        "x: [alerts.webhooks.ops] url_env: the environment does not have this variable",
+        "x: [alerts.webhooks.ops] secret_env: the environment does not have this variable",
     ]
 
 
@@ -114,7 +115,7 @@ def test_a_variable_that_a_webhook_names_is_no_stray_one() -> None:
 
 
 def test_webhooks_that_are_no_table() -> None:
-    assert faults("[alerts]\nwebhooks = 3") == ["x: [alerts.webhooks]: must be a table"]
+    assert faults("[alerts]\nwebhooks = 3") == ["x: [alerts] webhooks: must be a table"]
     assert faults("alerts = 3") == ["x: [alerts]: must be a table"]
 
 

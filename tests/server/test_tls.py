@@ -207,14 +207,17 @@ def test_without_files_there_is_none() -> None:
     assert certificate_of(ServerSettings()) is None
 
 
+def faults(config: Path, **environ: str) -> list[str]:
+    return [str(fault) for fault in find_faults(config, None, environ)[0]]
+
+
 def test_check_config_names_it(tmp_path: Path) -> None:
     config = tmp_path / "gateway.toml"
     config.write_text('[server]\ntls_cert = "no.crt"\ntls_key = "no.key"')
     wrong = "the file no.crt cannot be read: No such file or directory"
-    assert find_faults(config, None, {})[0] == [f"{config}: [server] tls_cert: {wrong}"]
-    named = {"GATEWAY_SERVER_TLS_CERT": "no.crt"}
-    assert find_faults(config, None, named)[0] == [f"environment GATEWAY_SERVER_TLS_CERT: {wrong}"]
-    config.write_text('[server]\ntls_cert = "no.crt"')
-    assert find_faults(config, None, {})[0] == [
-        f"{config}: [server] tls_key: is needed beside tls_cert"
+    assert faults(config) == [f"{config}: [server] tls_cert: {wrong}"]
+    assert faults(config, GATEWAY_SERVER_TLS_CERT="no.crt") == [
+        f"environment GATEWAY_SERVER_TLS_CERT: {wrong}"
     ]
+    config.write_text('[server]\ntls_cert = "no.crt"')
+    assert faults(config) == [f"{config}: [server] tls_key: is needed because tls_cert is set"]

@@ -12,6 +12,7 @@ from msgspec import Meta, Struct
 from prometheus_client import CollectorRegistry
 
 from gateway.config.settings import Settings
+from gateway.core.faults import BODY, Fault
 from gateway.core.strict_json import write_json
 from gateway.proxy.fingerprint import answer_name, scope_of
 from gateway.proxy.image_request import read_request
@@ -163,7 +164,7 @@ class AdminCache:
     async def _purge(self, asked: Asked) -> web.Response:
         wanted = read_fields(await read_json(asked.request), Purge)
         if (wanted.team is not None) + wanted.all + (wanted.fingerprint is not None) != 1:
-            refuse(["body: team: name either a team, a fingerprint or all = true"])
+            refuse([Fault(("team",), "name either a team, a fingerprint or all = true", BODY)])
         if wanted.fingerprint is not None:
             return await self._forget(wanted.fingerprint, asked)
         if wanted.team is not None and self._settings().cache.scope == "shared":
@@ -189,7 +190,7 @@ class AdminCache:
         request = body.pop("request", None)
         wanted = read_fields(body, LookUp)
         if not isinstance(request, dict):
-            refuse(["body: request: must be an object"])
+            refuse([Fault(("request",), "must be an object", BODY)])
         team = await operations.find_team(self._store.directory, wanted.team)
         settings = self._settings()
         read = read_request(write_json(request), settings.models, settings.default_model)

@@ -6,6 +6,7 @@ from typing import Annotated
 from aiohttp import web
 from msgspec import Meta, Struct, field
 
+from gateway.core.faults import InvalidField
 from gateway.reporting.overview import days_asked, overview
 from gateway.reporting.usage_query import moment
 from gateway.stores.port import Store
@@ -126,8 +127,8 @@ class AdminOverview:
         first, last = (None if day is None else moment(day) for day in (query.first, query.last))
         try:
             days = days_asked(first, last, asked.by.now)
-        except ValueError as error:
-            refuse([str(error)])
+        except InvalidField as error:
+            refuse([error.fault])
             raise
         await self._flush()
         return answer(

@@ -15,6 +15,7 @@ from gateway.cache.memory import Asked as AskedFor
 from gateway.cache.memory import MemoryCache
 from gateway.config.settings import Settings
 from gateway.core.errors import StoreUnavailable
+from gateway.core.faults import InvalidField
 from gateway.core.model import About, Bought
 from gateway.proxy.fingerprint import scope_of
 from gateway.reporting.usage_query import ActivityQuery, ErrorQuery, read_activity, read_errors
@@ -158,8 +159,8 @@ class AdminActivity:
         await self._write_what_waits()
         try:
             requests, following = await read_activity(self._store.history, asked.query)
-        except ValueError as error:
-            refuse([str(error)])
+        except InvalidField as error:
+            refuse([error.fault])
             raise
         return answer({"requests": requests, "next": following})
 
@@ -173,8 +174,8 @@ class AdminActivity:
         await self._write_what_waits()
         try:
             kinds = await read_errors(self._store.history, asked.query, asked.by.now)
-        except ValueError as error:
-            refuse([str(error)])
+        except InvalidField as error:
+            refuse([error.fault])
             raise
         return answer({"kinds": kinds})
 

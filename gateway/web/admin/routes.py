@@ -14,9 +14,10 @@ from msgspec.structs import fields
 from multidict import MultiMapping
 
 from gateway.config.environment import value_of
-from gateway.config.errors import Place, did_you_mean
+from gateway.config.errors import did_you_mean
 from gateway.config.options import option, options_of, read_table
 from gateway.core.errors import GatewayError, InvalidRequest, MethodNotAllowed, NotFound
+from gateway.core.faults import BODY, Fault, Faults
 from gateway.core.money import dollars
 from gateway.core.strict_json import read_object
 from gateway.tenants.operations import Actor
@@ -113,20 +114,20 @@ class Router:
 def read_query(given: MultiMapping[str], of: type[S]) -> S:
     """The query of a URL as `of` says it. Raises InvalidRequest with every fault."""
     known = {field.encode_name: field for field in fields(of)}
-    values, faults = dict[str, Any](), list[str]()
+    values, faults = dict[str, Any](), Faults()
     for name in dict.fromkeys(given):
         if name not in known:
-            faults.append(f"{_shown(name)}: no such parameter{did_you_mean(name, known)}")
+            faults.add(f"no such parameter{did_you_mean(name, known)}", name)
             continue
         wanted, texts = option(known[name].type), given.getall(name)
-        many = "a list" in wanted.right
+        many = "a list" in wanted.valid
         try:
             if len(texts) > 1 and not many:
                 raise ValueError("is given twice")
             values[known[name].name] = value_of(wanted, ",".join(texts))
         except ValueError as error:
-            faults.append(f"{name}: {error}")
-    refuse(faults)
+            faults.add(str(error), name)
+    refuse(faults.found)
     return of(**values)
 
 
@@ -147,25 +148,29 @@ def read_fields(table: Mapping[str, Any], of: type[S], *, limits: type[Struct] |
 
     `limits` is the type of the table of that name, if `of` has one.
     """
-    faults, place = list[str](), Place("body")
+    faults = Faults(BODY)
     tables = [] if limits is None else ["limits"]
     flat = [field.name for field in fields(of) if field.name not in tables]
-    values = read_table(dict(table), options_of(of, flat), place, faults, tables=tables)
+    values = read_table(dict(table), options_of(of, flat), faults, tables=tables)
     if limits is not None:
-        inner = read_table(
-            table.get("limits", {}), options_of(limits), place.table("limits"), faults
-        )
+        inner = read_table(table.get("limits", {}), options_of(limits), faults.at("limits"))
         values["limits"] = limits(**inner)
-    lacking = [field.name for field in fields(of) if field.required and field.name not in table]
-    refuse([*faults, *(f"body: {name}: is needed" for name in lacking)])
+    for name in [field.name for field in fields(of) if field.required]:
+        if name not in table:
+            faults.add("is needed", name)
+    refuse(faults.found)
     return of(**values)
 
 
-def refuse(faults: Sequence[str]) -> None:
-    """Raise InvalidRequest where there are faults. `param` is what the first one is about."""
+def refuse(faults: Sequence[Fault]) -> None:
+    """Raise InvalidRequest if there are faults. Its `param` is the first one's field."""
     if faults:
-        name = faults[0].removeprefix("body: ").partition(":")[0].replace("[limits] ", "limits.")
-        raise InvalidRequest("; ".join(faults) + ".", param=name, code="invalid_fields")
+        fields = [".".join(map(_shown, fault.path)) for fault in faults]
+        messages = [
+            ": ".join(filter(None, (fault.source, field, fault.message)))
+            for fault, field in zip(faults, fields, strict=True)
+        ]
+        raise InvalidRequest("; ".join(messages) + ".", param=fields[0], code="invalid_fields")
 
 
 def _exact(value: Any) -> Any:

@@ -5,17 +5,17 @@ it still looks so (RFC 9110, section 13.1.1): two admins cannot overwrite each o
 """
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
 from aiohttp import web
 from msgspec import Meta, Struct, json
 
-from gateway.config.errors import ConfigError, Place
 from gateway.config.models import Model
 from gateway.config.settings import TeamLimits
-from gateway.config.teams_file import TEAM_NAME, TeamOptions, read_team
+from gateway.config.teams_file import TEAM_NAME, TeamOptions, check_team_name, read_team
 from gateway.core.errors import Conflicting, InvalidRequest, NoSuchThing, PreconditionFailed
+from gateway.core.faults import BODY, Faults
 from gateway.core.model import Team
 from gateway.stores.port import Store
 from gateway.tenants import operations
@@ -142,9 +142,9 @@ class AdminTeams:
 
     async def _create(self, asked: Asked) -> web.Response:
         body = await read_body(asked.request)
-        name, faults = body.pop("team", None), list[str]()
+        name, faults = body.pop("team", None), Faults(BODY)
         if not isinstance(name, str):
-            faults = ["body: team: " + ("is needed" if name is None else "must be text")]
+            faults.add("is needed" if name is None else "must be text", "team")
             name = _UNNAMED
         wanted = self._read(name, body, faults)
 
@@ -191,23 +191,20 @@ class AdminTeams:
         await operations.change_team(self._store.directory, asked.path["team"], change, asked.by)
         return answer({"deleted": asked.path["team"]})
 
-    def _read(self, name: str, body: Listing, faults: Sequence[str]) -> Team:
-        """The team that a body tells, of which these faults are known. Raises InvalidRequest."""
-        try:
-            team = read_team(name, body, models=self._models(), place=Place("body"))
-        except ConfigError as error:
-            found = (fault.replace("body: []:", "body: team:", 1) for fault in error.faults)
-            refuse([*faults, *found])
-            raise
-        refuse(faults)
+    def _read(self, name: str, body: Listing, faults: Faults) -> Team:
+        """Return the team that a body describes. Raises InvalidRequest if there are `faults`."""
+        check_team_name(name, faults.at("team"))
+        team = read_team(name, body, models=self._models(), faults=faults)
+        refuse(faults.found)
         return team
 
 
-def _misnamed(asked: Asked, body: dict[str, Any]) -> list[str]:
-    """Take the name out of a body, as an answer has it too; the fault where it is another one."""
-    name = asked.path["team"]
-    same = body.pop("team", name) == name
-    return [] if same else ["body: team: is not the team of the path, and cannot be changed"]
+def _misnamed(asked: Asked, body: dict[str, Any]) -> Faults:
+    """Take the name out of a body; it is a fault if it differs from the path's."""
+    faults, name = Faults(BODY), asked.path["team"]
+    if body.pop("team", name) != name:
+        faults.add("is not the team of the path, and cannot be changed", "team")
+    return faults
 
 
 def _changing(method: str, summary: str, handler: Handler) -> Route:

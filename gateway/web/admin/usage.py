@@ -14,6 +14,7 @@ from msgspec import Struct, json
 from msgspec.structs import fields
 
 from gateway.core.errors import StoreUnavailable
+from gateway.core.faults import Fault, InvalidField
 from gateway.core.periods import DAY_SECONDS
 from gateway.reporting.usage_query import Span, UsageQuery, bounds, usage_pieces
 from gateway.stores.port import Store
@@ -105,12 +106,12 @@ def span(query: Span, now: float, most_days: int | None = None) -> tuple[float, 
     """When the asked span begins and ends. Raises InvalidRequest, also where it is too long."""
     try:
         start, end = bounds(query, now)
-    except ValueError as error:
-        refuse([str(error)])
+    except InvalidField as error:
+        refuse([error.fault])
         raise
     days = (min(now, end or now) - start) / DAY_SECONDS
     if most_days is not None and days > most_days:
-        refuse([f"from: is more than {most_days} days back from to"])
+        refuse([Fault(("from",), f"is more than {most_days} days before to")])
     return start, end
 
 

@@ -18,8 +18,8 @@ export class ApiError extends Error {
   }
 }
 
-// "body: team: is needed", "body: [limits] images_per_day: must be a whole number"
-const FAULT = /^body: (?:\[\w+\] )?(\w+): (.*)$/s;
+// "body: team: is needed", "body: limits.images_per_day: must be a whole number"
+const FAULT = /^body: (?:\w+\.)?(\w+): (.*)$/s;
 
 // Ask once. `path` is under /admin/v1/; `query` leaves out what is empty. Gives { data, headers }.
 export async function ask(method, path, { body, query, headers, signal } = {}) {

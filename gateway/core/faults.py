@@ -1,0 +1,78 @@
+"""Faults of an input as data: where each is, and what is wrong there.
+
+Readers collect all faults of a file, of the environment or of a request body. Only the command
+line, the log and the admin API turn them into text. A message never repeats a value, because a
+wrong value may be a secret in the wrong place.
+"""
+
+import json
+import re
+
+from msgspec import Struct
+
+ENVIRONMENT = "environment"
+COMMAND_LINE = "command line"
+BODY = "body"
+DEFAULT = "default"
+"""The source of an option that neither a file nor the environment sets."""
+
+_BARE = re.compile(r"[A-Za-z0-9_-]+")
+_SHOWN = 128
+"""Characters of a name that are shown."""
+
+
+class Fault(Struct, frozen=True):
+    """One thing that is wrong. `path` has the names of the tables and the option, outermost first.
+
+    `source` is the file, `ENVIRONMENT`, `COMMAND_LINE`, `DEFAULT` or `BODY`; "" for a query.
+    """
+
+    path: tuple[str, ...]
+    message: str
+    source: str = ""
+
+    @property
+    def place(self) -> str:
+        """The source and the option, such as `config/gateway.toml: [server] port`."""
+        names = [shown(name) for name in self.path]
+        if self.source in (ENVIRONMENT, COMMAND_LINE):
+            return " ".join([self.source, *names])
+        option = names.pop() if len(names) > 1 else ""
+        table = f"[{'.'.join(names)}]" if names else ""
+        return ": ".join(filter(None, [self.source, f"{table} {option}".strip()]))
+
+    def __str__(self) -> str:
+        return f"{self.place}: {self.message}"
+
+
+class Faults(Struct, frozen=True):
+    """Collects the faults of one source. `at` is the same collection, one or more tables deeper."""
+
+    source: str = ""
+    path: tuple[str, ...] = ()
+    found: list[Fault] = []
+
+    def at(self, *names: str) -> "Faults":
+        """Collect into the same list, below the tables of these names."""
+        return Faults(self.source, (*self.path, *names), self.found)
+
+    def add(self, message: str, *names: str) -> None:
+        """Add a fault of this table, or of the option below it that `names` lead to."""
+        self.found.append(Fault((*self.path, *names), message, self.source))
+
+    def __len__(self) -> int:
+        return len(self.found)
+
+
+class InvalidField(ValueError):
+    """One field of a request is wrong."""
+
+    def __init__(self, name: str, message: str) -> None:
+        super().__init__(f"{name}: {message}")
+        self.fault = Fault((name,), message)
+
+
+def shown(name: str) -> str:
+    """A name as TOML writes it: quoted and escaped unless it is a bare key."""
+    name = name[:_SHOWN]
+    return name if _BARE.fullmatch(name) else json.dumps(name)

@@ -1,10 +1,12 @@
-"""docs/conf.py: the site loads nothing from another host."""
+"""The documentation's site loads nothing from another host, and its lists are complete."""
 
 import importlib.util
+import re
 
 import pytest
 
-from tests.support.documents import ROOT
+from gateway.telemetry.metrics import OUTCOMES, UNREADABLE, Metrics
+from tests.support.documents import PAGES, ROOT
 
 SPEC = importlib.util.spec_from_file_location("docs_conf", ROOT / "docs" / "conf.py")
 assert SPEC is not None
@@ -38,3 +40,20 @@ def test_it_finds_what_a_page_loads_from_another_host(page: str, loads: list[str
 )
 def test_it_finds_what_a_style_sheet_loads_from_another_host(sheet: str, loads: list[str]) -> None:
     assert list(CONF.loads_from_elsewhere(sheet, css=True)) == loads
+
+
+def test_the_glossary_has_every_outcome() -> None:
+    section = PAGES[ROOT / "docs" / "glossary.md"].partition("\n## Outcomes\n")[2]
+    rows = re.findall(r"^\| (`.+?) \|", section, re.MULTILINE)
+    named = re.findall(r"`([a-z_]+)`", " ".join(rows[1:]))
+    assert sorted(named) == sorted({*OUTCOMES, *UNREADABLE})
+
+
+def test_the_monitoring_page_has_every_metric() -> None:
+    page = PAGES[ROOT / "docs" / "monitoring.md"]
+    rows = re.findall(r"^\| (`[a-z].+?) \| ", page.partition("\n## Metrics\n")[2], re.MULTILINE)
+    named = {f"gateway_{name.removesuffix('_total')}" for name in re.findall(
+        r"`([a-z_]+)", " ".join(rows))}  # fmt: skip
+    known = {family.name for family in Metrics().registry.collect()}
+    missing = {name for name in known - named if not name.startswith("gateway_process_")}
+    assert not missing

@@ -1,4 +1,4 @@
-"""The README's commands and its client, run as they stand, one after the other."""
+"""The commands and the client of the README and of the pages under docs/, run as printed."""
 
 import asyncio
 import re
@@ -9,37 +9,59 @@ import sys
 from contextlib import closing
 from pathlib import Path
 
+import pytest
+
 from gateway.upstream.sandbox import Sandbox, SandboxSettings
-from tests.support.documents import README, ROOT, WHOLE, blocks, command_lines
+from tests.support.documents import (
+    PAGES,
+    README,
+    ROOT,
+    WHOLE,
+    blocks,
+    gateway_arguments,
+    shell_lines,
+)
 from tests.support.program import Program, program
 
 PLACEHOLDER = "0123456789ab"
+"""Stands for the id of a key."""
+
+NOT_HERE = {"serve", "alerts"}
+"""`serve` has a test below; `alerts test` needs a receiver, and tests/cli has that."""
 
 
-def commands() -> list[list[str]]:
-    """The arguments of each gateway command, in the README's order."""
-    told = [line for line in command_lines(README) if line.startswith(".venv/")]
-    return [shlex.split(line, comments=True)[1:] for line in told]
+def commands(text: str) -> list[list[str]]:
+    """Return the arguments of each gateway command that a line begins with, in their order."""
+    lines = [line for line in shell_lines(text) if re.match(r"(\.venv/bin/)?gateway ", line)]
+    split = [shlex.split(gateway_arguments(line) or "") for line in lines]
+    return [words for words in split if words[0] not in NOT_HERE]
+
+
+TEXTS = {"README.md": README} | {path.name: text for path, text in PAGES.items()}
+WITH_COMMANDS = sorted(name for name, text in TEXTS.items() if commands(text))
 
 
 def clone(folder: Path) -> None:
-    """What of a clone the commands need."""
+    """Copy the files of a clone that the commands need."""
     shutil.copytree(ROOT / "config", folder / "config")
 
 
-async def test_every_command_runs_in_the_readmes_order(tmp_path: Path) -> None:
+def test_there_are_commands_to_run() -> None:
+    assert sum(len(commands(text)) for text in TEXTS.values()) >= 20
+
+
+@pytest.mark.parametrize("name", WITH_COMMANDS)
+async def test_every_command_of_a_page_runs_in_its_order(tmp_path: Path, name: str) -> None:
     clone(tmp_path)
-    operator, ids, ran = Program(tmp_path), list[str](), 0
-    for words in commands():
-        if words == ["serve"]:
-            continue  # below
+    (tmp_path / "invoice.csv").write_text("date,amount\n2026-11-01,0\n")
+    operator, ids = Program(tmp_path), list[str]()
+    prepared = [["teams", "apply", "config/teams.toml"], ["keys", "create", "--team", "design"]]
+    for words in prepared + commands(TEXTS[name]):
         code, out, err = await operator.run(*(ids[-1] if w == PLACEHOLDER else w for w in words))
         assert code == 0, (words, err)
         if words[:2] in (["keys", "create"], ["keys", "rotate"]):
             (key,) = out.splitlines()
             ids += re.findall(r"\Ask-gw-([0-9a-z]+)_", key)
-        ran += 1
-    assert ran >= 12
 
 
 async def test_serving_as_the_readme_says_and_asking_with_its_client(tmp_path: Path) -> None:
@@ -62,20 +84,19 @@ async def test_serving_as_the_readme_says_and_asking_with_its_client(tmp_path: P
     assert sandbox.counts.images_drawn == 1
 
 
-async def test_the_teams_in_its_text_can_be_applied(tmp_path: Path) -> None:
-    (tmp_path / "teams.toml").write_text("\n".join(blocks("toml")))
+async def test_the_teams_in_the_text_can_be_applied(tmp_path: Path) -> None:
+    page = PAGES[ROOT / "docs" / "teams-and-keys.md"]
+    (tmp_path / "teams.toml").write_text("\n".join(blocks("toml", page)))
     code, _, err = await Program(tmp_path).run("teams", "apply", "teams.toml")
     assert (code, "created: design" in err) == (0, True)
 
 
 async def test_the_backup_is_a_whole_database(tmp_path: Path) -> None:
-    """With SQLite's own backup, which is what the sqlite3 tool's .backup calls."""
+    """With SQLite's own backup, which the sqlite3 tool's .backup calls."""
     clone(tmp_path)
     operator = Program(tmp_path)
     await operator.run("teams", "apply", "config/teams.toml")
-    (line,) = [
-        line for line in "\n".join(blocks("sh", WHOLE)).splitlines() if line.startswith("sqlite3")
-    ]
+    (line,) = [line for line in shell_lines(WHOLE) if line.startswith("sqlite3")]
     assert 'sqlite3 data/gateway.db ".backup ' in line
     (tmp_path / "restored").mkdir()
     with (

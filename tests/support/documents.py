@@ -1,4 +1,4 @@
-"""What the project tells its users: the README and the pages under docs/ and deploy/."""
+"""The documentation: the README and the pages under docs/ and deploy/."""
 
 import re
 from pathlib import Path
@@ -12,17 +12,28 @@ PAGES = {
     for folder in (ROOT / "docs", ROOT / "deploy")
     for path in sorted(folder.rglob("*.md"))
 }
-"""The text of each further page."""
+"""The text of each page but the README."""
 
 WHOLE = "\n".join([README, *PAGES.values()])
 
+_COMMAND = re.compile(r"(?:^|[ /])gateway ([a-z].*)")
+_END_OF_COMMAND = re.compile(r"\s+(?:#|>|\||<|- <).*|\)$")
+
 
 def blocks(language: str, text: str = README) -> list[str]:
-    """What stands between fences that begin with this word."""
+    """Return the content of each fenced block of this language."""
     return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
 
 
-def command_lines(text: str) -> list[str]:
-    """The lines of shell blocks that run the gateway, in their order."""
-    lines = [line for block in blocks("sh", text) for line in block.splitlines()]
-    return [line for line in lines if ".venv/bin/gateway " in line]
+def shell_lines(text: str) -> list[str]:
+    """Return the lines of all shell blocks, in their order."""
+    return [line for block in blocks("sh", text) for line in block.splitlines()]
+
+
+def gateway_arguments(line: str) -> str | None:
+    """Return the arguments of the gateway command in this line, None if there is none.
+
+    Comments, pipes and redirections are cut off.
+    """
+    found = _COMMAND.search(line)
+    return found and _END_OF_COMMAND.sub("", found[1])

@@ -1,6 +1,7 @@
-"""Tasks that nobody awaits, held so that they are neither collected nor forgotten.
+"""Background tasks: tasks that no caller awaits.
 
-The event loop keeps only a weak reference to a task: one that nobody holds can vanish half done.
+The event loop keeps only a weak reference to a task, so the garbage collector can remove a task
+that nothing else refers to, half done. `Background` refers to them.
 """
 
 import asyncio
@@ -13,14 +14,14 @@ log = structlog.get_logger(source="background")
 
 
 class Background:
-    """A group of tasks that end together."""
+    """A named group of tasks that are cancelled together."""
 
     def __init__(self, name: str) -> None:
         self._name = name
         self._tasks: set[asyncio.Task[Any]] = set()
 
     def spawn(self, work: Coroutine[Any, Any, Any]) -> None:
-        """Run `work` as a task of this group. Its failure is logged, never lost."""
+        """Run `work` as a task of this group. A failure is logged."""
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._ended)
@@ -32,9 +33,9 @@ class Background:
         *,
         survive: type[Exception] | tuple[type[Exception], ...] = (),
     ) -> None:
-        """Run `work` again and again, `seconds` apart. What fails is logged and tried next time.
+        """Run `work` every `seconds`. A failed run is logged, and the next one follows as usual.
 
-        Failures of type `survive` are expected, and told by others.
+        Failures of type `survive` are expected and not logged: they are reported elsewhere.
         """
 
         async def repeat() -> None:
@@ -44,13 +45,13 @@ class Background:
                     await work()
                 except survive:
                     continue
-                except Exception as defect:  # one bad turn must not end all later ones
+                except Exception as defect:  # one failed run must not end all later ones
                     log.exception("task failed", group=self._name, exc_info=defect)
 
         self.spawn(repeat())
 
     async def close(self) -> None:
-        """Cancel what still runs and wait until all has ended."""
+        """Cancel the tasks and wait until they have ended."""
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()

@@ -1,114 +1,110 @@
-"""What cost nothing, on its way into the usage history: answers given for nothing, and refusals.
+"""Records usage that cost nothing: answers from the cache, shared answers, and refusals.
 
-They are merged and written once a second: a hit is answered in microseconds and must not wait for
-a disk. What is not written yet is lost in a crash, but it is never money.
+Requests of the same kind are merged into one entry and written once a second. A crash loses what
+is not written yet, which is never money.
 """
 
-import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import structlog
 from msgspec.structs import replace
 
 from gateway.config.models import quality_label
 from gateway.core.errors import StoreUnavailable
-from gateway.core.model import Caller, Entry, EntryOutcome, ImageRequest
-from gateway.core.tasks import Background
+from gateway.core.model import Caller, Entry, EntryOutcome
+from gateway.core.periods import HOUR_SECONDS
+from gateway.core.write_behind import WriteBehind
 from gateway.quota.store import AccountStore
 from gateway.telemetry.observer import Observer
 from gateway.telemetry.request_record import RequestRecord
 
-log = structlog.get_logger(source="hits")
-
-FLUSH_SECONDS = 1.0
+log = structlog.get_logger(source="free_usage")
 
 MAX_WAITING = 10_000
-"""Entries kept while the store is away; more are dropped."""
+"""Entries held while the store is unavailable; further kinds of request are left out."""
 
-_Group = tuple[str, str, str, str, str, EntryOutcome]
+_Kind = tuple[str, str, str, str, str, EntryOutcome, int]
+"""Team, line of keys, model, size, quality, outcome and hour."""
 
 
-class Hits(Observer):
-    """The buffer before `AccountStore.record`."""
+class FreeUsage(WriteBehind[Sequence[Entry]], Observer):
+    """The buffer in front of `AccountStore.record`.
+
+    `new_id` returns a unique id, `wall` the time.
+    """
 
     def __init__(
         self, store: AccountStore, *, new_id: Callable[[], str], wall: Callable[[], float]
     ) -> None:
+        super().__init__("free usage")
         self._store = store
-        self._wall = wall
         self._new_id = new_id
-        self._waiting: dict[_Group, Entry] = {}
-        self._unwritten: list[Entry] = []
-        self._writing = asyncio.Lock()
-        self._background = Background("hits")
-
-    def start(self) -> None:
-        """Begin writing once a second."""
-        self._background.every(FLUSH_SECONDS, self.flush, survive=StoreUnavailable)
-
-    async def close(self) -> None:
-        """Stop, and write what is left if the store can be reached."""
-        await self._background.close()
-        try:
-            await self.flush()
-        except StoreUnavailable:
-            return
+        self._wall = wall
+        self._waiting: dict[_Kind, Entry] = {}
 
     def answer_ready(self, record: RequestRecord) -> None:
-        """Note a cache hit or a shared answer."""
+        """Add a cache hit, or a shared answer of a purchase in flight."""
         caller, request = record.caller, record.request
         if caller is None or request is None or record.outcome not in ("hit", "collapsed"):
             return
         coalesced = record.outcome == "collapsed"
-        now, images, saved = self._wall(), record.images, record.saved
-        self.add(caller, request, images, saved, now, coalesced=coalesced)
-
-    def request_refused(self, record: RequestRecord) -> None:
-        """Note a refusal."""
-        if record.caller:
-            self.refuse(record.caller, record.labels, self._wall())
-
-    def add(
-        self,
-        caller: Caller,
-        request: ImageRequest,
-        images: int,
-        saved: int,
-        now: float,
-        *,
-        coalesced: bool = False,
-    ) -> None:
-        """Note that `caller` was given `images` for nothing at `now`, which saved `saved`
-        micro-dollars: from the cache, or `coalesced` with a purchase under way.
-        """
-        outcome: EntryOutcome = "coalesced" if coalesced else "cached"
         labels = request.model, request.size, quality_label(request.quality)
-        group, entry = self._entry(caller, labels, outcome, now)
-        self._waiting[group] = replace(
-            entry,
-            requests=entry.requests + 1,
-            images_cached=entry.images_cached + images,
-            images_coalesced=entry.images_coalesced + (images if coalesced else 0),
-            saved=entry.saved + saved,
+        kind, entry = self._entry(caller, labels, "coalesced" if coalesced else "cached")
+        self._keep(
+            kind,
+            replace(
+                entry,
+                requests=entry.requests + 1,
+                images_cached=entry.images_cached + record.images,
+                images_coalesced=entry.images_coalesced + (record.images if coalesced else 0),
+                saved=entry.saved + record.saved,
+            ),
         )
 
-    def refuse(self, caller: Caller, labels: tuple[str, str, str], now: float) -> None:
-        """Note that a request of `caller` was refused at `now`, before anything was bought.
+    def request_refused(self, record: RequestRecord) -> None:
+        """Add a refusal.
 
-        `labels` are model, size and quality, from closed sets: refusals cost a client nothing, so
-        that it must not be able to make up any number of them.
+        The record's labels come from closed sets. Refusals cost a client nothing, so a client
+        must not be able to invent any number of them.
         """
-        group, entry = self._entry(caller, labels, "refused", now)
-        self._waiting[group] = replace(entry, requests_refused=entry.requests_refused + 1)
+        if record.caller is not None:
+            kind, entry = self._entry(record.caller, record.labels, "refused")
+            self._keep(kind, replace(entry, requests_refused=entry.requests_refused + 1))
+
+    def collect(self) -> Sequence[Entry] | None:
+        """The merged entries."""
+        entries, self._waiting = list(self._waiting.values()), {}
+        return entries or None
+
+    async def write(self, batch: Sequence[Entry]) -> None:
+        """Write the entries, all at once or else one by one. Raises StoreUnavailable."""
+        try:
+            await self._store.record(batch)
+        except StoreUnavailable:
+            raise
+        except Exception as defect:  # one of them must not lose the others
+            log.warning("usage entries refused: writing them one by one", exc_info=defect)
+            for entry in batch:
+                await self._write_alone(entry)
+
+    async def _write_alone(self, entry: Entry) -> None:
+        try:
+            await self._store.record([entry])
+        except StoreUnavailable:
+            raise
+        except Exception as defect:
+            log.exception("usage entry dropped", entry=entry.id, exc_info=defect)
 
     def _entry(
-        self, caller: Caller, labels: tuple[str, str, str], outcome: EntryOutcome, now: float
-    ) -> tuple[_Group, Entry]:
-        """What waits to be written of this kind; one without any requests, at first."""
-        group = (caller.team.name, caller.key.line, *labels, outcome)
-        entry = self._waiting.get(group)
+        self, caller: Caller, labels: tuple[str, str, str], outcome: EntryOutcome
+    ) -> tuple[_Kind, Entry]:
+        """The entry that requests of this kind are merged into."""
+        now = self._wall()
+        team, key, hour = caller.team.name, caller.key.line, int(now // HOUR_SECONDS)
+        kind = (team, key, *labels, outcome, hour)
+        entry = self._waiting.get(kind)
         if entry is None:
-            team, key, model, size, quality, _ = group
+            model, size, quality = labels
             entry = Entry(
                 id=self._new_id(),
                 at=now,
@@ -120,34 +116,8 @@ class Hits(Observer):
                 outcome=outcome,
                 requests=0,
             )
-        return group, entry
+        return kind, entry
 
-    async def flush(self) -> None:
-        """Write what waits. Raises StoreUnavailable, keeping it for the next time."""
-        async with self._writing:
-            # A new list each time: a store that is slow may still be reading the last one.
-            self._unwritten = [*self._unwritten, *self._waiting.values()][:MAX_WAITING]
-            self._waiting = {}
-            if self._unwritten:
-                await self._write()
-
-    async def _write(self) -> None:
-        try:
-            await self._store.record(self._unwritten)
-        except StoreUnavailable:
-            raise
-        except Exception as defect:  # one of them must not keep the others for ever
-            log.warning("usage entries refused: writing them one by one", exc_info=defect)
-            await self._write_one_by_one()
-        self._unwritten = []
-
-    async def _write_one_by_one(self) -> None:
-        while self._unwritten:
-            entry = self._unwritten[0]
-            try:
-                await self._store.record([entry])
-            except StoreUnavailable:
-                raise
-            except Exception as defect:
-                log.exception("usage entry dropped", entry=entry.id, exc_info=defect)
-            self._unwritten = self._unwritten[1:]
+    def _keep(self, kind: _Kind, entry: Entry) -> None:
+        if kind in self._waiting or len(self._waiting) < MAX_WAITING:
+            self._waiting[kind] = entry

@@ -1,49 +1,74 @@
-"""Keeping the usage history small and quick: what is too old is forgotten, a short step at a time.
+"""Deletes usage, request history and audit entries that are older than the settings keep.
 
-Every gateway of a store does this. Steps of several at once only find less to do.
+Every replica does this. Usage is deleted in short steps; steps that several replicas take at the
+same time only find less to do.
 """
 
 import asyncio
 from collections.abc import Callable
+from typing import Self
 
+from gateway.config.live import CurrentSettings
 from gateway.core.errors import StoreUnavailable
 from gateway.core.periods import DAY_SECONDS
 from gateway.core.tasks import Background
-from gateway.reporting.store import UsageStore
+from gateway.reporting.store import HistoryStore, UsageStore
+from gateway.tenants.store import AuditStore
 
-LOOK_SECONDS = 10.0
-"""How often it is looked whether there is anything to do."""
+USAGE_SECONDS = 10.0
+HISTORY_SECONDS = 600.0
+AUDIT_SECONDS = 3_600.0
+"""Seconds between two deletions of each."""
 
 PAUSE_SECONDS = 0.02
-"""Between two steps: whoever buys comes first."""
+"""Pause between two steps, because purchases have priority in the store."""
 
 
-class Upkeep:
-    """Does it in the background. `keep_days` is how long the history is kept, 0 for ever; `wall`
-    tells the time.
-    """
+class Retention:
+    """Deletes in the background while its `async with` block runs. `wall` returns the time."""
 
     def __init__(
-        self, store: UsageStore, *, keep_days: Callable[[], int], wall: Callable[[], float]
+        self,
+        usage: UsageStore,
+        history: HistoryStore,
+        audit: AuditStore,
+        *,
+        settings: CurrentSettings,
+        wall: Callable[[], float],
     ) -> None:
-        self._store = store
-        self._keep_days = keep_days
+        self._usage = usage
+        self._history = history
+        self._audit = audit
+        self._settings = settings
         self._wall = wall
-        self._background = Background("upkeep")
+        self._background = Background("retention")
 
-    def start(self) -> None:
-        """Begin to look."""
-        self._background.every(LOOK_SECONDS, self.tidy, survive=StoreUnavailable)
+    async def __aenter__(self) -> Self:
+        """Delete old audit entries, then start the periodic jobs. Raises StoreUnavailable."""
+        await self.delete_audit()
+        every = self._background.every
+        every(USAGE_SECONDS, self.delete_usage, survive=StoreUnavailable)
+        every(HISTORY_SECONDS, self.delete_history, survive=StoreUnavailable)
+        every(AUDIT_SECONDS, self.delete_audit, survive=StoreUnavailable)
+        return self
 
-    async def close(self) -> None:
-        """Stop. What was begun is done later, by whoever comes."""
+    async def __aexit__(self, *failure: object) -> None:
         await self._background.close()
 
-    async def tidy(self) -> None:
-        """Do all that there is to do now. Raises StoreUnavailable."""
+    async def delete_usage(self) -> None:
+        """Delete all usage that is too old now. Raises StoreUnavailable."""
         more = True
         while more:
-            now, days = self._wall(), self._keep_days()
+            now, days = self._wall(), self._settings().usage.keep_days
             before = now - days * DAY_SECONDS if days else None
-            more = await self._store.tidy(now, before)
+            more = await self._usage.tidy(now, before)
             await asyncio.sleep(PAUSE_SECONDS)
+
+    async def delete_history(self) -> None:
+        """Delete request lines, errors and latency that are too old. Raises StoreUnavailable."""
+        await self._history.forget(self._wall())
+
+    async def delete_audit(self) -> None:
+        """Delete audit entries that are too old. Raises StoreUnavailable."""
+        days = self._settings().admin.audit_days
+        await self._audit.forget(self._wall() - days * DAY_SECONDS)

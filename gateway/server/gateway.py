@@ -29,7 +29,6 @@ from gateway.config.settings import AdminSettings, Settings
 from gateway.core.clock import SharedClock
 from gateway.core.errors import StoreUnavailable
 from gateway.core.model import Bought
-from gateway.core.periods import DAY_SECONDS
 from gateway.core.tasks import Background
 from gateway.proxy.election import Alone, Elections
 from gateway.proxy.pipeline import Proxy
@@ -37,9 +36,9 @@ from gateway.quota.account import GATEWAY, team_account
 from gateway.quota.ledger import Ledger
 from gateway.reporting.alerts.delivery import Alerts
 from gateway.reporting.alerts.http import HttpWebhooks, secret_of, url_of
-from gateway.reporting.free_usage import Hits
-from gateway.reporting.request_history import Activity
-from gateway.reporting.retention import Upkeep
+from gateway.reporting.free_usage import FreeUsage
+from gateway.reporting.request_history import RequestHistory
+from gateway.reporting.retention import Retention
 from gateway.server.startup import StartError, load_pepper, open_store
 from gateway.server.tls import Certificate, certificate_of
 from gateway.stores.redis.leases import RedisLeases
@@ -49,7 +48,7 @@ from gateway.telemetry.observer import Observers
 from gateway.telemetry.quota_gauges import QuotaCollector
 from gateway.telemetry.tracing import UNTRACED, Tracing
 from gateway.tenants.directory import Directory
-from gateway.tenants.last_used import LastUse
+from gateway.tenants.last_used import LastUsed
 from gateway.upstream.client import HttpUpstream
 from gateway.upstream.credentials import LOOK_SECONDS, KeyFile, with_key
 from gateway.web.access_log import AccessLog
@@ -81,9 +80,6 @@ READY_SECONDS = 2.0
 
 GAUGE_SECONDS = 5.0
 """How often the quota gauges look at what other processes wrote."""
-
-AUDIT_SECONDS = 3_600.0
-"""How often changes that are too old are forgotten."""
 
 CLOSE_SECONDS = 5.0
 """What is left for last answers and last settlements once the drain's time is up."""
@@ -215,15 +211,15 @@ class Gateway:
         settings, metrics, running = self.settings, self.metrics, self._running
         self.store = await open_store(settings, self.pepper, self.observers.store_operation)
         running.push_async_callback(self.store.close)
-        last_use = LastUse(self.store.directory, wall=self._wall)
-        last_use.start()
-        running.push_async_callback(last_use.close)
+        last_used = await running.enter_async_context(
+            LastUsed(self.store.directory, wall=self._wall)
+        )
         self.directory = Directory(
             self.store.directory,
             pepper=self.pepper,
             wall=self._wall,
             monotonic=time.monotonic,
-            on_use=last_use.note,
+            on_use=last_used.note,
             on_time=self._clock.told,
         )
         await self.directory.start()
@@ -241,24 +237,28 @@ class Gateway:
         )
         running.push_async_callback(self._close_ledger)
         await self._ledger.start()
-        self._hits = Hits(self.store.accounts, new_id=new_id, wall=self._wall)
-        self.observers.add(self._hits)
-        self._hits.start()
-        running.push_async_callback(self._hits.close)
-        upkeep = Upkeep(
-            self.store.usage, keep_days=lambda: self.settings.usage.keep_days, wall=self._wall
+        self._hits = await running.enter_async_context(
+            FreeUsage(self.store.accounts, new_id=new_id, wall=self._wall)
         )
-        upkeep.start()
-        running.push_async_callback(upkeep.close)
-        self._activity = Activity(
-            self.store.history,
-            wall=self._wall,
-            keep=lambda: self.settings.activity.keep_requests,
-            writer=new_id()[:8],
+        self.observers.add(self._hits)
+        self._activity = await running.enter_async_context(
+            RequestHistory(
+                self.store.history,
+                settings=lambda: self.settings,
+                wall=self._wall,
+                writer=new_id()[:8],
+            )
         )
         self.observers.add(self._activity)
-        self._activity.start()
-        running.push_async_callback(self._activity.close)
+        await running.enter_async_context(
+            Retention(
+                self.store.usage,
+                self.store.history,
+                self.store.audit,
+                settings=lambda: self.settings,
+                wall=self._wall,
+            )
+        )
 
     def _open_alerts(self) -> None:
         """What tells people."""
@@ -361,8 +361,6 @@ class Gateway:
         background.every(LOOK_SECONDS, self._look_at_key)
         self._running.push_async_callback(background.close)
         await self._read_gauges()
-        background.every(AUDIT_SECONDS, self._forget_audit, survive=StoreUnavailable)
-        await self._forget_audit()
         own = SelfService(self.store, self.directory, self.flush, self._wall)
         self.public = public = PublicApi(
             self.proxy,
@@ -420,9 +418,6 @@ class Gateway:
             AdminAlerts(store.claims, lambda: self.settings),
         )
         return [route for feature in features for route in feature.routes()]
-
-    async def _forget_audit(self) -> None:
-        await self.store.audit.forget(self._wall() - self.settings.admin.audit_days * DAY_SECONDS)
 
     async def _open(
         self, port: Port, host: str, number: int, tls: ssl.SSLContext | None = None

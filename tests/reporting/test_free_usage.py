@@ -1,38 +1,64 @@
-import asyncio
 import itertools
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from msgspec.structs import replace
 
 from gateway.core.errors import StoreUnavailable
-from gateway.core.model import Bought, Caller, ImageRequest, Key, Team, UsageRow
-from gateway.reporting.free_usage import FLUSH_SECONDS, MAX_WAITING, Hits
+from gateway.core.model import Caller, ImageRequest, Key, Team, UsageRow
+from gateway.reporting.free_usage import MAX_WAITING, FreeUsage
 from gateway.stores.sqlite import SqliteStore
+from gateway.telemetry.request_record import RequestRecord
 from tests.support.faulty_store import FaultyStore
 from tests.support.quota_steps import NOON
 
-BOUGHT = Bought(body=b"{}", images=2, cost=80_000, at=NOON - 60)
 
+class Bench:
+    """The buffer in front of a store that may fail. `now` is its clock."""
 
-@pytest.fixture
-async def sqlite(tmp_path: Path) -> AsyncIterator[SqliteStore]:
-    async with SqliteStore(tmp_path / "gateway.db") as store:
-        yield store
+    def __init__(self, sqlite: SqliteStore) -> None:
+        self.sqlite = sqlite
+        self.store = FaultyStore(sqlite)
+        self.now = NOON
+        ids = map(str, itertools.count())
+        self.free_usage = FreeUsage(self.store.accounts, new_id=ids.__next__, wall=lambda: self.now)
 
+    def answer(
+        self,
+        team: str = "red",
+        quality: str | None = "high",
+        size: str = "1024x1024",
+        *,
+        outcome: str = "hit",
+        saved: int = 80_000,
+    ) -> None:
+        """Add a request that was answered with two images for nothing."""
+        request = ImageRequest(
+            model="gpt-image-2", prompt="an apple", size=size, n=2, quality=quality, body={}
+        )
+        self.free_usage.answer_ready(
+            RequestRecord(
+                id="r",
+                started=0.0,
+                caller=caller(team),
+                request=request,
+                outcome=outcome,
+                images=2,
+                saved=saved,
+            )
+        )
 
-@pytest.fixture
-async def store(sqlite: SqliteStore) -> FaultyStore:
-    return FaultyStore(sqlite)
+    def refuse(self, *labels: str) -> None:
+        """Add a request of team "red" that was refused."""
+        model, size, quality = labels
+        self.free_usage.request_refused(
+            RequestRecord(id="r", started=0.0, caller=caller("red"), labels=(model, size, quality))
+        )
 
-
-@pytest.fixture
-async def hits(store: FaultyStore) -> AsyncIterator[Hits]:
-    numbers = itertools.count()
-    hits = Hits(store.accounts, new_id=lambda: f"hit-{next(numbers)}", wall=lambda: NOON)
-    yield hits
-    await hits.close()
+    async def rows(self, *by: str) -> list[UsageRow]:
+        """The usage that is written."""
+        await self.free_usage.flush()
+        return await self.sqlite.usage.report(by, None, None)
 
 
 def caller(team: str) -> Caller:
@@ -40,47 +66,28 @@ def caller(team: str) -> Caller:
     return Caller(Team(name=team), key)
 
 
-def add(
-    hits: Hits,
-    team: str = "red",
-    quality: str | None = "high",
-    size: str = "1024x1024",
-    now: float = NOON,
-    *,
-    bought: Bought = BOUGHT,
-    coalesced: bool = False,
-) -> None:
-    request = ImageRequest(
-        model="gpt-image-2", prompt="an apple", size=size, n=2, quality=quality, body={}
-    )
-    hits.add(caller(team), request, bought.images, bought.cost, now, coalesced=coalesced)
+@pytest.fixture
+async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
+    async with SqliteStore(tmp_path / "gateway.db") as sqlite:
+        yield Bench(sqlite)
 
 
-async def total(sqlite: SqliteStore) -> UsageRow | None:
-    rows = await sqlite.usage.report([], None, None)
-    return rows[0] if rows else None
-
-
-async def test_hits_are_merged_and_written_together(
-    hits: Hits, store: FaultyStore, sqlite: SqliteStore
-) -> None:
+async def test_cache_hits_of_one_kind_are_merged_into_one_entry(bench: Bench) -> None:
     for number in range(1000):
-        add(hits, now=NOON + number / 1000)
-    await hits.flush()
-    assert store.asked["record"] == 1
-    row = await total(sqlite)
-    assert row is not None
+        bench.now = NOON + number / 1000
+        bench.answer()
+    (row,) = await bench.rows()
+    assert bench.store.asked["record"] == 1
     assert (row.requests, row.images_cached, row.saved) == (1000, 2000, 80_000_000)
     assert (row.images_bought, row.images_unknown, row.cost) == (0, 0, 0)
 
 
-async def test_what_differs_is_kept_apart(hits: Hits, sqlite: SqliteStore) -> None:
+async def test_teams_sizes_and_qualities_have_entries_of_their_own(bench: Bench) -> None:
     for team, quality, size in itertools.product(
         ("red", "blue"), ("high", None), ("auto", "1024x1024")
     ):
-        add(hits, team, quality, size)
-    await hits.flush()
-    rows = await sqlite.usage.report(["team", "key", "quality", "size", "outcome"], None, None)
+        bench.answer(team, quality, size)
+    rows = await bench.rows("team", "key", "quality", "size", "outcome")
     assert [row.group for row in rows] == [
         (team, f"k-{team}", quality, size, "cached")
         for team, quality, size in itertools.product(
@@ -90,148 +97,46 @@ async def test_what_differs_is_kept_apart(hits: Hits, sqlite: SqliteStore) -> No
     assert {row.requests for row in rows} == {1}
 
 
-async def test_followers_of_a_flight_are_told_apart(hits: Hits, sqlite: SqliteStore) -> None:
-    add(hits)
-    add(hits, coalesced=True)
-    await hits.flush()
-    rows = await sqlite.usage.report(["outcome"], None, None)
+async def test_shared_answers_are_counted_apart_from_cache_hits(bench: Bench) -> None:
+    for outcome in ("hit", "collapsed", "miss"):  # a purchase is recorded by the ledger
+        bench.answer(outcome=outcome)
+    rows = await bench.rows("outcome")
     assert [row.group for row in rows] == [("cached",), ("coalesced",)]
     assert [(row.images_cached, row.images_coalesced) for row in rows] == [(2, 0), (2, 2)]
 
 
-async def test_refusals_are_merged_and_are_no_requests(
-    hits: Hits, store: FaultyStore, sqlite: SqliteStore
-) -> None:
+async def test_refusals_are_merged_and_do_not_count_as_requests(bench: Bench) -> None:
     for _ in range(1000):
-        hits.refuse(caller("red"), ("other", "other", "other"), NOON)
-    hits.refuse(caller("red"), ("gpt-image-2", "auto", "high"), NOON)
-    await hits.flush()
-    assert store.asked["record"] == 1
-    rows = await sqlite.usage.report(["outcome", "model"], None, None)
+        bench.refuse("other", "other", "other")
+    bench.refuse("gpt-image-2", "auto", "high")
+    rows = await bench.rows("outcome", "model")
+    assert bench.store.asked["record"] == 1
     assert [row.group for row in rows] == [("refused", "gpt-image-2"), ("refused", "other")]
     assert [(row.requests, row.requests_refused) for row in rows] == [(0, 1), (0, 1000)]
 
 
-async def test_one_that_cannot_be_written_is_dropped_alone(
-    hits: Hits, store: FaultyStore, sqlite: SqliteStore
-) -> None:
-    add(hits)
-    add(hits, "blue", bought=replace(BOUGHT, cost=2**70))
-    add(hits, "green")
-    await hits.flush()
-    add(hits)
-    await hits.flush()
-    rows = await sqlite.usage.report(["team"], None, None)
+async def test_an_entry_that_the_store_refuses_is_dropped_alone(bench: Bench) -> None:
+    bench.answer()
+    bench.answer("blue", saved=2**70)
+    bench.answer("green")
+    await bench.free_usage.flush()
+    bench.answer()
+    rows = await bench.rows("team")
     assert [(row.group, row.requests) for row in rows] == [(("green",), 1), (("red",), 2)]
 
 
-async def test_nothing_is_written_where_nothing_was_hit(hits: Hits, store: FaultyStore) -> None:
-    await hits.flush()
-    assert store.asked["record"] == 0
+async def test_entries_merged_during_an_outage_stay_in_their_hour(bench: Bench) -> None:
+    bench.store.leave()
+    for bench.now in (NOON, NOON + 1, NOON + 3_600):
+        bench.answer()
+    with pytest.raises(StoreUnavailable):
+        await bench.free_usage.flush()
+    bench.store.come_back()
+    assert [row.requests for row in await bench.rows("hour")] == [2, 1]
 
 
-async def test_they_are_written_within_a_second_or_so(
-    hits: Hits, store: FaultyStore, sqlite: SqliteStore
-) -> None:
-    hits.start()
-    add(hits)
-    await asyncio.sleep(FLUSH_SECONDS + 0.3)
-    assert await total(sqlite) is not None
-
-
-async def test_closing_writes_the_last(hits: Hits, sqlite: SqliteStore) -> None:
-    hits.start()
-    add(hits)
-    await hits.close()
-    assert await total(sqlite) is not None
-
-
-async def test_closing_without_a_store_is_quiet(hits: Hits, store: FaultyStore) -> None:
-    add(hits)
-    store.leave()
-    await hits.close()
-    store.come_back()
-
-
-async def test_they_are_kept_while_the_store_is_away(
-    hits: Hits, store: FaultyStore, sqlite: SqliteStore
-) -> None:
-    store.leave()
-    for _ in range(3):
-        add(hits)
-        with pytest.raises(StoreUnavailable):
-            await hits.flush()
-    store.come_back()
-    add(hits)
-    await hits.flush()
-    await hits.flush()
-    row = await total(sqlite)
-    assert row is not None
-    assert row.requests == 4
-
-
-async def test_a_long_outage_does_not_keep_them_all(
-    hits: Hits, store: FaultyStore, sqlite: SqliteStore
-) -> None:
-    store.leave()
+async def test_a_long_outage_takes_a_bounded_amount_of_memory(bench: Bench) -> None:
     for number in range(MAX_WAITING + 50):
-        add(hits, size=str(number))
-    with pytest.raises(StoreUnavailable):
-        await hits.flush()
-    store.come_back()
-    await hits.flush()
-    row = await total(sqlite)
-    assert row is not None
+        bench.answer(size=str(number))
+    (row,) = await bench.rows()
     assert row.requests == MAX_WAITING
-
-
-async def test_flushes_at_once_lose_nothing(
-    hits: Hits, store: FaultyStore, sqlite: SqliteStore
-) -> None:
-    store.seconds = 0.02
-    writing = []
-    for _ in range(5):
-        add(hits)
-        writing.append(asyncio.create_task(hits.flush()))
-        await asyncio.sleep(0.005)
-    store.leave()
-    await asyncio.gather(*writing, return_exceptions=True)
-    store.come_back()
-    await hits.flush()
-    row = await total(sqlite)
-    assert row is not None
-    assert row.requests == 5
-
-
-async def test_a_flush_that_fails_beside_one_that_does_not_loses_nothing(
-    hits: Hits, store: FaultyStore, sqlite: SqliteStore
-) -> None:
-    store.lag = 0.1
-    add(hits)
-    first = asyncio.create_task(hits.flush())
-    await asyncio.sleep(0.05)
-    store.leave()
-    add(hits)
-    with pytest.raises(StoreUnavailable):
-        await hits.flush()
-    await first
-    store.come_back()
-    await hits.flush()
-    row = await total(sqlite)
-    assert row is not None
-    assert row.requests == 2
-
-
-async def test_what_comes_while_they_are_written_is_not_lost(
-    hits: Hits, store: FaultyStore, sqlite: SqliteStore
-) -> None:
-    store.seconds = 0.02
-    add(hits)
-    writing = asyncio.create_task(hits.flush())
-    await asyncio.sleep(0.01)
-    add(hits)
-    await writing
-    await hits.flush()
-    row = await total(sqlite)
-    assert row is not None
-    assert row.requests == 2

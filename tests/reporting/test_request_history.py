@@ -1,15 +1,16 @@
-"""What became of requests, on its way into the store."""
+"""Finished requests are collected for the request history."""
 
-import asyncio
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
+from gateway.config.settings import Settings
 from gateway.core.errors import StoreUnavailable
 from gateway.core.model import Caller, ImageRequest, Key, Team
-from gateway.reporting.request_history import LINES_AT_ONCE, LINES_EACH, Activity
+from gateway.reporting.request_history import LINES_AT_ONCE, LINES_EACH, RequestHistory
 from gateway.reporting.request_lines import ErrorKind, Latency, Line, Wanted
 from gateway.stores.sqlite import SqliteStore
 from gateway.telemetry.request_record import RequestRecord
@@ -21,47 +22,48 @@ FINGERPRINT = "0123456789abcdef" * 4
 
 
 class Bench:
-    """An activity before a store that may fail, its clock, and what the store has."""
+    """A request history in front of a store that may fail, and its clock."""
 
     def __init__(self, sqlite: SqliteStore) -> None:
         self.sqlite = sqlite
         self.store = FaultyStore(sqlite)
         self.now = NOON
         self.keep = 10_000
-        self.activity = Activity(
-            self.store.history, wall=lambda: self.now, keep=lambda: self.keep, writer="0123abcd"
+        self.history = RequestHistory(
+            self.store.history, settings=self.settings, wall=lambda: self.now, writer="0123abcd"
         )
 
+    def settings(self) -> Settings:
+        defaults = Settings()
+        return replace(defaults, activity=replace(defaults.activity, keep_requests=self.keep))
+
     async def lines(self) -> list[Line]:
-        await self.activity.flush()
+        await self.history.flush()
         return await self.sqlite.history.lines(Wanted(), 100_000)
 
     async def errors(self) -> list[ErrorKind]:
-        await self.activity.flush()
+        await self.history.flush()
         return await self.sqlite.history.errors(NOON, NOON + 3_600)
 
     async def latency(self) -> list[Latency]:
-        await self.activity.flush()
+        await self.history.flush()
         return await self.sqlite.history.latency(NOON, NOON + 3_600)
 
 
 @pytest.fixture
 async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
     async with SqliteStore(tmp_path / "gateway.db") as sqlite:
-        bench = Bench(sqlite)
-        yield bench
-        bench.store.come_back()
-        await bench.activity.close()
+        yield Bench(sqlite)
 
 
-def stranger(id: str = "r", **fields: Any) -> RequestRecord:
+def without_key(id: str = "r", **fields: Any) -> RequestRecord:
     """A request without a known key."""
     values = {"outcome": "unauthenticated", "status": 401, "code": "invalid_api_key", **fields}
     return RequestRecord(id=id, started=0.0, **values)
 
 
-def asked(id: str = "r", team: str = "red", **fields: Any) -> RequestRecord:
-    """A hit, unless said otherwise."""
+def hit(id: str = "r", team: str = "red", **fields: Any) -> RequestRecord:
+    """A cache hit, unless `fields` say otherwise."""
     key = Key(id=f"k-{team}", team=team, name="", digest=b"", created=0)
     request = ImageRequest(
         model="m", prompt=PROMPT, size="1024x1024", n=1, quality=None, body={"prompt": PROMPT}
@@ -74,11 +76,11 @@ def asked(id: str = "r", team: str = "red", **fields: Any) -> RequestRecord:
 
 def bought(id: str = "r", **fields: Any) -> RequestRecord:
     values = {"outcome": "miss", "images": 1, "cost": 40_000, "upstream": 20.0, "waited": 20.5}
-    return asked(id, **{**values, **fields})
+    return hit(id, **{**values, **fields})
 
 
-async def test_a_line_says_all_but_what_was_asked(bench: Bench) -> None:
-    bench.activity.request_ended(bought(), 21.0)
+async def test_a_line_holds_everything_but_the_prompt(bench: Bench) -> None:
+    bench.history.request_ended(bought(), 21.0)
     (line,) = await bench.lines()
     assert line == Line(
         place=line.place,
@@ -103,11 +105,11 @@ async def test_a_line_says_all_but_what_was_asked(bench: Bench) -> None:
     assert line.at == NOON
 
 
-async def test_many_alike_in_a_second_share_a_line(bench: Bench) -> None:
+async def test_similar_requests_in_a_second_share_a_line(bench: Bench) -> None:
     for number in range(500):
-        bench.activity.request_ended(asked(str(number), images=2, saved=7, waited=1.0), 3.0)
+        bench.history.request_ended(hit(str(number), images=2, saved=7, waited=1.0), 3.0)
     for number in range(3):
-        bench.activity.request_ended(asked(f"blue-{number}", team="blue"), 1.0)
+        bench.history.request_ended(hit(f"blue-{number}", team="blue"), 1.0)
     lines = await bench.lines()
     red = [line for line in lines if line.team == "red"]
     (shared,) = [line for line in red if line.requests > 1]
@@ -116,47 +118,47 @@ async def test_many_alike_in_a_second_share_a_line(bench: Bench) -> None:
     assert (shared.images, shared.saved) == (2 * shared.requests, 7 * shared.requests)
     assert (shared.total, shared.own, shared.fingerprint) == (3.0, 2.0, None)
     assert len(lines) - len(red) == 3
-    bench.activity.request_ended(asked(), 1.0)
+    bench.history.request_ended(hit(), 1.0)
     assert len(await bench.lines()) == len(lines) + 1
 
 
 async def test_a_call_to_the_upstream_has_a_line_of_its_own(bench: Bench) -> None:
     for number in range(100):
-        bench.activity.request_ended(bought(str(number)), 21.0)
+        bench.history.request_ended(bought(str(number)), 21.0)
     assert [line.requests for line in await bench.lines()] == [1] * 100
 
 
-async def test_strangers_share_a_line_a_second(bench: Bench) -> None:
+async def test_requests_without_a_known_key_share_a_line(bench: Bench) -> None:
     for number in range(300):
-        bench.activity.request_ended(stranger(str(number)), 0.001)
-    bench.activity.request_ended(
-        stranger("lost", outcome="not_found", status=404, code="not_found"), 0.001
+        bench.history.request_ended(without_key(str(number)), 0.001)
+    bench.history.request_ended(
+        without_key("lost", outcome="not_found", status=404, code="not_found"), 0.001
     )
     known, unknown = sorted(await bench.lines(), key=lambda line: -line.requests)
     assert (known.requests, known.id, known.team, known.key) == (300, "299", None, None)
     assert (unknown.requests, unknown.id, unknown.status) == (1, "lost", 404)
 
 
-async def test_a_flood_of_strangers_pushes_out_nothing_else(bench: Bench) -> None:
+async def test_a_flood_without_keys_displaces_no_other_lines(bench: Bench) -> None:
     bench.keep = 100
-    bench.activity.request_ended(bought(), 21.0)
+    bench.history.request_ended(bought(), 21.0)
     for second in range(300):
         bench.now = NOON + second
-        bench.activity.request_ended(stranger(), 0.001)
-        await bench.activity.flush()
+        bench.history.request_ended(without_key(), 0.001)
+        await bench.history.flush()
     lines = await bench.lines()
     assert len(lines) < 30
     assert lines[-1].outcome == "miss"
 
 
-async def test_errors_and_latency_count_what_has_no_line(bench: Bench) -> None:
+async def test_errors_and_latency_count_requests_without_a_line(bench: Bench) -> None:
     bench.keep = 0
     for number in range(50):
-        bench.activity.request_ended(
-            asked(str(number), outcome="rate_limited", status=429, code="x"), 0.002
+        bench.history.request_ended(
+            hit(str(number), outcome="rate_limited", status=429, code="x"), 0.002
         )
-        bench.activity.request_ended(stranger(), 0.001)
-    bench.activity.request_ended(bought(), 20.6)
+        bench.history.request_ended(without_key(), 0.001)
+    bench.history.request_ended(bought(), 20.6)
     assert await bench.lines() == []
     assert [(kind.outcome, kind.requests, kind.last_id) for kind in await bench.errors()] == [
         ("rate_limited", 50, "49"),
@@ -168,26 +170,26 @@ async def test_errors_and_latency_count_what_has_no_line(bench: Bench) -> None:
     assert latency.upstream.mean == 20.0
 
 
-async def test_switching_lines_off_forgets_them(bench: Bench) -> None:
-    bench.activity.request_ended(bought(), 21.0)
+async def test_switching_lines_off_deletes_them(bench: Bench) -> None:
+    bench.history.request_ended(bought(), 21.0)
     assert len(await bench.lines()) == 1
     bench.keep = 0
-    bench.activity.request_ended(bought(), 21.0)
+    bench.history.request_ended(bought(), 21.0)
     assert await bench.lines() == []
 
 
-async def test_what_asks_for_no_image_is_left_out(bench: Bench) -> None:
+async def test_requests_for_no_image_are_left_out(bench: Bench) -> None:
     for outcome in ("models", "quota", "usage"):
-        bench.activity.request_ended(asked(outcome=outcome, request=None), 0.001)
+        bench.history.request_ended(hit(outcome=outcome, request=None), 0.001)
     assert await bench.lines() == []
     assert await bench.latency() == []
     assert bench.store.asked["write_activity"] == 0
 
 
-async def test_lines_and_memory_have_a_bound(bench: Bench) -> None:
+async def test_lines_and_memory_are_bounded(bench: Bench) -> None:
     for number in range(3 * LINES_AT_ONCE):
-        bench.activity.request_ended(bought(str(number)), 21.0)
-        bench.activity.request_ended(asked(team=f"team-{number}"), 0.001)
+        bench.history.request_ended(bought(str(number)), 21.0)
+        bench.history.request_ended(hit(team=f"team-{number}"), 0.001)
     lines = await bench.lines()
     assert len(lines) <= 2 * LINES_AT_ONCE
     (latency,) = await bench.latency()
@@ -195,10 +197,10 @@ async def test_lines_and_memory_have_a_bound(bench: Bench) -> None:
 
 
 async def test_a_purchase_that_ends_without_its_client_has_a_second_line(bench: Bench) -> None:
-    record = asked(outcome="client_closed", status=499, left=True)
-    bench.activity.request_ended(record, 1.0)
+    record = hit(outcome="client_closed", status=499, left=True)
+    bench.history.request_ended(record, 1.0)
     record.outcome, record.cost, record.upstream = "miss", 40_000, 20.0
-    bench.activity.late_purchase_ended(record, None)
+    bench.history.late_purchase_ended(record, None)
     late, early = await bench.lines()
     assert (early.outcome, early.cost, early.upstream) == ("client_closed", 0, None)
     assert (late.outcome, late.cost, late.upstream) == ("miss", 40_000, 20.0)
@@ -206,63 +208,27 @@ async def test_a_purchase_that_ends_without_its_client_has_a_second_line(bench: 
     assert (latency.requests, latency.upstream.count) == (1, 1)
 
 
-async def test_a_client_that_leaves_as_the_answer_is_settled_is_charged_once(bench: Bench) -> None:
+async def test_a_client_that_disconnects_during_the_settlement_is_charged_once(
+    bench: Bench,
+) -> None:
     record = bought(left=True, status=499)
-    bench.activity.request_ended(record, 21.0)
-    bench.activity.late_purchase_ended(record, None)
+    bench.history.request_ended(record, 21.0)
+    bench.history.late_purchase_ended(record, None)
     assert sum(line.cost for line in await bench.lines()) == 40_000
     (latency,) = await bench.latency()
     assert (latency.requests, latency.upstream.count) == (1, 1)
 
 
-async def test_nothing_is_lost_while_the_store_is_away(bench: Bench) -> None:
-    bench.store.leave()
-    for number in range(3):
-        bench.now = NOON + number
-        bench.activity.request_ended(bought(str(number)), 21.0)
-        with pytest.raises(StoreUnavailable):
-            await bench.activity.flush()
-    bench.store.come_back()
-    assert [line.id for line in await bench.lines()] == ["2", "1", "0"]
-    (latency,) = await bench.latency()
-    assert latency.requests == 3
-
-
-async def test_a_reply_that_is_lost_counts_nothing_twice(bench: Bench) -> None:
-    bench.activity.request_ended(bought(), 21.0)
+async def test_a_lost_reply_counts_nothing_twice(bench: Bench) -> None:
+    bench.history.request_ended(bought(), 21.0)
     bench.store.losing = 1
     with pytest.raises(StoreUnavailable):
-        await bench.activity.flush()
+        await bench.history.flush()
     assert len(await bench.sqlite.history.lines(Wanted(), 10)) == 1
-    bench.activity.request_ended(bought("r2"), 21.0)
+    bench.history.request_ended(bought("r2"), 21.0)
     assert [line.id for line in await bench.lines()] == ["r2", "r"]
     (latency,) = await bench.latency()
     assert latency.requests == 2
-
-
-async def test_it_writes_by_itself_and_at_its_end(bench: Bench) -> None:
-    bench.activity.start()
-    bench.activity.request_ended(bought("first"), 21.0)
-    async with asyncio.timeout(20):
-        while not await bench.sqlite.history.lines(Wanted(), 1):  # noqa: ASYNC110 - nobody tells
-            await asyncio.sleep(0.05)
-    bench.activity.request_ended(bought("last"), 21.0)
-    await bench.activity.close()
-    assert len(await bench.sqlite.history.lines(Wanted(), 10)) == 2
-
-
-async def test_closing_without_a_store_is_quiet(bench: Bench) -> None:
-    bench.activity.request_ended(bought(), 21.0)
-    bench.store.leave()
-    await bench.activity.close()
-
-
-async def test_what_is_old_is_forgotten(bench: Bench) -> None:
-    bench.activity.request_ended(bought(), 21.0)
-    await bench.activity.flush()
-    bench.now = NOON + 8 * 86_400
-    await bench.activity.forget()
-    assert await bench.lines() == []
 
 
 def assert_nowhere_in(folder: Path, *texts: str) -> None:
@@ -270,10 +236,10 @@ def assert_nowhere_in(folder: Path, *texts: str) -> None:
     assert [text for text in texts if text.encode() in written] == []
 
 
-@pytest.mark.parametrize("record", [bought, asked, stranger])
+@pytest.mark.parametrize("record", [bought, hit, without_key])
 async def test_no_prompt_and_no_key_is_written(
     bench: Bench, record: Callable[[], RequestRecord], tmp_path: Path
 ) -> None:
-    bench.activity.request_ended(record(), 1.0)
+    bench.history.request_ended(record(), 1.0)
     assert await bench.lines()
     assert_nowhere_in(tmp_path, PROMPT, FINGERPRINT)

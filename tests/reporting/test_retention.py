@@ -1,14 +1,20 @@
-"""The usage history is tidied up in the background."""
+"""Old usage, request history and audit entries are deleted in the background."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
+from gateway.config.settings import Settings
 from gateway.core.periods import DAY_SECONDS
-from gateway.reporting.retention import Upkeep
+from gateway.reporting.request_lines import LINE_DAYS, Batch, Wanted
+from gateway.reporting.retention import Retention
 from gateway.stores.sqlite import SqliteStore
-from tests.conformance.store import MIDNIGHT, entry
+from gateway.tenants.store import DirectoryWrite
+from tests.conformance.activity import WRITER, line
+from tests.conformance.audit import CREATED
+from tests.conformance.store import MIDNIGHT, NOON, entry
 
 
 @pytest.fixture
@@ -17,12 +23,34 @@ async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
         yield store
 
 
+def retention(store: SqliteStore, keep_days: int = 400, now: float = MIDNIGHT) -> Retention:
+    defaults = Settings()
+    settings = replace(defaults, usage=replace(defaults.usage, keep_days=keep_days))
+    return Retention(
+        store.usage, store.history, store.audit, settings=lambda: settings, wall=lambda: now
+    )
+
+
 @pytest.mark.parametrize(("keep_days", "left"), [(0, 3), (400, 2), (50, 1)])
-async def test_what_is_too_old_is_forgotten(store: SqliteStore, keep_days: int, left: int) -> None:
+async def test_old_usage_is_deleted(store: SqliteStore, keep_days: int, left: int) -> None:
     ages = (10, 60, 500)
     await store.accounts.record([entry(str(age), at=MIDNIGHT - age * DAY_SECONDS) for age in ages])
-    upkeep = Upkeep(store.usage, keep_days=lambda: keep_days, wall=lambda: MIDNIGHT)
-    await upkeep.tidy()
+    await retention(store, keep_days).delete_usage()
     (row,) = await store.usage.report([], None, None)
     assert row.requests == left
     assert not await store.usage.tidy(MIDNIGHT, None)
+
+
+async def test_old_request_lines_are_deleted(store: SqliteStore) -> None:
+    await store.history.write(Batch(writer=WRITER, number=1, at=NOON, lines=[line(1)]))
+    for days, left in ((LINE_DAYS - 1, 1), (LINE_DAYS + 1, 0)):
+        await retention(store, now=NOON + days * DAY_SECONDS).delete_history()
+        assert len(await store.history.lines(Wanted(), 10)) == left
+
+
+async def test_old_audit_entries_are_deleted_at_start(store: SqliteStore) -> None:
+    await store.directory.commit(0, DirectoryWrite(audit=[CREATED]))
+    days = Settings().admin.audit_days
+    for later, left in ((days - 1, 1), (days + 1, 0)):
+        async with retention(store, now=CREATED.at + later * DAY_SECONDS):
+            assert len(await store.audit.entries(None, None)) == left

@@ -1,0 +1,168 @@
+"""The guarantees of every buffer that writes to a store in the background."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import pytest
+from structlog.testing import capture_logs
+
+from gateway.core.errors import StoreUnavailable
+from gateway.core.write_behind import FLUSH_SECONDS, WriteBehind
+
+
+class Buffer(WriteBehind[list[int]]):
+    """A buffer of numbers that writes to a list. `before` runs before each write."""
+
+    def __init__(self) -> None:
+        super().__init__("numbers")
+        self.waiting: list[int] = []
+        self.batches: list[list[int]] = []
+        self.before: Callable[[], Awaitable[None]] = self._nothing
+
+    async def _nothing(self) -> None:
+        pass
+
+    def collect(self) -> list[int] | None:
+        batch, self.waiting = self.waiting, []
+        return batch or None
+
+    async def write(self, batch: list[int]) -> None:
+        await self.before()
+        self.batches.append(batch)
+
+
+@pytest.fixture
+def buffer() -> Buffer:
+    return Buffer()
+
+
+async def fail() -> None:
+    raise StoreUnavailable
+
+
+async def test_a_flush_writes_everything_as_one_batch(buffer: Buffer) -> None:
+    buffer.waiting += [1, 2]
+    await buffer.flush()
+    buffer.waiting += [3]
+    await buffer.flush()
+    await buffer.flush()
+    assert buffer.batches == [[1, 2], [3]]
+
+
+async def test_batches_are_written_within_about_a_second(buffer: Buffer) -> None:
+    async with buffer:
+        buffer.waiting += [1]
+        await asyncio.sleep(FLUSH_SECONDS + 0.3)
+        assert buffer.batches == [[1]]
+
+
+async def test_closing_writes_the_rest(buffer: Buffer) -> None:
+    async with buffer:
+        buffer.waiting += [1]
+    assert buffer.batches == [[1]]
+
+
+async def test_closing_during_a_write_writes_that_batch_again(buffer: Buffer) -> None:
+    writing = asyncio.Event()
+
+    async def hang() -> None:
+        writing.set()
+        await asyncio.Event().wait()
+
+    buffer.before = hang
+    async with buffer:
+        buffer.waiting += [1]
+        async with asyncio.timeout(10):
+            await writing.wait()
+        buffer.before = buffer._nothing
+    assert buffer.batches == [[1]]
+
+
+async def test_closing_is_quiet_while_the_store_is_unavailable(buffer: Buffer) -> None:
+    buffer.before = fail
+    with capture_logs() as lines:
+        async with buffer:
+            buffer.waiting += [1]
+    assert (buffer.batches, lines) == ([], [])
+
+
+async def test_batches_are_kept_while_the_store_is_unavailable(buffer: Buffer) -> None:
+    buffer.before = fail
+    for number in range(3):
+        buffer.waiting += [number]
+        with pytest.raises(StoreUnavailable):
+            await buffer.flush()
+    buffer.before = buffer._nothing
+    await buffer.flush()
+    assert buffer.batches == [[0], [1, 2]]
+
+
+async def test_a_batch_whose_reply_is_lost_is_written_again_as_it_was(buffer: Buffer) -> None:
+    async def write_and_lose_the_reply() -> None:
+        buffer.before = buffer._nothing
+        buffer.batches.append([1])
+        raise StoreUnavailable
+
+    buffer.before = write_and_lose_the_reply
+    buffer.waiting += [1]
+    with pytest.raises(StoreUnavailable):
+        await buffer.flush()
+    buffer.waiting += [2]
+    await buffer.flush()
+    assert buffer.batches == [[1], [1], [2]]
+
+
+async def test_a_batch_that_the_store_refuses_does_not_block_later_ones(buffer: Buffer) -> None:
+    async def refuse() -> None:
+        raise OverflowError
+
+    buffer.before = refuse
+    buffer.waiting += [1]
+    with capture_logs() as lines:
+        await buffer.flush()
+    assert [(line["log_level"], line["buffer"]) for line in lines] == [("error", "numbers")]
+    buffer.before = buffer._nothing
+    buffer.waiting += [2]
+    await buffer.flush()
+    assert buffer.batches == [[2]]
+
+
+async def test_one_write_runs_at_a_time_and_loses_no_additions(buffer: Buffer) -> None:
+    running = most = 0
+
+    async def slow() -> None:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await asyncio.sleep(0.01)
+        running -= 1
+
+    buffer.before = slow
+    flushes = []
+    for number in range(5):
+        buffer.waiting += [number]
+        flushes.append(asyncio.create_task(buffer.flush()))
+        await asyncio.sleep(0.004)
+    await asyncio.gather(*flushes)
+    assert most == 1
+    assert [number for batch in buffer.batches for number in batch] == [0, 1, 2, 3, 4]
+
+
+async def test_a_failed_flush_beside_a_slow_one_loses_nothing(buffer: Buffer) -> None:
+    async def slow() -> None:
+        await asyncio.sleep(0.05)
+        buffer.before = fail
+
+    buffer.before = slow
+    buffer.waiting += [1]
+    first = asyncio.create_task(buffer.flush())
+    await asyncio.sleep(0.01)
+    buffer.waiting += [2]
+    with pytest.raises(StoreUnavailable):
+        await buffer.flush()
+    with pytest.raises(StoreUnavailable):
+        await buffer.flush()
+    await asyncio.gather(first, return_exceptions=True)
+    buffer.before = buffer._nothing
+    await buffer.flush()
+    assert buffer.batches == [[1], [2]]

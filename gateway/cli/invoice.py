@@ -17,9 +17,9 @@ from gateway.cli.base import (
 )
 
 if TYPE_CHECKING:
+    from gateway.core.listing import Listing
     from gateway.reporting.invoice import Day
     from gateway.stores.port import Store
-    from gateway.tenants.views import Listing
 
 
 def _dollars(ctx: click.Context, param: click.Parameter, value: str) -> int:
@@ -87,9 +87,9 @@ def _content(invoice: Path) -> bytes:
 
 async def _recorded(store: "Store", days: list[str]) -> tuple[dict[str, int], dict[str, int]]:
     """What was charged by day, and the unknown part of it, over the span of these days."""
-    from gateway.reporting.usage_query import moment
+    from gateway.reporting.time_span import parse_time
 
-    start, end = moment(days[0]), moment(days[-1], ends=True)
+    start, end = parse_time(days[0]), parse_time(days[-1], ends=True)
     recorded, unknown = defaultdict[str, int](int), defaultdict[str, int](int)
     for row in await store.usage.report(("day", "outcome"), start, end):
         day, outcome = row.group

@@ -144,9 +144,9 @@ def create_key(
       gateway keys create --team design > design.key
     """
     from gateway.config.settings import limits_of
+    from gateway.core.key_format import public_id
     from gateway.core.periods import utc
     from gateway.tenants import operations
-    from gateway.tenants.views import public_id
 
     key, text = with_store(
         config,
@@ -227,8 +227,8 @@ def change_key(
     from msgspec import UnsetType
 
     from gateway.config.settings import limit_values
+    from gateway.core.key_format import public_id
     from gateway.tenants import operations
-    from gateway.tenants.views import public_id
 
     named = {of: size for of, size in limits.items() if not isinstance(size, UnsetType)}
     if name is None and isinstance(lifetime, UnsetType) and not named:
@@ -265,9 +265,9 @@ def rotate_key(key_id: str, grace: float, config: Path | None) -> None:
     Example:
       gateway keys rotate 0123456789ab --grace 7d > design.key
     """
+    from gateway.core.key_format import public_id
     from gateway.core.periods import utc
     from gateway.tenants import operations
-    from gateway.tenants.views import public_id
 
     by = working_as()
     done = with_store(
@@ -319,8 +319,8 @@ def enable_key(key_id: str, config: Path | None) -> None:
 
 
 def _set_state(config: Path | None, key_id: str, state: "KeyState") -> None:
+    from gateway.core.key_format import public_id
     from gateway.tenants import operations
-    from gateway.tenants.views import public_id
 
     by = working_as()
     key = with_store(

@@ -10,8 +10,8 @@ from gateway.cli.base import Command, config_option, format_option, note, with_s
 from gateway.cli.teams import DAY
 
 if TYPE_CHECKING:
+    from gateway.reporting.history_query import ActivityPage
     from gateway.stores.port import Store
-    from gateway.tenants.views import Listing
 
 
 def _day(ctx: click.Context, param: click.Parameter, value: datetime | None) -> str | None:
@@ -64,7 +64,8 @@ def activity(
       gateway activity --team design --errors
     """
     from gateway.cli.tables import activity_cells, print_list
-    from gateway.reporting.usage_query import ActivityQuery, read_activity
+    from gateway.core.listing import listing
+    from gateway.reporting.history_query import ActivityQuery, read_activity
     from gateway.tenants.operations import check_team
 
     if first is not None and last is not None and last < first:
@@ -73,11 +74,11 @@ def activity(
         first=first, last=last, team=team, key=key, id=id, errors=errors, limit=limit
     )
 
-    async def read(store: "Store") -> "tuple[list[Listing], str | None]":
+    async def read(store: "Store") -> "ActivityPage":
         await check_team(store.directory, team)
         return await read_activity(store.history, query)
 
-    requests, _ = with_store(config, lambda store, _: read(store))
-    print_list(format, requests, activity_cells)
-    if not requests:
+    page = with_store(config, lambda store, _: read(store))
+    print_list(format, [listing(line) for line in page.requests], activity_cells)
+    if not page.requests:
         note("No request is on record.")

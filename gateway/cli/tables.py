@@ -13,7 +13,7 @@ from types import MappingProxyType
 
 import click
 
-from gateway.tenants.views import Listing
+from gateway.core.listing import Listing
 
 Cells = Mapping[str, str]
 """One row of a table: texts under their column's title. A line break is a comma in plain text."""

@@ -158,7 +158,7 @@ def usage(
         return
     from gateway.cli.tables import print_list, usage_cells
     from gateway.core.periods import end_of_month, month_of, utc
-    from gateway.reporting.views import usage_listing, usage_total
+    from gateway.reporting.usage_query import usage_listing, usage_total
 
     by = tuple(dict.fromkeys(by))
     start = end_of_month(month_of(time.time()) - 1) if first is None else first
@@ -176,8 +176,8 @@ async def _rows(
     store: "Store", by: tuple[str, ...], start: float, end: float | None, team: str | None
 ) -> "tuple[list[UsageRow], dict[str, str]]":
     """The rows, and where they are by key what the latest key of each line is called."""
+    from gateway.core.key_format import public_id
     from gateway.tenants.operations import check_team, list_keys
-    from gateway.tenants.views import public_id
 
     await check_team(store.directory, team)
     rows = await store.usage.report(by, start, end, team)

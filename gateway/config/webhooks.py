@@ -17,8 +17,7 @@ from msgspec import Meta, Struct
 
 from gateway.config.options import options_of, read_table
 from gateway.core.faults import Faults
-from gateway.core.model import MICRO
-from gateway.core.money import dollars
+from gateway.core.money import MICRO, dollars
 from gateway.core.secret import Secret
 
 Kind = Literal["json", "slack"]

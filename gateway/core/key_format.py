@@ -13,8 +13,9 @@ import re
 import string
 import zlib
 from collections.abc import Callable
-from typing import Literal
+from typing import Annotated, Literal
 
+from gateway.core.listing import Shown
 from gateway.core.model import Key
 
 PREFIX = "sk-gw-"
@@ -87,6 +88,15 @@ def pepper_check(pepper: bytes) -> bytes:
     """What the store keeps to tell a wrong pepper at once: 32 bytes that do not reveal it."""
     # No key's digest: a key begins with its prefix.
     return hmac.digest(pepper, b"pepper check", "sha256")
+
+
+def public_id(id: str) -> str:
+    """Return a key's id with its prefix, as lists show it and as it stands in the key itself."""
+    return PREFIX + id
+
+
+KeyId = Annotated[str, Shown(str, public_id)]
+"""The id of a key. Its public form has the prefix."""
 
 
 def normal_id(text: str) -> str:

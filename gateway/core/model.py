@@ -4,13 +4,12 @@ Units, everywhere in the gateway: money is an integer of micro-dollars (1 USD = 
 float seconds since the Unix epoch in UTC, sizes in memory are bytes.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 from msgspec import Struct
 
-MICRO = 1_000_000
-"""Micro-dollars in a dollar."""
+from gateway.core.money import MicroDollars
 
 
 class Limits(Struct, frozen=True, kw_only=True):
@@ -18,8 +17,8 @@ class Limits(Struct, frozen=True, kw_only=True):
 
     images_per_day: int | None = None
     images_per_month: int | None = None
-    cost_per_day: int | None = None
-    cost_per_month: int | None = None
+    cost_per_day: MicroDollars | None = None
+    cost_per_month: MicroDollars | None = None
     requests_per_minute: int | None = None
     concurrent_requests: int | None = None
 
@@ -115,15 +114,31 @@ FREE_OUTCOMES: frozenset[EntryOutcome] = frozenset({"cached", "coalesced", "refu
 """Those that cost nothing: their entries are merged, and never touch a budget."""
 
 
-class Entry(Struct, frozen=True, kw_only=True):
-    """One line of the usage history. Written again under the same id, it replaces the former.
+class UsageSums(Struct, frozen=True, kw_only=True):
+    """Counts of requests and images, with their money.
 
-    `at` is when the quota was reserved, so that a call over midnight belongs to the day that
-    admitted it. `images_bought` includes `images_unknown`: those charged because nobody can
-    tell whether the upstream drew them. `images_cached` includes `images_coalesced`: those of
-    another one's purchase that was under way. `requests` are those that were admitted or served,
-    above 1 only where hits were merged; `requests_refused` are not among them. `key` is the
-    key's line, so that a rotated key's history stays together.
+    `requests` were admitted or served from the cache. `requests_refused` were not, so they are
+    counted apart. `images_bought` includes `images_unknown`, which were charged although their
+    delivery could not be confirmed. `images_cached` includes `images_coalesced`, which came from
+    an identical purchase still in flight.
+    """
+
+    requests: int = 0
+    requests_refused: int = 0
+    images_bought: int = 0
+    images_cached: int = 0
+    images_coalesced: int = 0
+    images_unknown: int = 0
+    cost: MicroDollars = 0
+    saved: MicroDollars = 0
+
+
+class Entry(UsageSums, frozen=True, kw_only=True):
+    """One entry of the usage history. An entry with the same id replaces the former one.
+
+    `at` is the time of the reservation, so a call over midnight belongs to the day that admitted
+    it. `key` is the line of the key, so the history of a rotated key stays together. `requests`
+    is above 1 only where cache hits were merged.
     """
 
     id: str
@@ -135,27 +150,19 @@ class Entry(Struct, frozen=True, kw_only=True):
     quality: str
     outcome: EntryOutcome
     requests: int = 1
-    images_bought: int = 0
-    images_cached: int = 0
-    images_unknown: int = 0
-    cost: int = 0
-    saved: int = 0
-    images_coalesced: int = 0
-    requests_refused: int = 0
 
 
-class UsageRow(Struct, frozen=True, kw_only=True):
-    """Usage summed over a grouping. `group` holds one value for each field grouped by."""
+class UsageRow(UsageSums, frozen=True, kw_only=True):
+    """The usage of one group. `group` holds one value for each field of the grouping."""
 
     group: tuple[str, ...]
-    requests: int
-    images_bought: int
-    images_cached: int
-    images_unknown: int
-    cost: int
-    saved: int
-    images_coalesced: int = 0
-    requests_refused: int = 0
+
+
+def sum_usage(rows: Iterable[UsageSums]) -> UsageSums:
+    """Add up usage."""
+    rows = list(rows)
+    names = UsageSums.__struct_fields__
+    return UsageSums(**{name: sum(getattr(row, name) for row in rows) for name in names})
 
 
 class AuditEntry(Struct, frozen=True, kw_only=True):

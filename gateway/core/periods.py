@@ -7,8 +7,11 @@ period is no longer the window's own leaves the window alone.
 
 from datetime import UTC, datetime
 from functools import lru_cache
+from typing import Annotated
 
 from msgspec import Struct
+
+from gateway.core.listing import Shown
 
 HOUR_SECONDS = 3_600
 DAY_SECONDS = 86_400
@@ -17,6 +20,18 @@ DAY_SECONDS = 86_400
 def utc(at: float) -> str:
     """A time as ISO 8601, to the second."""
     return datetime.fromtimestamp(int(at), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def milliseconds(seconds: float) -> float:
+    """Return a duration in milliseconds, to a tenth of one."""
+    return round(seconds * 1_000, 1)
+
+
+Timestamp = Annotated[float, Shown(str, utc)]
+"""A time in seconds since the epoch. Its public form is ISO 8601."""
+
+Duration = Annotated[float, Shown(float, milliseconds, "{}_ms")]
+"""A duration in seconds. Its public form is in milliseconds."""
 
 
 def day_of(now: float) -> int:

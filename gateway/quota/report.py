@@ -5,13 +5,14 @@ The admin API tells all of it, a team about itself alone.
 
 from collections.abc import Sequence
 
+from gateway.core.key_format import public_id
+from gateway.core.listing import Listing
 from gateway.core.model import Key, Limits, Team
 from gateway.core.money import format_usd
 from gateway.core.periods import utc
 from gateway.quota.account import GATEWAY, Account, team_account
 from gateway.quota.status import LimitState, limit_states
 from gateway.quota.store import AccountStore
-from gateway.tenants.views import Listing, public_id
 
 
 async def team_quotas(

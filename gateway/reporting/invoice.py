@@ -17,7 +17,7 @@ from io import StringIO
 
 from msgspec import Struct
 
-from gateway.core.model import MICRO
+from gateway.core.money import MICRO
 
 DAYS = ("date", "day")
 AMOUNTS = ("amount", "cost", "amount_usd", "cost_usd")

@@ -1,150 +1,202 @@
-"""The overview of a span of days: what was spent and saved, by whom and when.
+"""The overview of a span of days: spend and savings, by team, key and time.
 
-It is read in a handful of small reports, none of which has a row for each day and team: the dearest
-teams are found first, then only theirs are told day by day.
+It takes a handful of small reports. None of them has a row for each day and team: the first
+report finds the teams with the highest cost, and only their spend is read day by day.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
-from msgspec import Struct
+from msgspec import Struct, field
+from msgspec.structs import asdict
 
-from gateway.core.faults import InvalidField
-from gateway.core.model import UsageRow
-from gateway.core.money import format_usd
+from gateway.core.key_format import KeyId
+from gateway.core.model import UsageRow, UsageSums, sum_usage
+from gateway.core.money import MicroDollars
 from gateway.core.periods import DAY_SECONDS, HOUR_SECONDS, day_of, utc
-from gateway.reporting.request_lines import Latency
+from gateway.reporting.request_lines import HourLatency
 from gateway.reporting.store import HistoryStore, UsageStore
-from gateway.reporting.views import usage_sums
-from gateway.tenants.views import Listing, public_id
+from gateway.reporting.time_span import check_order
 
-DEAREST = 10
-"""Teams and keys that are told one by one."""
+TOP = 10
+"""Teams and keys that are listed one by one: those with the highest cost."""
 
 HOURLY_DAYS = 2
-"""Up to so many days are told by the hour."""
+"""Spans of up to so many days are shown by the hour."""
 
 DEFAULT_DAYS = 30
 
-_ONE_OF_ALL = (
-    "cost_usd",
-    "saved_usd",
-    "images_bought",
-    "images_cached",
-    "requests",
-    "requests_refused",
-)
+_DATE_CHARS = len("2026-11-01")
 
 
 class Days(Struct, frozen=True):
-    """Days since 1970, from the first to the last, both included."""
+    """A span of days, counted since 1970. The last one is included."""
 
     first: int
     last: int
 
     @property
     def start(self) -> float:
-        """When the first one begins."""
+        """When the first day starts."""
         return float(self.first * DAY_SECONDS)
 
     @property
     def end(self) -> float:
-        """When the last one is over."""
+        """When the last day ends."""
         return float((self.last + 1) * DAY_SECONDS)
 
     @property
     def before(self) -> "Days":
-        """As many days, right before."""
+        """The previous span of the same length."""
         return Days(2 * self.first - self.last - 1, self.first - 1)
 
     @property
     def by(self) -> str:
-        """What the span is told by: "hour" or "day"."""
+        """The unit of the time axis: "hour" or "day"."""
         return "hour" if self.last - self.first < HOURLY_DAYS else "day"
 
     def axis(self, now: float) -> list[str]:
-        """Its days as text, or its hours, without those to come."""
+        """Return the time axis: all days, or the hours up to now."""
         if self.by == "day":
             return [day_text(day) for day in range(self.first, self.last + 1)]
         end = max(self.start + HOUR_SECONDS, min(self.end, now))
         return [utc(at) for at in range(int(self.start), int(end), HOUR_SECONDS)]
 
 
-def days_asked(first: float | None, last: float | None, now: float) -> Days:
-    """The days from one to another, each told by a moment of it; by default, up to today 30 days.
+class Tile(UsageSums, frozen=True, kw_only=True):
+    """The sums of a span. `hit_ratio` is cached images over all images, or null without images."""
 
-    Raises ValueError where the last one is before the first.
+    hit_ratio: float | None
+
+
+class Series(Struct, frozen=True, kw_only=True):
+    """A team's spend along the axis. The team is null for all teams without their own series."""
+
+    team: str | None
+    cost: list[MicroDollars]
+
+
+class TeamLine(Struct, frozen=True, kw_only=True):
+    """Spend and savings of a team."""
+
+    team: str
+    cost: MicroDollars
+    saved: MicroDollars
+    images_bought: int
+    images_cached: int
+    requests: int
+    requests_refused: int
+
+
+class KeyLine(TeamLine, frozen=True, kw_only=True):
+    """Spend and savings of a line of keys."""
+
+    key: KeyId
+
+
+class LatencyPoint(Struct, frozen=True, kw_only=True):
+    """Mean latency in milliseconds: of the gateway itself, and of upstream calls.
+
+    `day` is an hour if the axis has hours. A mean is null without requests.
+    """
+
+    day: str
+    requests: int
+    own_ms: float | None
+    upstream_ms: float | None
+
+
+class Overview(Struct, frozen=True, kw_only=True):
+    """Spend and savings of a span. Spans include their last day.
+
+    `days` is the axis of the series; it has hours if the span has at most two days. `teams` and
+    `keys` are the ten with the highest cost.
+    """
+
+    first: str = field(name="from")
+    last: str = field(name="to")
+    before_from: str
+    before_to: str
+    now: Tile
+    before: Tile
+    days: list[str]
+    series: list[Series]
+    teams: list[TeamLine]
+    keys: list[KeyLine]
+    latency: list[LatencyPoint]
+
+
+def days_between(first: float | None, last: float | None, now: float) -> Days:
+    """Return the span from the day of one time to the day of another.
+
+    By default it has 30 days and ends today. Raises InvalidField if it ends before it starts.
     """
     last_day = day_of(now if last is None else last)
     first_day = last_day - DEFAULT_DAYS + 1 if first is None else day_of(first)
-    if last_day < first_day:
-        raise InvalidField("to", "is before from")
+    check_order(first_day, last_day + 1)
     return Days(max(0, first_day), last_day)
 
 
 def day_text(day: int) -> str:
-    """A day since 1970 as lists show it."""
-    return utc(day * DAY_SECONDS)[: len("2026-11-01")]
+    """Return the date of a day since 1970."""
+    return utc(day * DAY_SECONDS)[:_DATE_CHARS]
 
 
-async def overview(
+async def read_overview(
     usage: UsageStore, history: HistoryStore, days: Days, team: str | None, now: float
-) -> Listing:
-    """All of it, for one team or all; latency is that of all. Raises StoreUnavailable."""
+) -> Overview:
+    """Read the overview of one team, or of all. Latency is always that of all teams.
+
+    Raises StoreUnavailable.
+    """
     by_key = await usage.report(["team", "key"], days.start, days.end, team)
     former = await usage.report([], days.before.start, days.start, team)
-    teams = _dearest(_by_team(by_key))
-    names = [row.group[0] for row in teams[:DEAREST]]
-    # The dearest first: what is spent in between must not be missing from the rest.
-    series = await usage.report(["team", days.by], days.start, days.end, names)
+    teams = _by_cost(_by_team(by_key))
+    top = [row.group[0] for row in teams[:TOP]]
+    # The teams before the total: spend that is recorded in between must not lack in the rest.
+    series = await usage.report(["team", days.by], days.start, days.end, top)
     total = await usage.report([days.by], days.start, days.end, team)
     axis = days.axis(now)
-    return {
-        "from": day_text(days.first),
-        "to": day_text(days.last),
-        "before_from": day_text(days.before.first),
-        "before_to": day_text(days.before.last),
-        "now": _tile(by_key),
-        "before": _tile(former),
-        "days": axis,
-        "series": _series(axis, names, series, total, rest=len(teams) > DEAREST),
-        "teams": [_line(row, team=row.group[0]) for row in teams[:DEAREST]],
-        "keys": [
-            _line(row, team=row.group[0], key=public_id(row.group[1]))
-            for row in _dearest(by_key)[:DEAREST]
+    return Overview(
+        first=day_text(days.first),
+        last=day_text(days.last),
+        before_from=day_text(days.before.first),
+        before_to=day_text(days.before.last),
+        now=_tile(by_key),
+        before=_tile(former),
+        days=axis,
+        series=_series(axis, top, series, total, rest=len(teams) > TOP),
+        teams=[TeamLine(team=row.group[0], **_sums(row)) for row in teams[:TOP]],
+        keys=[
+            KeyLine(team=row.group[0], key=row.group[1], **_sums(row))
+            for row in _by_cost(by_key)[:TOP]
         ],
-        "latency": _latencies(await history.latency(days.start, days.end), days.by),
-    }
+        latency=_latency(await history.latency(days.start, days.end), days.by),
+    )
 
 
 def _by_team(rows: Iterable[UsageRow]) -> list[UsageRow]:
-    """Rows by team and key, summed up by team."""
+    """Sum up rows by team and key into rows by team."""
     found: dict[str, list[UsageRow]] = {}
     for row in rows:
         found.setdefault(row.group[0], []).append(row)
-    return [_together((team,), of_team) for team, of_team in found.items()]
+    return [
+        UsageRow(group=(team,), **asdict(sum_usage(of_team))) for team, of_team in found.items()
+    ]
 
 
-def _together(group: tuple[str, ...], rows: Sequence[UsageRow]) -> UsageRow:
-    names = UsageRow.__struct_fields__[1:]
-    sums = {name: sum(getattr(row, name) for row in rows) for name in names}
-    return UsageRow(group=group, **sums)
-
-
-def _dearest(rows: Iterable[UsageRow]) -> list[UsageRow]:
+def _by_cost(rows: Iterable[UsageRow]) -> list[UsageRow]:
     return sorted(rows, key=lambda row: (-row.cost, -row.saved, row.group))
 
 
-def _tile(rows: Sequence[UsageRow]) -> Listing:
-    """The sums of all rows. The hit ratio is of images: those from the cache among all."""
-    sums = usage_sums(rows)
-    images = sums["images_bought"] + sums["images_cached"]
-    return {**sums, "hit_ratio": sums["images_cached"] / images if images else None}
+def _tile(rows: Iterable[UsageRow]) -> Tile:
+    sums = sum_usage(rows)
+    images = sums.images_bought + sums.images_cached
+    return Tile(**asdict(sums), hit_ratio=sums.images_cached / images if images else None)
 
 
-def _line(row: UsageRow, **group: str) -> Listing:
-    sums = usage_sums([row])
-    return {**group, **{name: sums[name] for name in _ONE_OF_ALL}}
+def _sums(row: UsageRow) -> dict[str, int]:
+    names = set(TeamLine.__struct_fields__) & set(UsageSums.__struct_fields__)
+    return {name: getattr(row, name) for name in names}
 
 
 def _series(
@@ -154,8 +206,8 @@ def _series(
     total: Iterable[UsageRow],
     *,
     rest: bool,
-) -> list[dict[str, Any]]:
-    """Each team's spend along the axis, and with `rest` that of all the others together."""
+) -> list[Series]:
+    """Return each team's spend along the axis, and with `rest` the spend of all others."""
     costs: dict[str, dict[str, int]] = {team: {} for team in teams}
     for row in rows:
         costs[row.group[0]][row.group[1]] = row.cost
@@ -169,25 +221,25 @@ def _series(
     return series
 
 
-def _spend(team: str | None, axis: Sequence[str], costs: Mapping[str, int]) -> dict[str, Any]:
-    return {"team": team, "cost_usd": [format_usd(costs.get(at, 0)) for at in axis]}
+def _spend(team: str | None, axis: Sequence[str], costs: Mapping[str, int]) -> Series:
+    return Series(team=team, cost=[costs.get(at, 0) for at in axis])
 
 
-def _latencies(hours: Iterable[Latency], by: str) -> list[Listing]:
-    """How long requests took on average, along the axis; where there were none, nothing is told."""
-    found: dict[str, Latency] = {}
-    for one in hours:
-        at = utc(one.hour * HOUR_SECONDS)
-        name = at if by == "hour" else at[: len("2026-11-01")]
-        found[name] = found[name].plus(one) if name in found else one
+def _latency(hours: Iterable[HourLatency], by: str) -> list[LatencyPoint]:
+    """Return the mean latency along the axis, without points for times without requests."""
+    found: dict[str, HourLatency] = {}
+    for hour in hours:
+        at = utc(hour.hour * HOUR_SECONDS)
+        name = at if by == "hour" else at[:_DATE_CHARS]
+        found[name] = found[name].plus(hour) if name in found else hour
     return [
-        {
-            "day": name,
-            "requests": one.requests,
-            "own_ms": _milliseconds(one.own.mean),
-            "upstream_ms": _milliseconds(one.upstream.mean),
-        }
-        for name, one in found.items()
+        LatencyPoint(
+            day=name,
+            requests=point.requests,
+            own_ms=_milliseconds(point.own.mean),
+            upstream_ms=_milliseconds(point.upstream.mean),
+        )
+        for name, point in found.items()
     ]
 
 

@@ -14,18 +14,18 @@ from gateway.config.models import quality_label
 from gateway.core.periods import HOUR_SECONDS
 from gateway.core.write_behind import WriteBehind
 from gateway.reporting.request_lines import (
-    GOOD,
     OWN_BOUNDS,
     READS,
     SHOWN_DIGITS,
+    SUCCESSES,
     UPSTREAM_BOUNDS,
-    Batch,
     ErrorKind,
-    Latency,
-    Line,
-    Stopwatch,
+    HistogramBuilder,
+    HistoryBatch,
+    HourLatency,
+    RequestLine,
     TeamErrors,
-    place,
+    make_place,
 )
 from gateway.reporting.store import HistoryStore
 from gateway.telemetry.observer import Observer
@@ -77,7 +77,7 @@ class _SharedLine:
         self.id = record.id
 
 
-class RequestHistory(WriteBehind[Batch], Observer):
+class RequestHistory(WriteBehind[HistoryBatch], Observer):
     """The buffer in front of `HistoryStore.write`.
 
     `writer` (8 hexadecimal digits) must differ between gateways of one store. `wall` returns the
@@ -97,10 +97,10 @@ class RequestHistory(WriteBehind[Batch], Observer):
         self._settings = settings
         self._wall = wall
         self._writer = writer
-        self._lines: list[Line] = []
+        self._lines: list[RequestLine] = []
         self._shared: dict[_Group, _SharedLine] = {}
         self._errors: dict[_Group, ErrorKind] = {}
-        self._own, self._upstream = Stopwatch(OWN_BOUNDS), Stopwatch(UPSTREAM_BOUNDS)
+        self._own, self._upstream = HistogramBuilder(OWN_BOUNDS), HistogramBuilder(UPSTREAM_BOUNDS)
         self._places = 0
         self._batches = 0
         self._lines_since_trim: float = float("inf")
@@ -131,7 +131,7 @@ class RequestHistory(WriteBehind[Batch], Observer):
         caller, at = record.caller, self._wall()
         team, key = (None, None) if caller is None else (caller.team.name, caller.key.id)
         group = (team, key, record.outcome, record.status, record.code, record.route)
-        if record.outcome not in GOOD:
+        if record.outcome not in SUCCESSES:
             self._add_error(record, team, at)
         shared = self._shared.get(group)
         if shared is None:
@@ -164,9 +164,9 @@ class RequestHistory(WriteBehind[Batch], Observer):
         former = self._errors.get(name)
         self._errors[name] = kind if former is None else former.plus(kind)
 
-    def _line(self, record: RequestRecord, seconds: float, own: float, at: float) -> Line:
+    def _line(self, record: RequestRecord, seconds: float, own: float, at: float) -> RequestLine:
         caller, request, fingerprint = record.caller, record.request, record.fingerprint
-        return Line(
+        return RequestLine(
             place=self._place(at),
             id=record.id,
             team=caller.team.name if caller else None,
@@ -188,9 +188,9 @@ class RequestHistory(WriteBehind[Batch], Observer):
             route=record.route,
         )
 
-    def _shared_line(self, group: _Group, shared: _SharedLine) -> Line:
+    def _shared_line(self, group: _Group, shared: _SharedLine) -> RequestLine:
         team, key, outcome, status, code, route = group
-        return Line(
+        return RequestLine(
             place=self._place(shared.at),
             id=shared.id,
             team=team,
@@ -214,15 +214,15 @@ class RequestHistory(WriteBehind[Batch], Observer):
 
     def _place(self, at: float) -> str:
         self._places += 1
-        return place(at, self._writer, self._places)
+        return make_place(at, self._writer, self._places)
 
     # -- into the store -------------------------------------------------------------------------
 
-    async def write(self, batch: Batch) -> None:
+    async def write(self, batch: HistoryBatch) -> None:
         """Write the batch; the store adds a batch number of this writer once."""
         await self._store.write(batch)
 
-    def collect(self) -> Batch | None:
+    def collect(self) -> HistoryBatch | None:
         """The requests that are not written yet."""
         if not (self._shared or self._errors or self._own.count or self._upstream.count):
             return None
@@ -232,7 +232,7 @@ class RequestHistory(WriteBehind[Batch], Observer):
         lines += [self._shared_line(*item) for item in shared.items() if item[1].requests]
         keep, now = self._settings().activity.keep_requests, self._wall()
         self._batches += 1
-        return Batch(
+        return HistoryBatch(
             writer=self._writer,
             number=self._batches,
             at=now,
@@ -242,12 +242,12 @@ class RequestHistory(WriteBehind[Batch], Observer):
             keep=self._trim_to(keep, len(lines)),
         )
 
-    def _latency(self, hour: int) -> Latency | None:
+    def _latency(self, hour: int) -> HourLatency | None:
         own, upstream = self._own, self._upstream
         if not own.count and not upstream.count:
             return None
-        self._own, self._upstream = Stopwatch(OWN_BOUNDS), Stopwatch(UPSTREAM_BOUNDS)
-        return Latency(hour, own.times(), upstream.times())
+        self._own, self._upstream = HistogramBuilder(OWN_BOUNDS), HistogramBuilder(UPSTREAM_BOUNDS)
+        return HourLatency(hour, own.histogram(), upstream.histogram())
 
     def _trim_to(self, keep: int, lines: int) -> int | None:
         """How many lines the store keeps; None while too few are new to make a trim worthwhile."""

@@ -1,57 +1,71 @@
-"""Recent requests, errors by kind and latency: what is kept of each request beside the money.
+"""What the request history keeps of each request: its line, its error and its durations.
 
-Of recent requests only so many are kept, and nobody may push out what others look for. So each
-belongs to a ring, which has its share of the room: purchases and failures, answers that cost
-nothing, and requests without a known key. What comes too often is one line with a number.
+The history keeps a limited number of lines. So that no kind of request pushes out the others,
+each line belongs to a ring with a size of its own: purchases and failures, free answers, and
+requests without a known key. Requests that come too often share one line with a count.
 
-No prompt and no key is in here: ids, names that an operator chose, numbers, and words from closed
-sets.
+No prompt and no key is in here: only ids, names that an operator chose, numbers, and words from
+closed sets.
 """
 
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 from msgspec import Struct
 from msgspec.structs import replace
 
-READS = frozenset({"models", "quota", "usage"})
-"""Outcomes of requests that ask for no image: they are not kept."""
+from gateway.core.key_format import KeyId
+from gateway.core.listing import Shown
+from gateway.core.money import MicroDollars
+from gateway.core.periods import Duration, Timestamp, utc
 
-GIVEN = frozenset({"hit", "collapsed"})
+READS = frozenset({"models", "quota", "usage"})
+"""Outcomes of requests for information. The history does not keep them."""
+
+FREE = frozenset({"hit", "collapsed"})
 """Outcomes of answers that cost nothing."""
 
-GOOD = GIVEN | READS | {"miss"}
-"""Outcomes of what went well; all others are errors."""
+SUCCESSES = FREE | READS | {"miss"}
+"""All other outcomes are errors."""
 
 Ring = Literal["notable", "given", "strangers"]
 RINGS: tuple[Ring, ...] = ("notable", "given", "strangers")
+"""Purchases and failures, free answers, and requests without a known key."""
 
 PLACE = r"\A[0-9]{13}[0-9a-f]{16}\Z"
-"""What a line's place looks like."""
+"""The format of a line's place."""
 
 LINE_DAYS = 7
 ERROR_DAYS = 90
 LATENCY_DAYS = 400
-"""For how many days each is kept."""
+"""Retention in days."""
 
 SHOWN_DIGITS = 16
-"""Digits of a fingerprint that are kept: enough to tell requests apart."""
+"""Digits of a fingerprint that the history keeps: enough to tell requests apart."""
 
 
-class Line(Struct, frozen=True, kw_only=True, array_like=True):
-    """One request that has ended, or `requests` alike: then the times are their mean, the amounts
-    their sum, and the id and the time that of the last.
+def time_of(place: str) -> float:
+    """Return when a request ended, to the millisecond, in seconds since the epoch."""
+    return int(place[:13]) / 1000
 
-    `place` is unlike that of any other line, and sorts lines by time. `total`, `own` (without
-    waiting for client and upstream) and `upstream` are seconds, money is micro-dollars. `route` is
-    None for a request for images.
+
+Place = Annotated[str, Shown(str, lambda place: utc(time_of(place)), "at")]
+"""Sorts lines by time and is unique. Its public form is the time alone."""
+
+
+class RequestLine(Struct, frozen=True, kw_only=True, array_like=True):
+    """A request that has ended, or several alike of one second, counted by `requests`.
+
+    Of several, durations are the mean, amounts are the sum, and id and time are those of the last
+    one. `own` is the time spent in the gateway itself, `upstream` the time of the upstream call.
+    Null values are unknown. `route` is null for a request for images.
     """
 
-    place: str
+    place: Place
     id: str
     team: str | None
-    key: str | None
+    key: KeyId | None
     model: str | None
     size: str | None
     quality: str | None
@@ -60,46 +74,42 @@ class Line(Struct, frozen=True, kw_only=True, array_like=True):
     code: str | None
     requests: int
     images: int
-    cost: int
-    saved: int
-    total: float
-    own: float
-    upstream: float | None
+    cost: MicroDollars
+    saved: MicroDollars
+    total: Duration
+    own: Duration
+    upstream: Duration | None
     fingerprint: str | None
     route: str | None = None
 
     @property
-    def at(self) -> float:
-        """When it ended, to the millisecond: seconds since the epoch."""
-        return int(self.place[:13]) / 1000
-
-    @property
     def ring(self) -> Ring:
-        """Which lines it shares its room with."""
+        """The ring that the line belongs to."""
         if self.team is None:
             return "strangers"
-        return "given" if self.outcome in GIVEN else "notable"
+        return "given" if self.outcome in FREE else "notable"
 
 
-def place(at: float, writer: str, number: int) -> str:
-    """The place of a line that a writer (8 hexadecimal digits) makes as its `number`th."""
-    return f"{moment(at)}{writer}{number % 2**32:08x}"
+def make_place(at: float, writer: str, number: int) -> str:
+    """Return the place of the line with this number from a writer (8 hexadecimal digits)."""
+    return f"{place_prefix(at)}{writer}{number % 2**32:08x}"
 
 
-def moment(at: float) -> str:
-    """What the places of a time begin with; it sorts before all of them."""
+def place_prefix(at: float) -> str:
+    """Return the text that all places of a moment begin with. It sorts before all of them."""
     return f"{max(0, int(at * 1000)):013d}"
 
 
-def shares(keep: int) -> Mapping[Ring, int]:
-    """How many lines of each ring are kept, of so many in all."""
-    given, strangers = keep // 2, keep // 10
-    return {"notable": keep - given - strangers, "given": given, "strangers": strangers}
+def ring_sizes(keep: int) -> Mapping[Ring, int]:
+    """Return how many lines each ring keeps if the history keeps `keep` lines."""
+    free, unknown = keep // 2, keep // 10
+    return {"notable": keep - free - unknown, "given": free, "strangers": unknown}
 
 
-class Wanted(Struct, frozen=True, kw_only=True):
-    """Which lines are asked for: all that have what is set here. `errors` leaves out what went
-    well, `since` (of `moment`) what ended before.
+class LineFilter(Struct, frozen=True, kw_only=True):
+    """Selects the lines that match every field set here.
+
+    `errors` leaves out successes. `since` (of `place_prefix`) leaves out lines that ended before.
     """
 
     team: str | None = None
@@ -109,14 +119,14 @@ class Wanted(Struct, frozen=True, kw_only=True):
     errors: bool = False
     since: str = ""
 
-    def takes(self, line: Line) -> bool:
-        """Whether the line is asked for."""
+    def matches(self, line: RequestLine) -> bool:
+        """Whether the filter selects the line."""
         return (
             self.team in (None, line.team)
             and self.key in (None, line.key)
             and self.outcome in (None, line.outcome)
             and self.id in (None, line.id)
-            and not (self.errors and line.outcome in GOOD)
+            and not (self.errors and line.outcome in SUCCESSES)
             and self.since <= line.place
         )
 
@@ -125,30 +135,30 @@ class Wanted(Struct, frozen=True, kw_only=True):
 
 
 class ErrorKind(Struct, frozen=True, kw_only=True):
-    """How often something went wrong in one way, and when and in which request the last time."""
+    """How often one kind of error occurred, with the time and id of the last request it hit."""
 
     outcome: str
     code: str | None
     status: int
     requests: int
-    last_at: float
+    last_at: Timestamp
     last_id: str
 
     def plus(self, other: "ErrorKind") -> "ErrorKind":
-        """Both together; of two at the same time the other one is the last."""
+        """Return both together. Of two at the same time, the other one is the last."""
         last = other if other.last_at >= self.last_at else self
         return replace(last, requests=self.requests + other.requests)
 
 
 class TeamErrors(Struct, frozen=True):
-    """Errors of one kind of one team; None is nobody's that is known."""
+    """Errors of one kind in one team. The team is None for requests without a known key."""
 
     team: str | None
     kind: ErrorKind
 
 
-def together(kinds: Iterable[ErrorKind]) -> list[ErrorKind]:
-    """Kinds that are alike as one, the most frequent first."""
+def merge_errors(kinds: Iterable[ErrorKind]) -> list[ErrorKind]:
+    """Merge errors of the same kind. The most frequent kind comes first."""
     found: dict[tuple[str, str | None, int], ErrorKind] = {}
     for kind in kinds:
         name = (kind.outcome, kind.code, kind.status)
@@ -160,30 +170,30 @@ def together(kinds: Iterable[ErrorKind]) -> list[ErrorKind]:
 
 OWN_BOUNDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 2.5)
 UPSTREAM_BOUNDS = (0.5, 1.0, 2.5, 5.0, 10.0, 15.0, 20.0, 30.0, 45.0, 60.0, 90.0, 120.0, 300.0)
-"""Seconds up to which the counts of a histogram go; the last count has all above."""
+"""Upper bounds of the histograms' buckets in seconds. A last bucket counts everything above."""
 
 _MICROSECONDS = 1_000_000
 
 
-class Times(Struct, frozen=True):
-    """Durations together: how many, their sum in microseconds, and how many up to each bound."""
+class Histogram(Struct, frozen=True):
+    """A histogram of durations: their number, their sum in microseconds, a count per bucket."""
 
     count: int
     micros: int
     counts: tuple[int, ...]
 
-    def plus(self, other: "Times") -> "Times":
-        """Both together."""
+    def plus(self, other: "Histogram") -> "Histogram":
+        """Return both together."""
         counts = tuple(map(sum, zip(self.counts, other.counts, strict=True)))
-        return Times(self.count + other.count, self.micros + other.micros, counts)
+        return Histogram(self.count + other.count, self.micros + other.micros, counts)
 
     @property
     def mean(self) -> float | None:
-        """Seconds; None without any."""
+        """The mean in seconds, or None without durations."""
         return self.micros / self.count / _MICROSECONDS if self.count else None
 
     def quantile(self, share: float, bounds: Sequence[float]) -> float | None:
-        """The seconds that this share of them took at most, about; None without any."""
+        """Estimate a quantile in seconds, or return None without durations."""
         if not self.count:
             return None
         left, lower = share * self.count, 0.0
@@ -194,46 +204,41 @@ class Times(Struct, frozen=True):
         return lower
 
 
-class Latency(Struct, frozen=True):
-    """How long the requests of an hour took, that since 1970: the gateway's own part, and what
-    calls to the upstream took.
-    """
+class HourLatency(Struct, frozen=True):
+    """Latency in one hour (counted since 1970): of the gateway itself and of upstream calls."""
 
     hour: int
-    own: Times
-    upstream: Times
+    own: Histogram
+    upstream: Histogram
 
     @property
     def requests(self) -> int:
-        """How many requests there were."""
+        """The number of requests."""
         return self.own.count
 
-    def plus(self, other: "Latency") -> "Latency":
-        """Both together, as of this one's hour."""
-        return Latency(self.hour, self.own.plus(other.own), self.upstream.plus(other.upstream))
+    def plus(self, other: "HourLatency") -> "HourLatency":
+        """Return both together, under this one's hour."""
+        return HourLatency(self.hour, self.own.plus(other.own), self.upstream.plus(other.upstream))
 
     def numbers(self) -> list[int]:
-        """All of it but the hour, as numbers that may be added up one by one."""
-        own, upstream = self.own, self.upstream
-        return [own.count, own.micros, *own.counts, upstream.count, upstream.micros,
-                *upstream.counts]  # fmt: skip
+        """Return everything but the hour as numbers that a store can add up one by one."""
+        parts = (self.own, self.upstream)
+        return [number for part in parts for number in (part.count, part.micros, *part.counts)]
 
 
-def latency_of(hour: int, numbers: Sequence[int]) -> Latency:
-    """What `Latency.numbers` gave. Raises ValueError where it is of another length."""
+def latency_of(hour: int, numbers: Sequence[int]) -> HourLatency:
+    """Return the latency with these `numbers`. Raises ValueError if their count is wrong."""
     split = 3 + len(OWN_BOUNDS)
     if len(numbers) != split + 3 + len(UPSTREAM_BOUNDS):
-        raise ValueError("not as many numbers as a latency has")
-    own, upstream = numbers[:split], numbers[split:]
-    return Latency(
-        hour,
-        Times(own[0], own[1], tuple(own[2:])),
-        Times(upstream[0], upstream[1], tuple(upstream[2:])),
+        raise ValueError("wrong count of numbers for a latency")
+    own, upstream = (
+        Histogram(part[0], part[1], tuple(part[2:])) for part in (numbers[:split], numbers[split:])
     )
+    return HourLatency(hour, own, upstream)
 
 
-class Stopwatch:
-    """Adds up durations, in seconds, under these bounds."""
+class HistogramBuilder:
+    """Collects durations in seconds, with these upper bounds of the buckets."""
 
     __slots__ = ("_bounds", "count", "counts", "seconds")
 
@@ -244,30 +249,30 @@ class Stopwatch:
         self.counts = [0] * (len(bounds) + 1)
 
     def add(self, seconds: float) -> None:
-        """Take in one of them."""
+        """Add one duration."""
         self.count += 1
         self.seconds += seconds
         self.counts[bisect_left(self._bounds, seconds)] += 1
 
-    def times(self) -> Times:
-        """All of them so far."""
-        return Times(self.count, round(self.seconds * _MICROSECONDS), tuple(self.counts))
+    def histogram(self) -> Histogram:
+        """Return the histogram of all durations so far."""
+        return Histogram(self.count, round(self.seconds * _MICROSECONDS), tuple(self.counts))
 
 
-# -- what is written together ---------------------------------------------------------------------
+# -- writing ------------------------------------------------------------------------------------
 
 
-class Batch(Struct, frozen=True, kw_only=True):
-    """What one gateway has to add to the store. It counts once, however often it is written:
-    `writer` never gives two of its batches the same `number`, and the next one has a higher one.
+class HistoryBatch(Struct, frozen=True, kw_only=True):
+    """What one gateway adds to the history in one write.
 
-    Where `keep` is set, no more lines than that stay in the store.
+    A batch may be written again after a lost reply, and then counts once: each `writer` numbers
+    its batches upward. If `keep` is set, the store trims the lines to that many.
     """
 
     writer: str
     number: int
     at: float
-    lines: Sequence[Line] = ()
+    lines: Sequence[RequestLine] = ()
     errors: Sequence[TeamErrors] = ()
-    latency: Latency | None = None
+    latency: HourLatency | None = None
     keep: int | None = None

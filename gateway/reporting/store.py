@@ -4,7 +4,13 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from gateway.core.model import UsageRow
-from gateway.reporting.request_lines import Batch, ErrorKind, Latency, Line, Wanted
+from gateway.reporting.request_lines import (
+    ErrorKind,
+    HistoryBatch,
+    HourLatency,
+    LineFilter,
+    RequestLine,
+)
 
 
 class UsageStore(Protocol):
@@ -39,10 +45,12 @@ class HistoryStore(Protocol):
     Every method may raise StoreUnavailable.
     """
 
-    async def write(self, batch: Batch) -> None:
+    async def write(self, batch: HistoryBatch) -> None:
         """Add a batch once, however often it is written, also after StoreUnavailable."""
 
-    async def lines(self, wanted: Wanted, limit: int, before: str | None = None) -> list[Line]:
+    async def lines(
+        self, wanted: LineFilter, limit: int, before: str | None = None
+    ) -> list[RequestLine]:
         """Return up to `limit` of the wanted lines before a place, the latest first."""
 
     async def errors(self, start: float, end: float, team: str | None = None) -> list[ErrorKind]:
@@ -51,7 +59,7 @@ class HistoryStore(Protocol):
         They are those of the hours that begin from `start` (inclusive) to `end` (exclusive).
         """
 
-    async def latency(self, start: float, end: float) -> list[Latency]:
+    async def latency(self, start: float, end: float) -> list[HourLatency]:
         """Return the latency of each hour that begins from `start` (inclusive) to `end`.
 
         Hours without requests are absent.

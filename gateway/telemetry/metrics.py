@@ -22,7 +22,8 @@ from prometheus_client import (
 from prometheus_client.core import CounterMetricFamily
 from prometheus_client.registry import Collector
 
-from gateway.core.model import MICRO, Entry, Limits, Team
+from gateway.core.model import Entry, Limits, Team
+from gateway.core.money import MICRO
 from gateway.quota.limits import Refusal
 from gateway.quota.steps import Reserve
 from gateway.telemetry.observer import FlightRole, Observer

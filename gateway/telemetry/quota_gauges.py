@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable, Mapping
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from gateway.core.model import MICRO, NO_LIMITS, Limits, Team
+from gateway.core.model import NO_LIMITS, Limits, Team
+from gateway.core.money import MICRO
 from gateway.core.periods import day_of, month_of
 from gateway.quota.account import EMPTY, GATEWAY, Account, team_account
 from gateway.telemetry.observer import Observer

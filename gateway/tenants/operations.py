@@ -17,11 +17,12 @@ from msgspec.structs import replace
 from gateway.core import key_format
 from gateway.core.errors import StoreUnavailable
 from gateway.core.faults import shown
+from gateway.core.key_format import public_id
 from gateway.core.model import NO_LIMITS, AuditEntry, Key, KeyState, Limits, Team
 from gateway.core.periods import utc
 from gateway.core.redaction import scrub
 from gateway.tenants.store import DirectoryChanges, DirectoryStore, DirectoryWrite
-from gateway.tenants.views import has_expired, key_listing, public_id, team_listing
+from gateway.tenants.views import has_expired, key_listing, team_listing
 
 T = TypeVar("T")
 

@@ -4,14 +4,12 @@ Money is a decimal string of dollars, time is ISO 8601 in UTC. A key's digest ha
 """
 
 from collections.abc import Sequence
-from typing import Any
 
-from gateway.core.key_format import PREFIX
+from gateway.core.key_format import public_id
+from gateway.core.listing import Listing
 from gateway.core.model import AuditEntry, Key, Limits, Team
 from gateway.core.money import format_usd
 from gateway.core.periods import utc
-
-Listing = dict[str, Any]
 
 
 def team_listing(team: Team) -> Listing:
@@ -70,11 +68,6 @@ def audit_listing(entry: AuditEntry) -> Listing:
         "before": entry.before,
         "after": entry.after,
     }
-
-
-def public_id(id: str) -> str:
-    """A key's id as it stands in the key itself."""
-    return PREFIX + id
 
 
 def has_expired(key: Key, now: float) -> bool:

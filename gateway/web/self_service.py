@@ -5,16 +5,16 @@ from collections.abc import Awaitable, Callable
 from aiohttp import web
 from msgspec import Struct
 
+from gateway.core.listing import Listing
 from gateway.core.model import Caller
 from gateway.quota.report import team_quotas
-from gateway.reporting.usage_query import TeamUsageQuery, read_usage
+from gateway.reporting.usage_query import TeamUsageQuery, UsageLine, read_usage
 from gateway.stores.port import Store
 from gateway.telemetry.request_record import RequestRecord
 from gateway.tenants.directory import Directory
-from gateway.tenants.views import Listing
 from gateway.web.admin.quota import KeyQuota, LimitPage
 from gateway.web.admin.routes import read_query
-from gateway.web.admin.usage import UsageRowPage, span
+from gateway.web.admin.usage import span
 from gateway.web.responses import json_response
 
 MOST_DAYS = 400
@@ -33,7 +33,7 @@ class OwnUsage(Struct, frozen=True, kw_only=True):
     """The team's usage, all of its keys' together unless grouped by key."""
 
     team: str
-    usage: list[UsageRowPage]
+    usage: list[UsageLine]
 
 
 class SelfService:

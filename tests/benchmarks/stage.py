@@ -18,7 +18,8 @@ from msgspec import Struct
 
 from gateway.config.load import read_settings
 from gateway.core import key_format
-from gateway.core.model import MICRO, Key, Limits, Team
+from gateway.core.model import Key, Limits, Team
+from gateway.core.money import MICRO
 from gateway.server.startup import open_store
 from gateway.tenants.store import DirectoryWrite
 from tests.benchmarks.driver import control

@@ -5,8 +5,9 @@ import json
 import pytest
 
 from gateway.cli.tables import key_cells, print_list, team_cells, usage_cells
+from gateway.core.listing import Listing
 from gateway.core.model import Limits, Team
-from gateway.tenants.views import Listing, team_listing
+from gateway.tenants.views import team_listing
 
 KEY = {
     "id": "sk-gw-0123456789ab",

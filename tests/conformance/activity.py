@@ -9,23 +9,23 @@ from gateway.core.periods import DAY_SECONDS, HOUR_SECONDS
 from gateway.reporting.request_lines import (
     OWN_BOUNDS,
     UPSTREAM_BOUNDS,
-    Batch,
     ErrorKind,
-    Latency,
-    Line,
-    Stopwatch,
+    HistogramBuilder,
+    HistoryBatch,
+    HourLatency,
+    LineFilter,
+    RequestLine,
     TeamErrors,
-    Wanted,
-    moment,
-    place,
-    shares,
+    make_place,
+    place_prefix,
+    ring_sizes,
 )
 from gateway.stores.port import Store
 from tests.conformance.store import NOON, MakeStore
 
 WRITER = "0123abcd"
 HOUR = int(NOON // HOUR_SECONDS)
-ALL = Wanted()
+ALL = LineFilter()
 
 KIND = ErrorKind(
     outcome="rate_limited",
@@ -37,10 +37,10 @@ KIND = ErrorKind(
 )
 
 
-def line(number: int, *, at: float = NOON, writer: str = WRITER, **fields: Any) -> Line:
+def line(number: int, *, at: float = NOON, writer: str = WRITER, **fields: Any) -> RequestLine:
     """The `number`th line of a writer: a purchase unless said otherwise."""
     values = {
-        "place": place(at, writer, number),
+        "place": make_place(at, writer, number),
         "id": f"r{number}",
         "team": "red",
         "key": "k1",
@@ -60,10 +60,10 @@ def line(number: int, *, at: float = NOON, writer: str = WRITER, **fields: Any) 
         "fingerprint": "f" * 16,
         "route": None,
     }
-    return Line(**{**values, **fields})
+    return RequestLine(**{**values, **fields})
 
 
-def stranger(number: int, route: str | None = None) -> Line:
+def stranger(number: int, route: str | None = None) -> RequestLine:
     return line(
         number,
         team=None,
@@ -81,19 +81,19 @@ def stranger(number: int, route: str | None = None) -> Line:
     )
 
 
-def latency(*own: float, hour: int = HOUR) -> Latency:
+def latency(*own: float, hour: int = HOUR) -> HourLatency:
     """An hour with requests of these seconds, and a call to the upstream of 20 s."""
-    times, upstream = Stopwatch(OWN_BOUNDS), Stopwatch(UPSTREAM_BOUNDS)
+    times, upstream = HistogramBuilder(OWN_BOUNDS), HistogramBuilder(UPSTREAM_BOUNDS)
     for seconds in own:
         times.add(seconds)
     upstream.add(20.0)
-    return Latency(hour, times.times(), upstream.times())
+    return HourLatency(hour, times.histogram(), upstream.histogram())
 
 
-async def add(store: Store, number: int, *lines: Line, **fields: Any) -> None:
+async def add(store: Store, number: int, *lines: RequestLine, **fields: Any) -> None:
     """Write the `number`th batch."""
     values = {"writer": WRITER, "number": number, "at": NOON, "lines": lines}
-    await store.history.write(Batch(**{**values, **fields}))
+    await store.history.write(HistoryBatch(**{**values, **fields}))
 
 
 class ActivityConformance:
@@ -115,7 +115,7 @@ class ActivityConformance:
         lines.sort(key=lambda line: line.place, reverse=True)
         async with make_store() as store:
             await add(store, 1, *lines)
-            found: list[Line] = []
+            found: list[RequestLine] = []
             before = None
             for number in range(2, 100):
                 page = await store.history.lines(ALL, 3, before)
@@ -132,13 +132,13 @@ class ActivityConformance:
         async with make_store() as store:
             await add(store, 1, line(1), failed, hit, stranger(4))
             for wanted, found in (
-                (Wanted(team="red"), [hit, line(1)]),
-                (Wanted(key="k2"), [failed]),
-                (Wanted(outcome="hit"), [hit]),
-                (Wanted(id="r4"), [stranger(4)]),
-                (Wanted(errors=True), [stranger(4), failed]),
-                (Wanted(errors=True, team="blue"), [failed]),
-                (Wanted(team="' OR 1"), []),
+                (LineFilter(team="red"), [hit, line(1)]),
+                (LineFilter(key="k2"), [failed]),
+                (LineFilter(outcome="hit"), [hit]),
+                (LineFilter(id="r4"), [stranger(4)]),
+                (LineFilter(errors=True), [stranger(4), failed]),
+                (LineFilter(errors=True, team="blue"), [failed]),
+                (LineFilter(team="' OR 1"), []),
             ):
                 assert await store.history.lines(wanted, 10) == found
 
@@ -146,16 +146,19 @@ class ActivityConformance:
         lines = [line(number, at=NOON + number) for number in range(5)]
         async with make_store() as store:
             await add(store, 1, *lines, stranger(9))
-            since = Wanted(since=moment(NOON + 1))
+            since = LineFilter(since=place_prefix(NOON + 1))
             assert await store.history.lines(since, 10) == lines[:0:-1]
-            assert await store.history.lines(since, 10, moment(NOON + 3)) == [lines[2], lines[1]]
-            assert await store.history.lines(Wanted(since=moment(NOON + 5)), 10) == []
+            assert await store.history.lines(since, 10, place_prefix(NOON + 3)) == [
+                lines[2],
+                lines[1],
+            ]
+            assert await store.history.lines(LineFilter(since=place_prefix(NOON + 5)), 10) == []
 
     async def test_what_is_wanted_is_found_behind_much_else(self, make_store: MakeStore) -> None:
         lines = [line(number, outcome="hit") for number in range(1, 1_200)]
         async with make_store() as store:
             await add(store, 1, line(0), stranger(2_000), *lines)
-            assert await store.history.lines(Wanted(outcome="miss"), 10) == [line(0)]
+            assert await store.history.lines(LineFilter(outcome="miss"), 10) == [line(0)]
             assert len(await store.history.lines(ALL, 5_000)) == 1_201
 
     async def test_a_batch_written_again_counts_once(self, make_store: MakeStore) -> None:
@@ -176,8 +179,8 @@ class ActivityConformance:
             await add(store, 2, *(line(number, outcome="hit") for number in range(200, 400)))
             await add(store, 3, *(stranger(number) for number in range(400, 600)), keep=100)
             kept = await store.history.lines(ALL, 1_000)
-            counts = {ring: sum(line.ring == ring for line in kept) for ring in shares(100)}
-            assert counts == shares(100)
+            counts = {ring: sum(line.ring == ring for line in kept) for ring in ring_sizes(100)}
+            assert counts == ring_sizes(100)
             assert {line.id for line in kept} == {
                 f"r{number}" for number in (*range(160, 200), *range(350, 400), *range(590, 600))
             }

@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.core.model import MICRO
-from gateway.core.money import dollars, format_usd
+from gateway.core.money import MICRO, dollars, format_usd
 
 BILLION = 1_000_000_000
 

@@ -6,10 +6,17 @@ from typing import Any
 
 import pytest
 
+from gateway.core.listing import listing
 from gateway.core.model import Entry
 from gateway.core.periods import DAY_SECONDS, day_of
-from gateway.reporting.overview import Days, days_asked, overview
-from gateway.reporting.request_lines import OWN_BOUNDS, UPSTREAM_BOUNDS, Batch, Latency, Times
+from gateway.reporting.overview import Days, days_between, read_overview
+from gateway.reporting.request_lines import (
+    OWN_BOUNDS,
+    UPSTREAM_BOUNDS,
+    Histogram,
+    HistoryBatch,
+    HourLatency,
+)
 from gateway.stores.port import Store
 from gateway.stores.sqlite import SqliteStore
 from tests.conformance.store import MIDNIGHT, entry
@@ -31,8 +38,10 @@ def spent(days_ago: int, team: str, cost: int, hour: int = 5, **fields: Any) -> 
     return entry(id, at=at, team=team, cost=cost, **fields)
 
 
-async def told(store: Store, days: Days, team: str | None = None) -> dict[str, Any]:
-    return await overview(store.usage, store.history, days, team, MIDNIGHT + 7 * 3_600 + 1)
+async def read(store: Store, days: Days, team: str | None = None) -> dict[str, Any]:
+    return listing(
+        await read_overview(store.usage, store.history, days, team, MIDNIGHT + 7 * 3_600 + 1)
+    )
 
 
 async def test_tiles_are_of_the_span_and_of_the_one_before(store: SqliteStore) -> None:
@@ -54,7 +63,7 @@ async def test_tiles_are_of_the_span_and_of_the_one_before(store: SqliteStore) -
             *(spent(3, "red", 1_000_000), spent(5, "red", 2_000_000), spent(6, "red", 5)),
         ]
     )
-    page = await told(store, Days(TODAY - 2, TODAY))
+    page = await read(store, Days(TODAY - 2, TODAY))
     assert (page["from"], page["to"]) == ("2026-02-27", "2026-03-01")
     assert (page["before_from"], page["before_to"]) == ("2026-02-24", "2026-02-26")
     assert page["now"] == {
@@ -85,7 +94,7 @@ async def test_the_dearest_are_told_one_by_one_and_the_rest_together(store: Sqli
             for key in ("a", "b")
         ]
     )
-    page = await told(store, Days(TODAY - 4, TODAY))
+    page = await read(store, Days(TODAY - 4, TODAY))
     dearest = [f"t{team:02}" for team in range(12, 2, -1)]
     assert [one["team"] for one in page["series"]] == [*dearest, None]
     assert page["series"][0]["cost_usd"] == ["0.26", "0", "0", "0", "0.26"]
@@ -105,43 +114,43 @@ async def test_one_team_alone(store: SqliteStore) -> None:
     await store.accounts.record(
         [spent(0, "red", 200_000), spent(0, "blue", 1), spent(40, "blue", 7)]
     )
-    page = await told(store, Days(TODAY - 29, TODAY), "blue")
+    page = await read(store, Days(TODAY - 29, TODAY), "blue")
     assert [one["team"] for one in page["series"]] == ["blue"]
     assert (page["now"]["cost_usd"], page["before"]["cost_usd"]) == ("0.000001", "0.000007")
 
 
 async def test_two_days_are_told_by_the_hour_up_to_now(store: SqliteStore) -> None:
     await store.accounts.record([spent(1, "red", 5, hour=23), spent(0, "red", 7, hour=0)])
-    page = await told(store, Days(TODAY - 1, TODAY))
+    page = await read(store, Days(TODAY - 1, TODAY))
     assert (page["days"][0], page["days"][-1]) == ("2026-02-28T00:00:00Z", "2026-03-01T07:00:00Z")
     costs = page["series"][0]["cost_usd"]
     assert len(costs) == len(page["days"]) == 24 + 8
     assert (costs[23], costs[24]) == ("0.000005", "0.000007")
 
 
-def took(hour: int, own: float, upstream: float | None) -> Latency:
+def took(hour: int, own: float, upstream: float | None) -> HourLatency:
     """One request of an hour of today, in seconds."""
 
-    def times(seconds: float | None, bounds: int) -> Times:
+    def times(seconds: float | None, bounds: int) -> Histogram:
         count = 0 if seconds is None else 1
-        return Times(count, round((seconds or 0) * 1_000_000), (count, *[0] * bounds))
+        return Histogram(count, round((seconds or 0) * 1_000_000), (count, *[0] * bounds))
 
     hour += TODAY * 24
-    return Latency(hour, times(own, len(OWN_BOUNDS)), times(upstream, len(UPSTREAM_BOUNDS)))
+    return HourLatency(hour, times(own, len(OWN_BOUNDS)), times(upstream, len(UPSTREAM_BOUNDS)))
 
 
 async def test_latency_is_the_mean_along_the_axis(store: SqliteStore) -> None:
     timed = [took(-30, 0.5, None), took(1, 0.004, 10), took(1, 0.002, None), took(2, 0.003, 20)]
     for number, latency in enumerate(timed, 1):
         await store.history.write(
-            Batch(writer="w", number=number, at=MIDNIGHT + number, latency=latency)
+            HistoryBatch(writer="w", number=number, at=MIDNIGHT + number, latency=latency)
         )
-    days = (await told(store, Days(TODAY - 4, TODAY)))["latency"]
+    days = (await read(store, Days(TODAY - 4, TODAY)))["latency"]
     assert days == [
         {"day": "2026-02-27", "requests": 1, "own_ms": 500, "upstream_ms": None},
         {"day": "2026-03-01", "requests": 3, "own_ms": 3, "upstream_ms": 15_000},
     ]
-    hours = (await told(store, Days(TODAY, TODAY)))["latency"]
+    hours = (await read(store, Days(TODAY, TODAY)))["latency"]
     assert [(one["day"], one["requests"], one["own_ms"]) for one in hours] == [
         ("2026-03-01T01:00:00Z", 2, 3),
         ("2026-03-01T02:00:00Z", 1, 3),
@@ -149,15 +158,15 @@ async def test_latency_is_the_mean_along_the_axis(store: SqliteStore) -> None:
 
 
 async def test_nothing_was_asked_for(store: SqliteStore) -> None:
-    page = await told(store, Days(TODAY - 29, TODAY))
+    page = await read(store, Days(TODAY - 29, TODAY))
     assert page["now"]["hit_ratio"] is None
     assert page["series"] == page["teams"] == page["keys"] == page["latency"] == []
     assert len(page["days"]) == 30
 
 
 def test_by_default_it_is_the_last_thirty_days() -> None:
-    assert days_asked(None, None, MIDNIGHT + 5) == Days(TODAY - 29, TODAY)
-    assert days_asked(None, MIDNIGHT - 1, MIDNIGHT) == Days(TODAY - 30, TODAY - 1)
-    assert days_asked(MIDNIGHT, MIDNIGHT, MIDNIGHT) == Days(TODAY, TODAY)
+    assert days_between(None, None, MIDNIGHT + 5) == Days(TODAY - 29, TODAY)
+    assert days_between(None, MIDNIGHT - 1, MIDNIGHT) == Days(TODAY - 30, TODAY - 1)
+    assert days_between(MIDNIGHT, MIDNIGHT, MIDNIGHT) == Days(TODAY, TODAY)
     with pytest.raises(ValueError, match="before"):
-        days_asked(MIDNIGHT, MIDNIGHT - 1, MIDNIGHT)
+        days_between(MIDNIGHT, MIDNIGHT - 1, MIDNIGHT)

@@ -11,7 +11,7 @@ from gateway.config.settings import Settings
 from gateway.core.errors import StoreUnavailable
 from gateway.core.model import Caller, ImageRequest, Key, Team
 from gateway.reporting.request_history import LINES_AT_ONCE, LINES_EACH, RequestHistory
-from gateway.reporting.request_lines import ErrorKind, Latency, Line, Wanted
+from gateway.reporting.request_lines import ErrorKind, HourLatency, LineFilter, RequestLine, time_of
 from gateway.stores.sqlite import SqliteStore
 from gateway.telemetry.request_record import RequestRecord
 from tests.support.faulty_store import FaultyStore
@@ -37,15 +37,15 @@ class Bench:
         defaults = Settings()
         return replace(defaults, activity=replace(defaults.activity, keep_requests=self.keep))
 
-    async def lines(self) -> list[Line]:
+    async def lines(self) -> list[RequestLine]:
         await self.history.flush()
-        return await self.sqlite.history.lines(Wanted(), 100_000)
+        return await self.sqlite.history.lines(LineFilter(), 100_000)
 
     async def errors(self) -> list[ErrorKind]:
         await self.history.flush()
         return await self.sqlite.history.errors(NOON, NOON + 3_600)
 
-    async def latency(self) -> list[Latency]:
+    async def latency(self) -> list[HourLatency]:
         await self.history.flush()
         return await self.sqlite.history.latency(NOON, NOON + 3_600)
 
@@ -82,7 +82,7 @@ def bought(id: str = "r", **fields: Any) -> RequestRecord:
 async def test_a_line_holds_everything_but_the_prompt(bench: Bench) -> None:
     bench.history.request_ended(bought(), 21.0)
     (line,) = await bench.lines()
-    assert line == Line(
+    assert line == RequestLine(
         place=line.place,
         id="r",
         team="red",
@@ -102,7 +102,7 @@ async def test_a_line_holds_everything_but_the_prompt(bench: Bench) -> None:
         upstream=20.0,
         fingerprint="0123456789abcdef",
     )
-    assert line.at == NOON
+    assert time_of(line.place) == NOON
 
 
 async def test_similar_requests_in_a_second_share_a_line(bench: Bench) -> None:
@@ -224,7 +224,7 @@ async def test_a_lost_reply_counts_nothing_twice(bench: Bench) -> None:
     bench.store.losing = 1
     with pytest.raises(StoreUnavailable):
         await bench.history.flush()
-    assert len(await bench.sqlite.history.lines(Wanted(), 10)) == 1
+    assert len(await bench.sqlite.history.lines(LineFilter(), 10)) == 1
     bench.history.request_ended(bought("r2"), 21.0)
     assert [line.id for line in await bench.lines()] == ["r2", "r"]
     (latency,) = await bench.latency()

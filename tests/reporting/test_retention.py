@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from gateway.config.settings import Settings
 from gateway.core.periods import DAY_SECONDS
-from gateway.reporting.request_lines import LINE_DAYS, Batch, Wanted
+from gateway.reporting.request_lines import LINE_DAYS, HistoryBatch, LineFilter
 from gateway.reporting.retention import Retention
 from gateway.stores.sqlite import SqliteStore
 from gateway.tenants.store import DirectoryWrite
@@ -42,10 +42,10 @@ async def test_old_usage_is_deleted(store: SqliteStore, keep_days: int, left: in
 
 
 async def test_old_request_lines_are_deleted(store: SqliteStore) -> None:
-    await store.history.write(Batch(writer=WRITER, number=1, at=NOON, lines=[line(1)]))
+    await store.history.write(HistoryBatch(writer=WRITER, number=1, at=NOON, lines=[line(1)]))
     for days, left in ((LINE_DAYS - 1, 1), (LINE_DAYS + 1, 0)):
         await retention(store, now=NOON + days * DAY_SECONDS).delete_history()
-        assert len(await store.history.lines(Wanted(), 10)) == left
+        assert len(await store.history.lines(LineFilter(), 10)) == left
 
 
 async def test_old_audit_entries_are_deleted_at_start(store: SqliteStore) -> None:

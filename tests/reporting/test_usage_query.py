@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway.reporting.usage_query import Span, bounds, moment, usage_pieces
+from gateway.reporting.time_span import Span, parse_time
+from gateway.reporting.usage_query import usage_bounds, usage_pieces
 from gateway.stores.sqlite import SqliteStore
 from tests.conformance.store import MIDNIGHT, entry
 
@@ -13,10 +14,10 @@ NOW = NOVEMBER + 21 * 86_400
 
 
 def test_a_day_begins_at_midnight_and_ends_with_it() -> None:
-    assert moment("2026-11-01") == NOVEMBER
-    assert moment("2026-11-01", ends=True) == NOVEMBER + 86_400
-    assert moment("2026-11-01T00:00:01Z", ends=True) == NOVEMBER + 1
-    assert moment("2026-11-01T02:00:00+02:00") == NOVEMBER
+    assert parse_time("2026-11-01") == NOVEMBER
+    assert parse_time("2026-11-01", ends=True) == NOVEMBER + 86_400
+    assert parse_time("2026-11-01T00:00:01Z", ends=True) == NOVEMBER + 1
+    assert parse_time("2026-11-01T02:00:00+02:00") == NOVEMBER
 
 
 @pytest.mark.parametrize(
@@ -24,19 +25,19 @@ def test_a_day_begins_at_midnight_and_ends_with_it() -> None:
 )
 def test_anything_else_is_no_time(text: str) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - whatever its text
-        moment(text)
+        parse_time(text)
 
 
 def test_without_bounds_it_is_this_month() -> None:
-    assert bounds(Span(), NOW) == (NOVEMBER, None)
-    assert bounds(Span(last="2026-11-01"), NOW) == (NOVEMBER, NOVEMBER + 86_400)
+    assert usage_bounds(Span(), NOW) == (NOVEMBER, None)
+    assert usage_bounds(Span(last="2026-11-01"), NOW) == (NOVEMBER, NOVEMBER + 86_400)
     with pytest.raises(ValueError, match="before"):
-        bounds(Span(first="2026-11-02", last="2026-11-01"), NOW)
+        usage_bounds(Span(first="2026-11-02", last="2026-11-01"), NOW)
 
 
 def test_bounds_are_whole_hours() -> None:
     span = Span(first="2026-11-01T01:00:00Z", last="2026-11-01T05:00:00+02:00")
-    assert bounds(span, NOW) == (NOVEMBER + 3_600, NOVEMBER + 3 * 3_600)
+    assert usage_bounds(span, NOW) == (NOVEMBER + 3_600, NOVEMBER + 3 * 3_600)
 
 
 @pytest.mark.parametrize("name", ["from", "to"])
@@ -44,7 +45,7 @@ def test_bounds_are_whole_hours() -> None:
 def test_what_is_between_two_hours_is_refused(name: str, text: str) -> None:
     span = Span(first=text) if name == "from" else Span(last=text)
     with pytest.raises(ValueError, match=rf"^{name}: is not on the hour"):
-        bounds(span, NOW)
+        usage_bounds(span, NOW)
 
 
 async def test_a_report_by_time_comes_day_by_day(tmp_path: Path) -> None:

@@ -241,8 +241,7 @@ async def usages(store: Store) -> list[list[UsageRow]]:
 
 
 def _nothing(row: UsageRow) -> UsageRow:
-    fields = dict.fromkeys(UsageRow.__struct_fields__[1:], 0)
-    return UsageRow(group=row.group, **fields)
+    return UsageRow(group=row.group)
 
 
 # -- refusals -----------------------------------------------------------------------------------

@@ -12,7 +12,13 @@ from gateway.core.errors import StoreUnavailable
 from gateway.core.model import Claim, Entry
 from gateway.quota.store import AccountStore, Change, Loaded
 from gateway.reporting.alerts.ports import ClaimStore
-from gateway.reporting.request_lines import Batch, ErrorKind, Latency, Line, Wanted
+from gateway.reporting.request_lines import (
+    ErrorKind,
+    HistoryBatch,
+    HourLatency,
+    LineFilter,
+    RequestLine,
+)
 from gateway.reporting.store import HistoryStore
 from gateway.stores.port import Store
 from gateway.tenants.store import DirectoryChanges, DirectoryStore, DirectoryWrite
@@ -168,20 +174,22 @@ class _History:
         self._faults = faults
         self._store = store
 
-    async def write(self, batch: Batch) -> None:
+    async def write(self, batch: HistoryBatch) -> None:
         await self._faults.ask("write_activity", lambda: self._write(batch))
 
-    async def _write(self, batch: Batch) -> None:
+    async def _write(self, batch: HistoryBatch) -> None:
         await self._store.write(batch)
         self._faults.lose_reply()
 
-    async def lines(self, wanted: Wanted, limit: int, before: str | None = None) -> list[Line]:
+    async def lines(
+        self, wanted: LineFilter, limit: int, before: str | None = None
+    ) -> list[RequestLine]:
         return await self._store.lines(wanted, limit, before)
 
     async def errors(self, start: float, end: float, team: str | None = None) -> list[ErrorKind]:
         return await self._store.errors(start, end, team)
 
-    async def latency(self, start: float, end: float) -> list[Latency]:
+    async def latency(self, start: float, end: float) -> list[HourLatency]:
         return await self._store.latency(start, end)
 
     async def forget(self, now: float) -> None:

@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from gateway.core.model import Key, KeyState, Limits, Team, UsageRow
 from gateway.core.periods import utc
-from gateway.reporting.views import usage_listing, usage_total
+from gateway.reporting.usage_query import usage_listing, usage_total
 from gateway.tenants.views import key_listing, team_listing
 
 CREATED = 1_700_000_000.0

@@ -16,17 +16,17 @@ from gateway.reporting.request_lines import (
     LATENCY_DAYS,
     LINE_DAYS,
     RINGS,
-    Batch,
     ErrorKind,
-    Latency,
-    Line,
+    HistoryBatch,
+    HourLatency,
+    LineFilter,
+    RequestLine,
     Ring,
     TeamErrors,
-    Wanted,
     latency_of,
-    moment,
-    shares,
-    together,
+    merge_errors,
+    place_prefix,
+    ring_sizes,
 )
 from gateway.stores.redis import names, scripts
 from gateway.stores.redis.link import Link, operation
@@ -48,7 +48,7 @@ _PLACE_CHARS = 29
 _DAY_HOURS = DAY_SECONDS // HOUR_SECONDS
 
 _encode = msgspec.json.Encoder()
-_decode_line = msgspec.json.Decoder(Line)
+_decode_line = msgspec.json.Decoder(RequestLine)
 _decode_kind = msgspec.json.Decoder(tuple[int, str | None, str, str | None, int])
 
 
@@ -59,7 +59,7 @@ class RedisHistory:
         self.link = link
 
     @operation("write_activity")
-    async def write(self, batch: Batch) -> None:
+    async def write(self, batch: HistoryBatch) -> None:
         hour = int(batch.at // HOUR_SECONDS)
         day = hour // _DAY_HOURS
         keys = (
@@ -78,17 +78,19 @@ class RedisHistory:
             arguments += _error(hour, error)
         for ring in RINGS:
             lines = [line for line in batch.lines if line.ring == ring]
-            stay = "" if batch.keep is None else shares(batch.keep)[ring]
+            stay = "" if batch.keep is None else ring_sizes(batch.keep)[ring]
             arguments += (stay, len(lines), *map(_member, lines))
         await self.link.call(scripts.WRITE_ACTIVITY, keys, *arguments)
 
     @operation("activity")
-    async def lines(self, wanted: Wanted, limit: int, before: str | None = None) -> list[Line]:
-        found: list[Line] = []
+    async def lines(
+        self, wanted: LineFilter, limit: int, before: str | None = None
+    ) -> list[RequestLine]:
+        found: list[RequestLine] = []
         left = True
         while left and len(found) < limit:
             page, before = await _page(self.link, before, wanted.since)
-            found += filter(wanted.takes, page)
+            found += filter(wanted.matches, page)
             left = before is not None
         return found[:limit]
 
@@ -104,13 +106,13 @@ class RedisHistory:
                 for hour, whose, kind in chain(*map(_kinds, found))
                 if first <= hour < last and team in (None, whose)
             )
-        return together(kinds)
+        return merge_errors(kinds)
 
     @operation("latency")
-    async def latency(self, start: float, end: float) -> list[Latency]:
+    async def latency(self, start: float, end: float) -> list[HourLatency]:
         first, last = _hours(start, end)
         keys = (names.META, names.LATENCY)
-        found: list[Latency] = []
+        found: list[HourLatency] = []
         for begin in range(first, last, HOURS_AT_ONCE):
             hours = range(begin, min(begin + HOURS_AT_ONCE, last))
             values = await self.link.call(scripts.READ, keys, "HMGET", *hours)
@@ -125,14 +127,14 @@ class RedisHistory:
     async def forget(self, now: float) -> None:
         keys = (names.META, names.LATENCY, *map(names.activity, RINGS))
         hour = int((now - LATENCY_DAYS * DAY_SECONDS) // HOUR_SECONDS)
-        line = moment(now - LINE_DAYS * DAY_SECONDS)
+        line = place_prefix(now - LINE_DAYS * DAY_SECONDS)
         await self.link.call(scripts.FORGET_ACTIVITY, keys, hour, line)
 
 
 # -- reading --------------------------------------------------------------------------------------
 
 
-async def _page(link: Link, before: str | None, since: str) -> tuple[list[Line], str | None]:
+async def _page(link: Link, before: str | None, since: str) -> tuple[list[RequestLine], str | None]:
     """The next lines of all rings, the latest first, and the place before which the others are;
     None where these were all.
     """
@@ -144,7 +146,7 @@ async def _page(link: Link, before: str | None, since: str) -> tuple[list[Line],
     return sorted(page, key=lambda line: line.place, reverse=True), end or None
 
 
-async def _read(link: Link, ring: Ring, before: str | None, since: str) -> list[Line]:
+async def _read(link: Link, ring: Ring, before: str | None, since: str) -> list[RequestLine]:
     keys = (names.META, names.activity(ring))
     ends = ("+" if before is None else f"({before}", f"[{since}" if since else "-")
     bounds = (*ends, "LIMIT", 0, LINES_AT_ONCE)
@@ -178,7 +180,7 @@ def _kinds(fields: Sequence[bytes]) -> Iterator[tuple[int, str | None, ErrorKind
 # -- writing --------------------------------------------------------------------------------------
 
 
-def _member(line: Line) -> bytes:
+def _member(line: RequestLine) -> bytes:
     return line.place.encode() + _encode.encode(line)
 
 

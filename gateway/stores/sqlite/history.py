@@ -13,22 +13,22 @@ from msgspec.structs import astuple
 from gateway.core.periods import DAY_SECONDS, HOUR_SECONDS
 from gateway.reporting.request_lines import (
     ERROR_DAYS,
-    GOOD,
     LATENCY_DAYS,
     LINE_DAYS,
-    Batch,
+    SUCCESSES,
     ErrorKind,
-    Latency,
-    Line,
+    HistoryBatch,
+    HourLatency,
+    LineFilter,
+    RequestLine,
     TeamErrors,
-    Wanted,
     latency_of,
-    moment,
-    shares,
+    place_prefix,
+    ring_sizes,
 )
 from gateway.stores.sqlite.threads import Threads, in_thread, transaction
 
-_FIELDS = Line.__struct_fields__
+_FIELDS = RequestLine.__struct_fields__
 # Lists of our own words: no text of anybody's is in the statements.
 _COLUMNS = ", ".join(_FIELDS)
 _INSERT = f"""
@@ -39,7 +39,7 @@ _READ = f"""
     WHERE place < coalesce(?, 'x') AND place >= ?
     AND (? IS NULL OR team = ?) AND (? IS NULL OR key = ?)
     AND (? IS NULL OR outcome = ?) AND (? IS NULL OR id = ?)
-    AND NOT (? AND outcome IN ({", ".join(f"'{word}'" for word in sorted(GOOD))}))
+    AND NOT (? AND outcome IN ({", ".join(f"'{word}'" for word in sorted(SUCCESSES))}))
     ORDER BY place DESC LIMIT ?
 """  # noqa: S608
 _TRIM = """
@@ -75,7 +75,7 @@ class SqliteHistory:
         self.threads = threads
 
     @in_thread("writer", "write_activity")
-    def write(self, connection: sqlite3.Connection, batch: Batch) -> None:
+    def write(self, connection: sqlite3.Connection, batch: HistoryBatch) -> None:
         with transaction(connection):
             if not connection.execute(_IS_NEW, (batch.writer, batch.number, batch.at)).fetchall():
                 return
@@ -85,17 +85,21 @@ class SqliteHistory:
             if batch.latency is not None:
                 _add_latency(connection, batch.latency)
             if batch.keep is not None:
-                for ring, share in shares(batch.keep).items():
+                for ring, share in ring_sizes(batch.keep).items():
                     connection.execute(_TRIM, (ring, ring, share))
 
     @in_thread("reports", "activity")
     def lines(
-        self, connection: sqlite3.Connection, wanted: Wanted, limit: int, before: str | None = None
-    ) -> list[Line]:
+        self,
+        connection: sqlite3.Connection,
+        wanted: LineFilter,
+        limit: int,
+        before: str | None = None,
+    ) -> list[RequestLine]:
         filters = [value for name in (wanted.team, wanted.key, wanted.outcome, wanted.id)
                    for value in (name, name)]  # fmt: skip
         rows = connection.execute(_READ, (before, wanted.since, *filters, wanted.errors, limit))
-        return [Line(**dict(zip(_FIELDS, row, strict=True))) for row in rows]
+        return [RequestLine(**dict(zip(_FIELDS, row, strict=True))) for row in rows]
 
     @in_thread("reports", "errors")
     def errors(
@@ -105,7 +109,9 @@ class SqliteHistory:
         return [_kind(*row) for row in rows]
 
     @in_thread("reports", "latency")
-    def latency(self, connection: sqlite3.Connection, start: float, end: float) -> list[Latency]:
+    def latency(
+        self, connection: sqlite3.Connection, start: float, end: float
+    ) -> list[HourLatency]:
         rows = connection.execute(
             "SELECT hour, numbers FROM latency WHERE hour >= ? AND hour < ? ORDER BY hour",
             _hours(start, end),
@@ -116,7 +122,7 @@ class SqliteHistory:
     def forget(self, connection: sqlite3.Connection, now: float) -> None:
         first = now - LINE_DAYS * DAY_SECONDS
         with transaction(connection):
-            connection.execute("DELETE FROM activity WHERE place < ?", (moment(first),))
+            connection.execute("DELETE FROM activity WHERE place < ?", (place_prefix(first),))
             connection.execute("DELETE FROM activity_writers WHERE at < ?", (first,))
             for table, days in (("errors", ERROR_DAYS), ("latency", LATENCY_DAYS)):
                 hour = int((now - days * DAY_SECONDS) // HOUR_SECONDS)
@@ -146,7 +152,7 @@ def _kind(
     )
 
 
-def _add_latency(connection: sqlite3.Connection, more: Latency) -> None:
+def _add_latency(connection: sqlite3.Connection, more: HourLatency) -> None:
     query = "SELECT hour, numbers FROM latency WHERE hour = ?"
     for row in connection.execute(query, (more.hour,)).fetchall():
         more = _latency(*row).plus(more)
@@ -154,7 +160,7 @@ def _add_latency(connection: sqlite3.Connection, more: Latency) -> None:
     connection.execute("REPLACE INTO latency VALUES (?, ?)", (more.hour, numbers))
 
 
-def _latency(hour: int, numbers: str) -> Latency:
+def _latency(hour: int, numbers: str) -> HourLatency:
     return latency_of(hour, _read(numbers))
 
 

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from aiohttp import web
 from msgspec import Meta, Struct
 
-from gateway.reporting.usage_query import Span, moment
+from gateway.reporting.time_span import Span, parse_time
 from gateway.stores.port import Store
 from gateway.tenants.views import audit_listing
 from gateway.web.admin.routes import Asked, Route, answer
@@ -57,7 +57,7 @@ class AdminAudit:
 
     async def _audit(self, asked: Asked) -> web.Response:
         query: AuditQuery = asked.query
-        start = None if query.first is None else moment(query.first)
-        end = None if query.last is None else moment(query.last, ends=True)
+        start = None if query.first is None else parse_time(query.first)
+        end = None if query.last is None else parse_time(query.last, ends=True)
         found = await self._store.audit.entries(start, end, query.team, query.limit)
         return answer({"changes": [audit_listing(entry) for entry in found]})

@@ -8,9 +8,10 @@ from msgspec import Struct
 from gateway.config.models import Model
 from gateway.config.settings import Settings
 from gateway.config.webhooks import Webhook
+from gateway.core.listing import Listing
 from gateway.core.money import format_usd
 from gateway.core.secret import Secret
-from gateway.tenants.views import Listing, limits_listing
+from gateway.tenants.views import limits_listing
 
 MASK = "***"
 

@@ -10,11 +10,12 @@ from msgspec.structs import asdict
 
 from gateway.config.settings import TeamLimits, limit_values, limits_of
 from gateway.core.key_format import parse_duration
+from gateway.core.listing import Listing
 from gateway.core.model import Key, KeyState
 from gateway.stores.port import Store
 from gateway.tenants import operations
 from gateway.tenants.operations import KeyChange
-from gateway.tenants.views import Listing, key_listing
+from gateway.tenants.views import key_listing
 from gateway.web.admin.routes import Asked, Route, answer, read_body, read_fields
 from gateway.web.admin.teams import LimitsPage
 

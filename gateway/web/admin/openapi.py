@@ -12,6 +12,7 @@ from msgspec.structs import FieldInfo, fields
 
 from gateway import __version__
 from gateway.config.options import Micro
+from gateway.core.listing import public_type
 from gateway.reporting.alerts.message import Body
 from gateway.web.admin import openapi_errors
 from gateway.web.admin.openapi_webhooks import webhooks
@@ -57,7 +58,7 @@ def document(ports: Iterable[Port]) -> dict[str, Any]:
     ports = list(ports)
     routes = [route for port in ports for route in port.routes]
     types = {route.body for route in routes if route.body} | {ErrorBody, Body}
-    answers = [route.answer for route in routes]
+    answers = [public_type(route.answer) for route in routes]
     _, components = _schemas([*sorted(types, key=lambda of: of.__name__), *answers])
     for name in _strict(ports):
         components[name]["additionalProperties"] = False
@@ -157,7 +158,7 @@ _IF_MATCH = {"If-Match": "Do it only if the ETag is still this one."}
 
 
 def _responses(route: Route, security: str) -> dict[str, Any]:
-    content: dict[str, Any] = {"application/json": {"schema": _schema(route.answer)}}
+    content: dict[str, Any] = {"application/json": {"schema": _schema(public_type(route.answer))}}
     if route.csv:
         content["text/csv"] = {"schema": {"type": "string"}}
     made = (201,) if route.method == "PUT" else ()

@@ -7,14 +7,14 @@ from aiohttp import web
 from msgspec import Meta, Struct, field
 
 from gateway.core.faults import InvalidField
-from gateway.reporting.overview import days_asked, overview
-from gateway.reporting.usage_query import moment
+from gateway.reporting.overview import Overview, days_between, read_overview
+from gateway.reporting.time_span import parse_time
 from gateway.stores.port import Store
 from gateway.web.admin.routes import Asked, Route, answer, refuse
 
 
 def _day(text: str) -> str:
-    moment(text)
+    parse_time(text)
     if len(text) != len("2026-11-01"):
         raise ValueError("not a day")
     return text
@@ -34,74 +34,6 @@ class OverviewQuery(Struct, frozen=True, kw_only=True):
     team: str | None = None
 
 
-class Tile(Struct, frozen=True, kw_only=True):
-    """Everything together. `hit_ratio` is that of images, from 0 to 1; null without images."""
-
-    cost_usd: str
-    saved_usd: str
-    images_bought: int
-    images_cached: int
-    images_coalesced: int
-    images_unknown: int
-    requests: int
-    requests_refused: int
-    hit_ratio: float | None
-
-
-class Series(Struct, frozen=True, kw_only=True):
-    """A team's spend along the axis; null stands for all teams that have no series of their own."""
-
-    team: str | None
-    cost_usd: list[str]
-
-
-class TeamLine(Struct, frozen=True, kw_only=True):
-    """What a team spent and saved."""
-
-    team: str
-    cost_usd: str
-    saved_usd: str
-    images_bought: int
-    images_cached: int
-    requests: int
-    requests_refused: int
-
-
-class KeyLine(TeamLine, frozen=True, kw_only=True):
-    """What a key's line spent and saved."""
-
-    key: str
-
-
-class Latency(Struct, frozen=True, kw_only=True):
-    """How long requests took on average, in milliseconds: the gateway's own part, and what the
-    upstream took for a purchase; null without any. `day` is an hour where the axis has hours.
-    """
-
-    day: str
-    requests: int
-    own_ms: float | None
-    upstream_ms: float | None
-
-
-class OverviewPage(Struct, frozen=True, kw_only=True):
-    """Spans include their last day. `days` is the axis of the series: hours, where the span has
-    no more than two days. The dearest ten teams and keys are told one by one, the dearest first.
-    """
-
-    first: str = field(name="from")
-    last: str = field(name="to")
-    before_from: str
-    before_to: str
-    now: Tile
-    before: Tile
-    days: list[str]
-    series: list[Series]
-    teams: list[TeamLine]
-    keys: list[KeyLine]
-    latency: list[Latency]
-
-
 class AdminOverview:
     """The route of the overview. `flush` has what is not written yet written."""
 
@@ -118,19 +50,23 @@ class AdminOverview:
                 summary="What was spent and saved, by whom and when",
                 handler=self._overview,
                 query=OverviewQuery,
-                answer=OverviewPage,
+                answer=Overview,
             )
         ]
 
     async def _overview(self, asked: Asked) -> web.Response:
         query: OverviewQuery = asked.query
-        first, last = (None if day is None else moment(day) for day in (query.first, query.last))
+        first, last = (
+            None if day is None else parse_time(day) for day in (query.first, query.last)
+        )
         try:
-            days = days_asked(first, last, asked.by.now)
+            days = days_between(first, last, asked.by.now)
         except InvalidField as error:
             refuse([error.fault])
             raise
         await self._flush()
         return answer(
-            await overview(self._store.usage, self._store.history, days, query.team, asked.by.now)
+            await read_overview(
+                self._store.usage, self._store.history, days, query.team, asked.by.now
+            )
         )

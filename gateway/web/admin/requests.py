@@ -6,7 +6,7 @@ A prompt is shown only where an operator has switched that on.
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from itertools import islice
-from typing import Annotated, Literal
+from typing import Annotated
 
 from aiohttp import web
 from msgspec import Meta, Struct
@@ -18,62 +18,18 @@ from gateway.core.errors import StoreUnavailable
 from gateway.core.faults import InvalidField
 from gateway.core.model import About, Bought
 from gateway.proxy.fingerprint import scope_of
-from gateway.reporting.usage_query import ActivityQuery, ErrorQuery, read_activity, read_errors
+from gateway.reporting.history_query import (
+    ActivityPage,
+    ActivityQuery,
+    ErrorPage,
+    ErrorQuery,
+    read_activity,
+    read_errors,
+)
 from gateway.stores.port import Store
 from gateway.tenants.directory import Directory
 from gateway.tenants.operations import check_team
 from gateway.web.admin.routes import Asked, Route, answer, refuse
-
-
-class RequestLine(Struct, frozen=True, kw_only=True):
-    """One request that has ended, or `requests` alike in the same second: then its times are their
-    mean, amounts their sum, and the id that of the last. Null is what nobody knows; `route` is null
-    for a request for images.
-    """
-
-    at: str
-    id: str
-    team: str | None
-    key: str | None
-    model: str | None
-    size: str | None
-    quality: str | None
-    outcome: str
-    status: int
-    code: str | None
-    requests: int
-    images: int
-    cost_usd: str
-    saved_usd: str
-    total_ms: float
-    own_ms: float
-    upstream_ms: float | None
-    fingerprint: str | None
-    route: Literal["models", "quota", "usage", "unknown"] | None
-
-
-class ActivityPage(Struct, frozen=True, kw_only=True):
-    """Requests, the latest first; `next` goes into `before` to ask for those before them."""
-
-    requests: list[RequestLine]
-    next: str | None
-
-
-class ErrorLine(Struct, frozen=True, kw_only=True):
-    """One kind of error, how often it was, and the last request that it was."""
-
-    outcome: str
-    code: str | None
-    status: int
-    requests: int
-    last_at: str
-    last_id: str
-
-
-class ErrorPage(Struct, frozen=True, kw_only=True):
-    """Errors by kind, the most frequent first."""
-
-    kinds: list[ErrorLine]
 
 
 class TopQuery(Struct, frozen=True, kw_only=True):
@@ -158,11 +114,11 @@ class AdminActivity:
         await check_team(self._store.directory, asked.query.team)
         await self._write_what_waits()
         try:
-            requests, following = await read_activity(self._store.history, asked.query)
+            page = await read_activity(self._store.history, asked.query)
         except InvalidField as error:
             refuse([error.fault])
             raise
-        return answer({"requests": requests, "next": following})
+        return answer(page)
 
     async def _write_what_waits(self) -> None:
         # A store that is full can still be read.
@@ -173,11 +129,11 @@ class AdminActivity:
         await check_team(self._store.directory, asked.query.team)
         await self._write_what_waits()
         try:
-            kinds = await read_errors(self._store.history, asked.query, asked.by.now)
+            page = await read_errors(self._store.history, asked.query, asked.by.now)
         except InvalidField as error:
             refuse([error.fault])
             raise
-        return answer({"kinds": kinds})
+        return answer(page)
 
     async def _top(self, asked: Asked) -> web.Response:
         found = (entry for entry in self._memory.asked_for() if self._is_in_use(entry.value.about))

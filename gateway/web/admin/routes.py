@@ -18,6 +18,7 @@ from gateway.config.errors import did_you_mean
 from gateway.config.options import option, options_of, read_table
 from gateway.core.errors import GatewayError, InvalidRequest, MethodNotAllowed, NotFound
 from gateway.core.faults import BODY, Fault, Faults
+from gateway.core.listing import listing
 from gateway.core.money import dollars
 from gateway.core.strict_json import read_object
 from gateway.tenants.operations import Actor
@@ -201,9 +202,10 @@ def _shown(name: str) -> str:
 def answer(
     value: object, status: int = 200, headers: Mapping[str, str] | None = None
 ) -> web.Response:
-    """An answer in JSON."""
+    """An answer in JSON. A record is sent in its public form."""
+    body = listing(value) if isinstance(value, Struct) else value
     return web.Response(
-        status=status, body=json.encode(value), headers={**HEADERS, **(headers or {})}
+        status=status, body=json.encode(body), headers={**HEADERS, **(headers or {})}
     )
 
 

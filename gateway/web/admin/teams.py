@@ -16,10 +16,11 @@ from gateway.config.settings import TeamLimits
 from gateway.config.teams_file import TEAM_NAME, TeamOptions, check_team_name, read_team
 from gateway.core.errors import Conflicting, InvalidRequest, NoSuchThing, PreconditionFailed
 from gateway.core.faults import BODY, Faults
+from gateway.core.listing import Listing
 from gateway.core.model import Team
 from gateway.stores.port import Store
 from gateway.tenants import operations
-from gateway.tenants.views import Listing, team_listing
+from gateway.tenants.views import team_listing
 from gateway.web.admin.routes import Asked, Handler, Route, answer, read_body, refuse
 
 ALL = "/admin/v1/teams"

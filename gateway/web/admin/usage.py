@@ -10,47 +10,26 @@ from contextlib import aclosing
 from io import StringIO
 
 from aiohttp import web
-from msgspec import Struct, json
-from msgspec.structs import fields
+from msgspec import json
 
 from gateway.core.errors import StoreUnavailable
 from gateway.core.faults import Fault, InvalidField
+from gateway.core.listing import Listing
 from gateway.core.periods import DAY_SECONDS
-from gateway.reporting.usage_query import Span, UsageQuery, bounds, usage_pieces
+from gateway.reporting.time_span import Span
+from gateway.reporting.usage_query import (
+    SUMS,
+    UsageLine,
+    UsageQuery,
+    usage_bounds,
+    usage_pieces,
+)
 from gateway.stores.port import Store
 from gateway.tenants.operations import check_team
-from gateway.tenants.views import Listing
 from gateway.web.admin.routes import HEADERS, Asked, Route, refuse
 
 PIECE_ROWS = 1_000
 """Rows that are written at once: a long report must not hold up the event loop."""
-
-
-class UsageRowPage(Struct, frozen=True, kw_only=True):
-    """One row: the fields that it was grouped by, then the sums. Money is decimal text. `requests`
-    are those that were served from the cache or sent upstream; those refused before that are
-    `requests_refused`, and what only-if-cached did not find is in neither.
-    """
-
-    team: str | None = None
-    key: str | None = None
-    model: str | None = None
-    size: str | None = None
-    quality: str | None = None
-    outcome: str | None = None
-    hour: str | None = None
-    day: str | None = None
-    requests: int
-    requests_refused: int
-    images_bought: int
-    images_cached: int
-    images_coalesced: int
-    images_unknown: int
-    cost_usd: str
-    saved_usd: str
-
-
-_SUMS = [field.name for field in fields(UsageRowPage) if field.required]
 
 
 class AdminUsage:
@@ -70,7 +49,7 @@ class AdminUsage:
                 handler=self._usage,
                 query=UsageQuery,
                 example={"by": ["team", "day"], "format": "csv"},
-                answer=list[UsageRowPage],
+                answer=list[UsageLine],
                 csv=True,
                 statuses=(404,),
             )
@@ -105,7 +84,7 @@ class AdminUsage:
 def span(query: Span, now: float, most_days: int | None = None) -> tuple[float, float | None]:
     """When the asked span begins and ends. Raises InvalidRequest, also where it is too long."""
     try:
-        start, end = bounds(query, now)
+        start, end = usage_bounds(query, now)
     except InvalidField as error:
         refuse([error.fault])
         raise
@@ -140,7 +119,7 @@ class _Csv:
 
     def __init__(self, by: Sequence[str]) -> None:
         self._text = StringIO()
-        self._writer = csv.DictWriter(self._text, [*by, *_SUMS], lineterminator="\n")
+        self._writer = csv.DictWriter(self._text, [*by, *SUMS], lineterminator="\n")
         self._writer.writeheader()
 
     def piece(self, rows: Sequence[Listing]) -> bytes:

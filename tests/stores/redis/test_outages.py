@@ -15,7 +15,7 @@ from gateway.core.errors import StoreLost, StoreUnavailable
 from gateway.core.model import Team
 from gateway.quota.account import EMPTY
 from gateway.quota.store import Change
-from gateway.reporting.request_lines import Batch, Wanted
+from gateway.reporting.request_lines import HistoryBatch, LineFilter
 from gateway.stores.faults import UnknownTeam
 from gateway.stores.redis import RedisStore, names
 from gateway.stores.redis.store import CONNECTIONS, PATIENCE_SECONDS
@@ -64,8 +64,8 @@ async def refuses(store: RedisStore) -> None:
         store.directory.last_uses,
         partial(store.check_value, "pepper", b"refused"),
         partial(store.usage.report, [], None, None),
-        partial(store.history.write, Batch(writer="0" * 8, number=1, at=NOON)),
-        partial(store.history.lines, Wanted(), 1),
+        partial(store.history.write, HistoryBatch(writer="0" * 8, number=1, at=NOON)),
+        partial(store.history.lines, LineFilter(), 1),
         partial(store.history.errors, NOON, NOON + 1),
         partial(store.history.latency, NOON, NOON + 1),
         partial(store.history.forget, NOON),

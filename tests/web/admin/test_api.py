@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from gateway.config.admin_tokens import mint, toml_block
 from gateway.core.model import Limits
-from gateway.reporting.usage_query import moment
+from gateway.reporting.time_span import parse_time
 from tests.conformance.store import entry
 from tests.support.rig import ADMIN_TOKEN, FLAT, UPSTREAM_KEY, Got, Rig, running_rig
 
@@ -333,7 +333,7 @@ async def test_usage_is_grouped_and_filtered_as_json_and_csv(rig: Rig) -> None:
     assert line == {name: str(value) for name, value in rows[1].items()}
     assert (await rig.ask_admin("GET", "usage?to=2001-01-02&from=2001-01-01")).json == []
     for day in ("2026-02-01", "2026-02-03"):
-        await rig.gateway.store.accounts.record([entry(day, at=moment(day))])
+        await rig.gateway.store.accounts.record([entry(day, at=parse_time(day))])
     span = "usage?by=team,day&from=2026-02-01&to=2026-02-03"
     assert [row["day"] for row in (await rig.ask_admin("GET", span)).json] == [
         "2026-02-01",

@@ -13,7 +13,7 @@ ARGS ?=
 WORKERS ?= 4
 
 BIN := $(VENV)/bin
-PYTEST = $(BIN)/python -m pytest --numprocesses=$(WORKERS) --dist=worksteal $(ARGS)
+PYTEST = $(BIN)/python -m pytest --dist=worksteal
 PIP := $(BIN)/python -m pip -qq --disable-pip-version-check --no-input
 SOURCES := gateway tests
 
@@ -36,22 +36,34 @@ if lacks:
 endef
 export PROBE
 
-.PHONY: help setup run test check docs servers bench screenshots format lock clean
+.PHONY: help setup run test test-all soak check docs servers bench screenshots format lock clean
 
 help: ## show this list
-	@awk -F ': .*## ' '/^[a-z]+: .*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ': .*## ' '/^[a-z-]+: .*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
 	@echo 'Settings: ARGS="..." further arguments for run, test, check, bench and lock,'
 	@echo '          PYTHON=... the Python of a new environment, VENV=... its folder (.venv),'
 	@echo '          WORKERS=... how many tests run at once (4).'
 
-setup: $(VENV)/.installed ## make or refresh the environment in .venv
+setup: $(VENV)/.installed ## install everything for development into .venv
 	@:
 
 run: setup ## start the gateway on port 8080, with a demo team and key
 	@exec $(BIN)/gateway serve --demo $(ARGS)
 
-test: setup servers ## run all tests
-	@$(PYTEST)
+test: setup servers ## run the tests (minutes)
+	@$(PYTEST) --numprocesses=$(WORKERS) $(ARGS)
+
+# What SELECT names, by pytest's markers. Tests that measure time run one by one, after the others.
+SELECT ?= not soak
+test-all: setup servers ## run the tests with the long ones and twenty repeats
+	@failed=0; \
+	$(PYTEST) --numprocesses=$(WORKERS) --repeats=20 -m "($(SELECT)) and not alone" $(ARGS) \
+	    || failed=1; \
+	$(PYTEST) --numprocesses=0 --repeats=20 -m "($(SELECT)) and alone" $(ARGS) || failed=1; \
+	exit $$failed
+
+soak: setup servers ## repeat what goes wrong by chance two hundred times (an hour or more)
+	@$(PYTEST) --numprocesses=$(WORKERS) --repeats=200 --timeout=7200 -m "soak or repeated" $(ARGS)
 
 SITE = $(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going \
 	--builder html --doctree-dir build/doctrees docs build/docs
@@ -60,15 +72,15 @@ docs: setup ## build the documentation's site in build/docs; a dead link fails
 	@$(SITE)
 	@echo "Built: build/docs/index.html"
 
-# All five run whatever the first ones say; pytest's closing line comes last.
-check: setup servers ## check formatting, lint, types, documentation and tests
+# Everything runs, also after a failure; pytest's closing line comes last.
+check: setup servers ## check formatting, lint, types and documentation, and run the tests
 	@failed=; \
 	$(BIN)/ruff format --check $(SOURCES) || failed="$$failed formatting,"; \
 	$(BIN)/ruff check $(SOURCES) || failed="$$failed lint,"; \
 	$(BIN)/mypy || failed="$$failed types,"; \
 	$(SITE) || failed="$$failed documentation,"; \
 	[ -z "$$failed" ] || echo "Failed before the tests:$${failed%,}."; \
-	$(PYTEST) && [ -z "$$failed" ]
+	$(PYTEST) --numprocesses=$(WORKERS) $(ARGS) && [ -z "$$failed" ]
 
 # Programs that tests start. Where they lack, Debian's packages are installed, if that is allowed;
 # services that come with them are not to run: Prometheus' would take the admin port.

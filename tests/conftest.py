@@ -1,14 +1,12 @@
 """Fixtures for tests of the whole gateway."""
 
-import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 import structlog
 from hypothesis import HealthCheck, settings
 
-from tests.support.alone import taking_part
 from tests.support.rig import Rig, running_rig
 
 # The conformance suites' asserts explain themselves like those of the tests that run them.
@@ -19,16 +17,27 @@ settings.register_profile("patient", deadline=None, suppress_health_check=[Healt
 settings.load_profile("patient")
 
 
-@pytest.fixture(autouse=True)
-def taken_part(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[None]:
-    """With the tests of other processes, or alone where the test is marked so."""
-    folder = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        folder = folder.parent  # that of all processes
-    with taking_part(folder, alone=request.node.get_closest_marker("alone") is not None):
-        yield
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--repeats",
+        type=int,
+        default=3,
+        help="how often a test repeats a load whose faults show by chance (default: 3)",
+    )
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m selects tests by their markers
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "repeats" in getattr(item, "fixturenames", ()):
+            item.add_marker("repeated")
+
+
+@pytest.fixture(scope="session")
+def repeats(request: pytest.FixtureRequest) -> int:
+    """How often a test repeats a load whose faults show by chance."""
+    count: int = request.config.getoption("--repeats")
+    return count
 
 
 @pytest.fixture(autouse=True)

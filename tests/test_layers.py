@@ -1,0 +1,141 @@
+"""The shape of the code: its folders, the direction of imports, the pure files, and their sizes."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "gateway"
+
+LAYERS = [
+    *("cli", "server", "web", "cache", "stores", "proxy", "reporting"),
+    *("telemetry", "quota", "tenants", "upstream", "config", "core"),
+]
+"""The folders from top to bottom: each imports only from the folders after it."""
+
+BESIDE_THE_FOLDERS = {"__init__.py", "__main__.py", "py.typed"}
+
+MOST_LINES = 400
+
+STILL_LONGER = {
+    "proxy/pipeline.py",
+    "server/gateway.py",
+    "stores/archive_format.py",
+    "telemetry/metrics.py",
+    "tenants/operations.py",
+}
+"""Files above the limit that are being split."""
+
+STILL_UPWARD = {"gateway.reporting.overview imports gateway.stores.port"}
+"""Imports that are being cut."""
+
+IMPURE = {"asyncio", "time", "random", "sqlite3", "redis", "aiohttp"}
+
+PURE = {
+    "cache": ["codec", "seal"],
+    "config": [
+        *("admin_tokens", "checks", "diff", "environment", "errors", "load", "model_tables"),
+        *("models", "options", "settings", "store_url", "teams_file", "toml", "webhooks"),
+    ],
+    "core": [
+        *("errors", "headers", "key_format", "model", "money", "periods"),
+        *("redaction", "secret", "strict_json"),
+    ],
+    "proxy": [
+        *("cache_control", "cache_status", "election_messages", "fingerprint"),
+        *("image_request", "policy", "url_expiry"),
+    ],
+    "quota": [
+        *("account", "image_response", "limits", "pricing"),
+        *("refusal", "status", "steps", "token_usage"),
+    ],
+    "reporting": ["alerts/message", "alerts/rules", "invoice", "request_lines", "views"],
+    "stores": ["archive_format", "codec", "sums"],
+    "tenants": ["views"],
+    "upstream": ["decompress", "headers", "outcome", "sandbox/png"],
+    "web": [
+        *("admin/same_origin", "admin/session_token", "admin/throttle"),
+        *("rate_limit_headers",),
+    ],
+}
+"""The files that only compute: they never wait, read a clock or reach the outside world.
+
+Whatever of the gateway they import is pure too.
+"""
+
+PURE_MODULES = {
+    f"gateway.{folder}.{name.replace('/', '.')}" for folder, names in PURE.items() for name in names
+}
+
+
+def _module(path: Path) -> str:
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {_module(path): path for path in PACKAGE.rglob("*.py")}
+
+
+def _imports(path: Path) -> Iterator[str]:
+    """The modules that a file names in its imports, wherever in the file they stand."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.module is not None, f"{path}: a relative import"
+            for alias in node.names:
+                submodule = f"{node.module}.{alias.name}"
+                yield submodule if submodule in MODULES else node.module
+
+
+IMPORTS = {module: set(_imports(path)) for module, path in MODULES.items()}
+
+OWN_IMPORTS = {module: names & MODULES.keys() for module, names in IMPORTS.items()}
+"""The imports of other modules of the gateway."""
+
+
+def _layer(module: str) -> int:
+    """The place of a module's folder in the list; the package itself stands above all folders."""
+    _, *folders = module.split(".")
+    return LAYERS.index(folders[0]) if folders and folders[0] in LAYERS else -1
+
+
+def test_the_package_holds_the_layers_and_nothing_else() -> None:
+    found = {path.name for path in PACKAGE.iterdir() if path.name != "__pycache__"}
+    assert found == {*LAYERS, *BESIDE_THE_FOLDERS}
+
+
+def test_imports_only_go_down() -> None:
+    upward = {
+        f"{module} imports {imported}"
+        for module, names in OWN_IMPORTS.items()
+        for imported in names
+        if imported != "gateway" and _layer(imported) < _layer(module)
+    }
+    assert upward - STILL_UPWARD == set()
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    waiting = {module: names - {module} for module, names in OWN_IMPORTS.items()}
+    while free := {module for module, names in waiting.items() if not names}:
+        waiting = {module: names - free for module, names in waiting.items() if names}
+    assert waiting == {}, "these modules import each other, or a module that does"
+
+
+@pytest.mark.parametrize("module", sorted(PURE_MODULES))
+def test_a_pure_file_imports_only_pure_files(module: str) -> None:
+    assert module in MODULES, "it was renamed or removed: correct PURE"
+    packages = {name.partition(".")[0] for name in IMPORTS[module]}
+    assert packages & IMPURE == set()
+    assert OWN_IMPORTS[module] - PURE_MODULES - {"gateway"} == set()
+
+
+def test_no_file_is_too_long_to_read_in_one_go() -> None:
+    long = {
+        str(path.relative_to(PACKAGE))
+        for path in MODULES.values()
+        if len(path.read_text().splitlines()) > MOST_LINES
+    }
+    assert long - STILL_LONGER == set(), f"split what has more than {MOST_LINES} lines"
+    assert STILL_LONGER - long == set(), "these are short enough now: remove them from the list"

@@ -38,7 +38,7 @@ export PROBE
 .PHONY: help setup run test test-all soak check docs servers bench screenshots format lock clean
 
 help: ## show this list
-	@awk -F ': .*## ' '/^[a-z-]+: .*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ': .*## ' '/^[a-z-]+: .*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
 	@echo 'Settings: ARGS="..." further arguments for run, test, check, bench and lock,'
 	@echo '          PYTHON=... the Python of a new environment, VENV=... its folder (.venv),'
 	@echo '          WORKERS=... how many tests run at once (4).'

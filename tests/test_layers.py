@@ -50,7 +50,7 @@ PURE = {
         *("account", "image_response", "limits", "pricing"),
         *("refusal", "status", "steps", "token_usage"),
     ],
-    "reporting": ["alerts/message", "alerts/rules", "invoice", "request_lines", "views"],
+    "reporting": ["alerts/message", "alerts/rules", "invoice", "request_lines"],
     "stores": ["archive_format", "codec", "sums"],
     "tenants": ["views"],
     "upstream": ["decompress", "headers", "outcome", "sandbox/png"],

@@ -1,7 +1,7 @@
-"""What a request's Cache-Control asks for (RFC 9111, section 5.2.1).
+"""A request's Cache-Control header (RFC 9111, section 5.2.1), and how the request uses the cache.
 
-Read leniently, as the standard wants it: unknown directives and junk are passed over. Where a
-`max-age` cannot be understood it counts as 0, so that in doubt nothing old is answered.
+The header is read leniently, as the standard demands: unknown directives and junk are ignored. A
+`max-age` that cannot be understood counts as 0: in doubt, the client gets no old answer.
 """
 
 import re
@@ -21,7 +21,7 @@ _SECONDS = re.compile(r'([0-9]+)|"([0-9]+)"')
 
 
 class CacheControl(Struct, frozen=True, kw_only=True):
-    """The directives that the gateway heeds. `max_age` in seconds; None where it is not given."""
+    """The directives that the gateway honours. `max_age` is in seconds, None if not given."""
 
     no_cache: bool = False
     no_store: bool = False
@@ -32,10 +32,41 @@ class CacheControl(Struct, frozen=True, kw_only=True):
 _NOTHING = CacheControl()
 
 
-def read_cache_control(values: Iterable[str]) -> CacheControl:
-    """The directives of all Cache-Control header lines together.
+class CacheUse(Struct, frozen=True, kw_only=True):
+    """How one request uses the cache.
 
-    An argument of a directive that takes none is ignored. Of several `max-age` the smallest holds.
+    `enabled`: the cache is on for the gateway and the team. `read`: look for the answer in the
+    cache and among the flights first. `store`: keep the answer. `only`: never buy one. An answer of
+    `max_age` seconds or more is too old.
+    """
+
+    enabled: bool
+    read: bool
+    store: bool
+    only: bool
+    max_age: int | None
+
+    def accepts(self, age: float) -> bool:
+        """Whether an answer of this age in seconds is new enough."""
+        # Not by the whole seconds of the Age header: a max-age of 0 must never find anything.
+        return self.max_age is None or age < self.max_age
+
+
+def cache_use(wish: CacheControl, *, enabled: bool) -> CacheUse:
+    """How a request with these directives uses a cache that is on or off."""
+    return CacheUse(
+        enabled=enabled,
+        read=enabled and not (wish.no_cache or wish.no_store),
+        store=enabled and not wish.no_store,
+        only=wish.only_if_cached,
+        max_age=wish.max_age,
+    )
+
+
+def read_cache_control(values: Iterable[str]) -> CacheControl:
+    """Read the directives of all Cache-Control header lines together.
+
+    An argument of a directive that takes none is ignored. Of several `max-age` the smallest counts.
     Lines of more than `MAX_CHARS` together are not read: they count as `no-cache`.
     """
     values = list(values)

@@ -1,91 +1,114 @@
-"""Which of several gateways buys: a lease in the store elects one, the others wait for its news.
+"""Which of several gateways buys an answer: a lease in the store elects one, the others wait.
 
-A lease is kept up while its holder lives and ends by itself where it does not. It is no lock that
-money hangs on: losing one may cost a duplicate image, never a wrong charge.
+The holder renews its lease while it lives; the lease of a dead gateway expires. No money depends
+on it: losing a lease may cost a duplicate image, never a wrong charge.
 
 The races it guards against:
 
-1. *The buyer ends while another one asks for the lease.* Who asks listens before, and keeps the
-   news by holder until it knows whom it waits for.
-2. *News get lost with the subscription.* Whenever one is lost or comes about, all who wait look
-   and ask again; so they do when the lease in their way should have ended.
-3. *The buyer ended between a look into the cache and the lease.* Whoever waited or was elected
-   looks into the cache before it buys: see `gateway.proxy.pipeline`.
-4. *The store runs later what was given up.* A lease that was perhaps taken is ended, again and
-   again until the store has done so. Each try has a holder of its own, which no late end hits.
-5. *Who comes after a failure finds its news still on the way.* News of this very gateway are
-   told by its own flight; to others of its flights they mean "try again".
+1. *The buyer ends while another gateway asks for the lease.* A candidate listens before it asks,
+   and keeps messages by holder until it knows for whom it waits.
+2. *Messages get lost with the subscription.* Whenever a subscription is lost or established, all
+   who wait look and ask again; so they do when the lease in their way should have expired.
+3. *The buyer ended between a look into the cache and the lease.* A candidate that has waited or was
+   elected looks into the cache before it buys.
+4. *The store runs a command later that was given up.* A lease that was perhaps taken is ended,
+   again and again until the store has done so. Each try has a holder of its own, so a late end hits
+   no other.
+5. *A request that comes after a failure finds the failure's message still on the way.* Messages of
+   this very gateway are delivered by its own flight; to its other flights they mean "try again".
 6. *A renewal overtakes the end, and the lease is there again.* One task does both in turn.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import aclosing, suppress
-from types import TracebackType
-from typing import Self
+from typing import Protocol
 
 import structlog
+from msgspec import Struct
 
 from gateway.core.deadline import Patience
 from gateway.core.errors import GatewayError, StoreUnavailable
 from gateway.core.model import Bought
 from gateway.core.tasks import Background
-from gateway.proxy.election_messages import News, decode_news, encode_news, news_of
+from gateway.proxy.election_messages import Message, decode_message, encode_message, message_of
 from gateway.proxy.leases import Lease, Leases, Rival
+from gateway.quota.ledger import store_patience
 from gateway.telemetry.observer import NO_OBSERVER, Observer
+from gateway.telemetry.request_record import RequestRecord
 
 log = structlog.get_logger(source="elections")
 
 LEASE_SECONDS = 5.0
 """How long a lease outlives its holder."""
 
-PATIENCE_SECONDS = 2.0
-"""How long somebody who waits already bears with a store that is away."""
+OUTAGE_SECONDS = 2.0
+"""How long a candidate that has waited before puts up with a store that does not answer."""
 
-TELLING_SECONDS = 60.0
-"""How long news are kept for a store that is away. Nobody waits that long."""
+MESSAGE_SECONDS = 60.0
+"""How long messages are kept for a store that does not answer. Nobody waits that long."""
 
 PAUSE_SECONDS = 0.25
-"""Between two tries to reach a store that is away."""
+"""Between two tries to reach a store that does not answer."""
 
 BATCH = 500
 """Leases in one command: bounds how long the store is busy with it."""
 
-
-class Alone:
-    """The election of a gateway that shares its store with nobody: it wins at once."""
-
-    handed_over: Bought | None = None
-
-    def stand(self, name: str) -> Self:
-        """A part in the election, as `Elections.stand` gives one."""
-        return self
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        return
-
-    async def elected(self, patience: float) -> bool:
-        """It is."""
-        return True
-
-    async def tell(self, work: Awaitable[Bought]) -> Bought:
-        """What the work brings; nobody else waits for it."""
-        return await work
+Look = Callable[[], Awaitable[Bought | None]]
+Buy = Callable[[], Awaitable[Bought]]
 
 
-class Elections:
-    """The elections in which this gateway stands, over the leases that all share.
+class FlightResult(Struct, frozen=True):
+    """The answer of a flight. `free`: another purchase brought it."""
 
-    `cache_is_shared` tells whether the others find in the cache what was kept there just now.
-    Leases live for `lease_seconds`, and are renewed three times in that.
+    bought: Bought
+    free: bool = False
+
+
+class Election(Protocol):
+    """Lets one gateway buy an answer, and shares it with the others."""
+
+    async def buy_or_wait(
+        self, name: str, record: RequestRecord, look: Look, buy: Buy
+    ) -> FlightResult:
+        """Return the answer of this name: `buy` it, or wait for the gateway that does.
+
+        `look` returns the answer if it is in the cache by now. Waits for other gateways count as
+        such in `record`. A gateway must not run two elections of one name at a time.
+
+        Raises what `buy` raises here or at the other gateway, and StoreUnavailable.
+        """
+
+
+class LocalElection:
+    """The election of a gateway that has its store for itself: it buys."""
+
+    async def buy_or_wait(
+        self, name: str, record: RequestRecord, look: Look, buy: Buy
+    ) -> FlightResult:
+        """Return the answer of this name: see `Election`."""
+        found = await look()
+        return FlightResult(await buy()) if found is None else FlightResult(found, free=True)
+
+
+class _Candidate:
+    """A flight that asks for the lease of its name, or waits for the gateway that holds it."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.lease: Lease | None = None
+        self.handed_over: Bought | None = None
+        self.messages: dict[str, bytes] = {}
+        self.wake = asyncio.Event()
+        self.has_waited = False
+        self.away_since: float | None = None
+
+
+class SharedElection:
+    """The elections among the gateways of one store, over leases that all of them see.
+
+    `cache_is_shared` returns whether the others find in the cache what was stored there just now.
+    A lease lasts `lease_seconds` and is renewed three times in that.
     """
 
     def __init__(
@@ -98,67 +121,88 @@ class Elections:
         observer: Observer = NO_OBSERVER,
     ) -> None:
         self._leases = leases
-        self._observer = observer
         self._new_id = new_id
         self._cache_is_shared = cache_is_shared
         self._lease_seconds = lease_seconds
+        self._observer = observer
         self._renewal_due = 0.0
         self._gateway = new_id()
-        self._standing: dict[str, Candidate] = {}
+        self._candidates: dict[str, _Candidate] = {}
         self._held: set[Lease] = set()
-        self._untold: dict[Lease, tuple[bytes, float]] = {}
+        self._unsent: dict[Lease, tuple[bytes, float]] = {}
         self._wanted = asyncio.Event()
         self._background = Background("elections")
 
     def start(self) -> None:
-        """Begin to listen, and to keep up what is held."""
+        """Start to listen for messages, and to renew the leases that are held."""
         self._background.spawn(self._listen())
         self._background.spawn(self._keep_up())
 
     async def close(self) -> None:
-        """Tell what is not told yet, if the store answers, and let go."""
+        """Send the messages that wait, if the store answers, and close the connections."""
         await self._background.close()
         with suppress(StoreUnavailable):
-            await self._tell()
+            await self._send()
         await self._leases.close()
 
     @property
     def held(self) -> int:
-        """Leases that are kept up."""
+        """How many leases are renewed."""
         return len(self._held)
 
-    def stand(self, name: str) -> "Candidate":
-        """A part in the election of this name's buyer. A gateway has one a name at a time."""
-        return Candidate(self, name)
+    # -- an election ----------------------------------------------------------------------------
 
-    # -- for candidates -------------------------------------------------------------------------
+    async def buy_or_wait(
+        self, name: str, record: RequestRecord, look: Look, buy: Buy
+    ) -> FlightResult:
+        """Return the answer of this name: see `Election`."""
+        candidate = self._candidates[name] = _Candidate(name)  # race 1: before it asks
+        try:
+            while True:
+                elected = await self._stand(candidate, record)
+                found = candidate.handed_over or await look()  # race 3
+                if found is not None:
+                    return FlightResult(found, free=True)
+                if elected:
+                    return FlightResult(await self._buy(candidate, buy))
+        finally:
+            del self._candidates[name]
+            self._end(candidate, "again")
 
-    def enter(self, candidate: "Candidate") -> None:
-        """Let the candidate hear what is told under its name from now on."""
-        self._standing[candidate.name] = candidate
+    async def _stand(self, candidate: _Candidate, record: RequestRecord) -> bool:
+        """Ask for the lease. Returns False after a wait: look for the answer, then ask again.
 
-    def leave(self, candidate: "Candidate") -> None:
-        """It wants to hear no more."""
-        del self._standing[candidate.name]
+        Raises the failure of the other gateway's purchase, or StoreUnavailable.
+        """
+        candidate.wake.clear()
+        began, lease = _now(), Lease(candidate.name, f"{self._gateway}.{self._new_id()}")
+        try:
+            rival = await self._take(lease, store_patience(record.own_seconds()))
+        except StoreUnavailable:
+            candidate.away_since = candidate.away_since or began
+            if not candidate.has_waited or _now() - candidate.away_since >= OUTAGE_SECONDS:
+                raise
+            with record.waiting():
+                await asyncio.sleep(PAUSE_SECONDS)
+            return False
+        candidate.away_since = None
+        if rival is None:
+            candidate.lease = lease
+            return True
+        with record.waiting():
+            await self._wait_for(rival, candidate)
+        return False
 
-    def new_lease(self, name: str) -> Lease:
-        """A lease that nobody had before, to be taken."""
-        return Lease(name, f"{self._gateway}.{self._new_id()}")
+    async def _take(self, lease: Lease, patience: float) -> Rival | None:
+        """Take the lease and keep it up, or return its holder.
 
-    def is_ours(self, holder: str) -> bool:
-        """Whether this is a flight of this very gateway."""
-        return holder.startswith(f"{self._gateway}.")
-
-    async def take(self, lease: Lease, patience: float) -> Rival | None:
-        """Take the lease and keep it up, or tell who has it.
-
-        Raises StoreUnavailable, after `patience` seconds at the latest.
+        Raises StoreUnavailable after `patience` seconds at the latest.
         """
         try:
             async with Patience(patience):
                 rival = await self._leases.take(lease, self._lease_seconds)
-        except BaseException as failure:  # given up, and perhaps taken all the same
-            self.end(lease, "again")
+        except BaseException as failure:  # race 4: it may be taken all the same
+            self._announce(lease, "again")
             if isinstance(failure, TimeoutError):
                 raise StoreUnavailable from None
             raise
@@ -166,41 +210,65 @@ class Elections:
             self._held.add(lease)
         return rival
 
-    def end(self, lease: Lease, news: News) -> None:
-        """End the lease and tell the news, as soon as the store can be reached."""
-        self._untold[lease] = encode_news(news), _now()
-        self._wanted.set()
+    async def _wait_for(self, rival: Rival, candidate: _Candidate) -> None:
+        """Wait for the rival's message, until its lease should have expired.
 
-    def deliver(self, lease: Lease, bought: Bought) -> None:
-        """End the lease so that those who wait come by what was bought."""
+        Raises the failure of its purchase.
+        """
+        if not candidate.has_waited:
+            candidate.has_waited = True
+            self._observer.flight("remote")
+        with suppress(TimeoutError):
+            async with asyncio.timeout(rival.seconds):
+                await candidate.wake.wait()
+        message = decode_message(candidate.messages.pop(rival.holder, b""))
+        if message == "handed over":
+            with suppress(StoreUnavailable):
+                lease = Lease(candidate.name, rival.holder)
+                candidate.handed_over = await self._leases.handed_over(lease)
+        is_ours = rival.holder.startswith(f"{self._gateway}.")  # race 5
+        if isinstance(message, GatewayError) and not is_ours:
+            raise message
+
+    async def _buy(self, candidate: _Candidate, buy: Buy) -> Bought:
+        """Buy the answer, and announce the result to the gateways that wait."""
+        try:
+            bought = await buy()
+        except BaseException as failure:
+            # A gateway that stops in the middle concerns nobody else, even if it was charged.
+            self._end(candidate, "again" if _being_cancelled() else message_of(failure))
+            raise
         if bought.kept and self._cache_is_shared():
-            self.end(lease, "again")
-        else:
-            self._background.spawn(self._hand_over(lease, bought))
-
-    async def fetch(self, lease: Lease) -> Bought | None:
-        """What was handed over, if it is still there."""
-        with suppress(StoreUnavailable):
-            return await self._leases.handed_over(lease)
-        return None
-
-    def waits(self) -> None:
-        """Count a flight that waits for another gateway's."""
-        self._observer.flight("remote")
-
-    # -- in the background ----------------------------------------------------------------------
+            self._end(candidate, "again")
+        elif candidate.lease is not None:
+            self._background.spawn(self._hand_over(candidate.lease, bought))
+            candidate.lease = None
+        return bought
 
     async def _hand_over(self, lease: Lease, bought: Bought) -> None:
-        news: News = "again"
+        message: Message = "again"
         try:
             with suppress(StoreUnavailable):
                 if await self._leases.hand_over(lease, bought):
-                    news = "handed over"
+                    message = "handed over"
         finally:
-            self.end(lease, news)
+            self._announce(lease, message)
+
+    def _end(self, candidate: _Candidate, message: Message) -> None:
+        """End the candidate's lease, if it has one, with this message."""
+        if candidate.lease is not None:
+            self._announce(candidate.lease, message)
+            candidate.lease = None
+
+    def _announce(self, lease: Lease, message: Message) -> None:
+        """End the lease and send the message, as soon as the store can be reached."""
+        self._unsent[lease] = encode_message(message), _now()
+        self._wanted.set()
+
+    # -- in the background ----------------------------------------------------------------------
 
     async def _keep_up(self) -> None:
-        """Renew what is held when that is due, and tell news as they come."""
+        """Renew leases when that is due, and send messages as they come (race 6)."""
         self._renewal_due = _now() + self._lease_seconds * 0.3
         while True:
             with suppress(TimeoutError):
@@ -209,7 +277,7 @@ class Elections:
             self._wanted.clear()
             try:
                 await self._renew_if_due()
-                await self._tell()
+                await self._send()
             except StoreUnavailable:
                 await self._pause()
             except Exception as defect:  # one bad turn must not end all later ones
@@ -218,7 +286,7 @@ class Elections:
 
     async def _pause(self) -> None:
         await asyncio.sleep(PAUSE_SECONDS)
-        if self._untold:
+        if self._unsent:
             self._wanted.set()
 
     async def _renew_if_due(self) -> None:
@@ -231,146 +299,48 @@ class Elections:
                 self._observer.lease_lost()
                 log.warning("lease lost: an image may be bought twice", name=lease.name)
 
-    async def _tell(self) -> None:
-        oldest = _now() - TELLING_SECONDS
-        for lease in [lease for lease, (_, since) in self._untold.items() if since < oldest]:
-            self._told(lease)
-        for batch in _batches(self._untold):
-            await self._leases.end([(lease, self._untold[lease][0]) for lease in batch])
+    async def _send(self) -> None:
+        oldest = _now() - MESSAGE_SECONDS
+        for lease in [lease for lease, (_, since) in self._unsent.items() if since < oldest]:
+            self._forget(lease)
+        for batch in _batches(self._unsent):
+            await self._leases.end([(lease, self._unsent[lease][0]) for lease in batch])
             for lease in batch:
-                self._told(lease)
+                self._forget(lease)
 
-    def _told(self, lease: Lease) -> None:
-        del self._untold[lease]
+    def _forget(self, lease: Lease) -> None:
+        del self._unsent[lease]
         self._held.discard(lease)
 
     async def _listen(self) -> None:
-        """Pass news on to those who wait; begin anew for ever where the subscription is lost."""
+        """Pass messages on to candidates; subscribe again whenever the subscription is lost."""
         while True:
             try:
-                await self._hear()
+                await self._receive()
             except StoreUnavailable:
                 log.debug("no subscription")
             except Exception as defect:  # one bad turn must not end all later ones
                 log.exception("listening failed", exc_info=defect)
             await asyncio.sleep(PAUSE_SECONDS)
 
-    async def _hear(self) -> None:
+    async def _receive(self) -> None:
         subscribed = False
         try:
-            async with aclosing(self._leases.listen()) as heard:
-                async for each in heard:
-                    if each is None:
+            async with aclosing(self._leases.listen()) as events:
+                async for event in events:
+                    if event is None:
                         subscribed = True
-                        self._look_again()
-                    elif candidate := self._standing.get(each.lease.name):
-                        candidate.hear(each.lease.holder, each.told)
+                        self._wake_all()  # race 2
+                    elif candidate := self._candidates.get(event.lease.name):
+                        candidate.messages[event.lease.holder] = event.message
+                        candidate.wake.set()
         finally:
-            if subscribed:  # it may be the store that was lost: who waits is to find out
-                self._look_again()
+            if subscribed:  # the store itself may be lost: those who wait must find out
+                self._wake_all()
 
-    def _look_again(self) -> None:
-        for candidate in self._standing.values():
-            candidate.look_again()
-
-
-class Candidate:
-    """A flight's part in the election, to be entered before it asks.
-
-    `handed_over` is what the buyer bought, where it was handed over by it.
-    """
-
-    def __init__(self, elections: Elections, name: str) -> None:
-        self.name = name
-        self.handed_over: Bought | None = None
-        self._elections = elections
-        self._lease: Lease | None = None
-        self._news: dict[str, bytes] = {}
-        self._wake = asyncio.Event()
-        self._waited = False
-        self._away_since: float | None = None
-
-    def __enter__(self) -> Self:
-        self._elections.enter(self)
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._elections.leave(self)
-        if self._lease is not None:
-            self._elections.end(self._lease, "again")
-
-    async def elected(self, patience: float) -> bool:
-        """Whether this flight is to buy. False after a wait: look for the answer, then ask again.
-
-        Raises the failure of the one who was to buy, and StoreUnavailable where the store tells
-        nothing within `patience` seconds.
-        """
-        self._wake.clear()
-        began, lease = _now(), self._elections.new_lease(self.name)
-        try:
-            rival = await self._elections.take(lease, patience)
-        except StoreUnavailable:
-            await self._bear_with_it(began)
-            return False
-        self._away_since = None
-        if rival is None:
-            self._lease = lease
-            return True
-        await self._wait_for(rival)
-        return False
-
-    async def tell(self, work: Awaitable[Bought]) -> Bought:
-        """Do the work that this flight was elected for, and tell the others what comes of it."""
-        try:
-            bought = await work
-        except BaseException as failure:
-            # A gateway that stops before its time is nothing to the others, whatever it charges.
-            self._end("again" if _being_cancelled() else news_of(failure))
-            raise
-        if self._lease is not None:
-            self._elections.deliver(self._lease, bought)
-            self._lease = None
-        return bought
-
-    def hear(self, holder: str, told: bytes) -> None:
-        """Take in news of this name."""
-        self._news[holder] = told
-        self._wake.set()
-
-    def look_again(self) -> None:
-        """End the present wait: news may have been missed."""
-        self._wake.set()
-
-    def _end(self, news: News) -> None:
-        if self._lease is not None:
-            self._elections.end(self._lease, news)
-            self._lease = None
-
-    async def _bear_with_it(self, began: float) -> None:
-        """Pause before the next try. Raises StoreUnavailable where there is none."""
-        self._away_since = self._away_since or began
-        if not self._waited or _now() - self._away_since >= PATIENCE_SECONDS:
-            raise StoreUnavailable
-        await asyncio.sleep(PAUSE_SECONDS)
-
-    async def _wait_for(self, rival: Rival) -> None:
-        """Wait for the rival's news, or until its lease should have ended. Raises its failure."""
-        if not self._waited:
-            self._waited = True
-            self._elections.waits()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(rival.seconds):
-                await self._wake.wait()
-        news = decode_news(self._news.pop(rival.holder, b""))
-        if news == "handed over":
-            self.handed_over = await self._elections.fetch(Lease(self.name, rival.holder))
-        if isinstance(news, GatewayError) and not self._elections.is_ours(rival.holder):
-            raise news
+    def _wake_all(self) -> None:
+        for candidate in self._candidates.values():
+            candidate.wake.set()
 
 
 def _now() -> float:

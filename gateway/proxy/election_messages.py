@@ -1,9 +1,9 @@
-"""What the buyer of an answer tells those who wait for it in other gateways, as bytes.
+"""Messages from the buyer of an answer to the gateways that wait for it, as bytes.
 
-An answer itself is found in the cache, or handed over. A failure is told whole, so that all who
-wait raise the same one: above all one that is charged, or each gateway would buy and be charged in
-turn. What concerns the buyer alone (a limit, a store that is away, a gateway that stops) is told
-as "again": the others look into the cache and try for themselves.
+The answer itself is in the cache, or handed over. A failure is sent whole, so all who wait raise
+the same one. That matters most for a failure that is charged: otherwise each gateway would buy and
+be charged in turn. A failure that concerns the buyer alone (a limit, a store that does not answer,
+a gateway that stops) is sent as "again": the others look into the cache and try themselves.
 """
 
 from collections.abc import Callable
@@ -26,12 +26,12 @@ from gateway.core.errors import (
     UpstreamUnreachable,
 )
 
-News = Literal["again", "handed over"] | GatewayError
-"""What is told: look and try again; fetch what is handed over; or the failure that all share."""
+Message = Literal["again", "handed over"] | GatewayError
+"""Look and try again; fetch the answer that was handed over; or the failure that all share."""
 
 
 class _Failure(Struct, frozen=True, kw_only=True):
-    """A failure by the value of its outcome label, which is another one for each kind."""
+    """A failure, with its kind as the `outcome` label, which no two kinds share."""
 
     outcome: str
     message: str
@@ -50,8 +50,8 @@ _PLAIN: dict[str, Callable[[], GatewayError]] = {
 }
 
 
-def news_of(failure: BaseException) -> News:
-    """What others are told of a purchase that ended like this."""
+def message_of(failure: BaseException) -> Message:
+    """The message about a purchase that failed like this."""
     match failure:
         case LimitReached() | Unavailable():
             return "again"
@@ -62,28 +62,30 @@ def news_of(failure: BaseException) -> News:
     return "again"
 
 
-def encode_news(news: News) -> bytes:
-    """News as bytes."""
-    if not isinstance(news, GatewayError):
-        return _encode.encode(news)
+def encode_message(message: Message) -> bytes:
+    """Encode a message."""
+    if not isinstance(message, GatewayError):
+        return _encode.encode(message)
     failure = _Failure(
-        outcome=news.outcome, message=news.message, retry=news.retry, status=news.status
+        outcome=message.outcome, message=message.message, retry=message.retry, status=message.status
     )
-    if isinstance(news, UpstreamRefused):
-        failure = msgspec.structs.replace(failure, body=news.body, retry_after=news.retry_after)
+    if isinstance(message, UpstreamRefused):
+        failure = msgspec.structs.replace(
+            failure, body=message.body, retry_after=message.retry_after
+        )
     return _encode.encode(failure)
 
 
-def decode_news(told: bytes) -> News:
-    """The news in these bytes; "again" where they are of a kind that is unknown here."""
+def decode_message(data: bytes) -> Message:
+    """Decode a message; one of an unknown kind, from a newer version, counts as "again"."""
     try:
-        news = _decode.decode(told)
+        message = _decode.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return "again"
-    return _error(news) if isinstance(news, _Failure) else news
+    return _error(message) if isinstance(message, _Failure) else message
 
 
-def _error(failure: _Failure) -> News:
+def _error(failure: _Failure) -> Message:
     match failure.outcome:
         case UpstreamRefused.outcome:
             return UpstreamRefused(

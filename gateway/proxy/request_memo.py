@@ -1,8 +1,9 @@
-"""Requests as they were read, remembered by the very bytes of their bodies.
+"""Remembers requests by the exact bytes of their bodies.
 
-Who asks for the same again usually sends the same bytes, and reading and fingerprinting them takes
-longer than finding the answer. A reading depends on nothing but the body, the configuration and
-who shares answers, so it is remembered under all three. What a team may ask for is not part of it.
+Clients that repeat a request usually send the same bytes, and reading and fingerprinting them takes
+longer than finding the answer. The result depends only on the body, the settings and the scope
+within which answers are shared, so it is remembered under these three. The team's policy is not
+part of it: that is checked each time.
 """
 
 from functools import lru_cache
@@ -15,14 +16,14 @@ from gateway.core.model import ImageRequest, Team
 from gateway.proxy.fingerprint import answer_name, scope_of
 from gateway.proxy.image_request import read_request
 
-REMEMBERED = 4_096
-"""Readings remembered at most, those asked for last."""
+MOST_REQUESTS = 4_096
+"""How many requests are remembered: those used last."""
 
 MOST_BYTES = 2_048
 """The longest body that is remembered."""
 
 
-class Reading(Struct, frozen=True):
+class FingerprintedRequest(Struct, frozen=True):
     """A request, the cache key of its answer, and its model, size and quality as labels."""
 
     request: ImageRequest
@@ -30,24 +31,26 @@ class Reading(Struct, frozen=True):
     labels: tuple[str, str, str]
 
 
-class Readings:
-    """Reads bodies under one configuration."""
+class RequestMemo:
+    """Reads request bodies under the settings in force."""
 
     def __init__(self, settings: Settings) -> None:
-        self.settings = settings
-        self._remembered = lru_cache(REMEMBERED)(self._read)
+        self._use(settings)
 
-    def read(self, body: bytes, team: Team) -> Reading:
-        """The request in a team's body. Raises InvalidRequest, each time anew."""
+    def read(self, body: bytes, team: Team, settings: Settings) -> FingerprintedRequest:
+        """Read the request in a team's body. Raises InvalidRequest, a new one each time."""
+        if settings is not self._settings:
+            self._use(settings)
         read = self._remembered if len(body) <= MOST_BYTES else self._read
-        return read(body, scope_of(team, self.settings))
+        return read(body, scope_of(team, settings))
 
-    def _read(self, body: bytes, scope: str) -> Reading:
-        settings = self.settings
+    def _use(self, settings: Settings) -> None:
+        self._settings = settings
+        self._remembered = lru_cache(MOST_REQUESTS)(self._read)
+
+    def _read(self, body: bytes, scope: str) -> FingerprintedRequest:
+        settings = self._settings
         request = read_request(body, settings.models, settings.default_model)
-        model = settings.models[request.model]
-        return Reading(
-            request,
-            answer_name(request, scope, settings),
-            (request.model, *closed_labels(request, model)),
-        )
+        labels = closed_labels(request, settings.models[request.model])
+        fingerprint = answer_name(request, scope, settings)
+        return FingerprintedRequest(request, fingerprint, (request.model, *labels))

@@ -66,13 +66,21 @@ MAX_BATCH = 256
 """Steps in one swap: bounds how long one transaction holds the store's writer."""
 
 PATIENCE_SECONDS = 2.0
-"""How long a caller waits for the store: to be admitted, or for its outcome to be written."""
+"""How long a request waits for the store: to be admitted, or for its outcome to be written."""
+
+LEAST_PATIENCE_SECONDS = 1.0
+"""How long a request waits for the store, however long its earlier steps took."""
 
 SWEEP_SECONDS = 2.0
 """How often leases are looked at. The promise is 5 s, the store's patience included."""
 
 TOLD_SECONDS = 60.0
 """Least time between two lines about what cannot be written."""
+
+
+def store_patience(own_seconds: float) -> float:
+    """How long a request may wait for the store, after so much of the gateway's own time."""
+    return max(LEAST_PATIENCE_SECONDS, PATIENCE_SECONDS - own_seconds)
 
 
 class _Pending(Generic[T]):

@@ -113,7 +113,7 @@ class RequestHistory(WriteBehind[HistoryBatch], Observer):
             return
         if record.left:  # `late_purchase_ended` adds the result of its purchase
             record = replace(record, outcome="client_closed", images=0, cost=0, upstream=None)
-        own = max(0.0, seconds - record.waited)
+        own = record.own_seconds(seconds)
         if record.request is not None:
             self._own.add(own)
             if record.upstream is not None:
@@ -125,7 +125,7 @@ class RequestHistory(WriteBehind[HistoryBatch], Observer):
         if record.upstream is not None:
             self._upstream.add(record.upstream)
         seconds = perf_counter() - record.started
-        self._add(record, seconds, max(0.0, seconds - record.waited))
+        self._add(record, seconds, record.own_seconds(seconds))
 
     def _add(self, record: RequestRecord, seconds: float, own: float) -> None:
         caller, at = record.caller, self._wall()

@@ -30,7 +30,7 @@ from gateway.core.clock import SharedClock
 from gateway.core.errors import StoreUnavailable
 from gateway.core.model import Bought
 from gateway.core.tasks import Background
-from gateway.proxy.election import Alone, Elections
+from gateway.proxy.election import Election, LocalElection, SharedElection
 from gateway.proxy.pipeline import Proxy
 from gateway.quota.account import GATEWAY, team_account
 from gateway.quota.ledger import Ledger
@@ -292,7 +292,7 @@ class Gateway:
             cache=cache,
             ledger=self._ledger,
             upstream=upstream,
-            elections=self._open_elections(),
+            election=self._open_election(),
             wall=self._wall,
             spread=random.random,
             new_id=new_id,
@@ -304,21 +304,21 @@ class Gateway:
         metrics.in_flight_limit.set_function(lambda: self.settings.server.max_in_flight)
         metrics.flights_open.set_function(lambda: self.flights)
 
-    def _open_elections(self) -> Elections | Alone:
+    def _open_election(self) -> Election:
         """What keeps gateways of one store from buying the same at the same time."""
         place, metrics = self.settings.store.place, self.metrics
         if place.kind == "sqlite":
-            return Alone()
+            return LocalElection()
         metrics.begin_leases_at_zero()
-        elections = Elections(
+        election = SharedElection(
             RedisLeases(place, observe=self.observers.store_operation),
             observer=self.observers,
             new_id=new_id,
             cache_is_shared=lambda: self._redis_cache is not None and not self._redis_cache.away,
         )
-        elections.start()
-        self._running.push_async_callback(elections.close)
-        return elections
+        election.start()
+        self._running.push_async_callback(election.close)
+        return election
 
     async def _open_cache(self) -> BaseCache:
         """The memory cache, with what was kept over a restart, and Redis behind it if there is."""

@@ -355,7 +355,7 @@ class Metrics(Observer):
         told = seconds >= EXEMPLAR_SECONDS and len(record.id) <= EXEMPLAR_CHARS
         exemplar = {"request_id": record.id} if told else None
         self.duration[record.outcome,].observe(seconds, exemplar)
-        self.overhead.observe(max(0.0, seconds - record.waited))
+        self.overhead.observe(record.own_seconds(seconds))
 
     def request_unreadable(self, outcome: str) -> None:
         """Count a request that the HTTP parser refused; `outcome` is one of `UNREADABLE`."""

@@ -11,7 +11,6 @@ from typing import Any, Literal
 
 import structlog
 
-from gateway.core.errors import UpstreamError
 from gateway.quota.limits import Refusal
 from gateway.quota.observer import LedgerObserver
 from gateway.quota.steps import Reserve
@@ -57,8 +56,8 @@ class Observer(LedgerObserver):
     def upstream_call_ended(self, model: str, status: str, seconds: float) -> None:
         """A call to the upstream ended. `status` is its HTTP status, or the code of its failure."""
 
-    def upstream_failed(self, error: UpstreamError) -> None:
-        """A call to the upstream brought no images."""
+    def purchase_failed(self, record: RequestRecord, failure: Exception) -> None:
+        """A purchase brought no images: an UpstreamError, or a defect of the gateway."""
 
     def charged(self, reservation: Reserve, cost: int, *, unknown: bool, swept: bool) -> None:
         """A purchase was charged `cost` micro-dollars.

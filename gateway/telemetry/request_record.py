@@ -1,8 +1,11 @@
-"""What one request came to: filled in on its way, read once at its end by the log and the metrics.
+"""The record of one request: filled in along its path, read at its end by logs and metrics.
 
-Nothing a client wrote goes in here but what is in a closed set: no prompt, no key, no header.
+It holds no prompt, no secret and no header: only ids and values from closed sets, because logs,
+metrics and traces are made of it.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from time import perf_counter
 
@@ -10,20 +13,22 @@ from gateway.core.model import Caller, ImageRequest
 from gateway.quota.status import Standing
 
 OTHER = "other"
-"""The label of a request whose model, size or quality could not be read, or is not configured."""
+"""The label of a model, size or quality that could not be read or is not configured."""
 
 
 @dataclass(slots=True)
 class RequestRecord:
-    """One request's record. Times are in seconds, money in micro-dollars.
+    """One request's record. Times are in seconds, money is in micro-dollars.
 
-    `waited` is the time spent waiting for others (the client's body, the upstream, a flight): what
-    is left of the total is the gateway's own. `labels` are the request's model, size and quality,
-    each from a closed set. `fingerprint` is the answer's key in the cache.
-    `standing` is set where the ledger was touched. `left` says that the client hung up on a
-    purchase, which goes on without it. `route` is what was asked for where that is no image:
-    "models", "quota", "usage" or "unknown". `phases` are the gateway's own parts, in their order,
-    for the Server-Timing header.
+    - `labels`: the request's model, size and quality, each from a closed set.
+    - `fingerprint`: the answer's key in the cache.
+    - `outcome` and `status`: those of a client that left, until there is an answer.
+    - `standing`: the quota's status, if the ledger was asked.
+    - `waited`: the time spent waiting for others: the client, the upstream, another purchase.
+    - `upstream`: how long the upstream took, None if it was not called.
+    - `phases`: the gateway's own steps in their order, for the Server-Timing header.
+    - `left`: the client hung up on a purchase, which goes on without it.
+    - `route`: None for images, otherwise "models", "quota", "usage" or "unknown".
     """
 
     id: str
@@ -44,11 +49,34 @@ class RequestRecord:
     left: bool = False
     route: str | None = None
     phases: dict[str, float] = field(default_factory=dict)
-    _since: float = 0.0
+    _waiting_since: float | None = None
 
-    def lap(self, phase: str | None) -> None:
-        """Put the time since the last lap (since the start, at first) down to `phase`, if any."""
-        now = perf_counter()
-        if phase is not None:
-            self.phases[phase] = now - (self._since or self.started)
-        self._since = now
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Measure a step of the gateway."""
+        started = perf_counter()
+        try:
+            yield
+        finally:
+            self.phases[name] = perf_counter() - started
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Count the block as a wait for others."""
+        started = self._waiting_since = perf_counter()
+        try:
+            yield
+        finally:
+            self._waiting_since = None
+            self.waited += perf_counter() - started
+
+    def own_seconds(self, total: float | None = None) -> float:
+        """The gateway's own part of the first `total` seconds, by default of those until now.
+
+        A wait that goes on is not part of it: a purchase continues when its client has left.
+        """
+        if total is None:
+            total = perf_counter() - self.started
+        since = self._waiting_since
+        waiting = 0.0 if since is None else self.started + total - since
+        return max(0.0, total - self.waited - waiting)

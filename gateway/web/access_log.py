@@ -2,6 +2,7 @@
 
 import structlog
 
+from gateway.core.errors import GatewayError
 from gateway.core.key_format import PREFIX
 from gateway.core.money import format_usd
 from gateway.telemetry.observer import Observer
@@ -46,7 +47,7 @@ def log_request(record: RequestRecord, seconds: float) -> None:
         cost_usd=format_usd(record.cost),
         saved_usd=format_usd(record.saved),
         total_ms=_milliseconds(seconds),
-        own_ms=_milliseconds(max(0.0, seconds - record.waited)),
+        own_ms=_milliseconds(record.own_seconds(seconds)),
         upstream_ms=None if upstream is None else _milliseconds(upstream),
     )
 
@@ -57,6 +58,11 @@ class AccessLog(Observer):
     def request_ended(self, record: RequestRecord, seconds: float) -> None:
         """Write the request's line."""
         log_request(record, seconds)
+
+    def purchase_failed(self, record: RequestRecord, failure: Exception) -> None:
+        """Write where a defect of the gateway occurred: all who share the flight only see a 500."""
+        if not isinstance(failure, GatewayError):
+            log.error("purchase failed", id=record.id, exc_info=failure)
 
     def late_purchase_ended(self, record: RequestRecord, failure: BaseException | None) -> None:
         """Write what was bought: the request's own line was too early for that."""

@@ -8,7 +8,8 @@ from aiohttp import web
 
 from gateway.core.errors import BodyTooLarge, GatewayError, InternalError
 from gateway.core.headers import request_id
-from gateway.proxy.pipeline import Call, Proxy
+from gateway.proxy.context import ProxyRequest
+from gateway.proxy.pipeline import Proxy
 from gateway.proxy.policy import visible_models
 from gateway.telemetry.observer import NO_OBSERVER, Observer
 from gateway.telemetry.request_record import RequestRecord
@@ -106,12 +107,12 @@ class PublicApi:
         self, request: web.BaseRequest, record: RequestRecord
     ) -> web.StreamResponse:
         limit = self._proxy.settings.server.max_body_bytes
-        call = Call(
+        incoming = ProxyRequest(
             authorization=request.headers.getall("Authorization", ()),
             cache_control=request.headers.getall("Cache-Control", ()),
             read_body=lambda: read_json_body(request, limit, self._body_seconds),
         )
-        answer = await self._proxy.generate(call, record)
+        answer = await self._proxy.generate(incoming, record)
         return await send(request, image_response(answer, record), record)
 
     async def _models(self, request: web.BaseRequest, record: RequestRecord) -> web.Response:

@@ -7,7 +7,7 @@ from msgspec import json
 
 from gateway.core.errors import GatewayError, UpstreamRefused
 from gateway.core.money import format_usd
-from gateway.proxy.pipeline import Answer
+from gateway.proxy.context import ProxyResponse
 from gateway.telemetry.request_record import RequestRecord
 from gateway.web.rate_limit_headers import rate_limit_headers, server_timing
 
@@ -41,7 +41,7 @@ def json_response(value: object, record: RequestRecord) -> web.Response:
     return web.Response(body=json.encode(value), headers=headers)
 
 
-def image_response(answer: Answer, record: RequestRecord) -> web.Response:
+def image_response(answer: ProxyResponse, record: RequestRecord) -> web.Response:
     """A 200 with images: the upstream's bytes as they came."""
     headers = {**_BASE, **_record_headers(record), "Cache-Status": answer.cache_status}
     headers["x-gateway-cost-usd"] = format_usd(record.cost)

@@ -5,7 +5,6 @@ slowly would hold a hundred copies of one picture. In slices, each waits only fo
 """
 
 import asyncio
-from time import perf_counter
 
 from aiohttp import web
 
@@ -29,15 +28,14 @@ async def send(
         return response
     sliced = web.StreamResponse(status=response.status, headers=response.headers)
     sliced.content_length = len(body)
-    started, view = perf_counter(), memoryview(body)
+    view = memoryview(body)
     try:
-        await sliced.prepare(request)
-        for start in range(0, len(body), SLICE_BYTES):
-            async with asyncio.timeout(seconds):
-                await sliced.write(view[start : start + SLICE_BYTES])
+        with record.waiting():
+            await sliced.prepare(request)
+            for start in range(0, len(body), SLICE_BYTES):
+                async with asyncio.timeout(seconds):
+                    await sliced.write(view[start : start + SLICE_BYTES])
     except TimeoutError:
         if request.transport is not None:
             request.transport.abort()
-    finally:
-        record.waited += perf_counter() - started
     return sliced

@@ -18,7 +18,7 @@ import pytest
 from gateway.config.settings import KeySettings
 from gateway.config.store_url import parse_store_url
 from gateway.core.model import Limits, Team
-from gateway.proxy.pipeline import LEASE_SLACK_SECONDS
+from gateway.proxy.context import LEASE_SLACK_SECONDS
 from gateway.quota.account import Account, team_account
 from gateway.quota.ledger import SWEEP_SECONDS, Ledger
 from gateway.quota.steps import Held, Refused, Settle

@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from gateway.core.model import Limits
-from gateway.proxy.pipeline import LEASE_SLACK_SECONDS
+from gateway.proxy.context import LEASE_SLACK_SECONDS
 from tests.support.money import drawing, tally, until
 from tests.support.redis import running_redis
 from tests.support.replicas import SHIFTS, Replicas, mortally, patiently, running_replicas

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.proxy.cache_control import MAX_SECONDS, CacheControl, read_cache_control
+from gateway.proxy.cache_control import MAX_SECONDS, CacheControl, cache_use, read_cache_control
 
 
 @pytest.mark.parametrize(
@@ -72,3 +72,28 @@ def test_long_values_are_read_quickly(unit: str) -> None:
     read_cache_control([unit * 8192])
     # A few milliseconds where nothing else runs; a regular expression gone wrong takes minutes.
     assert perf_counter() - started < 0.5
+
+
+@pytest.mark.parametrize(
+    ("header", "enabled", "read", "store"),
+    [
+        ("", True, True, True),
+        ("no-cache", True, False, True),
+        ("no-store", True, False, False),
+        ("max-age=5", True, True, True),
+        ("", False, False, False),
+    ],
+)
+def test_the_cache_is_used_as_asked_where_it_is_on(
+    header: str, enabled: bool, read: bool, store: bool
+) -> None:
+    use = cache_use(read_cache_control([header]), enabled=enabled)
+    assert (use.enabled, use.read, use.store) == (enabled, read, store)
+
+
+def test_an_answer_of_the_maximum_age_is_too_old() -> None:
+    use = cache_use(CacheControl(max_age=5), enabled=True)
+    assert use.accepts(4.999)
+    assert not use.accepts(5)
+    assert not cache_use(CacheControl(max_age=0), enabled=True).accepts(0.0)
+    assert cache_use(CacheControl(), enabled=True).accepts(10**9)

@@ -5,6 +5,7 @@ import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from time import perf_counter
 
 import pytest
 from structlog.testing import capture_logs
@@ -19,9 +20,10 @@ from gateway.core.errors import (
     UpstreamRefused,
 )
 from gateway.core.model import Bought
-from gateway.proxy.election import Elections
+from gateway.proxy.election import SharedElection
 from gateway.stores.redis.leases import RedisLeases
 from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.request_record import RequestRecord
 from tests.support.money import until
 from tests.support.redis import RedisServer, running_redis
 
@@ -33,23 +35,23 @@ Work = Callable[[], Awaitable[Bought]]
 
 
 class Gateway:
-    """A gateway as far as elections go. `shop` is the cache that all share."""
+    """The part of a gateway that elections need. `shop` is the shared cache."""
 
-    def __init__(self, elections: Elections, metrics: Metrics, shop: dict[str, Bought]) -> None:
+    def __init__(
+        self, elections: SharedElection, metrics: Metrics, shop: dict[str, Bought]
+    ) -> None:
         self.elections = elections
         self.metrics = metrics
         self.shop = shop
 
     async def fly(self, work: Work, name: str = "apple") -> Bought:
         """A flight of this name, as in `gateway.proxy.pipeline`."""
-        with self.elections.stand(name) as candidate:
-            while True:
-                elected = await candidate.elected(2.0)
-                found = candidate.handed_over or self.shop.get(name)
-                if found is not None:
-                    return found
-                if elected:
-                    return await candidate.tell(work())
+
+        async def look() -> Bought | None:
+            return self.shop.get(name)
+
+        record = RequestRecord(id="r", started=perf_counter())
+        return (await self.elections.buy_or_wait(name, record, look, work)).bought
 
     def flight(self, work: Work, name: str = "apple") -> "asyncio.Task[Bought]":
         return asyncio.create_task(self.fly(work, name))
@@ -93,7 +95,7 @@ async def gateway(
     redis: RedisServer, shop: dict[str, Bought], lease: float = LONG
 ) -> AsyncIterator[Gateway]:
     metrics = Metrics()
-    elections = Elections(
+    elections = SharedElection(
         RedisLeases(parse_store_url(redis.url)),
         observer=metrics,
         new_id=lambda: secrets.token_hex(8),

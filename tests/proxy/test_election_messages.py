@@ -23,7 +23,7 @@ from gateway.core.errors import (
     UpstreamUnknown,
     UpstreamUnreachable,
 )
-from gateway.proxy.election_messages import decode_news, encode_news, news_of
+from gateway.proxy.election_messages import decode_message, encode_message, message_of
 
 SHARED: list[GatewayError] = [
     InternalError(),
@@ -58,8 +58,8 @@ def seen(error: GatewayError) -> dict[str, Any]:
 
 @pytest.mark.parametrize("error", SHARED, ids=[str(place) for place in range(len(SHARED))])
 def test_a_failure_is_heard_as_it_was_told(error: GatewayError) -> None:
-    assert news_of(error) is error
-    heard = decode_news(encode_news(error))
+    assert message_of(error) is error
+    heard = decode_message(encode_message(error))
     assert type(heard) is type(error)
     assert isinstance(heard, GatewayError)
     assert seen(heard) == seen(error)
@@ -74,24 +74,24 @@ def test_every_failure_of_the_upstream_is_told() -> None:
 
 @pytest.mark.parametrize("failure", OWN, ids=[type(each).__name__ for each in OWN])
 def test_what_is_the_buyers_own_is_nothing_to_others(failure: BaseException) -> None:
-    assert news_of(failure) == "again"
+    assert message_of(failure) == "again"
 
 
 def test_a_defect_is_told_as_one() -> None:
     """The call may have been sent and is charged: nobody is to buy again."""
-    assert isinstance(news_of(KeyError("a secret")), InternalError)
+    assert isinstance(message_of(KeyError("a secret")), InternalError)
 
 
 def test_words_are_heard_as_they_were_told() -> None:
-    assert decode_news(encode_news("again")) == "again"
-    assert decode_news(encode_news("handed over")) == "handed over"
+    assert decode_message(encode_message("again")) == "again"
+    assert decode_message(encode_message("handed over")) == "handed over"
 
 
 @given(st.binary(max_size=64))
 def test_what_cannot_be_read_means_again(told: bytes) -> None:
-    assert decode_news(told) in ("again", "handed over")
+    assert decode_message(told) in ("again", "handed over")
 
 
 def test_a_failure_of_a_later_version_means_again() -> None:
-    told = encode_news(UpstreamCut()).replace(b"upstream_cut", b"upstream_odd")
-    assert decode_news(told) == "again"
+    told = encode_message(UpstreamCut()).replace(b"upstream_cut", b"upstream_odd")
+    assert decode_message(told) == "again"

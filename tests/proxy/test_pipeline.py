@@ -20,8 +20,9 @@ from gateway.config.settings import Settings, UpstreamSettings
 from gateway.core import key_format
 from gateway.core.errors import UpstreamCut
 from gateway.core.model import Key, Team
-from gateway.proxy.election import Alone
-from gateway.proxy.pipeline import Answer, Call, Proxy
+from gateway.proxy.context import ProxyRequest, ProxyResponse
+from gateway.proxy.election import LocalElection
+from gateway.proxy.pipeline import Proxy
 from gateway.quota.account import Account, team_account
 from gateway.quota.ledger import Ledger
 from gateway.stores.sqlite import SqliteStore
@@ -78,14 +79,16 @@ class Bench:
         self._ledger = ledger
         self._key = key
 
-    async def ask(self, prompt: str = "apple", *cache_control: str) -> tuple[Answer, RequestRecord]:
+    async def ask(
+        self, prompt: str = "apple", *cache_control: str
+    ) -> tuple[ProxyResponse, RequestRecord]:
         record = RequestRecord(id="r", started=time.perf_counter())
 
         async def read_body() -> bytes:
             return json.dumps({"prompt": prompt}).encode()
 
-        call = Call([f"Bearer {self._key}"], cache_control, read_body)
-        return await self.proxy.generate(call, record), record
+        incoming = ProxyRequest([f"Bearer {self._key}"], cache_control, read_body)
+        return await self.proxy.generate(incoming, record), record
 
     async def account(self) -> Account:
         assert await self._ledger.close(5)
@@ -114,7 +117,7 @@ async def bench(folder: Path, work: Work) -> AsyncIterator[Bench]:
             cache=MemoryCache(2**20, 2**20, lambda bought: len(bought.body)),
             ledger=ledger,
             upstream=ScriptedUpstream(work),
-            elections=Alone(),
+            election=LocalElection(),
             observer=late,
             wall=time.time,
             spread=random.random,

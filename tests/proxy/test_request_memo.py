@@ -1,71 +1,76 @@
-"""Remembered readings: the same bytes are read once, and nothing but the same bytes."""
+"""Remembered requests: the same bytes are read once, and nothing but the same bytes."""
 
 import pytest
 from msgspec.structs import replace
 
-from gateway.config.load import read_settings
 from gateway.config.settings import Settings
 from gateway.core.errors import InvalidRequest
 from gateway.core.model import Team
-from gateway.proxy.request_memo import MOST_BYTES, REMEMBERED, Readings
+from gateway.proxy.request_memo import MOST_BYTES, MOST_REQUESTS, FingerprintedRequest, RequestMemo
 
 BODY = b'{"prompt":"a red apple","user":"one"}'
 RED, BLUE = Team(name="red"), Team(name="blue")
+SETTINGS = Settings()
+
+
+class Memo:
+    """A memo, and its short form for tests."""
+
+    def __init__(self) -> None:
+        self._memo = RequestMemo(SETTINGS)
+
+    def __call__(
+        self, body: bytes = BODY, team: Team = RED, settings: Settings = SETTINGS
+    ) -> FingerprintedRequest:
+        return self._memo.read(body, team, settings)
 
 
 @pytest.fixture
-def settings() -> Settings:
-    return read_settings("", {})[0]
+def memo() -> Memo:
+    return Memo()
 
 
-def test_the_same_bytes_are_read_once(settings: Settings) -> None:
-    readings = Readings(settings)
-    first = readings.read(BODY, RED)
-    assert readings.read(bytes(bytearray(BODY)), RED) is first
-    assert readings.read(BODY + b" ", RED) is not first
-    assert readings.read(BODY + b" ", RED) == first
+def test_the_same_bytes_are_read_once(memo: Memo) -> None:
+    first = memo()
+    assert memo(bytes(bytearray(BODY))) is first
+    assert memo(BODY + b" ") is not first
+    assert memo(BODY + b" ") == first
+    assert first.labels == ("gpt-image-2", "1024x1024", "auto")
 
 
-def test_teams_stay_apart_unless_they_share(settings: Settings) -> None:
-    readings = Readings(settings)
-    red, blue = readings.read(BODY, RED), readings.read(BODY, BLUE)
-    assert red.fingerprint != blue.fingerprint
-    assert readings.read(BODY, RED).fingerprint == red.fingerprint
-    shared = Readings(replace(settings, cache=replace(settings.cache, scope="shared")))
-    assert shared.read(BODY, RED) is shared.read(BODY, BLUE)
+def test_teams_stay_apart_unless_they_share(memo: Memo) -> None:
+    assert memo(team=RED).fingerprint != memo(team=BLUE).fingerprint
+    shared = replace(SETTINGS, cache=replace(SETTINGS.cache, scope="shared"))
+    assert memo(team=RED, settings=shared) is memo(team=BLUE, settings=shared)
 
 
-def test_an_emptied_cache_is_not_read_again(settings: Settings) -> None:
-    readings = Readings(settings)
-    before = readings.read(BODY, RED)
-    after = readings.read(BODY, replace(RED, purged=1))
+def test_a_purged_cache_has_other_fingerprints(memo: Memo) -> None:
+    before, after = memo(), memo(team=replace(RED, purged=1))
     assert after.request == before.request
     assert after.fingerprint != before.fingerprint
-    assert readings.read(BODY, replace(RED, purged=1)) is after
 
 
-def test_another_configuration_reads_anew(settings: Settings) -> None:
-    other = replace(settings, cache=replace(settings.cache, ignore_fields=()))
-    mine, theirs = Readings(settings).read(BODY, RED), Readings(other).read(BODY, RED)
+def test_new_settings_read_again(memo: Memo) -> None:
+    other = replace(SETTINGS, cache=replace(SETTINGS.cache, ignore_fields=()))
+    mine, theirs = memo(), memo(settings=other)
     assert mine.request == theirs.request
     assert mine.fingerprint != theirs.fingerprint
 
 
-def test_faults_are_told_each_time_anew(settings: Settings) -> None:
-    readings, errors = Readings(settings), []
+def test_an_error_is_a_new_one_each_time(memo: Memo) -> None:
+    errors = []
     for _ in range(2):
         with pytest.raises(InvalidRequest) as error:
-            readings.read(b'{"prompt":""}', RED)
+            memo(b'{"prompt":""}')
         errors.append(error.value)
     assert errors[0] is not errors[1]
 
 
-def test_long_bodies_and_those_long_ago_are_not_remembered(settings: Settings) -> None:
-    readings = Readings(settings)
+def test_long_bodies_and_those_used_long_ago_are_not_remembered(memo: Memo) -> None:
     long = b'{"prompt":"%s"}' % (b"x" * MOST_BYTES)
-    assert readings.read(long, RED) is not readings.read(long, RED)
-    assert readings.read(long, RED) == readings.read(long, RED)
-    first = readings.read(BODY, RED)
-    for number in range(REMEMBERED):
-        readings.read(b'{"prompt":"%d"}' % number, RED)
-    assert readings.read(BODY, RED) is not first
+    assert memo(long) is not memo(long)
+    assert memo(long) == memo(long)
+    first = memo()
+    for number in range(MOST_REQUESTS):
+        memo(b'{"prompt":"%d"}' % number)
+    assert memo() is not first

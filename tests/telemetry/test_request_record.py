@@ -1,5 +1,6 @@
-"""A request's record: what it says of one that was never answered."""
+"""A request's record: its start values, its phases, and which time is the gateway's own."""
 
+import time
 from time import perf_counter
 
 from gateway.telemetry.request_record import RequestRecord
@@ -8,17 +9,25 @@ from gateway.telemetry.request_record import RequestRecord
 def test_a_request_without_an_answer_was_left_by_its_client() -> None:
     record = RequestRecord(id="r", started=1.0)
     assert (record.outcome, record.status) == ("client_closed", 499)
-    assert (record.images, record.cost, record.saved, record.waited) == (0, 0, 0, 0.0)
-    assert record.caller is None
-    assert record.standing is None
-    assert record.upstream is None
+    assert (record.images, record.cost, record.saved) == (0, 0, 0)
+    assert (record.caller, record.standing, record.upstream) == (None, None, None)
 
 
-def test_laps_follow_each_other() -> None:
-    began = perf_counter()
-    record = RequestRecord(id="r", started=began)
-    record.lap("first")
-    record.lap(None)
-    record.lap("last")
-    assert list(record.phases) == ["first", "last"]
-    assert 0 <= sum(record.phases.values()) <= perf_counter() - began
+def test_phases_are_measured_in_their_order() -> None:
+    record = RequestRecord(id="r", started=perf_counter())
+    with record.phase("first"), record.phase("second"):
+        time.sleep(0.01)
+    with record.phase("last"):
+        pass
+    assert list(record.phases) == ["second", "first", "last"]
+    assert record.phases["first"] >= record.phases["second"] >= 0.01 > record.phases["last"]
+
+
+def test_waits_are_not_the_gateways_own_time() -> None:
+    record = RequestRecord(id="r", started=perf_counter())
+    with record.waiting():
+        time.sleep(0.05)
+        assert record.own_seconds() < 0.05  # the wait goes on
+    assert record.waited >= 0.05
+    assert record.own_seconds() < 0.05
+    assert RequestRecord(id="r", started=0.0, waited=2.0).own_seconds(1.0) == 0

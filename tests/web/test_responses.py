@@ -12,7 +12,7 @@ from gateway.core.errors import (
     UpstreamRefused,
 )
 from gateway.proxy.cache_status import CacheStatus
-from gateway.proxy.pipeline import Answer
+from gateway.proxy.context import ProxyResponse
 from gateway.quota.status import Meter, Standing
 from gateway.telemetry.request_record import RequestRecord
 from gateway.web.responses import error_body, error_response, image_response, json_response
@@ -95,7 +95,7 @@ def test_an_error_after_the_upstream_tells_what_was_charged() -> None:
 
 
 def test_images_go_out_as_they_came_with_their_price() -> None:
-    answer = Answer(b'{"data": [ ]}', CacheStatus.MISS_STORED)
+    answer = ProxyResponse(b'{"data": [ ]}', CacheStatus.MISS_STORED)
     response = image_response(answer, record(cost=53_000, upstream=1.0))
     assert (response.status, response.body) == (200, b'{"data": [ ]}')
     assert response.headers["Cache-Status"] == "gateway; fwd=miss; stored"
@@ -105,7 +105,9 @@ def test_images_go_out_as_they_came_with_their_price() -> None:
 
 
 def test_a_hit_tells_its_age_and_what_it_saved() -> None:
-    headers = image_response(Answer(b"{}", CacheStatus.HIT, age=0), record(saved=53_000)).headers
+    headers = image_response(
+        ProxyResponse(b"{}", CacheStatus.HIT, age=0), record(saved=53_000)
+    ).headers
     assert headers["Age"] == "0"
     assert headers["x-gateway-cost-usd"] == "0"
     assert headers["x-gateway-saved-usd"] == "0.053"

@@ -27,7 +27,7 @@ from msgspec.structs import replace
 
 from gateway.config.settings import Settings
 from gateway.config.webhooks import Webhook
-from gateway.core.errors import StoreUnavailable, UpstreamAuth, UpstreamError
+from gateway.core.errors import StoreUnavailable, UpstreamAuth
 from gateway.core.model import Claim, Key
 from gateway.core.periods import DAY_SECONDS
 from gateway.core.tasks import Background
@@ -47,6 +47,7 @@ from gateway.reporting.alerts.rules import (
 )
 from gateway.reporting.store import UsageStore
 from gateway.telemetry.observer import NO_OBSERVER, Observer
+from gateway.telemetry.request_record import RequestRecord
 from gateway.tenants.directory import Directory
 
 log = structlog.get_logger(source="alerts")
@@ -164,9 +165,9 @@ class Alerts(Observer):
         if self._settings().alerts.webhooks:
             self._seen.update(accounts)
 
-    def upstream_failed(self, error: UpstreamError) -> None:
+    def purchase_failed(self, record: RequestRecord, failure: Exception) -> None:
         """Note how a call upstream failed."""
-        if isinstance(error, UpstreamAuth):
+        if isinstance(failure, UpstreamAuth):
             alert = upstream_alert(self._wall())
             for webhook in self._settings().alerts.webhooks.values():
                 if hears_of_upstream(webhook):

@@ -20,7 +20,7 @@ from redis.asyncio.client import PubSub
 from gateway.config.store_url import StoreUrl
 from gateway.core.errors import StoreUnavailable
 from gateway.core.model import Bought
-from gateway.proxy.leases import Lease, Rival, Told
+from gateway.proxy.leases import Lease, LeaseEvent, Rival
 from gateway.stores.redis.client import close_client, open_client
 from gateway.stores.redis.link import FAILURES, Link, Observe
 from gateway.stores.redis.scripts import Argument, Script
@@ -52,8 +52,8 @@ _WAITED = Script(_ALWAYS, "lease_waited")
 _LEAVE = Script("#!lua\n", "lease_leave")
 _LEFT = Script(_ALWAYS, "lease_left")
 
-_encode_told = msgspec.msgpack.Encoder()
-_decode_told = msgspec.msgpack.Decoder(Told)
+_encode_event = msgspec.msgpack.Encoder()
+_decode_event = msgspec.msgpack.Decoder(LeaseEvent)
 _encode_bought = msgspec.msgpack.Encoder()
 _decode_bought = msgspec.msgpack.Decoder(Bought)
 
@@ -93,8 +93,8 @@ class RedisLeases:
     async def end(self, endings: Sequence[tuple[Lease, bytes]]) -> None:
         """End each lease, unless it is another's by now, and tell the news to all gateways."""
         arguments: list[Argument] = [_CHANNEL]
-        for lease, told in endings:
-            arguments += (lease.holder, _encode_told.encode(Told(lease, told)))
+        for lease, message in endings:
+            arguments += (lease.holder, _encode_event.encode(LeaseEvent(lease, message)))
         keys = [_key(lease) for lease, _ in endings]
         await self._call("end_leases", _END, keys, *arguments)
 
@@ -113,7 +113,7 @@ class RedisLeases:
         record = await self._call("handed_over", _LEFT, [_left(lease)])
         return None if record is None else _decode_bought.decode(record)
 
-    async def listen(self) -> AsyncGenerator[Told | None, None]:
+    async def listen(self) -> AsyncGenerator[LeaseEvent | None, None]:
         """All that is told from now on; None once it is certain that nothing is missed any more.
 
         Raises StoreUnavailable when the subscription is lost. Each one has a client of its own:
@@ -130,7 +130,7 @@ class RedisLeases:
                         yield None
                     elif message["type"] == "message":
                         with suppress(msgspec.DecodeError, UnicodeDecodeError):  # not ours
-                            yield _decode_told.decode(message["data"])
+                            yield _decode_event.decode(message["data"])
             finally:
                 await subscription.aclose()  # type: ignore[no-untyped-call]
         except FAILURES as failure:

@@ -27,6 +27,7 @@ from gateway.reporting.alerts.delivery import (
 from gateway.reporting.alerts.http import HttpWebhooks
 from gateway.stores.sqlite import SqliteStore
 from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.request_record import RequestRecord
 from gateway.tenants.directory import Directory
 from tests.support.directory import put_teams
 from tests.support.faulty_store import FaultyStore
@@ -210,11 +211,14 @@ async def test_accounts_of_nobody_are_passed_over(tellers: Tellers) -> None:
     assert len(tellers.receiver.messages) == 1
 
 
-async def test_of_failures_upstream_only_a_refused_key_is_told(tellers: Tellers) -> None:
+async def test_of_failed_purchases_only_a_refused_upstream_key_is_an_alert(
+    tellers: Tellers,
+) -> None:
+    record = RequestRecord(id="r", started=0.0)
     (teller,) = tellers.all
-    teller.upstream_failed(UpstreamFailed(retry=True))
+    teller.purchase_failed(record, UpstreamFailed(retry=True))
     for _ in range(3):
-        teller.upstream_failed(UpstreamAuth())
+        teller.purchase_failed(record, UpstreamAuth())
     (message,) = await tellers.receiver.until(1)
     await until(lambda: tellers.has("sent"))
     assert message.json["event"] == "upstream_auth"

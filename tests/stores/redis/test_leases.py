@@ -11,7 +11,7 @@ import pytest
 from gateway.config.store_url import parse_store_url
 from gateway.core.errors import StoreUnavailable
 from gateway.core.model import Bought
-from gateway.proxy.leases import Lease, Told
+from gateway.proxy.leases import Lease, LeaseEvent
 from gateway.stores.redis.leases import LEFT_BYTES, RedisLeases
 from tests.support.money import until
 from tests.support.redis import RedisServer, running_redis
@@ -55,10 +55,10 @@ class Ear:
     """Somebody who listens, and what was heard so far."""
 
     def __init__(self, leases: RedisLeases) -> None:
-        self.heard: asyncio.Queue[Told | None] = asyncio.Queue()
+        self.heard: asyncio.Queue[LeaseEvent | None] = asyncio.Queue()
         self.task = asyncio.create_task(self._listen(leases))
 
-    async def next(self) -> Told | None:
+    async def next(self) -> LeaseEvent | None:
         """What is heard next. Raises what ended the listening, where nothing more will come."""
         heard = asyncio.create_task(self.heard.get())
         try:
@@ -137,7 +137,7 @@ async def test_the_end_frees_it_and_all_hear_the_news(leases: RedisLeases) -> No
     await leases.take(MINE, 5)
     async with listening(leases) as first, listening(leases) as second:
         await leases.end([(MINE, b"\x00news")])
-        assert await first.next() == await second.next() == Told(MINE, b"\x00news")
+        assert await first.next() == await second.next() == LeaseEvent(MINE, b"\x00news")
     assert await leases.take(OTHERS, 5) is None
 
 
@@ -147,7 +147,7 @@ async def test_many_ends_at_once(leases: RedisLeases) -> None:
     async with listening(leases) as ear:
         await leases.end(endings)
         heard = [await ear.next() for _ in endings]
-    assert heard == [Told(lease, told) for lease, told in endings]
+    assert heard == [LeaseEvent(lease, told) for lease, told in endings]
     assert await leases.take(Lease("499", "others"), 5) is None
 
 
@@ -192,7 +192,7 @@ async def test_without_memory_leases_still_work_and_no_answer_is_left(
         with pytest.raises(StoreUnavailable):
             await leases.hand_over(MINE, BOUGHT)
         await leases.end([(MINE, b"again")])
-        assert await ear.next() == Told(MINE, b"again")
+        assert await ear.next() == LeaseEvent(MINE, b"again")
 
 
 async def test_a_server_that_is_away_is_told_within_a_second_or_so(
@@ -221,7 +221,7 @@ async def test_a_lost_subscription_is_noticed(leases: RedisLeases, redis: RedisS
             await asyncio.wait_for(ear.task, 10)
     async with listening(leases) as ear:
         await leases.end([(MINE, b"heard")])
-        assert await ear.next() == Told(MINE, b"heard")
+        assert await ear.next() == LeaseEvent(MINE, b"heard")
 
 
 async def test_a_subscription_that_fell_silent_is_noticed(
@@ -239,7 +239,7 @@ async def test_a_quiet_subscription_stays(leases: RedisLeases) -> None:
         await asyncio.sleep(3.5)  # three times as long as it is quiet before it is asked
         assert not ear.task.done()
         await leases.end([(MINE, b"heard")])
-        assert await ear.next() == Told(MINE, b"heard")
+        assert await ear.next() == LeaseEvent(MINE, b"heard")
 
 
 async def test_a_closed_one_is_away(redis: RedisServer) -> None:
@@ -283,8 +283,8 @@ async def test_every_kind_of_redis_does_all_of_it(running: Running, tmp_path: Pa
         async with listening(leases) as first, listening(leases) as second:
             await leases.end([(MINE, b"one"), (pear, b"two")])
             for ear in (first, second):
-                assert await ear.next() == Told(MINE, b"one")
-                assert await ear.next() == Told(pear, b"two")
+                assert await ear.next() == LeaseEvent(MINE, b"one")
+                assert await ear.next() == LeaseEvent(pear, b"two")
         assert await leases.handed_over(MINE) == BOUGHT
         assert await leases.take(OTHERS, 5) is None
 
@@ -295,10 +295,10 @@ async def test_after_a_failover_news_come_from_the_new_master(tmp_path: Path) ->
             await place.master.kill()
             with pytest.raises(StoreUnavailable):
                 await asyncio.wait_for(ear.task, 10)
-        assert await heard_again(leases) == Told(MINE, b"heard")
+        assert await heard_again(leases) == LeaseEvent(MINE, b"heard")
 
 
-async def heard_again(leases: RedisLeases) -> Told | None:
+async def heard_again(leases: RedisLeases) -> LeaseEvent | None:
     """What somebody who listens anew hears. Sentinel may close connections to a new master too."""
     async with asyncio.timeout(60):
         while True:

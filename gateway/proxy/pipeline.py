@@ -50,7 +50,7 @@ from gateway.quota.refusal import refusal_error
 from gateway.quota.steps import Held, Refused, Release, Reserve
 from gateway.telemetry.observer import NO_OBSERVER, Observer
 from gateway.telemetry.request_record import RequestRecord
-from gateway.telemetry.tracing import UNTRACED, Tracing
+from gateway.telemetry.tracing import NO_TRACING, Tracing
 from gateway.telemetry.upstream_call import measured_call
 from gateway.tenants.directory import Directory
 from gateway.upstream.outcome import judge
@@ -78,7 +78,7 @@ class Proxy:
         spread: Callable[[], float],
         new_id: Callable[[], str],
         observer: Observer = NO_OBSERVER,
-        tracing: Tracing = UNTRACED,
+        tracing: Tracing = NO_TRACING,
         amend: Callable[[str, Bought], None] = lambda name, bought: None,
     ) -> None:
         self.settings = settings

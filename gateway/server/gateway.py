@@ -46,7 +46,7 @@ from gateway.telemetry.logging import dropped_lines
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.observer import Observers
 from gateway.telemetry.quota_gauges import QuotaCollector
-from gateway.telemetry.tracing import UNTRACED, Tracing
+from gateway.telemetry.tracing import NO_TRACING, Tracing
 from gateway.tenants.directory import Directory
 from gateway.tenants.last_used import LastUsed
 from gateway.upstream.client import HttpUpstream
@@ -193,16 +193,18 @@ class Gateway:
         """What spans are told to. Raises StartError where the packages for it are not there."""
         tracing = self.settings.tracing
         if not tracing.enabled:
-            return UNTRACED
+            return NO_TRACING
         try:
-            from gateway.telemetry.otel import Telemetry
+            from gateway.telemetry.otel import OpenTelemetryTracing
         except ModuleNotFoundError as missing:
             raise StartError(
                 "[tracing] enabled needs the packages of image-gateway[otel]: "
                 f"{missing.name} is not installed."
             ) from None
         kind = self.settings.store.place.kind
-        telemetry = Telemetry(store=kind, prompts=tracing.prompts, exporter=self._exporter)
+        telemetry = OpenTelemetryTracing(
+            store=kind, prompts=tracing.prompts, exporter=self._exporter
+        )
         self._running.push_async_callback(asyncio.to_thread, telemetry.close)
         return telemetry
 

@@ -1,11 +1,11 @@
-"""Tracing with OpenTelemetry: the optional extra `otel`. Imported only where it is switched on.
+"""Tracing with OpenTelemetry: the optional extra `otel`, imported only if tracing is enabled.
 
-Names are those of OpenTelemetry's semantic conventions: HTTP server spans, and GenAI client spans
-(`gen_ai.*`) for the upstream. Trace context comes in and goes out as W3C Trace Context says
-(`traceparent`, `tracestate`). Where spans go, and how many of them, is told by OpenTelemetry's own
-environment variables, such as OTEL_EXPORTER_OTLP_ENDPOINT and OTEL_TRACES_SAMPLER.
+Names follow OpenTelemetry's semantic conventions: HTTP server spans, and GenAI client spans
+(`gen_ai.*`) for the upstream. Trace context is read and sent as W3C Trace Context (`traceparent`,
+`tracestate`). OpenTelemetry's own environment variables, such as OTEL_EXPORTER_OTLP_ENDPOINT and
+OTEL_TRACES_SAMPLER, set where spans go and how many are recorded.
 
-No key is in a span, and no prompt unless an operator has switched that on.
+A span never holds a key, and a prompt only if an operator has enabled that.
 """
 
 import json
@@ -29,23 +29,24 @@ from gateway.core.model import ImageRequest
 from gateway.core.money import format_usd
 from gateway.quota.token_usage import Usage
 from gateway.telemetry.request_record import RequestRecord
+from gateway.telemetry.tracing import Tracing, UpstreamSpan
 
 _CONTEXT = ("traceparent", "tracestate")
 
 STATE_CHARS = 512
-"""Of a trace's state, as it goes on: what W3C Trace Context, section 3.3.1.5, asks for at least."""
+"""The longest trace state that is passed on: what W3C Trace Context, section 3.3.1.5, demands."""
 
 CLOSE_SECONDS = 3.0
-"""How long what is left may take to be sent in the end."""
+"""How long sending the last spans may take."""
 
 Attributes = dict[str, str | int | float | bool]
 
 
-class Telemetry:
-    """Spans for requests, waits for the store and calls to the upstream.
+class OpenTelemetryTracing(Tracing):
+    """Sends spans with OpenTelemetry.
 
-    `store` is the kind of the store's URL. `prompts` says whether spans show prompts. `exporter`
-    takes what has ended; without one it goes where the environment says, by OTLP over HTTP.
+    `store` is the kind of the store's URL, `prompts` whether spans hold prompts. Spans go to
+    `exporter`, by default by OTLP over HTTP to the collector that the environment names.
     """
 
     def __init__(self, *, store: str, prompts: bool, exporter: SpanExporter | None = None) -> None:
@@ -60,8 +61,8 @@ class Telemetry:
         self._prompts = prompts
 
     def close(self) -> None:
-        """Send what is left, for three seconds at most; blocks."""
-        # The exporter tries for half a minute: a stop has no such time. What is left is lost.
+        """Send the last spans. Blocks for three seconds at most."""
+        # The exporter would try for half a minute, which a stop does not have. The rest is lost.
         closing = Thread(target=self._provider.shutdown, daemon=True)
         closing.start()
         closing.join(CLOSE_SECONDS)
@@ -70,8 +71,7 @@ class Telemetry:
     def request(
         self, method: str, route: str, headers: Mapping[str, str], record: RequestRecord
     ) -> Iterator[None]:
-        """See `gateway.telemetry.tracing.Tracing`."""
-        given = {name: headers[name] for name in _CONTEXT if name in headers}
+        incoming = {name: headers[name] for name in _CONTEXT if name in headers}
         about: Attributes = {"http.request.method": method}
         if route:
             about["http.route"] = route
@@ -79,26 +79,24 @@ class Telemetry:
             f"{method} {route}".rstrip(),
             SpanKind.SERVER,
             about,
-            self._propagator.extract(given, Context()),
+            self._propagator.extract(incoming, Context()),
         ) as span:
             try:
                 yield
             finally:
-                span.set_attributes(_told(record))
+                span.set_attributes(_result(record))
                 if record.status >= 500:
                     span.set_attribute("error.type", record.code or str(record.status))
                     span.set_status(StatusCode.ERROR)
 
     @contextmanager
     def store(self, operation: str) -> Iterator[None]:
-        """See `gateway.telemetry.tracing.Tracing`."""
         about: Attributes = {"db.system.name": self._system, "db.operation.name": operation}
         with self._span(f"store {operation}", SpanKind.CLIENT, about):
             yield
 
     @contextmanager
-    def upstream(self, request: ImageRequest, settings: UpstreamSettings) -> Iterator["_Call"]:
-        """See `gateway.telemetry.tracing.Tracing`."""
+    def upstream(self, request: ImageRequest, settings: UpstreamSettings) -> Iterator[UpstreamSpan]:
         parts = urlsplit(settings.url)
         about: Attributes = {
             "gen_ai.operation.name": "image_generation",
@@ -129,7 +127,7 @@ class Telemetry:
             context=context,
             kind=kind,
             attributes=about,
-            # An error's text may hold anything; its code and its type do not.
+            # An error's text may hold secrets; its code and its type cannot.
             record_exception=False,
             set_status_on_exception=False,
         ) as span:
@@ -144,21 +142,21 @@ class Telemetry:
                 raise
 
 
-class _Call:
+class _Call(UpstreamSpan):
     def __init__(self, span: Span, headers: Mapping[str, str]) -> None:
         self._span = span
         self.headers = headers
 
     def answered(self, usage: Usage) -> None:
-        taken, given = usage.input_tokens, usage.output_tokens
-        if taken or given:
-            self._span.set_attribute("gen_ai.usage.input_tokens", taken)
-            self._span.set_attribute("gen_ai.usage.output_tokens", given)
+        tokens_in, tokens_out = usage.input_tokens, usage.output_tokens
+        if tokens_in or tokens_out:
+            self._span.set_attribute("gen_ai.usage.input_tokens", tokens_in)
+            self._span.set_attribute("gen_ai.usage.output_tokens", tokens_out)
 
 
-def _told(record: RequestRecord) -> Attributes:
-    """What became of a request."""
-    told: Attributes = {
+def _result(record: RequestRecord) -> Attributes:
+    """Describe the end of a request."""
+    result: Attributes = {
         "http.response.status_code": record.status,
         "gateway.request_id": record.id,
         "gateway.outcome": record.outcome,
@@ -166,5 +164,5 @@ def _told(record: RequestRecord) -> Attributes:
         "gateway.cost_usd": format_usd(record.cost),
     }
     if record.caller is not None:
-        told |= {"gateway.team": record.caller.team.name, "gateway.key": record.caller.key.id}
-    return told
+        result |= {"gateway.team": record.caller.team.name, "gateway.key": record.caller.key.id}
+    return result

@@ -1,12 +1,11 @@
-"""What a trace is told of a request's way.
+"""The port for traces: spans of a request, of its waits for the store, and of its upstream call.
 
-Without tracing, nothing is: `UNTRACED` is in its place, and nothing further is imported. The one
-that is told is `gateway.telemetry.otel`.
+A span encloses a block, so these are context managers and no events of the observer. The base class
+makes no spans and needs no packages; `gateway.telemetry.otel` sends them with OpenTelemetry.
 """
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
-from typing import Protocol
 
 from gateway.config.settings import UpstreamSettings
 from gateway.core.model import ImageRequest
@@ -14,64 +13,38 @@ from gateway.quota.token_usage import Usage
 from gateway.telemetry.request_record import RequestRecord
 
 
-class UpstreamSpan(Protocol):
-    """One call to the upstream, in a trace."""
+class UpstreamSpan:
+    """The span of a call to the upstream. `headers` pass its trace context on."""
 
-    @property
-    def headers(self) -> Mapping[str, str]:
-        """What tells the upstream which trace the call belongs to."""
-
-    def answered(self, usage: Usage) -> None:
-        """Tell what the answer says of tokens."""
-
-
-class Tracing(Protocol):
-    """Each method gives a block's span; an error that leaves the block is told by its code."""
-
-    def request(
-        self, method: str, route: str, headers: Mapping[str, str], record: RequestRecord
-    ) -> AbstractContextManager[object]:
-        """A client's request, with the trace that its headers name and what `record` says in the
-        end. `route` is one of the gateway's paths, "" for any other.
-        """
-
-    def store(self, operation: str) -> AbstractContextManager[object]:
-        """A wait for the store."""
-
-    def upstream(
-        self, request: ImageRequest, settings: UpstreamSettings
-    ) -> AbstractContextManager[UpstreamSpan]:
-        """A call to the upstream, and the reading of its answer."""
-
-
-class _Unheard:
     headers: Mapping[str, str] = {}
 
     def answered(self, usage: Usage) -> None:
-        return
+        """Add the tokens that the answer reports."""
 
 
-class Untraced:
-    """Tells nobody."""
+class Tracing:
+    """Makes no spans. A subclass marks a span as failed if an error leaves its block."""
 
-    _nothing = nullcontext()
-    _unheard = nullcontext(_Unheard())
+    _no_span = nullcontext()
+    _no_upstream_span = nullcontext(UpstreamSpan())
 
     def request(
         self, method: str, route: str, headers: Mapping[str, str], record: RequestRecord
     ) -> AbstractContextManager[object]:
-        """No span."""
-        return self._nothing
+        """The span of a client's request, in the trace of its headers. It ends with what `record`
+        holds by then. `route` is one of the gateway's paths, or "".
+        """
+        return self._no_span
 
     def store(self, operation: str) -> AbstractContextManager[object]:
-        """No span."""
-        return self._nothing
+        """The span of a wait for the store."""
+        return self._no_span
 
     def upstream(
         self, request: ImageRequest, settings: UpstreamSettings
     ) -> AbstractContextManager[UpstreamSpan]:
-        """No span."""
-        return self._unheard
+        """The span of a call to the upstream and of reading its answer."""
+        return self._no_upstream_span
 
 
-UNTRACED = Untraced()
+NO_TRACING = Tracing()

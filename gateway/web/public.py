@@ -13,7 +13,7 @@ from gateway.proxy.pipeline import Proxy
 from gateway.proxy.policy import visible_models
 from gateway.telemetry.observer import NO_OBSERVER, Observer
 from gateway.telemetry.request_record import RequestRecord
-from gateway.telemetry.tracing import UNTRACED, Tracing
+from gateway.telemetry.tracing import NO_TRACING, Tracing
 from gateway.tenants.directory import Directory
 from gateway.web.body import BODY_SECONDS, read_json_body
 from gateway.web.http_server import find_handler
@@ -44,7 +44,7 @@ class PublicApi:
         self_service: SelfService | None = None,
         observer: Observer = NO_OBSERVER,
         body_seconds: float = BODY_SECONDS,
-        tracing: Tracing = UNTRACED,
+        tracing: Tracing = NO_TRACING,
     ) -> None:
         self._proxy = proxy
         self._directory = directory

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import generate_latest
 
-from gateway.telemetry.metrics import MoneyCounter
+from gateway.telemetry.instruments import MoneyCounter
 
 
 def told(registry: CollectorRegistry) -> dict[str, str]:
@@ -18,7 +18,7 @@ def told(registry: CollectorRegistry) -> dict[str, str]:
 @given(st.lists(st.integers(0, 10_000_000), min_size=1))
 def test_it_tells_the_exact_sum(prices: list[int]) -> None:
     registry = CollectorRegistry()
-    counter = MoneyCounter("spent_usd", "Money.", ["team"], registry)
+    counter = MoneyCounter("spent_usd", "Money.", "team", registry=registry)
     for price in prices:
         counter.add(("red",), price)
     (found,) = told(registry).values()
@@ -27,7 +27,7 @@ def test_it_tells_the_exact_sum(prices: list[int]) -> None:
 
 def test_a_thousand_cheap_pictures_leave_no_trace_of_binary_fractions() -> None:
     registry = CollectorRegistry()
-    counter = MoneyCounter("spent_usd", "Money.", ["team", "model"], registry)
+    counter = MoneyCounter("spent_usd", "Money.", "team", "model", registry=registry)
     for _ in range(1_001):
         counter.add(("red", "a"), 83_000)
     counter.add(("blue", "a"), 42_000)
@@ -39,5 +39,5 @@ def test_a_thousand_cheap_pictures_leave_no_trace_of_binary_fractions() -> None:
 
 def test_before_anything_was_spent_it_has_no_series() -> None:
     registry = CollectorRegistry()
-    MoneyCounter("spent_usd", "Money.", ["team"], registry)
+    MoneyCounter("spent_usd", "Money.", "team", registry=registry)
     assert told(registry) == {}

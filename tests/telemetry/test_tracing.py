@@ -20,7 +20,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 
 from gateway.core.model import Limits
 from gateway.server.gateway import Gateway
-from gateway.telemetry.otel import Telemetry
+from gateway.telemetry.otel import OpenTelemetryTracing
 from gateway.upstream.sandbox import Fault, Sandbox, SandboxSettings
 from tests.support.program import CLEAN, ROOT, program
 from tests.support.rig import UPSTREAM_KEY, Rig, settings_for
@@ -312,7 +312,7 @@ class Stuck(SpanExporter):
 
 def test_a_collector_that_hangs_holds_up_no_stop() -> None:
     stuck = Stuck()
-    telemetry = Telemetry(store="sqlite", prompts=False, exporter=stuck)
+    telemetry = OpenTelemetryTracing(store="sqlite", prompts=False, exporter=stuck)
     with telemetry.store("load"):
         pass
     closing = Thread(target=telemetry.close, daemon=True)

@@ -35,11 +35,11 @@ def audit(
       gateway audit --team design --from 2026-11-01
     """
     from gateway.cli.tables import audit_cells, print_list
-    from gateway.tenants.views import audit_listing
+    from gateway.core.listing import listing
 
     end = end_of(first, last)
     entries = with_store(config, lambda store, _: store.audit.entries(first, end, team))
-    print_list(format, [audit_listing(entry) for entry in entries], audit_cells)
+    print_list(format, [listing(entry) for entry in entries], audit_cells)
     if not entries:
         note("No change is on record.")
 

@@ -109,11 +109,11 @@ def confirm_reset(config: Path | None) -> None:
     them and to import a back-up.
     """
     from gateway.config.files import load_settings
-    from gateway.tenants.operations import Refused
+    from gateway.tenants.changes import OperationError
 
     settings, _ = load_settings(config, os.environ)
     if settings.store.place.kind == "sqlite":
-        raise Refused(
+        raise OperationError(
             "A database file needs no such word: one that was deleted or replaced is never taken "
             "for the one that was opened. Restart the gateway to go on with the file that is there."
         )
@@ -129,14 +129,14 @@ def confirm_reset(config: Path | None) -> None:
 @contextmanager
 def _writing_to(file: Path | None, force: bool) -> Iterator[BinaryIO]:
     from gateway.stores.archive import new_file
-    from gateway.tenants.operations import Refused
+    from gateway.tenants.changes import OperationError
 
     if file in (None, _STREAM):
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
         return
     if file.exists() and not force:
-        raise Refused(f"The file {file} is there already: take another name, or --force.")
+        raise OperationError(f"The file {file} is there already: take another name, or --force.")
     with _naming(file), new_file(file) as output:
         yield output
 
@@ -160,12 +160,14 @@ def _size(file: BinaryIO) -> int | None:
 
 @contextmanager
 def _naming(file: Path) -> Iterator[None]:
-    from gateway.tenants.operations import Refused
+    from gateway.tenants.changes import OperationError
 
     try:
         yield
     except OSError as error:
-        raise Refused(f"The file {file} cannot be used: {error.strerror or error}.") from None
+        raise OperationError(
+            f"The file {file} cannot be used: {error.strerror or error}."
+        ) from None
 
 
 Tell = Callable[[int], object]

@@ -17,7 +17,7 @@ import click
 if TYPE_CHECKING:
     from gateway.core.faults import Fault
     from gateway.stores.port import Store
-    from gateway.tenants.operations import Actor
+    from gateway.tenants.changes import Actor
 
 T = TypeVar("T")
 
@@ -44,7 +44,7 @@ class Command(click.Command):
         from gateway.config.errors import ConfigError
         from gateway.core.errors import StoreUnavailable
         from gateway.server.startup import StartError
-        from gateway.tenants.operations import Refused
+        from gateway.tenants.changes import OperationError
 
         if ctx.obj is not None:
             ctx.obj()
@@ -52,7 +52,7 @@ class Command(click.Command):
             return super().invoke(ctx)
         except ConfigError as error:
             raise InvalidInput(error.faults) from None
-        except (StartError, Refused) as error:
+        except (StartError, OperationError) as error:
             raise click.ClickException(str(error)) from None
         except StoreUnavailable as error:
             cause = error.__cause__
@@ -141,7 +141,7 @@ def with_store(
 
 def working_as() -> "Actor":
     """Who this is, for the log of changes: the user of this machine, now."""
-    from gateway.tenants.operations import Actor
+    from gateway.tenants.changes import Actor
 
     try:
         user = getpass.getuser()

@@ -177,15 +177,17 @@ def list_keys(team: str | None, format: str, config: Path | None) -> None:
     share limits and budgets, and their usage is shown under the first one's id.
     """
     from gateway.cli.tables import key_cells, print_list
+    from gateway.core.listing import listing
     from gateway.tenants import operations
-    from gateway.tenants.views import key_listing
+    from gateway.tenants.views import key_view
 
     async def read(store: "Store", _: bytes) -> "tuple[list[Key], dict[str, float]]":
         return await operations.list_keys(store.directory, team), await store.directory.last_uses()
 
     found, used = with_store(config, read)
     now = time.time()
-    print_list(format, [key_listing(key, now, used.get(key.id)) for key in found], key_cells)
+    views = [listing(key_view(key, now, used.get(key.id))) for key in found]
+    print_list(format, views, key_cells)
     if not found:
         note("There are no keys yet: make one with 'gateway keys create --team NAME'.")
 

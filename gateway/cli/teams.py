@@ -74,11 +74,11 @@ def apply_teams(file: Path, config: Path | None) -> None:
 def list_teams(format: str, config: Path | None) -> None:
     """Show all teams with their policies and limits."""
     from gateway.cli.tables import print_list, team_cells
+    from gateway.core.listing import listing
     from gateway.tenants import operations
-    from gateway.tenants.views import team_listing
 
     found = with_store(config, lambda store, _: operations.list_teams(store.directory))
-    print_list(format, [team_listing(team) for team in found], team_cells)
+    print_list(format, [listing(team) for team in found], team_cells)
     if not found:
         note("There are no teams yet: bring them in with 'gateway teams apply FILE'.")
 

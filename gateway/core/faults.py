@@ -7,8 +7,12 @@ wrong value may be a secret in the wrong place.
 
 import json
 import re
+from collections.abc import Sequence
 
 from msgspec import Struct
+from msgspec.structs import replace
+
+from gateway.core.errors import InvalidRequest
 
 ENVIRONMENT = "environment"
 COMMAND_LINE = "command line"
@@ -62,6 +66,23 @@ class Faults(Struct, frozen=True):
 
     def __len__(self) -> int:
         return len(self.found)
+
+
+class InvalidFields(InvalidRequest):
+    """Fields of the request are wrong. `param` is the first of them, `faults` has all."""
+
+    code = "invalid_fields"
+
+    def __init__(self, faults: Sequence[Fault]) -> None:
+        # A client chose the names of unknown fields: they are escaped, and cut to a length.
+        self.faults = [replace(fault, path=tuple(map(_escaped, fault.path))) for fault in faults]
+        lines = [(fault.source, ".".join(fault.path), fault.message) for fault in self.faults]
+        message = "; ".join(": ".join(filter(None, line)) for line in lines)
+        super().__init__(f"{message}.", param=lines[0][1])
+
+
+def _escaped(name: str) -> str:
+    return name[:64].encode("unicode_escape").decode()
 
 
 class InvalidField(ValueError):

@@ -34,6 +34,10 @@ class Shown(Struct, frozen=True):
     name: str = "{}"
 
 
+HIDDEN = Shown(NoneType, None, "")
+"""Marks a field that the public form leaves out."""
+
+
 def listing(record: Struct) -> Listing:
     """Return a record in its public form. Fields that are UNSET are left out."""
     found: Listing = {}
@@ -69,7 +73,11 @@ def _shown_struct(record: type[Struct]) -> Shown:
 def _shown_fields(record: type[Struct]) -> list[tuple[str, str, Shown]]:
     """Attribute, public name and public form of each field."""
     found = [(field, _shown(field.type)) for field in fields(record)]
-    return [(field.name, shown.name.format(field.encode_name), shown) for field, shown in found]
+    return [
+        (field.name, shown.name.format(field.encode_name), shown)
+        for field, shown in found
+        if shown is not HIDDEN
+    ]
 
 
 def _shown(kind: Any) -> Shown:

@@ -5,11 +5,13 @@ float seconds since the Unix epoch in UTC, sizes in memory are bytes.
 """
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from msgspec import Struct
 
+from gateway.core.listing import HIDDEN, Shown
 from gateway.core.money import MicroDollars
+from gateway.core.periods import Timestamp
 
 
 class Limits(Struct, frozen=True, kw_only=True):
@@ -31,22 +33,20 @@ NO_LIMITS = Limits()
 
 
 class Team(Struct, frozen=True, kw_only=True):
-    """A team and what it may ask for. None in a policy field means everything the model offers.
+    """A team, with its policy and limits. None in a policy field means everything on offer."""
 
-    `purged` counts how often its cache was emptied: it is part of the names under which its
-    answers are kept. A `deleted` team is as good as none, but its name's budgets and history
-    stay; its keys are revoked. A team that is made anew under the name goes on with them.
-    """
-
-    name: str
+    name: Annotated[str, Shown(str, None, "team")]
     models: tuple[str, ...] | None = None
     sizes: tuple[str, ...] | None = None
     qualities: tuple[str, ...] | None = None
     max_n: int | None = None
     cache: bool = True
     limits: Limits = NO_LIMITS
-    deleted: bool = False
-    purged: int = 0
+    deleted: Annotated[bool, HIDDEN] = False
+    """A deleted team counts as absent and its keys are revoked, but the budgets and history of its
+    name stay: a new team of this name continues with them."""
+    purged: Annotated[int, HIDDEN] = 0
+    """How often its cache was purged. It is part of the names of the team's cached answers."""
 
 
 KeyState = Literal["active", "disabled", "revoked"]
@@ -166,14 +166,13 @@ def sum_usage(rows: Iterable[UsageSums]) -> UsageSums:
 
 
 class AuditEntry(Struct, frozen=True, kw_only=True):
-    """One line of the log of changes: who did what to what, and how that stood before and after.
+    """One line of the audit log: who changed what, when, with its state before and after.
 
-    `team` is None where it is nobody's. `key` is the public id of a key, None where it is none.
-    `before` and `after` are what lists show of it, None where there was or is nothing: never a
-    secret or a digest.
+    `team` and `key` (its public id) name what was changed, if it was one. `before` and `after` are
+    public forms, None where nothing existed: never a secret or a digest.
     """
 
-    at: float
+    at: Timestamp
     who: str
     action: str
     team: str | None = None

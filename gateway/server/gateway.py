@@ -58,15 +58,15 @@ from gateway.web.admin.audit import AdminAudit
 from gateway.web.admin.cache import AdminCache
 from gateway.web.admin.config import AdminConfig
 from gateway.web.admin.keys import AdminKeys
-from gateway.web.admin.openapi_pages import pages
 from gateway.web.admin.overview import AdminOverview
 from gateway.web.admin.quota import AdminQuota
+from gateway.web.admin.request import AdminRoute
 from gateway.web.admin.requests import AdminActivity
-from gateway.web.admin.routes import Route
 from gateway.web.admin.teams import AdminTeams
 from gateway.web.admin.usage import AdminUsage
 from gateway.web.http_server import GatewayServer
-from gateway.web.listener import Port, why_not
+from gateway.web.listener import Listener, why_not
+from gateway.web.openapi.document import TEAM, DocumentedPort
 from gateway.web.public import PublicApi
 from gateway.web.self_service import SelfService
 
@@ -363,25 +363,23 @@ class Gateway:
         background.every(LOOK_SECONDS, self._look_at_key)
         self._running.push_async_callback(background.close)
         await self._read_gauges()
-        own = SelfService(self.store, self.directory, self.flush, self._wall)
+        own = SelfService(self.store, self.flush, self._wall)
         self.public = public = PublicApi(
             self.proxy,
             self.directory,
             new_id,
-            self_service=own,
+            own,
             tracing=self._tracing,
             observer=self.observers,
         )
         counted = GatewayServer(public.handle, observer=self.observers)
-        self._public_port = Port(counted, closing_seconds=CLOSE_SECONDS)
+        self._public_port = Listener(counted, closing_seconds=CLOSE_SECONDS)
         tls = self.certificate.context if self.certificate else None
         self.url = await self._open(self._public_port, server.host, server.port, tls)
-        admin = Port(GatewayServer(self._admin_api().handle), closing_seconds=CLOSE_SECONDS)
+        admin = Listener(GatewayServer(self._admin_api().handle), closing_seconds=CLOSE_SECONDS)
         self.admin_url = await self._open(admin, server.admin_host, server.admin_port)
 
     def _admin_api(self) -> AdminApi:
-        routes = self.admin_routes()
-
         def tokens() -> AdminSettings:
             return self.settings.admin
 
@@ -389,24 +387,24 @@ class Gateway:
             self.metrics.registry,
             self._not_ready,
             tokens,
-            routes,
+            self.admin_routes(),
+            DocumentedPort(url=self.url, security=TEAM, routes=self.public.routes),
             wall=self._wall,
             pepper=self.pepper,
             new_id=new_id,
-            pages=pages(tokens, routes, url=self.url),
         )
 
-    def admin_routes(self) -> list[Route]:
+    def admin_routes(self) -> list[AdminRoute]:
         """The routes of the admin API."""
         store = self.store
         features = (
-            AdminTeams(store, lambda: self.settings.models),
-            AdminKeys(store, self.pepper),
+            AdminTeams(store.directory, lambda: self.settings.models),
+            AdminKeys(store.directory, self.pepper),
             AdminQuota(store, lambda: self.settings.limits),
             AdminUsage(store, self.flush),
             AdminOverview(store, self._flush_all),
             AdminCache(
-                store,
+                store.directory,
                 self._answers,
                 self.metrics.registry,
                 lambda: self.settings,
@@ -416,13 +414,13 @@ class Gateway:
                 self.store, self._activity.flush, self._cache, self.directory, lambda: self.settings
             ),
             AdminConfig(lambda: self.settings, self.url),
-            AdminAudit(store),
+            AdminAudit(store.audit),
             AdminAlerts(store.claims, lambda: self.settings),
         )
         return [route for feature in features for route in feature.routes()]
 
     async def _open(
-        self, port: Port, host: str, number: int, tls: ssl.SSLContext | None = None
+        self, port: Listener, host: str, number: int, tls: ssl.SSLContext | None = None
     ) -> str:
         """Listen, and tell the URL. Raises StartError where that is not possible."""
         self._running.push_async_callback(port.close)

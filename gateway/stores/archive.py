@@ -1,7 +1,7 @@
 """Exporting a store into an archive and importing it into another one.
 
 The lines are made and read by `gateway.stores.archive_format`; here they meet files and stores.
-Whatever cannot be done raises Refused, with a text of one line.
+Whatever cannot be done raises OperationError, with a text of one line.
 """
 
 import os
@@ -23,7 +23,7 @@ from gateway.stores.archive_format import (
     Writer,
 )
 from gateway.stores.port import ArchiveStore
-from gateway.tenants.operations import Refused
+from gateway.tenants.changes import OperationError
 
 PEPPER = "pepper"
 """The check value that tells whether keys can be recognised."""
@@ -67,8 +67,8 @@ def new_file(path: Path) -> Iterator[BinaryIO]:
 class Archive:
     """An archive that was opened and found to be one, for keys with this pepper.
 
-    `done` is told how many bytes each line read has. Raises Refused, and OSError where the file
-    cannot be read.
+    `done` is told how many bytes each line read has. Raises OperationError, and OSError where the
+    file cannot be read.
     """
 
     def __init__(
@@ -79,9 +79,9 @@ class Archive:
             rest = iter(self._reader)
             first = next(rest, None)
         if not isinstance(first, CheckRecord) or first.check != PEPPER:
-            raise Refused("The archive does not say with which pepper its keys were made.")
+            raise OperationError("The archive does not say with which pepper its keys were made.")
         if first.value != pepper_check(pepper):
-            raise Refused(
+            raise OperationError(
                 "The archive's keys were made with another pepper: bring that one along, as "
                 "[keys] pepper_file or GATEWAY_KEYS_PEPPER."
             )
@@ -90,7 +90,7 @@ class Archive:
     async def restore(self, store: ArchiveStore) -> Mapping[str, int]:
         """Have an empty store take it over; how many records of each kind there were.
 
-        Raises Refused and StoreUnavailable; then the store is as it was.
+        Raises OperationError and StoreUnavailable; then the store is as it was.
         """
         with _refusing():
             await store.restore(self._records)
@@ -108,4 +108,4 @@ def _refusing() -> Iterator[None]:
     try:
         yield
     except NotRestored as error:
-        raise Refused(str(error)) from error
+        raise OperationError(str(error)) from error

@@ -12,8 +12,8 @@ still waits for the body that broke off there, it would wait in vain: so its bod
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Callable
+from typing import Any
 
 import structlog
 from aiohttp import web
@@ -25,8 +25,6 @@ from gateway.core.errors import (
     HeadersTooLarge,
     InternalError,
     InvalidRequest,
-    MethodNotAllowed,
-    NotFound,
 )
 from gateway.telemetry.observer import NO_OBSERVER, Observer
 from gateway.web.responses import error_body, error_response
@@ -43,8 +41,6 @@ MAX_HEAD_BYTES = 65_536
 """All of a request's head: aiohttp bounds each line and their number, which makes 2 MB together."""
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
-
-T = TypeVar("T")
 
 
 class _Protocol(web.RequestHandler):
@@ -170,17 +166,3 @@ class GatewayServer(web.Server):
         protocol = _Protocol(self, loop=self._loop, **self._kwargs)
         protocol.observer = self._observer
         return protocol
-
-
-def find_handler(routes: Mapping[str, Mapping[str, T]], request: web.BaseRequest) -> T:
-    """The handler of a request, by exact path, then by method. Raises NotFound or MethodNotAllowed.
-
-    The path is compared as it came, undecoded: no variant of a route reaches anything.
-    """
-    methods = routes.get(request.rel_url.raw_path)
-    if methods is None:
-        raise NotFound
-    handler = methods.get(request.method)
-    if handler is None:
-        raise MethodNotAllowed(", ".join(methods))
-    return handler

@@ -11,7 +11,7 @@ BACKLOG = 4_096
 """Connections that may wait to be accepted: a burst must not be refused by the kernel."""
 
 
-class Port:
+class Listener:
     """A port with its server. `closing_seconds` is what answers under way have left in `close`."""
 
     def __init__(self, server: GatewayServer, *, closing_seconds: float) -> None:

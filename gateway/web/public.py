@@ -1,36 +1,60 @@
-"""The public port: the contract's routes, and an error in its shape for everything else."""
+"""The public port: one table of routes, under both prefixes, and an error for any other path."""
 
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Mapping
 from time import perf_counter
+from typing import Any
 
 import structlog
 from aiohttp import web
+from msgspec import Struct
 
 from gateway.core.errors import BodyTooLarge, GatewayError, InternalError
 from gateway.core.headers import request_id
+from gateway.core.model import Caller
 from gateway.proxy.context import ProxyRequest
 from gateway.proxy.pipeline import Proxy
 from gateway.proxy.policy import visible_models
+from gateway.reporting.usage_query import TeamUsageQuery
 from gateway.telemetry.observer import NO_OBSERVER, Observer
 from gateway.telemetry.request_record import RequestRecord
 from gateway.telemetry.tracing import NO_TRACING, Tracing
 from gateway.tenants.directory import Directory
 from gateway.web.body import BODY_SECONDS, read_json_body
-from gateway.web.http_server import find_handler
+from gateway.web.contract import Generation, Images, ListedModel, ModelList
+from gateway.web.openapi.errors import GENERATION
+from gateway.web.query import read_query
 from gateway.web.responses import error_response, image_response, json_response
-from gateway.web.self_service import SelfService
+from gateway.web.routes import Match, NoParameters, Route, Router
+from gateway.web.self_service import OwnQuota, OwnUsage, SelfService
 from gateway.web.sending import send
 
 log = structlog.get_logger(source="web")
 
-UNKNOWN = "unknown"
-"""What a record says of a path that is none of the routes."""
+PREFIXES = ("/api/v1", "/v1")
+"""The upstream's own prefix, and the one that OpenAI clients expect."""
 
-Endpoint = Callable[[web.BaseRequest, RequestRecord], Awaitable[web.StreamResponse]]
+UNKNOWN = "unknown"
+"""The record's `route` for a path that no route has."""
+
+_CACHE_CONTROL = (
+    "no-cache: buy a new answer and cache it; no-store: buy one and do not cache it; "
+    "max-age=SECONDS: accept no older cached answer; only-if-cached: buy nothing."
+)
+
+
+class PublicRequest(Struct, frozen=True):
+    """One request to the public port, and the record of how the gateway served it."""
+
+    request: web.BaseRequest
+    record: RequestRecord
+
+
+PublicRoute = Route[PublicRequest]
+Answer = Callable[[Caller, Any], Awaitable[object]]
 
 
 class PublicApi:
-    """Handles every request of the public port: `handle` is what the server calls.
+    """Handles every request of the public port: the server calls `handle`.
 
     `observer` receives each request that has ended.
     """
@@ -40,8 +64,8 @@ class PublicApi:
         proxy: Proxy,
         directory: Directory,
         new_id: Callable[[], str],
+        self_service: SelfService,
         *,
-        self_service: SelfService | None = None,
         observer: Observer = NO_OBSERVER,
         body_seconds: float = BODY_SECONDS,
         tracing: Tracing = NO_TRACING,
@@ -49,48 +73,87 @@ class PublicApi:
         self._proxy = proxy
         self._directory = directory
         self._new_id = new_id
+        self._own = self_service
         self._body_seconds = body_seconds
         self._tracing = tracing
         self._observer = observer
-        generations: dict[str, Endpoint] = {"POST": self._generations}
-        models: dict[str, Endpoint] = {"GET": self._models}
-        self._routes: dict[str, dict[str, Endpoint]] = {
-            "/api/v1/images/generations": generations,
-            "/v1/images/generations": generations,
-            "/api/v1/models": models,
-            "/v1/models": models,
-        }
-        if self_service is not None:
-            for prefix in ("/api/v1", "/v1"):
-                self._routes[f"{prefix}/quota"] = {"GET": self_service.quota}
-                self._routes[f"{prefix}/usage"] = {"GET": self_service.usage}
-        self._told = {path: _told(path) for path in self._routes}
+        self.routes = [route for prefix in PREFIXES for route in self._routes(prefix)]
+        self._router = Router(self.routes)
 
-    @property
-    def paths(self) -> Collection[str]:
-        """The paths of all routes."""
-        return self._routes.keys()
+    def _routes(self, prefix: str) -> list[PublicRoute]:
+        return [
+            PublicRoute(
+                "POST",
+                f"{prefix}/images/generations",
+                "Generate images, or get cached ones",
+                self._generations,
+                Images,
+                body=Generation,
+                errors=GENERATION,
+                headers={"Cache-Control": _CACHE_CONTROL},
+                example={"prompt": "A red apple on a white table", "size": "1024x1024"},
+            ),
+            self._team_route(
+                f"{prefix}/models", "List the models that this key may use", self._models, ModelList
+            ),
+            self._team_route(
+                f"{prefix}/quota", "Current usage against limits", self._own.quota, OwnQuota
+            ),
+            self._team_route(
+                f"{prefix}/usage",
+                "Usage of the key's team",
+                self._own.usage,
+                OwnUsage,
+                query=TeamUsageQuery,
+                example={"by": ["day", "model"]},
+            ),
+        ]
+
+    def _team_route(
+        self,
+        path: str,
+        summary: str,
+        answer: Answer,
+        response: type[Struct],
+        *,
+        query: type[Struct] = NoParameters,
+        example: Mapping[str, Any] = {},
+    ) -> PublicRoute:
+        """A route that reports to a team about itself. `answer` takes the caller and the query."""
+
+        async def handle(call: PublicRequest) -> web.Response:
+            request, record = call.request, call.record
+            authorization = request.headers.getall("Authorization", ())
+            caller = record.caller = await self._directory.authenticate(authorization)
+            record.outcome = _label(path)
+            # Like OpenAI's API, a route without parameters ignores any query.
+            parameters = None if query is NoParameters else read_query(request.rel_url.query, query)
+            return json_response(await answer(caller, parameters), record)
+
+        return PublicRoute("GET", path, summary, handle, response, query=query, example=example)
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer a request, and report its end to the observer."""
+        match = self._router.match(request.rel_url.raw_path)
         record = RequestRecord(
             id=request_id(request.headers.get("X-Request-Id"), self._new_id),
             started=perf_counter(),
-            route=self._told.get(request.path, UNKNOWN),
+            route=None if match.path.endswith("/generations") else _label(match.path),
         )
-        route = request.path if request.path in self._routes else ""
-        with self._tracing.request(request.method, route, request.headers, record):
-            return await self._answer(request, record)
+        with self._tracing.request(request.method, match.path, request.headers, record):
+            return await self._answer(request, match, record)
 
-    async def _answer(self, request: web.BaseRequest, record: RequestRecord) -> web.StreamResponse:
+    async def _answer(
+        self, request: web.BaseRequest, match: Match[PublicRequest], record: RequestRecord
+    ) -> web.StreamResponse:
         try:
-            endpoint = find_handler(self._routes, request)
-            response = await endpoint(request, record)
+            route = match.route(request.method)
+            response = await route.handler(PublicRequest(request, record))
             record.status = response.status
             return response
         except GatewayError as error:
             return self._failed(error, record)
-        except Exception as defect:  # whatever it is, the client gets our error and no detail
+        except Exception as defect:  # of any kind: the client gets our error without a detail
             log.exception("request failed", id=record.id, exc_info=defect)
             return self._failed(InternalError(), record)
         finally:
@@ -100,12 +163,11 @@ class PublicApi:
         record.outcome, record.status, record.code = error.outcome, error.status, error.code
         response = error_response(error, record)
         if isinstance(error, BodyTooLarge) or error.code == "body_timeout":
-            response.force_close()  # the rest of the body is still on its way
+            response.force_close()  # the client is still sending the rest of the body
         return response
 
-    async def _generations(
-        self, request: web.BaseRequest, record: RequestRecord
-    ) -> web.StreamResponse:
+    async def _generations(self, call: PublicRequest) -> web.StreamResponse:
+        request, record = call.request, call.record
         limit = self._proxy.settings.server.max_body_bytes
         incoming = ProxyRequest(
             authorization=request.headers.getall("Authorization", ()),
@@ -115,19 +177,15 @@ class PublicApi:
         answer = await self._proxy.generate(incoming, record)
         return await send(request, image_response(answer, record), record)
 
-    async def _models(self, request: web.BaseRequest, record: RequestRecord) -> web.Response:
-        authorization = request.headers.getall("Authorization", ())
-        caller = record.caller = await self._directory.authenticate(authorization)
-        record.outcome = "models"
-        models = visible_models(caller.team, self._proxy.settings.models)
-        return json_response({"object": "list", "data": [_listed(name) for name in models]}, record)
+    async def _models(self, caller: Caller, query: object) -> ModelList:
+        names = visible_models(caller.team, self._proxy.settings.models)
+        models = [
+            ListedModel(id=name, object="model", created=0, owned_by="image-gateway")
+            for name in names
+        ]
+        return ModelList(object="list", data=models)
 
 
-def _told(path: str) -> str | None:
-    """What a record says of a route."""
-    name = path.rpartition("/")[2]
-    return None if name == "generations" else name
-
-
-def _listed(model: str) -> dict[str, object]:
-    return {"id": model, "object": "model", "created": 0, "owned_by": "image-gateway"}
+def _label(path: str) -> str:
+    """The name of a route in logs and metrics."""
+    return path.rpartition("/")[2] or UNKNOWN

@@ -6,6 +6,7 @@ from aiohttp import web
 from msgspec import json
 
 from gateway.core.errors import GatewayError, UpstreamRefused
+from gateway.core.faults import InvalidFields
 from gateway.core.money import format_usd
 from gateway.proxy.context import ProxyResponse
 from gateway.telemetry.request_record import RequestRecord
@@ -15,15 +16,22 @@ _BASE = {"Content-Type": "application/json", "Server": "image-gateway"}
 
 
 def error_body(error: GatewayError) -> bytes:
-    """`{"error": {"message", "type", "param", "code"}}`, or the upstream's own error as it came."""
+    """`{"error": {"message", "type", "param", "code"}}`, or the upstream's own error unchanged.
+
+    If several fields are wrong, `faults` has the path and the message of each.
+    """
     if isinstance(error, UpstreamRefused):
         return error.body
-    fields = {
+    fields: dict[str, object] = {
         "message": error.message,
         "type": error.type,
         "param": error.param,
         "code": error.code,
     }
+    if isinstance(error, InvalidFields):
+        fields["faults"] = [
+            {"path": fault.path, "message": fault.message} for fault in error.faults
+        ]
     return json.encode({"error": fields})
 
 

@@ -9,7 +9,8 @@ from gateway.cache.invalidation import Purges
 from gateway.cache.memory import MemoryCache
 from gateway.core.model import Bought
 from gateway.stores.sqlite.store import SqliteStore
-from gateway.tenants.operations import Actor, note_purge, purge_teams
+from gateway.tenants.changes import Actor
+from gateway.tenants.operations import note_purge, purge_teams
 
 NOW = 1_800_000_000.0
 DAY = 86_400.0

@@ -11,7 +11,7 @@ from gateway.config.errors import ConfigError
 from gateway.core.errors import StoreUnavailable
 from gateway.core.faults import Fault
 from gateway.server.startup import StartError
-from gateway.tenants.operations import Refused
+from gateway.tenants.changes import OperationError
 
 
 def store_failure(cause: Exception | None) -> StoreUnavailable:
@@ -26,7 +26,7 @@ def store_failure(cause: Exception | None) -> StoreUnavailable:
         (ConfigError([Fault((), "b", "a"), Fault(("c",), "d")]), 2, "a: b\n[c]: d\n"),
         (InvalidInput(["a: b"]), 2, "a: b\n"),
         (StartError("Port 80 is taken."), 1, "Error: Port 80 is taken.\n"),
-        (Refused("There is no team x."), 1, "Error: There is no team x.\n"),
+        (OperationError("There is no team x."), 1, "Error: There is no team x.\n"),
         (store_failure(None), 1, "Error: The store did not answer: it took too long.\n"),
         (store_failure(TimeoutError()), 1, "Error: The store did not answer: it took too long.\n"),
         (

@@ -186,7 +186,7 @@ def test_what_cannot_be_rotated(filled: Line) -> None:
     filled.click("keys", "revoke", old)
     done = filled.click("keys", "rotate", old)
     assert (done.exit_code, done.stdout) == (1, "")
-    assert done.stderr == f"Error: {old} is revoked, which is for good: create a new key.\n"
+    assert done.stderr == f"Error: {old} is revoked, which is final: create a new key.\n"
     assert ids(filled) == {old: "revoked"}
 
 
@@ -199,7 +199,7 @@ def test_keys_are_stopped_and_let_in_again(filled: Line) -> None:
         assert ids(filled) == {id: state}
     done = filled.click("keys", "enable", id)
     assert done.exit_code == 1
-    assert done.stderr == f"Error: {id} is revoked, which is for good: create a new key.\n"
+    assert done.stderr == f"Error: {id} is revoked, which is final: create a new key.\n"
     assert ids(filled) == {id: "revoked"}
 
 

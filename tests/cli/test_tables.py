@@ -5,9 +5,8 @@ import json
 import pytest
 
 from gateway.cli.tables import key_cells, print_list, team_cells, usage_cells
-from gateway.core.listing import Listing
+from gateway.core.listing import Listing, listing
 from gateway.core.model import Limits, Team
-from gateway.tenants.views import team_listing
 
 KEY = {
     "id": "sk-gw-0123456789ab",
@@ -98,10 +97,10 @@ def test_a_key_that_was_replaced_in_a_table() -> None:
 def test_a_team_in_a_table(capsys: pytest.CaptureFixture[str]) -> None:
     limits = Limits(images_per_day=200, cost_per_day=1_500_000, concurrent_requests=4)
     team = Team(name="design", sizes=("auto", "1024x1024"), cache=False, limits=limits)
-    print_list("table", [team_listing(team)], team_cells)
+    print_list("table", [listing(team)], team_cells)
     assert capsys.readouterr().out.splitlines() == [
         "team    models  sizes            qualities  max n  cache  limits",
         "design  all     auto, 1024x1024  all        all    off    "
         "200 images a day, $1.5 a day, 4 at the same time",
     ]
-    assert team_cells(team_listing(Team(name="free")))["limits"] == "none"
+    assert team_cells(listing(Team(name="free")))["limits"] == "none"

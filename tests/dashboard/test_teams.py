@@ -151,7 +151,7 @@ async def test_what_somebody_else_changed_is_not_overwritten(desk: Screen) -> No
     dialog = desk.page.get_by_role("dialog", name="Change red")
     await dialog.get_by_label("Images a month").fill("100")
     await dialog.get_by_role("button", name="Save").click()
-    await expect(dialog.get_by_role("alert")).to_contain_text("read it again")
+    await expect(dialog.get_by_role("alert")).to_contain_text("Read it again")
     team = (await desk.rig.ask_admin("GET", "teams/red")).json
     assert (team["limits"]["images_per_day"], team["limits"]["images_per_month"]) == (7, None)
 
@@ -169,7 +169,7 @@ async def test_a_fault_is_told_in_the_dialog_and_changes_nothing(desk: Screen) -
     await expect(name).to_be_focused()
     for field, fault in (
         (name, "letters, digits"),
-        (dialog.get_by_label("Sizes"), "by none of its models"),
+        (dialog.get_by_label("Sizes"), "none of the team's models"),
     ):
         await expect(field).to_have_attribute("aria-invalid", "true")
         await expect(field).to_have_accessible_description(re.compile(fault))

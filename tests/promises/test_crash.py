@@ -24,7 +24,8 @@ from gateway.quota.ledger import SWEEP_SECONDS, Ledger
 from gateway.quota.steps import Held, Refused, Settle
 from gateway.server.startup import load_pepper
 from gateway.stores.sqlite import SqliteStore
-from gateway.tenants.operations import Actor, create_key
+from gateway.tenants.changes import Actor
+from gateway.tenants.operations import create_key
 from gateway.upstream.sandbox import Sandbox
 from tests.support.directory import put_teams
 from tests.support.money import (

@@ -27,8 +27,9 @@ from gateway.stores.archive_format import CheckRecord, ClockRecord, EntryRecord,
 from gateway.stores.port import Store
 from gateway.stores.redis import RedisStore
 from gateway.stores.sqlite import SqliteStore
+from gateway.tenants.changes import Actor, OperationError
 from gateway.tenants.directory import Directory
-from gateway.tenants.operations import Actor, Refused, create_key, rotate_key, set_key_state
+from gateway.tenants.operations import create_key, rotate_key, set_key_state
 from tests.support.directory import put_teams
 from tests.support.quota_steps import release, reserve, settle
 from tests.support.redis import RedisServer, running_redis
@@ -249,7 +250,7 @@ def _nothing(row: UsageRow) -> UsageRow:
 
 def refusal(archive: bytes, pepper: bytes = PEPPER) -> str:
     """Why an archive is refused before any store is asked."""
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(OperationError) as refused:
         Archive(io.BytesIO(archive), pepper)
     return str(refused.value)
 

@@ -16,7 +16,8 @@ from gateway.core.model import NO_LIMITS, Limits, Team
 from gateway.quota.account import GATEWAY, Account, team_account
 from gateway.server.startup import open_store
 from gateway.stores.port import Store
-from gateway.tenants.operations import Actor, create_key
+from gateway.tenants.changes import Actor
+from gateway.tenants.operations import create_key
 from gateway.upstream.sandbox import Sandbox, SandboxSettings
 from tests.support.directory import put_teams
 from tests.support.money import AWAY, PRICE, assert_spent, drawing

@@ -5,10 +5,11 @@ import json
 import pytest
 from msgspec.structs import replace
 
+from gateway.core.listing import listing
 from gateway.core.model import Key, KeyState, Limits, Team, UsageRow
 from gateway.core.periods import utc
 from gateway.reporting.usage_query import usage_listing, usage_total
-from gateway.tenants.views import key_listing, team_listing
+from gateway.tenants.views import key_view
 
 CREATED = 1_700_000_000.0
 
@@ -45,10 +46,11 @@ def row(*group: str, cost: int = 211_000) -> UsageRow:
 
 def test_a_team_is_told_in_the_words_of_its_file() -> None:
     limits = Limits(images_per_day=200, cost_per_month=1_500_001)
-    assert team_listing(Team(name="design", sizes=("auto",), limits=limits)) == {
+    team = Team(name="design", sizes=("auto",), limits=limits)
+    assert listing(team) == {
         "team": "design",
         "models": None,
-        "sizes": ["auto"],
+        "sizes": ("auto",),
         "qualities": None,
         "max_n": None,
         "cache": True,
@@ -64,8 +66,8 @@ def test_a_team_is_told_in_the_words_of_its_file() -> None:
 
 
 def test_a_key_is_told_without_its_digest() -> None:
-    listing = key_listing(key(expires=CREATED + 60), CREATED, CREATED + 5)
-    assert listing == {
+    view = listing(key_view(key(expires=CREATED + 60), CREATED, CREATED + 5))
+    assert view == {
         "id": "sk-gw-0123456789ab",
         "team": "design",
         "name": "Web shop",
@@ -84,7 +86,7 @@ def test_a_key_is_told_without_its_digest() -> None:
         "last_used": "2023-11-14T22:13:25Z",
         "line": "sk-gw-0123456789ab",
     }
-    assert json.loads(json.dumps(listing)) == listing
+    assert json.loads(json.dumps(view)) == view
 
 
 @pytest.mark.parametrize(
@@ -99,7 +101,7 @@ def test_a_key_is_told_without_its_digest() -> None:
     ],
 )
 def test_the_state_is_what_it_comes_to(state: KeyState, expires: float | None, told: str) -> None:
-    assert key_listing(key(state, expires), CREATED, None)["state"] == told
+    assert key_view(key(state, expires), CREATED).state == told
 
 
 @pytest.mark.parametrize(
@@ -115,14 +117,14 @@ def test_the_state_is_what_it_comes_to(state: KeyState, expires: float | None, t
 def test_a_key_that_was_replaced_retires(
     state: KeyState, expires: float | None, grace_ends: float, told: str
 ) -> None:
-    listing = key_listing(key(state, expires, grace_ends), CREATED, None)
-    assert (listing["state"], listing["last_used"]) == (told, None)
-    assert listing["grace_ends"] == utc(grace_ends)
+    view = listing(key_view(key(state, expires, grace_ends), CREATED))
+    assert (view["state"], view["last_used"]) == (told, None)
+    assert view["grace_ends"] == utc(grace_ends)
 
 
 def test_a_new_key_tells_whose_line_it_is_of() -> None:
-    listing = key_listing(replace(key(), first="0123456789ac"), CREATED, None)
-    assert (listing["id"], listing["line"]) == ("sk-gw-0123456789ab", "sk-gw-0123456789ac")
+    view = listing(key_view(replace(key(), first="0123456789ac"), CREATED))
+    assert (view["id"], view["line"]) == ("sk-gw-0123456789ab", "sk-gw-0123456789ac")
 
 
 def test_usage_is_told_by_its_grouping() -> None:

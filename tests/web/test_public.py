@@ -19,6 +19,7 @@ from gateway.tenants.directory import Directory
 from gateway.tenants.store import DirectoryChanges
 from gateway.web.http_server import GatewayServer
 from gateway.web.public import PublicApi
+from gateway.web.self_service import SelfService
 from tests.support.raw import BODY, ask, request_bytes, wire
 from tests.support.rig import Rig, running_rig
 from tests.support.steps import until
@@ -34,6 +35,7 @@ async def serving(rig: Rig, directory: Directory | None = None) -> AsyncIterator
         gateway.proxy,
         directory or gateway.directory,
         lambda: "made-up",
+        SelfService(gateway.store, gateway.flush, time.time),
         body_seconds=0.3,
         observer=gateway.observers,
     )

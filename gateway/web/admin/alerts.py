@@ -13,7 +13,8 @@ from gateway.core.periods import utc
 from gateway.reporting.alerts.delivery import State, Telling, tellings
 from gateway.reporting.alerts.message import Body, body_of
 from gateway.reporting.alerts.ports import ClaimStore
-from gateway.web.admin.routes import Asked, Route, answer
+from gateway.web.admin.request import AdminRequest, AdminRoute
+from gateway.web.admin.responses import answer
 
 
 class AlertsQuery(Struct, frozen=True, kw_only=True):
@@ -61,20 +62,20 @@ class AdminAlerts:
         self._store = store
         self._settings = settings
 
-    def routes(self) -> list[Route]:
+    def routes(self) -> list[AdminRoute]:
         """All of them."""
         return [
-            Route(
-                method="GET",
-                path="/admin/v1/alerts",
-                summary="Webhooks, and what they were told",
-                handler=self._alerts,
+            AdminRoute(
+                "GET",
+                "/admin/v1/alerts",
+                "Webhooks and the alerts sent to them",
+                self._alerts,
+                AlertsPage,
                 query=AlertsQuery,
-                answer=AlertsPage,
             )
         ]
 
-    async def _alerts(self, asked: Asked) -> web.Response:
+    async def _alerts(self, call: AdminRequest) -> web.Response:
         found = tellings(await self._store.current())
         webhooks = self._settings().alerts.webhooks.values()
         page = AlertsPage(
@@ -82,7 +83,7 @@ class AdminAlerts:
                 _state(webhook, [each for each in found if each.webhook == webhook.name])
                 for webhook in webhooks
             ],
-            sent=[_sent(telling) for telling in found[: asked.query.limit]],
+            sent=[_sent(telling) for telling in found[: call.query.limit]],
         )
         return answer(page)
 

@@ -1,9 +1,8 @@
-"""The admin port: health for the orchestrator, metrics for Prometheus, the admin API and the
-dashboard."""
+"""The admin port: health checks, metrics for Prometheus, the admin API and the dashboard."""
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import cast
 
 import structlog
@@ -12,15 +11,18 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.aiohttp import make_aiohttp_handler
 
 from gateway.config.settings import AdminSettings
-from gateway.core.errors import Conflicting, GatewayError, InternalError, NoSuchThing
+from gateway.core.errors import AdminOff, Conflicting, GatewayError, InternalError, NoSuchThing
 from gateway.core.headers import request_id
-from gateway.tenants.operations import Actor, Missing, Refused
-from gateway.web.admin import sessions
+from gateway.tenants.changes import Actor, OperationError, UnknownName
 from gateway.web.admin.dashboard import Dashboard
-from gateway.web.admin.routes import Asked, Route, Router, failure, read_query
-from gateway.web.admin.sessions import AdminGate, Sessions, require_role
-from gateway.web.http_server import Handler, find_handler
+from gateway.web.admin.request import AdminHandler, AdminRequest, AdminRoute
+from gateway.web.admin.responses import HEADERS, pages
+from gateway.web.admin.sessions import BearerTokens, Sessions, require_role
+from gateway.web.openapi.document import ADMIN, DocumentedPort
+from gateway.web.openapi.pages import openapi_pages
+from gateway.web.query import read_query
 from gateway.web.responses import error_body
+from gateway.web.routes import Match, Router
 
 log = structlog.get_logger(source="admin")
 
@@ -28,11 +30,11 @@ API = "/admin/v1/"
 
 
 class AdminApi:
-    """Handles every request of the admin port.
+    """Handles every request of the admin port: the server calls `handle`.
 
-    `not_ready` gives the reason, or None; `admin` the tokens of this moment; `wall` the time;
-    `new_id` an id never given before. `pages` are further paths that need no token; the pepper
-    signs the dashboard's sessions.
+    `not_ready` returns the reason, or None. `admin` returns the current tokens, `wall` the time,
+    `new_id` a new id. `api` are the routes of the admin API; `public` is the other port, which the
+    OpenAPI document describes too. The pepper signs the dashboard's sessions.
     """
 
     def __init__(
@@ -40,31 +42,33 @@ class AdminApi:
         registry: CollectorRegistry,
         not_ready: Callable[[], str | None],
         admin: Callable[[], AdminSettings],
-        routes: Sequence[Route],
+        api: Sequence[AdminRoute],
+        public: DocumentedPort,
         *,
         wall: Callable[[], float],
         pepper: bytes,
         new_id: Callable[[], str],
-        pages: Mapping[str, Handler] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._not_ready = not_ready
-        self._gate = AdminGate(admin, clock)
+        self._admin = admin
+        self._bearer = BearerTokens(admin, clock)
         self._sessions = Sessions(admin, pepper, wall=wall, clock=clock)
-        self._dashboard = Dashboard(admin)
-        self._router = Router(routes)
         self._wall = wall
         self._new_id = new_id
-        metrics = _in_a_thread(make_aiohttp_handler(registry))
-        self._routes: dict[str, dict[str, Handler]] = {
-            "/healthz": {"GET": self._healthz, "HEAD": self._healthz},
-            "/readyz": {"GET": self._readyz, "HEAD": self._readyz},
-            "/metrics": {"GET": metrics},
-            **{path: {"GET": page} for path, page in (pages or {}).items()},
-        }
+        self.routes = [
+            *pages("/healthz", self._healthz),
+            *pages("/readyz", self._readyz),
+            *pages("/metrics", _in_a_thread(make_aiohttp_handler(registry)), methods=("GET",)),
+            *self._sessions.routes(),
+            *api,
+            *Dashboard(admin).routes(),
+        ]
+        own = DocumentedPort(url="/", security=ADMIN, routes=self.routes)
+        self._router = Router([*self.routes, *openapi_pages(admin, [own, public])])
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Answer a request; what is unknown here is told in the public port's shape."""
+        """Answer a request. Errors have the same shape as on the public port."""
         id = request_id(request.headers.get("X-Request-Id"), self._new_id)
         response = await self._answer(request, id)
         if not response.prepared:
@@ -72,69 +76,82 @@ class AdminApi:
         return response
 
     async def _answer(self, request: web.BaseRequest, id: str) -> web.StreamResponse:
-        path = request.rel_url.raw_path
         try:
-            if path.startswith(API):
-                return await self._api(request, path)
-            pages = self._dashboard.find(path)
-            routes = self._routes if pages is None else {path: pages}
-            return await find_handler(routes, request)(request)
-        except Missing as error:
+            return await self._serve(request)
+        except UnknownName as error:
             return _failed(NoSuchThing(str(error)))
-        except Refused as error:
+        except OperationError as error:
             return _failed(Conflicting(str(error)))
         except GatewayError as error:
             return _failed(error)
-        except Exception as defect:  # whatever it is, the client gets our error and no detail
+        except Exception as defect:  # of any kind: the client gets our error without a detail
             log.exception("admin request failed", request_id=id, exc_info=defect)
             return _failed(InternalError())
 
-    async def _api(self, request: web.BaseRequest, path: str) -> web.StreamResponse:
-        if path == sessions.PATH:
-            return await self._sessions.handle(request)
+    async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
+        path = request.rel_url.raw_path
+        if path.startswith(API) and not self._admin().all_tokens:
+            raise AdminOff
+        match = self._router.match(path)
+        if _is_open(match, path):
+            anybody = Actor("anybody", self._wall())
+            route = match.route(request.method)
+            return await route.handler(AdminRequest(request, anybody, match.params, None))
+        # Before the look-up of the method: without a token nobody learns which routes there are.
         visit = self._sessions.visit(request)
-        authorization = request.headers.getall("Authorization", ())
-        token = visit.token if visit else self._gate.authenticate(authorization)
-        route, names = self._router.find(request.method, path)
-        require_role(token, "GET" if route.reads else request.method)
+        token = visit.token if visit else self._bearer.authenticate(request)
+        route = match.route(request.method)
+        require_role(token, route)
         by = Actor(f"admin token {token.name}", self._wall())
         query = read_query(request.rel_url.query, route.query)
-        response = await route.handler(Asked(request, by, names, query))
+        response = await route.handler(AdminRequest(request, by, match.params, query))
         if visit is not None:
             self._sessions.renew(visit, response)
         return response
 
-    async def _healthz(self, request: web.BaseRequest) -> web.Response:
-        """Alive: knows no store, so that a store's outage restarts nobody."""
+    async def _healthz(self, call: AdminRequest) -> web.Response:
+        """Alive. It asks no store, so that a store's outage restarts no gateway."""
         return web.json_response({"status": "alive"})
 
-    async def _readyz(self, request: web.BaseRequest) -> web.Response:
-        """Ready to buy. `?exclude=store`, as Kubernetes' own servers have it, says so also while
-        the store is away, when answers from the cache are still given.
+    async def _readyz(self, call: AdminRequest) -> web.Response:
+        """Ready to buy.
+
+        With `?exclude=store`, as Kubernetes' own servers have it, also ready while the store is
+        away: then the gateway still answers from the cache.
         """
         reason = self._not_ready()
-        away = reason == "store_unavailable"
-        if reason is None or (away and "store" in request.query.getall("exclude", ())):
+        excluded = call.request.query.getall("exclude", ())
+        if reason is None or (reason == "store_unavailable" and "store" in excluded):
             return web.json_response({"status": "ready"})
         return web.json_response({"status": "not ready", "reason": reason}, status=503)
 
 
-def _in_a_thread(handler: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> Handler:
-    """Prometheus' handler, which waits for nothing and takes 0.2 s with a thousand teams: in a
-    thread, requests go on meanwhile. One at a time: several would share the interpreter with them.
+def _is_open(match: Match[AdminRequest], path: str) -> bool:
+    """Whether a path needs no token. Unknown paths of the API need one."""
+    if match.methods:
+        return all(route.is_open for route in match.methods.values())
+    return not path.startswith(API)
+
+
+def _in_a_thread(handler: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> AdminHandler:
+    """Run Prometheus' handler in a thread, one at a time.
+
+    It never awaits, and takes 0.2 s with a thousand teams: requests must go on meanwhile. Several
+    at a time would compete with them for the interpreter.
     """
     turn = asyncio.Lock()
 
-    async def handle(request: web.BaseRequest) -> web.StreamResponse:
-        async def answered() -> web.StreamResponse:
-            # It reads nothing of a request that the low-level server's lacks.
-            return await handler(cast(web.Request, request))
+    async def handle(call: AdminRequest) -> web.StreamResponse:
+        async def collect() -> web.StreamResponse:
+            # The handler reads nothing that the low-level server's request lacks.
+            return await handler(cast(web.Request, call.request))
 
         async with turn:
-            return await asyncio.to_thread(lambda: asyncio.run(answered()))
+            return await asyncio.to_thread(lambda: asyncio.run(collect()))
 
     return handle
 
 
 def _failed(error: GatewayError) -> web.Response:
-    return web.Response(status=error.status, body=error_body(error), headers=failure(error))
+    headers = {**HEADERS, **error.headers}
+    return web.Response(status=error.status, body=error_body(error), headers=headers)

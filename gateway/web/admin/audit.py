@@ -1,63 +1,46 @@
-"""The log of changes in the admin API."""
+"""The audit log in the admin API."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from aiohttp import web
 from msgspec import Meta, Struct
 
+from gateway.core.model import AuditEntry
 from gateway.reporting.time_span import Span, parse_time
-from gateway.stores.port import Store
-from gateway.tenants.views import audit_listing
-from gateway.web.admin.routes import Asked, Route, answer
+from gateway.tenants.store import AuditStore
+from gateway.web.admin.request import AdminRequest, AdminRoute
+from gateway.web.admin.responses import answer
 
 
 class AuditQuery(Span, frozen=True, kw_only=True):
-    """Which changes: without `from`, from the first one on record."""
+    """Which changes to list. Without `from`, the list begins with the first change on record."""
 
     team: str | None = None
     limit: Annotated[int, Meta(ge=1, le=10_000)] = 1_000
 
 
-class AuditLine(Struct, frozen=True, kw_only=True):
-    """One change: `before` and `after` are the team or key as lists show it."""
-
-    at: str
-    who: str
-    action: str
-    team: str | None
-    key: str | None
-    before: dict[str, Any] | None
-    after: dict[str, Any] | None
-
-
-class AuditPage(Struct, frozen=True, kw_only=True):
+class AuditLog(Struct, frozen=True, kw_only=True):
     """Changes, the latest first."""
 
-    changes: list[AuditLine]
+    changes: list[AuditEntry]
 
 
 class AdminAudit:
-    """The routes over the log of changes."""
+    """The route of the audit log."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: AuditStore) -> None:
         self._store = store
 
-    def routes(self) -> list[Route]:
-        """All of them."""
+    def routes(self) -> list[AdminRoute]:
+        """The route to read the audit log."""
+        path = "/admin/v1/audit"
         return [
-            Route(
-                method="GET",
-                path="/admin/v1/audit",
-                summary="Who changed what",
-                handler=self._audit,
-                query=AuditQuery,
-                answer=AuditPage,
-            )
+            AdminRoute("GET", path, "Who changed what", self._audit, AuditLog, query=AuditQuery)
         ]
 
-    async def _audit(self, asked: Asked) -> web.Response:
-        query: AuditQuery = asked.query
+    async def _audit(self, call: AdminRequest) -> web.Response:
+        query: AuditQuery = call.query
         start = None if query.first is None else parse_time(query.first)
         end = None if query.last is None else parse_time(query.last, ends=True)
-        found = await self._store.audit.entries(start, end, query.team, query.limit)
-        return answer({"changes": [audit_listing(entry) for entry in found]})
+        changes = await self._store.entries(start, end, query.team, query.limit)
+        return answer(AuditLog(changes=changes))

@@ -12,14 +12,19 @@ from msgspec import Meta, Struct
 from prometheus_client import CollectorRegistry
 
 from gateway.config.settings import Settings
+from gateway.core.errors import Conflicting, NoSuchThing
 from gateway.core.faults import BODY, Fault
 from gateway.core.strict_json import write_json
 from gateway.proxy.fingerprint import answer_name, scope_of
 from gateway.proxy.image_request import read_request
-from gateway.stores.port import Store
 from gateway.tenants import operations
-from gateway.web.admin.routes import Asked, Route, answer, read_fields, read_json, refuse
+from gateway.tenants.changes import Conflict
+from gateway.tenants.store import DirectoryStore
+from gateway.web.admin.request import AdminRequest, AdminRoute, read_fields, read_json
+from gateway.web.admin.responses import answer
+from gateway.web.query import refuse
 
+ALL = "/admin/v1/cache"
 TIERS = ("memory", "redis")
 REASONS = ("expired", "replaced", "size")
 
@@ -94,7 +99,7 @@ class AdminCache:
 
     def __init__(
         self,
-        store: Store,
+        store: DirectoryStore,
         cache: BaseCache,
         registry: CollectorRegistry,
         settings: Callable[[], Settings],
@@ -106,40 +111,34 @@ class AdminCache:
         self._settings = settings
         self._refresh = refresh
 
-    def routes(self) -> list[Route]:
+    def routes(self) -> list[AdminRoute]:
         """All of them."""
         return [
-            Route(
-                method="GET",
-                path="/admin/v1/cache",
-                summary="How the cache does",
-                handler=self._statistics,
-                answer=CachePage,
-            ),
-            Route(
-                method="POST",
-                path="/admin/v1/cache/purge",
-                summary="Forget one answer, one team's answers, or all",
-                handler=self._purge,
+            AdminRoute("GET", ALL, "The state of the cache", self._statistics, CachePage),
+            AdminRoute(
+                "POST",
+                f"{ALL}/purge",
+                "Purge one answer, one team's answers, or all answers",
+                self._purge,
+                Purged,
                 body=Purge,
+                errors=(NoSuchThing, Conflicting),
                 example={"team": "design"},
-                answer=Purged,
-                statuses=(404, 409),
             ),
-            Route(
-                method="POST",
-                path="/admin/v1/cache/lookup",
-                summary="Whether the answer to a request is kept",
-                handler=self._look_up,
+            AdminRoute(
+                "POST",
+                f"{ALL}/lookup",
+                "Whether the answer to a request is cached",
+                self._look_up,
+                FoundPage,
                 body=LookUpBody,
+                errors=(NoSuchThing,),
                 example={"team": "design", "request": {"prompt": "A red apple"}},
-                answer=FoundPage,
-                statuses=(404,),
-                reads=True,
+                only_reads=True,
             ),
         ]
 
-    async def _statistics(self, asked: Asked) -> web.Response:
+    async def _statistics(self, call: AdminRequest) -> web.Response:
         cache = self._settings().cache
         memory, redis = (self._tier(name) for name in TIERS)
         listing = {"enabled": cache.enabled, "scope": cache.scope, "max_bytes": cache.max_bytes}
@@ -161,37 +160,37 @@ class AdminCache:
         value = self._registry.get_sample_value(f"gateway_cache_{metric}", {"tier": tier, **labels})
         return None if value is None else int(value)
 
-    async def _purge(self, asked: Asked) -> web.Response:
-        wanted = read_fields(await read_json(asked.request), Purge)
+    async def _purge(self, call: AdminRequest) -> web.Response:
+        wanted = read_fields(await read_json(call.request), Purge)
         if (wanted.team is not None) + wanted.all + (wanted.fingerprint is not None) != 1:
             refuse([Fault(("team",), "name either a team, a fingerprint or all = true", BODY)])
         if wanted.fingerprint is not None:
-            return await self._forget(wanted.fingerprint, asked)
+            return await self._forget(wanted.fingerprint, call)
         if wanted.team is not None and self._settings().cache.scope == "shared":
-            raise operations.Conflict("The cache is shared by all teams: it is purged as a whole.")
+            raise Conflict("All teams share the cache: purge it as a whole.")
         names = None if wanted.team is None else [wanted.team]
-        await operations.purge_teams(self._store.directory, names, asked.by)
+        await operations.purge_teams(self._store, names, call.by)
         await self._refresh()
         if wanted.all:
             await self._cache.clear()
         return answer(Purged(purged=True, team=wanted.team, fingerprint=None))
 
-    async def _forget(self, fingerprint: str, asked: Asked) -> web.Response:
+    async def _forget(self, fingerprint: str, call: AdminRequest) -> web.Response:
         """Take one answer out of this gateway's memory and out of Redis; the others follow.
 
         Logged first: no answer may go without anybody knowing who did it.
         """
-        await operations.note_purge(self._store.directory, fingerprint, asked.by)
+        await operations.note_purge(self._store, fingerprint, call.by)
         found = await self._cache.delete(fingerprint)
         return answer(Purged(purged=bool(found), team=None, fingerprint=fingerprint))
 
-    async def _look_up(self, asked: Asked) -> web.Response:
-        body = await read_json(asked.request)
+    async def _look_up(self, call: AdminRequest) -> web.Response:
+        body = await read_json(call.request)
         request = body.pop("request", None)
         wanted = read_fields(body, LookUp)
         if not isinstance(request, dict):
             refuse([Fault(("request",), "must be an object", BODY)])
-        team = await operations.find_team(self._store.directory, wanted.team)
+        team = await operations.find_team(self._store, wanted.team)
         settings = self._settings()
         read = read_request(write_json(request), settings.models, settings.default_model)
         name = answer_name(read, scope_of(team, settings), settings)
@@ -202,7 +201,7 @@ class AdminCache:
             FoundPage(
                 kept=True,
                 fingerprint=name,
-                age_seconds=round(max(0.0, asked.by.now - kept.at), 3),
+                age_seconds=round(max(0.0, call.by.now - kept.at), 3),
                 bytes=len(kept.body),
                 images=kept.images,
                 tier=kept.tier,

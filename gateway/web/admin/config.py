@@ -8,7 +8,8 @@ from msgspec import Struct
 
 from gateway.config.settings import Settings
 from gateway.web.admin.config_view import config_listing
-from gateway.web.admin.routes import Asked, Route, answer
+from gateway.web.admin.request import AdminRequest, AdminRoute
+from gateway.web.admin.responses import answer
 
 
 class ConfigPage(Struct, frozen=True, kw_only=True):
@@ -40,19 +41,12 @@ class AdminConfig:
         self._settings = settings
         self._url = url
 
-    def routes(self) -> list[Route]:
+    def routes(self) -> list[AdminRoute]:
         """All of them."""
-        return [
-            Route(
-                method="GET",
-                path="/admin/v1/config",
-                summary="The configuration in force",
-                handler=self._config,
-                answer=ConfigPage,
-            )
-        ]
+        path = "/admin/v1/config"
+        return [AdminRoute("GET", path, "The current configuration", self._config, ConfigPage)]
 
-    async def _config(self, asked: Asked) -> web.Response:
+    async def _config(self, call: AdminRequest) -> web.Response:
         settings = self._settings()
         public_url = settings.server.public_url or self._url
         return answer(config_listing(settings) | {"public_url": public_url})

@@ -8,10 +8,9 @@ from msgspec import Struct
 from gateway.config.models import Model
 from gateway.config.settings import Settings
 from gateway.config.webhooks import Webhook
-from gateway.core.listing import Listing
+from gateway.core.listing import Listing, listing
 from gateway.core.money import format_usd
 from gateway.core.secret import Secret
-from gateway.tenants.views import limits_listing
 
 MASK = "***"
 
@@ -19,16 +18,16 @@ MASK = "***"
 def config_listing(settings: Settings) -> Listing:
     """All sections and models. A secret that is set is stars, one that is not None."""
     sections = ("server", "upstream", "store", "keys", "cache", "usage", "activity", "log")
-    listing = {name: _plain(getattr(settings, name)) for name in sections}
-    listing["store"]["url"] = settings.store.place.shown
+    found = {name: _plain(getattr(settings, name)) for name in sections}
+    found["store"]["url"] = settings.store.place.shown
     place = settings.cache.place
-    listing["cache"]["url"] = "" if place is None else place.shown
-    limits = limits_listing(settings.limits)
+    found["cache"]["url"] = "" if place is None else place.shown
+    limits = listing(settings.limits)
     shared = {name: limits[name] for name in limits if "_per_day" in name or "_per_month" in name}
     admin = settings.admin
     tokens = {name: {"role": token.role} for name, token in admin.tokens.items()}
     webhooks = settings.alerts.webhooks
-    return listing | {
+    return found | {
         "limits": shared,
         "admin": {
             "token": None if admin.token is None else MASK,

@@ -1,12 +1,12 @@
-"""The dashboard's files: one page for all its addresses, and what that page loads.
+"""The dashboard: one page for all its addresses, and the files that this page loads.
 
-There is no build step: the files under `assets/` are served as they are written. They hold no
-secret, so they need no session; all that they show comes from the admin API, which does. The
-Content-Security-Policy allows nothing from elsewhere and no script or style within a page.
+There is no build step: the gateway serves the files under `assets/` unchanged. They hold no secret,
+so they need no session; the data that they show comes from the admin API, which needs one. The
+Content-Security-Policy allows nothing from other hosts and no inline script or style.
 """
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from importlib import resources
 from importlib.resources.abc import Traversable
 
@@ -14,7 +14,8 @@ from aiohttp import web
 from msgspec import Struct
 
 from gateway.config.settings import AdminSettings
-from gateway.web.http_server import Handler
+from gateway.web.admin.request import AdminHandler, AdminRequest, AdminRoute
+from gateway.web.admin.responses import pages
 
 SECTIONS = ("teams", "activity", "cache", "alerts", "audit")
 """The first segments of the dashboard's addresses; the overview is at `/` itself."""
@@ -41,14 +42,14 @@ _TYPES = {
     ".mjs": "text/javascript; charset=utf-8",
     ".svg": "image/svg+xml",
 }
-"""What is served. Licences and notes lie beside it and are not."""
+"""The files that are served. Licences and notes beside them are not."""
 
 _PAGE = "index.html"
 _OFF = "off.html"
 
 
 class Asset(Struct, frozen=True, kw_only=True):
-    """A file as it is served."""
+    """One file of the dashboard."""
 
     body: bytes
     type: str
@@ -56,41 +57,32 @@ class Asset(Struct, frozen=True, kw_only=True):
 
 
 class Dashboard:
-    """The dashboard on the admin port. `admin` gives the tokens of this moment."""
+    """The dashboard on the admin port. `admin` returns the current tokens."""
 
     def __init__(self, admin: Callable[[], AdminSettings]) -> None:
         self._admin = admin
         self._files = dict(_read(resources.files("gateway.web") / "assets", ""))
 
-    def find(self, path: str) -> Mapping[str, Handler] | None:
-        """The handlers of a path by method; None for one that is not the dashboard's.
+    def routes(self) -> Iterator[AdminRoute]:
+        """The routes of the page, at all of its addresses, and of the files that it loads."""
+        for name, file in self._files.items():
+            if name not in (_PAGE, _OFF):
+                yield from pages(f"/assets/{name}", _serving(file))
+        yield from pages("/", self._page)
+        for section in SECTIONS:
+            yield from pages(f"/{section}", self._page)
+            yield from pages(f"/{section}/{{rest*}}", self._page)
 
-        The path is compared as it came, undecoded.
-        """
-        name = path.removeprefix("/assets/")
-        if name != path:
-            file = self._files.get(name)
-            if file is None or name in (_PAGE, _OFF):
-                return None
-            return _methods(_serving(file))
-        if path == "/" or path[1:].partition("/")[0] in SECTIONS:
-            return _methods(self._page)
-        return None
-
-    async def _page(self, request: web.BaseRequest) -> web.Response:
-        """The page, or a word on how to switch it on where no token could open it."""
+    async def _page(self, call: AdminRequest) -> web.Response:
+        """The page, or how to switch the dashboard on where no token could open it."""
         if self._admin().all_tokens:
-            return _answer(request, self._files[_PAGE])
-        return _answer(request, self._files[_OFF], 404)
+            return _answer(call.request, self._files[_PAGE])
+        return _answer(call.request, self._files[_OFF], 404)
 
 
-def _methods(handler: Handler) -> Mapping[str, Handler]:
-    return {"GET": handler, "HEAD": handler}
-
-
-def _serving(file: Asset) -> Handler:
-    async def handle(request: web.BaseRequest) -> web.Response:
-        return _answer(request, file)
+def _serving(file: Asset) -> AdminHandler:
+    async def handle(call: AdminRequest) -> web.Response:
+        return _answer(call.request, file)
 
     return handle
 
@@ -105,7 +97,7 @@ def _answer(request: web.BaseRequest, file: Asset, status: int = 200) -> web.Res
 
 
 def _read(folder: Traversable, within: str) -> Iterator[tuple[str, Asset]]:
-    """All files that are served, by their path under `folder`."""
+    """The files to serve, with their paths under `folder`."""
     for entry in folder.iterdir():
         name = f"{within}{entry.name}"
         if entry.is_dir():

@@ -1,23 +1,26 @@
-"""Keys in the admin API. A new key's text is in the answer that makes it, and nowhere else."""
+"""Keys in the admin API. Only the answer that creates a key contains its text."""
 
 import secrets
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated
 
 from aiohttp import web
 from msgspec import UNSET, Meta, Struct
 from msgspec.structs import asdict
 
 from gateway.config.settings import TeamLimits, limit_values, limits_of
+from gateway.core.errors import Conflicting, NoSuchThing
 from gateway.core.key_format import parse_duration
-from gateway.core.listing import Listing
 from gateway.core.model import Key, KeyState
-from gateway.stores.port import Store
 from gateway.tenants import operations
 from gateway.tenants.operations import KeyChange
-from gateway.tenants.views import key_listing
-from gateway.web.admin.routes import Asked, Route, answer, read_body, read_fields
-from gateway.web.admin.teams import LimitsPage
+from gateway.tenants.store import DirectoryStore
+from gateway.tenants.views import KeyView, key_view
+from gateway.web.admin.request import AdminHandler, AdminRequest, AdminRoute, read_body, read_fields
+from gateway.web.admin.responses import answer
+
+ALL = "/admin/v1/keys"
+ONE = "/admin/v1/keys/{id}"
 
 
 def _lifetime(text: str | None) -> str | None:
@@ -49,7 +52,7 @@ KeyName = Annotated[
 
 
 class NewKey(Struct, frozen=True, kw_only=True):
-    """A key that is to be made. Without `expires` it works for ever."""
+    """A key to create. Without `expires` it never expires."""
 
     team: str
     name: KeyName = ""
@@ -58,8 +61,9 @@ class NewKey(Struct, frozen=True, kw_only=True):
 
 
 class KeyPatch(Struct, frozen=True, kw_only=True):
-    """What is to be changed of a key. `expires` is counted from now on, null is never; a limit
-    that is null is taken away, one that is left out stays.
+    """Changes to a key. Fields and limits that are left out stay.
+
+    `expires` counts from now, null means never. A null limit removes that limit.
     """
 
     name: KeyName = ""
@@ -73,153 +77,123 @@ class Rotation(Struct, frozen=True, kw_only=True):
     grace: Grace = "24h"
 
 
-class KeyPage(Struct, frozen=True, kw_only=True):
-    """A key as it is, by its public id. Usage is shown under `line`."""
-
-    id: str
-    team: str
-    name: str
-    state: Literal["active", "disabled", "revoked", "expired", "retiring"]
-    limits: LimitsPage
-    created: str
-    expires: str | None
-    grace_ends: str | None
-    last_used: str | None
-    line: str
-
-
-class MadeKey(KeyPage, frozen=True, kw_only=True):
-    """A key that was just made, with its text: nothing can show that again."""
+class CreatedKey(KeyView, frozen=True, kw_only=True):
+    """A new key with its text. No later answer contains the text."""
 
     key: str
 
 
-class RotatedKey(MadeKey, frozen=True, kw_only=True):
-    """The new key with its text, and what became of the old one. `grace_in_full` is false where
-    that ends before the grace is over: by itself, or since it was replaced before.
+class RotatedKey(CreatedKey, frozen=True, kw_only=True):
+    """The new key with its text, and the old one.
+
+    `grace_in_full` is false if the old key stops before the grace is over: because it expires
+    earlier, or because an earlier rotation's grace ends earlier.
     """
 
-    replaces: KeyPage
+    replaces: KeyView
     grace_in_full: bool
 
 
-class KeysPage(Struct, frozen=True, kw_only=True):
+class KeyList(Struct, frozen=True, kw_only=True):
     """Keys, by team, the oldest first."""
 
-    keys: list[KeyPage]
+    keys: list[KeyView]
 
 
 class KeysQuery(Struct, frozen=True, kw_only=True):
-    """Which keys are listed: one team's, or all."""
+    """The team whose keys to list; without it, all keys."""
 
     team: str | None = None
 
 
 class AdminKeys:
-    """The routes over keys. `pepper` is what digests are made with."""
+    """The routes of keys. `pepper` is the secret of the keys' digests."""
 
-    def __init__(self, store: Store, pepper: bytes) -> None:
+    def __init__(self, store: DirectoryStore, pepper: bytes) -> None:
         self._store = store
         self._pepper = pepper
 
-    def routes(self) -> list[Route]:
-        """All of them."""
-        one = "/admin/v1/keys/{id}"
+    def routes(self) -> list[AdminRoute]:
+        """The routes to list, create, change, rotate and stop keys."""
+        known, changeable = (NoSuchThing,), (NoSuchThing, Conflicting)
         states: Sequence[tuple[str, KeyState, str]] = (
-            ("disable", "disabled", "Stop a key until it is enabled"),
-            ("enable", "active", "Let a disabled key work again"),
-            ("revoke", "revoked", "Stop a key for good"),
+            ("disable", "disabled", "Disable a key until it is enabled again"),
+            ("enable", "active", "Enable a disabled key"),
+            ("revoke", "revoked", "Revoke a key for good"),
         )
         return [
-            Route(
-                method="GET",
-                path="/admin/v1/keys",
-                summary="Keys",
-                handler=self._list,
-                query=KeysQuery,
-                answer=KeysPage,
-                statuses=(404,),
-            ),
-            Route(
-                method="POST",
-                path="/admin/v1/keys",
-                summary="Make a key",
-                handler=self._create,
+            AdminRoute("GET", ALL, "List keys", self._list, KeyList, query=KeysQuery, errors=known),
+            AdminRoute(
+                "POST",
+                ALL,
+                "Create a key",
+                self._create,
+                CreatedKey,
                 body=NewKey,
+                status=201,
+                errors=known,
                 example={"team": "design", "name": "Web shop", "expires": "90d"},
-                answer=MadeKey,
-                status=201,
-                statuses=(404,),
             ),
-            Route(
-                method="GET",
-                path=one,
-                summary="One key",
-                handler=self._get,
-                answer=KeyPage,
-                statuses=(404,),
-            ),
-            Route(
-                method="PATCH",
-                path=one,
-                summary="Change a key's name or end, or the limits of its line",
-                handler=self._patch,
+            AdminRoute("GET", ONE, "Show one key", self._get, KeyView, errors=known),
+            AdminRoute(
+                "PATCH",
+                ONE,
+                "Change a key's name or expiry, or the limits of its line",
+                self._patch,
+                KeyView,
                 body=KeyPatch,
+                errors=changeable,
                 example={"limits": {"images_per_day": 20}},
-                answer=KeyPage,
-                statuses=(404, 409),
             ),
-            Route(
-                method="POST",
-                path=f"{one}/rotate",
-                summary="Replace a key by a new one",
-                handler=self._rotate,
+            AdminRoute(
+                "POST",
+                f"{ONE}/rotate",
+                "Replace a key by a new one",
+                self._rotate,
+                RotatedKey,
                 body=Rotation,
-                example={"grace": "24h"},
-                answer=RotatedKey,
                 status=201,
-                statuses=(404, 409),
+                errors=changeable,
+                example={"grace": "24h"},
             ),
             *(
-                Route(
-                    method="POST",
-                    path=f"{one}/{action}",
-                    summary=summary,
-                    handler=self._setting(state),
-                    answer=KeyPage,
-                    statuses=(404, 409),
+                AdminRoute(
+                    "POST",
+                    f"{ONE}/{action}",
+                    summary,
+                    self._setting(state),
+                    KeyView,
+                    errors=changeable,
                 )
                 for action, state, summary in states
             ),
         ]
 
-    async def _list(self, asked: Asked) -> web.Response:
-        found = await operations.list_keys(self._store.directory, asked.query.team)
-        used = await self._store.directory.last_uses()
-        now = asked.by.now
-        return answer({"keys": [key_listing(key, now, used.get(key.id)) for key in found]})
+    async def _list(self, call: AdminRequest) -> web.Response:
+        found = await operations.list_keys(self._store, call.query.team)
+        used = await self._store.last_uses()
+        keys = [key_view(key, call.by.now, used.get(key.id)) for key in found]
+        return answer(KeyList(keys=keys))
 
-    async def _get(self, asked: Asked) -> web.Response:
-        return await self._shown(
-            await operations.find_key(self._store.directory, asked.path["id"]), asked
-        )
+    async def _get(self, call: AdminRequest) -> web.Response:
+        return await self._answer(await operations.find_key(self._store, call.params["id"]), call)
 
-    async def _create(self, asked: Asked) -> web.Response:
-        wanted = read_fields(await read_body(asked.request), NewKey, limits=TeamLimits)
+    async def _create(self, call: AdminRequest) -> web.Response:
+        wanted = read_fields(await read_body(call.request), NewKey, limits=TeamLimits)
         key, text = await operations.create_key(
-            self._store.directory,
+            self._store,
             team=wanted.team,
             name=wanted.name,
             lifetime=None if wanted.expires is None else parse_duration(wanted.expires),
             pepper=self._pepper,
-            by=asked.by,
+            by=call.by,
             entropy=secrets.token_bytes,
             limits=limits_of(asdict(wanted.limits)),
         )
-        return answer({**key_listing(key, asked.by.now, None), "key": text}, 201)
+        return answer(CreatedKey(**asdict(key_view(key, call.by.now)), key=text), 201)
 
-    async def _patch(self, asked: Asked) -> web.Response:
-        body = await read_body(asked.request)
+    async def _patch(self, call: AdminRequest) -> web.Response:
+        body = await read_body(call.request)
         if "limits" in body and body["limits"] is None:
             body["limits"] = dict.fromkeys(TeamLimits.__struct_fields__)
         wanted = read_fields(body, KeyPatch, limits=TeamLimits)
@@ -230,35 +204,38 @@ class AdminKeys:
             lifetime=lifetime if "expires" in body else UNSET,
             limits=limit_values(limits),
         )
-        key = await operations.change_key(self._store.directory, asked.path["id"], change, asked.by)
-        return await self._shown(key, asked)
+        key = await operations.change_key(self._store, call.params["id"], change, call.by)
+        return await self._answer(key, call)
 
-    async def _rotate(self, asked: Asked) -> web.Response:
-        wanted = read_fields(await read_body(asked.request), Rotation)
+    async def _rotate(self, call: AdminRequest) -> web.Response:
+        wanted = read_fields(await read_body(call.request), Rotation)
         done = await operations.rotate_key(
-            self._store.directory,
-            asked.path["id"],
+            self._store,
+            call.params["id"],
             grace=parse_duration(wanted.grace, none=True),
             pepper=self._pepper,
-            by=asked.by,
+            by=call.by,
             entropy=secrets.token_bytes,
         )
-        old = await self._listed(done.old, asked)
-        new = key_listing(done.new, asked.by.now, None)
-        told = {"key": done.text, "replaces": old, "grace_in_full": done.grace_in_full}
-        return answer({**new, **told}, 201)
+        rotated = RotatedKey(
+            **asdict(key_view(done.new, call.by.now)),
+            key=done.text,
+            replaces=await self._view(done.old, call),
+            grace_in_full=done.grace_in_full,
+        )
+        return answer(rotated, 201)
 
-    def _setting(self, state: KeyState) -> Any:
-        async def handle(asked: Asked) -> web.Response:
-            id = asked.path["id"]
-            key = await operations.set_key_state(self._store.directory, id, state, asked.by)
-            return await self._shown(key, asked)
+    def _setting(self, state: KeyState) -> AdminHandler:
+        async def handle(call: AdminRequest) -> web.Response:
+            id = call.params["id"]
+            key = await operations.set_key_state(self._store, id, state, call.by)
+            return await self._answer(key, call)
 
         return handle
 
-    async def _shown(self, key: Key, asked: Asked) -> web.Response:
-        return answer(await self._listed(key, asked))
+    async def _answer(self, key: Key, call: AdminRequest) -> web.Response:
+        return answer(await self._view(key, call))
 
-    async def _listed(self, key: Key, asked: Asked) -> Listing:
-        used = await self._store.directory.last_uses()
-        return key_listing(key, asked.by.now, used.get(key.id))
+    async def _view(self, key: Key, call: AdminRequest) -> KeyView:
+        used = await self._store.last_uses()
+        return key_view(key, call.by.now, used.get(key.id))

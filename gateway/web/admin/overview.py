@@ -6,11 +6,12 @@ from typing import Annotated
 from aiohttp import web
 from msgspec import Meta, Struct, field
 
-from gateway.core.faults import InvalidField
 from gateway.reporting.overview import Overview, days_between, read_overview
 from gateway.reporting.time_span import parse_time
 from gateway.stores.port import Store
-from gateway.web.admin.routes import Asked, Route, answer, refuse
+from gateway.web.admin.request import AdminRequest, AdminRoute
+from gateway.web.admin.responses import answer
+from gateway.web.query import refusing
 
 
 def _day(text: str) -> str:
@@ -41,32 +42,26 @@ class AdminOverview:
         self._store = store
         self._flush = flush
 
-    def routes(self) -> list[Route]:
+    def routes(self) -> list[AdminRoute]:
         """All of them."""
         return [
-            Route(
-                method="GET",
-                path="/admin/v1/overview",
-                summary="What was spent and saved, by whom and when",
-                handler=self._overview,
+            AdminRoute(
+                "GET",
+                "/admin/v1/overview",
+                "Spend and savings, by team, key and day",
+                self._overview,
+                Overview,
                 query=OverviewQuery,
-                answer=Overview,
             )
         ]
 
-    async def _overview(self, asked: Asked) -> web.Response:
-        query: OverviewQuery = asked.query
+    async def _overview(self, call: AdminRequest) -> web.Response:
+        query: OverviewQuery = call.query
         first, last = (
             None if day is None else parse_time(day) for day in (query.first, query.last)
         )
-        try:
-            days = days_between(first, last, asked.by.now)
-        except InvalidField as error:
-            refuse([error.fault])
-            raise
+        with refusing():
+            days = days_between(first, last, call.by.now)
         await self._flush()
-        return answer(
-            await read_overview(
-                self._store.usage, self._store.history, days, query.team, asked.by.now
-            )
-        )
+        store, now = self._store, call.by.now
+        return answer(await read_overview(store.usage, store.history, days, query.team, now))

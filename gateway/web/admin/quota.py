@@ -1,89 +1,54 @@
-"""Quotas in the admin API: what is used, held and left of every limit, and when it resets."""
+"""Quotas in the admin API: current usage against every limit, and when it resets."""
 
 from collections.abc import Callable
 
 from aiohttp import web
 from msgspec import Struct
 
+from gateway.core.errors import NoSuchThing
 from gateway.core.model import Limits
-from gateway.quota.report import gateway_quota, team_quotas
+from gateway.quota.report import LimitLine, TeamQuota, gateway_quota, team_quotas
 from gateway.stores.port import Store
 from gateway.tenants import operations
-from gateway.web.admin.routes import Asked, Route, answer
+from gateway.web.admin.request import AdminRequest, AdminRoute
+from gateway.web.admin.responses import answer
+
+ALL = "/admin/v1/quota"
+ONE = "/admin/v1/quota/{team}"
 
 
-class LimitPage(Struct, frozen=True, kw_only=True):
-    """One limit as it stands. Money is dollars as decimal text, everything else a count."""
+class Quotas(Struct, frozen=True, kw_only=True):
+    """The limits of all teams together, and of each team."""
 
-    limit: str
-    size: int | str
-    used: int | str
-    held: int | str
-    remaining: int | str
-    resets_at: str | None
-
-
-class KeyQuota(Struct, frozen=True, kw_only=True):
-    """A key's own limits. Keys of a `line` share them."""
-
-    key: str
-    line: str
-    name: str
-    limits: list[LimitPage]
-
-
-class TeamQuota(Struct, frozen=True, kw_only=True):
-    """A team's limits, and those of its keys that have any."""
-
-    team: str
-    limits: list[LimitPage]
-    keys: list[KeyQuota]
-
-
-class QuotaPage(Struct, frozen=True, kw_only=True):
-    """All limits: those of all teams together, and of each."""
-
-    gateway: list[LimitPage]
+    gateway: list[LimitLine]
     teams: list[TeamQuota]
 
 
 class AdminQuota:
-    """The routes over quotas. `limits` gives the gateway-wide ones in force."""
+    """The routes of quotas. `limits` returns the current limits of all teams together."""
 
     def __init__(self, store: Store, limits: Callable[[], Limits]) -> None:
         self._store = store
         self._limits = limits
 
-    def routes(self) -> list[Route]:
-        """All of them."""
+    def routes(self) -> list[AdminRoute]:
+        """The routes to read quotas."""
+        one = "Current usage against one team's limits"
         return [
-            Route(
-                method="GET",
-                path="/admin/v1/quota",
-                summary="How all limits stand",
-                handler=self._all,
-                answer=QuotaPage,
-            ),
-            Route(
-                method="GET",
-                path="/admin/v1/quota/{team}",
-                summary="How one team's limits stand",
-                handler=self._one,
-                answer=TeamQuota,
-                statuses=(404,),
-            ),
+            AdminRoute("GET", ALL, "Current usage against all limits", self._all, Quotas),
+            AdminRoute("GET", ONE, one, self._one, TeamQuota, errors=(NoSuchThing,)),
         ]
 
-    async def _all(self, asked: Asked) -> web.Response:
+    async def _all(self, call: AdminRequest) -> web.Response:
         teams = await operations.list_teams(self._store.directory)
         keys = await operations.list_keys(self._store.directory)
         gateway = await gateway_quota(self._store.accounts, self._limits())
         return answer(
-            {"gateway": gateway, "teams": await team_quotas(self._store.accounts, teams, keys)}
+            Quotas(gateway=gateway, teams=await team_quotas(self._store.accounts, teams, keys))
         )
 
-    async def _one(self, asked: Asked) -> web.Response:
-        team = await operations.find_team(self._store.directory, asked.path["team"])
+    async def _one(self, call: AdminRequest) -> web.Response:
+        team = await operations.find_team(self._store.directory, call.params["team"])
         keys = await operations.list_keys(self._store.directory, team.name)
         (quota,) = await team_quotas(self._store.accounts, [team], keys)
         return answer(quota)

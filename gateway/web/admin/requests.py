@@ -11,11 +11,9 @@ from typing import Annotated
 from aiohttp import web
 from msgspec import Meta, Struct
 
-from gateway.cache.memory import Asked as AskedFor
-from gateway.cache.memory import MemoryCache
+from gateway.cache.memory import Asked, MemoryCache
 from gateway.config.settings import Settings
-from gateway.core.errors import StoreUnavailable
-from gateway.core.faults import InvalidField
+from gateway.core.errors import NoSuchThing, StoreUnavailable
 from gateway.core.model import About, Bought
 from gateway.proxy.fingerprint import scope_of
 from gateway.reporting.history_query import (
@@ -29,7 +27,9 @@ from gateway.reporting.history_query import (
 from gateway.stores.port import Store
 from gateway.tenants.directory import Directory
 from gateway.tenants.operations import check_team
-from gateway.web.admin.routes import Asked, Route, answer, refuse
+from gateway.web.admin.request import AdminRequest, AdminRoute
+from gateway.web.admin.responses import answer
+from gateway.web.query import refusing
 
 
 class TopQuery(Struct, frozen=True, kw_only=True):
@@ -79,45 +79,43 @@ class AdminActivity:
         self._directory = directory
         self._settings = settings
 
-    def routes(self) -> list[Route]:
+    def routes(self) -> list[AdminRoute]:
         """All of them."""
+        known = (NoSuchThing,)
         return [
-            Route(
-                method="GET",
-                path="/admin/v1/activity",
-                summary="Recent requests",
-                handler=self._activity,
+            AdminRoute(
+                "GET",
+                "/admin/v1/activity",
+                "Recent requests",
+                self._activity,
+                ActivityPage,
                 query=ActivityQuery,
-                answer=ActivityPage,
-                statuses=(404,),
+                errors=known,
             ),
-            Route(
-                method="GET",
-                path="/admin/v1/errors",
-                summary="What went wrong how often",
-                handler=self._errors,
+            AdminRoute(
+                "GET",
+                "/admin/v1/errors",
+                "Errors by kind, the most frequent first",
+                self._errors,
+                ErrorPage,
                 query=ErrorQuery,
-                answer=ErrorPage,
-                statuses=(404,),
+                errors=known,
             ),
-            Route(
-                method="GET",
-                path="/admin/v1/cache/top",
-                summary="The most repeated requests in this gateway's memory",
-                handler=self._top,
+            AdminRoute(
+                "GET",
+                "/admin/v1/cache/top",
+                "The most repeated requests in this gateway's memory",
+                self._top,
+                TopPage,
                 query=TopQuery,
-                answer=TopPage,
             ),
         ]
 
-    async def _activity(self, asked: Asked) -> web.Response:
-        await check_team(self._store.directory, asked.query.team)
+    async def _activity(self, call: AdminRequest) -> web.Response:
+        await check_team(self._store.directory, call.query.team)
         await self._write_what_waits()
-        try:
-            page = await read_activity(self._store.history, asked.query)
-        except InvalidField as error:
-            refuse([error.fault])
-            raise
+        with refusing():
+            page = await read_activity(self._store.history, call.query)
         return answer(page)
 
     async def _write_what_waits(self) -> None:
@@ -125,21 +123,18 @@ class AdminActivity:
         with suppress(StoreUnavailable):
             await self._flush()
 
-    async def _errors(self, asked: Asked) -> web.Response:
-        await check_team(self._store.directory, asked.query.team)
+    async def _errors(self, call: AdminRequest) -> web.Response:
+        await check_team(self._store.directory, call.query.team)
         await self._write_what_waits()
-        try:
-            page = await read_errors(self._store.history, asked.query, asked.by.now)
-        except InvalidField as error:
-            refuse([error.fault])
-            raise
+        with refusing():
+            page = await read_errors(self._store.history, call.query, call.by.now)
         return answer(page)
 
-    async def _top(self, asked: Asked) -> web.Response:
+    async def _top(self, call: AdminRequest) -> web.Response:
         found = (entry for entry in self._memory.asked_for() if self._is_in_use(entry.value.about))
         entries = [
-            self._line(entry, entry.value.about, asked.by.now)
-            for entry in islice(found, asked.query.limit)
+            self._line(entry, entry.value.about, call.by.now)
+            for entry in islice(found, call.query.limit)
         ]
         return answer(TopPage(entries=entries))
 
@@ -150,7 +145,7 @@ class AdminActivity:
         team = self._directory.teams.get(about.team)
         return team is not None and scope_of(team, self._settings()) == about.scope
 
-    def _line(self, entry: AskedFor, about: About, now: float) -> TopLine:
+    def _line(self, entry: Asked, about: About, now: float) -> TopLine:
         bought: Bought = entry.value
         return TopLine(
             fingerprint=entry.key,

@@ -6,7 +6,7 @@ marked Secure where the browser came by HTTPS.
 """
 
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import structlog
@@ -17,16 +17,15 @@ from msgspec.structs import replace
 from gateway.config.admin_tokens import LONGEST, AdminToken, find
 from gateway.config.settings import AdminSettings
 from gateway.core.errors import (
-    AdminOff,
     ForeignOrigin,
     InvalidRequest,
-    MethodNotAllowed,
     NotAdmin,
     RateLimited,
     ViewerOnly,
 )
 from gateway.core.headers import bearer, retry_after
-from gateway.web.admin.routes import HEADERS, answer, read_json
+from gateway.web.admin.request import AdminRequest, AdminRoute, read_json
+from gateway.web.admin.responses import HEADERS, answer
 from gateway.web.admin.same_origin import is_from_elsewhere, is_https, may_use_cookie
 from gateway.web.admin.session_token import (
     IDLE_SECONDS,
@@ -72,16 +71,14 @@ class Sessions:
         self._at_address = AddressGuesses(clock)
         self._overall = Guesses(clock)
         self._ended = dict[str, float]()
-        self._methods = {"GET": self._who, "POST": self._sign_in, "DELETE": self._sign_out}
 
-    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Answer a request to the route of sessions. Raises GatewayError."""
-        if not self._admin().all_tokens:
-            raise AdminOff
-        method = self._methods.get(request.method)
-        if method is None:
-            raise MethodNotAllowed(", ".join(self._methods))
-        return await method(request)
+    def routes(self) -> list[AdminRoute]:
+        """The routes to read, begin and end a session. Only the dashboard uses them."""
+        return [
+            AdminRoute("GET", PATH, "Who is signed in", self._who, is_open=True),
+            AdminRoute("POST", PATH, "Sign in", self._sign_in, is_open=True),
+            AdminRoute("DELETE", PATH, "Sign out", self._sign_out, is_open=True),
+        ]
 
     def visit(self, request: web.BaseRequest) -> Visit | None:
         """The session behind a request; None where there is none that works.
@@ -108,15 +105,16 @@ class Sessions:
         if visit.session.id not in self._ended:
             self._give(replace(visit.session, seen=now), visit.token, response)
 
-    async def _who(self, request: web.BaseRequest) -> web.Response:
-        visit = self.visit(request)
+    async def _who(self, call: AdminRequest) -> web.Response:
+        visit = self.visit(call.request)
         if visit is None:
             raise NotAdmin
         response = answer(_shown(visit.token))
         self.renew(visit, response)
         return response
 
-    async def _sign_in(self, request: web.BaseRequest) -> web.Response:
+    async def _sign_in(self, call: AdminRequest) -> web.Response:
+        request = call.request
         if is_from_elsewhere(request.headers):
             raise ForeignOrigin
         address = request.remote or ""
@@ -130,7 +128,8 @@ class Sessions:
         log.info("signed in", token=token.name, role=token.role, address=address)
         return response
 
-    async def _sign_out(self, request: web.BaseRequest) -> web.Response:
+    async def _sign_out(self, call: AdminRequest) -> web.Response:
+        request = call.request
         if is_from_elsewhere(request.headers):
             raise ForeignOrigin
         visit = self.visit(request)
@@ -201,42 +200,34 @@ def _without_type(headers: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in headers.items() if name != "Content-Type"}
 
 
-log = structlog.get_logger(source="admin")
+class BearerTokens:
+    """Checks admin tokens of the Authorization header. `admin` returns the current tokens.
 
-
-READING = frozenset({"GET", "HEAD"})
-
-
-class AdminGate:
-    """`admin` gives the tokens of this moment; `clock` counts seconds and never runs backwards."""
+    `clock` counts seconds and never runs backwards.
+    """
 
     def __init__(self, admin: Callable[[], AdminSettings], clock: Callable[[], float]) -> None:
         self._admin = admin
         self._guesses = Guesses(clock)
 
-    def authenticate(self, authorization: Sequence[str]) -> AdminToken:
-        """The token behind the Authorization header lines of a request.
+    def authenticate(self, request: web.BaseRequest) -> AdminToken:
+        """Return the token of a request.
 
-        Raises AdminOff without any configured token, NotAdmin for a wrong one, and RateLimited
-        once there were too many wrong ones.
+        Raises NotAdmin for a missing or wrong token, RateLimited after too many wrong ones.
         """
-        known = self._admin().all_tokens
-        if not known:
-            raise AdminOff
-        given = bearer(authorization)
-        found = None if given is None else find(given, known)
+        given = bearer(request.headers.getall("Authorization", ()))
+        if given is None:
+            raise NotAdmin
+        found = find(given, self._admin().all_tokens)
         if found is not None:
             return found
-        if given is not None and (wait := self._guesses.wrong()) is not None:
-            raise RateLimited(
-                "Too many wrong admin tokens were sent.", retry_after=retry_after(wait, 0.0)
-            )
-        if given is not None:
-            log.warning("wrong admin token")
+        if (wait := self._guesses.wrong()) is not None:
+            raise _too_many(wait)
+        log.warning("wrong admin token")
         raise NotAdmin
 
 
-def require_role(token: AdminToken, method: str) -> None:
-    """Raise ViewerOnly where the token's role does not allow the method."""
-    if token.role != "admin" and method not in READING:
+def require_role(token: AdminToken, route: AdminRoute) -> None:
+    """Raise ViewerOnly where the token's role does not allow the route."""
+    if token.role != "admin" and not route.is_safe:
         raise ViewerOnly

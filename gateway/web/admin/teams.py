@@ -1,7 +1,8 @@
 """Teams in the admin API: their limits and policies.
 
-A team's ETag is made of what it looks like. PUT, PATCH and DELETE with If-Match are done only if
-it still looks so (RFC 9110, section 13.1.1): two admins cannot overwrite each other unseen.
+A team's ETag is a digest of its public form. PUT, PATCH and DELETE with If-Match only succeed while
+the team still has this ETag (RFC 9110, section 13.1.1), so that two admins cannot overwrite each
+other unseen.
 """
 
 import hashlib
@@ -16,26 +17,30 @@ from gateway.config.settings import TeamLimits
 from gateway.config.teams_file import TEAM_NAME, TeamOptions, check_team_name, read_team
 from gateway.core.errors import Conflicting, InvalidRequest, NoSuchThing, PreconditionFailed
 from gateway.core.faults import BODY, Faults
-from gateway.core.listing import Listing
+from gateway.core.listing import Listing, listing
 from gateway.core.model import Team
-from gateway.stores.port import Store
 from gateway.tenants import operations
-from gateway.tenants.views import team_listing
-from gateway.web.admin.routes import Asked, Handler, Route, answer, read_body, refuse
+from gateway.tenants.store import DirectoryStore
+from gateway.web.admin.request import AdminRequest, AdminRoute, read_body
+from gateway.web.admin.responses import answer
+from gateway.web.query import refuse
 
 ALL = "/admin/v1/teams"
 ONE = "/admin/v1/teams/{team}"
 
+_IF_MATCH = {"If-Match": "Do it only if the team still has this ETag."}
+_CONDITIONAL = (NoSuchThing, PreconditionFailed)
 _UNNAMED = "unnamed"
-"""Stands for the name that a body lacks, so that its other faults are told too."""
+"""Stands in for a missing name, so that the body's other faults are reported too."""
 
 
 TeamName = Annotated[str, Meta(pattern=rf"\A{TEAM_NAME.pattern}\Z")]
 
 
 class TeamBody(TeamOptions, frozen=True, kw_only=True):
-    """A team as it is to be. What is left out or null is not restricted. `team`, where it is told,
-    is the path's.
+    """A team's policy and limits. A field that is absent or null restricts nothing.
+
+    `team`, if present, must be the team in the path.
     """
 
     team: TeamName | None = None
@@ -43,213 +48,166 @@ class TeamBody(TeamOptions, frozen=True, kw_only=True):
 
 
 class NewTeam(TeamOptions, frozen=True, kw_only=True):
-    """A team that is to be made."""
+    """A team to create."""
 
     limits: TeamLimits = TeamLimits()
 
     team: TeamName
 
 
-class TeamPage(Struct, frozen=True, kw_only=True):
-    """A team as it is. None means everything, or no limit."""
-
-    team: str
-    models: list[str] | None
-    sizes: list[str] | None
-    qualities: list[str] | None
-    max_n: int | None
-    cache: bool
-    limits: "LimitsPage"
-
-
-class LimitsPage(Struct, frozen=True, kw_only=True):
-    """The six limits; money is dollars as decimal text."""
-
-    images_per_day: int | None
-    images_per_month: int | None
-    cost_per_day_usd: str | None
-    cost_per_month_usd: str | None
-    requests_per_minute: int | None
-    concurrent_requests: int | None
-
-
-class TeamsPage(Struct, frozen=True, kw_only=True):
+class TeamList(Struct, frozen=True, kw_only=True):
     """All teams, by name."""
 
-    teams: list[TeamPage]
+    teams: list[Team]
 
 
-class Deleted(Struct, frozen=True, kw_only=True):
-    """What was deleted."""
+class DeletedTeam(Struct, frozen=True, kw_only=True):
+    """The name of the deleted team."""
 
     deleted: str
 
 
 class AdminTeams:
-    """The routes over teams. `models` are those of the configuration in force."""
+    """The routes of teams. `models` returns the models of the current configuration."""
 
-    def __init__(self, store: Store, models: Callable[[], Mapping[str, Model]]) -> None:
+    def __init__(self, store: DirectoryStore, models: Callable[[], Mapping[str, Model]]) -> None:
         self._store = store
         self._models = models
 
-    def routes(self) -> list[Route]:
-        """All of them."""
+    def routes(self) -> list[AdminRoute]:
+        """The routes to list, create, change and delete teams."""
+        change: dict[str, Any] = {
+            "body": TeamBody,
+            "errors": _CONDITIONAL,
+            "headers": _IF_MATCH,
+            "example": {"max_n": 4, "limits": {"images_per_day": 300}},
+        }
+        put = "Create a team (201) or replace it whole"
         return [
-            Route(
-                method="GET",
-                path=ALL,
-                summary="All teams",
-                handler=self._list,
-                answer=TeamsPage,
-            ),
-            Route(
-                method="POST",
-                path=ALL,
-                summary="Make a team",
-                handler=self._create,
+            AdminRoute("GET", ALL, "List all teams", self._list, TeamList),
+            AdminRoute(
+                "POST",
+                ALL,
+                "Create a team",
+                self._create,
+                Team,
                 body=NewTeam,
-                example={"team": "design", "limits": {"images_per_day": 200}},
-                answer=TeamPage,
                 status=201,
-                statuses=(409,),
+                errors=(Conflicting,),
+                example={"team": "design", "limits": {"images_per_day": 200}},
             ),
-            Route(
-                method="GET",
-                path=ONE,
-                summary="One team",
-                handler=self._get,
-                answer=TeamPage,
-                statuses=(404,),
-            ),
-            _changing("PUT", "Make a team (201) or replace it whole", self._put),
-            _changing("PATCH", "Change the named fields of a team", self._patch),
-            Route(
-                method="DELETE",
-                path=ONE,
-                summary="Delete a team and revoke its keys; its history stays",
-                handler=self._delete,
-                answer=Deleted,
-                statuses=(404, 412),
-                conditional=True,
+            AdminRoute("GET", ONE, "Show one team", self._get, Team, errors=(NoSuchThing,)),
+            AdminRoute("PUT", ONE, put, self._put, Team, **change),
+            AdminRoute("PATCH", ONE, "Change fields of a team", self._patch, Team, **change),
+            AdminRoute(
+                "DELETE",
+                ONE,
+                "Delete a team and revoke its keys; its history stays",
+                self._delete,
+                DeletedTeam,
+                errors=_CONDITIONAL,
+                headers=_IF_MATCH,
             ),
         ]
 
-    async def _list(self, asked: Asked) -> web.Response:
-        teams = await operations.list_teams(self._store.directory)
-        return answer({"teams": [team_listing(team) for team in teams]})
+    async def _list(self, call: AdminRequest) -> web.Response:
+        teams = await operations.list_teams(self._store)
+        return answer(TeamList(teams=teams))
 
-    async def _get(self, asked: Asked) -> web.Response:
-        return _shown(await operations.find_team(self._store.directory, asked.path["team"]))
+    async def _get(self, call: AdminRequest) -> web.Response:
+        return _answer(listing(await operations.find_team(self._store, call.params["team"])))
 
-    async def _create(self, asked: Asked) -> web.Response:
-        body = await read_body(asked.request)
+    async def _create(self, call: AdminRequest) -> web.Response:
+        body = await read_body(call.request)
         name, faults = body.pop("team", None), Faults(BODY)
         if not isinstance(name, str):
             faults.add("is needed" if name is None else "must be text", "team")
             name = _UNNAMED
         wanted = self._read(name, body, faults)
 
-        def change(before: Team | None) -> Team:
+        def create(before: Listing | None) -> Team:
             if before is not None:
-                raise Conflicting("There is such a team already.", param="team")
+                raise Conflicting("There is already a team of this name.", param="team")
             return wanted
 
-        await operations.change_team(self._store.directory, wanted.name, change, asked.by)
-        return _shown(wanted, 201, {"Location": f"/admin/v1/teams/{wanted.name}"})
+        done = await operations.change_team(self._store, wanted.name, create, call.by)
+        location = {"Location": f"{ALL}/{wanted.name}"}
+        return _answer(_existing(done.after), 201, location)
 
-    async def _put(self, asked: Asked) -> web.Response:
-        body = await read_body(asked.request)
-        faults = _misnamed(asked, body)
-        wanted = self._read(asked.path["team"], body, faults)
+    async def _put(self, call: AdminRequest) -> web.Response:
+        body = await read_body(call.request)
+        wanted = self._read(call.params["team"], body, _misnamed(call, body))
 
-        def change(before: Team | None) -> Team:
-            _check_match(asked.request, before)
+        def replace(before: Listing | None) -> Team:
+            _check_match(call.request, before)
             return wanted
 
-        before, _ = await operations.change_team(
-            self._store.directory, wanted.name, change, asked.by
-        )
-        return _shown(wanted, 201 if before is None else 200)
+        done = await operations.change_team(self._store, wanted.name, replace, call.by)
+        return _answer(_existing(done.after), 201 if done.before is None else 200)
 
-    async def _patch(self, asked: Asked) -> web.Response:
-        patch = await read_body(asked.request)
-        faults = _misnamed(asked, patch)
+    async def _patch(self, call: AdminRequest) -> web.Response:
+        patch = await read_body(call.request)
+        faults = _misnamed(call, patch)
 
-        def change(before: Team | None) -> Team:
-            known = _there(before)
-            _check_match(asked.request, known)
-            return self._read(known.name, _patched(team_listing(known), patch), faults)
+        def change(before: Listing | None) -> Team:
+            known = _existing(before)
+            _check_match(call.request, known)
+            return self._read(known["team"], _patched(known, patch), faults)
 
-        _, after = await operations.change_team(
-            self._store.directory, asked.path["team"], change, asked.by
-        )
-        return _shown(_there(after))
+        done = await operations.change_team(self._store, call.params["team"], change, call.by)
+        return _answer(_existing(done.after))
 
-    async def _delete(self, asked: Asked) -> web.Response:
-        def change(before: Team | None) -> None:
-            _check_match(asked.request, _there(before))
+    async def _delete(self, call: AdminRequest) -> web.Response:
+        def delete(before: Listing | None) -> None:
+            _check_match(call.request, _existing(before))
 
-        await operations.change_team(self._store.directory, asked.path["team"], change, asked.by)
-        return answer({"deleted": asked.path["team"]})
+        name = call.params["team"]
+        await operations.change_team(self._store, name, delete, call.by)
+        return answer(DeletedTeam(deleted=name))
 
     def _read(self, name: str, body: Listing, faults: Faults) -> Team:
-        """Return the team that a body describes. Raises InvalidRequest if there are `faults`."""
+        """Read a team from a body that has these faults already. Raises InvalidRequest."""
         check_team_name(name, faults.at("team"))
         team = read_team(name, body, models=self._models(), faults=faults)
         refuse(faults.found)
         return team
 
 
-def _misnamed(asked: Asked, body: dict[str, Any]) -> Faults:
-    """Take the name out of a body; it is a fault if it differs from the path's."""
-    faults, name = Faults(BODY), asked.path["team"]
+def _misnamed(call: AdminRequest, body: Listing) -> Faults:
+    """Remove the name from a body. It is a fault if it is not the name in the path."""
+    faults, name = Faults(BODY), call.params["team"]
     if body.pop("team", name) != name:
         faults.add("is not the team of the path, and cannot be changed", "team")
     return faults
 
 
-def _changing(method: str, summary: str, handler: Handler) -> Route:
-    return Route(
-        method=method,
-        path=ONE,
-        summary=summary,
-        handler=handler,
-        body=TeamBody,
-        example={"max_n": 4, "limits": {"images_per_day": 300}},
-        answer=TeamPage,
-        statuses=(404, 412),
-        conditional=True,
-    )
+def _answer(team: Listing, status: int = 200, headers: Mapping[str, str] = {}) -> web.Response:
+    return answer(team, status, {"ETag": etag(team), **headers})
 
 
-def _shown(team: Team, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
-    return answer(team_listing(team), status, {"ETag": etag(team), **(headers or {})})
+def etag(team: Listing) -> str:
+    """The entity tag of a team in this state."""
+    return f'"{hashlib.sha256(json.encode(team)).hexdigest()[:32]}"'
 
 
-def etag(team: Team) -> str:
-    """The entity tag of a team as it is."""
-    digest = hashlib.sha256(json.encode(team_listing(team))).hexdigest()
-    return f'"{digest[:32]}"'
-
-
-def _check_match(request: web.BaseRequest, team: Team | None) -> None:
-    """Raise PreconditionFailed unless If-Match, where it is sent, names the team as it is."""
+def _check_match(request: web.BaseRequest, team: Listing | None) -> None:
+    """Raise PreconditionFailed unless If-Match is absent or names the team's current state."""
     values = request.headers.getall("If-Match", ())
     if not values:
         return
-    named = [value.strip() for line in values for value in line.split(",")]
-    if team is None or ("*" not in named and etag(team) not in named):
-        raise PreconditionFailed("The team is not what If-Match says: read it again.")
+    tags = [value.strip() for line in values for value in line.split(",")]
+    if team is None or ("*" not in tags and etag(team) not in tags):
+        raise PreconditionFailed("The team has changed since it was read. Read it again.")
 
 
-def _there(team: Team | None) -> Team:
+def _existing(team: Listing | None) -> Listing:
     if team is None:
         raise NoSuchThing("There is no such team.", param="team")
     return team
 
 
 def _patched(before: Listing, patch: Mapping[str, Any]) -> Listing:
-    """The patch over what was before (RFC 7396); a null takes a restriction away."""
+    """Merge a patch into a team (RFC 7396): a null removes a restriction."""
     merged = {name: value for name, value in before.items() if name != "team"} | dict(patch)
     if isinstance(patch.get("limits"), dict):
         merged["limits"] = before["limits"] | patch["limits"]

@@ -12,21 +12,14 @@ from io import StringIO
 from aiohttp import web
 from msgspec import json
 
-from gateway.core.errors import StoreUnavailable
-from gateway.core.faults import Fault, InvalidField
+from gateway.core.errors import NoSuchThing, StoreUnavailable
 from gateway.core.listing import Listing
-from gateway.core.periods import DAY_SECONDS
-from gateway.reporting.time_span import Span
-from gateway.reporting.usage_query import (
-    SUMS,
-    UsageLine,
-    UsageQuery,
-    usage_bounds,
-    usage_pieces,
-)
+from gateway.reporting.usage_query import SUMS, UsageLine, UsageQuery, usage_pieces
 from gateway.stores.port import Store
 from gateway.tenants.operations import check_team
-from gateway.web.admin.routes import HEADERS, Asked, Route, refuse
+from gateway.web.admin.request import AdminRequest, AdminRoute
+from gateway.web.admin.responses import HEADERS
+from gateway.web.query import read_period
 
 PIECE_ROWS = 1_000
 """Rows that are written at once: a long report must not hold up the event loop."""
@@ -39,25 +32,25 @@ class AdminUsage:
         self._store = store
         self._flush = flush
 
-    def routes(self) -> list[Route]:
+    def routes(self) -> list[AdminRoute]:
         """All of them."""
         return [
-            Route(
-                method="GET",
-                path="/admin/v1/usage",
-                summary="What was asked for, bought and saved",
-                handler=self._usage,
+            AdminRoute(
+                "GET",
+                "/admin/v1/usage",
+                "Requests, images, spend and savings",
+                self._usage,
+                list[UsageLine],
                 query=UsageQuery,
+                errors=(NoSuchThing,),
                 example={"by": ["team", "day"], "format": "csv"},
-                answer=list[UsageLine],
-                csv=True,
-                statuses=(404,),
+                has_csv=True,
             )
         ]
 
-    async def _usage(self, asked: Asked) -> web.StreamResponse:
-        query: UsageQuery = asked.query
-        start, end = span(query, asked.by.now)
+    async def _usage(self, call: AdminRequest) -> web.StreamResponse:
+        query: UsageQuery = call.query
+        start, end = read_period(query, call.by.now)
         await check_team(self._store.directory, query.team)
         await self._flush()
         by = list(dict.fromkeys(query.by))
@@ -66,32 +59,19 @@ class AdminUsage:
             first = await anext(pieces, list[Listing]())
             text = _Csv(by) if query.format == "csv" else _Json()
             response = web.StreamResponse(headers={**HEADERS, "Content-Type": text.kind})
-            await response.prepare(asked.request)
+            await response.prepare(call.request)
             try:
                 await _write(response, text, first)
                 async for rows in pieces:
                     await _write(response, text, rows)
             except StoreUnavailable:
                 # What was begun cannot be taken back. Cut off, it is not taken for the whole.
-                if asked.request.transport is not None:
-                    asked.request.transport.abort()
+                if call.request.transport is not None:
+                    call.request.transport.abort()
                 return response
         await response.write(text.end())
         await response.write_eof()
         return response
-
-
-def span(query: Span, now: float, most_days: int | None = None) -> tuple[float, float | None]:
-    """When the asked span begins and ends. Raises InvalidRequest, also where it is too long."""
-    try:
-        start, end = usage_bounds(query, now)
-    except InvalidField as error:
-        refuse([error.fault])
-        raise
-    days = (min(now, end or now) - start) / DAY_SECONDS
-    if most_days is not None and days > most_days:
-        refuse([Fault(("from",), f"is more than {most_days} days before to")])
-    return start, end
 
 
 class _Json:

@@ -4,22 +4,14 @@ import { session } from "./state.js";
 
 const ENDED = "Your session has ended. Sign in again to go on.";
 
+// `faults` are messages about fields, by the name of the field in its form.
 export class ApiError extends Error {
-  constructor(message, { status = 0, code = "", param = null, requestId = "", retryAfter = 0 } = {}) {
+  constructor(message, { status = 0, code = "", param = null, faults = [], requestId = "", retryAfter = 0 } = {}) {
     super(message);
-    Object.assign(this, { status, code, param, requestId, retryAfter });
-  }
-
-  // What is wrong with which field of a body, by the field's name; empty where it is something else.
-  get faults() {
-    if (this.code !== "invalid_fields") return {};
-    const told = this.message.replace(/\.$/, "").split("; ").map((fault) => FAULT.exec(fault)?.slice(1));
-    return told.includes(undefined) ? {} : Object.fromEntries(told);
+    const named = Object.fromEntries(faults.map((fault) => [fault.path.at(-1), fault.message]));
+    Object.assign(this, { status, code, param, faults: named, requestId, retryAfter });
   }
 }
-
-// "body: team: is needed", "body: limits.images_per_day: must be a whole number"
-const FAULT = /^body: (?:\w+\.)?(\w+): (.*)$/s;
 
 // Ask once. `path` is under /admin/v1/; `query` leaves out what is empty. Gives { data, headers }.
 export async function ask(method, path, { body, query, headers, signal } = {}) {
@@ -69,6 +61,7 @@ function failure(response, data) {
     status: response.status,
     code: told.code,
     param: told.param,
+    faults: told.faults,
     requestId: response.headers.get("X-Request-Id") ?? "",
     retryAfter: Number(response.headers.get("Retry-After") ?? 0),
   });

@@ -1,4 +1,4 @@
-"""The messages to webhooks as the OpenAPI document tells them: one for each event."""
+"""The messages that the gateway sends to webhooks, in the OpenAPI document: one for each event."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, get_args
@@ -7,21 +7,21 @@ from gateway.reporting.alerts.message import Body
 from gateway.reporting.alerts.rules import Event
 
 _EVENTS: Mapping[str, str] = {
-    "budget_reached": "So much of a limit is used",
+    "budget_reached": "Usage has reached a percentage of a limit",
     "upstream_auth": "The upstream refuses the gateway's key",
-    "unknown_charges": "A day's unknown charges are above the webhook's sum",
+    "unknown_charges": "A day's unknown charges exceed the webhook's threshold",
     "test": "A test, from 'gateway alerts test'",
 }
 _HEADERS: Mapping[str, str] = {
-    "webhook-id": "The message's id, the same at each attempt: drop doubles by it.",
+    "webhook-id": "The message's id, the same at each attempt: use it to drop duplicates.",
     "webhook-timestamp": "Seconds since the epoch of this attempt.",
-    "webhook-signature": "By Standard Webhooks, where the webhook has a secret: v1, and the base64 "
-    "of HMAC-SHA256 over id, timestamp and body with points between them.",
+    "webhook-signature": "As in Standard Webhooks, if the webhook has a secret: v1, and the base64 "
+    "of HMAC-SHA256 over id, timestamp and body, joined by dots.",
 }
 
 
 def webhooks(schema: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
-    """All of them. `schema` gives a type's."""
+    """The messages by event. `schema` returns the schema of a type."""
     return {event: {"post": _message(event, schema(Body))} for event in get_args(Event)}
 
 
@@ -39,7 +39,7 @@ def _message(event: str, body: Mapping[str, Any]) -> dict[str, Any]:
         ],
         "requestBody": {"required": True, "content": {"application/json": {"schema": narrowed}}},
         "responses": {
-            "2XX": {"description": "It arrived."},
-            "default": {"description": "It is tried again after 408, 425, 429 and 5xx."},
+            "2XX": {"description": "The receiver has it."},
+            "default": {"description": "The gateway tries again after 408, 425, 429 and 5xx."},
         },
     }

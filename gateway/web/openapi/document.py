@@ -1,48 +1,58 @@
-"""The OpenAPI 3.1 document of both ports, made of the types that check what comes in.
-
-What a route takes and gives stands in its `Route`; here it only changes its form.
-"""
+"""The OpenAPI 3.1 document: the ports' tables of routes in another form."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from msgspec import Struct, json
+from msgspec import UNSET, Struct, UnsetType, json
 from msgspec.structs import FieldInfo, fields
 
 from gateway import __version__
 from gateway.config.options import Micro
 from gateway.core.listing import public_type
 from gateway.reporting.alerts.message import Body
-from gateway.web.admin import openapi_errors
-from gateway.web.admin.openapi_webhooks import webhooks
-from gateway.web.admin.routes import Route
+from gateway.web.openapi import errors
+from gateway.web.openapi.webhooks import webhooks
+from gateway.web.routes import Route
 
 VERSION = "3.1.0"
 _TEMPLATE = "#/components/schemas/{name}"
 
 
+class FaultFields(Struct, frozen=True, kw_only=True):
+    """One wrong field: the names that lead to it, outermost first, and what is wrong."""
+
+    path: list[str]
+    message: str
+
+
 class ErrorFields(Struct, frozen=True, kw_only=True):
-    """What went wrong; `param` names the field."""
+    """One error. `param` is the first wrong field. With code invalid_fields, `faults` has all."""
 
     message: str
     type: str
     param: str | None
     code: str | None
+    faults: list[FaultFields] | UnsetType = UNSET
 
 
 class ErrorBody(Struct, frozen=True, kw_only=True):
-    """Every error of both ports."""
+    """The body of every error of both ports."""
 
     error: ErrorFields
 
 
-class Port(Struct, frozen=True, kw_only=True):
-    """The routes of one port. `security` names how its callers prove who they are."""
+class DocumentedPort(Struct, frozen=True, kw_only=True):
+    """The routes of one port. `security` names the scheme that its callers authenticate with."""
 
     url: str
     security: str
-    routes: tuple[Route, ...]
+    routes: Sequence[Route[Any]]
+
+    @property
+    def documented(self) -> list[Route[Any]]:
+        """The routes that belong in the document: pages and probes have no response type."""
+        return [route for route in self.routes if route.response is not None]
 
 
 ADMIN = "adminToken"
@@ -53,18 +63,17 @@ SECURITY = {
 }
 
 
-def document(ports: Iterable[Port]) -> dict[str, Any]:
-    """The whole document."""
-    ports = list(ports)
-    routes = [route for port in ports for route in port.routes]
+def document(ports: Sequence[DocumentedPort]) -> dict[str, Any]:
+    """Build the whole document."""
+    routes = [route for port in ports for route in port.documented]
     types = {route.body for route in routes if route.body} | {ErrorBody, Body}
-    answers = [public_type(route.answer) for route in routes]
-    _, components = _schemas([*sorted(types, key=lambda of: of.__name__), *answers])
+    responses = [public_type(route.response) for route in routes]
+    _, components = _schemas([*sorted(types, key=lambda of: of.__name__), *responses])
     for name in _strict(ports):
         components[name]["additionalProperties"] = False
     paths: dict[str, dict[str, Any]] = {}
     for port in ports:
-        for route in port.routes:
+        for route in port.documented:
             item = paths.setdefault(route.path, {"servers": [{"url": port.url}]})
             item[route.method.lower()] = _operation(route, port.security)
     return {
@@ -86,18 +95,18 @@ def document(ports: Iterable[Port]) -> dict[str, Any]:
     }
 
 
-def _strict(ports: Iterable[Port]) -> set[str]:
-    """The types of bodies in which an unknown field is refused: the admin port's."""
-    bodies = {route.body for port in ports for route in port.routes if port.security == ADMIN}
+def _strict(ports: Iterable[DocumentedPort]) -> set[str]:
+    """The types of bodies whose unknown fields are refused: those of the admin API."""
+    bodies = {route.body for port in ports for route in port.documented if port.security == ADMIN}
     return {"TeamLimits", *(body.__name__ for body in bodies if body is not None)}
 
 
-def _operation(route: Route, security: str) -> dict[str, Any]:
+def _operation(route: Route[Any], security: str) -> dict[str, Any]:
     operation: dict[str, Any] = {
         "operationId": _name(route),
         "summary": route.summary,
         "tags": [route.path.removeprefix("/api").removeprefix("/admin").split("/")[2]],
-        "security": [{security: []}],
+        "security": [] if route.is_open else [{security: []}],
         "parameters": [*_path(route), *_query(route), *_headers(route)],
         "responses": _responses(route, security),
     }
@@ -109,12 +118,12 @@ def _operation(route: Route, security: str) -> dict[str, Any]:
     return operation
 
 
-def _name(route: Route) -> str:
+def _name(route: Route[Any]) -> str:
     words = re.findall(r"\w+", route.path)
     return "_".join([route.method.lower(), *words])
 
 
-def _path(route: Route) -> list[dict[str, Any]]:
+def _path(route: Route[Any]) -> list[dict[str, Any]]:
     pattern = {"type": "string", "pattern": "^[A-Za-z0-9._-]+$"}
     return [
         {"name": name, "in": "path", "required": True, "schema": pattern}
@@ -126,7 +135,7 @@ def _path(route: Route) -> list[dict[str, Any]]:
 _PATH_EXAMPLES = {"team": "design", "id": "sk-gw-0123456789ab"}
 
 
-def _query(route: Route) -> list[dict[str, Any]]:
+def _query(route: Route[Any]) -> list[dict[str, Any]]:
     examples = route.example if route.body is None else {}
     return [
         _parameter(field)
@@ -145,43 +154,39 @@ def _parameter(field: FieldInfo) -> dict[str, Any]:
     return parameter | ({"explode": False} if "tuple" in str(field.type) else {})
 
 
-def _headers(route: Route) -> list[dict[str, Any]]:
-    named = {**_HEADERS, **route.headers, **(_IF_MATCH if route.conditional else {})}
+def _headers(route: Route[Any]) -> list[dict[str, Any]]:
     return [
         {"name": name, "in": "header", "description": text, "schema": {"type": "string"}}
-        for name, text in named.items()
+        for name, text in {**_HEADERS, **route.headers}.items()
     ]
 
 
-_HEADERS = {"X-Request-Id": "Your name for the request, for logs; the answer has it, or ours."}
-_IF_MATCH = {"If-Match": "Do it only if the ETag is still this one."}
+_HEADERS = {
+    "X-Request-Id": "Your id for this request, for logs; the answer repeats it, or has ours."
+}
 
 
-def _responses(route: Route, security: str) -> dict[str, Any]:
-    content: dict[str, Any] = {"application/json": {"schema": _schema(public_type(route.answer))}}
-    if route.csv:
+def _responses(route: Route[Any], security: str) -> dict[str, Any]:
+    content: dict[str, Any] = {"application/json": {"schema": _schema(public_type(route.response))}}
+    if route.has_csv:
         content["text/csv"] = {"schema": {"type": "string"}}
-    made = (201,) if route.method == "PUT" else ()
-    good = {str(status): {"description": "Done", "content": content} for status in
-            (route.status, *made)}  # fmt: skip
+    good = {route.status, 201} if route.method == "PUT" else {route.status}
     error = {"application/json": {"schema": _schema(ErrorBody)}}
-    told = openapi_errors.told(_errors(route, security), images=route.buys)
-    return good | {
-        str(status): {"description": text, "content": error} for status, text in told.items()
+    described = errors.descriptions(_errors(route, security))
+    return {str(status): {"description": "Done", "content": content} for status in sorted(good)} | {
+        str(status): {"description": text, "content": error} for status, text in described.items()
     }
 
 
-def _errors(route: Route, security: str) -> openapi_errors.Errors:
-    errors = openapi_errors
-    named = tuple(error for error in errors.BY_STATUS if error.status in route.statuses)
-    changing = security == ADMIN and not route.reads and route.method != "GET"
+def _errors(route: Route[Any], security: str) -> errors.Errors:
+    by_port = errors.ADMIN if security == ADMIN else errors.TEAM
+    changes = security == ADMIN and not route.is_safe
     return (
-        *errors.ANYWHERE,
-        *(errors.ADMIN if security == ADMIN else errors.TEAM),
+        *errors.ANY_ROUTE,
+        *by_port,
         *(errors.WITH_BODY if route.body is not None else ()),
-        *(errors.IMAGES if route.buys else ()),
-        *(errors.CHANGING if changing else ()),
-        *named,
+        *(errors.CHANGE if changes else ()),
+        *route.errors,
     )
 
 
@@ -199,18 +204,18 @@ def _schemas(types: Iterable[Any]) -> tuple[list[dict[str, Any]], dict[str, Any]
 
 
 def _ours(of: type) -> dict[str, Any]:
-    """What msgspec does not know: money, which is taken as text or as a number."""
+    """The schema of money, which msgspec does not know: it is read from text or a number."""
     if of is Micro:
         return {
             "type": ["string", "number"],
             "pattern": r"^[0-9]{1,9}(\.[0-9]{1,6})?$",
             "minimum": 0,
         }
-    raise NotImplementedError  # how msgspec's schema_hook says that it knows no better
+    raise NotImplementedError  # as msgspec's schema_hook reports an unknown type
 
 
 def _ecma(schema: Any) -> Any:
-    """Patterns as JSON Schema writes their ends."""
+    """Write the ends of patterns as JSON Schema does."""
     if isinstance(schema, Mapping):
         return {
             name: value.replace(r"\A", "^").replace(r"\Z", "$")

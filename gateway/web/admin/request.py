@@ -1,0 +1,83 @@
+"""One request to the admin port, and reading its body."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, TypeVar
+
+from aiohttp import web
+from msgspec import Struct
+from msgspec.structs import fields
+
+from gateway.config.options import options_of, read_table
+from gateway.core.faults import BODY, Faults
+from gateway.core.money import dollars
+from gateway.core.strict_json import read_object
+from gateway.tenants.changes import Actor
+from gateway.web.body import read_json_body
+from gateway.web.query import refuse
+from gateway.web.routes import Route
+
+S = TypeVar("S", bound=Struct)
+
+MAX_BODY_BYTES = 1_048_576
+
+
+class AdminRequest(Struct, frozen=True):
+    """One request to the admin port. `params` are the values of the parameters in the path."""
+
+    request: web.BaseRequest
+    by: Actor
+    params: Mapping[str, str]
+    query: Any
+
+
+AdminRoute = Route[AdminRequest]
+AdminHandler = Callable[[AdminRequest], Awaitable[web.StreamResponse]]
+
+
+async def read_json(request: web.BaseRequest) -> dict[str, Any]:
+    """Read the body as a JSON object, {} where there is no body. Raises InvalidRequest."""
+    if not request.body_exists:
+        return {}
+    return read_object(await read_json_body(request, MAX_BODY_BYTES))
+
+
+async def read_body(request: web.BaseRequest) -> dict[str, Any]:
+    """Read the body, with numbers that may be money as exact text. Raises InvalidRequest."""
+    return {name: _exact(value) for name, value in (await read_json(request)).items()}
+
+
+def read_fields(table: Mapping[str, Any], of: type[S], *, limits: type[Struct] | None = None) -> S:
+    """Read a body into the fields of a Struct. Raises InvalidRequest with every fault.
+
+    `limits` is the type of the table `limits`, if `of` has one.
+    """
+    faults = Faults(BODY)
+    tables = [] if limits is None else ["limits"]
+    flat = [field.name for field in fields(of) if field.name not in tables]
+    values = read_table(dict(table), options_of(of, flat), faults, tables=tables)
+    if limits is not None:
+        inner = read_table(table.get("limits", {}), options_of(limits), faults.at("limits"))
+        values["limits"] = limits(**inner)
+    for field in fields(of):
+        if field.required and field.name not in table:
+            faults.add("is needed", field.name)
+    refuse(faults.found)
+    return of(**values)
+
+
+def _exact(value: Any) -> Any:
+    """Turn decimal numbers that may be money into text: 2.5 dollars are 2.50, exactly."""
+    if isinstance(value, dict):
+        return {name: _exact(inner) for name, inner in value.items()}
+    if isinstance(value, float):
+        return _dollars_text(value)
+    return value
+
+
+def _dollars_text(value: float) -> object:
+    text = repr(value)
+    try:
+        dollars(text)
+    except ValueError:
+        return value
+    return text

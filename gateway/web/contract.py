@@ -1,0 +1,65 @@
+"""The bodies of the images contract, as the OpenAPI document describes them.
+
+They only describe, apart from the list of models: `gateway.proxy.image_request` reads requests, and
+the upstream's answers pass unchanged.
+"""
+
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+
+class Generation(Struct, frozen=True, kw_only=True):
+    """A request for images. The gateway passes any further field on to the upstream unchanged."""
+
+    prompt: str
+    model: str | None = None
+    size: Annotated[str, Meta(description="auto or WxH, such as 1024x1024")] | None = None
+    n: Annotated[int, Meta(ge=1)] | None = None
+    quality: str | None = None
+
+
+class Image(Struct, frozen=True, kw_only=True):
+    """One image, as a URL or as base64."""
+
+    url: str | None = None
+    b64_json: str | None = None
+    revised_prompt: str | None = None
+
+
+class Tokens(Struct, frozen=True, kw_only=True):
+    """Tokens that the upstream counted."""
+
+    input_tokens: int
+    output_tokens: int
+    total_tokens: int
+    input_tokens_details: dict[str, int] | None = None
+    output_tokens_details: dict[str, int] | None = None
+
+
+class Images(Struct, frozen=True, kw_only=True):
+    """The upstream's answer, unchanged. It may have further fields, and lack optional ones."""
+
+    created: int
+    data: list[Image]
+    size: str | None = None
+    quality: str | None = None
+    background: str | None = None
+    output_format: str | None = None
+    usage: Tokens | None = None
+
+
+class ListedModel(Struct, frozen=True, kw_only=True):
+    """A model that the key may use, in the shape of OpenAI's list."""
+
+    id: str
+    object: str
+    created: int
+    owned_by: str
+
+
+class ModelList(Struct, frozen=True, kw_only=True):
+    """All models that the key may use."""
+
+    object: str
+    data: list[ListedModel]

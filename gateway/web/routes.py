@@ -1,0 +1,107 @@
+"""Routes: one table for each port, which serves the port's requests and documents them.
+
+The types that a route names are those that requests are checked against, and those that the OpenAPI
+document is made from. So the document cannot differ from the service.
+"""
+
+import re
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Any, Generic, TypeVar
+
+from aiohttp import web
+from msgspec import Struct
+
+from gateway.core.errors import GatewayError, MethodNotAllowed, NotFound
+
+C = TypeVar("C")
+
+_PARAMETER = re.compile(r"\\\{(\w+)\\\}")
+_REST = re.compile(r"\\\{(\w+)\\\*\\\}")
+
+
+class NoParameters(Struct, frozen=True):
+    """The query of a route without parameters."""
+
+
+class Route(Struct, Generic[C], frozen=True):
+    """One operation of a port. `handler` takes the port's own kind of request.
+
+    In `path`, `{name}` is one segment and `{name*}` is the rest of the path. `response` is the type
+    of the JSON that a good answer has; a route without one is left out of the OpenAPI document.
+    `errors` are those beyond what every route of the port may answer, `headers` the request headers
+    that the route reads. `example` is a body, or for a route without a body a query.
+
+    `is_open`: anybody may call it. `only_reads`: viewers may call it, whatever its method.
+    """
+
+    method: str
+    path: str
+    summary: str
+    handler: Callable[[C], Awaitable[web.StreamResponse]]
+    response: Any = None
+    query: type[Struct] = NoParameters
+    body: type[Struct] | None = None
+    status: int = 200
+    errors: tuple[type[GatewayError], ...] = ()
+    headers: Mapping[str, str] = {}
+    example: Mapping[str, Any] = {}
+    has_csv: bool = False
+    is_open: bool = False
+    only_reads: bool = False
+
+    @property
+    def is_safe(self) -> bool:
+        """Whether it changes nothing."""
+        return self.only_reads or self.method in ("GET", "HEAD")
+
+
+class Match(Struct, Generic[C], frozen=True):
+    """The routes of one path by method, with the values of the parameters in the path.
+
+    `path` is the routes' own, "" where no route has this path.
+    """
+
+    path: str
+    methods: Mapping[str, Route[C]]
+    params: Mapping[str, str]
+
+    def route(self, method: str) -> Route[C]:
+        """The route for a method. Raises NotFound or MethodNotAllowed."""
+        if not self.methods:
+            raise NotFound
+        found = self.methods.get(method)
+        if found is None:
+            raise MethodNotAllowed(", ".join(self.methods))
+        return found
+
+
+class Router(Generic[C]):
+    """Finds the routes of a path.
+
+    Paths are compared as they came, undecoded: no other spelling of a path reaches a route, so none
+    can bypass a proxy's rules in front of the gateway.
+    """
+
+    def __init__(self, routes: Iterable[Route[C]]) -> None:
+        tables = dict[str, dict[str, Route[C]]]()
+        for route in routes:
+            tables.setdefault(route.path, {})[route.method] = route
+        # Most paths have no parameters: one look-up in a dict finds them.
+        self._exact = {path: Match(path, table, {}) for path, table in tables.items()}
+        self._patterns = [(_pattern(path), path, tables[path]) for path in tables if "{" in path]
+        self._unknown = Match[C]("", {}, {})
+
+    def match(self, path: str) -> Match[C]:
+        """The routes of a path; a match without any where the port has none."""
+        exact = self._exact.get(path)
+        if exact is not None:
+            return exact
+        for pattern, template, table in self._patterns:
+            if (match := pattern.fullmatch(path)) is not None:
+                return Match(template, table, match.groupdict())
+        return self._unknown
+
+
+def _pattern(path: str) -> re.Pattern[str]:
+    text = _REST.sub(r"(?P<\1>.*)", re.escape(path))
+    return re.compile(_PARAMETER.sub(r"(?P<\1>[A-Za-z0-9._-]+)", text))

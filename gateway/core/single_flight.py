@@ -1,13 +1,13 @@
 """Single flight: identical work that is under way is shared, not started again.
 
-A flight runs in a task of its own that no client owns. The races it guards against:
+A flight runs in a task of its own, which no client owns. The races it guards against:
 
 1. *Two identical requests at the same moment.* `lead_or_join` looks up and registers without
    awaiting anything in between, so there is always exactly one leader.
-2. *The leader's client hangs up.* It leaves only its own wait: the flight goes on, its result is
-   kept, and the others get it.
-3. *The flight fails.* All who wait are told at once. A flight that has ended is not joined, even
-   in the moment before it is forgotten: a failure is never told to who came after it.
+2. *The leader's client hangs up.* Only its wait ends: the flight goes on, its result is kept, and
+   the followers get it.
+3. *The flight fails.* The failure is raised to all who wait at that time, and to nobody later: a
+   flight that has ended cannot be joined, even in the moment before it is removed.
 """
 
 import asyncio
@@ -20,20 +20,23 @@ T = TypeVar("T")
 
 
 class Flight(Generic[T]):
-    """One piece of work under way. `led` is True for whoever started it."""
+    """One caller's share in work that is under way. `led`: this caller started it."""
 
     def __init__(self, task: asyncio.Task[T], led: bool) -> None:
         self._task = task
         self.led = led
 
     async def result(self) -> T:
-        """The work's result or failure. Being cancelled here leaves the work running."""
+        """Wait for the work, and return its result or raise its failure.
+
+        A cancelled wait leaves the work running. Raises Draining if the work itself was cancelled.
+        """
         await asyncio.wait([self._task])
         if self._task.cancelled():
             raise Draining
         failure = self._task.exception()
         if failure is not None:
-            # The same failure is raised to many: without this its traceback would grow with each.
+            # The same failure is raised to many callers, and each would add to its traceback.
             raise failure.with_traceback(None)
         return self._task.result()
 
@@ -49,14 +52,14 @@ class Flights(Generic[T]):
         return len(self._tasks)
 
     def under_way(self, name: str) -> bool:
-        """Whether a flight of this name can be joined."""
+        """Return whether a flight of this name can be joined."""
         task = self._named.get(name)
         return task is not None and not task.done()
 
     def lead_or_join(
         self, name: str | None, work: Callable[[], Coroutine[Any, Any, T]]
     ) -> Flight[T]:
-        """The flight of this name, started with `work` if there is none. None: never shared."""
+        """Join the flight of this name, or start one with `work`; without a name, always start."""
         if name is not None and self.under_way(name):
             return Flight(self._named[name], led=False)
         task = asyncio.create_task(work())
@@ -67,7 +70,7 @@ class Flights(Generic[T]):
         return Flight(task, led=True)
 
     async def drain(self, timeout: float) -> None:
-        """Wait up to `timeout` seconds for all flights, then cancel those left and wait again."""
+        """Wait up to `timeout` seconds for all flights, then cancel the rest and wait for them."""
         if self._tasks:
             await asyncio.wait(list(self._tasks), timeout=timeout)
         left = list(self._tasks)
@@ -80,4 +83,4 @@ class Flights(Generic[T]):
         if name is not None and self._named.get(name) is task:
             del self._named[name]
         if not task.cancelled():
-            task.exception()  # marks it as seen: the client may be gone
+            task.exception()  # marks it as retrieved: the client may have left

@@ -1,8 +1,8 @@
-"""The cache key: equal for requests that ask for the same, different for all others.
+"""The cache key: equal for equal requests, different for all others.
 
-Two requests are the same when the upstream would be sent equal fields, in whatever order, with
-the defaults filled in. Nothing else is evened out: text is not normalised, 1 and 1.0 differ, and
-so do null and absent, because the upstream may tell them apart.
+Two requests are equal if the upstream would receive equal fields, in any order, with the defaults
+filled in. Nothing else is normalised: text stays as it is, 1 and 1.0 differ, and so do null and
+absent, because the upstream may treat them differently.
 """
 
 import hashlib
@@ -20,19 +20,19 @@ _CANON = json.JSONEncoder(
 def fingerprint(
     request: ImageRequest, *, scope: str, upstream: str, ignore: Collection[str]
 ) -> str:
-    """SHA-256 in hex over the scope, the upstream and the request.
+    """Return the SHA-256, in hex, of the scope, the upstream and the request.
 
-    `scope` says who shares answers (a team; "" is everybody), `upstream` is its base URL and path,
-    and `ignore` names the fields of the request's top level that only tell who the end user is.
+    `scope` names the team that shares answers ("" is all teams), `upstream` is its base URL and
+    path, and `ignore` lists top-level fields that only identify the end user.
     """
     fields = {name: value for name, value in request.body.items() if name not in ignore}
-    # One JSON list: no part can run over into the next.
+    # One JSON list, so that no part can run over into the next.
     canonical = _CANON.encode([scope, upstream, fields])
     return hashlib.sha256(canonical.encode("ascii")).hexdigest()
 
 
 def answer_name(request: ImageRequest, scope: str, settings: Settings) -> str:
-    """What the answer to a request is kept under, by these settings, for those who share it."""
+    """Return the cache key of a request's answer within this scope, under these settings."""
     return fingerprint(
         request,
         scope=scope,
@@ -42,9 +42,10 @@ def answer_name(request: ImageRequest, scope: str, settings: Settings) -> str:
 
 
 def scope_of(team: Team, settings: Settings) -> str:
-    """Who shares a team's answers: "" is everybody.
+    """Return the scope within which a team's answers are shared: "" is all teams.
 
-    Otherwise the team's name, and how often its cache was emptied; no name holds this mark.
+    Otherwise it is the team's name, with the number of times that its cache was purged: answers
+    from before a purge are not found again. No team name contains "#".
     """
     if settings.cache.scope != "team":
         return ""

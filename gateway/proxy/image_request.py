@@ -1,11 +1,11 @@
-"""Reading a request for images: every fault is told before it costs anything.
+"""Reads a request for images strictly: each fault is an error before it costs anything.
 
-Defaults are filled in here, so that everything after decides about what is really sent. The
-texts are fixed, apart from numbers of the configuration: nothing that a client wrote is repeated,
-not even the name of a field. The codes are those of the upstream's own contract.
+Defaults are filled in here, so all later steps see the fields that are really sent. Error messages
+never repeat a client's text, not even a field name; numbers in them come from the configuration.
+Codes are those of the upstream's own contract.
 
-A prompt of white space alone is refused like an empty one: it asks for no picture, and the
-image would be paid all the same.
+A prompt of only white space is refused like an empty one: it describes no picture, but the image
+would cost the same.
 """
 
 from collections.abc import Mapping
@@ -17,18 +17,18 @@ from gateway.core.model import ImageRequest
 from gateway.core.strict_json import read_object, write_json
 
 _OURS = frozenset({"model", "prompt", "size", "n", "quality", "stream"})
-"""The fields that decide what is bought. The gateway reads them, and so does the upstream."""
+"""The fields that the gateway reads, and the upstream reads again."""
 
 
 def read_request(body: bytes, models: Mapping[str, Model], default_model: str) -> ImageRequest:
-    """The request in `body`. `default_model` must be one of `models`.
+    """Read the request in `body`. `default_model` must be one of `models`.
 
-    Fields keep their order and values. A null `model`, `size` or `n` is replaced by its default
-    where it stands; an absent one is appended. Raises InvalidRequest with a code for each cause,
-    and with the field as `param` where one field is at fault.
+    Fields keep their order and values. A null `model`, `size` or `n` is replaced by its default in
+    its place; an absent one is appended. Raises InvalidRequest with a code for each cause, and with
+    the field as `param` if one field is at fault.
     """
     fields = read_object(body)
-    _refuse_doubles(fields)
+    _refuse_case_variants(fields)
     _refuse_stream(fields)
     model = _model(fields, models, default_model)
     prompt = _prompt(fields, model)
@@ -42,23 +42,23 @@ def read_request(body: bytes, models: Mapping[str, Model], default_model: str) -
 
 
 def encode_body(request: ImageRequest) -> bytes:
-    """What the upstream is sent: compact JSON in UTF-8, fields in the order they came.
+    """Encode the request for the upstream: compact JSON, fields in the order they came.
 
-    Not escaped to ASCII, which would double the size of most scripts.
+    It is UTF-8: escaping to ASCII would double the size of most scripts.
     """
     return write_json(request.body)
 
 
-def _refuse_doubles(fields: Mapping[str, Any]) -> None:
-    """Refuse names that differ from ours in case alone.
+def _refuse_case_variants(fields: Mapping[str, Any]) -> None:
+    """Refuse field names that differ from ours only in case.
 
-    Some readers of JSON (Go's among them) match names in any case, and the last one wins: what
-    was judged here as `quality` would be drawn, and billed, as `Quality`.
+    Some JSON readers (Go's among them) match names in any case, and the last one wins: the gateway
+    would check `quality`, and the upstream would draw and bill `Quality`.
     """
     for name in fields:
         if name not in _OURS and (ours := name.casefold()) in _OURS:
             raise InvalidRequest(
-                f"A field differs from {ours} in case alone.", param=ours, code="duplicate_key"
+                f"A field differs from {ours} only in case.", param=ours, code="duplicate_key"
             )
 
 
@@ -126,7 +126,7 @@ def _n(fields: Mapping[str, Any], model: Model) -> int:
 
 
 def _text(fields: Mapping[str, Any], name: str) -> str | None:
-    """The text of one of our own fields, None where it is null or absent."""
+    """Read one of our fields as text, None if it is null or absent."""
     value = fields.get(name)
     if value is None or isinstance(value, str):
         return value

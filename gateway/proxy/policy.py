@@ -1,4 +1,4 @@
-"""What a team may ask for. Refusals name what is allowed: those are the operator's words."""
+"""The team's policy. Refusals list the allowed values, which come from the operator."""
 
 from collections.abc import Collection, Iterable
 
@@ -10,11 +10,11 @@ _NO_QUALITY = " A request without a quality counts as 'auto'."
 
 
 def check_policy(team: Team, request: ImageRequest) -> None:
-    """Raise NotPermitted where the team's policy forbids the request.
+    """Raise NotPermitted if the team's policy forbids the request.
 
     The codes are model_not_allowed, size_not_allowed, quality_not_allowed and n_not_allowed;
-    `param` names the field. A request without a quality counts as "auto", because the upstream
-    then chooses; "auto" has to be allowed like any other size or quality.
+    `param` names the field. A request without a quality counts as "auto", because then the upstream
+    chooses; "auto" has to be allowed like any other size or quality.
     """
     _check("model", "models", request.model, team.models)
     _check("size", "sizes", request.size, team.sizes)
@@ -29,7 +29,7 @@ def check_policy(team: Team, request: ImageRequest) -> None:
 
 
 def visible_models(team: Team, models: Iterable[str]) -> list[str]:
-    """The models that the team may use, in the configuration's order."""
+    """Return the models that the team may use, in the configuration's order."""
     return [name for name in models if team.models is None or name in team.models]
 
 
@@ -39,7 +39,7 @@ def _check(
     if allowed is None or value in allowed:
         return
     raise NotPermitted(
-        f"This team may use these {plural} alone: {', '.join(allowed) or 'none'}.{hint}",
+        f"This team may only use these {plural}: {', '.join(allowed) or 'none'}.{hint}",
         param=field,
         code=f"{field}_not_allowed",
     )

@@ -1,15 +1,15 @@
-"""How long an answer may be kept: never past the moment when its pictures can still be opened.
+"""How long an answer may be cached: never past the expiry of its image URLs.
 
-Signed URLs say in their query when they end. Where several of these are found the earliest
-counts; where none is, the configuration's default does:
+Signed URLs carry their expiry in the query. Of several such values the earliest counts; without
+any, the configured default counts:
 
 - `se`: Azure, a date of ISO 8601
 - `X-Amz-Date` and `X-Amz-Expires`, and the same of any other vendor: a date and seconds after it
 - `Expires`, `exp`: seconds since the epoch, or milliseconds where there are 13 digits
-- where none of these is found: any number that could be a moment of the next 30 days
+- without any of these: any number that could be a time within the next 30 days
 
-A number that looks too small for a date is taken at its word, as long past: keeping nothing is
-better than keeping a picture that cannot be opened.
+A number that looks too small for a date counts as a time long past: an answer that is not cached
+is better than a cached image that cannot be opened.
 """
 
 import re
@@ -20,16 +20,16 @@ from urllib.parse import unquote
 from gateway.core.periods import DAY_SECONDS
 
 MARGIN = 0.1
-"""The share of a URL's remaining life that is left to open it in."""
+"""The share of a URL's remaining life that is reserved for opening it."""
 
 MARGIN_SECONDS = 60.0
-"""The most that is left."""
+"""The longest reserve."""
 
 MAX_URL_CHARS = 8_192
 MAX_FIELDS = 100
 MAX_CHARS = 131_072
-"""A longer URL, one with more fields in its query, or more of all URLs together are not read, and
-the answer is not kept: reading takes a millisecond for each 8 KB."""
+"""Limits of one URL's length, of its query's fields, and of all URLs' length together. Beyond them
+the answer is not cached: reading takes a millisecond for each 8 KB."""
 
 _EPOCH = re.compile(r"[0-9]{1,13}", re.ASCII)
 _ANY_EPOCH = re.compile(r"(?<![0-9])[0-9]{10}(?:[0-9]{3})?(?![0-9])")
@@ -39,9 +39,9 @@ _COMPACT_DATE = "%Y%m%dT%H%M%SZ"
 
 
 def keep_seconds(urls: Sequence[str], now: float, ttl: float, default_life: float) -> float:
-    """The seconds from `now` that an answer with these URLs may be kept; 0 or less: not at all.
+    """Return how many seconds from `now` an answer with these URLs may be cached, at most `ttl`.
 
-    At most `ttl`. `default_life` (seconds) is for a URL that does not say when it ends.
+    With 0 or less it must not be cached. `default_life` counts for a URL without an expiry.
     """
     if sum(map(len, urls)) > MAX_CHARS:
         return 0.0
@@ -53,18 +53,18 @@ def _safe_life(url: str, now: float, default_life: float) -> float:
         return 0.0
     expires = url_expires(url)
     if expires is None:
-        expires = _likely_end(url, now)
+        expires = _likely_expiry(url, now)
     if expires is None:
         return default_life
     left = expires - now
     return left - min(MARGIN_SECONDS, MARGIN * left)
 
 
-def _likely_end(url: str, now: float) -> float | None:
-    """The earliest moment to come that any number in the query could mean, within 30 days.
+def _likely_expiry(url: str, now: float) -> float | None:
+    """Return the earliest time within the next 30 days that a number in the query could mean.
 
-    There are many more ways to write an end (`x-expires`, `q-sign-time`, `auth_key`, `hdnea`):
-    keeping an answer too short is better than keeping a picture that cannot be opened.
+    There are many more ways to write an expiry (`x-expires`, `q-sign-time`, `auth_key`, `hdnea`).
+    Caching too short is better than caching an image that cannot be opened.
     """
     query = unquote(url.partition("?")[2])
     numbers = (match[0] for match in _ANY_EPOCH.finditer(query))
@@ -73,12 +73,12 @@ def _likely_end(url: str, now: float) -> float | None:
 
 
 def url_expires(url: str) -> float | None:
-    """When the URL stops to work, in seconds since the epoch; None where it does not say."""
+    """Return the URL's expiry in seconds since the epoch, None if it has none."""
     return min(_moments(_query(url)), default=None)
 
 
 def _query(url: str) -> dict[str, str]:
-    """The query's fields, their names in lower case. Of equal names the last one stays."""
+    """Read the query's fields, with names in lower case. Of equal names the last one counts."""
     # By hand: urllib's parser takes "+" for a blank, and copies a megabyte of data: several times.
     text = url.partition("?")[2].partition("#")[0]
     pairs = (field.partition("=") for field in text.split("&"))

@@ -1,8 +1,8 @@
-"""Log lines written by a thread of their own, in batches: whoever logs never waits for a reader.
+"""Writes log lines in batches from its own thread, so the gateway never waits for a log reader.
 
-A reader that stops reading (a stuck pipe, a full disk, a paused terminal) holds up this thread
-alone. Events wait in their order, a bounded number of them; those beyond it are dropped and
-counted, and a line tells how many once the reader reads again.
+A reader that stops reading (a stuck pipe, a full disk, a paused terminal) only blocks this thread.
+Events wait in a bounded queue. Further ones are dropped and counted, and once the reader continues
+a line reports how many were dropped.
 """
 
 import os
@@ -19,20 +19,20 @@ BATCH_SECONDS = 0.1
 """How long a line may wait for others to be written with it."""
 
 BATCH_LINES = 1_000
-"""This many are written at once, and are not waited for."""
+"""So many lines are written at once, without waiting for more."""
 
 MOST_WAITING = 20_000
-"""Events waiting at most: some 20 MB."""
+"""The most events in the queue: some 20 MB."""
 
 CLOSE_SECONDS = 2.0
 """How long a reader may take over the last lines."""
 
 
 class LogWriter:
-    """Takes events, and writes their lines to a file descriptor.
+    """Writes events as lines to a file descriptor.
 
-    `render` makes a line of an event, without its end. It runs in the thread, so an event must
-    not change once it is put.
+    `render` makes an event's line, without the line end. It runs in the thread, so an event must
+    not change after `put`. `dropped` counts the events that found the queue full.
     """
 
     def __init__(self, descriptor: int, render: Callable[[Event], str]) -> None:
@@ -40,7 +40,7 @@ class LogWriter:
         self._descriptor = descriptor
         self._render = render
         self._waiting: deque[Event] = deque()
-        self._told = 0
+        self._reported = 0
         self._some = threading.Event()
         self._hurry = threading.Event()
         self._closed = False
@@ -48,7 +48,7 @@ class LogWriter:
         self._thread.start()
 
     def put(self, event: Event) -> None:
-        """Have an event written; it is dropped where too many wait."""
+        """Queue an event. It is dropped if too many wait."""
         waiting = len(self._waiting)
         if waiting >= MOST_WAITING:
             self.dropped += 1
@@ -60,7 +60,7 @@ class LogWriter:
             self._hurry.set()
 
     def close(self, seconds: float = CLOSE_SECONDS) -> None:
-        """Write what waits, as far as the reader takes it within `seconds`, and end."""
+        """Write the queue, as far as the reader takes it within `seconds`, and stop."""
         self._closed = True
         self._some.set()
         self._hurry.set()
@@ -72,17 +72,17 @@ class LogWriter:
         while not self._closed:
             self._some.wait()
             self._hurry.wait(BATCH_SECONDS)
-            # Before the queue is read: what is put from now on sets them again.
+            # Before the queue is read: events that are put from now on set them again.
             self._some.clear()
             self._hurry.clear()
             self._write_batches()
-        self._write_batches()  # what was put just before the end
+        self._write_batches()  # events that came just before the end
 
     def _write_batches(self) -> None:
         while self._waiting:
             batch = [self._waiting.popleft() for _ in range(min(BATCH_LINES, len(self._waiting)))]
             self._write(b"".join(map(self._line, batch)))
-            self._tell_dropped()
+            self._report_dropped()
 
     def _line(self, event: Event) -> bytes:
         try:
@@ -90,28 +90,28 @@ class LogWriter:
         except Exception:  # noqa: BLE001 - one line must not end the thread that writes all of them
             return b""
 
-    def _tell_dropped(self) -> None:
-        """A line in the place of those that were dropped: the queue has flowed on."""
+    def _report_dropped(self) -> None:
+        """Write a line in the place of those that were dropped."""
         dropped = self.dropped
-        if dropped == self._told:
+        if dropped == self._reported:
             return
         event = {
             "event": "log lines dropped",
             "source": "logs",
-            "lines": dropped - self._told,
+            "lines": dropped - self._reported,
             "level": "warning",
             "timestamp": time.time(),
         }
-        self._told = dropped
+        self._reported = dropped
         self._write(self._line(event))
 
     def _write(self, data: bytes) -> None:
-        """Write all of it, or lose what cannot be written: a full disk, a reader that left."""
+        """Write the data. It is lost if that fails: a full disk, a reader that left."""
         rest = memoryview(data)
         while rest:
             try:
                 rest = rest[os.write(self._descriptor, rest) :]
-            except BlockingIOError:  # whoever shares the descriptor has set it so
+            except BlockingIOError:  # another process that shares the descriptor has set it so
                 select.select((), (self._descriptor,), ())
             except OSError:
                 return

@@ -1,12 +1,12 @@
-"""Logs: one line an event, JSON or readable, with nothing in it that a client wrote.
+"""Logs: one line per event, as JSON or for terminals, without any text from a client.
 
-Our own lines carry only fields that their callers chose. Lines of the libraries (aiohttp, asyncio)
-may hold anything, raw headers included: of those, only the place and the kind are told. The same
-goes for exceptions: their type and the places they passed, never their text.
+The gateway's own lines hold only the fields that their callers chose. Lines of libraries (aiohttp,
+asyncio) may hold anything, raw headers included, so only their place and level are logged. Of an
+exception, the type and the places in the code are logged, never the text.
 
-A line that cannot be written (a full disk, a reader that left) is lost, and that is all: whoever
-logs has an answer to give, or money to write down. While serving, lines are written by a thread of
-their own (`gateway.telemetry.log_writer`), so that a reader that stops reading stops nothing else.
+A line that cannot be written (a full disk, a reader that left) is lost: requests and money go
+first. While serving, a thread writes the lines (`gateway.telemetry.log_writer`), so a reader that
+stops reading blocks nothing else.
 """
 
 import logging
@@ -29,16 +29,16 @@ _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}
 
 
 def configure_logs(level: str, format: str, stream: TextIO = sys.stderr) -> None:
-    """Set up the process's logs: each line is written at once.
+    """Set up the logs of this process. Each line is written at once.
 
-    `format` is json, console, or auto: console in a terminal.
+    `format` is "json", "console", or "auto": console in a terminal, otherwise JSON.
     """
-    _configure(level, _at_once(stream, _renderer(format, stream)))
+    _configure(level, _write_at_once(stream, _renderer(format, stream)))
 
 
 @contextmanager
 def logs_of_a_server(level: str, format: str, stream: TextIO = sys.stderr) -> Iterator[None]:
-    """Logs as of `configure_logs`, but written in batches by a thread, until the block ends."""
+    """Set up the logs, written in batches by a thread until the block ends."""
     writer = _state.writer = LogWriter(stream.fileno(), _renderer(format, stream))
     _configure(level, writer.put)
     try:
@@ -48,24 +48,24 @@ def logs_of_a_server(level: str, format: str, stream: TextIO = sys.stderr) -> It
 
 
 def finish_logs() -> None:
-    """Write what waits, within about 2 s: to be called before the process ends."""
+    """Write the lines that wait, within about 2 s. Call it before the process ends."""
     if _state.writer is not None:
         _state.writer.close()
 
 
 def dropped_lines() -> int:
-    """How many lines this process has dropped because nobody read them."""
+    """Return how many lines this process has dropped because nobody read them."""
     return 0 if _state.writer is None else _state.writer.dropped
 
 
 def set_level(level: str) -> None:
-    """Pass events of this level and graver ones from now on."""
+    """Log events of this level and above from now on."""
     _state.level = _LEVELS[level]
     logging.getLogger().setLevel(max(_LEVELS[level], logging.WARNING))
 
 
 class _State:
-    """What is in force. Loggers keep what they were made with, so none can have the level."""
+    """The level and writer in force. Loggers are cached, so they cannot hold the level."""
 
     level = _LEVELS["info"]
     writer: LogWriter | None = None
@@ -89,13 +89,13 @@ def _configure(level: str, put: _Put) -> None:
 
 
 class _Output:
-    """What structlog hands a complete event to, by the name of its level."""
+    """Receives complete events from structlog, in a method for each level."""
 
     def __init__(self, put: _Put) -> None:
         self.debug = self.info = self.warning = self.error = self.critical = put
 
 
-def _at_once(stream: TextIO, render: Callable[[Event], str]) -> _Put:
+def _write_at_once(stream: TextIO, render: Callable[[Event], str]) -> _Put:
     def put(event: Event) -> None:
         line = render(event)
         with suppress(OSError, ValueError):  # ValueError: the stream is closed
@@ -117,12 +117,12 @@ def _renderer(format: str, stream: TextIO) -> Callable[[Event], str]:
 
 
 def _json(event: Event) -> str:
-    told = {**event, "timestamp": _iso(event["timestamp"])}
-    return msgspec.json.encode(told, enc_hook=lambda value: type(value).__name__).decode()
+    fields = {**event, "timestamp": _iso(event["timestamp"])}
+    return msgspec.json.encode(fields, enc_hook=lambda value: type(value).__name__).decode()
 
 
 def _iso(at: float) -> str:
-    """A time as ISO 8601 in UTC, to the microsecond."""
+    """Format a time as ISO 8601 in UTC, to the microsecond."""
     second, micros = divmod(round(at * 1_000_000), 1_000_000)
     return f"{_iso_second(second)}.{micros:06d}Z"
 
@@ -139,16 +139,16 @@ def _drop_below_level(_: Any, method: str, event: Event) -> Event:
 
 
 def _complete(_: Any, method: str, event: Event) -> tuple[tuple[Event], dict[str, Any]]:
-    """The event with its level and time, as the one argument of the output's method."""
+    """Add level and time, and make the event the only argument of the output's method."""
     event["level"] = method
     event["timestamp"] = time.time()
     return (event,), {}
 
 
 def _exception_places(_: Any, method: str, event: Event) -> Event:
-    """Replace `exc_info` by the exception's type and the places it passed.
+    """Replace `exc_info` by the exception's type and its places in the code.
 
-    Not as "exception": the renderer for terminals would give that a line of its own.
+    The field is not called "exception": the console renderer would print that as a traceback.
     """
     if "exc_info" not in event:
         return event
@@ -165,7 +165,7 @@ def _exception_places(_: Any, method: str, event: Event) -> Event:
 
 
 class _Foreign(logging.Handler):
-    """Takes what libraries log, and tells where it came from and what kind it is."""
+    """Logs the place and level of what libraries log, without its text."""
 
     def emit(self, record: logging.LogRecord) -> None:
         failure = record.exc_info[1] if record.exc_info else None

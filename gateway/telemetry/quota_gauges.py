@@ -1,6 +1,6 @@
 """Gauges of limits and budgets, computed when Prometheus asks for them.
 
-Every gateway of a store tells the same of them: take the highest, never the sum.
+All gateways of a store export the same values: take the highest, never the sum.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -33,15 +33,15 @@ class QuotaCollector(Collector, Observer):
         self._accounts: dict[str, Account] = {}
 
     def accounts_seen(self, accounts: Mapping[str, Account]) -> None:
-        """Take over accounts just read or written."""
+        """Keep the accounts."""
         self._accounts.update(accounts)
 
     def with_holds(self) -> list[str]:
-        """The accounts that had open purchases when they were last seen: also of deleted teams."""
+        """Return the accounts last seen with open holds, those of deleted teams included."""
         return [name for name, account in self._accounts.items() if account.holds]
 
     def collect(self) -> Iterable[GaugeMetricFamily]:
-        """The four families, as of now."""
+        """Yield the four families, as of now."""
         now = self._wall()
         # Copied in one go each: they go on changing, and this runs in a thread.
         teams, accounts = list(self._teams().items()), self._accounts.copy()

@@ -1,4 +1,4 @@
-"""One structured line a request: who, what came of it, what it cost. No prompt, no key."""
+"""The access log: one line per request, with its team, outcome and cost. No prompt, no key."""
 
 import structlog
 
@@ -22,14 +22,14 @@ GRAVE = frozenset(
         "upstream_unreachable",
     }
 )
-"""Outcomes that an operator should look into: their lines are warnings."""
+"""Outcomes that an operator should investigate: they are logged as warnings."""
 
 
 def log_request(record: RequestRecord, seconds: float) -> None:
-    """Write the line of a request that has been answered, or whose client has left.
+    """Log a request that was answered, or whose client left.
 
-    The key is told by its id, as it stands in lists. Times are in milliseconds: `total_ms` with
-    everything, `own_ms` without waiting for the client or the upstream.
+    `key` is the key's public id. Times are in milliseconds: `own_ms` is `total_ms` without the
+    waits for the client, the upstream and other purchases.
     """
     caller, upstream = record.caller, record.upstream
     write = log.warning if record.outcome in GRAVE else log.info

@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from gateway.config.models import GPT_IMAGE_2
@@ -56,21 +56,6 @@ def test_the_same_request(body: str) -> None:
     assert of(body) == of(BASE)
 
 
-@pytest.mark.parametrize(
-    "pair",
-    [
-        ("\u00e9", "e\u0301"),
-        ("a cat", "a cat "),
-        ("a cat", "A cat"),
-        ("a\tcat", "a cat"),
-        ("\U0001f600", "\ufffd"),
-    ],
-)
-def test_text_is_not_normalised(pair: tuple[str, str]) -> None:
-    first, second = (of(json.dumps({"prompt": prompt})) for prompt in pair)
-    assert first != second
-
-
 def test_each_value_of_a_further_field_counts() -> None:
     values = ["1", "1.0", "true", '"1"', "null", "0", "-0.0", "0.0", "false", '"true"', '"null"']
     values += ["[]", "{}", "[1]", '"[1]"', "[[1]]", '{"1":1}', "[1,1]", '"1,1"', '""', "1e300"]
@@ -78,44 +63,33 @@ def test_each_value_of_a_further_field_counts() -> None:
     assert len(names | {of(BASE)}) == len(values) + 1
 
 
-def test_quality_null_and_absent_differ() -> None:
-    assert of('{"prompt":"a cat","quality":null}') != of(BASE)
-
-
 @pytest.mark.parametrize(
-    "body",
+    "fields",
     [
-        '{"prompt":"a cat","n":2}',
-        '{"prompt":"a cat","size":"auto"}',
-        '{"prompt":"a cat","quality":"auto"}',
-        '{"prompt":"a cat","stream":false}',
-        '{"prompt":"a cat","stream":null}',
-        '{"prompt":"a cat","User":"u"}',
-        '{"prompt":"a cat","x":{"user":"u"}}',
+        {"n": 2},
+        {"size": "auto"},
+        {"quality": "auto"},
+        {"quality": None},
+        {"stream": False},
+        {"stream": None},
+        {"User": "u"},
+        {"x": {"user": "u"}},
+        *({"prompt": prompt} for prompt in ("a cat ", "A cat", "a\tcat", "\u0430 cat")),
     ],
 )
-def test_another_request(body: str) -> None:
-    assert of(body) != of(BASE)
+def test_another_request(fields: dict[str, Any]) -> None:
+    assert of(json.dumps({"prompt": "a cat", **fields})) != of(BASE)
 
 
-def test_ignored_fields_are_those_of_the_top_level_alone() -> None:
+def test_unicode_is_not_normalised() -> None:
+    composed, decomposed = (of(json.dumps({"prompt": text})) for text in ("\u00e9", "e\u0301"))
+    assert composed != decomposed
+
+
+def test_only_top_level_fields_are_ignored_and_only_if_configured() -> None:
     first, second = (json.dumps({"prompt": "a cat", "x": {"user": user}}) for user in "ab")
     assert of(first) != of(second)
     assert of('{"prompt":"a","user":"a"}', ignore=()) != of('{"prompt":"a","user":"b"}', ignore=())
-
-
-def test_scope_and_upstream_count() -> None:
-    names = {
-        of(BASE, scope=scope, upstream=upstream)
-        for scope in ("a", "b", "ab", "", 'a","b')
-        for upstream in ("b", "", "bc", '"', '","')
-    }
-    assert len(names) == 25
-
-
-def test_the_parts_cannot_run_over_into_each_other() -> None:
-    assert of(BASE, scope="ab", upstream="c") != of(BASE, scope="a", upstream="bc")
-    assert of(BASE, scope='a","b', upstream="c") != of(BASE, scope="a", upstream='b","c')
 
 
 def test_it_is_a_hash_and_shows_nothing() -> None:
@@ -191,6 +165,9 @@ def test_any_further_field_shows(fields: dict[str, Any], field: str, value: obje
 
 
 @given(st.tuples(names, names), st.tuples(names, names))
+@example(("ab", "c"), ("a", "bc"))
+@example(('a","b', "c"), ("a", 'b","c'))
+@example(("", "b"), ("b", ""))
 def test_scope_and_upstream_never_mix(one: tuple[str, str], other: tuple[str, str]) -> None:
     assume(one != other)
     assert of(BASE, *one) != of(BASE, *other)

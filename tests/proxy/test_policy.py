@@ -1,4 +1,4 @@
-"""A team asks for what its policy allows, and is told what that is."""
+"""The team's policy: what it allows, and the errors that list the allowed values."""
 
 from typing import Any
 
@@ -33,19 +33,19 @@ def test_a_team_without_policy_may_ask_for_everything(fields: dict[str, Any]) ->
 @pytest.mark.parametrize(
     "fields", [{}, {"model": "small"}, {"size": "1024x1536"}, {"quality": "medium"}, {"n": 2}]
 )
-def test_what_is_allowed(fields: dict[str, Any]) -> None:
+def test_allowed_values(fields: dict[str, Any]) -> None:
     check_policy(CLOSED, request(**fields))
 
 
 @pytest.mark.parametrize(
-    ("fields", "param", "told"),
+    ("fields", "param", "ending"),
     [
-        ({"model": "CANARY"}, "model", "models alone: gpt-image-2, small."),
-        ({"model": "gpt-image"}, "model", "models alone: gpt-image-2, small."),
-        ({"size": "CANARY"}, "size", "sizes alone: 1024x1024, 1024x1536."),
-        ({"size": "auto"}, "size", "sizes alone: 1024x1024, 1024x1536."),
-        ({"quality": "CANARY"}, "quality", "qualities alone: low, medium."),
-        ({"quality": "auto"}, "quality", "qualities alone: low, medium."),
+        ({"model": "CANARY"}, "model", "models: gpt-image-2, small."),
+        ({"model": "gpt-image"}, "model", "models: gpt-image-2, small."),
+        ({"size": "CANARY"}, "size", "sizes: 1024x1024, 1024x1536."),
+        ({"size": "auto"}, "size", "sizes: 1024x1024, 1024x1536."),
+        ({"quality": "CANARY"}, "quality", "qualities: low, medium."),
+        ({"quality": "auto"}, "quality", "qualities: low, medium."),
         (
             {"quality": None},
             "quality",
@@ -55,13 +55,13 @@ def test_what_is_allowed(fields: dict[str, Any]) -> None:
         ({"n": 3}, "n", "at most 2 images at once."),
     ],
 )
-def test_what_is_not_allowed(fields: dict[str, Any], param: str, told: str) -> None:
+def test_refused_values(fields: dict[str, Any], param: str, ending: str) -> None:
     with pytest.raises(NotPermitted) as caught:
         check_policy(CLOSED, request(**fields))
     error = caught.value
     assert (error.status, error.type) == (403, "permission_error")
     assert (error.param, error.code) == (param, f"{param}_not_allowed")
-    assert error.message.endswith(told)
+    assert error.message.endswith(ending)
     assert "CANARY" not in error.message
 
 
@@ -75,7 +75,7 @@ def test_auto_as_a_size_can_be_allowed() -> None:
 
 
 def test_an_empty_list_allows_nothing() -> None:
-    with pytest.raises(NotPermitted, match="alone: none"):
+    with pytest.raises(NotPermitted, match="models: none"):
         check_policy(Team(name="a", models=()), request())
 
 

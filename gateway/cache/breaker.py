@@ -1,14 +1,14 @@
-"""Leaving alone for a while what just failed, so that an outage costs each caller little."""
+"""A circuit breaker: after a failure, attempts stop for a while, so an outage costs little."""
 
 import time
 from collections.abc import Callable
 
 
 class Breaker:
-    """Says whether something that may be away is worth an attempt.
+    """Decides whether an attempt is allowed.
 
-    After a failure nobody tries for `rest` seconds, then one does while the others go on without.
-    `clock` counts seconds and never runs backwards.
+    After a failure no attempt is allowed for `rest` seconds. Then one caller may try, while the
+    others still go without. `clock` returns seconds and never runs backwards.
     """
 
     def __init__(self, rest: float, clock: Callable[[], float] = time.monotonic) -> None:
@@ -18,26 +18,26 @@ class Breaker:
 
     @property
     def resting(self) -> bool:
-        """Whether nobody may try now."""
+        """Whether no attempt is allowed now."""
         return self._closed_until is not None and self._clock() < self._closed_until
 
     def allows(self) -> bool:
-        """Whether the one who asks may try now; after a failure that is one in `rest` seconds."""
+        """Whether the caller may try now; after a failure, one caller in `rest` seconds may."""
         if self.resting:
             return False
         if self._closed_until is not None:
-            # Others wait for what comes of this attempt. If nobody ever says, a next one follows.
+            # The others wait for this attempt. If it reports nothing, another one may try later.
             self._closed_until = self._clock() + self._rest
         return True
 
     def failed(self) -> bool:
-        """An attempt failed. True where this is the beginning of an outage."""
+        """Record a failed attempt. True if an outage begins with it."""
         begins = self._closed_until is None
         self._closed_until = self._clock() + self._rest
         return begins
 
     def worked(self) -> bool:
-        """An attempt worked. True where this is the end of an outage."""
+        """Record a successful attempt. True if an outage ends with it."""
         ends = self._closed_until is not None
         self._closed_until = None
         return ends

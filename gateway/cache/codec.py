@@ -1,8 +1,7 @@
-"""An answer as it is kept outside this process, on the disk or in Redis: a record with checks.
+"""The record format of answers outside this process, on the disk or in Redis.
 
-A record is its payload's length and CRC-32, then the payload: MessagePack of the answer's key,
-times, numbers and, as raw bytes, its body. What was damaged, or never was such a record, is told
-from an answer.
+A record is the length and CRC-32 of its payload, then the payload: MessagePack of the answer's
+key, times, numbers and, as raw bytes, its body. Damaged and foreign records are recognised.
 """
 
 import math
@@ -16,16 +15,16 @@ from msgspec import Meta, Struct
 from gateway.core.model import Bought
 
 HEAD_BYTES = 12
-"""Of a record before its payload."""
+"""Length and CRC-32 before the payload."""
 
-BESIDES_BYTES = 4_096
-"""Bytes of a record besides its body: more than a fingerprint and some numbers take."""
+OVERHEAD_BYTES = 4_096
+"""Most bytes of a payload without its body: a fingerprint and some numbers take less."""
 
 _HEAD = struct.Struct(">QI")
 
 
-class Kept(NamedTuple):
-    """An answer, its key in the cache, and when it expires: seconds since the epoch."""
+class CachedAnswer(NamedTuple):
+    """An answer, its key in the cache, and its expiry in seconds since the epoch."""
 
     key: str
     expires: float
@@ -45,32 +44,32 @@ _DECODER = msgspec.msgpack.Decoder(_Record)
 _ENCODER = msgspec.msgpack.Encoder()
 
 
-def encode(kept: Kept) -> bytes:
+def encode(answer: CachedAnswer) -> bytes:
     """The record of an answer."""
-    bought = kept.bought
+    bought = answer.bought
     payload = _ENCODER.encode(
-        _Record(kept.key, kept.expires, bought.at, bought.images, bought.cost, bought.body)
+        _Record(answer.key, answer.expires, bought.at, bought.images, bought.cost, bought.body)
     )
     return _HEAD.pack(len(payload), crc32(payload)) + payload
 
 
 def payload_length(head: bytes) -> int:
-    """How long the payload behind this head is, in bytes, if the head is right."""
+    """The length of the payload in bytes, if the head is undamaged."""
     length: int = _HEAD.unpack(head.ljust(HEAD_BYTES, b"\0"))[0]
     return length
 
 
-def decode(head: bytes, payload: bytes | memoryview) -> Kept | None:
-    """The answer in a record; None where it is damaged or something else."""
+def decode(head: bytes, payload: bytes | memoryview) -> CachedAnswer | None:
+    """The answer in a record; None if the record is damaged or foreign."""
     if len(head) != HEAD_BYTES or _HEAD.unpack(head) != (len(payload), crc32(payload)):
         return None
     try:
         record = _DECODER.decode(payload)
-    except (msgspec.DecodeError, UnicodeDecodeError):  # a right checksum over what we never wrote
+    except (msgspec.DecodeError, UnicodeDecodeError):  # a foreign record with a valid checksum
         return None
     if not math.isfinite(record.at) or math.isnan(record.expires):
         return None
     bought = Bought(
         body=record.body, images=record.images, cost=record.cost, at=record.at, kept=True
     )
-    return Kept(record.key, record.expires, bought)
+    return CachedAnswer(record.key, record.expires, bought)

@@ -1,15 +1,15 @@
-"""Answers that were taken out of the cache on another gateway leave this one's memory too.
+"""Removes answers from this gateway's memory that were purged on another replica.
 
-The log of changes says which; it is read whenever the directory has moved on. A team's purge is
-not looked for: its answers have other names from then on, see
+The audit log lists purges; it is read whenever the directory's generation changes. The purge of a
+team is not looked for: from then on the team's requests have other fingerprints, see
 `gateway.tenants.operations.purge_teams`.
 
-What it guards against:
+Races that it guards against:
 
-1. *An answer that was bought after the purge.* It stays: only what is older goes.
-2. *An answer that was read from Redis just before it was deleted there.* The log is read a second
-   time, and by then the deletion is over.
-3. *An answer that was kept over a restart.* The first reading goes back to the oldest answer.
+1. *An answer bought after the purge.* It stays: only older answers are removed.
+2. *An answer read from Redis just before it was deleted there.* The log is read a second time,
+   and by then the deletion is over.
+3. *An answer kept over a restart.* The first reading goes back to the oldest answer.
 """
 
 from collections.abc import Callable
@@ -17,18 +17,19 @@ from collections.abc import Callable
 from gateway.cache.memory import MemoryCache
 from gateway.core.errors import StoreUnavailable
 from gateway.core.model import AuditEntry
-from gateway.core.tasks import Background
+from gateway.core.tasks import Background, Service
 from gateway.tenants.store import AuditStore
 
-LOOK_SECONDS = 0.5
+CHECK_SECONDS = 0.5
 
-AGAIN_SECONDS = 5.0
-"""How far back each reading goes behind the one before: clocks are that close together."""
+OVERLAP_SECONDS = 5.0
+"""How far each reading goes back behind the former one: the clocks may differ by this much."""
 
 
-class Purges:
-    """Follows the purges of a store's gateways. `generation` tells which state of the directory is
-    known here; `wall` is the time that the log and answers are dated by.
+class Invalidation(Service):
+    """Follows the purges of all replicas while its `async with` block runs.
+
+    `generation` returns the directory's generation; `wall` dates the audit log and answers.
     """
 
     def __init__(
@@ -42,33 +43,36 @@ class Purges:
         self._memory = memory
         self._generation = generation
         self._wall = wall
-        self._since = min((bought.at for _, bought, _ in memory.living()), default=wall())
+        self._since: float | None = None
         self._seen: int | None = None
         self._once_more = False
-        self._background = Background("purges")
+        self._background = Background("cache invalidation")
 
-    def start(self) -> None:
-        """Follow until `close`."""
-        self._background.every(LOOK_SECONDS, self.look, survive=StoreUnavailable)
+    async def start(self) -> None:
+        """Check once, then periodically. Raises StoreUnavailable."""
+        await self.check()
+        self._background.every(CHECK_SECONDS, self.check, survive=StoreUnavailable)
 
     async def close(self) -> None:
         """Stop following."""
         await self._background.close()
 
-    async def look(self) -> None:
-        """Let go of what was purged since the last look. Raises StoreUnavailable."""
+    async def check(self) -> None:
+        """Remove the answers purged since the last check. Raises StoreUnavailable."""
         generation, now = self._generation(), self._wall()
         moved = generation != self._seen
         if not moved and not self._once_more:
             return
-        for change in await self._store.entries(self._since - AGAIN_SECONDS, None):
+        if self._since is None:  # the first reading goes back to the oldest answer
+            self._since = min((bought.at for _, bought, _ in self._memory.living()), default=now)
+        for change in await self._store.entries(self._since - OVERLAP_SECONDS, None):
             if change.action == "cache.purge" and change.team is None:
-                await self._forget(change)
+                await self._remove(change)
         self._seen, self._once_more = generation, moved
         if not moved:
             self._since = now
 
-    async def _forget(self, purge: AuditEntry) -> None:
+    async def _remove(self, purge: AuditEntry) -> None:
         name = (purge.after or {}).get("fingerprint")
         names = [name] if name else [each for each, _, _ in self._memory.living()]
         for each in names:

@@ -1,29 +1,39 @@
-"""The cache in memory: aiocache's interface over a dictionary that is bounded by bytes.
+"""The cache in memory: a dictionary bounded by bytes.
 
-aiocache's own memory backend grows without an end and starts a timer for each entry. Here
+aiocache's own memory backend is unbounded and starts a timer for each entry. Here
 
 - the bytes never exceed `max_bytes`, the overhead of entries included;
-- when room is needed the expired go first, then those that nobody asked for the longest;
-- an entry that is too large is not kept, and `set` answers False;
-- objects go in and come out as they are, so they must not change.
+- expired entries are evicted first when space is needed, then the least recently used ones;
+- an entry that is too large is not stored, and `set` returns False.
 
-Nothing here waits, so nothing can happen between two steps of one method.
+No method waits, so nothing can change between two steps of one method.
 """
 
 import heapq
 import math
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from operator import itemgetter
 from typing import Any
 
-from aiocache.base import BaseCache
-from aiocache.serializers import NullSerializer
 from msgspec import Struct
 
+from gateway.cache.interface import AnswerCache
+from gateway.core.model import Bought
+from gateway.telemetry.observer import NO_OBSERVER, Observer
+
 ENTRY_BYTES = 512
-"""What an entry takes besides its key and its value: the objects and places that hold them."""
+"""Overhead of an entry on top of its key and value: the objects and slots that hold them."""
+
+CHARACTER_BYTES = 4
+"""Most bytes that a character of a string takes."""
+
+
+def answer_bytes(bought: Bought) -> int:
+    """The memory that an answer takes, its prompt included."""
+    prompt = bought.about.prompt if bought.about else None
+    return len(bought.body) + (CHARACTER_BYTES * len(prompt) if prompt else 0)
 
 
 class _Entry(Struct):
@@ -33,10 +43,8 @@ class _Entry(Struct):
     hits: int = 0
 
 
-class Asked(Struct, frozen=True):
-    """An entry and how often it was found; `left` are the seconds it has to live, None without an
-    end.
-    """
+class EntryHits(Struct, frozen=True):
+    """An entry and its number of hits. `left` is its remaining life in seconds, None if endless."""
 
     key: str
     value: Any
@@ -45,12 +53,12 @@ class Asked(Struct, frozen=True):
     left: float | None
 
 
-class MemoryCache(BaseCache):  # type: ignore[misc]  # aiocache is published without types
-    """Keeps values until their time is over or their room is needed.
+class MemoryCache(AnswerCache):
+    """Stores values until they expire or are evicted.
 
-    `size` tells the bytes of a value; one above `max_entry_bytes` is not kept. `clock` counts
-    seconds and never runs backwards. `on_evict` hears why an entry went: "expired", "size" (its
-    room was needed) or "replaced". Entries that are deleted or cleared go unheard.
+    `size` returns the bytes of a value; a value above `max_entry_bytes` is not stored. `clock`
+    returns seconds and never runs backwards. The observer counts evictions: "expired", "size"
+    (their space was needed) or "replaced". Deleted and cleared entries are not counted.
     """
 
     NAME = "memory"
@@ -59,34 +67,31 @@ class MemoryCache(BaseCache):  # type: ignore[misc]  # aiocache is published wit
         self,
         max_bytes: int,
         max_entry_bytes: int,
-        size: Callable[[Any], int],
-        clock: Callable[[], float] = time.monotonic,
-        on_evict: Callable[[str], None] | None = None,
         *,
-        namespace: str | None = None,
-        ttl: float | None = None,
-        timeout: float | None = 0,
+        size: Callable[[Any], int] = answer_bytes,
+        clock: Callable[[], float] = time.monotonic,
+        observer: Observer = NO_OBSERVER,
     ) -> None:
-        super().__init__(serializer=NullSerializer(), namespace=namespace, ttl=ttl, timeout=timeout)
+        super().__init__()
         self._max_bytes = max_bytes
         self._max_entry_bytes = max_entry_bytes
         self._size = size
         self._clock = clock
-        self._on_evict = on_evict
+        self._observer = observer
         self._entries: OrderedDict[str, _Entry] = OrderedDict()  # the latest used last
-        self._due: list[tuple[float, str]] = []  # a heap; may hold what has changed since
+        self._due: list[tuple[float, str]] = []  # a heap; may hold outdated expiry times
         self._bytes = 0
 
     @property
     def bytes(self) -> int:
-        """Bytes of all entries, the expired that are still there included."""
+        """Bytes of all entries, including expired ones that are not evicted yet."""
         return self._bytes
 
     def __len__(self) -> int:
         return len(self._entries)
 
     def find(self, key: str) -> Any:
-        """The value under this key, or None: `get` without what aiocache wraps around it."""
+        """The value of this key, or None. It counts as a hit and as a use."""
         entry = self._living(key)
         if entry is None:
             return None
@@ -95,12 +100,12 @@ class MemoryCache(BaseCache):  # type: ignore[misc]  # aiocache is published wit
         return entry.value
 
     def peek(self, key: str) -> Any:
-        """The same, not counted as found."""
+        """The value of this key, or None, without counting a hit or a use."""
         entry = self._living(key)
         return None if entry is None else entry.value
 
     def amend(self, key: str, value: Any) -> None:
-        """Put a value in the place of the one that is there, if one is; all else stays."""
+        """Replace the value of a stored entry; its expiry, hits and order of use stay."""
         entry = self._living(key)
         if entry is not None:
             more = self._size(value) - self._size(entry.value)
@@ -109,9 +114,9 @@ class MemoryCache(BaseCache):  # type: ignore[misc]  # aiocache is published wit
             self._bytes += more
             self._make_room(0)
 
-    def asked_for(self) -> Iterator[Asked]:
-        """All living entries that were found at least once, the most found first. The cache must
-        not change meanwhile.
+    def most_hits(self) -> Iterator[EntryHits]:
+        """All entries with a hit, those with the most hits first. The cache must not change
+        meanwhile.
         """
         now = self._clock()
         found = [(entry.hits, key) for key, entry in self._entries.items() if entry.hits]
@@ -120,13 +125,13 @@ class MemoryCache(BaseCache):  # type: ignore[misc]  # aiocache is published wit
             entry = self._entries[key]
             left = None if entry.expires is None else entry.expires - now
             if left is None or left > 0:
-                yield Asked(key, entry.value, hits, entry.bytes, left)
+                yield EntryHits(key, entry.value, hits, entry.bytes, left)
 
     # -- over a restart -------------------------------------------------------------------------
 
     def living(self) -> Iterator[tuple[str, Any, float]]:
-        """Key, value and seconds left (infinite without an end) of all that has not expired, the
-        latest used first. The cache must not change meanwhile.
+        """Key, value and seconds left (infinite if endless) of all entries that have not expired,
+        the latest used first. The cache must not change meanwhile.
         """
         now = self._clock()
         for key, entry in reversed(self._entries.items()):
@@ -135,8 +140,9 @@ class MemoryCache(BaseCache):  # type: ignore[misc]  # aiocache is published wit
                 yield key, entry.value, left
 
     def put_back(self, key: str, value: Any, ttl: float) -> bool:
-        """Add what `living` gave as the least recently used; False where it has expired, is there
-        already, or has no room: nothing leaves for it.
+        """Add an entry from `living` as the least recently used one.
+
+        It evicts nothing: False if it has expired, is stored already, or there is no space.
         """
         total = self._total(key, value)
         if ttl <= 0 or self._living(key) is not None or self._bytes + total > self._max_bytes:
@@ -146,57 +152,17 @@ class MemoryCache(BaseCache):  # type: ignore[misc]  # aiocache is published wit
         self._entries.move_to_end(key, last=False)
         return True
 
+    # -- aiocache's interface -------------------------------------------------------------------
+
     async def get(self, key: Any, default: Any = None, **options: Any) -> Any:
         """As aiocache's, without its wrappers, which take longer than the look-up itself."""
-        if options or self.plugins or self.namespace or type(key) is not str:
-            return await super().get(key, default, **options)
-        value = await self._get(key)
+        value = self.find(key)
         return default if value is None else value
 
-    # -- what aiocache's public methods call ----------------------------------------------------
-
-    async def _get(self, key: str, encoding: str | None = None, _conn: Any = None) -> Any:
-        return self.find(key)
-
-    async def _multi_get(
-        self, keys: Sequence[str], encoding: str | None = None, _conn: Any = None
-    ) -> list[Any]:
-        return [await self._get(key) for key in keys]
-
-    async def _set(
-        self,
-        key: str,
-        value: Any,
-        ttl: float | None = None,
-        _cas_token: Any = None,
-        _conn: Any = None,
-    ) -> bool:
-        entry = self._living(key)
-        if _cas_token is not None and (entry is None or _cas_token != entry.value):
-            return False
-        if entry is not None:
+    async def _set(self, key: str, value: Any, ttl: float | None = None, **options: Any) -> bool:
+        if self._living(key) is not None:
             self._evict(key, "replaced")
         return self._put(key, value, ttl)
-
-    async def _multi_set(
-        self, pairs: Iterable[tuple[str, Any]], ttl: float | None = None, _conn: Any = None
-    ) -> bool:
-        return all([await self._set(key, value, ttl) for key, value in pairs])
-
-    async def _add(self, key: str, value: Any, ttl: float | None = None, _conn: Any = None) -> bool:
-        if self._living(key) is not None:
-            raise ValueError("the key exists already; set replaces its value")
-        return self._put(key, value, ttl)
-
-    async def _exists(self, key: str, _conn: Any = None) -> bool:
-        return self._living(key) is not None
-
-    async def _expire(self, key: str, ttl: float | None, _conn: Any = None) -> bool:
-        entry = self._living(key)
-        if entry is None:
-            return False
-        entry.expires = self._expiry(key, ttl)
-        return True
 
     async def _delete(self, key: str, _conn: Any = None) -> int:
         if self._living(key) is None:
@@ -205,8 +171,9 @@ class MemoryCache(BaseCache):  # type: ignore[misc]  # aiocache is published wit
         return 1
 
     async def _clear(self, namespace: str | None = None, _conn: Any = None) -> bool:
-        for key in [key for key in self._entries if key.startswith(namespace or "")]:
-            self._remove(key)
+        self._entries.clear()
+        self._due.clear()
+        self._bytes = 0
         return True
 
     # -- the entries ----------------------------------------------------------------------------
@@ -245,24 +212,23 @@ class MemoryCache(BaseCache):  # type: ignore[misc]  # aiocache is published wit
                 self._evict(key, "expired")
 
     def _expiry(self, key: str, ttl: float | None) -> float | None:
-        """When an entry that lives for `ttl` seconds expires; never for 0 and None."""
+        """When an entry with this `ttl` in seconds expires; None (never) for 0 and None."""
         if not ttl:
             return None
         expires = self._clock() + ttl
         if len(self._due) > 2 * len(self._entries) + 64:
-            self._forget_changed()
+            self._drop_outdated()
         heapq.heappush(self._due, (expires, key))
         return expires
 
-    def _forget_changed(self) -> None:
+    def _drop_outdated(self) -> None:
         entries = self._entries.items()
         self._due = [(entry.expires, key) for key, entry in entries if entry.expires is not None]
         heapq.heapify(self._due)
 
     def _evict(self, key: str, reason: str) -> None:
         self._remove(key)
-        if self._on_evict is not None:
-            self._on_evict(reason)
+        self._observer.cache_eviction(self.NAME, reason)
 
     def _remove(self, key: str) -> None:
         self._bytes -= self._entries.pop(key).bytes

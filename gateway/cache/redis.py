@@ -1,57 +1,55 @@
-"""The cache in Redis, which gateways share: aiocache's interface over records of answers.
+"""The cache in Redis, which all replicas share.
 
-- Redis is never a request's failure: where it is away, `get` finds nothing and `set` answers
-  False, after a second at the most.
-- Keys are a prefix, the mark of the store's gateways and a fingerprint. Records are sealed, and say
-  whose they are; one that is damaged, not sealed by these gateways or not what its key says is
-  deleted, and was not found.
-- Times in Redis are times of its own clock, so gateways whose clocks differ agree on when an
-  answer was bought and when it expires. The moment goes with the value: a command that a frozen
-  Redis runs long after it was given up must not make a picture outlive its URL.
-- Work on large records is done in a thread, so that the others' requests go on.
-
-aiocache's `add`, `expire`, `increment` and locks are not offered.
+- A Redis outage never fails a request: `get` finds nothing and `set` returns False, after at most
+  a second.
+- A Redis key is a prefix, the mark of the store's seal and a fingerprint. Records are sealed and
+  contain their key. A record that is damaged, not sealed by this store's gateways or stored under
+  another key is deleted and counts as a miss.
+- Times in Redis are times of its own clock, so replicas whose clocks differ agree on when an
+  answer was bought and when it expires. The expiry is absolute: a frozen Redis may run a command
+  long after the gateway has given up on it, and an image must not outlive its URL then.
+- Large records are encoded and sealed in a thread, so that other requests go on.
 """
 
 import asyncio
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar, cast
 
 import structlog
-from aiocache.base import BaseCache
-from aiocache.serializers import NullSerializer
 from msgspec.structs import replace
 
-from gateway.cache.codec import BESIDES_BYTES, HEAD_BYTES, Kept, decode, encode
-from gateway.cache.redis_connection import Away, RedisLine
+from gateway.cache.codec import HEAD_BYTES, OVERHEAD_BYTES, CachedAnswer, decode, encode
+from gateway.cache.interface import AnswerCache
+from gateway.cache.redis_connection import RedisConnection, RedisUnavailable
 from gateway.cache.seal import SEAL_BYTES, Seal
 from gateway.config.store_url import StoreUrl
 from gateway.core.model import Bought
 from gateway.stores.redis.client import RedisClient
+from gateway.telemetry.observer import NO_OBSERVER, Observer
 
 log = structlog.get_logger(source="cache")
 
 T = TypeVar("T")
 
 PREFIX = "gateway:answer:2:"
-"""The number is raised whenever what a record holds, or what it means, becomes another."""
+"""The number is raised whenever the content or the meaning of a record changes."""
 
 LARGE_BYTES = 262_144
-"""From here on a record is worth a thread: a megabyte takes 3 milliseconds, 0.7 of it the seal."""
+"""Records from this size on go to a thread: a megabyte takes 3 ms, 0.7 ms of it for the seal."""
 
-TOLD_SECONDS = 60.0
-"""Least time between two lines about records that were deleted."""
+LOG_SECONDS = 60.0
+"""Least time between two log lines about deleted records."""
 
 CLEAR_COUNT = 1_000
 
 
-class RedisCache(BaseCache):  # type: ignore[misc]  # aiocache is published without types
-    """Keeps answers in the Redis at `place`, none longer than `max_entry_bytes`.
+class RedisCache(AnswerCache):
+    """Stores answers of at most `max_entry_bytes` in the Redis at `place`.
 
-    `seal` is that of the store's gateways, `wall` this machine's clock. `on_lookup` hears what came
-    of each look-up: "hit", "miss", or "error" where Redis did not tell.
+    All gateways of a store have the same `seal`. `wall` is this machine's clock. The observer
+    counts look-ups: "hit", "miss", or "error" if Redis did not answer.
     """
 
     NAME = "redis"
@@ -62,145 +60,125 @@ class RedisCache(BaseCache):  # type: ignore[misc]  # aiocache is published with
         seal: Seal,
         max_entry_bytes: int,
         wall: Callable[[], float],
-        on_lookup: Callable[[str], None] = lambda result: None,
-        *,
-        ttl: float | None = None,
+        observer: Observer = NO_OBSERVER,
     ) -> None:
-        super().__init__(serializer=NullSerializer(), ttl=ttl, timeout=0)
-        self._line = RedisLine(place, wall)
+        super().__init__()
+        self._connection = RedisConnection(place, wall)
         self._seal = seal
         self._prefix = f"{PREFIX}{seal.mark}:"
         self._silent_until = float("-inf")
         self._max_entry_bytes = max_entry_bytes
         self._wall = wall
-        self._on_lookup = on_lookup
+        self._observer = observer
 
     @property
-    def away(self) -> bool:
-        """Whether the last command failed, a moment ago."""
-        return self._line.resting
+    def unavailable(self) -> bool:
+        """Whether the last command failed, less than a second ago."""
+        return self._connection.resting
 
     async def open(self) -> None:
-        """Connect. A Redis that is away is a line in the log, no failure."""
-        await self._line.open()
+        """Connect. If Redis is unavailable, this is logged and no failure."""
+        await self._connection.open()
 
-    async def fetch(self, key: str) -> Kept | None:
-        """The answer under this key with its times by this machine's clock, or None."""
+    async def fetch(self, key: str) -> CachedAnswer | None:
+        """The answer of this key, with times by this machine's clock, or None."""
         try:
-            data, shift = await self._line.ask(partial(self._read, key))
-        except Away:
-            self._on_lookup("error")
+            data, shift = await self._connection.run(partial(self._read, key))
+        except RedisUnavailable:
+            self._observer.cache_lookup(self.NAME, "error")
             return None
-        kept = None if data is None else await self._checked(key, data, shift)
-        if kept is not None and kept.expires <= self._wall():
-            kept = None
-        self._on_lookup("miss" if kept is None else "hit")
-        return kept
+        answer = None if data is None else await self._checked(key, data, shift)
+        if answer is not None and answer.expires <= self._wall():
+            answer = None
+        self._observer.cache_lookup(self.NAME, "miss" if answer is None else "hit")
+        return answer
 
-    # -- what aiocache's public methods call ----------------------------------------------------
+    # -- aiocache's interface -------------------------------------------------------------------
 
     async def _get(self, key: str, encoding: str | None = None, _conn: Any = None) -> Bought | None:
-        kept = await self.fetch(key)
-        return kept.bought if kept else None
+        answer = await self.fetch(key)
+        return answer.bought if answer else None
 
-    async def _multi_get(
-        self, keys: Sequence[str], encoding: str | None = None, _conn: Any = None
-    ) -> list[Bought | None]:
-        return [await self._get(key) for key in keys]
-
-    async def _set(
-        self,
-        key: str,
-        value: Bought,
-        ttl: float | None = None,
-        _cas_token: Any = None,
-        _conn: Any = None,
-    ) -> bool:
+    async def _set(self, key: str, value: Bought, ttl: float | None = None, **options: Any) -> bool:
         if len(value.body) > self._max_entry_bytes:
             return False
-        kept = Kept(key, self._wall() + ttl if ttl else math.inf, value)
+        answer = CachedAnswer(key, self._wall() + ttl if ttl else math.inf, value)
         try:
-            await self._line.ask(partial(self._write, kept))
-        except Away:
+            await self._connection.run(partial(self._write, answer))
+        except RedisUnavailable:
             return False
         return True
 
-    async def _multi_set(
-        self, pairs: Iterable[tuple[str, Bought]], ttl: float | None = None, _conn: Any = None
-    ) -> bool:
-        return all([await self._set(key, value, ttl) for key, value in pairs])
-
-    async def _exists(self, key: str, _conn: Any = None) -> bool:
-        return bool(await self._ask_number(lambda client: client.exists(self._prefix + key)))
-
     async def _delete(self, key: str, _conn: Any = None) -> int:
-        return await self._ask_number(lambda client: client.unlink(self._prefix + key))
+        try:
+            return await self._connection.run(partial(_unlink, self._prefix + key))
+        except RedisUnavailable:
+            return 0
 
     async def _clear(self, namespace: str | None = None, _conn: Any = None) -> bool:
         try:
-            await self._line.ask(partial(_clear, self._prefix + (namespace or "")), seconds=None)
-        except Away:
+            await self._connection.run(partial(_unlink_all, self._prefix), seconds=None)
+        except RedisUnavailable:
             return False
         return True
 
     async def _close(self, *args: Any, _conn: Any = None, **kwargs: Any) -> None:
-        await self._line.close()
+        await self._connection.close()
 
     # -- records --------------------------------------------------------------------------------
 
-    async def _ask_number(self, work: Callable[[RedisClient], Any]) -> int:
-        try:
-            return int(await self._line.ask(work))
-        except Away:
-            return 0
-
     async def _read(self, key: str, client: RedisClient) -> tuple[bytes | None, float]:
-        shift = await self._line.shift(client)
-        # A longer one is none of ours: what others put there must not fill the memory.
-        longest = SEAL_BYTES + HEAD_BYTES + BESIDES_BYTES + self._max_entry_bytes
+        shift = await self._connection.clock_shift(client)
+        # A longer record is not ours, and must not fill the memory.
+        longest = SEAL_BYTES + HEAD_BYTES + OVERHEAD_BYTES + self._max_entry_bytes
         data = await client.getrange(self._prefix + key, 0, longest)
         return cast(bytes, data) or None, shift  # the client decodes nothing
 
-    async def _write(self, kept: Kept, client: RedisClient) -> None:
-        moved = _moved(kept, await self._line.shift(client))
-        record = await _worked_on(len(kept.bought.body), partial(_sealed, self._seal, moved))
-        ends = None if math.isinf(moved.expires) else int(moved.expires * 1000)
-        await client.set(self._prefix + kept.key, record, pxat=ends)
+    async def _write(self, answer: CachedAnswer, client: RedisClient) -> None:
+        shifted = _shifted(answer, await self._connection.clock_shift(client))
+        record = await _run(len(answer.bought.body), partial(_sealed, self._seal, shifted))
+        expires_ms = None if math.isinf(shifted.expires) else int(shifted.expires * 1000)
+        await client.set(self._prefix + answer.key, record, pxat=expires_ms)
 
-    async def _checked(self, key: str, data: bytes, shift: float) -> Kept | None:
-        """What the record holds, if it is whole and belongs to this key; else it is deleted."""
-        kept = await _worked_on(len(data), partial(_decoded, self._seal, data))
-        if kept is not None and kept.key == key:
-            return _moved(kept, -shift)
+    async def _checked(self, key: str, data: bytes, shift: float) -> CachedAnswer | None:
+        """The answer in the record, if it is whole and has this key; else the record is deleted."""
+        answer = await _run(len(data), partial(_opened, self._seal, data))
+        if answer is not None and answer.key == key:
+            return _shifted(answer, -shift)
         now = asyncio.get_running_loop().time()
         if now >= self._silent_until:
-            self._silent_until = now + TOLD_SECONDS
+            self._silent_until = now + LOG_SECONDS
             log.warning("damaged or foreign answer deleted", bytes=len(data))
         await self._delete(key)
         return None
 
 
-def _sealed(seal: Seal, kept: Kept) -> bytes:
-    return seal.sealed(encode(kept))
+def _sealed(seal: Seal, answer: CachedAnswer) -> bytes:
+    return seal.sealed(encode(answer))
 
 
-def _decoded(seal: Seal, data: bytes) -> Kept | None:
+def _opened(seal: Seal, data: bytes) -> CachedAnswer | None:
     record = seal.opened(data)
     if record is None:
         return None
     return decode(bytes(record[:HEAD_BYTES]), record[HEAD_BYTES:])
 
 
-def _moved(kept: Kept, seconds: float) -> Kept:
-    """The same by a clock that is ahead by so much."""
-    bought = replace(kept.bought, at=kept.bought.at + seconds)
-    return Kept(kept.key, kept.expires + seconds, bought)
+def _shifted(answer: CachedAnswer, seconds: float) -> CachedAnswer:
+    """The same answer by a clock that is `seconds` ahead."""
+    bought = replace(answer.bought, at=answer.bought.at + seconds)
+    return CachedAnswer(answer.key, answer.expires + seconds, bought)
 
 
-async def _worked_on(size: int, work: Callable[[], T]) -> T:
+async def _run(size: int, work: Callable[[], T]) -> T:
+    """Run `work` on a record of this size: in a thread if the record is large."""
     return await asyncio.to_thread(work) if size >= LARGE_BYTES else work()
 
 
-async def _clear(prefix: str, client: RedisClient) -> None:
+async def _unlink(name: str, client: RedisClient) -> int:
+    return int(await client.unlink(name))
+
+
+async def _unlink_all(prefix: str, client: RedisClient) -> None:
     async for name in client.scan_iter(match=f"{prefix}*", count=CLEAR_COUNT):
         await client.unlink(name)

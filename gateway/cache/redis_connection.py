@@ -1,12 +1,13 @@
-"""Asking a Redis that may be away: bounded in time, not again and again, and said once.
+"""The connection to a Redis that may be unavailable: limited in time and in attempts.
 
-- A command waits at most a second for a connection and then has a second (see
-  `gateway.core.deadline`). Connections that died while they were idle are made anew within it.
-- After a failure nobody asks for a second; then one does (see `gateway.cache.breaker`).
-- An outage is a line in the log when it begins and one when it ends. What Redis answers but
-  refuses (it is full, or read-only) is no outage; it is told once a minute.
+- A command waits at most a second for a connection and then takes at most a second (see
+  `gateway.core.deadline`). Connections that died while idle are opened again within that second.
+- After a failure no command is sent for a second; then one command tries (see
+  `gateway.cache.breaker`).
+- An outage is one log line when it begins and one when it ends. If Redis answers but refuses (it
+  is full, or read-only), that is no outage; it is logged once a minute.
 
-No line has a value, a key or a password in it.
+No log line contains a value, a key or a password.
 """
 
 import asyncio
@@ -36,26 +37,26 @@ log = structlog.get_logger(source="cache")
 T = TypeVar("T")
 
 SECONDS = 1.0
-"""What a command may take, and before it the wait for a connection."""
+"""Time limit of a command, and before it of the wait for a connection."""
 
 REST_SECONDS = 1.0
-"""How long Redis is left alone after a failure."""
+"""Pause after a failure."""
 
 CONNECTIONS = 16
 
 CLOCK_SECONDS = 30.0
-"""How long Redis' clock is known before it is asked again."""
+"""How long a reading of Redis' clock is used."""
 
-TOLD_SECONDS = 60.0
-"""Least time between two lines about refusals."""
-
-
-class Away(Exception):
-    """Redis did not answer in time, was not asked because it just had not, or refused."""
+LOG_SECONDS = 60.0
+"""Least time between two log lines about refusals."""
 
 
-class RedisLine:
-    """The way to the Redis at `place`. `wall` is this machine's clock."""
+class RedisUnavailable(Exception):
+    """Redis did not answer in time or refused, or a failure was less than a second ago."""
+
+
+class RedisConnection:
+    """A pool of connections to the Redis at `place`. `wall` is this machine's clock."""
 
     def __init__(self, place: StoreUrl, wall: Callable[[], float]) -> None:
         self._place = place.shown
@@ -68,47 +69,47 @@ class RedisLine:
 
     @property
     def resting(self) -> bool:
-        """Whether it failed a moment ago, and nobody asks just now."""
+        """Whether the pause after a failure lasts."""
         return self._breaker.resting
 
     async def open(self) -> None:
-        """Ask for the first time, so that the log says at the start if Redis is away."""
-        with suppress(Away):
-            await self.ask(self.shift)
+        """Send a first command, so that an outage is logged at the start."""
+        with suppress(RedisUnavailable):
+            await self.run(self.clock_shift)
 
     async def close(self) -> None:
-        """Close all connections. A Redis that is away does not hold this up."""
+        """Close all connections. An outage does not delay this."""
         with suppress(RedisError, OSError, TimeoutError):
             async with asyncio.timeout(SECONDS):
                 await close_client(self._client)
 
-    async def ask(
+    async def run(
         self, work: Callable[[RedisClient], Awaitable[T]], seconds: float | None = SECONDS
     ) -> T:
-        """What comes of `work` with the client, in at most so many seconds. Raises Away."""
+        """The result of `work`, within at most `seconds`. Raises RedisUnavailable."""
         await self._take_slot()
         try:
             if not self._breaker.allows():
-                raise Away
+                raise RedisUnavailable
             async with nullcontext() if seconds is None else Patience(seconds):
                 answer = await work(self._client)
         except (RedisError, RedisClusterException, OSError, TimeoutError) as error:
-            # A cluster that misses a node says so in an answer.
+            # A cluster that lacks a node reports that in a response.
             if isinstance(error, ResponseError) and not isinstance(error, ClusterDownError):
                 self._refused(_code(error))
             else:
                 self._lost(error)
-            raise Away from None
+            raise RedisUnavailable from None
         finally:
             self._slots.release()
         if self._breaker.worked():
             log.info("cache back", place=self._place)
         return answer
 
-    async def shift(self, client: RedisClient) -> float:
+    async def clock_shift(self, client: RedisClient) -> float:
         """By how many seconds Redis' clock is ahead of this machine's.
 
-        The clocks of a cluster's nodes are taken to agree. Raises what the client raises.
+        The clocks of a cluster's nodes are assumed to agree. Raises the client's exceptions.
         """
         if time.monotonic() >= self._shift_until:
             self._shift = await _time(client) - self._wall()
@@ -116,24 +117,24 @@ class RedisLine:
         return self._shift
 
     async def _take_slot(self) -> None:
-        """Wait for a connection to be free. Raises Away."""
+        """Wait for a free connection. Raises RedisUnavailable."""
         if self._breaker.resting:
-            raise Away
+            raise RedisUnavailable
         try:
             async with Patience(SECONDS):
                 await self._slots.acquire()
-        except TimeoutError:  # it answers, but too much is asked of it at once
+        except TimeoutError:  # it answers, but too many commands run at the same time
             self._refused("busy")
-            raise Away from None
+            raise RedisUnavailable from None
 
     def _refused(self, cause: str) -> None:
         now = time.monotonic()
         if now >= self._silent_until:
-            self._silent_until = now + TOLD_SECONDS
+            self._silent_until = now + LOG_SECONDS
             log.warning("cache refuses", place=self._place, cause=cause)
 
     def _lost(self, error: Exception) -> None:
-        self._shift_until = float("-inf")  # it may come back as another server
+        self._shift_until = float("-inf")  # another server may take its place
         if not self._breaker.failed():
             return
         if isinstance(error, AuthenticationError):
@@ -152,13 +153,13 @@ async def _time(client: RedisClient) -> float:
 
 
 def _code(refusal: ResponseError) -> str:
-    """What may be said of a refusal: its code, or the type that the client made of a known one."""
+    """The part of a refusal that is safe to log: its code, or the type of the exception."""
     code = str(refusal).partition(" ")[0]
     return code if code.isupper() else type(refusal).__name__
 
 
 def _cause(error: Exception) -> str:
-    """What may be said of an error. Others may quote what was sent."""
+    """The part of an error that is safe to log. Other errors may quote the command."""
     if isinstance(error, TimeoutError):
         return f"no answer within {SECONDS:g} s"
     known = isinstance(error, ConnectionError | OSError)

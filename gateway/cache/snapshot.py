@@ -1,7 +1,7 @@
-"""Keeping the memory cache over a restart: what is written at the stop is put back at the start.
+"""Keeps the memory cache over a restart: it is written at the stop and put back at the start.
 
-Neither may hold up anything for long or fail it: each has a few seconds, and what goes wrong is a
-line in the log. Lives go on by the wall clock.
+Neither may delay or fail the start or the stop: each has a few seconds, and failures are logged.
+Answers expire by the wall clock.
 """
 
 import asyncio
@@ -11,24 +11,24 @@ from pathlib import Path
 import structlog
 
 from gateway.cache import snapshot_file
-from gateway.cache.codec import Kept
+from gateway.cache.codec import CachedAnswer
 from gateway.cache.memory import MemoryCache
 from gateway.config.settings import CacheSettings
 
 log = structlog.get_logger(source="cache")
 
 SECONDS = 5.0
-"""What reading may take before the gateway listens, and writing before it exits."""
+"""Time limit of the reading before the gateway listens, and of the writing before it exits."""
 
 
 async def keep(
     cache: MemoryCache, settings: CacheSettings, wall: Callable[[], float], seconds: float = SECONDS
 ) -> None:
-    """Write what is in the cache to the disk, if the settings say so."""
+    """Write the cache to the disk, if the settings name a place."""
     if not (settings.keep_path and settings.enabled):
         return
     now = wall()
-    entries = [Kept(key, now + left, bought) for key, bought, left in cache.living()]
+    entries = [CachedAnswer(key, now + left, bought) for key, bought, left in cache.living()]
     try:
         written = await asyncio.to_thread(
             snapshot_file.write, Path(settings.keep_path), entries, seconds
@@ -44,7 +44,7 @@ async def keep(
 async def put_back(
     cache: MemoryCache, settings: CacheSettings, wall: Callable[[], float], seconds: float = SECONDS
 ) -> None:
-    """Fill the cache with what was kept, if the settings say so."""
+    """Fill the cache from the disk, if the settings name a place."""
     if not (settings.keep_path and settings.enabled):
         return
     reading = await asyncio.to_thread(_read, settings, wall(), seconds)
@@ -52,7 +52,7 @@ async def put_back(
         return
     answers = 0
     for key, expires, bought in reading.kept:
-        # A clock that was set back, or a shorter life in the settings, must not make it live on.
+        # A clock that was set back, or a shorter ttl in the settings, must not prolong its life.
         end = min(expires, bought.at + settings.ttl_seconds)
         answers += cache.put_back(key, bought, end - max(wall(), bought.at))
     if reading.damaged or not reading.whole:

@@ -1,15 +1,16 @@
-"""The memory cache on the disk, from the stop of one gateway to the start of the next.
+"""The file that holds the memory cache from the stop of a gateway to its next start.
 
-One file, written in one go and put in place by a rename: a header, then a record for each answer,
-the ones asked for last first (see `gateway.cache.codec`). So
+It is written in one go and put in place by a rename: a header, then a record for each answer, the
+latest used first (see `gateway.cache.codec`).
 
-- whoever stops early, for lack of time or because the rest is cut off, has the best part;
-- a damaged record is passed over, and a file of another kind or version is not read at all;
-- many small answers cost no more than a few large ones, unlike a file each.
+- A reader or writer that stops early, for lack of time or because the file is cut off, has the
+  most useful part.
+- A damaged record is skipped. A file of another kind or version is not read at all.
+- One file is faster than a file for each answer where answers are many and small.
 
-Nothing is synced: after a power failure the checksums tell what did not reach the disk, and a lost
-cache is only money saved less. Answers hold pictures and the upstream's `revised_prompt`, so the
-file is its owner's alone; keys of entries are fingerprints.
+Nothing is synced: after a power failure the checksums reveal lost parts, and a lost cache only
+costs savings. Answers hold images and the upstream's `revised_prompt`, so only the owner can read
+the file. Keys of entries are fingerprints.
 """
 
 import os
@@ -22,40 +23,47 @@ from typing import BinaryIO
 
 from msgspec import Struct
 
-from gateway.cache.codec import BESIDES_BYTES, HEAD_BYTES, Kept, decode, encode, payload_length
+from gateway.cache.codec import (
+    HEAD_BYTES,
+    OVERHEAD_BYTES,
+    CachedAnswer,
+    decode,
+    encode,
+    payload_length,
+)
 
 NAME = "answers"
 MAGIC = b"image-gateway answers 1\n"
-"""The number is raised whenever what a record holds, or what it means, becomes another."""
+"""The number is raised whenever the content or the meaning of a record changes."""
 
 STALE_SECONDS = 60.0
-"""A draft this old belongs to a process that was killed while it wrote."""
+"""A draft of this age was left by a process that was killed while it wrote."""
 
 
 class Reading(Struct):
-    """What a file gave: `kept`, the ones asked for last first; `damaged` records; `whole` is False
-    where it was not read to its end.
+    """The content of a file: the answers, latest used first, and the number of damaged records.
+    `whole` is False if the file was not read to its end.
     """
 
-    kept: list[Kept]
+    kept: list[CachedAnswer]
     damaged: int = 0
     whole: bool = True
 
 
 class Foreign(Exception):
-    """A file of another kind or version of the gateway, or one that somebody else may write."""
+    """The file has another kind or version, or another user may write to it."""
 
 
 def write(
     folder: Path,
-    entries: Iterable[Kept],
+    entries: Iterable[CachedAnswer],
     seconds: float,
     clock: Callable[[], float] = time.monotonic,
 ) -> int:
-    """Write as many of the entries as `seconds` suffice for, and tell how many. Raises OSError.
+    """Write as many entries as possible within `seconds` and return their number. Raises OSError.
 
-    The former file stays until the new one is there, also where writing fails. The folder is made
-    (mode 0700) where it lacks.
+    The former file stays until the new one is complete, also if writing fails. A missing folder
+    is created (mode 0700).
     """
     ends = clock() + seconds
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -99,21 +107,21 @@ def read(
     seconds: float,
     clock: Callable[[], float] = time.monotonic,
 ) -> Reading:
-    """The answers that have life left at `now`, up to `max_bytes` of them and for `seconds`.
+    """The answers that have not expired at `now`: at most `max_bytes`, read within `seconds`.
 
-    Nothing where there is no file. Raises OSError or Foreign.
+    Empty if there is no file. Raises OSError or Foreign.
     """
     ends, reading, room = clock() + seconds, Reading([]), max_bytes
     path = folder / NAME
     if not path.exists():
         return reading
-    if not path.is_file():  # a pipe would be waited for
+    if not path.is_file():  # reading a pipe would block
         raise Foreign
     with path.open("rb") as file:
         _require_own(file)
         if file.read(len(MAGIC)) != MAGIC:
             raise Foreign
-        for kept in _records(file, max_entry_bytes + BESIDES_BYTES, reading):
+        for kept in _records(file, max_entry_bytes + OVERHEAD_BYTES, reading):
             if clock() >= ends or (kept is not None and len(kept.bought.body) > room):
                 reading.whole = False
                 break
@@ -124,16 +132,16 @@ def read(
 
 
 def _require_own(file: BinaryIO) -> None:
-    """Raises Foreign where somebody else may have written the file: nothing in it is sealed."""
+    """Raise Foreign if another user may have written the file: nothing in it is sealed."""
     found = os.fstat(file.fileno())
     if found.st_uid != os.geteuid() or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         raise Foreign
 
 
-def _records(file: BinaryIO, longest: int, reading: Reading) -> Iterator[Kept | None]:
-    """What each record holds; None for one that is damaged, which is counted in `reading`.
+def _records(file: BinaryIO, longest: int, reading: Reading) -> Iterator[CachedAnswer | None]:
+    """The answer of each record; None for a damaged one, which is counted in `reading`.
 
-    Ends at a record that is cut off or whose length is wrong: nothing behind it can be found.
+    It ends at a record that is cut off or has a wrong length: later records cannot be located.
     """
     while head := file.read(HEAD_BYTES):
         length = payload_length(head)

@@ -6,14 +6,31 @@ that nothing else refers to, half done. `Background` refers to them.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any
+from typing import Any, Self
 
 import structlog
 
 log = structlog.get_logger(source="background")
 
 
-class Background:
+class Service:
+    """A part of the gateway that runs while its `async with` block does."""
+
+    async def start(self) -> None:
+        """Open connections and start periodic jobs."""
+
+    async def close(self) -> object:
+        """End the jobs and close the connections."""
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *failure: object) -> None:
+        await self.close()
+
+
+class Background(Service):
     """A named group of tasks that are cancelled together."""
 
     def __init__(self, name: str) -> None:

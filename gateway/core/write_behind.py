@@ -15,12 +15,12 @@ disk. A crash loses at most the last second, so nothing that is money goes throu
 import asyncio
 from abc import ABC, abstractmethod
 from contextlib import suppress
-from typing import Generic, Self, TypeVar
+from typing import Generic, TypeVar
 
 import structlog
 
 from gateway.core.errors import StoreUnavailable
-from gateway.core.tasks import Background
+from gateway.core.tasks import Background, Service
 
 log = structlog.get_logger(source="write_behind")
 
@@ -29,7 +29,7 @@ FLUSH_SECONDS = 1.0
 T = TypeVar("T")
 
 
-class WriteBehind(ABC, Generic[T]):
+class WriteBehind(ABC, Service, Generic[T]):
     """Writes batches of type `T` from `async with` on, and the rest when that block ends."""
 
     def __init__(self, name: str) -> None:
@@ -49,11 +49,12 @@ class WriteBehind(ABC, Generic[T]):
     async def write(self, batch: T) -> None:
         """Write the batch. Writing it a second time changes nothing. Raises StoreUnavailable."""
 
-    async def __aenter__(self) -> Self:
+    async def start(self) -> None:
+        """Write once a second."""
         self._background.every(FLUSH_SECONDS, self.flush, survive=StoreUnavailable)
-        return self
 
-    async def __aexit__(self, *failure: object) -> None:
+    async def close(self) -> None:
+        """Write the rest, unless the store is unavailable."""
         await self._background.close()
         with suppress(StoreUnavailable):  # the outage itself is logged already
             await self.flush()

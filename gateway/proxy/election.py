@@ -30,7 +30,7 @@ from msgspec import Struct
 from gateway.core.deadline import Patience
 from gateway.core.errors import GatewayError, StoreUnavailable
 from gateway.core.model import Bought
-from gateway.core.tasks import Background
+from gateway.core.tasks import Background, Service
 from gateway.proxy.election_messages import Message, decode_message, encode_message, message_of
 from gateway.proxy.leases import Lease, Leases, Rival
 from gateway.quota.ledger import store_patience
@@ -80,7 +80,7 @@ class Election(Protocol):
         """
 
 
-class LocalElection:
+class LocalElection(Service):
     """The election of a gateway that has its store for itself: it buys."""
 
     async def buy_or_wait(
@@ -104,7 +104,7 @@ class _Candidate:
         self.away_since: float | None = None
 
 
-class SharedElection:
+class SharedElection(Service):
     """The elections among the gateways of one store, over leases that all of them see.
 
     `cache_is_shared` returns whether the others find in the cache what was stored there just now.
@@ -133,7 +133,7 @@ class SharedElection:
         self._wanted = asyncio.Event()
         self._background = Background("elections")
 
-    def start(self) -> None:
+    async def start(self) -> None:
         """Start to listen for messages, and to renew the leases that are held."""
         self._background.spawn(self._listen())
         self._background.spawn(self._keep_up())

@@ -21,6 +21,7 @@ from functools import partial
 from aiocache.base import BaseCache
 from msgspec.structs import replace
 
+from gateway.config.live import CurrentSettings
 from gateway.config.settings import Settings
 from gateway.core.errors import (
     Draining,
@@ -60,14 +61,14 @@ from gateway.upstream.port import Reply, Upstream
 class Proxy:
     """Serves image requests.
 
-    `settings` may be replaced at any time. `wall` is the clock in seconds since the epoch, `spread`
+    `settings` returns those in force. `wall` is the clock in seconds since the epoch, `spread`
     gives randomness in [0, 1), `new_id` a new unique id. `amend` adds to an answer in memory the
     description that answers from a shared cache lack.
     """
 
     def __init__(
         self,
-        settings: Settings,
+        settings: CurrentSettings,
         *,
         directory: Directory,
         cache: BaseCache,
@@ -81,11 +82,11 @@ class Proxy:
         tracing: Tracing = NO_TRACING,
         amend: Callable[[str, Bought], None] = lambda name, bought: None,
     ) -> None:
-        self.settings = settings
+        self._settings = settings
         self.flights: Flights[FlightResult] = Flights()
         self.draining = False
         self.in_flight = 0
-        self._memo = RequestMemo(settings)
+        self._memo = RequestMemo(settings())
         self._directory = directory
         self._cache = cache
         self._ledger = ledger
@@ -97,6 +98,11 @@ class Proxy:
         self._observer = observer
         self._tracing = tracing
         self._amend = amend
+
+    @property
+    def settings(self) -> Settings:
+        """The settings in force."""
+        return self._settings()
 
     async def generate(self, incoming: ProxyRequest, record: RequestRecord) -> ProxyResponse:
         """Answer one request from the cache, a shared flight, or a purchase.

@@ -42,7 +42,7 @@ from msgspec.structs import replace
 from gateway.core.deadline import Patience
 from gateway.core.errors import InternalError, StoreUnavailable
 from gateway.core.model import Entry
-from gateway.core.tasks import Background
+from gateway.core.tasks import Background, Service
 from gateway.quota.account import Account
 from gateway.quota.observer import NO_OBSERVER, LedgerObserver
 from gateway.quota.steps import (
@@ -61,6 +61,9 @@ from gateway.quota.store import AccountStore, Change
 log = structlog.get_logger(source="ledger")
 
 T = TypeVar("T")
+
+CLOSE_SECONDS = 5.0
+"""How long `close` waits for the last settlements."""
 
 MAX_BATCH = 256
 """Steps in one swap: bounds how long one transaction holds the store's writer."""
@@ -91,7 +94,7 @@ class _Pending(Generic[T]):
         self.outcome: asyncio.Future[T] = asyncio.get_running_loop().create_future()
 
 
-class Ledger:
+class Ledger(Service):
     """Admits purchases and records what came of them.
 
     `spread` gives randomness in [0, 1) for the jitter. `observer` receives the events.
@@ -124,11 +127,13 @@ class Ledger:
         await self._sweep()
         self._background.every(SWEEP_SECONDS, self._sweep, survive=StoreUnavailable)
 
-    async def close(self, timeout: float) -> bool:
+    async def close(self, timeout: float = CLOSE_SECONDS) -> bool:
         """Wait up to `timeout` seconds for steps to be written; False if some were not."""
         with suppress(TimeoutError):
             await asyncio.wait_for(self._idle.wait(), timeout)
         await self._background.close()
+        if self.unwritten:
+            log.error("outcomes not written: a sweep will charge their holds as unknown")
         return not self.unwritten
 
     @property

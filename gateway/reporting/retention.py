@@ -6,12 +6,11 @@ same time only find less to do.
 
 import asyncio
 from collections.abc import Callable
-from typing import Self
 
 from gateway.config.live import CurrentSettings
 from gateway.core.errors import StoreUnavailable
 from gateway.core.periods import DAY_SECONDS
-from gateway.core.tasks import Background
+from gateway.core.tasks import Background, Service
 from gateway.reporting.store import HistoryStore, UsageStore
 from gateway.tenants.store import AuditStore
 
@@ -24,7 +23,7 @@ PAUSE_SECONDS = 0.02
 """Pause between two steps, because purchases have priority in the store."""
 
 
-class Retention:
+class Retention(Service):
     """Deletes in the background while its `async with` block runs. `wall` returns the time."""
 
     def __init__(
@@ -43,16 +42,16 @@ class Retention:
         self._wall = wall
         self._background = Background("retention")
 
-    async def __aenter__(self) -> Self:
+    async def start(self) -> None:
         """Delete old audit entries, then start the periodic jobs. Raises StoreUnavailable."""
         await self.delete_audit()
         every = self._background.every
         every(USAGE_SECONDS, self.delete_usage, survive=StoreUnavailable)
         every(HISTORY_SECONDS, self.delete_history, survive=StoreUnavailable)
         every(AUDIT_SECONDS, self.delete_audit, survive=StoreUnavailable)
-        return self
 
-    async def __aexit__(self, *failure: object) -> None:
+    async def close(self) -> None:
+        """Stop. A later run deletes the rest."""
         await self._background.close()
 
     async def delete_usage(self) -> None:

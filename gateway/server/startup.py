@@ -1,7 +1,7 @@
-"""Opening what outlives the process: the pepper and the store, checked against each other.
+"""Loading what a gateway needs before it can start: pepper, keys, certificate, packages, store.
 
-Serving and the command line come in through here, so both refuse the same things in the same
-words.
+Each function raises StartError with the reason in one line. The server and the command line both
+use them, so both refuse the same things in the same words.
 """
 
 import os
@@ -9,45 +9,55 @@ import secrets
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
 
 from gateway.config.settings import PEPPER_BYTES, KeySettings, Settings
 from gateway.config.store_url import StoreUrl
 from gateway.core.errors import StoreUnavailable
 from gateway.core.key_format import pepper_check
+from gateway.reporting.alerts.http import secret_of, url_of
+from gateway.server.tls import Certificate, certificate_of
 from gateway.stores.faults import UnusableStore
 from gateway.stores.port import Store
 from gateway.stores.redis import RedisStore
 from gateway.stores.sqlite import SqliteStore
+from gateway.telemetry.tracing import NO_TRACING, Tracing
+from gateway.upstream.credentials import with_key
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace.export import SpanExporter
 
 
 class StartError(Exception):
-    """Why the gateway cannot start, in one line for whoever started it."""
+    """The reason why the gateway cannot start, in one line for the operator."""
 
 
 Observe = Callable[[str, float, bool], None]
-"""Told of every operation of a store: its name, seconds, and whether the store was there."""
+"""Receives each operation of a store: its name, seconds, and whether the store answered."""
 
 
 def load_pepper(keys: KeySettings, place: StoreUrl) -> bytes:
-    """The pepper of the environment or of its file, which is made at the first call (mode 0600).
+    """The pepper from the environment or from its file, which the first call creates (mode 0600).
 
-    It is never made where the store may have been made with another one already: where there is
-    the database at `place`, or where that is shared by several gateways. Raises StartError.
+    It is not created if the store may already have another pepper: if the database at `place`
+    exists, or several gateways share the store. Raises StartError.
     """
     path = Path(keys.pepper_file)
-    with _telling(path):
+    with _pepper_errors(path):
         if keys.pepper is None and not path.exists():
-            _require_blank(place, path)
+            _require_no_store(place, path)
             _create_pepper(path)
     return load_kept_pepper(keys)
 
 
 def load_kept_pepper(keys: KeySettings) -> bytes:
-    """The pepper of the environment or of its file, which must be there. Raises StartError."""
+    """The pepper from the environment or from its file, which must exist. Raises StartError."""
     if keys.pepper is not None:
         return keys.pepper.reveal().encode()
     path = Path(keys.pepper_file)
-    with _telling(path):
+    with _pepper_errors(path):
         pepper = path.read_bytes().strip()
     if len(pepper) < PEPPER_BYTES:
         raise StartError(f"The pepper file {path} holds fewer than {PEPPER_BYTES} bytes.")
@@ -55,7 +65,7 @@ def load_kept_pepper(keys: KeySettings) -> bytes:
 
 
 @contextmanager
-def _telling(path: Path) -> Iterator[None]:
+def _pepper_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
@@ -65,21 +75,21 @@ def _telling(path: Path) -> Iterator[None]:
         ) from None
 
 
-def _require_blank(place: StoreUrl, pepper: Path) -> None:
+def _require_no_store(place: StoreUrl, pepper: Path) -> None:
     if place.kind != "sqlite":
         raise StartError(
             f"The pepper file {pepper} is missing, and gateways that share a Redis need the same "
-            "pepper: give it to each of them, in that file or as GATEWAY_KEYS_PEPPER."
+            "pepper: copy it to each of them, as that file or as GATEWAY_KEYS_PEPPER."
         )
     if Path(place.path).exists():
         raise StartError(
-            f"The pepper file {pepper} is missing, and the database {place.path} was made with "
-            "it. Restore it from the back-up."
+            f"The pepper file {pepper} is missing, and the database {place.path} needs it. "
+            "Restore the file from the backup."
         )
 
 
 def _create_pepper(path: Path) -> None:
-    """Write a new pepper so that two processes starting at once end up with the same one."""
+    """Write a new pepper. Two processes that start at the same time end up with the same one."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
@@ -87,44 +97,61 @@ def _create_pepper(path: Path) -> None:
         file.flush()
         os.fsync(file.fileno())
     try:
-        os.link(draft, path)  # unlike a rename, this never replaces one that is there
+        os.link(draft, path)  # unlike a rename, this never replaces an existing file
     except FileExistsError:
         return
     finally:
         draft.unlink()
 
 
-async def open_store(settings: Settings, pepper: bytes, observe: Observe | None = None) -> Store:
-    """The configured store, open. Raises StartError, also where the pepper is not its own."""
-    place = settings.store.place
-    store = _store_at(place, observe)
+def build_store(place: StoreUrl, observe: Observe | None = None) -> Store:
+    """The store at `place`, not open yet."""
+    if place.kind == "sqlite":
+        return SqliteStore(Path(place.path), observe=observe)
+    return RedisStore(place, observe=observe)
+
+
+async def open_checked(store: Store, place: StoreUrl, pepper: bytes) -> None:
+    """Open the store at `place`, and close it again if its pepper is another one.
+
+    Raises StartError.
+    """
     try:
-        with _telling_of_store(place):
+        with _store_errors(place):
             await store.open()
-            if await store.check_value("pepper", pepper_check(pepper)):
-                return store
-            raise UnusableStore(
-                f"The pepper does not belong to the store {place.shown}: "
-                "its keys were made with another one. Restore both from one back-up."
-            )
+            if not await store.check_value("pepper", pepper_check(pepper)):
+                raise UnusableStore(
+                    f"The pepper does not belong to the store {place.shown}, whose keys were "
+                    "created with another one. Restore both from one backup."
+                )
     except StartError:
         await store.close()
         raise
 
 
+async def open_store(settings: Settings, pepper: bytes, observe: Observe | None = None) -> Store:
+    """The configured store, open. Raises StartError."""
+    store = build_store(settings.store.place, observe)
+    await open_checked(store, settings.store.place, pepper)
+    return store
+
+
 @asynccontextmanager
 async def unopened_store(settings: Settings) -> AsyncIterator[Store]:
-    """The configured store to be restored into, closed when the block ends. Raises StartError."""
-    store = _store_at(settings.store.place, None)
+    """The configured store, to restore an archive into it. It is closed when the block ends.
+
+    Raises StartError.
+    """
+    store = build_store(settings.store.place)
     try:
-        with _telling_of_store(settings.store.place):
+        with _store_errors(settings.store.place):
             yield store
     finally:
         await store.close()
 
 
 @contextmanager
-def _telling_of_store(place: StoreUrl) -> Iterator[None]:
+def _store_errors(place: StoreUrl) -> Iterator[None]:
     try:
         yield
     except UnusableStore as error:
@@ -140,7 +167,47 @@ def _why(error: StoreUnavailable) -> str:
     return str(cause).rstrip(".") or type(cause).__name__
 
 
-def _store_at(place: StoreUrl, observe: Observe | None) -> Store:
-    if place.kind == "sqlite":
-        return SqliteStore(Path(place.path), observe=observe)
-    return RedisStore(place, observe=observe)
+# -- the rest -----------------------------------------------------------------------------------
+
+
+def with_upstream_key(settings: Settings) -> Settings:
+    """The settings with the upstream key in them. Raises StartError if there is none."""
+    if not settings.upstream.base_url:
+        raise StartError("No upstream is configured: set GATEWAY_UPSTREAM_BASE_URL.")
+    try:
+        return replace(settings, upstream=with_key(settings.upstream))
+    except ValueError as error:
+        raise StartError(f"The upstream key cannot be used: {error}.") from None
+
+
+def require_webhooks(settings: Settings) -> None:
+    """Raise StartError if a webhook cannot be used: an operator relies on its alerts."""
+    for name, webhook in settings.alerts.webhooks.items():
+        try:
+            url_of(webhook)
+            secret_of(webhook)
+        except ValueError as error:
+            raise StartError(f"The webhook {name} cannot be used: {error}.") from None
+
+
+def load_certificate(settings: Settings) -> Certificate | None:
+    """The certificate of the public port; None for plain HTTP. Raises StartError."""
+    try:
+        return certificate_of(settings.server)
+    except ValueError as error:
+        raise StartError(f"The certificate cannot be used: {error}.") from None
+
+
+def load_tracing(settings: Settings, exporter: "SpanExporter | None") -> Tracing:
+    """The receiver of spans. Raises StartError if packages for tracing are missing."""
+    if not settings.tracing.enabled:
+        return NO_TRACING
+    try:
+        from gateway.telemetry.otel import OpenTelemetryTracing
+    except ModuleNotFoundError as missing:
+        raise StartError(
+            "[tracing] enabled needs the packages of image-gateway[otel]: "
+            f"{missing.name} is not installed."
+        ) from None
+    kind = settings.store.place.kind
+    return OpenTelemetryTracing(store=kind, prompts=settings.tracing.prompts, exporter=exporter)

@@ -8,6 +8,7 @@ OTEL_TRACES_SAMPLER, set where spans go and how many are recorded.
 A span never holds a key, and a prompt only if an operator has enabled that.
 """
 
+import asyncio
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -59,6 +60,10 @@ class OpenTelemetryTracing(Tracing):
         self._propagator = TraceContextTextMapPropagator()
         self._system = "sqlite" if store == "sqlite" else "redis"
         self._prompts = prompts
+
+    async def aclose(self) -> None:
+        """Send the rest in a thread, as `close` does."""
+        await asyncio.to_thread(self.close)
 
     def close(self) -> None:
         """Send the last spans. Blocks for three seconds at most."""

@@ -46,5 +46,8 @@ class Tracing:
         """The span of a call to the upstream and of reading its answer."""
         return self._no_upstream_span
 
+    async def aclose(self) -> None:
+        """Send the spans that are not sent yet."""
+
 
 NO_TRACING = Tracing()

@@ -21,7 +21,7 @@ from gateway.core import key_format
 from gateway.core.errors import KeyDisabled, StoreUnavailable, Unauthenticated
 from gateway.core.headers import bearer
 from gateway.core.model import Caller, Key, Team
-from gateway.core.tasks import Background
+from gateway.core.tasks import Background, Service
 from gateway.tenants.store import DirectoryStore
 
 POLL_SECONDS = 0.25
@@ -36,7 +36,7 @@ HURRY_SECONDS = 0.05
 """Least time before a reading that a failed authentication asks for: guessing must stay cheap."""
 
 
-class Directory:
+class Directory(Service):
     """Who may come in. `wall` is the time of expiry dates, `monotonic` that of staleness.
 
     `on_use` is told the id of every key that was let in, `on_time` the store's time with every

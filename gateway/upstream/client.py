@@ -33,6 +33,7 @@ from gateway.core.errors import (
     UpstreamUnknown,
     UpstreamUnreachable,
 )
+from gateway.core.tasks import Service
 from gateway.upstream.decompress import inflate
 from gateway.upstream.headers import upstream_headers
 from gateway.upstream.port import NO_TRACE, Reply
@@ -47,7 +48,7 @@ _NOTHING_SENT = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
 """No address, no connection, no TLS, or none of it in time."""
 
 
-class HttpUpstream:
+class HttpUpstream(Service):
     """Whichever upstream the settings of a call name: it keeps none of them.
 
     Connecting takes at most `connect_seconds`, and a call at most `timeout_seconds`, connecting

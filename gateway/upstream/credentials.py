@@ -5,14 +5,17 @@ read again every second; no notice of the file system is needed, so renames, sym
 are turned (as Kubernetes does) and network disks are all the same.
 """
 
+import asyncio
 from pathlib import Path
 
 import structlog
 from msgspec.structs import replace
 
+from gateway.config.live import LiveSettings
 from gateway.config.settings import UpstreamSettings
 from gateway.core.redaction import scrub
 from gateway.core.secret import Secret
+from gateway.core.tasks import Background, Service
 
 log = structlog.get_logger(source="upstream")
 
@@ -77,3 +80,28 @@ def _key_or_fault(file: str) -> Secret | str:
         return _read(file)
     except ValueError as error:
         return str(error)
+
+
+class KeyFileWatcher(Service):
+    """Puts a changed key file in force."""
+
+    def __init__(self, settings: LiveSettings) -> None:
+        self._settings = settings
+        self._file = KeyFile()
+        self._background = Background("upstream key")
+
+    async def start(self) -> None:
+        """Check the file every second."""
+        self._background.every(LOOK_SECONDS, self._check)
+
+    async def close(self) -> None:
+        """Stop checking."""
+        await self._background.close()
+
+    async def _check(self) -> None:
+        former = self._settings().upstream
+        changed = await asyncio.to_thread(self._file.look, former)
+        # A reload during the look may have put another key in force, which is then the newer one.
+        if changed is not None and self._settings().upstream is former:
+            self._settings.replace(replace(self._settings(), upstream=changed))
+            log.info("upstream key changed")

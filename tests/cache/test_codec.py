@@ -2,13 +2,13 @@
 
 import pytest
 
-from gateway.cache.codec import HEAD_BYTES, Kept, decode, encode, payload_length
+from gateway.cache.codec import HEAD_BYTES, CachedAnswer, decode, encode, payload_length
 from tests.support.answers import answer, key
 
-KEPT = Kept(key("apple"), 1_800_000_000.5, answer(b'{"data":[1]}', at=1_700_000_000.25))
+KEPT = CachedAnswer(key("apple"), 1_800_000_000.5, answer(b'{"data":[1]}', at=1_700_000_000.25))
 
 
-def read(record: bytes) -> Kept | None:
+def read(record: bytes) -> CachedAnswer | None:
     return decode(record[:HEAD_BYTES], record[HEAD_BYTES:])
 
 

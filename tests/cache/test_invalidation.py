@@ -1,11 +1,11 @@
-"""What was purged on another gateway: older answers go, and nothing that was bought since."""
+"""Answers purged on another replica are removed; answers bought since then stay."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from gateway.cache.invalidation import Purges
+from gateway.cache.invalidation import Invalidation
 from gateway.cache.memory import MemoryCache
 from gateway.core.model import Bought
 from gateway.stores.sqlite.store import SqliteStore
@@ -17,16 +17,18 @@ DAY = 86_400.0
 
 
 class Bench:
-    """A gateway's memory, and the store that others purge through. `now` is everybody's time."""
+    """A gateway's memory, and the store through which replicas purge. `now` is their clock."""
 
     def __init__(self, store: SqliteStore) -> None:
         self.store = store
         self.now = NOW
-        self.memory = MemoryCache(2**20, 2**20, lambda bought: len(bought.body))
-        self.purges = self.follow()
+        self.memory = MemoryCache(2**20, 2**20)
+        self.invalidation = self.follow()
 
-    def follow(self) -> Purges:
-        return Purges(self.store.audit, self.memory, lambda: self.generation, lambda: self.now)
+    def follow(self) -> Invalidation:
+        return Invalidation(
+            self.store.audit, self.memory, lambda: self.generation, lambda: self.now
+        )
 
     generation = 0
 
@@ -36,7 +38,7 @@ class Bench:
             await self.memory.set(name, bought)
 
     async def purge(self, name: str | None) -> None:
-        """Done on another gateway; this one's directory follows."""
+        """Purge on another replica; this one's directory follows."""
         by = Actor("somebody", self.now)
         if name is None:
             await purge_teams(self.store.directory, None, by)
@@ -55,39 +57,41 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
         yield Bench(store)
 
 
-async def test_an_answer_goes_by_its_fingerprint(bench: Bench) -> None:
+async def test_a_purged_answer_is_removed(bench: Bench) -> None:
     await bench.buy("a", "b")
     bench.now += 1
     await bench.purge("a")
-    await bench.purges.look()
+    await bench.invalidation.check()
     assert bench.kept == {"b"}
 
 
-async def test_what_was_bought_after_the_purge_stays(bench: Bench) -> None:
+async def test_an_answer_bought_after_the_purge_stays(bench: Bench) -> None:
     await bench.buy("a", "b")
     bench.now += 1
     await bench.purge(None)
     bench.now += 1
     await bench.buy("a")
     for _ in range(3):
-        await bench.purges.look()
+        await bench.invalidation.check()
     assert bench.kept == {"a"}
 
 
-async def test_what_came_out_of_redis_meanwhile_goes_at_the_second_look(bench: Bench) -> None:
+async def test_an_answer_read_from_redis_meanwhile_is_removed_at_the_second_check(
+    bench: Bench,
+) -> None:
     bench.now += 1
     await bench.purge("a")
-    await bench.purges.look()
+    await bench.invalidation.check()
     await bench.buy("a", age=1)
-    await bench.purges.look()
+    await bench.invalidation.check()
     assert bench.kept == set()
 
 
-async def test_what_was_kept_over_a_restart_goes_if_it_was_purged_meanwhile(bench: Bench) -> None:
+async def test_an_answer_kept_over_a_restart_is_removed_if_purged_meanwhile(bench: Bench) -> None:
     await bench.buy("a", "b")
     await bench.purge("a")
     bench.now += DAY
-    await bench.follow().look()
+    await bench.follow().check()
     assert bench.kept == {"b"}
 
 
@@ -95,21 +99,21 @@ async def test_old_purges_are_not_read_again(bench: Bench) -> None:
     await bench.buy("a")
     await bench.purge("a")
     for _ in range(2):
-        await bench.purges.look()
+        await bench.invalidation.check()
     bench.now += DAY
     await bench.purge("b")
     for _ in range(2):
-        await bench.purges.look()
+        await bench.invalidation.check()
     await bench.buy("a", age=2 * DAY)  # as nothing does, but it shows how far back is read
     bench.now += DAY
     await bench.purge("c")
-    await bench.purges.look()
+    await bench.invalidation.check()
     assert bench.kept == {"a"}
 
 
-async def test_the_purge_of_a_team_is_none_of_its_business(bench: Bench) -> None:
+async def test_the_purge_of_a_team_removes_nothing(bench: Bench) -> None:
     await bench.buy("a")
     await purge_teams(bench.store.directory, [], Actor("somebody", bench.now))
     bench.generation = 99
-    await bench.purges.look()
+    await bench.invalidation.check()
     assert bench.kept == {"a"}

@@ -1,6 +1,5 @@
-"""The memory cache against aiocache's own backend, and against a naive model of what it keeps."""
+"""The memory cache against aiocache's own backend, and against a naive model of its content."""
 
-import asyncio
 import math
 from collections.abc import Coroutine
 from typing import Any
@@ -11,7 +10,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from gateway.cache.memory import ENTRY_BYTES, Asked, MemoryCache
+from gateway.cache.memory import ENTRY_BYTES, EntryHits, MemoryCache
+from gateway.telemetry.observer import Observer
 
 ROOM = 4 * (ENTRY_BYTES + 1 + 100)
 """Room for four entries of 100 bytes whose keys have one character."""
@@ -25,15 +25,28 @@ class Clock:
         return self.now
 
 
-class Bench:
-    """A small cache of byte strings, its clock, and what it evicted."""
+class Bench(Observer):
+    """A small cache of byte strings, its clock, and the reasons of its evictions."""
 
     def __init__(self, max_bytes: int = ROOM, max_entry_bytes: int = 1_000) -> None:
         self.clock = Clock()
         self.evicted: list[str] = []
         self.cache = MemoryCache(
-            max_bytes, max_entry_bytes, len, self.clock, on_evict=self.evicted.append
+            max_bytes, max_entry_bytes, size=len, clock=self.clock, observer=self
         )
+
+    def cache_eviction(self, tier: str, reason: str) -> None:
+        assert tier == "memory"
+        self.evicted.append(reason)
+
+    async def fill(self, keys: str, size: int = 100, ttl: float | None = None) -> None:
+        for key in keys:
+            await self.cache.set(key, b"x" * size, ttl=ttl)
+
+    @property
+    def keys(self) -> str:
+        """The keys of all entries that have not expired, in order."""
+        return "".join(sorted(key for key, _, _ in self.cache.living()))
 
 
 @pytest.fixture
@@ -42,54 +55,51 @@ def bench() -> Bench:
 
 
 def at_once(coroutine: Coroutine[Any, Any, Any]) -> Any:
-    """The coroutine's result; fails where it waits for anything."""
+    """The coroutine's result; fails if it waits for anything."""
     with pytest.raises(StopIteration) as stopped:
         coroutine.send(None)
     return stopped.value.value
 
 
-# -- how often entries are found ----------------------------------------------------------------
+# -- hits ---------------------------------------------------------------------------------------
 
 
-async def test_entries_tell_how_often_they_were_found(bench: Bench) -> None:
+async def test_entries_count_their_hits(bench: Bench) -> None:
     cache = bench.cache
     for key, ttl in (("a", 20), ("b", None), ("c", 5), ("d", None)):
-        await cache.set(key, b"x" * 10, ttl=ttl)
+        await bench.fill(key, 10, ttl)
     for key in "aabbbcx":
         await cache.get(key)
-    await cache.exists("d")  # asking whether it is there is no use
+    assert cache.peek("d") == b"x" * 10  # no hit
     bench.clock.now += 5
     total = ENTRY_BYTES + 1 + 10
-    assert list(cache.asked_for()) == [
-        Asked("b", b"x" * 10, 3, total, None),
-        Asked("a", b"x" * 10, 2, total, 15.0),
+    assert list(cache.most_hits()) == [
+        EntryHits("b", b"x" * 10, 3, total, None),
+        EntryHits("a", b"x" * 10, 2, total, 15.0),
     ]
     await cache.set("a", b"y")
-    assert [asked.key for asked in cache.asked_for()] == ["b"]
+    assert [entry.key for entry in cache.most_hits()] == ["b"]
 
 
-async def test_what_is_amended_keeps_its_place_and_its_life(bench: Bench) -> None:
+async def test_an_amended_entry_keeps_its_place_and_its_expiry(bench: Bench) -> None:
     cache = bench.cache
-    for key in "abcd":
-        await cache.set(key, b"x" * 90, ttl=20)
+    await bench.fill("abcd", 90, ttl=20)
     await cache.get("a")
     cache.amend("a", b"y" * 100)
     cache.amend("x", b"y")
     assert cache.bytes == 4 * (ENTRY_BYTES + 1 + 90) + 10
-    (asked,) = cache.asked_for()
-    assert (asked.value, asked.hits, asked.left) == (b"y" * 100, 1, 20.0)
+    (entry,) = cache.most_hits()
+    assert (entry.value, entry.hits, entry.left) == (b"y" * 100, 1, 20.0)
     bench.clock.now += 20
     cache.amend("a", b"z")
     assert await cache.get("a") is None
 
 
-async def test_what_is_amended_has_to_find_room(bench: Bench) -> None:
-    cache = bench.cache
-    for key in "abcd":
-        await cache.set(key, b"x" * 100)
-    cache.amend("d", b"y" * 150)
-    assert [await cache.exists(key) for key in "abcd"] == [False, True, True, True]
-    assert cache.bytes <= ROOM
+async def test_an_amended_entry_that_grows_evicts_others(bench: Bench) -> None:
+    await bench.fill("abcd")
+    bench.cache.amend("d", b"y" * 150)
+    assert bench.keys == "bcd"
+    assert bench.cache.bytes <= ROOM
 
 
 # -- bytes --------------------------------------------------------------------------------------
@@ -107,39 +117,33 @@ async def test_bytes_and_entries_are_counted(bench: Bench) -> None:
     assert bench.evicted == ["replaced"]
 
 
-async def test_the_longest_unused_goes_first(bench: Bench) -> None:
-    cache = bench.cache
-    for key in "abcd":
-        await cache.set(key, b"x" * 100)
-    assert await cache.get("a") == b"x" * 100
-    await cache.exists("b")  # asking whether it is there is no use
-    await cache.set("e", b"x" * 100)
-    assert [await cache.exists(key) for key in "abcde"] == [True, False, True, True, True]
+async def test_the_least_recently_used_entry_is_evicted_first(bench: Bench) -> None:
+    await bench.fill("abcd")
+    assert await bench.cache.get("a") == b"x" * 100
+    bench.cache.peek("b")  # no use
+    await bench.fill("e")
+    assert bench.keys == "acde"
     assert bench.evicted == ["size"]
-    assert cache.bytes == ROOM
+    assert bench.cache.bytes == ROOM
 
 
-async def test_a_large_entry_takes_the_room_of_several(bench: Bench) -> None:
-    for key in "abcd":
-        await bench.cache.set(key, b"x" * 100)
-    await bench.cache.set("e", b"x" * 800)
-    assert [await bench.cache.exists(key) for key in "abcde"] == [False, False, False, True, True]
+async def test_a_large_entry_evicts_several(bench: Bench) -> None:
+    await bench.fill("abcd")
+    await bench.fill("e", 800)
+    assert bench.keys == "de"
 
 
-async def test_the_expired_go_before_the_living(bench: Bench) -> None:
-    cache = bench.cache
-    await cache.set("a", b"x" * 100)
-    await cache.set("b", b"x" * 100, ttl=60)
-    await cache.set("c", b"x" * 100, ttl=600)
-    await cache.set("d", b"x" * 100, ttl=60)
+async def test_expired_entries_are_evicted_before_others(bench: Bench) -> None:
+    for key, ttl in (("a", None), ("b", 60), ("c", 600), ("d", 60)):
+        await bench.fill(key, ttl=ttl)
     bench.clock.now += 60
-    assert len(cache) == 4
-    await cache.set("e", b"x" * 100)
+    assert len(bench.cache) == 4
+    await bench.fill("e")
     assert bench.evicted == ["expired", "expired"]
-    assert [await cache.exists(key) for key in "abcde"] == [True, False, True, False, True]
+    assert bench.keys == "ace"
 
 
-async def test_what_is_too_large_is_not_kept(bench: Bench) -> None:
+async def test_a_value_that_is_too_large_is_not_stored(bench: Bench) -> None:
     assert await bench.cache.set("a", b"x" * 1_000) is True
     assert await bench.cache.set("a", b"x" * 1_001) is False
     assert await bench.cache.get("a") is None
@@ -147,7 +151,7 @@ async def test_what_is_too_large_is_not_kept(bench: Bench) -> None:
     assert bench.cache.bytes == 0
 
 
-async def test_what_is_larger_than_everything_evicts_nothing() -> None:
+async def test_a_value_larger_than_the_cache_evicts_nothing() -> None:
     bench = Bench(max_bytes=ENTRY_BYTES + 100, max_entry_bytes=1_000)
     assert await bench.cache.set("a", b"x" * 99) is True
     assert await bench.cache.set("b", b"x" * 100) is False
@@ -155,7 +159,7 @@ async def test_what_is_larger_than_everything_evicts_nothing() -> None:
     assert bench.evicted == []
 
 
-async def test_changed_times_do_not_pile_up(bench: Bench) -> None:
+async def test_outdated_expiry_times_do_not_pile_up(bench: Bench) -> None:
     for second in range(10_000):
         await bench.cache.set("a", b"x", ttl=1_000 + second)
     assert len(bench.cache._due) < 100
@@ -165,9 +169,9 @@ async def test_changed_times_do_not_pile_up(bench: Bench) -> None:
 
 
 async def test_an_entry_expires(bench: Bench) -> None:
-    await bench.cache.set("a", b"x", ttl=60)
+    await bench.fill("a", ttl=60)
     bench.clock.now += 59.9
-    assert await bench.cache.get("a") == b"x"
+    assert await bench.cache.get("a") == b"x" * 100
     bench.clock.now += 0.1
     assert await bench.cache.get("a") is None
     assert bench.evicted == ["expired"]
@@ -175,94 +179,49 @@ async def test_an_entry_expires(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("ttl", [0, None])
-async def test_no_time_is_for_ever(bench: Bench, ttl: int | None) -> None:
-    await bench.cache.set("a", b"x", ttl=ttl)
-    await bench.cache.set("b", b"x", ttl=60)
-    await bench.cache.expire("b", ttl)
+async def test_an_entry_without_a_ttl_never_expires(bench: Bench, ttl: int | None) -> None:
+    await bench.fill("a", ttl=ttl)
     bench.clock.now += 1e9
-    assert await bench.cache.multi_get(["a", "b"]) == [b"x", b"x"]
+    assert bench.keys == "a"
 
 
-async def test_the_caches_own_time_is_the_default() -> None:
-    clock = Clock()
-    cache = MemoryCache(ROOM, ROOM, len, clock, ttl=60)
-    await cache.set("a", b"x")
-    await cache.set("b", b"x", ttl=600)
-    clock.now += 60
-    assert await cache.multi_get(["a", "b"]) == [None, b"x"]
-
-
-async def test_a_new_value_has_a_new_time(bench: Bench) -> None:
+async def test_a_new_value_has_a_new_expiry(bench: Bench) -> None:
     await bench.cache.set("a", b"x", ttl=60)
     await bench.cache.set("a", b"y")
     bench.clock.now += 61
-    for key in "bcd":
-        await bench.cache.set(key, b"x" * 100)
+    await bench.fill("bcd")
     assert await bench.cache.get("a") == b"y"
-    await bench.cache.set("e", b"x" * 100)
-    assert [await bench.cache.exists(key) for key in "abcde"] == [True, False, True, True, True]
+    await bench.fill("e")
+    assert bench.keys == "acde"
 
 
-# -- as aiocache's own backend ------------------------------------------------------------------
+# -- the interface ------------------------------------------------------------------------------
 
 
 @pytest.fixture(params=["ours", "aiocache"])
 def either(request: pytest.FixtureRequest) -> Any:
     if request.param == "ours":
-        return MemoryCache(10_000, 10_000, len, namespace="n:")
-    return SimpleMemoryCache(namespace="n:", timeout=0)
+        return MemoryCache(10_000, 10_000, size=len)
+    return SimpleMemoryCache(timeout=0)
 
 
-async def test_the_interface(either: Any) -> None:
+async def test_it_behaves_as_aiocaches_own_backend(either: Any) -> None:
+    value = (b"x", 1)
     assert await either.get("a") is None
     assert await either.get("a", default=b"none") == b"none"
-    assert await either.set("a", b"1") is True
-    assert await either.add("b", b"2") is True
-    with pytest.raises(ValueError, match="exists"):
-        await either.add("b", b"3")
-    assert await either.multi_get(["a", "b", "c"]) == [b"1", b"2", None]
-    assert await either.multi_set([("c", b"3"), ("d", b"4")]) is True
-    assert await either.exists("c") is True
-    assert await either.delete("c") == 1
-    assert await either.delete("c") == 0
-    assert await either.exists("c") is False
-    assert await either.expire("c", 5) is False
-    assert await either.expire("d", 5) is True
-    assert await either.set("d", b"5", _cas_token=b"4") is True
-    assert not await either.set("d", b"6", _cas_token=b"4")
-    assert not await either.set("e", b"6", _cas_token=b"4")
-    assert await either.get("d") == b"5"
-
-
-async def test_objects_come_out_as_they_went_in(either: Any) -> None:
-    value = (b"x", 1)
-    await either.set("a", value)
-    assert await either.get("a") is value
-
-
-async def test_namespaces(either: Any) -> None:
+    assert await either.set("a", value) is True
+    assert await either.get("a") is value  # stored as it is
+    assert await either.set("a", b"2", ttl=60) is True
+    assert await either.get("a") == b"2"
+    assert await either.delete("a") == 1
+    assert await either.delete("a") == 0
     await either.set("a", b"1")
-    await either.set("a", b"2", namespace="m:")
-    await either.set("b", b"2", namespace="m:")
-    assert await either.get("a") == b"1"
-    assert await either.get("a", namespace="m:") == b"2"
-    assert await either.clear(namespace="m:") is True
-    assert await either.multi_get(["a", "b"], namespace="m:") == [None, None]
-    assert await either.get("a") == b"1"
     assert await either.clear() is True
-    assert await either.exists("a") is False
+    assert await either.get("a") is None
+    await either.close()
 
 
-@pytest.mark.parametrize("ttl", [0.03, -1])
-async def test_times_by_the_real_clock(either: Any, ttl: float) -> None:
-    await either.set("a", b"1", ttl=ttl)
-    await either.set("b", b"1")
-    await either.expire("b", ttl)
-    await asyncio.sleep(0.06)
-    assert await either.multi_get(["a", "b"]) == [None, None]
-
-
-def test_nothing_waits(bench: Bench) -> None:
+def test_no_method_waits(bench: Bench) -> None:
     assert at_once(bench.cache.set("a", b"x")) is True
     assert at_once(bench.cache.get("a")) == b"x"
 
@@ -270,7 +229,7 @@ def test_nothing_waits(bench: Bench) -> None:
 # -- over a restart -----------------------------------------------------------------------------
 
 
-async def test_the_living_come_with_what_is_left_of_them_the_latest_used_first(
+async def test_living_entries_are_listed_with_their_remaining_life(
     bench: Bench,
 ) -> None:
     cache = bench.cache
@@ -282,7 +241,7 @@ async def test_the_living_come_with_what_is_left_of_them_the_latest_used_first(
     assert list(cache.living()) == [("endless", b"e", math.inf), ("long", b"l", 45)]
 
 
-async def test_what_is_put_back_comes_after_all_others_and_drives_nothing_out(
+async def test_entries_put_back_are_the_least_recently_used_and_evict_nothing(
     bench: Bench,
 ) -> None:
     cache = bench.cache
@@ -306,7 +265,7 @@ async def test_what_is_put_back_comes_after_all_others_and_drives_nothing_out(
 
 
 class Model(RuleBasedStateMachine):
-    """What ought to be there: a list of (key, value, expires), the longest unused first."""
+    """The expected content: a list of (key, value, expires), the least recently used first."""
 
     keys = st.sampled_from("abcdefg")
     ttls = st.sampled_from([None, 0, 1, 5, 20])
@@ -342,13 +301,6 @@ class Model(RuleBasedStateMachine):
         self.forget(key)
         self.there += found
 
-    @rule(key=keys, ttl=ttls)
-    def expire(self, key: str, ttl: int | None) -> None:
-        found = any(entry[0] == key for entry in self.there)
-        assert self.call(self.bench.cache.expire(key, ttl)) is found
-        expires = self.expiry(ttl)
-        self.there = [(k, v, expires if k == key else old) for k, v, old in self.there]
-
     @rule(key=keys)
     def delete(self, key: str) -> None:
         found = any(entry[0] == key for entry in self.there)
@@ -375,7 +327,8 @@ class Model(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         for key in "abcdefg":
-            assert self.call(self.bench.cache.exists(key)) is any(k == key for k, *_ in self.there)
+            found = self.bench.cache.peek(key) is not None
+            assert found is any(k == key for k, *_ in self.there)
         assert len(self.bench.cache) == len(self.there)
 
 

@@ -13,12 +13,13 @@ import pytest
 from msgspec.structs import replace
 from structlog.testing import capture_logs
 
-from gateway.cache.codec import Kept, encode
+from gateway.cache.codec import CachedAnswer, encode
 from gateway.cache.redis import LARGE_BYTES, PREFIX, RedisCache
 from gateway.cache.redis_connection import CONNECTIONS
 from gateway.cache.seal import SEAL_BYTES, Seal
 from gateway.config.store_url import parse_store_url
 from gateway.core.model import Bought
+from gateway.telemetry.observer import NO_OBSERVER, Observer
 from tests.support.answers import answer, key
 from tests.support.clocks import Clock
 from tests.support.money import until
@@ -36,18 +37,27 @@ async def server(tmp_path: Path) -> AsyncIterator[RedisServer]:
         yield running
 
 
+class Lookups(Observer):
+    """The results of look-ups."""
+
+    def __init__(self) -> None:
+        self.results: list[str] = []
+
+    def cache_lookup(self, tier: str, result: str) -> None:
+        assert tier == "redis"
+        self.results.append(result)
+
+
 @asynccontextmanager
 async def opened(
     server: RedisServer,
-    heard: list[str] | None = None,
+    observer: Observer = NO_OBSERVER,
     wall: Callable[[], float] = time.time,
     max_entry_bytes: int = 2**25,
     seal: Seal = SEAL,
 ) -> AsyncIterator[RedisCache]:
-    """A cache in this server. What comes of look-ups is added to `heard`."""
-    place = parse_store_url(server.url)
-    on_lookup = (heard if heard is not None else []).append
-    cache = RedisCache(place, seal, max_entry_bytes, wall, on_lookup, ttl=60)
+    """A cache in this server."""
+    cache = RedisCache(parse_store_url(server.url), seal, max_entry_bytes, wall, observer)
     await cache.open()
     try:
         yield cache
@@ -75,7 +85,7 @@ def same(one: Bought | None, other: Bought) -> bool:
 
 
 @pytest.mark.parametrize("size", [1, 1_000, LARGE_BYTES, 20_000_000])
-async def test_what_is_set_is_got_by_all(server: RedisServer, size: int) -> None:
+async def test_every_replica_gets_a_stored_answer(server: RedisServer, size: int) -> None:
     bought = answer(random.randbytes(size))
     async with opened(server) as one, opened(server) as other:
         assert await one.set(key(1), bought)
@@ -91,24 +101,20 @@ async def test_set_replaces(cache: RedisCache) -> None:
 
 
 async def test_many_at_once(cache: RedisCache) -> None:
-    pairs = [(key(number), answer()) for number in range(10 * CONNECTIONS)]
-    assert await cache.multi_set(pairs)
-    found = await asyncio.gather(*(cache.get(name) for name, _ in pairs))
-    assert all(same(got, bought) for got, (_, bought) in zip(found, pairs, strict=True))
-    assert len(await cache.multi_get([key(0), key("nothing"), key(1)])) == 3
-    assert await cache.multi_get([key("nothing")]) == [None]
+    bought = {key(number): answer() for number in range(10 * CONNECTIONS)}
+    assert all(await asyncio.gather(*(cache.set(*pair) for pair in bought.items())))
+    found = await asyncio.gather(*map(cache.get, bought))
+    assert all(map(same, found, bought.values()))
 
 
-async def test_what_is_deleted_is_gone(cache: RedisCache) -> None:
+async def test_a_deleted_answer_is_gone(cache: RedisCache) -> None:
     await cache.set(key(1), answer())
-    assert await cache.exists(key(1))
     assert await cache.delete(key(1)) == 1
-    assert not await cache.exists(key(1))
     assert await cache.get(key(1)) is None
     assert await cache.delete(key(1)) == 0
 
 
-async def test_clear_takes_only_what_is_its_own(server: RedisServer, cache: RedisCache) -> None:
+async def test_clear_deletes_only_its_own_answers(server: RedisServer, cache: RedisCache) -> None:
     for number in range(20):
         await cache.set(key(number), answer())
     async with server.client() as client:
@@ -123,22 +129,22 @@ async def test_a_key_is_a_prefix_and_a_fingerprint(server: RedisServer, cache: R
         assert await client.keys() == [NAME.encode()]
 
 
-async def test_what_is_too_long_is_not_kept(server: RedisServer) -> None:
+async def test_an_answer_that_is_too_long_is_not_stored(server: RedisServer) -> None:
     async with opened(server, max_entry_bytes=100) as cache:
         assert await cache.set(key(1), answer(b"x" * 100))
         assert not await cache.set(key(2), answer(b"x" * 101))
         assert await cache.get(key(2)) is None
 
 
-async def test_look_ups_are_heard_of(server: RedisServer) -> None:
-    heard: list[str] = []
-    async with opened(server, heard) as cache:
+async def test_look_ups_are_reported(server: RedisServer) -> None:
+    lookups = Lookups()
+    async with opened(server, lookups) as cache:
         await cache.get(key(1))
         await cache.set(key(1), answer())
         await cache.get(key(1))
         await server.kill()
         await cache.get(key(1))
-    assert heard == ["miss", "hit", "error"]
+    assert lookups.results == ["miss", "hit", "error"]
 
 
 # -- time ---------------------------------------------------------------------------------------
@@ -157,7 +163,7 @@ async def test_an_answer_lives_for_its_time(server: RedisServer, cache: RedisCac
     assert time.time() - bought.at >= 0.5
 
 
-async def test_without_a_time_to_live_it_stays(server: RedisServer, cache: RedisCache) -> None:
+async def test_an_answer_without_a_ttl_stays(server: RedisServer, cache: RedisCache) -> None:
     await cache.set(key(1), answer(), ttl=None)
     assert await cache.get(key(1)) is not None
     async with server.client() as client:
@@ -178,7 +184,7 @@ async def test_clocks_that_differ_change_neither_age_nor_life(
         assert 40 < kept.expires - far() < 61
 
 
-async def test_a_command_that_a_frozen_redis_runs_late_keeps_nothing_too_long(
+async def test_a_late_command_of_a_frozen_redis_stores_no_expired_answer(
     server: RedisServer, cache: RedisCache
 ) -> None:
     server.freeze()
@@ -200,7 +206,9 @@ async def test_a_command_that_a_frozen_redis_runs_late_keeps_nothing_too_long(
 
 def record(name: str = key(1), expires: float = DAY, **fields: Any) -> bytes:
     """A record of ours, with its seal."""
-    return SEAL.sealed(encode(Kept(name, time.time() + expires, replace(answer(), **fields))))
+    return SEAL.sealed(
+        encode(CachedAnswer(name, time.time() + expires, replace(answer(), **fields)))
+    )
 
 
 RECORD = record()
@@ -224,17 +232,17 @@ DAMAGED = {
 async def test_a_damaged_or_foreign_value_is_deleted_and_not_found(
     server: RedisServer, name: str
 ) -> None:
-    heard: list[str] = []
-    async with server.client() as client, opened(server, heard) as cache:
+    lookups = Lookups()
+    async with server.client() as client, opened(server, lookups) as cache:
         await client.set(NAME, DAMAGED[name])
         with capture_logs() as lines:
             assert await cache.get(key(1)) is None
         assert [line["event"] for line in lines] == ["damaged or foreign answer deleted"]
         assert await client.dbsize() == 0
-        assert heard == ["miss"]
+        assert lookups.results == ["miss"]
 
 
-async def test_many_damaged_values_are_told_of_once(server: RedisServer, cache: RedisCache) -> None:
+async def test_many_damaged_values_are_logged_once(server: RedisServer, cache: RedisCache) -> None:
     async with server.client() as client:
         with capture_logs() as lines:
             for _ in range(3):
@@ -244,7 +252,7 @@ async def test_many_damaged_values_are_told_of_once(server: RedisServer, cache: 
 
 
 async def test_gateways_of_different_stores_share_nothing(server: RedisServer) -> None:
-    """Though their teams have the same names, and nobody takes away the others'."""
+    """Although their teams have the same names. Clearing one store leaves the other alone."""
     ours, theirs = answer(), answer()
     async with opened(server) as one, opened(server, seal=Seal(b"another pepper")) as other:
         await one.set(key(1), ours)
@@ -303,7 +311,8 @@ async def test_cancelled_commands_mix_no_answers_and_leak_no_connections(
     server: RedisServer, cache: RedisCache
 ) -> None:
     bought = {key(number): answer(random.randbytes(20_000)) for number in range(50)}
-    await cache.multi_set(bought.items())
+    for pair in bought.items():
+        await cache.set(*pair)
 
     async def use(name: str) -> None:
         if random.random() < 0.2:

@@ -57,12 +57,12 @@ async def command(server: RedisServer, *words: Any) -> Any:
 
 async def test_answers_spread_over_the_nodes(nodes: list[RedisServer]) -> None:
     place = parse_store_url(f"redis+cluster://127.0.0.1:{nodes[0].port}")
-    cache = RedisCache(place, Seal(b"pepper"), 2**25, time, ttl=60)
+    cache = RedisCache(place, Seal(b"pepper"), 2**25, time)
     bought = {key(number): answer() for number in range(100)}
     with capture_logs() as lines:
         await cache.open()
-        assert await cache.multi_set(bought.items())
-        found = await cache.multi_get(list(bought))
+        assert all([await cache.set(*pair) for pair in bought.items()])
+        found = [await cache.get(name) for name in bought]
         assert [got.body for got in found] == [each.body for each in bought.values()]
         assert await cache.get(key("nothing")) is None
         sizes = [await command(node, "DBSIZE") for node in nodes]
@@ -75,9 +75,9 @@ async def test_answers_spread_over_the_nodes(nodes: list[RedisServer]) -> None:
     assert lines == []
 
 
-async def test_a_cluster_that_misses_a_node_is_away(nodes: list[RedisServer]) -> None:
+async def test_a_cluster_that_lacks_a_node_is_unavailable(nodes: list[RedisServer]) -> None:
     place = parse_store_url(f"redis+cluster://127.0.0.1:{nodes[0].port}")
-    cache = RedisCache(place, Seal(b"pepper"), 2**25, time, ttl=60)
+    cache = RedisCache(place, Seal(b"pepper"), 2**25, time)
     await cache.open()
     await nodes[2].kill()
 
@@ -87,7 +87,7 @@ async def test_a_cluster_that_misses_a_node_is_away(nodes: list[RedisServer]) ->
     await until(is_down, 30)
     began = monotonic()
     with capture_logs() as lines:
-        assert await cache.multi_get([key(number) for number in range(100)]) == [None] * 100
+        assert [await cache.get(key(number)) for number in range(100)] == [None] * 100
     assert monotonic() - began < 20  # the client itself tries for a while, each time it is asked
     assert [line["event"] for line in lines] == ["cache away"]
     await cache.close()

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from gateway.cache.redis_connection import CONNECTIONS, Away, RedisLine
+from gateway.cache.redis_connection import CONNECTIONS, RedisConnection, RedisUnavailable
 from gateway.config.store_url import parse_store_url
 from gateway.stores.redis.client import RedisClient
 from tests.support.money import until
@@ -24,72 +24,76 @@ async def server(tmp_path: Path) -> AsyncIterator[RedisServer]:
 
 
 @asynccontextmanager
-async def line_to(url: str) -> AsyncIterator[RedisLine]:
-    line = RedisLine(parse_store_url(url), time.time)
-    await line.open()
+async def connection_to(url: str) -> AsyncIterator[RedisConnection]:
+    connection = RedisConnection(parse_store_url(url), time.time)
+    await connection.open()
     try:
-        yield line
+        yield connection
     finally:
-        await line.close()
+        await connection.close()
 
 
 async def ping(client: RedisClient) -> Any:
     return await client.execute_command("PING")
 
 
-async def answers(line: RedisLine) -> bool:
+async def answers(connection: RedisConnection) -> bool:
     try:
-        return bool(await line.ask(ping))
-    except Away:
+        return bool(await connection.run(ping))
+    except RedisUnavailable:
         return False
 
 
-def told(lines: list[Any]) -> list[tuple[str, str]]:
+def logged(lines: list[Any]) -> list[tuple[str, str]]:
     return [(line["log_level"], line["event"]) for line in lines]
 
 
 async def test_a_frozen_redis_costs_a_second_once_in_a_while(server: RedisServer) -> None:
-    async with line_to(server.url) as line:
+    async with connection_to(server.url) as connection:
         server.freeze()
         started = time.monotonic()
         with capture_logs() as lines:
-            assert not any(await asyncio.gather(*(answers(line) for _ in range(5 * CONNECTIONS))))
-            assert not any([await answers(line) for _ in range(50)])
+            assert not any(
+                await asyncio.gather(*(answers(connection) for _ in range(5 * CONNECTIONS)))
+            )
+            assert not any([await answers(connection) for _ in range(50)])
         assert time.monotonic() - started < 10  # and not a second for each of them
-        assert told(lines) == [("warning", "cache away")]
+        assert logged(lines) == [("warning", "cache away")]
         server.thaw()
         with capture_logs() as lines:
-            await until(lambda: answers(line))
-        assert told(lines) == [("info", "cache back")]
+            await until(lambda: answers(connection))
+        assert logged(lines) == [("info", "cache back")]
 
 
 async def test_a_killed_redis_is_found_again_when_it_is_back(server: RedisServer) -> None:
-    async with line_to(server.url) as line:
-        assert await answers(line)
+    async with connection_to(server.url) as connection:
+        assert await answers(connection)
         await server.kill()
         with capture_logs() as lines:
-            assert not await answers(line)
-        assert told(lines) == [("warning", "cache away")]
+            assert not await answers(connection)
+        assert logged(lines) == [("warning", "cache away")]
         await server.start()
-        await until(lambda: answers(line))
+        await until(lambda: answers(connection))
 
 
 async def test_connections_that_died_while_idle_fail_nothing(server: RedisServer) -> None:
-    async with line_to(server.url) as line:
-        await asyncio.gather(*(answers(line) for _ in range(CONNECTIONS)))
+    async with connection_to(server.url) as connection:
+        await asyncio.gather(*(answers(connection) for _ in range(CONNECTIONS)))
         async with server.client() as client:
             for _ in range(3):
                 await client.client_kill_filter(_type="normal", skipme=True)
                 with capture_logs() as lines:
-                    assert all(await asyncio.gather(*(answers(line) for _ in range(CONNECTIONS))))
+                    assert all(
+                        await asyncio.gather(*(answers(connection) for _ in range(CONNECTIONS)))
+                    )
                 assert lines == []
 
 
 async def test_a_redis_that_is_not_there_is_no_failure() -> None:
     with capture_logs() as lines:
-        async with line_to(f"redis://127.0.0.1:{free_port()}/0") as line:
-            assert not await answers(line)
-    assert told(lines) == [("warning", "cache away")]
+        async with connection_to(f"redis://127.0.0.1:{free_port()}/0") as connection:
+            assert not await answers(connection)
+    assert logged(lines) == [("warning", "cache away")]
 
 
 @pytest.mark.parametrize("way_in", ["", ":canary-password@", "canary:canary-password@"])
@@ -99,9 +103,9 @@ async def test_a_wrong_password_is_told_once_and_never_shown(
     async with server.client() as client:
         await client.config_set("requirepass", "right")
     with capture_logs() as lines:
-        async with line_to(server.url.replace("//", f"//{way_in}")) as line:
-            assert not await answers(line)
-    assert told(lines) == [("error", "cache refuses the password")]
+        async with connection_to(server.url.replace("//", f"//{way_in}")) as connection:
+            assert not await answers(connection)
+    assert logged(lines) == [("error", "cache refuses the password")]
     assert "canary" not in str(lines)
 
 
@@ -109,14 +113,14 @@ async def test_a_refusal_is_no_outage_and_told_once(server: RedisServer) -> None
     async def unknown(client: RedisClient) -> Any:
         return await client.execute_command("NONSENSE", "canary")
 
-    async with line_to(server.url) as line:
+    async with connection_to(server.url) as connection:
         with capture_logs() as lines:
             for _ in range(3):
-                with pytest.raises(Away):
-                    await line.ask(unknown)
-        assert told(lines) == [("warning", "cache refuses")]
+                with pytest.raises(RedisUnavailable):
+                    await connection.run(unknown)
+        assert logged(lines) == [("warning", "cache refuses")]
         assert "canary" not in str(lines)
-        assert await answers(line)
+        assert await answers(connection)
 
 
 async def test_only_so_many_ask_at_once_and_the_others_wait(server: RedisServer) -> None:
@@ -127,8 +131,8 @@ async def test_only_so_many_ask_at_once_and_the_others_wait(server: RedisServer)
         begun += 1
         await go_on.wait()
 
-    async with line_to(server.url) as line:
-        asking = [asyncio.create_task(line.ask(held, None)) for _ in range(2 * CONNECTIONS)]
+    async with connection_to(server.url) as connection:
+        asking = [asyncio.create_task(connection.run(held, None)) for _ in range(2 * CONNECTIONS)]
         await until(lambda: begun >= CONNECTIONS)
         await asyncio.sleep(0.05)
         assert begun == CONNECTIONS
@@ -142,28 +146,28 @@ async def test_no_wait_for_a_connection_is_long_and_none_is_an_outage(server: Re
     async def held(client: RedisClient) -> None:
         await go_on.wait()
 
-    async with line_to(server.url) as line:
-        asking = [asyncio.create_task(line.ask(held, None)) for _ in range(CONNECTIONS)]
+    async with connection_to(server.url) as connection:
+        asking = [asyncio.create_task(connection.run(held, None)) for _ in range(CONNECTIONS)]
         with capture_logs() as lines:
-            assert not any(await asyncio.gather(*(answers(line) for _ in range(50))))
-        assert told(lines) == [("warning", "cache refuses")]
+            assert not any(await asyncio.gather(*(answers(connection) for _ in range(50))))
+        assert logged(lines) == [("warning", "cache refuses")]
         go_on.set()
         await asyncio.gather(*asking)
-        assert await answers(line)
+        assert await answers(connection)
 
 
 async def test_a_defect_is_not_taken_for_an_outage(server: RedisServer) -> None:
     async def broken(client: RedisClient) -> None:
         raise ZeroDivisionError
 
-    async with line_to(server.url) as line:
+    async with connection_to(server.url) as connection:
         with pytest.raises(ZeroDivisionError):
-            await line.ask(broken)
-        assert await answers(line)
+            await connection.run(broken)
+        assert await answers(connection)
 
 
 async def test_the_clock_is_that_of_redis(server: RedisServer) -> None:
-    line = RedisLine(parse_store_url(server.url), lambda: 1_000.0)
-    shift = await line.ask(line.shift)
+    connection = RedisConnection(parse_store_url(server.url), lambda: 1_000.0)
+    shift = await connection.run(connection.clock_shift)
     assert abs(1_000.0 + shift - time.time()) < 10
-    await line.close()
+    await connection.close()

@@ -14,17 +14,19 @@ from zlib import crc32
 import msgspec
 import pytest
 
-from gateway.cache.codec import Kept
+from gateway.cache.codec import CachedAnswer
 from gateway.cache.snapshot_file import MAGIC, NAME, Foreign, Reading, read, write
 from gateway.core.model import Bought
 
 NOW = 1_800_000_000.0
 
 
-def entry(number: int, body: bytes = b"", expires: float = NOW + 100) -> Kept:
+def entry(number: int, body: bytes = b"", expires: float = NOW + 100) -> CachedAnswer:
     key = sha256(str(number).encode()).hexdigest()
     body = body or b'{"data":[%d]}' % number
-    return Kept(key, expires, Bought(body=body, images=1, cost=40_000, at=NOW - 5, kept=True))
+    return CachedAnswer(
+        key, expires, Bought(body=body, images=1, cost=40_000, at=NOW - 5, kept=True)
+    )
 
 
 def read_all(folder: Path, max_bytes: int = 2**30, seconds: float = 60) -> Reading:

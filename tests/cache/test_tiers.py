@@ -13,20 +13,24 @@ from gateway.cache.redis import RedisCache
 from gateway.cache.seal import Seal
 from gateway.cache.tiers import TieredCache
 from gateway.config.store_url import parse_store_url
+from gateway.telemetry.observer import Observer
 from tests.support.answers import answer, key
 from tests.support.money import until
 from tests.support.redis import RedisServer, running_redis
 
 
-class Tiers:
-    """The two tiers of one gateway, both together, and what Redis was asked."""
+class Tiers(Observer):
+    """The two tiers of one gateway, both together, and the results of look-ups in Redis."""
 
     def __init__(self, server: RedisServer, max_bytes: int = 2**26) -> None:
-        self.heard: list[str] = []
-        self.memory = MemoryCache(max_bytes, 2**25, lambda bought: len(bought.body))
+        self.lookups: list[str] = []
+        self.memory = MemoryCache(max_bytes, 2**25)
         place = parse_store_url(server.url)
-        self.redis = RedisCache(place, Seal(b"pepper"), 2**25, time, self.heard.append)
+        self.redis = RedisCache(place, Seal(b"pepper"), 2**25, time, self)
         self.cache = TieredCache(self.memory, self.redis, time)
+
+    def cache_lookup(self, tier: str, result: str) -> None:
+        self.lookups.append(result)
 
     async def __aenter__(self) -> "Tiers":
         await self.redis.open()
@@ -54,17 +58,17 @@ async def there(server: RedisServer) -> AsyncIterator[Tiers]:
         yield tiers
 
 
-async def test_what_memory_has_waits_for_nothing_and_asks_nobody(here: Tiers) -> None:
+async def test_a_hit_in_memory_waits_for_nothing(here: Tiers) -> None:
     bought = answer()
     await here.cache.set(key(1), bought, ttl=60)
     getting = here.cache.get(key(1))
     with pytest.raises(StopIteration) as stopped:
-        getting.send(None)  # anything it waited for would come out here
+        getting.send(None)  # a wait would come out here
     assert stopped.value.value is bought
-    assert here.heard == []
+    assert here.lookups == []
 
 
-async def test_what_another_gateway_set_is_found_and_then_in_memory(
+async def test_an_answer_of_another_replica_is_then_stored_in_memory(
     here: Tiers, there: Tiers
 ) -> None:
     bought = answer()
@@ -73,16 +77,16 @@ async def test_what_another_gateway_set_is_found_and_then_in_memory(
     second = await here.cache.get(key(1))
     assert first.body == second.body == bought.body
     assert (first.tier, second.tier) == ("redis", "memory")
-    assert here.heard == ["hit"]
+    assert here.lookups == ["hit"]
 
 
-async def test_what_is_nowhere_is_not_found(here: Tiers) -> None:
+async def test_an_answer_in_neither_tier_is_a_miss(here: Tiers) -> None:
     assert await here.cache.get(key(1)) is None
-    assert here.heard == ["miss"]
+    assert here.lookups == ["miss"]
 
 
 @pytest.mark.parametrize("kept", [True, False])
-async def test_all_who_ask_at_the_same_time_share_one_reading(
+async def test_concurrent_reads_of_a_key_share_one_read_of_redis(
     here: Tiers, there: Tiers, kept: bool
 ) -> None:
     bought = answer(random.randbytes(2_000_000))
@@ -90,10 +94,12 @@ async def test_all_who_ask_at_the_same_time_share_one_reading(
         await there.cache.set(key(1), bought, ttl=60)
     found = await asyncio.gather(*(here.cache.get(key(1)) for _ in range(200)))
     assert [got and got.body for got in found] == [bought.body if kept else None] * 200
-    assert here.heard == ["hit" if kept else "miss"]
+    assert here.lookups == ["hit" if kept else "miss"]
 
 
-async def test_one_who_leaves_does_not_take_the_reading_along(here: Tiers, there: Tiers) -> None:
+async def test_a_client_that_disconnects_does_not_cancel_a_shared_read(
+    here: Tiers, there: Tiers
+) -> None:
     bought = answer()
     await there.cache.set(key(1), bought, ttl=60)
     asking = [asyncio.create_task(here.cache.get(key(1))) for _ in range(10)]
@@ -102,20 +108,21 @@ async def test_one_who_leaves_does_not_take_the_reading_along(here: Tiers, there
     found = await asyncio.gather(*asking, return_exceptions=True)
     assert isinstance(found[0], asyncio.CancelledError)
     assert [got.body for got in found[1:]] == [bought.body] * 9  # type: ignore[union-attr]
-    assert here.heard == ["hit"]
+    assert here.lookups == ["hit"]
 
 
-async def test_memory_keeps_it_for_what_is_left_of_its_life(here: Tiers, there: Tiers) -> None:
+async def test_memory_stores_an_answer_for_the_rest_of_its_life(here: Tiers, there: Tiers) -> None:
     await there.cache.set(key(1), answer(), ttl=60)
     await there.cache.set(key(2), answer(), ttl=None)
     await asyncio.sleep(0.3)
-    await here.cache.multi_get([key(1), key(2)])
+    for number in (1, 2):
+        await here.cache.get(key(number))
     left = {name: seconds for name, _, seconds in here.memory.living()}
     assert 40 < left[key(1)] < 59.8
     assert left[key(2)] == float("inf")
 
 
-async def test_what_was_bought_while_redis_was_asked_comes_first(
+async def test_an_answer_bought_during_a_read_outranks_it(
     server: RedisServer, here: Tiers, there: Tiers
 ) -> None:
     await there.cache.set(key(1), answer(), ttl=60)
@@ -141,18 +148,16 @@ async def test_one_tier_is_enough(server: RedisServer, here: Tiers) -> None:
     assert await here.cache.get(key(1)) is None
 
 
-async def test_neither_tier(server: RedisServer) -> None:
+async def test_an_answer_that_no_tier_takes_is_not_stored(server: RedisServer) -> None:
     async with Tiers(server, max_bytes=500) as small:
         await server.kill()
         assert not await small.cache.set(key(1), answer(bytes(1_000)), ttl=60)
 
 
-async def test_what_is_deleted_or_cleared_is_gone_from_both(here: Tiers, there: Tiers) -> None:
+async def test_deleted_and_cleared_answers_leave_both_tiers(here: Tiers, there: Tiers) -> None:
     for remove in (lambda: here.cache.delete(key(1)), here.cache.clear):
-        assert await here.cache.multi_set([(key(1), answer())], ttl=60)
-        assert await there.cache.exists(key(1))
+        assert await here.cache.set(key(1), answer(), ttl=60)
         assert await remove()
-        assert not await here.cache.exists(key(1))
         assert await there.cache.get(key(1)) is None
         assert await here.cache.get(key(1)) is None
 

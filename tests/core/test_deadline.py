@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from gateway.cache import redis_connection
-from gateway.cache.redis_connection import RedisLine
+from gateway.cache.redis_connection import RedisConnection
 from gateway.config.store_url import parse_store_url
 from gateway.core.deadline import Patience
 from gateway.stores.redis import RedisStore
@@ -90,13 +90,13 @@ def test_a_standstill_does_not_send_the_cache_away(tmp_path: Path, new_loop: New
 
     async def ask() -> bool:
         async with running_redis(tmp_path / "redis") as server:
-            line = RedisLine(parse_store_url(server.url), time.time)
-            await line.open()
+            connection = RedisConnection(parse_store_url(server.url), time.time)
+            await connection.open()
             try:
-                await line.ask(slow)
-                return line.resting
+                await connection.run(slow)
+                return connection.resting
             finally:
-                await line.close()
+                await connection.close()
 
     with asyncio.Runner(loop_factory=new_loop) as runner:
         assert runner.run(ask()) is False

@@ -102,7 +102,7 @@ async def gateway(
         cache_is_shared=lambda: False,
         lease_seconds=lease,
     )
-    elections.start()
+    await elections.start()
     try:
         yield Gateway(elections, metrics, shop)
     finally:

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from gateway.cache.memory import MemoryCache
+from gateway.config.live import LiveSettings
 from gateway.config.settings import Settings, UpstreamSettings
 from gateway.core import key_format
 from gateway.core.errors import UpstreamCut
@@ -112,9 +113,9 @@ async def bench(folder: Path, work: Work) -> AsyncIterator[Bench]:
         await ledger.start()
         late = LatePurchases()
         proxy = Proxy(
-            Settings(),
+            LiveSettings(Settings()),
             directory=directory,
-            cache=MemoryCache(2**20, 2**20, lambda bought: len(bought.body)),
+            cache=MemoryCache(2**20, 2**20),
             ledger=ledger,
             upstream=ScriptedUpstream(work),
             election=LocalElection(),

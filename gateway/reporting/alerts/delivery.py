@@ -30,7 +30,7 @@ from gateway.config.webhooks import Webhook
 from gateway.core.errors import StoreUnavailable, UpstreamAuth
 from gateway.core.model import Claim, Key
 from gateway.core.periods import DAY_SECONDS
-from gateway.core.tasks import Background
+from gateway.core.tasks import Background, Service
 from gateway.quota.account import GATEWAY, Account, team_account
 from gateway.reporting.alerts.message import message
 from gateway.reporting.alerts.ports import ClaimStore, Receipt, Webhooks
@@ -107,7 +107,7 @@ def tellings(claims: Sequence[Claim]) -> list[Telling]:
     return sorted(found, key=lambda telling: telling.alert.at, reverse=True)
 
 
-class Alerts(Observer):
+class Alerts(Service, Observer):
     """Notices what people should know, and tells them.
 
     `settings` gives those in force; `secret` belongs to the store; `owner` is this gateway's name
@@ -149,7 +149,7 @@ class Alerts(Observer):
         self._room = defaultdict[str, asyncio.Semaphore](lambda: asyncio.Semaphore(AT_ONCE))
         self._background = Background("alerts")
 
-    def start(self) -> None:
+    async def start(self) -> None:
         """Look at what is noticed, from now on."""
         self._background.every(LOOK_SECONDS, self._look)
         self._background.every(UNKNOWN_SECONDS, self.look_at_unknown, survive=StoreUnavailable)

@@ -17,6 +17,7 @@ from yarl import URL
 from gateway.config.webhooks import Webhook, check_secret, check_url
 from gateway.core.connect_errors import why_unreachable
 from gateway.core.redaction import scrub
+from gateway.core.tasks import Service
 from gateway.reporting.alerts.message import headers
 from gateway.reporting.alerts.ports import Receipt
 
@@ -36,7 +37,7 @@ _PASSING = (408, 425, 429)
 """Statuses below 500 that may be others the next time."""
 
 
-class HttpWebhooks:
+class HttpWebhooks(Service):
     """Sends to whichever webhook a call names."""
 
     def __init__(self) -> None:

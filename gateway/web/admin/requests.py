@@ -11,7 +11,7 @@ from typing import Annotated
 from aiohttp import web
 from msgspec import Meta, Struct
 
-from gateway.cache.memory import Asked, MemoryCache
+from gateway.cache.memory import EntryHits, MemoryCache
 from gateway.config.settings import Settings
 from gateway.core.errors import NoSuchThing, StoreUnavailable
 from gateway.core.model import About, Bought
@@ -131,7 +131,7 @@ class AdminActivity:
         return answer(page)
 
     async def _top(self, call: AdminRequest) -> web.Response:
-        found = (entry for entry in self._memory.asked_for() if self._is_in_use(entry.value.about))
+        found = (entry for entry in self._memory.most_hits() if self._is_in_use(entry.value.about))
         entries = [
             self._line(entry, entry.value.about, call.by.now)
             for entry in islice(found, call.query.limit)
@@ -145,7 +145,7 @@ class AdminActivity:
         team = self._directory.teams.get(about.team)
         return team is not None and scope_of(team, self._settings()) == about.scope
 
-    def _line(self, entry: Asked, about: About, now: float) -> TopLine:
+    def _line(self, entry: EntryHits, about: About, now: float) -> TopLine:
         bought: Bought = entry.value
         return TopLine(
             fingerprint=entry.key,

@@ -98,7 +98,7 @@ async def running(folder: Path, count: int = 1) -> AsyncIterator[Tellers]:
                 pauses=QUICK,
                 observer=tellers.metrics,
             )
-            alerts.start()
+            await alerts.start()
             stack.push_async_callback(alerts.close)
             tellers.all.append(alerts)
         yield tellers

@@ -1,13 +1,14 @@
-"""Calendar windows in UTC, and what is spent and held in one.
+"""Calendar periods in UTC, and the usage of one period.
 
-A window's `period` numbers the day or the month it counts. A hold carries the periods of its
-reservation, so that a call over midnight is charged to the day that admitted it: a change whose
-period is no longer the window's own leaves the window alone.
+Days and months are numbered. A hold keeps the periods of its reservation, so a call over midnight
+is charged to the day that admitted it. A change for another period than the current one leaves
+the usage alone.
 """
 
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Annotated
+from typing import Annotated, Literal
 
 from msgspec import Struct
 
@@ -18,7 +19,7 @@ DAY_SECONDS = 86_400
 
 
 def utc(at: float) -> str:
-    """A time as ISO 8601, to the second."""
+    """Format a time as ISO 8601, to the second."""
     return datetime.fromtimestamp(int(at), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
@@ -35,35 +36,51 @@ Duration = Annotated[float, Shown(float, milliseconds, "{}_ms")]
 
 
 def day_of(now: float) -> int:
-    """The UTC day's number: days since 1970-01-01."""
+    """Return the number of the UTC day: days since 1970-01-01."""
     return int(now // DAY_SECONDS)
 
 
 def month_of(now: float) -> int:
-    """The UTC month's number: 12 x year + month - 1."""
+    """Return the number of the UTC month: 12 x year + month - 1."""
     return _month_of_day(day_of(now))
 
 
-@lru_cache(64)  # of the days that purchases are of, which are few
+@lru_cache(64)  # purchases are of few different days
 def _month_of_day(day: int) -> int:
     at = datetime.fromtimestamp(day * DAY_SECONDS, UTC)
     return at.year * 12 + at.month - 1
 
 
 def end_of_day(day: int) -> float:
-    """When the day ends, in seconds since the epoch."""
+    """Return when the day ends, in seconds since the epoch."""
     return float((day + 1) * DAY_SECONDS)
 
 
 @lru_cache(64)
 def end_of_month(month: int) -> float:
-    """When the month ends, in seconds since the epoch."""
+    """Return when the month ends, in seconds since the epoch."""
     year, index = divmod(month + 1, 12)
     return datetime(year, index + 1, 1, tzinfo=UTC).timestamp()
 
 
-class Window(Struct, frozen=True, array_like=True):
-    """What one calendar period has seen: images and micro-dollars, spent and held by open calls."""
+Period = Literal["day", "month"]
+
+
+class Calendar(Struct, frozen=True):
+    """How one kind of period is numbered, and when a period ends."""
+
+    number_of: Callable[[float], int]
+    end_of: Callable[[int], float]
+
+
+CALENDARS: Mapping[Period, Calendar] = {
+    "day": Calendar(day_of, end_of_day),
+    "month": Calendar(month_of, end_of_month),
+}
+
+
+class PeriodUsage(Struct, frozen=True, array_like=True):
+    """Images and micro-dollars of one period, both charged and held by open calls."""
 
     period: int = 0
     images: int = 0
@@ -71,24 +88,24 @@ class Window(Struct, frozen=True, array_like=True):
     held_images: int = 0
     held_cost: int = 0
 
-    def roll(self, period: int) -> "Window":
-        """The window as of `period`: itself, or an empty one once its own period is over."""
-        return self if period <= self.period else Window(period)
+    def roll(self, period: int) -> "PeriodUsage":
+        """Return the usage as of `period`: empty if a new period has begun."""
+        return self if period <= self.period else PeriodUsage(period)
 
-    def hold(self, period: int, images: int, cost: int) -> "Window":
-        """With a further hold, or (negative numbers) with one taken away."""
+    def hold(self, period: int, images: int, cost: int) -> "PeriodUsage":
+        """Add a hold. Negative numbers take one away."""
         return self._add(period, 0, 0, images, cost)
 
-    def spend(self, period: int, images: int, cost: int) -> "Window":
-        """With a further charge, or (negative numbers) with one taken back."""
+    def spend(self, period: int, images: int, cost: int) -> "PeriodUsage":
+        """Add a charge. Negative numbers take one back."""
         return self._add(period, images, cost, 0, 0)
 
     def _add(
         self, period: int, images: int, cost: int, held_images: int, held_cost: int
-    ) -> "Window":
+    ) -> "PeriodUsage":
         if period != self.period:
             return self
-        return Window(
+        return PeriodUsage(
             period,
             self.images + images,
             self.cost + cost,

@@ -48,7 +48,7 @@ from gateway.quota.image_response import Answered, read_answer
 from gateway.quota.ledger import Ledger, store_patience
 from gateway.quota.pricing import charge
 from gateway.quota.refusal import refusal_error
-from gateway.quota.steps import Held, Refused, Release, Reserve
+from gateway.quota.steps import Denied, Held, Release, Reserve
 from gateway.telemetry.observer import NO_OBSERVER, Observer
 from gateway.telemetry.request_record import RequestRecord
 from gateway.telemetry.tracing import NO_TRACING, Tracing
@@ -271,8 +271,8 @@ class Proxy:
         record = context.record
         with record.phase("quota"), self._tracing.store("reserve"):
             held = await self._ledger.reserve(reservation, store_patience(record.own_seconds()))
-        record.standing = held.standing
-        if isinstance(held, Refused):
+        record.rate_limits = held.rate_limits
+        if isinstance(held, Denied):
             self._observer.purchase_refused(reservation.team, held.refusal)
             raise refusal_error(held.refusal, self._spread(), context.caller.key.id)
         return held

@@ -1,35 +1,35 @@
-"""A team's whole quota state, its keys' included, as one small frozen value.
+"""The quota state of a team and its keys, as one small frozen value.
 
-The same shape serves the gateway-wide account, which holds counters alone. A store keeps it as
-bytes and compares versions; everything it means is decided in `gateway.quota.steps`.
+The account of the gateway itself has the same type and only uses the counters. A store keeps an
+account as bytes and compares versions. All rules are in `gateway.quota.steps`.
 """
 
 from msgspec import Struct
 
-from gateway.core.periods import Window, day_of, month_of
+from gateway.core.periods import PeriodUsage, month_of
 
 GATEWAY = "gateway"
-"""The name of the gateway-wide account. Team accounts are named by `team_account`."""
+"""The name of the gateway's own account."""
 
 MINUTE_BUCKETS = 61
-"""One-second counts that a minute can touch: with whole seconds, 60 of them would let a
-reservation at 0.9 s meet one at 60.1 s, less than 60 s later. 61 keep the minute strict."""
+"""The one-second counts that a minute can touch. With 60 of them, a reservation at 0.9 s could meet
+one at 60.1 s, less than 60 s later."""
 
 MEMORY_SECONDS = 86_400
 """How long a swept hold is remembered for an outcome that arrives late."""
 
 
 def team_account(team: str) -> str:
-    """The name of a team's account in the store."""
+    """Return the name of a team's account in the store."""
     return f"team:{team}"
 
 
 class Hold(Struct, frozen=True, array_like=True):
-    """An admitted purchase whose outcome is not known yet, and what its usage entry will say.
+    """An admitted purchase without an outcome yet, with the fields of its usage entry.
 
-    `lease` is when it may be swept: the upstream's deadline and a little more. `in_gateway` says
-    whether the gateway-wide account holds it too, `in_key` whether the key's own counters do. `key`
-    is the key's line.
+    It may be swept after `lease`: the deadline of the upstream call and a little more. `key` is
+    the line of the key. `in_gateway` and `in_key` mean that the gateway's account and the key's
+    own counters hold the purchase too.
     """
 
     at: float
@@ -43,29 +43,21 @@ class Hold(Struct, frozen=True, array_like=True):
     in_gateway: bool
     in_key: bool = False
 
-    @property
-    def day(self) -> int:
-        return day_of(self.at)
-
-    @property
-    def month(self) -> int:
-        return month_of(self.at)
-
 
 class Counters(Struct, frozen=True, array_like=True):
-    """Window counters and purchases by second, of a team or of one of its keys."""
+    """The usage of each period, and the purchases of each second, of a team or a key."""
 
-    day: Window = Window()
-    month: Window = Window()
+    day: PeriodUsage = PeriodUsage()
+    month: PeriodUsage = PeriodUsage()
     minute: tuple[tuple[int, int], ...] = ()
 
     def minute_at(self, now: float) -> tuple[tuple[int, int], ...]:
-        """The one-second counts that still matter at `now`, oldest first."""
+        """Return the one-second counts that still matter at `now`, oldest first."""
         first = int(now) - MINUTE_BUCKETS + 1
         return tuple(bucket for bucket in self.minute if bucket[0] >= first)
 
     def is_over(self, now: float) -> bool:
-        """Whether nothing of it can matter at `now` or later. A month's end is a day's too."""
+        """Whether nothing in the counters matters at `now`. The end of a month also ends a day."""
         return self.month.period < month_of(now) and not self.minute_at(now)
 
 
@@ -73,10 +65,10 @@ NOTHING = Counters()
 
 
 class Account(Counters, frozen=True, array_like=True):
-    """A team's counters, open holds by reservation id, holds swept lately, counters by key.
+    """A team's counters, its open holds by reservation id, its swept holds, its keys' counters.
 
-    Keys are told apart by their lines. Only those with limits of their own have counters, and
-    only until these are over.
+    Keys are identified by their line. Only keys with limits have counters, and only as long as
+    the counters matter.
     """
 
     holds: dict[str, Hold] = {}
@@ -89,7 +81,7 @@ class Account(Counters, frozen=True, array_like=True):
         return min((hold.lease for hold in self.holds.values()), default=None)
 
     def of_key(self, line: str) -> "Account":
-        """One key's part of it: what the key's own limits are held against."""
+        """Return the part of the account that the limits of a key apply to."""
         counters = self.keys.get(line, NOTHING)
         holds = {id: hold for id, hold in self.holds.items() if hold.key == line}
         return Account(counters.day, counters.month, counters.minute, holds)

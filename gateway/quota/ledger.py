@@ -47,14 +47,14 @@ from gateway.quota.account import Account
 from gateway.quota.observer import NO_OBSERVER, LedgerObserver
 from gateway.quota.steps import (
     Accounts,
-    Applied,
+    Denied,
     Expire,
     Held,
-    Refused,
     Release,
     Reserve,
     Settle,
     Step,
+    StepResult,
 )
 from gateway.quota.store import AccountStore, Change
 
@@ -141,12 +141,12 @@ class Ledger(Service):
         """Steps that wait to be written: in the current batch, or set aside, too."""
         return len(self._waiting) + self._in_hand + len(self._set_aside)
 
-    async def reserve(self, step: Reserve, patience: float = PATIENCE_SECONDS) -> Held | Refused:
+    async def reserve(self, step: Reserve, patience: float = PATIENCE_SECONDS) -> Held | Denied:
         """Admit or refuse a purchase.
 
         Raises StoreUnavailable after `patience` seconds, leaving no hold behind.
         """
-        pending: _Pending[Held | Refused] = self._submit(step)
+        pending: _Pending[Held | Denied] = self._submit(step)
         try:
             async with Patience(patience):
                 return await pending.outcome
@@ -304,7 +304,7 @@ class Ledger(Service):
         for pending, step in unsure:
             pending.step = replace(step, lost=step.id not in written)
 
-    def _tell(self, step: Step[Any], applied: Applied[Any]) -> None:
+    def _tell(self, step: Step[Any], applied: StepResult[Any]) -> None:
         """Log what an operator should know of a step that was written."""
         match step:
             case Expire(account=account) if applied.outcome:
@@ -317,16 +317,16 @@ class Ledger(Service):
 
 def _decide(
     batch: Iterable[_Pending[Any]], accounts: dict[str, Account], now: float
-) -> tuple[list[tuple[_Pending[Any], Applied[Any]]], dict[str, Account], list[Entry]]:
+) -> tuple[list[tuple[_Pending[Any], StepResult[Any]]], dict[str, Account], list[Entry]]:
     """Apply the steps one after the other, each to what the former left; updates `accounts`."""
-    decided: list[tuple[_Pending[Any], Applied[Any]]] = []
+    decided: list[tuple[_Pending[Any], StepResult[Any]]] = []
     changes: dict[str, Account] = {}
     entries: list[Entry] = []
     for pending in batch:
         if pending.outcome.done():
             continue
         try:
-            applied: Applied[Any] = pending.step.apply(accounts, now)
+            applied: StepResult[Any] = pending.step.apply(accounts, now)
         except Exception:  # a defect in one step must not stop everybody's money
             log.exception("step failed", step=type(pending.step).__name__)
             pending.outcome.set_exception(InternalError())

@@ -1,149 +1,116 @@
-"""Which limit stands in a purchase's way, and for how long.
+"""The kinds of limits, and how much of each limit is used.
 
-Images that open calls hold count as used. Money that only open calls hold may come back, so it
-makes a caller wait instead of sending it away until the window ends.
+`KINDS` is the only list of the kinds. Refusals, rate-limit headers, reports, metrics and alerts
+all go over `limit_states`, so a new budget needs a row here and its field in `Limits`.
 """
 
-from collections.abc import Iterator, Sequence
-from typing import Any, Literal
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
+from typing import Literal
 
 from msgspec import Struct
 
 from gateway.core.model import Limits
-from gateway.core.periods import day_of, end_of_day, end_of_month, month_of
-from gateway.quota.account import MINUTE_BUCKETS, Account
+from gateway.core.money import MICRO
+from gateway.core.periods import CALENDARS, Period, PeriodUsage
+from gateway.quota.account import MINUTE_BUCKETS, Account, Counters
 
-RETRY_SECONDS = 10.0
-"""The wait told where only the end of an open call frees room: nobody knows when that is."""
-
-Scope = Literal["gateway", "team", "key"]
-Owner = tuple[Scope, str, Account, Limits]
-"""Whose limits they are, its name (a key's is its line), its account or part of one."""
+Unit = Literal["images", "usd", "requests", "calls"]
 
 
-class Shortfall(Struct, frozen=True):
-    """Why a window's limit refuses, in images or micro-dollars: what is used, what open calls
-    hold, and what the request asks for, at most. `ends` is when the window begins anew.
+class LimitKind(Struct, frozen=True):
+    """One kind of limit. `name` is what users call it, `field` is its field in `Limits`.
+
+    Limits with a `period` are budgets: they count images or micro-dollars in each period. Without
+    one, a limit counts purchases in the last minute, or calls in flight.
     """
 
+    name: str
+    field: str
+    unit: Unit
+    period: Period | None = None
+
+    @property
+    def scale(self) -> int:
+        """The factor between the public unit and the one that is counted."""
+        return MICRO if self.unit == "usd" else 1
+
+
+BUDGETS: Mapping[Period, Sequence[LimitKind]] = {
+    "day": (
+        LimitKind("images_per_day", "images_per_day", "images", "day"),
+        LimitKind("cost_per_day_usd", "cost_per_day", "usd", "day"),
+    ),
+    "month": (
+        LimitKind("images_per_month", "images_per_month", "images", "month"),
+        LimitKind("cost_per_month_usd", "cost_per_month", "usd", "month"),
+    ),
+}
+REQUESTS_PER_MINUTE = LimitKind("requests_per_minute", "requests_per_minute", "requests")
+CONCURRENT_REQUESTS = LimitKind("concurrent_requests", "concurrent_requests", "calls")
+KINDS = (*chain(*BUDGETS.values()), REQUESTS_PER_MINUTE, CONCURRENT_REQUESTS)
+
+
+class LimitState(Struct, frozen=True):
+    """One limit at one moment. `size`, `used` and `held` are in the unit of its kind.
+
+    `resets_at` is when all of the limit is free again. It is None if nothing is used, and for
+    calls in flight, because nobody knows when they end.
+    """
+
+    kind: LimitKind
+    size: int
     used: int
     held: int
-    asked: int
-    ends: float
+    resets_at: float | None
+
+    @property
+    def name(self) -> str:
+        """The name of the limit."""
+        return self.kind.name
+
+    @property
+    def remaining(self) -> int:
+        """The room for a further request: 0 if the limit was lowered below its usage."""
+        return max(0, self.size - self.used - self.held)
 
 
-class Refusal(Struct, frozen=True, kw_only=True):
-    """One limit that refuses. Exactly one of these holds: it may pass after `wait` seconds; it
-    opens again at `resets_at`; it never opens (both None: the request alone is above it).
-
-    `shortfall` is there for images and money.
-    """
-
-    scope: Scope
-    owner: str
-    limit: str
-    size: int
-    wait: float | None = None
-    resets_at: float | None = None
-    shortfall: Shortfall | None = None
+def set_limits(limits: Limits) -> list[LimitKind]:
+    """Return the kinds of the limits that are set."""
+    return [kind for kind in KINDS if getattr(limits, kind.field) is not None]
 
 
-def first_refusal(owners: Sequence[Owner], images: int, cost: int, now: float) -> Refusal | None:
-    """The refusal that decides, or None where every limit admits.
-
-    A lasting one before a passing one, and among equals the longer: the caller is told when the
-    request can really be admitted.
-    """
-    refusals = [
-        refusal
-        for scope, name, account, limits in owners
-        for refusal in _refusals(scope, name, account, limits, images, cost, now)
-    ]
-    return max(refusals, key=_severity, default=None)
+def limit_states(account: Account, limits: Limits, now: float) -> Iterator[LimitState]:
+    """Return the state of each limit that is set, for an account or a key's part of one."""
+    yield from budget_states(account, limits, now)
+    if (size := limits.requests_per_minute) is not None:
+        minute = account.minute_at(now)
+        used = sum(count for _, count in minute)
+        resets_at = float(minute[-1][0] + MINUTE_BUCKETS) if minute else None
+        yield LimitState(REQUESTS_PER_MINUTE, size, used, 0, resets_at)
+    if (size := limits.concurrent_requests) is not None:
+        yield LimitState(CONCURRENT_REQUESTS, size, 0, len(account.holds), None)
 
 
-def _severity(refusal: Refusal) -> tuple[int, float]:
-    if refusal.wait is not None:
-        return (0, refusal.wait)
-    if refusal.resets_at is not None:
-        return (1, refusal.resets_at)
-    return (2, 0.0)
-
-
-def _refusals(
-    scope: Scope, owner: str, account: Account, limits: Limits, images: int, cost: int, now: float
-) -> Iterator[Refusal]:
-    day, month = day_of(now), month_of(now)
-    windows = (
-        (account.day.roll(day), end_of_day(day), limits.images_per_day, limits.cost_per_day, "day"),
-        (
-            account.month.roll(month),
-            end_of_month(month),
-            limits.images_per_month,
-            limits.cost_per_month,
-            "month",
-        ),
-    )
-    for window, ends, image_limit, cost_limit, span in windows:
-        images_short = Shortfall(window.images, window.held_images, images, ends)
-        if image_limit is not None and _exceeds(images_short, image_limit):
-            yield Refusal(
-                scope=scope,
-                owner=owner,
-                limit=f"images_per_{span}",
-                size=image_limit,
-                resets_at=None if images > image_limit else ends,
-                shortfall=images_short,
-            )
-        money_short = Shortfall(window.cost, window.held_cost, cost, ends)
-        if cost_limit is not None and _exceeds(money_short, cost_limit):
-            yield Refusal(
-                scope=scope,
-                owner=owner,
-                limit=f"cost_per_{span}_usd",
-                size=cost_limit,
-                **_when_money_returns(money_short, cost_limit),
-                shortfall=money_short,
-            )
-    yield from _pace_refusals(scope, owner, account, limits, now)
-
-
-def _exceeds(short: Shortfall, limit: int) -> bool:
-    return short.used + short.held + short.asked > limit
-
-
-def _when_money_returns(short: Shortfall, limit: int) -> dict[str, Any]:
-    if short.asked > limit:
-        return {}
-    if short.used + short.asked > limit:
-        return {"resets_at": short.ends}
-    return {"wait": RETRY_SECONDS}
-
-
-def _pace_refusals(
-    scope: Scope, owner: str, account: Account, limits: Limits, now: float
-) -> Iterator[Refusal]:
-    minute, open_calls = limits.requests_per_minute, limits.concurrent_requests
-    if minute is not None and (wait := minute_wait(account, minute, now)) is not None:
-        yield Refusal(
-            scope=scope,
-            owner=owner,
-            limit="requests_per_minute",
-            size=minute,
-            wait=wait if minute else None,
-        )
-    if open_calls is not None and len(account.holds) >= open_calls:
-        yield Refusal(
-            scope=scope,
-            owner=owner,
-            limit="concurrent_requests",
-            size=open_calls,
-            wait=RETRY_SECONDS if open_calls else None,
-        )
+def budget_states(counters: Counters, limits: Limits, now: float) -> Iterator[LimitState]:
+    """Return the state of each budget that is set."""
+    for period, calendar in CALENDARS.items():
+        number = calendar.number_of(now)
+        usage: PeriodUsage = getattr(counters, period).roll(number)
+        for kind in BUDGETS[period]:
+            size: int | None = getattr(limits, kind.field)
+            if size is not None:
+                money = kind.unit == "usd"
+                used = usage.cost if money else usage.images
+                held = usage.held_cost if money else usage.held_images
+                yield LimitState(kind, size, used, held, calendar.end_of(number))
 
 
 def minute_wait(account: Account, limit: int, now: float) -> float | None:
-    """Seconds until one more purchase fits into the minute, at most 60; None if it fits now."""
+    """Return the seconds until the minute has room for one more purchase, at most 60.
+
+    Returns None if it has room now.
+    """
     buckets = account.minute_at(now)
     over = sum(count for _, count in buckets) - limit + 1
     if over <= 0:

@@ -1,81 +1,166 @@
-"""A refused purchase as the error its caller reads: which limit, whose, and until when."""
+"""Decides which limit refuses a purchase, for how long, and how the caller reads it.
 
+Images that open calls hold count as used. Money that only open calls hold may come back, so it
+makes a caller wait instead of sending it away until the period ends.
+"""
+
+from collections.abc import Sequence
 from math import ceil
+from typing import Literal
+
+from msgspec import Struct
 
 from gateway.core.errors import InsufficientQuota, LimitReached, RateLimited
 from gateway.core.headers import retry_after
-from gateway.core.key_format import PREFIX
+from gateway.core.key_format import public_id
+from gateway.core.model import Limits
 from gateway.core.money import format_usd
 from gateway.core.periods import utc
-from gateway.quota.limits import Refusal
+from gateway.quota.account import Account
+from gateway.quota.limits import REQUESTS_PER_MINUTE, LimitState, limit_states, minute_wait
+
+RETRY_SECONDS = 10.0
+"""The suggested wait if only the end of an open call frees room: nobody knows when that is."""
+
+Scope = Literal["gateway", "team", "key"]
+
+
+class LimitOwner(Struct, frozen=True):
+    """Who has the limits. A key's `name` is its line, and its account is part of the team's."""
+
+    scope: Scope
+    name: str
+    account: Account
+    limits: Limits
+
+
+class Refusal(Struct, frozen=True, kw_only=True):
+    """A limit that refuses a request, which asks for up to `asked` units of it.
+
+    The request may pass after `wait` seconds, or once the limit resets at `resets_at`. If both
+    are None it can never pass, because it alone exceeds the limit.
+    """
+
+    scope: Scope
+    owner: str
+    state: LimitState
+    asked: int
+    wait: float | None = None
+    resets_at: float | None = None
+
+    @property
+    def limit(self) -> str:
+        """The name of the limit."""
+        return self.state.name
+
+
+def first_refusal(
+    owners: Sequence[LimitOwner], images: int, cost: int, now: float
+) -> Refusal | None:
+    """Return the refusal that decides, or None if every limit admits the request.
+
+    A lasting refusal comes before a passing one, and among equals the longer one decides. So the
+    caller learns when the request can really be admitted.
+    """
+    asked_by_unit = {"images": images, "usd": cost}
+    refusals = []
+    for owner in owners:
+        for state in limit_states(owner.account, owner.limits, now):
+            asked = asked_by_unit.get(state.kind.unit, 1)
+            if state.used + state.held + asked > state.size:
+                refusals.append(_refusal(owner, state, asked, now))
+    return max(refusals, key=_severity, default=None)
+
+
+def _severity(refusal: Refusal) -> tuple[int, float]:
+    if refusal.wait is not None:
+        return (0, refusal.wait)
+    if refusal.resets_at is not None:
+        return (1, refusal.resets_at)
+    return (2, 0.0)
+
+
+def _refusal(owner: LimitOwner, state: LimitState, asked: int, now: float) -> Refusal:
+    kind, wait, resets_at = state.kind, None, None
+    if asked > state.size:
+        pass  # the request alone exceeds the limit: it can never pass
+    elif kind.unit == "images" or (kind.unit == "usd" and state.used + asked > state.size):
+        resets_at = state.resets_at
+    elif kind is REQUESTS_PER_MINUTE:
+        wait = minute_wait(owner.account, state.size, now)
+    else:
+        wait = RETRY_SECONDS
+    return Refusal(
+        scope=owner.scope,
+        owner=owner.name,
+        state=state,
+        asked=asked,
+        wait=wait,
+        resets_at=resets_at,
+    )
+
+
+# -- the error that the caller reads ------------------------------------------------------------
 
 
 def refusal_error(refusal: Refusal, spread: float, key: str) -> LimitReached:
-    """The error of a refusal. `spread` in [0, 1) keeps clients from returning all at once.
+    """Return the error of a refusal. `spread` in [0, 1) keeps clients from retrying all at once.
 
-    `key` is the id of the key that asked: its limits may be kept under its line's first key.
+    `key` is the id of the key that asked. Limits of keys are kept under the line's first key.
     """
-    which = f"{_owner(refusal, key)} {refusal.limit} limit of {_amount(refusal, refusal.size)}"
+    state = refusal.state
+    which = f"{_owner(refusal, key)} {state.name} limit of {_amount(state, state.size)}"
     whose = None if refusal.scope == "gateway" else (refusal.scope, refusal.owner)
     if refusal.wait is not None:
         seconds = retry_after(refusal.wait, spread)
         return RateLimited(
-            f"{which} is reached for now{_why(refusal)}; try again in {ceil(seconds)} seconds"
-            f"{_or_later(refusal)}.",
+            f"{which} is reached for now{_usage(refusal)}; try again in {ceil(seconds)} seconds"
+            f"{_or_later(state)}.",
             retry_after=seconds,
             whose=whose,
         )
     if refusal.resets_at is None:
-        return InsufficientQuota(
-            f"{which} is smaller than this request{_asking(refusal)}.", whose=whose
-        )
-    state = "is used up" if _is_full(refusal) else "has too little left for this request"
+        request = f", which {_asks(refusal)}" if state.kind.period else ""
+        return InsufficientQuota(f"{which} is smaller than this request{request}.", whose=whose)
+    full = state.remaining == 0
+    status = "is used up" if full else "has too little left for this request"
     return InsufficientQuota(
-        f"{which} {state}{_why(refusal)}; it resets at {utc(refusal.resets_at)}.", whose=whose
+        f"{which} {status}{_usage(refusal)}; it resets at {utc(refusal.resets_at)}.", whose=whose
     )
 
 
-def _is_full(refusal: Refusal) -> bool:
-    short = refusal.shortfall
-    return short is None or short.used + short.held >= refusal.size
-
-
-def _why(refusal: Refusal) -> str:
-    """What stands against the limit. Of the gateway's own that is other teams' business."""
-    if (short := refusal.shortfall) is None:
+def _usage(refusal: Refusal) -> str:
+    """What a budget is used for. A team must not learn what others use of the gateway's."""
+    state = refusal.state
+    if state.kind.period is None:
         return ""
-    parts = [f"this request {_asks(refusal, short.asked)}"]
+    parts = [f"this request {_asks(refusal)}"]
     if refusal.scope != "gateway":
-        held = f"{_amount(refusal, short.held)} held by open calls"
-        parts = [f"{_amount(refusal, short.used)} used", held, *parts]
+        held = f"{_amount(state, state.held)} held by open calls"
+        parts = [f"{_amount(state, state.used)} used", held, *parts]
     return f" ({', '.join(parts)})"
 
 
-def _asking(refusal: Refusal) -> str:
-    short = refusal.shortfall
-    return f", which {_asks(refusal, short.asked)}" if short is not None else ""
+def _asks(refusal: Refusal) -> str:
+    verb = "may cost" if refusal.state.kind.unit == "usd" else "asks for"
+    return f"{verb} {_amount(refusal.state, refusal.asked)}"
 
 
-def _asks(refusal: Refusal, asked: int) -> str:
-    verb = "may cost" if refusal.limit.endswith("_usd") else "asks for"
-    return f"{verb} {_amount(refusal, asked)}"
-
-
-def _or_later(refusal: Refusal) -> str:
-    short = refusal.shortfall
-    return f", or after it resets at {utc(short.ends)}" if short is not None else ""
+def _or_later(state: LimitState) -> str:
+    if state.kind.period is None or state.resets_at is None:
+        return ""
+    return f", or after it resets at {utc(state.resets_at)}"
 
 
 def _owner(refusal: Refusal, key: str) -> str:
     match refusal.scope:
         case "key":
-            return f"Key {PREFIX}{key}'s"
+            return f"Key {public_id(key)}'s"
         case "team":
             return f"Team {refusal.owner}'s"
         case "gateway":
             return "The gateway's"
 
 
-def _amount(refusal: Refusal, amount: int) -> str:
-    """Images, or dollars."""
-    return format_usd(amount) if refusal.limit.endswith("_usd") else str(amount)
+def _amount(state: LimitState, amount: int) -> str:
+    return format_usd(amount) if state.kind.unit == "usd" else str(amount)

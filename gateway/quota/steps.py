@@ -1,30 +1,32 @@
 """The one quota algorithm: pure steps `(accounts, now) -> (changed accounts, outcome, entries)`.
 
-All limits of a request, those of its key, its team and the gateway, are checked in one step, so
-a refusal consumes nothing. Every step is
-idempotent by its reservation id: a store may apply it, lose the reply and be asked again.
+One step checks all limits of a request, those of its key, its team and the gateway, so a refusal
+consumes nothing. Every step is idempotent by its reservation id: a store may apply a step, lose
+the reply and be asked again.
 
-A purchase is a *hold* between its reservation and its outcome. The hold counts at its ceiling,
-so concurrent purchases cannot overspend together. Then one of these closes it:
+Between its reservation and its outcome a purchase is a *hold*. The hold counts at the ceiling of
+the price, so concurrent purchases cannot overspend together. One of these steps closes it:
 
-- `Settle`: charged at what was delivered, or as unknown at the hold, because nobody can tell
-  what the upstream drew;
-- `Release`: charged nothing, because nothing was drawn;
-- `Expire`: its lease ran out (its process died): charged as unknown, remembered for a day.
+- `Settle` charges the images delivered. If their delivery could not be confirmed, it charges the
+  whole hold as unknown.
+- `Release` charges nothing, because the upstream generated nothing.
+- `Expire` sweeps a hold whose lease ran out, because its process died. It charges the hold as
+  unknown and remembers it for a day.
 
-An outcome that arrives after the sweep replaces the unknown charge exactly once, in the
-reservation's own period. An outcome for an id that is neither open nor swept has been applied
-already and changes nothing, unless the store has lost the purchase: it came back with an older
-state. Then what was bought is charged all the same, as if it were reserved and settled at once.
+An outcome that arrives after the sweep replaces the unknown charge exactly once, in the periods
+of the reservation. An outcome whose id is neither open nor swept was applied before and changes
+nothing. The exception is a store that came back with an older state and lost the purchase: then
+the images are charged as if the purchase were reserved and settled at once.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Generic, Protocol, TypeVar
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from gateway.core.model import NO_LIMITS, Entry, EntryOutcome, Limits
+from gateway.core.periods import PeriodUsage, day_of, month_of
 from gateway.quota.account import (
     EMPTY,
     GATEWAY,
@@ -35,8 +37,8 @@ from gateway.quota.account import (
     Hold,
     team_account,
 )
-from gateway.quota.limits import Owner, Refusal, first_refusal
-from gateway.quota.status import Standing, standing
+from gateway.quota.refusal import LimitOwner, Refusal, first_refusal
+from gateway.quota.status import RateLimitStatus, rate_limit_status
 
 Accounts = Mapping[str, Account]
 
@@ -44,11 +46,11 @@ T = TypeVar("T")
 C = TypeVar("C", bound=Counters)
 
 LOST_SECONDS = 2 * 86_400
-"""How old a purchase that the store has lost may be. Stores tell for three days what they have
-written, and a purchase that they have not lost must never be charged twice."""
+"""The greatest age of a purchase that is treated as lost. Stores know for three days which entries
+they wrote, and a purchase that is not lost must never be charged twice."""
 
 
-class Applied(Struct, Generic[T], frozen=True):
+class StepResult(Struct, Generic[T], frozen=True):
     """A step's result: the accounts it changed, its outcome, and the usage entries it wrote."""
 
     changes: dict[str, Account]
@@ -57,34 +59,34 @@ class Applied(Struct, Generic[T], frozen=True):
 
 
 class Step(Protocol[T]):
-    """What the ledger can do to accounts."""
+    """A change of accounts."""
 
     @property
     def accounts(self) -> tuple[str, ...]:
-        """The names of the accounts that `apply` wants to see."""
+        """The names of the accounts that `apply` reads."""
 
-    def apply(self, accounts: Accounts, now: float) -> "Applied[T]":
-        """The result at `now`; accounts without a state yet may be absent."""
+    def apply(self, accounts: Accounts, now: float) -> "StepResult[T]":
+        """Return the result at `now`. Accounts that were never written may be absent."""
 
 
 class Held(Struct, frozen=True):
-    """The purchase is admitted; `at` is the store's time of the reservation."""
+    """The purchase is admitted. `at` is the time of the reservation by the store's clock."""
 
     at: float
-    standing: Standing
+    rate_limits: RateLimitStatus
 
 
-class Refused(Struct, frozen=True):
-    """The purchase is not admitted, and has consumed nothing."""
+class Denied(Struct, frozen=True):
+    """The purchase is refused, and has consumed nothing."""
 
     refusal: Refusal
-    standing: Standing
+    rate_limits: RateLimitStatus
 
 
 class Reserve(Struct, frozen=True, kw_only=True):
-    """Admit a purchase, or refuse it. `lease` in seconds, `cost` its ceiling in micro-dollars.
+    """Admits or refuses a purchase. `lease` is in seconds, `cost` is the ceiling in micro-dollars.
 
-    `key` is the line of the key that asks: all keys of a line use up the same budgets.
+    `key` is the line of the key: all keys of a line share their budgets.
     """
 
     id: str
@@ -105,31 +107,32 @@ class Reserve(Struct, frozen=True, kw_only=True):
         own = team_account(self.team)
         return (own, GATEWAY) if self.gateway_limits else (own,)
 
-    def apply(self, accounts: Accounts, now: float) -> Applied[Held | Refused]:
+    def apply(self, accounts: Accounts, now: float) -> StepResult[Held | Denied]:
         own = team_account(self.team)
         team = accounts.get(own, EMPTY)
-        # Asked again: it may even be swept by now, where the store's clock has jumped.
+        # A repeated reservation. Its hold may even be swept, if the store's clock has jumped.
         if (known := team.holds.get(self.id) or team.swept.get(self.id)) is not None:
-            return Applied({}, Held(known.at, self._standing(team, now)))
-        owners: list[Owner] = [("team", self.team, team, self.limits)]
+            return StepResult({}, Held(known.at, self._rate_limits(team, now)))
+        owners = [LimitOwner("team", self.team, team, self.limits)]
         if self.key_limits:
-            owners.append(("key", self.key, team.of_key(self.key), self.key_limits))
+            owners.append(LimitOwner("key", self.key, team.of_key(self.key), self.key_limits))
         if self.gateway_limits:
-            owners.append(("gateway", "", accounts.get(GATEWAY, EMPTY), self.gateway_limits))
+            common = accounts.get(GATEWAY, EMPTY)
+            owners.append(LimitOwner("gateway", "", common, self.gateway_limits))
         refusal = first_refusal(owners, self.images, self.cost, now)
         if refusal is not None:
-            return Applied({}, Refused(refusal, self._standing(team, now)))
+            return StepResult({}, Denied(refusal, self._rate_limits(team, now)))
         changes = _holding(accounts, self.team, self.id, self.hold(now), now)
-        return Applied(changes, Held(now, self._standing(changes[own], now)))
+        return StepResult(changes, Held(now, self._rate_limits(changes[own], now)))
 
-    def _standing(self, team: Account, now: float) -> Standing:
+    def _rate_limits(self, team: Account, now: float) -> RateLimitStatus:
         owners = [(team, self.limits)]
         if self.key_limits:
             owners.append((team.of_key(self.key), self.key_limits))
-        return standing(owners, now)
+        return rate_limit_status(owners, now)
 
     def hold(self, at: float) -> Hold:
-        """What the account holds for it, once it is admitted at that time."""
+        """Return the hold of this purchase, if it was admitted at that time."""
         return Hold(
             at=at,
             lease=at + self.lease,
@@ -144,7 +147,7 @@ class Reserve(Struct, frozen=True, kw_only=True):
         )
 
     def settle(self, at: float, images: int, cost: int, *, unknown: bool = False) -> "Settle":
-        """Its outcome, once it was admitted at that time."""
+        """Return the outcome of this purchase, if it was admitted at that time."""
         return Settle(
             id=self.id,
             team=self.team,
@@ -156,10 +159,10 @@ class Reserve(Struct, frozen=True, kw_only=True):
 
 
 class Settle(Struct, frozen=True, kw_only=True):
-    """Charge what was delivered; with `unknown`, what may have been.
+    """Charges the images that were delivered, or with `unknown` those that may have been.
 
-    `hold` is what was reserved. `lost` says that the store has neither the purchase nor an entry
-    of it, though it was admitted: then it is charged anew.
+    `hold` is the hold of the reservation. `lost` means that the store has neither the purchase nor
+    its entry, though it was admitted. Then the purchase is charged again.
     """
 
     id: str
@@ -175,10 +178,10 @@ class Settle(Struct, frozen=True, kw_only=True):
         return (team_account(self.team), GATEWAY)
 
     def unknown_hold(self, accounts: Accounts, now: float) -> Hold | None:
-        """What was reserved, where the account knows nothing of it: then this was applied already
-        or the store has lost the purchase, and an entry of it tells.
+        """Return the hold if the account does not know the purchase, or None.
 
-        None also where that is too long ago to be told.
+        Then either this step was applied before, or the store has lost the purchase. The usage
+        entry shows which. Returns None also if the store no longer knows the entries of that time.
         """
         account = accounts.get(team_account(self.team), EMPTY)
         if self.id in account.holds or self.id in account.swept:
@@ -186,7 +189,7 @@ class Settle(Struct, frozen=True, kw_only=True):
         recent = self.hold is not None and now <= self.hold.at + LOST_SECONDS
         return self.hold if recent else None
 
-    def apply(self, accounts: Accounts, now: float) -> Applied[None]:
+    def apply(self, accounts: Accounts, now: float) -> StepResult[None]:
         outcome: EntryOutcome = "unknown" if self.unknown else "bought"
         if self.lost and (hold := self.unknown_hold(accounts, now)) is not None:
             accounts = {**accounts, **_holding(accounts, self.team, self.id, hold, now)}
@@ -194,10 +197,10 @@ class Settle(Struct, frozen=True, kw_only=True):
 
 
 class Release(Struct, frozen=True, kw_only=True):
-    """Charge nothing: the purchase failed, or was never made.
+    """Charges nothing: the purchase failed, or was never made.
 
-    `forget` leaves no usage entry, unless a sweep has written one: the reservation was given up
-    on and nothing was asked of the upstream.
+    With `forget` the reservation was given up before anything was sent to the upstream. Then there
+    is no usage entry, unless a sweep has written one.
     """
 
     id: str
@@ -208,20 +211,20 @@ class Release(Struct, frozen=True, kw_only=True):
     def accounts(self) -> tuple[str, ...]:
         return (team_account(self.team), GATEWAY)
 
-    def apply(self, accounts: Accounts, now: float) -> Applied[None]:
+    def apply(self, accounts: Accounts, now: float) -> StepResult[None]:
         applied = _close(accounts, self.team, self.id, 0, 0, "failed")
         if not self.forget:
             return applied
-        # Always a new version, even with nothing to take back: a store that was frozen may still
-        # run the old swap when it wakes, and must find that its version has passed.
+        # This always raises the version, even with nothing to take back. A frozen store may still
+        # run the old swap when it wakes, and that swap must then fail.
         own = team_account(self.team)
         account = accounts.get(own, EMPTY)
         entries = applied.entries if self.id in account.swept else ()
-        return Applied({own: account, **applied.changes}, None, entries)
+        return StepResult({own: account, **applied.changes}, None, entries)
 
 
 class Expire(Struct, frozen=True):
-    """Sweep an account's holds whose lease ran out. The outcome is how many there were."""
+    """Sweeps the holds of an account whose lease ran out. The outcome is their number."""
 
     account: str
 
@@ -229,11 +232,11 @@ class Expire(Struct, frozen=True):
     def accounts(self) -> tuple[str, ...]:
         return (self.account, GATEWAY)
 
-    def apply(self, accounts: Accounts, now: float) -> Applied[int]:
+    def apply(self, accounts: Accounts, now: float) -> StepResult[int]:
         account = accounts.get(self.account, EMPTY)
         due = {id: hold for id, hold in account.holds.items() if hold.lease <= now}
         if not due:
-            return Applied({}, 0)
+            return StepResult({}, 0)
         common = accounts.get(GATEWAY, EMPTY)
         team_name = self.account.removeprefix(team_account(""))
         for hold in due.values():
@@ -249,15 +252,15 @@ class Expire(Struct, frozen=True):
             _entry(id, team_name, hold, hold.images, hold.cost, "unknown")
             for id, hold in due.items()
         )
-        return Applied(
+        return StepResult(
             _changed(accounts, {self.account: account, GATEWAY: common}), len(due), entries
         )
 
 
 def _close(
     accounts: Accounts, team: str, id: str, images: int, cost: int, outcome: EntryOutcome
-) -> Applied[None]:
-    """Replace a hold, or the unknown charge it was swept to, by what it came to."""
+) -> StepResult[None]:
+    """Replace a hold, or the unknown charge of a swept hold, with the outcome."""
     own = team_account(team)
     account, common = accounts.get(own, EMPTY), accounts.get(GATEWAY, EMPTY)
     if (hold := account.holds.get(id)) is not None:
@@ -267,12 +270,12 @@ def _close(
         closing = _recharge
         account = replace(account, swept=_without(account.swept, id))
     else:
-        return Applied({}, None)
+        return StepResult({}, None)
     account = _for_both(closing, account, hold, images, cost)
     if hold.in_gateway:
         common = closing(common, hold, images, cost)
     entry = _entry(id, team, hold, images, cost, outcome)
-    return Applied(_changed(accounts, {own: account, GATEWAY: common}), None, (entry,))
+    return StepResult(_changed(accounts, {own: account, GATEWAY: common}), None, (entry,))
 
 
 class _Closing(Protocol):
@@ -282,9 +285,10 @@ class _Closing(Protocol):
 
 
 def _for_both(closing: _Closing, account: Account, hold: Hold, images: int, cost: int) -> Account:
-    """The account with a hold closed for its team, and for its key where that counts it too.
+    """Close a hold for its team, and for its key if the key counts it too.
 
-    A key whose counters are gone needs none: they were over, and the hold was of their time.
+    A key may have no counters any more. They were dropped because their periods had ended, and
+    the hold belongs to those periods.
     """
     account = closing(account, hold, images, cost)
     counters = account.keys.get(hold.key)
@@ -295,7 +299,7 @@ def _for_both(closing: _Closing, account: Account, hold: Hold, images: int, cost
 
 
 def _holding(accounts: Accounts, team: str, id: str, hold: Hold, now: float) -> dict[str, Account]:
-    """The accounts that a hold changes, with it."""
+    """Return the accounts that a hold changes, with the hold in them."""
     own = team_account(team)
     account = accounts.get(own, EMPTY)
     keys = account.keys
@@ -306,7 +310,7 @@ def _holding(accounts: Accounts, team: str, id: str, hold: Hold, now: float) -> 
             _counted(account, hold, now),
             holds={**account.holds, id: hold},
             swept=_remembered(account.swept, now),
-            # Quiet keys must not pile up.
+            # Unused keys must not pile up.
             keys={line: counters for line, counters in keys.items() if not counters.is_over(now)},
         )
     }
@@ -316,42 +320,50 @@ def _holding(accounts: Accounts, team: str, id: str, hold: Hold, now: float) -> 
 
 
 def _counted(counters: C, hold: Hold, now: float) -> C:
-    """The counters with a hold, and with its second among those of the last minute."""
+    """Add a hold, and its second to those of the last minute."""
     held = replace(_hold(counters, hold), minute=_with_second(counters.minute, int(hold.at)))
     return replace(held, minute=held.minute_at(now))
 
 
 def _hold(counters: C, hold: Hold) -> C:
-    day, month = hold.day, hold.month
-    return replace(
+    """Add a hold."""
+    return _in_each_period(
         counters,
-        day=counters.day.roll(day).hold(day, hold.images, hold.cost),
-        month=counters.month.roll(month).hold(month, hold.images, hold.cost),
+        hold,
+        lambda usage, period: usage.roll(period).hold(period, hold.images, hold.cost),
     )
 
 
 def _charge(counters: C, hold: Hold, images: int, cost: int) -> C:
-    """The counters with a hold turned into a charge, in the periods of its reservation."""
-    day, month = hold.day, hold.month
-    return replace(
+    """Turn a hold into a charge, in the periods of its reservation."""
+    return _in_each_period(
         counters,
-        day=counters.day.hold(day, -hold.images, -hold.cost).spend(day, images, cost),
-        month=counters.month.hold(month, -hold.images, -hold.cost).spend(month, images, cost),
+        hold,
+        lambda usage, period: usage.hold(period, -hold.images, -hold.cost).spend(
+            period, images, cost
+        ),
     )
 
 
 def _recharge(counters: C, hold: Hold, images: int, cost: int) -> C:
-    """The counters with a swept hold's unknown charge turned into the real one."""
+    """Replace the unknown charge of a swept hold with the real one."""
     images, cost = images - hold.images, cost - hold.cost
+    return _in_each_period(counters, hold, lambda usage, period: usage.spend(period, images, cost))
+
+
+def _in_each_period(
+    counters: C, hold: Hold, change: Callable[[PeriodUsage, int], PeriodUsage]
+) -> C:
+    """Apply a change to the usage of each period, with the period of the reservation."""
     return replace(
         counters,
-        day=counters.day.spend(hold.day, images, cost),
-        month=counters.month.spend(hold.month, images, cost),
+        day=change(counters.day, day_of(hold.at)),
+        month=change(counters.month, month_of(hold.at)),
     )
 
 
 def _with_second(minute: tuple[tuple[int, int], ...], second: int) -> tuple[tuple[int, int], ...]:
-    if minute and minute[-1][0] > second:  # only where the store had lost it
+    if minute and minute[-1][0] > second:  # a purchase that the store had lost
         counts = dict(minute)
         return tuple(sorted({**counts, second: counts.get(second, 0) + 1}.items()))
     if minute and minute[-1][0] == second:
@@ -364,7 +376,7 @@ def _remembered(swept: dict[str, Hold], now: float) -> dict[str, Hold]:
 
 
 def _without(holds: dict[str, Hold], id: str) -> dict[str, Hold]:
-    left = holds.copy()  # several times quicker than filtering, and there may be thousands
+    left = holds.copy()  # several times faster than filtering, and there may be thousands
     del left[id]
     return left
 

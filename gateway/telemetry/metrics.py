@@ -12,11 +12,11 @@ from itertools import product
 from prometheus_client import CollectorRegistry, ProcessCollector
 
 from gateway.core.model import Entry, Limits, Team
-from gateway.quota.limits import Refusal
+from gateway.quota.limits import set_limits
+from gateway.quota.refusal import Refusal
 from gateway.quota.steps import Reserve
 from gateway.telemetry.instruments import CounterFunction, Instruments
 from gateway.telemetry.observer import FlightRole, Observer
-from gateway.telemetry.quota_gauges import limits_set
 from gateway.telemetry.request_record import RequestRecord
 
 ACCOUNT = "default"
@@ -242,8 +242,8 @@ class Metrics(Observer):
             if self._started.get(name) != (team, models):
                 self._begin_team_at_zero(team, models)
                 self._started[name] = team, models
-        for limit in limits_set(gateway):
-            self.refusals.begin("", limit, "gateway")
+        for kind in set_limits(gateway):
+            self.refusals.begin("", kind.name, "gateway")
 
     def _begin_team_at_zero(self, team: Team, models: Iterable[str]) -> None:
         for model in models:
@@ -251,8 +251,8 @@ class Metrics(Observer):
         self.saved.add((team.name,), 0)
         for outcome in TEAM_OUTCOMES:
             self.requests.begin(team.name, outcome)
-        for limit in limits_set(team.limits):
-            self.refusals.begin(team.name, limit, "team")
+        for kind in set_limits(team.limits):
+            self.refusals.begin(team.name, kind.name, "team")
 
     # -- events: see `gateway.telemetry.observer` -----------------------------------------------
 

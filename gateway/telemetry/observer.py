@@ -11,8 +11,8 @@ from typing import Any, Literal
 
 import structlog
 
-from gateway.quota.limits import Refusal
 from gateway.quota.observer import LedgerObserver
+from gateway.quota.refusal import Refusal
 from gateway.quota.steps import Reserve
 from gateway.telemetry.request_record import RequestRecord
 

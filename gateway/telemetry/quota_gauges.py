@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterable, Mapping
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from gateway.core.model import NO_LIMITS, Limits, Team
+from gateway.core.model import Limits, Team
 from gateway.core.money import MICRO
-from gateway.core.periods import day_of, month_of
+from gateway.core.periods import month_of
 from gateway.quota.account import EMPTY, GATEWAY, Account, team_account
+from gateway.quota.limits import limit_states
 from gateway.telemetry.observer import Observer
 
 
@@ -56,38 +57,12 @@ class QuotaCollector(Collector, Observer):
         )
         owners = [(name, team_account(name), team.limits) for name, team in teams]
         for label, account, limits in [*owners, ("", GATEWAY, self._gateway_limits())]:
-            for name, size, spent in _levels(accounts.get(account, EMPTY), limits, now):
-                limit.add_metric([label, name], size)
-                used.add_metric([label, name], spent)
+            for state in limit_states(accounts.get(account, EMPTY), limits, now):
+                limit.add_metric([label, state.name], state.size / state.kind.scale)
+                used.add_metric([label, state.name], (state.used + state.held) / state.kind.scale)
         for name, _ in teams:
             window = accounts.get(team_account(name), EMPTY).month.roll(month_of(now))
             month.add_metric([name], (window.cost + window.held_cost) / MICRO)
         holds = sum(len(account.holds) for account in accounts.values())
         yield from (limit, used, month)
         yield GaugeMetricFamily("gateway_reservations_open", "Purchases not settled.", value=holds)
-
-
-def limits_set(limits: Limits) -> list[str]:
-    """The names of those of the six limits that are set."""
-    return [name for name, _, _ in _levels(EMPTY, limits, 0)]
-
-
-def _levels(account: Account, limits: Limits, now: float) -> Iterable[tuple[str, float, float]]:
-    if limits == NO_LIMITS:
-        return
-    day, month = account.day.roll(day_of(now)), account.month.roll(month_of(now))
-    minute = sum(count for _, count in account.minute_at(now))
-    for name, size, used in (
-        ("images_per_day", limits.images_per_day, day.images + day.held_images),
-        ("images_per_month", limits.images_per_month, month.images + month.held_images),
-        ("requests_per_minute", limits.requests_per_minute, minute),
-        ("concurrent_requests", limits.concurrent_requests, len(account.holds)),
-    ):
-        if size is not None:
-            yield name, size, used
-    for name, cost, window in (
-        ("cost_per_day_usd", limits.cost_per_day, day),
-        ("cost_per_month_usd", limits.cost_per_month, month),
-    ):
-        if cost is not None:
-            yield name, cost / MICRO, (window.cost + window.held_cost) / MICRO

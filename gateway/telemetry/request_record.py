@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from time import perf_counter
 
 from gateway.core.model import Caller, ImageRequest
-from gateway.quota.status import Standing
+from gateway.quota.status import RateLimitStatus
 
 OTHER = "other"
 """The label of a model, size or quality that could not be read or is not configured."""
@@ -23,7 +23,7 @@ class RequestRecord:
     - `labels`: the request's model, size and quality, each from a closed set.
     - `fingerprint`: the answer's key in the cache.
     - `outcome` and `status`: those of a client that left, until there is an answer.
-    - `standing`: the quota's status, if the ledger was asked.
+    - `rate_limits`: the quota's status, if the ledger was asked.
     - `waited`: the time spent waiting for others: the client, the upstream, another purchase.
     - `upstream`: how long the upstream took, None if it was not called.
     - `phases`: the gateway's own steps in their order, for the Server-Timing header.
@@ -43,7 +43,7 @@ class RequestRecord:
     images: int = 0
     cost: int = 0
     saved: int = 0
-    standing: Standing | None = None
+    rate_limits: RateLimitStatus | None = None
     waited: float = 0.0
     upstream: float | None = None
     left: bool = False

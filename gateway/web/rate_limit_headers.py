@@ -3,18 +3,18 @@
 import math
 from collections.abc import Mapping
 
-from gateway.quota.status import Meter, Standing
+from gateway.quota.status import Meter, RateLimitStatus
 
 
-def rate_limit_headers(standing: Standing, retry_after: float = 0.0) -> dict[str, str]:
+def rate_limit_headers(status: RateLimitStatus, retry_after: float = 0.0) -> dict[str, str]:
     """x-ratelimit-{limit,remaining,reset}-{requests,images}, where there is such a limit.
 
     No reset is told before `retry_after`, the seconds that the same answer asks its client to
     wait: some clients go by the one, some by the other.
     """
     return {
-        **_meter("requests", standing.requests, retry_after),
-        **_meter("images", standing.images, retry_after),
+        **_meter("requests", status.requests, retry_after),
+        **_meter("images", status.images, retry_after),
     }
 
 

@@ -3,10 +3,11 @@
 from time import perf_counter
 
 from aiohttp import web
-from msgspec import json
+from msgspec import Struct, json
 
 from gateway.core.errors import GatewayError, UpstreamRefused
 from gateway.core.faults import InvalidFields
+from gateway.core.listing import listing
 from gateway.core.money import format_usd
 from gateway.proxy.context import ProxyResponse
 from gateway.telemetry.request_record import RequestRecord
@@ -44,9 +45,10 @@ def error_response(error: GatewayError, record: RequestRecord | None = None) -> 
 
 
 def json_response(value: object, record: RequestRecord) -> web.Response:
-    """A 200 of the gateway's own making."""
+    """A 200 of the gateway's own making. A record is sent in its public form."""
     headers = {**_BASE, **_record_headers(record)}
-    return web.Response(body=json.encode(value), headers=headers)
+    body = json.encode(listing(value) if isinstance(value, Struct) else value)
+    return web.Response(body=body, headers=headers)
 
 
 def image_response(answer: ProxyResponse, record: RequestRecord) -> web.Response:
@@ -63,8 +65,8 @@ def _record_headers(record: RequestRecord, retry_after: float = 0.0) -> dict[str
     headers = {"X-Request-Id": record.id}
     if record.caller is not None:  # nobody else needs to know what took how long
         headers["Server-Timing"] = server_timing(_phases(record))
-    if record.standing is not None:
-        headers.update(rate_limit_headers(record.standing, retry_after))
+    if record.rate_limits is not None:
+        headers.update(rate_limit_headers(record.rate_limits, retry_after))
     if record.upstream is not None:
         headers["x-gateway-cost-usd"] = format_usd(record.cost)
     return headers

@@ -3,7 +3,7 @@
 import asyncio
 import random
 
-from gateway.core.periods import Window
+from gateway.core.periods import PeriodUsage
 from gateway.quota.account import EMPTY, Account, Counters, Hold
 from gateway.quota.store import Change
 from tests.conformance.store import (
@@ -19,12 +19,15 @@ from tests.conformance.store import (
 
 HOLD = Hold(NOON, NOON + 305, "k1", "gpt-image-2", "1024x1024", "high", 4, 844_000, True)
 FULL = Account(
-    day=Window(20_513, 2**40, 2**53 + 1, 3, 4),
-    month=Window(24_314, 5, 6, 7, 8),
+    day=PeriodUsage(20_513, 2**40, 2**53 + 1, 3, 4),
+    month=PeriodUsage(24_314, 5, 6, 7, 8),
     minute=((int(NOON) - 60, 1), (int(NOON), 60)),
     holds={f"hold-{i}": HOLD for i in range(500)},
     swept={"Ω": HOLD},
-    keys={"k1": Counters(Window(1, 2**53 + 1), Window(2, 3), ((int(NOON), 4),)), "": Counters()},
+    keys={
+        "k1": Counters(PeriodUsage(1, 2**53 + 1), PeriodUsage(2, 3), ((int(NOON), 4),)),
+        "": Counters(),
+    },
 )
 
 

@@ -9,7 +9,7 @@ from typing import Protocol
 from msgspec.structs import replace
 
 from gateway.core.model import Entry
-from gateway.core.periods import Window
+from gateway.core.periods import PeriodUsage
 from gateway.quota.account import Account, Hold
 from gateway.quota.store import Change
 from gateway.stores.port import Store
@@ -45,7 +45,7 @@ class Wall:
 
 def spent(images: int) -> Account:
     """An account that has spent so many images."""
-    return Account(day=Window(PERIOD, images))
+    return Account(day=PeriodUsage(PERIOD, images))
 
 
 def held(**leases: float) -> Account:
@@ -83,7 +83,7 @@ async def spend(
     """Add one image to an account, with an entry, as the ledger does: again until it wins."""
     while True:
         ((account, version),) = (await store.accounts.load([name])).accounts
-        more = replace(account, day=Window(PERIOD, account.day.images + 1))
+        more = replace(account, day=PeriodUsage(PERIOD, account.day.images + 1))
         if await store.accounts.swap([Change(name, version, more)], [entry(id, at=at)]):
             return
         await asyncio.sleep(chance.random() * 0.005)

@@ -15,7 +15,7 @@ from gateway.core.headers import (
     retry_after,
 )
 from gateway.proxy.cache_status import CacheStatus
-from gateway.quota.status import Meter, Standing
+from gateway.quota.status import Meter, RateLimitStatus
 from gateway.upstream.headers import upstream_headers
 from gateway.web.rate_limit_headers import rate_limit_headers, server_timing
 
@@ -211,11 +211,11 @@ def test_clamp_retry_after(value: str | None, seconds: int | None) -> None:
 
 
 def test_without_limits_there_are_no_rate_limit_headers() -> None:
-    assert rate_limit_headers(Standing()) == {}
+    assert rate_limit_headers(RateLimitStatus()) == {}
 
 
 def test_rate_limit_headers() -> None:
-    assert rate_limit_headers(Standing(Meter(60, 59, 1.0), Meter(100, 0, 3723.0))) == {
+    assert rate_limit_headers(RateLimitStatus(Meter(60, 59, 1.0), Meter(100, 0, 3723.0))) == {
         "x-ratelimit-limit-requests": "60",
         "x-ratelimit-remaining-requests": "59",
         "x-ratelimit-reset-requests": "1s",
@@ -223,7 +223,7 @@ def test_rate_limit_headers() -> None:
         "x-ratelimit-remaining-images": "0",
         "x-ratelimit-reset-images": "1h2m3s",
     }
-    assert set(rate_limit_headers(Standing(images=Meter(1, 1, 0.0)))) == {
+    assert set(rate_limit_headers(RateLimitStatus(images=Meter(1, 1, 0.0)))) == {
         "x-ratelimit-limit-images",
         "x-ratelimit-remaining-images",
         "x-ratelimit-reset-images",
@@ -250,7 +250,7 @@ def test_rate_limit_headers() -> None:
     ],
 )
 def test_resets_are_written_as_openai_does(seconds: float, text: str) -> None:
-    headers = rate_limit_headers(Standing(requests=Meter(1, 1, seconds)))
+    headers = rate_limit_headers(RateLimitStatus(requests=Meter(1, 1, seconds)))
     assert headers["x-ratelimit-reset-requests"] == text
 
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.core.periods import Window, day_of, end_of_day, end_of_month, month_of
+from gateway.core.periods import PeriodUsage, day_of, end_of_day, end_of_month, month_of
 
 times = st.floats(0, datetime(2400, 1, 1, tzinfo=UTC).timestamp(), allow_nan=False)
 
@@ -44,19 +44,19 @@ def test_a_month_ends_where_the_next_begins(now: float) -> None:
 
 
 def test_a_window_counts_holds_and_charges_apart() -> None:
-    window = Window(7).hold(7, 4, 400).hold(7, -1, -100).spend(7, 1, 90)
-    assert window == Window(7, images=1, cost=90, held_images=3, held_cost=300)
+    window = PeriodUsage(7).hold(7, 4, 400).hold(7, -1, -100).spend(7, 1, 90)
+    assert window == PeriodUsage(7, images=1, cost=90, held_images=3, held_cost=300)
 
 
 def test_a_change_of_another_period_leaves_it_alone() -> None:
-    window = Window(7, 1, 2, 3, 4)
+    window = PeriodUsage(7, 1, 2, 3, 4)
     for period in (6, 8):
         assert window.hold(period, 1, 1) == window
         assert window.spend(period, 1, 1) == window
 
 
 def test_rolling_forward_empties_it_and_backward_does_nothing() -> None:
-    window = Window(7, 1, 2, 3, 4)
-    assert window.roll(8) == Window(8)
+    window = PeriodUsage(7, 1, 2, 3, 4)
+    assert window.roll(8) == PeriodUsage(8)
     assert window.roll(7) is window
     assert window.roll(6) is window

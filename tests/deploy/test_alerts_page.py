@@ -12,7 +12,7 @@ from multidict import CIMultiDict
 from gateway.config.files import load_settings
 from gateway.config.webhooks import Webhook, check_secret
 from gateway.core.model import Limits
-from gateway.core.periods import Window, day_of, month_of
+from gateway.core.periods import PeriodUsage, day_of, month_of
 from gateway.quota.account import Counters
 from gateway.reporting.alerts.message import Body, headers, message
 from gateway.reporting.alerts.rules import (
@@ -38,7 +38,9 @@ OPS = Webhook(name="ops", at_percent=(80, 95, 100))
 
 def told() -> list[Alert]:
     """One alert of each sort, as they come about."""
-    money = Counters(Window(day_of(NOON), 203, 8_120_000), Window(month_of(NOON), 203, 8_120_000))
+    money = Counters(
+        PeriodUsage(day_of(NOON), 203, 8_120_000), PeriodUsage(month_of(NOON), 203, 8_120_000)
+    )
     limits = Limits(cost_per_day=10_000_000)
     ((_, budget),) = budget_alerts((Owner(team="design"), money, limits), [OPS], NOON)
     ((_, unknown),) = unknown_alerts(1_320_000, [OPS], NOON)

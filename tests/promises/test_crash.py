@@ -21,7 +21,7 @@ from gateway.core.model import Limits, Team
 from gateway.proxy.context import LEASE_SLACK_SECONDS
 from gateway.quota.account import Account, team_account
 from gateway.quota.ledger import SWEEP_SECONDS, Ledger
-from gateway.quota.steps import Held, Refused, Settle
+from gateway.quota.steps import Denied, Held, Settle
 from gateway.server.startup import load_pepper
 from gateway.stores.sqlite import SqliteStore
 from gateway.tenants.changes import Actor
@@ -295,7 +295,7 @@ async def ledger_at(
         assert await ledger.close(5)
 
 
-async def buy(ledger: Ledger, id: str, limits: Limits, images: int = 1) -> Held | Refused:
+async def buy(ledger: Ledger, id: str, limits: Limits, images: int = 1) -> Held | Denied:
     held = await ledger.reserve(reserve(id, limits=limits, gateway_limits=limits, images=images))
     if isinstance(held, Held):
         await ledger.finish(Settle(id=id, team="red", images=images, cost=images * PRICE))
@@ -317,11 +317,11 @@ async def test_a_budget_opens_at_midnight_and_not_before(tmp_path: Path, limits:
         assert isinstance(await buy(ledger, "1", limits, 2), Held)
         clock.now = MIDNIGHT - 0.001
         refused = await buy(ledger, "2", limits)
-        assert isinstance(refused, Refused)
+        assert isinstance(refused, Denied)
         assert refused.refusal.resets_at == MIDNIGHT
         clock.now = MIDNIGHT
         assert isinstance(await buy(ledger, "3", limits, 2), Held)
-        assert isinstance(await buy(ledger, "4", limits), Refused)
+        assert isinstance(await buy(ledger, "4", limits), Denied)
 
 
 async def test_a_call_over_midnight_belongs_to_the_day_that_admitted_it(tmp_path: Path) -> None:
@@ -332,7 +332,7 @@ async def test_a_call_over_midnight_belongs_to_the_day_that_admitted_it(tmp_path
         clock.now = MIDNIGHT + 10
         assert isinstance(await buy(ledger, "new", limits, 2), Held)
         await ledger.finish(Settle(id="late", team="red", images=2, cost=2 * PRICE))
-        assert isinstance(await buy(ledger, "more", limits), Refused)
+        assert isinstance(await buy(ledger, "more", limits), Denied)
         rows = await store.usage.report(("day",), None, None)
         assert [(row.group[0], row.images_bought) for row in rows] == [
             ("2026-02-28", 2),
@@ -347,7 +347,7 @@ async def test_a_clock_set_back_over_a_restart_opens_no_budget_twice(tmp_path: P
     async with ledger_at(tmp_path, Clock(MIDNIGHT + 100)) as (ledger, _):
         assert isinstance(await buy(ledger, "1", limits, 2), Held)
     async with ledger_at(tmp_path, Clock(MIDNIGHT - 100)) as (ledger, _):
-        assert isinstance(await buy(ledger, "2", limits), Refused)
+        assert isinstance(await buy(ledger, "2", limits), Denied)
 
 
 async def test_a_dead_process_hold_of_yesterday_is_charged_to_yesterday(tmp_path: Path) -> None:

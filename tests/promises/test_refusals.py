@@ -16,7 +16,7 @@ import pytest
 
 from gateway.core.model import Limits
 from gateway.quota.ledger import Ledger
-from gateway.quota.steps import Held, Refused, Settle
+from gateway.quota.steps import Denied, Held, Settle
 from gateway.stores.sqlite import SqliteStore
 from gateway.upstream.sandbox import Fault
 from tests.support.money import (
@@ -93,21 +93,21 @@ async def test_one_at_once_and_one_a_minute(tmp_path: Path) -> None:
         ledger = Ledger(store.accounts, spread=lambda: 0.5)
         await ledger.start()
 
-        async def ask(id: str) -> Held | Refused:
+        async def ask(id: str) -> Held | Denied:
             return await ledger.reserve(reserve(id, limits=limits))
 
         assert isinstance(await ask("A"), Held)
-        assert isinstance(await ask("B"), Refused)
+        assert isinstance(await ask("B"), Denied)
         now = NOON + 61  # the minute is over, and A still runs
-        assert isinstance(refused := await ask("B"), Refused)
+        assert isinstance(refused := await ask("B"), Denied)
         assert refused.refusal.limit == "concurrent_requests"
         await ledger.finish(Settle(id="A", team="red", images=1, cost=PRICE))
         assert isinstance(await ask("C"), Held)
         await ledger.finish(Settle(id="C", team="red", images=1, cost=PRICE))
-        assert isinstance(refused := await ask("D"), Refused)
+        assert isinstance(refused := await ask("D"), Denied)
         assert refused.refusal.limit == "requests_per_minute"
         now = NOON + 61 + 60
-        assert isinstance(await ask("D"), Refused)
+        assert isinstance(await ask("D"), Denied)
         now = NOON + 61 + 61
         assert isinstance(await ask("D"), Held)
         assert await ledger.close(5)

@@ -1,4 +1,6 @@
-from gateway.core.periods import Window, day_of, end_of_month, month_of
+"""Accounts: names, leases, the minute, and the parts of keys."""
+
+from gateway.core.periods import PeriodUsage, day_of, end_of_month, month_of
 from gateway.quota.account import (
     EMPTY,
     GATEWAY,
@@ -40,25 +42,21 @@ def test_the_minute_reaches_back_over_sixty_whole_seconds() -> None:
     assert account.minute_at(160 + MINUTE_BUCKETS) == ()
 
 
-def test_a_hold_knows_the_periods_that_it_is_charged_to() -> None:
-    midnight = 1_772_323_200.0
-    before = Hold(midnight - 0.001, midnight, "k1", "m", "s", "q", 1, 5, False)
-    after = Hold(midnight, midnight, "k1", "m", "s", "q", 1, 5, False)
-    assert after.day == before.day + 1
-    assert after.month == before.month + 1
-
-
 def test_a_keys_part_is_its_counters_and_its_holds() -> None:
-    counters = Counters(Window(1, 2), Window(3, 4), ((5, 6),))
+    counters = Counters(PeriodUsage(1, 2), PeriodUsage(3, 4), ((5, 6),))
     mine = Hold(NOON, NOON, "mine", "m", "s", "q", 1, 5, False, True)
     account = Account(holds={"a": hold(20.0), "b": mine}, keys={"mine": counters})
-    assert account.of_key("mine") == Account(Window(1, 2), Window(3, 4), ((5, 6),), {"b": mine})
+    assert account.of_key("mine") == Account(
+        PeriodUsage(1, 2), PeriodUsage(3, 4), ((5, 6),), {"b": mine}
+    )
     assert account.of_key("k1") == Account(holds={"a": hold(20.0)})
 
 
 def test_counters_are_over_when_nothing_of_them_can_matter() -> None:
     end = end_of_month(month_of(NOON))
-    counters = Counters(Window(day_of(NOON)), Window(month_of(NOON)), ((int(end) - 10, 1),))
+    counters = Counters(
+        PeriodUsage(day_of(NOON)), PeriodUsage(month_of(NOON)), ((int(end) - 10, 1),)
+    )
     assert not counters.is_over(end - 0.001)
     assert not counters.is_over(end)
     assert not counters.is_over(end + 50.999)

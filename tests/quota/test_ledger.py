@@ -17,7 +17,7 @@ from gateway.core.model import Limits, UsageRow
 from gateway.quota.account import EMPTY, GATEWAY, Account, team_account
 from gateway.quota.ledger import MAX_BATCH, PATIENCE_SECONDS, SWEEP_SECONDS, Ledger
 from gateway.quota.observer import LedgerObserver
-from gateway.quota.steps import Accounts, Applied, Held, Refused, Reserve
+from gateway.quota.steps import Accounts, Denied, Held, Reserve, StepResult
 from gateway.quota.store import AccountStore
 from gateway.stores.redis import RedisStore
 from gateway.stores.sqlite import SqliteStore
@@ -81,7 +81,7 @@ async def written(ledger: Ledger) -> None:
     await until(lambda: not ledger.unwritten)
 
 
-async def all_of(work: Sequence[Awaitable[Held | Refused]]) -> tuple[int, int]:
+async def all_of(work: Sequence[Awaitable[Held | Denied]]) -> tuple[int, int]:
     """How many were held and refused."""
     outcomes = await asyncio.gather(*work)
     held = sum(isinstance(outcome, Held) for outcome in outcomes)
@@ -247,7 +247,7 @@ async def test_refusals_are_not_written(ledger: Ledger, store: FaultyStore) -> N
     swaps = store.asked["swap"]
     for _ in range(3):
         outcome = await ledger.reserve(reserve("r2", limits=Limits(concurrent_requests=1)))
-        assert isinstance(outcome, Refused)
+        assert isinstance(outcome, Denied)
     assert store.asked["swap"] == swaps
 
 
@@ -544,7 +544,7 @@ async def test_starting_without_a_store_is_told(store: FaultyStore) -> None:
 class Broken(Reserve, frozen=True, kw_only=True):
     """A step with a defect."""
 
-    def apply(self, accounts: Accounts, now: float) -> Applied[Held | Refused]:
+    def apply(self, accounts: Accounts, now: float) -> StepResult[Held | Denied]:
         raise ZeroDivisionError
 
 

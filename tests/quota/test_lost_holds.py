@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
 
 from gateway.core.model import Limits
-from gateway.core.periods import Window, day_of, end_of_day, end_of_month, month_of
+from gateway.core.periods import PeriodUsage, day_of, end_of_day, end_of_month, month_of
 from gateway.quota.account import GATEWAY, team_account
 from gateway.quota.steps import LOST_SECONDS, Expire, Settle
 from tests.quota.test_steps_model import QuotaMachine
@@ -34,8 +34,8 @@ def lose(bench: Bench, step: Settle) -> None:
 
 def test_what_was_bought_is_charged_when_the_store_has_lost_its_hold(bench: Bench) -> None:
     lose(bench, reserve("lost").settle(NOON, 3, 120_000))
-    assert bench.team().day == Window(day_of(NOON), 4, 160_000)
-    assert bench.team().month == Window(month_of(NOON), 4, 160_000)
+    assert bench.team().day == PeriodUsage(day_of(NOON), 4, 160_000)
+    assert bench.team().month == PeriodUsage(month_of(NOON), 4, 160_000)
     assert bench.team().minute == ((int(NOON), 2),)
     assert (bench.team().holds, bench.team().swept) == ({}, {})
     entry = bench.entries["lost"]
@@ -73,7 +73,7 @@ def test_the_key_and_the_gateway_are_charged_too(bench: Bench) -> None:
     limits = Limits(images_per_day=100)
     step = reserve("lost", images=2, key_limits=limits, gateway_limits=limits)
     lose(bench, step.settle(NOON, 2, 80_000))
-    today = Window(day_of(NOON), 2, 80_000)
+    today = PeriodUsage(day_of(NOON), 2, 80_000)
     assert bench.team().keys["k1"].day == bench.accounts[GATEWAY].day == today
 
 
@@ -84,7 +84,7 @@ def test_it_is_charged_in_the_period_of_its_reservation(of_day: bool) -> None:
     bench.held(reserve("new"))
     limits = Limits(images_per_day=100)
     lose(bench, reserve("lost", key="k2", key_limits=limits).settle(end - 100, 1, 40_000))
-    assert bench.team().day == Window(day_of(end), 0, 0, 1, 40_000)
+    assert bench.team().day == PeriodUsage(day_of(end), 0, 0, 1, 40_000)
     assert bench.team().month.images == (1 if of_day else 0)
     assert ("k2" in bench.team().keys) == of_day
     assert bench.entries["lost"].at == end - 100

@@ -1,175 +1,312 @@
+"""Which limit refuses, for how long, and how the caller reads it."""
+
+import itertools
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.core.errors import InsufficientQuota, RateLimited
+from gateway.core.errors import InsufficientQuota, LimitReached, RateLimited
 from gateway.core.model import Limits
-from gateway.core.periods import end_of_day, end_of_month
-from gateway.quota.limits import Refusal, Shortfall
-from gateway.quota.refusal import refusal_error
+from gateway.core.periods import PeriodUsage, day_of, end_of_day, end_of_month, month_of
+from gateway.quota.account import EMPTY, Account, Hold
+from gateway.quota.limits import KINDS, LimitState
+from gateway.quota.refusal import (
+    RETRY_SECONDS,
+    LimitOwner,
+    Refusal,
+    Scope,
+    first_refusal,
+    refusal_error,
+)
 from tests.support.quota_steps import NOON, Bench, reserve
 
-NAMES = (
-    "images_per_day",
-    "images_per_month",
-    "cost_per_day_usd",
-    "cost_per_month_usd",
-    "requests_per_minute",
-    "concurrent_requests",
-)
+DAY, MONTH = day_of(NOON), month_of(NOON)
+END_OF_DAY, END_OF_MONTH = end_of_day(DAY), end_of_month(MONTH)
+HOLD = Hold(NOON, NOON + 300, "k1", "m", "s", "q", 1, 5, False)
 
 
-def refusal(limit: str = "images_per_day", size: int = 100, **fields: Any) -> Refusal:
-    values: dict[str, Any] = {"scope": "team", "owner": "red", **fields}
-    return Refusal(limit=limit, size=size, **values)
+def account(
+    day: tuple[int, ...] = (),
+    month: tuple[int, ...] = (),
+    minute: tuple[tuple[int, int], ...] = (),
+    holds: int = 0,
+) -> Account:
+    """An account with this usage (images, cost, held images, held cost) and so many open holds."""
+    open_holds = {str(i): HOLD for i in range(holds)}
+    return Account(PeriodUsage(DAY, *day), PeriodUsage(MONTH, *month), minute, open_holds)
 
 
-def test_a_used_up_budget_says_whose_which_and_until_when() -> None:
-    error = refusal_error(refusal(resets_at=1_772_409_600.0), 0.5, "k1")
-    assert isinstance(error, InsufficientQuota)
-    assert error.message == (
-        "Team red's images_per_day limit of 100 is used up; it resets at 2026-03-02T00:00:00Z."
-    )
-    assert error.headers == {"x-should-retry": "false"}
-    assert (error.status, error.type, error.code) == (429,) + ("insufficient_quota",) * 2
+FULL = account((9, 9, 9, 9), (9, 9, 9, 9), ((int(NOON), 9),), 9)
 
 
-def test_the_gateways_own_limit_names_no_team() -> None:
-    error = refusal_error(refusal(scope="gateway", owner="", resets_at=1_772_409_600.0), 0, "k1")
-    assert error.message.startswith("The gateway's images_per_day limit of 100 is used up")
+def refusal(
+    team: Account,
+    images: int = 1,
+    cost: int = 0,
+    now: float = NOON,
+    *,
+    scope: Scope = "team",
+    **limits: int,
+) -> Refusal | None:
+    owner = "" if scope == "gateway" else {"team": "red", "key": "line1"}[scope]
+    return first_refusal([LimitOwner(scope, owner, team, Limits(**limits))], images, cost, now)
 
 
-def test_a_keys_own_limit_names_the_key_that_asked() -> None:
-    own = refusal(scope="key", owner="line1", resets_at=1_772_409_600.0)
-    for reached in (
-        own,
-        refusal(scope="key", owner="line1"),
-        refusal("requests_per_minute", scope="key", owner="line1", wait=5.0),
-    ):
-        error = refusal_error(reached, 0, "k1")
-        assert error.message.startswith(f"Key sk-gw-k1's {reached.limit} limit of 100 is ")
-        assert error.whose == ("key", "line1")
-    assert refusal_error(refusal(), 0, "k1").whose == ("team", "red")
-    assert refusal_error(refusal(scope="gateway", owner=""), 0, "k1").whose is None
+def error(team: Account, *numbers: int, **options: Any) -> LimitReached:
+    found = refusal(team, *numbers, **options)
+    assert found is not None
+    return refusal_error(found, 0.5, "k1")
 
 
-def short(used: int, held: int, asked: int) -> Shortfall:
-    return Shortfall(used, held, asked, 1_772_409_600.0)
+# -- which limit refuses, and for how long ------------------------------------------------------
 
 
-def test_money_that_open_calls_hold_is_told_apart_from_what_is_used() -> None:
-    reached = refusal(
-        "cost_per_day_usd", 100_000, wait=10.0, shortfall=short(40_000, 40_000, 40_000)
-    )
-    assert refusal_error(reached, 0, "k1").message == (
-        "Team red's cost_per_day_usd limit of 0.1 is reached for now (0.04 used, 0.04 held by open "
-        "calls, this request may cost 0.04); try again in 10 seconds, or after it resets at "
-        "2026-03-02T00:00:00Z."
-    )
+def test_no_limit_never_refuses() -> None:
+    full = account((10**9,) * 4, (10**9,) * 4, ((int(NOON), 10**6),), 100)
+    assert refusal(full, 10**9, 10**18) is None
 
 
 @pytest.mark.parametrize(
-    ("shortfall", "state"),
+    ("state", "limits"),
     [
-        (short(70_000, 0, 40_000), "has too little left for this request (0.07 used, 0 held"),
-        (short(60_000, 40_000, 40_000), "is used up (0.06 used, 0.04 held"),
+        ({"day": (3, 0, 4, 0)}, {"images_per_day": 10}),
+        ({"month": (3, 0, 4, 0)}, {"images_per_month": 10}),
+        ({"day": (0, 30, 0, 40)}, {"cost_per_day": 100}),
+        ({"month": (0, 30, 0, 40)}, {"cost_per_month": 100}),
     ],
 )
-def test_a_budget_with_something_left_is_not_called_used_up(
-    shortfall: Shortfall, state: str
-) -> None:
-    ends = shortfall.ends
-    reached = refusal("cost_per_day_usd", 100_000, resets_at=ends, shortfall=shortfall)
-    assert refusal_error(reached, 0, "k1").message == (
-        f"Team red's cost_per_day_usd limit of 0.1 {state} by open calls, this request may cost "
-        "0.04); it resets at 2026-03-02T00:00:00Z."
-    )
+def test_a_budget_admits_up_to_its_last_unit(state: Any, limits: Any) -> None:
+    team = account(**state)
+    assert refusal(team, 3, 30, **limits) is None
+    assert refusal(team, 4, 31, **limits) is not None
+
+
+def test_usage_of_a_former_period_does_not_count() -> None:
+    old = Account(PeriodUsage(DAY - 1, 10, 10, 10, 10), PeriodUsage(MONTH - 1, 10, 10, 10, 10))
+    limits: Any = {kind.field: 1 for kind in KINDS if kind.period}
+    assert refusal(old, 1, 1, **limits) is None
 
 
 @pytest.mark.parametrize(
-    ("limit", "size", "asked", "text"),
+    ("state", "limits", "wait", "resets_at"),
     [
-        ("cost_per_day_usd", 10_000, 40_000, "0.01 is smaller than this request, which may cost"),
-        ("images_per_day", 3, 4, "3 is smaller than this request, which asks for"),
+        ({"day": (10,)}, {"images_per_day": 10}, None, END_OF_DAY),
+        ({"day": (0, 0, 10)}, {"images_per_day": 10}, None, END_OF_DAY),
+        ({"month": (10,)}, {"images_per_month": 10}, None, END_OF_MONTH),
+        ({"day": (0, 90)}, {"cost_per_day": 100}, None, END_OF_DAY),
+        ({"month": (0, 90)}, {"cost_per_month": 100}, None, END_OF_MONTH),
+        # money that only open calls hold may come back
+        ({"day": (0, 50, 0, 40)}, {"cost_per_day": 100}, RETRY_SECONDS, None),
+        ({"month": (0, 0, 0, 100)}, {"cost_per_month": 100}, RETRY_SECONDS, None),
+        ({"holds": 3}, {"concurrent_requests": 3}, RETRY_SECONDS, None),
+        ({"minute": ((int(NOON), 2),)}, {"requests_per_minute": 2}, 60.0, None),
     ],
 )
-def test_a_request_above_the_limit_says_by_what(
-    limit: str, size: int, asked: int, text: str
+def test_a_limit_refuses_until_it_has_room(
+    state: Any, limits: Any, wait: float | None, resets_at: float | None
 ) -> None:
-    above = refusal(limit, size, shortfall=short(0, 0, asked))
-    amount = "0.04" if limit.endswith("_usd") else "4"
-    assert refusal_error(above, 0, "k1").message == f"Team red's {limit} limit of {text} {amount}."
+    found = refusal(account(**state), 1, 20, **limits)
+    assert found is not None
+    ((field, size),) = limits.items()
+    assert (found.state.kind.field, found.state.size) == (field, size)
+    assert (found.scope, found.owner) == ("team", "red")
+    assert (found.wait, found.resets_at) == (wait, resets_at)
 
 
-@pytest.mark.parametrize("when", [{"wait": 5.0}, {"resets_at": NOON}])
-def test_the_gateways_own_limit_does_not_tell_what_other_teams_use(when: Any) -> None:
-    reached = refusal(scope="gateway", owner="", shortfall=short(93, 7, 4), **when)
-    message = refusal_error(reached, 0, "k1").message
-    assert "(this request asks for 4)" in message
-    assert "93" not in message
+@pytest.mark.parametrize(
+    "limits",
+    [
+        {"images_per_day": 3},
+        {"images_per_month": 0},
+        {"cost_per_day": 39},
+        {"cost_per_month": 0},
+        {"requests_per_minute": 0},
+        {"concurrent_requests": 0},
+    ],
+)
+@pytest.mark.parametrize("team", [EMPTY, FULL], ids=["unused", "used"])
+def test_a_request_that_alone_exceeds_a_limit_never_passes(team: Account, limits: Any) -> None:
+    found = refusal(team, 4, 40, **limits)
+    assert found is not None
+    assert (found.wait, found.resets_at) == (None, None)
 
 
-def test_money_is_told_in_dollars() -> None:
-    error = refusal_error(refusal("cost_per_month_usd", 2_500_000, resets_at=NOON), 0, "k1")
-    assert "cost_per_month_usd limit of 2.5 " in error.message
+def test_concurrency_counts_every_open_hold_whatever_its_day() -> None:
+    assert refusal(account(holds=2), now=NOON + 86_400, concurrent_requests=3) is None
+    assert refusal(account(holds=3), now=NOON + 86_400, concurrent_requests=3) is not None
 
 
-def test_a_request_above_the_limit_is_told_so() -> None:
-    error = refusal_error(refusal(size=3), 0, "k1")
-    assert isinstance(error, InsufficientQuota)
-    assert error.message == "Team red's images_per_day limit of 3 is smaller than this request."
-    assert "Retry-After" not in error.headers
+# From the mildest to the hardest: the limit, its account and its size.
+LADDER: list[tuple[str, dict[str, Any], dict[str, int]]] = [
+    ("requests_per_minute", {"minute": ((int(NOON) - 58, 1),)}, {"requests_per_minute": 1}),
+    ("concurrent_requests", {"holds": 1}, {"concurrent_requests": 1}),
+    ("images_per_day", {"day": (10,)}, {"images_per_day": 10}),
+    ("cost_per_month_usd", {"month": (0, 90)}, {"cost_per_month": 100}),
+    ("cost_per_day_usd", {}, {"cost_per_day": 19}),
+]
 
 
-def test_what_passes_is_to_be_tried_again() -> None:
-    error = refusal_error(refusal("concurrent_requests", 4, wait=10.0), 0.5, "k1")
-    assert isinstance(error, RateLimited)
-    assert (error.status, error.type, error.code) == (
-        429,
-        "rate_limit_error",
-        "rate_limit_exceeded",
-    )
-    assert error.headers == {"Retry-After": "11", "retry-after-ms": "11000"}
-    assert error.message == (
-        "Team red's concurrent_requests limit of 4 is reached for now; try again in 11 seconds."
-    )
+@pytest.mark.parametrize(("low", "high"), [*itertools.combinations(range(len(LADDER)), 2)])
+@pytest.mark.parametrize("swapped", [False, True])
+def test_the_harder_refusal_decides(low: int, high: int, swapped: bool) -> None:
+    team, gateway = [LADDER[index] for index in ((high, low) if swapped else (low, high))]
+    owners = [
+        LimitOwner("team", "red", account(**team[1]), Limits(**team[2])),
+        LimitOwner("gateway", "", account(**gateway[1]), Limits(**gateway[2])),
+    ]
+    found = first_refusal(owners, 1, 20, NOON)
+    assert found is not None
+    assert found.limit == LADDER[high][0]
+    assert found.scope == ("team" if swapped else "gateway")
+
+
+def test_the_longer_of_two_waits_decides() -> None:
+    team = account(minute=((int(NOON) - 10, 1),), holds=1)
+    found = refusal(team, requests_per_minute=1, concurrent_requests=1)
+    assert found is not None
+    assert (found.limit, found.wait) == ("requests_per_minute", 51.0)
+
+
+# -- the error ----------------------------------------------------------------------------------
+
+HELD = account((0, 40_000, 0, 40_000))
+DAYS_END = "it resets at 2026-03-02T00:00:00Z."
+
+
+@pytest.mark.parametrize(
+    ("team", "asked", "limits", "message"),
+    [
+        (
+            account((93, 0, 7)),
+            (4, 0),
+            {"images_per_day": 100},
+            "images_per_day limit of 100 is used up (93 used, 7 held by open calls, this request "
+            f"asks for 4); {DAYS_END}",
+        ),
+        (
+            account((0, 70_000)),
+            (1, 40_000),
+            {"cost_per_day": 100_000},
+            "cost_per_day_usd limit of 0.1 has too little left for this request (0.07 used, 0 held "
+            f"by open calls, this request may cost 0.04); {DAYS_END}",
+        ),
+        (
+            account((0, 70_000, 0, 30_000)),
+            (1, 40_000),
+            {"cost_per_day": 100_000},
+            "cost_per_day_usd limit of 0.1 is used up (0.07 used, 0.03 held by open calls, this "
+            f"request may cost 0.04); {DAYS_END}",
+        ),
+        (
+            EMPTY,
+            (1, 40_000),
+            {"cost_per_day": 10_000},
+            "cost_per_day_usd limit of 0.01 is smaller than this request, which may cost 0.04.",
+        ),
+        (
+            EMPTY,
+            (4, 0),
+            {"images_per_day": 3},
+            "images_per_day limit of 3 is smaller than this request, which asks for 4.",
+        ),
+        (
+            EMPTY,
+            (1, 0),
+            {"requests_per_minute": 0},
+            "requests_per_minute limit of 0 is smaller than this request.",
+        ),
+    ],
+)
+def test_a_lasting_refusal_says_which_limit_and_until_when(
+    team: Account, asked: tuple[int, int], limits: Any, message: str
+) -> None:
+    refused = error(team, *asked, **limits)
+    assert isinstance(refused, InsufficientQuota)
+    assert refused.message == f"Team red's {message}"
+    assert refused.headers == {"x-should-retry": "false"}
+    assert (refused.status, refused.type, refused.code) == (429, *("insufficient_quota",) * 2)
+
+
+@pytest.mark.parametrize(
+    ("team", "asked", "limits", "message"),
+    [
+        (
+            account(holds=4),
+            (1, 0),
+            {"concurrent_requests": 4},
+            "concurrent_requests limit of 4 is reached for now; try again in 11 seconds.",
+        ),
+        (
+            HELD,
+            (1, 40_000),
+            {"cost_per_day": 100_000},
+            "cost_per_day_usd limit of 0.1 is reached for now (0.04 used, 0.04 held by open calls, "
+            "this request may cost 0.04); try again in 11 seconds, or after it resets at "
+            "2026-03-02T00:00:00Z.",
+        ),
+    ],
+)
+def test_a_passing_refusal_says_when_to_try_again(
+    team: Account, asked: tuple[int, int], limits: Any, message: str
+) -> None:
+    refused = error(team, *asked, **limits)
+    assert isinstance(refused, RateLimited)
+    assert refused.message == f"Team red's {message}"
+    assert refused.headers == {"Retry-After": "11", "retry-after-ms": "11000"}
+    assert (refused.status, refused.type) == (429, "rate_limit_error")
+    assert refused.code == "rate_limit_exceeded"
+
+
+@pytest.mark.parametrize(
+    ("scope", "named", "whose"),
+    [
+        ("team", "Team red's", ("team", "red")),
+        ("key", "Key sk-gw-k1's", ("key", "line1")),
+        ("gateway", "The gateway's", None),
+    ],
+)
+def test_every_refusal_names_its_owner_and_limit(scope: Scope, named: str, whose: Any) -> None:
+    for team, kind in itertools.product((EMPTY, HELD, FULL), KINDS):
+        for size in (0, 9, 50_000):
+            found = refusal(team, 1, 20_000, scope=scope, **{kind.field: size})
+            if found is not None:
+                refused = refusal_error(found, 0, "k1")
+                assert refused.message.startswith(f"{named} {kind.name} limit of ")
+                assert refused.whose == whose
 
 
 @given(st.floats(0.0001, 60), st.floats(0, 1, exclude_max=True))
 def test_a_wait_is_spread_upward_and_stays_within_a_minute(wait: float, spread: float) -> None:
-    error = refusal_error(refusal("requests_per_minute", wait=wait), spread, "k1")
-    assert isinstance(error, RateLimited)
-    assert min(60.0, max(1.0, wait)) <= error.retry_after <= min(60.0, max(1.0, wait) * 1.2)
-    assert 1 <= int(error.headers["Retry-After"]) <= 60
-    assert 1000 <= int(error.headers["retry-after-ms"]) <= 60_000
-
-
-@pytest.mark.parametrize("scope", ["team", "gateway"])
-@pytest.mark.parametrize("limit", NAMES)
-@pytest.mark.parametrize("when", [{}, {"wait": 5.0}, {"resets_at": NOON}])
-def test_every_refusal_names_its_limit(scope: str, limit: str, when: Any) -> None:
-    owner = "red" if scope == "team" else ""
-    error = refusal_error(refusal(limit, 7_000_000, scope=scope, owner=owner, **when), 0.1, "k1")
-    whose = "Team red's" if scope == "team" else "The gateway's"
-    size = "7" if limit.endswith("_usd") else "7000000"
-    assert error.message.startswith(f"{whose} {limit} limit of {size} ")
+    state = LimitState(KINDS[-1], 1, 0, 1, None)
+    reached = Refusal(scope="team", owner="red", state=state, asked=1, wait=wait)
+    refused = refusal_error(reached, spread, "k1")
+    assert isinstance(refused, RateLimited)
+    assert min(60.0, max(1.0, wait)) <= refused.retry_after <= min(60.0, max(1.0, wait) * 1.2)
+    assert 1 <= int(refused.headers["Retry-After"]) <= 60
+    assert 1000 <= int(refused.headers["retry-after-ms"]) <= 60_000
 
 
 @pytest.mark.parametrize(
-    ("limits", "end"),
+    "limits",
     [
-        (Limits(images_per_day=5), end_of_day),
-        (Limits(images_per_month=5), end_of_month),
-        (Limits(cost_per_day=200_000), end_of_day),
-        (Limits(cost_per_month=200_000), end_of_month),
+        {"images_per_day": 5},
+        {"images_per_month": 5},
+        {"cost_per_day": 200_000},
+        {"cost_per_month": 200_000},
     ],
 )
-def test_what_others_used_of_the_gateway_stays_untold(limits: Limits, end: Any) -> None:
-    bench = Bench()
-    bench.held(reserve("r1", "secretive", 5, gateway_limits=limits))
-    refused = bench.refused(reserve("r2", "red", 1, gateway_limits=limits))
-    error = refusal_error(refused.refusal, 0.3, "k1")
-    assert error.message.startswith("The gateway's ")
-    assert "secretive" not in error.message + str(error.headers)
+@pytest.mark.parametrize("settled", [False, True])
+def test_a_team_learns_nothing_of_what_others_use(limits: Any, settled: bool) -> None:
+    bench, gateway = Bench(), Limits(**limits)
+    held = reserve("r1", "secretive", 5, gateway_limits=gateway)
+    at = bench.held(held).at
+    if settled:
+        bench.apply(held.settle(at, 5, 200_000))
+    refused = refusal_error(
+        bench.refused(reserve("r2", "red", 1, gateway_limits=gateway)).refusal, 0.3, "k1"
+    )
+    assert refused.message.startswith("The gateway's ")
+    shown = refused.message + str(refused.headers)
+    assert not any(secret in shown for secret in ("secretive", " used,", "held by"))

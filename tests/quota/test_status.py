@@ -1,62 +1,86 @@
-"""How limits stand: used, held, remaining, and when they are whole again."""
+"""The tightest limits, as the rate-limit headers show them."""
+
+import pytest
 
 from gateway.core.model import Limits
-from gateway.core.periods import Window, day_of, end_of_day, end_of_month, month_of
-from gateway.quota.account import EMPTY, Account, Hold
-from gateway.quota.status import LimitState, limit_states
+from gateway.core.periods import PeriodUsage, day_of, end_of_day, end_of_month, month_of
+from gateway.quota.account import EMPTY, Account
+from gateway.quota.status import Meter, RateLimitStatus, rate_limit_status
 from tests.support.quota_steps import NOON
 
 DAY, MONTH = day_of(NOON), month_of(NOON)
-ALL = Limits(
-    images_per_day=10,
-    images_per_month=20,
-    cost_per_day=1_000,
-    cost_per_month=2_000,
-    requests_per_minute=5,
-    concurrent_requests=2,
+UNTIL_DAY, UNTIL_MONTH = end_of_day(DAY) - NOON, end_of_month(MONTH) - NOON
+BOTH = Limits(images_per_day=10, images_per_month=100)
+FAST = Limits(images_per_day=10, requests_per_minute=5)
+
+
+def account(
+    day: int = 0, month: int = 0, held: int = 0, minute: tuple[tuple[int, int], ...] = ()
+) -> Account:
+    """So many images used today and this month, and purchases by seconds since noon."""
+    seconds = tuple((int(NOON) + at, count) for at, count in minute)
+    today = PeriodUsage(DAY, images=day, held_images=held)
+    return Account(today, PeriodUsage(MONTH, images=month), seconds)
+
+
+@pytest.mark.parametrize(
+    ("state", "limits", "requests", "images"),
+    [
+        # other limits
+        (EMPTY, Limits(cost_per_day=1, concurrent_requests=1), None, None),
+        # nothing is used
+        (EMPTY, FAST, Meter(5, 5, 0.0), Meter(10, 10, UNTIL_DAY)),
+        # holds count as used
+        (account(3, held=4), BOTH, None, Meter(10, 3, UNTIL_DAY)),
+        # more than all is used
+        (account(12, minute=((0, 9),)), FAST, Meter(5, 0, 61.0), Meter(10, 0, UNTIL_DAY)),
+        # the tighter of two
+        (account(3, 99), BOTH, None, Meter(100, 1, UNTIL_MONTH)),
+        (account(3, 3), BOTH, None, Meter(10, 7, UNTIL_DAY)),
+        # of two equally tight, the one that resets later
+        (account(10, 100), BOTH, None, Meter(100, 0, UNTIL_MONTH)),
+        # yesterday, and more than a minute ago
+        (
+            Account(PeriodUsage(DAY - 1, images=10), minute=((int(NOON) - 61, 3),)),
+            FAST,
+            Meter(5, 5, 0.0),
+            Meter(10, 10, UNTIL_DAY),
+        ),
+    ],
 )
-HOLD = Hold(NOON, NOON + 60, "k1", "m", "s", "q", 2, 30, False)
-BUSY = Account(
-    Window(DAY, 3, 100, 2, 30),
-    Window(MONTH, 7, 900, 2, 30),
-    ((int(NOON) - 100, 4), (int(NOON) - 1, 2)),
-    holds={"h1": HOLD},
+def test_the_tightest_limit(
+    state: Account, limits: Limits, requests: Meter | None, images: Meter | None
+) -> None:
+    assert rate_limit_status([(state, limits)], NOON) == RateLimitStatus(requests, images)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "meter"),
+    [(0.0, Meter(5, 2, 52.0)), (52.0, Meter(5, 5, 0.0)), (51.5, Meter(5, 3, 0.5))],
 )
+def test_the_minute_is_free_again_once_its_last_purchase_is_past(
+    seconds: float, meter: Meter
+) -> None:
+    owner = (account(minute=((-60, 1), (-9, 2))), FAST)
+    assert rate_limit_status([owner], NOON + seconds).requests == meter
 
 
-def told(account: Account, limits: Limits = ALL, now: float = NOON) -> dict[str, LimitState]:
-    return {state.name: state for state in limit_states(account, limits, now)}
-
-
-def numbers(state: LimitState) -> tuple[int, int, int, int, float | None]:
-    return state.size, state.used, state.held, state.remaining, state.resets_at
-
-
-def test_only_limits_that_are_set_are_told() -> None:
-    assert limit_states(BUSY, Limits(), NOON) == []
-    assert list(told(BUSY, Limits(cost_per_day=1))) == ["cost_per_day_usd"]
-
-
-def test_every_limit_with_what_is_used_and_held() -> None:
-    found = {name: numbers(state) for name, state in told(BUSY).items()}
-    assert found == {
-        "images_per_day": (10, 3, 2, 5, end_of_day(DAY)),
-        "cost_per_day_usd": (1_000, 100, 30, 870, end_of_day(DAY)),
-        "images_per_month": (20, 7, 2, 11, end_of_month(MONTH)),
-        "cost_per_month_usd": (2_000, 900, 30, 1_070, end_of_month(MONTH)),
-        "requests_per_minute": (5, 2, 0, 3, int(NOON) - 1 + 61.0),
-        "concurrent_requests": (2, 0, 1, 1, None),
-    }
-
-
-def test_a_new_day_begins_with_all_of_it() -> None:
-    tomorrow = told(BUSY, now=end_of_day(DAY))
-    assert numbers(tomorrow["images_per_day"]) == (10, 0, 0, 10, end_of_day(DAY + 1))
-    assert numbers(tomorrow["requests_per_minute"]) == (5, 0, 0, 5, None)
-
-
-def test_a_limit_below_what_is_used_leaves_nothing() -> None:
-    (state,) = limit_states(BUSY, Limits(images_per_day=1), NOON)
-    assert (state.used, state.remaining) == (3, 0)
-    (state,) = limit_states(EMPTY, Limits(images_per_day=0), NOON)
-    assert state.remaining == 0
+def test_the_tighter_of_team_and_key() -> None:
+    team, key = account(3, minute=((0, 4),)), account(1, minute=((-9, 1),))
+    wide = Limits(images_per_day=10, requests_per_minute=9)
+    narrow = Limits(images_per_month=5, requests_per_minute=2)
+    for owners, expected in (
+        (
+            [(team, wide), (key, narrow)],
+            RateLimitStatus(Meter(2, 1, 52.0), Meter(5, 5, UNTIL_MONTH)),
+        ),
+        (
+            [(team, narrow), (key, wide)],
+            RateLimitStatus(Meter(2, 0, 61.0), Meter(5, 5, UNTIL_MONTH)),
+        ),
+        (
+            [(team, Limits()), (key, Limits(images_per_day=2))],
+            RateLimitStatus(None, Meter(2, 1, UNTIL_DAY)),
+        ),
+    ):
+        assert rate_limit_status(owners, NOON) == expected

@@ -3,7 +3,7 @@
 import pytest
 
 from gateway.core.model import Limits
-from gateway.core.periods import Window, day_of, end_of_day, end_of_month, month_of
+from gateway.core.periods import PeriodUsage, day_of, end_of_day, end_of_month, month_of
 from gateway.quota.account import EMPTY, GATEWAY, MEMORY_SECONDS, Counters, team_account
 from gateway.quota.steps import Expire, Held, Release, Settle
 from tests.support.quota_steps import NOON, Bench, release, reserve, settle
@@ -17,18 +17,18 @@ def bench() -> Bench:
     return Bench()
 
 
-def today(images: int = 0, cost: int = 0, held_images: int = 0, held_cost: int = 0) -> Window:
-    return Window(day_of(NOON), images, cost, held_images, held_cost)
+def today(images: int = 0, cost: int = 0, held_images: int = 0, held_cost: int = 0) -> PeriodUsage:
+    return PeriodUsage(day_of(NOON), images, cost, held_images, held_cost)
 
 
 def test_a_reservation_holds_its_ceiling(bench: Bench) -> None:
     held = bench.held(reserve(images=3, limits=Limits(images_per_day=10)))
     assert held.at == NOON
-    assert held.standing.images is not None
-    assert held.standing.images.remaining == 7
+    assert held.rate_limits.images is not None
+    assert held.rate_limits.images.remaining == 7
     team = bench.team()
     assert team.day == today(held_images=3, held_cost=120_000)
-    assert team.month == Window(month_of(NOON), 0, 0, 3, 120_000)
+    assert team.month == PeriodUsage(month_of(NOON), 0, 0, 3, 120_000)
     assert team.minute == ((int(NOON), 1),)
     assert team.earliest_lease == NOON + 305
     assert not bench.entries
@@ -183,8 +183,8 @@ def test_a_late_outcome_belongs_to_the_day_of_its_reservation(bench: Bench) -> N
     bench.apply(Expire(RED))
     bench.held(reserve("next", images=1))
     bench.apply(settle(images=1))
-    assert bench.team().day == Window(day_of(bench.now), 0, 0, 1, 40_000)
-    assert bench.team().month == Window(month_of(NOON), 1, 40_000, 1, 40_000)
+    assert bench.team().day == PeriodUsage(day_of(bench.now), 0, 0, 1, 40_000)
+    assert bench.team().month == PeriodUsage(month_of(NOON), 1, 40_000, 1, 40_000)
     assert day_of(bench.entries["r1"].at) == day_of(NOON)
 
 
@@ -310,8 +310,8 @@ def test_counters_of_quiet_keys_do_not_pile_up(bench: Bench) -> None:
     bench.held(reserve("again", key="k0", key_limits=LIMITED))
     assert bench.team().keys == {
         "k0": Counters(
-            Window(day_of(bench.now), 0, 0, 1, 40_000),
-            Window(month_of(bench.now), 0, 0, 1, 40_000),
+            PeriodUsage(day_of(bench.now), 0, 0, 1, 40_000),
+            PeriodUsage(month_of(bench.now), 0, 0, 1, 40_000),
             ((int(bench.now), 1),),
         )
     }
@@ -322,12 +322,12 @@ def test_the_tighter_of_team_and_key_is_told(bench: Bench) -> None:
         limits=Limits(images_per_day=10),
         key_limits=Limits(images_per_month=4, requests_per_minute=3),
     )
-    standing = bench.held(step).standing
-    assert standing.images is not None
-    assert standing.requests is not None
-    assert (standing.images.limit, standing.images.remaining) == (4, 3)
-    assert (standing.requests.limit, standing.requests.remaining) == (3, 2)
-    assert bench.held(step).standing == standing
+    rate_limits = bench.held(step).rate_limits
+    assert rate_limits.images is not None
+    assert rate_limits.requests is not None
+    assert (rate_limits.images.limit, rate_limits.images.remaining) == (4, 3)
+    assert (rate_limits.requests.limit, rate_limits.requests.remaining) == (3, 2)
+    assert bench.held(step).rate_limits == rate_limits
 
 
 # -- refusals -----------------------------------------------------------------------------------
@@ -342,7 +342,7 @@ def test_a_refusal_consumes_nothing(bench: Bench) -> None:
     bench.now = NOON + 60.999
     assert bench.refused(reserve("c", limits=limits)).refusal.limit == "requests_per_minute"
     bench.now = NOON + 61
-    assert bench.held(reserve("c", limits=limits)).standing.images is not None
+    assert bench.held(reserve("c", limits=limits)).rate_limits.images is not None
 
 
 def test_money_is_held_at_its_ceiling(bench: Bench) -> None:

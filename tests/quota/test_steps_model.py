@@ -10,8 +10,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from gateway.core.model import Entry, Limits
 from gateway.core.periods import day_of, end_of_day, end_of_month, month_of
 from gateway.quota.account import Account, Counters, team_account
-from gateway.quota.limits import Refusal
-from gateway.quota.steps import Applied, Expire, Held, Release, Reserve, Settle, Step
+from gateway.quota.refusal import Refusal
+from gateway.quota.steps import Expire, Held, Release, Reserve, Settle, Step, StepResult
 from tests.support.naive_quota import KINDS, Naive, Owner, Purchase, day, month
 from tests.support.quota_steps import NOON, Bench, reserve
 
@@ -187,7 +187,7 @@ class QuotaMachine(RuleBasedStateMachine):
 
     # -- how it is done -------------------------------------------------------------------------
 
-    def apply_twice(self, step: Step[T]) -> Applied[T]:
+    def apply_twice(self, step: Step[T]) -> StepResult[T]:
         """Apply a step, and again: the second time it changes nothing, and says the same."""
         note(f"{self.bench.now}: {step}")
         before, seen = self.encoded(), dict(self.bench.accounts)

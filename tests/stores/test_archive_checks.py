@@ -8,7 +8,7 @@ from hypothesis import given
 from msgspec.structs import replace
 
 from gateway.core.model import Limits
-from gateway.core.periods import Window, day_of, month_of
+from gateway.core.periods import PeriodUsage, day_of, month_of
 from gateway.quota.account import Account
 from gateway.stores.archive_format import (
     END_OF_TIME,
@@ -64,17 +64,17 @@ CASES = {
     "check": (CheckRecord("pepper", b"x" * 1_001), "value is too long"),
     "who": (AuditRecord(1, replace(CREATED, who=LONG)), "who is too long"),
     "version": (AccountRecord("a", 2**64, Account()), "version is not between"),
-    "window": (account(day=Window(1, 2, 10**30)), "cost is not between"),
-    "held": (account(month=Window(1, 2, 3, -4)), "held_images is not between"),
+    "window": (account(day=PeriodUsage(1, 2, 10**30)), "cost is not between"),
+    "held": (account(month=PeriodUsage(1, 2, 3, -4)), "held_images is not between"),
     "minute": (account(minute=((1, -1),)), "minute is not between"),
-    "day": (account(day=Window(day_of(END_OF_TIME))), "state counts a time"),
-    "month": (account(month=Window(month_of(END_OF_TIME - 1) + 1)), "state counts a time"),
+    "day": (account(day=PeriodUsage(day_of(END_OF_TIME))), "state counts a time"),
+    "month": (account(month=PeriodUsage(month_of(END_OF_TIME - 1) + 1)), "state counts a time"),
     "second": (account(minute=((int(END_OF_TIME), 1),)), "state counts a time"),
-    "key's day": (account(keys={"k": replace(KEYED, day=Window(MOST))}), "keys counts a time"),
+    "key's day": (account(keys={"k": replace(KEYED, day=PeriodUsage(MOST))}), "keys counts a time"),
     "hold": (account(holds={"h": replace(HOLD, images=-1)}), "images is not between"),
     "hold's name": (account(holds={LONG: HOLD}), "holds is too long"),
     "swept": (account(swept={"h": replace(SWEPT, lease=inf)}), "lease is no time"),
-    "key": (account(keys={"k": replace(KEYED, day=Window(-1))}), "period is not between"),
+    "key": (account(keys={"k": replace(KEYED, day=PeriodUsage(-1))}), "period is not between"),
 }
 
 

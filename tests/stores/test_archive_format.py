@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from gateway.core.periods import Window
+from gateway.core.periods import PeriodUsage
 from gateway.quota.account import Account
 from gateway.stores.archive_format import (
     LINE_BYTES,
@@ -206,8 +206,8 @@ def test_an_archive_of_an_older_gateway_is_read() -> None:
 
 def test_what_an_older_gateway_did_not_write_gets_its_default() -> None:
     writer = Writer()
-    line = writer.lines([AccountRecord("a", 1, Account(Window(1), Window(2)))])
+    line = writer.lines([AccountRecord("a", 1, Account(PeriodUsage(1), PeriodUsage(2)))])
     shorter = line.replace(b",[],{},{},{}]}", b"]}")
     assert shorter != line
     record = next(iter(Reader([LINES[0], shorter])))
-    assert record == AccountRecord("a", 1, Account(Window(1), Window(2)))
+    assert record == AccountRecord("a", 1, Account(PeriodUsage(1), PeriodUsage(2)))

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.core.model import Key, Limits, Team
-from gateway.core.periods import Window
+from gateway.core.periods import PeriodUsage
 from gateway.quota.account import EMPTY, Account, Counters, Hold
 from gateway.stores.codec import (
     decode_account,
@@ -22,7 +22,7 @@ from gateway.stores.codec import (
 numbers = st.integers(-(2**63), 2**63 - 1)
 times = st.floats(allow_nan=False)
 names = st.text(max_size=8)
-windows = st.builds(Window, numbers, numbers, numbers, numbers, numbers)
+windows = st.builds(PeriodUsage, numbers, numbers, numbers, numbers, numbers)
 minutes = st.lists(st.tuples(numbers, numbers), max_size=4).map(tuple)
 booleans = st.booleans()
 holds = st.builds(
@@ -40,8 +40,8 @@ accounts = st.builds(
 
 # What schema 1 wrote. It must be read for ever, or become a schema of its own.
 ACCOUNT = Account(
-    day=Window(20513, 1, 2, 3, 4),
-    month=Window(24314, 5, 6, 7, 8),
+    day=PeriodUsage(20513, 1, 2, 3, 4),
+    month=PeriodUsage(24314, 5, 6, 7, 8),
     minute=((1772366400, 2),),
     holds={
         "a": Hold(

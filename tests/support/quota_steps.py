@@ -6,7 +6,7 @@ from msgspec.structs import replace
 
 from gateway.core.model import Entry, Limits
 from gateway.quota.account import EMPTY, GATEWAY, Account, team_account
-from gateway.quota.steps import Applied, Held, Refused, Release, Reserve, Settle, Step
+from gateway.quota.steps import Denied, Held, Release, Reserve, Settle, Step, StepResult
 
 T = TypeVar("T")
 
@@ -55,7 +55,7 @@ class Bench:
         self.accounts: dict[str, Account] = {}
         self.entries: dict[str, Entry] = {}
 
-    def apply(self, step: Step[T]) -> Applied[T]:
+    def apply(self, step: Step[T]) -> StepResult[T]:
         """Apply a step the way the ledger does: it sees only the accounts that it names."""
         seen = {name: self.accounts[name] for name in step.accounts if name in self.accounts}
         applied = step.apply(seen, self.now)
@@ -64,7 +64,7 @@ class Bench:
         self.entries.update((entry.id, entry) for entry in applied.entries)
         return applied
 
-    def settle(self, step: Settle) -> Applied[None]:
+    def settle(self, step: Settle) -> StepResult[None]:
         """Apply a settlement as the ledger does: with a look whether its purchase was lost."""
         unsure = step.unknown_hold(self.accounts, self.now) is not None
         return self.apply(replace(step, lost=unsure and step.id not in self.entries))
@@ -75,10 +75,10 @@ class Bench:
         assert isinstance(outcome, Held), outcome
         return outcome
 
-    def refused(self, step: Reserve) -> Refused:
+    def refused(self, step: Reserve) -> Denied:
         """Reserve, and be refused without a trace."""
         applied = self.apply(step)
-        assert isinstance(applied.outcome, Refused)
+        assert isinstance(applied.outcome, Denied)
         assert not applied.changes
         assert not applied.entries
         return applied.outcome

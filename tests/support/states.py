@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from gateway.core.key_format import pepper_check
 from gateway.core.model import AuditEntry, Claim, Entry, Key, Limits, Team
-from gateway.core.periods import Window, day_of, month_of
+from gateway.core.periods import PeriodUsage, day_of, month_of
 from gateway.quota.account import Account, Counters, Hold, team_account
 from gateway.stores.archive_format import (
     MOST,
@@ -48,7 +48,7 @@ teams = st.builds(
     deleted=st.booleans(),
     purged=small,
 )
-windows = st.builds(Window, st.integers(0, 119_987), numbers, numbers, numbers, numbers)
+windows = st.builds(PeriodUsage, st.integers(0, 119_987), numbers, numbers, numbers, numbers)
 minutes = st.lists(st.tuples(st.integers(0, 2**32), small), max_size=3).map(tuple)
 holds = st.builds(
     Hold,
@@ -203,7 +203,10 @@ REVOKED = Key(
     limits=Limits(cost_per_month=MOST),
 )
 _HOLD = Hold(NOON, NOON + 305, "k1", "gpt-image-2", "1024x1024", "high", 1, 211_000, True, True)
-_DAY, _MONTH = Window(day_of(NOON), 7, MOST, 1, 211_000), Window(month_of(NOON), 9, MOST - 4)
+_DAY, _MONTH = (
+    PeriodUsage(day_of(NOON), 7, MOST, 1, 211_000),
+    PeriodUsage(month_of(NOON), 9, MOST - 4),
+)
 BUSY = Account(
     _DAY,
     _MONTH,

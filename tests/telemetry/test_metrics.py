@@ -17,7 +17,7 @@ from prometheus_client.registry import Collector
 from gateway.config.settings import UpstreamSettings
 from gateway.core import key_format
 from gateway.core.model import Limits, Team
-from gateway.core.periods import Window, day_of, month_of
+from gateway.core.periods import PeriodUsage, day_of, month_of
 from gateway.quota.account import Account, Hold
 from gateway.quota.ledger import Ledger
 from gateway.telemetry.metrics import OUTCOMES, UNREADABLE, Metrics
@@ -419,10 +419,10 @@ async def test_the_page_is_for_prometheus(rig: Rig) -> None:
 
 def test_windows_that_ended_are_used_no_more() -> None:
     now = 1_000_000.0
-    old = Window(day_of(now) - 1, images=7, cost=9)
+    old = PeriodUsage(day_of(now) - 1, images=7, cost=9)
     account = Account(
         day=old,
-        month=Window(month_of(now), images=9, cost=90_000, held_images=1, held_cost=10_000),
+        month=PeriodUsage(month_of(now), images=9, cost=90_000, held_images=1, held_cost=10_000),
         minute=((int(now) - 100, 5), (int(now) - 5, 2)),
         holds={"r": Hold(now, now + 1, "k", "m", "s", "q", 1, 10_000, False)},
     )

@@ -13,7 +13,7 @@ from gateway.core.errors import (
 )
 from gateway.proxy.cache_status import CacheStatus
 from gateway.proxy.context import ProxyResponse
-from gateway.quota.status import Meter, Standing
+from gateway.quota.status import Meter, RateLimitStatus
 from gateway.telemetry.request_record import RequestRecord
 from gateway.web.responses import error_body, error_response, image_response, json_response
 
@@ -59,8 +59,8 @@ def test_an_error_before_the_ledger_has_no_limits_and_no_cost() -> None:
 
 
 def test_an_error_after_the_ledger_tells_what_is_left() -> None:
-    standing = Standing(requests=Meter(60, 0, 12.5), images=None)
-    headers = error_response(InsufficientQuota("No."), record(standing=standing)).headers
+    standing = RateLimitStatus(requests=Meter(60, 0, 12.5), images=None)
+    headers = error_response(InsufficientQuota("No."), record(rate_limits=standing)).headers
     assert headers["x-ratelimit-limit-requests"] == "60"
     assert headers["x-ratelimit-remaining-requests"] == "0"
     assert headers["x-ratelimit-reset-requests"] == "13s"
@@ -80,9 +80,9 @@ def test_an_error_after_the_ledger_tells_what_is_left() -> None:
 def test_no_reset_is_told_before_the_retry_after(
     reset: float, wait: float, told: str, retry_after: str
 ) -> None:
-    standing = Standing(requests=Meter(60, 0, reset), images=Meter(9, 9, reset))
+    standing = RateLimitStatus(requests=Meter(60, 0, reset), images=Meter(9, 9, reset))
     headers = error_response(
-        RateLimited("No.", retry_after=wait), record(standing=standing)
+        RateLimited("No.", retry_after=wait), record(rate_limits=standing)
     ).headers
     assert headers["x-ratelimit-reset-requests"] == told
     assert headers["x-ratelimit-reset-images"] == told

@@ -9,6 +9,7 @@ Budgets are told of by what is spent: what open calls hold may come back.
 import hashlib
 import hmac
 from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime
 from typing import Literal
 
 import msgspec
@@ -18,13 +19,12 @@ from gateway.config.webhooks import Webhook
 from gateway.core.key_format import PREFIX
 from gateway.core.model import Key, Limits
 from gateway.core.money import format_usd
-from gateway.core.periods import DAY_SECONDS, HOUR_SECONDS, utc
+from gateway.core.periods import DAY_SECONDS, HOUR_SECONDS
 from gateway.quota.account import Account, Counters
-from gateway.quota.status import LimitState, budget_states
+from gateway.quota.limits import LimitState, budget_states
 
 Event = Literal["budget_reached", "upstream_auth", "unknown_charges", "test"]
 
-_SPANS = {"day": "today", "month": "this month"}
 _NAME_CHARS = 100
 _ID_DIGITS = 32
 
@@ -204,15 +204,15 @@ def _budget_alert(owner: Owner, state: LimitState, percent: int, now: float) -> 
 
 
 def _budget_text(owner: Owner, state: LimitState, ends: float) -> str:
-    what, _, rest = state.name.partition("_per_")
-    span = rest.removesuffix("_usd")
-    money = what == "cost"
-    used, size = (
-        f"${format_usd(number)}" if money else str(number) for number in (state.used, state.size)
+    used, size = amount(state.name, state.used), amount(state.name, state.size)
+    span = "today" if state.kind.period == "day" else f"this {state.kind.period}"
+    share = (
+        f"${used} of ${size} for {span}"
+        if state.kind.unit == "usd"
+        else f"{used} of {size} images for {span}"
     )
-    unit = "" if money else " images"
     verb = "have" if owner.team is None else "has"
     return (
-        f"{owner.shown} {verb} used {used} of {size}{unit} for {_SPANS[span]}"
-        f" ({state.used * 100 // state.size} %). This budget begins anew at {utc(ends)}."
+        f"{owner.shown} {verb} used {share} ({state.used * 100 // state.size} %)."
+        f" Resets {datetime.fromtimestamp(ends, UTC):%-d %b, %H:%M} UTC."
     )

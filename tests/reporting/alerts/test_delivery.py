@@ -13,7 +13,7 @@ from gateway.config.settings import Settings
 from gateway.config.webhooks import AlertSettings, Webhook
 from gateway.core.errors import UpstreamAuth, UpstreamFailed
 from gateway.core.model import Limits, Team
-from gateway.core.periods import Window, day_of, month_of
+from gateway.core.periods import PeriodUsage, day_of, month_of
 from gateway.core.secret import Secret
 from gateway.quota.account import GATEWAY, Account, team_account
 from gateway.reporting.alerts.delivery import (
@@ -53,7 +53,7 @@ class Tellers:
     async def see(self, images: int, *names: str) -> None:
         """Show all of them that these accounts (red's without any) have spent so many images."""
         now = time.time()
-        account = Account(Window(day_of(now), images), Window(month_of(now), images))
+        account = Account(PeriodUsage(day_of(now), images), PeriodUsage(month_of(now), images))
         for teller in self.all:
             teller.accounts_seen(dict.fromkeys(names or (team_account("red"),), account))
 

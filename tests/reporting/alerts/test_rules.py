@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from gateway.config.webhooks import Webhook
 from gateway.core.model import Key, Limits
-from gateway.core.periods import Window, day_of, month_of
+from gateway.core.periods import PeriodUsage, day_of, month_of
 from gateway.quota.account import Account, Counters
 from gateway.reporting.alerts.rules import (
     Alert,
@@ -42,8 +42,8 @@ class Case:
     @property
     def counters(self) -> Counters:
         return Counters(
-            Window(day_of(NOON), self.images, self.cost, self.held, self.held),
-            Window(month_of(NOON), self.images, self.cost, self.held, self.held),
+            PeriodUsage(day_of(NOON), self.images, self.cost, self.held, self.held),
+            PeriodUsage(month_of(NOON), self.images, self.cost, self.held, self.held),
         )
 
 
@@ -62,8 +62,7 @@ def test_what_a_budgets_alert_tells() -> None:
     assert alert.at == NOON
     assert alert.ends == alert.resets_at == MIDNIGHT
     assert alert.text == (
-        "Team red has used 81 of 100 images for today (81 %). "
-        "This budget begins anew at 2026-03-02T00:00:00Z."
+        "Team red has used 81 of 100 images for today (81 %). Resets 2 Mar, 00:00 UTC."
     )
 
 
@@ -93,7 +92,7 @@ def test_a_limit_of_nothing_is_never_told_of() -> None:
 
 
 def test_a_window_that_is_over_counts_no_more() -> None:
-    counters = Counters(Window(day_of(NOON) - 1, 10), Window(month_of(NOON) - 1, 10))
+    counters = Counters(PeriodUsage(day_of(NOON) - 1, 10), PeriodUsage(month_of(NOON) - 1, 10))
     limits = Limits(images_per_day=10, images_per_month=10)
     assert not list(budget_alerts((Owner(team="red"), counters, limits), [OPS], NOON))
 

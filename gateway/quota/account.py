@@ -1,12 +1,16 @@
 """The quota state of a team and its keys, as one small frozen value.
 
 The account of the gateway itself has the same type and only uses the counters. A store keeps an
-account as bytes and compares versions. All rules are in `gateway.quota.steps`.
+account as bytes and compares versions. The rules are in `gateway.quota.steps`.
 """
 
-from msgspec import Struct
+from collections.abc import Callable
+from typing import TypeVar
 
-from gateway.core.periods import PeriodUsage, month_of
+from msgspec import Struct
+from msgspec.structs import replace
+
+from gateway.core.periods import PeriodUsage, day_of, month_of
 
 GATEWAY = "gateway"
 """The name of the gateway's own account."""
@@ -63,6 +67,8 @@ class Counters(Struct, frozen=True, array_like=True):
 
 NOTHING = Counters()
 
+C = TypeVar("C", bound=Counters)
+
 
 class Account(Counters, frozen=True, array_like=True):
     """A team's counters, its open holds by reservation id, its swept holds, its keys' counters.
@@ -88,3 +94,58 @@ class Account(Counters, frozen=True, array_like=True):
 
 
 EMPTY = Account()
+
+
+# -- a hold in counters -------------------------------------------------------------------------
+
+
+def count_hold(counters: C, hold: Hold, now: float) -> C:
+    """Add a hold, and its second to those of the last minute."""
+    held = replace(add_hold(counters, hold), minute=_with_second(counters.minute, int(hold.at)))
+    return replace(held, minute=held.minute_at(now))
+
+
+def add_hold(counters: C, hold: Hold) -> C:
+    """Add a hold."""
+    return _in_each_period(
+        counters,
+        hold,
+        lambda usage, period: usage.roll(period).hold(period, hold.images, hold.cost),
+    )
+
+
+def charge_hold(counters: C, hold: Hold, images: int, cost: int) -> C:
+    """Turn a hold into a charge, in the periods of its reservation."""
+    return _in_each_period(
+        counters,
+        hold,
+        lambda usage, period: usage.hold(period, -hold.images, -hold.cost).spend(
+            period, images, cost
+        ),
+    )
+
+
+def recharge_hold(counters: C, hold: Hold, images: int, cost: int) -> C:
+    """Replace the unknown charge of a swept hold with the real one."""
+    images, cost = images - hold.images, cost - hold.cost
+    return _in_each_period(counters, hold, lambda usage, period: usage.spend(period, images, cost))
+
+
+def _in_each_period(
+    counters: C, hold: Hold, change: Callable[[PeriodUsage, int], PeriodUsage]
+) -> C:
+    """Apply a change to the usage of each period, with the period of the reservation."""
+    return replace(
+        counters,
+        day=change(counters.day, day_of(hold.at)),
+        month=change(counters.month, month_of(hold.at)),
+    )
+
+
+def _with_second(minute: tuple[tuple[int, int], ...], second: int) -> tuple[tuple[int, int], ...]:
+    if minute and minute[-1][0] > second:  # a purchase that the store had lost
+        counts = dict(minute)
+        return tuple(sorted({**counts, second: counts.get(second, 0) + 1}.items()))
+    if minute and minute[-1][0] == second:
+        return (*minute[:-1], (second, minute[-1][1] + 1))
+    return (*minute, (second, 1))

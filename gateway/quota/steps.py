@@ -19,22 +19,25 @@ nothing. The exception is a store that came back with an older state and lost th
 the images are charged as if the purchase were reserved and settled at once.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Generic, Protocol, TypeVar
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from gateway.core.model import NO_LIMITS, Entry, EntryOutcome, Limits
-from gateway.core.periods import PeriodUsage, day_of, month_of
 from gateway.quota.account import (
     EMPTY,
     GATEWAY,
     MEMORY_SECONDS,
     NOTHING,
     Account,
-    Counters,
+    C,
     Hold,
+    add_hold,
+    charge_hold,
+    count_hold,
+    recharge_hold,
     team_account,
 )
 from gateway.quota.refusal import LimitOwner, Refusal, first_refusal
@@ -43,7 +46,6 @@ from gateway.quota.status import RateLimitStatus, rate_limit_status
 Accounts = Mapping[str, Account]
 
 T = TypeVar("T")
-C = TypeVar("C", bound=Counters)
 
 LOST_SECONDS = 2 * 86_400
 """The greatest age of a purchase that is treated as lost. Stores know for three days which entries
@@ -240,9 +242,9 @@ class Expire(Struct, frozen=True):
         common = accounts.get(GATEWAY, EMPTY)
         team_name = self.account.removeprefix(team_account(""))
         for hold in due.values():
-            account = _for_both(_charge, account, hold, hold.images, hold.cost)
+            account = _for_both(charge_hold, account, hold, hold.images, hold.cost)
             if hold.in_gateway:
-                common = _charge(common, hold, hold.images, hold.cost)
+                common = charge_hold(common, hold, hold.images, hold.cost)
         account = replace(
             account,
             holds={id: hold for id, hold in account.holds.items() if id not in due},
@@ -264,10 +266,10 @@ def _close(
     own = team_account(team)
     account, common = accounts.get(own, EMPTY), accounts.get(GATEWAY, EMPTY)
     if (hold := account.holds.get(id)) is not None:
-        closing = _charge
+        closing = charge_hold
         account = replace(account, holds=_without(account.holds, id))
     elif (hold := account.swept.get(id)) is not None:
-        closing = _recharge
+        closing = recharge_hold
         account = replace(account, swept=_without(account.swept, id))
     else:
         return StepResult({}, None)
@@ -279,7 +281,7 @@ def _close(
 
 
 class _Closing(Protocol):
-    """`_charge` or `_recharge`."""
+    """`charge_hold` or `recharge_hold`."""
 
     def __call__(self, counters: C, hold: Hold, images: int, cost: int) -> C: ...
 
@@ -304,10 +306,10 @@ def _holding(accounts: Accounts, team: str, id: str, hold: Hold, now: float) -> 
     account = accounts.get(own, EMPTY)
     keys = account.keys
     if hold.in_key:
-        keys = {**keys, hold.key: _counted(keys.get(hold.key, NOTHING), hold, now)}
+        keys = {**keys, hold.key: count_hold(keys.get(hold.key, NOTHING), hold, now)}
     changes = {
         own: replace(
-            _counted(account, hold, now),
+            count_hold(account, hold, now),
             holds={**account.holds, id: hold},
             swept=_remembered(account.swept, now),
             # Unused keys must not pile up.
@@ -315,60 +317,8 @@ def _holding(accounts: Accounts, team: str, id: str, hold: Hold, now: float) -> 
         )
     }
     if hold.in_gateway:
-        changes[GATEWAY] = _hold(accounts.get(GATEWAY, EMPTY), hold)
+        changes[GATEWAY] = add_hold(accounts.get(GATEWAY, EMPTY), hold)
     return changes
-
-
-def _counted(counters: C, hold: Hold, now: float) -> C:
-    """Add a hold, and its second to those of the last minute."""
-    held = replace(_hold(counters, hold), minute=_with_second(counters.minute, int(hold.at)))
-    return replace(held, minute=held.minute_at(now))
-
-
-def _hold(counters: C, hold: Hold) -> C:
-    """Add a hold."""
-    return _in_each_period(
-        counters,
-        hold,
-        lambda usage, period: usage.roll(period).hold(period, hold.images, hold.cost),
-    )
-
-
-def _charge(counters: C, hold: Hold, images: int, cost: int) -> C:
-    """Turn a hold into a charge, in the periods of its reservation."""
-    return _in_each_period(
-        counters,
-        hold,
-        lambda usage, period: usage.hold(period, -hold.images, -hold.cost).spend(
-            period, images, cost
-        ),
-    )
-
-
-def _recharge(counters: C, hold: Hold, images: int, cost: int) -> C:
-    """Replace the unknown charge of a swept hold with the real one."""
-    images, cost = images - hold.images, cost - hold.cost
-    return _in_each_period(counters, hold, lambda usage, period: usage.spend(period, images, cost))
-
-
-def _in_each_period(
-    counters: C, hold: Hold, change: Callable[[PeriodUsage, int], PeriodUsage]
-) -> C:
-    """Apply a change to the usage of each period, with the period of the reservation."""
-    return replace(
-        counters,
-        day=change(counters.day, day_of(hold.at)),
-        month=change(counters.month, month_of(hold.at)),
-    )
-
-
-def _with_second(minute: tuple[tuple[int, int], ...], second: int) -> tuple[tuple[int, int], ...]:
-    if minute and minute[-1][0] > second:  # a purchase that the store had lost
-        counts = dict(minute)
-        return tuple(sorted({**counts, second: counts.get(second, 0) + 1}.items()))
-    if minute and minute[-1][0] == second:
-        return (*minute[:-1], (second, minute[-1][1] + 1))
-    return (*minute, (second, 1))
 
 
 def _remembered(swept: dict[str, Hold], now: float) -> dict[str, Hold]:

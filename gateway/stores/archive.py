@@ -1,7 +1,7 @@
-"""Exporting a store into an archive and importing it into another one.
+"""Exports a store into an archive, and imports an archive into another store.
 
-The lines are made and read by `gateway.stores.archive_format`; here they meet files and stores.
-Whatever cannot be done raises OperationError, with a text of one line.
+`gateway.stores.archive_format` makes and reads the lines. Failures raise OperationError, with a text of
+one line.
 """
 
 import os
@@ -16,27 +16,26 @@ from gateway import __version__
 from gateway.core.key_format import pepper_check
 from gateway.stores.archive_format import (
     LINE_BYTES,
+    ArchiveReader,
+    ArchiveWriter,
     CheckRecord,
     NotRestored,
-    Reader,
-    Record,
-    Writer,
 )
 from gateway.stores.port import ArchiveStore
 from gateway.tenants.changes import OperationError
 
 PEPPER = "pepper"
-"""The check value that tells whether keys can be recognised."""
+"""The name of the check value by which a pepper is recognised."""
 
 
 async def export_store(
     store: ArchiveStore, write: Callable[[bytes], object], now: float
 ) -> Mapping[str, int]:
-    """Write all that the store holds; how many records of each kind there were.
+    """Write the whole store as an archive; return how many records of each kind it has.
 
     Raises StoreUnavailable, and what `write` raises.
     """
-    writer = Writer()
+    writer = ArchiveWriter()
     write(writer.header(made=now, gateway=__version__))
     async with aclosing(store.export()) as batches:
         async for batch in batches:
@@ -47,9 +46,9 @@ async def export_store(
 
 @contextmanager
 def new_file(path: Path) -> Iterator[BinaryIO]:
-    """A file of mode 0600 to write to. It gets its name only when the block ends in peace.
+    """Open a file of mode 0600 to write to. It gets its name only when the block succeeds.
 
-    A former file of this name stays until then. Raises OSError.
+    An earlier file of this name stays until then. Raises OSError.
     """
     draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}.draft")
     with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
@@ -65,9 +64,9 @@ def new_file(path: Path) -> Iterator[BinaryIO]:
 
 
 class Archive:
-    """An archive that was opened and found to be one, for keys with this pepper.
+    """An open archive whose header is valid and whose keys belong to this pepper.
 
-    `done` is told how many bytes each line read has. Raises OperationError, and OSError where the
+    `done` receives the length of each line read, in bytes. Raises OperationError, and OSError where the
     file cannot be read.
     """
 
@@ -75,22 +74,22 @@ class Archive:
         self, file: BinaryIO, pepper: bytes, done: Callable[[int], object] = lambda number: None
     ) -> None:
         with _refusing():
-            self._reader = Reader(_lines(file, done))
+            self._reader = ArchiveReader(_lines(file, done))
             rest = iter(self._reader)
             first = next(rest, None)
         if not isinstance(first, CheckRecord) or first.check != PEPPER:
-            raise OperationError("The archive does not say with which pepper its keys were made.")
+            raise OperationError("The archive does not say which pepper its keys were made with.")
         if first.value != pepper_check(pepper):
             raise OperationError(
-                "The archive's keys were made with another pepper: bring that one along, as "
+                "The archive's keys were made with another pepper: provide that one as "
                 "[keys] pepper_file or GATEWAY_KEYS_PEPPER."
             )
-        self._records: Iterator[Record] = chain((first,), rest)
+        self._records = chain((first,), rest)
 
     async def restore(self, store: ArchiveStore) -> Mapping[str, int]:
-        """Have an empty store take it over; how many records of each kind there were.
+        """Import it into an empty store; return how many records of each kind it has.
 
-        Raises OperationError and StoreUnavailable; then the store is as it was.
+        Where it raises OperationError or StoreUnavailable, the store is as it was before.
         """
         with _refusing():
             await store.restore(self._records)

@@ -1,26 +1,26 @@
-"""An archive: the whole state of a store as lines of JSON, the same whatever store it is from.
+"""The archive format: the whole state of a store as lines of JSON, the same from any store.
 
     {"kind":"header","format":"gateway-archive","version":1,...}
-    {"kind":"check",...}      what the pepper is recognised by, first of all
-    {"kind":"clock",...}      then the clock's mark, teams, keys, their uses, accounts, the log of
-    {"kind":"team",...}       changes, what people were told and usage entries, in this order
+    {"kind":"check",...}      which pepper the keys belong to, first of all
+    {"kind":"clock",...}      then the clock's mark, teams, keys, their uses, accounts, the audit
+    {"kind":"team",...}       log, claims that are done and usage entries, in this order
     ...
     {"kind":"footer","counts":{"check":1,...},"sha256":"..."}
 
 It holds no secret: keys are there by their digests, as in the store. Money is whole micro-dollars,
-bytes are base64, and an account is an array without field names, as the stores keep it.
+bytes are base64, and an account is an array without field names, as stores keep it.
 
-Reading believes nothing: a line that is damaged, unknown, out of order or there twice, and an
-archive that is cut off or whose checksum (SHA-256 of all lines before the footer) is wrong, is
-refused as a whole; so is one that says what cannot be. Whoever adds a field to anything in here
-raises `VERSION`: older gateways could not know what they would lose. New fields have defaults, so
-that old archives stay readable.
+The reader trusts nothing. It refuses an archive as a whole where a line is damaged, unknown, out
+of order, a duplicate, or has a value that no store can hold, and where the archive is cut off or
+does not match its checksum (SHA-256 of all lines before the footer). A change that adds a field
+to any record raises `VERSION`: an older gateway could not know what it would lose. New fields
+have defaults, so that old archives stay readable.
 """
 
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar, Union
 
 import msgspec
 from msgspec import Meta, Struct
@@ -29,141 +29,127 @@ from msgspec.structs import astuple
 from gateway.core.model import AuditEntry, Claim, Entry, Key, Team
 from gateway.core.periods import day_of, month_of
 from gateway.quota.account import Account, Counters
+from gateway.stores.sums import SUMS
 
 FORMAT = "gateway-archive"
 VERSION = 4
 
 LINE_BYTES = 64 * 1024 * 1024
-"""No line is longer, its end included: an account with 100,000 open holds has 20 MB."""
+"""The longest line, its end included: an account with 100,000 open holds has 20 MB."""
 
-_SHOWN = 200
-"""Characters of a cause that are shown."""
+MOST = 2**53 - 1
+"""The largest number, and the largest sum of a whole history: nine billion dollars in
+micro-dollars. Below it no store's sums overflow."""
+
+TEXT_CHARACTERS = 1_000
+"""The longest text. Ours have at most 64 characters; names of models and people may have more."""
+
+VALUE_BYTES = 1_000
+"""The longest digest or check value."""
+
+NOTE_BYTES = 10_000
+"""The longest note of a claim: an alert's text, its receiver and the result."""
+
+END_OF_TIME = 253_370_764_800.0
+"""The first second of the year 9999. Earlier times are dates in every time zone."""
+
+_CAUSE_CHARACTERS = 200
+"""How much of a cause is shown."""
 
 
 class NotRestored(Exception):
-    """Why an archive was not taken over, in one line for whoever asked for it."""
+    """Why an archive was not imported, in one line for the operator."""
 
 
 class NotEmpty(NotRestored):
-    """The store has something already, which is never mixed with what an archive has."""
+    """The store already has data, and an import never mixes two states."""
 
     def __init__(self) -> None:
         super().__init__(
-            "The store is not empty: an archive can only be taken over by one without teams, keys, "
-            "budgets, usage and logged changes."
+            "The store is not empty: an archive can only be imported into a store without teams, "
+            "keys, budgets, usage and audit log."
         )
 
 
-class Record(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind"):
-    """One line between header and footer."""
+class ArchiveRecord(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind"):
+    """One line between header and footer. Its first field identifies it among its kind."""
 
     @property
     def name(self) -> str:
-        """What tells it from all others of its kind."""
-        raise NotImplementedError  # each kind says its own; a Struct cannot be an ABC
+        """What identifies it: the first field, or the first field of that."""
+        first = astuple(self)[0]
+        return str(astuple(first)[0] if isinstance(first, Struct) else first)
 
     @classmethod
     def kind(cls) -> str:
-        """What its lines are tagged with."""
+        """The tag of its lines."""
         return str(cls.__struct_config__.tag)
 
 
-class CheckRecord(Record, frozen=True, tag="check"):
+class CheckRecord(ArchiveRecord, frozen=True, tag="check"):
     """A check value, as `Store.check_value` keeps it."""
 
     check: str
     value: bytes
 
-    @property
-    def name(self) -> str:
-        return self.check
 
-
-class ClockRecord(Record, frozen=True, tag="clock"):
-    """The latest time that anything was decided at: no store that takes over is to be before."""
+class ClockRecord(ArchiveRecord, frozen=True, tag="clock"):
+    """The latest time that a decision was made at. The new store's clock goes on from there."""
 
     at: float
 
     @property
     def name(self) -> str:
-        return "clock"
+        return "clock"  # there is only one
 
 
-class TeamRecord(Record, frozen=True, tag="team"):
+class TeamRecord(ArchiveRecord, frozen=True, tag="team"):
     """A team."""
 
     team: Team
 
-    @property
-    def name(self) -> str:
-        return self.team.name
 
-
-class KeyRecord(Record, frozen=True, tag="key"):
+class KeyRecord(ArchiveRecord, frozen=True, tag="key"):
     """A key. Its team came before."""
 
     key: Key
 
-    @property
-    def name(self) -> str:
-        return self.key.id
 
-
-class UseRecord(Record, frozen=True, tag="use"):
+class UseRecord(ArchiveRecord, frozen=True, tag="use"):
     """When a key was last used."""
 
     key: str
     at: float
 
-    @property
-    def name(self) -> str:
-        return self.key
 
-
-class AccountRecord(Record, frozen=True, tag="account"):
-    """An account with its open holds, and the version it stands at."""
+class AccountRecord(ArchiveRecord, frozen=True, tag="account"):
+    """An account with its open holds, and its version."""
 
     account: str
     version: Annotated[int, Meta(ge=1)]
     state: Account
 
-    @property
-    def name(self) -> str:
-        return self.account
 
-
-class AuditRecord(Record, frozen=True, tag="change"):
-    """One line of the log of changes. `number` is its place by time, from 1."""
+class AuditRecord(ArchiveRecord, frozen=True, tag="change"):
+    """One entry of the audit log. `number` is its place by time, from 1."""
 
     number: Annotated[int, Meta(ge=1)]
     change: AuditEntry
 
-    @property
-    def name(self) -> str:
-        return str(self.number)
 
-
-class ClaimRecord(Record, frozen=True, tag="claim"):
-    """What was done once only, such as telling people something: it is not to be done again."""
+class ClaimRecord(ArchiveRecord, frozen=True, tag="claim"):
+    """A claim that is done, such as an alert delivered: the new store must not repeat it."""
 
     claim: Claim
 
-    @property
-    def name(self) -> str:
-        return self.claim.name
 
-
-class EntryRecord(Record, frozen=True, tag="entry"):
-    """One line of the usage history."""
+class EntryRecord(ArchiveRecord, frozen=True, tag="entry"):
+    """One entry of the usage history."""
 
     entry: Entry
 
-    @property
-    def name(self) -> str:
-        return self.entry.id
 
-
-KINDS: tuple[type[Record], ...] = (
+KINDS: tuple[type[ArchiveRecord], ...] = (
     CheckRecord,
     ClockRecord,
     TeamRecord,
@@ -174,13 +160,13 @@ KINDS: tuple[type[Record], ...] = (
     ClaimRecord,
     EntryRecord,
 )
-"""All kinds of records, in the order in which they come."""
+"""All kinds of records, in the order of an archive."""
 
 _ORDER = {record.kind(): place for place, record in enumerate(KINDS)}
 
 
-class Header(Struct, frozen=True, kw_only=True, tag_field="kind", tag="header"):
-    """The first line. `made` is when, `gateway` the version of the gateway that did it."""
+class ArchiveHeader(Struct, frozen=True, kw_only=True, tag_field="kind", tag="header"):
+    """The first line: when the archive was made, and by which version of the gateway."""
 
     format: str
     version: int
@@ -198,22 +184,13 @@ class _Footer(
 T = TypeVar("T")
 
 _encoder = msgspec.json.Encoder()
-_header = msgspec.json.Decoder(Header)
-_line = msgspec.json.Decoder(
-    CheckRecord
-    | ClockRecord
-    | TeamRecord
-    | KeyRecord
-    | UseRecord
-    | AccountRecord
-    | AuditRecord
-    | ClaimRecord
-    | EntryRecord
-    | _Footer
+_header = msgspec.json.Decoder(ArchiveHeader)
+_line: "msgspec.json.Decoder[ArchiveRecord | _Footer]" = msgspec.json.Decoder(
+    Union[(*KINDS, _Footer)]  # type: ignore[arg-type]  # mypy reads no union made of a tuple
 )
 
 
-class Writer:
+class ArchiveWriter:
     """Makes the lines of an archive: the header, then records in order, then the footer."""
 
     def __init__(self) -> None:
@@ -221,20 +198,18 @@ class Writer:
         self.counts: Counter[str] = Counter()
 
     def header(self, *, made: float, gateway: str) -> bytes:
-        """The first line."""
-        return self._add(
-            Header(format=FORMAT, version=VERSION, made=made, gateway=gateway),
-        )
+        """Return the first line."""
+        return self._add(ArchiveHeader(format=FORMAT, version=VERSION, made=made, gateway=gateway))
 
-    def lines(self, records: Iterable[Record]) -> bytes:
-        """The records' lines."""
+    def lines(self, records: Iterable[ArchiveRecord]) -> bytes:
+        """Return the records' lines."""
         return b"".join(map(self._record, records))
 
     def footer(self) -> bytes:
-        """The last line."""
+        """Return the last line."""
         return self._add(_Footer(counts=dict(self.counts), sha256=self._digest.hexdigest()))
 
-    def _record(self, record: Record) -> bytes:
+    def _record(self, record: ArchiveRecord) -> bytes:
         self.counts[record.kind()] += 1
         return self._add(record)
 
@@ -244,10 +219,10 @@ class Writer:
         return line
 
 
-class Reader:
-    """An archive's records, in order. Its last one has come only when iterating ends in peace.
+class ArchiveReader:
+    """Yields an archive's records in order. The archive is whole once iteration has ended.
 
-    `lines` are the archive's, with their ends. Everything raises NotRestored.
+    `lines` are the archive's, with their line ends. Every method raises NotRestored.
     """
 
     def __init__(self, lines: Iterable[bytes]) -> None:
@@ -257,33 +232,37 @@ class Reader:
         self._place = 0
         # Hashes of 64 bits, because there may be millions: some 60 bytes for each name.
         self._names: set[int] = set()
-        self._totals = Totals()
+        self._sums = dict.fromkeys(SUMS, 0)
         self.counts: Counter[str] = Counter()
         self.header = self._read_header()
 
-    def __iter__(self) -> Iterator[Record]:
+    def __iter__(self) -> Iterator[ArchiveRecord]:
         while True:
             line = self._next()
             value = self._decoded(_line, line)
             if isinstance(value, _Footer):
-                return self._check(value)
+                return self._check_footer(value)
             self._digest.update(line)
-            self._place_in_order(value)
-            self._look_for_faults(value)
+            self._check_place(value)
+            cause = fault(value, value.kind())
+            if cause is None and isinstance(value, EntryRecord):
+                cause = self._sum_fault(value.entry)
+            if cause is not None:
+                raise NotRestored(f"Line {self._number} has an impossible value: {cause}.")
             self.counts[value.kind()] += 1
             yield value
 
-    def _read_header(self) -> Header:
+    def _read_header(self) -> ArchiveHeader:
         line = self._next()
         try:
             header = _header.decode(line)
         except (msgspec.DecodeError, UnicodeDecodeError):
-            header = Header(format="", version=0)
+            header = ArchiveHeader(format="", version=0)
         if header.format != FORMAT:
-            raise NotRestored("This is no archive of a gateway's store.")
+            raise NotRestored("This is not an archive of a gateway's store.")
         if not 1 <= header.version <= VERSION:
             raise NotRestored(
-                f"The archive is of version {header.version}, and this gateway knows versions up "
+                f"The archive has version {header.version}, and this gateway knows versions up "
                 f"to {VERSION}: import it with the gateway that made it, or a newer one."
             )
         self._digest.update(line)
@@ -298,7 +277,7 @@ class Reader:
             raise NotRestored(f"The archive is cut off: it ends after line {self._number - 1}.")
         if not line.endswith(b"\n"):
             if len(line) >= LINE_BYTES:
-                raise NotRestored(f"Line {self._number} is too long to be an archive's.")
+                raise NotRestored(f"Line {self._number} is too long for an archive.")
             raise NotRestored(f"The archive is cut off: it ends within line {self._number}.")
         return line
 
@@ -306,146 +285,93 @@ class Reader:
         try:
             return decoder.decode(line)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            # It may repeat a part of the line, with whatever is in there.
-            cause = str(error)[:_SHOWN].encode("unicode_escape").decode()
+            # The cause may repeat a part of the line, with any characters.
+            cause = str(error)[:_CAUSE_CHARACTERS].encode("unicode_escape").decode()
             raise NotRestored(f"Line {self._number} is damaged or unknown: {cause}.") from error
 
-    def _place_in_order(self, record: Record) -> None:
+    def _check_place(self, record: ArchiveRecord) -> None:
+        """Check the order of kinds, that a key's team exists, and that the record is no duplicate."""
         kind = record.kind()
         place = _ORDER[kind]
         if place < self._place:
             raise NotRestored(f"Line {self._number} is out of order: {kind}.")
         self._place = place
         if isinstance(record, KeyRecord) and hash(("team", record.key.team)) not in self._names:
-            raise NotRestored(f"Line {self._number} has a key of a team that is not there.")
+            raise NotRestored(f"Line {self._number} has a key whose team does not exist.")
         name = hash((kind, record.name))
         if name in self._names:
-            raise NotRestored(f"Line {self._number} says again what a line before said: {kind}.")
+            raise NotRestored(f"Line {self._number} repeats an earlier line: {kind}.")
         self._names.add(name)
 
-    def _look_for_faults(self, record: Record) -> None:
-        cause = fault(record, record.kind())
-        if cause is None and isinstance(record, EntryRecord):
-            cause = self._totals.fault(record.entry)
-        if cause is not None:
-            raise NotRestored(f"Line {self._number} says what cannot be: {cause}.")
+    def _sum_fault(self, entry: Entry) -> str | None:
+        """Add an entry to the sums of the history; say which sum is too large now, or None."""
+        for name in SUMS:
+            self._sums[name] += getattr(entry, name)
+            if self._sums[name] > MOST:
+                return f"{name} is too much together with the entries before"
+        return None
 
-    def _check(self, footer: _Footer) -> None:
+    def _check_footer(self, footer: _Footer) -> None:
         if next(self._lines, b""):
             raise NotRestored(f"There is more after line {self._number}, the archive's last.")
         if footer.counts != dict(self.counts) or footer.sha256 != self._digest.hexdigest():
-            raise NotRestored("The archive is damaged: its lines are not those it was made with.")
+            raise NotRestored("The archive is damaged: it does not match its checksum.")
 
 
 _COUNTED = {
     "team": ("team", "teams"),
     "key": ("key", "keys"),
     "account": ("account", "accounts"),
-    "change": ("logged change", "logged changes"),
+    "change": ("audit entry", "audit entries"),
     "entry": ("usage entry", "usage entries"),
 }
 
 
 def summary(counts: Mapping[str, int]) -> str:
-    """What an archive has, for people: such as `1 team, 3 keys`."""
+    """Return an archive's contents as people read them, such as `1 team, 3 keys`."""
     numbers = [(counts.get(kind, 0), words) for kind, words in _COUNTED.items()]
     return ", ".join(f"{number:,} {words[number != 1]}" for number, words in numbers)
 
 
-MOST = 2**53 - 1
-"""The largest number of anything, and the largest sum of a whole history: in micro-dollars nine
-billion dollars. No store's sums overflow before."""
-
-
-NAME_CHARACTERS = 1_000
-"""The longest name or other text. Ours have 64 at the most; models and people may have more."""
-
-
-VALUE_BYTES = 1_000
-"""The longest digest or check value."""
-
-
-NOTE_BYTES = 10_000
-"""The longest note of a claim: what was told, to whom, and what came of it."""
-
-
-END_OF_TIME = 253_370_764_800.0
-"""The first second of the year 9999. Times before are dates everywhere in the world."""
-
-
-SUMMED = (
-    *("requests", "images_bought", "images_cached", "images_unknown", "cost", "saved"),
-    *("images_coalesced", "requests_refused"),
-)
-
-
-_ANYTHING = ("before", "after")
-
-
-_NOTE = "note"
-
+# -- values ---------------------------------------------------------------------------------------
 
 _LAST_MONTH = month_of(END_OF_TIME - 1)
 
-
-_SINGLE = (int, str, float, bytes)
+_ANY_VALUE = ("before", "after")
+"""Fields of an audit entry that may hold anything."""
 
 
 def fault(value: Any, name: str) -> str | None:
-    """What cannot be in a value of an archive, or None; it may be a Struct or hold others.
-
-    A `float` is a time. What the log of changes tells of before and after may be anything.
-    """
-    if isinstance(value, Struct):
-        fields = zip(value.__struct_fields__, astuple(value), strict=True)
-        parts = [(field, part) for field, part in fields if field not in _ANYTHING]
-        if isinstance(value, Counters) and _is_of_no_time(value):
-            return f"{name} counts a time that is not from 1970 to 9998"
-    elif isinstance(value, Mapping):
-        parts = [(name, part) for pair in value.items() for part in pair]
-    elif isinstance(value, list | tuple):
-        parts = [(name, part) for part in value]
-    else:
-        return _fault_of_one(value, name)
-    for field, part in parts:
-        # There are millions of them: those that hold nothing are looked at here and now.
-        look = _fault_of_one if type(part) in _SINGLE else fault
-        if cause := look(part, field):
-            return cause
-    return None
-
-
-def _is_of_no_time(counters: Counters) -> bool:
-    """Whether it counts a period or a second of which no date can be told."""
-    day, month = counters.day.period, counters.month.period
-    latest = max((second for second, _ in counters.minute), default=0)
-    return day >= day_of(END_OF_TIME) or month > _LAST_MONTH or latest >= END_OF_TIME
-
-
-def _fault_of_one(value: Any, name: str) -> str | None:
+    """Say what is impossible in a value or anything inside it, or return None. Floats are times."""
     kind = type(value)
     if kind is int:
         return None if 0 <= value <= MOST else f"{name} is not between 0 and {MOST}"
     if kind is str:
-        return None if len(value) <= NAME_CHARACTERS else f"{name} is too long"
-    if kind is float:  # not a number is no time either
-        return None if 0 <= value < END_OF_TIME else f"{name} is no time from 1970 to 9998"
+        return None if len(value) <= TEXT_CHARACTERS else f"{name} is too long"
+    if kind is float:  # NaN fails this too
+        return None if 0 <= value < END_OF_TIME else f"{name} is not a time from 1970 to 9998"
     if kind is bytes:
-        most = NOTE_BYTES if name == _NOTE else VALUE_BYTES
+        most = NOTE_BYTES if name == "note" else VALUE_BYTES
         return None if len(value) <= most else f"{name} is too long"
+    if isinstance(value, Counters) and _has_no_date(value):
+        return f"{name} counts a time that is not from 1970 to 9998"
+    for field, part in _parts(value, name):
+        if part is not None and field not in _ANY_VALUE and (cause := fault(part, field)):
+            return cause
     return None
 
 
-class Totals:
-    """Sums over a history, as reports add it up."""
+def _parts(value: Any, name: str) -> Iterable[tuple[str, Any]]:
+    """Return the values in a value, each under the name of its field."""
+    if isinstance(value, Struct):
+        return zip(value.__struct_fields__, astuple(value), strict=True)
+    if isinstance(value, Mapping):
+        return [(name, part) for pair in value.items() for part in pair]
+    return [(name, part) for part in value] if isinstance(value, list | tuple) else ()
 
-    def __init__(self) -> None:
-        self._sums = dict.fromkeys(SUMMED, 0)
 
-    def fault(self, entry: Entry) -> str | None:
-        """Add an entry; which sum is too large with it, or None."""
-        for name in SUMMED:
-            self._sums[name] += getattr(entry, name)
-            if self._sums[name] > MOST:
-                return f"{name} is too much together with what came before"
-        return None
+def _has_no_date(counters: Counters) -> bool:
+    """Whether it counts a period or a second that no date can show."""
+    day, month = counters.day.period, counters.month.period
+    latest = max((second for second, _ in counters.minute), default=0)
+    return day >= day_of(END_OF_TIME) or month > _LAST_MONTH or latest >= END_OF_TIME

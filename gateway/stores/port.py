@@ -12,21 +12,21 @@ from typing import Protocol, Self
 from gateway.quota.store import AccountStore
 from gateway.reporting.alerts.ports import ClaimStore
 from gateway.reporting.store import HistoryStore, UsageStore
-from gateway.stores.archive_format import Record
+from gateway.stores.archive_format import ArchiveRecord
 from gateway.tenants.store import AuditStore, DirectoryStore
 
 
 class ArchiveStore(Protocol):
     """Exports and imports the whole state. Every method may raise StoreUnavailable."""
 
-    def export(self) -> AsyncGenerator[Sequence[Record], None]:
+    def export(self) -> AsyncGenerator[Sequence[ArchiveRecord], None]:
         """Yield all records in batches, in an archive's order, as of one moment.
 
         Gateways may write meanwhile. Accounts and usage still agree: each purchase is in both or
         in neither.
         """
 
-    async def restore(self, records: Iterable[Record]) -> None:
+    async def restore(self, records: Iterable[ArchiveRecord]) -> None:
         """Open the store and fill it with these records, all or none. Replaces `Store.open`.
 
         The records come from an archive's reader; versions and the clock's mark are restored

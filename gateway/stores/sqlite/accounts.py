@@ -1,12 +1,12 @@
 """Budgets: accounts with versions, read together and written all or none.
 
-Everything here runs in a worker's thread. The clock's mark is written in the transaction of every
-swap, so a decision that was written is never followed by an earlier time.
+The clock's mark is written in the transaction of every swap, so no decision that was written is
+ever followed by an earlier time.
 
-A version alone does not say which state it stands for: a back-up that is written into the database
-under a running gateway lets versions be given out again. So each state has a random stamp.
-Accounts read or written last are kept decoded under version and stamp. A database that went back
-is told of, not refused, as a Redis is (see `gateway.quota.ledger`).
+A version alone does not identify a state: a backup that is copied into the database under a
+running gateway lets versions be given out again. So each state has a random stamp, and the
+accounts used last are cached in decoded form under version and stamp. Where the database lost
+writes, that is logged, not refused, as with Redis (see `gateway.quota.ledger`).
 """
 
 import secrets
@@ -16,14 +16,13 @@ from collections.abc import Mapping, Sequence
 from gateway.core.model import Entry
 from gateway.quota.account import EMPTY, Account
 from gateway.quota.store import Change, Loaded
-from gateway.stores.clock import StoreClock
 from gateway.stores.codec import decode_account, encode_account
 from gateway.stores.sqlite import schema, usage_entries
-from gateway.stores.sqlite.clock_watch import ClockWatch
+from gateway.stores.sqlite.clock import StoreClock
 from gateway.stores.sqlite.threads import Threads, in_thread, transaction
 
-KEPT = 4096
-"""Decoded accounts kept at most."""
+CACHED = 4096
+"""Decoded accounts in memory, at most."""
 
 _SELECT = """
     SELECT version, stamp, CASE (version, stamp) WHEN (?, ?) THEN NULL ELSE state END
@@ -40,10 +39,10 @@ _UPDATE = """
 
 _STAMP_BITS = 63
 
-_Kept = tuple[int, int, Account]
+_Cached = tuple[int, int, Account]
 """Version, stamp, account."""
 
-_NEVER_WRITTEN: _Kept = (0, 0, EMPTY)
+_NEVER_WRITTEN: _Cached = (0, 0, EMPTY)
 
 
 class SqliteAccounts:
@@ -52,23 +51,20 @@ class SqliteAccounts:
     def __init__(self, threads: Threads, clock: StoreClock) -> None:
         self.threads = threads
         self._clock = clock
-        self._watch = ClockWatch(clock)
-        # Used by two threads: each operation on it is a single one of the dictionary's own.
-        self._kept: dict[str, _Kept] = {}
+        # Two threads use it, and each operation on it is a single one of the dictionary's own.
+        self._cache: dict[str, _Cached] = {}
 
     @in_thread("reader", "load")
     def load(self, connection: sqlite3.Connection, names: Sequence[str]) -> Loaded:
-        # Before the snapshot is taken: it must not be older than what is known.
-        known = [self._kept.get(name, _NEVER_WRITTEN) for name in names]
+        # Before the snapshot begins: the snapshot must not be older than the cache.
+        cached = [self._cache.get(name, _NEVER_WRITTEN) for name in names]
         connection.execute("BEGIN")
         accounts = [
-            self._load(connection, name, kept) for name, kept in zip(names, known, strict=True)
+            self._load(connection, name, known) for name, known in zip(names, cached, strict=True)
         ]
         mark = schema.value(connection, "clock")
         connection.execute("COMMIT")
-        now = self._clock.read(mark)
-        self._watch.look()
-        return Loaded(accounts, now)
+        return Loaded(accounts, self._clock.read(mark))
 
     @in_thread("writer", "swap")
     def swap(
@@ -87,7 +83,7 @@ class SqliteAccounts:
         )
         connection.execute("COMMIT")
         for change, stamp in zip(changes, stamps, strict=True):
-            self._keep(change.name, (change.version + 1, stamp, change.account))
+            self._remember(change.name, (change.version + 1, stamp, change.account))
         return True
 
     @in_thread("writer", "record")
@@ -97,7 +93,8 @@ class SqliteAccounts:
 
     @in_thread("reader", "written")
     def written(self, connection: sqlite3.Connection, purchases: Mapping[str, float]) -> set[str]:
-        return usage_entries.written(connection, purchases)
+        query = "SELECT 1 FROM entries WHERE id = ?"
+        return {id for id in purchases if connection.execute(query, (id,)).fetchone()}
 
     @in_thread("reader", "due")
     def due(self, connection: sqlite3.Connection) -> list[str]:
@@ -105,18 +102,20 @@ class SqliteAccounts:
         rows = connection.execute("SELECT name FROM accounts WHERE due <= ? ORDER BY due", (now,))
         return [name for (name,) in rows]
 
-    def _load(self, connection: sqlite3.Connection, name: str, known: _Kept) -> tuple[Account, int]:
-        row = connection.execute(_SELECT, (*known[:2], name)).fetchone()
+    def _load(
+        self, connection: sqlite3.Connection, name: str, cached: _Cached
+    ) -> tuple[Account, int]:
+        row = connection.execute(_SELECT, (*cached[:2], name)).fetchone()
         version, stamp, state = row or (0, 0, None)
-        if version < known[0] or (version == known[0] and stamp != known[1]):
-            self._kept.pop(name, None)  # tell it once
+        if version < cached[0] or (version == cached[0] and stamp != cached[1]):
+            self._cache.pop(name, None)  # so that it is reported once
             self.threads.went_back(name)
         if row is None:
             return EMPTY, 0
         if state is None:
-            return known[2], version
+            return cached[2], version
         account = decode_account(state)
-        self._keep(name, (version, stamp, account))
+        self._remember(name, (version, stamp, account))
         return account, version
 
     def _write(
@@ -125,12 +124,12 @@ class SqliteAccounts:
         row = (stamp, change.account.earliest_lease, state, change.name)
         if change.version == 0:
             return connection.execute(_INSERT, row).rowcount == 1
-        version, loaded, _ = self._kept.get(change.name, _NEVER_WRITTEN)
-        if version != change.version:  # it is not what this gateway would replace
+        version, loaded, _ = self._cache.get(change.name, _NEVER_WRITTEN)
+        if version != change.version:  # this gateway has not loaded what it would replace
             return False
         return connection.execute(_UPDATE, (*row, version, loaded)).rowcount == 1
 
-    def _keep(self, name: str, kept: _Kept) -> None:
-        if len(self._kept) >= KEPT:
-            self._kept.clear()
-        self._kept[name] = kept
+    def _remember(self, name: str, cached: _Cached) -> None:
+        if len(self._cache) >= CACHED:
+            self._cache.clear()
+        self._cache[name] = cached

@@ -1,31 +1,18 @@
-"""The whole state of a database, out of it and into an empty one.
+"""Exports a whole database, and imports into an empty one.
 
-Both have a thread and a connection of their own and are one transaction each: an export reads what
-was committed when it began, however long it takes and whoever writes meanwhile; an import is
-there whole or not at all, also after a crash. Neither ever holds more than a batch in memory.
+Both use a thread and a connection of their own, and one transaction. An export reads what was
+committed when it began, however long it takes and whatever is written meanwhile. An import is
+there whole or not at all, also after a crash. Neither holds more than a batch in memory.
 """
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
+from functools import partial
 from itertools import chain, islice, starmap
-from typing import Any
 
-from gateway.quota.account import Account
-from gateway.stores.archive_format import (
-    AccountRecord,
-    AuditRecord,
-    CheckRecord,
-    ClaimRecord,
-    ClockRecord,
-    EntryRecord,
-    KeyRecord,
-    NotEmpty,
-    NotRestored,
-    Record,
-    TeamRecord,
-    UseRecord,
-)
+from gateway.stores import archive_format as archive
+from gateway.stores.archive_format import ArchiveRecord
 from gateway.stores.codec import decode_account, encode_account
 from gateway.stores.sqlite import audit, claims, directory, schema, usage_entries, usage_sums
 from gateway.stores.sqlite.connection import Database
@@ -33,9 +20,14 @@ from gateway.stores.sqlite.opening import make_ready
 from gateway.stores.sqlite.worker import Worker
 
 BATCH = 1_000
-"""Records that are read or written in one go."""
+"""Records that are read or written in one piece of work."""
 
-_HELD = ("teams", "keys", "accounts", "audit", "entries")
+_TABLES = ("teams", "keys", "accounts", "audit", "entries")
+"""What has to be empty before an import."""
+
+_CHECKS = "SELECT substr(name, 7), value FROM meta WHERE name LIKE 'check:%' ORDER BY name"
+_ACCOUNTS = "SELECT name, version, state FROM accounts ORDER BY name"
+_PUT_ACCOUNT = "INSERT INTO accounts (name, version, due, state) VALUES (?, ?, ?, ?)"
 
 
 class SqliteArchive:
@@ -44,7 +36,7 @@ class SqliteArchive:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def export(self) -> AsyncGenerator[Sequence[Record], None]:
+    async def export(self) -> AsyncGenerator[Sequence[ArchiveRecord], None]:
         worker = Worker("export", self._database)
         try:
             records = await worker.run(_records)
@@ -53,62 +45,57 @@ class SqliteArchive:
         finally:
             await worker.close()
 
-    async def restore(self, records: Iterable[Record]) -> None:
+    async def restore(self, records: Iterable[ArchiveRecord]) -> None:
         await asyncio.to_thread(make_ready, self._database)
         worker = Worker("import", self._database)
         coming = iter(records)
         try:
             generation = await worker.run(_begin)
             while batch := list(islice(coming, BATCH)):
-                await worker.run(_writing(batch, generation))
+                await worker.run(partial(_write_batch, batch=batch, generation=generation))
             await worker.run(_end)
         finally:
             await worker.close()  # which rolls back what was not committed
 
 
-# -- out, in the thread ----------------------------------------------------------------------------
+# -- export, in the thread ------------------------------------------------------------------------
 
 
-def _records(connection: sqlite3.Connection) -> Iterator[Record]:
-    # The first reading of the transaction is what fixes its moment, so it is done here and now.
+def _records(connection: sqlite3.Connection) -> Iterator[ArchiveRecord]:
+    # The first read fixes the moment of the transaction, so it is done here, not by the iterator.
     connection.execute("BEGIN")
     clock = schema.value(connection, "clock")
     return chain(
-        _checks(connection),
-        (ClockRecord(clock),),
-        (TeamRecord(team) for team in directory.teams_after(connection, 0)),
-        (KeyRecord(key) for key in directory.keys_after(connection, 0)),
-        (UseRecord(*use) for use in directory.all_uses(connection).items()),
+        starmap(archive.CheckRecord, connection.execute(_CHECKS)),
+        (archive.ClockRecord(clock),),
+        map(archive.TeamRecord, directory.teams_after(connection, 0)),
+        map(archive.KeyRecord, directory.keys_after(connection, 0)),
+        starmap(archive.UseRecord, directory.all_uses(connection).items()),
         _accounts(connection),
-        starmap(AuditRecord, enumerate(audit.all_changes(connection), 1)),
-        (ClaimRecord(claim) for claim in claims.claims_after(connection, clock) if claim.done),
-        (EntryRecord(entry) for entry in usage_entries.all_entries(connection)),
+        starmap(archive.AuditRecord, enumerate(audit.all_audit_entries(connection), 1)),
+        (
+            archive.ClaimRecord(claim)
+            for claim in claims.claims_after(connection, clock)
+            if claim.done
+        ),
+        map(archive.EntryRecord, usage_entries.all_entries(connection)),
     )
 
 
-def _checks(connection: sqlite3.Connection) -> Iterator[Record]:
-    for name, value in connection.execute(
-        "SELECT substr(name, 7), value FROM meta WHERE name LIKE 'check:%' ORDER BY name"
-    ):
-        yield CheckRecord(name, value)
+def _accounts(connection: sqlite3.Connection) -> Iterator[ArchiveRecord]:
+    for name, version, state in connection.execute(_ACCOUNTS):
+        yield archive.AccountRecord(name, version, decode_account(state))
 
 
-def _accounts(connection: sqlite3.Connection) -> Iterator[Record]:
-    for name, version, state in connection.execute(
-        "SELECT name, version, state FROM accounts ORDER BY name"
-    ):
-        yield AccountRecord(name, version, decode_account(state))
-
-
-# -- in, in the thread -----------------------------------------------------------------------------
+# -- import, in the thread ------------------------------------------------------------------------
 
 
 def _begin(connection: sqlite3.Connection) -> int:
-    """Open the transaction, and tell the generation of all that comes."""
+    """Open the transaction, and return the generation of all teams and keys that are imported."""
     connection.execute("BEGIN IMMEDIATE")
-    for table in _HELD:
+    for table in _TABLES:
         if connection.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone():  # noqa: S608
-            raise NotEmpty
+            raise archive.NotEmpty
     return directory.next_generation(connection)
 
 
@@ -117,42 +104,32 @@ def _end(connection: sqlite3.Connection) -> None:
     connection.execute("COMMIT")
 
 
-def _writing(batch: Sequence[Record], generation: int) -> Callable[[sqlite3.Connection], None]:
-    def write(connection: sqlite3.Connection) -> None:
-        entries = [record.entry for record in batch if isinstance(record, EntryRecord)]
-        try:
-            for record in batch:
-                _write(connection, record, generation)
-            usage_entries.insert_entries(connection, entries)
-        except sqlite3.IntegrityError as error:
-            raise NotRestored("Two usage entries of the archive have the same id.") from error
-
-    return write
+def _write_batch(
+    connection: sqlite3.Connection, batch: Sequence[ArchiveRecord], generation: int
+) -> None:
+    for record in batch:
+        _write(connection, record, generation)
+    entries = [record.entry for record in batch if isinstance(record, archive.EntryRecord)]
+    usage_entries.insert_entries(connection, entries)
 
 
-def _write(connection: sqlite3.Connection, record: Record, generation: int) -> None:
+def _write(connection: sqlite3.Connection, record: ArchiveRecord, generation: int) -> None:
     match record:
-        case CheckRecord(check=name, value=value):
-            # The former one may be another pepper's: nothing was made with that one here.
+        case archive.CheckRecord(check=name, value=value):
+            # It replaces that of another pepper: no key here was made with that one.
             connection.execute("REPLACE INTO meta VALUES (?, ?)", (f"check:{name}", value))
-        case ClockRecord(at=at):
+        case archive.ClockRecord(at=at):
             connection.execute("UPDATE meta SET value = max(value, ?) WHERE name = 'clock'", (at,))
-        case TeamRecord(team=team):
+        case archive.TeamRecord(team=team):
             directory.write_teams(connection, [team], generation)
-        case KeyRecord(key=key):
+        case archive.KeyRecord(key=key):
             directory.write_key(connection, key, generation)
-        case UseRecord(key=key_id, at=at):
+        case archive.UseRecord(key=key_id, at=at):
             connection.execute("INSERT INTO uses VALUES (?, ?)", (key_id, at))
-        case AccountRecord(account=name, version=version, state=state):
-            connection.execute(
-                "INSERT INTO accounts (name, version, due, state) VALUES (?, ?, ?, ?)",
-                _row(name, version, state),
-            )
-        case AuditRecord(change=change):
+        case archive.AccountRecord(account=name, version=version, state=state):
+            row = (name, version, state.earliest_lease, encode_account(state))
+            connection.execute(_PUT_ACCOUNT, row)
+        case archive.AuditRecord(change=change):
             audit.write_audit(connection, [change])
-        case ClaimRecord(claim=claim):
+        case archive.ClaimRecord(claim=claim):
             claims.write_claim(connection, claim)
-
-
-def _row(name: str, version: int, state: Account) -> tuple[Any, ...]:
-    return name, version, state.earliest_lease, encode_account(state)

@@ -1,4 +1,4 @@
-"""The log of changes: written in the transaction of the change, read the latest first."""
+"""The audit log: written in the transaction of the change, read the latest first."""
 
 import sqlite3
 from collections.abc import Iterator, Sequence
@@ -9,15 +9,13 @@ import msgspec
 from gateway.core.model import AuditEntry
 from gateway.stores.sqlite.threads import Threads, in_thread, transaction
 
-_WRITE = """
-    INSERT INTO audit (at, who, action, team, key, before, after) VALUES (?, ?, ?, ?, ?, ?, ?)
-"""
-_READ = """
-    SELECT at, who, action, team, key, before, after FROM audit
-    WHERE at >= ? AND at < ? AND (? IS NULL OR team = ?)
+_COLUMNS = ", ".join(AuditEntry.__struct_fields__)
+_WRITE = f"INSERT INTO audit ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)"  # noqa: S608
+_READ = f"""
+    SELECT {_COLUMNS} FROM audit WHERE at >= ? AND at < ? AND (? IS NULL OR team = ?)
     ORDER BY at DESC, number DESC LIMIT ?
-"""
-_ALL = "SELECT at, who, action, team, key, before, after FROM audit ORDER BY at, number"
+"""  # noqa: S608
+_ALL = f"SELECT {_COLUMNS} FROM audit ORDER BY at, number"  # noqa: S608
 _NO_LIMIT = -1
 
 
@@ -47,30 +45,23 @@ class SqliteAudit:
 
 
 def write_audit(connection: sqlite3.Connection, entries: Sequence[AuditEntry]) -> None:
-    """Write entries in the transaction that is open."""
+    """Write entries in the open transaction."""
     connection.executemany(_WRITE, map(_row, entries))
 
 
-def all_changes(connection: sqlite3.Connection) -> Iterator[AuditEntry]:
-    """The whole log, the earliest first, one by one."""
+def all_audit_entries(connection: sqlite3.Connection) -> Iterator[AuditEntry]:
+    """Yield the whole log, the earliest entry first."""
     for row in connection.execute(_ALL):
         yield _entry(*row)
 
 
 def _row(entry: AuditEntry) -> tuple[object, ...]:
-    before, after = (msgspec.json.encode(value).decode() for value in (entry.before, entry.after))
-    return entry.at, entry.who, entry.action, entry.team, entry.key, before, after
+    *fields, before, after = msgspec.structs.astuple(entry)
+    return *fields, *(msgspec.json.encode(value).decode() for value in (before, after))
 
 
-def _entry(
-    at: float, who: str, action: str, team: str | None, key: str | None, before: str, after: str
-) -> AuditEntry:
+def _entry(at: float, who: str, action: str, team: str, key: str, *states: str) -> AuditEntry:
+    before, after = map(msgspec.json.decode, states)
     return AuditEntry(
-        at=at,
-        who=who,
-        action=action,
-        team=team,
-        key=key,
-        before=msgspec.json.decode(before),
-        after=msgspec.json.decode(after),
+        at=at, who=who, action=action, team=team, key=key, before=before, after=after
     )

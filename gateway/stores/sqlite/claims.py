@@ -1,13 +1,14 @@
-"""Claims: what gateways of one store do once only. Each ends by the store's clock.
+"""Claims for what only one gateway of a store may do. Each ends by the store's clock.
 
-Those that have ended are forgotten with the next one that is made.
+Claims that have ended are deleted with the next one that is made.
 """
 
 import sqlite3
+from collections.abc import Iterator
 
 from gateway.core.model import Claim
-from gateway.stores.clock import StoreClock
 from gateway.stores.sqlite import schema
+from gateway.stores.sqlite.clock import StoreClock
 from gateway.stores.sqlite.threads import Threads, in_thread, transaction
 
 _FORGET = "DELETE FROM claims WHERE ends <= ?"
@@ -55,7 +56,7 @@ class SqliteClaims:
 
     @in_thread("reports", "claims")
     def current(self, connection: sqlite3.Connection) -> list[Claim]:
-        return claims_after(connection, self._now(connection))
+        return list(claims_after(connection, self._now(connection)))
 
     def _forget_ended(self, connection: sqlite3.Connection) -> float:
         """Delete the claims that have ended, and return the time."""
@@ -67,15 +68,12 @@ class SqliteClaims:
         return self._clock.read(schema.value(connection, "clock"))
 
 
-def claims_after(connection: sqlite3.Connection, now: float) -> list[Claim]:
-    """Those that have not ended by then."""
-    return [
-        Claim(name=name, owner=owner, ends=ends, done=bool(done), note=note)
-        for name, owner, ends, done, note in connection.execute(_ALL, (now,))
-    ]
+def claims_after(connection: sqlite3.Connection, now: float) -> Iterator[Claim]:
+    """Yield the claims that end after `now`."""
+    for name, owner, ends, done, note in connection.execute(_ALL, (now,)):
+        yield Claim(name=name, owner=owner, ends=ends, done=bool(done), note=note)
 
 
 def write_claim(connection: sqlite3.Connection, claim: Claim) -> None:
-    """Write it as it was."""
-    row = (claim.name, claim.owner, claim.ends, claim.done, claim.note)
-    connection.execute(_WRITE, row)
+    """Write a claim from an archive, in the open transaction."""
+    connection.execute(_WRITE, (claim.name, claim.owner, claim.ends, claim.done, claim.note))

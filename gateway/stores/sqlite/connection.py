@@ -1,18 +1,18 @@
-"""Connections to the database file, each with the settings that the promises rest on.
+"""Connections to the database file, with the settings that the gateway's promises rest on.
 
-`synchronous=FULL`: a commit that was acknowledged outlives a power failure. Transactions are
-written out by hand (`isolation_level=None`), so that each one is seen where it begins and ends.
+`synchronous=FULL`: a commit that was acknowledged survives a power failure. Transactions are
+explicit (`isolation_level=None`), so that the code shows where each one begins and ends.
 
-A connection never creates the file, and a store only ever uses the file that it opened first.
-Were that one deleted under a running gateway, SQLite would go on writing into what has no name
-any more, and a new one would be a fresh budget for everybody. A backup put in its place would
-be mixed with the old one's log. So both are an outage, until the file is back or the gateway
-is started again.
+A connection never creates the file, and a store only uses the file that it opened first. Were
+that file deleted under a running gateway, SQLite would go on writing into a file without a name,
+and a new file would give everybody a fresh budget. A backup put in its place would be mixed with
+the old file's log. So both are an outage until the file is back or the gateway is restarted.
 
-The same goes for the log: of a `-wal` file without a name a killed process leaves nothing, and
-whoever opens the database next makes a new one, unseen by those who hold the old. So once it is
-gone every connection writes what it has into the database file, lets go, and none is opened again.
-Other processes that hold the old one may take a moment longer: only a start finds out who is left.
+The same goes for the log. A `-wal` file without a name is lost with the process, and the next
+process to open the database makes a new one, which those with the old one do not see. So once the
+log is gone, every connection writes its part of it into the database file and closes, and none is
+opened again. Other processes with the old log may take a moment longer. Only a restart makes sure
+that none is left.
 """
 
 import os
@@ -28,7 +28,7 @@ from gateway.stores.sqlite import schema
 _SETTINGS = (
     "PRAGMA synchronous = FULL",
     "PRAGMA foreign_keys = ON",
-    # Damage is to be found out before it is read as something else.
+    # Damage is to be found before it is read as something else.
     "PRAGMA cell_size_check = ON",
     # A long report lets the log grow; the next checkpoint gives the disk its space back.
     "PRAGMA journal_size_limit = 67108864",
@@ -40,7 +40,7 @@ Identity = tuple[int, int]
 
 
 def connect(path: Path, busy_seconds: float) -> sqlite3.Connection:
-    """Open an existing file, by its absolute path; locks are waited for up to `busy_seconds`.
+    """Open an existing file by its absolute path; wait up to `busy_seconds` for a lock.
 
     Raises sqlite3.Error.
     """
@@ -57,9 +57,9 @@ def connect(path: Path, busy_seconds: float) -> sqlite3.Connection:
 
 
 class Database:
-    """The file of one store. Everything raises OSError, sqlite3.Error or UnusableStore.
+    """The file of one store. Methods raise OSError, sqlite3.Error or UnusableStore.
 
-    `on_lost` are called once, in any thread, when its log is found to be gone: whoever has a
+    Once the log is found to be gone, `on_lost` are called, in any thread: each owner of a
     connection must close it.
     """
 
@@ -67,21 +67,21 @@ class Database:
         self.path = path
         self.busy_seconds = busy_seconds
         self.on_lost: list[Callable[[], None]] = []
-        # As text: a path is made into text at each look, and three looks take 3 us instead of 9.
+        # As text: os.stat turns a path into text each time, and three calls take 3 us, not 9.
         self._file, self._wal, self._shm = (f"{path}{suffix}" for suffix in ("", "-wal", "-shm"))
         self._opened: Identity | None = None
-        # Those of the log belong to the connections: with the last one SQLite deletes it.
+        # The log belongs to the connections: SQLite deletes it with the last one.
         self._lock = RLock()
         self._connections = 0
         self._log: tuple[Identity | None, ...] = ()
         self._lost = False
 
     def opened(self) -> None:
-        """From now on it is the file that is there now."""
+        """Remember the present file as the one to use."""
         self._opened = _identity(self._file)
 
     def check(self) -> None:
-        """Raise unless the file that was opened is still the one under its name, with its log."""
+        """Raise unless the file that was opened is still under its name, with its log."""
         if _identity(self._file) != self._opened:
             raise UnusableStore("the file was replaced; start the gateway again")
         with self._lock:
@@ -94,7 +94,7 @@ class Database:
             )
 
     def connect(self) -> sqlite3.Connection:
-        """A further connection to it, to be closed by `close`."""
+        """Open a further connection, to be closed by `close`."""
         with self._lock:
             self.check()
             connection = connect(self.path, self.busy_seconds)
@@ -109,11 +109,11 @@ class Database:
             return connection
 
     def close(self, connection: sqlite3.Connection) -> None:
-        """Close a connection, and save what only a log without a name holds."""
+        """Close a connection. Where the log has lost its name, save its part of it first."""
         with self._lock:
             try:
                 if self._lost and _identity_if_any(self._wal) is None:
-                    # Where there is another one, somebody reads by that already.
+                    # Where a new log exists, another process reads by that one already.
                     with suppress(sqlite3.Error):
                         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             finally:
@@ -122,8 +122,8 @@ class Database:
 
     def _lose(self) -> None:
         self._lost = True
-        for tell in self.on_lost:
-            tell()
+        for close_connection in self.on_lost:
+            close_connection()
 
     def _log_is_gone(self) -> bool:
         now = self._log_now()

@@ -1,12 +1,14 @@
-"""Teams and keys. Every write takes the next generation, by which gateways ask what is new; only
-a key's use does not, for it changes nothing for anybody.
+"""Teams and keys. Every write takes the next generation, and gateways ask for what came after one.
 
-What may become of what is decided in `gateway.tenants.operations`, on the directory as it stood.
+A key's use takes none: it changes nothing that a gateway has to reload. What a change does is
+decided in `gateway.tenants.operations`, from the directory that the caller has read.
 """
 
 import sqlite3
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+from msgspec.structs import asdict
 
 from gateway.core.model import Key, Team
 from gateway.stores.codec import decode_limits, decode_team, encode_limits, encode_team
@@ -21,23 +23,17 @@ _PUT_TEAM = """
     INSERT INTO teams (name, generation, team) VALUES (?, ?, ?)
     ON CONFLICT (name) DO UPDATE SET generation = excluded.generation, team = excluded.team
 """
-_PUT_KEY = """
-    INSERT INTO keys
-        (id, team, name, digest, created, expires, state, limits, first, grace_ends, generation)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-    ON CONFLICT (id) DO UPDATE SET
-        team = excluded.team, name = excluded.name, digest = excluded.digest,
-        created = excluded.created, expires = excluded.expires, state = excluded.state,
-        limits = excluded.limits, first = excluded.first, grace_ends = excluded.grace_ends,
-        generation = excluded.generation
+_FIELDS = Key.__struct_fields__
+_COLUMNS = (*_FIELDS, "generation")
+# Only names of fields are put into the statements, never a value.
+_PUT_KEY = f"""
+    INSERT INTO keys ({", ".join(_COLUMNS)}) VALUES ({", ".join(f":{name}" for name in _COLUMNS)})
+    ON CONFLICT (id) DO UPDATE SET {", ".join(f"{name} = excluded.{name}" for name in _COLUMNS)}
 """
+_KEYS = f"SELECT {', '.join(_FIELDS)} FROM keys WHERE generation > ? ORDER BY generation"  # noqa: S608
 _PUT_USE = """
     INSERT INTO uses (key, at) VALUES (?, ?)
     ON CONFLICT (key) DO UPDATE SET at = max(at, excluded.at)
-"""
-_KEYS = """
-    SELECT id, team, name, digest, created, expires, state, limits, first, grace_ends FROM keys
-    WHERE generation > ? ORDER BY generation
 """
 
 
@@ -84,7 +80,7 @@ class SqliteDirectory:
 
 
 def check_value(connection: sqlite3.Connection, name: str, value: bytes) -> bool:
-    """Whether `value` is what was first given under `name`; the first one is kept."""
+    """Keep the first value under `name`; return whether `value` equals it."""
     row = (f"check:{name}", value)
     with transaction(connection):
         connection.execute("INSERT INTO meta VALUES (?, ?) ON CONFLICT DO NOTHING", row)
@@ -92,7 +88,7 @@ def check_value(connection: sqlite3.Connection, name: str, value: bytes) -> bool
     return bool(kept == value)
 
 
-# -- in the transaction that is open --------------------------------------------------------------
+# -- in the open transaction ----------------------------------------------------------------------
 
 
 def next_generation(connection: sqlite3.Connection) -> int:
@@ -109,14 +105,24 @@ def write_teams(connection: sqlite3.Connection, teams: Sequence[Team], generatio
 
 def write_key(connection: sqlite3.Connection, key: Key, generation: int) -> None:
     """Create or replace a key. Raises UnknownTeam."""
-    limits = encode_limits(key.limits)
-    row = (key.id, key.team, key.name, key.digest, key.created, key.expires, key.state, limits)
+    row = {**asdict(key), "limits": encode_limits(key.limits), "generation": generation}
     try:
-        connection.execute(_PUT_KEY, (*row, key.first, key.grace_ends, generation))
+        connection.execute(_PUT_KEY, row)
     except sqlite3.IntegrityError as failure:
         if failure.sqlite_errorcode == sqlite3.SQLITE_CONSTRAINT_FOREIGNKEY:
             raise UnknownTeam(key.team) from failure
         raise
+
+
+def teams_after(connection: sqlite3.Connection, after: int) -> list[Team]:
+    """Return the teams written after generation `after`, in the order of writing."""
+    query = "SELECT team FROM teams WHERE generation > ? ORDER BY generation"
+    return [decode_team(text) for (text,) in connection.execute(query, (after,))]
+
+
+def keys_after(connection: sqlite3.Connection, after: int) -> list[Key]:
+    """Return the keys written after generation `after`, in the order of writing."""
+    return [_key(row) for row in connection.execute(_KEYS, (after,))]
 
 
 def all_uses(connection: sqlite3.Connection) -> dict[str, float]:
@@ -124,30 +130,6 @@ def all_uses(connection: sqlite3.Connection) -> dict[str, float]:
     return dict(connection.execute("SELECT key, at FROM uses"))
 
 
-def teams_after(connection: sqlite3.Connection, after: int) -> list[Team]:
-    """The teams written after generation `after`, in the order of writing."""
-    rows = connection.execute(
-        "SELECT team FROM teams WHERE generation > ? ORDER BY generation", (after,)
-    )
-    return [decode_team(text) for (text,) in rows]
-
-
-def keys_after(connection: sqlite3.Connection, after: int) -> list[Key]:
-    """The keys written after generation `after`, in the order of writing."""
-    return [_key(row) for row in connection.execute(_KEYS, (after,))]
-
-
-def _key(row: tuple[Any, ...]) -> Key:
-    id, team, name, digest, created, expires, state, limits, first, grace_ends = row
-    return Key(
-        id=id,
-        team=team,
-        name=name,
-        digest=digest,
-        created=created,
-        expires=expires,
-        state=state,
-        limits=decode_limits(limits),
-        first=first,
-        grace_ends=grace_ends,
-    )
+def _key(row: Sequence[Any]) -> Key:
+    fields = dict(zip(_FIELDS, row, strict=True))
+    return Key(**{**fields, "limits": decode_limits(fields["limits"])})

@@ -1,11 +1,10 @@
-"""Recent requests, errors by kind and latency: written in one transaction, read as they are asked.
+"""Recent requests, errors by kind and latency: each batch is written in one transaction.
 
-Adding is no setting: what was written already must not be added again. So each gateway's last batch
-is kept, in the transaction that wrote it.
+A batch adds to what is there, so it must not be written twice. The number of each gateway's last
+batch is kept, in the transaction that wrote it.
 """
 
 import sqlite3
-from collections.abc import Sequence
 from math import ceil
 
 from msgspec.structs import astuple
@@ -13,15 +12,15 @@ from msgspec.structs import astuple
 from gateway.core.periods import DAY_SECONDS, HOUR_SECONDS
 from gateway.reporting.request_lines import (
     ERROR_DAYS,
+    SUCCESSES,
     LATENCY_DAYS,
     LINE_DAYS,
-    SUCCESSES,
-    ErrorKind,
     HistoryBatch,
+    ErrorKind,
     HourLatency,
-    LineFilter,
     RequestLine,
     TeamErrors,
+    LineFilter,
     latency_of,
     place_prefix,
     ring_sizes,
@@ -29,18 +28,18 @@ from gateway.reporting.request_lines import (
 from gateway.stores.sqlite.threads import Threads, in_thread, transaction
 
 _FIELDS = RequestLine.__struct_fields__
-# Lists of our own words: no text of anybody's is in the statements.
+# Only names of fields and outcomes are put into the statements, never a value.
 _COLUMNS = ", ".join(_FIELDS)
 _INSERT = f"""
     INSERT INTO activity (ring, {_COLUMNS}) VALUES (?, {", ".join("?" for _ in _FIELDS)})
 """  # noqa: S608
 _READ = f"""
     SELECT {_COLUMNS} FROM activity
-    WHERE place < coalesce(?, 'x') AND place >= ?
-    AND (? IS NULL OR team = ?) AND (? IS NULL OR key = ?)
-    AND (? IS NULL OR outcome = ?) AND (? IS NULL OR id = ?)
-    AND NOT (? AND outcome IN ({", ".join(f"'{word}'" for word in sorted(SUCCESSES))}))
-    ORDER BY place DESC LIMIT ?
+    WHERE place < coalesce(:before, 'x') AND place >= :since
+    AND (:team IS NULL OR team = :team) AND (:key IS NULL OR key = :key)
+    AND (:outcome IS NULL OR outcome = :outcome) AND (:id IS NULL OR id = :id)
+    AND NOT (:errors AND outcome IN ({", ".join(f"'{word}'" for word in sorted(SUCCESSES))}))
+    ORDER BY place DESC LIMIT :limit
 """  # noqa: S608
 _TRIM = """
     DELETE FROM activity WHERE ring = ? AND place <= (
@@ -48,18 +47,20 @@ _TRIM = """
     )
 """
 _ADD_ERRORS = """
-    INSERT INTO errors VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+    INSERT INTO errors (hour, team, outcome, code, status, requests, last_at, last_id)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?)
     ON CONFLICT DO UPDATE SET
         requests = requests + excluded.requests,
         last_id = iif(excluded.last_at >= last_at, excluded.last_id, last_id),
         last_at = max(last_at, excluded.last_at)
 """
-# With max() SQLite takes the other columns from the row that has it.
+# With max(), SQLite takes the bare column last_id from the row that has the maximum.
 _READ_ERRORS = """
-    SELECT outcome, code, status, sum(requests), max(last_at), last_id FROM errors
+    SELECT outcome, nullif(code, ''), status, sum(requests), max(last_at), last_id FROM errors
     WHERE hour >= ? AND hour < ? AND (? IS NULL OR team = ?)
     GROUP BY outcome, code, status ORDER BY sum(requests) DESC, outcome, last_id
 """
+_READ_LATENCY = "SELECT hour, numbers FROM latency WHERE hour >= ? AND hour < ? ORDER BY hour"
 _IS_NEW = """
     INSERT INTO activity_writers VALUES (?, ?, ?)
     ON CONFLICT DO UPDATE SET number = excluded.number, at = excluded.at
@@ -90,15 +91,11 @@ class SqliteHistory:
 
     @in_thread("reports", "activity")
     def lines(
-        self,
-        connection: sqlite3.Connection,
-        wanted: LineFilter,
-        limit: int,
-        before: str | None = None,
+        self, connection: sqlite3.Connection, wanted: LineFilter, limit: int, before: str | None = None
     ) -> list[RequestLine]:
-        filters = [value for name in (wanted.team, wanted.key, wanted.outcome, wanted.id)
-                   for value in (name, name)]  # fmt: skip
-        rows = connection.execute(_READ, (before, wanted.since, *filters, wanted.errors, limit))
+        names = LineFilter.__struct_fields__
+        filters = {**dict(zip(names, astuple(wanted), strict=True)), "before": before}
+        rows = connection.execute(_READ, {**filters, "limit": limit})
         return [RequestLine(**dict(zip(_FIELDS, row, strict=True))) for row in rows]
 
     @in_thread("reports", "errors")
@@ -106,17 +103,12 @@ class SqliteHistory:
         self, connection: sqlite3.Connection, start: float, end: float, team: str | None = None
     ) -> list[ErrorKind]:
         rows = connection.execute(_READ_ERRORS, (*_hours(start, end), team, team))
-        return [_kind(*row) for row in rows]
+        fields = ErrorKind.__struct_fields__
+        return [ErrorKind(**dict(zip(fields, row, strict=True))) for row in rows]
 
     @in_thread("reports", "latency")
-    def latency(
-        self, connection: sqlite3.Connection, start: float, end: float
-    ) -> list[HourLatency]:
-        rows = connection.execute(
-            "SELECT hour, numbers FROM latency WHERE hour >= ? AND hour < ? ORDER BY hour",
-            _hours(start, end),
-        )
-        return [_latency(*row) for row in rows]
+    def latency(self, connection: sqlite3.Connection, start: float, end: float) -> list[HourLatency]:
+        return [_latency(*row) for row in connection.execute(_READ_LATENCY, _hours(start, end))]
 
     @in_thread("writer", "forget_activity")
     def forget(self, connection: sqlite3.Connection, now: float) -> None:
@@ -134,35 +126,16 @@ def _hours(start: float, end: float) -> tuple[int, int]:
 
 
 def _error_row(hour: int, error: TeamErrors) -> tuple[object, ...]:
-    kind = error.kind
-    what = (hour, error.team or "", kind.outcome, kind.code or "", kind.status)
-    return *what, kind.requests, kind.last_at, kind.last_id
+    outcome, code, *rest = astuple(error.kind)
+    return hour, error.team or "", outcome, code or "", *rest
 
 
-def _kind(
-    outcome: str, code: str, status: int, requests: int, last_at: float, last_id: str
-) -> ErrorKind:
-    return ErrorKind(
-        outcome=outcome,
-        code=code or None,
-        status=status,
-        requests=requests,
-        last_at=last_at,
-        last_id=last_id,
-    )
-
-
-def _add_latency(connection: sqlite3.Connection, more: HourLatency) -> None:
-    query = "SELECT hour, numbers FROM latency WHERE hour = ?"
-    for row in connection.execute(query, (more.hour,)).fetchall():
-        more = _latency(*row).plus(more)
-    numbers = " ".join(map(str, more.numbers()))
-    connection.execute("REPLACE INTO latency VALUES (?, ?)", (more.hour, numbers))
+def _add_latency(connection: sqlite3.Connection, added: HourLatency) -> None:
+    for row in connection.execute(_READ_LATENCY, (added.hour, added.hour + 1)).fetchall():
+        added = _latency(*row).plus(added)
+    numbers = " ".join(map(str, added.numbers()))
+    connection.execute("REPLACE INTO latency VALUES (?, ?)", (added.hour, numbers))
 
 
 def _latency(hour: int, numbers: str) -> HourLatency:
-    return latency_of(hour, _read(numbers))
-
-
-def _read(numbers: str) -> Sequence[int]:
-    return [int(number) for number in numbers.split()]
+    return latency_of(hour, [int(number) for number in numbers.split()])

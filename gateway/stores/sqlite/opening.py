@@ -1,7 +1,7 @@
-"""Making a database file ready at the start, or saying in one line why it cannot be.
+"""Prepares a database file at the start, or says in one line why it cannot be used.
 
-Two processes may do this to the same file at once. Switching to the write-ahead log answers "busy"
-without waiting where both try it, so the whole is tried again.
+Two processes may prepare the same file at the same time. Switching to the write-ahead log answers
+"busy" without waiting where both try it, so preparing is retried as a whole.
 """
 
 import os
@@ -16,7 +16,7 @@ from gateway.stores.sqlite import schema, usage_sums
 from gateway.stores.sqlite.connection import Database, connect
 
 OLDEST_SQLITE = (3, 35, 0)
-"""The first with RETURNING."""
+"""The first version with RETURNING."""
 
 _RETRY_SECONDS = 0.01
 _BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
@@ -30,10 +30,10 @@ _CAUSES = {
 
 
 def make_ready(database: Database) -> None:
-    """Create the file if there is none, and its tables, or bring them up to date; directory 0700,
-    files 0600.
+    """Create the file where there is none, and bring its tables up to date.
 
-    Raises UnusableStore, or StoreUnavailable where others hold its lock for too long.
+    A new directory gets the mode 0700, files 0600. Raises UnusableStore, or StoreUnavailable
+    where other processes hold the lock for too long.
     """
     if sqlite3.sqlite_version_info < OLDEST_SQLITE:
         raise UnusableStore(
@@ -41,15 +41,12 @@ def make_ready(database: Database) -> None:
         )
     path = database.path
     try:
-        _make_file(path)
-        _prepare_patiently(path, database.busy_seconds)
+        _create_file(path)
+        _prepare_with_retries(path, database.busy_seconds)
         database.opened()
-    except UnusableStore as failure:
-        raise UnusableStore(f"The database {path} cannot be used: {failure}.") from failure
-    except OSError as failure:
-        raise UnusableStore(
-            f"The database {path} cannot be used: {failure.strerror or failure}."
-        ) from failure
+    except (UnusableStore, OSError) as failure:
+        cause = failure.strerror if isinstance(failure, OSError) else None
+        raise UnusableStore(f"The database {path} cannot be used: {cause or failure}.") from failure
     except sqlite3.Error as failure:
         if _code(failure) in _BUSY:
             raise StoreUnavailable from failure
@@ -57,17 +54,17 @@ def make_ready(database: Database) -> None:
         raise UnusableStore(f"The database {path} cannot be used: {cause}.") from failure
 
 
-def _make_file(path: Path) -> None:
+def _create_file(path: Path) -> None:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
-        # Exclusive, because a file that exists must not be opened here: closing it would drop the
-        # locks of all connections that this process has. SQLite's other files take its mode.
+        # Exclusive, because an existing file must not be opened here: closing it would drop the
+        # locks of all connections of this process. SQLite's other files take its mode.
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
     except FileExistsError:
         return
 
 
-def _prepare_patiently(path: Path, busy_seconds: float) -> None:
+def _prepare_with_retries(path: Path, busy_seconds: float) -> None:
     deadline = time.monotonic() + busy_seconds
     while True:
         try:
@@ -81,16 +78,14 @@ def _prepare_patiently(path: Path, busy_seconds: float) -> None:
 
 def _prepare(connection: sqlite3.Connection) -> None:
     connection.execute("BEGIN")
-    schema.is_blank(connection)  # before anything changes a file that is not ours
+    schema.current(connection)  # raises before anything changes a file that is not ours
     connection.execute("COMMIT")
     ((mode,),) = connection.execute("PRAGMA journal_mode = WAL")
     if mode != "wal":
         raise UnusableStore("its file system allows no write-ahead log; use a local disk")
-    # Also where nothing is to be created: it tells that the file can be written to.
+    # A write transaction also where no table is missing: it shows that the file is writable.
     connection.execute("BEGIN IMMEDIATE")
-    if schema.is_blank(connection):
-        schema.create(connection)
-    elif schema.upgrade(connection):
+    if schema.migrate(connection):
         usage_sums.sum_up_all(connection)
     connection.execute("COMMIT")
     if connection.execute("PRAGMA integrity_check(accounts)").fetchone() != ("ok",):
@@ -98,5 +93,5 @@ def _prepare(connection: sqlite3.Connection) -> None:
 
 
 def _code(failure: sqlite3.Error) -> int:
-    """SQLite's primary error code; 0 where the error is not SQLite's own."""
+    """Return SQLite's primary error code; 0 where the error is not SQLite's own."""
     return getattr(failure, "sqlite_errorcode", 0) & 0xFF

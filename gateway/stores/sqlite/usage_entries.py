@@ -1,16 +1,16 @@
-"""The usage history: entries written by id, and taken out again for archives.
+"""The usage history as single entries: written by id, and read again for archives.
 
-An entry is written once and costs no more than that. Minutes later it is added to the sums that
-reports are made of (see `usage_sums`), and a week later it is forgotten (see `usage_keeping`): by
-then nobody writes it again, and the sums tell of it. So the file grows with the groups that are
-in use, not with the requests.
+Writing an entry costs one row. Minutes later it is added to the sums that reports read (see
+`usage_sums`), and a week later it is deleted (see `usage_keeping`): by then nothing writes it
+again, and the sums contain it. So the file grows with the groups in use, not with the requests.
 
-What is summed up is what happened before a mark; an entry of before it that is written all the
-same, for the first time or again, changes the sums in its own transaction.
+Entries before a mark are summed up. Where an entry before the mark is written late, for the first
+time or again, its transaction changes the sums too.
 """
 
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
+from operator import sub
 from typing import Any
 
 from msgspec.structs import astuple
@@ -20,16 +20,16 @@ from gateway.core.periods import HOUR_SECONDS
 from gateway.stores.sqlite import schema, usage_sums
 from gateway.stores.sums import NOTHING, group_of, numbers_of, summed
 
-_NAMES = Entry.__struct_fields__
-_COLUMNS = ", ".join(_NAMES)
-# All of these are lists of words of ours, so no text of anybody's is in the statements.
-_INTO = f"INTO entries ({_COLUMNS}) VALUES ({', '.join('?' for _ in _NAMES)})"
+_FIELDS = Entry.__struct_fields__
+# Only names of fields are put into the statements, never a value.
+_COLUMNS = ", ".join(_FIELDS)
+_INTO = f"INTO entries ({_COLUMNS}) VALUES ({', '.join('?' for _ in _FIELDS)})"
 _TAKE_AWAY = f"DELETE FROM entries WHERE id = ? RETURNING {_COLUMNS}"  # noqa: S608
 _OF_HOUR = f"SELECT {_COLUMNS} FROM entries WHERE at >= ? AND at < ? ORDER BY at, id"  # noqa: S608
 
 
 def write_entries(connection: sqlite3.Connection, entries: Sequence[Entry]) -> None:
-    """Write entries in the transaction that is open; one with the same id is replaced."""
+    """Write entries in the open transaction; one with the same id is replaced."""
     mark = schema.value(connection, "summed")
     late = [entry for entry in entries if entry.at < mark]
     if late:
@@ -38,7 +38,7 @@ def write_entries(connection: sqlite3.Connection, entries: Sequence[Entry]) -> N
 
 
 def _change_sums(connection: sqlite3.Connection, entries: Sequence[Entry]) -> None:
-    """Add entries of before the mark to the sums, and take away those that they replace."""
+    """Add late entries to the sums, and subtract those that they replace."""
     changes = usage_sums.Changes()
     for entry in {entry.id: entry for entry in entries}.values():
         for row in connection.execute(_TAKE_AWAY, (entry.id,)).fetchall():
@@ -49,22 +49,16 @@ def _change_sums(connection: sqlite3.Connection, entries: Sequence[Entry]) -> No
 
 
 def insert_entries(connection: sqlite3.Connection, entries: Iterable[Entry]) -> None:
-    """Write entries in the transaction that is open; sums are still to be made of them.
+    """Write new entries in the open transaction, without adding them to any sum yet.
 
-    Raises sqlite3.IntegrityError where there is one with the same id.
+    Raises sqlite3.IntegrityError where an entry with the same id exists.
     """
     connection.executemany(f"INSERT {_INTO}", map(astuple, entries))
 
 
-def written(connection: sqlite3.Connection, ids: Iterable[str]) -> set[str]:
-    """Which of these ids have an entry."""
-    query = "SELECT 1 FROM entries WHERE id = ?"
-    return {id for id in ids if connection.execute(query, (id,)).fetchone()}
-
-
 def all_entries(connection: sqlite3.Connection) -> Iterator[Entry]:
-    """The whole history in the order of hours, one by one: single entries where they are kept,
-    and for the rest of an hour's sums an entry for each group.
+    """Yield the whole history by hour: single entries where they still exist, and one entry for
+    each group of what else the hour's sums contain.
     """
     mark = schema.value(connection, "summed")
     for hour in usage_sums.hours(connection):
@@ -73,12 +67,11 @@ def all_entries(connection: sqlite3.Connection) -> Iterator[Entry]:
         for row in connection.execute(_OF_HOUR, bounds):
             entry = _entry(row)
             if entry.at < mark:
-                group, numbers = group_of(entry), numbers_of(entry)
-                former = rest.get(group, NOTHING)
-                rest[group] = [a - b for a, b in zip(former, numbers, strict=True)]
+                group = group_of(entry)
+                rest[group] = tuple(map(sub, rest.get(group, NOTHING), numbers_of(entry)))
             yield entry
         yield from summed(hour, rest)
 
 
 def _entry(row: Sequence[Any]) -> Entry:
-    return Entry(**dict(zip(_NAMES, row, strict=True)))
+    return Entry(**dict(zip(_FIELDS, row, strict=True)))

@@ -1,8 +1,8 @@
-"""Keeping the usage history small: entries are summed up, and forgotten after a week; sums are
-forgotten when an operator no longer wants them.
+"""Keeps the usage history small: sums up entries, deletes them after a week, and deletes sums
+that the operator no longer keeps.
 
-All in small steps, so that no purchase waits long for the writer. The file does not get smaller:
-what is free in it is used for what comes.
+Each step is short, so that no purchase waits long for the writer. The file does not shrink: new
+data fills the space that was freed.
 """
 
 import sqlite3
@@ -13,13 +13,13 @@ from gateway.stores.sqlite.threads import transaction
 from gateway.stores.sums import DAY_HOURS
 
 ENTRIES_SECONDS = 7 * DAY_SECONDS
-"""How long single entries are kept: any that is written again is written within three days."""
+"""How long single entries are kept. No entry is written again after more than three days."""
 
 ENTRIES_AT_ONCE = 5_000
-"""Entries that are forgotten in one go, and a few more where they are of one moment."""
+"""Entries deleted in one step, and a few more where several have the same time."""
 
 _OLD_ENTRY = "SELECT 1 FROM entries WHERE at < ? ORDER BY at LIMIT 1"
-# In the order of time, and never only some of one moment: see `usage.all_entries`.
+# In the order of time, and entries of one time together: see `usage_entries.all_entries`.
 _FORGET_ENTRIES = """
     DELETE FROM entries WHERE at < :before AND at <= coalesce(
         (SELECT at FROM entries WHERE at < :before ORDER BY at LIMIT 1 OFFSET :most), :before
@@ -27,7 +27,7 @@ _FORGET_ENTRIES = """
 """
 _FIRST_HOUR = "SELECT hour FROM usage_totals WHERE hour < ? ORDER BY hour LIMIT 1"
 _FORGET_HOUR = (
-    # A day goes with its first hour: all of its hours are to go.
+    # A day's sums go with its first hour: all of its hours are due.
     """
     DELETE FROM usage_days WHERE day = :hour / 24 AND (team, key) IN (
         SELECT DISTINCT team, key FROM usage_hours WHERE hour = :hour
@@ -39,10 +39,7 @@ _FORGET_HOUR = (
 
 
 def tidy(connection: sqlite3.Connection, now: float, before: float | None) -> bool:
-    """Do one step of all this; False where there was nothing to do.
-
-    Sums of the days that were over at `before` are forgotten; None keeps them.
-    """
+    """Do one step; False where nothing was left to do. See `UsageStore.tidy`."""
     return (
         usage_sums.sum_up(connection, now)
         or _forget_entries(connection, now - ENTRIES_SECONDS)
@@ -60,7 +57,7 @@ def _forget_entries(connection: sqlite3.Connection, before: float) -> bool:
 
 
 def _forget_hour(connection: sqlite3.Connection, before: int) -> bool:
-    """Forget the first hour, if it is before that one."""
+    """Delete the first hour that has sums, if it is before that hour."""
     row = connection.execute(_FIRST_HOUR, (before,)).fetchone()
     if row is None:
         return False

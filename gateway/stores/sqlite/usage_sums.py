@@ -1,12 +1,12 @@
-"""Sums of usage, made of the entries of before a mark:
+"""Sums of usage, made of the entries before a mark:
 
-    usage_hours    of each hour by all that reports go by
-    usage_days     of each day by team and key: what most reports and the overview ask for
+    usage_hours    of each hour, by every field that reports group by
+    usage_days     of each day by team and key: what most reports and the overview read
     usage_totals   of each hour, everything together
 
-The mark moves on in the transaction that adds what it passes, so an entry is summed up or not, and
-never both. It stays some minutes behind: purchases are dated by their begin, and one that is
-written after the mark has passed it costs more.
+The mark advances in the transaction that adds the entries it passes, so an entry is either summed
+up or not, and never both. It stays some minutes behind: purchases are dated by their start, and
+an entry that is written behind the mark costs more.
 """
 
 import math
@@ -23,7 +23,7 @@ BEHIND_SECONDS = 600.0
 """How far the mark stays behind: longer than nearly every purchase takes."""
 
 ENTRIES_AT_ONCE = 5_000
-"""Entries that are summed up in one go, and a few more where they are of one moment."""
+"""Entries summed up in one step, and a few more where several have the same time."""
 
 _HOUR = f"CAST(at AS INTEGER) / {HOUR_SECONDS}"
 _FIRST_UNSUMMED = "SELECT 1 FROM entries WHERE at >= ? AND at < ? ORDER BY at LIMIT 1"
@@ -34,21 +34,21 @@ _ALL_HOURS = f"""
     UNION SELECT {_HOUR} FROM entries
     WHERE at >= (SELECT value FROM meta WHERE name = 'summed')
     ORDER BY 1
-"""  # noqa: S608 - every word of it is ours
+"""  # noqa: S608 - it contains only our own constants
 _OF_HOUR = f"SELECT {', '.join((*FIELDS, *SUMS))} FROM usage_hours WHERE hour = ?"  # noqa: S608
 
 
 class _Table:
-    """A table of sums by these columns; `texts` tell what they are of an entry."""
+    """A table of sums by these columns; `expressions` compute the columns from an entry."""
 
-    def __init__(self, name: str, columns: Sequence[str], texts: Sequence[str]) -> None:
+    def __init__(self, name: str, columns: Sequence[str], expressions: Sequence[str]) -> None:
         every = (*columns, *SUMS)
         into = f"INSERT INTO {name} ({', '.join(every)})"
         more = " ON CONFLICT DO UPDATE SET " + ", ".join(
             f"{field} = {field} + excluded.{field}" for field in SUMS
         )
-        sums = ", ".join([*texts, *(f"sum({field})" for field in SUMS)])
-        groups = ", ".join(texts)
+        sums = ", ".join([*expressions, *(f"sum({field})" for field in SUMS)])
+        groups = ", ".join(expressions)
         self._add = f"{into} VALUES ({', '.join('?' for _ in every)}){more}"
         self.sum_up = (
             f"{into} SELECT {sums} FROM entries WHERE at >= ? AND at < ? GROUP BY {groups}{more}"  # noqa: S608
@@ -57,7 +57,7 @@ class _Table:
         self._drop = f"DELETE FROM {name} WHERE {' AND '.join(nothing)}"  # noqa: S608
 
     def add(self, connection: sqlite3.Connection, sums: Sums) -> None:
-        """Add these; a row that comes to nothing is gone."""
+        """Add these sums, and delete the rows that become 0."""
         rows = [(group, numbers) for group, numbers in sums.items() if any(numbers)]
         connection.executemany(self._add, [(*group, *numbers) for group, numbers in rows])
         less = [group for group, numbers in rows if min(numbers) < 0]
@@ -70,27 +70,27 @@ _TOTALS = _Table("usage_totals", ("hour",), (_HOUR,))
 
 
 class Changes:
-    """What entries of before the mark change in the three tables."""
+    """Changes of the three tables by entries that are written behind the mark."""
 
     def __init__(self) -> None:
         self._hours, self._days, self._totals = Sums(), Sums(), Sums()
 
     def add(self, entry: Entry, numbers: Numbers) -> None:
-        """Add numbers where this entry belongs."""
+        """Add numbers to the sums that this entry belongs to."""
         hour = hour_of(entry.at)
         self._hours.add((hour, *group_of(entry)), numbers)
         self._days.add((entry.team, entry.key, hour // DAY_HOURS), numbers)
         self._totals.add((hour,), numbers)
 
     def write(self, connection: sqlite3.Connection) -> None:
-        """Write them, in the transaction that is open."""
+        """Write the changes in the open transaction."""
         _HOURS.add(connection, self._hours)
         _DAYS.add(connection, self._days)
         _TOTALS.add(connection, self._totals)
 
 
 def sum_up(connection: sqlite3.Connection, now: float) -> bool:
-    """Sum up some of the entries that the mark is to pass; False where there are none."""
+    """Sum up some of the entries that the mark is due to pass; False where there are none."""
     until = now - BEHIND_SECONDS
     mark = schema.value(connection, "summed")
     if not connection.execute(_FIRST_UNSUMMED, (mark, until)).fetchone():
@@ -103,7 +103,7 @@ def sum_up(connection: sqlite3.Connection, now: float) -> bool:
 
 
 def sum_up_all(connection: sqlite3.Connection) -> None:
-    """Sum up all entries, in the transaction that is open."""
+    """Sum up all entries, in the open transaction."""
     ((last,),) = connection.execute("SELECT max(at) FROM entries")
     if last is not None:
         mark = schema.value(connection, "summed")
@@ -111,18 +111,18 @@ def sum_up_all(connection: sqlite3.Connection) -> None:
 
 
 def pass_entries(connection: sqlite3.Connection, mark: float, until: float) -> None:
-    """Add the entries between two marks, in the transaction that is open."""
+    """Add the entries between two marks to the sums, in the open transaction."""
     for table in (_HOURS, _DAYS, _TOTALS):
         connection.execute(table.sum_up, (mark, until))
     connection.execute(_MOVE_MARK, (until,))
 
 
 def hours(connection: sqlite3.Connection) -> list[int]:
-    """All hours that have usage, in their order."""
+    """Return all hours that have usage, in order."""
     return [hour for (hour,) in connection.execute(_ALL_HOURS)]
 
 
 def of_hour(connection: sqlite3.Connection, hour: int) -> Iterator[tuple[Group, Numbers]]:
-    """The sums of an hour."""
+    """Yield the sums of an hour."""
     for row in connection.execute(_OF_HOUR, (hour,)):
         yield row[: len(FIELDS)], row[len(FIELDS) :]

@@ -1,0 +1,3 @@
+-- Recent requests keep their route.
+
+ALTER TABLE activity ADD COLUMN route TEXT;

@@ -20,7 +20,7 @@ have defaults, so that old archives stay readable.
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Annotated, Any, TypeVar, Union
+from typing import Annotated, Any, TypeVar, get_args
 
 import msgspec
 from msgspec import Meta, Struct
@@ -149,22 +149,6 @@ class EntryRecord(ArchiveRecord, frozen=True, tag="entry"):
     entry: Entry
 
 
-KINDS: tuple[type[ArchiveRecord], ...] = (
-    CheckRecord,
-    ClockRecord,
-    TeamRecord,
-    KeyRecord,
-    UseRecord,
-    AccountRecord,
-    AuditRecord,
-    ClaimRecord,
-    EntryRecord,
-)
-"""All kinds of records, in the order of an archive."""
-
-_ORDER = {record.kind(): place for place, record in enumerate(KINDS)}
-
-
 class ArchiveHeader(Struct, frozen=True, kw_only=True, tag_field="kind", tag="header"):
     """The first line: when the archive was made, and by which version of the gateway."""
 
@@ -181,13 +165,27 @@ class _Footer(
     sha256: str
 
 
+_Line = (
+    CheckRecord
+    | ClockRecord
+    | TeamRecord
+    | KeyRecord
+    | UseRecord
+    | AccountRecord
+    | AuditRecord
+    | ClaimRecord
+    | EntryRecord
+    | _Footer
+)
+"""All lines after the header, in their order."""
+
+_ORDER = {line.__struct_config__.tag: place for place, line in enumerate(get_args(_Line))}
+
 T = TypeVar("T")
 
 _encoder = msgspec.json.Encoder()
 _header = msgspec.json.Decoder(ArchiveHeader)
-_line: "msgspec.json.Decoder[ArchiveRecord | _Footer]" = msgspec.json.Decoder(
-    Union[(*KINDS, _Footer)]  # type: ignore[arg-type]  # mypy reads no union made of a tuple
-)
+_line = msgspec.json.Decoder(_Line)
 
 
 class ArchiveWriter:
@@ -290,7 +288,7 @@ class ArchiveReader:
             raise NotRestored(f"Line {self._number} is damaged or unknown: {cause}.") from error
 
     def _check_place(self, record: ArchiveRecord) -> None:
-        """Check the order of kinds, that a key's team exists, and that the record is no duplicate."""
+        """Check the order of kinds, that a key's team came before, and that nothing comes twice."""
         kind = record.kind()
         place = _ORDER[kind]
         if place < self._place:

@@ -21,7 +21,7 @@ from gateway.config.store_url import parse_store_url
 from gateway.core.errors import StoreUnavailable
 from gateway.core.key_format import pepper_check
 from gateway.server.startup import load_pepper
-from gateway.stores.archive_format import CheckRecord, Record
+from gateway.stores.archive_format import ArchiveRecord, CheckRecord
 from gateway.stores.faults import UnusableStore
 from gateway.stores.redis import RedisStore
 from tests.support.redis import RedisServer, running_redis
@@ -105,7 +105,7 @@ class Machine:
         """A state with so many entries, for this machine's pepper, which is made."""
         file = self.folder / "data" / "pepper"
         pepper = load_pepper(KeySettings(pepper_file=str(file)), parse_store_url("sqlite:none"))
-        records: list[Record] = [CheckRecord("pepper", pepper_check(pepper))]
+        records: list[ArchiveRecord] = [CheckRecord("pepper", pepper_check(pepper))]
         return archived([*records, *state(history(count))[1:]])
 
 
@@ -140,7 +140,7 @@ def test_a_file_is_private_and_told_about(machine: Machine) -> None:
     assert (ended.returncode, ended.stdout) == (0, b"")
     assert (
         ended.stderr
-        == b"exported: 3 teams, 3 keys, 3 accounts, 4 logged changes, 200 usage entries\n"
+        == b"exported: 3 teams, 3 keys, 3 accounts, 4 audit entries, 200 usage entries\n"
     )
     file = machine.folder / "backup.jsonl"
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
@@ -170,7 +170,7 @@ def test_what_was_exported_is_imported(machine: Machine, other: Machine) -> None
     ended = other.run("store", "import", stdin=gzip.decompress(packed))
     assert (ended.returncode, ended.stdout) == (0, b"")
     assert ended.stderr == (
-        b"imported into sqlite:data/gateway.db: 3 teams, 3 keys, 3 accounts, 4 logged changes, "
+        b"imported into sqlite:data/gateway.db: 3 teams, 3 keys, 3 accounts, 4 audit entries, "
         b"200 usage entries\n"
     )
     assert other.told() == before

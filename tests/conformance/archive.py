@@ -17,6 +17,7 @@ from gateway.quota.account import team_account
 from gateway.quota.store import Change
 from gateway.stores.archive_format import (
     AccountRecord,
+    ArchiveRecord,
     AuditRecord,
     CheckRecord,
     ClockRecord,
@@ -24,7 +25,6 @@ from gateway.stores.archive_format import (
     KeyRecord,
     NotEmpty,
     NotRestored,
-    Record,
     TeamRecord,
 )
 from gateway.stores.port import Store
@@ -56,7 +56,7 @@ FURTHER = ("size", "quality", "outcome")
 """What usage can be grouped by too, in every store."""
 
 
-async def restore(make_store: MakeStore, records: Iterable[Record]) -> None:
+async def restore(make_store: MakeStore, records: Iterable[ArchiveRecord]) -> None:
     """Make an empty store of these records."""
     store = make_store()
     try:
@@ -65,13 +65,13 @@ async def restore(make_store: MakeStore, records: Iterable[Record]) -> None:
         await store.close()
 
 
-async def exported(store: Store) -> list[Record]:
+async def exported(store: Store) -> list[ArchiveRecord]:
     """All records of a store but the entries, in the order of their names."""
     records = await gathered(store.archive.export())
     return by_name(record for record in records if not isinstance(record, EntryRecord))
 
 
-def entries_in(records: Iterable[Record]) -> dict[str, Entry]:
+def entries_in(records: Iterable[ArchiveRecord]) -> dict[str, Entry]:
     """The entries by id; no id may come twice."""
     entries = [record.entry for record in records if isinstance(record, EntryRecord)]
     assert len(entries) == len({entry.id for entry in entries})
@@ -88,7 +88,7 @@ async def usages(store: Store) -> list[list[UsageRow]]:
     ]
 
 
-def broken(records: Sequence[Record], end: Callable[[], object]) -> Iterator[Record]:
+def broken(records: Sequence[ArchiveRecord], end: Callable[[], object]) -> Iterator[ArchiveRecord]:
     """Records whose reading ends badly, after the last one."""
     yield from records
     end()

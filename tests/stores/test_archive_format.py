@@ -16,11 +16,11 @@ from gateway.stores.archive_format import (
     LINE_BYTES,
     MOST,
     AccountRecord,
+    ArchiveReader,
+    ArchiveRecord,
+    ArchiveWriter,
     EntryRecord,
     NotRestored,
-    Reader,
-    Record,
-    Writer,
     summary,
 )
 from tests.support.states import archived, history, read, state, states
@@ -40,20 +40,20 @@ def refusal(archive: bytes) -> str:
 
 
 @given(states())
-def test_what_was_written_is_read(records: list[Record]) -> None:
+def test_what_was_written_is_read(records: list[ArchiveRecord]) -> None:
     assert read(archived(records)) == records
 
 
 def test_counts_are_told() -> None:
-    reader = Reader(LINES)
+    reader = ArchiveReader(LINES)
     assert reader.header.gateway == "1.0"
     assert len(list(reader)) == len(STATE)
     assert reader.counts["key"] == 3
     assert summary(reader.counts) == (
-        "3 teams, 3 keys, 3 accounts, 4 logged changes, 3 usage entries"
+        "3 teams, 3 keys, 3 accounts, 4 audit entries, 3 usage entries"
     )
     assert summary({"team": 1, "entry": 12_000}) == (
-        "1 team, 0 keys, 0 accounts, 0 logged changes, 12,000 usage entries"
+        "1 team, 0 keys, 0 accounts, 0 audit entries, 12,000 usage entries"
     )
 
 
@@ -149,32 +149,32 @@ def test_a_record_that_comes_twice_is_refused() -> None:
     for record in STATE:
         if record.kind() not in ("entry", "key"):
             assert refusal(archived([record, record])) == (
-                f"Line 3 says again what a line before said: {record.kind()}."
+                f"Line 3 repeats an earlier line: {record.kind()}."
             )
 
 
 def test_a_key_needs_its_team() -> None:
     without = [record for record in STATE if record.kind() != "team"]
-    assert refusal(archived(without)) == "Line 4 has a key of a team that is not there."
+    assert refusal(archived(without)) == "Line 4 has a key whose team does not exist."
 
 
 @pytest.mark.parametrize(
     ("record", "cause"),
     [
         (EntryRecord(replace(ENTRY, cost=10**30)), "cost is not between 0 and 9007199254740991"),
-        (EntryRecord(replace(ENTRY, at=-1.0)), "at is no time from 1970 to 9998"),
+        (EntryRecord(replace(ENTRY, at=-1.0)), "at is not a time from 1970 to 9998"),
     ],
     ids=["number", "time"],
 )
-def test_what_cannot_be_is_refused_by_its_line(record: Record, cause: str) -> None:
+def test_what_cannot_be_is_refused_by_its_line(record: ArchiveRecord, cause: str) -> None:
     archive = archived([*state(), record])
-    assert refusal(archive) == f"Line {len(state()) + 2} says what cannot be: {cause}."
+    assert refusal(archive) == f"Line {len(state()) + 2} has an impossible value: {cause}."
 
 
 def test_a_history_that_adds_up_to_too_much_is_refused() -> None:
     entries = [EntryRecord(replace(ENTRY, id=id, cost=MOST // 2)) for id in ("a", "b", "c")]
     assert read(archived(entries[:2])) == entries[:2]
-    told = "Line 4 says what cannot be: cost is too much together with what came before."
+    told = "Line 4 has an impossible value: cost is too much together with the entries before."
     assert refusal(archived(entries)) == told
 
 
@@ -184,14 +184,14 @@ def test_a_history_that_adds_up_to_too_much_is_refused() -> None:
 def test_other_files_are_no_archives() -> None:
     assert refusal(b"") == "The archive is empty."
     for text in (b"\x89PNG\r\n", b"{}\n", b'{"format":"gateway-archive"}\n', LINES[1]):
-        assert refusal(text) == "This is no archive of a gateway's store."
-    assert refusal(b"x" * LINE_BYTES) == "Line 1 is too long to be an archive's."
+        assert refusal(text) == "This is not an archive of a gateway's store."
+    assert refusal(b"x" * LINE_BYTES) == "Line 1 is too long for an archive."
 
 
 def test_an_archive_of_a_version_to_come_is_refused_whatever_is_in_it() -> None:
     header = b'{"kind":"header","format":"gateway-archive","version":5,"new":[]}\n'
     assert refusal(header + b"anything\n") == (
-        "The archive is of version 5, and this gateway knows versions up to 4: import it with the "
+        "The archive has version 5, and this gateway knows versions up to 4: import it with the "
         "gateway that made it, or a newer one."
     )
 
@@ -205,9 +205,9 @@ def test_an_archive_of_an_older_gateway_is_read() -> None:
 
 
 def test_what_an_older_gateway_did_not_write_gets_its_default() -> None:
-    writer = Writer()
+    writer = ArchiveWriter()
     line = writer.lines([AccountRecord("a", 1, Account(PeriodUsage(1), PeriodUsage(2)))])
     shorter = line.replace(b",[],{},{},{}]}", b"]}")
     assert shorter != line
-    record = next(iter(Reader([LINES[0], shorter])))
+    record = next(iter(ArchiveReader([LINES[0], shorter])))
     assert record == AccountRecord("a", 1, Account(PeriodUsage(1), PeriodUsage(2)))

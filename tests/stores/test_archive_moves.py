@@ -23,7 +23,13 @@ from gateway.core.model import NO_LIMITS, Key, Limits, Team, UsageRow
 from gateway.quota.ledger import Ledger
 from gateway.quota.steps import Held
 from gateway.stores.archive import Archive, export_store, new_file
-from gateway.stores.archive_format import CheckRecord, ClockRecord, EntryRecord, Record, TeamRecord
+from gateway.stores.archive_format import (
+    ArchiveRecord,
+    CheckRecord,
+    ClockRecord,
+    EntryRecord,
+    TeamRecord,
+)
 from gateway.stores.port import Store
 from gateway.stores.redis import RedisStore
 from gateway.stores.sqlite import SqliteStore
@@ -199,7 +205,7 @@ def test_any_state_comes_back_over_redis_as_it_was(tmp_path: Path) -> None:
 
     @given(states())
     @settings(max_examples=40)
-    def comes_back(records: list[Record]) -> None:
+    def comes_back(records: list[ArchiveRecord]) -> None:
         runner.run(_comes_back(records, server))
 
     with asyncio.Runner() as runner:
@@ -211,7 +217,7 @@ def test_any_state_comes_back_over_redis_as_it_was(tmp_path: Path) -> None:
             runner.run(stack.aclose())
 
 
-async def _comes_back(records: list[Record], server: RedisServer) -> None:
+async def _comes_back(records: list[ArchiveRecord], server: RedisServer) -> None:
     async with server.client() as client:
         await client.flushall()
     with TemporaryDirectory() as folder:
@@ -230,7 +236,7 @@ async def _comes_back(records: list[Record], server: RedisServer) -> None:
                     assert await usages(third) == rows
 
 
-def lasting(records: list[Record]) -> list[Record]:
+def lasting(records: list[ArchiveRecord]) -> list[ArchiveRecord]:
     """All but the clock, which goes on, and usage, which Redis sums up."""
     return by_name(r for r in records if not isinstance(r, ClockRecord | EntryRecord))
 
@@ -264,12 +270,12 @@ def test_an_archive_of_another_pepper_is_refused() -> None:
 def test_an_archive_without_its_peppers_check_is_refused() -> None:
     for records in ([], [TeamRecord(Team(name="a"))], [CheckRecord("other", b"x")]):
         assert refusal(archived(records)) == (
-            "The archive does not say with which pepper its keys were made."
+            "The archive does not say which pepper its keys were made with."
         )
 
 
 def test_what_is_no_archive_is_refused() -> None:
-    assert refusal(b"{}\n") == "This is no archive of a gateway's store."
+    assert refusal(b"{}\n") == "This is not an archive of a gateway's store."
 
 
 # -- files --------------------------------------------------------------------------------------

@@ -14,17 +14,17 @@ from gateway.quota.account import Account, Counters, Hold, team_account
 from gateway.stores.archive_format import (
     MOST,
     AccountRecord,
+    ArchiveReader,
+    ArchiveRecord,
+    ArchiveWriter,
     AuditRecord,
     CheckRecord,
     ClaimRecord,
     ClockRecord,
     EntryRecord,
     KeyRecord,
-    Reader,
-    Record,
     TeamRecord,
     UseRecord,
-    Writer,
 )
 
 PEPPER = b"p" * 32
@@ -121,7 +121,7 @@ def keys(of: Sequence[Team]) -> st.SearchStrategy[Key]:
 
 
 @st.composite
-def states(draw: st.DrawFn) -> list[Record]:
+def states(draw: st.DrawFn) -> list[ArchiveRecord]:
     """All records of a store, in an archive's order, those of each kind by name."""
     some_teams = draw(st.lists(teams, max_size=3, unique_by=lambda team: team.name))
     some_keys = (
@@ -156,33 +156,33 @@ def states(draw: st.DrawFn) -> list[Record]:
     ]
 
 
-def logged(changes: Iterable[AuditEntry]) -> Iterable[Record]:
+def logged(changes: Iterable[AuditEntry]) -> Iterable[ArchiveRecord]:
     """The log's records, by time."""
     return starmap(AuditRecord, enumerate(sorted(changes, key=lambda change: change.at), 1))
 
 
-def by_name(records: Iterable[Record]) -> list[Record]:
+def by_name(records: Iterable[ArchiveRecord]) -> list[ArchiveRecord]:
     """The records with each kind's in the order of their names."""
-    kept: dict[str, list[Record]] = {}
+    kept: dict[str, list[ArchiveRecord]] = {}
     for record in records:
         kept.setdefault(record.kind(), []).append(record)
     return [record for kind in kept.values() for record in sorted(kind, key=lambda r: r.name)]
 
 
-async def gathered(batches: AsyncIterable[Sequence[Record]]) -> list[Record]:
+async def gathered(batches: AsyncIterable[Sequence[ArchiveRecord]]) -> list[ArchiveRecord]:
     """All records of an export."""
     return [record async for batch in batches for record in batch]
 
 
-def archived(records: Iterable[Record]) -> bytes:
+def archived(records: Iterable[ArchiveRecord]) -> bytes:
     """An archive of these."""
-    writer = Writer()
+    writer = ArchiveWriter()
     return writer.header(made=NOON, gateway="1.0") + writer.lines(records) + writer.footer()
 
 
-def read(archive: bytes) -> list[Record]:
+def read(archive: bytes) -> list[ArchiveRecord]:
     """What an archive has. Raises NotRestored."""
-    return list(Reader(archive.splitlines(keepends=True)))
+    return list(ArchiveReader(archive.splitlines(keepends=True)))
 
 
 # -- a bit of everything ------------------------------------------------------------------------
@@ -253,7 +253,7 @@ def _entry(id: str, chance: random.Random, now: float) -> Entry:
     )
 
 
-def state(entries: Sequence[Entry] = ()) -> list[Record]:
+def state(entries: Sequence[Entry] = ()) -> list[ArchiveRecord]:
     """Teams, one of them deleted, a rotated key's line, a revoked key, uses, accounts with holds,
     a log of changes, and this history.
     """

@@ -25,6 +25,7 @@ from gateway.core.model import Entry
 from gateway.core.periods import HOUR_SECONDS
 from gateway.stores.archive_format import (
     AccountRecord,
+    ArchiveRecord,
     AuditRecord,
     CheckRecord,
     ClaimRecord,
@@ -33,7 +34,6 @@ from gateway.stores.archive_format import (
     KeyRecord,
     NotEmpty,
     NotRestored,
-    Record,
     TeamRecord,
     UseRecord,
 )
@@ -82,7 +82,7 @@ class RedisArchive:
         self._directory = RedisDirectory(link)
         self._claims = RedisClaims(link)
 
-    async def export(self) -> AsyncGenerator[Sequence[Record], None]:
+    async def export(self) -> AsyncGenerator[Sequence[ArchiveRecord], None]:
         with self.link.operation("export"):
             present = int(await self._now() // HOUR_SECONDS)
             # The next hour may begin before the script runs.
@@ -116,7 +116,7 @@ class RedisArchive:
         return reply[:small], {**hours, **dict(zip(latest, read, strict=True))}
 
     @operation("restore")
-    async def restore(self, records: Iterable[Record]) -> None:
+    async def restore(self, records: Iterable[ArchiveRecord]) -> None:
         await self._begin()
         try:
             await self._write_all(iter(records))
@@ -152,7 +152,7 @@ class RedisArchive:
             await self.link.call(scripts.REMOVE, (names.META, *some))
         await self.link.call(scripts.REMOVE, (names.META, *_ALL))
 
-    async def _write_all(self, records: Iterator[Record]) -> None:
+    async def _write_all(self, records: Iterator[ArchiveRecord]) -> None:
         first = hour_of(await self._now() - max(Written.KEEP_SECONDS))
         while batch := list(islice(records, BATCH)):
             entries = []
@@ -163,7 +163,7 @@ class RedisArchive:
                     await self._write(record)
             await self._write_entries(entries, first)
 
-    async def _write(self, record: Record) -> None:
+    async def _write(self, record: ArchiveRecord) -> None:
         match record:
             case CheckRecord(check=name, value=value):
                 await check_value(self.link, name, value)
@@ -228,7 +228,7 @@ def _small_records(
     uses: Sequence[bytes],
     accounts: Sequence[bytes],
     changes: Sequence[bytes],
-) -> Iterator[Record]:
+) -> Iterator[ArchiveRecord]:
     single, state_of, end_of = _mapping(meta), _mapping(states), _mapping(ends)
     for name, value in single.items():
         if name.startswith(_CHECK):

@@ -62,6 +62,4 @@ def _row(entry: AuditEntry) -> tuple[object, ...]:
 
 def _entry(at: float, who: str, action: str, team: str, key: str, *states: str) -> AuditEntry:
     before, after = map(msgspec.json.decode, states)
-    return AuditEntry(
-        at=at, who=who, action=action, team=team, key=key, before=before, after=after
-    )
+    return AuditEntry(at=at, who=who, action=action, team=team, key=key, before=before, after=after)

@@ -29,7 +29,7 @@ _COLUMNS = (*_FIELDS, "generation")
 _PUT_KEY = f"""
     INSERT INTO keys ({", ".join(_COLUMNS)}) VALUES ({", ".join(f":{name}" for name in _COLUMNS)})
     ON CONFLICT (id) DO UPDATE SET {", ".join(f"{name} = excluded.{name}" for name in _COLUMNS)}
-"""
+"""  # noqa: S608
 _KEYS = f"SELECT {', '.join(_FIELDS)} FROM keys WHERE generation > ? ORDER BY generation"  # noqa: S608
 _PUT_USE = """
     INSERT INTO uses (key, at) VALUES (?, ?)

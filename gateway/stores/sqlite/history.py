@@ -12,15 +12,15 @@ from msgspec.structs import astuple
 from gateway.core.periods import DAY_SECONDS, HOUR_SECONDS
 from gateway.reporting.request_lines import (
     ERROR_DAYS,
-    SUCCESSES,
     LATENCY_DAYS,
     LINE_DAYS,
-    HistoryBatch,
+    SUCCESSES,
     ErrorKind,
+    HistoryBatch,
     HourLatency,
+    LineFilter,
     RequestLine,
     TeamErrors,
-    LineFilter,
     latency_of,
     place_prefix,
     ring_sizes,
@@ -91,7 +91,11 @@ class SqliteHistory:
 
     @in_thread("reports", "activity")
     def lines(
-        self, connection: sqlite3.Connection, wanted: LineFilter, limit: int, before: str | None = None
+        self,
+        connection: sqlite3.Connection,
+        wanted: LineFilter,
+        limit: int,
+        before: str | None = None,
     ) -> list[RequestLine]:
         names = LineFilter.__struct_fields__
         filters = {**dict(zip(names, astuple(wanted), strict=True)), "before": before}
@@ -107,7 +111,9 @@ class SqliteHistory:
         return [ErrorKind(**dict(zip(fields, row, strict=True))) for row in rows]
 
     @in_thread("reports", "latency")
-    def latency(self, connection: sqlite3.Connection, start: float, end: float) -> list[HourLatency]:
+    def latency(
+        self, connection: sqlite3.Connection, start: float, end: float
+    ) -> list[HourLatency]:
         return [_latency(*row) for row in connection.execute(_READ_LATENCY, _hours(start, end))]
 
     @in_thread("writer", "forget_activity")

@@ -11,13 +11,13 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from gateway.stores.clock import StoreClock
 from gateway.stores.port import Store
 from gateway.stores.sqlite import directory
 from gateway.stores.sqlite.accounts import SqliteAccounts
 from gateway.stores.sqlite.archive import SqliteArchive
 from gateway.stores.sqlite.audit import SqliteAudit
 from gateway.stores.sqlite.claims import SqliteClaims
+from gateway.stores.sqlite.clock import StoreClock
 from gateway.stores.sqlite.connection import Database
 from gateway.stores.sqlite.history import SqliteHistory
 from gateway.stores.sqlite.opening import make_ready

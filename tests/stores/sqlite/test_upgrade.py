@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from gateway.core.model import Key, Limits, Team
+from gateway.core.model import Entry, Key, Limits, Team
+from gateway.reporting.request_lines import RequestLine
 from gateway.stores.faults import UnusableStore
 from gateway.stores.sqlite import SqliteStore, schema
 from gateway.tenants.store import DirectoryWrite
@@ -108,5 +109,15 @@ def test_one_that_cannot_be_brought_up_to_date_is_left_as_it_was(path: Path) -> 
     assert tables(path) == before
 
 
-def test_each_schema_has_a_way_to_the_next() -> None:
-    assert len(schema.UPGRADES) == schema.VERSION - 1
+def test_each_schema_has_a_migration() -> None:
+    folder = Path(schema.__file__).with_name("migrations")
+    found = sorted(int(file.stem) for file in folder.glob("*.sql"))
+    assert found == list(range(1, schema.VERSION + 1))
+
+
+async def test_tables_have_a_column_for_each_field(tmp_path: Path) -> None:
+    async with SqliteStore(tmp_path / "new.db"):
+        found = tables(tmp_path / "new.db")
+    columns = {name: {str(column[1]) for column in found[name]} for name in ("entries", "activity")}
+    assert columns["entries"] == set(Entry.__struct_fields__)
+    assert columns["activity"] == {"ring", *RequestLine.__struct_fields__}

@@ -20,7 +20,8 @@ have defaults, so that old archives stay readable.
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Annotated, Any, TypeVar, get_args
+from operator import attrgetter
+from typing import Annotated, Any, ClassVar, TypeVar, get_args
 
 import msgspec
 from msgspec import Meta, Struct
@@ -72,13 +73,15 @@ class NotEmpty(NotRestored):
 
 
 class ArchiveRecord(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind"):
-    """One line between header and footer. Its first field identifies it among its kind."""
+    """One line between header and footer."""
+
+    identity: ClassVar["attrgetter[Any]"]
+    """Reads what tells a record from all others of its kind."""
 
     @property
     def name(self) -> str:
-        """What identifies it: the first field, or the first field of that."""
-        first = astuple(self)[0]
-        return str(astuple(first)[0] if isinstance(first, Struct) else first)
+        """The record's identity as text."""
+        return str(type(self).identity(self))
 
     @classmethod
     def kind(cls) -> str:
@@ -89,6 +92,7 @@ class ArchiveRecord(Struct, frozen=True, forbid_unknown_fields=True, tag_field="
 class CheckRecord(ArchiveRecord, frozen=True, tag="check"):
     """A check value, as `Store.check_value` keeps it."""
 
+    identity: ClassVar = attrgetter("check")
     check: str
     value: bytes
 
@@ -96,28 +100,28 @@ class CheckRecord(ArchiveRecord, frozen=True, tag="check"):
 class ClockRecord(ArchiveRecord, frozen=True, tag="clock"):
     """The latest time that a decision was made at. The new store's clock goes on from there."""
 
+    identity: ClassVar = attrgetter("__class__")  # there is only one clock
     at: float
-
-    @property
-    def name(self) -> str:
-        return "clock"  # there is only one
 
 
 class TeamRecord(ArchiveRecord, frozen=True, tag="team"):
     """A team."""
 
+    identity: ClassVar = attrgetter("team.name")
     team: Team
 
 
 class KeyRecord(ArchiveRecord, frozen=True, tag="key"):
     """A key. Its team came before."""
 
+    identity: ClassVar = attrgetter("key.id")
     key: Key
 
 
 class UseRecord(ArchiveRecord, frozen=True, tag="use"):
     """When a key was last used."""
 
+    identity: ClassVar = attrgetter("key")
     key: str
     at: float
 
@@ -125,6 +129,7 @@ class UseRecord(ArchiveRecord, frozen=True, tag="use"):
 class AccountRecord(ArchiveRecord, frozen=True, tag="account"):
     """An account with its open holds, and its version."""
 
+    identity: ClassVar = attrgetter("account")
     account: str
     version: Annotated[int, Meta(ge=1)]
     state: Account
@@ -133,6 +138,7 @@ class AccountRecord(ArchiveRecord, frozen=True, tag="account"):
 class AuditRecord(ArchiveRecord, frozen=True, tag="change"):
     """One entry of the audit log. `number` is its place by time, from 1."""
 
+    identity: ClassVar = attrgetter("number")
     number: Annotated[int, Meta(ge=1)]
     change: AuditEntry
 
@@ -140,12 +146,14 @@ class AuditRecord(ArchiveRecord, frozen=True, tag="change"):
 class ClaimRecord(ArchiveRecord, frozen=True, tag="claim"):
     """A claim that is done, such as an alert delivered: the new store must not repeat it."""
 
+    identity: ClassVar = attrgetter("claim.name")
     claim: Claim
 
 
 class EntryRecord(ArchiveRecord, frozen=True, tag="entry"):
     """One entry of the usage history."""
 
+    identity: ClassVar = attrgetter("entry.id")
     entry: Entry
 
 

@@ -198,7 +198,7 @@ def test_a_damaged_archive_changes_nothing(machine: Machine, other: Machine) -> 
     cut, flipped = b"".join(lines[:-9]), archive.replace(b'"requests":1,', b'"requests":7,', 1)
     for damaged, why in (
         (cut, f"The archive is cut off: it ends after line {len(lines) - 9}."),
-        (flipped, "The archive is damaged: its lines are not those it was made with."),
+        (flipped, "The archive is damaged: it does not match its checksum."),
         (b"".join([*lines[:5], b"{}\n", *lines[6:]]), "Line 6 is damaged or unknown: "),
     ):
         assert other.refused("store", "import", "-", stdin=damaged).startswith(why)

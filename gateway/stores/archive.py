@@ -1,7 +1,7 @@
 """Exports a store into an archive, and imports an archive into another store.
 
-`gateway.stores.archive_format` makes and reads the lines. Failures raise OperationError, with a text of
-one line.
+`gateway.stores.archive_format` makes and reads the lines. Failures raise OperationError, with a
+text of one line.
 """
 
 import os
@@ -66,8 +66,8 @@ def new_file(path: Path) -> Iterator[BinaryIO]:
 class Archive:
     """An open archive whose header is valid and whose keys belong to this pepper.
 
-    `done` receives the length of each line read, in bytes. Raises OperationError, and OSError where the
-    file cannot be read.
+    `done` receives the length of each line read, in bytes. Raises OperationError, and OSError
+    where the file cannot be read.
     """
 
     def __init__(

@@ -18,14 +18,6 @@ BESIDE_THE_FOLDERS = {"__init__.py", "__main__.py", "py.typed"}
 
 MOST_LINES = 400
 
-STILL_LONGER = {
-    "stores/archive_format.py",
-}
-"""Files above the limit that are being split."""
-
-STILL_UPWARD = {"gateway.reporting.overview imports gateway.stores.port"}
-"""Imports that are being cut."""
-
 IMPURE = {"asyncio", "time", "random", "sqlite3", "redis", "aiohttp"}
 
 PURE = {
@@ -106,7 +98,7 @@ def test_imports_only_go_down() -> None:
         for imported in names
         if imported != "gateway" and _layer(imported) < _layer(module)
     }
-    assert upward - STILL_UPWARD == set()
+    assert upward == set()
 
 
 def test_no_modules_import_each_other_in_a_circle() -> None:
@@ -139,5 +131,4 @@ def test_no_file_is_too_long_to_read_in_one_go() -> None:
         for path in MODULES.values()
         if len(path.read_text().splitlines()) > MOST_LINES
     }
-    assert long - STILL_LONGER == set(), f"split what has more than {MOST_LINES} lines"
-    assert STILL_LONGER - long == set(), "these are short enough now: remove them from the list"
+    assert long == set(), f"split what has more than {MOST_LINES} lines"

@@ -1,4 +1,4 @@
-"""Elections over a real Redis: one buys, the others hear of it, and nobody waits for the dead."""
+"""Elections over a real Redis: one buys, the others get the result, nobody waits for the dead."""
 
 import asyncio
 import secrets
@@ -65,7 +65,7 @@ class Gateway:
 
 
 class Shopping:
-    """Purchases that end when they are told to. They are kept under `name` if there is one."""
+    """Purchases that end when a test lets them. They are cached under `name` if there is one."""
 
     def __init__(self, shop: dict[str, Bought], name: str | None = "apple") -> None:
         self.bought = 0
@@ -122,7 +122,7 @@ async def lease_is_there(redis: RedisServer) -> bool:
 
 
 @pytest.mark.parametrize("name", ["apple", None], ids=["kept", "kept nowhere"])
-async def test_one_buys_and_the_other_is_given_it(redis: RedisServer, name: str | None) -> None:
+async def test_one_buys_and_the_other_gets_its_answer(redis: RedisServer, name: str | None) -> None:
     """Found in the cache, or else handed over."""
     async with two(redis) as (first, second):
         work = Shopping(first.shop, name=name)
@@ -135,7 +135,7 @@ async def test_one_buys_and_the_other_is_given_it(redis: RedisServer, name: str 
         assert work.bought == 1
 
 
-async def test_whoever_comes_later_finds_it_though_it_was_elected(redis: RedisServer) -> None:
+async def test_a_later_flight_finds_the_answer_in_the_cache(redis: RedisServer) -> None:
     async with two(redis) as (first, second):
         work = Shopping(first.shop)
         work.go_on.set()
@@ -149,7 +149,9 @@ async def test_whoever_comes_later_finds_it_though_it_was_elected(redis: RedisSe
     [UpstreamCut(), UpstreamFailed(retry=True), UpstreamRefused(status=400, body=b"{}")],
     ids=["cut", "failed", "refused"],
 )
-async def test_a_failure_is_told_to_all_who_wait(redis: RedisServer, failure: GatewayError) -> None:
+async def test_a_failure_is_raised_to_all_who_wait(
+    redis: RedisServer, failure: GatewayError
+) -> None:
     async with two(redis) as (first, second):
         work = Shopping(first.shop)
         work.failure = failure
@@ -163,8 +165,8 @@ async def test_a_failure_is_told_to_all_who_wait(redis: RedisServer, failure: Ga
         assert work.bought == 1
 
 
-async def test_a_failure_is_not_told_to_who_comes_after(redis: RedisServer) -> None:
-    """Least of all by the gateway itself, whose news may still be on their way."""
+async def test_a_failure_is_not_raised_to_later_flights(redis: RedisServer) -> None:
+    """Least of all at the same gateway, whose message may still be on its way."""
     async with two(redis) as (first, second):
         work = Shopping(first.shop)
         work.go_on.set()
@@ -178,7 +180,7 @@ async def test_a_failure_is_not_told_to_who_comes_after(redis: RedisServer) -> N
         assert second.count("gateway_flights_total", role="remote") == 0
 
 
-async def test_a_limit_of_the_buyer_is_nothing_to_the_others(redis: RedisServer) -> None:
+async def test_a_limit_of_the_buyer_does_not_concern_the_others(redis: RedisServer) -> None:
     async with two(redis) as (first, second):
         refused, work = Shopping(first.shop), Shopping(first.shop)
         refused.failure = InsufficientQuota("of another team")
@@ -193,8 +195,8 @@ async def test_a_limit_of_the_buyer_is_nothing_to_the_others(redis: RedisServer)
         assert await waiting == BOUGHT
 
 
-async def test_a_flight_that_is_cancelled_is_taken_over(redis: RedisServer) -> None:
-    """At once, and whatever it raises for its own clients."""
+async def test_a_cancelled_purchase_is_taken_over(redis: RedisServer) -> None:
+    """At once, whatever it raises to its own clients."""
     async with two(redis) as (first, second):
 
         async def cut_off() -> Bought:
@@ -216,7 +218,7 @@ async def test_a_flight_that_is_cancelled_is_taken_over(redis: RedisServer) -> N
             await buying
 
 
-async def test_who_leaves_while_it_waits_leaves_nothing_behind(redis: RedisServer) -> None:
+async def test_a_cancelled_wait_leaves_nothing_behind(redis: RedisServer) -> None:
     async with two(redis) as (first, second):
         work = Shopping(first.shop)
         buying = first.flight(work)
@@ -255,7 +257,7 @@ async def test_of_many_gateways_one_buys_each(redis: RedisServer, names: int) ->
 # -- leases ---------------------------------------------------------------------------------------
 
 
-async def test_a_lease_outlives_many_of_its_lives(redis: RedisServer) -> None:
+async def test_a_renewed_lease_outlives_its_seconds_many_times(redis: RedisServer) -> None:
     """As a call of 60 s does with leases of 5 s, in less time: nobody else gets it."""
     async with two(redis, lease=1.5) as (first, second):
         work = Shopping(first.shop)
@@ -269,7 +271,7 @@ async def test_a_lease_outlives_many_of_its_lives(redis: RedisServer) -> None:
         assert first.count("gateway_lease_losses_total") == 0
 
 
-async def test_the_lease_of_a_dead_gateway_ends_by_itself(redis: RedisServer) -> None:
+async def test_the_lease_of_a_dead_gateway_expires(redis: RedisServer) -> None:
     lease = 2.0
     shop: dict[str, Bought] = {}
     async with gateway(redis, shop, lease) as second:
@@ -280,7 +282,7 @@ async def test_the_lease_of_a_dead_gateway_ends_by_itself(redis: RedisServer) ->
             await until(lambda: dead.bought == 1)
             waiting = second.flight(work)
             await second.waiting()
-        # Closed in the middle of a flight, as no drain does it: nobody renews, nobody tells.
+        # Closed in the middle of a flight, as no drain does it: nobody renews, nobody sends.
         async with asyncio.timeout(lease + 5):
             assert await waiting == BOUGHT
         assert (dead.bought, work.bought) == (1, 1)
@@ -301,8 +303,8 @@ async def test_a_lost_lease_is_counted_and_the_purchase_goes_on(redis: RedisServ
             assert await buying == BOUGHT
             async with redis.client() as client:
                 assert await client.hget("{gateway}:lease:apple", "holder") == b"another"
-        told = [line for line in logged if line["event"].startswith("lease lost")]
-        assert [line["log_level"] for line in told] == ["warning"]
+        warnings = [line for line in logged if line["event"].startswith("lease lost")]
+        assert [line["log_level"] for line in warnings] == ["warning"]
 
 
 async def test_a_lease_that_redis_lost_is_taken_again(redis: RedisServer) -> None:
@@ -323,8 +325,8 @@ async def test_a_lease_that_redis_lost_is_taken_again(redis: RedisServer) -> Non
 # -- a store that comes and goes ------------------------------------------------------------------
 
 
-async def test_lost_subscriptions_lose_no_news(redis: RedisServer) -> None:
-    """The lease is long: only news, or a look after a new subscription, can end the wait."""
+async def test_lost_subscriptions_lose_no_messages(redis: RedisServer) -> None:
+    """The lease is long: only a message, or a look after a new subscription, can end the wait."""
     async with two(redis) as (first, second), redis.client() as client:
         for _ in range(10):
             work = Shopping(first.shop)
@@ -339,30 +341,23 @@ async def test_lost_subscriptions_lose_no_news(redis: RedisServer) -> None:
             first.shop.clear()
 
 
-async def test_nobody_is_elected_while_the_store_is_away(redis: RedisServer) -> None:
-    async with two(redis) as (first, _):
-        work = Shopping(first.shop)
-        redis.freeze()
-        with pytest.raises(StoreUnavailable):
-            await asyncio.wait_for(first.fly(work), 5)
-        redis.thaw()
-        assert work.bought == 0
-
-
-async def test_a_lease_taken_after_it_was_given_up_is_let_go(redis: RedisServer) -> None:
-    """A frozen Redis runs what it was sent when it wakes."""
+async def test_nobody_is_elected_while_the_store_does_not_answer(redis: RedisServer) -> None:
+    """A frozen Redis runs the command when it wakes: the lease taken then is ended."""
     async with two(redis) as (first, second):
         work = Shopping(first.shop)
         work.go_on.set()
         redis.freeze()
         with pytest.raises(StoreUnavailable):
-            await first.fly(work)
+            await asyncio.wait_for(first.fly(work), 5)
         redis.thaw()
+        assert work.bought == 0
         async with asyncio.timeout(10):
             assert await second.fly(work) == BOUGHT
 
 
-async def test_who_waits_hears_soon_that_the_store_is_away(redis: RedisServer) -> None:
+async def test_a_waiting_flight_fails_soon_when_the_store_does_not_answer(
+    redis: RedisServer,
+) -> None:
     async with two(redis) as (first, second):
         work = Shopping(first.shop)
         buying = first.flight(work)
@@ -378,7 +373,7 @@ async def test_who_waits_hears_soon_that_the_store_is_away(redis: RedisServer) -
         assert work.bought == 1
 
 
-async def test_a_short_frost_ends_no_wait(redis: RedisServer) -> None:
+async def test_a_short_outage_ends_no_wait(redis: RedisServer) -> None:
     async with two(redis) as (first, second):
         work = Shopping(first.shop)
         buying = first.flight(work)
@@ -394,8 +389,8 @@ async def test_a_short_frost_ends_no_wait(redis: RedisServer) -> None:
         assert work.bought == 1
 
 
-async def test_a_failure_is_told_when_the_store_is_back(redis: RedisServer) -> None:
-    """It is charged, so nobody is to buy again for not having heard of it."""
+async def test_a_failure_is_sent_when_the_store_is_back(redis: RedisServer) -> None:
+    """It is charged, so nobody may buy again because the message got lost."""
     async with two(redis) as (first, second):
         work = Shopping(first.shop)
         work.failure = UpstreamCut()

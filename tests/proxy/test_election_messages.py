@@ -1,4 +1,4 @@
-"""News of a purchase: whoever hears of a failure raises the same one."""
+"""Messages about a purchase: all gateways that receive a failure raise the same one."""
 
 from typing import Any
 
@@ -50,22 +50,22 @@ OWN: list[BaseException] = [
 
 
 def seen(error: GatewayError) -> dict[str, Any]:
-    """Everything that a client, the metrics or the ledger can tell of an error."""
+    """Everything that a client, the metrics or the ledger see of an error."""
     charged = getattr(error, "charged", None)
     fields = (error.status, error.type, error.code, error.outcome, error.retry, charged)
     return {"fields": fields, "text": error.message, "headers": error.headers, **vars(error)}
 
 
 @pytest.mark.parametrize("error", SHARED, ids=[str(place) for place in range(len(SHARED))])
-def test_a_failure_is_heard_as_it_was_told(error: GatewayError) -> None:
+def test_a_decoded_failure_equals_the_encoded_one(error: GatewayError) -> None:
     assert message_of(error) is error
-    heard = decode_message(encode_message(error))
-    assert type(heard) is type(error)
-    assert isinstance(heard, GatewayError)
-    assert seen(heard) == seen(error)
+    decoded = decode_message(encode_message(error))
+    assert type(decoded) is type(error)
+    assert isinstance(decoded, GatewayError)
+    assert seen(decoded) == seen(error)
 
 
-def test_every_failure_of_the_upstream_is_told() -> None:
+def test_every_failure_of_the_upstream_has_a_message() -> None:
     def kinds(kind: type[UpstreamError]) -> set[type[UpstreamError]]:
         return {kind}.union(*map(kinds, kind.__subclasses__()))
 
@@ -73,25 +73,25 @@ def test_every_failure_of_the_upstream_is_told() -> None:
 
 
 @pytest.mark.parametrize("failure", OWN, ids=[type(each).__name__ for each in OWN])
-def test_what_is_the_buyers_own_is_nothing_to_others(failure: BaseException) -> None:
+def test_failures_of_the_buyer_alone_mean_again(failure: BaseException) -> None:
     assert message_of(failure) == "again"
 
 
-def test_a_defect_is_told_as_one() -> None:
-    """The call may have been sent and is charged: nobody is to buy again."""
+def test_a_defect_is_sent_as_an_internal_error() -> None:
+    """The call may have been sent and is charged: nobody may buy again."""
     assert isinstance(message_of(KeyError("a secret")), InternalError)
 
 
-def test_words_are_heard_as_they_were_told() -> None:
+def test_decoded_words_equal_the_encoded_ones() -> None:
     assert decode_message(encode_message("again")) == "again"
     assert decode_message(encode_message("handed over")) == "handed over"
 
 
 @given(st.binary(max_size=64))
-def test_what_cannot_be_read_means_again(told: bytes) -> None:
-    assert decode_message(told) in ("again", "handed over")
+def test_unreadable_bytes_mean_again(data: bytes) -> None:
+    assert decode_message(data) in ("again", "handed over")
 
 
 def test_a_failure_of_a_later_version_means_again() -> None:
-    told = encode_message(UpstreamCut()).replace(b"upstream_cut", b"upstream_odd")
-    assert decode_message(told) == "again"
+    data = encode_message(UpstreamCut()).replace(b"upstream_cut", b"upstream_odd")
+    assert decode_message(data) == "again"

@@ -159,7 +159,7 @@ async def test_a_defect_after_the_call_is_charged_as_unknown_and_leaves_no_hold(
         assert account.day.images == 1
 
 
-async def test_a_defect_is_told_to_all_who_wait_and_then_forgotten(tmp_path: Path) -> None:
+async def test_a_defect_is_raised_to_all_who_wait_and_then_forgotten(tmp_path: Path) -> None:
     turns = iter([False, True])
 
     async def once(body: bytes) -> Reply:

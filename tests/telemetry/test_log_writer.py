@@ -64,14 +64,9 @@ def test_lines_come_soon_and_in_their_order(pipe: Pipe) -> None:
         for each in numbered(300):
             writer.put(each)
         assert pipe.read(300) == texts(numbered(300))
-
-
-def test_closing_writes_what_waits(pipe: Pipe) -> None:
-    writer = LogWriter(pipe.writer, render)
-    for each in numbered(300):
-        writer.put(each)
-    writer.close()
-    assert pipe.rest() == texts(numbered(300))
+        for each in numbered(300):
+            writer.put(each)
+    assert pipe.rest() == texts(numbered(300))  # closing writes the rest
 
 
 def test_several_threads_lose_nothing(pipe: Pipe) -> None:
@@ -90,7 +85,7 @@ def test_several_threads_lose_nothing(pipe: Pipe) -> None:
 
 
 @pytest.mark.parametrize("blocking", [True, False])
-def test_a_reader_that_rests_holds_nobody_up_and_misses_nothing(pipe: Pipe, blocking: bool) -> None:
+def test_a_reader_that_pauses_blocks_nothing_and_misses_nothing(pipe: Pipe, blocking: bool) -> None:
     os.set_blocking(pipe.writer, blocking)
     with closing(LogWriter(pipe.writer, render)) as writer:
         for each in numbered(5_000):  # many times what a pipe takes
@@ -99,7 +94,7 @@ def test_a_reader_that_rests_holds_nobody_up_and_misses_nothing(pipe: Pipe, bloc
         assert writer.dropped == 0
 
 
-def test_what_nobody_reads_is_dropped_and_told(pipe: Pipe) -> None:
+def test_lines_that_nobody_reads_are_dropped_and_reported(pipe: Pipe) -> None:
     events = numbered(2 * MOST_WAITING)
     with closing(LogWriter(pipe.writer, render)) as writer:
         for each in events:
@@ -110,14 +105,14 @@ def test_what_nobody_reads_is_dropped_and_told(pipe: Pipe) -> None:
         writer.put({"event": "after"})
         found += pipe.read(1)
     assert found[-1] == "after"
-    told = [line for line in found if line.startswith("log lines dropped")]
-    assert told == [f"log lines dropped {dropped}"]
-    assert [line for line in found if line not in told][:-1] == texts(events)[
+    reports = [line for line in found if line.startswith("log lines dropped")]
+    assert reports == [f"log lines dropped {dropped}"]
+    assert [line for line in found if line not in reports][:-1] == texts(events)[
         : len(events) - dropped
     ]
 
 
-def test_closing_waits_for_no_reader(pipe: Pipe) -> None:
+def test_closing_does_not_wait_for_the_reader(pipe: Pipe) -> None:
     writer = LogWriter(pipe.writer, render)
     for each in numbered(5_000):
         writer.put(each)
@@ -126,7 +121,7 @@ def test_closing_waits_for_no_reader(pipe: Pipe) -> None:
     writer.close()
 
 
-def test_what_cannot_be_written_is_lost_and_nothing_else(pipe: Pipe) -> None:
+def test_a_line_that_cannot_be_rendered_is_the_only_one_lost(pipe: Pipe) -> None:
     def picky(event: Event) -> str:
         return {"fine": "fine"}[str(event["event"])]
 
@@ -136,7 +131,7 @@ def test_what_cannot_be_written_is_lost_and_nothing_else(pipe: Pipe) -> None:
         assert pipe.read(2) == ["fine", "fine"]
 
 
-def test_a_reader_that_left_ends_nothing() -> None:
+def test_a_reader_that_left_stops_nothing() -> None:
     reader, descriptor = os.pipe()
     os.close(reader)
     writer = LogWriter(descriptor, render)

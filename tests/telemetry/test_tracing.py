@@ -83,7 +83,8 @@ async def test_a_purchase_is_a_request_two_waits_and_a_call(
 ) -> None:
     async with traced(tmp_path, exporter) as rig:
         key = await rig.key("red")
-        await rig.generate(key, PROMPT, headers={"traceparent": PARENT, "X-Request-Id": "r-1"})
+        headers = {"traceparent": PARENT, "X-Request-Id": "r-1"}
+        got = await rig.generate(key, PROMPT, headers=headers, n=2)
     spans = by_name(exporter)
     assert spans.keys() == {REQUEST, CALL, "store reserve", "store settle"}
     request = spans[REQUEST]
@@ -103,18 +104,10 @@ async def test_a_purchase_is_a_request_two_waits_and_a_call(
         "gateway.team": "red",
         "gateway.key": key.removeprefix("sk-gw-").partition("_")[0],
         "gateway.outcome": "miss",
-        "gateway.images": 1,
+        "gateway.images": 2,
         "gateway.cost_usd": about(request)["gateway.cost_usd"],
     }
-    assert about(spans["store reserve"])["db.system.name"] == "sqlite"
-
-
-async def test_a_call_says_what_was_asked_and_what_it_took(
-    tmp_path: Path, exporter: InMemorySpanExporter
-) -> None:
-    async with traced(tmp_path, exporter) as rig:
-        got = await rig.generate(await rig.key(), PROMPT, n=2)
-    call = by_name(exporter)[CALL]
+    call = spans[CALL]
     assert call.kind is SpanKind.CLIENT
     assert about(call) == {
         "gen_ai.operation.name": "image_generation",
@@ -127,9 +120,10 @@ async def test_a_call_says_what_was_asked_and_what_it_took(
         "server.address": "127.0.0.1",
         "server.port": about(call)["server.port"],
     }
+    assert about(spans["store reserve"])["db.system.name"] == "sqlite"
 
 
-async def test_a_hit_is_a_request_alone(tmp_path: Path, exporter: InMemorySpanExporter) -> None:
+async def test_a_hit_is_only_a_request(tmp_path: Path, exporter: InMemorySpanExporter) -> None:
     async with traced(tmp_path, exporter) as rig:
         key = await rig.key()
         for request_id in ("first", "second"):
@@ -140,56 +134,45 @@ async def test_a_hit_is_a_request_alone(tmp_path: Path, exporter: InMemorySpanEx
     assert [span for span in spans if span.context.trace_id == hit.context.trace_id] == [hit]
 
 
-@pytest.mark.parametrize("toml", [ON, ""], ids=["on", "off"])
-async def test_the_upstream_is_told_the_call_and_nothing_where_tracing_is_off(
-    tmp_path: Path, exporter: InMemorySpanExporter, toml: str
+LONG_STATE = ",".join(f"vendor{number}={'x' * 40}" for number in range(20))
+
+
+@pytest.mark.parametrize(
+    ("toml", "state", "sent_state"),
+    [(ON, "vendor=1", "vendor=1"), (ON, LONG_STATE, None), ("", "vendor=1", None)],
+    ids=["on", "long state", "off"],
+)
+async def test_the_upstream_gets_the_trace_context_of_the_call(
+    tmp_path: Path,
+    exporter: InMemorySpanExporter,
+    toml: str,
+    state: str,
+    sent_state: str | None,
 ) -> None:
-    asked: list[Mapping[str, str]] = []
+    received: list[Mapping[str, str]] = []
 
     async def answer(request: web.BaseRequest) -> web.Response:
-        asked.append(request.headers)
+        received.append(request.headers)
         return web.json_response({"created": 1, "data": [{"b64_json": "aGk="}]})
 
-    given = {"traceparent": PARENT, "tracestate": "vendor=1"}
     async with (
         listening(answer) as url,
         traced(tmp_path, exporter, toml, UPSTREAM_BASE_URL=url) as rig,
     ):
-        got = await rig.generate(await rig.key(), PROMPT, headers=given)
-        assert got.status == 200
-    (sent,) = asked
+        context = {"traceparent": PARENT, "tracestate": state}
+        assert (await rig.generate(await rig.key(), PROMPT, headers=context)).status == 200
+    (sent,) = received
+    parent = None
     if toml:
-        call = by_name(exporter)[CALL].context.span_id
-        assert sent["traceparent"] == f"00-{TRACE}-{call:016x}-01"
-        assert sent["tracestate"] == "vendor=1"
-    else:
-        assert not {"traceparent", "tracestate"} & {name.lower() for name in sent}
-        assert not exporter.get_finished_spans()
-
-
-async def test_a_long_state_goes_no_further(tmp_path: Path, exporter: InMemorySpanExporter) -> None:
-    asked: list[Mapping[str, str]] = []
-
-    async def answer(request: web.BaseRequest) -> web.Response:
-        asked.append(request.headers)
-        return web.json_response({"created": 1, "data": [{"b64_json": "aGk="}]})
-
-    state = ",".join(f"vendor{number}={'x' * 40}" for number in range(20))
-    given = {"traceparent": PARENT, "tracestate": state}
-    async with (
-        listening(answer) as url,
-        traced(tmp_path, exporter, UPSTREAM_BASE_URL=url) as rig,
-    ):
-        assert (await rig.generate(await rig.key(), PROMPT, headers=given)).status == 200
-    (sent,) = asked
-    assert TRACE in sent["traceparent"]
-    assert "tracestate" not in {name.lower() for name in sent}
+        parent = f"00-{TRACE}-{by_name(exporter)[CALL].context.span_id:016x}-01"
+    assert (sent.get("traceparent"), sent.get("tracestate")) == (parent, sent_state)
+    assert bool(exporter.get_finished_spans()) is bool(toml)
 
 
 @pytest.mark.parametrize(
     "given", ["", "rubbish", f"00-{'0' * 32}-b7ad6b7169203331-01"], ids=["empty", "rubbish", "zero"]
 )
-async def test_a_context_that_is_none_begins_a_trace(
+async def test_an_invalid_context_starts_a_new_trace(
     tmp_path: Path, exporter: InMemorySpanExporter, given: str
 ) -> None:
     async with traced(tmp_path, exporter) as rig:
@@ -198,7 +181,9 @@ async def test_a_context_that_is_none_begins_a_trace(
     assert by_name(exporter)[REQUEST].parent is None
 
 
-async def test_an_error_is_told_by_its_code(tmp_path: Path, exporter: InMemorySpanExporter) -> None:
+async def test_an_error_is_recorded_by_its_code(
+    tmp_path: Path, exporter: InMemorySpanExporter
+) -> None:
     async with traced(tmp_path, exporter) as rig:
         rig.sandbox.faults.append(Fault(kind="status", status=500))
         await rig.generate(await rig.key(), PROMPT)
@@ -220,7 +205,7 @@ async def test_a_refusal_is_no_error_of_the_gateway(
     assert request.status.status_code is StatusCode.UNSET
 
 
-async def test_neither_keys_nor_prompts_nor_paths_are_told(
+async def test_spans_hold_no_key_prompt_or_path(
     tmp_path: Path, exporter: InMemorySpanExporter
 ) -> None:
     async with traced(tmp_path, exporter) as rig:
@@ -233,7 +218,7 @@ async def test_neither_keys_nor_prompts_nor_paths_are_told(
         assert secret not in told
 
 
-async def test_prompts_are_told_where_an_operator_wants_them(
+async def test_spans_hold_prompts_if_the_operator_enables_them(
     tmp_path: Path, exporter: InMemorySpanExporter
 ) -> None:
     async with traced(tmp_path, exporter, f"{ON}prompts = true\n") as rig:
@@ -254,14 +239,14 @@ def python(folder: Path, code: str) -> str:
     return ended.stdout.decode().strip()
 
 
-def test_nothing_of_it_is_imported_where_it_is_off(tmp_path: Path) -> None:
+def test_opentelemetry_is_not_imported_unless_enabled(tmp_path: Path) -> None:
     # redis-py imports some of OpenTelemetry by itself, where that is installed.
     modules = "{'gateway.telemetry.otel', 'opentelemetry.exporter'}"
     code = f"import sys, gateway.server.run; print({modules} & sys.modules.keys())"
     assert python(tmp_path, code) == "set()"
 
 
-def test_where_its_packages_are_missing_the_start_says_so(tmp_path: Path) -> None:
+def test_missing_packages_are_an_error_at_the_start(tmp_path: Path) -> None:
     told = python(
         tmp_path,
         "import sys\n"

@@ -1,4 +1,4 @@
-"""The counter of money: as exact as the ledger, however many prices it adds up."""
+"""Instruments: series that start at zero, and a counter of money as exact as the ledger."""
 
 from decimal import Decimal
 
@@ -7,37 +7,48 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import generate_latest
 
-from gateway.telemetry.instruments import MoneyCounter
+from gateway.telemetry.instruments import Instruments, MoneyCounter
 
 
-def told(registry: CollectorRegistry) -> dict[str, str]:
+def exported(registry: CollectorRegistry) -> dict[str, str]:
     lines = generate_latest(registry).decode().splitlines()
     return dict(line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
 
 
 @given(st.lists(st.integers(0, 10_000_000), min_size=1))
-def test_it_tells_the_exact_sum(prices: list[int]) -> None:
+def test_money_is_exported_as_the_exact_sum(prices: list[int]) -> None:
     registry = CollectorRegistry()
     counter = MoneyCounter("spent_usd", "Money.", "team", registry=registry)
     for price in prices:
         counter.add(("red",), price)
-    (found,) = told(registry).values()
+    (found,) = exported(registry).values()
     assert float(found) == float(Decimal(sum(prices)) / 1_000_000)
 
 
-def test_a_thousand_cheap_pictures_leave_no_trace_of_binary_fractions() -> None:
+def test_many_small_prices_leave_no_binary_fractions() -> None:
     registry = CollectorRegistry()
     counter = MoneyCounter("spent_usd", "Money.", "team", "model", registry=registry)
     for _ in range(1_001):
         counter.add(("red", "a"), 83_000)
     counter.add(("blue", "a"), 42_000)
-    assert told(registry) == {
+    assert exported(registry) == {
         'spent_usd_total{model="a",team="red"}': "83.083",
         'spent_usd_total{model="a",team="blue"}': "0.042",
     }
 
 
-def test_before_anything_was_spent_it_has_no_series() -> None:
+def test_without_charges_money_has_no_series() -> None:
     registry = CollectorRegistry()
     MoneyCounter("spent_usd", "Money.", "team", registry=registry)
-    assert told(registry) == {}
+    assert exported(registry) == {}
+
+
+def test_series_of_closed_sets_start_at_zero() -> None:
+    registry = CollectorRegistry()
+    calls = Instruments(registry).counter("calls", "Calls.", "role", zero=("lead", "follow"))
+    calls["lead",].inc()
+    calls.begin("lead")
+    assert exported(registry) == {
+        'calls_total{role="lead"}': "1.0",
+        'calls_total{role="follow"}': "0.0",
+    }

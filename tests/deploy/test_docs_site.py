@@ -5,6 +5,7 @@ import re
 
 import pytest
 
+from gateway.core import errors
 from gateway.telemetry.metrics import OUTCOMES, UNREADABLE, Metrics
 from tests.support.documents import PAGES, ROOT
 
@@ -57,3 +58,14 @@ def test_the_monitoring_page_has_every_metric() -> None:
     known = {family.name for family in Metrics().registry.collect()}
     missing = {name for name in known - named if not name.startswith("gateway_process_")}
     assert not missing
+
+
+def test_the_pages_about_errors_have_every_code() -> None:
+    pages = PAGES[ROOT / "docs" / "errors.md"] + PAGES[ROOT / "docs" / "admin-api.md"]
+    codes = {
+        each.code
+        for each in vars(errors).values()
+        if isinstance(each, type) and issubclass(each, errors.GatewayError)
+    }
+    codes.remove("invalid_request")  # the base class's: each cause has a code of its own
+    assert {code for code in codes if f"`{code}`" not in pages} == set()

@@ -62,8 +62,8 @@ def _grace(ctx: click.Context, param: click.Parameter, value: str) -> float:
 
 
 def _limit(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
+    from gateway.config.limits import TeamLimits
     from gateway.config.options import options_of
-    from gateway.config.settings import TeamLimits
 
     if value is None:
         return None
@@ -143,7 +143,7 @@ def create_key(
       gateway keys create --team design --images-per-day 20 --cost-per-month-usd 15
       gateway keys create --team design > design.key
     """
-    from gateway.config.settings import limits_of
+    from gateway.config.limits import limits_of
     from gateway.core.key_format import public_id
     from gateway.core.periods import utc
     from gateway.tenants import operations
@@ -228,7 +228,7 @@ def change_key(
     """
     from msgspec import UnsetType
 
-    from gateway.config.settings import limit_values
+    from gateway.config.limits import limit_values
     from gateway.core.key_format import public_id
     from gateway.tenants import operations
 

@@ -1,8 +1,8 @@
-"""Admin tokens: who may look at the gateway's insides, and who may change them.
+"""Admin tokens: their roles, and how they are created, checked and written in gateway.toml.
 
-One stands in the environment (GATEWAY_ADMIN_TOKEN). Further ones have a name and stand in the
-configuration as `[admin.tokens.NAME]` with a role and the SHA-256 of the token, never the token.
-A plain SHA-256 is enough: `mint` draws 256 bits, which cannot be tried through.
+One token comes from the environment (GATEWAY_ADMIN_TOKEN). Further ones have a name and are in the
+configuration as `[admin.tokens.NAME]`, with a role and the SHA-256 of the token, never the token.
+A plain SHA-256 is enough: `mint` draws 256 bits, which cannot be guessed.
 """
 
 import hashlib
@@ -14,10 +14,12 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta, Struct
 
 from gateway.config.options import options_of, read_table
+from gateway.config.values import NAME, NAME_RULE
 from gateway.core.faults import Faults
+from gateway.core.secret import Secret
 
 Role = Literal["admin", "viewer"]
-"""A viewer may read, and an admin may change things too."""
+"""A viewer may only read; an admin may also change things."""
 
 PREFIX = "gw-admin-"
 TOKEN_BYTES = 32
@@ -26,20 +28,15 @@ LONGEST = 200
 """Characters of a token that an operator chose."""
 
 ENVIRONMENT = "admin"
-"""The name of the token in the environment."""
+"""The name of the token from the environment. No other token may have it."""
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-NAME_RULE = (
-    "a token's name has 1 to 64 letters, digits and . _ -, starts with a letter or digit and is "
-    f'not "{ENVIRONMENT}"'
-)
 _MINTED = re.compile(rf"{PREFIX}[0-9a-f]{{{2 * TOKEN_BYTES}}}")
-# What a bearer token may consist of: printable ASCII but for the blank, both quotes and the comma.
-TOKEN_PATTERN = rf"[!#-&(-+\-.-~]{{{SHORTEST},{LONGEST}}}"
+# A Bearer header can carry printable ASCII without spaces, quotes and commas.
+_CHOSEN = re.compile(rf"[!#-&(-+\-.-~]{{{SHORTEST},{LONGEST}}}")
 
 
 class AdminToken(Struct, frozen=True, kw_only=True):
-    """A token as the gateway knows it. `digest` is the SHA-256 of its text, 32 bytes."""
+    """A token that the gateway accepts. `digest` is the SHA-256 of its text, 32 bytes."""
 
     name: str
     role: Role
@@ -47,7 +44,12 @@ class AdminToken(Struct, frozen=True, kw_only=True):
 
 
 class TokenOptions(Struct, frozen=True, kw_only=True):
-    """What stands in an [admin.tokens.NAME], as it is written."""
+    """A further admin token. "gateway admin token NAME" creates one and prints this table.
+
+    Options:
+        role: A viewer may only read; an admin may also change things.
+        sha256: SHA-256 of the token, as "gateway admin token NAME" prints it.
+    """
 
     role: Role
     sha256: Annotated[
@@ -59,27 +61,37 @@ _OPTIONS = options_of(TokenOptions)
 
 
 def mint(entropy: Callable[[int], bytes]) -> str:
-    """A new token. `entropy` gives that many random bytes."""
+    """Return a new token. `entropy` returns that many random bytes."""
     return PREFIX + entropy(TOKEN_BYTES).hex()
 
 
 def is_minted(text: str) -> bool:
-    """Whether it looks like a token that `mint` made."""
+    """Whether the text has the form of a token that `mint` returned."""
     return _MINTED.fullmatch(text) is not None
 
 
+def check_chosen_token(secret: Secret) -> Secret:
+    """Refuse a token that is too short or long, or that a Bearer header cannot carry."""
+    if _CHOSEN.fullmatch(secret.reveal()) is None:
+        raise ValueError("not a token")
+    return secret
+
+
 def digest(token: str) -> bytes:
-    """What is kept of a token: its SHA-256, 32 bytes."""
+    """Return the SHA-256 of a token, 32 bytes."""
     return hashlib.sha256(token.encode()).digest()
 
 
 def is_name(text: str) -> bool:
-    """Whether a token may be called so: 1 to 64 letters, digits and . _ -, no mark first."""
-    return _NAME.fullmatch(text) is not None and text != ENVIRONMENT
+    """Whether a further token may have this name."""
+    return NAME.fullmatch(text) is not None and text != ENVIRONMENT
 
 
 def find(token: str, known: Iterable[AdminToken]) -> AdminToken | None:
-    """The known token that this text is. All are compared, each in constant time."""
+    """Return the known token with this text.
+
+    All known tokens are compared, each in constant time, so that timing reveals nothing.
+    """
     given, found = digest(token), None
     for candidate in known:
         if hmac.compare_digest(given, candidate.digest) and found is None:
@@ -88,7 +100,7 @@ def find(token: str, known: Iterable[AdminToken]) -> AdminToken | None:
 
 
 def toml_block(name: str, role: Role, token: str) -> str:
-    """What an operator puts into gateway.toml for a token."""
+    """Return the lines that an operator puts into gateway.toml for a token."""
     return f'[admin.tokens."{name}"]\nrole = "{role}"\nsha256 = "{digest(token).hex()}"'
 
 
@@ -109,7 +121,7 @@ def read_tokens(table: object, faults: Faults) -> Mapping[str, AdminToken]:
 def _read(name: str, table: object, faults: Faults) -> dict[str, Any] | None:
     before = len(faults)
     if not is_name(name):
-        faults.add(NAME_RULE)
+        faults.add(f'a token\'s name {NAME_RULE}; "{ENVIRONMENT}" is taken')
     values = read_table(table, _OPTIONS, faults)
     if isinstance(table, dict):
         for missing in [option for option in _OPTIONS if option not in table]:

@@ -1,4 +1,4 @@
-"""What is wrong with settings that are each right by themselves."""
+"""Rules about settings that are each valid, but not together."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import NamedTuple
@@ -6,13 +6,13 @@ from typing import NamedTuple
 from gateway.config.settings import ServerSettings, Settings
 from gateway.core.redaction import scrub
 
-_EVERY_ADDRESS = {"0.0.0.0", "::"}  # noqa: S104 - compared with, never listened on
+_EVERY_ADDRESS = {"0.0.0.0", "::"}  # noqa: S104 - compared, never listened on
 
 
 class Rule(NamedTuple):
-    """Settings that must fit together. The first of the `names` (section.option) is blamed.
+    """Settings that must fit together. The first of the `names` (section.option) is to blame.
 
-    `{url}` in the text stands for the upstream's.
+    `{url}` in the text is replaced by the upstream's URL.
     """
 
     names: tuple[str, ...]
@@ -73,7 +73,7 @@ DOUBTS = (
         "ends in /v1, and so does path: the gateway will call {url}. Give scheme and host only",
     ),
 )
-"""Broken ones are worth a warning."""
+"""Rules that only cause a warning."""
 
 
 def broken(
@@ -91,5 +91,5 @@ def broken(
 
 
 def _shown(url: str) -> str:
-    """The URL as it may be told: somebody may have put a key into it."""
+    """Return the URL without anything that looks like a key."""
     return scrub(url.encode(), ()).decode()

@@ -1,6 +1,6 @@
-"""What a configuration that was read again changes in a gateway that runs.
+"""Compares the configuration of a running gateway with a new one.
 
-Most of it. Where the gateway listens and what it has open already stays until it is restarted.
+Most changes apply at once. The options marked `RESTART` keep their old value until a restart.
 """
 
 from collections.abc import Iterator, Mapping
@@ -15,8 +15,9 @@ from gateway.core.faults import shown
 
 
 class Reloaded(Struct, frozen=True):
-    """The settings to go on with, and which options they change. `waiting` are those that were
-    changed too, and need a restart. Names alone, as in "[cache] ttl_seconds".
+    """The settings to apply, and the names of the changed options, as in "[cache] ttl_seconds".
+
+    `changed` options apply at once, `waiting` options after a restart.
     """
 
     settings: Settings
@@ -25,36 +26,35 @@ class Reloaded(Struct, frozen=True):
 
 
 def reloaded(running: Settings, found: Settings) -> Reloaded:
-    """What becomes of the `running` settings when `found` was read."""
+    """Return the settings that apply to a `running` gateway after `found` was read."""
     settings = replace(
         found,
         **{
             section: replace(getattr(found, section), **_kept(getattr(running, section), options))
             for section, options in OPTIONS.items()
-            if section != "limits"
         },
     )
     return Reloaded(settings, list(_changes(running, settings)), list(_changes(settings, found)))
 
 
 def _kept(section: Struct, options: Mapping[str, Option]) -> dict[str, Any]:
-    """The values that only a restart changes."""
+    """Return the values that only a restart changes."""
     return {name: getattr(section, name) for name in options if options[name].needs_restart}
 
 
 def _changes(old: Settings, new: Settings) -> Iterator[str]:
-    """The options whose values differ; limits as one, and each model as one."""
+    """Yield the options whose values differ. All limits are one, and so is each model."""
     for section in SECTIONS:
         before, after = getattr(old, section), getattr(new, section)
-        if section == "limits":
-            names = [] if before == after else ["*"]
+        changed = [
+            name
+            for name in before.__struct_fields__
+            if getattr(before, name) != getattr(after, name)
+        ]
+        if section == "limits" and changed:
+            yield "[limits]"
         else:
-            names = [
-                name
-                for name in before.__struct_fields__
-                if getattr(before, name) != getattr(after, name)
-            ]
-        yield from (f"[{section}] {name}".removesuffix(" *") for name in names)
+            yield from (f"[{section}] {name}" for name in changed)
     for name in sorted({*old.models, *new.models}):
         if old.models.get(name) != new.models.get(name):
             yield f"[models.{shown(name)}]"

@@ -1,9 +1,9 @@
-"""Options from environment variables: `GATEWAY_<SECTION>_<NAME>`, each one text.
+"""Reads options from environment variables: `GATEWAY_<SECTION>_<NAME>`.
 
-Numbers may have underscores, true and false any case,
-lists are separated by commas or written as in TOML. A misspelt option of a section is a fault. What
-names no section is only warned about: it may be somebody else's, such as what Kubernetes sets for a
-service called "gateway" (GATEWAY_PORT=tcp://10.0.0.7:80). No value is ever shown.
+Numbers may have underscores, true and false may have any case, and a list is separated by commas
+or written as in TOML. A misspelt option of a section is a fault. A variable of no section is only
+a warning, because another program may have set it: Kubernetes sets
+GATEWAY_PORT=tcp://10.0.0.7:80 for a service called "gateway". No message shows a value.
 """
 
 import difflib
@@ -19,23 +19,23 @@ from gateway.core.faults import Faults
 
 PREFIX = "GATEWAY_"
 READ_ELSEWHERE = frozenset({"GATEWAY_CONFIG", "GATEWAY_SANDBOX_API_KEY"})
-"""Variables of the gateway that stand for no option of the file."""
+"""Variables of the gateway that are not options of the file."""
 
 _KUBERNETES = re.compile(
     r"GATEWAY(_[A-Z]+)?_PORT|.*_(SERVICE_HOST|SERVICE_PORT(_.*)?|PORT_\d+_(TCP|UDP|SCTP)(_.*)?)"
 )
-"""What Kubernetes sets for services called gateway, gateway-store, gateway-cache and so on."""
+"""The variables that Kubernetes sets for services called gateway, gateway-store and so on."""
 _INTEGER = re.compile(r"[+-]?[0-9]{1,40}(_[0-9]{1,40})*", re.ASCII)
 _BOOLEANS = {"true": True, "false": False}
 
 
 def value_of(option: Option, text: str) -> object:
-    """The option's value. Raises ValueError, whose text never has the value."""
+    """Return the option's value. The ValueError does not repeat the text."""
     return option.convert(_plain(option.kind, text))
 
 
 def _plain(kind: inspect.Type, text: str) -> object:
-    """What TOML would have given for this text; the text itself where it cannot be read."""
+    """Return what a TOML parser would return, or the text itself if it cannot be read."""
     match kind:
         case inspect.BoolType():
             return _BOOLEANS.get(text.strip().lower(), text)
@@ -101,8 +101,9 @@ def find_stray_variables(
 
 
 def _resembles(name: str, prefixes: Iterable[str]) -> bool:
-    """Whether a variable's section is one of these, misspelt. Others may be somebody else's: a
-    GATEWAY_URL is what clients are often told.
+    """Whether a variable's section is one of these, misspelt.
+
+    Any other variable may belong to another program: clients often use GATEWAY_URL.
     """
     section = name[len(PREFIX) :].partition("_")[0]
     sections = [prefix[len(PREFIX) : -1] for prefix in prefixes]
@@ -110,8 +111,9 @@ def _resembles(name: str, prefixes: Iterable[str]) -> bool:
 
 
 def _is_foreign(name: str, value: str) -> bool:
-    """Whether Kubernetes may have set it. Its GATEWAY_PORT is no number, as somebody's is who means
-    the gateway's.
+    """Whether Kubernetes may have set it.
+
+    The GATEWAY_PORT of Kubernetes is a URL; a number there is a mistake for GATEWAY_SERVER_PORT.
     """
     if not _KUBERNETES.fullmatch(name):
         return False
@@ -119,7 +121,7 @@ def _is_foreign(name: str, value: str) -> bool:
 
 
 def _elsewhere(name: str, known: Collection[str]) -> str:
-    """A hint at the option of this name, where its section was left out or is another one."""
+    """Return a hint at the option of this name in another section."""
     end = name.removeprefix(PREFIX.removesuffix("_"))
     found = min((other for other in known if other.endswith(end)), key=len, default=None)
     return "" if found is None else f"; did you mean '{found}'?"

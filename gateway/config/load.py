@@ -14,9 +14,10 @@ from gateway.config.admin_tokens import read_tokens
 from gateway.config.checks import ALWAYS, DOUBTS, WITH_UPSTREAM, Rule, broken
 from gateway.config.environment import find_stray_variables, set_variables, value_of
 from gateway.config.errors import ConfigError, did_you_mean
+from gateway.config.limits import limits_of
 from gateway.config.model_tables import read_models
 from gateway.config.options import read_table
-from gateway.config.settings import OPTIONS, SECTIONS, TABLES, Settings, limits_of
+from gateway.config.settings import OPTIONS, SECTIONS, TABLES, Settings
 from gateway.config.toml import parse_toml
 from gateway.config.webhooks import read_webhooks, variables_of
 from gateway.core.faults import COMMAND_LINE, DEFAULT, ENVIRONMENT, Fault, Faults, shown

@@ -17,6 +17,7 @@ from gateway.config.models import (
     Model,
     PriceTable,
     Quality,
+    RequestDefaults,
     SizeRules,
     TokenPrices,
     is_size,
@@ -28,13 +29,14 @@ PRICED_QUALITIES: tuple[Quality, ...] = ("low", "medium", "high")
 """The qualities that have prices: "auto" costs the price of the quality that the upstream chose."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}")
-_FIELDS = options_of(Model, ("max_n", "max_prompt_chars", "billing", "default_n", "default_size"))
-_DEFAULTS = {"n": _FIELDS.pop("default_n"), "size": _FIELDS.pop("default_size")}
-_OPTIONS = {"default": option(bool)} | _FIELDS
+OPTIONS = {"default": option(bool, default=False)} | options_of(
+    Model, ("max_n", "max_prompt_chars", "billing")
+)
+DEFAULTS = options_of(RequestDefaults)
+SIZES = options_of(SizeRules)
 _TABLES = ("sizes", "defaults", "prices", "token_prices")
-_SIZES = options_of(SizeRules)
 _PRICE = option(Usd)
-_TOKEN_PRICES = dict.fromkeys(TokenPrices.__struct_fields__, _PRICE)
+TOKEN_PRICES = dict.fromkeys(TokenPrices.__struct_fields__, _PRICE)
 
 _FALLBACKS = {
     "cached_text_input": "text_input",
@@ -84,10 +86,10 @@ def _read_model(name: str, table: dict[str, Any], faults: Faults) -> Model:
     before = len(faults)
     if not _NAME.fullmatch(name):
         faults.add("a model's name has 1 to 128 letters, digits and . _ : / -")
-    values = read_table(table, _OPTIONS, faults, tables=_TABLES)
+    values = read_table(table, OPTIONS, faults, tables=_TABLES)
     values.pop("default", None)
-    sizes = read_table(table.get("sizes", {}), _SIZES, faults.at("sizes"))
-    defaults = read_table(table.get("defaults", {}), _DEFAULTS, faults.at("defaults"))
+    sizes = read_table(table.get("sizes", {}), SIZES, faults.at("sizes"))
+    defaults = read_table(table.get("defaults", {}), DEFAULTS, faults.at("defaults"))
     readable = len(faults) == before
     model = Model(
         name=name,
@@ -179,16 +181,16 @@ def _read_token_prices(name: str, model: Mapping[str, Any], faults: Faults) -> T
     if billing != "tokens":
         return None
     before, written = len(faults), model.get("token_prices", {})
-    prices = {**KNOWN_TOKEN_PRICES.get(name, {}), **read_table(written, _TOKEN_PRICES, faults)}
+    prices = {**KNOWN_TOKEN_PRICES.get(name, {}), **read_table(written, TOKEN_PRICES, faults)}
     if len(faults) == before:
         _check_token_prices(prices, faults)
     if len(faults) > before:
         return None
-    return TokenPrices(**{kind: int(_token_price(prices, kind)) for kind in _TOKEN_PRICES})
+    return TokenPrices(**{kind: int(_token_price(prices, kind)) for kind in TOKEN_PRICES})
 
 
 def _check_token_prices(prices: Mapping[str, int], faults: Faults) -> None:
-    for kind in _TOKEN_PRICES:
+    for kind in TOKEN_PRICES:
         if kind not in prices and kind not in _FALLBACKS:
             faults.add('is needed where billing is "tokens"', kind)
     for cached in ("cached_text_input", "cached_image_input"):

@@ -1,7 +1,7 @@
-"""What the gateway sells: models, the sizes they draw, and what an image costs.
+"""Models, the sizes that they draw, and the prices of an image.
 
 All of it comes from the configuration (`gateway.config.load`). Texts about a size never repeat
-the size itself: a client wrote it.
+the size, because a client wrote it.
 """
 
 import re
@@ -13,23 +13,23 @@ from msgspec import Meta, Struct
 from gateway.core.model import ImageRequest
 
 AUTO = "auto"
-"""The size that leaves the choice to the upstream."""
+"""The size that lets the upstream choose."""
 
 Quality = Literal["low", "medium", "high", "auto"]
 
 QUALITIES: tuple[Quality, ...] = ("low", "medium", "high", "auto")
-"""Every quality that a team's policy or a price may name."""
+"""The qualities that a team's policy may name."""
 
 Billing = Literal["table", "tokens"]
-"""What an answer is settled by: the table of prices, or the tokens that it says it took."""
+"""Settle an answer by the table of prices, or by the tokens that the answer reports."""
 
 _SIZE = re.compile(r"[1-9][0-9]{2,4}x[1-9][0-9]{2,4}")
 
 
 def quality_label(quality: str | None) -> str:
-    """A request's quality as it is recorded: "auto" for None, "other" for an unknown word.
+    """Return a request's quality for records and metrics: "other" for an unknown word.
 
-    A client may write anything of any length there; the upstream is the judge of it.
+    A client may send any text of any length, and only the upstream decides whether it is valid.
     """
     if quality is None:
         return AUTO
@@ -37,23 +37,23 @@ def quality_label(quality: str | None) -> str:
 
 
 def pixels(size: str) -> int:
-    """The pixels of a size written as `WxH`.
+    """Return the pixels of a size written as `WxH`.
 
-    Raises ValueError for anything else, "auto" included: its pixels are not known beforehand.
+    Raises ValueError for anything else, also for "auto": its pixels are not known in advance.
     """
     width, height = edges(size)
     return width * height
 
 
 def is_size(text: str) -> bool:
-    """True for `WxH`, whether or not any model draws it."""
+    """Whether the text is `WxH`. A model may still refuse the size."""
     return _SIZE.fullmatch(text) is not None
 
 
 def edges(size: str) -> tuple[int, int]:
-    """Width and height of a size written as `WxH`. Raises ValueError for anything else."""
+    """Return width and height of a size written as `WxH`. Raises ValueError for anything else."""
     if not is_size(size):
-        raise ValueError("a size is written as WxH")
+        raise ValueError("a size must be WxH")
     width, _, height = size.partition("x")
     return int(width), int(height)
 
@@ -66,9 +66,16 @@ Area = Annotated[int, Meta(ge=1, le=99_999**2)]
 
 
 class SizeRules(Struct, frozen=True, kw_only=True):
-    """Which sizes a model draws. `allowed`, where set, is a closed list on top of the rules.
+    """The sizes that the model draws. Any other gets 400, before it costs anything.
 
-    Edges are in pixels; `max_ratio` bounds the longer edge over the shorter one.
+    Options:
+        auto: true lets a request leave the size to the upstream, as "auto".
+        multiple_of: Both edges must be divisible by this.
+        max_ratio: Maximum ratio of the longer edge to the shorter edge.
+        max_edge: Maximum length of an edge in pixels.
+        min_pixels: Minimum pixels, width times height.
+        max_pixels: Maximum pixels, width times height.
+        allowed: Only these sizes, on top of the other rules.
     """
 
     auto: bool = True
@@ -80,13 +87,13 @@ class SizeRules(Struct, frozen=True, kw_only=True):
     allowed: Annotated[tuple[SizeText, ...], Meta(min_length=1)] | None = None
 
     def problem(self, size: str) -> str | None:
-        """Why this size is impossible, or None where it can be drawn."""
+        """Return why the model does not draw this size, or None if it does."""
         if size == AUTO:
             return None if self.auto else "size must be WxH: this model does not take 'auto'."
         if not is_size(size):
             return self._shape_text
         if self.allowed is not None and size not in self.allowed:
-            return "size must be one of those that the configuration lists for this model."
+            return "size must be one of the sizes that the configuration lists for this model."
         return self._edges_problem(*edges(size))
 
     @property
@@ -106,15 +113,15 @@ class SizeRules(Struct, frozen=True, kw_only=True):
         return None
 
     def pixels(self, size: str) -> int:
-        """The pixels of a size. "auto" counts as the largest picture that the rules admit."""
+        """Return the pixels of a size. "auto" counts as the largest size that the rules admit."""
         return self.max_pixels if size == AUTO else pixels(size)
 
 
 class PriceTable(Struct, frozen=True, kw_only=True):
-    """Micro-dollars an image.
+    """Prices in micro-dollars an image.
 
-    `flat` holds for everything that no cell names. A cell is keyed by quality and size; None as
-    the size means every size of that quality that has no cell of its own.
+    `flat` is the price of everything without a cell. A cell is keyed by quality and size. With
+    None as the size, it is the price of every size of that quality without a cell of its own.
     """
 
     flat: int | None = None
@@ -122,7 +129,17 @@ class PriceTable(Struct, frozen=True, kw_only=True):
 
 
 class TokenPrices(Struct, frozen=True, kw_only=True):
-    """Micro-dollars per million tokens, each kind of them."""
+    """Prices per million tokens, for billing = "tokens". In memory they are micro-dollars.
+
+    Options:
+        text_input: Dollars per million text tokens of the input.
+        image_input: Dollars per million image tokens of the input.
+        cached_text_input: The same for cached text; without it, the price of text_input.
+        cached_image_input: The same for cached images; without it, the price of image_input.
+        image_output: Dollars per million image tokens of the output.
+        text_output: Dollars per million text tokens of the output; without it, the price of
+            image_output.
+    """
 
     text_input: int
     image_input: int
@@ -132,10 +149,31 @@ class TokenPrices(Struct, frozen=True, kw_only=True):
     text_output: int
 
 
-class Model(Struct, frozen=True, kw_only=True):
-    """A model as the gateway offers it. `default_n` and `default_size` keep its own rules.
+class RequestDefaults(Struct, frozen=True, kw_only=True):
+    """Values for fields that a request leaves out. They must follow the model's own rules.
 
-    `token_prices` are there where `billing` is "tokens", and only there.
+    Options:
+        n: Images of a request without n.
+        size: Size of a request without size.
+    """
+
+    n: Annotated[int, Meta(ge=1, le=1_000)] = 1
+    size: Annotated[
+        str, Meta(pattern=rf"\A(auto|{_SIZE.pattern})\Z", description='"auto" or WxH')
+    ] = "1024x1024"
+
+
+class Model(Struct, frozen=True, kw_only=True):
+    """A model that the gateway offers. A request for any other model gets 400.
+
+    It has `token_prices` exactly if `billing` is "tokens".
+
+    Options:
+        default: true serves requests that name no model. Exactly one of several models needs it.
+        max_n: Maximum images per request.
+        max_prompt_chars: Maximum characters of a prompt; a longer one gets 400.
+        billing: "table" charges the prices below; "tokens" charges the tokens that the answer
+            reports, at token_prices.
     """
 
     name: str
@@ -143,10 +181,8 @@ class Model(Struct, frozen=True, kw_only=True):
     sizes: SizeRules = SizeRules()
     max_n: Annotated[int, Meta(ge=1, le=1_000)] = 10
     max_prompt_chars: Annotated[int, Meta(ge=1, le=10_000_000)] = 32_000
-    default_n: Annotated[int, Meta(ge=1, le=1_000)] = 1
-    default_size: Annotated[
-        str, Meta(pattern=rf"\A(auto|{_SIZE.pattern})\Z", description="'auto' or WxH")
-    ] = "1024x1024"
+    default_n: int = 1
+    default_size: str = "1024x1024"
     billing: Billing = "table"
     token_prices: TokenPrices | None = None
 
@@ -163,7 +199,7 @@ GPT_IMAGE_2 = Model(
         }
     ),
 )
-"""The model that applies where the configuration has no [models] at all."""
+"""The model of a configuration without [models]."""
 
 KNOWN_TOKEN_PRICES: Mapping[str, Mapping[str, int]] = {
     GPT_IMAGE_2.name: {
@@ -174,11 +210,11 @@ KNOWN_TOKEN_PRICES: Mapping[str, Mapping[str, int]] = {
         "image_output": 30_000_000,
     }
 }
-"""The token prices that apply to a model by name where the configuration leaves them out."""
+"""The default token prices of a model, by its name."""
 
 
 def closed_labels(request: ImageRequest, model: Model) -> tuple[str, str]:
-    """Size and quality as labels: those that the configuration names, "other" for the rest."""
+    """Return size and quality as labels: "other" unless the configuration names them."""
     size = request.size
     named = size in (AUTO, model.default_size) or size in (model.sizes.allowed or ())
     if not named and all(size != priced for _, priced in model.prices.cells):

@@ -1,116 +1,71 @@
-"""What an operator can set: the sections of gateway.toml, their options, bounds and defaults.
+"""The sections of gateway.toml: their options, bounds, defaults and descriptions.
 
-`gateway.config.load` reads these from a file and the environment. Durations are in seconds,
-sizes in bytes. An option that does nothing yet has no place here.
+`gateway.config.load` reads them from a file and the environment. Durations are in seconds, sizes
+in bytes. The "Options" of each docstring are the descriptions in docs/configuration.md and
+config/gateway.toml. An option that has no effect yet does not belong here.
 """
 
-import re
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
+from typing import Annotated, Literal
 
 from msgspec import Meta, Struct, field, inspect
 from msgspec.structs import fields
 
-from gateway.config.admin_tokens import ENVIRONMENT, LONGEST, SHORTEST, TOKEN_PATTERN, AdminToken
-from gateway.config.admin_tokens import digest as token_digest
+from gateway.config.admin_tokens import (
+    ENVIRONMENT,
+    LONGEST,
+    SHORTEST,
+    AdminToken,
+    check_chosen_token,
+    digest,
+)
+from gateway.config.limits import GatewayLimits
 from gateway.config.models import GPT_IMAGE_2, Model
-from gateway.config.options import RESTART, InvalidValue, Usd, is_table, options_of, unwrap
+from gateway.config.options import RESTART, is_table, options_of, unwrap
 from gateway.config.store_url import StoreUrl, parse_store_url
+from gateway.config.values import (
+    DAY,
+    PEPPER_BYTES,
+    Bytes,
+    File,
+    Host,
+    LongSeconds,
+    MaybeFile,
+    Port,
+    Seconds,
+    check_api_key,
+    check_base_url,
+    check_cache_url,
+    check_pepper,
+    check_store_url,
+    refuse_password,
+)
 from gateway.config.webhooks import AlertSettings
 from gateway.core.model import NO_LIMITS, Limits
 from gateway.core.secret import Secret
 
-KIB = 1024
-MIB = 1024 * KIB
-DAY = 86_400
-PEPPER_BYTES = 16
-"""The fewest bytes of a pepper."""
+MIB = 1024 * 1024
 LEAST_USAGE_DAYS = 32
-"""The shortest usage history: the report of a month is to be whole when it is over."""
-
-
-def _base_url(text: str) -> str:
-    """The URL without trailing slashes; "" stays. Raises ValueError for what cannot be called."""
-    if not text:
-        return text
-    parts = urlsplit(text)
-    wrong = (
-        parts.scheme not in ("http", "https")
-        or not parts.hostname
-        or any(len(label) > 63 for label in parts.hostname.split("."))  # RFC 1035, section 2.3.4
-        or parts.port == 0
-        or any(mark in text for mark in "@?#\\%")
-        or not text.isprintable()
-        or any(character.isspace() for character in text)
-    )
-    if wrong:
-        raise ValueError("not a base URL")
-    return text.rstrip("/")
-
-
-def _api_key(secret: Secret) -> Secret:
-    text = secret.reveal()
-    if not (text.isascii() and text.isprintable() and " " not in text):
-        raise ValueError("not a header value")
-    return secret
-
-
-def _pepper(secret: Secret) -> Secret:
-    if len(secret.reveal().encode()) < PEPPER_BYTES:
-        raise ValueError("too short")
-    return secret
-
-
-def _token(secret: Secret) -> Secret:
-    if re.fullmatch(TOKEN_PATTERN, secret.reveal()) is None:
-        raise ValueError("not a token")
-    return secret
-
-
-def _store_url(text: str) -> str:
-    _place(text)
-    return text
-
-
-def _cache_url(text: str) -> str:
-    if text and _place(text).kind == "sqlite":
-        raise InvalidValue("a file is no Redis")
-    return text
-
-
-def _place(text: str) -> StoreUrl:
-    try:
-        return parse_store_url(text)
-    except ValueError as error:
-        raise InvalidValue(str(error)) from None
-
-
-def _no_password(text: str) -> None:
-    """Raise ValueError where a URL holds what must not stand in a file."""
-    if text and parse_store_url(text).password is not None:
-        raise ValueError("holds a password, which no file may")
-
-
-Bytes = Annotated[int, Meta(ge=1, le=2**40)]
-Seconds = Annotated[float, Meta(gt=0, le=DAY)]
-LongSeconds = Annotated[float, Meta(gt=0, le=10 * 365 * DAY)]
-Port = Annotated[int, Meta(ge=0, le=65_535)]
-Count = Annotated[int, Meta(ge=0, le=10**12)]
-Host = Annotated[
-    str, Meta(pattern=r"\A[A-Za-z0-9._:%-]{1,255}\Z", description="a host name or an IP address")
-]
-MaybeFile = Annotated[
-    str, Meta(pattern=r"\A[^\x00-\x1f\x7f]*\Z", description='a path, or "" for none')
-]
-File = Annotated[str, Meta(pattern=r"\A[^\x00-\x1f\x7f]+\Z", description="the path of a file")]
+"""The shortest usage history: a month's report must still be complete when the month is over."""
 
 
 class ServerSettings(Struct, frozen=True, kw_only=True):
-    """Where the gateway listens (port 0: any free one), how much it takes in, how it stops.
+    """Addresses, limits and shutdown of the gateway's two ports.
 
-    `public_url` is how clients reach it, "" where that is where it listens. With `tls_cert` and
-    `tls_key` the public port speaks TLS.
+    Options:
+        host: Address of the public port; 0.0.0.0 accepts connections from every network.
+        port: Public port, for the teams' clients; 0 takes any free port.
+        admin_host: Address of the admin port; keep it off public networks.
+        admin_port: Admin port, for metrics, health checks, the dashboard and the admin API.
+        public_url: URL that clients use for the gateway, shown on the dashboard; "" is host and
+            port.
+        drain_seconds: Time for requests in flight to finish after SIGTERM; keep it above
+            timeout_seconds.
+        max_body_bytes: Maximum size of a request body; a larger one gets 413.
+        max_in_flight: Maximum requests at the same time; further ones get 503 and may retry.
+        tls_cert: PEM file with the certificate and its intermediates; with tls_key, the public
+            port speaks TLS. SIGHUP loads a renewed one.
+        tls_key: PEM file with the certificate's unencrypted private key.
     """
 
     host: Annotated[Host, RESTART] = "127.0.0.1"
@@ -118,7 +73,8 @@ class ServerSettings(Struct, frozen=True, kw_only=True):
     admin_host: Annotated[Host, RESTART] = "127.0.0.1"
     admin_port: Annotated[Port, RESTART] = 9090
     public_url: Annotated[
-        str, Meta(description='an http or https URL with a host, or ""', extra={"read": _base_url})
+        str,
+        Meta(description='an http or https URL with a host, or ""', extra={"read": check_base_url}),
     ] = ""
     drain_seconds: Annotated[float, Meta(ge=0, le=DAY)] = 310.0
     max_body_bytes: Bytes = MIB
@@ -128,14 +84,27 @@ class ServerSettings(Struct, frozen=True, kw_only=True):
 
 
 class UpstreamSettings(Struct, frozen=True, kw_only=True):
-    """The paid API. `base_url` has no trailing slash; `api_key` outranks the file."""
+    """The paid API and its credentials.
+
+    Options:
+        base_url: Scheme and host of the paid API; required to serve.
+        path: Path of the generations endpoint.
+        api_key: API key of the paid API; outranks api_key_file.
+        api_key_file: File that holds the API key; the gateway picks up a changed file within three
+            seconds.
+        connect_seconds: Time to connect; a request that does not connect in time is not charged.
+        timeout_seconds: Time for the whole answer; a request without one by then is charged as
+            unknown, because the image may have been drawn.
+        max_response_bytes: Maximum size of an answer; a larger one is discarded and charged as
+            unknown.
+    """
 
     base_url: Annotated[
         str,
         Meta(
             description="an http or https URL with a host, without user, query, fragment, "
             "percent signs or spaces, such as https://images.example.com",
-            extra={"read": _base_url},
+            extra={"read": check_base_url},
         ),
     ] = ""
     path: Annotated[
@@ -147,7 +116,7 @@ class UpstreamSettings(Struct, frozen=True, kw_only=True):
     ] = "/api/v1/images/generations"
     api_key: Annotated[
         Secret | None,
-        Meta(description="printable ASCII without spaces", extra={"read": _api_key}),
+        Meta(description="printable ASCII without spaces", extra={"read": check_api_key}),
     ] = None
     api_key_file: File | None = None
     connect_seconds: Seconds = 5.0
@@ -156,49 +125,72 @@ class UpstreamSettings(Struct, frozen=True, kw_only=True):
 
     @property
     def url(self) -> str:
-        """Where generations are sent."""
+        """The URL that receives generation requests."""
         return self.base_url + self.path
 
     @property
     def key(self) -> str:
-        """The key itself; "" where none is set, with which no gateway starts."""
+        """The API key, or "" if none is set. A gateway does not start without one."""
         return self.api_key.reveal() if self.api_key else ""
 
 
 class StoreSettings(Struct, frozen=True, kw_only=True):
-    """Where teams, keys, quotas and usage are kept: see `gateway.config.store_url`."""
+    """The store, which all gateways of one installation share.
+
+    Options:
+        url: Store of teams, keys, quotas and usage. SQLite needs a local disk; more than one
+            gateway needs Redis.
+    """
 
     url: Annotated[
         str,
         Meta(
             description="sqlite: and the path of a file, or the URL of a Redis (redis://, "
             "rediss://, redis+cluster://, redis+sentinel://)",
-            extra={"read": _store_url, "in_file": _no_password},
+            extra={"read": check_store_url, "in_file": refuse_password},
         ),
         RESTART,
     ] = "sqlite:data/gateway.db"
 
     @property
     def place(self) -> StoreUrl:
-        """The URL, taken apart."""
+        """The parsed URL."""
         return parse_store_url(self.url)
 
 
 class KeySettings(Struct, frozen=True, kw_only=True):
-    """What the digests of team keys are made with. `pepper` outranks the file."""
+    """The pepper that team keys are hashed with.
+
+    Options:
+        pepper: Secret that team keys are hashed with; outranks pepper_file.
+        pepper_file: File that holds the pepper, created at the first start. Keys only work with
+            it: back it up with the store.
+    """
 
     pepper: Annotated[
         Secret | None,
-        Meta(description=f"text of at least {PEPPER_BYTES} bytes", extra={"read": _pepper}),
+        Meta(description=f"text of at least {PEPPER_BYTES} bytes", extra={"read": check_pepper}),
         RESTART,
     ] = None
     pepper_file: Annotated[File, RESTART] = "data/pepper"
 
 
 class CacheSettings(Struct, frozen=True, kw_only=True):
-    """What is kept in memory, and how long. `url_ttl_seconds` is for answers with URLs that do
-    not say how long they live. `keep_path` is the folder where it outlives a restart; "" for none.
-    `url` is the Redis behind the memory, which replicas share; "" for none.
+    """The cache of answers, in memory and in a Redis that replicas share.
+
+    Options:
+        enabled: false disables the cache: every request buys its images.
+        ttl_seconds: Time that an answer stays in the cache.
+        url_ttl_seconds: The same for answers with image URLs that do not show when they expire.
+            Keep it below the lifetime of the upstream's URLs.
+        max_bytes: Memory for all answers; the least recently used ones leave first.
+        max_entry_bytes: Maximum size of a cached answer; a larger one is not cached.
+        keep_path: Folder for a snapshot of the memory cache over restarts, such as "data/cache"; ""
+            for none. The snapshot holds images and revised prompts, in a file of mode 0600.
+        scope: "shared" lets teams get each other's cached answers; the team that asks first pays.
+        ignore_fields: Request fields that do not change the image, and so not the cache key.
+        url: Redis that gateways share behind their memory; "" for memory only. Use another Redis
+            than the store's, one that may evict.
     """
 
     enabled: bool = True
@@ -222,59 +214,35 @@ class CacheSettings(Struct, frozen=True, kw_only=True):
         str,
         Meta(
             description="the URL of a Redis (redis://, rediss://, redis+cluster://, "
-            'redis+sentinel://), or "" for memory alone',
-            extra={"read": _cache_url, "in_file": _no_password},
+            'redis+sentinel://), or "" for memory only',
+            extra={"read": check_cache_url, "in_file": refuse_password},
         ),
         RESTART,
     ] = ""
 
     @property
     def place(self) -> StoreUrl | None:
-        """The URL, taken apart; None without one."""
+        """The parsed URL, or None if there is none."""
         return parse_store_url(self.url) if self.url else None
 
 
-class GatewayLimits(Struct, frozen=True, kw_only=True):
-    """The limits of all teams together, as they are written. None means no limit."""
-
-    images_per_day: Count | None = None
-    images_per_month: Count | None = None
-    cost_per_day_usd: Usd | None = None
-    cost_per_month_usd: Usd | None = None
-
-
-class TeamLimits(GatewayLimits, frozen=True, kw_only=True):
-    """The limits of one team, as they are written. None means no limit."""
-
-    requests_per_minute: Count | None = None
-    concurrent_requests: Count | None = None
-
-
-def limits_of(values: Mapping[str, Any]) -> Limits:
-    """Limits from the values of options: those of money lose the `_usd` of their names."""
-    found = limit_values(values)
-    return Limits(**{name: value for name, value in found.items() if value is not None})
-
-
-def limit_values(values: Mapping[str, Any]) -> dict[str, int | None]:
-    """The values of options as those of limits: money in micro-dollars, None for no limit."""
-    return {
-        name.removesuffix("_usd"): None if value is None else int(value)
-        for name, value in values.items()
-    }
-
-
 class AdminSettings(Struct, frozen=True, kw_only=True):
-    """The admin API. Without `token`, which is the environment's, and without named `tokens`,
-    there is none.
+    """The admin API and the dashboard. Without any token, both are off.
+
+    Options:
+        token: Admin token; without any token, the admin port only serves metrics and health
+            checks.
+        audit_days: Days that the audit log is kept.
+        show_prompts: true shows the first 200 characters of the most repeated prompts on the
+            dashboard. They are kept in memory only.
     """
 
     token: Annotated[
         Secret | None,
         Meta(
-            description=f"{SHORTEST} to {LONGEST} printable ASCII characters without blanks, "
-            "quotes and commas",
-            extra={"read": _token},
+            description=f"{SHORTEST} to {LONGEST} printable ASCII characters "
+            "without spaces, quotes and commas",
+            extra={"read": check_chosen_token},
         ),
     ] = None
     audit_days: Annotated[int, Meta(ge=1, le=36_500)] = 400
@@ -283,12 +251,12 @@ class AdminSettings(Struct, frozen=True, kw_only=True):
 
     @property
     def all_tokens(self) -> list[AdminToken]:
-        """The token of the environment, where it is set, and the named ones."""
+        """The token of the environment, if it is set, and the named tokens."""
         named = list(self.tokens.values())
         if self.token is None:
             return named
-        digest = token_digest(self.token.reveal())
-        return [AdminToken(name=ENVIRONMENT, role="admin", digest=digest), *named]
+        own = AdminToken(name=ENVIRONMENT, role="admin", digest=digest(self.token.reveal()))
+        return [own, *named]
 
 
 def _keep_days(days: int) -> int:
@@ -298,7 +266,12 @@ def _keep_days(days: int) -> int:
 
 
 class UsageSettings(Struct, frozen=True, kw_only=True):
-    """For how many days the usage history is kept; 0 for ever."""
+    """The usage history.
+
+    Options:
+        keep_days: Days that usage is kept; 0 for ever. Redis deletes whole weeks, up to six days
+            later.
+    """
 
     keep_days: Annotated[
         int,
@@ -312,27 +285,41 @@ class UsageSettings(Struct, frozen=True, kw_only=True):
 
 
 class ActivitySettings(Struct, frozen=True, kw_only=True):
-    """How many requests are kept to look at, of all gateways together; 0 keeps none."""
+    """The history of single requests, over all gateways.
+
+    Options:
+        keep_requests: Requests of the last 7 days that can be inspected; 0 keeps none.
+    """
 
     keep_requests: Annotated[int, Meta(ge=0, le=1_000_000)] = 10_000
 
 
 class LogSettings(Struct, frozen=True, kw_only=True):
-    """`format` "auto" is json, and console where a person watches (a terminal)."""
+    """The log on standard error.
+
+    Options:
+        level: Lowest level that is logged; no level shows a prompt or a key.
+        format: "auto" is console in a terminal, and json elsewhere.
+    """
 
     level: Literal["debug", "info", "warning", "error"] = "info"
     format: Annotated[Literal["auto", "json", "console"], RESTART] = "auto"
 
 
 class TracingSettings(Struct, frozen=True, kw_only=True):
-    """Spans for OpenTelemetry; `prompts` says whether they show what was asked for."""
+    """OpenTelemetry spans.
+
+    Options:
+        enabled: Export spans; needs the extra "otel" and OTEL_EXPORTER_OTLP_ENDPOINT.
+        prompts: true puts prompts into spans.
+    """
 
     enabled: Annotated[bool, RESTART] = False
     prompts: Annotated[bool, RESTART] = False
 
 
 class Settings(Struct, frozen=True, kw_only=True):
-    """The whole configuration. `default_model` is the one for requests that name none."""
+    """The whole configuration. `default_model` serves requests that name no model."""
 
     server: ServerSettings = ServerSettings()
     upstream: UpstreamSettings = UpstreamSettings()
@@ -351,7 +338,7 @@ class Settings(Struct, frozen=True, kw_only=True):
 
 
 def _sections() -> Iterator[tuple[str, type[Struct]]]:
-    """The sections of `Settings`, each with the Struct that declares its options."""
+    """Yield each section of `Settings` with the Struct that declares its options."""
     for section in fields(Settings):
         kind, notes = unwrap(inspect.type_info(section.type))
         if isinstance(kind, inspect.StructType):
@@ -368,4 +355,4 @@ TABLES = {
     name: [field.name for field in fields(struct) if is_table(field.type)]
     for name, struct in SECTIONS.items()
 }
-"""The tables inside each fixed section that map names to tables, such as [admin.tokens]."""
+"""The tables in each fixed section that map names to tables, such as [admin.tokens]."""

@@ -1,4 +1,4 @@
-"""URLs of stores: which kind, where, and how to get in.
+"""URLs of stores: the kind, the servers and the credentials.
 
     sqlite:data/gateway.db                                  a file on a local disk
     redis://[[user]:password@]host[:6379][/0]               one Redis; rediss:// with TLS
@@ -7,7 +7,7 @@
 
 The last two have a TLS form too: rediss+cluster:// and rediss+sentinel://. User and password are
 percent-encoded (RFC 3986, section 2.1). TLS is always verified; `?ssl_ca_certs=FILE` names the
-authority's certificate where the system does not know it.
+certificate of an authority that the system does not know.
 """
 
 import re
@@ -33,16 +33,16 @@ _NODE = re.compile(
 
 _SCHEME = re.compile(r"rediss?(\+(cluster|sentinel))?://")
 
-Kind = Literal["sqlite", "redis", "cluster", "sentinel"]
+StoreKind = Literal["sqlite", "redis", "cluster", "sentinel"]
 
 
 class StoreUrl(Struct, frozen=True, kw_only=True):
-    """A store's URL, taken apart. `path` is SQLite's; all else is Redis'.
+    """A parsed store URL. `path` is for SQLite, everything else is for Redis.
 
-    `service` is the name by which the sentinels know the master.
+    `service` is the name of the master at the sentinels.
     """
 
-    kind: Kind
+    kind: StoreKind
     path: str = ""
     nodes: tuple[tuple[str, int], ...] = ()
     db: int = 0
@@ -54,7 +54,7 @@ class StoreUrl(Struct, frozen=True, kw_only=True):
 
     @property
     def shown(self) -> str:
-        """The URL as people may see it: without user and password."""
+        """The URL without user and password, for people."""
         if self.kind == "sqlite":
             return f"sqlite:{self.path}"
         form = "" if self.kind == "redis" else f"+{self.kind}"
@@ -67,15 +67,13 @@ class StoreUrl(Struct, frozen=True, kw_only=True):
 
 
 def parse_store_url(text: str) -> StoreUrl:
-    """The URL that this text is. Raises ValueError, which says what is wrong with which part and
-    never has any of it.
-    """
+    """Parse a store URL. The ValueError names the wrong part without repeating it."""
     if match := SQLITE.fullmatch(text):
         return StoreUrl(kind="sqlite", path=match[1])
     match = _REDIS.fullmatch(text)
     if match is None or "@" in match["path"]:
-        raise ValueError(_why_none(text))
-    kind = cast(Kind, match["form"] or "redis")
+        raise ValueError(_syntax_problem(text))
+    kind = cast(StoreKind, match["form"] or "redis")
     service, db = _service_and_db(kind, match["path"])
     return StoreUrl(
         kind=kind,
@@ -89,44 +87,42 @@ def parse_store_url(text: str) -> StoreUrl:
     )
 
 
-def _why_none(text: str) -> str:
+def _syntax_problem(text: str) -> str:
     if text.startswith("sqlite:"):
-        return "not the path of a file: no // before it, no ? or # in it, and not :memory:"
+        return "sqlite: must be followed by a path, without //, ?, # or :memory:"
     if _SCHEME.match(text) is None:
-        return "no scheme of a store is at its beginning"
-    return "not a URL: special characters in user and password are to be percent-encoded"
+        return "it must start with sqlite: or redis://"
+    return "special characters in user and password must be percent-encoded"
 
 
-def _nodes(kind: Kind, text: str) -> tuple[tuple[str, int], ...]:
+def _nodes(kind: StoreKind, text: str) -> tuple[tuple[str, int], ...]:
     standard = 26_379 if kind == "sentinel" else 6_379
     nodes = tuple(_node(node, standard) for node in text.split(","))
     if kind == "redis" and len(nodes) > 1:
-        raise ValueError("several servers are only for redis+cluster:// and redis+sentinel://")
+        raise ValueError("only redis+cluster:// and redis+sentinel:// take several servers")
     return nodes
 
 
 def _node(text: str, standard: int) -> tuple[str, int]:
     match = _NODE.fullmatch(text)
     if match is None:
-        raise ValueError(
-            "not a server: each is a host name or an address, and a port after a colon"
-        )
+        raise ValueError("a server must be a host name or an address, and :port if needed")
     port = int(match["port"] or standard)
     if not 0 < port < 65_536:
-        raise ValueError("not a port: it is a number from 1 to 65535")
+        raise ValueError("a port must be a number from 1 to 65535")
     return match["v6"] or match["host"], port
 
 
-def _service_and_db(kind: Kind, path: str) -> tuple[str, int]:
+def _service_and_db(kind: StoreKind, path: str) -> tuple[str, int]:
     service, parts = "", [part for part in path.split("/") if part]
     if kind == "sentinel":
         if not parts:
-            raise ValueError("no service: its name follows the sentinels after a slash")
+            raise ValueError("the service name is missing: put /name after the sentinels")
         service = unquote(parts.pop(0))
     if kind == "cluster" and parts:
-        raise ValueError("no path may follow the servers of a cluster: it has one database")
+        raise ValueError("a cluster has one database: remove the path after the servers")
     if len(parts) > 1 or not all(re.fullmatch(r"[0-9]{1,4}", part) for part in parts):
-        raise ValueError("not a database: its number follows the last slash")
+        raise ValueError("the database must be a number after the last slash")
     return service, int(parts[0]) if parts else 0
 
 
@@ -134,7 +130,7 @@ def _ca_certs(query: str | None, tls: bool) -> str | None:
     options = dict(parse_qsl(query or "", keep_blank_values=True))
     ca_certs = options.pop("ssl_ca_certs", None)
     if options or (query and ca_certs is None) or ca_certs == "":
-        raise ValueError("not an option: after the ? there may be ssl_ca_certs=FILE alone")
+        raise ValueError("only ssl_ca_certs=FILE may follow the ?")
     if ca_certs is not None and not tls:
-        raise ValueError("not encrypted: ssl_ca_certs goes with rediss:// alone")
+        raise ValueError("ssl_ca_certs needs rediss://")
     return ca_certs

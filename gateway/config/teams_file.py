@@ -1,29 +1,34 @@
-"""teams.toml into teams, or every reason at once why not.
+"""Reads teams.toml into teams, or finds every fault in it at once.
 
-Only `gateway teams apply` reads it: the store is the truth about teams. All options may be left
-out; then the team may use all that the models offer, without limits.
+Only `gateway teams apply` reads the file, because the store holds the teams. All options may be
+left out: then the team may use everything that the models offer, without limits.
 """
 
-import re
 from collections.abc import Mapping
 from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
 from gateway.config.errors import ConfigError, did_you_mean
+from gateway.config.limits import TeamLimits, limits_of
 from gateway.config.models import Model, Quality
 from gateway.config.options import options_of, read_table
-from gateway.config.settings import TeamLimits, limits_of
 from gateway.config.toml import parse_toml
+from gateway.config.values import NAME, NAME_RULE
 from gateway.core.faults import Faults
 from gateway.core.model import Team
 
-TEAM_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_NAME_RULE = "a team's name has 1 to 64 letters, digits and . _ - and starts with a letter or digit"
-
 
 class TeamOptions(Struct, frozen=True, kw_only=True):
-    """What stands in a [teams.NAME], as it is written."""
+    """A team's policy. Without a value, the team may use everything that the models offer.
+
+    Options:
+        models: Models that the team may use.
+        sizes: Sizes that the team may request; any other gets 403.
+        qualities: Qualities that the team may request; a request without one counts as "auto".
+        max_n: Maximum images per request.
+        cache: false never caches this team's answers.
+    """
 
     models: Annotated[tuple[str, ...], Meta(min_length=1)] | None = None
     sizes: Annotated[tuple[str, ...], Meta(min_length=1)] | None = None
@@ -61,8 +66,8 @@ def read_teams(
 
 def check_team_name(name: str, faults: Faults) -> None:
     """Add a fault if a team cannot have this name."""
-    if not TEAM_NAME.fullmatch(name):
-        faults.add(_NAME_RULE)
+    if not NAME.fullmatch(name):
+        faults.add(f"a team's name {NAME_RULE}")
 
 
 def read_team(

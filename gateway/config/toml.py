@@ -1,7 +1,7 @@
-"""TOML text into plain values, and what is wrong with it told by line and column.
+"""Parses TOML text, and describes a syntax error by line and column.
 
-Numbers with a point stay decimals: money is exact. One that no decimal can hold becomes NaN,
-which no option accepts.
+Numbers with a point stay decimals, because money is exact. A number that no decimal can hold
+becomes NaN, which no option accepts.
 """
 
 import tomllib
@@ -15,7 +15,7 @@ _AT_END = "at end of document"
 
 
 def parse_toml(text: str, file: str) -> dict[str, Any]:
-    """The tables of a TOML text. Raises ConfigError with one fault that names `file`."""
+    """Return the tables of a TOML text. Raises ConfigError with one fault in `file`."""
     text = text.removeprefix("\ufeff")
     try:
         return tomllib.loads(text, parse_float=_decimal)
@@ -36,7 +36,7 @@ def _decimal(text: str) -> Decimal:
 
 
 def _syntax_fault(message: str, text: str) -> str:
-    """The parser's message, which repeats names and single characters at most, as one line."""
+    """Return the parser's message on one line. It repeats at most names and single characters."""
     last_line = text[text.rfind("\n") + 1 :]
     end = f"at line {text.count(chr(10)) + 1}, column {len(last_line) + 1}"
     message = message.replace(_AT_END, end).encode("ascii", "backslashreplace").decode()

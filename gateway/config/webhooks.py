@@ -1,12 +1,11 @@
-"""The [alerts.webhooks.NAME] of gateway.toml: whom the gateway tells, of what, and where.
+"""The [alerts.webhooks.NAME] of gateway.toml: who receives which alerts.
 
-The URL of a webhook is a secret, as whoever knows it can write there; so is what messages are
-signed with. Neither stands in the file: an option names the environment's variable that holds it,
-or a file that does. What is in a file is read by `gateway.reporting.alerts.http`.
+A webhook's URL is a secret, because everybody who knows it can post there. The signing secret is
+one too. Neither is in the configuration: an option names the environment variable or the file that
+holds it. `gateway.reporting.alerts.http` reads the files.
 """
 
 import binascii
-import re
 from base64 import b64decode
 from collections.abc import Callable, Collection, Iterator, Mapping
 from decimal import Decimal
@@ -15,38 +14,38 @@ from urllib.parse import urlsplit
 
 from msgspec import Meta, Struct
 
-from gateway.config.options import options_of, read_table
+from gateway.config.options import Micro, options_of, read_table
+from gateway.config.values import NAME, NAME_RULE, File
 from gateway.core.faults import Faults
 from gateway.core.money import MICRO, dollars
 from gateway.core.secret import Secret
 
-Kind = Literal["json", "slack"]
+WebhookKind = Literal["json", "slack"]
 
 LONGEST_URL = 2_000
-SECRET_PREFIX = "whsec_"  # noqa: S105 - how a secret begins
+SECRET_PREFIX = "whsec_"  # noqa: S105 - the prefix of secrets, not a secret
 SECRET_BYTES = (24, 64)
-"""The fewest and the most bytes of a secret, by the convention of Standard Webhooks."""
+"""The minimum and maximum length of a secret, as Standard Webhooks recommends."""
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _MASK = "***"
 
 
 def check_url(text: str) -> str:
-    """The URL of a webhook. Raises ValueError, whose text has nothing of it."""
+    """Return the URL of a webhook if it is valid. The ValueError does not repeat it."""
     try:
         parts = urlsplit(text)
         wrong = not parts.hostname or parts.port == 0
     except ValueError:
-        raise ValueError("is no http or https URL") from None
+        raise ValueError("is not an http or https URL") from None
     if wrong or parts.scheme not in ("http", "https") or parts.fragment:
-        raise ValueError("is no http or https URL")
+        raise ValueError("is not an http or https URL")
     if not (text.isascii() and text.isprintable() and " " not in text) or len(text) > LONGEST_URL:
-        raise ValueError("is no http or https URL")
+        raise ValueError("is not an http or https URL")
     return text
 
 
 def shown_url(text: str) -> str:
-    """What may be told of a webhook's URL: where it leads, not what lets one in there."""
+    """Return the part of a webhook's URL that is not secret: scheme, host and port."""
     parts = urlsplit(text)
     host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
     port = f":{parts.port}" if parts.port else ""
@@ -54,26 +53,26 @@ def shown_url(text: str) -> str:
 
 
 def check_secret(text: str) -> bytes:
-    """The bytes to sign with. Raises ValueError, whose text has nothing of them."""
+    """Return the bytes of a signing secret. The ValueError does not repeat it."""
     least, most = SECRET_BYTES
-    right = f"is not whsec_ and the base64 of {least} to {most} bytes"
+    wrong = f"is not whsec_ and the base64 of {least} to {most} bytes"
     if not text.startswith(SECRET_PREFIX):
-        raise ValueError(right)
+        raise ValueError(wrong)
     try:
         key = b64decode(text.removeprefix(SECRET_PREFIX), validate=True)
     except (binascii.Error, ValueError):
-        raise ValueError(right) from None
+        raise ValueError(wrong) from None
     if not least <= len(key) <= most:
-        raise ValueError(right)
+        raise ValueError(wrong)
     return key
 
 
-def _above(value: object) -> int | None:
-    """Micro-dollars of an amount; None for "", which is never. Raises ValueError."""
+def _amount_or_never(value: object) -> int | None:
+    """Return micro-dollars, or None for "", which means never."""
     if value == "":
         return None
     if isinstance(value, bool) or not isinstance(value, str | int | Decimal):
-        raise ValueError("no amount")
+        raise ValueError("not an amount")
     return dollars(value)
 
 
@@ -81,20 +80,29 @@ Variable = Annotated[
     str,
     Meta(
         pattern=r"\A[A-Za-z_][A-Za-z0-9_]{0,127}\Z",
-        description="the name of a variable of the environment",
+        description="the name of an environment variable",
     ),
 ]
-File = Annotated[str, Meta(pattern=r"\A[^\x00-\x1f\x7f]+\Z", description="the path of a file")]
 Percent = Annotated[int, Meta(ge=1, le=100)]
-TeamName = Annotated[
-    str, Meta(pattern=r"\A[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z", description="a team's name")
-]
+TeamName = Annotated[str, Meta(pattern=rf"\A{NAME.pattern}\Z", description="a team's name")]
 
 
 class WebhookOptions(Struct, frozen=True, kw_only=True):
-    """What stands in an [alerts.webhooks.NAME]. `teams` leaves out all that is not theirs."""
+    """A webhook that receives alerts. It needs url_env or url_file.
 
-    kind: Kind = "json"
+    Options:
+        kind: Message format; "slack" also suits Mattermost and others.
+        url_env: Environment variable that holds the URL.
+        url_file: File that holds the URL.
+        secret_env: Environment variable that holds the signing secret (whsec_..., as in Standard
+            Webhooks). Without a secret, messages are not signed.
+        secret_file: File that holds the signing secret.
+        at_percent: Percentages of a budget that cause an alert, for each team, key and the gateway.
+        teams: Only send alerts about the budgets of these teams and their keys.
+        unknown_above_usd: Alert when a UTC day's unknown charges exceed this; "" for never.
+    """
+
+    kind: WebhookKind = "json"
     url_env: Variable | None = None
     url_file: File | None = None
     secret_env: Variable | None = None
@@ -105,14 +113,15 @@ class WebhookOptions(Struct, frozen=True, kw_only=True):
         Any,
         Meta(
             description='dollars, 0 or more, with at most six decimals, or "" for never',
-            extra={"read": _above},
+            extra={"read": _amount_or_never},
         ),
-    ] = MICRO
+    ] = Micro(MICRO)
 
 
 class Webhook(WebhookOptions, frozen=True, kw_only=True):
-    """A webhook as the gateway knows it. `url` and `secret` are those of the environment, None
-    where they stand in files, or where messages are not signed.
+    """A webhook with its name. `url` and `secret` come from the environment.
+
+    They are None if a file holds them, or if there is no secret.
     """
 
     name: str
@@ -121,12 +130,12 @@ class Webhook(WebhookOptions, frozen=True, kw_only=True):
 
     @property
     def unknown_above(self) -> int | None:
-        """Micro-dollars a day; None where it is not told of charges that nobody can tell of."""
+        """Micro-dollars a day, or None if it receives no alerts about unknown charges."""
         return None if self.teams is not None else self.unknown_above_usd
 
     @property
     def shown(self) -> str:
-        """What may be told of its URL."""
+        """The part of its URL that is not secret."""
         return shown_url(self.url.reveal()) if self.url else _MASK
 
 
@@ -174,11 +183,8 @@ def _read(
     serving: bool,
 ) -> Webhook | None:
     before = len(faults)
-    if not _NAME.fullmatch(name):
-        faults.add(
-            "a webhook's name has 1 to 64 letters, digits and . _ - and starts with a letter or "
-            "digit"
-        )
+    if not NAME.fullmatch(name):
+        faults.add(f"a webhook's name {NAME_RULE}")
     written = table if isinstance(table, dict) else {}
     _check_placement(written, faults)
     values = read_table(table, _OPTIONS, faults, tables=_SECRETS)
@@ -219,7 +225,7 @@ def _check_consistency(written: Mapping[str, Any], faults: Faults) -> None:
 def _secret(
     name: str, values: Mapping[str, Any], environ: Mapping[str, str], needed: bool
 ) -> Secret | None:
-    """The secret that the environment holds, None where it has none. Raises ValueError."""
+    """Return the secret from the environment, or None. Only if `needed` it must be there."""
     variable = values.get(f"{name}_env")
     if variable is None:
         return None

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from gateway.config.settings import PEPPER_BYTES, KeySettings, Settings
+from gateway.config.settings import KeySettings, Settings
 from gateway.config.store_url import StoreUrl
+from gateway.config.values import PEPPER_BYTES
 from gateway.core.errors import StoreUnavailable
 from gateway.core.key_format import pepper_check
 from gateway.reporting.alerts.http import secret_of, url_of

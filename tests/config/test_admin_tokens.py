@@ -49,7 +49,7 @@ RIGHT = f'role = "admin"\nsha256 = "{DIGEST}"'
         ('[a]\nrole = "admin"', ".a] sha256: is needed"),
         ('[a]\nrole = "admin"\nsha256 = "abc"', ".a] sha256: must be 64 hexadecimal digits"),
         (f"[a]\nrol = 1\n{RIGHT}", ".a] rol: no such option; did you mean 'role'?"),
-        (f"[-a]\n{RIGHT}", "] -a: a token's name has"),
+        (f"[-a]\n{RIGHT}", "] -a: a token's name must have"),
     ],
     ids=["role", "no digest", "digest", "option", "name"],
 )

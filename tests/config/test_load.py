@@ -193,20 +193,20 @@ PORT = "must be an integer from 0 to 65535"
         ),
         (
             "[cache]\nurl = 'redis://:pw@h'",
-            "[cache] url: holds a password, which no file may: set the environment "
+            "[cache] url: holds a password, which must not be in a file: set the environment "
             "variable GATEWAY_CACHE_URL",
         ),
         (
             "[store]\nurl = 'redis:h'",
             "[store] url: must be sqlite: and the path of a file, or the URL of a Redis (redis://, "
-            "rediss://, redis+cluster://, redis+sentinel://); no scheme of a store is at its "
-            "beginning",
+            "rediss://, redis+cluster://, redis+sentinel://); it must start with sqlite: or "
+            "redis://",
         ),
         (
             "[store]\nurl = 'redis://h:x'",
             "[store] url: must be sqlite: and the path of a file, or the URL of a Redis (redis://, "
-            "rediss://, redis+cluster://, redis+sentinel://); not a server: each is a host name or "
-            "an address, and a port after a colon",
+            "rediss://, redis+cluster://, redis+sentinel://); a server must be a host name "
+            "or an address, and :port if needed",
         ),
         (
             "[server]\nadmin_port = 8080",

@@ -172,8 +172,8 @@ def test_impossible_prices(text: str, fault: str) -> None:
         ),
         ("defaults.n = 0", "[models.a.defaults] n: must be an integer from 1 to 1000"),
         ("defaults.n = 11", "[models.a.defaults] n: must not be above max_n"),
-        ("defaults.size = 1024", "[models.a.defaults] size: must be 'auto' or WxH"),
-        ("defaults.size = 'canary'", "[models.a.defaults] size: must be 'auto' or WxH"),
+        ("defaults.size = 1024", '[models.a.defaults] size: must be "auto" or WxH'),
+        ("defaults.size = 'canary'", '[models.a.defaults] size: must be "auto" or WxH'),
         (
             "defaults.size = '512x512'",
             "[models.a.defaults] size: breaks the model's own size rules: size must have",

@@ -2,6 +2,7 @@
 
 import pytest
 
+from gateway.config.limits import limits_of
 from gateway.config.models import GPT_IMAGE_2
 from gateway.config.options import options_of
 from gateway.config.settings import (
@@ -10,7 +11,6 @@ from gateway.config.settings import (
     Settings,
     StoreSettings,
     UpstreamSettings,
-    limits_of,
 )
 from gateway.config.store_url import StoreUrl
 from gateway.core.model import Limits

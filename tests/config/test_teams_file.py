@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.config.errors import ConfigError
+from gateway.config.limits import TeamLimits
 from gateway.config.models import GPT_IMAGE_2, Model, PriceTable, SizeRules
-from gateway.config.settings import TeamLimits
 from gateway.config.teams_file import TeamOptions, read_teams
 from gateway.core.model import Limits, Team
 

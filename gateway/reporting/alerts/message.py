@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Struct
 
 from gateway import __version__
-from gateway.config.webhooks import Kind
+from gateway.config.webhooks import WebhookKind
 from gateway.core.periods import utc
 from gateway.reporting.alerts.rules import Alert, amount
 
@@ -50,7 +50,7 @@ def body_of(alert: Alert, id: str) -> Body:
     )
 
 
-def message(kind: Kind, alert: Alert, id: str) -> bytes:
+def message(kind: WebhookKind, alert: Alert, id: str) -> bytes:
     """The body of a message."""
     if kind == "slack":
         return msgspec.json.encode({"text": _escaped(alert.text)})

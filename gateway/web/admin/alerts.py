@@ -8,7 +8,7 @@ from msgspec import Meta, Struct
 from msgspec.structs import asdict
 
 from gateway.config.settings import Settings
-from gateway.config.webhooks import Kind, Webhook
+from gateway.config.webhooks import Webhook, WebhookKind
 from gateway.core.periods import utc
 from gateway.reporting.alerts.delivery import State, Telling, tellings
 from gateway.reporting.alerts.message import Body, body_of
@@ -29,7 +29,7 @@ class WebhookState(Struct, frozen=True, kw_only=True):
     """
 
     name: str
-    kind: Kind
+    kind: WebhookKind
     url_shown: str
     at_percent: list[int]
     teams: list[str] | None

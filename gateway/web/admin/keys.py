@@ -8,7 +8,7 @@ from aiohttp import web
 from msgspec import UNSET, Meta, Struct
 from msgspec.structs import asdict
 
-from gateway.config.settings import TeamLimits, limit_values, limits_of
+from gateway.config.limits import TeamLimits, limit_values, limits_of
 from gateway.core.errors import Conflicting, NoSuchThing
 from gateway.core.key_format import parse_duration
 from gateway.core.model import Key, KeyState

@@ -12,9 +12,10 @@ from typing import Annotated, Any
 from aiohttp import web
 from msgspec import Meta, Struct, json
 
+from gateway.config.limits import TeamLimits
 from gateway.config.models import Model
-from gateway.config.settings import TeamLimits
-from gateway.config.teams_file import TEAM_NAME, TeamOptions, check_team_name, read_team
+from gateway.config.teams_file import TeamOptions, check_team_name, read_team
+from gateway.config.values import NAME
 from gateway.core.errors import Conflicting, InvalidRequest, NoSuchThing, PreconditionFailed
 from gateway.core.faults import BODY, Faults
 from gateway.core.listing import Listing, listing
@@ -34,7 +35,7 @@ _UNNAMED = "unnamed"
 """Stands in for a missing name, so that the body's other faults are reported too."""
 
 
-TeamName = Annotated[str, Meta(pattern=rf"\A{TEAM_NAME.pattern}\Z")]
+TeamName = Annotated[str, Meta(pattern=rf"\A{NAME.pattern}\Z")]
 
 
 class TeamBody(TeamOptions, frozen=True, kw_only=True):

@@ -1,0 +1,107 @@
+"""docs/configuration.md and config/gateway.toml agree with the declarations of the options."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from gateway.config.load import read_settings
+from gateway.config.models import KNOWN_TOKEN_PRICES, TokenPrices
+from gateway.config.reference import (
+    MARKER,
+    PAGE,
+    TEAM_TABLES,
+    descriptions,
+    gateway_tables,
+    reference,
+    toml_value,
+)
+from gateway.config.settings import OPTIONS, Settings
+
+ROOT = Path(__file__).parents[2]
+SHIPPED = (ROOT / "config" / "gateway.toml").read_text(encoding="utf-8")
+UNCOMMENTED = re.sub(r"^#(?=[^# ])", "", SHIPPED, flags=re.MULTILINE)
+"""The file with the options and tables that it only has as examples."""
+
+NAMED = re.compile(r'^(models|admin\.tokens|alerts\.webhooks)\.("[^"]*"|\w+)')
+
+
+def comments() -> dict[tuple[str, str], str]:
+    """The comment above each option of config/gateway.toml, by table and name."""
+    found, table, lines = dict[tuple[str, str], str](), "", list[str]()
+    for line in UNCOMMENTED.splitlines():
+        if secret := re.match(r"# Only in the environment: GATEWAY_[A-Z]+_(\w+)", line):
+            found[table, secret[1].lower()] = " ".join(lines)
+        elif line.startswith("# "):
+            lines.append(line.removeprefix("# "))
+            continue
+        elif header := re.match(r"\[(.*)\]", line):
+            parts = re.sub(
+                r'^(models|admin.tokens|alerts.webhooks)\.("[^"]*"|\w+)', r"\1.NAME", header[1]
+            )
+            table = parts
+        elif (option := re.match(r"(\w+) = ", line)) and lines:
+            found[table, option[1]] = " ".join(lines)
+        lines = []
+    return found
+
+
+def test_the_page_is_up_to_date() -> None:
+    """Run `python -m gateway.config.reference` if this fails."""
+    assert (ROOT / PAGE).read_text(encoding="utf-8").partition(MARKER)[1:] == (
+        MARKER,
+        reference().removeprefix(MARKER),
+    )
+
+
+def test_the_shipped_file_describes_every_option_as_the_page_does() -> None:
+    declared = {
+        (table, name): descriptions(struct)[name]
+        for table, (options, struct) in gateway_tables().items()
+        for name in options
+    }
+    assert comments() == declared
+
+
+def test_every_option_of_a_team_is_described() -> None:
+    for options, struct in TEAM_TABLES.values():
+        assert options.keys() <= descriptions(struct).keys()
+
+
+def test_the_shipped_file_has_the_defaults() -> None:
+    assert read_settings(SHIPPED, {}) == (Settings(), [])
+    tables = tomllib.loads(SHIPPED)
+    for section, options in OPTIONS.items():
+        with_default = {name for name, option in options.items() if option.default is not None}
+        assert tables.get(section, {}).keys() == with_default - {"base_url"}
+
+
+def test_the_examples_in_the_shipped_file_are_valid() -> None:
+    text = UNCOMMENTED.replace('\nbilling = "table"', '\nbilling = "tokens"')
+    found, warnings = read_settings(text, {})
+    assert not warnings
+    assert found.upstream.base_url
+    assert found.admin.tokens["grafana"].role == "viewer"
+    assert found.alerts.webhooks["design"].teams == ("design",)
+    assert found.limits.images_per_day
+    assert found.models["gpt-image-2"].sizes.allowed
+    assert found.models["gpt-image-2"].token_prices == TokenPrices(
+        **KNOWN_TOKEN_PRICES["gpt-image-2"], text_output=30_000_000
+    )
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, ""),
+        (True, "true"),
+        (80, "80"),
+        (86_400.0, "86_400"),
+        (0.5, "0.5"),
+        ("a", '"a"'),
+        (("a", 1), '["a", 1]'),
+    ],
+)
+def test_defaults_are_shown_as_toml(value: object, text: str) -> None:
+    assert toml_value(value) == text

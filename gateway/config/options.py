@@ -7,6 +7,7 @@ default. `Meta` also holds the rest:
 - `extra["read"]` checks or converts a value, and raises ValueError
 - `extra["in_file"]` raises ValueError for a value that only the environment may hold
 - `extra["restart"]` marks an option that a running gateway does not reload
+- `extra["show"]` returns the part of a value that may be shown
 
 Two types are our own: `Usd` is written as dollars and kept as micro-dollars, and a `Secret` must
 not be in a file.
@@ -33,6 +34,9 @@ Usd = Annotated[
     Micro, Meta(description="dollars, 0 or more, with at most six decimals, such as 0.05")
 ]
 
+MASK = "***"
+"""Shown instead of a secret."""
+
 RESTART = Meta(extra={"restart": True})
 """Marks an option that needs a restart."""
 
@@ -45,7 +49,8 @@ class Option(Struct, frozen=True, kw_only=True):
     """One option of a table.
 
     `kind` is its type without None and annotations. `valid` describes the values that it takes.
-    `check` checks or converts a value, `check_in_file` refuses a value that a file must not hold.
+    `check` checks or converts a value, `check_in_file` refuses a value that a file must not hold,
+    and `show` returns a value without its secret parts.
     """
 
     type: Any
@@ -53,6 +58,7 @@ class Option(Struct, frozen=True, kw_only=True):
     valid: str
     check: Callable[[Any], Any]
     check_in_file: Callable[[Any], Any]
+    show: Callable[[Any], Any]
     needs_restart: bool = False
     default: Any
     variable: str | None = None
@@ -82,6 +88,7 @@ def option(type: Any, *, default: Any = NODEFAULT, variable: str | None = None) 
         valid=describe(info),
         check=notes.get("read", _unchanged),
         check_in_file=notes.get("in_file", _unchanged),
+        show=notes.get("show", _masked),
         needs_restart=notes.get("restart", False),
         default=default,
         variable=variable,
@@ -158,6 +165,10 @@ def _read(
 
 def _unchanged(value: object) -> object:
     return value
+
+
+def _masked(value: object) -> object:
+    return MASK if isinstance(value, Secret) else value
 
 
 def _decode(kind: type, value: object) -> object:

@@ -39,6 +39,7 @@ from gateway.config.values import (
     check_pepper,
     check_store_url,
     refuse_password,
+    without_password,
 )
 from gateway.config.webhooks import AlertSettings
 from gateway.core.model import NO_LIMITS, Limits
@@ -147,7 +148,11 @@ class StoreSettings(Struct, frozen=True, kw_only=True):
         Meta(
             description="sqlite: and the path of a file, or the URL of a Redis (redis://, "
             "rediss://, redis+cluster://, redis+sentinel://)",
-            extra={"read": check_store_url, "in_file": refuse_password},
+            extra={
+                "read": check_store_url,
+                "in_file": refuse_password,
+                "show": without_password,
+            },
         ),
         RESTART,
     ] = "sqlite:data/gateway.db"
@@ -215,7 +220,11 @@ class CacheSettings(Struct, frozen=True, kw_only=True):
         Meta(
             description="the URL of a Redis (redis://, rediss://, redis+cluster://, "
             'redis+sentinel://), or "" for memory only',
-            extra={"read": check_cache_url, "in_file": refuse_password},
+            extra={
+                "read": check_cache_url,
+                "in_file": refuse_password,
+                "show": without_password,
+            },
         ),
         RESTART,
     ] = ""

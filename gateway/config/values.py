@@ -86,6 +86,11 @@ def _parsed(text: str) -> StoreUrl:
         raise InvalidValue(str(error)) from None
 
 
+def without_password(text: str) -> str:
+    """Return the URL without user and password; "" stays."""
+    return parse_store_url(text).shown if text else ""
+
+
 def refuse_password(text: str) -> None:
     """Refuse a URL with a password, which must not be in a file."""
     if text and parse_store_url(text).password is not None:

@@ -144,7 +144,7 @@ def test_wrong_options(text: str, fault: str) -> None:
 @pytest.mark.parametrize("name", ["", "-a", ".a", "_a", "a b", "a/b", "a\\n", "ü", "a" * 65])
 def test_impossible_names(name: str) -> None:
     (fault,) = faults(f'[teams."{name}"]')
-    assert "a team's name has 1 to 64 letters, digits and . _ -" in fault
+    assert "a team's name must have 1 to 64 letters, digits and . _ -" in fault
     assert fault.isascii()
 
 

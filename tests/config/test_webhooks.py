@@ -76,7 +76,7 @@ def test_every_fault_is_told_at_once_and_no_value() -> None:
     found = faults(toml, {**ENVIRON, **wrong})
     told = (
         "[alerts] webhook: no such option; did you mean 'webhooks'?",
-        "[alerts.webhooks] -x: a webhook's name has 1 to 64 letters",
+        "[alerts.webhooks] -x: a webhook's name must have 1 to 64 letters",
         "[alerts.webhooks.a] url: is a secret",
         "[alerts.webhooks.a] secret: is a secret",
         '[alerts.webhooks.b] kind: must be "json" or "slack"',
@@ -84,9 +84,9 @@ def test_every_fault_is_told_at_once_and_no_value() -> None:
         "[alerts.webhooks.b] unknown_above_usd: must be dollars",
         "[alerts.webhooks.b] url_env: is needed, or url_file",
         "[alerts.webhooks.c] url_file: excludes url_env",
-        "[alerts.webhooks.c] secret_env: must be the name of a variable",
+        "[alerts.webhooks.c] secret_env: must be the name of an environment variable",
         "[alerts.webhooks.c] teams: must be a list that is not empty",
-        "[alerts.webhooks.d] url_env: the content of the variable is no http or https URL",
+        "[alerts.webhooks.d] url_env: the content of the variable is not an http or https URL",
         "[alerts.webhooks.d] secret_env: the content of the variable is not whsec_",
         "[alerts.webhooks.e] unknown_above_usd: excludes teams",
         "[alerts.webhooks] f: must be a table",
@@ -136,7 +136,7 @@ def test_webhooks_that_are_no_table() -> None:
     ],
 )
 def test_what_is_no_url(text: str) -> None:
-    with pytest.raises(ValueError, match=r"^is no http or https URL$"):
+    with pytest.raises(ValueError, match=r"^is not an http or https URL$"):
         check_url(text)
 
 

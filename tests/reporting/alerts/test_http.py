@@ -177,7 +177,7 @@ def test_every_file_that_is_wrong_is_told(tmp_path: Path) -> None:
         Webhook(name="d", url_env="ANY"),
     ]
     assert list(file_faults(webhooks)) == [
-        ("a", "url_file", f"what the file {wrong} holds is no http or https URL"),
+        ("a", "url_file", f"what the file {wrong} holds is not an http or https URL"),
         (
             *("a", "secret_file"),
             f"what the file {wrong} holds is not whsec_ and the base64 of 24 to 64 bytes",

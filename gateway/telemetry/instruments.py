@@ -5,7 +5,7 @@ sees a new series and no rise at all.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TypeVar
 
 from prometheus_client import (
@@ -64,64 +64,58 @@ class MoneyCounter(Collector):
         yield family
 
 
-class CounterFunction(Collector):
-    """A counter without labels whose value is read when Prometheus asks."""
-
-    def __init__(
-        self, name: str, help: str, value: Callable[[], int], registry: CollectorRegistry
-    ) -> None:
+class _CounterFunction(Collector):
+    def __init__(self, name: str, help: str, value: Callable[[], int]) -> None:
         self._name = name
         self._help = help
         self._value = value
-        registry.register(self)
 
     def collect(self) -> Iterable[CounterMetricFamily]:
-        """Yield the one series."""
         yield CounterMetricFamily(self._name, self._help, value=self._value())
 
 
 class Instruments:
-    """Makes instruments in one registry.
+    """Makes instruments in one registry, with their help texts from a table.
 
     `zero` lists the series that exist from the start: label values, or the value of the only label.
     """
 
-    def __init__(self, registry: CollectorRegistry) -> None:
+    def __init__(self, registry: CollectorRegistry, help: Mapping[str, str]) -> None:
         self._registry = registry
+        self._help = help
 
     def counter(
-        self, name: str, help: str, *labels: str, zero: Iterable[str | tuple[str, ...]] = ()
+        self, name: str, *labels: str, zero: Iterable[str | tuple[str, ...]] = ()
     ) -> Series[Counter]:
         """Make a counter with labels."""
-        return _with_zero(Counter(name, help, labels, registry=self._registry), zero)
+        return _with_zero(Counter(name, self._help[name], labels, registry=self._registry), zero)
 
     def histogram(
-        self,
-        name: str,
-        help: str,
-        label: str,
-        buckets: tuple[float, ...],
-        zero: Iterable[str] = (),
+        self, name: str, *labels: str, buckets: tuple[float, ...], zero: Iterable[str] = ()
     ) -> Series[Histogram]:
-        """Make a histogram with a label."""
-        histogram = Histogram(name, help, [label], buckets=buckets, registry=self._registry)
-        return _with_zero(histogram, zero)
+        """Make a histogram with labels."""
+        help, registry = self._help[name], self._registry
+        return _with_zero(Histogram(name, help, labels, buckets=buckets, registry=registry), zero)
 
-    def total(self, name: str, help: str) -> Counter:
+    def plain_counter(self, name: str) -> Counter:
         """Make a counter without labels."""
-        return Counter(name, help, registry=self._registry)
+        return Counter(name, self._help[name], registry=self._registry)
 
-    def times(self, name: str, help: str, buckets: tuple[float, ...]) -> Histogram:
+    def plain_histogram(self, name: str, buckets: tuple[float, ...]) -> Histogram:
         """Make a histogram without labels."""
-        return Histogram(name, help, buckets=buckets, registry=self._registry)
+        return Histogram(name, self._help[name], buckets=buckets, registry=self._registry)
 
-    def gauge(self, name: str, help: str, *labels: str) -> Gauge:
+    def gauge(self, name: str, *labels: str) -> Gauge:
         """Make a gauge, which is set from outside."""
-        return Gauge(name, help, labels, registry=self._registry)
+        return Gauge(name, self._help[name], labels, registry=self._registry)
 
-    def money(self, name: str, help: str, *labels: str) -> MoneyCounter:
+    def money(self, name: str, *labels: str) -> MoneyCounter:
         """Make a counter of money."""
-        return MoneyCounter(name, help, *labels, registry=self._registry)
+        return MoneyCounter(name, self._help[name], *labels, registry=self._registry)
+
+    def counter_function(self, name: str, value: Callable[[], int]) -> None:
+        """Make a counter without labels whose value is read when Prometheus asks."""
+        self._registry.register(_CounterFunction(name, self._help[name], value))
 
 
 def _with_zero(instrument: M, zero: Iterable[str | tuple[str, ...]]) -> Series[M]:

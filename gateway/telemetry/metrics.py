@@ -15,9 +15,45 @@ from gateway.core.model import Entry, Limits, Team
 from gateway.quota.limits import set_limits
 from gateway.quota.refusal import Refusal
 from gateway.quota.steps import Reserve
-from gateway.telemetry.instruments import CounterFunction, Instruments
+from gateway.telemetry.instruments import Instruments
 from gateway.telemetry.observer import FlightRole, Observer
 from gateway.telemetry.request_record import RequestRecord
+
+HELP = {
+    "gateway_requests": "Requests by outcome.",
+    "gateway_request_duration_seconds": "From the request's head to its answer.",
+    "gateway_overhead_seconds": "The gateway's own part of a request, without waiting for its "
+    "client or the upstream.",
+    "gateway_in_flight_requests": "Requests being served.",
+    "gateway_in_flight_limit": "How many requests, and how many purchases, may be under way.",
+    "gateway_upstream_requests": "Calls to the upstream by HTTP status, or else by failure.",
+    "gateway_upstream_duration_seconds": "From sending a call to its whole answer or failure.",
+    "gateway_flights": "Purchases begun (lead), requests that joined one of this gateway (follow), "
+    "and flights that waited for another gateway's (remote).",
+    "gateway_flights_open": "Purchases under way here, also those whose clients have left.",
+    "gateway_lease_losses": "Leases that another gateway took while their purchase went on.",
+    "gateway_quota_refusals": "Purchases refused, by the limit that was reached and its owner: the "
+    "team, one of its keys, or (team empty) the gateway.",
+    "gateway_images": "Images delivered, by where they came from.",
+    "gateway_cost_usd": "Money charged.",
+    "gateway_saved_usd": "Money that hits and shared flights saved.",
+    "gateway_unknown_charges": "Purchases charged without knowing whether pictures were drawn: the "
+    "call ended so (call), or its gateway died (swept).",
+    "gateway_settlements_above_hold": "Settlements above what was held.",
+    "gateway_lost_purchases": "Purchases settled though the store, back with an older state, had "
+    "lost them.",
+    "gateway_alerts": "Messages to webhooks by their form, and whether they were sent or given up.",
+    "gateway_cache_lookups": "Cache look-ups.",
+    "gateway_cache_evictions": "Entries that left the cache.",
+    "gateway_cache_bytes": "Bytes kept.",
+    "gateway_cache_limit_bytes": "How many bytes may be kept.",
+    "gateway_cache_entries": "Entries kept.",
+    "gateway_store_operation_seconds": "Time of the store's operations.",
+    "gateway_store_errors": "Failed store operations.",
+    "gateway_event_loop_lag_seconds": "How late the event loop runs what is due.",
+    "gateway_log_lines_dropped": "Log lines that were dropped because nobody read them.",
+}
+"""The metrics and their help texts; the quota gauges and the process's own are not among them."""
 
 ACCOUNT = "default"
 """The upstream account's label: there is one account."""
@@ -76,145 +112,66 @@ class Metrics(Observer):
     def __init__(self, dropped_lines: Callable[[], int] = lambda: 0) -> None:
         self.registry = CollectorRegistry()
         self._started: dict[str, tuple[Team, tuple[str, ...]]] = {}
-        make = Instruments(self.registry)
+        make = Instruments(self.registry, HELP)
         self._make_requests(make)
         self._make_purchases(make)
         self._make_money(make)
         self._make_cache_and_store(make)
-        self.loop_lag = make.times(
-            "gateway_event_loop_lag_seconds", "How late the event loop runs what is due.", _QUICK
-        )
-        CounterFunction(
-            "gateway_log_lines_dropped",
-            "Log lines that were dropped because nobody read them.",
-            dropped_lines,
-            self.registry,
-        )
+        self.loop_lag = make.plain_histogram("gateway_event_loop_lag_seconds", _QUICK)
+        make.counter_function("gateway_log_lines_dropped", dropped_lines)
         ProcessCollector(namespace="gateway", registry=self.registry)
 
     # -- instruments ----------------------------------------------------------------------------
 
     def _make_requests(self, make: Instruments) -> None:
-        self.requests = make.counter(
-            "gateway_requests",
-            "Requests by outcome.",
-            *("team", "outcome"),
-            zero=product([""], UNREADABLE),
-        )
+        unreadable = product([""], UNREADABLE)
+        self.requests = make.counter("gateway_requests", "team", "outcome", zero=unreadable)
         self.duration = make.histogram(
-            "gateway_request_duration_seconds",
-            "From the request's head to its answer.",
-            "outcome",
-            _LONG,
-            zero=OUTCOMES,
+            "gateway_request_duration_seconds", "outcome", buckets=_LONG, zero=OUTCOMES
         )
-        self.overhead = make.times(
-            "gateway_overhead_seconds",
-            "The gateway's own part of a request, without waiting for its client or the upstream.",
-            _QUICK,
-        )
-        self.in_flight = make.gauge("gateway_in_flight_requests", "Requests being served.")
-        self.in_flight_limit = make.gauge(
-            "gateway_in_flight_limit",
-            "How many requests, and how many purchases, may be under way at once.",
-        )
+        self.overhead = make.plain_histogram("gateway_overhead_seconds", _QUICK)
+        self.in_flight = make.gauge("gateway_in_flight_requests")
+        self.in_flight_limit = make.gauge("gateway_in_flight_limit")
 
     def _make_purchases(self, make: Instruments) -> None:
+        ends, roles = product([ACCOUNT], CALL_ENDS), ("lead", "follow", "remote")
         self.upstream_requests = make.counter(
-            "gateway_upstream_requests",
-            "Calls to the upstream by HTTP status, or by the failure if there was none.",
-            *("account", "status"),
-            zero=product([ACCOUNT], CALL_ENDS),
+            "gateway_upstream_requests", "account", "status", zero=ends
         )
         self.upstream_duration = make.histogram(
-            "gateway_upstream_duration_seconds",
-            "From sending a call to its whole answer or failure.",
-            "model",
-            _LONG,
+            "gateway_upstream_duration_seconds", "model", buckets=_LONG
         )
-        self.flights = make.counter(
-            "gateway_flights",
-            "Purchases begun (lead), requests that joined one of this gateway (follow), and "
-            "flights that waited for another gateway's (remote).",
-            "role",
-            zero=("lead", "follow", "remote"),
-        )
-        self.flights_open = make.gauge(
-            "gateway_flights_open",
-            "Purchases under way here, also those whose clients have left.",
-        )
-        self.lease_losses = make.total(
-            "gateway_lease_losses",
-            "Leases that another gateway took while their purchase went on.",
-        )
-        self.refusals = make.counter(
-            "gateway_quota_refusals",
-            "Purchases refused, by the limit that was reached and its owner: the team, one of its "
-            "keys, or (team empty) the gateway.",
-            *("team", "limit", "whose"),
-        )
+        self.flights = make.counter("gateway_flights", "role", zero=roles)
+        self.flights_open = make.gauge("gateway_flights_open")
+        self.lease_losses = make.plain_counter("gateway_lease_losses")
+        self.refusals = make.counter("gateway_quota_refusals", "team", "limit", "whose")
 
     def _make_money(self, make: Instruments) -> None:
-        self.images = make.counter(
-            "gateway_images",
-            "Images delivered, by where they came from.",
-            *("team", "model", "size", "quality", "source"),
-        )
-        self.cost = make.money("gateway_cost_usd", "Money charged.", "team", "model")
-        self.saved = make.money(
-            "gateway_saved_usd", "Money that hits and shared flights saved.", "team"
-        )
-        self.unknown_charges = make.counter(
-            "gateway_unknown_charges",
-            "Purchases charged without knowing whether pictures were drawn: the call ended so "
-            "(call), or its gateway died (swept).",
-            "cause",
-            zero=("call", "swept"),
-        )
-        self.above_hold = make.total(
-            "gateway_settlements_above_hold", "Settlements above what was held."
-        )
-        self.lost_purchases = make.total(
-            "gateway_lost_purchases",
-            "Purchases settled though the store, back with an older state, had lost them.",
-        )
-        self.alerts = make.counter(
-            "gateway_alerts",
-            "Messages to webhooks by their form, and whether they were sent or given up.",
-            *("kind", "result"),
-            zero=product(("json", "slack"), ("sent", "failed")),
-        )
+        causes, alerts = ("call", "swept"), product(("json", "slack"), ("sent", "failed"))
+        self.images = make.counter("gateway_images", "team", "model", "size", "quality", "source")
+        self.cost = make.money("gateway_cost_usd", "team", "model")
+        self.saved = make.money("gateway_saved_usd", "team")
+        self.unknown_charges = make.counter("gateway_unknown_charges", "cause", zero=causes)
+        self.above_hold = make.plain_counter("gateway_settlements_above_hold")
+        self.lost_purchases = make.plain_counter("gateway_lost_purchases")
+        self.alerts = make.counter("gateway_alerts", "kind", "result", zero=alerts)
 
     def _make_cache_and_store(self, make: Instruments) -> None:
+        lookups, evictions = ("hit", "miss"), ("expired", "replaced", "size")
         self.lookups = make.counter(
-            "gateway_cache_lookups",
-            "Cache look-ups.",
-            *("tier", "result"),
-            zero=product(["memory"], ("hit", "miss")),
+            "gateway_cache_lookups", "tier", "result", zero=product(["memory"], lookups)
         )
         self.evictions = make.counter(
-            "gateway_cache_evictions",
-            "Entries that left the cache.",
-            *("tier", "reason"),
-            zero=product(["memory"], ("expired", "replaced", "size")),
+            "gateway_cache_evictions", "tier", "reason", zero=product(["memory"], evictions)
         )
-        self.cache_bytes = make.gauge("gateway_cache_bytes", "Bytes kept.", "tier")
-        self.cache_limit = make.gauge(
-            "gateway_cache_limit_bytes", "How many bytes may be kept.", "tier"
-        )
-        self.cache_entries = make.gauge("gateway_cache_entries", "Entries kept.", "tier")
+        self.cache_bytes = make.gauge("gateway_cache_bytes", "tier")
+        self.cache_limit = make.gauge("gateway_cache_limit_bytes", "tier")
+        self.cache_entries = make.gauge("gateway_cache_entries", "tier")
         self.store_seconds = make.histogram(
-            "gateway_store_operation_seconds",
-            "Time of the store's operations.",
-            "operation",
-            _QUICK,
-            zero=OPERATIONS,
+            "gateway_store_operation_seconds", "operation", buckets=_QUICK, zero=OPERATIONS
         )
         self.store_errors = make.counter(
-            "gateway_store_errors",
-            "Failed store operations.",
-            "operation",
-            zero=(*OPERATIONS, "went_back"),
+            "gateway_store_errors", "operation", zero=(*OPERATIONS, "went_back")
         )
 
     # -- series that depend on the configuration ------------------------------------------------

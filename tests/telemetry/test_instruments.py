@@ -45,7 +45,8 @@ def test_without_charges_money_has_no_series() -> None:
 
 def test_series_of_closed_sets_start_at_zero() -> None:
     registry = CollectorRegistry()
-    calls = Instruments(registry).counter("calls", "Calls.", "role", zero=("lead", "follow"))
+    make = Instruments(registry, {"calls": "Calls."})
+    calls = make.counter("calls", "role", zero=("lead", "follow"))
     calls["lead",].inc()
     calls.begin("lead")
     assert exported(registry) == {

@@ -13,7 +13,7 @@ ARGS ?=
 WORKERS ?= 4
 
 BIN := $(VENV)/bin
-PYTEST = $(BIN)/python -m pytest --dist=worksteal
+PYTEST = $(BIN)/python -m pytest --dist=loadgroup
 PIP := $(BIN)/python -m pip -qq --disable-pip-version-check --no-input
 SOURCES := gateway tests
 

@@ -29,8 +29,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.hookimpl(tryfirst=True)  # before -m selects tests by their markers
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if "repeats" in getattr(item, "fixturenames", ()):
+        fixtures = getattr(item, "fixturenames", ())
+        if "repeats" in fixtures:
             item.add_marker("repeated")
+        if "replicas" in fixtures and isinstance(item, pytest.Function):
+            # They share a start of several processes: one worker runs them all (--dist=loadgroup).
+            parameters = getattr(item, "callspec", None)
+            kind = parameters.params.get("replicas", "") if parameters else ""
+            item.add_marker(pytest.mark.xdist_group(f"{item.path.stem}-{kind}"))
 
 
 @pytest.fixture(scope="session")

@@ -19,7 +19,7 @@ from gateway.server.gateway import LINGER_SECONDS
 from tests.support.money import USED_UP, drawing, tally, until
 from tests.support.nginx import nginx_config, running_nginx
 from tests.support.raw import refuses
-from tests.support.redis import free_port, running_redis
+from tests.support.redis import free_port
 from tests.support.replicas import Replicas, running_replicas
 from tests.support.rig import FLAT, Got
 
@@ -53,11 +53,9 @@ class Balancer:
 async def balanced(folder: Path, latency: float) -> AsyncIterator[tuple[Balancer, Replicas]]:
     """nginx before two gateways over a Redis."""
     port = free_port()
-    async with (
-        running_redis(folder / "redis") as redis,
-        running_replicas(folder, redis.url, FLAT, drawing(latency=latency)) as replicas,
-    ):
-        urls = [gateway.url for gateway in replicas.gateways[:2]]
+    slow = drawing(latency=latency)
+    async with running_replicas(folder, FLAT, slow, shifts=(0.0, 0.0)) as replicas:
+        urls = [gateway.url for gateway in replicas.gateways]
         async with running_nginx(nginx_config(folder, "nginx.conf", port, urls), port):
             yield Balancer(port), replicas
 
@@ -69,7 +67,7 @@ async def test_a_limit_is_exact_through_it(tmp_path: Path) -> None:
         assert tally(got) == {200: 100, USED_UP: 200}
         assert replicas.sandbox.counts.asked == 100
         await replicas.assert_books("team", 100)
-        for gateway in replicas.gateways[:2]:
+        for gateway in list(replicas.gateways):
             assert sum(line.get("event") == "request" for line in gateway.lines()) > 50
 
 
@@ -111,7 +109,7 @@ async def test_an_official_client_does_not_buy_again_what_may_be_bought(tmp_path
 async def test_where_no_gateway_was_reached_clients_may_ask_again(tmp_path: Path) -> None:
     async with balanced(tmp_path, latency=0) as (balancer, replicas):
         key = await replicas.key()
-        for gateway in replicas.gateways[:2]:
+        for gateway in list(replicas.gateways):
             await replicas.kill(gateway)
         for _ in range(3):
             got = await balancer.generate(key)

@@ -1,6 +1,5 @@
-"""The contract at the HTTP edge: routes, defaults, what goes upstream, keys, headers."""
+"""The contract over HTTP: routes, defaults, forwarded fields, keys and headers."""
 
-import asyncio
 import json
 import secrets
 import time
@@ -127,7 +126,7 @@ async def test_no_variant_of_a_route_reaches_anything(rig: Rig, target: str) -> 
 @pytest.mark.parametrize(
     "target", [f"{PATH}?a=b&c", f"{PATH}?", f"{PATH}?/../x", f"http://any.example:9{PATH}"]
 )
-async def test_a_query_and_the_absolute_form_are_the_same_route_and_are_paid(
+async def test_a_query_and_the_absolute_form_are_the_same_route_and_are_charged(
     rig: Rig, target: str
 ) -> None:
     # A server must take the absolute form (RFC 9112, section 3.2.2); its host means nothing here.
@@ -138,7 +137,7 @@ async def test_a_query_and_the_absolute_form_are_the_same_route_and_are_paid(
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS", "PUT", "PATCH", "DELETE", "TRACE"])
-async def test_images_are_made_by_post_alone(rig: Rig, method: str) -> None:
+async def test_images_are_generated_by_post_alone(rig: Rig, method: str) -> None:
     key = await rig.key()
     for path in ("/v1/images/generations", "/api/v1/images/generations"):
         answer = await ask(rig.url, request_bytes(key, method=method, target=path))
@@ -155,7 +154,7 @@ async def test_models_are_read_by_get_alone(rig: Rig, method: str) -> None:
 
 
 @pytest.mark.parametrize("target", ["any.example:443", "*"])
-async def test_the_gateway_is_no_proxy(rig: Rig, target: str) -> None:
+async def test_the_gateway_is_not_a_forward_proxy(rig: Rig, target: str) -> None:
     method = "OPTIONS" if target == "*" else "CONNECT"
     answer = await ask(rig.url, request_bytes(await rig.key(), method=method, target=target))
     assert answer.error == (404, "not_found")
@@ -205,17 +204,9 @@ async def test_unknown_fields_go_upstream_with_equal_value(rig: Rig) -> None:
 
 
 @pytest.mark.parametrize("stream", [False, None])
-async def test_no_stream_passes(rig: Rig, stream: bool | None) -> None:
+async def test_a_stream_that_is_off_is_passed_on(rig: Rig, stream: bool | None) -> None:
     assert (await rig.generate(await rig.key(), stream=stream)).status == 200
     assert received(rig)["stream"] is stream
-
-
-@pytest.mark.parametrize("stream", [True, 1, 0, "true", [], {}])
-async def test_a_stream_is_refused(rig: Rig, stream: object) -> None:
-    got = await rig.generate(await rig.key(), stream=stream)
-    assert got.error == (400, "invalid_request_error", "unsupported_parameter")
-    assert got.json["error"]["param"] == "stream"
-    assert rig.sandbox.counts.asked == 0
 
 
 async def test_the_upstreams_answer_comes_as_it_is(rig: Rig) -> None:
@@ -238,7 +229,7 @@ def never_made() -> str:
     return key_format.mint(secrets.token_bytes)[1]
 
 
-async def test_whatever_is_no_working_key_gets_the_one_fixed_answer(rig: Rig) -> None:
+async def test_every_key_that_does_not_work_gets_the_same_answer(rig: Rig) -> None:
     key = await rig.key()
     expired = await rig.further_key("team", expires=time.time() - 1)
     revoked = await rig.further_key("team")
@@ -290,7 +281,7 @@ async def test_whatever_is_no_working_key_gets_the_one_fixed_answer(rig: Rig) ->
             answers.append(await ask(rig.url, request))
     assert {answer.error for answer in answers} == {(401, "invalid_api_key")}
     assert len({answer.body for answer in answers}) == 1
-    assert len({told(answer) for answer in answers}) == 1
+    assert len({fixed_headers(answer) for answer in answers}) == 1
     assert answers[0].headers["www-authenticate"] == "Bearer"
     assert rig.sandbox.counts.asked == 0
     for scheme in ("Bearer", "bearer", "BEARER", "Bearer  "):
@@ -298,28 +289,28 @@ async def test_whatever_is_no_working_key_gets_the_one_fixed_answer(rig: Rig) ->
         assert (await ask(rig.url, request)).status == 200
 
 
-def told(answer: RawAnswer) -> str:
-    """All headers but those that differ by nature."""
+def fixed_headers(answer: RawAnswer) -> str:
+    """All headers but those that differ in every answer."""
     return str({**answer.headers, "x-request-id": "", "date": ""})
 
 
-async def test_the_key_in_the_query_or_the_url_is_none(rig: Rig) -> None:
+async def test_a_key_in_the_query_or_the_url_does_not_count(rig: Rig) -> None:
     key = await rig.key()
     for target in (f"{PATH}?api_key={key}", f"http://{key}:x@gateway{PATH}"):
         assert (await ask(rig.url, request_bytes(target=target))).status == 401
 
 
-async def test_a_disabled_key_is_told_so_and_works_again_later(rig: Rig) -> None:
+async def test_a_disabled_key_is_refused_as_such_and_works_again_later(rig: Rig) -> None:
     key = await rig.key()
     for state, status in (("disabled", 403), ("active", 200)):
-        await set_state(rig.gateway.store, key_format.normal_id(key), state)  # type: ignore[arg-type]
+        await set_state(rig.gateway.store.directory, key_format.normal_id(key), state)  # type: ignore[arg-type]
         await rig.gateway.directory.refresh()
         got = await rig.generate(key)
         assert got.status == status
     await set_state(rig.gateway.store.directory, key_format.normal_id(key), "disabled")
     await rig.gateway.directory.refresh()
     assert (await rig.generate(key)).error == (403, "permission_error", "key_disabled")
-    # Only whoever has the whole key is told.
+    # Only the whole key gets that answer.
     assert (await rig.generate(wrong_checksum(key))).status == 401
 
 
@@ -432,68 +423,6 @@ async def test_cookies_of_the_upstream_are_neither_kept_nor_passed_on(rig: Rig) 
     assert "cookie" not in str(rig.sandbox.counts.requests[-1].headers).lower()
 
 
-def cached(got: Got) -> tuple[str, bool]:
-    return got.headers["Cache-Status"], "Age" in got.headers
-
-
-async def test_cache_status_says_how_an_answer_came_about(rig: Rig) -> None:
-    key = await rig.key()
-    assert cached(await rig.generate(key)) == ("gateway; fwd=miss; stored", False)
-    assert cached(await rig.generate(key)) == ("gateway; hit", True)
-    for wish, status in {
-        "no-cache": ("gateway; fwd=request; stored", False),
-        "no-store": ("gateway; fwd=request", False),
-        "No-Cache, No-Store": ("gateway; fwd=request", False),
-        "max-age=60": ("gateway; hit", True),
-        "only-if-cached": ("gateway; hit", True),
-        "only-if-cached, max-age=60": ("gateway; hit", True),
-        "public, nonsense=1": ("gateway; hit", True),
-    }.items():
-        got = await rig.generate(key, headers={"Cache-Control": wish})
-        assert cached(got) == status, wish
-    uncached = await rig.key("other", cache=False)
-    assert cached(await rig.generate(uncached)) == ("gateway; fwd=bypass", False)
-    assert cached(await rig.generate(uncached)) == ("gateway; fwd=bypass", False)
-    assert rig.sandbox.counts.calls == 6
-
-
-async def test_the_second_of_two_at_once_is_collapsed(rig: Rig) -> None:
-    key = await rig.key(limits=Limits(images_per_day=10))
-    rig.sandbox.settings.latency = 0.2
-    got = await asyncio.gather(*(rig.generate(key) for _ in range(3)))
-    ways = sorted(each.headers["Cache-Status"] for each in got)
-    assert ways == [
-        "gateway; fwd=miss; collapsed",
-        "gateway; fwd=miss; collapsed",
-        "gateway; fwd=miss; stored",
-    ]
-    for each in got:
-        led = "stored" in each.headers["Cache-Status"]
-        assert ("x-ratelimit-limit-images" in each.headers) is led
-        assert (each.headers["x-gateway-cost-usd"] != "0") is led
-        assert (each.headers["x-gateway-saved-usd"] == "0") is led
-    assert rig.sandbox.counts.calls == 1
-
-
-async def test_the_age_of_a_hit_is_whole_seconds(rig: Rig) -> None:
-    key = await rig.key()
-    await rig.generate(key)
-    assert (await rig.generate(key)).headers["Age"] == "0"
-    await asyncio.sleep(1.1)
-    assert (await rig.generate(key)).headers["Age"] == "1"
-    got = await rig.generate(key, headers={"Cache-Control": "max-age=0"})
-    assert cached(got) == ("gateway; fwd=miss; stored", False)
-
-
-async def test_cost_and_saving_are_exact_dollars(rig: Rig) -> None:
-    key = await rig.key()
-    bought = await rig.generate(key, quality="high", n=3)
-    kept = await rig.generate(key, quality="high", n=3)
-    headers = [bought.headers, kept.headers]
-    assert [each["x-gateway-cost-usd"] for each in headers] == ["0.633", "0"]
-    assert [each["x-gateway-saved-usd"] for each in headers] == ["0", "0.633"]
-
-
 def rate_limits(got: Got) -> dict[str, str]:
     prefix = "x-ratelimit-"
     return {
@@ -503,30 +432,30 @@ def rate_limits(got: Got) -> dict[str, str]:
     }
 
 
-async def test_limits_are_told_where_they_are_set_and_the_ledger_was_asked(rig: Rig) -> None:
+async def test_limits_show_in_headers_where_they_are_set_and_were_checked(rig: Rig) -> None:
     free = await rig.key("free")
     assert rate_limits(await rig.generate(free)) == {}
     money = await rig.key("money", limits=Limits(cost_per_day=10_000_000, concurrent_requests=5))
     assert rate_limits(await rig.generate(money)) == {}
     paced = await rig.key("paced", limits=Limits(requests_per_minute=2))
-    told = rate_limits(await rig.generate(paced))
-    assert (told["limit-requests"], told["remaining-requests"]) == ("2", "1")
-    assert set(told) == {"limit-requests", "remaining-requests", "reset-requests"}
+    shown = rate_limits(await rig.generate(paced))
+    assert (shown["limit-requests"], shown["remaining-requests"]) == ("2", "1")
+    assert set(shown) == {"limit-requests", "remaining-requests", "reset-requests"}
     both = await rig.key("both", limits=Limits(images_per_month=9, images_per_day=5))
-    told = rate_limits(await rig.generate(both, n=2))
-    assert (told["limit-images"], told["remaining-images"]) == ("5", "3")
-    assert told["reset-images"].endswith("s")
-    # Neither a hit nor what was refused before the ledger tells anything.
+    shown = rate_limits(await rig.generate(both, n=2))
+    assert (shown["limit-images"], shown["remaining-images"]) == ("5", "3")
+    assert shown["reset-images"].endswith("s")
+    # A hit has no such headers, nor has a refusal before the limits are checked.
     assert rate_limits(await rig.generate(both, n=2)) == {}
     assert rate_limits(await rig.generate(both, n=99)) == {}
     assert rate_limits(await rig.get("/v1/models", both)) == {}
-    # What the ledger refused does, and so does what failed after it.
+    # A refusal by a limit has them, and so has a failure after that.
     assert rate_limits(await rig.generate(both, None, n=4))["remaining-images"] == "3"
     rig.sandbox.fault = Fault(kind="status", status=500)
     assert rate_limits(await rig.generate(both, None))["limit-images"] == "5"
 
 
-async def test_server_timing_says_where_the_time_went(rig: Rig) -> None:
+async def test_server_timing_shows_where_the_time_went(rig: Rig) -> None:
     rig.sandbox.settings.latency = 0.1
     key = await rig.key()
     bought, hit = await rig.generate(key), await rig.generate(key)
@@ -535,7 +464,7 @@ async def test_server_timing_says_where_the_time_went(rig: Rig) -> None:
     assert 100 <= times["upstream"] <= times["total"]
     assert sum(times.values()) - times["total"] <= times["total"] + 0.05
     assert list(timings(hit)) == ["auth", "cache", "total"]
-    # Whoever is not let in learns nothing from how long it took.
+    # A refused key learns nothing from how long the check took.
     assert "Server-Timing" not in (await rig.generate("sk-gw-unknown")).headers
 
 

@@ -9,7 +9,6 @@ import pytest
 from gateway.core.key_format import parse
 from gateway.core.model import Limits
 from tests.support.money import PRICE, TOO_MUCH_AT_ONCE, USED_UP, drawing, tally
-from tests.support.process import running_process
 from tests.support.rig import FLAT, Got, Rig, running_rig
 from tests.support.steps import calls, until
 
@@ -18,39 +17,6 @@ ONE = Limits(images_per_day=1)
 
 async def storm(rig: Rig, key: str, requests: int, prompt: str | None = None) -> list[Got]:
     return list(await asyncio.gather(*(rig.generate(key, prompt) for _ in range(requests))))
-
-
-async def test_a_keys_images_are_exact_under_its_teams(tmp_path: Path) -> None:
-    async with running_rig(tmp_path, FLAT, drawing(latency=0.1)) as rig:
-        for turn in range(10):
-            team, before = f"team-{turn}", calls(rig)
-            free = await rig.key(team, limits=Limits(images_per_day=50))
-            key = await rig.further_key(team, limits=Limits(images_per_day=20))
-            ours, others = await asyncio.gather(storm(rig, key, 200), storm(rig, free, 10))
-            assert tally(ours) == {200: 20, USED_UP: 180}
-            assert tally(others) == {200: 10}
-            assert tally(await storm(rig, free, 40)) == {200: 20, USED_UP: 20}
-            assert calls(rig) - before == 50
-            account = await rig.account(team)
-            counters = account.keys[parse(key) or ""]
-            assert (counters.day.images, counters.month.cost) == (20, 20 * PRICE)
-            assert (account.day.images, account.holds) == (50, {})
-
-
-async def test_two_processes_share_a_keys_images(tmp_path: Path) -> None:
-    async with (
-        running_rig(tmp_path, FLAT, drawing(latency=0.1)) as rig,
-        running_process(tmp_path, rig.sandbox.url, FLAT) as other,
-    ):
-        await rig.key("team")
-        keys = [await rig.further_key("team", limits=Limits(images_per_month=30)) for _ in range(5)]
-        await asyncio.sleep(0.5)
-        for key in keys:
-            here = storm(rig, key, 50)
-            there = asyncio.gather(*(other.generate(key) for _ in range(50)))
-            first, second = await asyncio.gather(here, there)
-            assert tally([*first, *second]) == {200: 30, USED_UP: 70}
-        assert rig.sandbox.counts.images_drawn == 150
 
 
 @pytest.mark.parametrize(

@@ -1,159 +1,143 @@
-"""Keys changed by another process: a running gateway follows within a second."""
+"""Keys and teams that another process changes: every gateway follows within a second."""
 
 import asyncio
-import json
-import secrets
 import time
-from pathlib import Path
+from collections.abc import AsyncIterator
+from typing import Any
 
-from gateway.core.key_format import mint, parse
-from tests.support.program import Program
-from tests.support.rig import Got, Rig
-from tests.support.steps import key_in
+import pytest
+import pytest_asyncio
 
-DISABLED = (403, "permission_error", "key_disabled")
-INVALID = (401, "authentication_error", "invalid_api_key")
+from gateway.core.key_format import parse
+from gateway.core.model import NO_LIMITS, Limits, Team
+from tests.support.directory import put_teams, set_state
+from tests.support.money import TOO_MUCH_AT_ONCE, USED_UP, tally
+from tests.support.process import GatewayProcess
+from tests.support.replicas import STORES, Replicas, running_replicas
+from tests.support.rig import Got
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
 SECONDS = 1.0
 
-
-def operator(folder: Path) -> Program:
-    return Program(
-        folder, STORE_URL=f"sqlite:{folder / 'gateway.db'}", KEYS_PEPPER_FILE=str(folder / "pepper")
-    )
+INVALID = (401, "authentication_error", "invalid_api_key")
+DISABLED = (403, "permission_error", "key_disabled")
 
 
-async def do(folder: Path, *arguments: str) -> str:
-    code, out, err = await operator(folder).run(*arguments)
-    assert code == 0, err
-    return out.strip()
+@pytest_asyncio.fixture(scope="module", loop_scope="module", params=STORES)
+async def replicas(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Replicas]:
+    """Gateways that share a store, which this process changes from outside."""
+    folder = tmp_path_factory.mktemp("replicas")
+    async with running_replicas(folder, store=request.param) as running:
+        yield running
 
 
-async def models(rig: Rig, key: str) -> Got:
-    return await rig.get("/v1/models", key)
-
-
-async def within(rig: Rig, key: str, wanted: int) -> Got:
-    """The first answer with this status, which must come within a second."""
+async def everywhere(replicas: Replicas, key: str, wanted: int) -> list[Got]:
+    """The first answer of each gateway with this status, which must come within a second."""
     deadline = time.monotonic() + SECONDS
-    while True:
-        got = await models(rig, key)
-        if got.status == wanted:
-            return got
-        assert time.monotonic() < deadline, got.body
-        await asyncio.sleep(0.02)
+
+    async def within(gateway: GatewayProcess) -> Got:
+        while (got := await gateway.models(key)).status != wanted:
+            assert time.monotonic() < deadline, got.body
+            await asyncio.sleep(0.02)
+        return got
+
+    return list(await asyncio.gather(*map(within, replicas.gateways)))
 
 
-async def test_a_revoked_key_stops_within_a_second_and_for_good(rig: Rig, tmp_path: Path) -> None:
-    key, other = await rig.key(), await rig.further_key("team")
-    assert (await rig.generate(key)).status == 200
-    await do(tmp_path, "keys", "revoke", parse(key) or "")
-    assert (await within(rig, key, 401)).error == INVALID
-    assert (await rig.generate(key)).error == INVALID
-    assert (await rig.generate(other)).status == 200
-    code, _, err = await operator(tmp_path).run("keys", "enable", parse(key) or "")
-    assert code == 1
-    assert "revoked" in err
-    assert (await rig.generate(key)).error == INVALID
+async def at_each(replicas: Replicas, key: str, n: int = 1) -> list[Got]:
+    """The answer of each gateway to a purchase."""
+    return list(await asyncio.gather(*(each.generate(key, n=n) for each in replicas.gateways)))
 
 
-async def test_a_disabled_key_is_told_so_and_can_be_enabled(rig: Rig, tmp_path: Path) -> None:
-    key = await rig.key()
-    assert (await models(rig, key)).status == 200
-    await do(tmp_path, "keys", "disable", f"sk-gw-{parse(key)}")
-    assert (await within(rig, key, 403)).error == DISABLED
-    assert (await rig.generate(key)).error == DISABLED
-    await do(tmp_path, "keys", "enable", parse(key) or "")
-    await within(rig, key, 200)
+async def set_key(replicas: Replicas, key: str, state: Any) -> None:
+    await set_state(replicas.store.directory, parse(key) or "", state)
 
 
-async def test_a_new_key_works_at_once(rig: Rig, tmp_path: Path) -> None:
-    await rig.key()
-    for _ in range(3):
-        key = await do(tmp_path, "keys", "create", "--team", "team")
-        assert (await models(rig, key)).status == 200
+async def test_a_revoked_key_stops_everywhere_within_a_second(replicas: Replicas) -> None:
+    team, asked = replicas.new_team(), replicas.sandbox.counts.asked
+    count = len(replicas.gateways)
+    key, other = await replicas.key(team), await replicas.further_key(team)
+    assert tally(await at_each(replicas, key)) == {200: count}
+    await set_key(replicas, key, "revoked")
+    assert {got.error for got in await everywhere(replicas, key, 401)} == {INVALID}
+    assert tally(await at_each(replicas, key)) == {INVALID: count}
+    assert tally(await at_each(replicas, other)) == {200: count}
+    assert replicas.sandbox.counts.asked - asked == 2 * count
 
 
-async def test_a_new_key_works_at_once_however_lately_the_store_was_read(
-    rig: Rig, tmp_path: Path
+async def test_a_disabled_key_is_refused_everywhere_and_can_be_enabled(replicas: Replicas) -> None:
+    key = await replicas.key(replicas.new_team())
+    await everywhere(replicas, key, 200)
+    await set_key(replicas, key, "disabled")
+    assert {got.error for got in await everywhere(replicas, key, 403)} == {DISABLED}
+    await set_key(replicas, key, "active")
+    await everywhere(replicas, key, 200)
+
+
+async def test_a_new_key_works_at_once_everywhere(replicas: Replicas) -> None:
+    await replicas.key(team := replicas.new_team())
+    key = await replicas.operator("keys", "create", "--team", team)
+    assert tally(await at_each(replicas, key)) == {200: len(replicas.gateways)}
+
+
+async def test_a_rotated_key_and_its_successor_share_one_budget_until_the_grace_ends(
+    replicas: Replicas,
 ) -> None:
-    ended = asyncio.Event()
-
-    async def guess() -> None:
-        """Make the gateway read as often as it lets itself be made to."""
-        while not ended.is_set():
-            assert (await models(rig, mint(secrets.token_bytes)[1])).status == 401
-
-    guessing = [asyncio.create_task(guess()) for _ in range(3)]
-    for _ in range(20):
-        key = await key_in(tmp_path)
-        assert (await models(rig, key)).status == 200
-    ended.set()
-    await asyncio.gather(*guessing)
-
-
-async def test_an_expired_key_stops_at_its_time(rig: Rig, tmp_path: Path) -> None:
-    await rig.key()
-    key = await do(tmp_path, "keys", "create", "--team", "team", "--expires", "2s")
-    made = time.monotonic()
-    assert (await models(rig, key)).status == 200
-    await asyncio.sleep(2.1 - (time.monotonic() - made))
-    assert (await models(rig, key)).error == INVALID
-    listed = json.loads(await do(tmp_path, "keys", "list", "--format", "json"))
-    assert {row["state"] for row in listed} == {"active", "expired"}
+    """The old key ends by the store's clock, however wrong the gateways' own clocks are."""
+    limit = 3 * len(replicas.gateways) - 1
+    old = await replicas.key(replicas.new_team(), key_limits=Limits(images_per_day=limit))
+    assert 200 in tally(await at_each(replicas, old))
+    new = await replicas.operator("keys", "rotate", parse(old) or "", "--grace", "4s")
+    rotated = time.monotonic()
+    assert tally(await at_each(replicas, new)) == {200: len(replicas.gateways)}
+    both = [*await at_each(replicas, old), *await at_each(replicas, new)]
+    assert tally(both)[USED_UP] == len(replicas.gateways) + 1
+    assert {got.status for got in both} == {200, 429}
+    await asyncio.sleep(4.1 - (time.monotonic() - rotated))
+    assert {(await each.models(old)).status for each in replicas.gateways} == {401}
+    await everywhere(replicas, new, 200)
 
 
-async def test_both_keys_work_until_the_grace_ends(rig: Rig, tmp_path: Path) -> None:
-    await rig.key()
-    create = ("keys", "create", "--team", "team", "--images-per-day", "3")
-    old = await do(tmp_path, *create)
-    assert (await rig.generate(old, None)).status == 200
-    new = await do(tmp_path, "keys", "rotate", old.partition("_")[0], "--grace", "3s")
-    made = time.monotonic()
-    for key in (new, old):
-        assert (await rig.generate(key, None)).status == 200
-    for key in (new, old):
-        refused = await rig.generate(key, None)
-        assert refused.error[2] == "insufficient_quota"
-        assert f"Key sk-gw-{parse(key)}'s images_per_day limit" in refused.json["error"]["message"]
-    await asyncio.sleep(3.1 - (time.monotonic() - made))
-    assert (await models(rig, old)).error == INVALID
-    assert (await models(rig, new)).status == 200
-    (row,) = json.loads(await do(tmp_path, "usage", "--by", "key", "--format", "json"))
-    assert (row["key"], row["images_bought"]) == (f"sk-gw-{parse(old)}", 3)
-    listed = json.loads(await do(tmp_path, "keys", "list", "--format", "json"))
-    states = {row["id"]: (row["state"], row["last_used"] is None) for row in listed}
-    assert states[f"sk-gw-{parse(old)}"] == ("expired", False)
-    assert states[f"sk-gw-{parse(new)}"] == ("active", False)
+async def test_a_teams_new_policy_and_limits_hold_everywhere(replicas: Replicas) -> None:
+    team = replicas.new_team()
+    key = await replicas.key(team, limits=Limits(images_per_day=5))
+
+    async def sold() -> int:
+        """How many of forty at once, over all gateways, are bought."""
+        answers = tally(await asyncio.gather(*(replicas.generate(key) for _ in range(40))))
+        assert answers.keys() <= {200, USED_UP, TOO_MUCH_AT_ONCE}
+        return answers[200]
+
+    async def change(limits: Limits = NO_LIMITS, **policy: Any) -> None:
+        await put_teams(replicas.store.directory, [Team(name=team, limits=limits, **policy)])
+        await asyncio.sleep(SECONDS)
+
+    assert await sold() == 5
+    await change(Limits(images_per_day=12))
+    assert await sold() == 7
+    await change(Limits(images_per_day=3))
+    assert await sold() == 0
+    await change(Limits(cost_per_day=600_000))
+    assert await sold() == 3
+    await change(max_n=1)
+    refused = {got.error[2] for got in await at_each(replicas, key, n=2)}
+    assert refused == {"n_not_allowed"}
+    assert await sold() == 40
+    await replicas.assert_books(team, 55)
 
 
-async def test_the_new_key_and_the_old_one_are_revoked_each_by_itself(
-    rig: Rig, tmp_path: Path
+async def test_a_call_under_way_is_delivered_though_its_key_is_revoked_meanwhile(
+    replicas: Replicas,
 ) -> None:
-    old = await rig.key()
-    new = await do(tmp_path, "keys", "rotate", parse(old) or "")
-    await do(tmp_path, "keys", "revoke", parse(old) or "")
-    assert (await within(rig, old, 401)).error == INVALID
-    assert (await models(rig, new)).status == 200
-
-
-async def test_a_teams_new_policy_and_limits_are_followed(rig: Rig, tmp_path: Path) -> None:
-    key = await rig.key()
-    assert (await rig.generate(key, None)).status == 200
-    teams = tmp_path / "teams.toml"
-    teams.write_text("[teams.team]\nmax_n = 1\n[teams.team.limits]\nimages_per_day = 1\n")
-    await do(tmp_path, "teams", "apply", str(teams))
-    await asyncio.sleep(SECONDS / 2)
-    assert (await rig.generate(key, None, n=2)).error[2] == "n_not_allowed"
-    assert (await rig.generate(key, None)).error[2] == "insufficient_quota"
-
-
-async def test_a_flight_under_way_is_delivered_to_a_key_that_is_revoked_meanwhile(
-    rig: Rig, tmp_path: Path
-) -> None:
-    rig.sandbox.settings.latency = 1.5
-    key = await rig.key()
-    buying = asyncio.create_task(rig.generate(key))
-    await asyncio.sleep(0.1)
-    await do(tmp_path, "keys", "revoke", parse(key) or "")
+    team = replicas.new_team()
+    key = await replicas.key(team)
+    replicas.sandbox.settings.latency = 1.5
+    buying = asyncio.create_task(replicas.generate(key))
+    await asyncio.sleep(0.2)
+    await set_key(replicas, key, "revoked")
     assert (await buying).status == 200
-    assert (await rig.usage()).images_bought == 1
+    replicas.sandbox.settings.latency = 0
+    await replicas.assert_books(team, 1)

@@ -1,10 +1,9 @@
-"""Strict reading over HTTP: each fault is 400, free, told with its code, and never repeated."""
+"""Strict reading over HTTP: each fault is a 400 with its code, costs nothing and is not echoed."""
 
 import gzip
 import json
 import secrets
 from collections.abc import AsyncIterator
-from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -18,24 +17,24 @@ from tests.support.rig import Rig, running_rig
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 MARK = f"mark-{secrets.token_hex(8)}"
-"""Stands in every body, and in no answer."""
+"""Text in every body that must be in no answer."""
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def rig(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Rig]:
-    """One gateway for all of these: what is refused leaves nothing behind."""
+    """One gateway for all tests: a refusal leaves nothing behind."""
     async with running_rig(tmp_path_factory.mktemp("rig")) as running:
         yield running
 
 
 async def books(rig: Rig) -> tuple[int, UsageRow, Account]:
-    """What was bought, and what is known of it, but for the count of refusals."""
+    """The purchases upstream and on record, without the count of refusals."""
     usage = replace(await rig.usage(), requests_refused=0)
     return rig.sandbox.counts.asked, usage, await rig.account()
 
 
 async def refusal(rig: Rig, request: bytes) -> RawAnswer:
-    """The answer, once it is clear that nothing was bought, recorded or repeated."""
+    """The answer, after checks that nothing was bought, recorded or echoed."""
     before = await books(rig)
     answer = await ask(rig.url, request)
     assert await books(rig) == before
@@ -48,68 +47,32 @@ def body_with(fields: str) -> bytes:
     return f'{{"prompt":"{MARK}",{fields}}}'.encode()
 
 
-NOT_STRICT = {
+AMBIGUOUS = {
     "nothing": (b"", "empty_body"),
-    "blanks": (b"  \r\n", "invalid_json"),
     "text": (MARK.encode(), "invalid_json"),
-    "a list": (b'["%s"]' % MARK.encode(), "not_an_object"),
-    "a string": (b'"%s"' % MARK.encode(), "not_an_object"),
-    "null": (b"null", "not_an_object"),
-    "a number": (b"7", "not_an_object"),
     "a form": (b"prompt=%s&n=1" % MARK.encode(), "invalid_json"),
+    "a list": (b'["%s"]' % MARK.encode(), "not_an_object"),
     "a key twice": (body_with('"n":1,"n":2'), "duplicate_key"),
-    "the prompt twice": (body_with(f'"prompt":"{MARK}"'), "duplicate_key"),
     "a key twice by escape": (body_with('"n":1,"\\u006e":1'), "duplicate_key"),
     "a key twice deep down": (body_with('"x":[{"a":{"b":1,"b":1}}]'), "duplicate_key"),
-    "an empty key twice": (body_with('"":1,"":1'), "duplicate_key"),
-    "NaN": (body_with('"n":NaN'), "invalid_number"),
     "NaN in a list": (body_with('"x":[NaN]'), "invalid_number"),
-    "Infinity": (body_with('"x":Infinity'), "invalid_number"),
-    "-Infinity": (body_with('"x":-Infinity'), "invalid_number"),
     "1e400": (body_with('"x":1e400'), "invalid_number"),
-    "-1e400 as n": (body_with('"n":-1e400'), "invalid_number"),
-    "100,000 lists": (body_with('"x":' + "[" * 100_000 + "]" * 100_000), "too_deep"),
-    "100,000 open lists": (body_with('"x":' + "[" * 100_000), "too_deep"),
-    "100,000 objects": (
-        body_with('"x":' + '{"a":' * 100_000 + "1" + "}" * 100_000),
-        "too_much_structure",
-    ),
-    "65 levels": (body_with('"x":' + "[" * 64 + "]" * 64), "too_deep"),
-    "5,000 digits": (body_with('"x":' + "7" * 5_000), "invalid_number"),
     "5,000 digits as n": (body_with('"n":' + "1" * 5_000), "invalid_number"),
-    "a lone high surrogate": (body_with('"x":"\\ud800"'), "invalid_encoding"),
-    "a lone low surrogate": (body_with('"x":"\\udfff!"'), "invalid_encoding"),
-    "a lone surrogate in a key": (body_with('"\\udc00":1'), "invalid_encoding"),
-    "swapped surrogates": (body_with('"x":"\\udf4e\\ud83c"'), "invalid_encoding"),
-    "a raw surrogate": (b'{"prompt":"\xed\xa0\x80"}', "invalid_encoding"),
-    "invalid UTF-8": (b'{"prompt":"\xff"}', "invalid_encoding"),
-    "overlong UTF-8": (b'{"prompt":"\xc0\xaf"}', "invalid_encoding"),
-    "Latin-1": ('{"prompt":"é"}'.encode("latin-1"), "invalid_encoding"),
-    "UTF-16": (f'{{"prompt":"{MARK}"}}'.encode("utf-16"), "invalid_encoding"),
-    "UTF-16 without a mark": (f'{{"prompt":"{MARK}"}}'.encode("utf-16-le"), "invalid_json"),
-    "UTF-32": (f'{{"prompt":"{MARK}"}}'.encode("utf-32"), "invalid_encoding"),
-    "a byte order mark": (b"\xef\xbb\xbf" + body_with('"n":1'), "invalid_encoding"),
-    "trailing bytes": (body_with('"n":1') + b"x", "invalid_json"),
-    "a second object": (body_with('"n":1') * 2, "invalid_json"),
-    "a trailing NUL": (body_with('"n":1') + b"\0", "invalid_json"),
-    "a trailing comma": (body_with('"n":1,'), "invalid_json"),
-    "a comment": (body_with('"n":1/* */'), "invalid_json"),
-    "single quotes": (b"{'prompt':'%s'}" % MARK.encode(), "invalid_json"),
-    "a bare key": (b'{prompt:"%s"}' % MARK.encode(), "invalid_json"),
-    "a raw line break in text": (b'{"prompt":"a\nb"}', "invalid_json"),
-    "a raw NUL in text": (b'{"prompt":"a\0b"}', "invalid_json"),
-    "a broken escape": (b'{"prompt":"\\x41"}', "invalid_json"),
-    "01": (body_with('"n":01'), "invalid_json"),
-    "+1": (body_with('"n":+1'), "invalid_json"),
-    "0x1": (body_with('"n":0x1'), "invalid_json"),
-    ".5": (body_with('"n":.5'), "invalid_json"),
-    "cut off": (body_with('"n":1')[:-1], "invalid_json"),
+    "100,000 lists": (body_with('"x":' + "[" * 100_000 + "]" * 100_000), "too_deep"),
+    "65 levels": (body_with('"x":' + "[" * 64 + "]" * 64), "too_deep"),
     "too many commas": (body_with('"x":[' + "0," * 60_000 + "0]"), "too_much_structure"),
+    "a lone surrogate": (body_with('"x":"\\ud800"'), "invalid_encoding"),
+    "invalid UTF-8": (b'{"prompt":"\xff"}', "invalid_encoding"),
+    "UTF-16": (f'{{"prompt":"{MARK}"}}'.encode("utf-16"), "invalid_encoding"),
+    "a byte order mark": (b"\xef\xbb\xbf" + body_with('"n":1'), "invalid_encoding"),
+    "a second object": (body_with('"n":1') * 2, "invalid_json"),
+    "cut off": (body_with('"n":1')[:-1], "invalid_json"),
 }
+"""One body for each cause. tests/core/test_strict_json.py has the rest."""
 
 
-@pytest.mark.parametrize(("body", "code"), NOT_STRICT.values(), ids=NOT_STRICT)
-async def test_what_two_readers_could_read_differently_is_refused(
+@pytest.mark.parametrize(("body", "code"), AMBIGUOUS.values(), ids=AMBIGUOUS)
+async def test_a_body_that_two_readers_could_read_differently_is_refused(
     rig: Rig, body: bytes, code: str
 ) -> None:
     answer = await refusal(rig, request_bytes(await rig.key(), body=body))
@@ -121,42 +84,22 @@ BELOW, ABOVE, TYPE = "integer_below_min_value", "integer_above_max_value", "inva
 
 WRONG_FIELDS = {
     "n 0": ('"n":0', "n", BELOW),
-    "n -0": ('"n":-0', "n", BELOW),
-    "n -1": ('"n":-1', "n", BELOW),
     "n 11": ('"n":11', "n", ABOVE),
-    "n a thousand million": ('"n":1000000000', "n", ABOVE),
     "n of 4,000 digits": ('"n":' + "9" * 4_000, "n", ABOVE),
-    "n 1e9": ('"n":1e9', "n", TYPE),
     "n 1.0": ('"n":1.0', "n", TYPE),
-    "n 1.5": ('"n":1.5', "n", TYPE),
-    "n 1e0": ('"n":1e0', "n", TYPE),
-    "n as text": ('"n":"1"', "n", TYPE),
     "n true": ('"n":true', "n", TYPE),
-    "n false": ('"n":false', "n", TYPE),
-    "n a list": ('"n":[]', "n", TYPE),
-    "n an object": ('"n":{}', "n", TYPE),
     "size a number": ('"size":1024', "size", TYPE),
-    "size empty": ('"size":""', "size", "invalid_value"),
-    "size of nothing": ('"size":"0x0"', "size", "invalid_value"),
     "size not by 16": ('"size":"1000x1000"', "size", "invalid_value"),
-    "size too narrow": ('"size":"512x2048"', "size", "invalid_value"),
-    "size too long": ('"size":"3856x2048"', "size", "invalid_value"),
-    "size too small": ('"size":"512x512"', "size", "invalid_value"),
     "size too large": ('"size":"3840x3840"', "size", "invalid_value"),
-    "size in capitals": ('"size":"1024X1024"', "size", "invalid_value"),
-    "size with blanks": ('"size":" 1024x1024"', "size", "invalid_value"),
-    "size with a leading zero": ('"size":"01024x1024"', "size", "invalid_value"),
-    "size of other digits": ('"size":"\uff11\uff10\uff12\uff14x1024"', "size", "invalid_value"),
     "size of 10,000 digits": (f'"size":"{"9" * 10_000}x1024"', "size", "invalid_value"),
     "size made up": (f'"size":"{MARK}"', "size", "invalid_value"),
     "model unknown": (f'"model":"{MARK}"', "model", "model_not_found"),
-    "model empty": ('"model":""', "model", "model_not_found"),
-    "model in capitals": ('"model":"GPT-IMAGE-2"', "model", "model_not_found"),
     "model a list": ('"model":["gpt-image-2"]', "model", TYPE),
     "quality a number": ('"quality":1', "quality", TYPE),
     "stream true": ('"stream":true', "stream", "unsupported_parameter"),
     "stream 1": ('"stream":1', "stream", "unsupported_parameter"),
 }
+"""One value for each cause. tests/proxy/test_image_request.py has the rest."""
 
 
 @pytest.mark.parametrize(("fields", "param", "code"), WRONG_FIELDS.values(), ids=WRONG_FIELDS)
@@ -168,20 +111,17 @@ async def test_a_wrong_field_is_named(rig: Rig, fields: str, param: str, code: s
 
 
 @pytest.mark.parametrize(
-    ("prompt", "code"),
+    ("fields", "code"),
     [
-        ("", "empty_string"),
-        (" \n\t\u3000", "empty_string"),
-        (None, "missing_required_parameter"),
-        (..., "missing_required_parameter"),
-        (1, "invalid_type"),
-        (["apple"], "invalid_type"),
-        (MARK * 2_001, "string_above_max_length"),
-        ("é" * 32_001, "string_above_max_length"),
+        ({}, "missing_required_parameter"),
+        ({"prompt": " \n\t\u3000"}, "empty_string"),
+        ({"prompt": ["apple"]}, "invalid_type"),
+        ({"prompt": "é" * 32_001}, "string_above_max_length"),
     ],
 )
-async def test_a_prompt_that_is_none_is_refused(rig: Rig, prompt: Any, code: str) -> None:
-    fields = {} if prompt is ... else {"prompt": prompt}
+async def test_a_missing_or_wrong_prompt_is_named(
+    rig: Rig, fields: dict[str, object], code: str
+) -> None:
     body = json.dumps({"n": 1, **fields}).encode()
     answer = await refusal(rig, request_bytes(await rig.key(), body=body))
     assert answer.error == (400, code)
@@ -191,21 +131,15 @@ async def test_a_prompt_that_is_none_is_refused(rig: Rig, prompt: Any, code: str
 @pytest.mark.parametrize(
     "fields",
     [
-        f'"prompt":"{"é" * 32_000}"',
         f'"prompt":"{"🍎" * 32_000}"',
-        f'"prompt":"{chr(92)}ud83c{chr(92)}udf4e"',
         '"prompt":"apple","x":' + "[" * 63 + "]" * 63,
         '"prompt":"apple","x":' + "7" * 4_000,
-        '"prompt":"apple","x":1e308',
         '"prompt":"apple","n":10',
-        '"prompt":"apple","n":null',
-        '"prompt":"apple","size":"auto"',
         '"prompt":"apple","size":"3840x2160"',
         '"prompt":"apple","size":"1024x640"',
-        ' "prompt" : "apple" ',
     ],
 )
-async def test_what_is_just_within_the_bounds_is_bought(rig: Rig, fields: str) -> None:
+async def test_a_request_just_within_the_bounds_is_bought(rig: Rig, fields: str) -> None:
     key = await rig.key(cache=False)
     before, drawn = await rig.usage(), rig.sandbox.counts.images_drawn
     answer = await ask(rig.url, request_bytes(key, body=f"{{{fields}}}".encode()))
@@ -230,7 +164,7 @@ LARGE = body_with('"n":1') + b" " * 1_048_576
     ],
     ids=["declared", "only declared", "one chunk", "many chunks"],
 )
-async def test_a_body_over_the_limit_is_413_whatever_its_length_says(
+async def test_a_body_over_the_limit_is_413_however_it_is_declared(
     rig: Rig, body: bytes, length: int | None, headers: str
 ) -> None:
     request = request_bytes(await rig.key(), body=body, length=length, headers=headers)

@@ -17,8 +17,8 @@ from tests.support.rig import UPSTREAM_KEY, Got
 
 ROOT = Path(__file__).parents[2]
 
-START_SECONDS = 20.0
-"""How long a process may take to be ready, on a machine that does a lot besides."""
+START_SECONDS = 60.0
+"""How long a process may take to be ready on a busy machine."""
 
 
 class GatewayProcess:

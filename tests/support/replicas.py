@@ -1,12 +1,12 @@
-"""Several gateway processes over one store and one upstream, with clocks that disagree."""
+"""Several gateway processes that share a store and an upstream, with clocks that disagree."""
 
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import aiohttp
 
@@ -20,13 +20,19 @@ from gateway.tenants.changes import Actor
 from gateway.tenants.operations import create_key
 from gateway.upstream.sandbox import Sandbox, SandboxSettings
 from tests.support.directory import put_teams
-from tests.support.money import AWAY, PRICE, assert_spent, drawing
-from tests.support.process import SERVE, GatewayProcess, running_process
+from tests.support.money import AWAY, PRICE, assert_spent, drawing, until
+from tests.support.process import SERVE, START_SECONDS, GatewayProcess, running_process
 from tests.support.program import Program
+from tests.support.redis import RedisServer, running_redis
 from tests.support.rig import FLAT, UPSTREAM_KEY, Got
 
 SHIFTS = (0.0, 30.0, -30.0, 86_400.0)
-"""How wrong the replicas' clocks are, in seconds."""
+"""By how many seconds the clocks of gateways that share a Redis are wrong."""
+
+StoreKind = Literal["sqlite", "redis"]
+STORES: tuple[StoreKind, ...] = ("sqlite", "redis")
+
+NO_SETTINGS: Mapping[str, str] = {}
 
 
 class Replicas:
@@ -37,16 +43,30 @@ class Replicas:
     """
 
     def __init__(
-        self, folder: Path, sandbox: Sandbox, store: Store, toml: str, environ: dict[str, str]
+        self,
+        folder: Path,
+        sandbox: Sandbox,
+        store: Store,
+        toml: str,
+        environ: dict[str, str],
+        server: RedisServer | None = None,
     ) -> None:
         self.gateways: list[GatewayProcess] = []
         self.sandbox = sandbox
         self.store = store
+        self._server = server
         self._folder = folder
         self._toml = toml
         self._environ = environ
         self._running = AsyncExitStack()
         self._turn = 0
+        self._teams = 0
+
+    @property
+    def redis(self) -> RedisServer:
+        """The Redis that they share."""
+        assert self._server is not None
+        return self._server
 
     async def __aenter__(self) -> "Replicas":
         return self
@@ -79,6 +99,11 @@ class Replicas:
         """Ask the next gateway for images, as `GatewayProcess.generate` does."""
         return await self.next().generate(key, prompt, **fields)
 
+    def new_team(self) -> str:
+        """A name that no team has yet."""
+        self._teams += 1
+        return f"new-{self._teams}"
+
     def buying(self, key: str, number: int) -> list[asyncio.Task[Got]]:
         """So many distinct requests, under way at all gateways."""
         return [asyncio.create_task(self.generate(key)) for _ in range(number)]
@@ -96,7 +121,10 @@ class Replicas:
         return await self.further_key(team, limits=key_limits)
 
     async def further_key(self, team: str, *, limits: Limits = NO_LIMITS) -> str:
-        """A new key of a team that exists, with limits of its own."""
+        """A new key of a team that exists, with limits of its own; every gateway knows it.
+
+        A gateway that got no processor for a second refuses keys until it has read the store.
+        """
         _, text = await create_key(
             self.store.directory,
             team=team,
@@ -107,6 +135,11 @@ class Replicas:
             entropy=secrets.token_bytes,
             limits=limits,
         )
+
+        async def is_known() -> bool:
+            return {(await each.models(text)).status for each in self.gateways} <= {200}
+
+        await until(is_known, START_SECONDS)
         return text
 
     async def operator(self, *arguments: str) -> str:
@@ -158,25 +191,35 @@ class Replicas:
 @asynccontextmanager
 async def running_replicas(
     folder: Path,
-    url: str,
     toml: str = FLAT,
     sandbox: SandboxSettings | None = None,
+    *,
+    store: StoreKind = "redis",
+    shifts: Sequence[float] = SHIFTS,
+    redis: Mapping[str, str] = NO_SETTINGS,
     **environ: str,
 ) -> AsyncIterator[Replicas]:
-    """Gateways over the Redis of this URL, one for each of `SHIFTS`, until the block ends.
+    """Two gateways that share a database file, or four that share a Redis as store and cache.
 
-    It is their store and their cache, unless `environ` names another one for that.
+    `shifts` are the errors of their clocks in seconds, one for each gateway over Redis. `redis`
+    are settings as `running_redis` takes them. `environ` adds to the gateways' environment.
     """
-    shared = {"STORE_URL": url, "CACHE_URL": url, "KEYS_PEPPER": secrets.token_hex(32)}
-    named = {**shared, **environ}
-    async with Sandbox(sandbox or drawing()) as stand_in:
-        store = await open_shared(stand_in, named)
-        try:
-            async with Replicas(folder, stand_in, store, toml, named) as replicas:
-                await replicas.start(*SHIFTS)
-                yield replicas
-        finally:
-            await store.close()
+    server = None
+    async with AsyncExitStack() as stack:
+        if store == "redis":
+            server = await stack.enter_async_context(running_redis(folder / "redis", **redis))
+            shared = {"STORE_URL": server.url, "CACHE_URL": server.url}
+        else:
+            shared = {"STORE_URL": f"sqlite:{folder / 'gateway.db'}"}
+            shifts = (0.0, 0.0)  # on one machine they have one clock
+        named = {**shared, "KEYS_PEPPER": secrets.token_hex(32), **environ}
+        stand_in = await stack.enter_async_context(Sandbox(sandbox or drawing()))
+        opened = await open_shared(stand_in, named)
+        stack.push_async_callback(opened.close)
+        replicas = Replicas(folder, stand_in, opened, toml, named, server)
+        await stack.enter_async_context(replicas)
+        await replicas.start(*shifts)
+        yield replicas
 
 
 async def patiently(asker: GatewayProcess | Replicas, key: str, **fields: Any) -> Got:

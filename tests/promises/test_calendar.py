@@ -1,0 +1,159 @@
+"""Days and months: a budget opens at midnight UTC; a call counts for the day that admitted it."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.core.model import Limits
+from gateway.core.periods import end_of_month, month_of
+from gateway.quota.ledger import Ledger
+from gateway.quota.steps import Denied, Held, Settle
+from gateway.stores.redis.names import META
+from gateway.stores.sqlite import SqliteStore
+from tests.support.money import PRICE, USED_UP, assert_spent, drawing, tally, until
+from tests.support.quota_steps import reserve
+from tests.support.replicas import Replicas, mortally, running_replicas
+from tests.support.rig import FLAT
+
+# -- a ledger with a clock of its own -----------------------------------------------------------
+
+MIDNIGHT = 1_772_323_200.0
+"""2026-03-01 00:00:00 UTC: the end of a day and of a month."""
+
+
+class Clock:
+    """Both clocks of a store, set by the test."""
+
+    def __init__(self, now: float) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@asynccontextmanager
+async def ledger_at(folder: Path, clock: Clock) -> AsyncIterator[Ledger]:
+    """A ledger over a store with this clock: the clock of a whole gateway cannot be set."""
+    async with SqliteStore(folder / "gateway.db", wall=clock, monotonic=clock) as store:
+        ledger = Ledger(store.accounts, spread=lambda: 0.5)
+        await ledger.start()
+        yield ledger
+        assert await ledger.close(5)
+
+
+async def buy(ledger: Ledger, id: str, limits: Limits, images: int = 1) -> Held | Denied:
+    held = await ledger.reserve(reserve(id, limits=limits, gateway_limits=limits, images=images))
+    if isinstance(held, Held):
+        await ledger.finish(Settle(id=id, team="red", images=images, cost=images * PRICE))
+    return held
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [
+        Limits(images_per_day=2),
+        Limits(images_per_month=2),
+        Limits(cost_per_day=2 * PRICE),
+        Limits(cost_per_month=2 * PRICE),
+    ],
+)
+async def test_a_budget_opens_at_midnight_and_not_before(tmp_path: Path, limits: Limits) -> None:
+    clock = Clock(MIDNIGHT - 100)
+    async with ledger_at(tmp_path, clock) as ledger:
+        assert isinstance(await buy(ledger, "1", limits, 2), Held)
+        clock.now = MIDNIGHT - 0.001
+        refused = await buy(ledger, "2", limits)
+        assert isinstance(refused, Denied)
+        assert refused.refusal.resets_at == MIDNIGHT
+        clock.now = MIDNIGHT
+        assert isinstance(await buy(ledger, "3", limits, 2), Held)
+        assert isinstance(await buy(ledger, "4", limits), Denied)
+
+
+async def test_a_clock_set_back_over_a_restart_opens_no_budget_twice(tmp_path: Path) -> None:
+    limits = Limits(images_per_day=2)
+    async with ledger_at(tmp_path, Clock(MIDNIGHT + 100)) as ledger:
+        assert isinstance(await buy(ledger, "1", limits, 2), Held)
+    async with ledger_at(tmp_path, Clock(MIDNIGHT - 100)) as ledger:
+        assert isinstance(await buy(ledger, "2", limits), Denied)
+
+
+# -- several gateways ---------------------------------------------------------------------------
+
+BOUNDARY = end_of_month(month_of(time.time()) + 1)
+"""Midnight at the end of next month: more than four weeks ahead."""
+
+BEFORE, AFTER = BOUNDARY - 60, BOUNDARY + 60
+
+TOML = f"{FLAT}\n[limits]\nimages_per_day = 20\n"
+
+QUICK: dict[str, Any] = {"UPSTREAM_CONNECT_SECONDS": "1", "UPSTREAM_TIMEOUT_SECONDS": "3"}
+
+LIMITS = {
+    "day": Limits(images_per_day=20),
+    "month": Limits(images_per_month=20),
+    "money": Limits(cost_per_day=800_000, cost_per_month=800_000),
+}
+
+
+async def set_clock(replicas: Replicas, at: float) -> None:
+    """Let the store's clock go on from here.
+
+    Redis' own clock cannot be set. But the store's clock never runs backwards: if its mark is
+    ahead, as after somebody set a server's clock back, it goes on from there.
+    """
+    async with replicas.redis.client() as client:
+        seconds, micros = await client.time()
+        marks = {b"clock": int(at * 1e6), b"clock_wall": seconds * 1_000_000 + micros}
+        for name, mark in marks.items():
+            await client.hset(META, name, mark)
+
+
+async def by_day(replicas: Replicas, team: str) -> list[int]:
+    """The images bought on each day."""
+    rows = await replicas.store.usage.report(("day",), None, None, team)
+    return [row.images_bought for row in rows]
+
+
+async def test_calls_over_midnight_belong_to_the_time_that_admitted_them(tmp_path: Path) -> None:
+    async with running_replicas(tmp_path, FLAT, drawing(latency=3)) as replicas:
+        keys = {team: await replicas.key(team, limits=of) for team, of in LIMITS.items()}
+        await set_clock(replicas, BEFORE)
+        late = {team: replicas.buying(key, 20) for team, key in keys.items()}
+        await until(lambda: replicas.sandbox.counts.asked == 60)
+        for key in keys.values():
+            assert (await replicas.generate(key)).status == 429
+        await set_clock(replicas, AFTER)
+        # The new day is whole, though nothing of the old one is settled yet.
+        early = {team: replicas.buying(key, 30) for team, key in keys.items()}
+        for team in keys:
+            assert tally(await asyncio.gather(*late[team])) == {200: 20}
+            assert tally(await asyncio.gather(*early[team]))[200] == 20
+            assert await by_day(replicas, team) == [20, 20]
+            assert_spent(await replicas.account(team), 20, 800_000)
+        assert replicas.sandbox.counts.asked == 120
+
+
+async def test_a_dead_gateways_calls_are_charged_to_the_day_that_admitted_them(
+    tmp_path: Path,
+) -> None:
+    async with running_replicas(tmp_path, TOML, drawing(latency=1), **QUICK) as replicas:
+        key = await replicas.key(limits=LIMITS["month"])
+        await set_clock(replicas, BEFORE)
+        lost = [asyncio.create_task(mortally(replicas.gateways[0], key)) for _ in range(20)]
+        await until(lambda: replicas.sandbox.counts.asked == 20)
+        await replicas.kill(replicas.gateways[0])
+        await asyncio.gather(*lost)
+        await set_clock(replicas, AFTER)
+        await until(replicas.is_closed)
+        assert await by_day(replicas, "team") == [20]
+        got = await asyncio.gather(*replicas.buying(key, 30))
+        assert tally(got) == {200: 20, USED_UP: 10}
+        assert await by_day(replicas, "team") == [20, 20]
+        for account in (await replicas.account(), await replicas.gateway_account()):
+            assert_spent(account, 20, 800_000)

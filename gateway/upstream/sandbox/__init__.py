@@ -1,7 +1,7 @@
 """A stand-in for the paid API: it speaks the contract, draws real pictures, and counts.
 
-What it reads and refuses is written down here a second time, apart from the gateway's own rules:
-a mistake in those must not be repeated by what they are tested against.
+The sandbox has its own copy of the contract's checks. It must not share the gateway's, because a
+mistake there must not be repeated by the upstream that the gateway is tested against.
 """
 
 from gateway.upstream.sandbox.counts import Counts, Received

@@ -1,4 +1,4 @@
-"""What a sandbox was asked and what it delivered, to be compared with what was recorded."""
+"""Exact counts of what a sandbox received and delivered, to compare with what was recorded."""
 
 from collections import deque
 from collections.abc import Iterator
@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from msgspec import Struct, field
 
 REMEMBERED = 10_000
+"""Requests that are kept."""
 
 
 class Received(Struct, frozen=True):
@@ -18,13 +19,15 @@ class Received(Struct, frozen=True):
 
 
 class Counts(Struct):
-    """Exact counts since the sandbox was made; a restart keeps them.
+    """Counts since the sandbox was created. A restart keeps them.
 
-    `asked`: generation requests that arrived whole, with a valid key or not. `calls`: those that
-    were valid and begun, for `images_asked` images. `images_drawn`: images that cost money, whether
-    or not anybody was left to take them. `delivered` and `images_delivered`: answers with images
-    that were given to the socket to their last byte. `in_flight`: calls that have not ended, with
-    or without a client. `requests`: the last `REMEMBERED` that arrived.
+    - `asked`: generation requests that arrived whole, with a valid key or not.
+    - `calls`: valid requests, for `images_asked` images together.
+    - `images_drawn`: images that cost money, whether or not a client was left to receive them.
+    - `delivered`: responses with images that were written to the socket to their last byte, with
+      `images_delivered` images together.
+    - `in_flight`: calls that have not ended, with or without a client.
+    - `requests`: the last `REMEMBERED` requests.
     """
 
     asked: int = 0
@@ -38,7 +41,7 @@ class Counts(Struct):
     requests: deque[Received] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
 
     def arrived(self, received: Received) -> None:
-        """Count a request, whatever becomes of it."""
+        """Count a request, valid or not."""
         self.asked += 1
         self.requests.append(received)
 
@@ -55,10 +58,10 @@ class Counts(Struct):
             self.in_flight -= 1
 
     def answered(self, images: int) -> None:
-        """Count an answer with so many images that went out whole."""
+        """Count a response with so many images that went out whole."""
         self.delivered += 1
         self.images_delivered += images
 
     def numbers(self) -> dict[str, int]:
-        """All counts by name, without the requests."""
+        """Return all counts by name, without the requests."""
         return {name: getattr(self, name) for name in self.__struct_fields__ if name != "requests"}

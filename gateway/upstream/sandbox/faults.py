@@ -1,6 +1,6 @@
-"""What can go wrong in an upstream, switched on by whoever tests against the sandbox.
+"""Faults of an upstream, which tests switch on.
 
-Never by what a prompt says: every prompt is drawn.
+A prompt never switches a fault on: every prompt is drawn.
 """
 
 from collections.abc import Mapping
@@ -30,20 +30,20 @@ Size = Annotated[int, Meta(ge=0, le=2**36)]
 
 
 class Fault(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One thing that goes wrong, for the next `times` valid requests (None: until it is reset).
+    """A fault of the next `times` valid requests. If `times` is None, it lasts until it is reset.
 
-    Every kind waits for the sandbox's latency first, and draws (and so costs money) unless the
-    upstream says plainly that it did not: `draws`, where set, decides otherwise.
+    Every kind waits for the latency first. It draws the images, and so costs money, unless its
+    response says plainly that it did not. `draws` overrides that.
 
-    - "status": answers `status` with `body` (default: OpenAI's error, or the page of an edge) and
-      `headers` on top of the usual ones, which an empty value takes away.
-    - "cut_before_headers", "cut_in_body": the connection is dropped; "hang": no answer at all.
-    - "not_json": 200 with a page; "no_image": with no data; "empty_image": with a null picture.
-    - "fewer": `images` come instead of as many as were asked for.
-    - "huge": 200 with more than `bytes` bytes; "gzip_bomb": one that inflates to more.
-    - "gzip": the answer compressed; "slow_body": its body takes `after` seconds.
+    - "status": `status` with `body` (default: OpenAI's error, or the page of an edge) and with
+      `headers` on top of the usual ones; an empty value removes a header.
+    - "cut_before_headers", "cut_in_body": drops the connection. "hang": never answers.
+    - "not_json": 200 with a page. "no_image": without data. "empty_image": with a null image.
+    - "fewer": `images` images, whatever n is.
+    - "huge": 200 with more than `bytes` bytes. "gzip_bomb": inflates to more than `bytes` bytes.
+    - "gzip": a compressed body. "slow_body": a body that takes `after` seconds.
     - "echo_key": 400 with the Authorization header in its message.
-    - "set_cookie": the answer with a cookie, rate limits and headers for the next hop alone.
+    - "set_cookie": a cookie, rate limits and hop-by-hop headers.
     """
 
     kind: Kind
@@ -58,10 +58,10 @@ class Fault(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     @property
     def costs(self) -> bool:
-        """Whether the images are drawn, and so have to be paid."""
+        """Whether the images are drawn, and so cost money."""
         if self.draws is not None:
             return self.draws
         if self.kind == "status":
-            # What an edge says tells nothing of the origin: that one draws.
+            # These come from an edge while the origin may still be drawing.
             return self.status in (408, 502, 504) or 520 <= self.status <= 527
         return self.kind != "echo_key"

@@ -1,11 +1,12 @@
-"""The route that sells: one call from its arrival to its end, good or bad.
+"""The generations route: one call from its arrival to its end, with or without a fault.
 
-- What is refused costs nothing. Then the latency passes, whatever comes of it, and then the
-  images are drawn: from that moment they cost money.
+- A refused request costs nothing. For a valid one the latency passes first. Then the images are
+  drawn, and cost money.
 - A client that hangs up changes nothing: the images are drawn and counted all the same.
 """
 
 import asyncio
+import base64
 import gzip
 import time
 from collections.abc import Callable, Iterator
@@ -14,24 +15,31 @@ from copy import copy
 from typing import Any
 
 from aiohttp import web
+from msgspec import json
 
-from gateway.upstream.sandbox.answers import answer_body
 from gateway.upstream.sandbox.counts import Received
-from gateway.upstream.sandbox.errors import Refused, error, html_reply, json_reply, status_reply
 from gateway.upstream.sandbox.faults import Fault
-from gateway.upstream.sandbox.pictures import Pictures
-from gateway.upstream.sandbox.replies import (
-    Reply,
+from gateway.upstream.sandbox.pictures import DOT, Pictures, picture_spec
+from gateway.upstream.sandbox.requests import BadRequest, Generation, read_generation
+from gateway.upstream.sandbox.responses import (
     cut,
     cut_in_body,
+    error_response,
     hang,
+    json_response,
+    page_response,
     send_bomb,
     send_huge,
     send_slowly,
     send_whole,
+    status_response,
+    text_response,
 )
-from gateway.upstream.sandbox.requests import Asked, read_asked
-from gateway.upstream.sandbox.state import State
+from gateway.upstream.sandbox.state import SandboxSettings, State
+
+SQUARE_TOKENS = {"low": 196, "medium": 1_756, "high": 7_024}
+"""Tokens of an image of 1024x1024, by quality. At $30 a million they cost a little less than such
+an image in the price table."""
 
 _JUNK = {
     "Set-Cookie": "session=upstream; Path=/; HttpOnly",
@@ -49,7 +57,7 @@ _JUNK = {
 
 
 class Generations:
-    """Handles generation requests. `clock` gives seconds since the epoch."""
+    """Handles generation requests. `clock` returns seconds since the epoch."""
 
     def __init__(self, state: State, pictures: Pictures, clock: Callable[[], float]) -> None:
         self._state = state
@@ -58,20 +66,20 @@ class Generations:
         self._tasks: set[asyncio.Task[Any]] = set()
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
-        """Answer a request, or do what the next fault says."""
+        """Answer a request, or apply the next fault to it."""
         body = await request.read()
         headers = {name.lower(): value for name, value in request.headers.items()}
         self._state.counts.arrived(Received(headers, body, time.monotonic()))
         try:
             check_key(self._state, headers.get("authorization", ""))
-            asked = read_asked(body)
-        except Refused as refused:
-            return refused.reply.response
-        with self._state.counts.call(asked.n), self._running():
-            return await self._call(request, asked, self._state.next_fault())
+            generation = read_generation(body)
+        except BadRequest as error:
+            return error.response
+        with self._state.counts.call(generation.n), self._running():
+            return await self._call(request, generation, self._state.next_fault())
 
     async def cancel(self) -> None:
-        """End all calls under way, those without a client too."""
+        """End all calls in flight, also those without a client."""
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
@@ -88,35 +96,77 @@ class Generations:
             self._tasks.discard(task)
 
     async def _call(
-        self, request: web.Request, asked: Asked, fault: Fault | None
+        self, request: web.Request, generation: Generation, fault: Fault | None
     ) -> web.StreamResponse:
         settings = copy(self._state.settings)
         await asyncio.sleep(settings.latency)
-        images = fault.images if fault is not None and fault.kind == "fewer" else asked.n
+        images = fault.images if fault is not None and fault.kind == "fewer" else generation.n
         if fault is None or fault.costs:
             self._state.counts.images_drawn += images
-        if fault is not None and (response := await _go_wrong(request, fault)) is not None:
+        if fault is not None and (response := await _without_images(request, fault)) is not None:
             return response
         origin = f"{request.scheme}://{request.host}"
-        now = int(self._clock())
-        body = await answer_body(asked, images, settings, self._pictures, origin, now)
-        response, whole = await _deliver(request, Reply(body), fault)
+        body = await self._body(generation, images, settings, origin)
+        response, whole = await _deliver(request, body, fault)
         if whole:
             self._state.counts.answered(images)
         return response
 
+    async def _body(
+        self, generation: Generation, images: int, settings: SandboxSettings, origin: str
+    ) -> bytes:
+        """Return the JSON with so many images. `origin` starts their URLs."""
+        data = []
+        for seed in range(images):
+            spec = picture_spec(generation.prompt, generation.width, generation.height, seed)
+            image = {}
+            if settings.answer != "url":
+                png = await self._pictures.draw(spec) if settings.picture == "drawn" else DOT
+                image["b64_json"] = base64.b64encode(png).decode()
+            if settings.answer != "b64_json":
+                image["url"] = origin + self._pictures.link(spec, settings.url_ttl)
+            data.append(image)
+        return json.encode(
+            {
+                "created": int(self._clock()),
+                "background": generation.background,
+                "data": data,
+                "output_format": generation.output_format,
+                "quality": generation.quality,
+                "size": f"{generation.width}x{generation.height}",
+                "usage": _usage(generation, images),
+            }
+        )
+
 
 def check_key(state: State, authorization: str) -> None:
-    """Raise Refused for an Authorization header without a key that works."""
+    """Raise BadRequest unless the Authorization header has a valid key."""
     if not authorization:
         message = "You didn't provide an API key: send it in an Authorization header."
-        raise Refused(message, None, "invalid_api_key", status=401)
+        raise BadRequest(message, None, "invalid_api_key", status=401)
     if not state.knows(authorization):
-        raise Refused("Incorrect API key provided.", None, "invalid_api_key", status=401)
+        raise BadRequest("Incorrect API key provided.", None, "invalid_api_key", status=401)
 
 
-async def _go_wrong(request: web.Request, fault: Fault) -> web.StreamResponse | None:
-    """What is answered instead of images; None where there are images."""
+def _usage(generation: Generation, images: int) -> dict[str, Any]:
+    """Plausible tokens: a quarter of the prompt's bytes, and by the square of the shorter edge.
+
+    Both cost less than such an image in a price table with the same prices.
+    """
+    text = max(1, len(generation.prompt.encode()) // 4)
+    edge = min(generation.width, generation.height)
+    output = images * (SQUARE_TOKENS[generation.quality] * edge * edge // 1024**2)
+    return {
+        "input_tokens": text,
+        "input_tokens_details": {"text_tokens": text, "image_tokens": 0},
+        "output_tokens": output,
+        "output_tokens_details": {"image_tokens": output, "text_tokens": 0},
+        "total_tokens": text + output,
+    }
+
+
+async def _without_images(request: web.Request, fault: Fault) -> web.StreamResponse | None:
+    """Respond without images, if the fault says so; else return None."""
     match fault.kind:
         case "cut_before_headers":
             return cut(request)
@@ -126,38 +176,34 @@ async def _go_wrong(request: web.Request, fault: Fault) -> web.StreamResponse | 
             return await send_huge(request, fault.bytes)
         case "gzip_bomb":
             return await send_bomb(request, fault.bytes)
-    reply = _reply_instead(request, fault)
-    return None if reply is None else reply.response
-
-
-def _reply_instead(request: web.Request, fault: Fault) -> Reply | None:
-    match fault.kind:
         case "status":
-            return status_reply(fault.status, fault.body, fault.headers)
+            return status_response(fault.status, fault.body, fault.headers)
         case "not_json":
-            return html_reply(200, "All is well")
+            return page_response(200, "All is well")
         case "no_image":
-            return json_reply(200, {"created": 0, "data": []})
+            return json_response(200, {"created": 0, "data": []})
         case "empty_image":
-            return json_reply(200, {"created": 0, "data": [{"b64_json": None}]})
+            return json_response(200, {"created": 0, "data": [{"b64_json": None}]})
         case "echo_key":
             message = f"Rejected: {request.headers['Authorization']}"
-            return json_reply(400, error(message, "invalid_request_error", "rejected"))
+            return error_response(400, message, "invalid_request_error", "rejected")
     return None
 
 
 async def _deliver(
-    request: web.Request, reply: Reply, fault: Fault | None
+    request: web.Request, body: bytes, fault: Fault | None
 ) -> tuple[web.StreamResponse, bool]:
-    """Send an answer with images. Tells whether it went out whole."""
-    match fault:
-        case Fault(kind="cut_in_body"):
-            return await cut_in_body(request, reply), False
-        case Fault(kind="slow_body", after=seconds):
-            return await send_slowly(request, reply, seconds)
-        case Fault(kind="gzip"):
-            body = await asyncio.to_thread(gzip.compress, reply.body, 1)
-            reply = Reply(body).with_headers({"Content-Encoding": "gzip"})
-        case Fault(kind="set_cookie"):
-            reply = reply.with_headers(_JUNK)
-    return await send_whole(request, reply)
+    """Send the images. Also returns whether the response went out whole."""
+    kind = fault.kind if fault else None
+    if kind == "cut_in_body":
+        return await cut_in_body(request, body), False
+    if kind == "slow_body" and fault:
+        return await send_slowly(request, body, fault.after)
+    if kind == "gzip":
+        body = await asyncio.to_thread(gzip.compress, body, 1)
+    response = text_response(200, body)
+    if kind == "gzip":
+        response.headers["Content-Encoding"] = "gzip"
+    if kind == "set_cookie":
+        response.headers.update(_JUNK)
+    return response, await send_whole(request, response)

@@ -1,7 +1,7 @@
-"""The sandbox's pictures: drawn in a thread, kept for a while, and handed out by URL.
+"""The sandbox's pictures: drawn in a thread, cached, and served by signed URL.
 
-A URL says all that is needed to draw its picture again, so none has to be remembered. It knows
-the prompt by its digest alone, and its signature vouches for every other part.
+A URL has everything that is needed to draw its picture again, so no picture must be stored. It has
+only a digest of the prompt, and a signature over all other parts.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from gateway.upstream.sandbox.png import draw, draw_digest, prompt_digest
 
 KEPT = 64
-"""Pictures kept, the last that were used: at most about 20 MB."""
+"""Pictures in the cache, at most about 20 MB. The most recently used ones stay."""
 
 DOT = draw("dot", 1, 1)
 
@@ -28,12 +28,12 @@ _TIME = "%Y-%m-%dT%H:%M:%SZ"
 
 
 def picture_spec(prompt: str, width: int, height: int, seed: int) -> Spec:
-    """The picture of a prompt; `seed` is its number among the images of one request."""
+    """Return the spec of a picture. `seed` is its number among the images of one request."""
     return prompt_digest(prompt), width, height, seed
 
 
 class Pictures:
-    """Draws, signs and opens. `clock` gives seconds since the epoch."""
+    """Draws pictures and signs their URLs. `clock` returns seconds since the epoch."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -41,7 +41,7 @@ class Pictures:
         self._drawn: OrderedDict[Spec, bytes] = OrderedDict()
 
     async def draw(self, spec: Spec) -> bytes:
-        """The PNG."""
+        """Return the PNG of a picture."""
         if spec not in self._drawn:
             self._drawn[spec] = await asyncio.to_thread(draw_digest, *spec)
         self._drawn.move_to_end(spec)
@@ -50,14 +50,14 @@ class Pictures:
         return self._drawn[spec]
 
     def link(self, spec: Spec, seconds: float) -> str:
-        """A path whose query says until when it works: for `seconds`, rounded up to a whole one."""
+        """Return a signed path that expires after `seconds`, rounded up to a whole second."""
         digest, width, height, seed = spec
         name = f"{digest.hex()}-{width}x{height}-{seed}.png"
         end = datetime.fromtimestamp(math.ceil(self._clock() + seconds), UTC).strftime(_TIME)
         return f"/files/{name}?se={end}&sig={self._signature(name, end)}"
 
     def open(self, name: str, end: str, signature: str) -> Spec | None:
-        """The picture of a link; None where its time is over, or where it was never given out."""
+        """Return the picture of a path, or None if it has expired or its signature is wrong."""
         if not hmac.compare_digest(signature.encode(), self._signature(name, end).encode()):
             return None
         match = _NAME.fullmatch(name)

@@ -1,13 +1,11 @@
 """Pictures for the sandbox: real PNGs of any size, drawn from a digest in a few milliseconds.
 
-A picture is a mirrored pattern of tiles (circles, diamonds, quarter discs, triangles) on a
-diagonal gradient. The prompt decides its colours and the number of tiles, so that two prompts are
-told apart at a glance; the prompt and the seed decide which tiles stand where, so that the images
-of one request look like a family.
+A picture is a mirrored pattern of circles, diamonds and squares on a diagonal gradient. The prompt
+decides the colours and the number of tiles, so two prompts look different at a glance. The prompt
+and the seed decide the place of each tile, so the images of one request look related.
 
-Pixels are never touched one by one. The palette holds `RAMPS` ramps of `SHADES` colours, and a
-row is put together from slices of them: a slice that starts one pixel later in every row draws
-the diagonal of the gradient, and a tile covers one stretch of every row.
+A row is built from slices of the palette's ramps, because single pixels would be too slow. A slice
+that starts one pixel later in each row draws the diagonal of the gradient.
 """
 
 import math
@@ -21,30 +19,29 @@ from itertools import pairwise
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 SHADES = 64
-"""Colours in a ramp, from a gradient's one end to the other."""
+"""Colours in a ramp, from one end of a gradient to the other."""
 
 RAMPS = 4
 """The background and three colours of tiles."""
 
-Stretch = tuple[float, float]
-Shape = Callable[[float], Stretch]
-"""Which stretch of a tile is painted at a height: all of them between 0.0 and 1.0."""
+Shape = Callable[[float], float]
+"""Half of a tile's painted width at a height, both as fractions of the tile."""
 
 
 def draw(prompt: str, width: int, height: int, seed: int = 0) -> bytes:
-    """A PNG of exactly `width` x `height` pixels (each at least 1) for this prompt and seed."""
+    """Draw a PNG of exactly `width` x `height` pixels (each at least 1)."""
     return draw_digest(prompt_digest(prompt), width, height, seed)
 
 
 def prompt_digest(prompt: str) -> bytes:
-    """All that a picture takes from its prompt: 32 bytes."""
+    """Return the only part of a prompt that a picture depends on: 32 bytes."""
     return sha256(prompt.encode("utf-8", "surrogatepass")).digest()
 
 
 def draw_digest(digest: bytes, width: int, height: int, seed: int = 0) -> bytes:
-    """As `draw`, for the prompt with this digest."""
+    """Draw the PNG of the prompt with this digest."""
     rows = b"".join(_rows(digest, width, height, seed))
-    # A byte a pixel, each the number of a colour in the palette.
+    # One byte per pixel: the number of a colour in the palette.
     header = struct.pack(">IIBBBBB", width, height, 8, 3, 0, 0, 0)
     return b"".join(
         (
@@ -65,7 +62,7 @@ def _chunk(kind: bytes, data: bytes) -> bytes:
 
 
 def _palette(digest: bytes) -> bytes:
-    """`RAMPS` x `SHADES` colours. The background is quiet, the tiles stand out from it."""
+    """Return `RAMPS` x `SHADES` colours: a quiet background, and tiles that stand out."""
     hue = int.from_bytes(digest[:2], "big") / 0x10000
     spread = (0.08, 0.14, 0.33, 0.42)[digest[2] % 4]
     dark = digest[3] % 3 == 0
@@ -81,7 +78,7 @@ def _palette(digest: bytes) -> bytes:
 
 
 def _ramp(start: tuple[float, ...], end: tuple[float, ...]) -> bytes:
-    """Colours from one (hue, lightness, saturation) to another."""
+    """Return the colours between two values of (hue, lightness, saturation)."""
     colours = bytearray()
     for shade in range(SHADES):
         part = shade / (SHADES - 1)
@@ -93,64 +90,31 @@ def _ramp(start: tuple[float, ...], end: tuple[float, ...]) -> bytes:
 # -- tiles --------------------------------------------------------------------------------------
 
 
-def _circle(y: float) -> Stretch:
-    half = math.sqrt(max(0.0, 0.25 - (y - 0.5) ** 2))
-    return 0.5 - half, 0.5 + half
+def _circle(y: float) -> float:
+    return math.sqrt(max(0.0, 0.25 - (y - 0.5) ** 2))
 
 
-def _diamond(y: float) -> Stretch:
-    half = 0.5 - abs(y - 0.5)
-    return 0.5 - half, 0.5 + half
+def _diamond(y: float) -> float:
+    return 0.5 - abs(y - 0.5)
 
 
-def _disc_above(y: float) -> Stretch:
-    """A quarter of a disc around the tile's upper left corner."""
-    return 0.0, math.sqrt(1.0 - y * y)
+def _square(y: float) -> float:
+    return 0.5
 
 
-def _disc_below(y: float) -> Stretch:
-    return _disc_above(1.0 - y)
-
-
-def _wedge_above(y: float) -> Stretch:
-    """A triangle in the tile's upper left corner."""
-    return 0.0, 1.0 - y
-
-
-def _wedge_below(y: float) -> Stretch:
-    return 0.0, y
-
-
-def _full(y: float) -> Stretch:
-    return 0.0, 1.0
-
-
-def _mirrored(shape: Shape) -> Shape:
-    def mirrored(y: float) -> Stretch:
-        left, right = shape(y)
-        return 1.0 - right, 1.0 - left
-
-    return mirrored
-
-
-_LEFT = (_disc_above, _disc_below, _wedge_above, _wedge_below)
-_SHAPES: tuple[Shape, ...] = (_circle, _full, _diamond, *_LEFT, *map(_mirrored, _LEFT))
+_SHAPES: tuple[Shape, ...] = (_circle, _square, _diamond)
 
 Tile = tuple[Shape, int]
 """A shape and the number of its ramp."""
 
 
 def _tiles(digest: bytes, seed: int, columns: int, rows: int) -> list[list[Tile | None]]:
-    """The pattern: rows of tiles, None where the background shows, mirrored left to right.
-
-    `columns` is even: a tile on the mirror's axis would not be its own mirror image.
-    """
+    """Return rows of tiles, mirrored left to right. None is background; `columns` is even."""
     random = _random_bytes(digest, seed)
     pattern = []
     for _ in range(rows):
         left = [_tile(next(random), next(random)) for _ in range(columns // 2)]
-        right = [tile and (_mirrored(tile[0]), tile[1]) for tile in left]
-        pattern.append(left + right[::-1])
+        pattern.append(left + left[::-1])
     return pattern
 
 
@@ -169,7 +133,7 @@ def _random_bytes(digest: bytes, seed: int) -> Iterator[int]:
 
 
 def _rows(digest: bytes, width: int, height: int, seed: int) -> Iterator[bytes]:
-    """The picture row by row, each with the leading byte that says it is not filtered."""
+    """Yield the rows, each after the byte that says that it is not filtered."""
     edge = min(width, height) / (4 + digest[4] % 4)
     columns, lines = 2 * max(1, round(width / edge / 2)), max(1, round(height / edge))
     ramps = [_diagonal(ramp, width + height) for ramp in range(RAMPS)]
@@ -193,11 +157,11 @@ def _diagonal(ramp: int, length: int) -> bytes:
 def _row(
     placed: list[tuple[Shape, bytes, int, int]], ground: bytes, y: int, height: float, width: int
 ) -> bytes:
-    """One row. `placed` are tiles with their ramp, left edge and width; `height` is within them."""
+    """Return a row. `placed` has tiles with ramp, left edge and width; `height` is in a tile."""
     parts, done = [b"\0"], 0
     for shape, colours, left, wide in placed:
-        start, end = shape(height)
-        first, last = left + round(start * wide), left + round(end * wide)
+        half = shape(height)
+        first, last = left + round((0.5 - half) * wide), left + round((0.5 + half) * wide)
         parts += (ground[y + done : y + first], colours[y + first : y + last])
         done = last
     parts.append(ground[y + done : y + width])

@@ -2,26 +2,35 @@
 
     POST /api/v1/images/generations    the contract
     GET  /api/v1/models
-    GET  /files/{name}                 a picture, until its URL's time is over: then 403
-    GET, POST, DELETE /control         see `gateway.upstream.sandbox.control`
+    GET  /files/{name}                 a picture; 403 once its URL has expired
+    GET, POST, DELETE /control         settings, faults and counts
 
-Nothing that a client sent is logged: neither requests nor what aiohttp could not read.
+The control route switches faults and settings from outside:
+
+    GET     returns settings, counts and faults
+    POST    {"faults": [...], "latency": ..., "answer": ..., "url_ttl": ..., "picture": ...},
+            all optional; the faults replace the present ones
+    DELETE  removes all faults
+
+Nothing that a client sent is logged: neither requests nor bytes that aiohttp could not parse.
 """
 
 import logging
 import time
 from collections.abc import Callable
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
+import msgspec
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
+from msgspec.structs import asdict
 
-from gateway.upstream.sandbox.control import Control
-from gateway.upstream.sandbox.errors import Refused, error, json_reply
+from gateway.upstream.sandbox.faults import Fault
 from gateway.upstream.sandbox.generations import Generations, check_key
 from gateway.upstream.sandbox.pictures import DOT, Pictures
-from gateway.upstream.sandbox.requests import MODEL
+from gateway.upstream.sandbox.requests import MODEL, BadRequest
+from gateway.upstream.sandbox.responses import error_response, json_response
 from gateway.upstream.sandbox.state import SandboxSettings, State
 
 BACKLOG = 4_096
@@ -30,14 +39,14 @@ BACKLOG = 4_096
 MAX_BODY_BYTES = 64 * 1024**2
 
 STOP_SECONDS = 0.4
-"""What aiohttp waits, twice at most, for a connection to end."""
+"""How long aiohttp waits for a connection to end, twice at most."""
 
 
 class Sandbox(State):
-    """A stand-in upstream: what it does is switched by the attributes of `State`.
+    """A stand-in upstream. `clock` returns seconds since the epoch.
 
-    `clock` gives seconds since the epoch. Starts and stops as often as wanted; settings, faults
-    and counts stay. `async with` serves on a free port of 127.0.0.1.
+    It may be started and stopped repeatedly: settings, faults and counts stay. `async with` serves
+    on a free port of 127.0.0.1.
     """
 
     def __init__(
@@ -47,11 +56,10 @@ class Sandbox(State):
         self.url = ""
         self._pictures = Pictures(clock)
         self._generations = Generations(self, self._pictures, clock)
-        self._control = Control(self)
         self._runner: web.AppRunner | None = None
 
     async def start(self, host: str = "127.0.0.1", port: int = 0) -> None:
-        """Listen; port 0 takes any free one, and `url` tells which. Raises OSError."""
+        """Listen on a port and set `url`. Port 0 is any free port. Raises OSError."""
         self._runner = web.AppRunner(
             self.app(), access_log=None, logger=_log, shutdown_timeout=STOP_SECONDS
         )
@@ -65,7 +73,7 @@ class Sandbox(State):
         self.url = f"http://{shown}:{self._runner.addresses[0][1]}"
 
     async def stop(self) -> None:
-        """Stop listening within a second; calls under way end here, and are cut off."""
+        """Stop listening within a second. Calls in flight are cut off."""
         runner, self._runner = self._runner, None
         if runner is not None:
             await runner.cleanup()
@@ -83,15 +91,15 @@ class Sandbox(State):
         await self.stop()
 
     def app(self) -> web.Application:
-        """The routes, for whoever runs a server of their own."""
+        """Return the routes, for callers that run a server of their own."""
         app = web.Application(client_max_size=MAX_BODY_BYTES)
         app.router.add_post("/api/v1/images/generations", self._generations.handle)
         app.router.add_get("/api/v1/models", self._models)
         app.router.add_get("/files/{name}", self._file)
-        app.router.add_get("/control", self._control.show)
-        app.router.add_post("/control", self._control.set)
-        app.router.add_delete("/control", self._control.reset)
-        app.router.add_route("*", "/{path:.*}", _nowhere)
+        app.router.add_get("/control", self._show)
+        app.router.add_post("/control", self._change)
+        app.router.add_delete("/control", self._reset)
+        app.router.add_route("*", "/{path:.*}", _not_found)
         app.on_shutdown.append(self._end_calls)
         return app
 
@@ -101,37 +109,64 @@ class Sandbox(State):
     async def _models(self, request: web.Request) -> web.Response:
         try:
             check_key(self, request.headers.get("Authorization", ""))
-        except Refused as refused:
-            return refused.reply.response
+        except BadRequest as error:
+            return error.response
         model = {"id": MODEL, "object": "model", "created": 0, "owned_by": "sandbox"}
-        return json_reply(200, {"object": "list", "data": [model]}).response
+        return json_response(200, {"object": "list", "data": [model]})
 
     async def _file(self, request: web.Request) -> web.Response:
         name, query = request.match_info["name"], request.query
         spec = self._pictures.open(name, query.get("se", ""), query.get("sig", ""))
         if spec is None:
-            return web.Response(status=403, text="This link has expired, or was never given out.")
+            return web.Response(status=403, text="This link has expired or is invalid.")
         png = DOT if self.settings.picture == "dot" else await self._pictures.draw(spec)
         return web.Response(body=png, content_type="image/png")
 
+    # -- the control route ----------------------------------------------------------------------
 
-async def _nowhere(request: web.Request) -> web.Response:
-    body = error("There is no such route.", "invalid_request_error", "not_found")
-    return json_reply(404, body).response
+    async def _show(self, request: web.Request) -> web.Response:
+        settings = asdict(self.settings)
+        del settings["api_key"]
+        faults = [*self.faults, *([self.fault] if self.fault else [])]
+        shown = {"settings": settings, "counts": self.counts.numbers(), "faults": faults}
+        return json_response(200, shown)
+
+    async def _change(self, request: web.Request) -> web.Response:
+        try:
+            changes = msgspec.json.decode(await request.read(), type=dict[str, Any])
+            faults = msgspec.convert(changes.pop("faults", None), list[Fault] | None)
+            if "api_key" in changes:
+                raise msgspec.ValidationError("the key cannot be changed")
+            settings = msgspec.convert({**asdict(self.settings), **changes}, SandboxSettings)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            return error_response(400, str(error), "invalid_request_error", "invalid")
+        self.settings = settings
+        if faults is not None:
+            self.reset_faults()
+            self.faults.extend(faults)
+        return await self._show(request)
+
+    async def _reset(self, request: web.Request) -> web.Response:
+        self.reset_faults()
+        return await self._show(request)
+
+
+async def _not_found(request: web.Request) -> web.Response:
+    return error_response(404, "There is no such route.", "invalid_request_error", "not_found")
 
 
 def _is_loggable(record: logging.LogRecord) -> bool:
-    """Let through the sandbox's own defects, by type and place alone: a text may hold anything."""
+    """Log only defects of the sandbox, by type and place: their text may contain anything."""
     failure = record.exc_info[1] if record.exc_info else None
-    if failure is None or isinstance(failure, _CLIENTS_FAULTS):
+    if failure is None or isinstance(failure, _CLIENT_FAULTS):
         return False
     record.msg, record.args = "the sandbox failed: %s", (type(failure).__name__,)
     record.exc_info = (RuntimeError, RuntimeError(), failure.__traceback__)
     return True
 
 
-_CLIENTS_FAULTS = (HttpProcessingError, web.RequestPayloadError, ConnectionError)
-"""No HTTP, a broken body, and a client that left while it was sending one."""
+_CLIENT_FAULTS = (HttpProcessingError, web.RequestPayloadError, ConnectionError)
+"""Invalid HTTP, a broken body, and a client that left while it was sending one."""
 
 _log = logging.getLogger("gateway.sandbox")
 _log.addFilter(_is_loggable)

@@ -1,4 +1,4 @@
-"""What a test or the control route may switch and read while a sandbox runs."""
+"""The settings, faults and counts of a sandbox, which may change while it runs."""
 
 from collections import deque
 from typing import Annotated, Literal
@@ -10,19 +10,15 @@ from gateway.upstream.sandbox.counts import Counts
 from gateway.upstream.sandbox.faults import Fault
 
 Answer = Literal["b64_json", "url", "both"]
-
-
 Picture = Literal["drawn", "dot"]
-
-
 Seconds = Annotated[float, Meta(ge=0, le=86_400)]
 
 
-class SandboxSettings(Struct, kw_only=True):
-    """`latency` and `url_ttl` in seconds. `api_key` None takes any key, as long as there is one.
+class SandboxSettings(Struct, kw_only=True, forbid_unknown_fields=True):
+    """Settings of a sandbox. A change applies to the calls that begin after it.
 
-    `picture` "dot" delivers one constant tiny picture: for load tests, where nothing else differs.
-    All of it may be changed while the sandbox runs; calls under way keep what they began with.
+    `api_key` None accepts any key, but not a missing one. The picture "dot" is one tiny constant
+    image, for load tests. `latency` and `url_ttl` are in seconds.
     """
 
     api_key: str | None = None
@@ -33,7 +29,7 @@ class SandboxSettings(Struct, kw_only=True):
 
 
 class State:
-    """`faults` are used up in turn; once there are none, `fault` applies until it is reset."""
+    """What a sandbox does. `faults` are used up in turn, then `fault` applies until it is reset."""
 
     def __init__(self, settings: SandboxSettings | None = None) -> None:
         self.settings = settings or SandboxSettings()
@@ -42,28 +38,28 @@ class State:
         self.faults: deque[Fault] = deque()
 
     def reset_faults(self) -> None:
-        """Nothing goes wrong from here on."""
+        """Remove all faults."""
         self.fault = None
         self.faults.clear()
 
     def next_fault(self) -> Fault | None:
-        """The fault of the next request, used up by one."""
-        if self.faults:
-            fault = self.faults.popleft()
-            if (rest := _less_one(fault)) is not None:
-                self.faults.appendleft(rest)
-            return fault
-        used = self.fault
-        self.fault = used and _less_one(used)
-        return used
+        """Return the fault for the next request, and use it up once."""
+        if not self.faults:
+            used = self.fault
+            self.fault = used and _used_once(used)
+            return used
+        fault = self.faults.popleft()
+        if (rest := _used_once(fault)) is not None:
+            self.faults.appendleft(rest)
+        return fault
 
     def knows(self, authorization: str) -> bool:
-        """Whether this Authorization header holds a key that works."""
+        """Whether this Authorization header has a valid key."""
         scheme, _, key = authorization.partition(" ")
         return scheme.lower() == "bearer" and bool(key) and self.settings.api_key in (None, key)
 
 
-def _less_one(fault: Fault) -> Fault | None:
+def _used_once(fault: Fault) -> Fault | None:
     if fault.times is None:
         return fault
     return replace(fault, times=fault.times - 1) if fault.times > 1 else None

@@ -1,5 +1,5 @@
-"""What a newcomer is given: a team, a key and an admin token that are the same at every start, and
-lines to paste.
+"""The demo: a team, a key and an admin token that stay the same at every start, and the banner
+with lines to paste.
 """
 
 import os
@@ -20,14 +20,16 @@ from gateway.tenants.store import DirectoryStore, DirectoryWrite
 TEAM = "demo"
 
 REAL_IMAGES_PER_DAY = 10
-"""What the demo team may buy a day from a real upstream: real money."""
+"""The demo team's daily limit where a real upstream costs real money."""
 
 PROMPT = "A simple red apple on a white table, photorealistic"
 
 
 async def demo_team(store: DirectoryStore, *, real: bool) -> Team:
-    """The demo team, made where it lacks. Before a real upstream it has a limit of images a day:
-    the one an operator gave it, else ours. Raises StoreUnavailable.
+    """The demo team, created if it is missing.
+
+    In front of a real upstream it has a limit of images a day: the operator's, or else the demo's.
+    Raises StoreUnavailable.
     """
     known = {team.name: team for team in (await store.changes(0)).teams}
     team = known.get(TEAM, Team(name=TEAM))
@@ -40,12 +42,12 @@ async def demo_team(store: DirectoryStore, *, real: bool) -> Team:
 
 
 async def demo_key(store: DirectoryStore, pepper: bytes, file: Path) -> str:
-    """The demo team's key, kept in `file` (mode 0600), and made where it lacks.
+    """The demo team's key from `file` (mode 0600), created if it is missing.
 
-    The key is entered into the store again if it is not there, so that the one in the file works
-    with the sandbox's store and with the real one. Raises StartError, StoreUnavailable.
+    A key that the store lacks is added to it: the same file works with the sandbox's store and
+    with the real one. Raises StartError, StoreUnavailable.
     """
-    text = _kept(file, lambda: key_format.mint(secrets.token_bytes)[1])
+    text = _read_or_create(file, lambda: key_format.mint(secrets.token_bytes)[1])
     id = key_format.parse(text)
     if id is None:
         raise StartError(f"{file} does not hold a key. Delete it to get a new one.")
@@ -61,28 +63,29 @@ async def demo_key(store: DirectoryStore, pepper: bytes, file: Path) -> str:
 
 async def _write(store: DirectoryStore, write: DirectoryWrite) -> None:
     while not await store.commit((await store.changes(0)).generation, write):
-        pass  # somebody else wrote in between
+        pass  # another process wrote in between
 
 
 def demo_token(admin: AdminSettings, file: Path) -> tuple[AdminSettings, str | None]:
-    """The admin tokens with the demo's, and its text; where any is configured, only those and None.
+    """The admin settings with the demo's token added, and its text.
 
-    It is kept in `file` (mode 0600), and made where it lacks. Raises StartError.
+    If tokens are configured, nothing is added and the text is None. The token comes from `file`
+    (mode 0600), which is created if it is missing. Raises StartError.
     """
     if admin.all_tokens:
         return admin, None
-    text = _kept(file, lambda: admin_tokens.mint(secrets.token_bytes))
+    text = _read_or_create(file, lambda: admin_tokens.mint(secrets.token_bytes))
     if not admin_tokens.is_minted(text):
         raise StartError(f"{file} does not hold an admin token. Delete it to get a new one.")
     token = admin_tokens.AdminToken(name=TEAM, role="admin", digest=admin_tokens.digest(text))
     return replace(admin, tokens={TEAM: token}), text
 
 
-def _kept(file: Path, made: Callable[[], str]) -> str:
-    """What the file holds; where there is none, it is made."""
+def _read_or_create(file: Path, create: Callable[[], str]) -> str:
+    """The content of the file; a missing file is created."""
     try:
         if not file.exists():
-            text = made()
+            text = create()
             file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as new:
                 new.write(text + "\n")
@@ -92,9 +95,9 @@ def _kept(file: Path, made: Callable[[], str]) -> str:
 
 
 def banner(url: str, admin_url: str, key: str, team: Team, token: str | None, *, real: bool) -> str:
-    """What is printed at every start. Each part works as pasted.
+    """The text that the demo prints at every start. Each part works as pasted.
 
-    `token` None: an operator has configured tokens of their own, which are never printed.
+    `token` is None if the operator configured tokens, which are never printed.
     """
     sign_in = "Sign in    with your own admin token" if token is None else f"Token      {token}"
     cost = f"images cost money; the demo team may buy {team.limits.images_per_day} a day"

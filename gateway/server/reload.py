@@ -1,7 +1,7 @@
-"""Reading the configuration again while the gateway runs.
+"""Reloads the configuration while the gateway runs.
 
-It is checked whole before anything changes: with one fault, all stays as it was. Then it is
-swapped whole. What is under way goes on with the configuration it began with.
+It is checked as a whole first: with one fault, nothing changes. Then it is replaced as a whole.
+Requests in flight keep the configuration that they began with.
 """
 
 import asyncio
@@ -17,42 +17,47 @@ from gateway.config.settings import Settings
 from gateway.core.faults import Fault
 from gateway.reporting.alerts.http import file_faults
 from gateway.server.gateway import Gateway
-from gateway.server.tls import Certificate, Loaded
+from gateway.server.tls import Certificate, LoadedCertificate
 from gateway.telemetry.logging import set_level
 from gateway.upstream.credentials import with_key
 
 log = structlog.get_logger(source="gateway")
 
 Read = Callable[[], tuple[Settings, list[Fault]]]
-"""The settings as they are written now, and warnings. Raises ConfigError."""
+"""Returns the current content of the configuration, and warnings. Raises ConfigError."""
 
 
 async def reload(gateway: Gateway, read: Read) -> None:
-    """Have the gateway go on with what `read` finds, or tell every fault of it in the log."""
+    """Put the configuration that `read` returns in force, or log all its faults."""
     try:
-        found = await asyncio.to_thread(_checked, read, gateway.certificate)
+        loaded = await asyncio.to_thread(_load, read, gateway.certificate)
     except ConfigError as error:
-        _tell(error.faults)
+        for fault in error.faults:
+            log.error("configuration kept", fault=str(fault))  # noqa: TRY400 - faults say it all
         return
-    for warning in found.warnings:
+    for warning in loaded.warnings:
         log.warning("configuration doubtful", doubt=str(warning))
-    _swap(gateway, found)
+    outcome = reloaded(gateway.settings, loaded.settings)
+    gateway.use(outcome.settings)
+    set_level(outcome.settings.log.level)
+    for option in outcome.waiting:
+        log.warning("needs a restart", option=option)
+    certificate = loaded.certificate
+    renewed = gateway.certificate and certificate and gateway.certificate.use(certificate)
+    files = ["[server] tls_cert"] if renewed else []
+    log.info("configuration read again", changed=[*outcome.changed, *files])
 
 
-def _tell(faults: Sequence[Fault]) -> None:
-    for fault in faults:
-        log.error("configuration kept", fault=str(fault))
-
-
-class _Found(NamedTuple):
-    """What was read: settings with their key, warnings, and the certificate if there is one."""
+class _Loaded(NamedTuple):
+    """The settings with their upstream key, warnings, and the certificate if there is one."""
 
     settings: Settings
     warnings: Sequence[Fault]
-    certificate: Loaded | None
+    certificate: LoadedCertificate | None
 
 
-def _checked(read: Read, certificate: Certificate | None) -> _Found:
+def _load(read: Read, certificate: Certificate | None) -> _Loaded:
+    """Read the configuration and the files that it names. Raises ConfigError with all faults."""
     settings, warnings = read()
     loaded = None
     faults = [
@@ -69,16 +74,4 @@ def _checked(read: Read, certificate: Certificate | None) -> _Found:
         faults.append(Fault(("server", "tls_cert"), str(error)))
     if faults:
         raise ConfigError(faults)
-    return _Found(settings, warnings, loaded)
-
-
-def _swap(gateway: Gateway, found: _Found) -> None:
-    outcome = reloaded(gateway.settings, found.settings)
-    gateway.use(outcome.settings)
-    set_level(outcome.settings.log.level)
-    for option in outcome.waiting:
-        log.warning("needs a restart", option=option)
-    certificate = found.certificate
-    renewed = gateway.certificate and certificate and gateway.certificate.show(certificate)
-    files = ["[server] tls_cert"] if renewed else []
-    log.info("configuration read again", changed=[*outcome.changed, *files])
+    return _Loaded(settings, warnings, loaded)

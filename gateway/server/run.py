@@ -31,13 +31,12 @@ log = structlog.get_logger(source="gateway")
 SANDBOX_KEY = "sandbox"
 
 ECHO_SECONDS = 1.0
-"""A second signal within this time is the first one's echo: `timeout` and some supervisors signal
+"""A second signal within this time repeats the first one: `timeout` and some supervisors signal
 the process and then its group."""
 
-
 GARBAGE = 5_000
-"""New objects between two looks for garbage. Python's own 700 come with every few calls under way,
-and are none: neither hits nor purchases leave any behind."""
+"""New objects between two runs of the garbage collector. Python's default of 700 is reached with
+every few calls in flight, although neither cache hits nor purchases leave garbage."""
 
 
 def run(
@@ -50,16 +49,15 @@ def run(
 ) -> None:
     """Serve until SIGTERM or SIGINT, then drain. Raises StartError.
 
-    `config` is the file that the settings were read from (None: the default one). SIGHUP has it
-    read again, with the environment as it was.
+    `config` is the file of the settings (None: the default one). SIGHUP reloads it; the
+    environment stays as it was.
 
-    `sandbox` puts the stand-in upstream in the real one's place. `demo` makes a demo team and key
-    and prints how to use them; it implies the sandbox where no upstream key is configured. `wall`
-    is this machine's clock.
+    `sandbox` replaces the upstream by the sandbox. `demo` creates a demo team and key and prints
+    how to use them; without an upstream key it implies `sandbox`. `wall` is this machine's clock.
     """
     _allow_many_files()
     if config is None and DEFAULT_CONFIG.exists():
-        config = DEFAULT_CONFIG  # from now on a missing one is a fault, not a wish for defaults
+        config = DEFAULT_CONFIG  # if it is missing at a reload, that is a fault
     upstream = settings.upstream
     sandbox = sandbox or (demo and upstream.api_key is None and upstream.api_key_file is None)
     with (
@@ -77,55 +75,60 @@ async def _serve(
     wall: Callable[[], float],
 ) -> None:
     stopping = _stop_on_signals()
-    rereading = _event_on_hangup(stopping)
+    reloading = _reload_on_hangup(stopping)
     async with AsyncExitStack() as running:
-        stand_in = await _open_sandbox(running) if sandbox else None
-        settings, token = _prepared(settings, stand_in, demo)
+        sandbox_upstream = await _open_sandbox(running) if sandbox else None
+        settings, token = _prepare(settings, sandbox_upstream, demo)
         gateway = Gateway(settings, wall)
         await gateway.start()
         running.push_async_callback(gateway.stop)
-        _leave_the_code_uncollected()
+        _exempt_code_from_collection()
 
         def read() -> tuple[Settings, list[Fault]]:
             found, warnings = load_settings(config, os.environ, needs_upstream=not sandbox)
-            return _prepared(found, stand_in, demo)[0], warnings
+            return _prepare(found, sandbox_upstream, demo)[0], warnings
 
         background = Background("serving")
-        background.spawn(_reload_on(rereading, lambda: reload(gateway, read)))
+        background.spawn(_reload_when(reloading, lambda: reload(gateway, read)))
         running.push_async_callback(background.close)
         if demo:
             await _print_banner(gateway, settings, token, real=not sandbox)
         await stopping.wait()
         if gateway.flights and sys.stderr.isatty():
-            _print_patience(gateway)
+            _print_wait(gateway)
 
 
-async def _reload_on(wanted: asyncio.Event, work: Callable[[], Awaitable[None]]) -> None:
-    """Do the work each time that it is wanted; wishes that come meanwhile are one."""
+async def _reload_when(wanted: asyncio.Event, work: Callable[[], Awaitable[None]]) -> None:
+    """Run `work` each time the event is set. Signals during a run lead to one further run."""
     while True:
         await wanted.wait()
         wanted.clear()
         try:
             await work()
-        except Exception as defect:  # the next signal is to find somebody who listens
+        except Exception as defect:  # the next signal must still have an effect
             log.exception("configuration kept", exc_info=defect)
 
 
 async def _open_sandbox(running: AsyncExitStack) -> Sandbox:
-    stand_in = Sandbox(SandboxSettings(api_key=SANDBOX_KEY, answer="url"))
-    await stand_in.start("127.0.0.1", 0)
-    running.push_async_callback(stand_in.stop)
-    return stand_in
+    sandbox_upstream = Sandbox(SandboxSettings(api_key=SANDBOX_KEY, answer="url"))
+    await sandbox_upstream.start("127.0.0.1", 0)
+    running.push_async_callback(sandbox_upstream.stop)
+    return sandbox_upstream
 
 
-def _before_sandbox(settings: Settings, stand_in: Sandbox | None) -> Settings:
-    """The settings with the sandbox, if there is one, as upstream and a store of its own: play
-    money stays apart, and play pictures take no real ones' place on the disk.
+def _with_sandbox(settings: Settings, sandbox_upstream: Sandbox | None) -> Settings:
+    """The settings with the sandbox as upstream, if there is one.
+
+    It has a store of its own and no cache outside memory, so play money and play images never
+    mix with real ones.
     """
-    if stand_in is None:
+    if sandbox_upstream is None:
         return settings
     upstream = replace(
-        settings.upstream, base_url=stand_in.url, api_key=Secret(SANDBOX_KEY), api_key_file=None
+        settings.upstream,
+        base_url=sandbox_upstream.url,
+        api_key=Secret(SANDBOX_KEY),
+        api_key_file=None,
     )
     path = _folder(settings) / "sandbox.db"
     return replace(
@@ -137,16 +140,16 @@ def _before_sandbox(settings: Settings, stand_in: Sandbox | None) -> Settings:
 
 
 def _folder(settings: Settings) -> Path:
-    """Where this machine keeps what is its own: beside the database, if that is a file."""
+    """The folder of this machine's own files: the database's, if that is a file."""
     place = settings.store.place
     return Path(place.path).parent if place.kind == "sqlite" else Path("data")
 
 
-def _prepared(
-    settings: Settings, stand_in: Sandbox | None, demo: bool
+def _prepare(
+    settings: Settings, sandbox_upstream: Sandbox | None, demo: bool
 ) -> tuple[Settings, str | None]:
-    """The settings to serve with, and the demo's admin token. Raises StartError."""
-    settings = _before_sandbox(settings, stand_in)
+    """The settings to serve with, and the demo's admin token if there is one. Raises StartError."""
+    settings = _with_sandbox(settings, sandbox_upstream)
     if not demo:
         return settings, None
     admin, token = demo_token(settings.admin, _folder(settings) / "demo-admin.token")
@@ -164,20 +167,20 @@ async def _print_banner(
     print(text, flush=True)  # noqa: T201
 
 
-def _print_patience(gateway: Gateway) -> None:
-    """Tell whoever pressed Ctrl-C what it waits for: a log's line is easily overlooked."""
-    calls = "1 open call" if gateway.flights == 1 else f"{gateway.flights} open calls"
+def _print_wait(gateway: Gateway) -> None:
+    """Say at the terminal why Ctrl-C does not end the process: a log line is easily missed."""
+    calls = "1 purchase" if gateway.flights == 1 else f"{gateway.flights} purchases"
     seconds = ceil(gateway.settings.server.drain_seconds)
     print(  # noqa: T201
-        f"\nWaiting for {calls}, at most {seconds} s. Ctrl-C again leaves at once: what is open "
-        "is charged, and its pictures are lost.",
+        f"\nWaiting for {calls} in flight, at most {seconds} s. Ctrl-C again exits at once: these "
+        "purchases are charged and their images are lost.",
         file=sys.stderr,
         flush=True,
     )
 
 
 def _stop_on_signals() -> asyncio.Event:
-    """Set by the first SIGTERM or SIGINT; the second one leaves at once."""
+    """An event that the first SIGTERM or SIGINT sets; a second one exits at once."""
     stopping, loop = asyncio.Event(), asyncio.get_running_loop()
     first: float | None = None
 
@@ -187,7 +190,7 @@ def _stop_on_signals() -> asyncio.Event:
             first = loop.time()
             stopping.set()
         elif loop.time() - first >= ECHO_SECONDS:
-            log.warning("left at once: open holds will be swept and charged as unknown")
+            log.warning("exited at once: a sweep will charge open purchases as unknown")
             finish_logs()
             os._exit(1)
 
@@ -196,8 +199,8 @@ def _stop_on_signals() -> asyncio.Event:
     return stopping
 
 
-def _event_on_hangup(stopping: asyncio.Event) -> asyncio.Event:
-    """Set by SIGHUP. One that says that the gateway's terminal was closed stops it instead."""
+def _reload_on_hangup(stopping: asyncio.Event) -> asyncio.Event:
+    """An event that SIGHUP sets. If SIGHUP means a closed terminal, it sets `stopping` instead."""
     wanted, terminal = asyncio.Event(), os.isatty(0)
 
     def hang_up() -> None:
@@ -207,11 +210,11 @@ def _event_on_hangup(stopping: asyncio.Event) -> asyncio.Event:
     return wanted
 
 
-def _leave_the_code_uncollected() -> None:
-    """Take what a started gateway is made of out of the garbage collector's sight.
+def _exempt_code_from_collection() -> None:
+    """Exempt the objects of a started gateway from garbage collection.
 
-    It stays until the end. Looking through it again and again took a tenth of a purchase's CPU,
-    and each time held up everybody for 0.1 s.
+    They live until the end. Collecting them took a tenth of a purchase's CPU, and each run stopped
+    all requests for 0.1 s.
     """
     gc.collect()
     gc.freeze()
@@ -219,7 +222,7 @@ def _leave_the_code_uncollected() -> None:
 
 
 def _allow_many_files() -> None:
-    """Raise the soft limit of open files to the hard one: every connection is a file."""
+    """Raise the soft limit of open files to the hard limit: each connection is a file."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
@@ -227,6 +230,6 @@ def _allow_many_files() -> None:
 def _loop_factory() -> "type[asyncio.AbstractEventLoop] | None":
     try:
         from gateway.server.uvloop import Loop
-    except ImportError:  # uvloop is not installed on every platform, and only quicker
+    except ImportError:  # uvloop is not available on all platforms; it is only faster
         return None
     return Loop

@@ -1,8 +1,8 @@
-"""The certificate that the public port shows, where it speaks TLS itself.
+"""The TLS certificate of the public port.
 
-A renewed one is loaded into a context of its own, and shown to all who connect once that has
-worked. Loaded into the context in use, one with a wrong key would leave half of each there. Who is
-connected already notices nothing.
+A renewed certificate is loaded into a new context, and new connections get it once that has
+worked. Loading it into the context in use would mix both certificates if the new key is wrong.
+Existing connections notice nothing.
 """
 
 import ssl
@@ -11,61 +11,63 @@ from typing import NamedTuple
 
 from gateway.config.settings import ServerSettings
 
-_OF_ANOTHER = ("KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH", "NO_CERTIFICATE_ASSIGNED")
-"""What OpenSSL says of a key that is not the certificate's; the last one if it is of another kind,
-when the key takes the certificate's place."""
+_KEY_MISMATCH = ("KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH", "NO_CERTIFICATE_ASSIGNED")
+"""OpenSSL's errors for a key of another certificate. It reports the last one if the key is of
+another kind, because the key then replaces the certificate."""
 
 
-class Loaded(NamedTuple):
-    """A certificate that was read: ready to be shown, and as it is written."""
+class LoadedCertificate(NamedTuple):
+    """A certificate that was read: its context for connections, and the bytes of its file."""
 
     context: ssl.SSLContext
     certificate: bytes
 
 
 class Certificate:
-    """The certificate and key in two files. Raises ValueError as `read` does.
+    """The certificate and key in two files. A server listens with `context`.
 
-    A server listens with `context`.
+    Raises ValueError if the files cannot be used.
     """
 
     def __init__(self, cert: str, key: str) -> None:
         self._files = cert, key
-        self._shown = self.read()
-        self.context = self._shown.context
+        self._current = self.read()
+        self.context = self._current.context
         self.context.sni_callback = self._choose
 
-    def read(self) -> "Loaded":
-        """What is in the files now. Raises ValueError, whose text says why that is of no use."""
+    def read(self) -> "LoadedCertificate":
+        """Read the files. Raises ValueError with the reason if they cannot be used."""
         cert, key = self._files
         for file in self._files:
             _require_readable(file)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
-        context.set_ciphers("ECDHE+AESGCM:ECDHE+CHACHA20")  # of TLS 1.2; those of 1.3 are all good
+        context.set_ciphers(
+            "ECDHE+AESGCM:ECDHE+CHACHA20"
+        )  # for TLS 1.2; all ciphers of 1.3 are good
         context.set_alpn_protocols(["http/1.1"])
         try:
             context.load_cert_chain(cert, key, password=_refuse_to_ask)
         except ssl.SSLError as error:
-            if error.reason in _OF_ANOTHER:
+            if error.reason in _KEY_MISMATCH:
                 reason = f"the key in {key} does not belong to the certificate in {cert}"
             else:
                 reason = f"{cert} and {key} do not hold a certificate and its key as PEM"
             raise ValueError(reason) from None
-        return Loaded(context, Path(cert).read_bytes())
+        return LoadedCertificate(context, Path(cert).read_bytes())
 
-    def show(self, read: "Loaded") -> bool:
-        """Show what was read to all who connect from now on; whether that is another one."""
-        former, self._shown = self._shown, read
+    def use(self, read: "LoadedCertificate") -> bool:
+        """Use `read` for all new connections. True if it is another certificate than before."""
+        former, self._current = self._current, read
         return read.certificate != former.certificate
 
     def _choose(self, tls: ssl.SSLObject, name: str | None, first: ssl.SSLContext) -> None:
-        """Called in each handshake, whether or not the client names a host."""
-        tls.context = self._shown.context
+        """Select the context in each handshake, even if the client names no host."""
+        tls.context = self._current.context
 
 
 def certificate_of(server: ServerSettings) -> Certificate | None:
-    """What the public port shows; None where it speaks plain HTTP. Raises ValueError."""
+    """The certificate of the public port; None for plain HTTP. Raises ValueError."""
     if server.tls_cert is None or server.tls_key is None:
         return None
     return Certificate(server.tls_cert, server.tls_key)
@@ -79,5 +81,5 @@ def _require_readable(file: str) -> None:
 
 
 def _refuse_to_ask() -> str:
-    """Without this OpenSSL would ask for a password at the terminal, and wait."""
-    raise ValueError("the key is encrypted: nobody is there to type its password")
+    """Refuse, because OpenSSL would otherwise wait for a password at the terminal."""
+    raise ValueError("the key is encrypted: use a key file without a password")

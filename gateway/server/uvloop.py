@@ -7,12 +7,13 @@ import uvloop
 
 
 class Loop(uvloop.Loop):
-    """uvloop's loop, which knows an address when it is given one.
+    """uvloop's loop, without a thread for numeric addresses.
 
-    Its `sock_connect` looks up even a numeric address, and without a kind of socket it does so in
-    a thread: two hand-overs, 0.1 ms of CPU, for each connection to the upstream.
+    uvloop's `sock_connect` resolves even a numeric address and names no socket type; then uvloop
+    resolves it in a thread. Each connection to the upstream would take 140 µs of CPU instead of
+    95 µs (measured), and wait for a free thread.
     """
 
     async def getaddrinfo(self, host: Any, port: Any, *, type: int = 0, **options: int) -> Any:
-        """As uvloop's, for TCP unless another kind is named: all that this process speaks."""
+        """As uvloop's, for TCP unless another type is named: this process uses nothing else."""
         return await super().getaddrinfo(host, port, type=type or socket.SOCK_STREAM, **options)

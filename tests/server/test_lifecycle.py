@@ -198,7 +198,9 @@ async def test_a_second_signal_leaves_at_once(tmp_path: Path) -> None:
         assert time.monotonic() - started < 1
         with pytest.raises(aiohttp.ClientError):
             await waiting
-        assert gateway.lines()[-1]["event"].startswith("left at once: open holds will be swept")
+        assert gateway.lines()[-1]["event"].startswith(
+            "exited at once: a sweep will charge open purchases"
+        )
         assert len((await account_in(tmp_path)).holds) == 1
 
 
@@ -226,7 +228,9 @@ async def test_in_a_terminal_it_says_what_it_waits_for(tmp_path: Path) -> None:
             waiting = asyncio.create_task(session.post("/v1/images/generations", json=body))
             await until(lambda: upstream.counts.in_flight == 1)
             gateway.send(signal.SIGINT)
-            await until(lambda: b"Waiting for 1 open call, at most 21 s. Ctrl-C again" in shown)
+            await until(
+                lambda: b"Waiting for 1 purchase in flight, at most 21 s. Ctrl-C again" in shown
+            )
             waiting.cancel()
     asyncio.get_running_loop().remove_reader(master)
     os.close(master)

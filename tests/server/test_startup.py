@@ -1,8 +1,9 @@
-"""Opening pepper and store: what is made once, and what is refused in one line."""
+"""Loading the pepper and opening the store: everything that a start refuses in one line."""
 
 import asyncio
 import os
 import sqlite3
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -27,7 +28,7 @@ def settings(file: Path) -> Settings:
 # -- the pepper ---------------------------------------------------------------------------------
 
 
-def test_a_pepper_is_made_once_and_for_its_owner_alone(tmp_path: Path) -> None:
+def test_a_pepper_is_created_once_for_its_owner_alone(tmp_path: Path) -> None:
     keys = KeySettings(pepper_file=str(tmp_path / "data" / "pepper"))
     pepper = load_pepper(keys, PLACE)
     assert len(pepper) == 64
@@ -38,8 +39,8 @@ def test_a_pepper_is_made_once_and_for_its_owner_alone(tmp_path: Path) -> None:
     assert load_pepper(KeySettings(pepper_file=str(tmp_path / "other")), PLACE) != pepper
 
 
-def test_many_starting_at_once_end_up_with_the_same_pepper(tmp_path: Path) -> None:
-    """In processes, because the draft's name is of the process."""
+def test_processes_that_start_at_the_same_time_have_the_same_pepper(tmp_path: Path) -> None:
+    """In processes, because the draft's name must differ between processes."""
     keys = KeySettings(pepper_file=str(tmp_path / "pepper"))
     readers = []
     for _ in range(8):
@@ -67,16 +68,12 @@ def test_the_environments_pepper_outranks_the_file(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_a_pepper_may_end_in_a_line_break(tmp_path: Path) -> None:
-    (tmp_path / "pepper").write_bytes(PEPPER + b"\r\n")
+@pytest.mark.parametrize("line_break", [b"", b"\n", b"\r\n"])
+def test_a_line_break_is_no_part_of_a_pepper(tmp_path: Path, line_break: bytes) -> None:
+    (tmp_path / "pepper").write_bytes(PEPPER + line_break)
+    of_variable, _ = read_settings("", {"GATEWAY_KEYS_PEPPER": (PEPPER + line_break).decode()})
     assert load_pepper(KeySettings(pepper_file=str(tmp_path / "pepper")), PLACE) == PEPPER
-
-
-def test_a_pepper_is_the_same_from_a_file_and_from_a_variable_made_of_it(tmp_path: Path) -> None:
-    (tmp_path / "pepper").write_bytes(PEPPER + b"\n")
-    settings, _ = read_settings("", {"GATEWAY_KEYS_PEPPER": PEPPER.decode() + "\n"})
-    of_file = load_pepper(KeySettings(pepper_file=str(tmp_path / "pepper")), PLACE)
-    assert load_pepper(settings.keys, PLACE) == of_file == PEPPER
+    assert load_pepper(of_variable.keys, PLACE) == PEPPER
 
 
 def test_a_short_pepper_is_refused(tmp_path: Path) -> None:
@@ -86,13 +83,21 @@ def test_a_short_pepper_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("place", ["file/pepper", "", "/proc/nowhere/pepper"])
-def test_a_pepper_that_cannot_be_is_refused(tmp_path: Path, place: str) -> None:
+def test_an_unusable_pepper_file_is_refused(tmp_path: Path, place: str) -> None:
     (tmp_path / "file").write_text("not a directory")
     with pytest.raises(StartError, match=r"pepper file .* cannot be used: "):
         load_pepper(KeySettings(pepper_file=str(tmp_path / place)), PLACE)
 
 
-def test_gateways_that_share_a_redis_are_given_their_pepper(tmp_path: Path) -> None:
+def test_a_missing_pepper_of_an_existing_database_is_not_created(tmp_path: Path) -> None:
+    (tmp_path / "my.db").touch()
+    place = StoreUrl(kind="sqlite", path=str(tmp_path / "my.db"))
+    with pytest.raises(StartError, match=r"pepper is missing, and the database .* needs it"):
+        load_pepper(KeySettings(pepper_file=str(tmp_path / "pepper")), place)
+    assert [file.name for file in tmp_path.iterdir()] == ["my.db"]
+
+
+def test_gateways_that_share_a_redis_need_a_pepper(tmp_path: Path) -> None:
     place = parse_store_url("redis://localhost")
     keys = KeySettings(pepper_file=str(tmp_path / "pepper"))
     with pytest.raises(StartError, match=r"need the same pepper: .*GATEWAY_KEYS_PEPPER"):
@@ -105,18 +110,13 @@ def test_gateways_that_share_a_redis_are_given_their_pepper(tmp_path: Path) -> N
 # -- the store ----------------------------------------------------------------------------------
 
 
-async def test_a_store_opens_with_the_pepper_it_began_with(tmp_path: Path) -> None:
+async def test_a_store_opens_only_with_its_own_pepper(tmp_path: Path) -> None:
     for _ in range(2):
-        store = await open_store(settings(tmp_path / "my.db"), PEPPER)
-        await store.close()
-
-
-async def test_another_pepper_is_told_at_once(tmp_path: Path) -> None:
-    await (await open_store(settings(tmp_path / "my.db"), PEPPER)).close()
-    with pytest.raises(StartError, match=r"pepper does not belong .*Restore both"):
+        await (await open_store(settings(tmp_path / "my.db"), PEPPER)).close()
+    with pytest.raises(StartError, match=r"pepper does not belong .*Restore both") as refusal:
         await open_store(settings(tmp_path / "my.db"), PEPPER + b"!")
-    store = await open_store(settings(tmp_path / "my.db"), PEPPER)
-    await store.close()
+    assert PEPPER.decode() not in str(refusal.value)
+    await (await open_store(settings(tmp_path / "my.db"), PEPPER)).close()
 
 
 async def test_a_newer_database_is_refused(tmp_path: Path) -> None:
@@ -127,20 +127,30 @@ async def test_a_newer_database_is_refused(tmp_path: Path) -> None:
         await open_store(settings(tmp_path / "my.db"), PEPPER)
 
 
-async def test_a_file_that_is_no_database_is_refused_and_left_alone(tmp_path: Path) -> None:
-    (tmp_path / "my.db").write_text("notes of somebody" * 100)
-    with pytest.raises(StartError, match="not a SQLite database"):
-        await open_store(settings(tmp_path / "my.db"), PEPPER)
-    assert (tmp_path / "my.db").read_text() == "notes of somebody" * 100
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        (lambda file: file.write_text("somebody's notes" * 100), "not a SQLite database"),
+        (lambda file: file.mkdir(), r"my\.db cannot be used"),
+    ],
+)
+async def test_an_unusable_database_is_refused_and_left_alone(
+    tmp_path: Path, spoil: Callable[[Path], object], reason: str
+) -> None:
+    file = tmp_path / "my.db"
+    spoil(file)
+    content = file.read_bytes() if file.is_file() else b""
+    with pytest.raises(StartError, match=reason):
+        await open_store(settings(file), PEPPER)
+    assert (file.read_bytes() if file.is_file() else b"") == content
 
 
-async def test_a_directory_in_the_files_place_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "my.db").mkdir()
-    with pytest.raises(StartError, match=r"my\.db cannot be used"):
-        await open_store(settings(tmp_path / "my.db"), PEPPER)
+async def test_a_place_where_nothing_can_be_written_is_refused() -> None:
+    with pytest.raises(StartError, match=r"database /proc/my\.db cannot be used: "):
+        await open_store(settings(Path("/proc/my.db")), PEPPER)
 
 
-async def test_a_database_that_somebody_locks_is_told_within_seconds(tmp_path: Path) -> None:
+async def test_a_locked_database_is_reported_within_seconds(tmp_path: Path) -> None:
     await (await open_store(settings(tmp_path / "my.db"), PEPPER)).close()
     with closing(sqlite3.connect(tmp_path / "my.db", isolation_level=None)) as connection:
         connection.execute("BEGIN IMMEDIATE")

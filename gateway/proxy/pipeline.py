@@ -14,8 +14,8 @@ up ends its wait, never the purchase.
 
 import asyncio
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from functools import partial
 
 from aiocache.base import BaseCache
@@ -116,24 +116,12 @@ class Proxy:
             # Before the slot is taken: clients that send slowly must not fill the gateway.
             with record.waiting():
                 body = await incoming.read_body()
-            with self._slot(settings):
-                return await self._serve(body, incoming.cache_control, caller, settings, record)
+            return await self._serve(body, incoming.cache_control, caller, settings, record)
         except NotCached:  # a question that was answered, not a refusal
             raise
         except (InvalidRequest, NotPermitted, LimitReached):
             self._observer.request_refused(record)
             raise
-
-    @contextmanager
-    def _slot(self, settings: Settings) -> Iterator[None]:
-        """Count a request as served during the block. Raises Overloaded above `max_in_flight`."""
-        if self.in_flight >= settings.server.max_in_flight:
-            raise Overloaded
-        self.in_flight += 1
-        try:
-            yield
-        finally:
-            self.in_flight -= 1
 
     async def _serve(
         self,
@@ -143,22 +131,38 @@ class Proxy:
         settings: Settings,
         record: RequestRecord,
     ) -> ProxyResponse:
-        with record.phase("cache"):
-            read = self._memo.read(body, caller.team, settings)
-            record.request, record.fingerprint = read.request, read.fingerprint
-            record.labels = read.labels
-            check_policy(caller.team, read.request)
-            enabled = settings.cache.enabled and caller.team.cache
-            cache = cache_use(read_cache_control(cache_control), enabled=enabled)
-            context = Context(
-                caller, read.request, read.fingerprint, cache, settings, record, self._wall()
-            )
-            hit = await self._look_up(context)
-        if hit is not None:
-            return hit
-        if cache.only:
-            raise NotCached
-        return await self._fly(context)
+        if self.in_flight >= settings.server.max_in_flight:
+            raise Overloaded
+        self.in_flight += 1
+        try:
+            with record.phase("cache"):
+                context = self._read(body, cache_control, caller, settings, record)
+                hit = await self._look_up(context)
+            if hit is not None:
+                return hit
+            if context.cache.only:
+                raise NotCached
+            return await self._fly(context)
+        finally:
+            self.in_flight -= 1
+
+    def _read(
+        self,
+        body: bytes,
+        cache_control: Sequence[str],
+        caller: Caller,
+        settings: Settings,
+        record: RequestRecord,
+    ) -> Context:
+        """Read the request and check it. Raises InvalidRequest or NotPermitted."""
+        read = self._memo.read(body, caller.team, settings)
+        record.request, record.labels = read.request, read.labels
+        record.fingerprint = read.fingerprint
+        check_policy(caller.team, read.request)
+        enabled = settings.cache.enabled and caller.team.cache
+        cache = cache_use(read_cache_control(cache_control), enabled=enabled)
+        at = self._wall()
+        return Context(caller, read.request, read.fingerprint, cache, settings, record, at)
 
     async def _look_up(self, context: Context) -> ProxyResponse | None:
         """Return the cached answer, if there is one and the client accepts its age."""

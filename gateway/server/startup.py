@@ -6,7 +6,7 @@ use them, so both refuse the same things in the same words.
 
 import os
 import secrets
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,8 +20,8 @@ from gateway.core.errors import StoreUnavailable
 from gateway.core.key_format import pepper_check
 from gateway.reporting.alerts.http import secret_of, url_of
 from gateway.server.tls import Certificate, certificate_of
-from gateway.stores.faults import UnusableStore
-from gateway.stores.port import Store
+from gateway.stores.errors import UnusableStore
+from gateway.stores.port import Observe, Store
 from gateway.stores.redis import RedisStore
 from gateway.stores.sqlite import SqliteStore
 from gateway.telemetry.tracing import NO_TRACING, Tracing
@@ -33,10 +33,6 @@ if TYPE_CHECKING:
 
 class StartError(Exception):
     """The reason why the gateway cannot start, in one line for the operator."""
-
-
-Observe = Callable[[str, float, bool], None]
-"""Receives each operation of a store: its name, seconds, and whether the store answered."""
 
 
 def load_pepper(keys: KeySettings, place: StoreUrl) -> bytes:

@@ -6,7 +6,7 @@ says so.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from typing import Protocol, Self
 
 from gateway.quota.store import AccountStore
@@ -14,6 +14,12 @@ from gateway.reporting.alerts.ports import ClaimStore
 from gateway.reporting.store import HistoryStore, UsageStore
 from gateway.stores.archive_format import ArchiveRecord
 from gateway.tenants.store import AuditStore, DirectoryStore
+
+Observe = Callable[[str, float, bool], None]
+"""Receives each operation that ended: its name, its seconds, and whether the store answered.
+
+As "went_back" it receives each account that lost writes.
+"""
 
 
 class ArchiveStore(Protocol):

@@ -22,7 +22,7 @@ from gateway.core.errors import StoreUnavailable
 from gateway.core.key_format import pepper_check
 from gateway.server.startup import load_pepper
 from gateway.stores.archive_format import ArchiveRecord, CheckRecord
-from gateway.stores.faults import UnusableStore
+from gateway.stores.errors import UnusableStore
 from gateway.stores.redis import RedisStore
 from tests.support.redis import RedisServer, running_redis
 from tests.support.states import archived, history, state

@@ -6,7 +6,7 @@ import pytest
 from msgspec.structs import replace
 
 from gateway.core.model import AuditEntry, Team
-from gateway.stores.faults import UnknownTeam
+from gateway.stores.errors import UnknownTeam
 from gateway.stores.port import Store
 from gateway.tenants.store import DirectoryWrite
 from tests.conformance.directory import BLUE, KEY, LIMITED, RED

@@ -4,7 +4,7 @@ import pytest
 from msgspec.structs import replace
 
 from gateway.core.model import Key, Limits, Team
-from gateway.stores.faults import UnknownTeam
+from gateway.stores.errors import UnknownTeam
 from gateway.stores.port import Store
 from gateway.tenants.store import DirectoryChanges
 from tests.conformance.store import NOON, MakeStore

@@ -1,15 +1,15 @@
 """Budgets: accounts with versions, read together and written all or none.
 
-A version alone does not say which state it stands for: a replica that takes over from its master,
-or a server that restarts, may have lost the last writes, and then gives their versions out again.
-So each state is stamped with its version and 8 random bytes. Scripts compare stamps, and accounts
-are kept decoded under theirs, so that one that has not changed is not sent again.
+A version alone does not identify a state: a replica that takes over from its master, or a server
+that restarts, may have lost the last writes, and then gives their versions out again. So each
+state is stamped with its version and 8 random bytes. Scripts compare stamps. The accounts used
+last are cached in decoded form under theirs, so an unchanged account is not sent again.
 
-A store that has lost writes is told of, not refused: a failover that loses one must not stop all
-purchases. What is settled later is charged all the same (see `gateway.quota.ledger`).
+Where the store lost writes, that is logged, not refused: a failover that loses one must not stop
+all purchases. What is settled later is charged all the same (see `gateway.quota.ledger`).
 
-The time is the server's, read together with the accounts. A swap tells the server the latest time
-that this gateway went by, so that what was decided is never followed by an earlier time.
+The time is the server's, read together with the accounts. A swap sends the latest time that this
+gateway knows, so that no decision is ever followed by an earlier time.
 """
 
 import secrets
@@ -22,120 +22,145 @@ from gateway.stores.codec import decode_account, encode_account
 from gateway.stores.redis import names, scripts
 from gateway.stores.redis.link import MICROSECONDS, Link, operation
 from gateway.stores.redis.scripts import Argument
-from gateway.stores.redis.usage_entries import Written, written
+from gateway.stores.redis.usage_entries import KEEP_SECONDS, EntryArguments
+from gateway.stores.sums import hour_of
 
-KEPT = 4096
-"""Decoded accounts kept at most."""
+CACHED = 4096
+"""Decoded accounts in memory, at most."""
 
 NEVER_WRITTEN = b""
 _UNKNOWN = b"?"
-"""What no stamp is: a version that this gateway has not loaded is not what it may replace."""
+"""Equals no stamp: a gateway may not replace a version that it has not loaded."""
 
 _VERSION_BYTES = 8
 _STAMP_BYTES = 16
 
-_LOADED_FROM = (names.META, names.ACCOUNTS)
+_LOAD_KEYS = (names.META, names.ACCOUNTS)
 
-_Kept = tuple[bytes, Account]
+_Cached = tuple[bytes, Account]
 
 
 def stamped(version: int, account: Account) -> bytes:
-    """An account as the store keeps it, under a stamp that nobody else gives."""
+    """Return an account as the store keeps it, under a new stamp."""
     chance = secrets.token_bytes(_STAMP_BYTES - _VERSION_BYTES)
     return version.to_bytes(_VERSION_BYTES) + chance + encode_account(account)
 
 
 def unstamped(state: bytes) -> tuple[int, Account]:
-    """Version and account of what the store keeps. Raises msgspec.DecodeError."""
+    """Return the version and the account of a state. Raises msgspec.DecodeError."""
     return int.from_bytes(state[:_VERSION_BYTES]), decode_account(state[_STAMP_BYTES:])
 
 
-def _later(state: bytes | None, stamp: bytes) -> bool:
+def account_arguments(name: str, loaded: bytes, state: bytes, account: Account) -> list[Argument]:
+    """Return the arguments of `swap.lua` for one account that was loaded under a stamp."""
+    lease = account.earliest_lease
+    return [name, loaded, state, "" if lease is None else lease]
+
+
+async def swap(
+    link: Link,
+    accounts: Sequence[Sequence[Argument]],
+    entries: Sequence[Entry],
+    *,
+    latest: int,
+    keep: Sequence[int] = KEEP_SECONDS,
+) -> bool:
+    """Run `swap.lua`; False where an account has moved on.
+
+    `latest` is the latest time known, in microseconds. Raises OverflowError, and writes nothing,
+    where a sum would have more than 64 bits.
+    """
+    usage = EntryArguments(entries)
+    keys = (names.META, names.ACCOUNTS, names.DUE, names.HOURS, *usage.keys)
+    arguments: list[Argument] = [latest, *keep, len(accounts)]
+    for account in accounts:
+        arguments += account
+    won = await link.call(scripts.SWAP, keys, *arguments, *usage.arguments)
+    if won < 0:
+        raise OverflowError("a sum has more than 64 bits")
+    return bool(won)
+
+
+def _is_later(state: bytes | None, stamp: bytes) -> bool:
     return state is not None and state[:_VERSION_BYTES] > stamp[:_VERSION_BYTES]
 
 
 class RedisAccounts:
-    """The AccountStore in two hashes: accounts by name, and the usage of each hour."""
+    """The AccountStore in a hash of accounts, a sorted set of leases and the sums of each hour."""
 
     def __init__(self, link: Link) -> None:
         self.link = link
-        self._latest = 0  # the latest time that the server answered, in microseconds
-        self._kept: dict[str, _Kept] = {}
+        self._latest = 0  # the latest time that the server sent, in microseconds
+        self._cache: dict[str, _Cached] = {}
 
     @operation("load")
     async def load(self, names: Sequence[str]) -> Loaded:
-        known = [self._kept.get(name, (NEVER_WRITTEN, EMPTY)) for name in names]
+        cached = [self._cache.get(name, (NEVER_WRITTEN, EMPTY)) for name in names]
         arguments: list[Argument] = []
-        for name, (stamp, _) in zip(names, known, strict=True):
+        for name, (stamp, _) in zip(names, cached, strict=True):
             arguments += (name, stamp)
-        now, *states = await self.link.call(scripts.LOAD, _LOADED_FROM, *arguments)
+        now, *states = await self.link.call(scripts.LOAD, _LOAD_KEYS, *arguments)
         self._latest = max(self._latest, now)
         accounts = [
-            self._read(name, state, kept)
-            for name, state, kept in zip(names, states, known, strict=True)
+            self._read(name, state, known)
+            for name, state, known in zip(names, states, cached, strict=True)
         ]
         return Loaded(accounts, self._latest / MICROSECONDS)
 
     @operation("swap")
     async def swap(self, changes: Sequence[Change], entries: Sequence[Entry]) -> bool:
-        return await self._swap(changes, entries)
+        accounts = []
+        new: dict[str, _Cached] = {}
+        for change in changes:
+            state = stamped(change.version + 1, change.account)
+            new[change.name] = state[:_STAMP_BYTES], change.account
+            loaded = self._stamp(change)
+            accounts.append(account_arguments(change.name, loaded, state, change.account))
+        won = await swap(self.link, accounts, entries, latest=self._latest)
+        if won:
+            for name, cached in new.items():
+                self._remember(name, cached)
+        return won
 
     @operation("record")
     async def record(self, entries: Sequence[Entry]) -> None:
-        await self._swap((), entries)
+        await swap(self.link, (), entries, latest=self._latest)
 
     @operation("written")
     async def written(self, purchases: Mapping[str, float]) -> set[str]:
-        return await written(self.link, purchases)
+        if not purchases:
+            return set()
+        keys = (names.META, *(names.purchases(hour_of(at)) for at in purchases.values()))
+        found = await self.link.call(scripts.WRITTEN, keys, *purchases)
+        return {id for id, there in zip(purchases, found, strict=True) if there}
 
     @operation("due")
     async def due(self) -> list[str]:
         found = await self.link.call(scripts.DUE, (names.META, names.DUE))
         return [name.decode() for name in found]
 
-    async def _swap(self, changes: Sequence[Change], entries: Sequence[Entry]) -> bool:
-        written, arguments = Written(entries), list[Argument]()
-        new: dict[str, _Kept] = {}
-        for change in changes:
-            state = stamped(change.version + 1, change.account)
-            new[change.name] = state[:_STAMP_BYTES], change.account
-            lease = change.account.earliest_lease
-            arguments += (change.name, self._stamp(change), state)
-            arguments.append("" if lease is None else lease)
-        won = await self.link.call(
-            scripts.SWAP,
-            (names.META, names.ACCOUNTS, names.DUE, names.HOURS, *written.keys),
-            *(self._latest, *Written.KEEP_SECONDS, len(changes), *arguments, *written.arguments),
-        )
-        if won < 0:
-            raise OverflowError("a sum has more than 64 bits")
-        if won:
-            for name, kept in new.items():
-                self._keep(name, kept)
-        return bool(won)
-
-    def _read(self, name: str, state: bytes | int | None, kept: _Kept) -> tuple[Account, int]:
-        # Not the stamp that is known, and not a later one either.
-        if kept[0] and not isinstance(state, int) and not _later(state, kept[0]):
-            self._kept.pop(name, None)  # tell it once
+    def _read(self, name: str, state: bytes | int | None, cached: _Cached) -> tuple[Account, int]:
+        # Neither the stamp that is cached, which is sent as a number, nor a later one.
+        if cached[0] and not isinstance(state, int) and not _is_later(state, cached[0]):
+            self._cache.pop(name, None)  # so that it is reported once
             self.link.went_back(name)
         if state is None:
             return EMPTY, 0
         if isinstance(state, bytes):
-            kept = state[:_STAMP_BYTES], unstamped(state)[1]
-            self._keep(name, kept)
-        stamp, account = kept
+            cached = state[:_STAMP_BYTES], unstamped(state)[1]
+            self._remember(name, cached)
+        stamp, account = cached
         return account, int.from_bytes(stamp[:_VERSION_BYTES])
 
     def _stamp(self, change: Change) -> bytes:
-        """The stamp of what the change was made from."""
+        """Return the stamp of the state that the change was made from."""
         if change.version == 0:
             return NEVER_WRITTEN
-        stamp, _ = self._kept.get(change.name, (_UNKNOWN, EMPTY))
+        stamp, _ = self._cache.get(change.name, (_UNKNOWN, EMPTY))
         loaded = change.version.to_bytes(_VERSION_BYTES)
         return stamp if stamp[:_VERSION_BYTES] == loaded else _UNKNOWN
 
-    def _keep(self, name: str, kept: _Kept) -> None:
-        if len(self._kept) >= KEPT:
-            self._kept.clear()
-        self._kept[name] = kept
+    def _remember(self, name: str, cached: _Cached) -> None:
+        if len(self._cache) >= CACHED:
+            self._cache.clear()
+        self._cache[name] = cached

@@ -1,76 +1,65 @@
-"""The whole state of the store, out of it and into an empty one.
+"""Exports the whole store, and imports into an empty one.
 
-*Out*: one script reads teams, keys, accounts, the log of changes and the usage of this hour and the
-last one, so that these agree; hits only summed up, for there may be a thousand of them for each
-purchase. Older hours are read one by one afterwards: only an outcome that
-comes in more than an hour after its reservation, and during the export, is then in the usage and
-not in the account.
+Export: one script reads teams, keys, accounts, the audit log and the usage of this hour and the
+last one, so that these agree. Free answers come only as sums: there may be a thousand of them for
+each purchase. Older hours are read one by one afterwards. So only an outcome that arrives during
+the export, more than an hour after its reservation, is in the usage and not in the account.
 
-*In*: an import begins an epoch that nobody else knows, and marks the store as being imported. Until
-the last step takes that mark away no gateway starts with the store, and those that knew it before
-are in another epoch. An import that fails takes back what it wrote; after one that was killed
-the next import does.
+Import: it begins an epoch that no gateway knows, and marks the store as being imported. Until the
+last step removes that mark, no gateway starts with the store, and running gateways are in another
+epoch. A failed import removes what it wrote; after one that was killed, the next import does.
 """
 
 import secrets
 from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
 from contextlib import suppress
-from itertools import islice, starmap
+from itertools import chain, islice, starmap
 from math import ceil
+from operator import add, sub
 from typing import Any
 
 from gateway.config.store_url import StoreUrl
 from gateway.core.errors import StoreUnavailable
 from gateway.core.model import Entry
 from gateway.core.periods import HOUR_SECONDS
-from gateway.stores.archive_format import (
-    AccountRecord,
-    ArchiveRecord,
-    AuditRecord,
-    CheckRecord,
-    ClaimRecord,
-    ClockRecord,
-    EntryRecord,
-    KeyRecord,
-    NotEmpty,
-    NotRestored,
-    TeamRecord,
-    UseRecord,
-)
+from gateway.stores import archive_format as archive
+from gateway.stores.archive_format import ArchiveRecord
 from gateway.stores.codec import decode_team
 from gateway.stores.redis import names, scripts
-from gateway.stores.redis.accounts import NEVER_WRITTEN, stamped, unstamped
-from gateway.stores.redis.archive_usage import entries_of
+from gateway.stores.redis.accounts import (
+    NEVER_WRITTEN,
+    account_arguments,
+    stamped,
+    swap,
+    unstamped,
+)
 from gateway.stores.redis.audit import decode_member, write_audit
 from gateway.stores.redis.claims import RedisClaims, restore_claim
 from gateway.stores.redis.directory import RedisDirectory, check_value, key_of
 from gateway.stores.redis.link import MICROSECONDS, Link, operation
-from gateway.stores.redis.opening import SCHEMA, inspect, telling
-from gateway.stores.redis.scripts import Argument
-from gateway.stores.redis.usage_entries import Written
-from gateway.stores.redis.usage_packs import pack_keys
-from gateway.stores.sums import hour_of, merged
+from gateway.stores.redis.opening import SCHEMA, explaining, inspect
+from gateway.stores.redis.scripts import tuples
+from gateway.stores.redis.usage_entries import KEEP_SECONDS, groups, kept_entry
+from gateway.stores.redis.usage_packs import pack_keys, teams_in
+from gateway.stores.sums import NOTHING, Group, Numbers, entry_of, hour_of, merged, summed
 from gateway.tenants.store import DirectoryWrite
 
 BATCH = 1_000
-"""Records that are read or written in one go."""
+"""Records that are read or written in one step."""
 
 REMOVED_AT_ONCE = 1_000
 
-KEPT_OF_HOUR = 3
-"""Keys of an hour: its sums, its purchases, its pack."""
-
 _CHECK = b"check:"
 _DIRECTORY = (names.TEAMS, names.KEYS, names.STATES, names.ENDS)
+_USAGE = (names.HOURS, names.PACKED)
 _ALL = (
     *(*_DIRECTORY, names.CHANGED, names.USES),
-    *(names.ACCOUNTS, names.DUE, names.AUDIT, names.HOURS, names.PACKED),
+    *(names.ACCOUNTS, names.DUE, names.AUDIT, *_USAGE),
     *(names.CLAIMS, names.CLAIM_ENDS),
 )
 
-
 _Hours = dict[int, Sequence[Any] | None]
-"""Hours that have usage, and what was read of them."""
+"""Hours that have usage, and their sums, purchases and packs where these were read already."""
 
 
 class RedisArchive:
@@ -92,28 +81,29 @@ class RedisArchive:
             while batch := list(islice(small, BATCH)):
                 yield batch
             # Read after the rest: an alert delivered meanwhile is then not delivered again.
-            yield [ClaimRecord(claim) for claim in await self._claims.current() if claim.done]
+            claims = await self._claims.current()
+            yield [archive.ClaimRecord(claim) for claim in claims if claim.done]
             older = [hour for hour in hours if hour not in latest]
             for hour in (*older, *latest):
-                entries = entries_of(hour, *(hours.get(hour) or await self._kept_of(hour)))
-                while batch := [EntryRecord(entry) for entry in islice(entries, BATCH)]:
+                entries = _entries(hour, *(hours.get(hour) or await self._kept(hour)))
+                while batch := [archive.EntryRecord(entry) for entry in islice(entries, BATCH)]:
                     yield batch
 
-    async def _kept_of(self, hour: int) -> Sequence[Any]:
-        """Read an hour's sums, purchases and pack."""
-        return await self.link.call(scripts.SUMS, (names.META, *_keys_of(hour)))  # type: ignore[no-any-return]
-
     async def _snapshot(self, latest: Sequence[int]) -> tuple[Sequence[Any], _Hours]:
-        """The small parts, and all hours; the latest of these with what they hold."""
+        """Return the small parts, and all hours, the latest of them with their usage."""
         keys = [names.META, *_DIRECTORY, names.USES, names.ACCOUNTS, names.AUDIT]
         small = len(keys)
-        keys += [names.HOURS, names.PACKED]
+        keys += _USAGE
         for hour in latest:
             keys += _keys_of(hour)
         reply = await self.link.call(scripts.EXPORT, keys)
-        read = zip(*[iter(reply[small + 2 :])] * KEPT_OF_HOUR, strict=True)
         hours: _Hours = dict.fromkeys(sorted(map(int, {*reply[small], *reply[small + 1]})))
+        read = tuples(reply[small + 2 :], len(_keys_of(0)))
         return reply[:small], {**hours, **dict(zip(latest, read, strict=True))}
+
+    async def _kept(self, hour: int) -> list[Any]:
+        """Read an hour's sums, purchases and pack."""
+        return list(await self.link.call(scripts.SUMS, (names.META, *_keys_of(hour))))
 
     @operation("restore")
     async def restore(self, records: Iterable[ArchiveRecord]) -> None:
@@ -129,22 +119,21 @@ class RedisArchive:
 
     async def _begin(self) -> None:
         epoch = secrets.token_hex(16)
-        usage = (names.HOURS, names.PACKED)
-        keys = (names.META, names.ACCOUNTS, names.TEAMS, names.KEYS, names.AUDIT, *usage)
-        with telling(self._place):
+        keys = (names.META, names.ACCOUNTS, names.TEAMS, names.KEYS, names.AUDIT, *_USAGE)
+        with explaining(self._place):
             await inspect(self.link)
             begun = await self.link.raw(scripts.BEGIN_IMPORT, keys, (epoch, SCHEMA))
         if begun == b"held":
-            raise NotEmpty
+            raise archive.NotEmpty
         self.link.epoch = epoch
         if begun == b"again":
             await self._remove_all()
 
     async def _remove_all(self) -> None:
-        """Remove all but `meta`. Which hours there are is removed last: it tells what is left."""
+        """Remove all but `meta`. The lists of hours go last: they say which keys are left."""
         found = [
             int(hour)
-            for key in (names.HOURS, names.PACKED)
+            for key in _USAGE
             for hour in await self.link.call(scripts.READ, (names.META, key), "ZRANGE", 0, -1)
         ]
         keys = iter([*pack_keys(found), *(key for hour in found for key in names.kept(hour))])
@@ -153,11 +142,11 @@ class RedisArchive:
         await self.link.call(scripts.REMOVE, (names.META, *_ALL))
 
     async def _write_all(self, records: Iterator[ArchiveRecord]) -> None:
-        first = hour_of(await self._now() - max(Written.KEEP_SECONDS))
+        first = hour_of(await self._now() - max(KEEP_SECONDS))
         while batch := list(islice(records, BATCH)):
             entries = []
             for record in batch:
-                if isinstance(record, EntryRecord):
+                if isinstance(record, archive.EntryRecord):
                     entries.append(record.entry)
                 else:
                     await self._write(record)
@@ -165,58 +154,46 @@ class RedisArchive:
 
     async def _write(self, record: ArchiveRecord) -> None:
         match record:
-            case CheckRecord(check=name, value=value):
+            case archive.CheckRecord(check=name, value=value):
                 await check_value(self.link, name, value)
-            case ClockRecord(at=at):
-                await self._swap(told=ceil(at * MICROSECONDS))
-            case TeamRecord(team=team):
+            case archive.ClockRecord(at=at):
+                await swap(self.link, (), (), latest=ceil(at * MICROSECONDS))
+            case archive.TeamRecord(team=team):
                 await self._commit(DirectoryWrite(teams=[team]))
-            case KeyRecord(key=key):
+            case archive.KeyRecord(key=key):
                 await self._commit(DirectoryWrite(keys=[key]))
-            case UseRecord(key=id, at=at):
+            case archive.UseRecord(key=id, at=at):
                 await self._directory.record_use({id: at})
-            case AccountRecord(account=name, version=version, state=account):
-                lease = account.earliest_lease
-                due = "" if lease is None else lease
-                await self._swap(account=(name, NEVER_WRITTEN, stamped(version, account), due))
-            case AuditRecord(change=change):
+            case archive.AccountRecord(account=name, version=version, state=account):
+                state = stamped(version, account)
+                arguments = account_arguments(name, NEVER_WRITTEN, state, account)
+                await swap(self.link, [arguments], (), latest=0)
+            case archive.AuditRecord(change=change):
                 await write_audit(self.link, [change])
-            case ClaimRecord(claim=claim):
+            case archive.ClaimRecord(claim=claim):
                 await restore_claim(self.link, claim)
 
     async def _commit(self, write: DirectoryWrite) -> None:
-        """Write teams or keys; nobody else does meanwhile."""
+        """Write teams or keys, on the present generation: nothing else writes during an import."""
         meta = (names.META, names.META)
         generation = await self.link.call(scripts.READ, meta, "HGET", "generation")
         await self._directory.commit(int(generation), write)
 
     async def _write_entries(self, entries: Sequence[Entry], first: int) -> None:
-        """Write usage; that of the hours from `first` on by id, for it may be written again."""
+        """Write usage: by id from hour `first` on, where it may be written again; older as sums."""
         by_id = [entry for entry in entries if hour_of(entry.at) >= first]
-        rest = [entry for entry in entries if hour_of(entry.at) < first]
+        older = [entry for entry in entries if hour_of(entry.at) < first]
         if by_id:
-            await self._swap(entries=by_id, keep=Written.KEEP_SECONDS)
-        if rest:
-            await self._swap(entries=merged(rest))
-
-    async def _swap(
-        self,
-        *,
-        told: int = 0,
-        account: Sequence[Argument] = (),
-        entries: Sequence[Entry] = (),
-        keep: Sequence[int] = (0, 0),
-    ) -> None:
-        """Write with the swap script: bounded in time, and refused where memory is used up."""
-        written = Written(entries)
-        keys = (names.META, names.ACCOUNTS, names.DUE, names.HOURS, *written.keys)
-        arguments = (told, *keep, 1 if account else 0, *account, *written.arguments)
-        if await self.link.call(scripts.SWAP, keys, *arguments) < 0:
-            raise NotRestored("The archive has a number that no store can keep.")
+            await swap(self.link, (), by_id, latest=0)
+        if older:
+            await swap(self.link, (), merged(older), latest=0, keep=(0, 0))
 
     async def _now(self) -> float:
         (now,) = await self.link.call(scripts.LOAD, (names.META, names.ACCOUNTS))
         return float(now) / MICROSECONDS
+
+
+# -- reading an export ----------------------------------------------------------------------------
 
 
 def _small_records(
@@ -227,29 +204,44 @@ def _small_records(
     ends: Sequence[bytes],
     uses: Sequence[bytes],
     accounts: Sequence[bytes],
-    changes: Sequence[bytes],
+    audit: Sequence[bytes],
 ) -> Iterator[ArchiveRecord]:
-    single, state_of, end_of = _mapping(meta), _mapping(states), _mapping(ends)
-    for name, value in single.items():
+    values, state_of, end_of = dict(tuples(meta, 2)), dict(tuples(states, 2)), dict(tuples(ends, 2))
+    for name, value in values.items():
         if name.startswith(_CHECK):
-            yield CheckRecord(name.removeprefix(_CHECK).decode(), value)
-    yield ClockRecord(int(single.get(b"clock", 0)) / MICROSECONDS)
-    for text in _mapping(teams).values():
-        yield TeamRecord(decode_team(text))
-    for id, text in _mapping(keys).items():
-        yield KeyRecord(key_of(text, state_of[id], end_of.get(id)))
-    for id, at in _mapping(uses).items():
-        yield UseRecord(id.decode(), float(at))
-    for name, state in _mapping(accounts).items():
+            yield archive.CheckRecord(name.removeprefix(_CHECK).decode(), value)
+    yield archive.ClockRecord(int(values.get(b"clock", 0)) / MICROSECONDS)
+    for _, text in tuples(teams, 2):
+        yield archive.TeamRecord(decode_team(text))
+    for id, text in tuples(keys, 2):
+        yield archive.KeyRecord(key_of(text, state_of[id], end_of.get(id)))
+    for id, at in tuples(uses, 2):
+        yield archive.UseRecord(id.decode(), float(at))
+    for name, state in tuples(accounts, 2):
         version, account = unstamped(state)
-        yield AccountRecord(name.decode(), version, account)
-    yield from starmap(AuditRecord, enumerate(map(decode_member, changes), 1))
+        yield archive.AccountRecord(name.decode(), version, account)
+    yield from starmap(archive.AuditRecord, enumerate(map(decode_member, audit), 1))
 
 
-def _mapping(values: Sequence[bytes]) -> dict[bytes, bytes]:
-    return dict(zip(*[iter(values)] * 2, strict=True))
+def _entries(
+    hour: int, sums: Sequence[bytes], purchases: Sequence[bytes], pack: Sequence[bytes]
+) -> Iterator[Entry]:
+    """Yield the usage of an hour, from fields and values in turn.
+
+    Purchases that are still kept by id come one by one, dated by their hour. The rest of the sums
+    comes as one entry for each group. Either way the totals stay the same.
+    """
+    rest: dict[Group, Numbers] = {}
+    packed = (((team, *group), numbers) for team, rows in teams_in(pack) for group, numbers in rows)
+    for group, numbers in chain(groups(sums), packed):
+        rest[group] = list(map(add, rest.get(group, NOTHING), numbers))
+    for id, text in tuples(purchases, 2):
+        group, numbers = kept_entry(text)
+        rest[group] = list(map(sub, rest.get(group, NOTHING), numbers))
+        yield entry_of(id.decode(), hour, group, numbers)
+    yield from summed(hour, rest)
 
 
 def _keys_of(hour: int) -> tuple[str, str, str]:
-    """Where an hour's sums, purchases and pack are."""
+    """Return the keys of an hour's sums, purchases and pack."""
     return names.usage(hour), names.purchases(hour), names.hour_pack(hour)

@@ -1,4 +1,4 @@
-"""The log of changes: written in the script of the change, read the latest first."""
+"""The audit log: written in the script of the change, read the latest first."""
 
 from collections.abc import Sequence
 
@@ -10,10 +10,10 @@ from gateway.stores.redis.link import Link, operation
 from gateway.stores.redis.scripts import Argument
 
 NUMBER_CHARS = 16
-"""What `begin.lua` puts before an entry."""
+"""The length of the number that `begin.lua` puts before an entry."""
 
 ENTRIES_AT_ONCE = 500
-"""Entries read in one call: bounds how long the server is busy with it."""
+"""Entries read in one call, to bound how long the server is busy."""
 
 _KEYS = (names.META, names.AUDIT)
 
@@ -22,12 +22,12 @@ _decode = msgspec.json.Decoder(AuditEntry)
 
 
 def encode_entry(entry: AuditEntry) -> bytes:
-    """An entry as JSON text."""
+    """Encode an entry as JSON."""
     return _encode.encode(entry)
 
 
 def decode_member(member: bytes) -> AuditEntry:
-    """The entry that a member of the log holds."""
+    """Decode a member of the sorted set: a number, then the entry."""
     return _decode.decode(member[NUMBER_CHARS:])
 
 
@@ -65,7 +65,7 @@ class RedisAudit:
 
 
 async def write_audit(link: Link, entries: Sequence[AuditEntry]) -> None:
-    """Write entries in this order, without a change of the directory."""
+    """Write entries in this order, apart from any change of the directory."""
     arguments: list[Argument] = []
     for entry in entries:
         arguments += (entry.at, encode_entry(entry))

@@ -1,11 +1,12 @@
-"""Claims: what gateways of one store do once only. Each ends by the store's clock.
+"""Claims for what only one gateway of a store may do. Each ends by the store's clock.
 
-Those that have ended are forgotten as others are made.
+Claims that have ended are deleted as others are made.
 """
 
 from gateway.core.model import Claim
 from gateway.stores.redis import names, scripts
 from gateway.stores.redis.link import MICROSECONDS, Link, operation
+from gateway.stores.redis.scripts import tuples
 
 _KEYS = (names.META, names.CLAIMS, names.CLAIM_ENDS)
 
@@ -28,7 +29,7 @@ class RedisClaims:
     @operation("claims")
     async def current(self) -> list[Claim]:
         found = await self.link.call(scripts.CLAIMS, _KEYS)
-        return [_claim(*parts) for parts in zip(*[iter(found)] * 3, strict=True)]
+        return [_claim(*parts) for parts in tuples(found, 3)]
 
     async def _write(self, name: str, owner: str, seconds: float, done: str, note: bytes) -> int:
         arguments = (name, owner, _microseconds(seconds), done, note)
@@ -37,7 +38,7 @@ class RedisClaims:
 
 
 async def restore_claim(link: Link, claim: Claim) -> None:
-    """Write it as it was."""
+    """Write a claim from an archive."""
     owner = claim.owner.encode()
     record = b"%d%d:%s%s" % (claim.done, len(owner), owner, claim.note)
     await link.call(scripts.RESTORE_CLAIM, _KEYS, claim.name, _microseconds(claim.ends), record)

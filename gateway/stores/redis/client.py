@@ -1,11 +1,11 @@
 """Clients of Redis for each kind of URL, with bounded pools and bounded waits.
 
-redis-py sends a command again by itself where its reply was lost. For the ledger that would be a
-script that runs twice, so whoever opens a client says how often: 0 for the ledger. A command that
-a cluster's node refers to another one (MOVED, ASK) was not run and is always sent on.
+redis-py retries a command whose reply was lost. For the ledger, a script would run twice, so the
+caller says how often to retry: 0 for the ledger. A command that a cluster's node redirects (MOVED,
+ASK) was not run and is always sent on.
 
-Maintenance notifications, which only hosted servers of one vendor send, are switched off: while
-they may come, redis-py takes a connection that its server has closed for one to be used.
+Maintenance notifications, which only hosted servers of one vendor send, are switched off: with
+them redis-py may use a connection that the server has closed.
 """
 
 from collections.abc import Mapping
@@ -30,19 +30,19 @@ from gateway.config.store_url import StoreUrl
 RedisClient = Redis | RedisCluster
 
 NODE_SECONDS = 1.0
-"""How long a cluster's node or a sentinel may take to be connected with, and to reply: it is by
-this that redis-py looks for another one."""
+"""How long a cluster's node or a sentinel may take to accept a connection, and to reply. After
+that, redis-py tries another one."""
 
 SERVER_SECONDS = 5.0
-"""The same for any other server. Who asks it waits less, but by a better clock than redis-py's
-(see `gateway.core.deadline`)."""
+"""The same for any other server. Callers have shorter deadlines, which measure time better than
+redis-py does (see `gateway.core.deadline`)."""
 
 
 def open_client(place: StoreUrl, *, connections: int, retries: int) -> RedisClient:
-    """A client of the Redis at `place`; it connects when it is first used.
+    """Return a client of the Redis at `place`, which connects when it is first used.
 
-    `connections` bounds its pool (of each node, in a cluster): who finds it empty waits as long
-    as for a reply. Answers are bytes.
+    `connections` bounds its pool (of each node, in a cluster). A caller waits as long for a free
+    connection as for a reply. Replies are bytes.
     """
     seconds = NODE_SECONDS if place.kind == "cluster" else SERVER_SECONDS
     options: dict[str, Any] = {
@@ -76,7 +76,7 @@ def open_client(place: StoreUrl, *, connections: int, retries: int) -> RedisClie
 
 
 async def close_client(client: RedisClient) -> None:
-    """Close all of a client's connections, those to sentinels too. Raises what redis-py raises."""
+    """Close all connections of a client, also to sentinels. Raises what redis-py raises."""
     await client.aclose()
     if isinstance(client, Redis) and isinstance(client.connection_pool, SentinelConnectionPool):
         for sentinel in client.connection_pool.sentinel_manager.sentinels:
@@ -84,7 +84,7 @@ async def close_client(client: RedisClient) -> None:
 
 
 def _behind_sentinels(place: StoreUrl, connections: int, options: Mapping[str, Any]) -> RedisClient:
-    """A client of the master that the sentinels name at the time of each connection."""
+    """Return a client of the master that the sentinels name at the time of each connection."""
     sentinel = Sentinel(  # type: ignore[no-untyped-call]
         place.nodes,
         sentinel_kwargs={

@@ -1,7 +1,7 @@
-"""Teams and keys. Every write takes the next generation, by which gateways ask what is new; only
-a key's use does not, for it changes nothing for anybody.
+"""Teams and keys. Every write takes the next generation, and gateways ask for what came after one.
 
-What may become of what is decided in `gateway.tenants.operations`, on the directory as it stood.
+A key's use takes none: it changes nothing that a gateway has to reload. What a change does is
+decided in `gateway.tenants.operations`, from the directory that the caller has read.
 """
 
 from collections.abc import Mapping
@@ -10,11 +10,11 @@ from msgspec.structs import replace
 
 from gateway.core.model import Key
 from gateway.stores.codec import decode_key, decode_team, encode_key, encode_team
-from gateway.stores.faults import UnknownTeam
+from gateway.stores.errors import UnknownTeam
 from gateway.stores.redis import names, scripts
 from gateway.stores.redis.audit import encode_entry
 from gateway.stores.redis.link import MICROSECONDS, Link, operation
-from gateway.stores.redis.scripts import Argument
+from gateway.stores.redis.scripts import Argument, tuples
 from gateway.tenants.store import DirectoryChanges, DirectoryWrite
 
 _KEYS = (names.META, names.CHANGED, names.TEAMS, names.KEYS, names.STATES, names.ENDS)
@@ -34,7 +34,7 @@ class RedisDirectory:
         return DirectoryChanges(
             generation,
             [decode_team(team) for team in teams],
-            [key_of(*part) for part in zip(*[iter(parts)] * 3, strict=True)],
+            [key_of(*part) for part in tuples(parts, 3)],
             whole=bool(whole),
             now=now / MICROSECONDS,
         )
@@ -65,25 +65,25 @@ class RedisDirectory:
     @operation("last_uses")
     async def last_uses(self) -> dict[str, float]:
         found = await self.link.call(scripts.READ, _USES, "ZRANGE", 0, -1, "WITHSCORES")
-        return {id.decode(): float(at) for id, at in zip(*[iter(found)] * 2, strict=True)}
+        return {id.decode(): float(at) for id, at in tuples(found, 2)}
 
 
 def _takes_away(write: DirectoryWrite) -> bool:
-    """Whether nobody may do more by it: that has to be possible though memory is used up."""
+    """Whether it only revokes or deletes: that must be possible although memory is full."""
     teams_end = all(team.deleted for team in write.teams)
     keys_end = all(key.state != "active" for key in write.keys)
     return bool(write.teams or write.keys) and teams_end and keys_end
 
 
 async def check_value(link: Link, name: str, value: bytes) -> bool:
-    """Whether `value` is what was first given under `name`; the first one is kept."""
+    """Keep the first value under `name`; return whether `value` equals it."""
     kept = await link.call(scripts.CHECK_VALUE, (names.META,), name, value)
     return bool(kept == value)
 
 
 def key_of(text: bytes, state: bytes, ends: bytes | None) -> Key:
-    """A key of its three parts in the store."""
-    # What changes is kept apart from the key: a script cannot write JSON without harm to numbers.
+    """Return a key from its three parts in the store."""
+    # The state is kept apart from the key: a script that wrote JSON would damage large numbers.
     return replace(
         decode_key(text), state=state.decode(), grace_ends=None if ends is None else float(ends)
     )

@@ -1,7 +1,7 @@
-"""Recent requests, errors by kind and latency: written in one script, read as they are asked.
+"""Recent requests, errors by kind and latency: one script writes a batch of all three.
 
-Each ring of recent requests is a sorted set whose members all have the score 0, so that it is in
-the order of its texts: these begin with places. Errors are kept by day, each under its hour.
+Each ring of recent requests is a sorted set whose members all have the score 0, so their texts,
+which begin with the place, give the order. Errors are kept by day, each with its hour.
 """
 
 from collections.abc import Iterator, Sequence
@@ -30,10 +30,10 @@ from gateway.reporting.request_lines import (
 )
 from gateway.stores.redis import names, scripts
 from gateway.stores.redis.link import Link, operation
-from gateway.stores.redis.scripts import Argument
+from gateway.stores.redis.scripts import Argument, tuples
 
 LINES_AT_ONCE = 500
-"""Lines of a ring read in one call: bounds how long the server is busy with it."""
+"""Lines of a ring read in one call, to bound how long the server is busy."""
 
 DAYS_AT_ONCE = 8
 """Days of errors read in one call."""
@@ -42,7 +42,7 @@ HOURS_AT_ONCE = 1_000
 """Hours of latency read in one call."""
 
 WRITTEN_SECONDS = DAY_SECONDS
-"""How long a batch that was written is known: more than any gateway tries again."""
+"""How long the last batch of a writer is known: longer than any gateway retries."""
 
 _PLACE_CHARS = 29
 _DAY_HOURS = DAY_SECONDS // HOUR_SECONDS
@@ -50,6 +50,9 @@ _DAY_HOURS = DAY_SECONDS // HOUR_SECONDS
 _encode = msgspec.json.Encoder()
 _decode_line = msgspec.json.Decoder(RequestLine)
 _decode_kind = msgspec.json.Decoder(tuple[int, str | None, str, str | None, int])
+"""Hour, team, and the outcome, code and status of an error."""
+
+_LATENCY_KEYS = (names.META, names.LATENCY)
 
 
 class RedisHistory:
@@ -103,19 +106,18 @@ class RedisHistory:
             found = await self.link.call(scripts.SUMS, (names.META, *map(names.errors, some)))
             kinds += (
                 kind
-                for hour, whose, kind in chain(*map(_kinds, found))
-                if first <= hour < last and team in (None, whose)
+                for hour, its_team, kind in chain(*map(_kinds, found))
+                if first <= hour < last and team in (None, its_team)
             )
         return merge_errors(kinds)
 
     @operation("latency")
     async def latency(self, start: float, end: float) -> list[HourLatency]:
         first, last = _hours(start, end)
-        keys = (names.META, names.LATENCY)
         found: list[HourLatency] = []
         for begin in range(first, last, HOURS_AT_ONCE):
             hours = range(begin, min(begin + HOURS_AT_ONCE, last))
-            values = await self.link.call(scripts.READ, keys, "HMGET", *hours)
+            values = await self.link.call(scripts.READ, _LATENCY_KEYS, "HMGET", *hours)
             found += (
                 latency_of(hour, [int(number) for number in value.split()])
                 for hour, value in zip(hours, values, strict=True)
@@ -125,7 +127,7 @@ class RedisHistory:
 
     @operation("forget_activity")
     async def forget(self, now: float) -> None:
-        keys = (names.META, names.LATENCY, *map(names.activity, RINGS))
+        keys = (*_LATENCY_KEYS, *map(names.activity, RINGS))
         hour = int((now - LATENCY_DAYS * DAY_SECONDS) // HOUR_SECONDS)
         line = place_prefix(now - LINE_DAYS * DAY_SECONDS)
         await self.link.call(scripts.FORGET_ACTIVITY, keys, hour, line)
@@ -135,11 +137,12 @@ class RedisHistory:
 
 
 async def _page(link: Link, before: str | None, since: str) -> tuple[list[RequestLine], str | None]:
-    """The next lines of all rings, the latest first, and the place before which the others are;
-    None where these were all.
+    """Return the next lines of all rings, the latest first, and the place to go on before.
+
+    The place is None where no line is left.
     """
     rings = [await _read(link, ring, before, since) for ring in RINGS]
-    # What a full reading has left out is older than its last line, and may lie between others.
+    # A ring that was read up to the limit may have more lines between those of other rings.
     ends = [lines[-1].place for lines in rings if len(lines) == LINES_AT_ONCE]
     end = max(ends, default="")
     page = [line for line in chain(*rings) if line.place >= end]
@@ -159,22 +162,12 @@ def _hours(start: float, end: float) -> tuple[int, int]:
 
 
 def _kinds(fields: Sequence[bytes]) -> Iterator[tuple[int, str | None, ErrorKind]]:
-    """Hour, team and error, from a day's fields and values in turn."""
-    for field, value in zip(*[iter(fields)] * 2, strict=True):
-        hour, team, outcome, code, status = _decode_kind.decode(field)
+    """Yield hour, team and error, from a day's fields and values in turn."""
+    for field, value in tuples(fields, 2):
+        hour, team, *kind = _decode_kind.decode(field)
         requests, at, last_id = value.decode().split(" ", 2)
-        yield (
-            hour,
-            team,
-            ErrorKind(
-                outcome=outcome,
-                code=code,
-                status=status,
-                requests=int(requests),
-                last_at=float(at),
-                last_id=last_id,
-            ),
-        )
+        values = (*kind, int(requests), float(at), last_id)
+        yield hour, team, ErrorKind(**dict(zip(ErrorKind.__struct_fields__, values, strict=True)))
 
 
 # -- writing --------------------------------------------------------------------------------------

@@ -1,11 +1,11 @@
-"""Leases in Redis, by which gateways elect a buyer, and the channel on which they tell its news.
+"""Leases in Redis, by which gateways elect a buyer, and the channel for the ends of leases.
 
-    lease:NAME      hash, gone when the lease is over: holder; "waited" where another one asked
-    left:HOLDER     the answer that a holder left to those who wait
-    leases          the channel; in a cluster each node passes on to the others what is published
+    lease:NAME      hash until the lease ends: holder; "waited" where another gateway asked for it
+    left:HOLDER     the answer that a holder left for the gateways that wait
+    leases          the channel; a cluster's nodes forward its messages to each other
 
-Connections are its own, so that a rush for leases does not hold up the ledger. Nothing here is
-money: no script looks at the epoch, and what gets lost is taken again.
+Leases use connections of their own, so that a rush for them does not delay the ledger. None of
+this is money: no script checks the epoch, and a lease that gets lost is taken again.
 """
 
 import asyncio
@@ -21,29 +21,30 @@ from gateway.config.store_url import StoreUrl
 from gateway.core.errors import StoreUnavailable
 from gateway.core.model import Bought
 from gateway.proxy.leases import Lease, LeaseEvent, Rival
+from gateway.stores.port import Observe
 from gateway.stores.redis.client import close_client, open_client
-from gateway.stores.redis.link import FAILURES, Link, Observe
+from gateway.stores.redis.link import FAILURES, Link, operation
 from gateway.stores.redis.scripts import Argument, Script
 
 CONNECTIONS = 8
 
 PATIENCE_SECONDS = 2.0
-"""What an operation may take, the wait for a connection included."""
+"""Bounds an operation, including the wait for a connection."""
 
 QUIET_SECONDS = 1.0
-"""After so long without a word, and again after as long without an answer, the subscription is
-taken for lost."""
+"""After so long without a message the server is asked for a sign of life. After as long without
+an answer the subscription is lost."""
 
 LEFT_SECONDS = 10.0
-"""How long an answer is left for those who wait: they have been told."""
+"""How long an answer stays for the gateways that wait: they read it at once."""
 
 LEFT_BYTES = 4 * 1_048_576
-"""The longest answer that is left: it is budgets that this Redis needs its memory for."""
+"""The longest answer that is left: this Redis needs its memory for budgets."""
 
 _CHANNEL = "{gateway}:leases"
 
 _ALWAYS = "#!lua flags=allow-oom\n"
-"""Of scripts that write next to nothing: news are told though memory is used up."""
+"""For scripts that write little: gateways learn of the end of a lease although memory is full."""
 
 _TAKE = Script(_ALWAYS, "lease_take")
 _RENEW = Script(_ALWAYS, "lease_renew")
@@ -59,15 +60,11 @@ _decode_bought = msgspec.msgpack.Decoder(Bought)
 
 
 class RedisLeases:
-    """Leases in the Redis at `place`.
-
-    `observe` is told of every operation that ended, as by `gateway.stores.redis.store`.
-    """
+    """The Leases in the Redis at `place`."""
 
     def __init__(self, place: StoreUrl, *, observe: Observe | None = None) -> None:
         self._place = place
-        self._observe = observe or (lambda operation, seconds, there: None)
-        self._link = Link(
+        self.link = Link(
             place,
             connections=CONNECTIONS,
             patience=PATIENCE_SECONDS,
@@ -75,50 +72,47 @@ class RedisLeases:
             observe=observe,
         )
 
+    @operation("take_lease")
     async def take(self, lease: Lease, seconds: float) -> Rival | None:
-        """Take a lease for so many seconds; who has it, where somebody does."""
-        found = await self._call("take_lease", _TAKE, [_key(lease)], lease.holder, _ms(seconds))
+        arguments = (lease.holder, _ms(seconds))
+        found = await self.link.call_in_any_epoch(_TAKE, [_key(lease)], *arguments)
         if not found:
             return None
         holder, left = found
         return Rival(holder.decode(), max(0, left) / 1000)
 
+    @operation("renew_leases")
     async def renew(self, leases: Sequence[Lease], seconds: float) -> list[Lease]:
-        """Make these live for so many seconds from now; those that are another's by now."""
         holders = [lease.holder for lease in leases]
         keys = [_key(lease) for lease in leases]
-        lost = await self._call("renew_leases", _RENEW, keys, _ms(seconds), *holders)
+        lost = await self.link.call_in_any_epoch(_RENEW, keys, _ms(seconds), *holders)
         return [leases[place - 1] for place in lost]
 
+    @operation("end_leases")
     async def end(self, endings: Sequence[tuple[Lease, bytes]]) -> None:
-        """End each lease, unless it is another's by now, and tell the news to all gateways."""
         arguments: list[Argument] = [_CHANNEL]
         for lease, message in endings:
             arguments += (lease.holder, _encode_event.encode(LeaseEvent(lease, message)))
         keys = [_key(lease) for lease, _ in endings]
-        await self._call("end_leases", _END, keys, *arguments)
+        await self.link.call_in_any_epoch(_END, keys, *arguments)
 
+    @operation("hand_over")
     async def hand_over(self, lease: Lease, bought: Bought) -> bool:
-        """Leave an answer to those who wait; False where nobody does, or it is too large."""
         if len(bought.body) > LEFT_BYTES:
             return False
-        if not await self._call("hand_over", _WAITED, [_key(lease)]):
+        if not await self.link.call_in_any_epoch(_WAITED, [_key(lease)]):
             return False
-        record = _encode_bought.encode(bought)
-        await self._call("hand_over", _LEAVE, [_left(lease)], record, _ms(LEFT_SECONDS))
+        arguments = (_encode_bought.encode(bought), _ms(LEFT_SECONDS))
+        await self.link.call_in_any_epoch(_LEAVE, [_left(lease)], *arguments)
         return True
 
+    @operation("handed_over")
     async def handed_over(self, lease: Lease) -> Bought | None:
-        """The answer that was left, for some seconds after."""
-        record = await self._call("handed_over", _LEFT, [_left(lease)])
+        record = await self.link.call_in_any_epoch(_LEFT, [_left(lease)])
         return None if record is None else _decode_bought.decode(record)
 
     async def listen(self) -> AsyncGenerator[LeaseEvent | None, None]:
-        """All that is told from now on; None once it is certain that nothing is missed any more.
-
-        Raises StoreUnavailable when the subscription is lost. Each one has a client of its own:
-        it finds the master, or the cluster's nodes, as they are by then.
-        """
+        # A client for each subscription: it finds the master, or the cluster's nodes, as of now.
         client = open_client(self._place, connections=2, retries=0)
         try:
             await client.initialize()
@@ -140,27 +134,13 @@ class RedisLeases:
                 await close_client(client)
 
     async def close(self) -> None:
-        """Let go. Later calls raise StoreUnavailable."""
-        await self._link.close()
-
-    async def _call(
-        self, operation: str, script: Script, keys: Sequence[str], *arguments: Argument
-    ) -> Any:
-        started, there = time.monotonic(), True
-        try:
-            return await self._link.raw(script, keys, arguments)
-        except FAILURES as failure:
-            there = False
-            raise StoreUnavailable from failure
-        finally:
-            self._observe(operation, time.monotonic() - started, there)
+        await self.link.close()
 
 
 async def _messages(subscription: PubSub) -> AsyncIterator[dict[str, Any]]:
-    """What the server says. Raises TimeoutError where it falls silent.
+    """Yield the messages of a subscription. Raises TimeoutError where the server falls silent.
 
-    A connection that has died without a word would never end by itself: where it is quiet, the
-    server is asked whether it is there.
+    A dead connection may never report an error, so a quiet server is asked for a sign of life.
     """
     asked = False
     while True:
@@ -177,8 +157,10 @@ async def _messages(subscription: PubSub) -> AsyncIterator[dict[str, Any]]:
 
 
 def _end_if_cancelled() -> None:
-    """Raise CancelledError where this task was cancelled and redis-py lost that: it sends through
-    `asyncio.wait_for`, which forgets a cancellation that comes as it ends (Python before 3.12).
+    """Raise CancelledError where this task was cancelled and redis-py lost the cancellation.
+
+    It sends through `asyncio.wait_for`, which loses a cancellation that comes as it ends (Python
+    before 3.12).
     """
     task = asyncio.current_task()
     if task is not None and task.cancelling():

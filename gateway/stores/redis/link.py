@@ -1,13 +1,12 @@
-"""The way to the server: every call bounded in time, its failures translated, its epoch checked.
+"""Calls to the server, each bounded in time, with its failures translated and its epoch checked.
 
-- Who calls waits at most `patience` seconds in all: for a connection, for its making, for the
-  reply. What was sent by then may still be done, as the ports say.
-- A call that has begun has a task of its own and is never cancelled from outside; it ends within a
-  bound of its own. So no reply is left on a connection that goes to somebody else, and nobody
-  who leaves costs one. (redis-py, cancelled, closes the connection, and the next call makes a new
-  one.)
+- A caller waits at most `patience` seconds in all: for a free connection, for connecting, for the
+  reply. A call that was sent by then may still be done, as the ports say.
+- A call that has begun has a task of its own, is never cancelled, and ends within a bound of its
+  own. So no reply is left on a connection that another call uses next, and a caller that leaves
+  costs no connection. (redis-py closes the connection of a cancelled call.)
 - A call that still waits for a connection when its caller leaves is never sent.
-- A server in another epoch has lost what it held. It is refused until an operator confirms that.
+- A server in another epoch has lost its data. It is refused until an operator confirms that.
 """
 
 import asyncio
@@ -24,21 +23,21 @@ from redis.exceptions import ReadOnlyError, RedisClusterException, RedisError, R
 from gateway.config.store_url import StoreUrl
 from gateway.core.deadline import Patience
 from gateway.core.errors import StoreLost, StoreUnavailable
+from gateway.stores.port import Observe
 from gateway.stores.redis.client import close_client, open_client
 from gateway.stores.redis.scripts import Argument, Script
 
-Observe = Callable[[str, float, bool], None]
 P = ParamSpec("P")
 T = TypeVar("T")
 
 CALL_SECONDS = 1.0
-"""How long a call that was begun may take: connecting, where it has to, and the reply."""
+"""How long a call that has begun may take, connecting included."""
 
 MICROSECONDS = 1_000_000
-"""In a second: the server's clock counts them."""
+"""In a second: the server's clock counts microseconds."""
 
 FAILURES = (RedisError, RedisClusterException, OSError, TimeoutError)
-"""What a server that is away, full, loading, demoted or misbehaving shows itself as."""
+"""What redis-py raises where a server is away, full, loading, demoted or broken."""
 
 _LOST = "EPOCH lost"
 _CONFIRMED = "EPOCH confirmed "
@@ -75,10 +74,9 @@ def operation(
 
 
 class Link:
-    """Calls to one store's server. `epoch` is the one this gateway goes by, "" before it is known.
+    """Calls to one store's server. `epoch` is the one that this gateway accepts, "" before `open`.
 
-    `observe` is told of every operation that ended, under "pool_wait" how long each call waited
-    for one of the `connections`, and under "went_back" of each account that lost writes.
+    As "pool_wait", `observe` receives how long each call waited for one of the `connections`.
     """
 
     def __init__(
@@ -105,33 +103,42 @@ class Link:
 
     @contextmanager
     def operation(self, name: str) -> Iterator[None]:
-        """Watch over one of the store's operations. Damaged bytes in it are StoreUnavailable."""
-        started, there = self._monotonic(), True
+        """Observe one operation of the store. Damaged bytes raise StoreUnavailable."""
+        started, answered = self._monotonic(), True
         try:
             yield
         except DecodeError as failure:
-            there = False
+            answered = False
             self._log.exception("the store holds damaged bytes", operation=name)
             raise StoreUnavailable from failure
         except StoreUnavailable:
-            there = False
+            answered = False
             raise
         finally:
-            self._observe(name, self._monotonic() - started, there)
+            self._observe(name, self._monotonic() - started, answered)
 
     async def call(self, script: Script, keys: Sequence[str], *arguments: Argument) -> Any:
-        """Run a script that begins with the epoch. Raises StoreUnavailable with its cause."""
+        """Run a script that checks the epoch. Raises StoreUnavailable with its cause."""
         try:
             reply = await self._in_epoch(script, keys, arguments)
         except FAILURES as failure:
-            self._tell(failure)
+            self._log_change(failure)
             unavailable = StoreLost if self._lost else StoreUnavailable
             raise unavailable from failure
-        self._tell(None)
+        self._log_change(None)
         return reply
 
+    async def call_in_any_epoch(
+        self, script: Script, keys: Sequence[str], *arguments: Argument
+    ) -> Any:
+        """Run a script that does not check the epoch. Raises StoreUnavailable with its cause."""
+        try:
+            return await self.raw(script, keys, arguments)
+        except FAILURES as failure:
+            raise StoreUnavailable from failure
+
     async def raw(self, script: Script, keys: Sequence[str], arguments: Sequence[Argument]) -> Any:
-        """Run any script. Raises one of FAILURES, or StoreUnavailable once it is closed."""
+        """Run any script. Raises one of FAILURES, or StoreUnavailable after `close`."""
         if self._closed:
             raise StoreUnavailable
         async with Patience(self._patience):
@@ -142,14 +149,14 @@ class Link:
             return await asyncio.shield(task)
 
     def went_back(self, account: str) -> None:
-        """Tell that an account is older than it was before."""
+        """Log and count an account that is older than it was before."""
         self._log.error(
             "the store went back: it lost writes, and budgets with them", account=account
         )
         self._observe("went_back", 0.0, False)
 
     async def setting(self, name: str) -> str | None:
-        """One of the server's own settings; None where this user may not ask. Raises FAILURES."""
+        """Return a setting of the server; None where this user may not read it. Raises FAILURES."""
         client = self._client
         try:
             async with Patience(self._patience):
@@ -164,7 +171,7 @@ class Link:
         return value.decode() if isinstance(value, bytes) else value
 
     async def close(self) -> None:
-        """Finish what was begun, if the server answers, and let go.
+        """Finish the calls that have begun, if the server answers, and disconnect.
 
         Later calls raise StoreUnavailable.
         """
@@ -186,7 +193,7 @@ class Link:
             async with Patience(CALL_SECONDS):
                 return await call
         except ReadOnlyError:
-            # This server is a replica now. Its name may lead to another one by the next call.
+            # The server has become a replica. Its name may lead to the new master.
             if isinstance(self._client, Redis):
                 await self._client.connection_pool.disconnect(inuse_connections=False)
             raise
@@ -196,33 +203,33 @@ class Link:
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._running.discard(task)
         if not task.cancelled():
-            task.exception()  # marks it as seen: perhaps its caller has left
+            task.exception()  # so that asyncio does not log it: its caller may have left
 
     async def _in_epoch(
         self, script: Script, keys: Sequence[str], arguments: Sequence[Argument]
     ) -> Any:
-        """Run a script; once more where that told that an operator confirmed another epoch."""
+        """Run a script; again where the answer says that an operator confirmed another epoch."""
         try:
             return await self.raw(script, keys, (self.epoch, *arguments))
         except ResponseError as refusal:  # the script did nothing
-            if not self._take_over(str(refusal)):
+            if not self._accept_confirmed(str(refusal)):
                 raise
         return await self.raw(script, keys, (self.epoch, *arguments))
 
-    def _take_over(self, answer: str) -> bool:
-        """Whether the answer names an epoch that was confirmed: it is the one from now on."""
+    def _accept_confirmed(self, answer: str) -> bool:
+        """Accept the epoch that the answer says was confirmed; False where it names none."""
         if not answer.startswith(_CONFIRMED):
             return False
         confirmed = answer.removeprefix(_CONFIRMED)
         if confirmed != self.epoch:
-            self._log.warning("goes on with what an operator confirmed", epoch=confirmed)
+            self._log.warning("goes on with the data that an operator confirmed", epoch=confirmed)
         self.epoch = confirmed
         return True
 
-    def _tell(self, failure: BaseException | None) -> None:
+    def _log_change(self, failure: BaseException | None) -> None:
         """Log the first failure of an outage, and the outage's end."""
         if str(failure).startswith(_LOST):
-            self._tell_of_loss()
+            self._log_loss()
             return
         if failure is not None and not self._away:
             self._log.warning("the store is away", cause=str(failure) or type(failure).__name__)
@@ -231,10 +238,10 @@ class Link:
             self._lost = False
         self._away = failure is not None
 
-    def _tell_of_loss(self) -> None:
+    def _log_loss(self) -> None:
         if not self._lost:
             self._log.error(
-                "the store lost what it held: nothing is bought until its data are back, or until"
-                " `gateway store confirm-reset` accepts what it holds now (an import, or nothing)"
+                "the store lost its data: nothing is bought until they are back, or until"
+                " `gateway store confirm-reset` accepts what the store has now"
             )
         self._lost = True

@@ -1,27 +1,27 @@
-"""The keys of the store. All have one hash tag, so that a cluster keeps them on one node and one
-script may write several of them. None is ever looked for: what there is, is listed in another.
+"""The names of the store's keys. All have one hash tag, so that a cluster keeps them on one node,
+and one script can write several of them. Nothing ever searches for keys: other keys list them.
 
     meta            hash: schema, epoch, confirmed (epoch), born and generation (of the directory),
                     clock, clock_wall, audit (the last number), check:NAME,
-                    importing (only while that is under way)
-    refused         a mark, for a minute: a gateway of another epoch was refused
+                    importing (only during an import)
+    refused         a mark for a minute: a gateway with another epoch was refused
     accounts        hash by name: 16 bytes of stamp, then the account
-    due             sorted set: account names by their first lease
+    due             sorted set: account names by their earliest lease
     teams           hash by name
-    keys, states, ends     hashes by id: the key, its state, when its grace ends
+    keys, states, ends     hashes by id: the key, its state, its grace end
     changed         sorted set: "t:TEAM" and "k:KEY" by generation
     uses            sorted set: key ids by last use
-    audit           sorted set: a number and a log entry by its time
-    claims, claim_ends     hash by name: a claim; sorted set: names by their ends
-    hours           sorted set: the hours since 1970 that have sums which are in no pack yet
-    usage:HOUR      hash: which sum and of what -> the sum
+    audit           sorted set: a number and an audit entry, by time
+    claims, claim_ends     hash by name: claims; sorted set: names by their ends
+    hours           sorted set: the hours since 1970 whose sums are not packed yet
+    usage:HOUR      hash: which sum and its group -> the sum
     packed          sorted set: the hours that have a pack
     hour:HOUR, day:DAY, week:WEEK     hashes, packs: "t" and a team -> its sums; all; version
-    purchases:HOUR, hits:HOUR     hashes by entry id: what an entry has added, to take it back
-    activity:RING   sorted set by text: recent requests, their places first
-    errors:DAY      hash: what went wrong in which hour of the day -> how often, when and where last
-    latency         hash by hour since 1970: numbers
-    written:WRITER  the last batch of recent requests that this gateway wrote, for a day
+    purchases:HOUR, hits:HOUR     hashes by entry id: the numbers to subtract when it is replaced
+    activity:RING   sorted set by text: recent requests, each after its place
+    errors:DAY      hash: hour and kind of error -> how often, and the last one
+    latency         hash by hour since 1970: the numbers of an HourLatency
+    written:WRITER  the last batch that this gateway wrote, for a day
 """
 
 _TAG = "{gateway}:"
@@ -45,7 +45,7 @@ LATENCY = f"{_TAG}latency"
 
 
 def usage(hour: int) -> str:
-    """The sums of an hour since 1970 that are in no pack."""
+    """The sums of an hour since 1970 that are not packed yet."""
     return f"{_TAG}usage:{hour}"
 
 
@@ -60,7 +60,7 @@ def hits(hour: int) -> str:
 
 
 def kept(hour: int) -> tuple[str, str, str]:
-    """What an hour has besides its packs: sums, purchases and hits."""
+    """The keys of an hour besides its packs: sums, purchases and hits."""
     return usage(hour), purchases(hour), hits(hour)
 
 

@@ -1,4 +1,4 @@
-"""Making a server ready at the start, or saying in one line why it cannot be the store."""
+"""Checks a server at the start, or says in one line why it cannot be the store."""
 
 import re
 import secrets
@@ -16,7 +16,7 @@ from redis.exceptions import (
 
 from gateway.config.store_url import StoreUrl
 from gateway.core.errors import StoreUnavailable
-from gateway.stores.faults import UnusableStore
+from gateway.stores.errors import UnusableStore
 from gateway.stores.redis import names, scripts, usage_packs
 from gateway.stores.redis.link import FAILURES, Link
 
@@ -25,44 +25,44 @@ log = structlog.get_logger(source="store")
 SCHEMA = usage_packs.SCHEMA
 
 OLDEST_VERSION = (7, 0)
-"""The first whose scripts say what they need, so that they are refused before they start."""
+"""The first whose scripts declare what they need, and are refused before they start."""
 
 _NO_LIMIT = "noeviction"
 
 
 async def make_ready(link: Link, place: StoreUrl) -> None:
-    """Look at the server, and begin an epoch where it holds none.
+    """Check the server, and begin an epoch where it has none.
 
     Raises UnusableStore, or StoreUnavailable where it is away.
     """
-    with telling(place):
+    with explaining(place):
         await inspect(link)
         link.epoch = (await _epoch(link, ""))[0]
 
 
 async def inspect(link: Link) -> None:
-    """See that the server can be the store. Raises UnusableStore or one of FAILURES."""
-    told = await link.raw(scripts.INSPECT, (names.META,), ())
-    facts = dict(_facts(b"\r\n".join(told).decode()))
+    """Check that the server can be the store. Raises UnusableStore or one of FAILURES."""
+    sections = await link.raw(scripts.INSPECT, (names.META,), ())
+    facts = dict(_facts(b"\r\n".join(sections).decode()))
     _check(facts)
-    await _look_for_risks(link, facts)
+    await _warn_of_risks(link, facts)
 
 
 @contextmanager
-def telling(place: StoreUrl) -> Iterator[None]:
-    """Tell of failures inside as UnusableStore or StoreUnavailable."""
+def explaining(place: StoreUrl) -> Iterator[None]:
+    """Raise failures inside as UnusableStore or StoreUnavailable."""
     try:
         yield
     except UnusableStore as failure:
         raise UnusableStore(f"The store {place.shown} cannot be used: {failure}.") from failure
     except FAILURES as failure:
-        if reason := _to_act_on(failure):
+        if reason := _reason_to_act(failure):
             raise UnusableStore(f"The store {place.shown} cannot be used: {reason}.") from failure
         raise StoreUnavailable from failure
 
 
 async def confirm_reset(link: Link) -> bool:
-    """Confirm the present epoch, and go on with it; False where no gateway waits for that."""
+    """Confirm the present epoch and accept it; False where no gateway waits for that."""
     try:
         link.epoch, confirmed = await _epoch(link, "confirm")
     except FAILURES as failure:
@@ -91,21 +91,21 @@ def _check(facts: dict[str, str]) -> None:
     policy = facts.get("maxmemory_policy", _NO_LIMIT)
     if policy != _NO_LIMIT:
         raise UnusableStore(
-            f"its maxmemory-policy is {policy}, which throws budgets out; set it to noeviction"
+            f"its maxmemory-policy is {policy}, which would evict budgets; set it to noeviction"
         )
 
 
-async def _look_for_risks(link: Link, facts: dict[str, str]) -> None:
-    """Warn of settings with which a server can be the store, and may lose money."""
+async def _warn_of_risks(link: Link, facts: dict[str, str]) -> None:
+    """Warn of settings that allow the server to be the store, but may lose money."""
     warn = log.bind(place=link.place).warning
     if "maxmemory_policy" not in facts:
-        warn("the store does not tell its maxmemory-policy: it must be noeviction")
+        warn("the store does not show its maxmemory-policy: it must be noeviction")
     if facts.get("aof_enabled") == "0":
-        warn("the store keeps no append-only file: budgets are lost when it ends (appendonly yes)")
+        warn("the store has no append-only file: a restart loses budgets (set appendonly yes)")
     elif facts.get("aof_enabled") == "1" and await link.setting("appendfsync") != "always":
         warn(
-            "the store writes to its disk once a second or does not tell (appendfsync): purchases"
-            " of up to a second may be lost with the machine; appendfsync always loses none"
+            "the store writes to its disk once a second, or does not show how often: a crash of the"
+            " machine may lose purchases of a second (set appendfsync always)"
         )
 
 
@@ -120,20 +120,20 @@ def _numbers(version: str) -> tuple[int, ...]:
     return tuple(int(number) for number in re.findall(r"\d+", version)[:2])
 
 
-def _to_act_on(failure: BaseException) -> str | None:
-    """What an operator has to do about this failure, if it does not end by itself."""
-    link: BaseException | None = failure
-    while link is not None:
-        match link:
+def _reason_to_act(failure: BaseException) -> str | None:
+    """Return what an operator has to know of this failure; None where it ends without help."""
+    cause: BaseException | None = failure
+    while cause is not None:
+        match cause:
             case NoPermissionError() | AuthorizationError():
-                return f"its user may not do what a gateway needs ({link})"
+                return f"its user lacks permissions that a gateway needs ({cause})"
             case AuthenticationError():
                 return "it does not accept this user and password"
-            case ResponseError() if str(link).startswith("IMPORT"):
+            case ResponseError() if str(cause).startswith("IMPORT"):
                 return "an import was not finished; run 'gateway store import' again"
-            case ResponseError() if str(link).startswith("NOAUTH"):
-                return "it wants a password"
+            case ResponseError() if str(cause).startswith("NOAUTH"):
+                return "it requires a password"
             case ssl.SSLCertVerificationError():
-                return f"its certificate cannot be trusted ({link.verify_message})"
-        link = link.__cause__ or link.__context__
+                return f"its certificate cannot be trusted ({cause.verify_message})"
+        cause = cause.__cause__ or cause.__context__
     return None

@@ -1,12 +1,12 @@
-"""The Lua scripts: read from the files beside this one, and run by their digests.
+"""The Lua scripts: read from the files in `scripts/`, and run by their digests.
 
-All but three begin with `begin.lua`, which looks at the epoch. The first line tells the server what
-a script needs, so that it refuses one before it starts, never in the middle: none runs on a
-read-only replica, and none that takes up memory where that is used up.
+All but three begin with `begin.lua`, which checks the epoch. The first line declares what a script
+needs, so that the server refuses it before it starts, never in the middle: no script runs on a
+read-only replica, and none that takes memory runs where memory is full.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from importlib.resources import files
 from typing import Any
 
@@ -19,13 +19,13 @@ Argument = str | bytes | int | float
 _FOLDER = files("gateway.stores.redis") / "scripts"
 
 _ALWAYS = "#!lua flags=allow-oom\n"
-"""Of those that read, or write next to nothing: a key can be revoked though memory is used up."""
+"""For scripts that read or write little: a key can be revoked although memory is full."""
 
 _WITH_ROOM = "#!lua\n"
 
 
 class Script:
-    """One script. Its text is made of a first line and of files."""
+    """One script: a first line and the contents of some files."""
 
     def __init__(self, first_line: str, *names: str) -> None:
         parts = ((_FOLDER / f"{name}.lua").read_text(encoding="utf-8") for name in names)
@@ -37,14 +37,19 @@ class Script:
     ) -> Any:
         """Run it once. Raises what redis-py raises.
 
-        The text is sent only after the server said that it does not know the digest: then it has
-        not run. No other answer, and no missing one, has it sent again.
+        The text is sent only where the server answers that it does not know the digest: then the
+        script has not run. It is not sent again for any other error, or for a lost reply.
         """
         rest = (len(keys), *keys, *arguments)
         try:
             return await client.execute_command("EVALSHA", self._digest, *rest)
         except NoScriptError:
             return await client.execute_command("EVAL", self.text, *rest)
+
+
+def tuples(values: Iterable[Any], size: int) -> Iterable[tuple[Any, ...]]:
+    """Split a reply of values in turn, such as fields and values, into tuples of this size."""
+    return zip(*[iter(values)] * size, strict=True)
 
 
 INSPECT = Script("", "inspect")
@@ -64,7 +69,7 @@ EXPORT = Script(_ALWAYS, "begin", "export")
 SWAP = Script(_WITH_ROOM, "begin", "swap")
 COMMIT = Script(_WITH_ROOM, "begin", "commit")
 COMMIT_LESS = Script(_ALWAYS, "begin", "commit")
-"""The same for writes that only take away."""
+"""The same script for writes that only revoke or delete."""
 RECORD_USE = Script(_WITH_ROOM, "begin", "record_use")
 WRITE_AUDIT = Script(_WITH_ROOM, "begin", "write_audit")
 FORGET_AUDIT = Script(_ALWAYS, "begin", "forget_audit")

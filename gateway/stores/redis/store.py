@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 from gateway.config.store_url import StoreUrl
-from gateway.stores.port import Store
+from gateway.stores.port import Observe, Store
 from gateway.stores.redis import opening
 from gateway.stores.redis.accounts import RedisAccounts
 from gateway.stores.redis.archive import RedisArchive
@@ -15,11 +15,11 @@ from gateway.stores.redis.audit import RedisAudit
 from gateway.stores.redis.claims import RedisClaims
 from gateway.stores.redis.directory import RedisDirectory, check_value
 from gateway.stores.redis.history import RedisHistory
-from gateway.stores.redis.link import Link, Observe
+from gateway.stores.redis.link import Link
 from gateway.stores.redis.usage import RedisUsage
 
 CONNECTIONS = 8
-"""To each server. The ledger uses one at a time; directory, hits, gauges and reports the others."""
+"""To each server. The ledger uses one at a time, and everything else shares the others."""
 
 PATIENCE_SECONDS = 2.0
 
@@ -27,9 +27,8 @@ PATIENCE_SECONDS = 2.0
 class RedisStore(Store):
     """The store in the Redis at `place`.
 
-    `patience` bounds an operation, in seconds. `observe` receives each operation that ended: its
-    name, its seconds, and whether the store answered; "pool_wait", how long it waited for a
-    connection; and "went_back" for each account that lost writes.
+    `patience` bounds an operation, in seconds. As "pool_wait", `observe` receives how long each
+    call waited for a connection.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
-"""Reports of usage, each from the largest packs that can tell it.
+"""Usage reports, each from the largest packs that contain its groups.
 
-What a report is made of is read bit by bit: each bit stands together, so that nothing that is
-moved into a pack meanwhile is missing or there twice.
+A report takes several calls. Each call reads its packs and sums together, so that what moves into
+a pack meanwhile is neither missing nor counted twice.
 """
 
 from collections.abc import Collection, Iterable, Sequence
@@ -11,16 +11,19 @@ from typing import Any
 from msgspec import Struct
 
 from gateway.core.model import UsageRow
+from gateway.core.periods import day_of
 from gateway.stores.redis import names, scripts
 from gateway.stores.redis.link import Link, operation
 from gateway.stores.redis.scripts import Argument
 from gateway.stores.redis.usage_entries import groups
-from gateway.stores.redis.usage_keeping import tidy
 from gateway.stores.redis.usage_packs import (
     TOTALS,
+    WEEK_DAYS,
     WEEK_HOURS,
     Rows,
     decode_rows,
+    forget_week,
+    pack_hour,
     team_field,
     teams_in,
 )
@@ -32,25 +35,30 @@ from gateway.stores.sums import (
     bounds_of,
     check_grouping,
     day_text,
+    hour_of,
     hour_text,
     picker,
     teams_of,
 )
 
 WHOLE_AT_ONCE, PARTS_AT_ONCE = 2, 32
-"""Packs read in one call, with all teams or with some: bounds how long the server and the event
-loop are busy with it."""
+"""Packs read in one call, with all teams or with some, to bound how long the server and the event
+loop are busy."""
 
 _ALL = (*TIMES, *FIELDS)
-_LINES = ("team", "key", "day")
+_BY_KEY = ("team", "key", "day")
 
 
 class Pack(Struct, frozen=True):
-    """A pack to read, and the hours that it is of."""
+    """A pack to read, and its hours."""
 
     key: str
     first: int
     hours: int
+
+    def has(self, hour: int) -> bool:
+        """Whether the pack is of this hour, among others."""
+        return self.first <= hour < self.first + self.hours
 
 
 class RedisUsage:
@@ -72,12 +80,11 @@ class RedisUsage:
         if teams == ():
             return []
         report = _Report(by, *bounds_of(start, end), teams)
-        live, packed = [await self._hours(key, report) for key in (names.HOURS, names.PACKED)]
-        packs = iter(report.packs(sorted({*live, *packed})))
+        unpacked, packed = [await self._hours(key, report) for key in (names.HOURS, names.PACKED)]
+        packs = iter(report.packs(sorted({*unpacked, *packed})))
         at_once = WHOLE_AT_ONCE if report.fields is None else PARTS_AT_ONCE
-        # In several calls, each bounded: the history of a year takes many.
         while some := list(islice(packs, at_once)):
-            hours = [hour for hour in live if any(_in(hour, pack) for pack in some)]
+            hours = [hour for hour in unpacked if any(pack.has(hour) for pack in some)]
             keys = [pack.key for pack in some]
             arguments: list[Argument] = [] if report.fields is None else [len(keys), *report.fields]
             keys += [names.usage(hour) for hour in hours]
@@ -90,7 +97,9 @@ class RedisUsage:
 
     @operation("tidy_usage")
     async def tidy(self, now: float, before: float | None) -> bool:
-        return await tidy(self.link, now, before)
+        if before is not None and await forget_week(self.link, day_of(before) // WEEK_DAYS):
+            return True
+        return await pack_hour(self.link, hour_of(now))
 
     async def _hours(self, key: str, report: "_Report") -> list[int]:
         bounds = (report.first, f"({report.end}")
@@ -99,7 +108,7 @@ class RedisUsage:
 
 
 class _Report:
-    """What is asked for: hours from `first` to before `end`, of some teams or all (None)."""
+    """A report of the hours from `first` to before `end`, of some teams or all (None)."""
 
     def __init__(
         self, by: Sequence[str], first: int, end: int, teams: Collection[str] | None
@@ -111,40 +120,38 @@ class _Report:
         self._by = by
         whole_days = first % DAY_HOURS == end % DAY_HOURS == 0
         self._totals = teams is None and set(by) <= set(TIMES)
-        self._lines = not self._totals and whole_days and set(by) <= set(_LINES)
+        self._by_key = not self._totals and whole_days and set(by) <= set(_BY_KEY)
         self._pick_all = picker(by, _ALL)
 
     @property
     def fields(self) -> Sequence[bytes] | None:
-        """What is wanted of each pack; None for all of it."""
+        """The fields to read of each pack; None for all."""
         if self._totals:
             return [TOTALS]
         return None if self._teams is None else [team_field(team) for team in self._teams]
 
     def packs(self, hours: Iterable[int]) -> list[Pack]:
-        """The packs to be read for these hours."""
+        """Return the packs to read for these hours."""
         return list(dict.fromkeys(map(self._pack, hours)))
 
     def _pack(self, hour: int) -> Pack:
         week = hour // WEEK_HOURS * WEEK_HOURS
-        if self._lines and "day" not in self._by and self._has(week, WEEK_HOURS):
+        whole_week = self.first <= week and week + WEEK_HOURS <= self.end
+        if self._by_key and "day" not in self._by and whole_week:
             return Pack(names.week_pack(hour // WEEK_HOURS), week, WEEK_HOURS)
-        if self._lines or self._totals:
+        if self._by_key or self._totals:
             day = hour // DAY_HOURS
             return Pack(names.day_pack(day), day * DAY_HOURS, DAY_HOURS)
         return Pack(names.hour_pack(hour), hour, 1)
 
-    def _has(self, first: int, hours: int) -> bool:
-        return self.first <= first and first + hours <= self.end
-
     def add_pack(self, pack: Pack, values: Sequence[Any]) -> None:
-        """Add what a pack has, as `sums.lua` gives it."""
+        """Add a pack's sums, as `sums.lua` returns them."""
         if self._totals:
             self._add_totals(values[0])
             return
-        names_of_fields = ("key",) if self._lines else FIELDS[1:]
+        fields = ("key",) if self._by_key else FIELDS[1:]
         day = day_text(pack.first // DAY_HOURS)
-        pick = picker(self._by, ("hour", "day", "team", *names_of_fields))
+        pick = picker(self._by, ("hour", "day", "team", *fields))
         add, hour = self.sums.add, hour_text(pack.first)
         for team, rows in self._rows(values):
             for group, numbers in rows:
@@ -163,7 +170,7 @@ class _Report:
                 self.sums.add(pick(_times(int(hour))), numbers)
 
     def add_hour(self, hour: int, values: Sequence[bytes]) -> None:
-        """Add what an hour has that is in no pack yet."""
+        """Add the sums of an hour that are not packed yet."""
         times = _times(hour)
         for group, numbers in groups(values):
             if self._teams is None or group[0] in self._teams:
@@ -172,7 +179,3 @@ class _Report:
 
 def _times(hour: int) -> tuple[str, str]:
     return hour_text(hour), day_text(hour // DAY_HOURS)
-
-
-def _in(hour: int, pack: Pack) -> bool:
-    return pack.first <= hour < pack.first + pack.hours

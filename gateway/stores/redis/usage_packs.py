@@ -1,19 +1,19 @@
 """Packs: the usage history as reports read it, hundreds of sums in one value.
 
-Writing adds to the sums of an hour, number by number. Reading months of that would take seconds,
-and it takes a hundred bytes for each number. So what was summed up is moved, every few seconds
-and a few teams at a time, into three packs that hold it under the team's name:
+A write adds to the sums of an hour, number by number. To read months of those would take seconds,
+and each number takes a hundred bytes. So sums move, every few seconds and a few teams at a time,
+into three packs, which hold them by team:
 
-    of its hour, by all that reports go by;
-    of its day, by key; and under `TOTALS` each hour's, of all teams together;
-    of its week, by key.
+    of their hour, by every field that reports group by;
+    of their day, by key, and under `TOTALS` the totals of each hour;
+    of their week, by key.
 
-What an hour has is always its pack and its sums together, whatever was moved when; so a late
-entry, or one taken back, is added to sums that were empty, and moved in its turn. A day or a week
-is its pack and the sums of all of its hours.
+An hour's usage is always its pack plus its sums, whatever has moved. So a late entry, or one that
+is subtracted, is added to sums that were empty, and moves in its turn. A day or a week is its pack
+plus the sums of all its hours.
 
-Any gateway may move anything at any time. The move is one script, and does nothing where a pack is
-no longer what it was made from.
+Any gateway may move any sums at any time. The move is one script, which does nothing where a pack
+has changed since it was read.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,25 +24,25 @@ import msgspec
 
 from gateway.stores.redis import names, scripts
 from gateway.stores.redis.link import Link
-from gateway.stores.redis.scripts import Argument
+from gateway.stores.redis.scripts import Argument, tuples
 from gateway.stores.redis.usage_entries import fields_of, groups
 from gateway.stores.sums import DAY_HOURS, NOTHING, Group, Numbers, Sums
 
 SCHEMA = 2
-"""The first that has packs: an older gateway would not see what is in them."""
+"""The first schema with packs: an older gateway would not read them."""
 
 WEEK_DAYS = 7
 WEEK_HOURS = WEEK_DAYS * DAY_HOURS
 
 VERSION = b"version"
 TOTALS = b"all"
-"""Names in a pack besides those of teams, which begin with "t"."""
+"""Fields in a pack besides those of teams, which begin with "t"."""
 
 TEAMS_AT_ONCE = 200
-"""Teams that are moved in one go: bounds how long the server and the event loop are busy."""
+"""Teams that are moved in one step, to bound how long the server and the event loop are busy."""
 
 FULL_FIELDS = 1_000
-"""Sums in the running hour from which on it is not left for its end."""
+"""With so many sums, an hour is packed before it has ended."""
 
 Rows = list[tuple[Group, Numbers]]
 _encode = msgspec.json.Encoder()
@@ -50,25 +50,42 @@ _decode = msgspec.json.Decoder(list[tuple[tuple[str, ...], tuple[int, ...]]])
 
 
 def team_field(team: str) -> bytes:
-    """A team's name in a pack."""
+    """Return a team's field in a pack."""
     return b"t" + team.encode()
 
 
 def decode_rows(text: bytes) -> Rows:
-    """The groups that a pack has under one name, with their numbers."""
-    return _decode.decode(text)  # type: ignore[return-value]
+    """Decode one field of a pack: groups with their numbers."""
+    return [*_decode.decode(text)]
 
 
 def teams_in(pack: Iterable[bytes]) -> Iterable[tuple[str, Rows]]:
-    """All teams of a pack, from names and values in turn."""
-    for name, text in zip(*[iter(pack)] * 2, strict=True):
-        if name.startswith(b"t"):
-            yield name[1:].decode(), decode_rows(text)
+    """Yield all teams of a pack, from fields and values in turn."""
+    for field, text in tuples(pack, 2):
+        if field.startswith(b"t"):
+            yield field[1:].decode(), decode_rows(text)
 
 
-async def pack(link: Link, now_hour: int) -> bool:
+def packs_of(hour: int) -> tuple[str, str, str]:
+    """Return the packs that an hour's sums move into: its own, its day's and its week's."""
+    return (
+        names.hour_pack(hour),
+        names.day_pack(hour // DAY_HOURS),
+        names.week_pack(hour // WEEK_HOURS),
+    )
+
+
+def pack_keys(hours: Iterable[int]) -> list[str]:
+    """Return all packs that the sums of these hours may have moved into."""
+    return list(dict.fromkeys(key for hour in hours for key in packs_of(hour)))
+
+
+# -- packing --------------------------------------------------------------------------------------
+
+
+async def pack_hour(link: Link, now_hour: int) -> bool:
     """Move some sums of one hour into packs; False where there was nothing to move."""
-    hour = await _to_move(link, now_hour)
+    hour = await _hour_to_move(link, now_hour)
     if hour is None:
         return False
     by_team: dict[str, Rows] = {}
@@ -79,7 +96,7 @@ async def pack(link: Link, now_hour: int) -> bool:
     return True
 
 
-async def _to_move(link: Link, now_hour: int) -> int | None:
+async def _hour_to_move(link: Link, now_hour: int) -> int | None:
     found = await _read(link, names.HOURS, "ZRANGEBYSCORE", "-inf", now_hour, "LIMIT", 0, 1)
     hours = [int(hour) for hour in found]
     if hours == [now_hour]:
@@ -89,14 +106,14 @@ async def _to_move(link: Link, now_hour: int) -> int | None:
 
 
 async def _move(link: Link, hour: int, by_team: Mapping[str, Rows]) -> None:
-    levels = (_by_all(by_team), _by_key(by_team, hour), _by_key(by_team))
+    levels = (_by_every_field(by_team), _by_key(by_team, hour), _by_key(by_team))
     packs = packs_of(hour)
     arguments: list[Argument] = [SCHEMA, hour]
     for key, more in zip(packs, levels, strict=True):
         version, *texts = await _read(link, key, "HMGET", VERSION, *more)
         arguments += (version or b"", len(more))
-        for (name, rows), text in zip(more.items(), texts, strict=True):
-            arguments += (name, _encode.encode(_together(text, rows)))
+        for (field, rows), text in zip(more.items(), texts, strict=True):
+            arguments += (field, _encode.encode(_merged(text, rows)))
     for rows in by_team.values():
         for group, numbers in rows:
             for field, number in fields_of(group, numbers):
@@ -105,16 +122,7 @@ async def _move(link: Link, hour: int, by_team: Mapping[str, Rows]) -> None:
     await link.call(scripts.PACK, keys, *arguments)
 
 
-def packs_of(hour: int) -> tuple[str, str, str]:
-    """The packs that an hour's sums go into: its own, its day's and its week's."""
-    return (
-        names.hour_pack(hour),
-        names.day_pack(hour // DAY_HOURS),
-        names.week_pack(hour // WEEK_HOURS),
-    )
-
-
-def _by_all(by_team: Mapping[str, Rows]) -> dict[bytes, Rows]:
+def _by_every_field(by_team: Mapping[str, Rows]) -> dict[bytes, Rows]:
     return {
         team_field(team): [(group[1:], numbers) for group, numbers in rows]
         for team, rows in by_team.items()
@@ -122,7 +130,7 @@ def _by_all(by_team: Mapping[str, Rows]) -> dict[bytes, Rows]:
 
 
 def _by_key(by_team: Mapping[str, Rows], hour: int | None = None) -> dict[bytes, Rows]:
-    """By team and key; with an `hour`, what it has in all too."""
+    """Sum up by team and key; with an `hour`, add its total over all teams."""
     found: dict[bytes, Rows] = {}
     total = Sums()
     for team, rows in by_team.items():
@@ -136,18 +144,34 @@ def _by_key(by_team: Mapping[str, Rows], hour: int | None = None) -> dict[bytes,
     return found
 
 
-def _together(text: bytes | None, rows: Rows) -> Rows:
-    """What a pack has under a name, and these; groups that come to nothing are gone."""
+def _merged(text: bytes | None, rows: Rows) -> Rows:
+    """Add rows to a field of a pack; groups whose numbers are all 0 are left out."""
     sums = {} if text is None else dict(decode_rows(text))
     for group, numbers in rows:
         sums[group] = tuple(map(add, sums.get(group, NOTHING), numbers))
     return [(group, numbers) for group, numbers in sums.items() if any(numbers)]
 
 
+# -- forgetting -----------------------------------------------------------------------------------
+
+
+async def forget_week(link: Link, first_week: int) -> bool:
+    """Delete the oldest week, if it is before that week; False where it is not."""
+    before = f"({first_week * WEEK_HOURS}"
+    found: Sequence[int] = [
+        int(hour)
+        for key in (names.HOURS, names.PACKED)
+        for hour in await _read(link, key, "ZRANGEBYSCORE", "-inf", before, "LIMIT", 0, 1)
+    ]
+    if not found:
+        return False
+    first = min(found) // WEEK_HOURS * WEEK_HOURS
+    hours = range(first, first + WEEK_HOURS)
+    keys = [names.META, names.HOURS, names.PACKED, *pack_keys(hours)]
+    keys += [key for hour in hours for key in names.kept(hour)]
+    await link.call(scripts.FORGET_USAGE, keys, hours[0], hours[-1])
+    return True
+
+
 async def _read(link: Link, key: str, command: str, *arguments: Argument) -> Any:
     return await link.call(scripts.READ, (names.META, key), command, *arguments)
-
-
-def pack_keys(hours: Sequence[int]) -> list[str]:
-    """All packs that these hours may have gone into."""
-    return list(dict.fromkeys(key for hour in hours for key in packs_of(hour)))

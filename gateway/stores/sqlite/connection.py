@@ -22,7 +22,7 @@ from contextlib import suppress
 from pathlib import Path
 from threading import RLock
 
-from gateway.stores.faults import UnusableStore
+from gateway.stores.errors import UnusableStore
 from gateway.stores.sqlite import schema
 
 _SETTINGS = (

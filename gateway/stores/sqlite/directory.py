@@ -12,7 +12,7 @@ from msgspec.structs import asdict
 
 from gateway.core.model import Key, Team
 from gateway.stores.codec import decode_limits, decode_team, encode_limits, encode_team
-from gateway.stores.faults import UnknownTeam
+from gateway.stores.errors import UnknownTeam
 from gateway.stores.sqlite import schema
 from gateway.stores.sqlite.audit import write_audit
 from gateway.stores.sqlite.threads import Threads, in_thread, transaction

@@ -11,7 +11,7 @@ from contextlib import closing
 from pathlib import Path
 
 from gateway.core.errors import StoreUnavailable
-from gateway.stores.faults import UnusableStore
+from gateway.stores.errors import UnusableStore
 from gateway.stores.sqlite import schema, usage_sums
 from gateway.stores.sqlite.connection import Database, connect
 

@@ -12,7 +12,7 @@ No secret and no prompt has a column.
 import sqlite3
 from importlib.resources import files
 
-from gateway.stores.faults import UnusableStore
+from gateway.stores.errors import UnusableStore
 
 VERSION = 5
 APPLICATION_ID = 0x67617465

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from gateway.stores.port import Store
+from gateway.stores.port import Observe, Store
 from gateway.stores.sqlite import directory
 from gateway.stores.sqlite.accounts import SqliteAccounts
 from gateway.stores.sqlite.archive import SqliteArchive
@@ -21,7 +21,7 @@ from gateway.stores.sqlite.clock import StoreClock
 from gateway.stores.sqlite.connection import Database
 from gateway.stores.sqlite.history import SqliteHistory
 from gateway.stores.sqlite.opening import make_ready
-from gateway.stores.sqlite.threads import Observe, Threads
+from gateway.stores.sqlite.threads import Threads
 from gateway.stores.sqlite.usage import SqliteUsage
 
 
@@ -29,8 +29,7 @@ class SqliteStore(Store):
     """The store in the file `path`.
 
     `wall` and `monotonic` are the clocks. `busy_seconds` bounds the wait for another process'
-    lock. `observe` receives each operation that ended: its name, its seconds, and whether the
-    store answered; and "went_back" for each account that lost writes.
+    lock.
     """
 
     def __init__(

@@ -14,12 +14,12 @@ from typing import Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar
 import structlog
 
 from gateway.core.errors import StoreUnavailable
+from gateway.stores.port import Observe
 from gateway.stores.sqlite.connection import Database
 from gateway.stores.sqlite.worker import Worker
 
 log = structlog.get_logger(source="store")
 
-Observe = Callable[[str, float, bool], None]
 Thread = Literal["writer", "reader", "reports"]
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -19,7 +19,7 @@ import structlog
 from msgspec import DecodeError
 
 from gateway.core.errors import StoreUnavailable
-from gateway.stores.faults import UnusableStore
+from gateway.stores.errors import UnusableStore
 from gateway.stores.sqlite.connection import Database
 
 T = TypeVar("T")

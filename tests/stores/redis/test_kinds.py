@@ -14,7 +14,7 @@ import pytest
 from gateway.config.store_url import parse_store_url
 from gateway.core.errors import StoreUnavailable
 from gateway.quota.store import Change
-from gateway.stores.faults import UnusableStore
+from gateway.stores.errors import UnusableStore
 from gateway.stores.port import Store
 from gateway.stores.redis import RedisStore, names
 from tests.conformance import (

@@ -8,7 +8,7 @@ from structlog.testing import capture_logs
 
 from gateway.config.store_url import parse_store_url
 from gateway.core.errors import StoreUnavailable
-from gateway.stores.faults import UnusableStore
+from gateway.stores.errors import UnusableStore
 from gateway.stores.redis import RedisStore, names
 from gateway.stores.redis.opening import SCHEMA
 from tests.conformance.store import images, put, spent
@@ -111,7 +111,9 @@ async def test_a_user_who_may_not_do_what_is_needed_is_refused(
     server: RedisServer, rules: list[str]
 ) -> None:
     await add_user(server, *rules)
-    assert "may not do what a gateway needs" in await refusal(url(server, f"gateway:{PASSWORD}"))
+    assert "lacks permissions that a gateway needs" in await refusal(
+        url(server, f"gateway:{PASSWORD}")
+    )
 
 
 async def test_a_server_that_says_nothing_of_itself_is_used_with_a_warning(
@@ -148,7 +150,7 @@ async def test_a_server_that_writes_late_is_used_with_a_warning(
         await add_user(server, "+@all", "-config", "~{gateway}:*")
         with capture_logs() as lines:
             await open_and_close(url(server, f"gateway:{PASSWORD}"))
-        assert "does not tell" in lines[0]["event"]
+        assert "does not show" in lines[0]["event"]
 
 
 async def away(server: RedisServer) -> str:

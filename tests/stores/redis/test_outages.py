@@ -16,7 +16,7 @@ from gateway.core.model import Team
 from gateway.quota.account import EMPTY
 from gateway.quota.store import Change
 from gateway.reporting.request_lines import HistoryBatch, LineFilter
-from gateway.stores.faults import UnknownTeam
+from gateway.stores.errors import UnknownTeam
 from gateway.stores.redis import RedisStore, names
 from gateway.stores.redis.store import CONNECTIONS, PATIENCE_SECONDS
 from gateway.tenants.store import DirectoryWrite

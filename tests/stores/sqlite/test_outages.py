@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 
 from gateway.core.errors import StoreUnavailable
 from gateway.quota.store import Change
-from gateway.stores.faults import UnknownTeam, UnusableStore
+from gateway.stores.errors import UnknownTeam, UnusableStore
 from gateway.stores.sqlite import SqliteStore
 from gateway.stores.sqlite.threads import GRACE_SECONDS
 from gateway.tenants.store import DirectoryWrite

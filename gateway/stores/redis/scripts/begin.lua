@@ -1,7 +1,7 @@
--- What the scripts of a running gateway begin with.
+-- The beginning of every script of a running gateway.
 --
--- KEYS[1] is the hash "meta", ARGV[1] the epoch that the gateway knows. In another epoch, or in
--- none, nothing is done but that it is noted: what the gateway decided from has been lost.
+-- KEYS[1] is the hash "meta", ARGV[1] the epoch that the gateway knows. In another epoch, or
+-- without one, the script only notes the refusal: the data that the gateway decided from are lost.
 
 local meta = KEYS[1]
 
@@ -10,7 +10,7 @@ if known[1] ~= ARGV[1] then
     if known[1] and known[1] == known[2] then
         return redis.error_reply('EPOCH confirmed ' .. known[1])
     end
-    -- So that an operator's word is asked for, and is not taken where nobody waits for it.
+    -- An operator can only confirm an epoch while gateways are refused.
     redis.call('SET', string.gsub(meta, 'meta$', 'refused'), '1', 'EX', 60)
     return redis.error_reply('EPOCH lost')
 end
@@ -21,8 +21,8 @@ local function wall()
     return time[1] * 1000000 + time[2]
 end
 
--- The store's clock, in microseconds: the server's, and never before the mark that the last swap
--- left. Where the server's clock was set back, it goes on at half the pace until that is caught up.
+-- The store's clock in microseconds: the server's, but never before the mark of the last swap.
+-- Where the server's clock was set back, it goes on at half speed until that one has caught up.
 local function clock(now)
     local mark = redis.call('HMGET', meta, 'clock', 'clock_wall')
     local at, set = tonumber(mark[1] or 0), tonumber(mark[2] or 0)
@@ -33,8 +33,8 @@ local function whole(number)
     return string.format('%.0f', number)
 end
 
--- Take the next generation of the directory. It is a time, so that none is ever used again: not
--- even where this server has lost the last ones.
+-- Take the next generation of the directory. It is a time, so that no generation is used twice,
+-- even where this server has lost the latest ones.
 local function next_generation()
     local former = tonumber(redis.call('HGET', meta, 'generation'))
     local generation = whole(math.max(former + 1, wall()))
@@ -42,7 +42,7 @@ local function next_generation()
     return generation
 end
 
--- Write a log entry. The number keeps two alike apart, and those of one moment in their order.
+-- Write an audit entry. The number tells equal entries apart and keeps the order within a moment.
 local function write_audit(log, at, entry)
     local number = string.format('%016.0f', redis.call('HINCRBY', meta, 'audit', 1))
     redis.call('ZADD', log, at, number .. entry)

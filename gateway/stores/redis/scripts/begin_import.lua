@@ -1,8 +1,8 @@
--- Begin an import: from now on nobody but the one with this epoch is let in.
+-- Begin an import: from now on the store accepts only the caller's epoch.
 --
--- KEYS: meta, accounts, teams, keys, audit, hours, packed. ARGV: the id of an epoch to begin, its schema.
--- Returns "begun", "again" (a former import was not finished and is to be removed first) or, with
--- nothing done, "held" (there is something in the store).
+-- KEYS: meta, accounts, teams, keys, audit, hours, packed. ARGV: the new epoch, its schema.
+-- Returns "begun", "again" (an earlier import did not finish, remove its data first) or, without
+-- any change, "held" (the store has data).
 
 local meta = KEYS[1]
 

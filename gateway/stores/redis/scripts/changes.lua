@@ -1,8 +1,8 @@
--- What was written to the directory after a generation.
+-- Read what was written to the directory after a generation.
 --
 -- KEYS: meta, changed, teams, keys, states, ends. ARGV: epoch, the generation.
--- Returns the time, the present generation, 1 where this is all there is, the teams, and for each
--- key three values: the key, its state, when its grace ends (false where it has none).
+-- Returns the time, the present generation, 1 where these are all teams and keys, the teams, and
+-- for each key three values: the key, its state, its grace end (false for none).
 
 local bounds = redis.call('HMGET', meta, 'generation', 'born')
 local since, all = tonumber(ARGV[2]), 0

@@ -1,4 +1,4 @@
--- Keep the first value under a name. Returns the one that is kept.
+-- Keep the first value under a name, and return the one that is kept.
 --
 -- KEYS: meta. ARGV: epoch, the name, the value.
 

@@ -1,7 +1,7 @@
--- Claim what is done once only, or say that it is done.
+-- Claim a name, or mark it as done.
 --
--- KEYS: meta, claims, claim_ends. ARGV: epoch, name, owner, for how many microseconds, "1" where it
--- is done, note. Returns -1, or (nothing is changed then) in how many microseconds it can be claimed.
+-- KEYS: meta, claims, claim_ends. ARGV: epoch, name, owner, duration in microseconds, "1" to mark
+-- it as done, note. Returns -1; or, without any change, in how many microseconds it can be claimed.
 --
 -- A claim is "1" or "0" (whether it is done), the owner's length, ":", the owner and the note.
 
@@ -9,7 +9,7 @@ local claims, ends = KEYS[2], KEYS[3]
 local name, owner, done = ARGV[2], ARGV[3], ARGV[5]
 local now = clock(wall())
 
--- Those that have ended are forgotten, some at a time.
+-- Delete claims that have ended, some at a time.
 local over = redis.call('ZRANGEBYSCORE', ends, '-inf', whole(now), 'LIMIT', 0, 100)
 if #over > 0 then
     redis.call('HDEL', claims, unpack(over))

@@ -1,7 +1,7 @@
--- The claims that have not ended, those that end last first.
+-- Read the claims that have not ended, those that end last first.
 --
--- KEYS: meta, claims, claim_ends. ARGV: epoch. Returns for each its name, its end in microseconds and
--- itself.
+-- KEYS: meta, claims, claim_ends. ARGV: epoch. Returns for each its name, its end in microseconds
+-- and the claim.
 
 local now = clock(wall())
 local found = redis.call(

@@ -1,11 +1,11 @@
--- Write teams, keys and log entries, all or none.
+-- Write teams, keys and audit entries, all or none.
 --
 -- KEYS: meta, changed, teams, keys, states, ends, audit. ARGV: epoch, the generation that the write
--- was decided on, how many teams and keys follow; for each team its name and itself; for each key
--- its id, its team's name, itself, its state, when its grace ends ("" for never); for each log entry
--- its time and itself.
--- Returns "ok"; or, where nothing was done, "moved" (the generation has moved on) or "no team" and
--- the name of the one that a key lacks.
+-- was decided on, the numbers of teams and of keys; for each team its name and the team; for each
+-- key its id, its team's name, the key, its state, its grace end ("" for none); for each audit
+-- entry its time and the entry.
+-- Returns "ok"; or, without any change, "moved" (the generation has moved on), or "no team" and the
+-- name of a key's team that does not exist.
 
 local teams, keys = tonumber(ARGV[3]), tonumber(ARGV[4])
 local first_key = 5 + 2 * teams

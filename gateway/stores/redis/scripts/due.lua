@@ -1,4 +1,4 @@
--- Names of the accounts with a lease that has run out, longest ago first.
+-- Return the names of the accounts with an expired lease, the earliest expiry first.
 --
 -- KEYS: meta, due. ARGV: epoch.
 

@@ -1,4 +1,4 @@
--- Let gateways in to what was imported.
+-- End an import: gateways may use the store from now on.
 --
 -- KEYS: meta. ARGV: epoch.
 

@@ -1,9 +1,8 @@
--- Begin an epoch where there is none, and confirm the present one if that is asked for, and gateways
--- of another one were refused within the last minute.
+-- Begin an epoch where there is none. Confirm the present one where that is asked for and gateways
+-- with another epoch were refused within the last minute.
 --
--- KEYS: meta, refused. ARGV: the id of an epoch to begin, its schema, "confirm" or "".
--- Returns the schema, the epoch, and 1 where it was confirmed now. While an import is under way
--- there is nothing to begin with.
+-- KEYS: meta, refused. ARGV: the id of a new epoch, its schema, "confirm" or "".
+-- Returns the schema, the epoch, and 1 where it was confirmed now. Fails during an import.
 
 local meta = KEYS[1]
 

@@ -1,9 +1,9 @@
--- Read everything but most of the usage, as it stands together.
+-- Read everything but most of the usage, as of one moment.
 --
--- KEYS: meta, teams, keys, states, ends, uses, accounts, audit, hours, packed, then for
--- each of some hours: its sums, its purchases, its pack. ARGV: epoch.
--- Returns the hashes as fields and values, uses as ids and times, log entries by time, hours twice
--- as numbers, then sums, purchases and pack of each of those hours.
+-- KEYS: meta, teams, keys, states, ends, uses, accounts, audit, hours, packed; then for each of
+-- some hours its sums, its purchases, its pack. ARGV: epoch.
+-- Returns the hashes as fields and values, uses as ids and times, audit entries by time, both lists
+-- of hours; then sums, purchases and pack of each of those hours.
 
 local reply = {redis.call('HGETALL', meta)}
 for place = 2, 5 do

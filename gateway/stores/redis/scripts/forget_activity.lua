@@ -1,7 +1,7 @@
--- Forget recent requests and latency of before these times; errors go by themselves.
+-- Delete recent requests and latency from before these times. Errors expire without help.
 --
--- KEYS: meta, latency, then the rings. ARGV: epoch, the hour since 1970 of the first latency that
--- stays, what the places of the first requests that stay begin with.
+-- KEYS: meta, latency, then the rings. ARGV: epoch, the first hour since 1970 whose latency stays,
+-- the prefix of the places of the first requests that stay.
 
 for _, hour in ipairs(redis.call('HKEYS', KEYS[2])) do
     if tonumber(hour) < tonumber(ARGV[2]) then

@@ -1,4 +1,4 @@
--- Forget the log entries of before a time.
+-- Delete the audit entries before a time.
 --
 -- KEYS: meta, audit. ARGV: epoch, the time.
 

@@ -1,6 +1,6 @@
--- Forget the usage of some hours.
+-- Delete the usage of some hours.
 --
--- KEYS: meta, hours, packed, then all that these hours have. ARGV: epoch, the first hour, the last.
+-- KEYS: meta, hours, packed, then every key of these hours. ARGV: epoch, the first hour, the last.
 
 redis.call('ZREMRANGEBYSCORE', KEYS[2], ARGV[2], ARGV[3])
 redis.call('ZREMRANGEBYSCORE', KEYS[3], ARGV[2], ARGV[3])

@@ -1,7 +1,7 @@
--- What the server that holds this key says of itself, as far as it may be asked.
+-- Read what the server reports about itself, as far as this user may read it.
 --
--- KEYS: meta. Returns the sections' text; an empty one where INFO is forbidden.
--- It has no flags: a server that is too old must be able to say so.
+-- KEYS: meta. Returns the texts of the sections; an empty text where INFO is forbidden.
+-- The script declares no flags: a server that is too old must be able to run it.
 
 local sections = {}
 for place, section in ipairs({'server', 'memory', 'replication', 'persistence'}) do

@@ -1,5 +1,6 @@
--- End the leases KEYS, unless they are another's, and publish to the channel ARGV[1]. For each
--- lease there are its holder and the message in ARGV.
+-- End the leases KEYS, unless another gateway holds them, and publish a message for each.
+--
+-- ARGV: the channel, then for each lease its holder and the message.
 
 for place, lease in ipairs(KEYS) do
     if redis.call('HGET', lease, 'holder') == ARGV[2 * place] then

@@ -1,3 +1,3 @@
--- What was left at KEYS[1].
+-- Return what was left at KEYS[1].
 
 return redis.call('GET', KEYS[1])

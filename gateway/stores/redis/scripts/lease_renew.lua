@@ -1,5 +1,5 @@
--- Let the leases KEYS of the holders ARGV[2..] live for ARGV[1] milliseconds from now, also those
--- that had ended. The places of those that are another's are returned.
+-- Extend the leases KEYS of the holders ARGV[2..] to ARGV[1] milliseconds from now, also those that
+-- have expired. Returns the places of those that another gateway holds.
 
 local lost = {}
 for place, lease in ipairs(KEYS) do

@@ -1,5 +1,5 @@
--- Take the lease KEYS[1] for ARGV[1], for ARGV[2] milliseconds. Where another one has it: who, and
--- for how many milliseconds; it is noted that somebody waits.
+-- Take the lease KEYS[1] for ARGV[1], for ARGV[2] milliseconds. Where another gateway holds it,
+-- returns the holder and the milliseconds left, and notes that somebody waits.
 
 local holder = redis.call('HGET', KEYS[1], 'holder')
 if holder and holder ~= ARGV[1] then

@@ -1,3 +1,3 @@
--- Whether somebody waits for the lease KEYS[1].
+-- Return whether a gateway waits for the lease KEYS[1].
 
 return redis.call('HEXISTS', KEYS[1], 'waited')

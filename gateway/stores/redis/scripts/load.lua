@@ -1,9 +1,9 @@
--- Read accounts together, and the time.
+-- Read accounts, and the time, as of one moment.
 --
 -- KEYS: meta, accounts. ARGV: epoch, then for each account its name and the stamp that the gateway
--- has it decoded under.
--- Returns the time, then for each account false (never written), 1 (still that stamp), or its
--- stamp and state.
+-- has in its cache.
+-- Returns the time, then for each account false (never written), 1 (the stamp is still the same),
+-- or its stamp and state.
 
 local reply = {clock(wall())}
 for place = 2, #ARGV, 2 do

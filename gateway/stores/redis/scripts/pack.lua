@@ -1,9 +1,9 @@
--- Move sums of an hour into packs, or do nothing where a pack is no longer what it was made from.
+-- Move sums of an hour into packs, or do nothing where a pack has changed since it was read.
 --
 -- KEYS: meta, hours, packed, the hour's sums, the packs of its hour, its day and its week.
--- ARGV: epoch, the schema that has packs, the hour; for each pack: the version that was read ("" if
--- there is none), the number of names to write, and names and values; then fields of the sums and
--- what is to be added to them, which is what takes away what was moved.
+-- ARGV: epoch, the schema that has packs, the hour; for each pack the version that was read ("" for
+-- none), the number of fields to write, and fields and values; then fields of the sums and the
+-- numbers to add, which subtract what has moved.
 -- Returns 1, or 0 where nothing was done.
 
 local place = 2
@@ -39,8 +39,8 @@ for field = place, #ARGV, 2 do
 end
 
 redis.call('ZADD', KEYS[3], hour, hour)
--- What another one moved after these sums were read was moved twice: then less than nothing is left
--- here, which makes up for it.
+-- Another gateway may have moved some of these sums after they were read. They are moved twice
+-- then, and negative sums are left here, which correct that.
 if redis.call('EXISTS', KEYS[4]) == 1 then
     redis.call('ZADD', KEYS[2], hour, hour)
 else

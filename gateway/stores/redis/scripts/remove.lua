@@ -1,5 +1,5 @@
--- Remove keys of an import that is under way. Once it is over they are everybody's: whoever was
--- slower, or missed the word that it ended well, must not take anything away.
+-- Remove keys of a running import. After its end they belong to the gateways: an importer that was
+-- slow, or missed the reply to its last step, must not remove anything.
 --
 -- KEYS: meta, then those keys. ARGV: epoch.
 

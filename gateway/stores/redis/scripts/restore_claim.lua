@@ -1,6 +1,6 @@
--- Write a claim of an archive as it was. One that has ended is forgotten as others are made.
+-- Write a claim from an archive. One that has ended is deleted as others are made.
 --
--- KEYS: meta, claims, claim_ends. ARGV: epoch, name, its end in microseconds, itself.
+-- KEYS: meta, claims, claim_ends. ARGV: epoch, name, its end in microseconds, the claim.
 
 redis.call('HSET', KEYS[2], ARGV[2], ARGV[4])
 redis.call('ZADD', KEYS[3], ARGV[3], ARGV[2])

@@ -1,8 +1,7 @@
--- Hashes that hold usage or the like, as they stand together.
+-- Read some hashes, as of one moment.
 --
--- KEYS: meta, then the hashes. ARGV: epoch; then, where they are not wanted whole: of how many of
--- them, from the first on, only some fields are, and those fields. Returns for each hash its fields
--- and values, or those values.
+-- KEYS: meta, then the hashes. ARGV: epoch; then, to read only some fields of the first hashes, the
+-- number of these and the fields. Returns for each hash its fields and values, or the values alone.
 
 local some = tonumber(ARGV[2] or '0')
 

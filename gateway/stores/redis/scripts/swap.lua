@@ -1,14 +1,12 @@
--- Write accounts and usage entries, or nothing where an account is no longer what was loaded.
+-- Write accounts and usage entries, or nothing where an account has changed since it was loaded.
 --
--- KEYS: meta, accounts, due, hours, then for each hour of an entry: its sums, its purchases, its
--- hits.
--- ARGV: epoch; the latest time in microseconds that the gateway was told; for how many seconds
--- purchases and hits are kept by id; the number of accounts, then for each: name, stamp loaded (""
--- where it was never written), new stamp and state, first lease in seconds ("" without one); the
--- number of hours, then for each: hours since 1970; then for each entry: the place of its hour, 1
--- for a purchase or 2 for a hit, id, sums, group.
--- Returns 1; or, where nothing was written, 0 (an account has moved on) or -1 (a number is no
--- sum that can be kept).
+-- KEYS: meta, accounts, due, hours; then for each hour with an entry its sums, purchases and hits.
+-- ARGV: epoch; the latest time that the gateway knows, in microseconds; how many seconds purchases
+-- and hits are kept by id; the number of accounts, then for each its name, the stamp loaded ("" for
+-- never written), the new stamp and state, its earliest lease in seconds ("" for none); the number
+-- of hours, then for each the hour since 1970; then for each entry the place of its hour, 1 for a
+-- purchase or 2 for a hit, id, numbers, group.
+-- Returns 1; or, without any change, 0 (an account has changed) or -1 (a sum would be too large).
 
 local place = 2
 
@@ -20,8 +18,7 @@ end
 local told = tonumber(take())
 local keep = {tonumber(take()), tonumber(take())}
 
--- Everything is looked at before anything is written: a script that has begun to write is not
--- undone.
+-- Check everything before writing anything: Redis does not undo what a failing script has written.
 local changes = {}
 for number = 1, tonumber(take()) do
     local change = {name = take(), loaded = take(), state = take(), lease = take()}
@@ -44,8 +41,8 @@ end
 -- requests refused.
 local SUMS = {'r', 'b', 'c', 'u', 'm', 's', 'o', 'f'}
 
--- A sum that HINCRBY cannot add to, of 2^63 or more, would end the script in the middle. Lua's own
--- numbers are not exact there. Single ones are below 2^63, as gateways send them.
+-- HINCRBY fails at 2^63, which would end the script in the middle. Lua's numbers are not exact
+-- there, so the bound is lower. Single numbers are below 2^63: gateways check them.
 local MOST = 9 * 10 ^ 18
 
 for entry = place, #ARGV, 5 do
@@ -78,12 +75,12 @@ for _, change in ipairs(changes) do
     end
 end
 
--- An hour is listed before it has anything: what is in no list is never found again.
+-- List an hour before it has any usage: what is in no list is never found again.
 for _, hour in ipairs(hours) do
     redis.call('ZADD', KEYS[4], hour.hour, hour.hour)
 end
 
--- The sums stay text: HINCRBY adds whole numbers, which Lua's own would lose above 2^53.
+-- HINCRBY adds integers exactly; Lua's numbers are exact only up to 2^53.
 local function add(sums, numbers, group, sign)
     local which = 0
     for number in string.gmatch(numbers, '%S+') do

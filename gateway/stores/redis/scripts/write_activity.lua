@@ -1,10 +1,10 @@
--- Add what became of requests, unless this batch was written before.
+-- Write a batch of the request history, unless it was written before.
 --
 -- KEYS: meta, the writer's last batch, errors of the day, latency, then the rings.
--- ARGV: epoch; the batch's number; for how many seconds that is kept; for how many the errors of a
--- day are after its end, and when that is; the hour of the latency and its numbers ("" where there are none); the number of
--- error kinds, then for each: the kind, requests, time and id of the last; then for each ring: how
--- many of its lines are to stay ("" for all), how many there are here, and these.
+-- ARGV: epoch; the batch's number, and how many seconds that is kept; how many seconds the errors
+-- of a day are kept after its end, and that end; the hour of the latency and its numbers ("" for
+-- none); the number of error kinds, then for each the kind, its count, time and id of the last
+-- request; then for each ring how many lines stay ("" for all), the number of new lines, and these.
 -- Returns 1, or 0 where nothing was written.
 
 local place = 1
@@ -40,10 +40,10 @@ for _ = 1, kinds do
     local kind, requests, at, id = take(), tonumber(take()), take(), take()
     local former = redis.call('HGET', KEYS[3], kind)
     if former then
-        local count, last, whose = string.match(former, '^(%S+) (%S+) (.*)$')
+        local count, last, last_id = string.match(former, '^(%S+) (%S+) (.*)$')
         requests = requests + tonumber(count)
         if tonumber(last) > tonumber(at) then
-            at, id = last, whose
+            at, id = last, last_id
         end
     end
     redis.call('HSET', KEYS[3], kind, whole(requests) .. ' ' .. at .. ' ' .. id)

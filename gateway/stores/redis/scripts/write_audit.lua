@@ -1,6 +1,6 @@
--- Write log entries.
+-- Write audit entries.
 --
--- KEYS: meta, audit. ARGV: epoch, then for each entry its time and itself.
+-- KEYS: meta, audit. ARGV: epoch, then for each entry its time and the entry.
 
 for place = 2, #ARGV, 2 do
     write_audit(KEYS[2], ARGV[place], ARGV[place + 1])

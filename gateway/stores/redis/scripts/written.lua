@@ -1,7 +1,6 @@
--- Which purchases are kept by id.
+-- Return which purchases are kept by id: 1 or 0 for each.
 --
 -- KEYS: meta, then for each purchase those of its hour. ARGV: epoch, then their ids.
--- Returns 1 or 0 for each.
 
 local reply = {}
 for place = 2, #KEYS do

@@ -66,7 +66,7 @@ from gateway.web.admin.requests import AdminActivity
 from gateway.web.admin.teams import AdminTeams
 from gateway.web.admin.usage import AdminUsage
 from gateway.web.http_server import GatewayServer
-from gateway.web.listener import Listener, why_not
+from gateway.web.listener import Listener, bind_error
 from gateway.web.openapi.document import TEAM, DocumentedPort
 from gateway.web.public import PublicApi
 from gateway.web.self_service import SelfService
@@ -270,7 +270,7 @@ class Gateway:
         try:
             return await port.open(host, number, tls)
         except OSError as error:
-            raise StartError(why_not(error, host, number)) from None
+            raise StartError(bind_error(error, host, number)) from None
 
     def _declare_metrics(self) -> None:
         """Connect gauges to the parts that they show, and create series that begin at zero."""
@@ -350,12 +350,13 @@ class Gateway:
             AdminOverview(store, self._flush_all),
             AdminCache(
                 store.directory,
+                self.directory,
                 self._cache.answers,
+                self._cache.memory,
                 self.metrics.registry,
                 live,
-                self.directory.refresh,
             ),
-            AdminActivity(store, self._history.flush, self._cache.memory, self.directory, live),
+            AdminActivity(store, self._history.flush),
             AdminConfig(live, self.url),
             AdminAudit(store.audit),
             AdminAlerts(store.claims, live),

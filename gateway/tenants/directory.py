@@ -1,13 +1,13 @@
-"""Teams and keys as this process knows them: a copy in memory, kept fresh by asking for changes.
+"""Teams and keys in the memory of this process: a copy that polls the store for changes.
 
-Authenticating needs no store on the hot path. The copy follows the store by generations, four
-times a second, so that a revoked key stops working everywhere within a second. While the store is
-away the copy still serves for `STALE_SECONDS`; after that nobody can be let in.
+Authentication needs no store on the hot path. The copy reads the store's changes four times a
+second, so that a revoked key stops working everywhere within a second. While the store is away the
+copy serves for `STALE_SECONDS`; after that every key is refused.
 
-Who was let in is remembered by a keyed hash of the whole header (a header itself would be a plain
-secret in memory), and let in again for as long as the copy holds the very same key and team.
-Failures are not remembered, and whether a hash is known tells nothing to whoever does not know
-the process's own key of it: so guessing is neither quicker nor told more.
+A successful authentication is cached under a keyed hash of the whole header (the header itself
+would be a plain secret in memory), and stays valid while the copy has the very same key and team.
+Failures are not cached, and the hash depends on a secret of the process. So the cache makes
+guessing no faster, and its timing reveals nothing.
 """
 
 import asyncio
@@ -27,20 +27,20 @@ from gateway.tenants.store import DirectoryStore
 POLL_SECONDS = 0.25
 STALE_SECONDS = 60.0
 FOLLOWING_SECONDS = 4 * POLL_SECONDS
-"""With no word from the store for this long it is away, and asking once more would only wait."""
+"""A store that has not answered for this long is away: another request would only wait."""
 
-REMEMBERED = 4_096
-"""Headers that were let in, remembered at most."""
+MOST_CALLERS = 4_096
+"""The most headers in the cache of successful authentications."""
 
 HURRY_SECONDS = 0.05
-"""Least time before a reading that a failed authentication asks for: guessing must stay cheap."""
+"""The least time between two refreshes after failed authentications: guessing must stay cheap."""
 
 
 class Directory(Service):
-    """Who may come in. `wall` is the time of expiry dates, `monotonic` that of staleness.
+    """Authenticates keys. `wall` is the time for expiry dates, `monotonic` the time for staleness.
 
-    `on_use` is told the id of every key that was let in, `on_time` the store's time with every
-    reading that has it, and how many seconds that took.
+    `on_use` receives the id of each authenticated key. `on_time` receives the store's time and the
+    seconds that reading it took, from every reading with a time.
     """
 
     def __init__(
@@ -63,19 +63,19 @@ class Directory(Service):
         self._unavailable = StoreUnavailable
         self._teams: dict[str, Team] = {}
         self._keys: dict[str, Key] = {}
-        self._admitted: dict[bytes, Caller] = {}
+        self._callers: dict[bytes, Caller] = {}
         self._mark_key = secrets.token_bytes(32)
         self._read_at = float("-inf")
         self._reading = asyncio.Lock()
         self._background = Background("directory")
 
     async def start(self) -> None:
-        """Read everything once, then follow. Raises StoreUnavailable."""
+        """Read everything once, then poll for changes. Raises StoreUnavailable."""
         await self.refresh()
         self._background.every(POLL_SECONDS, self.refresh, survive=StoreUnavailable)
 
     async def close(self) -> None:
-        """Stop following."""
+        """Stop polling."""
         await self._background.close()
 
     @property
@@ -90,20 +90,20 @@ class Directory(Service):
 
     @property
     def generation(self) -> int:
-        """Which state of the store's directory this copy is of."""
+        """The generation of the store's directory that this copy has."""
         return self._generation
 
     @property
     def age(self) -> float:
-        """Seconds since the store was last heard of."""
+        """Seconds since the store last answered."""
         return self._monotonic() - self._read_at
 
     async def authenticate(self, authorization: Sequence[str]) -> Caller:
-        """The caller behind the Authorization header lines of a request.
+        """Return the caller behind the Authorization header lines of a request.
 
-        Raises Unauthenticated, KeyDisabled, or StoreUnavailable where the copy is too old to
-        trust. A key that fails is looked at once more after a refresh, whatever it failed for:
-        a key made a moment ago works, and the time taken tells nothing about why.
+        Raises Unauthenticated, KeyDisabled, or StoreUnavailable if the copy is too old to trust. A
+        key that fails is checked again after a refresh, whatever the reason: so a key that was
+        created a moment ago works, and the duration does not reveal the reason.
         """
         mark = self._mark(authorization)
         if (caller := self._recalled(mark)) is None:
@@ -113,13 +113,13 @@ class Directory(Service):
         return caller
 
     def _mark(self, authorization: Sequence[str]) -> bytes:
-        """What these header lines are remembered by."""
+        """The name of these header lines in the cache."""
         lines = "\n".join(authorization).encode(errors="surrogateescape")
         return hashlib.blake2b(lines, digest_size=32, key=self._mark_key).digest()
 
     def _recalled(self, mark: bytes) -> Caller | None:
-        """Who was let in with this mark before, if nothing that it rested on has changed."""
-        caller = self._admitted.get(mark)
+        """The cached caller, if neither its key nor its team has changed."""
+        caller = self._callers.get(mark)
         if caller is None or self.age > STALE_SECONDS:
             return None
         key, team = caller.key, caller.team
@@ -127,17 +127,17 @@ class Directory(Service):
         return caller if same and key_format.condition(key, self._wall()) == "ok" else None
 
     def _remember(self, mark: bytes, caller: Caller) -> None:
-        if len(self._admitted) >= REMEMBERED:
-            self._admitted.clear()
-        self._admitted[mark] = caller
+        if len(self._callers) >= MOST_CALLERS:
+            self._callers.clear()
+        self._callers[mark] = caller
 
     async def _examine(self, authorization: Sequence[str]) -> Caller:
-        """The caller, by the key that the header lines hold."""
+        """Check the key in the header lines."""
         token = bearer(authorization)
         if token is None or key_format.parse(token) is None:
             raise Unauthenticated
         if self.age > STALE_SECONDS:
-            raise self._unavailable()  # the polling goes on, and ends this
+            raise self._unavailable()  # polling goes on, so this ends once the store answers
         try:
             return self._admit(token)
         except (Unauthenticated, KeyDisabled):
@@ -147,15 +147,15 @@ class Directory(Service):
             return self._admit(token)
 
     async def refresh(self) -> None:
-        """Take over what changed in the store. Raises StoreUnavailable."""
+        """Read the store's changes. Raises StoreUnavailable."""
         async with self._reading:
             await self._read()
 
     async def _refresh_soon(self) -> None:
-        """A refresh that begins after now, shared with all who ask for one meanwhile."""
+        """Refresh, at a moment after this call. Concurrent callers share one refresh."""
         asked = self._monotonic()
         async with self._reading:
-            # Looked at again: whoever had the lock may have found that the store is away.
+            # Checked again: the holder of the lock may have found that the store is away.
             if self._read_at < asked and self.age < FOLLOWING_SECONDS:
                 await asyncio.sleep(max(0.0, HURRY_SECONDS - self.age))
                 await self._read()

@@ -1,4 +1,4 @@
-"""The ports through which teams, keys and the audit log are read and written."""
+"""Ports: how teams, keys and the audit log are read and written."""
 
 from collections.abc import Mapping, Sequence
 from typing import Protocol

@@ -1,14 +1,14 @@
-"""The HTTP server under both ports: exact routes, bounded headers, and no echo of what came in.
+"""The HTTP server under both ports: bounded headers, and errors that repeat nothing of a request.
 
-aiohttp's low-level server is used, not its `Application`: two handfuls of exact paths need no
-router, and its request handler can be told to answer and log in our own words. As it comes, it
-repeats and logs what its parser could not read, raw Authorization values included.
+It uses aiohttp's low-level server instead of its `Application`, because the request handler can
+then answer and log with our own words. By default, aiohttp repeats and logs requests that its
+parser cannot read, including raw Authorization values.
 
-Slow headers are bounded by `KEEPALIVE_SECONDS`: aiohttp closes a connection that has no complete
-request head that long after it was opened or last used.
+`KEEPALIVE_SECONDS` bounds slow headers: aiohttp closes a connection without a complete request head
+that long after it was opened or last used.
 
-aiohttp queues what its parser refused behind the request that is being served. If that request
-still waits for the body that broke off there, it would wait in vain: so its body is failed at once.
+aiohttp queues a request that its parser refused behind the request in progress. If that one still
+waits for the rest of its body, it would wait in vain: so `data_received` fails its body at once.
 """
 
 import asyncio
@@ -35,23 +35,23 @@ KEEPALIVE_SECONDS = 75.0
 LINGERING_SECONDS = 2.0
 MAX_LINE_BYTES = 8_192
 MAX_FIELD_BYTES = 16_384
-"""Above an 8 KB token: that one is answered as an unknown key, not as a broken request."""
+"""An 8 KB token still fits: it is answered as an unknown key, not as a broken request."""
 
 MAX_HEAD_BYTES = 65_536
-"""All of a request's head: aiohttp bounds each line and their number, which makes 2 MB together."""
+"""The limit of a whole request head. aiohttp only limits lines and their number: 2 MB together."""
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
 class _Protocol(web.RequestHandler):
-    """One connection, with our own words for what aiohttp would answer and log itself."""
+    """One connection, with our own words for the errors that aiohttp answers and logs itself."""
 
     __slots__ = ("_head_bytes", "observer")
 
     observer: Observer
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin with nothing received."""
+        """Start counting the bytes of the first request head."""
         self._head_bytes = 0
         super().connection_made(transport)
 
@@ -62,39 +62,39 @@ class _Protocol(web.RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """The answer to what the parser refused (400, 431), or to a defect (500)."""
+        """Answer a request that the parser refused (400, 431), or a defect (500)."""
         if request.writer.output_size > 0:
             raise ConnectionError("an answer was already under way")
         error = _parser_error(status, exc)
         if not isinstance(error, InternalError):
-            self._tell_unreadable(error.code, type(exc).__name__)
+            self._report_unreadable(error.code, type(exc).__name__)
         response = error_response(error)
         response.force_close()
         return response
 
-    def _tell_unreadable(self, code: str, cause: str) -> None:
+    def _report_unreadable(self, code: str, cause: str) -> None:
         log.info("request unreadable", code=code, cause=cause)
         self.observer.request_unreadable(code)
 
     def data_received(self, data: bytes) -> None:
-        """Take bytes from the client; a head that grows without an end ends the connection."""
+        """Receive bytes from the client. A head above the limit ends the connection."""
         super().data_received(data)
         served = self._current_request
-        if self._waiter is not None and not self._waiter.done():  # there is no whole head yet
+        if self._waiter is not None and not self._waiter.done():  # the head is incomplete
             self._head_bytes += len(data)
             if self._head_bytes > MAX_HEAD_BYTES:
-                self._tell_unreadable(HeadersTooLarge.code, "too long")
+                self._report_unreadable(HeadersTooLarge.code, "too long")
                 self._refuse_head()
                 self.force_close()
             return
         self._head_bytes = 0
         if served is None or served.content.is_eof() or not self._messages:
             return
-        # A whole message can follow only a whole body: this is the refusal of what did not.
+        # A message can only follow a complete body: this one is the parser's error about the body.
         served.content.set_exception(RequestPayloadError())
 
     def _refuse_head(self) -> None:
-        """Answer a head that has no end yet, which aiohttp has no request for."""
+        """Answer an incomplete head, for which aiohttp has no request yet."""
         if self.transport is not None:
             body = error_body(HeadersTooLarge())
             head = (
@@ -105,20 +105,24 @@ class _Protocol(web.RequestHandler):
             self.transport.write(head.encode() + body)
 
     def leave(self) -> None:
-        """Close the connection: at once if nothing is asked, otherwise after the answer."""
+        """Close the connection: at once if it is idle, otherwise after the answer."""
         idle = self._waiter is not None and not self._waiter.done()
         self.close()
-        if idle and self.transport is not None:  # aiohttp itself leaves it open, and deaf
+        if (
+            idle and self.transport is not None
+        ):  # aiohttp leaves it open, but no longer reads from it
             self.transport.close()
 
     def log_exception(self, *args: Any, **kw: Any) -> None:
-        """Log that a connection failed, without the values aiohttp would print."""
+        """Log that a connection failed, without the values that aiohttp would print."""
         failure = kw.get("exc_info")
-        if not isinstance(failure, RequestPayloadError):  # a broken body: answered and logged
+        if not isinstance(
+            failure, RequestPayloadError
+        ):  # a broken body is answered and logged already
             log.warning("connection failed", exc_info=failure)
 
     def log_debug(self, *args: Any, **kw: Any) -> None:
-        """Nothing: these lines tell of clients that left, and may hold what they sent."""
+        """Log nothing: these lines are about clients that left, and may contain their data."""
 
 
 def _parser_error(status: int, exc: BaseException | None) -> GatewayError:
@@ -133,7 +137,7 @@ def _parser_error(status: int, exc: BaseException | None) -> GatewayError:
 class GatewayServer(web.Server):
     """A server whose connections are `_Protocol`s, for `aiohttp.web.ServerRunner`.
 
-    `keepalive_seconds` bounds an idle connection, and one whose request head comes too slowly.
+    `keepalive_seconds` bounds idle connections, and those whose request head arrives too slowly.
     `observer` receives the requests that the parser refused.
     """
 
@@ -157,7 +161,7 @@ class GatewayServer(web.Server):
         )
 
     def leave_connections(self) -> None:
-        """Close all connections, each once what is asked on it is answered."""
+        """Close all connections, each after the answer in progress."""
         for protocol in self.connections:
             if isinstance(protocol, _Protocol):
                 protocol.leave()

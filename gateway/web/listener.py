@@ -1,4 +1,4 @@
-"""A port that the gateway listens on: opened, closed to newcomers, and closed for good."""
+"""A port that the gateway listens on: opening, refusing new connections, closing."""
 
 import errno
 import ssl
@@ -8,18 +8,18 @@ from aiohttp import web
 from gateway.web.http_server import GatewayServer
 
 BACKLOG = 4_096
-"""Connections that may wait to be accepted: a burst must not be refused by the kernel."""
+"""Connections that may wait to be accepted, so that the kernel refuses none in a burst."""
 
 
 class Listener:
-    """A port with its server. `closing_seconds` is what answers under way have left in `close`."""
+    """A port with its server. `close` waits `closing_seconds` for answers in progress."""
 
     def __init__(self, server: GatewayServer, *, closing_seconds: float) -> None:
         self._server = server
         self._runner = web.ServerRunner(server, shutdown_timeout=closing_seconds)
 
     async def open(self, host: str, port: int, tls: ssl.SSLContext | None = None) -> str:
-        """Listen, and tell the URL. Raises OSError, which `why_not` puts in words."""
+        """Listen, and return the URL. Raises OSError, which `bind_error` explains."""
         await self._runner.setup()
         await web.TCPSite(self._runner, host, port, backlog=BACKLOG, ssl_context=tls).start()
         bound_host, bound_port = self._runner.addresses[0][:2]
@@ -27,21 +27,21 @@ class Listener:
         return f"{'https' if tls else 'http'}://{name}:{bound_port}"
 
     async def refuse_newcomers(self) -> None:
-        """Take no further connections and close those that are idle; what is asked is answered."""
+        """Accept no new connections, and close each open one once it is idle."""
         for site in list(self._runner.sites):
             await site.stop()
         self._server.leave_connections()
 
     async def close(self) -> None:
-        """Close everything, answers under way after `closing_seconds`."""
+        """Close everything, and cut answers in progress after `closing_seconds`."""
         await self._runner.cleanup()
 
 
-def why_not(error: OSError, host: str, port: int) -> str:
-    """Why it could not be listened there."""
+def bind_error(error: OSError, host: str, port: int) -> str:
+    """Explain why binding to the address failed."""
     if error.errno == errno.EADDRINUSE:
         return (
-            f"Port {port} on {host} is taken: stop what listens there, or choose another one "
-            "(GATEWAY_SERVER_PORT, GATEWAY_SERVER_ADMIN_PORT)."
+            f"Port {port} on {host} is in use: stop the program that listens there, or choose "
+            "another port (GATEWAY_SERVER_PORT, GATEWAY_SERVER_ADMIN_PORT)."
         )
     return f"Cannot listen on {host} port {port}: {error.strerror}."

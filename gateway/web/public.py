@@ -121,14 +121,14 @@ class PublicApi:
     ) -> PublicRoute:
         """A route that reports to a team about itself. `answer` takes the caller and the query."""
 
-        async def handle(call: PublicRequest) -> web.Response:
+        async def handle(call: PublicRequest) -> object:
             request, record = call.request, call.record
             authorization = request.headers.getall("Authorization", ())
             caller = record.caller = await self._directory.authenticate(authorization)
             record.outcome = _label(path)
             # Like OpenAI's API, a route without parameters ignores any query.
             parameters = None if query is NoParameters else read_query(request.rel_url.query, query)
-            return json_response(await answer(caller, parameters), record)
+            return await answer(caller, parameters)
 
         return PublicRoute("GET", path, summary, handle, response, query=query, example=example)
 
@@ -148,7 +148,10 @@ class PublicApi:
     ) -> web.StreamResponse:
         try:
             route = match.route(request.method)
-            response = await route.handler(PublicRequest(request, record))
+            result = await route.handler(PublicRequest(request, record))
+            response = (
+                result if isinstance(result, web.StreamResponse) else json_response(result, record)
+            )
             record.status = response.status
             return response
         except GatewayError as error:

@@ -7,10 +7,10 @@ from gateway.quota.status import Meter, RateLimitStatus
 
 
 def rate_limit_headers(status: RateLimitStatus, retry_after: float = 0.0) -> dict[str, str]:
-    """x-ratelimit-{limit,remaining,reset}-{requests,images}, where there is such a limit.
+    """Return x-ratelimit-{limit,remaining,reset}-{requests,images} for the limits that are set.
 
-    No reset is told before `retry_after`, the seconds that the same answer asks its client to
-    wait: some clients go by the one, some by the other.
+    No reset is below `retry_after`, the seconds that the same answer asks its client to wait:
+    some clients follow one header, some the other.
     """
     return {
         **_meter("requests", status.requests, retry_after),
@@ -19,7 +19,7 @@ def rate_limit_headers(status: RateLimitStatus, retry_after: float = 0.0) -> dic
 
 
 def server_timing(seconds: Mapping[str, float]) -> str:
-    """The Server-Timing header (W3C Server Timing): each phase in milliseconds."""
+    """Return the Server-Timing header (W3C Server Timing): each phase in milliseconds."""
     return ", ".join([f"{phase};dur={time * 1000:.2f}" for phase, time in seconds.items()])
 
 
@@ -34,7 +34,7 @@ def _meter(kind: str, meter: Meter | None, retry_after: float) -> dict[str, str]
 
 
 def _duration(seconds: float) -> str:
-    """A duration as OpenAI writes it ("350ms", "1s", "6m0s", "5h12m3s"), rounded up."""
+    """Format a duration as OpenAI does ("350ms", "1s", "6m0s", "5h12m3s"), rounded up."""
     milliseconds = math.ceil(max(0.0, seconds) * 1000)
     if 0 < milliseconds < 1000:
         return f"{milliseconds}ms"

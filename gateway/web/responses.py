@@ -1,4 +1,4 @@
-"""Answers as HTTP: the one error body, and the headers that every answer carries."""
+"""Answers of the public port: the error body, and the headers of every answer."""
 
 from time import perf_counter
 
@@ -37,7 +37,7 @@ def error_body(error: GatewayError) -> bytes:
 
 
 def error_response(error: GatewayError, record: RequestRecord | None = None) -> web.Response:
-    """The answer to a request that failed. Without a record, nothing is known of the request."""
+    """Answer a request that failed. There is no record of a request that could not be read."""
     own = error.headers
     wait = float(own.get("Retry-After", 0))
     headers = {**_BASE, **(_record_headers(record, wait) if record else {}), **own}
@@ -45,14 +45,14 @@ def error_response(error: GatewayError, record: RequestRecord | None = None) -> 
 
 
 def json_response(value: object, record: RequestRecord) -> web.Response:
-    """A 200 of the gateway's own making. A record is sent in its public form."""
+    """Answer 200 with JSON. A record appears in its public form."""
     headers = {**_BASE, **_record_headers(record)}
     body = json.encode(listing(value) if isinstance(value, Struct) else value)
     return web.Response(body=body, headers=headers)
 
 
 def image_response(answer: ProxyResponse, record: RequestRecord) -> web.Response:
-    """A 200 with images: the upstream's bytes as they came."""
+    """Answer 200 with images: the upstream's bytes, unchanged."""
     headers = {**_BASE, **_record_headers(record), "Cache-Status": answer.cache_status}
     headers["x-gateway-cost-usd"] = format_usd(record.cost)
     headers["x-gateway-saved-usd"] = format_usd(record.saved)
@@ -63,7 +63,7 @@ def image_response(answer: ProxyResponse, record: RequestRecord) -> web.Response
 
 def _record_headers(record: RequestRecord, retry_after: float = 0.0) -> dict[str, str]:
     headers = {"X-Request-Id": record.id}
-    if record.caller is not None:  # nobody else needs to know what took how long
+    if record.caller is not None:  # strangers must not learn anything from durations
         headers["Server-Timing"] = server_timing(_phases(record))
     if record.rate_limits is not None:
         headers.update(rate_limit_headers(record.rate_limits, retry_after))

@@ -8,7 +8,6 @@ import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Generic, TypeVar
 
-from aiohttp import web
 from msgspec import Struct
 
 from gateway.core.errors import GatewayError, MethodNotAllowed, NotFound
@@ -24,8 +23,10 @@ class NoParameters(Struct, frozen=True):
 
 
 class Route(Struct, Generic[C], frozen=True):
-    """One operation of a port. `handler` takes the port's own kind of request.
+    """One operation of a port.
 
+    `handler` takes the port's own kind of request. It returns the JSON of a good answer, which is
+    sent with `status`, or a response of its own.
     In `path`, `{name}` is one segment and `{name*}` is the rest of the path. `response` is the type
     of the JSON that a good answer has; a route without one is left out of the OpenAPI document.
     `errors` are those beyond what every route of the port may answer, `headers` the request headers
@@ -37,7 +38,7 @@ class Route(Struct, Generic[C], frozen=True):
     method: str
     path: str
     summary: str
-    handler: Callable[[C], Awaitable[web.StreamResponse]]
+    handler: Callable[[C], Awaitable[object]]
     response: Any = None
     query: type[Struct] = NoParameters
     body: type[Struct] | None = None

@@ -1,7 +1,7 @@
-"""Sending megabytes to clients of any speed, without a copy of them for each.
+"""Sending megabytes to slow clients without a copy of the body for each.
 
-A whole body given to aiohttp is joined to its headers and buffered: a hundred clients that read
-slowly would hold a hundred copies of one picture. In slices, each waits only for its own next one.
+aiohttp joins a whole body to its headers and buffers it, so a hundred slow clients would hold a
+hundred copies of one image. Sent in slices, each client holds one slice at a time.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ from gateway.telemetry.request_record import RequestRecord
 SLICE_BYTES = 262_144
 
 SLICE_SECONDS = 30.0
-"""How long a client may take over one slice; the connection of a slower one is broken off."""
+"""How long a client may take for one slice. The gateway cuts slower connections."""
 
 
 async def send(
@@ -22,7 +22,7 @@ async def send(
     record: RequestRecord,
     seconds: float = SLICE_SECONDS,
 ) -> web.StreamResponse:
-    """Send a response whose body is larger than a slice; a smaller one is returned to be sent."""
+    """Send a response larger than a slice. Return a smaller one unsent, for aiohttp to send."""
     body = response.body
     if not isinstance(body, bytes) or len(body) <= SLICE_BYTES:
         return response

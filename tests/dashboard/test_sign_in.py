@@ -7,7 +7,7 @@ from playwright.async_api import expect
 
 from gateway.web.admin.session_token import IDLE_SECONDS, Session, write_session
 from gateway.web.admin.sessions import COOKIE
-from gateway.web.admin.throttle import WRONG_AT_ONCE_HERE
+from gateway.web.admin.throttle import ADDRESS_BURST
 from tests.support.browser import Screen
 from tests.support.rig import ADMIN_TOKEN
 
@@ -63,7 +63,7 @@ async def test_a_wrong_token_is_told_and_can_be_tried_again(screen: Screen) -> N
 
 async def test_guessing_is_told_to_wait(screen: Screen) -> None:
     await screen.open()
-    for _ in range(WRONG_AT_ONCE_HERE):
+    for _ in range(ADDRESS_BURST):
         async with screen.page.expect_response("**/session"):
             await fill(screen, WRONG)
         await expect(screen.page.get_by_role("button", name="Sign in")).to_be_enabled()

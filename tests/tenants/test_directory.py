@@ -14,8 +14,8 @@ from gateway.stores.redis import RedisStore
 from gateway.stores.sqlite import SqliteStore
 from gateway.tenants.directory import (
     FOLLOWING_SECONDS,
+    MOST_CALLERS,
     POLL_SECONDS,
-    REMEMBERED,
     STALE_SECONDS,
     Directory,
 )
@@ -211,10 +211,10 @@ async def test_who_was_let_in_is_remembered_within_bounds(
     id, header = await create(store.directory)
     await still.refresh()
     scheme, _, token = header.partition(" ")
-    for blanks in range(1, REMEMBERED + 3):
+    for blanks in range(1, MOST_CALLERS + 3):
         caller = await still.authenticate([f"{scheme}{' ' * blanks}{token}"])
         assert caller.key.id == id
-    assert 0 < len(still._admitted) <= REMEMBERED
+    assert 0 < len(still._callers) <= MOST_CALLERS
 
 
 async def test_every_use_is_noted(store: FaultyStore, wall: Clock, monotonic: Clock) -> None:

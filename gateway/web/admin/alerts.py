@@ -1,9 +1,8 @@
-"""Alerts in the admin API: which webhooks there are, how they do, and what they were told."""
+"""Alerts in the admin API: the webhooks with their state, and the alerts sent to them."""
 
 from collections.abc import Callable, Sequence
 from typing import Annotated
 
-from aiohttp import web
 from msgspec import Meta, Struct
 from msgspec.structs import asdict
 
@@ -14,18 +13,19 @@ from gateway.reporting.alerts.delivery import State, Telling, tellings
 from gateway.reporting.alerts.message import Body, body_of
 from gateway.reporting.alerts.ports import ClaimStore
 from gateway.web.admin.request import AdminRequest, AdminRoute
-from gateway.web.admin.responses import answer
 
 
 class AlertsQuery(Struct, frozen=True, kw_only=True):
-    """How many alerts at the most."""
+    """The most alerts to list."""
 
     limit: Annotated[int, Meta(ge=1, le=1_000)] = 100
 
 
 class WebhookState(Struct, frozen=True, kw_only=True):
-    """One webhook. `last_error` is what went wrong at the last attempt, null where nothing did;
-    `waiting` how many messages are still tried. All of it is of the last seven days.
+    """One webhook in the last seven days.
+
+    `last_error` is the error of the last attempt, null if it succeeded. `waiting` counts messages
+    that the gateway still tries to deliver.
     """
 
     name: str
@@ -39,7 +39,7 @@ class WebhookState(Struct, frozen=True, kw_only=True):
 
 
 class SentAlert(Body, frozen=True, kw_only=True):
-    """One message: what it told, to whom, and what became of it."""
+    """One message, its webhook and the state of its delivery."""
 
     webhook: str
     state: State
@@ -49,21 +49,21 @@ class SentAlert(Body, frozen=True, kw_only=True):
 
 
 class AlertsPage(Struct, frozen=True, kw_only=True):
-    """The webhooks that are configured, and alerts of all gateways, the latest first."""
+    """The configured webhooks, and the alerts of all gateways, the latest first."""
 
     webhooks: list[WebhookState]
     sent: list[SentAlert]
 
 
 class AdminAlerts:
-    """The route to alerts. `settings` gives those in force."""
+    """The route of alerts. `settings` returns the current ones."""
 
     def __init__(self, store: ClaimStore, settings: Callable[[], Settings]) -> None:
         self._store = store
         self._settings = settings
 
     def routes(self) -> list[AdminRoute]:
-        """All of them."""
+        """The route to read webhooks and alerts."""
         return [
             AdminRoute(
                 "GET",
@@ -75,17 +75,16 @@ class AdminAlerts:
             )
         ]
 
-    async def _alerts(self, call: AdminRequest) -> web.Response:
+    async def _alerts(self, call: AdminRequest) -> AlertsPage:
         found = tellings(await self._store.current())
         webhooks = self._settings().alerts.webhooks.values()
-        page = AlertsPage(
+        return AlertsPage(
             webhooks=[
                 _state(webhook, [each for each in found if each.webhook == webhook.name])
                 for webhook in webhooks
             ],
             sent=[_sent(telling) for telling in found[: call.query.limit]],
         )
-        return answer(page)
 
 
 def _state(webhook: Webhook, own: Sequence[Telling]) -> WebhookState:

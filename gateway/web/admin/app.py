@@ -16,7 +16,7 @@ from gateway.core.headers import request_id
 from gateway.tenants.changes import Actor, OperationError, UnknownName
 from gateway.web.admin.dashboard import Dashboard
 from gateway.web.admin.request import AdminHandler, AdminRequest, AdminRoute
-from gateway.web.admin.responses import HEADERS, pages
+from gateway.web.admin.responses import HEADERS, answer, pages
 from gateway.web.admin.sessions import BearerTokens, Sessions, require_role
 from gateway.web.openapi.document import ADMIN, DocumentedPort
 from gateway.web.openapi.pages import openapi_pages
@@ -95,8 +95,8 @@ class AdminApi:
         match = self._router.match(path)
         if _is_open(match, path):
             anybody = Actor("anybody", self._wall())
-            route = match.route(request.method)
-            return await route.handler(AdminRequest(request, anybody, match.params, None))
+            call = AdminRequest(request, anybody, match.params, None)
+            return await _respond(match.route(request.method), call)
         # Before the look-up of the method: without a token nobody learns which routes there are.
         visit = self._sessions.visit(request)
         token = visit.token if visit else self._bearer.authenticate(request)
@@ -104,7 +104,7 @@ class AdminApi:
         require_role(token, route)
         by = Actor(f"admin token {token.name}", self._wall())
         query = read_query(request.rel_url.query, route.query)
-        response = await route.handler(AdminRequest(request, by, match.params, query))
+        response = await _respond(route, AdminRequest(request, by, match.params, query))
         if visit is not None:
             self._sessions.renew(visit, response)
         return response
@@ -124,6 +124,11 @@ class AdminApi:
         if reason is None or (reason == "store_unavailable" and "store" in excluded):
             return web.json_response({"status": "ready"})
         return web.json_response({"status": "not ready", "reason": reason}, status=503)
+
+
+async def _respond(route: AdminRoute, call: AdminRequest) -> web.StreamResponse:
+    result = await route.handler(call)
+    return result if isinstance(result, web.StreamResponse) else answer(result, route.status)
 
 
 def _is_open(match: Match[AdminRequest], path: str) -> bool:

@@ -2,14 +2,12 @@
 
 from typing import Annotated
 
-from aiohttp import web
 from msgspec import Meta, Struct
 
 from gateway.core.model import AuditEntry
 from gateway.reporting.time_span import Span, parse_time
 from gateway.tenants.store import AuditStore
 from gateway.web.admin.request import AdminRequest, AdminRoute
-from gateway.web.admin.responses import answer
 
 
 class AuditQuery(Span, frozen=True, kw_only=True):
@@ -38,9 +36,9 @@ class AdminAudit:
             AdminRoute("GET", path, "Who changed what", self._audit, AuditLog, query=AuditQuery)
         ]
 
-    async def _audit(self, call: AdminRequest) -> web.Response:
+    async def _audit(self, call: AdminRequest) -> AuditLog:
         query: AuditQuery = call.query
         start = None if query.first is None else parse_time(query.first)
         end = None if query.last is None else parse_time(query.last, ends=True)
         changes = await self._store.entries(start, end, query.team, query.limit)
-        return answer(AuditLog(changes=changes))
+        return AuditLog(changes=changes)

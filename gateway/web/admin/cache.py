@@ -1,38 +1,39 @@
-"""The cache in the admin API: how it does, whether an answer is kept, and emptying it.
+"""The cache in the admin API: its state, whether an answer is cached, and purges.
 
-No picture and no prompt leaves the gateway here.
+No image leaves the gateway here, and no prompt unless an operator has switched that on.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
+from itertools import islice
 from typing import Annotated, Any
 
 from aiocache.base import BaseCache
-from aiohttp import web
 from msgspec import Meta, Struct
 from prometheus_client import CollectorRegistry
 
+from gateway.cache.memory import EntryHits, MemoryCache
 from gateway.config.settings import Settings
 from gateway.core.errors import Conflicting, NoSuchThing
 from gateway.core.faults import BODY, Fault
+from gateway.core.model import About
 from gateway.core.strict_json import write_json
 from gateway.proxy.fingerprint import answer_name, scope_of
 from gateway.proxy.image_request import read_request
 from gateway.tenants import operations
 from gateway.tenants.changes import Conflict
+from gateway.tenants.directory import Directory
 from gateway.tenants.store import DirectoryStore
 from gateway.web.admin.request import AdminRequest, AdminRoute, read_fields, read_json
-from gateway.web.admin.responses import answer
 from gateway.web.query import refuse
 
 ALL = "/admin/v1/cache"
-TIERS = ("memory", "redis")
 REASONS = ("expired", "replaced", "size")
 
 Fingerprint = Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z", description="64 hexadecimal digits")]
 
 
-class TierPage(Struct, frozen=True, kw_only=True):
-    """One tier as this gateway sees it since its start. None: it does not tell."""
+class TierState(Struct, frozen=True, kw_only=True):
+    """One tier, counted by this gateway since its start. Null values are unknown."""
 
     hits: int
     misses: int
@@ -41,18 +42,18 @@ class TierPage(Struct, frozen=True, kw_only=True):
     evictions: dict[str, int] | None
 
 
-class CachePage(Struct, frozen=True, kw_only=True):
+class CacheState(Struct, frozen=True, kw_only=True):
     """The cache of this gateway, and the Redis behind it if there is one."""
 
     enabled: bool
     scope: str
     max_bytes: int
-    memory: TierPage
-    redis: TierPage | None
+    memory: TierState
+    redis: TierState | None
 
 
 class Purge(Struct, frozen=True, kw_only=True):
-    """What is to be forgotten: one answer, one team's, or all."""
+    """The answers to purge: one answer, those of one team, or all."""
 
     team: str | None = None
     all: bool = False
@@ -60,8 +61,9 @@ class Purge(Struct, frozen=True, kw_only=True):
 
 
 class Purged(Struct, frozen=True, kw_only=True):
-    """What was forgotten: one answer, a team's, or with neither everybody's. `purged` is false
-    where the answer was not kept.
+    """The purged answers: one answer, those of one team, or all if neither is named.
+
+    `purged` is false if the one answer was not cached.
     """
 
     purged: bool
@@ -69,20 +71,20 @@ class Purged(Struct, frozen=True, kw_only=True):
     fingerprint: str | None
 
 
-class LookUp(Struct, frozen=True, kw_only=True):
-    """Whose request is looked up. The request stands beside it, as a client would send it."""
+class LookUpTeam(Struct, frozen=True, kw_only=True):
+    """The team whose cached answers to search."""
 
     team: str
 
 
-class LookUpBody(LookUp, frozen=True, kw_only=True):
-    """A request, as a client would send it, and whose it is."""
+class LookUp(LookUpTeam, frozen=True, kw_only=True):
+    """A request, as a client of the team would send it."""
 
     request: dict[str, Any]
 
 
-class FoundPage(Struct, frozen=True, kw_only=True):
-    """Whether the answer is kept; its age in seconds and its size in bytes if so."""
+class FoundAnswer(Struct, frozen=True, kw_only=True):
+    """Whether the answer is cached, with its age in seconds and its size in bytes if so."""
 
     kept: bool
     fingerprint: str
@@ -92,29 +94,64 @@ class FoundPage(Struct, frozen=True, kw_only=True):
     tier: str | None = None
 
 
+class TopQuery(Struct, frozen=True, kw_only=True):
+    """How many requests to list."""
+
+    limit: Annotated[int, Meta(ge=1, le=1_000)] = 50
+
+
+class TopRequest(Struct, frozen=True, kw_only=True):
+    """A request with a cached answer, and its cache hits. `team` sent it first.
+
+    `prompt` has the first 200 characters if [admin] show_prompts is on, else it is null.
+    """
+
+    fingerprint: str
+    team: str
+    model: str
+    size: str
+    quality: str
+    hits: int
+    bytes: int
+    age_seconds: float
+    expires_seconds: float | None
+    prompt: str | None
+
+
+class TopRequests(Struct, frozen=True, kw_only=True):
+    """Requests with answers in this gateway's memory, the most repeated first."""
+
+    entries: list[TopRequest]
+
+
 class AdminCache:
-    """The routes over the cache. `settings` gives those in force, `refresh` has the directory
-    take over what was just written.
+    """The routes of the cache. `memory` is the tier of `cache` in this process.
+
+    `settings` returns the current ones.
     """
 
     def __init__(
         self,
         store: DirectoryStore,
+        directory: Directory,
         cache: BaseCache,
+        memory: MemoryCache,
         registry: CollectorRegistry,
         settings: Callable[[], Settings],
-        refresh: Callable[[], Awaitable[None]],
     ) -> None:
         self._store = store
+        self._directory = directory
         self._cache = cache
+        self._memory = memory
         self._registry = registry
         self._settings = settings
-        self._refresh = refresh
 
     def routes(self) -> list[AdminRoute]:
-        """All of them."""
+        """The routes to inspect and purge the cache."""
+        top = "The most repeated requests in this gateway's memory"
         return [
-            AdminRoute("GET", ALL, "The state of the cache", self._statistics, CachePage),
+            AdminRoute("GET", ALL, "State of the cache", self._state, CacheState),
+            AdminRoute("GET", f"{ALL}/top", top, self._top, TopRequests, query=TopQuery),
             AdminRoute(
                 "POST",
                 f"{ALL}/purge",
@@ -130,25 +167,30 @@ class AdminCache:
                 f"{ALL}/lookup",
                 "Whether the answer to a request is cached",
                 self._look_up,
-                FoundPage,
-                body=LookUpBody,
+                FoundAnswer,
+                body=LookUp,
                 errors=(NoSuchThing,),
                 example={"team": "design", "request": {"prompt": "A red apple"}},
                 only_reads=True,
             ),
         ]
 
-    async def _statistics(self, call: AdminRequest) -> web.Response:
+    async def _state(self, call: AdminRequest) -> CacheState:
         cache = self._settings().cache
-        memory, redis = (self._tier(name) for name in TIERS)
-        listing = {"enabled": cache.enabled, "scope": cache.scope, "max_bytes": cache.max_bytes}
-        return answer({**listing, "memory": memory, "redis": redis if cache.url else None})
+        return CacheState(
+            enabled=cache.enabled,
+            scope=cache.scope,
+            max_bytes=cache.max_bytes,
+            memory=self._tier("memory"),
+            redis=self._tier("redis") if cache.url else None,
+        )
 
-    def _tier(self, name: str) -> TierPage:
-        evictions = {reason: self._sample("evictions_total", name, reason=reason) for reason in
-                     REASONS}  # fmt: skip
+    def _tier(self, name: str) -> TierState:
+        evictions = {
+            reason: self._sample("evictions_total", name, reason=reason) for reason in REASONS
+        }
         known = {reason: count for reason, count in evictions.items() if count is not None}
-        return TierPage(
+        return TierState(
             hits=self._sample("lookups_total", name, result="hit") or 0,
             misses=self._sample("lookups_total", name, result="miss") or 0,
             entries=self._sample("entries", name),
@@ -160,34 +202,34 @@ class AdminCache:
         value = self._registry.get_sample_value(f"gateway_cache_{metric}", {"tier": tier, **labels})
         return None if value is None else int(value)
 
-    async def _purge(self, call: AdminRequest) -> web.Response:
+    async def _purge(self, call: AdminRequest) -> Purged:
         wanted = read_fields(await read_json(call.request), Purge)
         if (wanted.team is not None) + wanted.all + (wanted.fingerprint is not None) != 1:
             refuse([Fault(("team",), "name either a team, a fingerprint or all = true", BODY)])
         if wanted.fingerprint is not None:
-            return await self._forget(wanted.fingerprint, call)
+            return await self._purge_one(wanted.fingerprint, call)
         if wanted.team is not None and self._settings().cache.scope == "shared":
             raise Conflict("All teams share the cache: purge it as a whole.")
         names = None if wanted.team is None else [wanted.team]
         await operations.purge_teams(self._store, names, call.by)
-        await self._refresh()
+        await self._directory.refresh()
         if wanted.all:
             await self._cache.clear()
-        return answer(Purged(purged=True, team=wanted.team, fingerprint=None))
+        return Purged(purged=True, team=wanted.team, fingerprint=None)
 
-    async def _forget(self, fingerprint: str, call: AdminRequest) -> web.Response:
-        """Take one answer out of this gateway's memory and out of Redis; the others follow.
+    async def _purge_one(self, fingerprint: str, call: AdminRequest) -> Purged:
+        """Remove one answer from this gateway's memory and from Redis; other gateways follow.
 
-        Logged first: no answer may go without anybody knowing who did it.
+        The audit entry comes first, so that no answer goes unless the log has who removed it.
         """
         await operations.note_purge(self._store, fingerprint, call.by)
         found = await self._cache.delete(fingerprint)
-        return answer(Purged(purged=bool(found), team=None, fingerprint=fingerprint))
+        return Purged(purged=bool(found), team=None, fingerprint=fingerprint)
 
-    async def _look_up(self, call: AdminRequest) -> web.Response:
+    async def _look_up(self, call: AdminRequest) -> FoundAnswer:
         body = await read_json(call.request)
         request = body.pop("request", None)
-        wanted = read_fields(body, LookUp)
+        wanted = read_fields(body, LookUpTeam)
         if not isinstance(request, dict):
             refuse([Fault(("request",), "must be an object", BODY)])
         team = await operations.find_team(self._store, wanted.team)
@@ -196,14 +238,39 @@ class AdminCache:
         name = answer_name(read, scope_of(team, settings), settings)
         kept = await self._cache.get(name)
         if kept is None:
-            return answer(FoundPage(kept=False, fingerprint=name))
-        return answer(
-            FoundPage(
-                kept=True,
-                fingerprint=name,
-                age_seconds=round(max(0.0, call.by.now - kept.at), 3),
-                bytes=len(kept.body),
-                images=kept.images,
-                tier=kept.tier,
-            )
+            return FoundAnswer(kept=False, fingerprint=name)
+        return FoundAnswer(
+            kept=True,
+            fingerprint=name,
+            age_seconds=round(max(0.0, call.by.now - kept.at), 3),
+            bytes=len(kept.body),
+            images=kept.images,
+            tier=kept.tier,
+        )
+
+    async def _top(self, call: AdminRequest) -> TopRequests:
+        found = (entry for entry in self._memory.most_hits() if self._is_valid(entry.value.about))
+        first = islice(found, call.query.limit)
+        return TopRequests(entries=[self._top_request(entry, call.by.now) for entry in first])
+
+    def _is_valid(self, about: About | None) -> bool:
+        """Whether clients can still get an answer: not after a purge of its team's cache."""
+        if about is None:
+            return False
+        team = self._directory.teams.get(about.team)
+        return team is not None and scope_of(team, self._settings()) == about.scope
+
+    def _top_request(self, entry: EntryHits, now: float) -> TopRequest:
+        about: About = entry.value.about
+        return TopRequest(
+            fingerprint=entry.key,
+            team=about.team,
+            model=about.model,
+            size=about.size,
+            quality=about.quality,
+            hits=entry.hits,
+            bytes=entry.bytes,
+            age_seconds=round(max(0.0, now - entry.value.at), 3),
+            expires_seconds=None if entry.left is None else round(entry.left, 3),
+            prompt=about.prompt if self._settings().admin.show_prompts else None,
         )

@@ -4,7 +4,6 @@ import secrets
 from collections.abc import Sequence
 from typing import Annotated
 
-from aiohttp import web
 from msgspec import UNSET, Meta, Struct
 from msgspec.structs import asdict
 
@@ -17,7 +16,6 @@ from gateway.tenants.operations import KeyChange
 from gateway.tenants.store import DirectoryStore
 from gateway.tenants.views import KeyView, key_view
 from gateway.web.admin.request import AdminHandler, AdminRequest, AdminRoute, read_body, read_fields
-from gateway.web.admin.responses import answer
 
 ALL = "/admin/v1/keys"
 ONE = "/admin/v1/keys/{id}"
@@ -169,17 +167,17 @@ class AdminKeys:
             ),
         ]
 
-    async def _list(self, call: AdminRequest) -> web.Response:
+    async def _list(self, call: AdminRequest) -> KeyList:
         found = await operations.list_keys(self._store, call.query.team)
         used = await self._store.last_uses()
         keys = [key_view(key, call.by.now, used.get(key.id)) for key in found]
-        return answer(KeyList(keys=keys))
+        return KeyList(keys=keys)
 
-    async def _get(self, call: AdminRequest) -> web.Response:
-        return await self._answer(await operations.find_key(self._store, call.params["id"]), call)
+    async def _get(self, call: AdminRequest) -> KeyView:
+        return await self._view(await operations.find_key(self._store, call.params["id"]), call)
 
-    async def _create(self, call: AdminRequest) -> web.Response:
-        wanted = read_fields(await read_body(call.request), NewKey, limits=TeamLimits)
+    async def _create(self, call: AdminRequest) -> CreatedKey:
+        wanted = read_fields(await read_body(call.request), NewKey)
         key, text = await operations.create_key(
             self._store,
             team=wanted.team,
@@ -190,13 +188,13 @@ class AdminKeys:
             entropy=secrets.token_bytes,
             limits=limits_of(asdict(wanted.limits)),
         )
-        return answer(CreatedKey(**asdict(key_view(key, call.by.now)), key=text), 201)
+        return CreatedKey(**asdict(key_view(key, call.by.now)), key=text)
 
-    async def _patch(self, call: AdminRequest) -> web.Response:
+    async def _patch(self, call: AdminRequest) -> KeyView:
         body = await read_body(call.request)
         if "limits" in body and body["limits"] is None:
             body["limits"] = dict.fromkeys(TeamLimits.__struct_fields__)
-        wanted = read_fields(body, KeyPatch, limits=TeamLimits)
+        wanted = read_fields(body, KeyPatch)
         limits = {name: getattr(wanted.limits, name) for name in body.get("limits", ())}
         lifetime = None if wanted.expires is None else parse_duration(wanted.expires)
         change = KeyChange(
@@ -205,9 +203,9 @@ class AdminKeys:
             limits=limit_values(limits),
         )
         key = await operations.change_key(self._store, call.params["id"], change, call.by)
-        return await self._answer(key, call)
+        return await self._view(key, call)
 
-    async def _rotate(self, call: AdminRequest) -> web.Response:
+    async def _rotate(self, call: AdminRequest) -> RotatedKey:
         wanted = read_fields(await read_body(call.request), Rotation)
         done = await operations.rotate_key(
             self._store,
@@ -217,24 +215,20 @@ class AdminKeys:
             by=call.by,
             entropy=secrets.token_bytes,
         )
-        rotated = RotatedKey(
+        return RotatedKey(
             **asdict(key_view(done.new, call.by.now)),
             key=done.text,
             replaces=await self._view(done.old, call),
             grace_in_full=done.grace_in_full,
         )
-        return answer(rotated, 201)
 
     def _setting(self, state: KeyState) -> AdminHandler:
-        async def handle(call: AdminRequest) -> web.Response:
+        async def handle(call: AdminRequest) -> KeyView:
             id = call.params["id"]
             key = await operations.set_key_state(self._store, id, state, call.by)
-            return await self._answer(key, call)
+            return await self._view(key, call)
 
         return handle
-
-    async def _answer(self, key: Key, call: AdminRequest) -> web.Response:
-        return answer(await self._view(key, call))
 
     async def _view(self, key: Key, call: AdminRequest) -> KeyView:
         used = await self._store.last_uses()

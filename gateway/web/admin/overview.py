@@ -1,16 +1,14 @@
-"""The overview in the admin API: what a dashboard shows first."""
+"""The overview in the admin API: the numbers on the dashboard's first page."""
 
 from collections.abc import Awaitable, Callable
 from typing import Annotated
 
-from aiohttp import web
 from msgspec import Meta, Struct, field
 
 from gateway.reporting.overview import Overview, days_between, read_overview
 from gateway.reporting.time_span import parse_time
 from gateway.stores.port import Store
 from gateway.web.admin.request import AdminRequest, AdminRoute
-from gateway.web.admin.responses import answer
 from gateway.web.query import refusing
 
 
@@ -28,7 +26,7 @@ Day = Annotated[
 
 
 class OverviewQuery(Struct, frozen=True, kw_only=True):
-    """The first and the last day, in UTC; by default the last 30 days. `team` leaves out others."""
+    """The first and the last day in UTC, by default the last 30 days, and one team or all."""
 
     first: Day | None = field(name="from", default=None)
     last: Day | None = field(name="to", default=None)
@@ -36,26 +34,18 @@ class OverviewQuery(Struct, frozen=True, kw_only=True):
 
 
 class AdminOverview:
-    """The route of the overview. `flush` has what is not written yet written."""
+    """The route of the overview. `flush` writes buffered usage and history to the store."""
 
     def __init__(self, store: Store, flush: Callable[[], Awaitable[None]]) -> None:
         self._store = store
         self._flush = flush
 
     def routes(self) -> list[AdminRoute]:
-        """All of them."""
-        return [
-            AdminRoute(
-                "GET",
-                "/admin/v1/overview",
-                "Spend and savings, by team, key and day",
-                self._overview,
-                Overview,
-                query=OverviewQuery,
-            )
-        ]
+        """The route to read the overview."""
+        path, summary = "/admin/v1/overview", "Spend and savings, by team, key and day"
+        return [AdminRoute("GET", path, summary, self._overview, Overview, query=OverviewQuery)]
 
-    async def _overview(self, call: AdminRequest) -> web.Response:
+    async def _overview(self, call: AdminRequest) -> Overview:
         query: OverviewQuery = call.query
         first, last = (
             None if day is None else parse_time(day) for day in (query.first, query.last)
@@ -63,5 +53,5 @@ class AdminOverview:
         with refusing():
             days = days_between(first, last, call.by.now)
         await self._flush()
-        store, now = self._store, call.by.now
-        return answer(await read_overview(store.usage, store.history, days, query.team, now))
+        store = self._store
+        return await read_overview(store.usage, store.history, days, query.team, call.by.now)

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 
-from aiohttp import web
 from msgspec import Struct
 
 from gateway.core.errors import NoSuchThing
@@ -11,7 +10,6 @@ from gateway.quota.report import LimitLine, TeamQuota, gateway_quota, team_quota
 from gateway.stores.port import Store
 from gateway.tenants import operations
 from gateway.web.admin.request import AdminRequest, AdminRoute
-from gateway.web.admin.responses import answer
 
 ALL = "/admin/v1/quota"
 ONE = "/admin/v1/quota/{team}"
@@ -39,16 +37,17 @@ class AdminQuota:
             AdminRoute("GET", ONE, one, self._one, TeamQuota, errors=(NoSuchThing,)),
         ]
 
-    async def _all(self, call: AdminRequest) -> web.Response:
+    async def _all(self, call: AdminRequest) -> Quotas:
         teams = await operations.list_teams(self._store.directory)
         keys = await operations.list_keys(self._store.directory)
-        gateway = await gateway_quota(self._store.accounts, self._limits())
-        return answer(
-            Quotas(gateway=gateway, teams=await team_quotas(self._store.accounts, teams, keys))
+        accounts = self._store.accounts
+        return Quotas(
+            gateway=await gateway_quota(accounts, self._limits()),
+            teams=await team_quotas(accounts, teams, keys),
         )
 
-    async def _one(self, call: AdminRequest) -> web.Response:
+    async def _one(self, call: AdminRequest) -> TeamQuota:
         team = await operations.find_team(self._store.directory, call.params["team"])
         keys = await operations.list_keys(self._store.directory, team.name)
         (quota,) = await team_quotas(self._store.accounts, [team], keys)
-        return answer(quota)
+        return quota

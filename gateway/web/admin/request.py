@@ -31,7 +31,7 @@ class AdminRequest(Struct, frozen=True):
 
 
 AdminRoute = Route[AdminRequest]
-AdminHandler = Callable[[AdminRequest], Awaitable[web.StreamResponse]]
+AdminHandler = Callable[[AdminRequest], Awaitable[object]]
 
 
 async def read_json(request: web.BaseRequest) -> dict[str, Any]:
@@ -46,23 +46,31 @@ async def read_body(request: web.BaseRequest) -> dict[str, Any]:
     return {name: _exact(value) for name, value in (await read_json(request)).items()}
 
 
-def read_fields(table: Mapping[str, Any], of: type[S], *, limits: type[Struct] | None = None) -> S:
-    """Read a body into the fields of a Struct. Raises InvalidRequest with every fault.
+def read_fields(table: dict[str, Any], of: type[S]) -> S:
+    """Read a body into the fields of a Struct. Raises InvalidFields with every fault.
 
-    `limits` is the type of the table `limits`, if `of` has one.
+    A field that is a Struct itself, such as `limits`, is a table inside the body.
     """
     faults = Faults(BODY)
-    tables = [] if limits is None else ["limits"]
-    flat = [field.name for field in fields(of) if field.name not in tables]
-    values = read_table(dict(table), options_of(of, flat), faults, tables=tables)
-    if limits is not None:
-        inner = read_table(table.get("limits", {}), options_of(limits), faults.at("limits"))
-        values["limits"] = limits(**inner)
+    values = _read(table, of, faults)
     for field in fields(of):
         if field.required and field.name not in table:
             faults.add("is needed", field.name)
     refuse(faults.found)
     return of(**values)
+
+
+def _read(table: dict[str, Any], of: type[Struct], faults: Faults) -> dict[str, Any]:
+    tables = {field.name: field.type for field in fields(of) if _is_struct(field.type)}
+    options = options_of(of, [name for name in of.__struct_fields__ if name not in tables])
+    values = read_table(table, options, faults, tables=tables)
+    for name, inner in tables.items():
+        values[name] = inner(**_read(table.get(name, {}), inner, faults.at(name)))
+    return values
+
+
+def _is_struct(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, Struct)
 
 
 def _exact(value: Any) -> Any:

@@ -1,25 +1,25 @@
-"""Whether a browser sent a request from a page of its own origin.
+"""Whether a browser sent a request from a page of the gateway's own origin.
 
-A cookie goes along whoever wrote the page that asks: SameSite=Strict keeps other sites out, but
-another port of the same host is the same site. So a request that a cookie speaks for must come
-from the same origin, and one that changes something must say so and carry a header that no form
-can send.
+A browser sends the cookie along with requests from any page of the same site. SameSite=Strict keeps
+other sites out, but another port of the same host is the same site. So a request with a cookie must
+come from the same origin. A request that changes something must also prove it, by headers that no
+HTML form can send.
 """
 
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 HEADER = "X-Gateway-Dashboard"
-"""What the dashboard sends with every request. A page of another origin would have to ask first."""
+"""The dashboard sends it with every request. Pages of another origin may not (CORS)."""
 
 SAFE = frozenset({"GET", "HEAD"})
 _OWN = "same-origin"
 _BY_HAND = "none"
-"""Sec-Fetch-Site of an address that somebody typed or opened from a bookmark."""
+"""Sec-Fetch-Site of an address that the user typed or opened from a bookmark."""
 
 
 def is_from_elsewhere(headers: Mapping[str, str]) -> bool:
-    """Whether a browser says that a page of another origin asked. Not a browser: False."""
+    """Whether a browser reports a page of another origin. False for other clients."""
     site = headers.get("Sec-Fetch-Site")
     if site is not None:
         return site not in (_OWN, _BY_HAND)
@@ -27,7 +27,7 @@ def is_from_elsewhere(headers: Mapping[str, str]) -> bool:
 
 
 def may_use_cookie(method: str, headers: Mapping[str, str]) -> bool:
-    """Whether a cookie may speak for a request."""
+    """Whether a request's cookie may be used."""
     if is_from_elsewhere(headers):
         return False
     if method in SAFE:
@@ -37,12 +37,12 @@ def may_use_cookie(method: str, headers: Mapping[str, str]) -> bool:
 
 
 def is_https(headers: Mapping[str, str]) -> bool:
-    """Whether the browser reached us by HTTPS, as its page's origin tells."""
+    """Whether the browser reached the gateway by HTTPS, according to the origin of its page."""
     return headers.get("Origin", "").lower().startswith("https://")
 
 
 def _matches(origin: str, host: str) -> bool:
-    """Compares without a scheme's own port: behind a proxy with TLS only the browser knows it."""
+    """Compare without default ports: behind a TLS proxy only the browser knows the scheme."""
     try:
         given, ours = urlsplit(origin), urlsplit(f"//{host}")
         ports = {port for port in (given.port, ours.port) if port not in (None, 80, 443)}

@@ -1,10 +1,10 @@
-"""Sessions of the dashboard: who signed in with an admin token, as a value that a cookie holds.
+"""Sessions of the dashboard, as signed values in a cookie.
 
-Nothing is kept of a session: the cookie says whose it is and since when, signed with a key that
-is made of the pepper and the digest of the token that was given. So every gateway of a store
-knows it at once, there is nothing to write or to sweep, and it ends when its token or the pepper
-is changed or taken out of the configuration. The price: a sign-out can take the cookie away only
-from its own browser; that a copy of it is refused too is known to the gateway that was told.
+The gateway stores no sessions. The cookie has the name of the admin token and the times of the
+session, signed with a key derived from the pepper and the token's digest. So every gateway of a
+store accepts it at once, nothing has to be written or expired, and a session ends when its token or
+the pepper changes. The price: signing out removes the cookie from one browser only. The gateway
+that handled the sign-out refuses copies of the cookie, the others do not.
 """
 
 import base64
@@ -18,18 +18,18 @@ from msgspec import Struct
 from gateway.config.admin_tokens import AdminToken
 
 LONGEST_SECONDS = 12 * 3600
-"""How long a session lasts, however busy it is."""
+"""The longest life of a session, even in use."""
 
 IDLE_SECONDS = 3600
-"""How long it lasts without a request."""
+"""How long a session lasts without a request."""
 
 RENEW_SECONDS = 60
-"""How old its last request may be before the cookie is written anew."""
+"""The gateway writes a new cookie if the last request in it is older than this."""
 
 LONGEST_COOKIE = 1_000
 
 _PADDING = "=="
-"""Enough for any base64 that has lost its own, and more than enough is passed over."""
+"""Enough for any base64 without padding; the decoder ignores excess padding."""
 
 _PURPOSE = b"gateway admin session 1\0"
 
@@ -37,7 +37,7 @@ _PURPOSE = b"gateway admin session 1\0"
 class Session(Struct, frozen=True, kw_only=True, array_like=True):
     """A session. `token` is the name of its admin token; times are seconds since the epoch.
 
-    `secure`: it began by HTTPS, so its cookie must never go another way.
+    `secure`: it began by HTTPS, so its cookie must never be sent over plain HTTP.
     """
 
     token: str
@@ -48,7 +48,7 @@ class Session(Struct, frozen=True, kw_only=True, array_like=True):
 
     @property
     def ends(self) -> float:
-        """When it is over if nothing more is asked for."""
+        """When it expires without another request."""
         return min(self.began + LONGEST_SECONDS, self.seen + IDLE_SECONDS)
 
 
@@ -56,34 +56,34 @@ _decoder = msgspec.json.Decoder(Session)
 
 
 def write_session(session: Session, token: AdminToken, pepper: bytes) -> str:
-    """The session as a cookie's value: what it says and its signature."""
-    said = _text(msgspec.json.encode(session))
-    return f"{said}.{_text(_signature(said, token, pepper))}"
+    """Return the session as the value of a cookie: its fields and their signature."""
+    fields = _text(msgspec.json.encode(session))
+    return f"{fields}.{_text(_signature(fields, token, pepper))}"
 
 
 def read_session(
     cookie: str, known: Iterable[AdminToken], pepper: bytes, now: float
 ) -> tuple[Session, AdminToken] | None:
-    """The session in a cookie's value and its token; None for what is forged, over or garbled."""
-    said, _, signature = cookie.partition(".")
+    """Return the session of a cookie and its token, or None if it is forged, expired or broken."""
+    fields, _, signature = cookie.partition(".")
     if len(cookie) > LONGEST_COOKIE or not cookie.isascii():
         return None
     try:
-        session = _decoder.decode(base64.urlsafe_b64decode(said + _PADDING))
+        session = _decoder.decode(base64.urlsafe_b64decode(fields + _PADDING))
     except (ValueError, msgspec.MsgspecError):  # neither base64 nor a session
         return None
     token = next((token for token in known if token.name == session.token), None)
     if token is None:
         return None
-    expected = _text(_signature(said, token, pepper))
+    expected = _text(_signature(fields, token, pepper))
     if not hmac.compare_digest(expected.encode(), signature.encode()):
         return None
     return (session, token) if session.began <= now < session.ends else None
 
 
-def _signature(said: str, token: AdminToken, pepper: bytes) -> bytes:
+def _signature(fields: str, token: AdminToken, pepper: bytes) -> bytes:
     key = hmac.digest(pepper, _PURPOSE + token.digest, hashlib.sha256)
-    return hmac.digest(key, said.encode(), hashlib.sha256)
+    return hmac.digest(key, fields.encode(), hashlib.sha256)
 
 
 def _text(data: bytes) -> str:

@@ -1,12 +1,13 @@
-"""Signing in to the dashboard: an admin token for a cookie, and that cookie for the token's role.
+"""Who calls the admin API: by an admin token, or by the cookie of a dashboard session.
 
-What a session is stands in `gateway.web.admin.session_token`; when a cookie counts at all, in
-`gateway.web.admin.same_origin`. The cookie is for this host alone, out of the reach of scripts, and
-marked Secure where the browser came by HTTPS.
+Signing in exchanges an admin token for a cookie with the token's role.
+`gateway.web.admin.session_token` has the format of the cookie, `gateway.web.admin.same_origin` the
+rules for accepting it. The cookie is for this host alone, hidden from scripts, and marked Secure if
+the browser used HTTPS.
 """
 
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import structlog
@@ -35,26 +36,27 @@ from gateway.web.admin.session_token import (
     read_session,
     write_session,
 )
-from gateway.web.admin.throttle import AddressGuesses, Guesses
+from gateway.web.admin.throttle import AddressThrottle, Throttle
 
 log = structlog.get_logger(source="admin")
 
 PATH = "/admin/v1/session"
 COOKIE = "gateway_session"
 MOST_ENDED = 10_000
-"""How many sessions that were signed out of are remembered."""
+"""How many ended sessions are remembered."""
 
 
 class Visit(Struct, frozen=True, kw_only=True):
-    """A request that a session's cookie speaks for."""
+    """The session and the admin token behind a request with a cookie."""
 
     session: Session
     token: AdminToken
 
 
 class Sessions:
-    """The sessions of the dashboard. `admin` gives the tokens of this moment; `wall` the time in
-    seconds since the epoch, `clock` seconds that never run backwards.
+    """The sessions of the dashboard. `admin` returns the current tokens.
+
+    `wall` is the time in seconds since the epoch; `clock` counts seconds and never runs backwards.
     """
 
     def __init__(
@@ -68,8 +70,8 @@ class Sessions:
         self._admin = admin
         self._pepper = pepper
         self._wall = wall
-        self._at_address = AddressGuesses(clock)
-        self._overall = Guesses(clock)
+        self._by_address = AddressThrottle(clock)
+        self._overall = Throttle(clock)
         self._ended = dict[str, float]()
 
     def routes(self) -> list[AdminRoute]:
@@ -81,9 +83,9 @@ class Sessions:
         ]
 
     def visit(self, request: web.BaseRequest) -> Visit | None:
-        """The session behind a request; None where there is none that works.
+        """Return the session of a request, or None without a valid cookie.
 
-        A bearer token outranks it. Raises ForeignOrigin where the cookie must not be used.
+        A bearer token takes precedence. Raises ForeignOrigin if the cookie must not be used.
         """
         cookie = request.cookies.get(COOKIE)
         if cookie is None or "Authorization" in request.headers:
@@ -98,12 +100,12 @@ class Sessions:
         return Visit(session=session, token=token)
 
     def renew(self, visit: Visit, response: web.StreamResponse) -> None:
-        """Note in the cookie that the session is in use, if it has not been for a while."""
+        """Extend the session's idle time, at most once a minute."""
         now = self._wall()
         if response.prepared or now - visit.session.seen < RENEW_SECONDS:
             return
         if visit.session.id not in self._ended:
-            self._give(replace(visit.session, seen=now), visit.token, response)
+            self._set_cookie(replace(visit.session, seen=now), visit.token, response)
 
     async def _who(self, call: AdminRequest) -> web.Response:
         visit = self.visit(call.request)
@@ -118,13 +120,13 @@ class Sessions:
         if is_from_elsewhere(request.headers):
             raise ForeignOrigin
         address = request.remote or ""
-        token = self._check(await _given(request), address)
+        token = self._check(await _read_token(request), address)
         now, secure = self._wall(), is_https(request.headers) or request.secure
         session = Session(
             token=token.name, id=secrets.token_hex(16), began=now, seen=now, secure=secure
         )
         response = answer(_shown(token))
-        self._give(session, token, response)
+        self._set_cookie(session, token, response)
         log.info("signed in", token=token.name, role=token.role, address=address)
         return response
 
@@ -136,27 +138,30 @@ class Sessions:
         if visit is not None:
             self._end(visit.session)
             log.info("signed out", token=visit.token.name)
-        response = web.Response(status=204, headers=_without_type(HEADERS))
+        headers = {name: value for name, value in HEADERS.items() if name != "Content-Type"}
+        response = web.Response(status=204, headers=headers)
         response.del_cookie(COOKIE, path="/", httponly=True, samesite="Strict")
         return response
 
-    def _check(self, given: str, address: str) -> AdminToken:
-        """The token that was given. Raises NotAdmin or RateLimited, and counts what was wrong.
+    def _check(self, sent: str, address: str) -> AdminToken:
+        """Return the admin token, or count a wrong one. Raises NotAdmin or RateLimited.
 
-        Nothing is waited for in between, so that tokens sent at once are counted one by one.
+        Nothing is awaited in between, so that tokens sent at the same time are counted one by one.
         """
-        if (wait := self._at_address.wait(address)) is not None:
+        if (wait := self._by_address.wait(address)) is not None:
             raise _too_many(wait)
-        token = find(given, self._admin().all_tokens)
+        token = find(sent, self._admin().all_tokens)
         if token is not None:
             return token
-        self._at_address.wrong(address)
-        if (wait := self._overall.wrong()) is not None:
+        self._by_address.fail(address)
+        if (wait := self._overall.fail()) is not None:
             raise _too_many(wait)
         log.warning("wrong admin token at sign-in", address=address)
         raise NotAdmin
 
-    def _give(self, session: Session, token: AdminToken, response: web.StreamResponse) -> None:
+    def _set_cookie(
+        self, session: Session, token: AdminToken, response: web.StreamResponse
+    ) -> None:
         response.set_cookie(
             COOKIE,
             write_session(session, token, self._pepper),
@@ -168,7 +173,7 @@ class Sessions:
         )
 
     def _end(self, session: Session) -> None:
-        """Refuse copies of its cookie from now on, until they are over anyway."""
+        """Refuse the session's cookie until it would expire."""
         now = self._wall()
         for id in [id for id, until in self._ended.items() if until <= now]:
             del self._ended[id]
@@ -177,8 +182,8 @@ class Sessions:
         self._ended[session.id] = session.began + LONGEST_SECONDS
 
 
-async def _given(request: web.BaseRequest) -> str:
-    """The token in a body `{"token": "..."}`. Raises InvalidRequest."""
+async def _read_token(request: web.BaseRequest) -> str:
+    """Read the token from a body `{"token": "..."}`. Raises InvalidRequest."""
     body = await read_json(request)
     token = body.get("token")
     if set(body) != {"token"} or not isinstance(token, str) or len(token) > LONGEST:
@@ -196,38 +201,34 @@ def _too_many(wait: float) -> RateLimited:
     return RateLimited("Too many wrong admin tokens were sent.", retry_after=retry_after(wait, 0.0))
 
 
-def _without_type(headers: Mapping[str, str]) -> dict[str, str]:
-    return {name: value for name, value in headers.items() if name != "Content-Type"}
-
-
 class BearerTokens:
-    """Checks admin tokens of the Authorization header. `admin` returns the current tokens.
+    """Checks the admin token of the Authorization header. `admin` returns the current tokens.
 
     `clock` counts seconds and never runs backwards.
     """
 
     def __init__(self, admin: Callable[[], AdminSettings], clock: Callable[[], float]) -> None:
         self._admin = admin
-        self._guesses = Guesses(clock)
+        self._throttle = Throttle(clock)
 
     def authenticate(self, request: web.BaseRequest) -> AdminToken:
         """Return the token of a request.
 
         Raises NotAdmin for a missing or wrong token, RateLimited after too many wrong ones.
         """
-        given = bearer(request.headers.getall("Authorization", ()))
-        if given is None:
+        sent = bearer(request.headers.getall("Authorization", ()))
+        if sent is None:
             raise NotAdmin
-        found = find(given, self._admin().all_tokens)
+        found = find(sent, self._admin().all_tokens)
         if found is not None:
             return found
-        if (wait := self._guesses.wrong()) is not None:
+        if (wait := self._throttle.fail()) is not None:
             raise _too_many(wait)
         log.warning("wrong admin token")
         raise NotAdmin
 
 
 def require_role(token: AdminToken, route: AdminRoute) -> None:
-    """Raise ViewerOnly where the token's role does not allow the route."""
+    """Raise ViewerOnly if the token's role does not allow the route."""
     if token.role != "admin" and not route.is_safe:
         raise ViewerOnly

@@ -111,9 +111,8 @@ class AdminTeams:
             ),
         ]
 
-    async def _list(self, call: AdminRequest) -> web.Response:
-        teams = await operations.list_teams(self._store)
-        return answer(TeamList(teams=teams))
+    async def _list(self, call: AdminRequest) -> TeamList:
+        return TeamList(teams=await operations.list_teams(self._store))
 
     async def _get(self, call: AdminRequest) -> web.Response:
         return _answer(listing(await operations.find_team(self._store, call.params["team"])))
@@ -158,13 +157,13 @@ class AdminTeams:
         done = await operations.change_team(self._store, call.params["team"], change, call.by)
         return _answer(_existing(done.after))
 
-    async def _delete(self, call: AdminRequest) -> web.Response:
+    async def _delete(self, call: AdminRequest) -> DeletedTeam:
         def delete(before: Listing | None) -> None:
             _check_match(call.request, _existing(before))
 
         name = call.params["team"]
         await operations.change_team(self._store, name, delete, call.by)
-        return answer(DeletedTeam(deleted=name))
+        return DeletedTeam(deleted=name)
 
     def _read(self, name: str, body: Listing, faults: Faults) -> Team:
         """Read a team from a body that has these faults already. Raises InvalidRequest."""

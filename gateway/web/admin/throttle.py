@@ -1,84 +1,83 @@
-"""Slowing down who tries tokens: a bucket of wrong answers that fills again by itself.
+"""Slowing down guesses of admin tokens: a token bucket of failures that refills over time.
 
-`Guesses` holds up wrong tokens alone, never the right one: somebody who guesses must not be able to
-lock out who does not. That is safe because a token has at least 16 characters, and what
-`gateway admin token` makes has 256 random bits. What the bucket does is to keep guessing noticed
-and its log lines few.
+`Throttle` delays wrong tokens only, never the right one: an attacker must not be able to lock out
+an admin. That is safe because a token has at least 16 characters, and one from `gateway admin
+token` has 256 random bits. The bucket keeps guessing visible and its log lines few.
 
-`AddressGuesses` holds up all that an address sends once it has sent too many wrong ones. People
-sign in there by hand, so the wait is short, and who is locked out is who shares the address.
+`AddressThrottle` delays everything from an address that has sent too many wrong tokens. People sign
+in by hand, so the wait is short, and it only locks out those who share the address.
 """
 
 from collections import OrderedDict
 from collections.abc import Callable
 from ipaddress import IPv6Address, IPv6Network, ip_address
 
-WRONG_AT_ONCE = 10
+BURST = 10
 SECONDS_EACH = 6.0
-"""After that many wrong ones, one more is answered as such every so many seconds."""
+"""After this many wrong tokens, the gateway answers one more every so many seconds."""
 
-WRONG_AT_ONCE_HERE = 5
-SECONDS_EACH_HERE = 12.0
-"""The same for what comes from one address: five a minute."""
+ADDRESS_BURST = 5
+ADDRESS_SECONDS_EACH = 12.0
+"""The same for one address: five a minute."""
 
 MOST_ADDRESSES = 10_000
-"""How many addresses are remembered. Beyond that, the one that was last wrong longest ago goes."""
+"""How many addresses are remembered. Beyond that, the gateway forgets the oldest failure."""
 
 
-class Guesses:
+class Throttle:
     """How many wrong tokens may still be answered. `clock` counts seconds, never backwards."""
 
     def __init__(
         self,
         clock: Callable[[], float],
-        at_once: int = WRONG_AT_ONCE,
+        burst: int = BURST,
         seconds_each: float = SECONDS_EACH,
     ) -> None:
         self._clock = clock
-        self._most = self._left = float(at_once)
+        self._burst = self._left = float(burst)
         self._seconds_each = seconds_each
         self._at = clock()
 
     def wait(self) -> float | None:
-        """Seconds until one more is answered; None where one would be now."""
+        """Return the seconds to wait until one more is answered, or None for no wait."""
         now = self._clock()
-        self._left = min(self._most, self._left + (now - self._at) / self._seconds_each)
+        self._left = min(self._burst, self._left + (now - self._at) / self._seconds_each)
         self._at = now
         return (1 - self._left) * self._seconds_each if self._left < 1 else None
 
-    def wrong(self) -> float | None:
-        """Count a wrong token. Seconds to wait where there were too many, else None."""
+    def fail(self) -> float | None:
+        """Count a wrong token. Return the seconds to wait after too many, else None."""
         wait = self.wait()
         if wait is None:
             self._left -= 1
         return wait
 
 
-class AddressGuesses:
-    """The same for each client's address. `clock` as above."""
+class AddressThrottle:
+    """One throttle for each client address."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._guesses = OrderedDict[str, Guesses]()
+        self._throttles = OrderedDict[str, Throttle]()
 
     def wait(self, address: str) -> float | None:
-        """Seconds until the address may try again; None where it may now."""
-        guesses = self._guesses.get(_network(address))
-        return None if guesses is None else guesses.wait()
+        """Return the seconds until the address may try again, or None for no wait."""
+        throttle = self._throttles.get(_network(address))
+        return None if throttle is None else throttle.wait()
 
-    def wrong(self, address: str) -> None:
-        """Count a wrong token that came from there."""
+    def fail(self, address: str) -> None:
+        """Count a wrong token from an address."""
         network = _network(address)
-        if network not in self._guesses:
-            if len(self._guesses) >= MOST_ADDRESSES:
-                self._guesses.popitem(last=False)
-            self._guesses[network] = Guesses(self._clock, WRONG_AT_ONCE_HERE, SECONDS_EACH_HERE)
-        self._guesses.move_to_end(network)
-        self._guesses[network].wrong()
+        if network not in self._throttles:
+            if len(self._throttles) >= MOST_ADDRESSES:
+                self._throttles.popitem(last=False)
+            self._throttles[network] = Throttle(self._clock, ADDRESS_BURST, ADDRESS_SECONDS_EACH)
+        self._throttles.move_to_end(network)
+        self._throttles[network].fail()
 
 
 def _network(address: str) -> str:
-    """What one client has for sure: an IPv4 address, or the /64 around an IPv6 one."""
+    """The addresses that surely belong to one client: an IPv4 address, or an IPv6 /64."""
     try:
         parsed = ip_address(address.partition("%")[0])
     except ValueError:

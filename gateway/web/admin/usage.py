@@ -1,7 +1,7 @@
-"""Usage in the admin API: the command line's groups and filters, as JSON or CSV.
+"""Usage reports in the admin API, as JSON or CSV.
 
-Reports by hour or day are read and written day by day, so that a year of them takes no more memory
-than a day; within each day rows are in the order of their groups.
+The gateway reads and sends reports by hour or day one day at a time, so that a year takes no more
+memory than a day. Within a day, rows are in the order of their groups.
 """
 
 import csv
@@ -22,18 +22,18 @@ from gateway.web.admin.responses import HEADERS
 from gateway.web.query import read_period
 
 PIECE_ROWS = 1_000
-"""Rows that are written at once: a long report must not hold up the event loop."""
+"""Rows that are encoded at once: a long report must not block the event loop."""
 
 
 class AdminUsage:
-    """The routes over usage. `flush` has what is not written yet written."""
+    """The route of usage reports. `flush` writes buffered usage to the store."""
 
     def __init__(self, store: Store, flush: Callable[[], Awaitable[None]]) -> None:
         self._store = store
         self._flush = flush
 
     def routes(self) -> list[AdminRoute]:
-        """All of them."""
+        """The route to read a usage report."""
         return [
             AdminRoute(
                 "GET",
@@ -55,7 +55,7 @@ class AdminUsage:
         await self._flush()
         by = list(dict.fromkeys(query.by))
         async with aclosing(usage_pieces(self._store.usage, by, start, end, query.team)) as pieces:
-            # Before the answer begins: a store that is away is told as such.
+            # Before the answer begins, an unavailable store can still be reported as an error.
             first = await anext(pieces, list[Listing]())
             text = _Csv(by) if query.format == "csv" else _Json()
             response = web.StreamResponse(headers={**HEADERS, "Content-Type": text.kind})
@@ -65,7 +65,7 @@ class AdminUsage:
                 async for rows in pieces:
                     await _write(response, text, rows)
             except StoreUnavailable:
-                # What was begun cannot be taken back. Cut off, it is not taken for the whole.
+                # The status is sent already. A cut connection shows that the report is not whole.
                 if call.request.transport is not None:
                     call.request.transport.abort()
                 return response
@@ -83,17 +83,17 @@ class _Json:
         self._before = b"["
 
     def piece(self, rows: Sequence[Listing]) -> bytes:
-        """The text of some rows, of at least one."""
+        """Encode rows, at least one."""
         before, self._before = self._before, b","
         return before + json.encode(rows)[1:-1]
 
     def end(self) -> bytes:
-        """The text after all rows."""
+        """Encode the end of the list."""
         return b"[]" if self._before == b"[" else b"]"
 
 
 class _Csv:
-    """The names, then a line a row."""
+    """A header line with the names, then one line for each row."""
 
     kind = "text/csv; charset=utf-8"
 
@@ -103,12 +103,12 @@ class _Csv:
         self._writer.writeheader()
 
     def piece(self, rows: Sequence[Listing]) -> bytes:
-        """The text of some rows."""
+        """Encode rows."""
         self._writer.writerows(rows)
         return self.end()
 
     def end(self) -> bytes:
-        """What is written and was not given yet."""
+        """Return the text that was not returned before."""
         text = self._text.getvalue()
         self._text.seek(0)
         self._text.truncate()
@@ -116,6 +116,6 @@ class _Csv:
 
 
 async def _write(response: web.StreamResponse, text: _Json | _Csv, rows: Sequence[Listing]) -> None:
-    """Write rows, as quickly as they are read: who reads slowly holds up the store's reading."""
+    """Send rows. The store is not read ahead of a client that reads slowly."""
     for start in range(0, len(rows), PIECE_ROWS):
         await response.write(text.piece(rows[start : start + PIECE_ROWS]))

@@ -20,7 +20,7 @@ from gateway.web.admin.session_token import (
     write_session,
 )
 from gateway.web.admin.sessions import COOKIE
-from gateway.web.admin.throttle import WRONG_AT_ONCE_HERE
+from gateway.web.admin.throttle import ADDRESS_BURST
 from tests.support.rig import ADMIN_TOKEN, FLAT, Got, Rig, running_rig, settings_for
 
 VIEWER = mint(lambda size: b"v" * size)
@@ -225,7 +225,7 @@ async def test_a_bearer_token_outranks_the_cookie(rig: Rig) -> None:
 
 
 async def test_guessing_is_held_up_and_then_even_the_right_token_waits(rig: Rig) -> None:
-    for _ in range(WRONG_AT_ONCE_HERE):
+    for _ in range(ADDRESS_BURST):
         got = await sign_in(rig, WRONG)
         assert got.error == (401, "authentication_error", "invalid_admin_token")
     for token in (WRONG, ADMIN_TOKEN):
@@ -237,5 +237,5 @@ async def test_guessing_is_held_up_and_then_even_the_right_token_waits(rig: Rig)
 
 async def test_guesses_that_come_at_once_are_counted_too(rig: Rig) -> None:
     answers = await asyncio.gather(*(sign_in(rig, WRONG) for _ in range(40)))
-    assert [got.status for got in answers].count(401) <= WRONG_AT_ONCE_HERE
+    assert [got.status for got in answers].count(401) <= ADDRESS_BURST
     assert {got.status for got in answers} == {401, 429}

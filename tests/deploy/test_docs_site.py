@@ -69,3 +69,19 @@ def test_the_pages_about_errors_have_every_code() -> None:
     }
     codes.remove("invalid_request")  # the base class's: each cause has a code of its own
     assert {code for code in codes if f"`{code}`" not in pages} == set()
+
+
+@pytest.mark.parametrize(
+    ("page", "message"),
+    [
+        ("configuration.md", "configuration kept"),
+        ("configuration.md", "needs a restart"),
+        ("configuration.md", "upstream key kept"),
+        ("runbook.md", "swept, charged as unknown"),
+        ("runbook.md", "the store went back"),
+    ],
+)
+def test_a_log_message_that_a_page_quotes_is_logged(page: str, message: str) -> None:
+    assert message in PAGES[ROOT / "docs" / page]
+    sources = (file.read_text() for file in (ROOT / "gateway").rglob("*.py"))
+    assert any(f'"{message}' in source for source in sources)

@@ -11,7 +11,7 @@ from gateway.core.single_flight import Flights
 
 
 class Work:
-    """Work to be flown: it ends when it is told to, and counts how often it was started."""
+    """Work of a flight: it ends when a test lets it, and counts how often it was started."""
 
     def __init__(self) -> None:
         self.started = 0
@@ -43,13 +43,13 @@ async def work() -> Work:
 @pytest.fixture(autouse=True)
 async def noise() -> AsyncIterator[list[dict[str, Any]]]:
     """What the event loop complains of, such as exceptions that nobody looked at: nothing."""
-    told: list[dict[str, Any]] = []
-    asyncio.get_running_loop().set_exception_handler(lambda loop, context: told.append(context))
-    yield told
+    problems: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: problems.append(context))
+    yield problems
     await asyncio.sleep(0)
     gc.collect()
     await asyncio.sleep(0)
-    assert told == []
+    assert problems == []
 
 
 async def joined(flights: Flights[str], work: Work, name: str | None = "apple") -> tuple[bool, str]:
@@ -160,7 +160,7 @@ async def test_a_flight_that_just_ended_is_not_joined(flights: Flights[str], wor
 
     work.go_on.set()
     flight = flights.lead_or_join("apple", work)
-    # The first callback of the task's end: whatever is asked in it comes after the failure.
+    # The first callback of the task's end: a request made in it comes after the failure.
     flight._task.add_done_callback(lambda task: seen.append(flights.under_way("apple")))
     with pytest.raises(UpstreamCut):
         await flight.result()

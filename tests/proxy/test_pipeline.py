@@ -41,7 +41,7 @@ Work = Callable[[bytes], Awaitable[Reply]]
 
 
 class ScriptedUpstream:
-    """An upstream that does whatever a test tells it to."""
+    """An upstream that answers with the function of a test."""
 
     def __init__(self, work: Work) -> None:
         self.work = work

@@ -39,7 +39,7 @@ Spans = Mapping[str, ReadableSpan]
 async def traced(
     folder: Path, exporter: InMemorySpanExporter, toml: str = ON, **environ: str
 ) -> AsyncIterator[Rig]:
-    """A gateway whose spans are all told once the block has ended."""
+    """A gateway whose spans have all been exported once the block has ended."""
     async with Sandbox(SandboxSettings(api_key=UPSTREAM_KEY, picture="dot")) as sandbox:
         gateway = Gateway(settings_for(folder, sandbox, toml, **environ), exporter=exporter)
         await gateway.start()
@@ -212,10 +212,10 @@ async def test_spans_hold_no_key_prompt_or_path(
         key = await rig.key()
         await rig.generate(key, PROMPT)
         await rig.get(f"/v1/{key}")
-    told = "\n".join(span.to_json() for span in exporter.get_finished_spans())
-    assert REQUEST in told
+    exported = "\n".join(span.to_json() for span in exporter.get_finished_spans())
+    assert REQUEST in exported
     for secret in (key, key.rpartition("_")[2], UPSTREAM_KEY, PROMPT):
-        assert secret not in told
+        assert secret not in exported
 
 
 async def test_spans_hold_prompts_if_the_operator_enables_them(
@@ -247,7 +247,7 @@ def test_opentelemetry_is_not_imported_unless_enabled(tmp_path: Path) -> None:
 
 
 def test_missing_packages_are_an_error_at_the_start(tmp_path: Path) -> None:
-    told = python(
+    output = python(
         tmp_path,
         "import sys\n"
         "sys.modules['opentelemetry.exporter'] = None\n"
@@ -257,8 +257,8 @@ def test_missing_packages_are_an_error_at_the_start(tmp_path: Path) -> None:
         "except Exception as error:\n"
         "    print(error)\n",
     )
-    assert "image-gateway[otel]: opentelemetry.exporter" in told
-    assert told.endswith("is not installed.")
+    assert "image-gateway[otel]: opentelemetry.exporter" in output
+    assert output.endswith("is not installed.")
 
 
 async def test_spans_go_where_the_environment_says(tmp_path: Path) -> None:

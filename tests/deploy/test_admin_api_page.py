@@ -1,4 +1,4 @@
-"""The page about the admin API: its table has every route, its commands work as they stand."""
+"""docs/admin-api.md: its table has every route and field, and its commands work as printed."""
 
 import asyncio
 import os
@@ -17,7 +17,7 @@ PAGE = (ROOT / "docs" / "admin-api.md").read_text()
 ROW = re.compile(r"^\| `([A-Z]+) (/\S+)` \| (.*) \|$", re.MULTILINE)
 
 CHANGED = {"PUT /teams/{team}", "PATCH /teams/{team}"}
-"""Routes whose fields are told with another one's."""
+"""Routes that share the fields of `POST /teams`."""
 
 
 def names(of: type[Struct] | None) -> set[str]:
@@ -34,9 +34,9 @@ async def test_its_table_has_every_route_and_every_field(rig: Rig) -> None:
     routes = api(rig)
     assert set(rows) == set(routes)
     for name, route in routes.items():
-        lacking = {field for field in names(route.query) | names(route.body) if
+        missing = {field for field in names(route.query) | names(route.body) if
                    f"`{field}`" not in rows[name]}  # fmt: skip
-        assert not lacking or name in CHANGED, (name, lacking)
+        assert not missing or name in CHANGED, (name, missing)
 
 
 async def test_its_commands_make_a_team_and_a_key(rig: Rig) -> None:
@@ -52,7 +52,7 @@ async def test_its_commands_make_a_team_and_a_key(rig: Rig) -> None:
             "GATEWAY_ADMIN_TOKEN": ADMIN_TOKEN,
         },
     )
-    # Each answer stands in a line of its own.
+    # One line for each answer.
     script = script.replace("curl -sS", r"curl -sS -w '\n'")
     out, err = await asyncio.wait_for(process.communicate(script.encode()), 60)
     assert (process.returncode, err) == (0, b"")

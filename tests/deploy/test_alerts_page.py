@@ -1,4 +1,4 @@
-"""The page about alerts: its messages are those that are sent, and its five lines tell them."""
+"""docs/alerts.md: its messages match those that are sent, and its Python checks signatures."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -36,8 +36,8 @@ NOON = 1_772_366_400.0
 OPS = Webhook(name="ops", at_percent=(80, 95, 100))
 
 
-def told() -> list[Alert]:
-    """One alert of each sort, as they come about."""
+def example_alerts() -> list[Alert]:
+    """Return one alert of each event."""
     money = Counters(
         PeriodUsage(day_of(NOON), 203, 8_120_000), PeriodUsage(month_of(NOON), 203, 8_120_000)
     )
@@ -51,9 +51,9 @@ def body(alert: Alert) -> bytes:
     return message("json", alert, alert_id(b"a store's secret", "ops", alert))
 
 
-def test_its_messages_are_what_is_sent() -> None:
+def test_its_messages_match_those_that_are_sent() -> None:
     shown = [msgspec.json.decode(block) for block in blocks("json", PAGE)]
-    alerts = told()
+    alerts = example_alerts()
     assert {alert.event for alert in alerts} == set(get_args(Event))
     sent = [*map(body, alerts), message("slack", alerts[0], "")]
     assert shown == [msgspec.json.decode(text) for text in sent]
@@ -65,7 +65,7 @@ def test_it_names_every_event_and_every_field() -> None:
     assert named == set(get_args(Event)) | set(Body.__struct_fields__)
 
 
-def test_its_configuration_is_taken(tmp_path: Path) -> None:
+def test_its_configuration_is_valid(tmp_path: Path) -> None:
     (tmp_path / "gateway.toml").write_text("\n".join(blocks("toml", PAGE)))
     environ = {"OPS_WEBHOOK_URL": "https://ops.example.com/x", "OPS_WEBHOOK_SECRET": SECRET}
     settings, _ = load_settings(tmp_path / "gateway.toml", environ, needs_upstream=False)
@@ -81,18 +81,16 @@ def test_its_configuration_is_taken(tmp_path: Path) -> None:
         ("webhook-signature", "v1,bm9uZQ==", False),
     ],
 )
-def test_its_five_lines_tell_a_genuine_message(
-    name: str | None, instead: str, genuine: bool
-) -> None:
+def test_its_five_lines_check_a_signature(name: str | None, instead: str, genuine: bool) -> None:
     (code,) = blocks("python", PAGE)
     lines = [line for line in code.splitlines() if line.startswith("    ")]
     assert len(lines) == 5
-    there = dict[str, object]()
-    exec(compile(code, "alerts.md", "exec"), there)
-    check = cast(Callable[[str, Mapping[str, str], bytes], bool], there["is_genuine"])
-    sent = body(told()[0])
-    found = CIMultiDict(headers("msg_1", sent, time.time(), check_secret(SECRET)))
+    names = dict[str, object]()
+    exec(compile(code, "alerts.md", "exec"), names)
+    check = cast(Callable[[str, Mapping[str, str], bytes], bool], names["is_genuine"])
+    sent = body(example_alerts()[0])
+    received = CIMultiDict(headers("msg_1", sent, time.time(), check_secret(SECRET)))
     if name is not None:
-        found[name] = instead
-    assert check(SECRET, found, sent) is genuine
-    assert not check(SECRET, found, sent + b" ")
+        received[name] = instead
+    assert check(SECRET, received, sent) is genuine
+    assert not check(SECRET, received, sent + b" ")

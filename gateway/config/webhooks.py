@@ -131,7 +131,11 @@ class Webhook(WebhookOptions, frozen=True, kw_only=True):
     @property
     def unknown_above(self) -> int | None:
         """Micro-dollars a day, or None if it receives no alerts about unknown charges."""
-        return None if self.teams is not None else self.unknown_above_usd
+        if self.teams is not None or self.unknown_above_usd is None:
+            return None
+        # A plain integer: the id of an alert is made of its encoded amount, and msgspec encodes no
+        # subclass of int.
+        return int(self.unknown_above_usd)
 
     @property
     def shown(self) -> str:

@@ -29,7 +29,7 @@ from redis.exceptions import (
 
 from gateway.cache.breaker import Breaker
 from gateway.config.store_url import StoreUrl
-from gateway.core.deadline import Patience
+from gateway.core.deadline import Deadline
 from gateway.stores.redis.client import RedisClient, close_client, open_client
 
 log = structlog.get_logger(source="cache")
@@ -91,7 +91,7 @@ class RedisConnection:
         try:
             if not self._breaker.allows():
                 raise RedisUnavailable
-            async with nullcontext() if seconds is None else Patience(seconds):
+            async with nullcontext() if seconds is None else Deadline(seconds):
                 answer = await work(self._client)
         except (RedisError, RedisClusterException, OSError, TimeoutError) as error:
             # A cluster that lacks a node reports that in a response.
@@ -121,7 +121,7 @@ class RedisConnection:
         if self._breaker.resting:
             raise RedisUnavailable
         try:
-            async with Patience(SECONDS):
+            async with Deadline(SECONDS):
                 await self._slots.acquire()
         except TimeoutError:  # it answers, but too many commands run at the same time
             self._refused("busy")

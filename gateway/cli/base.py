@@ -70,10 +70,10 @@ class Group(click.Group):
         try:
             return super().invoke(ctx)
         except click.UsageError as error:
-            from gateway.core.redaction import scrub
+            from gateway.core.redaction import redact
 
             message = error.format_message()
-            harmless = scrub(message.encode(), ()).decode()
+            harmless = redact(message.encode(), ()).decode()
             if harmless == message:
                 raise
             raise click.UsageError(harmless, error.ctx) from None

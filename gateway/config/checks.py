@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import NamedTuple
 
 from gateway.config.settings import ServerSettings, Settings
-from gateway.core.redaction import scrub
+from gateway.core.redaction import redact
 
 _EVERY_ADDRESS = {"0.0.0.0", "::"}  # noqa: S104 - compared, never listened on
 
@@ -92,4 +92,4 @@ def broken(
 
 def _shown(url: str) -> str:
     """Return the URL without anything that looks like a key."""
-    return scrub(url.encode(), ()).decode()
+    return redact(url.encode(), ()).decode()

@@ -1,29 +1,29 @@
-"""The time that gateways of one store agree on: this machine's clock, set by the store's.
+"""The time that all gateways of one store agree on: the local clock, corrected by the store's.
 
-Where gateways run on several machines their clocks may disagree, and a key that expires, a link
-that dies or a day that ends must do so at one moment for all. So each reading of the directory,
-four times a second, tells the store's time too. Between two readings, and while the store is away,
-the machine's own clock goes on from there.
+Gateways on several machines may have clocks that disagree. A key's expiry, a link's expiry and the
+end of a day must come at the same moment for all of them. So each read of the directory, four
+times a second, also returns the store's time. Between two reads, and while the store is away, the
+local clock continues from there.
 """
 
 from collections.abc import Callable
 
 PROMPT_SECONDS = 0.5
-"""A reading that took longer than this says too little about the time it is now."""
+"""The longest read whose time is accurate enough."""
 
 
 class SharedClock:
-    """Seconds since the epoch. `wall` is this machine's clock."""
+    """Seconds since the epoch. `wall` is the local clock."""
 
     def __init__(self, wall: Callable[[], float]) -> None:
         self._wall = wall
-        self._ahead: float | None = None  # of the machine's clock
+        self._ahead: float | None = None  # of the local clock
 
     def now(self) -> float:
-        """The time now; this machine's as long as no store has told its own."""
+        """Return the current time. Until the first correction it is the local clock's."""
         return self._wall() + (self._ahead or 0.0)
 
-    def told(self, now: float, took: float) -> None:
-        """Take over the store's time, as it was within the last `took` seconds."""
+    def correct(self, now: float, took: float) -> None:
+        """Correct the clock by the store's time, from a read that took so many seconds."""
         if self._ahead is None or took <= PROMPT_SECONDS:
             self._ahead = now + took / 2 - self._wall()

@@ -1,7 +1,7 @@
-"""Why no connection to the upstream came about, in words for its operator.
+"""The cause of a failed connection, in words for the operator.
 
-aiohttp's errors hold the request's headers, and so the key: only what the operating system, the
-resolver or OpenSSL said goes on.
+aiohttp's errors contain the request's headers, and so the key. Only the texts of the operating
+system, the resolver and OpenSSL are passed on.
 """
 
 import os
@@ -15,23 +15,23 @@ Cause = Literal["timeout", "dns", "tls", "refused", "network"]
 
 
 def why_unreachable(failure: aiohttp.ClientError) -> tuple[Cause, str]:
-    """The kind of a failure to connect, and its details."""
+    """Return the kind of a failed connection, and its details."""
     match failure:
         case aiohttp.ConnectionTimeoutError():
             return "timeout", "no connection within connect_seconds"
         case aiohttp.ClientConnectorDNSError():
-            return "dns", _told(failure.os_error)
+            return "dns", _detail(failure.os_error)
         case aiohttp.ClientConnectorCertificateError():
-            return "tls", _told(failure.certificate_error)
+            return "tls", _detail(failure.certificate_error)
         case aiohttp.ClientConnectorSSLError():
-            return "tls", _told(failure.os_error)
+            return "tls", _detail(failure.os_error)
         case aiohttp.ClientConnectorError():
             refused = isinstance(failure.os_error, ConnectionRefusedError)
-            return "refused" if refused else "network", _told(failure.os_error)
+            return "refused" if refused else "network", _detail(failure.os_error)
     return "network", type(failure).__name__
 
 
-def _told(failure: Exception) -> str:
+def _detail(failure: Exception) -> str:
     match failure:
         case ssl.SSLCertVerificationError():
             return failure.verify_message

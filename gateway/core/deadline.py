@@ -1,10 +1,10 @@
-"""Waiting for a server a bounded time, in which a standstill of this very process hardly counts.
+"""A deadline for the answer of a server, which a pause of this process itself does not use up.
 
-A process that did not run for a while (a machine that pauses, a container out of CPU, a long step
-of another request) finds on waking that its deadlines have passed and that the answers have come,
-both at once; `asyncio.timeout` then throws the answers away. A Redis would be taken for one that
-is away, and pictures it holds would be bought again. So the time is counted in slices, one after
-the other: however long a standstill takes, it uses up one of them.
+A process may pause: the machine sleeps, a container runs out of CPU, another request takes a long
+step. When it continues, its deadlines have passed and the answers have arrived, both at once, and
+`asyncio.timeout` discards the answers. Redis would seem to be away, and images in its cache would
+be bought again. So the deadline counts time in slices, one after the other. A pause of any length
+uses up only one slice.
 """
 
 import asyncio
@@ -13,10 +13,10 @@ from types import TracebackType
 SLICES = 10
 
 
-class Patience:
-    """`async with Patience(2.0):` ends its body after about 2 s. Raises TimeoutError.
+class Deadline:
+    """`async with Deadline(2.0):` cancels its body after about 2 s, with TimeoutError.
 
-    The body is cancelled as by `asyncio.timeout`, later by as much as the event loop was late.
+    It works like `asyncio.timeout`, but later by the time that the event loop was late.
     """
 
     def __init__(self, seconds: float) -> None:

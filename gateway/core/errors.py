@@ -1,10 +1,11 @@
-"""Every error that a client can see: its status, type, code and what an SDK should do about it.
+"""All errors that a client can see, with their status, type and code.
 
-Errors are raised anywhere below the edge and rendered once, in `gateway.web`. The texts are fixed
-or made of names that an operator chose: nothing a client wrote is ever repeated in one.
+Errors are raised anywhere below the edge, and `gateway.web` renders them once. A message has fixed
+text and names that an operator chose. It never repeats what a client wrote.
 
-Never 408 or 409 and never a redirect: the OpenAI SDKs send a request again on those, and a request
-sent again may be an image bought again. `retry` False is told to them as `x-should-retry: false`.
+No error has status 408 or 409 or is a redirect. The OpenAI SDKs send a request again on those, and
+a request that is sent again may buy an image again. An error with `retry` False makes the SDKs
+stop, by the header `x-should-retry: false`.
 """
 
 from math import ceil
@@ -12,9 +13,10 @@ from typing import ClassVar
 
 
 class GatewayError(Exception):
-    """Base of all errors with an HTTP answer.
+    """Base of all errors with an HTTP response.
 
-    `outcome` is the value of the metrics' and the log's outcome label: from a closed set.
+    A subclass sets the status, type and code, and a `text` if its message is always the same.
+    `outcome` is the error's label in metrics and logs, from a closed set of words.
     """
 
     status: int = 500
@@ -22,54 +24,56 @@ class GatewayError(Exception):
     code: str = "internal_error"
     outcome: ClassVar[str] = "internal_error"
     retry: bool = True
+    text: ClassVar[str] = ""
 
-    def __init__(self, message: str, *, param: str | None = None, code: str | None = None) -> None:
-        super().__init__(message)
-        self.message = message
+    def __init__(
+        self, message: str | None = None, *, param: str | None = None, code: str | None = None
+    ) -> None:
+        self.message = self.text if message is None else message
+        super().__init__(self.message)
         self.param = param
         if code is not None:
             self.code = code
 
     @property
     def headers(self) -> dict[str, str]:
-        """Headers that belong to this error alone."""
+        """The headers that this error adds to its response."""
         return {} if self.retry else {"x-should-retry": "false"}
 
 
 class InternalError(GatewayError):
-    """A defect of the gateway. Not to be retried: the image may have been bought already."""
+    """A defect of the gateway. A retry might buy the image again."""
 
     retry = False
-
-    def __init__(self) -> None:
-        super().__init__(
-            "The gateway failed on this request. Its operator can find it by the request id."
-        )
+    text = "The gateway failed on this request. Its operator can find it by the request id."
 
 
 # -- the caller ---------------------------------------------------------------------------------
 
 
 class Unauthenticated(GatewayError):
-    """No key, or one that does not work. One fixed text: it tells nobody which keys exist."""
+    """The key is missing or invalid. The text is fixed, so nobody learns which keys exist."""
 
     status = 401
     type = "authentication_error"
     code = "invalid_api_key"
     outcome = "unauthenticated"
-
-    def __init__(self) -> None:
-        super().__init__(
-            "A valid gateway key is required: send it as 'Authorization: Bearer sk-gw-...'."
-        )
+    text = "A valid gateway key is required: send it as 'Authorization: Bearer sk-gw-...'."
 
     @property
     def headers(self) -> dict[str, str]:
         return {"WWW-Authenticate": "Bearer"}
 
 
+class NotAdmin(Unauthenticated):
+    """The admin token is missing or wrong."""
+
+    code = "invalid_admin_token"
+    text = "A valid admin token is required: send it as 'Authorization: Bearer ...'."
+
+
 class NotPermitted(GatewayError):
-    """The key is known, and this is not allowed to it."""
+    """The caller is known, but may not do this."""
 
     status = 403
     type = "permission_error"
@@ -77,67 +81,41 @@ class NotPermitted(GatewayError):
 
 
 class KeyDisabled(NotPermitted):
-    """The key is right, and an operator has switched it off for now."""
+    """An operator has disabled the key."""
 
     code = "key_disabled"
+    text = "This key is disabled. Ask the gateway's operator."
 
-    def __init__(self) -> None:
-        super().__init__("This key is disabled. Ask the gateway's operator.")
+
+class ViewerOnly(NotPermitted):
+    """The admin token may read but not change."""
+
+    code = "role_not_allowed"
+    text = "This token has the viewer role: it may read, but not change anything."
+
+
+class ForeignOrigin(NotPermitted):
+    """The session's cookie came with a request from another site than the dashboard."""
+
+    code = "foreign_origin"
+    text = "A session only works for requests from the dashboard itself."
 
 
 class AdminOff(GatewayError):
-    """No admin token is configured: only metrics and health answer."""
+    """No admin token is configured, so the admin port only serves metrics and health."""
 
     status = 404
     type = "invalid_request_error"
     code = "admin_off"
     outcome = "not_found"
-
-    def __init__(self) -> None:
-        super().__init__(
-            "The admin API is off: no admin token is configured. Set GATEWAY_ADMIN_TOKEN."
-        )
-
-
-class NotAdmin(GatewayError):
-    """No admin token, or a wrong one."""
-
-    status = 401
-    type = "authentication_error"
-    code = "invalid_admin_token"
-    outcome = "unauthenticated"
-
-    def __init__(self) -> None:
-        super().__init__("A valid admin token is required: send it as 'Authorization: Bearer ...'.")
-
-    @property
-    def headers(self) -> dict[str, str]:
-        return {"WWW-Authenticate": "Bearer"}
-
-
-class ViewerOnly(NotPermitted):
-    """The token is right, and may look but not change."""
-
-    code = "role_not_allowed"
-
-    def __init__(self) -> None:
-        super().__init__("This token's role is viewer: it may read and change nothing.")
-
-
-class ForeignOrigin(NotPermitted):
-    """A session's cookie came with a request that the dashboard did not make."""
-
-    code = "foreign_origin"
-
-    def __init__(self) -> None:
-        super().__init__("A session works only for requests that the dashboard itself makes.")
+    text = "The admin API is off: no admin token is configured. Set GATEWAY_ADMIN_TOKEN."
 
 
 # -- the request --------------------------------------------------------------------------------
 
 
 class InvalidRequest(GatewayError):
-    """The request cannot be served as it stands; it has cost nothing."""
+    """The request is wrong. It has cost nothing."""
 
     status = 400
     type = "invalid_request_error"
@@ -146,21 +124,23 @@ class InvalidRequest(GatewayError):
 
 
 class NotFound(InvalidRequest):
+    """The path is not one of the routes."""
+
     status = 404
     code = "not_found"
     outcome = "not_found"
-
-    def __init__(self) -> None:
-        super().__init__("There is no such route.")
+    text = "There is no such route."
 
 
 class MethodNotAllowed(InvalidRequest):
+    """The route does not have this method. `allowed` lists those that it has."""
+
     status = 405
     code = "method_not_allowed"
     outcome = "not_found"
 
     def __init__(self, allowed: str) -> None:
-        super().__init__(f"This route answers {allowed} only.")
+        super().__init__(f"This route only accepts {allowed}.")
         self.allowed = allowed
 
     @property
@@ -169,7 +149,7 @@ class MethodNotAllowed(InvalidRequest):
 
 
 class NoSuchThing(InvalidRequest):
-    """A team or key that is asked for by name is not there."""
+    """There is no team or key of this name."""
 
     status = 404
     code = "no_such_thing"
@@ -177,20 +157,25 @@ class NoSuchThing(InvalidRequest):
 
 
 class Conflicting(InvalidRequest):
-    """How things stand forbids it. The admin API alone says 409: no image is bought there."""
+    """The current state forbids the change.
+
+    Only the admin API uses 409: no image is bought there, so a retry is harmless.
+    """
 
     status = 409
     code = "conflict"
 
 
 class PreconditionFailed(InvalidRequest):
-    """Somebody changed it since the client read it (RFC 9110, section 13.1.1)."""
+    """It has changed since the client read it (RFC 9110, section 13.1.1)."""
 
     status = 412
     code = "precondition_failed"
 
 
 class BodyTooLarge(InvalidRequest):
+    """The body exceeds the configured size in bytes."""
+
     status = 413
     code = "body_too_large"
 
@@ -199,39 +184,39 @@ class BodyTooLarge(InvalidRequest):
 
 
 class WrongContentType(InvalidRequest):
+    """The body is not JSON, or is encoded."""
+
     status = 415
     code = "unsupported_content_type"
-
-    def __init__(self, message: str = "Send the request as application/json.") -> None:
-        super().__init__(message)
+    text = "Send the request as application/json."
 
 
 class HeadersTooLarge(InvalidRequest):
+    """aiohttp refused to parse the head of the request because of its size."""
+
     status = 431
     code = "headers_too_large"
-
-    def __init__(self) -> None:
-        super().__init__("A header or the request line is too long.")
+    text = "A header or the request line is too long."
 
 
 class NotCached(InvalidRequest):
-    """`only-if-cached` was asked for and there is nothing kept (RFC 9111, section 5.2.1.7)."""
+    """A cache miss with `only-if-cached` (RFC 9111, section 5.2.1.7)."""
 
     status = 504
     code = "not_cached"
     outcome = "not_cached"
     retry = False
-
-    def __init__(self) -> None:
-        super().__init__("No kept answer for this request, and only-if-cached forbids buying one.")
+    text = "The cache has no answer to this request, and only-if-cached forbids buying one."
 
 
 # -- quota and capacity -------------------------------------------------------------------------
 
 
 class LimitReached(GatewayError):
-    """A limit stands in the way. `whose` is its scope and owner, as in `gateway.quota.limits`: to
-    others than its owner it is nothing. None: it is everybody's.
+    """A limit refuses the request.
+
+    `whose` is the scope and name of the limit's owner, or None if it is the gateway's. The refusal
+    means nothing for other teams and keys.
     """
 
     status = 429
@@ -242,7 +227,7 @@ class LimitReached(GatewayError):
 
 
 class InsufficientQuota(LimitReached):
-    """A budget is used up: waiting a minute will not help."""
+    """A budget is used up. Waiting a minute does not help."""
 
     type = "insufficient_quota"
     code = "insufficient_quota"
@@ -251,7 +236,7 @@ class InsufficientQuota(LimitReached):
 
 
 class RateLimited(LimitReached):
-    """Too much at once: the same request can be admitted after `retry_after` seconds (1 to 60)."""
+    """Too many requests at once. The same request may pass after `retry_after` seconds (1-60)."""
 
     type = "rate_limit_error"
     code = "rate_limit_exceeded"
@@ -272,41 +257,38 @@ class RateLimited(LimitReached):
 
 
 class Unavailable(GatewayError):
-    """The gateway cannot take this now; nothing was charged and a retry is welcome."""
+    """The gateway cannot take the request now. Nothing was charged, and a retry is welcome."""
 
     status = 503
 
 
 class Overloaded(Unavailable):
-    code = outcome = "overloaded"
+    """The gateway has as many requests in flight as its configuration allows."""
 
-    def __init__(self) -> None:
-        super().__init__("The gateway has as many requests in flight as it may. Try again shortly.")
+    code = outcome = "overloaded"
+    text = "The gateway has as many requests in flight as it may. Try again shortly."
 
 
 class Draining(Unavailable):
-    code = outcome = "draining"
+    """The gateway is stopping, and only finishes the requests in flight."""
 
-    def __init__(self) -> None:
-        super().__init__("This gateway is shutting down. Try again shortly.")
+    code = outcome = "draining"
+    text = "This gateway is shutting down. Try again shortly."
 
 
 class StoreUnavailable(Unavailable):
-    """The store gave no answer in time, so no purchase can be admitted."""
+    """The store does not answer in time, so no purchase can be admitted."""
 
     code = outcome = "store_unavailable"
-    text: ClassVar[str] = "The quota store is away, so nothing can be bought. Nothing was charged."
-
-    def __init__(self) -> None:
-        super().__init__(self.text)
+    text = "The quota store does not answer, so nothing can be bought. Nothing was charged."
 
 
 class StoreLost(StoreUnavailable):
-    """The store is there and has lost its data: no retry helps before an operator has acted."""
+    """The store answers, but has lost its data. A retry fails until an operator has acted."""
 
     text = (
-        "The quota store has lost its data, so nothing can be bought until the gateway's operator"
-        " brings them back or confirms the loss. Nothing was charged."
+        "The quota store has lost its data. Nothing can be bought until the gateway's operator"
+        " restores the data or confirms the loss. Nothing was charged."
     )
 
 
@@ -314,7 +296,7 @@ class StoreLost(StoreUnavailable):
 
 
 class UpstreamError(GatewayError):
-    """The upstream did not deliver. `charged`: the images have to be paid all the same."""
+    """The upstream did not deliver. With `charged`, the images must be paid all the same."""
 
     status = 502
     type = "upstream_error"
@@ -323,73 +305,63 @@ class UpstreamError(GatewayError):
 
 
 class UpstreamAuth(UpstreamError):
-    """The upstream refused the gateway's own key: the operator must act, a retry cannot help."""
+    """The upstream refused the gateway's own key. The operator must act: a retry cannot help."""
 
     code = outcome = "upstream_auth"
     retry = False
-
-    def __init__(self) -> None:
-        super().__init__("The upstream refused the gateway's credentials. Nothing was charged.")
+    text = "The upstream refused the gateway's credentials. Nothing was charged."
 
 
 class UpstreamFailed(UpstreamError):
-    """The upstream said plainly that it failed: nothing was drawn, nothing is charged."""
+    """The upstream said clearly that it failed, so nothing was generated and nothing is charged."""
+
+    text = "The upstream failed on this request. Nothing was charged."
 
     def __init__(self, *, retry: bool) -> None:
-        super().__init__("The upstream failed on this request. Nothing was charged.")
+        super().__init__()
         self.retry = retry
 
 
 class UpstreamUnreachable(UpstreamError):
-    """No connection came about, so nothing was sent."""
+    """The connection failed, so nothing was sent."""
 
     status = 503
     code = outcome = "upstream_unreachable"
-
-    def __init__(self) -> None:
-        super().__init__("The upstream cannot be reached. Nothing was charged.")
+    text = "The upstream cannot be reached. Nothing was charged."
 
 
 class UpstreamUnknown(UpstreamError):
-    """Nobody can tell whether the images were drawn, so they count as bought."""
+    """It is unknown whether the images were generated, so they count as bought."""
 
     code = outcome = "upstream_unknown"
     charged = True
     retry = False
-
-    def __init__(self, message: str | None = None) -> None:
-        super().__init__(
-            message
-            or "The upstream's answer is unusable. Images may have been drawn: they are charged."
-        )
+    text = "The upstream's response is unusable. Images may have been generated: they are charged."
 
 
 class UpstreamCut(UpstreamUnknown):
-    code = outcome = "upstream_cut"
+    """The connection broke after the request was sent."""
 
-    def __init__(self) -> None:
-        super().__init__(
-            "The upstream's answer was cut off. Images may have been drawn: they are charged."
-        )
+    code = outcome = "upstream_cut"
+    text = "The upstream's response was cut off. Images may have been generated: they are charged."
 
 
 class UpstreamTimeout(UpstreamUnknown):
+    """The upstream did not answer within its deadline."""
+
     status = 504
     code = outcome = "upstream_timeout"
-
-    def __init__(self) -> None:
-        super().__init__(
-            "The upstream did not answer in time. Images may have been drawn: they are charged."
-        )
+    text = "The upstream did not answer in time. Images may have been generated: they are charged."
 
 
 class UpstreamRefused(UpstreamError):
-    """The upstream refused this very request: its status and scrubbed body are passed on."""
+    """The upstream refused this request. Its status and its redacted body are passed on."""
 
     outcome = "upstream_refused"
+    text = "The upstream refused this request."
 
     def __init__(self, *, status: int, body: bytes, retry_after: int | None = None) -> None:
-        super().__init__("The upstream refused this request.")
+        super().__init__()
         self.status = status
         self.body = body
         self.retry_after = retry_after

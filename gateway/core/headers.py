@@ -1,7 +1,7 @@
-"""What the gateway reads from headers and says in them.
+"""Reading and writing of headers: Authorization, X-Request-Id, Content-Type and Retry-After.
 
-A header is text that anybody may have written: what does not look right is passed over or
-refused, never repeated. Cache-Control has a file of its own, `gateway.proxy.cache_control`.
+Anybody may have written a header. A malformed one is ignored or refused, and never repeated.
+Cache-Control has its own file, `gateway.proxy.cache_control`.
 """
 
 import math
@@ -12,14 +12,14 @@ from email.utils import parsedate_to_datetime
 
 SHORTEST_WAIT = 1
 LONGEST_WAIT = 60
-"""Seconds that a Retry-After may say. The SDKs ignore one above a minute."""
+"""The range of Retry-After in seconds. The SDKs ignore one above a minute."""
 
 SPREAD = 0.2
-"""The share of a wait by which it may be drawn out."""
+"""The share of a wait by which it may be lengthened."""
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
 _JSON = re.compile(r"application/(?:[!#$&^_.+0-9a-z-]+\+)?json")
-# Printable ASCII but for the blank, both quotes and the comma.
+# Printable ASCII except blanks, both quotes and the comma.
 _BEARER = re.compile(r"bearer +([!#-&(-+\-.-~]{1,200})", re.IGNORECASE | re.ASCII)
 _DELTA = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,9})?")
 
@@ -28,10 +28,10 @@ _DELTA = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,9})?")
 
 
 def bearer(values: Sequence[str]) -> str | None:
-    """The token of the Authorization headers, given all of them.
+    """Return the bearer token of the Authorization headers.
 
-    None unless there is exactly one, of the scheme Bearer, with a token of 1 to 200 printable
-    ASCII characters without blanks, quotes and commas.
+    Returns None unless there is exactly one header, with the scheme Bearer and a token of 1 to 200
+    printable ASCII characters without blanks, quotes and commas.
     """
     if len(values) != 1:
         return None
@@ -40,10 +40,10 @@ def bearer(values: Sequence[str]) -> str | None:
 
 
 def request_id(client_value: str | None, fresh: Callable[[], str]) -> str:
-    """The client's X-Request-Id where it may stand in logs and headers, else a fresh one.
+    """Return the client's X-Request-Id if it is safe for logs and headers, else a fresh one.
 
-    It may have 1 to 128 letters, digits and characters of `._:/+=@-`, and must not hold
-    "sk-", which would be a key in the wrong place.
+    A safe id has 1 to 128 letters, digits and characters of `._:/+=@-`. It must not contain "sk-",
+    because that may be a key in the wrong header.
     """
     if client_value is None or _REQUEST_ID.fullmatch(client_value) is None:
         return fresh()
@@ -53,11 +53,11 @@ def request_id(client_value: str | None, fresh: Callable[[], str]) -> str:
 def json_content_type(value: str | None) -> bool:
     """Whether a Content-Type is JSON in UTF-8: `application/json` or `application/*+json`.
 
-    A charset, where one is given, must be utf-8. An absent header is no JSON: every OpenAI client
-    sends one, and a form sent by mistake should be told so instead of being guessed at.
+    A charset must be utf-8. A request without the header is refused, because every OpenAI client
+    sends it and the body may be a form.
     """
     if value == "application/json":
-        return True  # as nearly everybody writes it
+        return True  # the usual case
     kind, *parameters = (part.strip() for part in (value or "").lower().split(";"))
     charsets = [
         text.strip('"')
@@ -67,23 +67,23 @@ def json_content_type(value: str | None) -> bool:
     return _JSON.fullmatch(kind) is not None and set(charsets) <= {"utf-8"}
 
 
-# -- what a client is told ----------------------------------------------------------------------
+# -- what the gateway sends ---------------------------------------------------------------------
 
 
 def retry_after(wait: float, spread: float) -> float:
-    """The seconds to tell a client that could be admitted after `wait` seconds: 1 to 60.
+    """Return the Retry-After for a client that may be admitted after `wait` seconds: 1 to 60.
 
-    `spread` in [0, 1) draws it out by up to a fifth: the SDKs add nothing to what they are told,
-    and would all return at once.
+    `spread` in [0, 1) lengthens it by up to a fifth. The SDKs add no jitter of their own, so all
+    clients would retry at once.
     """
     return min(LONGEST_WAIT, max(SHORTEST_WAIT, wait) * (1 + SPREAD * spread))
 
 
 def clamp_retry_after(value: str | None, now: float) -> int | None:
-    """The upstream's Retry-After as whole seconds from 1 to 60, at `now` by the wall clock.
+    """Return the upstream's Retry-After as whole seconds from 1 to 60.
 
-    It may be a number or an HTTP date. None where there is none or it cannot be read: the client
-    then waits as long as it sees fit.
+    The value may be a number or an HTTP date; `now` is the wall clock. Returns None without a
+    readable value, so that the client decides how long to wait.
     """
     if value is None:
         return None
@@ -99,6 +99,3 @@ def _seconds_until(date: str, now: float) -> float | None:
         return at.replace(tzinfo=at.tzinfo or UTC).timestamp() - now
     except (ValueError, OverflowError):
         return None
-
-
-# -- what the upstream is told ------------------------------------------------------------------

@@ -1,11 +1,11 @@
-"""The teams' keys: `sk-gw-<id>_<secret><checksum>`.
+"""The format of team keys: `sk-gw-<id>_<secret><checksum>`.
 
 The id (12 characters, 60 bits) is public. The secret has 168 bits in 29 characters. The checksum
-(6 characters, CRC-32 of all before it) protects nothing: it tells a mistyped key, or a leaked one
-to a scanner, without asking a store.
+(6 characters, CRC-32 of all before it) is no protection. It detects a mistyped key, and lets a
+scanner detect a leaked one, without asking a store.
 
-Only an HMAC of the key under a pepper is kept, so a copied store opens nothing. A plain hash
-under HMAC is enough, without a slow one: 168 bits cannot be tried through.
+The store keeps only an HMAC of the key under a pepper, so a copied store is useless. A fast hash
+is enough, because nobody can try 168 bits.
 """
 
 import hmac
@@ -35,7 +35,7 @@ _KEY = re.compile(
 )
 
 _UNKNOWN = bytes(32)
-"""Compared with where there is no such key, so that this takes as long as a wrong secret."""
+"""Compared with if the id is unknown, so that it takes as long as a wrong secret."""
 
 _DURATION = re.compile(r"([0-9]{1,6})([smhd])")
 _UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
@@ -44,7 +44,7 @@ Verdict = Literal["ok", "invalid", "disabled"]
 
 
 def mint(entropy: Callable[[int], bytes]) -> tuple[str, str]:
-    """A new key's id and whole text. `entropy` gives that many random bytes."""
+    """Create a key. Returns its id and its whole text. `entropy` returns so many random bytes."""
     id = _encoded(int.from_bytes(entropy(8)) >> 4, _BASE32, ID_CHARS)
     secret = _encoded(int.from_bytes(entropy(SECRET_BYTES)), _BASE62, SECRET_CHARS)
     body = f"{PREFIX}{id}_{secret}"
@@ -52,7 +52,7 @@ def mint(entropy: Callable[[int], bytes]) -> tuple[str, str]:
 
 
 def parse(token: str) -> str | None:
-    """The id in a token, or None where it is no key at all or its checksum is wrong."""
+    """Return the id in a token, or None if it is not a key or its checksum is wrong."""
     match = _KEY.fullmatch(token)
     if match is None or _checksum(token[:-CHECKSUM_CHARS]) != match[2]:
         return None
@@ -60,15 +60,15 @@ def parse(token: str) -> str | None:
 
 
 def digest(key: str, pepper: bytes) -> bytes:
-    """What is kept of a key that `parse` accepts: HMAC-SHA256 of its text, 32 bytes."""
+    """Return the stored form of a key: the HMAC-SHA256 of its text, 32 bytes."""
     return hmac.digest(pepper, key.encode(), "sha256")
 
 
 def verify(key: str, stored: Key | None, pepper: bytes, now: float) -> Verdict:
-    """Whether the key that `parse` accepted works at `now`; `stored` is what its id leads to.
+    """Check a key that `parse` accepted. `stored` is the key with its id, if there is one.
 
-    An unknown id, a wrong secret, a revoked key and one whose time is over are all "invalid".
-    "disabled" is told only to whoever has the right secret. The comparison always runs.
+    An unknown id, a wrong secret, a revoked key and an expired one are all "invalid". Only a
+    caller with the right secret gets "disabled". The comparison always runs, for constant time.
     """
     kept = _UNKNOWN if stored is None else stored.digest
     right = hmac.compare_digest(digest(key, pepper), kept)
@@ -76,7 +76,7 @@ def verify(key: str, stored: Key | None, pepper: bytes, now: float) -> Verdict:
 
 
 def condition(stored: Key, now: float) -> Verdict:
-    """Whether a key whose secret is right works at `now`."""
+    """Check the state and the expiry of a key whose secret is right."""
     if stored.state == "active" and stored.expires is None and stored.grace_ends is None:
         return "ok"
     if stored.state == "revoked" or (stored.ends is not None and stored.ends <= now):
@@ -85,13 +85,13 @@ def condition(stored: Key, now: float) -> Verdict:
 
 
 def pepper_check(pepper: bytes) -> bytes:
-    """What the store keeps to tell a wrong pepper at once: 32 bytes that do not reveal it."""
-    # No key's digest: a key begins with its prefix.
+    """Return 32 bytes that detect a wrong pepper at start-up and do not reveal it."""
+    # This is the digest of no key, because keys start with their prefix.
     return hmac.digest(pepper, b"pepper check", "sha256")
 
 
 def public_id(id: str) -> str:
-    """Return a key's id with its prefix, as lists show it and as it stands in the key itself."""
+    """Return a key's id with its prefix, as lists show it and as it appears in the key itself."""
     return PREFIX + id
 
 
@@ -100,15 +100,15 @@ KeyId = Annotated[str, Shown(str, public_id)]
 
 
 def normal_id(text: str) -> str:
-    """The id that somebody means by an id, one with the prefix, or (by mistake) a whole key."""
+    """Return the id in an id with or without its prefix, or (by mistake) in a whole key."""
     return text.strip().removeprefix(PREFIX).partition("_")[0]
 
 
 def parse_duration(text: str, *, none: bool = False) -> float:
-    """The seconds of a duration as people write it: "90d", "24h", "30m", "45s".
+    """Return the seconds of a duration such as "90d", "24h", "30m" or "45s".
 
-    Raises ValueError for anything else, above 999,999 units, and for nothing at all ("0d") unless
-    `none` allows that.
+    Raises ValueError for anything else, for more than 999,999 units, and for "0d" unless `none`
+    allows it.
     """
     match = _DURATION.fullmatch(text)
     if match is None or not (none or int(match[1])):

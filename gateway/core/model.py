@@ -1,7 +1,7 @@
-"""The values everything speaks of: frozen, without behaviour beyond their own shape.
+"""The values that all parts of the gateway share. They are frozen and have no behaviour.
 
-Units, everywhere in the gateway: money is an integer of micro-dollars (1 USD = 1,000,000), time is
-float seconds since the Unix epoch in UTC, sizes in memory are bytes.
+Units are the same everywhere. Money is an integer of micro-dollars: 1 USD is 1,000,000. Time is
+float seconds since the Unix epoch, in UTC. Sizes are bytes.
 """
 
 from collections.abc import Iterable, Mapping
@@ -15,7 +15,7 @@ from gateway.core.periods import Timestamp
 
 
 class Limits(Struct, frozen=True, kw_only=True):
-    """The six limits of a team or a key. None means no limit; costs are in micro-dollars."""
+    """The limits of a team, a key or the gateway. None means no limit."""
 
     images_per_day: int | None = None
     images_per_month: int | None = None
@@ -25,7 +25,7 @@ class Limits(Struct, frozen=True, kw_only=True):
     concurrent_requests: int | None = None
 
     def __bool__(self) -> bool:
-        """True where at least one limit is set."""
+        """Whether at least one limit is set."""
         return self != NO_LIMITS
 
 
@@ -53,14 +53,14 @@ KeyState = Literal["active", "disabled", "revoked"]
 
 
 class Key(Struct, frozen=True, kw_only=True):
-    """A team's key as the store keeps it: the secret itself is nowhere, only its digest.
+    """A team's key as the store keeps it. Nothing stores the secret itself, only its digest.
 
-    `id` is public: it stands in lists and logs. `digest` is HMAC-SHA256 of the whole key under
-    the pepper (32 bytes).
+    `id` is public and appears in lists and logs. `digest` is the HMAC-SHA256 of the whole key
+    under the pepper (32 bytes).
 
-    A rotated key and those that replace it are a line: they share limits, budgets and history.
-    `first` is the id of the line's first key, None where this is it. `grace_ends` is when a key
-    that was replaced stops working, unless it expires before.
+    A rotated key and its replacements are one line of keys: they share limits, budgets and
+    history. `first` is the id of the line's first key, or None if this is the first. A replaced
+    key stops working at `grace_ends`, unless it expires before.
     """
 
     id: str
@@ -76,28 +76,28 @@ class Key(Struct, frozen=True, kw_only=True):
 
     @property
     def line(self) -> str:
-        """What its line's budgets and history are kept under: the id of the line's first key."""
+        """The name of its line, under which budgets and history are kept: the first key's id."""
         return self.first or self.id
 
     @property
     def ends(self) -> float | None:
-        """When it stops working by itself, None for never."""
+        """When the key stops working, or None if it never does."""
         ends = [time for time in (self.expires, self.grace_ends) if time is not None]
         return min(ends, default=None)
 
 
 class Caller(Struct, frozen=True):
-    """Who is asking: an authenticated key and its team, as of this moment."""
+    """The authenticated caller of a request: its key and its team."""
 
     team: Team
     key: Key
 
 
 class ImageRequest(Struct, frozen=True, kw_only=True):
-    """One request for images, read, checked, and with every default filled in.
+    """A valid request for images, with all defaults filled in.
 
-    `body` holds every field in the order it came, defaults filled in: what the upstream is sent.
-    `quality` is None where the client left it out (the upstream then decides, as with "auto").
+    `body` has every field in the client's order, and is sent to the upstream. `quality` is None if
+    the client left it out: then the upstream decides, as with "auto".
     """
 
     model: str
@@ -111,7 +111,7 @@ class ImageRequest(Struct, frozen=True, kw_only=True):
 EntryOutcome = Literal["bought", "failed", "unknown", "cached", "coalesced", "refused"]
 
 FREE_OUTCOMES: frozenset[EntryOutcome] = frozenset({"cached", "coalesced", "refused"})
-"""Those that cost nothing: their entries are merged, and never touch a budget."""
+"""Outcomes that cost nothing. Their entries are merged, and never touch a budget."""
 
 
 class UsageSums(Struct, frozen=True, kw_only=True):
@@ -182,9 +182,10 @@ class AuditEntry(Struct, frozen=True, kw_only=True):
 
 
 class Claim(Struct, frozen=True, kw_only=True):
-    """That somebody does what has this name, until it `ends` by the store's clock, or has done it.
+    """A claim on a task that only one gateway may do, such as the delivery of an alert.
 
-    `note` is what they tell of it.
+    It is valid until `ends` by the store's clock. After that another gateway may claim the task,
+    unless it is `done`. `note` is data of the owner, such as the state of the delivery.
     """
 
     name: str
@@ -194,10 +195,10 @@ class Claim(Struct, frozen=True, kw_only=True):
     note: bytes
 
 
-class About(Struct, frozen=True, kw_only=True):
-    """What an answer in this gateway's memory is an answer to. `scope` says who shares it.
+class AnsweredRequest(Struct, frozen=True, kw_only=True):
+    """The request that a cached answer belongs to. `scope` names the teams that share the answer.
 
-    `prompt` is None unless an operator has prompts shown.
+    `prompt` is None unless an operator has switched prompts on.
     """
 
     scope: str
@@ -209,17 +210,17 @@ class About(Struct, frozen=True, kw_only=True):
 
 
 class Bought(Struct, frozen=True, kw_only=True):
-    """A purchase's answer as it goes to clients and into the cache.
+    """The answer to a purchase, as it goes to clients and into the cache.
 
-    `body` is the upstream's JSON as it came; `cost` what was charged for it; `at` when it was
-    bought. `kept` says whether it went into the cache, `tier` where in the cache it was found.
-    `about` stays in this process: what comes from elsewhere lacks it.
+    `body` is the upstream's JSON, byte for byte. `cost` was charged for it at the time `at`.
+    `kept` means that the answer went into the cache, and `tier` is the cache tier that it came
+    from. `about` never leaves this process, so an answer from elsewhere has none.
     """
 
     body: bytes
     images: int
-    cost: int
-    at: float
+    cost: MicroDollars
+    at: Timestamp
     kept: bool = False
     tier: Literal["memory", "redis"] = "memory"
-    about: About | None = None
+    about: AnsweredRequest | None = None

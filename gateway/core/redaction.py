@@ -1,10 +1,10 @@
-"""Taking secrets out of text that somebody else wrote, such as the upstream's error bodies.
+"""Redaction of secrets in text from outside, such as the upstream's error bodies.
 
-An upstream may repeat the key it was sent, whole or in part ("Incorrect API key: sk-ab..."), and
-an attacker behind it may write it otherwise. Whatever shares 8 bytes in a row with a secret goes,
-in any case of letters, and with its hexadecimal digits or its base64 (both alphabets, and
-wherever in the encoded text it begins); so does all that looks like a key of any kind, known or
-not. In doubt too much is taken out: a garbled error harms nobody.
+An upstream may repeat its key, whole or in part ("Incorrect API key: sk-ab..."), and an attacker
+behind it may encode the key. The gateway redacts every run of 8 bytes that a secret contains. It
+ignores case, and also recognises the secret's hexadecimal digits and its base64, in both alphabets
+and at any offset. It redacts everything that looks like a key, too. In doubt it redacts too much:
+a garbled error harms nobody.
 """
 
 import re
@@ -15,10 +15,10 @@ from math import ceil
 REDACTED = b"[redacted]"
 
 RUN = 8
-"""Bytes in a row that count as a part of a secret. A secret shorter than that is sought whole."""
+"""The length of a run that counts as part of a secret. A shorter secret is searched for whole."""
 
-# A short "sk-" key must begin a word, or "risk-assessment" would be one. A long one need not:
-# in JSON the letter of an escape ("\n") may stand right before it.
+# A short "sk-" key must start a word, or "risk-assessment" would be one. A long one need not: in
+# JSON the letter of an escape ("\n") may be right before it.
 _KEY_LIKE = re.compile(
     rb"(?i:bearer)[ :]+[^\s\"',\\]+"
     rb"|(?<![A-Za-z0-9])sk-[A-Za-z0-9_*-]{4,}"
@@ -28,20 +28,20 @@ _KEY_LIKE = re.compile(
 _ONE_ALPHABET = bytes.maketrans(b"-_", b"+/")
 
 
-class Scrubber:
-    """What takes every trace of these secrets out of texts."""
+class Redactor:
+    """Redacts these secrets in texts."""
 
     def __init__(self, secrets: Sequence[bytes]) -> None:
         self._short = [secret for secret in secrets if 0 < len(secret) < RUN]
-        forms = (_levelled(form) for secret in secrets for form in _forms(secret))
+        forms = (_normalised(form) for secret in secrets for form in _forms(secret))
         self._runs = {
             form[start : start + RUN] for form in forms for start in range(len(form) - RUN + 1)
         }
 
-    def scrub(self, text: bytes) -> bytes:
-        """`text` with every trace of a secret replaced by "[redacted]".
+    def redact(self, text: bytes) -> bytes:
+        """Replace every trace of a secret with "[redacted]".
 
-        Its time grows with the text's length, not with the number of secrets.
+        The time depends on the length of the text, not on the number of secrets.
         """
         for secret in self._short:
             text = text.replace(secret, REDACTED)
@@ -50,7 +50,7 @@ class Scrubber:
     def _without_runs(self, text: bytes) -> bytes:
         parts: list[bytes] = []
         done = 0
-        levelled = _levelled(text)
+        levelled = _normalised(text)
         for start in range(len(text) - RUN + 1):
             if levelled[start : start + RUN] not in self._runs:
                 continue
@@ -60,22 +60,22 @@ class Scrubber:
         return b"".join((*parts, text[done:]))
 
 
-def scrub(text: bytes, secrets: Sequence[bytes]) -> bytes:
-    """One text without these secrets: see `Scrubber`, which is quicker for many texts."""
-    return Scrubber(secrets).scrub(text)
+def redact(text: bytes, secrets: Sequence[bytes]) -> bytes:
+    """Redact secrets in one text. For many texts a `Redactor` is faster."""
+    return Redactor(secrets).redact(text)
 
 
-def _levelled(text: bytes) -> bytes:
-    """The text as it is compared: in one case, and in one of base64's two alphabets."""
+def _normalised(text: bytes) -> bytes:
+    """Return the text for comparison: in lower case and one of base64's two alphabets."""
     return text.lower().translate(_ONE_ALPHABET)
 
 
 def _forms(secret: bytes) -> Iterator[bytes]:
-    """The secret and what others may have made of it."""
+    """Yield the secret and its encodings."""
     yield secret
     yield secret.hex().encode()
-    # Three bytes make four digits, so what stands before a secret decides on all of its digits:
-    # those that have a bit of what is before or after it are no trace of the secret alone.
+    # Three bytes make four digits, so the bytes before a secret change all of its digits. Digits
+    # that share bits with the bytes before or after it are left out.
     for before in range(3):
         digits = b64encode(bytes(before) + secret)
         yield digits[ceil(8 * before / 6) : 8 * (before + len(secret)) // 6]

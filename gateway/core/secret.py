@@ -1,8 +1,8 @@
-"""Text that must not be shown: it prints as stars wherever a log or a traceback meets it."""
+"""Secret text, which logs and tracebacks print as stars."""
 
 
 class Secret:
-    """A secret text. Only `reveal` gives it out, so every place that does can be searched for."""
+    """A secret text. Only `reveal` returns it, so every use can be searched for."""
 
     __slots__ = ("_text",)
 
@@ -10,7 +10,7 @@ class Secret:
         self._text = text
 
     def reveal(self) -> str:
-        """The text itself."""
+        """Return the text itself."""
         return self._text
 
     def __repr__(self) -> str:

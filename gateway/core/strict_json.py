@@ -1,15 +1,14 @@
-"""Strict JSON: what two readers could understand differently is refused, never guessed at.
+"""Strict JSON: a body that two parsers could understand differently is refused.
 
-The gateway decides about a request and then sends it on. A body that the upstream might read
-otherwise (a key given twice, NaN, a number beyond a double, half of a surrogate pair) could be
-admitted as one request and bought as another. So it is refused, with a fixed text: nothing that
-a client wrote is repeated.
+The gateway decides about a request and then forwards it. The upstream might read some bodies
+differently: a key given twice, NaN, a number beyond a double, half of a surrogate pair. Such a
+body could be admitted as one request and bought as another. So it is refused with a fixed text,
+which repeats nothing that the client wrote.
 
-Work is bounded before anything is parsed. CPython's own guard against deep nesting is the
-recursion limit up to 3.11 and a guess at the size of the C stack from 3.12 on (measured: 3.11
-and 3.12 give up below 5,000 levels, 3.13 goes on), and what was read is walked again when it is
-written or compared. So levels, and characters outside of strings, are counted first, with string
-operations that pass over a mebibyte in a few milliseconds.
+The work is bounded before anything is parsed. CPython's own guard against deep nesting differs
+between versions: 3.11 and 3.12 give up below 5,000 levels, 3.13 does not (measured). A value that
+was read is also walked again when it is written or compared. So levels, and characters outside
+strings, are counted first. The string operations for that take a few milliseconds per mebibyte.
 """
 
 import json
@@ -20,14 +19,14 @@ from typing import Any, NoReturn
 from gateway.core.errors import InvalidRequest
 
 MAX_LEVELS = 64
-"""Lists and objects inside one another."""
+"""The greatest depth of nested lists and objects."""
 
 MAX_STRUCTURE = 65_536
-"""Characters outside of strings: brackets, numbers, commas, white space. A mebibyte of `{},` or
-of long integers would hold up every other request for a tenth of a second."""
+"""The most characters outside strings: brackets, numbers, commas, white space. A mebibyte of `{},`
+or of long integers would delay every other request by a tenth of a second."""
 
 MAX_DIGITS = 4_300
-"""Digits of an integer, the sign included: reading and writing one takes quadratic time."""
+"""The most digits of an integer with its sign: reading and writing one takes quadratic time."""
 
 _BYTE_ORDER_MARK = "\ufeff"
 
@@ -35,7 +34,7 @@ _MARKS = re.compile(r"[][{}]")
 
 
 def read_object(body: bytes) -> dict[str, Any]:
-    """The one JSON object that `body` is, its keys in the order they came.
+    """Return the JSON object in a body, its keys in the client's order.
 
     Raises InvalidRequest with the codes empty_body, invalid_encoding, invalid_json,
     not_an_object, duplicate_key, invalid_number, too_deep and too_much_structure.
@@ -47,19 +46,19 @@ def read_object(body: bytes) -> dict[str, Any]:
     value = _parsed(text)
     if not isinstance(value, dict):
         raise InvalidRequest("The body must be a JSON object.", code="not_an_object")
-    # Only an escape can bring in half of a pair: raw ones are no UTF-8.
+    # Only an escape can produce half of a pair: a raw one is not valid UTF-8.
     if "\\u" in text and not _is_unicode(value):
         raise InvalidRequest(
-            "The body holds half of a surrogate pair, which is no character.",
+            "The body has half of a surrogate pair, which is not a character.",
             code="invalid_encoding",
         )
     return value
 
 
 def write_json(value: object) -> bytes:
-    """Compact JSON in UTF-8. Reading it again gives an equal value of the same types.
+    """Return compact JSON in UTF-8. Reading it again gives an equal value of the same types.
 
-    Raises UnicodeEncodeError where text holds a lone surrogate.
+    Raises UnicodeEncodeError if a text has a lone surrogate.
     """
     return _WRITER.encode(value).encode()
 
@@ -69,7 +68,7 @@ def _decoded(body: bytes) -> str:
         text = body.decode("utf-8")
     except UnicodeDecodeError:
         text = _BYTE_ORDER_MARK
-    # Raised out here, as below: it must not carry the other error, which holds the whole body.
+    # Raised outside the handler, as below, because the decoder's error contains the whole body.
     if text.startswith(_BYTE_ORDER_MARK):
         raise InvalidRequest(
             "The body must be UTF-8 without a byte order mark.", code="invalid_encoding"
@@ -78,8 +77,8 @@ def _decoded(body: bytes) -> str:
 
 
 def _check_shape(text: str) -> None:
-    """Raise InvalidRequest where there are too many levels, or too much outside of strings."""
-    # What is inside strings counts too here, so this passes nothing that is too much.
+    """Raise InvalidRequest if there are too many levels, or too much outside strings."""
+    # This quick check also counts what is inside strings, so it never passes too much.
     if len(text) <= MAX_STRUCTURE and text.count("[") + text.count("{") <= MAX_LEVELS:
         return
     structure = _without_strings(text)
@@ -92,9 +91,9 @@ def _check_shape(text: str) -> None:
 
 
 def _without_strings(text: str) -> str:
-    # Escaped backslashes go first, so that the quotes after them are seen as what they are.
+    # Escaped backslashes go first, so that a quote after them still ends its string.
     quoted = text.replace("\\\\", "").replace('\\"', "")
-    # Between two strings stands at least one character, and each string has two quotes.
+    # There is at least one character between two strings, and each string has two quotes.
     if quoted.count('"') > 2 * MAX_STRUCTURE + 2:
         _refuse_structure()
     return "".join(quoted.split('"')[::2])
@@ -110,7 +109,7 @@ def _levels(structure: str) -> int:
 
 def _refuse_structure() -> NoReturn:
     raise InvalidRequest(
-        f"The body has more than {MAX_STRUCTURE} characters outside of its strings.",
+        f"The body has more than {MAX_STRUCTURE} characters outside its strings.",
         code="too_much_structure",
     )
 
@@ -126,7 +125,7 @@ def _parsed(text: str) -> object:
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     fields = dict(pairs)
     if len(fields) != len(pairs):
-        raise InvalidRequest("A key is given twice in one object.", code="duplicate_key")
+        raise InvalidRequest("A key appears twice in one object.", code="duplicate_key")
     return fields
 
 
@@ -141,7 +140,7 @@ def _integer(digits: str) -> int:
 def _float(digits: str) -> float:
     number = float(digits)
     if math.isinf(number):
-        raise InvalidRequest("A number is beyond what a double holds.", code="invalid_number")
+        raise InvalidRequest("A number is beyond the range of a double.", code="invalid_number")
     return number
 
 

@@ -6,7 +6,7 @@ from msgspec import Struct
 
 from gateway.config.models import quality_label
 from gateway.config.settings import Settings
-from gateway.core.model import About, Bought, Caller, ImageRequest
+from gateway.core.model import AnsweredRequest, Bought, Caller, ImageRequest
 from gateway.proxy.cache_control import CacheUse
 from gateway.proxy.cache_status import CacheStatus
 from gateway.proxy.fingerprint import scope_of
@@ -58,10 +58,10 @@ class Context(Struct, frozen=True):
         return ("key", self.caller.key.line), ("team", self.caller.team.name)
 
     @property
-    def about(self) -> About:
+    def about(self) -> AnsweredRequest:
         """The description of a cached answer. It has the prompt only if prompts are shown."""
         request, team, settings = self.request, self.caller.team, self.settings
-        return About(
+        return AnsweredRequest(
             scope=scope_of(team, settings),
             team=team.name,
             model=request.model,

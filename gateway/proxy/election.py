@@ -27,7 +27,7 @@ from typing import Protocol
 import structlog
 from msgspec import Struct
 
-from gateway.core.deadline import Patience
+from gateway.core.deadline import Deadline
 from gateway.core.errors import GatewayError, StoreUnavailable
 from gateway.core.model import Bought
 from gateway.core.tasks import Background, Service
@@ -199,7 +199,7 @@ class SharedElection(Service):
         Raises StoreUnavailable after `patience` seconds at the latest.
         """
         try:
-            async with Patience(patience):
+            async with Deadline(patience):
                 rival = await self._leases.take(lease, self._lease_seconds)
         except BaseException as failure:  # race 4: it may be taken all the same
             self._announce(lease, "again")

@@ -39,7 +39,7 @@ from typing import Any, Generic, TypeVar
 import structlog
 from msgspec.structs import replace
 
-from gateway.core.deadline import Patience
+from gateway.core.deadline import Deadline
 from gateway.core.errors import InternalError, StoreUnavailable
 from gateway.core.model import Entry
 from gateway.core.tasks import Background, Service
@@ -148,7 +148,7 @@ class Ledger(Service):
         """
         pending: _Pending[Held | Denied] = self._submit(step)
         try:
-            async with Patience(patience):
+            async with Deadline(patience):
                 return await pending.outcome
         except TimeoutError:
             self._give_up(step, pending)

@@ -120,7 +120,7 @@ class Gateway:
             wall=now,
             monotonic=time.monotonic,
             on_use=last_used.note,
-            on_time=clock.told,
+            on_time=clock.correct,
         )
         gauges = QuotaCollector(lambda: self.directory.teams, lambda: live().limits, now)
         self.metrics.registry.register(gauges)

@@ -17,7 +17,7 @@ from gateway.core.faults import shown
 from gateway.core.key_format import public_id
 from gateway.core.listing import Listing, listing
 from gateway.core.model import AuditEntry, Key, Team
-from gateway.core.redaction import scrub
+from gateway.core.redaction import redact
 from gateway.tenants.store import DirectoryChanges, DirectoryStore, DirectoryWrite
 from gateway.tenants.views import key_view
 
@@ -131,5 +131,5 @@ def unknown_team(name: str, known: Iterable[str]) -> UnknownName:
     known = sorted(known)
     if not known:
         return UnknownName("There are no teams yet. Create them with 'gateway teams apply FILE'.")
-    name = scrub(name.encode(), ()).decode()
+    name = redact(name.encode(), ()).decode()
     return UnknownName(f"There is no team {shown(name)}. The teams are {', '.join(known)}.")

@@ -1,15 +1,15 @@
-"""The paid API over HTTP: one call is at most one request on the wire.
+"""The client of the paid API: one call is at most one request on the wire.
 
-- Nothing is sent twice: aiohttp repeats idempotent methods alone, and redirects are not followed.
-- What failed before a connection was there is free. All that fails later is charged as unknown,
-  even where most likely nothing was drawn.
-- Each call has a connection of its own. One that is used again may be closed by the upstream just
-  as the request goes out, which would have to be charged; and what an upstream says on an idle
-  one (some say 408), aiohttp takes as the answer to the next request, another team's perhaps.
-  Tried: both happen. A connection costs 0.1 ms of CPU, 0.8 ms with TLS, before seconds of drawing.
-- The request goes out as it is: nothing is taken from the environment, no cookies, no change to
-  the URL.
-- aiohttp's errors stay here: they hold the request's headers, and so the key.
+- Nothing is sent twice. aiohttp only repeats idempotent methods, and redirects are not followed.
+- A failure before the connection is established costs nothing. Any later failure is charged as
+  unknown, even if the upstream most likely generated nothing.
+- Each call has its own connection. The upstream may close a reused one just as the request goes
+  out, and then the call must be charged. And an upstream may write to an idle connection (some
+  write 408). aiohttp takes that as the response to the next request, perhaps another team's. Both
+  were observed. A connection costs 0.1 ms of CPU, 0.8 ms with TLS, and a call takes seconds.
+- The request is sent unchanged: no proxy from the environment, no cookies, no change of the URL.
+- aiohttp's errors do not leave this file, because they contain the request's headers and so the
+  key.
 """
 
 import asyncio
@@ -41,18 +41,18 @@ from gateway.upstream.port import NO_TRACE, Reply
 log = structlog.get_logger(source="upstream")
 
 PROBE_SECONDS = 30
-"""How often TCP shows that a silent connection lives. A picture takes minutes, and routers on the
-way forget connections that say nothing."""
+"""The interval of TCP keep-alive probes. An image takes minutes, and routers on the way drop silent
+connections."""
 
 _NOTHING_SENT = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
-"""No address, no connection, no TLS, or none of it in time."""
+"""Failures of DNS, TCP or TLS, and their timeouts."""
 
 
 class HttpUpstream(Service):
-    """Whichever upstream the settings of a call name: it keeps none of them.
+    """Calls the upstream that the settings of each call name.
 
-    Connecting takes at most `connect_seconds`, and a call at most `timeout_seconds`, connecting
-    included. A response has at most `max_response_bytes`, on the wire and inflated.
+    A connection takes at most `connect_seconds`, and the whole call at most `timeout_seconds`. A
+    response has at most `max_response_bytes`, both on the wire and inflated.
     """
 
     def __init__(self) -> None:
@@ -70,13 +70,13 @@ class HttpUpstream(Service):
         ends = asyncio.get_running_loop().time() + settings.timeout_seconds
         error: UpstreamError
         try:
-            # Runs from the moment there is a connection: until then the connector has its own.
+            # This timer starts with the connection. Before that, the connector has its own.
             async with asyncio.timeout(None) as timer:
                 on_connected = _connected.set(partial(timer.reschedule, ends))
                 try:
                     return await self._ask(body, headers, settings)
                 finally:
-                    # A task that holds itself by its context would keep its answer's megabytes.
+                    # Else the task's context refers to the task, which keeps its response alive.
                     _connected.reset(on_connected)
         except _NOTHING_SENT as failure:
             cause, detail = why_unreachable(failure)
@@ -84,11 +84,11 @@ class HttpUpstream(Service):
             error = UpstreamUnreachable()
         except (aiohttp.ClientError, OSError):  # a TimeoutError is an OSError
             error = UpstreamTimeout() if timer.expired() else UpstreamCut()
-        # Raised out here so that it does not carry aiohttp's error.
+        # Raised out here, so that it does not carry aiohttp's error.
         raise error
 
     async def close(self) -> None:
-        """Close all connections: calls under way end as cut off."""
+        """Close all connections. Calls in flight end as cut off."""
         session, self._session = self._session, None
         if session is not None:
             await session.close()
@@ -122,17 +122,17 @@ async def _read(response: aiohttp.ClientResponse, max_bytes: int) -> Reply:
     try:
         body = await _read_body(response, max_bytes)
     except ValueError:
-        # Any status but a success tells what became of the request even without its body.
+        # For any other status than 200 the outcome is clear without the body.
         if response.status == 200:
             raise UpstreamUnknown from None
         body = b""
-    # Looked up by name, which gives the first of several.
+    # A lookup by name returns the first of several values.
     headers = {name.lower(): response.headers[name] for name in response.headers}
     return Reply(response.status, headers, body)
 
 
 async def _read_body(response: aiohttp.ClientResponse, max_bytes: int) -> bytes:
-    """The whole body, inflated. Raises ValueError where it is too long or unreadable."""
+    """Return the whole body, inflated. Raises ValueError if it is too long or unreadable."""
     chunks: list[bytes] = []
     room = max_bytes
     async for chunk in response.content.iter_any():
@@ -148,12 +148,14 @@ async def _read_body(response: aiohttp.ClientResponse, max_bytes: int) -> bytes:
 
 
 _connected: ContextVar[Callable[[], object]] = ContextVar("connected")
-"""What a call does as soon as it has its connection."""
+"""The callback of a call for the moment when it has its connection."""
 
 
 class _Connector(aiohttp.TCPConnector):
-    """Tells each call of its connection. aiohttp's tracing does too, for a sixth of all the CPU
-    that a call takes."""
+    """Notifies each call of its connection.
+
+    aiohttp's tracing could do that too, but takes a sixth of the CPU time of a call.
+    """
 
     async def connect(
         self, req: aiohttp.ClientRequest, traces: list[Trace], timeout: aiohttp.ClientTimeout
@@ -165,10 +167,10 @@ class _Connector(aiohttp.TCPConnector):
 
 def _probed_socket(address: aiohttp.AddrInfoType) -> socket.socket:
     family, kind, protocol, _, _ = address
-    made = socket.socket(family, kind, protocol)
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    # Not every platform lets a program say how often.
+    opened = socket.socket(family, kind, protocol)
+    opened.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    # Not every platform lets a program set the interval.
     for option in ("TCP_KEEPIDLE", "TCP_KEEPINTVL"):
         if (number := getattr(socket, option, None)) is not None:
-            made.setsockopt(socket.IPPROTO_TCP, number, PROBE_SECONDS)
-    return made
+            opened.setsockopt(socket.IPPROTO_TCP, number, PROBE_SECONDS)
+    return opened

@@ -1,8 +1,8 @@
-"""The upstream key: from the environment, or from a file that may change while the gateway runs.
+"""The upstream key, from the environment or from a file that may change while the gateway runs.
 
-The settings that a gateway runs with hold the key itself. Where it came from a file, that file is
-read again every second; no notice of the file system is needed, so renames, symbolic links that
-are turned (as Kubernetes does) and network disks are all the same.
+The settings of a running gateway contain the key itself. The gateway reads a key file again every
+second. It needs no notifications from the file system, so renamed files, changed symbolic links
+(as in Kubernetes) and network disks all work.
 """
 
 import asyncio
@@ -13,20 +13,21 @@ from msgspec.structs import replace
 
 from gateway.config.live import LiveSettings
 from gateway.config.settings import UpstreamSettings
-from gateway.core.redaction import scrub
+from gateway.core.redaction import redact
 from gateway.core.secret import Secret
 from gateway.core.tasks import Background, Service
 
 log = structlog.get_logger(source="upstream")
 
 LOOK_SECONDS = 1.0
-"""How often a key file is read. A new key is in use after two looks."""
+"""The interval of reading a key file. A new key is used once two reads agree."""
 
 
 def with_key(settings: UpstreamSettings) -> UpstreamSettings:
-    """The settings with their key in `api_key`; `api_key_file` stays only where it came from there.
+    """Return the settings with the key in `api_key`.
 
-    Raises ValueError, whose text says why there is no key and has nothing of it.
+    `api_key_file` only stays set if the key came from it. Raises ValueError without a usable key.
+    The text of the error has no part of the key.
     """
     if settings.api_key is not None:
         return replace(settings, api_key_file=None)  # the environment outranks the file
@@ -42,26 +43,26 @@ def _read(file: str) -> Secret:
         raise ValueError(f"the file {_shown(file)} cannot be read: {error.strerror}") from None
     text = content.decode("ascii", "replace")
     if not text or not (text.isascii() and text.isprintable() and " " not in text):
-        raise ValueError(f"the file {_shown(file)} does not hold one line of printable ASCII")
+        raise ValueError(f"the file {_shown(file)} must contain one line of printable ASCII")
     return Secret(text)
 
 
 def _shown(file: str) -> str:
-    """The file's name as it may be told: somebody may have put the key itself there."""
-    return scrub(file.encode(), ()).decode()
+    """Return the file's name for a message. Somebody may have put the key itself there."""
+    return redact(file.encode(), ()).decode()
 
 
 class KeyFile:
-    """A key file that is looked at again and again."""
+    """Detects a changed key in a key file."""
 
     def __init__(self) -> None:
         self._found: Secret | str = ""
 
     def look(self, settings: UpstreamSettings) -> UpstreamSettings | None:
-        """The settings with the file's new key, where that is as it was at the last look.
+        """Return the settings with a new key from the file, or None if there is none.
 
-        So a file that is just being written is left alone. One that holds no key is told of once,
-        and changes nothing.
+        A key is only used once two reads agree, so a file that is being written is left alone. A
+        file without a usable key is logged once and changes nothing.
         """
         if settings.api_key_file is None:
             return None
@@ -83,7 +84,7 @@ def _key_or_fault(file: str) -> Secret | str:
 
 
 class KeyFileWatcher(Service):
-    """Puts a changed key file in force."""
+    """Applies a changed key file to the running gateway."""
 
     def __init__(self, settings: LiveSettings) -> None:
         self._settings = settings
@@ -101,7 +102,7 @@ class KeyFileWatcher(Service):
     async def _check(self) -> None:
         former = self._settings().upstream
         changed = await asyncio.to_thread(self._file.look, former)
-        # A reload during the look may have put another key in force, which is then the newer one.
+        # A reload during the read may have set another key, which is then the newer one.
         if changed is not None and self._settings().upstream is former:
             self._settings.replace(replace(self._settings(), upstream=changed))
             log.info("upstream key changed")

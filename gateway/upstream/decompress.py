@@ -1,6 +1,6 @@
-"""Undoing an upstream's Content-Encoding, within a bound.
+"""Decoding of an upstream's Content-Encoding, with a limit on the size.
 
-We ask for none, but an edge on the way may compress all the same.
+The gateway asks for no compression, but an edge on the way may compress all the same.
 """
 
 import zlib
@@ -10,10 +10,10 @@ _RAW = -zlib.MAX_WBITS
 
 
 def inflate(data: bytes, encoding: str, limit: int) -> bytes:
-    """The data that `encoding`, a Content-Encoding, stands for, of at most `limit` bytes.
+    """Decode data with this Content-Encoding to at most `limit` bytes.
 
-    Raises ValueError for more, for damaged data, and for any encoding but gzip and deflate. Takes
-    about 5 ms a megabyte of base64, so it does not belong on the event loop.
+    Raises ValueError for more, for damaged data, and for encodings other than gzip and deflate. It
+    takes about 5 ms per megabyte of base64, so run it off the event loop.
     """
     match encoding.strip().lower():
         case "gzip" | "x-gzip":
@@ -25,7 +25,7 @@ def inflate(data: bytes, encoding: str, limit: int) -> bytes:
 
 
 def _deflate_format(data: bytes) -> int:
-    """zlib's format by the standard (RFC 9110, 8.4.1.2); some servers leave its header out."""
+    """The standard is zlib's format (RFC 9110, 8.4.1.2), but some servers omit its header."""
     has_header = int.from_bytes(data[:2], "big") % 31 == 0 and data[:1] and data[0] & 15 == 8
     return zlib.MAX_WBITS if has_header else _RAW
 
@@ -33,7 +33,7 @@ def _deflate_format(data: bytes) -> int:
 def _inflated(data: bytes, format: int, limit: int) -> bytes:
     stream = zlib.decompressobj(format)
     try:
-        # One byte more than allowed tells what is too long from what just fits.
+        # One byte above the limit distinguishes data that just fits from data that is too long.
         result = stream.decompress(data, limit + 1)
     except zlib.error:
         raise ValueError("damaged data") from None

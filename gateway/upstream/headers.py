@@ -4,9 +4,10 @@ from gateway import __version__
 
 
 def upstream_headers(api_key: str, request_id: str) -> dict[str, str]:
-    """All headers that go upstream: nothing of the client's but its request id.
+    """Return all headers of an upstream request. Of the client's there is only the request id.
 
-    No compression: images are compressed already, and a response can be bounded as it arrives.
+    They ask for no compression: images are compressed already, and the size of an uncompressed
+    response can be checked as it arrives.
     """
     return {
         "Authorization": f"Bearer {api_key}",

@@ -1,12 +1,12 @@
-"""What the upstream's status means for the caller and for the bill.
+"""The meaning of the upstream's status, for the caller and for the bill.
 
-Free is what the upstream itself refused or failed. A status that an edge or a gateway on the way
-may have said is charged as unknown, because the origin may draw all the same; so is every other
-one from which nobody can tell.
+A call that the upstream itself refused or failed costs nothing. A status that may come from an
+edge or a proxy on the way is charged as unknown, because the origin may still generate the images.
+So is every other ambiguous status.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Sequence
+from typing import Any
 
 from msgspec import DecodeError
 from msgspec.json import Decoder
@@ -19,12 +19,13 @@ from gateway.core.errors import (
     UpstreamUnknown,
 )
 from gateway.core.headers import clamp_retry_after
-from gateway.core.redaction import Scrubber
+from gateway.core.redaction import Redactor
 from gateway.core.strict_json import write_json
+from gateway.upstream.port import Reply
 
 MAX_REFUSAL_BYTES = 16_384
-"""A longer refusal is replaced by our own: an error is a few hundred bytes, and scrubbing holds
-up everybody for a millisecond each 10 KB."""
+"""A longer refusal is replaced with the gateway's own. An error has a few hundred bytes, and
+redaction blocks the event loop for a millisecond per 10 KB."""
 
 REPLACED = write_json(
     {
@@ -36,32 +37,21 @@ REPLACED = write_json(
         }
     }
 )
-"""What a caller reads where the upstream's refusal is no error object."""
+"""The error for the caller if the upstream's refusal is not an error object."""
 
 REFUSED = frozenset({400, 404, 422, 429})
-"""What the upstream says of the request itself: it is passed on."""
+"""Statuses that are about the request itself, and are passed on."""
 
 _AUTH = frozenset({401, 403})
 _FAILED = frozenset({500, 503})
 _OBJECT = Decoder(dict[str, Any])
 
 
-class Heard(Protocol):
-    """What a verdict is given of: a `gateway.upstream.port.Reply`."""
+def judge(reply: Reply, secrets: Sequence[bytes], now: float) -> None:
+    """Raise the UpstreamError that a reply means, unless its status is 200.
 
-    @property
-    def status(self) -> int: ...
-    @property
-    def headers(self) -> Mapping[str, str]: ...
-    @property
-    def body(self) -> bytes: ...
-
-
-def judge(reply: Heard, secrets: Sequence[bytes], now: float) -> None:
-    """Pass a 200; raise the UpstreamError that any other reply means.
-
-    `secrets` are struck out of a refusal that is passed on; `now` (seconds since the epoch) is
-    for a Retry-After that is a date.
+    `secrets` are redacted in a refusal that is passed on. `now` is needed for a Retry-After that
+    is a date.
     """
     if reply.status == 200:
         return
@@ -80,38 +70,38 @@ def _failure(status: int) -> UpstreamError:
     return UpstreamUnknown()
 
 
-def _refusal(reply: Heard, secrets: Sequence[bytes], now: float) -> UpstreamRefused:
+def _refusal(reply: Reply, secrets: Sequence[bytes], now: float) -> UpstreamRefused:
     limited = reply.status == 429
     return UpstreamRefused(
         status=reply.status,
-        body=_scrubbed_body(reply.body, secrets),
+        body=_redacted_body(reply.body, secrets),
         retry_after=clamp_retry_after(reply.headers.get("retry-after"), now) if limited else None,
     )
 
 
-def _scrubbed_body(body: bytes, secrets: Sequence[bytes]) -> bytes:
-    """The upstream's error object without its secrets, written anew; ours where it is none."""
+def _redacted_body(body: bytes, secrets: Sequence[bytes]) -> bytes:
+    """Return the upstream's error object, redacted. Without one, return the gateway's own."""
     if len(body) > MAX_REFUSAL_BYTES:
         return REPLACED
     try:
         refusal = _OBJECT.decode(body)
         if not isinstance(refusal.get("error"), dict):
             return REPLACED
-        return write_json(_scrubbed(refusal, Scrubber(secrets)))
-    # No JSON; a number that cannot be written; nested too deep to be read or walked.
+        return write_json(_redacted(refusal, Redactor(secrets)))
+    # Not JSON, or a number that cannot be written, or too deeply nested.
     except (DecodeError, ValueError, RecursionError):
         return REPLACED
 
 
-def _scrubbed(value: object, scrubber: Scrubber) -> object:
-    """The same value with every text scrubbed, names of fields included.
+def _redacted(value: object, redactor: Redactor) -> object:
+    """Redact every text in a value, including the names of fields.
 
-    As text, not as JSON: an escape could hide a part of a secret.
+    It works on decoded text, because a JSON escape could hide part of a secret.
     """
     if isinstance(value, str):
-        return scrubber.scrub(value.encode()).decode(errors="replace")
+        return redactor.redact(value.encode()).decode(errors="replace")
     if isinstance(value, list):
-        return [_scrubbed(each, scrubber) for each in value]
+        return [_redacted(each, redactor) for each in value]
     if isinstance(value, dict):
-        return {_scrubbed(k, scrubber): _scrubbed(v, scrubber) for k, v in value.items()}
+        return {_redacted(k, redactor): _redacted(v, redactor) for k, v in value.items()}
     return value

@@ -9,7 +9,7 @@ from gateway.config.settings import UpstreamSettings
 
 
 class Reply(Struct, frozen=True):
-    """The upstream's whole answer: body inflated and within its bound, header names lower-case."""
+    """The upstream's whole response: its body inflated, its header names in lower case."""
 
     status: int
     headers: dict[str, str]
@@ -20,7 +20,7 @@ NO_TRACE: Mapping[str, str] = {}
 
 
 class Upstream(Protocol):
-    """The paid API. One call is at most one request on the wire: nothing is ever sent twice."""
+    """The paid API. One call is at most one request on the wire: nothing is sent twice."""
 
     async def generate(
         self,
@@ -29,11 +29,10 @@ class Upstream(Protocol):
         settings: UpstreamSettings,
         trace: Mapping[str, str] = NO_TRACE,
     ) -> Reply:
-        """Send one generation and read its whole answer, whatever its status.
+        """Send one generation request and read the whole response, whatever its status.
 
-        `settings` say where it goes, with which key, and how long it may take. `trace` are the
-        headers of the trace that it belongs to.
+        `settings` have the URL, the key and the timeouts. `trace` has the headers of the trace.
 
-        Raises UpstreamUnreachable where nothing can have been sent; UpstreamCut, UpstreamTimeout
-        or UpstreamUnknown (over the size bound, unreadable encoding) where it may have been.
+        Raises UpstreamUnreachable if nothing was sent. Raises UpstreamCut, UpstreamTimeout or
+        UpstreamUnknown (too large, unreadable encoding) if the request may have been sent.
         """

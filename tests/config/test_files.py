@@ -105,8 +105,8 @@ def test_faults_of_the_configuration_hide_none_of_the_teams(folder: Path, config
     ("content", "fault"),
     [
         (None, "cannot be read: No such file or directory"),
-        ("", "does not hold one line of printable ASCII"),
-        ("two words", "does not hold one line of printable ASCII"),
+        ("", "must contain one line of printable ASCII"),
+        ("two words", "must contain one line of printable ASCII"),
         ("key-of-the-upstream\n", None),
     ],
 )

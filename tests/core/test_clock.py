@@ -8,14 +8,14 @@ def test_it_is_the_machines_until_a_store_tells_its_own() -> None:
     wall = Wall(1000.0)
     clock = SharedClock(wall)
     assert clock.now() == 1000
-    clock.told(500.0, 0.0)
+    clock.correct(500.0, 0.0)
     assert clock.now() == 500
 
 
 def test_it_goes_on_with_the_machines_clock() -> None:
     wall = Wall(1000.0)
     clock = SharedClock(wall)
-    clock.told(500.0, 0.2)
+    clock.correct(500.0, 0.2)
     assert clock.now() == 500.1
     wall.now = 1003.0
     assert clock.now() == 503.1
@@ -23,9 +23,9 @@ def test_it_goes_on_with_the_machines_clock() -> None:
 
 def test_what_came_late_is_taken_only_where_nothing_better_is_known() -> None:
     clock = SharedClock(Wall(1000.0))
-    clock.told(500.0, PROMPT_SECONDS * 4)
+    clock.correct(500.0, PROMPT_SECONDS * 4)
     assert clock.now() == 501
-    clock.told(700.0, PROMPT_SECONDS * 4)
+    clock.correct(700.0, PROMPT_SECONDS * 4)
     assert clock.now() == 501
-    clock.told(700.0, PROMPT_SECONDS)
+    clock.correct(700.0, PROMPT_SECONDS)
     assert clock.now() == 700 + PROMPT_SECONDS / 2

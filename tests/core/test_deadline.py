@@ -11,7 +11,7 @@ import pytest
 from gateway.cache import redis_connection
 from gateway.cache.redis_connection import RedisConnection
 from gateway.config.store_url import parse_store_url
-from gateway.core.deadline import Patience
+from gateway.core.deadline import Deadline
 from gateway.stores.redis import RedisStore
 from gateway.stores.redis.client import RedisClient
 from gateway.stores.redis.store import PATIENCE_SECONDS
@@ -37,7 +37,7 @@ def stand_still_for(seconds: float) -> None:
 @both_loops
 def test_an_answer_that_came_in_a_standstill_is_taken(new_loop: NewLoop) -> None:
     async def ask() -> str:
-        async with Patience(0.3):
+        async with Deadline(0.3):
             stand_still_for(0.9)
             await asyncio.to_thread(time.sleep, 0.1)
             return "answer"
@@ -51,7 +51,7 @@ def test_patience_ends(new_loop: NewLoop) -> None:
     async def ask() -> float:
         started = time.monotonic()
         with pytest.raises(TimeoutError):
-            async with Patience(0.2):
+            async with Deadline(0.2):
                 await asyncio.Event().wait()
         return time.monotonic() - started
 
@@ -60,17 +60,17 @@ def test_patience_ends(new_loop: NewLoop) -> None:
 
 
 async def test_what_ends_in_time_is_left_alone() -> None:
-    async with Patience(0.05):
+    async with Deadline(0.05):
         pass
     with pytest.raises(ZeroDivisionError):
-        async with Patience(0.05):
+        async with Deadline(0.05):
             raise ZeroDivisionError
     await asyncio.sleep(0.1)
 
 
 async def test_who_is_cancelled_from_outside_is_told_so() -> None:
     async def ask() -> None:
-        async with Patience(5):
+        async with Deadline(5):
             await asyncio.Event().wait()
 
     asking = asyncio.create_task(ask())

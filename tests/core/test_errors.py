@@ -6,6 +6,7 @@ import pytest
 
 from gateway.core import errors
 from gateway.core.errors import GatewayError
+from gateway.core.faults import Fault, InvalidFields
 from gateway.telemetry.metrics import OUTCOMES
 
 EXAMPLES: list[GatewayError] = [
@@ -14,6 +15,7 @@ EXAMPLES: list[GatewayError] = [
     errors.KeyDisabled(),
     errors.NotPermitted("x", param="size", code="size_not_allowed"),
     errors.InvalidRequest("x"),
+    InvalidFields([Fault(("n",), "x")]),
     errors.AdminOff(),
     errors.NotAdmin(),
     errors.ViewerOnly(),

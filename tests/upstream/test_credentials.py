@@ -54,7 +54,7 @@ def test_the_key_comes_from_the_environment_or_a_file(file: Path) -> None:
 @pytest.mark.parametrize("content", [b"", b"\n", b"two words", b"two\nlines", b"\xff\x00", b"\xc3"])
 def test_what_is_no_key(file: Path, content: bytes) -> None:
     file.write_bytes(content)
-    with pytest.raises(ValueError, match="does not hold one line of printable ASCII"):
+    with pytest.raises(ValueError, match="must contain one line of printable ASCII"):
         with_key(UpstreamSettings(api_key_file=str(file)))
 
 
@@ -114,7 +114,7 @@ def test_a_fault_keeps_the_key_and_is_told_once(file: Path, logged: io.StringIO)
     file.write_text(OLD.reveal())
     assert [watch.look(settings) for _ in range(3)] == [None] * 3
     assert faults(logged) == [
-        f"the file {file} does not hold one line of printable ASCII",
+        f"the file {file} must contain one line of printable ASCII",
         f"the file {file} cannot be read: No such file or directory",
     ]
 

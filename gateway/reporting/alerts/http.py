@@ -16,7 +16,7 @@ from yarl import URL
 
 from gateway.config.webhooks import Webhook, check_secret, check_url
 from gateway.core.connect_errors import why_unreachable
-from gateway.core.redaction import scrub
+from gateway.core.redaction import redact
 from gateway.core.tasks import Service
 from gateway.reporting.alerts.message import headers
 from gateway.reporting.alerts.ports import Receipt
@@ -109,7 +109,7 @@ def _shown(answer: bytes, url: str) -> str:
     written = [part for part in re.split(r"[/&=;]", hidden) if len(part) >= SECRET_CHARS]
     read = [reading(part) for part in written for reading in (unquote, unquote_plus)]
     parts = [part.encode() for part in (*written, *read)]
-    text = scrub(answer, parts).decode("utf-8", "replace")
+    text = redact(answer, parts).decode("utf-8", "replace")
     line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
     return f": {line[:SHOWN_CHARS]}" if line else ""
 
@@ -174,4 +174,4 @@ def _file_text(file: str) -> str:
 
 def _shown_file(file: str) -> str:
     """The file's name as it may be told: somebody may have put the secret itself there."""
-    return "given" if "://" in file or "whsec_" in file else scrub(file.encode(), ()).decode()
+    return "given" if "://" in file or "whsec_" in file else redact(file.encode(), ()).decode()

@@ -21,7 +21,7 @@ from redis.asyncio import Redis, RedisCluster
 from redis.exceptions import ReadOnlyError, RedisClusterException, RedisError, ResponseError
 
 from gateway.config.store_url import StoreUrl
-from gateway.core.deadline import Patience
+from gateway.core.deadline import Deadline
 from gateway.core.errors import StoreLost, StoreUnavailable
 from gateway.stores.port import Observe
 from gateway.stores.redis.client import close_client, open_client
@@ -141,7 +141,7 @@ class Link:
         """Run any script. Raises one of FAILURES, or StoreUnavailable after `close`."""
         if self._closed:
             raise StoreUnavailable
-        async with Patience(self._patience):
+        async with Deadline(self._patience):
             await self._wait_for_room()
             task = asyncio.create_task(self._run(script.run(self._client, keys, arguments)))
             self._running.add(task)
@@ -159,7 +159,7 @@ class Link:
         """Return a setting of the server; None where this user may not read it. Raises FAILURES."""
         client = self._client
         try:
-            async with Patience(self._patience):
+            async with Deadline(self._patience):
                 if isinstance(client, RedisCluster):
                     node = client.get_default_node()
                     found = await client.config_get(name, target_nodes=node)
@@ -190,7 +190,7 @@ class Link:
 
     async def _run(self, call: Awaitable[Any]) -> Any:
         try:
-            async with Patience(CALL_SECONDS):
+            async with Deadline(CALL_SECONDS):
                 return await call
         except ReadOnlyError:
             # The server has become a replica. Its name may lead to the new master.

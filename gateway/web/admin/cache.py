@@ -15,7 +15,7 @@ from gateway.cache.memory import EntryHits, MemoryCache
 from gateway.config.settings import Settings
 from gateway.core.errors import Conflicting, NoSuchThing
 from gateway.core.faults import BODY, Fault
-from gateway.core.model import About
+from gateway.core.model import AnsweredRequest
 from gateway.core.strict_json import write_json
 from gateway.proxy.fingerprint import answer_name, scope_of
 from gateway.proxy.image_request import read_request
@@ -253,7 +253,7 @@ class AdminCache:
         first = islice(found, call.query.limit)
         return TopRequests(entries=[self._top_request(entry, call.by.now) for entry in first])
 
-    def _is_valid(self, about: About | None) -> bool:
+    def _is_valid(self, about: AnsweredRequest | None) -> bool:
         """Whether clients can still get an answer: not after a purge of its team's cache."""
         if about is None:
             return False
@@ -261,7 +261,7 @@ class AdminCache:
         return team is not None and scope_of(team, self._settings()) == about.scope
 
     def _top_request(self, entry: EntryHits, now: float) -> TopRequest:
-        about: About = entry.value.about
+        about: AnsweredRequest = entry.value.about
         return TopRequest(
             fingerprint=entry.key,
             team=about.team,

@@ -6,6 +6,7 @@ import random
 from gateway.core.periods import PeriodUsage
 from gateway.quota.account import EMPTY, Account, Counters, Hold
 from gateway.quota.store import Change
+from gateway.stores.port import Store
 from tests.conformance.store import (
     NOON,
     MakeStore,
@@ -32,36 +33,26 @@ FULL = Account(
 
 
 class AccountConformance:
-    async def test_an_account_never_written_is_empty_at_version_0(
-        self, make_store: MakeStore
-    ) -> None:
-        async with make_store() as store:
-            assert (await store.accounts.load(["team:red", "gateway"])).accounts == [(EMPTY, 0)] * 2
-            assert (await store.accounts.load([])).accounts == []
+    async def test_an_account_never_written_is_empty_at_version_0(self, store: Store) -> None:
+        assert (await store.accounts.load(["team:red", "gateway"])).accounts == [(EMPTY, 0)] * 2
+        assert (await store.accounts.load([])).accounts == []
 
-    async def test_each_swap_raises_the_version_by_one(self, make_store: MakeStore) -> None:
-        async with make_store() as store:
-            for version in range(4):
-                assert await store.accounts.swap([Change("a", version, spent(version))], [])
-                assert (await store.accounts.load(["a"])).accounts == [
-                    (spent(version), version + 1)
-                ]
+    async def test_each_swap_raises_the_version_by_one(self, store: Store) -> None:
+        for version in range(4):
+            assert await store.accounts.swap([Change("a", version, spent(version))], [])
+            assert (await store.accounts.load(["a"])).accounts == [(spent(version), version + 1)]
 
-    async def test_writing_the_same_state_raises_the_version_too(
-        self, make_store: MakeStore
-    ) -> None:
-        async with make_store() as store:
-            assert await store.accounts.swap([Change("a", 0, EMPTY)], [])
-            assert await store.accounts.swap([Change("a", 1, EMPTY)], [])
-            assert not await store.accounts.swap([Change("a", 1, spent(1))], [])
-            assert (await store.accounts.load(["a"])).accounts == [(EMPTY, 2)]
+    async def test_writing_the_same_state_raises_the_version_too(self, store: Store) -> None:
+        assert await store.accounts.swap([Change("a", 0, EMPTY)], [])
+        assert await store.accounts.swap([Change("a", 1, EMPTY)], [])
+        assert not await store.accounts.swap([Change("a", 1, spent(1))], [])
+        assert (await store.accounts.load(["a"])).accounts == [(EMPTY, 2)]
 
-    async def test_accounts_come_in_the_order_asked_for(self, make_store: MakeStore) -> None:
-        async with make_store() as store:
-            for number, name in enumerate("abc", 1):
-                await put(store, name, spent(number))
-            loaded = await store.accounts.load(["c", "a", "x", "b"])
-            assert [account.day.images for account, _ in loaded.accounts] == [3, 1, 0, 2]
+    async def test_accounts_come_in_the_order_asked_for(self, store: Store) -> None:
+        for number, name in enumerate("abc", 1):
+            await put(store, name, spent(number))
+        loaded = await store.accounts.load(["c", "a", "x", "b"])
+        assert [account.day.images for account, _ in loaded.accounts] == [3, 1, 0, 2]
 
     async def test_an_account_comes_back_as_it_was_also_after_reopening(
         self, make_store: MakeStore
@@ -88,60 +79,54 @@ class AccountConformance:
                 assert (await two.accounts.load(["a"])).accounts == [(winner, version + 1)]
             assert (await one.usage.report([], None, None))[0].requests == 2
 
-    async def test_several_accounts_change_together_or_not_at_all(
-        self, make_store: MakeStore
+    async def test_several_accounts_change_together_or_not_at_all(self, store: Store) -> None:
+        await put(store, "b", spent(1))
+        for stale in (0, 2, 99):
+            changes = [Change("a", 0, spent(5)), Change("b", stale, spent(5))]
+            assert not await store.accounts.swap(changes, [entry("e")])
+            assert not await store.accounts.swap(changes[::-1], [entry("e")])
+        assert not await store.accounts.swap([Change("never", 1, spent(5))], [entry("e")])
+        loaded = await store.accounts.load(["a", "b", "never"])
+        assert loaded.accounts == [(EMPTY, 0), (spent(1), 1), (EMPTY, 0)]
+        assert await store.usage.report([], None, None) == []
+        changes = [Change("a", 0, spent(5)), Change("b", 1, spent(6))]
+        assert await store.accounts.swap(changes, [entry("e"), entry("f")])
+        assert (await store.accounts.load(["a", "b"])).accounts == [
+            (spent(5), 1),
+            (spent(6), 2),
+        ]
+        assert (await store.usage.report([], None, None))[0].requests == 2
+
+    async def test_an_entry_written_again_replaces_the_former(self, store: Store) -> None:
+        unknown = entry("e", outcome="unknown", images_unknown=1)
+        assert await store.accounts.swap([Change("a", 0, EMPTY)], [unknown, entry("other")])
+        assert await store.accounts.swap([Change("a", 1, EMPTY)], [entry("e", cost=7)])
+        (row,) = await store.usage.report([], None, None)
+        assert (row.requests, row.images_bought, row.images_unknown, row.cost) == (2, 2, 0, 12)
+
+    async def test_it_is_told_which_purchases_have_an_entry(
+        self, store: Store, other: Store
     ) -> None:
-        async with make_store() as store:
-            await put(store, "b", spent(1))
-            for stale in (0, 2, 99):
-                changes = [Change("a", 0, spent(5)), Change("b", stale, spent(5))]
-                assert not await store.accounts.swap(changes, [entry("e")])
-                assert not await store.accounts.swap(changes[::-1], [entry("e")])
-            assert not await store.accounts.swap([Change("never", 1, spent(5))], [entry("e")])
-            loaded = await store.accounts.load(["a", "b", "never"])
-            assert loaded.accounts == [(EMPTY, 0), (spent(1), 1), (EMPTY, 0)]
-            assert await store.usage.report([], None, None) == []
-            changes = [Change("a", 0, spent(5)), Change("b", 1, spent(6))]
-            assert await store.accounts.swap(changes, [entry("e"), entry("f")])
-            assert (await store.accounts.load(["a", "b"])).accounts == [
-                (spent(5), 1),
-                (spent(6), 2),
-            ]
-            assert (await store.usage.report([], None, None))[0].requests == 2
+        now = (await store.accounts.load([])).now
+        before = now - 7200
+        entries = [entry("here", at=now), entry("before", at=before, outcome="failed")]
+        assert await store.accounts.swap([Change("a", 0, EMPTY)], entries)
+        asked = {"here": now, "before": before, "never": now, "nor": before}
+        assert await other.accounts.written(asked) == {"here", "before"}
+        assert await other.accounts.written({}) == set()
 
-    async def test_an_entry_written_again_replaces_the_former(self, make_store: MakeStore) -> None:
-        async with make_store() as store:
-            unknown = entry("e", outcome="unknown", images_unknown=1)
-            assert await store.accounts.swap([Change("a", 0, EMPTY)], [unknown, entry("other")])
-            assert await store.accounts.swap([Change("a", 1, EMPTY)], [entry("e", cost=7)])
-            (row,) = await store.usage.report([], None, None)
-            assert (row.requests, row.images_bought, row.images_unknown, row.cost) == (2, 2, 0, 12)
-
-    async def test_it_is_told_which_purchases_have_an_entry(self, make_store: MakeStore) -> None:
-        async with make_store() as store, make_store() as other:
-            now = (await store.accounts.load([])).now
-            before = now - 7200
-            entries = [entry("here", at=now), entry("before", at=before, outcome="failed")]
-            assert await store.accounts.swap([Change("a", 0, EMPTY)], entries)
-            asked = {"here": now, "before": before, "never": now, "nor": before}
-            assert await other.accounts.written(asked) == {"here", "before"}
-            assert await other.accounts.written({}) == set()
-
-    async def test_accounts_are_due_when_their_first_lease_has_run_out(
-        self, make_store: MakeStore
-    ) -> None:
-        async with make_store() as store:
-            now = (await store.accounts.load([])).now
-            await put(store, "later", held(z=now + 1000))
-            await put(store, "never", spent(1))
-            assert await store.accounts.due() == []
-            await put(store, "long", held(x=now + 200, y=now - 60))
-            await put(store, "just", held(z=now))
-            assert await store.accounts.due() == ["long", "just"]
-            await put(store, "long", held(x=now + 200))
-            assert await store.accounts.due() == ["just"]
-            await put(store, "just", spent(1))
-            assert await store.accounts.due() == []
+    async def test_accounts_are_due_when_their_first_lease_has_run_out(self, store: Store) -> None:
+        now = (await store.accounts.load([])).now
+        await put(store, "later", held(z=now + 1000))
+        await put(store, "never", spent(1))
+        assert await store.accounts.due() == []
+        await put(store, "long", held(x=now + 200, y=now - 60))
+        await put(store, "just", held(z=now))
+        assert await store.accounts.due() == ["long", "just"]
+        await put(store, "long", held(x=now + 200))
+        assert await store.accounts.due() == ["just"]
+        await put(store, "just", spent(1))
+        assert await store.accounts.due() == []
 
     async def test_the_clock_is_the_same_for_all_and_goes_on(self, make_store: MakeStore) -> None:
         async with make_store() as one, make_store() as two:
@@ -171,16 +156,13 @@ class AccountConformance:
             assert account.day.images == version == tasks * times
             assert (await two.usage.report([], None, None))[0].requests == tasks * times
 
-    async def test_a_cancelled_swap_happens_whole_or_not_at_all(
-        self, make_store: MakeStore
-    ) -> None:
+    async def test_a_cancelled_swap_happens_whole_or_not_at_all(self, store: Store) -> None:
         chance = random.Random(2)
-        async with make_store() as store:
-            for turn in range(60):
-                task = asyncio.create_task(spend(store, "a", str(turn), chance))
-                await asyncio.sleep(chance.random() * 0.001)
-                task.cancel()
-                await asyncio.wait([task])
-            await spend(store, "a", "last", chance)
-            (row,) = await store.usage.report([], None, None)
-            assert row.requests == await images(store, "a")
+        for turn in range(60):
+            task = asyncio.create_task(spend(store, "a", str(turn), chance))
+            await asyncio.sleep(chance.random() * 0.001)
+            task.cancel()
+            await asyncio.wait([task])
+        await spend(store, "a", "last", chance)
+        (row,) = await store.usage.report([], None, None)
+        assert row.requests == await images(store, "a")

@@ -44,78 +44,68 @@ class AuditConformance:
             assert sorted(found.keys, key=lambda key: key.id) == [KEY, LIMITED]
             assert await store.audit.entries(None, None) == [CREATED]
 
-    async def test_teams_and_keys_are_replaced_whole(self, make_store: MakeStore) -> None:
+    async def test_teams_and_keys_are_replaced_whole(self, store: Store, other: Store) -> None:
         key = replace(KEY, name="", expires=None, state="revoked", grace_ends=NOON)
-        async with make_store() as store, make_store() as other:
-            assert await committed(store, DirectoryWrite(teams=[RED], keys=[KEY, LIMITED]))
-            before = await other.directory.changes(0)
-            gone = Team(name="red", deleted=True)
-            assert await committed(store, DirectoryWrite(teams=[gone], keys=[key]))
-            after = await other.directory.changes(before.generation)
-            assert (after.teams, after.keys) == ([gone], [key])
-            assert after.generation > before.generation
-            assert len((await other.directory.changes(0)).keys) == 2
+        assert await committed(store, DirectoryWrite(teams=[RED], keys=[KEY, LIMITED]))
+        before = await other.directory.changes(0)
+        gone = Team(name="red", deleted=True)
+        assert await committed(store, DirectoryWrite(teams=[gone], keys=[key]))
+        after = await other.directory.changes(before.generation)
+        assert (after.teams, after.keys) == ([gone], [key])
+        assert after.generation > before.generation
+        assert len((await other.directory.changes(0)).keys) == 2
 
     async def test_nothing_is_written_where_the_generation_moved_on(
-        self, make_store: MakeStore
+        self, store: Store, other: Store
     ) -> None:
-        async with make_store() as store, make_store() as other:
-            before = await store.directory.changes(0)
-            await put_teams(other.directory, [BLUE])
-            write = DirectoryWrite(teams=[RED], keys=[KEY], audit=[CREATED])
-            assert not await store.directory.commit(before.generation, write)
-            assert not await store.directory.commit(before.generation + 1_000, write)
-            found = await store.directory.changes(0)
-            assert (found.teams, found.keys) == ([BLUE], [])
-            assert await store.audit.entries(None, None) == []
+        before = await store.directory.changes(0)
+        await put_teams(other.directory, [BLUE])
+        write = DirectoryWrite(teams=[RED], keys=[KEY], audit=[CREATED])
+        assert not await store.directory.commit(before.generation, write)
+        assert not await store.directory.commit(before.generation + 1_000, write)
+        found = await store.directory.changes(0)
+        assert (found.teams, found.keys) == ([BLUE], [])
+        assert await store.audit.entries(None, None) == []
 
     async def test_of_writes_at_once_on_one_generation_one_is_done(
-        self, make_store: MakeStore
+        self, store: Store, other: Store
     ) -> None:
-        async with make_store() as store, make_store() as other:
-            generation = (await store.directory.changes(0)).generation
-            writes = [
-                (stores, DirectoryWrite(teams=[replace(RED, max_n=n + 1)], audit=[CREATED]))
-                for n, stores in enumerate([store, other] * 5)
-            ]
-            done = await asyncio.gather(
-                *(to.directory.commit(generation, write) for to, write in writes)
-            )
-            assert sum(done) == 1
-            (_, kept) = writes[done.index(True)]
-            assert (await store.directory.changes(0)).teams == list(kept.teams)
-            assert await store.audit.entries(None, None) == [CREATED]
+        generation = (await store.directory.changes(0)).generation
+        writes = [
+            (stores, DirectoryWrite(teams=[replace(RED, max_n=n + 1)], audit=[CREATED]))
+            for n, stores in enumerate([store, other] * 5)
+        ]
+        done = await asyncio.gather(
+            *(to.directory.commit(generation, write) for to, write in writes)
+        )
+        assert sum(done) == 1
+        (_, kept) = writes[done.index(True)]
+        assert (await store.directory.changes(0)).teams == list(kept.teams)
+        assert await store.audit.entries(None, None) == [CREATED]
 
-    async def test_a_log_entry_alone_is_no_change_of_the_directory(
-        self, make_store: MakeStore
-    ) -> None:
-        async with make_store() as store:
-            await put_teams(store.directory, [RED])
-            before = await store.directory.changes(0)
-            assert await committed(store, DirectoryWrite(audit=[PURGED]))
-            assert replace(await store.directory.changes(0), now=before.now) == before
-            assert await store.audit.entries(None, None) == [PURGED]
+    async def test_a_log_entry_alone_is_no_change_of_the_directory(self, store: Store) -> None:
+        await put_teams(store.directory, [RED])
+        before = await store.directory.changes(0)
+        assert await committed(store, DirectoryWrite(audit=[PURGED]))
+        assert replace(await store.directory.changes(0), now=before.now) == before
+        assert await store.audit.entries(None, None) == [PURGED]
 
-    async def test_a_key_of_no_team_is_refused_with_all_else(self, make_store: MakeStore) -> None:
-        async with make_store() as store:
-            before = await store.directory.changes(0)
-            with pytest.raises(UnknownTeam, match="'red'"):
-                await committed(store, DirectoryWrite(teams=[BLUE], keys=[KEY], audit=[CREATED]))
-            assert replace(await store.directory.changes(0), now=before.now) == before
-            assert await store.audit.entries(None, None) == []
+    async def test_a_key_of_no_team_is_refused_with_all_else(self, store: Store) -> None:
+        before = await store.directory.changes(0)
+        with pytest.raises(UnknownTeam, match="'red'"):
+            await committed(store, DirectoryWrite(teams=[BLUE], keys=[KEY], audit=[CREATED]))
+        assert replace(await store.directory.changes(0), now=before.now) == before
+        assert await store.audit.entries(None, None) == []
 
-    async def test_the_log_is_read_by_time_and_team_the_latest_first(
-        self, make_store: MakeStore
-    ) -> None:
-        async with make_store() as store:
-            assert await committed(store, DirectoryWrite(audit=[CREATED, REVOKED]))
-            assert await committed(store, DirectoryWrite(audit=[PURGED]))
-            assert await store.audit.entries(None, None) == [PURGED, REVOKED, CREATED]
-            assert await store.audit.entries(NOON + 60, None) == [PURGED, REVOKED]
-            assert await store.audit.entries(None, NOON + 60) == [CREATED]
-            assert await store.audit.entries(NOON, NOON + 120, "red") == [REVOKED, CREATED]
-            assert await store.audit.entries(None, None, "red", 1) == [REVOKED]
-            assert await store.audit.entries(None, None, "blue") == []
+    async def test_the_log_is_read_by_time_and_team_the_latest_first(self, store: Store) -> None:
+        assert await committed(store, DirectoryWrite(audit=[CREATED, REVOKED]))
+        assert await committed(store, DirectoryWrite(audit=[PURGED]))
+        assert await store.audit.entries(None, None) == [PURGED, REVOKED, CREATED]
+        assert await store.audit.entries(NOON + 60, None) == [PURGED, REVOKED]
+        assert await store.audit.entries(None, NOON + 60) == [CREATED]
+        assert await store.audit.entries(NOON, NOON + 120, "red") == [REVOKED, CREATED]
+        assert await store.audit.entries(None, None, "red", 1) == [REVOKED]
+        assert await store.audit.entries(None, None, "blue") == []
 
     async def test_what_is_old_is_forgotten(self, make_store: MakeStore) -> None:
         async with make_store() as store:

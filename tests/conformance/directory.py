@@ -1,10 +1,8 @@
 """The suite's part on teams and keys: DirectoryStore and check values."""
 
-import pytest
 from msgspec.structs import replace
 
 from gateway.core.model import Key, Limits, Team
-from gateway.stores.errors import UnknownTeam
 from gateway.stores.port import Store
 from gateway.tenants.store import DirectoryChanges
 from tests.conformance.store import NOON, MakeStore
@@ -37,19 +35,11 @@ async def everything(store: Store, since: int = 0) -> DirectoryChanges:
     return replace(await store.directory.changes(since), now=None)
 
 
-async def key_state(store: Store, id: str) -> str:
-    """A key's state as gateways that start now will see it."""
-    return {key.id: key.state for key in (await store.directory.changes(0)).keys}[id]
-
-
 class DirectoryConformance:
-    async def test_an_empty_directory_has_no_changes(self, make_store: MakeStore) -> None:
-        async with make_store() as store:
-            changes = await store.directory.changes(0)
-            assert (changes.teams, changes.keys) == ([], [])
-            assert (
-                await store.directory.changes(changes.generation)
-            ).generation == changes.generation
+    async def test_an_empty_directory_has_no_changes(self, store: Store) -> None:
+        changes = await store.directory.changes(0)
+        assert (changes.teams, changes.keys) == ([], [])
+        assert (await store.directory.changes(changes.generation)).generation == changes.generation
 
     async def test_teams_and_keys_come_back_as_they_were(self, make_store: MakeStore) -> None:
         async with make_store() as store:
@@ -63,77 +53,46 @@ class DirectoryConformance:
             assert sorted(changes.keys, key=lambda key: key.id) == [KEY, OTHER, LIMITED]
 
     async def test_changes_are_what_was_written_after_a_generation(
-        self, make_store: MakeStore
+        self, store: Store, other: Store
     ) -> None:
-        async with make_store() as store, make_store() as other:
-            await put_teams(store.directory, [RED, BLUE])
-            teams = await other.directory.changes(0)
-            await put_key(store.directory, KEY)
-            keys = await other.directory.changes(teams.generation)
-            assert (keys.teams, keys.keys) == ([], [KEY])
-            assert keys.generation > teams.generation
-            await put_teams(store.directory, [replace(RED, max_n=2)])
-            await set_state(store.directory, "k1", "disabled")
-            last = await other.directory.changes(keys.generation)
-            assert last.teams == [replace(RED, max_n=2)]
-            assert last.keys == [replace(KEY, state="disabled")]
-            none = await other.directory.changes(last.generation)
-            assert (none.generation, none.teams, none.keys) == (last.generation, [], [])
+        await put_teams(store.directory, [RED, BLUE])
+        teams = await other.directory.changes(0)
+        await put_key(store.directory, KEY)
+        keys = await other.directory.changes(teams.generation)
+        assert (keys.teams, keys.keys) == ([], [KEY])
+        assert keys.generation > teams.generation
+        await put_teams(store.directory, [replace(RED, max_n=2)])
+        await set_state(store.directory, "k1", "disabled")
+        last = await other.directory.changes(keys.generation)
+        assert last.teams == [replace(RED, max_n=2)]
+        assert last.keys == [replace(KEY, state="disabled")]
+        none = await other.directory.changes(last.generation)
+        assert (none.generation, none.teams, none.keys) == (last.generation, [], [])
 
-    async def test_a_generation_of_another_time_gets_everything(
-        self, make_store: MakeStore
-    ) -> None:
-        async with make_store() as store:
-            await put_teams(store.directory, [BLUE])
-            former = await everything(store)
-            changes = await everything(store, former.generation + 1_000_000)
-            assert changes == former
-            assert changes.teams == [BLUE]
-            assert changes.whole
+    async def test_a_generation_of_another_time_gets_everything(self, store: Store) -> None:
+        await put_teams(store.directory, [BLUE])
+        former = await everything(store)
+        changes = await everything(store, former.generation + 1_000_000)
+        assert changes == former
+        assert changes.teams == [BLUE]
+        assert changes.whole
 
-    async def test_what_is_new_is_not_all_there_is(self, make_store: MakeStore) -> None:
-        async with make_store() as store:
-            first = await everything(store)
-            await put_teams(store.directory, [BLUE])
-            assert first.whole
-            assert (await everything(store)).whole
-            generation = (await everything(store)).generation
-            await put_teams(store.directory, [RED])
-            assert not (await store.directory.changes(generation)).whole
+    async def test_what_is_new_is_not_all_there_is(self, store: Store) -> None:
+        first = await everything(store)
+        await put_teams(store.directory, [BLUE])
+        assert first.whole
+        assert (await everything(store)).whole
+        generation = (await everything(store)).generation
+        await put_teams(store.directory, [RED])
+        assert not (await store.directory.changes(generation)).whole
 
-    async def test_replacing_a_team_keeps_its_keys(self, make_store: MakeStore) -> None:
-        async with make_store() as store:
-            await put_teams(store.directory, [RED])
-            await put_key(store.directory, KEY)
-            await put_teams(store.directory, [Team(name="red"), BLUE])
-            changes = await store.directory.changes(0)
-            assert sorted(changes.teams, key=lambda team: team.name) == [BLUE, Team(name="red")]
-            assert changes.keys == [KEY]
-
-    async def test_a_key_needs_its_team(self, make_store: MakeStore) -> None:
-        async with make_store() as store:
-            await put_teams(store.directory, [BLUE])
-            with pytest.raises(UnknownTeam, match="'red'"):
-                await put_key(store.directory, KEY)
-            assert (await store.directory.changes(0)).keys == []
-            await put_teams(store.directory, [RED])
-            await put_key(store.directory, KEY)
-
-    async def test_a_key_can_be_disabled_and_enabled(self, make_store: MakeStore) -> None:
-        async with make_store() as store:
-            await put_teams(store.directory, [RED])
-            await put_key(store.directory, KEY)
-            for state in ("disabled", "active", "disabled"):
-                await set_state(store.directory, "k1", state)
-                assert await key_state(store, "k1") == state
-
-    async def test_a_key_is_replaced_whole(self, make_store: MakeStore) -> None:
-        other = replace(LIMITED, id="k1", name="other", limits=Limits(images_per_month=3))
-        async with make_store() as store:
-            await put_teams(store.directory, [RED])
-            for key in (KEY, other, KEY):
-                await put_key(store.directory, key)
-                assert (await store.directory.changes(0)).keys == [key]
+    async def test_replacing_a_team_keeps_its_keys(self, store: Store) -> None:
+        await put_teams(store.directory, [RED])
+        await put_key(store.directory, KEY)
+        await put_teams(store.directory, [Team(name="red"), BLUE])
+        changes = await store.directory.changes(0)
+        assert sorted(changes.teams, key=lambda team: team.name) == [BLUE, Team(name="red")]
+        assert changes.keys == [KEY]
 
     async def test_the_latest_use_of_a_key_is_kept(self, make_store: MakeStore) -> None:
         async with make_store() as store, make_store() as other:
@@ -145,13 +104,12 @@ class DirectoryConformance:
         async with make_store() as store:
             assert await store.directory.last_uses() == {"k1": NOON, "k2": NOON + 61}
 
-    async def test_a_use_is_no_change_of_the_directory(self, make_store: MakeStore) -> None:
-        async with make_store() as store:
-            await put_teams(store.directory, [RED])
-            await put_key(store.directory, KEY)
-            before = await everything(store)
-            await store.directory.record_use({"k1": NOON})
-            assert await everything(store) == before
+    async def test_a_use_is_no_change_of_the_directory(self, store: Store) -> None:
+        await put_teams(store.directory, [RED])
+        await put_key(store.directory, KEY)
+        before = await everything(store)
+        await store.directory.record_use({"k1": NOON})
+        assert await everything(store) == before
 
     async def test_a_check_value_is_kept_from_its_first_time(self, make_store: MakeStore) -> None:
         async with make_store() as store, make_store() as other:

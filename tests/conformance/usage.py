@@ -6,6 +6,7 @@ import pytest
 from msgspec.structs import replace
 
 from gateway.core.model import UsageRow
+from gateway.core.periods import HOUR_SECONDS
 from gateway.quota.account import EMPTY
 from gateway.quota.store import Change
 from gateway.stores.archive_format import EntryRecord
@@ -67,191 +68,77 @@ async def everything(store: Store) -> list[list[UsageRow]]:
 
 
 class UsageConformance:
-    async def test_usage_is_summed_by_hour(self, make_store: MakeStore) -> None:
-        async with make_store() as store:
-            await fill(store)
-            assert await requests(store, "hour", "size") == {
-                ("2026-02-28T23:00:00Z", "s"): 1,
-                ("2026-03-01T00:00:00Z", "s"): 42,
-                ("2026-03-01T23:00:00Z", "s"): 1,
-            }
+    async def test_days_are_utc_and_end_at_midnight_exactly(self, store: Store) -> None:
+        await fill(store)
+        by_day = await requests(store, "day")
+        assert list(by_day.items()) == [(("2026-02-28",), 1), (("2026-03-01",), 43)]
+        assert await requests(store, "day", "team") == {
+            ("2026-02-28", "red"): 1,
+            ("2026-03-01", "Blue"): 1,
+            ("2026-03-01", "red"): 41,
+            ("2026-03-01", "ünï"): 1,
+        }
 
-    async def test_one_team_alone(self, make_store: MakeStore) -> None:
-        async with make_store() as store:
-            await fill(store)
-            rows = await store.usage.report(["team", "key"], None, None, "red")
-            assert [row.group for row in rows] == [("red", "k1"), ("red", "k2")]
-            assert await store.usage.report([], None, None, "nobody") == []
+    async def test_bounds_are_rounded_up_to_whole_hours(self, store: Store) -> None:
+        await store.accounts.record(
+            [entry("1", at=MIDNIGHT + 5), entry("2", at=MIDNIGHT + HOUR_SECONDS + 5)]
+        )
+        for start, end, requests in ((0, 1, 1), (1, 2 * HOUR_SECONDS, 1), (0, 7_200, 2)):
+            (row,) = await store.usage.report([], MIDNIGHT + start, MIDNIGHT + end)
+            assert row.requests == requests
 
-    async def test_no_entries_are_no_rows(self, make_store: MakeStore) -> None:
-        async with make_store() as store:
-            assert await store.usage.report([], None, None) == []
-            assert await store.usage.report(["team", "day"], 0.0, MIDNIGHT) == []
-            await store.accounts.record([])
-            assert await store.usage.report([], None, None) == []
+    async def test_a_number_that_no_store_can_keep_is_refused_as_such(self, store: Store) -> None:
+        with pytest.raises(OverflowError):
+            await store.accounts.record([entry("e", cost=2**63)])
+        await store.accounts.record([entry("f", cost=2**63 - 1)])
+        assert (await store.usage.report([], None, None))[0].cost == 2**63 - 1
 
-    async def test_everything_is_summed_up(self, make_store: MakeStore) -> None:
-        async with make_store() as store:
-            await fill(store)
-            assert await store.usage.report([], None, None) == [
-                UsageRow(
-                    group=(),
-                    requests=44,
-                    images_bought=6,
-                    images_cached=80,
-                    images_unknown=1,
-                    cost=2**53 + 41,
-                    saved=400,
-                )
-            ]
+    async def test_what_cannot_be_grouped_by_is_refused(self, store: Store) -> None:
+        with pytest.raises(ValueError, match="'prompt'"):
+            await store.usage.report(["prompt"], None, None)
 
-    async def test_rows_are_by_the_groups_asked_for_and_in_their_order(
-        self, make_store: MakeStore
-    ) -> None:
-        async with make_store() as store:
-            await fill(store)
-            by_team = await requests(store, "team")
-            assert list(by_team.items()) == [(("Blue",), 1), (("red",), 42), (("ünï",), 1)]
-            assert await requests(store, "key") == {
-                ("k1",): 41,
-                ("k2",): 1,
-                ("k3",): 1,
-                ("k4",): 1,
-            }
-            assert await requests(store, "model") == {("m1",): 42, ("m2",): 2}
-            by_both = await requests(store, "model", "team")
-            assert list(by_both) == sorted(by_both)
-            assert by_both == {
-                ("m1", "Blue"): 1,
-                ("m1", "red"): 41,
-                ("m2", "red"): 1,
-                ("m2", "ünï"): 1,
-            }
+    async def test_nothing_is_forgotten_unless_that_is_asked_for(self, store: Store) -> None:
+        await fill(store)
+        before = await everything(store)
+        await tidied(store, MIDNIGHT + 5_000 * DAY, None)
+        await tidied(store, MIDNIGHT + 5_000 * DAY, MIDNIGHT - DAY)
+        assert await everything(store) == before
+        (total,) = await store.usage.report([], None, None)
+        written = await gathered(store.archive.export())
+        assert total.cost == sum(r.entry.cost for r in written if isinstance(r, EntryRecord))
 
-    async def test_days_are_utc_and_end_at_midnight_exactly(self, make_store: MakeStore) -> None:
-        async with make_store() as store:
-            await fill(store)
-            by_day = await requests(store, "day")
-            assert list(by_day.items()) == [(("2026-02-28",), 1), (("2026-03-01",), 43)]
-            assert await requests(store, "day", "team") == {
-                ("2026-02-28", "red"): 1,
-                ("2026-03-01", "Blue"): 1,
-                ("2026-03-01", "red"): 41,
-                ("2026-03-01", "ünï"): 1,
-            }
-
-    async def test_the_start_is_included_and_the_end_is_not(self, make_store: MakeStore) -> None:
-        async def count(start: float | None, end: float | None) -> int:
-            return sum(row.requests for row in await store.usage.report(["team"], start, end))
-
-        async with make_store() as store:
-            await fill(store)
-            assert await count(None, MIDNIGHT) == 1
-            assert await count(MIDNIGHT, None) == 43
-            assert await count(MIDNIGHT, MIDNIGHT + 3600) == 42
-            assert await count(MIDNIGHT + 3600, MIDNIGHT + 86_400) == 1
-            assert await count(MIDNIGHT, MIDNIGHT + 86_400) == 43
-            assert await count(MIDNIGHT, MIDNIGHT) == 0
-
-    async def test_a_recorded_entry_replaces_the_one_with_its_id(
-        self, make_store: MakeStore
-    ) -> None:
-        async with make_store() as store:
-            await store.accounts.record([entry("e", at=MIDNIGHT, requests=1)])
-            await store.accounts.record(
-                [entry("e", at=MIDNIGHT, requests=7), entry("f", at=MIDNIGHT)]
-            )
-        async with make_store() as store:
-            assert (await store.usage.report([], None, None))[0].requests == 8
-
-    async def test_what_is_coalesced_and_refused_is_counted(self, make_store: MakeStore) -> None:
-        nothing = entry("", images_bought=0, cost=0)
-        async with make_store() as store:
-            await store.accounts.record(
-                [
-                    replace(
-                        nothing, id="1", outcome="coalesced", images_cached=2, images_coalesced=2
-                    ),
-                    replace(nothing, id="2", outcome="refused", requests=0, requests_refused=3),
-                ]
-            )
-            (row,) = await store.usage.report([], None, None)
-            assert (row.requests, row.requests_refused) == (1, 3)
-            assert (row.images_cached, row.images_coalesced) == (2, 2)
-            assert await requests(store, "outcome") == {("coalesced",): 1, ("refused",): 0}
-
-    async def test_several_teams(self, make_store: MakeStore) -> None:
-        async with make_store() as store:
-            await fill(store)
-            rows = await store.usage.report(["team"], None, None, ("red", "Blue", "nobody"))
-            assert [row.group for row in rows] == [("Blue",), ("red",)]
-            assert await store.usage.report(["team"], None, None, ()) == []
-
-    async def test_a_number_that_no_store_can_keep_is_refused_as_such(
-        self, make_store: MakeStore
-    ) -> None:
-        async with make_store() as store:
-            with pytest.raises(OverflowError):
-                await store.accounts.record([entry("e", cost=2**63)])
-            await store.accounts.record([entry("f", cost=2**63 - 1)])
-            assert (await store.usage.report([], None, None))[0].cost == 2**63 - 1
-
-    async def test_what_cannot_be_grouped_by_is_refused(self, make_store: MakeStore) -> None:
-        async with make_store() as store:
-            with pytest.raises(ValueError, match="'prompt'"):
-                await store.usage.report(["prompt"], None, None)
-
-    async def test_nothing_is_forgotten_unless_that_is_asked_for(
-        self, make_store: MakeStore
-    ) -> None:
-        async with make_store() as store:
-            await fill(store)
-            before = await everything(store)
-            await tidied(store, MIDNIGHT + 5_000 * DAY, None)
-            await tidied(store, MIDNIGHT + 5_000 * DAY, MIDNIGHT - DAY)
-            assert await everything(store) == before
-            (total,) = await store.usage.report([], None, None)
-            written = await gathered(store.archive.export())
-            assert total.cost == sum(r.entry.cost for r in written if isinstance(r, EntryRecord))
-
-    async def test_what_is_too_old_is_forgotten(self, make_store: MakeStore) -> None:
-        async with make_store() as store:
-            old = [
-                entry(f"{days}-{hours}", at=MIDNIGHT - days * DAY + hours * 3600)
-                for days in (60, 59, 41, 40)
-                for hours in (0, 23)
-            ]
-            await store.accounts.record(old)
-            await tidied(store, MIDNIGHT, None)
-            await fill(store)
-            await tidied(store, MIDNIGHT, MIDNIGHT - 33 * DAY)
-            assert list(await requests(store, "day")) == [("2026-02-28",), ("2026-03-01",)]
-            assert (await store.usage.report([], None, None))[0].requests == 44
-            for by in ("team", "model", "hour", "outcome"):
-                assert sum((await requests(store, by)).values()) == 44
-            exported = [
-                r for r in await gathered(store.archive.export()) if isinstance(r, EntryRecord)
-            ]
-            assert all(r.entry.at >= MIDNIGHT - 3600 for r in exported)
+    async def test_what_is_too_old_is_forgotten(self, store: Store) -> None:
+        old = [
+            entry(f"{days}-{hours}", at=MIDNIGHT - days * DAY + hours * 3600)
+            for days in (60, 59, 41, 40)
+            for hours in (0, 23)
+        ]
+        await store.accounts.record(old)
+        await tidied(store, MIDNIGHT, None)
+        await fill(store)
+        await tidied(store, MIDNIGHT, MIDNIGHT - 33 * DAY)
+        assert list(await requests(store, "day")) == [("2026-02-28",), ("2026-03-01",)]
+        assert (await store.usage.report([], None, None))[0].requests == 44
+        for by in ("team", "model", "hour", "outcome"):
+            assert sum((await requests(store, by)).values()) == 44
+        exported = [r for r in await gathered(store.archive.export()) if isinstance(r, EntryRecord)]
+        assert all(r.entry.at >= MIDNIGHT - 3600 for r in exported)
 
     async def test_what_is_written_again_counts_once_also_after_it_was_tidied_up(
-        self, make_store: MakeStore
+        self, store: Store
     ) -> None:
-        async with make_store() as store:
-            now = (await store.accounts.load([])).now
-            unknown = entry("e", at=now - 7_200, outcome="unknown", images_unknown=1)
-            await store.accounts.record([unknown, entry("f", at=unknown.at)])
+        now = (await store.accounts.load([])).now
+        unknown = entry("e", at=now - 7_200, outcome="unknown", images_unknown=1)
+        await store.accounts.record([unknown, entry("f", at=unknown.at)])
+        await tidied(store, now, None)
+        await store.accounts.record([replace(unknown, outcome="bought", images_unknown=0, cost=7)])
+        for _ in range(2):
+            (row,) = await store.usage.report(["outcome"], None, None)
+            assert row.group == ("bought",)
+            assert (row.requests, row.images_unknown, row.cost) == (2, 0, 12)
+            by_key = await store.usage.report(["team", "key"], None, None)
+            assert [row.cost for row in by_key] == [12]
             await tidied(store, now, None)
-            await store.accounts.record(
-                [replace(unknown, outcome="bought", images_unknown=0, cost=7)]
-            )
-            for _ in range(2):
-                (row,) = await store.usage.report(["outcome"], None, None)
-                assert row.group == ("bought",)
-                assert (row.requests, row.images_unknown, row.cost) == (2, 0, 12)
-                by_key = await store.usage.report(["team", "key"], None, None)
-                assert [row.cost for row in by_key] == [12]
-                await tidied(store, now, None)
 
     async def test_many_may_tidy_up_while_others_write(self, make_store: MakeStore) -> None:
         async def write(name: str) -> None:

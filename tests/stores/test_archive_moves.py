@@ -3,23 +3,19 @@
 import asyncio
 import io
 import random
-import secrets
 import stat
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from itertools import combinations
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
 from hypothesis import given, settings
-from msgspec.structs import replace
 
 from gateway.config.store_url import parse_store_url
-from gateway.core.errors import Unauthenticated
 from gateway.core.key_format import pepper_check
-from gateway.core.model import NO_LIMITS, Key, Limits, Team, UsageRow
+from gateway.core.model import NO_LIMITS, Limits, Team
 from gateway.quota.ledger import Ledger
 from gateway.quota.steps import Held
 from gateway.stores.archive import Archive, export_store, new_file
@@ -33,9 +29,8 @@ from gateway.stores.archive_format import (
 from gateway.stores.port import Store
 from gateway.stores.redis import RedisStore
 from gateway.stores.sqlite import SqliteStore
-from gateway.tenants.changes import Actor, OperationError
-from gateway.tenants.directory import Directory
-from gateway.tenants.operations import create_key, rotate_key, set_key_state
+from gateway.tenants.changes import OperationError
+from tests.conformance.archive import usages
 from tests.support.directory import put_teams
 from tests.support.quota_steps import release, reserve, settle
 from tests.support.redis import RedisServer, running_redis
@@ -43,11 +38,6 @@ from tests.support.states import PEPPER, archived, by_name, gathered, state, sta
 
 LIMITS = Limits(images_per_day=10, cost_per_month=2_000_000, concurrent_requests=3)
 KEY_LIMITS = Limits(images_per_month=6)
-GROUPINGS = [
-    by
-    for length in range(5)
-    for by in combinations(("team", "key", "model", "day", "outcome"), length)
-]
 
 
 class Places:
@@ -98,18 +88,6 @@ async def admitted(ledger: Ledger, id: str, key: str, limits: Limits = NO_LIMITS
     return isinstance(await ledger.reserve(step), Held)
 
 
-async def new_key(store: Store, team: str) -> tuple[Key, str]:
-    return await create_key(
-        store.directory,
-        team=team,
-        name="",
-        lifetime=None,
-        pepper=PEPPER,
-        by=Actor("a test", time.time()),
-        entropy=secrets.token_bytes,
-    )
-
-
 MOVES = [
     pytest.param(*move, id="-".join(move))
     for move in (
@@ -153,52 +131,6 @@ async def test_budgets_are_used_up_exactly_where_they_would_have_been(
         assert (row.images_bought, row.cost) == (9, 9 * 40_000)
 
 
-@pytest.mark.parametrize(("source", "target"), MOVES)
-async def test_keys_open_what_they_opened(places: Places, source: str, target: str) -> None:
-    async with places.make(source, 1) as store:
-        assert await store.check_value("pepper", pepper_check(PEPPER))
-        await put_teams(store.directory, [Team(name="red"), Team(name="blue")])
-        now = time.time()
-        by = Actor("a test", now)
-        old, old_text = await new_key(store, "red")
-        rotated = await rotate_key(
-            store.directory, old.id, grace=3_600, pepper=PEPPER, by=by, entropy=secrets.token_bytes
-        )
-        revoked, revoked_text = await new_key(store, "blue")
-        await set_key_state(store.directory, revoked.id, "revoked", by)
-        await store.directory.record_use({old.id: now, rotated.new.id: now - 0.1})
-        await moved(store, places.make(target, 2))
-    async with places.make(target, 2) as store:
-        directory = Directory(
-            store.directory, pepper=PEPPER, wall=time.time, monotonic=time.monotonic
-        )
-        await directory.refresh()
-        callers = [await directory.authenticate([f"Bearer {t}"]) for t in (old_text, rotated.text)]
-        assert [caller.key for caller in callers] == [rotated.old, rotated.new]
-        assert {caller.key.line for caller in callers} == {old.id}
-        with pytest.raises(Unauthenticated):
-            await directory.authenticate([f"Bearer {revoked_text}"])
-        assert await store.directory.last_uses() == {old.id: now, rotated.new.id: now - 0.1}
-
-
-@pytest.mark.parametrize(("source", "target"), MOVES)
-async def test_what_people_were_told_is_not_told_again(
-    places: Places, source: str, target: str
-) -> None:
-    async with places.make(source, 1) as store:
-        assert await store.check_value("pepper", pepper_check(PEPPER))
-        await store.claims.complete("told", "one", 86_400, b"what was told")
-        assert await store.claims.claim("begun", "one", 86_400) is None
-        (told,) = [claim for claim in await store.claims.current() if claim.done]
-        await moved(store, places.make(target, 2))
-    async with places.make(target, 2) as store:
-        (claim,) = await store.claims.current()
-        assert replace(claim, ends=0.0) == replace(told, ends=0.0)
-        assert claim.ends == pytest.approx(told.ends, abs=0.001)
-        assert await store.claims.claim("told", "two", 60) is not None
-        assert await store.claims.claim("begun", "two", 60) is None
-
-
 def test_any_state_comes_back_over_redis_as_it_was(tmp_path: Path) -> None:
     async def begin() -> RedisServer:
         return await stack.enter_async_context(running_redis(tmp_path / "redis"))
@@ -239,16 +171,6 @@ async def _comes_back(records: list[ArchiveRecord], server: RedisServer) -> None
 def lasting(records: list[ArchiveRecord]) -> list[ArchiveRecord]:
     """All but the clock, which goes on, and usage, which Redis sums up."""
     return by_name(r for r in records if not isinstance(r, ClockRecord | EntryRecord))
-
-
-async def usages(store: Store) -> list[list[UsageRow]]:
-    """Usage in every grouping, without the rows that say nothing."""
-    found = [await store.usage.report(by, None, None) for by in GROUPINGS]
-    return [[row for row in rows if row != _nothing(row)] for rows in found]
-
-
-def _nothing(row: UsageRow) -> UsageRow:
-    return UsageRow(group=row.group)
 
 
 # -- refusals -----------------------------------------------------------------------------------

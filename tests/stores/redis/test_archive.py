@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
+from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
 from gateway.config.store_url import parse_store_url
@@ -25,16 +26,15 @@ async def all_keys(server: RedisServer) -> int:
         return int(await client.dbsize())
 
 
-async def test_only_usage_that_may_be_written_again_is_kept_by_id(tmp_path: Path) -> None:
+async def test_only_usage_that_may_be_written_again_is_kept_by_id(server: RedisServer) -> None:
     old, recent = time.time() - 5 * 86_400, time.time() - 7_200
-    async with running_redis(tmp_path) as server:
-        make_store = partial(RedisStore, parse_store_url(server.url))
-        entries = [entry("old", at=old), entry("recent", at=recent), entry("too", at=recent)]
-        await restore(make_store, state(entries))
-        async with server.client() as client:
-            assert await client.exists(names.usage(hour_of(old)))
-            assert not await client.exists(names.purchases(hour_of(old)))
-            assert await client.hlen(names.purchases(hour_of(recent))) == 2
+    make_store = partial(RedisStore, parse_store_url(server.url))
+    entries = [entry("old", at=old), entry("recent", at=recent), entry("too", at=recent)]
+    await restore(make_store, state(entries))
+    async with server.client() as client:
+        assert await client.exists(names.usage(hour_of(old)))
+        assert not await client.exists(names.purchases(hour_of(old)))
+        assert await client.hlen(names.purchases(hour_of(recent))) == 2
 
 
 async def test_an_export_sums_hits_up_and_has_purchases_one_by_one(tmp_path: Path) -> None:
@@ -60,32 +60,32 @@ async def test_an_export_sums_hits_up_and_has_purchases_one_by_one(tmp_path: Pat
     assert {each.id: each.cost for each in found if each is not hit} == {"p1": 5, "p2": 7}
 
 
-async def test_an_import_that_does_not_fit_is_taken_back(tmp_path: Path) -> None:
+async def test_an_import_that_does_not_fit_is_taken_back(server: RedisServer) -> None:
     now = time.time()
     entries = [replace(e, at=now - number) for number, e in enumerate(history(40_000))]
-    async with running_redis(tmp_path) as server:
-        make_store = partial(RedisStore, parse_store_url(server.url))
-        async with server.client() as client:
-            memory = await client.info("memory")
-            await client.config_set("maxmemory", memory["used_memory"] + 3_000_000)
-        with pytest.raises(StoreUnavailable):
-            await restore(make_store, state(entries))
-        assert await all_keys(server) == 0
-        await restore(make_store, state(entries[:100]))
-        async with make_store() as store:
-            (row,) = await store.usage.report([], None, None)
-            assert row.requests == sum(each.requests for each in entries[:100])
+    make_store = partial(RedisStore, parse_store_url(server.url))
+    async with server.client() as client:
+        memory = await client.info("memory")
+        await client.config_set("maxmemory", memory["used_memory"] + 3_000_000)
+    with pytest.raises(StoreUnavailable):
+        await restore(make_store, state(entries))
+    assert await all_keys(server) == 0
+    await restore(make_store, state(entries[:100]))
+    async with make_store() as store:
+        (row,) = await store.usage.report([], None, None)
+        assert row.requests == sum(each.requests for each in entries[:100])
 
 
-async def test_who_ends_an_import_too_late_takes_nothing_away(tmp_path: Path) -> None:
+async def test_who_ends_an_import_too_late_takes_nothing_away(
+    server: RedisServer, client: Redis
+) -> None:
     """Not with the epoch that it has become, either: gateways may have bought since."""
-    async with running_redis(tmp_path) as server, server.client() as client:
-        await restore(partial(RedisStore, parse_store_url(server.url)), state(history(10)))
-        epoch = await client.hget(names.META, "epoch")
-        before = await all_keys(server)
-        with pytest.raises(ResponseError, match="IMPORT over"):
-            await scripts.REMOVE.run(client, (names.META, names.META), (epoch or b"",))
-        assert await all_keys(server) == before > 0
+    await restore(partial(RedisStore, parse_store_url(server.url)), state(history(10)))
+    epoch = await client.hget(names.META, "epoch")
+    before = await all_keys(server)
+    with pytest.raises(ResponseError, match="IMPORT over"):
+        await scripts.REMOVE.run(client, (names.META, names.META), (epoch or b"",))
+    assert await all_keys(server) == before > 0
 
 
 async def test_a_cluster_can_be_exported_and_restored(tmp_path: Path) -> None:

@@ -2,30 +2,13 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
-from functools import partial
-from pathlib import Path
 
-import pytest
-
-from gateway.config.store_url import parse_store_url
 from gateway.stores.port import Store
-from gateway.stores.redis import RedisStore, names
+from gateway.stores.redis import names
 from tests.conformance.store import MakeStore, held, put, spent
-from tests.support.redis import RedisServer, running_redis
+from tests.support.redis import RedisServer
 
 HOUR = 3600
-
-
-@pytest.fixture
-async def server(tmp_path: Path) -> AsyncIterator[RedisServer]:
-    async with running_redis(tmp_path / "redis") as server:
-        yield server
-
-
-@pytest.fixture
-def make_store(server: RedisServer) -> MakeStore:
-    return partial(RedisStore, parse_store_url(server.url))
 
 
 async def now(store: Store) -> float:
@@ -41,10 +24,9 @@ async def set_back(server: RedisServer, seconds: float) -> float:
     return microseconds / 1_000_000
 
 
-async def test_it_is_the_servers(make_store: MakeStore) -> None:
-    async with make_store() as store:
-        before = time.time()
-        assert before - 0.01 <= await now(store) <= time.time() + 0.01
+async def test_it_is_the_servers(store: Store) -> None:
+    before = time.time()
+    assert before - 0.01 <= await now(store) <= time.time() + 0.01
 
 
 async def test_it_is_not_before_the_last_swap_and_does_not_stand_still(
@@ -62,41 +44,36 @@ async def test_it_is_not_before_the_last_swap_and_does_not_stand_still(
 
 
 async def test_it_goes_at_half_the_pace_until_the_server_has_caught_up(
-    server: RedisServer, make_store: MakeStore
+    server: RedisServer, store: Store
 ) -> None:
-    async with make_store() as store:
-        mark = await set_back(server, 0.5)
-        await put(store, "a", spent(1))
-        started = time.time()
-        while time.time() < started + 0.6:
-            shown, real = await now(store), time.time()
-            gone = real - started
-            assert shown <= max(real, mark + gone / 2) + 0.2
-        async with asyncio.timeout(10):
-            while await now(store) > time.time() + 0.01:
-                await put(store, "a", spent(1))
+    mark = await set_back(server, 0.5)
+    await put(store, "a", spent(1))
+    started = time.time()
+    while time.time() < started + 0.6:
+        shown, real = await now(store), time.time()
+        gone = real - started
+        assert shown <= max(real, mark + gone / 2) + 0.2
+    async with asyncio.timeout(10):
+        while await now(store) > time.time() + 0.01:
+            await put(store, "a", spent(1))
 
 
 async def test_what_was_decided_is_not_followed_by_an_earlier_time(
-    server: RedisServer, make_store: MakeStore
+    server: RedisServer, store: Store, other: Store
 ) -> None:
-    async with make_store() as store, make_store() as other:
-        ahead = await set_back(server, HOUR)
-        await other.accounts.load(["a"])
-        decided = await now(store)
-        async with server.client() as client:  # the server's clock was only now set right
-            await client.hdel(names.META, "clock", "clock_wall")
-        assert await now(store) == decided
-        await put(store, "a", held(x=decided + 5))
-        for later in (store, other):
-            assert await now(later) >= decided >= ahead - 1e-6  # a float, cut to microseconds
+    ahead = await set_back(server, HOUR)
+    await other.accounts.load(["a"])
+    decided = await now(store)
+    async with server.client() as client:  # the server's clock was only now set right
+        await client.hdel(names.META, "clock", "clock_wall")
+    assert await now(store) == decided
+    await put(store, "a", held(x=decided + 5))
+    for later in (store, other):
+        assert await now(later) >= decided >= ahead - 1e-6  # a float, cut to microseconds
 
 
-async def test_leases_run_out_by_the_servers_clock(
-    server: RedisServer, make_store: MakeStore
-) -> None:
-    async with make_store() as store:
-        await put(store, "a", held(x=await now(store) + HOUR))
-        assert await store.accounts.due() == []
-        await set_back(server, HOUR + 1)
-        assert await store.accounts.due() == ["a"]
+async def test_leases_run_out_by_the_servers_clock(server: RedisServer, store: Store) -> None:
+    await put(store, "a", held(x=await now(store) + HOUR))
+    assert await store.accounts.due() == []
+    await set_back(server, HOUR + 1)
+    assert await store.accounts.due() == ["a"]

@@ -1,9 +1,10 @@
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
 
 import pytest
+from redis.asyncio import Redis
 from structlog.testing import capture_logs
 
 from gateway.config.store_url import parse_store_url
@@ -16,12 +17,6 @@ from tests.support.redis import RedisServer, free_port, running_redis
 from tests.support.tcp_proxy import tcp_proxy
 
 PASSWORD = "pass-that-nobody-may-see"
-
-
-@pytest.fixture
-async def server(tmp_path: Path) -> AsyncIterator[RedisServer]:
-    async with running_redis(tmp_path / "redis") as server:
-        yield server
 
 
 def url(server: RedisServer, who: str = "") -> str:
@@ -56,18 +51,16 @@ async def add_user(server: RedisServer, *rules: str) -> None:
     "policy", ["allkeys-lru", "allkeys-random", "volatile-lfu", "volatile-ttl"]
 )
 async def test_a_policy_that_throws_budgets_out_is_refused(
-    server: RedisServer, policy: str
+    server: RedisServer, policy: str, client: Redis
 ) -> None:
-    async with server.client() as client:
-        await client.config_set("maxmemory-policy", policy)
-        assert f"its maxmemory-policy is {policy}" in await refusal(server.url)
-        assert await client.dbsize() == 0
+    await client.config_set("maxmemory-policy", policy)
+    assert f"its maxmemory-policy is {policy}" in await refusal(server.url)
+    assert await client.dbsize() == 0
 
 
-async def test_a_read_only_replica_is_refused(server: RedisServer) -> None:
-    async with server.client() as client:
-        await client.replicaof("127.0.0.1", 1)
-        assert "read-only replica" in await refusal(server.url)
+async def test_a_read_only_replica_is_refused(server: RedisServer, client: Redis) -> None:
+    await client.replicaof("127.0.0.1", 1)
+    assert "read-only replica" in await refusal(server.url)
 
 
 async def test_a_newer_schema_is_refused_and_left_alone(server: RedisServer) -> None:

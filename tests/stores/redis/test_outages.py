@@ -17,6 +17,7 @@ from gateway.quota.account import EMPTY
 from gateway.quota.store import Change
 from gateway.reporting.request_lines import HistoryBatch, LineFilter
 from gateway.stores.errors import UnknownTeam
+from gateway.stores.port import Store
 from gateway.stores.redis import RedisStore, names
 from gateway.stores.redis.store import CONNECTIONS, PATIENCE_SECONDS
 from gateway.tenants.store import DirectoryWrite
@@ -29,12 +30,6 @@ from tests.support.tcp_proxy import TcpProxy, tcp_proxy
 
 SOON = PATIENCE_SECONDS + 1.5
 """Seconds within which every operation must have ended, on a busy machine."""
-
-
-@pytest.fixture
-async def server(tmp_path: Path) -> AsyncIterator[RedisServer]:
-    async with running_redis(tmp_path / "redis") as server:
-        yield server
 
 
 @pytest.fixture
@@ -51,7 +46,7 @@ def store_of(server: RedisServer | TcpProxy) -> RedisStore:
     return RedisStore(at(server.port))
 
 
-async def refuses(store: RedisStore) -> None:
+async def refuses(store: Store) -> None:
     """Every operation is refused, and in time."""
     operations: tuple[Callable[[], Awaitable[object]], ...] = (
         partial(store.accounts.load, ["a"]),
@@ -80,7 +75,7 @@ async def refuses(store: RedisStore) -> None:
     await asyncio.gather(*map(refuse, operations))
 
 
-async def comes_back(store: RedisStore) -> None:
+async def comes_back(store: Store) -> None:
     """Wait until the store answers again."""
     async with asyncio.timeout(20):
         while True:
@@ -136,52 +131,53 @@ async def test_cut_connections_are_an_outage_that_ends_by_itself(proxy: TcpProxy
 
 
 async def test_a_frozen_server_is_an_outage_and_runs_what_it_was_sent_when_it_wakes(
-    server: RedisServer,
+    server: RedisServer, store: Store
 ) -> None:
-    async with store_of(server) as store:
-        await put(store, "a", spent(1))
-        server.freeze()
-        await refuses(store)
-        with pytest.raises(StoreUnavailable):
-            await store.accounts.swap([Change("a", 1, spent(2))], [entry("e")])
-        server.thaw()
-        await comes_back(store)
-        # Neither lost nor done twice, whichever came first.
-        loaded = (await store.accounts.load(["a"])).accounts
-        assert loaded in ([(spent(1), 1)], [(spent(2), 2)])
-        written = await store.usage.report([], None, None)
-        assert sum(row.requests for row in written) in (0, 1, 2)
+    await put(store, "a", spent(1))
+    server.freeze()
+    await refuses(store)
+    with pytest.raises(StoreUnavailable):
+        await store.accounts.swap([Change("a", 1, spent(2))], [entry("e")])
+    server.thaw()
+    await comes_back(store)
+    # Neither lost nor done twice, whichever came first.
+    loaded = (await store.accounts.load(["a"])).accounts
+    assert loaded in ([(spent(1), 1)], [(spent(2), 2)])
+    written = await store.usage.report([], None, None)
+    assert sum(row.requests for row in written) in (0, 1, 2)
 
 
-async def test_an_abandoned_swap_cannot_win_against_a_later_version(server: RedisServer) -> None:
-    async with store_of(server) as store, store_of(server) as other:
-        await put(store, "a", spent(1))
-        await images(other, "a")
-        server.freeze()
-        abandoned = asyncio.create_task(
-            store.accounts.swap([Change("a", 1, spent(99))], [entry("old")])
-        )
-        with pytest.raises(StoreUnavailable):
-            await abandoned
-        server.thaw()
-        await comes_back(other)
-        won = await other.accounts.swap([Change("a", 1, spent(2))], [entry("new")])
-        assert await images(other, "a") == (2 if won else 99)
-        (row,) = await other.usage.report([], None, None)
-        assert row.requests == 1
+async def test_an_abandoned_swap_cannot_win_against_a_later_version(
+    server: RedisServer, store: Store, other: Store
+) -> None:
+    await put(store, "a", spent(1))
+    await images(other, "a")
+    server.freeze()
+    abandoned = asyncio.create_task(
+        store.accounts.swap([Change("a", 1, spent(99))], [entry("old")])
+    )
+    with pytest.raises(StoreUnavailable):
+        await abandoned
+    server.thaw()
+    await comes_back(other)
+    won = await other.accounts.swap([Change("a", 1, spent(2))], [entry("new")])
+    assert await images(other, "a") == (2 if won else 99)
+    (row,) = await other.usage.report([], None, None)
+    assert row.requests == 1
 
 
-async def test_who_waits_for_a_connection_is_told_in_time_too(server: RedisServer) -> None:
-    async with store_of(server) as store:
-        server.freeze()
-        started = time.monotonic()
-        ends = await asyncio.gather(
-            *(store.accounts.load(["a"]) for _ in range(CONNECTIONS * 10)), return_exceptions=True
-        )
-        assert time.monotonic() - started < SOON
-        assert {type(end) for end in ends} == {StoreUnavailable}
-        server.thaw()
-        await comes_back(store)
+async def test_who_waits_for_a_connection_is_told_in_time_too(
+    server: RedisServer, store: Store
+) -> None:
+    server.freeze()
+    started = time.monotonic()
+    ends = await asyncio.gather(
+        *(store.accounts.load(["a"]) for _ in range(CONNECTIONS * 10)), return_exceptions=True
+    )
+    assert time.monotonic() - started < SOON
+    assert {type(end) for end in ends} == {StoreUnavailable}
+    server.thaw()
+    await comes_back(store)
 
 
 async def test_a_restart_with_its_data_is_an_outage_that_ends_by_itself(tmp_path: Path) -> None:
@@ -266,34 +262,17 @@ async def test_a_store_that_no_gateway_waits_for_has_nothing_to_be_confirmed(
         assert not await operator.confirm_reset()
 
 
-async def test_lines_say_whose_they_are(server: RedisServer) -> None:
-    async with store_of(server) as store:
-        await server.kill()
-        with capture_logs() as lines, pytest.raises(StoreUnavailable):
-            await store.accounts.due()
-    (line,) = lines
-    assert (line["source"], line["place"]) == ("store", server.url)
-
-
-async def test_a_store_that_refuses_can_be_confirmed_through_itself(server: RedisServer) -> None:
-    async with store_of(server) as store:
-        await lose_by_flushing(server)
+async def test_data_that_comes_back_after_all_ends_the_refusal(
+    server: RedisServer, store: Store
+) -> None:
+    await put(store, "a", spent(5))
+    async with server.client() as client:
+        kept = {key: await client.dump(key) for key in await client.keys()}
+        await client.flushall()
         await refuses(store)
-        assert await store.confirm_reset()
-        await put(store, "a", spent(1))
-        assert await images(store, "a") == 1
-
-
-async def test_data_that_comes_back_after_all_ends_the_refusal(tmp_path: Path) -> None:
-    async with running_redis(tmp_path / "redis") as server, store_of(server) as store:
-        await put(store, "a", spent(5))
-        async with server.client() as client:
-            kept = {key: await client.dump(key) for key in await client.keys()}
-            await client.flushall()
-            await refuses(store)
-            for key, value in kept.items():
-                await client.restore(key, 0, value or b"")
-        assert await images(store, "a") == 5
+        for key, value in kept.items():
+            await client.restore(key, 0, value or b"")
+    assert await images(store, "a") == 5
 
 
 async def test_a_store_that_went_back_is_told_once_each_time(server: RedisServer) -> None:
@@ -322,28 +301,15 @@ async def test_a_store_that_went_back_is_told_once_each_time(server: RedisServer
         assert told == ["went_back"] * 3
 
 
-async def test_versions_that_were_given_out_twice_are_told_apart(server: RedisServer) -> None:
-    async with store_of(server) as store, store_of(server) as other, server.client() as client:
-        await put(store, "a", spent(1))
-        first = await client.hget(names.ACCOUNTS, "a")
-        await put(store, "a", spent(2))  # version 2, which is lost with a master
-        await client.hset(names.ACCOUNTS, "a", first)
-        await put(other, "a", spent(30))  # another version 2
-        assert not await store.accounts.swap([Change("a", 2, spent(3))], [])
-        assert (await store.accounts.load(["a"])).accounts == [(spent(30), 2)]
-        assert await store.accounts.swap([Change("a", 2, spent(31))], [])
-
-
-async def test_generations_that_were_lost_are_not_used_again(server: RedisServer) -> None:
-    async with store_of(server) as store, server.client() as client:
-        await put_teams(store.directory, [RED])
-        before = await client.hget(names.META, "generation")
-        await put_teams(store.directory, [Team(name="lost")])
-        lost = (await store.directory.changes(0)).generation
-        await client.hset(names.META, "generation", before)
-        assert (await store.directory.changes(lost)).whole
-        await put_teams(store.directory, [Team(name="new")])
-        assert [team.name for team in (await store.directory.changes(lost)).teams] == ["new"]
+async def test_generations_that_were_lost_are_not_used_again(store: Store, client: Redis) -> None:
+    await put_teams(store.directory, [RED])
+    before = await client.hget(names.META, "generation")
+    await put_teams(store.directory, [Team(name="lost")])
+    lost = (await store.directory.changes(0)).generation
+    await client.hset(names.META, "generation", before)
+    assert (await store.directory.changes(lost)).whole
+    await put_teams(store.directory, [Team(name="new")])
+    assert [team.name for team in (await store.directory.changes(lost)).teams] == ["new"]
 
 
 async def fill(client: Redis) -> None:
@@ -353,63 +319,64 @@ async def fill(client: Redis) -> None:
     await client.config_set("maxmemory", used - 500_000)
 
 
-async def commit(store: RedisStore, write: DirectoryWrite) -> bool:
+async def commit(store: Store, write: DirectoryWrite) -> bool:
     return await store.directory.commit((await store.directory.changes(0)).generation, write)
 
 
-async def test_without_memory_nothing_is_written_and_nothing_lost(server: RedisServer) -> None:
-    async with store_of(server) as store, server.client() as client:
-        await put_teams(store.directory, [RED])
-        await put_key(store.directory, KEY)
-        await put(store, "a", held(x=NOON))
-        await store.accounts.record([entry("e")])
-        kept = {key: await client.dump(key) for key in await client.keys()}
-        await fill(client)
-        for operation in (
-            store.accounts.swap([Change("a", 1, EMPTY)], [entry("e", cost=9), entry("f")]),
-            store.accounts.swap([Change("a", 1, spent(1)), Change("b", 0, spent(1))], []),
-            store.accounts.record([entry("g")]),
-            commit(store, DirectoryWrite(keys=[replace(KEY, id="k2")])),
-            commit(store, DirectoryWrite(audit=[PURGED])),
-        ):
-            with pytest.raises(StoreUnavailable):
-                await operation
-        assert {key: await client.dump(key) for key in await client.keys() if key in kept} == kept
-
-        assert (await store.accounts.load(["a"])).accounts == [(held(x=NOON), 1)]
-        assert await store.accounts.due() == ["a"]
-        revoked = replace(KEY, state="revoked")
-        assert await commit(store, DirectoryWrite(keys=[revoked], audit=[PURGED]))
-        async with store_of(server) as started:
-            assert await started.check_value("pepper", b"p")
-            assert [key.state for key in (await started.directory.changes(0)).keys] == ["revoked"]
-
-        await client.config_set("maxmemory", 0)
-        assert await store.accounts.swap([Change("a", 1, EMPTY)], [entry("e", cost=9), entry("f")])
-        assert (await store.usage.report([], None, None))[0].cost == 14
-
-
-async def test_a_master_that_became_a_replica_answers_nothing(server: RedisServer) -> None:
-    async with store_of(server) as store, server.client() as client:
-        await put(store, "a", spent(1))
-        await client.replicaof("127.0.0.1", 1)
-        await refuses(store)
-        await client.replicaof("NO", "ONE")
-        assert await images(store, "a") == 1
-
-
-async def test_damaged_bytes_are_an_outage_never_a_fresh_budget(server: RedisServer) -> None:
-    async with store_of(server) as store, server.client() as client:
-        await put(store, "a", spent(5))
-        await put_teams(store.directory, [RED])
-        for damaged in (b"", b"\0", b"\0" * 16, b"\0" * 40):
-            await client.hset(names.ACCOUNTS, "a", damaged)
-            with pytest.raises(StoreUnavailable):
-                await store.accounts.load(["a"])
-            assert (await store.accounts.load(["b"])).accounts == [(EMPTY, 0)]
-        await client.hset(names.TEAMS, "red", b"{")
+async def test_without_memory_nothing_is_written_and_nothing_lost(
+    server: RedisServer, store: Store, client: Redis
+) -> None:
+    await put_teams(store.directory, [RED])
+    await put_key(store.directory, KEY)
+    await put(store, "a", held(x=NOON))
+    await store.accounts.record([entry("e")])
+    kept = {key: await client.dump(key) for key in await client.keys()}
+    await fill(client)
+    for operation in (
+        store.accounts.swap([Change("a", 1, EMPTY)], [entry("e", cost=9), entry("f")]),
+        store.accounts.swap([Change("a", 1, spent(1)), Change("b", 0, spent(1))], []),
+        store.accounts.record([entry("g")]),
+        commit(store, DirectoryWrite(keys=[replace(KEY, id="k2")])),
+        commit(store, DirectoryWrite(audit=[PURGED])),
+    ):
         with pytest.raises(StoreUnavailable):
-            await store.directory.changes(0)
+            await operation
+    assert {key: await client.dump(key) for key in await client.keys() if key in kept} == kept
+
+    assert (await store.accounts.load(["a"])).accounts == [(held(x=NOON), 1)]
+    assert await store.accounts.due() == ["a"]
+    revoked = replace(KEY, state="revoked")
+    assert await commit(store, DirectoryWrite(keys=[revoked], audit=[PURGED]))
+    async with store_of(server) as started:
+        assert await started.check_value("pepper", b"p")
+        assert [key.state for key in (await started.directory.changes(0)).keys] == ["revoked"]
+
+    await client.config_set("maxmemory", 0)
+    assert await store.accounts.swap([Change("a", 1, EMPTY)], [entry("e", cost=9), entry("f")])
+    assert (await store.usage.report([], None, None))[0].cost == 14
+
+
+async def test_a_master_that_became_a_replica_answers_nothing(store: Store, client: Redis) -> None:
+    await put(store, "a", spent(1))
+    await client.replicaof("127.0.0.1", 1)
+    await refuses(store)
+    await client.replicaof("NO", "ONE")
+    assert await images(store, "a") == 1
+
+
+async def test_damaged_bytes_are_an_outage_never_a_fresh_budget(
+    store: Store, client: Redis
+) -> None:
+    await put(store, "a", spent(5))
+    await put_teams(store.directory, [RED])
+    for damaged in (b"", b"\0", b"\0" * 16, b"\0" * 40):
+        await client.hset(names.ACCOUNTS, "a", damaged)
+        with pytest.raises(StoreUnavailable):
+            await store.accounts.load(["a"])
+        assert (await store.accounts.load(["b"])).accounts == [(EMPTY, 0)]
+    await client.hset(names.TEAMS, "red", b"{")
+    with pytest.raises(StoreUnavailable):
+        await store.directory.changes(0)
 
 
 async def test_every_operation_and_every_wait_is_observed(server: RedisServer) -> None:
@@ -442,47 +409,47 @@ async def test_every_operation_and_every_wait_is_observed(server: RedisServer) -
 
 
 async def test_cancelled_calls_leave_no_reply_to_others_and_no_connection(
-    server: RedisServer,
+    store: Store, client: Redis
 ) -> None:
     chance = random.Random(4)
-    async with store_of(server) as store, server.client() as client:
-        for number in range(50):
-            await put(store, str(number), spent(number))
+    for number in range(50):
+        await put(store, str(number), spent(number))
 
-        async def ask() -> bool:
-            number = chance.randrange(50)
-            answer = await images(store, str(number))
-            assert answer == number
-            return True
+    async def ask() -> bool:
+        number = chance.randrange(50)
+        answer = await images(store, str(number))
+        assert answer == number
+        return True
 
-        cancelled = answered = 0
-        while cancelled < 1000:
-            tasks = [asyncio.create_task(ask()) for _ in range(20)]
-            for task in tasks:
-                for _ in range(chance.randrange(20)):
-                    await asyncio.sleep(0)
-                if chance.random() < 0.8:
-                    task.cancel()
-            for end in await asyncio.gather(*tasks, return_exceptions=True):
-                cancelled += isinstance(end, asyncio.CancelledError)
-                answered += end is True
-                assert end is True or isinstance(end, asyncio.CancelledError)
-        assert answered > 100
-        assert await asyncio.gather(*(ask() for _ in range(100))) == [True] * 100
-        assert len(await client.client_list()) <= CONNECTIONS + 1
-        assert (await client.info("stats"))["total_connections_received"] <= CONNECTIONS + 5
+    cancelled = answered = 0
+    while cancelled < 1000:
+        tasks = [asyncio.create_task(ask()) for _ in range(20)]
+        for task in tasks:
+            for _ in range(chance.randrange(20)):
+                await asyncio.sleep(0)
+            if chance.random() < 0.8:
+                task.cancel()
+        for end in await asyncio.gather(*tasks, return_exceptions=True):
+            cancelled += isinstance(end, asyncio.CancelledError)
+            answered += end is True
+            assert end is True or isinstance(end, asyncio.CancelledError)
+    assert answered > 100
+    assert await asyncio.gather(*(ask() for _ in range(100))) == [True] * 100
+    assert len(await client.client_list()) <= CONNECTIONS + 1
+    assert (await client.info("stats"))["total_connections_received"] <= CONNECTIONS + 5
 
 
-async def test_a_closed_store_is_an_outage_and_leaves_no_connection(server: RedisServer) -> None:
-    async with server.client() as client:
-        await client.ping()
-        store = store_of(server)
-        await store.open()
-        last = asyncio.create_task(put(store, "a", spent(1)))
-        await asyncio.sleep(0)
-        await store.close()
-        await asyncio.wait([last])
-        await refuses(store)
-        async with asyncio.timeout(5):
-            while len(await client.client_list()) > 1:  # the server sees it in its own time
-                await client.ping()
+async def test_a_closed_store_is_an_outage_and_leaves_no_connection(
+    server: RedisServer, client: Redis
+) -> None:
+    await client.ping()
+    store = store_of(server)
+    await store.open()
+    last = asyncio.create_task(put(store, "a", spent(1)))
+    await asyncio.sleep(0)
+    await store.close()
+    await asyncio.wait([last])
+    await refuses(store)
+    async with asyncio.timeout(5):
+        while len(await client.client_list()) > 1:  # the server sees it in its own time
+            await client.ping()

@@ -1,36 +1,21 @@
 """The Redis store's usage history: what is summed, and for how long it can be taken back."""
 
-from collections.abc import AsyncIterator
-from functools import partial
-from pathlib import Path
-
 import pytest
 from msgspec.structs import replace
+from redis.asyncio import Redis
 
-from gateway.config.store_url import parse_store_url
 from gateway.core.model import Entry
 from gateway.quota.account import EMPTY
 from gateway.quota.store import Change
 from gateway.stores.port import Store
-from gateway.stores.redis import RedisStore, names
+from gateway.stores.redis import names
 from gateway.stores.redis.usage_packs import FULL_FIELDS, packs_of
 from tests.conformance.store import MIDNIGHT, MakeStore, entry
 from tests.conformance.usage import everything, tidied
-from tests.support.redis import RedisServer, running_redis
+from tests.support.redis import RedisServer
 
 HOUR = 3600
 MIDNIGHT_HOUR = int(MIDNIGHT) // HOUR
-
-
-@pytest.fixture
-async def server(tmp_path: Path) -> AsyncIterator[RedisServer]:
-    async with running_redis(tmp_path / "redis") as server:
-        yield server
-
-
-@pytest.fixture
-def make_store(server: RedisServer) -> MakeStore:
-    return partial(RedisStore, parse_store_url(server.url))
 
 
 @pytest.mark.parametrize(
@@ -43,17 +28,16 @@ def make_store(server: RedisServer) -> MakeStore:
     ids=["sum", "negative", "together"],
 )
 async def test_what_no_sum_can_take_is_refused_before_anything_is_written(
-    server: RedisServer, make_store: MakeStore, entries: list[Entry]
+    entries: list[Entry], store: Store, client: Redis
 ) -> None:
-    async with make_store() as store, server.client() as client:
-        await store.accounts.swap([Change("a", 0, EMPTY)], [entry("e", cost=4 * 10**18 + 1)])
-        before = {key: await client.dump(key) for key in await client.keys()}
-        with pytest.raises(OverflowError):
-            await store.accounts.swap([Change("a", 1, EMPTY)], entries)
-        assert {key: await client.dump(key) for key in await client.keys()} == before
-        assert await store.accounts.swap([Change("a", 1, EMPTY)], [entry("new", cost=2**53)])
-        (row,) = await store.usage.report([], None, None)
-        assert row.cost == 4 * 10**18 + 1 + 2**53
+    await store.accounts.swap([Change("a", 0, EMPTY)], [entry("e", cost=4 * 10**18 + 1)])
+    before = {key: await client.dump(key) for key in await client.keys()}
+    with pytest.raises(OverflowError):
+        await store.accounts.swap([Change("a", 1, EMPTY)], entries)
+    assert {key: await client.dump(key) for key in await client.keys()} == before
+    assert await store.accounts.swap([Change("a", 1, EMPTY)], [entry("new", cost=2**53)])
+    (row,) = await store.usage.report([], None, None)
+    assert row.cost == 4 * 10**18 + 1 + 2**53
 
 
 async def kept_seconds(server: RedisServer, key: str) -> int:
@@ -62,40 +46,16 @@ async def kept_seconds(server: RedisServer, key: str) -> int:
 
 
 async def test_entries_can_be_taken_back_for_a_while_and_sums_stay(
-    server: RedisServer, make_store: MakeStore
+    server: RedisServer, store: Store
 ) -> None:
-    async with make_store() as store:
-        now = (await store.accounts.load([])).now
-        for at in (now - 40 * 86_400, now):
-            hour = int(at) // HOUR
-            await store.accounts.record([entry("e", at=at), entry("h", at=at, outcome="cached")])
-            seconds = await kept_seconds(server, names.purchases(hour))
-            assert 3 * 86_400 - 60 < seconds <= 3 * 86_400 + HOUR
-            assert HOUR - 60 < await kept_seconds(server, names.hits(hour)) <= 2 * HOUR
-            assert await kept_seconds(server, names.usage(hour)) == -1
-
-
-async def test_a_long_history_is_read_in_pieces(make_store: MakeStore) -> None:
-    hours = 24 * 7 + 5
-    async with make_store() as store:
-        await store.accounts.record([entry(str(n), at=MIDNIGHT + n * HOUR) for n in range(hours)])
-        rows = await store.usage.report(["day"], None, None)
-        assert [row.requests for row in rows] == [24] * 7 + [5]
-        week = await store.usage.report([], MIDNIGHT + 24 * HOUR, MIDNIGHT + 7 * 24 * HOUR)
-        assert week[0].requests == 24 * 6
-
-
-async def test_bounds_between_two_hours_count_as_the_later_one(make_store: MakeStore) -> None:
-    async def count(store: Store, start: float, end: float) -> int:
-        return sum(row.requests for row in await store.usage.report([], start, end))
-
-    async with make_store() as store:
-        await store.accounts.record(
-            [entry("1", at=MIDNIGHT + 5), entry("2", at=MIDNIGHT + HOUR + 5)]
-        )
-        assert await count(store, MIDNIGHT, MIDNIGHT + 1) == 1
-        assert await count(store, MIDNIGHT + 1, MIDNIGHT + 2 * HOUR) == 1
-        assert await count(store, MIDNIGHT, MIDNIGHT + 2 * HOUR) == 2
+    now = (await store.accounts.load([])).now
+    for at in (now - 40 * 86_400, now):
+        hour = int(at) // HOUR
+        await store.accounts.record([entry("e", at=at), entry("h", at=at, outcome="cached")])
+        seconds = await kept_seconds(server, names.purchases(hour))
+        assert 3 * 86_400 - 60 < seconds <= 3 * 86_400 + HOUR
+        assert HOUR - 60 < await kept_seconds(server, names.hits(hour)) <= 2 * HOUR
+        assert await kept_seconds(server, names.usage(hour)) == -1
 
 
 async def test_a_group_that_has_nothing_any_more_is_no_row(
@@ -112,12 +72,6 @@ async def test_a_group_that_has_nothing_any_more_is_no_row(
     async with server.client() as client:
         fields = await client.hkeys(names.usage(MIDNIGHT_HOUR))
         assert not any(b"unknown" in field for field in fields)
-
-
-async def test_a_swap_that_loses_writes_no_entry(make_store: MakeStore) -> None:
-    async with make_store() as store:
-        assert not await store.accounts.swap([Change("a", 7, EMPTY)], [entry("e")])
-        assert await store.usage.report([], None, None) == []
 
 
 async def packed(server: RedisServer, hour: int) -> list[int]:
@@ -146,22 +100,21 @@ async def test_sums_are_moved_into_packs_when_their_hour_is_over(
 
 
 async def test_a_running_hour_is_packed_where_it_has_much(
-    server: RedisServer, make_store: MakeStore
+    server: RedisServer, store: Store
 ) -> None:
-    async with make_store() as store:
-        teams = FULL_FIELDS // 3 + 1  # each has requests, images and cost
-        await store.accounts.record(
-            [entry(str(n), at=MIDNIGHT, team=f"t{n:04}", key=f"k{n}") for n in range(teams)]
-        )
-        before = await everything(store)
-        assert await store.usage.tidy(MIDNIGHT + 60, None)
-        assert await packed(server, MIDNIGHT_HOUR) == [201, 202, 201]
-        assert await everything(store) == before
-        await tidied(store, MIDNIGHT + 60, None)
-        assert await everything(store) == before
-        await tidied(store, MIDNIGHT + HOUR, None)
-        assert (await packed(server, MIDNIGHT_HOUR))[0] == teams + 1
-        assert await everything(store) == before
+    teams = FULL_FIELDS // 3 + 1  # each has requests, images and cost
+    await store.accounts.record(
+        [entry(str(n), at=MIDNIGHT, team=f"t{n:04}", key=f"k{n}") for n in range(teams)]
+    )
+    before = await everything(store)
+    assert await store.usage.tidy(MIDNIGHT + 60, None)
+    assert await packed(server, MIDNIGHT_HOUR) == [201, 202, 201]
+    assert await everything(store) == before
+    await tidied(store, MIDNIGHT + 60, None)
+    assert await everything(store) == before
+    await tidied(store, MIDNIGHT + HOUR, None)
+    assert (await packed(server, MIDNIGHT_HOUR))[0] == teams + 1
+    assert await everything(store) == before
 
 
 async def test_usage_that_is_forgotten_leaves_nothing(

@@ -18,11 +18,6 @@ SPAWN = multiprocessing.get_context("spawn")
 SUFFIXES = ("-wal", "-shm")
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "gateway.db"
-
-
 def beside(path: Path, suffix: str) -> Path:
     return path.with_name(path.name + suffix)
 

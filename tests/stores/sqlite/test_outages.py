@@ -14,6 +14,7 @@ from structlog.testing import capture_logs
 from gateway.core.errors import StoreUnavailable
 from gateway.quota.store import Change
 from gateway.stores.errors import UnknownTeam, UnusableStore
+from gateway.stores.port import Store
 from gateway.stores.sqlite import SqliteStore
 from gateway.stores.sqlite.threads import GRACE_SECONDS
 from gateway.tenants.store import DirectoryWrite
@@ -22,11 +23,6 @@ from tests.conformance.store import NOON, entry, held, images, put, spent
 
 BUSY_SECONDS = 0.2
 PAGE = 4096
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "gateway.db"
 
 
 @pytest.fixture
@@ -91,15 +87,14 @@ async def test_a_lock_held_for_long_is_an_outage_that_ends_by_itself(
 
 
 async def test_a_lock_held_for_a_moment_is_waited_for(
-    path: Path, other: sqlite3.Connection
+    other: sqlite3.Connection, store: Store
 ) -> None:
-    async with SqliteStore(path) as store:
-        other.execute("BEGIN IMMEDIATE")
-        swap = asyncio.create_task(store.accounts.swap([Change("a", 0, spent(1))], []))
-        await asyncio.sleep(0.1)
-        assert not swap.done()
-        other.execute("ROLLBACK")
-        assert await swap
+    other.execute("BEGIN IMMEDIATE")
+    swap = asyncio.create_task(store.accounts.swap([Change("a", 0, spent(1))], []))
+    await asyncio.sleep(0.1)
+    assert not swap.done()
+    other.execute("ROLLBACK")
+    assert await swap
 
 
 async def test_who_waits_behind_others_is_told_in_time_too(

@@ -26,11 +26,6 @@ from tests.conformance.store import NOON, MakeStoreByWall
 
 
 @pytest.fixture
-def make_store(tmp_path: Path) -> MakeStoreByWall:
-    return partial(SqliteStore, tmp_path / "data" / "gateway.db")
-
-
-@pytest.fixture
 def make_empty_store(tmp_path: Path) -> MakeStoreByWall:
     return partial(SqliteStore, tmp_path / "other" / "gateway.db")
 

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from gateway.core.model import Entry, Key, Limits, Team
 from gateway.reporting.request_lines import RequestLine
 from gateway.stores.errors import UnusableStore
+from gateway.stores.port import Store
 from gateway.stores.sqlite import SqliteStore, schema
 from gateway.tenants.store import DirectoryWrite
 from tests.conformance.directory import BLUE, KEY, OTHER, RED
@@ -56,7 +57,7 @@ async def test_everything_in_it_is_kept(path: Path) -> None:
             assert connection.execute(f"SELECT requests, cost FROM {table}").fetchall() == [(1, 5)]
 
 
-async def test_what_is_new_can_be_written(path: Path) -> None:
+async def test_what_is_new_can_be_written(store: Store) -> None:
     new = Key(
         id="k3",
         team="red",
@@ -66,16 +67,15 @@ async def test_what_is_new_can_be_written(path: Path) -> None:
         limits=Limits(images_per_day=3),
         first="k1",
     )
-    async with SqliteStore(path) as store:
-        assert (await store.directory.changes(4)).keys == []
-        ending = replace(KEY, grace_ends=60.0)
-        assert await store.directory.commit(4, DirectoryWrite(keys=[ending, new]))
-        assert (await store.directory.changes(4)).keys == [ending, new]
-        await put(store, "team:red", spent(1))
-        await put_teams(store.directory, [Team(name="green")])
-        assert await store.directory.last_uses() == {}
-        await store.directory.record_use({"k1": 5.0})
-        assert await store.directory.last_uses() == {"k1": 5.0}
+    assert (await store.directory.changes(4)).keys == []
+    ending = replace(KEY, grace_ends=60.0)
+    assert await store.directory.commit(4, DirectoryWrite(keys=[ending, new]))
+    assert (await store.directory.changes(4)).keys == [ending, new]
+    await put(store, "team:red", spent(1))
+    await put_teams(store.directory, [Team(name="green")])
+    assert await store.directory.last_uses() == {}
+    await store.directory.record_use({"k1": 5.0})
+    assert await store.directory.last_uses() == {"k1": 5.0}
 
 
 async def test_it_comes_to_the_same_tables_as_a_new_one(path: Path, tmp_path: Path) -> None:

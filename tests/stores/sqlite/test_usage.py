@@ -1,11 +1,9 @@
 """SQLite's usage history: entries become sums, and are forgotten."""
 
 import sqlite3
-from collections.abc import AsyncIterator
 from contextlib import closing
 from pathlib import Path
 
-import pytest
 from msgspec.structs import replace
 
 from gateway.stores.archive_format import EntryRecord
@@ -16,17 +14,6 @@ from tests.support.states import gathered
 
 SUMMED = NOON + usage_sums.BEHIND_SECONDS + 60
 """When what happened at noon is summed up."""
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "gateway.db"
-
-
-@pytest.fixture
-async def store(path: Path) -> AsyncIterator[SqliteStore]:
-    async with SqliteStore(path) as store:
-        yield store
 
 
 def count(path: Path, table: str) -> int:

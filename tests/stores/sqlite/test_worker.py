@@ -1,5 +1,4 @@
 import asyncio
-import os
 import sqlite3
 from pathlib import Path
 from threading import Event, get_ident
@@ -95,22 +94,6 @@ async def test_what_is_no_failure_of_the_database_comes_through(database: Databa
     with pytest.raises(LookupError):
         await worker.run(refuse)
     assert await worker.run(count_teams) == 0
-    await worker.close()
-
-
-async def test_nothing_is_done_without_the_file_that_was_opened(database: Database) -> None:
-    worker, away = Worker("test", database), database.path.with_name("away.db")
-    await worker.run(add_team)
-    os.rename(database.path, away)
-    with pytest.raises(StoreUnavailable):
-        await worker.run(count_teams)
-    assert os.listdir(away.parent).count("gateway.db") == 0
-    os.close(os.open(database.path, os.O_CREAT))
-    with pytest.raises(StoreUnavailable) as unavailable:
-        await worker.run(count_teams)
-    assert "replaced" in str(unavailable.value.__cause__)
-    os.rename(away, database.path)
-    assert await worker.run(count_teams) == 1
     await worker.close()
 
 

@@ -1,0 +1,19 @@
+"""One database file for each test, and stores on it."""
+
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from gateway.stores.sqlite import SqliteStore
+from tests.conformance.store import MakeStoreByWall
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "gateway.db"
+
+
+@pytest.fixture
+def make_store(path: Path) -> MakeStoreByWall:
+    return partial(SqliteStore, path)

@@ -220,7 +220,8 @@ CASES = {
 @pytest.mark.parametrize("case", CASES)
 def test_an_impossible_value_is_refused_by_its_line(case: str) -> None:
     record, cause = CASES[case]
-    why = refusal(archived([TeamRecord(RED), record] if case != "check" else [record]))
+    teams = [TeamRecord(RED)] if isinstance(record, KeyRecord) else []
+    why = refusal(archived([*teams, record]))
     assert re.match(rf"Line [23] has an impossible value: {re.escape(cause)}", why)
 
 

@@ -14,6 +14,7 @@
 import asyncio
 import math
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar, cast
 
@@ -103,24 +104,21 @@ class RedisCache(AnswerCache):
         if len(value.body) > self._max_entry_bytes:
             return False
         answer = CachedAnswer(key, self._wall() + ttl if ttl else math.inf, value)
-        try:
+        with suppress(RedisUnavailable):
             await self._connection.run(partial(self._write, answer))
-        except RedisUnavailable:
-            return False
-        return True
+            return True
+        return False
 
     async def _delete(self, key: str, _conn: Any = None) -> int:
-        try:
+        with suppress(RedisUnavailable):
             return await self._connection.run(partial(_unlink, self._prefix + key))
-        except RedisUnavailable:
-            return 0
+        return 0
 
     async def _clear(self, namespace: str | None = None, _conn: Any = None) -> bool:
-        try:
+        with suppress(RedisUnavailable):
             await self._connection.run(partial(_unlink_all, self._prefix), seconds=None)
-        except RedisUnavailable:
-            return False
-        return True
+            return True
+        return False
 
     async def _close(self, *args: Any, _conn: Any = None, **kwargs: Any) -> None:
         await self._connection.close()

@@ -20,7 +20,7 @@ from gateway import __version__
 from gateway.cache.seal import Seal
 from gateway.cache.stack import CacheStack
 from gateway.config.live import LiveSettings
-from gateway.config.settings import AdminSettings, Settings
+from gateway.config.settings import Settings
 from gateway.core.clock import SharedClock
 from gateway.core.errors import StoreUnavailable
 from gateway.core.tasks import Background, Service
@@ -325,13 +325,10 @@ class Gateway:
     # -- the admin port -------------------------------------------------------------------------
 
     def _admin_api(self) -> AdminApi:
-        def tokens() -> AdminSettings:
-            return self.settings.admin
-
         return AdminApi(
             self.metrics.registry,
             self._not_ready,
-            tokens,
+            lambda: self.settings.admin,
             self.admin_routes(),
             DocumentedPort(url=self.url, security=TEAM, routes=self.public.routes),
             wall=self._now,

@@ -171,28 +171,30 @@ def with_upstream_key(settings: Settings) -> Settings:
     """The settings with the upstream key in them. Raises StartError if there is none."""
     if not settings.upstream.base_url:
         raise StartError("No upstream is configured: set GATEWAY_UPSTREAM_BASE_URL.")
-    try:
+    with _required("The upstream key"):
         return replace(settings, upstream=with_key(settings.upstream))
-    except ValueError as error:
-        raise StartError(f"The upstream key cannot be used: {error}.") from None
 
 
 def require_webhooks(settings: Settings) -> None:
     """Raise StartError if a webhook cannot be used: an operator relies on its alerts."""
     for name, webhook in settings.alerts.webhooks.items():
-        try:
+        with _required(f"The webhook {name}"):
             url_of(webhook)
             secret_of(webhook)
-        except ValueError as error:
-            raise StartError(f"The webhook {name} cannot be used: {error}.") from None
 
 
 def load_certificate(settings: Settings) -> Certificate | None:
     """The certificate of the public port; None for plain HTTP. Raises StartError."""
-    try:
+    with _required("The certificate"):
         return certificate_of(settings.server)
+
+
+@contextmanager
+def _required(subject: str) -> Iterator[None]:
+    try:
+        yield
     except ValueError as error:
-        raise StartError(f"The certificate cannot be used: {error}.") from None
+        raise StartError(f"{subject} cannot be used: {error}.") from None
 
 
 def load_tracing(settings: Settings, exporter: "SpanExporter | None") -> Tracing:

@@ -1,4 +1,4 @@
-"""The breaker: when something that failed is tried again, and by how many."""
+"""The circuit breaker: when attempts are allowed after a failure, and how many."""
 
 from gateway.cache.breaker import Breaker
 from tests.support.clocks import Clock
@@ -8,7 +8,7 @@ def standing() -> Clock:
     return Clock(lambda: 0.0)
 
 
-def test_what_works_is_always_tried() -> None:
+def test_without_failures_every_attempt_is_allowed() -> None:
     breaker = Breaker(1.0, standing())
     for _ in range(3):
         assert breaker.allows()
@@ -16,7 +16,7 @@ def test_what_works_is_always_tried() -> None:
     assert not breaker.resting
 
 
-def test_after_a_failure_nobody_tries_for_a_while() -> None:
+def test_after_a_failure_no_attempt_is_allowed_for_a_while() -> None:
     clock = standing()
     breaker = Breaker(1.0, clock)
     breaker.failed()
@@ -25,7 +25,7 @@ def test_after_a_failure_nobody_tries_for_a_while() -> None:
         assert not breaker.allows()
 
 
-def test_then_one_tries_at_a_time() -> None:
+def test_then_one_attempt_at_a_time_is_allowed() -> None:
     clock = standing()
     breaker = Breaker(1.0, clock)
     breaker.failed()
@@ -35,7 +35,7 @@ def test_then_one_tries_at_a_time() -> None:
     assert all(breaker.allows() for _ in range(5))
 
 
-def test_one_who_never_says_what_came_of_it_is_not_waited_for() -> None:
+def test_an_attempt_without_a_result_does_not_block_the_next() -> None:
     clock = standing()
     breaker = Breaker(1.0, clock)
     breaker.failed()

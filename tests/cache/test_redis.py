@@ -299,8 +299,8 @@ async def test_a_full_redis_refuses_answers_and_still_gives_them(tmp_path: Path)
         with capture_logs() as lines:
             kept = [await cache.set(key(n), answer(bytes(50_000))) for n in range(1, 300)]
         assert not kept[-1]
-        told = [(line["event"], line["cause"]) for line in lines]
-        assert told == [("cache refuses", "OutOfMemoryError")]
+        logged = [(line["event"], line["cause"]) for line in lines]
+        assert logged == [("cache refuses", "OutOfMemoryError")]
         assert same(await cache.get(key(0)), bought)
 
 

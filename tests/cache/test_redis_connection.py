@@ -1,4 +1,4 @@
-"""A Redis that is away: what it costs, what is said of it, and that it is found again."""
+"""An unavailable Redis: its cost, its log lines, and the recovery."""
 
 import asyncio
 import time
@@ -89,7 +89,7 @@ async def test_connections_that_died_while_idle_fail_nothing(server: RedisServer
                 assert lines == []
 
 
-async def test_a_redis_that_is_not_there_is_no_failure() -> None:
+async def test_a_missing_redis_is_no_failure() -> None:
     with capture_logs() as lines:
         async with connection_to(f"redis://127.0.0.1:{free_port()}/0") as connection:
             assert not await answers(connection)
@@ -97,7 +97,7 @@ async def test_a_redis_that_is_not_there_is_no_failure() -> None:
 
 
 @pytest.mark.parametrize("way_in", ["", ":canary-password@", "canary:canary-password@"])
-async def test_a_wrong_password_is_told_once_and_never_shown(
+async def test_a_wrong_password_is_logged_once_and_never_shown(
     server: RedisServer, way_in: str
 ) -> None:
     async with server.client() as client:
@@ -109,7 +109,7 @@ async def test_a_wrong_password_is_told_once_and_never_shown(
     assert "canary" not in str(lines)
 
 
-async def test_a_refusal_is_no_outage_and_told_once(server: RedisServer) -> None:
+async def test_a_refusal_is_no_outage_and_logged_once(server: RedisServer) -> None:
     async def unknown(client: RedisClient) -> Any:
         return await client.execute_command("NONSENSE", "canary")
 
@@ -123,7 +123,7 @@ async def test_a_refusal_is_no_outage_and_told_once(server: RedisServer) -> None
         assert await answers(connection)
 
 
-async def test_only_so_many_ask_at_once_and_the_others_wait(server: RedisServer) -> None:
+async def test_commands_above_the_number_of_connections_wait(server: RedisServer) -> None:
     begun, go_on = 0, asyncio.Event()
 
     async def held(client: RedisClient) -> None:
@@ -140,7 +140,7 @@ async def test_only_so_many_ask_at_once_and_the_others_wait(server: RedisServer)
         await asyncio.gather(*asking)
 
 
-async def test_no_wait_for_a_connection_is_long_and_none_is_an_outage(server: RedisServer) -> None:
+async def test_a_wait_for_a_connection_is_short_and_no_outage(server: RedisServer) -> None:
     go_on = asyncio.Event()
 
     async def held(client: RedisClient) -> None:

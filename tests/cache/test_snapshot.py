@@ -70,7 +70,7 @@ def lines(logged: io.StringIO) -> list[dict[str, Any]]:
     return found
 
 
-async def test_lives_go_on_by_the_wall_clock(settings: CacheSettings) -> None:
+async def test_answers_expire_by_the_wall_clock(settings: CacheSettings) -> None:
     first, second = Run(), Run()
     bought = await first.buy("a", 100)
     await first.buy("b", 50)
@@ -87,7 +87,7 @@ async def test_lives_go_on_by_the_wall_clock(settings: CacheSettings) -> None:
     assert not await second.has("a")
 
 
-async def test_a_clock_that_was_set_back_makes_nothing_live_longer(settings: CacheSettings) -> None:
+async def test_a_clock_that_was_set_back_prolongs_no_life(settings: CacheSettings) -> None:
     first, second = Run(), Run()
     await first.buy("a", 100)
     await keep(first.cache, settings, first.now)
@@ -124,7 +124,7 @@ async def test_the_order_of_use_goes_on(settings: CacheSettings) -> None:
     assert [second.cache.peek(key(name)) is not None for name in "aefd"] == [True] * 3 + [False]
 
 
-async def test_what_is_switched_off_touches_no_disk(settings: CacheSettings) -> None:
+async def test_without_a_path_nothing_is_written(settings: CacheSettings) -> None:
     run = Run()
     await run.buy("a", 100)
     for off in (replace(settings, enabled=False), replace(settings, keep_path="")):
@@ -133,7 +133,7 @@ async def test_what_is_switched_off_touches_no_disk(settings: CacheSettings) -> 
     assert not os.path.exists(settings.keep_path)  # noqa: ASYNC240 - nothing else runs
 
 
-async def test_what_was_done_is_logged(settings: CacheSettings, logged: io.StringIO) -> None:
+async def test_writing_and_reading_are_logged(settings: CacheSettings, logged: io.StringIO) -> None:
     run = Run()
     await put_back(run.cache, settings, run.now)
     await run.buy("a", 100)
@@ -150,7 +150,7 @@ async def test_what_was_done_is_logged(settings: CacheSettings, logged: io.Strin
     ]
 
 
-async def test_no_time_is_no_failure(settings: CacheSettings, logged: io.StringIO) -> None:
+async def test_a_time_limit_is_no_failure(settings: CacheSettings, logged: io.StringIO) -> None:
     run = Run()
     await run.buy("a", 100)
     await keep(run.cache, settings, run.now, seconds=0)
@@ -161,9 +161,7 @@ async def test_no_time_is_no_failure(settings: CacheSettings, logged: io.StringI
     assert lines(logged)[1]["event"] == "kept cache read in part"
 
 
-async def test_a_file_that_cannot_be_used_is_told(
-    settings: CacheSettings, logged: io.StringIO
-) -> None:
+async def test_an_unusable_file_is_logged(settings: CacheSettings, logged: io.StringIO) -> None:
     run, folder = Run(), Path(settings.keep_path)
     elsewhere = replace(settings, keep_path=str(folder / NAME / "cache"))
     await run.buy("a", 100)
@@ -183,7 +181,7 @@ async def test_a_file_that_cannot_be_used_is_told(
 
 
 @pytest.mark.parametrize("mode", [0o620, 0o602])
-async def test_what_others_may_write_is_not_put_back(
+async def test_a_file_that_others_may_write_is_not_put_back(
     settings: CacheSettings, logged: io.StringIO, mode: int
 ) -> None:
     run = Run()

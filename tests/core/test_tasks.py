@@ -40,7 +40,7 @@ async def test_a_failure_is_logged(background: Background) -> None:
     await background.close()
 
 
-async def test_work_is_done_again_and_again_whatever_happens(background: Background) -> None:
+async def test_periodic_work_goes_on_after_a_failure(background: Background) -> None:
     turns = 0
 
     async def work() -> None:
@@ -54,7 +54,7 @@ async def test_work_is_done_again_and_again_whatever_happens(background: Backgro
     with capture_logs() as lines:
         background.every(0.005, work, survive=StoreUnavailable)
         async with asyncio.timeout(2):
-            while turns < 5:  # noqa: ASYNC110 - nothing tells of a turn
+            while turns < 5:  # noqa: ASYNC110 - a turn sets no event
                 await asyncio.sleep(0.005)
         await background.close()
     assert len(lines) == 1
@@ -63,7 +63,7 @@ async def test_work_is_done_again_and_again_whatever_happens(background: Backgro
     assert turns == ended_at
 
 
-async def test_turns_do_not_overlap(background: Background) -> None:
+async def test_periodic_runs_do_not_overlap(background: Background) -> None:
     running = most = turns = 0
 
     async def work() -> None:
@@ -81,7 +81,7 @@ async def test_turns_do_not_overlap(background: Background) -> None:
     assert turns <= 5
 
 
-async def test_closing_waits_for_what_a_task_does_when_cancelled(background: Background) -> None:
+async def test_closing_waits_for_the_clean_up_of_a_cancelled_task(background: Background) -> None:
     tidied = False
 
     async def work() -> None:

@@ -28,19 +28,30 @@ from tests.support.rig import UPSTREAM_KEY
 LAST_LINE = "Ctrl-C stops it."
 
 
+def found_in(printed: str, pattern: str) -> str:
+    """The only text that matches the group in the pattern."""
+    (found,) = set(re.findall(pattern, printed, re.MULTILINE))
+    return str(found)
+
+
 def key_in(printed: str) -> str:
-    (key,) = set(re.findall(r"sk-gw-\w+", printed))
-    return str(key)
+    return found_in(printed, r"(sk-gw-\w+)")
 
 
 def token_in(printed: str) -> str:
-    (token,) = re.findall(r"^  Token +(gw-admin-[0-9a-f]{64})$", printed, re.MULTILINE)
-    return str(token)
+    return found_in(printed, r"^  Token +(gw-admin-[0-9a-f]{64})$")
 
 
 def dashboard_in(printed: str) -> str:
-    (url,) = re.findall(r"^  Dashboard +(\S+/)$", printed, re.MULTILINE)
-    return str(url)
+    return found_in(printed, r"^  Dashboard +(\S+/)$")
+
+
+def base_in(printed: str) -> str:
+    return found_in(printed, r"^  Base URL +(\S+)$")
+
+
+def curl_in(printed: str) -> str:
+    return found_in(printed, r"^(curl .*)$")
 
 
 async def status(url: str, token: str) -> int:
@@ -49,20 +60,9 @@ async def status(url: str, token: str) -> int:
         return answer.status
 
 
-def curl_in(printed: str) -> str:
-    (line,) = [line for line in printed.splitlines() if line.startswith("curl ")]
-    return line
-
-
 def client_in(printed: str) -> str:
     start, end = printed.index("from openai"), printed.index(f"\n{LAST_LINE}")
     return printed[start:end]
-
-
-def base_in(printed: str) -> str:
-    found = re.search(r"^  Base URL +(\S+)$", printed, re.MULTILINE)
-    assert found
-    return found[1]
 
 
 async def run(*command: str, stdin: str = "") -> tuple[int, str, str]:
@@ -85,8 +85,8 @@ async def demo(folder: Path, **environ: str) -> AsyncIterator[Program]:
         yield running
 
 
-async def test_what_is_printed_works_as_pasted(tmp_path: Path) -> None:
-    async with demo(tmp_path) as running:
+async def test_everything_printed_works_as_pasted(tmp_path: Path) -> None:
+    async with demo(tmp_path, LOG_LEVEL="debug") as running:
         printed = running.out
         key, curl, client = key_in(printed), curl_in(printed), client_in(printed)
         assert base_in(printed) in curl
@@ -117,8 +117,15 @@ async def test_what_is_printed_works_as_pasted(tmp_path: Path) -> None:
             "sandbox.db",
         }
 
+        running.send(signal.SIGHUP)
+        await until(lambda: "configuration read again" in running.err)
+        assert await status(f"{dashboard_in(printed)}admin/v1/teams", token_in(printed)) == 200
+
         running.send(signal.SIGINT)
         assert await running.ended() == 0
+        assert '"outcome":"miss"' in running.err
+        assert key.partition("_")[2] not in running.err
+        assert token_in(printed) not in running.err
         assert "Traceback" not in running.err
         assert "rror" not in running.err
 
@@ -133,15 +140,6 @@ async def test_what_is_printed_works_as_pasted(tmp_path: Path) -> None:
         assert await running.ended() == 0
 
 
-async def test_the_key_is_on_no_log_line(tmp_path: Path) -> None:
-    async with demo(tmp_path, LOG_LEVEL="debug") as running:
-        await run("sh", stdin=curl_in(running.out))
-        secret = key_in(running.out).partition("_")[2]
-        await until(lambda: "outcome" in running.err)
-        assert secret not in running.err
-        assert token_in(running.out) not in running.err
-
-
 async def test_a_configured_admin_token_is_the_only_one_and_never_printed(tmp_path: Path) -> None:
     own = "an-operators-own-token"
     async with demo(tmp_path, ADMIN_TOKEN=own) as running:
@@ -151,15 +149,7 @@ async def test_a_configured_admin_token_is_the_only_one_and_never_printed(tmp_pa
         assert not (tmp_path / "data" / "demo-admin.token").exists()
 
 
-async def test_the_demos_token_works_after_the_configuration_is_read_again(tmp_path: Path) -> None:
-    async with demo(tmp_path) as running:
-        running.send(signal.SIGHUP)
-        await until(lambda: "configuration" in running.err)
-        teams = f"{dashboard_in(running.out)}admin/v1/teams"
-        assert await status(teams, token_in(running.out)) == 200
-
-
-async def test_with_an_upstream_key_the_demo_team_buys_a_little_of_the_real_thing(
+async def test_with_an_upstream_key_the_demo_team_has_a_daily_limit(
     tmp_path: Path,
 ) -> None:
     upstream = Sandbox(drawing())
@@ -185,7 +175,7 @@ async def test_with_an_upstream_key_the_demo_team_buys_a_little_of_the_real_thin
             assert (tmp_path / "data" / "gateway.db").exists()
             assert not (tmp_path / "data" / "sandbox.db").exists()
 
-            # Without the upstream's key it is the sandbox again: the same key, other money.
+            # Without the upstream key it is the sandbox again, with the same team key.
             key = key_in(printed)
             running.send(signal.SIGTERM)
             assert await running.ended() == 0
@@ -217,7 +207,7 @@ DEMO = Team(name="demo", limits=Limits(images_per_day=7))
 
 
 @pytest.mark.parametrize("real", [True, False])
-def test_the_banner_is_made_of_lines_to_paste(real: bool) -> None:
+def test_the_banner_has_lines_to_paste(real: bool) -> None:
     urls = ("http://127.0.0.1:8080", "http://127.0.0.1:9090")
     text = banner(*urls, "sk-gw-x_y", DEMO, None, real=real)
     assert base_in(text) == "http://127.0.0.1:8080/v1"
@@ -230,7 +220,7 @@ def test_the_banner_is_made_of_lines_to_paste(real: bool) -> None:
 PEPPER = b"0123456789abcdef"
 
 
-async def test_a_key_is_made_once_and_entered_into_every_store(tmp_path: Path) -> None:
+async def test_a_key_is_created_once_and_added_to_every_store(tmp_path: Path) -> None:
     file = tmp_path / "demo.key"
     async with SqliteStore(tmp_path / "one.db") as one, SqliteStore(tmp_path / "two.db") as two:
         for store in (one, two):
@@ -243,7 +233,7 @@ async def test_a_key_is_made_once_and_entered_into_every_store(tmp_path: Path) -
             assert key_format.verify(text, key, PEPPER, 0) == "ok"
 
 
-async def test_a_demo_team_has_a_limit_before_a_real_upstream(tmp_path: Path) -> None:
+async def test_a_demo_team_has_a_limit_in_front_of_a_real_upstream(tmp_path: Path) -> None:
     async with SqliteStore(tmp_path / "my.db") as store:
         assert not (await demo_team(store.directory, real=False)).limits
         # A store that served the sandbox is no way around the limit.
@@ -255,7 +245,7 @@ async def test_a_demo_team_has_a_limit_before_a_real_upstream(tmp_path: Path) ->
         assert (await store.directory.changes(0)).teams == [changed]
 
 
-async def test_a_demo_key_that_was_stopped_is_told(tmp_path: Path) -> None:
+async def test_a_revoked_demo_key_is_refused(tmp_path: Path) -> None:
     async with SqliteStore(tmp_path / "my.db") as store:
         await demo_team(store.directory, real=False)
         id = key_format.parse(await demo_key(store.directory, PEPPER, tmp_path / "demo.key"))
@@ -265,7 +255,7 @@ async def test_a_demo_key_that_was_stopped_is_told(tmp_path: Path) -> None:
             await demo_key(store.directory, PEPPER, tmp_path / "demo.key")
 
 
-async def test_a_key_file_that_holds_something_else_is_refused(tmp_path: Path) -> None:
+async def test_files_with_other_content_are_refused(tmp_path: Path) -> None:
     (tmp_path / "demo.key").write_text("my notes")
     async with SqliteStore(tmp_path / "my.db") as store:
         with pytest.raises(StartError, match="does not hold a key"):

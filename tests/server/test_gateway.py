@@ -1,4 +1,4 @@
-"""The composition: parts that are started, stopped in order, and fail without leaving others."""
+"""The composition: parts start and stop in order, and a failed start leaves none open."""
 
 import asyncio
 import socket
@@ -19,7 +19,7 @@ from tests.support.rig import Rig, running_rig, settings_for
 DOUBTS = ("the store has no teams", "no [cache] url")
 
 
-def test_ids_are_never_given_twice() -> None:
+def test_ids_are_unique() -> None:
     ids = {new_id() for _ in range(1000)}
     assert len(ids) == 1000
     assert {len(id) for id in ids} == {32}
@@ -32,8 +32,8 @@ def test_an_upstream_is_needed(tmp_path: Path) -> None:
         Gateway(settings)
 
 
-async def test_a_start_that_fails_lets_go_of_everything(tmp_path: Path) -> None:
-    """The admin port and the store were open already; a second start finds both free."""
+async def test_a_failed_start_closes_everything(tmp_path: Path) -> None:
+    """The store is open already; a second start finds it free."""
     before = set(asyncio.all_tasks())
     with closing(socket.socket()) as taken:
         taken.bind(("127.0.0.1", 0))
@@ -48,7 +48,7 @@ async def test_a_start_that_fails_lets_go_of_everything(tmp_path: Path) -> None:
     assert set(asyncio.all_tasks()) == before
 
 
-async def test_a_start_tells_what_it_stands_on(tmp_path: Path) -> None:
+async def test_a_start_logs_its_store_and_cache(tmp_path: Path) -> None:
     async with running_redis(tmp_path / "redis") as redis:
         pepper = "0123456789abcdef"
         with capture_logs() as first:
@@ -82,8 +82,8 @@ async def test_two_gateways_share_a_store_and_its_keys(tmp_path: Path) -> None:
         assert (await two.usage()).images_bought == 2
 
 
-async def test_ports_are_apart(rig: Rig) -> None:
-    """The public port tells nothing of health or metrics; the admin port sells nothing."""
+async def test_the_ports_serve_different_routes(rig: Rig) -> None:
+    """The public port shows neither health nor metrics; the admin port serves no images."""
     key = await rig.key()
     for path in ("/metrics", "/healthz", "/readyz", "/"):
         assert (await rig.get(path, key)).status == 404

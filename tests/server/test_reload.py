@@ -85,9 +85,9 @@ async def test_prices_limits_cache_and_bounds_change_at_once(tmp_path: Path) -> 
             [cache]
             enabled = false
             """
-        (told,) = await gateway.reread(toml)
-        assert told["event"] == READ_AGAIN
-        assert told["changed"] == [
+        (line,) = await gateway.reread(toml)
+        assert line["event"] == READ_AGAIN
+        assert line["changed"] == [
             "[server] max_body_bytes",
             "[cache] enabled",
             "[limits]",
@@ -103,8 +103,8 @@ async def test_prices_limits_cache_and_bounds_change_at_once(tmp_path: Path) -> 
         page = (await gateway.admin("/metrics")).body.decode()
         assert 'gateway_quota_limit{limit="images_per_day",team=""} 2.0' in page
 
-        (told,) = await gateway.reread(FLAT)
-        assert told["event"] == READ_AGAIN
+        (line,) = await gateway.reread(FLAT)
+        assert line["event"] == READ_AGAIN
         assert status(await gateway.generate(key, "apple")) == "gateway; hit"
         assert (await gateway.generate(key, "x" * 100)).status == 200
 
@@ -184,8 +184,8 @@ async def test_a_request_in_flight_keeps_what_it_began_with(tmp_path: Path) -> N
             timeout_seconds = 0.02
             path = "/nowhere"
             """
-        (told,) = await gateway.reread(toml)
-        assert "[models.gpt-image-2]" in told["changed"]
+        (line,) = await gateway.reread(toml)
+        assert "[models.gpt-image-2]" in line["changed"]
         for got in await asyncio.gather(*waiting):
             assert status(got) == "gateway; fwd=miss; stored"
             assert got.headers["x-gateway-cost-usd"] == "0.04"
@@ -357,8 +357,8 @@ async def test_a_changed_key_file_is_picked_up_without_a_failed_request(
             else:
                 new.rename(file)
             if by == "SIGHUP":
-                (told,) = await gateway.reread()
-                assert told["changed"] == ["[upstream] api_key"]
+                (line,) = await gateway.reread()
+                assert line["changed"] == ["[upstream] api_key"]
             else:
                 await until(lambda: "upstream key changed" in str(gateway.lines()))
             await asyncio.sleep(0.1)

@@ -70,14 +70,14 @@ def _url(reader: int) -> str:
     return found[1]
 
 
-async def test_a_log_that_nobody_reads_stops_nothing(tmp_path: Path) -> None:
+async def test_an_unread_log_stops_nothing(tmp_path: Path) -> None:
     async with gateway_into_a_pipe(tmp_path) as (process, url, _):
         await ask(url, MANY)
         process.terminate()
         assert await asyncio.wait_for(process.wait(), 15) == 0
 
 
-async def test_a_log_that_is_read_again_lacks_nothing(tmp_path: Path) -> None:
+async def test_a_log_that_is_read_late_is_complete(tmp_path: Path) -> None:
     async with gateway_into_a_pipe(tmp_path) as (process, url, reader):
         await ask(url, MANY)
         with closing(os.fdopen(os.dup(reader), "rb")) as stream:
@@ -88,7 +88,7 @@ async def test_a_log_that_is_read_again_lacks_nothing(tmp_path: Path) -> None:
         assert lines[-1]["event"] == "stopped"
 
 
-async def test_no_line_is_lost_when_it_is_told_to_stop(tmp_path: Path) -> None:
+async def test_no_line_is_lost_at_the_stop(tmp_path: Path) -> None:
     async with program(tmp_path) as gateway:
         await gateway.start("serve", "--sandbox")
         url, _ = await gateway.listening()
@@ -101,7 +101,7 @@ async def test_no_line_is_lost_when_it_is_told_to_stop(tmp_path: Path) -> None:
         assert [line["timestamp"] for line in lines] == sorted(line["timestamp"] for line in lines)
 
 
-async def test_lines_dropped_are_a_metric(tmp_path: Path) -> None:
+async def test_dropped_lines_are_a_metric(tmp_path: Path) -> None:
     async with program(tmp_path) as gateway:
         await gateway.start("serve", "--sandbox")
         _, admin = await gateway.listening()

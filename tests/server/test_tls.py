@@ -1,4 +1,4 @@
-"""TLS on the public port, with real clients: shown, renewed at SIGHUP, refused if it is wrong."""
+"""TLS on the public port, with real clients: served, renewed at SIGHUP, refused if unusable."""
 
 import asyncio
 import ssl
@@ -29,7 +29,7 @@ NO_PEM = "do not hold a certificate and its key as PEM"
 async def gateway_with(
     folder: Path, issued: Issued, latency: float = 0
 ) -> AsyncIterator[tuple[GatewayProcess, Sandbox, str]]:
-    """A gateway process that shows this certificate, its upstream and a key."""
+    """A gateway process with this certificate, its upstream and a team key."""
     cert, key = issued.write(folder)
     async with (
         Sandbox(drawing(latency=latency)) as upstream,
@@ -57,7 +57,7 @@ async def generate(session: aiohttp.ClientSession, url: str, key: str, prompt: s
 
 
 async def shown_to(url: str, trusted: ssl.SSLContext) -> str:
-    """The TLS version that somebody who trusts one authority gets. Raises SSLError."""
+    """The TLS version of a client that trusts one authority. Raises SSLError."""
     port = int(url.rpartition(":")[2])
     _, writer = await asyncio.open_connection("127.0.0.1", port, ssl=trusted)
     version: str = writer.get_extra_info("ssl_object").version()
@@ -76,7 +76,7 @@ def encrypted(key: bytes) -> bytes:
 # -- serving ------------------------------------------------------------------------------------
 
 
-async def test_pictures_over_tls_and_an_admin_port_without(tmp_path: Path) -> None:
+async def test_the_public_port_speaks_tls_and_the_admin_port_does_not(tmp_path: Path) -> None:
     issued = Issued()
     async with gateway_with(tmp_path, issued) as (gateway, _, key):
         assert gateway.url.startswith("https://")
@@ -99,7 +99,7 @@ async def test_versions(tmp_path: Path, version: ssl.TLSVersion) -> None:
         assert await shown_to(gateway.url, issued.client) == version.name.replace("_", ".")
 
 
-def test_nothing_older_is_spoken(tmp_path: Path) -> None:
+def test_older_versions_are_refused(tmp_path: Path) -> None:
     cert, key = Issued().write(tmp_path)
     assert Certificate(str(cert), str(key)).context.minimum_version == ssl.TLSVersion.TLSv1_2
 
@@ -107,7 +107,7 @@ def test_nothing_older_is_spoken(tmp_path: Path) -> None:
 # -- a renewed certificate ----------------------------------------------------------------------
 
 
-async def test_a_renewed_one_is_shown_and_no_connection_notices(tmp_path: Path) -> None:
+async def test_a_renewed_certificate_does_not_affect_open_connections(tmp_path: Path) -> None:
     old, new = Issued(), Issued(kind=trustme.KeyType.RSA)
     async with (
         gateway_with(tmp_path, old, latency=1) as (gateway, upstream, key),
@@ -116,16 +116,16 @@ async def test_a_renewed_one_is_shown_and_no_connection_notices(tmp_path: Path) 
         under_way = asyncio.create_task(generate(session, gateway.url, key, "apple"))
         await until(lambda: upstream.counts.asked == 1)
         new.write(tmp_path)
-        (told,) = await gateway.reread()
-        assert told["event"] == "configuration read again"
-        assert told["changed"] == ["[server] tls_cert"]
-        (told,) = await gateway.reread()
-        assert told["changed"] == []
+        (line,) = await gateway.reread()
+        assert line["event"] == "configuration read again"
+        assert line["changed"] == ["[server] tls_cert"]
+        (line,) = await gateway.reread()
+        assert line["changed"] == []
         assert await shown_to(gateway.url, new.client) == "TLSv1.3"
         with pytest.raises(ssl.SSLCertVerificationError):
             await shown_to(gateway.url, old.client)
         assert (await under_way).status == 200
-        # The same connection goes on: a new one would fail, as it did for the one above.
+        # The connection is still the same: a new one would fail, as above.
         assert (await generate(session, gateway.url, key, "apple")).headers["Age"]
 
 
@@ -138,7 +138,9 @@ async def test_a_renewed_one_is_shown_and_no_connection_notices(tmp_path: Path) 
         ("half a certificate", "{cert} and {key} " + NO_PEM),
     ],
 )
-async def test_a_wrong_one_changes_nothing(tmp_path: Path, damage: str, fault: str) -> None:
+async def test_an_unusable_renewed_certificate_changes_nothing(
+    tmp_path: Path, damage: str, fault: str
+) -> None:
     issued = Issued()
     cert, key = tmp_path / "tls.crt", tmp_path / "tls.key"
     async with gateway_with(tmp_path, issued) as (gateway, _, _):
@@ -151,9 +153,9 @@ async def test_a_wrong_one_changes_nothing(tmp_path: Path, damage: str, fault: s
                 key.unlink()
             case _:
                 cert.write_bytes(issued.cert[:200])
-        (told,) = await gateway.reread()
-        assert told["event"] == "configuration kept"
-        assert told["fault"] == "[server] tls_cert: " + fault.format(cert=cert, key=key)
+        (line,) = await gateway.reread()
+        assert line["event"] == "configuration kept"
+        assert line["fault"] == "[server] tls_cert: " + fault.format(cert=cert, key=key)
         assert await shown_to(gateway.url, issued.client) == "TLSv1.3"
         renewed = Issued()
         renewed.write(tmp_path)
@@ -161,15 +163,15 @@ async def test_a_wrong_one_changes_nothing(tmp_path: Path, damage: str, fault: s
         assert await shown_to(gateway.url, renewed.client) == "TLSv1.3"
 
 
-async def test_to_begin_with_tls_needs_a_restart(tmp_path: Path) -> None:
+async def test_starting_to_use_tls_needs_a_restart(tmp_path: Path) -> None:
     Issued().write(tmp_path)
     async with (
         Sandbox(drawing()) as upstream,
         running_process(tmp_path, upstream.url, FLAT) as gateway,
     ):
         files = f'tls_cert = "{tmp_path}/tls.crt"\ntls_key = "{tmp_path}/tls.key"'
-        told = await gateway.reread(f"[server]\n{files}\n{FLAT}")
-        assert [line.get("option") for line in told] == [
+        lines = await gateway.reread(f"[server]\n{files}\n{FLAT}")
+        assert [line.get("option") for line in lines] == [
             "[server] tls_cert",
             "[server] tls_key",
             None,
@@ -180,7 +182,7 @@ async def test_to_begin_with_tls_needs_a_restart(tmp_path: Path) -> None:
 # -- a wrong one at the start -------------------------------------------------------------------
 
 
-async def test_the_start_tells_in_one_line_what_is_wrong(tmp_path: Path) -> None:
+async def test_a_start_reports_an_unusable_certificate_in_one_line(tmp_path: Path) -> None:
     Issued().write(tmp_path)
     (tmp_path / "tls.key").write_bytes(Issued().key)
     async with program(
@@ -196,14 +198,14 @@ async def test_the_start_tells_in_one_line_what_is_wrong(tmp_path: Path) -> None
     assert len(err.splitlines()) == 1
 
 
-def test_an_encrypted_key_is_refused_and_nobody_asked(tmp_path: Path) -> None:
+def test_an_encrypted_key_is_refused_without_a_prompt(tmp_path: Path) -> None:
     cert, key = Issued().write(tmp_path)
     key.write_bytes(encrypted(key.read_bytes()))
     with pytest.raises(ValueError, match="the key is encrypted"):
         Certificate(str(cert), str(key))
 
 
-def test_without_files_there_is_none() -> None:
+def test_without_files_there_is_no_certificate() -> None:
     assert certificate_of(ServerSettings()) is None
 
 

@@ -14,7 +14,10 @@ log = structlog.get_logger(source="background")
 
 
 class Service:
-    """A part of the gateway that runs while its `async with` block does."""
+    """A part of the gateway that runs while its `async with` block does.
+
+    If `start` fails, it is closed at once: it may have started some of its jobs.
+    """
 
     async def start(self) -> None:
         """Open connections and start periodic jobs."""
@@ -23,7 +26,11 @@ class Service:
         """End the jobs and close the connections."""
 
     async def __aenter__(self) -> Self:
-        await self.start()
+        try:
+            await self.start()
+        except BaseException:
+            await self.close()
+            raise
         return self
 
     async def __aexit__(self, *failure: object) -> None:

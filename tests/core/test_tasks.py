@@ -5,7 +5,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from gateway.core.errors import StoreUnavailable
-from gateway.core.tasks import Background
+from gateway.core.tasks import Background, Service
 
 
 @pytest.fixture
@@ -99,3 +99,21 @@ async def test_closing_waits_for_the_clean_up_of_a_cancelled_task(background: Ba
         await background.close()
     assert tidied
     assert lines == []
+
+
+async def test_a_service_that_fails_to_start_is_closed() -> None:
+    class Failing(Service):
+        running = False
+
+        async def start(self) -> None:
+            self.running = True
+            raise StoreUnavailable
+
+        async def close(self) -> None:
+            self.running = False
+
+    failing = Failing()
+    with pytest.raises(StoreUnavailable):
+        async with failing:
+            pass
+    assert not failing.running

@@ -43,7 +43,7 @@ async def test_a_failed_start_closes_everything(tmp_path: Path) -> None:
         upstream.url = "http://127.0.0.1:9"
         settings = settings_for(tmp_path, upstream, SERVER_PORT=str(port))
         for _ in range(2):
-            with pytest.raises(StartError, match=f"Port {port} on 127.0.0.1 is taken"):
+            with pytest.raises(StartError, match=f"Port {port} on 127.0.0.1 is in use"):
                 await Gateway(settings).start()
     assert set(asyncio.all_tasks()) == before
 

@@ -43,7 +43,7 @@ async def test_a_taken_port(tmp_path: Path, name: str, arguments: tuple[str, ...
     with taken_port() as port:
         upstream = {} if arguments else UPSTREAM
         line = await refused(Program(tmp_path, **{name: port}, **upstream), *arguments)
-    assert line.startswith(f"Error: Port {port} on 127.0.0.1 is taken: ")
+    assert line.startswith(f"Error: Port {port} on 127.0.0.1 is in use: ")
 
 
 @pytest.mark.parametrize("host", ["203.0.113.1", "nowhere.invalid"])
@@ -96,7 +96,7 @@ async def test_all_faults_of_a_configuration_are_reported(tmp_path: Path) -> Non
 async def test_a_failed_start_leaves_nothing_running(tmp_path: Path) -> None:
     """Sandbox and store are open already when the public port turns out to be taken."""
     with taken_port() as port:
-        assert "is taken" in await refused(Program(tmp_path, SERVER_PORT=port), "--demo")
+        assert "is in use" in await refused(Program(tmp_path, SERVER_PORT=port), "--demo")
     names = {file.name for file in (tmp_path / "data").iterdir()}
     assert names == {"demo-admin.token", "pepper", "sandbox.db"}
 

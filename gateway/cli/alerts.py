@@ -46,7 +46,7 @@ def test(webhook: str | None, config: Path | None) -> None:
     receipts = asyncio.run(_send(chosen))
     for hook, receipt in zip(chosen, receipts, strict=True):
         outcome = "sent" if receipt.delivered else "NOT SENT"
-        click.echo(f"{hook.name} ({hook.kind}, {hook.shown}): {outcome}, {receipt.told}")
+        click.echo(f"{hook.name} ({hook.kind}, {hook.shown}): {outcome}, {receipt.detail}")
     if not all(receipt.delivered for receipt in receipts):
         click.get_current_context().exit(1)
 

@@ -27,8 +27,8 @@ from gateway.core.tasks import Background, Service
 from gateway.proxy.election import LocalElection, SharedElection
 from gateway.proxy.pipeline import Proxy
 from gateway.quota.ledger import Ledger
-from gateway.reporting.alerts.delivery import Alerts
 from gateway.reporting.alerts.http import HttpWebhooks
+from gateway.reporting.alerts.watch import Alerts
 from gateway.reporting.free_usage import FreeUsage
 from gateway.reporting.request_history import RequestHistory
 from gateway.reporting.retention import Retention

@@ -17,8 +17,8 @@ from gateway.quota.account import Counters
 from gateway.reporting.alerts.message import Body, headers, message
 from gateway.reporting.alerts.rules import (
     Alert,
+    BudgetOwner,
     Event,
-    Owner,
     alert_id,
     budget_alerts,
     trial_alert,
@@ -42,7 +42,7 @@ def example_alerts() -> list[Alert]:
         PeriodUsage(day_of(NOON), 203, 8_120_000), PeriodUsage(month_of(NOON), 203, 8_120_000)
     )
     limits = Limits(cost_per_day=10_000_000)
-    ((_, budget),) = budget_alerts((Owner(team="design"), money, limits), [OPS], NOON)
+    ((_, budget),) = budget_alerts((BudgetOwner(team="design"), money, limits), [OPS], NOON)
     ((_, unknown),) = unknown_alerts(1_320_000, [OPS], NOON)
     return [budget, upstream_alert(NOON), unknown, trial_alert("ops", NOON)]
 

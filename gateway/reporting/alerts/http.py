@@ -1,8 +1,8 @@
-"""Messages to webhooks over HTTP: one attempt each, bounded in time and in what is read.
+"""Sends messages to webhooks over HTTP: one attempt each, with limits on time and response size.
 
-- Redirects are not followed: where a message goes is what the configuration says.
-- Nothing is taken from the environment but what the configuration names, and no cookie is kept.
-- aiohttp's errors stay here: they hold the URL, which is a secret.
+- Redirects are not followed: a message only goes to the configured URL.
+- Only environment variables that the configuration names are read, and no cookies are stored.
+- aiohttp's errors do not leave this file, because they contain the URL, which is a secret.
 """
 
 import asyncio
@@ -22,23 +22,23 @@ from gateway.reporting.alerts.message import headers
 from gateway.reporting.alerts.ports import Receipt
 
 SECONDS = 10.0
-"""For a whole attempt."""
+"""The time limit of an attempt."""
 
 ANSWER_BYTES = 4_096
-"""What is read of an answer."""
+"""How much of a response is read."""
 
 SHOWN_CHARS = 200
-"""What is told of it."""
+"""How much of it is shown."""
 
 SECRET_CHARS = 6
-"""A part of a URL that is shorter lets nobody in, and may be a word of the answer."""
+"""The shortest part of a URL that is redacted. A shorter one is no secret, and may be a word."""
 
 _PASSING = (408, 425, 429)
-"""Statuses below 500 that may be others the next time."""
+"""Statuses below 500 after which a retry may succeed."""
 
 
 class HttpWebhooks(Service):
-    """Sends to whichever webhook a call names."""
+    """Sends each message to the webhook of the call."""
 
     def __init__(self) -> None:
         self._session: aiohttp.ClientSession | None = None
@@ -49,17 +49,17 @@ class HttpWebhooks(Service):
             url = await asyncio.to_thread(url_of, webhook)
             secret = await asyncio.to_thread(secret_of, webhook)
         except ValueError as error:
-            return Receipt(told=f"nothing was sent: {error}", passing=True)
+            return Receipt(detail=f"nothing was sent: {error}", passing=True)
         try:
             async with asyncio.timeout(SECONDS):
                 return await self._post(url, body, headers(id, body, now, secret))
         except TimeoutError:
-            return Receipt(told=f"no answer within {SECONDS:.0f} s", passing=True)
+            return Receipt(detail=f"no answer within {SECONDS:.0f} s", passing=True)
         except aiohttp.ClientConnectorError as failure:
             cause, detail = why_unreachable(failure)
-            return Receipt(told=f"cannot be reached ({cause}): {detail}", passing=True)
+            return Receipt(detail=f"cannot be reached ({cause}): {detail}", passing=True)
         except (aiohttp.ClientError, OSError, ValueError) as failure:
-            return Receipt(told=f"the call failed ({type(failure).__name__})", passing=True)
+            return Receipt(detail=f"the call failed ({type(failure).__name__})", passing=True)
 
     async def close(self) -> None:
         """Close all connections."""
@@ -78,7 +78,7 @@ class HttpWebhooks(Service):
         status = response.status
         return Receipt(
             status=status,
-            told=f"the receiver answered {status}{_shown(answer, url)}",
+            detail=f"the receiver answered {status}{_shown(answer, url)}",
             passing=status in _PASSING or status >= 500,
         )
 
@@ -95,7 +95,7 @@ class HttpWebhooks(Service):
 
 
 async def _read(content: aiohttp.StreamReader) -> bytes:
-    """The beginning of an answer."""
+    """Return the start of a response."""
     answer = b""
     while len(answer) < ANSWER_BYTES and (more := await content.read(ANSWER_BYTES - len(answer))):
         answer += more
@@ -103,7 +103,7 @@ async def _read(content: aiohttp.StreamReader) -> bytes:
 
 
 def _shown(answer: bytes, url: str) -> str:
-    """What may be told of an answer: one line, and nothing of what is secret in the URL."""
+    """Return the response as one line, without the secrets of the URL."""
     given = urlsplit(url)
     hidden = "/".join((given.username or "", given.password or "", given.path, given.query))
     written = [part for part in re.split(r"[/&=;]", hidden) if len(part) >= SECRET_CHARS]
@@ -115,7 +115,7 @@ def _shown(answer: bytes, url: str) -> str:
 
 
 def url_of(webhook: Webhook) -> str:
-    """Where its messages go. Raises ValueError, whose text has nothing of it."""
+    """Return the URL of a webhook. Raises ValueError; its text has no part of the URL."""
     if webhook.url is not None:
         return webhook.url.reveal()
     if webhook.url_file is not None:
@@ -124,9 +124,9 @@ def url_of(webhook: Webhook) -> str:
 
 
 def secret_of(webhook: Webhook) -> bytes | None:
-    """What its messages are signed with, None where they are not.
+    """Return the secret that signs the messages, or None if they are not signed.
 
-    Raises ValueError, whose text has nothing of it.
+    Raises ValueError; its text has no part of the secret.
     """
     if webhook.secret is not None:
         return check_secret(webhook.secret.reveal())
@@ -138,7 +138,7 @@ def secret_of(webhook: Webhook) -> bytes | None:
 
 
 def file_faults(webhooks: Iterable[Webhook]) -> Iterator[tuple[str, str, str]]:
-    """A webhook's name, the option and what is wrong, for each file without what it should hold."""
+    """Yield webhook, option and fault for each file without a valid URL or secret."""
     for webhook in webhooks:
         for option, read in (("url_file", _checked_url), ("secret_file", _checked_secret)):
             file = getattr(webhook, option)
@@ -173,5 +173,5 @@ def _file_text(file: str) -> str:
 
 
 def _shown_file(file: str) -> str:
-    """The file's name as it may be told: somebody may have put the secret itself there."""
+    """Return the file's name for a message. Somebody may have put the secret itself there."""
     return "given" if "://" in file or "whsec_" in file else redact(file.encode(), ()).decode()

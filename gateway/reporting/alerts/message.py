@@ -1,7 +1,7 @@
-"""The message to a webhook: its body in either form, and its headers by Standard Webhooks.
+"""The message to a webhook: its body in JSON or for Slack, and its Standard Webhooks headers.
 
-The signature is over the id, the time and the body, so a receiver can tell that a message is the
-gateway's, that it is not an old one sent again, and by its id one that came twice.
+The signature covers the id, the time and the body. With it a receiver detects forged messages and
+replayed ones. By the id it detects duplicates.
 """
 
 import base64
@@ -18,7 +18,7 @@ from gateway.reporting.alerts.rules import Alert, amount
 
 
 class Body(Struct, frozen=True, kw_only=True):
-    """The generic form. Fields are added to it at times, and none is taken away or changed."""
+    """The JSON body. Later versions may add fields, but never change or remove one."""
 
     event: str
     id: str
@@ -34,7 +34,7 @@ class Body(Struct, frozen=True, kw_only=True):
 
 
 def body_of(alert: Alert, id: str) -> Body:
-    """An alert as it is told."""
+    """Return the body of an alert."""
     return Body(
         event=alert.event,
         id=id,
@@ -51,14 +51,14 @@ def body_of(alert: Alert, id: str) -> Body:
 
 
 def message(kind: WebhookKind, alert: Alert, id: str) -> bytes:
-    """The body of a message."""
+    """Return the body of a message to this kind of webhook."""
     if kind == "slack":
         return msgspec.json.encode({"text": _escaped(alert.text)})
     return msgspec.json.encode(body_of(alert, id))
 
 
 def headers(id: str, body: bytes, now: float, secret: bytes | None) -> dict[str, str]:
-    """The headers of one attempt to send it, signed where there is a secret."""
+    """Return the headers of one attempt, with a signature if there is a secret."""
     at = str(int(now))
     found = {
         "Content-Type": "application/json",
@@ -72,13 +72,13 @@ def headers(id: str, body: bytes, now: float, secret: bytes | None) -> dict[str,
 
 
 def signature(secret: bytes, id: str, at: str, body: bytes) -> str:
-    """What proves that whoever sent this knows the secret."""
+    """Return the signature, which proves that the sender knows the secret."""
     digest = hmac.new(secret, f"{id}.{at}.".encode() + body, hashlib.sha256).digest()
     return f"v1,{base64.b64encode(digest).decode()}"
 
 
 def _escaped(text: str) -> str:
-    """Text in which nothing calls anybody, links anywhere or is a mark of the form's own."""
+    """Escape Slack's markup, so that text cannot mention anybody or link anywhere."""
     for mark, instead in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("@", "@\u200b")):
         text = text.replace(mark, instead)
     return text

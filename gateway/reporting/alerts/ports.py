@@ -30,23 +30,23 @@ class ClaimStore(Protocol):
 
 
 class Receipt(Struct, frozen=True, kw_only=True):
-    """What became of one attempt to tell somebody something.
+    """The result of one attempt to send a message.
 
-    `told` says it in words, without anything secret. One that is `passing` may go well later.
+    `detail` describes it for people, without secrets. A `passing` failure may succeed later.
     """
 
     status: int | None = None
-    told: str
+    detail: str
     passing: bool = False
 
     @property
     def delivered(self) -> bool:
-        """Whether the receiver took it."""
+        """Whether the receiver accepted the message."""
         return self.status is not None and 200 <= self.status < 300
 
 
 class Webhooks(Protocol):
-    """Whom the gateway tells what people should know."""
+    """Sends messages to webhooks."""
 
     async def send(self, webhook: Webhook, id: str, body: bytes, now: float) -> Receipt:
-        """Send one message once, within some seconds. Raises nothing."""
+        """Send one message once, within seconds. It raises nothing."""

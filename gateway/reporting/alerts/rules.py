@@ -1,9 +1,9 @@
-"""What people are told of, decided from what is known: an alert for each threshold and window.
+"""Decides which alerts to raise: one for each threshold and period.
 
-An alert's `mark` says what it is once of. A limit's size is part of it: whoever raised a limit
-that was nearly used up wants to hear when the new one is.
+The `mark` of an alert identifies it, so that it is delivered once. The size of the limit is part
+of the mark, because a raised limit needs an alert of its own.
 
-Budgets are told of by what is spent: what open calls hold may come back.
+Budget alerts count what is spent, not what open calls hold, because that may be released.
 """
 
 import hashlib
@@ -30,11 +30,11 @@ _ID_DIGITS = 32
 
 
 class Alert(Struct, frozen=True, kw_only=True):
-    """Something that people should know. `ends` is when it may be told again.
+    """An alert. After `ends` it may be delivered again.
 
-    `team` None: it is of all teams together. `key` is a key's public id, that of its line.
-    `percent` is the threshold; `used` and `limit_value` count what is limited: images, or
-    micro-dollars where the limit's name ends in _usd.
+    `team` is None if the alert is about all teams together. `key` is the public id of a line of
+    keys. `percent` is the threshold. `used` and `limit_value` count images, or micro-dollars if
+    the name of the limit ends in _usd.
     """
 
     event: Event
@@ -51,8 +51,8 @@ class Alert(Struct, frozen=True, kw_only=True):
     resets_at: float | None = None
 
 
-class Owner(Struct, frozen=True, kw_only=True):
-    """Whose limits they are: all teams' together, a team's, or a key's (its line and name)."""
+class BudgetOwner(Struct, frozen=True, kw_only=True):
+    """Who has a budget: all teams together, a team, or a key with its line and name."""
 
     team: str | None = None
     line: str | None = None
@@ -60,39 +60,39 @@ class Owner(Struct, frozen=True, kw_only=True):
 
     @property
     def key(self) -> str | None:
-        """The key's public id."""
+        """The public id of the key."""
         return None if self.line is None else PREFIX + self.line
 
     @property
     def shown(self) -> str:
-        """What people call it."""
+        """The owner's name in messages."""
         if self.key is not None:
             named = f' ("{plain(self.name)}")' if self.name else ""
             return f"Key {self.key}{named} of team {self.team}"
         return f"Team {self.team}" if self.team is not None else "All teams together"
 
 
-Budget = tuple[Owner, Counters, Limits]
+Budget = tuple[BudgetOwner, Counters, Limits]
 
 
 def team_budgets(
     team: str, limits: Limits, account: Account, keys: Iterable[tuple[str, Key]]
 ) -> Iterator[Budget]:
-    """A team's budget, and those of its keys that have limits and were used. Keys by line."""
-    yield Owner(team=team), account, limits
+    """Yield a team's budget, and those of its keys that have limits and usage."""
+    yield BudgetOwner(team=team), account, limits
     for line, key in keys:
         if key.limits and key.state != "revoked" and line in account.keys:
-            yield Owner(team=team, line=line, name=key.name), account.keys[line], key.limits
+            yield BudgetOwner(team=team, line=line, name=key.name), account.keys[line], key.limits
 
 
 def budget_alerts(
     budget: Budget, webhooks: Sequence[Webhook], now: float
 ) -> Iterator[tuple[Webhook, Alert]]:
-    """Who is to be told that so much of a budget is used: of the highest threshold reached."""
+    """Yield an alert for each webhook, about the highest threshold that it has reached."""
     owner, counters, limits = budget
     for state in budget_states(counters, limits, now):
         for webhook in webhooks:
-            if not _hears(webhook, owner.team) or not state.size:
+            if not _receives(webhook, owner.team) or not state.size:
                 continue
             reached = [
                 percent
@@ -104,22 +104,22 @@ def budget_alerts(
 
 
 def upstream_alert(now: float) -> Alert:
-    """The upstream refuses the gateway's key."""
+    """Return the alert that the upstream refuses the gateway's key."""
     hour = int(now // HOUR_SECONDS)
     return Alert(
         event="upstream_auth",
         mark=(hour,),
         at=now,
         ends=float((hour + 1) * HOUR_SECONDS),
-        text="The upstream refuses the gateway's key: nothing can be bought until that is put "
-        "right.",
+        text="The upstream refuses the gateway's key. Nothing can be bought until the key is "
+        "replaced.",
     )
 
 
 def unknown_alerts(
     unknown: int, webhooks: Iterable[Webhook], now: float
 ) -> Iterator[tuple[Webhook, Alert]]:
-    """Who is to be told of today's unknown charges, in micro-dollars."""
+    """Yield an alert for each webhook whose threshold today's unknown charges exceed."""
     day = int(now // DAY_SECONDS)
     for webhook in webhooks:
         above = webhook.unknown_above
@@ -133,7 +133,7 @@ def unknown_alerts(
                 at=now,
                 ends=float((day + 1) * DAY_SECONDS),
                 text=f"Unknown charges of today (UTC) are ${format_usd(unknown)}, above "
-                f"${format_usd(above)}: nobody can tell whether the upstream drew these images.",
+                f"${format_usd(above)}. The delivery of these images could not be confirmed.",
                 limit="unknown_above_usd",
                 used=unknown,
                 limit_value=above,
@@ -142,13 +142,13 @@ def unknown_alerts(
         )
 
 
-def hears_of_upstream(webhook: Webhook) -> bool:
-    """Whether it is told that the upstream refuses the key: what is not of its teams is not."""
-    return _hears(webhook, None)
+def receives_upstream_alerts(webhook: Webhook) -> bool:
+    """Whether the webhook is for all teams, and so receives alerts about the upstream."""
+    return _receives(webhook, None)
 
 
 def trial_alert(webhook: str, now: float) -> Alert:
-    """What shows that a webhook works."""
+    """Return an alert that tests a webhook."""
     return Alert(
         event="test",
         mark=(),
@@ -159,33 +159,33 @@ def trial_alert(webhook: str, now: float) -> Alert:
 
 
 def alert_id(secret: bytes, webhook: str, alert: Alert) -> str:
-    """What this alert's message to this webhook is known by, whoever sends it.
+    """Return the id of an alert's message to a webhook. It is the same from every gateway.
 
-    `secret` belongs to the store: gateways of another one, which may have teams of the same name,
-    give other ids.
+    `secret` belongs to the store. So gateways of another store, which may have teams of the same
+    names, use other ids.
     """
-    told = msgspec.json.encode([webhook, alert.event, *alert.mark])
-    digest = hmac.new(secret, b"alert\0" + told, hashlib.sha256)
+    identity = msgspec.json.encode([webhook, alert.event, *alert.mark])
+    digest = hmac.new(secret, b"alert\0" + identity, hashlib.sha256)
     return f"msg_{digest.hexdigest()[:_ID_DIGITS]}"
 
 
 def amount(limit: str | None, number: int | None) -> int | str | None:
-    """A number as it is told: money as dollars in decimal text."""
+    """Return a number in its public form: money is dollars as decimal text."""
     if number is None or limit is None:
         return number
     return format_usd(number) if limit.endswith("_usd") else number
 
 
 def plain(name: str) -> str:
-    """A name that people chose, in one line and without what moves the text around it."""
+    """Return a name that people chose, shortened and without control characters."""
     return "".join(c if c.isprintable() else "?" for c in name[:_NAME_CHARS])
 
 
-def _hears(webhook: Webhook, team: str | None) -> bool:
+def _receives(webhook: Webhook, team: str | None) -> bool:
     return webhook.teams is None or team in webhook.teams
 
 
-def _budget_alert(owner: Owner, state: LimitState, percent: int, now: float) -> Alert:
+def _budget_alert(owner: BudgetOwner, state: LimitState, percent: int, now: float) -> Alert:
     ends = state.resets_at if state.resets_at is not None else now
     return Alert(
         event="budget_reached",
@@ -203,7 +203,7 @@ def _budget_alert(owner: Owner, state: LimitState, percent: int, now: float) -> 
     )
 
 
-def _budget_text(owner: Owner, state: LimitState, ends: float) -> str:
+def _budget_text(owner: BudgetOwner, state: LimitState, ends: float) -> str:
     used, size = amount(state.name, state.used), amount(state.name, state.size)
     span = "today" if state.kind.period == "day" else f"this {state.kind.period}"
     share = (

@@ -9,7 +9,7 @@ from msgspec.structs import asdict
 from gateway.config.settings import Settings
 from gateway.config.webhooks import Webhook, WebhookKind
 from gateway.core.periods import utc
-from gateway.reporting.alerts.delivery import State, Telling, tellings
+from gateway.reporting.alerts.delivery import Delivery, State, deliveries
 from gateway.reporting.alerts.message import Body, body_of
 from gateway.reporting.alerts.ports import ClaimStore
 from gateway.web.admin.request import AdminRequest, AdminRoute
@@ -76,18 +76,18 @@ class AdminAlerts:
         ]
 
     async def _alerts(self, call: AdminRequest) -> AlertsPage:
-        found = tellings(await self._store.current())
+        found = deliveries(await self._store.current())
         webhooks = self._settings().alerts.webhooks.values()
         return AlertsPage(
             webhooks=[
                 _state(webhook, [each for each in found if each.webhook == webhook.name])
                 for webhook in webhooks
             ],
-            sent=[_sent(telling) for telling in found[: call.query.limit]],
+            sent=[_sent(delivery) for delivery in found[: call.query.limit]],
         )
 
 
-def _state(webhook: Webhook, own: Sequence[Telling]) -> WebhookState:
+def _state(webhook: Webhook, own: Sequence[Delivery]) -> WebhookState:
     tried = sorted((each for each in own if each.last_at), key=lambda each: each.last_at or 0.0)
     sent = [each.last_at for each in tried if each.state == "sent" and each.last_at]
     return WebhookState(
@@ -102,12 +102,12 @@ def _state(webhook: Webhook, own: Sequence[Telling]) -> WebhookState:
     )
 
 
-def _sent(telling: Telling) -> SentAlert:
+def _sent(delivery: Delivery) -> SentAlert:
     return SentAlert(
-        **asdict(body_of(telling.alert, telling.id)),
-        webhook=telling.webhook,
-        state=telling.state,
-        attempts=telling.attempts,
-        last_at=None if telling.last_at is None else utc(telling.last_at),
-        error=telling.error,
+        **asdict(body_of(delivery.alert, delivery.id)),
+        webhook=delivery.webhook,
+        state=delivery.state,
+        attempts=delivery.attempts,
+        last_at=None if delivery.last_at is None else utc(delivery.last_at),
+        error=delivery.error,
     )

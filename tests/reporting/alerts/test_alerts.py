@@ -202,11 +202,11 @@ async def test_unknown_charges_above_their_sum_are_told_of(
         rig.sandbox.faults.append(Fault(kind="not_json", times=3))
         for _ in range(2):
             assert (await rig.generate(key, None)).error[2] == "upstream_unknown"
-        await rig.gateway.alerts.look_at_unknown()
+        await rig.gateway.alerts.check_unknown()
         assert (await page(rig))["sent"] == []
         assert (await rig.generate(key, None)).error[2] == "upstream_unknown"
         for _ in range(3):
-            await rig.gateway.alerts.look_at_unknown()
+            await rig.gateway.alerts.check_unknown()
         (message,) = await receiver.until(1)
         await buy(rig, key, 2)
         await until_state(rig, "sent")

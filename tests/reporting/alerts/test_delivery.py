@@ -1,4 +1,4 @@
-"""Telling by itself: several tellers over one store that is away at times, and a real receiver."""
+"""Delivery by itself: several tellers over one store that is away at times, and a real receiver."""
 
 import time
 from collections.abc import AsyncIterator
@@ -20,11 +20,11 @@ from gateway.reporting.alerts.delivery import (
     AT_ONCE,
     GIVEN_UP_SECONDS,
     SHOWN_SECONDS,
-    Alerts,
-    Telling,
-    tellings,
+    Delivery,
+    deliveries,
 )
 from gateway.reporting.alerts.http import HttpWebhooks
+from gateway.reporting.alerts.watch import Alerts
 from gateway.stores.sqlite import SqliteStore
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.request_record import RequestRecord
@@ -57,8 +57,8 @@ class Tellers:
         for teller in self.all:
             teller.accounts_seen(dict.fromkeys(names or (team_account("red"),), account))
 
-    async def states(self) -> list[Telling]:
-        return tellings(await self.store.claims.current())
+    async def states(self) -> list[Delivery]:
+        return deliveries(await self.store.claims.current())
 
     async def has(self, state: str) -> bool:
         return any(telling.state == state for telling in await self.states())

@@ -46,7 +46,7 @@ async def test_a_message_is_sent_signed(receiver: Receiver) -> None:
     assert message.headers["webhook-timestamp"] == "1772366400"
     assert message.is_signed
     assert (receipt.delivered, receipt.status) == (True, 200)
-    assert receipt.told == "the receiver answered 200: ok"
+    assert receipt.detail == "the receiver answered 200: ok"
 
 
 async def test_one_without_a_secret_is_not_signed(receiver: Receiver) -> None:
@@ -77,8 +77,8 @@ async def test_what_an_answer_means(
 async def test_of_an_answer_only_the_beginning_is_read_and_less_is_told(receiver: Receiver) -> None:
     receiver.status, receiver.answer = 400, "<b>no\n\x1b[31m  such\x00" + "x" * 50_000_000
     receipt = await send(receiver.url)
-    assert receipt.told.startswith("the receiver answered 400: <b>no [31m such xxx")
-    assert len(receipt.told) <= SHOWN_CHARS + 30 < ANSWER_BYTES
+    assert receipt.detail.startswith("the receiver answered 400: <b>no [31m such xxx")
+    assert len(receipt.detail) <= SHOWN_CHARS + 30 < ANSWER_BYTES
 
 
 async def test_a_packed_answer_is_not_unpacked(receiver: Receiver) -> None:
@@ -90,16 +90,16 @@ async def test_a_packed_answer_is_not_unpacked(receiver: Receiver) -> None:
 async def test_an_answer_that_repeats_the_url_is_told_without_it(receiver: Receiver) -> None:
     receiver.status, receiver.answer = 404, f"no_service {receiver.url} but {PATH[10:20].lower()}"
     receipt = await send(receiver.url)
-    assert receipt.told.startswith("the receiver answered 404: no_service http://127.0.0.1")
-    assert "hidden" not in receipt.told
-    assert "secret" not in receipt.told.lower()
+    assert receipt.detail.startswith("the receiver answered 404: no_service http://127.0.0.1")
+    assert "hidden" not in receipt.detail
+    assert "secret" not in receipt.detail.lower()
 
 
 async def test_an_answer_that_reads_the_url_is_told_without_it(receiver: Receiver) -> None:
     url = receiver.url.rpartition("/")[0] + "/tok%20en%2Bcanary"
     for read in ("tok en+canary", "tok%20en%2Bcanary"):
         receiver.status, receiver.answer = 404, f"no hook {read}"
-        assert "canary" not in (await send(url)).told
+        assert "canary" not in (await send(url)).detail
 
 
 @pytest.mark.parametrize(
@@ -113,8 +113,8 @@ async def test_an_answer_that_reads_the_url_is_told_without_it(receiver: Receive
 async def test_a_receiver_that_is_not_there(url: str, told: str) -> None:
     receipt = await send(url)
     assert (receipt.delivered, receipt.passing, receipt.status) == (False, True, None)
-    assert receipt.told.startswith(told)
-    assert "hidden" not in receipt.told
+    assert receipt.detail.startswith(told)
+    assert "hidden" not in receipt.detail
 
 
 async def test_one_that_speaks_no_http_or_hangs_up() -> None:
@@ -127,15 +127,15 @@ async def test_one_that_speaks_no_http_or_hangs_up() -> None:
         port = server.sockets[0].getsockname()[1]
         receipt = await send(f"http://127.0.0.1:{port}/hidden")
         assert receipt.passing
-        assert "hidden" not in receipt.told
+        assert "hidden" not in receipt.detail
         receipt = await send(f"https://127.0.0.1:{port}/hidden")
-        assert receipt.told.startswith("cannot be reached (tls)")
+        assert receipt.detail.startswith("cannot be reached (tls)")
 
 
 async def test_one_that_does_not_answer_is_not_waited_for(receiver: Receiver) -> None:
     receiver.seconds = 3_600
     receipt = await send(receiver.url)
-    assert (receipt.told, receipt.passing) == ("no answer within 10 s", True)
+    assert (receipt.detail, receipt.passing) == ("no answer within 10 s", True)
 
 
 async def test_a_file_is_read_for_each_message(receiver: Receiver, tmp_path: Path) -> None:
@@ -144,13 +144,13 @@ async def test_a_file_is_read_for_each_message(receiver: Receiver, tmp_path: Pat
     async with sender() as webhooks:
         receipt = await webhooks.send(webhook, "msg_1", BODY, NOW)
         assert (
-            receipt.told
+            receipt.detail
             == f"nothing was sent: the file {url} cannot be read: No such file or directory"
         )
         url.write_text(receiver.url + "\n")
         secret.write_text("hidden")
         receipt = await webhooks.send(webhook, "msg_1", BODY, NOW)
-        assert receipt.told.startswith(f"nothing was sent: what the file {secret} holds is not")
+        assert receipt.detail.startswith(f"nothing was sent: what the file {secret} holds is not")
         assert not receiver.messages
         secret.write_text(SECRET + "\n")
         assert (await webhooks.send(webhook, "msg_1", BODY, NOW)).delivered
@@ -164,7 +164,7 @@ async def test_a_variable_that_is_missing_is_named() -> None:
     async with sender() as webhooks:
         webhook = Webhook(name="ops", url_env="OPS_URL")
         receipt = await webhooks.send(webhook, "msg_1", BODY, NOW)
-    assert receipt.told == "nothing was sent: the environment has no variable OPS_URL"
+    assert receipt.detail == "nothing was sent: the environment has no variable OPS_URL"
 
 
 def test_every_file_that_is_wrong_is_told(tmp_path: Path) -> None:

@@ -13,11 +13,11 @@ from gateway.core.periods import PeriodUsage, day_of, month_of
 from gateway.quota.account import Account, Counters
 from gateway.reporting.alerts.rules import (
     Alert,
-    Owner,
+    BudgetOwner,
     alert_id,
     budget_alerts,
-    hears_of_upstream,
     plain,
+    receives_upstream_alerts,
     team_budgets,
     unknown_alerts,
     upstream_alert,
@@ -47,8 +47,10 @@ class Case:
         )
 
 
-def told(case: Case, limits: Limits, *webhooks: Webhook, owner: Owner | None = None) -> list[Alert]:
-    budget = (owner or Owner(team="red"), case.counters, limits)
+def told(
+    case: Case, limits: Limits, *webhooks: Webhook, owner: BudgetOwner | None = None
+) -> list[Alert]:
+    budget = (owner or BudgetOwner(team="red"), case.counters, limits)
     return [alert for _, alert in budget_alerts(budget, webhooks or (OPS,), NOON)]
 
 
@@ -94,7 +96,7 @@ def test_a_limit_of_nothing_is_never_told_of() -> None:
 def test_a_window_that_is_over_counts_no_more() -> None:
     counters = Counters(PeriodUsage(day_of(NOON) - 1, 10), PeriodUsage(month_of(NOON) - 1, 10))
     limits = Limits(images_per_day=10, images_per_month=10)
-    assert not list(budget_alerts((Owner(team="red"), counters, limits), [OPS], NOON))
+    assert not list(budget_alerts((BudgetOwner(team="red"), counters, limits), [OPS], NOON))
 
 
 @given(
@@ -113,18 +115,18 @@ def test_the_highest_threshold_that_is_reached_is_told(
 
 def test_each_webhook_has_thresholds_and_teams_of_its_own() -> None:
     early = Webhook(name="early", at_percent=(10,))
-    budget = Owner(team="design"), Case(images=15).counters, Limits(images_per_day=100)
+    budget = BudgetOwner(team="design"), Case(images=15).counters, Limits(images_per_day=100)
     assert [webhook.name for webhook, _ in budget_alerts(budget, [OPS, early], NOON)] == ["early"]
     limits = Limits(images_per_day=1)
     for owner, names in (
-        (Owner(team="design"), ["ops", "design"]),
-        (Owner(team="design", line="k1"), ["ops", "design"]),
-        (Owner(team="other"), ["ops"]),
-        (Owner(), ["ops"]),
+        (BudgetOwner(team="design"), ["ops", "design"]),
+        (BudgetOwner(team="design", line="k1"), ["ops", "design"]),
+        (BudgetOwner(team="other"), ["ops"]),
+        (BudgetOwner(), ["ops"]),
     ):
         found = budget_alerts((owner, Case(images=1).counters, limits), [OPS, DESIGN], NOON)
         assert [webhook.name for webhook, _ in found] == names
-    assert (hears_of_upstream(OPS), hears_of_upstream(DESIGN)) == (True, False)
+    assert (receives_upstream_alerts(OPS), receives_upstream_alerts(DESIGN)) == (True, False)
 
 
 def test_keys_with_limits_of_their_own_have_budgets() -> None:
@@ -147,7 +149,7 @@ def test_keys_with_limits_of_their_own_have_budgets() -> None:
 
 
 def test_all_teams_together() -> None:
-    (alert,) = told(Case(images=8), Limits(images_per_day=10), owner=Owner())
+    (alert,) = told(Case(images=8), Limits(images_per_day=10), owner=BudgetOwner())
     assert alert.team is None
     assert alert.text.startswith("All teams together have used 8 of 10 images for today (80 %)")
 
@@ -186,9 +188,9 @@ def test_an_id_is_that_of_its_store_webhook_budget_size_threshold_and_window() -
             *told(Case(images=10), day),
             *told(Case(images=8), month),
             *told(Case(images=8), Limits(images_per_day=9)),
-            *told(Case(images=8), day, owner=Owner(team="blue")),
-            *told(Case(images=8), day, owner=Owner(team="red", line="k1")),
-            *told(Case(images=8), day, owner=Owner()),
+            *told(Case(images=8), day, owner=BudgetOwner(team="blue")),
+            *told(Case(images=8), day, owner=BudgetOwner(team="red", line="k1")),
+            *told(Case(images=8), day, owner=BudgetOwner()),
             *told(Case(cost=8), Limits(cost_per_day=10)),
         )
     ]

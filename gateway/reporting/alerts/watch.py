@@ -1,0 +1,154 @@
+"""Watches budgets, unknown charges and the upstream, and raises alerts.
+
+It only notes the accounts that were written, and checks them once a second. So it waits for no
+request, and no request waits for it.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from gateway.config.settings import Settings
+from gateway.config.webhooks import Webhook
+from gateway.core.errors import StoreUnavailable, UpstreamAuth
+from gateway.core.model import Key
+from gateway.core.periods import DAY_SECONDS
+from gateway.core.tasks import Background, Service
+from gateway.quota.account import GATEWAY, Account, team_account
+from gateway.reporting.alerts.delivery import PAUSES, Deliverer
+from gateway.reporting.alerts.ports import ClaimStore, Webhooks
+from gateway.reporting.alerts.rules import (
+    Budget,
+    BudgetOwner,
+    budget_alerts,
+    receives_upstream_alerts,
+    team_budgets,
+    unknown_alerts,
+    upstream_alert,
+)
+from gateway.reporting.store import UsageStore
+from gateway.telemetry.observer import NO_OBSERVER, Observer
+from gateway.telemetry.request_record import RequestRecord
+from gateway.tenants.directory import Directory
+
+CHECK_SECONDS = 1.0
+"""The interval of checking accounts that were written."""
+
+BUDGETS_AT_ONCE = 50
+"""Budgets to check before other tasks may run: they take some tenths of a millisecond."""
+
+UNKNOWN_SECONDS = 30.0
+"""The interval of checking today's unknown charges."""
+
+
+class Alerts(Service, Observer):
+    """Raises alerts, and delivers them to webhooks.
+
+    `settings` returns the current settings. `secret` belongs to the store, and `owner` is this
+    gateway's name among the gateways of its store. `wall` returns the time, `spread` randomness in
+    [0, 1). `pauses` are the seconds between attempts.
+    """
+
+    def __init__(
+        self,
+        claims: ClaimStore,
+        usage: UsageStore,
+        webhooks: Webhooks,
+        directory: Directory,
+        settings: Callable[[], Settings],
+        *,
+        secret: bytes,
+        owner: str,
+        wall: Callable[[], float],
+        spread: Callable[[], float],
+        pauses: Sequence[float] = PAUSES,
+        observer: Observer = NO_OBSERVER,
+    ) -> None:
+        self._usage = usage
+        self._directory = directory
+        self._settings = settings
+        self._wall = wall
+        self._seen: dict[str, Account] = {}
+        self._latest: tuple[int, dict[str, Key]] = (0, {})
+        self._background = Background("alerts")
+        self._deliverer = Deliverer(
+            claims,
+            webhooks,
+            settings,
+            self._background,
+            secret=secret,
+            owner=owner,
+            wall=wall,
+            spread=spread,
+            pauses=pauses,
+            observer=observer,
+        )
+
+    async def start(self) -> None:
+        """Start the periodic checks."""
+        self._background.every(CHECK_SECONDS, self._check_budgets)
+        self._background.every(UNKNOWN_SECONDS, self.check_unknown, survive=StoreUnavailable)
+
+    async def close(self) -> None:
+        """Stop. Other gateways, or this one after its next start, deliver what is left."""
+        await self._background.close()
+
+    def accounts_seen(self, accounts: Mapping[str, Account]) -> None:
+        """Note accounts that were just read or written."""
+        if self._settings().alerts.webhooks:
+            self._seen.update(accounts)
+
+    def purchase_failed(self, record: RequestRecord, failure: Exception) -> None:
+        """Raise an alert if the upstream refused the gateway's key."""
+        if isinstance(failure, UpstreamAuth):
+            alert = upstream_alert(self._wall())
+            for webhook in self._webhooks():
+                if receives_upstream_alerts(webhook):
+                    self._deliverer.deliver(webhook, alert)
+
+    async def check_unknown(self) -> None:
+        """Check today's unknown charges. Raises StoreUnavailable."""
+        webhooks = [hook for hook in self._webhooks() if hook.unknown_above is not None]
+        if not webhooks:
+            return
+        now = self._wall()
+        start = now // DAY_SECONDS * DAY_SECONDS
+        rows = await self._usage.report(("outcome",), start, start + DAY_SECONDS)
+        unknown = sum(row.cost for row in rows if row.group == ("unknown",))
+        for webhook, alert in unknown_alerts(unknown, webhooks, now):
+            self._deliverer.deliver(webhook, alert)
+
+    async def _check_budgets(self) -> None:
+        seen, self._seen = self._seen, {}
+        webhooks, now = self._webhooks(), self._wall()
+        if not webhooks:
+            return
+        for number, budget in enumerate(self._budgets(seen), 1):
+            for webhook, alert in budget_alerts(budget, webhooks, now):
+                self._deliverer.deliver(webhook, alert)
+            if number % BUDGETS_AT_ONCE == 0:
+                await asyncio.sleep(0)  # requests go first
+        self._deliverer.forget_ended(now)
+
+    def _budgets(self, seen: Mapping[str, Account]) -> Iterator[Budget]:
+        if GATEWAY in seen:
+            yield BudgetOwner(), seen[GATEWAY], self._settings().limits
+        prefix = team_account("")
+        for account_name, account in seen.items():
+            name = account_name.removeprefix(prefix)
+            team = self._directory.teams.get(name)
+            if account_name.startswith(prefix) and team is not None:
+                yield from team_budgets(name, team.limits, account, self._keys(account))
+
+    def _keys(self, account: Account) -> list[tuple[str, Key]]:
+        """Return the lines of keys that have counters, each with its latest key."""
+        if not account.keys:
+            return []
+        generation, latest = self._latest
+        if generation != self._directory.generation:
+            keys = sorted(self._directory.keys.values(), key=lambda key: key.created)
+            latest = {key.line: key for key in keys}
+            self._latest = self._directory.generation, latest
+        return [(line, latest[line]) for line in account.keys if line in latest]
+
+    def _webhooks(self) -> Sequence[Webhook]:
+        return list(self._settings().alerts.webhooks.values())

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from playwright.async_api import Browser, Route, expect
 
-from tests.support.browser import PHONE, Scheme, Screen, opened
+from tests.support.browser import PHONE, SCHEMES, Scheme, Screen, opened
 from tests.support.rig import Rig
 
 FIRST = date(2026, 8, 1)
@@ -195,7 +195,7 @@ async def test_days_without_requests_are_told_as_such(desk: Screen) -> None:
     await expect(desk.page.get_by_text("nothing to compare with")).to_be_visible()
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("scheme", SCHEMES)
 async def test_it_is_readable_by_everybody(browser: Browser, rig: Rig, scheme: Scheme) -> None:
     async with opened(browser, rig, scheme=scheme) as screen:
         await screen.sign_in()

@@ -8,7 +8,7 @@ import pytest
 from playwright.async_api import Browser, expect
 
 from gateway.web.admin.dashboard import SECTIONS
-from tests.support.browser import AXE, PHONE, Scheme, Screen, opened
+from tests.support.browser import AXE, PHONE, SCHEMES, Scheme, Screen, opened
 from tests.support.rig import Rig
 
 PAGES = ("/", *(f"/{section}" for section in SECTIONS))
@@ -169,7 +169,7 @@ async def test_a_phone_needs_no_scrolling_sideways(browser: Browser, rig: Rig) -
         await expect(screen.page.get_by_role("button", name="Sign out")).to_be_hidden()
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("scheme", SCHEMES)
 async def test_axe_finds_nothing_serious(browser: Browser, rig: Rig, scheme: Scheme) -> None:
     await rig.ask_admin("POST", "teams", json={"team": "red", "limits": {"images_per_day": 5}})
     async with opened(browser, rig, scheme=scheme) as screen:

@@ -8,7 +8,7 @@ from playwright.async_api import Locator, expect
 
 from gateway.core.model import Team
 from gateway.tenants.store import DirectoryWrite
-from tests.support.browser import Scheme, Screen
+from tests.support.browser import SCHEMES, Scheme, Screen
 
 
 async def make_team(desk: Screen, name: str, images_a_day: int | None = None) -> None:
@@ -251,7 +251,7 @@ async def test_a_viewer_sees_and_changes_nothing(screen: Screen, viewer: str) ->
         await expect(screen.page.get_by_role("button", name=name)).to_have_count(0)
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("scheme", SCHEMES)
 async def test_its_pages_and_dialogs_are_accessible(desk: Screen, scheme: Scheme) -> None:
     await desk.page.emulate_media(color_scheme=scheme)
     await make_team(desk, "red", images_a_day=2)

@@ -289,9 +289,8 @@ async def test_the_lease_of_a_dead_gateway_expires(redis: RedisServer) -> None:
         buying.cancel()
 
 
-@pytest.mark.alone
 async def test_a_lost_lease_is_counted_and_the_purchase_goes_on(redis: RedisServer) -> None:
-    async with two(redis, lease=0.9) as (first, _):
+    async with two(redis, lease=3.0) as (first, _):
         work = Shopping(first.shop)
         with capture_logs() as logged:
             buying = first.flight(work)

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Literal
 
+import pytest
 from playwright.async_api import Browser, ConsoleMessage, Page, async_playwright
 
 from tests.support.rig import ADMIN_TOKEN, Rig
@@ -17,6 +18,8 @@ PATIENCE_MS = 60_000
 PHONE = {"width": 360, "height": 740}
 DESK = {"width": 1280, "height": 900}
 Scheme = Literal["light", "dark"]
+SCHEMES = ["light", pytest.param("dark", marks=pytest.mark.exhaustive)]
+"""The parameters of a test that looks at a page in both colour schemes."""
 
 _ARGUMENTS = [
     "--headless=new",

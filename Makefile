@@ -13,7 +13,7 @@ ARGS ?=
 WORKERS ?= 4
 
 BIN := $(VENV)/bin
-PYTEST = $(BIN)/python -m pytest --dist=loadgroup
+PYTEST = $(BIN)/python -m pytest --numprocesses=$(WORKERS) --dist=loadgroup
 PIP := $(BIN)/python -m pip -qq --disable-pip-version-check --no-input
 SOURCES := gateway tests
 
@@ -49,20 +49,14 @@ setup: $(VENV)/.installed ## install everything for development into .venv
 run: $(VENV)/.runtime ## start the gateway on port 8080, with a demo team and key
 	@exec $(BIN)/gateway serve --demo $(ARGS)
 
-test: setup servers ## run the tests (minutes)
-	@$(PYTEST) --numprocesses=$(WORKERS) $(ARGS)
+test: setup servers ## run the tests that take minutes
+	@$(PYTEST) $(ARGS)
 
-# What SELECT names, by pytest's markers. Tests that measure time run one by one, after the others.
-SELECT ?= not soak
-test-all: setup servers ## run the tests with the long ones and twenty repeats
-	@failed=0; \
-	$(PYTEST) --numprocesses=$(WORKERS) --repeats=20 -m "($(SELECT)) and not alone" $(ARGS) \
-	    || failed=1; \
-	$(PYTEST) --numprocesses=0 --repeats=20 -m "($(SELECT)) and alone" $(ARGS) || failed=1; \
-	exit $$failed
+test-all: setup servers ## run all tests, with the long ones and with twenty repeats
+	@$(PYTEST) --repeats=20 -m "not soak" $(ARGS)
 
-soak: setup servers ## repeat what goes wrong by chance two hundred times (an hour or more)
-	@$(PYTEST) --numprocesses=$(WORKERS) --repeats=200 --timeout=7200 -m "soak or repeated" $(ARGS)
+soak: setup servers ## repeat two hundred times what fails by chance (an hour or more)
+	@$(PYTEST) --repeats=200 --timeout=7200 -m "soak or repeated" $(ARGS)
 
 SITE = $(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going \
 	--builder html --doctree-dir build/doctrees docs build/docs
@@ -79,14 +73,14 @@ check: setup servers ## check formatting, lint, types and documentation, and run
 	$(BIN)/mypy || failed="$$failed types,"; \
 	$(SITE) || failed="$$failed documentation,"; \
 	[ -z "$$failed" ] || echo "Failed before the tests:$${failed%,}."; \
-	$(PYTEST) --numprocesses=$(WORKERS) $(ARGS) && [ -z "$$failed" ]
+	$(PYTEST) $(ARGS) && [ -z "$$failed" ]
 
-# Programs that tests start. Where they lack, Debian's packages are installed, if that is allowed;
-# services that come with them are not to run: Prometheus' would take the admin port.
+# Programs that tests start. A missing one is installed from Debian's packages where that is
+# allowed. Its service is stopped: Prometheus' own would take the admin port.
 SERVERS := redis-server chromium nginx caddy prometheus
 servers:
-	@lacking() { for name in $(SERVERS); do command -v $$name >/dev/null || echo $$name; done; }; \
-	missing=$$(lacking); \
+	@list_missing() { for name in $(SERVERS); do command -v $$name >/dev/null || echo $$name; done; }; \
+	missing=$$(list_missing); \
 	[ -n "$$missing" ] || exit 0; \
 	sudo=$$([ "$$(id -u)" = 0 ] || echo "sudo -n"); \
 	if command -v apt-get >/dev/null; then \
@@ -98,8 +92,8 @@ servers:
 	        $$sudo systemctl disable --now $$name >/dev/null 2>&1 || :; \
 	    done; \
 	fi; \
-	for name in $$(lacking); do \
-	    echo "$$name is missing and could not be installed: the tests that need it will fail." >&2; \
+	for name in $$(list_missing); do \
+	    echo "Missing: $$name. It could not be installed; tests that need it fail." >&2; \
 	done
 
 # Takes a few minutes. Ask for less with ARGS=--quick, or ARGS='--only "hit small"'.
@@ -109,7 +103,7 @@ bench: setup ## measure speed beside a bare aiohttp server (ARGS=--quick for a m
 screenshots: setup servers ## take the README's pictures of the dashboard
 	@$(BIN)/python -m tests.dashboard.screenshots
 
-format: setup ## put the code into the house's format
+format: setup ## format the code
 	@$(BIN)/ruff check --quiet --select I --fix --exit-zero $(SOURCES)
 	@$(BIN)/ruff format $(SOURCES)
 
@@ -117,13 +111,13 @@ COMPILE = $(BIN)/uv --quiet --no-config pip compile pyproject.toml \
 	--universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
 	--annotation-style line --custom-compile-command "make lock" $(ARGS)
 
-lock: setup ## lock what pyproject.toml asks for (ARGS=--upgrade for the newest of everything)
+lock: setup ## lock the dependencies of pyproject.toml (ARGS=--upgrade for the newest of everything)
 	@$(PIP) install uv
 	@$(COMPILE) --output-file requirements.lock
 	@$(COMPILE) --extra otel --constraint requirements.lock --output-file requirements-otel.lock
 	@$(COMPILE) --group dev --constraint requirements.lock --output-file requirements-dev.lock
 
-clean: ## remove the environment and all that was built; data/ stays
+clean: ## remove the environment and everything that was built; data/ stays
 	@rm -rf $(VENV) .venv-ci build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	@find $(SOURCES) -name __pycache__ -prune -exec rm -rf {} +
 

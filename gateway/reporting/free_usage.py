@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from gateway.config.models import quality_label
 from gateway.core.errors import StoreUnavailable
-from gateway.core.model import Caller, Entry, EntryOutcome
+from gateway.core.model import Entry, EntryOutcome
 from gateway.core.periods import HOUR_SECONDS
 from gateway.core.write_behind import WriteBehind
 from gateway.quota.store import AccountStore
@@ -44,22 +44,15 @@ class FreeUsage(WriteBehind[Sequence[Entry]], Observer):
 
     def answer_ready(self, record: RequestRecord) -> None:
         """Add a cache hit, or a shared answer of a purchase in flight."""
-        caller, request = record.caller, record.request
-        if caller is None or request is None or record.outcome not in ("hit", "collapsed"):
+        request, images, saved = record.request, record.images, record.saved
+        if request is None or record.outcome not in ("hit", "collapsed"):
             return
-        coalesced = record.outcome == "collapsed"
         labels = request.model, request.size, quality_label(request.quality)
-        kind, entry = self._entry(caller, labels, "coalesced" if coalesced else "cached")
-        self._keep(
-            kind,
-            replace(
-                entry,
-                requests=entry.requests + 1,
-                images_cached=entry.images_cached + record.images,
-                images_coalesced=entry.images_coalesced + (record.images if coalesced else 0),
-                saved=entry.saved + record.saved,
-            ),
-        )
+        if record.outcome == "hit":
+            self._add(record, "cached", labels, requests=1, images_cached=images, saved=saved)
+        else:
+            amounts = {"images_cached": images, "images_coalesced": images, "saved": saved}
+            self._add(record, "coalesced", labels, requests=1, **amounts)
 
     def request_refused(self, record: RequestRecord) -> None:
         """Add a refusal.
@@ -67,9 +60,7 @@ class FreeUsage(WriteBehind[Sequence[Entry]], Observer):
         The record's labels come from closed sets. Refusals cost a client nothing, so a client
         must not be able to invent any number of them.
         """
-        if record.caller is not None:
-            kind, entry = self._entry(record.caller, record.labels, "refused")
-            self._keep(kind, replace(entry, requests_refused=entry.requests_refused + 1))
+        self._add(record, "refused", record.labels, requests_refused=1)
 
     def collect(self) -> Sequence[Entry] | None:
         """The merged entries."""
@@ -95,15 +86,23 @@ class FreeUsage(WriteBehind[Sequence[Entry]], Observer):
         except Exception as defect:
             log.exception("usage entry dropped", entry=entry.id, exc_info=defect)
 
-    def _entry(
-        self, caller: Caller, labels: tuple[str, str, str], outcome: EntryOutcome
-    ) -> tuple[_Kind, Entry]:
-        """The entry that requests of this kind are merged into."""
-        now = self._wall()
-        team, key, hour = caller.team.name, caller.key.line, int(now // HOUR_SECONDS)
-        kind = (team, key, *labels, outcome, hour)
+    def _add(
+        self,
+        record: RequestRecord,
+        outcome: EntryOutcome,
+        labels: tuple[str, str, str],
+        **amounts: int,
+    ) -> None:
+        """Add the amounts to the entry of this kind of request."""
+        caller, now = record.caller, self._wall()
+        if caller is None:
+            return
+        team, key = caller.team.name, caller.key.line
+        kind = (team, key, *labels, outcome, int(now // HOUR_SECONDS))
         entry = self._waiting.get(kind)
         if entry is None:
+            if len(self._waiting) >= MAX_WAITING:
+                return
             model, size, quality = labels
             entry = Entry(
                 id=self._new_id(),
@@ -116,8 +115,5 @@ class FreeUsage(WriteBehind[Sequence[Entry]], Observer):
                 outcome=outcome,
                 requests=0,
             )
-        return kind, entry
-
-    def _keep(self, kind: _Kind, entry: Entry) -> None:
-        if kind in self._waiting or len(self._waiting) < MAX_WAITING:
-            self._waiting[kind] = entry
+        sums = {name: getattr(entry, name) + amount for name, amount in amounts.items()}
+        self._waiting[kind] = replace(entry, **sums)

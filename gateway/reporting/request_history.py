@@ -6,7 +6,7 @@ they take is bounded however long that lasts.
 """
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from time import perf_counter
 
 from gateway.config.live import CurrentSettings
@@ -45,26 +45,19 @@ _Group = tuple[str | None, str | None, str, int, str | None, str | None]
 """Team, key, outcome, status, code and route."""
 
 
+@dataclass(slots=True)
 class _SharedLine:
     """Sums of the requests in one group that have no line of their own."""
 
-    __slots__ = (
-        "at",
-        "cost",
-        "id",
-        "images",
-        "own",
-        "own_lines_left",
-        "requests",
-        "saved",
-        "total",
-    )
-
-    def __init__(self, own_lines: int) -> None:
-        self.own_lines_left = own_lines
-        self.requests = self.images = self.cost = self.saved = 0
-        self.total = self.own = self.at = 0.0
-        self.id = ""
+    own_lines_left: int
+    requests: int = 0
+    images: int = 0
+    cost: int = 0
+    saved: int = 0
+    total: float = 0.0
+    own: float = 0.0
+    at: float = 0.0
+    id: str = ""
 
     def add(self, record: RequestRecord, total: float, own: float, at: float) -> None:
         self.requests += 1

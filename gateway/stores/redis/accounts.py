@@ -20,7 +20,7 @@ from gateway.quota.account import EMPTY, Account
 from gateway.quota.store import Change, Loaded
 from gateway.stores.codec import decode_account, encode_account
 from gateway.stores.redis import names, scripts
-from gateway.stores.redis.link import MICROSECONDS, Link, operation
+from gateway.stores.redis.link import MICROSECONDS, Link, RedisPart, operation
 from gateway.stores.redis.scripts import Argument
 from gateway.stores.redis.usage_entries import KEEP_SECONDS, EntryArguments
 from gateway.stores.sums import hour_of
@@ -85,11 +85,11 @@ def _is_later(state: bytes | None, stamp: bytes) -> bool:
     return state is not None and state[:_VERSION_BYTES] > stamp[:_VERSION_BYTES]
 
 
-class RedisAccounts:
+class RedisAccounts(RedisPart):
     """The AccountStore in a hash of accounts, a sorted set of leases and the sums of each hour."""
 
     def __init__(self, link: Link) -> None:
-        self.link = link
+        super().__init__(link)
         self._latest = 0  # the latest time that the server sent, in microseconds
         self._cache: dict[str, _Cached] = {}
 

@@ -36,7 +36,7 @@ from gateway.stores.redis.accounts import (
 from gateway.stores.redis.audit import decode_member, write_audit
 from gateway.stores.redis.claims import RedisClaims, restore_claim
 from gateway.stores.redis.directory import RedisDirectory, check_value, key_of
-from gateway.stores.redis.link import MICROSECONDS, Link, operation
+from gateway.stores.redis.link import MICROSECONDS, Link, RedisPart, operation
 from gateway.stores.redis.opening import SCHEMA, explaining, inspect
 from gateway.stores.redis.scripts import tuples
 from gateway.stores.redis.usage_entries import KEEP_SECONDS, groups, kept_entry
@@ -62,11 +62,11 @@ _Hours = dict[int, Sequence[Any] | None]
 """Hours that have usage, and their sums, purchases and packs where these were read already."""
 
 
-class RedisArchive:
+class RedisArchive(RedisPart):
     """The ArchiveStore of one server."""
 
     def __init__(self, link: Link, place: StoreUrl) -> None:
-        self.link = link
+        super().__init__(link)
         self._place = place
         self._directory = RedisDirectory(link)
         self._claims = RedisClaims(link)

@@ -6,7 +6,7 @@ import msgspec
 
 from gateway.core.model import AuditEntry
 from gateway.stores.redis import names, scripts
-from gateway.stores.redis.link import Link, operation
+from gateway.stores.redis.link import Link, RedisPart, operation
 from gateway.stores.redis.scripts import Argument
 
 NUMBER_CHARS = 16
@@ -31,11 +31,8 @@ def decode_member(member: bytes) -> AuditEntry:
     return _decode.decode(member[NUMBER_CHARS:])
 
 
-class RedisAudit:
+class RedisAudit(RedisPart):
     """The AuditStore in a sorted set, by time."""
-
-    def __init__(self, link: Link) -> None:
-        self.link = link
 
     @operation("audit")
     async def entries(

@@ -5,17 +5,14 @@ Claims that have ended are deleted as others are made.
 
 from gateway.core.model import Claim
 from gateway.stores.redis import names, scripts
-from gateway.stores.redis.link import MICROSECONDS, Link, operation
+from gateway.stores.redis.link import MICROSECONDS, Link, RedisPart, operation
 from gateway.stores.redis.scripts import tuples
 
 _KEYS = (names.META, names.CLAIMS, names.CLAIM_ENDS)
 
 
-class RedisClaims:
+class RedisClaims(RedisPart):
     """The ClaimStore in a hash, and a sorted set of the claims' ends."""
-
-    def __init__(self, link: Link) -> None:
-        self.link = link
 
     @operation("claim")
     async def claim(self, name: str, owner: str, seconds: float, note: bytes = b"") -> float | None:

@@ -13,7 +13,7 @@ from gateway.stores.codec import decode_key, decode_team, encode_key, encode_tea
 from gateway.stores.errors import UnknownTeam
 from gateway.stores.redis import names, scripts
 from gateway.stores.redis.audit import encode_entry
-from gateway.stores.redis.link import MICROSECONDS, Link, operation
+from gateway.stores.redis.link import MICROSECONDS, Link, RedisPart, operation
 from gateway.stores.redis.scripts import Argument, tuples
 from gateway.tenants.store import DirectoryChanges, DirectoryWrite
 
@@ -21,11 +21,8 @@ _KEYS = (names.META, names.CHANGED, names.TEAMS, names.KEYS, names.STATES, names
 _USES = (names.META, names.USES)
 
 
-class RedisDirectory:
+class RedisDirectory(RedisPart):
     """The DirectoryStore in hashes of teams and keys, and a sorted set of their generations."""
-
-    def __init__(self, link: Link) -> None:
-        self.link = link
 
     @operation("changes")
     async def changes(self, since: int) -> DirectoryChanges:

@@ -29,7 +29,7 @@ from gateway.reporting.request_lines import (
     ring_sizes,
 )
 from gateway.stores.redis import names, scripts
-from gateway.stores.redis.link import Link, operation
+from gateway.stores.redis.link import Link, RedisPart, operation
 from gateway.stores.redis.scripts import Argument, tuples
 
 LINES_AT_ONCE = 500
@@ -55,11 +55,8 @@ _decode_kind = msgspec.json.Decoder(tuple[int, str | None, str, str | None, int]
 _LATENCY_KEYS = (names.META, names.LATENCY)
 
 
-class RedisHistory:
+class RedisHistory(RedisPart):
     """The HistoryStore in a sorted set for each ring, and hashes of errors and latency."""
-
-    def __init__(self, link: Link) -> None:
-        self.link = link
 
     @operation("write_activity")
     async def write(self, batch: HistoryBatch) -> None:

@@ -23,7 +23,7 @@ from gateway.core.model import Bought
 from gateway.proxy.leases import Lease, LeaseEvent, Rival
 from gateway.stores.port import Observe
 from gateway.stores.redis.client import close_client, open_client
-from gateway.stores.redis.link import FAILURES, Link, operation
+from gateway.stores.redis.link import FAILURES, Link, RedisPart, operation
 from gateway.stores.redis.scripts import Argument, Script
 
 CONNECTIONS = 8
@@ -59,18 +59,19 @@ _encode_bought = msgspec.msgpack.Encoder()
 _decode_bought = msgspec.msgpack.Decoder(Bought)
 
 
-class RedisLeases:
+class RedisLeases(RedisPart):
     """The Leases in the Redis at `place`."""
 
     def __init__(self, place: StoreUrl, *, observe: Observe | None = None) -> None:
         self._place = place
-        self.link = Link(
+        link = Link(
             place,
             connections=CONNECTIONS,
             patience=PATIENCE_SECONDS,
             monotonic=time.monotonic,
             observe=observe,
         )
+        super().__init__(link)
 
     @operation("take_lease")
     async def take(self, lease: Lease, seconds: float) -> Rival | None:

@@ -13,7 +13,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import wraps
-from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import structlog
 from msgspec import DecodeError
@@ -43,28 +43,29 @@ _LOST = "EPOCH lost"
 _CONFIRMED = "EPOCH confirmed "
 
 
-class Linked(Protocol):
-    """A part of the store, with the link that its methods call through."""
+class RedisPart:
+    """A part of the store, whose methods call the server through its link."""
 
-    link: "Link"
+    def __init__(self, link: "Link") -> None:
+        self.link = link
 
 
-Part = TypeVar("Part", bound=Linked)
+AnyPart = TypeVar("AnyPart", bound=RedisPart)
 
 
 def operation(
     name: str,
 ) -> Callable[
-    [Callable[Concatenate[Part, P], Awaitable[T]]],
-    Callable[Concatenate[Part, P], Coroutine[Any, Any, T]],
+    [Callable[Concatenate[AnyPart, P], Awaitable[T]]],
+    Callable[Concatenate[AnyPart, P], Coroutine[Any, Any, T]],
 ]:
     """Observe a part's method as this operation: see `Link.operation`."""
 
     def decorate(
-        method: Callable[Concatenate[Part, P], Awaitable[T]],
-    ) -> Callable[Concatenate[Part, P], Coroutine[Any, Any, T]]:
+        method: Callable[Concatenate[AnyPart, P], Awaitable[T]],
+    ) -> Callable[Concatenate[AnyPart, P], Coroutine[Any, Any, T]]:
         @wraps(method)
-        async def observed(part: Part, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        async def observed(part: AnyPart, /, *args: P.args, **kwargs: P.kwargs) -> T:
             with part.link.operation(name):
                 return await method(part, *args, **kwargs)
 

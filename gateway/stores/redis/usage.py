@@ -13,7 +13,7 @@ from msgspec import Struct
 from gateway.core.model import UsageRow
 from gateway.core.periods import day_of
 from gateway.stores.redis import names, scripts
-from gateway.stores.redis.link import Link, operation
+from gateway.stores.redis.link import RedisPart, operation
 from gateway.stores.redis.scripts import Argument
 from gateway.stores.redis.usage_entries import groups
 from gateway.stores.redis.usage_packs import (
@@ -61,11 +61,8 @@ class Pack(Struct, frozen=True):
         return self.first <= hour < self.first + self.hours
 
 
-class RedisUsage:
+class RedisUsage(RedisPart):
     """The UsageStore in packs, and the sums of hours that are not packed yet."""
-
-    def __init__(self, link: Link) -> None:
-        self.link = link
 
     @operation("usage")
     async def report(

@@ -19,7 +19,7 @@ from gateway.quota.store import Change, Loaded
 from gateway.stores.codec import decode_account, encode_account
 from gateway.stores.sqlite import schema, usage_entries
 from gateway.stores.sqlite.clock import StoreClock
-from gateway.stores.sqlite.threads import Threads, in_thread, transaction
+from gateway.stores.sqlite.threads import SqlitePart, Threads, in_thread, transaction
 
 CACHED = 4096
 """Decoded accounts in memory, at most."""
@@ -45,11 +45,11 @@ _Cached = tuple[int, int, Account]
 _NEVER_WRITTEN: _Cached = (0, 0, EMPTY)
 
 
-class SqliteAccounts:
+class SqliteAccounts(SqlitePart):
     """The AccountStore in the accounts table, with the clock that it is read by."""
 
     def __init__(self, threads: Threads, clock: StoreClock) -> None:
-        self.threads = threads
+        super().__init__(threads)
         self._clock = clock
         # Two threads use it, and each operation on it is a single one of the dictionary's own.
         self._cache: dict[str, _Cached] = {}

@@ -7,7 +7,7 @@ from math import inf
 import msgspec
 
 from gateway.core.model import AuditEntry
-from gateway.stores.sqlite.threads import Threads, in_thread, transaction
+from gateway.stores.sqlite.threads import SqlitePart, in_thread, transaction
 
 _COLUMNS = ", ".join(AuditEntry.__struct_fields__)
 _WRITE = f"INSERT INTO audit ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)"  # noqa: S608
@@ -19,11 +19,8 @@ _ALL = f"SELECT {_COLUMNS} FROM audit ORDER BY at, number"  # noqa: S608
 _NO_LIMIT = -1
 
 
-class SqliteAudit:
+class SqliteAudit(SqlitePart):
     """The AuditStore in the audit table."""
-
-    def __init__(self, threads: Threads) -> None:
-        self.threads = threads
 
     @in_thread("reports", "audit")
     def entries(

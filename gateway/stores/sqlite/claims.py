@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from gateway.core.model import Claim
 from gateway.stores.sqlite import schema
 from gateway.stores.sqlite.clock import StoreClock
-from gateway.stores.sqlite.threads import Threads, in_thread, transaction
+from gateway.stores.sqlite.threads import SqlitePart, Threads, in_thread, transaction
 
 _FORGET = "DELETE FROM claims WHERE ends <= ?"
 _FIND = "SELECT owner, ends, done FROM claims WHERE name = ?"
@@ -17,11 +17,11 @@ _WRITE = "INSERT OR REPLACE INTO claims (name, owner, ends, done, note) VALUES (
 _ALL = "SELECT name, owner, ends, done, note FROM claims WHERE ends > ? ORDER BY ends DESC, name"
 
 
-class SqliteClaims:
+class SqliteClaims(SqlitePart):
     """The ClaimStore in the claims table, with the clock that claims end by."""
 
     def __init__(self, threads: Threads, clock: StoreClock) -> None:
-        self.threads = threads
+        super().__init__(threads)
         self._clock = clock
 
     @in_thread("writer", "claim")

@@ -15,7 +15,7 @@ from gateway.stores.codec import decode_limits, decode_team, encode_limits, enco
 from gateway.stores.errors import UnknownTeam
 from gateway.stores.sqlite import schema
 from gateway.stores.sqlite.audit import write_audit
-from gateway.stores.sqlite.threads import Threads, in_thread, transaction
+from gateway.stores.sqlite.threads import SqlitePart, in_thread, transaction
 from gateway.tenants.store import DirectoryChanges, DirectoryWrite
 
 _NEXT = "UPDATE meta SET value = value + 1 WHERE name = 'generation' RETURNING value"
@@ -37,11 +37,8 @@ _PUT_USE = """
 """
 
 
-class SqliteDirectory:
+class SqliteDirectory(SqlitePart):
     """The DirectoryStore in the tables of teams, keys and their uses."""
-
-    def __init__(self, threads: Threads) -> None:
-        self.threads = threads
 
     @in_thread("reader", "changes")
     def changes(self, connection: sqlite3.Connection, since: int) -> DirectoryChanges:

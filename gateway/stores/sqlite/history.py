@@ -25,7 +25,7 @@ from gateway.reporting.request_lines import (
     place_prefix,
     ring_sizes,
 )
-from gateway.stores.sqlite.threads import Threads, in_thread, transaction
+from gateway.stores.sqlite.threads import SqlitePart, in_thread, transaction
 
 _FIELDS = RequestLine.__struct_fields__
 # Only names of fields and outcomes are put into the statements, never a value.
@@ -69,11 +69,8 @@ _IS_NEW = """
 """
 
 
-class SqliteHistory:
+class SqliteHistory(SqlitePart):
     """The HistoryStore in four tables."""
-
-    def __init__(self, threads: Threads) -> None:
-        self.threads = threads
 
     @in_thread("writer", "write_activity")
     def write(self, connection: sqlite3.Connection, batch: HistoryBatch) -> None:

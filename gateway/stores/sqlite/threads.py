@@ -9,7 +9,7 @@ import sqlite3
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from functools import wraps
-from typing import Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar
+from typing import Any, Concatenate, Literal, ParamSpec, TypeVar
 
 import structlog
 
@@ -71,20 +71,21 @@ class Threads:
             await worker.close()
 
 
-class InThreads(Protocol):
-    """A part of the store, with the threads that its methods run in."""
+class SqlitePart:
+    """A part of the store, whose methods run in its threads."""
 
-    threads: Threads
+    def __init__(self, threads: Threads) -> None:
+        self.threads = threads
 
 
-Part = TypeVar("Part", bound=InThreads)
+AnyPart = TypeVar("AnyPart", bound=SqlitePart)
 
 
 def in_thread(
     thread: Thread, operation: str
 ) -> Callable[
-    [Callable[Concatenate[Part, sqlite3.Connection, P], T]],
-    Callable[Concatenate[Part, P], Coroutine[Any, Any, T]],
+    [Callable[Concatenate[AnyPart, sqlite3.Connection, P], T]],
+    Callable[Concatenate[AnyPart, P], Coroutine[Any, Any, T]],
 ]:
     """Make a method that takes a connection into one that callers await.
 
@@ -92,10 +93,10 @@ def in_thread(
     """
 
     def decorate(
-        method: Callable[Concatenate[Part, sqlite3.Connection, P], T],
-    ) -> Callable[Concatenate[Part, P], Coroutine[Any, Any, T]]:
+        method: Callable[Concatenate[AnyPart, sqlite3.Connection, P], T],
+    ) -> Callable[Concatenate[AnyPart, P], Coroutine[Any, Any, T]]:
         @wraps(method)
-        async def run(part: Part, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        async def run(part: AnyPart, /, *args: P.args, **kwargs: P.kwargs) -> T:
             return await part.threads.run(
                 thread, operation, lambda connection: method(part, connection, *args, **kwargs)
             )

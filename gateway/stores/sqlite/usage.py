@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from gateway.core.model import UsageRow
 from gateway.core.periods import HOUR_SECONDS
 from gateway.stores.sqlite import schema, usage_keeping
-from gateway.stores.sqlite.threads import Threads, in_thread
+from gateway.stores.sqlite.threads import SqlitePart, in_thread
 from gateway.stores.sums import (
     DAY_HOURS,
     FIELDS,
@@ -97,11 +97,8 @@ _DAYS_WITH_USAGE = f"""
 """  # noqa: S608 - it contains only our own constants
 
 
-class SqliteUsage:
+class SqliteUsage(SqlitePart):
     """The UsageStore in the tables of sums and entries."""
-
-    def __init__(self, threads: Threads) -> None:
-        self.threads = threads
 
     async def report(
         self,

@@ -6,11 +6,11 @@ and a fixture `make_store`, which opens stores on the same data each time it is 
 """
 
 from tests.conformance.accounts import AccountConformance
-from tests.conformance.activity import ActivityConformance
 from tests.conformance.archive import ArchiveConformance
 from tests.conformance.audit import AuditConformance
 from tests.conformance.claims import ClaimConformance
 from tests.conformance.directory import DirectoryConformance
+from tests.conformance.history import HistoryConformance
 from tests.conformance.processes import ProcessConformance
 from tests.conformance.store import MakeStore
 from tests.conformance.usage import UsageConformance
@@ -18,11 +18,11 @@ from tests.conformance.wall import WallConformance
 
 __all__ = [
     "AccountConformance",
-    "ActivityConformance",
     "ArchiveConformance",
     "AuditConformance",
     "ClaimConformance",
     "DirectoryConformance",
+    "HistoryConformance",
     "MakeStore",
     "ProcessConformance",
     "UsageConformance",

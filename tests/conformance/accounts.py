@@ -65,7 +65,7 @@ class AccountConformance:
             await put(other, "a", spent(9))
             assert (await store.accounts.load(["a"])).accounts == [(spent(9), 2)]
 
-    async def test_of_two_who_loaded_the_same_one_wins(self, make_store: MakeStore) -> None:
+    async def test_of_two_swaps_of_the_same_version_one_wins(self, make_store: MakeStore) -> None:
         async with make_store() as one, make_store() as two:
             for version in (0, 1):
                 for store in (one, two):
@@ -104,7 +104,7 @@ class AccountConformance:
         (row,) = await store.usage.report([], None, None)
         assert (row.requests, row.images_bought, row.images_unknown, row.cost) == (2, 2, 0, 12)
 
-    async def test_it_is_told_which_purchases_have_an_entry(
+    async def test_written_returns_the_purchases_that_have_an_entry(
         self, store: Store, other: Store
     ) -> None:
         now = (await store.accounts.load([])).now

@@ -123,7 +123,7 @@ class ArchiveConformance:
             assert (await store.accounts.load([team_account("red")])).accounts == [(BUSY, 17)]
             assert await store.accounts.due() == [team_account("red")]
 
-    async def test_the_log_goes_on_after_what_was_there(self, make_store: MakeStore) -> None:
+    async def test_the_audit_log_continues_after_an_import(self, make_store: MakeStore) -> None:
         await restore(make_store, state())
         async with make_store() as store:
             generation = (await store.directory.changes(0)).generation
@@ -135,7 +135,7 @@ class ArchiveConformance:
             changes = [r for r in await exported(store) if isinstance(r, AuditRecord)]
             assert changes == list(logged([PURGED, PURGED, later]))
 
-    async def test_decisions_go_on_from_where_they_were(self, make_store: MakeStore) -> None:
+    async def test_versions_continue_after_an_import(self, make_store: MakeStore) -> None:
         await restore(make_store, state())
         red = team_account("red")
         async with make_store() as store, make_store() as other:
@@ -147,7 +147,7 @@ class ArchiveConformance:
             assert not await other.accounts.swap([Change(red, 17, spent(2))], [])
             assert (await store.accounts.load([red])).accounts == [(spent(1), 18)]
 
-    async def test_the_clock_goes_on_from_where_it_was(self, make_store: MakeStore) -> None:
+    async def test_the_clock_continues_after_an_import(self, make_store: MakeStore) -> None:
         ahead = time.time() + 7_200.123
         await restore(make_store, [CheckRecord("pepper", b"p"), ClockRecord(ahead)])
         async with make_store() as store:
@@ -176,7 +176,7 @@ class ArchiveConformance:
                     await gathered(store.archive.export())
                 )
 
-    async def test_an_outcome_that_comes_in_later_replaces_what_was_unknown(
+    async def test_a_late_outcome_replaces_an_unknown_one(
         self, make_store: MakeStore, make_empty_store: MakeStore
     ) -> None:
         unknown: Entry = entry("e", at=time.time() - 7_200, outcome="unknown", images_unknown=1)
@@ -210,7 +210,7 @@ class ArchiveConformance:
             await asyncio.gather(*tasks)
 
     @pytest.mark.parametrize("kind", ["team", "key", "account", "change", "entry"])
-    async def test_only_an_empty_store_takes_anything_over(
+    async def test_only_an_empty_store_can_be_imported_into(
         self, make_store: MakeStore, kind: str, store: Store
     ) -> None:
         match kind:
@@ -240,7 +240,7 @@ class ArchiveConformance:
         async with make_store() as store:
             assert await store.check_value("pepper", pepper_check(PEPPER))
 
-    async def test_one_that_fails_at_the_end_leaves_nothing_and_can_be_done_again(
+    async def test_a_failed_import_leaves_nothing_and_can_be_repeated(
         self, make_store: MakeStore
     ) -> None:
         records = state(history(2_500))
@@ -256,7 +256,7 @@ class ArchiveConformance:
                 r for r in records if isinstance(r, KeyRecord)
             ]
 
-    async def test_one_that_is_cancelled_leaves_nothing(self, make_store: MakeStore) -> None:
+    async def test_a_cancelled_import_leaves_nothing(self, make_store: MakeStore) -> None:
         records = state(history(2_500))
 
         def cancel() -> None:
@@ -269,7 +269,7 @@ class ArchiveConformance:
             assert [type(r) for r in await gathered(store.archive.export())] == [ClockRecord]
         await restore(make_store, records)
 
-    async def test_an_export_may_be_given_up(self, make_store: MakeStore) -> None:
+    async def test_an_export_may_be_abandoned(self, make_store: MakeStore) -> None:
         await restore(make_store, state(history(2_500)))
         async with make_store() as store:
             batches = store.archive.export()

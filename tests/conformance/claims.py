@@ -22,7 +22,7 @@ async def claimable(store: Store, name: str, owner: str) -> None:
 
 
 class ClaimConformance:
-    async def test_one_of_many_has_a_claim(self, store: Store, other: Store) -> None:
+    async def test_one_of_many_gets_a_claim(self, store: Store, other: Store) -> None:
         owners = [f"gateway {number}" for number in range(10)]
         stores = [store, other] * 5
         left = await asyncio.gather(
@@ -34,9 +34,7 @@ class ClaimConformance:
         (claim,) = [claim for claim in await other.claims.current() if claim.name == "a"]
         assert claim.owner == owners[left.index(None)]
 
-    async def test_its_owner_claims_it_further_with_another_note(
-        self, make_store: MakeStore
-    ) -> None:
+    async def test_an_owner_extends_a_claim_with_another_note(self, make_store: MakeStore) -> None:
         async with make_store() as store:
             assert await store.claims.claim("a", "me", 60, b"first") is None
             (first,) = await store.claims.current()
@@ -47,20 +45,22 @@ class ClaimConformance:
         assert second.ends > first.ends
 
     @pytest.mark.parametrize("other", ["another", "m", "me0", "", "0:me", "2:me"])
-    async def test_nobody_else_gets_it_before_it_ends(self, other: str, store: Store) -> None:
+    async def test_no_other_owner_gets_a_claim_before_it_ends(
+        self, other: str, store: Store
+    ) -> None:
         assert await store.claims.claim("a", "me", LONG, b"0:") is None
         (before,) = await store.claims.current()
         assert await store.claims.claim("a", other, LONG, b"theirs") is not None
         assert await store.claims.current() == [before]
 
-    async def test_another_gets_one_that_ended(self, store: Store, other: Store) -> None:
+    async def test_another_owner_gets_a_claim_that_ended(self, store: Store, other: Store) -> None:
         assert await store.claims.claim("a", "killed", SHORT) is None
         await claimable(other, "a", "living")
         assert await store.claims.claim("a", "killed", LONG) is not None
         (claim,) = await store.claims.current()
         assert claim.owner == "living"
 
-    async def test_what_is_done_is_nobodys_to_do(self, make_store: MakeStore) -> None:
+    async def test_a_claim_that_is_done_cannot_be_claimed(self, make_store: MakeStore) -> None:
         async with make_store() as store:
             assert await store.claims.claim("a", "me", LONG, b"before") is None
             await store.claims.complete("a", "me", LONG, b"after")
@@ -72,16 +72,16 @@ class ClaimConformance:
             (claim,) = await store.claims.current()
             assert (claim.done, claim.note) == (True, b"after")
 
-    async def test_it_can_be_done_though_another_has_claimed_it_by_now(self, store: Store) -> None:
+    async def test_an_owner_can_complete_a_claim_that_another_has_taken(self, store: Store) -> None:
         assert await store.claims.claim("a", "another", LONG) is None
         await store.claims.complete("a", "me", LONG)
         assert await store.claims.claim("a", "another", LONG) is not None
 
-    async def test_what_was_done_can_be_done_again_after_its_end(self, store: Store) -> None:
+    async def test_a_claim_that_is_done_can_be_claimed_after_its_end(self, store: Store) -> None:
         await store.claims.complete("a", "me", SHORT)
         await claimable(store, "a", "another")
 
-    async def test_those_that_ended_are_forgotten(self, store: Store) -> None:
+    async def test_claims_that_ended_are_forgotten(self, store: Store) -> None:
         await store.claims.complete("over", "me", SHORT)
         assert await store.claims.claim("later", "me", LONG) is None
         await store.claims.complete("last", "ünï", 2 * LONG)

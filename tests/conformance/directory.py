@@ -31,7 +31,7 @@ OTHER = Key(id="k2", team="red", name="", digest=b"\0" * 32, created=NOON)
 
 
 async def everything(store: Store, since: int = 0) -> DirectoryChanges:
-    """What the directory has to tell, without the time that goes on meanwhile."""
+    """Return all changes without the time, which differs in each call."""
     return replace(await store.directory.changes(since), now=None)
 
 
@@ -52,7 +52,7 @@ class DirectoryConformance:
             assert sorted(changes.teams, key=lambda team: team.name) == [BLUE, RED]
             assert sorted(changes.keys, key=lambda key: key.id) == [KEY, OTHER, LIMITED]
 
-    async def test_changes_are_what_was_written_after_a_generation(
+    async def test_changes_are_the_writes_after_a_generation(
         self, store: Store, other: Store
     ) -> None:
         await put_teams(store.directory, [RED, BLUE])
@@ -77,7 +77,7 @@ class DirectoryConformance:
         assert changes.teams == [BLUE]
         assert changes.whole
 
-    async def test_what_is_new_is_not_all_there_is(self, store: Store) -> None:
+    async def test_a_part_of_the_directory_is_not_marked_as_whole(self, store: Store) -> None:
         first = await everything(store)
         await put_teams(store.directory, [BLUE])
         assert first.whole

@@ -11,7 +11,7 @@ SPAWN = multiprocessing.get_context("spawn")
 
 
 def spend_in_process(make_store: MakeStore, name: str, times: int, acks: Connection) -> None:
-    """A program that spends `times` images, one after the other, and tells of each one written."""
+    """A program that spends `times` images, one after the other, and acknowledges each."""
 
     async def work() -> None:
         async with make_store() as store:
@@ -35,14 +35,14 @@ class Program:
         theirs.close()
 
     def wait_for(self, count: int) -> int:
-        """Wait until `count` images are written or the program has ended; how many it told of."""
-        told = 0
-        while told < count:
+        """Wait until `count` images are written or the program has ended; return how many were acknowledged."""
+        acked = 0
+        while acked < count:
             try:
-                told = self._acks.recv()
+                acked = self._acks.recv()
             except (EOFError, ConnectionError):
                 break
-        return told
+        return acked
 
     def end(self, *, kill: bool = False) -> None:
         """Wait for its end, or bring it about."""
@@ -72,11 +72,11 @@ class ProcessConformance:
         acknowledged = 0
         for life in ("first", "second", "third"):
             program = Program(make_store, life, 1_000_000)
-            told = program.wait_for(25)
+            acked = program.wait_for(25)
             program.process.kill()
-            told = max(told, program.wait_for(1_000_000))
+            acked = max(acked, program.wait_for(1_000_000))
             program.end(kill=True)
-            acknowledged += told
+            acknowledged += acked
         in_account, in_entries = asyncio.run(_total(make_store))
         assert in_account == in_entries
         assert acknowledged <= in_account <= acknowledged + 3

@@ -87,17 +87,17 @@ class UsageConformance:
             (row,) = await store.usage.report([], MIDNIGHT + start, MIDNIGHT + end)
             assert row.requests == requests
 
-    async def test_a_number_that_no_store_can_keep_is_refused_as_such(self, store: Store) -> None:
+    async def test_a_number_too_large_to_store_is_refused(self, store: Store) -> None:
         with pytest.raises(OverflowError):
             await store.accounts.record([entry("e", cost=2**63)])
         await store.accounts.record([entry("f", cost=2**63 - 1)])
         assert (await store.usage.report([], None, None))[0].cost == 2**63 - 1
 
-    async def test_what_cannot_be_grouped_by_is_refused(self, store: Store) -> None:
+    async def test_an_unknown_grouping_is_refused(self, store: Store) -> None:
         with pytest.raises(ValueError, match="'prompt'"):
             await store.usage.report(["prompt"], None, None)
 
-    async def test_nothing_is_forgotten_unless_that_is_asked_for(self, store: Store) -> None:
+    async def test_nothing_is_forgotten_without_a_limit(self, store: Store) -> None:
         await fill(store)
         before = await everything(store)
         await tidied(store, MIDNIGHT + 5_000 * DAY, None)
@@ -107,7 +107,7 @@ class UsageConformance:
         written = await gathered(store.archive.export())
         assert total.cost == sum(r.entry.cost for r in written if isinstance(r, EntryRecord))
 
-    async def test_what_is_too_old_is_forgotten(self, store: Store) -> None:
+    async def test_old_usage_is_forgotten(self, store: Store) -> None:
         old = [
             entry(f"{days}-{hours}", at=MIDNIGHT - days * DAY + hours * 3600)
             for days in (60, 59, 41, 40)
@@ -124,9 +124,7 @@ class UsageConformance:
         exported = [r for r in await gathered(store.archive.export()) if isinstance(r, EntryRecord)]
         assert all(r.entry.at >= MIDNIGHT - 3600 for r in exported)
 
-    async def test_what_is_written_again_counts_once_also_after_it_was_tidied_up(
-        self, store: Store
-    ) -> None:
+    async def test_an_entry_written_again_after_tidying_counts_once(self, store: Store) -> None:
         now = (await store.accounts.load([])).now
         unknown = entry("e", at=now - 7_200, outcome="unknown", images_unknown=1)
         await store.accounts.record([unknown, entry("f", at=unknown.at)])

@@ -12,8 +12,8 @@ from gateway.reporting.request_lines import LINE_DAYS, HistoryBatch, LineFilter
 from gateway.reporting.retention import Retention
 from gateway.stores.sqlite import SqliteStore
 from gateway.tenants.store import DirectoryWrite
-from tests.conformance.activity import WRITER, line
 from tests.conformance.audit import CREATED
+from tests.conformance.history import WRITER, line
 from tests.conformance.store import MIDNIGHT, NOON, entry
 
 

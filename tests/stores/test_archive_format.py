@@ -58,11 +58,11 @@ def refusal(archive: bytes) -> str:
 
 
 @given(states())
-def test_what_was_written_is_read(records: list[ArchiveRecord]) -> None:
+def test_an_archive_is_read_as_written(records: list[ArchiveRecord]) -> None:
     assert read(archived(records)) == records
 
 
-def test_counts_are_told() -> None:
+def test_counts_are_returned() -> None:
     reader = ArchiveReader(LINES)
     assert reader.header.gateway == "1.0"
     assert len(list(reader)) == len(STATE)
@@ -95,8 +95,8 @@ def test_an_archive_that_was_cut_off_is_refused_wherever_it_was() -> None:
     for length in range(0, len(ARCHIVE), 7):
         assert refusal(ARCHIVE[:length]).startswith(("The archive is cut off", "The archive is e"))
     for number in range(1, len(LINES)):
-        told = refusal(b"".join(LINES[:number]))
-        assert told == f"The archive is cut off: it ends after line {number}."
+        why = refusal(b"".join(LINES[:number]))
+        assert why == f"The archive is cut off: it ends after line {number}."
 
 
 @given(st.integers(0, len(ARCHIVE) - 1), st.integers(1, 255))
@@ -139,7 +139,7 @@ def test_a_damaged_line_is_named() -> None:
     ],
     ids=["version", "text", "part", "more", "money", "state", "kind"],
 )
-def test_what_no_gateway_writes_is_refused_by_its_line(change: tuple[bytes, bytes]) -> None:
+def test_an_invalid_line_is_refused_by_its_number(change: tuple[bytes, bytes]) -> None:
     archive = archived(state([ENTRY]))
     assert change[0] in archive
     damaged = archive.replace(*change, 1)
@@ -159,8 +159,8 @@ def test_what_no_gateway_writes_is_refused_by_its_line(change: tuple[bytes, byte
 def test_records_out_of_order_are_refused() -> None:
     kinds = {record.kind(): record for record in STATE}
     for former, latter in (("team", "key"), ("key", "account"), ("account", "change")):
-        told = refusal(archived([kinds["team"], kinds[latter], kinds[former]]))
-        assert told == f"Line 4 is out of order: {former}."
+        why = refusal(archived([kinds["team"], kinds[latter], kinds[former]]))
+        assert why == f"Line 4 is out of order: {former}."
 
 
 def test_a_record_that_comes_twice_is_refused() -> None:
@@ -233,8 +233,8 @@ def test_an_audit_entry_may_hold_any_value() -> None:
 def test_a_history_that_adds_up_to_too_much_is_refused() -> None:
     entries = [EntryRecord(replace(ENTRY, id=id, cost=MOST // 2)) for id in ("a", "b", "c")]
     assert read(archived(entries[:2])) == entries[:2]
-    told = "Line 4 has an impossible value: cost is too much together with the entries before."
-    assert refusal(archived(entries)) == told
+    why = "Line 4 has an impossible value: cost is too much together with the entries before."
+    assert refusal(archived(entries)) == why
 
 
 # -- other files --------------------------------------------------------------------------------
@@ -247,7 +247,7 @@ def test_other_files_are_no_archives() -> None:
     assert refusal(b"x" * LINE_BYTES) == "Line 1 is too long for an archive."
 
 
-def test_an_archive_of_a_version_to_come_is_refused_whatever_is_in_it() -> None:
+def test_an_archive_of_a_later_version_is_refused() -> None:
     header = b'{"kind":"header","format":"gateway-archive","version":5,"new":[]}\n'
     assert refusal(header + b"anything\n") == (
         "The archive has version 5, and this gateway knows versions up to 4: import it with the "
@@ -263,7 +263,7 @@ def test_an_archive_of_an_older_gateway_is_read() -> None:
     assert read(b"".join(lines) + msgspec.json.encode(footer) + b"\n") == STATE
 
 
-def test_what_an_older_gateway_did_not_write_gets_its_default() -> None:
+def test_missing_fields_get_their_defaults() -> None:
     writer = ArchiveWriter()
     line = writer.lines([AccountRecord("a", 1, Account(PeriodUsage(1), PeriodUsage(2)))])
     shorter = line.replace(b",[],{},{},{}]}", b"]}")

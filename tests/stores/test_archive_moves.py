@@ -100,7 +100,7 @@ MOVES = [
 
 
 @pytest.mark.parametrize(("source", "target"), MOVES)
-async def test_budgets_are_used_up_exactly_where_they_would_have_been(
+async def test_budgets_run_out_exactly_as_without_the_move(
     places: Places, source: str, target: str
 ) -> None:
     async with places.make(source, 1) as store, ledger_over(store) as ledger:
@@ -196,14 +196,14 @@ def test_an_archive_without_its_peppers_check_is_refused() -> None:
         )
 
 
-def test_what_is_no_archive_is_refused() -> None:
+def test_a_file_that_is_no_archive_is_refused() -> None:
     assert refusal(b"{}\n") == "This is not an archive of a gateway's store."
 
 
 # -- files --------------------------------------------------------------------------------------
 
 
-def test_a_new_file_is_its_owners_alone_and_there_when_it_is_whole(tmp_path: Path) -> None:
+def test_a_new_file_has_mode_0600_and_appears_when_complete(tmp_path: Path) -> None:
     path = tmp_path / "state"
     path.write_text("former")
     with new_file(path) as file:
@@ -221,7 +221,7 @@ def write_half(path: Path, failure: type[BaseException]) -> None:
         raise failure
 
 
-def test_a_file_that_was_not_finished_is_not_there(tmp_path: Path) -> None:
+def test_an_unfinished_file_does_not_appear(tmp_path: Path) -> None:
     path = tmp_path / "state"
     for failure in (KeyboardInterrupt, OSError):
         with pytest.raises(failure):

@@ -58,7 +58,7 @@ TEAM_TEXT = (
 )
 
 
-def test_what_is_in_stores_already_can_be_read() -> None:
+def test_values_of_schema_1_can_be_read() -> None:
     assert decode_account(ACCOUNT_BYTES) == ACCOUNT
     assert decode_team(TEAM_TEXT) == TEAM
     assert decode_team(TEAM_TEXT.encode()) == TEAM

@@ -89,8 +89,8 @@ def naive(
             and (teams is None or last.team in teams)
         ):
             at = datetime.fromtimestamp(last.at, UTC)
-            told = {"day": at.date().isoformat(), "hour": at.strftime("%Y-%m-%dT%H:00:00Z")}
-            group = tuple(told.get(field) or getattr(last, field) for field in by)
+            texts = {"day": at.date().isoformat(), "hour": at.strftime("%Y-%m-%dT%H:00:00Z")}
+            group = tuple(texts.get(field) or getattr(last, field) for field in by)
             row = rows.setdefault(group, dict.fromkeys(SUMS, 0))
             for field in SUMS:
                 row[field] += getattr(last, field)
@@ -121,7 +121,7 @@ async def compare(store: Store, steps: Sequence[Step], reports: Sequence[tuple[A
 
 @given(steps, st.lists(asked, min_size=1, max_size=4))
 @settings(max_examples=40)
-def test_sqlite_tells_what_a_list_of_entries_does(
+def test_sqlite_reports_the_same_as_a_list_of_entries(
     steps: list[Step], reports: list[tuple[Any, ...]]
 ) -> None:
     async def run() -> None:
@@ -132,7 +132,7 @@ def test_sqlite_tells_what_a_list_of_entries_does(
     asyncio.run(run())
 
 
-def test_redis_tells_what_a_list_of_entries_does(tmp_path: Path) -> None:
+def test_redis_reports_the_same_as_a_list_of_entries(tmp_path: Path) -> None:
     with asyncio.Runner() as runner:
         stack = AsyncExitStack()
         server = runner.run(stack.enter_async_context(running_redis(tmp_path / "redis")))

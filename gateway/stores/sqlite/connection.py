@@ -89,7 +89,7 @@ class Database:
                 self._lose()
         if self._lost:
             raise UnusableStore(
-                "its -wal or -shm file was deleted or replaced under the gateway; what it held is "
+                "its -wal or -shm file was deleted or replaced under the gateway; its contents are "
                 "being saved: stop every process that uses the database, then start the gateway"
             )
 

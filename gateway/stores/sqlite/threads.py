@@ -1,7 +1,7 @@
 """The threads of a store, and the decorator that runs a method in one of them.
 
-Every operation ends within the busy time and a little more, also when the disk hangs: then what
-was begun may still be done, as the ports say.
+Every operation ends within the busy time and a little more, also when the disk hangs. Work that has
+begun may then still be done, as the ports say.
 """
 
 import asyncio
@@ -66,7 +66,7 @@ class Threads:
         self._observe("went_back", 0.0, False)
 
     async def close(self) -> None:
-        """Finish what was begun and close the connections."""
+        """Finish the work that has begun, and close the connections."""
         for worker in self._workers.values():
             await worker.close()
 

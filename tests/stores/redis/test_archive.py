@@ -76,7 +76,7 @@ async def test_an_import_that_does_not_fit_is_taken_back(server: RedisServer) ->
         assert row.requests == sum(each.requests for each in entries[:100])
 
 
-async def test_who_ends_an_import_too_late_takes_nothing_away(
+async def test_an_import_that_ends_too_late_removes_nothing(
     server: RedisServer, client: Redis
 ) -> None:
     """Not with the epoch that it has become, either: gateways may have bought since."""

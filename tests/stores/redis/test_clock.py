@@ -43,7 +43,7 @@ async def test_it_is_not_before_the_last_swap_and_does_not_stand_still(
         assert await now(started) >= mark
 
 
-async def test_it_goes_at_half_the_pace_until_the_server_has_caught_up(
+async def test_it_runs_at_half_speed_until_the_server_has_caught_up(
     server: RedisServer, store: Store
 ) -> None:
     mark = await set_back(server, 0.5)
@@ -58,7 +58,7 @@ async def test_it_goes_at_half_the_pace_until_the_server_has_caught_up(
             await put(store, "a", spent(1))
 
 
-async def test_what_was_decided_is_not_followed_by_an_earlier_time(
+async def test_no_decision_is_followed_by_an_earlier_time(
     server: RedisServer, store: Store, other: Store
 ) -> None:
     ahead = await set_back(server, HOUR)

@@ -1,4 +1,4 @@
-"""Leases in a real Redis: one holder at a time, and news to all who listen."""
+"""Leases in a real Redis: one holder at a time, and events for all listeners."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -51,40 +51,40 @@ async def opened(redis: Place) -> AsyncIterator[RedisLeases]:
         await leases.close()
 
 
-class Ear:
-    """Somebody who listens, and what was heard so far."""
+class Listener:
+    """A subscription, and its events so far."""
 
     def __init__(self, leases: RedisLeases) -> None:
-        self.heard: asyncio.Queue[LeaseEvent | None] = asyncio.Queue()
+        self.events: asyncio.Queue[LeaseEvent | None] = asyncio.Queue()
         self.task = asyncio.create_task(self._listen(leases))
 
     async def next(self) -> LeaseEvent | None:
-        """What is heard next. Raises what ended the listening, where nothing more will come."""
-        heard = asyncio.create_task(self.heard.get())
+        """Return the next event. Raises the error that ended the subscription, where there is none."""
+        event = asyncio.create_task(self.events.get())
         try:
             async with asyncio.timeout(10):
-                await asyncio.wait([heard, self.task], return_when=asyncio.FIRST_COMPLETED)
-            return heard.result() if heard.done() else self.task.result()
+                await asyncio.wait([event, self.task], return_when=asyncio.FIRST_COMPLETED)
+            return event.result() if event.done() else self.task.result()
         finally:
-            heard.cancel()
+            event.cancel()
 
     async def _listen(self, leases: RedisLeases) -> None:
         async for each in leases.listen():
-            self.heard.put_nowait(each)
+            self.events.put_nowait(each)
 
 
 @asynccontextmanager
-async def listening(leases: RedisLeases) -> AsyncIterator[Ear]:
-    ear = Ear(leases)
+async def listening(leases: RedisLeases) -> AsyncIterator[Listener]:
+    listener = Listener(leases)
     try:
-        assert await ear.next() is None
-        yield ear
+        assert await listener.next() is None
+        yield listener
     finally:
-        ear.task.cancel()
-        await asyncio.gather(ear.task, return_exceptions=True)
+        listener.task.cancel()
+        await asyncio.gather(listener.task, return_exceptions=True)
 
 
-async def test_one_takes_it_and_the_others_hear_who_has_it(leases: RedisLeases) -> None:
+async def test_one_gateway_takes_it_and_the_others_get_its_holder(leases: RedisLeases) -> None:
     assert await leases.take(MINE, 5) is None
     rival = await leases.take(OTHERS, 5)
     assert rival is not None
@@ -122,7 +122,7 @@ async def test_renewed_it_goes_on(leases: RedisLeases) -> None:
     assert rival.seconds > 5
 
 
-async def test_a_renewal_takes_again_what_ended_and_tells_what_is_lost(
+async def test_a_renewal_takes_expired_leases_again_and_returns_lost_ones(
     leases: RedisLeases,
 ) -> None:
     pear, plum = Lease("pear", "mine"), Lease("plum", "mine")
@@ -133,7 +133,7 @@ async def test_a_renewal_takes_again_what_ended_and_tells_what_is_lost(
     assert await leases.take(MINE, 5) is not None
 
 
-async def test_the_end_frees_it_and_all_hear_the_news(leases: RedisLeases) -> None:
+async def test_the_end_frees_it_and_notifies_all(leases: RedisLeases) -> None:
     await leases.take(MINE, 5)
     async with listening(leases) as first, listening(leases) as second:
         await leases.end([(MINE, b"\x00news")])
@@ -144,10 +144,10 @@ async def test_the_end_frees_it_and_all_hear_the_news(leases: RedisLeases) -> No
 async def test_many_ends_at_once(leases: RedisLeases) -> None:
     endings = [(Lease(str(number), "mine"), b"%d" % number) for number in range(500)]
     await asyncio.gather(*(leases.take(lease, 30) for lease, _ in endings))
-    async with listening(leases) as ear:
+    async with listening(leases) as listener:
         await leases.end(endings)
-        heard = [await ear.next() for _ in endings]
-    assert heard == [LeaseEvent(lease, told) for lease, told in endings]
+        events = [await listener.next() for _ in endings]
+    assert events == [LeaseEvent(lease, message) for lease, message in endings]
     assert await leases.take(Lease("499", "others"), 5) is None
 
 
@@ -167,7 +167,7 @@ async def test_an_answer_is_left_where_somebody_waits(leases: RedisLeases) -> No
     assert await leases.handed_over(OTHERS) is None
 
 
-async def test_what_is_left_is_bounded_in_size_and_time(
+async def test_an_answer_that_is_left_is_bounded_in_size_and_time(
     leases: RedisLeases, redis: RedisServer
 ) -> None:
     await leases.take(MINE, 5)
@@ -187,15 +187,15 @@ async def test_without_memory_leases_still_work_and_no_answer_is_left(
 ) -> None:
     await leases.take(MINE, 5)
     await leases.take(OTHERS, 5)
-    async with redis.client() as client, listening(leases) as ear:
+    async with redis.client() as client, listening(leases) as listener:
         await client.config_set("maxmemory", 1)
         with pytest.raises(StoreUnavailable):
             await leases.hand_over(MINE, BOUGHT)
         await leases.end([(MINE, b"again")])
-        assert await ear.next() == LeaseEvent(MINE, b"again")
+        assert await listener.next() == LeaseEvent(MINE, b"again")
 
 
-async def test_a_server_that_is_away_is_told_within_a_second_or_so(
+async def test_an_outage_is_reported_within_a_second_or_so(
     leases: RedisLeases, redis: RedisServer
 ) -> None:
     await leases.take(MINE, 5)
@@ -214,32 +214,32 @@ async def test_a_server_that_is_away_is_told_within_a_second_or_so(
 
 
 async def test_a_lost_subscription_is_noticed(leases: RedisLeases, redis: RedisServer) -> None:
-    async with listening(leases) as ear:
+    async with listening(leases) as listener:
         async with redis.client() as client:
             await client.client_kill_filter(_type="pubsub")
         with pytest.raises(StoreUnavailable):
-            await asyncio.wait_for(ear.task, 10)
-    async with listening(leases) as ear:
+            await asyncio.wait_for(listener.task, 10)
+    async with listening(leases) as listener:
         await leases.end([(MINE, b"heard")])
-        assert await ear.next() == LeaseEvent(MINE, b"heard")
+        assert await listener.next() == LeaseEvent(MINE, b"heard")
 
 
 async def test_a_subscription_that_fell_silent_is_noticed(
     leases: RedisLeases, redis: RedisServer
 ) -> None:
-    async with listening(leases) as ear:
+    async with listening(leases) as listener:
         redis.freeze()
         with pytest.raises(StoreUnavailable):
-            await asyncio.wait_for(ear.task, 10)
+            await asyncio.wait_for(listener.task, 10)
         redis.thaw()
 
 
 async def test_a_quiet_subscription_stays(leases: RedisLeases) -> None:
-    async with listening(leases) as ear:
+    async with listening(leases) as listener:
         await asyncio.sleep(3.5)  # three times as long as it is quiet before it is asked
-        assert not ear.task.done()
+        assert not listener.task.done()
         await leases.end([(MINE, b"heard")])
-        assert await ear.next() == LeaseEvent(MINE, b"heard")
+        assert await listener.next() == LeaseEvent(MINE, b"heard")
 
 
 async def test_a_closed_one_is_away(redis: RedisServer) -> None:
@@ -260,11 +260,11 @@ async def test_listeners_that_end_leave_no_connection_behind(
 
         before = await connected()
         for number in range(200):
-            ear = Ear(leases)
+            listener = Listener(leases)
             await asyncio.sleep(number * 0.000_05)
-            ear.task.cancel()
+            listener.task.cancel()
             async with asyncio.timeout(10):
-                await asyncio.wait([ear.task])
+                await asyncio.wait([listener.task])
 
         async def are_gone() -> bool:
             return await connected() == before
@@ -282,31 +282,31 @@ async def test_every_kind_of_redis_does_all_of_it(running: Running, tmp_path: Pa
         assert await leases.hand_over(MINE, BOUGHT) is True
         async with listening(leases) as first, listening(leases) as second:
             await leases.end([(MINE, b"one"), (pear, b"two")])
-            for ear in (first, second):
-                assert await ear.next() == LeaseEvent(MINE, b"one")
-                assert await ear.next() == LeaseEvent(pear, b"two")
+            for listener in (first, second):
+                assert await listener.next() == LeaseEvent(MINE, b"one")
+                assert await listener.next() == LeaseEvent(pear, b"two")
         assert await leases.handed_over(MINE) == BOUGHT
         assert await leases.take(OTHERS, 5) is None
 
 
 async def test_after_a_failover_news_come_from_the_new_master(tmp_path: Path) -> None:
     async with running_sentinel(tmp_path / "kind", replica=True) as place, opened(place) as leases:
-        async with listening(leases) as ear:
+        async with listening(leases) as listener:
             await place.master.kill()
             with pytest.raises(StoreUnavailable):
-                await asyncio.wait_for(ear.task, 10)
-        assert await heard_again(leases) == LeaseEvent(MINE, b"heard")
+                await asyncio.wait_for(listener.task, 10)
+        assert await event_after_failover(leases) == LeaseEvent(MINE, b"heard")
 
 
-async def heard_again(leases: RedisLeases) -> LeaseEvent | None:
-    """What somebody who listens anew hears. Sentinel may close connections to a new master too."""
+async def event_after_failover(leases: RedisLeases) -> LeaseEvent | None:
+    """Return an event of a new subscription. Sentinel may close connections to a new master too."""
     async with asyncio.timeout(60):
         while True:
             try:
-                async with aclosing(leases.listen()) as heard:
-                    assert await anext(heard) is None
+                async with aclosing(leases.listen()) as events:
+                    assert await anext(events) is None
                     await leases.take(MINE, 5)
                     await leases.end([(MINE, b"heard")])
-                    return await anext(heard)
+                    return await anext(events)
             except StoreUnavailable:
                 await asyncio.sleep(0.2)

@@ -50,7 +50,7 @@ async def add_user(server: RedisServer, *rules: str) -> None:
 @pytest.mark.parametrize(
     "policy", ["allkeys-lru", "allkeys-random", "volatile-lfu", "volatile-ttl"]
 )
-async def test_a_policy_that_throws_budgets_out_is_refused(
+async def test_a_policy_that_evicts_budgets_is_refused(
     server: RedisServer, policy: str, client: Redis
 ) -> None:
     await client.config_set("maxmemory-policy", policy)
@@ -100,16 +100,14 @@ async def test_a_wrong_user_or_password_is_refused(server: RedisServer, who: str
 
 
 @pytest.mark.parametrize("rules", [["+@all", "-evalsha", "~*"], ["+@all", "~other:*"]])
-async def test_a_user_who_may_not_do_what_is_needed_is_refused(
-    server: RedisServer, rules: list[str]
-) -> None:
+async def test_a_user_without_permissions_is_refused(server: RedisServer, rules: list[str]) -> None:
     await add_user(server, *rules)
     assert "lacks permissions that a gateway needs" in await refusal(
         url(server, f"gateway:{PASSWORD}")
     )
 
 
-async def test_a_server_that_says_nothing_of_itself_is_used_with_a_warning(
+async def test_a_server_without_info_is_used_with_a_warning(
     server: RedisServer,
 ) -> None:
     await add_user(server, "+@all", "-info", "~{gateway}:*")
@@ -121,7 +119,7 @@ async def test_a_server_that_says_nothing_of_itself_is_used_with_a_warning(
 
 
 @pytest.mark.parametrize(("kept", "warnings"), [("yes", 0), ("no", 1)])
-async def test_a_server_that_keeps_nothing_is_used_with_a_warning(
+async def test_a_server_without_append_only_file_is_used_with_a_warning(
     tmp_path: Path, kept: str, warnings: int
 ) -> None:
     async with running_redis(tmp_path / "redis", appendonly=kept) as server:
@@ -131,7 +129,7 @@ async def test_a_server_that_keeps_nothing_is_used_with_a_warning(
 
 
 @pytest.mark.parametrize(("often", "warnings"), [("always", 0), ("everysec", 1), ("no", 1)])
-async def test_a_server_that_writes_late_is_used_with_a_warning(
+async def test_a_server_without_fsync_always_is_used_with_a_warning(
     tmp_path: Path, often: str, warnings: int
 ) -> None:
     async with running_redis(tmp_path / "redis", appendonly="yes", appendfsync=often) as server:

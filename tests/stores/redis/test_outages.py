@@ -86,7 +86,7 @@ async def comes_back(store: Store) -> None:
                 await asyncio.sleep(0.02)
 
 
-async def test_a_swap_whose_reply_was_lost_has_happened_once(proxy: TcpProxy) -> None:
+async def test_a_swap_with_a_lost_reply_happens_once(proxy: TcpProxy) -> None:
     async with store_of(proxy) as store:
         await put(store, "a", spent(1))
         proxy.drop_replies = True
@@ -104,7 +104,7 @@ async def test_a_swap_whose_reply_was_lost_has_happened_once(proxy: TcpProxy) ->
         assert (row.requests, row.cost) == (1, 5)
 
 
-async def test_replies_that_come_too_late_go_to_nobody(proxy: TcpProxy) -> None:
+async def test_late_replies_reach_no_other_call(proxy: TcpProxy) -> None:
     async with store_of(proxy) as store:
         for number in range(8):
             await put(store, str(number), spent(number))
@@ -130,7 +130,7 @@ async def test_cut_connections_are_an_outage_that_ends_by_itself(proxy: TcpProxy
         assert await images(store, "a") == 1
 
 
-async def test_a_frozen_server_is_an_outage_and_runs_what_it_was_sent_when_it_wakes(
+async def test_a_frozen_server_is_an_outage_and_later_runs_the_calls_it_has(
     server: RedisServer, store: Store
 ) -> None:
     await put(store, "a", spent(1))
@@ -166,9 +166,7 @@ async def test_an_abandoned_swap_cannot_win_against_a_later_version(
     assert row.requests == 1
 
 
-async def test_who_waits_for_a_connection_is_told_in_time_too(
-    server: RedisServer, store: Store
-) -> None:
+async def test_waiting_for_a_connection_ends_in_time(server: RedisServer, store: Store) -> None:
     server.freeze()
     started = time.monotonic()
     ends = await asyncio.gather(
@@ -194,7 +192,7 @@ async def test_a_restart_with_its_data_is_an_outage_that_ends_by_itself(tmp_path
         assert (await store.directory.changes(generation)).generation == generation
 
 
-async def test_a_restart_that_nobody_noticed_fails_no_call(tmp_path: Path) -> None:
+async def test_a_restart_between_calls_fails_no_call(tmp_path: Path) -> None:
     kept = {"appendonly": "yes"}
     async with running_redis(tmp_path / "redis", **kept) as server, store_of(server) as store:
         names = [str(number) for number in range(CONNECTIONS)]
@@ -275,11 +273,11 @@ async def test_data_that_comes_back_after_all_ends_the_refusal(
     assert await images(store, "a") == 5
 
 
-async def test_a_store_that_went_back_is_told_once_each_time(server: RedisServer) -> None:
-    told: list[str] = []
+async def test_lost_writes_are_reported_once_each_time(server: RedisServer) -> None:
+    failed: list[str] = []
 
-    def observe(operation: str, seconds: float, there: bool) -> None:
-        told.extend([] if there else [operation])
+    def observe(operation: str, seconds: float, answered: bool) -> None:
+        failed.extend([] if answered else [operation])
 
     store = RedisStore(at(server.port), observe=observe)
     async with store, store_of(server) as other, server.client() as client:
@@ -295,10 +293,10 @@ async def test_a_store_that_went_back_is_told_once_each_time(server: RedisServer
                     assert await images(store, "a") == 1
             (line,) = [line for line in lines if line["log_level"] == "error"]
             assert ("went back" in line["event"], line["account"]) == (True, "a")
-            assert told == ["went_back"] * turn
+            assert failed == ["went_back"] * turn
         await client.hdel(names.ACCOUNTS, "a")
         assert (await store.accounts.load(["a"])).accounts == [(EMPTY, 0)]
-        assert told == ["went_back"] * 3
+        assert failed == ["went_back"] * 3
 
 
 async def test_generations_that_were_lost_are_not_used_again(store: Store, client: Redis) -> None:
@@ -382,9 +380,9 @@ async def test_damaged_bytes_are_an_outage_never_a_fresh_budget(
 async def test_every_operation_and_every_wait_is_observed(server: RedisServer) -> None:
     seen: list[tuple[str, bool]] = []
 
-    def observe(operation: str, seconds: float, there: bool) -> None:
+    def observe(operation: str, seconds: float, answered: bool) -> None:
         assert 0 <= seconds < SOON
-        seen.append((operation, there))
+        seen.append((operation, answered))
 
     async with RedisStore(at(server.port), observe=observe) as store:
         generation = (await store.directory.changes(0)).generation
@@ -397,7 +395,7 @@ async def test_every_operation_and_every_wait_is_observed(server: RedisServer) -
         await server.kill()
         with pytest.raises(StoreUnavailable):
             await store.accounts.record([entry("e")])
-    waits = [there for operation, there in seen if operation == "pool_wait"]
+    waits = [answered for operation, answered in seen if operation == "pool_wait"]
     assert waits == [True] * 6  # the usage asks twice
     assert [pair for pair in seen if pair[0] != "pool_wait"] == [
         ("load", True),

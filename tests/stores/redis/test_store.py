@@ -15,16 +15,16 @@ from gateway.stores.port import Store
 from gateway.stores.redis import RedisStore, names
 from tests.conformance import (
     AccountConformance,
-    ActivityConformance,
     ArchiveConformance,
     AuditConformance,
     ClaimConformance,
     DirectoryConformance,
+    HistoryConformance,
     MakeStore,
     ProcessConformance,
     UsageConformance,
 )
-from tests.conformance.activity import KIND, WRITER, add
+from tests.conformance.history import KIND, WRITER, add
 from tests.support.redis import running_redis
 
 
@@ -50,7 +50,7 @@ class TestClaims(ClaimConformance):
     """What is done once only."""
 
 
-class TestActivity(ActivityConformance):
+class TestHistory(HistoryConformance):
     """Recent requests, errors and latency."""
 
 

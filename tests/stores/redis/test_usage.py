@@ -27,7 +27,7 @@ MIDNIGHT_HOUR = int(MIDNIGHT) // HOUR
     ],
     ids=["sum", "negative", "together"],
 )
-async def test_what_no_sum_can_take_is_refused_before_anything_is_written(
+async def test_numbers_too_large_for_a_sum_are_refused_before_any_write(
     entries: list[Entry], store: Store, client: Redis
 ) -> None:
     await store.accounts.swap([Change("a", 0, EMPTY)], [entry("e", cost=4 * 10**18 + 1)])

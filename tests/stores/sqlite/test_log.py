@@ -36,7 +36,7 @@ def copy(path: Path, suffix: str) -> None:
 
 
 async def refused(store: SqliteStore) -> str:
-    """Why neither reading nor writing is possible."""
+    """Return why neither reading nor writing is possible."""
     for work in (store.accounts.load(["a"]), store.accounts.swap([Change("a", 1, spent(6))], [])):
         with pytest.raises(StoreUnavailable) as unavailable:
             await work
@@ -45,7 +45,7 @@ async def refused(store: SqliteStore) -> str:
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
 @pytest.mark.parametrize("how", ["deleted", "replaced"])
-async def test_without_its_log_nothing_is_read_or_written_any_more(
+async def test_without_its_log_nothing_is_read_or_written(
     path: Path, suffix: str, how: str
 ) -> None:
     async with SqliteStore(path) as store:
@@ -61,7 +61,7 @@ async def test_without_its_log_nothing_is_read_or_written_any_more(
 
 
 def buy(path: Path, theirs: Connection) -> None:
-    """A program that has a store open and does one thing at each word it is told."""
+    """A program that has a store open, and reads from it at each command."""
 
     async def work() -> None:
         async with SqliteStore(path) as store:
@@ -76,7 +76,7 @@ def buy(path: Path, theirs: Connection) -> None:
     asyncio.run(work())
 
 
-def test_what_was_written_outlives_a_deleted_log_and_a_kill(path: Path) -> None:
+def test_writes_survive_a_deleted_log_and_a_kill(path: Path) -> None:
     ours, theirs = SPAWN.Pipe()
     program = SPAWN.Process(target=buy, args=(path, theirs), daemon=True)
     program.start()
@@ -94,7 +94,7 @@ def test_what_was_written_outlives_a_deleted_log_and_a_kill(path: Path) -> None:
     assert asyncio.run(found()) == 5
 
 
-def test_two_stores_both_save_what_they_wrote(path: Path) -> None:
+def test_two_stores_both_save_their_writes(path: Path) -> None:
     async def both() -> None:
         async with SqliteStore(path) as one, SqliteStore(path) as two:
             await put(one, "a", spent(5))

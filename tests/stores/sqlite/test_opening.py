@@ -102,7 +102,7 @@ def test_another_programs_database_is_refused_and_left_alone(path: Path) -> None
     assert path.read_bytes() == before
 
 
-def test_what_is_no_database_is_refused_and_left_alone(path: Path) -> None:
+def test_a_file_that_is_no_database_is_refused_and_left_alone(path: Path) -> None:
     path.parent.mkdir()
     path.write_text("[teams.red]\n" * 1000)
     assert "not a SQLite database" in refusal(path)
@@ -141,7 +141,7 @@ except UnusableStore as refused:
 """
 
 
-def test_what_cannot_be_written_to_is_refused(tmp_path: Path) -> None:
+def test_a_read_only_file_or_directory_is_refused(tmp_path: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "gateway.db"
         path.parent.chmod(0o555)  # all may look into it, none but an administrator may write

@@ -40,14 +40,14 @@ def move(path: Path, target: Path) -> None:
             file.rename(target.with_name(target.name + suffix))
 
 
-async def test_a_database_that_went_back_is_told_once_each_time(
+async def test_lost_writes_are_reported_once_each_time(
     path: Path, other: sqlite3.Connection
 ) -> None:
     """A back-up is written into it, and versions are given out a second time."""
-    told: list[str] = []
+    failed: list[str] = []
 
-    def observe(operation: str, seconds: float, there: bool) -> None:
-        told.extend([] if there else [operation])
+    def observe(operation: str, seconds: float, answered: bool) -> None:
+        failed.extend([] if answered else [operation])
 
     with closing(sqlite3.connect(":memory:")) as copy:
         async with SqliteStore(path, observe=observe) as store, SqliteStore(path) as second:
@@ -65,7 +65,7 @@ async def test_a_database_that_went_back_is_told_once_each_time(
             await put(second, "a", spent(30))  # another version 2
             assert not await store.accounts.swap([Change("a", 2, spent(3))], [])
             assert (await store.accounts.load(["a"])).accounts == [(spent(30), 2)]
-            assert told == ["went_back"] * 2
+            assert failed == ["went_back"] * 2
 
 
 async def test_a_lock_held_for_long_is_an_outage_that_ends_by_itself(
@@ -97,9 +97,7 @@ async def test_a_lock_held_for_a_moment_is_waited_for(
     assert await swap
 
 
-async def test_who_waits_behind_others_is_told_in_time_too(
-    path: Path, other: sqlite3.Connection
-) -> None:
+async def test_waiting_behind_others_ends_in_time(path: Path, other: sqlite3.Connection) -> None:
     async with SqliteStore(path, busy_seconds=BUSY_SECONDS) as store:
         other.execute("BEGIN IMMEDIATE")
         started = time.monotonic()
@@ -111,7 +109,7 @@ async def test_who_waits_behind_others_is_told_in_time_too(
         assert [type(end) for end in ends] == [StoreUnavailable] * 10
         other.execute("ROLLBACK")
         await store.accounts.record([entry("last")])
-        # What had begun by the time its caller was told may have been done all the same.
+        # What had begun when its caller failed may still have been done.
         assert (await store.usage.report([], None, None))[0].requests in (1, 2)
 
 
@@ -128,9 +126,9 @@ async def test_a_file_locked_from_the_start_is_an_outage(path: Path) -> None:
 async def test_every_operation_is_observed(path: Path, other: sqlite3.Connection) -> None:
     seen: list[tuple[str, bool]] = []
 
-    def observe(operation: str, seconds: float, there: bool) -> None:
+    def observe(operation: str, seconds: float, answered: bool) -> None:
         assert 0 <= seconds < 5
-        seen.append((operation, there))
+        seen.append((operation, answered))
 
     async with SqliteStore(path, busy_seconds=BUSY_SECONDS, observe=observe) as store:
         await store.accounts.load(["a"])
@@ -144,7 +142,7 @@ async def test_every_operation_is_observed(path: Path, other: sqlite3.Connection
     assert seen == [("load", True), ("swap", True), ("commit", True), ("record", False)]
 
 
-async def test_a_deleted_file_is_neither_written_to_nor_made_anew(path: Path) -> None:
+async def test_a_deleted_file_is_neither_written_to_nor_created_again(path: Path) -> None:
     async with SqliteStore(path) as store:
         await put(store, "a", spent(5))
         away = path.with_name("away.db")

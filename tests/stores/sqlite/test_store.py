@@ -12,16 +12,16 @@ from gateway.reporting.request_lines import TeamErrors
 from gateway.stores.sqlite import SqliteStore
 from tests.conformance import (
     AccountConformance,
-    ActivityConformance,
     ArchiveConformance,
     AuditConformance,
     ClaimConformance,
     DirectoryConformance,
+    HistoryConformance,
     ProcessConformance,
     UsageConformance,
     WallConformance,
 )
-from tests.conformance.activity import KIND, add
+from tests.conformance.history import KIND, add
 from tests.conformance.store import NOON, MakeStoreByWall
 
 
@@ -50,7 +50,7 @@ class TestClaims(ClaimConformance):
     """What is done once only."""
 
 
-class TestActivity(ActivityConformance):
+class TestHistory(HistoryConformance):
     """Recent requests, errors and latency."""
 
 

@@ -57,7 +57,7 @@ async def test_everything_in_it_is_kept(path: Path) -> None:
             assert connection.execute(f"SELECT requests, cost FROM {table}").fetchall() == [(1, 5)]
 
 
-async def test_what_is_new_can_be_written(store: Store) -> None:
+async def test_new_fields_can_be_written(store: Store) -> None:
     new = Key(
         id="k3",
         team="red",

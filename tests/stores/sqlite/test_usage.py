@@ -35,7 +35,7 @@ async def test_entries_are_summed_up_once_the_mark_passes_them(
     assert await everything(store) == before
 
 
-async def test_many_are_summed_up_bit_by_bit(store: SqliteStore, path: Path) -> None:
+async def test_many_entries_are_summed_up_in_steps(store: SqliteStore, path: Path) -> None:
     more = usage_sums.ENTRIES_AT_ONCE + 100
     await store.accounts.record(
         [entry(str(number), at=NOON + number // 3) for number in range(more)]
@@ -48,7 +48,7 @@ async def test_many_are_summed_up_bit_by_bit(store: SqliteStore, path: Path) -> 
     assert (await store.usage.report([], None, None))[0].requests == more
 
 
-async def test_entries_are_forgotten_after_a_week_and_sums_tell_of_them(
+async def test_entries_are_forgotten_after_a_week_and_sums_contain_them(
     store: SqliteStore, path: Path
 ) -> None:
     more = usage_keeping.ENTRIES_AT_ONCE + 100
@@ -68,7 +68,7 @@ async def test_entries_are_forgotten_after_a_week_and_sums_tell_of_them(
     assert [(one.requests, one.cost) for one in exported[:1]] == [(more, 5 * more)]
 
 
-async def test_one_that_comes_late_is_in_the_sums_at_once(store: SqliteStore, path: Path) -> None:
+async def test_a_late_entry_is_in_the_sums_at_once(store: SqliteStore, path: Path) -> None:
     await store.accounts.record([entry("e", at=NOON, outcome="unknown", images_unknown=1)])
     await tidied(store, SUMMED, None)
     late = replace(entry("e", at=NOON), cost=7)
@@ -79,7 +79,7 @@ async def test_one_that_comes_late_is_in_the_sums_at_once(store: SqliteStore, pa
     assert (count(path, "usage_hours"), count(path, "entries")) == (2, 2)
 
 
-async def test_what_is_forgotten_leaves_no_row(store: SqliteStore, path: Path) -> None:
+async def test_forgotten_usage_leaves_no_row(store: SqliteStore, path: Path) -> None:
     await store.accounts.record([entry(str(hour), at=NOON + hour * 3600) for hour in range(30)])
     await tidied(store, NOON + 60 * DAY, NOON + 40 * DAY)
     for table in ("usage_hours", "usage_days", "usage_totals", "entries"):

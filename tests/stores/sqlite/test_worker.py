@@ -45,7 +45,7 @@ async def test_work_is_done_in_one_other_thread_with_one_connection(database: Da
     await worker.close()
 
 
-async def test_work_that_begun_is_finished_though_nobody_waits_any_more(database: Database) -> None:
+async def test_work_that_has_begun_is_finished_although_its_caller_left(database: Database) -> None:
     worker, begun, go_on = Worker("test", database), Event(), Event()
 
     def slow(connection: sqlite3.Connection) -> None:
@@ -83,7 +83,7 @@ async def test_a_failure_rolls_back_and_the_next_work_has_a_new_connection(
     await worker.close()
 
 
-async def test_what_is_no_failure_of_the_database_comes_through(database: Database) -> None:
+async def test_other_errors_are_raised_as_they_are(database: Database) -> None:
     worker = Worker("test", database)
 
     def refuse(connection: sqlite3.Connection) -> None:
@@ -104,7 +104,7 @@ async def test_a_file_that_was_never_opened_is_not_used(database: Database) -> N
     await worker.close()
 
 
-async def test_closing_finishes_what_was_begun_and_refuses_what_comes_later(
+async def test_closing_finishes_running_work_and_refuses_later_work(
     database: Database,
 ) -> None:
     worker = Worker("test", database)

@@ -15,7 +15,7 @@ local function take()
     return ARGV[place - 1]
 end
 
-local told = tonumber(take())
+local latest = tonumber(take())
 local keep = {tonumber(take()), tonumber(take())}
 
 -- Check everything before writing anything: Redis does not undo what a failing script has written.
@@ -64,7 +64,7 @@ end
 
 local now = wall()
 redis.call(
-    'HSET', meta, 'clock', whole(math.max(clock(now), told)), 'clock_wall', whole(now)
+    'HSET', meta, 'clock', whole(math.max(clock(now), latest)), 'clock_wall', whole(now)
 )
 for _, change in ipairs(changes) do
     redis.call('HSET', KEYS[2], change.name, change.state)

@@ -96,7 +96,7 @@ async def add(store: Store, number: int, *lines: RequestLine, **fields: Any) -> 
     await store.history.write(HistoryBatch(**{**values, **fields}))
 
 
-class ActivityConformance:
+class HistoryConformance:
     async def test_lines_come_back_the_latest_first(self, make_store: MakeStore) -> None:
         lines = [
             *(line(1), stranger(2, route="quota")),
@@ -109,7 +109,7 @@ class ActivityConformance:
             assert await store.history.lines(ALL, 10) == lines[::-1]
             assert await store.history.lines(ALL, 2) == lines[:0:-1]
 
-    async def test_pages_do_not_change_by_what_arrives(self, store: Store) -> None:
+    async def test_pages_do_not_change_while_lines_arrive(self, store: Store) -> None:
         kinds = (lambda number: line(number, at=NOON + number), stranger)
         lines = [kinds[number % 2](number) for number in range(1, 41)]
         lines.sort(key=lambda line: line.place, reverse=True)
@@ -125,7 +125,7 @@ class ActivityConformance:
             await add(store, number, line(number + 100, at=NOON + 1_000))
         assert found == lines
 
-    async def test_what_is_wanted_is_told_from_the_rest(self, store: Store) -> None:
+    async def test_a_filter_selects_lines(self, store: Store) -> None:
         failed = line(2, team="blue", key="k2", outcome="upstream_cut", status=502)
         hit = line(3, outcome="hit")
         await add(store, 1, line(1), failed, hit, stranger(4))
@@ -140,7 +140,7 @@ class ActivityConformance:
         ):
             assert await store.history.lines(wanted, 10) == found
 
-    async def test_lines_of_some_time_alone_are_told(self, store: Store) -> None:
+    async def test_a_filter_selects_lines_by_time(self, store: Store) -> None:
         lines = [line(number, at=NOON + number) for number in range(5)]
         await add(store, 1, *lines, stranger(9))
         since = LineFilter(since=place_prefix(NOON + 1))
@@ -151,7 +151,7 @@ class ActivityConformance:
         ]
         assert await store.history.lines(LineFilter(since=place_prefix(NOON + 5)), 10) == []
 
-    async def test_what_is_wanted_is_found_behind_much_else(self, store: Store) -> None:
+    async def test_a_filter_finds_lines_behind_many_others(self, store: Store) -> None:
         lines = [line(number, outcome="hit") for number in range(1, 1_200)]
         await add(store, 1, line(0), stranger(2_000), *lines)
         assert await store.history.lines(LineFilter(outcome="miss"), 10) == [line(0)]
@@ -181,7 +181,7 @@ class ActivityConformance:
         await add(store, 4, line(700), keep=0)
         assert await store.history.lines(ALL, 1_000) == []
 
-    async def test_errors_are_told_by_kind_hour_and_team(self, store: Store) -> None:
+    async def test_errors_are_counted_by_kind_hour_and_team(self, store: Store) -> None:
         later = replace(KIND, requests=5, last_at=NOON + HOUR_SECONDS, last_id="r9")
         nobody = replace(KIND, outcome="not_found", code=None, status=404, requests=100)
         await add(store, 1, errors=[TeamErrors("red", KIND), TeamErrors(None, nobody)])

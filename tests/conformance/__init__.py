@@ -1,4 +1,4 @@
-"""What every store must do. A store's test file runs it by naming one class for each part:
+"""The suite that every store passes. A store's test file runs it with a class for each part:
 
     class TestAccounts(AccountConformance): ...
 

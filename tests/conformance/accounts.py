@@ -1,4 +1,4 @@
-"""The suite's part on budgets: AccountStore, and the clock it is read by."""
+"""The suite for AccountStore: budgets, and the store's clock."""
 
 import asyncio
 import random

@@ -1,5 +1,6 @@
-"""The suite's part on archives: ArchiveStore. Its fixture `make_empty_store` opens stores on data
-of their own, apart from those of `make_store`.
+"""The suite for ArchiveStore.
+
+Its fixture `make_empty_store` opens stores on other data than `make_store`.
 """
 
 import asyncio
@@ -53,11 +54,11 @@ GROUPINGS = [
     by for length in range(5) for by in combinations(("team", "key", "model", "day"), length)
 ]
 FURTHER = ("size", "quality", "outcome")
-"""What usage can be grouped by too, in every store."""
+"""Further fields that every store can group usage by."""
 
 
 async def restore(make_store: MakeStore, records: Iterable[ArchiveRecord]) -> None:
-    """Make an empty store of these records."""
+    """Import these records into an empty store."""
     store = make_store()
     try:
         await store.archive.restore(records)
@@ -66,20 +67,20 @@ async def restore(make_store: MakeStore, records: Iterable[ArchiveRecord]) -> No
 
 
 async def exported(store: Store) -> list[ArchiveRecord]:
-    """All records of a store but the entries, in the order of their names."""
+    """Return all records of a store but the entries, ordered by name."""
     records = await gathered(store.archive.export())
     return by_name(record for record in records if not isinstance(record, EntryRecord))
 
 
 def entries_in(records: Iterable[ArchiveRecord]) -> dict[str, Entry]:
-    """The entries by id; no id may come twice."""
+    """Return the entries by id; no id may come twice."""
     entries = [record.entry for record in records if isinstance(record, EntryRecord)]
     assert len(entries) == len({entry.id for entry in entries})
     return {entry.id: entry for entry in entries}
 
 
 async def usages(store: Store) -> list[list[UsageRow]]:
-    """Its usage in every grouping, whole and of two days."""
+    """Return the usage in every grouping, whole and of two days."""
     day = NOON - NOON % 86_400
     return [
         await store.usage.report(by, *bounds)
@@ -89,7 +90,7 @@ async def usages(store: Store) -> list[list[UsageRow]]:
 
 
 def broken(records: Sequence[ArchiveRecord], end: Callable[[], object]) -> Iterator[ArchiveRecord]:
-    """Records whose reading ends badly, after the last one."""
+    """Yield records, and fail after the last one."""
     yield from records
     end()
 

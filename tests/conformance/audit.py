@@ -1,4 +1,4 @@
-"""The suite's part on changes with their log: DirectoryStore.commit and AuditStore."""
+"""The suite for AuditStore, and for `DirectoryStore.commit`, which writes the audit log."""
 
 import asyncio
 
@@ -29,7 +29,7 @@ PURGED = AuditEntry(at=NOON + 120, who="admin token ops", action="cache.purge")
 
 
 async def committed(store: Store, write: DirectoryWrite) -> bool:
-    """Whether a write on the latest generation was done."""
+    """Write on the latest generation; return whether that was done."""
     return await store.directory.commit((await store.directory.changes(0)).generation, write)
 
 

@@ -1,4 +1,4 @@
-"""The suite's part on what gateways of one store do once only: ClaimStore."""
+"""The suite for ClaimStore."""
 
 import asyncio
 
@@ -13,7 +13,7 @@ SHORT = 0.3
 
 
 async def claimable(store: Store, name: str, owner: str) -> None:
-    """Claim it as soon as that is possible."""
+    """Wait until the claim is free, and take it."""
 
     async def claimed() -> bool:
         return await store.claims.claim(name, owner, LONG) is None

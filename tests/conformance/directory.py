@@ -1,4 +1,4 @@
-"""The suite's part on teams and keys: DirectoryStore and check values."""
+"""The suite for DirectoryStore: teams, keys, and check values."""
 
 from msgspec.structs import replace
 

@@ -1,4 +1,4 @@
-"""The suite's part on recent requests, errors and latency: ActivityStore."""
+"""The suite for HistoryStore: recent requests, errors and latency."""
 
 import asyncio
 from typing import Any

@@ -1,4 +1,4 @@
-"""The suite's part on several processes over the same data, and on one that is killed."""
+"""The suite for several processes on the same data, one of which is killed."""
 
 import asyncio
 import multiprocessing
@@ -35,7 +35,7 @@ class Program:
         theirs.close()
 
     def wait_for(self, count: int) -> int:
-        """Wait until `count` images are written or the program has ended; return how many were acknowledged."""
+        """Wait for `count` images or the program's end; return how many it acknowledged."""
         acked = 0
         while acked < count:
             try:
@@ -45,7 +45,7 @@ class Program:
         return acked
 
     def end(self, *, kill: bool = False) -> None:
-        """Wait for its end, or bring it about."""
+        """Wait for its end, or kill it."""
         if kill:
             self.process.kill()
         self.process.join(30)

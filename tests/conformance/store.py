@@ -1,4 +1,4 @@
-"""A store as the suite sees it, and small values to put into one."""
+"""Small values for a store, and ways to write and read them."""
 
 import asyncio
 import random
@@ -22,19 +22,19 @@ PERIOD = 20_513
 
 
 class MakeStore(Protocol):
-    """Makes a store on the data of one test, each time the same. It can be pickled."""
+    """Makes stores on the same data, those of one test. It can be pickled."""
 
     def __call__(self) -> Store: ...
 
 
 class MakeStoreByWall(MakeStore, Protocol):
-    """Makes one that goes by a wall clock of the test's own."""
+    """Makes a store with a wall clock of the test."""
 
     def __call__(self, *, wall: Callable[[], float] = time.time) -> Store: ...
 
 
 class Wall:
-    """A wall clock that stands where it is put."""
+    """A wall clock that a test sets."""
 
     def __init__(self, now: float = NOON) -> None:
         self.now = now
@@ -66,13 +66,13 @@ def entry(id: str, *, at: float = NOON, team: str = "red", **fields: int | str) 
 
 
 async def put(store: Store, name: str, account: Account) -> None:
-    """Write an account, whatever it was before."""
+    """Write an account over any earlier state."""
     ((_, version),) = (await store.accounts.load([name])).accounts
     assert await store.accounts.swap([Change(name, version, account)], [])
 
 
 async def images(store: Store, name: str) -> int:
-    """How many images an account has spent today."""
+    """Return how many images an account has spent today."""
     ((account, _),) = (await store.accounts.load([name])).accounts
     return account.day.images
 
@@ -80,7 +80,7 @@ async def images(store: Store, name: str) -> int:
 async def spend(
     store: Store, name: str, id: str, chance: random.Random, *, at: float = NOON
 ) -> None:
-    """Add one image to an account, with an entry, as the ledger does: again until it wins."""
+    """Add one image to an account, with an entry; like the ledger, retry until the swap wins."""
     while True:
         ((account, version),) = (await store.accounts.load([name])).accounts
         more = replace(account, day=PeriodUsage(PERIOD, account.day.images + 1))

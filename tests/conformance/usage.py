@@ -1,4 +1,4 @@
-"""The suite's part on the usage history: UsageStore and `record`."""
+"""The suite for UsageStore, and for `AccountStore.record`."""
 
 import asyncio
 
@@ -21,7 +21,7 @@ LAST = MIDNIGHT - 0.0001
 
 
 async def fill(store: Store) -> None:
-    """Three teams' entries around a midnight, one of them by a swap."""
+    """Write entries of three teams around a midnight, one of them by a swap."""
     await store.accounts.record(
         [
             entry("1", at=LAST, team="red", key="k1", model="m1"),
@@ -49,18 +49,18 @@ async def fill(store: Store) -> None:
 
 
 async def requests(store: Store, *by: str) -> dict[tuple[str, ...], int]:
-    """Requests by group, in the order of the rows."""
+    """Return requests by group, in the order of the rows."""
     return {row.group: row.requests for row in await store.usage.report(by, None, None)}
 
 
 async def tidied(store: Store, now: float, before: float | None) -> None:
-    """Have the store do all there is to do."""
+    """Tidy until nothing is left to do."""
     while await store.usage.tidy(now, before):
         pass
 
 
 async def everything(store: Store) -> list[list[UsageRow]]:
-    """Usage in several groupings."""
+    """Return usage in several groupings."""
     return [
         await store.usage.report(by, None, None)
         for by in ((), ("team", "key"), ("day",), ("hour", "team"), ("model", "outcome"))

@@ -1,4 +1,4 @@
-"""The suite's part on stores that go by the wall clock of the machine they run on."""
+"""The suite for stores that use the wall clock of their machine."""
 
 import asyncio
 

@@ -44,7 +44,7 @@ from gateway.proxy.image_request import encode_body
 from gateway.proxy.policy import check_policy
 from gateway.proxy.request_memo import RequestMemo
 from gateway.proxy.url_expiry import keep_seconds
-from gateway.quota.image_response import Answered, read_answer
+from gateway.quota.image_response import ImageResponse, read_response
 from gateway.quota.ledger import Ledger, store_patience
 from gateway.quota.pricing import charge
 from gateway.quota.refusal import refusal_error
@@ -281,14 +281,14 @@ class Proxy:
             raise refusal_error(held.refusal, self._spread(), context.caller.key.id)
         return held
 
-    async def _call_upstream(self, body: bytes, context: Context) -> tuple[Reply, Answered]:
+    async def _call_upstream(self, body: bytes, context: Context) -> tuple[Reply, ImageResponse]:
         """Call the upstream once. Raises UpstreamError unless it delivers images."""
         request, record, settings = context.request, context.record, context.settings.upstream
         with self._tracing.upstream(request, settings) as span:
             call = self._upstream.generate(body, record.id, settings, span.headers)
             reply = await measured_call(call, request.model, record, self._observer)
             judge(reply, [settings.key.encode()], self._wall())
-            answered = read_answer(reply.body)
+            answered = read_response(reply.body)
             span.answered(answered.usage)
         return reply, answered
 
@@ -314,7 +314,7 @@ class Proxy:
         with self._tracing.store("settle"):
             await self._ledger.finish(reservation.settle(held.at, images, cost, unknown=unknown))
 
-    async def _store(self, context: Context, bought: Bought, answered: Answered) -> Bought:
+    async def _store(self, context: Context, bought: Bought, answered: ImageResponse) -> Bought:
         """Cache a complete answer, for no longer than its URLs work."""
         cache = context.settings.cache
         seconds = keep_seconds(

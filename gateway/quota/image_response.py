@@ -1,12 +1,11 @@
-"""Reading the upstream's 200: how many images came, where they lie, what it says of them and of
-the tokens they took.
+"""Reads the upstream's 200: the number of images, their URLs, size and quality, and the usage.
 
-Images make nearly all of an answer. They are neither decoded nor copied, and where they are plain
-base64 they are cut out before the rest is parsed: the parser takes 12 ms for 20 MB, during which
-nobody else is served, finding their ends takes 2 ms.
+Images are nearly all of a response. They are neither decoded nor copied. Plain base64 is cut out
+before the rest is parsed: the parser takes 12 ms for 20 MB, which blocks all other requests, while
+finding the ends of the images takes 2 ms.
 
-An answer is bounded by more than its bytes: 64 MB of tiny items would take the parser 40 s. What
-no real answer comes near is taken for none.
+The number of items is limited too, because 64 MB of tiny items would take the parser 40 s. A
+response far beyond any real one is treated as unusable.
 """
 
 import re
@@ -18,23 +17,25 @@ from gateway.core.errors import UpstreamUnknown
 from gateway.quota.token_usage import NO_USAGE, Usage, read_usage
 
 MAX_IMAGES = 1_000
-"""Items of an answer that are looked at: as many as a request can ask for. More are no answer."""
+"""The most items in a response: as many as a request can ask for."""
 
 MAX_OBJECTS = 20_000
-"""Braces that may open in an answer, those within its texts included."""
+"""The most opening braces in a response, including those in its strings."""
 
 MAX_USAGE_BYTES = 16_384
 MAX_WORD_BYTES = 256
-"""Of a size and a quality. What is longer than these says nothing."""
+"""Limits for `usage`, and for size and quality. A longer value is ignored."""
 
 _IMAGE = b'"b64_json"'
 _BLANKS = re.compile(rb"[ \t\r\n]*")
 _NULL = Raw(b"null")
 
 
-class Answered(Struct, frozen=True):
-    """What an answer delivers. `urls` are those of the images that have one; `size` and `quality`
-    are the answer's own words, None where it has none; `usage` is what it says of tokens.
+class ImageResponse(Struct, frozen=True):
+    """The content of a response.
+
+    `urls` has those of the images that have one. `size` and `quality` are None if the response
+    does not name them.
     """
 
     images: int
@@ -61,10 +62,10 @@ _TEXT = Decoder(str)
 _ANYTHING = Decoder()
 
 
-def read_answer(body: bytes) -> Answered:
-    """What the upstream's 200 delivers: each item with a `b64_json` or a `url` is one image.
+def read_response(body: bytes) -> ImageResponse:
+    """Read a response. Each item with a `b64_json` or a `url` is one image.
 
-    Raises UpstreamUnknown for what is no answer with at least one image.
+    Raises UpstreamUnknown unless it is a response with at least one image.
     """
     answer = _parsed(_without_images(body))
     if len(answer.data) > MAX_IMAGES:
@@ -75,7 +76,7 @@ def read_answer(body: bytes) -> Answered:
     )
     if not images:
         raise UpstreamUnknown
-    return Answered(
+    return ImageResponse(
         images,
         tuple(url for url in urls if url),
         _word(answer.size),
@@ -88,7 +89,7 @@ def _parsed(body: bytes) -> _Body:
     if body.count(b"{") > MAX_OBJECTS:
         raise UpstreamUnknown
     try:
-        # As text, because the parser does not look for invalid UTF-8 in what it passes over.
+        # As text, because the parser does not check the UTF-8 of values that it skips.
         return _BODY.decode(body.decode())
     except (UnicodeDecodeError, DecodeError, RecursionError):  # the last from deep nesting
         pass
@@ -97,7 +98,7 @@ def _parsed(body: bytes) -> _Body:
 
 
 def _text(value: Raw) -> str | None:
-    """The text that a field holds; None for anything else, and for an empty one."""
+    """Return the text of a field, or None if it is empty or not text."""
     if not _is_filled(value):
         return None
     try:
@@ -120,15 +121,15 @@ def _usage(value: Raw) -> Usage:
 
 
 def _is_filled(value: Raw) -> bool:
-    """Whether a field holds text that is not empty."""
+    """Whether a field is text that is not empty."""
     head = bytes(memoryview(value)[:2])
     return head.startswith(b'"') and head != b'""'
 
 
 def _without_images(body: bytes) -> bytes:
-    """The body with a dot in place of each plain image; byte for byte the same otherwise.
+    """Replace each plain image with a dot. The rest stays byte for byte the same.
 
-    Where there are too many to be an answer the last ones stay.
+    If there are more than `MAX_IMAGES`, the last ones stay: the response is unusable anyway.
     """
     kept: list[bytes] = []
     done = at = 0
@@ -147,9 +148,9 @@ def _without_images(body: bytes) -> bytes:
 
 
 def _plain_text(body: bytes, at: int) -> tuple[int, int] | None:
-    """Where the text of a field begins and ends, its name ending at `at`.
+    """Return start and end of a field's text. The field's name ends at `at`.
 
-    None where there is no text, or it is empty, or holds something that only a parser can judge.
+    Returns None if there is no text, if it is empty, or if only a parser can read it.
     """
     start = _past_blanks(body, at)
     if body[start : start + 1] != b":":
@@ -158,7 +159,7 @@ def _plain_text(body: bytes, at: int) -> tuple[int, int] | None:
     end = body.find(b'"', start + 1)
     if body[start : start + 1] != b'"' or end <= start + 1:
         return None
-    # An escape may be of a quote, and a line break is not allowed in JSON's text.
+    # An escape may hide a quote, and JSON allows no line break in a string.
     if body.find(b"\\", start, end) >= 0 or body.find(b"\n", start, end) >= 0:
         return None
     return start + 1, end

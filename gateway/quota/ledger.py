@@ -1,33 +1,34 @@
-"""The ledger: quota steps applied exactly once, over any store that can compare and swap.
+"""The ledger: applies quota steps exactly once, over any store with compare and swap.
 
-One worker a process collects the steps that wait, applies them to freshly loaded accounts in one
-go, and writes the result in one swap. (A swap for each step starves under contention: tried.)
+Each process has one worker. It collects the waiting steps, applies them to freshly loaded accounts
+and writes the result in one swap. (One swap per step starves under contention: tried.)
 
-The races it guards against:
+It guards against these races:
 
-1. *Two processes write the same account.* The swap compares versions; the loser loads again and
-   decides anew, after a jittered pause.
+1. *Two processes write the same account.* The swap compares versions. The loser loads the accounts
+   again and decides again, after a pause with jitter.
 2. *The swap happened and its reply was lost.* Steps are idempotent by reservation id, so the
-   same batch is simply asked again.
-3. *The caller gave up, and the store was slow.* The reservation may be written yet, even after
-   we saw an error (a frozen store runs what it was sent when it wakes). So giving up queues a
-   `Release` that always raises the account's version: once that is written, an older swap can
-   no longer win. It is retried until it is.
-4. *The caller gave up, and its step still waits.* Then it was never sent and is forgotten. If it
-   is in a batch, its future is cancelled, which is checked right before each application.
-5. *An outcome comes while the store is away.* It is retried for as long as the process lives;
-   after that the lease ends and any process sweeps the hold.
-6. *An account cannot be written*, because a number in it is absurd, say from a damaged archive.
-   What failed together is then written account by account, so that it stops nobody else. Its own
-   steps are tried again at each sweep; purchases of it are refused.
-7. *The store came back with an older state* (a dump, a replica that lagged, a back-up), and knows
-   nothing of a purchase whose outcome comes. An outcome that was written has an entry: without
-   one, what was bought is charged anew. The entry is looked for after the account was loaded, so
-   whoever writes it meanwhile moves the account's version on, and the swap is refused.
+   worker sends the same batch again.
+3. *The caller gave up, and the store was slow.* The reservation may still be written after the
+   error, because a frozen store runs its old commands when it wakes. So giving up queues a
+   `Release` that always raises the account's version. Once it is written, an older swap can no
+   longer succeed. The worker retries it until then.
+4. *The caller gave up, and its step still waits.* The step was never sent, and is dropped. If it is
+   in a batch, its future is cancelled, which is checked right before each application.
+5. *An outcome arrives while the store is away.* The worker retries it for as long as the process
+   lives. After that the lease ends, and any process sweeps the hold.
+6. *An account cannot be written*, because a number in it is out of range, for example from a
+   damaged archive. The worker then writes the batch account by account, so that other accounts
+   are not blocked. Steps of the broken account are retried at each sweep, and its purchases are
+   refused.
+7. *The store came back with an older state* (a dump, a lagging replica, a backup) without the
+   purchase whose outcome arrives. Every written outcome has a usage entry. If there is none, the
+   purchase is charged again. The entry is read after the account. A process that writes the entry
+   meanwhile raises the account's version, so the swap fails.
 
-   Only what is settled from then on can be seen to. A store that went back is not refused: that
-   would turn each failover that loses a write into an outage, which an operator has to end, and
-   would bring nothing back. It is logged and counted each time, by the stores.
+   The ledger can only repair what is settled from then on. It does not refuse a store that went
+   back: then each failover that loses a write would be an outage until an operator acts, and
+   nothing would be recovered. The stores log and count each case.
 """
 
 import asyncio
@@ -66,7 +67,7 @@ CLOSE_SECONDS = 5.0
 """How long `close` waits for the last settlements."""
 
 MAX_BATCH = 256
-"""Steps in one swap: bounds how long one transaction holds the store's writer."""
+"""The most steps in one swap. It limits how long one transaction holds the store's writer."""
 
 PATIENCE_SECONDS = 2.0
 """How long a request waits for the store: to be admitted, or for its outcome to be written."""
@@ -75,10 +76,10 @@ LEAST_PATIENCE_SECONDS = 1.0
 """How long a request waits for the store, however long its earlier steps took."""
 
 SWEEP_SECONDS = 2.0
-"""How often leases are looked at. The promise is 5 s, the store's patience included."""
+"""The interval of looking for expired leases. The promise is 5 s, including a slow store."""
 
-TOLD_SECONDS = 60.0
-"""Least time between two lines about what cannot be written."""
+LOG_SECONDS = 60.0
+"""The least time between two log lines about the same failure."""
 
 
 def store_patience(own_seconds: float) -> float:
@@ -87,7 +88,7 @@ def store_patience(own_seconds: float) -> float:
 
 
 class _Pending(Generic[T]):
-    """A step that waits, and the future of its outcome. A cancelled future is a step given up."""
+    """A waiting step and the future of its outcome. It is cancelled when the caller gives up."""
 
     def __init__(self, step: Step[T]) -> None:
         self.step = step
@@ -95,9 +96,9 @@ class _Pending(Generic[T]):
 
 
 class Ledger(Service):
-    """Admits purchases and records what came of them.
+    """Admits purchases and records their outcomes.
 
-    `spread` gives randomness in [0, 1) for the jitter. `observer` receives the events.
+    `spread` returns randomness in [0, 1) for the jitter. `observer` receives the events.
     """
 
     def __init__(
@@ -122,13 +123,13 @@ class Ledger(Service):
         self._background = Background("ledger")
 
     async def start(self) -> None:
-        """Sweep what a former process left behind, then keep working. Raises StoreUnavailable."""
+        """Sweep holds that a former process left, and start the worker. Raises StoreUnavailable."""
         self._background.spawn(self._work())
         await self._sweep()
         self._background.every(SWEEP_SECONDS, self._sweep, survive=StoreUnavailable)
 
     async def close(self, timeout: float = CLOSE_SECONDS) -> bool:
-        """Wait up to `timeout` seconds for steps to be written; False if some were not."""
+        """Wait up to `timeout` seconds for steps to be written. Returns False if some were not."""
         with suppress(TimeoutError):
             await asyncio.wait_for(self._idle.wait(), timeout)
         await self._background.close()
@@ -138,7 +139,7 @@ class Ledger(Service):
 
     @property
     def unwritten(self) -> int:
-        """Steps that wait to be written: in the current batch, or set aside, too."""
+        """The number of steps that are not written yet."""
         return len(self._waiting) + self._in_hand + len(self._set_aside)
 
     async def reserve(self, step: Reserve, patience: float = PATIENCE_SECONDS) -> Held | Denied:
@@ -158,16 +159,16 @@ class Ledger(Service):
             raise
 
     async def finish(self, step: Settle | Release) -> None:
-        """Record a purchase's outcome: waits at most 2 s, the writing goes on until it is done.
+        """Record the outcome of a purchase. Waits at most 2 s, but retries until it is written.
 
-        Being cancelled ends the wait alone: what was bought is still to be told to its buyer.
+        A cancelled caller only stops waiting, because the buyer must still get the images.
         """
         pending = self._submit(step)
         with suppress(asyncio.CancelledError):
             await asyncio.wait([pending.outcome], timeout=PATIENCE_SECONDS)
 
     def _give_up(self, step: Reserve, pending: _Pending[Any]) -> None:
-        if pending in self._waiting:  # in no swap yet: a long outage must not pile up releases
+        if pending in self._waiting:  # never sent: a long outage must not pile up releases
             self._waiting.remove(pending)
         else:
             self._submit(Release(id=step.id, team=step.team, forget=True))
@@ -185,7 +186,7 @@ class Ledger(Service):
         self._wake.set()
         for account in await self._store.due():
             former = self._sweeping.get(account)
-            # One at a time: while nothing can be written they would pile up.
+            # At most one per account: else they pile up while nothing can be written.
             if former is None or former.outcome.done():
                 self._sweeping[account] = self._submit(Expire(account))
 
@@ -206,7 +207,7 @@ class Ledger(Service):
         return taken
 
     async def _write(self, batch: list[_Pending[Any]]) -> None:
-        """See a batch through: until it is written, or nobody waits for any of it."""
+        """Write a batch. Returns once it is written, or no caller waits for any of its steps."""
         pause = 0.0
         while batch := self._wanted(batch):
             try:
@@ -219,7 +220,7 @@ class Ledger(Service):
                 self._unavailable = type(failure)
                 pause = min(1.0, pause * 2 or 0.05)
             except Exception as failure:  # noqa: BLE001 - a defect must not end the only worker
-                self._tell_of_failure("batch failed", failure, steps=len(batch))
+                self._log_failure("batch failed", failure, steps=len(batch))
                 batch = await self._attempt_apart(batch)
                 pause = min(1.0, pause * 2 or 0.05)
             await asyncio.sleep(pause * self._spread())
@@ -227,7 +228,7 @@ class Ledger(Service):
         self._in_hand = 0
 
     async def _attempt_apart(self, batch: Iterable[_Pending[Any]]) -> list[_Pending[Any]]:
-        """Write the steps of each account by themselves; those that are to be tried again."""
+        """Write the steps account by account. Returns the steps to try again."""
         accounts: dict[str, list[_Pending[Any]]] = {}
         for pending in batch:
             accounts.setdefault(pending.step.accounts[0], []).append(pending)
@@ -238,7 +239,7 @@ class Ledger(Service):
             except StoreUnavailable:
                 written = False
             except Exception as failure:  # noqa: BLE001 - it is logged, once a minute
-                self._tell_of_failure(
+                self._log_failure(
                     "account cannot be written", failure, account=account, steps=len(steps)
                 )
                 self._put_aside(steps)
@@ -249,17 +250,17 @@ class Ledger(Service):
         return left
 
     def _put_aside(self, steps: Iterable[_Pending[Any]]) -> None:
-        """Keep outcomes for the next sweep; purchases are refused, for nothing was written."""
+        """Keep outcomes for the next sweep, and refuse purchases: nothing was written."""
         for pending in steps:
             if not isinstance(pending.step, Reserve):
                 self._set_aside.append(pending)
             elif not pending.outcome.done():
                 pending.outcome.set_exception(StoreUnavailable())
 
-    def _tell_of_failure(self, event: str, failure: Exception, **facts: Any) -> None:
+    def _log_failure(self, event: str, failure: Exception, **facts: Any) -> None:
         now = asyncio.get_running_loop().time()
         if now >= self._silent_until.get(event, now):
-            self._silent_until[event] = now + TOLD_SECONDS
+            self._silent_until[event] = now + LOG_SECONDS
             log.error(event, exc_info=failure, **facts)
 
     def _wanted(self, batch: list[_Pending[Any]]) -> list[_Pending[Any]]:
@@ -268,7 +269,7 @@ class Ledger(Service):
         return wanted
 
     async def _attempt(self, batch: list[_Pending[Any]]) -> bool:
-        """Decide and write the batch once; False where another process wrote in between."""
+        """Decide and write the batch once. Returns False if another process wrote in between."""
         names = list(dict.fromkeys(name for pending in batch for name in pending.step.accounts))
         loaded = await self._store.load(names)
         versions = dict(zip(names, (version for _, version in loaded.accounts), strict=True))
@@ -283,14 +284,14 @@ class Ledger(Service):
             if not pending.outcome.done():
                 pending.outcome.set_result(applied.outcome)
         for pending, applied in decided:
-            self._tell(pending.step, applied)
+            self._report(pending.step, applied)
         self._observer.accounts_seen(accounts)
         return True
 
     async def _look_for_lost(
         self, batch: Iterable[_Pending[Any]], accounts: Accounts, now: float
     ) -> None:
-        """Mark the settlements of purchases that the store has lost. Raises StoreUnavailable."""
+        """Mark settlements whose purchases the store has lost. Raises StoreUnavailable."""
         unsure: list[tuple[_Pending[Any], Settle]] = []
         reserved: dict[str, float] = {}
         for pending in batch:
@@ -304,8 +305,8 @@ class Ledger(Service):
         for pending, step in unsure:
             pending.step = replace(step, lost=step.id not in written)
 
-    def _tell(self, step: Step[Any], applied: StepResult[Any]) -> None:
-        """Log what an operator should know of a step that was written."""
+    def _report(self, step: Step[Any], applied: StepResult[Any]) -> None:
+        """Log and report events of a written step that an operator should know."""
         match step:
             case Expire(account=account) if applied.outcome:
                 log.warning("swept, charged as unknown", account=account, holds=applied.outcome)
@@ -318,7 +319,7 @@ class Ledger(Service):
 def _decide(
     batch: Iterable[_Pending[Any]], accounts: dict[str, Account], now: float
 ) -> tuple[list[tuple[_Pending[Any], StepResult[Any]]], dict[str, Account], list[Entry]]:
-    """Apply the steps one after the other, each to what the former left; updates `accounts`."""
+    """Apply the steps one after the other, each to the result of the former. Updates `accounts`."""
     decided: list[tuple[_Pending[Any], StepResult[Any]]] = []
     changes: dict[str, Account] = {}
     entries: list[Entry] = []
@@ -327,10 +328,10 @@ def _decide(
             continue
         try:
             applied: StepResult[Any] = pending.step.apply(accounts, now)
-        except Exception:  # a defect in one step must not stop everybody's money
+        except Exception:  # a defect in one step must not stop all other purchases
             log.exception("step failed", step=type(pending.step).__name__)
             pending.outcome.set_exception(InternalError())
-            pending.outcome.exception()  # marks it as seen: perhaps nobody waits
+            pending.outcome.exception()  # marks it as retrieved: there may be no caller
             continue
         accounts.update(applied.changes)
         changes.update(applied.changes)

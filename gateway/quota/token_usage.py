@@ -1,14 +1,14 @@
-"""Billing by tokens: what an answer's `usage` says it took, and what that costs.
+"""Billing by tokens: reads the `usage` of a response, and computes its cost.
 
-No doubt makes a charge smaller:
+Doubt never makes a charge smaller:
 
-- A count is an integer from 0 to MOST_TOKENS; input and output are at least one token each.
-- Output of which the answer does not say what it is, is image output: the dearer by far. Input
-  that is not told apart costs the dearer of the two input prices.
-- Cached tokens are part of the text and image tokens, and cheaper where it is clear which of them
-  they are. A count of them that does not fit is no discount.
-- A usage that lacks a total or contradicts itself is not sound. Its totals are then the least that
-  was bought, at the dearest prices, and the caller charges what it held if that is more.
+- A count is an integer from 0 to MOST_TOKENS. Input and output are at least one token each.
+- Output without details is image output, which costs far more. Input without details costs the
+  higher of the two input prices.
+- Cached tokens are part of the text and image tokens, and cost less if it is clear which of them
+  they are. A count of them that does not fit gives no discount.
+- A usage without a total, or with a contradiction, is not sound. Its totals are then the least that
+  was bought, at the highest prices. The caller charges the hold if that is more.
 """
 
 from collections.abc import Mapping
@@ -19,16 +19,16 @@ from msgspec import Struct
 from gateway.config.models import TokenPrices
 
 MOST_TOKENS = 100_000_000
-"""The highest count that is believed: a thousand of the largest pictures take about half of it."""
+"""The highest plausible count: a thousand of the largest images take about half of it."""
 
 _PRICED = 1_000_000
-"""The tokens that a price is for."""
+"""Prices are per so many tokens."""
 
 
 class Usage(Struct, frozen=True, kw_only=True):
-    """Tokens by kind, none of them counted twice: `text_input` is without the cached ones.
+    """Tokens by kind. No token counts twice: `text_input` is without the cached ones.
 
-    `unnamed_input` is of a kind that the answer does not tell. `sound`: this is what was bought,
+    `unnamed_input` is input without details. `sound` means that this is all that was bought, and
     not only the least of it.
     """
 
@@ -43,22 +43,22 @@ class Usage(Struct, frozen=True, kw_only=True):
 
     @property
     def input_tokens(self) -> int:
-        """All that went in."""
+        """All input tokens."""
         cached = self.cached_text_input + self.cached_image_input
         return self.text_input + self.image_input + cached + self.unnamed_input
 
     @property
     def output_tokens(self) -> int:
-        """All that came out."""
+        """All output tokens."""
         return self.image_output + self.text_output
 
 
 NO_USAGE = Usage()
-"""What an answer without a usage says: nothing."""
+"""The usage of a response that has none."""
 
 
 def cost(prices: TokenPrices, usage: Usage) -> int:
-    """Micro-dollars: exact over all tokens, then rounded up once."""
+    """Return the cost in micro-dollars: exact over all tokens, then rounded up once."""
     return _micro(
         usage.text_input * prices.text_input
         + usage.image_input * prices.image_input
@@ -71,7 +71,7 @@ def cost(prices: TokenPrices, usage: Usage) -> int:
 
 
 def prompt_ceiling(prices: TokenPrices, prompt: str) -> int:
-    """The most that a prompt can cost, in micro-dollars: no token is shorter than a byte."""
+    """Return the most that a prompt can cost: no token is shorter than a byte."""
     return _micro(len(prompt.encode()) * prices.text_input)
 
 
@@ -83,7 +83,7 @@ def _micro(exact: int) -> int:
 
 
 def read_usage(value: object) -> Usage:
-    """The tokens that an answer's `usage` names. `value` is any JSON value, None for none."""
+    """Read the `usage` of a response, which may be any JSON value."""
     fields = value if isinstance(value, dict) else {}
     try:
         return _sound(fields)
@@ -92,18 +92,18 @@ def read_usage(value: object) -> Usage:
 
 
 def _sound(fields: Mapping[str, Any]) -> Usage:
-    """Raises ValueError for counts that are missing, implausible or do not add up."""
+    """Raises ValueError if counts are missing, implausible or do not add up."""
     taken, made = _count(fields, "input_tokens"), _count(fields, "output_tokens")
     both = taken + made
     if not taken or not made or _count(fields, "total_tokens", both) != both:
-        raise ValueError("totals that are missing or do not add up")
+        raise ValueError("totals are missing or do not add up")
     text, image = _split(made, fields.get("output_tokens_details")) or (0, made)
     of_input = _input(taken, fields.get("input_tokens_details"))
     return Usage(text_output=text, image_output=image, **of_input, sound=True)
 
 
 def _least(fields: Mapping[str, Any]) -> Usage:
-    """What was bought at the least, by those totals that are plausible."""
+    """Return the least that was bought, from the totals that are plausible."""
     totals = []
     for name in ("input_tokens", "output_tokens", "total_tokens"):
         try:
@@ -129,32 +129,32 @@ def _input(taken: int, details: Any) -> dict[str, int]:
 
 
 def _split(whole: int, details: Any) -> tuple[int, int] | None:
-    """Text and image tokens of a whole, or None where the answer does not tell them apart."""
+    """Return the text and image tokens of a total, or None without details."""
     if details is None:
         return None
     text, image = _count(details, "text_tokens"), _count(details, "image_tokens")
     if details.get("text_tokens") is None and details.get("image_tokens") is None:
         return None
     if text + image != whole:
-        raise ValueError("details that do not add up")
+        raise ValueError("details do not add up")
     return text, image
 
 
 def _cached(text: int, image: int, details: Any) -> tuple[int, int]:
-    """How many of these text and image tokens were cached: none where that is not clear."""
+    """Return how many text and image tokens were cached: none if that is unclear."""
     try:
-        cached = _cached_as_told(text, image, details)
+        cached = _named_cached(text, image, details)
     except ValueError:
         return 0, 0
     return cached if cached[0] <= text and cached[1] <= image else (0, 0)
 
 
-def _cached_as_told(text: int, image: int, details: Any) -> tuple[int, int]:
+def _named_cached(text: int, image: int, details: Any) -> tuple[int, int]:
     parts = details.get("cached_tokens_details")
     if parts is not None:
         cached = _count(parts, "text_tokens"), _count(parts, "image_tokens")
         if _count(details, "cached_tokens", sum(cached)) != sum(cached):
-            raise ValueError("cached tokens that do not add up")
+            raise ValueError("cached tokens do not add up")
         return cached
     count = _count(details, "cached_tokens")
     if image and text:
@@ -163,12 +163,12 @@ def _cached_as_told(text: int, image: int, details: Any) -> tuple[int, int]:
 
 
 def _count(fields: object, name: str, missing: int = 0) -> int:
-    """A count of tokens; `missing` where there is none. Raises ValueError for anything else."""
+    """Return a count of tokens, or `missing` without one. Raises ValueError for other values."""
     if not isinstance(fields, dict):
-        raise ValueError("no table of counts")
+        raise ValueError("not an object of counts")
     value = fields.get(name)
     if value is None:
         return missing
     if type(value) is not int or not 0 <= value <= MOST_TOKENS:  # a bool is an int too
-        raise ValueError("no count of tokens")
+        raise ValueError("not a count of tokens")
     return value

@@ -11,25 +11,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.core.errors import UpstreamUnknown
-from gateway.quota.image_response import MAX_IMAGES, MAX_WORD_BYTES, Answered, read_answer
+from gateway.quota.image_response import MAX_IMAGES, MAX_WORD_BYTES, ImageResponse, read_response
 from gateway.quota.token_usage import NO_USAGE, Usage, read_usage
 
 IMAGE = base64.b64encode(bytes(range(256)) * 3).decode()
 URL = "https://images.example.com/a.png?se=2030-01-01"
 
 
-def read(**fields: Any) -> Answered:
-    return read_answer(json.dumps(fields).encode())
+def read(**fields: Any) -> ImageResponse:
+    return read_response(json.dumps(fields).encode())
 
 
 def test_images_as_base64() -> None:
     answered = read(created=1, data=[{"b64_json": IMAGE}, {"b64_json": IMAGE}], usage={"a": [1]})
-    assert answered == Answered(2, (), None, None)
+    assert answered == ImageResponse(2, (), None, None)
 
 
 def test_images_as_urls() -> None:
     items = [{"url": URL}, {"url": "https://b", "b64_json": IMAGE, "revised_prompt": "x"}]
-    assert read(data=items) == Answered(2, (URL, "https://b"), None, None)
+    assert read(data=items) == ImageResponse(2, (URL, "https://b"), None, None)
 
 
 def test_size_and_quality() -> None:
@@ -40,7 +40,7 @@ def test_size_and_quality() -> None:
 @pytest.mark.parametrize("junk", [None, 5, 1.5, True, [], {}, ["low"], ""])
 def test_size_and_quality_of_another_type_say_nothing(junk: object) -> None:
     answered = read(data=[{"url": URL}], size=junk, quality=junk)
-    assert answered == Answered(1, (URL,), None, None)
+    assert answered == ImageResponse(1, (URL,), None, None)
 
 
 USED = {"input_tokens": 7, "output_tokens": 196, "total_tokens": 203}
@@ -62,7 +62,7 @@ def test_usage_that_says_nothing(junk: object) -> None:
 @pytest.mark.parametrize("inner", [b"9" * 5_000, b"1e999", b"[" * 900 + b"]" * 900])
 def test_usage_that_the_parser_does_not_take(inner: bytes) -> None:
     body = b'{"data":[{"url":"x"}],"usage":{"x":' + inner + b"}}"
-    assert read_answer(body).usage == NO_USAGE
+    assert read_response(body).usage == NO_USAGE
 
 
 @pytest.mark.parametrize("item", [{}, {"url": None}, {"url": ""}, {"b64_json": ""}, {"url": 5}])
@@ -106,7 +106,7 @@ def test_an_item_without_an_image_is_none(item: dict[str, Any]) -> None:
 )
 def test_what_is_no_answer(body: bytes) -> None:
     with pytest.raises(UpstreamUnknown) as caught:
-        read_answer(body)
+        read_response(body)
     assert caught.value.__context__ is None
 
 
@@ -130,7 +130,7 @@ def test_what_is_no_answer(body: bytes) -> None:
     ],
 )
 def test_images_among_other_things(body: bytes, images: int) -> None:
-    assert read_answer(body).images == images
+    assert read_response(body).images == images
 
 
 TEXT = st.text(max_size=8) | st.sampled_from(["b64_json", '"b64_json":"', '"', "\\", IMAGE])
@@ -167,10 +167,10 @@ def test_as_the_standard_librarys_reader_has_it(
     images = sum(bool(text(i.get("b64_json")) or text(i.get("url"))) for i in answer["data"])
     if not images:
         with pytest.raises(UpstreamUnknown):
-            read_answer(body)
+            read_response(body)
         return
     urls = tuple(url for item in answer["data"] if (url := text(item.get("url"))))
-    assert read_answer(body) == Answered(
+    assert read_response(body) == ImageResponse(
         images,
         urls,
         word(answer.get("size")),
@@ -187,7 +187,7 @@ def test_bytes_of_any_kind(junk: bytes, at: int) -> None:
         if b'"b64_json":"' + junk in body:
             continue
         try:
-            answered = read_answer(body)
+            answered = read_response(body)
         except UpstreamUnknown:
             continue
         assert answered.images >= 1
@@ -200,7 +200,7 @@ def test_a_large_answer_takes_a_few_milliseconds() -> None:
     times = []
     for _ in range(5):
         began = time.thread_time()
-        assert read_answer(body).images == 1
+        assert read_response(body).images == 1
         times.append(time.thread_time() - began)
     # 2 ms where nothing else runs; the parser alone takes 12.
     assert min(times) < 0.01
@@ -217,7 +217,7 @@ HOSTILE = {
 def test_more_than_an_answer_can_have_is_none(name: str) -> None:
     began = time.thread_time()
     with pytest.raises(UpstreamUnknown):
-        read_answer(HOSTILE[name])
+        read_response(HOSTILE[name])
     # 10 and 30 ms; the first two took 1 s and 10 s.
     assert time.thread_time() - began < 0.4
 
@@ -239,7 +239,7 @@ def test_as_many_images_as_can_be_asked_for_are_read() -> None:
 )
 def test_what_is_passed_over_takes_little_time(body: bytes) -> None:
     began = time.thread_time()
-    assert read_answer(body).images == 1
+    assert read_response(body).images == 1
     # 60 and 100 ms; one by one 2 s and 0.8 s.
     assert time.thread_time() - began < 0.5
 

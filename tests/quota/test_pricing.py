@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from gateway.config.models import GPT_IMAGE_2, Model, PriceTable, SizeRules, TokenPrices
 from gateway.core.model import ImageRequest
-from gateway.quota.image_response import Answered
+from gateway.quota.image_response import ImageResponse
 from gateway.quota.pricing import ceiling, charge
 from gateway.quota.token_usage import NO_USAGE, Usage, cost, read_usage
 
@@ -30,8 +30,8 @@ def asked(
 
 def came(
     images: int, size: str | None = None, quality: str | None = None, usage: Usage = NO_USAGE
-) -> Answered:
-    return Answered(images, (), size, quality, usage)
+) -> ImageResponse:
+    return ImageResponse(images, (), size, quality, usage)
 
 
 def priced(flat: int | None = None, **cells: int | Mapping[str, int]) -> Model:
@@ -254,7 +254,7 @@ def test_the_prompt_is_held_beside_the_images() -> None:
         (asked(quality="low"), came(1, usage=used(12, 3_168, total_tokens=9)), 12 * 8 + 95_040),
     ],
 )
-def test_charging_tokens(request_: ImageRequest, answered: Answered, micro: int) -> None:
+def test_charging_tokens(request_: ImageRequest, answered: ImageResponse, micro: int) -> None:
     assert charge(BY_TOKENS, request_, answered) == micro
 
 

@@ -87,3 +87,13 @@ def headings(text: str) -> set[str]:
     """Return the anchors of a page's headings."""
     titles = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
     return {re.sub(r"[^\w -]", "", title).lower().replace(" ", "-") for title in titles}
+
+
+def test_every_file_that_a_text_names_is_there() -> None:
+    texts = [WHOLE, *((ROOT / name).read_text() for name in ("CONTRIBUTING.md", "CHANGELOG.md"))]
+    named = set(re.findall(r"`((?:gateway|tests|deploy|docs|config)/[\w./-]+)`", "\n".join(texts)))
+    architecture = PAGES[ROOT / "docs" / "architecture.md"]
+    folders = "cache|cli|config|core|proxy|quota|reporting|server|stores|telemetry|tenants|upstream"
+    found = re.findall(rf"`((?:{folders}|web)/[\w./]*)`", architecture)
+    named |= {f"gateway/{path}" for path in found}
+    assert {path for path in named if not (ROOT / path).exists()} == set()

@@ -14,7 +14,7 @@ async def test_requests_are_shown_and_found(desk: Screen) -> None:
     await desk.rig.generate(key, "a pear", headers={"X-Request-Id": "refused-one"})
     await desk.open("/activity")
     table = desk.page.get_by_role("table", name="Latest requests")
-    await expect(table.get_by_role("row", name=re.compile("first-one"))).to_contain_text("miss")
+    await expect(table.get_by_role("row", name=re.compile("first-one"))).to_contain_text("bought")
     refused = table.get_by_role("row", name=re.compile("refused-one"))
     await expect(refused).to_contain_text("429")
     async with desk.page.expect_download() as waiting:
@@ -22,10 +22,10 @@ async def test_requests_are_shown_and_found(desk: Screen) -> None:
     heads, *rows = (await (await waiting.value).path()).read_text().splitlines()
     assert "Outcome,Code,Status,Size,Quality,Images,Cost (USD)" in heads
     assert ",insufficient_quota,insufficient_quota,429,1024x1024,auto," in rows[0]
-    await desk.page.get_by_label("Only errors").check()
+    await desk.page.get_by_label("Errors only").check()
     await expect(table.locator("tbody tr")).to_have_count(1)
     assert "errors=true" in desk.address
-    await desk.page.get_by_label("Only errors").uncheck()
+    await desk.page.get_by_label("Errors only").uncheck()
     await desk.page.get_by_label("Request id").fill("first-one")
     await desk.page.get_by_role("button", name="Filter").click()
     await expect(table.locator("tbody tr")).to_have_count(1)
@@ -54,19 +54,19 @@ async def test_the_cache_tells_what_is_repeated_and_forgets_on_demand(desk: Scre
     await desk.open("/cache")
     table = desk.page.get_by_role("table", name="Most repeated requests")
     await expect(table.locator("tbody tr")).to_have_count(1)
-    await expect(table.get_by_role("row", name=re.compile("red"))).to_contain_text("1024x1024")
+    await expect(table.get_by_role("row", name=re.compile(r"\bred\b"))).to_contain_text("1024x1024")
     for _ in range(2):
         await desk.rig.generate(key, "a pear")
     await desk.page.reload()
     await expect(table.locator("tbody tr")).to_have_count(2)
-    await table.get_by_role("button", name=re.compile("^Forget ")).first.click()
-    await desk.page.get_by_role("button", name="Forget", exact=True).click()
+    await table.get_by_role("button", name=re.compile("^Purge [0-9a-f]+$")).first.click()
+    await desk.page.get_by_role("button", name="Purge", exact=True).click()
     await expect(table.locator("tbody tr")).to_have_count(1)
     got = await desk.rig.generate(key, "a pear")
     assert got.headers["Cache-Status"] == "gateway; hit"
-    await desk.page.get_by_role("button", name="Forget all answers").click()
-    await desk.page.get_by_role("button", name="Forget", exact=True).click()
-    await expect(desk.page.get_by_text("No answers are kept")).to_be_visible()
+    await desk.page.get_by_role("button", name="Purge cache", exact=True).click()
+    await desk.page.get_by_role("button", name="Purge", exact=True).click()
+    await expect(desk.page.get_by_text("The cache is empty")).to_be_visible()
     got = await desk.rig.generate(key, "an apple")
     assert got.headers["Cache-Status"] == "gateway; fwd=miss; stored"
 

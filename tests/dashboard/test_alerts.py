@@ -48,7 +48,7 @@ async def test_a_budget_that_runs_out_is_on_the_page(
         await screen.sign_in()
         await screen.open("/alerts")
         await expect(screen.page.get_by_role("row", name=re.compile("^ops"))).to_be_visible()
-        await expect(screen.page.get_by_text("Nothing was sent yet")).to_be_visible()
+        await expect(screen.page.get_by_text("No alerts sent yet")).to_be_visible()
         key = await rig.key("red", limits=Limits(images_per_day=1))
         assert (await rig.generate(key)).status == 200
         row = screen.page.get_by_role("table", name="Alerts").get_by_role("row", name="sent")

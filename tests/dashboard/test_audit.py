@@ -53,7 +53,7 @@ async def test_it_sorts_and_pages_by_keyboard_and_saves_what_it_shows(desk: Scre
     assert download.suggested_filename == "audit.csv"
     path = await download.path()
     head_line, *lines = list(csv.reader(StringIO(path.read_text(), newline="")))
-    assert head_line == ["When (UTC)", "Who", "Action", "Team", "Key", "Change"]
+    assert head_line == ["Time (UTC)", "Who", "Action", "Team", "Key", "Change"]
     assert len(lines) == 61
     assert [line[2] for line in lines] == sorted((line[2] for line in lines), reverse=True)
 
@@ -73,5 +73,5 @@ async def test_a_failure_is_told_with_the_requests_id_and_another_try(desk: Scre
 
 async def test_no_changes_are_told_as_such(desk: Screen) -> None:
     await desk.open("/audit?from=2020-01-01&to=2020-01-02")
-    await expect(desk.page.get_by_text("Nothing was changed in these days")).to_be_visible()
+    await expect(desk.page.get_by_text("No changes in this period")).to_be_visible()
     await expect(desk.page.get_by_text("1 Jan 2020 to 2 Jan 2020, UTC")).to_be_visible()

@@ -12,7 +12,7 @@ DRAWN = Path(__file__).with_name("drawn.js")
 async def draw(screen: Screen, name: str) -> Page:
     """An empty page with that part on it."""
     await screen.open("/audit/nothing")
-    await expect(screen.page.get_by_role("heading", name="No such page")).to_be_visible()
+    await expect(screen.page.get_by_role("heading", name="Page not found")).to_be_visible()
     await screen.page.evaluate(DRAWN.read_text())  # as from the browser's own tools
     await screen.page.evaluate("(name) => draw(name)", name)
     return screen.page

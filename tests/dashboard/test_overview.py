@@ -76,7 +76,7 @@ async def answer_with(screen: Screen, told: object) -> None:
 async def test_it_shows_what_was_asked_for_today(desk: Screen) -> None:
     key = await desk.rig.key("red")
     await desk.open("/")
-    await expect(desk.page.get_by_text("No requests in these days")).to_be_visible()
+    await expect(desk.page.get_by_text("No requests in this period")).to_be_visible()
     for prompt in ("an apple", "a pear", "a pear"):
         assert (await desk.rig.generate(key, prompt)).status == 200
     await desk.page.reload()
@@ -85,7 +85,7 @@ async def test_it_shows_what_was_asked_for_today(desk: Screen) -> None:
         await expect(tiles.nth(number)).to_contain_text(words)
     teams = desk.page.get_by_role("table", name="Top teams by spend")
     await expect(teams.get_by_role("row", name="red")).to_contain_text("$0.08")
-    await expect(desk.page.get_by_text("The gateway's own time")).to_be_visible()
+    await expect(desk.page.get_by_text("Gateway latency")).to_be_visible()
 
 
 async def test_four_numbers_stand_against_the_period_before(desk: Screen) -> None:
@@ -96,7 +96,7 @@ async def test_four_numbers_stand_against_the_period_before(desk: Screen) -> Non
     for position, texts in enumerate(
         [
             ("Spend", "$1,234.56", "1,500 requests, 12 refused", "up 100 %", "was $617.28"),
-            ("Images", "1,500", "1,200 bought (2 of them unknown), 300 from cache", "no change"),
+            ("Images", "1,500", "1,200 bought (2 unconfirmed), 300 from cache", "no change"),
             ("Hit ratio", "25.3 %", "down 4.7 points", "was 30.0 %"),
             ("Saved", "$0.004", "no change"),
         ]
@@ -166,7 +166,7 @@ async def test_teams_and_keys_lead_on_and_sort(desk: Screen) -> None:
 async def test_latency_has_units(desk: Screen) -> None:
     await answer_with(desk, MANY)
     await desk.open()
-    for name, value in (("The gateway's own time", "1.3 ms"), ("The upstream's time", "18.4 s")):
+    for name, value in (("Gateway latency", "1.3 ms"), ("Upstream latency", "18.4 s")):
         panel = desk.page.get_by_role("region", name=name, exact=True).first
         await panel.get_by_text("Show as a table").click()
         await expect(panel.locator("tbody td").first).to_have_text(value)
@@ -176,7 +176,7 @@ async def test_a_single_time_stands_at_its_place(desk: Screen) -> None:
     told = overview(days(90), ["red"])
     await answer_with(desk, {**told, "latency": told["latency"][44:45]})
     await desk.open()
-    panel = desk.page.get_by_role("region", name="The upstream's time", exact=True).first
+    panel = desk.page.get_by_role("region", name="Upstream latency", exact=True).first
     await panel.get_by_text("Show as a table").click()
     table = panel.get_by_role("table")
     await expect(table.get_by_role("cell").nth(44)).to_have_text("18.4 s")
@@ -187,12 +187,12 @@ async def test_days_without_requests_are_told_as_such(desk: Screen) -> None:
     empty = {**overview(days(2), []), "now": NOTHING, "before": NOTHING, "latency": []}
     await answer_with(desk, empty)
     await desk.open()
-    await expect(desk.page.get_by_text("No requests in these days")).to_be_visible()
+    await expect(desk.page.get_by_text("No requests in this period")).to_be_visible()
     await answer_with(desk, {**empty, "before": NUMBERS})
     await desk.page.reload()
-    await expect(desk.page.get_by_text("Nothing was bought in these days")).to_be_visible()
-    await expect(desk.page.get_by_text("No request was timed in these days")).to_be_visible()
-    await expect(desk.page.get_by_text("nothing to compare with")).to_be_visible()
+    await expect(desk.page.get_by_text("No purchases in this period")).to_be_visible()
+    await expect(desk.page.get_by_text("No timed requests in this period")).to_be_visible()
+    await expect(desk.page.get_by_text("No images to compare with")).to_be_visible()
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)

@@ -45,7 +45,7 @@ async def test_every_page_opens_at_its_address(desk: Screen, address: str) -> No
 
 async def test_an_address_of_no_page_is_told(desk: Screen) -> None:
     await desk.open("/audit/nothing/here")
-    await expect(desk.page.get_by_role("heading", name="No such page")).to_be_visible()
+    await expect(desk.page.get_by_role("heading", name="Page not found")).to_be_visible()
 
 
 async def test_range_and_team_stay_in_the_address_from_page_to_page(desk: Screen) -> None:
@@ -89,7 +89,7 @@ async def test_an_unknown_team_is_told(desk: Screen) -> None:
     await expect(desk.page.get_by_text("There is no such team.")).to_be_visible()
     await team.fill("r")
     await team.press("Enter")
-    await expect(desk.page.get_by_text("2 teams begin so.")).to_be_visible()
+    await expect(desk.page.get_by_text("2 teams start with this.")).to_be_visible()
     await team.fill("ro")
     await team.press("Enter")
     await expect(desk.page).to_have_url(re.compile("team=rose$"))

@@ -54,7 +54,9 @@ async def test_scripts_cannot_read_the_session(screen: Screen) -> None:
 async def test_a_wrong_token_is_told_and_can_be_tried_again(screen: Screen) -> None:
     await screen.open()
     await fill(screen, WRONG)
-    await expect(screen.page.get_by_role("alert")).to_contain_text("no admin token of this gateway")
+    await expect(screen.page.get_by_role("alert")).to_contain_text(
+        "not an admin token of this gateway"
+    )
     await expect(screen.page.get_by_label("Admin token")).to_be_focused()
     assert await screen.page.context.cookies() == []
     await fill(screen, ADMIN_TOKEN)
@@ -77,12 +79,12 @@ async def test_an_ended_session_leads_to_sign_in_and_back(desk: Screen) -> None:
     await desk.page.wait_for_load_state("networkidle")  # nothing asks any more
     await end_session(desk)
     await desk.page.get_by_label("Period").select_option("Last 7 days")
-    await expect(desk.page.get_by_text("Your session has ended")).to_be_visible()
+    await expect(desk.page.get_by_text("Your session has expired")).to_be_visible()
     address = desk.address
     await fill(desk, ADMIN_TOKEN)
     await expect(desk.page.get_by_role("heading", name="Audit")).to_be_visible()
     assert desk.address == address
-    await expect(desk.page.get_by_text("Nothing was changed in these days")).to_be_visible()
+    await expect(desk.page.get_by_text("No changes in this period")).to_be_visible()
 
 
 async def test_signing_out_leaves_nothing_behind(desk: Screen) -> None:

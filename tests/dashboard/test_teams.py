@@ -19,7 +19,7 @@ async def make_team(desk: Screen, name: str, images_a_day: int | None = None) ->
     await dialog.get_by_label("Name", exact=True).fill(name)
     if images_a_day is not None:
         await dialog.get_by_label("Images a day").fill(str(images_a_day))
-    await dialog.get_by_role("button", name="Make team").click()
+    await dialog.get_by_role("button", name="Create team").click()
     await expect(desk.page.get_by_role("heading", name=name, level=1)).to_be_visible()
 
 
@@ -28,7 +28,7 @@ async def make_key(desk: Screen, name: str) -> str:
     await desk.page.get_by_role("button", name="New key").click()
     dialog = desk.page.get_by_role("dialog")
     await dialog.get_by_label("Name", exact=True).fill(name)
-    await dialog.get_by_role("button", name="Make key").click()
+    await dialog.get_by_role("button", name="Create key").click()
     shown = desk.page.get_by_role("dialog", name="The new key")
     text = await shown.get_by_role("region", name="Key", exact=True).locator("code").inner_text()
     await shown.get_by_role("button", name="I have copied it").click()
@@ -77,7 +77,7 @@ async def test_a_team_from_its_first_picture_to_its_last(desk: Screen) -> None:
 async def test_a_key_is_shown_once_with_what_clients_need(desk: Screen) -> None:
     await make_team(desk, "red")
     await desk.page.get_by_role("button", name="New key").click()
-    await desk.page.get_by_role("button", name="Make key").click()
+    await desk.page.get_by_role("button", name="Create key").click()
     shown = desk.page.get_by_role("dialog", name="The new key")
     key = await shown.get_by_role("region", name="Key", exact=True).locator("code").inner_text()
     settings = shown.get_by_role("region", name="For OpenAI clients")
@@ -106,9 +106,7 @@ async def test_a_rotated_key_and_its_successor_both_work(desk: Screen) -> None:
     new = await shown.get_by_role("region", name="Key", exact=True).locator("code").inner_text()
     await shown.get_by_role("button", name="I have copied it").click()
     table = desk.page.get_by_role("table", name="Keys of red")
-    await expect(table.get_by_role("row", name=re.compile("replaced, still works"))).to_have_count(
-        1
-    )
+    await expect(table.get_by_role("row", name=re.compile("until its grace ends"))).to_have_count(1)
     await desk.rig.gateway.directory.refresh()
     assert old != new
     for key in (old, new):
@@ -122,11 +120,11 @@ async def test_a_key_is_changed(desk: Screen) -> None:
     await table.get_by_role("button", name=re.compile("^Change ")).click()
     dialog = desk.page.get_by_role("dialog")
     await dialog.get_by_label("Name", exact=True).fill("web shop")
-    await dialog.get_by_label("Works for").fill("soon")
+    await dialog.get_by_label("Expires in").fill("soon")
     await dialog.get_by_label("Images a day").fill("1")
     await dialog.get_by_role("button", name="Save").click()
-    await expect(dialog.get_by_role("alert")).to_contain_text("look at Works for")
-    await dialog.get_by_label("Works for").fill("90d")
+    await expect(dialog.get_by_role("alert")).to_contain_text("Check Expires in")
+    await dialog.get_by_label("Expires in").fill("90d")
     await dialog.get_by_role("button", name="Save").click()
     ends = table.get_by_role("row", name=re.compile("web shop")).get_by_role("cell").nth(3)
     await expect(ends).to_contain_text("20")
@@ -136,7 +134,7 @@ async def test_a_key_is_changed(desk: Screen) -> None:
     with pytest.raises(openai.RateLimitError):
         await buy(desk, key, "a pear")
     await table.get_by_role("button", name=re.compile("^Change ")).click()
-    await dialog.get_by_label("Works for").fill("never")
+    await dialog.get_by_label("Expires in").fill("never")
     await dialog.get_by_label("Images a day").fill("")
     await dialog.get_by_role("button", name="Save").click()
     await expect(ends).to_have_text("never")
@@ -164,8 +162,8 @@ async def test_a_fault_is_told_in_the_dialog_and_changes_nothing(desk: Screen) -
     await expect(name).to_be_focused()
     await name.fill("no good")
     await dialog.get_by_label("Sizes").fill("huge")
-    await dialog.get_by_role("button", name="Make team").click()
-    await expect(dialog.get_by_role("alert")).to_contain_text("look at Name, Sizes")
+    await dialog.get_by_role("button", name="Create team").click()
+    await expect(dialog.get_by_role("alert")).to_contain_text("Check Name, Sizes")
     await expect(name).to_be_focused()
     for field, fault in (
         (name, "letters, digits"),
@@ -183,7 +181,7 @@ async def test_a_deleted_team_is_gone(desk: Screen) -> None:
     await desk.page.get_by_role("button", name="Delete team").click()
     await expect(desk.page.get_by_text("There are no teams yet")).to_be_visible()
     await desk.open("/teams/red")
-    await expect(desk.page.get_by_text("There is no such team")).to_be_visible()
+    await expect(desk.page.get_by_text("Team not found")).to_be_visible()
 
 
 async def test_a_thousand_teams_are_found_by_typing(desk: Screen) -> None:

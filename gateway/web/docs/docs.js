@@ -1,4 +1,4 @@
-// Draws /openapi.json as a page. Everything is set as text: nothing of the document is run.
+// Renders /openapi.json as a page. Everything is set as text, so nothing of the document can run.
 "use strict";
 
 function element(name, text, ...children) {
@@ -8,7 +8,7 @@ function element(name, text, ...children) {
   return made;
 }
 
-// A schema with its references put in their places, as far as they are no circle.
+// A schema with its references resolved, except for circular ones.
 function resolved(schema, all, seen = []) {
   if (Array.isArray(schema)) return schema.map((part) => resolved(part, all, seen));
   if (schema === null || typeof schema !== "object") return schema;
@@ -25,15 +25,15 @@ function shape(title, schema, all) {
 
 const TOKENS = { adminToken: "$GATEWAY_ADMIN_TOKEN", teamKey: "$OPENAI_API_KEY" };
 
-// A line for a shell that asks as the document's examples say.
-function curl(method, path, server, told) {
-  const filled = path.replace(/\{(\w+)\}/g, (_, name) => told.parameters.find((one) => one.name === name).example);
-  const query = told.parameters.filter((one) => one.in === "query" && one.example !== undefined)
+// A curl command with the document's examples.
+function curl(method, path, server, spec) {
+  const filled = path.replace(/\{(\w+)\}/g, (_, name) => spec.parameters.find((one) => one.name === name).example);
+  const query = spec.parameters.filter((one) => one.in === "query" && one.example !== undefined)
     .map((one) => `${one.name}=${encodeURIComponent(one.example).replaceAll("%2C", ",")}`).join("&");
   const base = (server === "/" ? location.origin : server).replace(/\/$/, "");
-  const body = told.requestBody?.content["application/json"].example;
+  const body = spec.requestBody?.content["application/json"].example;
   const verb = method === "get" || (method === "post" && body) ? "" : `-X ${method.toUpperCase()} `;
-  const words = [`curl ${verb}"${base}${filled}${query && `?${query}`}"`, `-H "Authorization: Bearer ${TOKENS[Object.keys(told.security[0])[0]]}"`];
+  const words = [`curl ${verb}"${base}${filled}${query && `?${query}`}"`, `-H "Authorization: Bearer ${TOKENS[Object.keys(spec.security[0])[0]]}"`];
   if (body) words.push('-H "Content-Type: application/json"', `-d '${JSON.stringify(body).replaceAll("'", "'\\''")}'`);
   return words.join(" \\\n  ");
 }
@@ -44,41 +44,41 @@ function table(titles, rows) {
   return made;
 }
 
-function operation(method, path, server, told, all) {
+function operation(method, path, server, spec, all) {
   const inner = element("div");
   inner.className = "inner";
-  if (server) inner.append(element("h4", "Example"), element("pre", curl(method, path, server, told)));
-  if (told.parameters.length) {
+  if (server) inner.append(element("h4", "Example"), element("pre", curl(method, path, server, spec)));
+  if (spec.parameters.length) {
     inner.append(element("h4", "Parameters"));
-    inner.append(table(["name", "where", "what"], told.parameters.map((one) => [
+    inner.append(table(["name", "where", "description"], spec.parameters.map((one) => [
       one.name, one.in + (one.required ? ", required" : ""), one.description || JSON.stringify(resolved(one.schema, all)),
     ])));
   }
-  if (told.requestBody) inner.append(shape("Body", told.requestBody.content["application/json"].schema, all));
-  const good = Object.keys(told.responses).find((status) => status < "300");
-  const answer = told.responses[good].content;
+  if (spec.requestBody) inner.append(shape("Body", spec.requestBody.content["application/json"].schema, all));
+  const good = Object.keys(spec.responses).find((status) => status < "300");
+  const answer = spec.responses[good].content;
   if (answer) inner.append(shape(`Answer ${good}`, answer["application/json"].schema, all));
-  inner.append(element("h4", answer ? "Errors" : "Answers"), table(["status", "when"], Object.entries(told.responses)
+  inner.append(element("h4", answer ? "Errors" : "Answers"), table(["status", "when"], Object.entries(spec.responses)
     .filter(([status]) => !answer || status >= "300").map(([status, one]) => [status, one.description])));
   const verb = element("span", method.toUpperCase());
   verb.className = "method";
-  return element("details", "", element("summary", "", verb, ` ${path} · ${told.summary}`), inner);
+  return element("details", "", element("summary", "", verb, ` ${path} · ${spec.summary}`), inner);
 }
 
 async function draw() {
-  const told = await (await fetch("/openapi.json")).json();
-  const all = told.components.schemas;
+  const spec = await (await fetch("/openapi.json")).json();
+  const all = spec.components.schemas;
   const groups = new Map();
-  for (const [path, item] of [...Object.entries(told.paths), ...Object.entries(told.webhooks)])
+  for (const [path, item] of [...Object.entries(spec.paths), ...Object.entries(spec.webhooks)])
     for (const [method, one] of Object.entries(item))
       if (one.responses) {
         const group = groups.get(one.tags[0]) || [];
         group.push(operation(method, path, item.servers?.[0].url, one, all));
         groups.set(one.tags[0], group);
       }
-  document.getElementById("about").textContent = `Version ${told.info.version}. ${told.info.description}`;
+  document.getElementById("about").textContent = `Version ${spec.info.version}. ${spec.info.description}`;
   for (const [name, group] of groups)
     document.getElementById("operations").append(element("h2", name), ...group);
 }
 
-draw().catch(() => { document.getElementById("about").textContent = "The document could not be read."; });
+draw().catch(() => { document.getElementById("about").textContent = "The document could not be loaded."; });

@@ -1,8 +1,8 @@
-// Asking the admin API. Every failure is an ApiError; a session that has ended leads to sign-in.
+// Requests to the admin API. Every failure is an ApiError; an expired session leads to sign-in.
 import { useCallback, useEffect, useRef, useState } from "./html.js";
 import { session } from "./state.js";
 
-const ENDED = "Your session has ended. Sign in again to go on.";
+const ENDED = "Your session has expired. Sign in again.";
 
 // `faults` are messages about fields, by the name of the field in its form.
 export class ApiError extends Error {
@@ -13,7 +13,8 @@ export class ApiError extends Error {
   }
 }
 
-// Ask once. `path` is under /admin/v1/; `query` leaves out what is empty. Gives { data, headers }.
+// Send one request to `path` under /admin/v1/, without the empty values of `query`. Returns
+// { data, headers }.
 export async function ask(method, path, { body, query, headers, signal } = {}) {
   const response = await fetched(`/admin/v1/${path}${queryText(query)}`, {
     method,
@@ -28,7 +29,7 @@ export async function ask(method, path, { body, query, headers, signal } = {}) {
   const data = await readJson(response);
   if (response.ok) return { data, headers: response.headers };
   if (response.status === 401 && session.get().state === "in") {
-    kept.clear();
+    cached.clear();
     session.set({ state: "out", message: ENDED });
   }
   throw failure(response, data);
@@ -43,7 +44,7 @@ async function fetched(url, options) {
     return await fetch(url, { credentials: "same-origin", cache: "no-store", ...options });
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new ApiError("The gateway does not answer. It may be restarting, or the network is away.");
+    throw new ApiError("The gateway does not answer. It may be restarting, or the network is down.");
   }
 }
 
@@ -56,12 +57,12 @@ async function readJson(response) {
 }
 
 function failure(response, data) {
-  const told = data?.error ?? {};
-  return new ApiError(told.message ?? `The gateway answered with status ${response.status}.`, {
+  const fields = data?.error ?? {};
+  return new ApiError(fields.message ?? `The gateway answered with status ${response.status}.`, {
     status: response.status,
-    code: told.code,
-    param: told.param,
-    faults: told.faults,
+    code: fields.code,
+    param: fields.param,
+    faults: fields.faults,
     requestId: response.headers.get("X-Request-Id") ?? "",
     retryAfter: Number(response.headers.get("Retry-After") ?? 0),
   });
@@ -89,15 +90,15 @@ export async function signIn(token) {
 
 export async function signOut() {
   await ask("DELETE", "session");
-  kept.clear();
+  cached.clear();
   session.set({ state: "out", message: "You are signed out." });
 }
 
 // -- loading --------------------------------------------------------------------------------------
 
-// What `load(signal)` gives, asked for again whenever `inputs` change:
+// The result of `load(signal)`, which runs again whenever `inputs` change:
 // { state: "loading" | "ready" | "error", data, error, busy, reload }.
-// While it is asked for again, the former data stays and `busy` is true.
+// During a reload the previous data stays and `busy` is true.
 export function useLoad(load, inputs) {
   const [shown, setShown] = useState({ state: "loading", busy: true });
   const [turn, setTurn] = useState(0);
@@ -116,17 +117,17 @@ export function useLoad(load, inputs) {
   return { ...shown, reload };
 }
 
-const KEEP_MILLISECONDS = 30_000;
-const kept = new Map();
+const CACHE_MILLISECONDS = 30_000;
+const cached = new Map();
 
-// The same answer for half a minute: for what several parts of a page need, such as all teams.
-export function getKept(path) {
-  const found = kept.get(path);
-  if (found && Date.now() - found.at < KEEP_MILLISECONDS) return found.answer;
+// An answer that is cached for half a minute, for data that several parts of a page need.
+export function getCached(path) {
+  const found = cached.get(path);
+  if (found && Date.now() - found.at < CACHE_MILLISECONDS) return found.answer;
   const answer = get(path);
-  kept.set(path, { at: Date.now(), answer });
-  answer.catch(() => kept.delete(path));
+  cached.set(path, { at: Date.now(), answer });
+  answer.catch(() => cached.delete(path));
   return answer;
 }
 
-export const forget = (path) => kept.delete(path);
+export const forget = (path) => cached.delete(path);

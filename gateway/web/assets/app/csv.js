@@ -1,4 +1,4 @@
-// A table as a file. What a spreadsheet would take for a formula is made text (CWE-1236).
+// Rows as a CSV file. Cells that a spreadsheet would run as a formula become text (CWE-1236).
 
 const FORMULA = /^[=+\-@\t\r]/;
 const NUMBER = /^-?\d+(\.\d+)?$/;
@@ -11,7 +11,7 @@ function cell(value) {
 
 export const csv = (rows) => rows.map((row) => row.map(cell).join(",")).join("\r\n") + "\r\n";
 
-// Have the browser save a file.
+// Make the browser save a file.
 export function download(name, text, type = "text/csv;charset=utf-8") {
   const url = URL.createObjectURL(new Blob([text], { type }));
   const link = document.createElement("a");

@@ -1,4 +1,4 @@
-// Days are UTC, written "2026-11-22"; a range holds both of its ends.
+// Days are UTC, written "2026-11-22". A range includes both ends.
 import { useQuery } from "./router.js";
 
 const DAY = 86_400_000;
@@ -28,11 +28,12 @@ export const PRESETS = [
 
 export const USUAL = PRESETS.find((preset) => preset.id === "30");
 
-// The preset whose range this is, or null. Today's "This month" may be "Today" too: the first wins.
+// The preset with this range, or null. On the first of a month "Today" is also "This month": the
+// first preset wins.
 export const presetOf = ({ from, to }) =>
   PRESETS.find(({ range }) => range().from === from && range().to === to) ?? null;
 
-// The range of the address: { from, to }; the last 30 days where it has none that can be used.
+// The range in the URL: { from, to }; the last 30 days if it has no valid one.
 export function useRange() {
   const from = useQuery("from");
   const to = useQuery("to");

@@ -1,4 +1,4 @@
-// Numbers, money and times as people read them. Money comes as decimal text; times are UTC.
+// Numbers, money and times as text. Money comes as decimal text; times are UTC.
 
 const NONE = "–";
 const MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
@@ -12,14 +12,14 @@ const compact = new Intl.NumberFormat("en-US", { notation: "compact", maximumFra
 
 const absent = (value) => value === null || value === undefined;
 
-// "$1,234.56". Below $10 whatever there is beyond cents is shown too: "$0.006", "$1.065".
+// "$1,234.56". Amounts below $10 also show fractions of a cent: "$0.006", "$1.065".
 export function money(text) {
   if (absent(text)) return NONE;
   const value = Number(text);
   return (Math.abs(value) < 10 ? exactUsd : usd).format(value);
 }
 
-// For an axis, all with as many decimals: ["$0.25", "$0.50"], ["$500", "$1K"].
+// For an axis, all with the same number of decimals: ["$0.25", "$0.50"], ["$500", "$1K"].
 export function axisMoney(values) {
   if (values.some((value) => value >= 1_000)) return values.map((value) => compactUsd.format(value));
   const most = Math.max(...values.map((value) => (String(Number(value.toPrecision(6))).split(".")[1] ?? "").length));
@@ -31,6 +31,14 @@ export const shortCount = (value) => compact.format(value);
 
 // A count with its word: "1 image", "1,204 images".
 export const counted = (value, one, many = `${one}s`) => `${count(value)} ${value === 1 ? one : many}`;
+
+// Outcomes of requests in words; the API calls a purchase "miss" and a shared purchase "collapsed".
+const OUTCOMES = { miss: "bought", hit: "cache hit", collapsed: "shared" };
+
+export const outcomeWord = (outcome) => OUTCOMES[outcome] ?? outcome;
+
+// The outcome's name in the API, for its word.
+export const outcomeName = (word) => Object.keys(OUTCOMES).find((name) => OUTCOMES[name] === word) ?? word;
 
 // A share from 0 to 1: "42.5 %".
 export const percent = (share, digits = 1) =>
@@ -82,21 +90,24 @@ export function day(text, { year = true } = {}) {
   return `${date} ${MONTHS[month - 1]}${year ? ` ${of}` : ""}`;
 }
 
-// How a value stands against one before, in words: { direction: "up" | "down" | "same", text }.
-export function change(now, before) {
-  if (absent(now) || absent(before)) return { direction: "same", text: "nothing to compare with" };
+// The change from a previous value: { direction: "up" | "down" | "same" | "none", text }. "none":
+// there is no previous value. `what` names the value.
+export function change(now, before, what) {
+  if (absent(now) || absent(before)) return NO_COMPARISON;
   const [is, was] = [Number(now), Number(before)];
   if (is === was) return { direction: "same", text: "no change" };
   const direction = is > was ? "up" : "down";
-  if (was === 0) return { direction, text: `${direction} from nothing` };
+  if (was === 0) return { direction: "none", text: `No ${what} in the previous period` };
   const share = Math.abs(is / was - 1) * 100;
   const shown = share >= 1_000 ? `${(is / was).toFixed(0)}-fold` : `${share < 10 ? share.toFixed(1) : share.toFixed(0)} %`;
   return { direction, text: `${direction} ${shown}` };
 }
 
-// The same for shares: in percentage points.
+const NO_COMPARISON = { direction: "none", text: "No images to compare with" };
+
+// The same for shares, in percentage points.
 export function changeOfShare(now, before) {
-  if (absent(now) || absent(before)) return { direction: "same", text: "nothing to compare with" };
+  if (absent(now) || absent(before)) return NO_COMPARISON;
   const points = (now - before) * 100;
   if (Math.abs(points) < 0.05) return { direction: "same", text: "no change" };
   const direction = points > 0 ? "up" : "down";

@@ -1,4 +1,4 @@
-// The one place where the parts of Preact come from.
+// The only import of Preact, for all other files.
 import { Fragment, createContext, h, render } from "../vendor/preact.mjs";
 import { useCallback, useContext, useEffect, useId, useLayoutEffect, useMemo, useRef, useState } from "../vendor/hooks.mjs";
 import htm from "../vendor/htm.mjs";
@@ -8,5 +8,5 @@ export {
   Fragment, createContext, render, useCallback, useContext, useEffect, useId, useLayoutEffect, useMemo, useRef, useState,
 };
 
-// The same as `classes("a", wrong && "b")`: "a b" or "a".
+// classes("a", wrong && "b") is "a b" or "a".
 export const classes = (...names) => names.filter(Boolean).join(" ");

@@ -1,9 +1,9 @@
-// The six limits, in the words of teams.toml, and how they are written for people.
+// The six limits, with their names in teams.toml and their labels.
 import { count, money } from "./format.js";
 
 const isMoney = (name) => name.endsWith("_usd");
 
-// `short` stands where there is little room; `unit` beside a control.
+// `short` is for narrow columns, `unit` for the hint of a control.
 export const LIMITS = [
   { name: "images_per_day", label: "Images a day", short: "Images today", unit: "images" },
   { name: "images_per_month", label: "Images a month", short: "Images this month", unit: "images" },
@@ -17,13 +17,13 @@ const BY_NAME = new Map(LIMITS.map((limit) => [limit.name, limit]));
 
 export const limitOf = (name) => BY_NAME.get(name);
 
-// The texts of a form as the admin API takes them: empty ones are null. Money is a number there.
+// Limits for the admin API from the texts of a form: an empty text is null.
 export const limitsFrom = (texts) =>
   Object.fromEntries(LIMITS.map(({ name }) => {
     const text = texts[name].trim();
     return [name, text === "" ? null : Number(text)];
   }));
 
-// The other way.
+// Texts for a form from the limits of the admin API.
 export const textsFrom = (limits = {}) =>
   Object.fromEntries(LIMITS.map(({ name }) => [name, String(limits[name] ?? "")]));

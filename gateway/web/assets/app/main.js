@@ -1,4 +1,4 @@
-// Starts the app: asks who is signed in, then draws the page of the address.
+// Starts the app: finds the session, then renders the page of the URL.
 import { html, render, useEffect } from "./html.js";
 import { findSession } from "./api.js";
 import { Announcer, Shell } from "./components/shell.js";
@@ -15,7 +15,7 @@ function App() {
   useLinks(ROUTES);
   useEffect(() => void findSession(), []);
   if (state === "asking") return html`<main class="sign-in"><${Skeleton} lines=${3} /></main>`;
-  // The address stays: after signing in, its page is drawn.
+  // The URL stays, so that its page follows after signing in.
   if (state === "out") return html`<${SignIn} /><${Announcer} />`;
   const found = match(ROUTES, path);
   const Shown = found?.route.page ?? NotFound;

@@ -1,8 +1,8 @@
-// The address is where the page, the date range and the filters live; back and forward work.
+// The URL has the page, the date range and the filters, so that back and forward work.
 import { useEffect } from "./html.js";
 import { store } from "./state.js";
 
-// What a link to another page takes along.
+// Parameters that links to other pages keep.
 const KEPT = ["from", "to", "team"];
 
 const read = () => ({ path: location.pathname, query: new URLSearchParams(location.search) });
@@ -10,14 +10,14 @@ const read = () => ({ path: location.pathname, query: new URLSearchParams(locati
 export const place = store(read());
 addEventListener("popstate", () => place.set(read()));
 
-// Go to an address of the app: "/teams/red?from=2026-11-01".
+// Go to a URL of the app, such as "/teams/red?from=2026-11-01".
 export function navigate(address, { replace = false } = {}) {
   const now = location.pathname + location.search;
   if (address !== now) history[replace ? "replaceState" : "pushState"](null, "", address);
   place.set(read());
 }
 
-// The present address with these parameters changed; null, "" and undefined take one away.
+// The current URL with these parameters changed; null, "" and undefined remove one.
 export function withQuery(changes) {
   const query = new URLSearchParams(place.get().query);
   for (const [name, value] of Object.entries(changes)) {
@@ -27,13 +27,13 @@ export function withQuery(changes) {
   return address(place.get().path, query);
 }
 
-// Change parameters of the address, as a step that "back" undoes unless `replace`.
+// Change parameters of the URL. "Back" undoes it, unless `replace`.
 export const setQuery = (changes, options) => navigate(withQuery(changes), options);
 
-// One parameter of the address, "" where it is absent.
+// One parameter of the URL, "" if absent.
 export const useQuery = (name) => place.use().query.get(name) ?? "";
 
-// The address of another page with the date range and the team of this one.
+// The URL of another page, with the date range and the team of this one.
 export function linkTo(path, changes = {}) {
   const query = new URLSearchParams();
   for (const name of KEPT) {
@@ -51,7 +51,7 @@ function address(path, query) {
   return text ? `${path}?${text}` : path;
 }
 
-// The route of a path and what stands in its ":name" parts, or null.
+// The route of a path and the values of its ":name" parts, or null.
 export function match(routes, path) {
   for (const route of routes) {
     const names = fits(route.path.split("/"), path.split("/"));
@@ -78,7 +78,7 @@ function decode(text) {
   }
 }
 
-// Follow ordinary links to the app's own pages without loading anything anew.
+// Follow ordinary links to the app's own pages without reloading.
 export function useLinks(routes) {
   useEffect(() => {
     const follow = (event) => {

@@ -1,5 +1,5 @@
-// The pages by their addresses. Those with a label stand in the navigation, in this order; the
-// first segments are those that the gateway serves the page at (gateway/web/admin/dashboard.py).
+// The pages by URL. Those with a label appear in the navigation, in this order. The gateway serves
+// the app at the first segments of these paths: see SECTIONS in gateway/web/admin/dashboard.py.
 import { Activity } from "./pages/activity.js";
 import { Alerts } from "./pages/alerts.js";
 import { Audit } from "./pages/audit.js";

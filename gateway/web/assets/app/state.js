@@ -1,7 +1,7 @@
-// What all parts of the app know: who is signed in, the theme, and what screen readers are told.
+// State that all parts of the app share: the session, the theme, and announcements.
 import { useEffect, useState } from "./html.js";
 
-// A value that components follow: `use()` in a component, `get()` and `set()` anywhere.
+// An observable value: `use()` in a component, `get()` and `set()` anywhere.
 export function store(value) {
   const followers = new Set();
   return {
@@ -27,10 +27,10 @@ export function store(value) {
 // -- session --------------------------------------------------------------------------------------
 
 // state: "asking", "out" or "in"; who: the token's name; role: "admin" or "viewer";
-// message: why somebody has to sign in again.
+// message: why the user has to sign in again.
 export const session = store({ state: "asking" });
 
-// Whether who is signed in may change things.
+// Whether the user may change things.
 export const useMayChange = () => session.use().role === "admin";
 
 // -- theme ----------------------------------------------------------------------------------------
@@ -53,20 +53,20 @@ export function chooseTheme(name) {
   try {
     localStorage.setItem(THEME, name);
   } catch {
-    // No storage: it holds until the page is left.
+    // Without storage the choice lasts until the page is closed.
   }
   theme.set(name);
   recolour();
 }
 
-// A number that changes when the colours do, for what draws with them itself.
+// A number that changes with the colours, for charts, which draw with them directly.
 export const colours = store(0);
 const recolour = () => colours.set(colours.get() + 1);
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", recolour);
 
 // -- announcements --------------------------------------------------------------------------------
 
-// What a screen reader says next, and what a sighted person sees for a moment at the bottom.
+// The next announcement of screen readers, also shown briefly at the bottom of the page.
 export const announcement = store({ text: "", shown: false, count: 0 });
 
 export function announce(text, { shown = false } = {}) {

@@ -1,7 +1,7 @@
-// Sets the theme before anything is drawn; "system" follows the machine.
+// Sets the theme before the first paint. "system" follows the operating system.
 try {
   const theme = localStorage.getItem("gateway-theme");
   if (theme === "light" || theme === "dark") document.documentElement.dataset.theme = theme;
 } catch {
-  // No storage: the machine's own theme.
+  // Without storage, follow the operating system.
 }

@@ -1,9 +1,9 @@
-// A quota: used, held by open requests, and left, as a bar and in words.
+// Usage of a limit as a bar and in words: used, held by requests in flight, and left.
 import { classes, html } from "../html.js";
 
 const NEAR = 0.8;
 
-// All numbers of one unit; `format` writes one of them.
+// All numbers have the same unit; `format` turns one into text.
 export function Bar({ label, used, held = 0, size, format = String }) {
   const [isUsed, isHeld, all] = [used, held, size].map(Number);
   const share = (value) => (all > 0 ? Math.min(1, Math.max(0, value / all)) : value > 0 || all === 0 ? 1 : 0);

@@ -1,8 +1,8 @@
-// A chart over time, with a legend, the values under the pointer, and the same as a table.
+// A chart over time, with a legend, the values under the pointer, and the same data as a table.
 //
 // series: [{ label, values }], one value (or null) for each of `times`, which are seconds since the
-// epoch. kind: "bars" stacks them, the first at the bottom; "lines" draws them over each other.
-// `axis` writes all values of the axis at once. `unit` is told in the file that the table is saved as.
+// epoch. kind: "bars" stacks them, the first at the bottom; "lines" overlays them. `axis` turns all
+// values of the axis into text. `unit` is for the names of columns in the CSV file.
 import { html, useEffect, useMemo, useRef, useState } from "../html.js";
 import { colours } from "../state.js";
 import uPlot from "../../vendor/uPlot.mjs";
@@ -37,12 +37,12 @@ export function Chart({ caption, times, series, kind = "bars", step = DAY, forma
   </figure>`;
 }
 
-// The names by their colours, with the values at the time under the pointer, else their sums.
+// The series with their colours, and the values at the time under the pointer, or their sums.
 function Legend({ series, kind, at, times, timeLabel, format, first }) {
   const here = at !== null && at < times.length;
   const value = (values) => (here ? values[at] : kind === "bars" ? sum(values) : undefined);
   return html`<figcaption class="legend" aria-hidden="true">
-    <span class="legend-time">${here ? timeLabel(times[at]) : kind === "bars" ? "In all" : ""}</span>
+    <span class="legend-time">${here ? timeLabel(times[at]) : kind === "bars" ? "Total" : ""}</span>
     ${series.map(({ label, rest, values }, index) => html`<span key=${label} class="legend-item">
       ${series.length > 1 && html`<span class=${`swatch swatch-${rest ? "rest" : ((index + first) % 10) + 1}`}></span>${label}`}
       ${value(values) !== undefined && html`<b>${format(value(values))}</b>`}
@@ -102,7 +102,7 @@ function shape(label, stroke, kind) {
 
 const sum = (values) => values.reduce((total, value) => total + Number(value ?? 0), 0);
 
-// Sums from the first series on, the highest first: each bar is drawn over the one before.
+// Running sums of the series, the highest first: each bar is drawn over the one before.
 function stacked(series) {
   const sums = [];
   const layers = series.map((one) => {

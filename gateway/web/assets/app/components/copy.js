@@ -1,4 +1,4 @@
-// Puts a text on the clipboard, also where the page came without TLS.
+// Copies a text to the clipboard, also from a page without TLS.
 import { classes, html, useEffect, useState } from "../html.js";
 import { announce } from "../state.js";
 
@@ -12,7 +12,7 @@ export function CopyButton({ text, label = "Copy", what = "Text", quiet = false 
   const copy = async (event) => {
     const worked = await put(text, event.currentTarget);
     setDone(worked);
-    announce(worked ? `${what} copied.` : `${what} could not be copied: select it and copy by hand.`, { shown: !worked });
+    announce(worked ? `${what} copied.` : `${what} could not be copied. Select it and copy it by hand.`, { shown: !worked });
   };
   return html`<button type="button" class=${classes("copy", quiet && "quiet")} onClick=${copy}>${done ? "Copied" : label}</button>`;
 }
@@ -26,8 +26,8 @@ async function put(text, near) {
   }
 }
 
-// The clipboard API is there for HTTPS and localhost alone. The field stands beside the button, as
-// an open dialog keeps the focus inside.
+// Browsers offer the clipboard API only over HTTPS and on localhost. The field is beside the button,
+// because an open dialog keeps the focus inside.
 function putByHand(text, near) {
   const field = document.createElement("textarea");
   field.value = text;

@@ -1,4 +1,4 @@
-// The date range of the address: one of the usual ones, or any two days.
+// The date range in the URL: a preset, or any two days.
 import { html, useEffect, useState } from "../html.js";
 import { PRESETS, presetOf, today, useRange } from "../dates.js";
 import { setQuery } from "../router.js";

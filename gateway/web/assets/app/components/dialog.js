@@ -1,11 +1,11 @@
-// Dialogs are the browser's own: it keeps the focus inside and gives it back at the end.
+// Dialogs use the browser's own element, which keeps the focus inside.
 import { classes, html, useEffect, useId, useRef, useState } from "../html.js";
 
-// What has the focus first: never the close button, on which a second Enter would end it all.
+// The first focus. Never the close button: a second Enter would close the dialog.
 const FIRST = "input, select, textarea, .copy, .dialog-actions button";
 
-// Open while it is drawn. `onClose` is called for Escape and the close button; a `firm` dialog has
-// neither, because what it shows would be lost: a button of its own must end it.
+// Open while it is rendered. Escape and the close button call `onClose`. A `firm` dialog has neither,
+// because its content would be lost: the caller provides a button that closes it.
 export function Dialog({ title, onClose, wide = false, firm = false, children }) {
   const element = useRef(null);
   const id = useId();
@@ -23,7 +23,7 @@ export function Dialog({ title, onClose, wide = false, firm = false, children })
     event.preventDefault();
     if (!firm) onClose();
   };
-  // A browser closes what was cancelled twice by itself, unless the key is stopped before.
+  // Browsers close a dialog after a second Escape, unless the key event is stopped.
   const onKeyDown = (event) => event.key === "Escape" && leave(event);
   return html`<dialog ref=${element} class=${classes(wide && "wide")} aria-labelledby=${id} onKeyDown=${onKeyDown} onCancel=${leave}>
     <header class="dialog-head">
@@ -34,7 +34,7 @@ export function Dialog({ title, onClose, wide = false, firm = false, children })
   </dialog>`;
 }
 
-// Asks before something is done. `act` may be slow and may fail: its message is shown.
+// Asks for confirmation. `act` may take time and may fail: then its message is shown.
 export function Confirm({ title, children, action, danger = false, act, onClose }) {
   const [state, setState] = useState({ busy: false, error: null });
   const go = async () => {
@@ -58,7 +58,7 @@ export function Confirm({ title, children, action, danger = false, act, onClose 
   <//>`;
 }
 
-// What went wrong in a form or dialog, read out at once; nothing where `error` is null.
+// The error of a form or dialog, which screen readers announce at once; nothing if it is null.
 export function Problem({ error }) {
   return html`<div role="alert" class="problem">
     ${error && html`<p>${error.message}${error.requestId && html` <span class="muted">(request <code>${error.requestId}</code>)</span>`}</p>`}

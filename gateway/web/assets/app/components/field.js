@@ -1,7 +1,7 @@
-// A labelled control with a hint and a fault that screen readers connect with it.
+// A labelled control with a hint and an error message that screen readers connect with it.
 import { createContext, html, useContext, useId } from "../html.js";
 
-// What is wrong with the fields of a form, by their names.
+// Error messages of a form's fields, by name.
 export const Faults = createContext({});
 
 // `children` draws the control: (attributes) => vnode, with id, name and aria attributes to spread.
@@ -21,4 +21,12 @@ export function Field({ name, label, hint, children }) {
     ${hint && html`<p class="hint" id=${`${id}-hint`}>${hint}</p>`}
     ${fault && html`<p class="fault" id=${`${id}-fault`}>${fault}</p>`}
   </div>`;
+}
+
+// A field with an ordinary input. `set` gets the text; further properties go to the input.
+export function TextField({ name, label, hint, value, set, ...input }) {
+  return html`<${Field} name=${name} label=${label} hint=${hint}>
+    ${(attributes) => html`<input ...${attributes} autocomplete="off" spellcheck=${false} ...${input}
+      value=${value} onInput=${(event) => set(event.currentTarget.value)} />`}
+  <//>`;
 }

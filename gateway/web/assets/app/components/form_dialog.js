@@ -1,12 +1,12 @@
-// A form in a dialog: it is sent once at a time, and what went wrong stands above the buttons, or
-// beside the field that it is about.
+// A form in a dialog. It is sent once at a time. Errors appear beside their fields, or above the
+// buttons if they belong to no field of the form.
 import { html, useState } from "../html.js";
 import { Dialog, Problem } from "./dialog.js";
 import { Faults } from "./field.js";
 
 const QUIET = { busy: false, error: null, faults: {} };
 
-// `send()` does the work; the dialog closes when that has worked, unless it gives true.
+// `send()` does the work. The dialog closes on success, unless `send` returns true.
 export function FormDialog({ title, action, send, onClose, wide = false, children }) {
   const [state, setState] = useState(QUIET);
   const submit = async (event) => {
@@ -32,12 +32,12 @@ export function FormDialog({ title, action, send, onClose, wide = false, childre
   <//>`;
 }
 
-// An error whose faults all have a field of this form says just which; the fields say the rest.
+// If all faults belong to fields of this form, the message only names the fields.
 function placed(error, elements) {
   const fields = Object.keys(error.faults ?? {}).map((name) => elements.namedItem(name));
   if (!fields.length || fields.includes(null)) return { error, faults: {} };
   fields[0].focus();
   const labels = fields.map((field) => field.labels[0].textContent);
-  const message = `Nothing was changed: look at ${labels.join(", ")}.`;
+  const message = `Nothing was changed. Check ${labels.join(", ")}.`;
   return { error: { message, requestId: error.requestId }, faults: error.faults };
 }

@@ -1,15 +1,12 @@
 // Controls for the six limits. Empty means no limit.
 import { html } from "../html.js";
 import { LIMITS } from "../limits.js";
-import { Field } from "./field.js";
+import { TextField } from "./field.js";
 
 export function LimitFields({ texts, set, legend = "Limits" }) {
-  const typed = (name) => (event) => set({ ...texts, [name]: event.currentTarget.value });
   return html`<fieldset class="limit-fields">
-    <legend>${legend} <span class="muted">(empty means none)</span></legend>
-    ${LIMITS.map(({ name, label, unit, step }) => html`<${Field} key=${name} name=${name} label=${label} hint=${unit}>
-      ${(attributes) => html`<input ...${attributes} type="number" min="0" step=${step} inputmode="decimal"
-        value=${texts[name]} onInput=${typed(name)} />`}
-    <//>`)}
+    <legend>${legend} <span class="muted">(empty means no limit)</span></legend>
+    ${LIMITS.map(({ name, label, unit, step }) => html`<${TextField} key=${name} name=${name} label=${label} hint=${unit}
+      value=${texts[name]} set=${(text) => set({ ...texts, [name]: text })} type="number" min="0" step=${step} inputmode="decimal" />`)}
   </fieldset>`;
 }

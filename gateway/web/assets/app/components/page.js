@@ -1,21 +1,21 @@
-// The frame of every page: its title, which takes the focus after a change of page, and filters.
+// The frame of every page: its title, which gets the focus after a page change, and its filters.
 import { html, useEffect, useRef } from "../html.js";
 import { place } from "../router.js";
 
 let drawn = null;
 
-// Something else than a page was drawn: the next page takes the focus.
+// Called when no page is shown, so that the next page takes the focus.
 export const leftPage = () => {
   drawn = "";
 };
 
-// Every page draws exactly one. `filters` and `actions` stand beside the title.
+// Every page renders exactly one. `filters` and `actions` are beside the title.
 export function Page({ title, about, filters, actions, children }) {
   const heading = useRef(null);
   const { path } = place.use();
   useEffect(() => {
     document.title = `${title} · Image gateway`;
-    // Not at the first page: a reader then starts at the top, as on any page.
+    // Not on the first page: screen readers then start at the top, as on any page.
     if (drawn !== null && drawn !== path) heading.current?.focus();
     drawn = path;
   }, [title, path]);
@@ -31,7 +31,7 @@ export function Page({ title, about, filters, actions, children }) {
   </div>`;
 }
 
-// A box with a heading of its own. `tools` stand at its right.
+// A box with its own heading, and `tools` at the right.
 export function Panel({ title, about, tools, children }) {
   return html`<section class="panel" aria-label=${title}>
     ${(title || tools) && html`<div class="panel-head">

@@ -1,4 +1,4 @@
-// What stands around every page: the skip link, the way to all pages, theme and sign-out.
+// The frame around every page: skip link, navigation, theme and sign-out.
 import { classes, html, useEffect, useState } from "../html.js";
 import { signOut } from "../api.js";
 import { linkTo, place } from "../router.js";
@@ -35,7 +35,7 @@ export function Shell({ routes, current, children }) {
     <${Announcer} />`;
 }
 
-// A page below another one belongs to it: "/teams/red" to "/teams".
+// Whether the current page is this one or below it: "/teams/red" is below "/teams".
 const isIn = (route, current) => current && (route === current || current.path.startsWith(`${route.path}/`) && route.path !== "/");
 
 export function ThemeChoice() {

@@ -1,11 +1,11 @@
-// A table that sorts, pages and can be saved as CSV. On a phone each row is a card; the roles are
-// written out because browsers forget them where a row is drawn as anything else.
+// A table with sorting, paging and CSV export. On a phone each row is a card. The ARIA roles are
+// explicit because browsers drop them from rows that CSS does not display as rows.
 //
-// A column: { key, label, value(row), cell(row), number, sort, csv, head }. `value` is what is sorted
-// by and saved (default: row[key]), `cell` what is drawn (default: the value); `number` stands
-// right; `sort: false` and `csv: false` leave it out of the two; `head: true` names its row. `csv`
-// may be the heading in the file, with its unit, or a list of [heading, value(row)] where a cell
-// shows more than one thing.
+// A column: { key, label, value(row), cell(row), number, sort, csv, head }. `value` is for sorting and
+// export (default: row[key]), `cell` for display (default: the value). `number` aligns right.
+// `sort: false` and `csv: false` switch off sorting and export. `head: true` makes it the heading of
+// its row. `csv` may also be the column's name in the file, with its unit, or a list of
+// [name, value(row)] for a cell with several values.
 import { classes, html, useMemo, useState } from "../html.js";
 import { csv, download } from "../csv.js";
 import { count, counted } from "../format.js";
@@ -88,7 +88,7 @@ function sortRows(rows, columns, order) {
   const known = rows.map((row) => [valueOf(column, row), row]);
   known.sort(([one], [other]) => {
     const [lacks, otherLacks] = [one ?? "", other ?? ""].map((value) => value === "");
-    if (lacks || otherLacks) return lacks - otherLacks; // what is unknown stands last
+    if (lacks || otherLacks) return lacks - otherLacks; // unknown values come last
     return sign * (column.number ? Number(one) - Number(other) : words.compare(String(one), String(other)));
   });
   return known.map(([, row]) => row);

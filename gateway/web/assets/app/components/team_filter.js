@@ -1,13 +1,13 @@
-// The team of the address. A thousand teams are found by typing, not by scrolling.
+// The team filter in the URL. Typing finds one of a thousand teams faster than scrolling.
 import { html, useEffect, useId, useState } from "../html.js";
-import { getKept, useLoad } from "../api.js";
+import { getCached, useLoad } from "../api.js";
 import { setQuery, useQuery } from "../router.js";
 
 export function TeamFilter() {
   const team = useQuery("team");
   const [text, setText] = useState(team);
   const [unknown, setUnknown] = useState("");
-  const known = useLoad(() => getKept("teams"), []);
+  const known = useLoad(() => getCached("teams"), []);
   const names = (known.data?.teams ?? []).map((found) => found.team);
   const list = useId();
   useEffect(() => setText(team), [team]);
@@ -31,7 +31,7 @@ export function TeamFilter() {
     const found = names.filter((name) => name.startsWith(value));
     if (value === "" || names.includes(value) || !names.length) choose(value);
     else if (found.length === 1) choose(found[0]);
-    else setUnknown(found.length ? `${found.length} teams begin so.` : "There is no such team.");
+    else setUnknown(found.length ? `${found.length} teams start with this.` : "There is no such team.");
   };
   return html`<form class="team-filter" role="search" aria-label="Team" onSubmit=${entered}>
     <label class="inline"><span>Team</span>

@@ -1,9 +1,9 @@
-// A number with its name, and how it stands against the period before: in a sign and in words.
+// A number with its name, and its change since the previous period as a symbol and in words.
 import { html } from "../html.js";
 
-const SIGNS = { up: "▲", down: "▼", same: "•" };
+const SIGNS = { up: "▲", down: "▼", same: "•", none: "•" };
 
-// `change` is what `format.change` gives; `before` says what it is compared with, as text.
+// `change` comes from `format.change`; `before` is the value of the previous period, as text.
 export function Tile({ label, value, detail, change, before }) {
   return html`<div class="tile">
     <dt>${label}</dt>
@@ -12,7 +12,7 @@ export function Tile({ label, value, detail, change, before }) {
       ${detail && html`<span class="tile-detail">${detail}</span>`}
       ${change && html`<span class="tile-change">
         <span aria-hidden="true" class=${`sign ${change.direction}`}>${SIGNS[change.direction]}</span>
-        ${change.text}${before && html`<span class="muted">, was ${before}</span>`}
+        ${change.text}${change.direction !== "none" && before && html`<span class="muted">, was ${before}</span>`}
       </span>`}
     </dd>
   </div>`;

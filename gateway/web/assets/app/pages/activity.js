@@ -1,6 +1,7 @@
-// The latest requests on all gateways, and what went wrong by kind.
+// The latest requests on all gateways, and errors by kind.
 import { html, useEffect, useState } from "../html.js";
 import { get, useLoad } from "../api.js";
+import { codeColumn, countColumn, moneyColumn, sizeColumn, teamColumn, timeColumn } from "../components/columns.js";
 import { DateRange } from "../components/date_range.js";
 import { Problem } from "../components/dialog.js";
 import { Empty, Loaded } from "../components/notice.js";
@@ -8,7 +9,7 @@ import { Page, Panel } from "../components/page.js";
 import { DataTable } from "../components/table.js";
 import { TeamFilter } from "../components/team_filter.js";
 import { useRange } from "../dates.js";
-import { count, milliseconds, money, time } from "../format.js";
+import { milliseconds, outcomeName, outcomeWord } from "../format.js";
 import { linkTo, setQuery, useQuery } from "../router.js";
 
 const AT_ONCE = 200;
@@ -18,10 +19,10 @@ export function Activity() {
   const team = useQuery("team");
   const kinds = useLoad((signal) => get("errors", { from, to, team }, signal), [from, to, team]);
   return html`<${Page} title="Activity" about="On all gateways of this store" filters=${html`<${DateRange} /><${TeamFilter} />`}>
-    <${Panel} title="Errors and refusals" about="By kind, in the days chosen">
+    <${Panel} title="Errors and refusals" about="By kind, in the selected period">
       <${Loaded} load=${kinds} lines=${3} title="The errors could not be loaded">
         ${(data) => html`<${DataTable} caption="Errors and refusals by kind" columns=${KINDS} rows=${data.kinds} sort=${MOST} file="errors"
-          empty=${html`<${Empty} title="Nothing went wrong in these days" />`} />`}
+          empty=${html`<${Empty} title="No errors in this period" />`} />`}
       <//>
     <//>
     <${Requests} team=${team} />
@@ -34,8 +35,8 @@ const KINDS = [
   { key: "outcome", label: "Outcome", head: true, cell: (row) => html`<a href=${linkTo("/activity", { outcome: row.outcome })}>${row.outcome}</a>` },
   { key: "code", label: "Code", cell: (row) => row.code ?? "–" },
   { key: "status", label: "Status", number: true },
-  { key: "requests", label: "Requests", number: true, cell: (row) => count(row.requests) },
-  { key: "last_at", label: "Last (UTC)", class: "nowrap", cell: (row) => time(row.last_at, { zone: false }) },
+  countColumn("requests", "Requests"),
+  timeColumn("last_at", "Last"),
   { key: "last_id", label: "Last request", cell: (row) => (row.last_id ? html`<a href=${linkTo("/activity", { id: row.last_id })}><code>${row.last_id}</code></a>` : "–") },
 ];
 
@@ -56,11 +57,11 @@ function Requests({ team }) {
 }
 
 function Filters({ outcome, keyId, id, errors }) {
-  const [wanted, setWanted] = useState({ outcome, key: keyId, id });
+  const [wanted, setWanted] = useState({ outcome: outcomeWord(outcome), key: keyId, id });
   const typed = (name) => (event) => setWanted({ ...wanted, [name]: event.currentTarget.value });
   const apply = (event) => {
     event.preventDefault();
-    setQuery(Object.fromEntries(Object.entries(wanted).map(([name, text]) => [name, text.trim()])));
+    setQuery({ outcome: outcomeName(wanted.outcome.trim()), key: wanted.key.trim(), id: wanted.id.trim() });
   };
   const field = (name, label) => html`<label class="inline"><span>${label}</span>
     <input value=${wanted[name]} autocomplete="off" spellcheck=${false} onInput=${typed(name)} /></label>`;
@@ -68,12 +69,12 @@ function Filters({ outcome, keyId, id, errors }) {
     ${field("outcome", "Outcome")} ${field("key", "Key")} ${field("id", "Request id")}
     <button>Filter</button>
     <label class="check"><input type="checkbox" checked=${errors === "true"}
-      onChange=${(event) => setQuery({ errors: event.currentTarget.checked ? "true" : "" })} /> Only errors</label>
+      onChange=${(event) => setQuery({ errors: event.currentTarget.checked ? "true" : "" })} /> Errors only</label>
     ${(outcome || keyId || id) && html`<button type="button" class="quiet" onClick=${() => setQuery({ outcome: "", key: "", id: "" })}>Clear</button>`}
   </form>`;
 }
 
-// The first page and as many further ones as were asked for.
+// The first page of requests, and further ones that the user loads.
 function Pages({ first, asked }) {
   const [shown, setShown] = useState(first);
   const [state, setState] = useState({ busy: false, error: null });
@@ -89,22 +90,22 @@ function Pages({ first, asked }) {
     }
   };
   return html`<${DataTable} caption="Latest requests" columns=${REQUESTS} rows=${shown.requests} file="requests"
-      empty=${html`<${Empty} title="No such requests"><p>Requests appear here within two seconds of their end.</p><//>`} />
+      empty=${html`<${Empty} title="No requests found"><p>Requests appear here within two seconds after they end.</p><//>`} />
     <${Problem} error=${state.error} />
-    ${shown.next && html`<button type="button" disabled=${state.busy} onClick=${more}>${state.busy ? "Loading …" : "Load older ones"}</button>`}`;
+    ${shown.next && html`<button type="button" disabled=${state.busy} onClick=${more}>${state.busy ? "Loading …" : "Load older requests"}</button>`}`;
 }
 
 const REQUESTS = [
-  { key: "at", label: "When (UTC)", head: true, class: "nowrap", cell: (row) => time(row.at, { zone: false }) },
-  { key: "team", label: "Team", cell: (row) => (row.team ? html`<a href=${linkTo(`/teams/${encodeURIComponent(row.team)}`, { team: "" })}>${row.team}</a>` : "–") },
-  { key: "key", label: "Key", cell: (row) => (row.key ? html`<code>${row.key}</code>` : "–") },
-  { key: "outcome", label: "Outcome", csv: [["Outcome", (row) => row.outcome], ["Code", (row) => row.code], ["Status", (row) => row.status]],
-    cell: (row) => html`${row.route ?? row.outcome} <span class="muted">${row.status}${row.code && row.code !== row.outcome && ` ${row.code}`}</span>` },
-  { key: "size", label: "Size", csv: [["Size", (row) => row.size], ["Quality", (row) => row.quality]], cell: (row) => [row.size, row.quality].filter(Boolean).join(", ") || "–" },
-  { key: "images", label: "Images", number: true, cell: (row) => count(row.images) },
-  { key: "cost_usd", label: "Cost", csv: "Cost (USD)", number: true, cell: (row) => money(row.cost_usd) },
-  { key: "saved_usd", label: "Saved", csv: "Saved (USD)", number: true, cell: (row) => money(row.saved_usd) },
-  { key: "own_ms", label: "Own time", csv: "Own time (ms)", number: true, cell: (row) => milliseconds(row.own_ms) },
+  timeColumn("at", "Time", { head: true }),
+  teamColumn(),
+  codeColumn("key", "Key"),
+  { key: "outcome", label: "Outcome", csv: [["Outcome", (row) => outcomeWord(row.outcome)], ["Code", (row) => row.code], ["Status", (row) => row.status]],
+    cell: (row) => html`${row.route ?? outcomeWord(row.outcome)} <span class="muted">${row.status}${row.code && row.code !== row.outcome && ` ${row.code}`}</span>` },
+  { ...sizeColumn, class: undefined },
+  countColumn("images", "Images"),
+  moneyColumn("cost_usd", "Cost"),
+  moneyColumn("saved_usd", "Saved"),
+  { key: "own_ms", label: "Gateway", csv: "Gateway (ms)", number: true, cell: (row) => milliseconds(row.own_ms) },
   { key: "upstream_ms", label: "Upstream", csv: "Upstream (ms)", number: true, cell: (row) => milliseconds(row.upstream_ms) },
-  { key: "id", label: "Request id", class: "breaks", cell: (row) => html`<code>${row.id}</code>` },
+  codeColumn("id", "Request id", { class: "breaks" }),
 ];

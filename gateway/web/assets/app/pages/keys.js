@@ -1,9 +1,10 @@
-// A team's keys: made, changed, rotated, disabled, revoked. A new key's text is shown once.
+// A team's keys: create, change, rotate, disable, revoke. A new key's text is shown once.
 import { html, useState } from "../html.js";
 import { get, send, useLoad } from "../api.js";
+import { codeColumn, timeColumn } from "../components/columns.js";
 import { CopyButton } from "../components/copy.js";
 import { Confirm, Dialog } from "../components/dialog.js";
-import { Field } from "../components/field.js";
+import { TextField } from "../components/field.js";
 import { FormDialog } from "../components/form_dialog.js";
 import { LimitFields } from "../components/limit_fields.js";
 import { Empty, Notice } from "../components/notice.js";
@@ -15,11 +16,11 @@ import { limitsFrom, textsFrom } from "../limits.js";
 import { announce } from "../state.js";
 
 const STATES = {
-  active: "works",
+  active: "active",
   disabled: "disabled",
   revoked: "revoked",
   expired: "expired",
-  retiring: "replaced, still works",
+  retiring: "replaced, works until its grace ends",
 };
 
 export function Keys({ team, keys, quotas, mayChange, reload }) {
@@ -34,10 +35,10 @@ export function Keys({ team, keys, quotas, mayChange, reload }) {
   const columns = mayChange ? [...COLUMNS, actionsColumn(setOpen)] : COLUMNS;
   return html`<${Panel} title="Keys" tools=${tools}>
       <${DataTable} caption=${`Keys of ${team}`} columns=${columns} rows=${keys} rowKey=${(row) => row.id} sort=${{ key: "created", descending: true }}
-        file=${`keys-${team}`} empty=${html`<${Empty} title="No keys yet"><p>Nobody can ask for this team until it has one.</p><//>`} />
+        file=${`keys-${team}`} empty=${html`<${Empty} title="No keys yet"><p>The team needs a key to send requests.</p><//>`} />
     <//>
-    ${quotas.map((one) => html`<${Panel} key=${one.line} title=${`Limits of key ${one.name || one.key}`} about="They hold besides the team's">
-      <${Quotas} limits=${one.limits} whose=${one.name || one.key} /><//>`)}
+    ${quotas.map((one) => html`<${Panel} key=${one.line} title=${`Limits of key ${one.name || one.key}`} about="Key limits apply on top of the team's">
+      <${Quotas} limits=${one.limits} owner=${one.name || one.key} /><//>`)}
     ${open?.what === "new" && html`<${NewKey} team=${team} onClose=${close} onMade=${made} />`}
     ${open?.what === "change" && html`<${ChangeKey} row=${open.row} onClose=${close} reload=${reload} />`}
     ${open?.what === "rotate" && html`<${Rotate} row=${open.row} onClose=${close} onMade=${made} />`}
@@ -46,15 +47,15 @@ export function Keys({ team, keys, quotas, mayChange, reload }) {
 }
 
 const COLUMNS = [
-  { key: "id", label: "Key", head: true, cell: (row) => html`<code>${row.id}</code>` },
+  codeColumn("id", "Key", { head: true }),
   { key: "name", label: "Name", cell: (row) => row.name || "–" },
   { key: "state", label: "State", value: (row) => STATES[row.state], class: "nowrap" },
-  { key: "created", label: "Made (UTC)", class: "nowrap", cell: (row) => time(row.created, { zone: false }) },
-  { key: "expires", label: "Ends (UTC)", class: "nowrap", value: ends, cell: (row) => (ends(row) ? time(ends(row), { zone: false }) : "never") },
-  { key: "last_used", label: "Last used (UTC)", class: "nowrap", cell: (row) => (row.last_used ? time(row.last_used, { zone: false }) : "never") },
+  timeColumn("created", "Created"),
+  timeColumn("expires", "Expires", { value: ends, cell: (row) => (ends(row) ? time(ends(row), { zone: false }) : "never") }),
+  timeColumn("last_used", "Last used", { cell: (row) => (row.last_used ? time(row.last_used, { zone: false }) : "never") }),
 ];
 
-// The earlier of the two ends that a key may have.
+// When the key stops working: its expiry or the end of its grace, whichever is earlier.
 function ends(row) {
   return [row.expires, row.grace_ends].filter(Boolean).sort()[0] ?? "";
 }
@@ -82,8 +83,8 @@ function NewKey({ team, onClose, onMade }) {
   const [texts, setTexts] = useState({ name: "", expires: "", ...textsFrom() });
   const make = async () =>
     onMade(await send("POST", "keys", { team, name: texts.name.trim(), expires: texts.expires.trim() || null, limits: limitsFrom(texts) }));
-  return html`<${FormDialog} title=${`New key for ${team}`} action="Make key" send=${make} onClose=${onClose} wide>
-    <${KeyFields} texts=${texts} set=${setTexts} ends="Such as 90d or 12h; empty means for ever." />
+  return html`<${FormDialog} title=${`New key for ${team}`} action="Create key" send=${make} onClose=${onClose} wide>
+    <${KeyFields} texts=${texts} set=${setTexts} ends="For example 90d or 12h. Empty means no expiry." />
   <//>`;
 }
 
@@ -97,43 +98,39 @@ function ChangeKey({ row, onClose, reload }) {
     reload();
   };
   return html`<${FormDialog} title=${`Change ${row.id}`} action="Save" send=${change} onClose=${onClose} wide>
-    <${KeyFields} texts=${texts} set=${setTexts} ends="From now on, such as 90d, or never to end; empty leaves it as it is." />
+    <${KeyFields} texts=${texts} set=${setTexts} ends="Counted from now, for example 90d, or never. Empty keeps the current expiry." />
   <//>`;
 }
 
-// What a key is made and changed with; `texts` has its name, its time and its limits.
+// The fields of a key; `texts` has its name, its lifetime and its limits.
 function KeyFields({ texts, set, ends }) {
-  const typed = (name) => (event) => set({ ...texts, [name]: event.currentTarget.value });
+  const typed = (name) => (text) => set({ ...texts, [name]: text });
   return html`
-    <${Field} name="name" label="Name" hint="What it is for, such as “Figma plugin”.">
-      ${(attributes) => html`<input ...${attributes} maxlength="100" autocomplete="off" value=${texts.name} onInput=${typed("name")} />`}
-    <//>
-    <${Field} name="expires" label="Works for" hint=${ends}>
-      ${(attributes) => html`<input ...${attributes} autocomplete="off" spellcheck=${false} value=${texts.expires} onInput=${typed("expires")} />`}
-    <//>
-    <${LimitFields} texts=${texts} set=${set} legend="Limits of this key, besides the team's" />`;
+    <${TextField} name="name" label="Name" hint="The key's purpose, for example “Figma plugin”."
+      value=${texts.name} set=${typed("name")} maxlength="100" spellcheck=${true} />
+    <${TextField} name="expires" label="Expires in" hint=${ends} value=${texts.expires} set=${typed("expires")} />
+    <${LimitFields} texts=${texts} set=${set} legend="Limits of this key, on top of the team's" />`;
 }
 
 function Rotate({ row, onClose, onMade }) {
   const [grace, setGrace] = useState("24h");
   const rotate = async () => onMade(await send("POST", `keys/${row.id}/rotate`, { grace: grace.trim() }));
   return html`<${FormDialog} title=${`Rotate ${row.id}?`} action="Rotate key" send=${rotate} onClose=${onClose}>
-    <p>A new key takes over its name, limits, budgets and history. Both work until the grace ends.</p>
-    <${Field} name="grace" label="Grace" hint="How long the old key still works, such as 24h or 7d; 0s for no longer.">
-      ${(attributes) => html`<input ...${attributes} required autocomplete="off" spellcheck=${false} value=${grace} onInput=${(event) => setGrace(event.currentTarget.value)} />`}
-    <//>
+    <p>The new key takes over the name, limits, budgets and history. Both keys work until the grace ends.</p>
+    <${TextField} name="grace" label="Grace" hint="How long the old key still works, for example 24h or 7d. 0s stops it at once."
+      value=${grace} set=${setGrace} required />
   <//>`;
 }
 
-// The only time that a key's text is seen: no stray click or key may lose it.
+// The key's text appears only here, so no stray click or key may close the dialog.
 function Made({ made, onClose }) {
   const config = useLoad((signal) => get("config", {}, signal), []);
   const url = `${config.data?.public_url ?? "http://127.0.0.1:8080"}/v1`;
   const settings = `export OPENAI_BASE_URL=${url}\nexport OPENAI_API_KEY=${made.key}`;
   const curl = `curl ${url}/images/generations \\\n  -H "Authorization: Bearer ${made.key}" \\\n  -H "Content-Type: application/json" \\\n  -d '{"prompt": "A simple red apple on a white table"}'`;
   return html`<${Dialog} title="The new key" onClose=${onClose} wide firm>
-    <${Notice} kind="warning"><p>Copy it now: it is shown this one time, and kept nowhere.</p>
-      ${made.grace_in_full === false && html`<p>The old key works until ${time(ends(made.replaces))}: that is sooner than the grace.</p>`}
+    <${Notice} kind="warning"><p>Copy the key now. It is not stored and cannot be shown again.</p>
+      ${made.grace_in_full === false && html`<p>The old key stops at ${time(ends(made.replaces))}, before the grace is over.</p>`}
     <//>
     <${Copied} label="Key" text=${made.key} />
     <${Copied} label="For OpenAI clients" text=${settings} />
@@ -150,9 +147,9 @@ const Copied = ({ label, text }) => html`<section class="copied" aria-label=${la
 // -- changes of state -----------------------------------------------------------------------------
 
 const ACTS = {
-  disable: { action: "Disable key", done: "disabled", text: "Requests with it are refused until it is enabled again." },
-  enable: { action: "Enable key", done: "enabled", text: "Requests with it are taken again." },
-  revoke: { action: "Revoke key", done: "revoked", danger: true, text: "Requests with it are refused everywhere within a second, for good. That cannot be undone." },
+  disable: { action: "Disable key", done: "disabled", text: "The gateway refuses its requests until it is enabled again." },
+  enable: { action: "Enable key", done: "enabled", text: "The gateway accepts its requests again." },
+  revoke: { action: "Revoke key", done: "revoked", danger: true, text: "All gateways refuse its requests within a second. This cannot be undone." },
 };
 
 function Act({ what, row, onClose, reload }) {

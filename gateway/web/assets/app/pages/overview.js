@@ -1,7 +1,8 @@
-// Money, pictures and speed over a range of days, against the range before.
+// Spend, images and latency of a period, compared with the previous period.
 import { html, useMemo } from "../html.js";
 import { get, useLoad } from "../api.js";
 import { Chart } from "../components/chart.js";
+import { codeColumn, countColumn, moneyColumn, teamColumn } from "../components/columns.js";
 import { DateRange } from "../components/date_range.js";
 import { Empty, Loaded } from "../components/notice.js";
 import { Page, Panel } from "../components/page.js";
@@ -39,9 +40,9 @@ function Shown({ data, team }) {
     <${Latency} data=${data} />`;
 }
 
-const Nothing = ({ team }) => html`<${Empty} title="No requests in these days">
-  <p>${team ? html`Team <b>${team}</b> asked for nothing. Choose other days, or <a href=${linkTo("/", { team: "" })}>all teams</a>.`
-    : "Numbers appear here within a second of the first request. Choose other days, or make a team and a key."}</p>
+const Nothing = ({ team }) => html`<${Empty} title="No requests in this period">
+  <p>${team ? html`Team <b>${team}</b> sent no requests. Select another period, or <a href=${linkTo("/", { team: "" })}>all teams</a>.`
+    : "Numbers appear here within a second after the first request. Select another period, or create a team and a key."}</p>
 <//>`;
 
 // -- tiles ----------------------------------------------------------------------------------------
@@ -50,22 +51,22 @@ const SO_FAR = { direction: "same", text: "so far" };
 const span = (first, last) => (first === last ? day(first) : `${day(first)} to ${day(last)}`);
 const images = ({ images_bought, images_cached }) => images_bought + images_cached;
 
-// A day that has not ended says nothing against a whole one; in a longer range it is told.
+// A day that has not ended is not compared with a whole day. In a longer range a note mentions it.
 function Numbers({ data: { now, before, from, to, before_from, before_to } }) {
   const open = to >= today();
   const against = open && from >= daysBefore(1) ? () => SO_FAR : change;
   const shares = against === change ? changeOfShare : against;
-  const unknown = now.images_unknown ? ` (${count(now.images_unknown)} of them unknown)` : "";
+  const unknown = now.images_unknown ? ` (${count(now.images_unknown)} unconfirmed)` : "";
   const parts = [`${count(now.images_bought)} bought${unknown}`, `${count(now.images_cached)} from cache or shared`];
   return html`<${Tiles}>
       <${Tile} label="Spend" value=${money(now.cost_usd)} detail=${`${count(now.requests)} requests, ${count(now.requests_refused)} refused`}
-        change=${against(now.cost_usd, before.cost_usd)} before=${money(before.cost_usd)} />
+        change=${against(now.cost_usd, before.cost_usd, "spend")} before=${money(before.cost_usd)} />
       <${Tile} label="Images" value=${count(images(now))} detail=${parts.join(", ")}
-        change=${against(images(now), images(before))} before=${count(images(before))} />
-      <${Tile} label="Hit ratio" value=${percent(now.hit_ratio)} detail="of images given without a purchase of their own"
+        change=${against(images(now), images(before), "images")} before=${count(images(before))} />
+      <${Tile} label="Hit ratio" value=${percent(now.hit_ratio)} detail="of images served without a new purchase"
         change=${shares(now.hit_ratio, before.hit_ratio)} before=${percent(before.hit_ratio)} />
-      <${Tile} label="Saved" value=${money(now.saved_usd)} detail="what those images would have cost"
-        change=${against(now.saved_usd, before.saved_usd)} before=${money(before.saved_usd)} />
+      <${Tile} label="Saved" value=${money(now.saved_usd)} detail="price of the images served without a new purchase"
+        change=${against(now.saved_usd, before.saved_usd, "savings")} before=${money(before.saved_usd)} />
     <//>
     <p class="muted under-tiles">Compared with ${span(before_from, before_to)}${open ? "; today has not ended" : ""}.</p>`;
 }
@@ -92,14 +93,14 @@ function Spend({ data }) {
     label: team ?? "Other teams", rest: team === null, values: cost_usd.map(Number),
   })), [data]);
   const title = step === HOUR ? "Spend by hour" : "Spend by day";
-  if (!series.length) return html`<${Panel} title=${title}><${Empty} title="Nothing was bought in these days" /><//>`;
+  if (!series.length) return html`<${Panel} title=${title}><${Empty} title="No purchases in this period" /><//>`;
   return html`<${Panel} title=${title} about="US dollars, stacked by team, UTC">
     <${Chart} caption=${`${title}, by team`} times=${times} series=${series} step=${step}
       format=${money} axis=${axisMoney} unit="USD" timeLabel=${label(step)} file="spend" />
   <//>`;
 }
 
-// Over all times of the range, with gaps where no request was timed.
+// Means over the whole period, with gaps where no request was timed.
 function Latency({ data: { days, latency } }) {
   const times = useMemo(() => days.map(stamp), [days]);
   const known = useMemo(() => {
@@ -108,11 +109,11 @@ function Latency({ data: { days, latency } }) {
   }, [days, latency]);
   const step = isHourly(days) ? HOUR : DAY;
   if (!latency.some(({ requests }) => requests > 0)) {
-    return html`<${Panel} title="Latency"><${Empty} title="No request was timed in these days" /><//>`;
+    return html`<${Panel} title="Latency"><${Empty} title="No timed requests in this period" /><//>`;
   }
   return html`<div class="halves">
-    <${Times} title="The gateway's own time" about="Mean of a request of any team, without waiting for the upstream" name="own_ms" known=${known} times=${times} step=${step} first=${0} />
-    <${Times} title="The upstream's time" about="Mean of a purchase of any team" name="upstream_ms" known=${known} times=${times} step=${step} first=${2} />
+    <${Times} title="Gateway latency" about="Mean per request of all teams, without waiting for the upstream" name="own_ms" known=${known} times=${times} step=${step} first=${0} />
+    <${Times} title="Upstream latency" about="Mean per purchase of all teams" name="upstream_ms" known=${known} times=${times} step=${step} first=${2} />
   </div>`;
 }
 
@@ -127,25 +128,23 @@ function Times({ title, about, name, known, times, step, first }) {
 // -- tables ---------------------------------------------------------------------------------------
 
 const SUMS = [
-  { key: "cost_usd", label: "Spend", csv: "Spend (USD)", number: true, cell: (row) => money(row.cost_usd) },
-  { key: "saved_usd", label: "Saved", csv: "Saved (USD)", number: true, cell: (row) => money(row.saved_usd) },
-  { key: "images_bought", label: "Bought", number: true, cell: (row) => count(row.images_bought) },
-  { key: "images_cached", label: "From cache", number: true, cell: (row) => count(row.images_cached) },
-  { key: "requests", label: "Requests", number: true, cell: (row) => count(row.requests) },
-  { key: "requests_refused", label: "Refused", number: true, cell: (row) => count(row.requests_refused) },
+  moneyColumn("cost_usd", "Spend"),
+  moneyColumn("saved_usd", "Saved"),
+  countColumn("images_bought", "Bought"),
+  countColumn("images_cached", "From cache"),
+  countColumn("requests", "Requests"),
+  countColumn("requests_refused", "Refused"),
 ];
-const teamLink = (team) => html`<a href=${linkTo(`/teams/${encodeURIComponent(team)}`, { team: "" })}>${team}</a>`;
-const TEAM = { key: "team", label: "Team", head: true, cell: (row) => teamLink(row.team) };
-const TEAMS = [TEAM, ...SUMS];
-const KEYS = [{ key: "key", label: "Key", head: true, cell: (row) => html`<code>${row.key}</code>` }, { ...TEAM, head: false }, ...SUMS];
-const DEAREST = { key: "cost_usd", descending: true };
+const TEAMS = [teamColumn({ head: true }), ...SUMS];
+const KEYS = [codeColumn("key", "Key", { head: true }), teamColumn(), ...SUMS];
+const BY_SPEND = { key: "cost_usd", descending: true };
 
 const TopTeams = ({ data }) => html`<${Panel} title="Top teams" about="The ten with the highest spend">
-  <${DataTable} caption="Top teams by spend" columns=${TEAMS} rows=${data.teams} rowKey=${(row) => row.team} sort=${DEAREST} file="top-teams"
-    empty="No team asked for anything in these days." />
+  <${DataTable} caption="Top teams by spend" columns=${TEAMS} rows=${data.teams} rowKey=${(row) => row.team} sort=${BY_SPEND} file="top-teams"
+    empty="No team sent requests in this period." />
 <//>`;
 
 const TopKeys = ({ data }) => html`<${Panel} title="Top keys" about="The ten with the highest spend">
-  <${DataTable} caption="Top keys by spend" columns=${KEYS} rows=${data.keys} rowKey=${(row) => row.key} sort=${DEAREST} file="top-keys"
-    empty="No key was used in these days." />
+  <${DataTable} caption="Top keys by spend" columns=${KEYS} rows=${data.keys} rowKey=${(row) => row.key} sort=${BY_SPEND} file="top-keys"
+    empty="No key was used in this period." />
 <//>`;

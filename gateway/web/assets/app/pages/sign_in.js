@@ -1,4 +1,4 @@
-// An admin token for a session. The address stays as it is, so that its page follows.
+// Exchanges an admin token for a session. The URL stays, so that its page follows.
 import { html, useEffect, useRef, useState } from "../html.js";
 import { signIn } from "../api.js";
 import { Field } from "../components/field.js";
@@ -24,7 +24,7 @@ export function SignIn() {
     try {
       await signIn(token.trim());
     } catch (error) {
-      setState({ busy: false, fault: told(error) });
+      setState({ busy: false, fault: messageOf(error) });
       input.current?.focus();
     }
   };
@@ -34,7 +34,7 @@ export function SignIn() {
       ${message && html`<${Notice} kind="info" role="status"><p>${message}</p><//>`}
       <form onSubmit=${submit}>
         <input type="text" name="username" autocomplete="username" value="Image gateway" hidden readonly />
-        <${Field} name="token" label="Admin token" hint="What GATEWAY_ADMIN_TOKEN holds, or a token made with “gateway admin token”.">
+        <${Field} name="token" label="Admin token" hint="The value of GATEWAY_ADMIN_TOKEN, or a token from “gateway admin token”.">
           ${(attributes) => html`<input ...${attributes} ref=${input} type="password" required autocomplete="current-password"
             spellcheck=${false} value=${token} onInput=${(event) => setToken(event.currentTarget.value)} />`}
         <//>
@@ -46,8 +46,8 @@ export function SignIn() {
   </main>`;
 }
 
-function told(error) {
-  if (error.status === 401) return "This is no admin token of this gateway.";
-  if (error.status === 429) return `Too many wrong tokens came from here. Try again in ${error.retryAfter} seconds.`;
+function messageOf(error) {
+  if (error.status === 401) return "This is not an admin token of this gateway.";
+  if (error.status === 429) return `Too many wrong tokens from your address. Try again in ${error.retryAfter} seconds.`;
   return error.message;
 }

@@ -1,4 +1,4 @@
-// One team: how its limits stand, what it may ask for, its keys.
+// One team: its limits, its policy and its keys.
 import { html, useState } from "../html.js";
 import { ask, forget, get, useLoad } from "../api.js";
 import { Confirm } from "../components/dialog.js";
@@ -34,9 +34,9 @@ export function Team({ team: name }) {
     <${Loaded} load=${load} lines=${8} title="The team could not be loaded">
       ${({ team, quota, keys }) => html`
         <div class="halves">
-          <${Panel} title="Limits" about="Of all its keys together, at this moment">
-            ${quota.limits.length ? html`<${Quotas} limits=${quota.limits} whose=${team.team} />`
-              : html`<${Empty} title="No limits"><p>Nothing bounds what this team spends${mayChange ? ": set limits with Change" : ""}.</p><//>`}
+          <${Panel} title="Limits" about="Current usage of all its keys together">
+            ${quota.limits.length ? html`<${Quotas} limits=${quota.limits} owner=${team.team} />`
+              : html`<${Empty} title="No limits"><p>This team may spend any amount${mayChange ? ". Select Change to set limits" : ""}.</p><//>`}
           <//>
           <${Rules} team=${team} />
         </div>
@@ -47,7 +47,7 @@ export function Team({ team: name }) {
   <//>`;
 }
 
-const Gone = () => html`<${Empty} title="There is no such team"><p><a href="/teams">All teams</a></p><//>`;
+const Gone = () => html`<${Empty} title="Team not found"><p><a href="/teams">All teams</a></p><//>`;
 
 function Rules({ team }) {
   const list = (names) => (names === null ? "all" : names.join(", ") || "none");
@@ -55,10 +55,10 @@ function Rules({ team }) {
     ["Models", list(team.models)],
     ["Sizes", list(team.sizes)],
     ["Qualities", list(team.qualities)],
-    ["Images a request", team.max_n === null ? "what the model allows" : `at most ${count(team.max_n)}`],
-    ["Cache", team.cache ? "identical requests are answered from it" : "off: every request is bought"],
+    ["Images a request", team.max_n === null ? "the model's maximum" : `at most ${count(team.max_n)}`],
+    ["Cache", team.cache ? "on: identical requests get cached answers" : "off: every request buys new images"],
   ];
-  return html`<${Panel} title="What it may ask for"><dl class="facts">
+  return html`<${Panel} title="Allowed requests"><dl class="facts">
     ${rows.map(([label, text]) => html`<div key=${label}><dt>${label}</dt><dd>${text}</dd></div>`)}
   </dl><//>`;
 }
@@ -71,6 +71,6 @@ function Delete({ team: { team, etag }, onClose }) {
     navigate(linkTo("/teams", { team: "" }));
   };
   return html`<${Confirm} title=${`Delete ${team.team}?`} action="Delete team" danger act=${act} onClose=${onClose}>
-    <p>All its keys are revoked for good. What it used stays in the history and in the limits of all teams together.</p>
+    <p>This revokes all its keys. They cannot be enabled again. The team's usage stays in the history and in the gateway's limits.</p>
   <//>`;
 }

@@ -1,10 +1,9 @@
-"""A provider's invoice as CSV, and what it comes to beside what the gateway recorded.
+"""Reads a provider's invoice in CSV, and compares it with the recorded costs.
 
-The file has a column of days and one of amounts in dollars, under a title each; others are left
-alone. What programs that write such files do is taken as it comes: a mark for the byte order,
-titles in any case, semicolons or tabs between the fields, a currency sign, thousands separators,
-several rows of a day, credits below zero. Anything in doubt is a fault: nobody checks a sum that
-is only nearly right.
+The file has a column of days and a column of amounts in dollars, each with a title. Other columns
+are ignored. Common variants are accepted: a byte order mark, titles in any case, semicolons or
+tabs between fields, a currency sign, thousands separators, several rows for a day, and negative
+credits. Anything ambiguous is a fault, because nobody checks a sum that is nearly right.
 """
 
 import csv
@@ -24,7 +23,7 @@ AMOUNTS = ("amount", "cost", "amount_usd", "cost_usd")
 
 _DELIMITERS = ",;\t"
 _MOST = Decimal(1_000_000_000)
-"""Dollars in one row."""
+"""The highest amount of a row in dollars."""
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 _TIME = re.compile(
     r"\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{2}(\.\d{1,6})?)?( ?(Z|UTC|[+-]\d{2}:\d{2}))?", re.ASCII
@@ -35,7 +34,7 @@ _NUMBER = re.compile(
 
 
 class InvoiceError(Exception):
-    """An invoice that cannot be used. `faults` has a line for each reason."""
+    """The invoice cannot be used. `faults` has one line for each reason."""
 
     def __init__(self, faults: Sequence[str]) -> None:
         super().__init__("\n".join(faults))
@@ -43,9 +42,9 @@ class InvoiceError(Exception):
 
 
 class Day(Struct, frozen=True, kw_only=True):
-    """A UTC day on both sides, in micro-dollars; None where that side has nothing of it.
+    """A UTC day in the records and in the invoice. An amount is None if the day is missing there.
 
-    `unknown` is the part of `recorded` of which nobody can tell whether it was drawn.
+    `unknown` is the part of `recorded` whose delivery could not be confirmed.
     """
 
     day: str
@@ -55,24 +54,24 @@ class Day(Struct, frozen=True, kw_only=True):
 
     @property
     def drift(self) -> int:
-        """How much more was billed than recorded."""
+        """The billed amount minus the recorded one."""
         return (self.billed or 0) - (self.recorded or 0)
 
     @property
     def percent(self) -> float | None:
-        """The drift in percent of what was recorded; None where that is nothing."""
+        """The drift in percent of the recorded amount, or None if that is 0."""
         return 100 * self.drift / self.recorded if self.recorded else None
 
     @property
     def sides(self) -> str:
-        """Where the day is: "both", "recorded" or "billed"."""
+        """Where the day appears: "both", "recorded" or "billed"."""
         if self.billed is None:
             return "recorded"
         return "billed" if self.recorded is None else "both"
 
 
 def read_invoice(content: bytes) -> dict[str, int]:
-    """Micro-dollars by UTC day, in the order of days. Raises InvoiceError with every fault."""
+    """Return micro-dollars by UTC day, in order. Raises InvoiceError with every fault."""
     text = _text(content)
     delimiter = _delimiter(text)
     rows = _rows(text, delimiter)
@@ -91,7 +90,7 @@ def read_invoice(content: bytes) -> dict[str, int]:
     except InvoiceError as error:
         faults += error.faults
     if not sums and not faults:
-        faults.append("it has titles and no row")
+        faults.append("it has titles but no rows")
     if faults:
         raise InvoiceError(faults)
     return {day: _micro(sums[day]) for day in sorted(sums)}
@@ -100,7 +99,7 @@ def read_invoice(content: bytes) -> dict[str, int]:
 def compared(
     billed: Mapping[str, int], recorded: Mapping[str, int], unknown: Mapping[str, int]
 ) -> list[Day]:
-    """Each day that either side has, in the order of days. All in micro-dollars by day."""
+    """Return every day of either side, in order. All arguments are micro-dollars by day."""
     return [
         Day(
             day=day,
@@ -113,7 +112,7 @@ def compared(
 
 
 def total(days: Sequence[Day]) -> Day:
-    """All days as one."""
+    """Return the total of all days."""
     return Day(
         day="total",
         recorded=sum(day.recorded or 0 for day in days),
@@ -123,7 +122,7 @@ def total(days: Sequence[Day]) -> Day:
 
 
 def outside(days: Sequence[Day], tolerance: int) -> list[Day]:
-    """The days that differ by more than so many micro-dollars."""
+    """Return the days that differ by more than so many micro-dollars."""
     return [day for day in days if abs(day.drift) > tolerance]
 
 
@@ -144,7 +143,7 @@ def _delimiter(text: str) -> str:
 
 
 def _rows(text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    """The rows that have anything in them, each with the line that it begins in."""
+    """Yield the rows that are not empty, each with its first line number."""
     reader = csv.reader(StringIO(text, newline=""), delimiter=delimiter, strict=True)
     line = 1
     try:
@@ -153,11 +152,11 @@ def _rows(text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
                 yield line, row
             line = reader.line_num + 1
     except csv.Error as error:
-        raise InvoiceError([f"line {line}: is no CSV ({error})"]) from None
+        raise InvoiceError([f"line {line}: is not CSV ({error})"]) from None
 
 
 def _column(titles: Sequence[str], known: Sequence[str], line: int, faults: list[str]) -> int:
-    """Where the column of one of these titles is; 0 and a fault unless there is one."""
+    """Return the index of the column with one of these titles, or 0 and add a fault."""
     found = [place for place, title in enumerate(titles) if title.strip().lower() in known]
     if len(found) == 1:
         return found[0]
@@ -173,7 +172,7 @@ def _field(row: Sequence[str], place: int) -> str:
 
 
 def _day(text: str) -> str:
-    """The UTC day of a day or a time; a time without a zone is UTC. Raises ValueError."""
+    """Return the UTC day of a date or a time. Times without a zone are UTC. Raises ValueError."""
     try:
         if _DATE.fullmatch(text):
             return _known(date.fromisoformat(text))
@@ -182,21 +181,21 @@ def _day(text: str) -> str:
             at = at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
             return _known(at.date())
     except (ValueError, OverflowError):
-        raise ValueError("its day is none of the calendar's, from 1970 to 9998") from None
+        raise ValueError("its day is not in the calendar, from 1970 to 9998") from None
     raise ValueError("its day is not written as 2026-11-01")
 
 
 def _known(day: date) -> str:
-    """A day that usage can be of. Raises ValueError."""
+    """Return a day in the range of usage. Raises ValueError."""
     if not 1970 <= day.year <= 9998:
         raise ValueError("too far away")
     return day.isoformat()
 
 
 def _amount(text: str, delimiter: str) -> Decimal:
-    """Dollars, below zero for a credit. Raises ValueError.
+    """Return dollars, below zero for a credit. Raises ValueError.
 
-    Where fields end with a semicolon, a comma may be decimal: then it is not guessed at.
+    In a file with semicolons a comma may be a decimal comma. Such an amount is refused.
     """
     bare = re.sub(r"(?i)\bUSD\b|US\$|\$", "", text).replace("\u2212", "-").strip()
     negative = bare.startswith("-") or (bare.startswith("(") and bare.endswith(")"))
@@ -205,7 +204,7 @@ def _amount(text: str, delimiter: str) -> Decimal:
     digits = bare.removeprefix("-").removeprefix("+").strip()
     doubtful = delimiter == ";" and "," in digits
     if doubtful or not _NUMBER.fullmatch(digits) or not any(mark.isdigit() for mark in digits):
-        raise ValueError("its amount is no number of dollars, as 1234.56 or $1,234.56")
+        raise ValueError("its amount is not a number of dollars, such as 1234.56 or $1,234.56")
     amount = Decimal(digits.replace(",", ""))
     if amount > _MOST:
         raise ValueError("its amount is above a billion dollars")
@@ -213,5 +212,5 @@ def _amount(text: str, delimiter: str) -> Decimal:
 
 
 def _micro(amount: Decimal) -> int:
-    """Micro-dollars: an invoice may be finer than that, and then its days are rounded."""
+    """Return micro-dollars. An invoice may be finer, and then its days are rounded."""
     return int((amount * MICRO).quantize(Decimal(1), rounding=ROUND_HALF_EVEN))

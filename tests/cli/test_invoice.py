@@ -147,8 +147,8 @@ def test_faults_are_told_all_at_once(tmp_path: Path) -> None:
     done = line.click("usage", "compare", "bad.csv")
     assert done.exit_code == 2
     assert done.stderr.splitlines() == [
-        "bad.csv: line 2: its day is none of the calendar's, from 1970 to 9998",
-        "bad.csv: line 3: its amount is no number of dollars, as 1234.56 or $1,234.56",
+        "bad.csv: line 2: its day is not in the calendar, from 1970 to 9998",
+        "bad.csv: line 3: its amount is not a number of dollars, such as 1234.56 or $1,234.56",
     ]
     done = line.click("usage", "compare", "none.csv")
     assert (done.exit_code, done.stderr) == (

@@ -299,6 +299,19 @@ async def test_lost_writes_are_reported_once_each_time(server: RedisServer) -> N
         assert failed == ["went_back"] * 3
 
 
+async def test_a_version_that_was_given_out_twice_is_not_taken_for_the_first(
+    store: Store, other: Store, client: Redis
+) -> None:
+    await put(store, "a", spent(1))
+    first = await client.hget(names.ACCOUNTS, "a")
+    await put(store, "a", spent(2))  # version 2, which is lost with a master
+    await client.hset(names.ACCOUNTS, "a", first)
+    await put(other, "a", spent(30))  # another version 2
+    assert not await store.accounts.swap([Change("a", 2, spent(3))], [])
+    assert (await store.accounts.load(["a"])).accounts == [(spent(30), 2)]
+    assert await store.accounts.swap([Change("a", 2, spent(31))], [])
+
+
 async def test_generations_that_were_lost_are_not_used_again(store: Store, client: Redis) -> None:
     await put_teams(store.directory, [RED])
     before = await client.hget(names.META, "generation")

@@ -27,6 +27,7 @@ from gateway.core.tasks import Background, Service
 from gateway.proxy.election import LocalElection, SharedElection
 from gateway.proxy.pipeline import Proxy
 from gateway.quota.ledger import Ledger
+from gateway.reporting.alerts.delivery import Deliverer
 from gateway.reporting.alerts.http import HttpWebhooks
 from gateway.reporting.alerts.watch import Alerts
 from gateway.reporting.free_usage import FreeUsage
@@ -125,11 +126,9 @@ class Gateway:
         gauges = QuotaCollector(lambda: self.directory.teams, lambda: live().limits, now)
         self.metrics.registry.register(gauges)
         webhooks = HttpWebhooks()
-        self.alerts = Alerts(
+        deliverer = Deliverer(
             store.claims,
-            store.usage,
             webhooks,
-            self.directory,
             live,
             secret=self.pepper,
             owner=new_id(),
@@ -137,6 +136,7 @@ class Gateway:
             spread=random.random,
             observer=observers,
         )
+        self.alerts = Alerts(store.usage, self.directory, live, deliverer, wall=now)
         ledger = Ledger(store.accounts, spread=random.random, observer=observers)
         self._free_usage = FreeUsage(store.accounts, new_id=new_id, wall=now)
         self._history = RequestHistory(store.history, settings=live, wall=now, writer=new_id()[:8])

@@ -102,8 +102,9 @@ def test_check_config_tells_faults_of_webhooks_with_all_others(line: Line) -> No
     (line.folder / "gateway.toml").write_text(TOML)
     done = line.click("check-config", *CONFIG, OPS_URL="")
     assert done.exit_code == 2
-    assert "gateway.toml: [alerts.webhooks.chat] url_file: what the file chat.url holds is no" in (
-        done.stderr
+    assert (
+        "gateway.toml: [alerts.webhooks.chat] url_file: the content of the file chat.url is no"
+        in (done.stderr)
     )
     assert "warning: gateway.toml: [alerts.webhooks.ops] url_env: the environment has no" in (
         done.stderr

@@ -28,11 +28,11 @@ from gateway.config.webhooks import Webhook
 from gateway.core.errors import StoreUnavailable
 from gateway.core.model import Claim
 from gateway.core.periods import DAY_SECONDS
-from gateway.core.tasks import Background
+from gateway.core.tasks import Background, Service
 from gateway.reporting.alerts.message import message
 from gateway.reporting.alerts.ports import ClaimStore, Receipt, Webhooks
 from gateway.reporting.alerts.rules import Alert, alert_id
-from gateway.telemetry.observer import Observer
+from gateway.telemetry.observer import NO_OBSERVER, Observer
 
 log = structlog.get_logger(source="alerts")
 
@@ -83,27 +83,31 @@ def deliveries(claims: Sequence[Claim]) -> list[Delivery]:
     return sorted(found, key=lambda delivery: delivery.alert.at, reverse=True)
 
 
-class Deliverer:
-    """Delivers alerts in the background. See `gateway.reporting.alerts.watch.Alerts`."""
+class Deliverer(Service):
+    """Delivers alerts in the background.
+
+    `settings` returns the current settings. `secret` belongs to the store, and `owner` is this
+    gateway's name among the gateways of its store. `wall` returns the time, `spread` randomness in
+    [0, 1). `pauses` are the seconds between attempts.
+    """
 
     def __init__(
         self,
         claims: ClaimStore,
         webhooks: Webhooks,
         settings: Callable[[], Settings],
-        background: Background,
         *,
         secret: bytes,
         owner: str,
         wall: Callable[[], float],
         spread: Callable[[], float],
-        pauses: Sequence[float],
-        observer: Observer,
+        pauses: Sequence[float] = PAUSES,
+        observer: Observer = NO_OBSERVER,
     ) -> None:
         self._claims = claims
         self._webhooks = webhooks
         self._settings = settings
-        self._background = background
+        self._background = Background("alert deliveries")
         self._secret = secret
         self._owner = owner
         self._wall = wall
@@ -114,6 +118,10 @@ class Deliverer:
         self._in_hand: set[str] = set()
         # A webhook that hangs must not delay the others.
         self._room = defaultdict[str, asyncio.Semaphore](lambda: asyncio.Semaphore(AT_ONCE))
+
+    async def close(self) -> None:
+        """Stop. Other gateways, or this one after its next start, deliver what is left."""
+        await self._background.close()
 
     def deliver(self, webhook: Webhook, alert: Alert) -> None:
         """Start the delivery, unless it is done, in progress, or claimed by another gateway."""

@@ -7,8 +7,9 @@
 
 import asyncio
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import TypeVar
 from urllib.parse import unquote, unquote_plus, urlsplit
 
 import aiohttp
@@ -20,6 +21,8 @@ from gateway.core.redaction import redact
 from gateway.core.tasks import Service
 from gateway.reporting.alerts.message import headers
 from gateway.reporting.alerts.ports import Receipt
+
+T = TypeVar("T")
 
 SECONDS = 10.0
 """The time limit of an attempt."""
@@ -119,7 +122,7 @@ def url_of(webhook: Webhook) -> str:
     if webhook.url is not None:
         return webhook.url.reveal()
     if webhook.url_file is not None:
-        return _checked_url(webhook.url_file)
+        return _read_file(webhook.url_file, check_url)
     raise ValueError(f"the environment has no variable {webhook.url_env}")
 
 
@@ -131,7 +134,7 @@ def secret_of(webhook: Webhook) -> bytes | None:
     if webhook.secret is not None:
         return check_secret(webhook.secret.reveal())
     if webhook.secret_file is not None:
-        return _checked_secret(webhook.secret_file)
+        return _read_file(webhook.secret_file, check_secret)
     if webhook.secret_env is not None:
         raise ValueError(f"the environment has no variable {webhook.secret_env}")
     return None
@@ -140,36 +143,28 @@ def secret_of(webhook: Webhook) -> bytes | None:
 def file_faults(webhooks: Iterable[Webhook]) -> Iterator[tuple[str, str, str]]:
     """Yield webhook, option and fault for each file without a valid URL or secret."""
     for webhook in webhooks:
-        for option, read in (("url_file", _checked_url), ("secret_file", _checked_secret)):
-            file = getattr(webhook, option)
-            if file is not None:
-                try:
-                    read(file)
-                except ValueError as error:
-                    yield webhook.name, option, str(error)
+        files = (
+            ("url_file", webhook.url_file, check_url),
+            ("secret_file", webhook.secret_file, check_secret),
+        )
+        for option, file, check in files:
+            try:
+                if file is not None:
+                    _read_file(file, check)
+            except ValueError as error:
+                yield webhook.name, option, str(error)
 
 
-def _checked_url(file: str) -> str:
-    text = _file_text(file)
+def _read_file(file: str, check: Callable[[str], T]) -> T:
+    """Return the checked content of a file. Raises ValueError."""
     try:
-        return check_url(text)
-    except ValueError as error:
-        raise ValueError(f"what the file {_shown_file(file)} holds {error}") from None
-
-
-def _checked_secret(file: str) -> bytes:
-    text = _file_text(file)
-    try:
-        return check_secret(text)
-    except ValueError as error:
-        raise ValueError(f"what the file {_shown_file(file)} holds {error}") from None
-
-
-def _file_text(file: str) -> str:
-    try:
-        return Path(file).read_bytes().strip().decode("ascii", "replace")
+        text = Path(file).read_bytes().strip().decode("ascii", "replace")
     except OSError as error:
         raise ValueError(f"the file {_shown_file(file)} cannot be read: {error.strerror}") from None
+    try:
+        return check(text)
+    except ValueError as error:
+        raise ValueError(f"the content of the file {_shown_file(file)} {error}") from None
 
 
 def _shown_file(file: str) -> str:

@@ -14,8 +14,7 @@ from gateway.core.model import Key
 from gateway.core.periods import DAY_SECONDS
 from gateway.core.tasks import Background, Service
 from gateway.quota.account import GATEWAY, Account, team_account
-from gateway.reporting.alerts.delivery import PAUSES, Deliverer
-from gateway.reporting.alerts.ports import ClaimStore, Webhooks
+from gateway.reporting.alerts.delivery import Deliverer
 from gateway.reporting.alerts.rules import (
     Budget,
     BudgetOwner,
@@ -26,7 +25,7 @@ from gateway.reporting.alerts.rules import (
     upstream_alert,
 )
 from gateway.reporting.store import UsageStore
-from gateway.telemetry.observer import NO_OBSERVER, Observer
+from gateway.telemetry.observer import Observer
 from gateway.telemetry.request_record import RequestRecord
 from gateway.tenants.directory import Directory
 
@@ -41,27 +40,16 @@ UNKNOWN_SECONDS = 30.0
 
 
 class Alerts(Service, Observer):
-    """Raises alerts, and delivers them to webhooks.
-
-    `settings` returns the current settings. `secret` belongs to the store, and `owner` is this
-    gateway's name among the gateways of its store. `wall` returns the time, `spread` randomness in
-    [0, 1). `pauses` are the seconds between attempts.
-    """
+    """Raises alerts. `settings` returns the current settings, `wall` returns the time."""
 
     def __init__(
         self,
-        claims: ClaimStore,
         usage: UsageStore,
-        webhooks: Webhooks,
         directory: Directory,
         settings: Callable[[], Settings],
+        deliverer: Deliverer,
         *,
-        secret: bytes,
-        owner: str,
         wall: Callable[[], float],
-        spread: Callable[[], float],
-        pauses: Sequence[float] = PAUSES,
-        observer: Observer = NO_OBSERVER,
     ) -> None:
         self._usage = usage
         self._directory = directory
@@ -70,18 +58,7 @@ class Alerts(Service, Observer):
         self._seen: dict[str, Account] = {}
         self._latest: tuple[int, dict[str, Key]] = (0, {})
         self._background = Background("alerts")
-        self._deliverer = Deliverer(
-            claims,
-            webhooks,
-            settings,
-            self._background,
-            secret=secret,
-            owner=owner,
-            wall=wall,
-            spread=spread,
-            pauses=pauses,
-            observer=observer,
-        )
+        self._deliverer = deliverer
 
     async def start(self) -> None:
         """Start the periodic checks."""
@@ -91,6 +68,7 @@ class Alerts(Service, Observer):
     async def close(self) -> None:
         """Stop. Other gateways, or this one after its next start, deliver what is left."""
         await self._background.close()
+        await self._deliverer.close()
 
     def accounts_seen(self, accounts: Mapping[str, Account]) -> None:
         """Note accounts that were just read or written."""

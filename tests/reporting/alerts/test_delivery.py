@@ -20,6 +20,7 @@ from gateway.reporting.alerts.delivery import (
     AT_ONCE,
     GIVEN_UP_SECONDS,
     SHOWN_SECONDS,
+    Deliverer,
     Delivery,
     deliveries,
 )
@@ -85,11 +86,9 @@ async def running(folder: Path, count: int = 1) -> AsyncIterator[Tellers]:
         for number in range(count):
             webhooks = HttpWebhooks()
             stack.push_async_callback(webhooks.close)
-            alerts = Alerts(
+            deliverer = Deliverer(
                 tellers.faulty.claims,
-                store.usage,
                 webhooks,
-                directory,
                 lambda: tellers.settings,
                 secret=b"secret",
                 owner=f"gateway {number}",
@@ -97,6 +96,9 @@ async def running(folder: Path, count: int = 1) -> AsyncIterator[Tellers]:
                 spread=lambda: 0.5,
                 pauses=QUICK,
                 observer=tellers.metrics,
+            )
+            alerts = Alerts(
+                store.usage, directory, lambda: tellers.settings, deliverer, wall=time.time
             )
             await alerts.start()
             stack.push_async_callback(alerts.close)

@@ -150,7 +150,9 @@ async def test_a_file_is_read_for_each_message(receiver: Receiver, tmp_path: Pat
         url.write_text(receiver.url + "\n")
         secret.write_text("hidden")
         receipt = await webhooks.send(webhook, "msg_1", BODY, NOW)
-        assert receipt.detail.startswith(f"nothing was sent: what the file {secret} holds is not")
+        assert receipt.detail.startswith(
+            f"nothing was sent: the content of the file {secret} is not"
+        )
         assert not receiver.messages
         secret.write_text(SECRET + "\n")
         assert (await webhooks.send(webhook, "msg_1", BODY, NOW)).delivered
@@ -177,10 +179,10 @@ def test_every_file_that_is_wrong_is_told(tmp_path: Path) -> None:
         Webhook(name="d", url_env="ANY"),
     ]
     assert list(file_faults(webhooks)) == [
-        ("a", "url_file", f"what the file {wrong} holds is not an http or https URL"),
+        ("a", "url_file", f"the content of the file {wrong} is not an http or https URL"),
         (
             *("a", "secret_file"),
-            f"what the file {wrong} holds is not whsec_ and the base64 of 24 to 64 bytes",
+            f"the content of the file {wrong} is not whsec_ and the base64 of 24 to 64 bytes",
         ),
         ("b", "url_file", f"the file {tmp_path} cannot be read: Is a directory"),
         ("c", "url_file", "the file given cannot be read: No such file or directory"),

@@ -106,7 +106,7 @@ def test_check_config_tells_faults_of_webhooks_with_all_others(line: Line) -> No
         "gateway.toml: [alerts.webhooks.chat] url_file: the content of the file chat.url is no"
         in (done.stderr)
     )
-    assert "warning: gateway.toml: [alerts.webhooks.ops] url_env: the environment has no" in (
+    assert "warning: gateway.toml: [alerts.webhooks.ops] url_env: the environment does not" in (
         done.stderr
     )
     (line.folder / "gateway.toml").write_text(TOML + "at_percent = [0]\n[cache]\nttl_seconds = -1")

@@ -1,4 +1,4 @@
-"""The sandbox counts exactly, survives its clients, starts and stops, and keeps quiet."""
+"""The sandbox counts exactly, starts and stops, and logs nothing of its clients."""
 
 import asyncio
 import logging
@@ -7,11 +7,10 @@ from collections.abc import AsyncIterator
 from urllib.parse import urlsplit
 
 import pytest
-from aiohttp.test_utils import TestClient, TestServer
 
 from gateway.upstream.sandbox import Fault, Sandbox
 from gateway.upstream.sandbox.counts import REMEMBERED
-from tests.support.sandboxed import KEY, PATH, PROMPT, Asker, asking, dots
+from tests.support.sandboxed import KEY, PATH, Asker, asking, dots
 from tests.support.steps import until
 
 BODY = b'{"prompt":"CANARY-PROMPT"}'
@@ -58,13 +57,7 @@ async def test_counts_are_exact_under_a_thousand_requests_at_once(asker: Asker) 
     assert 100 < counts.peak_in_flight <= 1_000
 
 
-async def test_a_client_that_asks_in_turn_is_never_seen_twice_at_once(asker: Asker) -> None:
-    for number in range(200):
-        await asker.ask(str(number))
-    assert asker.sandbox.counts.peak_in_flight == 1
-
-
-async def test_a_client_that_hangs_up_changes_nothing_but_the_delivery(asker: Asker) -> None:
+async def test_a_client_that_hangs_up_only_changes_the_delivery(asker: Asker) -> None:
     counts = asker.sandbox.counts
     asker.sandbox.settings.latency = 0.2
     with pytest.raises(TimeoutError):
@@ -75,7 +68,7 @@ async def test_a_client_that_hangs_up_changes_nothing_but_the_delivery(asker: As
     assert (counts.calls, counts.images_drawn, counts.images_delivered) == (1, 3, 0)
 
 
-async def test_an_answer_that_is_not_taken_whole_is_not_delivered(asker: Asker) -> None:
+async def test_a_response_that_is_cut_short_is_not_delivered(asker: Asker) -> None:
     asker.sandbox.fault = Fault(kind="slow_body", after=0.3)
     async with asker.session.post(
         asker.sandbox.url + PATH, data=BODY, headers={"Authorization": f"Bearer {KEY}"}
@@ -87,7 +80,7 @@ async def test_an_answer_that_is_not_taken_whole_is_not_delivered(asker: Asker) 
     assert (counts.images_drawn, counts.delivered, counts.images_delivered) == (1, 0, 0)
 
 
-async def test_requests_are_remembered_as_they_came(asker: Asker) -> None:
+async def test_requests_are_kept_unchanged(asker: Asker) -> None:
     headers = {"Authorization": f"Bearer {KEY}", "X-Request-Id": "one", "X-Odd": "Value"}
     began = time.monotonic()
     await asker.post(data=BODY, headers=headers)
@@ -101,7 +94,7 @@ async def test_requests_are_remembered_as_they_came(asker: Asker) -> None:
     assert asker.sandbox.counts.requests.maxlen == REMEMBERED == 10_000
 
 
-async def test_settings_are_those_of_the_calls_beginning(asker: Asker) -> None:
+async def test_a_call_keeps_the_settings_of_its_start(asker: Asker) -> None:
     asker.sandbox.settings.latency = 0.1
     call = asyncio.create_task(asker.ask())
     await until(lambda: asker.sandbox.counts.in_flight == 1)
@@ -112,17 +105,7 @@ async def test_settings_are_those_of_the_calls_beginning(asker: Asker) -> None:
 # -- starting and stopping ----------------------------------------------------------------------
 
 
-async def test_it_starts_again_and_keeps_its_counts() -> None:
-    sandbox = Sandbox(dots())
-    for turn in range(3):
-        async with asking(sandbox) as asker:
-            assert sandbox.url.startswith("http://127.0.0.1:")
-            assert (await asker.ask()).status == 200
-            assert sandbox.counts.delivered == turn + 1
-    await sandbox.stop()
-
-
-async def test_a_stopped_sandbox_refuses_connections_and_its_port_can_be_taken_again() -> None:
+async def test_a_stopped_sandbox_can_start_again_on_its_port_and_keeps_its_counts() -> None:
     sandbox = Sandbox(dots())
     async with asking(sandbox) as asker:
         assert (await asker.ask()).status == 200
@@ -133,9 +116,10 @@ async def test_a_stopped_sandbox_refuses_connections_and_its_port_can_be_taken_a
             await connect(sandbox)
         await sandbox.start(port=port)
         assert (await asker.ask()).status == 200
+    assert sandbox.counts.delivered == 2
 
 
-async def test_a_taken_port_is_told_and_leaves_nothing_running(asker: Asker) -> None:
+async def test_a_port_in_use_raises_and_leaves_nothing_running(asker: Asker) -> None:
     port = urlsplit(asker.sandbox.url).port
     assert port is not None
     other = Sandbox(dots())
@@ -167,28 +151,6 @@ async def test_stopping_ends_calls_under_way_within_a_second(kind: str, left: bo
         assert sandbox.counts.in_flight == 0
         for _, writer in connections:
             writer.transport.abort()
-
-
-async def test_stopping_waits_for_nobody_who_is_still_sending(asker: Asker) -> None:
-    _, writer = await connect(asker.sandbox)
-    writer.write(request_bytes()[:-5])
-    await asyncio.sleep(0.05)
-    began = time.monotonic()
-    await asker.sandbox.stop()
-    assert time.monotonic() - began < 1
-    writer.transport.abort()
-    assert asker.sandbox.counts.asked == 0
-
-
-async def test_the_routes_can_be_served_by_somebody_else() -> None:
-    sandbox = Sandbox(dots(answer="both"))
-    async with TestClient(TestServer(sandbox.app())) as client:
-        headers = {"Authorization": f"Bearer {KEY}"}
-        async with client.post(PATH, json={"prompt": PROMPT}, headers=headers) as response:
-            url = (await response.json())["data"][0]["url"]
-        assert url.startswith(str(client.make_url("/files/")))
-        async with client.get(url.removeprefix(str(client.make_url("/")).rstrip("/"))) as response:
-            assert response.status == 200
 
 
 # -- quiet --------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""deploy/compose.yaml: its form, what it closes off, and its services run as plain processes."""
+"""deploy/compose.yaml: its form, its hardening, and its services as plain processes."""
 
 import asyncio
 import io
@@ -34,7 +34,7 @@ REDIS = ["ledger", "cache"]
 
 
 class Running(NamedTuple):
-    """The stack, its upstream, and somebody who asks."""
+    """The stack, its upstream, and a client with a key."""
 
     stack: Stack
     upstream: Sandbox
@@ -47,7 +47,7 @@ AT_ONCE = 8
 """Below the team's concurrent_requests."""
 
 
-# -- what it says -------------------------------------------------------------------------------
+# -- the file ---------------------------------------------------------------------------------
 
 
 def test_it_is_a_compose_file() -> None:
@@ -55,7 +55,7 @@ def test_it_is_a_compose_file() -> None:
 
 
 @pytest.mark.parametrize("missing", sorted(REQUIRED))
-def test_what_must_be_filled_in_is_asked_for(missing: str) -> None:
+def test_required_variables_are_asked_for(missing: str) -> None:
     filled_in = {name: value for name, value in REQUIRED.items() if name != missing}
     with pytest.raises(KeyError, match=missing):
         read_compose(filled_in)
@@ -100,7 +100,7 @@ def test_only_gateways_reach_the_redis_servers() -> None:
     assert sorted(inside) == sorted([*GATEWAYS, *REDIS])
 
 
-def test_what_is_under_way_has_the_time_to_end() -> None:
+def test_calls_under_way_have_the_time_to_end() -> None:
     settings, _ = load_settings(ROOT / "config" / "gateway.toml", {})
     for name in [*GATEWAYS, "balancer"]:
         seconds = float(SERVICES[name]["stop_grace_period"].removesuffix("s"))
@@ -113,18 +113,18 @@ def mounts() -> list[str]:
 
 
 @pytest.mark.parametrize("source", mounts())
-def test_what_is_mounted_is_there(source: str) -> None:
+def test_mounted_files_exist(source: str) -> None:
     part = DEPLOY / Path(source).parts[0]
     if not part.exists():
         pytest.skip(f"this copy has no deploy/{part.name}")
     assert (DEPLOY / source).exists()
 
 
-# -- what it does -------------------------------------------------------------------------------
+# -- the services ------------------------------------------------------------------------------
 
 
 def programs_missing() -> set[str]:
-    """Services whose programs this machine has not. Grafana is nowhere packaged."""
+    """Services whose programs this machine does not have. Debian has no package of Grafana."""
     missing = {"grafana"}
     if shutil.which("caddy") is None:
         missing.add("balancer")
@@ -143,7 +143,7 @@ async def generate(session: aiohttp.ClientSession, url: str, key: str, prompt: s
 
 
 async def count(session: aiohttp.ClientSession, stack: Stack, name: str) -> float:
-    """How many purchases a gateway's own page of metrics tells."""
+    """How many purchases the metrics of a gateway count."""
     async with session.get(f"http://{stack.addresses[name]}:9090/metrics") as response:
         page = await response.text()
     found = re.findall(
@@ -153,7 +153,7 @@ async def count(session: aiohttp.ClientSession, stack: Stack, name: str) -> floa
 
 
 async def counted_by_prometheus(session: aiohttp.ClientSession, stack: Stack) -> dict[str, float]:
-    """The same of each instance, as Prometheus has it."""
+    """The same count for each instance, from Prometheus."""
     query = 'sum by (instance) (gateway_upstream_requests_total{status="200"})'
     url = f"http://{stack.addresses['prometheus']}:9090/api/v1/query"
     async with session.get(url, params={"query": query}) as response:
@@ -165,7 +165,7 @@ async def counted_by_prometheus(session: aiohttp.ClientSession, stack: Stack) ->
 
 
 async def traffic(session: aiohttp.ClientSession, stack: Stack, key: str) -> None:
-    """Purchases through the balancer, and a hit that the other gateway may have bought."""
+    """Purchases through the balancer, then a hit on each gateway."""
     balancer = f"http://{stack.addresses['balancer']}:8080"
     for begin in range(0, CALLS, AT_ONCE):
         asked = [
@@ -184,7 +184,7 @@ needs_caddy = pytest.mark.skipif("balancer" in programs_missing(), reason="caddy
 
 @asynccontextmanager
 async def running(folder: Path, latency: float, without: set[str]) -> AsyncIterator[Running]:
-    """The stack before a sandbox that takes so long for a picture, with a team and its key."""
+    """The stack with a sandbox that takes `latency` seconds, a team and its key."""
     async with Sandbox(drawing(latency=latency)) as upstream:
         filled_in = {**REQUIRED, "GATEWAY_UPSTREAM_BASE_URL": upstream.url}
         filled_in["GATEWAY_ADMIN_TOKEN"] = ADMIN_TOKEN
@@ -210,12 +210,12 @@ async def test_its_services_answer_teams_and_are_watched(tmp_path: Path) -> None
 
 
 async def watched(session: aiohttp.ClientSession, stack: Stack, own: dict[str, float]) -> bool:
-    """Whether Prometheus knows what the gateways told themselves."""
+    """Whether Prometheus has the counts of the gateways."""
     return await counted_by_prometheus(session, stack) == own
 
 
 CHECKED_SECONDS = 2
-"""How often the balancer asks the gateways how they are."""
+"""How often the balancer checks the gateways' health."""
 
 NO_ANSWER = (502, "server_error", "no_answer")
 
@@ -234,11 +234,11 @@ async def test_a_call_whose_gateway_dies_is_not_sent_again(tmp_path: Path) -> No
         await stack.kill("gateway-1")
         answers = await asyncio.gather(*asked)
         assert {got.status for got in answers} == {200, 502}
-        # A client that asked again by itself would buy again.
+        # A client that retried would buy a second time.
         assert {got.headers.get("x-should-retry") for got in answers} == {None, "false"}
         assert {got.error for got in answers if got.status != 200} == {NO_ANSWER}
         assert upstream.counts.asked == 4
-        # Whoever comes now finds the gateway that lives, at once.
+        # The next requests reach the gateway that lives, at once.
         asked = [ask(number) for number in range(4, 8)]
         assert {got.status for got in await asyncio.gather(*asked)} == {200}
         assert upstream.counts.asked == 8
@@ -246,7 +246,7 @@ async def test_a_call_whose_gateway_dies_is_not_sent_again(tmp_path: Path) -> No
 
         async def may_ask_again() -> bool:
             got = await ask(8)
-            assert got.status in (502, 503)  # the balancer may have noticed that nobody is left
+            assert got.status in (502, 503)  # the balancer may already know that no gateway is left
             assert got.error[1:] == NO_ANSWER[1:]
             return "x-should-retry" not in got.headers
 
@@ -258,7 +258,7 @@ async def test_a_call_whose_gateway_dies_is_not_sent_again(tmp_path: Path) -> No
 async def test_with_the_ledger_away_answers_of_the_cache_still_come(tmp_path: Path) -> None:
     async with running(tmp_path, 0, {"grafana", "prometheus"}) as (stack, upstream, session, key):
         balancer = f"http://{stack.addresses['balancer']}:8080"
-        for name in GATEWAYS:  # each has heard of the key
+        for name in GATEWAYS:  # each knows the key
             url = f"http://{stack.addresses[name]}:8080"
             assert (await generate(session, url, key, "kept")).status == 200
         await stack.kill("ledger")
@@ -271,7 +271,7 @@ async def test_with_the_ledger_away_answers_of_the_cache_still_come(tmp_path: Pa
             return True
 
         await until(know, 60)
-        await asyncio.sleep(2 * CHECKED_SECONDS)  # the balancer has asked them since
+        await asyncio.sleep(2 * CHECKED_SECONDS)  # the balancer has checked them since
         for _ in range(4):
             assert (await generate(session, balancer, key, "kept")).headers["Age"]
         got = await generate(session, balancer, key, "new")
@@ -280,7 +280,7 @@ async def test_with_the_ledger_away_answers_of_the_cache_still_come(tmp_path: Pa
 
 
 @needs_caddy
-async def test_a_body_that_is_too_large_is_refused_as_by_the_gateway(tmp_path: Path) -> None:
+async def test_a_broken_or_too_large_body_harms_its_client_alone(tmp_path: Path) -> None:
     async with running(tmp_path, 0, {"grafana", "prometheus"}) as (stack, upstream, session, key):
         balancer = f"http://{stack.addresses['balancer']}:8080"
         for size in (1_500_000, 3_000_000):
@@ -293,17 +293,13 @@ async def test_a_body_that_is_too_large_is_refused_as_by_the_gateway(tmp_path: P
                 got = await Got.read(response)
             assert got.error == (413, "invalid_request_error", "body_too_large")
         assert upstream.counts.asked == 0
-
-
-@needs_caddy
-@pytest.mark.parametrize("body", [b"ZZ\r\n", b"5\r\nabcdeX0\r\n\r\n"], ids=["no length", "no end"])
-async def test_a_client_that_speaks_no_http_harms_itself_alone(tmp_path: Path, body: bytes) -> None:
-    async with running(tmp_path, 0, {"grafana", "prometheus"}) as (stack, _, session, key):
-        balancer = f"http://{stack.addresses['balancer']}:8080"
         assert (await generate(session, balancer, key, "an apple")).status == 200
-        broken = request_bytes(body=body, length=None, headers="Transfer-Encoding: chunked\r\n")
-        for _ in range(4):
-            # It has no key either: the gateway tells of what it comes to know first.
-            assert (await ask(balancer, broken)).status in (400, 401)
+        for chunks in (b"ZZ\r\n", b"5\r\nabcdeX0\r\n\r\n"):  # no length, no end
+            broken = request_bytes(
+                body=chunks, length=None, headers="Transfer-Encoding: chunked\r\n"
+            )
+            for _ in range(4):
+                # It has no key either: the gateway reports the fault that it meets first.
+                assert (await ask(balancer, broken)).status in (400, 401)
         for name in ("an apple", "a pear"):
             assert (await generate(session, balancer, key, name)).status == 200

@@ -108,8 +108,8 @@ class RedisServer:
             await self._process.wait()
 
 
-_PORTS = count(11_000 + 4_000 * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]) % 20_000)
-"""Below those that the system gives out, and others for each process that runs tests."""
+_PORTS = count(11_000 + os.getpid() * 97 % 20_000)
+"""Below those that the system gives out, and different ones for each process that runs tests."""
 
 
 def free_port() -> int:

@@ -1,11 +1,9 @@
-"""A deployment that buys nothing again: real processes, one after the other."""
+"""A restart buys nothing again: the cache outlives the process."""
 
 import resource
 import signal
 import stat
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,7 @@ from gateway.upstream.sandbox import Sandbox
 from tests.support.money import drawing
 from tests.support.process import GatewayProcess, running_process
 from tests.support.program import program
+from tests.support.redis import free_port
 from tests.support.rig import UPSTREAM_KEY
 from tests.support.steps import key_in, status
 
@@ -23,17 +22,11 @@ FILE = Path("data/cache/answers")
 PROMPT = "canary: a very secret plan"
 
 
-@asynccontextmanager
-async def sandbox(**settings: Any) -> AsyncIterator[Sandbox]:
-    stand_in = Sandbox(drawing(**settings))
-    await stand_in.start()
-    try:
-        yield stand_in
-    finally:
-        await stand_in.stop()
+def sandbox(**settings: Any) -> Sandbox:
+    return Sandbox(drawing(**settings))
 
 
-def told(gateway: GatewayProcess, event: str) -> dict[str, Any]:
+def logged(gateway: GatewayProcess, event: str) -> dict[str, Any]:
     (line,) = [line for line in gateway.lines() if line.get("event") == event]
     return line
 
@@ -47,9 +40,9 @@ async def test_a_restart_buys_nothing_again(tmp_path: Path) -> None:
             assert await gateway.terminate() == 0
             assert time.monotonic() - started < 2
             assert gateway.lines()[-1]["event"] == "stopped"
-            assert told(gateway, "cache kept")["answers"] == 20
+            assert logged(gateway, "cache kept")["answers"] == 20
         async with running_process(tmp_path, upstream.url, TOML) as gateway:
-            assert told(gateway, "cache put back")["answers"] == 20
+            assert logged(gateway, "cache put back")["answers"] == 20
             for i, former in enumerate(bought):
                 got = await gateway.generate(key, f"{PROMPT} {i}")
                 assert (status(got), got.body) == ("gateway; hit", former.body)
@@ -63,14 +56,14 @@ async def test_a_restart_buys_nothing_again(tmp_path: Path) -> None:
         assert upstream.counts.calls == 21
 
 
-async def test_what_lies_on_the_disk(tmp_path: Path) -> None:
+async def test_the_file_holds_no_secret(tmp_path: Path) -> None:
     async with sandbox() as upstream, running_process(tmp_path, upstream.url, TOML) as gateway:
         key = await key_in(tmp_path)
         body = (await gateway.generate(key, PROMPT)).body
         await gateway.terminate()
     file = tmp_path / FILE
     content = file.read_bytes()
-    # The sandbox says the prompt again as the revised one, inside of its answer.
+    # The sandbox repeats the prompt as the revised one, inside its answer.
     rest = content.replace(body, b"")
     assert len(rest) == len(content) - len(body)
     for secret in (b"canary", b"secret plan", key.encode(), UPSTREAM_KEY.encode(), b"team"):
@@ -79,7 +72,7 @@ async def test_what_lies_on_the_disk(tmp_path: Path) -> None:
     assert stat.S_IMODE(file.parent.stat().st_mode) == 0o700
 
 
-async def test_it_is_off_unless_asked_for(tmp_path: Path) -> None:
+async def test_it_is_off_by_default(tmp_path: Path) -> None:
     async with sandbox() as upstream:
         async with running_process(tmp_path, upstream.url) as gateway:
             key = await key_in(tmp_path)
@@ -90,18 +83,19 @@ async def test_it_is_off_unless_asked_for(tmp_path: Path) -> None:
             assert status(await gateway.generate(key, PROMPT)).endswith("stored")
 
 
-async def test_it_can_be_switched_on_for_the_next_stop(tmp_path: Path) -> None:
+async def test_it_can_be_switched_on_for_the_next_stop_and_needs_no_redis(tmp_path: Path) -> None:
+    away = {"CACHE_URL": f"redis://127.0.0.1:{free_port()}/0"}
     async with sandbox() as upstream:
-        async with running_process(tmp_path, upstream.url) as gateway:
+        async with running_process(tmp_path, upstream.url, **away) as gateway:
             key = await key_in(tmp_path)
             await gateway.generate(key, PROMPT)
             await gateway.reread(TOML)
             await gateway.terminate()
-        async with running_process(tmp_path, upstream.url, TOML) as gateway:
+        async with running_process(tmp_path, upstream.url, TOML, **away) as gateway:
             assert status(await gateway.generate(key, PROMPT)) == "gateway; hit"
 
 
-async def test_lives_end_when_they_would_have(tmp_path: Path) -> None:
+async def test_an_answer_ends_when_it_would_have_ended(tmp_path: Path) -> None:
     async with sandbox() as upstream:
         toml = f"{TOML}\nttl_seconds = 4"
         async with running_process(tmp_path, upstream.url, toml) as gateway:
@@ -135,7 +129,7 @@ async def test_a_damaged_file_is_skipped_with_a_line(tmp_path: Path, damage: str
         )
         async with running_process(tmp_path, upstream.url, TOML) as gateway:
             whole = damage in ("foreign", "older version")
-            told(gateway, "kept cache skipped" if whole else "kept cache read in part")
+            logged(gateway, "kept cache skipped" if whole else "kept cache read in part")
             assert status(await gateway.generate(key, PROMPT)).endswith("stored")
             assert "canary" not in str(gateway.lines())
             await gateway.terminate()
@@ -152,7 +146,7 @@ async def test_a_full_disk_is_a_line_and_a_clean_exit(tmp_path: Path) -> None:
             assert sum(sizes) > 2 * limit
             resource.prlimit(gateway.pid, resource.RLIMIT_FSIZE, (limit, limit))
             assert await gateway.terminate() == 0
-            assert told(gateway, "cache not kept")["cause"] == "File too large"
+            assert logged(gateway, "cache not kept")["cause"] == "File too large"
             assert gateway.lines()[-1]["event"] == "stopped"
         assert list((tmp_path / FILE).parent.iterdir()) == []
         async with running_process(tmp_path, upstream.url, TOML) as gateway:

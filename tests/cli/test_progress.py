@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.program import CLEAN, ROOT
+from tests.support.program import CLEAN
+from tests.support.tools import ROOT
 
 SECONDS = 60
 """How long a command may take, on a busy machine."""

@@ -9,8 +9,9 @@ from msgspec import Struct
 from msgspec.structs import fields
 
 from gateway.web.admin.request import AdminRoute
-from tests.support.documents import ROOT, blocks
+from tests.support.documents import blocks
 from tests.support.rig import ADMIN_TOKEN, Rig
+from tests.support.tools import ROOT
 
 PAGE = (ROOT / "docs" / "admin-api.md").read_text()
 

@@ -25,8 +25,9 @@ from gateway.reporting.alerts.rules import (
     unknown_alerts,
     upstream_alert,
 )
-from tests.support.documents import ROOT, blocks
+from tests.support.documents import blocks
 from tests.support.receiver import SECRET
+from tests.support.tools import ROOT
 
 PAGE = (ROOT / "docs" / "alerts.md").read_text()
 

@@ -7,7 +7,8 @@ import pytest
 
 from gateway.core import errors
 from gateway.telemetry.metrics import OUTCOMES, UNREADABLE, Metrics
-from tests.support.documents import PAGES, ROOT
+from tests.support.documents import PAGES
+from tests.support.tools import ROOT
 
 SPEC = importlib.util.spec_from_file_location("docs_conf", ROOT / "docs" / "conf.py")
 assert SPEC is not None

@@ -11,15 +11,8 @@ from gateway.config.models import GPT_IMAGE_2
 from gateway.config.options import options_of, variable_of
 from gateway.config.settings import SECTIONS
 from gateway.config.teams_file import read_teams
-from tests.support.documents import (
-    PAGES,
-    README,
-    ROOT,
-    WHOLE,
-    blocks,
-    gateway_arguments,
-    shell_lines,
-)
+from tests.support.documents import PAGES, README, WHOLE, blocks, gateway_arguments, shell_lines
+from tests.support.tools import ROOT
 
 COMMANDS = sorted({words for line in shell_lines(WHOLE) if (words := gateway_arguments(line))})
 FURTHER_VARIABLES = {"GATEWAY_CONFIG", "GATEWAY_SANDBOX_API_KEY"}

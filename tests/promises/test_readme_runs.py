@@ -12,16 +12,9 @@ from pathlib import Path
 import pytest
 
 from gateway.upstream.sandbox import Sandbox, SandboxSettings
-from tests.support.documents import (
-    PAGES,
-    README,
-    ROOT,
-    WHOLE,
-    blocks,
-    gateway_arguments,
-    shell_lines,
-)
+from tests.support.documents import PAGES, README, WHOLE, blocks, gateway_arguments, shell_lines
 from tests.support.program import Program, program
+from tests.support.tools import ROOT
 
 PLACEHOLDER = "0123456789ab"
 """Stands for the id of a key."""

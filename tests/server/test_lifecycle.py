@@ -23,10 +23,11 @@ from gateway.stores.sqlite import SqliteStore
 from gateway.upstream.sandbox import Sandbox
 from tests.support.money import PRICE, assert_spent, drawing, until
 from tests.support.process import GatewayProcess, running_process
-from tests.support.program import ROOT, program
+from tests.support.program import program
 from tests.support.raw import refuses
 from tests.support.rig import FLAT, UPSTREAM_KEY
 from tests.support.steps import key_in, status
+from tests.support.tools import ROOT
 
 DRAINING = (503, "server_error", "draining")
 

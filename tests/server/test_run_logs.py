@@ -10,9 +10,9 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager
 from pathlib import Path
 
-from tests.support.process import ROOT
 from tests.support.program import program
 from tests.support.raw import wire
+from tests.support.tools import ROOT
 
 MANY = 3_000
 """Lines of requests: several times what a pipe holds."""

@@ -1,9 +1,8 @@
 """The documentation: the README and the pages under docs/ and deploy/."""
 
 import re
-from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+from tests.support.tools import ROOT
 
 README = (ROOT / "README.md").read_text()
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from click.testing import CliRunner, Result
 
 from gateway.cli.main import gateway
+from tests.support.tools import ROOT
 
 TEAMS = """
 [teams.design]
@@ -20,7 +21,7 @@ images_per_day = 200
 """
 CLEAN = {name: text for name, text in os.environ.items() if not name.startswith("GATEWAY_")}
 PROGRAM = [sys.executable, "-m", "gateway"]
-CODE = Path(__file__).parents[2]
+CODE = ROOT
 
 
 class Line:

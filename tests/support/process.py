@@ -14,8 +14,7 @@ from typing import Any
 import aiohttp
 
 from tests.support.rig import UPSTREAM_KEY, Got
-
-ROOT = Path(__file__).parents[2]
+from tests.support.tools import ROOT
 
 START_SECONDS = 60.0
 """How long a process may take to be ready on a busy machine."""

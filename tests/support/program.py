@@ -10,7 +10,8 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+from tests.support.tools import ROOT
+
 CLEAN = {name: text for name, text in os.environ.items() if not name.startswith("GATEWAY_")}
 NOTHING: Mapping[str, str] = {}
 _URLS = re.compile(r'(public|admin)[=":]+(http://[^\s"]+)')

@@ -4,7 +4,7 @@ import asyncio
 import shlex
 import shutil
 import subprocess
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
+from tests.support.money import until
 from tests.support.redis import START_SECONDS, RedisServer, free_port, running_redis
 
 SERVICE = "gateway"
@@ -20,15 +21,8 @@ SLOTS = 16_384
 
 
 async def command(client: Redis, *words: str | int) -> Any:
-    """What a server answers to any command."""
+    """The reply of a server to any command."""
     return await client.execute_command(*words)  # type: ignore[no-untyped-call]
-
-
-async def until(true: Callable[[], Awaitable[bool]]) -> None:
-    """Wait until something has become true of servers that are starting."""
-    async with asyncio.timeout(START_SECONDS):
-        while not await true():  # noqa: ASYNC110  # servers tell nobody
-            await asyncio.sleep(0.05)
 
 
 class Cluster:
@@ -72,7 +66,7 @@ async def _join(nodes: list[RedisServer]) -> None:
             await command(client, "CLUSTER ADDSLOTSRANGE", first, after - 1)
             await command(client, "CLUSTER MEET", "127.0.0.1", nodes[0].port)
     for node in nodes:
-        await until(partial(_joined, node))
+        await until(partial(_joined, node), START_SECONDS)
 
 
 async def _joined(node: RedisServer) -> bool:
@@ -82,7 +76,7 @@ async def _joined(node: RedisServer) -> bool:
 
 
 class TlsServer(RedisServer):
-    """A server that speaks TLS alone, with a certificate that nobody but this test knows."""
+    """A server that accepts only TLS, with a certificate of this test."""
 
     @property
     def certificate(self) -> Path:
@@ -127,7 +121,7 @@ def _make_certificate(certificate: Path, key: Path) -> None:
 
 
 class Sentinels:
-    """A master and one sentinel that watches over it, and perhaps over a replica."""
+    """A master and one sentinel that watches it, perhaps with a replica."""
 
     def __init__(self, master: RedisServer, sentinel: RedisServer) -> None:
         self.master = master
@@ -141,20 +135,22 @@ class Sentinels:
 
 @asynccontextmanager
 async def running_sentinel(folder: Path, *, replica: bool = False) -> AsyncIterator[Sentinels]:
-    """A master and its sentinel, killed when the block ends; with a replica that has caught up
-    and that the sentinel knows, which takes it some seconds.
+    """A master and its sentinel, killed when the block ends.
+
+    `replica` adds a replica that has caught up and that the sentinel knows: this takes seconds.
     """
     async with AsyncExitStack() as running:
         master = await running.enter_async_context(running_redis(folder / "master"))
         sentinel = SentinelServer(folder / "sentinel", free_port(), master.port)
         if replica:
             other = running_redis(folder / "replica", replicaof=f"127.0.0.1 {master.port}")
-            await until(partial(_caught_up, await running.enter_async_context(other)))
+            replica_server = await running.enter_async_context(other)
+            await until(partial(_caught_up, replica_server), START_SECONDS)
         await asyncio.to_thread(sentinel.configure)
         await sentinel.start()
         running.push_async_callback(sentinel.kill)
         if replica:
-            await until(partial(_knows_replica, sentinel))
+            await until(partial(_knows_replica, sentinel), START_SECONDS)
         yield Sentinels(master, sentinel)
 
 
@@ -169,7 +165,7 @@ async def _knows_replica(sentinel: RedisServer) -> bool:
 
 
 class SentinelServer(RedisServer):
-    """A sentinel. It writes its configuration file anew as it learns."""
+    """A sentinel. It rewrites its configuration file as it learns."""
 
     def __init__(self, folder: Path, port: int, master: int) -> None:
         super().__init__(folder, port, {})

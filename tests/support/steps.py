@@ -1,9 +1,7 @@
-"""Short steps that many tests take with a rig."""
+"""Steps that many tests take with a rig."""
 
-import asyncio
 import secrets
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,33 +14,26 @@ from gateway.core.model import NO_LIMITS, Key, Limits, Team
 from gateway.server.startup import load_pepper
 from gateway.stores.sqlite import SqliteStore
 from tests.support.directory import put_key, put_teams
+from tests.support.money import until as until
 from tests.support.rig import Got, Rig
 
 
 def calls(rig: Rig) -> int:
-    """How often the upstream was asked."""
+    """How many calls the upstream got."""
     return rig.sandbox.counts.calls
 
 
 def status(got: Got) -> str:
-    """How an answer came about. It must be one."""
+    """The Cache-Status of an answer, which must be a 200."""
     assert got.status == 200, got.body
     return got.headers["Cache-Status"]
-
-
-async def until(true: Callable[[], bool], seconds: float = 10) -> None:
-    """Wait until something is so."""
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline, "it never came about"
-        await asyncio.sleep(0.01)
 
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 
 async def samples(rig: Rig) -> Samples:
-    """Everything that /metrics says, by name and labels."""
+    """Every sample of /metrics, by name and labels."""
     return read_samples((await rig.admin("/metrics")).body.decode())
 
 
@@ -69,9 +60,9 @@ def total(found: Samples, name: str, **labels: str) -> float:
 async def key_in(
     folder: Path, team: str = "team", limits: Limits = NO_LIMITS, **policy: Any
 ) -> str:
-    """A new key, made from outside of the gateway whose data is in `folder`, as an operator does.
+    """A new key, created by another process than the gateway whose data is in `folder`.
 
-    The team is made, or replaced, with these limits and policy.
+    The team is created, or replaced, with these limits and policy.
     """
     id, text = key_format.mint(secrets.token_bytes)
     place = parse_store_url(f"sqlite:{folder / 'gateway.db'}")

@@ -22,8 +22,9 @@ from gateway.core.model import Limits
 from gateway.server.gateway import Gateway
 from gateway.telemetry.otel import OpenTelemetryTracing
 from gateway.upstream.sandbox import Fault, Sandbox, SandboxSettings
-from tests.support.program import CLEAN, ROOT, program
+from tests.support.program import CLEAN, program
 from tests.support.rig import UPSTREAM_KEY, Rig, settings_for
+from tests.support.tools import ROOT
 
 ON = "[tracing]\nenabled = true\n"
 TRACE = "0af7651916cd43dd8448eb211c80319c"

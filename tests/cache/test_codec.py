@@ -1,11 +1,16 @@
-"""Records of answers: they come back as they were, or not at all."""
+"""Records of answers: they are read as they were written, or not at all."""
 
+from zlib import crc32
+
+import msgspec
 import pytest
 
 from gateway.cache.codec import HEAD_BYTES, CachedAnswer, decode, encode, payload_length
 from tests.support.answers import answer, key
 
-KEPT = CachedAnswer(key("apple"), 1_800_000_000.5, answer(b'{"data":[1]}', at=1_700_000_000.25))
+NOW = 1_800_000_000.5
+KEPT = CachedAnswer(key("apple"), NOW, answer(b'{"data":[1]}', at=1_700_000_000.25))
+NAME = "0" * 64
 
 
 def read(record: bytes) -> CachedAnswer | None:
@@ -13,17 +18,14 @@ def read(record: bytes) -> CachedAnswer | None:
 
 
 @pytest.mark.parametrize("size", [1, 1_000, 2_000_000])
-def test_an_answer_comes_back_as_it_was(size: int) -> None:
+def test_an_answer_is_read_as_it_was_written(size: int) -> None:
     kept = KEPT._replace(bought=answer(bytes(size), at=5.5), expires=float("inf"))
-    assert read(encode(kept)) == kept
-
-
-def test_the_head_tells_the_payloads_length() -> None:
-    record = encode(KEPT)
+    record = encode(kept)
+    assert read(record) == kept
     assert payload_length(record[:HEAD_BYTES]) == len(record) - HEAD_BYTES
 
 
-def test_any_damaged_bit_is_seen() -> None:
+def test_every_flipped_bit_is_detected() -> None:
     record = encode(KEPT)
     for place in range(len(record) * 8):
         broken = bytearray(record)
@@ -31,7 +33,29 @@ def test_any_damaged_bit_is_seen() -> None:
         assert read(bytes(broken)) is None
 
 
-def test_what_is_cut_or_too_long_is_no_record() -> None:
+def test_a_record_of_another_length_is_damaged() -> None:
     record = encode(KEPT)
     assert all(read(record[:length]) is None for length in range(len(record)))
     assert read(record + b"\0") is None
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        (NAME, NOW, NOW, 1, 1),
+        (NAME, NOW, NOW, 1, 1, b"{}", 1),
+        ("prompt", NOW, NOW, 1, 1, b"{}"),
+        (NAME, "x", NOW, 1, 1, b"{}"),
+        (NAME, NOW, float("-inf"), 1, 1, b"{}"),
+        (NAME, NOW, NOW, 0, 1, b"{}"),
+        (NAME, NOW, NOW, 1, -1, b"{}"),
+        (NAME, NOW, NOW, 1, 2**63 - 1, b"{}"),
+        (NAME, NOW, NOW, 1, 1, b""),
+        {"key": NAME},
+        None,
+    ],
+)
+def test_a_record_of_another_format_is_foreign(fields: object) -> None:
+    payload = msgspec.msgpack.encode(fields)
+    head = len(payload).to_bytes(8, "big") + crc32(payload).to_bytes(4, "big")
+    assert decode(head, payload) is None

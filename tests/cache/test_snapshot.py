@@ -1,49 +1,48 @@
-"""A memory cache over a restart: lives by the wall clock, order, bounds, and what the log says."""
+"""A memory cache over a restart: expiry by the wall clock, order, bounds, and log lines."""
 
-import io
-import json
-import logging
-import os
-from collections.abc import Iterator
+from collections.abc import Iterator, MutableMapping
 from pathlib import Path
 from typing import Any
 
 import pytest
-import structlog
 from msgspec.structs import replace
+from structlog.testing import capture_logs
 
 from gateway.cache.memory import ENTRY_BYTES, MemoryCache
 from gateway.cache.snapshot import keep, put_back
 from gateway.cache.snapshot_file import NAME
 from gateway.config.settings import CacheSettings
 from gateway.core.model import Bought
-from gateway.telemetry.logging import configure_logs
+from tests.support.answers import answer, key
 
 START = 1_800_000_000.0
 OTHER = "it is of another kind, version or owner, or others may write to it"
 
+Lines = list[MutableMapping[str, Any]]
+
 
 class Run:
-    """One run of a gateway: its cache, and two clocks that have nothing in common."""
+    """One run of a gateway: its cache, its settings, and two clocks without a common start."""
 
-    def __init__(self, max_bytes: int = 2**20) -> None:
+    def __init__(self, settings: CacheSettings, max_bytes: int = 2**20) -> None:
+        self.settings = settings
+        self.file = Path(settings.keep_path, NAME)
         self.wall = START
         self.cache = MemoryCache(max_bytes, 2**20, clock=lambda: self.wall % 1_000_003)
 
-    def now(self) -> float:
-        return self.wall
-
-    async def buy(self, name: str, ttl: float, body: bytes = b"{}") -> Bought:
-        bought = Bought(body=body, images=1, cost=5, at=self.wall, kept=True)
-        await self.cache.set(key(name), bought, ttl=ttl)
+    async def buy(self, name: str) -> Bought:
+        bought = answer(b"{}", at=self.wall)
+        await self.cache.set(key(name), bought, ttl=100)
         return bought
 
-    async def has(self, name: str) -> bool:
-        return await self.cache.get(key(name)) is not None
+    async def keep(self, **options: float) -> None:
+        await keep(self.cache, self.settings, lambda: self.wall, **options)
 
+    async def put_back(self, **options: float) -> None:
+        await put_back(self.cache, self.settings, lambda: self.wall, **options)
 
-def key(name: str) -> str:
-    return name.encode().hex().ljust(64, "0")
+    def has(self, names: str) -> list[bool]:
+        return [self.cache.peek(key(name)) is not None for name in names]
 
 
 @pytest.fixture
@@ -52,143 +51,113 @@ def settings(tmp_path: Path) -> CacheSettings:
 
 
 @pytest.fixture
-def logged() -> Iterator[io.StringIO]:
-    stream, root = io.StringIO(), logging.getLogger()
-    handlers, level = root.handlers, root.level
-    configure_logs("info", "json", stream)
-    structlog.configure(cache_logger_on_first_use=False)  # the next test has another stream
-    yield stream
-    root.handlers = handlers
-    root.setLevel(level)
-    structlog.reset_defaults()
+async def bought(settings: CacheSettings) -> Bought:
+    """An answer "a" that a former run bought and kept, with 100 seconds left."""
+    run = Run(settings)
+    bought = await run.buy("a")
+    await run.keep()
+    return bought
 
 
-def lines(logged: io.StringIO) -> list[dict[str, Any]]:
-    found = [json.loads(line) for line in logged.getvalue().splitlines()]
-    logged.seek(0)
-    logged.truncate()
-    return found
+@pytest.fixture
+def lines(bought: Bought) -> Iterator[Lines]:
+    """What is logged after the former run."""
+    with capture_logs() as lines:
+        yield lines
 
 
-async def test_answers_expire_by_the_wall_clock(settings: CacheSettings) -> None:
-    first, second = Run(), Run()
-    bought = await first.buy("a", 100)
-    await first.buy("b", 50)
-    await first.buy("c", 10)
-    first.wall += 20
-    await keep(first.cache, settings, first.now)
-    second.wall = first.wall + 40  # the time between the two counts
-    await put_back(second.cache, settings, second.now)
-    assert await second.cache.get(key("a")) == bought
-    assert [await second.has(name) for name in "abc"] == [True, False, False]
-    second.wall = START + 99
-    assert await second.has("a")
-    second.wall = START + 100
-    assert not await second.has("a")
+@pytest.mark.parametrize(
+    ("pause", "ttl_seconds", "left"),
+    [
+        pytest.param(60, 86_400, 40, id="the time between two runs counts"),
+        pytest.param(-1_000, 86_400, 100, id="a clock that was set back prolongs no life"),
+        pytest.param(0, 30, 30, id="a shorter ttl also holds for kept answers"),
+    ],
+)
+async def test_answers_expire_by_the_wall_clock(
+    settings: CacheSettings, bought: Bought, pause: float, ttl_seconds: float, left: float
+) -> None:
+    run = Run(replace(settings, ttl_seconds=ttl_seconds))
+    run.wall += pause
+    await run.put_back()
+    run.wall += left - 1
+    assert await run.cache.get(key("a")) == bought
+    run.wall += 1
+    assert run.has("a") == [False]
 
 
-async def test_a_clock_that_was_set_back_prolongs_no_life(settings: CacheSettings) -> None:
-    first, second = Run(), Run()
-    await first.buy("a", 100)
-    await keep(first.cache, settings, first.now)
-    second.wall = START - 1_000
-    await put_back(second.cache, settings, second.now)
-    second.wall += 99
-    assert await second.has("a")
-    second.wall += 1
-    assert not await second.has("a")
-
-
-async def test_a_shorter_ttl_holds_for_what_was_kept(settings: CacheSettings) -> None:
-    first, second = Run(), Run()
-    await first.buy("a", 100)
-    await keep(first.cache, settings, first.now)
-    await put_back(second.cache, replace(settings, ttl_seconds=30), second.now)
-    second.wall += 29
-    assert await second.has("a")
-    second.wall += 1
-    assert not await second.has("a")
-
-
-async def test_the_order_of_use_goes_on(settings: CacheSettings) -> None:
-    first, second = Run(), Run(4 * (ENTRY_BYTES + 64 + 2))
+async def test_the_order_of_use_is_kept(settings: CacheSettings) -> None:
+    first = Run(settings)
     for name in "abcdef":
-        await first.buy(name, 100)
-    await first.has("a")
-    await keep(first.cache, settings, first.now)
-    await put_back(second.cache, replace(settings, max_bytes=8), second.now)
-    assert [second.cache.peek(key(name)) is not None for name in "aefdcb"] == [True] * 4 + [
-        False
-    ] * 2
-    await second.buy("new", 100)
-    assert [second.cache.peek(key(name)) is not None for name in "aefd"] == [True] * 3 + [False]
+        await first.buy(name)
+    await first.cache.get(key("a"))
+    await first.keep()
+    second = Run(replace(settings, max_bytes=8), max_bytes=4 * (ENTRY_BYTES + 64 + 2))
+    await second.put_back()
+    assert second.has("aefdcb") == [True] * 4 + [False] * 2
+    await second.buy("new")
+    assert second.has("aefd") == [True] * 3 + [False]
 
 
-async def test_without_a_path_nothing_is_written(settings: CacheSettings) -> None:
-    run = Run()
-    await run.buy("a", 100)
-    for off in (replace(settings, enabled=False), replace(settings, keep_path="")):
-        await keep(run.cache, off, run.now)
-        await put_back(run.cache, off, run.now)
-    assert not os.path.exists(settings.keep_path)  # noqa: ASYNC240 - nothing else runs
+@pytest.mark.parametrize("option", [{"enabled": False}, {"keep_path": ""}])
+async def test_without_a_path_or_a_cache_nothing_is_written(
+    settings: CacheSettings, option: dict[str, Any]
+) -> None:
+    run = Run(replace(settings, **option))
+    await run.buy("a")
+    await run.keep()
+    await run.put_back()
+    assert not Path(settings.keep_path).exists()  # noqa: ASYNC240 - nothing else runs
 
 
-async def test_writing_and_reading_are_logged(settings: CacheSettings, logged: io.StringIO) -> None:
-    run = Run()
-    await put_back(run.cache, settings, run.now)
-    await run.buy("a", 100)
-    await keep(run.cache, settings, run.now)
-    await put_back(Run().cache, settings, run.now)
-    events = [
-        {name: line[name] for name in line.keys() & {"event", "answers", "left_out"}}
-        for line in lines(logged)
-    ]
-    assert events == [
-        {"event": "cache put back", "answers": 0},
-        {"event": "cache kept", "answers": 1, "left_out": 0},
+async def test_writing_and_reading_are_logged(settings: CacheSettings, lines: Lines) -> None:
+    run = Run(settings)
+    await run.put_back()
+    await run.keep()
+    run.file.unlink()
+    await Run(settings).put_back()
+    names = ("event", "answers", "left_out")
+    assert [{name: line[name] for name in names if name in line} for line in lines] == [
         {"event": "cache put back", "answers": 1},
+        {"event": "cache kept", "answers": 1, "left_out": 0},
+        {"event": "cache put back", "answers": 0},
     ]
 
 
-async def test_a_time_limit_is_no_failure(settings: CacheSettings, logged: io.StringIO) -> None:
-    run = Run()
-    await run.buy("a", 100)
-    await keep(run.cache, settings, run.now, seconds=0)
-    (line,) = lines(logged)
-    assert (line["answers"], line["left_out"]) == (0, 1)
-    await keep(run.cache, settings, run.now)
-    await put_back(Run().cache, settings, run.now, seconds=0)
-    assert lines(logged)[1]["event"] == "kept cache read in part"
+async def test_reading_and_writing_end_at_their_time_limit(
+    settings: CacheSettings, lines: Lines
+) -> None:
+    await Run(settings).put_back(seconds=0)
+    run = Run(settings)
+    await run.put_back()
+    await run.keep(seconds=0)
+    assert lines[0]["event"] == "kept cache read in part"
+    assert (lines[-1]["answers"], lines[-1]["left_out"]) == (0, 1)
 
 
-async def test_an_unusable_file_is_logged(settings: CacheSettings, logged: io.StringIO) -> None:
-    run, folder = Run(), Path(settings.keep_path)
-    elsewhere = replace(settings, keep_path=str(folder / NAME / "cache"))
-    await run.buy("a", 100)
-    await keep(run.cache, settings, run.now)
-    content = (folder / NAME).read_bytes()
-    (folder / NAME).write_bytes(content[:-1])
-    await put_back(Run().cache, settings, run.now)
-    (folder / NAME).write_bytes(b"something else")
-    await put_back(Run().cache, settings, run.now)
-    await keep(run.cache, elsewhere, run.now)
-    _, part, back, skipped, failed = lines(logged)
+async def test_an_unusable_file_is_logged(settings: CacheSettings, lines: Lines) -> None:
+    run = Run(settings)
+    run.file.write_bytes(run.file.read_bytes()[:-1])
+    await run.put_back()
+    run.file.write_bytes(b"something else")
+    await run.put_back()
+    elsewhere = Run(replace(settings, keep_path=str(run.file / "cache")))
+    await elsewhere.put_back()
+    await elsewhere.keep()
+    part, back, skipped, _, failed = lines
     assert (part["event"], part["damaged"]) == ("kept cache read in part", 1)
     assert (back["event"], back["answers"]) == ("cache put back", 0)
-    assert (skipped["event"], skipped["level"]) == ("kept cache skipped", "warning")
-    assert skipped["cause"] == OTHER
+    assert (skipped["event"], skipped["cause"]) == ("kept cache skipped", OTHER)
+    assert skipped["log_level"] == "warning"
     assert (failed["event"], failed["cause"]) == ("cache not kept", "Not a directory")
 
 
 @pytest.mark.parametrize("mode", [0o620, 0o602])
 async def test_a_file_that_others_may_write_is_not_put_back(
-    settings: CacheSettings, logged: io.StringIO, mode: int
+    settings: CacheSettings, lines: Lines, mode: int
 ) -> None:
-    run = Run()
-    await run.buy("a", 100)
-    await keep(run.cache, settings, run.now)
-    (Path(settings.keep_path) / NAME).chmod(mode)
-    fresh = Run()
-    await put_back(fresh.cache, settings, run.now)
-    assert len(fresh.cache) == 0
-    assert lines(logged)[-1]["cause"] == OTHER
+    run = Run(settings)
+    run.file.chmod(mode)
+    await run.put_back()
+    assert len(run.cache) == 0
+    assert lines[-1]["cause"] == OTHER

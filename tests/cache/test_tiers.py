@@ -1,183 +1,109 @@
-"""Memory before a real Redis: who is asked, how often, and what is kept for how long."""
+"""Memory in front of a real Redis: which tier is read, how often, and for how long it stores."""
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
-from pathlib import Path
-from time import time
 
 import pytest
 
-from gateway.cache.memory import MemoryCache
-from gateway.cache.redis import RedisCache
-from gateway.cache.seal import Seal
-from gateway.cache.tiers import TieredCache
-from gateway.config.store_url import parse_store_url
-from gateway.telemetry.observer import Observer
 from tests.support.answers import answer, key
-from tests.support.money import until
-from tests.support.redis import RedisServer, running_redis
+from tests.support.redis import RedisServer
+from tests.support.redis_cache import CacheReplica
 
 
-class Tiers(Observer):
-    """The two tiers of one gateway, both together, and the results of look-ups in Redis."""
-
-    def __init__(self, server: RedisServer, max_bytes: int = 2**26) -> None:
-        self.lookups: list[str] = []
-        self.memory = MemoryCache(max_bytes, 2**25)
-        place = parse_store_url(server.url)
-        self.redis = RedisCache(place, Seal(b"pepper"), 2**25, time, self)
-        self.cache = TieredCache(self.memory, self.redis, time)
-
-    def cache_lookup(self, tier: str, result: str) -> None:
-        self.lookups.append(result)
-
-    async def __aenter__(self) -> "Tiers":
-        await self.redis.open()
-        return self
-
-    async def __aexit__(self, *error: object) -> None:
-        await self.cache.close()
-
-
-@pytest.fixture
-async def server(tmp_path: Path) -> AsyncIterator[RedisServer]:
-    async with running_redis(tmp_path / "redis") as running:
-        yield running
-
-
-@pytest.fixture
-async def here(server: RedisServer) -> AsyncIterator[Tiers]:
-    async with Tiers(server) as tiers:
-        yield tiers
-
-
-@pytest.fixture
-async def there(server: RedisServer) -> AsyncIterator[Tiers]:
-    async with Tiers(server) as tiers:
-        yield tiers
-
-
-async def test_a_hit_in_memory_waits_for_nothing(here: Tiers) -> None:
+async def test_a_hit_in_memory_does_not_wait(here: CacheReplica) -> None:
     bought = answer()
-    await here.cache.set(key(1), bought, ttl=60)
-    getting = here.cache.get(key(1))
+    await here.tiers.set(key(1), bought, ttl=60)
+    getting = here.tiers.get(key(1))
     with pytest.raises(StopIteration) as stopped:
-        getting.send(None)  # a wait would come out here
+        getting.send(None)  # if it waited, this would return
     assert stopped.value.value is bought
     assert here.lookups == []
 
 
-async def test_an_answer_of_another_replica_is_then_stored_in_memory(
-    here: Tiers, there: Tiers
+async def test_memory_stores_an_answer_of_another_replica_for_the_rest_of_its_life(
+    here: CacheReplica, there: CacheReplica
 ) -> None:
     bought = answer()
-    await there.cache.set(key(1), bought, ttl=60)
-    first = await here.cache.get(key(1))
-    second = await here.cache.get(key(1))
-    assert first.body == second.body == bought.body
-    assert (first.tier, second.tier) == ("redis", "memory")
-    assert here.lookups == ["hit"]
-
-
-async def test_an_answer_in_neither_tier_is_a_miss(here: Tiers) -> None:
-    assert await here.cache.get(key(1)) is None
-    assert here.lookups == ["miss"]
-
-
-@pytest.mark.parametrize("kept", [True, False])
-async def test_concurrent_reads_of_a_key_share_one_read_of_redis(
-    here: Tiers, there: Tiers, kept: bool
-) -> None:
-    bought = answer(random.randbytes(2_000_000))
-    if kept:
-        await there.cache.set(key(1), bought, ttl=60)
-    found = await asyncio.gather(*(here.cache.get(key(1)) for _ in range(200)))
-    assert [got and got.body for got in found] == [bought.body if kept else None] * 200
-    assert here.lookups == ["hit" if kept else "miss"]
-
-
-async def test_a_client_that_disconnects_does_not_cancel_a_shared_read(
-    here: Tiers, there: Tiers
-) -> None:
-    bought = answer()
-    await there.cache.set(key(1), bought, ttl=60)
-    asking = [asyncio.create_task(here.cache.get(key(1))) for _ in range(10)]
-    await asyncio.sleep(0)
-    asking[0].cancel()
-    found = await asyncio.gather(*asking, return_exceptions=True)
-    assert isinstance(found[0], asyncio.CancelledError)
-    assert [got.body for got in found[1:]] == [bought.body] * 9  # type: ignore[union-attr]
-    assert here.lookups == ["hit"]
-
-
-async def test_memory_stores_an_answer_for_the_rest_of_its_life(here: Tiers, there: Tiers) -> None:
-    await there.cache.set(key(1), answer(), ttl=60)
-    await there.cache.set(key(2), answer(), ttl=None)
+    await there.tiers.set(key(1), bought, ttl=60)
+    await there.tiers.set(key(2), bought, ttl=None)
     await asyncio.sleep(0.3)
     for number in (1, 2):
-        await here.cache.get(key(number))
+        first, second = [await here.tiers.get(key(number)) for _ in range(2)]
+        assert first.body == second.body == bought.body
+        assert (first.tier, second.tier) == ("redis", "memory")
+    assert here.lookups == ["hit", "hit"]
     left = {name: seconds for name, _, seconds in here.memory.living()}
     assert 40 < left[key(1)] < 59.8
     assert left[key(2)] == float("inf")
 
 
-async def test_an_answer_bought_during_a_read_outranks_it(
-    server: RedisServer, here: Tiers, there: Tiers
+@pytest.mark.parametrize("kept", [True, False])
+async def test_concurrent_reads_of_a_key_share_one_read_of_redis(
+    here: CacheReplica, there: CacheReplica, kept: bool
 ) -> None:
-    await there.cache.set(key(1), answer(), ttl=60)
+    bought = answer(random.randbytes(2_000_000))
+    if kept:
+        await there.tiers.set(key(1), bought, ttl=60)
+    found = await asyncio.gather(*(here.tiers.get(key(1)) for _ in range(200)))
+    assert [got and got.body for got in found] == [bought.body if kept else None] * 200
+    assert here.lookups == ["hit" if kept else "miss"]
+
+
+async def test_a_client_that_disconnects_does_not_cancel_a_shared_read(
+    here: CacheReplica, there: CacheReplica
+) -> None:
+    bought = answer()
+    await there.tiers.set(key(1), bought, ttl=60)
+    reads = [asyncio.create_task(here.tiers.get(key(1))) for _ in range(10)]
+    await asyncio.sleep(0)
+    reads[0].cancel()
+    found = await asyncio.gather(*reads, return_exceptions=True)
+    assert isinstance(found[0], asyncio.CancelledError)
+    assert [got.body for got in found[1:]] == [bought.body] * 9  # type: ignore[union-attr]
+    assert here.lookups == ["hit"]
+
+
+async def test_an_answer_bought_during_a_read_outranks_it(
+    server: RedisServer, here: CacheReplica, there: CacheReplica
+) -> None:
+    await there.tiers.set(key(1), answer(), ttl=60)
     server.freeze()
-    getting = asyncio.create_task(here.cache.get(key(1)))
+    getting = asyncio.create_task(here.tiers.get(key(1)))
     await asyncio.sleep(0)
     bought = answer()
     await here.memory.set(key(1), bought, ttl=60)
     server.thaw()
     assert await getting is bought
-    assert await here.cache.get(key(1)) is bought
+    assert await here.tiers.get(key(1)) is bought
 
 
-async def test_one_tier_is_enough(server: RedisServer, here: Tiers) -> None:
+async def test_an_answer_needs_room_in_one_tier(server: RedisServer, here: CacheReplica) -> None:
     bought = answer(bytes(1_000))
-    async with Tiers(server, max_bytes=500) as small:
-        assert await small.cache.set(key(1), bought, ttl=60)
+    async with CacheReplica(server.url, max_bytes=500) as small:
+        assert await small.tiers.set(key(1), bought, ttl=60)
         assert len(small.memory) == 0
-        assert (await small.cache.get(key(1))).body == bought.body
-    await server.kill()
-    assert await here.cache.set(key(2), bought, ttl=60)
-    assert await here.cache.get(key(2)) is bought
-    assert await here.cache.get(key(1)) is None
-
-
-async def test_an_answer_that_no_tier_takes_is_not_stored(server: RedisServer) -> None:
-    async with Tiers(server, max_bytes=500) as small:
+        assert (await small.tiers.get(key(1))).body == bought.body
         await server.kill()
-        assert not await small.cache.set(key(1), answer(bytes(1_000)), ttl=60)
+        assert not await small.tiers.set(key(2), bought, ttl=60)
+    assert await here.tiers.set(key(2), bought, ttl=60)
+    assert await here.tiers.get(key(2)) is bought
+    assert await here.tiers.get(key(1)) is None
 
 
-async def test_deleted_and_cleared_answers_leave_both_tiers(here: Tiers, there: Tiers) -> None:
-    for remove in (lambda: here.cache.delete(key(1)), here.cache.clear):
-        assert await here.cache.set(key(1), answer(), ttl=60)
+async def test_deleted_and_cleared_answers_leave_both_tiers(
+    here: CacheReplica, there: CacheReplica
+) -> None:
+    for remove in (lambda: here.tiers.delete(key(1)), here.tiers.clear):
+        assert await here.tiers.set(key(1), answer(), ttl=60)
         assert await remove()
-        assert await there.cache.get(key(1)) is None
-        assert await here.cache.get(key(1)) is None
-
-
-async def test_a_redis_that_comes_back_is_used_again(server: RedisServer, here: Tiers) -> None:
-    await server.kill()
-    assert await here.cache.get(key(1)) is None
-    await server.start()
-
-    async def kept_in_redis() -> bool:
-        return bool(await here.redis.set(key(1), answer(), ttl=60))
-
-    await until(kept_in_redis)
-    assert await here.cache.get(key(1)) is not None
+        assert await there.tiers.get(key(1)) is None
+        assert await here.tiers.get(key(1)) is None
 
 
 async def test_closing_does_not_wait_for_a_frozen_redis(server: RedisServer) -> None:
     async with asyncio.timeout(20):
-        async with Tiers(server) as tiers:
+        async with CacheReplica(server.url) as replica:
             server.freeze()
-            reading = asyncio.create_task(tiers.cache.get(key(1)))
+            reading = asyncio.create_task(replica.tiers.get(key(1)))
             await asyncio.sleep(0)
         await asyncio.gather(reading, return_exceptions=True)

@@ -48,6 +48,9 @@ _LIMITS = {
     "concurrent_requests": "{} at the same time",
 }
 
+_OUTCOMES = {"miss": "bought", "hit": "cache hit", "collapsed": "shared"}
+"""Words for outcomes of requests that JSON names otherwise."""
+
 _WHOLE = ("id", "key", "hour", "day", "at")
 """Columns that are not broken where a terminal is too narrow."""
 
@@ -124,12 +127,13 @@ def audit_cells(entry: Listing) -> Cells:
 def activity_cells(line: Listing) -> Cells:
     """A recent request in a table, its times in milliseconds."""
     error = line["code"] if line["code"] not in (None, line["outcome"]) else None
+    outcome = _OUTCOMES.get(line["outcome"], line["outcome"])
     return {
         "at": line["at"],
         "id": line["id"],
         "team": line["team"] or "-",
         "key": line["key"] or "-",
-        "outcome": line["outcome"] if error is None else f"{line['outcome']} ({error})",
+        "outcome": outcome if error is None else f"{outcome} ({error})",
         "route": line["route"] or "images",
         "status": str(line["status"]),
         "requests": str(line["requests"]),

@@ -419,4 +419,4 @@ def test_a_taken_port_is_one_line(line: Line) -> None:
         environ = ANY_PORTS | {"GATEWAY_SERVER_PORT": port, "GATEWAY_LOG_LEVEL": "error"}
         done = line.run("serve", "--sandbox", **environ)
     assert (done.returncode, done.stdout) == (1, "")
-    assert re.fullmatch(rf"Error: Port {port} on 127\.0\.0\.1 is taken: .+\n", done.stderr)
+    assert re.fullmatch(rf"Error: Port {port} on 127\.0\.0\.1 is in use: .+\n", done.stderr)

@@ -100,11 +100,6 @@ async def test_applying_what_is_there_writes_nothing(store: DirectoryStore) -> N
     assert (await store.changes(0)).generation == generation
 
 
-async def test_teams_are_listed_by_name(store: DirectoryStore) -> None:
-    await put_teams(store, [Team(name="b"), Team(name="a")])
-    assert [team.name for team in await list_teams(store)] == ["a", "b"]
-
-
 async def test_a_key_that_was_made_is_the_one_in_the_store(store: DirectoryStore) -> None:
     await put_teams(store, [Team(name="design")])
     key, text = await new_key(store, lifetime=90.0)
@@ -125,8 +120,9 @@ async def test_an_unknown_team_is_told_with_those_there_are(store: DirectoryStor
     assert (await store.changes(0)).keys == []
 
 
-async def test_keys_are_listed_by_team_and_age(store: DirectoryStore) -> None:
+async def test_teams_are_listed_by_name_and_keys_by_team_and_age(store: DirectoryStore) -> None:
     await put_teams(store, [Team(name="b"), Team(name="a")])
+    assert [team.name for team in await list_teams(store)] == ["a", "b"]
     late, _ = await new_key(store, "b", now=NOW + 1)
     early, _ = await new_key(store, "b")
     first, _ = await new_key(store, "a", now=NOW + 2)
@@ -185,20 +181,20 @@ async def test_a_rotated_key_is_replaced_by_its_like(store: DirectoryStore) -> N
         assert key_format.verify(done.text, new, PEPPER, now) == "ok"
 
 
-async def test_the_grace_never_outlasts_the_key(store: DirectoryStore) -> None:
+@pytest.mark.parametrize(
+    ("grace", "now", "ends", "in_full"),
+    [(1000, NOW, NOW + 90, False), (0, NOW, NOW, True), (60, NOW + 100, NOW + 90, False)],
+    ids=["never outlasts the key", "none", "of an expired key"],
+)
+async def test_the_old_key_ends_with_its_grace_or_its_own_time(
+    store: DirectoryStore, grace: float, now: float, ends: float, in_full: bool
+) -> None:
     await put_teams(store, [Team(name="design")])
-    old, _ = await new_key(store, lifetime=90.0)
-    done = await rotate(store, old.id, grace=1000)
-    assert done.old.ends == done.old.grace_ends == NOW + 90
-    assert not done.grace_in_full
-
-
-async def test_without_grace_the_old_key_ends_at_once(store: DirectoryStore) -> None:
-    await put_teams(store, [Team(name="design")])
-    old, text = await new_key(store)
-    done = await rotate(store, old.id, grace=0)
-    assert key_format.verify(text, done.old, PEPPER, NOW) == "invalid"
-    assert done.new.expires is None
+    old, text = await new_key(store, lifetime=90.0)
+    done = await rotate(store, old.id, grace=grace, now=now)
+    assert (done.old.ends, done.grace_in_full) == (ends, in_full)
+    assert key_format.verify(text, done.old, PEPPER, max(now, ends)) == "invalid"
+    assert (done.new.line, done.new.expires) == (old.id, now + 90)
 
 
 async def test_a_key_may_be_rotated_again_and_its_new_one_too(store: DirectoryStore) -> None:
@@ -214,14 +210,6 @@ async def test_a_key_may_be_rotated_again_and_its_new_one_too(store: DirectorySt
     lines = {key.line for key in (lost.new, again.new, last.new)}
     assert lines == {old.id}
     assert len(await list_keys(store)) == 4
-
-
-async def test_an_expired_key_can_be_renewed(store: DirectoryStore) -> None:
-    await put_teams(store, [Team(name="design")])
-    old, text = await new_key(store, lifetime=90.0)
-    done = await rotate(store, old.id, now=NOW + 100)
-    assert key_format.verify(text, done.old, PEPPER, NOW + 100) == "invalid"
-    assert (done.new.line, done.new.expires) == (old.id, NOW + 190)
 
 
 @pytest.mark.parametrize(

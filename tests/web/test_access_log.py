@@ -95,6 +95,10 @@ async def test_every_outcome_has_one_line_without_prompt_and_key(rig: Rig, lines
         "not_found",
     ]
     assert [line["route"] for line in told] == [None] * 6 + ["models", "unknown"]
+    counts = rig.gateway.metrics.registry.get_sample_value
+    for line in told:  # each is counted once, too
+        labels = {"team": line["team"] or "", "outcome": line["outcome"]}
+        assert counts("gateway_requests_total", labels) == 1
     assert {line["key"] for line in told[:5]} == {key.partition("_")[0]}
     assert (told[0]["images"], told[0]["cost_usd"] != "0") == (1, True)
     assert told[1]["saved_usd"] == told[0]["cost_usd"]
@@ -108,9 +112,6 @@ def test_what_an_operator_should_look_into_is_a_warning(lines: Lines) -> None:
     for outcome in ("upstream_auth", "upstream_refused"):
         log_request(RequestRecord(id="r1", started=0.0, outcome=outcome), 0.1)
     assert [line["log_level"] for line in lines] == ["warning", "info"]
-
-
-def test_grave_outcomes_are_outcomes() -> None:
     assert set(OUTCOMES) >= GRAVE
 
 

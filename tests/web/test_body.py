@@ -2,8 +2,7 @@
 
 import asyncio
 import gzip
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from functools import partial
 
 import pytest
@@ -11,9 +10,9 @@ from aiohttp import web
 
 from gateway.core.errors import GatewayError
 from gateway.web.body import read_json_body
-from gateway.web.http_server import GatewayServer
 from gateway.web.responses import error_response
 from tests.support.raw import RawAnswer, ask, chunked, request_bytes, wire
+from tests.support.serving import serving
 
 LIMIT = 1_000
 CHUNKED = "Transfer-Encoding: chunked\r\n"
@@ -28,19 +27,12 @@ async def echo(request: web.BaseRequest, *, seconds: float) -> web.Response:
         return error_response(error)
 
 
-@asynccontextmanager
-async def serving(seconds: float = 5.0) -> AsyncIterator[str]:
-    runner = web.ServerRunner(GatewayServer(partial(echo, seconds=seconds)), shutdown_timeout=1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    try:
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
-    finally:
-        await runner.cleanup()
+def reading(seconds: float = 5.0) -> AbstractAsyncContextManager[str]:
+    return serving(partial(echo, seconds=seconds))
 
 
 async def answer_to(request: bytes) -> RawAnswer:
-    async with serving() as url:
+    async with reading() as url:
         return await ask(url, request)
 
 
@@ -97,27 +89,27 @@ async def test_a_declared_identity_is_taken() -> None:
 
 @pytest.mark.parametrize("declared", [LIMIT + 1, 10**12, 2**63])
 async def test_a_length_above_the_limit_is_refused_unread(declared: int) -> None:
-    async with serving() as url, wire(url) as connection:
+    async with reading() as url, wire(url) as connection:
         await connection.send(request_bytes(body=b"", length=declared))
         answer = await connection.answer(seconds=1)
         assert answer.error == (413, "body_too_large")
 
 
 async def test_a_length_above_the_limit_is_refused_before_the_client_is_told_to_send() -> None:
-    async with serving() as url, wire(url) as connection:
+    async with reading() as url, wire(url) as connection:
         await connection.send(request_bytes(body=b"", length=LIMIT + 1, headers=CONTINUE))
         assert (await connection.answer(seconds=1)).status == 413
 
 
 async def test_chunks_above_the_limit_are_refused_before_their_end() -> None:
-    async with serving() as url, wire(url) as connection:
+    async with reading() as url, wire(url) as connection:
         endless = chunked(b"x" * 600, b"y" * 600).removesuffix(b"0\r\n\r\n")
         await connection.send(request_bytes(body=endless, headers=CHUNKED, length=None))
         assert (await connection.answer(seconds=1)).error == (413, "body_too_large")
 
 
 async def test_what_follows_a_body_is_no_part_of_it() -> None:
-    async with serving() as url, wire(url) as connection:
+    async with reading() as url, wire(url) as connection:
         await connection.send(request_bytes(body=b"{}" + b"x" * 5_000, length=2))
         # aiohttp refuses both where they came as one.
         answers = [await connection.answer()]
@@ -129,13 +121,13 @@ async def test_what_follows_a_body_is_no_part_of_it() -> None:
 
 
 async def test_a_body_shorter_than_its_length_is_waited_for_no_longer_than_allowed() -> None:
-    async with serving(seconds=0.3) as url, wire(url) as connection:
+    async with reading(seconds=0.3) as url, wire(url) as connection:
         await connection.send(request_bytes(body=b"{", length=50))
         assert (await connection.answer(seconds=1)).error == (400, "body_timeout")
 
 
 async def test_a_trickle_is_no_way_around_the_time() -> None:
-    async with serving(seconds=0.3) as url, wire(url) as connection:
+    async with reading(seconds=0.3) as url, wire(url) as connection:
         await connection.send(request_bytes(body=b"{", length=50))
 
         async def trickle() -> None:
@@ -150,7 +142,7 @@ async def test_a_trickle_is_no_way_around_the_time() -> None:
 
 @pytest.mark.parametrize("broken", [b"zz\r\n", b"5\r\nlonger than five\r\n", b"-1\r\n"])
 async def test_a_body_that_breaks_off_is_told_at_once(broken: bytes) -> None:
-    async with serving(seconds=30) as url, wire(url) as connection:
+    async with reading(seconds=30) as url, wire(url) as connection:
         whole = chunked(b"{}").removesuffix(b"0\r\n\r\n")
         await connection.send(request_bytes(body=whole, headers=CHUNKED, length=None))
         await asyncio.sleep(0.05)
@@ -160,7 +152,7 @@ async def test_a_body_that_breaks_off_is_told_at_once(broken: bytes) -> None:
 
 
 async def test_a_client_that_waits_is_told_to_go_on() -> None:
-    async with serving() as url, wire(url) as connection:
+    async with reading() as url, wire(url) as connection:
         await connection.send(request_bytes(body=b"", length=2, headers=CONTINUE))
         assert (await connection.answer(seconds=1)).status == 100
         await connection.send(b"{}")

@@ -5,31 +5,19 @@ import io
 import json
 import logging
 import secrets
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 
 import pytest
 import structlog
 from aiohttp import web
 
 from gateway.telemetry.logging import configure_logs
-from gateway.web.http_server import MAX_HEAD_BYTES, GatewayServer, Handler
+from gateway.web.http_server import MAX_HEAD_BYTES
 from tests.support.raw import ask, request_bytes, wire
 from tests.support.rig import Rig
+from tests.support.serving import serving
 
 CANARY = secrets.token_hex(12)
-
-
-@asynccontextmanager
-async def serving(handler: Handler, keepalive_seconds: float = 5.0) -> AsyncIterator[str]:
-    server = GatewayServer(handler, keepalive_seconds=keepalive_seconds)
-    runner = web.ServerRunner(server, shutdown_timeout=1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    try:
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
-    finally:
-        await runner.cleanup()
 
 
 async def echo(request: web.BaseRequest) -> web.Response:

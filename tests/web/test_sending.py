@@ -1,40 +1,34 @@
 """Megabytes to clients of any speed."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from time import perf_counter
 
 import aiohttp
 from aiohttp import web
 
 from gateway.telemetry.request_record import RequestRecord
-from gateway.web.http_server import GatewayServer
 from gateway.web.sending import SLICE_BYTES, send
+from tests.support.serving import serving
 from tests.support.steps import until
 
 BODY = bytes(range(256)) * (40 * SLICE_BYTES // 256) + b"end"
 
 
-@asynccontextmanager
-async def serving(body: bytes, record: RequestRecord, seconds: float = 30) -> AsyncIterator[str]:
+def sending(
+    body: bytes, record: RequestRecord, seconds: float = 30
+) -> AbstractAsyncContextManager[str]:
     async def handle(request: web.BaseRequest) -> web.StreamResponse:
         response = web.Response(body=body, headers={"Content-Type": "application/json"})
         return await send(request, response, record, seconds)
 
-    runner = web.ServerRunner(GatewayServer(handle))
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    try:
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
-    finally:
-        await runner.cleanup()
+    return serving(handle)
 
 
 async def test_a_body_of_any_size_arrives_whole_and_the_connection_serves_on() -> None:
     for size in (0, 1, SLICE_BYTES, SLICE_BYTES + 1, len(BODY)):
         record = RequestRecord(id="r", started=0)
-        async with serving(BODY[:size], record) as url, aiohttp.ClientSession() as session:
+        async with sending(BODY[:size], record) as url, aiohttp.ClientSession() as session:
             for _ in range(2):
                 async with session.get(url) as response:
                     assert response.headers["Content-Length"] == str(size)
@@ -44,7 +38,7 @@ async def test_a_body_of_any_size_arrives_whole_and_the_connection_serves_on() -
 
 async def test_a_client_that_reads_nothing_is_left() -> None:
     record = RequestRecord(id="r", started=perf_counter())
-    async with serving(BODY, record, seconds=0.2) as url:
+    async with sending(BODY, record, seconds=0.2) as url:
         host, _, port = url.removeprefix("http://").partition(":")
         reader, writer = await asyncio.open_connection(host, int(port), limit=2**12)
         writer.write(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")

@@ -58,6 +58,8 @@ async def test_a_purge_of_a_team_leaves_the_others(rig: Rig) -> None:
     got = await rig.ask_admin("POST", "cache/purge", json={"team": "red"})
     assert got.json == {"purged": True, "team": "red", "fingerprint": None}
     assert (await kept(rig), await kept(rig, "blue")) == (False, True)
+    top = (await rig.ask_admin("GET", "cache/top")).json["entries"]
+    assert [entry["team"] for entry in top] == ["blue"]
     assert (await rig.generate(red)).headers["Cache-Status"] == "gateway; fwd=miss; stored"
     assert (await rig.generate(red)).headers["Cache-Status"] == "gateway; hit"
     assert (await rig.generate(blue)).headers["Cache-Status"] == "gateway; hit"
@@ -86,6 +88,8 @@ async def test_one_answer_is_forgotten_by_its_fingerprint(rig: Rig) -> None:
     assert got.json == {"purged": True, "team": None, **wanted}
     assert not await kept(rig)
     assert (await rig.generate(key, "another")).headers["Cache-Status"] == "gateway; hit"
+    (left,) = (await rig.ask_admin("GET", "cache/top")).json["entries"]
+    assert left["fingerprint"] != found["fingerprint"]
     (change, *_) = (await rig.ask_admin("GET", "audit")).json["changes"]
     assert (change["action"], change["after"]) == ("cache.purge", wanted)
     again = await rig.ask_admin("POST", "cache/purge", json=wanted)

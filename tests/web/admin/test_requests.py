@@ -171,16 +171,6 @@ async def test_the_most_repeated_come_first_and_prompts_not_at_all(rig: Rig) -> 
     assert [entry["hits"] for entry in await top(rig, "limit=1")] == [4]
 
 
-async def test_what_is_repeated_can_be_forgotten_by_its_fingerprint(rig: Rig) -> None:
-    key = await rig.key("red")
-    for prompt in ("often", "often"):
-        await rig.generate(key, prompt)
-    (often,) = [entry for entry in await top(rig) if entry["hits"]]
-    purge = {"fingerprint": often["fingerprint"]}
-    assert (await rig.ask_admin("POST", "cache/purge", json=purge)).json["purged"] is True
-    assert await top(rig) == []
-
-
 async def test_prompts_are_shown_where_that_is_switched_on(tmp_path: Path) -> None:
     async with running_rig(tmp_path, ADMIN_SHOW_PROMPTS="true") as rig:
         key = await rig.key()
@@ -188,15 +178,6 @@ async def test_prompts_are_shown_where_that_is_switched_on(tmp_path: Path) -> No
             await rig.generate(key, "ä" * 300)
         (entry,) = await top(rig)
         assert entry["prompt"] == "ä" * 200
-
-
-async def test_what_was_purged_is_not_told(rig: Rig) -> None:
-    key = await rig.key("red")
-    for _ in range(2):
-        await rig.generate(key)
-    assert len(await top(rig)) == 1
-    assert (await rig.ask_admin("POST", "cache/purge", json={"team": "red"})).status == 200
-    assert await top(rig) == []
 
 
 async def test_what_was_kept_over_a_restart_is_told_again(tmp_path: Path) -> None:

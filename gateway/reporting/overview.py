@@ -68,7 +68,7 @@ class Tile(UsageSums, frozen=True, kw_only=True):
     hit_ratio: float | None
 
 
-class Series(Struct, frozen=True, kw_only=True):
+class SpendSeries(Struct, frozen=True, kw_only=True):
     """A team's spend along the axis. The team is null for all teams without their own series."""
 
     team: str | None
@@ -119,7 +119,7 @@ class Overview(Struct, frozen=True, kw_only=True):
     now: Tile
     before: Tile
     days: list[str]
-    series: list[Series]
+    series: list[SpendSeries]
     teams: list[TeamLine]
     keys: list[KeyLine]
     latency: list[LatencyPoint]
@@ -206,7 +206,7 @@ def _series(
     total: Iterable[UsageRow],
     *,
     rest: bool,
-) -> list[Series]:
+) -> list[SpendSeries]:
     """Return each team's spend along the axis, and with `rest` the spend of all others."""
     costs: dict[str, dict[str, int]] = {team: {} for team in teams}
     for row in rows:
@@ -221,8 +221,8 @@ def _series(
     return series
 
 
-def _spend(team: str | None, axis: Sequence[str], costs: Mapping[str, int]) -> Series:
-    return Series(team=team, cost=[costs.get(at, 0) for at in axis])
+def _spend(team: str | None, axis: Sequence[str], costs: Mapping[str, int]) -> SpendSeries:
+    return SpendSeries(team=team, cost=[costs.get(at, 0) for at in axis])
 
 
 def _latency(hours: Iterable[HourLatency], by: str) -> list[LatencyPoint]:

@@ -22,7 +22,7 @@ from gateway.core import key_format
 from gateway.core.model import Limits
 from gateway.quota.account import Account, team_account
 from gateway.quota.store import Change
-from gateway.upstream.sandbox import Fault
+from gateway.upstream.sandbox import UpstreamFault
 from tests.support.directory import set_state
 from tests.support.rig import FLAT, PROMPT, UPSTREAM_KEY, Rig, running_rig
 from tests.support.steps import until
@@ -247,20 +247,20 @@ async def test_a_budget_that_is_used_up(rig: Rig) -> None:
 async def test_an_upstream_error_that_no_retry_mends_is_not_retried(
     rig: Rig, status: int, failure: Failure, code: str
 ) -> None:
-    rig.sandbox.fault = Fault(kind="status", status=status)
+    rig.sandbox.fault = UpstreamFault(kind="status", status=status)
     await raised_once(rig, await rig.key(), failure, code, upstream=1)
 
 
 @pytest.mark.parametrize(
     ("fault", "code"),
     [
-        (Fault(kind="not_json"), "upstream_unknown"),
-        (Fault(kind="cut_in_body"), "upstream_cut"),
+        (UpstreamFault(kind="not_json"), "upstream_unknown"),
+        (UpstreamFault(kind="cut_in_body"), "upstream_cut"),
     ],
-    ids=lambda value: value.kind if isinstance(value, Fault) else None,
+    ids=lambda value: value.kind if isinstance(value, UpstreamFault) else None,
 )
 async def test_a_picture_that_may_have_been_drawn_is_never_bought_again(
-    rig: Rig, fault: Fault, code: str
+    rig: Rig, fault: UpstreamFault, code: str
 ) -> None:
     rig.sandbox.fault = fault
     await raised_once(rig, await rig.key(), openai.InternalServerError, code, upstream=1)
@@ -270,7 +270,7 @@ async def test_a_picture_that_may_have_been_drawn_is_never_bought_again(
 async def test_an_upstream_that_does_not_answer(tmp_path: Path) -> None:
     quick: dict[str, Any] = {"UPSTREAM_CONNECT_SECONDS": "0.9", "UPSTREAM_TIMEOUT_SECONDS": "1"}
     async with running_rig(tmp_path, FLAT, **quick) as rig:
-        rig.sandbox.fault = Fault(kind="hang")
+        rig.sandbox.fault = UpstreamFault(kind="hang")
         error = await raised_once(
             rig, await rig.key(), openai.InternalServerError, "upstream_timeout", upstream=1
         )
@@ -281,7 +281,9 @@ async def test_an_upstream_that_does_not_answer(tmp_path: Path) -> None:
 
 
 async def test_an_upstream_that_fails_twice_is_asked_a_third_time(rig: Rig) -> None:
-    rig.sandbox.faults.extend(Fault(kind="status", status=status, times=1) for status in (500, 503))
+    rig.sandbox.faults.extend(
+        UpstreamFault(kind="status", status=status, times=1) for status in (500, 503)
+    )
     assert (await generate(rig, await rig.key())).data
     assert (attempts(rig), rig.sandbox.counts.asked) == (3, 3)
     assert (await rig.usage()).images_bought == 1
@@ -298,7 +300,7 @@ async def test_an_upstream_that_cannot_be_reached_is_tried_three_times(rig: Rig)
 
 async def test_without_retries_every_error_is_raised_at_once(rig: Rig) -> None:
     key = await rig.key(limits=Limits(requests_per_minute=1))
-    rig.sandbox.fault = Fault(kind="status", status=500)
+    rig.sandbox.fault = UpstreamFault(kind="status", status=500)
     with pytest.raises(openai.InternalServerError):
         await generate(rig, key, max_retries=0)
     with pytest.raises(openai.RateLimitError) as raised:
@@ -309,7 +311,7 @@ async def test_without_retries_every_error_is_raised_at_once(rig: Rig) -> None:
 
 async def test_the_upstreams_rate_limit_is_waited_for(rig: Rig) -> None:
     headers = {"Retry-After": "1"}
-    rig.sandbox.faults.append(Fault(kind="status", status=429, headers=headers, times=1))
+    rig.sandbox.faults.append(UpstreamFault(kind="status", status=429, headers=headers, times=1))
     started = time.monotonic()
     assert (await generate(rig, await rig.key())).data
     assert time.monotonic() - started >= 1
@@ -363,7 +365,7 @@ async def test_a_gateway_without_its_store_is_asked_again(rig: Rig, tmp_path: Pa
 async def test_many_retries_after_a_failure_share_one_purchase(rig: Rig) -> None:
     key = await rig.key()
     rig.sandbox.settings.latency = 0.2
-    rig.sandbox.faults.append(Fault(kind="status", status=500, times=1))
+    rig.sandbox.faults.append(UpstreamFault(kind="status", status=500, times=1))
     async with AsyncOpenAI(base_url=f"{rig.url}/v1", api_key=key) as sdk:
         answers = await asyncio.gather(*(sdk.images.generate(prompt=PROMPT) for _ in range(20)))
     assert all(answer.data for answer in answers)

@@ -4,7 +4,7 @@ from gateway.core.clock import PROMPT_SECONDS, SharedClock
 from tests.conformance.store import Wall
 
 
-def test_it_is_the_machines_until_a_store_tells_its_own() -> None:
+def test_it_is_the_local_clock_until_the_first_correction() -> None:
     wall = Wall(1000.0)
     clock = SharedClock(wall)
     assert clock.now() == 1000

@@ -68,7 +68,7 @@ async def test_what_ends_in_time_is_left_alone() -> None:
     await asyncio.sleep(0.1)
 
 
-async def test_who_is_cancelled_from_outside_is_told_so() -> None:
+async def test_a_cancellation_from_outside_is_passed_on() -> None:
     async def ask() -> None:
         async with Deadline(5):
             await asyncio.Event().wait()

@@ -84,7 +84,7 @@ def test_every_outcome_is_known_to_the_metrics() -> None:
     assert len(set(OUTCOMES)) == len(OUTCOMES)
 
 
-def test_a_wait_is_told_in_seconds_and_milliseconds() -> None:
+def test_a_wait_is_reported_in_seconds_and_milliseconds() -> None:
     headers = errors.RateLimited("x", retry_after=1.25).headers
     assert headers == {"Retry-After": "2", "retry-after-ms": "1250"}
 

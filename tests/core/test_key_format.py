@@ -176,7 +176,7 @@ def test_nothing_but_the_whole_digest_opens(kept: bytes) -> None:
     assert verify(TEXT, replace(KEY, digest=kept), PEPPER, NOW) == "invalid"
 
 
-def test_the_pepper_check_tells_peppers_apart_and_is_no_keys_digest() -> None:
+def test_the_pepper_check_distinguishes_peppers_and_is_no_keys_digest() -> None:
     assert len({pepper_check(PEPPER), pepper_check(b"q" * 32), PEPPER, digest(TEXT, PEPPER)}) == 4
     assert pepper_check(PEPPER) == pepper_check(bytes(PEPPER))
 

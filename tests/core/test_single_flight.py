@@ -117,7 +117,9 @@ async def test_a_flight_ends_though_everybody_left(flights: Flights[str], work: 
     assert work.ended == 1
 
 
-async def test_a_failure_is_told_to_all_and_forgotten(flights: Flights[str], work: Work) -> None:
+async def test_a_failure_is_reported_to_all_and_forgotten(
+    flights: Flights[str], work: Work
+) -> None:
     work.failure = UpstreamCut()
     callers = [asyncio.create_task(joined(flights, work)) for _ in range(50)]
     await asyncio.sleep(0)
@@ -128,7 +130,7 @@ async def test_a_failure_is_told_to_all_and_forgotten(flights: Flights[str], wor
     assert await joined(flights, work) == (True, "picture 2")
 
 
-async def test_a_failure_told_to_many_does_not_grow(flights: Flights[str], work: Work) -> None:
+async def test_a_failure_reported_to_many_does_not_grow(flights: Flights[str], work: Work) -> None:
     work.failure = UpstreamCut()
     flight = flights.lead_or_join("apple", work)
     work.go_on.set()

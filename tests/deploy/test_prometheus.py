@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from gateway.core.model import Limits
-from gateway.upstream.sandbox import Fault
+from gateway.upstream.sandbox import UpstreamFault
 from tests.support.money import drawing, until
 from tests.support.promql import PROMETHEUS, RULE_FILES, Asked, of_panels, of_rules, selectors
 from tests.support.rig import Rig, running_rig
@@ -153,7 +153,7 @@ async def mixed_traffic(rig: Rig, key: str, small: str) -> None:
     await rig.generate(small, None)
     # Failed, a refused key, too many calls, and what nobody can tell.
     for status in (500, 401, 429, 502):
-        rig.sandbox.fault = Fault(kind="status", status=status, times=1)
+        rig.sandbox.fault = UpstreamFault(kind="status", status=status, times=1)
         await rig.generate(key, None)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Awaitable
 from pathlib import Path
 
 from gateway.core.model import Limits
-from gateway.upstream.sandbox import Fault
+from gateway.upstream.sandbox import UpstreamFault
 from tests.support.money import drawing
 from tests.support.rig import FLAT, PROMPT, Got, Rig, running_rig
 from tests.support.steps import calls, metric, status, until
@@ -203,7 +203,7 @@ async def test_no_store_buys_a_fresh_answer_and_keeps_nothing(rig: Rig) -> None:
 def deliver(rig: Rig, picture: str) -> None:
     """Have the sandbox deliver this from now on."""
     body = f'{{"created":1,"data":[{{"b64_json":"{picture}"}}]}}'
-    rig.sandbox.fault = Fault(kind="status", status=200, body=body)
+    rig.sandbox.fault = UpstreamFault(kind="status", status=200, body=body)
 
 
 async def test_max_age_takes_only_what_is_young_enough(rig: Rig) -> None:
@@ -377,7 +377,7 @@ async def test_a_url_that_lives_long_is_bounded_by_the_usual_time(tmp_path: Path
 async def test_a_url_that_does_not_say_lives_for_the_configured_time(tmp_path: Path) -> None:
     body = '{"created":1,"data":[{"url":"https://images.example.com/apple.png?sig=abc"}]}'
     async with running_rig(tmp_path, CACHE_URL_TTL_SECONDS="0.5") as rig:
-        rig.sandbox.fault = Fault(kind="status", status=200, body=body)
+        rig.sandbox.fault = UpstreamFault(kind="status", status=200, body=body)
         key = await rig.key()
         assert status(await rig.generate(key)) == STORED
         assert status(await rig.generate(key)) == HIT
@@ -388,5 +388,5 @@ async def test_a_url_that_does_not_say_lives_for_the_configured_time(tmp_path: P
 async def test_a_url_that_is_over_already_is_not_kept(tmp_path: Path) -> None:
     body = '{"created":1,"data":[{"url":"https://x.example.com/a.png?se=2020-01-01T00:00:00Z"}]}'
     async with running_rig(tmp_path) as rig:
-        rig.sandbox.fault = Fault(kind="status", status=200, body=body)
+        rig.sandbox.fault = UpstreamFault(kind="status", status=200, body=body)
         assert status(await rig.generate(await rig.key())) == MISS

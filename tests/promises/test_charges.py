@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from gateway.core.model import Limits
 from gateway.core.money import format_usd
-from gateway.upstream.sandbox import Fault
+from gateway.upstream.sandbox import UpstreamFault
 from tests.support.money import PRICE, assert_books, assert_spent, drawing, until, until_asked
 from tests.support.rig import FLAT, Rig, running_rig
 
@@ -20,7 +20,7 @@ from tests.support.rig import FLAT, Rig, running_rig
 async def test_fewer_images_are_paid_as_delivered_and_not_kept(tmp_path: Path) -> None:
     async with running_rig(tmp_path, FLAT) as rig:
         key = await rig.key(limits=Limits(images_per_day=8))
-        rig.sandbox.fault = Fault(kind="fewer", images=3, times=1)
+        rig.sandbox.fault = UpstreamFault(kind="fewer", images=3, times=1)
         got = await rig.generate(key, n=4)
         assert got.status == 200
         assert len(got.json["data"]) == 3
@@ -36,7 +36,7 @@ async def test_fewer_images_are_paid_as_delivered_and_not_kept(tmp_path: Path) -
 async def test_more_images_than_asked_for_are_paid_in_full(tmp_path: Path) -> None:
     async with running_rig(tmp_path, FLAT) as rig:
         key = await rig.key(limits=Limits(images_per_day=10, cost_per_day=10 * PRICE))
-        rig.sandbox.fault = Fault(kind="fewer", images=5, times=1)
+        rig.sandbox.fault = UpstreamFault(kind="fewer", images=5, times=1)
         got = await rig.generate(key, n=2)
         assert (got.status, len(got.json["data"])) == (200, 5)
         await assert_books(rig, "team", 5, 5 * PRICE)
@@ -47,7 +47,7 @@ async def test_more_images_than_asked_for_are_paid_in_full(tmp_path: Path) -> No
 async def test_a_compressed_answer_is_read_like_any_other(tmp_path: Path) -> None:
     async with running_rig(tmp_path, FLAT) as rig:
         key = await rig.key()
-        rig.sandbox.fault = Fault(kind="gzip", times=1)
+        rig.sandbox.fault = UpstreamFault(kind="gzip", times=1)
         got = await rig.generate(key, n=2)
         assert "Content-Encoding" not in got.headers
         assert len(got.json["data"]) == 2
@@ -144,9 +144,15 @@ async def test_hanging_up_at_any_moment_leaves_no_hold_and_no_gap(tmp_path: Path
 async def test_no_less_is_recorded_than_was_drawn(tmp_path: Path) -> None:
     """Every kind of failure many times over, all at once."""
     faults = [
-        *(Fault(kind="status", status=each) for each in (400, 401, 429, 302, 500, 503, 502, 504)),
-        *(Fault(kind=each) for each in ("not_json", "no_image", "empty_image", "echo_key")),
-        *(Fault(kind=each) for each in ("cut_before_headers", "cut_in_body", "hang", "gzip")),
+        *(
+            UpstreamFault(kind="status", status=each)
+            for each in (400, 401, 429, 302, 500, 503, 502, 504)
+        ),
+        *(UpstreamFault(kind=each) for each in ("not_json", "no_image", "empty_image", "echo_key")),
+        *(
+            UpstreamFault(kind=each)
+            for each in ("cut_before_headers", "cut_in_body", "hang", "gzip")
+        ),
     ]
     patience = {"UPSTREAM_TIMEOUT_SECONDS": "6"}
     teams = [f"team-{number}" for number in range(4)]

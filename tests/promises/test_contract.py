@@ -10,7 +10,7 @@ import pytest
 
 from gateway.core import key_format
 from gateway.core.model import Limits
-from gateway.upstream.sandbox import Fault
+from gateway.upstream.sandbox import UpstreamFault
 from tests.support.directory import set_state
 from tests.support.raw import PATH, RawAnswer, ask, request_bytes
 from tests.support.rig import FLAT, UPSTREAM_KEY, Got, Rig, running_rig
@@ -213,7 +213,7 @@ async def test_the_upstreams_answer_comes_as_it_is(rig: Rig) -> None:
     body = (
         '{ "created":1, "data":[ {"url":"https://x.example/\\u00e9","b64_json":null} ],"new":1.0}'
     )
-    rig.sandbox.fault = Fault(kind="status", status=200, body=body)
+    rig.sandbox.fault = UpstreamFault(kind="status", status=200, body=body)
     got = await rig.generate(await rig.key())
     assert (got.status, got.body) == (200, body.encode())
 
@@ -397,7 +397,7 @@ async def test_nothing_of_the_upstreams_headers_comes_through(rig: Rig, status: 
         "Location": "https://upstream.example/",
     }
     body = '{"data":[{"b64_json":"aGk="}]}' if status == 200 else '{"error":{"message":"m"}}'
-    rig.sandbox.fault = Fault(kind="status", status=status, body=body, headers=hidden)
+    rig.sandbox.fault = UpstreamFault(kind="status", status=status, body=body, headers=hidden)
     key = await rig.key()
     answer = await ask(rig.url, request_bytes(key))
     assert answer.headers["server"] == "image-gateway"
@@ -416,7 +416,7 @@ async def test_nothing_of_the_upstreams_headers_comes_through(rig: Rig, status: 
 
 
 async def test_cookies_of_the_upstream_are_neither_kept_nor_passed_on(rig: Rig) -> None:
-    rig.sandbox.fault = Fault(kind="set_cookie")
+    rig.sandbox.fault = UpstreamFault(kind="set_cookie")
     key = await rig.key()
     for _ in range(2):
         assert "Set-Cookie" not in (await rig.generate(key, None)).headers
@@ -451,7 +451,7 @@ async def test_limits_show_in_headers_where_they_are_set_and_were_checked(rig: R
     assert rate_limits(await rig.get("/v1/models", both)) == {}
     # A refusal by a limit has them, and so has a failure after that.
     assert rate_limits(await rig.generate(both, None, n=4))["remaining-images"] == "3"
-    rig.sandbox.fault = Fault(kind="status", status=500)
+    rig.sandbox.fault = UpstreamFault(kind="status", status=500)
     assert rate_limits(await rig.generate(both, None))["limit-images"] == "5"
 
 

@@ -17,7 +17,7 @@ from msgspec import Struct
 
 from gateway.core.model import Limits
 from gateway.core.money import format_usd
-from gateway.upstream.sandbox import Fault
+from gateway.upstream.sandbox import UpstreamFault
 from tests.support.money import PRICE, TOO_MUCH_AT_ONCE, USED_UP, assert_books, recorded, until
 from tests.support.raw import PATH, ask, request_bytes
 from tests.support.rig import FLAT, PROMPT, UPSTREAM_KEY, Got, Rig, running_rig
@@ -51,7 +51,7 @@ def retried(got: Got) -> bool:
 class Row(Struct, frozen=True):
     """A row of the error table: the fault, and the answer to the caller."""
 
-    fault: Fault
+    fault: UpstreamFault
     status: int
     type: str
     code: str
@@ -59,8 +59,8 @@ class Row(Struct, frozen=True):
     retry: bool = True
 
 
-def status(number: int, **fields: Any) -> Fault:
-    return Fault(kind="status", status=number, **fields)
+def status(number: int, **fields: Any) -> UpstreamFault:
+    return UpstreamFault(kind="status", status=number, **fields)
 
 
 FAILED = "upstream_error", "upstream_failed"
@@ -68,7 +68,7 @@ AUTH = "upstream_error", "upstream_auth"
 MODERATED = "image_generation_user_error", "moderation_blocked"
 
 
-def unknown(fault: Fault, status: int = 502, code: str = "upstream_unknown") -> Row:
+def unknown(fault: UpstreamFault, status: int = 502, code: str = "upstream_unknown") -> Row:
     """The upstream may have drawn: it is charged, and must not be sent again."""
     return Row(fault, status, "upstream_error", code, charged=True, retry=False)
 
@@ -78,7 +78,9 @@ ROWS = {
     "404": Row(status(404), 404, "invalid_request_error", "model_not_found"),
     "422": Row(status(422), 422, "invalid_request_error", "unprocessable"),
     "429": Row(status(429), 429, "requests", "rate_limit_exceeded"),
-    "400 with our key in it": Row(Fault(kind="echo_key"), 400, "invalid_request_error", "rejected"),
+    "400 with our key in it": Row(
+        UpstreamFault(kind="echo_key"), 400, "invalid_request_error", "rejected"
+    ),
     "400 that is a page": Row(
         status(400, body="<html>"), 400, "upstream_error", "upstream_refused"
     ),
@@ -89,16 +91,20 @@ ROWS = {
     },
     **{f"{each}": Row(status(each), 502, *FAILED) for each in (500, 503)},
     **{f"{each}": unknown(status(each)) for each in (408, 502, 504, 520, 527, 501, 204)},
-    "no JSON": unknown(Fault(kind="not_json")),
+    "no JSON": unknown(UpstreamFault(kind="not_json")),
     "an error with status 200": unknown(status(200, body='{"error":{}}')),
-    "no image": unknown(Fault(kind="no_image")),
-    "empty image": unknown(Fault(kind="empty_image")),
-    "too long": unknown(Fault(kind="huge", bytes=400_000)),
-    "gzip bomb": unknown(Fault(kind="gzip_bomb", bytes=5_000_000)),
-    "cut before the headers": unknown(Fault(kind="cut_before_headers"), 502, "upstream_cut"),
-    "cut in the body": unknown(Fault(kind="cut_in_body"), 502, "upstream_cut"),
-    "no answer in time": unknown(Fault(kind="hang"), 504, "upstream_timeout"),
-    "the body not in time": unknown(Fault(kind="slow_body", after=60), 504, "upstream_timeout"),
+    "no image": unknown(UpstreamFault(kind="no_image")),
+    "empty image": unknown(UpstreamFault(kind="empty_image")),
+    "too long": unknown(UpstreamFault(kind="huge", bytes=400_000)),
+    "gzip bomb": unknown(UpstreamFault(kind="gzip_bomb", bytes=5_000_000)),
+    "cut before the headers": unknown(
+        UpstreamFault(kind="cut_before_headers"), 502, "upstream_cut"
+    ),
+    "cut in the body": unknown(UpstreamFault(kind="cut_in_body"), 502, "upstream_cut"),
+    "no answer in time": unknown(UpstreamFault(kind="hang"), 504, "upstream_timeout"),
+    "the body not in time": unknown(
+        UpstreamFault(kind="slow_body", after=60), 504, "upstream_timeout"
+    ),
 }
 
 

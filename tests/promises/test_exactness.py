@@ -19,7 +19,7 @@ from gateway.quota.account import MINUTE_BUCKETS
 from gateway.quota.ledger import Ledger
 from gateway.quota.steps import Held, Settle
 from gateway.stores.sqlite import SqliteStore
-from gateway.upstream.sandbox import Fault
+from gateway.upstream.sandbox import UpstreamFault
 from tests.support.money import AWAY, PRICE, TOO_MUCH_AT_ONCE, USED_UP, assert_spent, drawing, tally
 from tests.support.quota_steps import NOON, reserve
 from tests.support.replicas import STORES, Replicas, patiently, running_replicas
@@ -121,7 +121,7 @@ async def test_a_dollar_buys_exactly_25_images_at_4_cents(replicas: Replicas, re
         # Some of these limits are a little above 25 images: the rest buys nothing.
         key = await replicas.key(team, limits=Limits(**{limit: 1_000_000 + turn * 1_000}))
         # The first calls fail and are refunded: their money buys later images.
-        replicas.sandbox.faults.append(Fault(kind="status", status=500, times=10))
+        replicas.sandbox.faults.append(UpstreamFault(kind="status", status=500, times=10))
         await asyncio.gather(*(keep_asking(replicas, key) for _ in range(40)))
         assert replicas.sandbox.counts.images_drawn - before == 25
         await replicas.assert_books(team, 25)
@@ -157,7 +157,7 @@ async def test_ten_teams_share_the_gateways_money(replicas: Replicas, repeats: i
         images = before.day.images + 50
         limit = ("cost_per_day_usd", "cost_per_month_usd")[turn % 2]
         await set_gateway_limit(replicas, limit, images * 0.04 + 0.01)
-        replicas.sandbox.faults.append(Fault(kind="status", status=503, times=20))
+        replicas.sandbox.faults.append(UpstreamFault(kind="status", status=503, times=20))
         await asyncio.gather(*(keep_asking(replicas, key) for key in keys * 8))
         assert replicas.sandbox.counts.images_drawn - drawn == 50
         assert_spent(await replicas.gateway_account(), images, images * PRICE)

@@ -21,7 +21,7 @@ import pytest
 
 from gateway.core.key_format import parse
 from gateway.core.model import Limits
-from gateway.upstream.sandbox import Fault, Sandbox
+from gateway.upstream.sandbox import Sandbox, UpstreamFault
 from gateway.upstream.sandbox.faults import Kind
 from tests.support.money import drawing
 from tests.support.program import Program, program
@@ -236,15 +236,17 @@ async def answers(nest: Nest) -> None:
 async def upstream_failures(nest: Nest) -> None:
     echo = '{"error":{"message":"no %s for you","type":"t","code":"c"}}'
     for status in STATUSES:
-        nest.upstream.fault = Fault(kind="status", status=status, times=1)
+        nest.upstream.fault = UpstreamFault(kind="status", status=status, times=1)
         assert await nest.ask() >= 400
         repeated = echo % f"sk-{nest.canaries.planted['upstream key']}"
-        nest.upstream.fault = Fault(kind="status", status=status, times=1, body=repeated)
+        nest.upstream.fault = UpstreamFault(kind="status", status=status, times=1, body=repeated)
         assert await nest.ask() >= 400
     for kind in KINDS:
-        nest.upstream.fault = Fault(kind=kind, times=1, bytes=2_000_000)
+        nest.upstream.fault = UpstreamFault(kind=kind, times=1, bytes=2_000_000)
         await nest.ask()
-    junk = Fault(kind="status", status=200, times=1, body=f'{{"data":[{{"url":"{"[" * 5000}"}}]}}')
+    junk = UpstreamFault(
+        kind="status", status=200, times=1, body=f'{{"data":[{{"url":"{"[" * 5000}"}}]}}'
+    )
     nest.upstream.fault = junk
     await nest.ask()
     nest.upstream.fault = None

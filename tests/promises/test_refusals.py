@@ -18,7 +18,7 @@ from gateway.core.model import Limits
 from gateway.quota.ledger import Ledger
 from gateway.quota.steps import Denied, Held, Settle
 from gateway.stores.sqlite import SqliteStore
-from gateway.upstream.sandbox import Fault
+from gateway.upstream.sandbox import UpstreamFault
 from tests.support.money import (
     AWAY,
     PRICE,
@@ -162,7 +162,7 @@ async def test_one_refusing_limit_leaves_all_the_others_alone(tmp_path: Path) ->
 async def test_a_failed_purchase_gives_its_slot_and_money_back(tmp_path: Path) -> None:
     async with slow_rig(tmp_path, 0) as rig:
         key = await rig.key(limits=Limits(images_per_day=1, concurrent_requests=1))
-        rig.sandbox.fault = Fault(kind="status", status=500)
+        rig.sandbox.fault = UpstreamFault(kind="status", status=500)
         for _ in range(10):
             assert (await rig.generate(key)).status == 502
         rig.sandbox.fault = None
@@ -241,8 +241,8 @@ async def test_a_short_lock_is_waited_for(tmp_path: Path) -> None:
 async def test_a_refund_is_made_once_the_lock_is_gone(tmp_path: Path) -> None:
     async with slow_rig(tmp_path, 0.3) as rig:
         key = await rig.key()
-        rig.sandbox.faults.append(Fault(kind="status", status=400, times=3))
-        rig.sandbox.faults.append(Fault(kind="status", status=502, times=2))
+        rig.sandbox.faults.append(UpstreamFault(kind="status", status=400, times=3))
+        rig.sandbox.faults.append(UpstreamFault(kind="status", status=502, times=2))
         asked = buying(rig, key, 6)
         await until_asked(rig, 6)
         with locked(tmp_path):
@@ -262,7 +262,7 @@ async def test_locks_that_come_and_go_leave_no_orphan(tmp_path: Path) -> None:
         async def shop() -> None:
             while not ending.is_set():
                 if chance.random() < 0.05:
-                    rig.sandbox.faults.append(Fault(kind="status", status=500, times=1))
+                    rig.sandbox.faults.append(UpstreamFault(kind="status", status=500, times=1))
                 with_patience = chance.choice((0.02, 0.3, 10))
                 try:
                     async with asyncio.timeout(with_patience):
@@ -304,7 +304,7 @@ async def test_a_bought_picture_is_delivered_though_the_drain_is_over(tmp_path: 
     """The answer is there and only its settlement waits: the client must not buy it again."""
     async with slow_rig(tmp_path, 0.5, SERVER_DRAIN_SECONDS="0.8") as rig:
         key = await rig.key()
-        rig.sandbox.faults.append(Fault(kind="status", status=502, times=1))
+        rig.sandbox.faults.append(UpstreamFault(kind="status", status=502, times=1))
         asked = buying(rig, key, 3)
         await until_asked(rig, 3)
         with locked(tmp_path):

@@ -12,7 +12,7 @@ import aiohttp
 import pytest
 
 from gateway.core.model import Limits
-from gateway.upstream.sandbox import Fault
+from gateway.upstream.sandbox import UpstreamFault
 from tests.support.gateways import Gateways, running_gateways
 from tests.support.money import PRICE, assert_books, drawing, until
 from tests.support.rig import FLAT, Got, Rig, running_rig
@@ -104,7 +104,7 @@ async def test_all_who_wait_get_a_failure_with_one_charge_and_the_next_buys_agai
 ) -> None:
     async with running_gateways(tmp_path, count, drawing(latency=0.7)) as gateways:
         key = await gateways.key()
-        gateways.sandbox.fault = Fault(kind="status", status=code, times=1)
+        gateways.sandbox.fault = UpstreamFault(kind="status", status=code, times=1)
         started = time.monotonic()
         answers = await gateways.crowd(key, 30)
         assert time.monotonic() - started < 7  # one after the other would take 21 s
@@ -133,7 +133,7 @@ async def test_followers_of_a_short_answer_get_it_and_later_requests_do_not(
 ) -> None:
     async with running_gateways(tmp_path, count, drawing(latency=0.7)) as gateways:
         key = await gateways.key()
-        gateways.sandbox.fault = Fault(kind="fewer", images=3, times=1)
+        gateways.sandbox.fault = UpstreamFault(kind="fewer", images=3, times=1)
         answers = await gateways.crowd(key, 9, n=4)
         assert {len(got.json["data"]) for got in answers} == {3}
         assert Counter(map(status, answers)) == {"gateway; fwd=miss": 1, COLLAPSED: 8}

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from gateway.core.model import Limits
 from gateway.core.money import format_usd
-from gateway.upstream.sandbox import Fault
+from gateway.upstream.sandbox import UpstreamFault
 from tests.support.money import USED_UP, assert_books
 from tests.support.rig import Got, running_rig
 
@@ -36,7 +36,7 @@ async def test_the_usage_is_charged(tmp_path: Path) -> None:
 
 async def test_fewer_images_are_charged_by_their_usage(tmp_path: Path) -> None:
     async with running_rig(tmp_path, TOKENS) as rig:
-        rig.sandbox.fault = Fault(kind="fewer", images=3)
+        rig.sandbox.fault = UpstreamFault(kind="fewer", images=3)
         got = await rig.generate(await rig.key(), PROMPT, n=4)
         assert len(got.json["data"]) == 3
         await assert_books(rig, "team", 3, used(got))

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from gateway.core.model import Limits
-from gateway.upstream.sandbox import Fault
+from gateway.upstream.sandbox import UpstreamFault
 from tests.conformance.store import entry
 from tests.support.money import drawing
 from tests.support.program import Program
@@ -63,12 +63,12 @@ async def traffic(rig: Rig) -> Counter[str]:
     )
     rig.sandbox.settings.latency = 0
     for code in (*FREE, *UNKNOWN):
-        rig.sandbox.fault = Fault(kind="status", status=code, times=1)
+        rig.sandbox.fault = UpstreamFault(kind="status", status=code, times=1)
         answers.append(await rig.generate(blue, None, n=2))
     for fault in (
-        Fault(kind="cut_before_headers", times=1),
-        Fault(kind="cut_in_body", times=1),
-        Fault(kind="fewer", images=3, times=1),
+        UpstreamFault(kind="cut_before_headers", times=1),
+        UpstreamFault(kind="cut_in_body", times=1),
+        UpstreamFault(kind="fewer", images=3, times=1),
     ):
         rig.sandbox.fault = fault
         answers.append(await rig.generate(red, None, n=4))

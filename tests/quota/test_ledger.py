@@ -88,7 +88,7 @@ async def all_of(work: Sequence[Awaitable[Held | Denied]]) -> tuple[int, int]:
     return held, len(outcomes) - held
 
 
-async def test_a_store_that_lost_its_data_is_told_from_one_that_is_away(tmp_path: Path) -> None:
+async def test_a_store_that_lost_its_data_differs_from_one_that_is_away(tmp_path: Path) -> None:
     async with (
         running_redis(tmp_path / "redis") as server,
         RedisStore(parse_store_url(server.url)) as redis,
@@ -350,7 +350,7 @@ async def test_a_frozen_swap_does_not_undo_what_came_later(
     assert (state.day.images, state.holds) == (50, {})
 
 
-async def test_an_absent_store_is_told_in_time_and_leaves_no_hold(
+async def test_an_absent_store_is_reported_in_time_and_leaves_no_hold(
     ledger: Ledger, store: FaultyStore, sqlite: SqliteStore
 ) -> None:
     store.leave("load", "swap")
@@ -530,7 +530,7 @@ async def test_sweeps_do_not_pile_up_while_nothing_can_be_written(
         assert (await account(store.accounts))[0].holds == {}
 
 
-async def test_starting_without_a_store_is_told(store: FaultyStore) -> None:
+async def test_starting_without_a_store_is_reported(store: FaultyStore) -> None:
     store.leave()
     ledger = Ledger(store.accounts, spread=random.random)
     with pytest.raises(StoreUnavailable):

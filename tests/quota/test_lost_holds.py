@@ -90,7 +90,7 @@ def test_it_is_charged_in_the_period_of_its_reservation(of_day: bool) -> None:
     assert bench.entries["lost"].at == end - 100
 
 
-def test_a_purchase_too_old_to_be_told_from_a_charged_one_is_left_alone(bench: Bench) -> None:
+def test_a_purchase_too_old_to_distinguish_from_a_charged_one_is_left_alone(bench: Bench) -> None:
     bench.now += LOST_SECONDS
     lose(bench, reserve("just").settle(NOON, 1, 40_000))
     bench.now += 1

@@ -1,4 +1,4 @@
-"""Single steps and their pairs; `test_quota_model.py` tries them in any order."""
+"""Single steps and their pairs; `test_steps_model.py` tries them in any order."""
 
 import pytest
 
@@ -317,7 +317,7 @@ def test_counters_of_quiet_keys_do_not_pile_up(bench: Bench) -> None:
     }
 
 
-def test_the_tighter_of_team_and_key_is_told(bench: Bench) -> None:
+def test_the_tighter_of_team_and_key_is_reported(bench: Bench) -> None:
     step = reserve(
         limits=Limits(images_per_day=10),
         key_limits=Limits(images_per_month=4, requests_per_minute=3),

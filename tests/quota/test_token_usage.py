@@ -109,7 +109,7 @@ def detailed(**details: Any) -> Usage:
     return read_usage(used(input_tokens_details={"text_tokens": 60, "image_tokens": 40} | details))
 
 
-def test_kinds_that_are_not_told_apart() -> None:
+def test_tokens_without_details() -> None:
     expected = Usage(unnamed_input=100, image_output=200, sound=True)
     for details in (None, {}, {"text_tokens": None}, {"cached_tokens": 50, "audio_tokens": 1}):
         both: dict[str, Any] = {"input_tokens_details": details, "output_tokens_details": details}

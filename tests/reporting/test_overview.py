@@ -85,7 +85,7 @@ async def test_tiles_are_of_the_span_and_of_the_one_before(store: SqliteStore) -
     ]
 
 
-async def test_the_dearest_are_told_one_by_one_and_the_rest_together(store: SqliteStore) -> None:
+async def test_the_top_teams_have_lines_and_the_rest_is_summed(store: SqliteStore) -> None:
     await store.accounts.record(
         [
             spent(day, f"t{team:02}", (team + 1) * 10_000, key=key)
@@ -119,7 +119,7 @@ async def test_one_team_alone(store: SqliteStore) -> None:
     assert (page["now"]["cost_usd"], page["before"]["cost_usd"]) == ("0.000001", "0.000007")
 
 
-async def test_two_days_are_told_by_the_hour_up_to_now(store: SqliteStore) -> None:
+async def test_two_days_are_shown_by_the_hour_up_to_now(store: SqliteStore) -> None:
     await store.accounts.record([spent(1, "red", 5, hour=23), spent(0, "red", 7, hour=0)])
     page = await read(store, Days(TODAY - 1, TODAY))
     assert (page["days"][0], page["days"][-1]) == ("2026-02-28T00:00:00Z", "2026-03-01T07:00:00Z")

@@ -63,7 +63,7 @@ def test_places_are_in_the_order_of_time(one: float, two: float, first: int, sec
 
 
 @given(times)
-def test_a_place_tells_its_time_to_the_millisecond(at: float) -> None:
+def test_a_place_shows_its_time_to_the_millisecond(at: float) -> None:
     line = replace(LINE, place=make_place(at, "0123abcd", 3))
     assert time_of(line.place) == pytest.approx(at, abs=0.0011)
 

@@ -22,7 +22,7 @@ from gateway.quota.account import Account, Hold
 from gateway.quota.ledger import Ledger
 from gateway.telemetry.metrics import OUTCOMES, UNREADABLE, Metrics
 from gateway.telemetry.quota_gauges import QuotaCollector
-from gateway.upstream.sandbox import Fault
+from gateway.upstream.sandbox import UpstreamFault
 from gateway.web.http_server import MAX_HEAD_BYTES
 from tests.support.money import drawing, until, until_asked
 from tests.support.quota_steps import reserve, settle
@@ -183,9 +183,9 @@ async def test_money_and_images_equal_those_of_the_ledger(tmp_path: Path) -> Non
         )
         await rig.generate(red, "p0")
         for code in (500, 400, 502):
-            rig.sandbox.fault = Fault(kind="status", status=code, times=1)
+            rig.sandbox.fault = UpstreamFault(kind="status", status=code, times=1)
             await rig.generate(red, None, n=2)
-        rig.sandbox.fault = Fault(kind="fewer", images=3, times=1)
+        rig.sandbox.fault = UpstreamFault(kind="fewer", images=3, times=1)
         await rig.generate(red, None, n=4)
         found, usage = await samples(rig), await rig.usage()
         assert total(found, "gateway_cost_usd_total") == pytest.approx(usage.cost / 1e6)
@@ -318,7 +318,7 @@ async def test_unknown_charges_are_counted_by_their_cause(tmp_path: Path) -> Non
         key = await rig.key()
         assert await metric(rig, name) == 0
         for status in (502, 500, 200):
-            rig.sandbox.fault = Fault(kind="status", status=status, times=1)
+            rig.sandbox.fault = UpstreamFault(kind="status", status=status, times=1)
             await rig.generate(key, None)
         asked = await metric(rig, name, cause="call")
         dead = Ledger(rig.gateway.store.accounts, spread=random.random)

@@ -21,7 +21,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 from gateway.core.model import Limits
 from gateway.server.gateway import Gateway
 from gateway.telemetry.otel import OpenTelemetryTracing
-from gateway.upstream.sandbox import Fault, Sandbox, SandboxSettings
+from gateway.upstream.sandbox import Sandbox, SandboxSettings, UpstreamFault
 from tests.support.program import CLEAN, program
 from tests.support.rig import UPSTREAM_KEY, Rig, settings_for
 from tests.support.tools import ROOT
@@ -186,7 +186,7 @@ async def test_an_error_is_recorded_by_its_code(
     tmp_path: Path, exporter: InMemorySpanExporter
 ) -> None:
     async with traced(tmp_path, exporter) as rig:
-        rig.sandbox.faults.append(Fault(kind="status", status=500))
+        rig.sandbox.faults.append(UpstreamFault(kind="status", status=500))
         await rig.generate(await rig.key(), PROMPT)
     spans = by_name(exporter)
     for name in (REQUEST, CALL):

@@ -162,7 +162,7 @@ async def error_from(
     return type(error)
 
 
-async def cause_told(upstream: Line) -> tuple[str, str]:
+async def logged_cause(upstream: Line) -> tuple[str, str]:
     """What the log's only line says of a call that gets no connection."""
     with capture_logs() as lines, pytest.raises(UpstreamUnreachable):
         await upstream.generate(BODY, "request-1")
@@ -325,13 +325,13 @@ async def test_nothing_listens() -> None:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
         async with calling(port) as upstream:
-            assert await cause_told(upstream) == ("refused", "Connection refused")
+            assert await logged_cause(upstream) == ("refused", "Connection refused")
 
 
 async def test_a_name_that_does_not_exist() -> None:
     assert await error_from(OK, host="nowhere.invalid") is UpstreamUnreachable
     async with calling(1, host="nowhere.invalid") as upstream:
-        assert (await cause_told(upstream))[0] == "dns"
+        assert (await logged_cause(upstream))[0] == "dns"
 
 
 @pytest.mark.parametrize("timeout", [10.0, 0.5])
@@ -345,7 +345,7 @@ async def test_a_server_too_busy_to_accept(timeout: float) -> None:
             each.setblocking(False)
             each.connect_ex(busy.getsockname())
         async with calling(busy.getsockname()[1], timeout=timeout) as upstream:
-            assert (await cause_told(upstream))[0] == "timeout"
+            assert (await logged_cause(upstream))[0] == "timeout"
         for each in waiting:
             each.close()
 
@@ -364,7 +364,7 @@ async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
 async def test_a_server_that_does_not_speak_tls(talk: Talk | bytes, cause: str) -> None:
     assert await error_from(talk, scheme="https") is UpstreamUnreachable
     async with serving(talk) as server, calling(server.port, scheme="https") as upstream:
-        assert (await cause_told(upstream))[0] == cause
+        assert (await logged_cause(upstream))[0] == cause
 
 
 async def test_a_certificate_that_nobody_trusts(tmp_path: Path) -> None:
@@ -372,7 +372,7 @@ async def test_a_certificate_that_nobody_trusts(tmp_path: Path) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(tmp_path / "pair.pem")
     async with serving(OK, context) as server, calling(server.port, scheme="https") as upstream:
-        assert await cause_told(upstream) == ("tls", "self-signed certificate")
+        assert await logged_cause(upstream) == ("tls", "self-signed certificate")
     assert server.heads == []
 
 

@@ -105,7 +105,7 @@ def test_a_link_that_is_turned(tmp_path: Path, file: Path) -> None:
     assert changed.key == NEW.reveal()
 
 
-def test_a_fault_keeps_the_key_and_is_told_once(file: Path, logged: io.StringIO) -> None:
+def test_a_fault_keeps_the_key_and_is_logged_once(file: Path, logged: io.StringIO) -> None:
     settings, watch = with_key(UpstreamSettings(api_key_file=str(file))), KeyFile()
     file.write_text("")
     assert [watch.look(settings) for _ in range(3)] == [None] * 3
@@ -119,7 +119,7 @@ def test_a_fault_keeps_the_key_and_is_told_once(file: Path, logged: io.StringIO)
     ]
 
 
-def test_a_key_in_the_place_of_its_file_is_not_told() -> None:
+def test_a_key_in_the_place_of_its_file_is_not_shown() -> None:
     key = "sk-proj-0123456789abcdef"
     with pytest.raises(ValueError, match="cannot be read") as caught:
         with_key(UpstreamSettings(base_url="https://h", api_key_file=key))

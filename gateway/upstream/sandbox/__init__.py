@@ -5,8 +5,8 @@ mistake there must not be repeated by the upstream that the gateway is tested ag
 """
 
 from gateway.upstream.sandbox.counts import Counts, Received
-from gateway.upstream.sandbox.faults import Fault
+from gateway.upstream.sandbox.faults import UpstreamFault
 from gateway.upstream.sandbox.server import Sandbox
 from gateway.upstream.sandbox.state import Answer, Picture, SandboxSettings
 
-__all__ = ["Answer", "Counts", "Fault", "Picture", "Received", "Sandbox", "SandboxSettings"]
+__all__ = ["Answer", "Counts", "Picture", "Received", "Sandbox", "SandboxSettings", "UpstreamFault"]

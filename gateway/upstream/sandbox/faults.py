@@ -29,7 +29,7 @@ Count = Annotated[int, Meta(ge=0, le=1_000)]
 Size = Annotated[int, Meta(ge=0, le=2**36)]
 
 
-class Fault(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class UpstreamFault(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A fault of the next `times` valid requests. If `times` is None, it lasts until it is reset.
 
     Every kind waits for the latency first. It draws the images, and so costs money, unless its

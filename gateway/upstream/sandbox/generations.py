@@ -18,9 +18,9 @@ from aiohttp import web
 from msgspec import json
 
 from gateway.upstream.sandbox.counts import Received
-from gateway.upstream.sandbox.faults import Fault
+from gateway.upstream.sandbox.faults import UpstreamFault
 from gateway.upstream.sandbox.pictures import DOT, Pictures, picture_spec
-from gateway.upstream.sandbox.requests import BadRequest, Generation, read_generation
+from gateway.upstream.sandbox.requests import BadRequest, ImageCall, read_call
 from gateway.upstream.sandbox.responses import (
     cut,
     cut_in_body,
@@ -72,7 +72,7 @@ class Generations:
         self._state.counts.arrived(Received(headers, body, time.monotonic()))
         try:
             check_key(self._state, headers.get("authorization", ""))
-            generation = read_generation(body)
+            generation = read_call(body)
         except BadRequest as error:
             return error.response
         with self._state.counts.call(generation.n), self._running():
@@ -96,7 +96,7 @@ class Generations:
             self._tasks.discard(task)
 
     async def _call(
-        self, request: web.Request, generation: Generation, fault: Fault | None
+        self, request: web.Request, generation: ImageCall, fault: UpstreamFault | None
     ) -> web.StreamResponse:
         settings = copy(self._state.settings)
         await asyncio.sleep(settings.latency)
@@ -113,7 +113,7 @@ class Generations:
         return response
 
     async def _body(
-        self, generation: Generation, images: int, settings: SandboxSettings, origin: str
+        self, generation: ImageCall, images: int, settings: SandboxSettings, origin: str
     ) -> bytes:
         """Return the JSON with so many images. `origin` starts their URLs."""
         data = []
@@ -148,7 +148,7 @@ def check_key(state: State, authorization: str) -> None:
         raise BadRequest("Incorrect API key provided.", None, "invalid_api_key", status=401)
 
 
-def _usage(generation: Generation, images: int) -> dict[str, Any]:
+def _usage(generation: ImageCall, images: int) -> dict[str, Any]:
     """Plausible tokens: a quarter of the prompt's bytes, and by the square of the shorter edge.
 
     Both cost less than such an image in a price table with the same prices.
@@ -165,7 +165,7 @@ def _usage(generation: Generation, images: int) -> dict[str, Any]:
     }
 
 
-async def _without_images(request: web.Request, fault: Fault) -> web.StreamResponse | None:
+async def _without_images(request: web.Request, fault: UpstreamFault) -> web.StreamResponse | None:
     """Respond without images, if the fault says so; else return None."""
     match fault.kind:
         case "cut_before_headers":
@@ -191,7 +191,7 @@ async def _without_images(request: web.Request, fault: Fault) -> web.StreamRespo
 
 
 async def _deliver(
-    request: web.Request, body: bytes, fault: Fault | None
+    request: web.Request, body: bytes, fault: UpstreamFault | None
 ) -> tuple[web.StreamResponse, bool]:
     """Send the images. Also returns whether the response went out whole."""
     kind = fault.kind if fault else None

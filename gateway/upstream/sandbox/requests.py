@@ -35,7 +35,7 @@ class BadRequest(Exception):
         return error_response(*self._fields)
 
 
-class Generation(Struct, frozen=True):
+class ImageCall(Struct, frozen=True):
     """A valid request, with `auto` and absent fields decided."""
 
     prompt: str
@@ -47,13 +47,13 @@ class Generation(Struct, frozen=True):
     output_format: str
 
 
-def read_generation(body: bytes) -> Generation:
+def read_call(body: bytes) -> ImageCall:
     """Return the request in a body. Raises BadRequest."""
     fields = _fields(body)
     if _text(fields, "model") not in (None, MODEL):
         raise BadRequest("The model does not exist.", "model", "model_not_found")
     width, height = _edges(_text(fields, "size"))
-    return Generation(
+    return ImageCall(
         prompt=_prompt(fields),
         n=_n(fields.get("n")),
         width=width,

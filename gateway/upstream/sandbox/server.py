@@ -26,7 +26,7 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 from msgspec.structs import asdict
 
-from gateway.upstream.sandbox.faults import Fault
+from gateway.upstream.sandbox.faults import UpstreamFault
 from gateway.upstream.sandbox.generations import Generations, check_key
 from gateway.upstream.sandbox.pictures import DOT, Pictures
 from gateway.upstream.sandbox.requests import MODEL, BadRequest
@@ -134,7 +134,7 @@ class Sandbox(State):
     async def _change(self, request: web.Request) -> web.Response:
         try:
             changes = msgspec.json.decode(await request.read(), type=dict[str, Any])
-            faults = msgspec.convert(changes.pop("faults", None), list[Fault] | None)
+            faults = msgspec.convert(changes.pop("faults", None), list[UpstreamFault] | None)
             if "api_key" in changes:
                 raise msgspec.ValidationError("the key cannot be changed")
             settings = msgspec.convert({**asdict(self.settings), **changes}, SandboxSettings)

@@ -7,7 +7,7 @@ from msgspec import Meta, Struct
 from msgspec.structs import replace
 
 from gateway.upstream.sandbox.counts import Counts
-from gateway.upstream.sandbox.faults import Fault
+from gateway.upstream.sandbox.faults import UpstreamFault
 
 Answer = Literal["b64_json", "url", "both"]
 Picture = Literal["drawn", "dot"]
@@ -34,15 +34,15 @@ class State:
     def __init__(self, settings: SandboxSettings | None = None) -> None:
         self.settings = settings or SandboxSettings()
         self.counts = Counts()
-        self.fault: Fault | None = None
-        self.faults: deque[Fault] = deque()
+        self.fault: UpstreamFault | None = None
+        self.faults: deque[UpstreamFault] = deque()
 
     def reset_faults(self) -> None:
         """Remove all faults."""
         self.fault = None
         self.faults.clear()
 
-    def next_fault(self) -> Fault | None:
+    def next_fault(self) -> UpstreamFault | None:
         """Return the fault for the next request, and use it up once."""
         if not self.faults:
             used = self.fault
@@ -59,7 +59,7 @@ class State:
         return scheme.lower() == "bearer" and bool(key) and self.settings.api_key in (None, key)
 
 
-def _used_once(fault: Fault) -> Fault | None:
+def _used_once(fault: UpstreamFault) -> UpstreamFault | None:
     if fault.times is None:
         return fault
     return replace(fault, times=fault.times - 1) if fault.times > 1 else None

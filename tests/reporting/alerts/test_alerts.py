@@ -1,4 +1,4 @@
-"""Alerts of a running gateway: told once, to those concerned, whatever the receiver does."""
+"""Alerts of a running gateway: each is delivered once, to the right webhooks."""
 
 import asyncio
 import secrets
@@ -14,7 +14,7 @@ from gateway.config.webhooks import AlertSettings
 from gateway.core.model import Limits, Team
 from gateway.server.gateway import Gateway
 from gateway.server.startup import StartError
-from gateway.upstream.sandbox import Fault, Sandbox
+from gateway.upstream.sandbox import Sandbox, UpstreamFault
 from tests.support.directory import put_teams
 from tests.support.money import until
 from tests.support.receiver import PATH, SECRET, Message, Receiver, running_receiver
@@ -38,10 +38,10 @@ async def receiver() -> AsyncIterator[Receiver]:
 
 
 @asynccontextmanager
-async def telling(
+async def alerting(
     folder: Path, receiver: Receiver, toml: str = OPS, **environ: str
 ) -> AsyncIterator[Rig]:
-    """A gateway that tells this receiver."""
+    """A gateway that sends alerts to this receiver."""
     named = {"OPS_URL": receiver.url, "OPS_SECRET": SECRET, **environ}
     async with running_rig(folder, toml, None, **named) as rig:
         yield rig
@@ -74,10 +74,10 @@ def thresholds(messages: list[Message]) -> list[tuple[Any, ...]]:
     ]
 
 
-async def test_a_budget_is_told_of_at_each_threshold_once(
+async def test_a_budget_raises_an_alert_at_each_threshold_once(
     receiver: Receiver, tmp_path: Path
 ) -> None:
-    async with telling(tmp_path, receiver) as rig:
+    async with alerting(tmp_path, receiver) as rig:
         key = await rig.key("red", limits=Limits(images_per_day=10))
         await buy(rig, key, 8)
         (first,) = await receiver.until(1)
@@ -95,7 +95,7 @@ async def test_a_budget_is_told_of_at_each_threshold_once(
     assert (second.json["percent"], second.json["used"]) == (100, 10)
     assert {one["id"] for one in sent} == {first.id, second.id}
     # Neither another start nor another look tells it again.
-    async with telling(tmp_path, receiver) as rig:
+    async with alerting(tmp_path, receiver) as rig:
         await buy(rig, await rig.key("blue", limits=Limits(images_per_day=1)))
         _, _, third = await receiver.until(3)
         await until_state(rig, "sent", 3)
@@ -103,10 +103,10 @@ async def test_a_budget_is_told_of_at_each_threshold_once(
     assert len(receiver.messages) == 3
 
 
-async def test_a_limit_lowered_below_what_is_used_is_told_of(
+async def test_a_limit_lowered_below_what_is_used_raises_an_alert(
     receiver: Receiver, tmp_path: Path
 ) -> None:
-    async with telling(tmp_path, receiver) as rig:
+    async with alerting(tmp_path, receiver) as rig:
         await buy(rig, await rig.key("red", limits=Limits(images_per_month=100)), 3)
         await put_teams(
             rig.gateway.store.directory, [Team(name="red", limits=Limits(images_per_month=2))]
@@ -120,7 +120,7 @@ async def test_keys_and_all_teams_together_have_budgets_too(
     receiver: Receiver, tmp_path: Path
 ) -> None:
     toml = f"[limits]\ncost_per_day_usd = 0.1\n{OPS}"
-    async with telling(tmp_path, receiver, toml) as rig:
+    async with alerting(tmp_path, receiver, toml) as rig:
         await rig.key("red")
         key = await rig.further_key("red", limits=Limits(images_per_day=2))
         await buy(rig, key, 2)
@@ -145,9 +145,9 @@ teams = ["design"]
 """
     async with (
         running_receiver() as own,
-        telling(tmp_path, receiver, toml, DESIGN_URL=own.url, LIMITS_IMAGES_PER_DAY="2") as rig,
+        alerting(tmp_path, receiver, toml, DESIGN_URL=own.url, LIMITS_IMAGES_PER_DAY="2") as rig,
     ):
-        rig.sandbox.faults.append(Fault(kind="status", status=401, times=1))
+        rig.sandbox.faults.append(UpstreamFault(kind="status", status=401, times=1))
         red = await rig.key("red", limits=Limits(images_per_day=1))
         assert (await rig.generate(red, None)).status == 502
         await buy(rig, red)
@@ -166,7 +166,7 @@ teams = ["design"]
 
 async def test_injected_names_call_nobody(receiver: Receiver, tmp_path: Path) -> None:
     toml = f'{FLAT}[alerts.webhooks.x]\nkind = "slack"\nurl_env = "GATEWAY_OPS_URL"\n'
-    async with telling(tmp_path, receiver, toml) as rig:
+    async with alerting(tmp_path, receiver, toml) as rig:
         body = {"team": "red", "name": "<!channel> @all & </b>", "limits": {"images_per_day": 1}}
         await rig.key("red")
         made = (await rig.ask_admin("POST", "keys", json=body)).json
@@ -177,12 +177,12 @@ async def test_injected_names_call_nobody(receiver: Receiver, tmp_path: Path) ->
     assert made["key"].partition("_")[2] not in message.body.decode()
 
 
-async def test_an_upstream_that_refuses_the_key_is_told_of_once(
+async def test_an_upstream_that_refuses_the_key_raises_an_alert_once(
     receiver: Receiver, tmp_path: Path
 ) -> None:
-    async with telling(tmp_path, receiver) as rig:
+    async with alerting(tmp_path, receiver) as rig:
         key = await rig.key("red")
-        rig.sandbox.faults.append(Fault(kind="status", status=403, times=5))
+        rig.sandbox.faults.append(UpstreamFault(kind="status", status=403, times=5))
         asked = await asyncio.gather(*(rig.generate(key, None) for _ in range(5)))
         assert {got.error[2] for got in asked} == {"upstream_auth"}
         (message,) = await receiver.until(1)
@@ -193,13 +193,13 @@ async def test_an_upstream_that_refuses_the_key_is_told_of_once(
     assert len(receiver.messages) == 1
 
 
-async def test_unknown_charges_above_their_sum_are_told_of(
+async def test_unknown_charges_above_the_threshold_raise_one_alert(
     receiver: Receiver, tmp_path: Path
 ) -> None:
     toml = OPS + 'unknown_above_usd = "0.08"\n'
-    async with telling(tmp_path, receiver, toml) as rig:
+    async with alerting(tmp_path, receiver, toml) as rig:
         key = await rig.key("red")
-        rig.sandbox.faults.append(Fault(kind="not_json", times=3))
+        rig.sandbox.faults.append(UpstreamFault(kind="not_json", times=3))
         for _ in range(2):
             assert (await rig.generate(key, None)).error[2] == "upstream_unknown"
         await rig.gateway.alerts.check_unknown()
@@ -220,7 +220,7 @@ async def test_a_receiver_that_fails_for_now_is_asked_again(
     receiver: Receiver, tmp_path: Path
 ) -> None:
     receiver.statuses = [503, 429]
-    async with telling(tmp_path, receiver) as rig:
+    async with alerting(tmp_path, receiver) as rig:
         await buy(rig, await rig.key("red", limits=Limits(images_per_day=1)))
         (waiting,) = await until_state(rig, "waiting")
 
@@ -242,11 +242,11 @@ async def test_a_receiver_that_fails_for_now_is_asked_again(
     assert all(message.is_signed for message in messages)
 
 
-async def test_a_receiver_that_refuses_is_told_of_once_and_nothing_secret(
+async def test_a_receiver_that_refuses_is_logged_once_without_secrets(
     receiver: Receiver, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     receiver.status, receiver.answer = 404, f"no_service {PATH}"
-    async with telling(tmp_path, receiver) as rig:
+    async with alerting(tmp_path, receiver) as rig:
         await buy(rig, await rig.key("red", limits=Limits(images_per_day=1)))
         (failed,) = await until_state(rig, "failed")
         await buy(rig, await rig.key("blue", limits=Limits(images_per_day=10)))
@@ -269,7 +269,7 @@ async def test_a_receiver_that_refuses_is_told_of_once_and_nothing_secret(
 
 async def test_no_request_waits_for_a_receiver(receiver: Receiver, tmp_path: Path) -> None:
     receiver.seconds = 3_600
-    async with telling(tmp_path, receiver) as rig:
+    async with alerting(tmp_path, receiver) as rig:
         key = await rig.key("red", limits=Limits(images_per_day=10))
         await buy(rig, key, 8)
         await receiver.until(1)
@@ -280,7 +280,7 @@ async def test_no_request_waits_for_a_receiver(receiver: Receiver, tmp_path: Pat
 async def test_webhooks_are_read_again_with_the_configuration(
     receiver: Receiver, tmp_path: Path
 ) -> None:
-    async with telling(tmp_path, receiver) as rig:
+    async with alerting(tmp_path, receiver) as rig:
         settings = rig.gateway.settings
         await rig.key("red", limits=Limits(images_per_day=1))
         rig.gateway.use(replace(settings, alerts=AlertSettings()))
@@ -294,7 +294,7 @@ async def test_webhooks_are_read_again_with_the_configuration(
 async def test_the_configuration_shows_where_webhooks_lead_and_no_more(
     receiver: Receiver, tmp_path: Path
 ) -> None:
-    async with telling(tmp_path, receiver) as rig:
+    async with alerting(tmp_path, receiver) as rig:
         shown = (await rig.ask_admin("GET", "config")).json["alerts"]["webhooks"]["ops"]
     assert shown == {
         "kind": "json",

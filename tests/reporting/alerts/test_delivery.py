@@ -1,4 +1,4 @@
-"""Delivery by itself: several tellers over one store that is away at times, and a real receiver."""
+"""Delivery of alerts by several gateways over one store that is away at times."""
 
 import time
 from collections.abc import AsyncIterator
@@ -38,7 +38,7 @@ from tests.support.receiver import Receiver, running_receiver
 QUICK = (0.05, 0.05)
 
 
-class Tellers:
+class Gateways:
     """Several of them, each noticing what a test shows to it."""
 
     def __init__(self, store: SqliteStore, receiver: Receiver) -> None:
@@ -55,8 +55,8 @@ class Tellers:
         """Show all of them that these accounts (red's without any) have spent so many images."""
         now = time.time()
         account = Account(PeriodUsage(day_of(now), images), PeriodUsage(month_of(now), images))
-        for teller in self.all:
-            teller.accounts_seen(dict.fromkeys(names or (team_account("red"),), account))
+        for each in self.all:
+            each.accounts_seen(dict.fromkeys(names or (team_account("red"),), account))
 
     async def states(self) -> list[Delivery]:
         return deliveries(await self.store.claims.current())
@@ -71,157 +71,157 @@ class Tellers:
 
 
 @asynccontextmanager
-async def running(folder: Path, count: int = 1) -> AsyncIterator[Tellers]:
+async def running(folder: Path, count: int = 1) -> AsyncIterator[Gateways]:
     async with AsyncExitStack() as stack:
         receiver = await stack.enter_async_context(running_receiver())
         store = await stack.enter_async_context(SqliteStore(folder / "gateway.db"))
         await put_teams(store.directory, [Team(name="red", limits=Limits(images_per_day=10))])
-        tellers = Tellers(store, receiver)
+        gateways = Gateways(store, receiver)
         directory = Directory(
             store.directory, pepper=b"p", wall=time.time, monotonic=time.monotonic
         )
         await directory.start()
-        tellers.directory = directory
+        gateways.directory = directory
         stack.push_async_callback(directory.close)
         for number in range(count):
             webhooks = HttpWebhooks()
             stack.push_async_callback(webhooks.close)
             deliverer = Deliverer(
-                tellers.faulty.claims,
+                gateways.faulty.claims,
                 webhooks,
-                lambda: tellers.settings,
+                lambda: gateways.settings,
                 secret=b"secret",
                 owner=f"gateway {number}",
                 wall=time.time,
                 spread=lambda: 0.5,
                 pauses=QUICK,
-                observer=tellers.metrics,
+                observer=gateways.metrics,
             )
             alerts = Alerts(
-                store.usage, directory, lambda: tellers.settings, deliverer, wall=time.time
+                store.usage, directory, lambda: gateways.settings, deliverer, wall=time.time
             )
             await alerts.start()
             stack.push_async_callback(alerts.close)
-            tellers.all.append(alerts)
-        yield tellers
+            gateways.all.append(alerts)
+        yield gateways
 
 
 @pytest.fixture
-async def tellers(tmp_path: Path) -> AsyncIterator[Tellers]:
+async def gateways(tmp_path: Path) -> AsyncIterator[Gateways]:
     async with running(tmp_path) as found:
         yield found
 
 
-async def test_one_of_many_that_notice_the_same_tells_it(tmp_path: Path) -> None:
-    async with running(tmp_path, 5) as tellers:
+async def test_one_of_many_gateways_delivers_an_alert(tmp_path: Path) -> None:
+    async with running(tmp_path, 5) as gateways:
         for _ in range(3):
-            await tellers.see(8)
-            await tellers.receiver.until(1)
-            await until(lambda: tellers.has("sent"))
-        await tellers.see(10)
-        await tellers.receiver.until(2)
-    assert [each.json["percent"] for each in tellers.receiver.messages] == [80, 100]
+            await gateways.see(8)
+            await gateways.receiver.until(1)
+            await until(lambda: gateways.has("sent"))
+        await gateways.see(10)
+        await gateways.receiver.until(2)
+    assert [each.json["percent"] for each in gateways.receiver.messages] == [80, 100]
 
 
-async def test_nothing_is_told_that_cannot_be_claimed(tellers: Tellers) -> None:
-    tellers.faulty.leave("claim", "complete_claim")
-    await tellers.see(8)
-    await until(lambda: tellers.faulty.asked["claim"] > 0)
-    assert tellers.receiver.messages == []
-    tellers.faulty.come_back()
-    await tellers.see(8)
-    await tellers.receiver.until(1)
+async def test_nothing_is_delivered_without_a_claim(gateways: Gateways) -> None:
+    gateways.faulty.leave("claim", "complete_claim")
+    await gateways.see(8)
+    await until(lambda: gateways.faulty.asked["claim"] > 0)
+    assert gateways.receiver.messages == []
+    gateways.faulty.come_back()
+    await gateways.see(8)
+    await gateways.receiver.until(1)
 
 
-async def test_what_was_claimed_is_told_though_the_store_leaves(tellers: Tellers) -> None:
-    tellers.receiver.statuses = [503]
-    tellers.receiver.seconds = 0.3
-    await tellers.see(8)
-    await tellers.receiver.until(1)
-    tellers.faulty.leave("claim", "complete_claim")
-    _, again = await tellers.receiver.until(2)
-    await until(lambda: tellers.faulty.asked["complete_claim"] > 0)
-    tellers.faulty.come_back()
-    await tellers.see(8)
-    await until(lambda: tellers.has("sent"))
-    assert again.id == tellers.receiver.messages[0].id
-    assert len(tellers.receiver.messages) == 2
+async def test_a_claimed_alert_is_delivered_though_the_store_leaves(gateways: Gateways) -> None:
+    gateways.receiver.statuses = [503]
+    gateways.receiver.seconds = 0.3
+    await gateways.see(8)
+    await gateways.receiver.until(1)
+    gateways.faulty.leave("claim", "complete_claim")
+    _, again = await gateways.receiver.until(2)
+    await until(lambda: gateways.faulty.asked["complete_claim"] > 0)
+    gateways.faulty.come_back()
+    await gateways.see(8)
+    await until(lambda: gateways.has("sent"))
+    assert again.id == gateways.receiver.messages[0].id
+    assert len(gateways.receiver.messages) == 2
 
 
-async def test_after_its_pauses_it_is_left_alone_for_an_hour(tellers: Tellers) -> None:
-    tellers.receiver.status = 503
+async def test_after_its_pauses_it_is_left_alone_for_an_hour(gateways: Gateways) -> None:
+    gateways.receiver.status = 503
     with capture_logs() as lines:
-        await tellers.see(8)
-        await until(lambda: tellers.has("failed"))
+        await gateways.see(8)
+        await until(lambda: gateways.has("failed"))
     attempts = [line["attempt"] for line in lines if line["event"] == "alert attempt failed"]
     assert attempts == [1, 2]
     assert [line["attempts"] for line in lines if line["event"] == "alert not sent"] == [3]
-    assert len(tellers.receiver.messages) == len(QUICK) + 1
-    assert (tellers.counted("failed"), tellers.counted("sent")) == (1, 0)
-    (claim,) = await tellers.store.claims.current()
+    assert len(gateways.receiver.messages) == len(QUICK) + 1
+    assert (gateways.counted("failed"), gateways.counted("sent")) == (1, 0)
+    (claim,) = await gateways.store.claims.current()
     assert claim.done
     assert GIVEN_UP_SECONDS - 60 < claim.ends - time.time() <= GIVEN_UP_SECONDS
-    (told,) = await tellers.states()
+    (told,) = await gateways.states()
     assert (told.attempts, told.error) == (3, "the receiver answered 503: ok")
     # The next threshold is another alert.
-    tellers.receiver.status = 200
-    await tellers.see(10)
-    await until(lambda: tellers.has("sent"))
-    assert tellers.receiver.messages[-1].json["percent"] == 100
+    gateways.receiver.status = 200
+    await gateways.see(10)
+    await until(lambda: gateways.has("sent"))
+    assert gateways.receiver.messages[-1].json["percent"] == 100
 
 
-async def test_what_was_told_is_known_for_longer_than_its_window(tellers: Tellers) -> None:
-    await tellers.see(10)
-    await until(lambda: tellers.has("sent"))
-    (claim,) = await tellers.store.claims.current()
-    (told,) = await tellers.states()
+async def test_a_delivered_alert_stays_listed_after_its_period(gateways: Gateways) -> None:
+    await gateways.see(10)
+    await until(lambda: gateways.has("sent"))
+    (claim,) = await gateways.store.claims.current()
+    (told,) = await gateways.states()
     assert claim.ends >= told.alert.ends + SHOWN_SECONDS - 60
 
 
-async def test_a_webhook_that_is_taken_away_is_told_no_more(tellers: Tellers) -> None:
-    tellers.receiver.status = 503
-    tellers.receiver.seconds = 0.5
-    await tellers.see(8)
-    await tellers.receiver.until(1)
-    tellers.settings = replace(tellers.settings, alerts=AlertSettings())
-    await until(lambda: tellers.faulty.asked["claim"] >= 3)
-    assert len(tellers.receiver.messages) == 1
-    assert tellers.counted("failed") == 0
+async def test_a_removed_webhook_receives_no_more_messages(gateways: Gateways) -> None:
+    gateways.receiver.status = 503
+    gateways.receiver.seconds = 0.5
+    await gateways.see(8)
+    await gateways.receiver.until(1)
+    gateways.settings = replace(gateways.settings, alerts=AlertSettings())
+    await until(lambda: gateways.faulty.asked["claim"] >= 3)
+    assert len(gateways.receiver.messages) == 1
+    assert gateways.counted("failed") == 0
 
 
-async def test_a_receiver_that_hangs_holds_up_no_other(tellers: Tellers) -> None:
+async def test_a_receiver_that_hangs_holds_up_no_other(gateways: Gateways) -> None:
     teams = [Team(name=f"team-{number}", limits=Limits(images_per_day=10)) for number in range(30)]
-    await put_teams(tellers.store.directory, teams)
+    await put_teams(gateways.store.directory, teams)
     async with running_receiver() as other:
-        tellers.receiver.seconds = 20.0
+        gateways.receiver.seconds = 20.0
         webhooks = {
-            "hangs": Webhook(name="hangs", url=Secret(tellers.receiver.url)),
+            "hangs": Webhook(name="hangs", url=Secret(gateways.receiver.url)),
             "well": Webhook(name="well", url=Secret(other.url)),
         }
-        tellers.settings = Settings(alerts=AlertSettings(webhooks=webhooks))
-        await until(lambda: "team-29" in tellers.directory.teams)
-        await tellers.see(10, *(team_account(team.name) for team in teams))
+        gateways.settings = Settings(alerts=AlertSettings(webhooks=webhooks))
+        await until(lambda: "team-29" in gateways.directory.teams)
+        await gateways.see(10, *(team_account(team.name) for team in teams))
         await other.until(len(teams))
-        assert len(tellers.receiver.messages) <= AT_ONCE
+        assert len(gateways.receiver.messages) <= AT_ONCE
 
 
-async def test_accounts_of_nobody_are_passed_over(tellers: Tellers) -> None:
-    await tellers.see(10, team_account("gone"), GATEWAY, "something else", team_account("red"))
-    (message,) = await tellers.receiver.until(1)
-    await until(lambda: tellers.has("sent"))
+async def test_accounts_of_nobody_are_passed_over(gateways: Gateways) -> None:
+    await gateways.see(10, team_account("gone"), GATEWAY, "something else", team_account("red"))
+    (message,) = await gateways.receiver.until(1)
+    await until(lambda: gateways.has("sent"))
     assert message.json["team"] == "red"
-    assert len(tellers.receiver.messages) == 1
+    assert len(gateways.receiver.messages) == 1
 
 
 async def test_of_failed_purchases_only_a_refused_upstream_key_is_an_alert(
-    tellers: Tellers,
+    gateways: Gateways,
 ) -> None:
     record = RequestRecord(id="r", started=0.0)
-    (teller,) = tellers.all
-    teller.purchase_failed(record, UpstreamFailed(retry=True))
+    (each,) = gateways.all
+    each.purchase_failed(record, UpstreamFailed(retry=True))
     for _ in range(3):
-        teller.purchase_failed(record, UpstreamAuth())
-    (message,) = await tellers.receiver.until(1)
-    await until(lambda: tellers.has("sent"))
+        each.purchase_failed(record, UpstreamAuth())
+    (message,) = await gateways.receiver.until(1)
+    await until(lambda: gateways.has("sent"))
     assert message.json["event"] == "upstream_auth"
-    assert len(tellers.receiver.messages) == 1
+    assert len(gateways.receiver.messages) == 1

@@ -74,7 +74,7 @@ async def test_what_an_answer_means(
     assert len(receiver.messages) == 1  # a redirect is not followed
 
 
-async def test_of_an_answer_only_the_beginning_is_read_and_less_is_told(receiver: Receiver) -> None:
+async def test_only_the_start_of_a_response_is_read_and_less_is_shown(receiver: Receiver) -> None:
     receiver.status, receiver.answer = 400, "<b>no\n\x1b[31m  such\x00" + "x" * 50_000_000
     receipt = await send(receiver.url)
     assert receipt.detail.startswith("the receiver answered 400: <b>no [31m such xxx")
@@ -87,7 +87,7 @@ async def test_a_packed_answer_is_not_unpacked(receiver: Receiver) -> None:
     assert (await send(receiver.url)).delivered
 
 
-async def test_an_answer_that_repeats_the_url_is_told_without_it(receiver: Receiver) -> None:
+async def test_a_response_that_repeats_the_url_is_shown_without_it(receiver: Receiver) -> None:
     receiver.status, receiver.answer = 404, f"no_service {receiver.url} but {PATH[10:20].lower()}"
     receipt = await send(receiver.url)
     assert receipt.detail.startswith("the receiver answered 404: no_service http://127.0.0.1")
@@ -95,7 +95,7 @@ async def test_an_answer_that_repeats_the_url_is_told_without_it(receiver: Recei
     assert "secret" not in receipt.detail.lower()
 
 
-async def test_an_answer_that_reads_the_url_is_told_without_it(receiver: Receiver) -> None:
+async def test_a_response_that_decodes_the_url_is_shown_without_it(receiver: Receiver) -> None:
     url = receiver.url.rpartition("/")[0] + "/tok%20en%2Bcanary"
     for read in ("tok en+canary", "tok%20en%2Bcanary"):
         receiver.status, receiver.answer = 404, f"no hook {read}"
@@ -169,7 +169,7 @@ async def test_a_variable_that_is_missing_is_named() -> None:
     assert receipt.detail == "nothing was sent: the environment has no variable OPS_URL"
 
 
-def test_every_file_that_is_wrong_is_told(tmp_path: Path) -> None:
+def test_every_file_that_is_wrong_is_reported(tmp_path: Path) -> None:
     wrong = tmp_path / "wrong"
     wrong.write_bytes(b"hidden \xff")
     webhooks = [

@@ -54,7 +54,7 @@ def told(
     return [alert for _, alert in budget_alerts(budget, webhooks or (OPS,), NOON)]
 
 
-def test_what_a_budgets_alert_tells() -> None:
+def test_what_a_budgets_alert_shows() -> None:
     (alert,) = told(Case(images=81), Limits(images_per_day=100))
     assert (alert.event, alert.team, alert.key, alert.limit) == (
         *("budget_reached", "red", None),
@@ -68,7 +68,7 @@ def test_what_a_budgets_alert_tells() -> None:
     )
 
 
-def test_all_four_budgets_are_told_of() -> None:
+def test_all_four_budgets_raise_alerts() -> None:
     limits = Limits(images_per_day=1, images_per_month=1, cost_per_day=10, cost_per_month=10)
     found = told(Case(images=1, cost=9), limits)
     assert {(alert.limit, alert.percent) for alert in found} == {
@@ -89,7 +89,7 @@ def test_what_is_held_is_not_spent() -> None:
     assert not told(Case(images=7, held=3), Limits(images_per_day=10))
 
 
-def test_a_limit_of_nothing_is_never_told_of() -> None:
+def test_a_limit_of_zero_never_raises_an_alert() -> None:
     assert not told(Case(), Limits(images_per_day=0, cost_per_day=0))
 
 
@@ -104,7 +104,7 @@ def test_a_window_that_is_over_counts_no_more() -> None:
     size=st.integers(1, 2**60),
     percents=st.lists(st.integers(1, 100), max_size=4).map(tuple),
 )
-def test_the_highest_threshold_that_is_reached_is_told(
+def test_only_the_highest_reached_threshold_raises_an_alert(
     used: int, size: int, percents: tuple[int, ...]
 ) -> None:
     webhook = Webhook(name="ops", at_percent=percents)
@@ -155,7 +155,7 @@ def test_all_teams_together() -> None:
 
 
 @pytest.mark.parametrize(("unknown", "count"), [(999_999, 0), (1_000_000, 0), (1_000_001, 1)])
-def test_unknown_charges_are_told_above_their_sum(unknown: int, count: int) -> None:
+def test_unknown_charges_above_the_threshold_raise_an_alert(unknown: int, count: int) -> None:
     never = Webhook(name="never", unknown_above_usd=None)
     found = list(unknown_alerts(unknown, [OPS, DESIGN, never], NOON))
     assert [webhook.name for webhook, _ in found] == ["ops"] * count
@@ -165,7 +165,7 @@ def test_unknown_charges_are_told_above_their_sum(unknown: int, count: int) -> N
         assert "$1.000001, above $1" in alert.text
 
 
-def test_a_refused_key_is_told_once_an_hour() -> None:
+def test_a_refused_upstream_key_raises_an_alert_once_an_hour() -> None:
     ids = [
         alert_id(b"s", "ops", upstream_alert(at))
         for at in (NOON, NOON + 3_599, NOON + 3_600, NOON + 90_000)

@@ -11,7 +11,7 @@ from http import HTTPStatus
 import aiohttp
 import pytest
 
-from gateway.upstream.sandbox import Fault, Picture, Sandbox
+from gateway.upstream.sandbox import Picture, Sandbox, UpstreamFault
 from tests.support.rig import Got
 from tests.support.sandboxed import KEY, PATH, PROMPT, Asker, asking, dots, images
 from tests.support.steps import until
@@ -52,7 +52,7 @@ def assert_counts(asker: Asker, *, calls: int, drawn: int, delivered: int = 0) -
 async def test_a_plain_error_is_openais_and_costs_nothing(
     asker: Asker, status: int, type: str, code: str
 ) -> None:
-    asker.sandbox.fault = Fault(kind="status", status=status)
+    asker.sandbox.fault = UpstreamFault(kind="status", status=status)
     got = await asker.ask(n=3)
     assert got.error == (status, type, code)
     assert got.headers.get("Retry-After") == ("7" if status == 429 else None)
@@ -62,7 +62,7 @@ async def test_a_plain_error_is_openais_and_costs_nothing(
 
 @pytest.mark.parametrize("status", [408, 502, 504, *range(520, 528)])
 async def test_an_edges_error_is_a_page_and_the_origin_draws(asker: Asker, status: int) -> None:
-    asker.sandbox.fault = Fault(kind="status", status=status)
+    asker.sandbox.fault = UpstreamFault(kind="status", status=status)
     got = await asker.ask(n=3)
     assert got.status == status
     assert got.headers["Content-Type"].startswith("text/html")
@@ -74,20 +74,20 @@ async def test_an_edges_error_is_a_page_and_the_origin_draws(asker: Asker, statu
 async def test_a_redirect_leads_back_to_where_it_would_be_counted(
     asker: Asker, status: int
 ) -> None:
-    asker.sandbox.fault = Fault(kind="status", status=status)
+    asker.sandbox.fault = UpstreamFault(kind="status", status=status)
     got = await asker.ask()
     assert (got.status, got.headers["Location"]) == (status, PATH)
     assert_counts(asker, calls=1, drawn=0)
 
 
 async def test_body_and_headers_can_be_chosen(asker: Asker) -> None:
-    asker.sandbox.fault = Fault(
+    asker.sandbox.fault = UpstreamFault(
         kind="status", status=429, body='{"a": 1}', headers={"retry-after": "33", "X-A": "b"}
     )
     got = await asker.ask()
     assert (got.json, got.headers["Retry-After"], got.headers["X-A"]) == ({"a": 1}, "33", "b")
     assert got.headers["Content-Type"] == "application/json"
-    asker.sandbox.fault = Fault(kind="status", status=418, body="<b>", headers={"X-A": ""})
+    asker.sandbox.fault = UpstreamFault(kind="status", status=418, body="<b>", headers={"X-A": ""})
     got = await asker.ask()
     assert (got.status, got.body, got.headers["Content-Type"]) == (
         HTTPStatus.IM_A_TEAPOT,
@@ -98,7 +98,7 @@ async def test_body_and_headers_can_be_chosen(asker: Asker) -> None:
 
 @pytest.mark.parametrize(("status", "draws"), [(500, True), (502, False)])
 async def test_whether_it_draws_can_be_chosen(asker: Asker, status: int, draws: bool) -> None:
-    asker.sandbox.fault = Fault(kind="status", status=status, draws=draws)
+    asker.sandbox.fault = UpstreamFault(kind="status", status=status, draws=draws)
     await asker.ask(n=2)
     assert_counts(asker, calls=1, drawn=2 if draws else 0)
 
@@ -107,9 +107,9 @@ async def test_whether_it_draws_can_be_chosen(asker: Asker, status: int, draws: 
 
 
 async def test_responses_without_an_image(asker: Asker) -> None:
-    asker.sandbox.faults.append(Fault(kind="not_json", times=1))
-    asker.sandbox.faults.append(Fault(kind="no_image", times=1))
-    asker.sandbox.faults.append(Fault(kind="empty_image", times=1))
+    asker.sandbox.faults.append(UpstreamFault(kind="not_json", times=1))
+    asker.sandbox.faults.append(UpstreamFault(kind="no_image", times=1))
+    asker.sandbox.faults.append(UpstreamFault(kind="empty_image", times=1))
     page, none, null = [await asker.ask() for _ in range(3)]
     assert [got.status for got in (page, none, null)] == [200, 200, 200]
     assert page.headers["Content-Type"].startswith("text/html")
@@ -119,7 +119,7 @@ async def test_responses_without_an_image(asker: Asker) -> None:
 
 @pytest.mark.parametrize(("asked", "come"), [(4, 3), (4, 0), (1, 5)])
 async def test_the_number_of_images_can_be_chosen(asker: Asker, asked: int, come: int) -> None:
-    asker.sandbox.fault = Fault(kind="fewer", images=come)
+    asker.sandbox.fault = UpstreamFault(kind="fewer", images=come)
     got = await asker.ask(n=asked)
     assert (got.status, len(got.json["data"])) == (200, come)
     assert asker.sandbox.counts.images_asked == asked
@@ -128,7 +128,7 @@ async def test_the_number_of_images_can_be_chosen(asker: Asker, asked: int, come
 
 
 async def test_the_key_can_be_repeated(asker: Asker) -> None:
-    asker.sandbox.fault = Fault(kind="echo_key")
+    asker.sandbox.fault = UpstreamFault(kind="echo_key")
     got = await asker.ask()
     assert got.error == (400, "invalid_request_error", "rejected")
     assert f"Bearer {KEY}" in got.json["error"]["message"]
@@ -136,7 +136,7 @@ async def test_the_key_can_be_repeated(asker: Asker) -> None:
 
 
 async def test_a_response_with_hop_by_hop_headers(asker: Asker) -> None:
-    asker.sandbox.fault = Fault(kind="set_cookie")
+    asker.sandbox.fault = UpstreamFault(kind="set_cookie")
     got = await asker.ask()
     assert {"Set-Cookie", "x-ratelimit-remaining-images", "Keep-Alive"} <= set(got.headers)
     assert len(images(got)) == 1
@@ -159,7 +159,7 @@ async def raw(asker: Asker) -> tuple[int, dict[str, str], bytes]:
 
 async def test_an_answer_may_be_compressed(asker: Asker) -> None:
     plain = await asker.ask()
-    asker.sandbox.fault = Fault(kind="gzip")
+    asker.sandbox.fault = UpstreamFault(kind="gzip")
     status, headers, body = await raw(asker)
     assert (status, headers["Content-Encoding"]) == (200, "gzip")
     assert {**json.loads(gzip.decompress(body)), "created": 0} == {**plain.json, "created": 0}
@@ -167,7 +167,7 @@ async def test_an_answer_may_be_compressed(asker: Asker) -> None:
 
 
 async def test_a_bomb_is_small_until_it_is_inflated(asker: Asker) -> None:
-    asker.sandbox.fault = Fault(kind="gzip_bomb", bytes=20_000_000)
+    asker.sandbox.fault = UpstreamFault(kind="gzip_bomb", bytes=20_000_000)
     status, headers, body = await raw(asker)
     assert (status, headers["Content-Encoding"]) == (200, "gzip")
     assert len(body) < 100_000
@@ -178,7 +178,7 @@ async def test_a_bomb_is_small_until_it_is_inflated(asker: Asker) -> None:
 
 
 async def test_an_answer_may_be_too_long(asker: Asker) -> None:
-    asker.sandbox.fault = Fault(kind="huge", bytes=5_000_000)
+    asker.sandbox.fault = UpstreamFault(kind="huge", bytes=5_000_000)
     got = await asker.ask()
     assert got.headers["Transfer-Encoding"] == "chunked"
     assert 5_000_000 < len(got.body) < 5_200_000
@@ -199,7 +199,7 @@ async def test_an_endless_answer_ends_when_the_client_leaves(asker: Asker, kind:
 
 
 async def test_a_cut_before_the_headers_gives_no_answer(asker: Asker) -> None:
-    asker.sandbox.fault = Fault(kind="cut_before_headers")
+    asker.sandbox.fault = UpstreamFault(kind="cut_before_headers")
     with pytest.raises(aiohttp.ServerDisconnectedError):
         await asker.ask(n=2)
     assert_counts(asker, calls=1, drawn=2)
@@ -219,7 +219,7 @@ async def until_cut(response: aiohttp.ClientResponse) -> bytes:
 @pytest.mark.parametrize(("picture", "n"), [("dot", 1), ("drawn", 10)])
 async def test_a_cut_in_the_body_gives_half_of_it(picture: Picture, n: int) -> None:
     async with asking(Sandbox(dots(picture=picture))) as asker:
-        asker.sandbox.fault = Fault(kind="cut_in_body")
+        asker.sandbox.fault = UpstreamFault(kind="cut_in_body")
         body = {"prompt": PROMPT, "n": n, "size": "2048x2048"}
         async with asker.session.post(
             asker.sandbox.url + PATH, json=body, headers=HEADERS
@@ -232,7 +232,7 @@ async def test_a_cut_in_the_body_gives_half_of_it(picture: Picture, n: int) -> N
 
 
 async def test_a_slow_body_begins_at_once(asker: Asker) -> None:
-    asker.sandbox.fault = Fault(kind="slow_body", after=0.3)
+    asker.sandbox.fault = UpstreamFault(kind="slow_body", after=0.3)
     began = time.monotonic()
     async with asker.session.post(
         asker.sandbox.url + PATH, json={"prompt": PROMPT}, headers=HEADERS
@@ -245,7 +245,7 @@ async def test_a_slow_body_begins_at_once(asker: Asker) -> None:
 
 
 async def test_a_hanging_call_ends_when_the_client_leaves(asker: Asker) -> None:
-    asker.sandbox.fault = Fault(kind="hang")
+    asker.sandbox.fault = UpstreamFault(kind="hang")
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.1):
             await asker.ask(n=2)
@@ -256,8 +256,12 @@ async def test_a_hanging_call_ends_when_the_client_leaves(asker: Asker) -> None:
 # -- when and how often -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("fault", [Fault(kind="status"), Fault(kind="cut_before_headers"), None])
-async def test_the_latency_passes_before_every_response(asker: Asker, fault: Fault | None) -> None:
+@pytest.mark.parametrize(
+    "fault", [UpstreamFault(kind="status"), UpstreamFault(kind="cut_before_headers"), None]
+)
+async def test_the_latency_passes_before_every_response(
+    asker: Asker, fault: UpstreamFault | None
+) -> None:
     asker.sandbox.settings.latency = 0.2
     asker.sandbox.fault = fault
     began = time.monotonic()
@@ -266,9 +270,9 @@ async def test_the_latency_passes_before_every_response(asker: Asker, fault: Fau
 
 
 async def test_faults_are_used_up_in_turn_and_then_the_lasting_one_applies(asker: Asker) -> None:
-    asker.sandbox.faults.append(Fault(kind="status", status=500, times=2))
-    asker.sandbox.faults.append(Fault(kind="status", status=503, times=1))
-    asker.sandbox.fault = Fault(kind="status", status=404, times=2)
+    asker.sandbox.faults.append(UpstreamFault(kind="status", status=500, times=2))
+    asker.sandbox.faults.append(UpstreamFault(kind="status", status=503, times=1))
+    asker.sandbox.fault = UpstreamFault(kind="status", status=404, times=2)
     assert (await asker.ask("")).status == 400  # a refused request uses up no fault
     statuses = [(await asker.ask("fail")).status for _ in range(6)]
     assert statuses == [500, 500, 503, 404, 404, 200]
@@ -281,7 +285,7 @@ async def test_faults_are_used_up_in_turn_and_then_the_lasting_one_applies(asker
 async def test_faults_and_settings_are_switched_from_outside(asker: Asker) -> None:
     faults = [{"kind": "status", "status": 503, "times": 1}, {"kind": "echo_key"}]
     changes = {"faults": faults, "latency": 0.1, "answer": "url", "url_ttl": 60, "picture": "drawn"}
-    asker.sandbox.fault = Fault(kind="not_json")
+    asker.sandbox.fault = UpstreamFault(kind="not_json")
     got = await asker.call("POST", "/control", json=changes)
     assert (got.status, len(got.json["faults"])) == (200, 2)
     assert [(await asker.ask()).status for _ in range(3)] == [503, 400, 400]
@@ -303,7 +307,7 @@ async def test_faults_and_settings_are_switched_from_outside(asker: Asker) -> No
 
 
 async def test_a_change_may_be_partial(asker: Asker) -> None:
-    asker.sandbox.faults.append(Fault(kind="status", status=503, times=1))
+    asker.sandbox.faults.append(UpstreamFault(kind="status", status=503, times=1))
     before = (await asker.call("GET", "/control")).json
     assert (await asker.call("POST", "/control", json={"latency": 0})).json == before
     assert (await asker.call("POST", "/control", json={"faults": []})).json["faults"] == []
@@ -319,7 +323,7 @@ async def test_a_change_may_be_partial(asker: Asker) -> None:
     ],
 )
 async def test_an_invalid_change_is_refused_whole(asker: Asker, body: bytes) -> None:
-    asker.sandbox.fault = Fault(kind="hang")
+    asker.sandbox.fault = UpstreamFault(kind="hang")
     before = (await asker.call("GET", "/control")).json
     assert (await asker.call("POST", "/control", data=body)).status == 400
     assert (await asker.call("GET", "/control")).json == before

@@ -38,7 +38,7 @@ def test_the_same_prompt_draws_the_same() -> None:
     assert draw("a red apple", 64, 64, 3) == draw_digest(prompt_digest("a red apple"), 64, 64, 3)
 
 
-def test_two_prompts_are_told_apart_by_eye() -> None:
+def test_two_prompts_look_different() -> None:
     for one, other in combinations(map(picture, PROMPTS), 2):
         assert distance(one, other) > 0.08
 

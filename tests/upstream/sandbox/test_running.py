@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from gateway.upstream.sandbox import Fault, Sandbox
+from gateway.upstream.sandbox import Sandbox, UpstreamFault
 from gateway.upstream.sandbox.counts import REMEMBERED
 from tests.support.sandboxed import KEY, PATH, Asker, asking, dots
 from tests.support.steps import until
@@ -39,7 +39,7 @@ def request_bytes(body: bytes = BODY) -> bytes:
 async def test_counts_are_exact_under_a_thousand_requests_at_once(asker: Asker) -> None:
     counts = asker.sandbox.counts
     asker.sandbox.settings.latency = 0.3
-    asker.sandbox.faults.append(Fault(kind="status", status=500, times=100))
+    asker.sandbox.faults.append(UpstreamFault(kind="status", status=500, times=100))
     began = time.monotonic()
     answers = await asyncio.gather(*(asker.ask(str(number), n=2) for number in range(1_000)))
     assert time.monotonic() - began < 8
@@ -69,7 +69,7 @@ async def test_a_client_that_hangs_up_only_changes_the_delivery(asker: Asker) ->
 
 
 async def test_a_response_that_is_cut_short_is_not_delivered(asker: Asker) -> None:
-    asker.sandbox.fault = Fault(kind="slow_body", after=0.3)
+    asker.sandbox.fault = UpstreamFault(kind="slow_body", after=0.3)
     async with asker.session.post(
         asker.sandbox.url + PATH, data=BODY, headers={"Authorization": f"Bearer {KEY}"}
     ) as response:

@@ -62,7 +62,7 @@ def test_a_settlement_above_its_hold_is_recorded_in_full(bench: Bench) -> None:
     assert bench.entries["r1"].cost == 65_000
 
 
-def test_a_release_charges_nothing_and_leaves_a_line(bench: Bench) -> None:
+def test_a_release_charges_nothing_and_leaves_an_entry(bench: Bench) -> None:
     bench.held(reserve(images=4))
     bench.apply(release())
     assert bench.team().day == today()
@@ -70,7 +70,7 @@ def test_a_release_charges_nothing_and_leaves_a_line(bench: Bench) -> None:
     assert (entry.outcome, entry.images_bought, entry.cost, entry.requests) == ("failed", 0, 0, 1)
 
 
-def test_a_reservation_given_up_on_leaves_no_line(bench: Bench) -> None:
+def test_a_reservation_given_up_leaves_no_entry(bench: Bench) -> None:
     bench.held(reserve(images=4))
     bench.apply(release(forget=True))
     assert bench.team().day == today()
@@ -87,7 +87,7 @@ def test_giving_up_always_writes_the_account(bench: Bench) -> None:
     assert bench.apply(release("never")).changes == {}
 
 
-def test_giving_up_after_the_sweep_corrects_the_line_too(bench: Bench) -> None:
+def test_giving_up_after_the_sweep_corrects_the_entry_too(bench: Bench) -> None:
     bench.held(reserve(images=4))
     bench.now += 305
     bench.apply(Expire(RED))
@@ -146,7 +146,7 @@ def test_an_outcome_of_another_teams_purchase_does_nothing(bench: Bench) -> None
 # -- the sweep ----------------------------------------------------------------------------------
 
 
-def test_only_what_is_due_is_swept(bench: Bench) -> None:
+def test_only_expired_holds_are_swept(bench: Bench) -> None:
     bench.held(reserve("short", images=2, lease=10.0))
     bench.held(reserve("long", images=3, lease=20.0))
     bench.now += 9.999
@@ -258,14 +258,6 @@ def test_a_keys_limits_refuse_that_key_alone(bench: Bench) -> None:
     bench.held(reserve("r4", key="k3"))
 
 
-def test_a_keys_refusal_consumes_nothing_of_its_team(bench: Bench) -> None:
-    bench.held(reserve("r1", key_limits=Limits(concurrent_requests=1)))
-    before = bench.team()
-    for _ in range(3):
-        bench.refused(reserve("r2", key_limits=Limits(concurrent_requests=1)))
-    assert bench.team() == before
-
-
 def test_calls_that_were_open_before_a_key_had_limits_count_as_open(bench: Bench) -> None:
     bench.held(reserve("r1", key="k1"))
     limits = Limits(concurrent_requests=1, images_per_day=1)
@@ -315,19 +307,6 @@ def test_counters_of_quiet_keys_do_not_pile_up(bench: Bench) -> None:
             ((int(bench.now), 1),),
         )
     }
-
-
-def test_the_tighter_of_team_and_key_is_reported(bench: Bench) -> None:
-    step = reserve(
-        limits=Limits(images_per_day=10),
-        key_limits=Limits(images_per_month=4, requests_per_minute=3),
-    )
-    rate_limits = bench.held(step).rate_limits
-    assert rate_limits.images is not None
-    assert rate_limits.requests is not None
-    assert (rate_limits.images.limit, rate_limits.images.remaining) == (4, 3)
-    assert (rate_limits.requests.limit, rate_limits.requests.remaining) == (3, 2)
-    assert bench.held(step).rate_limits == rate_limits
 
 
 # -- refusals -----------------------------------------------------------------------------------

@@ -204,6 +204,8 @@ def test_retry_after_is_never_early_nor_above_a_minute(wait: float, spread: floa
         ("9" * 5000, None),
         ("Sun, 99 Jun 2025 15:07:00 GMT", None),
         ("Sun, 15 Jun 2025 15:07:00 +9999999999", None),
+        ("=?utf-8?b?" + "A" * 60, None),
+        ("Fri, 31 Dec 9999 23:59:59 -2359", 60),
     ],
 )
 def test_clamp_retry_after(value: str | None, seconds: int | None) -> None:

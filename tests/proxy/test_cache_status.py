@@ -1,4 +1,4 @@
-"""The Cache-Status header of an answer that was bought."""
+"""How a request uses the cache, and the Cache-Status header of an answer that was bought."""
 
 import pytest
 
@@ -7,17 +7,19 @@ from gateway.proxy.cache_status import purchase_status
 
 
 @pytest.mark.parametrize(
-    ("enabled", "header", "stored", "expected"),
+    ("enabled", "header", "read", "store", "bought", "stored"),
     [
-        (False, "", False, "gateway; fwd=bypass"),
-        (True, "", True, "gateway; fwd=miss; stored"),
-        (True, "", False, "gateway; fwd=miss"),
-        (True, "no-cache", True, "gateway; fwd=request; stored"),
-        (True, "no-store", False, "gateway; fwd=request"),
+        (False, "", False, False, "fwd=bypass", "fwd=bypass"),
+        (True, "", True, True, "fwd=miss", "fwd=miss; stored"),
+        (True, "max-age=5", True, True, "fwd=miss", "fwd=miss; stored"),
+        (True, "no-cache", False, True, "fwd=request", "fwd=request; stored"),
+        (True, "no-store", False, False, "fwd=request", "fwd=request; stored"),
     ],
 )
-def test_it_says_why_the_answer_was_bought(
-    enabled: bool, header: str, stored: bool, expected: str
+def test_directives_say_how_the_cache_is_used(
+    enabled: bool, header: str, read: bool, store: bool, bought: str, stored: str
 ) -> None:
     use = cache_use(read_cache_control([header]), enabled=enabled)
-    assert purchase_status(use, stored=stored) == expected
+    assert (use.enabled, use.read, use.store) == (enabled, read, store)
+    assert purchase_status(use, stored=False) == f"gateway; {bought}"
+    assert purchase_status(use, stored=True) == f"gateway; {stored}"

@@ -3,9 +3,9 @@
 import asyncio
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 from pathlib import Path
 from time import perf_counter
+from typing import Self
 
 import pytest
 from structlog.testing import capture_logs
@@ -41,7 +41,7 @@ Flight = asyncio.Task[Bought]
 class Gateway:
     """The part of a gateway that elections need. `cache` is shared."""
 
-    def __init__(self, redis: RedisServer, cache: dict[str, Bought], lease: float) -> None:
+    def __init__(self, redis: RedisServer, cache: dict[str, Bought], lease: float = LONG) -> None:
         self.cache = cache
         self.metrics = Metrics()
         self.election = SharedElection(
@@ -61,6 +61,13 @@ class Gateway:
         record = RequestRecord(id="r", started=perf_counter())
         return (await self.election.buy_or_wait(name, record, look, work)).bought
 
+    async def __aenter__(self) -> Self:
+        await self.election.start()
+        return self
+
+    async def __aexit__(self, *failure: object) -> None:
+        await self.election.close()
+
     def flight(self, work: Work) -> Flight:
         return asyncio.create_task(self.fly(work))
 
@@ -71,8 +78,10 @@ class Gateway:
 class Purchase:
     """A purchase that ends when a test lets it. Its answer is cached unless `name` is None."""
 
-    def __init__(self, cache: dict[str, Bought], *, done: bool = False) -> None:
-        self.name: str | None = "apple"
+    def __init__(
+        self, cache: dict[str, Bought], name: str | None = "apple", *, done: bool = False
+    ) -> None:
+        self.name = name
         self.bought = 0
         self.go_on = asyncio.Event()
         self.failure: BaseException | None = None
@@ -138,19 +147,10 @@ def lease() -> float:
     return LONG
 
 
-@asynccontextmanager
-async def gateway(
-    redis: RedisServer, cache: dict[str, Bought], lease: float = LONG
-) -> AsyncIterator[Gateway]:
-    gateway = Gateway(redis, cache, lease)
-    async with gateway.election:
-        yield gateway
-
-
 @pytest.fixture
 async def pair(redis: RedisServer, lease: float) -> AsyncIterator[Pair]:
     cache: dict[str, Bought] = {}
-    async with gateway(redis, cache, lease) as first, gateway(redis, cache, lease) as second:
+    async with Gateway(redis, cache, lease) as first, Gateway(redis, cache, lease) as second:
         yield Pair(redis, first, second)
 
 
@@ -233,23 +233,11 @@ async def test_a_cancelled_wait_leaves_no_lease(pair: Pair) -> None:
 
 async def test_three_gateways_buy_each_of_forty_answers_once(redis: RedisServer) -> None:
     cache: dict[str, Bought] = {}
-    bought: list[str] = []
-
-    async def buy(name: str) -> Bought:
-        bought.append(name)
-        await asyncio.sleep(0.01)
-        cache[name] = BOUGHT
-        return BOUGHT
-
-    names = [str(number) for number in range(40)]
-    async with gateway(redis, cache) as a, gateway(redis, cache) as b, gateway(redis, cache) as c:
-        flights = [
-            each.fly(lambda name=name: buy(name), name)  # type: ignore[misc]
-            for name in names
-            for each in (a, b, c)
-        ]
-        assert await asyncio.gather(*flights) == [BOUGHT] * len(flights)
-    assert sorted(bought) == sorted(names)
+    purchases = {name: Purchase(cache, name, done=True) for name in map(str, range(40))}
+    async with Gateway(redis, cache) as a, Gateway(redis, cache) as b, Gateway(redis, cache) as c:
+        flights = [each.fly(buy, name) for name, buy in purchases.items() for each in (a, b, c)]
+        assert await asyncio.gather(*flights) == [BOUGHT] * 120
+    assert {purchase.bought for purchase in purchases.values()} == {1}
 
 
 # -- leases ---------------------------------------------------------------------------------------
@@ -267,8 +255,8 @@ async def test_a_renewed_lease_outlives_its_seconds_many_times(pair: Pair) -> No
 async def test_the_lease_of_a_dead_gateway_expires(redis: RedisServer) -> None:
     lease = 2.0
     cache: dict[str, Bought] = {}
-    async with gateway(redis, cache, lease) as second:
-        async with gateway(redis, cache, lease) as first:
+    async with Gateway(redis, cache, lease) as second:
+        async with Gateway(redis, cache, lease) as first:
             pair = Pair(redis, first, second)
             successor = Purchase(cache, done=True)
             buying, waiting = await pair.start_both(successor)

@@ -1,7 +1,6 @@
 """Reading a request: defaults are filled in, and errors name the field and the cause."""
 
 import json
-from time import perf_counter
 from typing import Any
 
 import pytest
@@ -13,6 +12,7 @@ from gateway.config.models import GPT_IMAGE_2, Model, SizeRules
 from gateway.core.errors import InvalidRequest
 from gateway.core.model import ImageRequest
 from gateway.proxy.image_request import encode_body, read_request
+from tests.support.json_values import names, values
 
 SMALL = replace(
     GPT_IMAGE_2,
@@ -38,39 +38,25 @@ def refusal(body: bytes | dict[str, Any]) -> InvalidRequest:
     return caught.value
 
 
-def test_the_example_of_the_upstreams_documentation() -> None:
-    body = {
-        "model": "gpt-image-2",
-        "prompt": "A simple red apple on a white table, photorealistic",
-        "size": "1024x1024",
-        "n": 1,
-    }
+@pytest.mark.parametrize(
+    ("body", "sent"),
+    [
+        (
+            b'{"user":"u","prompt":"a cat"}',
+            b'{"user":"u","prompt":"a cat","model":"gpt-image-2","size":"1024x1024","n":1}',
+        ),
+        (
+            b'{"n":null,"size":null,"model":null,"prompt":"a cat","quality":null}',
+            b'{"n":1,"size":"1024x1024","model":"gpt-image-2","prompt":"a cat","quality":null}',
+        ),
+    ],
+    ids=["absent, at the end", "null, in place"],
+)
+def test_defaults_are_filled_in(body: bytes, sent: bytes) -> None:
     request = read(body)
-    assert request == ImageRequest(
-        model="gpt-image-2",
-        prompt=body["prompt"],  # type: ignore[arg-type]
-        size="1024x1024",
-        n=1,
-        quality=None,
-        body=body,
-    )
-    assert encode_body(request) == json.dumps(body, separators=(",", ":")).encode()
-
-
-def test_absent_fields_get_their_defaults_at_the_end() -> None:
-    request = read(b'{"user":"u","prompt":"a cat"}')
-    assert (request.model, request.size, request.n) == ("gpt-image-2", "1024x1024", 1)
-    assert encode_body(request) == (
-        b'{"user":"u","prompt":"a cat","model":"gpt-image-2","size":"1024x1024","n":1}'
-    )
-
-
-def test_null_fields_get_their_defaults_in_place() -> None:
-    request = read(b'{"n":null,"size":null,"x":null,"model":null,"prompt":"a cat","quality":null}')
-    assert encode_body(request) == (
-        b'{"n":1,"size":"1024x1024","x":null,"model":"gpt-image-2","prompt":"a cat","quality":null}'
-    )
-    assert request.quality is None
+    assert encode_body(request) == sent
+    assert (request.model, request.prompt, request.size) == ("gpt-image-2", "a cat", "1024x1024")
+    assert (request.n, request.quality) == (1, None)
 
 
 def test_defaults_and_bounds_are_the_models_own() -> None:
@@ -86,11 +72,14 @@ ACCEPTED: list[tuple[str, list[Any]]] = [
     ("size", ["auto", "1024x1024", "1024x1536", "3840x2160", "1536x512"]),
     ("quality", ["low", "high", "auto", "hd", ""]),
     ("stream", [False, None]),
+    ("prompt", ["x", " x ", "x" * 32_000, "\U0001f600" * 32_000, "e\u0301", "\x00", "\u200b"]),
 ]
 
 
 @pytest.mark.parametrize(
-    ("field", "value"), [(field, value) for field, values in ACCEPTED for value in values]
+    ("field", "value"),
+    [(field, value) for field, values in ACCEPTED for value in values],
+    ids=lambda value: str(value)[:20],
 )
 def test_accepted_values_are_sent_as_they_are(field: str, value: Any) -> None:
     request = read({"prompt": "a cat", field: value})
@@ -112,7 +101,7 @@ REFUSED: list[tuple[str, str, list[str]]] = [
     ("model", "invalid_type", WRONG_TYPES),
     ("model", "model_not_found", ['""', '"gpt-image-1"', '"GPT-IMAGE-2"', '"gpt-image-2 "']),
     ("prompt", "invalid_type", WRONG_TYPES),
-    ("prompt", "missing_required_parameter", ["null"]),
+    ("prompt", "missing_required_parameter", ["null", ""]),
     ("prompt", "empty_string", ['""', '" \\t\\n\u00a0\u3000"']),
     ("prompt", "string_above_max_length", [f'"{"x" * 32_001}"', f'"{" " * 32_001}"']),
     ("quality", "invalid_type", WRONG_TYPES),
@@ -127,28 +116,12 @@ REFUSED: list[tuple[str, str, list[str]]] = [
 )
 def test_refused_values_have_a_code_for_their_cause(field: str, code: str, value: str) -> None:
     prompt = "" if field == "prompt" else '"prompt":"a cat",'
-    error = refusal(f'{{{prompt}"{field}":{value}}}'.encode())
+    error = refusal(f'{{{prompt}"{field}":{value}}}'.encode() if value else b"{}")
     assert (error.param, error.code) == (field, code)
 
 
-def test_a_prompt_is_required_and_n_has_a_range() -> None:
-    error = refusal({})
-    assert (error.param, error.code) == ("prompt", "missing_required_parameter")
-    error = refusal({"prompt": "a cat", "n": 0})
-    assert error.message == "n must be a whole number from 1 to 10."
-
-
 @pytest.mark.parametrize(
-    "prompt", ["x", " x ", "x" * 32_000, "\U0001f600" * 32_000, "e\u0301", "\x00", "\u200b"]
-)
-def test_a_prompt_is_not_changed(prompt: str) -> None:
-    request = read({"prompt": prompt})
-    assert request.prompt == prompt
-    assert json.loads(encode_body(request))["prompt"] == prompt
-
-
-@pytest.mark.parametrize(
-    "body", [b"", b"[]", b'{"prompt":"a","prompt":"b"}', b'{"prompt":"a","x":[NaN]}', b"{"]
+    "body", [b"[]", b'{"prompt":"a","prompt":"b"}', b'{"prompt":"a","x":[NaN]}']
 )
 def test_broken_json_is_refused(body: bytes) -> None:
     assert refusal(body).param is None
@@ -161,31 +134,11 @@ def test_errors_repeat_nothing_that_the_client_wrote(field: str) -> None:
     assert "CANARY" not in repr(vars(error))
 
 
-def test_further_fields_pass_with_equal_value_and_order() -> None:
-    fields = (
-        '{"z":null,"prompt":"a","a":[1,1.0,true,"1",{"k":{}}],"big":' + "9" * 4000 + ","
-        '"f":1e-7,"é":"\U0001f600","model":"gpt-image-2","size":"auto","n":1}'
-    )
-    request = read(fields.encode())
-    sent = encode_body(request).decode()
-    assert json.loads(sent) == json.loads(fields)
-    assert sent == fields.replace("1e-7", "1e-07")
-
-
-names = st.text(st.characters(exclude_categories=["Cs"]), max_size=6)
-leaves = st.none() | st.booleans() | st.integers() | names | st.floats(allow_nan=False)
-values = st.recursive(
-    leaves.filter(lambda leaf: leaf not in (float("inf"), float("-inf"))),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(names, inner, max_size=4),
-    max_leaves=15,
-)
 OURS = {"model", "prompt", "size", "n", "quality", "stream"}
-further = st.dictionaries(
-    names.filter(lambda name: name.casefold() not in OURS), values, max_size=5
-)
+further_names = names.filter(lambda name: name.casefold() not in OURS)
 
 
-@given(further, names)
+@given(st.dictionaries(further_names, values, max_size=5), names)
 def test_the_sent_body_reads_like_the_received_one(fields: dict[str, Any], prompt: str) -> None:
     request = read({**fields, "prompt": f"a{prompt}"})
     filled = {"model": "gpt-image-2", "size": "1024x1024", "n": 1}
@@ -193,15 +146,6 @@ def test_the_sent_body_reads_like_the_received_one(fields: dict[str, Any], promp
     sent = json.loads(encode_body(request))
     assert repr(sent) == repr(expected)
     assert read(encode_body(request)) == request
-
-
-def test_a_typical_body_is_read_in_microseconds() -> None:
-    body = json.dumps({"prompt": "An apple, photorealistic. " * 5, "quality": "high"}).encode()
-    started = perf_counter()
-    for _ in range(1000):
-        read(body)
-    # Measured at 5 us; the bound leaves room for a busy machine.
-    assert (perf_counter() - started) / 1000 < 200e-6
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from urllib.parse import quote, urlencode
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gateway.proxy.url_expiry import (
@@ -33,7 +33,6 @@ BASE = "https://images.example.com/a.png"
         "se=2026-05-01T12:00:00",
         "X-Amz-Date=20260501T110000Z&X-Amz-Expires=3600",
         "x-amz-expires=3600&X-AMZ-DATE=20260501T110000Z&X-Amz-Signature=abc",
-        "X-Goog-Date=20260501T110000Z&X-Goog-Expires=3600",
         "X-Tos-Date=20260501T110000Z&X-Tos-Expires=3600",
         f"Expires={NOW:.0f}",
         f"expires={NOW:.0f}&Signature=x",
@@ -43,13 +42,12 @@ BASE = "https://images.example.com/a.png"
         f"exp={NOW:.0f}#exp=1",
     ],
 )
-def test_what_a_url_says(query: str) -> None:
+def test_the_expiry_of_a_signed_url(query: str) -> None:
     assert url_expires(f"{BASE}?{query}") == NOW
 
 
-@pytest.mark.parametrize("text", ["2026-05-01", "2026-05-01T00:00Z"])
-def test_a_day_ends_where_it_begins(text: str) -> None:
-    assert url_expires(f"{BASE}?se={text}") == NOW - DAY / 2
+def test_a_date_without_a_time_means_the_beginning_of_the_day() -> None:
+    assert url_expires(f"{BASE}?se=2026-05-01") == NOW - DAY / 2
 
 
 @pytest.mark.parametrize(
@@ -57,14 +55,10 @@ def test_a_day_ends_where_it_begins(text: str) -> None:
     [
         "",
         BASE,
-        f"{BASE}?",
         f"{BASE}?se",
-        f"{BASE}?se=",
         f"{BASE}?se=soon",
         f"{BASE}?se=99999-01-01",
-        f"{BASE}?exp=",
         f"{BASE}?exp=1e9",
-        f"{BASE}?exp=-5",
         f"{BASE}?exp=٣",
         f"{BASE}?exp=12345678901234",
         f"{BASE}?expires=Fri, 01 May 2026 12:00:00 GMT",
@@ -72,14 +66,13 @@ def test_a_day_ends_where_it_begins(text: str) -> None:
         f"{BASE}?X-Amz-Date=20260501T110000Z",
         f"{BASE}?X-Amz-Date=20260501T110000Z&X-Goog-Expires=3600",
         f"{BASE}?X-Amz-Date=2026-05-01&X-Amz-Expires=3600",
-        f"{BASE}?X-Amz-Date=20260501T110000Z&X-Amz-Expires=",
         f"{BASE}?X-Amz-Date=20260501T110000Z&X-Amz-Expires=99999999999",
         f"{BASE}#exp=1000000000",
         "https://[broken?x=1",
         "data:image/png;base64,iVBORw0KGgo=",
     ],
 )
-def test_what_a_url_does_not_say(url: str) -> None:
+def test_urls_without_an_expiry(url: str) -> None:
     assert url_expires(url) is None
 
 
@@ -88,15 +81,13 @@ def test_a_number_that_is_no_date_is_long_past() -> None:
 
 
 @given(st.text(max_size=80))
-def test_any_text_is_a_url_to_somebody(text: str) -> None:
+@example(quote("0001-01-01T00:00+23:59"))
+@example(quote("9999-12-31T23:59-23:59"))
+@example("=&X-Amz-Date=99991231T235959Z&X-Amz-Expires=9999999999")
+def test_any_text_is_read(text: str) -> None:
     for url in (text, f"{BASE}?{text}", f"{BASE}?se={text}&exp={text}&X-Amz-Expires={text}"):
         moment = url_expires(url)
         assert moment is None or isinstance(moment, float)
-
-
-@pytest.mark.parametrize("text", ["0001-01-01T00:00+23:59", "9999-12-31T23:59-23:59"])
-def test_the_ends_of_the_calendar(text: str) -> None:
-    url_expires(f"{BASE}?se={quote(text)}")
 
 
 # -- keeping ------------------------------------------------------------------------------------
@@ -111,7 +102,6 @@ def ending(seconds: float) -> str:
     [
         ([], DAY),
         ([BASE], HOUR),
-        ([BASE, BASE], HOUR),
         ([ending(100)], 90),
         ([ending(600)], 540),
         ([ending(7_200)], 7_140),
@@ -139,32 +129,25 @@ def test_what_is_kept_can_still_be_opened(lives: list[int], ttl: float) -> None:
     "query",
     [
         "x-expires={end}&x-signature=abc",
-        "q-sign-time={begin};{end}&q-signature=abc",
+        "q-sign-time={now};{end}&q-signature=abc",
         "auth_key={end}-0-0-abc",
         "hdnea=exp={end}~acl=/*~hmac=abc",
-        "expires_at={end}",
-        "e={end}&token=abc",
         "url=https%3A%2F%2Fh%2Fx%3Fe%3D{end}",
         "end={end}000",
     ],
 )
-def test_an_end_in_another_vendors_words(query: str) -> None:
-    now = 1_750_000_000.0
-    url = "https://h/x.png?" + query.format(begin=int(now) - 5, end=int(now) + 100)
-    assert keep_seconds([url], now, 86_400, 3_300) == pytest.approx(90)
+def test_a_likely_expiry_in_an_unknown_notation(query: str) -> None:
+    url = f"{BASE}?{query.format(now=int(NOW), end=int(NOW) + 100)}"
+    assert keep_seconds([url], NOW, DAY, HOUR) == pytest.approx(90)
 
 
-def test_numbers_that_are_no_end_leave_the_default() -> None:
-    now = 1_750_000_000.0
-    for query in ("v=1750000000", "id=9999999999", "n=17500001000", "w=1024"):
-        assert keep_seconds([f"https://h/x.png?{query}"], now, 86_400, 3_300) == 3_300
-
-
-def test_a_url_too_long_to_read_is_not_kept() -> None:
-    assert keep_seconds(["https://h/?" + "a" * 9000], 0, 86_400, 3_300) <= 0
+def test_numbers_that_are_no_likely_expiry_leave_the_default() -> None:
+    for query in (f"v={NOW:.0f}", "id=9999999999", f"n={NOW + 1:.0f}0", "w=1024"):
+        assert keep_seconds([f"{BASE}?{query}"], NOW, DAY, HOUR) == HOUR
 
 
 def test_urls_that_take_long_to_read_are_not_kept() -> None:
+    assert keep_seconds([BASE.ljust(9_000, "x")], NOW, DAY, HOUR) <= 0
     fields = f"{BASE}?{'&'.join(['a=b'] * MAX_FIELDS)}"
     assert keep_seconds([fields], NOW, DAY, HOUR) == HOUR
     assert keep_seconds([f"{fields}&a=b"], NOW, DAY, HOUR) <= 0

@@ -194,17 +194,19 @@ def settings_for(folder: Path, sandbox: Sandbox, toml: str = "", **environ: str)
 async def running_rig(
     folder: Path, toml: str = "", sandbox: SandboxSettings | None = None, **environ: str
 ) -> AsyncIterator[Rig]:
-    """A rig that runs until the block ends. The sandbox draws dots unless told otherwise."""
-    stand_in = Sandbox(sandbox or SandboxSettings(api_key=UPSTREAM_KEY, picture="dot"))
-    await stand_in.start("127.0.0.1", 0)
+    """A rig that runs until the block ends. The sandbox draws dots by default."""
+    async with Sandbox(sandbox or SandboxSettings(api_key=UPSTREAM_KEY, picture="dot")) as upstream:
+        gateway = Gateway(settings_for(folder, upstream, toml, **environ))
+        async with rig_of(gateway, upstream) as rig:
+            yield rig
+
+
+@asynccontextmanager
+async def rig_of(gateway: Gateway, sandbox: Sandbox) -> AsyncIterator[Rig]:
+    """A rig with this gateway, which runs until the block ends."""
+    await gateway.start()
     try:
-        gateway = Gateway(settings_for(folder, stand_in, toml, **environ))
-        connector = aiohttp.TCPConnector(limit=0)
-        await gateway.start()
-        try:
-            async with aiohttp.ClientSession(connector=connector) as session:
-                yield Rig(gateway, stand_in, session)
-        finally:
-            await gateway.stop()
+        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
+            yield Rig(gateway, sandbox, session)
     finally:
-        await stand_in.stop()
+        await gateway.stop()

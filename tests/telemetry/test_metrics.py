@@ -235,18 +235,16 @@ async def test_refusals_are_counted_from_zero_by_limit_and_owner(tmp_path: Path)
 
 async def test_holds_of_another_gateway_count_until_they_end_or_are_swept(tmp_path: Path) -> None:
     """Also those of a team that is deleted."""
-    async with (
-        running_rig(tmp_path, FLAT) as rig,
-        Ledger(rig.gateway.store.accounts, spread=random.random) as ledger,
-    ):
+    async with running_rig(tmp_path, FLAT) as rig:
         await rig.key("gone")
-        await ledger.reserve(reserve("r1", "gone"))
-        await until(lambda: metric_is(rig, 1, "gateway_reservations_open"), 60)
-        await rig.ask_admin("DELETE", "teams/gone")
-        await ledger.finish(settle("r1", "gone"))
-        await until(lambda: metric_is(rig, 0, "gateway_reservations_open"), 60)
-        for id in ("r2", "r3"):
-            await ledger.reserve(reserve(id, lease=0.1))
+        async with Ledger(rig.gateway.store.accounts, spread=random.random) as ledger:
+            await ledger.reserve(reserve("r1", "gone"))
+            await until(lambda: metric_is(rig, 1, "gateway_reservations_open"), 60)
+            await rig.ask_admin("DELETE", "teams/gone")
+            await ledger.finish(settle("r1", "gone"))
+            await until(lambda: metric_is(rig, 0, "gateway_reservations_open"), 60)
+            for id in ("r2", "r3"):
+                await ledger.reserve(reserve(id, lease=0.5))
         unknown = "gateway_unknown_charges_total"
         await until(lambda: metric_is(rig, 2, unknown, cause="swept"), 60)
         assert await metric(rig, unknown) == 2

@@ -1,34 +1,43 @@
-"""The commands for whoever looks after the gateway: the log of changes, and admin tokens."""
+"""The commands `gateway audit` and `gateway admin token`."""
 
 import secrets
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from gateway.cli.base import Command, Group, config_option, format_option, note, with_store
-from gateway.cli.teams import DAY, day, end_of
+from gateway.cli.base import (
+    Command,
+    Group,
+    config_option,
+    format_option,
+    note,
+    span_of,
+    span_options,
+    with_store,
+)
 
 if TYPE_CHECKING:
     from gateway.config.admin_tokens import Role
 
 
 @click.command(cls=Command)
-@click.option("--team", metavar="NAME", help="Only what is this team's.")
-@click.option(
-    "--from", "first", metavar="DAY", type=DAY, callback=day, help="The first day, as 2026-11-01."
-)
-@click.option(
-    "--to", "last", metavar="DAY", type=DAY, callback=day, help="The last day, which is included."
-)
-@format_option
+@click.option("--team", metavar="NAME", help="Only changes of this team and its keys.")
+@span_options()
+@format_option("table", "json")
 @config_option
 def audit(
-    team: str | None, first: float | None, last: float | None, format: str, config: Path | None
+    team: str | None,
+    first: datetime | None,
+    last: datetime | None,
+    format: str,
+    config: Path | None,
 ) -> None:
-    """Show who changed which team or key, the latest first.
+    """Show who changed which team or key, newest first.
 
-    Times are UTC. JSON has everything as it stood before and after, a table what differs.
+    Times are UTC. A table shows the fields that changed. JSON shows everything before and after
+    the change.
 
     \b
     Example:
@@ -37,16 +46,16 @@ def audit(
     from gateway.cli.tables import audit_cells, print_list
     from gateway.core.listing import listing
 
-    end = end_of(first, last)
-    entries = with_store(config, lambda store, _: store.audit.entries(first, end, team))
+    start, end = span_of(first, last)
+    entries = with_store(config, lambda store, _: store.audit.entries(start, end, team))
     print_list(format, [listing(entry) for entry in entries], audit_cells)
     if not entries:
-        note("No change is on record.")
+        note("There are no changes in this period.")
 
 
 @click.group(cls=Group)
 def admin() -> None:
-    """Who may use the admin API."""
+    """Create tokens for the admin API."""
 
 
 @admin.command("token")
@@ -56,26 +65,24 @@ def admin() -> None:
     type=click.Choice(["admin", "viewer"]),
     default="viewer",
     show_default=True,
-    help="A viewer may read, and an admin may change things too.",
+    help="A viewer may only read; an admin may also change things.",
 )
 def token(name: str, role: "Role") -> None:
-    """Make an admin token and print it, this once.
+    """Create an admin token and print it once.
 
-    The token is the only line on standard output. What gateway.toml needs to know of it goes to
-    standard error; a running gateway reads that on SIGHUP.
+    The token is the only line on standard output. The lines for gateway.toml go to standard
+    error. A running gateway accepts the token after SIGHUP.
 
     \b
     Example:
       gateway admin token grafana > grafana.token
     """
     from gateway.config.admin_tokens import ENVIRONMENT, is_name, mint, toml_block
+    from gateway.config.values import NAME_RULE
 
     if not is_name(name):
-        raise click.UsageError(
-            "A token's name has 1 to 64 letters, digits and . _ -, starts with no mark and is "
-            f'not "{ENVIRONMENT}".'
-        )
+        raise click.UsageError(f'A token\'s name {NAME_RULE}; "{ENVIRONMENT}" is taken.')
     text = mint(secrets.token_bytes)
-    note("# Put this into gateway.toml; the token is shown this once.")
+    note("# Add this to gateway.toml. The token is shown only once.")
     note(toml_block(name, role, text))
     click.echo(text)

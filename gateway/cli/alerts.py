@@ -1,13 +1,12 @@
-"""The commands for alerts: whether a webhook works."""
+"""The command `gateway alerts test`."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from gateway.cli.base import Command, Group, config_option
+from gateway.cli.base import Command, Group, config_option, read_settings
 
 if TYPE_CHECKING:
     from gateway.config.webhooks import Webhook
@@ -16,16 +15,16 @@ if TYPE_CHECKING:
 
 @click.group(cls=Group)
 def alerts() -> None:
-    """Alerts to people by webhooks."""
+    """Test the webhooks that receive alerts."""
 
 
 @alerts.command("test", cls=Command)
-@click.option("--webhook", metavar="NAME", help="Only this one. Without it, all are tried.")
+@click.option("--webhook", metavar="NAME", help="Only this webhook. Without it: all of them.")
 @config_option
 def test(webhook: str | None, config: Path | None) -> None:
-    """Send a test message, and tell what the receiver answers.
+    """Send a test message to each webhook, and show what the receiver answers.
 
-    No gateway need run. Exit code 1 where a message was not taken.
+    This works without a running gateway. The exit code is 1 if a message was not delivered.
 
     \b
     Example:
@@ -33,15 +32,12 @@ def test(webhook: str | None, config: Path | None) -> None:
     """
     import asyncio
 
-    from gateway.config.files import load_settings
-
-    settings, _ = load_settings(config, os.environ)
-    known = settings.alerts.webhooks
+    known = read_settings(config).alerts.webhooks
     if webhook is not None and webhook not in known:
         names = ", ".join(known) or "none"
-        raise click.UsageError(f"There is no such webhook in the configuration; it has: {names}.")
+        raise click.UsageError(f"There is no such webhook. The configuration has: {names}.")
     if not known:
-        raise click.ClickException("No webhook is configured: see [alerts] in gateway.toml.")
+        raise click.ClickException("No webhook is configured: add an [alerts.webhooks.NAME].")
     chosen = [hook for name, hook in known.items() if webhook in (None, name)]
     receipts = asyncio.run(_send(chosen))
     for hook, receipt in zip(chosen, receipts, strict=True):

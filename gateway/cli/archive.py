@@ -1,21 +1,23 @@
-"""The commands over the store as a whole: out into an archive, in from one, and a word for a store
-that lost what it held.
+"""The commands `gateway store`: export, import, and confirm that the store lost its data.
 
-An export is the only thing on standard output; everything else goes to standard error.
+An export is the only thing on standard output. Messages and progress go to standard error.
 """
 
 import os
 import stat
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
-from gateway.cli.base import Group, config_option, note, with_store
+from gateway.cli.base import Group, config_option, note, read_settings, with_store
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 _FILE = click.argument(
     "file",
@@ -27,20 +29,20 @@ _STREAM = Path("-")
 
 @click.group(cls=Group)
 def store() -> None:
-    """The store as a whole: back it up, move it to another one."""
+    """Back up the store, or move it to another one."""
 
 
 @store.command("export")
 @_FILE
-@click.option("--force", is_flag=True, help="Replace FILE where there is one.")
+@click.option("--force", is_flag=True, help="Replace FILE if it exists.")
 @config_option
 def export_store(file: Path | None, force: bool, config: Path | None) -> None:
-    """Write teams, keys, budgets, usage and the log of changes to FILE.
+    """Write teams, keys, budgets, usage and the audit log to FILE.
 
-    Without FILE, or where it is -, to standard output. Gateways may serve meanwhile: what is
-    written is the store as it stood at one moment. FILE must be new; it has the mode 0600 and gets
-    its name when all of it is there, also with --force. It has no key in it, only what keys are
-    recognised by, and is of no use without the pepper: keep both, and not in the same place.
+    Without FILE, or with -, write to standard output. Gateways may serve meanwhile: the export is
+    a snapshot of one moment. FILE must be new. It gets mode 0600, and its name only when it is
+    complete, also with --force. It contains hashes of keys, no keys, and is useless without the
+    pepper. Back up both, in different places.
 
     \b
     Examples:
@@ -50,13 +52,14 @@ def export_store(file: Path | None, force: bool, config: Path | None) -> None:
     from gateway.stores.archive import export_store
     from gateway.stores.archive_format import summary
 
-    # Never among the lines of an export that somebody reads as it comes.
+    # Progress would disturb an export that is printed in the same terminal.
     shown = file not in (None, _STREAM) or not sys.stdout.isatty()
-    with _writing_to(file, force) as output, bytes_done("exporting", shown=shown) as done:
+    with _writing_to(file, force) as output, _progress(shown=shown) as progress:
+        task = progress.add_task("exporting", total=None)
 
         def write(lines: bytes) -> None:
             output.write(lines)
-            done(len(lines))
+            progress.advance(task, len(lines))
 
         counts = with_store(
             config, lambda store, _: export_store(store.archive, write, time.time())
@@ -68,11 +71,11 @@ def export_store(file: Path | None, force: bool, config: Path | None) -> None:
 @_FILE
 @config_option
 def import_store(file: Path | None, config: Path | None) -> None:
-    """Take over what 'store export' wrote to FILE.
+    """Read an export from FILE into an empty store.
 
-    Without FILE, or where it is -, from standard input. The store must be empty, and the pepper
-    the one that the keys were made with. Either everything is taken over or nothing. Stop all
-    gateways before the export that you move with, and start them with the new store after this.
+    Without FILE, or with -, read from standard input. The pepper must be the one that the keys
+    were created with. The import is complete, or changes nothing. To move a store, stop all
+    gateways, export, import, and start them with the new store.
 
     \b
     Examples:
@@ -81,15 +84,16 @@ def import_store(file: Path | None, config: Path | None) -> None:
     """
     import asyncio
 
-    from gateway.config.files import load_settings
     from gateway.server.startup import load_kept_pepper, unopened_store
     from gateway.stores.archive import Archive
     from gateway.stores.archive_format import summary
 
-    settings, _ = load_settings(config, os.environ)
+    settings = read_settings(config)
     pepper = load_kept_pepper(settings.keys)
-    with _reading_from(file) as lines, bytes_done("importing", _size(lines)) as done:
-        archive = Archive(lines, pepper, done)  # before a store is made for it
+    with _reading_from(file) as lines, _progress() as progress:
+        task = progress.add_task("importing", total=_size(lines))
+        # Read the archive's head first: a file that is no archive must not create a store.
+        archive = Archive(lines, pepper, lambda number: progress.advance(task, number))
 
         async def restore() -> Mapping[str, int]:
             async with unopened_store(settings) as store:
@@ -102,25 +106,24 @@ def import_store(file: Path | None, config: Path | None) -> None:
 @store.command("confirm-reset")
 @config_option
 def confirm_reset(config: Path | None) -> None:
-    """Accept that the Redis of the store lost what it held.
+    """Accept that the store's Redis lost its data.
 
-    Gateways refuse all purchases where it was emptied while they ran, because every budget would
-    begin anew. After this they go on with what is there now. Better than that is mostly to stop
-    them and to import a back-up.
+    If Redis was emptied while gateways ran, they refuse all purchases, because every budget would
+    start again at zero. This command lets them continue with the data that Redis has now. Usually
+    it is better to stop the gateways and import a backup.
     """
-    from gateway.config.files import load_settings
     from gateway.tenants.changes import OperationError
 
-    settings, _ = load_settings(config, os.environ)
+    settings = read_settings(config)
     if settings.store.place.kind == "sqlite":
         raise OperationError(
-            "A database file needs no such word: one that was deleted or replaced is never taken "
-            "for the one that was opened. Restart the gateway to go on with the file that is there."
+            "A database file needs no confirmation. Restart the gateway to continue with the file "
+            "that is there."
         )
     if with_store(config, lambda store, _: store.confirm_reset()):
-        note(f"confirmed: gateways go on with what {settings.store.place.shown} holds now")
+        note(f"confirmed: gateways continue with the data in {settings.store.place.shown}")
     else:
-        note("There is nothing to confirm: gateways go by what the store holds already.")
+        note("There is nothing to confirm: the store did not lose its data.")
 
 
 # -- files --------------------------------------------------------------------------------------
@@ -136,8 +139,8 @@ def _writing_to(file: Path | None, force: bool) -> Iterator[BinaryIO]:
         sys.stdout.buffer.flush()
         return
     if file.exists() and not force:
-        raise OperationError(f"The file {file} is there already: take another name, or --force.")
-    with _naming(file), new_file(file) as output:
+        raise OperationError(f"The file {file} exists. Choose another name, or use --force.")
+    with _file_errors(file), new_file(file) as output:
         yield output
 
 
@@ -148,58 +151,37 @@ def _reading_from(file: Path | None) -> Iterator[BinaryIO]:
     if file in (None, _STREAM):
         yield sys.stdin.buffer
         return
-    with _naming(file), file.open("rb") as lines:
+    with _file_errors(file), file.open("rb") as lines:
         yield lines
 
 
-def _size(file: BinaryIO) -> int | None:
-    """How many bytes a file has; None for a pipe."""
-    status = os.fstat(file.fileno())
-    return status.st_size if stat.S_ISREG(status.st_mode) else None
-
-
 @contextmanager
-def _naming(file: Path) -> Iterator[None]:
+def _file_errors(file: Path) -> Iterator[None]:
     from gateway.tenants.changes import OperationError
 
     try:
         yield
     except OSError as error:
-        raise OperationError(
-            f"The file {file} cannot be used: {error.strerror or error}."
-        ) from None
+        raise OperationError(f"Cannot use the file {file}: {error.strerror or error}.") from None
 
 
-Tell = Callable[[int], object]
+def _size(file: BinaryIO) -> int | None:
+    """Return the size of a file in bytes, or None for a pipe."""
+    status = os.fstat(file.fileno())
+    return status.st_size if stat.S_ISREG(status.st_mode) else None
 
 
-@contextmanager
-def bytes_done(doing: str, size: int | None = None, *, shown: bool = True) -> Iterator[Tell]:
-    """What to tell how many more bytes are done, of `size` in all if that is known."""
-    if not shown or not sys.stderr.isatty():
-        yield lambda number: None
-        return
+def _progress(*, shown: bool = True) -> "Progress":
+    """Return a progress bar of bytes. It only shows in a terminal."""
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn
 
-    columns = (
+    return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         DownloadColumn(),
         TimeElapsedColumn(),
+        console=Console(stderr=True),
+        transient=True,
+        disable=not (shown and sys.stderr.isatty()),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task(doing, total=size)
-        yield lambda number: progress.advance(task, number)
-
-
-@contextmanager
-def under_way(doing: str) -> Iterator[None]:
-    """That something is being done of which nobody knows how long it takes."""
-    if not sys.stderr.isatty():
-        yield
-        return
-    from rich.console import Console
-
-    with Console(stderr=True).status(doing):
-        yield

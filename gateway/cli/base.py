@@ -1,25 +1,33 @@
-"""What all commands share: how failures end, where the configuration is, how the store is opened.
+"""Shared by all commands: options, access to the configuration and the store, and failures.
 
-What a user can act on ends in one line on standard error: exit code 2 for a faulty configuration
-or command line, 1 for everything else. Heavy modules are imported inside the functions that use
-them, so that help comes at once.
+A failure that the user can act on is one line on standard error. The exit code is 2 for a faulty
+configuration or command line, and 1 for everything else. Heavy modules are imported inside the
+functions that need them, so that --help answers at once.
 """
 
 import getpass
 import os
+import shlex
+import sys
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 if TYPE_CHECKING:
+    from gateway.config.settings import Settings
     from gateway.core.faults import Fault
     from gateway.stores.port import Store
     from gateway.tenants.changes import Actor
 
 T = TypeVar("T")
+
+
+# -- commands -----------------------------------------------------------------------------------
 
 
 class InvalidInput(click.ClickException):
@@ -35,9 +43,9 @@ class InvalidInput(click.ClickException):
 
 
 class Command(click.Command):
-    """A command whose known failures end in one line, never in a traceback.
+    """A command whose known failures end in one line instead of a traceback.
 
-    The context's object, where there is one, is a function that is called first.
+    If the context has an object, it is a function that is called before the command.
     """
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -61,7 +69,7 @@ class Command(click.Command):
 
 
 class Group(click.Group):
-    """A group of such commands. A key in a misplaced argument is not repeated."""
+    """A group of such commands. Its usage errors do not repeat a key in a misplaced argument."""
 
     command_class = Command
     group_class = type
@@ -70,38 +78,83 @@ class Group(click.Group):
         try:
             return super().invoke(ctx)
         except click.UsageError as error:
-            from gateway.core.redaction import redact
-
             message = error.format_message()
-            harmless = redact(message.encode(), ()).decode()
+            harmless = _without_keys(message)
             if harmless == message:
                 raise
             raise click.UsageError(harmless, error.ctx) from None
 
 
+def _without_keys(text: str) -> str:
+    from gateway.core.redaction import redact
+
+    return redact(text.encode(), ()).decode()
+
+
+# -- options ------------------------------------------------------------------------------------
+
 config_option = click.option(
     "--config",
     metavar="FILE",
+    envvar="GATEWAY_CONFIG",
+    show_envvar=True,
     type=click.Path(path_type=Path),
-    help="The configuration. Without it, config/gateway.toml is read if it is there.",
-)
-
-format_option = click.option(
-    "--format",
-    type=click.Choice(["table", "json"]),
-    default="table",
-    show_default=True,
-    help="A table to look at, or JSON for scripts.",
+    help="Configuration file. Without it: config/gateway.toml, if it exists.",
 )
 
 
-usage_format_option = click.option(
-    "--format",
-    type=click.Choice(["table", "csv", "json"]),
-    default="table",
-    show_default=True,
-    help="A table to look at, CSV for spreadsheets, or JSON for scripts.",
-)
+def format_option(*formats: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Add --format. The first format is the default."""
+    return click.option(
+        "--format",
+        type=click.Choice(formats),
+        default=formats[0],
+        show_default=True,
+        help="Output format.",
+    )
+
+
+_DAY = click.DateTime(["%Y-%m-%d"])
+
+
+def span_options(
+    first: str = "", last: str = ""
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Add --from and --to, days in UTC. The arguments are added to their help."""
+
+    def add(command: Callable[..., None]) -> Callable[..., None]:
+        upper = f"Last day, included.{last}"
+        command = click.option("--to", "last", metavar="DAY", type=_DAY, help=upper)(command)
+        lower = f"First day, such as 2026-11-01.{first}"
+        return click.option("--from", "first", metavar="DAY", type=_DAY, help=lower)(command)
+
+    return add
+
+
+def check_span(first: datetime | None, last: datetime | None) -> None:
+    """Raise UsageError if the last day is before the first day."""
+    if first is not None and last is not None and last < first:
+        raise click.UsageError("The last day is before the first day.")
+
+
+def span_of(first: datetime | None, last: datetime | None) -> tuple[float | None, float | None]:
+    """Return when the first day begins and when the last day ends. Raises UsageError."""
+    from gateway.core.periods import DAY_SECONDS
+
+    check_span(first, last)
+    start = None if first is None else first.replace(tzinfo=UTC).timestamp()
+    end = None if last is None else last.replace(tzinfo=UTC).timestamp() + DAY_SECONDS
+    return start, end
+
+
+# -- the store ----------------------------------------------------------------------------------
+
+
+def read_settings(config: Path | None) -> "Settings":
+    """Return the settings of the configuration. Raises ConfigError."""
+    from gateway.config.files import load_settings
+
+    return load_settings(config, os.environ)[0]
 
 
 def with_store(
@@ -112,24 +165,18 @@ def with_store(
 ) -> T:
     """Open the configured store, do `work` with it and the pepper, and close it again.
 
-    Only with `create` is one made where there is none: a command run in the wrong folder would
-    answer from an empty store there. Raises ConfigError, StartError, and what `work` raises.
+    Only with `create` is a missing database created: a command in the wrong folder would answer
+    from an empty store. Raises ConfigError, StartError, and the errors of `work`.
     """
     import asyncio
 
-    from gateway.config.files import load_settings
-    from gateway.server.startup import StartError, load_pepper, open_store
+    from gateway.server.startup import load_pepper, open_store
 
-    settings, _ = load_settings(config, os.environ)
-    place = settings.store.place
-    if not create and place.kind == "sqlite" and not Path(place.path).exists():
-        raise StartError(
-            f"There is no database {place.path} here. 'gateway teams apply' and 'gateway serve' "
-            "make it; GATEWAY_STORE_URL names another one."
-        )
+    settings = read_settings(config)
+    _check_database(settings, create)
 
     async def run() -> T:
-        pepper = load_pepper(settings.keys, place)
+        pepper = load_pepper(settings.keys, settings.store.place)
         store = await open_store(settings, pepper)
         try:
             return await work(store, pepper)
@@ -139,8 +186,30 @@ def with_store(
     return asyncio.run(run())
 
 
-def working_as() -> "Actor":
-    """Who this is, for the log of changes: the user of this machine, now."""
+def _check_database(settings: "Settings", create: bool) -> None:
+    """Raise an error if the configured database file does not exist; with `create`, only warn."""
+    from gateway.server.startup import sandbox_database
+
+    place = settings.store.place
+    if place.kind != "sqlite" or Path(place.path).exists():
+        return
+    sandbox = sandbox_database(settings)
+    if sandbox.exists():
+        typed = _without_keys(shlex.join(["gateway", *sys.argv[1:]]))
+        hint = f"To use the sandbox's, run `GATEWAY_STORE_URL=sqlite:{sandbox} {typed}`"
+    else:
+        hint = (
+            "'gateway teams apply' and 'gateway serve' create it; GATEWAY_STORE_URL names another "
+            "one."
+        )
+    if not create:
+        raise click.ClickException(f"There is no database {place.path}. {hint}")
+    if sandbox.exists():
+        note(f"warning: creating the database {place.path}. {hint}")
+
+
+def command_line_user() -> "Actor":
+    """Return who acts, for the audit log: the user of this machine, now."""
     from gateway.tenants.changes import Actor
 
     try:
@@ -150,8 +219,11 @@ def working_as() -> "Actor":
     return Actor(f"command line as {user}", time.time())
 
 
+# -- output -------------------------------------------------------------------------------------
+
+
 def note(message: str) -> None:
-    """Tell the user something that is not the command's answer."""
+    """Print a message that is not the command's answer, on standard error."""
     click.echo(message, err=True)
 
 
@@ -159,3 +231,15 @@ def warn(warnings: "Iterable[Fault]") -> None:
     """Print warnings, one a line."""
     for warning in warnings:
         note(f"warning: {warning}")
+
+
+@contextmanager
+def waiting(doing: str) -> Iterator[None]:
+    """Show a spinner in a terminal until the block ends."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    from rich.console import Console
+
+    with Console(stderr=True).status(doing):
+        yield

@@ -1,4 +1,4 @@
-"""The command that holds a provider's invoice against what was recorded."""
+"""The command `gateway usage compare`: compare a provider's invoice with recorded costs."""
 
 import sys
 from collections import defaultdict
@@ -11,8 +11,8 @@ from gateway.cli.base import (
     Command,
     InvalidInput,
     config_option,
+    format_option,
     note,
-    usage_format_option,
     with_store,
 )
 
@@ -40,20 +40,19 @@ def _dollars(ctx: click.Context, param: click.Parameter, value: str) -> int:
     default="0.01",
     show_default=True,
     callback=_dollars,
-    help="How much a day may differ.",
+    help="Maximum difference per day.",
 )
-@usage_format_option
+@format_option("table", "csv", "json")
 @config_option
 def compare(invoice: Path, tolerance: int, format: str, config: Path | None) -> None:
-    """Hold an invoice against what was recorded, day by day.
+    """Compare an invoice with the recorded costs, day by day.
 
-    INVOICE is CSV, or - for standard input. It has a column "date" (or "day") and one "amount" (or
-    "cost", "amount_usd", "cost_usd"). Days are UTC, from the first one on the invoice to the last.
-    Drift is how much more was billed than recorded. Unknown is the part of what was recorded of
-    which nobody can tell whether the upstream drew it: where less was billed, that is the usual
-    reason.
+    INVOICE is a CSV file, or - for standard input. It needs a column "date" (or "day") and a column
+    "amount" (or "cost", "amount_usd", "cost_usd"). Days are UTC, from the first to the last day of
+    the invoice. Drift is the billed amount minus the recorded amount. Unknown is recorded cost
+    whose delivery could not be confirmed. It is the usual reason for a negative drift.
 
-    Exit code 0 where every day is within the tolerance, 1 where one is not.
+    The exit code is 1 if a day differs by more than the tolerance.
 
     \b
     Example:
@@ -75,18 +74,17 @@ def compare(invoice: Path, tolerance: int, format: str, config: Path | None) -> 
     last = _listing(total(days), tolerance)
     print_list(format, [_listing(day, tolerance) for day in days], _cells, total=last)
     if wrong := outside(days, tolerance):
-        most = f"by more than ${format_usd(tolerance)}"
-        note(f"{len(wrong)} of {len(days)} days differ {most}.")
+        note(f"{len(wrong)} of {len(days)} days differ by more than ${format_usd(tolerance)}.")
         click.get_current_context().exit(1)
 
 
 def _content(invoice: Path) -> bytes:
-    """Raises OSError."""
+    """Return the invoice's bytes. Raises OSError."""
     return sys.stdin.buffer.read() if invoice == Path("-") else invoice.read_bytes()
 
 
 async def _recorded(store: "Store", days: list[str]) -> tuple[dict[str, int], dict[str, int]]:
-    """What was charged by day, and the unknown part of it, over the span of these days."""
+    """Return the recorded cost of each day, and the unknown part of it."""
     from gateway.reporting.time_span import parse_time
 
     start, end = parse_time(days[0]), parse_time(days[-1], ends=True)

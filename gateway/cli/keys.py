@@ -1,108 +1,105 @@
-"""The commands over keys. Running gateways follow them within a second.
+"""The commands `gateway keys`. Running gateways follow a change within a second.
 
-`keys create` and `keys rotate` print the key as the only line on standard output; everything that
-is not an answer goes to standard error.
+`keys create` and `keys rotate` print the key as the only line on standard output. Messages go to
+standard error.
 """
 
 import secrets
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from gateway.cli.base import Group, config_option, format_option, note, with_store, working_as
+from gateway.cli.base import (
+    Group,
+    command_line_user,
+    config_option,
+    format_option,
+    note,
+    with_store,
+)
 
 if TYPE_CHECKING:
-    from msgspec import UnsetType
-
     from gateway.core.model import Key, KeyState
     from gateway.stores.port import Store
 
 _NAME_CHARS = 100
 
 _NONE = "none"
-"""What is written for no limit."""
+"""Written for no limit."""
 
 _NEVER = "never"
-"""What is written for no end."""
+"""Written for no expiry."""
 
 _LIMITS = {
-    "images_per_day": "many images a day (UTC)",
-    "images_per_month": "many images a month (UTC)",
-    "cost_per_day_usd": "many dollars a day, such as 2.50",
-    "cost_per_month_usd": "many dollars a month",
-    "requests_per_minute": "many purchases in any minute",
-    "concurrent_requests": "many purchases at the same time",
+    "images_per_day": "Images per UTC day",
+    "images_per_month": "Images per UTC month",
+    "cost_per_day_usd": "Dollars per UTC day, such as 2.50",
+    "cost_per_month_usd": "Dollars per UTC month",
+    "requests_per_minute": "Purchases in any 60 seconds",
+    "concurrent_requests": "Purchases at the same time",
 }
+
+_KEY_ID = "KEY_ID is the id from 'gateway keys list', with or without sk-gw-."
 
 
 @click.group(cls=Group)
 def keys() -> None:
-    """The teams' keys. Running gateways follow a change within a second."""
+    """Manage the teams' keys. Running gateways follow a change within a second."""
 
 
-def _lifetime(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
-    from gateway.core.key_format import parse_duration
+class _Duration(click.ParamType[float | str]):
+    """A duration such as 90d, in seconds. `word`, if there is one, stays as it is."""
 
-    try:
-        return None if value is None else parse_duration(value)
-    except ValueError as error:
-        raise click.BadParameter(f"{error}.") from None
+    name = "time"
 
+    def __init__(self, word: str = "", *, zero: bool = False) -> None:
+        self._word, self._zero = word, zero
 
-def _grace(ctx: click.Context, param: click.Parameter, value: str) -> float:
-    from gateway.core.key_format import parse_duration
+    def convert(self, value: Any, param: Any, ctx: Any) -> float | str:
+        from gateway.core.key_format import parse_duration
 
-    try:
-        return parse_duration(value, none=True)
-    except ValueError as error:
-        raise click.BadParameter(f"{error}.") from None
-
-
-def _limit(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
-    from gateway.config.limits import TeamLimits
-    from gateway.config.options import options_of
-
-    if value is None:
-        return None
-    number = int(value) if value.isascii() and value.isdecimal() and len(value) < 20 else value
-    try:
-        limit: int = options_of(TeamLimits)[param.name or ""].convert(number)
-    except ValueError as error:
-        raise click.BadParameter(f"{error}.") from None
-    return limit
+        if value == self._word:
+            return self._word
+        try:
+            return parse_duration(value, none=self._zero)
+        except ValueError as error:
+            self.fail(f"{error}.", param, ctx)
 
 
-def _new_limit(
-    ctx: click.Context, param: click.Parameter, value: str | None
-) -> "int | UnsetType | None":
-    from msgspec import UNSET
+class _LimitType(click.ParamType[int | str]):
+    """The value of a limit, as teams.toml takes it. `word`, if there is one, stays as it is."""
 
-    return UNSET if value is None else None if value == _NONE else _limit(ctx, param, value)
+    name = "limit"
+
+    def __init__(self, word: str = "") -> None:
+        self._word = word
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> int | str:
+        from gateway.config.limits import TeamLimits
+        from gateway.config.options import options_of
+
+        if value == self._word:
+            return self._word
+        number = int(value) if value.isascii() and value.isdecimal() and len(value) < 20 else value
+        try:
+            return int(options_of(TeamLimits)[param.name].convert(number))
+        except ValueError as error:
+            self.fail(f"{error}.", param, ctx)
 
 
-def _new_lifetime(
-    ctx: click.Context, param: click.Parameter, value: str | None
-) -> "float | UnsetType | None":
-    from msgspec import UNSET
-
-    return UNSET if value is None else None if value == _NEVER else _lifetime(ctx, param, value)
-
-
-def _limit_options(
-    callback: Callable[..., object] = _limit, hint: str = ""
-) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """The six limits as options, each under its name in teams.toml."""
+def _limit_options(word: str = "") -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Add the six limits as options, each under its name in teams.toml."""
 
     def add(command: Callable[..., None]) -> Callable[..., None]:
-        for name, of in reversed(_LIMITS.items()):
+        for name, description in reversed(_LIMITS.items()):
             command = click.option(
                 f"--{name.replace('_', '-')}",
                 metavar="USD" if name.endswith("_usd") else "N",
-                callback=callback,
-                help=f"At most so {of}{hint}.",
+                type=_LimitType(word),
+                help=f"{description}, or {word}." if word else f"{description}.",
             )(command)
         return command
 
@@ -118,24 +115,24 @@ def _name(ctx: click.Context, param: click.Parameter, value: str | None) -> str 
 
 
 @keys.command("create")
-@click.option("--team", required=True, metavar="NAME", help="The team that the key is for.")
-@click.option("--name", default="", metavar="TEXT", callback=_name, help="What lists call it.")
+@click.option("--team", required=True, metavar="NAME", help="The key's team.")
+@click.option("--name", default="", metavar="TEXT", callback=_name, help="A name for lists.")
 @click.option(
     "--expires",
     "lifetime",
     metavar="TIME",
-    callback=_lifetime,
-    help="When it stops working: in 90d, 12h, 30m or 45s. Without it, never.",
+    type=_Duration(),
+    help="Lifetime, such as 90d, 12h, 30m or 45s. Without it: no expiry.",
 )
 @_limit_options()
 @config_option
 def create_key(
     team: str, name: str, lifetime: float | None, config: Path | None, **limits: int | None
 ) -> None:
-    """Make a key and print it, this once.
+    """Create a key and print it once.
 
-    The key is the only line on standard output. Nobody can show it again: the store keeps no
-    more than is needed to recognise it. Its limits hold besides those of its team.
+    The key is the only line on standard output. It cannot be shown again, because the store only
+    keeps a hash. Its limits apply on top of the team's.
 
     \b
     Examples:
@@ -156,25 +153,25 @@ def create_key(
             name=name,
             lifetime=lifetime,
             pepper=pepper,
-            by=working_as(),
+            by=command_line_user(),
             entropy=secrets.token_bytes,
             limits=limits_of({name: size for name, size in limits.items() if size is not None}),
         ),
     )
-    until = "" if key.expires is None else f", works until {utc(key.expires)}"
-    note(f"{public_id(key.id)} for team {team}{until}. It is shown this once:")
+    until = "" if key.expires is None else f", valid until {utc(key.expires)}"
+    note(f"{public_id(key.id)} for team {team}{until}. The key is shown only once:")
     click.echo(text)
 
 
 @keys.command("list")
 @click.option("--team", metavar="NAME", help="Only this team's keys.")
-@format_option
+@format_option("table", "json")
 @config_option
 def list_keys(team: str | None, format: str, config: Path | None) -> None:
-    """Show keys by their public ids, never the keys themselves. Times are UTC.
+    """List keys by their public ids, never the keys themselves.
 
-    Last use is known to a minute. A key that was rotated is of the line of its first key: they
-    share limits and budgets, and their usage is shown under the first one's id.
+    Times are UTC, the last use is accurate to a minute. A rotated key and its replacements form a
+    line of keys. They share limits and budgets, and usage reports show them under the first id.
     """
     from gateway.cli.tables import key_cells, print_list
     from gateway.core.listing import listing
@@ -189,79 +186,77 @@ def list_keys(team: str | None, format: str, config: Path | None) -> None:
     views = [listing(key_view(key, now, used.get(key.id))) for key in found]
     print_list(format, views, key_cells)
     if not found:
-        note("There are no keys yet: make one with 'gateway keys create --team NAME'.")
+        note("There are no keys yet. Create one: gateway keys create --team NAME")
 
 
-key_id_argument = click.argument("key_id")
-
-
-@keys.command("change")
-@key_id_argument
-@click.option("--name", metavar="TEXT", callback=_name, help="What lists call it.")
+@keys.command("change", epilog=_KEY_ID)
+@click.argument("key_id")
+@click.option("--name", metavar="TEXT", callback=_name, help="A name for lists.")
 @click.option(
     "--expires",
     "lifetime",
     metavar="TIME",
-    callback=_new_lifetime,
-    help="When it stops working: in 90d, 12h, 30m or 45s from now on, or never.",
+    type=_Duration(_NEVER),
+    help="Time from now until the key expires, such as 90d, 12h, 30m or 45s, or never.",
 )
-@_limit_options(_new_limit, ", or none")
+@_limit_options(_NONE)
 @config_option
 def change_key(
     key_id: str,
     name: str | None,
-    lifetime: "float | UnsetType | None",
+    lifetime: float | str | None,
     config: Path | None,
-    **limits: "int | UnsetType | None",
+    **limits: int | str | None,
 ) -> None:
-    """Change a key's name, when it expires, or its limits.
+    """Change a key's name, expiry or limits.
 
-    What is not named stays as it is. Keys of one line share their limits: those of all of them are
-    changed. What a key used while it had no limit of its own is not counted under the first one.
-
-    KEY_ID is what 'gateway keys list' shows, with or without sk-gw-.
+    Options that you leave out stay as they are. All keys of a line share their limits, so a change
+    applies to all of them. A new limit does not count what the key used before.
 
     \b
     Examples:
       gateway keys change 0123456789ab --images-per-day 50 --expires 90d
       gateway keys change 0123456789ab --images-per-day none --expires never
     """
-    from msgspec import UnsetType
+    from msgspec import UNSET
 
     from gateway.config.limits import limit_values
     from gateway.core.key_format import public_id
     from gateway.tenants import operations
 
-    named = {of: size for of, size in limits.items() if not isinstance(size, UnsetType)}
-    if name is None and isinstance(lifetime, UnsetType) and not named:
-        raise click.UsageError("Say what is to be changed: a name, when it expires, or a limit.")
-    wanted = operations.KeyChange(name=name, lifetime=lifetime, limits=limit_values(named))
-    by = working_as()
+    changed = {
+        limit: None if size == _NONE else size for limit, size in limits.items() if size is not None
+    }
+    if name is None and lifetime is None and not changed:
+        raise click.UsageError("Name at least one change: --name, --expires or a limit.")
+    wanted = operations.KeyChange(
+        name=name,
+        lifetime=UNSET if lifetime is None else None if lifetime == _NEVER else float(lifetime),
+        limits=limit_values(changed),
+    )
+    by = command_line_user()
     key = with_store(
         config, lambda store, _: operations.change_key(store.directory, key_id, wanted, by)
     )
-    note(f"{public_id(key.id)} of team {key.team} is changed.")
+    note(f"Changed {public_id(key.id)} of team {key.team}.")
 
 
-@keys.command("rotate")
-@key_id_argument
+@keys.command("rotate", epilog=_KEY_ID)
+@click.argument("key_id")
 @click.option(
     "--grace",
     default="24h",
     show_default=True,
     metavar="TIME",
-    callback=_grace,
-    help="How long the old key still works: 24h, 7d, or 0s for no longer.",
+    type=_Duration(zero=True),
+    help="Time that the old key keeps working, such as 24h, 7d or 0s.",
 )
 @config_option
 def rotate_key(key_id: str, grace: float, config: Path | None) -> None:
-    """Replace a key by a new one and print that, this once.
+    """Replace a key with a new one and print that once.
 
-    The new key is the only line on standard output. It has the old one's name, limits and length
-    of life. Until the grace ends both work; what is used up stays used up, and usage goes on
-    under the same id.
-
-    KEY_ID is what 'gateway keys list' shows, with or without sk-gw-.
+    The new key is the only line on standard output. It has the old key's name, limits and
+    lifetime. Both keys work until the grace period ends. They share budgets and usage history.
 
     \b
     Example:
@@ -271,7 +266,7 @@ def rotate_key(key_id: str, grace: float, config: Path | None) -> None:
     from gateway.core.periods import utc
     from gateway.tenants import operations
 
-    by = working_as()
+    by = command_line_user()
     done = with_store(
         config,
         lambda store, pepper: operations.rotate_key(
@@ -279,44 +274,35 @@ def rotate_key(key_id: str, grace: float, config: Path | None) -> None:
         ),
     )
     ends = done.old.ends
-    still = "works no more" if ends is None or ends <= by.now else f"works until {utc(ends)}"
-    until = "" if done.new.expires is None else f", works until {utc(done.new.expires)}"
-    sooner = "" if done.grace_in_full else ", for it was to end sooner than the grace"
+    still = "no longer works" if ends is None or ends <= by.now else f"works until {utc(ends)}"
+    until = "" if done.new.expires is None else f", valid until {utc(done.new.expires)}"
+    sooner = "" if done.grace_in_full else ", because it expires before the grace period ends"
     note(f"{public_id(done.old.id)} of team {done.old.team} {still}{sooner}.")
-    note(f"{public_id(done.new.id)} replaces it{until}. It is shown this once:")
+    note(f"{public_id(done.new.id)} replaces it{until}. The key is shown only once:")
     click.echo(done.text)
 
 
-@keys.command("revoke")
-@key_id_argument
+@keys.command("revoke", epilog=_KEY_ID)
+@click.argument("key_id")
 @config_option
 def revoke_key(key_id: str, config: Path | None) -> None:
-    """Stop a key for good.
-
-    KEY_ID is what 'gateway keys list' shows, with or without sk-gw-.
-    """
+    """Stop a key for ever."""
     _set_state(config, key_id, "revoked")
 
 
-@keys.command("disable")
-@key_id_argument
+@keys.command("disable", epilog=_KEY_ID)
+@click.argument("key_id")
 @config_option
 def disable_key(key_id: str, config: Path | None) -> None:
-    """Stop a key until it is enabled again.
-
-    KEY_ID is what 'gateway keys list' shows, with or without sk-gw-.
-    """
+    """Stop a key until it is enabled again."""
     _set_state(config, key_id, "disabled")
 
 
-@keys.command("enable")
-@key_id_argument
+@keys.command("enable", epilog=_KEY_ID)
+@click.argument("key_id")
 @config_option
 def enable_key(key_id: str, config: Path | None) -> None:
-    """Let a disabled key work again. One that is revoked or expired stays so.
-
-    KEY_ID is what 'gateway keys list' shows, with or without sk-gw-.
-    """
+    """Enable a disabled key. A revoked or expired key stays as it is."""
     _set_state(config, key_id, "active")
 
 
@@ -324,8 +310,8 @@ def _set_state(config: Path | None, key_id: str, state: "KeyState") -> None:
     from gateway.core.key_format import public_id
     from gateway.tenants import operations
 
-    by = working_as()
+    by = command_line_user()
     key = with_store(
         config, lambda store, _: operations.set_key_state(store.directory, key_id, state, by)
     )
-    note(f"{public_id(key.id)} of team {key.team} is {state}")
+    note(f"{public_id(key.id)} of team {key.team} is now {state}.")

@@ -1,7 +1,7 @@
 """The command line: `gateway`, or `python -m gateway`.
 
-Here are the commands that run something or look at the configuration; those over the store are in
-`gateway.cli.keys`, `gateway.cli.teams` and `gateway.cli.archive`.
+This module has the commands that run something or check the configuration. The commands that use
+the store are in modules of their own.
 """
 
 import os
@@ -18,6 +18,8 @@ from gateway.cli import admin, alerts, archive, keys, loading_modules, requests,
 from gateway.cli.base import Group, InvalidInput, config_option, note, warn
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from gateway.config.settings import Settings
     from gateway.upstream.sandbox import Answer
 
@@ -32,7 +34,7 @@ def gateway() -> None:
       gateway serve --demo
     Serve a real upstream:
       GATEWAY_UPSTREAM_BASE_URL=https://... GATEWAY_UPSTREAM_API_KEY=... gateway serve
-    Let a team in:
+    Create a team and its key:
       gateway teams apply config/teams.toml
       gateway keys create --team design
     """
@@ -50,45 +52,63 @@ gateway.add_command(alerts.alerts)
 
 @gateway.command()
 @config_option
+@click.option("--host", metavar="HOST", help="Address of the public port; outranks [server] host.")
+@click.option("--port", metavar="PORT", help="Public port, 0 for any; outranks [server] port.")
+@click.option("--admin-port", metavar="PORT", help="Admin port; outranks [server] admin_port.")
 @click.option(
     "--sandbox",
     is_flag=True,
-    help="Put a stand-in in the upstream's place. What it sells is kept in sandbox.db, beside the "
-    "configured store; for the other commands, name it in GATEWAY_STORE_URL.",
+    help="Use the sandbox as the upstream, with its own store: sandbox.db next to the configured "
+    "database. For other commands, set GATEWAY_STORE_URL=sqlite:data/sandbox.db.",
 )
 @click.option(
     "--demo",
     is_flag=True,
-    help="Make a demo team, a key and, unless one is configured, an admin token, and print how "
-    "to use them. Where no upstream key is set, the sandbox is the upstream.",
+    help="Create a demo team, a key and, unless one is configured, an admin token, and print how "
+    "to use them. Without an upstream key, the sandbox is the upstream.",
 )
-def serve(config: Path | None, sandbox: bool, demo: bool) -> None:
+def serve(
+    config: Path | None,
+    host: str | None,
+    port: str | None,
+    admin_port: str | None,
+    sandbox: bool,
+    demo: bool,
+) -> None:
     """Run the gateway until Ctrl-C or SIGTERM.
 
-    Then no new call is taken in, and those that are open are still delivered. SIGHUP has the
-    configuration read again.
+    On these signals it refuses new requests and completes the ones in flight. On SIGHUP it reads
+    its configuration again.
 
     \b
     Examples:
       gateway serve --demo
-      gateway serve --config /etc/gateway.toml
+      gateway serve --config /etc/gateway.toml --host 0.0.0.0 --port 80
     """
-    # What is sent before there is anything to read again must not end the start.
+    # A SIGHUP before the gateway handles it must not end the process.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    given = {"server.host": host, "server.port": port, "server.admin_port": admin_port}
+    arguments = {option: text for option, text in given.items() if text is not None}
     with loading_modules():
-        settings = _serving_settings(config, sandbox=sandbox, demo=demo)
+        settings = _serving_settings(config, arguments, sandbox=sandbox, demo=demo)
         from gateway.server.run import run
-    run(settings, config, sandbox=sandbox, demo=demo)
+    run(settings, config, arguments, sandbox=sandbox, demo=demo)
 
 
-def _serving_settings(config: Path | None, *, sandbox: bool, demo: bool) -> "Settings":
-    """The settings to serve with. Prints warnings, raises ConfigError."""
+def _serving_settings(
+    config: Path | None, arguments: "Mapping[str, str]", *, sandbox: bool, demo: bool
+) -> "Settings":
+    """Return the settings to serve with, and print warnings. Raises ConfigError."""
     from gateway.config.files import load_settings
 
-    settings, warnings = load_settings(config, os.environ, needs_upstream=not (sandbox or demo))
+    settings, warnings = load_settings(
+        config, os.environ, arguments=arguments, needs_upstream=not (sandbox or demo)
+    )
     upstream = settings.upstream
     if demo and not sandbox and (upstream.api_key or upstream.api_key_file):
-        settings, warnings = load_settings(config, os.environ, needs_upstream=True)
+        settings, warnings = load_settings(
+            config, os.environ, arguments=arguments, needs_upstream=True
+        )
     elif demo and not sandbox and upstream.base_url:
         note("warning: there is no upstream key, so the sandbox is the upstream")
     warn(warnings)
@@ -101,15 +121,15 @@ def _serving_settings(config: Path | None, *, sandbox: bool, demo: bool) -> "Set
     "--teams",
     metavar="FILE",
     type=click.Path(path_type=Path),
-    help="The teams. Without it, teams.toml beside the configuration is checked if it is there.",
+    help="Teams file. Without it: teams.toml next to the configuration file, if it exists.",
 )
 def check_config(config: Path | None, teams: Path | None) -> None:
-    """Tell every fault of the configuration at once.
+    """List every fault of the configuration at once.
 
-    The environment and the teams' file are looked at too. Exit code 2 where there is any fault.
-    What only 'serve' needs is a warning here, so that a configuration can be checked where the
-    upstream's key is not; but a key file that is named must hold a key, unless the environment has
-    one (any text will do) in GATEWAY_UPSTREAM_API_KEY.
+    This checks the file, the environment and the teams file. The exit code is 2 if there is a
+    fault. A missing upstream URL or key is only a warning, so that
+    a configuration can be checked on a machine without them. A key file that the configuration
+    names must hold a key, unless GATEWAY_UPSTREAM_API_KEY is set to any text.
 
     \b
     Example:
@@ -131,13 +151,13 @@ def check_config(config: Path | None, teams: Path | None) -> None:
 
 
 @gateway.command()
-@click.option("--host", default="127.0.0.1", show_default=True, help="Where it listens.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option(
     "--port",
     type=click.IntRange(0, 65_535),
     default=8081,
     show_default=True,
-    help="0 takes any free one.",
+    help="Port to listen on; 0 takes any free port.",
 )
 @click.option(
     "--latency",
@@ -145,21 +165,21 @@ def check_config(config: Path | None, teams: Path | None) -> None:
     type=click.FloatRange(0, 3_600),
     default=0.0,
     show_default=True,
-    help="How long it takes over a call.",
+    help="Time to answer a request.",
 )
 @click.option(
     "--answer",
     type=click.Choice(["b64_json", "url", "both"]),
     default="b64_json",
     show_default=True,
-    help="How it hands over its pictures.",
+    help="How answers deliver their images.",
 )
 def sandbox(host: str, port: int, latency: float, answer: "Answer") -> None:
-    """Run a stand-in for the upstream.
+    """Run a stand-in for the upstream, for tests and trials.
 
-    It draws real PNGs, which differ by prompt, and costs nothing. It takes any key, or only the
-    one in the environment as GATEWAY_SANDBOX_API_KEY. What it was asked and what it delivered is
-    counted on its route /control, where faults can be switched on too.
+    It draws real PNGs, which differ by prompt, and costs nothing. It accepts any key, or only the
+    one in GATEWAY_SANDBOX_API_KEY. Its route /control shows counts of requests and images, and
+    switches faults on.
 
     \b
     Example:
@@ -176,16 +196,16 @@ def sandbox(host: str, port: int, latency: float, answer: "Answer") -> None:
 
 
 def main() -> None:
-    """The program: the command line with its own logs and encodings set up."""
+    """Run the command line, with logs and encodings set up."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
-            # What the terminal's encoding does not have is escaped.
+            # Escape characters that the terminal's encoding does not have.
             stream.reconfigure(errors="backslashreplace")
     gateway(prog_name="gateway", obj=_quiet_logs)
 
 
 def _quiet_logs() -> None:
-    """Keep logs out of what a command prints; `serve` sets up its own."""
+    """Keep logs out of a command's output; `serve` sets up its own logging."""
     from gateway.telemetry.logging import configure_logs
 
     configure_logs("error", "auto")

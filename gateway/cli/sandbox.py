@@ -1,4 +1,4 @@
-"""Running the sandbox as a process of its own."""
+"""Runs the sandbox as its own process, for `gateway sandbox`."""
 
 import asyncio
 import errno
@@ -25,7 +25,7 @@ async def _serve(host: str, port: int, settings: SandboxSettings) -> None:
     try:
         await sandbox.start(host, port)
     except OSError as error:
-        raise StartError(_why_not_listening(error, host, port)) from None
+        raise StartError(_listen_problem(error, host, port)) from None
     try:
         click.echo(_banner(sandbox.url, own_key=settings.api_key is not None))
         await stopping.wait()
@@ -36,14 +36,17 @@ async def _serve(host: str, port: int, settings: SandboxSettings) -> None:
 def _banner(url: str, *, own_key: bool) -> str:
     key = "$GATEWAY_SANDBOX_API_KEY" if own_key else "any"
     return f"""\
-The sandbox is listening on {url}. This puts a gateway in front of it:
+The sandbox is listening on {url}. Start a gateway in front of it:
 
 GATEWAY_UPSTREAM_BASE_URL={url} GATEWAY_UPSTREAM_API_KEY={key} gateway serve
 
 Ctrl-C stops it."""
 
 
-def _why_not_listening(error: OSError, host: str, port: int) -> str:
+def _listen_problem(error: OSError, host: str, port: int) -> str:
     if error.errno == errno.EADDRINUSE:
-        return f"Port {port} on {host} is taken: stop what listens there, or choose another --port."
+        return (
+            f"Port {port} on {host} is in use: stop the program that listens there, or choose "
+            "another --port."
+        )
     return f"Cannot listen on {host} port {port}: {error.strerror}."

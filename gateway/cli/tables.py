@@ -1,7 +1,7 @@
-"""Lists on standard output: JSON for scripts, a table for people.
+"""Prints lists on standard output: JSON or CSV for scripts, tables for people.
 
-In a terminal the table has lines and fits the window. Anywhere else it is plain text, one line a
-row, never cut: it may be read by grep.
+In a terminal a table has lines and fits the window. Elsewhere it is plain text with one line per
+row, so that grep works.
 """
 
 import csv
@@ -16,28 +16,29 @@ import click
 from gateway.core.listing import Listing
 
 Cells = Mapping[str, str]
-"""One row of a table: texts under their column's title. A line break is a comma in plain text."""
+"""One row of a table: its texts by the titles of their columns."""
 
-_SUMS = {
+_TITLES = {
     "requests": "requests",
     "requests_refused": "refused",
     "images_bought": "bought",
     "images_cached": "cached",
-    "images_coalesced": "coalesced",
+    "images_coalesced": "shared",
     "images_unknown": "unknown",
     "cost_usd": "cost USD",
     "saved_usd": "saved USD",
 }
-"""The numbers of a usage row and their titles in a table."""
+"""The titles of the numbers of a usage row."""
 
-_NUMBERS = (
+_NUMBERS = {
+    *_TITLES.values(),
     *("status", "images", "total ms", "own ms", "upstream ms"),
     *("recorded USD", "unknown USD", "billed USD", "drift USD", "drift %"),
-)
-"""Other columns that are numbers."""
+}
+"""The titles of columns with numbers."""
 
-_MONEY = " USD"
-"""What the titles of amounts of money end with."""
+_OUTCOMES = {"hit": "cache hit", "miss": "bought", "collapsed": "shared", "coalesced": "shared"}
+"""What a table shows instead of the outcome of a log line or of a usage row."""
 
 _LIMITS = {
     "images_per_day": "{} images a day",
@@ -48,11 +49,8 @@ _LIMITS = {
     "concurrent_requests": "{} at the same time",
 }
 
-_OUTCOMES = {"miss": "bought", "hit": "cache hit", "collapsed": "shared"}
-"""Words for outcomes of requests that JSON names otherwise."""
-
-_WHOLE = ("id", "key", "hour", "day", "at")
-"""Columns that are not broken where a terminal is too narrow."""
+_UNBROKEN = ("id", "key", "hour", "day", "at")
+"""The titles of columns that a narrow terminal must not break into lines."""
 
 
 def print_list(
@@ -62,29 +60,21 @@ def print_list(
     *,
     total: Listing | None = None,
 ) -> None:
-    """Print as `format` says ("json", "csv" or "table"). Only a table shows the `total`."""
+    """Print as "json", "csv" or "table". Only a table shows the `total`."""
     if format == "json":
         click.echo(json.dumps(listings, indent=2))
-        return
-    if format == "csv":
+    elif format == "csv":
         _print_csv(listings)
-        return
-    rows = [cells(listing) for listing in ([*listings] if total is None else [*listings, total])]
-    if not listings:
-        return
-    rows = _pointed(rows)
-    last = None if total is None else rows.pop()
-    if sys.stdout.isatty():
-        _print_rich(rows, last)
-    else:
-        _print_plain(rows, last)
+    elif listings:
+        rows = [cells(listing) for listing in listings]
+        _print_table(_align_points(rows if total is None else [*rows, cells(total)]), total)
 
 
 # -- cells --------------------------------------------------------------------------------------
 
 
 def team_cells(team: Listing) -> Cells:
-    """A team in a table: what is not restricted is "all", only the limits that are set are told."""
+    """Return the cells of a team. "all" means no restriction."""
     return {
         "team": team["team"],
         "models": _allowed(team["models"]),
@@ -97,7 +87,7 @@ def team_cells(team: Listing) -> Cells:
 
 
 def key_cells(key: Listing) -> Cells:
-    """A key in a table. It expires at the end of its grace, where it has one."""
+    """Return the cells of a key. It expires at the latest when its grace period ends."""
     expires = min(filter(None, (key["expires"], key["grace_ends"])), default=None)
     return {
         "id": key["id"],
@@ -113,7 +103,7 @@ def key_cells(key: Listing) -> Cells:
 
 
 def audit_cells(entry: Listing) -> Cells:
-    """A line of the log of changes in a table: of before and after, what differs."""
+    """Return the cells of an entry of the audit log: only the fields that changed."""
     return {
         "at": entry["at"],
         "who": entry["who"],
@@ -125,9 +115,9 @@ def audit_cells(entry: Listing) -> Cells:
 
 
 def activity_cells(line: Listing) -> Cells:
-    """A recent request in a table, its times in milliseconds."""
+    """Return the cells of a recent request. Times are in milliseconds."""
+    outcome = _outcome(line["outcome"])
     error = line["code"] if line["code"] not in (None, line["outcome"]) else None
-    outcome = _OUTCOMES.get(line["outcome"], line["outcome"])
     return {
         "at": line["at"],
         "id": line["id"],
@@ -146,8 +136,22 @@ def activity_cells(line: Listing) -> Cells:
     }
 
 
+def usage_cells(row: Listing, names: Mapping[str, str] = MappingProxyType({})) -> Cells:
+    """Return the cells of a usage row. `names` are the keys' names by id."""
+    cells = dict[str, str]()
+    for name, value in row.items():
+        cells[_TITLES.get(name, name)] = _outcome(value) if name == "outcome" else str(value)
+        if name == "key":
+            cells["name"] = names.get(value, "")
+    return cells
+
+
+def _outcome(outcome: str) -> str:
+    return _OUTCOMES.get(outcome, outcome)
+
+
 def _differences(before: Listing, after: Listing, path: str = "") -> Iterator[str]:
-    """A line for each field that differs. None and what is not there are the same."""
+    """Yield a line for each field that differs. None equals a missing field."""
     for name in {**before, **after}:
         old, new = before.get(name), after.get(name)
         if isinstance(old, dict) or isinstance(new, dict):
@@ -160,39 +164,23 @@ def _plain(value: object) -> str:
     return "-" if value is None else value if isinstance(value, str) else json.dumps(value)
 
 
-def usage_cells(row: Listing, names: Mapping[str, str] = MappingProxyType({})) -> Cells:
-    """A row of usage in a table; a key's name stands beside its id."""
-    cells = dict[str, str]()
-    for name, value in row.items():
-        cells[_SUMS.get(name, name)] = str(value)
-        if name == "key":
-            cells["name"] = names.get(value, "")
-    return cells
-
-
 def _allowed(values: Collection[str] | None) -> str:
     return "all" if values is None else ", ".join(values)
 
 
 def _limits(limits: Listing) -> str:
-    """The limits that are set, one a line."""
-    return (
-        "\n".join(
-            _LIMITS[name].format(value) for name, value in limits.items() if value is not None
-        )
-        or "none"
-    )
+    """Return the limits that are set, one a line."""
+    lines = [_LIMITS[name].format(value) for name, value in limits.items() if value is not None]
+    return "\n".join(lines) or "none"
 
 
 def _minute(iso: str) -> str:
     return iso[:16].replace("T", " ")
 
 
-def _pointed(rows: Sequence[Cells]) -> list[Cells]:
-    """The rows with as many decimals in each column of money as its finest amount has, at least
-    two: so its points stand below each other.
-    """
-    money = [title for title in rows[0] if title.endswith(_MONEY)]
+def _align_points(rows: Sequence[Cells]) -> list[Cells]:
+    """Give all amounts in a column of money the same number of decimals, at least two."""
+    money = [title for title in rows[0] if title.endswith(" USD")]
     places = {
         title: max(2, *(len(row[title].partition(".")[2]) for row in rows)) for title in money
     }
@@ -207,13 +195,11 @@ def _with_places(amount: str, places: int) -> str:
     return amount if amount == "-" else f"{whole}.{fraction:0<{places}}"
 
 
-# -- tables -------------------------------------------------------------------------------------
+# -- output -------------------------------------------------------------------------------------
 
 
 def _print_csv(listings: Sequence[Listing]) -> None:
-    """The same fields as JSON's, under a line of their names; nothing at all without rows. What is
-    true or false is written as there.
-    """
+    """Print the same fields as JSON under a line of their names; nothing without rows."""
     if listings:
         text = StringIO()
         writer = csv.DictWriter(text, listings[0].keys(), lineterminator="\n")
@@ -227,45 +213,38 @@ def _csv_value(value: object) -> object:
     return json.dumps(value) if isinstance(value, bool) else value
 
 
-def _print_plain(rows: Sequence[Cells], total: Cells | None) -> None:
-    from rich.cells import cell_len, set_cell_size
-
-    titles = {title: title for title in rows[0]}
-    lines = [
-        {title: cell.replace("\n", ", ") for title, cell in line.items()}
-        for line in ([titles, *rows] if total is None else [titles, *rows, total])
-    ]
-    widths = {title: max(cell_len(line[title]) for line in lines) for title in titles}
-    for line in lines:
-        cells = [
-            " " * (width - cell_len(line[title])) + line[title]
-            if _is_sum(title)
-            else set_cell_size(line[title], width)
-            for title, width in widths.items()
-        ]
-        click.echo("  ".join(cells).rstrip())
-
-
-def _print_rich(rows: Sequence[Cells], total: Cells | None) -> None:
+def _print_table(rows: Sequence[Cells], total: Listing | None) -> None:
+    """Print a table. The last row is the total if there is one."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
-    table.show_footer = total is not None
+    terminal = sys.stdout.isatty()
+    table = Table(
+        box=box.SIMPLE_HEAD if terminal else None,
+        show_edge=False,
+        show_footer=total is not None,
+        padding=(0, 1, 0, 0) if terminal else (0, 2, 0, 0),
+    )
+    last = rows[-1] if total is not None else {}
     for title in rows[0]:
         table.add_column(
             title,
-            "" if total is None else Text(total[title]),
-            justify="right" if _is_sum(title) else "left",
+            Text(last.get(title, "")),
+            justify="right" if title in _NUMBERS else "left",
             overflow="fold",
-            no_wrap=title in _WHOLE,
+            no_wrap=not terminal or title in _UNBROKEN,
         )
-    for row in rows:
-        table.add_row(*(Text(cell) for cell in row.values()))
-    Console().print(table)
-
-
-def _is_sum(title: str) -> bool:
-    return title in _SUMS.values() or title in _NUMBERS
+    for row in rows if total is None else rows[:-1]:
+        table.add_row(
+            *(Text(cell if terminal else cell.replace("\n", ", ")) for cell in row.values())
+        )
+    if terminal:
+        Console().print(table)
+        return
+    console = Console(width=100_000, color_system=None)
+    with console.capture() as captured:
+        console.print(table)
+    for line in captured.get().splitlines():
+        click.echo(line.rstrip())

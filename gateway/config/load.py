@@ -1,8 +1,8 @@
 """Reads gateway.toml and the environment into Settings, or finds every fault in them at once.
 
 Each section is read option by option, so that one fault does not hide another. The command line
-outranks the environment, and the environment outranks the file. A wrong value is a fault even
-where a higher rank overrides it.
+outranks the environment, and the environment outranks the file. A wrong value in the file
+is a fault even where the environment overrides it.
 """
 
 from collections.abc import Iterable, Mapping
@@ -38,7 +38,7 @@ class Sources(Struct, frozen=True):
     def text(self, section: str, name: str) -> str | None:
         """Return the text that outranks the file, if there is one."""
         variable = OPTIONS[section][name].variable
-        return self.arguments.get(f"{section}.{name}") or self.environ.get(str(variable)) or None
+        return self.arguments.get(f"{section}.{name}", self.environ.get(str(variable)))
 
     def faults_of(self, section: str, name: str, found: list[Fault]) -> Faults:
         """Collect faults of an option at the place that sets it."""
@@ -46,7 +46,7 @@ class Sources(Struct, frozen=True):
         in_environment = Faults(ENVIRONMENT, (str(option.variable),), found)
         if f"{section}.{name}" in self.arguments:
             return Faults(COMMAND_LINE, (f"--{name.replace('_', '-')}",), found)
-        if self.text(section, name):
+        if str(option.variable) in self.environ:
             return in_environment
         if self.file is not None:
             return Faults(self.file, (section, name), found)

@@ -7,7 +7,7 @@ import resource
 import signal
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from math import ceil
 from pathlib import Path
@@ -23,6 +23,7 @@ from gateway.core.tasks import Background
 from gateway.server.demo import banner, demo_key, demo_team, demo_token
 from gateway.server.gateway import Gateway
 from gateway.server.reload import reload
+from gateway.server.startup import data_folder, sandbox_database
 from gateway.telemetry.logging import finish_logs, logs_of_a_server
 from gateway.upstream.sandbox import Sandbox, SandboxSettings
 
@@ -42,6 +43,7 @@ every few calls in flight, although neither cache hits nor purchases leave garba
 def run(
     settings: Settings,
     config: Path | None,
+    arguments: Mapping[str, str],
     *,
     sandbox: bool,
     demo: bool,
@@ -50,7 +52,7 @@ def run(
     """Serve until SIGTERM or SIGINT, then drain. Raises StartError.
 
     `config` is the file of the settings (None: the default one). SIGHUP reloads it; the
-    environment stays as it was.
+    environment and the `arguments` of the command line stay as they were.
 
     `sandbox` replaces the upstream by the sandbox. `demo` creates a demo team and key and prints
     how to use them; without an upstream key it implies `sandbox`. `wall` is this machine's clock.
@@ -64,12 +66,13 @@ def run(
         logs_of_a_server(settings.log.level, settings.log.format),
         asyncio.Runner(loop_factory=_loop_factory()) as runner,
     ):
-        runner.run(_serve(settings, config, sandbox, demo, wall))
+        runner.run(_serve(settings, config, arguments, sandbox, demo, wall))
 
 
 async def _serve(
     settings: Settings,
     config: Path | None,
+    arguments: Mapping[str, str],
     sandbox: bool,
     demo: bool,
     wall: Callable[[], float],
@@ -85,7 +88,9 @@ async def _serve(
         _exempt_code_from_collection()
 
         def read() -> tuple[Settings, list[Fault]]:
-            found, warnings = load_settings(config, os.environ, needs_upstream=not sandbox)
+            found, warnings = load_settings(
+                config, os.environ, arguments=arguments, needs_upstream=not sandbox
+            )
             return _prepare(found, sandbox_upstream, demo)[0], warnings
 
         background = Background("serving")
@@ -130,19 +135,12 @@ def _with_sandbox(settings: Settings, sandbox_upstream: Sandbox | None) -> Setti
         api_key=Secret(SANDBOX_KEY),
         api_key_file=None,
     )
-    path = _folder(settings) / "sandbox.db"
     return replace(
         settings,
         upstream=upstream,
-        store=replace(settings.store, url=f"sqlite:{path}"),
+        store=replace(settings.store, url=f"sqlite:{sandbox_database(settings)}"),
         cache=replace(settings.cache, keep_path="", url=""),
     )
-
-
-def _folder(settings: Settings) -> Path:
-    """The folder of this machine's own files: the database's, if that is a file."""
-    place = settings.store.place
-    return Path(place.path).parent if place.kind == "sqlite" else Path("data")
 
 
 def _prepare(
@@ -152,14 +150,14 @@ def _prepare(
     settings = _with_sandbox(settings, sandbox_upstream)
     if not demo:
         return settings, None
-    admin, token = demo_token(settings.admin, _folder(settings) / "demo-admin.token")
+    admin, token = demo_token(settings.admin, data_folder(settings) / "demo-admin.token")
     return replace(settings, admin=admin), token
 
 
 async def _print_banner(
     gateway: Gateway, settings: Settings, token: str | None, *, real: bool
 ) -> None:
-    file = _folder(settings) / "demo.key"
+    file = data_folder(settings) / "demo.key"
     team = await demo_team(gateway.store.directory, real=real)
     key = await demo_key(gateway.store.directory, gateway.pepper, file)
     await gateway.directory.refresh()

@@ -35,6 +35,17 @@ class StartError(Exception):
     """The reason why the gateway cannot start, in one line for the operator."""
 
 
+def data_folder(settings: Settings) -> Path:
+    """Return the folder of this machine's own files: the folder of the database, if it is one."""
+    place = settings.store.place
+    return Path(place.path).parent if place.kind == "sqlite" else Path("data")
+
+
+def sandbox_database(settings: Settings) -> Path:
+    """Return the database of a gateway that has the sandbox as its upstream."""
+    return data_folder(settings) / "sandbox.db"
+
+
 def load_pepper(keys: KeySettings, place: StoreUrl) -> bytes:
     """The pepper from the environment or from its file, which the first call creates (mode 0600).
 

@@ -1,18 +1,10 @@
 """The log of changes and admin tokens on the command line."""
 
 import json
-from pathlib import Path
-
-import pytest
 
 from gateway.config.admin_tokens import find
 from gateway.config.load import read_settings
 from tests.support.line import Line
-
-
-@pytest.fixture
-def line(tmp_path: Path) -> Line:
-    return Line(tmp_path)
 
 
 def test_what_the_command_line_changes_is_on_record(line: Line) -> None:
@@ -36,7 +28,9 @@ def test_the_log_is_told_for_days(line: Line) -> None:
     line.click("teams", "apply", "teams.toml")
     assert json.loads(line.click("audit", "--to", "2026-01-01", "--format", "json").stdout) == []
     assert line.click("audit", "--from", "2026-01-02", "--to", "2026-01-01").exit_code == 2
-    assert "No change is on record." in line.click("audit", "--to", "2026-01-01").stderr
+    assert (
+        "There are no changes in this period." in line.click("audit", "--to", "2026-01-01").stderr
+    )
 
 
 def test_a_token_is_printed_once_with_what_the_configuration_needs(line: Line) -> None:

@@ -92,7 +92,7 @@ def test_what_cannot_be_sent_is_said(line: Line) -> None:
 
 def test_unknown_names_and_no_webhooks_are_told(line: Line) -> None:
     done = line.click("alerts", "test", "--webhook", "op", *CONFIG)
-    assert (done.exit_code, "it has: ops, chat." in done.stderr) == (2, True)
+    assert (done.exit_code, "The configuration has: ops, chat." in done.stderr) == (2, True)
     done = line.click("alerts", "test")
     assert (done.exit_code, "No webhook is configured" in done.stderr) == (1, True)
 
@@ -106,8 +106,9 @@ def test_check_config_tells_faults_of_webhooks_with_all_others(line: Line) -> No
         "gateway.toml: [alerts.webhooks.chat] url_file: the content of the file chat.url is no"
         in (done.stderr)
     )
-    assert "warning: gateway.toml: [alerts.webhooks.ops] url_env: the environment does not" in (
-        done.stderr
+    assert (
+        "warning: gateway.toml: [alerts.webhooks.ops] url_env: the environment does not have"
+        in (done.stderr)
     )
     (line.folder / "gateway.toml").write_text(TOML + "at_percent = [0]\n[cache]\nttl_seconds = -1")
     done = line.click("check-config", *CONFIG, OPS_URL="hidden")

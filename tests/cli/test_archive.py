@@ -229,7 +229,7 @@ def test_without_the_pepper_no_store_is_made(machine: Machine, tmp_path: Path) -
 def test_files_that_cannot_be_used_are_told(machine: Machine) -> None:
     for command in ("export", "import"):
         told = machine.refused("store", command, "missing/file")
-        assert told == "The file missing/file cannot be used: No such file or directory."
+        assert told == "Cannot use the file missing/file: No such file or directory."
     assert machine.refused("store", "import", "data").endswith("Is a directory.")
     empty = Machine(machine.folder / "empty")
     assert empty.refused("store", "export", "file").startswith("There is no database")
@@ -248,7 +248,7 @@ def test_a_back_up_is_replaced_only_by_force(machine: Machine) -> None:
     file = machine.folder / "backup"
     file.write_text("a former one")
     assert machine.refused("store", "export", "backup") == (
-        "The file backup is there already: take another name, or --force."
+        "The file backup exists. Choose another name, or use --force."
     )
     assert file.read_text() == "a former one"
     machine.done("store", "export", "backup", "--force")
@@ -266,7 +266,7 @@ def test_an_export_that_the_disk_is_too_small_for_leaves_the_former_file(machine
 
     ended = machine.run("store", "export", "backup", "--force", before=bound)
     assert ended.returncode == 1
-    assert ended.stderr == b"Error: The file backup cannot be used: File too large.\n"
+    assert ended.stderr == b"Error: Cannot use the file backup: File too large.\n"
     assert (machine.folder / "backup").read_bytes() == former
     assert {path.name for path in machine.folder.iterdir()} == {"data", "state", "backup"}
 
@@ -345,7 +345,7 @@ async def test_a_confirmed_reset_lets_gateways_go_on(redis: RedisServer, tmp_pat
         assert (ended.returncode, ended.stdout) == (0, b"")
         place = redis.url
         assert ended.stderr.decode().splitlines()[-1] == (
-            f"confirmed: gateways go on with what {place} holds now"
+            f"confirmed: gateways continue with the data in {place}"
         )
         await serving.accounts.load(["a"])
     again = await asyncio.to_thread(shared.run, "store", "confirm-reset")
@@ -354,4 +354,6 @@ async def test_a_confirmed_reset_lets_gateways_go_on(redis: RedisServer, tmp_pat
 
 
 def test_a_file_needs_no_confirmation(machine: Machine) -> None:
-    assert machine.refused("store", "confirm-reset").startswith("A database file needs no such")
+    assert machine.refused("store", "confirm-reset").startswith(
+        "A database file needs no confirmation"
+    )

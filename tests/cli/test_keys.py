@@ -4,25 +4,12 @@ import json
 import re
 import time
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gateway.core.key_format import parse
 from tests.support.line import Line, ids
-
-
-@pytest.fixture
-def line(tmp_path: Path) -> Line:
-    return Line(tmp_path)
-
-
-@pytest.fixture
-def filled(line: Line) -> Line:
-    """One whose store has the teams."""
-    assert line.click("teams", "apply", "teams.toml").exit_code == 0
-    return line
 
 
 def test_a_key_is_the_only_line_on_standard_output(filled: Line) -> None:
@@ -33,7 +20,8 @@ def test_a_key_is_the_only_line_on_standard_output(filled: Line) -> None:
     assert id is not None
     assert key not in done.stderr
     assert re.fullmatch(
-        rf"sk-gw-{id} for team design, works until \S+Z\. It is shown this once:\n", done.stderr
+        rf"sk-gw-{id} for team design, valid until \S+Z\. The key is shown only once:\n",
+        done.stderr,
     )
 
 
@@ -120,7 +108,7 @@ def test_a_key_is_changed(filled: Line) -> None:
     id = f"sk-gw-{parse(filled.click(*create).stdout.strip())}"
     cost = ("--cost-per-month-usd", "2.50", "--images-per-day", "none")
     done = filled.click("keys", "change", id, "--name", "Shop", "--expires", "never", *cost)
-    assert (done.exit_code, done.stderr) == (0, f"{id} of team design is changed.\n")
+    assert (done.exit_code, done.stderr) == (0, f"Changed {id} of team design.\n")
     key = listed(filled)[id]
     assert (key["name"], key["expires"]) == ("Shop", None)
     limits = {name: size for name, size in key["limits"].items() if size is not None}
@@ -153,7 +141,7 @@ def test_a_rotated_key_is_the_only_line_on_standard_output(filled: Line) -> None
     assert key not in done.stderr
     assert re.fullmatch(
         rf"{old} of team design works until \S+Z\.\n"
-        rf"{new} replaces it\. It is shown this once:\n",
+        rf"{new} replaces it\. The key is shown only once:\n",
         done.stderr,
     )
     assert ids(filled) == {old: "retiring", new: "active"}
@@ -168,7 +156,7 @@ def test_a_rotated_key_is_the_only_line_on_standard_output(filled: Line) -> None
 def test_a_rotation_may_end_the_old_key_at_once(filled: Line) -> None:
     old = f"sk-gw-{parse(filled.key())}"
     done = filled.click("keys", "rotate", old.removeprefix("sk-gw-"), "--grace", "0s")
-    assert done.stderr.startswith(f"{old} of team design works no more.\n")
+    assert done.stderr.startswith(f"{old} of team design no longer works.\n")
     assert sorted(ids(filled).values()) == ["active", "expired"]
 
 
@@ -177,7 +165,7 @@ def test_a_grace_that_began_is_not_made_longer(filled: Line) -> None:
     filled.click("keys", "rotate", old, "--grace", "1h")
     done = filled.click("keys", "rotate", old, "--grace", "7d")
     first, _ = done.stderr.splitlines()
-    assert first.endswith("Z, for it was to end sooner than the grace.")
+    assert first.endswith("Z, because it expires before the grace period ends.")
 
 
 def test_what_cannot_be_rotated(filled: Line) -> None:
@@ -195,7 +183,7 @@ def test_keys_are_stopped_and_let_in_again(filled: Line) -> None:
     id = key.partition("_")[0]
     for command, state in (("disable", "disabled"), ("enable", "active"), ("revoke", "revoked")):
         done = filled.click("keys", command, id.removeprefix("sk-gw-"))
-        assert (done.exit_code, done.stderr) == (0, f"{id} of team design is {state}\n")
+        assert (done.exit_code, done.stderr) == (0, f"{id} of team design is now {state}.\n")
         assert ids(filled) == {id: state}
     done = filled.click("keys", "enable", id)
     assert done.exit_code == 1

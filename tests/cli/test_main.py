@@ -16,7 +16,6 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pytest
 
@@ -25,19 +24,6 @@ from gateway.core.key_format import parse
 from gateway.core.model import Entry
 from gateway.stores.sqlite import SqliteStore
 from tests.support.line import CODE, PROGRAM, Line
-
-
-@pytest.fixture
-def line(tmp_path: Path) -> Line:
-    return Line(tmp_path)
-
-
-@pytest.fixture
-def filled(line: Line) -> Line:
-    """One whose store has the teams."""
-    assert line.click("teams", "apply", "teams.toml").exit_code == 0
-    return line
-
 
 # -- help ---------------------------------------------------------------------------------------
 
@@ -111,8 +97,21 @@ def test_a_command_in_the_wrong_folder_makes_no_store(line: Line) -> None:
     for command in (("teams", "list"), ("keys", "list"), ("usage",), ("keys", "revoke", "x")):
         done = line.click(*command)
         assert (done.exit_code, done.stdout) == (1, "")
-        assert "There is no database data/my.db here" in done.stderr
+        assert "There is no database data/my.db. 'gateway teams apply'" in done.stderr
     assert not (line.folder / "data").exists()
+
+
+def test_after_a_sandbox_ran_the_error_has_the_line_that_uses_its_store(line: Line) -> None:
+    line.environ["GATEWAY_STORE_URL"] = "sqlite:data/gateway.db"
+    (line.folder / "data").mkdir()
+    (line.folder / "data" / "sandbox.db").touch()
+    use_it = "run `GATEWAY_STORE_URL=sqlite:data/sandbox.db gateway "
+    done = line.run("usage", "--by", "day")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert f"{use_it}usage --by day`" in done.stderr
+    done = line.run("teams", "apply", "teams.toml")
+    assert done.returncode == 0
+    assert f"{use_it}teams apply teams.toml`" in done.stderr.splitlines()[0]
 
 
 # -- usage --------------------------------------------------------------------------------------
@@ -221,7 +220,7 @@ def test_usage_that_cannot_be_shown(filled: Line, options: tuple[str, ...]) -> N
 def test_without_usage_there_is_no_table(filled: Line) -> None:
     done = filled.click("usage", "--by", "day")
     assert (done.exit_code, done.stdout) == (0, "")
-    assert done.stderr.startswith("Nothing was asked for since ")
+    assert done.stderr.startswith("There are no requests since ")
 
 
 @pytest.mark.parametrize("command", ["usage", "activity"])
@@ -261,6 +260,15 @@ def test_all_faults_are_told_at_once(line: Line) -> None:
         "my.toml: [server] port",
         "my.toml: [server] prot",
     ]
+
+
+def test_the_environment_names_the_file_and_an_option_outranks_it(line: Line) -> None:
+    for name in ("one", "two"):
+        (line.folder / f"{name}.toml").write_text(f"[{name}]")
+    done = line.click("check-config", GATEWAY_CONFIG="one.toml")
+    assert (done.exit_code, done.stderr) == (2, "one.toml: [one]: no such section\n")
+    done = line.click("check-config", "--config", "two.toml", GATEWAY_CONFIG="one.toml")
+    assert (done.exit_code, done.stderr) == (2, "two.toml: [two]: no such section\n")
 
 
 def test_a_missing_file_is_a_fault_where_it_was_named(line: Line) -> None:
@@ -370,7 +378,9 @@ ANY_PORTS = {"GATEWAY_SERVER_PORT": "0", "GATEWAY_SERVER_ADMIN_PORT": "0"}
 
 def test_keys_are_made_and_revoked_while_a_gateway_serves(line: Line) -> None:
     line.environ["GATEWAY_STORE_URL"] = "sqlite:data/sandbox.db"
-    with running(line, "Ctrl-C", "serve", "--demo", **ANY_PORTS) as printed:
+    ports = ("--host", "127.0.0.1", "--port", "0", "--admin-port", "0")
+    taken = {"GATEWAY_SERVER_PORT": "1", "GATEWAY_SERVER_ADMIN_PORT": "1"}
+    with running(line, "Ctrl-C", "serve", "--demo", *ports, **taken) as printed:
         (url,) = re.findall(r"Base URL +(\S+)", printed)
         (demo_key,) = re.findall(r"Key +(\S+)", printed)
         assert status(f"{url}/models", demo_key) == 200
@@ -393,6 +403,12 @@ def test_serving_without_an_upstream_is_a_fault(line: Line) -> None:
         "environment GATEWAY_UPSTREAM_BASE_URL",
         "environment GATEWAY_UPSTREAM_API_KEY_FILE",
     ]
+    done = line.run("serve", "--demo", "--host", "a b", "--port", "none", "--admin-port", "-1")
+    assert [fault.split(": ")[0] for fault in done.stderr.splitlines()] == [
+        "command line --host",
+        "command line --port",
+        "command line --admin-port",
+    ]
     done = line.run("serve", "--demo", GATEWAY_UPSTREAM_API_KEY="sk-upstream-0123456789")
     assert done.returncode == 2
     assert done.stderr.startswith("environment GATEWAY_UPSTREAM_BASE_URL: needs")
@@ -410,7 +426,7 @@ def test_a_sandbox_runs_by_itself(line: Line) -> None:
         assert status(generations, "other", {"prompt": "A red apple"}) == 401
         taken = line.run("sandbox", "--port", url.rpartition(":")[2])
     assert taken.returncode == 1
-    assert re.fullmatch(r"Error: Port \d+ on 127\.0\.0\.1 is taken: .+\n", taken.stderr)
+    assert re.fullmatch(r"Error: Port \d+ on 127\.0\.0\.1 is in use: .+\n", taken.stderr)
 
 
 def test_a_taken_port_is_one_line(line: Line) -> None:

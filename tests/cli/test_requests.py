@@ -5,16 +5,8 @@ import json
 from datetime import UTC, datetime
 from pathlib import Path
 
-import pytest
-
 from tests.support.line import Line
 from tests.support.rig import running_rig
-
-
-@pytest.fixture
-def line(tmp_path: Path) -> Line:
-    return Line(tmp_path)
-
 
 PEPPER = "a pepper of tests, long enough"
 
@@ -58,5 +50,5 @@ def test_without_any_there_is_a_word_about_it(line: Line) -> None:
     line.click("teams", "apply", "teams.toml")
     got = line.click("activity")
     assert (got.exit_code, got.stdout) == (0, "")
-    assert "No request is on record." in got.stderr
+    assert "There are no such requests in the history." in got.stderr
     assert line.click("activity", "--limit", "0").exit_code == 2

@@ -49,10 +49,10 @@ def test_plain_tables_are_aligned_and_end_with_the_total(
     rows = [usage_row("design", 7, "0.006"), usage_row("研究", 1234, "10")]
     print_list("table", rows, usage_cells, total=usage_row("total", 1241, "10.006"))
     assert capsys.readouterr().out.splitlines() == [
-        "team    requests  refused  bought  cached  coalesced  unknown  cost USD  saved USD",
-        "design         7        5       1       2          1        0     0.006       0.00",
-        "研究        1234        5       1       2          1        0    10.000       0.00",
-        "total       1241        5       1       2          1        0    10.006       0.00",
+        "team    requests  refused  bought  cached  shared  unknown  cost USD  saved USD",
+        "design         7        5       1       2       1        0     0.006       0.00",
+        "研究        1234        5       1       2       1        0    10.000       0.00",
+        "total       1241        5       1       2       1        0    10.006       0.00",
     ]
 
 

@@ -93,6 +93,32 @@ def test_the_environment_outranks_the_file() -> None:
     assert found.keys.pepper == Secret("sixteen bytes or more")
 
 
+def test_the_command_line_outranks_the_environment() -> None:
+    environ = {"GATEWAY_SERVER_PORT": "2", "GATEWAY_SERVER_ADMIN_PORT": "3"}
+    found, _ = read_settings("[server]\nport = 1", environ, arguments={"server.port": "4"})
+    assert (found.server.port, found.server.admin_port) == (4, 3)
+    with pytest.raises(ConfigError) as caught:
+        read_settings("", environ, arguments={"server.port": "", "server.admin_port": "3"})
+    assert str(caught.value) == f"command line --port: {PORT}"
+    with pytest.raises(ConfigError, match=r"^command line --admin-port: must differ from port"):
+        read_settings("", environ, arguments={"server.port": "3", "server.admin_port": "3"})
+
+
+FILE_PLACES = [f"config/gateway.toml: [upstream] {name}" for name in ("base_url", "api_key_file")]
+VARIABLE_PLACES = [f"environment GATEWAY_UPSTREAM_{name}" for name in ("BASE_URL", "API_KEY_FILE")]
+
+
+def test_a_fault_names_a_file_only_if_there_is_one() -> None:
+    environ = {"GATEWAY_UPSTREAM_CONNECT_SECONDS": "400"}
+    for text, places in (
+        ("", ["config/gateway.toml: [upstream] timeout_seconds", *FILE_PLACES]),
+        (None, ["default: [upstream] timeout_seconds", *VARIABLE_PLACES]),
+    ):
+        with pytest.raises(ConfigError) as caught:
+            read_settings(text, environ, needs_upstream=True)
+        assert [fault.place for fault in caught.value.faults] == places
+
+
 def test_an_empty_variable_is_not_set() -> None:
     environ = {f"GATEWAY_{section}_{name}".upper(): "" for section, name in OPTIONS}
     assert read_settings(None, environ | {"GATEWAY_SERVER_X": "", "GATEWAY_X": ""}) == (

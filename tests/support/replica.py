@@ -16,7 +16,7 @@ def main() -> None:
     """Serve until SIGTERM, as `gateway serve` does."""
     shift, config = float(sys.argv[1]), Path(sys.argv[2])
     settings, _ = load_settings(config, os.environ, needs_upstream=True)
-    run(settings, config, sandbox=False, demo=False, wall=lambda: time.time() + shift)
+    run(settings, config, {}, sandbox=False, demo=False, wall=lambda: time.time() + shift)
 
 
 if __name__ == "__main__":

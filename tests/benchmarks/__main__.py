@@ -1,9 +1,8 @@
-"""The benchmarks: what the gateway costs beside a bare aiohttp server, and how its cost grows.
+"""The benchmarks: the gateway's cost compared with a bare aiohttp server, and how it grows.
 
-    python -m tests.benchmarks [--quick] [--only CASE]
+python -m tests.benchmarks [--quick] [--only CASE]
 
-Nothing is asserted here: a machine that does other things at the same time would fail it. What
-misses its target is marked.
+Nothing is asserted here, because a busy machine would fail it. A missed target is marked.
 """
 
 import logging
@@ -29,10 +28,10 @@ from tests.benchmarks.report import (
 )
 
 OVERVIEW = "overview"
-"""The case of the overview over a long history."""
+"""The case about the overview of a long history."""
 
 QUICK_SIZE = 1_000
-"""The largest size in a quick run of how cost grows."""
+"""The largest size of a quick run."""
 
 
 @click.command()
@@ -42,12 +41,12 @@ QUICK_SIZE = 1_000
     "--only",
     metavar="CASE",
     multiple=True,
-    help="Only the cases whose names begin so: "
+    help="Only cases whose names begin with this: "
     + ", ".join([*(case.name for case in CASES), *GROWTHS, OVERVIEW])
     + ". Can be given several times.",
 )
 def main(quick: bool, rounds: int | None, only: tuple[str, ...]) -> None:
-    """Measure the gateway beside a bare aiohttp server, before a mock upstream on this machine."""
+    """Compare the gateway with a bare aiohttp server, with a mock upstream on this machine."""
     effort = QUICK if quick else FULL
     if rounds is not None:
         effort = replace(effort, rounds=rounds)
@@ -56,7 +55,7 @@ def main(quick: bool, rounds: int | None, only: tuple[str, ...]) -> None:
     growths = [name for name in GROWTHS if _wanted(name, only) and not leaves_out]
     answers = _wanted(OVERVIEW, only) and not leaves_out
     if not cases and not growths and not answers:
-        raise click.UsageError("there is no such case: --help names them")
+        raise click.UsageError("there is no such case; --help lists the cases")
     for line in _remarks():
         click.echo(line, err=True)
     run(_run(effort, cases, growths, quick=quick, answers=answers))

@@ -1,11 +1,10 @@
-"""What the gateway is compared with: aiohttp doing the same work and nothing else.
+"""The server that the gateway is compared with: plain aiohttp.
 
-    python -m tests.benchmarks.bare UPSTREAM_URL
+python -m tests.benchmarks.bare UPSTREAM_URL
 
-No keys, no quotas, no log, no metrics, no check of anything: `/proxy` passes a request on and its
-answer back, `/cache` keeps answers in a dictionary by the request's body. It is what anyone would
-write with aiohttp who wants it quick: an application with two routes and no access log, a client
-session that keeps its connections, bodies read and written whole.
+It has no keys, quotas, log, metrics or checks: `/proxy` forwards a request and its answer, `/cache`
+keeps answers in a dictionary by request body. It is a quick proxy as anybody would write it with
+aiohttp: two routes, no access log, one client session with kept connections, whole bodies.
 """
 
 import sys
@@ -19,7 +18,7 @@ _HEADERS = {"Content-Type": "application/json"}
 
 
 class Bare:
-    """A pass-through proxy and a cache before the upstream at `url`."""
+    """A pass-through proxy and a cache for the upstream at `url`."""
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -31,12 +30,12 @@ class Bare:
         )
 
     async def proxy(self, request: web.Request) -> web.Response:
-        """Pass the request on, and its answer back."""
+        """Forward the request, and return its answer."""
         status, answer = await self._ask(await request.read())
         return web.Response(status=status, body=answer, headers=_HEADERS)
 
     async def cache(self, request: web.Request) -> web.Response:
-        """The answer that was kept for this body; the first is bought."""
+        """The cached answer to this body; the first one is bought."""
         answer = await self._cached(await request.read())
         return web.Response(body=answer, headers=_HEADERS)
 
@@ -53,7 +52,7 @@ class Bare:
 
 
 async def start(url: str) -> int:
-    """Listen on a free port, and tell it."""
+    """Listen on a free port and return it."""
     bare, app = Bare(url), web.Application()
     app.router.add_post("/proxy", bare.proxy)
     app.router.add_post("/cache", bare.cache)

@@ -1,7 +1,7 @@
-"""The cases: the same load on the gateway and on the bare server, in turns, round after round.
+"""The cases: the same load on the gateway and on the bare server in turns, for several rounds.
 
-Both are measured within one run, so that what else the machine does falls on both alike; what is
-told is each round's own ratio (or difference), and how far the rounds lie apart.
+Both are measured in one run, so that other work of the machine affects both alike. Each round gives
+its own ratio (or difference); the spread of the rounds is shown.
 """
 
 from collections.abc import Awaitable, Callable
@@ -21,14 +21,14 @@ HOLD_SECONDS = 3
 
 
 class Effort(Struct, frozen=True, kw_only=True):
-    """How much is measured: rounds, seconds for each load, and the share of the large counts."""
+    """The effort of a run: rounds, seconds for each load, and the share of large counts."""
 
     rounds: int = 4
     seconds: float = 2.0
     share: float = 1.0
 
     def count(self, full: int) -> int:
-        """A count of the full run, cut down to the share."""
+        """A count of the full run, reduced to the share."""
         return max(1, round(full * self.share))
 
 
@@ -37,11 +37,11 @@ QUICK = Effort(rounds=1, seconds=1.0)
 
 
 class Case(Struct, frozen=True, kw_only=True):
-    """What is asked of both servers, and the most the gateway may differ from the bare one.
+    """A load for both servers, and the gateway's target compared with the bare one.
 
-    `measure` says how they are compared: CPU by its ratio, latencies by what is added (seconds).
-    `connections` 0 is a crowd: so many at once, each asking one thing, evenly over `spread`
-    seconds. `extra` is left out of a quick run.
+    `measure` says how they are compared: CPU by ratio, latencies by difference in seconds.
+    `connections` 0 is a crowd: `crowd` requests at once, evenly over `spread` seconds. `extra`
+    cases are left out of a quick run.
     """
 
     name: str
@@ -107,7 +107,7 @@ class Result(Struct, frozen=True):
 
 
 async def run_case(case: Case, effort: Effort) -> Result:
-    """Measure a case, with servers of its own. Raises RuntimeError where one does not work."""
+    """Measure a case with new servers. Raises RuntimeError if one does not work."""
     async with stage() as on, bare(on) as plain:
         load = _load(case, await on.keys(1))
         servers = [
@@ -134,7 +134,7 @@ def _load(case: Case, keys: tuple[str, ...]) -> Load:
 
 
 async def _warm_up(on: Stage, case: Case, server: Process, load: Load) -> None:
-    """Fill the cache where the case is about hits, and let the server meet its load once."""
+    """Fill the cache for a case about hits, and run the load once briefly."""
     if case.hit:
         await answer_once(server.port, load)
     short = Effort(seconds=1.0, share=0.05)
@@ -142,7 +142,7 @@ async def _warm_up(on: Stage, case: Case, server: Process, load: Load) -> None:
 
 
 def _asking(on: Stage, case: Case, load: Load, effort: Effort) -> Callable[[int], Awaitable[Taken]]:
-    """The case's load, by port; where it is not about hits, nobody asked for it before."""
+    """The case's load by port. Its requests are new unless the case is about hits."""
     own = load if case.hit else replace(load, first=fresh())
     if case.connections:
         return lambda port: drive(port, own, case.connections, effort.seconds, on.folder)

@@ -1,8 +1,7 @@
-"""The load driver: wrk where it is installed, and one in Python for what wrk cannot do.
+"""The load driver in Python, for loads that wrk cannot make.
 
-wrk takes little CPU itself, which on a small machine leaves more for what is measured. The one in
-Python asks an exact number of times, opens all its connections before the first request, and can
-spread its requests over a time.
+It sends an exact number of requests, opens all connections before the first request, and can spread
+requests over time. Where wrk is not installed it replaces it, but takes more CPU itself.
 """
 
 import asyncio
@@ -15,7 +14,7 @@ from tests.benchmarks.load import DIGITS, Load, Taken
 
 
 class _Connection(asyncio.Protocol):
-    """A connection that asks one thing at a time and reads no more than it needs to."""
+    """A connection that sends one request at a time and parses as little as possible."""
 
     def __init__(self) -> None:
         self._answered: asyncio.Future[bool] | None = None
@@ -24,7 +23,7 @@ class _Connection(asyncio.Protocol):
         self._fine = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # By its word: uvloop's are no subclasses.
+        # Only a cast: uvloop's transports are no subclasses.
         self._transport = cast(asyncio.Transport, transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -62,22 +61,22 @@ def _content_length(head: bytes) -> int:
 
 
 async def answer_once(port: int, load: Load, connections: int = 32) -> None:
-    """Ask for everything in the load once. Raises RuntimeError where something is not answered."""
+    """Send each request of the load once. Raises RuntimeError if one fails."""
     taken = await _take_turns(port, load, connections, lambda sent: sent < load.priming)
     if taken.failed:
         raise RuntimeError(f"{taken.failed} of {taken.requests} requests failed before the load")
 
 
 async def keep_asking(port: int, load: Load, connections: int, seconds: float) -> Taken:
-    """Ask again and again for `seconds`, each connection as soon as it has its answer."""
+    """Send requests for `seconds`, on each connection as soon as it has its answer."""
     ends = perf_counter() + seconds
     return await _take_turns(port, load, connections, lambda _: perf_counter() < ends)
 
 
 async def ask_together(port: int, load: Load, count: int, spread: float = 0.0) -> Taken:
-    """Ask `count` times, evenly over `spread` seconds, on as many connections."""
+    """Send `count` requests, evenly over `spread` seconds, on as many connections."""
     requests = _requests(load)
-    # Not all connections at once: the queue of those not yet accepted is not endless.
+    # In portions: the queue of connections that wait to be accepted is bounded.
     made: list[_Connection] = []
     while len(made) < count:
         made += await _connect(port, min(500, count - len(made)))
@@ -140,7 +139,7 @@ def _taken(results: list[tuple[bool, float]], connections: list[_Connection]) ->
 
 
 async def control(url: str, path: str) -> int:
-    """The number that the mock upstream tells on this path."""
+    """The number that the mock upstream returns on this path."""
     host, _, port = url.removeprefix("http://").partition(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     writer.write(f"GET {path} HTTP/1.1\r\n\r\n".encode())

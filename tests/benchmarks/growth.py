@@ -1,7 +1,7 @@
 """How the gateway's cost grows with teams, cache entries, and open holds in one team.
 
-The sizes are reached one after the other on one gateway. At each, hits and misses are measured:
-over all teams, over all entries, and in the team that has the holds.
+One gateway goes through all sizes. At each, hits and misses are measured: over all teams, over all
+entries, and in the team with the holds.
 """
 
 import asyncio
@@ -19,11 +19,11 @@ from tests.benchmarks.wrk import drive
 CONNECTIONS = 32
 
 DIRECTORY_SECONDS = 0.6
-"""After this, a running gateway knows of new teams and keys."""
+"""After this a running gateway knows new teams and keys."""
 
 
 class Point(Struct, frozen=True, kw_only=True):
-    """What hits and misses cost at one size. `last`: of its kind."""
+    """The cost of hits and misses at one size. `last` marks the largest size."""
 
     what: str
     size: int
@@ -36,7 +36,7 @@ Points = AsyncIterator[Point]
 
 
 async def teams(effort: Effort, sizes: Sequence[int]) -> Points:
-    """With so many teams, all of them asking."""
+    """Measure with growing numbers of teams, all of them asking."""
     async with stage() as on:
         keys: tuple[str, ...] = ()
         for size in sizes:
@@ -48,7 +48,7 @@ async def teams(effort: Effort, sizes: Sequence[int]) -> Points:
 
 
 async def entries(effort: Effort, sizes: Sequence[int]) -> Points:
-    """With so many cache entries, all of them asked for in turn."""
+    """Measure with growing numbers of cache entries, all requested in turn."""
     async with stage() as on:
         keys, first, there = await on.keys(1), fresh(), 0
         await asyncio.sleep(DIRECTORY_SECONDS)
@@ -62,7 +62,7 @@ async def entries(effort: Effort, sizes: Sequence[int]) -> Points:
 
 
 async def holds(effort: Effort, sizes: Sequence[int]) -> Points:
-    """With so many purchases under way in the team that asks."""
+    """Measure with growing numbers of open purchases in the team that asks."""
     async with stage() as on:
         keys = await on.keys(1)
         await asyncio.sleep(DIRECTORY_SECONDS)
@@ -99,7 +99,7 @@ async def _point(
 async def _holding(
     on: Stage, keys: tuple[str, ...]
 ) -> AsyncIterator[Callable[[int], Awaitable[None]]]:
-    """Gives what opens purchases until there are so many; lets all of them go in the end."""
+    """Yield a function that opens purchases up to a number; finish them at the end."""
     asking: list[asyncio.Task[Taken]] = []
     open_holds = 0
 

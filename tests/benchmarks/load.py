@@ -1,8 +1,8 @@
-"""What is asked of a server under load: numbered requests, as the bytes that go over the wire.
+"""A load: numbered requests, as the bytes that go over the wire.
 
-A prompt tells the mock upstream what to answer: "small" or "large", and how long to hold it. Its
-number makes it the same as another one or new, and has a fixed width, so that all requests of a
-load have the same length and a driver only puts the number in its place.
+A prompt says what the mock upstream answers, "small" or "large", and how long it waits. The number
+in the prompt makes a request new or a repetition. It has a fixed width, so that all requests of a
+load have the same length and a driver only inserts the number.
 """
 
 from typing import Literal
@@ -15,9 +15,10 @@ Answer = Literal["small", "large"]
 
 
 class Load(Struct, frozen=True, kw_only=True):
-    """Requests with these keys in turn. `distinct` numbers come again and again; 0: each is new.
+    """Requests with these keys in turn.
 
-    `held` is how many seconds the upstream holds its answer, or "on": until it is told to let go.
+    `distinct` numbers repeat; with 0 each request is new. `held` is how many seconds the upstream
+    delays its answer, or "on": until /release.
     """
 
     keys: tuple[str, ...]
@@ -29,11 +30,11 @@ class Load(Struct, frozen=True, kw_only=True):
 
     @property
     def priming(self) -> int:
-        """How many requests ask for everything once. Only where numbers come again."""
+        """How many requests send everything once, if numbers repeat."""
         return max(self.distinct, 1) * len(self.keys)
 
     def ends(self) -> list[tuple[bytes, bytes]]:
-        """For each key, what stands before the number and after it."""
+        """For each key, the bytes before the number and after it."""
         before = f'{{"model":"gpt-image-2","prompt":"{self.answer} held {self.held} '
         after = ' a red apple on a white table, photorealistic","size":"1024x1024","n":1}'
         length = len(before) + DIGITS + len(after)
@@ -53,7 +54,7 @@ class Load(Struct, frozen=True, kw_only=True):
 
 
 class Taken(Struct, frozen=True, kw_only=True):
-    """What a load came to. Times in seconds; `failed` are requests without a 200."""
+    """The results of a load. Times in seconds; `failed` are requests without a 200."""
 
     requests: int
     failed: int

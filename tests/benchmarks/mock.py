@@ -1,10 +1,10 @@
-"""The cheapest upstream there can be: reads just enough of a request to know what to answer.
+"""The cheapest possible upstream: it reads just enough of a request to know its answer.
 
-    python -m tests.benchmarks.mock
+python -m tests.benchmarks.mock
 
 It answers a generation with 1 KB ("small") or 1.5 MB ("large") of JSON in the contract's shape, at
-once or after the hold that the prompt asks for (`tests.benchmarks.load`). On GET it tells what it
-counted: `/calls` all generations asked for, `/held` those that wait until `/release` lets them go.
+once or after the delay in the prompt (`tests.benchmarks.load`). GET /calls returns the number of
+generations, GET /held the number that wait until /release.
 """
 
 import asyncio
@@ -35,7 +35,7 @@ def image_answer(size: int) -> bytes:
 
 
 class Mock:
-    """What the connections share: the prepared answers, the count, and who is held."""
+    """The state of all connections: prepared answers, the count, and the delayed answers."""
 
     def __init__(self) -> None:
         self._answers = {
@@ -68,14 +68,14 @@ class Mock:
 
 
 class _Connection(asyncio.Protocol):
-    """One connection: whole requests out of whatever pieces they come in."""
+    """One connection: assembles whole requests."""
 
     def __init__(self, mock: Mock) -> None:
         self._mock = mock
         self._data = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # By its word: uvloop's are no subclasses.
+        # Only a cast: uvloop's transports are no subclasses.
         self._transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
@@ -84,7 +84,7 @@ class _Connection(asyncio.Protocol):
             pass
 
     def _take(self) -> bool:
-        """Answer the first request that is whole; False where there is none."""
+        """Answer the first whole request; returns False if there is none."""
         head, ended, rest = self._data.partition(b"\r\n\r\n")
         length = _LENGTH.search(head)
         size = int(length[1]) if length else 0
@@ -103,7 +103,7 @@ class _Connection(asyncio.Protocol):
 
 
 async def start() -> int:
-    """Listen on a free port, and tell it."""
+    """Listen on a free port and return it."""
     mock = Mock()
     loop = asyncio.get_running_loop()
     server = await loop.create_server(lambda: _Connection(mock), "127.0.0.1", 0, backlog=4_096)

@@ -1,8 +1,7 @@
 """How quickly the overview answers over a long history of many teams, on each store.
 
-The history is written as gateways write it, by entries of an hour that are merged for each key,
-and then tidied up as a gateway's upkeep does. Each team has two keys, each of which buys and hits
-in some hours of every day.
+The history is written as gateways write it: hourly entries, merged for each key, then tidied. Each
+team has two keys; each key buys and hits in some hours of every day.
 """
 
 import json
@@ -47,7 +46,7 @@ _OUTCOMES: tuple[EntryOutcome, ...] = ("bought", "cached")
 
 
 class Size(Struct, frozen=True, kw_only=True):
-    """How much history there is. `hours` a day each key is busy."""
+    """The size of the history. Each key is busy `hours` a day."""
 
     images: int
     teams: int
@@ -57,7 +56,7 @@ class Size(Struct, frozen=True, kw_only=True):
 
     @property
     def rows(self) -> int:
-        """Entries: of each busy hour of a key one for what was bought, and one for hits."""
+        """The number of entries: for each busy hour of a key one of purchases and one of hits."""
         return self.days * self.teams * self.keys * self.hours * 2
 
 
@@ -66,7 +65,7 @@ QUICK = Size(images=10_000, teams=20, days=90)
 
 
 class Answered(Struct, frozen=True, kw_only=True):
-    """How one store did, in seconds; `bytes` is what it takes on the disk or in memory."""
+    """The times of one store in seconds. `bytes` is its size on disk or in memory."""
 
     store: str
     size: Size
@@ -82,7 +81,7 @@ class Answered(Struct, frozen=True, kw_only=True):
 
 
 async def measure(size: Size) -> AsyncIterator[Answered]:
-    """The overview's times over such a history, on each store in turn."""
+    """Measure the overview of such a history, on each store in turn."""
     with TemporaryDirectory(prefix="gateway-bench-") as name:
         folder = Path(name)
         database = folder / "gateway.db"
@@ -112,7 +111,7 @@ def _settings(url: str) -> Settings:
         "SERVER_PORT": "0",
         "SERVER_ADMIN_PORT": "0",
         "SERVER_DRAIN_SECONDS": "0",
-        "UPSTREAM_BASE_URL": "http://127.0.0.1:9",  # nobody is asked
+        "UPSTREAM_BASE_URL": "http://127.0.0.1:9",  # never called
         "UPSTREAM_API_KEY": "sk-upstream-of-the-benchmarks",
         "STORE_URL": url,
         "KEYS_PEPPER": PEPPER,
@@ -123,7 +122,7 @@ def _settings(url: str) -> Settings:
 
 
 async def _fill(settings: Settings, size: Size) -> tuple[int, float]:
-    """Write the history and tidy it up; the bytes that it takes, and when its first day begins."""
+    """Write the history and tidy it; returns its size in bytes and the start of its first day."""
     now = time.time()
     first = now - now % DAY_SECONDS - size.days * DAY_SECONDS
     store = await open_store(settings, PEPPER.encode())
@@ -189,7 +188,7 @@ async def _bytes(settings: Settings) -> int:
 
 
 def _forget_pages(database: Path) -> None:
-    """Have the system forget what it keeps of the file in memory."""
+    """Drop the file from the system's page cache."""
     descriptor = os.open(database, os.O_RDWR)
     try:
         os.fsync(descriptor)
@@ -202,7 +201,7 @@ def _forget_pages(database: Path) -> None:
 async def _asking(
     settings: Settings, size: Size, days: tuple[str, str]
 ) -> AsyncIterator[Callable[[], Awaitable[float]]]:
-    """What asks a gateway for the overview and tells how long the answer took."""
+    """Yield a function that requests the overview and returns how long it took."""
     gateway = Gateway(settings)
     await gateway.start()
     try:
@@ -223,10 +222,8 @@ async def _asking(
         await gateway.stop()
 
 
-def _check(told: dict[str, Any], size: Size) -> None:
-    """Raise RuntimeError unless the answer has all that there is."""
-    images = told["now"]["images_bought"] + told["now"]["images_cached"]
-    if images != size.images or len(told["days"]) != size.days:
-        raise RuntimeError(
-            f"the overview tells of {images:,} images, and {size.images:,} there are"
-        )
+def _check(answer: dict[str, Any], size: Size) -> None:
+    """Raise RuntimeError unless the answer covers the whole history."""
+    images = answer["now"]["images_bought"] + answer["now"]["images_cached"]
+    if images != size.images or len(answer["days"]) != size.days:
+        raise RuntimeError(f"the overview shows {images:,} images instead of {size.images:,}")

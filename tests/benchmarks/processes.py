@@ -1,6 +1,6 @@
 """Processes under measurement: started here, read through Linux's /proc, ended by their id.
 
-All of them say in a line of JSON that they have started and where, as the gateway's log does.
+Each logs one line of JSON with its URL when it has started, as the gateway does.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 
 class Process:
-    """A running server: where it listens, and what it has used."""
+    """A running server: its URL and its use of CPU and memory."""
 
     def __init__(self, pid: int, url: str) -> None:
         self.url = url
@@ -32,20 +32,20 @@ class Process:
 
     @property
     def cpu_seconds(self) -> float:
-        """CPU time of all its threads so far, in the program and in the kernel for it."""
+        """CPU time of all its threads so far, in user and kernel mode."""
         # The name in the second field may hold blanks; everything after its bracket is numbers.
         fields = (self._proc / "stat").read_text().rpartition(") ")[2].split()
         return (int(fields[11]) + int(fields[12])) / _TICKS
 
     @property
     def peak_bytes(self) -> int:
-        """The most memory it had since `forget_peak`."""
+        """Its peak memory since `forget_peak`."""
         lines = (self._proc / "status").read_text().splitlines()
         (peak,) = [line.split()[1] for line in lines if line.startswith("VmHWM:")]
         return int(peak) * 1024
 
     def forget_peak(self) -> None:
-        """Let the peak begin anew, at what it has now."""
+        """Reset the peak to the present use."""
         (self._proc / "clear_refs").write_text("5")
 
 
@@ -55,7 +55,7 @@ async def running(
 ) -> AsyncIterator[Process]:
     """`python -m` with these arguments, its output in a file in `folder`, until the block ends.
 
-    Raises RuntimeError with that output where it does not start.
+    Raises RuntimeError with that output if it does not start.
     """
     log = folder / f"{arguments[0]}.log"
     plain = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}
@@ -74,7 +74,7 @@ async def running(
 
 
 async def _url(process: asyncio.subprocess.Process, log: Path) -> str:
-    """Where it listens, once it says that it has started."""
+    """Wait for the URL in its log."""
     async with asyncio.timeout(START_SECONDS):
         while process.returncode is None:
             if (url := _told(log)) is not None:
@@ -84,7 +84,7 @@ async def _url(process: asyncio.subprocess.Process, log: Path) -> str:
 
 
 def _told(log: Path) -> str | None:
-    """The URL in the line that tells of the start, once it is written."""
+    """The URL in the "started" line, None if it is not there yet."""
     for line in _text(log).splitlines():
         if '"started"' in line:
             return str(json.loads(line)["public"])
@@ -113,7 +113,7 @@ def allow_many_files() -> None:
 
 
 def run(work: Coroutine[Any, Any, Any]) -> None:
-    """Run `work` on the event loop that the gateway has too, where there is one."""
+    """Run `work` on the gateway's event loop, uvloop where it is installed."""
     allow_many_files()
     try:
         import uvloop
@@ -125,7 +125,7 @@ def run(work: Coroutine[Any, Any, Any]) -> None:
 
 
 def serve(start: Coroutine[Any, Any, int]) -> None:
-    """Be a server process: `start` gives the port, which is told; then serve until the end."""
+    """Be a server process: log the port that `start` returns, then serve until the end."""
 
     async def forever() -> None:
         port = await start

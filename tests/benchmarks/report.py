@@ -14,7 +14,7 @@ from tests.benchmarks.overview import TARGET_SECONDS, Answered, Size
 from tests.benchmarks.stage import Figures
 
 WIDTH = 132
-"""Columns that the tables need: a narrower terminal breaks the lines, and nothing is lost."""
+"""Width of the tables: a narrower terminal wraps lines and loses nothing."""
 
 
 def console() -> Console:

@@ -1,7 +1,7 @@
-"""What is on stage: the mock upstream, the gateway and the bare server before it; measuring one.
+"""The servers of a measurement: the mock upstream, the gateway and the bare server.
 
-The gateway is the real thing with everything switched on: keys, the six limits of every team and
-the four of the gateway, cache, metrics, a JSON log in a file, and SQLite on the disk.
+The gateway is the real one with everything switched on: keys, the six limits of every team and the
+four of the gateway, cache, metrics, a JSON log in a file, and SQLite on disk.
 """
 
 import asyncio
@@ -37,22 +37,24 @@ LIMITS = Limits(
     requests_per_minute=PLENTY,
     concurrent_requests=PLENTY,
 )
-"""Every limit is set and looked at, and none is reached."""
+"""Every limit is set and checked, and none is reached."""
 
 _SETTLING_SECONDS = 0.2
-"""What a load left to do (a settlement, a log line) belongs to its cost."""
+"""Work after a load (a settlement, a log line) belongs to its cost."""
 
 _numbers = itertools.count(1_000_000, 10_000_000)
 
 
 def fresh() -> int:
-    """A number from which on ten million prompts have never been asked for."""
+    """A number after which ten million numbers are unused."""
     return next(_numbers)
 
 
 class Figures(Struct, frozen=True, kw_only=True):
-    """One measurement. `cpu` is CPU seconds for 1,000 requests, `peak` bytes, the rest of the
-    times seconds. `calls` is how often the upstream was asked.
+    """One measurement.
+
+    `cpu` is CPU seconds for 1,000 requests, `peak` bytes, other times are seconds. `calls` counts
+    the calls upstream.
     """
 
     cpu: float
@@ -65,7 +67,7 @@ class Figures(Struct, frozen=True, kw_only=True):
 
 
 class Stage:
-    """Running servers, in the folder that holds their data."""
+    """Running servers, with the folder of their data."""
 
     def __init__(
         self, folder: Path, environ: Mapping[str, str], mock: Process, gateway: Process
@@ -77,7 +79,7 @@ class Stage:
         self._teams = 0
 
     async def keys(self, count: int) -> tuple[str, ...]:
-        """Keys of so many new teams. The gateway knows them within half a second."""
+        """Keys of `count` new teams. The gateway knows them within half a second."""
         settings, _ = read_settings("", self._environ, needs_upstream=True)
         pepper = self._environ["GATEWAY_KEYS_PEPPER"].encode()
         names = [f"team-{number}" for number in range(self._teams, self._teams + count)]
@@ -102,7 +104,7 @@ class Stage:
         return tuple(text for _, text in minted)
 
     async def measure(self, server: Process, load: Callable[[int], Awaitable[Taken]]) -> Figures:
-        """What a load on the server's port costs it."""
+        """Measure the cost of a load on the server's port."""
         server.forget_peak()
         calls, cpu = await control(self.mock.url, "/calls"), server.cpu_seconds
         taken = await load(server.port)
@@ -120,7 +122,7 @@ class Stage:
 
 @asynccontextmanager
 async def stage() -> AsyncIterator[Stage]:
-    """A mock upstream and a gateway before it, with an empty store, until the block ends."""
+    """A mock upstream and a gateway with an empty store, until the block ends."""
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="gateway-bench-")))
         mock = await stack.enter_async_context(running(["tests.benchmarks.mock"], folder))
@@ -131,7 +133,7 @@ async def stage() -> AsyncIterator[Stage]:
 
 @asynccontextmanager
 async def bare(on: Stage) -> AsyncIterator[Process]:
-    """The bare server before the stage's mock, until the block ends."""
+    """The bare server with the stage's mock, until the block ends."""
     async with running(["tests.benchmarks.bare", on.mock.url], on.folder, _malloc()) as process:
         yield process
 
@@ -156,5 +158,5 @@ def _environ(folder: Path, upstream: str) -> Mapping[str, str]:
 
 
 def _malloc() -> dict[str, str]:
-    """The C library's settings of this process, for all servers alike."""
+    """The C library's settings of this process, the same for all servers."""
     return {name: value for name, value in os.environ.items() if name.startswith("MALLOC_")}

@@ -1,4 +1,4 @@
-"""The benchmarks' own parts work: one round of little, whatever the figures are."""
+"""The parts of the benchmarks work: one tiny round of each."""
 
 from io import StringIO
 from pathlib import Path

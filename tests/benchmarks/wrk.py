@@ -1,4 +1,7 @@
-"""Driving a load with wrk: a script made for the load, and wrk's own figures read back."""
+"""Driving a load with wrk: a script for the load, and wrk's own figures.
+
+wrk takes little CPU, which on a small machine leaves more for the servers under measurement.
+"""
 
 import asyncio
 import json
@@ -35,7 +38,7 @@ end
 
 
 async def drive(port: int, load: Load, connections: int, seconds: float, folder: Path) -> Taken:
-    """Keep asking for `seconds` over so many connections. Raises RuntimeError where wrk fails."""
+    """Send requests for `seconds` on so many connections. Raises RuntimeError if wrk fails."""
     if WRK is None:
         return await keep_asking(port, load, connections, seconds)
     script = folder / "load.lua"
@@ -67,5 +70,5 @@ def _script(load: Load) -> str:
 
 
 def _literal(text: bytes) -> str:
-    """As Lua writes text: JSON's escapes for quotes and line ends are Lua's too."""
+    """A text as a Lua literal: JSON's escapes for quotes and line ends are Lua's too."""
     return json.dumps(text.decode("ascii"))

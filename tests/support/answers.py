@@ -1,4 +1,4 @@
-"""Answers and keys as the cache has them."""
+"""Cached answers and their keys."""
 
 import secrets
 import time
@@ -8,7 +8,7 @@ from gateway.core.model import Bought
 
 
 def answer(body: bytes | None = None, at: float | None = None) -> Bought:
-    """An answer bought just now, with a body that no other one has."""
+    """An answer bought just now, with a unique body."""
     return Bought(
         body=body or b'{"data":"%s"}' % secrets.token_hex(8).encode(),
         images=1,
@@ -19,5 +19,5 @@ def answer(body: bytes | None = None, at: float | None = None) -> Bought:
 
 
 def key(name: object) -> str:
-    """The fingerprint that stands for this name."""
+    """A fingerprint for this name."""
     return sha256(str(name).encode()).hexdigest()

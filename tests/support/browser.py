@@ -1,4 +1,4 @@
-"""Debian's Chromium, driven by Playwright, and what a test asks of a page of the dashboard."""
+"""Debian's Chromium, driven by Playwright, and the checks of a dashboard page."""
 
 import shutil
 from collections.abc import AsyncIterator, Mapping
@@ -13,7 +13,7 @@ from tests.support.rig import ADMIN_TOKEN, Rig
 
 AXE = Path(__file__).parents[1] / "dashboard" / "axe.min.js"
 PATIENCE_MS = 60_000
-"""How long a page may take for anything: the machine may be busy."""
+"""Timeout of every action on a page, on a busy machine."""
 
 PHONE = {"width": 360, "height": 740}
 DESK = {"width": 1280, "height": 900}
@@ -48,8 +48,10 @@ async def running_browser() -> AsyncIterator[Browser]:
 
 
 class Screen:
-    """A tab with cookies of its own. `said` is what the page wrote to its console, less the lines
-    that the browser itself writes for every answer above 399.
+    """A tab with its own cookies.
+
+    `said` holds the page's messages on its console, without the browser's own lines about answers
+    above 399.
     """
 
     def __init__(self, page: Page, rig: Rig) -> None:
@@ -65,11 +67,11 @@ class Screen:
             self.said.append(message.text)
 
     async def open(self, address: str = "/") -> None:
-        """Go to an address of the dashboard, as one types it."""
+        """Go to an address of the dashboard, as if typed."""
         await self.page.goto(self.rig.gateway.admin_url + address)
 
     async def sign_in(self, token: str = ADMIN_TOKEN) -> None:
-        """Get a session without the form."""
+        """Sign in without the form."""
         answer = await self.page.request.post(
             f"{self.rig.gateway.admin_url}/admin/v1/session", data={"token": token}
         )
@@ -77,11 +79,11 @@ class Screen:
 
     @property
     def address(self) -> str:
-        """What stands in the address bar after the host."""
+        """The address bar's content after the host."""
         return self.page.url.removeprefix(self.rig.gateway.admin_url)
 
     async def focused(self) -> str:
-        """The accessible text of what has the focus."""
+        """The accessible text of the focused element."""
         script = "document.activeElement.ariaLabel ?? document.activeElement.innerText"
         return str(await self.page.evaluate(script))
 
@@ -90,7 +92,7 @@ class Screen:
         return bool(await self.page.evaluate("document.documentElement.scrollWidth > innerWidth"))
 
     async def faults(self) -> list[str]:
-        """What axe finds that is serious or critical: its rule, and where."""
+        """The serious and critical faults that axe finds: rule and place."""
         # Past the Content-Security-Policy: as from the browser's own tools.
         await self.page.evaluate(AXE.read_text())
         found: Mapping[str, Any] = await self.page.evaluate("axe.run()")
@@ -106,7 +108,7 @@ class Screen:
 async def opened(
     browser: Browser, rig: Rig, *, scheme: Scheme = "light", size: Mapping[str, int] | None = None
 ) -> AsyncIterator[Screen]:
-    """A fresh tab, until the block ends; then the page must not have complained."""
+    """A fresh tab until the block ends. Its page must not have logged a complaint."""
     width, height = (size or DESK)["width"], (size or DESK)["height"]
     context = await browser.new_context(
         color_scheme=scheme,

@@ -1,11 +1,11 @@
-"""Clocks that tests move on."""
+"""A clock that a test moves."""
 
 import time
 from collections.abc import Callable
 
 
 class Clock:
-    """A clock that runs, and can be moved ahead by seconds."""
+    """A running clock that can be moved ahead, in seconds."""
 
     def __init__(self, runs: Callable[[], float] = time.monotonic) -> None:
         self._runs = runs

@@ -1,9 +1,9 @@
 """deploy/compose.yaml without a container engine: its services as plain processes.
 
-Each service gets an address of its own in the loopback range, so that all listen on the ports that
-the file says. What containers bring along is mapped, and nothing else: the other services' names
-become those addresses, and folders of the containers become folders of the test. Commands,
-environment, configuration, order and health checks are the file's (and the Dockerfile's).
+Each service gets its own loopback address, so that all can listen on the ports in the file. Only
+container specifics are mapped: names of services become those addresses, and folders of containers
+become folders of the test. Commands, environment, configuration, order and health checks come from
+the file and the Dockerfile.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ _VARIABLE = re.compile(r"\$\{(?P<name>\w+)(?::(?P<sort>[?-])(?P<text>[^}]*))?\}"
 
 
 def read_compose(environ: Mapping[str, str]) -> dict[str, Any]:
-    """The file with its variables filled in. Raises KeyError where a required one is missing."""
+    """The file with its variables filled in. Raises KeyError if a required one is missing."""
 
     def value(found: re.Match[str]) -> str:
         name, sort, text = found["name"], found["sort"], found["text"]
@@ -44,7 +44,7 @@ def read_compose(environ: Mapping[str, str]) -> dict[str, Any]:
 
 
 class Image:
-    """What deploy/Dockerfile says about the process that it starts."""
+    """How deploy/Dockerfile starts its process."""
 
     def __init__(self) -> None:
         text = (DEPLOY / "Dockerfile").read_text().replace("\\\n", " ")
@@ -68,7 +68,7 @@ class Image:
 
 
 class Stack:
-    """The services of the file, in a folder. `environ` is what `.env` would say."""
+    """The services of the file, in a folder. `environ` is the content of `.env`."""
 
     def __init__(self, folder: Path, environ: Mapping[str, str], without: set[str]) -> None:
         self._folder = folder
@@ -103,7 +103,7 @@ class Stack:
         await self._stop()
 
     async def run(self, name: str, *command: str) -> str:
-        """What `docker compose exec NAME COMMAND` prints, which must end with 0."""
+        """Run a command in a service, as `docker compose exec`. Returns its output."""
         process = await asyncio.create_subprocess_exec(
             *self._found(command),
             cwd=self._working_folder(name),
@@ -121,7 +121,7 @@ class Stack:
         await self._processes[name].wait()
 
     def log(self, name: str) -> str:
-        """What a service has printed so far."""
+        """The output of a service so far."""
         return (self._home(name) / "log").read_text()
 
     async def _start(self, name: str, service: dict[str, Any]) -> None:
@@ -140,9 +140,9 @@ class Stack:
         self._processes[name] = process
 
     async def _healthy(self, name: str) -> None:
-        """Wait until the service's own check of its health says so; without one, till it listens.
+        """Wait until the service is healthy by its own check, or listens if it has none.
 
-        A check that asks 127.0.0.1 asks the service's address instead.
+        A check of 127.0.0.1 uses the service's address instead.
         """
         check = self._health(name)
         port = 8080
@@ -200,7 +200,7 @@ class Stack:
         return {**outside, "HOME": str(self._home(name)), **every}
 
     def _mount(self, name: str, source: str, target: str) -> None:
-        """A copy of what is mounted, with the other services' addresses in it."""
+        """Copy a mounted file or folder, with the other services' addresses in it."""
         place = Path(self._placed(name, target))
         place.parent.mkdir(parents=True, exist_ok=True)
         if not source.startswith("."):
@@ -218,12 +218,12 @@ class Stack:
             file.write_text(text)
 
     def _placed(self, name: str, text: str) -> str:
-        """A path of the container inside of a test's folder; other text as it is."""
+        """Map a path in the container into the test's folder; other text stays."""
         home = f"{self._home(name)}"
         return re.sub(r"(?<![\w.])/(etc/|prometheus\b|data\b|srv/gateway\b)", rf"{home}/\1", text)
 
     def _named(self, text: str) -> str:
-        """Text with addresses for the names of services."""
+        """Replace names of services with their addresses."""
         names = "|".join(map(re.escape, self.addresses))
         return re.sub(rf"(?<![\w.-])({names})(?=:\d)", lambda found: self.addresses[found[1]], text)
 

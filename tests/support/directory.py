@@ -1,4 +1,4 @@
-"""Short ways to write teams and keys into a store, as the operations do it: by `commit`."""
+"""Writing teams and keys into a store as the operations do, by `commit`."""
 
 from collections.abc import Sequence
 
@@ -14,17 +14,17 @@ async def put_teams(store: DirectoryStore, teams: Sequence[Team]) -> None:
 
 
 async def put_key(store: DirectoryStore, key: Key) -> None:
-    """Create or replace a key, whose team must exist."""
+    """Create or replace a key of an existing team."""
     await write(store, DirectoryWrite(keys=[key]))
 
 
 async def set_state(store: DirectoryStore, id: str, state: KeyState) -> None:
-    """Set the state of a key, which must exist."""
+    """Set the state of an existing key."""
     (key,) = (key for key in (await store.changes(0)).keys if key.id == id)
     await put_key(store, replace(key, state=state))
 
 
 async def write(store: DirectoryStore, all_of_it: DirectoryWrite) -> None:
-    """Write all of it, whoever writes meanwhile."""
+    """Write everything, and again if another writer was quicker."""
     while not await store.commit((await store.changes(0)).generation, all_of_it):
         pass

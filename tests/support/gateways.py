@@ -1,4 +1,4 @@
-"""Several gateways in this process, before one sandbox."""
+"""One or several gateways in this process, with one sandbox."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -65,7 +65,7 @@ async def running_gateways(
     toml: str = FLAT,
     **environ: str,
 ) -> AsyncIterator[Gateways]:
-    """So many gateways, until the block ends. A single one has a database file, several a Redis.
+    """`count` gateways until the block ends: one has a database file, several share a Redis.
 
     `environ` is as `settings_for` takes it.
     """

@@ -1,4 +1,4 @@
-"""The gateway installed as users install it: built and put into an environment of its own."""
+"""The gateway installed as users install it: built, and put into a fresh environment."""
 
 import asyncio
 import os
@@ -23,7 +23,7 @@ ENVIRON = {
     "PIP_RETRIES": "1",
     "PIP_DISABLE_PIP_VERSION_CHECK": "1",
 }
-"""The variables under which packages are installed."""
+"""The environment of pip."""
 
 
 def copy_sources(folder: Path, names: Iterable[str]) -> None:
@@ -39,10 +39,7 @@ def copy_sources(folder: Path, names: Iterable[str]) -> None:
 
 
 def new_environment(folder: Path) -> None:
-    """Make an environment with nothing but pip in it.
-
-    Where packages cannot be had, the test is skipped.
-    """
+    """Make an environment with pip alone. The test is skipped if packages cannot be downloaded."""
     subprocess.run([sys.executable, "-m", "venv", folder], check=True, timeout=300)
     reached: list[str | Path] = [
         *(folder / "bin" / "pip", "download", "--quiet", "--no-deps", "--dest", folder / "reached"),
@@ -53,7 +50,7 @@ def new_environment(folder: Path) -> None:
 
 
 async def serve_a_picture(command: Sequence[str]) -> None:
-    """Start a gateway with a demo in an empty folder, buy a picture of it, and stop it."""
+    """Start a demo gateway in an empty folder, buy a picture, and stop it."""
     with TemporaryDirectory() as folder:
         out = Path(folder) / "out"
         with out.open("wb") as output:
@@ -78,7 +75,7 @@ async def serve_a_picture(command: Sequence[str]) -> None:
 
 
 async def _picture(url: str, key: str) -> bytes:
-    """A picture of the gateway's, as a team's client gets it."""
+    """Get a picture from the gateway as a team's client does."""
     async with aiohttp.ClientSession() as session:
         async with session.post(
             f"{url}/v1/images/generations",

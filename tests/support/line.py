@@ -1,4 +1,4 @@
-"""The command line in a folder of its own, run in this process or as a program."""
+"""The command line in a folder, run in this process or as a program."""
 
 import json
 import os
@@ -25,7 +25,7 @@ CODE = ROOT
 
 
 class Line:
-    """A command line in a folder of its own, which has a teams.toml."""
+    """A command line in a folder with a teams.toml."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

@@ -1,4 +1,4 @@
-"""What the tests of money have in common: a quick sandbox, answers counted, books compared."""
+"""Helpers of the tests about money: a quick sandbox, counts of answers, checks of the books."""
 
 import asyncio
 from collections import Counter
@@ -11,7 +11,7 @@ from gateway.upstream.sandbox import SandboxSettings
 from tests.support.rig import UPSTREAM_KEY, Got, Rig
 
 PRICE = 40_000
-"""What an image costs by `tests.support.rig.FLAT`, in micro-dollars."""
+"""The price of an image in `tests.support.rig.FLAT`, in micro-dollars."""
 
 USED_UP = (429, "insufficient_quota", "insufficient_quota")
 TOO_MUCH_AT_ONCE = (429, "rate_limit_error", "rate_limit_exceeded")
@@ -24,7 +24,7 @@ def drawing(**settings: Any) -> SandboxSettings:
 
 
 async def until(done: Callable[[], bool | Awaitable[bool]], seconds: float = 10) -> None:
-    """Wait until it is so. Raises TimeoutError."""
+    """Wait until a condition holds. Raises TimeoutError."""
     async with asyncio.timeout(seconds):
         while True:
             answer = done()
@@ -34,7 +34,7 @@ async def until(done: Callable[[], bool | Awaitable[bool]], seconds: float = 10)
 
 
 async def until_closed(rig: Rig, team: str = "team", seconds: float = 10) -> None:
-    """Wait until the team has nothing on hold. Raises TimeoutError."""
+    """Wait until the team has no open holds. Raises TimeoutError."""
 
     async def is_closed() -> bool:
         return not (await rig.account(team)).holds
@@ -43,17 +43,17 @@ async def until_closed(rig: Rig, team: str = "team", seconds: float = 10) -> Non
 
 
 async def until_asked(rig: Rig, number: int) -> None:
-    """Wait until so many calls have arrived upstream. Raises TimeoutError."""
+    """Wait until `number` calls have arrived upstream. Raises TimeoutError."""
     await until(lambda: rig.sandbox.counts.asked >= number)
 
 
 def tally(answers: Iterable[Got]) -> Counter[int | tuple[int, str, str]]:
-    """How many answers there were of each kind: 200, or an error's status, type and code."""
+    """Count answers by kind: 200, or an error's status, type and code."""
     return Counter(200 if got.status == 200 else got.error for got in answers)
 
 
 async def recorded(rig: Rig, team: str) -> UsageRow:
-    """The team's usage by the ledger's entries."""
+    """The team's usage in the ledger's entries."""
     rows = await rig.gateway.store.usage.report(("team",), None, None)
     found = [row for row in rows if row.group == (team,)]
     return found[0] if found else nothing(team)
@@ -73,12 +73,12 @@ def nothing(team: str) -> UsageRow:
 
 
 async def gateway_account(rig: Rig) -> Account:
-    """The account of all teams together."""
+    """The gateway-wide account."""
     return (await rig.gateway.store.accounts.load([GATEWAY])).accounts[0][0]
 
 
 def assert_spent(account: Account, images: int, cost: int) -> None:
-    """The account has spent this, today and this month, and holds nothing."""
+    """Check that the account has spent this today and this month, and holds nothing."""
     assert not account.holds
     for window in (account.day, account.month):
         assert (window.images, window.cost) == (images, cost)
@@ -86,7 +86,7 @@ def assert_spent(account: Account, images: int, cost: int) -> None:
 
 
 async def assert_books(rig: Rig, team: str, images: int, cost: int) -> None:
-    """Account and usage agree that the team has bought this, and nothing is held."""
+    """Check that account and usage agree on these purchases, and that nothing is held."""
     assert_spent(await rig.account(team), images, cost)
     row = await recorded(rig, team)
     assert (row.images_bought, row.cost) == (images, cost)

@@ -1,6 +1,6 @@
-"""A deliberately naive model of the quota rules: a list of all purchases, summed anew each time.
+"""A deliberately naive model of the quota rules: a list of all purchases, summed every time.
 
-It shares no code with the rules but the words of `gateway.core.model`.
+It shares no code with the rules except the types of `gateway.core.model`.
 """
 
 from collections.abc import Iterable
@@ -15,7 +15,7 @@ Sums = tuple[int, int, int, int]
 """Images and cost charged, images and cost held."""
 
 Owner = str | tuple[str, str]
-"""A team, "" for the gateway, or a team and one of its keys."""
+"""An owner of limits: a team, "" for the gateway, or a team and one of its keys."""
 
 KINDS = ("passes", "resets", "never")
 
@@ -30,7 +30,7 @@ def month(at: float) -> str:
 
 @dataclass
 class Purchase:
-    """One admitted purchase. `entry` is what its usage line should say, None without one."""
+    """One admitted purchase. `entry` is its expected usage line, or None."""
 
     id: str
     team: str
@@ -48,18 +48,18 @@ class Purchase:
 
     @property
     def sums(self) -> Sums:
-        """What it counts for."""
+        """The owners whose limits it counts for."""
         return (0, 0, self.images, self.cost) if self.state == "open" else (*self.charged, 0, 0)
 
 
 @dataclass
 class Naive:
-    """Everything that was ever admitted."""
+    """All purchases that were ever admitted."""
 
     purchases: dict[str, Purchase] = field(default_factory=dict)
 
     def of(self, owner: Owner) -> list[Purchase]:
-        """The purchases that count for an owner: for a key, those since it has limits."""
+        """The purchases that count for an owner; for a key, those since it has limits."""
         return [
             p
             for p in self.purchases.values()
@@ -69,7 +69,7 @@ class Naive:
         ]
 
     def sums(self, owner: Owner, period: str) -> Sums:
-        """What counts for an owner in a day ("2026-03-01") or a month ("2026-03")."""
+        """The sums of an owner in a day ("2026-03-01") or a month ("2026-03")."""
         return total(p.sums for p in self.of(owner) if day(p.at).startswith(period))
 
     def open(self, owner: Owner) -> list[Purchase]:
@@ -85,7 +85,7 @@ class Naive:
     def refusals(
         self, owner: Owner, limits: Limits, images: int, cost: int, now: float
     ) -> Iterable[tuple[str, str]]:
-        """Each limit that refuses, and its kind of KINDS."""
+        """Each limit that refuses, with its kind of KINDS."""
         for span, period in (("day", day(now)), ("month", month(now))):
             spent, paid, held, owed = self.sums(owner, period)
             most = getattr(limits, f"images_per_{span}")
@@ -115,14 +115,14 @@ class Naive:
         self._forget(purchase.team, purchase.at)
 
     def admit_again(self, purchase: Purchase, now: float) -> None:
-        """A purchase that was lost, and comes to be closed."""
+        """Close a purchase that the store had lost."""
         self.purchases[purchase.id] = purchase
         self._forget(purchase.team, now)
 
     def close(
         self, id: str, team: str, images: int, cost: int, outcome: str, forget: bool = False
     ) -> None:
-        """The outcome of a purchase, if it is still wanted."""
+        """Close a purchase with its outcome, unless it is closed already."""
         purchase = self.purchases.get(id)
         if purchase is None or purchase.team != team:
             return
@@ -134,7 +134,7 @@ class Naive:
         purchase.state, purchase.charged = "closed", (images, cost)
 
     def sweep(self, team: str, now: float) -> int:
-        """How many leases had run out."""
+        """Charge expired leases as unknown; returns how many there were."""
         due = [p for p in self.open(team) if p.lease <= now]
         if due:
             self._forget(team, now)

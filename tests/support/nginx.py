@@ -1,4 +1,4 @@
-"""nginx by an example of deploy/, with a test's own places for its ports, gateways and folders."""
+"""nginx with an example configuration of deploy/, on a test's ports and in its folder."""
 
 import asyncio
 import re
@@ -17,12 +17,13 @@ _PLACES = {
     "/run/": "",
     "/var/log/nginx/": "",
 }
-"""What the examples name, and where a test has it in its folder."""
+"""Paths in the examples, and the same in a test's folder."""
 
 
 def nginx_config(folder: Path, name: str, port: int, gateways: Sequence[str] = ()) -> Path:
-    """The example on this port, its files in the folder. `gateways` are URLs, one for each of its
-    two.
+    """Write the example for this port into the folder.
+
+    `gateways` are URLs, one for each of its two servers.
     """
     text = (DEPLOY / name).read_text()
     for place, own in _PLACES.items():
@@ -37,13 +38,13 @@ def nginx_config(folder: Path, name: str, port: int, gateways: Sequence[str] = (
 
 
 def command(config: Path) -> list[str]:
-    """What runs nginx by this file, and ends when nginx does."""
+    """The command that runs nginx with this file in the foreground."""
     return ["nginx", "-c", str(config), "-g", "daemon off;"]
 
 
 @asynccontextmanager
 async def running_nginx(config: Path, port: int) -> AsyncIterator[None]:
-    """nginx by this file, stopped when the block ends."""
+    """nginx with this file, stopped when the block ends."""
     log = config.with_suffix(".log")
 
     async def listens() -> bool:

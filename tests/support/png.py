@@ -1,4 +1,4 @@
-"""Reading a PNG in full, so that a test knows it is a good one."""
+"""A strict reader of PNG files, to prove that a picture is whole."""
 
 import struct
 import zlib
@@ -10,7 +10,7 @@ SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
 class Png(Struct, frozen=True):
-    """A PNG of palette colours: `pixels` are the rows one after the other."""
+    """A PNG with a palette. `pixels` are its rows, one after the other."""
 
     width: int
     height: int
@@ -18,7 +18,7 @@ class Png(Struct, frozen=True):
     pixels: bytes
 
     def colours(self) -> set[bytes]:
-        """Every colour that is seen, as three bytes."""
+        """The colours in use, as three bytes each."""
         return {self.palette[3 * number : 3 * number + 3] for number in set(self.pixels)}
 
     def row(self, y: int) -> bytes:
@@ -27,7 +27,7 @@ class Png(Struct, frozen=True):
 
 
 def read_png(data: bytes) -> Png:
-    """Check a PNG's every byte but its look, and read it."""
+    """Check the structure and the checksums of a PNG, and read it."""
     assert data.startswith(SIGNATURE)
     chunks = list(_chunks(data[len(SIGNATURE) :]))
     assert [kind for kind, _ in chunks] == [b"IHDR", b"PLTE", b"IDAT", b"IEND"]

@@ -1,4 +1,4 @@
-"""A gateway as a process of its own, for tests that kill it or run two on one file."""
+"""A gateway in its own process, for tests that kill it or run several."""
 
 import asyncio
 import json
@@ -21,7 +21,7 @@ START_SECONDS = 60.0
 
 
 class GatewayProcess:
-    """`python -m gateway serve`, with what it wrote and a client that asks it for images."""
+    """`python -m gateway serve`, its log, and a client that asks it for images."""
 
     def __init__(
         self,
@@ -43,12 +43,14 @@ class GatewayProcess:
         return self._process.pid
 
     def lines(self) -> list[dict[str, Any]]:
-        """What it has logged; a line that is no JSON (a traceback's) stands under `text`."""
-        texts = self._log.read_text().rpartition("\n")[0].splitlines()  # the last one may be half
+        """Its log lines. A line that is not JSON, as of a traceback, is under `text`."""
+        texts = (
+            self._log.read_text().rpartition("\n")[0].splitlines()
+        )  # the last line may be incomplete
         return [json.loads(text) if text.startswith("{") else {"text": text} for text in texts]
 
     async def ready(self) -> None:
-        """Wait until /readyz says so. Raises RuntimeError with the log where it ended instead."""
+        """Wait until /readyz is 200. Raises RuntimeError with the log if the process ends."""
         async with asyncio.timeout(START_SECONDS):
             while not self.url:
                 self._require_life()
@@ -68,7 +70,7 @@ class GatewayProcess:
         headers: Mapping[str, str] | None = None,
         **fields: Any,
     ) -> Got:
-        """Ask for images; a prompt that nobody asked for before is made up where none is given."""
+        """Ask for images. Without a prompt it is a new one."""
         async with self._session.post(
             f"{self.url}/v1/images/generations",
             headers={"Authorization": f"Bearer {key}", **(headers or {})},
@@ -77,7 +79,7 @@ class GatewayProcess:
             return await Got.read(response)
 
     async def reread(self, toml: str | None = None) -> list[dict[str, Any]]:
-        """Give it another configuration, send SIGHUP, and tell what it logs of that."""
+        """Change its configuration, send SIGHUP, and return the lines that it logs about that."""
         if toml is not None:
             self.config.write_text(toml)
         known = len(self.lines())
@@ -86,9 +88,10 @@ class GatewayProcess:
             while True:
                 events = ("configuration", "needs a restart")
                 lines = [each for each in self.lines()[known:] if "event" in each]
-                told = [each for each in lines if each["event"].startswith(events)]
-                if told and told[-1]["event"] in ("configuration read again", "configuration kept"):
-                    return told
+                about = [each for each in lines if each["event"].startswith(events)]
+                ends = ("configuration read again", "configuration kept")
+                if about and about[-1]["event"] in ends:
+                    return about
                 self._require_life()
                 await asyncio.sleep(0.02)
 
@@ -97,11 +100,11 @@ class GatewayProcess:
         self._process.send_signal(number)
 
     async def ended(self, seconds: float = 20) -> int:
-        """Wait until it has ended by itself, and tell its exit code."""
+        """Wait until it ends; returns its exit code."""
         return await asyncio.wait_for(self._process.wait(), seconds)
 
     async def models(self, key: str) -> Got:
-        """Ask which models a key may use: whether it is let in, at no cost."""
+        """Ask which models a key may use: an authentication that costs nothing."""
         headers = {"Authorization": f"Bearer {key}"}
         async with self._session.get(f"{self.url}/v1/models", headers=headers) as response:
             return await Got.read(response)
@@ -112,11 +115,11 @@ class GatewayProcess:
             return await Got.read(response)
 
     async def kill(self) -> None:
-        """End it with SIGKILL: it can do nothing more."""
+        """End it with SIGKILL."""
         await self._end(signal.SIGKILL)
 
     async def terminate(self) -> int:
-        """End it with SIGTERM, which drains, and tell its exit code."""
+        """End it with SIGTERM, which drains; returns its exit code."""
         await self._end(signal.SIGTERM)
         return self._process.returncode or 0
 
@@ -135,7 +138,7 @@ class GatewayProcess:
 
 
 SERVE = ("-m", "gateway", "serve", "--config")
-"""Python's arguments to serve, but for the configuration's path."""
+"""Python's arguments of `gateway serve`, without the configuration's path."""
 
 
 @asynccontextmanager
@@ -149,9 +152,9 @@ async def running_process(
 ) -> AsyncIterator[GatewayProcess]:
     """A ready gateway process with its data in `folder`, killed when the block ends.
 
-    It serves the upstream of this URL. `environ` takes names without their prefix, as
-    `tests.support.rig.settings_for` does. `program` is what Python is given before the path of
-    the configuration.
+    `upstream` is a URL. `environ` takes names without their prefix, as
+    `tests.support.rig.settings_for` does. `program` is Python's arguments before the path of the
+    configuration.
     """
     name = secrets.token_hex(4)
     config, log = folder / f"{name}.toml", folder / f"{name}.log"
@@ -166,7 +169,7 @@ async def running_process(
         "LOG_FORMAT": "json",
         **environ,
     }
-    # A fault of the interpreter is told in the log, and nothing of ours is taken along.
+    # The log shows faults of the interpreter; nothing else of this process' environment is used.
     plain = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "PYTHONFAULTHANDLER": "1"}
     with log.open("wb") as output:
         process = await asyncio.create_subprocess_exec(

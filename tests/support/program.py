@@ -1,4 +1,4 @@
-"""The `gateway` program as an operator runs it: in a folder, with an environment, at a prompt."""
+"""The `gateway` program as an operator runs it: in a folder, with an environment."""
 
 import asyncio
 import os
@@ -18,10 +18,10 @@ _URLS = re.compile(r'(public|admin)[=":]+(http://[^\s"]+)')
 
 
 class Program:
-    """`python -m gateway ...` in a folder of its own, its output in files.
+    """`python -m gateway ...` in a folder, with its output in files.
 
     `environ` takes names without their prefix: `SERVER_DRAIN_SECONDS="1"`. Ports are free ones
-    unless it names others.
+    unless it sets them.
     """
 
     def __init__(self, folder: Path, **environ: str) -> None:
@@ -37,12 +37,12 @@ class Program:
 
     @property
     def out(self) -> str:
-        """What the last start printed so far."""
+        """The standard output of the last start so far."""
         return self._out.read_text()
 
     @property
     def err(self) -> str:
-        """What the last start logged and complained about so far."""
+        """The standard error of the last start so far."""
         return self._err.read_text()
 
     async def start(
@@ -52,9 +52,10 @@ class Program:
         stderr: int | None = None,
         variables: Mapping[str, str] = NOTHING,
     ) -> None:
-        """Start the program without waiting for anything. None: `err` has its standard error.
+        """Start the program and do not wait.
 
-        `variables` are further ones of the environment, with their whole names.
+        `stderr` None keeps standard error in `err`. `variables` adds to the environment, with whole
+        names.
         """
         await self.stop()
         with self._out.open("wb") as out, self._err.open("wb") as err:
@@ -64,7 +65,7 @@ class Program:
             )
 
     async def printed(self, text: str) -> str:
-        """Everything it printed, once that includes `text`."""
+        """Wait until its output includes `text`; returns the output."""
         deadline = time.monotonic() + 20
         while text not in self.out:
             assert self._process is not None
@@ -74,7 +75,7 @@ class Program:
         return self.out
 
     async def listening(self) -> tuple[str, str]:
-        """The URLs of both ports, once it has logged them in whatever format."""
+        """Wait until it has logged the URLs of both ports, in either format; returns them."""
         deadline = time.monotonic() + 20
         while len(urls := _URLS.findall(self.err)) < 2:
             assert self._process is not None
@@ -90,7 +91,7 @@ class Program:
         self._process.send_signal(number)
 
     async def ended(self, timeout: float = 20) -> int:
-        """Wait until it has ended; its exit code."""
+        """Wait until it ends; returns its exit code."""
         assert self._process is not None
         return await asyncio.wait_for(self._process.wait(), timeout)
 
@@ -101,7 +102,7 @@ class Program:
             await self._process.wait()
 
     async def run(self, *arguments: str) -> tuple[int, str, str]:
-        """Run a command to its end: exit code, standard output, standard error."""
+        """Run a command to its end; returns exit code, standard output and standard error."""
         process = await self._launch(arguments, PIPE, PIPE)
         out, err = await asyncio.wait_for(process.communicate(), 20)
         assert process.returncode is not None

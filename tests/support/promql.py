@@ -1,4 +1,4 @@
-"""What is asked of Prometheus: the rules under deploy/prometheus, and the dashboard's queries."""
+"""The expressions for Prometheus: the rules in deploy/prometheus and the dashboard's queries."""
 
 import json
 import re
@@ -22,7 +22,7 @@ _TEXT = re.compile(r'"[^"]*"')
 
 
 class Asked(NamedTuple):
-    """An expression, and where it stands."""
+    """An expression and its place."""
 
     where: str
     text: str
@@ -40,12 +40,12 @@ def rules() -> list[dict[str, Any]]:
 
 
 def alerts() -> list[dict[str, Any]]:
-    """The rules that tell somebody."""
+    """The alerting rules."""
     return [rule for rule in rules() if "alert" in rule]
 
 
 def recorded() -> set[str]:
-    """The names of what rules record."""
+    """The names of recorded series."""
     return {rule["record"] for rule in rules() if "record" in rule}
 
 

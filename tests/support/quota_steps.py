@@ -1,4 +1,4 @@
-"""Quota steps with ordinary values filled in, and a bench that applies them without a store."""
+"""Quota steps with ordinary values, and a bench that applies them without a store."""
 
 from typing import Any, TypeVar
 
@@ -37,18 +37,18 @@ def settle(
     cost: int | None = None,
     unknown: bool = False,
 ) -> Settle:
-    """A settlement, at 40,000 micro-dollars an image unless told otherwise."""
+    """A settlement, at 40,000 micro-dollars an image by default."""
     cost = images * 40_000 if cost is None else cost
     return Settle(id=id, team=team, images=images, cost=cost, unknown=unknown)
 
 
 def release(id: str = "r1", team: str = "red", forget: bool = False) -> Release:
-    """The end of a purchase that brought nothing."""
+    """The end of a purchase that delivered nothing."""
     return Release(id=id, team=team, forget=forget)
 
 
 class Bench:
-    """Accounts in memory, a clock to be set, and the usage entries written so far."""
+    """Accounts in memory, a clock that the test sets, and the usage entries written so far."""
 
     def __init__(self, now: float = NOON) -> None:
         self.now = now
@@ -65,7 +65,7 @@ class Bench:
         return applied
 
     def settle(self, step: Settle) -> StepResult[None]:
-        """Apply a settlement as the ledger does: with a look whether its purchase was lost."""
+        """Apply a settlement as the ledger does, which checks whether its purchase was lost."""
         unsure = step.unknown_hold(self.accounts, self.now) is not None
         return self.apply(replace(step, lost=unsure and step.id not in self.entries))
 

@@ -1,4 +1,4 @@
-"""HTTP by hand: for what a client library would never send, or would put right first."""
+"""HTTP by hand, for requests that a client library would never send, or would correct."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -12,7 +12,7 @@ BODY = b'{"prompt":"a red apple"}'
 
 
 class RawAnswer(NamedTuple):
-    """One answer as it stood on the wire; header names in lower case."""
+    """One answer as it came over the wire, with header names in lower case."""
 
     status: int
     headers: dict[str, str]
@@ -25,14 +25,14 @@ class RawAnswer(NamedTuple):
 
 
 class Wire:
-    """A connection. Every wait is bounded, so that a silent server is a failure."""
+    """A connection. Every wait is bounded, so that a silent server fails the test."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
         self._writer = writer
 
     async def send(self, data: bytes) -> None:
-        """Send bytes; a connection that the server has closed takes them too."""
+        """Send bytes. A closed connection is no error."""
         try:
             self._writer.write(data)
             await self._writer.drain()
@@ -59,7 +59,7 @@ class Wire:
                 return b""
 
     async def is_open(self, seconds: float = 0.1) -> bool:
-        """Whether the server still has the connection open, having said nothing further."""
+        """Whether the connection is still open and the server has sent nothing more."""
         try:
             await self.rest(seconds)
         except TimeoutError:
@@ -110,7 +110,7 @@ async def ask(url: str, request: bytes) -> RawAnswer:
 
 
 async def refuses(url: str) -> bool:
-    """Whether nobody takes connections at an URL's address."""
+    """Whether the port of a URL refuses connections."""
     host, port = url.removeprefix("http://").split(":")
     try:
         _, writer = await asyncio.open_connection(host, int(port))

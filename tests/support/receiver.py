@@ -1,4 +1,4 @@
-"""A receiver of webhooks: a real server on loopback that notes what comes and answers as told."""
+"""A receiver of webhooks: a real server on loopback that keeps messages and answers as set."""
 
 import asyncio
 import base64
@@ -17,7 +17,7 @@ PATH = "/services/T0PSECRET/B0PSECRET/hidden"
 
 
 class Message:
-    """One request that came."""
+    """One request."""
 
     def __init__(self, path: str, headers: CIMultiDictProxy[str], body: bytes) -> None:
         self.path = path
@@ -26,7 +26,7 @@ class Message:
 
     @property
     def json(self) -> dict[str, Any]:
-        """The body, read."""
+        """The parsed body."""
         read: dict[str, Any] = json.loads(self.body)
         return read
 
@@ -36,7 +36,7 @@ class Message:
 
     @property
     def is_signed(self) -> bool:
-        """Whether its signature is that of `SECRET`, worked out as the convention says."""
+        """Whether it has a valid signature by `SECRET`."""
         key = base64.b64decode(SECRET.partition("_")[2])
         signed = b".".join(
             (self.id.encode(), self.headers["webhook-timestamp"].encode(), self.body)
@@ -60,11 +60,11 @@ class Receiver:
 
     @property
     def url(self) -> str:
-        """Where messages go: its path is a secret."""
+        """The webhook's URL, whose path is a secret."""
         return self.origin + PATH
 
     async def until(self, count: int, seconds: float = 60) -> list[Message]:
-        """Wait for so many messages."""
+        """Wait until `count` messages have come."""
         async with asyncio.timeout(seconds):
             while len(self.messages) < count:
                 self.came.clear()
@@ -83,7 +83,7 @@ class Receiver:
 
 @asynccontextmanager
 async def running_receiver() -> AsyncIterator[Receiver]:
-    """One that listens until the block ends."""
+    """A receiver that listens until the block ends."""
     receiver = Receiver()
     runner = web.ServerRunner(web.Server(receiver.handle), shutdown_timeout=0.1)
     await runner.setup()

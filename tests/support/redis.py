@@ -1,4 +1,4 @@
-"""A Redis of a test's own: a real server on a free port, which can be frozen or killed."""
+"""A real Redis server on a free port, which a test can freeze or kill."""
 
 import asyncio
 import os
@@ -17,7 +17,7 @@ from redis.exceptions import RedisError
 START_SECONDS = 20.0
 
 SETTINGS = {"save": "", "appendonly": "no", "maxmemory-policy": "noeviction"}
-"""Of a server that keeps nothing and throws nothing out; a test may say otherwise."""
+"""Settings of a server that neither persists nor evicts. A test may override them."""
 
 
 class RedisServer:
@@ -41,7 +41,7 @@ class RedisServer:
         return self._process.pid
 
     async def start(self) -> None:
-        """Start it on its port, with what it wrote to the disk before; return when it answers."""
+        """Start it on its port with its data on disk; return when it answers."""
         program = shutil.which("redis-server")
         if program is None:
             pytest.fail("redis-server is missing: install it (Debian's package redis-server)")
@@ -57,7 +57,7 @@ class RedisServer:
                 await asyncio.sleep(0.02)
 
     def arguments(self) -> list[str]:
-        """What its program is started with."""
+        """The arguments of its program."""
         options = {
             "bind": "127.0.0.1",
             "port": str(self.port),
@@ -67,24 +67,24 @@ class RedisServer:
         return [part for name, value in options.items() for part in (f"--{name}", value)]
 
     async def stop(self) -> None:
-        """Stop it as an operator would: it saves what its settings say. A dead one stays dead."""
+        """Stop it as an operator does: it saves as its settings say. A dead one stays dead."""
         await self._end(signal.SIGTERM)
 
     async def kill(self) -> None:
-        """End it with SIGKILL, also where it is frozen."""
+        """End it with SIGKILL, even if it is frozen."""
         await self._end(signal.SIGKILL)
 
     def freeze(self) -> None:
-        """It answers nothing any more; what it is sent waits in its sockets."""
+        """Freeze it: commands wait in its sockets."""
         self._send(signal.SIGSTOP)
 
     def thaw(self) -> None:
-        """It goes on, with what it was sent meanwhile."""
+        """Let it go on, with the commands that came meanwhile."""
         self._send(signal.SIGCONT)
 
     @asynccontextmanager
     async def client(self) -> AsyncIterator["Redis"]:
-        """A client of the test's own, to look behind the gateway's back."""
+        """A client for the test, which bypasses the gateway."""
         client = Redis.from_url(self.url)
         try:
             yield client
@@ -109,11 +109,11 @@ class RedisServer:
 
 
 _PORTS = count(11_000 + os.getpid() * 97 % 20_000)
-"""Below those that the system gives out, and different ones for each process that runs tests."""
+"""Below the ports that the system assigns, and different for each process that runs tests."""
 
 
 def free_port() -> int:
-    """A port that nobody listens on now, low enough for a cluster's second one (10000 above)."""
+    """A free port, low enough that the second one of a cluster (10000 above) exists."""
     while True:
         port = next(_PORTS)
         try:

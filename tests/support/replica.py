@@ -1,4 +1,4 @@
-"""`gateway serve` on a machine whose clock is wrong, by so many seconds.
+"""`gateway serve` on a machine whose clock is wrong by SECONDS.
 
 python -m tests.support.replica SECONDS CONFIG
 """

@@ -91,7 +91,7 @@ class Replicas:
         await gateway.kill()
 
     def next(self) -> GatewayProcess:
-        """The gateway whose turn it is."""
+        """The next gateway in turn."""
         self._turn += 1
         return self.gateways[self._turn % len(self.gateways)]
 
@@ -105,7 +105,7 @@ class Replicas:
         return f"new-{self._teams}"
 
     def buying(self, key: str, number: int) -> list[asyncio.Task[Got]]:
-        """So many distinct requests, under way at all gateways."""
+        """`number` distinct requests under way, at each gateway in turn."""
         return [asyncio.create_task(self.generate(key)) for _ in range(number)]
 
     async def key(
@@ -116,7 +116,7 @@ class Replicas:
         key_limits: Limits = NO_LIMITS,
         **policy: Any,
     ) -> str:
-        """A new key of the team, which is made (or replaced) with these limits and policy."""
+        """A new key of the team, which is created (or replaced) with these limits and policy."""
         await put_teams(self.store.directory, [Team(name=team, limits=limits, **policy)])
         return await self.further_key(team, limits=key_limits)
 
@@ -143,7 +143,7 @@ class Replicas:
         return text
 
     async def operator(self, *arguments: str) -> str:
-        """Run a command over the store, which must succeed, and tell what it printed."""
+        """Run a command on the store, which must succeed; returns its output."""
         program = Program(self._folder, **self._environ)
         code, out, err = await program.run(*arguments)
         assert code == 0, err
@@ -154,18 +154,18 @@ class Replicas:
         return await self._account(team_account(team))
 
     async def gateway_account(self) -> Account:
-        """The account of all teams together."""
+        """The gateway-wide account."""
         return await self._account(GATEWAY)
 
     async def is_closed(self, team: str = "team") -> bool:
-        """Whether the store answers, and nothing of the team's is held any more."""
+        """Whether the store answers and the team has no open holds."""
         try:
             return not (await self.account(team)).holds
         except StoreUnavailable:
             return False
 
     async def assert_books(self, team: str, images: int, cost: int | None = None) -> None:
-        """Account and usage agree that the team has bought this, and nothing is held."""
+        """Check that account and usage agree on these purchases, and that nothing is held."""
         cost = images * PRICE if cost is None else cost
         assert_spent(await self.account(team), images, cost)
         rows = await self.store.usage.report((), None, None, team)
@@ -223,14 +223,14 @@ async def running_replicas(
 
 
 async def patiently(asker: GatewayProcess | Replicas, key: str, **fields: Any) -> Got:
-    """Ask, and again where the store was too slow, as the SDKs do: a busy machine may stall."""
+    """Ask again while the store is too slow, as the SDKs do: a busy machine may stall."""
     while (got := await asker.generate(key, **fields)).status == 503:
         assert got.error == AWAY
     return got
 
 
 async def mortally(gateway: GatewayProcess, key: str, **fields: Any) -> Got | None:
-    """What a gateway says to somebody patient; None where it died over it."""
+    """The final answer of a gateway, or None if it dies first."""
     try:
         return await patiently(gateway, key, **fields)
     except aiohttp.ClientError:
@@ -238,7 +238,7 @@ async def mortally(gateway: GatewayProcess, key: str, **fields: Any) -> Got | No
 
 
 async def open_shared(sandbox: Sandbox, named: dict[str, str]) -> Store:
-    """The store that the gateways share, for the test to look into."""
+    """The gateways' store, opened for the test."""
     upstream = {"UPSTREAM_BASE_URL": sandbox.url, "UPSTREAM_API_KEY": UPSTREAM_KEY}
     variables = {f"GATEWAY_{name}": value for name, value in {**upstream, **named}.items()}
     settings, _ = read_settings("", variables, needs_upstream=True)

@@ -1,6 +1,6 @@
-"""A whole gateway over a real store and the sandbox upstream, in this process, for tests.
+"""A whole gateway with a real store and the sandbox, in this process.
 
-What is here is only wiring and short cuts: every part is the real one.
+This is only wiring and short cuts: every part is the real one.
 """
 
 import secrets
@@ -33,7 +33,7 @@ prices = 0.04
 
 
 class Rig:
-    """A running gateway and its sandbox, and short cuts to what a test asks of them."""
+    """A running gateway and its sandbox, with short cuts for tests."""
 
     def __init__(self, gateway: Gateway, sandbox: Sandbox, session: aiohttp.ClientSession) -> None:
         self.gateway = gateway
@@ -52,7 +52,7 @@ class Rig:
         limits: Limits = NO_LIMITS,
         **policy: Any,
     ) -> str:
-        """A new key of the team, which is made (or replaced) with these limits and policy."""
+        """A new key of the team, which is created (or replaced) with these limits and policy."""
         await put_teams(self.gateway.store.directory, [Team(name=team, limits=limits, **policy)])
         return await self.further_key(team, expires=expires)
 
@@ -64,7 +64,7 @@ class Rig:
         limits: Limits = NO_LIMITS,
         first: str | None = None,
     ) -> str:
-        """A new key of a team that exists, with limits of its own, or of the line of `first`."""
+        """A new key of an existing team, with its own limits, or in the line of the key `first`."""
         id, text = key_format.mint(secrets.token_bytes)
         digest = key_format.digest(text, self.gateway.pepper)
         await put_key(
@@ -91,7 +91,7 @@ class Rig:
         headers: Mapping[str, str] | None = None,
         **fields: Any,
     ) -> "Got":
-        """Ask for images. `prompt` None makes one up that nobody asked for before."""
+        """Ask for images. With `prompt` None it is a new one."""
         body = {"prompt": prompt or secrets.token_hex(8), **fields}
         return await self.post(key, headers=headers, json=body)
 
@@ -126,12 +126,12 @@ class Rig:
             return await Got.read(response)
 
     async def account(self, team: str = "team") -> Account:
-        """The team's account as the store has it."""
+        """The team's account in the store."""
         loaded = await self.gateway.store.accounts.load([team_account(team)])
         return loaded.accounts[0][0]
 
     async def usage(self) -> UsageRow:
-        """Everything the ledger recorded, as one row."""
+        """All usage, as one row."""
         await self.gateway.flush()
         rows = await self.gateway.store.usage.report((), None, None)
         if rows:
@@ -171,7 +171,7 @@ class Got:
 
 
 def settings_for(folder: Path, sandbox: Sandbox, toml: str = "", **environ: str) -> Settings:
-    """Settings of a gateway before the sandbox, on free ports, with its data in `folder`.
+    """Settings of a gateway on free ports, with its data in `folder`.
 
     `environ` takes names without their prefix: `SERVER_DRAIN_SECONDS="1"`.
     """

@@ -1,4 +1,4 @@
-"""A sandbox on a port of its own, and a plain client that asks it for images."""
+"""A running sandbox and a plain client of it."""
 
 import base64
 from collections.abc import AsyncIterator, Mapping
@@ -16,7 +16,7 @@ PROMPT = "A simple red apple on a white table, photorealistic"
 
 
 class Asker:
-    """A running sandbox and short cuts to what a test asks of it."""
+    """A running sandbox with short cuts for tests."""
 
     def __init__(self, sandbox: Sandbox, session: aiohttp.ClientSession) -> None:
         self.sandbox = sandbox
@@ -61,5 +61,5 @@ def dots(**settings: Any) -> SandboxSettings:
 
 
 def images(got: Got) -> list[bytes]:
-    """The pictures in an answer by base64."""
+    """The pictures of an answer in base64."""
     return [base64.b64decode(image["b64_json"], validate=True) for image in got.json["data"]]

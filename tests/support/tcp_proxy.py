@@ -1,4 +1,4 @@
-"""A TCP proxy of a test's own: it can swallow replies, hold them back, change them, or cut."""
+"""A TCP proxy that can drop, delay or change replies, and cut connections."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -6,11 +6,11 @@ from contextlib import asynccontextmanager, suppress
 
 
 class TcpProxy:
-    """Passes everything on to `port` of this machine, as long as nothing else is set.
+    """Forwards everything to `port` of this machine.
 
-    `drop_replies` swallows what the server says; `delay` holds each piece of it back for so many
-    seconds; `rewrite` changes it. What clients say is passed on at any rate. `replies` counts the
-    pieces that came from the server.
+    `drop_replies` drops what the server sends; `delay` holds each piece of it back, in seconds;
+    `rewrite` changes it. What clients send is always forwarded. `replies` counts the pieces that
+    came from the server.
     """
 
     def __init__(self, port: int) -> None:
@@ -30,19 +30,19 @@ class TcpProxy:
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
-        """Refuse connections, and cut those that are there."""
+        """Refuse new connections and cut the open ones."""
         if self._server is not None:
             self._server.close()
             self._server = None
         self.cut()
 
     def cut(self) -> None:
-        """Reset all connections; new ones are accepted."""
+        """Reset all connections; accept new ones."""
         for writer in self._connections:
             writer.transport.abort()
 
     async def next_reply(self) -> None:
-        """Wait until the server says something more, whether or not it is passed on."""
+        """Wait until the server sends something more, forwarded or not."""
         self._replied.clear()
         await self._replied.wait()
 
@@ -81,7 +81,7 @@ class TcpProxy:
 
 @asynccontextmanager
 async def tcp_proxy(port: int) -> AsyncIterator[TcpProxy]:
-    """A proxy before a port of this machine."""
+    """A proxy for a port of this machine."""
     proxy = TcpProxy(port)
     await proxy.start()
     try:

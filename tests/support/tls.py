@@ -1,4 +1,4 @@
-"""Certificates of a test's own, and clients that trust one authority alone."""
+"""Certificates for tests, and clients that trust only their authority."""
 
 import ssl
 from pathlib import Path
@@ -7,7 +7,7 @@ import trustme
 
 
 class Issued:
-    """A certificate for `host` by an authority of its own, which `client` trusts."""
+    """A certificate for `host` by a new authority, which `client` trusts."""
 
     def __init__(self, host: str = "127.0.0.1", kind: trustme.KeyType = trustme.KeyType.ECDSA):
         authority = trustme.CA()
@@ -17,7 +17,7 @@ class Issued:
 
     @property
     def cert(self) -> bytes:
-        """The certificate and those between it and its root, as PEM."""
+        """The certificate chain, as PEM."""
         return b"".join(blob.bytes() for blob in self._leaf.cert_chain_pems)
 
     @property
@@ -26,7 +26,7 @@ class Issued:
         return self._leaf.private_key_pem.bytes()
 
     def write(self, folder: Path) -> tuple[Path, Path]:
-        """Put both into a folder, as tls.crt and tls.key: their paths."""
+        """Write both into a folder, as tls.crt and tls.key; returns their paths."""
         cert, key = folder / "tls.crt", folder / "tls.key"
         cert.write_bytes(self.cert)
         key.write_bytes(self.key)

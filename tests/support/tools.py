@@ -1,4 +1,4 @@
-"""Programs that check files, as they were installed beside Python."""
+"""Programs that check files, installed beside Python."""
 
 import subprocess
 import sys
@@ -11,11 +11,11 @@ DEPLOY = ROOT / "deploy"
 BESIDE_PYTHON = Path(sys.executable).parent
 
 SECONDS = 120
-"""How long a program may take on a machine that does a lot besides."""
+"""How long a program may take on a busy machine."""
 
 
 def passes(*command: str | Path, cwd: Path = ROOT, **environ: str) -> str:
-    """Run a command that must end with 0: all that it printed."""
+    """Run a command that must succeed; returns all its output."""
     path = f"{BESIDE_PYTHON}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
     done = subprocess.run(
         [str(part) for part in command],

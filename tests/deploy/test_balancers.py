@@ -1,4 +1,4 @@
-"""The examples of what stands in front: nginx with and without TLS, and Caddy."""
+"""The example configurations of balancers: nginx with and without TLS, and Caddy."""
 
 import os
 import shutil
@@ -20,7 +20,7 @@ needs_caddy = pytest.mark.skipif(shutil.which("caddy") is None, reason="caddy is
 
 @needs_nginx
 @pytest.mark.parametrize("name", ["nginx.conf", "nginx-tls.conf"])
-def test_nginx_takes_it(tmp_path: Path, name: str) -> None:
+def test_nginx_accepts_it(tmp_path: Path, name: str) -> None:
     Issued().write(tmp_path)
     said = passes(*command(nginx_config(tmp_path, name, free_port())), "-t")
     assert "[warn]" not in said
@@ -55,7 +55,9 @@ async def test_nginx_speaks_tls_for_the_gateways(tmp_path: Path, rig: Rig) -> No
 
 
 @needs_nginx
-async def test_nginx_waits_for_no_body_that_nobody_may_send(tmp_path: Path, rig: Rig) -> None:
+async def test_nginx_does_not_wait_for_the_body_of_a_refused_request(
+    tmp_path: Path, rig: Rig
+) -> None:
     port = free_port()
     config = nginx_config(tmp_path, "nginx.conf", port, [rig.gateway.url, rig.gateway.url])
     async with running_nginx(config, port), wire(f"http://127.0.0.1:{port}") as connection:
@@ -66,7 +68,7 @@ async def test_nginx_waits_for_no_body_that_nobody_may_send(tmp_path: Path, rig:
 
 @needs_caddy
 @pytest.mark.parametrize("site", [None, "http://:8080", "images.example.com"])
-def test_caddy_takes_it(tmp_path: Path, site: str | None) -> None:
+def test_caddy_accepts_it(tmp_path: Path, site: str | None) -> None:
     environ = {} if site is None else {"BALANCER_SITE": site}
     arguments = ("--config", DEPLOY / "Caddyfile", "--adapter", "caddyfile")
     passes("caddy", "validate", *arguments, cwd=tmp_path, **environ)
@@ -75,7 +77,7 @@ def test_caddy_takes_it(tmp_path: Path, site: str | None) -> None:
 
 
 @needs_caddy
-def test_caddy_would_write_it_so(tmp_path: Path) -> None:
+def test_caddy_formats_it_the_same_way(tmp_path: Path) -> None:
     file = tmp_path / "Caddyfile"
     shutil.copy(DEPLOY / "Caddyfile", file)
     os.chmod(file, 0o600)

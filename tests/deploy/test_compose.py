@@ -61,7 +61,7 @@ def test_required_variables_are_asked_for(missing: str) -> None:
         read_compose(filled_in)
 
 
-def test_the_example_of_env_names_all_that_can_be_filled_in() -> None:
+def test_the_example_of_env_names_every_variable() -> None:
     example = (DEPLOY / ".env.example").read_text()
     used = set(re.findall(r"\$\{(\w+)", (DEPLOY / "compose.yaml").read_text()))
     assert set(re.findall(r"^(?:# )?(\w+)=", example, flags=re.MULTILINE)) == used

@@ -1,4 +1,4 @@
-"""deploy/Dockerfile: its form, what gets into it, and its steps done without a container engine."""
+"""deploy/Dockerfile: its form, its content, and its steps run without a container engine."""
 
 import asyncio
 import os
@@ -24,24 +24,24 @@ def test_hadolint_finds_nothing_wrong() -> None:
     passes("hadolint", DEPLOY / "Dockerfile")
 
 
-def test_it_runs_as_a_user_by_number() -> None:
+def test_it_runs_as_a_numeric_user() -> None:
     (user,) = re.findall(r"^USER (.*)$", RUN, flags=re.MULTILINE)
     assert re.fullmatch(r"[1-9]\d*:[1-9]\d*", user)
 
 
-def test_no_image_is_the_latest() -> None:
+def test_no_image_is_tagged_latest() -> None:
     images = re.findall(r"^FROM (\S+)", TEXT, flags=re.MULTILINE)
     assert len(images) == 2
     assert all(re.fullmatch(r"python:\d+\.\d+-slim-\w+", image) for image in images)
 
 
 def sources() -> list[str]:
-    """What is copied from the repository."""
+    """The paths that are copied from the repository."""
     copied = re.findall(r"^COPY (?!--from)(.*)$", TEXT, flags=re.MULTILINE)
     return [source for words in copied for source in words.split()[:-1]]
 
 
-def test_only_what_is_copied_gets_past_dockerignore() -> None:
+def test_dockerignore_passes_only_the_copied_files() -> None:
     first, *rest = [
         line
         for line in (ROOT / ".dockerignore").read_text().splitlines()
@@ -58,7 +58,7 @@ def test_only_what_is_copied_gets_past_dockerignore() -> None:
     assert all((ROOT / source).exists() for source in let_through)
 
 
-async def test_its_health_check_tells_a_gateway_from_none(rig: Rig) -> None:
+async def test_its_health_check_fails_without_a_gateway(rig: Rig) -> None:
     port = rig.gateway.admin_url.rpartition(":")[2]
 
     async def check(port: str) -> int | None:
@@ -79,15 +79,15 @@ async def test_its_health_check_tells_a_gateway_from_none(rig: Rig) -> None:
 
 
 def steps() -> list[str]:
-    """What is run in the first stage."""
+    """The commands of the first stage."""
     return re.findall(r"^RUN (.*)$", BUILD, flags=re.MULTILINE)
 
 
 def build(folder: Path, **arguments: str) -> Path:
-    """Do what the first stage does, in a folder in the place of an empty container.
+    """Run the first stage in a folder that stands for an empty container.
 
-    `arguments` are those of --build-arg. Returns the environment that it makes. Where packages
-    cannot be had the test is skipped.
+    `arguments` are those of --build-arg. Returns the environment that it makes. The test is skipped
+    if packages cannot be downloaded.
     """
     source, installed = folder / "src", folder / "opt"
     copy_sources(source, sources())
@@ -115,9 +115,7 @@ def build(folder: Path, **arguments: str) -> Path:
 @pytest.mark.parametrize(
     ("lock", "can_trace"), [("requirements.lock", False), ("requirements-otel.lock", True)]
 )
-async def test_what_they_install_serves_a_picture(
-    tmp_path: Path, lock: str, can_trace: bool
-) -> None:
+async def test_the_image_serves_a_picture(tmp_path: Path, lock: str, can_trace: bool) -> None:
     installed = await asyncio.to_thread(build, tmp_path, LOCK=lock)
     await serve_a_picture([str(installed / "bin" / Image().command[0]), *Image().command[1:]])
     process = await asyncio.create_subprocess_exec(

@@ -1,4 +1,4 @@
-"""The dashboard: what an operator looks at is there, says what it is, and names what exists."""
+"""The Grafana dashboard: its panels are complete, described, and use existing metrics."""
 
 import re
 from typing import Any
@@ -26,8 +26,8 @@ PROVISIONING = DEPLOY / "grafana" / "provisioning"
 COMPOSE = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
 
 
-def told() -> set[str]:
-    """The names of all series that a gateway tells."""
+def series() -> set[str]:
+    """The names of all series of a gateway."""
     metrics = Metrics()
     metrics.registry.register(QuotaCollector(dict, Limits, lambda: 0.0))
     found = set[str]()
@@ -40,7 +40,7 @@ def told() -> set[str]:
     return found
 
 
-def test_its_rows_are_what_is_asked_first() -> None:
+def test_its_rows_answer_the_first_questions() -> None:
     assert [row["title"] for row in ROWS] == [
         *("Golden signals", "Money", "Quota", "Cache", "Upstream", "Runtime"),
     ]
@@ -60,18 +60,18 @@ def test_each_panel_says_what_it_shows(panel: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("asked", [*of_panels("1m"), *of_rules()], ids=lambda asked: asked.where)
-def test_each_query_names_what_there_is(asked: Any) -> None:
+def test_each_query_names_existing_metrics(asked: Any) -> None:
     named = names(asked.text)
     assert named or asked.where.startswith("gateway:month_seconds_")
-    assert named <= told() | recorded() | {"up"}
+    assert named <= series() | recorded() | {"up"}
 
 
-def test_what_is_recorded_is_used() -> None:
+def test_every_recorded_series_is_used() -> None:
     used = set().union(*(names(asked.text) for asked in [*of_panels("1m"), *of_rules()]))
     assert recorded() <= used
 
 
-def test_panels_are_told_apart_and_do_not_overlap() -> None:
+def test_panels_are_distinct_and_do_not_overlap() -> None:
     ids = [panel["id"] for panel in DASHBOARD["panels"]]
     assert len(set(ids)) == len(ids)
     titles = [panel["title"] for panel in PANELS]
@@ -96,7 +96,7 @@ def test_the_share_of_failures_knows_every_failure() -> None:
         if asked.where in ("Share of 5xx and 429 A", "Share of 5xx and 429 B")
     )
     for error in EXAMPLES:
-        if error.outcome == "not_cached":  # its client wished so
+        if error.outcome == "not_cached":  # as its client asked
             continue
         assert bool(failures.fullmatch(error.outcome)) == (error.status >= 500), error
         if error.outcome != "upstream_refused":
@@ -116,7 +116,7 @@ def test_files_are_found_where_grafana_looks_for_them() -> None:
     assert {panel["datasource"]["uid"] for panel in PANELS} == {source["uid"]}
 
 
-def test_the_share_of_refusals_knows_those_of_the_paid_api() -> None:
+def test_the_share_of_refusals_includes_those_of_the_upstream() -> None:
     [share] = [asked for asked in of_panels("1m") if asked.where == "Share of 5xx and 429 C"]
     assert 'gateway_upstream_requests_total{status="429"' in share.text
 
@@ -128,7 +128,7 @@ def test_the_page_about_monitoring_counts_the_alerts() -> None:
 
 
 @pytest.mark.parametrize("alert", alerts(), ids=lambda alert: alert["alert"])
-def test_each_alert_says_what_it_means_and_what_to_do(alert: dict[str, Any]) -> None:
+def test_each_alert_explains_itself_and_the_remedy(alert: dict[str, Any]) -> None:
     assert alert["labels"]["severity"] in ("warning", "critical")
     notes = alert["annotations"]
     assert notes["summary"]

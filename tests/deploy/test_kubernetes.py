@@ -1,4 +1,4 @@
-"""deploy/kubernetes: valid in strict mode, restricted, and at one with itself."""
+"""deploy/kubernetes: valid in strict mode, restricted, and consistent."""
 
 import re
 import shutil
@@ -21,7 +21,7 @@ FILES = sorted(
     if file.name not in ("kustomization.yaml", "servicemonitor.yaml")
 )
 VERSIONS = ["1.30", "1.37"]
-"""The oldest that is promised, and the newest that the program knows."""
+"""The oldest supported version, and the newest that the program knows."""
 
 
 def documents(file: Path) -> list[dict[str, Any]]:
@@ -41,7 +41,7 @@ def test_it_is_valid_in_strict_mode(file: str, version: str) -> None:
 
 
 def rendered() -> list[dict[str, Any]]:
-    """What an operator would apply."""
+    """The manifests that an operator would apply."""
     return list(yaml.safe_load_all(passes("kubectl", "kustomize", EXAMPLE)))
 
 
@@ -77,7 +77,7 @@ SPECS = [
 @pytest.mark.parametrize(
     "written", SPECS, ids=lambda each: f"{each['kind']} {each['metadata']['name']}"
 )
-def test_rendering_changes_nobody_s_selectors(written: dict[str, Any]) -> None:
+def test_rendering_changes_no_selectors(written: dict[str, Any]) -> None:
     (found,) = [
         each
         for each in rendered()

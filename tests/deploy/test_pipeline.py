@@ -1,4 +1,4 @@
-""".github: the workflow and what keeps dependencies fresh."""
+""".github: the workflow and the updates of dependencies."""
 
 import re
 from typing import Any
@@ -21,11 +21,11 @@ WORKFLOW: dict[str, Any] = yaml.safe_load(CI.read_text())
         ("vendor.renovate", "renovate.json"),
     ],
 )
-def test_it_is_of_its_form(schema: str, file: str) -> None:
+def test_it_follows_its_schema(schema: str, file: str) -> None:
     passes("check-jsonschema", "--builtin-schema", schema, FOLDER / file)
 
 
-def test_nothing_in_it_is_dangerous() -> None:
+def test_zizmor_finds_nothing_dangerous() -> None:
     passes("zizmor", "--offline", "--persona=auditor", FOLDER)
 
 
@@ -40,5 +40,5 @@ def test_jobs_may_read_and_nothing_more() -> None:
     assert all(job["permissions"] == {"contents": "read"} for job in WORKFLOW["jobs"].values())
 
 
-def test_every_python_that_is_promised_is_tried() -> None:
+def test_every_supported_python_is_tested() -> None:
     assert WORKFLOW["jobs"]["check"]["strategy"]["matrix"]["python"] == ["3.11", "3.12", "3.13"]

@@ -1,4 +1,4 @@
-"""Prometheus with the shipped rules, and the dashboard's queries, before a gateway that works."""
+"""A real Prometheus with the shipped rules and the dashboard's queries watches a real gateway."""
 
 import asyncio
 import secrets
@@ -22,8 +22,7 @@ from tests.support.tools import DEPLOY, passes
 
 READY_SECONDS = 60
 ANSWERED_SECONDS = 120
-"""How long all queries together may take to find something, on a machine that does a lot besides.
-With nothing else running it takes about 10 s."""
+"""How long all queries together may take on a busy machine. On a quiet one it takes 10 s."""
 
 COMPOSE = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
 FEATURES = [
@@ -31,25 +30,25 @@ FEATURES = [
     for part in COMPOSE["services"]["prometheus"]["command"]
     if part.startswith("--enable-feature")
 ]
-"""Those that are shipped."""
+"""The features that the compose file enables."""
 
 MAY_BE_EMPTY = {
-    "GatewayBudgetBurnsTooFast": "its paces are those of hours",
+    "GatewayBudgetBurnsTooFast": "it looks at hours",
     "GatewayStoreErrors": "the store works",
     "GatewayStoreUpkeepFails": "the store works",
-    "GatewayStoreWentBack": "the store keeps what it was told",
-    "GatewayHitRatioCollapsed": "the hit ratio is what it was from the beginning",
-    "GatewayEventLoopLags": "the event loop has the time",
+    "GatewayStoreWentBack": "the store loses nothing",
+    "GatewayHitRatioCollapsed": "the hit ratio never falls",
+    "GatewayEventLoopLags": "the event loop keeps up",
     "GatewayNotScraped": "the gateway is scraped",
     "GatewayInstanceDown": "the gateway answers",
 }
-"""Alerts that nothing here gives a reason for. Each series that they name must be there."""
+"""Alerts without a cause in these tests. Every series that they name must still exist."""
 
 
-# -- what promtool says -------------------------------------------------------------------------
+# -- promtool -----------------------------------------------------------------------------------
 
 
-def test_the_configuration_and_its_rules_are_taken() -> None:
+def test_the_configuration_and_its_rules_are_valid() -> None:
     passes("promtool", "check", "config", PROMETHEUS / "prometheus.yml")
     passes("promtool", "check", "rules", *RULE_FILES)
 
@@ -74,7 +73,7 @@ async def test_the_page_of_metrics_is_well_made(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout + done.stderr) == (0, b"")
 
 
-# -- what it finds ------------------------------------------------------------------------------
+# -- Prometheus ---------------------------------------------------------------------------------
 
 LITTLE = Limits(images_per_day=1, cost_per_month=10_000_000, requests_per_minute=1_000)
 
@@ -93,19 +92,19 @@ class Server:
         return False
 
     async def ask(self, path: str, **query: str) -> Any:
-        """What its API answers. An expression that it cannot read fails the test."""
+        """The answer of its API. An invalid expression fails the test."""
         async with self._session.get(f"{self._url}/api/v1/{path}", params=query) as response:
             answer = await response.json()
         assert answer["status"] == "success", (query, answer)
         return answer["data"]
 
     async def finds(self, text: str) -> bool:
-        """Whether an expression gives anything."""
+        """Whether an expression has a result."""
         return bool((await self.ask("query", query=text))["result"])
 
 
 def configure(folder: Path, target: str) -> Path:
-    """The shipped configuration, but that it looks each second, and at this target alone."""
+    """The shipped configuration, but it scrapes this target alone, every second."""
     config = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text())
     config["global"] = dict.fromkeys(config["global"], "1s")
     config["scrape_configs"][0]["static_configs"] = [{"targets": [target]}]
@@ -116,7 +115,7 @@ def configure(folder: Path, target: str) -> Path:
 
 
 def free_address() -> str:
-    """A host and a port that nobody listens on."""
+    """A host and a free port."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return f"127.0.0.1:{free.getsockname()[1]}"
@@ -124,7 +123,7 @@ def free_address() -> str:
 
 @asynccontextmanager
 async def watching(folder: Path, rig: Rig) -> AsyncIterator[Server]:
-    """Prometheus, which watches this gateway, with its data in `folder`."""
+    """Prometheus with its data in `folder`, scraping this gateway."""
     address = free_address()
     process = await asyncio.create_subprocess_exec(
         "prometheus",
@@ -145,13 +144,13 @@ async def watching(folder: Path, rig: Rig) -> AsyncIterator[Server]:
 
 
 async def mixed_traffic(rig: Rig, key: str, small: str) -> None:
-    """A purchase, hits, followers, and each way in which a call can fail."""
+    """A purchase, hits, followers, and every way in which a call can fail."""
     prompt = secrets.token_hex(8)
     await asyncio.gather(*(rig.generate(key, prompt) for _ in range(3)))
     await rig.generate(key, prompt)
     await rig.generate("sk-gw-of-nobody", prompt)
     await rig.generate(small, None)
-    # Failed, a refused key, too many calls, and what nobody can tell.
+    # A failure, a refused key, too many calls, and an unknown outcome.
     for status in (500, 401, 429, 502):
         rig.sandbox.fault = UpstreamFault(kind="status", status=status, times=1)
         await rig.generate(key, None)

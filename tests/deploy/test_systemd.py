@@ -1,4 +1,4 @@
-"""deploy/systemd: units that systemd takes, shut off from what the gateway does not need."""
+"""deploy/systemd: valid units, closed off from everything that the gateway does not need."""
 
 import re
 import shutil
@@ -14,7 +14,7 @@ FOLDER = DEPLOY / "systemd"
 SERVICES = ["gateway.service", "gateway@.service"]
 PROGRAM = "/opt/gateway/bin/gateway"
 EXPOSURE = 2.0
-"""Of ten: systemd calls that "OK"."""
+"""Out of ten: systemd calls that "OK"."""
 
 analyzed = pytest.mark.skipif(
     shutil.which("systemd-analyze") is None, reason="systemd is not installed"
@@ -23,7 +23,7 @@ analyzed = pytest.mark.skipif(
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Copies whose program is one that is there."""
+    """Copies of the units, with a program that exists."""
     for file in FOLDER.iterdir():
         text = file.read_text().replace(PROGRAM, "/bin/true")
         (tmp_path / file.name).write_text(text)
@@ -54,7 +54,7 @@ def settings_of(service: str, instance: str = "") -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("service", SERVICES)
-def test_a_stop_waits_for_what_is_under_way(service: str) -> None:
+def test_a_stop_waits_for_calls_under_way(service: str) -> None:
     settings = dict(settings_of(service))
     assert float(settings["TimeoutStopSec"]) >= ServerSettings().drain_seconds + 20
     assert settings["KillMode"] == "mixed"
@@ -81,7 +81,7 @@ def test_secrets_come_as_credentials(service: str) -> None:
     assert [each.partition(":")[0] for each in loaded] == ["upstream-key", "pepper"]
 
 
-def test_the_two_differ_in_what_an_instance_needs_alone() -> None:
+def test_the_two_units_differ_only_where_instances_must() -> None:
     one, several = (
         {line for line in (FOLDER / service).read_text().splitlines() if "=" in line}
         for service in SERVICES

@@ -1,4 +1,4 @@
-"""The wheel, installed into an empty environment with what it asks for, and nothing else."""
+"""The wheel, installed into an empty environment with its dependencies alone."""
 
 import asyncio
 import subprocess
@@ -34,6 +34,6 @@ def install(folder: Path) -> Path:
     return installed
 
 
-async def test_the_wheel_serves_a_picture_with_what_it_asks_for(tmp_path: Path) -> None:
+async def test_the_wheel_serves_a_picture_with_its_dependencies_alone(tmp_path: Path) -> None:
     installed = await asyncio.to_thread(install, tmp_path)
     await serve_a_picture([str(installed / "bin" / "gateway"), "serve"])

@@ -1,4 +1,4 @@
-"""Every YAML file, as it is written."""
+"""The style of every YAML file."""
 
 from pathlib import Path
 
@@ -15,5 +15,5 @@ FILES = sorted(
 
 
 @pytest.mark.parametrize("file", FILES)
-def test_it_is_well_written(file: str) -> None:
+def test_it_passes_yamllint(file: str) -> None:
     passes("yamllint", "--strict", Path(file))

@@ -1,6 +1,6 @@
-"""The cache, end to end: what counts as the same request, who gets it, and for how long.
+"""The cache, end to end: which requests are the same, who gets an answer, and for how long.
 
-What is bought is counted by the upstream's own counts, never by what the gateway says of itself.
+The upstream's counts say what was bought, not the gateway's own.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ STORED = "gateway; fwd=miss; stored"
 
 
 def raw(rig: Rig, key: str, body: str | bytes, **headers: str) -> Awaitable[Got]:
-    """Ask with a body as it stands."""
+    """Send a body as it is."""
     return rig.post(key, data=body, headers={"Content-Type": "application/json", **headers})
 
 
@@ -73,7 +73,7 @@ async def test_the_same_request_in_any_writing_is_bought_once(rig: Rig) -> None:
     assert calls(rig) == 1
 
 
-async def test_what_may_change_the_picture_is_another_request(rig: Rig) -> None:
+async def test_a_field_that_may_change_the_picture_makes_another_request(rig: Rig) -> None:
     key = await rig.key()
     assert status(await raw(rig, key, ORIGINAL)) == STORED
     for count, (name, body) in enumerate(OTHER.items(), start=2):
@@ -81,7 +81,7 @@ async def test_what_may_change_the_picture_is_another_request(rig: Rig) -> None:
         assert calls(rig) == count, name
 
 
-async def test_both_paths_share_what_is_kept(rig: Rig) -> None:
+async def test_both_paths_share_the_cache(rig: Rig) -> None:
     key = await rig.key()
     assert status(await rig.generate(key)) == STORED
     async with rig.session.post(
@@ -100,7 +100,7 @@ async def test_ignore_fields_can_be_configured(tmp_path: Path) -> None:
         assert status(await rig.generate(key, user="u")) == STORED
 
 
-# -- whose it is --------------------------------------------------------------------------------
+# -- teams and keys ----------------------------------------------------------------------------
 
 
 async def test_a_team_never_gets_anothers_picture(rig: Rig) -> None:
@@ -120,7 +120,7 @@ async def test_all_keys_of_a_team_share(rig: Rig) -> None:
     assert calls(rig) == 1
 
 
-# -- what a hit is like -------------------------------------------------------------------------
+# -- hits ---------------------------------------------------------------------------------------
 
 
 async def test_a_hit_is_free_and_says_what_it_saved(tmp_path: Path) -> None:
@@ -154,7 +154,7 @@ async def test_hits_are_served_when_every_limit_is_reached(rig: Rig) -> None:
 
 
 async def test_policy_comes_before_the_cache(rig: Rig) -> None:
-    """What a team may not ask for any more, it does not get from the cache either."""
+    """A request that the team's policy forbids is not answered from the cache either."""
     key = await rig.key()
     assert status(await rig.generate(key, size="1536x1024")) == STORED
     await rig.key(sizes=("1024x1024",))
@@ -168,7 +168,7 @@ async def test_age_counts_whole_seconds(rig: Rig) -> None:
     assert (await rig.generate(key)).headers["Age"] == "1"
 
 
-# -- what the client asks of the cache ----------------------------------------------------------
+# -- Cache-Control ------------------------------------------------------------------------------
 
 
 async def test_no_cache_buys_a_fresh_answer_and_keeps_it(rig: Rig) -> None:
@@ -206,7 +206,7 @@ def deliver(rig: Rig, picture: str) -> None:
     rig.sandbox.fault = UpstreamFault(kind="status", status=200, body=body)
 
 
-async def test_max_age_takes_only_what_is_young_enough(rig: Rig) -> None:
+async def test_max_age_accepts_only_answers_that_are_young_enough(rig: Rig) -> None:
     key = await rig.key()
     await rig.generate(key)
     assert status(await rig.generate(key, headers={"Cache-Control": "max-age=60"})) == HIT
@@ -275,7 +275,7 @@ async def test_directives_in_several_lines_and_junk_around_them(rig: Rig) -> Non
 # -- off ----------------------------------------------------------------------------------------
 
 
-async def test_off_in_all_buys_every_time(tmp_path: Path) -> None:
+async def test_without_a_cache_every_request_is_bought(tmp_path: Path) -> None:
     async with running_rig(tmp_path, "[cache]\nenabled = false\n") as rig:
         key = await rig.key()
         for count in (1, 2, 3):
@@ -285,7 +285,7 @@ async def test_off_in_all_buys_every_time(tmp_path: Path) -> None:
         assert (await rig.generate(key, headers=only)).error[2] == "not_cached"
 
 
-async def test_off_for_a_team_leaves_the_others_theirs(rig: Rig) -> None:
+async def test_a_team_without_a_cache_leaves_the_others_theirs(rig: Rig) -> None:
     on, off = await rig.key("on"), await rig.key("off", cache=False)
     for _ in range(2):
         assert status(await rig.generate(off)) == "gateway; fwd=bypass"
@@ -324,7 +324,7 @@ async def test_an_answer_over_the_entry_limit_is_delivered_and_not_kept(tmp_path
         assert await metric(rig, "gateway_cache_entries") == 0
 
 
-async def test_an_answer_larger_than_all_the_memory_is_not_said_to_be_stored(
+async def test_an_answer_larger_than_the_whole_memory_is_not_reported_as_stored(
     tmp_path: Path,
 ) -> None:
     async with running_rig(tmp_path, CACHE_MAX_BYTES="300") as rig:
@@ -333,7 +333,7 @@ async def test_an_answer_larger_than_all_the_memory_is_not_said_to_be_stored(
             assert status(await rig.generate(key)) == MISS
 
 
-async def test_an_answer_is_given_again_for_its_time_to_live(tmp_path: Path) -> None:
+async def test_an_answer_is_served_again_for_its_time_to_live(tmp_path: Path) -> None:
     async with running_rig(tmp_path, CACHE_TTL_SECONDS="1") as rig:
         key = await rig.key()
         first = await rig.generate(key)
@@ -364,7 +364,7 @@ async def test_urls_are_never_kept_past_their_life(tmp_path: Path) -> None:
         assert 2 <= calls(rig) <= 5
 
 
-async def test_a_url_that_lives_long_is_bounded_by_the_usual_time(tmp_path: Path) -> None:
+async def test_a_long_lived_url_is_kept_for_the_usual_time_to_live(tmp_path: Path) -> None:
     settings = drawing(answer="both", url_ttl=3600)
     async with running_rig(tmp_path, sandbox=settings, CACHE_TTL_SECONDS="0.5") as rig:
         key = await rig.key()
@@ -374,7 +374,7 @@ async def test_a_url_that_lives_long_is_bounded_by_the_usual_time(tmp_path: Path
         assert status(await rig.generate(key)) == STORED
 
 
-async def test_a_url_that_does_not_say_lives_for_the_configured_time(tmp_path: Path) -> None:
+async def test_a_url_without_an_expiry_is_kept_for_the_configured_time(tmp_path: Path) -> None:
     body = '{"created":1,"data":[{"url":"https://images.example.com/apple.png?sig=abc"}]}'
     async with running_rig(tmp_path, CACHE_URL_TTL_SECONDS="0.5") as rig:
         rig.sandbox.fault = UpstreamFault(kind="status", status=200, body=body)
@@ -385,7 +385,7 @@ async def test_a_url_that_does_not_say_lives_for_the_configured_time(tmp_path: P
         assert status(await rig.generate(key)) == STORED
 
 
-async def test_a_url_that_is_over_already_is_not_kept(tmp_path: Path) -> None:
+async def test_an_expired_url_is_not_kept(tmp_path: Path) -> None:
     body = '{"created":1,"data":[{"url":"https://x.example.com/a.png?se=2020-01-01T00:00:00Z"}]}'
     async with running_rig(tmp_path) as rig:
         rig.sandbox.fault = UpstreamFault(kind="status", status=200, body=body)

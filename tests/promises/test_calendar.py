@@ -102,10 +102,10 @@ LIMITS = {
 
 
 async def set_clock(replicas: Replicas, at: float) -> None:
-    """Let the store's clock go on from here.
+    """Set the store's clock.
 
     Redis' own clock cannot be set. But the store's clock never runs backwards: if its mark is
-    ahead, as after somebody set a server's clock back, it goes on from there.
+    ahead, as after a server's clock was set back, it goes on from the mark.
     """
     async with replicas.redis.client() as client:
         seconds, micros = await client.time()

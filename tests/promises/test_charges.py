@@ -66,12 +66,12 @@ PRICES = {
     ("high", "1024x1024"): 211_000,
     ("high", "1024x1536"): 165_000,
     ("high", "1536x1024"): 165_000,
-    # No cell of their own: the dearest of the quality, by pixels above 1,048,576.
+    # Not in the table: the dearest price of the quality, by pixels above 1,048,576.
     ("low", "1024x1536"): 9_000,
     ("low", "832x832"): 6_000,
     ("medium", "2048x2048"): 212_000,
     ("high", LARGEST): LARGEST_HIGH,
-    # Held at the dearest, settled by the answer's own words: medium and 1024x1024.
+    # Held at the dearest, settled by the answer's own quality and size: medium, 1024x1024.
     ("auto", "1024x1024"): 53_000,
     (None, "1024x1024"): 53_000,
     ("auto", "auto"): 53_000,
@@ -98,7 +98,7 @@ async def test_an_image_costs_what_the_price_table_says(
     await assert_books(rig, "team", 2, 2 * price)
 
 
-async def test_what_is_auto_needs_room_for_the_dearest(rig: Rig) -> None:
+async def test_auto_needs_room_for_the_dearest_image(rig: Rig) -> None:
     key = await rig.key(limits=Limits(cost_per_day=LARGEST_HIGH - 1))
     got = await rig.generate(key, size="auto")
     assert got.error == (429, "insufficient_quota", "insufficient_quota")

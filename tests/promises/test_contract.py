@@ -319,7 +319,7 @@ async def test_a_key_is_judged_before_the_body(rig: Rig) -> None:
     assert (await ask(rig.url, request_bytes(length=2**40, body=b""))).status == 401
 
 
-# -- what goes upstream -------------------------------------------------------------------------
+# -- headers sent upstream-----------------------------------------------------------------------
 
 
 async def test_nothing_of_the_clients_headers_goes_upstream(rig: Rig) -> None:
@@ -370,7 +370,7 @@ async def test_nothing_of_the_clients_headers_goes_upstream(rig: Rig) -> None:
     assert arrived.headers["host"] == rig.sandbox.url.removeprefix("http://")
 
 
-# -- what comes back ----------------------------------------------------------------------------
+# -- headers sent back---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("status", [200, 400, 429, 500])

@@ -1,4 +1,4 @@
-"""A key's own limits, end to end: as exact as its team's, and nobody else's business."""
+"""A key's own limits, end to end: they refuse in the key's name and leave other keys alone."""
 
 import asyncio
 from collections import Counter
@@ -49,7 +49,7 @@ async def test_each_limit_refuses_in_the_keys_name(
         assert (await first).status == 200
 
 
-async def test_the_headers_tell_the_tighter_limit(rig: Rig) -> None:
+async def test_the_headers_show_the_tighter_limit(rig: Rig) -> None:
     wide = await rig.key("team", limits=Limits(images_per_day=10, requests_per_minute=5))
     key = await rig.further_key("team", limits=Limits(images_per_day=3, requests_per_minute=9))
     headers = (await rig.generate(key, None)).headers
@@ -79,7 +79,7 @@ async def test_the_keys_of_a_line_share_one_budget_and_one_history(rig: Rig) -> 
 # -- shared flights -----------------------------------------------------------------------------
 
 
-async def test_a_keys_refusal_is_not_told_to_other_keys_on_the_same_flight(rig: Rig) -> None:
+async def test_a_keys_refusal_does_not_reach_other_keys_on_the_same_flight(rig: Rig) -> None:
     free = await rig.key("team")
     for turn in range(10):
         empty = await rig.further_key("team", limits=Limits(images_per_day=0))
@@ -108,7 +108,7 @@ async def test_every_key_is_refused_by_its_own_limit(rig: Rig) -> None:
     assert calls(rig) == 1
 
 
-async def test_a_teams_refusal_is_told_to_all_at_once(rig: Rig) -> None:
+async def test_a_teams_refusal_reaches_all_its_keys(rig: Rig) -> None:
     first = await rig.key("team", limits=Limits(images_per_day=0))
     second = await rig.further_key("team", limits=ONE)
     answers = await asyncio.gather(*(rig.generate(key) for key in (first, second) * 20))
@@ -116,7 +116,7 @@ async def test_a_teams_refusal_is_told_to_all_at_once(rig: Rig) -> None:
     assert all(got.json["error"]["message"].startswith("Team team's") for got in answers)
 
 
-async def test_what_a_limited_key_buys_is_shared_with_the_others(tmp_path: Path) -> None:
+async def test_a_purchase_by_a_limited_key_is_shared_with_the_others(tmp_path: Path) -> None:
     async with running_rig(tmp_path, FLAT, drawing(latency=0.3)) as rig:
         await rig.key("team")
         one, other = [await rig.further_key("team", limits=ONE) for _ in range(2)]

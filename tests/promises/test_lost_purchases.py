@@ -1,6 +1,4 @@
-"""Purchases under way while the store comes back with an older state: what is settled from then on
-is recorded, once.
-"""
+"""The store returns to an older state during purchases: later settlements are recorded once."""
 
 import asyncio
 import random
@@ -30,7 +28,7 @@ PRICE = 40_000
 
 
 class Saved:
-    """A copy of a database, which is written back into it while it is in use."""
+    """A copy of a database, which can be written back while the database is in use."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -50,27 +48,27 @@ class Saved:
 
 
 class Bench(LedgerObserver):
-    """A ledger over a database that can be lost. `told` counts what it told the metrics."""
+    """A ledger over a database that can be lost. `lost` counts the losses that it reports."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "gateway.db"
         self.sqlite = SqliteStore(self.path)
         self.store = FaultyStore(self.sqlite)
-        self.told = 0
+        self.lost = 0
         self.ledger = Ledger(self.store.accounts, spread=random.random, observer=self)
 
     def lost_purchase_settled(self) -> None:
-        self.told += 1
+        self.lost += 1
 
     async def buy(self, id: str, images: int = 1) -> Settle:
-        """Have a purchase admitted; what it is to be settled with."""
+        """Have a purchase admitted; returns its settlement."""
         step = reserve(id, images=images)
         held = await self.ledger.reserve(step)
         assert isinstance(held, Held)
         return step.settle(held.at, images, images * PRICE)
 
     async def recorded(self) -> tuple[int, int, int]:
-        """Money in the budget and in the history, and how many requests are in there."""
+        """The money in the budget and in the history, and the number of requests in the history."""
         ((account, _),) = (await self.sqlite.accounts.load([team_account("red")])).accounts
         (row,) = await self.sqlite.usage.report([], None, None)
         return account.day.cost, row.cost, row.requests
@@ -85,7 +83,7 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
         await bench.ledger.close(5)
 
 
-async def test_what_a_restored_database_has_lost_is_charged_once(bench: Bench) -> None:
+async def test_a_purchase_that_a_restored_database_lost_is_charged_once(bench: Bench) -> None:
     await bench.ledger.finish(await bench.buy("old"))
     with closing(Saved(bench.path)) as saved:
         purchases = [await bench.buy(f"lost-{number}", number) for number in (1, 2, 3)]
@@ -99,10 +97,10 @@ async def test_what_a_restored_database_has_lost_is_charged_once(bench: Bench) -
     assert account.holds == {}
     warnings = [line for line in lines if line["event"] == WARNING]
     assert [line["id"] for line in warnings] == ["lost-1", "lost-2", "lost-3"]
-    assert bench.told == 3
+    assert bench.lost == 3
 
 
-async def test_a_release_of_what_was_lost_is_nothing(bench: Bench) -> None:
+async def test_the_release_of_a_lost_purchase_does_nothing(bench: Bench) -> None:
     await bench.ledger.finish(await bench.buy("old"))
     with closing(Saved(bench.path)) as saved:
         await bench.buy("lost")
@@ -117,10 +115,10 @@ async def test_a_lost_reply_is_not_taken_for_a_loss(bench: Bench) -> None:
     await bench.ledger.finish(purchase)
     assert bench.store.asked["written"] == 1
     assert await bench.recorded() == (PRICE, PRICE, 1)
-    assert bench.told == 0
+    assert bench.lost == 0
 
 
-async def test_the_reply_to_a_charge_anew_may_be_lost_too(bench: Bench) -> None:
+async def test_the_reply_to_the_second_charge_may_be_lost_too(bench: Bench) -> None:
     with closing(Saved(bench.path)) as saved:
         purchase = await bench.buy("lost")
         saved.put_back()
@@ -129,7 +127,7 @@ async def test_the_reply_to_a_charge_anew_may_be_lost_too(bench: Bench) -> None:
     assert await bench.recorded() == (PRICE, PRICE, 1)
 
 
-async def test_as_long_as_nobody_can_tell_nothing_is_charged(bench: Bench) -> None:
+async def test_nothing_is_charged_while_a_loss_is_uncertain(bench: Bench) -> None:
     with closing(Saved(bench.path)) as saved:
         purchase = await bench.buy("lost")
         saved.put_back()
@@ -143,17 +141,17 @@ async def test_as_long_as_nobody_can_tell_nothing_is_charged(bench: Bench) -> No
     assert await bench.recorded() == (PRICE, PRICE, 1)
 
 
-async def test_who_is_not_concerned_is_not_asked(bench: Bench) -> None:
+async def test_ordinary_settlements_ask_the_store_for_no_losses(bench: Bench) -> None:
     for number in range(5):
         await bench.ledger.finish(await bench.buy(str(number)))
     assert bench.store.asked["written"] == 0
 
 
 @pytest.mark.parametrize("seed", range(5))
-async def test_whatever_two_gateways_lose(tmp_path: Path, seed: int) -> None:
-    """All that is settled after the database last went back is recorded, in both places alike.
+async def test_two_gateways_with_restores_at_random_moments(tmp_path: Path, seed: int) -> None:
+    """Everything settled after the last restore is recorded, alike in budget and history.
 
-    What was settled before may be held again: that is swept some day.
+    Earlier purchases may be held again; a sweep charges those later.
     """
     chance = random.Random(seed)
     benches = [Bench(tmp_path), Bench(tmp_path)]
@@ -196,7 +194,7 @@ async def test_whatever_two_gateways_lose(tmp_path: Path, seed: int) -> None:
 
 
 async def test_a_redis_restarted_from_an_older_dump(tmp_path: Path) -> None:
-    """What was asked of the upstream before, and answered after, is in budget and history."""
+    """A call sent before the dump and answered after the restart is in budget and history."""
     calls = 12
     sandbox = SandboxSettings(api_key=UPSTREAM_KEY, picture="dot", latency=3.0)
     async with running_redis(tmp_path / "redis") as server:

@@ -1,9 +1,9 @@
-"""Never a leak: secrets and prompts are planted, everything is made to happen, nothing shows up.
+"""Never a leak: secrets and prompts are planted, everything is made to happen, nothing shows.
 
-A real process is driven through every outcome, in both log formats at the level debug, is killed
-and started again, and has its store damaged. Then 8 characters in a row of anything planted are
-sought in all that it wrote: logs, metrics, answers, the files of its data and their names. The id
-of a key (`sk-gw-<id>`) is public; what stands after its underscore is not.
+A real process goes through every outcome, in both log formats at level debug. It is killed and
+started again, and its store is damaged. Then all its output is searched for 8 consecutive
+characters of anything planted: logs, metrics, answers, the files of its data and their names. The
+id of a key (`sk-gw-<id>`) is public; the part after its underscore is secret.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ from tests.support.steps import key_in, until
 
 WINDOW = 8
 _ALPHABET = string.ascii_letters + string.digits
-_RUN = re.compile(rb"[A-Za-z0-9]{8,}")  # what a part of a canary can stand in
+_RUN = re.compile(rb"[A-Za-z0-9]{8,}")  # text in which a part of a canary can be
 KINDS: tuple[Kind, ...] = (
     "cut_before_headers",
     "cut_in_body",
@@ -49,22 +49,22 @@ STATUSES = (302, 400, 401, 403, 404, 408, 418, 422, 429, 500, 502, 503, 504, 520
 
 
 def canary() -> str:
-    """40 characters that nothing else has 8 of in a row."""
+    """40 characters, no 8 of which occur together anywhere else."""
     return "".join(secrets.choice(_ALPHABET) for _ in range(40))
 
 
 class Canaries:
-    """What was planted, by where."""
+    """The planted secrets by place."""
 
     def __init__(self) -> None:
         self.planted: dict[str, str] = {}
 
     def plant(self, where: str) -> str:
-        """A new one."""
+        """A canary for this place."""
         return self.planted.setdefault(where, canary())
 
     def found_in(self, text: bytes) -> set[str]:
-        """Where those come from of which there is a part in `text`."""
+        """The places of the canaries of which a part occurs in `text`."""
         parts = {part: where for where, value in self.planted.items() for part in _parts(value)}
         runs = {run.decode() for run in _RUN.findall(text)}
         return {parts[part] for run in runs for part in _parts(run) if part in parts}
@@ -75,7 +75,7 @@ def _parts(text: str) -> Iterator[str]:
 
 
 class Nest:
-    """A gateway process with canaries in everything that it is given, and all that it answered."""
+    """A gateway process with canaries in all its inputs, and all its answers."""
 
     def __init__(self, folder: Path, upstream: Sandbox, canaries: Canaries, log: str) -> None:
         self.folder = folder
@@ -121,7 +121,7 @@ class Nest:
         }
 
     async def ask(self, headers: Mapping[str, str] | None = None, seconds: float = 10) -> int:
-        """Ask for an image that nobody asked for."""
+        """Ask for a new image."""
         return await self.post(self.body(), headers, seconds)
 
     async def post(
@@ -154,7 +154,7 @@ class Nest:
             return response.status
 
     async def send_raw(self, data: bytes) -> None:
-        """What no client library would send; whatever is answered to it."""
+        """Send what no client library would send, whatever the answer."""
         async with wire(self.url) as connection:
             await connection.send(data)
             with suppress(TimeoutError):
@@ -167,7 +167,7 @@ class Nest:
                     self.heard.append(await response.read())
 
     def written(self) -> Iterator[tuple[str, bytes]]:
-        """All that it wrote so far, with where."""
+        """All its output so far, with the place."""
         yield "output", self.running.out.encode()
         yield "log", self.running.err.encode()
         for answer in self.heard:
@@ -179,7 +179,7 @@ class Nest:
                     yield name, (Path(folder) / name).read_bytes()
 
     def look(self) -> None:
-        """Fail where any part of a canary has come out."""
+        """Fail if any part of a canary has come out."""
         for where, text in self.written():
             leaked = self.canaries.found_in(text)
             assert not leaked, f"{leaked} in {where}"
@@ -253,7 +253,7 @@ async def upstream_failures(nest: Nest) -> None:
 
 
 async def refusals(nest: Nest) -> None:
-    """What is refused before it costs anything."""
+    """Requests that are refused before they cost anything."""
     plant = nest.canaries.plant
     for token in (
         plant("unknown token"),
@@ -299,7 +299,7 @@ async def refusals(nest: Nest) -> None:
 
 
 async def broken_http(nest: Nest) -> None:
-    """What aiohttp's parser refuses: as it comes, it would repeat and log the raw values."""
+    """Requests that aiohttp's parser refuses. By default it would echo and log the raw values."""
     plant = nest.canaries.plant
     head = f"POST {PATH} HTTP/1.1\r\nHost: gateway\r\nAuthorization: Bearer {nest.key}"
     word = plant("raw")
@@ -328,7 +328,7 @@ async def broken_http(nest: Nest) -> None:
 
 
 async def a_broken_store(nest: Nest) -> None:
-    """The store's contents turn to junk, and the file goes away."""
+    """The store's content turns to junk, and its file disappears."""
     database = nest.folder / "data" / "gateway.db"
     database.rename(database.with_name("elsewhere"))
     assert await nest.ask() == 503

@@ -55,7 +55,9 @@ async def lookups(rig: Rig, tier: str) -> dict[str, float]:
 
 
 @pytest.mark.parametrize("n", [1, 3])
-async def test_what_one_gateway_bought_is_a_hit_on_the_other(gateways: Gateways, n: int) -> None:
+async def test_a_picture_that_one_gateway_bought_is_a_hit_on_the_other(
+    gateways: Gateways, n: int
+) -> None:
     one, other = gateways.rigs
     key = await gateways.key()
     bought = await one.generate(key, n=n)
@@ -98,7 +100,7 @@ async def test_a_team_never_gets_anothers_answer(gateways: Gateways) -> None:
     assert calls(one) == 2
 
 
-async def test_no_prompt_stands_in_a_key(gateways: Gateways, server: RedisServer) -> None:
+async def test_no_cache_key_holds_a_prompt(gateways: Gateways, server: RedisServer) -> None:
     one, _other = gateways.rigs
     await one.generate(await gateways.key(), "canary")
     async with server.client() as client:

@@ -1,4 +1,4 @@
-"""One cache for all teams: whoever asks first pays, and nobody is told who that was."""
+"""One cache for all teams: the first team pays, and no other team learns who it was."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -38,13 +38,13 @@ async def test_teams_answer_each_other_and_pay_apart(shared: Rig) -> None:
     ]
 
 
-async def test_no_answer_tells_who_paid_first(shared: Rig) -> None:
+async def test_no_answer_shows_who_paid_first(shared: Rig) -> None:
     red, blue = await shared.key("red"), await shared.key("blue")
     await shared.generate(red, headers={"X-Request-Id": "reds-own"})
     hit = await shared.generate(blue, headers={"X-Request-Id": "blues-own"})
-    told = str(dict(hit.headers)) + hit.body.decode()
-    assert "blues-own" in told
-    assert "red" not in told
+    shown = str(dict(hit.headers)) + hit.body.decode()
+    assert "blues-own" in shown
+    assert "red" not in shown
 
 
 async def test_teams_share_a_flight_but_not_its_leaders_limits(shared: Rig) -> None:
@@ -55,12 +55,12 @@ async def test_teams_share_a_flight_but_not_its_leaders_limits(shared: Rig) -> N
     assert [answer.status for answer in served] == [200] * 5
     assert shared.sandbox.counts.asked == 1
     for answer in refused:
-        # Refused on its own account, or served by the other team's purchase: never on another's.
+        # Refused by its own limit, or served by the other team's purchase.
         assert answer.status == 200 or "Team poor's" in answer.json["error"]["message"]
     assert "poor" not in "".join(str(answer.json) for answer in served)
 
 
-async def test_teams_share_nothing_unless_told_to(rig: Rig) -> None:
+async def test_teams_share_nothing_by_default(rig: Rig) -> None:
     red, blue = await rig.key("red"), await rig.key("blue")
     await rig.generate(red)
     assert (await rig.generate(blue)).headers["Cache-Status"] == "gateway; fwd=miss; stored"

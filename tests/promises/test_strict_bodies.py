@@ -181,7 +181,7 @@ async def test_a_length_beside_chunks_is_no_request(rig: Rig, headers: str) -> N
     assert answer.error == ((400, "invalid_http") if headers else (413, "body_too_large"))
 
 
-async def test_a_length_that_lies_buys_nothing(rig: Rig) -> None:
+async def test_a_wrong_length_buys_nothing(rig: Rig) -> None:
     body = body_with('"n":1')
     answer = await refusal(rig, request_bytes(await rig.key(), body=body, length=len(body) - 1))
     assert answer.status == 400

@@ -17,7 +17,7 @@ PROMPT = "a red apple"
 
 
 def used(got: Got) -> int:
-    """What the answer costs by its own usage, in micro-dollars, all of it text and images."""
+    """The cost of the answer by its own usage, in micro-dollars."""
     usage = got.json["usage"]
     return int(usage["input_tokens"] * 5 + usage["output_tokens"] * 30)
 

@@ -34,7 +34,7 @@ SUMS = (
 
 
 async def report(folder: Path, *arguments: str) -> list[dict[str, Any]]:
-    """What `gateway usage` prints over the data in `folder`."""
+    """The output of `gateway usage` for the data in `folder`."""
     operator = Program(
         folder, STORE_URL=f"sqlite:{folder / 'gateway.db'}", KEYS_PEPPER_FILE=str(folder / "pepper")
     )
@@ -49,7 +49,7 @@ def sums(rows: list[dict[str, Any]]) -> dict[str, Decimal]:
 
 
 async def traffic(rig: Rig) -> Counter[str]:
-    """Purchases, hits, followers, refusals and failures, in turn and at once; what was asked."""
+    """Purchases, hits, followers, refusals and failures, in turn and at once; returns answers."""
     red, second, blue = await rig.key("red"), await rig.further_key("red"), await rig.key("blue")
     poor = await rig.key("poor", limits=Limits(images_per_day=2))
     rig.sandbox.settings.latency = 0.1
@@ -96,9 +96,9 @@ async def test_reports_equal_what_the_upstream_counted(tmp_path: Path) -> None:
         assert total["images_cached"] == 60 - 15 + 10 + 12
         # Nearly all of the first ones, which came together; the last twelve are hits.
         assert 0 < total["images_coalesced"] <= total["images_cached"] - 12
-        # Over the limit, and bad requests; those without a key are nobody's.
+        # Over the limit, and bad requests; those without a key belong to no team.
         assert total["requests_refused"] == 7 + 3
-        # Each that was admitted or served: not the refused, the unknown keys, the bad requests.
+        # Every admitted or served request: no refusals, unknown keys or bad requests.
         assert total["requests"] == sum(asked.values()) + 1 - 7 - 3 - 3
 
         for by in ("key", "model", "size", "quality", "outcome", "hour", "day"):
@@ -150,6 +150,6 @@ async def test_only_this_month_is_reported(rig: Rig, tmp_path: Path) -> None:
     assert (await rig.usage()).requests == 2
 
 
-async def test_nothing_was_asked_for(rig: Rig, tmp_path: Path) -> None:
+async def test_without_requests_the_report_is_empty(rig: Rig, tmp_path: Path) -> None:
     await rig.key()
     assert await report(tmp_path) == []

@@ -7,6 +7,7 @@ is not written yet, which is never money.
 from collections.abc import Callable, Sequence
 
 import structlog
+from msgspec import Struct
 from msgspec.structs import replace
 
 from gateway.config.models import quality_label
@@ -27,6 +28,27 @@ _Kind = tuple[str, str, str, str, str, EntryOutcome, int]
 """Team, line of keys, model, size, quality, outcome and hour."""
 
 
+class _Sums(Struct):
+    """The sums of one kind of request since the last write. `first` is its entry without them."""
+
+    first: Entry
+    requests: int = 0
+    images_cached: int = 0
+    images_coalesced: int = 0
+    saved: int = 0
+    requests_refused: int = 0
+
+    def entry(self) -> Entry:
+        return replace(
+            self.first,
+            requests=self.requests,
+            images_cached=self.images_cached,
+            images_coalesced=self.images_coalesced,
+            saved=self.saved,
+            requests_refused=self.requests_refused,
+        )
+
+
 class FreeUsage(WriteBehind[Sequence[Entry]], Observer):
     """The buffer in front of `AccountStore.record`.
 
@@ -40,19 +62,19 @@ class FreeUsage(WriteBehind[Sequence[Entry]], Observer):
         self._store = store
         self._new_id = new_id
         self._wall = wall
-        self._waiting: dict[_Kind, Entry] = {}
+        self._waiting: dict[_Kind, _Sums] = {}
 
     def answer_ready(self, record: RequestRecord) -> None:
         """Add a cache hit, or a shared answer of a purchase in flight."""
-        request, images, saved = record.request, record.images, record.saved
-        if request is None or record.outcome not in ("hit", "collapsed"):
+        request, shared = record.request, record.outcome == "collapsed"
+        if request is None or not (shared or record.outcome == "hit"):
             return
         labels = request.model, request.size, quality_label(request.quality)
-        if record.outcome == "hit":
-            self._add(record, "cached", labels, requests=1, images_cached=images, saved=saved)
-        else:
-            amounts = {"images_cached": images, "images_coalesced": images, "saved": saved}
-            self._add(record, "coalesced", labels, requests=1, **amounts)
+        if (sums := self._sums(record, "coalesced" if shared else "cached", labels)) is not None:
+            sums.requests += 1
+            sums.images_cached += record.images
+            sums.images_coalesced += record.images if shared else 0
+            sums.saved += record.saved
 
     def request_refused(self, record: RequestRecord) -> None:
         """Add a refusal.
@@ -60,12 +82,13 @@ class FreeUsage(WriteBehind[Sequence[Entry]], Observer):
         The record's labels come from closed sets. Refusals cost a client nothing, so a client
         must not be able to invent any number of them.
         """
-        self._add(record, "refused", record.labels, requests_refused=1)
+        if (sums := self._sums(record, "refused", record.labels)) is not None:
+            sums.requests_refused += 1
 
     def collect(self) -> Sequence[Entry] | None:
         """The merged entries."""
-        entries, self._waiting = list(self._waiting.values()), {}
-        return entries or None
+        waiting, self._waiting = self._waiting, {}
+        return [sums.entry() for sums in waiting.values()] or None
 
     async def write(self, batch: Sequence[Entry]) -> None:
         """Write the entries, all at once or else one by one. Raises StoreUnavailable."""
@@ -86,25 +109,20 @@ class FreeUsage(WriteBehind[Sequence[Entry]], Observer):
         except Exception as defect:
             log.exception("usage entry dropped", entry=entry.id, exc_info=defect)
 
-    def _add(
-        self,
-        record: RequestRecord,
-        outcome: EntryOutcome,
-        labels: tuple[str, str, str],
-        **amounts: int,
-    ) -> None:
-        """Add the amounts to the entry of this kind of request."""
+    def _sums(
+        self, record: RequestRecord, outcome: EntryOutcome, labels: tuple[str, str, str]
+    ) -> _Sums | None:
+        """The sums to add this request to; None if its kind is left out."""
         caller, now = record.caller, self._wall()
         if caller is None:
-            return
+            return None
         team, key = caller.team.name, caller.key.line
         kind = (team, key, *labels, outcome, int(now // HOUR_SECONDS))
-        entry = self._waiting.get(kind)
-        if entry is None:
-            if len(self._waiting) >= MAX_WAITING:
-                return
+        sums = self._waiting.get(kind)
+        # Sums that change in place: a new entry for each cache hit would take microseconds.
+        if sums is None and len(self._waiting) < MAX_WAITING:
             model, size, quality = labels
-            entry = Entry(
+            first = Entry(
                 id=self._new_id(),
                 at=now,
                 team=team,
@@ -115,5 +133,5 @@ class FreeUsage(WriteBehind[Sequence[Entry]], Observer):
                 outcome=outcome,
                 requests=0,
             )
-        sums = {name: getattr(entry, name) + amount for name, amount in amounts.items()}
-        self._waiting[kind] = replace(entry, **sums)
+            sums = self._waiting[kind] = _Sums(first)
+        return sums

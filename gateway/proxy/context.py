@@ -1,4 +1,4 @@
-"""What the proxy is asked, what it returns, and what it knows of a request on the way."""
+"""The proxy's request and response, and the context of a request on its way between them."""
 
 from collections.abc import Awaitable, Callable, Sequence
 

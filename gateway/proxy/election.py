@@ -6,7 +6,7 @@ on it: losing a lease may cost a duplicate image, never a wrong charge.
 The races it guards against:
 
 1. *The buyer ends while another gateway asks for the lease.* A candidate listens before it asks,
-   and keeps messages by holder until it knows for whom it waits.
+   and keeps messages by holder until it knows which holder it waits for.
 2. *Messages get lost with the subscription.* Whenever a subscription is lost or established, all
    who wait look and ask again; so they do when the lease in their way should have expired.
 3. *The buyer ended between a look into the cache and the lease.* A candidate that has waited or was
@@ -76,7 +76,7 @@ class Election(Protocol):
         `look` returns the answer if it is in the cache by now. Waits for other gateways count as
         such in `record`. A gateway must not run two elections of one name at a time.
 
-        Raises what `buy` raises here or at the other gateway, and StoreUnavailable.
+        Raises the errors of `buy`, here or at the other gateway, and StoreUnavailable.
         """
 
 
@@ -107,7 +107,7 @@ class _Candidate:
 class SharedElection(Service):
     """The elections among the gateways of one store, over leases that all of them see.
 
-    `cache_is_shared` returns whether the others find in the cache what was stored there just now.
+    `cache_is_shared` returns whether the others find a stored answer in the cache at once.
     A lease lasts `lease_seconds` and is renewed three times in that.
     """
 

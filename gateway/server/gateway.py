@@ -44,11 +44,10 @@ from gateway.server.startup import (
     with_upstream_key,
 )
 from gateway.stores.redis.leases import RedisLeases
-from gateway.telemetry.account_reader import AccountReader
 from gateway.telemetry.logging import dropped_lines
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.observer import Observer, Observers
-from gateway.telemetry.quota_gauges import QuotaCollector
+from gateway.telemetry.quota_gauges import AccountReader, QuotaCollector
 from gateway.tenants.directory import Directory
 from gateway.tenants.last_used import LastUsed
 from gateway.upstream.client import HttpUpstream

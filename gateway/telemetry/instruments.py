@@ -5,7 +5,7 @@ sees a new series and no rise at all.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
 from prometheus_client import (
@@ -25,13 +25,20 @@ disable_created_metrics()  # type: ignore[no-untyped-call]  # published without 
 
 M = TypeVar("M", Counter, Histogram)
 
+Values = Mapping[tuple[str, ...], float]
+
 
 class Series(dict[tuple[str, ...], M]):
-    """An instrument's series by their label values: four times as quick as `labels()`."""
+    """An instrument's series by their label values: four times as quick as `labels()`.
 
-    def __init__(self, instrument: M) -> None:
+    `zero` lists the series that exist from the start: label values, or the value of the only label.
+    """
+
+    def __init__(self, instrument: M, zero: Iterable[str | tuple[str, ...]] = ()) -> None:
         super().__init__()
         self._labels: Callable[..., M] = instrument.labels
+        for values in zero:
+            self.begin(*((values,) if isinstance(values, str) else values))
 
     def __missing__(self, values: tuple[str, ...]) -> M:
         series = self[values] = self._labels(*values)
@@ -42,42 +49,45 @@ class Series(dict[tuple[str, ...], M]):
         _ = self[values]
 
 
-class MoneyCounter(Collector):
-    """Counts whole micro-dollars and exports dollars, each the float nearest to the exact sum."""
+class ComputedCounter(Collector):
+    """A counter whose series `values` returns, by their label values, when Prometheus asks."""
 
-    def __init__(self, name: str, help: str, *labels: str, registry: CollectorRegistry) -> None:
+    def __init__(
+        self, name: str, help: str, labels: Sequence[str], values: Callable[[], Values]
+    ) -> None:
         self._name = name
         self._help = help
         self._labels = labels
+        self._values = values
+
+    def collect(self) -> Iterable[CounterMetricFamily]:
+        """Yield the family, with the series so far."""
+        family = CounterMetricFamily(self._name, self._help, labels=self._labels)
+        for labels, value in self._values().items():
+            family.add_metric(labels, value)
+        yield family
+
+
+class MoneyCounter(ComputedCounter):
+    """Counts whole micro-dollars and exports dollars, each the float nearest to the exact sum."""
+
+    def __init__(self, name: str, help: str, *labels: str) -> None:
+        super().__init__(name, help, labels, self._dollars)
         self._micros = defaultdict[tuple[str, ...], int](int)
-        registry.register(self)
 
     def add(self, labels: tuple[str, ...], micros: int) -> None:
         """Add micro-dollars to the series with these label values."""
         self._micros[labels] += micros
 
-    def collect(self) -> Iterable[CounterMetricFamily]:
-        """Yield the family, with the series so far."""
-        family = CounterMetricFamily(self._name, self._help, labels=self._labels)
-        for labels, micros in list(self._micros.items()):
-            family.add_metric(labels, micros / MICRO)
-        yield family
-
-
-class _CounterFunction(Collector):
-    def __init__(self, name: str, help: str, value: Callable[[], int]) -> None:
-        self._name = name
-        self._help = help
-        self._value = value
-
-    def collect(self) -> Iterable[CounterMetricFamily]:
-        yield CounterMetricFamily(self._name, self._help, value=self._value())
+    def _dollars(self) -> Values:
+        # A copy in one go: this runs in a thread while series are added.
+        return {labels: micros / MICRO for labels, micros in self._micros.copy().items()}
 
 
 class Instruments:
     """Makes instruments in one registry, with their help texts from a table.
 
-    `zero` lists the series that exist from the start: label values, or the value of the only label.
+    All names get the prefix `gateway_`, which the table leaves out.
     """
 
     def __init__(self, registry: CollectorRegistry, help: Mapping[str, str]) -> None:
@@ -87,39 +97,39 @@ class Instruments:
     def counter(
         self, name: str, *labels: str, zero: Iterable[str | tuple[str, ...]] = ()
     ) -> Series[Counter]:
-        """Make a counter with labels."""
-        return _with_zero(Counter(name, self._help[name], labels, registry=self._registry), zero)
+        """Make a counter with labels. `zero` lists the series that exist from the start."""
+        return Series(Counter(*self._named(name), labels, registry=self._registry), zero)
 
     def histogram(
         self, name: str, *labels: str, buckets: tuple[float, ...], zero: Iterable[str] = ()
     ) -> Series[Histogram]:
-        """Make a histogram with labels."""
-        help, registry = self._help[name], self._registry
-        return _with_zero(Histogram(name, help, labels, buckets=buckets, registry=registry), zero)
+        """Make a histogram with labels. `zero` lists the series that exist from the start."""
+        registry = self._registry
+        return Series(
+            Histogram(*self._named(name), labels, buckets=buckets, registry=registry), zero
+        )
 
     def plain_counter(self, name: str) -> Counter:
         """Make a counter without labels."""
-        return Counter(name, self._help[name], registry=self._registry)
+        return Counter(*self._named(name), registry=self._registry)
 
     def plain_histogram(self, name: str, buckets: tuple[float, ...]) -> Histogram:
         """Make a histogram without labels."""
-        return Histogram(name, self._help[name], buckets=buckets, registry=self._registry)
+        return Histogram(*self._named(name), buckets=buckets, registry=self._registry)
 
     def gauge(self, name: str, *labels: str) -> Gauge:
         """Make a gauge, which is set from outside."""
-        return Gauge(name, self._help[name], labels, registry=self._registry)
+        return Gauge(*self._named(name), labels, registry=self._registry)
 
     def money(self, name: str, *labels: str) -> MoneyCounter:
         """Make a counter of money."""
-        return MoneyCounter(name, self._help[name], *labels, registry=self._registry)
+        counter = MoneyCounter(*self._named(name), *labels)
+        self._registry.register(counter)
+        return counter
 
     def counter_function(self, name: str, value: Callable[[], int]) -> None:
         """Make a counter without labels whose value is read when Prometheus asks."""
-        self._registry.register(_CounterFunction(name, self._help[name], value))
+        self._registry.register(ComputedCounter(*self._named(name), (), lambda: {(): value()}))
 
-
-def _with_zero(instrument: M, zero: Iterable[str | tuple[str, ...]]) -> Series[M]:
-    series = Series(instrument)
-    for values in zero:
-        series.begin(*((values,) if isinstance(values, str) else values))
-    return series
+    def _named(self, name: str) -> tuple[str, str]:
+        return f"gateway_{name}", self._help[name]

@@ -165,7 +165,7 @@ def _exception_places(_: Any, method: str, event: Event) -> Event:
 
 
 class _Foreign(logging.Handler):
-    """Logs the place and level of what libraries log, without its text."""
+    """Logs the place and level of a library's log line, without its text."""
 
     def emit(self, record: logging.LogRecord) -> None:
         failure = record.exc_info[1] if record.exc_info else None

@@ -1,6 +1,6 @@
 """The gateway's metrics, under the names that users' dashboards and alerts rely on.
 
-Labels come only from closed sets or the list of teams: what a client writes never becomes a label.
+Labels come only from closed sets or the list of teams: a client's text never becomes a label.
 No histogram has a team label, because collecting many of those blocks the event loop.
 """
 
@@ -20,40 +20,39 @@ from gateway.telemetry.observer import FlightRole, Observer
 from gateway.telemetry.request_record import RequestRecord
 
 HELP = {
-    "gateway_requests": "Requests by outcome.",
-    "gateway_request_duration_seconds": "From the request's head to its answer.",
-    "gateway_overhead_seconds": "The gateway's own part of a request, without waiting for its "
-    "client or the upstream.",
-    "gateway_in_flight_requests": "Requests being served.",
-    "gateway_in_flight_limit": "How many requests, and how many purchases, may be under way.",
-    "gateway_upstream_requests": "Calls to the upstream by HTTP status, or else by failure.",
-    "gateway_upstream_duration_seconds": "From sending a call to its whole answer or failure.",
-    "gateway_flights": "Purchases begun (lead), requests that joined one of this gateway (follow), "
+    "requests": "Requests by outcome.",
+    "request_duration_seconds": "From the request's head to its answer.",
+    "overhead_seconds": "A request's duration without waits for its client or the upstream.",
+    "in_flight_requests": "Requests being served.",
+    "in_flight_limit": "How many requests, and how many purchases, may be under way.",
+    "upstream_requests": "Calls to the upstream by HTTP status, or else by failure.",
+    "upstream_duration_seconds": "From sending a call to its whole answer or failure.",
+    "flights": "Purchases begun (lead), requests that joined one of this gateway (follow), "
     "and flights that waited for another gateway's (remote).",
-    "gateway_flights_open": "Purchases under way here, also those whose clients have left.",
-    "gateway_lease_losses": "Leases that another gateway took while their purchase went on.",
-    "gateway_quota_refusals": "Purchases refused, by the limit that was reached and its owner: the "
+    "flights_open": "Purchases under way here, also those whose clients have left.",
+    "lease_losses": "Leases that another gateway took while their purchase went on.",
+    "quota_refusals": "Purchases refused, by the limit that was reached and its owner: the "
     "team, one of its keys, or (team empty) the gateway.",
-    "gateway_images": "Images delivered, by where they came from.",
-    "gateway_cost_usd": "Money charged.",
-    "gateway_saved_usd": "Money that hits and shared flights saved.",
-    "gateway_unknown_charges": "Purchases charged without knowing whether pictures were drawn: the "
+    "images": "Images delivered, by where they came from.",
+    "cost_usd": "Money charged.",
+    "saved_usd": "Money that hits and shared flights saved.",
+    "unknown_charges": "Purchases charged without knowing whether pictures were drawn: the "
     "call ended so (call), or its gateway died (swept).",
-    "gateway_settlements_above_hold": "Settlements above what was held.",
-    "gateway_lost_purchases": "Purchases settled though the store, back with an older state, had "
+    "settlements_above_hold": "Settlements above the cost of their reservation.",
+    "lost_purchases": "Purchases settled though the store, back with an older state, had "
     "lost them.",
-    "gateway_alerts": "Messages to webhooks by their form, and whether they were sent or given up.",
-    "gateway_cache_lookups": "Cache look-ups.",
-    "gateway_cache_evictions": "Entries that left the cache.",
-    "gateway_cache_bytes": "Bytes kept.",
-    "gateway_cache_limit_bytes": "How many bytes may be kept.",
-    "gateway_cache_entries": "Entries kept.",
-    "gateway_store_operation_seconds": "Time of the store's operations.",
-    "gateway_store_errors": "Failed store operations.",
-    "gateway_event_loop_lag_seconds": "How late the event loop runs what is due.",
-    "gateway_log_lines_dropped": "Log lines that were dropped because nobody read them.",
+    "alerts": "Messages to webhooks by their form, and whether they were sent or given up.",
+    "cache_lookups": "Cache look-ups.",
+    "cache_evictions": "Entries that left the cache.",
+    "cache_bytes": "Bytes kept.",
+    "cache_limit_bytes": "How many bytes may be kept.",
+    "cache_entries": "Entries kept.",
+    "store_operation_seconds": "Time of the store's operations.",
+    "store_errors": "Failed store operations.",
+    "event_loop_lag_seconds": "How late the event loop runs a callback that is due.",
+    "log_lines_dropped": "Log lines that were dropped because nobody read them.",
 }
-"""The metrics and their help texts; the quota gauges and the process's own are not among them."""
+"""The help texts of all metrics but the quota gauges and the process's own."""
 
 ACCOUNT = "default"
 """The upstream account's label: there is one account."""
@@ -117,61 +116,57 @@ class Metrics(Observer):
         self._make_purchases(make)
         self._make_money(make)
         self._make_cache_and_store(make)
-        self.loop_lag = make.plain_histogram("gateway_event_loop_lag_seconds", _QUICK)
-        make.counter_function("gateway_log_lines_dropped", dropped_lines)
+        self.loop_lag = make.plain_histogram("event_loop_lag_seconds", _QUICK)
+        make.counter_function("log_lines_dropped", dropped_lines)
         ProcessCollector(namespace="gateway", registry=self.registry)
 
     # -- instruments ----------------------------------------------------------------------------
 
     def _make_requests(self, make: Instruments) -> None:
         unreadable = product([""], UNREADABLE)
-        self.requests = make.counter("gateway_requests", "team", "outcome", zero=unreadable)
+        self.requests = make.counter("requests", "team", "outcome", zero=unreadable)
         self.duration = make.histogram(
-            "gateway_request_duration_seconds", "outcome", buckets=_LONG, zero=OUTCOMES
+            "request_duration_seconds", "outcome", buckets=_LONG, zero=OUTCOMES
         )
-        self.overhead = make.plain_histogram("gateway_overhead_seconds", _QUICK)
-        self.in_flight = make.gauge("gateway_in_flight_requests")
-        self.in_flight_limit = make.gauge("gateway_in_flight_limit")
+        self.overhead = make.plain_histogram("overhead_seconds", _QUICK)
+        self.in_flight = make.gauge("in_flight_requests")
+        self.in_flight_limit = make.gauge("in_flight_limit")
 
     def _make_purchases(self, make: Instruments) -> None:
         ends, roles = product([ACCOUNT], CALL_ENDS), ("lead", "follow", "remote")
-        self.upstream_requests = make.counter(
-            "gateway_upstream_requests", "account", "status", zero=ends
-        )
-        self.upstream_duration = make.histogram(
-            "gateway_upstream_duration_seconds", "model", buckets=_LONG
-        )
-        self.flights = make.counter("gateway_flights", "role", zero=roles)
-        self.flights_open = make.gauge("gateway_flights_open")
-        self.lease_losses = make.plain_counter("gateway_lease_losses")
-        self.refusals = make.counter("gateway_quota_refusals", "team", "limit", "whose")
+        self.upstream_requests = make.counter("upstream_requests", "account", "status", zero=ends)
+        self.upstream_duration = make.histogram("upstream_duration_seconds", "model", buckets=_LONG)
+        self.flights = make.counter("flights", "role", zero=roles)
+        self.flights_open = make.gauge("flights_open")
+        self.lease_losses = make.plain_counter("lease_losses")
+        self.refusals = make.counter("quota_refusals", "team", "limit", "whose")
 
     def _make_money(self, make: Instruments) -> None:
         causes, alerts = ("call", "swept"), product(("json", "slack"), ("sent", "failed"))
-        self.images = make.counter("gateway_images", "team", "model", "size", "quality", "source")
-        self.cost = make.money("gateway_cost_usd", "team", "model")
-        self.saved = make.money("gateway_saved_usd", "team")
-        self.unknown_charges = make.counter("gateway_unknown_charges", "cause", zero=causes)
-        self.above_hold = make.plain_counter("gateway_settlements_above_hold")
-        self.lost_purchases = make.plain_counter("gateway_lost_purchases")
-        self.alerts = make.counter("gateway_alerts", "kind", "result", zero=alerts)
+        self.images = make.counter("images", "team", "model", "size", "quality", "source")
+        self.cost = make.money("cost_usd", "team", "model")
+        self.saved = make.money("saved_usd", "team")
+        self.unknown_charges = make.counter("unknown_charges", "cause", zero=causes)
+        self.above_hold = make.plain_counter("settlements_above_hold")
+        self.lost_purchases = make.plain_counter("lost_purchases")
+        self.alerts = make.counter("alerts", "kind", "result", zero=alerts)
 
     def _make_cache_and_store(self, make: Instruments) -> None:
         lookups, evictions = ("hit", "miss"), ("expired", "replaced", "size")
         self.lookups = make.counter(
-            "gateway_cache_lookups", "tier", "result", zero=product(["memory"], lookups)
+            "cache_lookups", "tier", "result", zero=product(["memory"], lookups)
         )
         self.evictions = make.counter(
-            "gateway_cache_evictions", "tier", "reason", zero=product(["memory"], evictions)
+            "cache_evictions", "tier", "reason", zero=product(["memory"], evictions)
         )
-        self.cache_bytes = make.gauge("gateway_cache_bytes", "tier")
-        self.cache_limit = make.gauge("gateway_cache_limit_bytes", "tier")
-        self.cache_entries = make.gauge("gateway_cache_entries", "tier")
+        self.cache_bytes = make.gauge("cache_bytes", "tier")
+        self.cache_limit = make.gauge("cache_limit_bytes", "tier")
+        self.cache_entries = make.gauge("cache_entries", "tier")
         self.store_seconds = make.histogram(
-            "gateway_store_operation_seconds", "operation", buckets=_QUICK, zero=OPERATIONS
+            "store_operation_seconds", "operation", buckets=_QUICK, zero=OPERATIONS
         )
         self.store_errors = make.counter(
-            "gateway_store_errors", "operation", zero=(*OPERATIONS, "went_back")
+            "store_errors", "operation", zero=(*OPERATIONS, "went_back")
         )
 
     # -- series that depend on the configuration ------------------------------------------------

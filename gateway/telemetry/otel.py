@@ -32,10 +32,8 @@ from gateway.quota.token_usage import Usage
 from gateway.telemetry.request_record import RequestRecord
 from gateway.telemetry.tracing import Tracing, UpstreamSpan
 
-_CONTEXT = ("traceparent", "tracestate")
-
 STATE_CHARS = 512
-"""The longest trace state that is passed on: what W3C Trace Context, section 3.3.1.5, demands."""
+"""The longest trace state that is passed on, as W3C Trace Context demands (section 3.3.1.5)."""
 
 CLOSE_SECONDS = 3.0
 """How long sending the last spans may take."""
@@ -51,10 +49,8 @@ class OpenTelemetryTracing(Tracing):
     """
 
     def __init__(self, *, store: str, prompts: bool, exporter: SpanExporter | None = None) -> None:
-        resource = Resource.create(
-            {"service.name": "image-gateway", "service.version": __version__}
-        )
-        self._provider = TracerProvider(resource=resource, shutdown_on_exit=False)
+        about = {"service.name": "image-gateway", "service.version": __version__}
+        self._provider = TracerProvider(resource=Resource.create(about), shutdown_on_exit=False)
         self._provider.add_span_processor(BatchSpanProcessor(exporter or OTLPSpanExporter()))
         self._tracer = self._provider.get_tracer("gateway", __version__)
         self._propagator = TraceContextTextMapPropagator()
@@ -76,16 +72,11 @@ class OpenTelemetryTracing(Tracing):
     def request(
         self, method: str, route: str, headers: Mapping[str, str], record: RequestRecord
     ) -> Iterator[None]:
-        incoming = {name: headers[name] for name in _CONTEXT if name in headers}
         about: Attributes = {"http.request.method": method}
         if route:
             about["http.route"] = route
-        with self._span(
-            f"{method} {route}".rstrip(),
-            SpanKind.SERVER,
-            about,
-            self._propagator.extract(incoming, Context()),
-        ) as span:
+        context = self._propagator.extract(headers, Context())
+        with self._span(f"{method} {route}".rstrip(), SpanKind.SERVER, about, context) as span:
             try:
                 yield
             finally:
@@ -119,7 +110,7 @@ class OpenTelemetryTracing(Tracing):
         with self._span(name, SpanKind.CLIENT, about) as span:
             headers: dict[str, str] = {}
             self._propagator.inject(headers, set_span_in_context(span))
-            if len(headers.get("tracestate", "")) > STATE_CHARS:  # clients choose what is in it
+            if len(headers.get("tracestate", "")) > STATE_CHARS:  # clients choose its content
                 del headers["tracestate"]
             yield _Call(span, headers)
 
@@ -139,10 +130,8 @@ class OpenTelemetryTracing(Tracing):
             try:
                 yield span
             except BaseException as error:
-                kind_of_error = (
-                    error.code if isinstance(error, GatewayError) else type(error).__name__
-                )
-                span.set_attribute("error.type", kind_of_error)
+                code = error.code if isinstance(error, GatewayError) else type(error).__name__
+                span.set_attribute("error.type", code)
                 span.set_status(StatusCode.ERROR)
                 raise
 

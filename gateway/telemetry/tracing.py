@@ -31,8 +31,8 @@ class Tracing:
     def request(
         self, method: str, route: str, headers: Mapping[str, str], record: RequestRecord
     ) -> AbstractContextManager[object]:
-        """The span of a client's request, in the trace of its headers. It ends with what `record`
-        holds by then. `route` is one of the gateway's paths, or "".
+        """The span of a client's request, in the trace of its headers. At its end it gets
+        the fields of `record`. `route` is one of the gateway's paths, or "".
         """
         return self._no_span
 

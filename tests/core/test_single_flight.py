@@ -1,3 +1,5 @@
+"""Flights: identical work in progress is shared, and each flight ends in one result for all."""
+
 import asyncio
 import gc
 import traceback
@@ -42,7 +44,7 @@ async def work() -> Work:
 
 @pytest.fixture(autouse=True)
 async def noise() -> AsyncIterator[list[dict[str, Any]]]:
-    """What the event loop complains of, such as exceptions that nobody looked at: nothing."""
+    """The event loop reports no problem, such as an exception that nobody retrieved."""
     problems: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda loop, context: problems.append(context))
     yield problems
@@ -79,7 +81,7 @@ async def test_different_names_fly_apart(flights: Flights[str], work: Work) -> N
     await asyncio.gather(first.result(), second.result())
 
 
-async def test_what_has_no_name_is_never_shared(flights: Flights[str], work: Work) -> None:
+async def test_a_flight_without_a_name_is_never_shared(flights: Flights[str], work: Work) -> None:
     callers = [asyncio.create_task(joined(flights, work, None)) for _ in range(5)]
     await asyncio.sleep(0)
     assert len(flights) == 5
@@ -89,7 +91,7 @@ async def test_what_has_no_name_is_never_shared(flights: Flights[str], work: Wor
     assert len(flights) == 0
 
 
-async def test_the_leader_leaves_and_nothing_changes_for_the_others(
+async def test_a_leader_that_leaves_does_not_affect_the_others(
     flights: Flights[str], work: Work
 ) -> None:
     leader = asyncio.create_task(joined(flights, work))
@@ -105,7 +107,7 @@ async def test_the_leader_leaves_and_nothing_changes_for_the_others(
     assert (work.started, work.ended) == (1, 1)
 
 
-async def test_a_flight_ends_though_everybody_left(flights: Flights[str], work: Work) -> None:
+async def test_a_flight_continues_without_callers(flights: Flights[str], work: Work) -> None:
     callers = [asyncio.create_task(joined(flights, work)) for _ in range(3)]
     await asyncio.sleep(0)
     for caller in callers:
@@ -142,7 +144,7 @@ async def test_a_failure_reported_to_many_does_not_grow(flights: Flights[str], w
     assert len(lengths) == 1
 
 
-async def test_a_failure_that_nobody_waits_for_is_no_noise(
+async def test_a_failure_that_nobody_awaits_is_not_reported(
     flights: Flights[str], work: Work
 ) -> None:
     work.failure = UpstreamCut()
@@ -191,7 +193,7 @@ async def test_the_end_of_an_old_flight_leaves_its_successor_alone(
 # -- draining -----------------------------------------------------------------------------------
 
 
-async def test_draining_waits_for_what_is_under_way(flights: Flights[str], work: Work) -> None:
+async def test_draining_waits_for_flights_in_progress(flights: Flights[str], work: Work) -> None:
     caller = asyncio.create_task(joined(flights, work))
     await asyncio.sleep(0)
     asyncio.get_running_loop().call_later(0.05, work.go_on.set)
@@ -200,7 +202,7 @@ async def test_draining_waits_for_what_is_under_way(flights: Flights[str], work:
     assert len(flights) == 0
 
 
-async def test_draining_cancels_what_does_not_end(flights: Flights[str], work: Work) -> None:
+async def test_draining_cancels_flights_that_do_not_end(flights: Flights[str], work: Work) -> None:
     callers = [asyncio.create_task(joined(flights, work, name)) for name in ("a", "a", None)]
     await asyncio.sleep(0)
     await flights.drain(0.05)
@@ -209,7 +211,7 @@ async def test_draining_cancels_what_does_not_end(flights: Flights[str], work: W
     assert [type(end) for end in ends] == [Draining] * 3
 
 
-async def test_draining_waits_for_what_a_cancelled_flight_still_does(
+async def test_draining_waits_for_the_cleanup_of_a_cancelled_flight(
     flights: Flights[str],
 ) -> None:
     settled = asyncio.Event()

@@ -1,4 +1,4 @@
-"""The team's policy: what it allows, and the errors that list the allowed values."""
+"""The team's policy: the allowed values, and the errors that list them."""
 
 from typing import Any
 

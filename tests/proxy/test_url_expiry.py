@@ -117,7 +117,7 @@ def test_how_long_to_keep(urls: list[str], seconds: float) -> None:
 
 
 @given(st.lists(st.integers(-1_000, 100_000), max_size=3), st.floats(1, DAY))
-def test_what_is_kept_can_still_be_opened(lives: list[int], ttl: float) -> None:
+def test_cached_images_can_still_be_opened(lives: list[int], ttl: float) -> None:
     seconds = keep_seconds([ending(life) for life in lives], NOW, ttl, HOUR)
     assert seconds <= ttl
     for life in lives:

@@ -4,6 +4,7 @@ import asyncio
 import random
 import time
 from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -81,18 +82,14 @@ async def cancel_all(tasks: Iterable["asyncio.Task[Any]"]) -> list[Any]:
     return await asyncio.gather(*tasks, return_exceptions=True)
 
 
-class Running:
-    """A ledger at work that ends without waiting for its steps: its process dies."""
-
-    def __init__(self, ledger: Ledger) -> None:
-        self._ledger = ledger
-
-    async def __aenter__(self) -> Ledger:
-        await self._ledger.start()
-        return self._ledger
-
-    async def __aexit__(self, *failure: object) -> None:
-        await self._ledger.close(0)
+@asynccontextmanager
+async def running(ledger: Ledger) -> AsyncIterator[Ledger]:
+    """A ledger at work that ends without waiting for its steps, as in a process that dies."""
+    await ledger.start()
+    try:
+        yield ledger
+    finally:
+        await ledger.close(0)
 
 
 @pytest.fixture
@@ -119,7 +116,7 @@ async def store(
 @pytest.fixture
 async def bench(store: Store) -> AsyncIterator[Bench]:
     bench = Bench(store)
-    async with Running(bench.ledger):
+    async with running(bench.ledger):
         yield bench
 
 
@@ -128,22 +125,18 @@ def ledger(bench: Bench) -> Ledger:
     return bench.ledger
 
 
-async def test_a_store_without_its_data_is_not_taken_for_one_that_is_away(tmp_path: Path) -> None:
-    async with (
-        running_redis(tmp_path / "redis") as server,
-        RedisStore(parse_store_url(server.url)) as redis,
-        Running(ledger_over(redis.accounts)) as ledger,
-    ):
-        async with server.client() as client:
-            await client.flushall()
-        with pytest.raises(StoreLost):
-            await ledger.reserve(reserve("r1"), patience=1)
-        assert await redis.confirm_reset()
-        assert isinstance(await ledger.reserve(reserve("r2")), Held)
-        await server.kill()
-        with pytest.raises(StoreUnavailable) as away:
-            await ledger.reserve(reserve("r3"), patience=1)
-        assert away.type is StoreUnavailable
+async def test_a_store_without_its_data_is_not_taken_for_one_that_is_away(
+    bench: Bench, ledger: Ledger
+) -> None:
+    bench.defects = [StoreLost() for _ in range(1_000)]
+    with pytest.raises(StoreLost):
+        await ledger.reserve(reserve("r1"), patience=0.2)
+    bench.defects.clear()
+    assert isinstance(await ledger.reserve(reserve("r2")), Held)
+    bench.leave()
+    with pytest.raises(StoreUnavailable) as away:
+        await ledger.reserve(reserve("r3"), patience=0.2)
+    assert away.type is StoreUnavailable
 
 
 # -- accounts that cannot be written ------------------------------------------------------------
@@ -210,17 +203,6 @@ async def test_a_thousand_at_once_on_a_hundred_images(bench: Bench) -> None:
     assert bench.asked["swap"] < 10
 
 
-async def test_teams_share_the_gateways_limit_exactly(bench: Bench) -> None:
-    await bench.reserve_all(
-        reserve(f"r{number}", f"team{number % 10}", 1 + number % 4, gateway_limits=HUNDRED)
-        for number in range(300)
-    )
-    common, _ = await bench.load(GATEWAY)
-    assert 97 <= common.day.held_images <= 100
-    teams = [await bench.team(f"team{number}") for number in range(10)]
-    assert sum(team.day.held_images for team in teams) == common.day.held_images
-
-
 async def test_two_processes_share_a_budget_exactly_and_neither_starves(
     tmp_path: Path, bench: Bench
 ) -> None:
@@ -238,7 +220,7 @@ async def test_two_processes_share_a_budget_exactly_and_neither_starves(
 
     async with (
         SqliteStore(tmp_path / "gateway.db") as other,
-        Running(ledger_over(other.accounts)) as second,
+        running(ledger_over(other.accounts)) as second,
     ):
         bought = await asyncio.gather(
             *(buy(bench.ledger, f"a{number}") for number in range(200)),
@@ -423,7 +405,7 @@ async def test_closing_does_not_wait_for_ever(bench: Bench, ledger: Ledger) -> N
 
 
 async def test_the_hold_of_a_dead_process_is_swept_by_another(bench: Bench, ledger: Ledger) -> None:
-    async with Running(ledger_over(bench.accounts)) as dead:
+    async with running(ledger_over(bench.accounts)) as dead:
         await dead.reserve(reserve(images=4, lease=0.3))
     started = time.monotonic()
     while (await bench.team()).holds:
@@ -444,7 +426,7 @@ async def test_starting_sweeps_the_holds_that_a_crash_left(bench: Bench, wall: C
     await bench.ledger.close(0)
     for seconds, holds in ((304, 1), (2, 0)):
         wall.ahead += seconds
-        async with Running(ledger_over(bench.accounts)) as ledger:
+        async with running(ledger_over(bench.accounts)) as ledger:
             await until(lambda: not ledger.unwritten)
         assert [len((await bench.team(team)).holds) for team in ("red", "blue")] == [holds] * 2
     assert (await bench.load(GATEWAY))[0].day.images == 4
@@ -492,7 +474,7 @@ async def test_written_accounts_are_reported_and_a_defective_observer_stops_noth
     bench: Bench,
 ) -> None:
     seen = Seen()
-    async with Running(ledger_over(bench.accounts, seen)) as ledger:
+    async with running(ledger_over(bench.accounts, seen)) as ledger:
         await ledger.reserve(reserve(images=3))
         assert seen.accounts[team_account("red")].day.held_images == 3
         seen.failure = ZeroDivisionError()

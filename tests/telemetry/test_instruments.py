@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import generate_latest
 
-from gateway.telemetry.instruments import Instruments, MoneyCounter
+from gateway.telemetry.instruments import Instruments
 
 
 def exported(registry: CollectorRegistry) -> dict[str, str]:
@@ -19,13 +19,13 @@ def exported(registry: CollectorRegistry) -> dict[str, str]:
 @example([83_000] * 1_001)  # as binary fractions, they add up to something else
 def test_money_is_exported_as_the_exact_sum(prices: list[int]) -> None:
     registry = CollectorRegistry()
-    counter = MoneyCounter("spent_usd", "Money.", "team", "model", registry=registry)
+    counter = Instruments(registry, {"spent_usd": "Money."}).money("spent_usd", "team", "model")
     assert exported(registry) == {}
     counter.add(("red", "a"), 42_000)
     for price in prices:
         counter.add(("blue", "a"), price)
     found = exported(registry)
-    assert found.pop('spent_usd_total{model="a",team="red"}') == "0.042"
+    assert found.pop('gateway_spent_usd_total{model="a",team="red"}') == "0.042"
     assert [*map(float, found.values())] == [float(Decimal(sum(prices)) / 1_000_000)] * bool(prices)
 
 
@@ -36,6 +36,6 @@ def test_series_of_closed_sets_start_at_zero() -> None:
     calls["lead",].inc()
     calls.begin("lead")
     assert exported(registry) == {
-        'calls_total{role="lead"}': "1.0",
-        'calls_total{role="follow"}': "0.0",
+        'gateway_calls_total{role="lead"}': "1.0",
+        'gateway_calls_total{role="follow"}': "0.0",
     }

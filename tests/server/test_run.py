@@ -35,14 +35,10 @@ def taken_port() -> Iterator[str]:
         yield str(taken.getsockname()[1])
 
 
-@pytest.mark.parametrize(
-    ("name", "arguments"),
-    [("SERVER_PORT", ()), ("SERVER_ADMIN_PORT", ()), ("SERVER_PORT", ("--sandbox",))],
-)
-async def test_a_taken_port(tmp_path: Path, name: str, arguments: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("name", ["SERVER_PORT", "SERVER_ADMIN_PORT"])
+async def test_a_taken_port(tmp_path: Path, name: str) -> None:
     with taken_port() as port:
-        upstream = {} if arguments else UPSTREAM
-        line = await refused(Program(tmp_path, **{name: port}, **upstream), *arguments)
+        line = await refused(Program(tmp_path, **{name: port}, **UPSTREAM))
     assert line.startswith(f"Error: Port {port} on 127.0.0.1 is in use: ")
 
 
@@ -53,35 +49,10 @@ async def test_an_address_that_is_not_this_machines(tmp_path: Path, host: str) -
     assert "Success" not in line
 
 
-@pytest.mark.parametrize(
-    ("arguments", "file"),
-    [((), "The pepper file data/pepper"), (("--demo",), "The demo's file data/demo-admin.token")],
-)
-async def test_an_unwritable_data_directory(
-    tmp_path: Path, arguments: tuple[str, ...], file: str
-) -> None:
+async def test_an_unwritable_data_directory(tmp_path: Path) -> None:
     (tmp_path / "data").write_text("a file in the directory's place")
-    line = await refused(Program(tmp_path, **({} if arguments else UPSTREAM)), *arguments)
-    assert line.startswith(f"Error: {file} cannot be used: ")
-
-
-async def test_a_demo_key_file_that_cannot_be_written(tmp_path: Path) -> None:
-    (tmp_path / "data" / "demo.key").mkdir(parents=True)
-    code, _, err = await Program(tmp_path).run("serve", "--demo")
-    assert code == 1
-    last = err.splitlines()[-1]  # after the log lines of the start
-    assert last == "Error: The demo's file data/demo.key cannot be used: Is a directory."
-
-
-@pytest.mark.parametrize("content", [None, b"\n", b"\xff\xfe\x00"])
-async def test_an_unusable_upstream_key_file(tmp_path: Path, content: bytes | None) -> None:
-    if content is not None:
-        (tmp_path / "key").write_bytes(content)
-    line = await refused(Program(tmp_path, **{**UPSTREAM, **KEY_FILE}))
-    assert line.startswith("Error: The upstream key cannot be used: the file key ")
-
-
-KEY_FILE = {"UPSTREAM_API_KEY": "", "UPSTREAM_API_KEY_FILE": "key"}
+    line = await refused(Program(tmp_path, **UPSTREAM))
+    assert line.startswith("Error: The pepper file data/pepper cannot be used: ")
 
 
 async def test_all_faults_of_a_configuration_are_reported(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import sqlite3
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import pytest
 from gateway.config.load import read_settings
 from gateway.config.settings import KeySettings, Settings, StoreSettings
 from gateway.config.store_url import StoreUrl, parse_store_url
-from gateway.core.secret import Secret
+from gateway.server.gateway import Gateway
 from gateway.server.startup import StartError, load_pepper, open_store
 from gateway.stores.redis import RedisStore
 from tests.support.redis import running_redis
@@ -21,33 +20,37 @@ PEPPER = b"0123456789abcdef"
 PLACE = StoreUrl(kind="sqlite", path="/nowhere/gateway.db")
 
 
-def settings(file: Path) -> Settings:
-    return Settings(store=StoreSettings(url=f"sqlite:{file}"))
+def keys(folder: Path) -> KeySettings:
+    return KeySettings(pepper_file=str(folder / "pepper"))
+
+
+@pytest.fixture
+def stored(tmp_path: Path) -> Settings:
+    """Settings with a database in `tmp_path`."""
+    return Settings(store=StoreSettings(url=f"sqlite:{tmp_path}/my.db"))
 
 
 # -- the pepper ---------------------------------------------------------------------------------
 
 
 def test_a_pepper_is_created_once_for_its_owner_alone(tmp_path: Path) -> None:
-    keys = KeySettings(pepper_file=str(tmp_path / "data" / "pepper"))
-    pepper = load_pepper(keys, PLACE)
+    pepper = load_pepper(keys(tmp_path / "data"), PLACE)
     assert len(pepper) == 64
-    assert load_pepper(keys, PLACE) == pepper
+    assert load_pepper(keys(tmp_path / "data"), PLACE) == pepper
     (file,) = (tmp_path / "data").iterdir()
     assert file.stat().st_mode & 0o777 == 0o600
     assert file.parent.stat().st_mode & 0o777 == 0o700
-    assert load_pepper(KeySettings(pepper_file=str(tmp_path / "other")), PLACE) != pepper
+    assert load_pepper(keys(tmp_path / "other"), PLACE) != pepper
 
 
 def test_processes_that_start_at_the_same_time_have_the_same_pepper(tmp_path: Path) -> None:
     """In processes, because the draft's name must differ between processes."""
-    keys = KeySettings(pepper_file=str(tmp_path / "pepper"))
     readers = []
     for _ in range(8):
         read, write = os.pipe()
         child = os.fork()
         if child == 0:
-            os.write(write, load_pepper(keys, PLACE))
+            os.write(write, load_pepper(keys(tmp_path), PLACE))
             os._exit(0)
         os.close(write)
         readers.append((child, read))
@@ -56,30 +59,27 @@ def test_processes_that_start_at_the_same_time_have_the_same_pepper(tmp_path: Pa
         peppers.add(os.read(read, 100))
         os.close(read)
         os.waitpid(child, 0)
-    assert peppers == {load_pepper(keys, PLACE)}
+    assert peppers == {load_pepper(keys(tmp_path), PLACE)}
     assert [file.name for file in tmp_path.iterdir()] == ["pepper"]
-
-
-def test_the_environments_pepper_outranks_the_file(tmp_path: Path) -> None:
-    keys = KeySettings(
-        pepper=Secret("a pepper of the environment"), pepper_file=str(tmp_path / "pepper")
-    )
-    assert load_pepper(keys, PLACE) == b"a pepper of the environment"
-    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("line_break", [b"", b"\n", b"\r\n"])
 def test_a_line_break_is_no_part_of_a_pepper(tmp_path: Path, line_break: bytes) -> None:
     (tmp_path / "pepper").write_bytes(PEPPER + line_break)
-    of_variable, _ = read_settings("", {"GATEWAY_KEYS_PEPPER": (PEPPER + line_break).decode()})
-    assert load_pepper(KeySettings(pepper_file=str(tmp_path / "pepper")), PLACE) == PEPPER
-    assert load_pepper(of_variable.keys, PLACE) == PEPPER
+    assert load_pepper(keys(tmp_path), PLACE) == PEPPER
+
+
+def test_the_environments_pepper_outranks_the_file(tmp_path: Path) -> None:
+    environ = {"GATEWAY_KEYS_PEPPER": "1234567890abcdef\n"}
+    settings, _ = read_settings(f'[keys]\npepper_file = "{tmp_path}/pepper"', environ)
+    assert load_pepper(settings.keys, PLACE) == b"1234567890abcdef"
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_short_pepper_is_refused(tmp_path: Path) -> None:
     (tmp_path / "pepper").write_bytes(PEPPER[:-1])
     with pytest.raises(StartError, match="fewer than 16 bytes"):
-        load_pepper(KeySettings(pepper_file=str(tmp_path / "pepper")), PLACE)
+        load_pepper(keys(tmp_path), PLACE)
 
 
 @pytest.mark.parametrize("place", ["file/pepper", "", "/proc/nowhere/pepper"])
@@ -89,73 +89,51 @@ def test_an_unusable_pepper_file_is_refused(tmp_path: Path, place: str) -> None:
         load_pepper(KeySettings(pepper_file=str(tmp_path / place)), PLACE)
 
 
-def test_a_missing_pepper_of_an_existing_database_is_not_created(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("store", "reason"),
+    [
+        ("sqlite:{}/my.db", r"pepper is missing, and the database .* needs it"),
+        ("redis://localhost", r"need the same pepper: .*GATEWAY_KEYS_PEPPER"),
+    ],
+)
+def test_no_pepper_is_created_for_a_store_that_may_have_one(
+    tmp_path: Path, store: str, reason: str
+) -> None:
     (tmp_path / "my.db").touch()
-    place = StoreUrl(kind="sqlite", path=str(tmp_path / "my.db"))
-    with pytest.raises(StartError, match=r"pepper is missing, and the database .* needs it"):
-        load_pepper(KeySettings(pepper_file=str(tmp_path / "pepper")), place)
+    place = parse_store_url(store.format(tmp_path))
+    with pytest.raises(StartError, match=reason):
+        load_pepper(keys(tmp_path), place)
     assert [file.name for file in tmp_path.iterdir()] == ["my.db"]
-
-
-def test_gateways_that_share_a_redis_need_a_pepper(tmp_path: Path) -> None:
-    place = parse_store_url("redis://localhost")
-    keys = KeySettings(pepper_file=str(tmp_path / "pepper"))
-    with pytest.raises(StartError, match=r"need the same pepper: .*GATEWAY_KEYS_PEPPER"):
-        load_pepper(keys, place)
-    assert not list(tmp_path.iterdir())
     (tmp_path / "pepper").write_bytes(PEPPER)
-    assert load_pepper(keys, place) == PEPPER
+    assert load_pepper(keys(tmp_path), place) == PEPPER
 
 
 # -- the store ----------------------------------------------------------------------------------
 
 
-async def test_a_store_opens_only_with_its_own_pepper(tmp_path: Path) -> None:
+async def test_a_store_opens_only_with_its_own_pepper(stored: Settings) -> None:
     for _ in range(2):
-        await (await open_store(settings(tmp_path / "my.db"), PEPPER)).close()
+        await (await open_store(stored, PEPPER)).close()
     with pytest.raises(StartError, match=r"pepper does not belong .*Restore both") as refusal:
-        await open_store(settings(tmp_path / "my.db"), PEPPER + b"!")
+        await open_store(stored, PEPPER + b"!")
     assert PEPPER.decode() not in str(refusal.value)
-    await (await open_store(settings(tmp_path / "my.db"), PEPPER)).close()
+    await (await open_store(stored, PEPPER)).close()
 
 
-async def test_a_newer_database_is_refused(tmp_path: Path) -> None:
-    await (await open_store(settings(tmp_path / "my.db"), PEPPER)).close()
-    with closing(sqlite3.connect(tmp_path / "my.db")) as connection:
-        connection.execute("PRAGMA user_version = 99")
-    with pytest.raises(StartError, match="newer gateway"):
-        await open_store(settings(tmp_path / "my.db"), PEPPER)
+async def test_an_unusable_database_is_refused(tmp_path: Path, stored: Settings) -> None:
+    (tmp_path / "my.db").write_text("somebody's notes" * 100)
+    with pytest.raises(StartError, match=r"my\.db cannot be used: it is not a SQLite database"):
+        await open_store(stored, PEPPER)
 
 
-@pytest.mark.parametrize(
-    ("spoil", "reason"),
-    [
-        (lambda file: file.write_text("somebody's notes" * 100), "not a SQLite database"),
-        (lambda file: file.mkdir(), r"my\.db cannot be used"),
-    ],
-)
-async def test_an_unusable_database_is_refused_and_left_alone(
-    tmp_path: Path, spoil: Callable[[Path], object], reason: str
+async def test_a_locked_database_is_reported_within_seconds(
+    tmp_path: Path, stored: Settings
 ) -> None:
-    file = tmp_path / "my.db"
-    spoil(file)
-    content = file.read_bytes() if file.is_file() else b""
-    with pytest.raises(StartError, match=reason):
-        await open_store(settings(file), PEPPER)
-    assert (file.read_bytes() if file.is_file() else b"") == content
-
-
-async def test_a_place_where_nothing_can_be_written_is_refused() -> None:
-    with pytest.raises(StartError, match=r"database /proc/my\.db cannot be used: "):
-        await open_store(settings(Path("/proc/my.db")), PEPPER)
-
-
-async def test_a_locked_database_is_reported_within_seconds(tmp_path: Path) -> None:
-    await (await open_store(settings(tmp_path / "my.db"), PEPPER)).close()
+    await (await open_store(stored, PEPPER)).close()
     with closing(sqlite3.connect(tmp_path / "my.db", isolation_level=None)) as connection:
         connection.execute("BEGIN IMMEDIATE")
         with pytest.raises(StartError, match="locked"):
-            await asyncio.wait_for(open_store(settings(tmp_path / "my.db"), PEPPER), 10)
+            await asyncio.wait_for(open_store(stored, PEPPER), 10)
 
 
 async def test_a_url_of_redis_opens_a_store_there(tmp_path: Path) -> None:
@@ -173,3 +151,28 @@ async def test_a_url_of_redis_opens_a_store_there(tmp_path: Path) -> None:
             StartError, match=r"redis://127\.0\.0\.1:\d+/0 cannot be reached: Error 111"
         ):
             await open_store(shared, PEPPER)
+
+
+# -- the rest -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("toml", "reason"),
+    [
+        ("", "set GATEWAY_UPSTREAM_BASE_URL"),
+        (
+            '[upstream]\nbase_url = "http://h"\napi_key_file = "no.key"',
+            "The upstream key cannot be used: the file no.key cannot be read",
+        ),
+        (
+            '[upstream]\nbase_url = "http://h"\napi_key_file = "{key}"\n'
+            '[server]\ntls_cert = "no.crt"\ntls_key = "no.key"',
+            "The certificate cannot be used: the file no.crt cannot be read",
+        ),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_refused(tmp_path: Path, toml: str, reason: str) -> None:
+    (tmp_path / "key").write_text("sk-upstream")
+    settings, _ = read_settings(toml.format(key=tmp_path / "key"), {})
+    with pytest.raises(StartError, match=reason):
+        Gateway(settings)

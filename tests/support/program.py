@@ -36,6 +36,12 @@ class Program:
         self._process: Process | None = None
 
     @property
+    def pid(self) -> int:
+        """The id of the process."""
+        assert self._process is not None
+        return self._process.pid
+
+    @property
     def out(self) -> str:
         """The standard output of the last start so far."""
         return self._out.read_text()

@@ -4,7 +4,6 @@
 standard error.
 """
 
-import secrets
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -154,7 +153,6 @@ def create_key(
             lifetime=lifetime,
             pepper=pepper,
             by=command_line_user(),
-            entropy=secrets.token_bytes,
             limits=limits_of({name: size for name, size in limits.items() if size is not None}),
         ),
     )
@@ -270,7 +268,7 @@ def rotate_key(key_id: str, grace: float, config: Path | None) -> None:
     done = with_store(
         config,
         lambda store, pepper: operations.rotate_key(
-            store.directory, key_id, grace=grace, pepper=pepper, by=by, entropy=secrets.token_bytes
+            store.directory, key_id, grace=grace, pepper=pepper, by=by
         ),
     )
     ends = done.old.ends

@@ -53,18 +53,18 @@ from gateway.tenants.last_used import LastUsed
 from gateway.upstream.client import HttpUpstream
 from gateway.upstream.credentials import KeyFileWatcher
 from gateway.web.access_log import AccessLog
-from gateway.web.admin.alerts import AdminAlerts
+from gateway.web.admin.alerts import alert_routes
 from gateway.web.admin.app import AdminApi
-from gateway.web.admin.audit import AdminAudit
+from gateway.web.admin.audit import audit_routes
 from gateway.web.admin.cache import AdminCache
-from gateway.web.admin.config import AdminConfig
+from gateway.web.admin.config import config_routes
 from gateway.web.admin.keys import AdminKeys
-from gateway.web.admin.overview import AdminOverview
-from gateway.web.admin.quota import AdminQuota
+from gateway.web.admin.overview import overview_routes
+from gateway.web.admin.quota import quota_routes
 from gateway.web.admin.request import AdminRoute
-from gateway.web.admin.requests import AdminActivity
+from gateway.web.admin.requests import history_routes
 from gateway.web.admin.teams import AdminTeams
-from gateway.web.admin.usage import AdminUsage
+from gateway.web.admin.usage import usage_routes
 from gateway.web.http_server import GatewayServer
 from gateway.web.listener import Listener, bind_error
 from gateway.web.openapi.document import TEAM, DocumentedPort
@@ -338,26 +338,26 @@ class Gateway:
     def admin_routes(self) -> list[AdminRoute]:
         """The routes of the admin API."""
         store, live = self.store, self._live
-        features = (
-            AdminTeams(store.directory, lambda: live().models),
-            AdminKeys(store.directory, self.pepper),
-            AdminQuota(store, lambda: live().limits),
-            AdminUsage(store, self.flush),
-            AdminOverview(store, self._flush_all),
-            AdminCache(
-                store.directory,
-                self.directory,
-                self._cache.answers,
-                self._cache.memory,
-                self.metrics.registry,
-                live,
-            ),
-            AdminActivity(store, self._history.flush),
-            AdminConfig(live, self.url),
-            AdminAudit(store.audit),
-            AdminAlerts(store.claims, live),
+        cache = AdminCache(
+            store.directory,
+            self.directory,
+            self._cache.answers,
+            self._cache.memory,
+            self.metrics.registry,
+            live,
         )
-        return [route for feature in features for route in feature.routes()]
+        return [
+            *AdminTeams(store.directory, lambda: live().models).routes(),
+            *AdminKeys(store.directory, self.pepper).routes(),
+            *quota_routes(store, lambda: live().limits),
+            *usage_routes(store, self.flush),
+            *overview_routes(store, self._flush_all),
+            *cache.routes(),
+            *history_routes(store, self._history.flush),
+            *config_routes(live, self.url),
+            *audit_routes(store.audit),
+            *alert_routes(store.claims, live),
+        ]
 
     async def _flush_all(self) -> None:
         await self.flush()

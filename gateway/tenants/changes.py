@@ -6,7 +6,7 @@ team at once cannot undo each other's work unseen, and the log has exactly what 
 """
 
 from collections.abc import Callable, Iterable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -48,6 +48,10 @@ class Actor(Struct, frozen=True):
     who: str
     now: float
 
+    def entry(self, action: str, **fields: Any) -> AuditEntry:
+        """The audit entry of an action of this actor, with the other fields of `AuditEntry`."""
+        return AuditEntry(at=self.now, who=self.who, action=action, **fields)
+
 
 async def commit(
     store: DirectoryStore, decide: Callable[[DirectoryChanges], tuple[DirectoryWrite, T]]
@@ -73,27 +77,14 @@ async def commit(
 def team_entry(by: Actor, name: str, before: Listing | None, after: Listing | None) -> AuditEntry:
     """The audit entry of a team that was created, changed or deleted."""
     action = "team.create" if before is None else "team.delete" if after is None else "team.change"
-    return AuditEntry(
-        at=by.now,
-        who=by.who,
-        action=action,
-        team=name,
-        before=before,
-        after=after,
-    )
+    return by.entry(action, team=name, before=before, after=after)
 
 
 def key_entry(by: Actor, action: str, before: Key | None, after: Key) -> AuditEntry:
     """The audit entry of a change to a key."""
-    return AuditEntry(
-        at=by.now,
-        who=by.who,
-        action=action,
-        team=after.team,
-        key=public_id(after.id),
-        before=None if before is None else listing(key_view(before, by.now)),
-        after=listing(key_view(after, by.now)),
-    )
+    old = None if before is None else listing(key_view(before, by.now))
+    new = listing(key_view(after, by.now))
+    return by.entry(action, team=after.team, key=public_id(after.id), before=old, after=new)
 
 
 def rotation_entry(by: Actor, before: Key, old: Key, new: Key) -> AuditEntry:

@@ -13,9 +13,8 @@ guessing no faster, and its timing reveals nothing.
 import asyncio
 import hashlib
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from types import MappingProxyType
 
 from gateway.core import key_format
 from gateway.core.errors import KeyDisabled, StoreUnavailable, Unauthenticated
@@ -39,6 +38,9 @@ HURRY_SECONDS = 0.05
 class Directory(Service):
     """Authenticates keys. `wall` is the time for expiry dates, `monotonic` the time for staleness.
 
+    `teams` has all teams by name and `keys` all keys by id, as of the store's `generation`. Only
+    the directory itself writes them.
+
     `on_use` receives the id of each authenticated key. `on_time` receives the store's time and the
     seconds that reading it took, from every reading with a time.
     """
@@ -59,10 +61,10 @@ class Directory(Service):
         self._monotonic = monotonic
         self._on_use = on_use
         self._on_time = on_time
-        self._generation = 0
+        self.generation = 0
         self._unavailable = StoreUnavailable
-        self._teams: dict[str, Team] = {}
-        self._keys: dict[str, Key] = {}
+        self.teams: dict[str, Team] = {}
+        self.keys: dict[str, Key] = {}
         self._callers: dict[bytes, Caller] = {}
         self._mark_key = secrets.token_bytes(32)
         self._read_at = float("-inf")
@@ -77,21 +79,6 @@ class Directory(Service):
     async def close(self) -> None:
         """Stop polling."""
         await self._background.close()
-
-    @property
-    def teams(self) -> Mapping[str, Team]:
-        """All teams by name."""
-        return MappingProxyType(self._teams)
-
-    @property
-    def keys(self) -> Mapping[str, Key]:
-        """All keys by id."""
-        return MappingProxyType(self._keys)
-
-    @property
-    def generation(self) -> int:
-        """The generation of the store's directory that this copy has."""
-        return self._generation
 
     @property
     def age(self) -> float:
@@ -123,7 +110,7 @@ class Directory(Service):
         if caller is None or self.age > STALE_SECONDS:
             return None
         key, team = caller.key, caller.team
-        same = self._keys.get(key.id) is key and self._teams.get(key.team) is team
+        same = self.keys.get(key.id) is key and self.teams.get(key.team) is team
         return caller if same and key_format.condition(key, self._wall()) == "ok" else None
 
     def _remember(self, mark: bytes, caller: Caller) -> None:
@@ -163,27 +150,27 @@ class Directory(Service):
     async def _read(self) -> None:
         began = self._monotonic()
         try:
-            changes = await self._store.changes(self._generation)
+            changes = await self._store.changes(self.generation)
         except StoreUnavailable as failure:
             self._unavailable = type(failure)
             raise
         if changes.whole:
-            self._teams, self._keys = {}, {}
-        self._teams.update((team.name, team) for team in changes.teams)
+            self.teams, self.keys = {}, {}
+        self.teams.update((team.name, team) for team in changes.teams)
         for team in changes.teams:
             if team.deleted:
-                del self._teams[team.name]
-        self._keys.update((key.id, key) for key in changes.keys)
-        self._generation = changes.generation
+                del self.teams[team.name]
+        self.keys.update((key.id, key) for key in changes.keys)
+        self.generation = changes.generation
         self._read_at = began
         if changes.now is not None:
             self._on_time(changes.now, self._monotonic() - began)
 
     def _admit(self, token: str) -> Caller:
-        key = self._keys.get(key_format.parse(token) or "")
+        key = self.keys.get(key_format.parse(token) or "")
         match key_format.verify(token, key, self._pepper, self._wall()):
-            case "ok" if key is not None and key.team in self._teams:
-                return Caller(self._teams[key.team], key)
+            case "ok" if key is not None and key.team in self.teams:
+                return Caller(self.teams[key.team], key)
             case "disabled":
                 raise KeyDisabled
             case _:

@@ -3,6 +3,7 @@
 They print nothing. An operation that cannot be done raises OperationError.
 """
 
+import secrets
 from collections.abc import Callable, Mapping, Sequence
 
 from msgspec import UNSET, Struct, UnsetType
@@ -11,7 +12,7 @@ from msgspec.structs import replace
 from gateway.core import key_format
 from gateway.core.key_format import public_id
 from gateway.core.listing import Listing, listing
-from gateway.core.model import NO_LIMITS, AuditEntry, Key, KeyState, Limits, Team
+from gateway.core.model import NO_LIMITS, Key, KeyState, Limits, Team
 from gateway.core.periods import utc
 from gateway.tenants.changes import (
     Actor,
@@ -113,11 +114,11 @@ async def change_team(
             deletion = _deletion(directory, known, by) if known else DirectoryWrite()
             return deletion, TeamChange(before=before, after=None)
         wanted = _with_purges(directory, wanted)
-        after = listing(wanted)
-        done = TeamChange(before=before, after=after)
+        done = TeamChange(before=before, after=listing(wanted))
         if wanted == known:
             return DirectoryWrite(), done
-        return DirectoryWrite(teams=[wanted], audit=[team_entry(by, name, before, after)]), done
+        audit = [team_entry(by, name, before, done.after)]
+        return DirectoryWrite(teams=[wanted], audit=audit), done
 
     return await commit(store, decide)
 
@@ -147,11 +148,10 @@ async def purge_teams(store: DirectoryStore, names: Sequence[str] | None, by: Ac
         known = teams_of(directory)
         teams = [team_of(known, name) for name in (known if names is None else names)]
         purged = [replace(team, purged=team.purged + 1) for team in teams]
-        entry = AuditEntry(at=by.now, who=by.who, action="cache.purge")
         if names is None:
-            audit = [replace(entry, after={"all": True})]
+            audit = [by.entry("cache.purge", after={"all": True})]
         else:
-            audit = [replace(entry, team=name) for name in names]
+            audit = [by.entry("cache.purge", team=name) for name in names]
         return DirectoryWrite(teams=purged, audit=audit), None
 
     await commit(store, decide)
@@ -159,17 +159,14 @@ async def purge_teams(store: DirectoryStore, names: Sequence[str] | None, by: Ac
 
 async def note_purge(store: DirectoryStore, fingerprint: str, by: Actor) -> None:
     """Log that one answer was removed from the cache. Raises StoreUnavailable."""
-    after = {"fingerprint": fingerprint}
-    audit = [AuditEntry(at=by.now, who=by.who, action="cache.purge", after=after)]
+    audit = [by.entry("cache.purge", after={"fingerprint": fingerprint})]
     await commit(store, lambda directory: (DirectoryWrite(audit=audit), None))
 
 
 def _with_purges(directory: DirectoryChanges, team: Team) -> Team:
     """Keep the purge count of the name, also of a deleted team: purged answers must not return."""
-    for known in directory.teams:
-        if known.name == team.name:
-            return replace(team, purged=known.purged)
-    return team
+    purged = {known.name: known.purged for known in directory.teams}
+    return replace(team, purged=purged.get(team.name, team.purged))
 
 
 # -- keys ---------------------------------------------------------------------------------------
@@ -183,7 +180,6 @@ async def create_key(
     lifetime: float | None,
     pepper: bytes,
     by: Actor,
-    entropy: Callable[[int], bytes],
     limits: Limits = NO_LIMITS,
 ) -> tuple[Key, str]:
     """Create a key and return it with its text, which exists nowhere else.
@@ -191,7 +187,7 @@ async def create_key(
     `lifetime` is in seconds, None for no expiry. Raises UnknownName for an unknown team, and
     StoreUnavailable: then the key may have been created, but nobody has its text.
     """
-    id, text = key_format.mint(entropy)
+    id, text = key_format.mint(secrets.token_bytes)
     key = Key(
         id=id,
         team=team,
@@ -233,8 +229,7 @@ async def change_key(store: DirectoryStore, id: str, wanted: KeyChange, by: Acto
 
     def decide(directory: DirectoryChanges) -> tuple[DirectoryWrite, Key]:
         before = key_of(directory, id)
-        if before.state == "revoked":
-            raise _revoked(before)
+        _refuse_revoked(before)
         after = _changed(before, wanted, by.now)
         others = [
             (key, replace(key, limits=after.limits))
@@ -280,7 +275,6 @@ async def rotate_key(
     grace: float,
     pepper: bytes,
     by: Actor,
-    entropy: Callable[[int], bytes],
 ) -> Rotated:
     """Replace a key. The old one works `grace` seconds more, but never past its own expiry.
 
@@ -292,12 +286,24 @@ async def rotate_key(
     Raises OperationError for a key that is unknown or not active, and StoreUnavailable: then the
     key may have been replaced, but nobody has the text of the new one.
     """
-    new_id, text = key_format.mint(entropy)
+    new_id, text = key_format.mint(secrets.token_bytes)
 
     def decide(directory: DirectoryChanges) -> tuple[DirectoryWrite, Rotated]:
         before = key_of(directory, id)
-        _require_active(before)
-        new = _successor(before, new_id, key_format.digest(text, pepper), by.now)
+        _refuse_revoked(before)
+        if before.state == "disabled":
+            remedy = "enable it first, or create a new key"
+            raise Conflict(f"{public_id(before.id)} is disabled: {remedy}.")
+        new = Key(
+            id=new_id,
+            team=before.team,
+            name=before.name,
+            digest=key_format.digest(text, pepper),
+            created=by.now,
+            expires=None if before.expires is None else by.now + before.expires - before.created,
+            limits=before.limits,
+            first=before.line,
+        )
         ends = [by.now + grace, before.expires, before.grace_ends]
         old = replace(before, grace_ends=min(end for end in ends if end is not None))
         audit = [rotation_entry(by, before, old, new), key_entry(by, "key.create", None, new)]
@@ -305,19 +311,6 @@ async def rotate_key(
         return DirectoryWrite(keys=[old, new], audit=audit), done
 
     return await commit(store, decide)
-
-
-def _successor(old: Key, id: str, digest: bytes, now: float) -> Key:
-    return Key(
-        id=id,
-        team=old.team,
-        name=old.name,
-        digest=digest,
-        created=now,
-        expires=None if old.expires is None else now + (old.expires - old.created),
-        limits=old.limits,
-        first=old.line,
-    )
 
 
 async def list_keys(store: DirectoryStore, team: str | None = None) -> list[Key]:
@@ -346,8 +339,8 @@ async def set_key_state(store: DirectoryStore, id: str, state: KeyState, by: Act
 
     def decide(directory: DirectoryChanges) -> tuple[DirectoryWrite, Key]:
         before = key_of(directory, id)
-        if before.state == "revoked" != state:
-            raise _revoked(before)
+        if state != "revoked":
+            _refuse_revoked(before)
         if state == "active" and has_expired(before, by.now):
             raise _expired(before, by.now)
         if before.state == state:
@@ -362,15 +355,9 @@ async def set_key_state(store: DirectoryStore, id: str, state: KeyState, by: Act
 _STATE_ACTIONS = {"active": "key.enable", "disabled": "key.disable", "revoked": "key.revoke"}
 
 
-def _require_active(key: Key) -> None:
+def _refuse_revoked(key: Key) -> None:
     if key.state == "revoked":
-        raise _revoked(key)
-    if key.state == "disabled":
-        raise Conflict(f"{public_id(key.id)} is disabled: enable it first, or create a new key.")
-
-
-def _revoked(key: Key) -> Conflict:
-    return Conflict(f"{public_id(key.id)} is revoked, which is final: create a new key.")
+        raise Conflict(f"{public_id(key.id)} is revoked, which is final: create a new key.")
 
 
 def _expired(key: Key, now: float) -> Conflict:

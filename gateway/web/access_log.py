@@ -25,39 +25,34 @@ GRAVE = frozenset(
 """Outcomes that an operator should investigate: they are logged as warnings."""
 
 
-def log_request(record: RequestRecord, seconds: float) -> None:
-    """Log a request that was answered, or whose client left.
-
-    `key` is the key's public id. Times are in milliseconds: `own_ms` is `total_ms` without the
-    waits for the client, the upstream and other purchases.
-    """
-    caller, upstream = record.caller, record.upstream
-    write = log.warning if record.outcome in GRAVE else log.info
-    write(
-        "request",
-        id=record.id,
-        team=caller.team.name if caller else None,
-        key=PREFIX + caller.key.id if caller else None,
-        route=record.route,
-        model=record.request.model if record.request else None,
-        outcome=record.outcome,
-        status=record.status,
-        code=record.code,
-        images=record.images,
-        cost_usd=format_usd(record.cost),
-        saved_usd=format_usd(record.saved),
-        total_ms=_milliseconds(seconds),
-        own_ms=_milliseconds(record.own_seconds(seconds)),
-        upstream_ms=None if upstream is None else _milliseconds(upstream),
-    )
-
-
 class AccessLog(Observer):
     """Logs every request, and every purchase that ends after its client has left."""
 
     def request_ended(self, record: RequestRecord, seconds: float) -> None:
-        """Write the request's line."""
-        log_request(record, seconds)
+        """Log a request that was answered, or whose client left.
+
+        `key` is the key's public id. Times are in milliseconds: `own_ms` is `total_ms` without the
+        waits for the client, the upstream and other purchases.
+        """
+        caller, upstream = record.caller, record.upstream
+        write = log.warning if record.outcome in GRAVE else log.info
+        write(
+            "request",
+            id=record.id,
+            team=caller.team.name if caller else None,
+            key=PREFIX + caller.key.id if caller else None,
+            route=record.route,
+            model=record.request.model if record.request else None,
+            outcome=record.outcome,
+            status=record.status,
+            code=record.code,
+            images=record.images,
+            cost_usd=format_usd(record.cost),
+            saved_usd=format_usd(record.saved),
+            total_ms=_milliseconds(seconds),
+            own_ms=_milliseconds(record.own_seconds(seconds)),
+            upstream_ms=None if upstream is None else _milliseconds(upstream),
+        )
 
     def purchase_failed(self, record: RequestRecord, failure: Exception) -> None:
         """Write where a defect of the gateway occurred: all who share the flight only see a 500."""

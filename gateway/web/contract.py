@@ -53,9 +53,9 @@ class ListedModel(Struct, frozen=True, kw_only=True):
     """A model that the key may use, in the shape of OpenAI's list."""
 
     id: str
-    object: str
-    created: int
-    owned_by: str
+    object: str = "model"
+    created: int = 0
+    owned_by: str = "image-gateway"
 
 
 class ModelList(Struct, frozen=True, kw_only=True):

@@ -20,12 +20,7 @@ from aiohttp import web
 from aiohttp.http_exceptions import LineTooLong
 from aiohttp.web_protocol import RequestPayloadError
 
-from gateway.core.errors import (
-    GatewayError,
-    HeadersTooLarge,
-    InternalError,
-    InvalidRequest,
-)
+from gateway.core.errors import GatewayError, HeadersTooLarge, InternalError, InvalidRequest
 from gateway.telemetry.observer import NO_OBSERVER, Observer
 from gateway.web.responses import error_body, error_response
 

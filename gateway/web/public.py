@@ -1,12 +1,12 @@
 """The public port: one table of routes, under both prefixes, and an error for any other path."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from time import perf_counter
-from typing import Any
 
 import structlog
 from aiohttp import web
 from msgspec import Struct
+from multidict import MultiMapping
 
 from gateway.core.errors import BodyTooLarge, GatewayError, InternalError
 from gateway.core.headers import request_id
@@ -22,9 +22,8 @@ from gateway.tenants.directory import Directory
 from gateway.web.body import BODY_SECONDS, read_json_body
 from gateway.web.contract import Generation, Images, ListedModel, ModelList
 from gateway.web.openapi.errors import GENERATION
-from gateway.web.query import read_query
 from gateway.web.responses import error_response, image_response, json_response
-from gateway.web.routes import Match, NoParameters, Route, Router
+from gateway.web.routes import Match, Route, Router
 from gateway.web.self_service import OwnQuota, OwnUsage, SelfService
 from gateway.web.sending import send
 
@@ -50,7 +49,8 @@ class PublicRequest(Struct, frozen=True):
 
 
 PublicRoute = Route[PublicRequest]
-Answer = Callable[[Caller, Any], Awaitable[object]]
+Report = Callable[[Caller, MultiMapping[str]], Awaitable[object]]
+"""Answers a team about itself. It takes the caller and the query of the URL."""
 
 
 class PublicApi:
@@ -93,44 +93,42 @@ class PublicApi:
                 headers={"Cache-Control": _CACHE_CONTROL},
                 example={"prompt": "A red apple on a white table", "size": "1024x1024"},
             ),
-            self._team_route(
-                f"{prefix}/models", "List the models that this key may use", self._models, ModelList
+            PublicRoute(
+                "GET",
+                f"{prefix}/models",
+                "List the models that this key may use",
+                self._reporting(self._models),
+                ModelList,
             ),
-            self._team_route(
-                f"{prefix}/quota", "Current usage against limits", self._own.quota, OwnQuota
+            PublicRoute(
+                "GET",
+                f"{prefix}/quota",
+                "Current usage against limits",
+                self._reporting(self._own.quota),
+                OwnQuota,
             ),
-            self._team_route(
+            PublicRoute(
+                "GET",
                 f"{prefix}/usage",
                 "Usage of the key's team",
-                self._own.usage,
+                self._reporting(self._own.usage),
                 OwnUsage,
                 query=TeamUsageQuery,
                 example={"by": ["day", "model"]},
             ),
         ]
 
-    def _team_route(
-        self,
-        path: str,
-        summary: str,
-        answer: Answer,
-        response: type[Struct],
-        *,
-        query: type[Struct] = NoParameters,
-        example: Mapping[str, Any] = {},
-    ) -> PublicRoute:
-        """A route that reports to a team about itself. `answer` takes the caller and the query."""
+    def _reporting(self, report: Report) -> Callable[[PublicRequest], Awaitable[object]]:
+        """The handler of a route that reports to a team about itself."""
 
         async def handle(call: PublicRequest) -> object:
             request, record = call.request, call.record
             authorization = request.headers.getall("Authorization", ())
-            caller = record.caller = await self._directory.authenticate(authorization)
-            record.outcome = _label(path)
-            # Like OpenAI's API, a route without parameters ignores any query.
-            parameters = None if query is NoParameters else read_query(request.rel_url.query, query)
-            return await answer(caller, parameters)
+            record.caller = await self._directory.authenticate(authorization)
+            record.outcome = _label(request.rel_url.raw_path)
+            return await report(record.caller, request.rel_url.query)
 
-        return PublicRoute("GET", path, summary, handle, response, query=query, example=example)
+        return handle
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer a request, and report its end to the observer."""
@@ -182,11 +180,7 @@ class PublicApi:
 
     async def _models(self, caller: Caller, query: object) -> ModelList:
         names = visible_models(caller.team, self._proxy.settings.models)
-        models = [
-            ListedModel(id=name, object="model", created=0, owned_by="image-gateway")
-            for name in names
-        ]
-        return ModelList(object="list", data=models)
+        return ModelList(object="list", data=[ListedModel(id=name) for name in names])
 
 
 def _label(path: str) -> str:

@@ -4,12 +4,13 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from msgspec import Struct
+from multidict import MultiMapping
 
 from gateway.core.model import Caller
 from gateway.quota.report import KeyQuota, LimitLine, team_quotas
 from gateway.reporting.usage_query import TeamUsageQuery, UsageLine, read_usage
 from gateway.stores.port import Store
-from gateway.web.query import read_period
+from gateway.web.query import read_period, read_query
 
 MOST_DAYS = 400
 """The longest period of one report: a longer one would keep the store busy for everybody else."""
@@ -41,13 +42,17 @@ class SelfService:
         self._wall = wall
 
     async def quota(self, caller: Caller, query: object) -> OwnQuota:
-        """Current usage against the limits of the caller's team and key."""
+        """Current usage against the limits of the caller's team and key.
+
+        Like OpenAI's API, it ignores any query.
+        """
         (quota,) = await team_quotas(self._store.accounts, [caller.team], [caller.key])
         key = quota.keys[0] if quota.keys else None
         return OwnQuota(team=quota.team, limits=quota.limits, key=key)
 
-    async def usage(self, caller: Caller, query: TeamUsageQuery) -> dict[str, Any]:
+    async def usage(self, caller: Caller, parameters: MultiMapping[str]) -> dict[str, Any]:
         """Usage of the caller's team."""
+        query = read_query(parameters, TeamUsageQuery)
         start, end = read_period(query, self._wall(), most_days=MOST_DAYS)
         await self._flush()
         team = caller.team.name

@@ -132,7 +132,6 @@ class Replicas:
             lifetime=None,
             pepper=self._environ["KEYS_PEPPER"].encode(),
             by=Actor("a test", time.time()),
-            entropy=secrets.token_bytes,
             limits=limits,
         )
 

@@ -1,7 +1,6 @@
 """What an operator does with teams and keys, over a real store."""
 
 import asyncio
-import secrets
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -66,15 +65,12 @@ async def new_key(
         lifetime=lifetime,
         pepper=PEPPER,
         by=Actor(WHO, now),
-        entropy=secrets.token_bytes,
         limits=limits,
     )
 
 
 async def rotate(store: DirectoryStore, id: str, grace: float = 60.0, now: float = NOW) -> Rotated:
-    return await rotate_key(
-        store, id, grace=grace, pepper=PEPPER, by=Actor(WHO, now), entropy=secrets.token_bytes
-    )
+    return await rotate_key(store, id, grace=grace, pepper=PEPPER, by=Actor(WHO, now))
 
 
 async def test_applying_tells_what_became_of_each_team(store: DirectoryStore) -> None:

@@ -9,7 +9,7 @@ from structlog.testing import capture_logs
 from gateway.core.model import Caller, ImageRequest, Key, Limits, Team
 from gateway.telemetry.metrics import OUTCOMES
 from gateway.telemetry.request_record import RequestRecord
-from gateway.web.access_log import GRAVE, AccessLog, log_request
+from gateway.web.access_log import GRAVE, AccessLog
 from tests.support.rig import PROMPT, Rig
 
 CALLER = Caller(Team(name="design"), Key(id="k1", team="design", name="", digest=b"", created=0))
@@ -37,7 +37,7 @@ def test_a_purchase_tells_who_what_and_what_it_cost(lines: Lines) -> None:
         waited=1.5,
         upstream=1.25,
     )
-    log_request(record, 1.75)
+    AccessLog().request_ended(record, 1.75)
     assert lines == [
         {
             "event": "request",
@@ -62,14 +62,16 @@ def test_a_purchase_tells_who_what_and_what_it_cost(lines: Lines) -> None:
 
 
 def test_of_a_stranger_only_the_outcome_is_told(lines: Lines) -> None:
-    log_request(RequestRecord(id="r1", started=0.0, outcome="unauthenticated", status=401), 0.001)
+    AccessLog().request_ended(
+        RequestRecord(id="r1", started=0.0, outcome="unauthenticated", status=401), 0.001
+    )
     (line,) = lines
     assert (line["team"], line["key"], line["model"]) == (None, None, None)
     assert (line["outcome"], line["status"], line["upstream_ms"]) == ("unauthenticated", 401, None)
 
 
 def test_waiting_above_the_total_is_no_negative_time(lines: Lines) -> None:
-    log_request(RequestRecord(id="r1", started=0.0, waited=2.0), 1.0)
+    AccessLog().request_ended(RequestRecord(id="r1", started=0.0, waited=2.0), 1.0)
     assert lines[0]["own_ms"] == 0.0
 
 
@@ -110,7 +112,7 @@ async def test_every_outcome_has_one_line_without_prompt_and_key(rig: Rig, lines
 
 def test_what_an_operator_should_look_into_is_a_warning(lines: Lines) -> None:
     for outcome in ("upstream_auth", "upstream_refused"):
-        log_request(RequestRecord(id="r1", started=0.0, outcome=outcome), 0.1)
+        AccessLog().request_ended(RequestRecord(id="r1", started=0.0, outcome=outcome), 0.1)
     assert [line["log_level"] for line in lines] == ["warning", "info"]
     assert set(OUTCOMES) >= GRAVE
 

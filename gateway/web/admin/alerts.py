@@ -55,36 +55,21 @@ class AlertsPage(Struct, frozen=True, kw_only=True):
     sent: list[SentAlert]
 
 
-class AdminAlerts:
-    """The route of alerts. `settings` returns the current ones."""
+def alert_routes(store: ClaimStore, settings: Callable[[], Settings]) -> list[AdminRoute]:
+    """The route to read webhooks and alerts. `settings` returns the current ones."""
 
-    def __init__(self, store: ClaimStore, settings: Callable[[], Settings]) -> None:
-        self._store = store
-        self._settings = settings
-
-    def routes(self) -> list[AdminRoute]:
-        """The route to read webhooks and alerts."""
-        return [
-            AdminRoute(
-                "GET",
-                "/admin/v1/alerts",
-                "Webhooks and the alerts sent to them",
-                self._alerts,
-                AlertsPage,
-                query=AlertsQuery,
-            )
-        ]
-
-    async def _alerts(self, call: AdminRequest) -> AlertsPage:
-        found = deliveries(await self._store.current())
-        webhooks = self._settings().alerts.webhooks.values()
+    async def alerts(call: AdminRequest) -> AlertsPage:
+        found = deliveries(await store.current())
         return AlertsPage(
             webhooks=[
                 _state(webhook, [each for each in found if each.webhook == webhook.name])
-                for webhook in webhooks
+                for webhook in settings().alerts.webhooks.values()
             ],
             sent=[_sent(delivery) for delivery in found[: call.query.limit]],
         )
+
+    path, summary = "/admin/v1/alerts", "Webhooks and the alerts sent to them"
+    return [AdminRoute("GET", path, summary, alerts, AlertsPage, query=AlertsQuery)]
 
 
 def _state(webhook: Webhook, own: Sequence[Delivery]) -> WebhookState:

@@ -14,7 +14,7 @@ from gateway.config.settings import AdminSettings
 from gateway.core.errors import AdminOff, Conflicting, GatewayError, InternalError, NoSuchThing
 from gateway.core.headers import request_id
 from gateway.tenants.changes import Actor, OperationError, UnknownName
-from gateway.web.admin.dashboard import Dashboard
+from gateway.web.admin.dashboard import dashboard_routes
 from gateway.web.admin.request import AdminHandler, AdminRequest, AdminRoute
 from gateway.web.admin.responses import HEADERS, answer, pages
 from gateway.web.admin.sessions import BearerTokens, Sessions, require_role
@@ -62,7 +62,7 @@ class AdminApi:
             *pages("/metrics", _in_a_thread(make_aiohttp_handler(registry)), methods=("GET",)),
             *self._sessions.routes(),
             *api,
-            *Dashboard(admin).routes(),
+            *dashboard_routes(admin),
         ]
         own = DocumentedPort(url="/", security=ADMIN, routes=self.routes)
         self._router = Router([*self.routes, *openapi_pages(admin, [own, public])])

@@ -23,22 +23,14 @@ class AuditLog(Struct, frozen=True, kw_only=True):
     changes: list[AuditEntry]
 
 
-class AdminAudit:
-    """The route of the audit log."""
+def audit_routes(store: AuditStore) -> list[AdminRoute]:
+    """The route to read the audit log."""
 
-    def __init__(self, store: AuditStore) -> None:
-        self._store = store
-
-    def routes(self) -> list[AdminRoute]:
-        """The route to read the audit log."""
-        path = "/admin/v1/audit"
-        return [
-            AdminRoute("GET", path, "Who changed what", self._audit, AuditLog, query=AuditQuery)
-        ]
-
-    async def _audit(self, call: AdminRequest) -> AuditLog:
+    async def audit(call: AdminRequest) -> AuditLog:
         query: AuditQuery = call.query
         start = None if query.first is None else parse_time(query.first)
         end = None if query.last is None else parse_time(query.last, ends=True)
-        changes = await self._store.entries(start, end, query.team, query.limit)
-        return AuditLog(changes=changes)
+        return AuditLog(changes=await store.entries(start, end, query.team, query.limit))
+
+    path, summary = "/admin/v1/audit", "Who changed what"
+    return [AdminRoute("GET", path, summary, audit, AuditLog, query=AuditQuery)]

@@ -71,15 +71,10 @@ class Purged(Struct, frozen=True, kw_only=True):
     fingerprint: str | None
 
 
-class LookUpTeam(Struct, frozen=True, kw_only=True):
-    """The team whose cached answers to search."""
-
-    team: str
-
-
-class LookUp(LookUpTeam, frozen=True, kw_only=True):
+class LookUp(Struct, frozen=True, kw_only=True):
     """A request, as a client of the team would send it."""
 
+    team: str
     request: dict[str, Any]
 
 
@@ -186,16 +181,14 @@ class AdminCache:
         )
 
     def _tier(self, name: str) -> TierState:
-        evictions = {
-            reason: self._sample("evictions_total", name, reason=reason) for reason in REASONS
-        }
-        known = {reason: count for reason, count in evictions.items() if count is not None}
+        counts = {each: self._sample("evictions_total", name, reason=each) for each in REASONS}
+        evictions = {reason: count for reason, count in counts.items() if count is not None}
         return TierState(
             hits=self._sample("lookups_total", name, result="hit") or 0,
             misses=self._sample("lookups_total", name, result="miss") or 0,
             entries=self._sample("entries", name),
             bytes=self._sample("bytes", name),
-            evictions=known or None,
+            evictions=evictions or None,
         )
 
     def _sample(self, metric: str, tier: str, **labels: str) -> int | None:
@@ -227,14 +220,10 @@ class AdminCache:
         return Purged(purged=bool(found), team=None, fingerprint=fingerprint)
 
     async def _look_up(self, call: AdminRequest) -> FoundAnswer:
-        body = await read_json(call.request)
-        request = body.pop("request", None)
-        wanted = read_fields(body, LookUpTeam)
-        if not isinstance(request, dict):
-            refuse([Fault(("request",), "must be an object", BODY)])
+        wanted = read_fields(await read_json(call.request), LookUp)
         team = await operations.find_team(self._store, wanted.team)
         settings = self._settings()
-        read = read_request(write_json(request), settings.models, settings.default_model)
+        read = read_request(write_json(wanted.request), settings.models, settings.default_model)
         name = answer_name(read, scope_of(team, settings), settings)
         kept = await self._cache.get(name)
         if kept is None:

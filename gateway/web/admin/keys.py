@@ -1,6 +1,5 @@
 """Keys in the admin API. Only the answer that creates a key contains its text."""
 
-import secrets
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -49,15 +48,6 @@ KeyName = Annotated[
 ]
 
 
-class NewKey(Struct, frozen=True, kw_only=True):
-    """A key to create. Without `expires` it never expires."""
-
-    team: str
-    name: KeyName = ""
-    expires: Lifetime | None = None
-    limits: TeamLimits = TeamLimits()
-
-
 class KeyPatch(Struct, frozen=True, kw_only=True):
     """Changes to a key. Fields and limits that are left out stay.
 
@@ -67,6 +57,12 @@ class KeyPatch(Struct, frozen=True, kw_only=True):
     name: KeyName = ""
     expires: Lifetime | None = None
     limits: TeamLimits = TeamLimits()
+
+
+class NewKey(KeyPatch, frozen=True, kw_only=True):
+    """A key to create. Without `expires` it never expires."""
+
+    team: str
 
 
 class Rotation(Struct, frozen=True, kw_only=True):
@@ -169,9 +165,7 @@ class AdminKeys:
 
     async def _list(self, call: AdminRequest) -> KeyList:
         found = await operations.list_keys(self._store, call.query.team)
-        used = await self._store.last_uses()
-        keys = [key_view(key, call.by.now, used.get(key.id)) for key in found]
-        return KeyList(keys=keys)
+        return KeyList(keys=await self._views(found, call))
 
     async def _get(self, call: AdminRequest) -> KeyView:
         return await self._view(await operations.find_key(self._store, call.params["id"]), call)
@@ -185,7 +179,6 @@ class AdminKeys:
             lifetime=None if wanted.expires is None else parse_duration(wanted.expires),
             pepper=self._pepper,
             by=call.by,
-            entropy=secrets.token_bytes,
             limits=limits_of(asdict(wanted.limits)),
         )
         return CreatedKey(**asdict(key_view(key, call.by.now)), key=text)
@@ -213,7 +206,6 @@ class AdminKeys:
             grace=parse_duration(wanted.grace, none=True),
             pepper=self._pepper,
             by=call.by,
-            entropy=secrets.token_bytes,
         )
         return RotatedKey(
             **asdict(key_view(done.new, call.by.now)),
@@ -231,5 +223,9 @@ class AdminKeys:
         return handle
 
     async def _view(self, key: Key, call: AdminRequest) -> KeyView:
+        (view,) = await self._views([key], call)
+        return view
+
+    async def _views(self, keys: Sequence[Key], call: AdminRequest) -> list[KeyView]:
         used = await self._store.last_uses()
-        return key_view(key, call.by.now, used.get(key.id))
+        return [key_view(key, call.by.now, used.get(key.id)) for key in keys]

@@ -33,25 +33,18 @@ class OverviewQuery(Struct, frozen=True, kw_only=True):
     team: str | None = None
 
 
-class AdminOverview:
-    """The route of the overview. `flush` writes buffered usage and history to the store."""
+def overview_routes(store: Store, flush: Callable[[], Awaitable[None]]) -> list[AdminRoute]:
+    """The route to read the overview. `flush` writes buffered usage and history to the store."""
 
-    def __init__(self, store: Store, flush: Callable[[], Awaitable[None]]) -> None:
-        self._store = store
-        self._flush = flush
-
-    def routes(self) -> list[AdminRoute]:
-        """The route to read the overview."""
-        path, summary = "/admin/v1/overview", "Spend and savings, by team, key and day"
-        return [AdminRoute("GET", path, summary, self._overview, Overview, query=OverviewQuery)]
-
-    async def _overview(self, call: AdminRequest) -> Overview:
+    async def overview(call: AdminRequest) -> Overview:
         query: OverviewQuery = call.query
         first, last = (
             None if day is None else parse_time(day) for day in (query.first, query.last)
         )
         with refusing():
             days = days_between(first, last, call.by.now)
-        await self._flush()
-        store = self._store
+        await flush()
         return await read_overview(store.usage, store.history, days, query.team, call.by.now)
+
+    path, summary = "/admin/v1/overview", "Spend and savings, by team, key and day"
+    return [AdminRoute("GET", path, summary, overview, Overview, query=OverviewQuery)]

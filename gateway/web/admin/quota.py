@@ -22,32 +22,26 @@ class Quotas(Struct, frozen=True, kw_only=True):
     teams: list[TeamQuota]
 
 
-class AdminQuota:
-    """The routes of quotas. `limits` returns the current limits of all teams together."""
+def quota_routes(store: Store, limits: Callable[[], Limits]) -> list[AdminRoute]:
+    """The routes to read quotas. `limits` returns the current limits of all teams together."""
+    directory, accounts = store.directory, store.accounts
 
-    def __init__(self, store: Store, limits: Callable[[], Limits]) -> None:
-        self._store = store
-        self._limits = limits
-
-    def routes(self) -> list[AdminRoute]:
-        """The routes to read quotas."""
-        one = "Current usage against one team's limits"
-        return [
-            AdminRoute("GET", ALL, "Current usage against all limits", self._all, Quotas),
-            AdminRoute("GET", ONE, one, self._one, TeamQuota, errors=(NoSuchThing,)),
-        ]
-
-    async def _all(self, call: AdminRequest) -> Quotas:
-        teams = await operations.list_teams(self._store.directory)
-        keys = await operations.list_keys(self._store.directory)
-        accounts = self._store.accounts
+    async def show_all(call: AdminRequest) -> Quotas:
+        teams = await operations.list_teams(directory)
+        keys = await operations.list_keys(directory)
         return Quotas(
-            gateway=await gateway_quota(accounts, self._limits()),
+            gateway=await gateway_quota(accounts, limits()),
             teams=await team_quotas(accounts, teams, keys),
         )
 
-    async def _one(self, call: AdminRequest) -> TeamQuota:
-        team = await operations.find_team(self._store.directory, call.params["team"])
-        keys = await operations.list_keys(self._store.directory, team.name)
-        (quota,) = await team_quotas(self._store.accounts, [team], keys)
+    async def show_one(call: AdminRequest) -> TeamQuota:
+        team = await operations.find_team(directory, call.params["team"])
+        keys = await operations.list_keys(directory, team.name)
+        (quota,) = await team_quotas(accounts, [team], keys)
         return quota
+
+    one = "Current usage against one team's limits"
+    return [
+        AdminRoute("GET", ALL, "Current usage against all limits", show_all, Quotas),
+        AdminRoute("GET", ONE, one, show_one, TeamQuota, errors=(NoSuchThing,)),
+    ]

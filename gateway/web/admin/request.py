@@ -1,7 +1,7 @@
 """One request to the admin port, and reading its body."""
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_origin
 
 from aiohttp import web
 from msgspec import Struct
@@ -49,7 +49,8 @@ async def read_body(request: web.BaseRequest) -> dict[str, Any]:
 def read_fields(table: dict[str, Any], of: type[S]) -> S:
     """Read a body into the fields of a Struct. Raises InvalidFields with every fault.
 
-    A field that is a Struct itself, such as `limits`, is a table inside the body.
+    A field that is a Struct itself, such as `limits`, is a table inside the body. A field that is a
+    dict takes any JSON object.
     """
     faults = Faults(BODY)
     values = _read(table, of, faults)
@@ -61,16 +62,26 @@ def read_fields(table: dict[str, Any], of: type[S]) -> S:
 
 
 def _read(table: dict[str, Any], of: type[Struct], faults: Faults) -> dict[str, Any]:
-    tables = {field.name: field.type for field in fields(of) if _is_struct(field.type)}
+    tables = {field.name: field.type for field in fields(of) if _is_table(field.type)}
     options = options_of(of, [name for name in of.__struct_fields__ if name not in tables])
     values = read_table(table, options, faults, tables=tables)
     for name, inner in tables.items():
-        values[name] = inner(**_read(table.get(name, {}), inner, faults.at(name)))
+        value = table.get(name, {})
+        if not _is_dict(inner):
+            values[name] = inner(**_read(value, inner, faults.at(name)))
+        elif isinstance(value, dict):
+            values[name] = value
+        else:
+            faults.add("must be an object", name)
     return values
 
 
-def _is_struct(kind: Any) -> bool:
-    return isinstance(kind, type) and issubclass(kind, Struct)
+def _is_table(kind: Any) -> bool:
+    return _is_dict(kind) or (isinstance(kind, type) and issubclass(kind, Struct))
+
+
+def _is_dict(kind: Any) -> bool:
+    return get_origin(kind) is dict
 
 
 def _exact(value: Any) -> Any:

@@ -18,48 +18,41 @@ from gateway.web.admin.request import AdminRequest, AdminRoute
 from gateway.web.query import refusing
 
 
-class AdminActivity:
-    """The routes of the request history. `flush` writes buffered lines to the store."""
+def history_routes(store: Store, flush: Callable[[], Awaitable[None]]) -> list[AdminRoute]:
+    """The routes to list requests and errors. `flush` writes buffered lines to the store."""
 
-    def __init__(self, store: Store, flush: Callable[[], Awaitable[None]]) -> None:
-        self._store = store
-        self._flush = flush
-
-    def routes(self) -> list[AdminRoute]:
-        """The routes to list requests and errors."""
-        known = (NoSuchThing,)
-        return [
-            AdminRoute(
-                "GET",
-                "/admin/v1/activity",
-                "Recent requests",
-                self._activity,
-                ActivityPage,
-                query=ActivityQuery,
-                errors=known,
-            ),
-            AdminRoute(
-                "GET",
-                "/admin/v1/errors",
-                "Errors by kind, the most frequent first",
-                self._errors,
-                ErrorPage,
-                query=ErrorQuery,
-                errors=known,
-            ),
-        ]
-
-    async def _activity(self, call: AdminRequest) -> ActivityPage:
-        await self._prepare(call)
-        with refusing():
-            return await read_activity(self._store.history, call.query)
-
-    async def _errors(self, call: AdminRequest) -> ErrorPage:
-        await self._prepare(call)
-        with refusing():
-            return await read_errors(self._store.history, call.query, call.by.now)
-
-    async def _prepare(self, call: AdminRequest) -> None:
-        await check_team(self._store.directory, call.query.team)
+    async def prepare(call: AdminRequest) -> None:
+        await check_team(store.directory, call.query.team)
         with suppress(StoreUnavailable):  # a store that cannot be written may still be readable
-            await self._flush()
+            await flush()
+
+    async def activity(call: AdminRequest) -> ActivityPage:
+        await prepare(call)
+        with refusing():
+            return await read_activity(store.history, call.query)
+
+    async def errors(call: AdminRequest) -> ErrorPage:
+        await prepare(call)
+        with refusing():
+            return await read_errors(store.history, call.query, call.by.now)
+
+    return [
+        AdminRoute(
+            "GET",
+            "/admin/v1/activity",
+            "Recent requests",
+            activity,
+            ActivityPage,
+            query=ActivityQuery,
+            errors=(NoSuchThing,),
+        ),
+        AdminRoute(
+            "GET",
+            "/admin/v1/errors",
+            "Errors by kind, the most frequent first",
+            errors,
+            ErrorPage,
+            query=ErrorQuery,
+            errors=(NoSuchThing,),
+        ),
+    ]

@@ -19,6 +19,7 @@ from gateway.config.admin_tokens import LONGEST, AdminToken, find
 from gateway.config.settings import AdminSettings
 from gateway.core.errors import (
     ForeignOrigin,
+    GatewayError,
     InvalidRequest,
     NotAdmin,
     RateLimited,
@@ -90,8 +91,7 @@ class Sessions:
         cookie = request.cookies.get(COOKIE)
         if cookie is None or "Authorization" in request.headers:
             return None
-        now = self._wall()
-        found = read_session(cookie, self._admin().all_tokens, self._pepper, now)
+        found = read_session(cookie, self._admin().all_tokens, self._pepper, self._wall())
         if found is None or found[0].id in self._ended:
             return None
         if not may_use_cookie(request.method, request.headers):
@@ -134,8 +134,7 @@ class Sessions:
         request = call.request
         if is_from_elsewhere(request.headers):
             raise ForeignOrigin
-        visit = self.visit(request)
-        if visit is not None:
+        if (visit := self.visit(request)) is not None:
             self._end(visit.session)
             log.info("signed out", token=visit.token.name)
         headers = {name: value for name, value in HEADERS.items() if name != "Content-Type"}
@@ -151,13 +150,10 @@ class Sessions:
         if (wait := self._by_address.wait(address)) is not None:
             raise _too_many(wait)
         token = find(sent, self._admin().all_tokens)
-        if token is not None:
-            return token
-        self._by_address.fail(address)
-        if (wait := self._overall.fail()) is not None:
-            raise _too_many(wait)
-        log.warning("wrong admin token at sign-in", address=address)
-        raise NotAdmin
+        if token is None:
+            self._by_address.fail(address)
+            raise _wrong_token(self._overall, "wrong admin token at sign-in", address=address)
+        return token
 
     def _set_cookie(
         self, session: Session, token: AdminToken, response: web.StreamResponse
@@ -197,6 +193,14 @@ def _shown(token: AdminToken) -> dict[str, Any]:
     return {"who": token.name, "role": token.role}
 
 
+def _wrong_token(throttle: Throttle, event: str, **fields: str) -> GatewayError:
+    """Count a wrong token, and return the error for it. The first ones are logged."""
+    if (wait := throttle.fail()) is not None:
+        return _too_many(wait)
+    log.warning(event, **fields)
+    return NotAdmin()
+
+
 def _too_many(wait: float) -> RateLimited:
     return RateLimited("Too many wrong admin tokens were sent.", retry_after=retry_after(wait, 0.0))
 
@@ -220,12 +224,9 @@ class BearerTokens:
         if sent is None:
             raise NotAdmin
         found = find(sent, self._admin().all_tokens)
-        if found is not None:
-            return found
-        if (wait := self._throttle.fail()) is not None:
-            raise _too_many(wait)
-        log.warning("wrong admin token")
-        raise NotAdmin
+        if found is None:
+            raise _wrong_token(self._throttle, "wrong admin token")
+        return found
 
 
 def require_role(token: AdminToken, route: AdminRoute) -> None:

@@ -5,7 +5,7 @@ memory than a day. Within a day, rows are in the order of their groups.
 """
 
 import csv
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from io import StringIO
 
@@ -24,98 +24,80 @@ from gateway.web.query import read_period
 PIECE_ROWS = 1_000
 """Rows that are encoded at once: a long report must not block the event loop."""
 
+Rows = AsyncIterator[Sequence[Listing]]
 
-class AdminUsage:
-    """The route of usage reports. `flush` writes buffered usage to the store."""
 
-    def __init__(self, store: Store, flush: Callable[[], Awaitable[None]]) -> None:
-        self._store = store
-        self._flush = flush
+def usage_routes(store: Store, flush: Callable[[], Awaitable[None]]) -> list[AdminRoute]:
+    """The route to read a usage report. `flush` writes buffered usage to the store."""
 
-    def routes(self) -> list[AdminRoute]:
-        """The route to read a usage report."""
-        return [
-            AdminRoute(
-                "GET",
-                "/admin/v1/usage",
-                "Requests, images, spend and savings",
-                self._usage,
-                list[UsageLine],
-                query=UsageQuery,
-                errors=(NoSuchThing,),
-                example={"by": ["team", "day"], "format": "csv"},
-                has_csv=True,
-            )
-        ]
-
-    async def _usage(self, call: AdminRequest) -> web.StreamResponse:
+    async def usage(call: AdminRequest) -> web.StreamResponse:
         query: UsageQuery = call.query
         start, end = read_period(query, call.by.now)
-        await check_team(self._store.directory, query.team)
-        await self._flush()
+        await check_team(store.directory, query.team)
+        await flush()
         by = list(dict.fromkeys(query.by))
-        async with aclosing(usage_pieces(self._store.usage, by, start, end, query.team)) as pieces:
-            # Before the answer begins, an unavailable store can still be reported as an error.
-            first = await anext(pieces, list[Listing]())
-            text = _Csv(by) if query.format == "csv" else _Json()
-            response = web.StreamResponse(headers={**HEADERS, "Content-Type": text.kind})
-            await response.prepare(call.request)
-            try:
-                await _write(response, text, first)
-                async for rows in pieces:
-                    await _write(response, text, rows)
-            except StoreUnavailable:
-                # The status is sent already. A cut connection shows that the report is not whole.
-                if call.request.transport is not None:
-                    call.request.transport.abort()
-                return response
-        await response.write(text.end())
-        await response.write_eof()
+        async with aclosing(usage_pieces(store.usage, by, start, end, query.team)) as pieces:
+            if query.format == "csv":
+                return await _send(call, "text/csv; charset=utf-8", _csv(_portions(pieces), by))
+            return await _send(call, "application/json", _json(_portions(pieces)))
+
+    return [
+        AdminRoute(
+            "GET",
+            "/admin/v1/usage",
+            "Requests, images, spend and savings",
+            usage,
+            list[UsageLine],
+            query=UsageQuery,
+            errors=(NoSuchThing,),
+            example={"by": ["team", "day"], "format": "csv"},
+            has_csv=True,
+        )
+    ]
+
+
+async def _portions(pieces: Rows) -> Rows:
+    async for rows in pieces:
+        for start in range(0, len(rows), PIECE_ROWS):
+            yield rows[start : start + PIECE_ROWS]
+
+
+async def _json(portions: Rows) -> AsyncIterator[bytes]:
+    """Encode one JSON list of all rows."""
+    before = b"["
+    async for rows in portions:
+        yield before + json.encode(rows)[1:-1]
+        before = b","
+    yield b"[]" if before == b"[" else b"]"
+
+
+async def _csv(portions: Rows, by: Sequence[str]) -> AsyncIterator[bytes]:
+    """Encode a header line with the names, then one line for each row."""
+    text = StringIO()
+    writer = csv.DictWriter(text, [*by, *SUMS], lineterminator="\n")
+    writer.writeheader()
+    async for rows in portions:
+        writer.writerows(rows)
+        yield text.getvalue().encode()
+        text.seek(0)
+        text.truncate()
+    yield text.getvalue().encode()
+
+
+async def _send(call: AdminRequest, kind: str, chunks: AsyncIterator[bytes]) -> web.StreamResponse:
+    """Send a report. The store is not read ahead of a client that reads slowly."""
+    # Before the answer begins, an unavailable store can still be reported as an error.
+    first = await anext(chunks)
+    response = web.StreamResponse(headers={**HEADERS, "Content-Type": kind})
+    await response.prepare(call.request)
+    try:
+        await response.write(first)
+        async for chunk in chunks:
+            await response.write(chunk)
+    except StoreUnavailable:
+        # The status is sent already. A cut connection shows that the report is not whole.
+        if call.request.transport is not None:
+            call.request.transport.abort()
         return response
-
-
-class _Json:
-    """One JSON list of all rows."""
-
-    kind = "application/json"
-
-    def __init__(self) -> None:
-        self._before = b"["
-
-    def piece(self, rows: Sequence[Listing]) -> bytes:
-        """Encode rows, at least one."""
-        before, self._before = self._before, b","
-        return before + json.encode(rows)[1:-1]
-
-    def end(self) -> bytes:
-        """Encode the end of the list."""
-        return b"[]" if self._before == b"[" else b"]"
-
-
-class _Csv:
-    """A header line with the names, then one line for each row."""
-
-    kind = "text/csv; charset=utf-8"
-
-    def __init__(self, by: Sequence[str]) -> None:
-        self._text = StringIO()
-        self._writer = csv.DictWriter(self._text, [*by, *SUMS], lineterminator="\n")
-        self._writer.writeheader()
-
-    def piece(self, rows: Sequence[Listing]) -> bytes:
-        """Encode rows."""
-        self._writer.writerows(rows)
-        return self.end()
-
-    def end(self) -> bytes:
-        """Return the text that was not returned before."""
-        text = self._text.getvalue()
-        self._text.seek(0)
-        self._text.truncate()
-        return text.encode()
-
-
-async def _write(response: web.StreamResponse, text: _Json | _Csv, rows: Sequence[Listing]) -> None:
-    """Send rows. The store is not read ahead of a client that reads slowly."""
-    for start in range(0, len(rows), PIECE_ROWS):
-        await response.write(text.piece(rows[start : start + PIECE_ROWS]))
+    await response.write_eof()
+    return response

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from msgspec import UNSET, Struct, UnsetType, json
-from msgspec.structs import FieldInfo, fields
+from msgspec.structs import fields
 
 from gateway import __version__
 from gateway.config.options import Micro
@@ -69,7 +69,11 @@ def document(ports: Sequence[DocumentedPort]) -> dict[str, Any]:
     types = {route.body for route in routes if route.body} | {ErrorBody, Body}
     responses = [public_type(route.response) for route in routes]
     _, components = _schemas([*sorted(types, key=lambda of: of.__name__), *responses])
-    for name in _strict(ports):
+    # Bodies of the admin API: unknown fields are refused.
+    strict = {
+        route.body.__name__ for route in routes if route.body and route.path.startswith("/admin")
+    }
+    for name in strict | {"TeamLimits"}:
         components[name]["additionalProperties"] = False
     paths: dict[str, dict[str, Any]] = {}
     for port in ports:
@@ -95,15 +99,9 @@ def document(ports: Sequence[DocumentedPort]) -> dict[str, Any]:
     }
 
 
-def _strict(ports: Iterable[DocumentedPort]) -> set[str]:
-    """The types of bodies whose unknown fields are refused: those of the admin API."""
-    bodies = {route.body for port in ports for route in port.documented if port.security == ADMIN}
-    return {"TeamLimits", *(body.__name__ for body in bodies if body is not None)}
-
-
 def _operation(route: Route[Any], security: str) -> dict[str, Any]:
     operation: dict[str, Any] = {
-        "operationId": _name(route),
+        "operationId": "_".join([route.method.lower(), *re.findall(r"\w+", route.path)]),
         "summary": route.summary,
         "tags": [route.path.removeprefix("/api").removeprefix("/admin").split("/")[2]],
         "security": [] if route.is_open else [{security: []}],
@@ -118,52 +116,42 @@ def _operation(route: Route[Any], security: str) -> dict[str, Any]:
     return operation
 
 
-def _name(route: Route[Any]) -> str:
-    words = re.findall(r"\w+", route.path)
-    return "_".join([route.method.lower(), *words])
-
-
 def _path(route: Route[Any]) -> list[dict[str, Any]]:
-    pattern = {"type": "string", "pattern": "^[A-Za-z0-9._-]+$"}
+    named = {"in": "path", "required": True, "schema": {"type": "string", "pattern": SEGMENT}}
     return [
-        {"name": name, "in": "path", "required": True, "schema": pattern}
-        | {"example": _PATH_EXAMPLES[name]}
+        {"name": name, "example": _PATH_EXAMPLES[name], **named}
         for name in re.findall(r"\{(\w+)\}", route.path)
     ]
 
+
+SEGMENT = "^[A-Za-z0-9._-]+$"
+"""A parameter in a path, as `gateway.web.routes` reads it."""
 
 _PATH_EXAMPLES = {"team": "design", "id": "sk-gw-0123456789ab"}
 
 
 def _query(route: Route[Any]) -> list[dict[str, Any]]:
-    examples = route.example if route.body is None else {}
-    return [
-        _parameter(field)
-        | ({"example": examples[field.encode_name]} if field.encode_name in examples else {})
-        for field in fields(route.query)
-    ]
-
-
-def _parameter(field: FieldInfo) -> dict[str, Any]:
-    parameter = {
-        "name": field.encode_name,
-        "in": "query",
-        "required": field.required,
-        "schema": _schema(field.type),
-    }
-    return parameter | ({"explode": False} if "tuple" in str(field.type) else {})
+    parameters = []
+    for field in fields(route.query):
+        name = field.encode_name
+        parameter = {"name": name, "in": "query", "required": field.required}
+        parameter["schema"] = _schema(field.type)
+        if "tuple" in str(field.type):  # a list, written with commas
+            parameter["explode"] = False
+        if route.body is None and name in route.example:
+            parameter["example"] = route.example[name]
+        parameters.append(parameter)
+    return parameters
 
 
 def _headers(route: Route[Any]) -> list[dict[str, Any]]:
     return [
         {"name": name, "in": "header", "description": text, "schema": {"type": "string"}}
-        for name, text in {**_HEADERS, **route.headers}.items()
+        for name, text in {"X-Request-Id": _REQUEST_ID, **route.headers}.items()
     ]
 
 
-_HEADERS = {
-    "X-Request-Id": "Your id for this request, for logs; the answer repeats it, or has ours."
-}
+_REQUEST_ID = "Your id for this request, for logs; the answer repeats it, or has ours."
 
 
 def _responses(route: Route[Any], security: str) -> dict[str, Any]:
@@ -179,15 +167,12 @@ def _responses(route: Route[Any], security: str) -> dict[str, Any]:
 
 
 def _errors(route: Route[Any], security: str) -> errors.Errors:
-    by_port = errors.ADMIN if security == ADMIN else errors.TEAM
-    changes = security == ADMIN and not route.is_safe
-    return (
-        *errors.ANY_ROUTE,
-        *by_port,
-        *(errors.WITH_BODY if route.body is not None else ()),
-        *(errors.CHANGE if changes else ()),
-        *route.errors,
-    )
+    found = errors.ANY_ROUTE + route.errors + (errors.ADMIN if security == ADMIN else errors.TEAM)
+    if route.body is not None:
+        found += errors.WITH_BODY
+    if security == ADMIN and not route.is_safe:
+        found += errors.CHANGE
+    return found
 
 
 # -- schemas ------------------------------------------------------------------------------------

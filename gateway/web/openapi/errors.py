@@ -2,58 +2,32 @@
 
 from collections.abc import Iterable
 
-from gateway.core.errors import (
-    BodyTooLarge,
-    Draining,
-    ForeignOrigin,
-    GatewayError,
-    HeadersTooLarge,
-    InsufficientQuota,
-    InternalError,
-    InvalidRequest,
-    KeyDisabled,
-    NotAdmin,
-    NotCached,
-    NotPermitted,
-    Overloaded,
-    RateLimited,
-    StoreLost,
-    StoreUnavailable,
-    Unauthenticated,
-    UpstreamAuth,
-    UpstreamCut,
-    UpstreamFailed,
-    UpstreamRefused,
-    UpstreamTimeout,
-    UpstreamUnknown,
-    UpstreamUnreachable,
-    ViewerOnly,
-    WrongContentType,
-)
+from gateway.core import errors as core
 from gateway.core.faults import InvalidFields
 from gateway.upstream.outcome import REFUSED
 
-Errors = tuple[type[GatewayError], ...]
+Errors = tuple[type[core.GatewayError], ...]
 
-ANY_ROUTE: Errors = (InvalidRequest, InvalidFields, HeadersTooLarge, InternalError)
+ANY_ROUTE: Errors = (core.InvalidRequest, InvalidFields, core.HeadersTooLarge, core.InternalError)
 """Errors of every route of both ports."""
 
-WITH_BODY: Errors = (BodyTooLarge, WrongContentType)
+WITH_BODY: Errors = (core.BodyTooLarge, core.WrongContentType)
 
-TEAM: Errors = (Unauthenticated, KeyDisabled, StoreUnavailable)
+TEAM: Errors = (core.Unauthenticated, core.KeyDisabled, core.StoreUnavailable)
 """Further errors of every route of the public port."""
 
 GENERATION: Errors = (
-    *(NotPermitted, NotCached, InsufficientQuota, RateLimited, Overloaded, Draining, StoreLost),
-    *(UpstreamAuth, UpstreamFailed, UpstreamUnreachable, UpstreamRefused),
-    *(UpstreamUnknown, UpstreamCut, UpstreamTimeout),
+    *(core.NotPermitted, core.NotCached, core.InsufficientQuota, core.RateLimited),
+    *(core.Overloaded, core.Draining, core.StoreLost),
+    *(core.UpstreamAuth, core.UpstreamFailed, core.UpstreamUnreachable, core.UpstreamRefused),
+    *(core.UpstreamUnknown, core.UpstreamCut, core.UpstreamTimeout),
 )
 """Further errors of a request for images. `UpstreamRefused` stands for the upstream's statuses."""
 
-ADMIN: Errors = (NotAdmin, RateLimited, StoreUnavailable)
+ADMIN: Errors = (core.NotAdmin, core.RateLimited, core.StoreUnavailable)
 """Further errors of every route of the admin API. 404 `AdminOff` only where no token is set."""
 
-CHANGE: Errors = (ViewerOnly, ForeignOrigin)
+CHANGE: Errors = (core.ViewerOnly, core.ForeignOrigin)
 """Further errors of every route of the admin API that changes something."""
 
 _TEXTS = {
@@ -73,18 +47,18 @@ _TEXTS = {
     503: "The store or the upstream does not answer, or the gateway is full or stopping.",
     504: "Nothing is cached and only-if-cached forbids buying, or the upstream timed out.",
 }
-_MANY_CODES = {InvalidRequest, NotPermitted}
+_MANY_CODES = {core.InvalidRequest, core.NotPermitted}
 """Errors with a code for each cause, too many to list."""
 
 
-def descriptions(errors: Iterable[type[GatewayError]]) -> dict[int, str]:
+def descriptions(errors: Iterable[type[core.GatewayError]]) -> dict[int, str]:
     """Describe the statuses of these errors: the meaning of each, and its codes."""
     errors = set(errors)
-    passed_on = REFUSED if UpstreamRefused in errors else frozenset[int]()
-    own = errors - {UpstreamRefused}
+    passed_on = REFUSED if core.UpstreamRefused in errors else frozenset[int]()
+    own = errors - {core.UpstreamRefused}
     found = {}
     for status in sorted(passed_on.union(error.status for error in own)):
-        codes = {e.code for e in own if e.status == status and e not in _MANY_CODES}
+        codes = {each.code for each in own - _MANY_CODES if each.status == status}
         listed = f" ({', '.join(sorted(codes))})" if codes else ""
         refusal = "; also an upstream's refusal, passed on" if status in passed_on else ""
         found[status] = f"{_TEXTS[status].removesuffix('.')}{listed}{refusal}."

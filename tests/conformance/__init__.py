@@ -14,7 +14,6 @@ from tests.conformance.history import HistoryConformance
 from tests.conformance.processes import ProcessConformance
 from tests.conformance.store import MakeStore
 from tests.conformance.usage import UsageConformance
-from tests.conformance.wall import WallConformance
 
 __all__ = [
     "AccountConformance",
@@ -26,5 +25,4 @@ __all__ = [
     "MakeStore",
     "ProcessConformance",
     "UsageConformance",
-    "WallConformance",
 ]

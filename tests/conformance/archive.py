@@ -31,7 +31,7 @@ from gateway.stores.archive_format import (
 from gateway.stores.port import Store
 from gateway.tenants.store import DirectoryWrite
 from tests.conformance.store import NOON, MakeStore, entry, spend, spent
-from tests.support.directory import put_key, put_teams
+from tests.support.directory import put_teams
 from tests.support.states import (
     BLUE,
     BUSY,
@@ -100,17 +100,6 @@ def damaged() -> None:
 
 
 class ArchiveConformance:
-    async def test_an_empty_store_has_no_more_than_its_clock(self, store: Store) -> None:
-        records = await gathered(store.archive.export())
-        assert [type(record) for record in records] == [ClockRecord]
-
-    async def test_an_export_can_be_read_as_an_archive(self, make_store: MakeStore) -> None:
-        await restore(make_store, state(history(2_500)))
-        async with make_store() as store:
-            records = await gathered(store.archive.export())
-        assert read(archived(records)) == records
-        assert sum(isinstance(record, EntryRecord) for record in records) > 500
-
     async def test_all_of_it_can_be_used(self, make_store: MakeStore) -> None:
         await restore(make_store, state())
         async with make_store() as store:
@@ -165,7 +154,8 @@ class ArchiveConformance:
         entries = [replace(e, id=f"{number}") for number, e in enumerate(entries)]
         await restore(make_store, state(entries))
         async with make_store() as store:
-            await restore(make_empty_store, await gathered(store.archive.export()))
+            exported = read(archived(await gathered(store.archive.export())))
+            await restore(make_empty_store, exported)
             async with make_empty_store() as other:
                 assert await usages(store) == await usages(other)
                 (total,) = await other.usage.report([], None, None)
@@ -210,27 +200,19 @@ class ArchiveConformance:
             await check()
             await asyncio.gather(*tasks)
 
-    @pytest.mark.parametrize("kind", ["team", "key", "account", "change", "entry"])
+    @pytest.mark.parametrize(
+        "kinds", [("team",), ("team", "key"), ("account",), ("change",), ("entry",)]
+    )
     async def test_only_an_empty_store_can_be_imported_into(
-        self, make_store: MakeStore, kind: str, store: Store
+        self, make_store: MakeStore, kinds: tuple[str, ...]
     ) -> None:
-        match kind:
-            case "team":
-                await put_teams(store.directory, [BLUE])
-            case "key":
-                await put_teams(store.directory, [BLUE])
-                await put_key(store.directory, REVOKED)
-            case "account":
-                assert await store.accounts.swap([Change("team:x", 0, spent(1))], [])
-            case "change":
-                generation = (await store.directory.changes(0)).generation
-                assert await store.directory.commit(generation, DirectoryWrite(audit=[PURGED]))
-            case "entry":
-                await store.accounts.record([entry("e")])
-        before = await gathered(store.archive.export())
-        with pytest.raises(NotEmpty):
-            await restore(make_store, state())
-        assert await gathered(store.archive.export()) == before
+        records = state(history(1))
+        await restore(make_store, (record for record in records if record.kind() in kinds))
+        async with make_store() as store:
+            before = await gathered(store.archive.export())
+            with pytest.raises(NotEmpty):
+                await restore(make_store, records)
+            assert await gathered(store.archive.export()) == before
 
     async def test_an_empty_store_may_have_known_another_pepper(
         self, make_store: MakeStore
@@ -241,13 +223,15 @@ class ArchiveConformance:
         async with make_store() as store:
             assert await store.check_value("pepper", pepper_check(PEPPER))
 
-    async def test_a_failed_import_leaves_nothing_and_can_be_repeated(
+    async def test_a_failed_or_cancelled_import_leaves_nothing_and_can_be_repeated(
         self, make_store: MakeStore
     ) -> None:
         records = state(history(2_500))
-        for _ in range(2):
-            with pytest.raises(NotRestored, match="damaged"):
-                await restore(make_store, broken(records, damaged))
+        with pytest.raises(NotRestored, match="damaged"):
+            await restore(make_store, broken(records, damaged))
+        task = asyncio.create_task(restore(make_store, broken(records, lambda: task.cancel())))
+        with pytest.raises(asyncio.CancelledError):
+            await task
         async with make_store() as store:
             assert [type(r) for r in await gathered(store.archive.export())] == [ClockRecord]
             assert await store.usage.report([], None, None) == []
@@ -256,19 +240,6 @@ class ArchiveConformance:
             assert [r for r in await exported(store) if isinstance(r, KeyRecord)] == [
                 r for r in records if isinstance(r, KeyRecord)
             ]
-
-    async def test_a_cancelled_import_leaves_nothing(self, make_store: MakeStore) -> None:
-        records = state(history(2_500))
-
-        def cancel() -> None:
-            task.cancel()
-
-        task = asyncio.create_task(restore(make_store, broken(records, cancel)))
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        async with make_store() as store:
-            assert [type(r) for r in await gathered(store.archive.export())] == [ClockRecord]
-        await restore(make_store, records)
 
     async def test_an_export_may_be_abandoned(self, make_store: MakeStore) -> None:
         await restore(make_store, state(history(2_500)))

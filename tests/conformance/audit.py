@@ -9,7 +9,7 @@ from gateway.core.model import AuditEntry, Team
 from gateway.stores.errors import UnknownTeam
 from gateway.stores.port import Store
 from gateway.tenants.store import DirectoryWrite
-from tests.conformance.directory import BLUE, KEY, LIMITED, RED
+from tests.conformance.directory import BLUE, KEY, LIMITED, OTHER, RED, everything
 from tests.conformance.store import NOON, MakeStore
 from tests.support.directory import put_teams
 
@@ -35,13 +35,13 @@ async def committed(store: Store, write: DirectoryWrite) -> bool:
 
 class AuditConformance:
     async def test_teams_keys_and_log_are_written_together(self, make_store: MakeStore) -> None:
-        write = DirectoryWrite(teams=[RED, BLUE], keys=[KEY, LIMITED], audit=[CREATED])
+        write = DirectoryWrite(teams=[RED, BLUE], keys=[KEY, OTHER, LIMITED], audit=[CREATED])
         async with make_store() as store:
             assert await committed(store, write)
         async with make_store() as store:
             found = await store.directory.changes(0)
             assert sorted(found.teams, key=lambda team: team.name) == [BLUE, RED]
-            assert sorted(found.keys, key=lambda key: key.id) == [KEY, LIMITED]
+            assert sorted(found.keys, key=lambda key: key.id) == [KEY, OTHER, LIMITED]
             assert await store.audit.entries(None, None) == [CREATED]
 
     async def test_teams_and_keys_are_replaced_whole(self, store: Store, other: Store) -> None:
@@ -83,18 +83,19 @@ class AuditConformance:
         assert (await store.directory.changes(0)).teams == list(kept.teams)
         assert await store.audit.entries(None, None) == [CREATED]
 
-    async def test_a_log_entry_alone_is_no_change_of_the_directory(self, store: Store) -> None:
-        await put_teams(store.directory, [RED])
-        before = await store.directory.changes(0)
+    async def test_a_log_entry_or_a_use_is_no_change_of_the_directory(self, store: Store) -> None:
+        assert await committed(store, DirectoryWrite(teams=[RED], keys=[KEY]))
+        before = await everything(store)
         assert await committed(store, DirectoryWrite(audit=[PURGED]))
-        assert replace(await store.directory.changes(0), now=before.now) == before
+        await store.directory.record_use({"k1": NOON})
+        assert await everything(store) == before
         assert await store.audit.entries(None, None) == [PURGED]
 
     async def test_a_key_of_no_team_is_refused_with_all_else(self, store: Store) -> None:
-        before = await store.directory.changes(0)
+        before = await everything(store)
         with pytest.raises(UnknownTeam, match="'red'"):
             await committed(store, DirectoryWrite(teams=[BLUE], keys=[KEY], audit=[CREATED]))
-        assert replace(await store.directory.changes(0), now=before.now) == before
+        assert await everything(store) == before
         assert await store.audit.entries(None, None) == []
 
     async def test_the_log_is_read_by_time_and_team_the_latest_first(self, store: Store) -> None:

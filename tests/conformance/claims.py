@@ -77,10 +77,6 @@ class ClaimConformance:
         await store.claims.complete("a", "me", LONG)
         assert await store.claims.claim("a", "another", LONG) is not None
 
-    async def test_a_claim_that_is_done_can_be_claimed_after_its_end(self, store: Store) -> None:
-        await store.claims.complete("a", "me", SHORT)
-        await claimable(store, "a", "another")
-
     async def test_claims_that_ended_are_forgotten(self, store: Store) -> None:
         await store.claims.complete("over", "me", SHORT)
         assert await store.claims.claim("later", "me", LONG) is None

@@ -2,8 +2,6 @@
 
 import asyncio
 import random
-import time
-from collections.abc import Callable
 from typing import Protocol
 
 from msgspec.structs import replace
@@ -25,12 +23,6 @@ class MakeStore(Protocol):
     """Makes stores on the same data, those of one test. It can be pickled."""
 
     def __call__(self) -> Store: ...
-
-
-class MakeStoreByWall(MakeStore, Protocol):
-    """Makes a store with a wall clock of the test."""
-
-    def __call__(self, *, wall: Callable[[], float] = time.time) -> Store: ...
 
 
 class Wall:

@@ -3,9 +3,20 @@
 from collections.abc import AsyncIterator
 
 import pytest
+import pytest_asyncio
 
 from gateway.stores.port import Store
 from tests.conformance.store import MakeStore
+from tests.support.redis import running_redis
+from tests.support.stores import DATABASES, Places
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def places(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Places]:
+    """Empty data on one server for all tests that neither stop nor change it."""
+    folder = tmp_path_factory.mktemp("places")
+    async with running_redis(folder, databases=str(DATABASES)) as server:
+        yield Places(folder, server)
 
 
 @pytest.fixture

@@ -6,14 +6,12 @@ import random
 import stat
 import time
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pytest
 from hypothesis import given, settings
 
-from gateway.config.store_url import parse_store_url
 from gateway.core.key_format import pepper_check
 from gateway.core.model import NO_LIMITS, Limits, Team
 from gateway.quota.ledger import Ledger
@@ -27,38 +25,15 @@ from gateway.stores.archive_format import (
     TeamRecord,
 )
 from gateway.stores.port import Store
-from gateway.stores.redis import RedisStore
-from gateway.stores.sqlite import SqliteStore
 from gateway.tenants.changes import OperationError
 from tests.conformance.archive import usages
 from tests.support.directory import put_teams
 from tests.support.quota_steps import release, reserve, settle
-from tests.support.redis import RedisServer, running_redis
 from tests.support.states import PEPPER, archived, by_name, gathered, state, states
+from tests.support.stores import KINDS, ONE_SERVER, Places
 
 LIMITS = Limits(images_per_day=10, cost_per_month=2_000_000, concurrent_requests=3)
 KEY_LIMITS = Limits(images_per_month=6)
-
-
-class Places:
-    """Stores to move between, each empty at first."""
-
-    def __init__(self, folder: Path, redis: RedisServer) -> None:
-        self._folder = folder
-        self._redis = redis
-
-    def make(self, kind: str, number: int) -> Store:
-        """A store that is not open yet: the `number`th file, or a server's database."""
-        if kind == "sqlite":
-            return SqliteStore(self._folder / f"{number}.db")
-        url = self._redis.url.removesuffix("0") + str(number)
-        return RedisStore(parse_store_url(url))
-
-
-@pytest.fixture
-async def places(tmp_path: Path) -> AsyncIterator[Places]:
-    async with running_redis(tmp_path / "redis") as server:
-        yield Places(tmp_path, server)
 
 
 async def moved(source: Store, target: Store) -> None:
@@ -88,22 +63,13 @@ async def admitted(ledger: Ledger, id: str, key: str, limits: Limits = NO_LIMITS
     return isinstance(await ledger.reserve(step), Held)
 
 
-MOVES = [
-    pytest.param(*move, id="-".join(move))
-    for move in (
-        ("sqlite", "sqlite"),
-        ("sqlite", "redis"),
-        ("redis", "sqlite"),
-        ("redis", "redis"),
-    )
-]
-
-
-@pytest.mark.parametrize(("source", "target"), MOVES)
+@pytest.mark.parametrize("source", KINDS)
+@pytest.mark.parametrize("target", KINDS)
 async def test_budgets_run_out_exactly_as_without_the_move(
     places: Places, source: str, target: str
 ) -> None:
-    async with places.make(source, 1) as store, ledger_over(store) as ledger:
+    make_target = places.new(target)
+    async with places.new(source)() as store, ledger_over(store) as ledger:
         assert await store.check_value("pepper", pepper_check(PEPPER))
         await put_teams(store.directory, [Team(name="red", limits=LIMITS)])
         for number in range(3):
@@ -113,8 +79,8 @@ async def test_budgets_run_out_exactly_as_without_the_move(
         await ledger.finish(release("failed"))
         for id in ("open", "lost"):
             assert await admitted(ledger, id, "k1", KEY_LIMITS)
-        await moved(store, places.make(target, 2))
-    async with places.make(target, 2) as store, ledger_over(store) as ledger:
+        await moved(store, make_target())
+    async with make_target() as store, ledger_over(store) as ledger:
         # Two holds are open, of three; the line has had 5 of its 6 images, the team 5 of 10.
         assert await admitted(ledger, "third", "k2")
         assert not await admitted(ledger, "fourth", "k2")
@@ -131,41 +97,27 @@ async def test_budgets_run_out_exactly_as_without_the_move(
         assert (row.images_bought, row.cost) == (9, 9 * 40_000)
 
 
-def test_any_state_comes_back_over_redis_as_it_was(tmp_path: Path) -> None:
-    async def begin() -> RedisServer:
-        return await stack.enter_async_context(running_redis(tmp_path / "redis"))
-
-    @given(states())
-    @settings(max_examples=40)
-    def comes_back(records: list[ArchiveRecord]) -> None:
-        runner.run(_comes_back(records, server))
-
-    with asyncio.Runner() as runner:
-        stack = AsyncExitStack()
-        server = runner.run(begin())
-        try:
-            comes_back()
-        finally:
-            runner.run(stack.aclose())
+@given(states())
+@settings(max_examples=40, suppress_health_check=ONE_SERVER)
+def test_any_state_comes_back_over_redis_as_it_was(
+    places: Places, records: list[ArchiveRecord]
+) -> None:
+    asyncio.run(_comes_back(places, records))
 
 
-async def _comes_back(records: list[ArchiveRecord], server: RedisServer) -> None:
-    async with server.client() as client:
-        await client.flushall()
-    with TemporaryDirectory() as folder:
-        places = Places(Path(folder), server)
-        first = places.make("sqlite", 1)
-        await first.archive.restore(records)
-        async with first:
-            assert by_name(await gathered(first.archive.export())) == records
-            await moved(first, places.make("redis", 2))
-            async with places.make("redis", 2) as second:
-                await moved(second, places.make("sqlite", 3))
-                async with places.make("sqlite", 3) as third:
-                    assert lasting(await gathered(third.archive.export())) == lasting(records)
-                    rows = await usages(first)
-                    assert await usages(second) == rows
-                    assert await usages(third) == rows
+async def _comes_back(places: Places, records: list[ArchiveRecord]) -> None:
+    make_first, make_second, make_third = map(places.new, ("sqlite", "redis", "sqlite"))
+    await make_first().archive.restore(records)
+    async with make_first() as first:
+        assert by_name(await gathered(first.archive.export())) == records
+        await moved(first, make_second())
+        async with make_second() as second:
+            await moved(second, make_third())
+            async with make_third() as third:
+                assert lasting(await gathered(third.archive.export())) == lasting(records)
+                rows = await usages(first)
+                assert await usages(second) == rows
+                assert await usages(third) == rows
 
 
 def lasting(records: list[ArchiveRecord]) -> list[ArchiveRecord]:
@@ -176,28 +128,22 @@ def lasting(records: list[ArchiveRecord]) -> list[ArchiveRecord]:
 # -- refusals -----------------------------------------------------------------------------------
 
 
-def refusal(archive: bytes, pepper: bytes = PEPPER) -> str:
-    """Why an archive is refused before any store is asked."""
-    with pytest.raises(OperationError) as refused:
-        Archive(io.BytesIO(archive), pepper)
-    return str(refused.value)
-
-
-def test_an_archive_of_another_pepper_is_refused() -> None:
-    assert refusal(archived(state()), b"q" * 32).startswith(
-        "The archive's keys were made with another pepper"
-    )
-
-
-def test_an_archive_without_its_peppers_check_is_refused() -> None:
-    for records in ([], [TeamRecord(Team(name="a"))], [CheckRecord("other", b"x")]):
-        assert refusal(archived(records)) == (
-            "The archive does not say which pepper its keys were made with."
-        )
-
-
-def test_a_file_that_is_no_archive_is_refused() -> None:
-    assert refusal(b"{}\n") == "This is not an archive of a gateway's store."
+@pytest.mark.parametrize(
+    ("archive", "cause"),
+    [
+        (archived(state()), "The archive's keys were made with another pepper"),
+        (archived([]), "The archive does not say which pepper"),
+        (archived([TeamRecord(Team(name="a"))]), "The archive does not say which pepper"),
+        (archived([CheckRecord("other", b"x")]), "The archive does not say which pepper"),
+        (b"{}\n", "This is not an archive of a gateway's store."),
+    ],
+    ids=["other", "empty", "none", "check", "file"],
+)
+def test_an_archive_that_does_not_fit_is_refused_before_any_store_is_used(
+    archive: bytes, cause: str
+) -> None:
+    with pytest.raises(OperationError, match=cause):
+        Archive(io.BytesIO(archive), b"q" * 32)
 
 
 # -- files --------------------------------------------------------------------------------------

@@ -7,31 +7,9 @@ from hypothesis import strategies as st
 
 from gateway.core.model import Limits, Team
 from gateway.core.periods import PeriodUsage
-from gateway.quota.account import EMPTY, Account, Counters, Hold
-from gateway.stores.codec import (
-    decode_account,
-    decode_team,
-    encode_account,
-)
-
-numbers = st.integers(-(2**63), 2**63 - 1)
-times = st.floats(allow_nan=False)
-names = st.text(max_size=8)
-windows = st.builds(PeriodUsage, numbers, numbers, numbers, numbers, numbers)
-minutes = st.lists(st.tuples(numbers, numbers), max_size=4).map(tuple)
-booleans = st.booleans()
-holds = st.builds(
-    Hold, times, times, names, names, names, names, numbers, numbers, booleans, booleans
-)
-accounts = st.builds(
-    Account,
-    windows,
-    windows,
-    minutes,
-    st.dictionaries(names, holds, max_size=3),
-    st.dictionaries(names, holds, max_size=3),
-    st.dictionaries(names, st.builds(Counters, windows, windows, minutes), max_size=3),
-)
+from gateway.quota.account import EMPTY, Account, Hold
+from gateway.stores.codec import decode_account, decode_team, encode_account
+from tests.support.states import accounts
 
 # What schema 1 wrote. It must be read for ever, or become a schema of its own.
 ACCOUNT = Account(

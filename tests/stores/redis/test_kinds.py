@@ -19,6 +19,7 @@ from gateway.stores.port import Store
 from gateway.stores.redis import RedisStore, names
 from tests.conformance import (
     AccountConformance,
+    AuditConformance,
     DirectoryConformance,
     MakeStore,
     UsageConformance,
@@ -50,7 +51,7 @@ class TestKinds:
     test_many_tasks = AccountConformance.test_many_tasks_over_two_stores_lose_nothing
     test_due = AccountConformance.test_accounts_are_due_when_their_first_lease_has_run_out
     test_changes = DirectoryConformance.test_changes_are_the_writes_after_a_generation
-    test_replacing = DirectoryConformance.test_replacing_a_team_keeps_its_keys
+    test_replacing = AuditConformance.test_teams_and_keys_are_replaced_whole
     test_uses = DirectoryConformance.test_the_latest_use_of_a_key_is_kept
     test_check_values = DirectoryConformance.test_a_check_value_is_kept_from_its_first_time
     test_days = UsageConformance.test_days_are_utc_and_end_at_midnight_exactly

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from gateway.stores.sqlite import SqliteStore
-from tests.conformance.store import MakeStoreByWall
+from tests.conformance.store import MakeStore
 
 
 @pytest.fixture
@@ -15,5 +15,5 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def make_store(path: Path) -> MakeStoreByWall:
+def make_store(path: Path) -> MakeStore:
     return partial(SqliteStore, path)

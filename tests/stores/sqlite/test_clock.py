@@ -1,5 +1,6 @@
 """The SQLite store's clock never runs backwards, and the log reports one that is far ahead."""
 
+import asyncio
 import sqlite3
 from contextlib import closing
 from dataclasses import dataclass
@@ -66,22 +67,20 @@ def test_steps_too_small_to_add_up_one_by_one_still_count() -> None:
     assert clock.read() - (START + 3600) > 0.9e-3
 
 
-def test_a_wall_clock_set_right_again_leaves_it_going() -> None:
-    clocks = Clocks(wall=START + 3600)
-    clock = clocks.store_clock()
-    clock.read()
-    clocks.wall = START
-    clocks.tick += 10
-    assert clock.read() == START + 3610
+async def test_it_goes_on_after_reopening_and_in_another_store(tmp_path: Path) -> None:
+    def store(wall: float) -> SqliteStore:
+        return SqliteStore(tmp_path / "gateway.db", wall=lambda: wall)
 
-
-def test_a_clock_made_later_starts_from_the_mark() -> None:
-    clocks = Clocks()
-    mark = START + 3600
-    clock = clocks.store_clock()
-    assert clock.read(mark) == mark
-    clocks.tick += 5
-    assert clock.read(mark) == mark + 5
+    async with store(START) as first, store(0.0) as other:
+        decided = (await first.accounts.load(["a"])).now
+        await put(first, "a", spent(1))
+        assert decided <= (await other.accounts.load(["a"])).now < START + 60
+    async with store(START - 86_400) as reopened:
+        begun = (await reopened.accounts.load(["a"])).now
+        await asyncio.sleep(0.02)
+        now = (await reopened.accounts.load(["a"])).now
+        assert decided <= begun < now < START + 60
+        assert now - begun >= 0.015  # it does not stand still until the wall clock catches up
 
 
 # -- a clock that is far ahead ------------------------------------------------------------------

@@ -4,8 +4,6 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-from msgspec.structs import replace
-
 from gateway.stores.archive_format import EntryRecord
 from gateway.stores.sqlite import SqliteStore, usage_keeping, usage_sums
 from tests.conformance.store import NOON, entry
@@ -66,17 +64,6 @@ async def test_entries_are_forgotten_after_a_week_and_sums_contain_them(
     ]
     assert exported[-1] == recent
     assert [(one.requests, one.cost) for one in exported[:1]] == [(more, 5 * more)]
-
-
-async def test_a_late_entry_is_in_the_sums_at_once(store: SqliteStore, path: Path) -> None:
-    await store.accounts.record([entry("e", at=NOON, outcome="unknown", images_unknown=1)])
-    await tidied(store, SUMMED, None)
-    late = replace(entry("e", at=NOON), cost=7)
-    await store.accounts.record([late, entry("f", at=NOON - 5), late])
-    rows = await store.usage.report(["outcome"], None, None)
-    assert [(row.group, row.requests, row.cost) for row in rows] == [(("bought",), 2, 12)]
-    assert (await store.usage.report(["team"], None, None))[0].images_unknown == 0
-    assert (count(path, "usage_hours"), count(path, "entries")) == (2, 2)
 
 
 async def test_forgotten_usage_leaves_no_row(store: SqliteStore, path: Path) -> None:

@@ -6,6 +6,7 @@ from typing import Protocol
 
 from msgspec.structs import replace
 
+from gateway.core.errors import StoreUnavailable
 from gateway.core.model import Entry
 from gateway.core.periods import PeriodUsage
 from gateway.quota.account import Account, Hold
@@ -67,6 +68,17 @@ async def images(store: Store, name: str) -> int:
     """Return how many images an account has spent today."""
     ((account, _),) = (await store.accounts.load([name])).accounts
     return account.day.images
+
+
+async def comes_back(store: Store, seconds: float = 20) -> None:
+    """Wait until a store answers again after an outage."""
+    async with asyncio.timeout(seconds):
+        while True:
+            try:
+                await store.accounts.load([])
+                return
+            except StoreUnavailable:
+                await asyncio.sleep(0.02)
 
 
 async def spend(

@@ -11,6 +11,7 @@ from gateway.config.store_url import parse_store_url
 from gateway.stores.redis import RedisStore
 from tests.conformance.store import MakeStore
 from tests.support.redis import RedisServer, running_redis
+from tests.support.redis_kinds import running_cluster, running_sentinel, running_tls
 
 
 @pytest.fixture
@@ -23,6 +24,13 @@ async def server(tmp_path: Path) -> AsyncIterator[RedisServer]:
 async def client(server: RedisServer) -> AsyncIterator[Redis]:
     async with server.client() as client:
         yield client
+
+
+@pytest.fixture(params=[running_cluster, running_tls, running_sentinel])
+async def kind_url(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[str]:
+    """The URL of a cluster, of a server behind TLS, or of one behind a sentinel."""
+    async with request.param(tmp_path / "kind") as place:
+        yield place.url
 
 
 @pytest.fixture

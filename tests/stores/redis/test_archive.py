@@ -12,32 +12,28 @@ from redis.exceptions import ResponseError
 from gateway.config.store_url import parse_store_url
 from gateway.core.errors import StoreUnavailable
 from gateway.stores.archive_format import EntryRecord, NotRestored
+from gateway.stores.port import Store
 from gateway.stores.redis import RedisStore, names, scripts
 from gateway.stores.sums import hour_of
 from tests.conformance.archive import broken, damaged, restore
-from tests.conformance.store import entry
-from tests.support.redis import RedisServer, running_redis
+from tests.conformance.store import MakeStore, entry
 from tests.support.redis_kinds import running_cluster
 from tests.support.states import gathered, history, state
+from tests.support.stores import Places
 
 
-async def all_keys(server: RedisServer) -> int:
-    async with server.client() as client:
-        return int(await client.dbsize())
-
-
-async def test_only_usage_that_may_be_written_again_is_kept_by_id(server: RedisServer) -> None:
+async def test_only_usage_that_may_be_written_again_is_kept_by_id(
+    make_store: MakeStore, client: Redis
+) -> None:
     old, recent = time.time() - 5 * 86_400, time.time() - 7_200
-    make_store = partial(RedisStore, parse_store_url(server.url))
     entries = [entry("old", at=old), entry("recent", at=recent), entry("too", at=recent)]
     await restore(make_store, state(entries))
-    async with server.client() as client:
-        assert await client.exists(names.usage(hour_of(old)))
-        assert not await client.exists(names.purchases(hour_of(old)))
-        assert await client.hlen(names.purchases(hour_of(recent))) == 2
+    assert await client.exists(names.usage(hour_of(old)))
+    assert not await client.exists(names.purchases(hour_of(old)))
+    assert await client.hlen(names.purchases(hour_of(recent))) == 2
 
 
-async def test_an_export_sums_hits_up_and_has_purchases_one_by_one(tmp_path: Path) -> None:
+async def test_an_export_sums_hits_up_and_has_purchases_one_by_one(store: Store) -> None:
     """There may be a million hits in an hour: read by id, they would take too long."""
     now = time.time()
     hits = [
@@ -45,31 +41,24 @@ async def test_an_export_sums_hits_up_and_has_purchases_one_by_one(tmp_path: Pat
         for n in (1, 2, 3)
     ]
     bought = [entry("p1", at=now), entry("p2", at=now, cost=7)]
-    async with (
-        running_redis(tmp_path) as server,
-        RedisStore(parse_store_url(server.url)) as store,
-    ):
-        await store.accounts.record([*hits, *bought])
-        found = [
-            record.entry
-            for record in await gathered(store.archive.export())
-            if isinstance(record, EntryRecord)
-        ]
+    await store.accounts.record([*hits, *bought])
+    records = await gathered(store.archive.export())
+    found = [record.entry for record in records if isinstance(record, EntryRecord)]
     hit = next(each for each in found if each.outcome == "cached")
     assert (hit.requests, hit.saved) == (6, 6)
     assert {each.id: each.cost for each in found if each is not hit} == {"p1": 5, "p2": 7}
 
 
-async def test_an_import_that_does_not_fit_is_taken_back(server: RedisServer) -> None:
+async def test_an_import_that_does_not_fit_is_taken_back(
+    make_store: MakeStore, client: Redis
+) -> None:
     now = time.time()
     entries = [replace(e, at=now - number) for number, e in enumerate(history(40_000))]
-    make_store = partial(RedisStore, parse_store_url(server.url))
-    async with server.client() as client:
-        memory = await client.info("memory")
-        await client.config_set("maxmemory", memory["used_memory"] + 3_000_000)
+    memory = await client.info("memory")
+    await client.config_set("maxmemory", memory["used_memory"] + 3_000_000)
     with pytest.raises(StoreUnavailable):
         await restore(make_store, state(entries))
-    assert await all_keys(server) == 0
+    assert await client.dbsize() == 0
     await restore(make_store, state(entries[:100]))
     async with make_store() as store:
         (row,) = await store.usage.report([], None, None)
@@ -77,18 +66,18 @@ async def test_an_import_that_does_not_fit_is_taken_back(server: RedisServer) ->
 
 
 async def test_an_import_that_ends_too_late_removes_nothing(
-    server: RedisServer, client: Redis
+    make_store: MakeStore, client: Redis
 ) -> None:
     """Not with the epoch that it has become, either: gateways may have bought since."""
-    await restore(partial(RedisStore, parse_store_url(server.url)), state(history(10)))
+    await restore(make_store, state(history(10)))
     epoch = await client.hget(names.META, "epoch")
-    before = await all_keys(server)
+    before = await client.dbsize()
     with pytest.raises(ResponseError, match="IMPORT over"):
         await scripts.REMOVE.run(client, (names.META, names.META), (epoch or b"",))
-    assert await all_keys(server) == before > 0
+    assert await client.dbsize() == before > 0
 
 
-async def test_a_cluster_can_be_exported_and_restored(tmp_path: Path) -> None:
+async def test_a_cluster_can_be_exported_and_restored(tmp_path: Path, places: Places) -> None:
     records = state(history(2_000, now=time.time()))
     async with running_cluster(tmp_path) as cluster:
         make_store = partial(RedisStore, parse_store_url(cluster.url))
@@ -97,9 +86,8 @@ async def test_a_cluster_can_be_exported_and_restored(tmp_path: Path) -> None:
         await restore(make_store, records)
         async with make_store() as store:
             exported = await gathered(store.archive.export())
-    async with running_redis(tmp_path / "single") as server:
-        make_store = partial(RedisStore, parse_store_url(server.url))
-        await restore(make_store, exported)
-        async with make_store() as store:
-            (row,) = await store.usage.report([], None, None)
-            assert row.cost == sum(r.entry.cost for r in records if isinstance(r, EntryRecord))
+    make_single = places.new("redis")
+    await restore(make_single, exported)
+    async with make_single() as store:
+        (row,) = await store.usage.report([], None, None)
+        assert row.cost == sum(r.entry.cost for r in records if isinstance(r, EntryRecord))

@@ -2,12 +2,8 @@
 every script through it, and what is special about each.
 """
 
-import asyncio
-from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager
 from functools import partial
 from pathlib import Path
-from typing import Protocol
 
 import pytest
 
@@ -15,7 +11,6 @@ from gateway.config.store_url import parse_store_url
 from gateway.core.errors import StoreUnavailable
 from gateway.quota.store import Change
 from gateway.stores.errors import UnusableStore
-from gateway.stores.port import Store
 from gateway.stores.redis import RedisStore, names
 from tests.conformance import (
     AccountConformance,
@@ -24,24 +19,13 @@ from tests.conformance import (
     MakeStore,
     UsageConformance,
 )
-from tests.conformance.store import entry, images, put, spent
+from tests.conformance.store import comes_back, entry, images, put, spent
 from tests.support.redis_kinds import command, running_cluster, running_sentinel, running_tls
 
 
-class Place(Protocol):
-    @property
-    def url(self) -> str: ...
-
-
-class Running(Protocol):
-    def __call__(self, folder: Path) -> AbstractAsyncContextManager[Place]: ...
-
-
-@pytest.fixture(params=[running_cluster, running_tls, running_sentinel])
-async def make_store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[MakeStore]:
-    running: Running = request.param
-    async with running(tmp_path / "redis") as place:
-        yield partial(RedisStore, parse_store_url(place.url))
+@pytest.fixture
+def make_store(kind_url: str) -> MakeStore:
+    return partial(RedisStore, parse_store_url(kind_url))
 
 
 class TestKinds:
@@ -55,16 +39,6 @@ class TestKinds:
     test_uses = DirectoryConformance.test_the_latest_use_of_a_key_is_kept
     test_check_values = DirectoryConformance.test_a_check_value_is_kept_from_its_first_time
     test_days = UsageConformance.test_days_are_utc_and_end_at_midnight_exactly
-
-
-async def comes_back(store: Store, seconds: float) -> None:
-    async with asyncio.timeout(seconds):
-        while True:
-            try:
-                await store.accounts.load([])
-                return
-            except StoreUnavailable:
-                await asyncio.sleep(0.05)
 
 
 async def test_a_cluster_holds_everything_on_one_node(tmp_path: Path) -> None:

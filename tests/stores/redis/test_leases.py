@@ -2,11 +2,11 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
-from typing import Protocol
 
 import pytest
+from redis.asyncio import Redis
 
 from gateway.config.store_url import parse_store_url
 from gateway.core.errors import StoreUnavailable
@@ -14,37 +14,22 @@ from gateway.core.model import Bought
 from gateway.proxy.leases import Lease, LeaseEvent
 from gateway.stores.redis.leases import LEFT_BYTES, RedisLeases
 from tests.support.money import until
-from tests.support.redis import RedisServer, running_redis
-from tests.support.redis_kinds import running_cluster, running_sentinel, running_tls
+from tests.support.redis import RedisServer
+from tests.support.redis_kinds import running_sentinel
 
 MINE, OTHERS = Lease("apple", "mine"), Lease("apple", "others")
 BOUGHT = Bought(body=b'{"data":[{"b64_json":"aGk="}]}', images=1, cost=40_000, at=1_000.5)
 
 
-class Place(Protocol):
-    @property
-    def url(self) -> str: ...
-
-
-class Running(Protocol):
-    def __call__(self, folder: Path) -> AbstractAsyncContextManager[Place]: ...
-
-
 @pytest.fixture
-async def redis(tmp_path: Path) -> AsyncIterator[RedisServer]:
-    async with running_redis(tmp_path / "redis") as server:
-        yield server
-
-
-@pytest.fixture
-async def leases(redis: RedisServer) -> AsyncIterator[RedisLeases]:
-    async with opened(redis) as opened_leases:
+async def leases(server: RedisServer) -> AsyncIterator[RedisLeases]:
+    async with opened(server.url) as opened_leases:
         yield opened_leases
 
 
 @asynccontextmanager
-async def opened(redis: Place) -> AsyncIterator[RedisLeases]:
-    leases = RedisLeases(parse_store_url(redis.url))
+async def opened(url: str) -> AsyncIterator[RedisLeases]:
+    leases = RedisLeases(parse_store_url(url))
     try:
         yield leases
     finally:
@@ -85,19 +70,14 @@ async def listening(leases: RedisLeases) -> AsyncIterator[Listener]:
 
 
 async def test_one_gateway_takes_it_and_the_others_get_its_holder(leases: RedisLeases) -> None:
-    assert await leases.take(MINE, 5) is None
-    rival = await leases.take(OTHERS, 5)
-    assert rival is not None
-    assert rival.holder == "mine"
-    assert 0 < rival.seconds <= 5
-    assert await leases.take(Lease("pear", "others"), 5) is None
-    assert await leases.take(MINE, 5) is None  # again, after a lost reply
-
-
-async def test_of_many_at_once_one_takes_it(leases: RedisLeases) -> None:
-    taken = await asyncio.gather(*(leases.take(Lease("apple", str(i)), 5) for i in range(50)))
+    rivals = [Lease("apple", str(number)) for number in range(50)]
+    taken = await asyncio.gather(*(leases.take(rival, 5) for rival in rivals))
     assert taken.count(None) == 1
-    assert {rival.holder for rival in taken if rival} == {str(taken.index(None))}
+    holder = rivals[taken.index(None)]
+    assert {rival.holder for rival in taken if rival} == {holder.holder}
+    assert all(0 < rival.seconds <= 5 for rival in taken if rival)
+    assert await leases.take(Lease("pear", "others"), 5) is None
+    assert await leases.take(holder, 5) is None  # again, after a lost reply
 
 
 async def test_it_expires(leases: RedisLeases) -> None:
@@ -163,26 +143,25 @@ async def test_an_answer_is_left_where_somebody_waits(leases: RedisLeases) -> No
 
 
 async def test_an_answer_that_is_left_is_bounded_in_size_and_time(
-    leases: RedisLeases, redis: RedisServer
+    leases: RedisLeases, client: Redis
 ) -> None:
     await leases.take(MINE, 5)
     await leases.take(OTHERS, 5)
     large = Bought(body=bytes(LEFT_BYTES + 1), images=1, cost=1, at=0)
     assert await leases.hand_over(MINE, large) is False
     assert await leases.hand_over(MINE, BOUGHT) is True
-    async with redis.client() as client:
-        keys = {key async for key in client.scan_iter()}
-        assert keys == {b"{gateway}:lease:apple", b"{gateway}:left:mine"}
-        for key in keys:
-            assert 0 < await client.pttl(key) <= 10_000
+    keys = {key async for key in client.scan_iter()}
+    assert keys == {b"{gateway}:lease:apple", b"{gateway}:left:mine"}
+    for key in keys:
+        assert 0 < await client.pttl(key) <= 10_000
 
 
 async def test_without_memory_leases_still_work_and_no_answer_is_left(
-    leases: RedisLeases, redis: RedisServer
+    leases: RedisLeases, client: Redis
 ) -> None:
     await leases.take(MINE, 5)
     await leases.take(OTHERS, 5)
-    async with redis.client() as client, listening(leases) as listener:
+    async with listening(leases) as listener:
         await client.config_set("maxmemory", 1)
         with pytest.raises(StoreUnavailable):
             await leases.hand_over(MINE, BOUGHT)
@@ -191,10 +170,10 @@ async def test_without_memory_leases_still_work_and_no_answer_is_left(
 
 
 async def test_an_outage_is_reported_within_a_second_or_so(
-    leases: RedisLeases, redis: RedisServer
+    leases: RedisLeases, server: RedisServer
 ) -> None:
     await leases.take(MINE, 5)
-    redis.freeze()
+    server.freeze()
     async with asyncio.timeout(5):
         asked = [
             leases.take(OTHERS, 5),
@@ -205,13 +184,12 @@ async def test_an_outage_is_reported_within_a_second_or_so(
         ]
         ends = await asyncio.gather(*asked, return_exceptions=True)
     assert [type(end) for end in ends] == [StoreUnavailable] * len(asked)
-    redis.thaw()
+    server.thaw()
 
 
-async def test_a_lost_subscription_is_noticed(leases: RedisLeases, redis: RedisServer) -> None:
+async def test_a_lost_subscription_is_noticed(leases: RedisLeases, client: Redis) -> None:
     async with listening(leases) as listener:
-        async with redis.client() as client:
-            await client.client_kill_filter(_type="pubsub")
+        await client.client_kill_filter(_type="pubsub")
         with pytest.raises(StoreUnavailable):
             await asyncio.wait_for(listener.task, 10)
     async with listening(leases) as listener:
@@ -220,13 +198,13 @@ async def test_a_lost_subscription_is_noticed(leases: RedisLeases, redis: RedisS
 
 
 async def test_a_subscription_that_fell_silent_is_noticed(
-    leases: RedisLeases, redis: RedisServer
+    leases: RedisLeases, server: RedisServer
 ) -> None:
     async with listening(leases) as listener:
-        redis.freeze()
+        server.freeze()
         with pytest.raises(StoreUnavailable):
             await asyncio.wait_for(listener.task, 10)
-        redis.thaw()
+        server.thaw()
 
 
 async def test_a_quiet_subscription_stays(leases: RedisLeases) -> None:
@@ -237,39 +215,37 @@ async def test_a_quiet_subscription_stays(leases: RedisLeases) -> None:
         assert await listener.next() == LeaseEvent(MINE, b"heard")
 
 
-async def test_a_closed_one_is_away(redis: RedisServer) -> None:
-    async with opened(redis) as leases:
+async def test_a_closed_one_is_away(server: RedisServer) -> None:
+    async with opened(server.url) as leases:
         await leases.take(MINE, 5)
     with pytest.raises(StoreUnavailable):
         await leases.take(OTHERS, 5)
 
 
 async def test_listeners_that_end_leave_no_connection_behind(
-    leases: RedisLeases, redis: RedisServer
+    leases: RedisLeases, client: Redis
 ) -> None:
-    """Being cancelled is how listening ends at every stop, at whatever point that comes."""
-    async with redis.client() as client:
+    """Every stop of a gateway cancels listening, at any point."""
 
-        async def connected() -> int:
-            return int((await client.info("clients"))["connected_clients"])
+    async def connected() -> int:
+        return int((await client.info("clients"))["connected_clients"])
 
-        before = await connected()
-        for number in range(200):
-            listener = Listener(leases)
-            await asyncio.sleep(number * 0.000_05)
-            listener.task.cancel()
-            async with asyncio.timeout(10):
-                await asyncio.wait([listener.task])
+    before = await connected()
+    for number in range(200):
+        listener = Listener(leases)
+        await asyncio.sleep(number * 0.000_05)
+        listener.task.cancel()
+        async with asyncio.timeout(10):
+            await asyncio.wait([listener.task])
 
-        async def are_gone() -> bool:
-            return await connected() == before
+    async def are_gone() -> bool:
+        return await connected() == before
 
-        await until(are_gone)
+    await until(are_gone)
 
 
-@pytest.mark.parametrize("running", [running_cluster, running_tls, running_sentinel])
-async def test_every_kind_of_redis_does_all_of_it(running: Running, tmp_path: Path) -> None:
-    async with running(tmp_path / "kind") as place, opened(place) as leases:
+async def test_every_kind_of_redis_does_all_of_it(kind_url: str) -> None:
+    async with opened(kind_url) as leases:
         pear = Lease("pear", "mine")
         assert await leases.take(MINE, 5) is await leases.take(pear, 5) is None
         assert await leases.take(OTHERS, 5) is not None
@@ -285,7 +261,10 @@ async def test_every_kind_of_redis_does_all_of_it(running: Running, tmp_path: Pa
 
 
 async def test_after_a_failover_news_come_from_the_new_master(tmp_path: Path) -> None:
-    async with running_sentinel(tmp_path / "kind", replica=True) as place, opened(place) as leases:
+    async with (
+        running_sentinel(tmp_path / "kind", replica=True) as place,
+        opened(place.url) as leases,
+    ):
         async with listening(leases) as listener:
             await place.master.kill()
             with pytest.raises(StoreUnavailable):

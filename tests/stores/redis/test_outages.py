@@ -23,7 +23,7 @@ from gateway.stores.redis.store import CONNECTIONS, PATIENCE_SECONDS
 from gateway.tenants.store import DirectoryWrite
 from tests.conformance.audit import PURGED
 from tests.conformance.directory import KEY, RED
-from tests.conformance.store import NOON, entry, held, images, put, spent
+from tests.conformance.store import NOON, comes_back, entry, held, images, put, spent
 from tests.support.directory import put_key, put_teams
 from tests.support.redis import RedisServer, running_redis
 from tests.support.tcp_proxy import TcpProxy, tcp_proxy
@@ -47,7 +47,7 @@ def store_of(server: RedisServer | TcpProxy) -> RedisStore:
 
 
 async def refuses(store: Store) -> None:
-    """Every operation is refused, and in time."""
+    """Check that every operation is refused in time, more at once than there are connections."""
     operations: tuple[Callable[[], Awaitable[object]], ...] = (
         partial(store.accounts.load, ["a"]),
         partial(store.accounts.swap, [Change("a", 0, spent(1))], [entry("refused")]),
@@ -72,30 +72,17 @@ async def refuses(store: Store) -> None:
             await operation()
         assert time.monotonic() - started < SOON
 
+    assert len(operations) > CONNECTIONS
     await asyncio.gather(*map(refuse, operations))
-
-
-async def comes_back(store: Store) -> None:
-    """Wait until the store answers again."""
-    async with asyncio.timeout(20):
-        while True:
-            try:
-                await store.accounts.load([])
-                return
-            except StoreUnavailable:
-                await asyncio.sleep(0.02)
 
 
 async def test_a_swap_with_a_lost_reply_happens_once(proxy: TcpProxy) -> None:
     async with store_of(proxy) as store:
         await put(store, "a", spent(1))
         proxy.drop_replies = True
-        for changes, entries in (
-            ([Change("a", 1, spent(2))], [entry("e")]),
-            ([Change("a", 1, spent(2))], [entry("e")]),
-        ):
+        for _ in range(2):
             with pytest.raises(StoreUnavailable):
-                await store.accounts.swap(changes, entries)
+                await store.accounts.swap([Change("a", 1, spent(2))], [entry("e")])
         proxy.drop_replies = False
         assert not await store.accounts.swap([Change("a", 1, spent(2))], [entry("e")])
         assert (await store.accounts.load(["a"])).accounts == [(spent(2), 2)]
@@ -164,18 +151,6 @@ async def test_an_abandoned_swap_cannot_win_against_a_later_version(
     assert await images(other, "a") == (2 if won else 99)
     (row,) = await other.usage.report([], None, None)
     assert row.requests == 1
-
-
-async def test_waiting_for_a_connection_ends_in_time(server: RedisServer, store: Store) -> None:
-    server.freeze()
-    started = time.monotonic()
-    ends = await asyncio.gather(
-        *(store.accounts.load(["a"]) for _ in range(CONNECTIONS * 10)), return_exceptions=True
-    )
-    assert time.monotonic() - started < SOON
-    assert {type(end) for end in ends} == {StoreUnavailable}
-    server.thaw()
-    await comes_back(store)
 
 
 async def test_a_restart_with_its_data_is_an_outage_that_ends_by_itself(tmp_path: Path) -> None:
@@ -286,8 +261,9 @@ async def test_lost_writes_are_reported_once_each_time(server: RedisServer) -> N
         for turn, lost in enumerate((spent(2), spent(3)), 1):
             await put(store, "a", lost)
             await client.hset(names.ACCOUNTS, "a", former)
-            if turn == 2:  # and somebody gave the lost version out again
+            if turn == 2:  # and another gateway gave the lost version out again
                 await put(other, "a", spent(1))
+                assert not await store.accounts.swap([Change("a", 2, spent(4))], [])
             with capture_logs() as lines:
                 for _ in range(2):
                     assert await images(store, "a") == 1
@@ -297,19 +273,6 @@ async def test_lost_writes_are_reported_once_each_time(server: RedisServer) -> N
         await client.hdel(names.ACCOUNTS, "a")
         assert (await store.accounts.load(["a"])).accounts == [(EMPTY, 0)]
         assert failed == ["went_back"] * 3
-
-
-async def test_a_version_that_was_given_out_twice_is_not_taken_for_the_first(
-    store: Store, other: Store, client: Redis
-) -> None:
-    await put(store, "a", spent(1))
-    first = await client.hget(names.ACCOUNTS, "a")
-    await put(store, "a", spent(2))  # version 2, which is lost with a master
-    await client.hset(names.ACCOUNTS, "a", first)
-    await put(other, "a", spent(30))  # another version 2
-    assert not await store.accounts.swap([Change("a", 2, spent(3))], [])
-    assert (await store.accounts.load(["a"])).accounts == [(spent(30), 2)]
-    assert await store.accounts.swap([Change("a", 2, spent(31))], [])
 
 
 async def test_generations_that_were_lost_are_not_used_again(store: Store, client: Redis) -> None:

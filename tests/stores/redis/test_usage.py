@@ -10,9 +10,8 @@ from gateway.quota.store import Change
 from gateway.stores.port import Store
 from gateway.stores.redis import names
 from gateway.stores.redis.usage_packs import FULL_FIELDS, packs_of
-from tests.conformance.store import MIDNIGHT, MakeStore, entry
+from tests.conformance.store import MIDNIGHT, entry
 from tests.conformance.usage import everything, tidied
-from tests.support.redis import RedisServer
 
 HOUR = 3600
 MIDNIGHT_HOUR = int(MIDNIGHT) // HOUR
@@ -40,94 +39,69 @@ async def test_numbers_too_large_for_a_sum_are_refused_before_any_write(
     assert row.cost == 4 * 10**18 + 1 + 2**53
 
 
-async def kept_seconds(server: RedisServer, key: str) -> int:
-    async with server.client() as client:
-        return int(await client.ttl(key))
-
-
 async def test_entries_can_be_taken_back_for_a_while_and_sums_stay(
-    server: RedisServer, store: Store
+    store: Store, client: Redis
 ) -> None:
     now = (await store.accounts.load([])).now
     for at in (now - 40 * 86_400, now):
         hour = int(at) // HOUR
         await store.accounts.record([entry("e", at=at), entry("h", at=at, outcome="cached")])
-        seconds = await kept_seconds(server, names.purchases(hour))
+        seconds = await client.ttl(names.purchases(hour))
         assert 3 * 86_400 - 60 < seconds <= 3 * 86_400 + HOUR
-        assert HOUR - 60 < await kept_seconds(server, names.hits(hour)) <= 2 * HOUR
-        assert await kept_seconds(server, names.usage(hour)) == -1
+        assert HOUR - 60 < await client.ttl(names.hits(hour)) <= 2 * HOUR
+        assert await client.ttl(names.usage(hour)) == -1
 
 
-async def test_a_group_that_has_nothing_any_more_is_no_row(
-    server: RedisServer, make_store: MakeStore
-) -> None:
-    async with make_store() as store:
-        unknown = entry("e", at=MIDNIGHT, outcome="unknown", images_unknown=1)
-        assert await store.accounts.swap([Change("a", 0, EMPTY)], [unknown])
-        assert await store.accounts.swap(
-            [Change("a", 1, EMPTY)], [replace(unknown, outcome="failed")]
-        )
-        rows = await store.usage.report(["outcome"], None, None)
-        assert [row.group for row in rows] == [("failed",)]
-    async with server.client() as client:
-        fields = await client.hkeys(names.usage(MIDNIGHT_HOUR))
-        assert not any(b"unknown" in field for field in fields)
+async def test_a_group_that_has_nothing_any_more_is_no_row(store: Store, client: Redis) -> None:
+    unknown = entry("e", at=MIDNIGHT, outcome="unknown", images_unknown=1)
+    await store.accounts.record([unknown])
+    await store.accounts.record([replace(unknown, outcome="failed")])
+    rows = await store.usage.report(["outcome"], None, None)
+    assert [row.group for row in rows] == [("failed",)]
+    fields = await client.hkeys(names.usage(MIDNIGHT_HOUR))
+    assert not any(b"unknown" in field for field in fields)
 
 
-async def packed(server: RedisServer, hour: int) -> list[int]:
-    """How many names the packs of an hour, its day and its week have."""
-    async with server.client() as client:
-        return [await client.hlen(key) for key in packs_of(hour)]
+async def packed(client: Redis) -> list[int]:
+    """Return how many fields the packs of the hour, its day and its week have."""
+    return [await client.hlen(key) for key in packs_of(MIDNIGHT_HOUR)]
 
 
 async def test_sums_are_moved_into_packs_when_their_hour_is_over(
-    server: RedisServer, make_store: MakeStore
+    store: Store, client: Redis
 ) -> None:
-    async with make_store() as store:
-        await store.accounts.record(
-            [entry("1", at=MIDNIGHT), entry("2", at=MIDNIGHT + 5, team="blue")]
-        )
-        before = await everything(store)
-        await tidied(store, MIDNIGHT + HOUR - 1, None)
-        assert await packed(server, MIDNIGHT_HOUR) == [0, 0, 0]
-        await tidied(store, MIDNIGHT + HOUR, None)
-        # Two teams and the version; the day has the totals too.
-        assert await packed(server, MIDNIGHT_HOUR) == [3, 4, 3]
-        assert await everything(store) == before
-    async with server.client() as client:
-        assert not await client.exists(names.usage(MIDNIGHT_HOUR), names.HOURS)
-        assert await client.hget(names.META, "schema") == b"2"
+    await store.accounts.record([entry("1", at=MIDNIGHT), entry("2", at=MIDNIGHT, team="blue")])
+    before = await everything(store)
+    await tidied(store, MIDNIGHT + HOUR - 1, None)
+    assert await packed(client) == [0, 0, 0]
+    await tidied(store, MIDNIGHT + HOUR, None)
+    # Two teams and the version; the day has the totals too.
+    assert await packed(client) == [3, 4, 3]
+    assert await everything(store) == before
+    assert not await client.exists(names.usage(MIDNIGHT_HOUR), names.HOURS)
+    assert await client.hget(names.META, "schema") == b"2"
 
 
-async def test_a_running_hour_is_packed_where_it_has_much(
-    server: RedisServer, store: Store
-) -> None:
+async def test_a_running_hour_is_packed_where_it_has_much(store: Store, client: Redis) -> None:
     teams = FULL_FIELDS // 3 + 1  # each has requests, images and cost
     await store.accounts.record(
         [entry(str(n), at=MIDNIGHT, team=f"t{n:04}", key=f"k{n}") for n in range(teams)]
     )
     before = await everything(store)
     assert await store.usage.tidy(MIDNIGHT + 60, None)
-    assert await packed(server, MIDNIGHT_HOUR) == [201, 202, 201]
-    assert await everything(store) == before
-    await tidied(store, MIDNIGHT + 60, None)
+    assert await packed(client) == [201, 202, 201]
     assert await everything(store) == before
     await tidied(store, MIDNIGHT + HOUR, None)
-    assert (await packed(server, MIDNIGHT_HOUR))[0] == teams + 1
+    assert (await packed(client))[0] == teams + 1
     assert await everything(store) == before
 
 
-async def test_usage_that_is_forgotten_leaves_nothing(
-    server: RedisServer, make_store: MakeStore
-) -> None:
-    async with make_store() as store:
-        await store.accounts.load([])
-        async with server.client() as client:
-            before = await client.dbsize()
-        hours = [entry(str(hour), at=MIDNIGHT + hour * HOUR) for hour in range(24 * 15)]
-        await store.accounts.record(hours)
-        await tidied(store, MIDNIGHT + 8 * 24 * HOUR, None)
-        await tidied(store, MIDNIGHT + 90 * 24 * HOUR, MIDNIGHT + 50 * 24 * HOUR)
-        assert await store.usage.report([], None, None) == []
-    async with server.client() as client:
-        assert await client.dbsize() == before
+async def test_usage_that_is_forgotten_leaves_nothing(store: Store, client: Redis) -> None:
+    await store.accounts.load([])
+    before = await client.dbsize()
+    hours = [entry(str(hour), at=MIDNIGHT + hour * HOUR) for hour in range(24 * 15)]
+    await store.accounts.record(hours)
+    await tidied(store, MIDNIGHT + 8 * 24 * HOUR, None)
+    await tidied(store, MIDNIGHT + 90 * 24 * HOUR, MIDNIGHT + 50 * 24 * HOUR)
+    assert await store.usage.report([], None, None) == []
+    assert await client.dbsize() == before

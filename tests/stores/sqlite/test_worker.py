@@ -1,5 +1,6 @@
 import asyncio
 import sqlite3
+from collections.abc import AsyncIterator
 from pathlib import Path
 from threading import Event, get_ident
 
@@ -18,6 +19,13 @@ def database(tmp_path: Path) -> Database:
     return database
 
 
+@pytest.fixture
+async def worker(database: Database) -> AsyncIterator[Worker]:
+    worker = Worker("test", database)
+    yield worker
+    await worker.close()
+
+
 def add_team(connection: sqlite3.Connection) -> None:
     connection.execute("INSERT INTO teams VALUES ('red', 1, '{}')")
 
@@ -27,26 +35,22 @@ def count_teams(connection: sqlite3.Connection) -> int:
     return int(count)
 
 
-async def test_every_commit_reaches_the_disk(database: Database) -> None:
+async def test_every_commit_reaches_the_disk(worker: Worker) -> None:
     def settings(connection: sqlite3.Connection) -> list[str | int]:
         pragmas = ("journal_mode", "synchronous")
         return [connection.execute(f"PRAGMA {pragma}").fetchone()[0] for pragma in pragmas]
 
-    worker = Worker("test", database)
     assert await worker.run(settings) == ["wal", 2]
-    await worker.close()
 
 
-async def test_work_is_done_in_one_other_thread_with_one_connection(database: Database) -> None:
-    worker = Worker("test", database)
+async def test_work_is_done_in_one_other_thread_with_one_connection(worker: Worker) -> None:
     seen = {await worker.run(lambda connection: (get_ident(), id(connection))) for _ in range(3)}
     assert len(seen) == 1
     assert seen.pop()[0] != get_ident()
-    await worker.close()
 
 
-async def test_work_that_has_begun_is_finished_although_its_caller_left(database: Database) -> None:
-    worker, begun, go_on = Worker("test", database), Event(), Event()
+async def test_work_that_has_begun_is_finished_although_its_caller_left(worker: Worker) -> None:
+    begun, go_on = Event(), Event()
 
     def slow(connection: sqlite3.Connection) -> None:
         connection.execute("BEGIN IMMEDIATE")
@@ -63,14 +67,11 @@ async def test_work_that_has_begun_is_finished_although_its_caller_left(database
     await asyncio.wait([running, waiting])
     go_on.set()
     assert await worker.run(count_teams) == 1
-    await worker.close()
 
 
 async def test_a_failure_rolls_back_and_the_next_work_has_a_new_connection(
-    database: Database,
+    worker: Worker,
 ) -> None:
-    worker = Worker("test", database)
-
     def fail(connection: sqlite3.Connection) -> None:
         connection.execute("BEGIN IMMEDIATE")
         add_team(connection)
@@ -80,12 +81,9 @@ async def test_a_failure_rolls_back_and_the_next_work_has_a_new_connection(
         await worker.run(fail)
     assert isinstance(unavailable.value.__cause__, sqlite3.OperationalError)
     assert await worker.run(count_teams) == 0
-    await worker.close()
 
 
-async def test_other_errors_are_raised_as_they_are(database: Database) -> None:
-    worker = Worker("test", database)
-
+async def test_other_errors_are_raised_as_they_are(worker: Worker) -> None:
     def refuse(connection: sqlite3.Connection) -> None:
         connection.execute("BEGIN IMMEDIATE")
         add_team(connection)
@@ -94,7 +92,6 @@ async def test_other_errors_are_raised_as_they_are(database: Database) -> None:
     with pytest.raises(LookupError):
         await worker.run(refuse)
     assert await worker.run(count_teams) == 0
-    await worker.close()
 
 
 async def test_a_file_that_was_never_opened_is_not_used(database: Database) -> None:
@@ -105,9 +102,8 @@ async def test_a_file_that_was_never_opened_is_not_used(database: Database) -> N
 
 
 async def test_closing_finishes_running_work_and_refuses_later_work(
-    database: Database,
+    worker: Worker,
 ) -> None:
-    worker = Worker("test", database)
     last = asyncio.create_task(worker.run(add_team))
     await asyncio.sleep(0)
     await worker.close()

@@ -21,7 +21,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from operator import attrgetter
-from typing import Annotated, Any, ClassVar, TypeVar, get_args
+from typing import Annotated, Any, ClassVar, get_args
 
 import msgspec
 from msgspec import Meta, Struct
@@ -189,11 +189,8 @@ _Line = (
 
 _ORDER = {line.__struct_config__.tag: place for place, line in enumerate(get_args(_Line))}
 
-T = TypeVar("T")
-
-_encoder = msgspec.json.Encoder()
-_header = msgspec.json.Decoder(ArchiveHeader)
-_line = msgspec.json.Decoder(_Line)
+_decode_header = msgspec.json.Decoder(ArchiveHeader).decode
+_decode_line = msgspec.json.Decoder(_Line).decode
 
 
 class ArchiveWriter:
@@ -220,7 +217,7 @@ class ArchiveWriter:
         return self._add(record)
 
     def _add(self, value: Struct) -> bytes:
-        line = _encoder.encode(value) + b"\n"
+        line = msgspec.json.encode(value) + b"\n"
         self._digest.update(line)
         return line
 
@@ -240,12 +237,12 @@ class ArchiveReader:
         self._names: set[int] = set()
         self._sums = dict.fromkeys(SUMS, 0)
         self.counts: Counter[str] = Counter()
-        self.header = self._read_header()
+        self._check_header()
 
     def __iter__(self) -> Iterator[ArchiveRecord]:
         while True:
             line = self._next()
-            value = self._decoded(_line, line)
+            value = self._decoded(line)
             if isinstance(value, _Footer):
                 return self._check_footer(value)
             self._digest.update(line)
@@ -258,10 +255,10 @@ class ArchiveReader:
             self.counts[value.kind()] += 1
             yield value
 
-    def _read_header(self) -> ArchiveHeader:
+    def _check_header(self) -> None:
         line = self._next()
         try:
-            header = _header.decode(line)
+            header = _decode_header(line)
         except (msgspec.DecodeError, UnicodeDecodeError):
             header = ArchiveHeader(format="", version=0)
         if header.format != FORMAT:
@@ -272,7 +269,6 @@ class ArchiveReader:
                 f"to {VERSION}: import it with the gateway that made it, or a newer one."
             )
         self._digest.update(line)
-        return header
 
     def _next(self) -> bytes:
         self._number += 1
@@ -287,13 +283,14 @@ class ArchiveReader:
             raise NotRestored(f"The archive is cut off: it ends within line {self._number}.")
         return line
 
-    def _decoded(self, decoder: "msgspec.json.Decoder[T]", line: bytes) -> T:
+    def _decoded(self, line: bytes) -> _Line:
         try:
-            return decoder.decode(line)
+            value: _Line = _decode_line(line)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             # The cause may repeat a part of the line, with any characters.
             cause = str(error)[:_CAUSE_CHARACTERS].encode("unicode_escape").decode()
             raise NotRestored(f"Line {self._number} is damaged or unknown: {cause}.") from error
+        return value
 
     def _check_place(self, record: ArchiveRecord) -> None:
         """Check the order of kinds, that a key's team came before, and that nothing comes twice."""

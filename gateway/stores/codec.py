@@ -8,54 +8,29 @@ Decoding raises `msgspec.DecodeError` (ValidationError is one): damaged bytes mu
 empty account.
 """
 
+from collections.abc import Iterable
+from typing import TypeVar
+
 import msgspec
 
 from gateway.core.model import Key, Limits, Team
 from gateway.quota.account import Account
 
-_encode_account = msgspec.msgpack.Encoder()
-_decode_account = msgspec.msgpack.Decoder(Account)
-_encode_json = msgspec.json.Encoder()
-_decode_team = msgspec.json.Decoder(Team)
-_decode_key = msgspec.json.Decoder(Key)
-_decode_limits = msgspec.json.Decoder(Limits)
+S = TypeVar("S", bound=msgspec.Struct)
+
+encode_account = msgspec.msgpack.Encoder().encode
+decode_account = msgspec.msgpack.Decoder(Account).decode
+
+decode_team = msgspec.json.Decoder(Team).decode
+decode_key = msgspec.json.Decoder(Key).decode
+decode_limits = msgspec.json.Decoder(Limits).decode
 
 
-def encode_account(account: Account) -> bytes:
-    """Encode an account."""
-    return _encode_account.encode(account)
+def encode_json(value: Team | Key | Limits) -> str:
+    """Encode a team, a key or limits as JSON; a key's digest in base64."""
+    return msgspec.json.encode(value).decode()
 
 
-def decode_account(state: bytes) -> Account:
-    """Decode an account. Raises msgspec.DecodeError."""
-    return _decode_account.decode(state)
-
-
-def encode_team(team: Team) -> str:
-    """Encode a team as JSON."""
-    return _encode_json.encode(team).decode()
-
-
-def decode_team(text: str | bytes) -> Team:
-    """Decode a team. Raises msgspec.DecodeError."""
-    return _decode_team.decode(text)
-
-
-def encode_key(key: Key) -> str:
-    """Encode a key as JSON, its digest in base64."""
-    return _encode_json.encode(key).decode()
-
-
-def decode_key(text: str | bytes) -> Key:
-    """Decode a key. Raises msgspec.DecodeError."""
-    return _decode_key.decode(text)
-
-
-def encode_limits(limits: Limits) -> str:
-    """Encode limits as JSON."""
-    return _encode_json.encode(limits).decode()
-
-
-def decode_limits(text: str | bytes) -> Limits:
-    """Decode limits. Raises msgspec.DecodeError."""
-    return _decode_limits.decode(text)
+def from_values(kind: type[S], values: Iterable[object]) -> S:
+    """Return a struct of this kind, from the values of all its fields in their order."""
+    return kind(**dict(zip(kind.__struct_fields__, values, strict=True)))

@@ -13,6 +13,7 @@ from operator import add
 from typing import Any
 
 import msgspec
+from msgspec import Struct
 
 from gateway.core.model import Entry, UsageRow
 from gateway.core.periods import DAY_SECONDS, HOUR_SECONDS
@@ -44,27 +45,43 @@ Numbers = Sequence[int]
 
 NOTHING: Numbers = (0,) * len(SUMS)
 
-_encode_group = msgspec.json.Encoder()
+
+class Query(Struct, frozen=True, kw_only=True):
+    """A usage report: the fields to group by, the hours from `first` to before `end`, the teams.
+
+    `teams` None means all teams.
+    """
+
+    by: tuple[str, ...]
+    first: int
+    end: int
+    teams: tuple[str, ...] | None
 
 
-def check_grouping(by: Sequence[str]) -> None:
-    """Raise ValueError where usage cannot be grouped by one of these fields."""
+def query_of(
+    by: Sequence[str], start: float | None, end: float | None, team: str | Sequence[str] | None
+) -> Query:
+    """Return the query that the arguments of `UsageStore.report` describe.
+
+    Raises ValueError where usage cannot be grouped by one of the fields.
+    """
     for field in by:
         if field not in (*TIMES, *FIELDS):
             raise ValueError(f"Usage cannot be grouped by {field!r}.")
+    first, last = bounds_of(start, end)
+    teams = (team,) if isinstance(team, str) else team
+    return Query(
+        by=tuple(by),
+        first=first,
+        end=last,
+        teams=None if teams is None else tuple(dict.fromkeys(teams)),
+    )
 
 
 def bounds_of(start: float | None, end: float | None) -> tuple[int, int]:
     """Return the first hour that begins at or after `start`, and the same for `end`."""
     first = 0 if start is None else max(0, ceil(start / HOUR_SECONDS))
     return first, LAST_HOUR if end is None else min(LAST_HOUR, ceil(end / HOUR_SECONDS))
-
-
-def teams_of(team: str | Sequence[str] | None) -> tuple[str, ...] | None:
-    """Return the teams that a report is of, each once; None for all."""
-    if team is None:
-        return None
-    return (team,) if isinstance(team, str) else tuple(dict.fromkeys(team))
 
 
 def hour_of(at: float) -> int:
@@ -84,7 +101,7 @@ def numbers_of(entry: Entry) -> Numbers:
 
 def encode_group(group: Sequence[str]) -> bytes:
     """Encode a group as JSON, always the same for the same group."""
-    return _encode_group.encode(group)
+    return msgspec.json.encode(group)
 
 
 @lru_cache(4096)
@@ -150,9 +167,6 @@ def summed(hour: int, sums: Mapping[Group, Numbers]) -> Iterator[Entry]:
 
 
 def entry_of(id: str, hour: int, group: Group, numbers: Numbers) -> Entry:
-    """Return an entry of which only the hour is known."""
-    fields: dict[str, Any] = {
-        **dict(zip(FIELDS, group, strict=True)),
-        **dict(zip(SUMS, numbers, strict=True)),
-    }
+    """Return an entry dated by its hour."""
+    fields: dict[str, Any] = dict(zip((*FIELDS, *SUMS), (*group, *numbers), strict=True))
     return Entry(id=id, at=float(hour * HOUR_SECONDS), **fields)

@@ -3,10 +3,16 @@
 import asyncio
 import random
 
+import pytest
+
+from gateway.core.errors import StoreUnavailable
 from gateway.core.periods import PeriodUsage
 from gateway.quota.account import EMPTY, Account, Counters, Hold
 from gateway.quota.store import Change
+from gateway.stores.errors import UnknownTeam
 from gateway.stores.port import Store
+from gateway.tenants.store import DirectoryWrite
+from tests.conformance.directory import KEY
 from tests.conformance.store import (
     NOON,
     MakeStore,
@@ -135,6 +141,25 @@ class AccountConformance:
             assert 0.015 <= (await two.accounts.load([])).now - first < 60
         async with make_store() as store:
             assert (await store.accounts.load([])).now > first
+
+    async def test_every_operation_is_observed(self, make_store: MakeStore) -> None:
+        seen: list[tuple[str, bool]] = []
+
+        def observe(operation: str, seconds: float, answered: bool) -> None:
+            assert 0 <= seconds < 5
+            if operation != "pool_wait":
+                seen.append((operation, answered))
+
+        async with make_store(observe=observe) as store:
+            await store.accounts.load(["a"])
+            assert not await store.accounts.swap([Change("a", 7, spent(1))], [])
+            generation = (await store.directory.changes(0)).generation
+            with pytest.raises(UnknownTeam):
+                await store.directory.commit(generation, DirectoryWrite(keys=[KEY]))
+        with pytest.raises(StoreUnavailable):
+            await store.accounts.record([entry("e")])
+        answered = [(name, True) for name in ("load", "swap", "changes", "commit")]
+        assert seen == [*answered, ("record", False)]
 
     async def test_many_tasks_over_two_stores_lose_nothing(self, make_store: MakeStore) -> None:
         tasks, times, chance = 8, 10, random.Random(1)

@@ -64,21 +64,10 @@ def line(number: int, *, at: float = NOON, writer: str = WRITER, **fields: Any) 
 
 
 def stranger(number: int, route: str | None = None) -> RequestLine:
-    return line(
-        number,
-        team=None,
-        key=None,
-        model=None,
-        size=None,
-        quality=None,
-        outcome="unauthenticated",
-        status=401,
-        code="invalid_api_key",
-        requests=3,
-        upstream=None,
-        fingerprint=None,
-        route=route,
-    )
+    """The `number`th line of a writer: requests without a known key."""
+    unknown = dict.fromkeys(("team", "key", "model", "size", "quality", "upstream", "fingerprint"))
+    values = {"outcome": "unauthenticated", "status": 401, "code": "invalid_api_key", "requests": 3}
+    return replace(line(number), **unknown, **values, route=route)
 
 
 def latency(*own: float, hour: int = HOUR) -> HourLatency:

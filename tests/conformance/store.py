@@ -11,7 +11,7 @@ from gateway.core.model import Entry
 from gateway.core.periods import PeriodUsage
 from gateway.quota.account import Account, Hold
 from gateway.quota.store import Change
-from gateway.stores.port import Store
+from gateway.stores.port import Observe, Store
 
 MIDNIGHT = 1_772_323_200.0
 """2026-03-01 00:00:00 UTC: the first second of a day and of a month."""
@@ -23,7 +23,7 @@ PERIOD = 20_513
 class MakeStore(Protocol):
     """Makes stores on the same data, those of one test. It can be pickled."""
 
-    def __call__(self) -> Store: ...
+    def __call__(self, *, observe: Observe | None = None) -> Store: ...
 
 
 class Wall:

@@ -85,7 +85,10 @@ class RedisArchive(RedisPart):
             yield [archive.ClaimRecord(claim) for claim in claims if claim.done]
             older = [hour for hour in hours if hour not in latest]
             for hour in (*older, *latest):
-                entries = _entries(hour, *(hours.get(hour) or await self._kept(hour)))
+                usage = hours.get(hour)
+                if usage is None:
+                    usage = await self.link.call(scripts.SUMS, (names.META, *_keys_of(hour)))
+                entries = _entries(hour, *usage)
                 while batch := [archive.EntryRecord(entry) for entry in islice(entries, BATCH)]:
                     yield batch
 
@@ -100,10 +103,6 @@ class RedisArchive(RedisPart):
         hours: _Hours = dict.fromkeys(sorted(map(int, {*reply[small], *reply[small + 1]})))
         read = tuples(reply[small + 2 :], len(_keys_of(0)))
         return reply[:small], {**hours, **dict(zip(latest, read, strict=True))}
-
-    async def _kept(self, hour: int) -> list[Any]:
-        """Read an hour's sums, purchases and pack."""
-        return list(await self.link.call(scripts.SUMS, (names.META, *_keys_of(hour))))
 
     @operation("restore")
     async def restore(self, records: Iterable[ArchiveRecord]) -> None:

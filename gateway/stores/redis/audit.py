@@ -17,13 +17,12 @@ ENTRIES_AT_ONCE = 500
 
 _KEYS = (names.META, names.AUDIT)
 
-_encode = msgspec.json.Encoder()
 _decode = msgspec.json.Decoder(AuditEntry)
 
 
 def encode_entry(entry: AuditEntry) -> bytes:
     """Encode an entry as JSON."""
-    return _encode.encode(entry)
+    return msgspec.json.encode(entry)
 
 
 def decode_member(member: bytes) -> AuditEntry:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from msgspec.structs import replace
 
 from gateway.core.model import Key
-from gateway.stores.codec import decode_key, decode_team, encode_key, encode_team
+from gateway.stores.codec import decode_key, decode_team, encode_json
 from gateway.stores.errors import UnknownTeam
 from gateway.stores.redis import names, scripts
 from gateway.stores.redis.audit import encode_entry
@@ -40,10 +40,10 @@ class RedisDirectory(RedisPart):
     async def commit(self, generation: int, write: DirectoryWrite) -> bool:
         arguments: list[Argument] = [generation, len(write.teams), len(write.keys)]
         for team in write.teams:
-            arguments += (team.name, encode_team(team))
+            arguments += (team.name, encode_json(team))
         for key in write.keys:
             ends = "" if key.grace_ends is None else key.grace_ends
-            arguments += (key.id, key.team, encode_key(key), key.state, ends)
+            arguments += (key.id, key.team, encode_json(key), key.state, ends)
         for entry in write.audit:
             arguments += (entry.at, encode_entry(entry))
         script = scripts.COMMIT_LESS if _takes_away(write) else scripts.COMMIT

@@ -6,11 +6,10 @@ which begin with the place, give the order. Errors are kept by day, each with it
 
 from collections.abc import Iterator, Sequence
 from itertools import chain, islice
-from math import ceil
 
 import msgspec
 
-from gateway.core.periods import DAY_SECONDS, HOUR_SECONDS
+from gateway.core.periods import DAY_SECONDS
 from gateway.reporting.request_lines import (
     ERROR_DAYS,
     LATENCY_DAYS,
@@ -28,9 +27,11 @@ from gateway.reporting.request_lines import (
     place_prefix,
     ring_sizes,
 )
+from gateway.stores.codec import from_values
 from gateway.stores.redis import names, scripts
 from gateway.stores.redis.link import Link, RedisPart, operation
 from gateway.stores.redis.scripts import Argument, tuples
+from gateway.stores.sums import DAY_HOURS, bounds_of, hour_of
 
 LINES_AT_ONCE = 500
 """Lines of a ring read in one call, to bound how long the server is busy."""
@@ -45,9 +46,7 @@ WRITTEN_SECONDS = DAY_SECONDS
 """How long the last batch of a writer is known: longer than any gateway retries."""
 
 _PLACE_CHARS = 29
-_DAY_HOURS = DAY_SECONDS // HOUR_SECONDS
 
-_encode = msgspec.json.Encoder()
 _decode_line = msgspec.json.Decoder(RequestLine)
 _decode_kind = msgspec.json.Decoder(tuple[int, str | None, str, str | None, int])
 """Hour, team, and the outcome, code and status of an error."""
@@ -60,8 +59,8 @@ class RedisHistory(RedisPart):
 
     @operation("write_activity")
     async def write(self, batch: HistoryBatch) -> None:
-        hour = int(batch.at // HOUR_SECONDS)
-        day = hour // _DAY_HOURS
+        hour = hour_of(batch.at)
+        day = hour // DAY_HOURS
         keys = (
             *(names.META, names.written(batch.writer), names.errors(day), names.LATENCY),
             *map(names.activity, RINGS),
@@ -96,9 +95,9 @@ class RedisHistory(RedisPart):
 
     @operation("errors")
     async def errors(self, start: float, end: float, team: str | None = None) -> list[ErrorKind]:
-        first, last = _hours(start, end)
+        first, last = bounds_of(start, end)
         kinds: list[ErrorKind] = []
-        days = iter(range(first // _DAY_HOURS, (last - 1) // _DAY_HOURS + 1))
+        days = iter(range(first // DAY_HOURS, (last - 1) // DAY_HOURS + 1))
         while some := list(islice(days, DAYS_AT_ONCE)):
             found = await self.link.call(scripts.SUMS, (names.META, *map(names.errors, some)))
             kinds += (
@@ -110,7 +109,7 @@ class RedisHistory(RedisPart):
 
     @operation("latency")
     async def latency(self, start: float, end: float) -> list[HourLatency]:
-        first, last = _hours(start, end)
+        first, last = bounds_of(start, end)
         found: list[HourLatency] = []
         for begin in range(first, last, HOURS_AT_ONCE):
             hours = range(begin, min(begin + HOURS_AT_ONCE, last))
@@ -125,7 +124,7 @@ class RedisHistory(RedisPart):
     @operation("forget_activity")
     async def forget(self, now: float) -> None:
         keys = (*_LATENCY_KEYS, *map(names.activity, RINGS))
-        hour = int((now - LATENCY_DAYS * DAY_SECONDS) // HOUR_SECONDS)
+        hour = hour_of(now - LATENCY_DAYS * DAY_SECONDS)
         line = place_prefix(now - LINE_DAYS * DAY_SECONDS)
         await self.link.call(scripts.FORGET_ACTIVITY, keys, hour, line)
 
@@ -154,27 +153,23 @@ async def _read(link: Link, ring: Ring, before: str | None, since: str) -> list[
     return [_decode_line.decode(member[_PLACE_CHARS:]) for member in members]
 
 
-def _hours(start: float, end: float) -> tuple[int, int]:
-    return ceil(start / HOUR_SECONDS), ceil(end / HOUR_SECONDS)
-
-
 def _kinds(fields: Sequence[bytes]) -> Iterator[tuple[int, str | None, ErrorKind]]:
     """Yield hour, team and error, from a day's fields and values in turn."""
     for field, value in tuples(fields, 2):
         hour, team, *kind = _decode_kind.decode(field)
         requests, at, last_id = value.decode().split(" ", 2)
         values = (*kind, int(requests), float(at), last_id)
-        yield hour, team, ErrorKind(**dict(zip(ErrorKind.__struct_fields__, values, strict=True)))
+        yield hour, team, from_values(ErrorKind, values)
 
 
 # -- writing --------------------------------------------------------------------------------------
 
 
 def _member(line: RequestLine) -> bytes:
-    return line.place.encode() + _encode.encode(line)
+    return line.place.encode() + msgspec.json.encode(line)
 
 
 def _error(hour: int, error: TeamErrors) -> tuple[Argument, ...]:
     kind = error.kind
-    name = _encode.encode((hour, error.team, kind.outcome, kind.code, kind.status))
+    name = msgspec.json.encode((hour, error.team, kind.outcome, kind.code, kind.status))
     return name, kind.requests, repr(kind.last_at), kind.last_id

@@ -53,9 +53,7 @@ _WAITED = Script(_ALWAYS, "lease_waited")
 _LEAVE = Script("#!lua\n", "lease_leave")
 _LEFT = Script(_ALWAYS, "lease_left")
 
-_encode_event = msgspec.msgpack.Encoder()
 _decode_event = msgspec.msgpack.Decoder(LeaseEvent)
-_encode_bought = msgspec.msgpack.Encoder()
 _decode_bought = msgspec.msgpack.Decoder(Bought)
 
 
@@ -93,7 +91,7 @@ class RedisLeases(RedisPart):
     async def end(self, endings: Sequence[tuple[Lease, bytes]]) -> None:
         arguments: list[Argument] = [_CHANNEL]
         for lease, message in endings:
-            arguments += (lease.holder, _encode_event.encode(LeaseEvent(lease, message)))
+            arguments += (lease.holder, msgspec.msgpack.encode(LeaseEvent(lease, message)))
         keys = [_key(lease) for lease, _ in endings]
         await self.link.call_in_any_epoch(_END, keys, *arguments)
 
@@ -103,7 +101,7 @@ class RedisLeases(RedisPart):
             return False
         if not await self.link.call_in_any_epoch(_WAITED, [_key(lease)]):
             return False
-        arguments = (_encode_bought.encode(bought), _ms(LEFT_SECONDS))
+        arguments = (msgspec.msgpack.encode(bought), _ms(LEFT_SECONDS))
         await self.link.call_in_any_epoch(_LEAVE, [_left(lease)], *arguments)
         return True
 

@@ -4,7 +4,7 @@ A report takes several calls. Each call reads its packs and sums together, so th
 a pack meanwhile is neither missing nor counted twice.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import Any
 
@@ -31,14 +31,13 @@ from gateway.stores.sums import (
     DAY_HOURS,
     FIELDS,
     TIMES,
+    Query,
     Sums,
-    bounds_of,
-    check_grouping,
     day_text,
     hour_of,
     hour_text,
     picker,
-    teams_of,
+    query_of,
 )
 
 WHOLE_AT_ONCE, PARTS_AT_ONCE = 2, 32
@@ -72,11 +71,10 @@ class RedisUsage(RedisPart):
         end: float | None,
         team: str | Sequence[str] | None = None,
     ) -> list[UsageRow]:
-        check_grouping(by)
-        teams = teams_of(team)
-        if teams == ():
+        query = query_of(by, start, end, team)
+        if query.teams == ():
             return []
-        report = _Report(by, *bounds_of(start, end), teams)
+        report = _Report(query)
         unpacked, packed = [await self._hours(key, report) for key in (names.HOURS, names.PACKED)]
         packs = iter(report.packs(sorted({*unpacked, *packed})))
         at_once = WHOLE_AT_ONCE if report.fields is None else PARTS_AT_ONCE
@@ -99,33 +97,29 @@ class RedisUsage(RedisPart):
         return await pack_hour(self.link, hour_of(now))
 
     async def _hours(self, key: str, report: "_Report") -> list[int]:
-        bounds = (report.first, f"({report.end}")
+        bounds = (report.query.first, f"({report.query.end}")
         found = await self.link.call(scripts.READ, (names.META, key), "ZRANGEBYSCORE", *bounds)
         return [int(hour) for hour in found]
 
 
 class _Report:
-    """A report of the hours from `first` to before `end`, of some teams or all (None)."""
+    """The sums of one report, and the packs that they come from."""
 
-    def __init__(
-        self, by: Sequence[str], first: int, end: int, teams: Collection[str] | None
-    ) -> None:
-        self.first = first
-        self.end = end
+    def __init__(self, query: Query) -> None:
+        self.query = query
         self.sums = Sums()
-        self._teams = teams
-        self._by = by
-        whole_days = first % DAY_HOURS == end % DAY_HOURS == 0
-        self._totals = teams is None and set(by) <= set(TIMES)
-        self._by_key = not self._totals and whole_days and set(by) <= set(_BY_KEY)
-        self._pick_all = picker(by, _ALL)
+        by = set(query.by)
+        whole_days = query.first % DAY_HOURS == query.end % DAY_HOURS == 0
+        self._totals = query.teams is None and by <= set(TIMES)
+        self._by_key = not self._totals and whole_days and by <= set(_BY_KEY)
+        self._pick_all = picker(query.by, _ALL)
 
     @property
     def fields(self) -> Sequence[bytes] | None:
         """The fields to read of each pack; None for all."""
         if self._totals:
             return [TOTALS]
-        return None if self._teams is None else [team_field(team) for team in self._teams]
+        return None if self.query.teams is None else [team_field(team) for team in self.query.teams]
 
     def packs(self, hours: Iterable[int]) -> list[Pack]:
         """Return the packs to read for these hours."""
@@ -133,8 +127,8 @@ class _Report:
 
     def _pack(self, hour: int) -> Pack:
         week = hour // WEEK_HOURS * WEEK_HOURS
-        whole_week = self.first <= week and week + WEEK_HOURS <= self.end
-        if self._by_key and "day" not in self._by and whole_week:
+        whole_week = self.query.first <= week and week + WEEK_HOURS <= self.query.end
+        if self._by_key and "day" not in self.query.by and whole_week:
             return Pack(names.week_pack(hour // WEEK_HOURS), week, WEEK_HOURS)
         if self._by_key or self._totals:
             day = hour // DAY_HOURS
@@ -148,29 +142,29 @@ class _Report:
             return
         fields = ("key",) if self._by_key else FIELDS[1:]
         day = day_text(pack.first // DAY_HOURS)
-        pick = picker(self._by, ("hour", "day", "team", *fields))
+        pick = picker(self.query.by, ("hour", "day", "team", *fields))
         add, hour = self.sums.add, hour_text(pack.first)
         for team, rows in self._rows(values):
             for group, numbers in rows:
                 add(pick((hour, day, team, *group)), numbers)
 
     def _rows(self, values: Sequence[Any]) -> Iterable[tuple[str, Rows]]:
-        if self._teams is None:
+        if self.query.teams is None:
             return teams_in(values)
-        texts = zip(self._teams, values, strict=True)
+        texts = zip(self.query.teams, values, strict=True)
         return ((team, decode_rows(text)) for team, text in texts if text is not None)
 
     def _add_totals(self, text: bytes | None) -> None:
-        pick = picker(self._by, TIMES)
+        pick = picker(self.query.by, TIMES)
         for (hour,), numbers in [] if text is None else decode_rows(text):
-            if self.first <= int(hour) < self.end:
+            if self.query.first <= int(hour) < self.query.end:
                 self.sums.add(pick(_times(int(hour))), numbers)
 
     def add_hour(self, hour: int, values: Sequence[bytes]) -> None:
         """Add the sums of an hour that are not packed yet."""
         times = _times(hour)
         for group, numbers in groups(values):
-            if self._teams is None or group[0] in self._teams:
+            if self.query.teams is None or group[0] in self.query.teams:
                 self.sums.add(self._pick_all((*times, *group)), numbers)
 
 

@@ -45,7 +45,6 @@ FULL_FIELDS = 1_000
 """With so many sums, an hour is packed before it has ended."""
 
 Rows = list[tuple[Group, Numbers]]
-_encode = msgspec.json.Encoder()
 _decode = msgspec.json.Decoder(list[tuple[tuple[str, ...], tuple[int, ...]]])
 
 
@@ -113,7 +112,7 @@ async def _move(link: Link, hour: int, by_team: Mapping[str, Rows]) -> None:
         version, *texts = await _read(link, key, "HMGET", VERSION, *more)
         arguments += (version or b"", len(more))
         for (field, rows), text in zip(more.items(), texts, strict=True):
-            arguments += (field, _encode.encode(_merged(text, rows)))
+            arguments += (field, msgspec.json.encode(_merged(text, rows)))
     for rows in by_team.values():
         for group, numbers in rows:
             for field, number in fields_of(group, numbers):

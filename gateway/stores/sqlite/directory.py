@@ -11,7 +11,7 @@ from typing import Any
 from msgspec.structs import asdict
 
 from gateway.core.model import Key, Team
-from gateway.stores.codec import decode_limits, decode_team, encode_limits, encode_team
+from gateway.stores.codec import decode_limits, decode_team, encode_json
 from gateway.stores.errors import UnknownTeam
 from gateway.stores.sqlite import schema
 from gateway.stores.sqlite.audit import write_audit
@@ -96,13 +96,13 @@ def next_generation(connection: sqlite3.Connection) -> int:
 
 def write_teams(connection: sqlite3.Connection, teams: Sequence[Team], generation: int) -> None:
     """Create or replace teams."""
-    rows = [(team.name, generation, encode_team(team)) for team in teams]
+    rows = [(team.name, generation, encode_json(team)) for team in teams]
     connection.executemany(_PUT_TEAM, rows)
 
 
 def write_key(connection: sqlite3.Connection, key: Key, generation: int) -> None:
     """Create or replace a key. Raises UnknownTeam."""
-    row = {**asdict(key), "limits": encode_limits(key.limits), "generation": generation}
+    row = {**asdict(key), "limits": encode_json(key.limits), "generation": generation}
     try:
         connection.execute(_PUT_KEY, row)
     except sqlite3.IntegrityError as failure:

@@ -5,11 +5,10 @@ batch is kept, in the transaction that wrote it.
 """
 
 import sqlite3
-from math import ceil
 
-from msgspec.structs import astuple
+from msgspec.structs import asdict, astuple
 
-from gateway.core.periods import DAY_SECONDS, HOUR_SECONDS
+from gateway.core.periods import DAY_SECONDS
 from gateway.reporting.request_lines import (
     ERROR_DAYS,
     LATENCY_DAYS,
@@ -25,7 +24,9 @@ from gateway.reporting.request_lines import (
     place_prefix,
     ring_sizes,
 )
+from gateway.stores.codec import from_values
 from gateway.stores.sqlite.threads import SqlitePart, in_thread, transaction
+from gateway.stores.sums import bounds_of, hour_of
 
 _FIELDS = RequestLine.__struct_fields__
 # Only names of fields and outcomes are put into the statements, never a value.
@@ -78,7 +79,7 @@ class SqliteHistory(SqlitePart):
             if not connection.execute(_IS_NEW, (batch.writer, batch.number, batch.at)).fetchall():
                 return
             connection.executemany(_INSERT, ((line.ring, *astuple(line)) for line in batch.lines))
-            hour = int(batch.at // HOUR_SECONDS)
+            hour = hour_of(batch.at)
             connection.executemany(_ADD_ERRORS, (_error_row(hour, error) for error in batch.errors))
             if batch.latency is not None:
                 _add_latency(connection, batch.latency)
@@ -94,24 +95,22 @@ class SqliteHistory(SqlitePart):
         limit: int,
         before: str | None = None,
     ) -> list[RequestLine]:
-        names = LineFilter.__struct_fields__
-        filters = {**dict(zip(names, astuple(wanted), strict=True)), "before": before}
-        rows = connection.execute(_READ, {**filters, "limit": limit})
-        return [RequestLine(**dict(zip(_FIELDS, row, strict=True))) for row in rows]
+        values = {**asdict(wanted), "before": before, "limit": limit}
+        rows = connection.execute(_READ, values)
+        return [from_values(RequestLine, row) for row in rows]
 
     @in_thread("reports", "errors")
     def errors(
         self, connection: sqlite3.Connection, start: float, end: float, team: str | None = None
     ) -> list[ErrorKind]:
-        rows = connection.execute(_READ_ERRORS, (*_hours(start, end), team, team))
-        fields = ErrorKind.__struct_fields__
-        return [ErrorKind(**dict(zip(fields, row, strict=True))) for row in rows]
+        rows = connection.execute(_READ_ERRORS, (*bounds_of(start, end), team, team))
+        return [from_values(ErrorKind, row) for row in rows]
 
     @in_thread("reports", "latency")
     def latency(
         self, connection: sqlite3.Connection, start: float, end: float
     ) -> list[HourLatency]:
-        return [_latency(*row) for row in connection.execute(_READ_LATENCY, _hours(start, end))]
+        return [_latency(*row) for row in connection.execute(_READ_LATENCY, bounds_of(start, end))]
 
     @in_thread("writer", "forget_activity")
     def forget(self, connection: sqlite3.Connection, now: float) -> None:
@@ -120,12 +119,8 @@ class SqliteHistory(SqlitePart):
             connection.execute("DELETE FROM activity WHERE place < ?", (place_prefix(first),))
             connection.execute("DELETE FROM activity_writers WHERE at < ?", (first,))
             for table, days in (("errors", ERROR_DAYS), ("latency", LATENCY_DAYS)):
-                hour = int((now - days * DAY_SECONDS) // HOUR_SECONDS)
+                hour = hour_of(now - days * DAY_SECONDS)
                 connection.execute(f"DELETE FROM {table} WHERE hour < ?", (hour,))  # noqa: S608
-
-
-def _hours(start: float, end: float) -> tuple[int, int]:
-    return ceil(start / HOUR_SECONDS), ceil(end / HOUR_SECONDS)
 
 
 def _error_row(hour: int, error: TeamErrors) -> tuple[object, ...]:

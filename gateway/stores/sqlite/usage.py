@@ -21,38 +21,29 @@ from gateway.stores.sums import (
     SUMS,
     Group,
     Numbers,
+    Query,
     Sums,
-    bounds_of,
-    check_grouping,
     day_text,
     hour_text,
-    teams_of,
+    query_of,
 )
 
 DAYS_AT_ONCE = 7
 """Days read in one piece where each has rows of its own."""
 
 
-class _Query(Struct, frozen=True, kw_only=True):
-    """A report or a piece of one. `teams` None means all teams."""
-
-    by: tuple[str, ...]
-    first: int
-    end: int
-    teams: tuple[str, ...] | None
-
-
 class _Source(Struct, frozen=True, kw_only=True):
     """A table to sum, and the expression of each field that it can group by.
 
-    `tables` is its FROM clause. The column `time` is bounded, in units of `unit` hours.
+    `join` is the FROM clause where another table helps to find the rows. The column `time` is
+    bounded, in units of `unit` hours.
     """
 
     name: str
-    tables: str
     groups: dict[str, str]
     time: str
     unit: int = 1
+    join: str = ""
 
 
 def _times(hour: str) -> dict[str, str]:
@@ -61,30 +52,23 @@ def _times(hour: str) -> dict[str, str]:
 
 _BY_FIELD = {field: field for field in FIELDS}
 
-_TOTALS = _Source(name="usage_totals", tables="usage_totals", groups=_times("hour"), time="hour")
+_TOTALS = _Source(name="usage_totals", groups=_times("hour"), time="hour")
 _DAYS = _Source(
     name="usage_days",
-    tables="usage_days",
     groups={field: field for field in ("team", "key", "day")},
     time="day",
     unit=DAY_HOURS,
 )
-_HOURS = _Source(
-    name="usage_hours",
-    tables="usage_hours",
-    groups={**_BY_FIELD, **_times("hour")},
-    time="hour",
-)
+_HOURS = _Source(name="usage_hours", groups={**_BY_FIELD, **_times("hour")}, time="hour")
 # The teams of each hour are found by the primary key; a team's hours do not lie together.
 _HOURS_OF_TEAMS = _Source(
     name="usage_hours",
-    tables="usage_totals CROSS JOIN usage_hours ON usage_hours.hour = usage_totals.hour",
+    join="usage_totals CROSS JOIN usage_hours ON usage_hours.hour = usage_totals.hour",
     groups={**_BY_FIELD, **_times("usage_hours.hour")},
     time="usage_totals.hour",
 )
 _ENTRIES = _Source(
     name="entries",
-    tables="entries",
     groups={**_BY_FIELD, **_times(f"CAST(at AS INTEGER) / {HOUR_SECONDS}")},
     time="at",
 )
@@ -107,9 +91,7 @@ class SqliteUsage(SqlitePart):
         end: float | None,
         team: str | Sequence[str] | None = None,
     ) -> list[UsageRow]:
-        check_grouping(by)
-        first, last = bounds_of(start, end)
-        query = _Query(by=tuple(by), first=first, end=last, teams=teams_of(team))
+        query = query_of(by, start, end, team)
         total = Sums()
         # Other reports take their turn between two pieces of a long one.
         for piece in await self._pieces(query):
@@ -122,7 +104,7 @@ class SqliteUsage(SqlitePart):
         return usage_keeping.tidy(connection, now, before)
 
     @in_thread("reports", "usage")
-    def _pieces(self, connection: sqlite3.Connection, query: _Query) -> list[_Query]:
+    def _pieces(self, connection: sqlite3.Connection, query: Query) -> list[Query]:
         """Split a slow report: into days where it reads hours, into weeks where it reads days."""
         source = _source(query)
         if source is _TOTALS or (source is _DAYS and "day" not in query.by):
@@ -140,7 +122,7 @@ class SqliteUsage(SqlitePart):
         ]
 
     @in_thread("reports", "usage")
-    def _sums(self, connection: sqlite3.Connection, query: _Query) -> Sums:
+    def _sums(self, connection: sqlite3.Connection, query: Query) -> Sums:
         """Sum up one piece, as of one moment."""
         total = Sums()
         connection.execute("BEGIN")
@@ -156,7 +138,7 @@ class SqliteUsage(SqlitePart):
         return total
 
 
-def _source(query: _Query) -> _Source:
+def _source(query: Query) -> _Source:
     by = set(query.by)
     if query.teams is None and by <= _TOTALS.groups.keys():
         return _TOTALS
@@ -166,7 +148,7 @@ def _source(query: _Query) -> _Source:
 
 
 def _read(
-    connection: sqlite3.Connection, source: _Source, query: _Query, first: float, end: float
+    connection: sqlite3.Connection, source: _Source, query: Query, first: float, end: float
 ) -> Iterator[tuple[Group, Numbers]]:
     columns = [source.groups[field] for field in query.by]
     numbers = [f"sum({source.name}.{field})" for field in SUMS]
@@ -175,7 +157,7 @@ def _read(
     # Every part of the text comes from the tables above. GROUP BY NULL gives no row for an empty
     # history; without GROUP BY it would be a row of nulls.
     rows = connection.execute(
-        f"SELECT {', '.join([*columns, *numbers])} FROM {source.tables}"  # noqa: S608
+        f"SELECT {', '.join([*columns, *numbers])} FROM {source.join or source.name}"  # noqa: S608
         f" WHERE {source.time} >= ? AND {source.time} < ?{of_teams}"
         f" GROUP BY {', '.join(columns) or 'NULL'}",
         (first, end, *teams),

@@ -11,14 +11,14 @@ time or again, its transaction changes the sums too.
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from operator import sub
-from typing import Any
 
 from msgspec.structs import astuple
 
 from gateway.core.model import Entry
 from gateway.core.periods import HOUR_SECONDS
+from gateway.stores.codec import from_values
 from gateway.stores.sqlite import schema, usage_sums
-from gateway.stores.sums import NOTHING, group_of, numbers_of, summed
+from gateway.stores.sums import NOTHING, Numbers, group_of, numbers_of, summed
 
 _FIELDS = Entry.__struct_fields__
 # Only names of fields are put into the statements, never a value.
@@ -39,13 +39,13 @@ def write_entries(connection: sqlite3.Connection, entries: Sequence[Entry]) -> N
 
 def _change_sums(connection: sqlite3.Connection, entries: Sequence[Entry]) -> None:
     """Add late entries to the sums, and subtract those that they replace."""
-    changes = usage_sums.Changes()
+    changes: list[tuple[Entry, Numbers]] = []
     for entry in {entry.id: entry for entry in entries}.values():
         for row in connection.execute(_TAKE_AWAY, (entry.id,)).fetchall():
-            former = _entry(row)
-            changes.add(former, [-number for number in numbers_of(former)])
-        changes.add(entry, numbers_of(entry))
-    changes.write(connection)
+            former = from_values(Entry, row)
+            changes.append((former, [-number for number in numbers_of(former)]))
+        changes.append((entry, numbers_of(entry)))
+    usage_sums.add_late(connection, changes)
 
 
 def insert_entries(connection: sqlite3.Connection, entries: Iterable[Entry]) -> None:
@@ -65,13 +65,9 @@ def all_entries(connection: sqlite3.Connection) -> Iterator[Entry]:
         rest = dict(usage_sums.of_hour(connection, hour))
         bounds = (hour * HOUR_SECONDS, (hour + 1) * HOUR_SECONDS)
         for row in connection.execute(_OF_HOUR, bounds):
-            entry = _entry(row)
+            entry = from_values(Entry, row)
             if entry.at < mark:
                 group = group_of(entry)
                 rest[group] = tuple(map(sub, rest.get(group, NOTHING), numbers_of(entry)))
             yield entry
         yield from summed(hour, rest)
-
-
-def _entry(row: Sequence[Any]) -> Entry:
-    return Entry(**dict(zip(_FIELDS, row, strict=True)))

@@ -11,7 +11,7 @@ an entry that is written behind the mark costs more.
 
 import math
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from gateway.core.model import Entry
 from gateway.core.periods import HOUR_SECONDS
@@ -39,9 +39,19 @@ _OF_HOUR = f"SELECT {', '.join((*FIELDS, *SUMS))} FROM usage_hours WHERE hour = 
 
 
 class _Table:
-    """A table of sums by these columns; `expressions` compute the columns from an entry."""
+    """A table of sums by these columns.
 
-    def __init__(self, name: str, columns: Sequence[str], expressions: Sequence[str]) -> None:
+    `expressions` compute the columns in SQL, from the table of entries, and `group` from an entry.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        columns: Sequence[str],
+        expressions: Sequence[str],
+        group: Callable[[Entry], Group],
+    ) -> None:
+        self.group = group
         every = (*columns, *SUMS)
         into = f"INSERT INTO {name} ({', '.join(every)})"
         more = " ON CONFLICT DO UPDATE SET " + ", ".join(
@@ -64,29 +74,30 @@ class _Table:
         connection.executemany(self._drop, less)
 
 
-_HOURS = _Table("usage_hours", ("hour", *FIELDS), (_HOUR, *FIELDS))
-_DAYS = _Table("usage_days", ("team", "key", "day"), ("team", "key", f"{_HOUR} / {DAY_HOURS}"))
-_TOTALS = _Table("usage_totals", ("hour",), (_HOUR,))
+_TABLES = (
+    _Table(
+        "usage_hours",
+        ("hour", *FIELDS),
+        (_HOUR, *FIELDS),
+        lambda entry: (hour_of(entry.at), *group_of(entry)),
+    ),
+    _Table(
+        "usage_days",
+        ("team", "key", "day"),
+        ("team", "key", f"{_HOUR} / {DAY_HOURS}"),
+        lambda entry: (entry.team, entry.key, hour_of(entry.at) // DAY_HOURS),
+    ),
+    _Table("usage_totals", ("hour",), (_HOUR,), lambda entry: (hour_of(entry.at),)),
+)
 
 
-class Changes:
-    """Changes of the three tables by entries that are written behind the mark."""
-
-    def __init__(self) -> None:
-        self._hours, self._days, self._totals = Sums(), Sums(), Sums()
-
-    def add(self, entry: Entry, numbers: Numbers) -> None:
-        """Add numbers to the sums that this entry belongs to."""
-        hour = hour_of(entry.at)
-        self._hours.add((hour, *group_of(entry)), numbers)
-        self._days.add((entry.team, entry.key, hour // DAY_HOURS), numbers)
-        self._totals.add((hour,), numbers)
-
-    def write(self, connection: sqlite3.Connection) -> None:
-        """Write the changes in the open transaction."""
-        _HOURS.add(connection, self._hours)
-        _DAYS.add(connection, self._days)
-        _TOTALS.add(connection, self._totals)
+def add_late(connection: sqlite3.Connection, changes: Sequence[tuple[Entry, Numbers]]) -> None:
+    """Add numbers to the sums that these entries belong to, in the open transaction."""
+    for table in _TABLES:
+        sums = Sums()
+        for entry, numbers in changes:
+            sums.add(table.group(entry), numbers)
+        table.add(connection, sums)
 
 
 def sum_up(connection: sqlite3.Connection, now: float) -> bool:
@@ -112,7 +123,7 @@ def sum_up_all(connection: sqlite3.Connection) -> None:
 
 def pass_entries(connection: sqlite3.Connection, mark: float, until: float) -> None:
     """Add the entries between two marks to the sums, in the open transaction."""
-    for table in (_HOURS, _DAYS, _TOTALS):
+    for table in _TABLES:
         connection.execute(table.sum_up, (mark, until))
     connection.execute(_MOVE_MARK, (until,))
 

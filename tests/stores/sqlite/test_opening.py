@@ -4,6 +4,7 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from contextlib import chdir, closing
 from pathlib import Path
 from stat import S_IMODE
@@ -28,7 +29,7 @@ async def open_and_close(path: Path) -> None:
 
 
 def refusal(path: Path) -> str:
-    """What opening says where it refuses."""
+    """Return the error of a store that refuses to open."""
     with pytest.raises(UnusableStore) as refused:
         asyncio.run(open_and_close(path))
     text = str(refused.value)
@@ -84,29 +85,34 @@ async def test_a_relative_path_stays_the_same_file(tmp_path: Path) -> None:
         assert await images(store, "a") == 3
 
 
-def test_a_newer_schema_is_refused_and_left_alone(path: Path) -> None:
+def change(statement: str) -> Callable[[Path], None]:
+    def run(path: Path) -> None:
+        with closing(sqlite3.connect(path)) as connection:
+            connection.execute(statement)
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("make", "why"),
+    [
+        (
+            change(f"PRAGMA user_version = {VERSION + 1}"),
+            f"newer gateway (schema {VERSION + 1}, this one knows {VERSION})",
+        ),
+        (change("PRAGMA application_id = 1"), "another program's database"),
+        (lambda path: path.write_text("[teams.red]\n" * 1000), "not a SQLite database"),
+    ],
+    ids=["newer", "another", "text"],
+)
+def test_a_file_that_is_not_ours_is_refused_and_left_alone(
+    path: Path, make: Callable[[Path], None], why: str
+) -> None:
     asyncio.run(open_and_close(path))
-    with closing(sqlite3.connect(path)) as connection:
-        connection.execute(f"PRAGMA user_version = {VERSION + 1}")
+    make(path)
     before = path.read_bytes()
-    assert f"newer gateway (schema {VERSION + 1}, this one knows {VERSION})" in refusal(path)
+    assert why in refusal(path)
     assert path.read_bytes() == before
-
-
-def test_another_programs_database_is_refused_and_left_alone(path: Path) -> None:
-    path.parent.mkdir()
-    with closing(sqlite3.connect(path)) as connection:
-        connection.execute("CREATE TABLE theirs (x)")
-    before = path.read_bytes()
-    assert "another program's database" in refusal(path)
-    assert path.read_bytes() == before
-
-
-def test_a_file_that_is_no_database_is_refused_and_left_alone(path: Path) -> None:
-    path.parent.mkdir()
-    path.write_text("[teams.red]\n" * 1000)
-    assert "not a SQLite database" in refusal(path)
-    assert path.read_text().startswith("[teams.red]")
 
 
 def test_a_directory_in_the_files_place_is_refused(path: Path) -> None:
@@ -120,7 +126,7 @@ def test_a_file_in_the_directorys_place_is_refused(path: Path) -> None:
     assert "Not a directory" in refusal(path / "gateway.db")
 
 
-# The first opening loads whatever Python loads late, and may be out of a stranger's reach.
+# The first opening imports all modules, which the other user may not be allowed to read.
 AS_NOBODY = """
 import asyncio, os, sys
 from pathlib import Path
@@ -153,7 +159,7 @@ def test_a_read_only_file_or_directory_is_refused(tmp_path: Path) -> None:
 
 
 def as_nobody(first: Path, path: Path) -> str:
-    """What a process without an administrator's rights says on opening `path`."""
+    """Return the output of a process without root's rights that opens `path`."""
     return subprocess.run(
         [sys.executable, "-c", AS_NOBODY, str(first), str(path)],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},

@@ -13,12 +13,10 @@ from structlog.testing import capture_logs
 
 from gateway.core.errors import StoreUnavailable
 from gateway.quota.store import Change
-from gateway.stores.errors import UnknownTeam, UnusableStore
+from gateway.stores.errors import UnusableStore
 from gateway.stores.port import Store
 from gateway.stores.sqlite import SqliteStore
 from gateway.stores.sqlite.threads import GRACE_SECONDS
-from gateway.tenants.store import DirectoryWrite
-from tests.conformance.directory import KEY
 from tests.conformance.store import NOON, entry, held, images, put, spent
 
 BUSY_SECONDS = 0.2
@@ -121,25 +119,6 @@ async def test_a_file_locked_from_the_start_is_an_outage(path: Path) -> None:
         with pytest.raises(StoreUnavailable):
             async with SqliteStore(path, busy_seconds=BUSY_SECONDS):
                 pytest.fail("it was opened")
-
-
-async def test_every_operation_is_observed(path: Path, other: sqlite3.Connection) -> None:
-    seen: list[tuple[str, bool]] = []
-
-    def observe(operation: str, seconds: float, answered: bool) -> None:
-        assert 0 <= seconds < 5
-        seen.append((operation, answered))
-
-    async with SqliteStore(path, busy_seconds=BUSY_SECONDS, observe=observe) as store:
-        await store.accounts.load(["a"])
-        assert not await store.accounts.swap([Change("a", 7, spent(1))], [])
-        with pytest.raises(UnknownTeam):
-            await store.directory.commit(0, DirectoryWrite(keys=[KEY]))
-        other.execute("BEGIN IMMEDIATE")
-        with pytest.raises(StoreUnavailable):
-            await store.accounts.record([entry("e")])
-        other.execute("ROLLBACK")
-    assert seen == [("load", True), ("swap", True), ("commit", True), ("record", False)]
 
 
 async def test_a_deleted_file_is_neither_written_to_nor_created_again(path: Path) -> None:

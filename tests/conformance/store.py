@@ -4,6 +4,7 @@ import asyncio
 import random
 from typing import Protocol
 
+import pytest
 from msgspec.structs import replace
 
 from gateway.core.errors import StoreUnavailable
@@ -68,6 +69,14 @@ async def images(store: Store, name: str) -> int:
     """Return how many images an account has spent today."""
     ((account, _),) = (await store.accounts.load([name])).accounts
     return account.day.images
+
+
+async def refused(store: Store) -> str:
+    """Return why a store answers neither a read nor a write."""
+    for work in (store.accounts.load(["a"]), store.accounts.swap([Change("a", 1, spent(6))], [])):
+        with pytest.raises(StoreUnavailable) as unavailable:
+            await work
+    return str(unavailable.value.__cause__)
 
 
 async def comes_back(store: Store, seconds: float = 20) -> None:

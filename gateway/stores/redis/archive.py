@@ -77,7 +77,7 @@ class RedisArchive(RedisPart):
             # The next hour may begin before the script runs.
             latest = (present - 1, present, present + 1)
             parts, hours = await self._snapshot(latest)
-            small = _small_records(*parts)
+            small = _small_records(parts)
             while batch := list(islice(small, BATCH)):
                 yield batch
             # Read after the rest: an alert delivered meanwhile is then not delivered again.
@@ -195,16 +195,8 @@ class RedisArchive(RedisPart):
 # -- reading an export ----------------------------------------------------------------------------
 
 
-def _small_records(
-    meta: Sequence[bytes],
-    teams: Sequence[bytes],
-    keys: Sequence[bytes],
-    states: Sequence[bytes],
-    ends: Sequence[bytes],
-    uses: Sequence[bytes],
-    accounts: Sequence[bytes],
-    audit: Sequence[bytes],
-) -> Iterator[ArchiveRecord]:
+def _small_records(parts: Sequence[Sequence[bytes]]) -> Iterator[ArchiveRecord]:
+    meta, teams, keys, states, ends, uses, accounts, audit = parts
     values, state_of, end_of = dict(tuples(meta, 2)), dict(tuples(states, 2)), dict(tuples(ends, 2))
     for name, value in values.items():
         if name.startswith(_CHECK):

@@ -43,7 +43,8 @@ async def make_ready(link: Link, place: StoreUrl) -> None:
 async def inspect(link: Link) -> None:
     """Check that the server can be the store. Raises UnusableStore or one of FAILURES."""
     sections = await link.raw(scripts.INSPECT, (names.META,), ())
-    facts = dict(_facts(b"\r\n".join(sections).decode()))
+    lines = b"\r\n".join(sections).decode().splitlines()
+    facts = dict(line.split(":", 1) for line in lines if ":" in line)
     _check(facts)
     await _warn_of_risks(link, facts)
 
@@ -107,13 +108,6 @@ async def _warn_of_risks(link: Link, facts: dict[str, str]) -> None:
             "the store writes to its disk once a second, or does not show how often: a crash of the"
             " machine may lose purchases of a second (set appendfsync always)"
         )
-
-
-def _facts(text: str) -> Iterator[tuple[str, str]]:
-    for line in text.splitlines():
-        name, colon, value = line.partition(":")
-        if colon:
-            yield name, value
 
 
 def _numbers(version: str) -> tuple[int, ...]:

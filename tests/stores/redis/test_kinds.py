@@ -41,16 +41,6 @@ class TestKinds:
     test_days = UsageConformance.test_days_are_utc_and_end_at_midnight_exactly
 
 
-async def test_a_cluster_holds_everything_on_one_node(tmp_path: Path) -> None:
-    async with running_cluster(tmp_path) as cluster:
-        async with RedisStore(parse_store_url(cluster.url)) as store:
-            assert await store.accounts.swap([Change("a", 0, spent(1))], [entry("e")])
-        owner = await cluster.owner(names.META)
-        for node in cluster.nodes:
-            async with node.client() as client:
-                assert bool(await client.dbsize()) == (node is owner)
-
-
 async def test_a_cluster_whose_node_is_away_is_an_outage_that_ends_by_itself(
     tmp_path: Path,
 ) -> None:

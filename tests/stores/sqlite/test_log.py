@@ -10,9 +10,8 @@ from pathlib import Path
 import pytest
 
 from gateway.core.errors import StoreUnavailable
-from gateway.quota.store import Change
 from gateway.stores.sqlite import SqliteStore
-from tests.conformance.store import images, put, spent
+from tests.conformance.store import images, put, refused, spent
 
 SPAWN = multiprocessing.get_context("spawn")
 SUFFIXES = ("-wal", "-shm")
@@ -33,14 +32,6 @@ def copy(path: Path, suffix: str) -> None:
     content = file.read_bytes()
     file.unlink()
     file.write_bytes(content)
-
-
-async def refused(store: SqliteStore) -> str:
-    """Return why neither reading nor writing is possible."""
-    for work in (store.accounts.load(["a"]), store.accounts.swap([Change("a", 1, spent(6))], [])):
-        with pytest.raises(StoreUnavailable) as unavailable:
-            await work
-    return str(unavailable.value.__cause__)
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)

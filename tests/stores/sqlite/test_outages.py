@@ -17,7 +17,7 @@ from gateway.stores.errors import UnusableStore
 from gateway.stores.port import Store
 from gateway.stores.sqlite import SqliteStore
 from gateway.stores.sqlite.threads import GRACE_SECONDS
-from tests.conformance.store import NOON, entry, held, images, put, spent
+from tests.conformance.store import NOON, entry, held, images, put, refused, spent
 
 BUSY_SECONDS = 0.2
 PAGE = 4096
@@ -127,10 +127,7 @@ async def test_a_deleted_file_is_neither_written_to_nor_created_again(path: Path
         away = path.with_name("away.db")
         move(path, away)
         for _ in range(2):
-            with pytest.raises(StoreUnavailable):
-                await store.accounts.load(["a"])
-            with pytest.raises(StoreUnavailable):
-                await store.accounts.swap([Change("a", 1, spent(6))], [])
+            await refused(store)
         assert path.name not in os.listdir(path.parent)
         move(away, path)
         assert await images(store, "a") == 5
@@ -148,10 +145,7 @@ async def test_another_file_in_its_place_is_not_used(path: Path) -> None:
         for other in (os.devnull, backup):
             move(path, path.with_name("away.db"))
             shutil.copy(other, path)
-            with pytest.raises(StoreUnavailable):
-                await store.accounts.load(["a"])
-            with pytest.raises(StoreUnavailable):
-                await store.accounts.swap([Change("a", 1, spent(6))], [])
+            await refused(store)
             with pytest.raises(StoreUnavailable):
                 await store.usage.report([], None, None)
             move(path.with_name("away.db"), path)

@@ -14,7 +14,6 @@ import math
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from operator import itemgetter
 from typing import Any
 
 from msgspec import Struct
@@ -39,18 +38,18 @@ def answer_bytes(bought: Bought) -> int:
 class _Entry(Struct):
     value: Any
     bytes: int
-    expires: float | None
+    expires: float  # infinite if endless
     hits: int = 0
 
 
 class EntryHits(Struct, frozen=True):
-    """An entry and its number of hits. `left` is its remaining life in seconds, None if endless."""
+    """An entry and its number of hits. `left` is its life in seconds, infinite if endless."""
 
     key: str
     value: Any
     hits: int
     bytes: int
-    left: float | None
+    left: float
 
 
 class MemoryCache(AnswerCache):
@@ -119,13 +118,12 @@ class MemoryCache(AnswerCache):
         meanwhile.
         """
         now = self._clock()
-        found = [(entry.hits, key) for key, entry in self._entries.items() if entry.hits]
-        found.sort(key=itemgetter(0), reverse=True)
-        for hits, key in found:
-            entry = self._entries[key]
-            left = None if entry.expires is None else entry.expires - now
-            if left is None or left > 0:
-                yield EntryHits(key, entry.value, hits, entry.bytes, left)
+        used = [(key, entry) for key, entry in self._entries.items() if entry.hits]
+        used.sort(key=lambda item: item[1].hits, reverse=True)
+        for key, entry in used:
+            left = entry.expires - now
+            if left > 0:
+                yield EntryHits(key, entry.value, entry.hits, entry.bytes, left)
 
     # -- over a restart -------------------------------------------------------------------------
 
@@ -135,7 +133,7 @@ class MemoryCache(AnswerCache):
         """
         now = self._clock()
         for key, entry in reversed(self._entries.items()):
-            left = math.inf if entry.expires is None else entry.expires - now
+            left = entry.expires - now
             if left > 0:
                 yield key, entry.value, left
 
@@ -147,7 +145,7 @@ class MemoryCache(AnswerCache):
         total = self._total(key, value)
         if ttl <= 0 or self._living(key) is not None or self._bytes + total > self._max_bytes:
             return False
-        if not self._put(key, value, None if math.isinf(ttl) else ttl):
+        if not self._put(key, value, ttl):
             return False
         self._entries.move_to_end(key, last=False)
         return True
@@ -180,7 +178,7 @@ class MemoryCache(AnswerCache):
 
     def _living(self, key: str) -> _Entry | None:
         entry = self._entries.get(key)
-        if entry is None or entry.expires is None or self._clock() < entry.expires:
+        if entry is None or self._clock() < entry.expires:
             return entry
         self._evict(key, "expired")
         return None
@@ -211,19 +209,18 @@ class MemoryCache(AnswerCache):
             if entry is not None and entry.expires == expires:
                 self._evict(key, "expired")
 
-    def _expiry(self, key: str, ttl: float | None) -> float | None:
-        """When an entry with this `ttl` in seconds expires; None (never) for 0 and None."""
-        if not ttl:
-            return None
-        expires = self._clock() + ttl
+    def _expiry(self, key: str, ttl: float | None) -> float:
+        """When an entry with this `ttl` in seconds expires; never for 0 and None."""
+        expires = self._clock() + (ttl or math.inf)
         if len(self._due) > 2 * len(self._entries) + 64:
             self._drop_outdated()
-        heapq.heappush(self._due, (expires, key))
+        if expires < math.inf:
+            heapq.heappush(self._due, (expires, key))
         return expires
 
     def _drop_outdated(self) -> None:
         entries = self._entries.items()
-        self._due = [(entry.expires, key) for key, entry in entries if entry.expires is not None]
+        self._due = [(entry.expires, key) for key, entry in entries if entry.expires < math.inf]
         heapq.heapify(self._due)
 
     def _evict(self, key: str, reason: str) -> None:

@@ -10,7 +10,6 @@ After a fresh answer replaces an older one, other replicas serve the older one u
 drops it. Both are valid answers to the request.
 """
 
-import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -74,5 +73,5 @@ class TieredCache(AnswerCache):
         left = found.expires - self._wall()
         if left <= 0:
             return None
-        await self._memory.set(key, found.bought, ttl=None if math.isinf(left) else left)
+        await self._memory.set(key, found.bought, ttl=left)
         return replace(found.bought, tier="redis")

@@ -96,18 +96,13 @@ class FreeUsage(WriteBehind[Sequence[Entry]], Observer):
             await self._store.record(batch)
         except StoreUnavailable:
             raise
-        except Exception as defect:  # one of them must not lose the others
-            log.warning("usage entries refused: writing them one by one", exc_info=defect)
-            for entry in batch:
-                await self._write_alone(entry)
-
-    async def _write_alone(self, entry: Entry) -> None:
-        try:
-            await self._store.record([entry])
-        except StoreUnavailable:
-            raise
         except Exception as defect:
-            log.exception("usage entry dropped", entry=entry.id, exc_info=defect)
+            if len(batch) == 1:
+                log.exception("usage entry dropped", entry=batch[0].id, exc_info=defect)
+                return
+            log.warning("usage entries refused: writing them one by one", exc_info=defect)
+            for entry in batch:  # one refused entry must not lose the others
+                await self.write([entry])
 
     def _sums(
         self, record: RequestRecord, outcome: EntryOutcome, labels: tuple[str, str, str]

@@ -5,8 +5,7 @@ Requests in flight keep the configuration that they began with.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable
 
 import structlog
 from msgspec.structs import replace
@@ -30,34 +29,30 @@ Read = Callable[[], tuple[Settings, list[Fault]]]
 async def reload(gateway: Gateway, read: Read) -> None:
     """Put the configuration that `read` returns in force, or log all its faults."""
     try:
-        loaded = await asyncio.to_thread(_load, read, gateway.certificate)
+        settings, warnings, certificate = await asyncio.to_thread(_load, read, gateway.certificate)
     except ConfigError as error:
         for fault in error.faults:
             log.error("configuration kept", fault=str(fault))  # noqa: TRY400 - faults say it all
         return
-    for warning in loaded.warnings:
+    for warning in warnings:
         log.warning("configuration doubtful", doubt=str(warning))
-    outcome = reloaded(gateway.settings, loaded.settings)
+    outcome = reloaded(gateway.settings, settings)
     gateway.use(outcome.settings)
     set_level(outcome.settings.log.level)
     for option in outcome.waiting:
         log.warning("needs a restart", option=option)
-    certificate = loaded.certificate
     renewed = gateway.certificate and certificate and gateway.certificate.use(certificate)
     files = ["[server] tls_cert"] if renewed else []
     log.info("configuration read again", changed=[*outcome.changed, *files])
 
 
-class _Loaded(NamedTuple):
-    """The settings with their upstream key, warnings, and the certificate if there is one."""
+def _load(
+    read: Read, certificate: Certificate | None
+) -> tuple[Settings, list[Fault], LoadedCertificate | None]:
+    """Read the configuration and the files that it names. Raises ConfigError with all faults.
 
-    settings: Settings
-    warnings: Sequence[Fault]
-    certificate: LoadedCertificate | None
-
-
-def _load(read: Read, certificate: Certificate | None) -> _Loaded:
-    """Read the configuration and the files that it names. Raises ConfigError with all faults."""
+    The settings returned contain the upstream key.
+    """
     settings, warnings = read()
     loaded = None
     faults = [
@@ -74,4 +69,4 @@ def _load(read: Read, certificate: Certificate | None) -> _Loaded:
         faults.append(Fault(("server", "tls_cert"), str(error)))
     if faults:
         raise ConfigError(faults)
-    return _Loaded(settings, warnings, loaded)
+    return settings, warnings, loaded

@@ -38,8 +38,7 @@ class Certificate:
     def read(self) -> "LoadedCertificate":
         """Read the files. Raises ValueError with the reason if they cannot be used."""
         cert, key = self._files
-        for file in self._files:
-            _require_readable(file)
+        content, _ = map(_content, self._files)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.set_ciphers(
@@ -54,7 +53,7 @@ class Certificate:
             else:
                 reason = f"{cert} and {key} do not hold a certificate and its key as PEM"
             raise ValueError(reason) from None
-        return LoadedCertificate(context, Path(cert).read_bytes())
+        return LoadedCertificate(context, content)
 
     def use(self, read: "LoadedCertificate") -> bool:
         """Use `read` for all new connections. True if it is another certificate than before."""
@@ -73,9 +72,9 @@ def certificate_of(server: ServerSettings) -> Certificate | None:
     return Certificate(server.tls_cert, server.tls_key)
 
 
-def _require_readable(file: str) -> None:
+def _content(file: str) -> bytes:
     try:
-        Path(file).read_bytes()
+        return Path(file).read_bytes()
     except OSError as error:
         raise ValueError(f"the file {file} cannot be read: {error.strerror}") from None
 

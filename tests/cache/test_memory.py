@@ -67,7 +67,7 @@ async def test_entries_count_their_hits(bench: Bench) -> None:
     bench.clock.now += 5
     total = ENTRY_BYTES + 1 + 10
     assert list(cache.most_hits()) == [
-        EntryHits("b", b"x" * 10, 3, total, None),
+        EntryHits("b", b"x" * 10, 3, total, math.inf),
         EntryHits("a", b"x" * 10, 2, total, 15.0),
     ]
     await cache.set("a", b"y")

@@ -5,6 +5,7 @@ No image leaves the gateway here, and no prompt unless an operator has switched 
 
 from collections.abc import Callable
 from itertools import islice
+from math import isinf
 from typing import Annotated, Any
 
 from aiocache.base import BaseCache
@@ -260,6 +261,6 @@ class AdminCache:
             hits=entry.hits,
             bytes=entry.bytes,
             age_seconds=round(max(0.0, now - entry.value.at), 3),
-            expires_seconds=None if entry.left is None else round(entry.left, 3),
+            expires_seconds=None if isinf(entry.left) else round(entry.left, 3),
             prompt=about.prompt if self._settings().admin.show_prompts else None,
         )

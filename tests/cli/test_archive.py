@@ -1,16 +1,13 @@
 """`gateway store`: export, import and confirm-reset as a program, against real stores."""
 
 import asyncio
-import gzip
 import json
-import os
+import re
 import resource
 import signal
 import stat
-import subprocess
-import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -24,65 +21,38 @@ from gateway.server.startup import load_pepper
 from gateway.stores.archive_format import ArchiveRecord, CheckRecord
 from gateway.stores.errors import UnusableStore
 from gateway.stores.redis import RedisStore
+from tests.support.line import Line
 from tests.support.redis import RedisServer, running_redis
 from tests.support.states import archived, history, state
 
-ROOT = Path(__file__).parents[2]
-CLEAN = {name: text for name, text in os.environ.items() if not name.startswith("GATEWAY_")}
-PROGRAM = [sys.executable, "-m", "gateway"]
 SECONDS = 60
-"""How long a command may take, on a busy machine."""
+"""Time limit of a command, on a busy machine."""
 
 
-class Machine:
-    """A folder with a configuration of its own, and the program run in it."""
+class Machine(Line):
+    """A command line with a configuration of its own."""
 
     def __init__(self, folder: Path, url: str = "sqlite:data/gateway.db") -> None:
         folder.mkdir(exist_ok=True)
-        self.folder = folder
-        self.environ = CLEAN | {"PYTHONPATH": str(ROOT), "GATEWAY_STORE_URL": url}
+        super().__init__(folder)
+        (folder / "teams.toml").unlink()
+        self.environ["GATEWAY_STORE_URL"] = url
 
-    def run(
-        self, *arguments: str, stdin: bytes = b"", before: Callable[[], None] | None = None
-    ) -> "subprocess.CompletedProcess[bytes]":
-        """Run a command to its end; `before` runs in the new process."""
-        return subprocess.run(
-            [*PROGRAM, *arguments],
-            cwd=self.folder,
-            env=self.environ,
-            input=stdin,
-            capture_output=True,
-            timeout=SECONDS,
-            check=False,
-            preexec_fn=before,
-        )
-
-    def done(self, *arguments: str, stdin: bytes = b"") -> str:
-        """What a command that must succeed prints on standard output."""
+    def done(self, *arguments: str, stdin: str = "") -> str:
+        """Run a command that must succeed, and return its standard output."""
         ended = self.run(*arguments, stdin=stdin)
         assert ended.returncode == 0, ended.stderr
-        return ended.stdout.decode()
+        return ended.stdout
 
-    def refused(self, *arguments: str, stdin: bytes = b"") -> str:
-        """What a command that must fail with one line says in it."""
+    def refused(self, *arguments: str, stdin: str = "") -> str:
+        """Run a command that must fail with one line, and return that line."""
         ended = self.run(*arguments, stdin=stdin)
-        assert (ended.returncode, ended.stdout) == (1, b"")
-        (line,) = ended.stderr.decode().splitlines()
+        assert (ended.returncode, ended.stdout) == (1, "")
+        (line,) = ended.stderr.splitlines()
         return line.removeprefix("Error: ")
 
-    def start(self, *arguments: str) -> "subprocess.Popen[bytes]":
-        """Start a command that is written to, or killed."""
-        return subprocess.Popen(
-            [*PROGRAM, *arguments],
-            cwd=self.folder,
-            env=self.environ,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-
-    def told(self) -> Any:
-        """Keys, teams, usage and the log of changes, as the command line lists them."""
+    def content(self) -> list[Any]:
+        """Keys, teams, usage and the audit log, as the command line lists them."""
         return [
             json.loads(self.done(*command, "--format", "json"))
             for command in (
@@ -101,19 +71,19 @@ class Machine:
     def pepper(self) -> bytes:
         return (self.folder / "data" / "pepper").read_bytes()
 
-    def archive(self, count: int = 0) -> bytes:
-        """A state with so many entries, for this machine's pepper, which is made."""
+    def archive(self, count: int = 0) -> str:
+        """An archive with so many usage entries, for this machine's pepper, which is created."""
         file = self.folder / "data" / "pepper"
         pepper = load_pepper(KeySettings(pepper_file=str(file)), parse_store_url("sqlite:none"))
         records: list[ArchiveRecord] = [CheckRecord("pepper", pepper_check(pepper))]
-        return archived([*records, *state(history(count))[1:]])
+        return archived([*records, *state(history(count))[1:]]).decode()
 
 
 @pytest.fixture
 def machine(tmp_path: Path) -> Machine:
     """One with teams, a key, a rotated one, and a bit of everything imported."""
     made = Machine(tmp_path / "machine")
-    (made.folder / "state").write_bytes(made.archive(200))
+    (made.folder / "state").write_text(made.archive(200))
     made.done("store", "import", "state")
     return made
 
@@ -137,10 +107,10 @@ async def redis(tmp_path: Path) -> AsyncIterator[RedisServer]:
 
 def test_a_file_is_private_and_told_about(machine: Machine) -> None:
     ended = machine.run("store", "export", "backup.jsonl")
-    assert (ended.returncode, ended.stdout) == (0, b"")
+    assert (ended.returncode, ended.stdout) == (0, "")
     assert (
         ended.stderr
-        == b"exported: 3 teams, 3 keys, 3 accounts, 4 audit entries, 200 usage entries\n"
+        == "exported: 3 teams, 3 keys, 3 accounts, 4 audit entries, 200 usage entries\n"
     )
     file = machine.folder / "backup.jsonl"
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
@@ -164,16 +134,15 @@ def test_an_archive_has_no_secret(machine: Machine) -> None:
 
 
 def test_what_was_exported_is_imported(machine: Machine, other: Machine) -> None:
-    before = machine.told()
+    before = machine.content()
     assert all(before)
-    packed = gzip.compress(machine.done("store", "export").encode())
-    ended = other.run("store", "import", stdin=gzip.decompress(packed))
-    assert (ended.returncode, ended.stdout) == (0, b"")
+    ended = other.run("store", "import", stdin=machine.done("store", "export"))
+    assert (ended.returncode, ended.stdout) == (0, "")
     assert ended.stderr == (
-        b"imported into sqlite:data/gateway.db: 3 teams, 3 keys, 3 accounts, 4 audit entries, "
-        b"200 usage entries\n"
+        "imported into sqlite:data/gateway.db: 3 teams, 3 keys, 3 accounts, 4 audit entries, "
+        "200 usage entries\n"
     )
-    assert other.told() == before
+    assert other.content() == before
 
 
 async def test_there_and_back_over_redis(
@@ -181,41 +150,57 @@ async def test_there_and_back_over_redis(
 ) -> None:
     shared = Machine(tmp_path / "shared", redis.url)
     shared.take_pepper_of(machine)
-    before = machine.told()
-    archive = machine.done("store", "export").encode()
-    assert "imported into redis://" in shared.run("store", "import", stdin=archive).stderr.decode()
-    assert shared.told() == before
-    other.done("store", "import", stdin=shared.done("store", "export").encode())
-    assert other.told() == before
+    before = machine.content()
+    archive = machine.done("store", "export")
+    assert "imported into redis://" in shared.run("store", "import", stdin=archive).stderr
+    assert shared.content() == before
+    other.done("store", "import", stdin=shared.done("store", "export"))
+    assert other.content() == before
+
+
+@pytest.mark.parametrize(
+    ("command", "shown"),
+    [
+        (("store", "export", "all.jsonl"), r"exporting.*\d+.* bytes"),
+        (("store", "import", "state"), r"importing.*(\d+\.\d)/\1 kB"),
+        (("usage", "--format", "json"), "reading usage"),
+    ],
+    ids=["export", "import", "usage"],
+)
+def test_a_terminal_shows_progress(machine: Machine, command: tuple[str, ...], shown: str) -> None:
+    if "import" in command:
+        (machine.folder / "data" / "gateway.db").unlink()
+    assert re.search(shown, machine.show(*command), re.DOTALL)
+    assert "\x1b" not in machine.run("store", "export").stderr
 
 
 # -- refusals -----------------------------------------------------------------------------------
 
 
 def test_a_damaged_archive_changes_nothing(machine: Machine, other: Machine) -> None:
-    archive = machine.done("store", "export").encode()
+    archive = machine.done("store", "export")
     lines = archive.splitlines(keepends=True)
-    cut, flipped = b"".join(lines[:-9]), archive.replace(b'"requests":1,', b'"requests":7,', 1)
+    cut, flipped = "".join(lines[:-9]), archive.replace('"requests":1,', '"requests":7,', 1)
     for damaged, why in (
         (cut, f"The archive is cut off: it ends after line {len(lines) - 9}."),
         (flipped, "The archive is damaged: it does not match its checksum."),
-        (b"".join([*lines[:5], b"{}\n", *lines[6:]]), "Line 6 is damaged or unknown: "),
+        ("".join([*lines[:5], "{}\n", *lines[6:]]), "Line 6 is damaged or unknown: "),
     ):
         assert other.refused("store", "import", "-", stdin=damaged).startswith(why)
-    assert "imported" in other.run("store", "import", stdin=archive).stderr.decode()
-    assert other.told() == machine.told()
+    assert "imported" in other.run("store", "import", stdin=archive).stderr
+    assert other.content() == machine.content()
 
 
 def test_a_store_that_has_something_is_left_alone(machine: Machine) -> None:
-    before = machine.told()
-    for stdin in (machine.done("store", "export").encode(), machine.archive(10)):
+    before = machine.content()
+    for stdin in (machine.done("store", "export"), machine.archive(10)):
         assert machine.refused("store", "import", stdin=stdin).startswith("The store is not empty")
-    assert machine.told() == before
+    assert machine.content() == before
 
 
 def test_without_the_pepper_no_store_is_made(machine: Machine, tmp_path: Path) -> None:
     stranger = Machine(tmp_path / "stranger")
-    archive = machine.done("store", "export").encode()
+    archive = machine.done("store", "export")
     assert stranger.refused("store", "import", stdin=archive).startswith(
         "The pepper file data/pepper cannot be used: No such file"
     )
@@ -239,7 +224,7 @@ def test_files_that_cannot_be_used_are_told(machine: Machine) -> None:
 # -- interruptions ------------------------------------------------------------------------------
 
 
-def large(machine: Machine) -> bytes:
+def large(machine: Machine) -> str:
     """An archive that takes a while, for the same pepper."""
     return machine.archive(30_000)
 
@@ -266,7 +251,7 @@ def test_an_export_that_the_disk_is_too_small_for_leaves_the_former_file(machine
 
     ended = machine.run("store", "export", "backup", "--force", before=bound)
     assert ended.returncode == 1
-    assert ended.stderr == b"Error: Cannot use the file backup: File too large.\n"
+    assert ended.stderr == "Error: Cannot use the file backup: File too large.\n"
     assert (machine.folder / "backup").read_bytes() == former
     assert {path.name for path in machine.folder.iterdir()} == {"data", "state", "backup"}
 
@@ -286,8 +271,8 @@ def test_a_killed_export_leaves_no_half_under_its_name(other: Machine) -> None:
     other.done("store", "export", "backup")
 
 
-def half_imported(machine: Machine, archive: bytes) -> None:
-    """Have an import killed that was given all but the archive's end."""
+def half_imported(machine: Machine, archive: str) -> None:
+    """Kill an import that has all but the archive's end."""
     with machine.start("store", "import") as importing:
         assert importing.stdin is not None
         importing.stdin.write(archive[: -len(archive) // 10])
@@ -300,7 +285,7 @@ def test_a_killed_import_leaves_nothing(other: Machine) -> None:
     half_imported(other, archive)
     assert json.loads(other.done("teams", "list", "--format", "json")) == []
     other.done("store", "import", stdin=archive)
-    assert other.told()[2]
+    assert other.content()[2]
 
 
 async def test_from_half_an_import_no_gateway_serves_and_it_can_be_begun_again(
@@ -322,8 +307,8 @@ async def test_from_half_an_import_no_gateway_serves_and_it_can_be_begun_again(
             assert shared.refused(*command).endswith(
                 "an import was not finished; run 'gateway store import' again."
             )
-        shared.done("store", "import", stdin=machine.done("store", "export").encode())
-        assert shared.told() == machine.told()
+        shared.done("store", "import", stdin=machine.done("store", "export"))
+        assert shared.content() == machine.content()
         with pytest.raises(StoreUnavailable):
             await serving.accounts.load(["team:red"])
 
@@ -342,15 +327,15 @@ async def test_a_confirmed_reset_lets_gateways_go_on(redis: RedisServer, tmp_pat
             with pytest.raises(StoreUnavailable):
                 await serving.accounts.load(["a"])
         ended = await asyncio.to_thread(shared.run, "store", "confirm-reset")
-        assert (ended.returncode, ended.stdout) == (0, b"")
+        assert (ended.returncode, ended.stdout) == (0, "")
         place = redis.url
-        assert ended.stderr.decode().splitlines()[-1] == (
+        assert ended.stderr.splitlines()[-1] == (
             f"confirmed: gateways continue with the data in {place}"
         )
         await serving.accounts.load(["a"])
     again = await asyncio.to_thread(shared.run, "store", "confirm-reset")
     assert again.returncode == 0
-    assert b"There is nothing to confirm" in again.stderr
+    assert "There is nothing to confirm" in again.stderr
 
 
 def test_a_file_needs_no_confirmation(machine: Machine) -> None:

@@ -373,9 +373,6 @@ def status(url: str, key: str, body: object = None) -> int:
             return error.code
 
 
-ANY_PORTS = {"GATEWAY_SERVER_PORT": "0", "GATEWAY_SERVER_ADMIN_PORT": "0"}
-
-
 def test_keys_are_made_and_revoked_while_a_gateway_serves(line: Line) -> None:
     line.environ["GATEWAY_STORE_URL"] = "sqlite:data/sandbox.db"
     ports = ("--host", "127.0.0.1", "--port", "0", "--admin-port", "0")
@@ -432,7 +429,8 @@ def test_a_sandbox_runs_by_itself(line: Line) -> None:
 def test_a_taken_port_is_one_line(line: Line) -> None:
     with closing(socket.create_server(("127.0.0.1", 0))) as other:
         port = str(other.getsockname()[1])
-        environ = ANY_PORTS | {"GATEWAY_SERVER_PORT": port, "GATEWAY_LOG_LEVEL": "error"}
-        done = line.run("serve", "--sandbox", **environ)
+        done = line.run(
+            *("serve", "--sandbox", "--port", port, "--admin-port", "0"), GATEWAY_LOG_LEVEL="error"
+        )
     assert (done.returncode, done.stdout) == (1, "")
     assert re.fullmatch(rf"Error: Port {port} on 127\.0\.0\.1 is in use: .+\n", done.stderr)

@@ -1,12 +1,12 @@
 """Tables into the fields of a Struct: right values kept, wrong ones told, never shown."""
 
 from decimal import Decimal
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import pytest
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, inspect
 
-from gateway.config.options import Usd, options_of, read_table, variable_of
+from gateway.config.options import Usd, describe, options_of, read_table, unwrap, variable_of
 from gateway.core.faults import Faults
 from gateway.core.secret import Secret
 
@@ -133,3 +133,40 @@ def test_named_options_alone() -> None:
     assert set(options_of(Example, ("port", "key"))) == {"port", "key"}
     assert options_of(Example)["key"].variable is None
     assert variable_of("example", "key") == OPTIONS["key"].variable == "GATEWAY_EXAMPLE_KEY"
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        (bool, "true or false"),
+        (bool | None, "true or false"),
+        (int, "an integer"),
+        (Annotated[int, Meta(ge=1, le=9)], "an integer from 1 to 9"),
+        (Annotated[int, Meta(ge=1, le=9)] | None, "an integer from 1 to 9"),
+        (Annotated[float, Meta(gt=0, le=9)], "a number above 0 and up to 9"),
+        (str, "text"),
+        (Annotated[str, Meta(description="a path")], "a path"),
+        (Annotated[str | None, Meta(description="a path")], "a path"),
+        (Literal["a", "b"], '"a" or "b"'),
+        (tuple[bool, ...], "a list, each item true or false"),
+        (
+            Annotated[tuple[str, ...], Meta(min_length=1)] | None,
+            "a list that is not empty, each item text",
+        ),
+    ],
+)
+def test_words(kind: Any, words: str) -> None:
+    assert describe(inspect.type_info(kind)) == words
+
+
+def test_a_type_that_no_option_has() -> None:
+    with pytest.raises(TypeError):
+        describe(inspect.type_info(bytes))
+
+
+def test_notes_of_all_layers() -> None:
+    kind = Annotated[Annotated[int, Meta(description="d")] | None, Meta(extra={"read": len})]
+    assert unwrap(inspect.type_info(kind)) == (
+        inspect.IntType(),
+        {"description": "d", "read": len},
+    )

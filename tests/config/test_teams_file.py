@@ -4,8 +4,6 @@ import re
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from gateway.config.errors import ConfigError
 from gateway.config.limits import TeamLimits
@@ -75,11 +73,6 @@ def test_every_option() -> None:
     ]
 
 
-def test_money_is_a_plain_integer() -> None:
-    (team,) = teams("[teams.a.limits]\ncost_per_day_usd = 0.25")
-    assert type(team.limits.cost_per_day) is int
-
-
 def test_order_is_kept() -> None:
     assert [team.name for team in teams("[teams.b]\n[teams.a]\n[teams.c]")] == ["b", "a", "c"]
 
@@ -98,18 +91,9 @@ MONEY = "must be dollars, 0 or more, with at most six decimals, such as 0.05"
             "[teams.a] models: item 2 is not a configured model; did you mean 'gpt-image-2'?",
         ),
         ("models = ['canary']", "[teams.a] models: item 1 is not a configured model"),
-        (
-            "sizes = ['512x512']",
-            "[teams.a] sizes: item 1: none of the team's models",
-        ),
-        (
-            "sizes = ['auto', 'canary']",
-            "[teams.a] sizes: item 2: none of the team's models",
-        ),
-        (
-            "sizes = ['auto']\nmodels = ['fixed']",
-            "[teams.a] sizes: item 1: none of the team's models",
-        ),
+        ("sizes = ['512x512']", "[teams.a] sizes: item 1: none of the team's models"),
+        ("sizes = ['auto', 'canary']", "[teams.a] sizes: item 2: none of the team's models"),
+        ("sizes = ['auto']\nmodels = ['fixed']", "[teams.a] sizes: item 1: none of the team's"),
         ("sizes = []", "[teams.a] sizes: must be a list that is not empty"),
         ("sizes = [1024]", "[teams.a] sizes: must be a list that is not empty, each item text"),
         ("qualities = ['hd']", "[teams.a] qualities: must be a list that is not empty, each item"),
@@ -118,17 +102,8 @@ MONEY = "must be dollars, 0 or more, with at most six decimals, such as 0.05"
         ("cache = 1", "[teams.a] cache: must be true or false"),
         ("limit.x = 1", "[teams.a] limit: no such option; did you mean 'limits'?"),
         ("limits = 1", "[teams.a] limits: must be a table"),
-        *(
-            (f"limits.{name} = {value}", f"[teams.a.limits] {name}: {COUNT}")
-            for name in ("images_per_day", "images_per_month")
-            for value in ("-1", "1.0", "true", "'1'")
-        ),
-        ("limits.requests_per_minute = false", f"[teams.a.limits] requests_per_minute: {COUNT}"),
-        ("limits.concurrent_requests = -5", f"[teams.a.limits] concurrent_requests: {COUNT}"),
-        *(
-            (f"limits.cost_per_day_usd = {value}", f"[teams.a.limits] cost_per_day_usd: {MONEY}")
-            for value in ("-0.5", "true", "'canary'", "0.0000001", "nan")
-        ),
+        ("limits.images_per_day = -1", f"[teams.a.limits] images_per_day: {COUNT}"),
+        ("limits.cost_per_day_usd = 'canary'", f"[teams.a.limits] cost_per_day_usd: {MONEY}"),
         (
             "limits.cost_per_day = 1",
             "[teams.a.limits] cost_per_day: no such option; did you mean 'cost_per_day_usd'?",
@@ -177,42 +152,6 @@ def test_a_syntax_error_names_file_and_line() -> None:
         read_teams("[teams.a]\n= 1", models=MODELS, file="other.toml")
 
 
-JUNK = st.sampled_from(
-    [
-        "1",
-        "-1",
-        "0.5",
-        "nan",
-        "true",
-        "''",
-        "'low'",
-        "[]",
-        "['auto']",
-        "[[]]",
-        "{}",
-        "{a=1}",
-        "1979-05-27",
-        "0xffffffffffffffffffff",
-        "['gpt-image-2']",
-        '"\\u0000"',
-        "{images_per_day=1}",
-    ]
-)
-NAMES = st.sampled_from([*TeamOptions.__struct_fields__, "limits", "nonsense"])
-
-
-@given(st.dictionaries(NAMES, JUNK), st.dictionaries(st.text(max_size=5), JUNK))
-def test_junk_is_a_fault_and_nothing_worse(options: dict[str, str], others: dict[str, str]) -> None:
-    lines = [f"{name} = {value}" for name, value in options.items()]
-    more = [f"teams.{name} = {value}" for name, value in others.items()]
-    found: list[str] = []
-    try:
-        teams("\n".join([*more, "[teams.team]", *lines]))
-    except ConfigError as error:
-        found = [str(fault) for fault in error.faults]
-    assert all(fault.startswith("config/teams.toml: ") for fault in found)
-
-
 def test_the_shipped_file() -> None:
     design, research = read_teams(SHIPPED, models={"gpt-image-2": GPT_IMAGE_2})
     assert (design.name, research.name) == ("design", "research")
@@ -228,7 +167,7 @@ def test_the_shipped_file_shows_every_option(name: str) -> None:
     assert name in SHIPPED
 
 
-def test_what_the_shipped_file_has_in_comments_is_right() -> None:
+def test_the_examples_in_the_shipped_file_are_valid() -> None:
     shown = re.sub(r"^# (?=\w+ = )", "", SHIPPED, flags=re.MULTILINE)
     _, research = read_teams(shown, models={"gpt-image-2": GPT_IMAGE_2})
     assert research.limits.images_per_day == 1_000

@@ -2,9 +2,11 @@
 
 import json
 import os
+import pty
 import subprocess
 import sys
-from contextlib import chdir
+from collections.abc import Callable
+from contextlib import chdir, suppress
 from pathlib import Path
 
 from click.testing import CliRunner, Result
@@ -38,17 +40,48 @@ class Line:
         with chdir(self.folder):
             return CliRunner().invoke(gateway, arguments, env={**kept, **self.environ, **environ})
 
-    def run(self, *arguments: str, **environ: str) -> "subprocess.CompletedProcess[str]":
-        """Run a command as a program."""
+    def run(
+        self,
+        *arguments: str,
+        stdin: str = "",
+        before: Callable[[], None] | None = None,
+        **environ: str,
+    ) -> "subprocess.CompletedProcess[str]":
+        """Run a command as a program. `before` runs in the new process."""
         return subprocess.run(
             [*PROGRAM, *arguments],
             cwd=self.folder,
             env=self.environ | environ,
+            input=stdin,
             capture_output=True,
             text=True,
-            timeout=20,
+            timeout=60,
             check=False,
+            preexec_fn=before,
         )
+
+    def show(self, *arguments: str) -> str:
+        """Run a command that must succeed, and return what a terminal shows of its messages."""
+        ours, theirs = pty.openpty()
+        try:
+            subprocess.run(
+                [*PROGRAM, *arguments],
+                cwd=self.folder,
+                env=self.environ | {"TERM": "xterm"},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=theirs,
+                timeout=60,
+                check=True,
+            )
+            os.close(theirs)
+            shown = bytearray()
+            with suppress(OSError):  # raised at the end, because the other side is closed
+                while piece := os.read(ours, 65_536):
+                    shown += piece
+            return shown.decode()
+        finally:
+            os.close(ours)
 
     def start(self, *arguments: str, **environ: str) -> "subprocess.Popen[str]":
         """Start a program that runs until it is stopped."""
@@ -56,6 +89,7 @@ class Line:
             [*PROGRAM, *arguments],
             cwd=self.folder,
             env=self.environ | environ,
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

@@ -1,7 +1,7 @@
-"""What an operator does with teams and keys, over a real store."""
+"""What an operator does with teams and keys, over a real store that has the team design."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
@@ -11,7 +11,7 @@ from gateway.core import key_format
 from gateway.core.listing import Listing, listing
 from gateway.core.model import NO_LIMITS, Key, KeyState, Limits, Team
 from gateway.stores.sqlite import SqliteStore
-from gateway.tenants.changes import Actor, Conflict, OperationError, UnknownName
+from gateway.tenants.changes import Actor, Conflict, UnknownName
 from gateway.tenants.operations import (
     Applied,
     KeyChange,
@@ -33,6 +33,7 @@ PEPPER = b"a pepper of tests, long enough"
 NOW = 1_700_000_000.0
 WHO = "a test"
 BY = Actor(WHO, NOW)
+DESIGN = Team(name="design")
 
 
 @pytest.fixture
@@ -42,7 +43,8 @@ async def opened(tmp_path: Path) -> AsyncIterator[SqliteStore]:
 
 
 @pytest.fixture
-def store(opened: SqliteStore) -> DirectoryStore:
+async def store(opened: SqliteStore) -> DirectoryStore:
+    await put_teams(opened.directory, [DESIGN])
     return opened.directory
 
 
@@ -58,14 +60,9 @@ async def new_key(
     now: float = NOW,
     limits: Limits = NO_LIMITS,
 ) -> tuple[Key, str]:
+    by = Actor(WHO, now)
     return await create_key(
-        store,
-        team=team,
-        name="Web shop",
-        lifetime=lifetime,
-        pepper=PEPPER,
-        by=Actor(WHO, now),
-        limits=limits,
+        store, team=team, name="Web shop", lifetime=lifetime, pepper=PEPPER, by=by, limits=limits
     )
 
 
@@ -73,52 +70,54 @@ async def rotate(store: DirectoryStore, id: str, grace: float = 60.0, now: float
     return await rotate_key(store, id, grace=grace, pepper=PEPPER, by=Actor(WHO, now))
 
 
-async def test_applying_tells_what_became_of_each_team(store: DirectoryStore) -> None:
-    await put_teams(store, [Team(name="same"), Team(name="other"), Team(name="design", max_n=3)])
-    design = Team(name="design", limits=Limits(images_per_day=5))
-    applied = await apply_teams(store, [Team(name="new"), design, Team(name="same")], BY)
-    assert applied == Applied(
+async def enable(store: DirectoryStore, id: str, now: float = NOW) -> Key:
+    return await set_key_state(store, id, "active", Actor(WHO, now))
+
+
+async def disable(store: DirectoryStore, id: str) -> Key:
+    return await set_key_state(store, id, "disabled", BY)
+
+
+async def revoke(store: DirectoryStore, id: str) -> Key:
+    return await set_key_state(store, id, "revoked", BY)
+
+
+async def rename(store: DirectoryStore, id: str) -> Key:
+    return await change_key(store, id, KeyChange(name="x"), BY)
+
+
+# -- teams --------------------------------------------------------------------------------------
+
+
+async def test_applying_reports_each_team_and_writes_only_changes(store: DirectoryStore) -> None:
+    await put_teams(store, [Team(name="same"), Team(name="other")])
+    design = Team(name="design", sizes=("auto",), limits=Limits(cost_per_day=1_500_000))
+    file = [Team(name="new"), design, Team(name="same")]
+    assert await apply_teams(store, file, BY) == Applied(
         created=["new"], replaced=["design"], unchanged=["same"], left_alone=["other"]
     )
-    assert {team.name: team for team in await list_teams(store)}["design"] == design
-
-
-async def test_applying_what_is_there_writes_nothing(store: DirectoryStore) -> None:
-    team = Team(
-        name="design",
-        models=("gpt-image-2",),
-        sizes=("1024x1024",),
-        limits=Limits(cost_per_day=1_500_000),
-    )
-    await apply_teams(store, [team], BY)
+    assert (await list_teams(store))[0] == design
     generation = (await store.changes(0)).generation
-    assert (await apply_teams(store, [team], BY)).unchanged == ["design"]
+    assert (await apply_teams(store, file, BY)).unchanged == ["new", "design", "same"]
     assert (await store.changes(0)).generation == generation
 
 
-async def test_a_key_that_was_made_is_the_one_in_the_store(store: DirectoryStore) -> None:
-    await put_teams(store, [Team(name="design")])
-    key, text = await new_key(store, lifetime=90.0)
-    assert (await store.changes(0)).keys == [key]
-    assert key.expires == NOW + 90
-    assert key_format.verify(text, key, PEPPER, NOW) == "ok"
-
-
-async def test_an_unknown_team_is_told_with_those_there_are(store: DirectoryStore) -> None:
-    with pytest.raises(OperationError, match="There are no teams yet"):
+async def test_an_unknown_team_is_reported_with_the_known_ones(opened: SqliteStore) -> None:
+    store = opened.directory
+    with pytest.raises(UnknownName, match="There are no teams yet"):
         await new_key(store)
-    await put_teams(store, [Team(name="research"), Team(name="design")])
-    with pytest.raises(OperationError) as refused:
+    await put_teams(store, [Team(name="research"), DESIGN])
+    with pytest.raises(UnknownName) as refused:
         await new_key(store, "desing")
     assert str(refused.value) == "There is no team desing. The teams are design, research."
-    with pytest.raises(OperationError, match="There is no team sales"):
+    with pytest.raises(UnknownName, match="There is no team sales"):
         await list_keys(store, "sales")
     assert (await store.changes(0)).keys == []
 
 
 async def test_teams_are_listed_by_name_and_keys_by_team_and_age(store: DirectoryStore) -> None:
     await put_teams(store, [Team(name="b"), Team(name="a")])
-    assert [team.name for team in await list_teams(store)] == ["a", "b"]
+    assert [team.name for team in await list_teams(store)] == ["a", "b", "design"]
     late, _ = await new_key(store, "b", now=NOW + 1)
     early, _ = await new_key(store, "b")
     first, _ = await new_key(store, "a", now=NOW + 2)
@@ -126,43 +125,103 @@ async def test_teams_are_listed_by_name_and_keys_by_team_and_age(store: Director
     assert await list_keys(store, "a") == [first]
 
 
+async def test_a_deleted_team_is_gone_with_its_keys_and_can_come_back(
+    store: DirectoryStore,
+) -> None:
+    await put_teams(store, [Team(name="other")])
+    key, _ = await new_key(store)
+    other, _ = await new_key(store, "other")
+    assert await change_team(store, "design", lambda before: None, BY) == TeamChange(
+        before=listing(DESIGN), after=None
+    )
+    assert [left.name for left in await list_teams(store)] == ["other"]
+    with pytest.raises(UnknownName, match="There is no team design"):
+        await new_key(store)
+    states = {key.id: key.state for key in (await store.changes(0)).keys}
+    assert states == {key.id: "revoked", other.id: "active"}
+    assert (await apply_teams(store, [DESIGN], BY)).created == ["design"]
+    assert (await list_keys(store, "design"))[0].state == "revoked"
+
+
+async def test_concurrent_changes_of_a_team_all_count(store: DirectoryStore) -> None:
+    def raised(team: Listing | None) -> Team:
+        assert team is not None
+        return Team(name="design", max_n=(team["max_n"] or 0) + 1)
+
+    await asyncio.gather(*(change_team(store, "design", raised, BY) for _ in range(5)))
+    assert (await list_teams(store))[0].max_n == 5
+
+
+# -- the states of keys -------------------------------------------------------------------------
+
+
 @pytest.mark.parametrize("written", ["{id}", "sk-gw-{id}", " sk-gw-{id}\n", "{text}"])
-async def test_a_key_is_meant_by_its_id_or_by_a_whole_key(
+async def test_a_key_is_found_by_its_id_or_its_whole_text(
     store: DirectoryStore, written: str
 ) -> None:
-    await put_teams(store, [Team(name="design")])
     key, text = await new_key(store)
-    changed = await set_key_state(store, written.format(id=key.id, text=text), "disabled", BY)
-    assert (changed.id, changed.state) == (key.id, "disabled")
-    assert (await set_key_state(store, key.id, "active", BY)).state == "active"
-
-
-async def test_a_revoked_key_stays_revoked(store: DirectoryStore) -> None:
-    await put_teams(store, [Team(name="design")])
-    key, _ = await new_key(store)
-    await set_key_state(store, key.id, "revoked", BY)
-    for state in ("active", "disabled"):
-        with pytest.raises(OperationError, match=f"sk-gw-{key.id} is revoked, which is final"):
-            await set_key_state(store, key.id, state, BY)
-    assert (await set_key_state(store, key.id, "revoked", BY)).state == "revoked"
+    assert (await store.changes(0)).keys == [key]
+    changed = await disable(store, written.format(id=key.id, text=text))
+    assert changed == replace(key, state="disabled")
+    assert await enable(store, key.id) == key
+    for _ in range(2):
+        assert (await revoke(store, key.id)).state == "revoked"
 
 
 @pytest.mark.parametrize(
     "written", ["", "0123456789ab", "sk-proj-abcdefgh", "sk-gw-", "_", "\udcff"]
 )
 async def test_an_unknown_id_is_not_repeated(store: DirectoryStore, written: str) -> None:
-    with pytest.raises(OperationError) as refused:
-        await set_key_state(store, written, "revoked", BY)
-    assert str(refused.value) == (
-        "There is no key with this id. 'gateway keys list' shows all keys."
-    )
+    for operation in (revoke, rotate, rename):
+        with pytest.raises(UnknownName) as refused:
+            await operation(store, written)
+        assert str(refused.value) == (
+            "There is no key with this id. 'gateway keys list' shows all keys."
+        )
 
 
-# -- rotating -----------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("state", "operation", "why"),
+    [
+        ("revoked", enable, "is revoked, which is final"),
+        ("revoked", disable, "is revoked, which is final"),
+        ("revoked", rotate, "is revoked, which is final"),
+        ("revoked", rename, "is revoked, which is final"),
+        ("disabled", rotate, "is disabled: enable it first"),
+    ],
+)
+async def test_a_stopped_key_refuses_other_operations(
+    store: DirectoryStore,
+    state: KeyState,
+    operation: Callable[[DirectoryStore, str], Awaitable[object]],
+    why: str,
+) -> None:
+    key, _ = await new_key(store)
+    await set_key_state(store, key.id, state, BY)
+    with pytest.raises(Conflict, match=f"^sk-gw-{key.id} {why}"):
+        await operation(store, key.id)
+    assert await list_keys(store) == [replace(key, state=state)]
 
 
-async def test_a_rotated_key_is_replaced_by_its_like(store: DirectoryStore) -> None:
-    await put_teams(store, [Team(name="design")])
+@pytest.mark.parametrize("state", ["active", "disabled"])
+async def test_an_expired_key_is_enabled_only_with_another_expiry(
+    store: DirectoryStore, state: KeyState
+) -> None:
+    key, text = await new_key(store, lifetime=90.0)
+    await set_key_state(store, key.id, state, BY)
+    with pytest.raises(Conflict, match=f"^sk-gw-{key.id} expired on 20.*: change its expiry"):
+        await enable(store, key.id, NOW + 90)
+    await change_key(store, key.id, KeyChange(lifetime=90.0), Actor(WHO, NOW + 100))
+    enabled = await enable(store, key.id, NOW + 100)
+    assert key_format.verify(text, enabled, PEPPER, NOW + 100) == "ok"
+
+
+# -- rotating and changing keys -----------------------------------------------------------------
+
+
+async def test_a_successor_has_the_limits_and_lifetime(
+    store: DirectoryStore,
+) -> None:
     limits = Limits(images_per_day=3, cost_per_month=1_500_000)
     old, old_text = await new_key(store, lifetime=90.0, limits=limits)
     done = await rotate(store, f"sk-gw-{old.id}", grace=20, now=NOW + 30)
@@ -185,7 +244,6 @@ async def test_a_rotated_key_is_replaced_by_its_like(store: DirectoryStore) -> N
 async def test_the_old_key_ends_with_its_grace_or_its_own_time(
     store: DirectoryStore, grace: float, now: float, ends: float, in_full: bool
 ) -> None:
-    await put_teams(store, [Team(name="design")])
     old, text = await new_key(store, lifetime=90.0)
     done = await rotate(store, old.id, grace=grace, now=now)
     assert (done.old.ends, done.grace_in_full) == (ends, in_full)
@@ -194,7 +252,6 @@ async def test_the_old_key_ends_with_its_grace_or_its_own_time(
 
 
 async def test_a_key_may_be_rotated_again_and_its_new_one_too(store: DirectoryStore) -> None:
-    await put_teams(store, [Team(name="design")])
     old, _ = await new_key(store, lifetime=90.0)
     lost = await rotate(store, old.id)
     again = await rotate(store, old.id, grace=80, now=NOW + 10)
@@ -208,27 +265,9 @@ async def test_a_key_may_be_rotated_again_and_its_new_one_too(store: DirectorySt
     assert len(await list_keys(store)) == 4
 
 
-@pytest.mark.parametrize(
-    ("state", "why"),
-    [("revoked", "is revoked, which is final"), ("disabled", "is disabled: enable it first")],
-)
-async def test_only_an_active_key_is_rotated(
-    store: DirectoryStore, state: KeyState, why: str
-) -> None:
-    await put_teams(store, [Team(name="design")])
-    old, _ = await new_key(store)
-    await set_key_state(store, old.id, state, BY)
-    with pytest.raises(OperationError, match=f"^sk-gw-{old.id} {why}"):
-        await rotate(store, old.id)
-    with pytest.raises(OperationError, match="There is no key with this id"):
-        await rotate(store, "0123456789ab")
-    assert await list_keys(store) == [replace(old, state=state)]
-
-
-async def test_only_what_is_named_of_a_key_is_changed(
+async def test_a_change_of_a_key_keeps_the_other_fields(
     store: DirectoryStore, audit: AuditStore
 ) -> None:
-    await put_teams(store, [Team(name="design")])
     limits = Limits(images_per_day=3, cost_per_month=1_500_000)
     key, text = await new_key(store, lifetime=90.0, limits=limits)
     for wanted, differs in (
@@ -251,7 +290,6 @@ async def test_only_what_is_named_of_a_key_is_changed(
 
 
 async def test_the_limits_of_a_line_are_changed_together(store: DirectoryStore) -> None:
-    await put_teams(store, [Team(name="design")])
     old, _ = await new_key(store, limits=Limits(images_per_day=3))
     lost = (await rotate(store, old.id)).new
     new = (await rotate(store, old.id)).new
@@ -267,78 +305,21 @@ async def test_the_limits_of_a_line_are_changed_together(store: DirectoryStore) 
     }
 
 
-async def test_an_expired_key_works_again_with_another_end_and_a_revoked_never(
-    store: DirectoryStore,
-) -> None:
-    await put_teams(store, [Team(name="design")])
-    old, text = await new_key(store, lifetime=90.0)
-    later = Actor(WHO, NOW + 100)
-    changed = await change_key(store, old.id, KeyChange(lifetime=90.0), later)
-    assert key_format.verify(text, changed, PEPPER, NOW + 100) == "ok"
-    await set_key_state(store, old.id, "revoked", BY)
-    with pytest.raises(Conflict, match="is revoked, which is final"):
-        await change_key(store, old.id, KeyChange(lifetime=None), later)
-    with pytest.raises(UnknownName):
-        await change_key(store, "0123456789ab", KeyChange(name="x"), later)
-
-
-@pytest.mark.parametrize("state", ["active", "disabled"])
-async def test_a_key_whose_time_is_over_is_not_enabled(
-    store: DirectoryStore, state: KeyState
-) -> None:
-    await put_teams(store, [Team(name="design")])
-    key, _ = await new_key(store, lifetime=90.0)
-    await set_key_state(store, key.id, state, BY)
-    with pytest.raises(Conflict, match=f"^sk-gw-{key.id} expired on 20.*: change its expiry"):
-        await set_key_state(store, key.id, "active", replace(BY, now=NOW + 90))
-    assert (await set_key_state(store, key.id, "active", BY)).state == "active"
-
-
-async def test_a_deleted_team_is_gone_with_its_keys_and_can_come_back(
-    store: DirectoryStore,
-) -> None:
-    team = Team(name="design", max_n=2)
-    await apply_teams(store, [team, Team(name="other")], BY)
-    key, _ = await new_key(store)
-    other, _ = await new_key(store, "other")
-    assert await change_team(store, "design", lambda before: None, BY) == TeamChange(
-        before=listing(team), after=None
-    )
-    assert [left.name for left in await list_teams(store)] == ["other"]
-    with pytest.raises(UnknownName, match="There is no team design"):
-        await new_key(store)
-    states = {key.id: key.state for key in (await store.changes(0)).keys}
-    assert states == {key.id: "revoked", other.id: "active"}
-    assert (await apply_teams(store, [team], BY)).created == ["design"]
-    assert (await list_keys(store, "design"))[0].state == "revoked"
-
-
-async def test_who_changed_what_is_on_record_without_a_secret(
+async def test_the_audit_log_has_every_change_and_no_secret(
     store: DirectoryStore, audit: AuditStore
 ) -> None:
-    await apply_teams(store, [Team(name="design")], BY)
-    key, text = await new_key(store)
+    await apply_teams(store, [Team(name="other")], BY)
+    key, text = await new_key(store, "other")
     rotated = await rotate(store, key.id)
     await set_key_state(store, key.id, "revoked", BY)
-    await change_team(store, "design", lambda before: Team(name="design"), BY)
-    await change_team(store, "design", lambda before: None, BY)
+    await change_team(store, "other", lambda before: Team(name="other"), BY)
+    await change_team(store, "other", lambda before: None, BY)
     entries = (await audit.entries(None, None))[::-1]
     assert [entry.action for entry in entries] == [
         *("team.create", "key.create", "key.rotate", "key.create", "key.revoke"),
         *("team.delete", "key.revoke"),
     ]
-    assert {(entry.who, entry.team, entry.at) for entry in entries} == {(WHO, "design", NOW)}
+    assert {(entry.who, entry.team, entry.at) for entry in entries} == {(WHO, "other", NOW)}
     assert (entries[2].after or {})["replaced_by"] == f"sk-gw-{rotated.new.id}" == entries[3].key
     assert text not in str(entries)
     assert "digest" not in str(entries)
-
-
-async def test_two_who_change_at_once_both_see_what_the_other_did(store: DirectoryStore) -> None:
-    await apply_teams(store, [Team(name="design", max_n=1)], BY)
-
-    def raised(team: Listing | None) -> Team:
-        assert team is not None
-        return Team(name="design", max_n=(team["max_n"] or 0) + 1)
-
-    await asyncio.gather(*(change_team(store, "design", raised, BY) for _ in range(5)))
-    assert (await list_teams(store))[0].max_n == 6

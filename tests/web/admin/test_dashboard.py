@@ -1,4 +1,4 @@
-"""The dashboard's files: which addresses give them, with which headers, and that they are ours."""
+"""The dashboard's files: their addresses, headers and origin."""
 
 import hashlib
 import re
@@ -21,34 +21,33 @@ FILES = sorted(
 ROW = re.compile(r"^\| `(\S+)` \| \S+ \| [\d.]+ \|.*\| `([0-9a-f]{64})` \|$", re.MULTILINE)
 
 
-@pytest.mark.parametrize(
-    "path", ["/", "/?from=2026-11-01", "/teams/red?from=2026-11-01", *(f"/{s}" for s in SECTIONS)]
-)
-async def test_every_address_of_the_app_gives_its_page(rig: Rig, path: str) -> None:
-    got = await rig.admin(path)
-    assert (got.status, got.headers["Content-Type"]) == (200, "text/html; charset=utf-8")
-    assert b'<script type="module" src="/assets/app/main.js">' in got.body
-    assert got.headers["Content-Security-Policy"] == POLICY
+async def test_every_address_of_the_dashboard_has_its_page(rig: Rig) -> None:
+    for path in (
+        "/",
+        "/?from=2026-11-01",
+        "/teams/red?from=2026-11-01",
+        *map("/{}".format, SECTIONS),
+    ):
+        got = await rig.admin(path)
+        assert (got.status, got.headers["Content-Type"]) == (200, "text/html; charset=utf-8")
+        assert b'<script type="module" src="/assets/app/main.js">' in got.body
+        assert got.headers["Content-Security-Policy"] == POLICY
+        assert got.headers["Cache-Control"] == "no-cache"
+        assert got.headers["X-Content-Type-Options"] == "nosniff"
+        assert got.headers["Referrer-Policy"] == "no-referrer"
+        assert "camera=()" in got.headers["Permissions-Policy"]
     assert "unsafe" not in POLICY
-    assert got.headers["Cache-Control"] == "no-cache"
-    assert got.headers["X-Content-Type-Options"] == "nosniff"
-    assert got.headers["Referrer-Policy"] == "no-referrer"
-    assert "camera=()" in got.headers["Permissions-Policy"]
+    head = request_bytes(method="HEAD", target="/", body=b"", length=None)
+    answer = await ask(rig.gateway.admin_url, head)
+    assert (answer.status, answer.body) == (200, b"")
 
 
-@pytest.mark.parametrize(
-    ("ending", "kind"),
-    [(".js", "text/javascript"), (".mjs", "text/javascript"), (".css", "text/css"),
-     (".svg", "image/svg+xml")],
-)  # fmt: skip
-async def test_its_files_have_their_types_and_are_asked_for_again(
-    rig: Rig, ending: str, kind: str
-) -> None:
-    files = [name for name in FILES if name.endswith(ending)]
-    assert files
-    for name in files:
+async def test_its_files_have_their_types_and_entity_tags(rig: Rig) -> None:
+    kinds = {".css": "text/css", ".svg": "image/svg+xml"}
+    for name in FILES:
         got = await rig.admin(f"/assets/{name}")
         assert (got.status, got.body) == (200, (ASSETS / name).read_bytes())
+        kind = kinds.get(Path(name).suffix, "text/javascript")
         assert got.headers["Content-Type"].startswith(kind)
         assert got.headers["Content-Security-Policy"] == POLICY
         again = await rig.session.get(
@@ -57,35 +56,16 @@ async def test_its_files_have_their_types_and_are_asked_for_again(
         assert (again.status, await again.read()) == (304, b"")
 
 
-@pytest.mark.parametrize(
-    "path",
-    [
-        "/assets/",
-        "/assets/index.html",
-        "/assets/vendor/VENDOR.md",
-        "/assets/vendor/htm.LICENSE",
-        "/assets/../dashboard.py",
-        "/assets/%2e%2e/dashboard.py",
-        "/assets//app/main.js",
-        "/Teams",
-        "/teamsters",
-        "//teams",
-        "/index.html",
-    ],
-)
-async def test_nothing_else_is_given(rig: Rig, path: str) -> None:
-    answer = await ask(rig.gateway.admin_url, request_bytes(target=path, body=b"", method="GET"))
-    assert answer.error == (404, "not_found")
+async def test_no_other_file_is_served(rig: Rig) -> None:
+    vendor = ("vendor/VENDOR.md", "vendor/htm.LICENSE")
+    assets = ("", "index.html", *vendor, "../dashboard.py", "%2e%2e/dashboard.py", "/app/main.js")
+    pages = ("/Teams", "/teamsters", "//teams", "/index.html")
+    for path in (*(f"/assets/{name}" for name in assets), *pages):
+        get = request_bytes(target=path, body=b"", method="GET")
+        assert (await ask(rig.gateway.admin_url, get)).error == (404, "not_found"), path
 
 
-async def test_a_head_tells_the_same_without_the_body(rig: Rig) -> None:
-    answer = await ask(
-        rig.gateway.admin_url, request_bytes(method="HEAD", target="/", body=b"", length=None)
-    )
-    assert (answer.status, answer.body) == (200, b"")
-
-
-async def test_without_a_token_the_page_says_how_to_switch_it_on(tmp_path: Path) -> None:
+async def test_without_a_token_the_page_says_how_to_switch_the_dashboard_on(tmp_path: Path) -> None:
     async with running_rig(tmp_path, ADMIN_TOKEN="") as rig:
         for path in ("/", "/teams/red"):
             got = await rig.admin(path)
@@ -105,7 +85,7 @@ async def test_answers_of_the_admin_port_carry_a_request_id(rig: Rig) -> None:
 # -- what is served -----------------------------------------------------------------------------
 
 
-def test_code_of_others_is_as_it_was_published() -> None:
+def test_vendored_files_are_as_they_were_published() -> None:
     table = (ASSETS / "vendor" / "VENDOR.md").read_text()
     listed = dict(ROW.findall(table))
     present = {
@@ -126,7 +106,7 @@ def test_the_one_edit_can_be_undone() -> None:
 
 
 @pytest.mark.parametrize("page", ["index.html", "off.html"])
-def test_no_page_holds_a_script_or_a_style_or_names_another_host(page: str) -> None:
+def test_no_page_has_an_inline_script_or_style_or_another_host(page: str) -> None:
     text = (ASSETS / page).read_text()
     assert "<style" not in text
     assert " style=" not in text
@@ -135,7 +115,7 @@ def test_no_page_holds_a_script_or_a_style_or_names_another_host(page: str) -> N
     assert not [url for url in re.findall(r'(?:src|href)="([^"]*)"', text) if url[0] != "/"]
 
 
-def test_the_app_asks_for_nothing_from_elsewhere() -> None:
+def test_the_app_loads_nothing_from_other_hosts() -> None:
     for name in FILES:
         if name.startswith("app/"):
             text = (ASSETS / name).read_text()
@@ -144,6 +124,6 @@ def test_the_app_asks_for_nothing_from_elsewhere() -> None:
             assert "innerHTML" not in text, name
 
 
-def test_both_sides_know_the_same_addresses() -> None:
+def test_server_and_app_have_the_same_addresses() -> None:
     paths = re.findall(r'path: "/([^/"]*)', (ASSETS / "app" / "routes.js").read_text())
     assert {path for path in paths if path} == set(SECTIONS)

@@ -1,4 +1,4 @@
-"""Recent requests, errors and the most repeated requests as an operator sees them."""
+"""Recent requests, errors by kind and the most repeated requests in the admin API."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -15,25 +15,28 @@ from tests.support.rig import PROMPT, UPSTREAM_KEY, Rig, running_rig
 JSON = dict[str, Any]
 
 
-async def told(rig: Rig, query: str = "") -> list[JSON]:
+async def activity(rig: Rig, query: str = "") -> list[JSON]:
     got = await rig.ask_admin("GET", f"activity?{query}")
     assert got.status == 200
     requests: list[JSON] = got.json["requests"]
     return requests
 
 
-async def test_each_request_is_told(rig: Rig) -> None:
+async def test_each_request_has_a_line(rig: Rig) -> None:
     key = await rig.key("red", limits=Limits(images_per_day=1))
     for prompt in (PROMPT, PROMPT, "another"):
         await rig.generate(key, prompt)
     await rig.generate("sk-gw-wrong")
-    stranger, refused, hit, miss = await told(rig)
+    for path in ("quota", "nothing"):
+        assert (await rig.get(f"/v1/{path}", "sk-gw-wrong")).status in (401, 404)
+    unknown, quota, stranger, refused, hit, miss = await activity(rig)
     assert [one["outcome"] for one in (stranger, refused, hit, miss)] == [
         "unauthenticated",
         "insufficient_quota",
         "hit",
         "miss",
     ]
+    assert [one["route"] for one in (unknown, quota, stranger)] == ["unknown", "quota", None]
     assert miss["cost_usd"] == hit["saved_usd"] != "0"
     assert miss["team"] == refused["team"] == "red"
     assert miss["key"] == key.partition("_")[0]
@@ -46,64 +49,39 @@ async def test_each_request_is_told(rig: Rig) -> None:
     assert {one["requests"] for one in (stranger, refused, hit, miss)} == {1}
 
 
-async def test_they_are_told_of_a_span_of_time(rig: Rig) -> None:
-    key = await rig.key("red")
-    await rig.generate(key)
-    (first,) = await told(rig)
-    today = first["at"][:10]
-    assert await told(rig, f"from={today}&to={today}") == [first]
-    assert await told(rig, f"from={first['at']}") == [first]
-    assert await told(rig, f"to={first['at']}") == []
-    assert await told(rig, "from=2020-01-01&to=2020-12-31") == []
-    got = await rig.ask_admin("GET", "activity?from=2026-01-02&to=2026-01-01")
-    assert (got.status, got.json["error"]["param"]) == (400, "to")
-
-
-async def test_what_asked_for_no_image_tells_its_route(rig: Rig) -> None:
-    for path in ("quota", "usage", "models", "nothing"):
-        assert (await rig.get(f"/v1/{path}", "sk-gw-wrong")).status in (401, 404)
-    await rig.generate("sk-gw-wrong")
-    routes = [one["route"] for one in await told(rig)]
-    assert routes == [None, "unknown", "models", "usage", "quota"]
-
-
-async def test_they_are_filtered(rig: Rig) -> None:
+async def test_requests_are_filtered(rig: Rig) -> None:
     red, blue = await rig.key("red"), await rig.key("blue")
     await rig.generate(red, headers={"X-Request-Id": "look-for-me"})
     await rig.generate(red, n=99)
     await rig.generate(blue)
-    (found,) = await told(rig, "id=look-for-me")
+    (found,) = await activity(rig, "id=look-for-me")
     assert found["outcome"] == "miss"
-    assert [one["team"] for one in await told(rig, "team=blue")] == ["blue"]
-    assert len(await told(rig, f"key={red.partition('_')[0]}")) == 2
-    assert len(await told(rig, "outcome=miss")) == 2
-    (wrong,) = await told(rig, "errors=true")
+    assert [one["team"] for one in await activity(rig, "team=blue")] == ["blue"]
+    assert len(await activity(rig, f"key={red.partition('_')[0]}")) == 2
+    assert len(await activity(rig, "outcome=miss")) == 2
+    (wrong,) = await activity(rig, "errors=true")
     assert (wrong["team"], wrong["code"]) == ("red", "integer_above_max_value")
+    today = found["at"][:10]
+    assert len(await activity(rig, f"from={today}&to={today}")) == 3
+    assert len(await activity(rig, f"from={found['at']}")) == 3
+    assert await activity(rig, f"to={found['at']}") == []
 
 
-async def test_pages_follow_each_other(rig: Rig) -> None:
+async def test_a_page_names_the_next_one(rig: Rig) -> None:
     key = await rig.key()
-    ids = [f"r{number}" for number in range(7)]
-    for id in ids:
+    for id in ("a", "b", "c"):
         await rig.generate(key, headers={"X-Request-Id": id})
-    found: list[str] = []
-    query = "limit=3"
-    while True:
+    found = list[str]()
+    query = "limit=2"
+    while query:
         page = (await rig.ask_admin("GET", f"activity?{query}")).json
         found += [one["id"] for one in page["requests"]]
         await rig.generate(key)
-        if page["next"] is None:
-            break
-        query = f"limit=3&before={page['next']}"
-    assert found == ids[::-1]
+        query = page["next"] and f"limit=2&before={page['next']}"
+    assert found == ["c", "b", "a"]
 
 
-@pytest.mark.parametrize("query", ["limit=0", "limit=1001", "before=x", "errors=maybe", "teem=red"])
-async def test_a_bad_question_is_refused(rig: Rig, query: str) -> None:
-    assert (await rig.ask_admin("GET", f"activity?{query}")).status == 400
-
-
-async def test_errors_are_told_by_kind(rig: Rig) -> None:
+async def test_errors_are_counted_by_kind(rig: Rig) -> None:
     red, blue = await rig.key("red"), await rig.key("blue")
     for _ in range(3):
         await rig.generate(red, n=99)
@@ -122,10 +100,9 @@ async def test_errors_are_told_by_kind(rig: Rig) -> None:
     (of_red,) = (await rig.ask_admin("GET", "errors?from=2020-01-01&team=red")).json["kinds"]
     assert of_red["requests"] == 3
     assert (await rig.ask_admin("GET", "errors?to=2020-01-01")).json["kinds"] == []
-    assert (await rig.ask_admin("GET", "errors?from=2026-01-02&to=2026-01-01")).status == 400
 
 
-async def test_a_purchase_whose_client_left_is_told_at_its_end(tmp_path: Path) -> None:
+async def test_a_purchase_whose_client_left_has_a_line_at_its_end(tmp_path: Path) -> None:
     sandbox = SandboxSettings(api_key=UPSTREAM_KEY, picture="dot", latency=1.0)
     async with running_rig(tmp_path, sandbox=sandbox) as rig:
         key = await rig.key()
@@ -133,7 +110,7 @@ async def test_a_purchase_whose_client_left_is_told_at_its_end(tmp_path: Path) -
             async with asyncio.timeout(0.5):
                 await rig.generate(key)
         await rig.gateway.proxy.flights.drain(30)
-        late, early = await told(rig)
+        late, early = await activity(rig)
         assert (early["outcome"], early["cost_usd"]) == ("client_closed", "0")
         assert late["outcome"] == "miss"
         assert late["id"] == early["id"]
@@ -151,7 +128,7 @@ async def top(rig: Rig, query: str = "") -> list[JSON]:
     return entries
 
 
-async def test_the_most_repeated_come_first_and_prompts_not_at_all(rig: Rig) -> None:
+async def test_the_most_repeated_requests_come_first_without_prompts(rig: Rig) -> None:
     red, blue = await rig.key("red"), await rig.key("blue")
     for key, prompt, times in ((red, "once", 1), (red, "often", 5), (blue, "twice", 3)):
         for _ in range(times):
@@ -164,14 +141,14 @@ async def test_the_most_repeated_come_first_and_prompts_not_at_all(rig: Rig) -> 
         "1024x1024",
         "auto",
     )
-    (shown, *_) = await told(rig, "outcome=hit&team=red")
+    (shown, *_) = await activity(rig, "outcome=hit&team=red")
     assert often["fingerprint"].startswith(shown["fingerprint"])
     assert often["bytes"] > 0
     assert 0 <= often["age_seconds"] < often["expires_seconds"]
     assert [entry["hits"] for entry in await top(rig, "limit=1")] == [4]
 
 
-async def test_prompts_are_shown_where_that_is_switched_on(tmp_path: Path) -> None:
+async def test_prompts_are_shown_where_an_operator_allows_them(tmp_path: Path) -> None:
     async with running_rig(tmp_path, ADMIN_SHOW_PROMPTS="true") as rig:
         key = await rig.key()
         for _ in range(2):
@@ -180,7 +157,7 @@ async def test_prompts_are_shown_where_that_is_switched_on(tmp_path: Path) -> No
         assert entry["prompt"] == "ä" * 200
 
 
-async def test_what_was_kept_over_a_restart_is_told_again(tmp_path: Path) -> None:
+async def test_an_answer_kept_over_a_restart_is_listed_at_its_next_hit(tmp_path: Path) -> None:
     keep = str(tmp_path / "cache")
     async with running_rig(tmp_path, CACHE_KEEP_PATH=keep) as rig:
         key = await rig.key()
@@ -204,7 +181,7 @@ async def gateways(tmp_path: Path) -> AsyncIterator[Gateways]:
         yield gateways
 
 
-async def test_each_gateway_tells_of_all(gateways: Gateways) -> None:
+async def test_each_gateway_lists_the_requests_of_all(gateways: Gateways) -> None:
     first, second = gateways.rigs
     key = await first.key("red")
     await gateways.refresh()
@@ -212,10 +189,10 @@ async def test_each_gateway_tells_of_all(gateways: Gateways) -> None:
     await second.generate(key)
     await second.generate(key)
     await second.generate(key, n=99)
-    assert len(await told(second)) >= 3  # its own are written by now
-    lines = await told(first)
+    assert len(await activity(second)) >= 3  # its own are written by now
+    lines = await activity(first)
     assert [one["outcome"] for one in lines] == ["invalid_request", "hit", "hit", "miss"]
-    assert await told(second) == lines
+    assert await activity(second) == lines
     (kind,) = (await first.ask_admin("GET", "errors?from=2020-01-01")).json["kinds"]
     assert kind["requests"] == 1
     (entry,) = await top(second)  # the first time it came from the Redis behind the memories

@@ -1,4 +1,4 @@
-"""Which requests a session's cookie may speak for."""
+"""Which requests may use a session's cookie."""
 
 import pytest
 from multidict import CIMultiDict
@@ -32,7 +32,7 @@ def test_a_change_needs_the_same_origin_and_the_header(method: str) -> None:
 
 @pytest.mark.parametrize("site", ["same-site", "cross-site", "", "anything"])
 @pytest.mark.parametrize("method", ["GET", "POST"])
-def test_another_site_gets_nothing_whatever_origin_it_names(method: str, site: str) -> None:
+def test_another_site_is_refused_with_any_origin(method: str, site: str) -> None:
     assert not may_use_cookie(method, marked(Sec_Fetch_Site=site, Origin=OWN))
 
 
@@ -50,13 +50,13 @@ def test_another_site_gets_nothing_whatever_origin_it_names(method: str, site: s
     ],
     ids=["null", "no port", "other port", "other name", "longer", "user", "no number", "empty"],
 )
-def test_another_origin_gets_nothing(origin: str) -> None:
+def test_another_origin_is_refused(origin: str) -> None:
     assert is_from_elsewhere(headers(Origin=origin))
     assert not may_use_cookie("POST", marked(Origin=origin))
     assert not may_use_cookie("GET", marked(Origin=origin))
 
 
-def test_reading_by_hand_and_by_programs_is_fine() -> None:
+def test_typed_addresses_and_programs_may_read() -> None:
     assert may_use_cookie("GET", headers())
     assert may_use_cookie("GET", headers(Sec_Fetch_Site="none"))
     assert may_use_cookie("HEAD", headers(Sec_Fetch_Site="same-origin"))
@@ -67,7 +67,7 @@ def test_behind_tls_the_port_of_the_scheme_may_be_left_out(host: str) -> None:
     assert not is_from_elsewhere(headers(host, Origin="https://gw.example.com"))
 
 
-def test_the_browser_tells_whether_it_came_by_https() -> None:
+def test_https_is_read_from_the_origin() -> None:
     assert is_https(headers(Origin="https://gw.example.com"))
     assert not is_https(headers(Origin=OWN))
     assert not is_https(headers())

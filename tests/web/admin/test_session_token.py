@@ -31,7 +31,7 @@ def read(cookie: str, now: float = BEGAN, pepper: bytes = PEPPER) -> Session | N
     return None if found is None else found[0]
 
 
-def test_what_is_written_is_read_again_with_its_token() -> None:
+def test_a_written_session_is_read_with_its_token() -> None:
     assert read_session(COOKIE, [OTHER, TOKEN], PEPPER, BEGAN) == (SESSION, TOKEN)
 
 
@@ -46,17 +46,17 @@ def test_the_value_fits_a_cookie_and_holds_nothing_of_the_token() -> None:
     [(0, IDLE_SECONDS), (LONGEST_SECONDS - 60, LONGEST_SECONDS)],
     ids=["idle", "longest"],
 )
-def test_it_ends_after_an_idle_hour_and_after_twelve_in_all(seen: int, ends: int) -> None:
+def test_a_session_ends_after_an_idle_hour_and_after_twelve_hours(seen: int, ends: int) -> None:
     cookie = write_session(replace(SESSION, seen=BEGAN + seen), TOKEN, PEPPER)
     assert read(cookie, BEGAN + ends - 1) is not None
     assert read(cookie, BEGAN + ends) is None
 
 
-def test_one_from_the_future_is_none() -> None:
+def test_a_session_from_the_future_is_refused() -> None:
     assert read(COOKIE, BEGAN - 1) is None
 
 
-def test_a_changed_token_or_pepper_ends_it_and_so_does_a_removed_token() -> None:
+def test_a_changed_token_or_pepper_or_a_removed_token_ends_a_session() -> None:
     assert read(COOKIE, pepper=b"another-pepper-of-a-gateway") is None
     changed = replace(TOKEN, digest=digest("gw-admin-of-ops-2"))
     assert read_session(COOKIE, [changed], PEPPER, BEGAN) is None
@@ -64,17 +64,17 @@ def test_a_changed_token_or_pepper_ends_it_and_so_does_a_removed_token() -> None
     assert read_session(COOKIE, [], PEPPER, BEGAN) is None
 
 
-def test_the_role_is_that_of_the_token_as_it_is_now() -> None:
+def test_a_session_has_the_current_role_of_its_token() -> None:
     viewer = replace(TOKEN, role="viewer")
     assert read_session(COOKIE, [viewer], PEPPER, BEGAN) == (SESSION, viewer)
 
 
-def test_a_session_does_not_pass_for_one_of_another_token() -> None:
+def test_the_signature_of_another_token_is_refused() -> None:
     said, _, signature = write_session(SESSION, OTHER, PEPPER).partition(".")
     assert read(f"{said}.{signature}") is None
 
 
-def test_the_digest_of_a_token_alone_signs_nothing() -> None:
+def test_the_digest_of_a_token_alone_cannot_sign() -> None:
     said = COOKIE.partition(".")[0]
     forged = hmac.digest(TOKEN.digest, said.encode(), hashlib.sha256)
     assert read(f"{said}.{base64.urlsafe_b64encode(forged).decode().rstrip('=')}") is None

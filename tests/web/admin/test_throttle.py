@@ -1,4 +1,4 @@
-"""Wrong tokens: some are answered at once, then one every few seconds."""
+"""Wrong tokens: the first are answered at once, then one every few seconds."""
 
 import pytest
 
@@ -11,38 +11,31 @@ from gateway.web.admin.throttle import (
     AddressThrottle,
     Throttle,
 )
+from tests.support.clocks import Clock
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-def test_some_are_free_then_each_has_to_wait() -> None:
-    clock = Clock()
+def test_after_the_first_wrong_tokens_each_has_to_wait() -> None:
+    clock = Clock(lambda: 0.0)
     guesses = Throttle(clock)
     assert [guesses.fail() for _ in range(BURST)] == [None] * BURST
     assert guesses.fail() == SECONDS_EACH
-    clock.now += SECONDS_EACH / 2
+    clock.ahead += SECONDS_EACH / 2
     assert guesses.fail() == SECONDS_EACH / 2
-    clock.now += SECONDS_EACH / 2
+    clock.ahead += SECONDS_EACH / 2
     assert guesses.fail() is None
     assert guesses.fail() == SECONDS_EACH
 
 
-def test_after_a_long_time_there_are_no_more_than_at_first() -> None:
-    clock = Clock()
+def test_a_long_pause_refills_no_more_than_the_first_allowance() -> None:
+    clock = Clock(lambda: 0.0)
     guesses = Throttle(clock)
-    clock.now += 1_000_000
+    clock.ahead += 1_000_000
     assert [guesses.fail() for _ in range(BURST)] == [None] * BURST
     assert guesses.fail() is not None
 
 
-def test_an_address_that_was_wrong_too_often_waits_and_no_other_does() -> None:
-    clock = Clock()
+def test_only_the_address_of_the_wrong_tokens_waits() -> None:
+    clock = Clock(lambda: 0.0)
     guesses = AddressThrottle(clock)
     assert guesses.wait("192.0.2.1") is None
     for _ in range(ADDRESS_BURST):
@@ -50,7 +43,7 @@ def test_an_address_that_was_wrong_too_often_waits_and_no_other_does() -> None:
         guesses.fail("192.0.2.1")
     assert guesses.wait("192.0.2.1") == ADDRESS_SECONDS_EACH
     assert guesses.wait("192.0.2.2") is None
-    clock.now += ADDRESS_SECONDS_EACH
+    clock.ahead += ADDRESS_SECONDS_EACH
     assert guesses.wait("192.0.2.1") is None
     guesses.fail("192.0.2.1")
     assert guesses.wait("192.0.2.1") == ADDRESS_SECONDS_EACH
@@ -68,15 +61,15 @@ def test_an_address_that_was_wrong_too_often_waits_and_no_other_does() -> None:
     ],
     ids=["64 bits", "beyond 64", "zone", "mapped", "mapped other", "unknown"],
 )
-def test_who_has_a_whole_network_is_one_address(one: str, other: str, same: bool) -> None:
-    guesses = AddressThrottle(Clock())
+def test_a_network_of_one_client_counts_as_one_address(one: str, other: str, same: bool) -> None:
+    guesses = AddressThrottle(Clock(lambda: 0.0))
     for _ in range(ADDRESS_BURST):
         guesses.fail(one)
     assert (guesses.wait(other) is not None) == same
 
 
-def test_the_address_that_was_wrong_longest_ago_is_forgotten_first() -> None:
-    guesses = AddressThrottle(Clock())
+def test_the_oldest_failure_is_forgotten_first() -> None:
+    guesses = AddressThrottle(Clock(lambda: 0.0))
     names = [f"client-{number}" for number in range(MOST_ADDRESSES)]
     for name in names:
         for _ in range(ADDRESS_BURST):

@@ -23,6 +23,10 @@ MEMORY_SECONDS = 86_400
 """How long a swept hold is remembered for an outcome that arrives late."""
 
 
+Minute = tuple[tuple[int, int], ...]
+"""Seconds and their numbers of purchases, oldest first."""
+
+
 def team_account(team: str) -> str:
     """Return the name of a team's account in the store."""
     return f"team:{team}"
@@ -53,12 +57,11 @@ class Counters(Struct, frozen=True, array_like=True):
 
     day: PeriodUsage = PeriodUsage()
     month: PeriodUsage = PeriodUsage()
-    minute: tuple[tuple[int, int], ...] = ()
+    minute: Minute = ()
 
-    def minute_at(self, now: float) -> tuple[tuple[int, int], ...]:
+    def minute_at(self, now: float) -> Minute:
         """Return the one-second counts that still matter at `now`, oldest first."""
-        first = int(now) - MINUTE_BUCKETS + 1
-        return tuple(bucket for bucket in self.minute if bucket[0] >= first)
+        return _recent(self.minute, now)
 
     def is_over(self, now: float) -> bool:
         """Whether nothing in the counters matters at `now`. The end of a month also ends a day."""
@@ -101,8 +104,8 @@ EMPTY = Account()
 
 def count_hold(counters: C, hold: Hold, now: float) -> C:
     """Add a hold, and its second to those of the last minute."""
-    held = replace(add_hold(counters, hold), minute=_with_second(counters.minute, int(hold.at)))
-    return replace(held, minute=held.minute_at(now))
+    minute = _recent(_with_second(counters.minute, int(hold.at)), now)
+    return replace(add_hold(counters, hold), minute=minute)
 
 
 def add_hold(counters: C, hold: Hold) -> C:
@@ -142,7 +145,14 @@ def _in_each_period(
     )
 
 
-def _with_second(minute: tuple[tuple[int, int], ...], second: int) -> tuple[tuple[int, int], ...]:
+def _recent(minute: Minute, now: float) -> Minute:
+    first = int(now) - MINUTE_BUCKETS + 1
+    if not minute or minute[0][0] >= first:
+        return minute
+    return tuple(bucket for bucket in minute if bucket[0] >= first)
+
+
+def _with_second(minute: Minute, second: int) -> Minute:
     if minute and minute[-1][0] > second:  # a purchase that the store had lost
         counts = dict(minute)
         return tuple(sorted({**counts, second: counts.get(second, 0) + 1}.items()))

@@ -1,1 +1,1 @@
-"""Cached answers: memory, Redis, and what keeps them correct."""
+"""Cached answers: in memory and in Redis, with purges on all replicas."""

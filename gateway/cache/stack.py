@@ -47,7 +47,7 @@ class CacheStack(Service):
         return self._redis is not None and not self._redis.unavailable
 
     async def start(self) -> None:
-        """Restore the snapshot, remove what was purged since, and connect to Redis.
+        """Restore the snapshot, remove the answers purged since, and connect to Redis.
 
         Raises StoreUnavailable.
         """

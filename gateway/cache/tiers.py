@@ -63,7 +63,7 @@ class TieredCache(AnswerCache):
         await self._redis.close()
 
     async def _fetch(self, key: str) -> Bought | None:
-        """Read from Redis, and store what it has in memory."""
+        """Read from Redis, and store the answer in memory."""
         found = await self._redis.fetch(key)
         newer: Bought | None = self._memory.find(key)
         if newer is not None:  # bought here during the read

@@ -1,7 +1,7 @@
 """Records usage that cost nothing: answers from the cache, shared answers, and refusals.
 
-Requests of the same kind are merged into one entry and written once a second. A crash loses what
-is not written yet, which is never money.
+Requests of the same kind are merged into one entry and written once a second. A crash loses the
+unwritten rest, which is never money.
 """
 
 from collections.abc import Callable, Sequence

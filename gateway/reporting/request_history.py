@@ -1,7 +1,7 @@
 """Collects finished requests for the request history: recent requests, errors and latency.
 
-Requests are collected as they end and written once a second. A crash loses what is not written
-yet, which is never money. While the store is unavailable requests are summed up, so the memory
+Requests are collected as they end and written once a second. A crash loses the unwritten rest,
+which is never money. While the store is unavailable requests are summed up, so the memory
 they take is bounded however long that lasts.
 """
 

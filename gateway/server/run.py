@@ -80,7 +80,10 @@ async def _serve(
     stopping = _stop_on_signals()
     reloading = _reload_on_hangup(stopping)
     async with AsyncExitStack() as running:
-        sandbox_upstream = await _open_sandbox(running) if sandbox else None
+        sandbox_upstream = None
+        if sandbox:
+            sandbox_upstream = Sandbox(SandboxSettings(api_key=SANDBOX_KEY, answer="url"))
+            await running.enter_async_context(sandbox_upstream)
         settings, token = _prepare(settings, sandbox_upstream, demo)
         gateway = Gateway(settings, wall)
         await gateway.start()
@@ -93,9 +96,8 @@ async def _serve(
             )
             return _prepare(found, sandbox_upstream, demo)[0], warnings
 
-        background = Background("serving")
+        background = await running.enter_async_context(Background("serving"))
         background.spawn(_reload_when(reloading, lambda: reload(gateway, read)))
-        running.push_async_callback(background.close)
         if demo:
             await _print_banner(gateway, settings, token, real=not sandbox)
         await stopping.wait()
@@ -112,13 +114,6 @@ async def _reload_when(wanted: asyncio.Event, work: Callable[[], Awaitable[None]
             await work()
         except Exception as defect:  # the next signal must still have an effect
             log.exception("configuration kept", exc_info=defect)
-
-
-async def _open_sandbox(running: AsyncExitStack) -> Sandbox:
-    sandbox_upstream = Sandbox(SandboxSettings(api_key=SANDBOX_KEY, answer="url"))
-    await sandbox_upstream.start("127.0.0.1", 0)
-    running.push_async_callback(sandbox_upstream.stop)
-    return sandbox_upstream
 
 
 def _with_sandbox(settings: Settings, sandbox_upstream: Sandbox | None) -> Settings:

@@ -1,4 +1,4 @@
-"""Loading what a gateway needs before it can start: pepper, keys, certificate, packages, store.
+"""Loading the parts that a start needs: pepper, keys, certificate, packages, store.
 
 Each function raises StartError with the reason in one line. The server and the command line both
 use them, so both refuse the same things in the same words.

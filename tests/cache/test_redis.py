@@ -1,4 +1,4 @@
-"""Answers in a real Redis: what is read back, for how long, and what never is."""
+"""Answers in a real Redis: how long they live, and which values are never served."""
 
 import asyncio
 import random

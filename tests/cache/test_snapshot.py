@@ -61,7 +61,7 @@ async def bought(settings: CacheSettings) -> Bought:
 
 @pytest.fixture
 def lines(bought: Bought) -> Iterator[Lines]:
-    """What is logged after the former run."""
+    """The log lines after the former run."""
     with capture_logs() as lines:
         yield lines
 

@@ -13,7 +13,7 @@ from tests.support.program import Program, program
 from tests.support.raw import wire
 
 MANY = 3_000
-"""Lines of requests: several times what a pipe holds."""
+"""Lines of requests: several times the capacity of a pipe."""
 
 _STARTED = re.compile(r'"public":"([^"]+)"')
 

@@ -1,4 +1,4 @@
-"""The serving loop: what is a numeric address already is looked up without a thread."""
+"""The event loop: a numeric address is looked up without a thread."""
 
 import asyncio
 import os

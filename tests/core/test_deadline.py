@@ -14,7 +14,7 @@ from gateway.config.store_url import parse_store_url
 from gateway.core.deadline import Deadline
 from gateway.stores.redis import RedisStore
 from gateway.stores.redis.client import RedisClient
-from gateway.stores.redis.store import PATIENCE_SECONDS
+from gateway.stores.redis.link import PATIENCE_SECONDS
 from tests.support.redis import running_redis
 
 NewLoop = Callable[[], asyncio.AbstractEventLoop] | None

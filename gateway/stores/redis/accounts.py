@@ -143,7 +143,7 @@ class RedisAccounts(RedisPart):
         # Neither the stamp that is cached, which is sent as a number, nor a later one.
         if cached[0] and not isinstance(state, int) and not _is_later(state, cached[0]):
             self._cache.pop(name, None)  # so that it is reported once
-            self.link.went_back(name)
+            self.link.operations.went_back(name)
         if state is None:
             return EMPTY, 0
         if isinstance(state, bytes):

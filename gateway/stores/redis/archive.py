@@ -18,7 +18,6 @@ from math import ceil
 from operator import add, sub
 from typing import Any
 
-from gateway.config.store_url import StoreUrl
 from gateway.core.errors import StoreUnavailable
 from gateway.core.model import Entry
 from gateway.core.periods import HOUR_SECONDS
@@ -65,14 +64,13 @@ _Hours = dict[int, Sequence[Any] | None]
 class RedisArchive(RedisPart):
     """The ArchiveStore of one server."""
 
-    def __init__(self, link: Link, place: StoreUrl) -> None:
+    def __init__(self, link: Link) -> None:
         super().__init__(link)
-        self._place = place
         self._directory = RedisDirectory(link)
         self._claims = RedisClaims(link)
 
     async def export(self) -> AsyncGenerator[Sequence[ArchiveRecord], None]:
-        with self.link.operation("export"):
+        with self.link.operations.observed("export"):
             present = int(await self._now() // HOUR_SECONDS)
             # The next hour may begin before the script runs.
             latest = (present - 1, present, present + 1)
@@ -119,7 +117,7 @@ class RedisArchive(RedisPart):
     async def _begin(self) -> None:
         epoch = secrets.token_hex(16)
         keys = (names.META, names.ACCOUNTS, names.TEAMS, names.KEYS, names.AUDIT, *_USAGE)
-        with explaining(self._place):
+        with explaining(self.link.place):
             await inspect(self.link)
             begun = await self.link.raw(scripts.BEGIN_IMPORT, keys, (epoch, SCHEMA))
         if begun == b"held":
@@ -130,11 +128,7 @@ class RedisArchive(RedisPart):
 
     async def _remove_all(self) -> None:
         """Remove all but `meta`. The lists of hours go last: they say which keys are left."""
-        found = [
-            int(hour)
-            for key in _USAGE
-            for hour in await self.link.call(scripts.READ, (names.META, key), "ZRANGE", 0, -1)
-        ]
+        found = [int(hour) for key in _USAGE for hour in await self.link.read(key, "ZRANGE", 0, -1)]
         keys = iter([*pack_keys(found), *(key for hour in found for key in names.kept(hour))])
         while some := list(islice(keys, REMOVED_AT_ONCE)):
             await self.link.call(scripts.REMOVE, (names.META, *some))
@@ -174,8 +168,7 @@ class RedisArchive(RedisPart):
 
     async def _commit(self, write: DirectoryWrite) -> None:
         """Write teams or keys, on the present generation: nothing else writes during an import."""
-        meta = (names.META, names.META)
-        generation = await self.link.call(scripts.READ, meta, "HGET", "generation")
+        generation = await self.link.read(names.META, "HGET", "generation")
         await self._directory.commit(int(generation), write)
 
     async def _write_entries(self, entries: Sequence[Entry], first: int) -> None:

@@ -47,7 +47,7 @@ class RedisAudit(RedisPart):
         read = 0
         while limit is None or len(found) < limit:
             bounds = (last, first, "LIMIT", read, ENTRIES_AT_ONCE)
-            members = await self.link.call(scripts.READ, _KEYS, "ZREVRANGEBYSCORE", *bounds)
+            members = await self.link.read(names.AUDIT, "ZREVRANGEBYSCORE", *bounds)
             entries = list(map(decode_member, members))
             found += [entry for entry in entries if team in (None, entry.team)]
             read += len(members)

@@ -61,7 +61,7 @@ class RedisDirectory(RedisPart):
 
     @operation("last_uses")
     async def last_uses(self) -> dict[str, float]:
-        found = await self.link.call(scripts.READ, _USES, "ZRANGE", 0, -1, "WITHSCORES")
+        found = await self.link.read(names.USES, "ZRANGE", 0, -1, "WITHSCORES")
         return {id.decode(): float(at) for id, at in tuples(found, 2)}
 
 

@@ -51,8 +51,6 @@ _decode_line = msgspec.json.Decoder(RequestLine)
 _decode_kind = msgspec.json.Decoder(tuple[int, str | None, str, str | None, int])
 """Hour, team, and the outcome, code and status of an error."""
 
-_LATENCY_KEYS = (names.META, names.LATENCY)
-
 
 class RedisHistory(RedisPart):
     """The HistoryStore in a sorted set for each ring, and hashes of errors and latency."""
@@ -113,7 +111,7 @@ class RedisHistory(RedisPart):
         found: list[HourLatency] = []
         for begin in range(first, last, HOURS_AT_ONCE):
             hours = range(begin, min(begin + HOURS_AT_ONCE, last))
-            values = await self.link.call(scripts.READ, _LATENCY_KEYS, "HMGET", *hours)
+            values = await self.link.read(names.LATENCY, "HMGET", *hours)
             found += (
                 latency_of(hour, [int(number) for number in value.split()])
                 for hour, value in zip(hours, values, strict=True)
@@ -123,7 +121,7 @@ class RedisHistory(RedisPart):
 
     @operation("forget_activity")
     async def forget(self, now: float) -> None:
-        keys = (*_LATENCY_KEYS, *map(names.activity, RINGS))
+        keys = (names.META, names.LATENCY, *map(names.activity, RINGS))
         hour = hour_of(now - LATENCY_DAYS * DAY_SECONDS)
         line = place_prefix(now - LINE_DAYS * DAY_SECONDS)
         await self.link.call(scripts.FORGET_ACTIVITY, keys, hour, line)
@@ -146,10 +144,9 @@ async def _page(link: Link, before: str | None, since: str) -> tuple[list[Reques
 
 
 async def _read(link: Link, ring: Ring, before: str | None, since: str) -> list[RequestLine]:
-    keys = (names.META, names.activity(ring))
     ends = ("+" if before is None else f"({before}", f"[{since}" if since else "-")
     bounds = (*ends, "LIMIT", 0, LINES_AT_ONCE)
-    members = await link.call(scripts.READ, keys, "ZREVRANGEBYLEX", *bounds)
+    members = await link.read(names.activity(ring), "ZREVRANGEBYLEX", *bounds)
     return [_decode_line.decode(member[_PLACE_CHARS:]) for member in members]
 
 

@@ -9,7 +9,6 @@ this is money: no script checks the epoch, and a lease that gets lost is taken a
 """
 
 import asyncio
-import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import suppress
 from typing import Any
@@ -25,11 +24,6 @@ from gateway.stores.port import Observe
 from gateway.stores.redis.client import close_client, open_client
 from gateway.stores.redis.link import FAILURES, Link, RedisPart, operation
 from gateway.stores.redis.scripts import Argument, Script
-
-CONNECTIONS = 8
-
-PATIENCE_SECONDS = 2.0
-"""Bounds an operation, including the wait for a connection."""
 
 QUIET_SECONDS = 1.0
 """After so long without a message the server is asked for a sign of life. After as long without
@@ -62,14 +56,7 @@ class RedisLeases(RedisPart):
 
     def __init__(self, place: StoreUrl, *, observe: Observe | None = None) -> None:
         self._place = place
-        link = Link(
-            place,
-            connections=CONNECTIONS,
-            patience=PATIENCE_SECONDS,
-            monotonic=time.monotonic,
-            observe=observe,
-        )
-        super().__init__(link)
+        super().__init__(Link(place, observe))
 
     @operation("take_lease")
     async def take(self, lease: Lease, seconds: float) -> Rival | None:

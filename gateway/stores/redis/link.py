@@ -1,6 +1,6 @@
 """Calls to the server, each bounded in time, with its failures translated and its epoch checked.
 
-- A caller waits at most `patience` seconds in all: for a free connection, for connecting, for the
+- A caller waits at most PATIENCE_SECONDS in all: for a free connection, for connecting, for the
   reply. A call that was sent by then may still be done, as the ports say.
 - A call that has begun has a task of its own, is never cancelled, and ends within a bound of its
   own. So no reply is left on a connection that another call uses next, and a caller that leaves
@@ -10,25 +10,32 @@
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from contextlib import suppress
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import structlog
-from msgspec import DecodeError
 from redis.asyncio import Redis, RedisCluster
 from redis.exceptions import ReadOnlyError, RedisClusterException, RedisError, ResponseError
 
 from gateway.config.store_url import StoreUrl
 from gateway.core.deadline import Deadline
 from gateway.core.errors import StoreLost, StoreUnavailable
+from gateway.stores.operations import Operations
 from gateway.stores.port import Observe
 from gateway.stores.redis.client import close_client, open_client
-from gateway.stores.redis.scripts import Argument, Script
+from gateway.stores.redis.names import META
+from gateway.stores.redis.scripts import READ, Argument, Script
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+CONNECTIONS = 8
+"""To each server. The ledger uses one at a time, and everything else shares the others."""
+
+PATIENCE_SECONDS = 2.0
+"""Bounds a call, including the wait for a connection."""
 
 CALL_SECONDS = 1.0
 """How long a call that has begun may take, connecting included."""
@@ -59,14 +66,14 @@ def operation(
     [Callable[Concatenate[AnyPart, P], Awaitable[T]]],
     Callable[Concatenate[AnyPart, P], Coroutine[Any, Any, T]],
 ]:
-    """Observe a part's method as this operation: see `Link.operation`."""
+    """Observe a part's method as this operation: see `Operations.observed`."""
 
     def decorate(
         method: Callable[Concatenate[AnyPart, P], Awaitable[T]],
     ) -> Callable[Concatenate[AnyPart, P], Coroutine[Any, Any, T]]:
         @wraps(method)
         async def observed(part: AnyPart, /, *args: P.args, **kwargs: P.kwargs) -> T:
-            with part.link.operation(name):
+            with part.link.operations.observed(name):
                 return await method(part, *args, **kwargs)
 
         return observed
@@ -77,46 +84,20 @@ def operation(
 class Link:
     """Calls to one store's server. `epoch` is the one that this gateway accepts, "" before `open`.
 
-    As "pool_wait", `observe` receives how long each call waited for one of the `connections`.
+    As "pool_wait", `observe` receives how long each call waited for one of the connections.
     """
 
-    def __init__(
-        self,
-        place: StoreUrl,
-        *,
-        connections: int,
-        patience: float,
-        monotonic: Callable[[], float],
-        observe: Observe | None,
-    ) -> None:
+    def __init__(self, place: StoreUrl, observe: Observe | None) -> None:
         self.epoch = ""
         self.place = place.shown
+        self.operations = Operations(self.place, observe)
         self._log = structlog.get_logger(source="store", place=self.place)
-        self._patience = patience
-        self._monotonic = monotonic
-        self._observe = observe or (lambda operation, seconds, there: None)
-        self._client = open_client(place, connections=connections, retries=0)
-        self._room = asyncio.Semaphore(connections)
+        self._client = open_client(place, connections=CONNECTIONS, retries=0)
+        self._room = asyncio.Semaphore(CONNECTIONS)
         self._running: set[asyncio.Task[Any]] = set()
         self._closed = False
         self._away = False
         self._lost = False
-
-    @contextmanager
-    def operation(self, name: str) -> Iterator[None]:
-        """Observe one operation of the store. Damaged bytes raise StoreUnavailable."""
-        started, answered = self._monotonic(), True
-        try:
-            yield
-        except DecodeError as failure:
-            answered = False
-            self._log.exception("the store holds damaged bytes", operation=name)
-            raise StoreUnavailable from failure
-        except StoreUnavailable:
-            answered = False
-            raise
-        finally:
-            self._observe(name, self._monotonic() - started, answered)
 
     async def call(self, script: Script, keys: Sequence[str], *arguments: Argument) -> Any:
         """Run a script that checks the epoch. Raises StoreUnavailable with its cause."""
@@ -128,6 +109,10 @@ class Link:
             raise unavailable from failure
         self._log_change(None)
         return reply
+
+    async def read(self, key: str, command: str, *arguments: Argument) -> Any:
+        """Run a command that reads one key. Raises StoreUnavailable with its cause."""
+        return await self.call(READ, (META, key), command, *arguments)
 
     async def call_in_any_epoch(
         self, script: Script, keys: Sequence[str], *arguments: Argument
@@ -142,25 +127,19 @@ class Link:
         """Run any script. Raises one of FAILURES, or StoreUnavailable after `close`."""
         if self._closed:
             raise StoreUnavailable
-        async with Deadline(self._patience):
-            await self._wait_for_room()
+        async with Deadline(PATIENCE_SECONDS):
+            with self.operations.observed("pool_wait"):
+                await self._room.acquire()
             task = asyncio.create_task(self._run(script.run(self._client, keys, arguments)))
             self._running.add(task)
             task.add_done_callback(self._ended)
             return await asyncio.shield(task)
 
-    def went_back(self, account: str) -> None:
-        """Log and count an account that is older than it was before."""
-        self._log.error(
-            "the store went back: it lost writes, and budgets with them", account=account
-        )
-        self._observe("went_back", 0.0, False)
-
     async def setting(self, name: str) -> str | None:
         """Return a setting of the server; None where this user may not read it. Raises FAILURES."""
         client = self._client
         try:
-            async with Deadline(self._patience):
+            async with Deadline(PATIENCE_SECONDS):
                 if isinstance(client, RedisCluster):
                     node = client.get_default_node()
                     found = await client.config_get(name, target_nodes=node)
@@ -178,16 +157,9 @@ class Link:
         """
         self._closed = True
         if self._running:
-            await asyncio.wait(self._running, timeout=self._patience)
+            await asyncio.wait(self._running, timeout=PATIENCE_SECONDS)
         with suppress(*FAILURES):
             await close_client(self._client)
-
-    async def _wait_for_room(self) -> None:
-        started = self._monotonic()
-        try:
-            await self._room.acquire()
-        finally:
-            self._observe("pool_wait", self._monotonic() - started, True)
 
     async def _run(self, call: Awaitable[Any]) -> Any:
         try:

@@ -14,7 +14,6 @@ from redis.exceptions import (
     ResponseError,
 )
 
-from gateway.config.store_url import StoreUrl
 from gateway.core.errors import StoreUnavailable
 from gateway.stores.errors import UnusableStore
 from gateway.stores.redis import names, scripts, usage_packs
@@ -30,12 +29,12 @@ OLDEST_VERSION = (7, 0)
 _NO_LIMIT = "noeviction"
 
 
-async def make_ready(link: Link, place: StoreUrl) -> None:
+async def make_ready(link: Link) -> None:
     """Check the server, and begin an epoch where it has none.
 
     Raises UnusableStore, or StoreUnavailable where it is away.
     """
-    with explaining(place):
+    with explaining(link.place):
         await inspect(link)
         link.epoch = (await _epoch(link, ""))[0]
 
@@ -50,15 +49,15 @@ async def inspect(link: Link) -> None:
 
 
 @contextmanager
-def explaining(place: StoreUrl) -> Iterator[None]:
+def explaining(place: str) -> Iterator[None]:
     """Raise failures inside as UnusableStore or StoreUnavailable."""
     try:
         yield
     except UnusableStore as failure:
-        raise UnusableStore(f"The store {place.shown} cannot be used: {failure}.") from failure
+        raise UnusableStore(f"The store {place} cannot be used: {failure}.") from failure
     except FAILURES as failure:
         if reason := _reason_to_act(failure):
-            raise UnusableStore(f"The store {place.shown} cannot be used: {reason}.") from failure
+            raise UnusableStore(f"The store {place} cannot be used: {reason}.") from failure
         raise StoreUnavailable from failure
 
 

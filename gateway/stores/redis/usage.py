@@ -98,7 +98,7 @@ class RedisUsage(RedisPart):
 
     async def _hours(self, key: str, report: "_Report") -> list[int]:
         bounds = (report.query.first, f"({report.query.end}")
-        found = await self.link.call(scripts.READ, (names.META, key), "ZRANGEBYSCORE", *bounds)
+        found = await self.link.read(key, "ZRANGEBYSCORE", *bounds)
         return [int(hour) for hour in found]
 
 

@@ -18,7 +18,6 @@ has changed since it was read.
 
 from collections.abc import Iterable, Mapping, Sequence
 from operator import add
-from typing import Any
 
 import msgspec
 
@@ -88,7 +87,7 @@ async def pack_hour(link: Link, now_hour: int) -> bool:
     if hour is None:
         return False
     by_team: dict[str, Rows] = {}
-    for group, numbers in groups(await _read(link, names.usage(hour), "HGETALL")):
+    for group, numbers in groups(await link.read(names.usage(hour), "HGETALL")):
         if group[0] in by_team or len(by_team) < TEAMS_AT_ONCE:
             by_team.setdefault(group[0], []).append((group, numbers))
     await _move(link, hour, by_team)
@@ -96,10 +95,10 @@ async def pack_hour(link: Link, now_hour: int) -> bool:
 
 
 async def _hour_to_move(link: Link, now_hour: int) -> int | None:
-    found = await _read(link, names.HOURS, "ZRANGEBYSCORE", "-inf", now_hour, "LIMIT", 0, 1)
+    found = await link.read(names.HOURS, "ZRANGEBYSCORE", "-inf", now_hour, "LIMIT", 0, 1)
     hours = [int(hour) for hour in found]
     if hours == [now_hour]:
-        size = await _read(link, names.usage(now_hour), "HLEN")
+        size = await link.read(names.usage(now_hour), "HLEN")
         return now_hour if size >= FULL_FIELDS else None
     return hours[0] if hours else None
 
@@ -109,7 +108,7 @@ async def _move(link: Link, hour: int, by_team: Mapping[str, Rows]) -> None:
     packs = packs_of(hour)
     arguments: list[Argument] = [SCHEMA, hour]
     for key, more in zip(packs, levels, strict=True):
-        version, *texts = await _read(link, key, "HMGET", VERSION, *more)
+        version, *texts = await link.read(key, "HMGET", VERSION, *more)
         arguments += (version or b"", len(more))
         for (field, rows), text in zip(more.items(), texts, strict=True):
             arguments += (field, msgspec.json.encode(_merged(text, rows)))
@@ -160,7 +159,7 @@ async def forget_week(link: Link, first_week: int) -> bool:
     found: Sequence[int] = [
         int(hour)
         for key in (names.HOURS, names.PACKED)
-        for hour in await _read(link, key, "ZRANGEBYSCORE", "-inf", before, "LIMIT", 0, 1)
+        for hour in await link.read(key, "ZRANGEBYSCORE", "-inf", before, "LIMIT", 0, 1)
     ]
     if not found:
         return False
@@ -170,7 +169,3 @@ async def forget_week(link: Link, first_week: int) -> bool:
     keys += [key for hour in hours for key in names.kept(hour)]
     await link.call(scripts.FORGET_USAGE, keys, hours[0], hours[-1])
     return True
-
-
-async def _read(link: Link, key: str, command: str, *arguments: Argument) -> Any:
-    return await link.call(scripts.READ, (names.META, key), command, *arguments)

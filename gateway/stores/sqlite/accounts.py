@@ -109,7 +109,7 @@ class SqliteAccounts(SqlitePart):
         version, stamp, state = row or (0, 0, None)
         if version < cached[0] or (version == cached[0] and stamp != cached[1]):
             self._cache.pop(name, None)  # so that it is reported once
-            self.threads.went_back(name)
+            self.threads.operations.went_back(name)
         if row is None:
             return EMPTY, 0
         if state is None:

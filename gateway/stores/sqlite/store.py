@@ -43,7 +43,7 @@ class SqliteStore(Store):
     ) -> None:
         clock = StoreClock(wall, monotonic)
         self._database = Database(path.absolute(), busy_seconds)
-        self._threads = threads = Threads(self._database, monotonic, observe)
+        self._threads = threads = Threads(self._database, observe)
         self.accounts = SqliteAccounts(threads, clock)
         self.directory = directory.SqliteDirectory(threads)
         self.usage = SqliteUsage(threads)

@@ -11,14 +11,10 @@ from contextlib import contextmanager
 from functools import wraps
 from typing import Any, Concatenate, Literal, ParamSpec, TypeVar
 
-import structlog
-
-from gateway.core.errors import StoreUnavailable
+from gateway.stores.operations import Operations
 from gateway.stores.port import Observe
 from gateway.stores.sqlite.connection import Database
 from gateway.stores.sqlite.worker import Worker
-
-log = structlog.get_logger(source="store")
 
 Thread = Literal["writer", "reader", "reports"]
 P = ParamSpec("P")
@@ -31,12 +27,9 @@ GRACE_SECONDS = 0.5
 class Threads:
     """One worker for each kind of work, so that none waits for another."""
 
-    def __init__(
-        self, database: Database, monotonic: Callable[[], float], observe: Observe | None
-    ) -> None:
+    def __init__(self, database: Database, observe: Observe | None) -> None:
         self._database = database
-        self._monotonic = monotonic
-        self._observe = observe or (lambda operation, seconds, answered: None)
+        self.operations = Operations(f"sqlite:{database.path}", observe)
         names: tuple[Thread, ...] = ("writer", "reader", "reports")
         self._workers = {name: Worker(name, database) for name in names}
 
@@ -44,26 +37,9 @@ class Threads:
         self, thread: Thread, operation: str, work: Callable[[sqlite3.Connection], T]
     ) -> T:
         """Run `work` in a thread, bounded in time and observed. Raises StoreUnavailable."""
-        started, answered = self._monotonic(), True
-        try:
+        with self.operations.observed(operation):
             async with asyncio.timeout(self._database.busy_seconds + GRACE_SECONDS):
                 return await self._workers[thread].run(work)
-        except (StoreUnavailable, TimeoutError) as failure:
-            answered = False
-            if isinstance(failure, StoreUnavailable):
-                raise
-            raise StoreUnavailable from failure
-        finally:
-            self._observe(operation, self._monotonic() - started, answered)
-
-    def went_back(self, account: str) -> None:
-        """Log and count an account that lost writes. Safe in any thread."""
-        log.error(
-            "the store went back: it lost writes, and budgets with them",
-            place=f"sqlite:{self._database.path}",
-            account=account,
-        )
-        self._observe("went_back", 0.0, False)
 
     async def close(self) -> None:
         """Finish the work that has begun, and close the connections."""

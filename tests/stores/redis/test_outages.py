@@ -18,7 +18,7 @@ from gateway.quota.store import Change
 from gateway.reporting.request_lines import HistoryBatch, LineFilter
 from gateway.stores.port import Store
 from gateway.stores.redis import RedisStore, names
-from gateway.stores.redis.store import CONNECTIONS, PATIENCE_SECONDS
+from gateway.stores.redis.link import CONNECTIONS, PATIENCE_SECONDS
 from gateway.tenants.store import DirectoryWrite
 from tests.conformance.audit import PURGED
 from tests.conformance.directory import KEY, RED

@@ -172,13 +172,13 @@ class HistoryConformance:
 
     async def test_errors_are_counted_by_kind_hour_and_team(self, store: Store) -> None:
         later = replace(KIND, requests=5, last_at=NOON + HOUR_SECONDS, last_id="r9")
-        nobody = replace(KIND, outcome="not_found", code=None, status=404, requests=100)
-        await add(store, 1, errors=[TeamErrors("red", KIND), TeamErrors(None, nobody)])
+        unknown = replace(KIND, outcome="not_found", code=None, status=404, requests=100)
+        await add(store, 1, errors=[TeamErrors("red", KIND), TeamErrors(None, unknown)])
         await add(store, 2, at=NOON + HOUR_SECONDS, errors=[TeamErrors("red", later)])
         await add(store, 3, errors=[TeamErrors("blue", replace(KIND, last_at=NOON - 5))])
         both = replace(later, requests=2 * KIND.requests + later.requests)
         assert await store.history.errors(NOON - HOUR_SECONDS, NOON + DAY_SECONDS) == [
-            nobody,
+            unknown,
             both,
         ]
         assert await store.history.errors(NOON, NOON + HOUR_SECONDS, "red") == [KIND]

@@ -1,4 +1,4 @@
-"""Archives: what was written is read, and nothing else is."""
+"""Archives are read as they were written, and anything else is refused."""
 
 import hashlib
 import re
@@ -49,7 +49,7 @@ ENTRY = replace(history(1)[0], outcome="bought", cost=53_000)
 
 
 def refusal(archive: bytes) -> str:
-    """Why it is refused."""
+    """Return why the reader refuses it."""
     with pytest.raises(NotRestored) as refused:
         read(archive)
     assert "\n" not in str(refused.value)

@@ -1,4 +1,4 @@
-"""A store moved through an archive into another one: all that anybody relies on is the same."""
+"""A store that moves through an archive into another one keeps budgets, keys and usage."""
 
 import asyncio
 import io
@@ -37,7 +37,7 @@ KEY_LIMITS = Limits(images_per_month=6)
 
 
 async def moved(source: Store, target: Store) -> None:
-    """Bring everything over, by way of an archive."""
+    """Export the source into an archive, and import that into the target."""
     file = io.BytesIO()
     exported = await export_store(source.archive, file.write, time.time())
     file.seek(0)
@@ -121,7 +121,7 @@ async def _comes_back(places: Places, records: list[ArchiveRecord]) -> None:
 
 
 def lasting(records: list[ArchiveRecord]) -> list[ArchiveRecord]:
-    """All but the clock, which goes on, and usage, which Redis sums up."""
+    """Return all records but the clock, which goes on, and usage, which Redis sums up."""
     return by_name(r for r in records if not isinstance(r, ClockRecord | EntryRecord))
 
 

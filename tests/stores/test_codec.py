@@ -11,7 +11,7 @@ from gateway.quota.account import EMPTY, Account, Hold
 from gateway.stores.codec import decode_account, decode_team, encode_account
 from tests.support.states import accounts
 
-# What schema 1 wrote. It must be read for ever, or become a schema of its own.
+# Values that schema 1 wrote. Gateways read them for ever, or the schema gets a new version.
 ACCOUNT = Account(
     day=PeriodUsage(20513, 1, 2, 3, 4),
     month=PeriodUsage(24314, 5, 6, 7, 8),

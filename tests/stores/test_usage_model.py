@@ -54,7 +54,7 @@ def written(draw: st.DrawFn) -> Entry:
 
 
 Step = list[Entry] | float
-"""Entries to write, or the time at which it is tidied up."""
+"""Entries to write, or a time to tidy up at."""
 
 steps: st.SearchStrategy[list[Step]] = st.lists(
     st.lists(written(), min_size=1, max_size=4) | moments, max_size=8
@@ -74,7 +74,7 @@ def naive(
     end: float | None,
     team: str | Sequence[str] | None,
 ) -> list[UsageRow]:
-    """The report from a list of all entries, the last of each id alone."""
+    """Compute the report from a list of all entries; only the last of each id counts."""
     rows: dict[tuple[str, ...], dict[str, int]] = {}
     teams = (team,) if isinstance(team, str) else team
     for last in {one.id: one for one in entries}.values():

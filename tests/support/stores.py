@@ -30,7 +30,7 @@ class Places:
         self._numbers = count()
 
     def new(self, kind: str) -> MakeStore:
-        """Return what makes stores on empty data."""
+        """Return a function that makes stores on empty data."""
         number = next(self._numbers)
         if kind == "sqlite":
             return partial(SqliteStore, self._folder / str(number) / "gateway.db")

@@ -1,4 +1,4 @@
-"""What is Redis' own about archives: memory, and what an import leaves there."""
+"""Archives of the Redis store: memory, clusters, and the keys that an import leaves."""
 
 import time
 from functools import partial
@@ -68,7 +68,7 @@ async def test_an_import_that_does_not_fit_is_taken_back(
 async def test_an_import_that_ends_too_late_removes_nothing(
     make_store: MakeStore, client: Redis
 ) -> None:
-    """Not with the epoch that it has become, either: gateways may have bought since."""
+    """Not even in its new epoch: gateways may have bought since."""
     await restore(make_store, state(history(10)))
     epoch = await client.hget(names.META, "epoch")
     before = await client.dbsize()

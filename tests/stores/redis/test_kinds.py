@@ -1,5 +1,5 @@
 """The Redis store on a cluster, behind TLS and behind sentinels: the part of the suite that takes
-every script through it, and what is special about each.
+every script through it, and the faults that only one kind has.
 """
 
 from functools import partial

@@ -209,7 +209,7 @@ async def test_a_subscription_that_fell_silent_is_noticed(
 
 async def test_a_quiet_subscription_stays(leases: RedisLeases) -> None:
     async with listening(leases) as listener:
-        await asyncio.sleep(3.5)  # three times as long as it is quiet before it is asked
+        await asyncio.sleep(3.5)  # longer than until a ping and its timeout
         assert not listener.task.done()
         await leases.end([(MINE, b"heard")])
         assert await listener.next() == LeaseEvent(MINE, b"heard")

@@ -1,4 +1,4 @@
-"""The Redis store's usage history: what is summed, and for how long it can be taken back."""
+"""The Redis store's usage history: its sums, its packs, and how long it keeps entries by id."""
 
 import pytest
 from msgspec.structs import replace

@@ -52,7 +52,7 @@ async def test_without_its_log_nothing_is_read_or_written(
 
 
 def buy(path: Path, theirs: Connection) -> None:
-    """A program that has a store open, and reads from it at each command."""
+    """Run a program that opens a store, and reads from it at each command."""
 
     async def work() -> None:
         async with SqliteStore(path) as store:

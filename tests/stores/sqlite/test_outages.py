@@ -41,7 +41,7 @@ def move(path: Path, target: Path) -> None:
 async def test_lost_writes_are_reported_once_each_time(
     path: Path, other: sqlite3.Connection
 ) -> None:
-    """A back-up is written into it, and versions are given out a second time."""
+    """A backup is copied into the file, and versions are given out a second time."""
     failed: list[str] = []
 
     def observe(operation: str, seconds: float, answered: bool) -> None:
@@ -107,7 +107,7 @@ async def test_waiting_behind_others_ends_in_time(path: Path, other: sqlite3.Con
         assert [type(end) for end in ends] == [StoreUnavailable] * 10
         other.execute("ROLLBACK")
         await store.accounts.record([entry("last")])
-        # What had begun when its caller failed may still have been done.
+        # Work that had begun when its caller failed may still be done.
         assert (await store.usage.report([], None, None))[0].requests in (1, 2)
 
 

@@ -1,4 +1,4 @@
-"""Databases of older gateways are brought up to date at the start, with all that is in them."""
+"""The start upgrades databases of older gateways and keeps all their data."""
 
 import asyncio
 import sqlite3
@@ -32,7 +32,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def tables(path: Path) -> dict[str, list[tuple[object, ...]]]:
-    """The columns of every table, and the numbers that say whose file it is."""
+    """Return the columns of every table, the schema version and the application id."""
     with closing(sqlite3.connect(path)) as connection:
         names = connection.execute("SELECT name FROM sqlite_master ORDER BY name").fetchall()
         found = {

@@ -11,7 +11,7 @@ from tests.conformance.usage import DAY, everything, tidied
 from tests.support.states import gathered
 
 SUMMED = NOON + usage_sums.BEHIND_SECONDS + 60
-"""When what happened at noon is summed up."""
+"""The time at which entries of noon are summed up."""
 
 
 def count(path: Path, table: str) -> int:

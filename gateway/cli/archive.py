@@ -37,12 +37,14 @@ def store() -> None:
 @click.option("--force", is_flag=True, help="Replace FILE if it exists.")
 @config_option
 def export_store(file: Path | None, force: bool, config: Path | None) -> None:
-    """Write teams, keys, budgets, usage and the audit log to FILE.
+    """Write the whole store to FILE.
 
-    Without FILE, or with -, write to standard output. Gateways may serve meanwhile: the export is
-    a snapshot of one moment. FILE must be new. It gets mode 0600, and its name only when it is
-    complete, also with --force. It contains hashes of keys, no keys, and is useless without the
-    pepper. Back up both, in different places.
+    This exports teams, keys, budgets, usage and the audit log. Without FILE, or with -, it writes
+    to standard output. Gateways may serve meanwhile: the export is a snapshot of one moment.
+
+    FILE must be new. It gets mode 0600, and its name only when it is complete, also with --force.
+    It contains hashes of keys, no keys, and is useless without the pepper. Back up both, in
+    different places.
 
     \b
     Examples:

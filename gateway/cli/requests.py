@@ -2,7 +2,7 @@
 
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -38,15 +38,7 @@ if TYPE_CHECKING:
 @format_option("table", "json")
 @config_option
 def activity(
-    team: str | None,
-    key: str | None,
-    id: str | None,
-    errors: bool,
-    first: datetime | None,
-    last: datetime | None,
-    limit: int,
-    format: str,
-    config: Path | None,
+    first: datetime | None, last: datetime | None, format: str, config: Path | None, **filters: Any
 ) -> None:
     """Show recent requests of all gateways, newest first.
 
@@ -64,18 +56,10 @@ def activity(
     from gateway.tenants.operations import check_team
 
     check_span(first, last)
-    query = ActivityQuery(
-        first=_iso(first),
-        last=_iso(last),
-        team=team,
-        key=key,
-        id=id,
-        errors=errors,
-        limit=limit,
-    )
+    query = ActivityQuery(first=_iso(first), last=_iso(last), **filters)
 
     async def read(store: "Store") -> "ActivityPage":
-        await check_team(store.directory, team)
+        await check_team(store.directory, query.team)
         return await read_activity(store.history, query)
 
     page = with_store(config, lambda store, _: read(store))

@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct, field, inspect
 from msgspec.structs import fields
 
+from gateway.config import values
 from gateway.config.admin_tokens import (
     ENVIRONMENT,
     LONGEST,
@@ -23,24 +24,6 @@ from gateway.config.limits import GatewayLimits
 from gateway.config.models import GPT_IMAGE_2, Model
 from gateway.config.options import RESTART, is_table, options_of, unwrap
 from gateway.config.store_url import StoreUrl, parse_store_url
-from gateway.config.values import (
-    DAY,
-    PEPPER_BYTES,
-    Bytes,
-    File,
-    Host,
-    LongSeconds,
-    MaybeFile,
-    Port,
-    Seconds,
-    check_api_key,
-    check_base_url,
-    check_cache_url,
-    check_pepper,
-    check_store_url,
-    refuse_password,
-    without_password,
-)
 from gateway.config.webhooks import AlertSettings
 from gateway.core.model import NO_LIMITS, Limits
 from gateway.core.secret import Secret
@@ -69,19 +52,22 @@ class ServerSettings(Struct, frozen=True, kw_only=True):
         tls_key: PEM file with the certificate's unencrypted private key.
     """
 
-    host: Annotated[Host, RESTART] = "127.0.0.1"
-    port: Annotated[Port, RESTART] = 8080
-    admin_host: Annotated[Host, RESTART] = "127.0.0.1"
-    admin_port: Annotated[Port, RESTART] = 9090
+    host: Annotated[values.Host, RESTART] = "127.0.0.1"
+    port: Annotated[values.Port, RESTART] = 8080
+    admin_host: Annotated[values.Host, RESTART] = "127.0.0.1"
+    admin_port: Annotated[values.Port, RESTART] = 9090
     public_url: Annotated[
         str,
-        Meta(description='an http or https URL with a host, or ""', extra={"read": check_base_url}),
+        Meta(
+            description='an http or https URL with a host, or ""',
+            extra={"read": values.check_base_url},
+        ),
     ] = ""
-    drain_seconds: Annotated[float, Meta(ge=0, le=DAY)] = 310.0
-    max_body_bytes: Bytes = MIB
+    drain_seconds: Annotated[float, Meta(ge=0, le=values.DAY)] = 310.0
+    max_body_bytes: values.Bytes = MIB
     max_in_flight: Annotated[int, Meta(ge=1, le=1_000_000)] = 5_000
-    tls_cert: Annotated[File | None, RESTART] = None
-    tls_key: Annotated[File | None, RESTART] = None
+    tls_cert: Annotated[values.File | None, RESTART] = None
+    tls_key: Annotated[values.File | None, RESTART] = None
 
 
 class UpstreamSettings(Struct, frozen=True, kw_only=True):
@@ -105,7 +91,7 @@ class UpstreamSettings(Struct, frozen=True, kw_only=True):
         Meta(
             description="an http or https URL with a host, without user, query, fragment, "
             "percent signs or spaces, such as https://images.example.com",
-            extra={"read": check_base_url},
+            extra={"read": values.check_base_url},
         ),
     ] = ""
     path: Annotated[
@@ -117,12 +103,12 @@ class UpstreamSettings(Struct, frozen=True, kw_only=True):
     ] = "/api/v1/images/generations"
     api_key: Annotated[
         Secret | None,
-        Meta(description="printable ASCII without spaces", extra={"read": check_api_key}),
+        Meta(description="printable ASCII without spaces", extra={"read": values.check_api_key}),
     ] = None
-    api_key_file: File | None = None
-    connect_seconds: Seconds = 5.0
-    timeout_seconds: Seconds = 300.0
-    max_response_bytes: Bytes = 64 * MIB
+    api_key_file: values.File | None = None
+    connect_seconds: values.Seconds = 5.0
+    timeout_seconds: values.Seconds = 300.0
+    max_response_bytes: values.Bytes = 64 * MIB
 
     @property
     def url(self) -> str:
@@ -149,9 +135,9 @@ class StoreSettings(Struct, frozen=True, kw_only=True):
             description="sqlite: and the path of a file, or the URL of a Redis (redis://, "
             "rediss://, redis+cluster://, redis+sentinel://)",
             extra={
-                "read": check_store_url,
-                "in_file": refuse_password,
-                "show": without_password,
+                "read": values.check_store_url,
+                "in_file": values.refuse_password,
+                "show": values.without_password,
             },
         ),
         RESTART,
@@ -174,10 +160,13 @@ class KeySettings(Struct, frozen=True, kw_only=True):
 
     pepper: Annotated[
         Secret | None,
-        Meta(description=f"text of at least {PEPPER_BYTES} bytes", extra={"read": check_pepper}),
+        Meta(
+            description=f"text of at least {values.PEPPER_BYTES} bytes",
+            extra={"read": values.check_pepper},
+        ),
         RESTART,
     ] = None
-    pepper_file: Annotated[File, RESTART] = "data/pepper"
+    pepper_file: Annotated[values.File, RESTART] = "data/pepper"
 
 
 class CacheSettings(Struct, frozen=True, kw_only=True):
@@ -199,11 +188,11 @@ class CacheSettings(Struct, frozen=True, kw_only=True):
     """
 
     enabled: bool = True
-    ttl_seconds: LongSeconds = float(DAY)
-    url_ttl_seconds: LongSeconds = 3_300.0
-    max_bytes: Annotated[Bytes, RESTART] = 256 * MIB
-    max_entry_bytes: Annotated[Bytes, RESTART] = 32 * MIB
-    keep_path: MaybeFile = ""
+    ttl_seconds: values.LongSeconds = float(values.DAY)
+    url_ttl_seconds: values.LongSeconds = 3_300.0
+    max_bytes: Annotated[values.Bytes, RESTART] = 256 * MIB
+    max_entry_bytes: Annotated[values.Bytes, RESTART] = 32 * MIB
+    keep_path: values.MaybeFile = ""
     scope: Literal["team", "shared"] = "team"
     ignore_fields: tuple[
         Annotated[
@@ -221,9 +210,9 @@ class CacheSettings(Struct, frozen=True, kw_only=True):
             description="the URL of a Redis (redis://, rediss://, redis+cluster://, "
             'redis+sentinel://), or "" for memory only',
             extra={
-                "read": check_cache_url,
-                "in_file": refuse_password,
-                "show": without_password,
+                "read": values.check_cache_url,
+                "in_file": values.refuse_password,
+                "show": values.without_password,
             },
         ),
         RESTART,

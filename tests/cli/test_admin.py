@@ -7,7 +7,7 @@ from gateway.config.load import read_settings
 from tests.support.line import Line
 
 
-def test_what_the_command_line_changes_is_on_record(line: Line) -> None:
+def test_changes_by_the_command_line_are_in_the_audit_log(line: Line) -> None:
     line.click("teams", "apply", "teams.toml")
     key = line.click("keys", "create", "--team", "design").stdout.strip()
     line.click("keys", "disable", key)
@@ -24,7 +24,7 @@ def test_what_the_command_line_changes_is_on_record(line: Line) -> None:
     assert len(table.splitlines()) == 5  # titles, three of design's, one of research's
 
 
-def test_the_log_is_told_for_days(line: Line) -> None:
+def test_the_audit_log_of_some_days(line: Line) -> None:
     line.click("teams", "apply", "teams.toml")
     assert json.loads(line.click("audit", "--to", "2026-01-01", "--format", "json").stdout) == []
     assert line.click("audit", "--from", "2026-01-02", "--to", "2026-01-01").exit_code == 2
@@ -33,7 +33,7 @@ def test_the_log_is_told_for_days(line: Line) -> None:
     )
 
 
-def test_a_token_is_printed_once_with_what_the_configuration_needs(line: Line) -> None:
+def test_a_token_is_printed_with_its_configuration(line: Line) -> None:
     made = line.click("admin", "token", "ops", "--role", "admin")
     token = made.stdout.strip()
     assert token not in made.stderr
@@ -42,5 +42,5 @@ def test_a_token_is_printed_once_with_what_the_configuration_needs(line: Line) -
     assert settings.admin.tokens["ops"].role == "admin"
 
 
-def test_a_token_needs_a_name_that_can_be_told(line: Line) -> None:
+def test_a_token_needs_a_valid_name(line: Line) -> None:
     assert line.click("admin", "token", "admin").exit_code == 2

@@ -1,4 +1,4 @@
-"""`gateway alerts test`, and what `check-config` says of webhooks."""
+"""`gateway alerts test`, and what `check-config` finds in webhooks."""
 
 import asyncio
 import re
@@ -69,7 +69,7 @@ def test_a_test_message_is_sent_to_each(line: Line, receiver: Receiver) -> None:
     assert re.search("webhook chat ", chat.json["text"])
 
 
-def test_one_can_be_chosen_and_what_went_wrong_is_said(line: Line, receiver: Receiver) -> None:
+def test_one_webhook_can_be_chosen_and_its_failure_is_shown(line: Line, receiver: Receiver) -> None:
     receiver.status, receiver.answer = 403, "invalid_token"
     done = line.click("alerts", "test", "--webhook", "ops", *CONFIG)
     assert done.exit_code == 1
@@ -79,7 +79,7 @@ def test_one_can_be_chosen_and_what_went_wrong_is_said(line: Line, receiver: Rec
     assert len(receiver.messages) == 1
 
 
-def test_what_cannot_be_sent_is_said(line: Line) -> None:
+def test_a_webhook_without_a_url(line: Line) -> None:
     (line.folder / "chat.url").unlink()
     done = line.click("alerts", "test", *CONFIG, OPS_URL="")
     assert done.exit_code == 1
@@ -90,14 +90,14 @@ def test_what_cannot_be_sent_is_said(line: Line) -> None:
     assert "chat.url cannot be read: No such file or directory" in done.stdout
 
 
-def test_unknown_names_and_no_webhooks_are_told(line: Line) -> None:
+def test_unknown_names_and_no_webhooks(line: Line) -> None:
     done = line.click("alerts", "test", "--webhook", "op", *CONFIG)
     assert (done.exit_code, "The configuration has: ops, chat." in done.stderr) == (2, True)
     done = line.click("alerts", "test")
     assert (done.exit_code, "No webhook is configured" in done.stderr) == (1, True)
 
 
-def test_check_config_tells_faults_of_webhooks_with_all_others(line: Line) -> None:
+def test_check_config_lists_faults_of_webhooks(line: Line) -> None:
     (line.folder / "chat.url").write_text("hidden")
     (line.folder / "gateway.toml").write_text(TOML)
     done = line.click("check-config", *CONFIG, OPS_URL="")

@@ -105,7 +105,7 @@ async def redis(tmp_path: Path) -> AsyncIterator[RedisServer]:
 # -- there and back -----------------------------------------------------------------------------
 
 
-def test_a_file_is_private_and_told_about(machine: Machine) -> None:
+def test_a_file_is_private_and_summarised(machine: Machine) -> None:
     ended = machine.run("store", "export", "backup.jsonl")
     assert (ended.returncode, ended.stdout) == (0, "")
     assert (
@@ -133,7 +133,7 @@ def test_an_archive_has_no_secret(machine: Machine) -> None:
             assert text[start : start + 8] not in archive
 
 
-def test_what_was_exported_is_imported(machine: Machine, other: Machine) -> None:
+def test_an_export_can_be_imported(machine: Machine, other: Machine) -> None:
     before = machine.content()
     assert all(before)
     ended = other.run("store", "import", stdin=machine.done("store", "export"))
@@ -211,10 +211,10 @@ def test_without_the_pepper_no_store_is_made(machine: Machine, tmp_path: Path) -
     assert list(stranger.folder.iterdir()) == []
 
 
-def test_files_that_cannot_be_used_are_told(machine: Machine) -> None:
+def test_unusable_files(machine: Machine) -> None:
     for command in ("export", "import"):
-        told = machine.refused("store", command, "missing/file")
-        assert told == "Cannot use the file missing/file: No such file or directory."
+        shown = machine.refused("store", command, "missing/file")
+        assert shown == "Cannot use the file missing/file: No such file or directory."
     assert machine.refused("store", "import", "data").endswith("Is a directory.")
     empty = Machine(machine.folder / "empty")
     assert empty.refused("store", "export", "file").startswith("There is no database")
@@ -245,7 +245,7 @@ def test_an_export_that_the_disk_is_too_small_for_leaves_the_former_file(machine
     former = (machine.folder / "backup").read_bytes()
 
     def bound() -> None:
-        # A write beyond it would end the process unless it is told as an error.
+        # A write beyond it would end the process unless the system call fails instead.
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, 40_000))
 

@@ -21,7 +21,7 @@ def store_failure(cause: Exception | None) -> StoreUnavailable:
 
 
 @pytest.mark.parametrize(
-    ("failure", "code", "told"),
+    ("failure", "code", "shown"),
     [
         (ConfigError([Fault((), "b", "a"), Fault(("c",), "d")]), 2, "a: b\n[c]: d\n"),
         (InvalidInput(["a: b"]), 2, "a: b\n"),
@@ -36,8 +36,8 @@ def store_failure(cause: Exception | None) -> StoreUnavailable:
         ),
     ],
 )
-def test_a_known_failure_is_told_without_a_traceback(
-    failure: Exception, code: int, told: str
+def test_a_known_failure_ends_without_a_traceback(
+    failure: Exception, code: int, shown: str
 ) -> None:
     @click.group(cls=Group)
     def group() -> None:
@@ -48,7 +48,7 @@ def test_a_known_failure_is_told_without_a_traceback(
         raise failure
 
     done = CliRunner().invoke(group, ["fail"])
-    assert (done.exit_code, done.stdout, done.stderr) == (code, "", told)
+    assert (done.exit_code, done.stdout, done.stderr) == (code, "", shown)
 
 
 def test_a_defect_is_not_hidden() -> None:

@@ -1,3 +1,5 @@
+"""Ctrl-C while the command line loads its modules."""
+
 import signal
 import subprocess
 import sys
@@ -32,8 +34,8 @@ def start(module: str) -> subprocess.Popen[bytes]:
 def test_ctrl_c_is_not_lost_while_modules_are_loaded(module: str) -> None:
     """Not even where Python would only print it: it is no exception then."""
     with start(module) as program:
-        _, told = program.communicate(timeout=30)
-    assert (program.returncode, told) == (-signal.SIGINT, b"")
+        _, shown = program.communicate(timeout=30)
+    assert (program.returncode, shown) == (-signal.SIGINT, b"")
 
 
 IGNORING = """

@@ -83,7 +83,7 @@ def test_days_are_compared(line: Line) -> None:
     assert "3 of 5 days differ by more than $0.01." in done.stderr
 
 
-def test_a_table_has_a_total_and_says_what_is_on_one_side(line: Line) -> None:
+def test_a_table_has_a_total_and_marks_days_of_one_side(line: Line) -> None:
     done = line.click("usage", "compare", "invoice.csv", "--tolerance-usd", "0.25")
     assert done.exit_code == 1
     titles, *rows = (row.split() for row in done.stdout.splitlines())
@@ -112,7 +112,7 @@ def test_within_the_tolerance_all_is_well(line: Line) -> None:
     assert {row["within_tolerance"] for row in rows} == {"true"}
 
 
-def test_faults_are_told_all_at_once(tmp_path: Path) -> None:
+def test_faults_are_listed_all_at_once(tmp_path: Path) -> None:
     line = Line(tmp_path)
     (tmp_path / "bad.csv").write_text("date,amount\n2026-03-32,1\n2026-03-01,much\n")
     done = line.click("usage", "compare", "bad.csv")

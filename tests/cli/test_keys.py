@@ -47,7 +47,7 @@ def test_an_unknown_team_has_no_keys(filled: Line) -> None:
 @pytest.mark.parametrize(
     ("option", "value"), [("--expires", "90"), ("--expires", "0d"), ("--name", "a\nb")]
 )
-def test_what_a_key_cannot_have(filled: Line, option: str, value: str) -> None:
+def test_invalid_options_of_a_key(filled: Line, option: str, value: str) -> None:
     done = filled.click("keys", "create", "--team", "design", option, value)
     assert (done.exit_code, done.stdout) == (2, "")
     assert option in done.stderr
@@ -95,7 +95,7 @@ def test_a_key_may_have_all_six_limits(filled: Line) -> None:
         ("--cost-per-month-usd", "0.0000001", "dollars"),
     ],
 )
-def test_what_a_keys_limit_cannot_be(filled: Line, option: str, value: str, right: str) -> None:
+def test_invalid_limits_of_a_key(filled: Line, option: str, value: str, right: str) -> None:
     done = filled.click("keys", "create", "--team", "design", option, value)
     assert (done.exit_code, done.stdout) == (2, "")
     assert option in done.stderr
@@ -122,7 +122,7 @@ def test_a_key_is_changed(filled: Line) -> None:
 @pytest.mark.parametrize(
     "options", [(), ("--images-per-day", "-1"), ("--expires", "soon"), ("--name", "x" * 101)]
 )
-def test_what_cannot_be_changed(filled: Line, options: tuple[str, ...]) -> None:
+def test_invalid_changes(filled: Line, options: tuple[str, ...]) -> None:
     id = f"sk-gw-{parse(filled.key())}"
     before = listed(filled)
     assert filled.click("keys", "change", id, *options).exit_code == 2
@@ -168,7 +168,7 @@ def test_a_grace_that_began_is_not_made_longer(filled: Line) -> None:
     assert first.endswith("Z, because it expires before the grace period ends.")
 
 
-def test_what_cannot_be_rotated(filled: Line) -> None:
+def test_invalid_rotations(filled: Line) -> None:
     old = f"sk-gw-{parse(filled.key())}"
     assert filled.click("keys", "rotate", old, "--grace", "soon").exit_code == 2
     filled.click("keys", "revoke", old)
@@ -191,7 +191,7 @@ def test_keys_are_stopped_and_let_in_again(filled: Line) -> None:
     assert ids(filled) == {id: "revoked"}
 
 
-def test_an_expired_key_is_told(filled: Line) -> None:
+def test_an_expired_key_is_listed_as_such(filled: Line) -> None:
     filled.click("keys", "create", "--team", "design", "--expires", "1s")
     (id,) = ids(filled)
     time.sleep(1.1)

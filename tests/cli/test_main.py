@@ -31,9 +31,9 @@ from tests.support.line import CODE, PROGRAM, Line
 def test_version_and_help(line: Line) -> None:
     assert line.click("--version").stdout == f"gateway {__version__}\n"
     for arguments in ([], ["keys"], ["teams"]):
-        told = line.click(*arguments, "--help")
-        assert told.exit_code == 0
-        assert "..." not in told.stdout.partition("Commands:")[2]
+        shown = line.click(*arguments, "--help")
+        assert shown.exit_code == 0
+        assert "..." not in shown.stdout.partition("Commands:")[2]
 
 
 def test_help_needs_none_of_the_heavy_modules(line: Line) -> None:
@@ -249,7 +249,7 @@ def test_the_shipped_files_are_right(line: Line) -> None:
     assert "teams.toml, the environment" in done.stdout
 
 
-def test_all_faults_are_told_at_once(line: Line) -> None:
+def test_all_faults_are_listed_at_once(line: Line) -> None:
     (line.folder / "my.toml").write_text("[server]\nprot = 8080\nport = -1\n[cahce]\n")
     done = line.run("check-config", "--config", "my.toml", GATEWAY_LOG_LEVEL="loud")
     assert (done.returncode, done.stdout) == (2, "")
@@ -271,7 +271,7 @@ def test_the_environment_names_the_file_and_an_option_outranks_it(line: Line) ->
     assert (done.exit_code, done.stderr) == (2, "two.toml: [two]: no such section\n")
 
 
-def test_a_missing_file_is_a_fault_where_it_was_named(line: Line) -> None:
+def test_a_named_file_must_exist(line: Line) -> None:
     for arguments in (["--config", "my.toml"], ["--teams", "my.toml"]):
         done = line.click("check-config", *arguments)
         assert done.exit_code == 2
@@ -326,7 +326,7 @@ def test_a_terminal_gets_a_table_with_whole_ids(filled: Line) -> None:
     assert "─" in screen
 
 
-def test_what_the_encoding_lacks_is_escaped(filled: Line) -> None:
+def test_characters_outside_the_encoding_are_escaped(filled: Line) -> None:
     filled.click("keys", "create", "--team", "design", "--name", "研")
     done = filled.run("keys", "list", PYTHONIOENCODING="latin-1")
     assert (done.returncode, done.stderr) == (0, "")

@@ -12,7 +12,7 @@ PEPPER = "a pepper of tests, long enough"
 
 
 async def serve(folder: Path, url: str) -> str:
-    """Have three requests of two teams answered, and tell the key of red."""
+    """Answer three requests of two teams, and return the key of red."""
     async with running_rig(folder, STORE_URL=url, KEYS_PEPPER=PEPPER) as rig:
         red, blue = await rig.key("red"), await rig.key("blue")
         await rig.generate(red, headers={"X-Request-Id": "first"})
@@ -46,7 +46,7 @@ def test_requests_are_listed_and_filtered(line: Line, tmp_path: Path) -> None:
     assert len(table.splitlines()) == 2
 
 
-def test_without_any_there_is_a_word_about_it(line: Line) -> None:
+def test_no_requests(line: Line) -> None:
     line.click("teams", "apply", "teams.toml")
     got = line.click("activity")
     assert (got.exit_code, got.stdout) == (0, "")

@@ -30,7 +30,7 @@ def test_only_the_very_token_is_found() -> None:
     assert find(tokens["first"], []) is None
 
 
-def test_what_is_printed_for_the_configuration_is_read_again() -> None:
+def test_the_printed_block_is_valid_configuration() -> None:
     token = mint(secrets.token_bytes)
     block = toml_block("on.call", "viewer", token)
     assert token not in block
@@ -53,14 +53,14 @@ RIGHT = f'role = "admin"\nsha256 = "{DIGEST}"'
     ],
     ids=["role", "no digest", "digest", "option", "name"],
 )
-def test_what_is_wrong_is_told_with_its_place(table: str, fault: str) -> None:
+def test_faults_name_their_place(table: str, fault: str) -> None:
     with pytest.raises(ConfigError) as raised:
         read_settings(table.replace("[", "[admin.tokens.", 1), {}, file="f")
     assert str(raised.value.faults[0]).startswith(f"f: [admin.tokens{fault}")
 
 
 @pytest.mark.parametrize("table", ["[admin]\ntokens = 3", "[admin.tokens]\na = 3"])
-def test_what_is_no_table_is_told(table: str) -> None:
+def test_tokens_are_tables(table: str) -> None:
     with pytest.raises(ConfigError, match=r"must be a table"):
         read_settings(table, {})
 

@@ -60,7 +60,7 @@ def test_timeouts(connect: float, total: float, clash: bool) -> None:
         (UpstreamSettings(), ["upstream.base_url", "upstream.api_key_file"]),
     ],
 )
-def test_what_serving_needs(upstream: UpstreamSettings, missing: list[str]) -> None:
+def test_requirements_of_serving(upstream: UpstreamSettings, missing: list[str]) -> None:
     settings = Settings(upstream=upstream)
     assert [".".join(name) for name, _ in broken(WITH_UPSTREAM, settings, ())] == missing
 
@@ -81,7 +81,7 @@ def test_a_version_twice(base_url: str, path: str, doubtful: bool) -> None:
     assert [f"will call {base_url}{path}. " in text for text in doubts] == [True] * doubtful
 
 
-def test_a_key_in_the_url_is_not_told() -> None:
+def test_a_key_in_the_url_is_redacted() -> None:
     settings = Settings(upstream=UpstreamSettings(base_url="https://h/sk-abcdefgh/v1"))
     ((_, text),) = broken(DOUBTS, settings, ())
     assert "will call https://h/[redacted]/v1/api/v1/images/generations. " in text

@@ -70,7 +70,7 @@ def test_each_option_is_changed_or_waits(section: str, name: str) -> None:
     assert "canary" not in repr(outcome)
 
 
-def test_what_waits_is_told_again_each_time() -> None:
+def test_a_waiting_option_is_listed_at_each_reload() -> None:
     found = with_other("server", "port")
     again = reloaded(reloaded(RUNNING, found).settings, found)
     assert (again.settings, again.waiting) == (RUNNING, ["[server] port"])

@@ -1,4 +1,4 @@
-"""Variables as options: text into values, and names that stand for nothing."""
+"""Variables as options: text into values, and names of no option."""
 
 from collections.abc import Collection
 
@@ -96,8 +96,8 @@ def test_a_misspelt_option_of_a_known_section_is_a_fault() -> None:
 )
 def test_an_option_of_a_wrong_section_is_a_fault_with_a_hint(name: str, meant: str) -> None:
     known = {*KNOWN, meant}
-    told = f"environment {name}: no such option; did you mean '{meant}'?"
-    assert stray(name, known=known) == ([told], [])
+    shown = f"environment {name}: no such option; did you mean '{meant}'?"
+    assert stray(name, known=known) == ([shown], [])
 
 
 @pytest.mark.parametrize(
@@ -109,9 +109,9 @@ def test_an_option_of_a_wrong_section_is_a_fault_with_a_hint(name: str, meant: s
         ("GATEWAY_OPS_URL", "GATEWAY_STORE_URL"),
     ],
 )
-def test_what_names_no_section_may_be_somebody_elses(name: str, meant: str) -> None:
-    told = f"environment {name}: not an option of the gateway, ignored; did you mean '{meant}'?"
-    assert stray(name, known={meant}) == ([], [told])
+def test_a_variable_of_no_section_only_causes_a_warning(name: str, meant: str) -> None:
+    shown = f"environment {name}: not an option of the gateway, ignored; did you mean '{meant}'?"
+    assert stray(name, known={meant}) == ([], [shown])
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ def test_the_default_file_may_be_missing(folder: Path) -> None:
     assert load_models(None) == MODELS
 
 
-def test_the_default_file_is_read_where_it_is(folder: Path) -> None:
+def test_the_default_file_is_read_if_it_exists(folder: Path) -> None:
     write(folder / "config" / "gateway.toml", "[server]\nport = 82")
     assert load_settings(None, {})[0].server.port == 82
     with pytest.raises(ConfigError) as error:
@@ -51,7 +51,7 @@ def test_a_file_that_was_named_must_be_there(folder: Path) -> None:
         load_models(Path("my.toml"))
 
 
-def test_what_is_no_file_of_text_is_a_fault(folder: Path) -> None:
+def test_unreadable_files(folder: Path) -> None:
     with pytest.raises(ConfigError, match="cannot be read: Is a directory"):
         load_settings(folder, {})
     with pytest.raises(ConfigError, match=r"is not UTF-8 text \(byte 3\)"):

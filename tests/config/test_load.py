@@ -280,7 +280,7 @@ def test_a_wrong_value_is_compared_with_no_other() -> None:
     assert len(faults("server = 1", {"GATEWAY_SERVER_PORT": "9090"})) == 1
 
 
-def test_what_serving_needs() -> None:
+def test_requirements_of_serving() -> None:
     read_settings(None, {})
     assert faults(needs_upstream=True) == [
         "config/gateway.toml: [upstream] base_url: needs a value, in the file or in "

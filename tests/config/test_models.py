@@ -84,7 +84,7 @@ def test_impossible_sizes(size: str, reason: str) -> None:
         *(pytest.param("1" * 100_000, id="long"), "\ud800", "\x00", "NaNxNaN"),
     ],
 )
-def test_what_is_no_size(size: str) -> None:
+def test_invalid_sizes(size: str) -> None:
     assert RULES.problem(size) == "size must be 'auto' or WxH, such as 1024x1024."
     assert not is_size(size)
     for measure in (pixels, edges):
@@ -105,7 +105,7 @@ def test_agrees_with_the_rules_spelled_out(width: int, height: int) -> None:
 
 
 @given(st.text())
-def test_never_repeats_what_a_client_wrote(size: str) -> None:
+def test_the_text_of_a_client_is_never_repeated(size: str) -> None:
     assert "canary" not in (RULES.problem(f"canary{size}") or "")
 
 
@@ -154,7 +154,7 @@ def test_the_known_model() -> None:
     ("quality", "label"),
     [(None, "auto"), ("auto", "auto"), ("high", "high"), ("HIGH", "other"), ("x" * 10**6, "other")],
 )
-def test_a_quality_is_recorded_by_a_known_word(quality: str | None, label: str) -> None:
+def test_labels_of_qualities(quality: str | None, label: str) -> None:
     assert quality_label(quality) == label
 
 

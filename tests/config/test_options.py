@@ -1,4 +1,4 @@
-"""Tables into the fields of a Struct: right values kept, wrong ones told, never shown."""
+"""Tables into the fields of a Struct: valid values are kept, invalid ones are never shown."""
 
 from decimal import Decimal
 from typing import Annotated, Any, Literal
@@ -125,7 +125,7 @@ def test_a_secret_in_a_file_is_refused(value: object) -> None:
 
 
 @pytest.mark.parametrize("table", [1, "text", [], [{}], None])
-def test_what_is_no_table(table: object) -> None:
+def test_tables(table: object) -> None:
     assert read(table) == ({}, ["file.toml: [example]: must be a table"])
 
 

@@ -12,6 +12,7 @@ from gateway.config.reference import (
     MARKER,
     PAGE,
     TEAM_TABLES,
+    Tables,
     descriptions,
     gateway_tables,
     reference,
@@ -20,27 +21,25 @@ from gateway.config.reference import (
 from gateway.config.settings import OPTIONS, Settings
 
 ROOT = Path(__file__).parents[2]
+TEAMS = (ROOT / "config" / "teams.toml").read_text(encoding="utf-8")
 SHIPPED = (ROOT / "config" / "gateway.toml").read_text(encoding="utf-8")
 UNCOMMENTED = re.sub(r"^#(?=[^# ])", "", SHIPPED, flags=re.MULTILINE)
 """The file with the options and tables that it only has as examples."""
 
-NAMED = re.compile(r'^(models|admin\.tokens|alerts\.webhooks)\.("[^"]*"|\w+)')
+NAMED = re.compile(r'^(models|teams|admin\.tokens|alerts\.webhooks)\.("[^"]*"|\w+)')
 
 
-def comments() -> dict[tuple[str, str], str]:
-    """The comment above each option of config/gateway.toml, by table and name."""
+def comments(text: str) -> dict[tuple[str, str], str]:
+    """The comment above each option of a file, by table and name."""
     found, table, lines = dict[tuple[str, str], str](), "", list[str]()
-    for line in UNCOMMENTED.splitlines():
+    for line in text.splitlines():
         if secret := re.match(r"# Only in the environment: GATEWAY_[A-Z]+_(\w+)", line):
             found[table, secret[1].lower()] = " ".join(lines)
         elif line.startswith("# "):
             lines.append(line.removeprefix("# "))
             continue
         elif header := re.match(r"\[(.*)\]", line):
-            parts = re.sub(
-                r'^(models|admin.tokens|alerts.webhooks)\.("[^"]*"|\w+)', r"\1.NAME", header[1]
-            )
-            table = parts
+            table = NAMED.sub(r"\1.NAME", header[1])
         elif (option := re.match(r"(\w+) = ", line)) and lines:
             found[table, option[1]] = " ".join(lines)
         lines = []
@@ -55,18 +54,19 @@ def test_the_page_is_up_to_date() -> None:
     )
 
 
-def test_the_shipped_file_describes_every_option_as_the_page_does() -> None:
-    declared = {
+@pytest.mark.parametrize(
+    ("text", "tables"),
+    [(UNCOMMENTED, gateway_tables()), (TEAMS, TEAM_TABLES)],
+    ids=["gateway.toml", "teams.toml"],
+)
+def test_the_shipped_files_describe_every_option_as_the_page_does(
+    text: str, tables: Tables
+) -> None:
+    assert comments(text) == {
         (table, name): descriptions(struct)[name]
-        for table, (options, struct) in gateway_tables().items()
+        for table, (options, struct) in tables.items()
         for name in options
     }
-    assert comments() == declared
-
-
-def test_every_option_of_a_team_is_described() -> None:
-    for options, struct in TEAM_TABLES.values():
-        assert options.keys() <= descriptions(struct).keys()
 
 
 def test_the_shipped_file_has_the_defaults() -> None:

@@ -6,9 +6,8 @@ from pathlib import Path
 import pytest
 
 from gateway.config.errors import ConfigError
-from gateway.config.limits import TeamLimits
 from gateway.config.models import GPT_IMAGE_2, Model, PriceTable, SizeRules
-from gateway.config.teams_file import TeamOptions, read_teams
+from gateway.config.teams_file import read_teams
 from gateway.core.model import Limits, Team
 
 SHIPPED = (Path(__file__).parents[2] / "config" / "teams.toml").read_text(encoding="utf-8")
@@ -160,15 +159,8 @@ def test_the_shipped_file() -> None:
     assert not research.cache
 
 
-@pytest.mark.parametrize(
-    "name", [*TeamOptions.__struct_fields__, *TeamLimits.__struct_fields__, "teams", "limits"]
-)
-def test_the_shipped_file_shows_every_option(name: str) -> None:
-    assert name in SHIPPED
-
-
 def test_the_examples_in_the_shipped_file_are_valid() -> None:
-    shown = re.sub(r"^# (?=\w+ = )", "", SHIPPED, flags=re.MULTILINE)
+    shown = re.sub(r"^#(?=\w+ = )", "", SHIPPED, flags=re.MULTILINE)
     _, research = read_teams(shown, models={"gpt-image-2": GPT_IMAGE_2})
     assert research.limits.images_per_day == 1_000
     assert research.qualities == ("high",)

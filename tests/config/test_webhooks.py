@@ -43,7 +43,7 @@ def test_webhooks_are_read() -> None:
     assert not warnings
 
 
-def test_what_is_left_out_has_a_default() -> None:
+def test_defaults() -> None:
     (webhook,) = read_settings('[alerts.webhooks.a]\nurl_env = "OPS_URL"', ENVIRON)[
         0
     ].alerts.webhooks.values()
@@ -54,12 +54,12 @@ def test_what_is_left_out_has_a_default() -> None:
 @pytest.mark.parametrize(
     ("written", "above"), [('""', None), ('"0.5"', 500_000), ("3", 3_000_000), ("0", 0)]
 )
-def test_unknown_charges_may_be_told_from_any_sum_or_never(written: str, above: int | None) -> None:
+def test_the_threshold_of_unknown_charges(written: str, above: int | None) -> None:
     toml = f'[alerts.webhooks.a]\nurl_env = "OPS_URL"\nunknown_above_usd = {written}'
     assert read_settings(toml, ENVIRON)[0].alerts.webhooks["a"].unknown_above == above
 
 
-def test_every_fault_is_told_at_once_and_no_value() -> None:
+def test_every_fault_is_found_at_once_without_values() -> None:
     toml = f"""
     [alerts]
     webhook = 3
@@ -74,7 +74,7 @@ def test_every_fault_is_told_at_once_and_no_value() -> None:
     """
     wrong = {"WRONG_URL": "ftp://hidden", "WRONG_SECRET": "hidden"}
     found = faults(toml, {**ENVIRON, **wrong})
-    told = (
+    shown = (
         "[alerts] webhook: no such option; did you mean 'webhooks'?",
         "[alerts.webhooks] -x: a webhook's name must have 1 to 64 letters",
         "[alerts.webhooks.a] url: is a secret",
@@ -93,8 +93,8 @@ def test_every_fault_is_told_at_once_and_no_value() -> None:
         "[alerts.webhooks.f] url_env: is needed",
     )
     text = "\n".join(found)
-    assert all(part in text for part in told)
-    assert len(found) == len(told)
+    assert all(part in text for part in shown)
+    assert len(found) == len(shown)
     for value in ("hidden", SECRET[6:]):
         assert value not in text
 
@@ -135,7 +135,7 @@ def test_webhooks_that_are_no_table() -> None:
         "https://example.com/" + "x" * 2_000,
     ],
 )
-def test_what_is_no_url(text: str) -> None:
+def test_invalid_urls(text: str) -> None:
     with pytest.raises(ValueError, match=r"^is not an http or https URL$"):
         check_url(text)
 
@@ -147,13 +147,13 @@ def test_what_is_no_url(text: str) -> None:
         ("http://user:hidden@[::1]:80/hidden", "http://[::1]:80/***"),
     ],
 )
-def test_only_where_a_url_leads_is_shown(url: str, shown: str) -> None:
+def test_only_the_origin_of_a_url_is_shown(url: str, shown: str) -> None:
     assert shown_url(check_url(url)) == shown
 
 
 @pytest.mark.parametrize(
     "text", ["", "whsec_", SECRET[6:], "whsec_%%%", "whsec_" + "A" * 28, "whsec_" + "A" * 88]
 )
-def test_what_is_no_secret(text: str) -> None:
+def test_invalid_secrets(text: str) -> None:
     with pytest.raises(ValueError, match="is not whsec_"):
         check_secret(text)

@@ -1,4 +1,4 @@
-"""Headers: what is let in, what is told, and what goes upstream."""
+"""Headers of requests and responses."""
 
 from email.utils import formatdate
 
@@ -6,7 +6,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway import __version__
 from gateway.core.headers import (
     bearer,
     clamp_retry_after,
@@ -14,50 +13,37 @@ from gateway.core.headers import (
     request_id,
     retry_after,
 )
-from gateway.proxy.cache_status import CacheStatus
 from gateway.quota.status import Meter, RateLimitStatus
-from gateway.upstream.headers import upstream_headers
 from gateway.web.rate_limit_headers import rate_limit_headers, server_timing
 
 NOW = 1_750_000_000.25
 
 
-# -- what a client sends ------------------------------------------------------------------------
+# -- requests -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("values", "token"),
     [
         (["Bearer abc"], "abc"),
-        (["bearer abc"], "abc"),
         (["BEARER   abc"], "abc"),
         (["Bearer a.b-c_d~e+f/g=="], "a.b-c_d~e+f/g=="),
         (["Bearer " + "x" * 200], "x" * 200),
         ([], None),
         ([""], None),
-        (["Bearer"], None),
         (["Bearer "], None),
-        (["Bearerabc"], None),
         (["Bearer\tabc"], None),
         (["Bearer abc "], None),
-        ([" Bearer abc"], None),
         (["Bearer abc\n"], None),
-        (["Bearer abc def"], None),
         (['Bearer "abc"'], None),
-        (["Bearer 'abc'"], None),
-        (["Bearer abc,def"], None),
         (["Bearer abc, Bearer abc"], None),
         (["Bearer " + "x" * 201], None),
-        (["Bearer " + "x" * 8192], None),
         (["Bearer a\x00b"], None),
-        (["Bearer a\x7fb"], None),
         (["Bearer \u00e9"], None),
         (["Bearer a\u212a"], None),
         (["Bearer \udc80"], None),
         (["Basic abc"], None),
-        (["abc"], None),
         (["Bearer abc", "Bearer abc"], None),
-        (["Bearer abc", ""], None),
     ],
 )
 def test_bearer(values: list[str], token: str | None) -> None:
@@ -67,28 +53,15 @@ def test_bearer(values: list[str], token: str | None) -> None:
 @pytest.mark.parametrize(
     "value", ["a", "req_123", "6f1c1f0e-7d0b-4e0c-8a43-aaaaaaaaaaaa", "A:b/c+d=e@f.g", "x" * 128]
 )
-def test_a_sane_request_id_is_kept(value: str) -> None:
+def test_a_plain_request_id_is_kept(value: str) -> None:
     assert request_id(value, lambda: "fresh") == value
 
 
 @pytest.mark.parametrize(
     "value",
     [
-        *(
-            None,
-            "",
-            "x" * 129,
-            "a b",
-            "a\n",
-            "a\r\nb",
-            "a\x00",
-            "\u00e9",
-            "a,b",
-            "a;b",
-            '"a"',
-            "<a>",
-        ),
-        *("sk-gw-0123456789ab_x", "key:sk-abc", "SK-abc", "a%20b", "{}", "\u0661"),
+        *(None, "", "x" * 129, "a b", "a\n", "a\x00", "\u00e9", "a,b", "a%20b", "{}", "\u0661"),
+        *("sk-gw-0123456789ab_x", "key:sk-abc", "SK-abc"),
     ],
 )
 def test_any_other_request_id_is_replaced(value: str | None) -> None:
@@ -102,28 +75,19 @@ def test_any_other_request_id_is_replaced(value: str | None) -> None:
         ("Application/JSON", True),
         (" application/json ", True),
         ("application/json; charset=utf-8", True),
-        ("application/json;charset=UTF-8", True),
         ('application/json; charset="utf-8"', True),
         ("application/json; profile=x; charset=utf-8", True),
-        ("application/json;", True),
         ("application/vnd.api+json", True),
         ("application/vnd.a.b-c+x+json; charset=utf-8", True),
         (None, False),
-        ("", False),
-        ("application/x-www-form-urlencoded", False),
         ("multipart/form-data; boundary=x", False),
         ("text/json", False),
-        ("text/plain", False),
         ("application/jsonp", False),
-        ("application/json5", False),
         ("application/+json", False),
         ("application/json charset=utf-8", False),
         ("application/json, text/plain", False),
         ("application/json; charset=utf-16", False),
-        ("application/json; charset=iso-8859-1", False),
-        ("application/json; charset=", False),
         ("application/json; charset=utf-8; charset=utf-16", False),
-        ("text/plain; application/json", False),
         ("application/json\x00", False),
     ],
 )
@@ -132,59 +96,46 @@ def test_json_content_type(value: str | None, is_json: bool) -> None:
 
 
 @given(st.text(max_size=40))
-def test_no_header_breaks_the_reading(value: str) -> None:
+def test_no_header_raises(value: str) -> None:
     bearer([value])
     json_content_type(value)
     request_id(value, str)
     clamp_retry_after(value, NOW)
 
 
-# -- what a client is told ----------------------------------------------------------------------
-
-
-def test_cache_status_is_what_the_standard_writes() -> None:
-    assert f"{CacheStatus.MISS_STORED}" == "gateway; fwd=miss; stored"
-    assert all(str(status).startswith("gateway; ") for status in CacheStatus)
+# -- responses ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("wait", "spread", "told"),
+    ("wait", "spread", "seconds"),
     [
         (0.0, 0.0, 1.0),
-        (-5.0, 0.5, 1.1),
         (1.0, 0.5, 1.1),
-        (10.0, 0.0, 10.0),
         (10.0, 0.5, 11.0),
-        (10.0, 1.0, 12.0),
         (50.0, 0.99, 59.9),
         (55.0, 0.99, 60.0),
-        (60.0, 0.5, 60.0),
         (3600.0, 0.0, 60.0),
     ],
 )
-def test_retry_after(wait: float, spread: float, told: float) -> None:
-    assert retry_after(wait, spread) == pytest.approx(told)
+def test_retry_after(wait: float, spread: float, seconds: float) -> None:
+    assert retry_after(wait, spread) == pytest.approx(seconds)
 
 
 @given(st.floats(-1e9, 1e9), st.floats(0, 1, exclude_max=True))
 def test_retry_after_is_never_early_nor_above_a_minute(wait: float, spread: float) -> None:
-    told = retry_after(wait, spread)
-    assert 1 <= told <= 60
-    assert told >= min(60, wait)
+    seconds = retry_after(wait, spread)
+    assert 1 <= seconds <= 60
+    assert seconds >= min(60, wait)
 
 
 @pytest.mark.parametrize(
     ("value", "seconds"),
     [
         (None, None),
-        ("0", 1),
         ("1", 1),
-        ("20", 20),
         ("60", 60),
-        ("61", 60),
         ("999999999", 60),
         ("1.2", 2),
-        ("0.01", 1),
         (formatdate(NOW + 20, usegmt=True), 20),
         (formatdate(NOW + 3600, usegmt=True), 60),
         (formatdate(NOW - 3600, usegmt=True), 1),
@@ -192,14 +143,10 @@ def test_retry_after_is_never_early_nor_above_a_minute(wait: float, spread: floa
         ("Sun Jun 15 15:07:00 2025", 20),
         ("Fri, 31 Dec 9999 23:59:59 GMT", 60),
         ("Mon, 01 Jan 0001 00:00:00 GMT", 1),
-        ("", None),
         (" ", None),
         ("soon", None),
         ("-5", None),
-        ("+5", None),
-        ("1e3", None),
         ("nan", None),
-        ("inf", None),
         ("\u0663", None),
         ("9" * 5000, None),
         ("Sun, 99 Jun 2025 15:07:00 GMT", None),
@@ -210,10 +157,6 @@ def test_retry_after_is_never_early_nor_above_a_minute(wait: float, spread: floa
 )
 def test_clamp_retry_after(value: str | None, seconds: int | None) -> None:
     assert clamp_retry_after(value, NOW) == seconds
-
-
-def test_without_limits_there_are_no_rate_limit_headers() -> None:
-    assert rate_limit_headers(RateLimitStatus()) == {}
 
 
 def test_rate_limit_headers() -> None:
@@ -254,20 +197,6 @@ def test_rate_limit_headers() -> None:
 def test_resets_are_written_as_openai_does(seconds: float, text: str) -> None:
     headers = rate_limit_headers(RateLimitStatus(requests=Meter(1, 1, seconds)))
     assert headers["x-ratelimit-reset-requests"] == text
-
-
-# -- what the upstream is told ------------------------------------------------------------------
-
-
-def test_upstream_headers() -> None:
-    assert upstream_headers("key", "req-1") == {
-        "Authorization": "Bearer key",
-        "Content-Type": "application/json",
-        "Accept": "application/json",
-        "Accept-Encoding": "identity",
-        "User-Agent": f"image-gateway/{__version__}",
-        "X-Request-Id": "req-1",
-    }
 
 
 def test_server_timing_is_in_milliseconds() -> None:

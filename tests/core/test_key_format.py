@@ -1,12 +1,11 @@
-"""Keys: minted with enough secret, told apart without a store, and verified without a hint."""
+"""Keys: created with enough entropy, recognised without a store, and verified without a hint."""
 
 import random
 import re
 from collections.abc import Callable
-from itertools import product
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
@@ -35,17 +34,12 @@ entropies = st.integers(0, 2**32).map(lambda seed: random.Random(seed).randbytes
 
 
 @given(entropies)
-def test_what_is_minted_is_parsed(entropy: Callable[[int], bytes]) -> None:
+@example(lambda size: bytes(size))
+@example(lambda size: b"\xff" * size)
+def test_a_minted_key_is_parsed(entropy: Callable[[int], bytes]) -> None:
     id, text = mint(entropy)
     assert re.fullmatch(r"sk-gw-[0-9a-hjkmnp-tv-z]{12}_[0-9A-Za-z]{35}", text)
     assert text.startswith(f"sk-gw-{id}_")
-    assert parse(text) == id
-
-
-@pytest.mark.parametrize("byte", [0, 255])
-def test_extreme_entropy_keeps_the_lengths(byte: int) -> None:
-    id, text = mint(lambda size: bytes([byte]) * size)
-    assert (len(id), len(text)) == (12, 54)
     assert parse(text) == id
 
 
@@ -61,49 +55,33 @@ def test_each_bit_of_entropy_counts() -> None:
     assert SECRET_BYTES * 8 >= 160
 
 
-def test_keys_differ() -> None:
-    minted = [mint(random.Random(seed).randbytes) for seed in range(1000)]
-    assert len({id for id, _ in minted}) == len({text for _, text in minted}) == 1000
-
-
 @pytest.mark.parametrize(
     "token",
     [
         "",
-        "sk-gw-",
-        "sk-gw-_",
         ID,
         f"sk-gw-{ID}",
         "sk-proj-abcdef",
         TEXT[:-1],
         TEXT + "0",
         TEXT + "\n",
-        " " + TEXT,
-        TEXT.upper(),
         TEXT.swapcase(),
         TEXT.replace("sk-gw", "sk_gw"),
-        TEXT.replace("_", "-"),
         "x" * 8192,
-        TEXT * 100,
         TEXT[:20] + "\u00e9" + TEXT[21:],
-        TEXT[:20] + "\u0661" + TEXT[21:],
         TEXT[:20] + "\udc80" + TEXT[21:],
     ],
 )
-def test_what_is_no_key_is_not_parsed(token: str) -> None:
+def test_other_text_is_not_parsed(token: str) -> None:
     assert parse(token) is None
 
 
-def test_any_mistyped_character_is_noticed() -> None:
-    for place, letter in product(range(len(TEXT)), "0aZ"):
-        mistyped = TEXT[:place] + letter + TEXT[place + 1 :]
-        assert parse(mistyped) == (ID if mistyped == TEXT else None)
-
-
-def test_swapped_characters_are_noticed() -> None:
-    for place in range(len(TEXT) - 1):
-        swapped = TEXT[:place] + TEXT[place + 1] + TEXT[place] + TEXT[place + 2 :]
-        assert parse(swapped) == (ID if swapped == TEXT else None)
+def test_mistyped_and_swapped_characters_are_detected() -> None:
+    for place in range(len(TEXT)):
+        start, end = TEXT[:place], TEXT[place + 1 :]
+        swapped = start + end[:1] + TEXT[place] + end[1:]
+        for mistyped in (swapped, *(start + letter + end for letter in "0aZ")):
+            assert parse(mistyped) == (ID if mistyped == TEXT else None)
 
 
 @given(st.text(max_size=60))
@@ -135,12 +113,9 @@ def with_other_secret() -> str:
         ("active", None, "ok", "invalid"),
         ("active", NOW + 0.001, "ok", "invalid"),
         ("active", NOW, "invalid", "invalid"),
-        ("active", NOW - 1, "invalid", "invalid"),
         ("disabled", None, "disabled", "invalid"),
-        ("disabled", NOW + 1, "disabled", "invalid"),
         ("disabled", NOW, "invalid", "invalid"),
         ("revoked", None, "invalid", "invalid"),
-        ("revoked", NOW + 1, "invalid", "invalid"),
     ],
 )
 def test_verify(state: KeyState, expires: float | None, right: Verdict, wrong: Verdict) -> None:
@@ -160,7 +135,7 @@ def test_verify(state: KeyState, expires: float | None, right: Verdict, wrong: V
         (NOW + 9, NOW + 9, "ok"),
     ],
 )
-def test_a_key_that_was_replaced_works_until_its_grace_or_its_time_is_over(
+def test_a_replaced_key_works_until_its_grace_or_its_expiry_ends(
     expires: float | None, grace_ends: float, verdict: Verdict
 ) -> None:
     stored = replace(KEY, expires=expires, grace_ends=grace_ends)
@@ -172,7 +147,7 @@ def test_an_unknown_key_is_invalid() -> None:
 
 
 @pytest.mark.parametrize("kept", [b"", bytes(32), digest(TEXT, PEPPER)[:-1], TEXT.encode()])
-def test_nothing_but_the_whole_digest_opens(kept: bytes) -> None:
+def test_only_the_whole_digest_verifies(kept: bytes) -> None:
     assert verify(TEXT, replace(KEY, digest=kept), PEPPER, NOW) == "invalid"
 
 
@@ -201,7 +176,7 @@ def test_parse_duration(text: str, seconds: float) -> None:
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("0s", 0.0), ("00d", 0.0), ("7d", 604_800.0)])
-def test_parse_duration_takes_none_where_that_is_allowed(text: str, seconds: float) -> None:
+def test_parse_duration_allows_zero_on_request(text: str, seconds: float) -> None:
     assert parse_duration(text, none=True) == seconds
     with pytest.raises(ValueError, match="whole number"):
         parse_duration("0", none=True)
@@ -210,23 +185,8 @@ def test_parse_duration_takes_none_where_that_is_allowed(text: str, seconds: flo
 @pytest.mark.parametrize(
     "text",
     [
-        *(
-            "",
-            "d",
-            "90",
-            "0d",
-            "000s",
-            "-1d",
-            "+1d",
-            "1.5h",
-            "1 d",
-            " 1d",
-            "1d ",
-            "1d\n",
-            "1D",
-            "1w",
-        ),
-        *("1d12h", "1e3s", "1_000s", "1000000d", "9" * 5000 + "d", "\u0663d", "inf", "never"),
+        *("", "d", "90", "0d", "-1d", "1.5h", "1 d", " 1d", "1d\n", "1D", "1w", "1d12h"),
+        *("1_000s", "1000000d", "\u0663d", "never"),
     ],
 )
 def test_parse_duration_refuses(text: str) -> None:

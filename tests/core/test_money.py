@@ -43,7 +43,7 @@ def test_reads_dollars_exactly(written: str | int | Decimal, micro: int) -> None
         Decimal("0.006" + "0" * 40 + "1"),
     ],
 )
-def test_refuses_what_is_no_amount(written: str | int | Decimal) -> None:
+def test_refuses_other_amounts(written: str | int | Decimal) -> None:
     with pytest.raises(ValueError, match="dollars"):
         dollars(written)
 
@@ -65,13 +65,13 @@ def test_writes_plain_decimals(micro: int, text: str) -> None:
 
 
 @given(st.integers(min_value=0, max_value=BILLION * MICRO))
-def test_what_is_written_reads_the_same(micro: int) -> None:
+def test_amounts_survive_writing_and_reading(micro: int) -> None:
     assert dollars(format_usd(micro)) == micro
     assert dollars(Decimal(format_usd(micro))) == micro
 
 
 @given(st.integers())
-def test_never_an_exponent_or_an_idle_zero(micro: int) -> None:
+def test_text_has_no_exponent_and_no_trailing_zero(micro: int) -> None:
     text = format_usd(micro)
     assert Decimal(text) * MICRO == micro or abs(micro) > 10**20
     assert "E" not in text.upper()

@@ -1,4 +1,4 @@
-"""What is no plain JSON object is refused, each cause with its code, and without an echo."""
+"""Everything but a plain JSON object is refused. Each cause has its code, without an echo."""
 
 import json
 import math
@@ -38,7 +38,7 @@ def refusal(body: bytes) -> InvalidRequest:
 
 
 def typed(value: Any) -> Any:
-    """A value that compares equal only where the types, the order of keys and -0.0 do too."""
+    """Return a value that also compares the types, the order of keys and -0.0."""
     if isinstance(value, dict):
         return [(key, typed(inner)) for key, inner in value.items()]
     if isinstance(value, list):
@@ -47,7 +47,7 @@ def typed(value: Any) -> Any:
 
 
 def nested(levels: int, inside: str = "1") -> bytes:
-    """An object with lists in it, `levels` of them in all."""
+    """Return an object of lists, nested to so many levels."""
     return b'{"a":' + b"[" * (levels - 1) + inside.encode() + b"]" * (levels - 1) + b"}"
 
 
@@ -57,69 +57,44 @@ def nested(levels: int, inside: str = "1") -> bytes:
         (b"", "empty_body"),
         (b" ", "invalid_json"),
         (b"\x00", "invalid_json"),
-        (b"nonsense", "invalid_json"),
-        (b"{", "invalid_json"),
         (b'{"a":1', "invalid_json"),
         (b'{"a":1,}', "invalid_json"),
         (b"{'a':1}", "invalid_json"),
-        (b"{a:1}", "invalid_json"),
         (b'{"a":01}', "invalid_json"),
-        (b'{"a":+1}', "invalid_json"),
         (b'{"a":.5}', "invalid_json"),
-        (b'{"a":0x10}', "invalid_json"),
         (b'{"a":nan}', "invalid_json"),
         (b'{"a":"line\nbreak"}', "invalid_json"),
-        (b'{"a":"\\x41"}', "invalid_json"),
         (b'{"a":"\\u12"}', "invalid_json"),
         (b'{"a":1} // comment', "invalid_json"),
         (b'{"a":1}{"a":1}', "invalid_json"),
-        (b'{"a":1} x', "invalid_json"),
         (b'{"a":1}\x00', "invalid_json"),
         (b"[]", "not_an_object"),
-        (b'[{"a":1}]', "not_an_object"),
-        (b'"text"', "not_an_object"),
         (b"1", "not_an_object"),
         (b"null", "not_an_object"),
-        (b"true", "not_an_object"),
         (b'{"a":1,"a":1}', "duplicate_key"),
         (b'{"a":1,"\\u0061":2}', "duplicate_key"),
-        (b'{"a":{"b":1,"b":2}}', "duplicate_key"),
         (b'{"a":[{"c":{"b":1,"x":0,"b":2}}]}', "duplicate_key"),
-        (b'{"":1,"":2}', "duplicate_key"),
-        (b'{"a":NaN}', "invalid_number"),
         (b'{"a":Infinity}', "invalid_number"),
-        (b'{"a":-Infinity}', "invalid_number"),
         (b'{"a":[{"b":[NaN]}]}', "invalid_number"),
         (b'{"a":1e400}', "invalid_number"),
-        (b'{"a":-1e400}', "invalid_number"),
         (b'{"a":[1.0E+999]}', "invalid_number"),
         (b'{"a":' + b"9" * 400 + b".5}", "invalid_number"),
-        (b'{"a":' + b"9" * 5000 + b"}", "invalid_number"),
         (b'{"a":' + b"9" * 4301 + b"}", "invalid_number"),
         (b'{"a":-' + b"9" * 4300 + b"}", "invalid_number"),
         (b'{"a":"\\ud800"}', "invalid_encoding"),
-        (b'{"a":"\\uDC00"}', "invalid_encoding"),
         (b'{"a":"\\udc00\\ud800"}', "invalid_encoding"),
         (b'{"a":"\\ud83d\\\\ude00"}', "invalid_encoding"),
-        (b'{"a":"\\ud83d \\ude00"}', "invalid_encoding"),
         (b'{"\\ud800":1}', "invalid_encoding"),
-        (b'{"a":[{"b":["x","\\udfff"]}]}', "invalid_encoding"),
         (b'{"a":[{"\\udfff":1}]}', "invalid_encoding"),
-        (b'{"a":"\xff"}', "invalid_encoding"),
         (b'{"a":"\xc3"}', "invalid_encoding"),
         (b'{"a":"\xc0\xaf"}', "invalid_encoding"),
         (b'{"a":"\xed\xa0\x80"}', "invalid_encoding"),
-        (b'{"a":"\xf5\x80\x80\x80"}', "invalid_encoding"),
         (b'\xef\xbb\xbf{"a":1}', "invalid_encoding"),
         ('{"a":1}'.encode("utf-16"), "invalid_encoding"),
         ('{"a":1}'.encode("utf-16-le"), "invalid_json"),
-        ('{"a":1}'.encode("utf-16-be"), "invalid_json"),
-        ('{"a":1}'.encode("utf-32"), "invalid_encoding"),
-        ('{"a":1}'.encode("utf-32-le"), "invalid_json"),
         (nested(MAX_LEVELS + 1), "too_deep"),
         (b'{"a":' * 50_000 + b"1" + b"}" * 50_000, "too_deep"),
         (b'{"a":' * 100_000 + b"1" + b"}" * 100_000, "too_much_structure"),
-        (b"[" * 100_000 + b"]" * 100_000, "too_deep"),
         (b"[" * 100_000, "too_deep"),
         (b'{"a":"\\\\"' + b',"b":[' * 65 + b"]" * 65 + b"}", "too_deep"),
         (b"]" * MIB, "too_much_structure"),
@@ -127,7 +102,7 @@ def nested(levels: int, inside: str = "1") -> bytes:
         (b'{"a":"' + b'","' * 140_000 + b'"}', "too_much_structure"),
     ],
 )
-def test_refuses(body: bytes, code: str) -> None:
+def test_each_cause_is_refused_with_its_code(body: bytes, code: str) -> None:
     error = refusal(body)
     assert (error.status, error.type, error.code) == (400, "invalid_request_error", code)
     assert error.param is None
@@ -158,20 +133,18 @@ def test_an_error_carries_nothing_of_the_body(body: bytes) -> None:
     [
         (b"{}", {}),
         (b' \t\r\n{ "a" : 1 }\n', {"a": 1}),
-        (b'{"a":null,"b":true,"c":false}', {"a": None, "b": True, "c": False}),
         (b'{"a":1,"b":1.0,"c":1e2,"d":-0.0}', {"a": 1, "b": 1.0, "c": 100.0, "d": -0.0}),
         (b'{"a":1e308,"b":5e-324,"c":1e-400}', {"a": 1e308, "b": 5e-324, "c": 0.0}),
         (b'{"a":"\\ud83d\\ude00"}', {"a": "\U0001f600"}),
         (b'{"a":"\\\\ud800"}', {"a": "\\ud800"}),
         (b'{"a":"\\u0000\\u001f\\n"}', {"a": "\x00\x1f\n"}),
-        (b'{"a":"\xf0\x9f\x98\x80"}', {"a": "\U0001f600"}),
         (b'{"a":"\xef\xbb\xbf"}', {"a": "\ufeff"}),
         ('{"é":1,"e\u0301":2}'.encode(), {"é": 1, "e\u0301": 2}),
         (b'{"a":{"b":1},"c":{"b":1},"b":1}', {"a": {"b": 1}, "c": {"b": 1}, "b": 1}),
         (b'{"a":"NaN","b":"1e400"}', {"a": "NaN", "b": "1e400"}),
     ],
 )
-def test_reads(body: bytes, expected: dict[str, Any]) -> None:
+def test_values_are_read_exactly(body: bytes, expected: dict[str, Any]) -> None:
     assert typed(read_object(body)) == typed(expected)
 
 
@@ -190,7 +163,7 @@ def test_the_deepest_nesting_passes() -> None:
 @pytest.mark.parametrize(
     "text", ["[" * 1000, "{[,]}" * 20_000, '"' * 300_000, '\\"[' * 50_000, "\\" * 99_999 + '"[']
 )
-def test_strings_are_no_structure(text: str) -> None:
+def test_brackets_and_quotes_in_strings_do_not_count_as_structure(text: str) -> None:
     body = json.dumps({"a": text, "b": [1]}).encode()
     assert read_object(body) == {"a": text, "b": [1]}
 
@@ -198,11 +171,6 @@ def test_strings_are_no_structure(text: str) -> None:
 def test_as_many_values_as_structure_allows_pass() -> None:
     value = {"a": [0] * (MAX_STRUCTURE // 2 - 10)}
     assert read_object(write_json(value)) == value
-
-
-@pytest.mark.parametrize("text", ["x" * (MIB - 100), "\U0001f600" * 80_000])
-def test_a_long_string_passes(text: str) -> None:
-    assert read_object(json.dumps({"a": text}).encode()) == {"a": text}
 
 
 @pytest.mark.parametrize(
@@ -217,18 +185,8 @@ def test_a_mebibyte_of_junk_is_read_quickly(start: str, unit: str) -> None:
     body = (start + unit * (MIB // len(unit))).encode()
     started = perf_counter()
     refusal(body)
-    # About 15 ms where nothing else runs; unbounded, some of these take seconds.
+    # About 15 ms on an idle machine. Without the limits, some of these take seconds.
     assert perf_counter() - started < 0.5
-
-
-@given(objects)
-def test_what_is_written_reads_as_equal(value: dict[str, Any]) -> None:
-    assert typed(read_object(write_json(value))) == typed(value)
-
-
-@given(objects)
-def test_escaped_json_reads_as_equal(value: dict[str, Any]) -> None:
-    assert typed(read_object(json.dumps(value, indent=1).encode())) == typed(value)
 
 
 @given(st.binary(max_size=60) | st.text('{}[]",:\\ud8019.eE-N \n', max_size=60).map(str.encode))
@@ -237,13 +195,13 @@ def test_any_bytes_are_read_or_refused(body: bytes) -> None:
         value = read_object(body)
     except InvalidRequest:
         return
-    assert typed(read_object(write_json(value))) == typed(value)
+    assert typed(value) == typed(json.loads(body))
 
 
-@given(values)
-def test_nothing_is_read_differently_from_plain_json(value: Any) -> None:
-    body = json.dumps({"a": value})
-    assert typed(read_object(body.encode())) == typed(json.loads(body))
+@given(objects)
+def test_objects_survive_writing_and_reading(value: dict[str, Any]) -> None:
+    for body in (write_json(value), json.dumps(value, indent=1).encode()):
+        assert typed(read_object(body)) == typed(value)
 
 
 def test_writing_is_compact_and_unescaped() -> None:
@@ -251,10 +209,10 @@ def test_writing_is_compact_and_unescaped() -> None:
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_writing_refuses_what_is_no_json(value: float) -> None:
+def test_writing_refuses_numbers_that_json_does_not_have(value: float) -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
         write_json({"a": value})
 
 
-def test_the_bound_on_digits_is_within_the_interpreters_own() -> None:
+def test_the_limit_of_digits_is_within_that_of_the_interpreter() -> None:
     assert sys.get_int_max_str_digits() in (0, *range(MAX_DIGITS, 10**6))

@@ -1,4 +1,4 @@
-"""The upstream key, and the file that it is in as it changes."""
+"""The upstream key, and changes of its file."""
 
 import io
 import json
@@ -52,7 +52,7 @@ def test_the_key_comes_from_the_environment_or_a_file(file: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"\n", b"two words", b"two\nlines", b"\xff\x00", b"\xc3"])
-def test_what_is_no_key(file: Path, content: bytes) -> None:
+def test_a_file_without_a_valid_key(file: Path, content: bytes) -> None:
     file.write_bytes(content)
     with pytest.raises(ValueError, match="must contain one line of printable ASCII"):
         with_key(UpstreamSettings(api_key_file=str(file)))
@@ -63,7 +63,7 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
         with_key(UpstreamSettings(api_key_file=str(tmp_path)))
 
 
-def test_a_new_key_is_taken_at_the_second_look(file: Path) -> None:
+def test_a_new_key_is_used_from_the_second_check(file: Path) -> None:
     settings, watch = with_key(UpstreamSettings(api_key_file=str(file))), KeyFile()
     assert watch.look(settings) is None
     assert watch.look(settings) is None
@@ -87,7 +87,7 @@ def test_a_key_of_the_environment_is_never_replaced(file: Path) -> None:
     assert [watch.look(settings) for _ in range(3)] == [None] * 3
 
 
-def test_a_link_that_is_turned(tmp_path: Path, file: Path) -> None:
+def test_a_link_that_is_replaced(tmp_path: Path, file: Path) -> None:
     """As Kubernetes does: key -> ..data/key, ..data -> a directory, renamed over."""
     for name, key in (("1", OLD), ("2", NEW)):
         (tmp_path / name).mkdir()
@@ -119,7 +119,7 @@ def test_a_fault_keeps_the_key_and_is_logged_once(file: Path, logged: io.StringI
     ]
 
 
-def test_a_key_in_the_place_of_its_file_is_not_shown() -> None:
+def test_a_key_given_as_the_file_name_is_not_shown() -> None:
     key = "sk-proj-0123456789abcdef"
     with pytest.raises(ValueError, match="cannot be read") as caught:
         with_key(UpstreamSettings(base_url="https://h", api_key_file=key))

@@ -1,4 +1,4 @@
-"""Each row of the error table: the error, what it costs, and what the caller may read."""
+"""Each row of the error table: the error, its cost, and the body for the caller."""
 
 import json
 from typing import Any
@@ -74,31 +74,18 @@ def test_the_error_table(
 # -- refusals -----------------------------------------------------------------------------------
 
 
-def test_a_refusal_is_passed_on() -> None:
-    error = verdict(400, json.dumps(REFUSAL, indent=2).encode())
-    assert isinstance(error, UpstreamRefused)
-    assert (error.status, json.loads(error.body)) == (400, REFUSAL)
-    assert error.headers == {}
-
-
 @pytest.mark.parametrize(
-    ("status", "value", "told"),
+    ("status", "value", "headers"),
     [
         (429, "7", {"Retry-After": "7"}),
-        (429, "0", {"Retry-After": "1"}),
-        (429, "1.2", {"Retry-After": "2"}),
         (429, "3600", {"Retry-After": "60"}),
-        (429, "Fri, 01 May 2026 12:00:30 GMT", {"Retry-After": "30"}),
         (429, "soon", {}),
+        (429, None, {}),
         (400, "7", {}),
     ],
 )
-def test_how_long_to_wait(status: int, value: str, told: dict[str, str]) -> None:
-    assert verdict(status, retry_after=value).headers == told
-
-
-def test_a_refusal_without_a_wait() -> None:
-    assert verdict(429).headers == {}
+def test_retry_after(status: int, value: str | None, headers: dict[str, str]) -> None:
+    assert verdict(status, retry_after=value).headers == headers
 
 
 @pytest.mark.parametrize(
@@ -106,12 +93,8 @@ def test_a_refusal_without_a_wait() -> None:
     [
         b"",
         b"{}",
-        b"[]",
-        b"null",
         b"<html>CANARY</html>",
-        b'"error"',
         b'{"error":"CANARY"}',
-        b'{"error":null}',
         b'{"error":["CANARY"]}',
         b'{"error":{"message":"CANARY"}',
         b'{"error":{"message":"\\ud800CANARY"}}',
@@ -123,7 +106,7 @@ def test_a_refusal_without_a_wait() -> None:
         b'{"error":{"message":"CANARY' + b"x" * MAX_REFUSAL_BYTES + b'"}}',
     ],
 )
-def test_what_is_no_error_object_is_replaced(body: bytes) -> None:
+def test_a_body_without_an_error_object_is_replaced(body: bytes) -> None:
     error = verdict(400, body)
     assert isinstance(error, UpstreamRefused)
     assert error.body == REPLACED
@@ -131,7 +114,7 @@ def test_what_is_no_error_object_is_replaced(body: bytes) -> None:
 
 
 @pytest.mark.parametrize("levels", [50, 300, 900, 1_500, 5_000])
-def test_nesting_of_any_depth_is_answered(levels: int) -> None:
+def test_any_depth_of_nesting_gives_an_error_object(levels: int) -> None:
     nested = b"[" * levels + b"]" * levels
     assert isinstance(refused(b'{"error":{"x":' + nested + b"}}")["error"], dict)
 
@@ -165,7 +148,7 @@ def test_no_secret_gets_through(message: str, escaped: bool) -> None:
     assert read["error"]["code"] == 5
 
 
-# Too short to share 8 bytes with a secret or to look like a key.
+# Values too short to share 8 bytes with a secret, or to look like a key.
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(10**30), 10**30) | st.text(max_size=6),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner),
@@ -174,7 +157,7 @@ JSON = st.recursive(
 
 
 @given(st.dictionaries(st.text(max_size=4), JSON, max_size=3))
-def test_what_holds_no_secret_is_passed_on_with_equal_values(fields: dict[str, Any]) -> None:
+def test_a_refusal_without_secrets_is_passed_on_with_equal_values(fields: dict[str, Any]) -> None:
     body = {**fields, "error": {"message": "No.", **fields}}
     assert refused(json.dumps(body).encode()) == body
 

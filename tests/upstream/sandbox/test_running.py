@@ -131,7 +131,7 @@ async def test_a_port_in_use_raises_and_leaves_nothing_running(asker: Asker) -> 
 
 @pytest.mark.parametrize("kind", ["latency", "hang", "slow_body", "huge"])
 @pytest.mark.parametrize("left", [False, True])
-async def test_stopping_ends_calls_under_way_within_a_second(kind: str, left: bool) -> None:
+async def test_stopping_ends_open_calls_within_a_second(kind: str, left: bool) -> None:
     sandbox = Sandbox(dots())
     async with asking(sandbox) as asker:
         if kind == "latency":
@@ -153,7 +153,7 @@ async def test_stopping_ends_calls_under_way_within_a_second(kind: str, left: bo
             writer.transport.abort()
 
 
-# -- quiet --------------------------------------------------------------------------------------
+# -- logs ---------------------------------------------------------------------------------------
 
 
 async def test_nothing_that_a_client_sends_is_logged(
@@ -190,7 +190,7 @@ class Broken(Sandbox):
         raise KeyError(authorization)
 
 
-async def test_a_defect_is_logged_by_its_place_alone(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_defect_is_logged_without_its_message(caplog: pytest.LogCaptureFixture) -> None:
     async with asking(Broken(dots())) as asker:
         assert (await asker.ask()).status == 500
     (record,) = caplog.records

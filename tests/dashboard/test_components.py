@@ -1,4 +1,4 @@
-"""The parts that pages are made of, each drawn by itself on an empty page of the dashboard."""
+"""The components of the pages, each drawn alone on an empty page of the dashboard."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ DRAWN = Path(__file__).with_name("drawn.js")
 
 
 async def draw(screen: Screen, name: str) -> Page:
-    """An empty page with that part on it."""
+    """An empty page with this component on it."""
     await screen.open("/audit/nothing")
     await expect(screen.page.get_by_role("heading", name="Page not found")).to_be_visible()
     await screen.page.evaluate(DRAWN.read_text())  # as from the browser's own tools
@@ -18,7 +18,7 @@ async def draw(screen: Screen, name: str) -> Page:
     return screen.page
 
 
-async def test_a_bar_says_what_it_shows(desk: Screen) -> None:
+async def test_a_bar_has_its_numbers_as_text(desk: Screen) -> None:
     page = await draw(desk, "bars")
     for words in (
         "Images per day: 30 used, 5 held, 65 left of 100",
@@ -36,37 +36,33 @@ async def test_a_bar_says_what_it_shows(desk: Screen) -> None:
     assert await desk.faults() == []
 
 
-async def test_a_dialog_keeps_the_focus_and_gives_it_back(desk: Screen) -> None:
+async def test_a_confirmation_keeps_the_focus_shows_errors_and_closes_when_done(
+    desk: Screen,
+) -> None:
     page = await draw(desk, "confirm")
     opener = page.get_by_role("button", name="Revoke", exact=True)
     await opener.press("Enter")
     dialog = page.get_by_role("dialog", name="Revoke this key?")
     await expect(dialog.get_by_role("button", name="Cancel")).to_be_focused()
     assert await desk.faults() == []
+    inside = (
+        "!document.hasFocus() || document.activeElement === document.body || "
+        "document.querySelector('dialog').contains(document.activeElement)"
+    )
     for _ in range(6):
         await page.keyboard.press("Tab")
-        inside = (
-            "!document.hasFocus() || document.activeElement === document.body || "
-            "document.querySelector('dialog').contains(document.activeElement)"
-        )
         assert await page.evaluate(inside)
     await page.keyboard.press("Escape")
     await expect(dialog).to_have_count(0)
     await expect(opener).to_be_focused()
-
-
-async def test_a_confirmation_tells_what_went_wrong_and_closes_when_it_is_done(
-    desk: Screen,
-) -> None:
-    page = await draw(desk, "confirm")
-    await page.get_by_role("button", name="Revoke", exact=True).click()
+    await opener.click()
     await page.get_by_role("button", name="Revoke it").click()
     await expect(page.get_by_role("alert")).to_have_text("It is locked. (request id-1)")
     await page.get_by_role("button", name="Revoke it").click()
     await expect(page.get_by_role("dialog")).to_have_count(0)
 
 
-async def test_a_text_is_copied_with_and_without_the_clipboards_leave(desk: Screen) -> None:
+async def test_a_text_is_copied_with_and_without_the_clipboard_api(desk: Screen) -> None:
     page = await draw(desk, "copy")
     await page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     await page.get_by_role("button", name="Copy").click()
@@ -91,14 +87,14 @@ async def test_money_is_exact_where_it_is_small(desk: Screen) -> None:
         await expect(page.get_by_text(words, exact=True)).to_be_visible()
 
 
-async def test_a_field_is_named_explained_and_marked_as_wrong(desk: Screen) -> None:
+async def test_an_invalid_field_has_a_name_and_an_explanation(desk: Screen) -> None:
     page = await draw(desk, "field")
     field = page.get_by_label("Images per day")
     await expect(field).to_have_accessible_description("Whole images must be a number")
     await expect(field).to_have_attribute("aria-invalid", "true")
 
 
-async def test_a_thousand_rows_are_fifty_at_a_time_and_sort_as_numbers(desk: Screen) -> None:
+async def test_a_long_table_is_paged_and_sorts_numbers(desk: Screen) -> None:
     page = await draw(desk, "table")
     rows = page.locator("tbody tr")
     await expect(rows).to_have_count(50)
@@ -106,9 +102,7 @@ async def test_a_thousand_rows_are_fifty_at_a_time_and_sort_as_numbers(desk: Scr
     await expect(rows.first).to_contain_text("249.75")
     await page.get_by_role("button", name="Spend").click()
     await expect(rows.first).to_contain_text("=1+1")
-    async with page.expect_download() as waiting:
-        await page.get_by_role("button", name="Export CSV").click()
-    lines = (await (await waiting.value).path()).read_text().splitlines()
+    lines = (await desk.exported()).splitlines()
     assert lines[:2] == ["Team,Spend", "'=1+1,-3.5"]
     assert len(lines) == 1002
     assert lines[-1].endswith(",")

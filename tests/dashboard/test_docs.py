@@ -1,10 +1,9 @@
-"""The page that shows the OpenAPI document, in a browser: its examples are run as they stand."""
+"""The page of the API documentation in a browser, and its examples in a shell."""
 
 import asyncio
 import os
 
 import msgspec
-import pytest
 from playwright.async_api import expect
 
 from tests.support.browser import Screen
@@ -12,7 +11,7 @@ from tests.support.rig import ADMIN_TOKEN, Rig
 
 
 async def run(line: str, key: str) -> str:
-    """What a line for a shell prints."""
+    """Run a line in a shell, and return its output."""
     environ = {"PATH": os.environ["PATH"], "GATEWAY_ADMIN_TOKEN": ADMIN_TOKEN}
     process = await asyncio.create_subprocess_exec(
         *("sh", "-ec", f"{line} --fail-with-body -sS"),
@@ -26,56 +25,50 @@ async def run(line: str, key: str) -> str:
 
 
 async def example(screen: Screen, name: str) -> str:
-    """The line that is shown of an operation, once it is unfolded."""
-    told = screen.page.locator("#operations > details").filter(has_text=f"{name} ·")
-    await told.locator("> summary").click()
-    pre = told.locator(".inner > pre").first
+    """Unfold an operation, and return its example line."""
+    shown = screen.page.locator("#operations > details").filter(has_text=f"{name} ·")
+    await shown.locator("> summary").click()
+    pre = shown.locator(".inner > pre").first
     await expect(pre).to_be_visible()
     return await pre.inner_text()
 
 
-@pytest.mark.parametrize(
-    ("name", "found"),
-    [
+async def test_examples_run_as_they_are_shown(screen: Screen, rig: Rig) -> None:
+    key = await rig.key("design")
+    await screen.page.goto(f"{rig.gateway.admin_url}/docs")
+    for name, found in (
         ("POST /admin/v1/keys", "Web shop"),
         ("PATCH /admin/v1/teams/{team}", "300"),
         ("GET /admin/v1/usage", "team,day,requests"),
         ("POST /admin/v1/cache/purge", "design"),
         ("POST /v1/images/generations", "data"),
         ("GET /v1/usage", "design"),
-    ],
-    ids=["key", "team", "usage", "purge", "image", "own usage"],
-)
-async def test_an_example_runs_as_it_stands(
-    screen: Screen, rig: Rig, name: str, found: str
-) -> None:
-    key = await rig.key("design")
-    await screen.page.goto(f"{rig.gateway.admin_url}/docs")
-    assert found in await run(await example(screen, name), key)
+    ):
+        assert found in await run(await example(screen, name), key)
 
 
-async def test_schemas_are_folded_and_webhooks_are_there(screen: Screen, rig: Rig) -> None:
+async def test_schemas_are_folded_and_webhooks_are_listed(screen: Screen, rig: Rig) -> None:
     page = screen.page
     await page.goto(f"{rig.gateway.admin_url}/docs")
-    told = page.locator("#operations > details").filter(has_text="budget_reached")
-    await told.locator("> summary").click()
-    schema = told.get_by_text('"resets_at"')
+    shown = page.locator("#operations > details").filter(has_text="budget_reached")
+    await shown.locator("> summary").click()
+    schema = shown.get_by_text('"resets_at"')
     await expect(schema).not_to_be_visible()
-    await told.get_by_text("Body: schema").click()
+    await shown.get_by_text("Body: schema").click()
     await expect(schema).to_be_visible()
     assert screen.said == []
 
 
-async def test_every_example_is_taken(rig: Rig) -> None:
-    """Those with a body, in the order of a newcomer: what they name is there by then."""
+async def test_every_example_body_is_accepted(rig: Rig) -> None:
+    """Send each example body, in the order of the document."""
     document = (await rig.admin("/openapi.json")).json
     key = await rig.key("design")
     id = key.partition("_")[0]
     for path, item in document["paths"].items():
-        for method, told in item.items():
-            if method == "servers" or "requestBody" not in told:
+        for method, shown in item.items():
+            if method == "servers" or "requestBody" not in shown:
                 continue
-            body = told["requestBody"]["content"]["application/json"]["example"]
+            body = shown["requestBody"]["content"]["application/json"]["example"]
             if (method, path) == ("post", "/admin/v1/teams"):
                 body = {**body, "team": "another"}
             base = rig.gateway.admin_url if path.startswith("/admin") else rig.url

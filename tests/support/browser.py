@@ -87,6 +87,12 @@ class Screen:
         script = "document.activeElement.ariaLabel ?? document.activeElement.innerText"
         return str(await self.page.evaluate(script))
 
+    async def exported(self) -> str:
+        """Press the last "Export CSV" of the page, and return the file's text."""
+        async with self.page.expect_download() as waiting:
+            await self.page.get_by_role("button", name="Export CSV").last.click()
+        return (await (await waiting.value).path()).read_bytes().decode()
+
     async def is_too_wide(self) -> bool:
         """Whether the page scrolls sideways."""
         return bool(await self.page.evaluate("document.documentElement.scrollWidth > innerWidth"))

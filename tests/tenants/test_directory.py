@@ -58,7 +58,7 @@ async def directory(store: FaultyStore, wall: Clock, monotonic: Clock) -> AsyncI
 
 @pytest.fixture
 async def still(store: FaultyStore, wall: Clock, monotonic: Clock) -> Directory:
-    """A directory that has read the store once, and follows it only where it is made to."""
+    """A directory that has read the store once. It does not poll."""
     directory = Directory(store.directory, pepper=PEPPER, wall=wall, monotonic=monotonic)
     await directory.refresh()
     return directory

@@ -20,7 +20,7 @@ CONTINUE = "Expect: 100-continue\r\n"
 
 
 async def echo(request: web.BaseRequest, *, seconds: float) -> web.Response:
-    """Answers with what was read, or with the error."""
+    """Answer with the body, or with the error."""
     try:
         return web.Response(body=await read_json_body(request, LIMIT, seconds))
     except GatewayError as error:
@@ -37,7 +37,7 @@ async def answer_to(request: bytes) -> RawAnswer:
 
 
 def typed(line: str, body: bytes = b"{}") -> bytes:
-    """A request whose Content-Type line is this one."""
+    """A request with this Content-Type line."""
     return request_bytes(body=body).replace(b"Content-Type: application/json\r\n", line.encode())
 
 

@@ -1,4 +1,4 @@
-"""The HTTP server: exact routes, what the parser refuses, connections kept and closed."""
+"""The HTTP server: unreadable requests, defects, and connections kept and closed."""
 
 import asyncio
 import io
@@ -31,7 +31,7 @@ async def defective(request: web.BaseRequest) -> web.Response:
 
 @pytest.fixture
 def logs() -> Iterator[io.StringIO]:
-    """What the process logs, as it would stand on standard error at the level debug."""
+    """The lines that the process logs at the level debug."""
     stream, root = io.StringIO(), logging.getLogger()
     handlers, level = root.handlers, root.level
     configure_logs("debug", "json", stream)
@@ -126,18 +126,6 @@ async def test_a_defect_is_answered_and_logged_without_its_text(logs: io.StringI
     assert line["places"][-1].endswith("defective")
     assert CANARY not in logs.getvalue()
     assert CANARY.encode() not in answer.body
-
-
-async def test_a_connection_serves_many_requests_in_order() -> None:
-    async with serving(echo) as url, wire(url) as connection:
-        await connection.send(
-            request_bytes(method="GET", target="/thing")
-            + request_bytes(method="POST", target="/thing")
-            + request_bytes(method="GET", target="/other")
-        )
-        found = [json.loads((await connection.answer()).body)["found"] for _ in range(3)]
-        assert found == ["GET /thing", "POST /thing", "GET /other"]
-        assert await connection.is_open()
 
 
 async def test_garbage_behind_a_request_does_not_disturb_that_request() -> None:

@@ -1,4 +1,4 @@
-"""The table of routes: paths are found as they came, undecoded."""
+"""The table of routes: paths are compared undecoded."""
 
 import pytest
 from aiohttp import web
@@ -48,7 +48,7 @@ def test_no_other_spelling_reaches_a_route(path: str) -> None:
         match.route("GET")
 
 
-def test_another_method_is_refused_with_those_allowed() -> None:
+def test_another_method_is_refused_with_the_allowed_ones() -> None:
     with pytest.raises(MethodNotAllowed) as refused:
         ROUTER.match("/things").route("DELETE")
     assert refused.value.headers == {"Allow": "GET, POST"}

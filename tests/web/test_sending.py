@@ -25,7 +25,7 @@ def sending(
     return serving(handle)
 
 
-async def test_a_body_of_any_size_arrives_whole_and_the_connection_serves_on() -> None:
+async def test_a_body_of_any_size_arrives_whole_and_the_connection_stays() -> None:
     for size in (0, 1, SLICE_BYTES, SLICE_BYTES + 1, len(BODY)):
         record = RequestRecord(id="r", started=0)
         async with sending(BODY[:size], record) as url, aiohttp.ClientSession() as session:
@@ -36,14 +36,14 @@ async def test_a_body_of_any_size_arrives_whole_and_the_connection_serves_on() -
                     assert await response.read() == BODY[:size]
 
 
-async def test_a_client_that_reads_nothing_is_left() -> None:
+async def test_a_client_that_reads_nothing_is_cut() -> None:
     record = RequestRecord(id="r", started=perf_counter())
     async with sending(BODY, record, seconds=0.2) as url:
         host, _, port = url.removeprefix("http://").partition(":")
         reader, writer = await asyncio.open_connection(host, int(port), limit=2**12)
         writer.write(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
         await until(lambda: record.waited > 0)
-        # What it would not read in time is not the gateway's own time.
+        # Waiting for a slow client is not the gateway's own time.
         assert record.waited >= 0.2
         writer.transport.abort()
         assert reader is not None

@@ -17,7 +17,7 @@ from gateway.tenants.changes import Actor, OperationError, UnknownName
 from gateway.web.admin.dashboard import dashboard_routes
 from gateway.web.admin.request import AdminHandler, AdminRequest, AdminRoute
 from gateway.web.admin.responses import HEADERS, answer, pages
-from gateway.web.admin.sessions import BearerTokens, Sessions, require_role
+from gateway.web.admin.sessions import Sessions, require_role
 from gateway.web.openapi.document import ADMIN, DocumentedPort
 from gateway.web.openapi.pages import openapi_pages
 from gateway.web.query import read_query
@@ -52,7 +52,6 @@ class AdminApi:
     ) -> None:
         self._not_ready = not_ready
         self._admin = admin
-        self._bearer = BearerTokens(admin, clock)
         self._sessions = Sessions(admin, pepper, wall=wall, clock=clock)
         self._wall = wall
         self._new_id = new_id
@@ -99,7 +98,7 @@ class AdminApi:
             return await _respond(match.route(request.method), call)
         # Before the look-up of the method: without a token nobody learns which routes there are.
         visit = self._sessions.visit(request)
-        token = visit.token if visit else self._bearer.authenticate(request)
+        token = visit.token if visit else self._sessions.authenticate(request)
         route = match.route(request.method)
         require_role(token, route)
         by = Actor(f"admin token {token.name}", self._wall())

@@ -55,7 +55,7 @@ class Visit(Struct, frozen=True, kw_only=True):
 
 
 class Sessions:
-    """The sessions of the dashboard. `admin` returns the current tokens.
+    """Authenticates requests, and begins and ends sessions. `admin` returns the current tokens.
 
     `wall` is the time in seconds since the epoch; `clock` counts seconds and never runs backwards.
     """
@@ -73,6 +73,7 @@ class Sessions:
         self._wall = wall
         self._by_address = AddressThrottle(clock)
         self._overall = Throttle(clock)
+        self._bearer = Throttle(clock)
         self._ended = dict[str, float]()
 
     def routes(self) -> list[AdminRoute]:
@@ -98,6 +99,19 @@ class Sessions:
             raise ForeignOrigin
         session, token = found
         return Visit(session=session, token=token)
+
+    def authenticate(self, request: web.BaseRequest) -> AdminToken:
+        """Return the admin token of the Authorization header.
+
+        Raises NotAdmin for a missing or wrong token, RateLimited after too many wrong ones.
+        """
+        sent = bearer(request.headers.getall("Authorization", ()))
+        if sent is None:
+            raise NotAdmin
+        token = find(sent, self._admin().all_tokens)
+        if token is None:
+            raise _wrong_token(self._bearer, "wrong admin token")
+        return token
 
     def renew(self, visit: Visit, response: web.StreamResponse) -> None:
         """Extend the session's idle time, at most once a minute."""
@@ -203,30 +217,6 @@ def _wrong_token(throttle: Throttle, event: str, **fields: str) -> GatewayError:
 
 def _too_many(wait: float) -> RateLimited:
     return RateLimited("Too many wrong admin tokens were sent.", retry_after=retry_after(wait, 0.0))
-
-
-class BearerTokens:
-    """Checks the admin token of the Authorization header. `admin` returns the current tokens.
-
-    `clock` counts seconds and never runs backwards.
-    """
-
-    def __init__(self, admin: Callable[[], AdminSettings], clock: Callable[[], float]) -> None:
-        self._admin = admin
-        self._throttle = Throttle(clock)
-
-    def authenticate(self, request: web.BaseRequest) -> AdminToken:
-        """Return the token of a request.
-
-        Raises NotAdmin for a missing or wrong token, RateLimited after too many wrong ones.
-        """
-        sent = bearer(request.headers.getall("Authorization", ()))
-        if sent is None:
-            raise NotAdmin
-        found = find(sent, self._admin().all_tokens)
-        if found is None:
-            raise _wrong_token(self._throttle, "wrong admin token")
-        return found
 
 
 def require_role(token: AdminToken, route: AdminRoute) -> None:

@@ -1,4 +1,4 @@
-"""The admin API over a whole gateway: what an operator does with it, and what it refuses."""
+"""The admin API of a whole gateway: its operations and its refusals."""
 
 import csv
 from collections.abc import AsyncIterator
@@ -71,13 +71,8 @@ async def test_without_a_token_there_is_no_admin_api(tmp_path: Path) -> None:
 async def test_a_viewer_reads_and_changes_nothing(rig: Rig) -> None:
     await made(rig)
     assert (await rig.ask_admin("GET", "teams/design", VIEWER)).json == SHOWN
-    for method, path in (
-        ("POST", "teams"),
-        ("PUT", "teams/design"),
-        ("PATCH", "teams/design"),
-        ("DELETE", "teams/design"),
-        ("POST", "keys"),
-    ):
+    own = "teams/design"
+    for method, path in (("POST", "teams"), ("PUT", own), ("PATCH", own), ("DELETE", own)):
         got = await rig.ask_admin(method, path, VIEWER, json=TEAM)
         assert got.error == (403, "permission_error", "role_not_allowed")
     assert (await rig.ask_admin("GET", "teams/design", VIEWER)).json == SHOWN
@@ -107,6 +102,8 @@ async def test_a_team_is_created_read_changed_and_deleted(rig: Rig) -> None:
     got = await made(rig)
     assert got.json == SHOWN
     assert got.headers["Location"] == "/admin/v1/teams/design"
+    again = await rig.ask_admin("POST", "teams", json={"team": "design"})
+    assert again.error == (409, "invalid_request_error", "conflict")
     assert (await rig.ask_admin("GET", "teams")).json == {"teams": [SHOWN]}
     patch = {"max_n": None, "limits": {"images_per_day": 7, "cost_per_month_usd": None}}
     got = await rig.ask_admin("PATCH", "teams/design", json=patch)
@@ -187,12 +184,6 @@ async def test_a_bad_team_is_refused(rig: Rig) -> None:
         assert got.status == 400, body
     got = await rig.ask_admin("PUT", "teams/x", json={"limits": {"images_per_day": -1}})
     assert got.json["error"]["param"] == "limits.images_per_day"
-
-
-async def test_a_team_is_created_once(rig: Rig) -> None:
-    await made(rig)
-    got = await rig.ask_admin("POST", "teams", json={"team": "design"})
-    assert got.error == (409, "invalid_request_error", "conflict")
 
 
 @pytest.mark.parametrize("method", ["PUT", "PATCH", "DELETE"])
@@ -400,10 +391,3 @@ async def test_the_audit_log_has_changes_with_their_actors(rig: Rig) -> None:
     assert (change["before"]["max_n"], change["after"]["max_n"]) == (3, 1)
     assert key.encode() not in got.body
     assert len((await rig.ask_admin("GET", "audit?limit=1")).json["changes"]) == 1
-
-
-async def test_unknown_routes_and_methods(rig: Rig) -> None:
-    assert (await rig.ask_admin("GET", "nothing")).status == 404
-    assert (await rig.ask_admin("GET", "teams/a%2Fb")).status == 404
-    got = await rig.ask_admin("DELETE", "teams")
-    assert (got.status, got.headers["Allow"]) == (405, "GET, POST")

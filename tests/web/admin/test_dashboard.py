@@ -82,7 +82,7 @@ async def test_answers_of_the_admin_port_carry_a_request_id(rig: Rig) -> None:
     assert got.headers["X-Request-Id"] == "mine-1"
 
 
-# -- what is served -----------------------------------------------------------------------------
+# -- the files --------------------------------------------------------------------------------
 
 
 def test_vendored_files_are_as_they_were_published() -> None:
@@ -120,7 +120,7 @@ def test_the_app_loads_nothing_from_other_hosts() -> None:
         if name.startswith("app/"):
             text = (ASSETS / name).read_text()
             hosts = set(re.findall(r"\w+://([^/:`\"']*)", text))
-            assert hosts <= {"127.0.0.1"}, name  # shown in an example, not asked
+            assert hosts <= {"127.0.0.1"}, name  # only shown in an example
             assert "innerHTML" not in text, name
 
 

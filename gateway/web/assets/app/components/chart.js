@@ -67,7 +67,7 @@ function AsTable({ caption, times, series, format, unit, timeLabel, file }) {
 
 function plot(box, { times, series, kind, step, axis, timeLabel, onPoint, first }) {
   const style = getComputedStyle(box);
-  const colour = (name) => style.getPropertyValue(`--${name}`).trim();
+  const colour = (name) => resolved(box, name);
   const paint = (index, rest) => colour(rest ? "series-rest" : `series-${((index + first) % 10) + 1}`);
   const lines = series.map((one, index) => ({ ...one, paint: paint(index, one.rest) }));
   const drawn = kind === "bars" ? stacked(lines) : lines;
@@ -93,6 +93,14 @@ function plot(box, { times, series, kind, step, axis, timeLabel, onPoint, first 
     hooks: { setCursor: [(chart) => onPoint(chart.cursor.idx ?? null)] },
   };
   return new uPlot(options, [times, ...drawn.map(({ values }) => values)], box);
+}
+
+// A canvas takes no light-dark(): the browser resolves a colour of the theme for an element.
+function resolved(box, name) {
+  box.style.color = `var(--${name})`;
+  const { color } = getComputedStyle(box);
+  box.style.color = "";
+  return color;
 }
 
 function shape(label, stroke, kind) {

@@ -3,16 +3,14 @@
 import asyncio
 import io
 import json
-import logging
 import secrets
 from collections.abc import Iterator
 
 import pytest
-import structlog
 from aiohttp import web
 
-from gateway.telemetry.logging import configure_logs
 from gateway.web.http_server import MAX_HEAD_BYTES
+from tests.support.logs import logging_to
 from tests.support.raw import ask, request_bytes, wire
 from tests.support.rig import Rig
 from tests.support.serving import serving
@@ -31,16 +29,10 @@ async def defective(request: web.BaseRequest) -> web.Response:
 
 @pytest.fixture
 def logs() -> Iterator[io.StringIO]:
-    """The lines that the process logs at the level debug."""
-    stream, root = io.StringIO(), logging.getLogger()
-    handlers, level = root.handlers, root.level
-    configure_logs("debug", "json", stream)
-    # The modules' loggers must not keep this test's stream.
-    structlog.configure(cache_logger_on_first_use=False)
-    yield stream
-    root.handlers = handlers
-    root.setLevel(level)
-    structlog.reset_defaults()
+    """The lines that the process logs."""
+    stream = io.StringIO()
+    with logging_to(stream):
+        yield stream
 
 
 REFUSED = {

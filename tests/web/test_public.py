@@ -1,7 +1,6 @@
 """The public port as a whole: request ids, connections, limits and defects."""
 
 import asyncio
-import logging
 import os
 import re
 import secrets
@@ -9,14 +8,13 @@ import time
 from contextlib import AbstractAsyncContextManager, suppress
 from pathlib import Path
 
-import structlog
 from structlog.testing import capture_logs
 
-from gateway.telemetry.logging import configure_logs
 from gateway.tenants.directory import Directory
 from gateway.tenants.store import DirectoryChanges
 from gateway.web.public import PublicApi
 from gateway.web.self_service import SelfService
+from tests.support.logs import logging_to
 from tests.support.raw import BODY, ask, request_bytes, wire
 from tests.support.rig import Rig, running_rig
 from tests.support.serving import serving
@@ -161,19 +159,11 @@ async def test_a_defect_is_answered_without_detail(rig: Rig) -> None:
 async def test_a_broken_log_stream_does_not_fail_requests(rig: Rig) -> None:
     reader, writer = os.pipe()
     os.close(reader)
-    key, root = await rig.key(), logging.getLogger()
-    handlers, level = root.handlers, root.level
-    with suppress(BrokenPipeError), os.fdopen(writer, "w", closefd=False) as stream:
-        configure_logs("debug", "json", stream)
-        # The modules' loggers must not keep this test's stream.
-        structlog.configure(cache_logger_on_first_use=False)
-        try:
-            assert (await rig.generate(key)).status == 200
-            assert (await rig.generate("wrong")).status == 401
-        finally:
-            structlog.reset_defaults()
-            root.handlers = handlers
-            root.setLevel(level)
+    key = await rig.key()
+    closed = os.fdopen(writer, "w", closefd=False)
+    with suppress(BrokenPipeError), closed as stream, logging_to(stream):
+        assert (await rig.generate(key)).status == 200
+        assert (await rig.generate("wrong")).status == 401
     os.close(writer)
 
 

@@ -16,10 +16,18 @@ JSON = dict[str, Any]
 
 
 async def activity(rig: Rig, query: str = "") -> list[JSON]:
-    got = await rig.ask_admin("GET", f"activity?{query}")
+    return await listed(rig, f"activity?{query}", "requests")
+
+
+async def top(rig: Rig, query: str = "") -> list[JSON]:
+    return await listed(rig, f"cache/top?{query}", "entries")
+
+
+async def listed(rig: Rig, path: str, name: str) -> list[JSON]:
+    got = await rig.ask_admin("GET", path)
     assert got.status == 200
-    requests: list[JSON] = got.json["requests"]
-    return requests
+    found: list[JSON] = got.json[name]
+    return found
 
 
 async def test_each_request_has_a_line(rig: Rig) -> None:
@@ -119,13 +127,6 @@ async def test_a_purchase_whose_client_left_has_a_line_at_its_end(tmp_path: Path
 
 
 # -- the most repeated --------------------------------------------------------------------------
-
-
-async def top(rig: Rig, query: str = "") -> list[JSON]:
-    got = await rig.ask_admin("GET", f"cache/top?{query}")
-    assert got.status == 200
-    entries: list[JSON] = got.json["entries"]
-    return entries
 
 
 async def test_the_most_repeated_requests_come_first_without_prompts(rig: Rig) -> None:

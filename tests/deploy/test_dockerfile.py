@@ -4,14 +4,13 @@ import asyncio
 import os
 import re
 import shlex
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
 from tests.support.compose import Image
-from tests.support.installed import ENVIRON, copy_sources, new_environment, serve_a_picture
+from tests.support.installed import copy_sources, new_environment, run_step, serve_a_picture
 from tests.support.rig import Rig
 from tests.support.tools import DEPLOY, ROOT, passes
 
@@ -96,19 +95,9 @@ def build(folder: Path, **arguments: str) -> Path:
     defaults = dict(re.findall(r"^ARG (\w+)=(.*)$", BUILD, flags=re.MULTILINE))
     assert arguments.keys() <= defaults.keys()
     path = f"{tools / 'bin'}:{os.environ['PATH']}"
-    environ = {**ENVIRON, "PATH": path, **defaults, **arguments}
     for step in steps():
-        done = subprocess.run(
-            ["/bin/sh", "-e", "-c", step.replace(INSTALLED, shlex.quote(str(installed)))],
-            cwd=source,
-            env=environ,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=300,
-            check=False,
-        )
-        assert done.returncode == 0, done.stdout
+        command = step.replace(INSTALLED, shlex.quote(str(installed)))
+        run_step(["/bin/sh", "-e", "-c", command], source, PATH=path, **{**defaults, **arguments})
     return installed
 
 

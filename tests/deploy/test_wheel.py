@@ -1,10 +1,9 @@
 """The wheel, installed into an empty environment with its dependencies alone."""
 
 import asyncio
-import subprocess
 from pathlib import Path
 
-from tests.support.installed import ENVIRON, copy_sources, new_environment, serve_a_picture
+from tests.support.installed import copy_sources, new_environment, run_step, serve_a_picture
 
 
 def install(folder: Path) -> Path:
@@ -15,17 +14,7 @@ def install(folder: Path) -> Path:
     pip = str(installed / "bin" / "pip")
 
     def run(*words: str) -> None:
-        done = subprocess.run(
-            [pip, *words],
-            cwd=source,
-            env=ENVIRON,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=300,
-            check=False,
-        )
-        assert done.returncode == 0, done.stdout
+        run_step([pip, *words], source)
 
     run("wheel", "--quiet", "--no-deps", "--wheel-dir", "dist", ".")
     (wheel,) = (source / "dist").iterdir()

@@ -49,6 +49,21 @@ def new_environment(folder: Path) -> None:
         pytest.skip("the package registry cannot be reached")
 
 
+def run_step(command: Sequence[str], folder: Path, **environ: str) -> None:
+    """Run a step of a build in `folder`, which must succeed."""
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        env={**ENVIRON, **environ},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+
+
 async def serve_a_picture(command: Sequence[str]) -> None:
     """Start a demo gateway in an empty folder, buy a picture, and stop it."""
     with TemporaryDirectory() as folder:

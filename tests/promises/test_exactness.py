@@ -7,7 +7,7 @@ counts the images that were bought; the gateways' records must agree with it.
 import asyncio
 import itertools
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -121,33 +121,45 @@ async def test_a_dollar_buys_exactly_25_images_at_4_cents(replicas: Replicas, re
 # -- the limits of the whole gateway ------------------------------------------------------------
 
 
-async def set_gateway_limit(replicas: Replicas, name: str, size: object) -> None:
-    """Give every gateway this limit of all teams together, as an operator does."""
-    toml = f"{FLAT}\n[limits]\n{name} = {size}\n"
-    for lines in await asyncio.gather(*(each.reread(toml) for each in replicas.gateways)):
-        assert lines[-1]["event"] == "configuration read again"
+SetLimit = Callable[[str, object], Awaitable[None]]
 
 
-async def test_ten_teams_share_the_gateways_images(replicas: Replicas, repeats: int) -> None:
+@pytest_asyncio.fixture(loop_scope="module")
+async def set_gateway_limit(replicas: Replicas) -> AsyncIterator[SetLimit]:
+    """Gives every gateway a limit of all teams together, as an operator does, until the end."""
+
+    async def configure(toml: str) -> None:
+        for lines in await asyncio.gather(*(each.reread(toml) for each in replicas.gateways)):
+            assert lines[-1]["event"] == "configuration read again"
+
+    yield lambda name, size: configure(f"{FLAT}\n[limits]\n{name} = {size}\n")
+    await configure(FLAT)
+
+
+async def test_ten_teams_share_the_gateways_images(
+    replicas: Replicas, repeats: int, set_gateway_limit: SetLimit
+) -> None:
     keys = [await replicas.key(team) for team in TEAMS]
     for turn in range(repeats):
         before, drawn = await replicas.gateway_account(), replicas.sandbox.counts.images_drawn
         images = before.day.images + 100
         limit = ("images_per_day", "images_per_month")[turn % 2]
-        await set_gateway_limit(replicas, limit, images)
+        await set_gateway_limit(limit, images)
         assert tally(await storm(replicas, keys, 300)) == {200: 100, USED_UP: 200}
         assert replicas.sandbox.counts.images_drawn - drawn == 100
         assert_spent(await replicas.gateway_account(), images, images * PRICE)
         assert not any([(await replicas.account(team)).holds for team in TEAMS])
 
 
-async def test_ten_teams_share_the_gateways_money(replicas: Replicas, repeats: int) -> None:
+async def test_ten_teams_share_the_gateways_money(
+    replicas: Replicas, repeats: int, set_gateway_limit: SetLimit
+) -> None:
     keys = [await replicas.key(team) for team in TEAMS]
     for turn in range(repeats):
         before, drawn = await replicas.gateway_account(), replicas.sandbox.counts.images_drawn
         images = before.day.images + 50
         limit = ("cost_per_day_usd", "cost_per_month_usd")[turn % 2]
-        await set_gateway_limit(replicas, limit, images * 0.04 + 0.01)
+        await set_gateway_limit(limit, images * 0.04 + 0.01)
         replicas.sandbox.faults.append(UpstreamFault(kind="status", status=503, times=20))
         await asyncio.gather(*(keep_asking(replicas, key) for key in keys * 8))
         assert replicas.sandbox.counts.images_drawn - drawn == 50

@@ -1,4 +1,4 @@
-"""What is read from an upstream's 200, and that no junk gets past or breaks the reader."""
+"""Reading the upstream's 200: images, URLs and usage. Junk is refused and breaks nothing."""
 
 import base64
 import json
@@ -22,23 +22,13 @@ def read(**fields: Any) -> ImageResponse:
     return read_response(json.dumps(fields).encode())
 
 
-def test_images_as_base64() -> None:
-    answered = read(created=1, data=[{"b64_json": IMAGE}, {"b64_json": IMAGE}], usage={"a": [1]})
-    assert answered == ImageResponse(2, (), None, None)
-
-
 def test_images_as_urls() -> None:
     items = [{"url": URL}, {"url": "https://b", "b64_json": IMAGE, "revised_prompt": "x"}]
     assert read(data=items) == ImageResponse(2, (URL, "https://b"), None, None)
 
 
-def test_size_and_quality() -> None:
-    answered = read(data=[{"url": URL}], size="1024x1536", quality="low")
-    assert (answered.size, answered.quality) == ("1024x1536", "low")
-
-
-@pytest.mark.parametrize("junk", [None, 5, 1.5, True, [], {}, ["low"], ""])
-def test_size_and_quality_of_another_type_say_nothing(junk: object) -> None:
+@pytest.mark.parametrize("junk", [None, 5, True, [], {}, ["low"], "", "1" * 300])
+def test_size_and_quality_of_another_type_are_ignored(junk: object) -> None:
     answered = read(data=[{"url": URL}], size=junk, quality=junk)
     assert answered == ImageResponse(1, (URL,), None, None)
 
@@ -53,14 +43,16 @@ def test_usage() -> None:
         )
 
 
-@pytest.mark.parametrize("junk", [None, 5, "x", [], {}, {"a": [1]}, {"output_tokens": -1}])
-def test_usage_that_says_nothing(junk: object) -> None:
+@pytest.mark.parametrize(
+    "junk", [None, "x", [], {"a": [1]}, {"output_tokens": -1}, {**USED, "x": [1] * 10_000}]
+)
+def test_usage_without_plausible_counts_is_ignored(junk: object) -> None:
     assert read(data=[{"url": URL}]).usage == NO_USAGE
     assert read(data=[{"url": URL}], usage=junk).usage == NO_USAGE
 
 
 @pytest.mark.parametrize("inner", [b"9" * 5_000, b"1e999", b"[" * 900 + b"]" * 900])
-def test_usage_that_the_parser_does_not_take(inner: bytes) -> None:
+def test_usage_that_the_parser_refuses_is_ignored(inner: bytes) -> None:
     body = b'{"data":[{"url":"x"}],"usage":{"x":' + inner + b"}}"
     assert read_response(body).usage == NO_USAGE
 
@@ -76,35 +68,26 @@ def test_an_item_without_an_image_is_none(item: dict[str, Any]) -> None:
     "body",
     [
         b"",
-        b"null",
         b"[]",
-        b'"data"',
         b"{}",
         b"<html>",
-        b'{"data":null}',
-        b'{"data":{}}',
         b'{"data":[]}',
-        b'{"data":["x"]}',
         b'{"data":[null]}',
         b'{"data":[{"url":"x"}],"data":[]}',
         b'{"data":[{"url":"x"}]} {}',
         b'{"data":[{"url":"x"}]',
         b'{"data":[{"b64_json":"abc',
-        b'{"data":[{"b64_json":"abc"',
         b'{"data":[{"b64_json":"a\nb"}]}',
         b'{"data":[{"b64_json":"a\\qb"}]}',
-        b'{"data":[{"b64_json":abc}]}',
         b'{"data":[{"b64_json"}]}',
         b'{"data":[{"b64_json":"abc"}],"x":"\xff"}',
-        b'{"data":[{"url":"\xff"}]}',
         b'\xef\xbb\xbf{"data":[{"url":"x"}]}',
         '{"data":[{"url":"x"}]}'.encode("utf-16"),
         b'{"x":' * 100_000,
         b'{"data":[{"url":"x","y":' + b"[" * 100_000 + b"]" * 100_000 + b"}]}",
-        b'{"data":' + b"[" * 100_000,
     ],
 )
-def test_what_is_no_answer(body: bytes) -> None:
+def test_an_unusable_response(body: bytes) -> None:
     with pytest.raises(UpstreamUnknown) as caught:
         read_response(body)
     assert caught.value.__context__ is None
@@ -153,15 +136,15 @@ ITEMS = st.lists(
     st.booleans(),
     st.sampled_from([None, 2]),
 )
-def test_as_the_standard_librarys_reader_has_it(
+def test_reads_the_same_as_the_standard_library(
     answer: dict[str, Any], ascii: bool, indent: int | None
 ) -> None:
     def text(value: object) -> str | None:
         return value if isinstance(value, str) and value else None
 
     def word(value: object) -> str | None:
-        told = text(value)
-        return None if told is None or len(told) > MAX_WORD_BYTES else told
+        word = text(value)
+        return None if word is None or len(word) > MAX_WORD_BYTES else word
 
     body = json.dumps(answer, ensure_ascii=ascii, indent=indent).encode()
     images = sum(bool(text(i.get("b64_json")) or text(i.get("url"))) for i in answer["data"])
@@ -181,7 +164,7 @@ def test_as_the_standard_librarys_reader_has_it(
 
 @given(st.binary(max_size=60), st.integers(0, 60))
 def test_bytes_of_any_kind(junk: bytes, at: int) -> None:
-    # The inside of a plain image alone is not looked at; so it is left out here.
+    # The content of a plain image is not checked, so it is left out here.
     whole = b'{"data":[{"b64_json":"","url":"x"}],"size":"y"}'
     for body in (junk, whole[:at] + junk + whole[at:]):
         if b'"b64_json":"' + junk in body:
@@ -214,7 +197,7 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_more_than_an_answer_can_have_is_none(name: str) -> None:
+def test_too_much_structure_is_unusable(name: str) -> None:
     began = time.thread_time()
     with pytest.raises(UpstreamUnknown):
         read_response(HOSTILE[name])
@@ -237,14 +220,8 @@ def test_as_many_images_as_can_be_asked_for_are_read() -> None:
     ],
     ids=["blanks", "names"],
 )
-def test_what_is_passed_over_takes_little_time(body: bytes) -> None:
+def test_skipping_takes_little_time(body: bytes) -> None:
     began = time.thread_time()
     assert read_response(body).images == 1
     # 60 and 100 ms; one by one 2 s and 0.8 s.
     assert time.thread_time() - began < 0.5
-
-
-def test_a_usage_or_a_word_without_an_end_says_nothing() -> None:
-    long = {**USED, "x": [1] * 10_000}
-    assert read(data=[{"url": URL}], usage=long).usage == NO_USAGE
-    assert read(data=[{"url": URL}], size="1" * 300).size is None

@@ -1,4 +1,4 @@
-"""Real usages of the Images API by hand, and the promise that no doubt makes a charge smaller."""
+"""Real usages of the Images API, and the promise that doubt never makes a charge smaller."""
 
 import json
 from fractions import Fraction
@@ -24,7 +24,7 @@ GPT_IMAGE_1_MINI = TokenPrices(
     text_output=8_000_000,
 )
 
-# -- as the upstream says it --------------------------------------------------------------------
+# -- usages of the upstream ---------------------------------------------------------------------
 
 REFERENCE = """{
     "total_tokens": 100,
@@ -35,14 +35,6 @@ REFERENCE = """{
 """OpenAI's API reference, "The image generation response" (platform.openai.com/docs/api-reference/
 images/object): the example of a whole answer.
 """
-
-GPT_IMAGE_1_LOW = """{
-    "input_tokens": 22,
-    "input_tokens_details": {"image_tokens": 0, "text_tokens": 22},
-    "output_tokens": 272,
-    "total_tokens": 294
-}"""
-"""github.com/openai/openai-dotnet, issue 415: an answer of gpt-image-1, as it came."""
 
 GPT_IMAGE_1_5_MEDIUM = """{
     "total_tokens": 1079,
@@ -81,24 +73,20 @@ medium, 1024x1536.
     ("body", "prices", "micro"),
     [
         (REFERENCE, GPT_IMAGE_2, 10 * 5 + 40 * 8 + 50 * 30),
-        (GPT_IMAGE_1_LOW, GPT_IMAGE_2, 22 * 5 + 272 * 30),
-        (GPT_IMAGE_1_LOW, GPT_IMAGE_1_MINI, 22 * 2 + 272 * 8),
-        (GPT_IMAGE_1_5_MEDIUM, GPT_IMAGE_2, 23 * 5 + 1056 * 30),
         (GPT_IMAGE_1_5_MEDIUM, GPT_IMAGE_1_5, 23 * 5 + 1056 * 32),
         (GPT_IMAGE_1_5_HIGH, GPT_IMAGE_1_5, 138_355),
-        (GPT_IMAGE_1_5_HIGH, GPT_IMAGE_2, 169 * 5 + 4599 * 30),
         (WITH_A_PICTURE, GPT_IMAGE_2, 17 * 5 + 1457 * 8 + 1372 * 30),
         # 17 x 2 + 1,457 x 2.5 + 1,372 x 8 = 14,652.5
         (WITH_A_PICTURE, GPT_IMAGE_1_MINI, 14_653),
     ],
 )
-def test_what_real_answers_cost(body: str, prices: TokenPrices, micro: int) -> None:
+def test_the_cost_of_real_responses(body: str, prices: TokenPrices, micro: int) -> None:
     usage = read_usage(json.loads(body))
     assert usage.sound
     assert cost(prices, usage) == micro
 
 
-# -- what is read -------------------------------------------------------------------------------
+# -- reading ------------------------------------------------------------------------------------
 
 
 def used(taken: int = 100, made: int = 200, **fields: Any) -> dict[str, Any]:
@@ -162,24 +150,22 @@ def test_cached_tokens_where_all_input_is_of_one_kind(kind: str, expected: Usage
     [
         {"cached_tokens": 0},
         {"cached_tokens": None, "cached_tokens_details": None},
-        # Nobody can tell of which kind these are.
+        # It is unclear which kind these are.
         {"cached_tokens": 30},
-        # More than there are, or than the whole says, or no counts at all.
+        # More than the tokens, more than the total, or not counts.
         {"cached_tokens_details": {"text_tokens": 61}},
-        {"cached_tokens_details": {"image_tokens": 41}},
         {"cached_tokens": 30, "cached_tokens_details": {"text_tokens": 20}},
-        {"cached_tokens": 30, "cached_tokens_details": {}},
         {"cached_tokens": "30", "cached_tokens_details": {"text_tokens": 30}},
         {"cached_tokens_details": {"text_tokens": -1}},
         {"cached_tokens_details": [1]},
         {"cached_tokens": 10**9},
     ],
 )
-def test_cached_tokens_that_are_no_discount(cached: dict[str, Any]) -> None:
+def test_cached_tokens_without_a_discount(cached: dict[str, Any]) -> None:
     assert detailed(**cached) == Usage(text_input=60, image_input=40, image_output=200, sound=True)
 
 
-# -- what cannot be believed --------------------------------------------------------------------
+# -- implausible values -------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("value", [None, {}, [], "x", 5, True, [{"input_tokens": 1}]])
@@ -190,12 +176,12 @@ def test_no_usage(value: object) -> None:
 
 
 @pytest.mark.parametrize("junk", [None, 0, -1, 1.0, "200", True, [], {}, MOST_TOKENS + 1, 10**30])
-def test_a_total_that_is_none(junk: object) -> None:
+def test_an_implausible_total(junk: object) -> None:
     assert read_usage(used() | {"output_tokens": junk}) == Usage(unnamed_input=100)
     assert read_usage(used() | {"input_tokens": junk}) == Usage(image_output=200)
 
 
-def test_the_highest_count_that_is_believed() -> None:
+def test_the_highest_plausible_count() -> None:
     usage = read_usage(used(1, MOST_TOKENS))
     assert usage == Usage(unnamed_input=1, image_output=MOST_TOKENS, sound=True)
 
@@ -204,28 +190,25 @@ def test_the_highest_count_that_is_believed() -> None:
     ("fields", "made"),
     [
         ({"total_tokens": 299}, 200),
-        # The rest of the whole is taken for what costs most.
+        # The rest of the total counts as the most expensive kind.
         ({"total_tokens": 400}, 300),
         ({"total_tokens": "300"}, 200),
-        ({"total_tokens": -300}, 200),
-        ({"input_tokens_details": {"text_tokens": 99, "image_tokens": 0}}, 200),
         ({"input_tokens_details": {"text_tokens": 101, "image_tokens": -1}}, 200),
         ({"input_tokens_details": [100]}, 200),
         ({"output_tokens_details": {"text_tokens": 200, "image_tokens": 200}}, 200),
-        ({"output_tokens_details": {"text_tokens": 1}}, 200),
         ({"output_tokens_details": {"text_tokens": 200.0}}, 200),
         ({"output_tokens_details": "all"}, 200),
     ],
 )
-def test_what_contradicts_itself_is_the_least_at_the_dearest(
+def test_a_contradiction_is_read_as_the_least_at_the_highest_price(
     fields: dict[str, Any], made: int
 ) -> None:
     assert read_usage(used(**fields)) == Usage(unnamed_input=100, image_output=made)
 
 
-def test_a_whole_alone() -> None:
+def test_only_a_total() -> None:
     assert read_usage({"total_tokens": 1024}) == Usage(image_output=1024)
-    # As answers to chats have it: the names are others, the whole is there.
+    # Usage of a chat completion: other names, with a total.
     chat = {"prompt_tokens": 22, "completion_tokens": 1372, "total_tokens": 1394}
     assert read_usage(chat) == Usage(image_output=1394)
 
@@ -234,7 +217,7 @@ def test_a_whole_alone() -> None:
 
 PRICE = st.integers(0, 10**9)
 PRICES = st.builds(TokenPrices, **dict.fromkeys(TokenPrices.__struct_fields__, PRICE))
-"""Micro-dollars per million tokens: most of these are no whole micro-dollars a token."""
+"""Micro-dollars per million tokens, mostly fractions of a micro-dollar per token."""
 
 KINDS = [kind for kind in Usage.__struct_fields__ if kind != "sound"]
 COUNT = st.integers(0, MOST_TOKENS)
@@ -242,7 +225,7 @@ USAGES = st.builds(Usage, sound=st.booleans(), **dict.fromkeys(KINDS, COUNT))
 
 
 def priced(prices: TokenPrices, usage: Usage) -> Fraction:
-    """Dollars, by hand."""
+    """Return the cost in dollars."""
     each = asdict(prices) | {"unnamed_input": max(prices.text_input, prices.image_input)}
     return sum((Fraction(each[kind], 10**12) * getattr(usage, kind) for kind in KINDS), Fraction(0))
 
@@ -299,7 +282,7 @@ TOTAL = st.sampled_from([50, 100, 200]) | JUNK
     )
     | JUNK
 )
-def test_junk_is_read_as_no_more_and_no_less_than_it_says(value: Any) -> None:
+def test_any_value_is_read_as_exactly_its_counts(value: Any) -> None:
     usage = read_usage(value)
     counts = [getattr(usage, kind) for kind in KINDS]
     assert all(type(count) is int and 0 <= count <= MOST_TOKENS for count in counts)
@@ -314,6 +297,6 @@ def test_details_only_ever_lower_a_charge(taken: int, made: int, data: st.DataOb
     text = data.draw(st.integers(0, taken))
     details = {"text_tokens": text, "image_tokens": taken - text}
     details["cached_tokens"] = data.draw(st.integers(0, taken))
-    told = read_usage(used(taken, made, input_tokens_details=details))
-    assert told.sound
-    assert cost(GPT_IMAGE_2, told) <= cost(GPT_IMAGE_2, read_usage(used(taken, made)))
+    usage = read_usage(used(taken, made, input_tokens_details=details))
+    assert usage.sound
+    assert cost(GPT_IMAGE_2, usage) <= cost(GPT_IMAGE_2, read_usage(used(taken, made)))

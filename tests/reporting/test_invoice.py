@@ -90,7 +90,7 @@ def test_amounts_are_added_up_exactly(amounts: list[Decimal]) -> None:
     assert read_invoice(f"date,amount\n{rows}".encode()) == {"2026-11-01": sum(amounts) * 1_000_000}
 
 
-def test_what_is_finer_than_the_books_is_rounded_once_a_day() -> None:
+def test_fractions_of_a_micro_dollar_are_rounded_once_a_day() -> None:
     rows = "2026-11-01,0.0000004\n" * 5
     assert read_invoice(f"date,amount\n{rows}".encode()) == {"2026-11-01": 2}
 
@@ -102,7 +102,7 @@ def test_any_bytes_are_read_or_refused(content: bytes) -> None:
             assert all(isinstance(cost, int) for cost in read_invoice(text).values())
 
 
-def test_days_are_compared_also_those_of_one_side() -> None:
+def test_days_of_only_one_side_are_compared_too() -> None:
     days = compared(
         billed={"2026-11-01": 90, "2026-11-03": 10},
         recorded={"2026-11-01": 100, "2026-11-02": 7},

@@ -44,7 +44,7 @@ async def read(store: Store, days: Days, team: str | None = None) -> dict[str, A
     )
 
 
-async def test_tiles_are_of_the_span_and_of_the_one_before(store: SqliteStore) -> None:
+async def test_sums_of_the_span_and_of_the_one_before(store: SqliteStore) -> None:
     hit = spent(
         *(1, "red", 0, 6),
         outcome="coalesced",
@@ -157,14 +157,14 @@ async def test_latency_is_the_mean_along_the_axis(store: SqliteStore) -> None:
     ]
 
 
-async def test_nothing_was_asked_for(store: SqliteStore) -> None:
+async def test_a_span_without_requests(store: SqliteStore) -> None:
     page = await read(store, Days(TODAY - 29, TODAY))
     assert page["now"]["hit_ratio"] is None
     assert page["series"] == page["teams"] == page["keys"] == page["latency"] == []
     assert len(page["days"]) == 30
 
 
-def test_by_default_it_is_the_last_thirty_days() -> None:
+def test_the_default_span_is_the_last_thirty_days() -> None:
     assert days_between(None, None, MIDNIGHT + 5) == Days(TODAY - 29, TODAY)
     assert days_between(None, MIDNIGHT - 1, MIDNIGHT) == Days(TODAY - 30, TODAY - 1)
     assert days_between(MIDNIGHT, MIDNIGHT, MIDNIGHT) == Days(TODAY, TODAY)

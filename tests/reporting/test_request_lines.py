@@ -77,14 +77,14 @@ def test_each_line_is_in_one_ring() -> None:
 
 
 @given(st.integers(0, 10**6))
-def test_shares_are_all_there_is(keep: int) -> None:
+def test_shares_add_up_to_the_whole(keep: int) -> None:
     of = ring_sizes(keep)
     assert sum(of.values()) == keep
     assert of["strangers"] <= keep / 10
     assert of["given"] <= keep / 2
 
 
-def test_what_went_well_are_outcomes() -> None:
+def test_successes_are_outcomes() -> None:
     assert set(OUTCOMES) > SUCCESSES
 
 
@@ -101,17 +101,17 @@ def test_what_went_well_are_outcomes() -> None:
         (LineFilter(id="r2"), False),
     ],
 )
-def test_only_what_is_wanted_is_taken(wanted: LineFilter, takes: bool) -> None:
+def test_a_filter_takes_only_matching_lines(wanted: LineFilter, takes: bool) -> None:
     assert wanted.matches(LINE) is takes
 
 
-def test_what_went_well_is_no_error() -> None:
+def test_a_success_is_not_an_error() -> None:
     wanted = LineFilter(errors=True)
     assert wanted.matches(replace(LINE, outcome="internal_error"))
     assert not wanted.matches(replace(LINE, outcome="hit"))
 
 
-def test_kinds_that_are_alike_are_added_up() -> None:
+def test_errors_of_one_kind_are_added_up() -> None:
     later = replace(KIND, requests=3, last_at=NOON + 1, last_id="r2")
     other = replace(KIND, code=None, requests=7)
     assert merge_errors([later, other, KIND]) == [other, replace(later, requests=5)]

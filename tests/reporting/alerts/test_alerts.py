@@ -69,8 +69,8 @@ async def until_state(rig: Rig, state: str, count: int = 1) -> list[dict[str, An
 
 def thresholds(messages: list[Message]) -> list[tuple[Any, ...]]:
     return [
-        (told.json["team"], told.json["key"], told.json["limit"], told.json["percent"])
-        for told in messages
+        tuple(message.json[name] for name in ("team", "key", "limit", "percent"))
+        for message in messages
     ]
 
 
@@ -94,7 +94,7 @@ async def test_a_budget_raises_an_alert_at_each_threshold_once(
     assert (body["id"], first.is_signed, second.is_signed) == (first.id, True, True)
     assert (second.json["percent"], second.json["used"]) == (100, 10)
     assert {one["id"] for one in sent} == {first.id, second.id}
-    # Neither another start nor another look tells it again.
+    # Neither a restart nor another check sends it again.
     async with alerting(tmp_path, receiver) as rig:
         await buy(rig, await rig.key("blue", limits=Limits(images_per_day=1)))
         _, _, third = await receiver.until(3)
@@ -130,11 +130,13 @@ async def test_keys_and_all_teams_together_have_budgets_too(
         ("red", id, "images_per_day", 100),
         (None, None, "cost_per_day_usd", 80),
     ]
-    (money,) = (told.json for told in messages if told.json["team"] is None)
+    (money,) = (message.json for message in messages if message.json["team"] is None)
     assert (money["used"], money["limit_value"]) == ("0.08", "0.1")
 
 
-async def test_a_webhook_with_teams_hears_of_them_alone(receiver: Receiver, tmp_path: Path) -> None:
+async def test_a_webhook_with_teams_receives_only_their_alerts(
+    receiver: Receiver, tmp_path: Path
+) -> None:
     toml = f"""[limits]
 images_per_day = 1
 {OPS}
@@ -162,19 +164,6 @@ teams = ["design"]
     assert len(own.messages) == 1
     assert len(receiver.messages) == 4
     assert (shown["name"], shown["kind"], shown["teams"]) == ("design", "slack", ["design"])
-
-
-async def test_injected_names_call_nobody(receiver: Receiver, tmp_path: Path) -> None:
-    toml = f'{FLAT}[alerts.webhooks.x]\nkind = "slack"\nurl_env = "GATEWAY_OPS_URL"\n'
-    async with alerting(tmp_path, receiver, toml) as rig:
-        body = {"team": "red", "name": "<!channel> @all & </b>", "limits": {"images_per_day": 1}}
-        await rig.key("red")
-        made = (await rig.ask_admin("POST", "keys", json=body)).json
-        await rig.gateway.directory.refresh()
-        await buy(rig, made["key"])
-        (message,) = await receiver.until(1)
-    assert '("&lt;!channel&gt; @\u200ball &amp; &lt;/b&gt;") of team red' in message.json["text"]
-    assert made["key"].partition("_")[2] not in message.body.decode()
 
 
 async def test_an_upstream_that_refuses_the_key_raises_an_alert_once(
@@ -216,9 +205,7 @@ async def test_unknown_charges_above_the_threshold_raise_one_alert(
     assert len(receiver.messages) == 1
 
 
-async def test_a_receiver_that_fails_for_now_is_asked_again(
-    receiver: Receiver, tmp_path: Path
-) -> None:
+async def test_a_passing_failure_is_retried(receiver: Receiver, tmp_path: Path) -> None:
     receiver.statuses = [503, 429]
     async with alerting(tmp_path, receiver) as rig:
         await buy(rig, await rig.key("red", limits=Limits(images_per_day=1)))
@@ -277,9 +264,7 @@ async def test_no_request_waits_for_a_receiver(receiver: Receiver, tmp_path: Pat
         assert (await page(rig))["webhooks"][0]["last_sent_at"] is None
 
 
-async def test_webhooks_are_read_again_with_the_configuration(
-    receiver: Receiver, tmp_path: Path
-) -> None:
+async def test_a_reload_replaces_the_webhooks(receiver: Receiver, tmp_path: Path) -> None:
     async with alerting(tmp_path, receiver) as rig:
         settings = rig.gateway.settings
         await rig.key("red", limits=Limits(images_per_day=1))
@@ -291,7 +276,7 @@ async def test_webhooks_are_read_again_with_the_configuration(
     assert message.json["team"] == "red"
 
 
-async def test_the_configuration_shows_where_webhooks_lead_and_no_more(
+async def test_the_configuration_shows_webhooks_without_secrets(
     receiver: Receiver, tmp_path: Path
 ) -> None:
     async with alerting(tmp_path, receiver) as rig:
@@ -309,16 +294,9 @@ async def test_the_configuration_shows_where_webhooks_lead_and_no_more(
     }
 
 
-async def test_a_gateway_does_not_start_with_a_webhook_that_leads_nowhere(tmp_path: Path) -> None:
+async def test_a_gateway_does_not_start_with_an_unusable_webhook(tmp_path: Path) -> None:
     file = tmp_path / secrets.token_hex(4)
     toml = f'[alerts.webhooks.ops]\nurl_file = "{file}"'
     with pytest.raises(StartError, match=r"The webhook ops cannot be used: the file .* cannot be"):
-        Gateway(settings_for(tmp_path, await nowhere(), toml))
-
-
-async def nowhere() -> Sandbox:
-    """A sandbox that has been stopped."""
-    stand_in = Sandbox()
-    await stand_in.start()
-    await stand_in.stop()
-    return stand_in
+        async with Sandbox() as sandbox:
+            Gateway(settings_for(tmp_path, sandbox, toml))

@@ -1,4 +1,4 @@
-"""Delivery of alerts by several gateways over one store that is away at times."""
+"""Delivery of alerts by several gateways over one store that is sometimes unavailable."""
 
 import time
 from collections.abc import AsyncIterator
@@ -39,7 +39,7 @@ QUICK = (0.05, 0.05)
 
 
 class Gateways:
-    """Several of them, each noticing what a test shows to it."""
+    """Several gateways. A test shows accounts to them."""
 
     def __init__(self, store: SqliteStore, receiver: Receiver) -> None:
         self.store = store
@@ -52,7 +52,7 @@ class Gateways:
         self.settings = Settings(alerts=AlertSettings(webhooks={"ops": webhook}))
 
     async def see(self, images: int, *names: str) -> None:
-        """Show all of them that these accounts (red's without any) have spent so many images."""
+        """Show all gateways that these accounts (by default red's) have spent so many images."""
         now = time.time()
         account = Account(PeriodUsage(day_of(now), images), PeriodUsage(month_of(now), images))
         for each in self.all:
@@ -62,7 +62,7 @@ class Gateways:
         return deliveries(await self.store.claims.current())
 
     async def has(self, state: str) -> bool:
-        return any(telling.state == state for telling in await self.states())
+        return any(delivery.state == state for delivery in await self.states())
 
     def counted(self, result: str) -> float | None:
         return self.metrics.registry.get_sample_value(
@@ -148,7 +148,7 @@ async def test_a_claimed_alert_is_delivered_though_the_store_leaves(gateways: Ga
     assert len(gateways.receiver.messages) == 2
 
 
-async def test_after_its_pauses_it_is_left_alone_for_an_hour(gateways: Gateways) -> None:
+async def test_after_its_retries_an_alert_is_given_up_for_an_hour(gateways: Gateways) -> None:
     gateways.receiver.status = 503
     with capture_logs() as lines:
         await gateways.see(8)
@@ -161,8 +161,8 @@ async def test_after_its_pauses_it_is_left_alone_for_an_hour(gateways: Gateways)
     (claim,) = await gateways.store.claims.current()
     assert claim.done
     assert GIVEN_UP_SECONDS - 60 < claim.ends - time.time() <= GIVEN_UP_SECONDS
-    (told,) = await gateways.states()
-    assert (told.attempts, told.error) == (3, "the receiver answered 503: ok")
+    (delivery,) = await gateways.states()
+    assert (delivery.attempts, delivery.error) == (3, "the receiver answered 503: ok")
     # The next threshold is another alert.
     gateways.receiver.status = 200
     await gateways.see(10)
@@ -174,8 +174,8 @@ async def test_a_delivered_alert_stays_listed_after_its_period(gateways: Gateway
     await gateways.see(10)
     await until(lambda: gateways.has("sent"))
     (claim,) = await gateways.store.claims.current()
-    (told,) = await gateways.states()
-    assert claim.ends >= told.alert.ends + SHOWN_SECONDS - 60
+    (delivery,) = await gateways.states()
+    assert claim.ends >= delivery.alert.ends + SHOWN_SECONDS - 60
 
 
 async def test_a_removed_webhook_receives_no_more_messages(gateways: Gateways) -> None:
@@ -189,7 +189,7 @@ async def test_a_removed_webhook_receives_no_more_messages(gateways: Gateways) -
     assert gateways.counted("failed") == 0
 
 
-async def test_a_receiver_that_hangs_holds_up_no_other(gateways: Gateways) -> None:
+async def test_a_receiver_that_hangs_delays_no_other(gateways: Gateways) -> None:
     teams = [Team(name=f"team-{number}", limits=Limits(images_per_day=10)) for number in range(30)]
     await put_teams(gateways.store.directory, teams)
     async with running_receiver() as other:
@@ -205,7 +205,7 @@ async def test_a_receiver_that_hangs_holds_up_no_other(gateways: Gateways) -> No
         assert len(gateways.receiver.messages) <= AT_ONCE
 
 
-async def test_accounts_of_nobody_are_passed_over(gateways: Gateways) -> None:
+async def test_accounts_without_a_team_are_ignored(gateways: Gateways) -> None:
     await gateways.see(10, team_account("gone"), GATEWAY, "something else", team_account("red"))
     (message,) = await gateways.receiver.until(1)
     await until(lambda: gateways.has("sent"))
@@ -213,7 +213,7 @@ async def test_accounts_of_nobody_are_passed_over(gateways: Gateways) -> None:
     assert len(gateways.receiver.messages) == 1
 
 
-async def test_of_failed_purchases_only_a_refused_upstream_key_is_an_alert(
+async def test_only_a_refused_upstream_key_makes_a_failed_purchase_an_alert(
     gateways: Gateways,
 ) -> None:
     record = RequestRecord(id="r", started=0.0)

@@ -30,7 +30,7 @@ async def _serve(host: str, port: int, settings: SandboxSettings) -> None:
         click.echo(_banner(sandbox.url, own_key=settings.api_key is not None))
         await stopping.wait()
     finally:
-        await sandbox.stop()
+        await sandbox.close()
 
 
 def _banner(url: str, *, own_key: bool) -> str:

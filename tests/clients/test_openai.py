@@ -266,7 +266,7 @@ async def test_an_upstream_that_fails_twice_is_asked_a_third_time(rig: Rig) -> N
 
 async def test_an_upstream_that_cannot_be_reached_is_tried_three_times(rig: Rig) -> None:
     key = await rig.key()
-    await rig.sandbox.stop()
+    await rig.sandbox.close()
     with pytest.raises(openai.InternalServerError) as raised:
         await generate(rig, key)
     assert (raised.value.status_code, raised.value.code) == (503, "upstream_unreachable")

@@ -208,7 +208,7 @@ async def nest(folder: Path, log: str) -> AsyncIterator[Nest]:
             await made.start()
             yield made
     finally:
-        await upstream.stop()
+        await upstream.close()
 
 
 # -- everything that can happen -----------------------------------------------------------------
@@ -404,7 +404,7 @@ async def test_nothing_planted_comes_out(tmp_path: Path, log: str) -> None:
         at.look()
         await at.start()
         await a_broken_store(at)
-        await at.upstream.stop()
+        await at.upstream.close()
         await at.ask()
         at.look()
         await at.running.stop()

@@ -116,6 +116,11 @@ def upstream_alert(now: float) -> Alert:
     )
 
 
+def upstream_alerts(webhooks: Iterable[Webhook], now: float) -> Iterator[tuple[Webhook, Alert]]:
+    """Yield that alert for each webhook that is for all teams."""
+    return ((webhook, upstream_alert(now)) for webhook in webhooks if _receives(webhook, None))
+
+
 def unknown_alerts(
     unknown: int, webhooks: Iterable[Webhook], now: float
 ) -> Iterator[tuple[Webhook, Alert]]:
@@ -140,11 +145,6 @@ def unknown_alerts(
                 resets_at=float((day + 1) * DAY_SECONDS),
             ),
         )
-
-
-def receives_upstream_alerts(webhook: Webhook) -> bool:
-    """Whether the webhook is for all teams, and so receives alerts about the upstream."""
-    return _receives(webhook, None)
 
 
 def trial_alert(webhook: str, now: float) -> Alert:

@@ -19,10 +19,9 @@ from gateway.reporting.alerts.rules import (
     Budget,
     BudgetOwner,
     budget_alerts,
-    receives_upstream_alerts,
     team_budgets,
     unknown_alerts,
-    upstream_alert,
+    upstream_alerts,
 )
 from gateway.reporting.store import UsageStore
 from gateway.telemetry.observer import Observer
@@ -78,10 +77,8 @@ class Alerts(Service, Observer):
     def purchase_failed(self, record: RequestRecord, failure: Exception) -> None:
         """Raise an alert if the upstream refused the gateway's key."""
         if isinstance(failure, UpstreamAuth):
-            alert = upstream_alert(self._wall())
-            for webhook in self._webhooks():
-                if receives_upstream_alerts(webhook):
-                    self._deliverer.deliver(webhook, alert)
+            for webhook, alert in upstream_alerts(self._webhooks(), self._wall()):
+                self._deliverer.deliver(webhook, alert)
 
     async def check_unknown(self) -> None:
         """Check today's unknown charges. Raises StoreUnavailable."""

@@ -18,14 +18,14 @@ Nothing that a client sent is logged: neither requests nor bytes that aiohttp co
 import logging
 import time
 from collections.abc import Callable
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import msgspec
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 from msgspec.structs import asdict
 
+from gateway.core.tasks import Service
 from gateway.upstream.sandbox.faults import UpstreamFault
 from gateway.upstream.sandbox.generations import Generations, check_key
 from gateway.upstream.sandbox.pictures import DOT, Pictures
@@ -42,7 +42,7 @@ STOP_SECONDS = 0.4
 """How long aiohttp waits for a connection to end, twice at most."""
 
 
-class Sandbox(State):
+class Sandbox(State, Service):
     """A stand-in upstream. `clock` returns seconds since the epoch.
 
     It may be started and stopped repeatedly: settings, faults and counts stay. `async with` serves
@@ -67,28 +67,16 @@ class Sandbox(State):
         try:
             await web.TCPSite(self._runner, host, port, backlog=BACKLOG).start()
         except OSError:
-            await self.stop()
+            await self.close()
             raise
         shown = f"[{host}]" if ":" in host else host
         self.url = f"http://{shown}:{self._runner.addresses[0][1]}"
 
-    async def stop(self) -> None:
+    async def close(self) -> None:
         """Stop listening within a second. Calls in flight are cut off."""
         runner, self._runner = self._runner, None
         if runner is not None:
             await runner.cleanup()
-
-    async def __aenter__(self) -> Self:
-        await self.start()
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.stop()
 
     def app(self) -> web.Application:
         """Return the routes, for callers that run a server of their own."""

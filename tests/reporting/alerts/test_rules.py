@@ -1,6 +1,5 @@
-"""What people are told of: the highest threshold of each budget, once of each size and window."""
+"""Alerts: one at the highest threshold of each budget, once per size and period."""
 
-from dataclasses import dataclass
 from fractions import Fraction
 
 import pytest
@@ -17,10 +16,10 @@ from gateway.reporting.alerts.rules import (
     alert_id,
     budget_alerts,
     plain,
-    receives_upstream_alerts,
     team_budgets,
     unknown_alerts,
     upstream_alert,
+    upstream_alerts,
 )
 
 NOON = 1_772_366_400.0
@@ -31,31 +30,23 @@ OPS = Webhook(name="ops")
 DESIGN = Webhook(name="design", teams=("design",))
 
 
-@dataclass
-class Case:
-    """An account and limits as small numbers."""
-
-    images: int = 0
-    cost: int = 0
-    held: int = 0
-
-    @property
-    def counters(self) -> Counters:
-        return Counters(
-            PeriodUsage(day_of(NOON), self.images, self.cost, self.held, self.held),
-            PeriodUsage(month_of(NOON), self.images, self.cost, self.held, self.held),
-        )
+def counters(images: int = 0, cost: int = 0, held: int = 0, days_ago: int = 0) -> Counters:
+    """Return counters with this usage in the day and the month."""
+    return Counters(
+        PeriodUsage(day_of(NOON) - days_ago, images, cost, held, held),
+        PeriodUsage(month_of(NOON) - days_ago, images, cost, held, held),
+    )
 
 
-def told(
-    case: Case, limits: Limits, *webhooks: Webhook, owner: BudgetOwner | None = None
+def raised(
+    usage: Counters, limits: Limits, *webhooks: Webhook, owner: BudgetOwner | None = None
 ) -> list[Alert]:
-    budget = (owner or BudgetOwner(team="red"), case.counters, limits)
+    budget = (owner or BudgetOwner(team="red"), usage, limits)
     return [alert for _, alert in budget_alerts(budget, webhooks or (OPS,), NOON)]
 
 
-def test_what_a_budgets_alert_shows() -> None:
-    (alert,) = told(Case(images=81), Limits(images_per_day=100))
+def test_the_alert_of_a_budget() -> None:
+    (alert,) = raised(counters(images=81), Limits(images_per_day=100))
     assert (alert.event, alert.team, alert.key, alert.limit) == (
         *("budget_reached", "red", None),
         "images_per_day",
@@ -70,7 +61,7 @@ def test_what_a_budgets_alert_shows() -> None:
 
 def test_all_four_budgets_raise_alerts() -> None:
     limits = Limits(images_per_day=1, images_per_month=1, cost_per_day=10, cost_per_month=10)
-    found = told(Case(images=1, cost=9), limits)
+    found = raised(counters(images=1, cost=9), limits)
     assert {(alert.limit, alert.percent) for alert in found} == {
         ("images_per_day", 100),
         ("images_per_month", 100),
@@ -81,22 +72,18 @@ def test_all_four_budgets_raise_alerts() -> None:
     assert any("$0.000009 of $0.00001 for this month (90 %)" in alert.text for alert in found)
 
 
-def test_limits_of_pace_are_nobodys_business() -> None:
-    assert not told(Case(images=9), Limits(requests_per_minute=0, concurrent_requests=0))
-
-
-def test_what_is_held_is_not_spent() -> None:
-    assert not told(Case(images=7, held=3), Limits(images_per_day=10))
-
-
-def test_a_limit_of_zero_never_raises_an_alert() -> None:
-    assert not told(Case(), Limits(images_per_day=0, cost_per_day=0))
-
-
-def test_a_window_that_is_over_counts_no_more() -> None:
-    counters = Counters(PeriodUsage(day_of(NOON) - 1, 10), PeriodUsage(month_of(NOON) - 1, 10))
-    limits = Limits(images_per_day=10, images_per_month=10)
-    assert not list(budget_alerts((BudgetOwner(team="red"), counters, limits), [OPS], NOON))
+@pytest.mark.parametrize(
+    ("usage", "limits"),
+    [
+        (counters(images=9), {"requests_per_minute": 0, "concurrent_requests": 0}),
+        (counters(images=7, held=3), {"images_per_day": 10}),
+        (counters(), {"images_per_day": 0, "cost_per_day": 0}),
+        (counters(images=10, days_ago=1), {"images_per_day": 10, "images_per_month": 10}),
+    ],
+    ids=["not a budget", "only held", "limits of zero", "an earlier period"],
+)
+def test_no_alert(usage: Counters, limits: dict[str, int]) -> None:
+    assert not raised(usage, Limits(**limits))
 
 
 @given(
@@ -108,14 +95,14 @@ def test_only_the_highest_reached_threshold_raises_an_alert(
     used: int, size: int, percents: tuple[int, ...]
 ) -> None:
     webhook = Webhook(name="ops", at_percent=percents)
-    found = told(Case(cost=used), Limits(cost_per_day=size), webhook)
+    found = raised(counters(cost=used), Limits(cost_per_day=size), webhook)
     reached = [percent for percent in percents if Fraction(used, size) >= Fraction(percent, 100)]
     assert [alert.percent for alert in found] == ([max(reached)] if reached else [])
 
 
 def test_each_webhook_has_thresholds_and_teams_of_its_own() -> None:
     early = Webhook(name="early", at_percent=(10,))
-    budget = BudgetOwner(team="design"), Case(images=15).counters, Limits(images_per_day=100)
+    budget = BudgetOwner(team="design"), counters(images=15), Limits(images_per_day=100)
     assert [webhook.name for webhook, _ in budget_alerts(budget, [OPS, early], NOON)] == ["early"]
     limits = Limits(images_per_day=1)
     for owner, names in (
@@ -124,9 +111,9 @@ def test_each_webhook_has_thresholds_and_teams_of_its_own() -> None:
         (BudgetOwner(team="other"), ["ops"]),
         (BudgetOwner(), ["ops"]),
     ):
-        found = budget_alerts((owner, Case(images=1).counters, limits), [OPS, DESIGN], NOON)
+        found = budget_alerts((owner, counters(images=1), limits), [OPS, DESIGN], NOON)
         assert [webhook.name for webhook, _ in found] == names
-    assert (receives_upstream_alerts(OPS), receives_upstream_alerts(DESIGN)) == (True, False)
+    assert [webhook.name for webhook, _ in upstream_alerts([OPS, DESIGN], NOON)] == ["ops"]
 
 
 def test_keys_with_limits_of_their_own_have_budgets() -> None:
@@ -134,7 +121,7 @@ def test_keys_with_limits_of_their_own_have_budgets() -> None:
         return Key(id=id, team="red", name="Shop\n", digest=b"", created=0.0, **fields)  # type: ignore[arg-type]
 
     limits = Limits(images_per_day=2)
-    account = Account(keys=dict.fromkeys(("k1", "k3", "k4"), Case(images=2).counters))
+    account = Account(keys=dict.fromkeys(("k1", "k3", "k4"), counters(images=2)))
     keys = [
         ("k1", key("k2", first="k1", limits=limits)),
         ("k3", key("k3")),
@@ -149,7 +136,7 @@ def test_keys_with_limits_of_their_own_have_budgets() -> None:
 
 
 def test_all_teams_together() -> None:
-    (alert,) = told(Case(images=8), Limits(images_per_day=10), owner=BudgetOwner())
+    (alert,) = raised(counters(images=8), Limits(images_per_day=10), owner=BudgetOwner())
     assert alert.team is None
     assert alert.text.startswith("All teams together have used 8 of 10 images for today (80 %)")
 
@@ -175,26 +162,26 @@ def test_a_refused_upstream_key_raises_an_alert_once_an_hour() -> None:
     assert upstream_alert(NOON + 1).ends == NOON + 3_600
 
 
-def test_an_id_is_that_of_its_store_webhook_budget_size_threshold_and_window() -> None:
+def test_an_id_names_store_webhook_budget_size_threshold_and_period() -> None:
     day, month = Limits(images_per_day=10), Limits(images_per_month=10)
     same = {
         alert_id(b"s", "ops", alert)
-        for alert in (*told(Case(images=8), day), *told(Case(images=9), day))
+        for alert in (*raised(counters(images=8), day), *raised(counters(images=9), day))
     }
     assert len(same) == 1
     others = [
         alert_id(b"s", "ops", alert)
         for alert in (
-            *told(Case(images=10), day),
-            *told(Case(images=8), month),
-            *told(Case(images=8), Limits(images_per_day=9)),
-            *told(Case(images=8), day, owner=BudgetOwner(team="blue")),
-            *told(Case(images=8), day, owner=BudgetOwner(team="red", line="k1")),
-            *told(Case(images=8), day, owner=BudgetOwner()),
-            *told(Case(cost=8), Limits(cost_per_day=10)),
+            *raised(counters(images=10), day),
+            *raised(counters(images=8), month),
+            *raised(counters(images=8), Limits(images_per_day=9)),
+            *raised(counters(images=8), day, owner=BudgetOwner(team="blue")),
+            *raised(counters(images=8), day, owner=BudgetOwner(team="red", line="k1")),
+            *raised(counters(images=8), day, owner=BudgetOwner()),
+            *raised(counters(cost=8), Limits(cost_per_day=10)),
         )
     ]
-    (alert,) = told(Case(images=8), day)
+    (alert,) = raised(counters(images=8), day)
     others += [alert_id(b"s", "other", alert), alert_id(b"t", "ops", alert)]
     assert len(same | set(others)) == 10
 

@@ -111,7 +111,7 @@ async def test_a_stopped_sandbox_can_start_again_on_its_port_and_keeps_its_count
         assert (await asker.ask()).status == 200
         port = urlsplit(sandbox.url).port
         assert port is not None
-        await sandbox.stop()
+        await sandbox.close()
         with pytest.raises(ConnectionRefusedError):
             await connect(sandbox)
         await sandbox.start(port=port)
@@ -126,7 +126,7 @@ async def test_a_port_in_use_raises_and_leaves_nothing_running(asker: Asker) -> 
     with pytest.raises(OSError, match="address already in use"):
         await other.start(port=port)
     await other.start()
-    await other.stop()
+    await other.close()
 
 
 @pytest.mark.parametrize("kind", ["latency", "hang", "slow_body", "huge"])
@@ -146,7 +146,7 @@ async def test_stopping_ends_open_calls_within_a_second(kind: str, left: bool) -
         for _, writer in connections if left else []:
             writer.transport.abort()
         began = time.monotonic()
-        await sandbox.stop()
+        await sandbox.close()
         assert time.monotonic() - began < 1
         assert sandbox.counts.in_flight == 0
         for _, writer in connections:
@@ -175,7 +175,7 @@ async def test_nothing_that_a_client_sends_is_logged(
         writer.write(sent)
         await asyncio.sleep(0.02)
         writer.transport.abort()
-    await asker.sandbox.stop()
+    await asker.sandbox.close()
     logged = [record for record in caplog.records if record.name != "asyncio"]
     assert [record.getMessage() for record in logged] == []
     assert "CANARY" not in caplog.text

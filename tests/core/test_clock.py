@@ -1,4 +1,4 @@
-"""The time that gateways of one store agree on."""
+"""The clock that the gateways of one store share."""
 
 from gateway.core.clock import PROMPT_SECONDS, SharedClock
 from tests.conformance.store import Wall
@@ -21,7 +21,7 @@ def test_it_goes_on_with_the_machines_clock() -> None:
     assert clock.now() == 503.1
 
 
-def test_what_came_late_is_taken_only_where_nothing_better_is_known() -> None:
+def test_a_late_correction_only_counts_without_a_better_one() -> None:
     clock = SharedClock(Wall(1000.0))
     clock.correct(500.0, PROMPT_SECONDS * 4)
     assert clock.now() == 501

@@ -1,4 +1,4 @@
-"""A process that stood still is not short of answers that have come meanwhile."""
+"""A deadline does not count the time in which the process stood still."""
 
 import asyncio
 import time
@@ -30,12 +30,12 @@ both_loops = pytest.mark.parametrize("new_loop", LOOPS)
 
 
 def stand_still_for(seconds: float) -> None:
-    """Keep the loop from running, as a machine that pauses does, from its next turn on."""
+    """Block the loop from its next turn on, as a paused machine does."""
     asyncio.get_running_loop().call_later(0.001, time.sleep, seconds)
 
 
 @both_loops
-def test_an_answer_that_came_in_a_standstill_is_taken(new_loop: NewLoop) -> None:
+def test_an_answer_during_a_standstill_is_used(new_loop: NewLoop) -> None:
     async def ask() -> str:
         async with Deadline(0.3):
             stand_still_for(0.9)
@@ -47,7 +47,7 @@ def test_an_answer_that_came_in_a_standstill_is_taken(new_loop: NewLoop) -> None
 
 
 @both_loops
-def test_patience_ends(new_loop: NewLoop) -> None:
+def test_the_deadline_ends(new_loop: NewLoop) -> None:
     async def ask() -> float:
         started = time.monotonic()
         with pytest.raises(TimeoutError):
@@ -59,7 +59,7 @@ def test_patience_ends(new_loop: NewLoop) -> None:
         assert runner.run(ask()) >= 0.19
 
 
-async def test_what_ends_in_time_is_left_alone() -> None:
+async def test_work_that_ends_in_time_is_not_cancelled() -> None:
     async with Deadline(0.05):
         pass
     with pytest.raises(ZeroDivisionError):
@@ -81,8 +81,8 @@ async def test_a_cancellation_from_outside_is_passed_on() -> None:
 
 
 @both_loops
-def test_a_standstill_does_not_send_the_cache_away(tmp_path: Path, new_loop: NewLoop) -> None:
-    """What it holds would be bought again, for a second at least."""
+def test_a_standstill_does_not_suspend_the_cache(tmp_path: Path, new_loop: NewLoop) -> None:
+    """Otherwise its images would be bought again, for at least a second."""
 
     async def slow(client: RedisClient) -> object:
         stand_still_for(redis_connection.SECONDS + 0.3)

@@ -1,11 +1,14 @@
-"""The values' own shape: frozen, and limits that know whether there are any."""
+"""Properties of limits, keys and teams."""
 
 import pytest
+from msgspec.structs import replace
 
 from gateway.core.model import NO_LIMITS, Key, Limits, Team
 
+KEY = Key(id="k1", team="red", name="", digest=b"", created=0.0)
 
-def test_limits_are_true_where_at_least_one_is_set() -> None:
+
+def test_limits_are_true_if_at_least_one_is_set() -> None:
     assert not NO_LIMITS
     assert not Limits()
     assert Limits(images_per_day=0)
@@ -19,22 +22,12 @@ def test_limits_are_true_where_at_least_one_is_set() -> None:
 def test_a_key_ends_at_its_own_time_or_when_its_grace_does(
     expires: float | None, grace_ends: float | None, ends: float | None
 ) -> None:
-    key = Key(
-        id="k1",
-        team="red",
-        name="",
-        digest=b"",
-        created=0.0,
-        expires=expires,
-        grace_ends=grace_ends,
-    )
-    assert key.ends == ends
+    assert replace(KEY, expires=expires, grace_ends=grace_ends).ends == ends
 
 
-def test_a_line_of_keys_is_called_by_its_first() -> None:
-    key = Key(id="k1", team="red", name="", digest=b"", created=0.0)
-    assert key.line == "k1"
-    assert Key(id="k2", team="red", name="", digest=b"", created=0.0, first="k1").line == "k1"
+def test_a_line_of_keys_has_the_name_of_its_first_key() -> None:
+    assert KEY.line == "k1"
+    assert replace(KEY, id="k2", first="k1").line == "k1"
 
 
 def test_values_cannot_be_changed() -> None:

@@ -23,7 +23,7 @@ def at(text: str) -> float:
         ("1970-01-01", "1970-02-01"),
     ],
 )
-def test_a_month_ends_where_the_calendar_says(now: str, end: str) -> None:
+def test_the_end_of_a_month(now: str, end: str) -> None:
     assert end_of_month(month_of(at(now))) == at(end)
 
 
@@ -43,20 +43,14 @@ def test_a_month_ends_where_the_next_begins(now: float) -> None:
     assert day_of(end - 0.001) + 1 == day_of(end)
 
 
-def test_a_window_counts_holds_and_charges_apart() -> None:
-    window = PeriodUsage(7).hold(7, 4, 400).hold(7, -1, -100).spend(7, 1, 90)
-    assert window == PeriodUsage(7, images=1, cost=90, held_images=3, held_cost=300)
+def test_a_period_counts_holds_and_charges_separately() -> None:
+    usage = PeriodUsage(7).hold(7, 4, 400).hold(7, -1, -100).spend(7, 1, 90)
+    assert usage == PeriodUsage(7, images=1, cost=90, held_images=3, held_cost=300)
 
 
-def test_a_change_of_another_period_leaves_it_alone() -> None:
-    window = PeriodUsage(7, 1, 2, 3, 4)
+def test_changes_of_another_period_are_ignored_and_a_new_one_starts_empty() -> None:
+    usage = PeriodUsage(7, 1, 2, 3, 4)
     for period in (6, 8):
-        assert window.hold(period, 1, 1) == window
-        assert window.spend(period, 1, 1) == window
-
-
-def test_rolling_forward_empties_it_and_backward_does_nothing() -> None:
-    window = PeriodUsage(7, 1, 2, 3, 4)
-    assert window.roll(8) == PeriodUsage(8)
-    assert window.roll(7) is window
-    assert window.roll(6) is window
+        assert usage.hold(period, 1, 1) == usage.spend(period, 1, 1) == usage
+    assert usage.roll(8) == PeriodUsage(8)
+    assert usage.roll(7) is usage.roll(6) is usage

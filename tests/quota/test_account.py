@@ -52,7 +52,7 @@ def test_a_keys_part_is_its_counters_and_its_holds() -> None:
     assert account.of_key("k1") == Account(holds={"a": hold(20.0)})
 
 
-def test_counters_are_over_when_nothing_of_them_can_matter() -> None:
+def test_counters_are_over_once_their_month_and_minute_have_ended() -> None:
     end = end_of_month(month_of(NOON))
     counters = Counters(
         PeriodUsage(day_of(NOON)), PeriodUsage(month_of(NOON)), ((int(end) - 10, 1),)

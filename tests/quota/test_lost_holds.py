@@ -27,12 +27,12 @@ def bench() -> Bench:
 
 
 def lose(bench: Bench, step: Settle) -> None:
-    """Settle a purchase of which the store knows nothing."""
+    """Settle a purchase that the store has lost."""
     assert step.id not in bench.team().holds
     assert bench.settle(step).changes
 
 
-def test_what_was_bought_is_charged_when_the_store_has_lost_its_hold(bench: Bench) -> None:
+def test_a_purchase_is_charged_if_the_store_has_lost_its_hold(bench: Bench) -> None:
     lose(bench, reserve("lost").settle(NOON, 3, 120_000))
     assert bench.team().day == PeriodUsage(day_of(NOON), 4, 160_000)
     assert bench.team().month == PeriodUsage(month_of(NOON), 4, 160_000)
@@ -55,11 +55,11 @@ def test_it_is_charged_once(bench: Bench) -> None:
     assert bench.accounts[RED] == state
 
 
-def test_what_was_applied_already_is_not_charged_again(bench: Bench) -> None:
+def test_a_settled_purchase_is_not_charged_again(bench: Bench) -> None:
     assert not bench.settle(reserve("old").settle(NOON, 1, 40_000)).changes
 
 
-def test_a_release_of_a_lost_purchase_is_nothing(bench: Bench) -> None:
+def test_a_release_of_a_lost_purchase_changes_nothing(bench: Bench) -> None:
     assert not bench.apply(release("lost")).changes
     assert "lost" not in bench.entries
 

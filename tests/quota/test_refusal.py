@@ -133,12 +133,12 @@ def test_a_request_that_alone_exceeds_a_limit_never_passes(team: Account, limits
     assert (found.wait, found.resets_at) == (None, None)
 
 
-def test_concurrency_counts_every_open_hold_whatever_its_day() -> None:
+def test_concurrency_counts_open_holds_of_every_day() -> None:
     assert refusal(account(holds=2), now=NOON + 86_400, concurrent_requests=3) is None
     assert refusal(account(holds=3), now=NOON + 86_400, concurrent_requests=3) is not None
 
 
-# From the mildest to the hardest: the limit, its account and its size.
+# The limit, its account and its size, from the shortest refusal to the longest.
 LADDER: list[tuple[str, dict[str, Any], dict[str, int]]] = [
     ("requests_per_minute", {"minute": ((int(NOON) - 58, 1),)}, {"requests_per_minute": 1}),
     ("concurrent_requests", {"holds": 1}, {"concurrent_requests": 1}),
@@ -150,7 +150,7 @@ LADDER: list[tuple[str, dict[str, Any], dict[str, int]]] = [
 
 @pytest.mark.parametrize(("low", "high"), [*itertools.combinations(range(len(LADDER)), 2)])
 @pytest.mark.parametrize("swapped", [False, True])
-def test_the_harder_refusal_decides(low: int, high: int, swapped: bool) -> None:
+def test_the_longer_refusal_decides(low: int, high: int, swapped: bool) -> None:
     team, gateway = [LADDER[index] for index in ((high, low) if swapped else (low, high))]
     owners = [
         LimitOwner("team", "red", account(**team[1]), Limits(**team[2])),
@@ -219,7 +219,7 @@ DAYS_END = "it resets at 2026-03-02T00:00:00Z."
         ),
     ],
 )
-def test_a_lasting_refusal_says_which_limit_and_until_when(
+def test_a_lasting_refusal_names_the_limit_and_its_reset(
     team: Account, asked: tuple[int, int], limits: Any, message: str
 ) -> None:
     refused = error(team, *asked, **limits)
@@ -248,7 +248,7 @@ def test_a_lasting_refusal_says_which_limit_and_until_when(
         ),
     ],
 )
-def test_a_passing_refusal_says_when_to_try_again(
+def test_a_passing_refusal_has_a_retry_after(
     team: Account, asked: tuple[int, int], limits: Any, message: str
 ) -> None:
     refused = error(team, *asked, **limits)
@@ -298,7 +298,7 @@ def test_a_wait_is_spread_upward_and_stays_within_a_minute(wait: float, spread: 
     ],
 )
 @pytest.mark.parametrize("settled", [False, True])
-def test_a_team_learns_nothing_of_what_others_use(limits: Any, settled: bool) -> None:
+def test_a_team_does_not_see_the_usage_of_others(limits: Any, settled: bool) -> None:
     bench, gateway = Bench(), Limits(**limits)
     held = reserve("r1", "secretive", 5, gateway_limits=gateway)
     at = bench.held(held).at

@@ -17,7 +17,7 @@ FAST = Limits(images_per_day=10, requests_per_minute=5)
 def account(
     day: int = 0, month: int = 0, held: int = 0, minute: tuple[tuple[int, int], ...] = ()
 ) -> Account:
-    """So many images used today and this month, and purchases by seconds since noon."""
+    """Return an account with this usage of images, and purchases by seconds since noon."""
     seconds = tuple((int(NOON) + at, count) for at, count in minute)
     today = PeriodUsage(DAY, images=day, held_images=held)
     return Account(today, PeriodUsage(MONTH, images=month), seconds)
@@ -58,7 +58,7 @@ def test_the_tightest_limit(
     ("seconds", "meter"),
     [(0.0, Meter(5, 2, 52.0)), (52.0, Meter(5, 5, 0.0)), (51.5, Meter(5, 3, 0.5))],
 )
-def test_the_minute_is_free_again_once_its_last_purchase_is_past(
+def test_the_minute_is_free_again_61_seconds_after_its_last_purchase(
     seconds: float, meter: Meter
 ) -> None:
     owner = (account(minute=((-60, 1), (-9, 2))), FAST)

@@ -34,7 +34,7 @@ def test_a_reservation_holds_its_ceiling(bench: Bench) -> None:
     assert not bench.entries
 
 
-def test_a_settlement_charges_what_was_delivered(bench: Bench) -> None:
+def test_a_settlement_charges_the_delivered_images(bench: Bench) -> None:
     bench.held(reserve(images=4))
     bench.now += 20
     bench.apply(settle(images=3))
@@ -96,10 +96,10 @@ def test_giving_up_after_the_sweep_corrects_the_entry_too(bench: Bench) -> None:
     assert (bench.entries["r1"].outcome, bench.entries["r1"].cost) == ("failed", 0)
 
 
-# -- again --------------------------------------------------------------------------------------
+# -- repeated steps -----------------------------------------------------------------------------
 
 
-def test_a_reservation_asked_again_is_held_once(bench: Bench) -> None:
+def test_a_repeated_reservation_is_held_once(bench: Bench) -> None:
     first = bench.held(reserve(limits=Limits(concurrent_requests=1, requests_per_minute=1)))
     bench.now += 1
     applied = bench.apply(reserve(limits=Limits(concurrent_requests=1, requests_per_minute=1)))
@@ -108,7 +108,7 @@ def test_a_reservation_asked_again_is_held_once(bench: Bench) -> None:
     assert applied.changes == {}
 
 
-def test_a_reservation_asked_again_after_the_sweep_is_charged_once(bench: Bench) -> None:
+def test_a_reservation_repeated_after_the_sweep_is_charged_once(bench: Bench) -> None:
     step = reserve(images=2, limits=Limits(images_per_day=2))
     bench.held(step)
     bench.now += 305
@@ -204,7 +204,7 @@ def test_swept_ids_are_forgotten_after_a_day(bench: Bench) -> None:
 # -- the gateway-wide account -------------------------------------------------------------------
 
 
-def test_the_gateway_is_touched_only_where_it_has_limits(bench: Bench) -> None:
+def test_the_gateways_account_changes_only_if_it_has_limits(bench: Bench) -> None:
     assert reserve().accounts == (RED,)
     assert reserve(gateway_limits=LIMITED).accounts == (RED, GATEWAY)
     bench.held(reserve("r1"))
@@ -236,7 +236,7 @@ def test_teams_share_the_gateways_limit(bench: Bench) -> None:
 # -- keys ---------------------------------------------------------------------------------------
 
 
-def test_a_key_is_counted_only_where_it_has_limits(bench: Bench) -> None:
+def test_only_keys_with_limits_are_counted(bench: Bench) -> None:
     bench.held(reserve("r1", key="k1"))
     assert bench.team().keys == {}
     bench.held(reserve("r2", images=2, key="k2", key_limits=LIMITED))
@@ -268,7 +268,7 @@ def test_calls_that_were_open_before_a_key_had_limits_count_as_open(bench: Bench
     assert bench.team().keys["k1"].day == today(held_images=1, held_cost=40_000)
 
 
-def test_a_hold_that_a_key_did_not_count_is_not_taken_from_it(bench: Bench) -> None:
+def test_closing_a_hold_that_the_key_did_not_count_leaves_its_counters(bench: Bench) -> None:
     bench.held(reserve("counted", images=2, key_limits=LIMITED))
     bench.held(reserve("free", images=5))
     bench.apply(settle("free", images=5))
@@ -279,7 +279,7 @@ def test_a_hold_that_a_key_did_not_count_is_not_taken_from_it(bench: Bench) -> N
     assert bench.team().keys["k1"].day == today(2, 80_000)
 
 
-def test_a_sweep_and_a_late_outcome_are_the_keys_too(bench: Bench) -> None:
+def test_a_sweep_and_a_late_outcome_count_for_the_key_too(bench: Bench) -> None:
     bench.held(reserve(images=4, key_limits=LIMITED))
     bench.now += 305
     bench.apply(Expire(RED))

@@ -1,4 +1,4 @@
-"""Invoices as programs write them, and every fault of one with its line."""
+"""Variants of invoices, and every fault of one with its line."""
 
 from contextlib import suppress
 from decimal import Decimal
@@ -30,7 +30,7 @@ def faults(content: str | bytes) -> list[str]:
         "date,amount\n2026-11-02 00:30 UTC,0.25\n2026-11-02T00:30:00.5+01:00,1234.5\n",
     ],
 )
-def test_invoices_as_programs_write_them(content: str) -> None:
+def test_variants_of_one_invoice(content: str) -> None:
     assert read_invoice(content.encode()) == {"2026-11-01": 1_234_500_000, "2026-11-02": 250_000}
 
 

@@ -1,4 +1,4 @@
-"""Days and times of a report, as they are written."""
+"""The span of a usage report, and its rows in pieces."""
 
 from pathlib import Path
 
@@ -23,12 +23,12 @@ def test_a_day_begins_at_midnight_and_ends_with_it() -> None:
 @pytest.mark.parametrize(
     "text", ["", "soon", "2026-13-01", "2026-11-01T00:00:00", "9999-01-01", "20261101T00:00:00"]
 )
-def test_anything_else_is_no_time(text: str) -> None:
-    with pytest.raises(ValueError):  # noqa: PT011 - whatever its text
+def test_other_text_is_not_a_time(text: str) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011 - the text comes from the standard library
         parse_time(text)
 
 
-def test_without_bounds_it_is_this_month() -> None:
+def test_the_default_span_is_this_month() -> None:
     assert usage_bounds(Span(), NOW) == (NOVEMBER, None)
     assert usage_bounds(Span(last="2026-11-01"), NOW) == (NOVEMBER, NOVEMBER + 86_400)
     with pytest.raises(ValueError, match="before"):
@@ -42,25 +42,25 @@ def test_bounds_are_whole_hours() -> None:
 
 @pytest.mark.parametrize("name", ["from", "to"])
 @pytest.mark.parametrize("text", ["2026-11-03T01:59:59Z", "2026-11-03T00:00:00+05:30"])
-def test_what_is_between_two_hours_is_refused(name: str, text: str) -> None:
+def test_bounds_within_an_hour_are_refused(name: str, text: str) -> None:
     span = Span(first=text) if name == "from" else Span(last=text)
     with pytest.raises(ValueError, match=rf"^{name}: is not on the hour"):
         usage_bounds(span, NOW)
 
 
-async def test_a_report_by_time_comes_day_by_day(tmp_path: Path) -> None:
+async def test_a_report_by_time_is_read_day_by_day(tmp_path: Path) -> None:
     async with SqliteStore(tmp_path / "gateway.db") as store:
         for day in (0, 1, 3):
             at = MIDNIGHT + day * 86_400 + 3_600 * 11
             await store.accounts.record([entry(f"{day}a", at=at), entry(f"{day}b", at=at + 3_600)])
 
-        async def told(*by: str, end: float | None = None) -> list[list[str]]:
+        async def rows_by(*by: str, end: float | None = None) -> list[list[str]]:
             pieces = usage_pieces(store.usage, by, MIDNIGHT + 3_600, end, None)
             return [[row[by[-1]] for row in rows] async for rows in pieces]
 
-        assert await told("team", "day") == [["2026-03-01"], ["2026-03-02"], ["2026-03-04"]]
-        assert [len(rows) for rows in await told("hour")] == [2, 2, 2]
+        assert await rows_by("team", "day") == [["2026-03-01"], ["2026-03-02"], ["2026-03-04"]]
+        assert [len(rows) for rows in await rows_by("hour")] == [2, 2, 2]
         half = MIDNIGHT + 86_400 + 3_600 * 12
-        assert [len(rows) for rows in await told("hour", end=half)] == [2, 1]
-        assert await told("team") == [["red"]]
-        assert await told("team", end=MIDNIGHT + 7_200) == [[]]
+        assert [len(rows) for rows in await rows_by("hour", end=half)] == [2, 1]
+        assert await rows_by("team") == [["red"]]
+        assert await rows_by("team", end=MIDNIGHT + 7_200) == [[]]

@@ -14,7 +14,7 @@ def picture(prompt: str = "a red apple", width: int = 256, height: int = 192, se
 
 
 def distance(one: Png, other: Png) -> float:
-    """How far apart two pictures of one size are, pixel for pixel: 0 to 1, on average."""
+    """Return the mean difference of the pixels of two pictures of one size: 0 to 1."""
     pixels = list(zip(one.pixels[::97], other.pixels[::97], strict=True))
     apart = sum(
         abs(one.palette[3 * a + part] - other.palette[3 * b + part])

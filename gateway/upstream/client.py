@@ -24,7 +24,6 @@ from aiohttp.connector import Connection
 from aiohttp.tracing import Trace
 from yarl import URL
 
-from gateway import __version__
 from gateway.config.settings import UpstreamSettings
 from gateway.core.connect_errors import why_unreachable
 from gateway.core.errors import (
@@ -36,6 +35,7 @@ from gateway.core.errors import (
 )
 from gateway.core.tasks import Service
 from gateway.upstream.decompress import inflate
+from gateway.upstream.headers import upstream_headers
 from gateway.upstream.port import NO_TRACE, Reply
 
 log = structlog.get_logger(source="upstream")
@@ -66,7 +66,7 @@ class HttpUpstream(Service):
         trace: Mapping[str, str] = NO_TRACE,
     ) -> Reply:
         """See `gateway.upstream.port.Upstream`."""
-        headers = {**_headers(settings.key, request_id), **trace}
+        headers = {**upstream_headers(settings.key, request_id), **trace}
         ends = asyncio.get_running_loop().time() + settings.timeout_seconds
         error: UpstreamError
         try:
@@ -116,22 +116,6 @@ class HttpUpstream(Service):
                 trust_env=False,
             )
         return self._session
-
-
-def _headers(api_key: str, request_id: str) -> dict[str, str]:
-    """Return all headers of a request. Of the client's headers only the request id is sent.
-
-    They ask for no compression: images are compressed already, and the size of an uncompressed
-    response can be checked as it arrives.
-    """
-    return {
-        "Authorization": f"Bearer {api_key}",
-        "Content-Type": "application/json",
-        "Accept": "application/json",
-        "Accept-Encoding": "identity",
-        "User-Agent": f"image-gateway/{__version__}",
-        "X-Request-Id": request_id,
-    }
 
 
 async def _read(response: aiohttp.ClientResponse, max_bytes: int) -> Reply:

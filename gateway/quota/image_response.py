@@ -27,7 +27,7 @@ MAX_WORD_BYTES = 256
 """Limits for `usage`, and for size and quality. A longer value is ignored."""
 
 _IMAGE = b'"b64_json"'
-_BLANKS = re.compile(rb"[ \t\r\n]*")
+_OPENING = re.compile(rb'[ \t\r\n]*:[ \t\r\n]*"')
 _NULL = Raw(b"null")
 
 
@@ -152,19 +152,14 @@ def _plain_text(body: bytes, at: int) -> tuple[int, int] | None:
 
     Returns None if there is no text, if it is empty, or if only a parser can read it.
     """
-    start = _past_blanks(body, at)
-    if body[start : start + 1] != b":":
+    opening = _OPENING.match(body, at)
+    if opening is None:
         return None
-    start = _past_blanks(body, start + 1)
-    end = body.find(b'"', start + 1)
-    if body[start : start + 1] != b'"' or end <= start + 1:
+    start = opening.end()
+    end = body.find(b'"', start)
+    if end <= start:
         return None
     # An escape may hide a quote, and JSON allows no line break in a string.
     if body.find(b"\\", start, end) >= 0 or body.find(b"\n", start, end) >= 0:
         return None
-    return start + 1, end
-
-
-def _past_blanks(body: bytes, at: int) -> int:
-    blanks = _BLANKS.match(body, at)
-    return blanks.end() if blanks else at
+    return start, end

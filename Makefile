@@ -15,7 +15,7 @@ WORKERS ?= 4
 BIN := $(VENV)/bin
 PYTEST = $(BIN)/python -m pytest --numprocesses=$(WORKERS) --dist=loadgroup
 PIP := $(BIN)/python -m pip -qq --disable-pip-version-check --no-input
-SOURCES := gateway tests
+SOURCES := gateway tests docs
 
 # Exits 1 and prints why a Python is unsuitable. Debian ships venv without ensurepip.
 define PROBE

@@ -6,9 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.config.load import read_settings
-from gateway.config.models import KNOWN_TOKEN_PRICES, TokenPrices
-from gateway.config.reference import (
+from docs.reference import (
     MARKER,
     PAGE,
     TEAM_TABLES,
@@ -18,6 +16,8 @@ from gateway.config.reference import (
     reference,
     toml_value,
 )
+from gateway.config.load import read_settings
+from gateway.config.models import KNOWN_TOKEN_PRICES, TokenPrices
 from gateway.config.settings import OPTIONS, Settings
 
 ROOT = Path(__file__).parents[2]
@@ -47,7 +47,7 @@ def comments(text: str) -> dict[tuple[str, str], str]:
 
 
 def test_the_page_is_up_to_date() -> None:
-    """Run `python -m gateway.config.reference` if this fails."""
+    """Run `python -m docs.reference` if this fails."""
     assert (ROOT / PAGE).read_text(encoding="utf-8").partition(MARKER)[1:] == (
         MARKER,
         reference().removeprefix(MARKER),

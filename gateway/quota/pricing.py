@@ -10,7 +10,7 @@
 So a charge only exceeds its ceiling if there are more images than the client asked for.
 
 With token billing the ceiling is the table's plus one text token for each byte of the prompt. The
-usage in the response is charged as it is, whatever the number of images, even above the ceiling.
+usage in the response is charged for any number of images, even above the ceiling.
 If the usage is not sound, the greater of two amounts is charged: the table's charge with the whole
 prompt, or the least that the usage shows.
 """

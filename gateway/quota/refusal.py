@@ -130,7 +130,7 @@ def refusal_error(refusal: Refusal, spread: float, key: str) -> LimitReached:
 
 
 def _usage(refusal: Refusal) -> str:
-    """What a budget is used for. A team must not learn what others use of the gateway's."""
+    """Return the usage of a budget. A team must not see how much of the gateway's others use."""
     state = refusal.state
     if state.kind.period is None:
         return ""

@@ -1,4 +1,4 @@
-"""What the request history keeps of each request: its line, its error and its durations.
+"""The parts of the request history: the line, the error and the durations of each request.
 
 The history keeps a limited number of lines. So that no kind of request pushes out the others,
 each line belongs to a ring with a size of its own: purchases and failures, free answers, and
@@ -263,7 +263,7 @@ class HistogramBuilder:
 
 
 class HistoryBatch(Struct, frozen=True, kw_only=True):
-    """What one gateway adds to the history in one write.
+    """The additions of one gateway to the history in one write.
 
     A batch may be written again after a lost reply, and then counts once: each `writer` numbers
     its batches upward. If `keep` is set, the store trims the lines to that many.

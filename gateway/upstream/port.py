@@ -29,7 +29,7 @@ class Upstream(Protocol):
         settings: UpstreamSettings,
         trace: Mapping[str, str] = NO_TRACE,
     ) -> Reply:
-        """Send one generation request and read the whole response, whatever its status.
+        """Send one generation request and read the whole response, of any status.
 
         `settings` have the URL, the key and the timeouts. `trace` has the headers of the trace.
 

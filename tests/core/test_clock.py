@@ -12,7 +12,7 @@ def test_it_is_the_local_clock_until_the_first_correction() -> None:
     assert clock.now() == 500
 
 
-def test_it_goes_on_with_the_machines_clock() -> None:
+def test_it_advances_with_the_clock_of_the_machine() -> None:
     wall = Wall(1000.0)
     clock = SharedClock(wall)
     clock.correct(500.0, 0.2)

@@ -40,7 +40,7 @@ async def test_a_failure_is_logged(background: Background) -> None:
     await background.close()
 
 
-async def test_periodic_work_goes_on_after_a_failure(background: Background) -> None:
+async def test_periodic_work_continues_after_a_failure(background: Background) -> None:
     turns = 0
 
     async def work() -> None:

@@ -58,7 +58,7 @@ def test_usage_that_the_parser_refuses_is_ignored(inner: bytes) -> None:
 
 
 @pytest.mark.parametrize("item", [{}, {"url": None}, {"url": ""}, {"b64_json": ""}, {"url": 5}])
-def test_an_item_without_an_image_is_none(item: dict[str, Any]) -> None:
+def test_an_item_without_an_image_does_not_count(item: dict[str, Any]) -> None:
     assert read(data=[item, {"b64_json": IMAGE}]).images == 1
     with pytest.raises(UpstreamUnknown):
         read(data=[item])

@@ -45,7 +45,7 @@ def test_only_limits_that_are_set_have_a_state() -> None:
     assert list(states(BUSY, Limits(cost_per_day=1))) == ["cost_per_day_usd"]
 
 
-def test_each_limit_counts_what_is_used_and_held() -> None:
+def test_each_limit_counts_usage_and_holds() -> None:
     found = {name: numbers(state) for name, state in states(BUSY).items()}
     assert found == {
         "images_per_day": (10, 3, 2, 5, end_of_day(DAY)),

@@ -47,27 +47,23 @@ def test_a_settlement_charges_the_delivered_images(bench: Bench) -> None:
     assert (entry.requests, entry.images_cached, entry.saved) == (1, 0, 0)
 
 
-def test_an_unknown_outcome_is_charged_and_marked(bench: Bench) -> None:
-    bench.held(reserve(images=4))
-    bench.apply(settle(images=4, unknown=True))
+@pytest.mark.parametrize(
+    ("step", "outcome", "images", "unknown", "cost"),
+    [
+        (settle(images=4, unknown=True), "unknown", 4, 4, 160_000),
+        (settle(images=4, cost=265_000), "bought", 4, 0, 265_000),  # above its hold
+        (release(), "failed", 0, 0, 0),
+    ],
+)
+def test_other_outcomes_are_charged_and_recorded_in_full(
+    bench: Bench, step: Settle | Release, outcome: str, images: int, unknown: int, cost: int
+) -> None:
+    bench.held(reserve(images=4, limits=Limits(cost_per_day=160_000)))
+    bench.apply(step)
+    assert bench.team().day == today(images, cost)
     entry = bench.entries["r1"]
-    assert (entry.outcome, entry.images_bought, entry.images_unknown) == ("unknown", 4, 4)
-    assert bench.team().day == today(4, 160_000)
-
-
-def test_a_settlement_above_its_hold_is_recorded_in_full(bench: Bench) -> None:
-    bench.held(reserve(cost=40_000, limits=Limits(cost_per_day=40_000)))
-    bench.apply(settle(cost=65_000))
-    assert bench.team().day == today(1, 65_000)
-    assert bench.entries["r1"].cost == 65_000
-
-
-def test_a_release_charges_nothing_and_leaves_an_entry(bench: Bench) -> None:
-    bench.held(reserve(images=4))
-    bench.apply(release())
-    assert bench.team().day == today()
-    entry = bench.entries["r1"]
-    assert (entry.outcome, entry.images_bought, entry.cost, entry.requests) == ("failed", 0, 0, 1)
+    assert (entry.outcome, entry.requests, entry.cost) == (outcome, 1, cost)
+    assert (entry.images_bought, entry.images_unknown) == (images, unknown)
 
 
 def test_a_reservation_given_up_leaves_no_entry(bench: Bench) -> None:
@@ -121,7 +117,7 @@ def test_a_reservation_repeated_after_the_sweep_is_charged_once(bench: Bench) ->
 
 
 @pytest.mark.parametrize("first", range(4))
-def test_the_first_outcome_stands(bench: Bench, first: int) -> None:
+def test_only_the_first_outcome_counts(bench: Bench, first: int) -> None:
     outcomes: list[Settle | Release] = [
         settle(images=2),
         settle(images=1),

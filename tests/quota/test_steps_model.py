@@ -331,7 +331,7 @@ class QuotaMachine(RuleBasedStateMachine):
             assert self.history(team, account) == (account.day.images, account.day.cost)
 
     def history(self, team: str, account: Account) -> tuple[int, int]:
-        """What the usage lines say about the day that an account counts."""
+        """Return the usage of the day that an account counts, by its entries."""
         own = [
             entry
             for entry in self.bench.entries.values()

@@ -95,11 +95,11 @@ async def test_the_top_teams_have_lines_and_the_rest_is_summed(store: SqliteStor
         ]
     )
     page = await read(store, Days(TODAY - 4, TODAY))
-    dearest = [f"t{team:02}" for team in range(12, 2, -1)]
-    assert [one["team"] for one in page["series"]] == [*dearest, None]
+    top = [f"t{team:02}" for team in range(12, 2, -1)]
+    assert [one["team"] for one in page["series"]] == [*top, None]
     assert page["series"][0]["cost_usd"] == ["0.26", "0", "0", "0", "0.26"]
     assert page["series"][-1]["cost_usd"] == ["0.12", "0", "0", "0", "0.12"]
-    assert [line["team"] for line in page["teams"]] == dearest
+    assert [line["team"] for line in page["teams"]] == top
     assert page["teams"][0]["cost_usd"] == "0.52"
     assert page["teams"][0]["images_bought"] == 4
     assert [(line["team"], line["key"]) for line in page["keys"][:3]] == [

@@ -332,7 +332,7 @@ async def test_a_server_that_does_not_speak_tls(talk: Talk | bytes, cause: str) 
         assert (await logged_cause(upstream))[0] == cause
 
 
-async def test_a_certificate_that_nobody_trusts(tmp_path: Path) -> None:
+async def test_a_certificate_of_an_unknown_authority(tmp_path: Path) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(*Issued().write(tmp_path))
     async with serving(OK, context) as server, calling(server.port, scheme="https") as upstream:

@@ -39,7 +39,7 @@ class UpstreamFault(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
       `headers` on top of the usual ones; an empty value removes a header.
     - "cut_before_headers", "cut_in_body": drops the connection. "hang": never answers.
     - "not_json": 200 with a page. "no_image": without data. "empty_image": with a null image.
-    - "fewer": `images` images, whatever n is.
+    - "fewer": `images` images instead of n.
     - "huge": 200 with more than `bytes` bytes. "gzip_bomb": inflates to more than `bytes` bytes.
     - "gzip": a compressed body. "slow_body": a body that takes `after` seconds.
     - "echo_key": 400 with the Authorization header in its message.

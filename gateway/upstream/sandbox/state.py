@@ -29,7 +29,7 @@ class SandboxSettings(Struct, kw_only=True, forbid_unknown_fields=True):
 
 
 class State:
-    """What a sandbox does. `faults` are used up in turn, then `fault` applies until it is reset."""
+    """The state of a sandbox. `faults` are used up in turn, then `fault` applies until a reset."""
 
     def __init__(self, settings: SandboxSettings | None = None) -> None:
         self.settings = settings or SandboxSettings()

@@ -103,7 +103,7 @@ async def test_a_budget_raises_an_alert_at_each_threshold_once(
     assert len(receiver.messages) == 3
 
 
-async def test_a_limit_lowered_below_what_is_used_raises_an_alert(
+async def test_a_limit_lowered_below_its_usage_raises_an_alert(
     receiver: Receiver, tmp_path: Path
 ) -> None:
     async with alerting(tmp_path, receiver) as rig:

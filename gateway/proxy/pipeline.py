@@ -17,6 +17,7 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from functools import partial
+from time import perf_counter
 
 from aiocache.base import BaseCache
 from msgspec.structs import replace
@@ -109,9 +110,9 @@ class Proxy:
 
         Fills in `record` on the way. Raises GatewayError.
         """
-        settings = self.settings
-        with record.phase("auth"):
-            caller = record.caller = await self._directory.authenticate(incoming.authorization)
+        settings, started = self._settings(), perf_counter()
+        caller = record.caller = await self._directory.authenticate(incoming.authorization)
+        record.phase_ended("auth", started)
         try:
             # Before the slot is taken: clients that send slowly must not fill the gateway.
             with record.waiting():
@@ -135,9 +136,10 @@ class Proxy:
             raise Overloaded
         self.in_flight += 1
         try:
-            with record.phase("cache"):
-                context = self._read(body, cache_control, caller, settings, record)
-                hit = await self._look_up(context)
+            started = perf_counter()
+            context = self._read(body, cache_control, caller, settings, record)
+            hit = await self._look_up(context)
+            record.phase_ended("cache", started)
             if hit is not None:
                 return hit
             if context.cache.only:
@@ -272,9 +274,10 @@ class Proxy:
 
     async def _hold(self, reservation: Reserve, context: Context) -> Held:
         """Hold quota for the purchase. Raises LimitReached, or StoreUnavailable."""
-        record = context.record
-        with record.phase("quota"), self._tracing.store("reserve"):
+        record, started = context.record, perf_counter()
+        with self._tracing.store("reserve"):
             held = await self._ledger.reserve(reservation, store_patience(record.own_seconds()))
+        record.phase_ended("quota", started)
         record.rate_limits = held.rate_limits
         if isinstance(held, Denied):
             self._observer.purchase_refused(reservation.team, held.refusal)

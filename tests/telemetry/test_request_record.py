@@ -8,12 +8,10 @@ from gateway.telemetry.request_record import RequestRecord
 
 def test_phases_are_measured_in_their_order() -> None:
     record = RequestRecord(id="r", started=perf_counter())
-    with record.phase("first"), record.phase("second"):
-        time.sleep(0.01)
-    with record.phase("last"):
-        pass
-    assert list(record.phases) == ["second", "first", "last"]
-    assert record.phases["first"] >= record.phases["second"] >= 0.01 > record.phases["last"]
+    record.phase_ended("first", perf_counter() - 0.01)
+    record.phase_ended("last", perf_counter())
+    assert list(record.phases) == ["first", "last"]
+    assert record.phases["first"] >= 0.01 > record.phases["last"]
 
 
 def test_waits_are_not_the_gateways_own_time() -> None:

@@ -255,15 +255,18 @@ async def test_a_reservation_whose_reply_was_lost_is_held_once(
     assert [count for _, count in account.minute] == [1]
 
 
-@pytest.mark.parametrize("outcome", [settle(), settle(unknown=True), release()])
+@pytest.mark.parametrize(
+    ("unknown", "images"), [(False, 1), (True, 1), (None, 0)], ids=["bought", "unknown", "released"]
+)
 async def test_an_outcome_whose_reply_was_lost_counts_once(
-    bench: Bench, ledger: Ledger, outcome: Settle | Release
+    bench: Bench, ledger: Ledger, unknown: bool | None, images: int
 ) -> None:
-    await ledger.reserve(reserve())
+    held = await ledger.reserve(reserve())
+    assert isinstance(held, Held)
+    settlement = reserve().settle(held.at, 1, 40_000, unknown=bool(unknown))
     bench.losing = 1
-    await ledger.finish(outcome)
+    await ledger.finish(release() if unknown is None else settlement)
     account, version = await bench.load(team_account("red"))
-    images = outcome.images if isinstance(outcome, Settle) else 0
     assert (account.day.images, account.day.held_images, version) == (images, 0, 2)
     row = await bench.report()
     assert (row.requests, row.images_bought, row.cost) == (1, images, images * 40_000)

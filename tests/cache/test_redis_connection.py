@@ -64,7 +64,9 @@ async def test_a_frozen_redis_costs_a_second_once_in_a_while(
         assert not any(await answers_each(connection, 5 * CONNECTIONS))
         assert not any([await answers(connection) for _ in range(50)])
     assert time.monotonic() - started < 10  # and not a second for each of them
-    assert logged(lines) == [AWAY]
+    # On a busy machine the wait for a connection ends in the same turn as the commands: then the
+    # connection is logged as busy, too.
+    assert [line for line in logged(lines) if line != ("warning", "cache refuses")] == [AWAY]
     server.thaw()
     with capture_logs() as lines:
         await until(lambda: answers(connection))

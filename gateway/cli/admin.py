@@ -70,8 +70,8 @@ def admin() -> None:
 def token(name: str, role: "Role") -> None:
     """Create an admin token and print it once.
 
-    The token is the only line on standard output. The lines for gateway.toml go to standard
-    error. A running gateway accepts the token after SIGHUP.
+    The token is the only line on standard output. The lines to add to gateway.toml go to standard
+    error. A running gateway reads them on SIGHUP, and then accepts the token.
 
     \b
     Example:

@@ -19,7 +19,7 @@ def alerts() -> None:
 
 
 @alerts.command("test", cls=Command)
-@click.option("--webhook", metavar="NAME", help="Only this webhook. Without it: all of them.")
+@click.option("--webhook", metavar="NAME", help="Only this webhook. Without it: all webhooks.")
 @config_option
 def test(webhook: str | None, config: Path | None) -> None:
     """Send a test message to each webhook, and show what the receiver answers.

@@ -42,9 +42,9 @@ def export_store(file: Path | None, force: bool, config: Path | None) -> None:
     This exports teams, keys, budgets, usage and the audit log. Without FILE, or with -, it writes
     to standard output. Gateways may serve meanwhile: the export is a snapshot of one moment.
 
-    FILE must be new. It gets mode 0600, and its name only when it is complete, also with --force.
-    It contains hashes of keys, no keys, and is useless without the pepper. Back up both, in
-    different places.
+    FILE must be new, unless --force replaces it. It has mode 0600 and appears only when the export
+    is complete. It contains hashes of keys but no keys. Keys work only with the pepper: back up
+    both, in different places.
 
     \b
     Examples:

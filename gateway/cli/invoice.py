@@ -55,7 +55,7 @@ def compare(invoice: Path, tolerance: int, format: str, config: Path | None) -> 
     The exit code is 1 if a day differs by more than the tolerance.
 
     \b
-    Example:
+    Examples:
       gateway usage compare invoice.csv --tolerance-usd 0.50
       curl -s https://billing.example.com/invoice.csv | gateway usage compare -
     """

@@ -209,7 +209,8 @@ def change_key(
     """Change a key's name, expiry or limits.
 
     Options that you leave out stay as they are. All keys of a line share their limits, so a change
-    applies to all of them. A new limit does not count what the key used before.
+    applies to the whole line. A changed limit keeps counting from the usage so far. A key's first
+    limit starts at zero.
 
     \b
     Examples:
@@ -251,7 +252,7 @@ def change_key(
 )
 @config_option
 def rotate_key(key_id: str, grace: float, config: Path | None) -> None:
-    """Replace a key with a new one and print that once.
+    """Replace a key with a new one, and print the new one once.
 
     The new key is the only line on standard output. It has the old key's name, limits and
     lifetime. Both keys work until the grace period ends. They share budgets and usage history.
@@ -284,7 +285,7 @@ def rotate_key(key_id: str, grace: float, config: Path | None) -> None:
 @click.argument("key_id")
 @config_option
 def revoke_key(key_id: str, config: Path | None) -> None:
-    """Stop a key for ever."""
+    """Revoke a key permanently."""
     _set_state(config, key_id, "revoked")
 
 
@@ -292,7 +293,7 @@ def revoke_key(key_id: str, config: Path | None) -> None:
 @click.argument("key_id")
 @config_option
 def disable_key(key_id: str, config: Path | None) -> None:
-    """Stop a key until it is enabled again."""
+    """Disable a key until it is enabled again."""
     _set_state(config, key_id, "disabled")
 
 
@@ -300,7 +301,7 @@ def disable_key(key_id: str, config: Path | None) -> None:
 @click.argument("key_id")
 @config_option
 def enable_key(key_id: str, config: Path | None) -> None:
-    """Enable a disabled key. A revoked or expired key stays as it is."""
+    """Enable a disabled key. A revoked or expired key cannot be enabled."""
     _set_state(config, key_id, "active")
 
 

@@ -64,7 +64,7 @@ gateway.add_command(alerts.alerts)
 @click.option(
     "--demo",
     is_flag=True,
-    help="Create a demo team, a key and, unless one is configured, an admin token, and print how "
+    help="Create a demo team and its key, and an admin token unless one is configured. Print how "
     "to use them. Without an upstream key, the sandbox is the upstream.",
 )
 def serve(
@@ -127,9 +127,9 @@ def check_config(config: Path | None, teams: Path | None) -> None:
     """List every fault of the configuration at once.
 
     This checks the file, the environment and the teams file. The exit code is 2 if there is a
-    fault. A missing upstream URL or key is only a warning, so that
-    a configuration can be checked on a machine without them. A key file that the configuration
-    names must hold a key, unless GATEWAY_UPSTREAM_API_KEY is set to any text.
+    fault. A missing upstream URL or key only causes a warning, so that you can check a
+    configuration on a machine without them. If the configuration names a key file, the file must
+    hold a key. To check without that file, set GATEWAY_UPSTREAM_API_KEY to any text.
 
     \b
     Example:

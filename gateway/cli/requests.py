@@ -42,8 +42,8 @@ def activity(
 ) -> None:
     """Show recent requests of all gateways, newest first.
 
-    Gateways write their requests once a second. When many similar requests arrive within a
-    second, one line shows their number. This always applies to requests without a known key.
+    Gateways write their requests once a second. Many similar requests within a second share one
+    line, which shows their number. Similar requests without a known key always share one.
     Times are UTC.
 
     \b

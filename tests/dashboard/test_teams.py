@@ -109,7 +109,7 @@ async def test_a_rotated_key_and_its_successor_both_work(desk: Screen) -> None:
     await desk.page.get_by_role("button", name="Rotate key").click()
     new = await copied_key(desk)
     table = desk.page.get_by_role("table", name="Keys of red")
-    await expect(table.get_by_role("row", name=re.compile("until its grace ends"))).to_have_count(1)
+    await expect(table.get_by_role("row", name=re.compile("grace period ends"))).to_have_count(1)
     await desk.rig.gateway.directory.refresh()
     assert old != new
     for key in (old, new):

@@ -113,7 +113,7 @@ class AdminKeys:
         states: Sequence[tuple[str, KeyState, str]] = (
             ("disable", "disabled", "Disable a key until it is enabled again"),
             ("enable", "active", "Enable a disabled key"),
-            ("revoke", "revoked", "Revoke a key for good"),
+            ("revoke", "revoked", "Revoke a key permanently"),
         )
         return [
             AdminRoute("GET", ALL, "List keys", self._list, KeyList, query=KeysQuery, errors=known),

@@ -86,7 +86,7 @@ function Top({ entries, purge }) {
   const columns = [...TOP, ...prompts, ...(purge ? [purgeColumn(purge)] : [])];
   return html`<${Panel} title="Most repeated requests" about="Answers in this gateway's memory, by cache hits">
     <${DataTable} caption="Most repeated requests" columns=${columns} rows=${entries} rowKey=${(row) => row.fingerprint} sort=${{ key: "hits", descending: true }} file="cache"
-      empty=${html`<${Empty} title="The cache is empty"><p>Answers appear here after their first purchase.</p><//>`} />
+      empty=${html`<${Empty} title="No repeated requests"><p>A request appears here after its first cache hit.</p><//>`} />
   <//>`;
 }
 

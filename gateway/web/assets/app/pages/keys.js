@@ -20,7 +20,7 @@ const STATES = {
   disabled: "disabled",
   revoked: "revoked",
   expired: "expired",
-  retiring: "replaced, works until its grace ends",
+  retiring: "replaced, works until its grace period ends",
 };
 
 export function Keys({ team, keys, quotas, mayChange, reload }) {
@@ -116,8 +116,8 @@ function Rotate({ row, onClose, onMade }) {
   const [grace, setGrace] = useState("24h");
   const rotate = async () => onMade(await send("POST", `keys/${row.id}/rotate`, { grace: grace.trim() }));
   return html`<${FormDialog} title=${`Rotate ${row.id}?`} action="Rotate key" send=${rotate} onClose=${onClose}>
-    <p>The new key takes over the name, limits, budgets and history. Both keys work until the grace ends.</p>
-    <${TextField} name="grace" label="Grace" hint="How long the old key still works, for example 24h or 7d. 0s stops it at once."
+    <p>The new key takes over the name, limits, budgets and history. Both keys work until the grace period ends.</p>
+    <${TextField} name="grace" label="Grace period" hint="How long the old key still works, for example 24h or 7d. 0s stops it at once."
       value=${grace} set=${setGrace} required />
   <//>`;
 }
@@ -130,7 +130,7 @@ function Made({ made, onClose }) {
   const curl = `curl ${url}/images/generations \\\n  -H "Authorization: Bearer ${made.key}" \\\n  -H "Content-Type: application/json" \\\n  -d '{"prompt": "A simple red apple on a white table"}'`;
   return html`<${Dialog} title="The new key" onClose=${onClose} wide firm>
     <${Notice} kind="warning"><p>Copy the key now. It is not stored and cannot be shown again.</p>
-      ${made.grace_in_full === false && html`<p>The old key stops at ${time(ends(made.replaces))}, before the grace is over.</p>`}
+      ${made.grace_in_full === false && html`<p>The old key stops at ${time(ends(made.replaces))}, before the grace period ends.</p>`}
     <//>
     <${Copied} label="Key" text=${made.key} />
     <${Copied} label="For OpenAI clients" text=${settings} />

@@ -36,7 +36,7 @@ export function Team({ team: name }) {
         <div class="halves">
           <${Panel} title="Limits" about="Current usage of all its keys together">
             ${quota.limits.length ? html`<${Quotas} limits=${quota.limits} owner=${team.team} />`
-              : html`<${Empty} title="No limits"><p>This team may spend any amount${mayChange ? ". Select Change to set limits" : ""}.</p><//>`}
+              : html`<${Empty} title="No limits"><p>Only limits of keys and of the gateway apply${mayChange ? ". Select Change to set limits" : ""}.</p><//>`}
           <//>
           <${Rules} team=${team} />
         </div>

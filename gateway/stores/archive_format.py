@@ -1,6 +1,6 @@
 """The archive format: the whole state of a store as lines of JSON, the same from any store.
 
-    {"kind":"header","format":"gateway-archive","version":1,...}
+    {"kind":"header","format":"gateway-archive","version":4,...}
     {"kind":"check",...}      which pepper the keys belong to, first of all
     {"kind":"clock",...}      then the clock's mark, teams, keys, their uses, accounts, the audit
     {"kind":"team",...}       log, claims that are done and usage entries, in this order
@@ -55,11 +55,11 @@ END_OF_TIME = 253_370_764_800.0
 """The first second of the year 9999. Earlier times are dates in every time zone."""
 
 _CAUSE_CHARACTERS = 200
-"""How much of a cause is shown."""
+"""The longest part of a cause that a message shows."""
 
 
 class NotRestored(Exception):
-    """Why an archive was not imported, in one line for the operator."""
+    """The archive cannot be imported. The message is one line for the operator."""
 
 
 class NotEmpty(NotRestored):
@@ -76,7 +76,7 @@ class ArchiveRecord(Struct, frozen=True, forbid_unknown_fields=True, tag_field="
     """One line between header and footer."""
 
     identity: ClassVar["attrgetter[Any]"]
-    """Reads what tells a record from all others of its kind."""
+    """Reads the field that identifies a record among those of its kind."""
 
     @property
     def name(self) -> str:
@@ -98,7 +98,7 @@ class CheckRecord(ArchiveRecord, frozen=True, tag="check"):
 
 
 class ClockRecord(ArchiveRecord, frozen=True, tag="clock"):
-    """The latest time that a decision was made at. The new store's clock goes on from there."""
+    """The latest time that a decision was made at. The new store's clock continues from there."""
 
     identity: ClassVar = attrgetter("__class__")  # there is only one clock
     at: float

@@ -41,15 +41,15 @@ class DirectoryStore(Protocol):
         """
 
     async def commit(self, generation: int, write: DirectoryWrite) -> bool:
-        """Write all of it, or nothing where the directory's generation has moved on (False).
+        """Write everything and return True, or nothing and False if the generation has changed.
 
         Teams and keys are created or replaced whole. Teams and keys take the next generation;
-        audit entries alone do not. Where StoreUnavailable is raised, the write may have happened.
-        Raises UnknownTeam where a key's team does not exist.
+        audit entries alone do not. After StoreUnavailable, the write may have happened. Raises
+        UnknownTeam if a key's team does not exist.
         """
 
     async def record_use(self, uses: Mapping[str, float]) -> None:
-        """Keep when keys were used, by id; the latest time wins. It takes no generation."""
+        """Record when keys were used, by id; the latest time wins. The generation stays."""
 
     async def last_uses(self) -> dict[str, float]:
         """Return when each key was last used, by id. Keys that were never used are absent."""

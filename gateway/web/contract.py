@@ -1,6 +1,6 @@
 """The bodies of the images contract, as the OpenAPI document describes them.
 
-They only describe, apart from the list of models: `gateway.proxy.image_request` reads requests, and
+The gateway itself uses only the list of models. `gateway.proxy.image_request` reads requests, and
 the upstream's answers pass unchanged.
 """
 

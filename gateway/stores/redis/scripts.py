@@ -37,8 +37,8 @@ class Script:
     ) -> Any:
         """Run it once. Raises what redis-py raises.
 
-        The text is sent only where the server answers that it does not know the digest: then the
-        script has not run. It is not sent again for any other error, or for a lost reply.
+        It sends the text only if the server answers that it does not know the digest: then the
+        script has not run. It sends nothing again after any other error or a lost reply.
         """
         rest = (len(keys), *keys, *arguments)
         try:
@@ -48,7 +48,7 @@ class Script:
 
 
 def tuples(values: Iterable[Any], size: int) -> Iterable[tuple[Any, ...]]:
-    """Split a reply of values in turn, such as fields and values, into tuples of this size."""
+    """Split a flat reply, such as alternating fields and values, into tuples of this size."""
     return zip(*[iter(values)] * size, strict=True)
 
 

@@ -23,7 +23,7 @@ BATCH = 1_000
 """Records that are read or written in one piece of work."""
 
 _TABLES = ("teams", "keys", "accounts", "audit", "entries")
-"""What has to be empty before an import."""
+"""The tables that must be empty before an import."""
 
 _CHECKS = "SELECT substr(name, 7), value FROM meta WHERE name LIKE 'check:%' ORDER BY name"
 _ACCOUNTS = "SELECT name, version, state FROM accounts ORDER BY name"

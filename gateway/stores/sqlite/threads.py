@@ -21,7 +21,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 GRACE_SECONDS = 0.5
-"""What an operation may take beyond the wait for a lock."""
+"""The time that an operation may take on top of the wait for a lock."""
 
 
 class Threads:

@@ -25,7 +25,7 @@ from gateway.stores.sqlite.connection import Database
 T = TypeVar("T")
 
 _FAILURES = (sqlite3.Error, OSError, DecodeError, UnusableStore)
-"""What a file raises that is locked, missing, replaced, full or damaged."""
+"""Exceptions of a database file that is locked, missing, replaced, full or damaged."""
 
 
 class Worker:

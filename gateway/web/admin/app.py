@@ -109,14 +109,14 @@ class AdminApi:
         return response
 
     async def _healthz(self, call: AdminRequest) -> web.Response:
-        """Alive. It asks no store, so that a store's outage restarts no gateway."""
+        """Alive. It does not ask the store, so that an outage of the store restarts no gateway."""
         return web.json_response({"status": "alive"})
 
     async def _readyz(self, call: AdminRequest) -> web.Response:
         """Ready to buy.
 
-        With `?exclude=store`, as Kubernetes' own servers have it, also ready while the store is
-        away: then the gateway still answers from the cache.
+        With `?exclude=store` (the syntax of Kubernetes' own servers) it is also ready while the
+        store is away, because the gateway still serves cache hits.
         """
         reason = self._not_ready()
         excluded = call.request.query.getall("exclude", ())

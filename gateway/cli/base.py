@@ -8,6 +8,7 @@ functions that need them, so that --help answers at once.
 import getpass
 import os
 import shlex
+import shutil
 import sys
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator
@@ -195,7 +196,7 @@ def _check_database(settings: "Settings", create: bool) -> None:
         return
     sandbox = sandbox_database(settings)
     if sandbox.exists():
-        typed = _without_keys(shlex.join(["gateway", *sys.argv[1:]]))
+        typed = _without_keys(shlex.join([_program(), *sys.argv[1:]]))
         hint = f"To use the sandbox's, run `GATEWAY_STORE_URL=sqlite:{sandbox} {typed}`"
     else:
         hint = (
@@ -206,6 +207,14 @@ def _check_database(settings: "Settings", create: bool) -> None:
         raise click.ClickException(f"There is no database {place.path}. {hint}")
     if sandbox.exists():
         note(f"warning: creating the database {place.path}. {hint}")
+
+
+def _program() -> str:
+    """Return the program as it can be typed again: `gateway`, or its path if it is not on PATH."""
+    path = Path(sys.argv[0])
+    if path.name != "gateway" or shutil.which("gateway") == str(path):
+        return "gateway"
+    return sys.argv[0]
 
 
 def command_line_user() -> "Actor":

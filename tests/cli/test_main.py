@@ -109,6 +109,11 @@ def test_after_a_sandbox_ran_the_error_has_the_line_that_uses_its_store(line: Li
     done = line.run("usage", "--by", "day")
     assert (done.returncode, done.stdout) == (1, "")
     assert f"{use_it}usage --by day`" in done.stderr
+    # Where `gateway` is not on the path, as in a clone, the line names the program as it was typed.
+    (line.folder / "bin").mkdir()
+    (line.folder / "bin" / "gateway").write_text("from gateway.__main__ import main; main()")
+    done = line.run("usage", program=[sys.executable, "bin/gateway"])
+    assert "run `GATEWAY_STORE_URL=sqlite:data/sandbox.db bin/gateway usage`" in done.stderr
     done = line.run("teams", "apply", "teams.toml")
     assert done.returncode == 0
     assert f"{use_it}teams apply teams.toml`" in done.stderr.splitlines()[0]

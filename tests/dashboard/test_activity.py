@@ -32,6 +32,14 @@ async def test_requests_are_shown_and_found(desk: Screen) -> None:
     await expect(table.locator("tbody tr")).to_have_count(2)
 
 
+async def test_a_wrong_path_is_shown_as_not_found(desk: Screen) -> None:
+    async with desk.rig.session.get(f"{desk.rig.gateway.url}/v1/chat") as response:
+        assert response.status == 404
+    await desk.open("/activity")
+    table = desk.page.get_by_role("table", name="Latest requests")
+    await expect(table.get_by_role("row", name=re.compile("404"))).to_contain_text("not_found")
+
+
 async def test_errors_are_counted_by_kind_and_lead_to_their_request(desk: Screen) -> None:
     key = await desk.rig.key("red", limits=Limits(images_per_day=0))
     for number in range(3):

@@ -5,7 +5,7 @@ import os
 import pty
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import chdir, suppress
 from pathlib import Path
 
@@ -45,11 +45,12 @@ class Line:
         *arguments: str,
         stdin: str = "",
         before: Callable[[], None] | None = None,
+        program: Sequence[str] = PROGRAM,
         **environ: str,
     ) -> "subprocess.CompletedProcess[str]":
         """Run a command as a program. `before` runs in the new process."""
         return subprocess.run(
-            [*PROGRAM, *arguments],
+            [*program, *arguments],
             cwd=self.folder,
             env=self.environ | environ,
             input=stdin,

@@ -100,7 +100,7 @@ const REQUESTS = [
   teamColumn(),
   codeColumn("key", "Key"),
   { key: "outcome", label: "Outcome", csv: [["Outcome", (row) => outcomeWord(row.outcome)], ["Code", (row) => row.code], ["Status", (row) => row.status]],
-    cell: (row) => html`${row.route ?? outcomeWord(row.outcome)} <span class="muted">${row.status}${row.code && row.code !== row.outcome && ` ${row.code}`}</span>` },
+    cell: (row) => html`${row.route && row.route !== "unknown" ? row.route : outcomeWord(row.outcome)} <span class="muted">${row.status}${row.code && row.code !== row.outcome && ` ${row.code}`}</span>` },
   { ...sizeColumn, class: undefined },
   countColumn("images", "Images"),
   moneyColumn("cost_usd", "Cost"),

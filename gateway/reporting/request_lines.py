@@ -29,6 +29,9 @@ FREE = frozenset({"hit", "collapsed"})
 SUCCESSES = FREE | READS | {"miss"}
 """All other outcomes are errors."""
 
+OtherRoute = Literal["models", "quota", "usage", "unknown"]
+"""Requests for anything but images."""
+
 Ring = Literal["notable", "given", "strangers"]
 RINGS: tuple[Ring, ...] = ("notable", "given", "strangers")
 """Purchases and failures, free answers, and requests without a known key."""
@@ -80,7 +83,7 @@ class RequestLine(Struct, frozen=True, kw_only=True, array_like=True):
     own: Duration
     upstream: Duration | None
     fingerprint: str | None
-    route: str | None = None
+    route: Annotated[str, Shown(OtherRoute, None)] | None = None
 
     @property
     def ring(self) -> Ring:

@@ -1,12 +1,13 @@
 """The bodies of the images contract, as the OpenAPI document describes them.
 
-The gateway itself uses only the list of models. `gateway.proxy.image_request` reads requests, and
+Fields that may be absent are UNSET by default, so that the document does not require them. The
+gateway itself uses only the list of models. `gateway.proxy.image_request` reads requests, and
 the upstream's answers pass unchanged.
 """
 
 from typing import Annotated
 
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 
 class Generation(Struct, frozen=True, kw_only=True):
@@ -22,9 +23,9 @@ class Generation(Struct, frozen=True, kw_only=True):
 class Image(Struct, frozen=True, kw_only=True):
     """One image, as a URL or as base64."""
 
-    url: str | None = None
-    b64_json: str | None = None
-    revised_prompt: str | None = None
+    url: str | UnsetType | None = UNSET
+    b64_json: str | UnsetType | None = UNSET
+    revised_prompt: str | UnsetType | None = UNSET
 
 
 class Tokens(Struct, frozen=True, kw_only=True):
@@ -33,8 +34,8 @@ class Tokens(Struct, frozen=True, kw_only=True):
     input_tokens: int
     output_tokens: int
     total_tokens: int
-    input_tokens_details: dict[str, int] | None = None
-    output_tokens_details: dict[str, int] | None = None
+    input_tokens_details: dict[str, int] | UnsetType | None = UNSET
+    output_tokens_details: dict[str, int] | UnsetType | None = UNSET
 
 
 class Images(Struct, frozen=True, kw_only=True):
@@ -42,11 +43,11 @@ class Images(Struct, frozen=True, kw_only=True):
 
     created: int
     data: list[Image]
-    size: str | None = None
-    quality: str | None = None
-    background: str | None = None
-    output_format: str | None = None
-    usage: Tokens | None = None
+    size: str | UnsetType | None = UNSET
+    quality: str | UnsetType | None = UNSET
+    background: str | UnsetType | None = UNSET
+    output_format: str | UnsetType | None = UNSET
+    usage: Tokens | UnsetType | None = UNSET
 
 
 class ListedModel(Struct, frozen=True, kw_only=True):

@@ -133,6 +133,9 @@ async def test_answers_have_the_documented_fields(rig: Rig) -> None:
     assert set(answer) == set(schemas["Images"]["properties"])
     assert set(answer["usage"]) == set(schemas["Tokens"]["properties"])
     assert set(answer["data"][0]) <= set(schemas["Image"]["properties"])
+    # An upstream sends some of these and not others.
+    assert schemas["Image"].get("required", []) == []
+    assert set(schemas["Images"]["required"]) == {"created", "data"} <= answer.keys()
     config = (await rig.ask_admin("GET", "config")).json
     assert set(config) == set(schemas["ConfigPage"]["properties"])
 

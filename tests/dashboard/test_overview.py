@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from playwright.async_api import Route, expect
 
-from tests.support.browser import SCHEMES, Scheme, Screen
+from tests.support.browser import Scheme, Screen
 
 FIRST = date(2026, 8, 1)
 NUMBERS = {
@@ -180,7 +180,8 @@ async def test_periods_without_requests_or_purchases_are_named(desk: Screen) -> 
     await expect(desk.page.get_by_text("No images to compare with")).to_be_visible()
 
 
-@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.exhaustive  # its short sister: test_axe_finds_nothing_serious in test_shell.py
+@pytest.mark.parametrize("scheme", ["light", "dark"])
 async def test_a_long_period_is_accessible_and_fits_a_phone(desk: Screen, scheme: Scheme) -> None:
     await desk.page.emulate_media(color_scheme=scheme)
     await answer_with(desk, MANY)

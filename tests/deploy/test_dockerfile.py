@@ -102,7 +102,11 @@ def build(folder: Path, **arguments: str) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("lock", "can_trace"), [("requirements.lock", False), ("requirements-otel.lock", True)]
+    ("lock", "can_trace"),
+    [
+        ("requirements.lock", False),
+        pytest.param("requirements-otel.lock", True, marks=pytest.mark.exhaustive),
+    ],
 )
 async def test_the_image_serves_a_picture(tmp_path: Path, lock: str, can_trace: bool) -> None:
     installed = await asyncio.to_thread(build, tmp_path, LOCK=lock)

@@ -53,7 +53,9 @@ def test_the_configuration_and_its_rules_are_valid() -> None:
     passes("promtool", "check", "rules", *RULE_FILES)
 
 
-@pytest.mark.parametrize("file", ["tests.yml", "tests-of-days.yml"])
+@pytest.mark.parametrize(
+    "file", ["tests.yml", pytest.param("tests-of-days.yml", marks=pytest.mark.exhaustive)]
+)
 def test_alerts_fire_when_they_should(file: str) -> None:
     passes("promtool", "test", "rules", PROMETHEUS / file)
 

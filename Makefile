@@ -13,7 +13,7 @@ ARGS ?=
 WORKERS ?= 4
 
 BIN := $(VENV)/bin
-PYTEST = $(BIN)/python -m pytest --numprocesses=$(WORKERS) --dist=loadgroup
+PYTEST = $(BIN)/python -m pytest --numprocesses=$(WORKERS)
 PIP := $(BIN)/python -m pip -qq --disable-pip-version-check --no-input
 SOURCES := gateway tests docs
 

@@ -1,11 +1,14 @@
 """Fixtures for tests of the whole gateway."""
 
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import structlog
 from hypothesis import HealthCheck, settings
+from xdist.scheduler import LoadScopeScheduling
 
 from tests.support.rig import Rig, running_rig
 
@@ -13,6 +16,9 @@ from tests.support.rig import Rig, running_rig
 pytest.register_assert_rewrite("tests.conformance")
 
 QUICK_REPEATS = 3
+
+SHARING = ("test_exactness.py", "test_revocation.py", "test_strict_bodies.py")
+"""Files whose tests share a start of processes for each store."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -39,14 +45,26 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.hookimpl(tryfirst=True)  # before -m selects tests by their markers
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        fixtures = getattr(item, "fixturenames", ())
-        if "repeats" in fixtures:
+        if "repeats" in getattr(item, "fixturenames", ()):
             item.add_marker("repeated")
-        if "replicas" in fixtures and isinstance(item, pytest.Function):
-            # They share processes, so one worker runs them all (--dist=loadgroup).
-            parameters = getattr(item, "callspec", None)
-            kind = parameters.params.get("replicas", "") if parameters else ""
-            item.add_marker(pytest.mark.xdist_group(f"{item.path.stem}-{kind}"))
+
+
+class SharedStarts(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
+    """Gives tests that share a start of processes to one worker; other tests go one by one.
+
+    xdist's own groups (--dist=loadgroup) have no effect under pytest 9.2.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        if not file.endswith(SHARING):
+            return nodeid
+        store = re.search(r"\[(sqlite|redis)\b", nodeid)
+        return f"{file} {store[1]}" if store else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> SharedStarts:
+    return SharedStarts(config, log)
 
 
 @pytest.fixture(scope="session")

@@ -78,7 +78,11 @@ def open_client(place: StoreUrl, *, connections: int, retries: int) -> RedisClie
 async def close_client(client: RedisClient) -> None:
     """Close all connections of a client, also to sentinels. Raises what redis-py raises."""
     await client.aclose()
-    if isinstance(client, Redis) and isinstance(client.connection_pool, SentinelConnectionPool):
+    if isinstance(client, RedisCluster):
+        # After a failure, aclose leaves the connections open: the client means to connect again.
+        await client.nodes_manager.aclose()
+        await client.nodes_manager.aclose("startup_nodes")
+    elif isinstance(client, Redis) and isinstance(client.connection_pool, SentinelConnectionPool):
         for sentinel in client.connection_pool.sentinel_manager.sentinels:
             await sentinel.aclose()
 

@@ -179,7 +179,7 @@ async def test_too_many_in_flight_costs_nothing(tmp_path: Path) -> None:
 
 
 async def test_calls_whose_clients_have_left_take_room_too(tmp_path: Path) -> None:
-    async with slow_rig(tmp_path, 0.5, SERVER_MAX_IN_FLIGHT="10") as rig:
+    async with slow_rig(tmp_path, 2.5, SERVER_MAX_IN_FLIGHT="10") as rig:
         key = await rig.key()
         for _ in range(5):
             for task in (impatient := buying(rig, key, 10)):

@@ -73,6 +73,6 @@ class WriteBehind(ABC, Service, Generic[T]):
             await self.write(batch)
         except StoreUnavailable:
             raise
-        except Exception:
+        except Exception:  # a batch that can never be written must not keep out all later ones
             log.exception("batch dropped: the store refuses it", buffer=self._name)
         self._unwritten = None

@@ -186,10 +186,10 @@ async def test_money_and_images_equal_those_of_the_ledger(tmp_path: Path) -> Non
 
 async def test_gauges_follow_a_purchase_and_its_wait_is_no_overhead(tmp_path: Path) -> None:
     toml = FLAT + "[limits]\nimages_per_month = 500\n"
-    sandbox = drawing(latency=0.5)
-    async with running_rig(tmp_path, toml, sandbox, SERVER_MAX_IN_FLIGHT="77") as rig:
+    async with running_rig(tmp_path, toml, drawing(), SERVER_MAX_IN_FLIGHT="77") as rig:
         key = await rig.key(limits=LIMITS)
         await rig.generate(key, "settled", n=2)
+        rig.sandbox.settings.latency = 2  # longer than a slow machine takes for the scrape
         buying = [asyncio.create_task(rig.generate(key, "held", n=3)) for _ in range(3)]
         await until_asked(rig, 2)
         await until(lambda: rig.gateway.proxy.in_flight == 3)
@@ -213,7 +213,7 @@ async def test_gauges_follow_a_purchase_and_its_wait_is_no_overhead(tmp_path: Pa
     assert total(found, "gateway_process_open_fds") > 3
     assert total(found, "gateway_overhead_seconds_count") == 4
     duration = total(found, "gateway_request_duration_seconds_sum")
-    assert duration - total(found, "gateway_overhead_seconds_sum") > 1.2
+    assert duration - total(found, "gateway_overhead_seconds_sum") > 5.5
 
 
 async def test_refusals_are_counted_from_zero_by_limit_and_owner(tmp_path: Path) -> None:

@@ -17,10 +17,10 @@ from msgspec import Struct
 
 from gateway.config import model_tables, settings
 from gateway.config.admin_tokens import TokenOptions
-from gateway.config.limits import TeamLimits
 from gateway.config.models import Model, RequestDefaults, SizeRules, TokenPrices
 from gateway.config.options import Micro, Option, options_of
 from gateway.config.teams_file import TeamOptions
+from gateway.config.values import TeamLimits
 from gateway.config.webhooks import WebhookOptions
 from gateway.core.money import format_usd
 

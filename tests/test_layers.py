@@ -23,8 +23,8 @@ IMPURE = {"asyncio", "time", "random", "sqlite3", "redis", "aiohttp"}
 PURE = {
     "cache": ["codec", "seal"],
     "config": [
-        *("admin_tokens", "checks", "diff", "environment", "load", "model_tables"),
-        *("models", "options", "settings", "store_url", "teams_file", "toml", "webhooks"),
+        *("admin_tokens", "environment", "live", "load", "model_tables"),
+        *("models", "options", "settings", "store_url", "teams_file", "values", "webhooks"),
     ],
     "core": [
         *("errors", "faults", "headers", "key_format", "model", "money", "periods"),

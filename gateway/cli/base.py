@@ -50,8 +50,8 @@ class Command(click.Command):
     """
 
     def invoke(self, ctx: click.Context) -> Any:
-        from gateway.config.errors import ConfigError
         from gateway.core.errors import StoreUnavailable
+        from gateway.core.faults import ConfigError
         from gateway.server.startup import StartError
         from gateway.tenants.changes import OperationError
 

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from gateway.config.errors import ConfigError
 from gateway.config.files import (
     DEFAULT_CONFIG,
     find_sources,
@@ -13,7 +12,7 @@ from gateway.config.files import (
 )
 from gateway.config.load import Sources
 from gateway.config.settings import Settings
-from gateway.core.faults import Fault, Faults
+from gateway.core.faults import ConfigError, Fault, Faults
 from gateway.reporting.alerts.http import file_faults
 from gateway.server.tls import certificate_of
 from gateway.upstream.credentials import with_key
@@ -65,11 +64,11 @@ def _check_named_files(settings: Settings, sources: Sources, faults: list[Fault]
         try:
             with_key(settings.upstream)
         except ValueError as error:
-            sources.faults_of("upstream", "api_key_file", faults).add(str(error))
+            faults.append(sources.fault("upstream.api_key_file", str(error)))
     webhooks = Faults(sources.file or "", ("alerts", "webhooks"), faults)
     for name, option, message in file_faults(settings.alerts.webhooks.values()):
         webhooks.add(message, name, option)
     try:
         certificate_of(settings.server)
     except ValueError as error:
-        sources.faults_of("server", "tls_cert", faults).add(str(error))
+        faults.append(sources.fault("server.tls_cert", str(error)))

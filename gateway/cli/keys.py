@@ -77,8 +77,8 @@ class _LimitType(click.ParamType[int | str]):
         self._word = word
 
     def convert(self, value: Any, param: Any, ctx: Any) -> int | str:
-        from gateway.config.limits import TeamLimits
         from gateway.config.options import options_of
+        from gateway.config.values import TeamLimits
 
         if value == self._word:
             return self._word
@@ -139,7 +139,7 @@ def create_key(
       gateway keys create --team design --images-per-day 20 --cost-per-month-usd 15
       gateway keys create --team design > design.key
     """
-    from gateway.config.limits import limits_of
+    from gateway.config.values import limits_of
     from gateway.core.key_format import public_id
     from gateway.core.periods import utc
     from gateway.tenants import operations
@@ -219,7 +219,7 @@ def change_key(
     """
     from msgspec import UNSET
 
-    from gateway.config.limits import limit_values
+    from gateway.config.values import limit_values
     from gateway.core.key_format import public_id
     from gateway.tenants import operations
 

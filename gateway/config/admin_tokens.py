@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
-from gateway.config.options import options_of, read_table
+from gateway.config.options import is_table, options_of, read_table
 from gateway.config.values import NAME, NAME_RULE
 from gateway.core.faults import Faults
 from gateway.core.secret import Secret
@@ -106,8 +106,7 @@ def toml_block(name: str, role: Role, token: str) -> str:
 
 def read_tokens(table: object, faults: Faults) -> Mapping[str, AdminToken]:
     """Return the valid tokens of [admin.tokens] by name."""
-    if not isinstance(table, dict):
-        faults.add("must be a table")
+    if not is_table(table, faults):
         return {}
     tokens = {}
     for name, options in table.items():

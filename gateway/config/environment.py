@@ -12,10 +12,8 @@ from collections.abc import Collection, Iterable, Mapping
 
 from msgspec import inspect
 
-from gateway.config.errors import ConfigError, did_you_mean
-from gateway.config.options import Option
-from gateway.config.toml import parse_toml
-from gateway.core.faults import Faults
+from gateway.config.options import Option, parse_toml
+from gateway.core.faults import ConfigError, Faults, did_you_mean
 
 PREFIX = "GATEWAY_"
 READ_ELSEWHERE = frozenset({"GATEWAY_CONFIG", "GATEWAY_SANDBOX_API_KEY"})

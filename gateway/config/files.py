@@ -7,14 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from gateway.config.environment import set_variables
-from gateway.config.errors import ConfigError
 from gateway.config.load import Sources, read_settings
 from gateway.config.model_tables import read_models
 from gateway.config.models import Model
+from gateway.config.options import parse_toml
 from gateway.config.settings import Settings
 from gateway.config.teams_file import read_teams
-from gateway.config.toml import parse_toml
-from gateway.core.faults import Fault, Faults
+from gateway.core.faults import ConfigError, Fault, Faults
 from gateway.core.model import Team
 
 DEFAULT_CONFIG = Path("config/gateway.toml")

@@ -5,52 +5,62 @@ outranks the environment, and the environment outranks the file. A wrong value i
 is a fault even where the environment overrides it.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from msgspec import Struct
 
 from gateway.config.admin_tokens import read_tokens
-from gateway.config.checks import ALWAYS, DOUBTS, WITH_UPSTREAM, Rule, broken
 from gateway.config.environment import find_stray_variables, set_variables, value_of
-from gateway.config.errors import ConfigError, did_you_mean
-from gateway.config.limits import limits_of
 from gateway.config.model_tables import read_models
-from gateway.config.options import read_table
-from gateway.config.settings import OPTIONS, SECTIONS, TABLES, Settings
-from gateway.config.toml import parse_toml
+from gateway.config.options import parse_toml, read_table
+from gateway.config.settings import OPTIONS, SECTIONS, TABLES, ServerSettings, Settings
+from gateway.config.values import limits_of
 from gateway.config.webhooks import read_webhooks, variables_of
-from gateway.core.faults import COMMAND_LINE, DEFAULT, ENVIRONMENT, Fault, Faults, shown
+from gateway.core.faults import (
+    COMMAND_LINE,
+    DEFAULT,
+    ENVIRONMENT,
+    ConfigError,
+    Fault,
+    Faults,
+    did_you_mean,
+    shown,
+)
+from gateway.core.redaction import redact
 
+Conflict = tuple[tuple[str, ...], str]
+"""Options that do not fit together, as "section.option", and the message. The first is to blame."""
+
+_EVERY_ADDRESS = {"0.0.0.0", "::"}  # noqa: S104 - compared, never listened on
 _VARIABLES = {str(option.variable) for options in OPTIONS.values() for option in options.values()}
 
 
 class Sources(Struct, frozen=True):
     """Where options are set, in falling rank: the command line, the environment, the file.
 
-    `arguments` are texts by "section.option". `file` is None if there is no file.
+    Options are named "section.option". `arguments` are their texts on the command line. `file` is
+    None if there is no file.
     """
 
     file: str | None
     environ: Mapping[str, str]
     arguments: Mapping[str, str] = {}
 
-    def text(self, section: str, name: str) -> str | None:
+    def text(self, name: str, variable: str | None) -> str | None:
         """Return the text that outranks the file, if there is one."""
-        variable = OPTIONS[section][name].variable
-        return self.arguments.get(f"{section}.{name}", self.environ.get(str(variable)))
+        return self.arguments.get(name, self.environ.get(str(variable)))
 
-    def faults_of(self, section: str, name: str, found: list[Fault]) -> Faults:
-        """Collect faults of an option at the place that sets it."""
-        option = OPTIONS[section][name]
-        in_environment = Faults(ENVIRONMENT, (str(option.variable),), found)
-        if f"{section}.{name}" in self.arguments:
-            return Faults(COMMAND_LINE, (f"--{name.replace('_', '-')}",), found)
-        if str(option.variable) in self.environ:
-            return in_environment
-        if self.file is not None:
-            return Faults(self.file, (section, name), found)
-        return Faults(DEFAULT, (section, name), found) if option.default else in_environment
+    def fault(self, name: str, message: str) -> Fault:
+        """Return a fault of an option, at the place that sets it."""
+        section, _, last = name.partition(".")
+        option = OPTIONS[section][last]
+        variable = str(option.variable)
+        if name in self.arguments:
+            return Fault((f"--{last.replace('_', '-')}",), message, COMMAND_LINE)
+        if variable in self.environ or (self.file is None and not option.default):
+            return Fault((variable,), message, ENVIRONMENT)
+        return Fault((section, last), message, DEFAULT if self.file is None else self.file)
 
 
 def read_settings(
@@ -70,58 +80,58 @@ def read_settings(
     sources = Sources(None if text is None else file, set_variables(environ), arguments or {})
     reading = _Reading(tables, sources, file)
     settings = reading.settings(serving=needs_upstream)
-    reading.check(ALWAYS + WITH_UPSTREAM if needs_upstream else ALWAYS, settings, reading.found)
-    if reading.found:
-        raise ConfigError(reading.found)
-    reading.check(DOUBTS, settings, reading.warnings)
-    return settings, reading.warnings
+    found = [*reading.faults.found, *reading.placed(_conflicts(settings))]
+    if needs_upstream:
+        found += reading.placed(_missing_to_serve(settings))
+    if found:
+        raise ConfigError(found)
+    return settings, [*reading.warnings.found, *reading.placed(_doubts(settings))]
 
 
 class _Reading:
     """One reading, with the faults and warnings found so far.
 
-    `_wrong` has the options whose values are wrong, as "section.option".
+    `_wrong` has the options whose values are wrong. The settings have their defaults instead.
     """
 
     def __init__(self, tables: Mapping[str, Any], sources: Sources, file: str) -> None:
         self._tables, self._sources = tables, sources
         self._wrong: set[str] = set()
-        self.found: list[Fault] = []
-        self.warnings: list[Fault] = []
-        self._faults = Faults(file, (), self.found)
+        self.faults = Faults(file)
+        self.warnings = Faults(ENVIRONMENT)
         self._find_unknown_tables()
         find_stray_variables(
             sources.environ,
             {*_VARIABLES, *variables_of(self._table("alerts", "webhooks"))},
             SECTIONS,
-            Faults(ENVIRONMENT, (), self.found),
-            Faults(ENVIRONMENT, (), self.warnings),
+            Faults(ENVIRONMENT, (), self.faults.found),
+            self.warnings,
         )
 
     def _find_unknown_tables(self) -> None:
         known = [*SECTIONS, "models"]
         for name in [name for name in self._tables if name not in known]:
             if isinstance(self._tables[name], dict):
-                self._faults.add(f"no such section{did_you_mean(name, known)}", name)
+                self.faults.add(f"no such section{did_you_mean(name, known)}", name)
             else:
-                self._faults.add(f"the option {shown(name)} is in no section")
+                self.faults.add(f"the option {shown(name)} is in no section")
 
     def settings(self, *, serving: bool) -> Settings:
         """Return all settings, with defaults for missing and wrong values."""
         values = {name: self._section(name) for name in SECTIONS}
         values["admin"]["tokens"] = read_tokens(
-            self._table("admin", "tokens"), self._faults.at("admin", "tokens")
+            self._table("admin", "tokens"), self.faults.at("admin", "tokens")
         )
         values["alerts"]["webhooks"] = read_webhooks(
             self._table("alerts", "webhooks"),
             self._sources.environ,
-            self._faults.at("alerts", "webhooks"),
+            self.faults.at("alerts", "webhooks"),
             serving=serving,
         )
         sections: dict[str, Any] = {name: SECTIONS[name](**values[name]) for name in SECTIONS}
         sections["limits"] = limits_of(values["limits"])
         models, default_model = read_models(
-            self._tables.get("models", {}), self._faults.at("models")
+            self._tables.get("models", {}), self.faults.at("models")
         )
         return Settings(**sections, models=models, default_model=default_model)
 
@@ -133,20 +143,65 @@ class _Reading:
     def _section(self, section: str) -> dict[str, Any]:
         """Return the valid values of a section's options."""
         table, options = self._tables.get(section, {}), OPTIONS[section]
-        values = read_table(table, options, self._faults.at(section), tables=TABLES[section])
+        values = read_table(table, options, self.faults.at(section), tables=TABLES[section])
         written = table if isinstance(table, dict) else options
         self._wrong.update(f"{section}.{name}" for name in written if name not in values)
-        for name, option in options.items():
-            text = self._sources.text(section, name)
+        for option, declared in options.items():
+            name = f"{section}.{option}"
+            text = self._sources.text(name, declared.variable)
             if text is not None:
                 try:
-                    values[name] = value_of(option, text)
+                    values[option] = value_of(declared, text)
                 except ValueError as error:
-                    self._sources.faults_of(section, name, self.found).add(str(error))
-                    self._wrong.add(f"{section}.{name}")
+                    self.faults.found.append(self._sources.fault(name, str(error)))
+                    self._wrong.add(name)
         return values
 
-    def check(self, rules: Iterable[Rule], settings: Settings, found: list[Fault]) -> None:
-        """Add a fault to `found` for each broken rule, at the option that is to blame."""
-        for (section, name), message in broken(rules, settings, self._wrong):
-            self._sources.faults_of(section, name, found).add(message)
+    def placed(self, conflicts: Iterable[Conflict]) -> Iterator[Fault]:
+        """Yield the fault of each conflict, unless one of its options is wrong anyway."""
+        for names, message in conflicts:
+            if self._wrong.isdisjoint(names):
+                yield self._sources.fault(names[0], message)
+
+
+# -- settings that are each valid, but not together ---------------------------------------------
+
+
+def _conflicts(settings: Settings) -> Iterator[Conflict]:
+    server, upstream = settings.server, settings.upstream
+    if _share_port(server):
+        addresses = ("server.admin_port", "server.port", "server.host", "server.admin_host")
+        yield addresses, "must differ from port on the same host"
+    if server.tls_key and not server.tls_cert:
+        yield ("server.tls_cert", "server.tls_key"), "is needed because tls_key is set"
+    if server.tls_cert and not server.tls_key:
+        yield ("server.tls_key", "server.tls_cert"), "is needed because tls_cert is set"
+    if upstream.timeout_seconds <= upstream.connect_seconds:
+        timeouts = ("upstream.timeout_seconds", "upstream.connect_seconds")
+        yield timeouts, "must be above connect_seconds"
+
+
+def _share_port(server: ServerSettings) -> bool:
+    hosts = {server.host, server.admin_host}
+    one_place = len(hosts) == 1 or not hosts.isdisjoint(_EVERY_ADDRESS)
+    return one_place and server.port == server.admin_port != 0
+
+
+def _missing_to_serve(settings: Settings) -> Iterator[Conflict]:
+    upstream = settings.upstream
+    if not upstream.base_url:
+        message = "needs a value, in the file or in GATEWAY_UPSTREAM_BASE_URL"
+        yield ("upstream.base_url",), message
+    if not (upstream.api_key or upstream.api_key_file):
+        message = "needs a value, or put the key itself into GATEWAY_UPSTREAM_API_KEY"
+        yield ("upstream.api_key_file", "upstream.api_key"), message
+
+
+def _doubts(settings: Settings) -> Iterator[Conflict]:
+    """Yield what only causes a warning."""
+    upstream = settings.upstream
+    if upstream.base_url.endswith("/v1") and "/v1/" in upstream.path:
+        url = redact(upstream.url.encode(), ()).decode()
+        message = f"ends in /v1, and so does path: the gateway will call {url}. "
+        message += "Give scheme and host only"
+        yield ("upstream.base_url", "upstream.path"), message

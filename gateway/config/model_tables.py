@@ -8,9 +8,8 @@ reserve these prices, and an answer that reports no tokens is charged by them.
 
 import re
 from collections.abc import Mapping
-from typing import Any, TypeGuard
+from typing import Any
 
-from gateway.config.errors import did_you_mean
 from gateway.config.models import (
     GPT_IMAGE_2,
     KNOWN_TOKEN_PRICES,
@@ -22,8 +21,8 @@ from gateway.config.models import (
     TokenPrices,
     is_size,
 )
-from gateway.config.options import Usd, option, options_of, read_table
-from gateway.core.faults import Faults
+from gateway.config.options import Usd, is_table, option, options_of, read_table
+from gateway.core.faults import Faults, did_you_mean
 
 PRICED_QUALITIES: tuple[Quality, ...] = ("low", "medium", "high")
 """The qualities that have prices: "auto" costs the price of the quality that the upstream chose."""
@@ -53,20 +52,14 @@ def read_models(table: object, faults: Faults) -> tuple[dict[str, Model], str]:
 
     An empty table means gpt-image-2 at its known prices.
     """
-    if not table or not _is_table(table, faults):
+    if not table or not is_table(table, faults):
         return {GPT_IMAGE_2.name: GPT_IMAGE_2}, GPT_IMAGE_2.name
     models = {
         name: _read_model(name, options, faults.at(name))
         for name, options in table.items()
-        if _is_table(options, faults.at(name))
+        if is_table(options, faults.at(name))
     }
     return models, _default_model(table, faults)
-
-
-def _is_table(value: object, faults: Faults) -> TypeGuard[dict[str, Any]]:
-    if not isinstance(value, dict):
-        faults.add("must be a table")
-    return isinstance(value, dict)
 
 
 def _default_model(table: dict[str, Any], faults: Faults) -> str:
@@ -164,10 +157,11 @@ def _read_cells(quality: str, entry: object, faults: Faults) -> Cells:
 
 def _read_price(value: object, faults: Faults) -> int | None:
     try:
-        return int(_PRICE.convert(value))
+        price: int = _PRICE.convert(value)
     except ValueError as error:
         faults.add(str(error))
         return None
+    return price
 
 
 def _read_token_prices(name: str, model: Mapping[str, Any], faults: Faults) -> TokenPrices | None:
@@ -186,7 +180,9 @@ def _read_token_prices(name: str, model: Mapping[str, Any], faults: Faults) -> T
         _check_token_prices(prices, faults)
     if len(faults) > before:
         return None
-    return TokenPrices(**{kind: int(_token_price(prices, kind)) for kind in TOKEN_PRICES})
+    for kind, other in _FALLBACKS.items():
+        prices.setdefault(kind, prices[other])
+    return TokenPrices(**prices)
 
 
 def _check_token_prices(prices: Mapping[str, int], faults: Faults) -> None:
@@ -197,7 +193,3 @@ def _check_token_prices(prices: Mapping[str, int], faults: Faults) -> None:
         full = _FALLBACKS[cached]
         if cached in prices and full in prices and prices[cached] > prices[full]:
             faults.add(f"must not be above {full}", cached)
-
-
-def _token_price(prices: Mapping[str, int], kind: str) -> int:
-    return prices[kind] if kind in prices else prices[_FALLBACKS[kind]]

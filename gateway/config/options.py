@@ -1,4 +1,4 @@
-"""Reading the options of a configuration table into the fields of a Struct.
+"""Reading TOML text, and the options of its tables into the fields of a Struct.
 
 The Struct is the only declaration of an option. A field gives its name, type, bounds (`Meta`) and
 default. `Meta` also holds the rest:
@@ -10,18 +10,18 @@ default. `Meta` also holds the rest:
 - `extra["show"]` returns the part of a value that may be shown
 
 Two types are our own: `Usd` is written as dollars and kept as micro-dollars, and a `Secret` must
-not be in a file.
+not be in a file. Numbers with a point stay decimals, because money is exact.
 """
 
+import tomllib
 from collections.abc import Callable, Collection, Mapping
-from decimal import Decimal
-from typing import Annotated, Any
+from decimal import Decimal, InvalidOperation
+from typing import Annotated, Any, TypeGuard
 
 import msgspec
 from msgspec import NODEFAULT, Meta, Struct, inspect
 
-from gateway.config.errors import did_you_mean
-from gateway.core.faults import Faults
+from gateway.core.faults import ConfigError, Fault, Faults, InvalidValue, did_you_mean
 from gateway.core.money import dollars
 from gateway.core.secret import Secret
 
@@ -41,8 +41,41 @@ RESTART = Meta(extra={"restart": True})
 """Marks an option that needs a restart."""
 
 
-class InvalidValue(ValueError):
-    """Says why a value is invalid, without repeating any of it."""
+# -- TOML ---------------------------------------------------------------------------------------
+
+
+def parse_toml(text: str, file: str) -> dict[str, Any]:
+    """Return the tables of a TOML text. Raises ConfigError with one fault in `file`."""
+    text = text.removeprefix("\ufeff")
+    try:
+        return tomllib.loads(text, parse_float=_decimal)
+    except tomllib.TOMLDecodeError as error:
+        message = _syntax_fault(str(error), text)
+    except ValueError:
+        message = "an integer has too many digits"
+    except RecursionError:
+        message = "arrays or tables are nested too deeply"
+    raise ConfigError([Fault((), message, file)])
+
+
+def _decimal(text: str) -> Decimal:
+    try:
+        return Decimal(text)
+    except InvalidOperation:
+        return Decimal("NaN")
+
+
+def _syntax_fault(message: str, text: str) -> str:
+    """Return the parser's message on one line. It repeats at most names and single characters."""
+    last_line = text[text.rfind("\n") + 1 :]
+    end = f"at line {text.count(chr(10)) + 1}, column {len(last_line) + 1}"
+    message = (
+        message.replace("at end of document", end).encode("ascii", "backslashreplace").decode()
+    )
+    return f"not valid TOML: {message}"
+
+
+# -- options ------------------------------------------------------------------------------------
 
 
 class Option(Struct, frozen=True, kw_only=True):
@@ -71,11 +104,12 @@ class Option(Struct, frozen=True, kw_only=True):
     def convert(self, value: object) -> Any:
         """Return the value as the Struct holds it. Raises ValueError without the value in it."""
         try:
-            return self.check(msgspec.convert(value, self.type, dec_hook=_decode))
+            checked = self.check(msgspec.convert(value, self.type, dec_hook=_decode))
         except InvalidValue as error:
             raise ValueError(f"must be {self.valid}; {error}") from None
         except ValueError:  # msgspec.ValidationError is one
             raise ValueError(f"must be {self.valid}") from None
+        return int(checked) if isinstance(checked, Micro) else checked
 
 
 def option(type: Any, *, default: Any = NODEFAULT, variable: str | None = None) -> Option:
@@ -110,11 +144,11 @@ def options_of(
             variable=variable_of(section, field.name) if section else None,
         )
         for field in msgspec.structs.fields(struct)
-        if (field.name in names if names is not None else not is_table(field.type))
+        if (field.name in names if names is not None else not maps_names(field.type))
     }
 
 
-def is_table(type: Any) -> bool:
+def maps_names(type: Any) -> bool:
     """Whether a field of this type maps names to tables, as [admin.tokens] does."""
     return isinstance(unwrap(inspect.type_info(type))[0], inspect.DictType)
 
@@ -122,6 +156,9 @@ def is_table(type: Any) -> bool:
 def variable_of(section: str, name: str) -> str:
     """Return the name of the environment variable of an option."""
     return f"GATEWAY_{section}_{name}".upper()
+
+
+# -- tables -------------------------------------------------------------------------------------
 
 
 def read_table(
@@ -135,8 +172,7 @@ def read_table(
 
     `tables` are names that the table may have too; they are read elsewhere.
     """
-    if not isinstance(table, dict):
-        faults.add("must be a table")
+    if not is_table(table, faults):
         return {}
     values = {}
     for name in [name for name in table if name not in tables]:
@@ -145,6 +181,13 @@ def read_table(
         except ValueError as error:
             faults.add(str(error), name)
     return values
+
+
+def is_table(value: object, faults: Faults) -> TypeGuard[dict[str, Any]]:
+    """Whether the value is a table. Anything else is a fault."""
+    if not isinstance(value, dict):
+        faults.add("must be a table")
+    return isinstance(value, dict)
 
 
 def _read(
@@ -178,6 +221,9 @@ def _decode(kind: type, value: object) -> object:
     if kind is Micro and isinstance(value, (str, int, Decimal)) and not isinstance(value, bool):
         return Micro(dollars(value))
     raise ValueError("wrong type")
+
+
+# -- types --------------------------------------------------------------------------------------
 
 
 def unwrap(info: inspect.Type) -> tuple[inspect.Type, dict[str, Any]]:

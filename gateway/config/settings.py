@@ -20,9 +20,8 @@ from gateway.config.admin_tokens import (
     check_chosen_token,
     digest,
 )
-from gateway.config.limits import GatewayLimits
 from gateway.config.models import GPT_IMAGE_2, Model
-from gateway.config.options import RESTART, is_table, options_of, unwrap
+from gateway.config.options import RESTART, maps_names, options_of, unwrap
 from gateway.config.store_url import StoreUrl, parse_store_url
 from gateway.config.webhooks import AlertSettings
 from gateway.core.model import NO_LIMITS, Limits
@@ -324,7 +323,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     store: StoreSettings = StoreSettings()
     keys: KeySettings = KeySettings()
     cache: CacheSettings = CacheSettings()
-    limits: Annotated[Limits, Meta(extra={"written_as": GatewayLimits})] = NO_LIMITS
+    limits: Annotated[Limits, Meta(extra={"written_as": values.GatewayLimits})] = NO_LIMITS
     admin: AdminSettings = AdminSettings()
     alerts: AlertSettings = AlertSettings()
     usage: UsageSettings = UsageSettings()
@@ -350,7 +349,7 @@ OPTIONS = {name: options_of(struct, section=name) for name, struct in SECTIONS.i
 """The options of each fixed section."""
 
 TABLES = {
-    name: [field.name for field in fields(struct) if is_table(field.type)]
+    name: [field.name for field in fields(struct) if maps_names(field.type)]
     for name, struct in SECTIONS.items()
 }
 """The tables in each fixed section that map names to tables, such as [admin.tokens]."""

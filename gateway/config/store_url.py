@@ -16,6 +16,7 @@ from urllib.parse import parse_qsl, unquote
 
 from msgspec import Struct
 
+from gateway.core.faults import InvalidValue
 from gateway.core.secret import Secret
 
 SQLITE = re.compile(r"sqlite:(?!//|:memory:)([^\x00-\x1f\x7f?#]+)")
@@ -67,12 +68,15 @@ class StoreUrl(Struct, frozen=True, kw_only=True):
 
 
 def parse_store_url(text: str) -> StoreUrl:
-    """Parse a store URL. The ValueError names the wrong part without repeating it."""
+    """Parse a store URL.
+
+    Raises ValueError for an unknown scheme, and InvalidValue with the part that is wrong.
+    """
     if match := SQLITE.fullmatch(text):
         return StoreUrl(kind="sqlite", path=match[1])
     match = _REDIS.fullmatch(text)
     if match is None or "@" in match["path"]:
-        raise ValueError(_syntax_problem(text))
+        raise _syntax_error(text)
     kind = cast(StoreKind, match["form"] or "redis")
     service, db = _service_and_db(kind, match["path"])
     return StoreUrl(
@@ -87,29 +91,29 @@ def parse_store_url(text: str) -> StoreUrl:
     )
 
 
-def _syntax_problem(text: str) -> str:
+def _syntax_error(text: str) -> ValueError:
     if text.startswith("sqlite:"):
-        return "sqlite: must be followed by a path, without //, ?, # or :memory:"
+        return InvalidValue("sqlite: must be followed by a path, without //, ?, # or :memory:")
     if _SCHEME.match(text) is None:
-        return "it must start with sqlite: or redis://"
-    return "special characters in user and password must be percent-encoded"
+        return ValueError("it must start with sqlite: or redis://")
+    return InvalidValue("special characters in user and password must be percent-encoded")
 
 
 def _nodes(kind: StoreKind, text: str) -> tuple[tuple[str, int], ...]:
     standard = 26_379 if kind == "sentinel" else 6_379
     nodes = tuple(_node(node, standard) for node in text.split(","))
     if kind == "redis" and len(nodes) > 1:
-        raise ValueError("only redis+cluster:// and redis+sentinel:// take several servers")
+        raise InvalidValue("only redis+cluster:// and redis+sentinel:// take several servers")
     return nodes
 
 
 def _node(text: str, standard: int) -> tuple[str, int]:
     match = _NODE.fullmatch(text)
     if match is None:
-        raise ValueError("a server must be a host name or an address, and :port if needed")
+        raise InvalidValue("a server must be a host name or an address, and :port if needed")
     port = int(match["port"] or standard)
     if not 0 < port < 65_536:
-        raise ValueError("a port must be a number from 1 to 65535")
+        raise InvalidValue("a port must be a number from 1 to 65535")
     return match["v6"] or match["host"], port
 
 
@@ -117,12 +121,12 @@ def _service_and_db(kind: StoreKind, path: str) -> tuple[str, int]:
     service, parts = "", [part for part in path.split("/") if part]
     if kind == "sentinel":
         if not parts:
-            raise ValueError("the service name is missing: put /name after the sentinels")
+            raise InvalidValue("the service name is missing: put /name after the sentinels")
         service = unquote(parts.pop(0))
     if kind == "cluster" and parts:
-        raise ValueError("a cluster has one database: remove the path after the servers")
+        raise InvalidValue("a cluster has one database: remove the path after the servers")
     if len(parts) > 1 or not all(re.fullmatch(r"[0-9]{1,4}", part) for part in parts):
-        raise ValueError("the database must be a number after the last slash")
+        raise InvalidValue("the database must be a number after the last slash")
     return service, int(parts[0]) if parts else 0
 
 
@@ -130,7 +134,7 @@ def _ca_certs(query: str | None, tls: bool) -> str | None:
     options = dict(parse_qsl(query or "", keep_blank_values=True))
     ca_certs = options.pop("ssl_ca_certs", None)
     if options or (query and ca_certs is None) or ca_certs == "":
-        raise ValueError("only ssl_ca_certs=FILE may follow the ?")
+        raise InvalidValue("only ssl_ca_certs=FILE may follow the ?")
     if ca_certs is not None and not tls:
-        raise ValueError("ssl_ca_certs needs rediss://")
+        raise InvalidValue("ssl_ca_certs needs rediss://")
     return ca_certs

@@ -9,13 +9,10 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
-from gateway.config.errors import ConfigError, did_you_mean
-from gateway.config.limits import TeamLimits, limits_of
 from gateway.config.models import Model, Quality
-from gateway.config.options import options_of, read_table
-from gateway.config.toml import parse_toml
-from gateway.config.values import NAME, NAME_RULE
-from gateway.core.faults import Faults
+from gateway.config.options import is_table, options_of, parse_toml, read_table
+from gateway.config.values import NAME, NAME_RULE, TeamLimits, limits_of
+from gateway.core.faults import ConfigError, Faults, did_you_mean
 from gateway.core.model import Team
 
 
@@ -53,9 +50,7 @@ def read_teams(
         faults.add(f"only [teams.NAME] belongs here{did_you_mean(name, ['teams'])}", name)
     table, faults = tables.get("teams", {}), faults.at("teams")
     teams = []
-    if not isinstance(table, dict):
-        faults.add("must be a table")
-    else:
+    if is_table(table, faults):
         for name, options in table.items():
             check_team_name(name, faults.at(name))
             teams.append(read_team(name, options, models=models, faults=faults.at(name)))

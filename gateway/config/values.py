@@ -1,13 +1,16 @@
-"""The types that several options share, and checks that a type cannot express."""
+"""The types that several options share, the six limits, and checks that a type cannot express."""
 
 import re
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-from msgspec import Meta
+from msgspec import Meta, Struct
 
-from gateway.config.options import InvalidValue
-from gateway.config.store_url import StoreUrl, parse_store_url
+from gateway.config.options import Usd
+from gateway.config.store_url import parse_store_url
+from gateway.core.faults import InvalidValue
+from gateway.core.model import Limits
 from gateway.core.secret import Secret
 
 DAY = 86_400
@@ -32,16 +35,62 @@ MaybeFile = Annotated[
 File = Annotated[str, Meta(pattern=r"\A[^\x00-\x1f\x7f]+\Z", description="the path of a file")]
 
 
+class GatewayLimits(Struct, frozen=True, kw_only=True):
+    """The limits of all teams together. Without a value there is no limit.
+
+    Options:
+        images_per_day: Images per UTC day; requests in flight count.
+        images_per_month: Images per UTC month.
+        cost_per_day_usd: Dollars per UTC day.
+        cost_per_month_usd: Dollars per UTC month.
+    """
+
+    images_per_day: Count | None = None
+    images_per_month: Count | None = None
+    cost_per_day_usd: Usd | None = None
+    cost_per_month_usd: Usd | None = None
+
+
+class TeamLimits(GatewayLimits, frozen=True, kw_only=True):
+    """The limits of one team or key. Without a value there is no limit.
+
+    Options:
+        requests_per_minute: Purchases in any 60 seconds; cache hits are free and do not count.
+        concurrent_requests: Purchases at the same time.
+    """
+
+    requests_per_minute: Count | None = None
+    concurrent_requests: Count | None = None
+
+
+def limits_of(values: Mapping[str, Any]) -> Limits:
+    """Return limits from the values of options."""
+    return Limits(**limit_values(values))
+
+
+def limit_values(values: Mapping[str, Any]) -> dict[str, int | None]:
+    """Return the values of options under the names of limits: names of money lose their `_usd`."""
+    return {name.removesuffix("_usd"): value for name, value in values.items()}
+
+
+def http_host(text: str) -> str | None:
+    """Return the host of an http or https URL, or None for any other text."""
+    try:
+        parts = urlsplit(text)
+        valid = parts.scheme in ("http", "https") and parts.port != 0
+    except ValueError:
+        return None
+    return (valid and parts.hostname) or None
+
+
 def check_base_url(text: str) -> str:
     """Return the URL without trailing slashes. Raises ValueError if it cannot be called."""
     if not text:
         return text
-    parts = urlsplit(text)
+    host = http_host(text)
     wrong = (
-        parts.scheme not in ("http", "https")
-        or not parts.hostname
-        or any(len(label) > 63 for label in parts.hostname.split("."))  # RFC 1035, section 2.3.4
-        or parts.port == 0
+        host is None
+        or any(len(label) > 63 for label in host.split("."))  # RFC 1035, section 2.3.4
         or any(mark in text for mark in "@?#\\%")
         or not text.isprintable()
         or any(character.isspace() for character in text)
@@ -68,22 +117,15 @@ def check_pepper(secret: Secret) -> Secret:
 
 def check_store_url(text: str) -> str:
     """Check the URL of a store."""
-    _parsed(text)
+    parse_store_url(text)
     return text
 
 
 def check_cache_url(text: str) -> str:
     """Check the URL of a shared cache, or "" for none."""
-    if text and _parsed(text).kind == "sqlite":
+    if text and parse_store_url(text).kind == "sqlite":
         raise InvalidValue("the URL names a file, but a shared cache needs Redis")
     return text
-
-
-def _parsed(text: str) -> StoreUrl:
-    try:
-        return parse_store_url(text)
-    except ValueError as error:
-        raise InvalidValue(str(error)) from None
 
 
 def without_password(text: str) -> str:

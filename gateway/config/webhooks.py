@@ -5,24 +5,24 @@ one too. Neither is in the configuration: an option names the environment variab
 holds it. `gateway.reporting.alerts.http` reads the files.
 """
 
-import binascii
+import re
 from base64 import b64decode
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from msgspec import Meta, Struct
 
-from gateway.config.options import Micro, options_of, read_table
-from gateway.config.values import NAME, NAME_RULE, File
+from gateway.config.options import Micro, is_table, options_of, read_table
+from gateway.config.values import NAME, NAME_RULE, File, http_host
 from gateway.core.faults import Faults
 from gateway.core.money import MICRO, dollars
 from gateway.core.secret import Secret
 
 WebhookKind = Literal["json", "slack"]
 
-LONGEST_URL = 2_000
+_URL = re.compile(r"[!-~]{1,2000}")
 SECRET_PREFIX = "whsec_"  # noqa: S105 - the prefix of secrets, not a secret
 SECRET_BYTES = (24, 64)
 """The minimum and maximum length of a secret, as Standard Webhooks recommends."""
@@ -32,14 +32,8 @@ _MASK = "***"
 
 def check_url(text: str) -> str:
     """Return the URL of a webhook if it is valid. The ValueError does not repeat it."""
-    try:
-        parts = urlsplit(text)
-        wrong = not parts.hostname or parts.port == 0
-    except ValueError:
-        raise ValueError("is not an http or https URL") from None
-    if wrong or parts.scheme not in ("http", "https") or parts.fragment:
-        raise ValueError("is not an http or https URL")
-    if not (text.isascii() and text.isprintable() and " " not in text) or len(text) > LONGEST_URL:
+    valid = _URL.fullmatch(text) and http_host(text) and not urlsplit(text).fragment
+    if not valid:
         raise ValueError("is not an http or https URL")
     return text
 
@@ -60,7 +54,7 @@ def check_secret(text: str) -> bytes:
         raise ValueError(wrong)
     try:
         key = b64decode(text.removeprefix(SECRET_PREFIX), validate=True)
-    except (binascii.Error, ValueError):
+    except ValueError:
         raise ValueError(wrong) from None
     if not least <= len(key) <= most:
         raise ValueError(wrong)
@@ -169,8 +163,7 @@ def read_webhooks(
 
     Only `serving` needs the environment variables that they name.
     """
-    if not isinstance(table, dict):
-        faults.add("must be a table")
+    if not is_table(table, faults):
         return {}
     found = {
         name: _read(name, options, environ, faults.at(name), serving)
@@ -189,10 +182,8 @@ def _read(
     before = len(faults)
     if not NAME.fullmatch(name):
         faults.add(f"a webhook's name {NAME_RULE}")
-    written = table if isinstance(table, dict) else {}
-    _check_placement(written, faults)
     values = read_table(table, _OPTIONS, faults, tables=_SECRETS)
-    _check_consistency(written, faults)
+    _check_consistency(table if isinstance(table, dict) else {}, faults)
     secrets = dict[str, Any]()
     for option in _SECRETS:
         try:
@@ -202,7 +193,8 @@ def _read(
     return Webhook(name=name, **values, **secrets) if len(faults) == before else None
 
 
-def _check_placement(written: Collection[str], faults: Faults) -> None:
+def _check_consistency(written: Mapping[str, Any], faults: Faults) -> None:
+    """Find secrets, and options that exclude or need each other."""
     for name in _SECRETS:
         if name in written:
             faults.add(
@@ -210,11 +202,6 @@ def _check_placement(written: Collection[str], faults: Faults) -> None:
                 f"or into a file and name that in {name}_file",
                 name,
             )
-
-
-def _check_consistency(written: Mapping[str, Any], faults: Faults) -> None:
-    """Find options that exclude or need each other."""
-    for name in _SECRETS:
         if f"{name}_env" in written and f"{name}_file" in written:
             faults.add(f"excludes {name}_env: set only one of them", f"{name}_file")
     if not {"url", "url_env", "url_file"} & written.keys():
@@ -234,9 +221,9 @@ def _secret(
     if variable is None:
         return None
     text = environ.get(variable, "")
+    if not text and needed:
+        raise ValueError("the environment does not have this variable")
     if not text:
-        if needed:
-            raise ValueError("the environment does not have this variable")
         return None
     try:
         _CHECKS[name](text)

@@ -5,9 +5,10 @@ line, the log and the admin API turn them into text. A message never repeats a v
 wrong value may be a secret in the wrong place.
 """
 
+import difflib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -23,6 +24,8 @@ DEFAULT = "default"
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 _SHOWN = 128
 """Characters of a name that are shown."""
+_COMPARED = 64
+"""Characters of a name that are compared with the known names."""
 
 
 class Fault(Struct, frozen=True):
@@ -68,6 +71,14 @@ class Faults(Struct, frozen=True):
         return len(self.found)
 
 
+class ConfigError(Exception):
+    """A configuration that cannot be used, with all of its faults."""
+
+    def __init__(self, faults: Sequence[Fault]) -> None:
+        super().__init__("\n".join(map(str, faults)))
+        self.faults = list(faults)
+
+
 class InvalidFields(InvalidRequest):
     """Fields of the request are wrong. `param` is the first of them, `faults` has all."""
 
@@ -85,6 +96,10 @@ def _escaped(name: str) -> str:
     return name[:64].encode("unicode_escape").decode()
 
 
+class InvalidValue(ValueError):
+    """Says why a value is invalid, without repeating any of it."""
+
+
 class InvalidField(ValueError):
     """One field of a request is wrong."""
 
@@ -97,3 +112,14 @@ def shown(name: str) -> str:
     """A name as TOML writes it: quoted and escaped unless it is a bare key."""
     name = name[:_SHOWN]
     return name if _BARE.fullmatch(name) else json.dumps(name)
+
+
+def did_you_mean(name: str, known: Iterable[str], *, after: str = "") -> str:
+    """End a message about an unknown name with the closest known name, if any is close.
+
+    With `after`, only the known names that start with this prefix count, and the prefix is not
+    compared.
+    """
+    ends = [other.removeprefix(after) for other in known if other.startswith(after)]
+    close = difflib.get_close_matches(name.removeprefix(after)[:_COMPARED], ends, n=1)
+    return f"; did you mean '{after}{close[0]}'?" if close else ""

@@ -216,7 +216,7 @@ class Gateway:
         """Put these settings in force: they apply to requests that arrive from now on.
 
         They contain the upstream key, and differ in no option that needs a restart: see
-        `gateway.config.diff`.
+        `gateway.config.live`.
         """
         self._live.replace(settings)
 

@@ -10,10 +10,9 @@ from collections.abc import Callable
 import structlog
 from msgspec.structs import replace
 
-from gateway.config.diff import reloaded
-from gateway.config.errors import ConfigError
+from gateway.config.live import reloaded
 from gateway.config.settings import Settings
-from gateway.core.faults import Fault
+from gateway.core.faults import ConfigError, Fault
 from gateway.reporting.alerts.http import file_faults
 from gateway.server.gateway import Gateway
 from gateway.server.tls import Certificate, LoadedCertificate

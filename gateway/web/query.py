@@ -9,9 +9,8 @@ from msgspec.structs import fields
 from multidict import MultiMapping
 
 from gateway.config.environment import value_of
-from gateway.config.errors import did_you_mean
 from gateway.config.options import option
-from gateway.core.faults import Fault, Faults, InvalidField, InvalidFields
+from gateway.core.faults import Fault, Faults, InvalidField, InvalidFields, did_you_mean
 from gateway.core.periods import DAY_SECONDS
 from gateway.reporting.time_span import Span
 from gateway.reporting.usage_query import usage_bounds

@@ -7,9 +7,8 @@ import pytest
 from click.testing import CliRunner
 
 from gateway.cli.base import Command, Group, InvalidInput
-from gateway.config.errors import ConfigError
 from gateway.core.errors import StoreUnavailable
-from gateway.core.faults import Fault
+from gateway.core.faults import ConfigError, Fault
 from gateway.server.startup import StartError
 from gateway.tenants.changes import OperationError
 

@@ -5,8 +5,8 @@ import secrets
 import pytest
 
 from gateway.config.admin_tokens import AdminToken, digest, find, is_name, mint, toml_block
-from gateway.config.errors import ConfigError
 from gateway.config.load import read_settings
+from gateway.core.faults import ConfigError
 from gateway.core.headers import bearer
 
 DIGEST = "ab" * 32

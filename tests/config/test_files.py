@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from gateway.cli.check_config import find_faults
-from gateway.config.errors import ConfigError
 from gateway.config.files import load_models, load_settings, load_teams
 from gateway.config.models import GPT_IMAGE_2
+from gateway.core.faults import ConfigError
 
 MODELS = {GPT_IMAGE_2.name: GPT_IMAGE_2}
 

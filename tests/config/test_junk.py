@@ -5,11 +5,11 @@ from collections.abc import Callable
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.config.errors import ConfigError
 from gateway.config.load import read_settings
 from gateway.config.models import GPT_IMAGE_2, SizeRules, TokenPrices
 from gateway.config.settings import SECTIONS
 from gateway.config.teams_file import TeamOptions, read_teams
+from gateway.core.faults import ConfigError
 
 OPTIONS = [
     f"{section}.{name}" for section in SECTIONS for name in SECTIONS[section].__struct_fields__

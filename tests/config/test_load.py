@@ -4,10 +4,10 @@ from collections.abc import Mapping
 
 import pytest
 
-from gateway.config.errors import ConfigError
 from gateway.config.load import read_settings
 from gateway.config.settings import OPTIONS as SECTION_OPTIONS
 from gateway.config.settings import Settings
+from gateway.core.faults import ConfigError
 from gateway.core.model import Limits
 from gateway.core.secret import Secret
 
@@ -161,15 +161,24 @@ def test_kubernetes_variables_are_warned_about() -> None:
     ]
 
 
-def test_a_base_url_with_a_version_draws_a_warning() -> None:
-    text = "[upstream]\nbase_url = 'https://h/api/v1/'"
-    warning = (
-        "[upstream] base_url: ends in /v1, and so does path: the gateway will call "
-        "https://h/api/v1/api/v1/images/generations. Give scheme and host only"
+@pytest.mark.parametrize(
+    ("base_url", "path", "called"),
+    [
+        ("https://h", "/v1/images", None),
+        ("https://h/v1/", "/v1/images", "https://h/v1/v1/images"),
+        ("https://h/v1", "/images", None),
+        ("https://h/v10", "/v1/images", None),
+        ("https://h/sk-abcdefgh/v1", "/v1/images", "https://h/[redacted]/v1/v1/images"),
+    ],
+)
+def test_a_version_twice_causes_a_warning(base_url: str, path: str, called: str | None) -> None:
+    doubt = (
+        f"[upstream] base_url: ends in /v1, and so does path: the gateway will call {called}. "
+        "Give scheme and host only"
     )
-    assert list(map(str, read_settings(text, {})[1])) == [f"config/gateway.toml: {warning}"]
-    _, (other,) = read_settings("", {"GATEWAY_UPSTREAM_BASE_URL": "https://h/v1"})
-    assert str(other).startswith("environment GATEWAY_UPSTREAM_BASE_URL: ends in /v1")
+    text = f"[upstream]\nbase_url = '{base_url}'\npath = '{path}'"
+    shown = [str(warning) for warning in read_settings(text, {}, file="f")[1]]
+    assert shown == ([f"f: {doubt}"] if called else [])
 
 
 # -- wrong ones ---------------------------------------------------------------------------------
@@ -201,16 +210,13 @@ PORT = "must be an integer from 0 to 65535"
         (
             "[store]\nurl = 'redis:h'",
             "[store] url: must be sqlite: and the path of a file, or the URL of a Redis (redis://, "
-            "rediss://, redis+cluster://, redis+sentinel://); it must start with sqlite: or "
-            "redis://",
+            "rediss://, redis+cluster://, redis+sentinel://)",
         ),
         (
-            "[server]\nadmin_port = 8080",
-            "[server] admin_port: must differ from port on the same host",
-        ),
-        (
-            "[upstream]\ntimeout_seconds = 5",
-            "[upstream] timeout_seconds: must be above connect_seconds",
+            "[cache]\nurl = 'sqlite:x'",
+            "[cache] url: must be the URL of a Redis (redis://, rediss://, redis+cluster://, "
+            'redis+sentinel://), or "" for memory only; the URL names a file, but a shared cache '
+            "needs Redis",
         ),
         ("[server]\nport = ", "not valid TOML: Invalid value (at line 2, column 8)"),
     ],
@@ -280,17 +286,57 @@ def test_a_wrong_value_is_compared_with_no_other() -> None:
     assert len(faults("server = 1", {"GATEWAY_SERVER_PORT": "9090"})) == 1
 
 
-def test_requirements_of_serving() -> None:
-    read_settings(None, {})
-    assert faults(needs_upstream=True) == [
-        "config/gateway.toml: [upstream] base_url: needs a value, in the file or in "
-        "GATEWAY_UPSTREAM_BASE_URL",
-        "config/gateway.toml: [upstream] api_key_file: needs a value, or put the key itself into "
-        "GATEWAY_UPSTREAM_API_KEY",
-    ]
-    environ = {"GATEWAY_UPSTREAM_BASE_URL": "https://h", "GATEWAY_UPSTREAM_API_KEY": "sk-1"}
-    found, _ = read_settings(None, environ, needs_upstream=True)
-    assert found.upstream.base_url == "https://h"
+SAME_PORT = "[server] admin_port: must differ from port on the same host"
+SHORT = "[upstream] timeout_seconds: must be above connect_seconds"
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("server = {port = 80, admin_port = 80}", SAME_PORT),
+        ("server = {port = 80, admin_port = 81}", None),
+        ("server = {port = 80, admin_host = '127.0.0.2', admin_port = 80}", None),
+        ("server = {port = 80, host = '0.0.0.0', admin_port = 80}", SAME_PORT),
+        ("server = {port = 80, admin_host = '::', admin_port = 80}", SAME_PORT),
+        ("server = {port = 0, admin_port = 0}", None),
+        ("server = {tls_cert = 'c', tls_key = 'k'}", None),
+        ("server = {tls_cert = 'c'}", "[server] tls_key: is needed because tls_cert is set"),
+        ("server = {tls_key = 'k'}", "[server] tls_cert: is needed because tls_key is set"),
+        ("upstream = {connect_seconds = 5, timeout_seconds = 5.1}", None),
+        ("upstream = {connect_seconds = 5, timeout_seconds = 5}", SHORT),
+        ("upstream = {connect_seconds = 6, timeout_seconds = 5}", SHORT),
+    ],
+)
+def test_settings_must_fit_together(text: str, fault: str | None) -> None:
+    if fault:
+        assert faults(text) == [f"config/gateway.toml: {fault}"]
+    else:
+        settings(text)
+
+
+NO_URL = "[upstream] base_url: needs a value, in the file or in GATEWAY_UPSTREAM_BASE_URL"
+NO_KEY = "[upstream] api_key_file: needs a value, or put the key itself into "
+NO_KEY += "GATEWAY_UPSTREAM_API_KEY"
+
+
+@pytest.mark.parametrize(
+    ("text", "environ", "missing"),
+    [
+        ("", {}, [NO_URL, NO_KEY]),
+        ("base_url = 'https://h'", {}, [NO_KEY]),
+        ("base_url = 'https://h'\napi_key_file = 'key'", {}, []),
+        ("", {"GATEWAY_UPSTREAM_API_KEY": "sk-1"}, [NO_URL]),
+        ("base_url = 'https://h'", {"GATEWAY_UPSTREAM_API_KEY": "sk-1"}, []),
+    ],
+)
+def test_requirements_of_serving(text: str, environ: dict[str, str], missing: list[str]) -> None:
+    text = f"[upstream]\n{text}"
+    read_settings(text, environ)
+    if missing:
+        found = faults(text, environ, needs_upstream=True)
+        assert found == [f"config/gateway.toml: {fault}" for fault in missing]
+    else:
+        read_settings(text, environ, needs_upstream=True)
 
 
 # -- secrets ------------------------------------------------------------------------------------

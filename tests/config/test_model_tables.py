@@ -2,11 +2,10 @@
 
 import pytest
 
-from gateway.config.errors import ConfigError
 from gateway.config.model_tables import read_models
 from gateway.config.models import GPT_IMAGE_2, Model, PriceTable, SizeRules, TokenPrices
-from gateway.config.toml import parse_toml
-from gateway.core.faults import Faults
+from gateway.config.options import parse_toml
+from gateway.core.faults import ConfigError, Faults
 
 
 def models(text: str) -> tuple[dict[str, Model], str]:

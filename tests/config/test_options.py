@@ -1,13 +1,24 @@
-"""Tables into the fields of a Struct: valid values are kept, invalid ones are never shown."""
+"""TOML text into tables, and tables into the fields of a Struct. No fault shows a value."""
 
+import re
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from msgspec import Meta, Struct, inspect
 
-from gateway.config.options import Usd, describe, options_of, read_table, unwrap, variable_of
-from gateway.core.faults import Faults
+from gateway.config.options import (
+    Usd,
+    describe,
+    options_of,
+    parse_toml,
+    read_table,
+    unwrap,
+    variable_of,
+)
+from gateway.core.faults import ConfigError, Faults
 from gateway.core.secret import Secret
 
 NOT_PORTS: list[object] = [-1, 65_536, 2**70, 16**3_000, "80", True, Decimal(80), [80], {}, None]
@@ -170,3 +181,64 @@ def test_notes_of_all_layers() -> None:
         inspect.IntType(),
         {"description": "d", "read": len},
     )
+
+
+# -- TOML ---------------------------------------------------------------------------------------
+
+
+def syntax_fault(text: str) -> str:
+    with pytest.raises(ConfigError) as caught:
+        parse_toml(text, "file.toml")
+    (line,) = map(str, caught.value.faults)
+    return line
+
+
+def test_numbers_with_a_point_are_exact() -> None:
+    assert parse_toml("a = 0.1\nb = 1_0.5e1\nc = 1", "") == {
+        "a": Decimal("0.1"),
+        "b": Decimal(105),
+        "c": 1,
+    }
+    assert parse_toml(f"a = 1e{'9' * 30}", "")["a"].is_nan()
+
+
+def test_a_byte_order_mark_and_windows_line_ends_are_no_fault() -> None:
+    assert parse_toml("\ufeffa = 1\r\nb = 2\r\n", "") == {"a": 1, "b": 2}
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("[server]\nport = 80 80", 2),
+        ("port = ", 1),
+        ("[server]\nport = 1\nport = 2", 3),
+        ("[server]\n[server]\n", 2),
+        ("\n\nkey = 'sk-canary", 3),
+        ("\x00", 1),
+        ('key = "\\q"', 1),
+    ],
+)
+def test_a_syntax_error_has_line_and_column(text: str, number: int) -> None:
+    line = syntax_fault(text)
+    assert line.startswith("file.toml: not valid TOML: ")
+    assert re.search(rf"\(at line {number}, column \d+\)", line)
+    assert "canary" not in line
+
+
+def test_too_many_digits() -> None:
+    assert syntax_fault(f"a = {'9' * 5_000}") == "file.toml: an integer has too many digits"
+
+
+@pytest.mark.parametrize("bracket", ["[", "{a="])
+def test_too_deep(bracket: str) -> None:
+    assert syntax_fault("a = " + bracket * 100_000).startswith("file.toml: ")
+
+
+@given(st.text())
+def test_nothing_else_is_raised(text: str) -> None:
+    try:
+        parse_toml(text, "file.toml")
+    except ConfigError as error:
+        (line,) = map(str, error.faults)
+        assert line.isascii()
+        assert "\n" not in line

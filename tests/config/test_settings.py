@@ -2,7 +2,6 @@
 
 import pytest
 
-from gateway.config.limits import limits_of
 from gateway.config.settings import (
     OPTIONS,
     SECTIONS,
@@ -11,6 +10,7 @@ from gateway.config.settings import (
     UpstreamSettings,
 )
 from gateway.config.store_url import StoreUrl
+from gateway.config.values import limits_of
 from gateway.core.model import Limits
 from gateway.core.secret import Secret
 

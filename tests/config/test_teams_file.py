@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from gateway.config.errors import ConfigError
 from gateway.config.models import GPT_IMAGE_2, Model, PriceTable, SizeRules
 from gateway.config.teams_file import read_teams
+from gateway.core.faults import ConfigError
 from gateway.core.model import Limits, Team
 
 SHIPPED = (Path(__file__).parents[2] / "config" / "teams.toml").read_text(encoding="utf-8")

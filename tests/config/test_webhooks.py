@@ -4,9 +4,9 @@ from collections.abc import Mapping
 
 import pytest
 
-from gateway.config.errors import ConfigError
 from gateway.config.load import read_settings
 from gateway.config.webhooks import check_secret, check_url, shown_url
+from gateway.core.faults import ConfigError
 from gateway.core.secret import Secret
 
 URL = "https://hooks.example.com/services/T000/hidden?key=hidden"

@@ -2,8 +2,16 @@
 
 import pytest
 
-from gateway.config.errors import ConfigError, did_you_mean
-from gateway.core.faults import COMMAND_LINE, DEFAULT, ENVIRONMENT, Fault, Faults, shown
+from gateway.core.faults import (
+    COMMAND_LINE,
+    DEFAULT,
+    ENVIRONMENT,
+    ConfigError,
+    Fault,
+    Faults,
+    did_you_mean,
+    shown,
+)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from typing import Annotated
 from msgspec import UNSET, Meta, Struct
 from msgspec.structs import asdict
 
-from gateway.config.limits import TeamLimits, limit_values, limits_of
+from gateway.config.values import TeamLimits, limit_values, limits_of
 from gateway.core.errors import Conflicting, NoSuchThing
 from gateway.core.key_format import parse_duration
 from gateway.core.model import Key, KeyState

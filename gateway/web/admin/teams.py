@@ -12,10 +12,9 @@ from typing import Annotated, Any
 from aiohttp import web
 from msgspec import Meta, Struct, json
 
-from gateway.config.limits import TeamLimits
 from gateway.config.models import Model
 from gateway.config.teams_file import TeamOptions, check_team_name, read_team
-from gateway.config.values import NAME
+from gateway.config.values import NAME, TeamLimits
 from gateway.core.errors import Conflicting, InvalidRequest, NoSuchThing, PreconditionFailed
 from gateway.core.faults import BODY, Faults
 from gateway.core.listing import Listing, listing

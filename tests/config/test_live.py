@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from gateway.config.diff import reloaded
+from gateway.config.live import reloaded
 from gateway.config.models import GPT_IMAGE_2
 from gateway.config.settings import OPTIONS, Settings
 from gateway.core.model import Limits

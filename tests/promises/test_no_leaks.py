@@ -22,7 +22,7 @@ import pytest
 from gateway.core.key_format import parse
 from gateway.core.model import Limits
 from gateway.upstream.sandbox import Sandbox, UpstreamFault
-from gateway.upstream.sandbox.faults import Kind
+from gateway.upstream.sandbox.state import Kind
 from tests.support.money import drawing
 from tests.support.program import Program, program
 from tests.support.raw import PATH, wire

@@ -17,10 +17,6 @@ class Png(Struct, frozen=True):
     palette: bytes
     pixels: bytes
 
-    def colours(self) -> set[bytes]:
-        """The colours in use, as three bytes each."""
-        return {self.palette[3 * number : 3 * number + 3] for number in set(self.pixels)}
-
     def row(self, y: int) -> bytes:
         """One row of pixels."""
         return self.pixels[y * self.width : (y + 1) * self.width]

@@ -4,9 +4,7 @@ The sandbox has its own copy of the contract's checks. It must not share the gat
 mistake there must not be repeated by the upstream that the gateway is tested against.
 """
 
-from gateway.upstream.sandbox.counts import Counts, Received
-from gateway.upstream.sandbox.faults import UpstreamFault
 from gateway.upstream.sandbox.server import Sandbox
-from gateway.upstream.sandbox.state import Answer, Picture, SandboxSettings
+from gateway.upstream.sandbox.state import Answer, Picture, SandboxSettings, UpstreamFault
 
-__all__ = ["Answer", "Counts", "Picture", "Received", "Sandbox", "SandboxSettings", "UpstreamFault"]
+__all__ = ["Answer", "Picture", "Sandbox", "SandboxSettings", "UpstreamFault"]

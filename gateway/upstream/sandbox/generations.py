@@ -9,33 +9,30 @@ import asyncio
 import base64
 import gzip
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from copy import copy
 from typing import Any
 
 from aiohttp import web
 from msgspec import json
 
-from gateway.upstream.sandbox.counts import Received
-from gateway.upstream.sandbox.faults import UpstreamFault
 from gateway.upstream.sandbox.pictures import DOT, Pictures, picture_spec
-from gateway.upstream.sandbox.requests import BadRequest, ImageCall, read_call
+from gateway.upstream.sandbox.requests import ImageCall, read_call, refusal
 from gateway.upstream.sandbox.responses import (
+    bomb,
     cut,
-    cut_in_body,
-    error_response,
+    error_body,
+    half,
     hang,
-    json_response,
-    page_response,
-    send_bomb,
-    send_huge,
-    send_slowly,
-    send_whole,
+    huge,
+    page,
+    plain_response,
+    send,
+    slowly,
     status_response,
-    text_response,
+    whole,
 )
-from gateway.upstream.sandbox.state import SandboxSettings, State
+from gateway.upstream.sandbox.state import Received, SandboxSettings, State, UpstreamFault
 
 SQUARE_TOKENS = {"low": 196, "medium": 1_756, "high": 7_024}
 """Tokens of an image of 1024x1024, by quality. At $30 a million they cost a little less than such
@@ -63,62 +60,44 @@ class Generations:
         self._state = state
         self._pictures = pictures
         self._clock = clock
-        self._tasks: set[asyncio.Task[Any]] = set()
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
-        """Answer a request, or apply the next fault to it."""
+        """Answer a request, or apply the next fault to it. Raises a refusal."""
         body = await request.read()
         headers = {name.lower(): value for name, value in request.headers.items()}
-        self._state.counts.arrived(Received(headers, body, time.monotonic()))
-        try:
-            check_key(self._state, headers.get("authorization", ""))
-            generation = read_call(body)
-        except BadRequest as error:
-            return error.response
-        with self._state.counts.call(generation.n), self._running():
-            return await self._call(request, generation, self._state.next_fault())
+        counts = self._state.counts
+        counts.asked += 1
+        counts.requests.append(Received(headers, body, time.monotonic()))
+        check_key(self._state, headers.get("authorization", ""))
+        call = read_call(body)
+        with self._state.call(call.n):
+            return await self._answer(request, call, self._state.next_fault())
 
-    async def cancel(self) -> None:
-        """End all calls in flight, also those without a client."""
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-    @contextmanager
-    def _running(self) -> Iterator[None]:
-        task = asyncio.current_task()
-        assert task is not None  # noqa: S101 (a handler runs in a task)
-        self._tasks.add(task)
-        try:
-            yield
-        finally:
-            self._tasks.discard(task)
-
-    async def _call(
-        self, request: web.Request, generation: ImageCall, fault: UpstreamFault | None
+    async def _answer(
+        self, request: web.Request, call: ImageCall, fault: UpstreamFault | None
     ) -> web.StreamResponse:
-        settings = copy(self._state.settings)
+        settings, counts = copy(self._state.settings), self._state.counts
         await asyncio.sleep(settings.latency)
-        images = fault.images if fault is not None and fault.kind == "fewer" else generation.n
+        images = fault.images if fault is not None and fault.kind == "fewer" else call.n
         if fault is None or fault.costs:
-            self._state.counts.images_drawn += images
+            counts.images_drawn += images
         if fault is not None and (response := await _without_images(request, fault)) is not None:
             return response
         origin = f"{request.scheme}://{request.host}"
-        body = await self._body(generation, images, settings, origin)
-        response, whole = await _deliver(request, body, fault)
-        if whole:
-            self._state.counts.answered(images)
+        body = await self._body(call, images, settings, origin)
+        response, delivered = await _deliver(request, body, fault)
+        if delivered:
+            counts.delivered += 1
+            counts.images_delivered += images
         return response
 
     async def _body(
-        self, generation: ImageCall, images: int, settings: SandboxSettings, origin: str
+        self, call: ImageCall, images: int, settings: SandboxSettings, origin: str
     ) -> bytes:
         """Return the JSON with so many images. `origin` starts their URLs."""
         data = []
         for seed in range(images):
-            spec = picture_spec(generation.prompt, generation.width, generation.height, seed)
+            spec = picture_spec(call.prompt, call.width, call.height, seed)
             image = {}
             if settings.answer != "url":
                 png = await self._pictures.draw(spec) if settings.picture == "drawn" else DOT
@@ -129,33 +108,31 @@ class Generations:
         return json.encode(
             {
                 "created": int(self._clock()),
-                "background": generation.background,
+                "background": call.background,
                 "data": data,
-                "output_format": generation.output_format,
-                "quality": generation.quality,
-                "size": f"{generation.width}x{generation.height}",
-                "usage": _usage(generation, images),
+                "output_format": call.output_format,
+                "quality": call.quality,
+                "size": f"{call.width}x{call.height}",
+                "usage": _usage(call, images),
             }
         )
 
 
 def check_key(state: State, authorization: str) -> None:
-    """Raise BadRequest unless the Authorization header has a valid key."""
-    if not authorization:
-        message = "You didn't provide an API key: send it in an Authorization header."
-        raise BadRequest(message, None, "invalid_api_key", status=401)
+    """Raise a refusal unless the Authorization header has a valid key."""
     if not state.knows(authorization):
-        raise BadRequest("Incorrect API key provided.", None, "invalid_api_key", status=401)
+        message = "The Authorization header has no valid API key."
+        raise refusal(message, None, "invalid_api_key", web.HTTPUnauthorized)
 
 
-def _usage(generation: ImageCall, images: int) -> dict[str, Any]:
+def _usage(call: ImageCall, images: int) -> dict[str, Any]:
     """Plausible tokens: a quarter of the prompt's bytes, and by the square of the shorter edge.
 
     Both cost less than such an image in a price table with the same prices.
     """
-    text = max(1, len(generation.prompt.encode()) // 4)
-    edge = min(generation.width, generation.height)
-    output = images * (SQUARE_TOKENS[generation.quality] * edge * edge // 1024**2)
+    text = max(1, len(call.prompt.encode()) // 4)
+    edge = min(call.width, call.height)
+    output = images * (SQUARE_TOKENS[call.quality] * edge * edge // 1024**2)
     return {
         "input_tokens": text,
         "input_tokens_details": {"text_tokens": text, "image_tokens": 0},
@@ -173,21 +150,24 @@ async def _without_images(request: web.Request, fault: UpstreamFault) -> web.Str
         case "hang":
             return await hang(request)
         case "huge":
-            return await send_huge(request, fault.bytes)
+            response, _ = await send(request, huge(fault.bytes), {})
         case "gzip_bomb":
-            return await send_bomb(request, fault.bytes)
+            response, _ = await send(request, bomb(fault.bytes), {"Content-Encoding": "gzip"})
         case "status":
             return status_response(fault.status, fault.body, fault.headers)
         case "not_json":
-            return page_response(200, "All is well")
+            return plain_response(200, page("All is well"))
         case "no_image":
-            return json_response(200, {"created": 0, "data": []})
+            return plain_response(200, b'{"created":0,"data":[]}')
         case "empty_image":
-            return json_response(200, {"created": 0, "data": [{"b64_json": None}]})
+            return plain_response(200, b'{"created":0,"data":[{"b64_json":null}]}')
         case "echo_key":
             message = f"Rejected: {request.headers['Authorization']}"
-            return error_response(400, message, "invalid_request_error", "rejected")
-    return None
+            error = error_body(message, "invalid_request_error", "rejected")
+            return plain_response(400, error)
+        case _:
+            return None
+    return response
 
 
 async def _deliver(
@@ -195,15 +175,13 @@ async def _deliver(
 ) -> tuple[web.StreamResponse, bool]:
     """Send the images. Also returns whether the response went out whole."""
     kind = fault.kind if fault else None
-    if kind == "cut_in_body":
-        return await cut_in_body(request, body), False
-    if kind == "slow_body" and fault:
-        return await send_slowly(request, body, fault.after)
+    headers = _JUNK if kind == "set_cookie" else {}
     if kind == "gzip":
         body = await asyncio.to_thread(gzip.compress, body, 1)
-    response = text_response(200, body)
-    if kind == "gzip":
-        response.headers["Content-Encoding"] = "gzip"
-    if kind == "set_cookie":
-        response.headers.update(_JUNK)
-    return response, await send_whole(request, response)
+        headers = {"Content-Encoding": "gzip"}
+    pieces = whole(body)
+    if kind == "cut_in_body":
+        pieces = half(request, body)
+    if kind == "slow_body" and fault:
+        pieces = slowly(body, fault.after)
+    return await send(request, pieces, {"Content-Length": str(len(body)), **headers})

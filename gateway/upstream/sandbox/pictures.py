@@ -9,27 +9,23 @@ import hmac
 import math
 import re
 import secrets
-from collections import OrderedDict
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import lru_cache
+from hashlib import sha256
 
-from gateway.upstream.sandbox.png import draw, draw_digest, prompt_digest
-
-KEPT = 64
-"""Pictures in the cache, at most about 20 MB. The most recently used ones stay."""
-
-DOT = draw("dot", 1, 1)
+from gateway.upstream.sandbox.png import draw
 
 Spec = tuple[bytes, int, int, int]
 """A picture: the prompt's digest, width, height and seed."""
 
+DOT = draw(bytes(32), 1, 1)
+
 _NAME = re.compile(r"([0-9a-f]{64})-([0-9]+)x([0-9]+)-([0-9]+)\.png")
 _TIME = "%Y-%m-%dT%H:%M:%SZ"
 
-
-def picture_spec(prompt: str, width: int, height: int, seed: int) -> Spec:
-    """Return the spec of a picture. `seed` is its number among the images of one request."""
-    return prompt_digest(prompt), width, height, seed
+_drawn = lru_cache(64)(draw)
+"""The pictures used last: at most about 20 MB."""
 
 
 class Pictures:
@@ -38,16 +34,10 @@ class Pictures:
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._secret = secrets.token_bytes(32)
-        self._drawn: OrderedDict[Spec, bytes] = OrderedDict()
 
     async def draw(self, spec: Spec) -> bytes:
         """Return the PNG of a picture."""
-        if spec not in self._drawn:
-            self._drawn[spec] = await asyncio.to_thread(draw_digest, *spec)
-        self._drawn.move_to_end(spec)
-        while len(self._drawn) > KEPT:
-            self._drawn.popitem(last=False)
-        return self._drawn[spec]
+        return await asyncio.to_thread(_drawn, *spec)
 
     def link(self, spec: Spec, seconds: float) -> str:
         """Return a signed path that expires after `seconds`, rounded up to a whole second."""
@@ -68,3 +58,8 @@ class Pictures:
 
     def _signature(self, name: str, end: str) -> str:
         return hmac.digest(self._secret, f"{name} {end}".encode(), "sha256").hex()
+
+
+def picture_spec(prompt: str, width: int, height: int, seed: int) -> Spec:
+    """Return the spec of a picture. `seed` is its number among the images of one request."""
+    return sha256(prompt.encode()).digest(), width, height, seed

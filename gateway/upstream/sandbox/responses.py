@@ -8,8 +8,6 @@ from aiohttp import web
 from msgspec import json
 
 _CHUNK = 65_536
-_OPENING = b'{"created":0,"data":[{"b64_json":"'
-_CLOSING = b'"}]}'
 _PIECES = 20
 
 _OPENAI: Mapping[int, tuple[str, str, str | None]] = {
@@ -39,23 +37,21 @@ _HEADERS: Mapping[int, Mapping[str, str]] = {
 # -- responses ----------------------------------------------------------------------------------
 
 
-def json_response(status: int, value: object) -> web.Response:
-    """Return a response with this value as JSON."""
-    return text_response(status, json.encode(value))
+def plain_response(status: int, body: bytes) -> web.Response:
+    """Return a response whose content type follows from its body."""
+    kind = "text/html; charset=utf-8" if body.startswith(b"<") else "application/json"
+    return web.Response(status=status, body=body, headers={"Content-Type": kind})
 
 
-def error_response(
-    status: int, message: str, type: str, code: str | None, param: str | None = None
-) -> web.Response:
+def error_body(message: str, type: str, code: str | None, param: str | None = None) -> bytes:
     """Return an error in OpenAI's shape."""
     fields = {"message": message, "type": type, "param": param, "code": code}
-    return json_response(status, {"error": fields})
+    return json.encode({"error": fields})
 
 
-def page_response(status: int, title: str) -> web.Response:
+def page(title: str) -> bytes:
     """Return an HTML page, such as an edge proxy shows."""
-    page = f"<html><head><title>{title}</title></head><body><h1>{title}</h1></body></html>"
-    return text_response(status, page.encode())
+    return f"<html><head><title>{title}</title></head><body><h1>{title}</h1></body></html>".encode()
 
 
 def status_response(status: int, body: str | None, headers: Mapping[str, str]) -> web.Response:
@@ -63,80 +59,72 @@ def status_response(status: int, body: str | None, headers: Mapping[str, str]) -
 
     `headers` are set on top of the usual ones. An empty value removes a header.
     """
-    if body is not None:
-        response = text_response(status, body.encode())
-    elif status in _OPENAI:
-        response = error_response(status, *_OPENAI[status])
-    else:
-        response = page_response(status, str(status))
-    response.headers.update(_HEADERS.get(status, {}))
+    error = error_body(*_OPENAI[status]) if status in _OPENAI else page(str(status))
+    answer = plain_response(status, error if body is None else body.encode())
+    answer.headers.update(_HEADERS.get(status, {}))
     for name, value in headers.items():
-        response.headers.popall(name, None)
+        answer.headers.popall(name, None)
         if value:
-            response.headers[name] = value
-    return response
-
-
-def text_response(status: int, body: bytes) -> web.Response:
-    """Return a response whose content type follows from its body."""
-    kind = "text/html; charset=utf-8" if body.startswith(b"<") else "application/json"
-    return web.Response(status=status, body=body, headers={"Content-Type": kind})
+            answer.headers[name] = value
+    return answer
 
 
 # -- sending ------------------------------------------------------------------------------------
 
 
-async def send_whole(request: web.Request, response: web.Response) -> bool:
-    """Send a response. Returns whether all of it went out: the client may have left."""
-    try:
-        await response.prepare(request)
-        await response.write_eof()
-    except ConnectionError:
-        return False
-    return True
-
-
-async def send_slowly(
-    request: web.Request, body: bytes, seconds: float
+async def send(
+    request: web.Request, pieces: AsyncIterator[bytes], headers: Mapping[str, str]
 ) -> tuple[web.StreamResponse, bool]:
-    """Send the headers at once, and the body piece by piece over so many seconds."""
-    size = len(body)
-
-    async def pieces() -> AsyncIterator[bytes]:
-        for piece in range(_PIECES):
-            await asyncio.sleep(seconds / _PIECES)
-            yield body[size * piece // _PIECES : size * (piece + 1) // _PIECES]
-
-    return await _send(request, {"Content-Length": str(size)}, pieces())
-
-
-async def send_huge(request: web.Request, size: int) -> web.StreamResponse:
-    """Send a valid response of more than `size` bytes, which is never whole in memory."""
-    response, _ = await _send(request, {}, _paced(_long_body(size)))
-    return response
+    """Send a body piece by piece. Also returns whether all of it went out."""
+    answer = web.StreamResponse(headers={"Content-Type": "application/json", **headers})
+    try:
+        await answer.prepare(request)
+        await answer.write(b"")  # the headers wait for the first write
+        async for piece in pieces:
+            await answer.write(piece)
+        await answer.write_eof()
+    except ConnectionError:  # the client has left, or the connection was cut
+        return answer, False
+    return answer, True
 
 
-async def send_bomb(request: web.Request, size: int) -> web.StreamResponse:
-    """Send a small response that inflates to more than `size` bytes."""
-    pieces = _paced(_deflated(_long_body(size)))
-    response, _ = await _send(request, {"Content-Encoding": "gzip"}, pieces)
-    return response
+async def whole(body: bytes) -> AsyncIterator[bytes]:
+    """Yield the body at once."""
+    yield body
 
 
-async def cut_in_body(request: web.Request, body: bytes) -> web.StreamResponse:
-    """Send the headers and half of the body, then drop the connection."""
-    size = len(body)
+async def slowly(body: bytes, seconds: float) -> AsyncIterator[bytes]:
+    """Yield the body over so many seconds."""
+    for piece in range(_PIECES):
+        await asyncio.sleep(seconds / _PIECES)
+        yield body[len(body) * piece // _PIECES : len(body) * (piece + 1) // _PIECES]
 
-    async def half() -> AsyncIterator[bytes]:
-        if request.transport is not None:
-            # A write must have left once it returns, because the cut discards buffered data.
-            request.transport.set_write_buffer_limits(0)
-        for start in range(0, size // 2, _CHUNK):
-            yield body[start : min(start + _CHUNK, size // 2)]
-        cut(request)
 
-    response, _ = await _send(request, {"Content-Length": str(size)}, half())
-    return response
+async def half(request: web.Request, body: bytes) -> AsyncIterator[bytes]:
+    """Yield half of the body, then drop the connection."""
+    end = len(body) // 2
+    if request.transport is not None:
+        # A write must have left once it returns, because the cut discards buffered data.
+        request.transport.set_write_buffer_limits(0)
+    for start in range(0, end, _CHUNK):
+        yield body[start : min(start + _CHUNK, end)]
+    cut(request)
+    raise ConnectionAbortedError
+
+
+async def huge(size: int) -> AsyncIterator[bytes]:
+    """Yield a valid response of more than `size` bytes, which is never whole in memory."""
+    for piece in _long_body(size):
+        yield piece
+        await asyncio.sleep(0)  # other tasks run meanwhile: a write may return without waiting
+
+
+async def bomb(size: int) -> AsyncIterator[bytes]:
+    """Yield a small gzip response that inflates to more than `size` bytes."""
+    packer = zlib.compressobj(9, zlib.DEFLATED, 31)
+    async for piece in huge(size):
+        yield packer.compress(piece)
+    yield packer.flush()
 
 
 def cut(request: web.Request) -> web.StreamResponse:
@@ -153,38 +141,8 @@ async def hang(request: web.Request) -> web.StreamResponse:
     return web.Response()
 
 
-async def _send(
-    request: web.Request, headers: Mapping[str, str], pieces: AsyncIterator[bytes]
-) -> tuple[web.StreamResponse, bool]:
-    response = web.StreamResponse(headers={"Content-Type": "application/json", **headers})
-    try:
-        await response.prepare(request)
-        await response.write(b"")  # the headers wait for the first write
-        async for piece in pieces:
-            await response.write(piece)
-        await response.write_eof()
-    except ConnectionError:
-        return response, False
-    return response, True
-
-
-async def _paced(pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
-    """Let other tasks run between the pieces: a write may return without waiting."""
-    for piece in pieces:
-        yield piece
-        await asyncio.sleep(0)
-
-
 def _long_body(size: int) -> Iterator[bytes]:
-    yield _OPENING
+    yield b'{"created":0,"data":[{"b64_json":"'
     for _ in range(0, size, _CHUNK):
         yield b"A" * _CHUNK
-    yield _CLOSING
-
-
-def _deflated(pieces: Iterator[bytes]) -> Iterator[bytes]:
-    packer = zlib.compressobj(9, zlib.DEFLATED, 31)
-    for piece in pieces:
-        if packed := packer.compress(piece):
-            yield packed
-    yield packer.flush()
+    yield b'"}]}'

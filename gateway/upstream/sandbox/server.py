@@ -15,6 +15,7 @@ The control route switches faults and settings from outside:
 Nothing that a client sent is logged: neither requests nor bytes that aiohttp could not parse.
 """
 
+import asyncio
 import logging
 import time
 from collections.abc import Callable
@@ -26,12 +27,11 @@ from aiohttp.http_exceptions import HttpProcessingError
 from msgspec.structs import asdict
 
 from gateway.core.tasks import Service
-from gateway.upstream.sandbox.faults import UpstreamFault
 from gateway.upstream.sandbox.generations import Generations, check_key
 from gateway.upstream.sandbox.pictures import DOT, Pictures
-from gateway.upstream.sandbox.requests import MODEL, BadRequest
-from gateway.upstream.sandbox.responses import error_response, json_response
-from gateway.upstream.sandbox.state import SandboxSettings, State
+from gateway.upstream.sandbox.requests import MODEL, refusal
+from gateway.upstream.sandbox.responses import plain_response
+from gateway.upstream.sandbox.state import SandboxSettings, State, UpstreamFault
 
 BACKLOG = 4_096
 """Connections that may wait to be accepted: load tests open thousands at once."""
@@ -92,15 +92,15 @@ class Sandbox(State, Service):
         return app
 
     async def _end_calls(self, app: web.Application) -> None:
-        await self._generations.cancel()
+        """End all calls in flight, also those without a client."""
+        for call in self.calls:
+            call.cancel()
+        await asyncio.gather(*self.calls, return_exceptions=True)
 
     async def _models(self, request: web.Request) -> web.Response:
-        try:
-            check_key(self, request.headers.get("Authorization", ""))
-        except BadRequest as error:
-            return error.response
+        check_key(self, request.headers.get("Authorization", ""))
         model = {"id": MODEL, "object": "model", "created": 0, "owned_by": "sandbox"}
-        return json_response(200, {"object": "list", "data": [model]})
+        return web.json_response({"object": "list", "data": [model]})
 
     async def _file(self, request: web.Request) -> web.Response:
         name, query = request.match_info["name"], request.query
@@ -117,7 +117,7 @@ class Sandbox(State, Service):
         del settings["api_key"]
         faults = [*self.faults, *([self.fault] if self.fault else [])]
         shown = {"settings": settings, "counts": self.counts.numbers(), "faults": faults}
-        return json_response(200, shown)
+        return plain_response(200, msgspec.json.encode(shown))
 
     async def _change(self, request: web.Request) -> web.Response:
         try:
@@ -127,7 +127,7 @@ class Sandbox(State, Service):
                 raise msgspec.ValidationError("the key cannot be changed")
             settings = msgspec.convert({**asdict(self.settings), **changes}, SandboxSettings)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            return error_response(400, str(error), "invalid_request_error", "invalid")
+            raise refusal(str(error), None, "invalid") from None
         self.settings = settings
         if faults is not None:
             self.reset_faults()
@@ -140,7 +140,7 @@ class Sandbox(State, Service):
 
 
 async def _not_found(request: web.Request) -> web.Response:
-    return error_response(404, "There is no such route.", "invalid_request_error", "not_found")
+    raise refusal("There is no such route.", None, "not_found", web.HTTPNotFound)
 
 
 def _is_loggable(record: logging.LogRecord) -> bool:

@@ -1,17 +1,40 @@
-"""The settings, faults and counts of a sandbox, which may change while it runs."""
+"""The settings, faults and counts of a sandbox, which may change while it runs.
 
+A prompt never switches a fault on: every prompt is drawn.
+"""
+
+import asyncio
 from collections import deque
-from typing import Annotated, Literal
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Annotated, Any, Literal
 
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, field
 from msgspec.structs import replace
 
-from gateway.upstream.sandbox.counts import Counts
-from gateway.upstream.sandbox.faults import UpstreamFault
+REMEMBERED = 10_000
+"""Requests that are kept."""
 
 Answer = Literal["b64_json", "url", "both"]
 Picture = Literal["drawn", "dot"]
 Seconds = Annotated[float, Meta(ge=0, le=86_400)]
+
+Kind = Literal[
+    "status",
+    "cut_before_headers",
+    "cut_in_body",
+    "hang",
+    "not_json",
+    "no_image",
+    "empty_image",
+    "fewer",
+    "huge",
+    "gzip",
+    "gzip_bomb",
+    "echo_key",
+    "set_cookie",
+    "slow_body",
+]
 
 
 class SandboxSettings(Struct, kw_only=True, forbid_unknown_fields=True):
@@ -28,6 +51,85 @@ class SandboxSettings(Struct, kw_only=True, forbid_unknown_fields=True):
     picture: Picture = "drawn"
 
 
+class UpstreamFault(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A fault of the next `times` valid requests. If `times` is None, it lasts until it is reset.
+
+    Every kind waits for the latency first. It draws the images, and so costs money, unless its
+    response says plainly that it did not. `draws` overrides that.
+
+    - "status": `status` with `body` (default: OpenAI's error, or the page of an edge) and with
+      `headers` on top of the usual ones; an empty value removes a header.
+    - "cut_before_headers", "cut_in_body": drops the connection. "hang": never answers.
+    - "not_json": 200 with a page. "no_image": without data. "empty_image": with a null image.
+    - "fewer": `images` images instead of n.
+    - "huge": 200 with more than `bytes` bytes. "gzip_bomb": inflates to more than `bytes` bytes.
+    - "gzip": a compressed body. "slow_body": a body that takes `after` seconds.
+    - "echo_key": 400 with the Authorization header in its message.
+    - "set_cookie": a cookie, rate limits and hop-by-hop headers.
+    """
+
+    kind: Kind
+    times: Annotated[int, Meta(ge=1)] | None = None
+    status: Annotated[int, Meta(ge=200, le=599)] = 500
+    body: str | None = None
+    headers: Mapping[str, str] = {}
+    images: Annotated[int, Meta(ge=0, le=1_000)] = 0
+    bytes: Annotated[int, Meta(ge=0, le=2**36)] = 2**26
+    after: Seconds = 1.0
+    draws: bool | None = None
+
+    @property
+    def costs(self) -> bool:
+        """Whether the images are drawn, and so cost money."""
+        if self.draws is not None:
+            return self.draws
+        if self.kind == "status":
+            # These come from an edge while the origin may still be drawing.
+            return self.status in (408, 502, 504) or 520 <= self.status <= 527
+        return self.kind != "echo_key"
+
+    def used_once(self) -> "UpstreamFault | None":
+        """Return the fault for the requests after the next one."""
+        if self.times is None:
+            return self
+        return replace(self, times=self.times - 1) if self.times > 1 else None
+
+
+class Received(Struct, frozen=True):
+    """A generation request as it arrived. Header names are in lower case; `at` is monotonic."""
+
+    headers: dict[str, str]
+    body: bytes
+    at: float
+
+
+class Counts(Struct):
+    """Counts since the sandbox was created. A restart keeps them.
+
+    - `asked`: generation requests that arrived whole, with a valid key or not.
+    - `calls`: valid requests, for `images_asked` images together.
+    - `images_drawn`: images that cost money, whether or not a client was left to receive them.
+    - `delivered`: responses with images that were written to the socket to their last byte, with
+      `images_delivered` images together.
+    - `in_flight`: calls that have not ended, with or without a client.
+    - `requests`: the last `REMEMBERED` requests.
+    """
+
+    asked: int = 0
+    images_asked: int = 0
+    calls: int = 0
+    images_drawn: int = 0
+    delivered: int = 0
+    images_delivered: int = 0
+    in_flight: int = 0
+    peak_in_flight: int = 0
+    requests: deque[Received] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
+
+    def numbers(self) -> dict[str, int]:
+        """Return all counts by name, without the requests."""
+        return {name: getattr(self, name) for name in self.__struct_fields__ if name != "requests"}
+
+
 class State:
     """The state of a sandbox. `faults` are used up in turn, then `fault` applies until a reset."""
 
@@ -36,6 +138,7 @@ class State:
         self.counts = Counts()
         self.fault: UpstreamFault | None = None
         self.faults: deque[UpstreamFault] = deque()
+        self.calls: set[asyncio.Task[Any]] = set()
 
     def reset_faults(self) -> None:
         """Remove all faults."""
@@ -46,10 +149,10 @@ class State:
         """Return the fault for the next request, and use it up once."""
         if not self.faults:
             used = self.fault
-            self.fault = used and _used_once(used)
+            self.fault = used and used.used_once()
             return used
         fault = self.faults.popleft()
-        if (rest := _used_once(fault)) is not None:
+        if (rest := fault.used_once()) is not None:
             self.faults.appendleft(rest)
         return fault
 
@@ -58,8 +161,18 @@ class State:
         scheme, _, key = authorization.partition(" ")
         return scheme.lower() == "bearer" and bool(key) and self.settings.api_key in (None, key)
 
-
-def _used_once(fault: UpstreamFault) -> UpstreamFault | None:
-    if fault.times is None:
-        return fault
-    return replace(fault, times=fault.times - 1) if fault.times > 1 else None
+    @contextmanager
+    def call(self, images: int) -> Iterator[None]:
+        """Count a valid request for so many images, in flight until the block ends."""
+        counts, task = self.counts, asyncio.current_task()
+        assert task is not None  # noqa: S101 (a handler runs in a task)
+        counts.calls += 1
+        counts.images_asked += images
+        self.calls.add(task)
+        counts.in_flight = len(self.calls)
+        counts.peak_in_flight = max(counts.peak_in_flight, counts.in_flight)
+        try:
+            yield
+        finally:
+            self.calls.discard(task)
+            counts.in_flight = len(self.calls)

@@ -3,9 +3,7 @@
 import asyncio
 import gzip
 import json
-import time
 import zlib
-from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from http import HTTPStatus
 from typing import Any
@@ -19,13 +17,6 @@ from tests.support.sandboxed import KEY, PATH, PROMPT, Asker, asking, dots, imag
 from tests.support.steps import until
 
 HEADERS = {"Authorization": f"Bearer {KEY}"}
-
-
-@pytest.fixture
-async def asker() -> AsyncIterator[Asker]:
-    """A sandbox that draws dots."""
-    async with asking(Sandbox(dots())) as running:
-        yield running
 
 
 def assert_counts(asker: Asker, *, calls: int, drawn: int, delivered: int = 0) -> None:
@@ -68,7 +59,7 @@ async def test_an_error_has_openais_form_and_costs_nothing(
     assert_counts(asker, calls=1, drawn=0)
 
 
-@pytest.mark.parametrize("status", [408, 502, 504, *range(520, 528)])
+@pytest.mark.parametrize("status", [408, 502, 504, 520, 527])
 async def test_a_gateway_error_is_a_page_and_the_origin_draws(asker: Asker, status: int) -> None:
     asker.sandbox.fault = UpstreamFault(kind="status", status=status)
     got = await asker.ask(n=3)
@@ -95,11 +86,8 @@ async def test_body_and_headers_can_be_chosen(asker: Asker) -> None:
     assert got.headers["Content-Type"] == "application/json"
     asker.sandbox.fault = UpstreamFault(kind="status", status=418, body="<b>", headers={"X-A": ""})
     got = await asker.ask()
-    assert (got.status, got.body, got.headers["Content-Type"]) == (
-        HTTPStatus.IM_A_TEAPOT,
-        b"<b>",
-        "text/html; charset=utf-8",
-    )
+    assert (got.status, got.body) == (HTTPStatus.IM_A_TEAPOT, b"<b>")
+    assert got.headers["Content-Type"] == "text/html; charset=utf-8"
 
 
 @pytest.mark.parametrize(("status", "draws"), [(500, True), (502, False)])
@@ -152,30 +140,30 @@ async def test_a_response_with_hop_by_hop_headers(asker: Asker) -> None:
 # -- transfer -----------------------------------------------------------------------------------
 
 
-async def raw(asker: Asker) -> tuple[int, dict[str, str], bytes]:
-    """Status, headers and body as they come, compressed or not."""
+async def raw(asker: Asker) -> tuple[dict[str, str], bytes]:
+    """Return headers and body of a 200 as they come, compressed or not."""
+    body = {"prompt": PROMPT}
     async with (
         aiohttp.ClientSession(auto_decompress=False) as session,
-        session.post(
-            asker.sandbox.url + PATH, json={"prompt": PROMPT}, headers=HEADERS
-        ) as response,
+        session.post(asker.sandbox.url + PATH, json=body, headers=HEADERS) as response,
     ):
-        return response.status, dict(response.headers), await response.read()
+        assert response.status == 200
+        return dict(response.headers), await response.read()
 
 
 async def test_an_answer_may_be_compressed(asker: Asker) -> None:
     plain = await asker.ask()
     asker.sandbox.fault = UpstreamFault(kind="gzip")
-    status, headers, body = await raw(asker)
-    assert (status, headers["Content-Encoding"]) == (200, "gzip")
+    headers, body = await raw(asker)
+    assert headers["Content-Encoding"] == "gzip"
     assert {**json.loads(gzip.decompress(body)), "created": 0} == {**plain.json, "created": 0}
     assert_counts(asker, calls=2, drawn=2, delivered=2)
 
 
 async def test_a_bomb_is_small_until_it_is_inflated(asker: Asker) -> None:
     asker.sandbox.fault = UpstreamFault(kind="gzip_bomb", bytes=20_000_000)
-    status, headers, body = await raw(asker)
-    assert (status, headers["Content-Encoding"]) == (200, "gzip")
+    headers, body = await raw(asker)
+    assert headers["Content-Encoding"] == "gzip"
     assert len(body) < 100_000
     inflated = zlib.decompress(body, 31)
     assert 20_000_000 < len(inflated) < 21_000_000
@@ -192,14 +180,17 @@ async def test_an_answer_may_be_too_long(asker: Asker) -> None:
     assert_counts(asker, calls=1, drawn=1)
 
 
-@pytest.mark.parametrize("kind", ["huge", "gzip_bomb"])
-async def test_an_endless_answer_ends_when_the_client_leaves(asker: Asker, kind: str) -> None:
-    fault = {"kind": kind, "bytes": 2**34}
+@pytest.mark.parametrize("kind", ["huge", "gzip_bomb", "slow_body"])
+async def test_a_long_answer_ends_undelivered_when_the_client_leaves(
+    asker: Asker, kind: str
+) -> None:
+    fault = {"kind": kind, "bytes": 2**34, "after": 1}
     await asker.call("POST", "/control", json={"faults": [fault]})
     async with opened(asker) as response:
         await response.content.readany()
         response.close()
     await until(lambda: asker.sandbox.counts.in_flight == 0)
+    assert_counts(asker, calls=1, drawn=1)
 
 
 async def test_a_cut_before_the_headers_gives_no_answer(asker: Asker) -> None:
@@ -209,36 +200,23 @@ async def test_a_cut_before_the_headers_gives_no_answer(asker: Asker) -> None:
     assert_counts(asker, calls=1, drawn=2)
 
 
-async def until_cut(response: aiohttp.ClientResponse) -> bytes:
-    """Return the part of a body that arrives before the connection is cut."""
-    came = bytearray()
-    try:
-        async for chunk in response.content.iter_any():
-            came += chunk
-    except aiohttp.ClientPayloadError:
-        return bytes(came)
-    raise AssertionError("the body is whole")
-
-
 @pytest.mark.parametrize(("picture", "n"), [("dot", 1), ("drawn", 10)])
 async def test_a_cut_in_the_body_gives_half_of_it(picture: Picture, n: int) -> None:
     async with asking(Sandbox(dots(picture=picture))) as asker:
         asker.sandbox.fault = UpstreamFault(kind="cut_in_body")
         async with opened(asker, n=n, size="2048x2048") as response:
-            assert response.status == 200
-            came = await until_cut(response)
-            assert len(came) == (response.content_length or 0) // 2
+            came = await response.content.readexactly((response.content_length or 0) // 2)
+            with pytest.raises(aiohttp.ClientPayloadError):
+                await response.content.read(1)
         assert came.startswith(b'{"created":')
         assert_counts(asker, calls=1, drawn=n)
 
 
 async def test_a_slow_body_begins_at_once(asker: Asker) -> None:
     asker.sandbox.fault = UpstreamFault(kind="slow_body", after=0.3)
-    began = time.monotonic()
     async with opened(asker) as response:
-        assert time.monotonic() - began < 0.2
+        assert asker.sandbox.counts.in_flight == 1
         got = await Got.read(response)
-    assert time.monotonic() - began > 0.25
     assert len(images(got)) == 1
     assert_counts(asker, calls=1, drawn=1, delivered=1)
 
@@ -252,20 +230,7 @@ async def test_a_hanging_call_ends_when_the_client_leaves(asker: Asker) -> None:
     assert_counts(asker, calls=1, drawn=2)
 
 
-# -- when and how often -------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "fault", [UpstreamFault(kind="status"), UpstreamFault(kind="cut_before_headers"), None]
-)
-async def test_the_latency_passes_before_every_response(
-    asker: Asker, fault: UpstreamFault | None
-) -> None:
-    asker.sandbox.settings.latency = 0.2
-    asker.sandbox.fault = fault
-    began = time.monotonic()
-    await asyncio.gather(asker.ask(), return_exceptions=True)
-    assert 0.19 < time.monotonic() - began < 1
+# -- how often ----------------------------------------------------------------------------------
 
 
 async def test_numbered_faults_are_used_up_before_the_lasting_one(asker: Asker) -> None:
@@ -296,21 +261,15 @@ async def test_faults_and_settings_are_switched_from_outside(asker: Asker) -> No
     assert shown["counts"] == asker.sandbox.counts.numbers()
     assert shown["counts"]["asked"] == 3
     assert [fault["kind"] for fault in shown["faults"]] == ["echo_key"]
+    assert (await asker.call("POST", "/control", json={"latency": 0})).json["faults"] != []
     assert (await asker.call("DELETE", "/control")).json["faults"] == []
     assert set((await asker.ask()).json["data"][0]) == {"url"}
-
-
-async def test_a_partial_change_keeps_the_rest(asker: Asker) -> None:
-    asker.sandbox.faults.append(UpstreamFault(kind="status", status=503, times=1))
-    before = (await asker.call("GET", "/control")).json
-    assert (await asker.call("POST", "/control", json={"latency": 0})).json == before
-    assert (await asker.call("POST", "/control", json={"faults": []})).json["faults"] == []
 
 
 @pytest.mark.parametrize(
     "body",
     [
-        *(b"", b"{", b"\xff", b"[]", b'{"fault": []}', b'{"latency": -1}', b'{"answer": "png"}'),
+        *(b"", b"\xff", b"[]", b'{"fault": []}', b'{"latency": -1}', b'{"answer": "png"}'),
         *(b'{"faults": [{"kind": "flood"}]}', b'{"faults": [{"kind": "status", "time": 1}]}'),
         *(b'{"faults": [{"kind": "status", "times": 0}]}', b'{"api_key": "x"}'),
         b'{"latency": 5, "faults": [{}]}',

@@ -2,7 +2,6 @@
 
 import base64
 import time
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -16,13 +15,6 @@ from tests.support.png import read_png
 from tests.support.sandboxed import KEY, PATH, PROMPT, Asker, asking, dots, images
 
 ZERO = Sandbox().counts.numbers()
-
-
-@pytest.fixture
-async def asker() -> AsyncIterator[Asker]:
-    """A sandbox that draws dots."""
-    async with asking(Sandbox(dots())) as running:
-        yield running
 
 
 def drawn(**settings: Any) -> Sandbox:

@@ -77,7 +77,7 @@ check: setup servers ## check formatting, lint, types and documentation, and run
 
 # Programs that tests start. A missing one is installed from Debian's packages where that is
 # allowed. Its service is stopped: Prometheus' own would take the admin port.
-SERVERS := redis-server chromium nginx caddy prometheus
+SERVERS := redis-server chromium nginx caddy haproxy prometheus
 servers:
 	@list_missing() { for name in $(SERVERS); do command -v $$name >/dev/null || echo $$name; done; }; \
 	missing=$$(list_missing); \

@@ -9,6 +9,10 @@ that long after it was opened or last used.
 
 aiohttp queues a request that its parser refused behind the request in progress. If that one still
 waits for the rest of its body, it would wait in vain: so `data_received` fails its body at once.
+
+A chunked request is the last one on its connection. aiohttp's parser keeps the last trailer field
+of a chunked body and makes it a header of the next request, so behind a balancer that reuses
+connections one client could set another's headers. Requests that follow are not read.
 """
 
 import asyncio
@@ -17,6 +21,7 @@ from typing import Any
 
 import structlog
 from aiohttp import web
+from aiohttp.http import RawRequestMessage
 from aiohttp.http_exceptions import LineTooLong
 from aiohttp.web_protocol import RequestPayloadError
 
@@ -146,6 +151,7 @@ class GatewayServer(web.Server):
         self._observer = observer
         super().__init__(
             handler,
+            request_factory=self._request,
             handler_cancellation=True,
             access_log=None,
             auto_decompress=False,
@@ -160,6 +166,12 @@ class GatewayServer(web.Server):
         for protocol in self.connections:
             if isinstance(protocol, _Protocol):
                 protocol.leave()
+
+    def _request(self, message: RawRequestMessage, *parts: Any) -> web.BaseRequest:
+        """Make the request, the last one of its connection if its body is chunked."""
+        if message.chunked:
+            message = message._replace(should_close=True)
+        return self._make_request(message, *parts)
 
     def __call__(self) -> web.RequestHandler:
         protocol = _Protocol(self, loop=self._loop, **self._kwargs)

@@ -16,8 +16,8 @@ import pytest
 
 from gateway.core.model import Limits
 from gateway.server.gateway import LINGER_SECONDS
+from tests.support.balancers import balancing, nginx_config
 from tests.support.money import USED_UP, drawing, tally, until
-from tests.support.nginx import nginx_config, running_nginx
 from tests.support.raw import refuses
 from tests.support.redis import free_port
 from tests.support.replicas import Replicas, running_replicas
@@ -54,7 +54,7 @@ async def balanced(folder: Path, latency: float) -> AsyncIterator[tuple[Balancer
     slow = drawing(latency=latency)
     async with running_replicas(folder, FLAT, slow, shifts=(0.0, 0.0)) as replicas:
         urls = [gateway.url for gateway in replicas.gateways]
-        async with running_nginx(nginx_config(folder, "nginx.conf", port, urls), port):
+        async with balancing(nginx_config(folder, "nginx.conf", port, urls), port):
             yield Balancer(port), replicas
 
 

@@ -102,6 +102,12 @@ def chunked(*parts: bytes) -> bytes:
     return b"".join(b"%x\r\n%s\r\n" % (len(part), part) for part in (*parts, b""))
 
 
+def with_trailer(trailer: bytes, key: str | None = None) -> bytes:
+    """A chunked request with this line after its body."""
+    head = request_bytes(key, headers="Transfer-Encoding: chunked\r\n", body=b"", length=None)
+    return head + chunked(BODY).removesuffix(b"\r\n") + trailer + b"\r\n\r\n"
+
+
 async def ask(url: str, request: bytes) -> RawAnswer:
     """The answer to one request on a connection of its own."""
     async with wire(url) as connection:

@@ -11,7 +11,7 @@ from aiohttp import web
 
 from gateway.web.http_server import MAX_HEAD_BYTES
 from tests.support.logs import logging_to
-from tests.support.raw import ask, request_bytes, wire
+from tests.support.raw import ask, request_bytes, wire, with_trailer
 from tests.support.rig import Rig
 from tests.support.serving import serving
 
@@ -68,6 +68,23 @@ async def test_an_unreadable_request_gets_our_error_and_no_echo(
     assert [line["event"] for line in lines] == ["request unreadable"]
     assert lines[0]["code"] == code
     assert CANARY not in logs.getvalue()
+
+
+async def seen_headers(request: web.BaseRequest) -> web.Response:
+    await request.read()
+    return web.json_response(dict(request.headers))
+
+
+@pytest.mark.parametrize("pause", [0.0, 0.2], ids=["in one segment", "after the answer"])
+async def test_nothing_of_a_chunked_request_reaches_the_next(pause: float) -> None:
+    async with serving(seen_headers) as url, wire(url) as connection:
+        await connection.send(with_trailer(b"X-Trailer: mine"))
+        if pause:
+            assert "X-Trailer" not in json.loads((await connection.answer()).body)
+        await connection.send(THING)
+        rest = await connection.rest()
+    assert rest.count(b"HTTP/1.1 200") == (0 if pause else 1)
+    assert b"X-Trailer" not in rest
 
 
 NO_HOST = "GET /CANARY HTTP/1.1"

@@ -1,4 +1,4 @@
-"""nginx with an example configuration of deploy/, on a test's ports and in its folder."""
+"""nginx and HAProxy with the examples of deploy/, on a test's ports and in its folder."""
 
 import asyncio
 import re
@@ -29,22 +29,41 @@ def nginx_config(folder: Path, name: str, port: int, gateways: Sequence[str] = (
     for place, own in _PLACES.items():
         text = text.replace(place, f"{folder}/{own}")
     text = re.sub(r"^( *listen) \d+( ssl)?;", rf"\1 127.0.0.1:{port}\2;", text, flags=re.MULTILINE)
-    for place, url in zip(("127.0.0.1:8081", "127.0.0.1:8082"), gateways, strict=bool(gateways)):
-        assert place in text
-        text = text.replace(place, url.removeprefix("http://"))
     file = folder / name
-    file.write_text(text)
+    file.write_text(_before(text, gateways))
     return file
 
 
+def haproxy_config(folder: Path, port: int, gateways: Sequence[str]) -> Path:
+    """Write HAProxy's example for this port into the folder, without its checks of readiness.
+
+    Gateways share the connections to each server as much as HAProxy can.
+    """
+    text = (DEPLOY / "haproxy.cfg").read_text().replace("bind :8080", f"bind 127.0.0.1:{port}")
+    text = re.sub(r" check port \d+$", "", text, flags=re.MULTILINE)
+    file = folder / "haproxy.cfg"
+    file.write_text(_before(text.replace("http-reuse safe", "http-reuse always"), gateways))
+    return file
+
+
+def _before(text: str, gateways: Sequence[str]) -> str:
+    """Put the gateways in the places of an example's servers."""
+    for place, url in zip(("127.0.0.1:8081", "127.0.0.1:8082"), gateways, strict=bool(gateways)):
+        assert place in text
+        text = text.replace(place, url.removeprefix("http://"))
+    return text
+
+
 def command(config: Path) -> list[str]:
-    """The command that runs nginx with this file in the foreground."""
+    """The command that runs the balancer of this file in the foreground."""
+    if config.name == "haproxy.cfg":
+        return ["haproxy", "-db", "-f", str(config)]
     return ["nginx", "-c", str(config), "-g", "daemon off;"]
 
 
 @asynccontextmanager
-async def running_nginx(config: Path, port: int) -> AsyncIterator[None]:
-    """nginx with this file, stopped when the block ends."""
+async def balancing(config: Path, port: int) -> AsyncIterator[None]:
+    """The balancer of this file, stopped when the block ends."""
     log = config.with_suffix(".log")
 
     async def listens() -> bool:

@@ -1,7 +1,8 @@
 """Loading the parts that a start needs: pepper, keys, certificate, packages, store.
 
 Each function raises StartError with the reason in one line. The server and the command line both
-use them, so both refuse the same things in the same words.
+use them, so both refuse the same things in the same words. Heavy modules are imported where they
+are needed, so that commands of the command line start quickly.
 """
 
 import os
@@ -18,11 +19,9 @@ from gateway.config.store_url import StoreUrl
 from gateway.config.values import PEPPER_BYTES
 from gateway.core.errors import StoreUnavailable
 from gateway.core.key_format import pepper_check
-from gateway.reporting.alerts.http import secret_of, url_of
 from gateway.server.tls import Certificate, certificate_of
 from gateway.stores.errors import UnusableStore
 from gateway.stores.port import Observe, Store
-from gateway.stores.redis import RedisStore
 from gateway.stores.sqlite import SqliteStore
 from gateway.telemetry.tracing import NO_TRACING, Tracing
 from gateway.upstream.credentials import with_key
@@ -116,6 +115,8 @@ def build_store(place: StoreUrl, observe: Observe | None = None) -> Store:
     """The store at `place`, not open yet."""
     if place.kind == "sqlite":
         return SqliteStore(Path(place.path), observe=observe)
+    from gateway.stores.redis import RedisStore
+
     return RedisStore(place, observe=observe)
 
 
@@ -188,6 +189,8 @@ def with_upstream_key(settings: Settings) -> Settings:
 
 def require_webhooks(settings: Settings) -> None:
     """Raise StartError if a webhook cannot be used: an operator relies on its alerts."""
+    from gateway.reporting.alerts.http import secret_of, url_of
+
     for name, webhook in settings.alerts.webhooks.items():
         with _required(f"The webhook {name}"):
             url_of(webhook)

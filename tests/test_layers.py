@@ -43,8 +43,7 @@ PURE = {
     "tenants": ["views"],
     "upstream": ["decompress", "headers", "outcome", "sandbox/png"],
     "web": [
-        *("admin/same_origin", "admin/session_token", "admin/throttle"),
-        *("rate_limit_headers",),
+        *("admin/session_cookie", "admin/throttle", "rate_limit_headers"),
     ],
 }
 """The files that only compute: they never wait, read a clock or reach the outside world."""

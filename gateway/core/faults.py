@@ -100,14 +100,6 @@ class InvalidValue(ValueError):
     """Says why a value is invalid, without repeating any of it."""
 
 
-class InvalidField(ValueError):
-    """One field of a request is wrong."""
-
-    def __init__(self, name: str, message: str) -> None:
-        super().__init__(f"{name}: {message}")
-        self.fault = Fault((name,), message)
-
-
 def shown(name: str) -> str:
     """A name as TOML writes it: quoted and escaped unless it is a bare key."""
     name = name[:_SHOWN]

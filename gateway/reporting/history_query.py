@@ -58,7 +58,7 @@ class ErrorPage(Struct, frozen=True, kw_only=True):
 
 
 async def read_activity(store: HistoryStore, query: ActivityQuery) -> ActivityPage:
-    """Return a page of recent requests. Raises InvalidField, StoreUnavailable."""
+    """Return a page of recent requests. Raises InvalidFields, StoreUnavailable."""
     start, end = query.bounds()
     ends = [query.before, None if end is None else place_prefix(end)]
     wanted = LineFilter(
@@ -77,13 +77,13 @@ async def read_activity(store: HistoryStore, query: ActivityQuery) -> ActivityPa
 
 
 async def read_errors(store: HistoryStore, query: ErrorQuery, now: float) -> ErrorPage:
-    """Return the errors of a span by kind. Raises InvalidField, StoreUnavailable."""
+    """Return the errors of a span by kind. Raises InvalidFields, StoreUnavailable."""
     start, end = _error_bounds(query, now)
     return ErrorPage(kinds=await store.errors(start, end, query.team))
 
 
 def _error_bounds(query: ErrorQuery, now: float) -> tuple[float, float]:
-    """Return start and end in whole hours, within the retention of errors. Raises InvalidField."""
+    """Return start and end in whole hours, within the retention of errors. Raises InvalidFields."""
     first, last = query.bounds()
     check_hours(first, last)
     end = now + DAY_SECONDS if last is None else last

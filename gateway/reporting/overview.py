@@ -128,7 +128,7 @@ class Overview(Struct, frozen=True, kw_only=True):
 def days_between(first: float | None, last: float | None, now: float) -> Days:
     """Return the span from the day of one time to the day of another.
 
-    By default it has 30 days and ends today. Raises InvalidField if it ends before it starts.
+    By default it has 30 days and ends today. Raises InvalidFields if it ends before it starts.
     """
     last_day = day_of(now if last is None else last)
     first_day = last_day - DEFAULT_DAYS + 1 if first is None else day_of(first)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct, field
 
-from gateway.core.faults import InvalidField
+from gateway.core.faults import Fault, InvalidFields
 from gateway.core.periods import DAY_SECONDS, HOUR_SECONDS
 
 
@@ -46,7 +46,7 @@ class Span(Struct, frozen=True, kw_only=True):
     last: Time | None = field(name="to", default=None)
 
     def bounds(self) -> tuple[float | None, float | None]:
-        """Return start and end where they are given. Raises InvalidField."""
+        """Return start and end where they are given. Raises InvalidFields."""
         start = None if self.first is None else parse_time(self.first)
         end = None if self.last is None else parse_time(self.last, ends=True)
         check_order(start, end)
@@ -54,13 +54,14 @@ class Span(Struct, frozen=True, kw_only=True):
 
 
 def check_order(start: float | None, end: float | None) -> None:
-    """Raise InvalidField if the end is not after the start."""
+    """Raise InvalidFields if the end is not after the start."""
     if start is not None and end is not None and end <= start:
-        raise InvalidField("to", "is before from")
+        raise InvalidFields([Fault(("to",), "is before from")])
 
 
 def check_hours(start: float | None, end: float | None) -> None:
-    """Raise InvalidField if a bound is not on the hour: usage is only counted by the hour."""
+    """Raise InvalidFields if a bound is not on the hour: usage is only counted by the hour."""
     for name, at in (("from", start), ("to", end)):
         if at is not None and at % HOUR_SECONDS:
-            raise InvalidField(name, "is not on the hour (UTC): this is counted by the hour")
+            reason = "is not on the hour (UTC): this is counted by the hour"
+            raise InvalidFields([Fault((name,), reason)])

@@ -54,7 +54,7 @@ SUMS = tuple(listing(UsageSums()))
 def usage_bounds(span: Span, now: float) -> tuple[float, float | None]:
     """Return start and end of a usage report.
 
-    Raises InvalidField if the span ends before it starts, or is not of whole hours.
+    Raises InvalidFields if the span ends before it starts, or is not of whole hours.
     """
     first, end = span.bounds()
     start = end_of_month(month_of(now) - 1) if first is None else first

@@ -55,21 +55,15 @@ from gateway.upstream.credentials import KeyFileWatcher
 from gateway.web.access_log import AccessLog
 from gateway.web.admin.alerts import alert_routes
 from gateway.web.admin.app import AdminApi
-from gateway.web.admin.audit import audit_routes
 from gateway.web.admin.cache import AdminCache
 from gateway.web.admin.config import config_routes
+from gateway.web.admin.http import AdminRoute
 from gateway.web.admin.keys import AdminKeys
-from gateway.web.admin.overview import overview_routes
-from gateway.web.admin.quota import quota_routes
-from gateway.web.admin.request import AdminRoute
-from gateway.web.admin.requests import history_routes
+from gateway.web.admin.reports import Reports
 from gateway.web.admin.teams import AdminTeams
-from gateway.web.admin.usage import usage_routes
-from gateway.web.http_server import GatewayServer
-from gateway.web.listener import Listener, bind_error
-from gateway.web.openapi.document import TEAM, DocumentedPort
+from gateway.web.http_server import Listener, bind_error
+from gateway.web.openapi import TEAM, DocumentedPort
 from gateway.web.public import PublicApi
-from gateway.web.self_service import SelfService
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace.export import SpanExporter
@@ -78,9 +72,6 @@ log = structlog.get_logger(source="gateway")
 
 READY_SECONDS = 2.0
 """How long ago the store may have answered last for the gateway to be ready."""
-
-CLOSE_SECONDS = 5.0
-"""Time for the last answers after the drain."""
 
 LINGER_SECONDS = 5.0
 """How long a draining gateway accepts new connections. Load balancers that check /readyz send
@@ -169,14 +160,14 @@ class Gateway:
         self.public = PublicApi(
             self.proxy,
             self.directory,
-            new_id,
-            SelfService(store, self.flush, now),
+            store,
+            new_id=new_id,
+            wall=now,
+            flush=self.flush,
             tracing=tracing,
             observer=observers,
         )
-        self._public_port = Listener(
-            GatewayServer(self.public.handle, observer=observers), closing_seconds=CLOSE_SECONDS
-        )
+        self._public_port = Listener(self.public.handle, observer=observers)
         self._background = Background("gateway")
         # In the order in which they start. They close in reverse, so each one still finds all
         # that it needs: the ledger is closed after everything that buys, the store last of all.
@@ -258,7 +249,7 @@ class Gateway:
         server = self.settings.server
         tls = self.certificate.context if self.certificate else None
         self.url = await self._listen(self._public_port, server.host, server.port, tls)
-        admin = Listener(GatewayServer(self._admin_api().handle), closing_seconds=CLOSE_SECONDS)
+        admin = Listener(self._admin_api().handle)
         self.admin_url = await self._listen(admin, server.admin_host, server.admin_port)
 
     async def _listen(
@@ -349,19 +340,11 @@ class Gateway:
         return [
             *AdminTeams(store.directory, lambda: live().models).routes(),
             *AdminKeys(store.directory, self.pepper).routes(),
-            *quota_routes(store, lambda: live().limits),
-            *usage_routes(store, self.flush),
-            *overview_routes(store, self._flush_all),
+            *Reports(store, live, self.flush, self._history.flush).routes(),
             *cache.routes(),
-            *history_routes(store, self._history.flush),
             *config_routes(live, self.url),
-            *audit_routes(store.audit),
             *alert_routes(store.claims, live),
         ]
-
-    async def _flush_all(self) -> None:
-        await self.flush()
-        await self._history.flush()
 
     def _not_ready(self) -> str | None:
         if self.proxy.draining:

@@ -1,4 +1,10 @@
-"""Reading a request's body, with limits on its size and time. Compressed bodies are refused."""
+"""Bodies: reading those of requests, and sending large ones.
+
+A request's body has limits on its size and time, and must not be compressed.
+
+aiohttp joins a whole response to its headers and buffers it, so a hundred slow clients would hold
+a hundred copies of one image. Sent in slices, each client holds one slice at a time.
+"""
 
 import asyncio
 
@@ -7,9 +13,15 @@ from aiohttp.web_protocol import RequestPayloadError
 
 from gateway.core.errors import BodyTooLarge, InvalidRequest, WrongContentType
 from gateway.core.headers import json_content_type
+from gateway.telemetry.request_record import RequestRecord
 
 BODY_SECONDS = 30.0
 """How long a client may take to send its whole body. aiohttp has no such limit."""
+
+SLICE_BYTES = 262_144
+
+SLICE_SECONDS = 30.0
+"""How long a client may take for one slice. The gateway cuts slower connections."""
 
 _EXPECTED = "100-continue"
 
@@ -28,9 +40,8 @@ async def read_json_body(
     if (request.content_length or 0) > limit:
         raise BodyTooLarge(limit)
     if request.content.is_eof() and request.content.exception() is None:
-        return _within(
-            request.content.read_nowait(), limit
-        )  # the body arrived together with its head
+        # The body arrived together with its head.
+        return _within(request.content.read_nowait(), limit)
     await _continue(request)
     try:
         async with asyncio.timeout(seconds):
@@ -63,3 +74,28 @@ async def _read(request: web.BaseRequest, limit: int) -> bytes:
             raise BodyTooLarge(limit)
         chunks.append(chunk)
     return b"".join(chunks)
+
+
+async def send(
+    request: web.BaseRequest,
+    response: web.Response,
+    record: RequestRecord,
+    seconds: float = SLICE_SECONDS,
+) -> web.StreamResponse:
+    """Send a response larger than a slice. Return a smaller one unsent, for aiohttp to send."""
+    body = response.body
+    if not isinstance(body, bytes) or len(body) <= SLICE_BYTES:
+        return response
+    sliced = web.StreamResponse(status=response.status, headers=response.headers)
+    sliced.content_length = len(body)
+    view = memoryview(body)
+    try:
+        with record.waiting():
+            await sliced.prepare(request)
+            for start in range(0, len(body), SLICE_BYTES):
+                async with asyncio.timeout(seconds):
+                    await sliced.write(view[start : start + SLICE_BYTES])
+    except TimeoutError:
+        if request.transport is not None:
+            request.transport.abort()
+    return sliced

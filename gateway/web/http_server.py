@@ -1,4 +1,4 @@
-"""The HTTP server under both ports: bounded headers, and errors that repeat nothing of a request.
+"""The HTTP server of a port: bounded headers, and errors that repeat nothing of a request.
 
 It uses aiohttp's low-level server instead of its `Application`, because the request handler can
 then answer and log with our own words. By default, aiohttp repeats and logs requests that its
@@ -16,6 +16,8 @@ connections one client could set another's headers. Requests that follow are not
 """
 
 import asyncio
+import errno
+import ssl
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -30,6 +32,12 @@ from gateway.telemetry.observer import NO_OBSERVER, Observer
 from gateway.web.responses import error_body, error_response
 
 log = structlog.get_logger(source="web")
+
+BACKLOG = 4_096
+"""Connections that may wait to be accepted, so that the kernel refuses none in a burst."""
+
+CLOSING_SECONDS = 5.0
+"""How long answers in progress may take when a port closes."""
 
 KEEPALIVE_SECONDS = 75.0
 LINGERING_SECONDS = 2.0
@@ -108,17 +116,13 @@ class _Protocol(web.RequestHandler):
         """Close the connection: at once if it is idle, otherwise after the answer."""
         idle = self._waiter is not None and not self._waiter.done()
         self.close()
-        if (
-            idle and self.transport is not None
-        ):  # aiohttp leaves it open, but no longer reads from it
-            self.transport.close()
+        if idle and self.transport is not None:
+            self.transport.close()  # aiohttp leaves it open, but no longer reads from it
 
     def log_exception(self, *args: Any, **kw: Any) -> None:
         """Log that a connection failed, without the values that aiohttp would print."""
         failure = kw.get("exc_info")
-        if not isinstance(
-            failure, RequestPayloadError
-        ):  # a broken body is answered and logged already
+        if not isinstance(failure, RequestPayloadError):  # that one is answered and logged already
             log.warning("connection failed", exc_info=failure)
 
     def log_debug(self, *args: Any, **kw: Any) -> None:
@@ -134,20 +138,10 @@ def _parser_error(status: int, exc: BaseException | None) -> GatewayError:
     return InternalError()
 
 
-class GatewayServer(web.Server):
-    """A server whose connections are `_Protocol`s, for `aiohttp.web.ServerRunner`.
+class _Server(web.Server):
+    """Makes a `_Protocol` for each connection."""
 
-    `keepalive_seconds` bounds idle connections, and those whose request head arrives too slowly.
-    `observer` receives the requests that the parser refused.
-    """
-
-    def __init__(
-        self,
-        handler: Handler,
-        *,
-        keepalive_seconds: float = KEEPALIVE_SECONDS,
-        observer: Observer = NO_OBSERVER,
-    ) -> None:
+    def __init__(self, handler: Handler, keepalive_seconds: float, observer: Observer) -> None:
         self._observer = observer
         super().__init__(
             handler,
@@ -161,12 +155,6 @@ class GatewayServer(web.Server):
             max_field_size=MAX_FIELD_BYTES,
         )
 
-    def leave_connections(self) -> None:
-        """Close all connections, each after the answer in progress."""
-        for protocol in self.connections:
-            if isinstance(protocol, _Protocol):
-                protocol.leave()
-
     def _request(self, message: RawRequestMessage, *parts: Any) -> web.BaseRequest:
         """Make the request, the last one of its connection if its body is chunked."""
         if message.chunked:
@@ -177,3 +165,51 @@ class GatewayServer(web.Server):
         protocol = _Protocol(self, loop=self._loop, **self._kwargs)
         protocol.observer = self._observer
         return protocol
+
+
+class Listener:
+    """A port whose requests `handler` answers.
+
+    `keepalive_seconds` bounds idle connections, and those whose request head arrives too slowly.
+    `observer` receives the requests that the parser refused.
+    """
+
+    def __init__(
+        self,
+        handler: Handler,
+        *,
+        keepalive_seconds: float = KEEPALIVE_SECONDS,
+        observer: Observer = NO_OBSERVER,
+    ) -> None:
+        self._server = _Server(handler, keepalive_seconds, observer)
+        self._runner = web.ServerRunner(self._server, shutdown_timeout=CLOSING_SECONDS)
+
+    async def open(self, host: str, port: int, tls: ssl.SSLContext | None = None) -> str:
+        """Listen, and return the URL. Raises OSError, which `bind_error` explains."""
+        await self._runner.setup()
+        await web.TCPSite(self._runner, host, port, backlog=BACKLOG, ssl_context=tls).start()
+        bound_host, bound_port = self._runner.addresses[0][:2]
+        name = f"[{bound_host}]" if ":" in bound_host else bound_host
+        return f"{'https' if tls else 'http'}://{name}:{bound_port}"
+
+    async def refuse_newcomers(self) -> None:
+        """Accept no new connections, and close each open one once it is idle."""
+        for site in list(self._runner.sites):
+            await site.stop()
+        for protocol in self._server.connections:
+            if isinstance(protocol, _Protocol):
+                protocol.leave()
+
+    async def close(self) -> None:
+        """Close everything, and cut answers in progress after five seconds."""
+        await self._runner.cleanup()
+
+
+def bind_error(error: OSError, host: str, port: int) -> str:
+    """Explain why binding to the address failed."""
+    if error.errno == errno.EADDRINUSE:
+        return (
+            f"Port {port} on {host} is in use: stop the program that listens there, or choose "
+            "another port (GATEWAY_SERVER_PORT, GATEWAY_SERVER_ADMIN_PORT)."
+        )
+    return f"Cannot listen on {host} port {port}: {error.strerror}."

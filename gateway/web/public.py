@@ -1,7 +1,11 @@
-"""The public port: one table of routes, under both prefixes, and an error for any other path."""
+"""The public port: one table of routes, under both prefixes, and an error for any other path.
+
+With its own key, a team reads its models, quotas and usage. It sees nothing of other teams.
+"""
 
 from collections.abc import Awaitable, Callable
 from time import perf_counter
+from typing import Any
 
 import structlog
 from aiohttp import web
@@ -14,23 +18,27 @@ from gateway.core.model import Caller
 from gateway.proxy.context import ProxyRequest
 from gateway.proxy.pipeline import Proxy
 from gateway.proxy.policy import visible_models
-from gateway.reporting.usage_query import TeamUsageQuery
+from gateway.quota.report import KeyQuota, LimitLine, team_quotas
+from gateway.reporting.usage_query import TeamUsageQuery, UsageLine, read_usage
+from gateway.stores.port import Store
 from gateway.telemetry.observer import NO_OBSERVER, Observer
 from gateway.telemetry.request_record import RequestRecord
 from gateway.telemetry.tracing import NO_TRACING, Tracing
 from gateway.tenants.directory import Directory
-from gateway.web.body import BODY_SECONDS, read_json_body
+from gateway.web.body import BODY_SECONDS, read_json_body, send
 from gateway.web.contract import Generation, Images, ListedModel, ModelList
-from gateway.web.openapi.errors import GENERATION
+from gateway.web.openapi_errors import GENERATION
+from gateway.web.query import read_period, read_query
 from gateway.web.responses import error_response, image_response, json_response
 from gateway.web.routes import Match, Route, Router
-from gateway.web.self_service import OwnQuota, OwnUsage, SelfService
-from gateway.web.sending import send
 
 log = structlog.get_logger(source="web")
 
 PREFIXES = ("/api/v1", "/v1")
 """The upstream's own prefix, and the one that OpenAI clients expect."""
+
+MOST_DAYS = 400
+"""The longest period of one report: a longer one would keep the store busy for everybody else."""
 
 UNKNOWN = "unknown"
 """The record's `route` for a path that no route has."""
@@ -39,6 +47,21 @@ _CACHE_CONTROL = (
     "no-cache: buy a new answer and cache it; no-store: buy one and do not cache it; "
     "max-age=SECONDS: accept no older cached answer; only-if-cached: buy nothing."
 )
+
+
+class OwnQuota(Struct, frozen=True, kw_only=True):
+    """The team's limits, and the limits of the caller's key if it has any."""
+
+    team: str
+    limits: list[LimitLine]
+    key: KeyQuota | None
+
+
+class OwnUsage(Struct, frozen=True, kw_only=True):
+    """The team's usage, all of its keys together unless grouped by key."""
+
+    team: str
+    usage: list[UsageLine]
 
 
 class PublicRequest(Struct, frozen=True):
@@ -56,24 +79,29 @@ Report = Callable[[Caller, MultiMapping[str]], Awaitable[object]]
 class PublicApi:
     """Handles every request of the public port: the server calls `handle`.
 
-    `observer` receives each request that has ended.
+    `flush` writes buffered usage to the store, and `wall` returns the time. `observer` receives
+    each request that has ended.
     """
 
     def __init__(
         self,
         proxy: Proxy,
         directory: Directory,
-        new_id: Callable[[], str],
-        self_service: SelfService,
+        store: Store,
         *,
+        new_id: Callable[[], str],
+        wall: Callable[[], float],
+        flush: Callable[[], Awaitable[None]],
         observer: Observer = NO_OBSERVER,
         body_seconds: float = BODY_SECONDS,
         tracing: Tracing = NO_TRACING,
     ) -> None:
         self._proxy = proxy
         self._directory = directory
+        self._store = store
         self._new_id = new_id
-        self._own = self_service
+        self._wall = wall
+        self._flush = flush
         self._body_seconds = body_seconds
         self._tracing = tracing
         self._observer = observer
@@ -104,14 +132,14 @@ class PublicApi:
                 "GET",
                 f"{prefix}/quota",
                 "Current usage against limits",
-                self._reporting(self._own.quota),
+                self._reporting(self._quota),
                 OwnQuota,
             ),
             PublicRoute(
                 "GET",
                 f"{prefix}/usage",
                 "Usage of the key's team",
-                self._reporting(self._own.usage),
+                self._reporting(self._usage),
                 OwnUsage,
                 query=TeamUsageQuery,
                 example={"by": ["day", "model"]},
@@ -178,9 +206,25 @@ class PublicApi:
         answer = await self._proxy.generate(incoming, record)
         return await send(request, image_response(answer, record), record)
 
+    # -- what a team reads about itself ---------------------------------------------------------
+
     async def _models(self, caller: Caller, query: object) -> ModelList:
         names = visible_models(caller.team, self._proxy.settings.models)
         return ModelList(object="list", data=[ListedModel(id=name) for name in names])
+
+    async def _quota(self, caller: Caller, query: object) -> OwnQuota:
+        """Current usage against limits. Like OpenAI's API, it ignores any query."""
+        (quota,) = await team_quotas(self._store.accounts, [caller.team], [caller.key])
+        key = quota.keys[0] if quota.keys else None
+        return OwnQuota(team=quota.team, limits=quota.limits, key=key)
+
+    async def _usage(self, caller: Caller, parameters: MultiMapping[str]) -> dict[str, Any]:
+        query = read_query(parameters, TeamUsageQuery)
+        start, end = read_period(query, self._wall(), most_days=MOST_DAYS)
+        await self._flush()
+        team = caller.team.name
+        rows = await read_usage(self._store.usage, query.by, start, end, team)
+        return {"team": team, "usage": rows}
 
 
 def _label(path: str) -> str:

@@ -1,7 +1,6 @@
 """Reading the query of a URL into a Struct, whose fields are the parameters."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 from msgspec import Struct
@@ -10,7 +9,7 @@ from multidict import MultiMapping
 
 from gateway.config.environment import value_of
 from gateway.config.options import option
-from gateway.core.faults import Fault, Faults, InvalidField, InvalidFields, did_you_mean
+from gateway.core.faults import Fault, Faults, InvalidFields, did_you_mean
 from gateway.core.periods import DAY_SECONDS
 from gateway.reporting.time_span import Span
 from gateway.reporting.usage_query import usage_bounds
@@ -42,21 +41,11 @@ def read_period(
     query: Span, now: float, most_days: int | None = None
 ) -> tuple[float, float | None]:
     """When a period begins and ends. Raises InvalidFields, also for more than `most_days`."""
-    with refusing():
-        start, end = usage_bounds(query, now)
+    start, end = usage_bounds(query, now)
     days = (min(now, end or now) - start) / DAY_SECONDS
     if most_days is not None and days > most_days:
         refuse([Fault(("from",), f"is more than {most_days} days before to")])
     return start, end
-
-
-@contextmanager
-def refusing() -> Iterator[None]:
-    """Turn an InvalidField of the query into InvalidFields."""
-    try:
-        yield
-    except InvalidField as error:
-        refuse([error.fault])
 
 
 def refuse(faults: Sequence[Fault]) -> None:

@@ -8,7 +8,7 @@ import pytest
 from playwright.async_api import Browser, expect
 
 from gateway.core.model import Limits
-from gateway.web.admin.dashboard import SECTIONS
+from gateway.web.admin.pages import SECTIONS
 from tests.support.browser import AXE, PHONE, SCHEMES, Scheme, Screen, opened
 from tests.support.rig import Rig
 

@@ -4,7 +4,7 @@ import time
 
 from playwright.async_api import expect
 
-from gateway.web.admin.session_token import IDLE_SECONDS, Session, write_session
+from gateway.web.admin.session_cookie import IDLE_SECONDS, Session, write_session
 from gateway.web.admin.sessions import COOKIE
 from gateway.web.admin.throttle import ADDRESS_BURST
 from tests.support.browser import Screen

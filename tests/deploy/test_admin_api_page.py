@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import fields
 
-from gateway.web.admin.request import AdminRoute
+from gateway.web.admin.http import AdminRoute
 from tests.support.documents import blocks
 from tests.support.rig import ADMIN_TOKEN, Rig
 from tests.support.tools import ROOT

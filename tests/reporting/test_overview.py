@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from gateway.core.faults import InvalidFields
 from gateway.core.listing import listing
 from gateway.core.model import Entry
 from gateway.core.periods import DAY_SECONDS, day_of
@@ -168,5 +169,5 @@ def test_the_default_span_is_the_last_thirty_days() -> None:
     assert days_between(None, None, MIDNIGHT + 5) == Days(TODAY - 29, TODAY)
     assert days_between(None, MIDNIGHT - 1, MIDNIGHT) == Days(TODAY - 30, TODAY - 1)
     assert days_between(MIDNIGHT, MIDNIGHT, MIDNIGHT) == Days(TODAY, TODAY)
-    with pytest.raises(ValueError, match="before"):
+    with pytest.raises(InvalidFields, match="before"):
         days_between(MIDNIGHT, MIDNIGHT - 1, MIDNIGHT)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.core.faults import InvalidFields
 from gateway.reporting.time_span import Span, parse_time
 from gateway.reporting.usage_query import usage_bounds, usage_pieces
 from gateway.stores.sqlite import SqliteStore
@@ -31,7 +32,7 @@ def test_other_text_is_not_a_time(text: str) -> None:
 def test_the_default_span_is_this_month() -> None:
     assert usage_bounds(Span(), NOW) == (NOVEMBER, None)
     assert usage_bounds(Span(last="2026-11-01"), NOW) == (NOVEMBER, NOVEMBER + 86_400)
-    with pytest.raises(ValueError, match="before"):
+    with pytest.raises(InvalidFields, match="before"):
         usage_bounds(Span(first="2026-11-02", last="2026-11-01"), NOW)
 
 
@@ -44,7 +45,7 @@ def test_bounds_are_whole_hours() -> None:
 @pytest.mark.parametrize("text", ["2026-11-03T01:59:59Z", "2026-11-03T00:00:00+05:30"])
 def test_bounds_within_an_hour_are_refused(name: str, text: str) -> None:
     span = Span(first=text) if name == "from" else Span(last=text)
-    with pytest.raises(ValueError, match=rf"^{name}: is not on the hour"):
+    with pytest.raises(InvalidFields, match=rf"^{name}: is not on the hour"):
         usage_bounds(span, NOW)
 
 

@@ -3,9 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from aiohttp import web
-
-from gateway.web.http_server import KEEPALIVE_SECONDS, GatewayServer, Handler
+from gateway.web.http_server import KEEPALIVE_SECONDS, Handler, Listener
 
 
 @asynccontextmanager
@@ -13,11 +11,8 @@ async def serving(
     handler: Handler, *, keepalive_seconds: float = KEEPALIVE_SECONDS
 ) -> AsyncIterator[str]:
     """Serve until the block ends; the URL is given."""
-    server = GatewayServer(handler, keepalive_seconds=keepalive_seconds)
-    runner = web.ServerRunner(server, shutdown_timeout=1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    listener = Listener(handler, keepalive_seconds=keepalive_seconds)
     try:
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+        yield await listener.open("127.0.0.1", 0)
     finally:
-        await runner.cleanup()
+        await listener.close()

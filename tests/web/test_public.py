@@ -13,7 +13,6 @@ from structlog.testing import capture_logs
 from gateway.tenants.directory import Directory
 from gateway.tenants.store import DirectoryChanges
 from gateway.web.public import PublicApi
-from gateway.web.self_service import SelfService
 from tests.support.logs import logging_to
 from tests.support.raw import BODY, ask, request_bytes, wire
 from tests.support.rig import Rig, running_rig
@@ -29,8 +28,10 @@ def impatient(rig: Rig, directory: Directory | None = None) -> AbstractAsyncCont
     api = PublicApi(
         gateway.proxy,
         directory or gateway.directory,
-        lambda: "made-up",
-        SelfService(gateway.store, gateway.flush, time.time),
+        gateway.store,
+        new_id=lambda: "made-up",
+        wall=time.time,
+        flush=gateway.flush,
         body_seconds=0.3,
         observer=gateway.observers,
     )

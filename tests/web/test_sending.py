@@ -8,7 +8,7 @@ import aiohttp
 from aiohttp import web
 
 from gateway.telemetry.request_record import RequestRecord
-from gateway.web.sending import SLICE_BYTES, send
+from gateway.web.body import SLICE_BYTES, send
 from tests.support.serving import serving
 from tests.support.steps import until
 

@@ -14,12 +14,10 @@ from gateway.config.settings import AdminSettings
 from gateway.core.errors import AdminOff, Conflicting, GatewayError, InternalError, NoSuchThing
 from gateway.core.headers import request_id
 from gateway.tenants.changes import Actor, OperationError, UnknownName
-from gateway.web.admin.dashboard import dashboard_routes
-from gateway.web.admin.request import AdminHandler, AdminRequest, AdminRoute
-from gateway.web.admin.responses import HEADERS, answer, pages
+from gateway.web.admin.http import HEADERS, AdminHandler, AdminRequest, AdminRoute, answer
+from gateway.web.admin.pages import dashboard_routes, openapi_pages, pages
 from gateway.web.admin.sessions import Sessions, require_role
-from gateway.web.openapi.document import ADMIN, DocumentedPort
-from gateway.web.openapi.pages import openapi_pages
+from gateway.web.openapi import ADMIN, DocumentedPort
 from gateway.web.query import read_query
 from gateway.web.responses import error_body
 from gateway.web.routes import Match, Router

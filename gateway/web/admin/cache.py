@@ -3,7 +3,7 @@
 No image leaves the gateway here, and no prompt unless an operator has switched that on.
 """
 
-from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import islice
 from math import isinf
 from typing import Annotated, Any
@@ -13,7 +13,7 @@ from msgspec import Meta, Struct
 from prometheus_client import CollectorRegistry
 
 from gateway.cache.memory import EntryHits, MemoryCache
-from gateway.config.settings import Settings
+from gateway.config.live import CurrentSettings
 from gateway.core.errors import Conflicting, NoSuchThing
 from gateway.core.faults import BODY, Fault
 from gateway.core.model import AnsweredRequest
@@ -24,7 +24,7 @@ from gateway.tenants import operations
 from gateway.tenants.changes import Conflict
 from gateway.tenants.directory import Directory
 from gateway.tenants.store import DirectoryStore
-from gateway.web.admin.request import AdminRequest, AdminRoute, read_fields, read_json
+from gateway.web.admin.http import AdminRequest, AdminRoute, read_fields, read_json
 from gateway.web.query import refuse
 
 ALL = "/admin/v1/cache"
@@ -120,27 +120,19 @@ class TopRequests(Struct, frozen=True, kw_only=True):
     entries: list[TopRequest]
 
 
+@dataclass(frozen=True)
 class AdminCache:
     """The routes of the cache. `memory` is the tier of `cache` in this process.
 
     `settings` returns the current ones.
     """
 
-    def __init__(
-        self,
-        store: DirectoryStore,
-        directory: Directory,
-        cache: BaseCache,
-        memory: MemoryCache,
-        registry: CollectorRegistry,
-        settings: Callable[[], Settings],
-    ) -> None:
-        self._store = store
-        self._directory = directory
-        self._cache = cache
-        self._memory = memory
-        self._registry = registry
-        self._settings = settings
+    store: DirectoryStore
+    directory: Directory
+    cache: BaseCache
+    memory: MemoryCache
+    registry: CollectorRegistry
+    settings: CurrentSettings
 
     def routes(self) -> list[AdminRoute]:
         """The routes to inspect and purge the cache."""
@@ -172,7 +164,7 @@ class AdminCache:
         ]
 
     async def _state(self, call: AdminRequest) -> CacheState:
-        cache = self._settings().cache
+        cache = self.settings().cache
         return CacheState(
             enabled=cache.enabled,
             scope=cache.scope,
@@ -193,7 +185,7 @@ class AdminCache:
         )
 
     def _sample(self, metric: str, tier: str, **labels: str) -> int | None:
-        value = self._registry.get_sample_value(f"gateway_cache_{metric}", {"tier": tier, **labels})
+        value = self.registry.get_sample_value(f"gateway_cache_{metric}", {"tier": tier, **labels})
         return None if value is None else int(value)
 
     async def _purge(self, call: AdminRequest) -> Purged:
@@ -202,13 +194,13 @@ class AdminCache:
             refuse([Fault(("team",), "name either a team, a fingerprint or all = true", BODY)])
         if wanted.fingerprint is not None:
             return await self._purge_one(wanted.fingerprint, call)
-        if wanted.team is not None and self._settings().cache.scope == "shared":
+        if wanted.team is not None and self.settings().cache.scope == "shared":
             raise Conflict("All teams share the cache: purge it as a whole.")
         names = None if wanted.team is None else [wanted.team]
-        await operations.purge_teams(self._store, names, call.by)
-        await self._directory.refresh()
+        await operations.purge_teams(self.store, names, call.by)
+        await self.directory.refresh()
         if wanted.all:
-            await self._cache.clear()
+            await self.cache.clear()
         return Purged(purged=True, team=wanted.team, fingerprint=None)
 
     async def _purge_one(self, fingerprint: str, call: AdminRequest) -> Purged:
@@ -216,17 +208,17 @@ class AdminCache:
 
         The audit entry comes first, so that no answer goes unless the log has who removed it.
         """
-        await operations.note_purge(self._store, fingerprint, call.by)
-        found = await self._cache.delete(fingerprint)
+        await operations.note_purge(self.store, fingerprint, call.by)
+        found = await self.cache.delete(fingerprint)
         return Purged(purged=bool(found), team=None, fingerprint=fingerprint)
 
     async def _look_up(self, call: AdminRequest) -> FoundAnswer:
         wanted = read_fields(await read_json(call.request), LookUp)
-        team = await operations.find_team(self._store, wanted.team)
-        settings = self._settings()
+        team = await operations.find_team(self.store, wanted.team)
+        settings = self.settings()
         read = read_request(write_json(wanted.request), settings.models, settings.default_model)
         name = answer_name(read, scope_of(team, settings), settings)
-        kept = await self._cache.get(name)
+        kept = await self.cache.get(name)
         if kept is None:
             return FoundAnswer(kept=False, fingerprint=name)
         return FoundAnswer(
@@ -239,7 +231,7 @@ class AdminCache:
         )
 
     async def _top(self, call: AdminRequest) -> TopRequests:
-        found = (entry for entry in self._memory.most_hits() if self._is_valid(entry.value.about))
+        found = (entry for entry in self.memory.most_hits() if self._is_valid(entry.value.about))
         first = islice(found, call.query.limit)
         return TopRequests(entries=[self._top_request(entry, call.by.now) for entry in first])
 
@@ -247,8 +239,8 @@ class AdminCache:
         """Whether clients can still get an answer: not after a purge of its team's cache."""
         if about is None:
             return False
-        team = self._directory.teams.get(about.team)
-        return team is not None and scope_of(team, self._settings()) == about.scope
+        team = self.directory.teams.get(about.team)
+        return team is not None and scope_of(team, self.settings()) == about.scope
 
     def _top_request(self, entry: EntryHits, now: float) -> TopRequest:
         about: AnsweredRequest = entry.value.about
@@ -262,5 +254,5 @@ class AdminCache:
             bytes=entry.bytes,
             age_seconds=round(max(0.0, now - entry.value.at), 3),
             expires_seconds=None if isinf(entry.left) else round(entry.left, 3),
-            prompt=about.prompt if self._settings().admin.show_prompts else None,
+            prompt=about.prompt if self.settings().admin.show_prompts else None,
         )

@@ -12,7 +12,7 @@ from gateway.config.settings import OPTIONS, SECTIONS, Settings
 from gateway.config.webhooks import Webhook, WebhookOptions
 from gateway.core.listing import Listing, listing
 from gateway.core.money import format_usd
-from gateway.web.admin.request import AdminRequest, AdminRoute
+from gateway.web.admin.http import AdminRequest, AdminRoute
 
 _WEBHOOK_OPTIONS = options_of(WebhookOptions)
 

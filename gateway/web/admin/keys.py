@@ -1,6 +1,7 @@
 """Keys in the admin API. Only the answer that creates a key contains its text."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Annotated
 
 from msgspec import UNSET, Meta, Struct
@@ -14,7 +15,7 @@ from gateway.tenants import operations
 from gateway.tenants.operations import KeyChange
 from gateway.tenants.store import DirectoryStore
 from gateway.tenants.views import KeyView, key_view
-from gateway.web.admin.request import AdminHandler, AdminRequest, AdminRoute, read_body, read_fields
+from gateway.web.admin.http import AdminHandler, AdminRequest, AdminRoute, read_body, read_fields
 
 ALL = "/admin/v1/keys"
 ONE = "/admin/v1/keys/{id}"
@@ -100,12 +101,12 @@ class KeysQuery(Struct, frozen=True, kw_only=True):
     team: str | None = None
 
 
+@dataclass(frozen=True)
 class AdminKeys:
     """The routes of keys. `pepper` is the secret of the keys' digests."""
 
-    def __init__(self, store: DirectoryStore, pepper: bytes) -> None:
-        self._store = store
-        self._pepper = pepper
+    store: DirectoryStore
+    pepper: bytes
 
     def routes(self) -> list[AdminRoute]:
         """The routes to list, create, change, rotate and stop keys."""
@@ -164,20 +165,20 @@ class AdminKeys:
         ]
 
     async def _list(self, call: AdminRequest) -> KeyList:
-        found = await operations.list_keys(self._store, call.query.team)
+        found = await operations.list_keys(self.store, call.query.team)
         return KeyList(keys=await self._views(found, call))
 
     async def _get(self, call: AdminRequest) -> KeyView:
-        return await self._view(await operations.find_key(self._store, call.params["id"]), call)
+        return await self._view(await operations.find_key(self.store, call.params["id"]), call)
 
     async def _create(self, call: AdminRequest) -> CreatedKey:
         wanted = read_fields(await read_body(call.request), NewKey)
         key, text = await operations.create_key(
-            self._store,
+            self.store,
             team=wanted.team,
             name=wanted.name,
             lifetime=None if wanted.expires is None else parse_duration(wanted.expires),
-            pepper=self._pepper,
+            pepper=self.pepper,
             by=call.by,
             limits=limits_of(asdict(wanted.limits)),
         )
@@ -195,16 +196,16 @@ class AdminKeys:
             lifetime=lifetime if "expires" in body else UNSET,
             limits=limit_values(limits),
         )
-        key = await operations.change_key(self._store, call.params["id"], change, call.by)
+        key = await operations.change_key(self.store, call.params["id"], change, call.by)
         return await self._view(key, call)
 
     async def _rotate(self, call: AdminRequest) -> RotatedKey:
         wanted = read_fields(await read_body(call.request), Rotation)
         done = await operations.rotate_key(
-            self._store,
+            self.store,
             call.params["id"],
             grace=parse_duration(wanted.grace, none=True),
-            pepper=self._pepper,
+            pepper=self.pepper,
             by=call.by,
         )
         return RotatedKey(
@@ -217,7 +218,7 @@ class AdminKeys:
     def _setting(self, state: KeyState) -> AdminHandler:
         async def handle(call: AdminRequest) -> KeyView:
             id = call.params["id"]
-            key = await operations.set_key_state(self._store, id, state, call.by)
+            key = await operations.set_key_state(self.store, id, state, call.by)
             return await self._view(key, call)
 
         return handle
@@ -227,5 +228,5 @@ class AdminKeys:
         return view
 
     async def _views(self, keys: Sequence[Key], call: AdminRequest) -> list[KeyView]:
-        used = await self._store.last_uses()
+        used = await self.store.last_uses()
         return [key_view(key, call.by.now, used.get(key.id)) for key in keys]

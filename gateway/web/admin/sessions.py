@@ -1,9 +1,8 @@
 """Who calls the admin API: by an admin token, or by the cookie of a dashboard session.
 
 Signing in exchanges an admin token for a cookie with the token's role.
-`gateway.web.admin.session_token` has the format of the cookie, `gateway.web.admin.same_origin` the
-rules for accepting it. The cookie is for this host alone, hidden from scripts, and marked Secure if
-the browser used HTTPS.
+`gateway.web.admin.session_cookie` has the format of the cookie and the rules for accepting it. The
+cookie is for this host alone, hidden from scripts, and marked Secure if the browser used HTTPS.
 """
 
 import secrets
@@ -26,14 +25,15 @@ from gateway.core.errors import (
     ViewerOnly,
 )
 from gateway.core.headers import bearer, retry_after
-from gateway.web.admin.request import AdminRequest, AdminRoute, read_json
-from gateway.web.admin.responses import HEADERS, answer
-from gateway.web.admin.same_origin import is_from_elsewhere, is_https, may_use_cookie
-from gateway.web.admin.session_token import (
+from gateway.web.admin.http import HEADERS, AdminRequest, AdminRoute, answer, read_json
+from gateway.web.admin.session_cookie import (
     IDLE_SECONDS,
     LONGEST_SECONDS,
     RENEW_SECONDS,
     Session,
+    is_from_elsewhere,
+    is_https,
+    may_use_cookie,
     read_session,
     write_session,
 )

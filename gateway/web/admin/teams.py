@@ -7,6 +7,7 @@ other unseen.
 
 import hashlib
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 from aiohttp import web
@@ -21,8 +22,7 @@ from gateway.core.listing import Listing, listing
 from gateway.core.model import Team
 from gateway.tenants import operations
 from gateway.tenants.store import DirectoryStore
-from gateway.web.admin.request import AdminRequest, AdminRoute, read_body
-from gateway.web.admin.responses import answer
+from gateway.web.admin.http import AdminRequest, AdminRoute, answer, read_body
 from gateway.web.query import refuse
 
 ALL = "/admin/v1/teams"
@@ -67,12 +67,12 @@ class DeletedTeam(Struct, frozen=True, kw_only=True):
     deleted: str
 
 
+@dataclass(frozen=True)
 class AdminTeams:
     """The routes of teams. `models` returns the models of the current configuration."""
 
-    def __init__(self, store: DirectoryStore, models: Callable[[], Mapping[str, Model]]) -> None:
-        self._store = store
-        self._models = models
+    store: DirectoryStore
+    models: Callable[[], Mapping[str, Model]]
 
     def routes(self) -> list[AdminRoute]:
         """The routes to list, create, change and delete teams."""
@@ -111,10 +111,10 @@ class AdminTeams:
         ]
 
     async def _list(self, call: AdminRequest) -> TeamList:
-        return TeamList(teams=await operations.list_teams(self._store))
+        return TeamList(teams=await operations.list_teams(self.store))
 
     async def _get(self, call: AdminRequest) -> web.Response:
-        return _answer(listing(await operations.find_team(self._store, call.params["team"])))
+        return _answer(listing(await operations.find_team(self.store, call.params["team"])))
 
     async def _create(self, call: AdminRequest) -> web.Response:
         body = await read_body(call.request)
@@ -129,7 +129,7 @@ class AdminTeams:
                 raise Conflicting("There is already a team of this name.", param="team")
             return wanted
 
-        done = await operations.change_team(self._store, wanted.name, create, call.by)
+        done = await operations.change_team(self.store, wanted.name, create, call.by)
         location = {"Location": f"{ALL}/{wanted.name}"}
         return _answer(_existing(done.after), 201, location)
 
@@ -141,7 +141,7 @@ class AdminTeams:
             _check_match(call.request, before)
             return wanted
 
-        done = await operations.change_team(self._store, wanted.name, replace, call.by)
+        done = await operations.change_team(self.store, wanted.name, replace, call.by)
         return _answer(_existing(done.after), 201 if done.before is None else 200)
 
     async def _patch(self, call: AdminRequest) -> web.Response:
@@ -153,7 +153,7 @@ class AdminTeams:
             _check_match(call.request, known)
             return self._read(known["team"], _patched(known, patch), faults)
 
-        done = await operations.change_team(self._store, call.params["team"], change, call.by)
+        done = await operations.change_team(self.store, call.params["team"], change, call.by)
         return _answer(_existing(done.after))
 
     async def _delete(self, call: AdminRequest) -> DeletedTeam:
@@ -161,13 +161,13 @@ class AdminTeams:
             _check_match(call.request, _existing(before))
 
         name = call.params["team"]
-        await operations.change_team(self._store, name, delete, call.by)
+        await operations.change_team(self.store, name, delete, call.by)
         return DeletedTeam(deleted=name)
 
     def _read(self, name: str, body: Listing, faults: Faults) -> Team:
         """Read a team from a body that has these faults already. Raises InvalidRequest."""
         check_team_name(name, faults.at("team"))
-        team = read_team(name, body, models=self._models(), faults=faults)
+        team = read_team(name, body, models=self.models(), faults=faults)
         refuse(faults.found)
         return team
 

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.web.admin.dashboard import SECTIONS
-from gateway.web.admin.static_files import POLICY
+from gateway.web.admin.pages import POLICY, SECTIONS
 from tests.support.raw import ask, request_bytes
 from tests.support.rig import Rig, running_rig
 

@@ -10,8 +10,8 @@ from gateway.core import errors
 from gateway.reporting.alerts.message import headers, message
 from gateway.reporting.alerts.rules import Event, trial_alert
 from gateway.upstream.outcome import REFUSED
-from gateway.web.admin.request import MAX_BODY_BYTES
-from gateway.web.openapi import errors as documented
+from gateway.web import openapi_errors as documented
+from gateway.web.admin.http import MAX_BODY_BYTES
 from tests.support.rig import Rig
 
 IMAGES = "/v1/images/generations"

@@ -12,8 +12,8 @@ from msgspec.structs import replace
 
 from gateway.config.admin_tokens import mint, toml_block
 from gateway.server.gateway import Gateway
-from gateway.web.admin.same_origin import HEADER
-from gateway.web.admin.session_token import (
+from gateway.web.admin.session_cookie import (
+    HEADER,
     IDLE_SECONDS,
     LONGEST_SECONDS,
     Session,

@@ -1,5 +1,5 @@
 // The pages by URL. Those with a label appear in the navigation, in this order. The gateway serves
-// the app at the first segments of these paths: see SECTIONS in gateway/web/admin/dashboard.py.
+// the app at the first segments of these paths: see SECTIONS in gateway/web/admin/pages.py.
 import { Activity } from "./pages/activity.js";
 import { Alerts } from "./pages/alerts.js";
 import { Audit } from "./pages/audit.js";

@@ -1,8 +1,11 @@
-"""The OpenAPI 3.1 document: the ports' tables of routes in another form."""
+"""The OpenAPI 3.1 document: the ports' tables of routes in another form.
+
+It also describes the messages to webhooks: one for each event.
+"""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, get_args
 
 from msgspec import UNSET, Struct, UnsetType, json
 from msgspec.structs import fields
@@ -11,8 +14,8 @@ from gateway import __version__
 from gateway.config.options import Micro
 from gateway.core.listing import public_type
 from gateway.reporting.alerts.message import Body
-from gateway.web.openapi import errors
-from gateway.web.openapi.webhooks import webhooks
+from gateway.reporting.alerts.rules import Event
+from gateway.web import openapi_errors as errors
 from gateway.web.routes import Route
 
 VERSION = "3.1.0"
@@ -49,11 +52,6 @@ class DocumentedPort(Struct, frozen=True, kw_only=True):
     security: str
     routes: Sequence[Route[Any]]
 
-    @property
-    def documented(self) -> list[Route[Any]]:
-        """The routes that belong in the document: pages and probes have no response type."""
-        return [route for route in self.routes if route.response is not None]
-
 
 ADMIN = "adminToken"
 TEAM = "teamKey"
@@ -63,24 +61,22 @@ SECURITY = {
 }
 
 
-def document(ports: Sequence[DocumentedPort]) -> dict[str, Any]:
-    """Build the whole document."""
-    routes = [route for port in ports for route in port.documented]
-    types = {route.body for route in routes if route.body} | {ErrorBody, Body}
-    responses = [public_type(route.response) for route in routes]
-    _, components = _schemas([*sorted(types, key=lambda of: of.__name__), *responses])
+def document(ports: Sequence[DocumentedPort]) -> bytes:
+    """Return the document as JSON. It leaves out pages and probes, which have no response type."""
+    served = [(port, route) for port in ports for route in port.routes if route.response]
+    bodies = {route.body: route.path for _, route in served if route.body is not None}
+    types = sorted({*bodies, ErrorBody, Body}, key=str)
+    responses = [public_type(route.response) for _, route in served]
+    _, components = _schemas([*types, *responses])
     # Bodies of the admin API: unknown fields are refused.
-    strict = {
-        route.body.__name__ for route in routes if route.body and route.path.startswith("/admin")
-    }
-    for name in strict | {"TeamLimits"}:
+    strict = [of.__name__ for of, path in bodies.items() if path.startswith("/admin")]
+    for name in (*strict, "TeamLimits"):
         components[name]["additionalProperties"] = False
     paths: dict[str, dict[str, Any]] = {}
-    for port in ports:
-        for route in port.documented:
-            item = paths.setdefault(route.path, {"servers": [{"url": port.url}]})
-            item[route.method.lower()] = _operation(route, port.security)
-    return {
+    for port, route in served:
+        item = paths.setdefault(route.path, {"servers": [{"url": port.url}]})
+        item[route.method.lower()] = _operation(route, port.security)
+    found = {
         "openapi": VERSION,
         "info": {
             "title": "Image gateway",
@@ -88,7 +84,7 @@ def document(ports: Sequence[DocumentedPort]) -> dict[str, Any]:
             "description": "Times are ISO 8601 in UTC, money is dollars as decimal text.",
         },
         "paths": paths,
-        "webhooks": webhooks(_schema),
+        "webhooks": {event: {"post": _message(event)} for event in get_args(Event)},
         "components": {
             "schemas": components,
             "securitySchemes": {
@@ -97,6 +93,8 @@ def document(ports: Sequence[DocumentedPort]) -> dict[str, Any]:
             },
         },
     }
+    # Python and JSON Schema write the ends of a pattern differently.
+    return json.encode(found).replace(rb"\\A", b"^").replace(rb"\\Z", b"$")
 
 
 def _operation(route: Route[Any], security: str) -> dict[str, Any]:
@@ -183,9 +181,8 @@ def _schema(of: Any) -> dict[str, Any]:
     return schema
 
 
-def _schemas(types: Iterable[Any]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    found, components = json.schema_components(types, schema_hook=_ours, ref_template=_TEMPLATE)
-    return [_ecma(schema) for schema in found], _ecma(components)
+def _schemas(types: Iterable[Any]) -> tuple[Sequence[dict[str, Any]], dict[str, Any]]:
+    return json.schema_components(types, schema_hook=_ours, ref_template=_TEMPLATE)
 
 
 def _ours(of: type) -> dict[str, Any]:
@@ -199,15 +196,37 @@ def _ours(of: type) -> dict[str, Any]:
     raise NotImplementedError  # as msgspec's schema_hook reports an unknown type
 
 
-def _ecma(schema: Any) -> Any:
-    """Write the ends of patterns as JSON Schema does."""
-    if isinstance(schema, Mapping):
-        return {
-            name: value.replace(r"\A", "^").replace(r"\Z", "$")
-            if name == "pattern" and isinstance(value, str)
-            else _ecma(value)
-            for name, value in schema.items()
-        }
-    if isinstance(schema, list | tuple):
-        return [_ecma(value) for value in schema]
-    return schema
+# -- webhooks -----------------------------------------------------------------------------------
+
+_EVENTS: Mapping[str, str] = {
+    "budget_reached": "Usage has reached a percentage of a limit",
+    "upstream_auth": "The upstream refuses the gateway's key",
+    "unknown_charges": "A day's unknown charges exceed the webhook's threshold",
+    "test": "A test, from 'gateway alerts test'",
+}
+_MESSAGE_HEADERS: Mapping[str, str] = {
+    "webhook-id": "The message's id, the same at each attempt: use it to drop duplicates.",
+    "webhook-timestamp": "Seconds since the epoch of this attempt.",
+    "webhook-signature": "As in Standard Webhooks, if the webhook has a secret: v1, and the base64 "
+    "of HMAC-SHA256 over id, timestamp and body, joined by dots.",
+}
+
+
+def _message(event: str) -> dict[str, Any]:
+    narrowed = {"allOf": [_schema(Body), {"properties": {"event": {"const": event}}}]}
+    return {
+        "operationId": f"webhook_{event}",
+        "summary": _EVENTS[event],
+        "tags": ["webhooks"],
+        "security": [],
+        "parameters": [
+            {"name": name, "in": "header", "required": name != "webhook-signature"}
+            | {"description": text, "schema": {"type": "string"}}
+            for name, text in _MESSAGE_HEADERS.items()
+        ],
+        "requestBody": {"required": True, "content": {"application/json": {"schema": narrowed}}},
+        "responses": {
+            "2XX": {"description": "The receiver has it."},
+            "default": {"description": "The gateway tries again after 408, 425, 429 and 5xx."},
+        },
+    }

@@ -1,14 +1,18 @@
-"""One request to the admin port, and reading its body."""
+"""Requests to the admin port, reading their bodies, and answers.
+
+Answers are JSON with the headers that keep it out of caches.
+"""
 
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar, get_origin
 
 from aiohttp import web
-from msgspec import Struct
+from msgspec import Struct, json
 from msgspec.structs import fields
 
 from gateway.config.options import options_of, read_table
 from gateway.core.faults import BODY, Faults
+from gateway.core.listing import listing
 from gateway.core.money import dollars
 from gateway.core.strict_json import read_object
 from gateway.tenants.changes import Actor
@@ -19,6 +23,13 @@ from gateway.web.routes import Route
 S = TypeVar("S", bound=Struct)
 
 MAX_BODY_BYTES = 1_048_576
+
+HEADERS = {
+    "Content-Type": "application/json",
+    "Server": "image-gateway",
+    "Cache-Control": "no-store",
+    "X-Content-Type-Options": "nosniff",
+}
 
 
 class AdminRequest(Struct, frozen=True):
@@ -32,6 +43,14 @@ class AdminRequest(Struct, frozen=True):
 
 AdminRoute = Route[AdminRequest]
 AdminHandler = Callable[[AdminRequest], Awaitable[object]]
+
+
+def answer(
+    value: object, status: int = 200, headers: Mapping[str, str] | None = None
+) -> web.Response:
+    """Answer with JSON. A record appears in its public form."""
+    body = json.encode(listing(value) if isinstance(value, Struct) else value)
+    return web.Response(status=status, body=body, headers={**HEADERS, **(headers or {})})
 
 
 async def read_json(request: web.BaseRequest) -> dict[str, Any]:

@@ -1,16 +1,22 @@
-"""Sessions of the dashboard, as signed values in a cookie.
+"""The cookie of a dashboard session: its signed value, and the requests that may use it.
 
 The gateway stores no sessions. The cookie has the name of the admin token and the times of the
 session, signed with a key derived from the pepper and the token's digest. So every gateway of a
 store accepts it at once, nothing has to be written or expired, and a session ends when its token or
 the pepper changes. The price: signing out removes the cookie from one browser only. The gateway
 that handled the sign-out refuses copies of the cookie, the others do not.
+
+A browser sends the cookie along with requests from any page of the same site. SameSite=Strict keeps
+other sites out, but another port of the same host is the same site. So a request with a cookie must
+come from the same origin. A request that changes something must also prove it, by headers that no
+HTML form can send.
 """
 
 import base64
 import hashlib
 import hmac
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Struct
@@ -27,6 +33,14 @@ RENEW_SECONDS = 60
 """The gateway writes a new cookie if the last request in it is older than this."""
 
 LONGEST_COOKIE = 1_000
+
+HEADER = "X-Gateway-Dashboard"
+"""The dashboard sends it with every request. Pages of another origin may not (CORS)."""
+
+SAFE = frozenset({"GET", "HEAD"})
+_OWN = "same-origin"
+_BY_HAND = "none"
+"""Sec-Fetch-Site of an address that the user typed or opened from a bookmark."""
 
 _PADDING = "=="
 """Enough for any base64 without padding; the decoder ignores excess padding."""
@@ -88,3 +102,40 @@ def _signature(fields: str, token: AdminToken, pepper: bytes) -> bytes:
 
 def _text(data: bytes) -> str:
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+# -- the origin of a request --------------------------------------------------------------------
+
+
+def is_from_elsewhere(headers: Mapping[str, str]) -> bool:
+    """Whether a browser reports a page of another origin. False for other clients."""
+    site = headers.get("Sec-Fetch-Site")
+    if site is not None:
+        return site not in (_OWN, _BY_HAND)
+    return "Origin" in headers and not _matches(headers["Origin"], headers.get("Host", ""))
+
+
+def may_use_cookie(method: str, headers: Mapping[str, str]) -> bool:
+    """Whether a request's cookie may be used."""
+    if is_from_elsewhere(headers):
+        return False
+    if method in SAFE:
+        return True
+    site = headers.get("Sec-Fetch-Site", _OWN if "Origin" in headers else _BY_HAND)
+    return site == _OWN and HEADER in headers
+
+
+def is_https(headers: Mapping[str, str]) -> bool:
+    """Whether the browser reached the gateway by HTTPS, according to the origin of its page."""
+    return headers.get("Origin", "").lower().startswith("https://")
+
+
+def _matches(origin: str, host: str) -> bool:
+    """Compare without default ports: behind a TLS proxy only the browser knows the scheme."""
+    try:
+        given, ours = urlsplit(origin), urlsplit(f"//{host}")
+        ports = {port for port in (given.port, ours.port) if port not in (None, 80, 443)}
+    except ValueError:
+        return False
+    same_port = given.port == ours.port or not ports
+    return given.hostname is not None and given.hostname == ours.hostname and same_port

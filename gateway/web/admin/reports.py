@@ -1,0 +1,255 @@
+"""Reports in the admin API: usage, the overview, quotas, recent requests, errors, and changes.
+
+The gateway reads and sends usage by hour or day one day at a time, as JSON or CSV, so that a year
+takes no more memory than a day. Within a day, rows are in the order of their groups.
+"""
+
+import csv
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import aclosing, suppress
+from dataclasses import dataclass
+from io import StringIO
+from typing import Annotated
+
+from aiohttp import web
+from msgspec import Meta, Struct, field, json
+
+from gateway.config.live import CurrentSettings
+from gateway.core.errors import NoSuchThing, StoreUnavailable
+from gateway.core.listing import Listing
+from gateway.core.model import AuditEntry
+from gateway.quota.report import LimitLine, TeamQuota, gateway_quota, team_quotas
+from gateway.reporting.history_query import (
+    ActivityPage,
+    ActivityQuery,
+    ErrorPage,
+    ErrorQuery,
+    read_activity,
+    read_errors,
+)
+from gateway.reporting.overview import Overview, days_between, read_overview
+from gateway.reporting.time_span import Span, parse_time
+from gateway.reporting.usage_query import SUMS, UsageLine, UsageQuery, usage_pieces
+from gateway.stores.port import Store
+from gateway.tenants import operations
+from gateway.web.admin.http import HEADERS, AdminRequest, AdminRoute
+from gateway.web.query import read_period
+
+API = "/admin/v1"
+PIECE_ROWS = 1_000
+"""Rows that are encoded at once: a long report must not block the event loop."""
+
+Rows = AsyncIterator[Sequence[Listing]]
+Flush = Callable[[], Awaitable[None]]
+"""Writes what is buffered to the store. Raises StoreUnavailable."""
+
+
+def _day(text: str) -> str:
+    parse_time(text)
+    if len(text) != len("2026-11-01"):
+        raise ValueError("not a day")
+    return text
+
+
+Day = Annotated[
+    str,
+    Meta(description="a day such as 2026-11-01, in the years 1970 to 9998", extra={"read": _day}),
+]
+
+
+class OverviewQuery(Struct, frozen=True, kw_only=True):
+    """The first and the last day in UTC, by default the last 30 days, and one team or all."""
+
+    first: Day | None = field(name="from", default=None)
+    last: Day | None = field(name="to", default=None)
+    team: str | None = None
+
+
+class Quotas(Struct, frozen=True, kw_only=True):
+    """The limits of all teams together, and of each team."""
+
+    gateway: list[LimitLine]
+    teams: list[TeamQuota]
+
+
+class AuditQuery(Span, frozen=True, kw_only=True):
+    """Which changes to list. Without `from`, the list begins with the first change on record."""
+
+    team: str | None = None
+    limit: Annotated[int, Meta(ge=1, le=10_000)] = 1_000
+
+
+class AuditLog(Struct, frozen=True, kw_only=True):
+    """Changes, the latest first."""
+
+    changes: list[AuditEntry]
+
+
+@dataclass(frozen=True)
+class Reports:
+    """The routes of reports. `flush_usage` and `flush_history` write what the reports lack."""
+
+    store: Store
+    settings: CurrentSettings
+    flush_usage: Flush
+    flush_history: Flush
+
+    def routes(self) -> list[AdminRoute]:
+        """The routes to read reports."""
+        quota, known = f"{API}/quota", (NoSuchThing,)
+        return [
+            AdminRoute("GET", quota, "Current usage against all limits", self._quotas, Quotas),
+            AdminRoute(
+                "GET",
+                f"{quota}/{{team}}",
+                "Current usage against one team's limits",
+                self._quota,
+                TeamQuota,
+                errors=known,
+            ),
+            AdminRoute(
+                "GET",
+                f"{API}/usage",
+                "Requests, images, spend and savings",
+                self._usage,
+                list[UsageLine],
+                query=UsageQuery,
+                errors=known,
+                example={"by": ["team", "day"], "format": "csv"},
+                has_csv=True,
+            ),
+            AdminRoute(
+                "GET",
+                f"{API}/overview",
+                "Spend and savings, by team, key and day",
+                self._overview,
+                Overview,
+                query=OverviewQuery,
+            ),
+            AdminRoute(
+                "GET",
+                f"{API}/activity",
+                "Recent requests",
+                self._activity,
+                ActivityPage,
+                query=ActivityQuery,
+                errors=known,
+            ),
+            AdminRoute(
+                "GET",
+                f"{API}/errors",
+                "Errors by kind, the most frequent first",
+                self._errors,
+                ErrorPage,
+                query=ErrorQuery,
+                errors=known,
+            ),
+            AdminRoute(
+                "GET", f"{API}/audit", "Who changed what", self._audit, AuditLog, query=AuditQuery
+            ),
+        ]
+
+    async def _quotas(self, call: AdminRequest) -> Quotas:
+        directory, accounts = self.store.directory, self.store.accounts
+        teams, keys = await operations.list_teams(directory), await operations.list_keys(directory)
+        return Quotas(
+            gateway=await gateway_quota(accounts, self.settings().limits),
+            teams=await team_quotas(accounts, teams, keys),
+        )
+
+    async def _quota(self, call: AdminRequest) -> TeamQuota:
+        team = await operations.find_team(self.store.directory, call.params["team"])
+        keys = await operations.list_keys(self.store.directory, team.name)
+        (quota,) = await team_quotas(self.store.accounts, [team], keys)
+        return quota
+
+    async def _usage(self, call: AdminRequest) -> web.StreamResponse:
+        query: UsageQuery = call.query
+        start, end = read_period(query, call.by.now)
+        await operations.check_team(self.store.directory, query.team)
+        await self.flush_usage()
+        by = list(dict.fromkeys(query.by))
+        async with aclosing(usage_pieces(self.store.usage, by, start, end, query.team)) as pieces:
+            if query.format == "csv":
+                return await _send(call, "text/csv; charset=utf-8", _csv(_portions(pieces), by))
+            return await _send(call, "application/json", _json(_portions(pieces)))
+
+    async def _overview(self, call: AdminRequest) -> Overview:
+        query: OverviewQuery = call.query
+        first, last = (
+            None if day is None else parse_time(day) for day in (query.first, query.last)
+        )
+        days = days_between(first, last, call.by.now)
+        await self.flush_usage()
+        await self.flush_history()
+        usage, history = self.store.usage, self.store.history
+        return await read_overview(usage, history, days, query.team, call.by.now)
+
+    async def _activity(self, call: AdminRequest) -> ActivityPage:
+        await self._prepare_history(call)
+        return await read_activity(self.store.history, call.query)
+
+    async def _errors(self, call: AdminRequest) -> ErrorPage:
+        await self._prepare_history(call)
+        return await read_errors(self.store.history, call.query, call.by.now)
+
+    async def _prepare_history(self, call: AdminRequest) -> None:
+        await operations.check_team(self.store.directory, call.query.team)
+        with suppress(StoreUnavailable):  # a store that cannot be written may still be readable
+            await self.flush_history()
+
+    async def _audit(self, call: AdminRequest) -> AuditLog:
+        query: AuditQuery = call.query
+        start = None if query.first is None else parse_time(query.first)
+        end = None if query.last is None else parse_time(query.last, ends=True)
+        return AuditLog(changes=await self.store.audit.entries(start, end, query.team, query.limit))
+
+
+# -- usage in pieces ----------------------------------------------------------------------------
+
+
+async def _portions(pieces: Rows) -> Rows:
+    async for rows in pieces:
+        for start in range(0, len(rows), PIECE_ROWS):
+            yield rows[start : start + PIECE_ROWS]
+
+
+async def _json(portions: Rows) -> AsyncIterator[bytes]:
+    """Encode one JSON list of all rows."""
+    before = b"["
+    async for rows in portions:
+        yield before + json.encode(rows)[1:-1]
+        before = b","
+    yield b"[]" if before == b"[" else b"]"
+
+
+async def _csv(portions: Rows, by: Sequence[str]) -> AsyncIterator[bytes]:
+    """Encode a header line with the names, then one line for each row."""
+    text = StringIO()
+    writer = csv.DictWriter(text, [*by, *SUMS], lineterminator="\n")
+    writer.writeheader()
+    async for rows in portions:
+        writer.writerows(rows)
+        yield text.getvalue().encode()
+        text.seek(0)
+        text.truncate()
+    yield text.getvalue().encode()
+
+
+async def _send(call: AdminRequest, kind: str, chunks: AsyncIterator[bytes]) -> web.StreamResponse:
+    """Send a report. The store is not read ahead of a client that reads slowly."""
+    # Before the answer begins, an unavailable store can still be reported as an error.
+    first = await anext(chunks)
+    response = web.StreamResponse(headers={**HEADERS, "Content-Type": kind})
+    await response.prepare(call.request)
+    try:
+        await response.write(first)
+        async for chunk in chunks:
+            await response.write(chunk)
+    except StoreUnavailable:
+        # The status is sent already. A cut connection shows that the report is not whole.
+        if call.request.transport is not None:
+            call.request.transport.abort()
+        return response
+    await response.write_eof()
+    return response

@@ -53,17 +53,18 @@ from gateway.tenants.last_used import LastUsed
 from gateway.upstream.client import HttpUpstream
 from gateway.upstream.credentials import KeyFileWatcher
 from gateway.web.access_log import AccessLog
-from gateway.web.admin.alerts import alert_routes
+from gateway.web.admin.alerts import AdminAlerts
 from gateway.web.admin.app import AdminApi
 from gateway.web.admin.cache import AdminCache
-from gateway.web.admin.config import config_routes
-from gateway.web.admin.http import AdminRoute
+from gateway.web.admin.config import AdminConfig
+from gateway.web.admin.http import API, AdminRoute
 from gateway.web.admin.keys import AdminKeys
 from gateway.web.admin.reports import Reports
 from gateway.web.admin.teams import AdminTeams
 from gateway.web.http_server import Listener, bind_error
 from gateway.web.openapi import TEAM, DocumentedPort
 from gateway.web.public import PublicApi
+from gateway.web.routes import routes_of
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace.export import SpanExporter
@@ -337,14 +338,15 @@ class Gateway:
             self.metrics.registry,
             live,
         )
-        return [
-            *AdminTeams(store.directory, lambda: live().models).routes(),
-            *AdminKeys(store.directory, self.pepper).routes(),
-            *Reports(store, live, self.flush, self._history.flush).routes(),
-            *cache.routes(),
-            *config_routes(live, self.url),
-            *alert_routes(store.claims, live),
-        ]
+        parts = (
+            AdminTeams(store.directory, lambda: live().models),
+            AdminKeys(store.directory, self.pepper),
+            Reports(store, live, self.flush, self._history.flush),
+            cache,
+            AdminConfig(live, self.url),
+            AdminAlerts(store.claims, live),
+        )
+        return [route for part in parts for route in routes_of(part, API)]
 
     def _not_ready(self) -> str | None:
         if self.proxy.draining:

@@ -10,7 +10,6 @@ from typing import Any
 import structlog
 from aiohttp import web
 from msgspec import Struct
-from multidict import MultiMapping
 
 from gateway.core.errors import BodyTooLarge, GatewayError, InternalError
 from gateway.core.headers import request_id
@@ -30,7 +29,7 @@ from gateway.web.contract import Generation, Images, ListedModel, ModelList
 from gateway.web.openapi_errors import GENERATION
 from gateway.web.query import read_period, read_query
 from gateway.web.responses import error_response, image_response, json_response
-from gateway.web.routes import Match, Route, Router
+from gateway.web.routes import Match, Route, Router, routes_of
 
 log = structlog.get_logger(source="web")
 
@@ -72,8 +71,6 @@ class PublicRequest(Struct, frozen=True):
 
 
 PublicRoute = Route[PublicRequest]
-Report = Callable[[Caller, MultiMapping[str]], Awaitable[object]]
-"""Answers a team about itself. It takes the caller and the query of the URL."""
 
 
 class PublicApi:
@@ -105,58 +102,8 @@ class PublicApi:
         self._body_seconds = body_seconds
         self._tracing = tracing
         self._observer = observer
-        self.routes = [route for prefix in PREFIXES for route in self._routes(prefix)]
+        self.routes = [route for prefix in PREFIXES for route in routes_of(self, prefix)]
         self._router = Router(self.routes)
-
-    def _routes(self, prefix: str) -> list[PublicRoute]:
-        return [
-            PublicRoute(
-                "POST",
-                f"{prefix}/images/generations",
-                "Generate images, or get cached ones",
-                self._generations,
-                Images,
-                body=Generation,
-                errors=GENERATION,
-                headers={"Cache-Control": _CACHE_CONTROL},
-                example={"prompt": "A red apple on a white table", "size": "1024x1024"},
-            ),
-            PublicRoute(
-                "GET",
-                f"{prefix}/models",
-                "List the models that this key may use",
-                self._reporting(self._models),
-                ModelList,
-            ),
-            PublicRoute(
-                "GET",
-                f"{prefix}/quota",
-                "Current usage against limits",
-                self._reporting(self._quota),
-                OwnQuota,
-            ),
-            PublicRoute(
-                "GET",
-                f"{prefix}/usage",
-                "Usage of the key's team",
-                self._reporting(self._usage),
-                OwnUsage,
-                query=TeamUsageQuery,
-                example={"by": ["day", "model"]},
-            ),
-        ]
-
-    def _reporting(self, report: Report) -> Callable[[PublicRequest], Awaitable[object]]:
-        """The handler of a route that reports to a team about itself."""
-
-        async def handle(call: PublicRequest) -> object:
-            request, record = call.request, call.record
-            authorization = request.headers.getall("Authorization", ())
-            record.caller = await self._directory.authenticate(authorization)
-            record.outcome = _label(request.rel_url.raw_path)
-            return await report(record.caller, request.rel_url.query)
-
-        return handle
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer a request, and report its end to the observer."""
@@ -195,6 +142,16 @@ class PublicApi:
             response.force_close()  # the client is still sending the rest of the body
         return response
 
+    @PublicRoute(
+        "POST",
+        "/images/generations",
+        "Generate images, or get cached ones",
+        response=Images,
+        body=Generation,
+        errors=GENERATION,
+        headers={"Cache-Control": _CACHE_CONTROL},
+        example={"prompt": "A red apple on a white table", "size": "1024x1024"},
+    )
     async def _generations(self, call: PublicRequest) -> web.StreamResponse:
         request, record = call.request, call.record
         limit = self._proxy.settings.server.max_body_bytes
@@ -208,23 +165,43 @@ class PublicApi:
 
     # -- what a team reads about itself ---------------------------------------------------------
 
-    async def _models(self, caller: Caller, query: object) -> ModelList:
+    @PublicRoute("GET", "/models", "List the models that this key may use")
+    async def _models(self, call: PublicRequest) -> ModelList:
+        caller = await self._caller(call)
         names = visible_models(caller.team, self._proxy.settings.models)
         return ModelList(object="list", data=[ListedModel(id=name) for name in names])
 
-    async def _quota(self, caller: Caller, query: object) -> OwnQuota:
-        """Current usage against limits. Like OpenAI's API, it ignores any query."""
+    @PublicRoute("GET", "/quota", "Current usage against limits")
+    async def _quota(self, call: PublicRequest) -> OwnQuota:
+        """Like OpenAI's API, it ignores any query."""
+        caller = await self._caller(call)
         (quota,) = await team_quotas(self._store.accounts, [caller.team], [caller.key])
         key = quota.keys[0] if quota.keys else None
         return OwnQuota(team=quota.team, limits=quota.limits, key=key)
 
-    async def _usage(self, caller: Caller, parameters: MultiMapping[str]) -> dict[str, Any]:
-        query = read_query(parameters, TeamUsageQuery)
+    @PublicRoute(
+        "GET",
+        "/usage",
+        "Usage of the key's team",
+        response=OwnUsage,
+        query=TeamUsageQuery,
+        example={"by": ["day", "model"]},
+    )
+    async def _usage(self, call: PublicRequest) -> dict[str, Any]:
+        team = (await self._caller(call)).team.name
+        query = read_query(call.request.rel_url.query, TeamUsageQuery)
         start, end = read_period(query, self._wall(), most_days=MOST_DAYS)
         await self._flush()
-        team = caller.team.name
         rows = await read_usage(self._store.usage, query.by, start, end, team)
         return {"team": team, "usage": rows}
+
+    async def _caller(self, call: PublicRequest) -> Caller:
+        """The team and key of a request about them. Raises Unauthenticated."""
+        request, record = call.request, call.record
+        authorization = request.headers.getall("Authorization", ())
+        record.caller = await self._directory.authenticate(authorization)
+        record.outcome = _label(request.rel_url.raw_path)
+        return record.caller
 
 
 def _label(path: str) -> str:

@@ -1,4 +1,4 @@
-"""Routes: one table for each port, which serves the port's requests and documents them.
+"""Routes: each handler is marked with its route, which serves requests and documents them.
 
 The types that a route names are those that requests are checked against, and those that the OpenAPI
 document is made from. So the document cannot differ from the service.
@@ -6,13 +6,16 @@ document is made from. So the document cannot differ from the service.
 
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, get_type_hints
 
+from aiohttp import web
 from msgspec import Struct
+from msgspec.structs import replace
 
 from gateway.core.errors import GatewayError, MethodNotAllowed, NotFound
 
 C = TypeVar("C")
+H = TypeVar("H", bound=Callable[..., Awaitable[object]])
 
 _PARAMETER = re.compile(r"\\\{(\w+)\\\}")
 _REST = re.compile(r"\\\{(\w+)\\\*\\\}")
@@ -22,13 +25,18 @@ class NoParameters(Struct, frozen=True):
     """The query of a route without parameters."""
 
 
+async def _no_handler(call: object) -> None:
+    """Stands in until `routes_of` knows the object whose method is the handler."""
+
+
 class Route(Struct, Generic[C], frozen=True):
-    """One operation of a port.
+    """One operation of a port, and a decorator that marks a method as its handler.
 
     `handler` takes the port's own kind of request. It returns the JSON of a good answer, which is
     sent with `status`, or a response of its own.
     In `path`, `{name}` is one segment and `{name*}` is the rest of the path. `response` is the type
-    of the JSON that a good answer has; a route without one is left out of the OpenAPI document.
+    of the JSON that a good answer has; a route without one is left out of the OpenAPI document. The
+    default is the type that a marked method returns, unless that is a response.
     `errors` are those beyond what every route of the port may answer, `headers` the request headers
     that the route reads. `example` is a body, or for a route without a body a query.
 
@@ -38,7 +46,7 @@ class Route(Struct, Generic[C], frozen=True):
     method: str
     path: str
     summary: str
-    handler: Callable[[C], Awaitable[object]]
+    handler: Callable[[C], Awaitable[object]] = _no_handler
     response: Any = None
     query: type[Struct] = NoParameters
     body: type[Struct] | None = None
@@ -54,6 +62,36 @@ class Route(Struct, Generic[C], frozen=True):
     def is_safe(self) -> bool:
         """Whether it changes nothing."""
         return self.only_reads or self.method in ("GET", "HEAD")
+
+    def __call__(self, method: H) -> H:
+        """Mark a method as the handler of this route."""
+        method.__dict__["route"] = self
+        return method
+
+
+def routes_of(owner: object, prefix: str = "") -> list[Route[Any]]:
+    """The routes of an object's marked methods, with their paths below `prefix`."""
+    marked = {
+        name: method.__dict__["route"]
+        for name, method in vars(type(owner)).items()
+        if "route" in getattr(method, "__dict__", ())
+    }
+    return [
+        replace(
+            route,
+            path=prefix + route.path,
+            handler=getattr(owner, name),
+            response=route.response or _json_type(getattr(owner, name)),
+        )
+        for name, route in marked.items()
+    ]
+
+
+def _json_type(handler: Callable[..., Any]) -> Any:
+    """The type that a handler returns, or None if that is a response."""
+    returned = get_type_hints(handler)["return"]
+    is_response = isinstance(returned, type) and issubclass(returned, web.StreamResponse)
+    return None if is_response else returned
 
 
 class Match(Struct, Generic[C], frozen=True):

@@ -1,12 +1,13 @@
 """Alerts in the admin API: the webhooks with their state, and the alerts sent to them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Annotated
 
 from msgspec import Meta, Struct
 from msgspec.structs import asdict
 
-from gateway.config.settings import Settings
+from gateway.config.live import CurrentSettings
 from gateway.config.webhooks import Webhook, WebhookKind
 from gateway.core.periods import utc
 from gateway.reporting.alerts.delivery import Delivery, State, deliveries
@@ -55,21 +56,23 @@ class AlertsPage(Struct, frozen=True, kw_only=True):
     sent: list[SentAlert]
 
 
-def alert_routes(store: ClaimStore, settings: Callable[[], Settings]) -> list[AdminRoute]:
-    """The route to read webhooks and alerts. `settings` returns the current ones."""
+@dataclass(frozen=True)
+class AdminAlerts:
+    """The route of webhooks and alerts."""
 
-    async def alerts(call: AdminRequest) -> AlertsPage:
-        found = deliveries(await store.current())
+    store: ClaimStore
+    settings: CurrentSettings
+
+    @AdminRoute("GET", "/alerts", "Webhooks and the alerts sent to them", query=AlertsQuery)
+    async def _alerts(self, call: AdminRequest) -> AlertsPage:
+        found = deliveries(await self.store.current())
         return AlertsPage(
             webhooks=[
                 _state(webhook, [each for each in found if each.webhook == webhook.name])
-                for webhook in settings().alerts.webhooks.values()
+                for webhook in self.settings().alerts.webhooks.values()
             ],
             sent=[_sent(delivery) for delivery in found[: call.query.limit]],
         )
-
-    path, summary = "/admin/v1/alerts", "Webhooks and the alerts sent to them"
-    return [AdminRoute("GET", path, summary, alerts, AlertsPage, query=AlertsQuery)]
 
 
 def _state(webhook: Webhook, own: Sequence[Delivery]) -> WebhookState:

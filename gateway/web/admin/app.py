@@ -14,17 +14,15 @@ from gateway.config.settings import AdminSettings
 from gateway.core.errors import AdminOff, Conflicting, GatewayError, InternalError, NoSuchThing
 from gateway.core.headers import request_id
 from gateway.tenants.changes import Actor, OperationError, UnknownName
-from gateway.web.admin.http import HEADERS, AdminHandler, AdminRequest, AdminRoute, answer
+from gateway.web.admin.http import API, HEADERS, AdminHandler, AdminRequest, AdminRoute, answer
 from gateway.web.admin.pages import dashboard_routes, openapi_pages, pages
 from gateway.web.admin.sessions import Sessions, require_role
 from gateway.web.openapi import ADMIN, DocumentedPort
 from gateway.web.query import read_query
 from gateway.web.responses import error_body
-from gateway.web.routes import Match, Router
+from gateway.web.routes import Match, Router, routes_of
 
 log = structlog.get_logger(source="admin")
-
-API = "/admin/v1/"
 
 
 class AdminApi:
@@ -57,7 +55,7 @@ class AdminApi:
             *pages("/healthz", self._healthz),
             *pages("/readyz", self._readyz),
             *pages("/metrics", _in_a_thread(make_aiohttp_handler(registry)), methods=("GET",)),
-            *self._sessions.routes(),
+            *routes_of(self._sessions, API),
             *api,
             *dashboard_routes(admin),
         ]
@@ -87,7 +85,7 @@ class AdminApi:
 
     async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
         path = request.rel_url.raw_path
-        if path.startswith(API) and not self._admin().all_tokens:
+        if path.startswith(f"{API}/") and not self._admin().all_tokens:
             raise AdminOff
         match = self._router.match(path)
         if _is_open(match, path):
@@ -132,7 +130,7 @@ def _is_open(match: Match[AdminRequest], path: str) -> bool:
     """Whether a path needs no token. Unknown paths of the API need one."""
     if match.methods:
         return all(route.is_open for route in match.methods.values())
-    return not path.startswith(API)
+    return not path.startswith(f"{API}/")
 
 
 def _in_a_thread(handler: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> AdminHandler:

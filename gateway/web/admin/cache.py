@@ -27,7 +27,6 @@ from gateway.tenants.store import DirectoryStore
 from gateway.web.admin.http import AdminRequest, AdminRoute, read_fields, read_json
 from gateway.web.query import refuse
 
-ALL = "/admin/v1/cache"
 REASONS = ("expired", "replaced", "size")
 
 Fingerprint = Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z", description="64 hexadecimal digits")]
@@ -134,35 +133,7 @@ class AdminCache:
     registry: CollectorRegistry
     settings: CurrentSettings
 
-    def routes(self) -> list[AdminRoute]:
-        """The routes to inspect and purge the cache."""
-        top = "The most repeated requests in this gateway's memory"
-        return [
-            AdminRoute("GET", ALL, "State of the cache", self._state, CacheState),
-            AdminRoute("GET", f"{ALL}/top", top, self._top, TopRequests, query=TopQuery),
-            AdminRoute(
-                "POST",
-                f"{ALL}/purge",
-                "Purge one answer, one team's answers, or all answers",
-                self._purge,
-                Purged,
-                body=Purge,
-                errors=(NoSuchThing, Conflicting),
-                example={"team": "design"},
-            ),
-            AdminRoute(
-                "POST",
-                f"{ALL}/lookup",
-                "Whether the answer to a request is cached",
-                self._look_up,
-                FoundAnswer,
-                body=LookUp,
-                errors=(NoSuchThing,),
-                example={"team": "design", "request": {"prompt": "A red apple"}},
-                only_reads=True,
-            ),
-        ]
-
+    @AdminRoute("GET", "/cache", "State of the cache")
     async def _state(self, call: AdminRequest) -> CacheState:
         cache = self.settings().cache
         return CacheState(
@@ -188,6 +159,14 @@ class AdminCache:
         value = self.registry.get_sample_value(f"gateway_cache_{metric}", {"tier": tier, **labels})
         return None if value is None else int(value)
 
+    @AdminRoute(
+        "POST",
+        "/cache/purge",
+        "Purge one answer, one team's answers, or all answers",
+        body=Purge,
+        errors=(NoSuchThing, Conflicting),
+        example={"team": "design"},
+    )
     async def _purge(self, call: AdminRequest) -> Purged:
         wanted = read_fields(await read_json(call.request), Purge)
         if (wanted.team is not None) + wanted.all + (wanted.fingerprint is not None) != 1:
@@ -212,6 +191,15 @@ class AdminCache:
         found = await self.cache.delete(fingerprint)
         return Purged(purged=bool(found), team=None, fingerprint=fingerprint)
 
+    @AdminRoute(
+        "POST",
+        "/cache/lookup",
+        "Whether the answer to a request is cached",
+        body=LookUp,
+        errors=(NoSuchThing,),
+        example={"team": "design", "request": {"prompt": "A red apple"}},
+        only_reads=True,
+    )
     async def _look_up(self, call: AdminRequest) -> FoundAnswer:
         wanted = read_fields(await read_json(call.request), LookUp)
         team = await operations.find_team(self.store, wanted.team)
@@ -230,6 +218,9 @@ class AdminCache:
             tier=kept.tier,
         )
 
+    @AdminRoute(
+        "GET", "/cache/top", "The most repeated requests in this gateway's memory", query=TopQuery
+    )
     async def _top(self, call: AdminRequest) -> TopRequests:
         found = (entry for entry in self.memory.most_hits() if self._is_valid(entry.value.about))
         first = islice(found, call.query.limit)

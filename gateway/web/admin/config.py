@@ -1,11 +1,12 @@
 """The current configuration in the admin API, under the names of gateway.toml, without secrets."""
 
-from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from msgspec import defstruct
 from msgspec.structs import asdict
 
+from gateway.config.live import CurrentSettings
 from gateway.config.models import Model
 from gateway.config.options import options_of
 from gateway.config.settings import OPTIONS, SECTIONS, Settings
@@ -26,14 +27,17 @@ ConfigPage = defstruct(
 """Every section of `Settings` with its options, the models, and the URL that clients use."""
 
 
-def config_routes(settings: Callable[[], Settings], url: str) -> list[AdminRoute]:
-    """The route to read the configuration. `settings` returns it; `url` is the public port's."""
+@dataclass(frozen=True)
+class AdminConfig:
+    """The route of the configuration. `url` is the public port's."""
 
-    async def config(call: AdminRequest) -> Listing:
-        current = settings()
-        return config_listing(current) | {"public_url": current.server.public_url or url}
+    settings: CurrentSettings
+    url: str
 
-    return [AdminRoute("GET", "/admin/v1/config", "The current configuration", config, ConfigPage)]
+    @AdminRoute("GET", "/config", "The current configuration", response=ConfigPage)
+    async def _config(self, call: AdminRequest) -> Listing:
+        current = self.settings()
+        return config_listing(current) | {"public_url": current.server.public_url or self.url}
 
 
 def config_listing(settings: Settings) -> Listing:

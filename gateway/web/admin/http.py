@@ -22,6 +22,9 @@ from gateway.web.routes import Route
 
 S = TypeVar("S", bound=Struct)
 
+API = "/admin/v1"
+"""The prefix of the paths of the admin API."""
+
 MAX_BODY_BYTES = 1_048_576
 
 HEADERS = {

@@ -15,10 +15,13 @@ from gateway.tenants import operations
 from gateway.tenants.operations import KeyChange
 from gateway.tenants.store import DirectoryStore
 from gateway.tenants.views import KeyView, key_view
-from gateway.web.admin.http import AdminHandler, AdminRequest, AdminRoute, read_body, read_fields
+from gateway.web.admin.http import AdminRequest, AdminRoute, read_body, read_fields
 
-ALL = "/admin/v1/keys"
-ONE = "/admin/v1/keys/{id}"
+ALL = "/keys"
+ONE = "/keys/{id}"
+
+_KNOWN = (NoSuchThing,)
+_CHANGEABLE = (NoSuchThing, Conflicting)
 
 
 def _lifetime(text: str | None) -> str | None:
@@ -108,69 +111,24 @@ class AdminKeys:
     store: DirectoryStore
     pepper: bytes
 
-    def routes(self) -> list[AdminRoute]:
-        """The routes to list, create, change, rotate and stop keys."""
-        known, changeable = (NoSuchThing,), (NoSuchThing, Conflicting)
-        states: Sequence[tuple[str, KeyState, str]] = (
-            ("disable", "disabled", "Disable a key until it is enabled again"),
-            ("enable", "active", "Enable a disabled key"),
-            ("revoke", "revoked", "Revoke a key permanently"),
-        )
-        return [
-            AdminRoute("GET", ALL, "List keys", self._list, KeyList, query=KeysQuery, errors=known),
-            AdminRoute(
-                "POST",
-                ALL,
-                "Create a key",
-                self._create,
-                CreatedKey,
-                body=NewKey,
-                status=201,
-                errors=known,
-                example={"team": "design", "name": "Web shop", "expires": "90d"},
-            ),
-            AdminRoute("GET", ONE, "Show one key", self._get, KeyView, errors=known),
-            AdminRoute(
-                "PATCH",
-                ONE,
-                "Change a key's name or expiry, or the limits of its line",
-                self._patch,
-                KeyView,
-                body=KeyPatch,
-                errors=changeable,
-                example={"limits": {"images_per_day": 20}},
-            ),
-            AdminRoute(
-                "POST",
-                f"{ONE}/rotate",
-                "Replace a key by a new one",
-                self._rotate,
-                RotatedKey,
-                body=Rotation,
-                status=201,
-                errors=changeable,
-                example={"grace": "24h"},
-            ),
-            *(
-                AdminRoute(
-                    "POST",
-                    f"{ONE}/{action}",
-                    summary,
-                    self._setting(state),
-                    KeyView,
-                    errors=changeable,
-                )
-                for action, state, summary in states
-            ),
-        ]
-
+    @AdminRoute("GET", ALL, "List keys", query=KeysQuery, errors=_KNOWN)
     async def _list(self, call: AdminRequest) -> KeyList:
         found = await operations.list_keys(self.store, call.query.team)
         return KeyList(keys=await self._views(found, call))
 
+    @AdminRoute("GET", ONE, "Show one key", errors=_KNOWN)
     async def _get(self, call: AdminRequest) -> KeyView:
         return await self._view(await operations.find_key(self.store, call.params["id"]), call)
 
+    @AdminRoute(
+        "POST",
+        ALL,
+        "Create a key",
+        body=NewKey,
+        status=201,
+        errors=_KNOWN,
+        example={"team": "design", "name": "Web shop", "expires": "90d"},
+    )
     async def _create(self, call: AdminRequest) -> CreatedKey:
         wanted = read_fields(await read_body(call.request), NewKey)
         key, text = await operations.create_key(
@@ -184,6 +142,14 @@ class AdminKeys:
         )
         return CreatedKey(**asdict(key_view(key, call.by.now)), key=text)
 
+    @AdminRoute(
+        "PATCH",
+        ONE,
+        "Change a key's name or expiry, or the limits of its line",
+        body=KeyPatch,
+        errors=_CHANGEABLE,
+        example={"limits": {"images_per_day": 20}},
+    )
     async def _patch(self, call: AdminRequest) -> KeyView:
         body = await read_body(call.request)
         if "limits" in body and body["limits"] is None:
@@ -199,6 +165,15 @@ class AdminKeys:
         key = await operations.change_key(self.store, call.params["id"], change, call.by)
         return await self._view(key, call)
 
+    @AdminRoute(
+        "POST",
+        f"{ONE}/rotate",
+        "Replace a key by a new one",
+        body=Rotation,
+        status=201,
+        errors=_CHANGEABLE,
+        example={"grace": "24h"},
+    )
     async def _rotate(self, call: AdminRequest) -> RotatedKey:
         wanted = read_fields(await read_body(call.request), Rotation)
         done = await operations.rotate_key(
@@ -215,13 +190,23 @@ class AdminKeys:
             grace_in_full=done.grace_in_full,
         )
 
-    def _setting(self, state: KeyState) -> AdminHandler:
-        async def handle(call: AdminRequest) -> KeyView:
-            id = call.params["id"]
-            key = await operations.set_key_state(self.store, id, state, call.by)
-            return await self._view(key, call)
+    @AdminRoute(
+        "POST", f"{ONE}/disable", "Disable a key until it is enabled again", errors=_CHANGEABLE
+    )
+    async def _disable(self, call: AdminRequest) -> KeyView:
+        return await self._set_state(call, "disabled")
 
-        return handle
+    @AdminRoute("POST", f"{ONE}/enable", "Enable a disabled key", errors=_CHANGEABLE)
+    async def _enable(self, call: AdminRequest) -> KeyView:
+        return await self._set_state(call, "active")
+
+    @AdminRoute("POST", f"{ONE}/revoke", "Revoke a key permanently", errors=_CHANGEABLE)
+    async def _revoke(self, call: AdminRequest) -> KeyView:
+        return await self._set_state(call, "revoked")
+
+    async def _set_state(self, call: AdminRequest, state: KeyState) -> KeyView:
+        key = await operations.set_key_state(self.store, call.params["id"], state, call.by)
+        return await self._view(key, call)
 
     async def _view(self, key: Key, call: AdminRequest) -> KeyView:
         (view,) = await self._views([key], call)

@@ -35,7 +35,7 @@ from gateway.tenants import operations
 from gateway.web.admin.http import HEADERS, AdminRequest, AdminRoute
 from gateway.web.query import read_period
 
-API = "/admin/v1"
+_KNOWN = (NoSuchThing,)
 PIECE_ROWS = 1_000
 """Rows that are encoded at once: a long report must not block the event loop."""
 
@@ -94,61 +94,7 @@ class Reports:
     flush_usage: Flush
     flush_history: Flush
 
-    def routes(self) -> list[AdminRoute]:
-        """The routes to read reports."""
-        quota, known = f"{API}/quota", (NoSuchThing,)
-        return [
-            AdminRoute("GET", quota, "Current usage against all limits", self._quotas, Quotas),
-            AdminRoute(
-                "GET",
-                f"{quota}/{{team}}",
-                "Current usage against one team's limits",
-                self._quota,
-                TeamQuota,
-                errors=known,
-            ),
-            AdminRoute(
-                "GET",
-                f"{API}/usage",
-                "Requests, images, spend and savings",
-                self._usage,
-                list[UsageLine],
-                query=UsageQuery,
-                errors=known,
-                example={"by": ["team", "day"], "format": "csv"},
-                has_csv=True,
-            ),
-            AdminRoute(
-                "GET",
-                f"{API}/overview",
-                "Spend and savings, by team, key and day",
-                self._overview,
-                Overview,
-                query=OverviewQuery,
-            ),
-            AdminRoute(
-                "GET",
-                f"{API}/activity",
-                "Recent requests",
-                self._activity,
-                ActivityPage,
-                query=ActivityQuery,
-                errors=known,
-            ),
-            AdminRoute(
-                "GET",
-                f"{API}/errors",
-                "Errors by kind, the most frequent first",
-                self._errors,
-                ErrorPage,
-                query=ErrorQuery,
-                errors=known,
-            ),
-            AdminRoute(
-                "GET", f"{API}/audit", "Who changed what", self._audit, AuditLog, query=AuditQuery
-            ),
-        ]
-
+    @AdminRoute("GET", "/quota", "Current usage against all limits")
     async def _quotas(self, call: AdminRequest) -> Quotas:
         directory, accounts = self.store.directory, self.store.accounts
         teams, keys = await operations.list_teams(directory), await operations.list_keys(directory)
@@ -157,12 +103,23 @@ class Reports:
             teams=await team_quotas(accounts, teams, keys),
         )
 
+    @AdminRoute("GET", "/quota/{team}", "Current usage against one team's limits", errors=_KNOWN)
     async def _quota(self, call: AdminRequest) -> TeamQuota:
         team = await operations.find_team(self.store.directory, call.params["team"])
         keys = await operations.list_keys(self.store.directory, team.name)
         (quota,) = await team_quotas(self.store.accounts, [team], keys)
         return quota
 
+    @AdminRoute(
+        "GET",
+        "/usage",
+        "Requests, images, spend and savings",
+        response=list[UsageLine],
+        query=UsageQuery,
+        errors=_KNOWN,
+        example={"by": ["team", "day"], "format": "csv"},
+        has_csv=True,
+    )
     async def _usage(self, call: AdminRequest) -> web.StreamResponse:
         query: UsageQuery = call.query
         start, end = read_period(query, call.by.now)
@@ -174,6 +131,7 @@ class Reports:
                 return await _send(call, "text/csv; charset=utf-8", _csv(_portions(pieces), by))
             return await _send(call, "application/json", _json(_portions(pieces)))
 
+    @AdminRoute("GET", "/overview", "Spend and savings, by team, key and day", query=OverviewQuery)
     async def _overview(self, call: AdminRequest) -> Overview:
         query: OverviewQuery = call.query
         first, last = (
@@ -185,10 +143,14 @@ class Reports:
         usage, history = self.store.usage, self.store.history
         return await read_overview(usage, history, days, query.team, call.by.now)
 
+    @AdminRoute("GET", "/activity", "Recent requests", query=ActivityQuery, errors=_KNOWN)
     async def _activity(self, call: AdminRequest) -> ActivityPage:
         await self._prepare_history(call)
         return await read_activity(self.store.history, call.query)
 
+    @AdminRoute(
+        "GET", "/errors", "Errors by kind, the most frequent first", query=ErrorQuery, errors=_KNOWN
+    )
     async def _errors(self, call: AdminRequest) -> ErrorPage:
         await self._prepare_history(call)
         return await read_errors(self.store.history, call.query, call.by.now)
@@ -198,6 +160,7 @@ class Reports:
         with suppress(StoreUnavailable):  # a store that cannot be written may still be readable
             await self.flush_history()
 
+    @AdminRoute("GET", "/audit", "Who changed what", query=AuditQuery)
     async def _audit(self, call: AdminRequest) -> AuditLog:
         query: AuditQuery = call.query
         start = None if query.first is None else parse_time(query.first)

@@ -41,7 +41,7 @@ from gateway.web.admin.throttle import AddressThrottle, Throttle
 
 log = structlog.get_logger(source="admin")
 
-PATH = "/admin/v1/session"
+PATH = "/session"
 COOKIE = "gateway_session"
 MOST_ENDED = 10_000
 """How many ended sessions are remembered."""
@@ -75,14 +75,6 @@ class Sessions:
         self._overall = Throttle(clock)
         self._bearer = Throttle(clock)
         self._ended = dict[str, float]()
-
-    def routes(self) -> list[AdminRoute]:
-        """The routes to read, begin and end a session. Only the dashboard uses them."""
-        return [
-            AdminRoute("GET", PATH, "Who is signed in", self._who, is_open=True),
-            AdminRoute("POST", PATH, "Sign in", self._sign_in, is_open=True),
-            AdminRoute("DELETE", PATH, "Sign out", self._sign_out, is_open=True),
-        ]
 
     def visit(self, request: web.BaseRequest) -> Visit | None:
         """Return the session of a request, or None without a valid cookie.
@@ -121,6 +113,7 @@ class Sessions:
         if visit.session.id not in self._ended:
             self._set_cookie(replace(visit.session, seen=now), visit.token, response)
 
+    @AdminRoute("GET", PATH, "Who is signed in", is_open=True)
     async def _who(self, call: AdminRequest) -> web.Response:
         visit = self.visit(call.request)
         if visit is None:
@@ -129,6 +122,7 @@ class Sessions:
         self.renew(visit, response)
         return response
 
+    @AdminRoute("POST", PATH, "Sign in", is_open=True)
     async def _sign_in(self, call: AdminRequest) -> web.Response:
         request = call.request
         if is_from_elsewhere(request.headers):
@@ -144,6 +138,7 @@ class Sessions:
         log.info("signed in", token=token.name, role=token.role, address=address)
         return response
 
+    @AdminRoute("DELETE", PATH, "Sign out", is_open=True)
     async def _sign_out(self, call: AdminRequest) -> web.Response:
         request = call.request
         if is_from_elsewhere(request.headers):

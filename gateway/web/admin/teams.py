@@ -22,14 +22,15 @@ from gateway.core.listing import Listing, listing
 from gateway.core.model import Team
 from gateway.tenants import operations
 from gateway.tenants.store import DirectoryStore
-from gateway.web.admin.http import AdminRequest, AdminRoute, answer, read_body
+from gateway.web.admin.http import API, AdminRequest, AdminRoute, answer, read_body
 from gateway.web.query import refuse
 
-ALL = "/admin/v1/teams"
-ONE = "/admin/v1/teams/{team}"
+ALL = "/teams"
+ONE = "/teams/{team}"
 
 _IF_MATCH = {"If-Match": "Do it only if the team still has this ETag."}
 _CONDITIONAL = (NoSuchThing, PreconditionFailed)
+_CHANGE = {"max_n": 4, "limits": {"images_per_day": 300}}
 _UNNAMED = "unnamed"
 """Stands in for a missing name, so that the body's other faults are reported too."""
 
@@ -74,48 +75,24 @@ class AdminTeams:
     store: DirectoryStore
     models: Callable[[], Mapping[str, Model]]
 
-    def routes(self) -> list[AdminRoute]:
-        """The routes to list, create, change and delete teams."""
-        change: dict[str, Any] = {
-            "body": TeamBody,
-            "errors": _CONDITIONAL,
-            "headers": _IF_MATCH,
-            "example": {"max_n": 4, "limits": {"images_per_day": 300}},
-        }
-        put = "Create a team (201) or replace it whole"
-        return [
-            AdminRoute("GET", ALL, "List all teams", self._list, TeamList),
-            AdminRoute(
-                "POST",
-                ALL,
-                "Create a team",
-                self._create,
-                Team,
-                body=NewTeam,
-                status=201,
-                errors=(Conflicting,),
-                example={"team": "design", "limits": {"images_per_day": 200}},
-            ),
-            AdminRoute("GET", ONE, "Show one team", self._get, Team, errors=(NoSuchThing,)),
-            AdminRoute("PUT", ONE, put, self._put, Team, **change),
-            AdminRoute("PATCH", ONE, "Change fields of a team", self._patch, Team, **change),
-            AdminRoute(
-                "DELETE",
-                ONE,
-                "Delete a team and revoke its keys; its history stays",
-                self._delete,
-                DeletedTeam,
-                errors=_CONDITIONAL,
-                headers=_IF_MATCH,
-            ),
-        ]
-
+    @AdminRoute("GET", ALL, "List all teams")
     async def _list(self, call: AdminRequest) -> TeamList:
         return TeamList(teams=await operations.list_teams(self.store))
 
+    @AdminRoute("GET", ONE, "Show one team", response=Team, errors=(NoSuchThing,))
     async def _get(self, call: AdminRequest) -> web.Response:
         return _answer(listing(await operations.find_team(self.store, call.params["team"])))
 
+    @AdminRoute(
+        "POST",
+        ALL,
+        "Create a team",
+        response=Team,
+        body=NewTeam,
+        status=201,
+        errors=(Conflicting,),
+        example={"team": "design", "limits": {"images_per_day": 200}},
+    )
     async def _create(self, call: AdminRequest) -> web.Response:
         body = await read_body(call.request)
         name, faults = body.pop("team", None), Faults(BODY)
@@ -130,9 +107,19 @@ class AdminTeams:
             return wanted
 
         done = await operations.change_team(self.store, wanted.name, create, call.by)
-        location = {"Location": f"{ALL}/{wanted.name}"}
+        location = {"Location": f"{API}{ALL}/{wanted.name}"}
         return _answer(_existing(done.after), 201, location)
 
+    @AdminRoute(
+        "PUT",
+        ONE,
+        "Create a team (201) or replace it whole",
+        response=Team,
+        body=TeamBody,
+        errors=_CONDITIONAL,
+        headers=_IF_MATCH,
+        example=_CHANGE,
+    )
     async def _put(self, call: AdminRequest) -> web.Response:
         body = await read_body(call.request)
         wanted = self._read(call.params["team"], body, _misnamed(call, body))
@@ -144,6 +131,16 @@ class AdminTeams:
         done = await operations.change_team(self.store, wanted.name, replace, call.by)
         return _answer(_existing(done.after), 201 if done.before is None else 200)
 
+    @AdminRoute(
+        "PATCH",
+        ONE,
+        "Change fields of a team",
+        response=Team,
+        body=TeamBody,
+        errors=_CONDITIONAL,
+        headers=_IF_MATCH,
+        example=_CHANGE,
+    )
     async def _patch(self, call: AdminRequest) -> web.Response:
         patch = await read_body(call.request)
         faults = _misnamed(call, patch)
@@ -156,6 +153,13 @@ class AdminTeams:
         done = await operations.change_team(self.store, call.params["team"], change, call.by)
         return _answer(_existing(done.after))
 
+    @AdminRoute(
+        "DELETE",
+        ONE,
+        "Delete a team and revoke its keys; its history stays",
+        errors=_CONDITIONAL,
+        headers=_IF_MATCH,
+    )
     async def _delete(self, call: AdminRequest) -> DeletedTeam:
         def delete(before: Listing | None) -> None:
             _check_match(call.request, _existing(before))

@@ -29,6 +29,7 @@ from aiohttp.web_protocol import RequestPayloadError
 
 from gateway.core.errors import GatewayError, HeadersTooLarge, InternalError, InvalidRequest
 from gateway.telemetry.observer import NO_OBSERVER, Observer
+from gateway.web.framing import framing_error
 from gateway.web.responses import error_body, error_response
 
 log = structlog.get_logger(source="web")
@@ -75,12 +76,11 @@ class _Protocol(web.RequestHandler):
             raise ConnectionError("an answer was already under way")
         error = _parser_error(status, exc)
         if not isinstance(error, InternalError):
-            self._report_unreadable(error.code, type(exc).__name__)
-        response = error_response(error)
-        response.force_close()
-        return response
+            self.report_unreadable(error.code, type(exc).__name__)
+        return _last_response(error)
 
-    def _report_unreadable(self, code: str, cause: str) -> None:
+    def report_unreadable(self, code: str, cause: str) -> None:
+        """Log and count a request that no handler sees."""
         log.info("request unreadable", code=code, cause=cause)
         self.observer.request_unreadable(code)
 
@@ -91,7 +91,7 @@ class _Protocol(web.RequestHandler):
         if self._waiter is not None and not self._waiter.done():  # the head is incomplete
             self._head_bytes += len(data)
             if self._head_bytes > MAX_HEAD_BYTES:
-                self._report_unreadable(HeadersTooLarge.code, "too long")
+                self.report_unreadable(HeadersTooLarge.code, "too long")
                 self._refuse_head()
                 self.force_close()
             return
@@ -129,6 +129,13 @@ class _Protocol(web.RequestHandler):
         """Log nothing: these lines are about clients that left, and may contain their data."""
 
 
+def _last_response(error: GatewayError) -> web.Response:
+    """The answer to an error after which the connection is closed."""
+    response = error_response(error)
+    response.force_close()
+    return response
+
+
 def _parser_error(status: int, exc: BaseException | None) -> GatewayError:
     if isinstance(exc, LineTooLong):
         return HeadersTooLarge()
@@ -143,8 +150,9 @@ class _Server(web.Server):
 
     def __init__(self, handler: Handler, keepalive_seconds: float, observer: Observer) -> None:
         self._observer = observer
+        self._handler = handler
         super().__init__(
-            handler,
+            self._handle,
             request_factory=self._request,
             handler_cancellation=True,
             access_log=None,
@@ -154,6 +162,14 @@ class _Server(web.Server):
             max_line_size=MAX_LINE_BYTES,
             max_field_size=MAX_FIELD_BYTES,
         )
+
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        error = framing_error(request._message)
+        if error is None:
+            return await self._handler(request)
+        if isinstance(request.protocol, _Protocol):
+            request.protocol.report_unreadable(error.code, "framing")
+        return _last_response(error)
 
     def _request(self, message: RawRequestMessage, *parts: Any) -> web.BaseRequest:
         """Make the request, the last one of its connection if its body is chunked."""

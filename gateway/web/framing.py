@@ -1,0 +1,47 @@
+"""Checks of a request's head that aiohttp's parser leaves out: framing, host and target.
+
+What two programs read differently ends a request for one of them in the middle of it for the other.
+So whatever RFC 9112 lets a server refuse is refused, and its connection closed.
+"""
+
+import re
+
+from aiohttp import HttpVersion11
+from aiohttp.http import RawRequestMessage
+
+from gateway.core.errors import GatewayError, InvalidRequest, UnknownTransferCoding
+
+_HOST = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[\w.~%-]{1,255})(?::(\d{1,5}))?", re.ASCII)
+"""A name, an IPv4 or an IPv6 address, with or without a port: RFC 9110, section 7.2."""
+
+_PORTS = 65_536
+
+
+def framing_error(message: RawRequestMessage) -> GatewayError | None:
+    """Return the error of a request that is read in more than one way, or None.
+
+    Sources: RFC 9112, sections 3.2 (host), 3.2.1 (target) and 6.1 (transfer codings).
+    """
+    codings = message.headers.getall("Transfer-Encoding", ())
+    if codings:
+        if message.version < HttpVersion11 or "Content-Length" in message.headers:
+            return _invalid("Transfer-Encoding is not allowed here.")
+        if not message.chunked:
+            return _invalid("Transfer-Encoding must be chunked.")
+        if [coding.strip().lower() for coding in codings] != ["chunked"]:
+            return UnknownTransferCoding()
+    hosts = message.headers.getall("Host", ())
+    if len(hosts) > 1 or not all(map(_is_host, hosts)):
+        return _invalid("The Host header must be one host name, with or without a port.")
+    if "#" in message.path:
+        return _invalid("The target has a fragment.")
+    return None
+
+
+def _invalid(text: str) -> InvalidRequest:
+    return InvalidRequest(text, code="invalid_http")
+
+
+def _is_host(host: str) -> bool:
+    found = _HOST.fullmatch(host)
+    return found is not None and int(found[1] or 0) < _PORTS

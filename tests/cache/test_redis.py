@@ -17,9 +17,9 @@ from gateway.cache.seal import SEAL_BYTES, Seal
 from gateway.core.model import Bought
 from tests.support.answers import answer, key
 from tests.support.clocks import Clock
-from tests.support.money import until
 from tests.support.redis import RedisServer, running_redis
 from tests.support.redis_cache import SEAL, CacheReplica
+from tests.support.steps import until
 
 DAY = 86_400.0
 NAME = f"{PREFIX}{SEAL.mark}:{key(1)}"

@@ -10,10 +10,10 @@ import pytest
 from structlog.testing import capture_logs
 
 from tests.support.answers import answer, key
-from tests.support.money import until
 from tests.support.redis import RedisServer
 from tests.support.redis_cache import CacheReplica
 from tests.support.redis_kinds import Cluster, command, running_cluster
+from tests.support.steps import until
 
 
 @pytest.fixture

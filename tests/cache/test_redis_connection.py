@@ -12,8 +12,8 @@ from structlog.testing import capture_logs
 from gateway.cache.redis_connection import CONNECTIONS, RedisConnection, RedisUnavailable
 from gateway.config.store_url import parse_store_url
 from gateway.stores.redis.client import RedisClient
-from tests.support.money import until
 from tests.support.redis import RedisServer
+from tests.support.steps import until
 
 AWAY = ("warning", "cache away")
 REFUSES = ("warning", "cache refuses")

@@ -6,7 +6,7 @@ import pytest
 
 from gateway.stores.port import Store
 from tests.conformance.store import MakeStore
-from tests.support.money import until
+from tests.support.steps import until
 
 LONG = 3_600.0
 SHORT = 0.3

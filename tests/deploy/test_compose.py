@@ -17,9 +17,9 @@ import pytest
 from gateway.config.files import load_settings
 from gateway.upstream.sandbox import Sandbox
 from tests.support.compose import Stack, read_compose
-from tests.support.money import drawing, until
 from tests.support.raw import ask, request_bytes
 from tests.support.rig import ADMIN_TOKEN, UPSTREAM_KEY, Got
+from tests.support.steps import drawing, until
 from tests.support.tools import DEPLOY, ROOT, passes
 
 REQUIRED = {

@@ -17,11 +17,11 @@ import pytest
 from gateway.core.model import Limits
 from gateway.server.gateway import LINGER_SECONDS
 from tests.support.balancers import balancing, nginx_config
-from tests.support.money import USED_UP, drawing, tally, until
 from tests.support.raw import refuses
 from tests.support.redis import free_port
 from tests.support.replicas import Replicas, running_replicas
 from tests.support.rig import FLAT, Got
+from tests.support.steps import USED_UP, drawing, tally, until
 
 TOO_LARGE = (413, "invalid_request_error", "body_too_large")
 
@@ -68,7 +68,7 @@ async def test_a_limit_is_exact_and_a_body_too_large_is_refused_as_by_the_gatewa
         got = await asyncio.gather(*(balancer.generate(key) for _ in range(300)))
         assert tally(got) == {200: 100, USED_UP: 200}
         assert replicas.sandbox.counts.asked == 100
-        await replicas.assert_books("team", 100)
+        await replicas.assert_books(100)
         for gateway in replicas.gateways:
             assert sum(line.get("event") == "request" for line in gateway.lines()) > 50
 

@@ -15,9 +15,9 @@ import yaml
 
 from gateway.core.model import Limits
 from gateway.upstream.sandbox import UpstreamFault
-from tests.support.money import drawing, until
 from tests.support.promql import PROMETHEUS, RULE_FILES, Asked, of_panels, of_rules, selectors
 from tests.support.rig import Rig, running_rig
+from tests.support.steps import drawing, until
 from tests.support.tools import DEPLOY, passes
 
 READY_SECONDS = 60

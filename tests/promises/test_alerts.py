@@ -5,10 +5,10 @@ from pathlib import Path
 
 from gateway.core.model import Limits
 from gateway.reporting.alerts.delivery import CLAIM_SECONDS
-from tests.support.money import until
 from tests.support.receiver import SECRET, running_receiver
 from tests.support.replicas import patiently, running_replicas
 from tests.support.rig import FLAT
+from tests.support.steps import until
 
 TOML = (
     FLAT

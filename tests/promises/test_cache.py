@@ -11,9 +11,8 @@ from pathlib import Path
 
 from gateway.core.model import Limits
 from gateway.upstream.sandbox import UpstreamFault
-from tests.support.money import drawing
 from tests.support.rig import FLAT, PROMPT, Got, Rig, running_rig
-from tests.support.steps import calls, metric, status, until
+from tests.support.steps import calls, drawing, metric, status, until
 
 HIT = "gateway; hit"
 MISS = "gateway; fwd=miss"

@@ -15,10 +15,10 @@ from gateway.quota.ledger import Ledger
 from gateway.quota.steps import Denied, Held, Settle
 from gateway.stores.redis.names import META
 from gateway.stores.sqlite import SqliteStore
-from tests.support.money import PRICE, USED_UP, assert_spent, drawing, tally, until
 from tests.support.quota_steps import reserve
 from tests.support.replicas import Replicas, mortally, running_replicas
-from tests.support.rig import FLAT
+from tests.support.rig import FLAT, PRICE, assert_spent
+from tests.support.steps import USED_UP, drawing, tally, until
 
 # -- a ledger with a clock of its own -----------------------------------------------------------
 

@@ -11,8 +11,8 @@ from msgspec.structs import replace
 from gateway.core.model import Limits
 from gateway.core.money import format_usd
 from gateway.upstream.sandbox import UpstreamFault
-from tests.support.money import PRICE, assert_books, assert_spent, drawing, until, until_asked
-from tests.support.rig import FLAT, Rig, running_rig
+from tests.support.rig import FLAT, PRICE, Rig, assert_spent, running_rig
+from tests.support.steps import drawing, until, until_asked
 
 # -- answers ------------------------------------------------------------------------------------
 
@@ -26,10 +26,10 @@ async def test_fewer_images_are_paid_as_delivered_and_not_kept(tmp_path: Path) -
         assert len(got.json["data"]) == 3
         assert got.headers["x-gateway-cost-usd"] == "0.12"
         assert got.headers["Cache-Status"] == "gateway; fwd=miss"
-        await assert_books(rig, "team", 3, 3 * PRICE)
+        await rig.assert_books(3)
         got = await rig.generate(key, n=4)
         assert got.headers["Cache-Status"] == "gateway; fwd=miss; stored"
-        await assert_books(rig, "team", 7, 7 * PRICE)
+        await rig.assert_books(7)
         assert rig.sandbox.counts.images_drawn == 7
 
 
@@ -39,7 +39,7 @@ async def test_more_images_than_asked_for_are_paid_in_full(tmp_path: Path) -> No
         rig.sandbox.fault = UpstreamFault(kind="fewer", images=5, times=1)
         got = await rig.generate(key, n=2)
         assert (got.status, len(got.json["data"])) == (200, 5)
-        await assert_books(rig, "team", 5, 5 * PRICE)
+        await rig.assert_books(5)
         metrics = (await rig.admin("/metrics")).body
         assert b"gateway_settlements_above_hold_total 1.0" in metrics
 
@@ -51,7 +51,7 @@ async def test_a_compressed_answer_is_read_like_any_other(tmp_path: Path) -> Non
         got = await rig.generate(key, n=2)
         assert "Content-Encoding" not in got.headers
         assert len(got.json["data"]) == 2
-        await assert_books(rig, "team", 2, 2 * PRICE)
+        await rig.assert_books(2)
         assert (await rig.generate(key, n=2)).body == got.body
 
 
@@ -95,7 +95,7 @@ async def test_an_image_costs_what_the_price_table_says(
     got = await asked
     assert hold.cost >= 2 * price
     assert got.headers["x-gateway-cost-usd"] == format_usd(2 * price)
-    await assert_books(rig, "team", 2, 2 * price)
+    await rig.assert_books(2, 2 * price)
 
 
 async def test_auto_needs_room_for_the_dearest_image(rig: Rig) -> None:
@@ -135,7 +135,7 @@ async def test_hanging_up_at_any_moment_leaves_no_hold_and_no_gap(tmp_path: Path
         await until(lambda: not proxy.in_flight and not len(proxy.flights))
         drawn = rig.sandbox.counts.images_drawn
         assert 50 < drawn <= 150
-        await assert_books(rig, "team", drawn, drawn * PRICE)
+        await rig.assert_books(drawn)
 
 
 # -- totals -------------------------------------------------------------------------------------

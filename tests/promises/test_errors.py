@@ -18,9 +18,9 @@ from msgspec import Struct
 from gateway.core.model import Limits
 from gateway.core.money import format_usd
 from gateway.upstream.sandbox import UpstreamFault
-from tests.support.money import PRICE, TOO_MUCH_AT_ONCE, USED_UP, assert_books, recorded, until
 from tests.support.raw import PATH, ask, request_bytes
-from tests.support.rig import FLAT, PROMPT, UPSTREAM_KEY, Got, Rig, running_rig
+from tests.support.rig import FLAT, PRICE, PROMPT, UPSTREAM_KEY, Got, Rig, running_rig
+from tests.support.steps import TOO_MUCH_AT_ONCE, USED_UP, until
 
 N = 3
 """Images in each request, so that a charge for one would be seen."""
@@ -127,14 +127,14 @@ async def test_a_failure_has_its_row_and_its_cost(rig: Rig, case: str) -> None:
     if row.charged:
         assert "charged" in got.json["error"]["message"]
     charged = N if row.charged else 0
-    await assert_books(rig, "team", charged, charged * PRICE)
-    assert (await recorded(rig, "team")).images_unknown == charged
+    await rig.assert_books(charged)
+    assert (await rig.usage("team")).images_unknown == charged
     assert charged >= rig.sandbox.counts.images_drawn
     # The failure was not kept: the same request is bought, and that answer is kept.
     assert (await rig.generate(key, n=N)).headers["x-gateway-cost-usd"] == "0.12"
     assert (await rig.generate(key, n=N)).headers["Cache-Status"] == "gateway; hit"
     assert rig.sandbox.counts.asked == 2
-    await assert_books(rig, "team", charged + N, (charged + N) * PRICE)
+    await rig.assert_books(charged + N)
 
 
 async def test_each_failure_is_one_entry_with_its_outcome(rig: Rig) -> None:
@@ -184,8 +184,8 @@ async def test_without_a_connection_nothing_is_charged(tmp_path: Path, case: str
         for _ in range(2):
             got = await rig.generate(key, n=N)
             assert_error(got, Row(status(0), 503, "upstream_error", "upstream_unreachable"))
-        await assert_books(rig, "team", 0, 0)
-        assert (await recorded(rig, "team")).requests == 2
+        await rig.assert_books(0)
+        assert (await rig.usage("team")).requests == 2
 
 
 async def test_a_connection_that_does_not_come_about_in_time_is_free(tmp_path: Path) -> None:
@@ -205,7 +205,7 @@ async def test_a_connection_that_does_not_come_about_in_time_is_free(tmp_path: P
         async with running_rig(tmp_path, FLAT, None, **environ) as rig:
             got = await rig.generate(await rig.key(), n=N)
             assert got.error == (503, "upstream_error", "upstream_unreachable")
-            await assert_books(rig, "team", 0, 0)
+            await rig.assert_books(0)
         for each in waiting:
             each.close()
 
@@ -271,7 +271,7 @@ async def test_only_if_cached_and_not_kept_is_504(rig: Rig) -> None:
     assert got.error == (504, "invalid_request_error", "not_cached")
     assert not retried(got)
     assert rig.sandbox.counts.asked == 0
-    await assert_books(rig, "team", 0, 0)
+    await rig.assert_books(0)
 
 
 # -- quota --------------------------------------------------------------------------------------

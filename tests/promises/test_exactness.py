@@ -20,10 +20,10 @@ from gateway.quota.ledger import Ledger
 from gateway.quota.steps import Held, Settle
 from gateway.stores.sqlite import SqliteStore
 from gateway.upstream.sandbox import UpstreamFault
-from tests.support.money import AWAY, PRICE, TOO_MUCH_AT_ONCE, USED_UP, assert_spent, drawing, tally
 from tests.support.quota_steps import NOON, reserve
 from tests.support.replicas import STORES, Replicas, patiently, running_replicas
-from tests.support.rig import FLAT, Got
+from tests.support.rig import FLAT, PRICE, Got, assert_spent
+from tests.support.steps import AWAY, TOO_MUCH_AT_ONCE, USED_UP, drawing, tally
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -82,7 +82,7 @@ async def test_a_crowd_buys_exactly_its_images(
         assert budget - most < bought <= budget
         assert got.keys() == {200, USED_UP}
         assert most > 1 or got[200] == bought
-        await replicas.assert_books(team, bought)
+        await replicas.assert_books(bought, team=team)
 
 
 async def test_a_keys_images_are_exact_within_its_teams(replicas: Replicas, repeats: int) -> None:
@@ -97,7 +97,7 @@ async def test_a_keys_images_are_exact_within_its_teams(replicas: Replicas, repe
         assert tally(others) == {200: 10}
         assert tally(await storm(replicas, [free], 40)) == {200: 20, USED_UP: 20}
         assert replicas.sandbox.counts.asked - before == 50
-        await replicas.assert_books(team, 50)
+        await replicas.assert_books(50, team=team)
         counters = (await replicas.account(team)).keys[parse(key) or ""]
         assert (counters.day.images, counters.month.cost) == (20, 20 * PRICE)
 
@@ -115,7 +115,7 @@ async def test_a_dollar_buys_exactly_25_images_at_4_cents(replicas: Replicas, re
         replicas.sandbox.faults.append(UpstreamFault(kind="status", status=500, times=10))
         await asyncio.gather(*(keep_asking(replicas, key) for _ in range(40)))
         assert replicas.sandbox.counts.images_drawn - before == 25
-        await replicas.assert_books(team, 25)
+        await replicas.assert_books(25, team=team)
 
 
 # -- the limits of the whole gateway ------------------------------------------------------------
@@ -187,7 +187,7 @@ async def test_of_500_in_5_seconds_60_a_minute_are_bought(replicas: Replicas, re
         assert tally(got) == {200: bought, TOO_MUCH_AT_ONCE: 500 - bought}
         # A slow disk may have admitted a request after its client gave up: its place is taken.
         assert max(1, 60 - given_up) <= bought <= 60
-        await replicas.assert_books(team, bought)
+        await replicas.assert_books(bought, team=team)
 
     for first in range(0, repeats, 3):
         await asyncio.gather(*(ask_for_5_seconds() for _ in range(first, min(first + 3, repeats))))
@@ -231,4 +231,4 @@ async def test_never_more_than_10_at_once(replicas: Replicas, repeats: int) -> N
         bought = replicas.sandbox.counts.asked - before
         assert tally(got) == {200: bought, TOO_MUCH_AT_ONCE: 200 - bought}
         assert 0 < replicas.sandbox.counts.peak_in_flight <= 10
-        await replicas.assert_books(team, bought)
+        await replicas.assert_books(bought, team=team)

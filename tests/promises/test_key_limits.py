@@ -8,9 +8,8 @@ import pytest
 
 from gateway.core.key_format import parse
 from gateway.core.model import Limits
-from tests.support.money import PRICE, TOO_MUCH_AT_ONCE, USED_UP, drawing, tally
-from tests.support.rig import FLAT, Got, Rig, running_rig
-from tests.support.steps import calls, until
+from tests.support.rig import FLAT, PRICE, Got, Rig, running_rig
+from tests.support.steps import TOO_MUCH_AT_ONCE, USED_UP, calls, drawing, tally, until
 
 ONE = Limits(images_per_day=1)
 

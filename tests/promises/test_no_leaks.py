@@ -23,10 +23,9 @@ from gateway.core.key_format import parse
 from gateway.core.model import Limits
 from gateway.upstream.sandbox import Sandbox, UpstreamFault
 from gateway.upstream.sandbox.state import Kind
-from tests.support.money import drawing
-from tests.support.program import Program, program
+from tests.support.process import Program, program
 from tests.support.raw import PATH, wire
-from tests.support.steps import key_in, until
+from tests.support.steps import drawing, key_in, until
 
 WINDOW = 8
 _ALPHABET = string.ascii_letters + string.digits
@@ -347,7 +346,7 @@ async def a_crash(nest: Nest) -> None:
     calls = nest.upstream.counts.calls
     lost = [asyncio.create_task(nest.ask()) for _ in range(5)]
     await until(lambda: nest.upstream.counts.calls == calls + 5)
-    await nest.running.stop()
+    await nest.running.kill()
     await asyncio.gather(*lost, return_exceptions=True)
     nest.upstream.settings.latency = 0
     nest.look()
@@ -407,7 +406,7 @@ async def test_nothing_planted_comes_out(tmp_path: Path, log: str) -> None:
         await at.upstream.close()
         await at.ask()
         at.look()
-        await at.running.stop()
+        await at.running.kill()
         code, _, err = await at.running.run("serve")
         assert code == 1
         assert not at.canaries.found_in(err.encode())

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from gateway.core.model import Limits
-from tests.support.money import AWAY, USED_UP, drawing, tally, until
 from tests.support.replicas import Replicas, StoreKind, running_replicas
 from tests.support.rig import FLAT, PROMPT, Got
+from tests.support.steps import AWAY, USED_UP, drawing, tally, until
 
 REFUSED_SECONDS = 2.0
 """After which a request is refused if the store does not answer."""
@@ -93,11 +93,11 @@ async def test_during_an_outage_nothing_is_sold_and_what_was_bought_arrives(
             assert tally(await asyncio.gather(*under_way)) == {200: 40}
             assert replicas.sandbox.counts.asked == bought
         await until(replicas.is_closed, REFUSED_SECONDS + SLACK_SECONDS)
-        await replicas.assert_books("team", bought)
+        await replicas.assert_books(bought)
         replicas.sandbox.settings.latency = 0
         got = await asyncio.gather(*replicas.buying(key, 104 - bought))
         assert tally(got) == {200: 100 - bought, USED_UP: 4}
-        await replicas.assert_books("team", 100)
+        await replicas.assert_books(100)
 
 
 # -- frozen -------------------------------------------------------------------------------------
@@ -133,11 +133,11 @@ async def test_frozen_under_50_requests_a_second(tmp_path: Path, seconds: float)
         assert slowest < REFUSED_SECONDS + SLACK_SECONDS
         await until(replicas.is_closed)
         assert counts.asked > admitted
-        await replicas.assert_books("team", counts.images_drawn)
+        await replicas.assert_books(counts.images_drawn)
         while tally(got := await asyncio.gather(*replicas.buying(key, 40)))[200]:
             assert tally(got).keys() <= {200, USED_UP}
         assert counts.images_drawn == 400
-        await replicas.assert_books("team", 400)
+        await replicas.assert_books(400)
 
 
 # -- emptied ------------------------------------------------------------------------------------

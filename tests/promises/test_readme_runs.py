@@ -13,7 +13,7 @@ import pytest
 
 from gateway.upstream.sandbox import Sandbox, SandboxSettings
 from tests.support.documents import PAGES, README, WHOLE, blocks, gateway_arguments, shell_lines
-from tests.support.program import Program, program
+from tests.support.process import Program, program
 from tests.support.tools import ROOT
 
 PLACEHOLDER = "0123456789ab"

@@ -19,22 +19,9 @@ from gateway.quota.ledger import Ledger
 from gateway.quota.steps import Denied, Held, Settle
 from gateway.stores.sqlite import SqliteStore
 from gateway.upstream.sandbox import UpstreamFault
-from tests.support.money import (
-    AWAY,
-    PRICE,
-    TOO_MUCH_AT_ONCE,
-    USED_UP,
-    assert_books,
-    assert_spent,
-    drawing,
-    gateway_account,
-    tally,
-    until,
-    until_asked,
-    until_closed,
-)
 from tests.support.quota_steps import NOON, reserve
-from tests.support.rig import FLAT, Got, Rig, running_rig
+from tests.support.rig import FLAT, PRICE, Got, Rig, assert_spent, running_rig
+from tests.support.steps import AWAY, TOO_MUCH_AT_ONCE, USED_UP, drawing, tally, until, until_asked
 
 REFUSED_SECONDS = 2.5
 """After which a request is refused at the latest if the store does not answer."""
@@ -80,7 +67,7 @@ async def test_refused_for_concurrency_leaves_the_minute_alone(tmp_path: Path) -
         assert got.error == TOO_MUCH_AT_ONCE
         assert "requests_per_minute" in got.json["error"]["message"]
         assert 40 < int(got.headers["Retry-After"]) <= 60
-        await assert_books(rig, "team", 2, 2 * PRICE)
+        await rig.assert_books(2)
 
 
 async def test_one_at_once_and_one_a_minute(tmp_path: Path) -> None:
@@ -133,7 +120,7 @@ async def test_a_request_above_a_whole_limit_is_not_to_be_retried(
         assert got.json["error"]["message"].startswith(named)
         assert got.headers["x-should-retry"] == "false"
         assert "x-gateway-cost-usd" not in got.headers
-        await assert_books(rig, "team", 0, 0)
+        await rig.assert_books(0)
         assert rig.sandbox.counts.asked == 0
 
 
@@ -154,9 +141,9 @@ async def test_one_refusing_limit_leaves_all_the_others_alone(tmp_path: Path) ->
         assert tally(got) == {USED_UP: 50}
         assert "resets at" in got[0].json["error"]["message"]
         assert (await rig.generate(key, None, n=1)).status == 200
-        await assert_books(rig, "team", 5, 5 * PRICE)
+        await rig.assert_books(5)
         assert sum(count for _, count in (await rig.account()).minute) == 2
-        assert_spent(await gateway_account(rig), 5, 5 * PRICE)
+        assert_spent(await rig.gateway_account(), 5, 5 * PRICE)
 
 
 async def test_a_failed_purchase_gives_its_slot_and_money_back(tmp_path: Path) -> None:
@@ -167,7 +154,7 @@ async def test_a_failed_purchase_gives_its_slot_and_money_back(tmp_path: Path) -
             assert (await rig.generate(key)).status == 502
         rig.sandbox.fault = None
         assert (await rig.generate(key)).status == 200
-        await assert_books(rig, "team", 1, PRICE)
+        await rig.assert_books(1)
 
 
 async def test_too_many_in_flight_costs_nothing(tmp_path: Path) -> None:
@@ -175,7 +162,7 @@ async def test_too_many_in_flight_costs_nothing(tmp_path: Path) -> None:
         key = await rig.key()
         got = await asyncio.gather(*buying(rig, key, 100))
         assert tally(got) == {200: 10, (503, "server_error", "overloaded"): 90}
-        await assert_books(rig, "team", 10, 10 * PRICE)
+        await rig.assert_books(10)
 
 
 async def test_calls_whose_clients_have_left_take_room_too(tmp_path: Path) -> None:
@@ -189,8 +176,8 @@ async def test_calls_whose_clients_have_left_take_room_too(tmp_path: Path) -> No
                 task.cancel()
         assert len(rig.gateway.proxy.flights) == rig.sandbox.counts.asked == 10
         assert (await rig.generate(key, None)).error == (503, "server_error", "overloaded")
-        await until_closed(rig)
-        await assert_books(rig, "team", 10, 10 * PRICE)
+        await until(rig.is_closed)
+        await rig.assert_books(10)
         assert (await rig.generate(key, None)).status == 200
 
 
@@ -199,7 +186,7 @@ async def test_long_client_text_makes_no_record_large(tmp_path: Path) -> None:
         key = await rig.key()
         asked = buying(rig, key, 20, quality="x" * 100_000)
         assert {got.status for got in await asyncio.gather(*asked)} == {400}
-        await assert_books(rig, "team", 0, 0)
+        await rig.assert_books(0)
         rows = await rig.gateway.store.usage.report(("quality",), None, None)
         assert [row.group for row in rows] == [("other",)]
 
@@ -221,9 +208,9 @@ async def test_a_request_is_refused_in_time_while_the_store_is_away(tmp_path: Pa
             # Also requests that come while others already wait.
             waits = await asyncio.gather(*(ask(number / 10) for number in range(40)))
             assert max(waits) < REFUSED_SECONDS
-        await until_closed(rig)
+        await until(rig.is_closed)
         assert rig.sandbox.counts.asked == 0
-        await assert_books(rig, "team", 0, 0)
+        await rig.assert_books(0)
         assert (await rig.usage()).requests == 0
 
 
@@ -235,7 +222,7 @@ async def test_a_short_lock_is_waited_for(tmp_path: Path) -> None:
             await asyncio.sleep(0.7)
             assert rig.sandbox.counts.asked == 0
         assert tally(await asyncio.gather(*asked)) == {200: 20}
-        await assert_books(rig, "team", 20, 20 * PRICE)
+        await rig.assert_books(20)
 
 
 async def test_a_refund_is_made_once_the_lock_is_gone(tmp_path: Path) -> None:
@@ -248,8 +235,8 @@ async def test_a_refund_is_made_once_the_lock_is_gone(tmp_path: Path) -> None:
         with locked(tmp_path):
             got = await asyncio.gather(*asked)
             assert sorted(each.status for each in got) == [200, 400, 400, 400, 502, 502]
-        await until_closed(rig)
-        await assert_books(rig, "team", 3, 3 * PRICE)
+        await until(rig.is_closed)
+        await rig.assert_books(3)
 
 
 async def test_locks_that_come_and_go_leave_no_orphan(tmp_path: Path) -> None:
@@ -278,10 +265,10 @@ async def test_locks_that_come_and_go_leave_no_orphan(tmp_path: Path) -> None:
         ending.set()
         await asyncio.gather(*shoppers)
         await until(lambda: not len(rig.gateway.proxy.flights))
-        await until_closed(rig)
+        await until(rig.is_closed)
         drawn = rig.sandbox.counts.images_drawn
         assert drawn > 50
-        await assert_books(rig, "team", drawn, drawn * PRICE)
+        await rig.assert_books(drawn)
 
 
 async def test_a_long_outage_does_not_pile_up_work(tmp_path: Path) -> None:
@@ -313,7 +300,7 @@ async def test_a_bought_picture_is_delivered_though_the_drain_is_over(tmp_path: 
             assert sorted(each.status for each in got) == [200, 200, 502]
         await stopping
     async with running_rig(tmp_path, FLAT) as rig:
-        await assert_books(rig, "team", 3, 3 * PRICE)
+        await rig.assert_books(3)
 
 
 async def test_a_call_cut_off_by_the_end_of_the_drain_is_charged(tmp_path: Path) -> None:
@@ -324,4 +311,4 @@ async def test_a_call_cut_off_by_the_end_of_the_drain_is_charged(tmp_path: Path)
         await rig.gateway.stop()
         assert (await asked).error == (502, "upstream_error", "upstream_cut")
     async with running_rig(tmp_path, FLAT) as rig:
-        await assert_books(rig, "team", 1, PRICE)
+        await rig.assert_books(1)

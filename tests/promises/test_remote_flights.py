@@ -13,13 +13,11 @@ import pytest
 
 from gateway.core.model import Limits
 from gateway.proxy.election import LEASE_SECONDS
-from tests.support.gateways import Gateways, running_gateways, shared
-from tests.support.money import AWAY, PRICE, assert_books, drawing, until
 from tests.support.process import GatewayProcess, running_process
 from tests.support.redis import running_redis
-from tests.support.replicas import running_replicas
-from tests.support.rig import FLAT, PROMPT, Got
-from tests.support.steps import read_samples, status, total
+from tests.support.replicas import Gateways, running_gateways, running_replicas, shared
+from tests.support.rig import FLAT, PRICE, PROMPT, Got
+from tests.support.steps import AWAY, drawing, read_samples, status, total, until
 
 COLLAPSED, STORED = "gateway; fwd=miss; collapsed", "gateway; fwd=miss; stored"
 EXACT = Limits(images_per_day=1, cost_per_day=PRICE, concurrent_requests=1, requests_per_minute=1)
@@ -52,7 +50,7 @@ async def test_200_at_four_processes_are_one_call_and_one_charge(
         assert replicas.sandbox.counts.asked == 1
         assert Counter(map(status, answers)) == {STORED: 1, COLLAPSED: 199}
         assert len({got.body for got in answers}) == 1
-        await replicas.assert_books("team", 1)
+        await replicas.assert_books(1)
 
 
 # -- freshness ----------------------------------------------------------------------------------
@@ -93,7 +91,7 @@ async def test_another_gateway_buys_after_a_drain_cut_the_first_call(tmp_path: P
         assert (await first).error[2] == "upstream_cut"
         assert status(await second) == STORED
         assert gateways.sandbox.counts.asked == 2
-        await assert_books(gateways.rigs[1], "team", 2, 2 * PRICE)
+        await gateways.rigs[1].assert_books(2)
 
 
 @asynccontextmanager
@@ -137,7 +135,7 @@ async def test_a_buyer_frozen_for_longer_than_its_lease_is_charged_right(tmp_pat
         assert total(losses, "gateway_lease_losses_total") == 1
         await until(lambda: "lease lost" in str(process.lines()))
         assert gateways.sandbox.counts.asked == 2
-        await assert_books(gateways.rigs[0], "team", 2, 2 * PRICE)
+        await gateways.rigs[0].assert_books(2)
 
 
 # -- a Redis that dies or freezes ---------------------------------------------------------------
@@ -169,7 +167,7 @@ async def test_a_redis_frozen_for_3_seconds_costs_no_second_purchase(tmp_path: P
         assert ends[STORED] == 1
         assert ends[STORED] + ends[COLLAPSED] + ends[503] == 9
         assert gateways.sandbox.counts.calls == 1
-        await assert_books(gateways.rigs[0], "team", 1, PRICE)
+        await gateways.rigs[0].assert_books(1)
 
 
 async def test_while_redis_is_away_nothing_is_bought_and_nobody_waits_long(tmp_path: Path) -> None:

@@ -11,10 +11,10 @@ import pytest_asyncio
 from gateway.core.key_format import parse
 from gateway.core.model import NO_LIMITS, Limits, Team
 from tests.support.directory import put_teams, set_state
-from tests.support.money import TOO_MUCH_AT_ONCE, USED_UP, tally
 from tests.support.process import GatewayProcess
 from tests.support.replicas import STORES, Replicas, running_replicas
 from tests.support.rig import Got
+from tests.support.steps import TOO_MUCH_AT_ONCE, USED_UP, tally
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -126,7 +126,7 @@ async def test_a_teams_new_policy_and_limits_hold_everywhere(replicas: Replicas)
     refused = {got.error[2] for got in await at_each(replicas, key, n=2)}
     assert refused == {"n_not_allowed"}
     assert await sold() == 40
-    await replicas.assert_books(team, 55)
+    await replicas.assert_books(55, team=team)
 
 
 async def test_a_call_under_way_is_delivered_though_its_key_is_revoked_meanwhile(
@@ -140,4 +140,4 @@ async def test_a_call_under_way_is_delivered_though_its_key_is_revoked_meanwhile
     await set_key(replicas, key, "revoked")
     assert (await buying).status == 200
     replicas.sandbox.settings.latency = 0
-    await replicas.assert_books(team, 1)
+    await replicas.assert_books(1, team=team)

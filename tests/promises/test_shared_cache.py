@@ -14,11 +14,10 @@ import pytest
 from structlog.testing import capture_logs
 
 from gateway.cache.redis import PREFIX
-from tests.support.gateways import Gateways, running_gateways
-from tests.support.money import drawing, until
 from tests.support.redis import RedisServer, free_port, running_redis
+from tests.support.replicas import Gateways, running_gateways
 from tests.support.rig import Rig, running_rig
-from tests.support.steps import calls, metric, samples, status
+from tests.support.steps import calls, drawing, metric, samples, status, until
 
 HIT = "gateway; hit"
 STORED = "gateway; fwd=miss; stored"

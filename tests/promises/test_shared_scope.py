@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from gateway.core.model import Limits
-from tests.support.money import drawing
 from tests.support.rig import FLAT, Rig, running_rig
+from tests.support.steps import drawing
 
 SHARED = (
     FLAT

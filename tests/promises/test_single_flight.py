@@ -13,10 +13,9 @@ import pytest
 
 from gateway.core.model import Limits
 from gateway.upstream.sandbox import UpstreamFault
-from tests.support.gateways import Gateways, running_gateways
-from tests.support.money import PRICE, assert_books, drawing, until
-from tests.support.rig import FLAT, Got, Rig, running_rig
-from tests.support.steps import calls, metric, status
+from tests.support.replicas import Gateways, running_gateways
+from tests.support.rig import FLAT, PRICE, Got, Rig, running_rig
+from tests.support.steps import calls, drawing, metric, status, until
 
 HIT, COLLAPSED = "gateway; hit", "gateway; fwd=miss; collapsed"
 STORED = "gateway; fwd=miss; stored"
@@ -52,7 +51,7 @@ async def test_200_at_once_are_one_call_and_one_charge(tmp_path: Path, count: in
         assert len({got.body for got in answers}) == 1
         costs = Counter(got.headers["x-gateway-cost-usd"] for got in answers)
         assert costs == {"0.04": 1, "0": CROWD - 1}
-        await assert_books(gateways.rigs[0], "team", 1, PRICE)
+        await gateways.rigs[0].assert_books(1)
         for rig in gateways.rigs:
             usage = await rig.usage()
         assert (usage.requests, usage.images_cached) == (CROWD, CROWD - 1)
@@ -82,7 +81,7 @@ async def test_many_pictures_by_many_at_once_are_each_bought_once(
 
         assert set(await asyncio.gather(*map(wave, range(300)))) == {200}
         assert gateways.sandbox.counts.calls == 7
-        await assert_books(gateways.rigs[0], "team", 7, 7 * PRICE)
+        await gateways.rigs[0].assert_books(7)
 
 
 async def test_the_keys_of_a_team_share_a_flight_and_other_teams_do_not(tmp_path: Path) -> None:
@@ -112,7 +111,7 @@ async def test_all_who_wait_get_a_failure_with_one_charge_and_the_next_buys_agai
         assert len({(got.status, got.body, got.headers.get("Retry-After")) for got in answers}) == 1
         assert len({got.headers.get("x-should-retry") for got in answers}) == 1
         charged = 1 if code == 502 else 0
-        await assert_books(gateways.rigs[0], "team", charged, charged * PRICE)
+        await gateways.rigs[0].assert_books(charged)
         for rig in reversed(gateways.rigs):
             assert status(await rig.generate(key, f"{code}")) in (STORED, HIT)
         assert status(await gateways.rigs[-1].generate(key)) == STORED
@@ -141,7 +140,7 @@ async def test_followers_of_a_short_answer_get_it_and_later_requests_do_not(
             usage = await rig.usage()
         assert (usage.images_bought, usage.images_cached) == (3, 8 * 3)
         assert usage.saved == 8 * 3 * PRICE
-        await assert_books(gateways.rigs[0], "team", 3, 3 * PRICE)
+        await gateways.rigs[0].assert_books(3)
         assert len((await gateways.rigs[0].generate(key, n=4)).json["data"]) == 4
 
 
@@ -160,7 +159,7 @@ async def test_the_first_client_leaving_changes_nothing_for_the_others(
         first.cancel()
         assert Counter(map(status, await others)) == {COLLAPSED: 30}
         assert gateways.sandbox.counts.calls == 1
-        await assert_books(gateways.rigs[0], "team", 1, PRICE)
+        await gateways.rigs[0].assert_books(1)
 
 
 async def test_a_hang_up_is_bought_once_and_a_retry_joins_it_or_gets_it_from_the_cache(
@@ -174,7 +173,7 @@ async def test_a_hang_up_is_bought_once_and_a_retry_joins_it_or_gets_it_from_the
         assert status(await rig.generate(key)) == COLLAPSED
         assert status(await rig.generate(key)) == HIT
         assert calls(rig) == 1
-        await assert_books(rig, "team", 1, PRICE)
+        await rig.assert_books(1)
         left = {"outcome": "client_closed", "team": "team"}
         assert await metric(rig, "gateway_requests_total", **left) == 1
         assert await metric(rig, "gateway_in_flight_requests") == 0

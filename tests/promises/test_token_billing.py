@@ -5,8 +5,8 @@ from pathlib import Path
 from gateway.core.model import Limits
 from gateway.core.money import format_usd
 from gateway.upstream.sandbox import UpstreamFault
-from tests.support.money import USED_UP, assert_books
 from tests.support.rig import Got, running_rig
+from tests.support.steps import USED_UP
 
 TOKENS = """
 [models."gpt-image-2"]
@@ -28,7 +28,7 @@ async def test_the_usage_is_charged(tmp_path: Path) -> None:
         got = await rig.generate(key, PROMPT, n=2)
         assert used(got) not in (0, 80_000)
         assert got.headers["x-gateway-cost-usd"] == format_usd(used(got))
-        await assert_books(rig, "team", 2, used(got))
+        await rig.assert_books(2, used(got))
         again = await rig.generate(key, PROMPT, n=2)
         assert again.headers["x-gateway-cost-usd"] == "0"
         assert again.headers["x-gateway-saved-usd"] == format_usd(used(got))
@@ -39,7 +39,7 @@ async def test_fewer_images_are_charged_by_their_usage(tmp_path: Path) -> None:
         rig.sandbox.fault = UpstreamFault(kind="fewer", images=3)
         got = await rig.generate(await rig.key(), PROMPT, n=4)
         assert len(got.json["data"]) == 3
-        await assert_books(rig, "team", 3, used(got))
+        await rig.assert_books(3, used(got))
 
 
 async def test_the_prompt_is_held_beside_the_image(tmp_path: Path) -> None:
@@ -57,6 +57,6 @@ async def test_a_settlement_above_its_hold_is_recorded_in_full_and_counted(tmp_p
         # 1,756 tokens at $30 a million, where $0.001 was held.
         got = await rig.generate(await rig.key(), PROMPT)
         assert used(got) > 30_000
-        await assert_books(rig, "team", 1, used(got))
+        await rig.assert_books(1, used(got))
         metrics = await rig.admin("/metrics")
         assert b"gateway_settlements_above_hold_total 1.0" in metrics.body

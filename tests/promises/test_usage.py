@@ -14,10 +14,9 @@ import pytest
 from gateway.core.model import Limits
 from gateway.upstream.sandbox import UpstreamFault
 from tests.conformance.store import entry
-from tests.support.money import drawing
-from tests.support.program import Program
+from tests.support.process import Program
 from tests.support.rig import FLAT, Rig, running_rig
-from tests.support.steps import until
+from tests.support.steps import drawing, until
 
 FREE = (400, 401, 404, 422, 429, 500, 503)
 UNKNOWN = (408, 502, 504, 520)

@@ -10,12 +10,10 @@ from typing import Any
 import pytest
 
 from gateway.upstream.sandbox import Sandbox
-from tests.support.money import drawing
-from tests.support.process import GatewayProcess, running_process
-from tests.support.program import program
+from tests.support.process import GatewayProcess, program, running_process
 from tests.support.redis import free_port
 from tests.support.rig import UPSTREAM_KEY
-from tests.support.steps import key_in, status
+from tests.support.steps import drawing, key_in, status
 
 TOML = '[cache]\nkeep_path = "data/cache"'
 FILE = Path("data/cache/answers")

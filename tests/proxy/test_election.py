@@ -24,8 +24,8 @@ from gateway.proxy.election import SharedElection
 from gateway.stores.redis.leases import RedisLeases
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.request_record import RequestRecord
-from tests.support.money import until
 from tests.support.redis import RedisServer, running_redis
+from tests.support.steps import until
 
 BOUGHT = Bought(body=b'{"data":[]}', images=1, cost=40_000, at=1.0)
 LONG = 30.0

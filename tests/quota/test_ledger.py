@@ -24,9 +24,9 @@ from gateway.stores.redis import RedisStore
 from gateway.stores.sqlite import SqliteStore
 from tests.support.clocks import Clock
 from tests.support.faulty_store import FaultyStore
-from tests.support.money import until
 from tests.support.quota_steps import release, reserve, settle
 from tests.support.redis import running_redis
+from tests.support.steps import until
 
 HUNDRED = Limits(images_per_day=100)
 

@@ -172,7 +172,7 @@ async def test_requests_for_no_image_are_left_out(bench: Bench) -> None:
         bench.history.request_ended(hit(outcome=outcome, request=None), 0.001)
     assert await bench.lines() == []
     assert await bench.latency() == []
-    assert bench.store.asked["write_activity"] == 0
+    assert bench.store.asked["write"] == 0
 
 
 async def test_lines_and_memory_are_bounded(bench: Bench) -> None:

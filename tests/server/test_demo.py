@@ -22,9 +22,9 @@ from gateway.stores.sqlite import SqliteStore
 from gateway.tenants.store import DirectoryStore
 from gateway.upstream.sandbox import Sandbox
 from tests.support.directory import put_teams, set_state
-from tests.support.money import drawing, until
-from tests.support.program import Program, program
+from tests.support.process import Program, program
 from tests.support.rig import UPSTREAM_KEY
+from tests.support.steps import drawing, until
 
 LAST_LINE = "Ctrl-C stops it."
 

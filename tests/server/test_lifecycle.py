@@ -17,12 +17,10 @@ from gateway.server.gateway import LINGER_SECONDS
 from gateway.server.run import ECHO_SECONDS
 from gateway.stores.sqlite import SqliteStore
 from gateway.upstream.sandbox import Sandbox
-from tests.support.money import PRICE, assert_spent, drawing, until
-from tests.support.process import GatewayProcess, running_process
-from tests.support.program import program
+from tests.support.process import GatewayProcess, program, running_process
 from tests.support.raw import refuses
-from tests.support.rig import FLAT, UPSTREAM_KEY
-from tests.support.steps import key_in, status
+from tests.support.rig import FLAT, PRICE, UPSTREAM_KEY, assert_spent
+from tests.support.steps import drawing, key_in, status, until
 
 DRAINING = (503, "server_error", "draining")
 

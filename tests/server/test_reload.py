@@ -15,11 +15,9 @@ import pytest
 from gateway.quota.account import team_account
 from gateway.stores.sqlite import SqliteStore
 from gateway.upstream.sandbox import Sandbox
-from tests.support.money import PRICE, drawing, until
-from tests.support.process import GatewayProcess, running_process
-from tests.support.program import program
-from tests.support.rig import FLAT, UPSTREAM_KEY
-from tests.support.steps import key_in, status
+from tests.support.process import GatewayProcess, program, running_process
+from tests.support.rig import FLAT, PRICE, UPSTREAM_KEY
+from tests.support.steps import drawing, key_in, status, until
 from tests.support.tls import Issued
 
 CANARY = "sk-canary-0123456789abcdef"

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.program import Program, program
+from tests.support.process import Program, program
 
 UPSTREAM = {"UPSTREAM_BASE_URL": "http://127.0.0.1:9", "UPSTREAM_API_KEY": "sk-upstream"}
 

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
-from tests.support.program import Program, program
+from tests.support.process import Program, program
 from tests.support.raw import wire
 
 MANY = 3_000

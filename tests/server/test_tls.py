@@ -15,10 +15,9 @@ from cryptography.hazmat.primitives import serialization
 from gateway.cli.check_config import find_faults
 from gateway.server.tls import Certificate
 from gateway.upstream.sandbox import Sandbox
-from tests.support.money import drawing, until
 from tests.support.process import GatewayProcess, running_process
 from tests.support.rig import FLAT, Got
-from tests.support.steps import key_in
+from tests.support.steps import drawing, key_in, until
 from tests.support.tls import Issued
 
 MISMATCH = "the key in {key} does not belong to the certificate in {cert}"

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from tests.support.money import until
+from tests.support.steps import until
 from tests.support.tools import DEPLOY
 
 START_SECONDS = 30.0

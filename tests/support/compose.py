@@ -19,7 +19,7 @@ from typing import Any
 
 import yaml
 
-from tests.support.money import until
+from tests.support.steps import until
 from tests.support.tools import BESIDE_PYTHON, DEPLOY, ROOT
 
 HEALTHY_SECONDS = 60.0

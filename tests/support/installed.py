@@ -14,8 +14,8 @@ from tempfile import TemporaryDirectory
 import aiohttp
 import pytest
 
-from tests.support.money import until
 from tests.support.rig import Got
+from tests.support.steps import until
 from tests.support.tools import ROOT
 
 ENVIRON = {

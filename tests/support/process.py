@@ -1,190 +1,243 @@
-"""A gateway in its own process, for tests that kill it or run several."""
+"""The `gateway` program in its own process: as an operator runs it, and serving with a client."""
 
 import asyncio
 import json
 import os
+import re
 import secrets
 import signal
 import sys
-from collections.abc import AsyncIterator, Mapping, Sequence
+from asyncio.subprocess import DEVNULL, PIPE, Process
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 
-from tests.support.rig import UPSTREAM_KEY, Got
+from tests.support.rig import UPSTREAM_KEY, Client
+from tests.support.steps import until
 from tests.support.tools import ROOT
 
 START_SECONDS = 60.0
 """How long a process may take to be ready on a busy machine."""
 
+CLEAN = {name: text for name, text in os.environ.items() if not name.startswith("GATEWAY_")}
+NOTHING: Mapping[str, str] = {}
+_URLS = re.compile(r'(public|admin)[=":]+(https?://[^\s"]+)')
 
-class GatewayProcess:
-    """`python -m gateway serve`, its log, and a client that asks it for images."""
 
-    def __init__(
-        self,
-        process: asyncio.subprocess.Process,
-        config: Path,
-        log: Path,
-        session: aiohttp.ClientSession,
-    ) -> None:
-        self._process = process
-        self.config = config
-        self._log = log
-        self._session = session
-        self.url = ""
-        self.admin_url = ""
+class Program:
+    """`python -m gateway ...` in a folder, with its output in files.
+
+    `environ` takes names without their prefix: `SERVER_DRAIN_SECONDS="1"`. Ports are free ones
+    unless it sets them.
+    """
+
+    module = "gateway"
+    """The module in its place."""
+
+    def __init__(self, folder: Path, name: str = "", **environ: str) -> None:
+        self.folder = folder
+        self._out, self._err = folder / f"{name}stdout", folder / f"{name}stderr"
+        variables = {"SERVER_PORT": "0", "SERVER_ADMIN_PORT": "0", **environ}
+        self._environ = {
+            **CLEAN,
+            "PYTHONPATH": str(ROOT),
+            "PYTHONFAULTHANDLER": "1",
+            **{f"GATEWAY_{option}": value for option, value in variables.items()},
+        }
+        self._process: Process | None = None
+
+    @property
+    def process(self) -> Process:
+        """The process that was started last."""
+        assert self._process is not None
+        return self._process
 
     @property
     def pid(self) -> int:
-        """The process' id."""
-        return self._process.pid
+        """The id of the process."""
+        return self.process.pid
+
+    @property
+    def out(self) -> str:
+        """The standard output of the last start so far."""
+        return self._out.read_text()
+
+    @property
+    def err(self) -> str:
+        """The standard error of the last start so far."""
+        return self._err.read_text()
+
+    async def start(
+        self,
+        *arguments: str,
+        stdin: int = DEVNULL,
+        stderr: int | None = None,
+        variables: Mapping[str, str] = NOTHING,
+    ) -> None:
+        """Start the program and do not wait.
+
+        `stderr` None keeps standard error in `err`. `variables` adds to the environment, with whole
+        names.
+        """
+        await self.kill()
+        with self._out.open("wb") as out, self._err.open("wb") as err:
+            complaints = err.fileno() if stderr is None else stderr
+            self._process = await self._launch(
+                arguments, out.fileno(), complaints, stdin, variables
+            )
+
+    async def wait_for(self, done: Callable[[], bool]) -> None:
+        """Wait until a condition holds. Raises RuntimeError with its log if the process ends."""
+        async with asyncio.timeout(START_SECONDS):
+            while not done():
+                if self.process.returncode is not None:
+                    raise RuntimeError(f"the gateway ended:\n{self.err}")
+                await asyncio.sleep(0.02)
+
+    async def printed(self, text: str) -> str:
+        """Wait until its output includes `text`; returns the output."""
+        await self.wait_for(lambda: text in self.out)
+        return self.out
+
+    async def listening(self) -> tuple[str, str]:
+        """Wait until it has logged the URLs of both ports, in either format; returns them."""
+        await self.wait_for(lambda: len(_URLS.findall(self.err)) >= 2)
+        found = dict(_URLS.findall(self.err))
+        return found["public"], found["admin"]
+
+    def send(self, number: int) -> None:
+        """Send it a signal."""
+        self.process.send_signal(number)
+
+    async def ended(self, timeout: float = 20) -> int:
+        """Wait until it ends; returns its exit code."""
+        return await asyncio.wait_for(self.process.wait(), timeout)
+
+    async def terminate(self) -> int:
+        """End it with SIGTERM, which drains; returns its exit code."""
+        if self.process.returncode is None:
+            self.send(signal.SIGTERM)
+        return await self.process.wait()
+
+    async def kill(self) -> None:
+        """End it with SIGKILL if it still runs."""
+        if self._process is not None and self._process.returncode is None:
+            self._process.kill()
+            await self._process.wait()
+
+    async def run(self, *arguments: str) -> tuple[int, str, str]:
+        """Run a command to its end; returns exit code, standard output and standard error."""
+        process = await self._launch(arguments, PIPE, PIPE)
+        out, err = await asyncio.wait_for(process.communicate(), START_SECONDS)
+        assert process.returncode is not None
+        return process.returncode, out.decode(), err.decode()
+
+    async def _launch(
+        self,
+        arguments: tuple[str, ...],
+        out: int,
+        err: int,
+        stdin: int = DEVNULL,
+        variables: Mapping[str, str] = NOTHING,
+    ) -> Process:
+        return await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            self.module,
+            *arguments,
+            cwd=self.folder,
+            env={**self._environ, **variables},
+            stdin=stdin,
+            stdout=out,
+            stderr=err,
+        )
+
+
+@asynccontextmanager
+async def program(folder: Path, **environ: str) -> AsyncIterator[Program]:
+    """A program that does not outlive the block."""
+    made = Program(folder, **environ)
+    try:
+        yield made
+    finally:
+        await made.kill()
+
+
+class GatewayProcess(Program, Client):
+    """`python -m gateway serve` with a configuration file and a log of JSON, and its client."""
+
+    def __init__(
+        self, folder: Path, toml: str, session: aiohttp.ClientSession, environ: Mapping[str, str]
+    ) -> None:
+        name = secrets.token_hex(4)
+        Program.__init__(self, folder, f"{name}.", LOG_FORMAT="json", **environ)
+        Client.__init__(self, session)
+        self.config = folder / f"{name}.toml"
+        self.config.write_text(toml)
 
     def lines(self) -> list[dict[str, Any]]:
         """Its log lines. A line that is not JSON, as of a traceback, is under `text`."""
-        texts = (
-            self._log.read_text().rpartition("\n")[0].splitlines()
-        )  # the last line may be incomplete
+        texts = self.err.rpartition("\n")[0].splitlines()  # the last line may be incomplete
         return [json.loads(text) if text.startswith("{") else {"text": text} for text in texts]
 
-    async def ready(self) -> None:
-        """Wait until /readyz is 200. Raises RuntimeError with the log if the process ends."""
-        async with asyncio.timeout(START_SECONDS):
-            while not self.url:
-                self._require_life()
-                await asyncio.sleep(0.02)
-                for line in self.lines():
-                    if line.get("event") == "started":
-                        self.url, self.admin_url = line["public"], line["admin"]
-            while await self._status("/readyz") != 200:
-                self._require_life()
-                await asyncio.sleep(0.02)
+    async def serve(self, shift: str = "") -> None:
+        """Start it, with a clock that is wrong by `shift` seconds, and wait until it is ready."""
+        if shift:
+            self.module = "tests.support.replica"
+            await self.start(shift, str(self.config))
+        else:
+            await self.start("serve", "--config", str(self.config))
+        self.url, self.admin_url = await self.listening()
 
-    async def generate(
-        self,
-        key: str,
-        prompt: str | None = None,
-        *,
-        headers: Mapping[str, str] | None = None,
-        **fields: Any,
-    ) -> Got:
-        """Ask for images. Without a prompt it is a new one."""
-        async with self._session.post(
-            f"{self.url}/v1/images/generations",
-            headers={"Authorization": f"Bearer {key}", **(headers or {})},
-            json={"prompt": prompt or secrets.token_hex(8), **fields},
-        ) as response:
-            return await Got.read(response)
+        async def is_ready() -> bool:
+            return (await self.admin("/readyz")).status == 200
+
+        await until(is_ready, START_SECONDS)
 
     async def reread(self, toml: str | None = None) -> list[dict[str, Any]]:
         """Change its configuration, send SIGHUP, and return the lines that it logs about that."""
         if toml is not None:
             self.config.write_text(toml)
         known = len(self.lines())
+
+        def about() -> list[dict[str, Any]]:
+            events = ("configuration", "needs a restart")
+            return [
+                line for line in self.lines()[known:] if line.get("event", "").startswith(events)
+            ]
+
+        def has_ended() -> bool:
+            ends = {"configuration read again", "configuration kept"}
+            return not ends.isdisjoint(line["event"] for line in about())
+
         self.send(signal.SIGHUP)
-        async with asyncio.timeout(START_SECONDS):
-            while True:
-                events = ("configuration", "needs a restart")
-                lines = [each for each in self.lines()[known:] if "event" in each]
-                about = [each for each in lines if each["event"].startswith(events)]
-                ends = ("configuration read again", "configuration kept")
-                if about and about[-1]["event"] in ends:
-                    return about
-                self._require_life()
-                await asyncio.sleep(0.02)
-
-    def send(self, number: signal.Signals) -> None:
-        """Send it a signal."""
-        self._process.send_signal(number)
-
-    async def ended(self, seconds: float = 20) -> int:
-        """Wait until it ends; returns its exit code."""
-        return await asyncio.wait_for(self._process.wait(), seconds)
-
-    async def models(self, key: str) -> Got:
-        """Ask which models a key may use: an authentication that costs nothing."""
-        headers = {"Authorization": f"Bearer {key}"}
-        async with self._session.get(f"{self.url}/v1/models", headers=headers) as response:
-            return await Got.read(response)
-
-    async def admin(self, path: str) -> Got:
-        """GET from the admin port."""
-        async with self._session.get(self.admin_url + path) as response:
-            return await Got.read(response)
-
-    async def kill(self) -> None:
-        """End it with SIGKILL."""
-        await self._end(signal.SIGKILL)
-
-    async def terminate(self) -> int:
-        """End it with SIGTERM, which drains; returns its exit code."""
-        await self._end(signal.SIGTERM)
-        return self._process.returncode or 0
-
-    async def _end(self, number: signal.Signals) -> None:
-        if self._process.returncode is None:
-            self._process.send_signal(number)
-            await self._process.wait()
-
-    async def _status(self, path: str) -> int:
-        async with self._session.get(self.admin_url + path) as response:
-            return response.status
-
-    def _require_life(self) -> None:
-        if self._process.returncode is not None:
-            raise RuntimeError(f"the gateway ended:\n{self._log.read_text()}")
-
-
-SERVE = ("-m", "gateway", "serve", "--config")
-"""Python's arguments of `gateway serve`, without the configuration's path."""
+        await self.wait_for(has_ended)
+        return about()
 
 
 @asynccontextmanager
 async def running_process(
-    folder: Path,
-    upstream: str,
-    toml: str = "",
-    *,
-    program: Sequence[str] = SERVE,
-    **environ: str,
+    folder: Path, upstream: str, toml: str = "", shift: str = "", **environ: str
 ) -> AsyncIterator[GatewayProcess]:
     """A ready gateway process with its data in `folder`, killed when the block ends.
 
-    `upstream` is a URL. `environ` takes names without their prefix, as
-    `tests.support.rig.settings_for` does. `program` is Python's arguments before the path of the
-    configuration.
+    `upstream` is a URL. `environ` takes names without their prefix. `shift` is by how many seconds
+    its clock is wrong.
     """
-    name = secrets.token_hex(4)
-    config, log = folder / f"{name}.toml", folder / f"{name}.log"
-    config.write_text(toml)
     variables = {
-        "SERVER_PORT": "0",
-        "SERVER_ADMIN_PORT": "0",
         "UPSTREAM_BASE_URL": upstream,
         "UPSTREAM_API_KEY": UPSTREAM_KEY,
         "STORE_URL": f"sqlite:{folder / 'gateway.db'}",
         "KEYS_PEPPER_FILE": str(folder / "pepper"),
-        "LOG_FORMAT": "json",
         **environ,
     }
-    # The log shows faults of the interpreter; nothing else of this process' environment is used.
-    plain = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "PYTHONFAULTHANDLER": "1"}
-    with log.open("wb") as output:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            *program,
-            str(config),
-            env=plain | {f"GATEWAY_{name}": value for name, value in variables.items()},
-            cwd=folder,
-            stdout=output,
-            stderr=output,
-        )
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
-        gateway = GatewayProcess(process, config, log, session)
+        gateway = GatewayProcess(folder, toml, session, variables)
         try:
-            await gateway.ready()
+            await gateway.serve(shift)
             yield gateway
         finally:
             await gateway.kill()

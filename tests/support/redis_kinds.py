@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from tests.support.money import until
 from tests.support.redis import START_SECONDS, RedisServer, free_port, running_redis
+from tests.support.steps import until
 
 SERVICE = "gateway"
 SLOTS = 16_384

@@ -1,8 +1,10 @@
-"""Several gateway processes that share a store and an upstream, with clocks that disagree."""
+"""Several gateways that share a store and an upstream.
+
+They are processes with clocks that disagree, or run in this process.
+"""
 
 import asyncio
 import secrets
-import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -10,37 +12,38 @@ from typing import Any, Literal
 
 import aiohttp
 
-from gateway.config.load import read_settings
-from gateway.core.errors import StoreUnavailable
 from gateway.core.model import NO_LIMITS, Limits, Team
-from gateway.quota.account import GATEWAY, Account, team_account
+from gateway.server.gateway import Gateway
 from gateway.server.startup import open_store
 from gateway.stores.port import Store
-from gateway.tenants.changes import Actor
-from gateway.tenants.operations import create_key
 from gateway.upstream.sandbox import Sandbox, SandboxSettings
-from tests.support.directory import put_teams
-from tests.support.money import AWAY, PRICE, assert_spent, drawing, until
-from tests.support.process import SERVE, START_SECONDS, GatewayProcess, running_process
-from tests.support.program import Program
+from tests.support.directory import new_key, put_teams
+from tests.support.process import START_SECONDS, GatewayProcess, Program, running_process
 from tests.support.redis import RedisServer, running_redis
-from tests.support.rig import FLAT, UPSTREAM_KEY, Got
+from tests.support.rig import FLAT, Books, Got, Rig, rig_of, settings_for
+from tests.support.steps import AWAY, drawing, metric, until
 
-SHIFTS = (0.0, 30.0, -30.0, 86_400.0)
+SHIFTS = (0.0, -30.0, 86_400.0)
 """By how many seconds the clocks of gateways that share a Redis are wrong."""
 
 StoreKind = Literal["sqlite", "redis"]
 STORES: tuple[StoreKind, ...] = ("sqlite", "redis")
 
+SAME_MACHINE = (0.0, 0.0)
+"""The clocks of gateways that share a database file."""
+
 NO_SETTINGS: Mapping[str, str] = {}
 
 
-class Replicas:
+class Replicas(Books):
     """The gateways, and the sandbox and the store behind them as a test sees them.
 
     Requests go to each gateway in turn. `environ` names the store and the pepper, as for
-    `tests.support.rig.settings_for`.
+    `tests.support.rig.settings_for`. The gateways run until `running` closes.
     """
+
+    redis: RedisServer
+    """The Redis that they share, if it is their store."""
 
     def __init__(
         self,
@@ -49,30 +52,17 @@ class Replicas:
         store: Store,
         toml: str,
         environ: dict[str, str],
-        server: RedisServer | None = None,
+        running: AsyncExitStack,
     ) -> None:
+        super().__init__(store)
         self.gateways: list[GatewayProcess] = []
         self.sandbox = sandbox
-        self.store = store
-        self._server = server
         self._folder = folder
         self._toml = toml
         self._environ = environ
-        self._running = AsyncExitStack()
+        self._running = running
         self._turn = 0
         self._teams = 0
-
-    @property
-    def redis(self) -> RedisServer:
-        """The Redis that they share."""
-        assert self._server is not None
-        return self._server
-
-    async def __aenter__(self) -> "Replicas":
-        return self
-
-    async def __aexit__(self, *failure: object) -> None:
-        await self._running.aclose()
 
     async def start(self, *shifts: float) -> list[GatewayProcess]:
         """Start a gateway for each of these shifts of its clock, in seconds, all at once."""
@@ -125,15 +115,8 @@ class Replicas:
 
         A gateway that got no processor for a second refuses keys until it has read the store.
         """
-        _, text = await create_key(
-            self.store.directory,
-            team=team,
-            name="test",
-            lifetime=None,
-            pepper=self._environ["KEYS_PEPPER"].encode(),
-            by=Actor("a test", time.time()),
-            limits=limits,
-        )
+        pepper = self._environ["KEYS_PEPPER"].encode()
+        text = await new_key(self.store.directory, pepper, team, limits=limits)
 
         async def is_known() -> bool:
             return {(await each.models(text)).status for each in self.gateways} <= {200}
@@ -148,43 +131,11 @@ class Replicas:
         assert code == 0, err
         return out.strip()
 
-    async def account(self, team: str = "team") -> Account:
-        """The team's account as the store has it."""
-        return await self._account(team_account(team))
-
-    async def gateway_account(self) -> Account:
-        """The gateway-wide account."""
-        return await self._account(GATEWAY)
-
-    async def is_closed(self, team: str = "team") -> bool:
-        """Whether the store answers and the team has no open holds."""
-        try:
-            return not (await self.account(team)).holds
-        except StoreUnavailable:
-            return False
-
-    async def assert_books(self, team: str, images: int, cost: int | None = None) -> None:
-        """Check that account and usage agree on these purchases, and that nothing is held."""
-        cost = images * PRICE if cost is None else cost
-        assert_spent(await self.account(team), images, cost)
-        rows = await self.store.usage.report((), None, None, team)
-        assert sum(row.images_bought for row in rows) == images
-        assert sum(row.cost for row in rows) == cost
-
-    async def _account(self, name: str) -> Account:
-        return (await self.store.accounts.load([name])).accounts[0][0]
-
     async def _start(self, shift: float) -> GatewayProcess:
-        shifted = ("-m", "tests.support.replica", str(shift))
-        return await self._running.enter_async_context(
-            running_process(
-                self._folder,
-                self.sandbox.url,
-                self._toml,
-                program=shifted if shift else SERVE,
-                **self._environ,
-            )
+        running = running_process(
+            self._folder, self.sandbox.url, self._toml, str(shift or ""), **self._environ
         )
+        return await self._running.enter_async_context(running)
 
 
 @asynccontextmanager
@@ -198,26 +149,25 @@ async def running_replicas(
     redis: Mapping[str, str] = NO_SETTINGS,
     **environ: str,
 ) -> AsyncIterator[Replicas]:
-    """Two gateways that share a database file, or four that share a Redis as store and cache.
+    """Two gateways that share a database file, or several that share a Redis as store and cache.
 
     `shifts` are the errors of their clocks in seconds, one for each gateway over Redis. `redis`
     are settings as `running_redis` takes them. `environ` adds to the gateways' environment.
     """
-    server = None
-    async with AsyncExitStack() as stack:
+    async with AsyncExitStack() as running:
+        shared = {"STORE_URL": f"sqlite:{folder / 'gateway.db'}"}
         if store == "redis":
-            server = await stack.enter_async_context(running_redis(folder / "redis", **redis))
+            server = await running.enter_async_context(running_redis(folder / "redis", **redis))
             shared = {"STORE_URL": server.url, "CACHE_URL": server.url}
-        else:
-            shared = {"STORE_URL": f"sqlite:{folder / 'gateway.db'}"}
-            shifts = (0.0, 0.0)  # on one machine they have one clock
         named = {**shared, "KEYS_PEPPER": secrets.token_hex(32), **environ}
-        stand_in = await stack.enter_async_context(Sandbox(sandbox or drawing()))
-        opened = await open_shared(stand_in, named)
-        stack.push_async_callback(opened.close)
-        replicas = Replicas(folder, stand_in, opened, toml, named, server)
-        await stack.enter_async_context(replicas)
-        await replicas.start(*shifts)
+        upstream = await running.enter_async_context(Sandbox(sandbox or drawing()))
+        settings = settings_for(folder, upstream, **named)
+        opened = await open_store(settings, named["KEYS_PEPPER"].encode())
+        running.push_async_callback(opened.close)
+        replicas = Replicas(folder, upstream, opened, toml, named, running)
+        if store == "redis":
+            replicas.redis = server
+        await replicas.start(*(shifts if store == "redis" else SAME_MACHINE))
         yield replicas
 
 
@@ -236,9 +186,67 @@ async def mortally(gateway: GatewayProcess, key: str, **fields: Any) -> Got | No
         return None
 
 
-async def open_shared(sandbox: Sandbox, named: dict[str, str]) -> Store:
-    """The gateways' store, opened for the test."""
-    upstream = {"UPSTREAM_BASE_URL": sandbox.url, "UPSTREAM_API_KEY": UPSTREAM_KEY}
-    variables = {f"GATEWAY_{name}": value for name, value in {**upstream, **named}.items()}
-    settings, _ = read_settings("", variables, needs_upstream=True)
-    return await open_store(settings, named["KEYS_PEPPER"].encode())
+# -- in this process ------------------------------------------------------------------------------
+
+PEPPER = "pepper-of-gateways-that-share-a-store"
+
+
+class Gateways:
+    """The gateways, each with a rig's short cuts, and the parts that they share."""
+
+    redis: RedisServer
+    """The Redis that they share. A single gateway has none."""
+
+    def __init__(self, rigs: list[Rig], sandbox: Sandbox) -> None:
+        self.rigs = rigs
+        self.sandbox = sandbox
+
+    async def key(self, team: str = "team", **options: Any) -> str:
+        """A new key that all gateways know."""
+        key = await self.rigs[0].key(team, **options)
+        await self.refresh()
+        return key
+
+    async def refresh(self) -> None:
+        """Have all gateways read the directory now."""
+        for rig in self.rigs:
+            await rig.gateway.directory.refresh()
+
+    async def crowd(self, key: str, size: int, **fields: Any) -> list[Got]:
+        """The same request many times at once, at each gateway in turn."""
+        asked = (self.rigs[each % len(self.rigs)].generate(key, **fields) for each in range(size))
+        return list(await asyncio.gather(*asked))
+
+    async def metric(self, name: str, **labels: str) -> float:
+        """A metric summed over all gateways."""
+        return sum([await metric(rig, name, **labels) for rig in self.rigs])
+
+
+def shared(redis: RedisServer, **environ: str) -> dict[str, str]:
+    """The environment of gateways that share this Redis as store and as cache."""
+    return {"STORE_URL": redis.url, "CACHE_URL": redis.url, "KEYS_PEPPER": PEPPER, **environ}
+
+
+@asynccontextmanager
+async def running_gateways(
+    folder: Path,
+    count: int,
+    sandbox: SandboxSettings,
+    toml: str = FLAT,
+    **environ: str,
+) -> AsyncIterator[Gateways]:
+    """`count` gateways until the block ends: one has a database file, several share a Redis.
+
+    `environ` is as `settings_for` takes it.
+    """
+    async with AsyncExitStack() as running, Sandbox(sandbox) as upstream:
+        if count > 1:
+            server = await running.enter_async_context(running_redis(folder / "redis"))
+            environ = shared(server, **environ)
+        gateways = Gateways([], upstream)
+        for _ in range(count):
+            gateway = Gateway(settings_for(folder, upstream, toml, **environ))
+            gateways.rigs.append(await running.enter_async_context(rig_of(gateway, upstream)))
+        if count > 1:
+            gateways.redis = server
+        yield gateways

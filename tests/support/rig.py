@@ -4,7 +4,6 @@ This is only wiring and short cuts: every part is the real one.
 """
 
 import secrets
-import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,12 +13,13 @@ import aiohttp
 
 from gateway.config.load import read_settings
 from gateway.config.settings import Settings
-from gateway.core import key_format
-from gateway.core.model import NO_LIMITS, Key, Limits, Team, UsageRow
-from gateway.quota.account import Account, team_account
+from gateway.core.errors import StoreUnavailable
+from gateway.core.model import NO_LIMITS, Limits, Team, UsageRow, UsageSums
+from gateway.quota.account import GATEWAY, Account, team_account
 from gateway.server.gateway import Gateway
+from gateway.stores.port import Store
 from gateway.upstream.sandbox import Sandbox, SandboxSettings
-from tests.support.directory import put_key, put_teams
+from tests.support.directory import new_key, put_teams
 
 UPSTREAM_KEY = "sk-upstream-" + secrets.token_hex(12)
 ADMIN_TOKEN = "gw-admin-" + secrets.token_hex(16)
@@ -31,120 +31,8 @@ prices = 0.04
 """
 """A configuration in which every image costs the same."""
 
-
-class Rig:
-    """A running gateway and its sandbox, with short cuts for tests."""
-
-    def __init__(self, gateway: Gateway, sandbox: Sandbox, session: aiohttp.ClientSession) -> None:
-        self.gateway = gateway
-        self.sandbox = sandbox
-        self.session = session
-
-    @property
-    def url(self) -> str:
-        return self.gateway.url
-
-    async def key(
-        self,
-        team: str = "team",
-        *,
-        expires: float | None = None,
-        limits: Limits = NO_LIMITS,
-        **policy: Any,
-    ) -> str:
-        """A new key of the team, which is created (or replaced) with these limits and policy."""
-        await put_teams(self.gateway.store.directory, [Team(name=team, limits=limits, **policy)])
-        return await self.further_key(team, expires=expires)
-
-    async def further_key(
-        self,
-        team: str,
-        *,
-        expires: float | None = None,
-        limits: Limits = NO_LIMITS,
-        first: str | None = None,
-    ) -> str:
-        """A new key of an existing team, with its own limits, or in the line of the key `first`."""
-        id, text = key_format.mint(secrets.token_bytes)
-        digest = key_format.digest(text, self.gateway.pepper)
-        await put_key(
-            self.gateway.store.directory,
-            Key(
-                id=id,
-                team=team,
-                name="test",
-                digest=digest,
-                created=time.time(),
-                expires=expires,
-                limits=limits,
-                first=first,
-            ),
-        )
-        await self.gateway.directory.refresh()
-        return text
-
-    async def generate(
-        self,
-        key: str,
-        prompt: str | None = PROMPT,
-        *,
-        headers: Mapping[str, str] | None = None,
-        **fields: Any,
-    ) -> "Got":
-        """Ask for images. With `prompt` None it is a new one."""
-        body = {"prompt": prompt or secrets.token_hex(8), **fields}
-        return await self.post(key, headers=headers, json=body)
-
-    async def post(self, key: str, *, headers: Mapping[str, str] | None = None, **kw: Any) -> "Got":
-        """POST to the generations route: `json=` or `data=` as aiohttp takes them."""
-        headers = {"Authorization": f"Bearer {key}", **(headers or {})}
-        url = f"{self.url}/v1/images/generations"
-        async with self.session.post(url, headers=headers, **kw) as response:
-            return await Got.read(response)
-
-    async def get(self, path: str, key: str | None = None) -> "Got":
-        """GET from the public port."""
-        headers = {"Authorization": f"Bearer {key}"} if key else {}
-        async with self.session.get(self.url + path, headers=headers) as response:
-            return await Got.read(response)
-
-    async def admin(self, path: str) -> "Got":
-        """GET from the admin port."""
-        async with self.session.get(self.gateway.admin_url + path) as response:
-            return await Got.read(response)
-
-    async def ask_admin(
-        self, method: str, path: str, token: str | None = ADMIN_TOKEN, **kw: Any
-    ) -> "Got":
-        """Ask the admin API; `json=`, `data=` and `headers=` as aiohttp takes them."""
-        headers = {
-            **({"Authorization": f"Bearer {token}"} if token else {}),
-            **kw.pop("headers", {}),
-        }
-        url = f"{self.gateway.admin_url}/admin/v1/{path}"
-        async with self.session.request(method, url, headers=headers, **kw) as response:
-            return await Got.read(response)
-
-    async def account(self, team: str = "team") -> Account:
-        """The team's account in the store."""
-        loaded = await self.gateway.store.accounts.load([team_account(team)])
-        return loaded.accounts[0][0]
-
-    async def usage(self) -> UsageRow:
-        """All usage, as one row."""
-        await self.gateway.flush()
-        rows = await self.gateway.store.usage.report((), None, None)
-        if rows:
-            return rows[0]
-        return UsageRow(
-            group=(),
-            requests=0,
-            images_bought=0,
-            images_cached=0,
-            images_unknown=0,
-            cost=0,
-            saved=0,
-        )
+PRICE = 40_000
+"""The price of an image in `FLAT`, in micro-dollars."""
 
 
 class Got:
@@ -168,6 +56,147 @@ class Got:
     def error(self) -> tuple[int, str, str]:
         """Status, type and code of an error."""
         return self.status, self.json["error"]["type"], self.json["error"]["code"]
+
+
+class Client:
+    """A client of the gateway whose ports have these URLs."""
+
+    def __init__(self, session: aiohttp.ClientSession, url: str = "", admin_url: str = "") -> None:
+        self.session = session
+        self.url = url
+        self.admin_url = admin_url
+
+    async def generate(
+        self,
+        key: str,
+        prompt: str | None = None,
+        *,
+        headers: Mapping[str, str] | None = None,
+        **fields: Any,
+    ) -> Got:
+        """Ask for images. Without a prompt it is a new one."""
+        body = {"prompt": prompt or secrets.token_hex(8), **fields}
+        return await self.post(key, headers=headers, json=body)
+
+    async def post(self, key: str, *, headers: Mapping[str, str] | None = None, **kw: Any) -> Got:
+        """POST to the generations route: `json=` or `data=` as aiohttp takes them."""
+        headers = {"Authorization": f"Bearer {key}", **(headers or {})}
+        url = f"{self.url}/v1/images/generations"
+        async with self.session.post(url, headers=headers, **kw) as response:
+            return await Got.read(response)
+
+    async def get(self, path: str, key: str | None = None) -> Got:
+        """GET from the public port."""
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        async with self.session.get(self.url + path, headers=headers) as response:
+            return await Got.read(response)
+
+    async def models(self, key: str) -> Got:
+        """Ask which models a key may use: an authentication that costs nothing."""
+        return await self.get("/v1/models", key)
+
+    async def admin(self, path: str) -> Got:
+        """GET from the admin port."""
+        async with self.session.get(self.admin_url + path) as response:
+            return await Got.read(response)
+
+    async def ask_admin(
+        self, method: str, path: str, token: str | None = ADMIN_TOKEN, **kw: Any
+    ) -> Got:
+        """Ask the admin API; `json=`, `data=` and `headers=` as aiohttp takes them."""
+        headers = {
+            **({"Authorization": f"Bearer {token}"} if token else {}),
+            **kw.pop("headers", {}),
+        }
+        url = f"{self.admin_url}/admin/v1/{path}"
+        async with self.session.request(method, url, headers=headers, **kw) as response:
+            return await Got.read(response)
+
+
+class Books:
+    """The accounts and the usage in a store, and checks that they agree."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+
+    async def account(self, team: str = "team") -> Account:
+        """The team's account."""
+        return await self._account(team_account(team))
+
+    async def gateway_account(self) -> Account:
+        """The gateway-wide account."""
+        return await self._account(GATEWAY)
+
+    async def is_closed(self, team: str = "team") -> bool:
+        """Whether the store answers and the team has no open holds."""
+        try:
+            return not (await self.account(team)).holds
+        except StoreUnavailable:
+            return False
+
+    async def usage(self, team: str | None = None) -> UsageRow:
+        """All usage, or the team's, as one row."""
+        rows = await self.store.usage.report((), None, None, team)
+        return (
+            rows[0] if rows else UsageRow(group=(), **dict.fromkeys(UsageSums.__struct_fields__, 0))
+        )
+
+    async def assert_books(self, images: int, cost: int | None = None, team: str = "team") -> None:
+        """Check that account and usage agree on these purchases, and that nothing is held.
+
+        Without a cost, images are at `PRICE`.
+        """
+        cost = images * PRICE if cost is None else cost
+        assert_spent(await self.account(team), images, cost)
+        usage = await self.usage(team)
+        assert (usage.images_bought, usage.cost) == (images, cost)
+
+    async def _account(self, name: str) -> Account:
+        return (await self.store.accounts.load([name])).accounts[0][0]
+
+
+def assert_spent(account: Account, images: int, cost: int) -> None:
+    """Check that the account has spent this today and this month, and holds nothing."""
+    assert not account.holds
+    for window in (account.day, account.month):
+        assert (window.images, window.cost) == (images, cost)
+        assert (window.held_images, window.held_cost) == (0, 0)
+
+
+class Rig(Client, Books):
+    """A running gateway and its sandbox, with short cuts for tests."""
+
+    def __init__(self, gateway: Gateway, sandbox: Sandbox, session: aiohttp.ClientSession) -> None:
+        Client.__init__(self, session, gateway.url, gateway.admin_url)
+        Books.__init__(self, gateway.store)
+        self.gateway = gateway
+        self.sandbox = sandbox
+
+    async def key(
+        self,
+        team: str = "team",
+        *,
+        expires: float | None = None,
+        limits: Limits = NO_LIMITS,
+        **policy: Any,
+    ) -> str:
+        """A new key of the team, which is created (or replaced) with these limits and policy."""
+        await put_teams(self.store.directory, [Team(name=team, limits=limits, **policy)])
+        return await self.further_key(team, expires=expires)
+
+    async def further_key(self, team: str, **fields: Any) -> str:
+        """A new key of an existing team. `fields` are further ones of `Key`."""
+        key = await new_key(self.store.directory, self.gateway.pepper, team, **fields)
+        await self.gateway.directory.refresh()
+        return key
+
+    async def generate(self, key: str, prompt: str | None = PROMPT, **kw: Any) -> Got:
+        """Ask for images, by default with the same prompt. With `prompt` None it is a new one."""
+        return await super().generate(key, prompt, **kw)
+
+    async def usage(self, team: str | None = None) -> UsageRow:
+        await self.gateway.flush()
+        return await super().usage(team)
 
 
 def settings_for(folder: Path, sandbox: Sandbox, toml: str = "", **environ: str) -> Settings:

@@ -1,7 +1,8 @@
-"""Steps that many tests take with a rig."""
+"""Steps that many tests take: waiting, counting answers, reading metrics, making keys."""
 
-import secrets
-import time
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +10,41 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.config.settings import KeySettings
 from gateway.config.store_url import parse_store_url
-from gateway.core import key_format
-from gateway.core.model import NO_LIMITS, Key, Limits, Team
+from gateway.core.model import NO_LIMITS, Limits, Team
 from gateway.server.startup import load_pepper
 from gateway.stores.sqlite import SqliteStore
-from tests.support.directory import put_key, put_teams
-from tests.support.money import until as until
-from tests.support.rig import Got, Rig
+from gateway.upstream.sandbox import SandboxSettings
+from tests.support.directory import new_key, put_teams
+from tests.support.rig import UPSTREAM_KEY, Client, Got, Rig
+
+USED_UP = (429, "insufficient_quota", "insufficient_quota")
+TOO_MUCH_AT_ONCE = (429, "rate_limit_error", "rate_limit_exceeded")
+AWAY = (503, "server_error", "store_unavailable")
+
+
+def drawing(**settings: Any) -> SandboxSettings:
+    """A sandbox that draws dots, with these settings."""
+    return SandboxSettings(**{"api_key": UPSTREAM_KEY, "picture": "dot", **settings})
+
+
+async def until(done: Callable[[], bool | Awaitable[bool]], seconds: float = 10) -> None:
+    """Wait until a condition holds. Raises TimeoutError."""
+    async with asyncio.timeout(seconds):
+        while True:
+            answer = done()
+            if answer if isinstance(answer, bool) else await answer:
+                return
+            await asyncio.sleep(0.01)
+
+
+async def until_asked(rig: Rig, number: int) -> None:
+    """Wait until `number` calls have arrived upstream. Raises TimeoutError."""
+    await until(lambda: rig.sandbox.counts.asked >= number)
+
+
+def tally(answers: Iterable[Got]) -> Counter[int | tuple[int, str, str]]:
+    """Count answers by kind: 200, or an error's status, type and code."""
+    return Counter(200 if got.status == 200 else got.error for got in answers)
 
 
 def calls(rig: Rig) -> int:
@@ -32,7 +61,7 @@ def status(got: Got) -> str:
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 
-async def samples(rig: Rig) -> Samples:
+async def samples(rig: Client) -> Samples:
     """Every sample of /metrics, by name and labels."""
     return read_samples((await rig.admin("/metrics")).body.decode())
 
@@ -46,7 +75,7 @@ def read_samples(text: str) -> Samples:
     }
 
 
-async def metric(rig: Rig, name: str, **labels: str) -> float:
+async def metric(rig: Client, name: str, **labels: str) -> float:
     """The sum of a metric over all series that have these labels."""
     return total(await samples(rig), name, **labels)
 
@@ -64,14 +93,8 @@ async def key_in(
 
     The team is created, or replaced, with these limits and policy.
     """
-    id, text = key_format.mint(secrets.token_bytes)
     place = parse_store_url(f"sqlite:{folder / 'gateway.db'}")
-    digest = key_format.digest(
-        text, load_pepper(KeySettings(pepper_file=str(folder / "pepper")), place)
-    )
+    pepper = load_pepper(KeySettings(pepper_file=str(folder / "pepper")), place)
     async with SqliteStore(folder / "gateway.db") as store:
         await put_teams(store.directory, [Team(name=team, limits=limits, **policy)])
-        await put_key(
-            store.directory, Key(id=id, team=team, name="", digest=digest, created=time.time())
-        )
-    return text
+        return await new_key(store.directory, pepper, team)

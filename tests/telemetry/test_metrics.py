@@ -23,11 +23,19 @@ from gateway.telemetry.metrics import TEAM_OUTCOMES, UNREADABLE, Metrics
 from gateway.telemetry.quota_gauges import QuotaCollector
 from gateway.upstream.sandbox import UpstreamFault
 from gateway.web.http_server import MAX_HEAD_BYTES
-from tests.support.money import drawing, until, until_asked
 from tests.support.quota_steps import reserve, settle
 from tests.support.raw import ask, request_bytes, wire
 from tests.support.rig import FLAT, Rig, running_rig
-from tests.support.steps import Samples, metric, read_samples, samples, total
+from tests.support.steps import (
+    Samples,
+    drawing,
+    metric,
+    read_samples,
+    samples,
+    total,
+    until,
+    until_asked,
+)
 from tests.support.tools import ROOT
 
 LIMITS = Limits(

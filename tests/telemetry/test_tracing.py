@@ -20,7 +20,7 @@ from gateway.core.model import Limits
 from gateway.server.gateway import Gateway
 from gateway.telemetry.otel import OpenTelemetryTracing
 from gateway.upstream.sandbox import Sandbox, SandboxSettings, UpstreamFault
-from tests.support.program import CLEAN, program
+from tests.support.process import CLEAN, program
 from tests.support.receiver import Receiver, running_receiver
 from tests.support.rig import UPSTREAM_KEY, Rig, rig_of, settings_for
 from tests.support.tools import ROOT

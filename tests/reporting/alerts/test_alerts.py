@@ -16,10 +16,9 @@ from gateway.server.gateway import Gateway
 from gateway.server.startup import StartError
 from gateway.upstream.sandbox import Sandbox, UpstreamFault
 from tests.support.directory import put_teams
-from tests.support.money import until
 from tests.support.receiver import PATH, SECRET, Message, Receiver, running_receiver
 from tests.support.rig import FLAT, Rig, running_rig, settings_for
-from tests.support.steps import metric
+from tests.support.steps import metric, until
 
 OPS = (
     FLAT

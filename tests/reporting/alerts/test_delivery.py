@@ -32,8 +32,8 @@ from gateway.telemetry.request_record import RequestRecord
 from gateway.tenants.directory import Directory
 from tests.support.directory import put_teams
 from tests.support.faulty_store import FaultyStore
-from tests.support.money import until
 from tests.support.receiver import Receiver, running_receiver
+from tests.support.steps import until
 
 QUICK = (0.05, 0.05)
 
@@ -124,7 +124,7 @@ async def test_one_of_many_gateways_delivers_an_alert(tmp_path: Path) -> None:
 
 
 async def test_nothing_is_delivered_without_a_claim(gateways: Gateways) -> None:
-    gateways.faulty.leave("claim", "complete_claim")
+    gateways.faulty.leave("claim", "complete")
     await gateways.see(8)
     await until(lambda: gateways.faulty.asked["claim"] > 0)
     assert gateways.receiver.messages == []
@@ -138,9 +138,9 @@ async def test_a_claimed_alert_is_delivered_though_the_store_leaves(gateways: Ga
     gateways.receiver.seconds = 0.3
     await gateways.see(8)
     await gateways.receiver.until(1)
-    gateways.faulty.leave("claim", "complete_claim")
+    gateways.faulty.leave("claim", "complete")
     _, again = await gateways.receiver.until(2)
-    await until(lambda: gateways.faulty.asked["complete_claim"] > 0)
+    await until(lambda: gateways.faulty.asked["complete"] > 0)
     gateways.faulty.come_back()
     await gateways.see(8)
     await until(lambda: gateways.has("sent"))

@@ -13,9 +13,9 @@ from gateway.core.errors import StoreUnavailable
 from gateway.core.model import Bought
 from gateway.proxy.leases import Lease, LeaseEvent
 from gateway.stores.redis.leases import LEFT_BYTES, RedisLeases
-from tests.support.money import until
 from tests.support.redis import RedisServer
 from tests.support.redis_kinds import running_sentinel
+from tests.support.steps import until
 
 MINE, OTHERS = Lease("apple", "mine"), Lease("apple", "others")
 BOUGHT = Bought(body=b'{"data":[{"b64_json":"aGk="}]}', images=1, cost=40_000, at=1_000.5)

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from tests.support.money import until
 from tests.support.raw import ask, request_bytes
 from tests.support.rig import Rig
+from tests.support.steps import until
 
 
 async def test_a_draining_gateway_is_not_ready(rig: Rig) -> None:

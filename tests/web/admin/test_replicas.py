@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.money import until
 from tests.support.redis import running_redis
 from tests.support.rig import PROMPT, Rig, running_rig
+from tests.support.steps import until
 
 HIT = "gateway; hit"
 PEPPER = "a pepper of tests, long enough"

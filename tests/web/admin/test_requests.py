@@ -9,7 +9,7 @@ import pytest
 
 from gateway.core.model import Limits
 from gateway.upstream.sandbox import SandboxSettings
-from tests.support.gateways import Gateways, running_gateways
+from tests.support.replicas import Gateways, running_gateways
 from tests.support.rig import PROMPT, UPSTREAM_KEY, Rig, running_rig
 
 JSON = dict[str, Any]

@@ -50,10 +50,9 @@ from gateway.quota.ledger import Ledger, store_patience
 from gateway.quota.pricing import charge
 from gateway.quota.refusal import refusal_error
 from gateway.quota.steps import Denied, Held, Release, Reserve
-from gateway.telemetry.observer import NO_OBSERVER, Observer
+from gateway.telemetry.observer import NO_OBSERVER, Observer, measured_call
 from gateway.telemetry.request_record import RequestRecord
 from gateway.telemetry.tracing import NO_TRACING, Tracing
-from gateway.telemetry.upstream_call import measured_call
 from gateway.tenants.directory import Directory
 from gateway.upstream.outcome import judge
 from gateway.upstream.port import Reply, Upstream

@@ -2,7 +2,6 @@
 with lines to paste.
 """
 
-import os
 import secrets
 import time
 from collections.abc import Callable
@@ -14,7 +13,7 @@ from gateway.config import admin_tokens
 from gateway.config.settings import AdminSettings
 from gateway.core import key_format
 from gateway.core.model import Key, Team
-from gateway.server.startup import StartError
+from gateway.server.startup import StartError, create_secret
 from gateway.tenants.store import DirectoryStore, DirectoryWrite
 
 TEAM = "demo"
@@ -85,10 +84,7 @@ def _read_or_create(file: Path, create: Callable[[], str]) -> str:
     """The content of the file; a missing file is created."""
     try:
         if not file.exists():
-            text = create()
-            file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as new:
-                new.write(text + "\n")
+            create_secret(file, create())
         return file.read_text().strip()
     except OSError as error:
         raise StartError(f"The demo's file {file} cannot be used: {error.strerror}.") from None

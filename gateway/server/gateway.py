@@ -187,7 +187,7 @@ class Gateway:
             self._background,
             KeyFileWatcher(live),
             AccountReader(
-                store.accounts,
+                store=store.accounts,
                 directory=self.directory,
                 settings=live,
                 metrics=self.metrics,
@@ -330,19 +330,11 @@ class Gateway:
     def admin_routes(self) -> list[AdminRoute]:
         """The routes of the admin API."""
         store, live = self.store, self._live
-        cache = AdminCache(
-            store.directory,
-            self.directory,
-            self._cache.answers,
-            self._cache.memory,
-            self.metrics.registry,
-            live,
-        )
         parts = (
             AdminTeams(store.directory, lambda: live().models),
             AdminKeys(store.directory, self.pepper),
             Reports(store, live, self.flush, self._history.flush),
-            cache,
+            AdminCache(store.directory, self.directory, self._cache, self.metrics.registry, live),
             AdminConfig(live, self.url),
             AdminAlerts(store.claims, live),
         )

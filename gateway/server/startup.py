@@ -55,7 +55,7 @@ def load_pepper(keys: KeySettings, place: StoreUrl) -> bytes:
     with _pepper_errors(path):
         if keys.pepper is None and not path.exists():
             _require_no_store(place, path)
-            _create_pepper(path)
+            create_secret(path, secrets.token_hex(32))
     return load_kept_pepper(keys)
 
 
@@ -95,12 +95,12 @@ def _require_no_store(place: StoreUrl, pepper: Path) -> None:
         )
 
 
-def _create_pepper(path: Path) -> None:
-    """Write a new pepper. Two processes that start at the same time end up with the same one."""
+def create_secret(path: Path, text: str) -> None:
+    """Write a new file (mode 0600). Processes that do so at the same time end up with one text."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(secrets.token_hex(32) + "\n")
+        file.write(text + "\n")
         file.flush()
         os.fsync(file.fileno())
     try:

@@ -16,10 +16,10 @@ from typing import Any
 Event = MutableMapping[str, Any]
 
 BATCH_SECONDS = 0.1
-"""How long a line may wait for others to be written with it."""
+"""How often the waiting lines are written."""
 
 BATCH_LINES = 1_000
-"""So many lines are written at once, without waiting for more."""
+"""The most lines that are written at once."""
 
 MOST_WAITING = 20_000
 """The most events in the queue: some 20 MB."""
@@ -41,40 +41,26 @@ class LogWriter:
         self._render = render
         self._waiting: deque[Event] = deque()
         self._reported = 0
-        self._some = threading.Event()
-        self._hurry = threading.Event()
-        self._closed = False
+        self._closing = threading.Event()
         self._thread = threading.Thread(target=self._work, name="log-writer", daemon=True)
         self._thread.start()
 
     def put(self, event: Event) -> None:
         """Queue an event. It is dropped if too many wait."""
-        waiting = len(self._waiting)
-        if waiting >= MOST_WAITING:
+        if len(self._waiting) >= MOST_WAITING:
             self.dropped += 1
-            return
-        self._waiting.append(event)
-        if not waiting:
-            self._some.set()
-        if waiting >= BATCH_LINES:
-            self._hurry.set()
+        else:
+            self._waiting.append(event)
 
     def close(self, seconds: float = CLOSE_SECONDS) -> None:
         """Write the queue, as far as the reader takes it within `seconds`, and stop."""
-        self._closed = True
-        self._some.set()
-        self._hurry.set()
+        self._closing.set()
         self._thread.join(seconds)
 
     # -- in the thread --------------------------------------------------------------------------
 
     def _work(self) -> None:
-        while not self._closed:
-            self._some.wait()
-            self._hurry.wait(BATCH_SECONDS)
-            # Before the queue is read: events that are put from now on set them again.
-            self._some.clear()
-            self._hurry.clear()
+        while not self._closing.wait(BATCH_SECONDS):
             self._write_batches()
         self._write_batches()  # events that came just before the end
 

@@ -6,15 +6,18 @@ are listeners: each overrides the methods of the events that it needs. Spans are
 because they enclose a block: see `gateway.telemetry.tracing`.
 """
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from time import perf_counter
 from typing import Any, Literal
 
 import structlog
 
+from gateway.core.errors import UpstreamError
 from gateway.quota.observer import LedgerObserver
 from gateway.quota.refusal import Refusal
 from gateway.quota.steps import Reserve
 from gateway.telemetry.request_record import RequestRecord
+from gateway.upstream.port import Reply
 
 log = structlog.get_logger(source="observer")
 
@@ -122,3 +125,21 @@ def _passing_on(event: str, methods: list[Callable[..., None]]) -> Callable[...,
                 log.exception("listener failed", on=event, exc_info=defect)
 
     return pass_on
+
+
+async def measured_call(
+    call: Awaitable[Reply], model: str, record: RequestRecord, observer: Observer
+) -> Reply:
+    """Await a call to the upstream, which counts as a wait of this request, and report its end."""
+    started, status = perf_counter(), "failed"
+    try:
+        with record.waiting():
+            reply = await call
+        status = str(reply.status)
+        return reply
+    except UpstreamError as error:
+        status = error.code
+        raise
+    finally:
+        record.upstream = perf_counter() - started
+        observer.upstream_call_ended(model, status, record.upstream)

@@ -5,6 +5,7 @@ the command line change the accounts, too, so `AccountReader` reads all of them 
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
@@ -25,22 +26,17 @@ from gateway.tenants.directory import Directory
 READ_SECONDS = 5.0
 
 
+@dataclass(eq=False)
 class QuotaCollector(Collector, Observer):
     """`quota_limit`, `quota_used`, `month_cost_usd` and `reservations_open`.
 
     Holds count as used. The accounts are the ones this process read or wrote last.
     """
 
-    def __init__(
-        self,
-        teams: Callable[[], Mapping[str, Team]],
-        gateway_limits: Callable[[], Limits],
-        wall: Callable[[], float],
-    ) -> None:
-        self._teams = teams
-        self._gateway_limits = gateway_limits
-        self._wall = wall
-        self._accounts: dict[str, Account] = {}
+    teams: Callable[[], Mapping[str, Team]]
+    gateway_limits: Callable[[], Limits]
+    wall: Callable[[], float]
+    _accounts: dict[str, Account] = field(default_factory=dict)
 
     def accounts_seen(self, accounts: Mapping[str, Account]) -> None:
         """Keep the accounts."""
@@ -52,9 +48,9 @@ class QuotaCollector(Collector, Observer):
 
     def collect(self) -> Iterable[GaugeMetricFamily]:
         """Yield the four families, as of now."""
-        now = self._wall()
+        now = self.wall()
         # Copied in one go each: they go on changing, and this runs in a thread.
-        teams, accounts = list(self._teams().items()), self._accounts.copy()
+        teams, accounts = list(self.teams().items()), self._accounts.copy()
         limit = GaugeMetricFamily("gateway_quota_limit", "A limit.", labels=["team", "limit"])
         used = GaugeMetricFamily(
             "gateway_quota_used", "What is used of a limit.", labels=["team", "limit"]
@@ -65,7 +61,7 @@ class QuotaCollector(Collector, Observer):
             labels=["team"],
         )
         owners = [(name, team_account(name), team.limits) for name, team in teams]
-        for label, account, limits in [*owners, ("", GATEWAY, self._gateway_limits())]:
+        for label, account, limits in [*owners, ("", GATEWAY, self.gateway_limits())]:
             for state in limit_states(accounts.get(account, EMPTY), limits, now):
                 limit.add_metric([label, state.name], state.size / state.kind.scale)
                 used.add_metric([label, state.name], (state.used + state.held) / state.kind.scale)
@@ -77,26 +73,17 @@ class QuotaCollector(Collector, Observer):
         yield GaugeMetricFamily("gateway_reservations_open", "Purchases not settled.", value=holds)
 
 
+@dataclass(eq=False, kw_only=True)
 class AccountReader(Service):
     """Reports the accounts to the observer, and the teams to the metrics."""
 
-    def __init__(
-        self,
-        store: AccountStore,
-        *,
-        directory: Directory,
-        settings: CurrentSettings,
-        metrics: Metrics,
-        gauges: QuotaCollector,
-        observer: Observer,
-    ) -> None:
-        self._store = store
-        self._directory = directory
-        self._settings = settings
-        self._metrics = metrics
-        self._gauges = gauges
-        self._observer = observer
-        self._background = Background("accounts")
+    store: AccountStore
+    directory: Directory
+    settings: CurrentSettings
+    metrics: Metrics
+    gauges: QuotaCollector
+    observer: Observer
+    _background: Background = field(default_factory=lambda: Background("accounts"))
 
     async def start(self) -> None:
         """Read once, then periodically. Raises StoreUnavailable."""
@@ -108,11 +95,11 @@ class AccountReader(Service):
         await self._background.close()
 
     async def _read(self) -> None:
-        settings, teams = self._settings(), self._directory.teams
-        self._metrics.begin_teams_at_zero(teams, settings.limits, settings.models)
+        settings, teams = self.settings(), self.directory.teams
+        self.metrics.begin_teams_at_zero(teams, settings.limits, settings.models)
         # Deleted teams may have open holds, too.
-        accounts = [GATEWAY, *map(team_account, teams), *self._gauges.with_holds()]
+        accounts = [GATEWAY, *map(team_account, teams), *self.gauges.with_holds()]
         names = list(dict.fromkeys(accounts))
-        loaded = await self._store.load(names)
+        loaded = await self.store.load(names)
         found = [account for account, _ in loaded.accounts]
-        self._observer.accounts_seen(dict(zip(names, found, strict=True)))
+        self.observer.accounts_seen(dict(zip(names, found, strict=True)))

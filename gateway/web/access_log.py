@@ -5,6 +5,7 @@ import structlog
 from gateway.core.errors import GatewayError
 from gateway.core.key_format import PREFIX
 from gateway.core.money import format_usd
+from gateway.core.periods import milliseconds
 from gateway.telemetry.observer import Observer
 from gateway.telemetry.request_record import RequestRecord
 
@@ -49,9 +50,9 @@ class AccessLog(Observer):
             images=record.images,
             cost_usd=format_usd(record.cost),
             saved_usd=format_usd(record.saved),
-            total_ms=_milliseconds(seconds),
-            own_ms=_milliseconds(record.own_seconds(seconds)),
-            upstream_ms=None if upstream is None else _milliseconds(upstream),
+            total_ms=milliseconds(seconds),
+            own_ms=milliseconds(record.own_seconds(seconds)),
+            upstream_ms=None if upstream is None else milliseconds(upstream),
         )
 
     def purchase_failed(self, record: RequestRecord, failure: Exception) -> None:
@@ -71,7 +72,3 @@ class AccessLog(Observer):
             cost_usd=format_usd(record.cost),
             exc_info=failure,
         )
-
-
-def _milliseconds(seconds: float) -> float:
-    return round(seconds * 1000, 1)

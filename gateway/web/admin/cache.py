@@ -8,11 +8,11 @@ from itertools import islice
 from math import isinf
 from typing import Annotated, Any
 
-from aiocache.base import BaseCache
 from msgspec import Meta, Struct
 from prometheus_client import CollectorRegistry
 
-from gateway.cache.memory import EntryHits, MemoryCache
+from gateway.cache.memory import EntryHits
+from gateway.cache.stack import CacheStack
 from gateway.config.live import CurrentSettings
 from gateway.core.errors import Conflicting, NoSuchThing
 from gateway.core.faults import BODY, Fault
@@ -121,15 +121,11 @@ class TopRequests(Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True)
 class AdminCache:
-    """The routes of the cache. `memory` is the tier of `cache` in this process.
-
-    `settings` returns the current ones.
-    """
+    """The routes of the cache. `registry` has its metrics."""
 
     store: DirectoryStore
     directory: Directory
-    cache: BaseCache
-    memory: MemoryCache
+    cache: CacheStack
     registry: CollectorRegistry
     settings: CurrentSettings
 
@@ -179,7 +175,7 @@ class AdminCache:
         await operations.purge_teams(self.store, names, call.by)
         await self.directory.refresh()
         if wanted.all:
-            await self.cache.clear()
+            await self.cache.answers.clear()
         return Purged(purged=True, team=wanted.team, fingerprint=None)
 
     async def _purge_one(self, fingerprint: str, call: AdminRequest) -> Purged:
@@ -188,7 +184,7 @@ class AdminCache:
         The audit entry comes first, so that no answer goes unless the log has who removed it.
         """
         await operations.note_purge(self.store, fingerprint, call.by)
-        found = await self.cache.delete(fingerprint)
+        found = await self.cache.answers.delete(fingerprint)
         return Purged(purged=bool(found), team=None, fingerprint=fingerprint)
 
     @AdminRoute(
@@ -206,7 +202,7 @@ class AdminCache:
         settings = self.settings()
         read = read_request(write_json(wanted.request), settings.models, settings.default_model)
         name = answer_name(read, scope_of(team, settings), settings)
-        kept = await self.cache.get(name)
+        kept = await self.cache.answers.get(name)
         if kept is None:
             return FoundAnswer(kept=False, fingerprint=name)
         return FoundAnswer(
@@ -222,7 +218,9 @@ class AdminCache:
         "GET", "/cache/top", "The most repeated requests in this gateway's memory", query=TopQuery
     )
     async def _top(self, call: AdminRequest) -> TopRequests:
-        found = (entry for entry in self.memory.most_hits() if self._is_valid(entry.value.about))
+        found = (
+            entry for entry in self.cache.memory.most_hits() if self._is_valid(entry.value.about)
+        )
         first = islice(found, call.query.limit)
         return TopRequests(entries=[self._top_request(entry, call.by.now) for entry in first])
 

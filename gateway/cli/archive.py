@@ -51,8 +51,7 @@ def export_store(file: Path | None, force: bool, config: Path | None) -> None:
       gateway store export /backup/gateway.jsonl
       gateway store export | gzip > gateway.jsonl.gz
     """
-    from gateway.stores.archive import export_store
-    from gateway.stores.archive_format import summary
+    from gateway.stores.archive import export_store, summary
 
     # Progress would disturb an export that is printed in the same terminal.
     shown = file not in (None, _STREAM) or not sys.stdout.isatty()
@@ -87,8 +86,7 @@ def import_store(file: Path | None, config: Path | None) -> None:
     import asyncio
 
     from gateway.server.startup import load_kept_pepper, unopened_store
-    from gateway.stores.archive import Archive
-    from gateway.stores.archive_format import summary
+    from gateway.stores.archive import Archive, summary
 
     settings = read_settings(config)
     pepper = load_kept_pepper(settings.keys)

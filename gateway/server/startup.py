@@ -20,8 +20,7 @@ from gateway.config.values import PEPPER_BYTES
 from gateway.core.errors import StoreUnavailable
 from gateway.core.key_format import pepper_check
 from gateway.server.tls import Certificate, certificate_of
-from gateway.stores.errors import UnusableStore
-from gateway.stores.port import Observe, Store
+from gateway.stores.port import Observe, Store, UnusableStore
 from gateway.stores.sqlite import SqliteStore
 from gateway.telemetry.tracing import NO_TRACING, Tracing
 from gateway.upstream.credentials import with_key

@@ -19,13 +19,27 @@ from gateway.stores.archive_format import (
     ArchiveReader,
     ArchiveWriter,
     CheckRecord,
-    NotRestored,
 )
 from gateway.stores.port import ArchiveStore
 from gateway.tenants.changes import OperationError
 
 PEPPER = "pepper"
 """The name of the check value by which a pepper is recognised."""
+
+
+_COUNTED = {
+    "team": ("team", "teams"),
+    "key": ("key", "keys"),
+    "account": ("account", "accounts"),
+    "change": ("audit entry", "audit entries"),
+    "entry": ("usage entry", "usage entries"),
+}
+
+
+def summary(counts: Mapping[str, int]) -> str:
+    """Return an archive's contents as people read them, such as `1 team, 3 keys`."""
+    numbers = [(counts.get(kind, 0), words) for kind, words in _COUNTED.items()]
+    return ", ".join(f"{number:,} {words[number != 1]}" for number, words in numbers)
 
 
 async def export_store(
@@ -73,10 +87,9 @@ class Archive:
     def __init__(
         self, file: BinaryIO, pepper: bytes, done: Callable[[int], object] = lambda number: None
     ) -> None:
-        with _refusing():
-            self._reader = ArchiveReader(_lines(file, done))
-            rest = iter(self._reader)
-            first = next(rest, None)
+        self._reader = ArchiveReader(_lines(file, done))
+        rest = iter(self._reader)
+        first = next(rest, None)
         if not isinstance(first, CheckRecord) or first.check != PEPPER:
             raise OperationError("The archive does not say which pepper its keys were made with.")
         if first.value != pepper_check(pepper):
@@ -91,8 +104,7 @@ class Archive:
 
         Where it raises OperationError or StoreUnavailable, the store is as it was before.
         """
-        with _refusing():
-            await store.restore(self._records)
+        await store.restore(self._records)
         return self._reader.counts
 
 
@@ -100,11 +112,3 @@ def _lines(file: BinaryIO, done: Callable[[int], object]) -> Iterator[bytes]:
     while line := file.readline(LINE_BYTES):
         done(len(line))
         yield line
-
-
-@contextmanager
-def _refusing() -> Iterator[None]:
-    try:
-        yield
-    except NotRestored as error:
-        raise OperationError(str(error)) from error

@@ -31,6 +31,8 @@ from gateway.core.model import AuditEntry, Claim, Entry, Key, Team
 from gateway.core.periods import day_of, month_of
 from gateway.quota.account import Account, Counters
 from gateway.stores.sums import SUMS
+from gateway.tenants.changes import OperationError
+from gateway.tenants.store import DirectoryWrite
 
 FORMAT = "gateway-archive"
 VERSION = 4
@@ -58,8 +60,8 @@ _CAUSE_CHARACTERS = 200
 """The longest part of a cause that a message shows."""
 
 
-class NotRestored(Exception):
-    """The archive cannot be imported. The message is one line for the operator."""
+class NotRestored(OperationError):
+    """The archive cannot be imported."""
 
 
 class NotEmpty(NotRestored):
@@ -155,6 +157,25 @@ class EntryRecord(ArchiveRecord, frozen=True, tag="entry"):
 
     identity: ClassVar = attrgetter("entry.id")
     entry: Entry
+
+
+def directory_and_entries(records: Iterable[ArchiveRecord]) -> tuple[DirectoryWrite, list[Entry]]:
+    """Return the teams, keys, audit entries and usage entries of some records.
+
+    A store imports these in batches, as it writes them otherwise.
+    """
+    teams, keys, audit, entries = [], [], [], []
+    for record in records:
+        match record:
+            case TeamRecord(team=team):
+                teams.append(team)
+            case KeyRecord(key=key):
+                keys.append(key)
+            case AuditRecord(change=change):
+                audit.append(change)
+            case EntryRecord(entry=entry):
+                entries.append(entry)
+    return DirectoryWrite(teams=teams, keys=keys, audit=audit), entries
 
 
 class ArchiveHeader(Struct, frozen=True, kw_only=True, tag_field="kind", tag="header"):
@@ -319,21 +340,6 @@ class ArchiveReader:
             raise NotRestored(f"There is more after line {self._number}, the archive's last.")
         if footer.counts != dict(self.counts) or footer.sha256 != self._digest.hexdigest():
             raise NotRestored("The archive is damaged: it does not match its checksum.")
-
-
-_COUNTED = {
-    "team": ("team", "teams"),
-    "key": ("key", "keys"),
-    "account": ("account", "accounts"),
-    "change": ("audit entry", "audit entries"),
-    "entry": ("usage entry", "usage entries"),
-}
-
-
-def summary(counts: Mapping[str, int]) -> str:
-    """Return an archive's contents as people read them, such as `1 team, 3 keys`."""
-    numbers = [(counts.get(kind, 0), words) for kind, words in _COUNTED.items()]
-    return ", ".join(f"{number:,} {words[number != 1]}" for number, words in numbers)
 
 
 # -- values ---------------------------------------------------------------------------------------

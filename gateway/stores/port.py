@@ -22,6 +22,13 @@ As "went_back" it receives each account that lost writes.
 """
 
 
+class UnusableStore(Exception):
+    """The store cannot be used until an operator acts. The text says how, in one line.
+
+    It never becomes an HTTP response: the command line prints it.
+    """
+
+
 class ArchiveStore(Protocol):
     """Exports and imports the whole state. Every method may raise StoreUnavailable."""
 

@@ -8,6 +8,13 @@ from msgspec import Struct
 from gateway.core.model import AuditEntry, Key, Team
 
 
+class UnknownTeam(ValueError):
+    """A key names a team that the store does not have."""
+
+    def __init__(self, team: str) -> None:
+        super().__init__(f"There is no team {team!r}.")
+
+
 class DirectoryChanges(Struct, frozen=True):
     """Teams and keys written after some generation, and the generation that this leads to.
 

@@ -19,7 +19,7 @@ from gateway.core.errors import StoreUnavailable
 from gateway.core.key_format import pepper_check
 from gateway.server.startup import load_pepper
 from gateway.stores.archive_format import ArchiveRecord, CheckRecord
-from gateway.stores.errors import UnusableStore
+from gateway.stores.port import UnusableStore
 from gateway.stores.redis import RedisStore
 from tests.support.line import Line
 from tests.support.redis import RedisServer, running_redis

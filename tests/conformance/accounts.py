@@ -9,9 +9,8 @@ from gateway.core.errors import StoreUnavailable
 from gateway.core.periods import PeriodUsage
 from gateway.quota.account import EMPTY, Account, Counters, Hold
 from gateway.quota.store import Change
-from gateway.stores.errors import UnknownTeam
 from gateway.stores.port import Store
-from gateway.tenants.store import DirectoryWrite
+from gateway.tenants.store import DirectoryWrite, UnknownTeam
 from tests.conformance.directory import KEY
 from tests.conformance.store import (
     NOON,

@@ -6,9 +6,8 @@ import pytest
 from msgspec.structs import replace
 
 from gateway.core.model import AuditEntry, Team
-from gateway.stores.errors import UnknownTeam
 from gateway.stores.port import Store
-from gateway.tenants.store import DirectoryWrite
+from gateway.tenants.store import DirectoryWrite, UnknownTeam
 from tests.conformance.directory import BLUE, KEY, LIMITED, OTHER, RED, everything
 from tests.conformance.store import NOON, MakeStore
 from tests.support.directory import put_teams

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from gateway.core.model import Limits
 from gateway.core.periods import PeriodUsage, day_of, month_of
 from gateway.quota.account import Account
+from gateway.stores.archive import summary
 from gateway.stores.archive_format import (
     END_OF_TIME,
     LINE_BYTES,
@@ -28,7 +29,6 @@ from gateway.stores.archive_format import (
     KeyRecord,
     NotRestored,
     TeamRecord,
-    summary,
 )
 from tests.support.states import (
     BUSY,

@@ -19,10 +19,10 @@ from gateway.core.model import Entry
 from gateway.quota.account import EMPTY, Account
 from gateway.quota.store import Change, Loaded
 from gateway.stores.codec import decode_account, encode_account
-from gateway.stores.redis import names, scripts
+from gateway.stores.redis import names
 from gateway.stores.redis.link import MICROSECONDS, Link, RedisPart, operation
 from gateway.stores.redis.scripts import Argument
-from gateway.stores.redis.usage_entries import KEEP_SECONDS, EntryArguments
+from gateway.stores.redis.usage_sums import KEEP_SECONDS, entry_arguments
 from gateway.stores.sums import hour_of
 
 CACHED = 4096
@@ -35,7 +35,7 @@ _UNKNOWN = b"?"
 _VERSION_BYTES = 8
 _STAMP_BYTES = 16
 
-_LOAD_KEYS = (names.META, names.ACCOUNTS)
+_LOAD_KEYS = (names.ACCOUNTS,)
 
 _Cached = tuple[bytes, Account]
 
@@ -70,12 +70,12 @@ async def swap(
     `latest` is the latest time known, in microseconds. Raises OverflowError, and writes nothing,
     where a sum would have more than 64 bits.
     """
-    usage = EntryArguments(entries)
-    keys = (names.META, names.ACCOUNTS, names.DUE, names.HOURS, *usage.keys)
+    usage_keys, usage = entry_arguments(entries)
+    keys = (names.ACCOUNTS, names.DUE, names.HOURS, *usage_keys)
     arguments: list[Argument] = [latest, *keep, len(accounts)]
     for account in accounts:
         arguments += account
-    won = await link.call(scripts.SWAP, keys, *arguments, *usage.arguments)
+    won = await link.call("swap", keys, *arguments, *usage)
     if won < 0:
         raise OverflowError("a sum has more than 64 bits")
     return bool(won)
@@ -99,7 +99,7 @@ class RedisAccounts(RedisPart):
         arguments: list[Argument] = []
         for name, (stamp, _) in zip(names, cached, strict=True):
             arguments += (name, stamp)
-        now, *states = await self.link.call(scripts.LOAD, _LOAD_KEYS, *arguments)
+        now, *states = await self.link.call("load", _LOAD_KEYS, *arguments)
         self._latest = max(self._latest, now)
         accounts = [
             self._read(name, state, known)
@@ -130,13 +130,13 @@ class RedisAccounts(RedisPart):
     async def written(self, purchases: Mapping[str, float]) -> set[str]:
         if not purchases:
             return set()
-        keys = (names.META, *(names.purchases(hour_of(at)) for at in purchases.values()))
-        found = await self.link.call(scripts.WRITTEN, keys, *purchases)
+        keys = [names.purchases(hour_of(at)) for at in purchases.values()]
+        found = await self.link.call("written", keys, *purchases)
         return {id for id, there in zip(purchases, found, strict=True) if there}
 
     @operation("due")
     async def due(self) -> list[str]:
-        found = await self.link.call(scripts.DUE, (names.META, names.DUE))
+        found = await self.link.call("due", (names.DUE,))
         return [name.decode() for name in found]
 
     def _read(self, name: str, state: bytes | int | None, cached: _Cached) -> tuple[Account, int]:

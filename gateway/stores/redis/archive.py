@@ -24,7 +24,7 @@ from gateway.core.periods import HOUR_SECONDS
 from gateway.stores import archive_format as archive
 from gateway.stores.archive_format import ArchiveRecord
 from gateway.stores.codec import decode_team
-from gateway.stores.redis import names, scripts
+from gateway.stores.redis import names
 from gateway.stores.redis.accounts import (
     NEVER_WRITTEN,
     account_arguments,
@@ -32,16 +32,13 @@ from gateway.stores.redis.accounts import (
     swap,
     unstamped,
 )
-from gateway.stores.redis.audit import decode_member, write_audit
 from gateway.stores.redis.claims import RedisClaims, restore_claim
-from gateway.stores.redis.directory import RedisDirectory, check_value, key_of
+from gateway.stores.redis.directory import RedisDirectory, audit_entry_of, check_value, key_of
 from gateway.stores.redis.link import MICROSECONDS, Link, RedisPart, operation
 from gateway.stores.redis.opening import SCHEMA, explaining, inspect
 from gateway.stores.redis.scripts import tuples
-from gateway.stores.redis.usage_entries import KEEP_SECONDS, groups, kept_entry
-from gateway.stores.redis.usage_packs import pack_keys, teams_in
+from gateway.stores.redis.usage_sums import KEEP_SECONDS, groups, kept_entry, pack_keys, teams_in
 from gateway.stores.sums import NOTHING, Group, Numbers, entry_of, hour_of, merged, summed
-from gateway.tenants.store import DirectoryWrite
 
 BATCH = 1_000
 """Records that are read or written in one step."""
@@ -85,19 +82,19 @@ class RedisArchive(RedisPart):
             for hour in (*older, *latest):
                 usage = hours.get(hour)
                 if usage is None:
-                    usage = await self.link.call(scripts.SUMS, (names.META, *_keys_of(hour)))
+                    usage = await self.link.call("sums", _keys_of(hour))
                 entries = _entries(hour, *usage)
                 while batch := [archive.EntryRecord(entry) for entry in islice(entries, BATCH)]:
                     yield batch
 
     async def _snapshot(self, latest: Sequence[int]) -> tuple[Sequence[Any], _Hours]:
         """Return the small parts, and all hours, the latest of them with their usage."""
-        keys = [names.META, *_DIRECTORY, names.USES, names.ACCOUNTS, names.AUDIT]
-        small = len(keys)
+        keys = [*_DIRECTORY, names.USES, names.ACCOUNTS, names.AUDIT]
+        small = 1 + len(keys)
         keys += _USAGE
         for hour in latest:
             keys += _keys_of(hour)
-        reply = await self.link.call(scripts.EXPORT, keys)
+        reply = await self.link.call("export", keys)
         hours: _Hours = dict.fromkeys(sorted(map(int, {*reply[small], *reply[small + 1]})))
         read = tuples(reply[small + 2 :], len(_keys_of(0)))
         return reply[:small], {**hours, **dict(zip(latest, read, strict=True))}
@@ -107,11 +104,11 @@ class RedisArchive(RedisPart):
         await self._begin()
         try:
             await self._write_all(iter(records))
-            await self.link.call(scripts.END_IMPORT, (names.META,))
+            await self.link.call("end_import", ())
         except BaseException:
             with suppress(StoreUnavailable):
                 await self._remove_all()
-                await self.link.call(scripts.REMOVE, (names.META, names.META))
+                await self.link.call("remove", (names.META,))
             raise
 
     async def _begin(self) -> None:
@@ -119,7 +116,7 @@ class RedisArchive(RedisPart):
         keys = (names.META, names.ACCOUNTS, names.TEAMS, names.KEYS, names.AUDIT, *_USAGE)
         with explaining(self.link.place):
             await inspect(self.link)
-            begun = await self.link.raw(scripts.BEGIN_IMPORT, keys, (epoch, SCHEMA))
+            begun = await self.link.raw("begin_import", keys, epoch, SCHEMA)
         if begun == b"held":
             raise archive.NotEmpty
         self.link.epoch = epoch
@@ -131,18 +128,18 @@ class RedisArchive(RedisPart):
         found = [int(hour) for key in _USAGE for hour in await self.link.read(key, "ZRANGE", 0, -1)]
         keys = iter([*pack_keys(found), *(key for hour in found for key in names.kept(hour))])
         while some := list(islice(keys, REMOVED_AT_ONCE)):
-            await self.link.call(scripts.REMOVE, (names.META, *some))
-        await self.link.call(scripts.REMOVE, (names.META, *_ALL))
+            await self.link.call("remove", some)
+        await self.link.call("remove", _ALL)
 
     async def _write_all(self, records: Iterator[ArchiveRecord]) -> None:
         first = hour_of(await self._now() - max(KEEP_SECONDS))
         while batch := list(islice(records, BATCH)):
-            entries = []
+            write, entries = archive.directory_and_entries(batch)
+            # Nothing else writes during an import, so the generation is always the present one.
+            generation = await self.link.read(names.META, "HGET", "generation")
+            await self._directory.commit(int(generation), write)
             for record in batch:
-                if isinstance(record, archive.EntryRecord):
-                    entries.append(record.entry)
-                else:
-                    await self._write(record)
+                await self._write(record)
             await self._write_entries(entries, first)
 
     async def _write(self, record: ArchiveRecord) -> None:
@@ -151,25 +148,14 @@ class RedisArchive(RedisPart):
                 await check_value(self.link, name, value)
             case archive.ClockRecord(at=at):
                 await swap(self.link, (), (), latest=ceil(at * MICROSECONDS))
-            case archive.TeamRecord(team=team):
-                await self._commit(DirectoryWrite(teams=[team]))
-            case archive.KeyRecord(key=key):
-                await self._commit(DirectoryWrite(keys=[key]))
             case archive.UseRecord(key=id, at=at):
                 await self._directory.record_use({id: at})
             case archive.AccountRecord(account=name, version=version, state=account):
                 state = stamped(version, account)
                 arguments = account_arguments(name, NEVER_WRITTEN, state, account)
                 await swap(self.link, [arguments], (), latest=0)
-            case archive.AuditRecord(change=change):
-                await write_audit(self.link, [change])
             case archive.ClaimRecord(claim=claim):
                 await restore_claim(self.link, claim)
-
-    async def _commit(self, write: DirectoryWrite) -> None:
-        """Write teams or keys, on the present generation: nothing else writes during an import."""
-        generation = await self.link.read(names.META, "HGET", "generation")
-        await self._directory.commit(int(generation), write)
 
     async def _write_entries(self, entries: Sequence[Entry], first: int) -> None:
         """Write usage: by id from hour `first` on, where it may be written again; older as sums."""
@@ -181,7 +167,7 @@ class RedisArchive(RedisPart):
             await swap(self.link, (), merged(older), latest=0, keep=(0, 0))
 
     async def _now(self) -> float:
-        (now,) = await self.link.call(scripts.LOAD, (names.META, names.ACCOUNTS))
+        (now,) = await self.link.call("load", (names.ACCOUNTS,))
         return float(now) / MICROSECONDS
 
 
@@ -204,7 +190,7 @@ def _small_records(parts: Sequence[Sequence[bytes]]) -> Iterator[ArchiveRecord]:
     for name, state in tuples(accounts, 2):
         version, account = unstamped(state)
         yield archive.AccountRecord(name.decode(), version, account)
-    yield from starmap(archive.AuditRecord, enumerate(map(decode_member, audit), 1))
+    yield from starmap(archive.AuditRecord, enumerate(map(audit_entry_of, audit), 1))
 
 
 def _entries(

@@ -4,11 +4,11 @@ Claims that have ended are deleted as others are made.
 """
 
 from gateway.core.model import Claim
-from gateway.stores.redis import names, scripts
+from gateway.stores.redis import names
 from gateway.stores.redis.link import MICROSECONDS, Link, RedisPart, operation
 from gateway.stores.redis.scripts import tuples
 
-_KEYS = (names.META, names.CLAIMS, names.CLAIM_ENDS)
+_KEYS = (names.CLAIMS, names.CLAIM_ENDS)
 
 
 class RedisClaims(RedisPart):
@@ -25,12 +25,12 @@ class RedisClaims(RedisPart):
 
     @operation("claims")
     async def current(self) -> list[Claim]:
-        found = await self.link.call(scripts.CLAIMS, _KEYS)
+        found = await self.link.call("claims", _KEYS)
         return [_claim(*parts) for parts in tuples(found, 3)]
 
     async def _write(self, name: str, owner: str, seconds: float, done: str, note: bytes) -> int:
         arguments = (name, owner, _microseconds(seconds), done, note)
-        left: int = await self.link.call(scripts.CLAIM, _KEYS, *arguments)
+        left: int = await self.link.call("claim", _KEYS, *arguments)
         return left
 
 
@@ -38,7 +38,7 @@ async def restore_claim(link: Link, claim: Claim) -> None:
     """Write a claim from an archive."""
     owner = claim.owner.encode()
     record = b"%d%d:%s%s" % (claim.done, len(owner), owner, claim.note)
-    await link.call(scripts.RESTORE_CLAIM, _KEYS, claim.name, _microseconds(claim.ends), record)
+    await link.call("restore_claim", _KEYS, claim.name, _microseconds(claim.ends), record)
 
 
 def _claim(name: bytes, ends: bytes, record: bytes) -> Claim:

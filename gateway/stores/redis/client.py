@@ -8,17 +8,9 @@ Maintenance notifications, which only hosted servers of one vendor send, are swi
 them redis-py may use a connection that the server has closed.
 """
 
-from collections.abc import Mapping
 from typing import Any
 
-from redis.asyncio import (
-    BlockingConnectionPool,
-    Connection,
-    Redis,
-    RedisCluster,
-    Sentinel,
-    SSLConnection,
-)
+from redis.asyncio import Redis, RedisCluster, Sentinel
 from redis.asyncio.cluster import ClusterNode
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import SentinelConnectionPool
@@ -41,38 +33,32 @@ redis-py does (see `gateway.core.deadline`)."""
 def open_client(place: StoreUrl, *, connections: int, retries: int) -> RedisClient:
     """Return a client of the Redis at `place`, which connects when it is first used.
 
-    `connections` bounds its pool (of each node, in a cluster). A caller waits as long for a free
-    connection as for a reply. Replies are bytes.
+    `connections` bounds its pool (of each node, in a cluster); the caller must use no more at the
+    same time. Replies are bytes.
     """
     seconds = NODE_SECONDS if place.kind == "cluster" else SERVER_SECONDS
+    tls = {"ssl": True, "ssl_ca_certs": place.ca_certs} if place.tls else {}
     options: dict[str, Any] = {
         "username": place.user,
         "password": place.password.reveal() if place.password else None,
         "socket_timeout": seconds,
         "socket_connect_timeout": seconds,
+        "max_connections": connections,
         "retry": Retry(NoBackoff(), retries),
         "maint_notifications_config": MaintNotificationsConfig(enabled=False),
+        **tls,
     }
-    match place.kind:
-        case "cluster":
-            nodes = [ClusterNode(host, port) for host, port in place.nodes]
-            return RedisCluster(
-                startup_nodes=nodes, max_connections=connections, **options, **_tls(place)
-            )
-        case "sentinel":
-            return _behind_sentinels(place, connections, options)
+    if place.kind == "cluster":
+        nodes = [ClusterNode(host, port) for host, port in place.nodes]
+        return RedisCluster(startup_nodes=nodes, **options)
+    if place.kind == "sentinel":
+        bounds = {"socket_timeout": NODE_SECONDS, "socket_connect_timeout": NODE_SECONDS}
+        sentinel = Sentinel(place.nodes, sentinel_kwargs={**bounds, **tls})  # type: ignore[no-untyped-call]
+        # Each connection goes to the master that the sentinels name at that time.
+        master: Redis = sentinel.master_for(place.service, db=place.db, **options)
+        return master
     ((host, port),) = place.nodes
-    pool = BlockingConnectionPool(
-        max_connections=connections,
-        timeout=seconds,
-        connection_class=SSLConnection if place.tls else Connection,
-        host=host,
-        port=port,
-        db=place.db,
-        **options,
-        **_ca_certs(place),
-    )
-    return Redis.from_pool(pool)
+    return Redis(host=host, port=port, db=place.db, **options)
 
 
 async def close_client(client: RedisClient) -> None:
@@ -85,27 +71,3 @@ async def close_client(client: RedisClient) -> None:
     elif isinstance(client, Redis) and isinstance(client.connection_pool, SentinelConnectionPool):
         for sentinel in client.connection_pool.sentinel_manager.sentinels:
             await sentinel.aclose()
-
-
-def _behind_sentinels(place: StoreUrl, connections: int, options: Mapping[str, Any]) -> RedisClient:
-    """Return a client of the master that the sentinels name at the time of each connection."""
-    sentinel = Sentinel(  # type: ignore[no-untyped-call]
-        place.nodes,
-        sentinel_kwargs={
-            "socket_timeout": NODE_SECONDS,
-            "socket_connect_timeout": NODE_SECONDS,
-            **_tls(place),
-        },
-    )
-    client: Redis = sentinel.master_for(
-        place.service, db=place.db, max_connections=connections, **options, **_tls(place)
-    )
-    return client
-
-
-def _tls(place: StoreUrl) -> dict[str, Any]:
-    return {"ssl": True, **_ca_certs(place)} if place.tls else {}
-
-
-def _ca_certs(place: StoreUrl) -> dict[str, Any]:
-    return {"ssl_ca_certs": place.ca_certs} if place.ca_certs else {}

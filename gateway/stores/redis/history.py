@@ -28,7 +28,7 @@ from gateway.reporting.request_lines import (
     ring_sizes,
 )
 from gateway.stores.codec import from_values
-from gateway.stores.redis import names, scripts
+from gateway.stores.redis import names
 from gateway.stores.redis.link import Link, RedisPart, operation
 from gateway.stores.redis.scripts import Argument, tuples
 from gateway.stores.sums import DAY_HOURS, bounds_of, hour_of
@@ -60,7 +60,7 @@ class RedisHistory(RedisPart):
         hour = hour_of(batch.at)
         day = hour // DAY_HOURS
         keys = (
-            *(names.META, names.written(batch.writer), names.errors(day), names.LATENCY),
+            *(names.written(batch.writer), names.errors(day), names.LATENCY),
             *map(names.activity, RINGS),
         )
         kept = (ERROR_DAYS * DAY_SECONDS, (day + 1) * DAY_SECONDS)
@@ -77,7 +77,7 @@ class RedisHistory(RedisPart):
             lines = [line for line in batch.lines if line.ring == ring]
             stay = "" if batch.keep is None else ring_sizes(batch.keep)[ring]
             arguments += (stay, len(lines), *map(_member, lines))
-        await self.link.call(scripts.WRITE_ACTIVITY, keys, *arguments)
+        await self.link.call("write_activity", keys, *arguments)
 
     @operation("activity")
     async def lines(
@@ -97,7 +97,7 @@ class RedisHistory(RedisPart):
         kinds: list[ErrorKind] = []
         days = iter(range(first // DAY_HOURS, (last - 1) // DAY_HOURS + 1))
         while some := list(islice(days, DAYS_AT_ONCE)):
-            found = await self.link.call(scripts.SUMS, (names.META, *map(names.errors, some)))
+            found = await self.link.call("sums", [*map(names.errors, some)])
             kinds += (
                 kind
                 for hour, its_team, kind in chain(*map(_kinds, found))
@@ -121,10 +121,10 @@ class RedisHistory(RedisPart):
 
     @operation("forget_activity")
     async def forget(self, now: float) -> None:
-        keys = (names.META, names.LATENCY, *map(names.activity, RINGS))
+        keys = (names.LATENCY, *map(names.activity, RINGS))
         hour = hour_of(now - LATENCY_DAYS * DAY_SECONDS)
         line = place_prefix(now - LINE_DAYS * DAY_SECONDS)
-        await self.link.call(scripts.FORGET_ACTIVITY, keys, hour, line)
+        await self.link.call("forget_activity", keys, hour, line)
 
 
 # -- reading --------------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ from gateway.proxy.leases import Lease, LeaseEvent, Rival
 from gateway.stores.port import Observe
 from gateway.stores.redis.client import close_client, open_client
 from gateway.stores.redis.link import FAILURES, Link, RedisPart, operation
-from gateway.stores.redis.scripts import Argument, Script
+from gateway.stores.redis.scripts import Argument
 
 QUIET_SECONDS = 1.0
 """After so long without a message the server is asked for a sign of life. After as long without
@@ -36,16 +36,6 @@ LEFT_BYTES = 4 * 1_048_576
 """The longest answer that is left: this Redis needs its memory for budgets."""
 
 _CHANNEL = "{gateway}:leases"
-
-_ALWAYS = "#!lua flags=allow-oom\n"
-"""For scripts that write little: gateways learn of the end of a lease although memory is full."""
-
-_TAKE = Script(_ALWAYS, "lease_take")
-_RENEW = Script(_ALWAYS, "lease_renew")
-_END = Script(_ALWAYS, "lease_end")
-_WAITED = Script(_ALWAYS, "lease_waited")
-_LEAVE = Script("#!lua\n", "lease_leave")
-_LEFT = Script(_ALWAYS, "lease_left")
 
 _decode_event = msgspec.msgpack.Decoder(LeaseEvent)
 _decode_bought = msgspec.msgpack.Decoder(Bought)
@@ -61,7 +51,7 @@ class RedisLeases(RedisPart):
     @operation("take_lease")
     async def take(self, lease: Lease, seconds: float) -> Rival | None:
         arguments = (lease.holder, _ms(seconds))
-        found = await self.link.call_in_any_epoch(_TAKE, [_key(lease)], *arguments)
+        found = await self.link.call_in_any_epoch("lease_take", [_key(lease)], *arguments)
         if not found:
             return None
         holder, left = found
@@ -71,7 +61,7 @@ class RedisLeases(RedisPart):
     async def renew(self, leases: Sequence[Lease], seconds: float) -> list[Lease]:
         holders = [lease.holder for lease in leases]
         keys = [_key(lease) for lease in leases]
-        lost = await self.link.call_in_any_epoch(_RENEW, keys, _ms(seconds), *holders)
+        lost = await self.link.call_in_any_epoch("lease_renew", keys, _ms(seconds), *holders)
         return [leases[place - 1] for place in lost]
 
     @operation("end_leases")
@@ -80,21 +70,21 @@ class RedisLeases(RedisPart):
         for lease, message in endings:
             arguments += (lease.holder, msgspec.msgpack.encode(LeaseEvent(lease, message)))
         keys = [_key(lease) for lease, _ in endings]
-        await self.link.call_in_any_epoch(_END, keys, *arguments)
+        await self.link.call_in_any_epoch("lease_end", keys, *arguments)
 
     @operation("hand_over")
     async def hand_over(self, lease: Lease, bought: Bought) -> bool:
         if len(bought.body) > LEFT_BYTES:
             return False
-        if not await self.link.call_in_any_epoch(_WAITED, [_key(lease)]):
+        if not await self.link.call_in_any_epoch("lease_waited", [_key(lease)]):
             return False
         arguments = (msgspec.msgpack.encode(bought), _ms(LEFT_SECONDS))
-        await self.link.call_in_any_epoch(_LEAVE, [_left(lease)], *arguments)
+        await self.link.call_in_any_epoch("lease_leave", [_left(lease)], *arguments)
         return True
 
     @operation("handed_over")
     async def handed_over(self, lease: Lease) -> Bought | None:
-        record = await self.link.call_in_any_epoch(_LEFT, [_left(lease)])
+        record = await self.link.call_in_any_epoch("lease_left", [_left(lease)])
         return None if record is None else _decode_bought.decode(record)
 
     async def listen(self) -> AsyncGenerator[LeaseEvent | None, None]:

@@ -26,10 +26,12 @@ from gateway.stores.operations import Operations
 from gateway.stores.port import Observe
 from gateway.stores.redis.client import close_client, open_client
 from gateway.stores.redis.names import META
-from gateway.stores.redis.scripts import READ, Argument, Script
+from gateway.stores.redis.scripts import Argument, Script, script
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+Method = Callable[Concatenate[Any, P], Coroutine[Any, Any, T]]
 
 CONNECTIONS = 8
 """To each server. The ledger uses one at a time, and everything else shares the others."""
@@ -57,22 +59,12 @@ class RedisPart:
         self.link = link
 
 
-AnyPart = TypeVar("AnyPart", bound=RedisPart)
-
-
-def operation(
-    name: str,
-) -> Callable[
-    [Callable[Concatenate[AnyPart, P], Awaitable[T]]],
-    Callable[Concatenate[AnyPart, P], Coroutine[Any, Any, T]],
-]:
+def operation(name: str) -> Callable[[Method[P, T]], Method[P, T]]:
     """Observe a part's method as this operation: see `Operations.observed`."""
 
-    def decorate(
-        method: Callable[Concatenate[AnyPart, P], Awaitable[T]],
-    ) -> Callable[Concatenate[AnyPart, P], Coroutine[Any, Any, T]]:
+    def decorate(method: Method[P, T]) -> Method[P, T]:
         @wraps(method)
-        async def observed(part: AnyPart, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        async def observed(part: RedisPart, /, *args: P.args, **kwargs: P.kwargs) -> T:
             with part.link.operations.observed(name):
                 return await method(part, *args, **kwargs)
 
@@ -99,10 +91,16 @@ class Link:
         self._away = False
         self._lost = False
 
-    async def call(self, script: Script, keys: Sequence[str], *arguments: Argument) -> Any:
-        """Run a script that checks the epoch. Raises StoreUnavailable with its cause."""
+    async def call(
+        self, name: str, keys: Sequence[str], *arguments: Argument, allow_oom: bool = False
+    ) -> Any:
+        """Run a script that checks the epoch: see `gateway.stores.redis.scripts.script`.
+
+        Its first key is `meta`, its first argument the epoch; these come after them. Raises
+        StoreUnavailable with its cause.
+        """
         try:
-            reply = await self._in_epoch(script, keys, arguments)
+            reply = await self._in_epoch(script(name, allow_oom=allow_oom), keys, arguments)
         except FAILURES as failure:
             self._log_change(failure)
             unavailable = StoreLost if self._lost else StoreUnavailable
@@ -112,28 +110,20 @@ class Link:
 
     async def read(self, key: str, command: str, *arguments: Argument) -> Any:
         """Run a command that reads one key. Raises StoreUnavailable with its cause."""
-        return await self.call(READ, (META, key), command, *arguments)
+        return await self.call("read", (key,), command, *arguments)
 
-    async def call_in_any_epoch(
-        self, script: Script, keys: Sequence[str], *arguments: Argument
-    ) -> Any:
+    async def call_in_any_epoch(self, name: str, keys: Sequence[str], *arguments: Argument) -> Any:
         """Run a script that does not check the epoch. Raises StoreUnavailable with its cause."""
         try:
-            return await self.raw(script, keys, arguments)
+            return await self.raw(name, keys, *arguments)
         except FAILURES as failure:
             raise StoreUnavailable from failure
 
-    async def raw(self, script: Script, keys: Sequence[str], arguments: Sequence[Argument]) -> Any:
-        """Run any script. Raises one of FAILURES, or StoreUnavailable after `close`."""
-        if self._closed:
-            raise StoreUnavailable
-        async with Deadline(PATIENCE_SECONDS):
-            with self.operations.observed("pool_wait"):
-                await self._room.acquire()
-            task = asyncio.create_task(self._run(script.run(self._client, keys, arguments)))
-            self._running.add(task)
-            task.add_done_callback(self._ended)
-            return await asyncio.shield(task)
+    async def raw(self, name: str, keys: Sequence[str], *arguments: Argument) -> Any:
+        """Run a script that does not check the epoch. Raises one of FAILURES, or StoreUnavailable
+        after `close`.
+        """
+        return await self._run(script(name, checks_epoch=False), keys, arguments)
 
     async def setting(self, name: str) -> str | None:
         """Return a setting of the server; None where this user may not read it. Raises FAILURES."""
@@ -161,7 +151,18 @@ class Link:
         with suppress(*FAILURES):
             await close_client(self._client)
 
-    async def _run(self, call: Awaitable[Any]) -> Any:
+    async def _run(self, script: Script, keys: Sequence[str], arguments: Sequence[Argument]) -> Any:
+        if self._closed:
+            raise StoreUnavailable
+        async with Deadline(PATIENCE_SECONDS):
+            with self.operations.observed("pool_wait"):
+                await self._room.acquire()
+            task = asyncio.create_task(self._bounded(script.run(self._client, keys, arguments)))
+            self._running.add(task)
+            task.add_done_callback(self._ended)
+            return await asyncio.shield(task)
+
+    async def _bounded(self, call: Awaitable[Any]) -> Any:
         try:
             async with Deadline(CALL_SECONDS):
                 return await call
@@ -183,11 +184,11 @@ class Link:
     ) -> Any:
         """Run a script; again where the answer says that an operator confirmed another epoch."""
         try:
-            return await self.raw(script, keys, (self.epoch, *arguments))
+            return await self._run(script, (META, *keys), (self.epoch, *arguments))
         except ResponseError as refusal:  # the script did nothing
             if not self._accept_confirmed(str(refusal)):
                 raise
-        return await self.raw(script, keys, (self.epoch, *arguments))
+        return await self._run(script, (META, *keys), (self.epoch, *arguments))
 
     def _accept_confirmed(self, answer: str) -> bool:
         """Accept the epoch that the answer says was confirmed; False where it names none."""

@@ -15,13 +15,13 @@ from redis.exceptions import (
 )
 
 from gateway.core.errors import StoreUnavailable
-from gateway.stores.errors import UnusableStore
-from gateway.stores.redis import names, scripts, usage_packs
+from gateway.stores.port import UnusableStore
+from gateway.stores.redis import names, usage_sums
 from gateway.stores.redis.link import FAILURES, Link
 
 log = structlog.get_logger(source="store")
 
-SCHEMA = usage_packs.SCHEMA
+SCHEMA = usage_sums.SCHEMA
 
 OLDEST_VERSION = (7, 0)
 """The first whose scripts declare what they need, and are refused before they start."""
@@ -41,7 +41,7 @@ async def make_ready(link: Link) -> None:
 
 async def inspect(link: Link) -> None:
     """Check that the server can be the store. Raises UnusableStore or one of FAILURES."""
-    sections = await link.raw(scripts.INSPECT, (names.META,), ())
+    sections = await link.raw("inspect", (names.META,))
     lines = b"\r\n".join(sections).decode().splitlines()
     facts = dict(line.split(":", 1) for line in lines if ":" in line)
     _check(facts)
@@ -73,7 +73,7 @@ async def confirm_reset(link: Link) -> bool:
 async def _epoch(link: Link, confirm: str) -> tuple[str, bool]:
     begun = secrets.token_hex(16)
     schema, epoch, confirmed = await link.raw(
-        scripts.EPOCH, (names.META, names.REFUSED), (begun, SCHEMA, confirm)
+        "epoch", (names.META, names.REFUSED), begun, SCHEMA, confirm
     )
     if int(schema) > SCHEMA:
         raise UnusableStore(

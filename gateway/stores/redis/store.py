@@ -8,9 +8,8 @@ from gateway.stores.port import Observe, Store
 from gateway.stores.redis import opening
 from gateway.stores.redis.accounts import RedisAccounts
 from gateway.stores.redis.archive import RedisArchive
-from gateway.stores.redis.audit import RedisAudit
 from gateway.stores.redis.claims import RedisClaims
-from gateway.stores.redis.directory import RedisDirectory, check_value
+from gateway.stores.redis.directory import RedisAudit, RedisDirectory, check_value
 from gateway.stores.redis.history import RedisHistory
 from gateway.stores.redis.link import Link
 from gateway.stores.redis.usage import RedisUsage

@@ -12,17 +12,17 @@ from msgspec import Struct
 
 from gateway.core.model import UsageRow
 from gateway.core.periods import day_of
-from gateway.stores.redis import names, scripts
+from gateway.stores.redis import names
 from gateway.stores.redis.link import RedisPart, operation
 from gateway.stores.redis.scripts import Argument
-from gateway.stores.redis.usage_entries import groups
-from gateway.stores.redis.usage_packs import (
+from gateway.stores.redis.usage_sums import (
     TOTALS,
     WEEK_DAYS,
     WEEK_HOURS,
     Rows,
     decode_rows,
     forget_week,
+    groups,
     pack_hour,
     team_field,
     teams_in,
@@ -83,7 +83,7 @@ class RedisUsage(RedisPart):
             keys = [pack.key for pack in some]
             arguments: list[Argument] = [] if report.fields is None else [len(keys), *report.fields]
             keys += [names.usage(hour) for hour in hours]
-            found = await self.link.call(scripts.SUMS, (names.META, *keys), *arguments)
+            found = await self.link.call("sums", keys, *arguments)
             for pack, values in zip(some, found, strict=False):
                 report.add_pack(pack, values)
             for hour, values in zip(hours, found[len(some) :], strict=True):

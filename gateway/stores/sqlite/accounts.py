@@ -10,14 +10,14 @@ writes, that is logged, not refused, as with Redis (see `gateway.quota.ledger`).
 """
 
 import secrets
-import sqlite3
 from collections.abc import Mapping, Sequence
+from sqlite3 import Connection
 
 from gateway.core.model import Entry
 from gateway.quota.account import EMPTY, Account
 from gateway.quota.store import Change, Loaded
 from gateway.stores.codec import decode_account, encode_account
-from gateway.stores.sqlite import schema, usage_entries
+from gateway.stores.sqlite import schema, usage_sums
 from gateway.stores.sqlite.clock import StoreClock
 from gateway.stores.sqlite.threads import SqlitePart, Threads, in_thread, transaction
 
@@ -55,7 +55,7 @@ class SqliteAccounts(SqlitePart):
         self._cache: dict[str, _Cached] = {}
 
     @in_thread("reader", "load")
-    def load(self, connection: sqlite3.Connection, names: Sequence[str]) -> Loaded:
+    def load(self, connection: Connection, names: Sequence[str]) -> Loaded:
         # Before the snapshot begins: the snapshot must not be older than the cache.
         cached = [self._cache.get(name, _NEVER_WRITTEN) for name in names]
         connection.execute("BEGIN")
@@ -68,7 +68,7 @@ class SqliteAccounts(SqlitePart):
 
     @in_thread("writer", "swap")
     def swap(
-        self, connection: sqlite3.Connection, changes: Sequence[Change], entries: Sequence[Entry]
+        self, connection: Connection, changes: Sequence[Change], entries: Sequence[Entry]
     ) -> bool:
         states = [encode_account(change.account) for change in changes]
         stamps = [secrets.randbits(_STAMP_BITS) for _ in changes]
@@ -77,34 +77,30 @@ class SqliteAccounts(SqlitePart):
             if not self._write(connection, change, state, stamp):
                 connection.execute("ROLLBACK")
                 return False
-        usage_entries.write_entries(connection, entries)
-        connection.execute(
-            "UPDATE meta SET value = max(value, ?) WHERE name = 'clock'", (self._clock.read(),)
-        )
+        usage_sums.write_entries(connection, entries)
+        schema.advance(connection, "clock", self._clock.read())
         connection.execute("COMMIT")
         for change, stamp in zip(changes, stamps, strict=True):
             self._remember(change.name, (change.version + 1, stamp, change.account))
         return True
 
     @in_thread("writer", "record")
-    def record(self, connection: sqlite3.Connection, entries: Sequence[Entry]) -> None:
+    def record(self, connection: Connection, entries: Sequence[Entry]) -> None:
         with transaction(connection):
-            usage_entries.write_entries(connection, entries)
+            usage_sums.write_entries(connection, entries)
 
     @in_thread("reader", "written")
-    def written(self, connection: sqlite3.Connection, purchases: Mapping[str, float]) -> set[str]:
+    def written(self, connection: Connection, purchases: Mapping[str, float]) -> set[str]:
         query = "SELECT 1 FROM entries WHERE id = ?"
         return {id for id in purchases if connection.execute(query, (id,)).fetchone()}
 
     @in_thread("reader", "due")
-    def due(self, connection: sqlite3.Connection) -> list[str]:
+    def due(self, connection: Connection) -> list[str]:
         now = self._clock.read(schema.value(connection, "clock"))
         rows = connection.execute("SELECT name FROM accounts WHERE due <= ? ORDER BY due", (now,))
         return [name for (name,) in rows]
 
-    def _load(
-        self, connection: sqlite3.Connection, name: str, cached: _Cached
-    ) -> tuple[Account, int]:
+    def _load(self, connection: Connection, name: str, cached: _Cached) -> tuple[Account, int]:
         row = connection.execute(_SELECT, (*cached[:2], name)).fetchone()
         version, stamp, state = row or (0, 0, None)
         if version < cached[0] or (version == cached[0] and stamp != cached[1]):
@@ -118,9 +114,7 @@ class SqliteAccounts(SqlitePart):
         self._remember(name, (version, stamp, account))
         return account, version
 
-    def _write(
-        self, connection: sqlite3.Connection, change: Change, state: bytes, stamp: int
-    ) -> bool:
+    def _write(self, connection: Connection, change: Change, state: bytes, stamp: int) -> bool:
         row = (stamp, change.account.earliest_lease, state, change.name)
         if change.version == 0:
             return connection.execute(_INSERT, row).rowcount == 1

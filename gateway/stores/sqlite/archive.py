@@ -6,23 +6,23 @@ there whole or not at all, also after a crash. Neither holds more than a batch i
 """
 
 import asyncio
-import sqlite3
 from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import chain, islice, starmap
+from sqlite3 import Connection
 
 from gateway.stores import archive_format as archive
 from gateway.stores.archive_format import ArchiveRecord
 from gateway.stores.codec import decode_account, encode_account
-from gateway.stores.sqlite import audit, claims, directory, schema, usage_entries, usage_sums
+from gateway.stores.sqlite import claims, directory, schema, usage_sums
 from gateway.stores.sqlite.connection import Database
 from gateway.stores.sqlite.opening import make_ready
-from gateway.stores.sqlite.worker import Worker
+from gateway.stores.sqlite.threads import Worker
 
 BATCH = 1_000
 """Records that are read or written in one piece of work."""
 
-_TABLES = ("teams", "keys", "accounts", "audit", "entries")
+_TABLES = ("teams", "keys", "accounts", "audit", "entries", "usage_totals")
 """The tables that must be empty before an import."""
 
 _CHECKS = "SELECT substr(name, 7), value FROM meta WHERE name LIKE 'check:%' ORDER BY name"
@@ -61,36 +61,33 @@ class SqliteArchive:
 # -- export, in the thread ------------------------------------------------------------------------
 
 
-def _records(connection: sqlite3.Connection) -> Iterator[ArchiveRecord]:
+def _records(connection: Connection) -> Iterator[ArchiveRecord]:
     # The first read fixes the moment of the transaction, so it is done here, not by the iterator.
     connection.execute("BEGIN")
     clock = schema.value(connection, "clock")
+    accounts = connection.execute(_ACCOUNTS)
+    log = directory.all_audit_entries(connection)
+    done = (claim for claim in claims.claims_after(connection, clock) if claim.done)
     return chain(
         starmap(archive.CheckRecord, connection.execute(_CHECKS)),
         (archive.ClockRecord(clock),),
         map(archive.TeamRecord, directory.teams_after(connection, 0)),
         map(archive.KeyRecord, directory.keys_after(connection, 0)),
         starmap(archive.UseRecord, directory.all_uses(connection).items()),
-        _accounts(connection),
-        starmap(archive.AuditRecord, enumerate(audit.all_audit_entries(connection), 1)),
         (
-            archive.ClaimRecord(claim)
-            for claim in claims.claims_after(connection, clock)
-            if claim.done
+            archive.AccountRecord(name, version, decode_account(state))
+            for name, version, state in accounts
         ),
-        map(archive.EntryRecord, usage_entries.all_entries(connection)),
+        starmap(archive.AuditRecord, enumerate(log, 1)),
+        map(archive.ClaimRecord, done),
+        map(archive.EntryRecord, usage_sums.all_entries(connection)),
     )
-
-
-def _accounts(connection: sqlite3.Connection) -> Iterator[ArchiveRecord]:
-    for name, version, state in connection.execute(_ACCOUNTS):
-        yield archive.AccountRecord(name, version, decode_account(state))
 
 
 # -- import, in the thread ------------------------------------------------------------------------
 
 
-def _begin(connection: sqlite3.Connection) -> int:
+def _begin(connection: Connection) -> int:
     """Open the transaction, and return the generation of all teams and keys that are imported."""
     connection.execute("BEGIN IMMEDIATE")
     for table in _TABLES:
@@ -99,37 +96,26 @@ def _begin(connection: sqlite3.Connection) -> int:
     return directory.next_generation(connection)
 
 
-def _end(connection: sqlite3.Connection) -> None:
+def _end(connection: Connection) -> None:
     usage_sums.sum_up_all(connection)
     connection.execute("COMMIT")
 
 
-def _write_batch(
-    connection: sqlite3.Connection, batch: Sequence[ArchiveRecord], generation: int
-) -> None:
+def _write_batch(connection: Connection, batch: Sequence[ArchiveRecord], generation: int) -> None:
+    write, entries = archive.directory_and_entries(batch)
+    directory.write_directory(connection, write, generation)
+    usage_sums.write_entries(connection, entries)
     for record in batch:
-        _write(connection, record, generation)
-    entries = [record.entry for record in batch if isinstance(record, archive.EntryRecord)]
-    usage_entries.insert_entries(connection, entries)
-
-
-def _write(connection: sqlite3.Connection, record: ArchiveRecord, generation: int) -> None:
-    match record:
-        case archive.CheckRecord(check=name, value=value):
-            # It replaces that of another pepper: no key here was made with that one.
-            connection.execute("REPLACE INTO meta VALUES (?, ?)", (f"check:{name}", value))
-        case archive.ClockRecord(at=at):
-            connection.execute("UPDATE meta SET value = max(value, ?) WHERE name = 'clock'", (at,))
-        case archive.TeamRecord(team=team):
-            directory.write_teams(connection, [team], generation)
-        case archive.KeyRecord(key=key):
-            directory.write_key(connection, key, generation)
-        case archive.UseRecord(key=key_id, at=at):
-            connection.execute("INSERT INTO uses VALUES (?, ?)", (key_id, at))
-        case archive.AccountRecord(account=name, version=version, state=state):
-            row = (name, version, state.earliest_lease, encode_account(state))
-            connection.execute(_PUT_ACCOUNT, row)
-        case archive.AuditRecord(change=change):
-            audit.write_audit(connection, [change])
-        case archive.ClaimRecord(claim=claim):
-            claims.write_claim(connection, claim)
+        match record:
+            case archive.CheckRecord(check=name, value=value):
+                # It replaces that of another pepper: no key here was made with that one.
+                connection.execute("REPLACE INTO meta VALUES (?, ?)", (f"check:{name}", value))
+            case archive.ClockRecord(at=at):
+                schema.advance(connection, "clock", at)
+            case archive.UseRecord(key=key_id, at=at):
+                connection.execute("INSERT INTO uses VALUES (?, ?)", (key_id, at))
+            case archive.AccountRecord(account=name, version=version, state=state):
+                row = (name, version, state.earliest_lease, encode_account(state))
+                connection.execute(_PUT_ACCOUNT, row)
+            case archive.ClaimRecord(claim=claim):
+                claims.write_claim(connection, claim)

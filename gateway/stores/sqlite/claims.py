@@ -3,8 +3,8 @@
 Claims that have ended are deleted with the next one that is made.
 """
 
-import sqlite3
 from collections.abc import Iterator
+from sqlite3 import Connection
 
 from gateway.core.model import Claim
 from gateway.stores.sqlite import schema
@@ -26,12 +26,7 @@ class SqliteClaims(SqlitePart):
 
     @in_thread("writer", "claim")
     def claim(
-        self,
-        connection: sqlite3.Connection,
-        name: str,
-        owner: str,
-        seconds: float,
-        note: bytes = b"",
+        self, connection: Connection, name: str, owner: str, seconds: float, note: bytes = b""
     ) -> float | None:
         with transaction(connection):
             now = self._forget_ended(connection)
@@ -43,37 +38,32 @@ class SqliteClaims(SqlitePart):
 
     @in_thread("writer", "complete_claim")
     def complete(
-        self,
-        connection: sqlite3.Connection,
-        name: str,
-        owner: str,
-        seconds: float,
-        note: bytes = b"",
+        self, connection: Connection, name: str, owner: str, seconds: float, note: bytes = b""
     ) -> None:
         with transaction(connection):
             now = self._forget_ended(connection)
             connection.execute(_WRITE, (name, owner, now + seconds, True, note))
 
     @in_thread("reports", "claims")
-    def current(self, connection: sqlite3.Connection) -> list[Claim]:
+    def current(self, connection: Connection) -> list[Claim]:
         return list(claims_after(connection, self._now(connection)))
 
-    def _forget_ended(self, connection: sqlite3.Connection) -> float:
+    def _forget_ended(self, connection: Connection) -> float:
         """Delete the claims that have ended, and return the time."""
         now = self._now(connection)
         connection.execute(_FORGET, (now,))
         return now
 
-    def _now(self, connection: sqlite3.Connection) -> float:
+    def _now(self, connection: Connection) -> float:
         return self._clock.read(schema.value(connection, "clock"))
 
 
-def claims_after(connection: sqlite3.Connection, now: float) -> Iterator[Claim]:
+def claims_after(connection: Connection, now: float) -> Iterator[Claim]:
     """Yield the claims that end after `now`."""
     for name, owner, ends, done, note in connection.execute(_ALL, (now,)):
         yield Claim(name=name, owner=owner, ends=ends, done=bool(done), note=note)
 
 
-def write_claim(connection: sqlite3.Connection, claim: Claim) -> None:
+def write_claim(connection: Connection, claim: Claim) -> None:
     """Write a claim from an archive, in the open transaction."""
     connection.execute(_WRITE, (claim.name, claim.owner, claim.ends, claim.done, claim.note))

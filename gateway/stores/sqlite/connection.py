@@ -20,9 +20,10 @@ import sqlite3
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from sqlite3 import Connection
 from threading import RLock
 
-from gateway.stores.errors import UnusableStore
+from gateway.stores.port import UnusableStore
 from gateway.stores.sqlite import schema
 
 _SETTINGS = (
@@ -39,7 +40,7 @@ Identity = tuple[int, int]
 """A file's device and inode."""
 
 
-def connect(path: Path, busy_seconds: float) -> sqlite3.Connection:
+def connect(path: Path, busy_seconds: float) -> Connection:
     """Open an existing file by its absolute path; wait up to `busy_seconds` for a lock.
 
     Raises sqlite3.Error.
@@ -93,7 +94,7 @@ class Database:
                 "being saved: stop every process that uses the database, then start the gateway"
             )
 
-    def connect(self) -> sqlite3.Connection:
+    def connect(self) -> Connection:
         """Open a further connection, to be closed by `close`."""
         with self._lock:
             self.check()
@@ -108,7 +109,7 @@ class Database:
             self._connections += 1
             return connection
 
-    def close(self, connection: sqlite3.Connection) -> None:
+    def close(self, connection: Connection) -> None:
         """Close a connection. Where the log has lost its name, save its part of it first."""
         with self._lock:
             try:

@@ -4,7 +4,7 @@ A batch adds to what is there, so it must not be written twice. The number of ea
 batch is kept, in the transaction that wrote it.
 """
 
-import sqlite3
+from sqlite3 import Connection
 
 from msgspec.structs import asdict, astuple
 
@@ -74,7 +74,7 @@ class SqliteHistory(SqlitePart):
     """The HistoryStore in four tables."""
 
     @in_thread("writer", "write_activity")
-    def write(self, connection: sqlite3.Connection, batch: HistoryBatch) -> None:
+    def write(self, connection: Connection, batch: HistoryBatch) -> None:
         with transaction(connection):
             if not connection.execute(_IS_NEW, (batch.writer, batch.number, batch.at)).fetchall():
                 return
@@ -89,11 +89,7 @@ class SqliteHistory(SqlitePart):
 
     @in_thread("reports", "activity")
     def lines(
-        self,
-        connection: sqlite3.Connection,
-        wanted: LineFilter,
-        limit: int,
-        before: str | None = None,
+        self, connection: Connection, wanted: LineFilter, limit: int, before: str | None = None
     ) -> list[RequestLine]:
         values = {**asdict(wanted), "before": before, "limit": limit}
         rows = connection.execute(_READ, values)
@@ -101,19 +97,17 @@ class SqliteHistory(SqlitePart):
 
     @in_thread("reports", "errors")
     def errors(
-        self, connection: sqlite3.Connection, start: float, end: float, team: str | None = None
+        self, connection: Connection, start: float, end: float, team: str | None = None
     ) -> list[ErrorKind]:
         rows = connection.execute(_READ_ERRORS, (*bounds_of(start, end), team, team))
         return [from_values(ErrorKind, row) for row in rows]
 
     @in_thread("reports", "latency")
-    def latency(
-        self, connection: sqlite3.Connection, start: float, end: float
-    ) -> list[HourLatency]:
+    def latency(self, connection: Connection, start: float, end: float) -> list[HourLatency]:
         return [_latency(*row) for row in connection.execute(_READ_LATENCY, bounds_of(start, end))]
 
     @in_thread("writer", "forget_activity")
-    def forget(self, connection: sqlite3.Connection, now: float) -> None:
+    def forget(self, connection: Connection, now: float) -> None:
         first = now - LINE_DAYS * DAY_SECONDS
         with transaction(connection):
             connection.execute("DELETE FROM activity WHERE place < ?", (place_prefix(first),))
@@ -128,7 +122,7 @@ def _error_row(hour: int, error: TeamErrors) -> tuple[object, ...]:
     return hour, error.team or "", outcome, code or "", *rest
 
 
-def _add_latency(connection: sqlite3.Connection, added: HourLatency) -> None:
+def _add_latency(connection: Connection, added: HourLatency) -> None:
     for row in connection.execute(_READ_LATENCY, (added.hour, added.hour + 1)).fetchall():
         added = _latency(*row).plus(added)
     numbers = " ".join(map(str, added.numbers()))

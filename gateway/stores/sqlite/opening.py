@@ -9,9 +9,10 @@ import sqlite3
 import time
 from contextlib import closing
 from pathlib import Path
+from sqlite3 import Connection
 
 from gateway.core.errors import StoreUnavailable
-from gateway.stores.errors import UnusableStore
+from gateway.stores.port import UnusableStore
 from gateway.stores.sqlite import schema, usage_sums
 from gateway.stores.sqlite.connection import Database, connect
 
@@ -76,7 +77,7 @@ def _prepare_with_retries(path: Path, busy_seconds: float) -> None:
             time.sleep(_RETRY_SECONDS)
 
 
-def _prepare(connection: sqlite3.Connection) -> None:
+def _prepare(connection: Connection) -> None:
     connection.execute("BEGIN")
     schema.current(connection)  # raises before anything changes a file that is not ours
     connection.execute("COMMIT")

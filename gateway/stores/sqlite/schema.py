@@ -11,8 +11,9 @@ No secret and no prompt has a column.
 
 import sqlite3
 from importlib.resources import files
+from sqlite3 import Connection
 
-from gateway.stores.errors import UnusableStore
+from gateway.stores.port import UnusableStore
 
 VERSION = 5
 APPLICATION_ID = 0x67617465
@@ -21,7 +22,7 @@ APPLICATION_ID = 0x67617465
 _FOLDER = files("gateway.stores.sqlite") / "migrations"
 
 
-def current(connection: sqlite3.Connection) -> int:
+def current(connection: Connection) -> int:
     """Return the database's schema, 0 where it is empty. Raises UnusableStore where it is not ours.
 
     Needs an open transaction: between two reads another process may create the tables.
@@ -39,7 +40,7 @@ def current(connection: sqlite3.Connection) -> int:
     return 0
 
 
-def require(connection: sqlite3.Connection) -> None:
+def require(connection: Connection) -> None:
     """Raise UnusableStore unless the tables exist and are known."""
     connection.execute("BEGIN")
     if not current(connection):
@@ -47,7 +48,7 @@ def require(connection: sqlite3.Connection) -> None:
     connection.execute("COMMIT")
 
 
-def migrate(connection: sqlite3.Connection) -> bool:
+def migrate(connection: Connection) -> bool:
     """Run the migrations that the database lacks, in the open transaction; False for none."""
     version = current(connection)
     if version == VERSION:
@@ -62,7 +63,7 @@ def migrate(connection: sqlite3.Connection) -> bool:
     return True
 
 
-def value(connection: sqlite3.Connection, name: str) -> float:
+def value(connection: Connection, name: str) -> float:
     """Return one of the numbers in `meta`. Raises sqlite3.Error where it is missing."""
     row = connection.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
     if row is None or not isinstance(row[0], int | float):
@@ -70,6 +71,12 @@ def value(connection: sqlite3.Connection, name: str) -> float:
     return row[0]
 
 
-def _pragma(connection: sqlite3.Connection, name: str) -> int:
+def advance(connection: Connection, name: str, value: float) -> None:
+    """Raise one of the numbers in `meta` to this one, in the open transaction; never lower it."""
+    statement = "UPDATE meta SET value = max(value, ?) WHERE name = ?"
+    connection.execute(statement, (value, name))
+
+
+def _pragma(connection: Connection, name: str) -> int:
     ((number,),) = connection.execute(f"PRAGMA {name}")
     return int(number)

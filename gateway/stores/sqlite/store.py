@@ -15,7 +15,6 @@ from gateway.stores.port import Observe, Store
 from gateway.stores.sqlite import directory
 from gateway.stores.sqlite.accounts import SqliteAccounts
 from gateway.stores.sqlite.archive import SqliteArchive
-from gateway.stores.sqlite.audit import SqliteAudit
 from gateway.stores.sqlite.claims import SqliteClaims
 from gateway.stores.sqlite.clock import StoreClock
 from gateway.stores.sqlite.connection import Database
@@ -47,7 +46,7 @@ class SqliteStore(Store):
         self.accounts = SqliteAccounts(threads, clock)
         self.directory = directory.SqliteDirectory(threads)
         self.usage = SqliteUsage(threads)
-        self.audit = SqliteAudit(threads)
+        self.audit = directory.SqliteAudit(threads)
         self.claims = SqliteClaims(threads, clock)
         self.history = SqliteHistory(threads)
         self.archive = SqliteArchive(self._database)

@@ -4,16 +4,15 @@ are not summed up yet.
 Bounds are hours since 1970, the first included and the last not.
 """
 
-import sqlite3
 from collections.abc import Iterator, Sequence
-from itertools import chain
+from sqlite3 import Connection
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from gateway.core.model import UsageRow
 from gateway.core.periods import HOUR_SECONDS
-from gateway.stores.sqlite import schema, usage_keeping
+from gateway.stores.sqlite import schema, usage_sums
 from gateway.stores.sqlite.threads import SqlitePart, in_thread
 from gateway.stores.sums import (
     DAY_HOURS,
@@ -95,16 +94,16 @@ class SqliteUsage(SqlitePart):
         total = Sums()
         # Other reports take their turn between two pieces of a long one.
         for piece in await self._pieces(query):
-            for group, numbers in (await self._sums(piece)).items():
+            for group, numbers in await self._read(piece):
                 total.add(group, numbers)
         return total.rows()
 
     @in_thread("writer", "tidy_usage")
-    def tidy(self, connection: sqlite3.Connection, now: float, before: float | None) -> bool:
-        return usage_keeping.tidy(connection, now, before)
+    def tidy(self, connection: Connection, now: float, before: float | None) -> bool:
+        return usage_sums.tidy(connection, now, before)
 
     @in_thread("reports", "usage")
-    def _pieces(self, connection: sqlite3.Connection, query: Query) -> list[Query]:
+    def _pieces(self, connection: Connection, query: Query) -> list[Query]:
         """Split a slow report: into days where it reads hours, into weeks where it reads days."""
         source = _source(query)
         if source is _TOTALS or (source is _DAYS and "day" not in query.by):
@@ -122,20 +121,18 @@ class SqliteUsage(SqlitePart):
         ]
 
     @in_thread("reports", "usage")
-    def _sums(self, connection: sqlite3.Connection, query: Query) -> Sums:
-        """Sum up one piece, as of one moment."""
-        total = Sums()
+    def _read(self, connection: Connection, query: Query) -> list[tuple[Group, Numbers]]:
+        """Return the groups of one piece, as of one moment. A group may come twice."""
         connection.execute("BEGIN")
         source, mark = _source(query), schema.value(connection, "summed")
         summed = query.first // source.unit, query.end // source.unit
         unsummed = max(mark, query.first * HOUR_SECONDS), query.end * HOUR_SECONDS
-        for group, numbers in chain(
-            _read(connection, source, query, *summed),
-            _read(connection, _ENTRIES, query, *unsummed),
-        ):
-            total.add(group, numbers)
+        found = [
+            *_rows(connection, source, query, *summed),
+            *_rows(connection, _ENTRIES, query, *unsummed),
+        ]
         connection.execute("COMMIT")
-        return total
+        return found
 
 
 def _source(query: Query) -> _Source:
@@ -147,8 +144,8 @@ def _source(query: Query) -> _Source:
     return _HOURS if query.teams is None else _HOURS_OF_TEAMS
 
 
-def _read(
-    connection: sqlite3.Connection, source: _Source, query: Query, first: float, end: float
+def _rows(
+    connection: Connection, source: _Source, query: Query, first: float, end: float
 ) -> Iterator[tuple[Group, Numbers]]:
     columns = [source.groups[field] for field in query.by]
     numbers = [f"sum({source.name}.{field})" for field in SUMS]

@@ -1,139 +1,206 @@
-"""Sums of usage, made of the entries before a mark:
+"""The usage history in its tables: single entries, and sums of them.
 
-    usage_hours    of each hour, by every field that reports group by
+    entries        by id, for a week
+    usage_hours    sums of each hour, by every field that reports group by
     usage_days     of each day by team and key: what most reports and the overview read
     usage_totals   of each hour, everything together
 
-The mark advances in the transaction that adds the entries it passes, so an entry is either summed
-up or not, and never both. It stays some minutes behind: purchases are dated by their start, and
-an entry that is written behind the mark costs more.
+Writing an entry costs one row. Minutes later it is added to the sums that reports read, and a week
+later it is deleted: by then nothing writes it again, and the sums contain it. So the file grows
+with the groups in use, not with the requests.
+
+Entries before a mark are summed up. The mark advances in the transaction that adds the entries it
+passes, so an entry is either summed up or not, and never both. It stays some minutes behind:
+purchases are dated by their start, and an entry that is written behind the mark costs more,
+because its transaction changes the sums too.
+
+Each step of housekeeping is short, so that no purchase waits long for the writer. The file does
+not shrink: new data fills the space that was freed.
 """
 
-import math
-import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from math import inf, nextafter
+from operator import sub
+from sqlite3 import Connection
+
+from msgspec.structs import astuple
 
 from gateway.core.model import Entry
-from gateway.core.periods import HOUR_SECONDS
+from gateway.core.periods import DAY_SECONDS, HOUR_SECONDS, day_of
+from gateway.stores.codec import from_values
 from gateway.stores.sqlite import schema
 from gateway.stores.sqlite.threads import transaction
-from gateway.stores.sums import DAY_HOURS, FIELDS, SUMS, Group, Numbers, Sums, group_of, hour_of
+from gateway.stores.sums import DAY_HOURS, FIELDS, NOTHING, SUMS, group_of, numbers_of, summed
 
 BEHIND_SECONDS = 600.0
 """How far the mark stays behind: longer than nearly every purchase takes."""
 
-ENTRIES_AT_ONCE = 5_000
-"""Entries summed up in one step, and a few more where several have the same time."""
+ENTRIES_SECONDS = 7 * DAY_SECONDS
+"""How long single entries are kept. No entry is written again after more than three days."""
 
+ENTRIES_AT_ONCE = 5_000
+"""Entries summed up or deleted in one step, and a few more where several have the same time."""
+
+# Only names of tables, fields and our own constants are put into the statements, never a value.
+
+_ENTRY_FIELDS = Entry.__struct_fields__
+_COLUMNS = ", ".join(_ENTRY_FIELDS)
+_WRITE = f"""
+    INSERT OR REPLACE INTO entries ({_COLUMNS}) VALUES ({", ".join("?" for _ in _ENTRY_FIELDS)})
+"""  # noqa: S608
 _HOUR = f"CAST(at AS INTEGER) / {HOUR_SECONDS}"
+
+_TABLES = {
+    "usage_hours": {"hour": _HOUR, **{field: field for field in FIELDS}},
+    "usage_days": {"team": "team", "key": "key", "day": f"{_HOUR} / {DAY_HOURS}"},
+    "usage_totals": {"hour": _HOUR},
+}
+"""The tables of sums: their columns, and the expressions that compute them from entries."""
+
+
+def _adding(table: str, columns: Mapping[str, str], entries: str, sign: str = "") -> str:
+    """Return the statement that adds some entries to a table of sums, or subtracts them."""
+    groups = ", ".join(columns.values())
+    sums = ", ".join(f"{sign}sum({field})" for field in SUMS)
+    more = ", ".join(f"{field} = {field} + excluded.{field}" for field in SUMS)
+    return f"""
+        INSERT INTO {table} ({", ".join((*columns, *SUMS))})
+        SELECT {groups}, {sums} FROM entries WHERE {entries} GROUP BY {groups}
+        ON CONFLICT DO UPDATE SET {more}
+    """  # noqa: S608
+
+
+def _dropping(table: str, columns: Mapping[str, str]) -> str:
+    """Return the statement that deletes the sums of an entry's group where all of them are 0."""
+    group = f"SELECT {', '.join(columns.values())} FROM entries WHERE id = ?"  # noqa: S608
+    nothing = " AND ".join(f"{field} = 0" for field in SUMS)
+    return f"DELETE FROM {table} WHERE ({', '.join(columns)}) IN ({group}) AND {nothing}"  # noqa: S608
+
+
+_SUM_UP = [_adding(*table, "at >= ? AND at < ?") for table in _TABLES.items()]
+_ADD_LATE = [_adding(*table, "id = ?") for table in _TABLES.items()]
+_SUBTRACT = [
+    *(_adding(*table, "id = ?", "-") for table in _TABLES.items()),
+    *(_dropping(*table) for table in _TABLES.items()),
+]
+
 _FIRST_UNSUMMED = "SELECT 1 FROM entries WHERE at >= ? AND at < ? ORDER BY at LIMIT 1"
 _LAST_AT_ONCE = "SELECT at FROM entries WHERE at >= ? AND at < ? ORDER BY at LIMIT 1 OFFSET ?"
-_MOVE_MARK = "UPDATE meta SET value = max(value, ?) WHERE name = 'summed'"
+
+_OLD_ENTRY = "SELECT 1 FROM entries WHERE at < ? ORDER BY at LIMIT 1"
+# In the order of time, and entries of one time together: `all_entries` subtracts the entries that
+# are left of an hour from its sums.
+_FORGET_ENTRIES = """
+    DELETE FROM entries WHERE at < :before AND at <= coalesce(
+        (SELECT at FROM entries WHERE at < :before ORDER BY at LIMIT 1 OFFSET :most), :before
+    )
+"""
+_FIRST_HOUR = "SELECT hour FROM usage_totals WHERE hour < ? ORDER BY hour LIMIT 1"
+_FORGET_HOUR = (
+    # A day's sums go with its first hour: all of its hours are due.
+    """
+    DELETE FROM usage_days WHERE day = :hour / 24 AND (team, key) IN (
+        SELECT DISTINCT team, key FROM usage_hours WHERE hour = :hour
+    )
+    """,
+    "DELETE FROM usage_hours WHERE hour = :hour",
+    "DELETE FROM usage_totals WHERE hour = :hour",
+)
+
 _ALL_HOURS = f"""
     SELECT hour FROM usage_totals
     UNION SELECT {_HOUR} FROM entries
     WHERE at >= (SELECT value FROM meta WHERE name = 'summed')
     ORDER BY 1
-"""  # noqa: S608 - it contains only our own constants
-_OF_HOUR = f"SELECT {', '.join((*FIELDS, *SUMS))} FROM usage_hours WHERE hour = ?"  # noqa: S608
+"""  # noqa: S608
+_SUMS_OF = f"SELECT {', '.join((*FIELDS, *SUMS))} FROM usage_hours WHERE hour = ?"  # noqa: S608
+_ENTRIES_OF = f"SELECT {_COLUMNS} FROM entries WHERE at >= ? AND at < ? ORDER BY at, id"  # noqa: S608
 
 
-class _Table:
-    """A table of sums by these columns.
+def write_entries(connection: Connection, entries: Sequence[Entry]) -> None:
+    """Write entries in the open transaction; one with the same id is replaced."""
+    mark = schema.value(connection, "summed")
+    late = [(id,) for id in {entry.id for entry in entries if entry.at < mark}]
+    if late:
+        for statement in _SUBTRACT:
+            connection.executemany(statement, late)
+    connection.executemany(_WRITE, map(astuple, entries))
+    if late:
+        for statement in _ADD_LATE:
+            connection.executemany(statement, late)
 
-    `expressions` compute the columns in SQL, from the table of entries, and `group` from an entry.
+
+def all_entries(connection: Connection) -> Iterator[Entry]:
+    """Yield the whole history by hour: single entries where they still exist, and one entry for
+    each group of what else the hour's sums contain.
     """
-
-    def __init__(
-        self,
-        name: str,
-        columns: Sequence[str],
-        expressions: Sequence[str],
-        group: Callable[[Entry], Group],
-    ) -> None:
-        self.group = group
-        every = (*columns, *SUMS)
-        into = f"INSERT INTO {name} ({', '.join(every)})"
-        more = " ON CONFLICT DO UPDATE SET " + ", ".join(
-            f"{field} = {field} + excluded.{field}" for field in SUMS
-        )
-        sums = ", ".join([*expressions, *(f"sum({field})" for field in SUMS)])
-        groups = ", ".join(expressions)
-        self._add = f"{into} VALUES ({', '.join('?' for _ in every)}){more}"
-        self.sum_up = (
-            f"{into} SELECT {sums} FROM entries WHERE at >= ? AND at < ? GROUP BY {groups}{more}"  # noqa: S608
-        )
-        nothing = [*(f"{column} = ?" for column in columns), *(f"{field} = 0" for field in SUMS)]
-        self._drop = f"DELETE FROM {name} WHERE {' AND '.join(nothing)}"  # noqa: S608
-
-    def add(self, connection: sqlite3.Connection, sums: Sums) -> None:
-        """Add these sums, and delete the rows that become 0."""
-        rows = [(group, numbers) for group, numbers in sums.items() if any(numbers)]
-        connection.executemany(self._add, [(*group, *numbers) for group, numbers in rows])
-        less = [group for group, numbers in rows if min(numbers) < 0]
-        connection.executemany(self._drop, less)
+    mark = schema.value(connection, "summed")
+    for (hour,) in connection.execute(_ALL_HOURS).fetchall():
+        size = len(FIELDS)
+        rest = {row[:size]: row[size:] for row in connection.execute(_SUMS_OF, (hour,))}
+        bounds = (hour * HOUR_SECONDS, (hour + 1) * HOUR_SECONDS)
+        for row in connection.execute(_ENTRIES_OF, bounds):
+            entry = from_values(Entry, row)
+            if entry.at < mark:
+                group = group_of(entry)
+                rest[group] = tuple(map(sub, rest.get(group, NOTHING), numbers_of(entry)))
+            yield entry
+        yield from summed(hour, rest)
 
 
-_TABLES = (
-    _Table(
-        "usage_hours",
-        ("hour", *FIELDS),
-        (_HOUR, *FIELDS),
-        lambda entry: (hour_of(entry.at), *group_of(entry)),
-    ),
-    _Table(
-        "usage_days",
-        ("team", "key", "day"),
-        ("team", "key", f"{_HOUR} / {DAY_HOURS}"),
-        lambda entry: (entry.team, entry.key, hour_of(entry.at) // DAY_HOURS),
-    ),
-    _Table("usage_totals", ("hour",), (_HOUR,), lambda entry: (hour_of(entry.at),)),
-)
+# -- housekeeping ---------------------------------------------------------------------------------
 
 
-def add_late(connection: sqlite3.Connection, changes: Sequence[tuple[Entry, Numbers]]) -> None:
-    """Add numbers to the sums that these entries belong to, in the open transaction."""
-    for table in _TABLES:
-        sums = Sums()
-        for entry, numbers in changes:
-            sums.add(table.group(entry), numbers)
-        table.add(connection, sums)
+def tidy(connection: Connection, now: float, before: float | None) -> bool:
+    """Do one step; False where nothing was left to do. See `UsageStore.tidy`."""
+    return (
+        _sum_up(connection, now - BEHIND_SECONDS)
+        or _forget_entries(connection, now - ENTRIES_SECONDS)
+        or (before is not None and _forget_hour(connection, day_of(before) * DAY_HOURS))
+    )
 
 
-def sum_up(connection: sqlite3.Connection, now: float) -> bool:
-    """Sum up some of the entries that the mark is due to pass; False where there are none."""
-    until = now - BEHIND_SECONDS
+def sum_up_all(connection: Connection) -> None:
+    """Sum up all entries, in the open transaction."""
+    ((last,),) = connection.execute("SELECT max(at) FROM entries")
+    if last is not None:
+        _move_mark(connection, schema.value(connection, "summed"), nextafter(last, inf))
+
+
+def _sum_up(connection: Connection, until: float) -> bool:
+    """Sum up some of the entries before `until`; False where there are none."""
     mark = schema.value(connection, "summed")
     if not connection.execute(_FIRST_UNSUMMED, (mark, until)).fetchone():
         return False
     with transaction(connection):
         mark = schema.value(connection, "summed")
         last = connection.execute(_LAST_AT_ONCE, (mark, until, ENTRIES_AT_ONCE - 1)).fetchone()
-        pass_entries(connection, mark, until if last is None else math.nextafter(last[0], math.inf))
+        _move_mark(connection, mark, until if last is None else nextafter(last[0], inf))
     return True
 
 
-def sum_up_all(connection: sqlite3.Connection) -> None:
-    """Sum up all entries, in the open transaction."""
-    ((last,),) = connection.execute("SELECT max(at) FROM entries")
-    if last is not None:
-        mark = schema.value(connection, "summed")
-        pass_entries(connection, mark, math.nextafter(last, math.inf))
-
-
-def pass_entries(connection: sqlite3.Connection, mark: float, until: float) -> None:
+def _move_mark(connection: Connection, mark: float, until: float) -> None:
     """Add the entries between two marks to the sums, in the open transaction."""
-    for table in _TABLES:
-        connection.execute(table.sum_up, (mark, until))
-    connection.execute(_MOVE_MARK, (until,))
+    for statement in _SUM_UP:
+        connection.execute(statement, (mark, until))
+    schema.advance(connection, "summed", until)
 
 
-def hours(connection: sqlite3.Connection) -> list[int]:
-    """Return all hours that have usage, in order."""
-    return [hour for (hour,) in connection.execute(_ALL_HOURS)]
+def _forget_entries(connection: Connection, before: float) -> bool:
+    before = min(before, schema.value(connection, "summed"))
+    if not connection.execute(_OLD_ENTRY, (before,)).fetchone():
+        return False
+    with transaction(connection):
+        connection.execute(_FORGET_ENTRIES, {"before": before, "most": ENTRIES_AT_ONCE - 1})
+    return True
 
 
-def of_hour(connection: sqlite3.Connection, hour: int) -> Iterator[tuple[Group, Numbers]]:
-    """Yield the sums of an hour."""
-    for row in connection.execute(_OF_HOUR, (hour,)):
-        yield row[: len(FIELDS)], row[len(FIELDS) :]
+def _forget_hour(connection: Connection, before: int) -> bool:
+    """Delete the first hour that has sums, if it is before that hour."""
+    row = connection.execute(_FIRST_HOUR, (before,)).fetchone()
+    if row is None:
+        return False
+    with transaction(connection):
+        for statement in _FORGET_HOUR:
+            connection.execute(statement, {"hour": row[0]})
+    return True

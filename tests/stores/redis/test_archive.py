@@ -13,7 +13,8 @@ from gateway.config.store_url import parse_store_url
 from gateway.core.errors import StoreUnavailable
 from gateway.stores.archive_format import EntryRecord, NotRestored
 from gateway.stores.port import Store
-from gateway.stores.redis import RedisStore, names, scripts
+from gateway.stores.redis import RedisStore, names
+from gateway.stores.redis.scripts import script
 from gateway.stores.sums import hour_of
 from tests.conformance.archive import broken, damaged, restore
 from tests.conformance.store import MakeStore, entry
@@ -73,7 +74,7 @@ async def test_an_import_that_ends_too_late_removes_nothing(
     epoch = await client.hget(names.META, "epoch")
     before = await client.dbsize()
     with pytest.raises(ResponseError, match="IMPORT over"):
-        await scripts.REMOVE.run(client, (names.META, names.META), (epoch or b"",))
+        await script("remove").run(client, (names.META, names.META), (epoch or b"",))
     assert await client.dbsize() == before > 0
 
 

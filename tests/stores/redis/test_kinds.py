@@ -10,7 +10,7 @@ import pytest
 from gateway.config.store_url import parse_store_url
 from gateway.core.errors import StoreUnavailable
 from gateway.quota.store import Change
-from gateway.stores.errors import UnusableStore
+from gateway.stores.port import UnusableStore
 from gateway.stores.redis import RedisStore, names
 from tests.conformance import (
     AccountConformance,

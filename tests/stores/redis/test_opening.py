@@ -7,7 +7,7 @@ from structlog.testing import capture_logs
 
 from gateway.config.store_url import parse_store_url
 from gateway.core.errors import StoreUnavailable
-from gateway.stores.errors import UnusableStore
+from gateway.stores.port import UnusableStore
 from gateway.stores.redis import RedisStore, names
 from gateway.stores.redis.opening import SCHEMA
 from tests.conformance.store import put, spent

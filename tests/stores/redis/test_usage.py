@@ -9,7 +9,7 @@ from gateway.quota.account import EMPTY
 from gateway.quota.store import Change
 from gateway.stores.port import Store
 from gateway.stores.redis import names
-from gateway.stores.redis.usage_packs import FULL_FIELDS, packs_of
+from gateway.stores.redis.usage_sums import FULL_FIELDS, packs_of
 from tests.conformance.store import MIDNIGHT, entry
 from tests.conformance.usage import everything, tidied
 

@@ -11,7 +11,7 @@ from stat import S_IMODE
 import pytest
 
 from gateway.quota.store import Change
-from gateway.stores.errors import UnusableStore
+from gateway.stores.port import UnusableStore
 from gateway.stores.sqlite import SqliteStore
 from gateway.stores.sqlite.schema import VERSION
 from tests.conformance.store import images, spent
@@ -124,7 +124,7 @@ def test_a_file_in_the_directorys_place_is_refused(path: Path) -> None:
 AS_NOBODY = """
 import asyncio, os, sys
 from pathlib import Path
-from gateway.stores.errors import UnusableStore
+from gateway.stores.port import UnusableStore
 from gateway.stores.sqlite import SqliteStore
 
 async def main(path: str) -> None:

@@ -13,8 +13,7 @@ from structlog.testing import capture_logs
 
 from gateway.core.errors import StoreUnavailable
 from gateway.quota.store import Change
-from gateway.stores.errors import UnusableStore
-from gateway.stores.port import Store
+from gateway.stores.port import Store, UnusableStore
 from gateway.stores.sqlite import SqliteStore
 from gateway.stores.sqlite.threads import GRACE_SECONDS
 from tests.conformance.store import NOON, entry, held, images, put, refused, spent

@@ -10,8 +10,7 @@ from msgspec.structs import replace
 
 from gateway.core.model import Entry, Key, Limits, Team
 from gateway.reporting.request_lines import RequestLine
-from gateway.stores.errors import UnusableStore
-from gateway.stores.port import Store
+from gateway.stores.port import Store, UnusableStore
 from gateway.stores.sqlite import SqliteStore, schema
 from gateway.tenants.store import DirectoryWrite
 from tests.conformance.directory import BLUE, KEY, OTHER, RED

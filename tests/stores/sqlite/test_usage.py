@@ -5,7 +5,7 @@ from contextlib import closing
 from pathlib import Path
 
 from gateway.stores.archive_format import EntryRecord
-from gateway.stores.sqlite import SqliteStore, usage_keeping, usage_sums
+from gateway.stores.sqlite import SqliteStore, usage_sums
 from tests.conformance.store import NOON, entry
 from tests.conformance.usage import DAY, everything, tidied
 from tests.support.states import gathered
@@ -36,7 +36,7 @@ async def test_entries_are_summed_up_once_the_mark_passes_them(
 async def test_entries_are_summed_up_in_steps_and_forgotten_after_a_week(
     store: SqliteStore, path: Path
 ) -> None:
-    more = max(usage_sums.ENTRIES_AT_ONCE, usage_keeping.ENTRIES_AT_ONCE) + 100
+    more = usage_sums.ENTRIES_AT_ONCE + 100
     recent = entry("recent", at=NOON + 3 * DAY)
     await store.accounts.record([entry(str(n), at=NOON + n // 3) for n in range(more)])
     await store.accounts.record([recent])

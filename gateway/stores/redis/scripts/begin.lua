@@ -32,18 +32,3 @@ end
 local function whole(number)
     return string.format('%.0f', number)
 end
-
--- Take the next generation of the directory. It is a time, so that no generation is used twice,
--- even where this server has lost the latest ones.
-local function next_generation()
-    local former = tonumber(redis.call('HGET', meta, 'generation'))
-    local generation = whole(math.max(former + 1, wall()))
-    redis.call('HSET', meta, 'generation', generation)
-    return generation
-end
-
--- Write an audit entry. The number tells equal entries apart and keeps the order within a moment.
-local function write_audit(log, at, entry)
-    local number = string.format('%016.0f', redis.call('HINCRBY', meta, 'audit', 1))
-    redis.call('ZADD', log, at, number .. entry)
-end

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Begin an import: from now on the store accepts only the caller's epoch.
 --
 -- KEYS: meta, accounts, teams, keys, audit, hours, packed. ARGV: the new epoch, its schema.

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Read what was written to the directory after a generation.
 --
 -- KEYS: meta, changed, teams, keys, states, ends. ARGV: epoch, the generation.

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Keep the first value under a name, and return the one that is kept.
 --
 -- KEYS: meta. ARGV: epoch, the name, the value.

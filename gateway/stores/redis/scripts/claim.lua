@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Claim a name, or mark it as done.
 --
 -- KEYS: meta, claims, claim_ends. ARGV: epoch, name, owner, duration in microseconds, "1" to mark

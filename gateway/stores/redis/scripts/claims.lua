@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Read the claims that have not ended, those that end last first.
 --
 -- KEYS: meta, claims, claim_ends. ARGV: epoch. Returns for each its name, its end in microseconds

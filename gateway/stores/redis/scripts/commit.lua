@@ -1,3 +1,4 @@
+#!lua
 -- Write teams, keys and audit entries, all or none.
 --
 -- KEYS: meta, changed, teams, keys, states, ends, audit. ARGV: epoch, the generation that the write
@@ -6,6 +7,21 @@
 -- entry its time and the entry.
 -- Returns "ok"; or, without any change, "moved" (the generation has moved on), or "no team" and the
 -- name of a key's team that does not exist.
+
+-- Take the next generation of the directory. It is a time, so that no generation is used twice,
+-- even where this server has lost the latest ones.
+local function next_generation()
+    local former = tonumber(redis.call('HGET', meta, 'generation'))
+    local generation = whole(math.max(former + 1, wall()))
+    redis.call('HSET', meta, 'generation', generation)
+    return generation
+end
+
+-- Write an audit entry. The number tells equal entries apart and keeps the order within a moment.
+local function write_audit(log, at, entry)
+    local number = string.format('%016.0f', redis.call('HINCRBY', meta, 'audit', 1))
+    redis.call('ZADD', log, at, number .. entry)
+end
 
 local teams, keys = tonumber(ARGV[3]), tonumber(ARGV[4])
 local first_key = 5 + 2 * teams

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Return the names of the accounts with an expired lease, the earliest expiry first.
 --
 -- KEYS: meta, due. ARGV: epoch.

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Begin an epoch where there is none. Confirm the present one where that is asked for and gateways
 -- with another epoch were refused within the last minute.
 --

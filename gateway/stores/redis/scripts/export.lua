@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Read everything but most of the usage, as of one moment.
 --
 -- KEYS: meta, teams, keys, states, ends, uses, accounts, audit, hours, packed; then for each of

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Delete recent requests and latency from before these times. Errors expire without help.
 --
 -- KEYS: meta, latency, then the rings. ARGV: epoch, the first hour since 1970 whose latency stays,

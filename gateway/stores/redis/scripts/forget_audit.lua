@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Delete the audit entries before a time.
 --
 -- KEYS: meta, audit. ARGV: epoch, the time.

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Delete the usage of some hours.
 --
 -- KEYS: meta, hours, packed, then every key of these hours. ARGV: epoch, the first hour, the last.

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- End the leases KEYS, unless another gateway holds them, and publish a message for each.
 --
 -- ARGV: the channel, then for each lease its holder and the message.

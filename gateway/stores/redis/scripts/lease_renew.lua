@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Extend the leases KEYS of the holders ARGV[2..] to ARGV[1] milliseconds from now, also those that
 -- have expired. Returns the places of those that another gateway holds.
 

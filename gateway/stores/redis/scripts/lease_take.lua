@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Take the lease KEYS[1] for ARGV[1], for ARGV[2] milliseconds. Where another gateway holds it,
 -- returns the holder and the milliseconds left, and notes that somebody waits.
 

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Read accounts, and the time, as of one moment.
 --
 -- KEYS: meta, accounts. ARGV: epoch, then for each account its name and the stamp that the gateway

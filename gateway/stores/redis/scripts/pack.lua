@@ -1,3 +1,4 @@
+#!lua
 -- Move sums of an hour into packs, or do nothing where a pack has changed since it was read.
 --
 -- KEYS: meta, hours, packed, the hour's sums, the packs of its hour, its day and its week.

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Run one command that reads one key.
 --
 -- KEYS: meta, the key. ARGV: epoch, the command's name, its arguments after the key.

@@ -1,3 +1,4 @@
+#!lua
 -- Keep when keys were used, unless a later use is known.
 --
 -- KEYS: meta, uses. ARGV: epoch, then for each key the time in seconds and its id.

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Remove keys of a running import. After its end they belong to the gateways: an importer that was
 -- slow, or missed the reply to its last step, must not remove anything.
 --

@@ -1,3 +1,4 @@
+#!lua
 -- Write a claim from an archive. One that has ended is deleted as others are made.
 --
 -- KEYS: meta, claims, claim_ends. ARGV: epoch, name, its end in microseconds, the claim.

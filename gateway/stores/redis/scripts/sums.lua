@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Read some hashes, as of one moment.
 --
 -- KEYS: meta, then the hashes. ARGV: epoch; then, to read only some fields of the first hashes, the

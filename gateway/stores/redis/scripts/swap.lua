@@ -1,3 +1,4 @@
+#!lua
 -- Write accounts and usage entries, or nothing where an account has changed since it was loaded.
 --
 -- KEYS: meta, accounts, due, hours; then for each hour with an entry its sums, purchases and hits.

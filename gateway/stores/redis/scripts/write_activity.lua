@@ -1,3 +1,4 @@
+#!lua
 -- Write a batch of the request history, unless it was written before.
 --
 -- KEYS: meta, the writer's last batch, errors of the day, latency, then the rings.

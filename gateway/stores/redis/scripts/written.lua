@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Return which purchases are kept by id: 1 or 0 for each.
 --
 -- KEYS: meta, then for each purchase those of its hour. ARGV: epoch, then their ids.

@@ -1,8 +1,12 @@
-"""Packs: the usage history as reports read it, hundreds of sums in one value.
+"""The usage history: sums by UTC hour and group, and packs of them, so that it stays small.
+
+An entry belongs to the hour of its `at`. Its numbers are kept beside the sums for as long as the
+entry may be written again, to be subtracted then. Purchases may be written again for three days
+(an expired hold may get its outcome for one), free answers for an hour (only after a lost reply).
 
 A write adds to the sums of an hour, number by number. To read months of those would take seconds,
 and each number takes a hundred bytes. So sums move, every few seconds and a few teams at a time,
-into three packs, which hold them by team:
+into three packs, which hold hundreds of sums in one value, by team:
 
     of their hour, by every field that reports group by;
     of their day, by key, and under `TOTALS` the totals of each hour;
@@ -16,16 +20,106 @@ Any gateway may move any sums at any time. The move is one script, which does no
 has changed since it was read.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from operator import add
 
 import msgspec
 
-from gateway.stores.redis import names, scripts
+from gateway.core.model import FREE_OUTCOMES, Entry
+from gateway.core.periods import DAY_SECONDS, HOUR_SECONDS
+from gateway.stores.redis import names
 from gateway.stores.redis.link import Link
 from gateway.stores.redis.scripts import Argument, tuples
-from gateway.stores.redis.usage_entries import fields_of, groups
-from gateway.stores.sums import DAY_HOURS, NOTHING, Group, Numbers, Sums
+from gateway.stores.sums import (
+    DAY_HOURS,
+    NOTHING,
+    SUMS,
+    Group,
+    Numbers,
+    Sums,
+    encode_group,
+    group_of,
+    hour_of,
+    numbers_of,
+)
+
+KEEP_SECONDS = (3 * DAY_SECONDS, HOUR_SECONDS)
+"""How long purchases and free answers can be written again: after their hour, and after they were
+written."""
+
+_LETTERS = "rbcumsof"
+"""One letter for each of `SUMS`, as in `swap.lua`."""
+
+_ALWAYS_WRITTEN = 6
+"""Numbers that are written even where they are 0: older gateways know only these."""
+
+_PURCHASE, _FREE = 1, 2
+
+_LARGEST = 2**63
+"""Redis' numbers are below this."""
+
+_decode_group = msgspec.json.Decoder(tuple[str, ...])
+
+
+def entry_arguments(entries: Sequence[Entry]) -> tuple[list[str], list[Argument]]:
+    """Return the keys and arguments of `swap.lua` for these entries.
+
+    Raises OverflowError for numbers of more than 64 bits.
+    """
+    hours = list(dict.fromkeys(hour_of(entry.at) for entry in entries))
+    places = {hour: place for place, hour in enumerate(hours, 1)}
+    arguments: list[Argument] = [len(hours), *hours]
+    for entry in entries:
+        kind = _FREE if entry.outcome in FREE_OUTCOMES else _PURCHASE
+        numbers = " ".join(map(str, _shortened(numbers_of(entry))))
+        group = encode_group(group_of(entry))
+        arguments += (places[hour_of(entry.at)], kind, entry.id, numbers, group)
+    return [key for hour in hours for key in names.kept(hour)], arguments
+
+
+def _shortened(numbers: Numbers) -> Numbers:
+    if not all(-_LARGEST <= number < _LARGEST for number in numbers):
+        raise OverflowError("a number has more than 64 bits")
+    end = len(numbers)
+    while end > _ALWAYS_WRITTEN and not numbers[end - 1]:
+        end -= 1
+    return numbers[:end]
+
+
+def kept_entry(text: bytes) -> tuple[Group, Numbers]:
+    """Return the group and the numbers of an entry that `swap.lua` has kept."""
+    end = text.index(b"[")
+    numbers = [int(number) for number in text[:end].split()]
+    return decode_group(text[end:]), [*numbers, *[0] * (len(SUMS) - len(numbers))]
+
+
+def groups(fields: Iterable[bytes]) -> Iterator[tuple[Group, Numbers]]:
+    """Yield the groups of an hour's sums, from fields and numbers in turn."""
+    found: dict[bytes, list[int]] = {}
+    for field, number in tuples(fields, 2):
+        numbers = found.get(field[1:])
+        if numbers is None:
+            numbers = found[field[1:]] = [0] * len(SUMS)
+        numbers[_LETTERS.index(chr(field[0]))] = int(number)
+    return ((decode_group(group), numbers) for group, numbers in found.items())
+
+
+def fields_of(group: Group, numbers: Numbers) -> Iterator[tuple[bytes, int]]:
+    """Yield the fields of an hour's sums for these numbers, without those that are 0."""
+    text = encode_group(group)
+    for letter, number in zip(_LETTERS, numbers, strict=True):
+        if number:
+            yield letter.encode() + text, number
+
+
+@lru_cache(8192)
+def decode_group(text: bytes) -> Group:
+    """Decode a group from its text in the store."""
+    return _decode_group.decode(text)
+
+
+# -- packs ----------------------------------------------------------------------------------------
 
 SCHEMA = 2
 """The first schema with packs: an older gateway would not read them."""
@@ -116,8 +210,8 @@ async def _move(link: Link, hour: int, by_team: Mapping[str, Rows]) -> None:
         for group, numbers in rows:
             for field, number in fields_of(group, numbers):
                 arguments += (field, -number)
-    keys = (names.META, names.HOURS, names.PACKED, names.usage(hour), *packs)
-    await link.call(scripts.PACK, keys, *arguments)
+    keys = (names.HOURS, names.PACKED, names.usage(hour), *packs)
+    await link.call("pack", keys, *arguments)
 
 
 def _by_every_field(by_team: Mapping[str, Rows]) -> dict[bytes, Rows]:
@@ -165,7 +259,7 @@ async def forget_week(link: Link, first_week: int) -> bool:
         return False
     first = min(found) // WEEK_HOURS * WEEK_HOURS
     hours = range(first, first + WEEK_HOURS)
-    keys = [names.META, names.HOURS, names.PACKED, *pack_keys(hours)]
+    keys = [names.HOURS, names.PACKED, *pack_keys(hours)]
     keys += [key for hour in hours for key in names.kept(hour)]
-    await link.call(scripts.FORGET_USAGE, keys, hours[0], hours[-1])
+    await link.call("forget_usage", keys, hours[0], hours[-1])
     return True

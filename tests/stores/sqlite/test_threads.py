@@ -9,7 +9,7 @@ import pytest
 from gateway.core.errors import StoreUnavailable
 from gateway.stores.sqlite.connection import Database
 from gateway.stores.sqlite.opening import make_ready
-from gateway.stores.sqlite.worker import Worker
+from gateway.stores.sqlite.threads import Worker
 
 
 @pytest.fixture

@@ -115,7 +115,29 @@ def format_option(*formats: str) -> Callable[[Callable[..., None]], Callable[...
     )
 
 
-_DAY = click.DateTime(["%Y-%m-%d"])
+class Parsed(click.ParamType[Any]):
+    """A text that `parse` reads; its ValueError says why it cannot. `word` stays as it is."""
+
+    def __init__(self, name: str, parse: Callable[[str], Any], word: str = "") -> None:
+        self.name, self._parse, self._word = name, parse, word
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        if value == self._word:
+            return value
+        try:
+            return self._parse(value)
+        except ValueError as error:
+            self.fail(f"{error}.", param, ctx)
+
+
+def _day(text: str) -> datetime:
+    try:
+        return datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC)
+    except ValueError:
+        raise ValueError("must be a day, written as YYYY-MM-DD") from None
+
+
+_DAY = Parsed("day", _day)
 
 
 def span_options(
@@ -143,8 +165,8 @@ def span_of(first: datetime | None, last: datetime | None) -> tuple[float | None
     from gateway.core.periods import DAY_SECONDS
 
     check_span(first, last)
-    start = None if first is None else first.replace(tzinfo=UTC).timestamp()
-    end = None if last is None else last.replace(tzinfo=UTC).timestamp() + DAY_SECONDS
+    start = None if first is None else first.timestamp()
+    end = None if last is None else last.timestamp() + DAY_SECONDS
     return start, end
 
 

@@ -1,18 +1,20 @@
-"""The commands `gateway keys`. Running gateways follow a change within a second.
+"""The commands `gateway keys` and `gateway admin token`.
 
-`keys create` and `keys rotate` print the key as the only line on standard output. Messages go to
-standard error.
+A new key or token is the only line on standard output. Messages go to standard error.
 """
 
+import secrets
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from gateway.cli.base import (
     Group,
+    Parsed,
     command_line_user,
     config_option,
     format_option,
@@ -21,6 +23,7 @@ from gateway.cli.base import (
 )
 
 if TYPE_CHECKING:
+    from gateway.config.admin_tokens import Role
     from gateway.core.model import Key, KeyState
     from gateway.stores.port import Store
 
@@ -49,44 +52,26 @@ def keys() -> None:
     """Manage the teams' keys. Running gateways follow a change within a second."""
 
 
-class _Duration(click.ParamType[float | str]):
-    """A duration such as 90d, in seconds. `word`, if there is one, stays as it is."""
+def _duration(text: str) -> float:
+    from gateway.core.key_format import parse_duration
 
-    name = "time"
-
-    def __init__(self, word: str = "", *, zero: bool = False) -> None:
-        self._word, self._zero = word, zero
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> float | str:
-        from gateway.core.key_format import parse_duration
-
-        if value == self._word:
-            return self._word
-        try:
-            return parse_duration(value, none=self._zero)
-        except ValueError as error:
-            self.fail(f"{error}.", param, ctx)
+    return parse_duration(text)
 
 
-class _LimitType(click.ParamType[int | str]):
-    """The value of a limit, as teams.toml takes it. `word`, if there is one, stays as it is."""
+def _grace(text: str) -> float:
+    from gateway.core.key_format import parse_duration
 
-    name = "limit"
+    return parse_duration(text, none=True)
 
-    def __init__(self, word: str = "") -> None:
-        self._word = word
 
-    def convert(self, value: Any, param: Any, ctx: Any) -> int | str:
-        from gateway.config.options import options_of
-        from gateway.config.values import TeamLimits
+def _limit(name: str, text: str) -> int:
+    """Return the value of a limit, written as in teams.toml."""
+    from gateway.config.options import options_of
+    from gateway.config.values import TeamLimits
 
-        if value == self._word:
-            return self._word
-        number = int(value) if value.isascii() and value.isdecimal() and len(value) < 20 else value
-        try:
-            return int(options_of(TeamLimits)[param.name].convert(number))
-        except ValueError as error:
-            self.fail(f"{error}.", param, ctx)
+    whole = text.isascii() and text.isdecimal() and len(text) < 20
+    value: int = options_of(TeamLimits)[name].convert(int(text) if whole else text)
+    return value
 
 
 def _limit_options(word: str = "") -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -97,7 +82,7 @@ def _limit_options(word: str = "") -> Callable[[Callable[..., None]], Callable[.
             command = click.option(
                 f"--{name.replace('_', '-')}",
                 metavar="USD" if name.endswith("_usd") else "N",
-                type=_LimitType(word),
+                type=Parsed("limit", partial(_limit, name), word),
                 help=f"{description}, or {word}." if word else f"{description}.",
             )(command)
         return command
@@ -120,7 +105,7 @@ def _name(ctx: click.Context, param: click.Parameter, value: str | None) -> str 
     "--expires",
     "lifetime",
     metavar="TIME",
-    type=_Duration(),
+    type=Parsed("time", _duration),
     help="Lifetime, such as 90d, 12h, 30m or 45s. Without it: no expiry.",
 )
 @_limit_options()
@@ -172,7 +157,6 @@ def list_keys(team: str | None, format: str, config: Path | None) -> None:
     line of keys. They share limits and budgets, and usage reports show them under the first id.
     """
     from gateway.cli.tables import key_cells, print_list
-    from gateway.core.listing import listing
     from gateway.tenants import operations
     from gateway.tenants.views import key_view
 
@@ -181,10 +165,9 @@ def list_keys(team: str | None, format: str, config: Path | None) -> None:
 
     found, used = with_store(config, read)
     now = time.time()
-    views = [listing(key_view(key, now, used.get(key.id))) for key in found]
-    print_list(format, views, key_cells)
-    if not found:
-        note("There are no keys yet. Create one: gateway keys create --team NAME")
+    views = [key_view(key, now, used.get(key.id)) for key in found]
+    none = "There are no keys yet. Create one: gateway keys create --team NAME"
+    print_list(format, views, key_cells, none=none)
 
 
 @keys.command("change", epilog=_KEY_ID)
@@ -194,7 +177,7 @@ def list_keys(team: str | None, format: str, config: Path | None) -> None:
     "--expires",
     "lifetime",
     metavar="TIME",
-    type=_Duration(_NEVER),
+    type=Parsed("time", _duration, _NEVER),
     help="Time from now until the key expires, such as 90d, 12h, 30m or 45s, or never.",
 )
 @_limit_options(_NONE)
@@ -247,7 +230,7 @@ def change_key(
     default="24h",
     show_default=True,
     metavar="TIME",
-    type=_Duration(zero=True),
+    type=Parsed("time", _grace),
     help="Time that the old key keeps working, such as 24h, 7d or 0s.",
 )
 @config_option
@@ -281,36 +264,61 @@ def rotate_key(key_id: str, grace: float, config: Path | None) -> None:
     click.echo(done.text)
 
 
-@keys.command("revoke", epilog=_KEY_ID)
-@click.argument("key_id")
-@config_option
-def revoke_key(key_id: str, config: Path | None) -> None:
-    """Revoke a key permanently."""
-    _set_state(config, key_id, "revoked")
+def _add_state_command(name: str, state: "KeyState", help: str) -> None:
+    @keys.command(name, epilog=_KEY_ID, help=help)
+    @click.argument("key_id")
+    @config_option
+    def set_state(key_id: str, config: Path | None) -> None:
+        from gateway.core.key_format import public_id
+        from gateway.tenants import operations
+
+        by = command_line_user()
+        key = with_store(
+            config, lambda store, _: operations.set_key_state(store.directory, key_id, state, by)
+        )
+        note(f"{public_id(key.id)} of team {key.team} is now {state}.")
 
 
-@keys.command("disable", epilog=_KEY_ID)
-@click.argument("key_id")
-@config_option
-def disable_key(key_id: str, config: Path | None) -> None:
-    """Disable a key until it is enabled again."""
-    _set_state(config, key_id, "disabled")
+_add_state_command("revoke", "revoked", "Revoke a key permanently.")
+_add_state_command("disable", "disabled", "Disable a key until it is enabled again.")
+_add_state_command(
+    "enable", "active", "Enable a disabled key. A revoked or expired key cannot be enabled."
+)
 
 
-@keys.command("enable", epilog=_KEY_ID)
-@click.argument("key_id")
-@config_option
-def enable_key(key_id: str, config: Path | None) -> None:
-    """Enable a disabled key. A revoked or expired key cannot be enabled."""
-    _set_state(config, key_id, "active")
+# -- admin tokens -------------------------------------------------------------------------------
 
 
-def _set_state(config: Path | None, key_id: str, state: "KeyState") -> None:
-    from gateway.core.key_format import public_id
-    from gateway.tenants import operations
+@click.group(cls=Group)
+def admin() -> None:
+    """Create tokens for the admin API."""
 
-    by = command_line_user()
-    key = with_store(
-        config, lambda store, _: operations.set_key_state(store.directory, key_id, state, by)
-    )
-    note(f"{public_id(key.id)} of team {key.team} is now {state}.")
+
+@admin.command("token")
+@click.argument("name")
+@click.option(
+    "--role",
+    type=click.Choice(["admin", "viewer"]),
+    default="viewer",
+    show_default=True,
+    help="A viewer may only read; an admin may also change things.",
+)
+def token(name: str, role: "Role") -> None:
+    """Create an admin token and print it once.
+
+    The token is the only line on standard output. The lines to add to gateway.toml go to standard
+    error. A running gateway reads them on SIGHUP, and then accepts the token.
+
+    \b
+    Example:
+      gateway admin token grafana > grafana.token
+    """
+    from gateway.config.admin_tokens import ENVIRONMENT, is_name, mint, toml_block
+    from gateway.config.values import NAME_RULE
+
+    if not is_name(name):
+        raise click.UsageError(f'A token\'s name {NAME_RULE}; "{ENVIRONMENT}" is taken.')
+    text = mint(secrets.token_bytes)
+    note("# Add this to gateway.toml. The token is shown only once.")
+    note(toml_block(name, role, text))
+    click.echo(text)

@@ -14,14 +14,13 @@ from typing import TYPE_CHECKING
 import click
 
 from gateway import __version__
-from gateway.cli import admin, alerts, archive, keys, loading_modules, requests, teams
+from gateway.cli import alerts, archive, history, keys, loading_modules, sandbox, teams, usage
 from gateway.cli.base import Group, InvalidInput, config_option, note, warn
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from gateway.config.settings import Settings
-    from gateway.upstream.sandbox import Answer
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
@@ -40,14 +39,18 @@ def gateway() -> None:
     """
 
 
-gateway.add_command(teams.teams)
-gateway.add_command(keys.keys)
-gateway.add_command(teams.usage)
-gateway.add_command(archive.store)
-gateway.add_command(requests.activity)
-gateway.add_command(admin.audit)
-gateway.add_command(admin.admin)
-gateway.add_command(alerts.alerts)
+for command in (
+    teams.teams,
+    keys.keys,
+    usage.usage,
+    archive.store,
+    history.activity,
+    history.audit,
+    keys.admin,
+    alerts.alerts,
+    sandbox.sandbox,
+):
+    gateway.add_command(command)
 
 
 @gateway.command()
@@ -148,48 +151,6 @@ def check_config(config: Path | None, teams: Path | None) -> None:
     checked = [file, teams] if file.exists() else [teams]
     names = [*(str(path) for path in checked if path), "the environment"]
     click.echo(f"No faults in {', '.join(names)}.")
-
-
-@gateway.command()
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option(
-    "--port",
-    type=click.IntRange(0, 65_535),
-    default=8081,
-    show_default=True,
-    help="Port to listen on; 0 takes any free port.",
-)
-@click.option(
-    "--latency",
-    metavar="SECONDS",
-    type=click.FloatRange(0, 3_600),
-    default=0.0,
-    show_default=True,
-    help="Time to answer a request.",
-)
-@click.option(
-    "--answer",
-    type=click.Choice(["b64_json", "url", "both"]),
-    default="b64_json",
-    show_default=True,
-    help="How answers deliver their images.",
-)
-def sandbox(host: str, port: int, latency: float, answer: "Answer") -> None:
-    """Run a stand-in for the upstream, for tests and trials.
-
-    It draws real PNGs, which differ by prompt, and costs nothing. It accepts any key, or only the
-    one in GATEWAY_SANDBOX_API_KEY. Its route /control shows counts of requests and images, and
-    switches faults on.
-
-    \b
-    Example:
-      gateway sandbox --latency 5 --answer url
-    """
-    from gateway.cli.sandbox import run_sandbox
-    from gateway.upstream.sandbox import SandboxSettings
-
-    api_key = os.environ.get("GATEWAY_SANDBOX_API_KEY") or None
-    run_sandbox(host, port, SandboxSettings(api_key=api_key, latency=latency, answer=answer))
 
 
 # -- the process --------------------------------------------------------------------------------

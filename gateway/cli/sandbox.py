@@ -1,23 +1,71 @@
-"""Runs the sandbox as its own process, for `gateway sandbox`."""
+"""The command `gateway sandbox`."""
 
-import asyncio
-import errno
+import os
 import signal
+from typing import TYPE_CHECKING
 
 import click
 
-from gateway.server.startup import StartError
-from gateway.telemetry.logging import configure_logs
-from gateway.upstream.sandbox import Sandbox, SandboxSettings
+from gateway.cli.base import Command
+
+if TYPE_CHECKING:
+    from gateway.upstream.sandbox import Answer, SandboxSettings
 
 
-def run_sandbox(host: str, port: int, settings: SandboxSettings) -> None:
-    """Listen until SIGTERM or Ctrl-C. Raises StartError."""
+@click.command(cls=Command)
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65_535),
+    default=8081,
+    show_default=True,
+    help="Port to listen on; 0 takes any free port.",
+)
+@click.option(
+    "--latency",
+    metavar="SECONDS",
+    type=click.FloatRange(0, 3_600),
+    default=0.0,
+    show_default=True,
+    help="Time to answer a request.",
+)
+@click.option(
+    "--answer",
+    type=click.Choice(["b64_json", "url", "both"]),
+    default="b64_json",
+    show_default=True,
+    help="How answers deliver their images.",
+)
+def sandbox(host: str, port: int, latency: float, answer: "Answer") -> None:
+    """Run a stand-in for the upstream, for tests and trials.
+
+    It draws real PNGs, which differ by prompt, and costs nothing. It accepts any key, or only the
+    one in GATEWAY_SANDBOX_API_KEY. Its route /control shows counts of requests and images, and
+    switches faults on.
+
+    \b
+    Example:
+      gateway sandbox --latency 5 --answer url
+    """
+    import asyncio
+
+    from gateway.telemetry.logging import configure_logs
+    from gateway.upstream.sandbox import SandboxSettings
+
+    api_key = os.environ.get("GATEWAY_SANDBOX_API_KEY") or None
+    settings = SandboxSettings(api_key=api_key, latency=latency, answer=answer)
     configure_logs("warning", "auto")
     asyncio.run(_serve(host, port, settings))
 
 
-async def _serve(host: str, port: int, settings: SandboxSettings) -> None:
+async def _serve(host: str, port: int, settings: "SandboxSettings") -> None:
+    """Listen until SIGTERM or Ctrl-C. Raises StartError."""
+    import asyncio
+
+    from gateway.server.startup import StartError
+    from gateway.upstream.sandbox import Sandbox
+    from gateway.web.http_server import bind_error
+
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
@@ -25,7 +73,7 @@ async def _serve(host: str, port: int, settings: SandboxSettings) -> None:
     try:
         await sandbox.start(host, port)
     except OSError as error:
-        raise StartError(_listen_problem(error, host, port)) from None
+        raise StartError(bind_error(error, host, port, "another --port")) from None
     try:
         click.echo(_banner(sandbox.url, own_key=settings.api_key is not None))
         await stopping.wait()
@@ -41,12 +89,3 @@ The sandbox is listening on {url}. Start a gateway in front of it:
 GATEWAY_UPSTREAM_BASE_URL={url} GATEWAY_UPSTREAM_API_KEY={key} gateway serve
 
 Ctrl-C stops it."""
-
-
-def _listen_problem(error: OSError, host: str, port: int) -> str:
-    if error.errno == errno.EADDRINUSE:
-        return (
-            f"Port {port} on {host} is in use: stop the program that listens there, or choose "
-            "another --port."
-        )
-    return f"Cannot listen on {host} port {port}: {error.strerror}."

@@ -12,8 +12,10 @@ from io import StringIO
 from types import MappingProxyType
 
 import click
+from msgspec import Struct
 
-from gateway.core.listing import Listing
+from gateway.cli.base import note
+from gateway.core.listing import Listing, listing
 
 Cells = Mapping[str, str]
 """One row of a table: its texts by the titles of their columns."""
@@ -55,19 +57,26 @@ _UNBROKEN = ("id", "key", "hour", "day", "at")
 
 def print_list(
     format: str,
-    listings: Sequence[Listing],
+    records: Sequence[Struct | Listing],
     cells: Callable[[Listing], Cells],
     *,
     total: Listing | None = None,
+    none: str = "",
 ) -> None:
-    """Print as "json", "csv" or "table". Only a table shows the `total`."""
+    """Print as "json", "csv" or "table". Only a table shows the `total`.
+
+    Without records, print the note `none` on standard error.
+    """
+    listings = [each if isinstance(each, dict) else listing(each) for each in records]
     if format == "json":
         click.echo(json.dumps(listings, indent=2))
     elif format == "csv":
         _print_csv(listings)
     elif listings:
-        rows = [cells(listing) for listing in listings]
+        rows = [cells(each) for each in listings]
         _print_table(_align_points(rows if total is None else [*rows, cells(total)]), total)
+    if none and not listings:
+        note(none)
 
 
 # -- cells --------------------------------------------------------------------------------------
@@ -204,8 +213,8 @@ def _print_csv(listings: Sequence[Listing]) -> None:
         text = StringIO()
         writer = csv.DictWriter(text, listings[0].keys(), lineterminator="\n")
         writer.writeheader()
-        for listing in listings:
-            writer.writerow({name: _csv_value(value) for name, value in listing.items()})
+        for row in listings:
+            writer.writerow({name: _csv_value(value) for name, value in row.items()})
         click.echo(text.getvalue(), nl=False)
 
 

@@ -221,11 +221,16 @@ class Listener:
         await self._runner.cleanup()
 
 
-def bind_error(error: OSError, host: str, port: int) -> str:
-    """Explain why binding to the address failed."""
+def bind_error(
+    error: OSError,
+    host: str,
+    port: int,
+    choice: str = "another port (GATEWAY_SERVER_PORT, GATEWAY_SERVER_ADMIN_PORT)",
+) -> str:
+    """Explain why binding to the address failed. `choice` names the options to change it."""
     if error.errno == errno.EADDRINUSE:
         return (
             f"Port {port} on {host} is in use: stop the program that listens there, or choose "
-            "another port (GATEWAY_SERVER_PORT, GATEWAY_SERVER_ADMIN_PORT)."
+            f"{choice}."
         )
     return f"Cannot listen on {host} port {port}: {error.strerror}."

@@ -1,4 +1,4 @@
-"""`gateway keys`: what is printed, what is kept, and what is refused."""
+"""`gateway keys` and `gateway admin token`: their output, their changes and their refusals."""
 
 import json
 import re
@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from gateway.config.admin_tokens import find
+from gateway.config.load import read_settings
 from gateway.core.key_format import parse
 from tests.support.line import Line, ids
 
@@ -224,3 +226,19 @@ def test_an_unknown_key_is_an_error(filled: Line) -> None:
     done = filled.click("keys", "revoke", "0123456789ab")
     assert done.exit_code == 1
     assert done.stderr.startswith("Error: There is no key with this id")
+
+
+# -- admin tokens -------------------------------------------------------------------------------
+
+
+def test_a_token_is_printed_with_its_configuration(line: Line) -> None:
+    made = line.click("admin", "token", "ops", "--role", "admin")
+    token = made.stdout.strip()
+    assert token not in made.stderr
+    settings, _ = read_settings(made.stderr, {})
+    assert find(token, settings.admin.all_tokens) == settings.admin.tokens["ops"]
+    assert settings.admin.tokens["ops"].role == "admin"
+
+
+def test_a_token_needs_a_valid_name(line: Line) -> None:
+    assert line.click("admin", "token", "admin").exit_code == 2

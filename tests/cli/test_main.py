@@ -1,6 +1,5 @@
 """The command line, as click runs it and as a program of its own."""
 
-import asyncio
 import json
 import os
 import pty
@@ -15,14 +14,11 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from datetime import UTC, datetime
 
 import pytest
 
 from gateway import __version__
 from gateway.core.key_format import parse
-from gateway.core.model import Entry
-from gateway.stores.sqlite import SqliteStore
 from tests.support.line import CODE, PROGRAM, Line
 
 # -- help ---------------------------------------------------------------------------------------
@@ -117,122 +113,6 @@ def test_after_a_sandbox_ran_the_error_has_the_line_that_uses_its_store(line: Li
     done = line.run("teams", "apply", "teams.toml")
     assert done.returncode == 0
     assert f"{use_it}teams apply teams.toml`" in done.stderr.splitlines()[0]
-
-
-# -- usage --------------------------------------------------------------------------------------
-
-
-def spend(line: Line, at: float, key: str, cost: int, id: str) -> None:
-    """Enter a purchase into the store."""
-    entry = Entry(
-        id=id,
-        at=at,
-        team="design",
-        key=key,
-        model="gpt-image-2",
-        size="auto",
-        quality="auto",
-        outcome="bought",
-        images_bought=1,
-        cost=cost,
-    )
-
-    async def record() -> None:
-        async with SqliteStore(line.folder / "data" / "my.db") as store:
-            await store.accounts.record([entry])
-
-    asyncio.run(record())
-
-
-def test_usage_is_summed_since_the_month_began(filled: Line) -> None:
-    now = time.time()
-    spend(filled, now, "0123456789ab", 211_000, "1")
-    spend(filled, now, "0123456789ac", 53_000, "2")
-    spend(filled, now - 32 * 86_400, "0123456789ab", 1_000_000, "3")
-    by_team = json.loads(filled.click("usage", "--format", "json").stdout)
-    assert by_team == [
-        {
-            "team": "design",
-            "requests": 2,
-            "requests_refused": 0,
-            "images_bought": 2,
-            "images_cached": 0,
-            "images_coalesced": 0,
-            "images_unknown": 0,
-            "cost_usd": "0.264",
-            "saved_usd": "0",
-        }
-    ]
-    by_key = json.loads(filled.click("usage", "--by", "key", "--format", "json").stdout)
-    assert [(row["key"], row["cost_usd"]) for row in by_key] == [
-        ("sk-gw-0123456789ab", "0.211"),
-        ("sk-gw-0123456789ac", "0.053"),
-    ]
-    assert filled.click("usage", "--by", "model").stdout.splitlines()[1].startswith("gpt-image-2")
-    total = filled.click("usage", "--by", "key").stdout.splitlines()[-1]
-    assert total.split() == ["total", "2", "0", "2", "0", "0", "0", "0.264", "0.00"]
-
-
-def test_a_table_of_usage_by_key_has_the_keys_names(filled: Line) -> None:
-    create = ("keys", "create", "--team", "design", "--name", "Web shop")
-    id = parse(filled.click(*create).stdout.strip()) or ""
-    spend(filled, time.time(), id, 40_000, "1")
-    spend(filled, time.time(), "0123456789ab", 40_000, "2")
-    titles, *rows, total = filled.click("usage", "--by", "key").stdout.splitlines()
-    assert titles.split()[:2] == ["key", "name"]
-    assert sorted(row.startswith(f"sk-gw-{id}  Web shop  ") for row in rows) == [False, True]
-    assert total.split()[:2] == ["total", "2"]
-    listed = json.loads(filled.click("usage", "--by", "key", "--format", "json").stdout)
-    assert all("name" not in row for row in listed)
-
-
-def test_usage_can_be_grouped_and_bounded(filled: Line) -> None:
-    noon = datetime(2026, 3, 1, 12, tzinfo=UTC).timestamp()
-    for day, key in enumerate(("0123456789ab", "0123456789ac", "0123456789ab")):
-        spend(filled, noon + day * 86_400, key, 40_000, str(day))
-    grouped = filled.click(
-        *("usage", "--by", "day", "--by", "key", "--by", "day", "--format", "csv"),
-        *("--from", "2026-03-01", "--to", "2026-03-02"),
-    )
-    assert grouped.stdout.splitlines() == [
-        "day,key,requests,requests_refused,images_bought,images_cached,images_coalesced,"
-        "images_unknown,cost_usd,saved_usd",
-        "2026-03-01,sk-gw-0123456789ab,1,0,1,0,0,0,0.04,0",
-        "2026-03-02,sk-gw-0123456789ac,1,0,1,0,0,0,0.04,0",
-    ]
-    fine = ("--by", "hour", "--by", "size", "--by", "quality", "--by", "outcome")
-    by_all = filled.click("usage", *fine, "--from", "2026-03-01", "--format", "csv")
-    assert by_all.stdout.splitlines()[1].startswith("2026-03-01T12:00:00Z,auto,auto,bought,1,")
-    bounded = ("usage", "--from", "2026-03-02", "--format", "json")
-    assert json.loads(filled.click(*bounded).stdout)[0]["requests"] == 2
-    assert json.loads(filled.click(*bounded, "--team", "research").stdout) == []
-    assert filled.click(*bounded, "--team", "design").stdout == filled.click(*bounded).stdout
-
-
-@pytest.mark.parametrize(
-    "options",
-    [
-        ("--from", "yesterday"),
-        ("--to", "2026-02-30"),
-        ("--from", "2026-03-02", "--to", "2026-03-01"),
-        ("--by", "prompt"),
-    ],
-)
-def test_usage_that_cannot_be_shown(filled: Line, options: tuple[str, ...]) -> None:
-    assert filled.click("usage", *options).exit_code == 2
-
-
-def test_without_usage_there_is_no_table(filled: Line) -> None:
-    done = filled.click("usage", "--by", "day")
-    assert (done.exit_code, done.stdout) == (0, "")
-    assert done.stderr.startswith("There are no requests since ")
-
-
-@pytest.mark.parametrize("command", ["usage", "activity"])
-def test_history_of_a_team_that_never_was_is_a_mistake(filled: Line, command: str) -> None:
-    done = filled.click(command, "--team", "desing")
-    assert (done.exit_code, done.stdout) == (1, "")
-    assert "There is no team desing. The teams are design, research." in done.stderr
 
 
 # -- check-config -------------------------------------------------------------------------------

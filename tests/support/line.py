@@ -10,6 +10,7 @@ from contextlib import chdir, suppress
 from pathlib import Path
 
 from click.testing import CliRunner, Result
+from structlog.testing import capture_logs
 
 from gateway.cli.main import gateway
 from tests.support.tools import ROOT
@@ -34,11 +35,12 @@ class Line:
         self.environ = CLEAN | {"PYTHONPATH": str(CODE), "GATEWAY_STORE_URL": "sqlite:data/my.db"}
         (folder / "teams.toml").write_text(TEAMS)
 
-    def click(self, *arguments: str, **environ: str) -> Result:
-        """Run a command in this process."""
+    def click(self, *arguments: str, stdin: str | None = None, **environ: str) -> Result:
+        """Run a command in this process. Its logs are dropped, as the program drops them."""
         kept = {name: None for name in os.environ if name.startswith("GATEWAY_")}
-        with chdir(self.folder):
-            return CliRunner().invoke(gateway, arguments, env={**kept, **self.environ, **environ})
+        env = {**kept, **self.environ, **environ}
+        with chdir(self.folder), capture_logs():
+            return CliRunner().invoke(gateway, arguments, input=stdin, env=env)
 
     def run(
         self,

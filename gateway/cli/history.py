@@ -1,4 +1,4 @@
-"""The command `gateway activity`."""
+"""The commands `gateway activity` and `gateway audit`: recent requests, and changes."""
 
 from datetime import datetime
 from pathlib import Path
@@ -11,7 +11,7 @@ from gateway.cli.base import (
     check_span,
     config_option,
     format_option,
-    note,
+    span_of,
     span_options,
     with_store,
 )
@@ -51,7 +51,6 @@ def activity(
       gateway activity --team design --errors
     """
     from gateway.cli.tables import activity_cells, print_list
-    from gateway.core.listing import listing
     from gateway.reporting.history_query import ActivityQuery, read_activity
     from gateway.tenants.operations import check_team
 
@@ -63,9 +62,8 @@ def activity(
         return await read_activity(store.history, query)
 
     page = with_store(config, lambda store, _: read(store))
-    print_list(format, [listing(line) for line in page.requests], activity_cells)
-    if not page.requests:
-        note("There are no such requests in the history.")
+    none = "There are no such requests in the history."
+    print_list(format, page.requests, activity_cells, none=none)
 
 
 def _iso(day: datetime | None) -> str | None:
@@ -74,3 +72,31 @@ def _iso(day: datetime | None) -> str | None:
     if not 1970 <= day.year <= 9998:
         raise click.UsageError("A day must be in the years 1970 to 9998.")
     return day.date().isoformat()
+
+
+@click.command(cls=Command)
+@click.option("--team", metavar="NAME", help="Only changes of this team and its keys.")
+@span_options()
+@format_option("table", "json")
+@config_option
+def audit(
+    team: str | None,
+    first: datetime | None,
+    last: datetime | None,
+    format: str,
+    config: Path | None,
+) -> None:
+    """Show who changed which team or key, newest first.
+
+    Times are UTC. A table shows the fields that changed. JSON shows everything before and after
+    the change.
+
+    \b
+    Example:
+      gateway audit --team design --from 2026-11-01
+    """
+    from gateway.cli.tables import audit_cells, print_list
+
+    start, end = span_of(first, last)
+    entries = with_store(config, lambda store, _: store.audit.entries(start, end, team))
+    print_list(format, entries, audit_cells, none="There are no changes in this period.")

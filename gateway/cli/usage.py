@@ -1,7 +1,9 @@
-"""The command `gateway usage compare`: compare a provider's invoice with recorded costs."""
+"""The commands `gateway usage` and `gateway usage compare`, which checks a provider's invoice."""
 
 import sys
+import time
 from collections import defaultdict
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,29 +11,103 @@ import click
 
 from gateway.cli.base import (
     Command,
+    Group,
     InvalidInput,
+    Parsed,
     config_option,
     format_option,
     note,
+    span_of,
+    span_options,
+    waiting,
     with_store,
 )
 
 if TYPE_CHECKING:
     from gateway.core.listing import Listing
+    from gateway.core.model import UsageRow
     from gateway.reporting.invoice import Day
     from gateway.stores.port import Store
 
 
-def _dollars(ctx: click.Context, param: click.Parameter, value: str) -> int:
+class _CommandGroup(Command, Group):
+    """A group that is also a command."""
+
+
+@click.group(cls=_CommandGroup, invoke_without_command=True)
+@click.option(
+    "--by",
+    type=click.Choice(["team", "key", "model", "size", "quality", "outcome", "hour", "day"]),
+    multiple=True,
+    default=["team"],
+    show_default=True,
+    help="Group by this field. Repeat it to group by several fields.",
+)
+@click.option("--team", metavar="NAME", help="Only this team's usage.")
+@span_options(first=" Without it: the first of this month.", last=" Without it: today.")
+@format_option("table", "csv", "json")
+@config_option
+def usage(
+    by: tuple[str, ...],
+    team: str | None,
+    first: datetime | None,
+    last: datetime | None,
+    format: str,
+    config: Path | None,
+) -> None:
+    """Show requests, images and costs.
+
+    Days are UTC. A request counts on the day it was admitted. Bought images include unknown ones:
+    images that are charged although their delivery could not be confirmed.
+
+    \b
+    Examples:
+      gateway usage --by key
+      gateway usage --by team --by day --from 2026-10-01 --to 2026-10-31 --format csv
+    """
+    if click.get_current_context().invoked_subcommand is not None:
+        return
+    from gateway.cli.tables import print_list, usage_cells
+    from gateway.core.periods import end_of_month, month_of, utc
+    from gateway.reporting.usage_query import usage_listing, usage_total
+
+    by = tuple(dict.fromkeys(by))
+    start, end = span_of(first, last)
+    if start is None:
+        start = end_of_month(month_of(time.time()) - 1)
+        if end is not None and end <= start:
+            raise click.UsageError("The last day is before the first of this month.")
+    with waiting("reading usage"):
+        rows, names = with_store(config, lambda store, _: _rows(store, by, start, end, team))
+    total = usage_total(by, rows) if len(rows) > 1 else None
+    listings = [usage_listing(by, row) for row in rows]
+    none = f"There are no requests since {utc(start)}."
+    print_list(format, listings, lambda row: usage_cells(row, names), total=total, none=none)
+
+
+async def _rows(
+    store: "Store", by: tuple[str, ...], start: float, end: float | None, team: str | None
+) -> "tuple[list[UsageRow], dict[str, str]]":
+    """Return the rows. If they are by key, also return the name of each line's latest key."""
+    from gateway.core.key_format import public_id
+    from gateway.tenants.operations import check_team, list_keys
+
+    await check_team(store.directory, team)
+    rows = await store.usage.report(by, start, end, team)
+    keys = await list_keys(store.directory) if "key" in by else []
+    return rows, {public_id(key.line): key.name for key in keys}
+
+
+# -- invoices -----------------------------------------------------------------------------------
+
+
+def _dollars(text: str) -> int:
     from gateway.core.money import dollars
 
-    try:
-        return dollars(value)
-    except ValueError as error:
-        raise click.BadParameter(f"{error}.", ctx, param) from None
+    return dollars(text)
 
 
-@click.command(cls=Command)
+@usage.command()
 @click.argument("invoice", type=click.Path(path_type=Path, allow_dash=True))
 @click.option(
     "--tolerance-usd",
@@ -39,7 +115,7 @@ def _dollars(ctx: click.Context, param: click.Parameter, value: str) -> int:
     metavar="DOLLARS",
     default="0.01",
     show_default=True,
-    callback=_dollars,
+    type=Parsed("dollars", _dollars),
     help="Maximum difference per day.",
 )
 @format_option("table", "csv", "json")

@@ -1,9 +1,11 @@
-"""Recent requests on the command line."""
+"""Recent requests and the audit log on the command line."""
 
 import asyncio
 import json
 from datetime import UTC, datetime
 from pathlib import Path
+
+import pytest
 
 from tests.support.line import Line
 from tests.support.rig import running_rig
@@ -52,3 +54,39 @@ def test_no_requests(line: Line) -> None:
     assert (got.exit_code, got.stdout) == (0, "")
     assert "There are no such requests in the history." in got.stderr
     assert line.click("activity", "--limit", "0").exit_code == 2
+
+
+@pytest.mark.parametrize("command", ["usage", "activity"])
+def test_history_of_a_team_that_never_was_is_a_mistake(filled: Line, command: str) -> None:
+    done = filled.click(command, "--team", "desing")
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert "There is no team desing. The teams are design, research." in done.stderr
+
+
+# -- audit --------------------------------------------------------------------------------------
+
+
+def test_changes_by_the_command_line_are_in_the_audit_log(line: Line) -> None:
+    line.click("teams", "apply", "teams.toml")
+    key = line.click("keys", "create", "--team", "design").stdout.strip()
+    line.click("keys", "disable", key)
+    found = line.click("audit", "--team", "design", "--format", "json")
+    disabled, made, team = json.loads(found.stdout)
+    assert (team["action"], team["before"]) == ("team.create", None)
+    assert team["after"]["limits"]["images_per_day"] == 200
+    assert (made["action"], made["key"]) == ("key.create", key.partition("_")[0])
+    assert (disabled["before"]["state"], disabled["after"]["state"]) == ("active", "disabled")
+    assert all(entry["who"].startswith("command line as ") for entry in (disabled, made, team))
+    assert key.partition("_")[2] not in found.stdout
+    table = line.click("audit").stdout
+    assert "state: active -> disabled" in table
+    assert len(table.splitlines()) == 5  # titles, three of design's, one of research's
+
+
+def test_the_audit_log_of_some_days(line: Line) -> None:
+    line.click("teams", "apply", "teams.toml")
+    assert json.loads(line.click("audit", "--to", "2026-01-01", "--format", "json").stdout) == []
+    assert line.click("audit", "--from", "2026-01-02", "--to", "2026-01-01").exit_code == 2
+    assert (
+        "There are no changes in this period." in line.click("audit", "--to", "2026-01-01").stderr
+    )

@@ -33,6 +33,7 @@ from gateway.reporting.alerts.watch import Alerts
 from gateway.reporting.free_usage import FreeUsage
 from gateway.reporting.request_history import RequestHistory
 from gateway.reporting.retention import Retention
+from gateway.server.memory import MemoryTrimmer
 from gateway.server.startup import (
     StartError,
     build_store,
@@ -131,7 +132,8 @@ class Gateway:
         ledger = Ledger(store.accounts, spread=random.random, observer=observers)
         self._free_usage = FreeUsage(store.accounts, new_id=new_id, wall=now)
         self._history = RequestHistory(store.history, settings=live, wall=now, writer=new_id()[:8])
-        for listener in (gauges, self.alerts, self._free_usage, self._history):
+        memory = MemoryTrimmer()
+        for listener in (gauges, self.alerts, self._free_usage, self._history, memory):
             observers.add(listener)
 
         cache = self._cache = CacheStack(
@@ -184,6 +186,7 @@ class Gateway:
             cache,
             upstream,
             election,
+            memory,
             self._background,
             KeyFileWatcher(live),
             AccountReader(

@@ -22,6 +22,7 @@ from gateway.core.secret import Secret
 from gateway.core.tasks import Background
 from gateway.server.demo import banner, demo_key, demo_team, demo_token
 from gateway.server.gateway import Gateway
+from gateway.server.memory import configure_malloc
 from gateway.server.reload import reload
 from gateway.server.startup import data_folder, sandbox_database
 from gateway.telemetry.logging import finish_logs, logs_of_a_server
@@ -58,6 +59,7 @@ def run(
     how to use them; without an upstream key it implies `sandbox`. `wall` is this machine's clock.
     """
     _allow_many_files()
+    configure_malloc()
     if config is None and DEFAULT_CONFIG.exists():
         config = DEFAULT_CONFIG  # if it is missing at a reload, that is a fault
     upstream = settings.upstream

@@ -21,7 +21,7 @@ MOST_LINES = 400
 IMPURE = {"asyncio", "time", "random", "sqlite3", "redis", "aiohttp"}
 
 PURE = {
-    "cache": ["codec", "seal"],
+    "cache": ["codec"],
     "config": [
         *("admin_tokens", "environment", "live", "load", "model_tables"),
         *("models", "options", "settings", "store_url", "teams_file", "values", "webhooks"),
@@ -31,17 +31,15 @@ PURE = {
         *("redaction", "secret", "strict_json"),
     ],
     "proxy": [
-        *("cache_control", "cache_status", "election_messages", "fingerprint"),
-        *("image_request", "policy", "url_expiry"),
+        *("cache_control", "fingerprint", "image_request", "leases", "policy", "url_expiry"),
     ],
     "quota": [
-        *("account", "image_response", "limits", "pricing"),
-        *("refusal", "status", "steps", "token_usage"),
+        *("account", "image_response", "limits", "pricing", "refusal", "steps", "token_usage"),
     ],
     "reporting": ["alerts/message", "alerts/rules", "invoice", "request_lines"],
     "stores": ["archive_format", "codec", "sums"],
     "tenants": ["views"],
-    "upstream": ["decompress", "headers", "outcome", "sandbox/png"],
+    "upstream": ["decompress", "outcome", "sandbox/png"],
     "web": [
         *("admin/session_cookie", "admin/throttle", "rate_limit_headers"),
     ],

@@ -64,7 +64,7 @@ class Invalidation(Service):
         if not moved and not self._once_more:
             return
         if self._since is None:  # the first reading goes back to the oldest answer
-            self._since = min((bought.at for _, bought, _ in self._memory.living()), default=now)
+            self._since = min((entry.value.at for entry in self._memory.living()), default=now)
         for change in await self._store.entries(self._since - OVERLAP_SECONDS, None):
             if change.action == "cache.purge" and change.team is None:
                 await self._remove(change)
@@ -74,7 +74,7 @@ class Invalidation(Service):
 
     async def _remove(self, purge: AuditEntry) -> None:
         name = (purge.after or {}).get("fingerprint")
-        names = [name] if name else [each for each, _, _ in self._memory.living()]
+        names = [name] if name else [entry.key for entry in self._memory.living()]
         for each in names:
             bought = self._memory.peek(each)
             if bought is not None and bought.at <= purge.at:

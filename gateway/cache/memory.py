@@ -16,9 +16,10 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from aiocache.base import BaseCache
+from aiocache.serializers import NullSerializer
 from msgspec import Struct
 
-from gateway.cache.interface import AnswerCache
 from gateway.core.model import Bought
 from gateway.telemetry.observer import NO_OBSERVER, Observer
 
@@ -35,6 +36,22 @@ def answer_bytes(bought: Bought) -> int:
     return len(bought.body) + (CHARACTER_BYTES * len(prompt) if prompt else 0)
 
 
+class AnswerCache(BaseCache):  # type: ignore[misc]  # aiocache is published without types
+    """The part of aiocache's interface that the gateway uses: `get`, `set`, `delete`, `clear`
+    and `close`.
+
+    A cache implements `_get`, `_set`, `_delete`, `_clear` and `_close`, which aiocache calls.
+    Values are passed on as they are, without serialisation, so they must not change. No timeout
+    is set: aiocache would wrap each call in `wait_for`, which takes twice as long as a cache hit.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(serializer=NullSerializer(), timeout=0)
+
+    async def _close(self, *args: Any, _conn: Any = None, **kwargs: Any) -> None:
+        """Nothing to close."""
+
+
 class _Entry(Struct):
     value: Any
     bytes: int
@@ -42,8 +59,8 @@ class _Entry(Struct):
     hits: int = 0
 
 
-class EntryHits(Struct, frozen=True):
-    """An entry and its number of hits. `left` is its life in seconds, infinite if endless."""
+class LivingEntry(Struct, frozen=True):
+    """An entry that has not expired. `left` is its life in seconds, infinite if endless."""
 
     key: str
     value: Any
@@ -113,29 +130,20 @@ class MemoryCache(AnswerCache):
             self._bytes += more
             self._make_room(0)
 
-    def most_hits(self) -> Iterator[EntryHits]:
-        """All entries with a hit, those with the most hits first. The cache must not change
+    def living(self) -> Iterator[LivingEntry]:
+        """All entries that have not expired, the latest used first. The cache must not change
         meanwhile.
-        """
-        now = self._clock()
-        used = [(key, entry) for key, entry in self._entries.items() if entry.hits]
-        used.sort(key=lambda item: item[1].hits, reverse=True)
-        for key, entry in used:
-            left = entry.expires - now
-            if left > 0:
-                yield EntryHits(key, entry.value, entry.hits, entry.bytes, left)
-
-    # -- over a restart -------------------------------------------------------------------------
-
-    def living(self) -> Iterator[tuple[str, Any, float]]:
-        """Key, value and seconds left (infinite if endless) of all entries that have not expired,
-        the latest used first. The cache must not change meanwhile.
         """
         now = self._clock()
         for key, entry in reversed(self._entries.items()):
             left = entry.expires - now
             if left > 0:
-                yield key, entry.value, left
+                yield LivingEntry(key, entry.value, entry.hits, entry.bytes, left)
+
+    def most_hits(self) -> list[LivingEntry]:
+        """All living entries with a hit, those with the most hits first."""
+        used = [entry for entry in self.living() if entry.hits]
+        return sorted(used, key=lambda entry: entry.hits, reverse=True)
 
     def put_back(self, key: str, value: Any, ttl: float) -> bool:
         """Add an entry from `living` as the least recently used one.

@@ -21,10 +21,17 @@ from typing import Any, TypeVar, cast
 import structlog
 from msgspec.structs import replace
 
-from gateway.cache.codec import HEAD_BYTES, OVERHEAD_BYTES, CachedAnswer, decode, encode
-from gateway.cache.interface import AnswerCache
+from gateway.cache.codec import (
+    HEAD_BYTES,
+    OVERHEAD_BYTES,
+    SEAL_BYTES,
+    CachedAnswer,
+    Seal,
+    decode,
+    encode,
+)
+from gateway.cache.memory import AnswerCache
 from gateway.cache.redis_connection import RedisConnection, RedisUnavailable
-from gateway.cache.seal import SEAL_BYTES, Seal
 from gateway.config.store_url import StoreUrl
 from gateway.core.model import Bought
 from gateway.stores.redis.client import RedisClient

@@ -3,7 +3,7 @@
 - A command waits at most a second for a connection and then takes at most a second (see
   `gateway.core.deadline`). Connections that died while idle are opened again within that second.
 - After a failure no command is sent for a second; then one command tries (see
-  `gateway.cache.breaker`).
+  `Breaker`).
 - An outage is one log line when it begins and one when it ends. If Redis answers but refuses (it
   is full, or read-only), that is no outage; it is logged once a minute.
 
@@ -27,7 +27,6 @@ from redis.exceptions import (
     ResponseError,
 )
 
-from gateway.cache.breaker import Breaker
 from gateway.config.store_url import StoreUrl
 from gateway.core.deadline import Deadline
 from gateway.stores.redis.client import RedisClient, close_client, open_client
@@ -49,6 +48,45 @@ CLOCK_SECONDS = 30.0
 
 LOG_SECONDS = 60.0
 """Least time between two log lines about refusals."""
+
+
+class Breaker:
+    """Stops attempts for a while after a failure, so that an outage costs little.
+
+    After a failure no attempt is allowed for `rest` seconds. Then one caller may try, while the
+    others still go without. `clock` returns seconds and never runs backwards.
+    """
+
+    def __init__(self, rest: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._rest = rest
+        self._clock = clock
+        self._closed_until: float | None = None
+
+    @property
+    def resting(self) -> bool:
+        """Whether no attempt is allowed now."""
+        return self._closed_until is not None and self._clock() < self._closed_until
+
+    def allows(self) -> bool:
+        """Whether the caller may try now; after a failure, one caller in `rest` seconds may."""
+        if self.resting:
+            return False
+        if self._closed_until is not None:
+            # The others wait for this attempt. If it reports nothing, another one may try later.
+            self._closed_until = self._clock() + self._rest
+        return True
+
+    def failed(self) -> bool:
+        """Record a failed attempt. True if an outage begins with it."""
+        begins = self._closed_until is None
+        self._closed_until = self._clock() + self._rest
+        return begins
+
+    def worked(self) -> bool:
+        """Record a successful attempt. True if an outage ends with it."""
+        ends = self._closed_until is not None
+        self._closed_until = None
+        return ends
 
 
 class RedisUnavailable(Exception):

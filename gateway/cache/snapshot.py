@@ -28,7 +28,7 @@ async def keep(
     if not (settings.keep_path and settings.enabled):
         return
     now = wall()
-    entries = [CachedAnswer(key, now + left, bought) for key, bought, left in cache.living()]
+    entries = [CachedAnswer(each.key, now + each.left, each.value) for each in cache.living()]
     try:
         written = await asyncio.to_thread(
             snapshot_file.write, Path(settings.keep_path), entries, seconds

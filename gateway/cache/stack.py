@@ -3,11 +3,10 @@
 from collections.abc import Callable
 
 from gateway.cache import snapshot
-from gateway.cache.interface import AnswerCache
+from gateway.cache.codec import Seal
 from gateway.cache.invalidation import Invalidation
-from gateway.cache.memory import MemoryCache
+from gateway.cache.memory import AnswerCache, MemoryCache
 from gateway.cache.redis import RedisCache
-from gateway.cache.seal import Seal
 from gateway.cache.tiers import TieredCache
 from gateway.config.live import CurrentSettings
 from gateway.core.tasks import Service

@@ -16,8 +16,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from gateway.cache.interface import AnswerCache
-from gateway.cache.memory import MemoryCache
+from gateway.cache.memory import AnswerCache, MemoryCache
 from gateway.cache.redis import RedisCache
 from gateway.core.model import Bought
 from gateway.core.single_flight import Flights

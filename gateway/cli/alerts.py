@@ -10,7 +10,7 @@ from gateway.cli.base import Command, Group, config_option, read_settings
 
 if TYPE_CHECKING:
     from gateway.config.webhooks import Webhook
-    from gateway.reporting.alerts.ports import Receipt
+    from gateway.reporting.alerts.message import Receipt
 
 
 @click.group(cls=Group)
@@ -56,14 +56,10 @@ async def _send(chosen: "Sequence[Webhook]") -> "list[Receipt]":
     from gateway.reporting.alerts.message import message
     from gateway.reporting.alerts.rules import trial_alert
 
-    sender, now = HttpWebhooks(), time.time()
-
-    async def send(hook: "Webhook") -> "Receipt":
-        id = f"msg_{secrets.token_hex(16)}"
+    async def send(sender: HttpWebhooks, hook: "Webhook") -> "Receipt":
+        now, id = time.time(), f"msg_{secrets.token_hex(16)}"
         body = message(hook.kind, trial_alert(hook.name, now), id)
         return await sender.send(hook, id, body, now)
 
-    try:
-        return list(await asyncio.gather(*map(send, chosen)))
-    finally:
-        await sender.close()
+    async with HttpWebhooks() as sender:
+        return list(await asyncio.gather(*(send(sender, hook) for hook in chosen)))

@@ -17,7 +17,7 @@ from gateway.cli.base import (
 )
 
 if TYPE_CHECKING:
-    from gateway.reporting.history_query import ActivityPage
+    from gateway.reporting.queries import ActivityPage
     from gateway.stores.port import Store
 
 
@@ -51,7 +51,7 @@ def activity(
       gateway activity --team design --errors
     """
     from gateway.cli.tables import activity_cells, print_list
-    from gateway.reporting.history_query import ActivityQuery, read_activity
+    from gateway.reporting.queries import ActivityQuery, read_activity
     from gateway.tenants.operations import check_team
 
     check_span(first, last)

@@ -69,7 +69,7 @@ def usage(
         return
     from gateway.cli.tables import print_list, usage_cells
     from gateway.core.periods import end_of_month, month_of, utc
-    from gateway.reporting.usage_query import usage_listing, usage_total
+    from gateway.reporting.queries import usage_listing, usage_total
 
     by = tuple(dict.fromkeys(by))
     start, end = span_of(first, last)
@@ -161,7 +161,7 @@ def _content(invoice: Path) -> bytes:
 
 async def _recorded(store: "Store", days: list[str]) -> tuple[dict[str, int], dict[str, int]]:
     """Return the recorded cost of each day, and the unknown part of it."""
-    from gateway.reporting.time_span import parse_time
+    from gateway.reporting.queries import parse_time
 
     start, end = parse_time(days[0]), parse_time(days[-1], ends=True)
     recorded, unknown = defaultdict[str, int](int), defaultdict[str, int](int)

@@ -1,4 +1,4 @@
-"""A request's Cache-Control header (RFC 9111, section 5.2.1), and how the request uses the cache.
+"""A request's Cache-Control header (RFC 9111, section 5.2.1), and the answer's Cache-Status.
 
 The header is read leniently, as the standard demands: unknown directives and junk are ignored. A
 `max-age` that cannot be understood counts as 0: in doubt, the client gets no old answer.
@@ -6,6 +6,7 @@ The header is read leniently, as the standard demands: unknown directives and ju
 
 import re
 from collections.abc import Iterable
+from enum import StrEnum
 
 from msgspec import Struct
 
@@ -97,3 +98,31 @@ def _seconds(argument: str) -> int:
     digits = (match[1] or match[2]).lstrip("0")
     # Its length first: a number of thousands of digits is refused by int().
     return MAX_SECONDS if len(digits) > 10 else min(MAX_SECONDS, int(digits or "0"))
+
+
+# -- the answer -----------------------------------------------------------------------------------
+
+
+class CacheStatus(StrEnum):
+    """The values of the Cache-Status header (RFC 9211).
+
+    REQUEST is for a client that refused a cached answer (`no-cache`, `no-store`), BYPASS for a
+    cache that is switched off.
+    """
+
+    HIT = "gateway; hit"
+    MISS = "gateway; fwd=miss"
+    MISS_STORED = "gateway; fwd=miss; stored"
+    MISS_COLLAPSED = "gateway; fwd=miss; collapsed"
+    REQUEST = "gateway; fwd=request"
+    REQUEST_STORED = "gateway; fwd=request; stored"
+    BYPASS = "gateway; fwd=bypass"
+
+
+def purchase_status(use: CacheUse, *, stored: bool) -> CacheStatus:
+    """The status of an answer that was bought, and `stored` in the cache or not."""
+    if not use.enabled:
+        return CacheStatus.BYPASS
+    if use.read:
+        return CacheStatus.MISS_STORED if stored else CacheStatus.MISS
+    return CacheStatus.REQUEST_STORED if stored else CacheStatus.REQUEST

@@ -7,8 +7,7 @@ from msgspec import Struct
 from gateway.config.models import quality_label
 from gateway.config.settings import Settings
 from gateway.core.model import AnsweredRequest, Bought, Caller, ImageRequest
-from gateway.proxy.cache_control import CacheUse
-from gateway.proxy.cache_status import CacheStatus
+from gateway.proxy.cache_control import CacheStatus, CacheUse
 from gateway.proxy.fingerprint import scope_of
 from gateway.quota.pricing import ceiling
 from gateway.quota.steps import Reserve

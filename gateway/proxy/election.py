@@ -31,8 +31,15 @@ from gateway.core.deadline import Deadline
 from gateway.core.errors import GatewayError, StoreUnavailable
 from gateway.core.model import Bought
 from gateway.core.tasks import Background, Service
-from gateway.proxy.election_messages import Message, decode_message, encode_message, message_of
-from gateway.proxy.leases import Lease, Leases, Rival
+from gateway.proxy.leases import (
+    Lease,
+    Leases,
+    Message,
+    Rival,
+    decode_message,
+    encode_message,
+    message_of,
+)
 from gateway.quota.ledger import store_patience
 from gateway.telemetry.observer import NO_OBSERVER, Observer
 from gateway.telemetry.request_record import RequestRecord

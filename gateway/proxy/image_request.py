@@ -57,48 +57,35 @@ def _refuse_case_variants(fields: Mapping[str, Any]) -> None:
     """
     for name in fields:
         if name not in _OURS and (ours := name.casefold()) in _OURS:
-            raise InvalidRequest(
-                f"A field differs from {ours} only in case.", param=ours, code="duplicate_key"
-            )
+            raise _fault(ours, "duplicate_key", f"A field differs from {ours} only in case.")
 
 
 def _refuse_stream(fields: Mapping[str, Any]) -> None:
     # By identity: 0 equals False, and is neither.
     stream = fields.get("stream")
     if stream is not None and stream is not False:
-        raise InvalidRequest(
-            "stream is not supported; leave it out or send false.",
-            param="stream",
-            code="unsupported_parameter",
-        )
+        message = "stream is not supported; leave it out or send false."
+        raise _fault("stream", "unsupported_parameter", message)
 
 
 def _model(fields: Mapping[str, Any], models: Mapping[str, Model], default_model: str) -> Model:
     name = _text(fields, "model")
     model = models.get(default_model if name is None else name)
     if model is None:
-        raise InvalidRequest(
-            "There is no such model here; GET /v1/models lists them.",
-            param="model",
-            code="model_not_found",
-        )
+        message = "There is no such model here; GET /v1/models lists them."
+        raise _fault("model", "model_not_found", message)
     return model
 
 
 def _prompt(fields: Mapping[str, Any], model: Model) -> str:
     prompt = _text(fields, "prompt")
     if prompt is None:
-        raise InvalidRequest(
-            "prompt is required.", param="prompt", code="missing_required_parameter"
-        )
+        raise _fault("prompt", "missing_required_parameter", "prompt is required.")
     if len(prompt) > model.max_prompt_chars:
-        raise InvalidRequest(
-            f"prompt must have at most {model.max_prompt_chars} characters.",
-            param="prompt",
-            code="string_above_max_length",
-        )
+        message = f"prompt must have at most {model.max_prompt_chars} characters."
+        raise _fault("prompt", "string_above_max_length", message)
     if not prompt or prompt.isspace():
-        raise InvalidRequest("prompt must not be empty.", param="prompt", code="empty_string")
+        raise _fault("prompt", "empty_string", "prompt must not be empty.")
     return prompt
 
 
@@ -108,7 +95,7 @@ def _size(fields: Mapping[str, Any], model: Model) -> str:
         return model.default_size
     problem = model.sizes.problem(size)
     if problem is not None:
-        raise InvalidRequest(problem, param="size", code="invalid_value")
+        raise _fault("size", "invalid_value", problem)
     return size
 
 
@@ -122,7 +109,7 @@ def _n(fields: Mapping[str, Any], model: Model) -> int:
         if 1 <= n <= model.max_n:
             return n
         code = "integer_below_min_value" if n < 1 else "integer_above_max_value"
-    raise InvalidRequest(f"n must be a whole number from 1 to {model.max_n}.", param="n", code=code)
+    raise _fault("n", code, f"n must be a whole number from 1 to {model.max_n}.")
 
 
 def _text(fields: Mapping[str, Any], name: str) -> str | None:
@@ -130,4 +117,8 @@ def _text(fields: Mapping[str, Any], name: str) -> str | None:
     value = fields.get(name)
     if value is None or isinstance(value, str):
         return value
-    raise InvalidRequest(f"{name} must be a string.", param=name, code="invalid_type")
+    raise _fault(name, "invalid_type", f"{name} must be a string.")
+
+
+def _fault(field: str, code: str, message: str) -> InvalidRequest:
+    return InvalidRequest(message, param=field, code=code)

@@ -1,10 +1,30 @@
-"""The port through which the gateways of one store elect a buyer."""
+"""The port through which the gateways of one store elect a buyer, and its messages as bytes.
 
-from collections.abc import AsyncGenerator, Sequence
-from typing import Protocol
+The answer itself is in the cache, or handed over. A failure is sent whole, so all who wait raise
+the same one. That matters most for a failure that is charged: otherwise each gateway would buy and
+be charged in turn. A failure that concerns the buyer alone (a limit, a store that does not answer,
+a gateway that stops) is sent as "again": the others look into the cache and try themselves.
+"""
 
+from collections.abc import AsyncGenerator, Callable, Sequence
+from typing import Literal, Protocol
+
+import msgspec
 from msgspec import Struct, field
 
+from gateway.core.errors import (
+    GatewayError,
+    InternalError,
+    LimitReached,
+    Unavailable,
+    UpstreamAuth,
+    UpstreamCut,
+    UpstreamFailed,
+    UpstreamRefused,
+    UpstreamTimeout,
+    UpstreamUnknown,
+    UpstreamUnreachable,
+)
 from gateway.core.model import Bought
 
 
@@ -23,7 +43,7 @@ class Rival(Struct, frozen=True):
 
 
 class LeaseEvent(Struct, frozen=True):
-    """The end of a lease, with its holder's message: see `gateway.proxy.election_messages`."""
+    """The end of a lease, with its holder's message: see `encode_message`."""
 
     lease: Lease
     # Gateways of an older version, in the middle of an upgrade, know it by this name.
@@ -63,3 +83,78 @@ class Leases(Protocol):
 
     async def close(self) -> None:
         """Close the connections. Later calls raise StoreUnavailable."""
+
+
+# -- messages -------------------------------------------------------------------------------------
+
+Message = Literal["again", "handed over"] | GatewayError
+"""Look and try again; fetch the answer that was handed over; or the failure that all share."""
+
+
+class _Failure(Struct, frozen=True, kw_only=True):
+    """A failure, with its kind as the `outcome` label, which no two kinds share."""
+
+    outcome: str
+    message: str
+    retry: bool
+    status: int
+    body: bytes = b""
+    retry_after: int | None = None
+
+
+_encode = msgspec.msgpack.Encoder()
+_decode = msgspec.msgpack.Decoder(_Failure | Literal["again", "handed over"])
+
+_PLAIN: dict[str, Callable[[], GatewayError]] = {
+    kind.outcome: kind
+    for kind in (InternalError, UpstreamAuth, UpstreamCut, UpstreamTimeout, UpstreamUnreachable)
+}
+
+
+def message_of(failure: BaseException) -> Message:
+    """The message about a purchase that failed like this."""
+    match failure:
+        case LimitReached() | Unavailable():
+            return "again"
+        case GatewayError():
+            return failure
+        case Exception():  # a defect: the call may have been sent, and is charged then
+            return InternalError()
+    return "again"
+
+
+def encode_message(message: Message) -> bytes:
+    """Encode a message."""
+    if not isinstance(message, GatewayError):
+        return _encode.encode(message)
+    failure = _Failure(
+        outcome=message.outcome, message=message.message, retry=message.retry, status=message.status
+    )
+    if isinstance(message, UpstreamRefused):
+        failure = msgspec.structs.replace(
+            failure, body=message.body, retry_after=message.retry_after
+        )
+    return _encode.encode(failure)
+
+
+def decode_message(data: bytes) -> Message:
+    """Decode a message; one of an unknown kind, from a newer version, counts as "again"."""
+    try:
+        message = _decode.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return "again"
+    return _error(message) if isinstance(message, _Failure) else message
+
+
+def _error(failure: _Failure) -> Message:
+    match failure.outcome:
+        case UpstreamRefused.outcome:
+            return UpstreamRefused(
+                status=failure.status, body=failure.body, retry_after=failure.retry_after
+            )
+        case UpstreamFailed.outcome:
+            return UpstreamFailed(retry=failure.retry)
+        case UpstreamUnknown.outcome:
+            return UpstreamUnknown(failure.message)
+    plain = _PLAIN.get(failure.outcome)
+    return plain() if plain else "again"

@@ -37,13 +37,12 @@ from gateway.core.errors import (
 )
 from gateway.core.model import Bought, Caller
 from gateway.core.single_flight import Flight, Flights
-from gateway.proxy.cache_control import cache_use, read_cache_control
-from gateway.proxy.cache_status import CacheStatus, purchase_status
+from gateway.proxy.cache_control import CacheStatus, cache_use, purchase_status, read_cache_control
 from gateway.proxy.context import Context, ProxyRequest, ProxyResponse
 from gateway.proxy.election import Election, FlightResult
+from gateway.proxy.fingerprint import RequestMemo
 from gateway.proxy.image_request import encode_body
 from gateway.proxy.policy import check_policy
-from gateway.proxy.request_memo import RequestMemo
 from gateway.proxy.url_expiry import keep_seconds
 from gateway.quota.image_response import ImageResponse, read_response
 from gateway.quota.ledger import Ledger, store_patience

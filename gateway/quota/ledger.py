@@ -45,7 +45,6 @@ from gateway.core.errors import InternalError, StoreUnavailable
 from gateway.core.model import Entry
 from gateway.core.tasks import Background, Service
 from gateway.quota.account import Account
-from gateway.quota.observer import NO_OBSERVER, LedgerObserver
 from gateway.quota.steps import (
     Accounts,
     Denied,
@@ -57,7 +56,7 @@ from gateway.quota.steps import (
     Step,
     StepResult,
 )
-from gateway.quota.store import AccountStore, Change
+from gateway.quota.store import NO_OBSERVER, AccountStore, Change, LedgerObserver
 
 log = structlog.get_logger(source="ledger")
 

@@ -40,8 +40,8 @@ from gateway.quota.account import (
     recharge_hold,
     team_account,
 )
+from gateway.quota.limits import RateLimitStatus, rate_limit_status
 from gateway.quota.refusal import LimitOwner, Refusal, first_refusal
-from gateway.quota.status import RateLimitStatus, rate_limit_status
 
 Accounts = Mapping[str, Account]
 

@@ -1,4 +1,4 @@
-"""The port through which the ledger reads and writes accounts."""
+"""The ports of the ledger: the store of accounts, and the observer of events."""
 
 from collections.abc import Mapping, Sequence
 from typing import Protocol
@@ -58,3 +58,20 @@ class AccountStore(Protocol):
 
     async def due(self) -> list[str]:
         """Return the names of accounts with an expired lease, the earliest expiry first."""
+
+
+class LedgerObserver:
+    """Receives the ledger's events. Each method does nothing until a subclass overrides it."""
+
+    def accounts_seen(self, accounts: Mapping[str, Account]) -> None:
+        """Receive accounts that were just read or written, by name."""
+
+    def holds_swept(self, entries: Sequence[Entry]) -> None:
+        """Receive the usage entries of expired holds, which were charged as unknown."""
+
+    def lost_purchase_settled(self) -> None:
+        """A purchase was settled although the store had lost its hold."""
+
+
+NO_OBSERVER = LedgerObserver()
+"""For ledgers that run without listeners."""

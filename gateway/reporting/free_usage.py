@@ -4,10 +4,10 @@ Requests of the same kind are merged into one entry and written once a second. A
 unwritten rest, which is never money.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 
 import structlog
-from msgspec import Struct
 from msgspec.structs import replace
 
 from gateway.config.models import quality_label
@@ -27,26 +27,8 @@ MAX_WAITING = 10_000
 _Kind = tuple[str, str, str, str, str, EntryOutcome, int]
 """Team, line of keys, model, size, quality, outcome and hour."""
 
-
-class _Sums(Struct):
-    """The sums of one kind of request since the last write. `first` is its entry without them."""
-
-    first: Entry
-    requests: int = 0
-    images_cached: int = 0
-    images_coalesced: int = 0
-    saved: int = 0
-    requests_refused: int = 0
-
-    def entry(self) -> Entry:
-        return replace(
-            self.first,
-            requests=self.requests,
-            images_cached=self.images_cached,
-            images_coalesced=self.images_coalesced,
-            saved=self.saved,
-            requests_refused=self.requests_refused,
-        )
+_Sums = defaultdict[str, int]
+"""The sums of one kind of request since the last write, by their names in `Entry`."""
 
 
 class FreeUsage(WriteBehind[Sequence[Entry]], Observer):
@@ -62,7 +44,7 @@ class FreeUsage(WriteBehind[Sequence[Entry]], Observer):
         self._store = store
         self._new_id = new_id
         self._wall = wall
-        self._waiting: dict[_Kind, _Sums] = {}
+        self._waiting: dict[_Kind, tuple[Entry, _Sums]] = {}
 
     def answer_ready(self, record: RequestRecord) -> None:
         """Add a cache hit, or a shared answer of a purchase in flight."""
@@ -71,10 +53,10 @@ class FreeUsage(WriteBehind[Sequence[Entry]], Observer):
             return
         labels = request.model, request.size, quality_label(request.quality)
         if (sums := self._sums(record, "coalesced" if shared else "cached", labels)) is not None:
-            sums.requests += 1
-            sums.images_cached += record.images
-            sums.images_coalesced += record.images if shared else 0
-            sums.saved += record.saved
+            sums["requests"] += 1
+            sums["images_cached"] += record.images
+            sums["images_coalesced"] += record.images if shared else 0
+            sums["saved"] += record.saved
 
     def request_refused(self, record: RequestRecord) -> None:
         """Add a refusal.
@@ -83,12 +65,12 @@ class FreeUsage(WriteBehind[Sequence[Entry]], Observer):
         must not be able to invent any number of them.
         """
         if (sums := self._sums(record, "refused", record.labels)) is not None:
-            sums.requests_refused += 1
+            sums["requests_refused"] += 1
 
     def collect(self) -> Sequence[Entry] | None:
         """The merged entries."""
         waiting, self._waiting = self._waiting, {}
-        return [sums.entry() for sums in waiting.values()] or None
+        return [replace(first, **sums) for first, sums in waiting.values()] or None
 
     async def write(self, batch: Sequence[Entry]) -> None:
         """Write the entries, all at once or else one by one. Raises StoreUnavailable."""
@@ -113,9 +95,9 @@ class FreeUsage(WriteBehind[Sequence[Entry]], Observer):
             return None
         team, key = caller.team.name, caller.key.line
         kind = (team, key, *labels, outcome, int(now // HOUR_SECONDS))
-        sums = self._waiting.get(kind)
+        found = self._waiting.get(kind)
         # Sums that change in place: a new entry for each cache hit would take microseconds.
-        if sums is None and len(self._waiting) < MAX_WAITING:
+        if found is None and len(self._waiting) < MAX_WAITING:
             model, size, quality = labels
             first = Entry(
                 id=self._new_id(),
@@ -128,5 +110,5 @@ class FreeUsage(WriteBehind[Sequence[Entry]], Observer):
                 outcome=outcome,
                 requests=0,
             )
-            sums = self._waiting[kind] = _Sums(first)
-        return sums
+            found = self._waiting[kind] = first, _Sums(int)
+        return found and found[1]

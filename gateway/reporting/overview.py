@@ -13,9 +13,9 @@ from gateway.core.key_format import KeyId
 from gateway.core.model import UsageRow, UsageSums, sum_usage
 from gateway.core.money import MicroDollars
 from gateway.core.periods import DAY_SECONDS, HOUR_SECONDS, day_of, utc
+from gateway.reporting.queries import check_order
 from gateway.reporting.request_lines import HourLatency
 from gateway.reporting.store import HistoryStore, UsageStore
-from gateway.reporting.time_span import check_order
 
 TOP = 10
 """Teams and keys that are listed one by one: those with the highest cost."""
@@ -235,7 +235,7 @@ def _latency(hours: Iterable[HourLatency], by: str) -> list[LatencyPoint]:
     return [
         LatencyPoint(
             day=name,
-            requests=point.requests,
+            requests=point.own.count,
             own_ms=_milliseconds(point.own.mean),
             upstream_ms=_milliseconds(point.upstream.mean),
         )

@@ -14,13 +14,10 @@ from gateway.config.models import quality_label
 from gateway.core.periods import HOUR_SECONDS
 from gateway.core.write_behind import WriteBehind
 from gateway.reporting.request_lines import (
-    OWN_BOUNDS,
     READS,
     SHOWN_DIGITS,
     SUCCESSES,
-    UPSTREAM_BOUNDS,
     ErrorKind,
-    HistogramBuilder,
     HistoryBatch,
     HourLatency,
     RequestLine,
@@ -93,7 +90,7 @@ class RequestHistory(WriteBehind[HistoryBatch], Observer):
         self._lines: list[RequestLine] = []
         self._shared: dict[_Group, _SharedLine] = {}
         self._errors: dict[_Group, ErrorKind] = {}
-        self._own, self._upstream = HistogramBuilder(OWN_BOUNDS), HistogramBuilder(UPSTREAM_BOUNDS)
+        self._latency = HourLatency()
         self._places = 0
         self._batches = 0
         self._lines_since_trim: float = float("inf")
@@ -108,15 +105,15 @@ class RequestHistory(WriteBehind[HistoryBatch], Observer):
             record = replace(record, outcome="client_closed", images=0, cost=0, upstream=None)
         own = record.own_seconds(seconds)
         if record.request is not None:
-            self._own.add(own)
+            self._latency.own.add(own)
             if record.upstream is not None:
-                self._upstream.add(record.upstream)
+                self._latency.upstream.add(record.upstream)
         self._add(record, seconds, own)
 
     def late_purchase_ended(self, record: RequestRecord, failure: BaseException | None) -> None:
         """Add the result of a purchase whose client disconnected before."""
         if record.upstream is not None:
-            self._upstream.add(record.upstream)
+            self._latency.upstream.add(record.upstream)
         seconds = perf_counter() - record.started
         self._add(record, seconds, record.own_seconds(seconds))
 
@@ -217,13 +214,17 @@ class RequestHistory(WriteBehind[HistoryBatch], Observer):
 
     def collect(self) -> HistoryBatch | None:
         """The requests that are not written yet."""
-        if not (self._shared or self._errors or self._own.count or self._upstream.count):
+        latency = self._latency
+        has_latency = latency.own.count > 0 or latency.upstream.count > 0
+        if not (self._shared or self._errors or has_latency):
             return None
+        self._latency = HourLatency()
         shared, self._shared = self._shared, {}
         lines, self._lines = self._lines, []
         errors, self._errors = self._errors, {}
         lines += [self._shared_line(*item) for item in shared.items() if item[1].requests]
         keep, now = self._settings().activity.keep_requests, self._wall()
+        latency.hour = int(now // HOUR_SECONDS)
         self._batches += 1
         return HistoryBatch(
             writer=self._writer,
@@ -231,16 +232,9 @@ class RequestHistory(WriteBehind[HistoryBatch], Observer):
             at=now,
             lines=lines if keep else (),
             errors=[TeamErrors(name[0], kind) for name, kind in errors.items()],
-            latency=self._latency(int(now // HOUR_SECONDS)),
+            latency=latency if has_latency else None,
             keep=self._trim_to(keep, len(lines)),
         )
-
-    def _latency(self, hour: int) -> HourLatency | None:
-        own, upstream = self._own, self._upstream
-        if not own.count and not upstream.count:
-            return None
-        self._own, self._upstream = HistogramBuilder(OWN_BOUNDS), HistogramBuilder(UPSTREAM_BOUNDS)
-        return HourLatency(hour, own.histogram(), upstream.histogram())
 
     def _trim_to(self, keep: int, lines: int) -> int | None:
         """How many lines the store keeps; None while too few are new to make a trim worthwhile."""

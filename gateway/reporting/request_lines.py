@@ -12,7 +12,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Literal
 
-from msgspec import Struct
+from msgspec import Struct, field
 from msgspec.structs import replace
 
 from gateway.core.key_format import KeyId
@@ -178,46 +178,41 @@ UPSTREAM_BOUNDS = (0.5, 1.0, 2.5, 5.0, 10.0, 15.0, 20.0, 30.0, 45.0, 60.0, 90.0,
 _MICROSECONDS = 1_000_000
 
 
-class Histogram(Struct, frozen=True):
+class Histogram(Struct):
     """A histogram of durations: their number, their sum in microseconds, a count per bucket."""
 
-    count: int
-    micros: int
-    counts: tuple[int, ...]
+    bounds: tuple[float, ...]
+    count: int = 0
+    micros: int = 0
+    counts: list[int] = []
+
+    def __post_init__(self) -> None:
+        self.counts = self.counts or [0] * (len(self.bounds) + 1)
+
+    def add(self, seconds: float) -> None:
+        """Add one duration."""
+        self.count += 1
+        self.micros += round(seconds * _MICROSECONDS)
+        self.counts[bisect_left(self.bounds, seconds)] += 1
 
     def plus(self, other: "Histogram") -> "Histogram":
         """Return both together."""
-        counts = tuple(map(sum, zip(self.counts, other.counts, strict=True)))
-        return Histogram(self.count + other.count, self.micros + other.micros, counts)
+        counts = list(map(sum, zip(self.counts, other.counts, strict=True)))
+        count, micros = self.count + other.count, self.micros + other.micros
+        return Histogram(self.bounds, count, micros, counts)
 
     @property
     def mean(self) -> float | None:
         """The mean in seconds, or None without durations."""
         return self.micros / self.count / _MICROSECONDS if self.count else None
 
-    def quantile(self, share: float, bounds: Sequence[float]) -> float | None:
-        """Estimate a quantile in seconds, or return None without durations."""
-        if not self.count:
-            return None
-        left, lower = share * self.count, 0.0
-        for count, upper in zip(self.counts, bounds, strict=False):
-            if left <= count:
-                return lower + (upper - lower) * (left / count if count else 0.0)
-            left, lower = left - count, upper
-        return lower
 
-
-class HourLatency(Struct, frozen=True):
+class HourLatency(Struct):
     """Latency in one hour (counted since 1970): of the gateway itself and of upstream calls."""
 
-    hour: int
-    own: Histogram
-    upstream: Histogram
-
-    @property
-    def requests(self) -> int:
-        """The number of requests."""
-        return self.own.count
+    hour: int = 0
+    own: Histogram = field(default_factory=lambda: Histogram(OWN_BOUNDS))
+    upstream: Histogram = field(default_factory=lambda: Histogram(UPSTREAM_BOUNDS))
 
     def plus(self, other: "HourLatency") -> "HourLatency":
         """Return both together, under this one's hour."""
@@ -234,32 +229,9 @@ def latency_of(hour: int, numbers: Sequence[int]) -> HourLatency:
     split = 3 + len(OWN_BOUNDS)
     if len(numbers) != split + 3 + len(UPSTREAM_BOUNDS):
         raise ValueError("wrong count of numbers for a latency")
-    own, upstream = (
-        Histogram(part[0], part[1], tuple(part[2:])) for part in (numbers[:split], numbers[split:])
-    )
-    return HourLatency(hour, own, upstream)
-
-
-class HistogramBuilder:
-    """Collects durations in seconds, with these upper bounds of the buckets."""
-
-    __slots__ = ("_bounds", "count", "counts", "seconds")
-
-    def __init__(self, bounds: Sequence[float]) -> None:
-        self._bounds = bounds
-        self.count = 0
-        self.seconds = 0.0
-        self.counts = [0] * (len(bounds) + 1)
-
-    def add(self, seconds: float) -> None:
-        """Add one duration."""
-        self.count += 1
-        self.seconds += seconds
-        self.counts[bisect_left(self._bounds, seconds)] += 1
-
-    def histogram(self) -> Histogram:
-        """Return the histogram of all durations so far."""
-        return Histogram(self.count, round(self.seconds * _MICROSECONDS), tuple(self.counts))
+    own = Histogram(OWN_BOUNDS, numbers[0], numbers[1], list(numbers[2:split]))
+    count, micros, *counts = numbers[split:]
+    return HourLatency(hour, own, Histogram(UPSTREAM_BOUNDS, count, micros, counts))
 
 
 # -- writing ------------------------------------------------------------------------------------

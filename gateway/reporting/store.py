@@ -1,9 +1,9 @@
-"""The ports through which reports read usage and the request history."""
+"""The ports to the store: usage, the request history, and claims for alerts."""
 
 from collections.abc import Sequence
 from typing import Protocol
 
-from gateway.core.model import UsageRow
+from gateway.core.model import Claim, UsageRow
 from gateway.reporting.request_lines import (
     ErrorKind,
     HistoryBatch,
@@ -67,3 +67,24 @@ class HistoryStore(Protocol):
 
     async def forget(self, now: float) -> None:
         """Delete what is older than `LINE_DAYS`, `ERROR_DAYS` and `LATENCY_DAYS`."""
+
+
+class ClaimStore(Protocol):
+    """Claims for what only one gateway may do, such as delivering an alert.
+
+    Every method may raise StoreUnavailable; the change may have happened then. Archives hold
+    only claims that are done.
+    """
+
+    async def claim(self, name: str, owner: str, seconds: float, note: bytes = b"") -> float | None:
+        """Claim `name` for so many seconds from now, or extend the owner's claim.
+
+        Returns None, or, where it is done or another owner's: in how many seconds it can be
+        claimed. Then nothing changes.
+        """
+
+    async def complete(self, name: str, owner: str, seconds: float, note: bytes = b"") -> None:
+        """Mark `name` as done, whoever claims it: nobody can claim it for so many seconds."""
+
+    async def current(self) -> list[Claim]:
+        """Return the claims that have not ended, those that end last first."""

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from gateway import __version__
-from gateway.cache.seal import Seal
+from gateway.cache.codec import Seal
 from gateway.cache.stack import CacheStack
 from gateway.config.live import LiveSettings
 from gateway.config.settings import Settings

@@ -10,8 +10,7 @@ from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from typing import Protocol, Self
 
 from gateway.quota.store import AccountStore
-from gateway.reporting.alerts.ports import ClaimStore
-from gateway.reporting.store import HistoryStore, UsageStore
+from gateway.reporting.store import ClaimStore, HistoryStore, UsageStore
 from gateway.stores.archive_format import ArchiveRecord
 from gateway.tenants.store import AuditStore, DirectoryStore
 

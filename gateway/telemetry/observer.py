@@ -13,9 +13,9 @@ from typing import Any, Literal
 import structlog
 
 from gateway.core.errors import UpstreamError
-from gateway.quota.observer import LedgerObserver
 from gateway.quota.refusal import Refusal
 from gateway.quota.steps import Reserve
+from gateway.quota.store import LedgerObserver
 from gateway.telemetry.request_record import RequestRecord
 from gateway.upstream.port import Reply
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from time import perf_counter
 
 from gateway.core.model import Caller, ImageRequest
-from gateway.quota.status import RateLimitStatus
+from gateway.quota.limits import RateLimitStatus
 
 OTHER = "other"
 """The label of a model, size or quality that could not be read or is not configured."""

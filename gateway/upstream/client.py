@@ -24,6 +24,7 @@ from aiohttp.connector import Connection
 from aiohttp.tracing import Trace
 from yarl import URL
 
+from gateway import __version__
 from gateway.config.settings import UpstreamSettings
 from gateway.core.connect_errors import why_unreachable
 from gateway.core.errors import (
@@ -35,7 +36,6 @@ from gateway.core.errors import (
 )
 from gateway.core.tasks import Service
 from gateway.upstream.decompress import inflate
-from gateway.upstream.headers import upstream_headers
 from gateway.upstream.port import NO_TRACE, Reply
 
 log = structlog.get_logger(source="upstream")
@@ -55,8 +55,18 @@ class HttpUpstream(Service):
     response has at most `max_response_bytes`, both on the wire and inflated.
     """
 
-    def __init__(self) -> None:
-        self._session: aiohttp.ClientSession | None = None
+    async def start(self) -> None:
+        """Make the session of all calls."""
+        self._session = aiohttp.ClientSession(
+            connector=_Connector(limit=0, force_close=True, socket_factory=_probed_socket),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+            trust_env=False,
+        )
+
+    async def close(self) -> None:
+        """Close all connections. Calls in flight end as cut off."""
+        await self._session.close()
 
     async def generate(
         self,
@@ -66,7 +76,7 @@ class HttpUpstream(Service):
         trace: Mapping[str, str] = NO_TRACE,
     ) -> Reply:
         """See `gateway.upstream.port.Upstream`."""
-        headers = {**upstream_headers(settings.key, request_id), **trace}
+        headers = {**_headers(settings.key, request_id), **trace}
         ends = asyncio.get_running_loop().time() + settings.timeout_seconds
         error: UpstreamError
         try:
@@ -87,15 +97,9 @@ class HttpUpstream(Service):
         # Raised out here, so that it does not carry aiohttp's error.
         raise error
 
-    async def close(self) -> None:
-        """Close all connections. Calls in flight end as cut off."""
-        session, self._session = self._session, None
-        if session is not None:
-            await session.close()
-
     async def _ask(self, body: bytes, headers: dict[str, str], settings: UpstreamSettings) -> Reply:
         connect_seconds = min(settings.connect_seconds, settings.timeout_seconds)
-        response = await self._open_session().post(
+        response = await self._session.post(
             URL(settings.url, encoded=True),
             data=body,
             headers=headers,
@@ -107,15 +111,21 @@ class HttpUpstream(Service):
         finally:
             response.close()
 
-    def _open_session(self) -> aiohttp.ClientSession:
-        if self._session is None:
-            self._session = aiohttp.ClientSession(
-                connector=_Connector(limit=0, force_close=True, socket_factory=_probed_socket),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                auto_decompress=False,
-                trust_env=False,
-            )
-        return self._session
+
+def _headers(api_key: str, request_id: str) -> dict[str, str]:
+    """Return all headers of an upstream request. Of the client's there is only the request id.
+
+    They ask for no compression: images are compressed already, and the size of an uncompressed
+    response can be checked as it arrives.
+    """
+    return {
+        "Authorization": f"Bearer {api_key}",
+        "Content-Type": "application/json",
+        "Accept": "application/json",
+        "Accept-Encoding": "identity",
+        "User-Agent": f"image-gateway/{__version__}",
+        "X-Request-Id": request_id,
+    }
 
 
 async def _read(response: aiohttp.ClientResponse, max_bytes: int) -> Reply:

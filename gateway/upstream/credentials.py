@@ -52,43 +52,12 @@ def _shown(file: str) -> str:
     return redact(file.encode(), ()).decode()
 
 
-class KeyFile:
-    """Detects a changed key in a key file."""
-
-    def __init__(self) -> None:
-        self._found: Secret | str = ""
-
-    def look(self, settings: UpstreamSettings) -> UpstreamSettings | None:
-        """Return the settings with a new key from the file, or None if there is none.
-
-        A key is only used once two reads agree, so a file that is being written is left alone. A
-        file without a usable key is logged once and changes nothing.
-        """
-        if settings.api_key_file is None:
-            return None
-        former, self._found = self._found, _key_or_fault(settings.api_key_file)
-        if isinstance(self._found, str):
-            if self._found != former:
-                log.error("upstream key kept", fault=self._found)
-            return None
-        if self._found != former or self._found == settings.api_key:
-            return None
-        return replace(settings, api_key=self._found)
-
-
-def _key_or_fault(file: str) -> Secret | str:
-    try:
-        return _read(file)
-    except ValueError as error:
-        return str(error)
-
-
 class KeyFileWatcher(Service):
     """Applies a changed key file to the running gateway."""
 
     def __init__(self, settings: LiveSettings) -> None:
         self._settings = settings
-        self._file = KeyFile()
+        self._found: Secret | str = ""
         self._background = Background("upstream key")
 
     async def start(self) -> None:
@@ -101,8 +70,28 @@ class KeyFileWatcher(Service):
 
     async def _check(self) -> None:
         former = self._settings().upstream
-        changed = await asyncio.to_thread(self._file.look, former)
+        changed = await asyncio.to_thread(self.look, former)
         # A reload during the read may have set another key, which is then the newer one.
         if changed is not None and self._settings().upstream is former:
             self._settings.replace(replace(self._settings(), upstream=changed))
             log.info("upstream key changed")
+
+    def look(self, settings: UpstreamSettings) -> UpstreamSettings | None:
+        """Return the settings with a new key from the file, or None if there is none.
+
+        A key is only used once two reads agree, so a file that is being written is left alone. A
+        file without a usable key is logged once and changes nothing.
+        """
+        if settings.api_key_file is None:
+            return None
+        former = self._found
+        try:
+            self._found = _read(settings.api_key_file)
+        except ValueError as error:
+            self._found = str(error)
+            if self._found != former:
+                log.error("upstream key kept", fault=self._found)  # noqa: TRY400
+            return None
+        if self._found != former or self._found == settings.api_key:
+            return None
+        return replace(settings, api_key=self._found)

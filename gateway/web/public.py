@@ -18,7 +18,7 @@ from gateway.proxy.context import ProxyRequest
 from gateway.proxy.pipeline import Proxy
 from gateway.proxy.policy import visible_models
 from gateway.quota.report import KeyQuota, LimitLine, team_quotas
-from gateway.reporting.usage_query import TeamUsageQuery, UsageLine, read_usage
+from gateway.reporting.queries import TeamUsageQuery, UsageLine, read_usage
 from gateway.stores.port import Store
 from gateway.telemetry.observer import NO_OBSERVER, Observer
 from gateway.telemetry.request_record import RequestRecord

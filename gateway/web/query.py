@@ -11,8 +11,7 @@ from gateway.config.environment import value_of
 from gateway.config.options import option
 from gateway.core.faults import Fault, Faults, InvalidFields, did_you_mean
 from gateway.core.periods import DAY_SECONDS
-from gateway.reporting.time_span import Span
-from gateway.reporting.usage_query import usage_bounds
+from gateway.reporting.queries import Span, usage_bounds
 
 S = TypeVar("S", bound=Struct)
 

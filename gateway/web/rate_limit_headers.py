@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 
-from gateway.quota.status import Meter, RateLimitStatus
+from gateway.quota.limits import Meter, RateLimitStatus
 
 
 def rate_limit_headers(status: RateLimitStatus, retry_after: float = 0.0) -> dict[str, str]:

@@ -50,7 +50,7 @@ class Bench:
 
     @property
     def kept(self) -> set[str]:
-        return {name for name, _, _ in self.memory.living()}
+        return {entry.key for entry in self.memory.living()}
 
 
 @pytest.fixture

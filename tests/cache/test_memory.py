@@ -10,7 +10,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from gateway.cache.memory import ENTRY_BYTES, EntryHits, MemoryCache
+from gateway.cache.memory import ENTRY_BYTES, LivingEntry, MemoryCache
 from gateway.telemetry.observer import Observer
 from tests.conformance.store import Wall
 
@@ -39,7 +39,7 @@ class Bench(Observer):
     @property
     def keys(self) -> str:
         """The keys of all entries that have not expired, in order."""
-        return "".join(sorted(key for key, _, _ in self.cache.living()))
+        return "".join(sorted(entry.key for entry in self.cache.living()))
 
 
 @pytest.fixture
@@ -66,9 +66,9 @@ async def test_entries_count_their_hits(bench: Bench) -> None:
     assert cache.peek("d") == b"x" * 10  # no hit
     bench.clock.now += 5
     total = ENTRY_BYTES + 1 + 10
-    assert list(cache.most_hits()) == [
-        EntryHits("b", b"x" * 10, 3, total, math.inf),
-        EntryHits("a", b"x" * 10, 2, total, 15.0),
+    assert cache.most_hits() == [
+        LivingEntry("b", b"x" * 10, 3, total, math.inf),
+        LivingEntry("a", b"x" * 10, 2, total, 15.0),
     ]
     await cache.set("a", b"y")
     assert [entry.key for entry in cache.most_hits()] == ["b"]
@@ -174,7 +174,8 @@ async def test_living_entries_are_listed_with_their_remaining_life(bench: Bench)
     await cache.set("long", b"l", ttl=50)
     await cache.get("endless")
     bench.clock.now += 5
-    assert list(cache.living()) == [("endless", b"e", math.inf), ("long", b"l", 45)]
+    living = [(entry.key, entry.value, entry.left) for entry in cache.living()]
+    assert living == [("endless", b"e", math.inf), ("long", b"l", 45)]
 
 
 async def test_entries_put_back_are_the_least_recently_used_and_evict_nothing(
@@ -188,10 +189,10 @@ async def test_entries_put_back_are_the_least_recently_used_and_evict_nothing(
     for key, ttl in (("d", 10), ("e", math.inf), ("f", 10)):
         assert cache.put_back(key, b"x" * 100, ttl)
     assert not cache.put_back("g", b"x" * 100, 10)
-    assert [key for key, _, _ in cache.living()] == ["a", "d", "e", "f"]
+    assert [entry.key for entry in cache.living()] == ["a", "d", "e", "f"]
     assert bench.evicted == []
     bench.clock.now += 10
-    assert [key for key, _, _ in cache.living()] == ["a", "e"]
+    assert [entry.key for entry in cache.living()] == ["a", "e"]
 
 
 # -- against a model ----------------------------------------------------------------------------

@@ -10,10 +10,9 @@ import pytest
 from msgspec.structs import replace
 from structlog.testing import capture_logs
 
-from gateway.cache.codec import CachedAnswer, encode
+from gateway.cache.codec import SEAL_BYTES, CachedAnswer, Seal, encode
 from gateway.cache.redis import LARGE_BYTES, PREFIX, RedisCache
 from gateway.cache.redis_connection import CONNECTIONS
-from gateway.cache.seal import SEAL_BYTES, Seal
 from gateway.core.model import Bought
 from tests.support.answers import answer, key
 from tests.support.clocks import Clock

@@ -9,9 +9,15 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from gateway.cache.redis_connection import CONNECTIONS, RedisConnection, RedisUnavailable
+from gateway.cache.redis_connection import (
+    CONNECTIONS,
+    Breaker,
+    RedisConnection,
+    RedisUnavailable,
+)
 from gateway.config.store_url import parse_store_url
 from gateway.stores.redis.client import RedisClient
+from tests.conformance.store import Wall
 from tests.support.redis import RedisServer
 from tests.support.steps import until
 
@@ -160,3 +166,29 @@ async def test_the_shift_leads_to_the_clock_of_redis(server: RedisServer) -> Non
     shift = await connection.run(connection.clock_shift)
     assert abs(1_000.0 + shift - time.time()) < 10
     await connection.close()
+
+
+# -- the breaker --------------------------------------------------------------------------------
+
+
+def test_the_breaker_allows_no_attempt_for_a_while_after_a_failure_and_then_one_at_a_time() -> None:
+    clock = Wall(0.0)
+    breaker = Breaker(1.0, clock)
+    assert [breaker.allows() for _ in range(3)] == [True] * 3
+    breaker.failed()
+    for clock.now in (0.0, 0.5, 0.99):
+        assert breaker.resting
+        assert not breaker.allows()
+    for clock.now in (1.0, 2.0):  # the first attempt has no result: it does not block the second
+        assert [breaker.allows() for _ in range(5)] == [True, False, False, False, False]
+    breaker.worked()
+    assert all(breaker.allows() for _ in range(5))
+    assert not breaker.resting
+
+
+def test_an_outage_begins_and_ends_once() -> None:
+    breaker = Breaker(1.0, Wall(0.0))
+    assert not breaker.worked()
+    assert [breaker.failed() for _ in range(3)] == [True, False, False]
+    assert [breaker.worked() for _ in range(3)] == [True, False, False]
+    assert breaker.failed()

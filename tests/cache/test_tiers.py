@@ -32,7 +32,7 @@ async def test_memory_stores_an_answer_of_another_replica_for_the_rest_of_its_li
         assert first.body == second.body == bought.body
         assert (first.tier, second.tier) == ("redis", "memory")
     assert here.lookups == ["hit", "hit"]
-    left = {name: seconds for name, _, seconds in here.memory.living()}
+    left = {entry.key: entry.left for entry in here.memory.living()}
     assert 40 < left[key(1)] < 59.8
     assert left[key(2)] == float("inf")
 

@@ -13,7 +13,7 @@ from gateway.core.headers import (
     request_id,
     retry_after,
 )
-from gateway.quota.status import Meter, RateLimitStatus
+from gateway.quota.limits import Meter, RateLimitStatus
 from gateway.web.rate_limit_headers import rate_limit_headers, server_timing
 
 NOW = 1_750_000_000.25

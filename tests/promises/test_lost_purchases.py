@@ -12,8 +12,8 @@ from structlog.testing import capture_logs
 
 from gateway.quota.account import team_account
 from gateway.quota.ledger import Ledger
-from gateway.quota.observer import LedgerObserver
 from gateway.quota.steps import Held, Settle
+from gateway.quota.store import LedgerObserver
 from gateway.stores.sqlite import SqliteStore
 from gateway.upstream.sandbox import SandboxSettings
 from tests.support.faulty_store import FaultyStore

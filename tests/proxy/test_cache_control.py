@@ -7,7 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.proxy.cache_control import MAX_SECONDS, CacheControl, cache_use, read_cache_control
+from gateway.proxy.cache_control import (
+    MAX_SECONDS,
+    CacheControl,
+    cache_use,
+    purchase_status,
+    read_cache_control,
+)
 
 
 @pytest.mark.parametrize(
@@ -71,3 +77,22 @@ def test_an_answer_of_the_maximum_age_is_too_old() -> None:
     assert not use.accepts(5)
     assert not cache_use(CacheControl(max_age=0), enabled=True).accepts(0.0)
     assert cache_use(CacheControl(), enabled=True).accepts(10**9)
+
+
+@pytest.mark.parametrize(
+    ("enabled", "header", "read", "store", "bought", "stored"),
+    [
+        (False, "", False, False, "fwd=bypass", "fwd=bypass"),
+        (True, "", True, True, "fwd=miss", "fwd=miss; stored"),
+        (True, "max-age=5", True, True, "fwd=miss", "fwd=miss; stored"),
+        (True, "no-cache", False, True, "fwd=request", "fwd=request; stored"),
+        (True, "no-store", False, False, "fwd=request", "fwd=request; stored"),
+    ],
+)
+def test_directives_say_how_the_cache_is_used(
+    enabled: bool, header: str, read: bool, store: bool, bought: str, stored: str
+) -> None:
+    use = cache_use(read_cache_control([header]), enabled=enabled)
+    assert (use.enabled, use.read, use.store) == (enabled, read, store)
+    assert purchase_status(use, stored=False) == f"gateway; {bought}"
+    assert purchase_status(use, stored=True) == f"gateway; {stored}"

@@ -16,9 +16,8 @@ from gateway.core.errors import InternalError, StoreLost, StoreUnavailable
 from gateway.core.model import Limits, UsageRow
 from gateway.quota.account import EMPTY, GATEWAY, Account, team_account
 from gateway.quota.ledger import MAX_BATCH, PATIENCE_SECONDS, SWEEP_SECONDS, Ledger
-from gateway.quota.observer import NO_OBSERVER, LedgerObserver
 from gateway.quota.steps import Accounts, Denied, Held, Release, Reserve, Settle, StepResult
-from gateway.quota.store import AccountStore
+from gateway.quota.store import NO_OBSERVER, AccountStore, LedgerObserver
 from gateway.stores.port import Store
 from gateway.stores.redis import RedisStore
 from gateway.stores.sqlite import SqliteStore

@@ -63,32 +63,6 @@ def error(team: Account, *numbers: int, **options: Any) -> LimitReached:
 # -- which limit refuses, and for how long ------------------------------------------------------
 
 
-def test_no_limit_never_refuses() -> None:
-    full = account((10**9,) * 4, (10**9,) * 4, ((int(NOON), 10**6),), 100)
-    assert refusal(full, 10**9, 10**18) is None
-
-
-@pytest.mark.parametrize(
-    ("state", "limits"),
-    [
-        ({"day": (3, 0, 4, 0)}, {"images_per_day": 10}),
-        ({"month": (3, 0, 4, 0)}, {"images_per_month": 10}),
-        ({"day": (0, 30, 0, 40)}, {"cost_per_day": 100}),
-        ({"month": (0, 30, 0, 40)}, {"cost_per_month": 100}),
-    ],
-)
-def test_a_budget_admits_up_to_its_last_unit(state: Any, limits: Any) -> None:
-    team = account(**state)
-    assert refusal(team, 3, 30, **limits) is None
-    assert refusal(team, 4, 31, **limits) is not None
-
-
-def test_usage_of_a_former_period_does_not_count() -> None:
-    old = Account(PeriodUsage(DAY - 1, 10, 10, 10, 10), PeriodUsage(MONTH - 1, 10, 10, 10, 10))
-    limits: Any = {kind.field: 1 for kind in KINDS if kind.period}
-    assert refusal(old, 1, 1, **limits) is None
-
-
 @pytest.mark.parametrize(
     ("state", "limits", "wait", "resets_at"),
     [
@@ -133,11 +107,6 @@ def test_a_request_that_alone_exceeds_a_limit_never_passes(team: Account, limits
     assert (found.wait, found.resets_at) == (None, None)
 
 
-def test_concurrency_counts_open_holds_of_every_day() -> None:
-    assert refusal(account(holds=2), now=NOON + 86_400, concurrent_requests=3) is None
-    assert refusal(account(holds=3), now=NOON + 86_400, concurrent_requests=3) is not None
-
-
 # The limit, its account and its size, from the shortest refusal to the longest.
 LADDER: list[tuple[str, dict[str, Any], dict[str, int]]] = [
     ("requests_per_minute", {"minute": ((int(NOON) - 58, 1),)}, {"requests_per_minute": 1}),
@@ -148,9 +117,10 @@ LADDER: list[tuple[str, dict[str, Any], dict[str, int]]] = [
 ]
 
 
-@pytest.mark.parametrize(("low", "high"), [*itertools.combinations(range(len(LADDER)), 2)])
+@pytest.mark.parametrize("low", range(len(LADDER) - 1))
 @pytest.mark.parametrize("swapped", [False, True])
-def test_the_longer_refusal_decides(low: int, high: int, swapped: bool) -> None:
+def test_the_longer_refusal_decides(low: int, swapped: bool) -> None:
+    high = low + 1
     team, gateway = [LADDER[index] for index in ((high, low) if swapped else (low, high))]
     owners = [
         LimitOwner("team", "red", account(**team[1]), Limits(**team[2])),

@@ -1,5 +1,8 @@
-"""The quota steps in any order, twice or late, by a clock that jumps: against a naive model."""
+"""The quota steps in any order, twice or late, by a clock that jumps, over a store that goes back:
+against a naive model.
+"""
 
+import copy
 from typing import Any, TypeVar
 
 import msgspec
@@ -11,7 +14,16 @@ from gateway.core.model import Entry, Limits
 from gateway.core.periods import day_of, end_of_day, end_of_month, month_of
 from gateway.quota.account import Account, Counters, team_account
 from gateway.quota.refusal import Refusal
-from gateway.quota.steps import Expire, Held, Release, Reserve, Settle, Step, StepResult
+from gateway.quota.steps import (
+    LOST_SECONDS,
+    Expire,
+    Held,
+    Release,
+    Reserve,
+    Settle,
+    Step,
+    StepResult,
+)
 from tests.support.naive_quota import KINDS, Naive, Owner, Purchase, day, month
 from tests.support.quota_steps import NOON, Bench, reserve
 
@@ -47,7 +59,13 @@ leaps = st.sampled_from([DAY / 2, DAY - 0.001, DAY, DAY + 400, 3 * DAY, 31 * DAY
 
 
 class QuotaMachine(RuleBasedStateMachine):
-    """Two teams and one that is called as the gateway's own account is, each with two keys."""
+    """Two teams and one that is called as the gateway's own account is, each with two keys.
+
+    The store may go back to an older state while the gateways live on. It then lacks some
+    purchases, and learns of those that are settled later.
+    """
+
+    saved: tuple[object, ...] | None = None
 
     @initialize(start=starts, gateway=gateway_limits, data=st.data())
     def begin(self, start: float, gateway: Limits, data: st.DataObject) -> None:
@@ -184,6 +202,40 @@ class QuotaMachine(RuleBasedStateMachine):
         team = data.draw(st.sampled_from(self.leases_that_ran_out()))
         applied = self.apply_twice(Expire(team_account(team)))
         assert applied.outcome == self.naive.sweep(team, self.bench.now)
+
+    @rule()
+    def the_store_is_saved(self) -> None:
+        self.saved = copy.deepcopy((self.bench.accounts, self.bench.entries, self.naive))
+
+    @precondition(lambda self: self.saved)
+    @rule()
+    def the_store_goes_back(self) -> None:
+        saved = copy.deepcopy(self.saved)
+        self.bench.accounts, self.bench.entries, self.naive = saved  # type: ignore[misc,assignment]
+
+    @precondition(lambda self: self.steps)
+    @rule(
+        data=st.data(),
+        images=st.integers(0, 7),
+        cost=st.integers(0, 400_000),
+        unknown=st.booleans(),
+    )
+    def a_purchase_is_settled_that_may_be_lost(
+        self, data: st.DataObject, images: int, cost: int, unknown: bool
+    ) -> None:
+        lost = [id for id in self.steps if id not in self.naive.purchases]
+        id = data.draw(st.sampled_from(lost * 4 + list(self.steps)), label="purchase")
+        if id in self.given_up:
+            return
+        step, at = self.steps[id], self.held_at[id]
+        settle = step.settle(at, images, cost, unknown=unknown)
+        for _ in range(2):  # its reply may be lost
+            self.bench.settle(settle)
+        in_time = self.bench.now <= at + LOST_SECONDS
+        if id in lost and in_time:
+            self.naive.admit_again(self.purchase(step, at), self.bench.now)
+        self.naive.close(id, step.team, images, cost, "unknown" if unknown else "bought")
+        assert id in self.bench.entries or not in_time
 
     # -- how it is done -------------------------------------------------------------------------
 

@@ -12,9 +12,6 @@ from gateway.core.model import Entry
 from gateway.core.periods import DAY_SECONDS, day_of
 from gateway.reporting.overview import Days, days_between, read_overview
 from gateway.reporting.request_lines import (
-    OWN_BOUNDS,
-    UPSTREAM_BOUNDS,
-    Histogram,
     HistoryBatch,
     HourLatency,
 )
@@ -131,13 +128,11 @@ async def test_two_days_are_shown_by_the_hour_up_to_now(store: SqliteStore) -> N
 
 def took(hour: int, own: float, upstream: float | None) -> HourLatency:
     """One request of an hour of today, in seconds."""
-
-    def times(seconds: float | None, bounds: int) -> Histogram:
-        count = 0 if seconds is None else 1
-        return Histogram(count, round((seconds or 0) * 1_000_000), (count, *[0] * bounds))
-
-    hour += TODAY * 24
-    return HourLatency(hour, times(own, len(OWN_BOUNDS)), times(upstream, len(UPSTREAM_BOUNDS)))
+    latency = HourLatency(hour + TODAY * 24)
+    latency.own.add(own)
+    if upstream is not None:
+        latency.upstream.add(upstream)
+    return latency
 
 
 async def test_latency_is_the_mean_along_the_axis(store: SqliteStore) -> None:

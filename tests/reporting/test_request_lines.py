@@ -1,4 +1,4 @@
-"""Recent requests, errors and latency as values: places, shares, sums, quantiles."""
+"""Recent requests, errors and latency as values: places, shares, sums."""
 
 import pytest
 from hypothesis import given
@@ -6,11 +6,8 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from gateway.reporting.request_lines import (
-    OWN_BOUNDS,
     SUCCESSES,
-    UPSTREAM_BOUNDS,
     ErrorKind,
-    HistogramBuilder,
     HourLatency,
     LineFilter,
     RequestLine,
@@ -118,11 +115,13 @@ def test_errors_of_one_kind_are_added_up() -> None:
     assert merge_errors([KIND, later]) == merge_errors([later, KIND])
 
 
-def watched(bounds: tuple[float, ...], seconds: list[float]) -> HistogramBuilder:
-    stopwatch = HistogramBuilder(bounds)
-    for duration in seconds:
-        stopwatch.add(duration)
-    return stopwatch
+def watched(own: list[float], upstream: list[float]) -> HourLatency:
+    latency = HourLatency(7)
+    for duration in own:
+        latency.own.add(duration)
+    for duration in upstream:
+        latency.upstream.add(duration)
+    return latency
 
 
 durations = st.lists(st.floats(0, 400), max_size=30)
@@ -132,14 +131,11 @@ durations = st.lists(st.floats(0, 400), max_size=30)
 def test_a_latency_comes_back_from_its_numbers(
     own: list[float], upstream: list[float], more: list[float]
 ) -> None:
-    one = HourLatency(
-        7, watched(OWN_BOUNDS, own).histogram(), watched(UPSTREAM_BOUNDS, upstream).histogram()
-    )
-    two = replace(one, own=watched(OWN_BOUNDS, more).histogram())
+    one, two = watched(own, upstream), watched(more, [])
     assert latency_of(7, one.numbers()) == one
     both = latency_of(7, [sum(pair) for pair in zip(one.numbers(), two.numbers(), strict=True)])
     assert both == one.plus(two) == two.plus(one)
-    assert both.requests == len(own) + len(more) == sum(both.own.counts)
+    assert both.own.count == len(own) + len(more) == sum(both.own.counts)
 
 
 def test_other_numbers_are_no_latency() -> None:
@@ -147,19 +143,7 @@ def test_other_numbers_are_no_latency() -> None:
         latency_of(7, [1, 2, 3])
 
 
-def test_mean_and_quantiles() -> None:
-    times = watched(OWN_BOUNDS, [0.002] * 90 + [0.2] * 10).histogram()
-    assert times.mean == pytest.approx(0.0218)
-    for share, lower, upper in ((0.5, 0.001, 0.0025), (0.9, 0.001, 0.0025), (0.95, 0.1, 0.25)):
-        quantile = times.quantile(share, OWN_BOUNDS)
-        assert quantile is not None
-        assert lower < quantile <= upper
-    nothing = HistogramBuilder(OWN_BOUNDS).histogram()
-    assert (nothing.mean, nothing.quantile(0.5, OWN_BOUNDS)) == (None, None)
-
-
-@given(st.lists(st.floats(0, 400), min_size=1), st.floats(0.01, 1))
-def test_a_quantile_is_within_its_bounds(seconds: list[float], share: float) -> None:
-    quantile = watched(OWN_BOUNDS, seconds).histogram().quantile(share, OWN_BOUNDS)
-    assert quantile is not None
-    assert 0 <= quantile <= OWN_BOUNDS[-1]
+def test_the_mean() -> None:
+    latency = watched([0.002] * 90 + [0.2] * 10, [])
+    assert latency.own.mean == pytest.approx(0.0218)
+    assert latency.upstream.mean is None

@@ -10,8 +10,7 @@ from typing import Any
 
 from gateway.core.errors import StoreUnavailable
 from gateway.quota.store import AccountStore
-from gateway.reporting.alerts.ports import ClaimStore
-from gateway.reporting.store import HistoryStore
+from gateway.reporting.store import ClaimStore, HistoryStore
 from gateway.stores.port import Store
 from gateway.tenants.store import DirectoryStore
 

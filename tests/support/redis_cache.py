@@ -3,9 +3,9 @@
 import time
 from collections.abc import Callable
 
+from gateway.cache.codec import Seal
 from gateway.cache.memory import MemoryCache
 from gateway.cache.redis import RedisCache
-from gateway.cache.seal import Seal
 from gateway.cache.tiers import TieredCache
 from gateway.config.store_url import parse_store_url
 from gateway.telemetry.observer import Observer

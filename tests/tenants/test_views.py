@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from gateway.core.listing import listing
 from gateway.core.model import Key, KeyState, Limits, Team, UsageRow
 from gateway.core.periods import utc
-from gateway.reporting.usage_query import usage_listing, usage_total
+from gateway.reporting.queries import usage_listing, usage_total
 from gateway.tenants.views import key_view
 
 CREATED = 1_700_000_000.0

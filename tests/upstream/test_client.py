@@ -89,43 +89,37 @@ async def serving(
         listening.close()
 
 
-class Line:
+class Line(HttpUpstream):
     """The client, and the settings of all its calls."""
 
     def __init__(self, settings: UpstreamSettings) -> None:
         self.settings = settings
-        self._client = HttpUpstream()
-        self.close = self._client.close
 
-    async def generate(self, body: bytes, request_id: str) -> Reply:
-        return await self._client.generate(body, request_id, self.settings)
+    async def ask(self, body: bytes = BODY) -> Reply:
+        return await self.generate(body, "request-1", self.settings)
 
 
 @asynccontextmanager
 async def calling(
     port: int, *, scheme: str = "http", host: str = "127.0.0.1", timeout: float = 10.0
 ) -> AsyncIterator[Line]:
-    line = Line(
-        UpstreamSettings(
-            base_url=f"{scheme}://{host}:{port}",
-            path=PATH,
-            api_key=Secret(KEY),
-            connect_seconds=0.5,
-            timeout_seconds=timeout,
-            max_response_bytes=LIMIT,
-        )
+    settings = UpstreamSettings(
+        base_url=f"{scheme}://{host}:{port}",
+        path=PATH,
+        api_key=Secret(KEY),
+        connect_seconds=0.5,
+        timeout_seconds=timeout,
+        max_response_bytes=LIMIT,
     )
-    try:
+    async with Line(settings) as line:
         yield line
-    finally:
-        await line.close()
 
 
 async def reply_to(talk: Talk | bytes, timeout: float = 10.0) -> Reply:
     """Return the reply of a call to a server that talks like this. It is called once."""
     async with serving(talk) as server, calling(server.port, timeout=timeout) as upstream:
         try:
-            return await upstream.generate(BODY, "request-1")
+            return await upstream.ask()
         finally:
             assert server.connections == 1
             assert len(server.heads) <= 1
@@ -135,7 +129,7 @@ async def error_from(talk: Talk | bytes, timeout: float = 10.0) -> type[Upstream
     """Return the type of error that a call raises. It must not carry aiohttp's error."""
     async with serving(talk) as server, calling(server.port, timeout=timeout) as up:
         with pytest.raises(UpstreamError) as caught:
-            await up.generate(BODY, "request-1")
+            await up.ask()
         assert server.connections <= 1  # a failed call is not sent again
     error = caught.value
     assert error.__cause__ is None
@@ -146,7 +140,7 @@ async def error_from(talk: Talk | bytes, timeout: float = 10.0) -> type[Upstream
 async def logged_cause(upstream: Line) -> tuple[str, str]:
     """Return cause and detail of the only log line of a call without a connection."""
     with capture_logs() as lines, pytest.raises(UpstreamUnreachable):
-        await upstream.generate(BODY, "request-1")
+        await upstream.ask()
     (line,) = lines
     assert "CANARY" not in str(line)
     assert (line["event"], line["log_level"]) == ("upstream unreachable", "warning")
@@ -165,7 +159,7 @@ def response(body: bytes, status: str = "200 OK", **headers: str) -> bytes:
 
 async def test_request_head() -> None:
     async with serving(OK) as server, calling(server.port) as upstream:
-        reply = await upstream.generate(BODY, "request-1")
+        reply = await upstream.ask()
     assert reply == Reply(200, {"content-length": "8"}, b'{"a": 1}')
     first, *lines = server.heads[0].decode().strip().split("\r\n")
     assert first == f"POST {PATH} HTTP/1.1"
@@ -181,7 +175,7 @@ async def test_request_head() -> None:
 
 async def test_each_call_follows_its_own_settings() -> None:
     async with serving(OK) as server, serving(OK) as other, calling(server.port) as upstream:
-        await upstream.generate(BODY, "request-1")
+        await upstream.ask()
         upstream.settings = replace(
             upstream.settings,
             base_url=f"http://127.0.0.1:{other.port}",
@@ -189,7 +183,7 @@ async def test_each_call_follows_its_own_settings() -> None:
             max_response_bytes=7,
         )
         with pytest.raises(UpstreamUnknown):
-            await upstream.generate(BODY, "request-1")
+            await upstream.ask()
     assert [f"Bearer {KEY}".encode() in head for head in server.heads] == [True]
     assert [b"Bearer second" in head for head in other.heads] == [True]
 
@@ -226,7 +220,7 @@ async def test_a_response_is_freed_without_the_garbage_collector() -> None:
     async with serving(OK) as server, calling(server.port) as upstream:
         gc.disable()
         try:
-            task = asyncio.create_task(upstream.generate(BODY, "request-1"))
+            task = asyncio.create_task(upstream.ask())
             await task
             ended = weakref.ref(task)
             del task
@@ -240,7 +234,7 @@ async def test_cookies_are_not_kept() -> None:
     answer = response(b"{}", Set_Cookie="session=1")
     async with serving(answer) as server, calling(server.port) as upstream:
         for _ in range(2):
-            await upstream.generate(BODY, "request-1")
+            await upstream.ask()
     assert b"cookie" not in server.heads[1].lower()
 
 
@@ -261,7 +255,7 @@ async def test_a_refusal_before_the_request_was_read() -> None:
 
     body = b"x" * 2**20
     async with serving(refuse) as server, calling(server.port, timeout=2) as upstream:
-        reply = await upstream.generate(body, "request-1")
+        reply = await upstream.ask(body)
     assert (reply.status, reply.body) == (400, b"no")
 
 
@@ -279,7 +273,7 @@ async def test_bytes_after_a_response_reach_no_other_request() -> None:
 
     async with serving(talk_on) as server, calling(server.port) as upstream:
         for _ in range(3):
-            assert (await upstream.generate(BODY, "request-1")).body == b'{"a": 1}'
+            assert (await upstream.ask()).body == b'{"a": 1}'
             await asyncio.sleep(0.05)
         assert server.connections == 3
 
@@ -389,7 +383,7 @@ async def test_one_deadline_for_the_whole_call(talk: Talk) -> None:
 
 async def test_closing_cuts_off_open_calls() -> None:
     async with serving(silence) as server, calling(server.port) as upstream:
-        call = asyncio.create_task(upstream.generate(BODY, "request-1"))
+        call = asyncio.create_task(upstream.ask())
         await asyncio.sleep(0.1)
         await upstream.close()
         with pytest.raises(UpstreamCut):
@@ -405,7 +399,7 @@ async def test_a_cancelled_call_hangs_up() -> None:
         gone.set()
 
     async with serving(wait) as server, calling(server.port) as upstream:
-        call = asyncio.create_task(upstream.generate(BODY, "request-1"))
+        call = asyncio.create_task(upstream.ask())
         await asyncio.sleep(0.1)
         call.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -475,7 +469,7 @@ async def test_nothing_of_a_request_is_logged(caplog: pytest.LogCaptureFixture) 
     for talk in (OK, b"", b"CANARY\r\n\r\n", reset):
         async with serving(talk) as server, calling(server.port) as upstream:
             try:
-                await upstream.generate(BODY, "request-1")
+                await upstream.ask()
             except UpstreamError as error:
                 logging.getLogger("test").exception("failed", exc_info=error)
     assert "CANARY" not in caplog.text

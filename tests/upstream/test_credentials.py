@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 import structlog
 
-from gateway.config.settings import UpstreamSettings
+from gateway.config.live import LiveSettings
+from gateway.config.settings import Settings, UpstreamSettings
 from gateway.core.secret import Secret
 from gateway.telemetry.logging import configure_logs
-from gateway.upstream.credentials import KeyFile, with_key
+from gateway.upstream.credentials import KeyFileWatcher, with_key
 
 OLD, NEW = Secret("sk-canary-old"), Secret("sk-canary-new")
 
@@ -34,6 +35,12 @@ def file(tmp_path: Path) -> Path:
     path = tmp_path / "key"
     path.write_text(OLD.reveal() + "\n")
     return path
+
+
+def watching(file: Path, key: Secret | None = None) -> tuple[UpstreamSettings, KeyFileWatcher]:
+    """Return the settings with this file, and what watches it."""
+    settings = with_key(UpstreamSettings(api_key=key, api_key_file=str(file)))
+    return settings, KeyFileWatcher(LiveSettings(Settings(upstream=settings)))
 
 
 def faults(logged: io.StringIO) -> list[str]:
@@ -64,7 +71,7 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
 
 
 def test_a_new_key_is_used_from_the_second_check(file: Path) -> None:
-    settings, watch = with_key(UpstreamSettings(api_key_file=str(file))), KeyFile()
+    settings, watch = watching(file)
     assert watch.look(settings) is None
     assert watch.look(settings) is None
     file.write_text(NEW.reveal())
@@ -76,14 +83,14 @@ def test_a_new_key_is_used_from_the_second_check(file: Path) -> None:
 
 
 def test_a_file_that_is_being_written_is_left_alone(file: Path) -> None:
-    settings, watch = with_key(UpstreamSettings(api_key_file=str(file))), KeyFile()
+    settings, watch = watching(file)
     for end in range(3, 9):
         file.write_text(NEW.reveal()[:end])
         assert watch.look(settings) is None
 
 
 def test_a_key_of_the_environment_is_never_replaced(file: Path) -> None:
-    settings, watch = with_key(UpstreamSettings(api_key=NEW, api_key_file=str(file))), KeyFile()
+    settings, watch = watching(file, NEW)
     assert [watch.look(settings) for _ in range(3)] == [None] * 3
 
 
@@ -95,7 +102,7 @@ def test_a_link_that_is_replaced(tmp_path: Path, file: Path) -> None:
     data, turned, link = tmp_path / "..data", tmp_path / "..new", tmp_path / "link"
     data.symlink_to("1")
     link.symlink_to("..data/key")
-    settings, watch = with_key(UpstreamSettings(api_key_file=str(link))), KeyFile()
+    settings, watch = watching(link)
     assert settings.key == OLD.reveal()
     turned.symlink_to("2")
     turned.rename(data)
@@ -106,7 +113,7 @@ def test_a_link_that_is_replaced(tmp_path: Path, file: Path) -> None:
 
 
 def test_a_fault_keeps_the_key_and_is_logged_once(file: Path, logged: io.StringIO) -> None:
-    settings, watch = with_key(UpstreamSettings(api_key_file=str(file))), KeyFile()
+    settings, watch = watching(file)
     file.write_text("")
     assert [watch.look(settings) for _ in range(3)] == [None] * 3
     file.unlink()

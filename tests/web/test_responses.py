@@ -11,9 +11,9 @@ from gateway.core.errors import (
     RateLimited,
     UpstreamRefused,
 )
-from gateway.proxy.cache_status import CacheStatus
+from gateway.proxy.cache_control import CacheStatus
 from gateway.proxy.context import ProxyResponse
-from gateway.quota.status import Meter, RateLimitStatus
+from gateway.quota.limits import Meter, RateLimitStatus
 from gateway.telemetry.request_record import RequestRecord
 from gateway.web.responses import error_body, error_response, image_response, json_response
 

@@ -29,9 +29,9 @@ from gateway.core.errors import StoreUnavailable
 from gateway.core.model import Claim
 from gateway.core.periods import DAY_SECONDS
 from gateway.core.tasks import Background, Service
-from gateway.reporting.alerts.message import message
-from gateway.reporting.alerts.ports import ClaimStore, Receipt, Webhooks
+from gateway.reporting.alerts.message import Receipt, Webhooks, message
 from gateway.reporting.alerts.rules import Alert, alert_id
+from gateway.reporting.store import ClaimStore
 from gateway.telemetry.observer import NO_OBSERVER, Observer
 
 log = structlog.get_logger(source="alerts")

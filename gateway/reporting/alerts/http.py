@@ -19,8 +19,7 @@ from gateway.config.webhooks import Webhook, check_secret, check_url
 from gateway.core.connect_errors import why_unreachable
 from gateway.core.redaction import redact
 from gateway.core.tasks import Service
-from gateway.reporting.alerts.message import headers
-from gateway.reporting.alerts.ports import Receipt
+from gateway.reporting.alerts.message import Receipt, headers
 
 T = TypeVar("T")
 
@@ -43,11 +42,22 @@ _PASSING = (408, 425, 429)
 class HttpWebhooks(Service):
     """Sends each message to the webhook of the call."""
 
-    def __init__(self) -> None:
-        self._session: aiohttp.ClientSession | None = None
+    async def start(self) -> None:
+        """Make the session of all calls."""
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(force_close=True),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+            trust_env=False,
+            timeout=aiohttp.ClientTimeout(total=None),
+        )
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._session.close()
 
     async def send(self, webhook: Webhook, id: str, body: bytes, now: float) -> Receipt:
-        """See `gateway.reporting.alerts.ports.Webhooks`."""
+        """See `gateway.reporting.alerts.message.Webhooks`."""
         try:
             url = await asyncio.to_thread(url_of, webhook)
             secret = await asyncio.to_thread(secret_of, webhook)
@@ -64,14 +74,8 @@ class HttpWebhooks(Service):
         except (aiohttp.ClientError, OSError, ValueError) as failure:
             return Receipt(detail=f"the call failed ({type(failure).__name__})", passing=True)
 
-    async def close(self) -> None:
-        """Close all connections."""
-        session, self._session = self._session, None
-        if session is not None:
-            await session.close()
-
     async def _post(self, url: str, body: bytes, sent: dict[str, str]) -> Receipt:
-        response = await self._open_session().post(
+        response = await self._session.post(
             URL(url, encoded=True), data=body, headers=sent, allow_redirects=False
         )
         try:
@@ -84,17 +88,6 @@ class HttpWebhooks(Service):
             detail=f"the receiver answered {status}{_shown(answer, url)}",
             passing=status in _PASSING or status >= 500,
         )
-
-    def _open_session(self) -> aiohttp.ClientSession:
-        if self._session is None:
-            self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(force_close=True),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                auto_decompress=False,
-                trust_env=False,
-                timeout=aiohttp.ClientTimeout(total=None),
-            )
-        return self._session
 
 
 async def _read(content: aiohttp.StreamReader) -> bytes:

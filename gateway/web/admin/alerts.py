@@ -12,7 +12,7 @@ from gateway.config.webhooks import Webhook, WebhookKind
 from gateway.core.periods import utc
 from gateway.reporting.alerts.delivery import Delivery, State, deliveries
 from gateway.reporting.alerts.message import Body, body_of
-from gateway.reporting.alerts.ports import ClaimStore
+from gateway.reporting.store import ClaimStore
 from gateway.web.admin.http import AdminRequest, AdminRoute
 
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from msgspec import Meta, Struct
 from prometheus_client import CollectorRegistry
 
-from gateway.cache.memory import EntryHits
+from gateway.cache.memory import LivingEntry
 from gateway.cache.stack import CacheStack
 from gateway.config.live import CurrentSettings
 from gateway.core.errors import Conflicting, NoSuchThing
@@ -231,7 +231,7 @@ class AdminCache:
         team = self.directory.teams.get(about.team)
         return team is not None and scope_of(team, self.settings()) == about.scope
 
-    def _top_request(self, entry: EntryHits, now: float) -> TopRequest:
+    def _top_request(self, entry: LivingEntry, now: float) -> TopRequest:
         about: AnsweredRequest = entry.value.about
         return TopRequest(
             fingerprint=entry.key,

@@ -19,17 +19,21 @@ from gateway.core.errors import NoSuchThing, StoreUnavailable
 from gateway.core.listing import Listing
 from gateway.core.model import AuditEntry
 from gateway.quota.report import LimitLine, TeamQuota, gateway_quota, team_quotas
-from gateway.reporting.history_query import (
+from gateway.reporting.overview import Overview, days_between, read_overview
+from gateway.reporting.queries import (
+    SUMS,
     ActivityPage,
     ActivityQuery,
     ErrorPage,
     ErrorQuery,
+    Span,
+    UsageLine,
+    UsageQuery,
+    parse_time,
     read_activity,
     read_errors,
+    usage_pieces,
 )
-from gateway.reporting.overview import Overview, days_between, read_overview
-from gateway.reporting.time_span import Span, parse_time
-from gateway.reporting.usage_query import SUMS, UsageLine, UsageQuery, usage_pieces
 from gateway.stores.port import Store
 from gateway.tenants import operations
 from gateway.web.admin.http import HEADERS, AdminRequest, AdminRoute

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from gateway.config.admin_tokens import mint, toml_block
 from gateway.core.model import Limits
-from gateway.reporting.time_span import parse_time
+from gateway.reporting.queries import parse_time
 from tests.conformance.store import entry
 from tests.support.rig import ADMIN_TOKEN, FLAT, UPSTREAM_KEY, Got, Rig, running_rig
 

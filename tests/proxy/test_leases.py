@@ -23,7 +23,7 @@ from gateway.core.errors import (
     UpstreamUnknown,
     UpstreamUnreachable,
 )
-from gateway.proxy.election_messages import decode_message, encode_message, message_of
+from gateway.proxy.leases import decode_message, encode_message, message_of
 
 SHARED: list[GatewayError] = [
     InternalError(),

@@ -5,8 +5,7 @@ from pathlib import Path
 import pytest
 
 from gateway.core.faults import InvalidFields
-from gateway.reporting.time_span import Span, parse_time
-from gateway.reporting.usage_query import usage_bounds, usage_pieces
+from gateway.reporting.queries import Span, parse_time, usage_bounds, usage_pieces
 from gateway.stores.sqlite import SqliteStore
 from tests.conformance.store import MIDNIGHT, entry
 

@@ -1,0 +1,253 @@
+"""The queries of reports: their time span, usage, recent requests, and errors by kind."""
+
+from collections.abc import AsyncGenerator, Sequence
+from datetime import UTC, datetime
+from typing import Annotated, Literal
+
+from msgspec import UNSET, Meta, Struct, UnsetType, field
+
+from gateway.core.faults import Fault, InvalidFields
+from gateway.core.key_format import PREFIX, KeyId, public_id
+from gateway.core.listing import Listing, listing
+from gateway.core.model import UsageRow, UsageSums, sum_usage
+from gateway.core.periods import DAY_SECONDS, HOUR_SECONDS, end_of_month, month_of
+from gateway.reporting.request_lines import (
+    ERROR_DAYS,
+    PLACE,
+    ErrorKind,
+    LineFilter,
+    RequestLine,
+    place_prefix,
+)
+from gateway.reporting.store import HistoryStore, UsageStore
+
+MOST_REQUESTS = 1_000
+"""The most requests on one page."""
+
+
+# -- time spans -----------------------------------------------------------------------------------
+
+
+def parse_time(text: str, *, ends: bool = False) -> float:
+    """Return the seconds since the epoch of a day or of a time with its zone.
+
+    Of a day this is its start, or with `ends` its end. Raises ValueError.
+    """
+    at = datetime.fromisoformat(text)
+    if not 1970 <= at.year <= 9998:
+        raise ValueError("must be in the years 1970 to 9998")
+    if len(text) == len("2026-11-01"):
+        return at.replace(tzinfo=UTC).timestamp() + (DAY_SECONDS if ends else 0)
+    if at.tzinfo is None:
+        raise ValueError("a time needs a zone")
+    return at.timestamp()
+
+
+def _checked(text: str) -> str:
+    parse_time(text)
+    return text
+
+
+Time = Annotated[
+    str,
+    Meta(
+        description="a day (2026-11-01) or a time with its zone (2026-11-01T12:00:00Z; of usage "
+        "and errors on the hour), in the years 1970 to 9998",
+        extra={"read": _checked},
+    ),
+]
+
+
+class Span(Struct, frozen=True, kw_only=True):
+    """A span of time in UTC. A `to` that is a day is included, a `to` with a time is not."""
+
+    first: Time | None = field(name="from", default=None)
+    last: Time | None = field(name="to", default=None)
+
+    def bounds(self) -> tuple[float | None, float | None]:
+        """Return start and end where they are given. Raises InvalidFields."""
+        start = None if self.first is None else parse_time(self.first)
+        end = None if self.last is None else parse_time(self.last, ends=True)
+        check_order(start, end)
+        return start, end
+
+
+def check_order(start: float | None, end: float | None) -> None:
+    """Raise InvalidFields if the end is not after the start."""
+    if start is not None and end is not None and end <= start:
+        raise InvalidFields([Fault(("to",), "is before from")])
+
+
+def check_hours(start: float | None, end: float | None) -> None:
+    """Raise InvalidFields if a bound is not on the hour: usage is only counted by the hour."""
+    for name, at in (("from", start), ("to", end)):
+        if at is not None and at % HOUR_SECONDS:
+            reason = "is not on the hour (UTC): this is counted by the hour"
+            raise InvalidFields([Fault((name,), reason)])
+
+
+# -- usage ----------------------------------------------------------------------------------------
+
+TeamGroup = Literal["key", "model", "size", "quality", "outcome", "hour", "day"]
+Group = Literal["team", "key", "model", "size", "quality", "outcome", "hour", "day"]
+
+
+class TeamUsageQuery(Span, frozen=True, kw_only=True):
+    """A team's query about its own usage. Without `from` the span starts with this month."""
+
+    by: tuple[TeamGroup, ...] = ("model",)
+
+
+class UsageQuery(Span, frozen=True, kw_only=True):
+    """An operator's query about usage. Without `from` the span starts with this month."""
+
+    by: tuple[Group, ...] = ("team",)
+    team: str | None = None
+    format: Literal["json", "csv"] = "json"
+
+
+class UsageLine(UsageSums, frozen=True, kw_only=True):
+    """One row of a usage report: the fields of the grouping, then the sums.
+
+    `requests` were served from the cache or sent upstream. Requests that were refused before that
+    are `requests_refused`. Neither counts a cache miss of only-if-cached.
+    """
+
+    team: str | UnsetType = UNSET
+    key: KeyId | UnsetType = UNSET
+    model: str | UnsetType = UNSET
+    size: str | UnsetType = UNSET
+    quality: str | UnsetType = UNSET
+    outcome: str | UnsetType = UNSET
+    hour: str | UnsetType = UNSET
+    day: str | UnsetType = UNSET
+
+
+SUMS = tuple(listing(UsageSums()))
+"""The names of the sums in a row."""
+
+
+def usage_bounds(span: Span, now: float) -> tuple[float, float | None]:
+    """Return start and end of a usage report.
+
+    Raises InvalidFields if the span ends before it starts, or is not of whole hours.
+    """
+    first, end = span.bounds()
+    start = end_of_month(month_of(now) - 1) if first is None else first
+    check_order(start, end)
+    check_hours(start, end)
+    return start, end
+
+
+async def usage_pieces(
+    store: UsageStore, by: Sequence[str], start: float, end: float | None, team: str | None
+) -> AsyncGenerator[list[Listing], None]:
+    """Yield the rows of a report in pieces, so that a long report fits in memory.
+
+    Reports by hour or day come one day at a time. Raises StoreUnavailable.
+    """
+    if not {"hour", "day"} & set(by):
+        yield await read_usage(store, by, start, end, team)
+        return
+    for row in await store.report(["day"], start, end, team):
+        day = parse_time(row.group[0])
+        last = day + DAY_SECONDS if end is None else min(end, day + DAY_SECONDS)
+        yield await read_usage(store, by, max(start, day), last, team)
+
+
+async def read_usage(
+    store: UsageStore, by: Sequence[str], start: float, end: float | None, team: str | None
+) -> list[Listing]:
+    """Return the rows of a report. Raises StoreUnavailable."""
+    by = tuple(dict.fromkeys(by))
+    return [usage_listing(by, row) for row in await store.report(by, start, end, team)]
+
+
+def usage_listing(by: Sequence[str], row: UsageRow) -> Listing:
+    """Return a row: the fields of its grouping, then the sums."""
+    group = {
+        field: public_id(value) if field == "key" else value
+        for field, value in zip(by, row.group, strict=True)
+    }
+    return group | listing(sum_usage([row]))
+
+
+def usage_total(by: Sequence[str], rows: Sequence[UsageRow]) -> Listing:
+    """Return the total of all rows, for the last line of a table."""
+    group = dict.fromkeys(by, "") | dict.fromkeys(by[:1], "total")
+    return group | listing(sum_usage(rows))
+
+
+# -- request history ------------------------------------------------------------------------------
+
+
+class ActivityQuery(Span, frozen=True, kw_only=True):
+    """Selects recent requests. Without `from` the span starts with the oldest one.
+
+    `before` is the `next` of the previous page.
+    """
+
+    team: str | None = None
+    key: str | None = None
+    outcome: str | None = None
+    id: str | None = None
+    errors: bool = False
+    limit: Annotated[int, Meta(ge=1, le=MOST_REQUESTS)] = 100
+    before: Annotated[str, Meta(pattern=PLACE, description="the next of another page")] | None = (
+        None
+    )
+
+
+class ActivityPage(Struct, frozen=True, kw_only=True):
+    """Requests, the latest first. Pass `next` as `before` to get the next page."""
+
+    requests: list[RequestLine]
+    next: str | None
+
+
+class ErrorQuery(Span, frozen=True, kw_only=True):
+    """Selects errors. Without `from` the span is the last 24 hours."""
+
+    team: str | None = None
+
+
+class ErrorPage(Struct, frozen=True, kw_only=True):
+    """Errors by kind, the most frequent first."""
+
+    kinds: list[ErrorKind]
+
+
+async def read_activity(store: HistoryStore, query: ActivityQuery) -> ActivityPage:
+    """Return a page of recent requests. Raises InvalidFields, StoreUnavailable."""
+    start, end = query.bounds()
+    ends = [query.before, None if end is None else place_prefix(end)]
+    wanted = LineFilter(
+        team=query.team,
+        key=None if query.key is None else query.key.removeprefix(PREFIX),
+        outcome=query.outcome,
+        id=query.id,
+        errors=query.errors,
+        since="" if start is None else place_prefix(start),
+    )
+    before = min((place for place in ends if place is not None), default=None)
+    # One more than the page holds shows whether there is a next page.
+    found = await store.lines(wanted, query.limit + 1, before)
+    page = found[: query.limit]
+    return ActivityPage(requests=page, next=page[-1].place if len(found) > query.limit else None)
+
+
+async def read_errors(store: HistoryStore, query: ErrorQuery, now: float) -> ErrorPage:
+    """Return the errors of a span by kind. Raises InvalidFields, StoreUnavailable."""
+    start, end = _error_bounds(query, now)
+    return ErrorPage(kinds=await store.errors(start, end, query.team))
+
+
+def _error_bounds(query: ErrorQuery, now: float) -> tuple[float, float]:
+    """Return start and end in whole hours, within the retention of errors. Raises InvalidFields."""
+    first, last = query.bounds()
+    check_hours(first, last)
+    end = now + DAY_SECONDS if last is None else last
+    start = min(now, end) - DAY_SECONDS if first is None else first
+    check_order(start, end)
+    start = max(start, now - (ERROR_DAYS + 1) * DAY_SECONDS)
+    return start // HOUR_SECONDS * HOUR_SECONDS, min(end, now + DAY_SECONDS)

@@ -382,7 +382,8 @@ async def the_command_line(nest: Nest) -> None:
         ("usage", "--by", "key", "--format", "json"),
         ("check-config",),
     )
-    for _, out, err in await asyncio.gather(*(nest.running.run(*words) for words in commands)):
+    for words in commands:
+        _, out, err = await nest.running.command(*words)
         nest.heard += [out.encode(), err.encode()]
 
 

@@ -50,7 +50,7 @@ async def test_every_command_of_a_page_runs_in_its_order(tmp_path: Path, name: s
     operator, ids = Program(tmp_path), list[str]()
     prepared = [["teams", "apply", "config/teams.toml"], ["keys", "create", "--team", "design"]]
     for words in prepared + commands(TEXTS[name]):
-        code, out, err = await operator.run(*(ids[-1] if w == PLACEHOLDER else w for w in words))
+        code, out, err = await operator.command(*(ids[-1] if w == PLACEHOLDER else w for w in words))
         assert code == 0, (words, err)
         if words[:2] in (["keys", "create"], ["keys", "rotate"]):
             (key,) = out.splitlines()
@@ -62,8 +62,8 @@ async def test_serving_as_the_readme_says_and_asking_with_its_client(tmp_path: P
     async with Sandbox(SandboxSettings(api_key="sk-real", picture="dot")) as sandbox:
         real = {"UPSTREAM_BASE_URL": sandbox.url, "UPSTREAM_API_KEY": "sk-real"}
         async with program(tmp_path, **real) as operator:
-            await operator.run("teams", "apply", "config/teams.toml")
-            _, key, _ = await operator.run("keys", "create", "--team", "design")
+            await operator.command("teams", "apply", "config/teams.toml")
+            _, key, _ = await operator.command("keys", "create", "--team", "design")
             await operator.start("serve")
             url, _ = await operator.listening()
             (client,) = blocks("python")
@@ -80,7 +80,7 @@ async def test_serving_as_the_readme_says_and_asking_with_its_client(tmp_path: P
 async def test_the_teams_in_the_text_can_be_applied(tmp_path: Path) -> None:
     page = PAGES[ROOT / "docs" / "teams-and-keys.md"]
     (tmp_path / "teams.toml").write_text("\n".join(blocks("toml", page)))
-    code, _, err = await Program(tmp_path).run("teams", "apply", "teams.toml")
+    code, _, err = await Program(tmp_path).command("teams", "apply", "teams.toml")
     assert (code, "created: design" in err) == (0, True)
 
 
@@ -88,7 +88,7 @@ async def test_the_backup_is_a_whole_database(tmp_path: Path) -> None:
     """With SQLite's own backup, which the sqlite3 tool's .backup calls."""
     clone(tmp_path)
     operator = Program(tmp_path)
-    await operator.run("teams", "apply", "config/teams.toml")
+    await operator.command("teams", "apply", "config/teams.toml")
     (line,) = [line for line in shell_lines(WHOLE) if line.startswith("sqlite3")]
     assert 'sqlite3 data/gateway.db ".backup ' in line
     (tmp_path / "restored").mkdir()
@@ -98,5 +98,5 @@ async def test_the_backup_is_a_whole_database(tmp_path: Path) -> None:
     ):
         source.backup(target)
     restored = Program(tmp_path, STORE_URL="sqlite:restored/gateway.db")
-    code, out, _ = await restored.run("teams", "list")
+    code, out, _ = await restored.command("teams", "list")
     assert (code, "design" in out) == (0, True)

@@ -37,7 +37,7 @@ async def report(folder: Path, *arguments: str) -> list[dict[str, Any]]:
     operator = Program(
         folder, STORE_URL=f"sqlite:{folder / 'gateway.db'}", KEYS_PEPPER_FILE=str(folder / "pepper")
     )
-    code, out, err = await operator.run("usage", "--format", "json", *arguments)
+    code, out, err = await operator.command("usage", "--format", "json", *arguments)
     assert code == 0, err
     rows: list[dict[str, Any]] = json.loads(out)
     return rows

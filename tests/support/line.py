@@ -6,13 +6,12 @@ import pty
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import chdir, suppress
+from contextlib import suppress
 from pathlib import Path
 
-from click.testing import CliRunner, Result
-from structlog.testing import capture_logs
+from click.testing import Result
 
-from gateway.cli.main import gateway
+from tests.support.process import CLEAN, invoke
 from tests.support.tools import ROOT
 
 TEAMS = """
@@ -22,7 +21,6 @@ max_n = 4
 images_per_day = 200
 [teams.research]
 """
-CLEAN = {name: text for name, text in os.environ.items() if not name.startswith("GATEWAY_")}
 PROGRAM = [sys.executable, "-m", "gateway"]
 CODE = ROOT
 
@@ -36,11 +34,8 @@ class Line:
         (folder / "teams.toml").write_text(TEAMS)
 
     def click(self, *arguments: str, stdin: str | None = None, **environ: str) -> Result:
-        """Run a command in this process. Its logs are dropped, as the program drops them."""
-        kept = {name: None for name in os.environ if name.startswith("GATEWAY_")}
-        env = {**kept, **self.environ, **environ}
-        with chdir(self.folder), capture_logs():
-            return CliRunner().invoke(gateway, arguments, input=stdin, env=env)
+        """Run a command in this process."""
+        return invoke(self.folder, arguments, {**self.environ, **environ}, stdin)
 
     def run(
         self,

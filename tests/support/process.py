@@ -8,13 +8,16 @@ import secrets
 import signal
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, chdir
 from pathlib import Path
 from typing import Any
 
 import aiohttp
+from click.testing import CliRunner, Result
+from structlog.testing import capture_logs
 
+from gateway.cli.main import gateway
 from tests.support.rig import UPSTREAM_KEY, Client
 from tests.support.steps import until
 from tests.support.tools import ROOT
@@ -25,6 +28,18 @@ START_SECONDS = 60.0
 CLEAN = {name: text for name, text in os.environ.items() if not name.startswith("GATEWAY_")}
 NOTHING: Mapping[str, str] = {}
 _URLS = re.compile(r'(public|admin)[=":]+(https?://[^\s"]+)')
+
+
+def invoke(
+    folder: Path, arguments: Sequence[str], environ: Mapping[str, str], stdin: str | None = None
+) -> Result:
+    """Run a command in this process, in a folder and with no other settings than these.
+
+    Logs are dropped meanwhile, as the program drops them.
+    """
+    cleared = {name: None for name in os.environ if name.startswith("GATEWAY_")}
+    with chdir(folder), capture_logs():
+        return CliRunner().invoke(gateway, arguments, input=stdin, env={**cleared, **environ})
 
 
 class Program:
@@ -134,6 +149,13 @@ class Program:
         out, err = await asyncio.wait_for(process.communicate(), START_SECONDS)
         assert process.returncode is not None
         return process.returncode, out.decode(), err.decode()
+
+    async def command(self, *arguments: str) -> tuple[int, str, str]:
+        """Run a command as `run` does, but in this process, which takes less time."""
+        done = await asyncio.to_thread(invoke, self.folder, arguments, self._environ)
+        if done.exception is not None and not isinstance(done.exception, SystemExit):
+            raise done.exception
+        return done.exit_code, done.stdout, done.stderr
 
     async def _launch(
         self,

@@ -127,7 +127,7 @@ class Replicas(Books):
     async def operator(self, *arguments: str) -> str:
         """Run a command on the store, which must succeed; returns its output."""
         program = Program(self._folder, **self._environ)
-        code, out, err = await program.run(*arguments)
+        code, out, err = await program.command(*arguments)
         assert code == 0, err
         return out.strip()
 

@@ -1,6 +1,7 @@
 """Fixtures for tests of the whole gateway."""
 
 import re
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,13 @@ pytest.register_assert_rewrite("tests.conformance")
 
 QUICK_REPEATS = 3
 
-SHARING = ("test_exactness.py", "test_revocation.py", "test_strict_bodies.py")
-"""Files whose tests share a start of processes for each store."""
+SHARING = {
+    "tests/promises/test_exactness.py": "replicas",
+    "tests/promises/test_revocation.py": "replicas",
+    "tests/promises/test_outages.py": "outages",
+    "tests/deploy/test_compose.py": "compose",
+}
+"""Files whose tests share a start of processes for each store, and the name of that start."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -56,11 +62,11 @@ class SharedStarts(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no t
     """
 
     def _split_scope(self, nodeid: str) -> str:
-        file = nodeid.partition("::")[0]
-        if not file.endswith(SHARING):
+        start = SHARING.get(nodeid.partition("::")[0])
+        if start is None:
             return nodeid
         store = re.search(r"\[(sqlite|redis)\b", nodeid)
-        return f"{file} {store[1]}" if store else file
+        return f"{start} {store[1]}" if store else start
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> SharedStarts:
@@ -76,14 +82,17 @@ def repeats(request: pytest.FixtureRequest) -> int:
 
 @pytest.fixture(autouse=True)
 def plain_logs() -> None:
-    """Make log lines as cheap as in a running gateway.
+    """Make log lines as cheap as in a running gateway, and keep them out of commands' output.
 
     structlog's default draws each traceback with all variables, which takes a tenth of a second.
     """
     plain = structlog.dev.ConsoleRenderer(
         colors=False, exception_formatter=structlog.dev.plain_traceback
     )
-    structlog.configure(processors=[structlog.processors.add_log_level, plain])
+    structlog.configure(
+        processors=[structlog.processors.add_log_level, plain],
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
 
 
 @pytest.fixture

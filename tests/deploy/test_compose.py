@@ -7,19 +7,19 @@ import re
 import secrets
 import shutil
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import aiohttp
 import pytest
+import pytest_asyncio
 
 from gateway.config.files import load_settings
 from gateway.upstream.sandbox import Sandbox
 from tests.support.compose import Stack, read_compose
 from tests.support.raw import ask, request_bytes
-from tests.support.rig import ADMIN_TOKEN, UPSTREAM_KEY, Got
-from tests.support.steps import drawing, until
+from tests.support.rig import UPSTREAM_KEY, Client, Got
+from tests.support.steps import drawing, metric, until
 from tests.support.tools import DEPLOY, ROOT, passes
 
 REQUIRED = {
@@ -31,20 +31,6 @@ FILE = read_compose(REQUIRED)
 SERVICES: dict[str, dict[str, Any]] = FILE["services"]
 GATEWAYS = ["gateway-1", "gateway-2"]
 REDIS = ["ledger", "cache"]
-
-
-class Running(NamedTuple):
-    """The stack, its upstream, and a client with a key."""
-
-    stack: Stack
-    upstream: Sandbox
-    session: aiohttp.ClientSession
-    key: str
-
-
-CALLS = 24
-AT_ONCE = 8
-"""Below the team's concurrent_requests."""
 
 
 # -- the file ---------------------------------------------------------------------------------
@@ -133,86 +119,12 @@ def programs_missing() -> set[str]:
     return missing
 
 
-async def generate(session: aiohttp.ClientSession, url: str, key: str, prompt: str) -> Got:
-    async with session.post(
-        f"{url}/v1/images/generations",
-        headers={"Authorization": f"Bearer {key}"},
-        json={"prompt": prompt},
-    ) as response:
-        return await Got.read(response)
-
-
-async def count(session: aiohttp.ClientSession, stack: Stack, name: str) -> float:
-    """How many purchases the metrics of a gateway count."""
-    async with session.get(f"http://{stack.addresses[name]}:9090/metrics") as response:
-        page = await response.text()
-    found = re.findall(
-        r'^gateway_upstream_requests_total\{.*status="200".*\} (\S+)', page, flags=re.MULTILINE
-    )
-    return sum(map(float, found))
-
-
-async def counted_by_prometheus(session: aiohttp.ClientSession, stack: Stack) -> dict[str, float]:
-    """The same count for each instance, from Prometheus."""
-    query = 'sum by (instance) (gateway_upstream_requests_total{status="200"})'
-    url = f"http://{stack.addresses['prometheus']}:9090/api/v1/query"
-    async with session.get(url, params={"query": query}) as response:
-        answer = await response.json()
-    return {
-        row["metric"]["instance"].partition(":")[0]: float(row["value"][1])
-        for row in answer["data"]["result"]
-    }
-
-
-async def traffic(session: aiohttp.ClientSession, stack: Stack, key: str) -> None:
-    """Purchases through the balancer, then a hit on each gateway."""
-    balancer = f"http://{stack.addresses['balancer']}:8080"
-    for begin in range(0, CALLS, AT_ONCE):
-        asked = [
-            generate(session, balancer, key, f"apple {number}")
-            for number in range(begin, begin + AT_ONCE)
-        ]
-        assert {got.status for got in await asyncio.gather(*asked)} == {200}
-    for name in GATEWAYS:
-        url = f"http://{stack.addresses[name]}:8080"
-        again = await generate(session, url, key, "apple 0")
-        assert "hit" in again.headers["Cache-Status"]
-
-
 needs_caddy = pytest.mark.skipif("balancer" in programs_missing(), reason="caddy is not installed")
+together = pytest.mark.asyncio(loop_scope="module")
 
-
-@asynccontextmanager
-async def running(folder: Path, latency: float, without: set[str]) -> AsyncIterator[Running]:
-    """The stack with a sandbox that takes `latency` seconds, a team and its key."""
-    async with Sandbox(drawing(latency=latency)) as upstream:
-        filled_in = {**REQUIRED, "GATEWAY_UPSTREAM_BASE_URL": upstream.url}
-        filled_in["GATEWAY_ADMIN_TOKEN"] = ADMIN_TOKEN
-        async with Stack(folder, filled_in, without) as stack, aiohttp.ClientSession() as session:
-            await stack.run("gateway-1", "gateway", "teams", "apply", "config/teams.toml")
-            key = await stack.run("gateway-2", "gateway", "keys", "create", "--team", "design")
-            yield Running(stack, upstream, session, key)
-
-
-@needs_caddy
-async def test_its_services_answer_teams_and_are_watched(tmp_path: Path) -> None:
-    missing = programs_missing()
-    async with running(tmp_path, 0.3, missing) as (stack, upstream, session, key):
-        await traffic(session, stack, key)
-        assert upstream.counts.asked == CALLS
-        own = {stack.addresses[name]: await count(session, stack, name) for name in GATEWAYS}
-        assert sum(own.values()) == CALLS
-        assert all(own.values()), "both gateways took part"
-        shown = json.loads(await stack.run("gateway-1", "gateway", "usage", "--format", "json"))
-        assert [row["images_bought"] for row in shown] == [CALLS]
-        if "prometheus" not in missing:
-            await until(lambda: watched(session, stack, own), 60)
-
-
-async def watched(session: aiohttp.ClientSession, stack: Stack, own: dict[str, float]) -> bool:
-    """Whether Prometheus has the counts of the gateways."""
-    return await counted_by_prometheus(session, stack) == own
-
+CALLS = 24
+AT_ONCE = 8
+"""Below the team's concurrent_requests."""
 
 CHECKED_SECONDS = 2
 """How often the balancer checks the gateways' health."""
@@ -220,86 +132,165 @@ CHECKED_SECONDS = 2
 NO_ANSWER = (502, "server_error", "no_answer")
 
 
+class Running(NamedTuple):
+    """The stack, its upstream, and a client with a key."""
+
+    stack: Stack
+    upstream: Sandbox
+    session: aiohttp.ClientSession
+    key: str
+
+    def client(self, name: str) -> Client:
+        """A client of the balancer or of a gateway."""
+        host = f"http://{self.stack.addresses[name]}"
+        return Client(self.session, f"{host}:8080", f"{host}:9090")
+
+    async def ask(self, prompt: str, name: str = "balancer") -> Got:
+        """Ask for an image."""
+        return await self.client(name).generate(self.key, prompt)
+
+    async def crowd(self, *prompts: str) -> list[Got]:
+        """Ask the balancer for images, all at once."""
+        return list(await asyncio.gather(*map(self.ask, prompts)))
+
+    @property
+    def living(self) -> list[str]:
+        """The gateways that were not killed."""
+        return [name for name in GATEWAYS if self.stack.runs(name)]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def running(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Running]:
+    """The stack with a sandbox, a team and its key. The later tests kill its parts."""
+    folder = tmp_path_factory.mktemp("stack")
+    async with Sandbox(drawing(latency=0.3)) as upstream:
+        filled_in = {**REQUIRED, "GATEWAY_UPSTREAM_BASE_URL": upstream.url}
+        async with (
+            Stack(folder, filled_in, programs_missing()) as stack,
+            aiohttp.ClientSession() as session,
+        ):
+            await stack.run("gateway-1", "gateway", "teams", "apply", "config/teams.toml")
+            key = await stack.run("gateway-2", "gateway", "keys", "create", "--team", "design")
+            yield Running(stack, upstream, session, key)
+
+
+async def counted_by_prometheus(running: Running) -> dict[str, float]:
+    """The purchases of each gateway's address, from Prometheus."""
+    query = 'sum by (instance) (gateway_upstream_requests_total{status="200"})'
+    url = f"http://{running.stack.addresses['prometheus']}:9090/api/v1/query"
+    async with running.session.get(url, params={"query": query}) as response:
+        answer = await response.json()
+    return {
+        row["metric"]["instance"].partition(":")[0]: float(row["value"][1])
+        for row in answer["data"]["result"]
+    }
+
+
 @needs_caddy
-async def test_a_call_whose_gateway_dies_is_not_sent_again(tmp_path: Path) -> None:
-    watching = {"grafana", "prometheus"}
-    async with running(tmp_path, 1.5, watching) as (stack, upstream, session, key):
-        balancer = f"http://{stack.addresses['balancer']}:8080"
+@together
+async def test_its_services_answer_teams_and_are_watched(running: Running) -> None:
+    stack = running.stack
+    for begin in range(0, CALLS, AT_ONCE):
+        got = await running.crowd(*(f"apple {begin + number}" for number in range(AT_ONCE)))
+        assert {each.status for each in got} == {200}
+    for name in GATEWAYS:
+        assert "hit" in (await running.ask("apple 0", name)).headers["Cache-Status"]
+    assert running.upstream.counts.asked == CALLS
+    own = {
+        stack.addresses[name]: await metric(
+            running.client(name), "gateway_upstream_requests_total", status="200"
+        )
+        for name in GATEWAYS
+    }
+    assert sum(own.values()) == CALLS
+    assert all(own.values()), "both gateways took part"
+    shown = json.loads(await stack.run("gateway-1", "gateway", "usage", "--format", "json"))
+    assert [row["images_bought"] for row in shown] == [CALLS]
 
-        def ask(number: int) -> asyncio.Task[Got]:
-            return asyncio.create_task(generate(session, balancer, key, f"pear {number}"))
+    async def is_watched() -> bool:
+        return await counted_by_prometheus(running) == own
 
-        asked = [ask(number) for number in range(4)]
-        await until(lambda: upstream.counts.asked == 4)
-        await stack.kill("gateway-1")
-        answers = await asyncio.gather(*asked)
-        assert {got.status for got in answers} == {200, 502}
-        # A client that retried would buy a second time.
-        assert {got.headers.get("x-should-retry") for got in answers} == {None, "false"}
-        assert {got.error for got in answers if got.status != 200} == {NO_ANSWER}
-        assert upstream.counts.asked == 4
-        # The next requests reach the gateway that lives, at once.
-        asked = [ask(number) for number in range(4, 8)]
-        assert {got.status for got in await asyncio.gather(*asked)} == {200}
-        assert upstream.counts.asked == 8
-        await stack.kill("gateway-2")
-
-        async def may_ask_again() -> bool:
-            got = await ask(8)
-            assert got.status in (502, 503)  # the balancer may already know that no gateway is left
-            assert got.error[1:] == NO_ANSWER[1:]
-            return "x-should-retry" not in got.headers
-
-        await until(may_ask_again, 30)  # the first call may go to a connection from before
-        assert upstream.counts.asked == 8
+    if "prometheus" in stack.addresses:
+        await until(is_watched, 60)
 
 
 @needs_caddy
-async def test_with_the_ledger_away_answers_of_the_cache_still_come(tmp_path: Path) -> None:
-    async with running(tmp_path, 0, {"grafana", "prometheus"}) as (stack, upstream, session, key):
-        balancer = f"http://{stack.addresses['balancer']}:8080"
-        for name in GATEWAYS:  # each knows the key
-            url = f"http://{stack.addresses[name]}:8080"
-            assert (await generate(session, url, key, "kept")).status == 200
-        await stack.kill("ledger")
-
-        async def know() -> bool:
-            for name in GATEWAYS:
-                async with session.get(f"http://{stack.addresses[name]}:9090/readyz") as response:
-                    if response.status == 200:
-                        return False
-            return True
-
-        await until(know, 60)
-        await asyncio.sleep(2 * CHECKED_SECONDS)  # the balancer has checked them since
+@together
+async def test_a_broken_or_too_large_body_harms_its_client_alone(running: Running) -> None:
+    balancer, asked = running.client("balancer"), running.upstream.counts.asked
+    for size in (1_500_000, 3_000_000):
+        body = json.dumps({"prompt": "x" * size}).encode()
+        headers = {"Content-Type": "application/json"}
+        got = await balancer.post(running.key, headers=headers, data=io.BytesIO(body))
+        assert got.error == (413, "invalid_request_error", "body_too_large")
+    assert running.upstream.counts.asked == asked
+    assert (await running.ask("an orange")).status == 200
+    for chunks in (b"ZZ\r\n", b"5\r\nabcdeX0\r\n\r\n"):  # no length, no end
+        broken = request_bytes(body=chunks, length=None, headers="Transfer-Encoding: chunked\r\n")
         for _ in range(4):
-            assert (await generate(session, balancer, key, "kept")).headers["Age"]
-        got = await generate(session, balancer, key, "new")
-        assert got.error == (503, "server_error", "store_unavailable")
-        assert upstream.counts.asked == 1
+            # It has no key either: the gateway reports the fault that it meets first.
+            assert (await ask(balancer.url, broken)).status in (400, 401)
+    for name in ("an orange", "a plum"):
+        assert (await running.ask(name)).status == 200
 
 
 @needs_caddy
-async def test_a_broken_or_too_large_body_harms_its_client_alone(tmp_path: Path) -> None:
-    async with running(tmp_path, 0, {"grafana", "prometheus"}) as (stack, upstream, session, key):
-        balancer = f"http://{stack.addresses['balancer']}:8080"
-        for size in (1_500_000, 3_000_000):
-            body = json.dumps({"prompt": "x" * size}).encode()
-            async with session.post(
-                f"{balancer}/v1/images/generations",
-                headers={"Authorization": f"Bearer {key}", "Content-Type": "application/json"},
-                data=io.BytesIO(body),
-            ) as response:
-                got = await Got.read(response)
-            assert got.error == (413, "invalid_request_error", "body_too_large")
-        assert upstream.counts.asked == 0
-        assert (await generate(session, balancer, key, "an apple")).status == 200
-        for chunks in (b"ZZ\r\n", b"5\r\nabcdeX0\r\n\r\n"):  # no length, no end
-            broken = request_bytes(
-                body=chunks, length=None, headers="Transfer-Encoding: chunked\r\n"
-            )
-            for _ in range(4):
-                # It has no key either: the gateway reports the fault that it meets first.
-                assert (await ask(balancer, broken)).status in (400, 401)
-        for name in ("an apple", "a pear"):
-            assert (await generate(session, balancer, key, name)).status == 200
+@together
+async def test_a_call_whose_gateway_dies_is_not_sent_again(running: Running) -> None:
+    running.upstream.settings.latency = 1.5
+    counts = running.upstream.counts
+    sold = counts.asked + 4
+    asked = asyncio.create_task(running.crowd(*(f"pear {number}" for number in range(4))))
+    await until(lambda: counts.asked == sold)
+    await running.stack.kill("gateway-1")
+    answers = await asked
+    assert {got.status for got in answers} == {200, 502}
+    # A client that retried would buy a second time.
+    assert {got.headers.get("x-should-retry") for got in answers} == {None, "false"}
+    assert {got.error for got in answers if got.status != 200} == {NO_ANSWER}
+    assert counts.asked == sold
+    running.upstream.settings.latency = 0
+
+    # The balancer soon knows that the gateway is dead. Until then a call may meet it.
+    async def is_sold() -> bool:
+        return (await running.ask("a quince")).status == 200
+
+    await until(is_sold, 30)
+    got = await running.crowd(*(f"peach {number}" for number in range(4)))
+    assert {each.status for each in got} == {200}
+    assert counts.asked == sold + 5
+
+
+@needs_caddy
+@together
+async def test_with_the_ledger_away_answers_of_the_cache_still_come(running: Running) -> None:
+    asked = running.upstream.counts.asked
+    for name in running.living:  # each knows the key
+        assert (await running.ask("kept", name)).status == 200
+    await running.stack.kill("ledger")
+
+    async def is_known() -> bool:
+        clients = map(running.client, running.living)
+        return 200 not in [(await client.admin("/readyz")).status for client in clients]
+
+    await until(is_known, 60)
+    await asyncio.sleep(2 * CHECKED_SECONDS)  # the balancer has checked them since
+    for _ in range(4):
+        assert (await running.ask("kept")).headers["Age"]
+    assert (await running.ask("new")).error == (503, "server_error", "store_unavailable")
+    assert running.upstream.counts.asked == asked + 1
+
+
+@needs_caddy
+@together
+async def test_without_any_gateway_clients_may_ask_again(running: Running) -> None:
+    for name in running.living:
+        await running.stack.kill(name)
+
+    async def may_ask_again() -> bool:
+        got = await running.ask("a melon")
+        assert got.status in (502, 503)  # the balancer may already know that no gateway is left
+        assert got.error[1:] == NO_ANSWER[1:]
+        return "x-should-retry" not in got.headers
+
+    await until(may_ask_again, 30)  # the first call may go to a connection from before

@@ -101,12 +101,9 @@ def build(folder: Path, **arguments: str) -> Path:
     return installed
 
 
+@pytest.mark.exhaustive  # its short sisters: the tests of its form and its sources
 @pytest.mark.parametrize(
-    ("lock", "can_trace"),
-    [
-        ("requirements.lock", False),
-        pytest.param("requirements-otel.lock", True, marks=pytest.mark.exhaustive),
-    ],
+    ("lock", "can_trace"), [("requirements.lock", False), ("requirements-otel.lock", True)]
 )
 async def test_the_image_serves_a_picture(tmp_path: Path, lock: str, can_trace: bool) -> None:
     installed = await asyncio.to_thread(build, tmp_path, LOCK=lock)

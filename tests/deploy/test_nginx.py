@@ -105,6 +105,7 @@ async def test_a_call_whose_gateway_dies_is_not_sent_again(tmp_path: Path) -> No
             assert "x-should-retry" not in refused.headers
 
 
+@pytest.mark.exhaustive  # its short sister: tests/server/test_lifecycle.py
 async def test_a_gateway_that_stops_for_long_gets_no_further_calls(tmp_path: Path) -> None:
     async with balanced(tmp_path, latency=LINGER_SECONDS + 5) as (balancer, replicas):
         key = await replicas.key()

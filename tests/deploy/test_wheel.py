@@ -25,7 +25,7 @@ def install(folder: Path) -> Path:
     return installed
 
 
-@pytest.mark.exhaustive  # its short sister: tests/deploy/test_dockerfile.py
+@pytest.mark.exhaustive
 async def test_the_wheel_serves_a_picture_with_its_dependencies_alone(tmp_path: Path) -> None:
     installed = await asyncio.to_thread(install, tmp_path)
     await serve_a_picture([str(installed / "bin" / "gateway"), "serve"])

@@ -3,6 +3,8 @@
 import asyncio
 from pathlib import Path
 
+import pytest
+
 from gateway.core.model import Limits
 from gateway.reporting.alerts.delivery import CLAIM_SECONDS
 from tests.support.receiver import SECRET, running_receiver
@@ -23,7 +25,9 @@ secret_env = "GATEWAY_OPS_SECRET"
 async def test_each_threshold_is_reported_once_by_one_of_them(tmp_path: Path) -> None:
     async with (
         running_receiver() as receiver,
-        running_replicas(tmp_path, TOML, OPS_URL=receiver.url, OPS_SECRET=SECRET) as replicas,
+        running_replicas(
+            tmp_path, TOML, shifts=(0.0, -30.0), OPS_URL=receiver.url, OPS_SECRET=SECRET
+        ) as replicas,
     ):
         teams = [f"team-{number}" for number in range(5)]
         keys = [await replicas.key(team, limits=Limits(images_per_day=20)) for team in teams]
@@ -47,6 +51,7 @@ async def test_each_threshold_is_reported_once_by_one_of_them(tmp_path: Path) ->
         assert all(each.is_signed for each in receiver.messages)
 
 
+@pytest.mark.exhaustive  # its short sisters: tests/conformance/claims.py and test_delivery.py
 async def test_another_gateway_sends_the_alert_that_a_killed_one_began_to_send(
     tmp_path: Path,
 ) -> None:

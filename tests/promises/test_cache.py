@@ -352,15 +352,15 @@ async def test_urls_are_never_kept_past_their_life(tmp_path: Path) -> None:
     async with running_rig(tmp_path, sandbox=settings) as rig:
         key = await rig.key()
         started, hits = time.monotonic(), 0
-        while time.monotonic() - started < 5:
+        while time.monotonic() - started < 3.5:
             got = await rig.generate(key)
             async with rig.session.get(got.json["data"][0]["url"]) as picture:
                 assert picture.status == 200
                 assert picture.headers["Content-Type"] == "image/png"
             hits += status(got) == HIT
             await asyncio.sleep(0.02)
-        assert hits > 50
-        assert 2 <= calls(rig) <= 5
+        assert hits > 20
+        assert 2 <= calls(rig) <= 4
 
 
 async def test_a_long_lived_url_is_kept_for_the_usual_time_to_live(tmp_path: Path) -> None:

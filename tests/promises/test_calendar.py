@@ -92,6 +92,9 @@ BEFORE, AFTER = BOUNDARY - 60, BOUNDARY + 60
 
 TOML = f"{FLAT}\n[limits]\nimages_per_day = 20\n"
 
+TWO = (0.0, -30.0)
+"""Shifts of the clocks of two gateways."""
+
 QUICK: dict[str, Any] = {"UPSTREAM_CONNECT_SECONDS": "1", "UPSTREAM_TIMEOUT_SECONDS": "3"}
 
 LIMITS = {
@@ -121,7 +124,7 @@ async def by_day(replicas: Replicas, team: str) -> list[int]:
 
 
 async def test_calls_over_midnight_belong_to_the_time_that_admitted_them(tmp_path: Path) -> None:
-    async with running_replicas(tmp_path, FLAT, drawing(latency=3)) as replicas:
+    async with running_replicas(tmp_path, FLAT, drawing(latency=3), shifts=TWO) as replicas:
         keys = {team: await replicas.key(team, limits=of) for team, of in LIMITS.items()}
         await set_clock(replicas, BEFORE)
         late = {team: replicas.buying(key, 20) for team, key in keys.items()}
@@ -142,7 +145,8 @@ async def test_calls_over_midnight_belong_to_the_time_that_admitted_them(tmp_pat
 async def test_a_dead_gateways_calls_are_charged_to_the_day_that_admitted_them(
     tmp_path: Path,
 ) -> None:
-    async with running_replicas(tmp_path, TOML, drawing(latency=1), **QUICK) as replicas:
+    slow = drawing(latency=1)
+    async with running_replicas(tmp_path, TOML, slow, shifts=TWO, **QUICK) as replicas:
         key = await replicas.key(limits=LIMITS["month"])
         await set_clock(replicas, BEFORE)
         lost = [asyncio.create_task(mortally(replicas.gateways[0], key)) for _ in range(20)]

@@ -154,7 +154,7 @@ async def test_no_less_is_recorded_than_was_drawn(tmp_path: Path) -> None:
             for each in ("cut_before_headers", "cut_in_body", "hang", "gzip")
         ),
     ]
-    patience = {"UPSTREAM_TIMEOUT_SECONDS": "6"}
+    patience = {"UPSTREAM_TIMEOUT_SECONDS": "4"}
     teams = [f"team-{number}" for number in range(4)]
     async with running_rig(tmp_path, FLAT, None, **patience) as rig:
         keys = [await rig.key(team) for team in teams]

@@ -50,7 +50,9 @@ async def test_every_command_of_a_page_runs_in_its_order(tmp_path: Path, name: s
     operator, ids = Program(tmp_path), list[str]()
     prepared = [["teams", "apply", "config/teams.toml"], ["keys", "create", "--team", "design"]]
     for words in prepared + commands(TEXTS[name]):
-        code, out, err = await operator.command(*(ids[-1] if w == PLACEHOLDER else w for w in words))
+        code, out, err = await operator.command(
+            *(ids[-1] if w == PLACEHOLDER else w for w in words)
+        )
         assert code == 0, (words, err)
         if words[:2] in (["keys", "create"], ["keys", "rotate"]):
             (key,) = out.splitlines()

@@ -166,7 +166,7 @@ async def test_too_many_in_flight_costs_nothing(tmp_path: Path) -> None:
 
 
 async def test_calls_whose_clients_have_left_take_room_too(tmp_path: Path) -> None:
-    async with slow_rig(tmp_path, 2.5, SERVER_MAX_IN_FLIGHT="10") as rig:
+    async with slow_rig(tmp_path, 1.5, SERVER_MAX_IN_FLIGHT="10") as rig:
         key = await rig.key()
         for _ in range(5):
             for task in (impatient := buying(rig, key, 10)):
@@ -206,7 +206,7 @@ async def test_a_request_is_refused_in_time_while_the_store_is_away(tmp_path: Pa
                 return time.monotonic() - started
 
             # Also requests that come while others already wait.
-            waits = await asyncio.gather(*(ask(number / 10) for number in range(40)))
+            waits = await asyncio.gather(*(ask(number / 20) for number in range(40)))
             assert max(waits) < REFUSED_SECONDS
         await until(rig.is_closed)
         assert rig.sandbox.counts.asked == 0
@@ -258,7 +258,7 @@ async def test_locks_that_come_and_go_leave_no_orphan(tmp_path: Path) -> None:
                     continue
 
         shoppers = [asyncio.create_task(shop()) for _ in range(30)]
-        for seconds in (0.2, 1.0, 1.9, 2.1, 3.0, 0.5):
+        for seconds in (0.2, 1.0, 2.2, 0.5):
             await asyncio.sleep(0.3)
             with locked(tmp_path):
                 await asyncio.sleep(seconds)
@@ -276,7 +276,7 @@ async def test_a_long_outage_does_not_pile_up_work(tmp_path: Path) -> None:
         ledger = Ledger(store.accounts, spread=lambda: 0.5)
         await ledger.start()
         with locked(tmp_path):
-            for turn in range(4):
+            for turn in range(2):
                 asked = (ledger.reserve(reserve(f"{turn}-{number}")) for number in range(2_000))
                 assert len(await asyncio.gather(*asked, return_exceptions=True)) == 2_000
                 assert ledger.unwritten < 1_500

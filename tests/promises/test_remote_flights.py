@@ -40,7 +40,7 @@ async def buyer_and_waiter(
 
 
 @pytest.mark.parametrize("latency", [1.0, pytest.param(8.0, marks=pytest.mark.exhaustive)])
-async def test_200_at_four_processes_are_one_call_and_one_charge(
+async def test_200_at_several_processes_are_one_call_and_one_charge(
     tmp_path: Path, latency: float
 ) -> None:
     """With clocks that disagree, and with a call that takes longer than a lease."""
@@ -124,6 +124,7 @@ async def test_the_death_of_the_buyer_costs_one_further_call(tmp_path: Path) -> 
             await first
 
 
+@pytest.mark.exhaustive  # its short sisters: the death of the buyer, and tests/proxy/test_election.py
 async def test_a_buyer_frozen_for_longer_than_its_lease_is_charged_right(tmp_path: Path) -> None:
     """Another gateway buys meanwhile: both pictures are paid and delivered."""
     async with process_and_gateway(tmp_path, 8) as (gateways, process, first, second):

@@ -2,36 +2,24 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-import pytest_asyncio
 
 from gateway.core.key_format import parse
 from gateway.core.model import NO_LIMITS, Limits, Team
 from tests.support.directory import put_teams, set_state
 from tests.support.process import GatewayProcess
-from tests.support.replicas import STORES, Replicas, running_replicas
+from tests.support.replicas import Replicas
 from tests.support.rig import Got
 from tests.support.steps import TOO_MUCH_AT_ONCE, USED_UP, tally
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 SECONDS = 1.0
 
 INVALID = (401, "authentication_error", "invalid_api_key")
 DISABLED = (403, "permission_error", "key_disabled")
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module", params=STORES)
-async def replicas(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[Replicas]:
-    """Gateways that share a store, which this process changes from outside."""
-    folder = tmp_path_factory.mktemp("replicas")
-    async with running_replicas(folder, store=request.param) as running:
-        yield running
 
 
 async def everywhere(replicas: Replicas, key: str, wanted: int) -> list[Got]:
@@ -139,5 +127,5 @@ async def test_a_call_under_way_is_delivered_though_its_key_is_revoked_meanwhile
     await asyncio.sleep(0.2)
     await set_key(replicas, key, "revoked")
     assert (await buying).status == 200
-    replicas.sandbox.settings.latency = 0
+    replicas.sandbox.settings.latency = 0.1
     await replicas.assert_books(1, team=team)

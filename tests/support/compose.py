@@ -120,6 +120,10 @@ class Stack:
         self._processes[name].kill()
         await self._processes[name].wait()
 
+    def runs(self, name: str) -> bool:
+        """Whether a service still runs."""
+        return self._processes[name].returncode is None
+
     def log(self, name: str) -> str:
         """The output of a service so far."""
         return (self._home(name) / "log").read_text()

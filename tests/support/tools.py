@@ -3,12 +3,16 @@
 import subprocess
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
 BESIDE_PYTHON = Path(sys.executable).parent
+
+HOME = TemporaryDirectory(prefix="gateway-tests-")
+"""The home of programs, removed when the tests end: some leave a cache there."""
 
 SECONDS = 120
 """How long a program may take on a busy machine."""
@@ -20,7 +24,7 @@ def passes(*command: str | Path, cwd: Path = ROOT, **environ: str) -> str:
     done = subprocess.run(
         [str(part) for part in command],
         cwd=cwd,
-        env={"PATH": path, "HOME": str(cwd), "NO_COLOR": "1", **environ},
+        env={"PATH": path, "HOME": HOME.name, "NO_COLOR": "1", **environ},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

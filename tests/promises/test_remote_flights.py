@@ -124,7 +124,7 @@ async def test_the_death_of_the_buyer_costs_one_further_call(tmp_path: Path) -> 
             await first
 
 
-@pytest.mark.exhaustive  # its short sisters: the death of the buyer, and tests/proxy/test_election.py
+@pytest.mark.exhaustive  # its short sister: the death of the buyer
 async def test_a_buyer_frozen_for_longer_than_its_lease_is_charged_right(tmp_path: Path) -> None:
     """Another gateway buys meanwhile: both pictures are paid and delivered."""
     async with process_and_gateway(tmp_path, 8) as (gateways, process, first, second):

@@ -4,61 +4,67 @@ import resource
 import signal
 import stat
 import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
+from gateway.server.gateway import Gateway
 from gateway.upstream.sandbox import Sandbox
-from tests.support.process import GatewayProcess, program, running_process
+from tests.support.process import program, running_process
 from tests.support.redis import free_port
-from tests.support.rig import UPSTREAM_KEY
-from tests.support.steps import drawing, key_in, status
+from tests.support.rig import UPSTREAM_KEY, Rig, rig_of, settings_for
+from tests.support.steps import calls, drawing, key_in, status
 
 TOML = '[cache]\nkeep_path = "data/cache"'
-FILE = Path("data/cache/answers")
+FILE = Path("cache/answers")
 PROMPT = "canary: a very secret plan"
 
-
-def sandbox(**settings: Any) -> Sandbox:
-    return Sandbox(drawing(**settings))
-
-
-def logged(gateway: GatewayProcess, event: str) -> dict[str, Any]:
-    (line,) = [line for line in gateway.lines() if line.get("event") == event]
-    return line
+Run = Callable[..., AbstractAsyncContextManager[Rig]]
+"""Starts a gateway on the same data and before the same upstream, with further settings."""
 
 
-async def test_a_restart_buys_nothing_again(tmp_path: Path) -> None:
-    async with sandbox() as upstream:
-        async with running_process(tmp_path, upstream.url, TOML) as gateway:
-            key = await key_in(tmp_path)
-            bought = [await gateway.generate(key, f"{PROMPT} {i}") for i in range(20)]
-            started = time.monotonic()
-            assert await gateway.terminate() == 0
-            assert time.monotonic() - started < 2
-            assert gateway.lines()[-1]["event"] == "stopped"
-            assert logged(gateway, "cache kept")["answers"] == 20
-        async with running_process(tmp_path, upstream.url, TOML) as gateway:
-            assert logged(gateway, "cache put back")["answers"] == 20
-            for i, former in enumerate(bought):
-                got = await gateway.generate(key, f"{PROMPT} {i}")
-                assert (status(got), got.body) == ("gateway; hit", former.body)
-                assert got.headers["x-gateway-saved-usd"] == former.headers["x-gateway-cost-usd"]
-            page = (await gateway.admin("/metrics")).body.decode()
-            assert 'gateway_cache_entries{tier="memory"} 20.0' in page
-            await gateway.terminate()
-        async with running_process(tmp_path, upstream.url, TOML) as gateway:
-            other = await key_in(tmp_path, "other")
-            assert status(await gateway.generate(other, f"{PROMPT} 0")).endswith("stored")
-        assert upstream.counts.calls == 21
+@pytest.fixture
+async def upstream() -> AsyncIterator[Sandbox]:
+    async with Sandbox(drawing()) as running:
+        yield running
 
 
-async def test_the_file_holds_no_secret(tmp_path: Path) -> None:
-    async with sandbox() as upstream, running_process(tmp_path, upstream.url, TOML) as gateway:
+@pytest.fixture
+def run(tmp_path: Path, upstream: Sandbox) -> Run:
+    def start(keep: str | Path = tmp_path / "cache", **environ: str) -> object:
+        settings = settings_for(tmp_path, upstream, CACHE_KEEP_PATH=str(keep), **environ)
+        return rig_of(Gateway(settings), upstream)
+
+    return start  # type: ignore[return-value]
+
+
+async def test_a_restarted_process_buys_nothing_again(tmp_path: Path, upstream: Sandbox) -> None:
+    async with running_process(tmp_path, upstream.url, TOML) as gateway:
         key = await key_in(tmp_path)
-        body = (await gateway.generate(key, PROMPT)).body
-        await gateway.terminate()
+        bought = [await gateway.generate(key, f"{PROMPT} {i}") for i in range(20)]
+        started = time.monotonic()
+        assert await gateway.terminate() == 0
+        assert time.monotonic() - started < 10
+        assert gateway.lines()[-1]["event"] == "stopped"
+    async with running_process(tmp_path, upstream.url, TOML) as gateway:
+        for i, former in enumerate(bought):
+            got = await gateway.generate(key, f"{PROMPT} {i}")
+            assert (status(got), got.body) == ("gateway; hit", former.body)
+            assert got.headers["x-gateway-saved-usd"] == former.headers["x-gateway-cost-usd"]
+        page = (await gateway.admin("/metrics")).body.decode()
+        assert 'gateway_cache_entries{tier="memory"} 20.0' in page
+        other = await key_in(tmp_path, "other")
+        assert status(await gateway.generate(other, f"{PROMPT} 0")).endswith("stored")
+    assert upstream.counts.calls == 21
+
+
+async def test_the_file_holds_no_secret(tmp_path: Path, run: Run) -> None:
+    async with run() as rig:
+        key = await rig.key()
+        body = (await rig.generate(key, PROMPT)).body
     file = tmp_path / FILE
     content = file.read_bytes()
     # The sandbox repeats the prompt as the revised one, inside its answer.
@@ -70,85 +76,54 @@ async def test_the_file_holds_no_secret(tmp_path: Path) -> None:
     assert stat.S_IMODE(file.parent.stat().st_mode) == 0o700
 
 
-async def test_it_is_off_by_default(tmp_path: Path) -> None:
-    async with sandbox() as upstream:
-        async with running_process(tmp_path, upstream.url) as gateway:
-            key = await key_in(tmp_path)
-            await gateway.generate(key, PROMPT)
-            await gateway.terminate()
-        assert not (tmp_path / "data").exists()
-        async with running_process(tmp_path, upstream.url) as gateway:
-            assert status(await gateway.generate(key, PROMPT)).endswith("stored")
+async def test_it_is_off_by_default_and_can_be_switched_on_for_the_next_stop(
+    tmp_path: Path, run: Run, upstream: Sandbox
+) -> None:
+    async with run(keep="") as rig:
+        key = await rig.key()
+        await rig.generate(key)
+    assert not (tmp_path / FILE).exists()
+    away = {"CACHE_URL": f"redis://127.0.0.1:{free_port()}/0"}  # it needs no Redis
+    async with run(keep="", **away) as rig:
+        assert status(await rig.generate(key)).endswith("stored")
+        keep = str(tmp_path / FILE.parent)
+        rig.gateway.use(settings_for(tmp_path, upstream, CACHE_KEEP_PATH=keep, **away))
+    async with run(**away) as rig:
+        assert status(await rig.generate(key)) == "gateway; hit"
 
 
-async def test_it_can_be_switched_on_for_the_next_stop_and_needs_no_redis(tmp_path: Path) -> None:
-    away = {"CACHE_URL": f"redis://127.0.0.1:{free_port()}/0"}
-    async with sandbox() as upstream:
-        async with running_process(tmp_path, upstream.url, **away) as gateway:
-            key = await key_in(tmp_path)
-            await gateway.generate(key, PROMPT)
-            await gateway.reread(TOML)
-            await gateway.terminate()
-        async with running_process(tmp_path, upstream.url, TOML, **away) as gateway:
-            assert status(await gateway.generate(key, PROMPT)) == "gateway; hit"
-
-
-async def test_an_answer_ends_when_it_would_have_ended(tmp_path: Path) -> None:
-    async with sandbox() as upstream:
-        toml = f"{TOML}\nttl_seconds = 4"
-        async with running_process(tmp_path, upstream.url, toml) as gateway:
-            key = await key_in(tmp_path)
-            ends = time.time() + 4
-            await gateway.generate(key, PROMPT)
-            await gateway.terminate()
-        async with running_process(tmp_path, upstream.url, toml) as gateway:
-            got = await gateway.generate(key, PROMPT)
-            assert status(got) == "gateway; hit" or time.time() > ends
-            time.sleep(max(0.0, ends - time.time() + 0.5))  # noqa: ASYNC251 - nothing else runs
-            assert status(await gateway.generate(key, PROMPT)).endswith("stored")
-
-
-@pytest.mark.parametrize("damage", ["foreign", "truncated", "flipped", "older version"])
-async def test_a_damaged_file_is_skipped_with_a_line(tmp_path: Path, damage: str) -> None:
-    async with sandbox() as upstream:
-        async with running_process(tmp_path, upstream.url, TOML) as gateway:
-            key = await key_in(tmp_path)
-            await gateway.generate(key, PROMPT)
-            await gateway.terminate()
-        file = tmp_path / FILE
-        content = file.read_bytes()
-        file.write_bytes(
-            {
-                "foreign": b"\x7fELF" + content,
-                "truncated": content[:-100],
-                "flipped": content[:-100] + b"!" + content[-99:],
-                "older version": content.replace(b" 1\n", b" 0\n", 1),
-            }[damage]
-        )
-        async with running_process(tmp_path, upstream.url, TOML) as gateway:
-            whole = damage in ("foreign", "older version")
-            logged(gateway, "kept cache skipped" if whole else "kept cache read in part")
-            assert status(await gateway.generate(key, PROMPT)).endswith("stored")
-            assert "canary" not in str(gateway.lines())
-            await gateway.terminate()
-        async with running_process(tmp_path, upstream.url, TOML) as gateway:
-            assert status(await gateway.generate(key, PROMPT)) == "gateway; hit"
+async def test_a_damaged_file_is_skipped_with_a_line(tmp_path: Path, run: Run) -> None:
+    async with run() as rig:
+        key = await rig.key()
+        await rig.generate(key, PROMPT)
+    file = tmp_path / FILE
+    content = file.read_bytes()
+    file.write_bytes(content[:-100] + b"!" + content[-99:])
+    with capture_logs() as lines:
+        async with run() as rig:
+            assert status(await rig.generate(key, PROMPT)).endswith("stored")
+    assert "kept cache read in part" in [line["event"] for line in lines]
+    assert "canary" not in str(lines)
+    async with run() as rig:
+        assert status(await rig.generate(key, PROMPT)) == "gateway; hit"
+        assert calls(rig) == 2
 
 
 async def test_a_full_disk_is_a_line_and_a_clean_exit(tmp_path: Path) -> None:
-    async with sandbox(picture="drawn") as upstream:
-        async with running_process(tmp_path, upstream.url, TOML) as gateway:
-            key = await key_in(tmp_path)
-            sizes = [len((await gateway.generate(key, n=10)).body) for _ in range(5)]
-            limit = 1_000_000
-            assert sum(sizes) > 2 * limit
-            resource.prlimit(gateway.pid, resource.RLIMIT_FSIZE, (limit, limit))
-            assert await gateway.terminate() == 0
-            assert logged(gateway, "cache not kept")["cause"] == "File too large"
-            assert gateway.lines()[-1]["event"] == "stopped"
-        assert list((tmp_path / FILE).parent.iterdir()) == []
-        async with running_process(tmp_path, upstream.url, TOML) as gateway:
-            assert (await gateway.generate(key)).status == 200
+    async with (
+        Sandbox(drawing(picture="drawn")) as upstream,
+        running_process(tmp_path, upstream.url, TOML) as gateway,
+    ):
+        key = await key_in(tmp_path)
+        sizes = [len((await gateway.generate(key, n=10)).body) for _ in range(5)]
+        limit = 500_000
+        assert sum(sizes) > 2 * limit
+        resource.prlimit(gateway.pid, resource.RLIMIT_FSIZE, (limit, limit))
+        assert await gateway.terminate() == 0
+        (kept,) = [line for line in gateway.lines() if line["event"] == "cache not kept"]
+        assert kept["cause"] == "File too large"
+        assert gateway.lines()[-1]["event"] == "stopped"
+    assert list((tmp_path / "data" / "cache").iterdir()) == []
 
 
 async def test_the_sandbox_leaves_the_real_answers_alone(tmp_path: Path) -> None:

@@ -1,7 +1,6 @@
 """Fixtures for tests of the whole gateway."""
 
 import re
-import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -82,17 +81,14 @@ def repeats(request: pytest.FixtureRequest) -> int:
 
 @pytest.fixture(autouse=True)
 def plain_logs() -> None:
-    """Make log lines as cheap as in a running gateway, and keep them out of commands' output.
+    """Make log lines as cheap as in a running gateway.
 
     structlog's default draws each traceback with all variables, which takes a tenth of a second.
     """
     plain = structlog.dev.ConsoleRenderer(
         colors=False, exception_formatter=structlog.dev.plain_traceback
     )
-    structlog.configure(
-        processors=[structlog.processors.add_log_level, plain],
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )
+    structlog.configure(processors=[structlog.processors.add_log_level, plain])
 
 
 @pytest.fixture

@@ -16,7 +16,8 @@ from msgspec import json
 from gateway.config.settings import AdminSettings
 from gateway.core import key_format
 from gateway.core.model import Limits, Team
-from gateway.server.demo import demo_key, demo_team, demo_token
+from gateway.core.secret import Secret
+from gateway.server.demo import banner, demo_key, demo_team, demo_token
 from gateway.server.startup import StartError
 from gateway.stores.sqlite import SqliteStore
 from gateway.tenants.store import DirectoryStore
@@ -112,15 +113,6 @@ async def test_everything_printed_works_as_pasted(tmp_path: Path) -> None:
         assert "url" in json.decode(await run("sh", stdin=found_in(again, CURL)))["data"][0]
 
 
-async def test_a_configured_admin_token_is_the_only_one_and_never_printed(tmp_path: Path) -> None:
-    own = "an-operators-own-token"
-    async with demo(tmp_path, ADMIN_TOKEN=own) as running:
-        assert own not in running.out + running.err
-        assert "Sign in    with your own admin token" in running.out
-        assert await status(f"{found_in(running.out, DASHBOARD)}admin/v1/teams", own) == 200
-        assert not (tmp_path / "data" / "demo-admin.token").exists()
-
-
 async def test_with_an_upstream_key_the_demo_team_has_a_daily_limit(tmp_path: Path) -> None:
     async with (
         Sandbox(drawing()) as upstream,
@@ -201,3 +193,11 @@ async def test_files_with_other_content_are_refused(
         await demo_key(directory, PEPPER, tmp_path / "folder")
     with pytest.raises(StartError, match="does not hold an admin token"):
         demo_token(AdminSettings(), tmp_path / "notes")
+
+
+def test_a_configured_admin_token_is_the_only_one_and_never_printed(tmp_path: Path) -> None:
+    admin, file = AdminSettings(token=Secret("an-operators-own-token")), tmp_path / "token"
+    assert demo_token(admin, file) == (admin, None)
+    assert not file.exists()
+    text = banner("http://h", "http://a", "sk-gw-x", Team(name="demo"), None, real=False)
+    assert "Sign in    with your own admin token" in text

@@ -1,19 +1,23 @@
-"""The composition: parts start and stop in order, and a failed start leaves none open."""
+"""A gateway in this process: its parts start in order and stop in order, and nothing stays open."""
 
 import asyncio
 import socket
+import time
 from contextlib import closing
+from datetime import datetime
 from pathlib import Path
 
 import aiohttp
 import pytest
 from structlog.testing import capture_logs
 
-from gateway.server.gateway import Gateway, new_id
+from gateway.server.gateway import LINGER_SECONDS, Gateway, new_id
 from gateway.server.startup import StartError
 from gateway.upstream.sandbox import Sandbox
+from tests.support.raw import refuses
 from tests.support.redis import running_redis
-from tests.support.rig import running_rig, settings_for
+from tests.support.rig import FLAT, running_rig, settings_for
+from tests.support.steps import books_in, drawing, until, until_asked
 
 DOUBTS = [
     "the store has no teams: it is new, or it lost its data",
@@ -27,19 +31,34 @@ def test_ids_are_unique() -> None:
     assert {len(id) for id in ids} == {32}
 
 
-async def test_a_failed_start_closes_everything(tmp_path: Path) -> None:
+# -- starting -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "reason"),
+    [
+        ("SERVER_PORT", "{taken}", r"Port \d+ on 127\.0\.0\.1 is in use: "),
+        ("SERVER_ADMIN_PORT", "{taken}", r"Port \d+ on 127\.0\.0\.1 is in use: "),
+        ("SERVER_HOST", "203.0.113.1", r"Cannot listen on 203\.0\.113\.1 port "),
+        ("SERVER_HOST", "nowhere.invalid", r"Cannot listen on nowhere\.invalid port "),
+    ],
+)
+async def test_a_failed_start_closes_everything(
+    tmp_path: Path, option: str, value: str, reason: str
+) -> None:
     """The store is open already; a second start finds it free."""
     before = set(asyncio.all_tasks())
     with closing(socket.socket()) as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        port = taken.getsockname()[1]
         upstream = Sandbox()
         upstream.url = "http://127.0.0.1:9"
-        settings = settings_for(tmp_path, upstream, SERVER_PORT=str(port))
+        variables = {option: value.format(taken=taken.getsockname()[1])}
+        settings = settings_for(tmp_path, upstream, **variables)
         for _ in range(2):
-            with pytest.raises(StartError, match=f"Port {port} on 127.0.0.1 is in use"):
+            with pytest.raises(StartError, match=reason) as failure:
                 await Gateway(settings).start()
+            assert "Success" not in str(failure.value)
     assert set(asyncio.all_tasks()) == before
 
 
@@ -62,11 +81,47 @@ async def test_a_start_logs_its_store_and_cache(tmp_path: Path) -> None:
     assert [line["event"] for line in lines if line["log_level"] == "warning"] == []
 
 
+# -- stopping -----------------------------------------------------------------------------------
+
+
 async def test_nothing_listens_after_the_stop(tmp_path: Path) -> None:
     async with running_rig(tmp_path) as rig:
-        url, admin_url = rig.url, rig.gateway.admin_url
         assert (await rig.get("/v1/models")).status == 401
-    async with aiohttp.ClientSession() as session:
-        for each in (url, admin_url):
-            with pytest.raises(aiohttp.ClientConnectionError):
-                await session.get(each)
+    assert await refuses(rig.url)
+    assert await refuses(rig.admin_url)
+
+
+async def test_a_long_drain_refuses_new_connections_in_the_end(tmp_path: Path) -> None:
+    async with running_rig(tmp_path, FLAT, drawing(latency=LINGER_SECONDS + 4)) as rig:
+        waiting = asyncio.create_task(rig.generate(await rig.key()))
+        await until_asked(rig, 1)
+        assert (await rig.get("/v1/models")).status == 401  # and the connection stays, idle
+        stopping = asyncio.create_task(rig.gateway.stop())
+        await until(lambda: refuses(rig.url), 30)
+        assert not waiting.done()
+        with pytest.raises(aiohttp.ClientConnectorError):
+            await rig.get("/v1/models")
+        assert (await rig.admin("/readyz")).json["reason"] == "draining"
+        assert (await waiting).status == 200
+        await stopping
+
+
+async def test_a_purchase_that_outlasts_the_drain_is_charged_as_unknown(tmp_path: Path) -> None:
+    slow = drawing(latency=30)
+    async with running_rig(tmp_path, FLAT, slow, SERVER_DRAIN_SECONDS="1") as rig:
+        waiting = asyncio.create_task(rig.generate(await rig.key(), n=2))
+        await until_asked(rig, 1)
+        asked, started = time.time(), time.monotonic()
+        with capture_logs() as lines:
+            await rig.gateway.stop()
+        assert 1 <= time.monotonic() - started < 15
+        got = await waiting
+        assert got.error == (502, "upstream_error", "upstream_cut")
+        assert got.headers["x-should-retry"] == "false"
+        (draining,) = [line for line in lines if line["event"] == "draining"]
+        assert draining["flights"] == 1
+        latest = datetime.fromisoformat(draining["until_at_the_latest"]).timestamp()
+        assert asked <= latest <= asked + 15
+        async with books_in(tmp_path) as books:
+            await books.assert_books(2)
+            assert (await books.usage()).images_unknown == 2

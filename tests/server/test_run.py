@@ -1,83 +1,58 @@
-"""A process that cannot start: one line on standard error, exit code 1, and nothing left behind.
-
-The reasons themselves are tested in `tests/server/test_startup.py`.
-"""
+"""A gateway as a process: its signals, its log, and starts that fail."""
 
 import asyncio
+import json
+import os
+import pty
 import random
+import re
 import shutil
 import signal
 import socket
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
+import aiohttp
 import pytest
 
-from tests.support.process import Program, program
+from gateway.server.run import ECHO_SECONDS
+from gateway.upstream.sandbox import Sandbox
+from tests.support.process import Program, program, running_process
+from tests.support.raw import wire
+from tests.support.rig import FLAT, UPSTREAM_KEY
+from tests.support.steps import books_in, drawing, key_in, status, until
 
-UPSTREAM = {"UPSTREAM_BASE_URL": "http://127.0.0.1:9", "UPSTREAM_API_KEY": "sk-upstream"}
+DRAINING = (503, "server_error", "draining")
 
+MANY = 1_000
+"""Lines of requests: several times the capacity of a pipe."""
 
-async def refused(gateway: Program, *arguments: str) -> str:
-    """The one line that a start fails with."""
-    code, out, err = await gateway.run("serve", *arguments)
-    assert (code, out) == (1, ""), err
-    (line,) = err.splitlines()
-    return line
-
-
-@contextmanager
-def taken_port() -> Iterator[str]:
-    with closing(socket.socket()) as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        yield str(taken.getsockname()[1])
+_STARTED = re.compile(r'"public":"([^"]+)"')
 
 
-@pytest.mark.parametrize("name", ["SERVER_PORT", "SERVER_ADMIN_PORT"])
-async def test_a_taken_port(tmp_path: Path, name: str) -> None:
-    with taken_port() as port:
-        line = await refused(Program(tmp_path, **{name: port}, **UPSTREAM))
-    assert line.startswith(f"Error: Port {port} on 127.0.0.1 is in use: ")
+# -- starting -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("host", ["203.0.113.1", "nowhere.invalid"])
-async def test_an_address_that_is_not_this_machines(tmp_path: Path, host: str) -> None:
-    line = await refused(Program(tmp_path, SERVER_HOST=host, **UPSTREAM))
-    assert line.startswith(f"Error: Cannot listen on {host} port ")
-    assert "Success" not in line
-
-
-async def test_an_unwritable_data_directory(tmp_path: Path) -> None:
-    (tmp_path / "data").write_text("a file in the directory's place")
-    line = await refused(Program(tmp_path, **UPSTREAM))
-    assert line.startswith("Error: The pepper file data/pepper cannot be used: ")
-
-
-async def test_all_faults_of_a_configuration_are_reported(tmp_path: Path) -> None:
-    found, out, err = await Program(tmp_path, SERVER_PORT="x", CACHE_ENABLED="maybe").run("serve")
-    assert (found, out) == (2, "")
-    assert "GATEWAY_SERVER_PORT" in err
-    assert "GATEWAY_CACHE_ENABLED" in err
-    assert "GATEWAY_UPSTREAM_BASE_URL" in err
-    assert "Traceback" not in err
-
-
-async def test_a_failed_start_leaves_nothing_running(tmp_path: Path) -> None:
+async def test_a_failed_start_is_one_line_and_leaves_nothing_running(tmp_path: Path) -> None:
     """Sandbox and store are open already when the public port turns out to be taken."""
-    with taken_port() as port:
-        assert "is in use" in await refused(Program(tmp_path, SERVER_PORT=port), "--demo")
+    with closing(socket.create_server(("127.0.0.1", 0))) as taken:
+        port = str(taken.getsockname()[1])
+        code, out, err = await Program(tmp_path, SERVER_PORT=port).run("serve", "--demo")
+    assert (code, out) == (1, "")
+    (line,) = err.splitlines()
+    assert line.startswith(f"Error: Port {port} on 127.0.0.1 is in use: ")
     names = {file.name for file in (tmp_path / "data").iterdir()}
     assert names == {"demo-admin.token", "pepper", "sandbox.db"}
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_a_signal_at_any_moment_of_the_start_ends_it(
-    tmp_path: Path, number: signal.Signals
+    tmp_path: Path, number: signal.Signals, repeats: int
 ) -> None:
     async with program(tmp_path) as gateway:
-        for _ in range(6):
+        for _ in range(repeats):
             await gateway.start("serve", "--demo")
             await asyncio.sleep(random.uniform(0.15, 0.7))
             gateway.send(number)
@@ -91,3 +66,170 @@ async def test_a_signal_at_any_moment_of_the_start_ends_it(
                 ended = await gateway.ended(5)
             assert ended in (0, 1, -number)
             shutil.rmtree(tmp_path / "data", ignore_errors=True)
+
+
+async def test_sighup_during_the_start_does_not_end_it(tmp_path: Path) -> None:
+    async with program(tmp_path) as gateway:
+        await gateway.start("serve", "--sandbox")
+        await until(lambda: _ignores_hang_ups(gateway.pid), 60)
+        gateway.send(signal.SIGHUP)
+        url, admin = await gateway.listening()
+        await ask(url, 200)
+        async with wire(admin) as connection:
+            await connection.send(b"GET /metrics HTTP/1.1\r\nHost: gateway\r\n\r\n")
+            metrics = (await connection.answer()).body.decode()
+        assert "gateway_log_lines_dropped_total 0.0" in metrics.splitlines()
+        assert await gateway.terminate() == 0
+        # Without a demo, the sandbox prints nothing and creates no key.
+        assert gateway.out == ""
+        assert (tmp_path / "data" / "sandbox.db").exists()
+        assert not (tmp_path / "data" / "demo.key").exists()
+        assert_complete(gateway.err, 200)
+
+
+def _ignores_hang_ups(pid: int) -> bool:
+    (ignored,) = re.findall(r"SigIgn:\s+(\w+)", Path(f"/proc/{pid}/status").read_text())
+    return bool(int(ignored, 16) & 1 << signal.SIGHUP - 1)
+
+
+# -- stopping -----------------------------------------------------------------------------------
+
+
+async def test_a_drain_delivers_purchases_in_flight_and_buys_nothing_new(tmp_path: Path) -> None:
+    async with (
+        Sandbox(drawing()) as upstream,
+        running_process(tmp_path, upstream.url, FLAT) as gateway,
+    ):
+        key = await key_in(tmp_path)
+        await gateway.generate(key, "kept")
+        upstream.settings.latency = 2
+        waiting = [asyncio.create_task(gateway.generate(key, f"p{i}")) for i in range(5)]
+        left = asyncio.create_task(gateway.generate(key, "client disconnects"))
+        await until(lambda: upstream.counts.in_flight == 6)
+        left.cancel()
+
+        async def is_draining() -> bool:
+            return (await gateway.admin("/readyz")).status == 503
+
+        gateway.send(signal.SIGTERM)
+        started = time.monotonic()
+        await until(is_draining)
+        assert (await gateway.admin("/readyz")).json["reason"] == "draining"
+        assert (await gateway.admin("/healthz")).status == 200
+        new = await gateway.generate(key, "new")
+        assert new.error == DRAINING
+        assert "x-should-retry" not in new.headers
+        assert status(await gateway.generate(key, "kept")) == "gateway; hit"
+        joined = asyncio.create_task(gateway.generate(key, "p0"))
+
+        assert [(await each).status for each in waiting] == [200] * 5
+        assert status(await joined) == "gateway; fwd=miss; collapsed"
+        assert await gateway.ended() == 0
+        assert time.monotonic() - started < 20
+        with pytest.raises(aiohttp.ClientError):
+            await gateway.admin("/healthz")
+        assert upstream.counts.calls == 7
+        assert gateway.lines()[-1]["event"] == "stopped"
+    async with books_in(tmp_path) as books:
+        await books.assert_books(7)
+
+
+async def test_a_terminal_shows_why_the_stop_waits_and_a_second_signal_exits_at_once(
+    tmp_path: Path,
+) -> None:
+    master, slave = pty.openpty()
+    shown = bytearray()
+    asyncio.get_running_loop().add_reader(master, lambda: shown.extend(os.read(master, 65_536)))
+    environ = {
+        "UPSTREAM_API_KEY": UPSTREAM_KEY,
+        "STORE_URL": "sqlite:gateway.db",
+        "KEYS_PEPPER_FILE": "pepper",
+        "SERVER_DRAIN_SECONDS": "20.5",
+        "LOG_FORMAT": "json",
+    }
+    async with (
+        Sandbox(drawing(latency=30)) as upstream,
+        program(tmp_path, UPSTREAM_BASE_URL=upstream.url, **environ) as gateway,
+    ):
+        await gateway.start("serve", stderr=slave)
+        await until(lambda: b'"started"' in shown, 60)
+        (url,) = re.findall(r'"public":"(http://[0-9.:]+)"', shown.decode())
+        headers = {"Authorization": f"Bearer {await key_in(tmp_path)}"}
+        async with aiohttp.ClientSession(base_url=url, headers=headers) as session:
+            body = {"prompt": "slow"}
+            waiting = asyncio.create_task(session.post("/v1/images/generations", json=body))
+            await until(lambda: upstream.counts.in_flight == 1)
+            gateway.send(signal.SIGINT)
+            gateway.send(signal.SIGTERM)  # repeats it, as supervisors that signal a group do
+            await asyncio.sleep(ECHO_SECONDS + 0.2)
+            assert b"Waiting for 1 purchase in flight, at most 21 s. Ctrl-C again" in shown
+            started = time.monotonic()
+            gateway.send(signal.SIGINT)
+            assert await gateway.ended() == 1
+            assert time.monotonic() - started < 10
+            with pytest.raises(aiohttp.ClientError):
+                await waiting
+        await until(lambda: b"exited at once: a sweep will charge open purchases" in shown)
+        async with books_in(tmp_path) as books:
+            assert len((await books.account()).holds) == 1
+    asyncio.get_running_loop().remove_reader(master)
+    os.close(master)
+    os.close(slave)
+
+
+# -- the log ------------------------------------------------------------------------------------
+
+
+def assert_complete(log: str, requests: int) -> None:
+    """Check that a log has a line for each request and the one of the stop, in their order."""
+    lines = [json.loads(line) for line in log.splitlines()]
+    assert sum(line["event"] == "request" for line in lines) == requests
+    assert lines[-1]["event"] == "stopped"
+    times = [line["timestamp"] for line in lines]
+    assert times == sorted(times)
+
+
+async def ask(url: str, count: int) -> None:
+    """Send this many requests for an unknown path. Each of them is one log line."""
+    async with wire(url) as connection:
+        for _ in range(count):
+            await connection.send(b"GET /nowhere HTTP/1.1\r\nHost: gateway\r\n\r\n")
+            assert (await connection.answer(seconds=20)).status == 404
+
+
+@asynccontextmanager
+async def gateway_into_a_pipe(folder: Path) -> AsyncIterator[tuple[Program, str, int]]:
+    """A gateway, its URL, and the end of the pipe to read its log from. Nothing reads it."""
+    reader, writer = os.pipe()
+    try:
+        async with program(folder) as gateway:
+            await gateway.start("serve", "--sandbox", stderr=writer)
+            os.close(writer)
+            yield gateway, await asyncio.wait_for(asyncio.to_thread(_url, reader), 20), reader
+    finally:
+        os.close(reader)
+
+
+def _url(reader: int) -> str:
+    text = ""
+    while (found := _STARTED.search(text)) is None:
+        data = os.read(reader, 65_536)
+        assert data, text
+        text += data.decode()
+    return found[1]
+
+
+async def test_an_unread_log_stops_nothing(tmp_path: Path) -> None:
+    async with gateway_into_a_pipe(tmp_path) as (gateway, url, _):
+        await ask(url, MANY)
+        gateway.send(signal.SIGTERM)
+        assert await gateway.ended(15) == 0
+
+
+async def test_a_log_that_is_read_late_is_complete(tmp_path: Path) -> None:
+    async with gateway_into_a_pipe(tmp_path) as (gateway, url, reader):
+        await ask(url, MANY)
+        with closing(os.fdopen(os.dup(reader), "rb")) as stream:
+            gateway.send(signal.SIGTERM)
+            text = await asyncio.wait_for(asyncio.to_thread(stream.read), 20)
+        assert_complete(text.decode(), MANY)

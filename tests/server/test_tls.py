@@ -15,8 +15,9 @@ from cryptography.hazmat.primitives import serialization
 from gateway.cli.check_config import find_faults
 from gateway.server.tls import Certificate
 from gateway.upstream.sandbox import Sandbox
-from tests.support.process import GatewayProcess, running_process
-from tests.support.rig import FLAT, Got
+from tests.support.process import running_process
+from tests.support.reloading import KEPT, READ_AGAIN, reloadable
+from tests.support.rig import FLAT, Client
 from tests.support.steps import drawing, key_in, until
 from tests.support.tls import Issued
 
@@ -42,19 +43,10 @@ DAMAGES: dict[str, tuple[Callable[[Path, Path], object], str]] = {
 }
 
 
-@asynccontextmanager
-async def gateway_with(
-    folder: Path, issued: Issued, latency: float = 0
-) -> AsyncIterator[tuple[GatewayProcess, Sandbox, str]]:
-    """A gateway process with this certificate, its upstream and a team key."""
+def files_of(folder: Path, issued: Issued) -> dict[str, str]:
+    """The environment of a gateway with this certificate."""
     cert, key = issued.write(folder)
-    async with (
-        Sandbox(drawing(latency=latency)) as upstream,
-        running_process(
-            folder, upstream.url, FLAT, SERVER_TLS_CERT=str(cert), SERVER_TLS_KEY=str(key)
-        ) as gateway,
-    ):
-        yield gateway, upstream, await key_in(folder)
+    return {"SERVER_TLS_CERT": str(cert), "SERVER_TLS_KEY": str(key)}
 
 
 @asynccontextmanager
@@ -62,15 +54,6 @@ async def one_connection(trusted: ssl.SSLContext) -> AsyncIterator[aiohttp.Clien
     connector = aiohttp.TCPConnector(ssl=trusted, limit=1)
     async with aiohttp.ClientSession(connector=connector) as session:
         yield session
-
-
-async def generate(session: aiohttp.ClientSession, url: str, key: str, prompt: str) -> Got:
-    async with session.post(
-        f"{url}/v1/images/generations",
-        headers={"Authorization": f"Bearer {key}"},
-        json={"prompt": prompt},
-    ) as response:
-        return await Got.read(response)
 
 
 async def version_of(url: str, trusted: ssl.SSLContext) -> str:
@@ -95,17 +78,16 @@ def encrypted(key: bytes) -> bytes:
 
 async def test_the_public_port_speaks_tls_and_the_admin_port_does_not(tmp_path: Path) -> None:
     issued = Issued()
-    async with gateway_with(tmp_path, issued) as (gateway, _, key):
+    async with reloadable(tmp_path, **files_of(tmp_path, issued)) as (gateway, _):
+        key = await gateway.key()
         assert gateway.url.startswith("https://")
         assert gateway.admin_url.startswith("http://")
         async with one_connection(issued.client) as session:
-            assert (await generate(session, gateway.url, key, "apple")).status == 200
+            assert (await Client(session, gateway.url).generate(key)).status == 200
         with pytest.raises(aiohttp.ClientError):
             await gateway.generate(key, "by a client that does not trust the certificate")
-        plain = gateway.url.replace("https", "http")
-        async with aiohttp.ClientSession() as session:
-            with pytest.raises(aiohttp.ClientError):
-                await session.get(plain)
+        with pytest.raises(aiohttp.ClientError):
+            await gateway.session.get(gateway.url.replace("https", "http"))
         for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
             issued.client.maximum_version = version
             assert await version_of(gateway.url, issued.client) == version.name.replace("_", ".")
@@ -130,15 +112,18 @@ def test_an_unusable_certificate_is_refused_with_the_reason(tmp_path: Path, dama
 
 async def test_a_renewed_certificate_does_not_affect_open_connections(tmp_path: Path) -> None:
     old, new = Issued(), Issued(kind=trustme.KeyType.RSA)
+    files = files_of(tmp_path, old)
     async with (
-        gateway_with(tmp_path, old, latency=1) as (gateway, upstream, key),
+        Sandbox(drawing(latency=1)) as upstream,
+        running_process(tmp_path, upstream.url, FLAT, **files) as gateway,
         one_connection(old.client) as session,
     ):
-        under_way = asyncio.create_task(generate(session, gateway.url, key, "apple"))
+        key, client = await key_in(tmp_path), Client(session, gateway.url)
+        under_way = asyncio.create_task(client.generate(key, "apple"))
         await until(lambda: upstream.counts.asked == 1)
         new.write(tmp_path)
         (line,) = await gateway.reread()
-        assert line["event"] == "configuration read again"
+        assert line["event"] == READ_AGAIN
         assert line["changed"] == ["[server] tls_cert"]
         (line,) = await gateway.reread()
         assert line["changed"] == []
@@ -147,23 +132,23 @@ async def test_a_renewed_certificate_does_not_affect_open_connections(tmp_path: 
             await version_of(gateway.url, old.client)
         assert (await under_way).status == 200
         # The connection is still the same: a new one would fail, as above.
-        assert (await generate(session, gateway.url, key, "apple")).headers["Age"]
+        assert (await client.generate(key, "apple")).headers["Age"]
 
 
 async def test_an_unusable_renewed_certificate_changes_nothing(tmp_path: Path) -> None:
     issued, renewed = Issued(), Issued()
-    async with gateway_with(tmp_path, issued) as (gateway, _, _):
+    async with reloadable(tmp_path, **files_of(tmp_path, issued)) as (rig, config):
         for damage in ("other kind of key", "half a certificate"):
             spoil, reason = DAMAGES[damage]
             cert, key = issued.write(tmp_path)
             spoil(cert, key)
-            (line,) = await gateway.reread()
-            assert line["event"] == "configuration kept"
+            (line,) = await config.reread(rig.gateway)
+            assert line["event"] == KEPT
             assert line["fault"] == "[server] tls_cert: " + reason.format(cert=cert, key=key)
-            assert await version_of(gateway.url, issued.client) == "TLSv1.3"
+            assert await version_of(rig.url, issued.client) == "TLSv1.3"
         renewed.write(tmp_path)
-        assert (await gateway.reread())[-1]["event"] == "configuration read again"
-        assert await version_of(gateway.url, renewed.client) == "TLSv1.3"
+        assert (await config.reread(rig.gateway))[-1]["event"] == READ_AGAIN
+        assert await version_of(rig.url, renewed.client) == "TLSv1.3"
 
 
 # -- gateway check-config -----------------------------------------------------------------------

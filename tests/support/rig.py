@@ -199,8 +199,8 @@ class Rig(Client, Books):
         return await super().usage(team)
 
 
-def settings_for(folder: Path, sandbox: Sandbox, toml: str = "", **environ: str) -> Settings:
-    """Settings of a gateway on free ports, with its data in `folder`.
+def environ_for(folder: Path, sandbox: Sandbox, **environ: str) -> dict[str, str]:
+    """The environment of a gateway on free ports, with its data in `folder`.
 
     `environ` takes names without their prefix: `SERVER_DRAIN_SECONDS="1"`.
     """
@@ -214,8 +214,12 @@ def settings_for(folder: Path, sandbox: Sandbox, toml: str = "", **environ: str)
         "ADMIN_TOKEN": ADMIN_TOKEN,
         **environ,
     }
-    prefixed = {f"GATEWAY_{name}": value for name, value in variables.items()}
-    settings, _ = read_settings(toml, prefixed, needs_upstream=True)
+    return {f"GATEWAY_{name}": value for name, value in variables.items()}
+
+
+def settings_for(folder: Path, sandbox: Sandbox, toml: str = "", **environ: str) -> Settings:
+    """Settings of a gateway in this environment."""
+    settings, _ = read_settings(toml, environ_for(folder, sandbox, **environ), needs_upstream=True)
     return settings
 
 

@@ -2,7 +2,8 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from gateway.server.startup import load_pepper
 from gateway.stores.sqlite import SqliteStore
 from gateway.upstream.sandbox import SandboxSettings
 from tests.support.directory import new_key, put_teams
-from tests.support.rig import UPSTREAM_KEY, Client, Got, Rig
+from tests.support.rig import UPSTREAM_KEY, Books, Client, Got, Rig
 
 USED_UP = (429, "insufficient_quota", "insufficient_quota")
 TOO_MUCH_AT_ONCE = (429, "rate_limit_error", "rate_limit_exceeded")
@@ -98,3 +99,10 @@ async def key_in(
     async with SqliteStore(folder / "gateway.db") as store:
         await put_teams(store.directory, [Team(name=team, limits=limits, **policy)])
         return await new_key(store.directory, pepper, team)
+
+
+@asynccontextmanager
+async def books_in(folder: Path) -> AsyncIterator[Books]:
+    """The books of another process than the gateway whose data is in `folder`."""
+    async with SqliteStore(folder / "gateway.db") as store:
+        yield Books(store)

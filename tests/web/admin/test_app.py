@@ -24,9 +24,14 @@ async def test_readiness_without_the_store(rig: Rig, tmp_path: Path) -> None:
         await until(lambda: _is(rig, "/readyz", "not ready"), 30)
         assert await _is(rig, "/readyz?exclude=store", "ready")
         assert await _is(rig, "/readyz?exclude=stores", "not ready")
+        assert (await rig.admin("/readyz")).json["reason"] == "store_unavailable"
+        assert (await rig.admin("/healthz")).status == 200
         assert (await rig.generate(key)).headers["Cache-Status"] == "gateway; hit"
+        assert (await rig.generate(key, None)).error[2] == "store_unavailable"
     finally:
         (tmp_path / "elsewhere").rename(database)
+    await until(lambda: _is(rig, "/readyz", "ready"), 30)
+    assert (await rig.generate(key, None)).status == 200
     rig.gateway.proxy.draining = True
     assert await _is(rig, "/readyz?exclude=store", "not ready")
 

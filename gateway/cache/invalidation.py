@@ -13,6 +13,7 @@ Races that it guards against:
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from gateway.cache.memory import MemoryCache
 from gateway.core.errors import StoreUnavailable
@@ -26,27 +27,21 @@ OVERLAP_SECONDS = 5.0
 """How far each reading goes back behind the former one: the clocks may differ by this much."""
 
 
+@dataclass(eq=False)
 class Invalidation(Service):
     """Follows the purges of all replicas while its `async with` block runs.
 
     `generation` returns the directory's generation; `wall` dates the audit log and answers.
     """
 
-    def __init__(
-        self,
-        store: AuditStore,
-        memory: MemoryCache,
-        generation: Callable[[], int],
-        wall: Callable[[], float],
-    ) -> None:
-        self._store = store
-        self._memory = memory
-        self._generation = generation
-        self._wall = wall
-        self._since: float | None = None
-        self._seen: int | None = None
-        self._once_more = False
-        self._background = Background("cache invalidation")
+    store: AuditStore
+    memory: MemoryCache
+    generation: Callable[[], int]
+    wall: Callable[[], float]
+    _since: float | None = None
+    _seen: int | None = None
+    _once_more: bool = False
+    _background: Background = field(default_factory=lambda: Background("cache invalidation"))
 
     async def start(self) -> None:
         """Check once, then periodically. Raises StoreUnavailable."""
@@ -59,13 +54,13 @@ class Invalidation(Service):
 
     async def check(self) -> None:
         """Remove the answers purged since the last check. Raises StoreUnavailable."""
-        generation, now = self._generation(), self._wall()
+        generation, now = self.generation(), self.wall()
         moved = generation != self._seen
         if not moved and not self._once_more:
             return
         if self._since is None:  # the first reading goes back to the oldest answer
-            self._since = min((entry.value.at for entry in self._memory.living()), default=now)
-        for change in await self._store.entries(self._since - OVERLAP_SECONDS, None):
+            self._since = min((entry.value.at for entry in self.memory.living()), default=now)
+        for change in await self.store.entries(self._since - OVERLAP_SECONDS, None):
             if change.action == "cache.purge" and change.team is None:
                 await self._remove(change)
         self._seen, self._once_more = generation, moved
@@ -74,8 +69,8 @@ class Invalidation(Service):
 
     async def _remove(self, purge: AuditEntry) -> None:
         name = (purge.after or {}).get("fingerprint")
-        names = [name] if name else [entry.key for entry in self._memory.living()]
+        names = [name] if name else [entry.key for entry in self.memory.living()]
         for each in names:
-            bought = self._memory.peek(each)
+            bought = self.memory.peek(each)
             if bought is not None and bought.at <= purge.at:
-                await self._memory.delete(each)
+                await self.memory.delete(each)

@@ -22,6 +22,7 @@ The races it guards against:
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import aclosing, suppress
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import structlog
@@ -111,6 +112,7 @@ class _Candidate:
         self.away_since: float | None = None
 
 
+@dataclass(eq=False)
 class SharedElection(Service):
     """The elections among the gateways of one store, over leases that all of them see.
 
@@ -118,27 +120,20 @@ class SharedElection(Service):
     A lease lasts `lease_seconds` and is renewed three times in that.
     """
 
-    def __init__(
-        self,
-        leases: Leases,
-        *,
-        new_id: Callable[[], str],
-        cache_is_shared: Callable[[], bool],
-        lease_seconds: float = LEASE_SECONDS,
-        observer: Observer = NO_OBSERVER,
-    ) -> None:
-        self._leases = leases
-        self._new_id = new_id
-        self._cache_is_shared = cache_is_shared
-        self._lease_seconds = lease_seconds
-        self._observer = observer
-        self._renewal_due = 0.0
-        self._gateway = new_id()
-        self._candidates: dict[str, _Candidate] = {}
-        self._held: set[Lease] = set()
-        self._unsent: dict[Lease, tuple[bytes, float]] = {}
-        self._wanted = asyncio.Event()
-        self._background = Background("elections")
+    leases: Leases
+    new_id: Callable[[], str]
+    cache_is_shared: Callable[[], bool]
+    lease_seconds: float = LEASE_SECONDS
+    observer: Observer = NO_OBSERVER
+    _renewal_due: float = 0.0
+    _candidates: dict[str, _Candidate] = field(default_factory=dict)
+    _held: set[Lease] = field(default_factory=set)
+    _unsent: dict[Lease, tuple[bytes, float]] = field(default_factory=dict)
+    _wanted: asyncio.Event = field(default_factory=asyncio.Event)
+    _background: Background = field(default_factory=lambda: Background("elections"))
+
+    def __post_init__(self) -> None:
+        self._gateway = self.new_id()
 
     async def start(self) -> None:
         """Start to listen for messages, and to renew the leases that are held."""
@@ -150,7 +145,7 @@ class SharedElection(Service):
         await self._background.close()
         with suppress(StoreUnavailable):
             await self._send()
-        await self._leases.close()
+        await self.leases.close()
 
     @property
     def held(self) -> int:
@@ -182,7 +177,7 @@ class SharedElection(Service):
         Raises the failure of the other gateway's purchase, or StoreUnavailable.
         """
         candidate.wake.clear()
-        began, lease = _now(), Lease(candidate.name, f"{self._gateway}.{self._new_id()}")
+        began, lease = _now(), Lease(candidate.name, f"{self._gateway}.{self.new_id()}")
         try:
             rival = await self._take(lease, store_patience(record.own_seconds()))
         except StoreUnavailable:
@@ -207,7 +202,7 @@ class SharedElection(Service):
         """
         try:
             async with Deadline(patience):
-                rival = await self._leases.take(lease, self._lease_seconds)
+                rival = await self.leases.take(lease, self.lease_seconds)
         except BaseException as failure:  # race 4: it may be taken all the same
             self._announce(lease, "again")
             if isinstance(failure, TimeoutError):
@@ -224,7 +219,7 @@ class SharedElection(Service):
         """
         if not candidate.has_waited:
             candidate.has_waited = True
-            self._observer.flight("remote")
+            self.observer.flight("remote")
         with suppress(TimeoutError):
             async with asyncio.timeout(rival.seconds):
                 await candidate.wake.wait()
@@ -232,7 +227,7 @@ class SharedElection(Service):
         if message == "handed over":
             with suppress(StoreUnavailable):
                 lease = Lease(candidate.name, rival.holder)
-                candidate.handed_over = await self._leases.handed_over(lease)
+                candidate.handed_over = await self.leases.handed_over(lease)
         is_ours = rival.holder.startswith(f"{self._gateway}.")  # race 5
         if isinstance(message, GatewayError) and not is_ours:
             raise message
@@ -245,7 +240,7 @@ class SharedElection(Service):
             # A gateway that stops in the middle concerns nobody else, even if it was charged.
             self._end(candidate, "again" if _being_cancelled() else message_of(failure))
             raise
-        if bought.kept and self._cache_is_shared():
+        if bought.kept and self.cache_is_shared():
             self._end(candidate, "again")
         elif candidate.lease is not None:
             self._background.spawn(self._hand_over(candidate.lease, bought))
@@ -256,7 +251,7 @@ class SharedElection(Service):
         message: Message = "again"
         try:
             with suppress(StoreUnavailable):
-                if await self._leases.hand_over(lease, bought):
+                if await self.leases.hand_over(lease, bought):
                     message = "handed over"
         finally:
             self._announce(lease, message)
@@ -276,7 +271,7 @@ class SharedElection(Service):
 
     async def _keep_up(self) -> None:
         """Renew leases when that is due, and send messages as they come (race 6)."""
-        self._renewal_due = _now() + self._lease_seconds * 0.3
+        self._renewal_due = _now() + self.lease_seconds * 0.3
         while True:
             with suppress(TimeoutError):
                 async with asyncio.timeout_at(self._renewal_due):
@@ -299,11 +294,11 @@ class SharedElection(Service):
     async def _renew_if_due(self) -> None:
         if _now() < self._renewal_due:
             return
-        self._renewal_due = _now() + self._lease_seconds * 0.3
+        self._renewal_due = _now() + self.lease_seconds * 0.3
         for batch in _batches(self._held):
-            for lease in await self._leases.renew(batch, self._lease_seconds):
+            for lease in await self.leases.renew(batch, self.lease_seconds):
                 self._held.discard(lease)
-                self._observer.lease_lost()
+                self.observer.lease_lost()
                 log.warning("lease lost: an image may be bought twice", name=lease.name)
 
     async def _send(self) -> None:
@@ -311,7 +306,7 @@ class SharedElection(Service):
         for lease in [lease for lease, (_, since) in self._unsent.items() if since < oldest]:
             self._forget(lease)
         for batch in _batches(self._unsent):
-            await self._leases.end([(lease, self._unsent[lease][0]) for lease in batch])
+            await self.leases.end([(lease, self._unsent[lease][0]) for lease in batch])
             for lease in batch:
                 self._forget(lease)
 
@@ -333,7 +328,7 @@ class SharedElection(Service):
     async def _receive(self) -> None:
         subscribed = False
         try:
-            async with aclosing(self._leases.listen()) as events:
+            async with aclosing(self.leases.listen()) as events:
                 async for event in events:
                     if event is None:
                         subscribed = True

@@ -12,7 +12,7 @@ the scope within which answers are shared. The team's policy is checked each tim
 import hashlib
 import json
 from collections.abc import Collection
-from functools import lru_cache
+from functools import lru_cache, partial
 
 from msgspec import Struct
 
@@ -81,23 +81,20 @@ class FingerprintedRequest(Struct, frozen=True):
 class RequestMemo:
     """Reads request bodies under the settings in force."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._use(settings)
+    _settings: Settings | None = None
 
     def read(self, body: bytes, team: Team, settings: Settings) -> FingerprintedRequest:
         """Read the request in a team's body. Raises InvalidRequest, a new one each time."""
         if settings is not self._settings:
-            self._use(settings)
+            self._settings = settings
+            self._read = partial(_read, settings)
+            self._remembered = lru_cache(MOST_REQUESTS)(self._read)
         read = self._remembered if len(body) <= MOST_BYTES else self._read
         return read(body, scope_of(team, settings))
 
-    def _use(self, settings: Settings) -> None:
-        self._settings = settings
-        self._remembered = lru_cache(MOST_REQUESTS)(self._read)
 
-    def _read(self, body: bytes, scope: str) -> FingerprintedRequest:
-        settings = self._settings
-        request = read_request(body, settings.models, settings.default_model)
-        labels = closed_labels(request, settings.models[request.model])
-        fingerprint = answer_name(request, scope, settings)
-        return FingerprintedRequest(request, fingerprint, (request.model, *labels))
+def _read(settings: Settings, body: bytes, scope: str) -> FingerprintedRequest:
+    request = read_request(body, settings.models, settings.default_model)
+    labels = closed_labels(request, settings.models[request.model])
+    fingerprint = answer_name(request, scope, settings)
+    return FingerprintedRequest(request, fingerprint, (request.model, *labels))

@@ -16,6 +16,7 @@ import asyncio
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass, field
 from functools import partial
 from time import perf_counter
 
@@ -57,6 +58,7 @@ from gateway.upstream.outcome import judge
 from gateway.upstream.port import Reply, Upstream
 
 
+@dataclass(eq=False)
 class Proxy:
     """Serves image requests.
 
@@ -65,51 +67,30 @@ class Proxy:
     description that answers from a shared cache lack.
     """
 
-    def __init__(
-        self,
-        settings: CurrentSettings,
-        *,
-        directory: Directory,
-        cache: BaseCache,
-        ledger: Ledger,
-        upstream: Upstream,
-        election: Election,
-        wall: Callable[[], float],
-        spread: Callable[[], float],
-        new_id: Callable[[], str],
-        observer: Observer = NO_OBSERVER,
-        tracing: Tracing = NO_TRACING,
-        amend: Callable[[str, Bought], None] = lambda name, bought: None,
-    ) -> None:
-        self._settings = settings
-        self.flights: Flights[FlightResult] = Flights()
-        self.draining = False
-        self.in_flight = 0
-        self._memo = RequestMemo(settings())
-        self._directory = directory
-        self._cache = cache
-        self._ledger = ledger
-        self._upstream = upstream
-        self._election = election
-        self._wall = wall
-        self._spread = spread
-        self._new_id = new_id
-        self._observer = observer
-        self._tracing = tracing
-        self._amend = amend
-
-    @property
-    def settings(self) -> Settings:
-        """The settings in force."""
-        return self._settings()
+    settings: CurrentSettings
+    directory: Directory
+    cache: BaseCache
+    ledger: Ledger
+    upstream: Upstream
+    election: Election
+    wall: Callable[[], float]
+    spread: Callable[[], float]
+    new_id: Callable[[], str]
+    observer: Observer = NO_OBSERVER
+    tracing: Tracing = NO_TRACING
+    amend: Callable[[str, Bought], None] = lambda name, bought: None
+    flights: Flights[FlightResult] = field(default_factory=Flights)
+    draining: bool = False
+    in_flight: int = 0
+    _memo: RequestMemo = field(default_factory=RequestMemo)
 
     async def generate(self, incoming: ProxyRequest, record: RequestRecord) -> ProxyResponse:
         """Answer one request from the cache, a shared flight, or a purchase.
 
         Fills in `record` on the way. Raises GatewayError.
         """
-        settings, started = self._settings(), perf_counter()
-        caller = record.caller = await self._directory.authenticate(incoming.authorization)
+        settings, started = self.settings(), perf_counter()
+        caller = record.caller = await self.directory.authenticate(incoming.authorization)
         record.phase_ended("auth", started)
         try:
             # Before the slot is taken: clients that send slowly must not fill the gateway.
@@ -119,7 +100,7 @@ class Proxy:
         except NotCached:  # a question that was answered, not a refusal
             raise
         except (InvalidRequest, NotPermitted, LimitReached):
-            self._observer.request_refused(record)
+            self.observer.request_refused(record)
             raise
 
     async def _serve(
@@ -161,7 +142,7 @@ class Proxy:
         check_policy(caller.team, read.request)
         enabled = settings.cache.enabled and caller.team.cache
         cache = cache_use(read_cache_control(cache_control), enabled=enabled)
-        at = self._wall()
+        at = self.wall()
         return Context(caller, read.request, read.fingerprint, cache, settings, record, at)
 
     async def _look_up(self, context: Context) -> ProxyResponse | None:
@@ -169,26 +150,26 @@ class Proxy:
         if not context.cache.read:
             return None
         cached = await self._cached(context)
-        age = 0.0 if cached is None else max(0.0, self._wall() - cached.at)
+        age = 0.0 if cached is None else max(0.0, self.wall() - cached.at)
         if cached is None or not context.cache.accepts(age):
-            self._observer.cache_lookup("memory", "miss")
+            self.observer.cache_lookup("memory", "miss")
             return None
-        self._observer.cache_lookup("memory", "hit" if cached.tier == "memory" else "miss")
+        self.observer.cache_lookup("memory", "hit" if cached.tier == "memory" else "miss")
         if cached.about is None:
             about = context.about
-            self._amend(context.fingerprint, replace(cached, about=about, tier="memory"))
+            self.amend(context.fingerprint, replace(cached, about=about, tier="memory"))
         self._serve_free(context, cached, "hit")
         return ProxyResponse(cached.body, CacheStatus.HIT, int(age))
 
     async def _cached(self, context: Context) -> Bought | None:
-        cached: Bought | None = await self._cache.get(context.fingerprint)
+        cached: Bought | None = await self.cache.get(context.fingerprint)
         return cached
 
     def _serve_free(self, context: Context, bought: Bought, outcome: str) -> None:
         """Record an answer that was not bought for this request."""
         record = context.record
         record.outcome, record.images, record.saved = outcome, bought.images, bought.cost
-        self._observer.answer_ready(record)
+        self.observer.answer_ready(record)
 
     # -- flights --------------------------------------------------------------------------------
 
@@ -213,7 +194,7 @@ class Proxy:
         """Return the flight of this answer. Raises Draining or Overloaded if none may start."""
         name = context.fingerprint if context.cache.read else None
         if name and self.flights.under_way(name):
-            self._observer.flight("follow")
+            self.observer.flight("follow")
         elif self.draining:
             raise Draining
         # Purchases whose clients have left count, too.
@@ -227,12 +208,12 @@ class Proxy:
         if not context.cache.read:
             return FlightResult(await buy())
         look = partial(self._look_again, context)
-        return await self._election.buy_or_wait(context.fingerprint, context.record, look, buy)
+        return await self.election.buy_or_wait(context.fingerprint, context.record, look, buy)
 
     async def _look_again(self, context: Context) -> Bought | None:
         """Return the cached answer, which may have come since the first look-up."""
         cached = await self._cached(context)
-        return cached if cached and context.accepts(cached, self._wall()) else None
+        return cached if cached and context.accepts(cached, self.wall()) else None
 
     async def _see_through(self, context: Context) -> Bought:
         """Buy. If the client left, report the end of the purchase: its request ended long ago."""
@@ -244,16 +225,16 @@ class Proxy:
                 failure = sys.exception()
                 if isinstance(failure, GatewayError):
                     record.outcome, record.code = failure.outcome, failure.code
-                self._observer.late_purchase_ended(record, failure)
+                self.observer.late_purchase_ended(record, failure)
 
     # -- a purchase -----------------------------------------------------------------------------
 
     async def _buy(self, context: Context) -> Bought:
         """Hold quota, call the upstream once, settle or release, and cache the answer."""
-        self._observer.flight("lead")
+        self.observer.flight("lead")
         request, record = context.request, context.record
         body = encode_body(request)
-        reservation = context.reservation(self._new_id())
+        reservation = context.reservation(self.new_id())
         held = await self._hold(reservation, context)
         try:
             reply, answered = await self._call_upstream(body, context)
@@ -265,30 +246,30 @@ class Proxy:
             raise
         cost = charge(context.settings.models[request.model], request, answered)
         record.outcome, record.images, record.cost = "miss", answered.images, cost
-        self._observer.answer_ready(record)
+        self.observer.answer_ready(record)
         await self._settle(reservation, held, answered.images, cost)
-        bought = Bought(body=reply.body, images=answered.images, cost=cost, at=self._wall())
+        bought = Bought(body=reply.body, images=answered.images, cost=cost, at=self.wall())
         return await self._store(context, bought, answered)
 
     async def _hold(self, reservation: Reserve, context: Context) -> Held:
         """Hold quota for the purchase. Raises LimitReached, or StoreUnavailable."""
         record, started = context.record, perf_counter()
-        with self._tracing.store("reserve"):
-            held = await self._ledger.reserve(reservation, store_patience(record.own_seconds()))
+        with self.tracing.store("reserve"):
+            held = await self.ledger.reserve(reservation, store_patience(record.own_seconds()))
         record.phase_ended("quota", started)
         record.rate_limits = held.rate_limits
         if isinstance(held, Denied):
-            self._observer.purchase_refused(reservation.team, held.refusal)
-            raise refusal_error(held.refusal, self._spread(), context.caller.key.id)
+            self.observer.purchase_refused(reservation.team, held.refusal)
+            raise refusal_error(held.refusal, self.spread(), context.caller.key.id)
         return held
 
     async def _call_upstream(self, body: bytes, context: Context) -> tuple[Reply, ImageResponse]:
         """Call the upstream once. Raises UpstreamError unless it delivers images."""
         request, record, settings = context.request, context.record, context.settings.upstream
-        with self._tracing.upstream(request, settings) as span:
-            call = self._upstream.generate(body, record.id, settings, span.headers)
-            reply = await measured_call(call, request.model, record, self._observer)
-            judge(reply, [settings.key.encode()], self._wall())
+        with self.tracing.upstream(request, settings) as span:
+            call = self.upstream.generate(body, record.id, settings, span.headers)
+            reply = await measured_call(call, request.model, record, self.observer)
+            judge(reply, [settings.key.encode()], self.wall())
             answered = read_response(reply.body)
             span.answered(answered.usage)
         return reply, answered
@@ -297,10 +278,10 @@ class Proxy:
         self, reservation: Reserve, held: Held, record: RequestRecord, failure: Exception
     ) -> None:
         """Close a purchase without images: release it, or charge it if they may have been drawn."""
-        self._observer.purchase_failed(record, failure)
+        self.observer.purchase_failed(record, failure)
         if isinstance(failure, UpstreamError) and not failure.charged:
-            with self._tracing.store("release"):
-                await self._ledger.finish(Release(id=reservation.id, team=reservation.team))
+            with self.tracing.store("release"):
+                await self.ledger.finish(Release(id=reservation.id, team=reservation.team))
             return
         # A defect of the gateway is charged, too: the call may have been sent before it.
         record.images, record.cost = reservation.images, reservation.cost
@@ -310,21 +291,19 @@ class Proxy:
         self, reservation: Reserve, held: Held, images: int, cost: int, *, unknown: bool = False
     ) -> None:
         """Charge the purchase. Waits at most 2 s; the ledger goes on until that is written."""
-        swept = self._wall() > held.at + reservation.lease
-        self._observer.charged(reservation, cost, unknown=unknown, swept=swept)
-        with self._tracing.store("settle"):
-            await self._ledger.finish(reservation.settle(held.at, images, cost, unknown=unknown))
+        swept = self.wall() > held.at + reservation.lease
+        self.observer.charged(reservation, cost, unknown=unknown, swept=swept)
+        with self.tracing.store("settle"):
+            await self.ledger.finish(reservation.settle(held.at, images, cost, unknown=unknown))
 
     async def _store(self, context: Context, bought: Bought, answered: ImageResponse) -> Bought:
         """Cache a complete answer, for no longer than its URLs work."""
         cache = context.settings.cache
-        seconds = keep_seconds(
-            answered.urls, self._wall(), cache.ttl_seconds, cache.url_ttl_seconds
-        )
+        seconds = keep_seconds(answered.urls, self.wall(), cache.ttl_seconds, cache.url_ttl_seconds)
         if not context.cache.store or seconds <= 0 or answered.images < context.request.n:
             return bought
         kept = replace(bought, kept=True, about=context.about)
-        stored = await self._cache.set(context.fingerprint, kept, ttl=seconds)
+        stored = await self.cache.set(context.fingerprint, kept, ttl=seconds)
         return kept if stored else bought
 
 

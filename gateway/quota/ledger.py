@@ -35,6 +35,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 import structlog
@@ -94,32 +95,28 @@ class _Pending(Generic[T]):
         self.outcome: asyncio.Future[T] = asyncio.get_running_loop().create_future()
 
 
+@dataclass(eq=False)
 class Ledger(Service):
     """Admits purchases and records their outcomes.
 
     `spread` returns randomness in [0, 1) for the jitter. `observer` receives the events.
     """
 
-    def __init__(
-        self,
-        store: AccountStore,
-        *,
-        spread: Callable[[], float],
-        observer: LedgerObserver = NO_OBSERVER,
-    ) -> None:
-        self._store = store
-        self._spread = spread
-        self._observer = observer
-        self._waiting: deque[_Pending[Any]] = deque()
-        self._in_hand = 0
-        self._set_aside: list[_Pending[Any]] = []
-        self._silent_until: dict[str, float] = {}
-        self._unavailable = StoreUnavailable
-        self._sweeping: dict[str, _Pending[int]] = {}
-        self._wake = asyncio.Event()
-        self._idle = asyncio.Event()
+    store: AccountStore
+    spread: Callable[[], float]
+    observer: LedgerObserver = NO_OBSERVER
+    _waiting: deque[_Pending[Any]] = field(default_factory=deque)
+    _in_hand: int = 0
+    _set_aside: list[_Pending[Any]] = field(default_factory=list)
+    _silent_until: dict[str, float] = field(default_factory=dict)
+    _unavailable: type[StoreUnavailable] = StoreUnavailable
+    _sweeping: dict[str, _Pending[int]] = field(default_factory=dict)
+    _wake: asyncio.Event = field(default_factory=asyncio.Event)
+    _idle: asyncio.Event = field(default_factory=asyncio.Event)
+    _background: Background = field(default_factory=lambda: Background("ledger"))
+
+    def __post_init__(self) -> None:
         self._idle.set()
-        self._background = Background("ledger")
 
     async def start(self) -> None:
         """Sweep holds that a former process left, and start the worker. Raises StoreUnavailable."""
@@ -183,7 +180,7 @@ class Ledger(Service):
         self._waiting += self._set_aside
         self._set_aside.clear()
         self._wake.set()
-        for account in await self._store.due():
+        for account in await self.store.due():
             former = self._sweeping.get(account)
             # At most one per account: else they pile up while nothing can be written.
             if former is None or former.outcome.done():
@@ -222,7 +219,7 @@ class Ledger(Service):
                 self._log_failure("batch failed", failure, steps=len(batch))
                 batch = await self._attempt_apart(batch)
                 pause = min(1.0, pause * 2 or 0.05)
-            await asyncio.sleep(pause * self._spread())
+            await asyncio.sleep(pause * self.spread())
             batch += self._take(MAX_BATCH - len(batch))
         self._in_hand = 0
 
@@ -270,21 +267,21 @@ class Ledger(Service):
     async def _attempt(self, batch: list[_Pending[Any]]) -> bool:
         """Decide and write the batch once. Returns False if another process wrote in between."""
         names = list(dict.fromkeys(name for pending in batch for name in pending.step.accounts))
-        loaded = await self._store.load(names)
+        loaded = await self.store.load(names)
         versions = dict(zip(names, (version for _, version in loaded.accounts), strict=True))
         accounts = dict(zip(names, (account for account, _ in loaded.accounts), strict=True))
         await self._look_for_lost(batch, accounts, loaded.now)
         decided, changes, entries = _decide(batch, accounts, loaded.now)
         if changes:
             swap = [Change(name, versions[name], account) for name, account in changes.items()]
-            if not await self._store.swap(swap, entries):
+            if not await self.store.swap(swap, entries):
                 return False
         for pending, applied in decided:
             if not pending.outcome.done():
                 pending.outcome.set_result(applied.outcome)
         for pending, applied in decided:
             self._report(pending.step, applied)
-        self._observer.accounts_seen(accounts)
+        self.observer.accounts_seen(accounts)
         return True
 
     async def _look_for_lost(
@@ -300,7 +297,7 @@ class Ledger(Service):
                 reserved[step.id] = hold.at
         if not unsure:
             return
-        written = await self._store.written(reserved)
+        written = await self.store.written(reserved)
         for pending, step in unsure:
             pending.step = replace(step, lost=step.id not in written)
 
@@ -309,10 +306,10 @@ class Ledger(Service):
         match step:
             case Expire(account=account) if applied.outcome:
                 log.warning("swept, charged as unknown", account=account, holds=applied.outcome)
-                self._observer.holds_swept(applied.entries)
+                self.observer.holds_swept(applied.entries)
             case Settle(id=id, team=team, lost=True):
                 log.warning("settled a purchase that the store had lost", id=id, team=team)
-                self._observer.lost_purchase_settled()
+                self.observer.lost_purchase_settled()
 
 
 def _decide(

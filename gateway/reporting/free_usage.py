@@ -6,6 +6,7 @@ unwritten rest, which is never money.
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 import structlog
 from msgspec.structs import replace
@@ -31,20 +32,20 @@ _Sums = defaultdict[str, int]
 """The sums of one kind of request since the last write, by their names in `Entry`."""
 
 
+@dataclass(eq=False)
 class FreeUsage(WriteBehind[Sequence[Entry]], Observer):
     """The buffer in front of `AccountStore.record`.
 
     `new_id` returns a unique id, `wall` the time.
     """
 
-    def __init__(
-        self, store: AccountStore, *, new_id: Callable[[], str], wall: Callable[[], float]
-    ) -> None:
+    store: AccountStore
+    new_id: Callable[[], str]
+    wall: Callable[[], float]
+    _waiting: dict[_Kind, tuple[Entry, _Sums]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
         super().__init__("free usage")
-        self._store = store
-        self._new_id = new_id
-        self._wall = wall
-        self._waiting: dict[_Kind, tuple[Entry, _Sums]] = {}
 
     def answer_ready(self, record: RequestRecord) -> None:
         """Add a cache hit, or a shared answer of a purchase in flight."""
@@ -75,7 +76,7 @@ class FreeUsage(WriteBehind[Sequence[Entry]], Observer):
     async def write(self, batch: Sequence[Entry]) -> None:
         """Write the entries, all at once or else one by one. Raises StoreUnavailable."""
         try:
-            await self._store.record(batch)
+            await self.store.record(batch)
         except StoreUnavailable:
             raise
         except Exception as defect:
@@ -90,7 +91,7 @@ class FreeUsage(WriteBehind[Sequence[Entry]], Observer):
         self, record: RequestRecord, outcome: EntryOutcome, labels: tuple[str, str, str]
     ) -> _Sums | None:
         """The sums to add this request to; None if its kind is left out."""
-        caller, now = record.caller, self._wall()
+        caller, now = record.caller, self.wall()
         if caller is None:
             return None
         team, key = caller.team.name, caller.key.line
@@ -100,7 +101,7 @@ class FreeUsage(WriteBehind[Sequence[Entry]], Observer):
         if found is None and len(self._waiting) < MAX_WAITING:
             model, size, quality = labels
             first = Entry(
-                id=self._new_id(),
+                id=self.new_id(),
                 at=now,
                 team=team,
                 key=key,

@@ -6,7 +6,7 @@ they take is bounded however long that lasts.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from time import perf_counter
 
 from gateway.config.live import CurrentSettings
@@ -67,6 +67,7 @@ class _SharedLine:
         self.id = record.id
 
 
+@dataclass(eq=False)
 class RequestHistory(WriteBehind[HistoryBatch], Observer):
     """The buffer in front of `HistoryStore.write`.
 
@@ -74,26 +75,20 @@ class RequestHistory(WriteBehind[HistoryBatch], Observer):
     time.
     """
 
-    def __init__(
-        self,
-        store: HistoryStore,
-        *,
-        settings: CurrentSettings,
-        wall: Callable[[], float],
-        writer: str,
-    ) -> None:
+    store: HistoryStore
+    settings: CurrentSettings
+    wall: Callable[[], float]
+    writer: str
+    _lines: list[RequestLine] = field(default_factory=list)
+    _shared: dict[_Group, _SharedLine] = field(default_factory=dict)
+    _errors: dict[_Group, ErrorKind] = field(default_factory=dict)
+    _latency: HourLatency = field(default_factory=HourLatency)
+    _places: int = 0
+    _batches: int = 0
+    _lines_since_trim: float = float("inf")
+
+    def __post_init__(self) -> None:
         super().__init__("request history")
-        self._store = store
-        self._settings = settings
-        self._wall = wall
-        self._writer = writer
-        self._lines: list[RequestLine] = []
-        self._shared: dict[_Group, _SharedLine] = {}
-        self._errors: dict[_Group, ErrorKind] = {}
-        self._latency = HourLatency()
-        self._places = 0
-        self._batches = 0
-        self._lines_since_trim: float = float("inf")
 
     # -- as requests end ------------------------------------------------------------------------
 
@@ -118,7 +113,7 @@ class RequestHistory(WriteBehind[HistoryBatch], Observer):
         self._add(record, seconds, record.own_seconds(seconds))
 
     def _add(self, record: RequestRecord, seconds: float, own: float) -> None:
-        caller, at = record.caller, self._wall()
+        caller, at = record.caller, self.wall()
         team, key = (None, None) if caller is None else (caller.team.name, caller.key.id)
         group = (team, key, record.outcome, record.status, record.code, record.route)
         if record.outcome not in SUCCESSES:
@@ -204,13 +199,13 @@ class RequestHistory(WriteBehind[HistoryBatch], Observer):
 
     def _place(self, at: float) -> str:
         self._places += 1
-        return make_place(at, self._writer, self._places)
+        return make_place(at, self.writer, self._places)
 
     # -- into the store -------------------------------------------------------------------------
 
     async def write(self, batch: HistoryBatch) -> None:
         """Write the batch; the store adds a batch number of this writer once."""
-        await self._store.write(batch)
+        await self.store.write(batch)
 
     def collect(self) -> HistoryBatch | None:
         """The requests that are not written yet."""
@@ -223,11 +218,11 @@ class RequestHistory(WriteBehind[HistoryBatch], Observer):
         lines, self._lines = self._lines, []
         errors, self._errors = self._errors, {}
         lines += [self._shared_line(*item) for item in shared.items() if item[1].requests]
-        keep, now = self._settings().activity.keep_requests, self._wall()
+        keep, now = self.settings().activity.keep_requests, self.wall()
         latency.hour = int(now // HOUR_SECONDS)
         self._batches += 1
         return HistoryBatch(
-            writer=self._writer,
+            writer=self.writer,
             number=self._batches,
             at=now,
             lines=lines if keep else (),

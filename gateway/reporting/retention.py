@@ -6,6 +6,7 @@ same time only find less to do.
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from gateway.config.live import CurrentSettings
 from gateway.core.errors import StoreUnavailable
@@ -23,24 +24,16 @@ PAUSE_SECONDS = 0.02
 """Pause between two steps, because purchases have priority in the store."""
 
 
+@dataclass(eq=False)
 class Retention(Service):
     """Deletes in the background while its `async with` block runs. `wall` returns the time."""
 
-    def __init__(
-        self,
-        usage: UsageStore,
-        history: HistoryStore,
-        audit: AuditStore,
-        *,
-        settings: CurrentSettings,
-        wall: Callable[[], float],
-    ) -> None:
-        self._usage = usage
-        self._history = history
-        self._audit = audit
-        self._settings = settings
-        self._wall = wall
-        self._background = Background("retention")
+    usage: UsageStore
+    history: HistoryStore
+    audit: AuditStore
+    settings: CurrentSettings
+    wall: Callable[[], float]
+    _background: Background = field(default_factory=lambda: Background("retention"))
 
     async def start(self) -> None:
         """Delete old audit entries, then start the periodic jobs. Raises StoreUnavailable."""
@@ -58,16 +51,16 @@ class Retention(Service):
         """Delete all usage that is too old now. Raises StoreUnavailable."""
         more = True
         while more:
-            now, days = self._wall(), self._settings().usage.keep_days
+            now, days = self.wall(), self.settings().usage.keep_days
             before = now - days * DAY_SECONDS if days else None
-            more = await self._usage.tidy(now, before)
+            more = await self.usage.tidy(now, before)
             await asyncio.sleep(PAUSE_SECONDS)
 
     async def delete_history(self) -> None:
         """Delete request lines, errors and latency that are too old. Raises StoreUnavailable."""
-        await self._history.forget(self._wall())
+        await self.history.forget(self.wall())
 
     async def delete_audit(self) -> None:
         """Delete audit entries that are too old. Raises StoreUnavailable."""
-        days = self._settings().admin.audit_days
-        await self._audit.forget(self._wall() - days * DAY_SECONDS)
+        days = self.settings().admin.audit_days
+        await self.audit.forget(self.wall() - days * DAY_SECONDS)

@@ -6,6 +6,7 @@ second. It needs no notifications from the file system, so renamed files, change
 """
 
 import asyncio
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import structlog
@@ -52,13 +53,13 @@ def _shown(file: str) -> str:
     return redact(file.encode(), ()).decode()
 
 
+@dataclass(eq=False)
 class KeyFileWatcher(Service):
     """Applies a changed key file to the running gateway."""
 
-    def __init__(self, settings: LiveSettings) -> None:
-        self._settings = settings
-        self._found: Secret | str = ""
-        self._background = Background("upstream key")
+    settings: LiveSettings
+    _found: Secret | str = ""
+    _background: Background = field(default_factory=lambda: Background("upstream key"))
 
     async def start(self) -> None:
         """Check the file every second."""
@@ -69,11 +70,11 @@ class KeyFileWatcher(Service):
         await self._background.close()
 
     async def _check(self) -> None:
-        former = self._settings().upstream
+        former = self.settings().upstream
         changed = await asyncio.to_thread(self.look, former)
         # A reload during the read may have set another key, which is then the newer one.
-        if changed is not None and self._settings().upstream is former:
-            self._settings.replace(replace(self._settings(), upstream=changed))
+        if changed is not None and self.settings().upstream is former:
+            self.settings.replace(replace(self.settings(), upstream=changed))
             log.info("upstream key changed")
 
     def look(self, settings: UpstreamSettings) -> UpstreamSettings | None:

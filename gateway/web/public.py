@@ -154,7 +154,7 @@ class PublicApi:
     )
     async def _generations(self, call: PublicRequest) -> web.StreamResponse:
         request, record = call.request, call.record
-        limit = self._proxy.settings.server.max_body_bytes
+        limit = self._proxy.settings().server.max_body_bytes
         incoming = ProxyRequest(
             authorization=request.headers.getall("Authorization", ()),
             cache_control=request.headers.getall("Cache-Control", ()),
@@ -168,7 +168,7 @@ class PublicApi:
     @PublicRoute("GET", "/models", "List the models that this key may use")
     async def _models(self, call: PublicRequest) -> ModelList:
         caller = await self._caller(call)
-        names = visible_models(caller.team, self._proxy.settings.models)
+        names = visible_models(caller.team, self._proxy.settings().models)
         return ModelList(object="list", data=[ListedModel(id=name) for name in names])
 
     @PublicRoute("GET", "/quota", "Current usage against limits")

@@ -154,7 +154,7 @@ class Memo(RequestMemo):
 
 @pytest.fixture
 def memo() -> Memo:
-    return Memo(SETTINGS)
+    return Memo()
 
 
 def test_the_same_bytes_are_read_once(memo: Memo) -> None:

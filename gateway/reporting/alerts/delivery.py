@@ -16,6 +16,7 @@ It guards against these cases:
 import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
 import msgspec
@@ -23,7 +24,7 @@ import structlog
 from msgspec import Struct
 from msgspec.structs import replace
 
-from gateway.config.settings import Settings
+from gateway.config.live import CurrentSettings
 from gateway.config.webhooks import Webhook
 from gateway.core.errors import StoreUnavailable
 from gateway.core.model import Claim
@@ -83,6 +84,7 @@ def deliveries(claims: Sequence[Claim]) -> list[Delivery]:
     return sorted(found, key=lambda delivery: delivery.alert.at, reverse=True)
 
 
+@dataclass(eq=False)
 class Deliverer(Service):
     """Delivers alerts in the background.
 
@@ -91,33 +93,22 @@ class Deliverer(Service):
     [0, 1). `pauses` are the seconds between attempts.
     """
 
-    def __init__(
-        self,
-        claims: ClaimStore,
-        webhooks: Webhooks,
-        settings: Callable[[], Settings],
-        *,
-        secret: bytes,
-        owner: str,
-        wall: Callable[[], float],
-        spread: Callable[[], float],
-        pauses: Sequence[float] = PAUSES,
-        observer: Observer = NO_OBSERVER,
-    ) -> None:
-        self._claims = claims
-        self._webhooks = webhooks
-        self._settings = settings
-        self._background = Background("alert deliveries")
-        self._secret = secret
-        self._owner = owner
-        self._wall = wall
-        self._spread = spread
-        self._pauses = pauses
-        self._observer = observer
-        self._quiet_until: dict[str, float] = {}
-        self._in_hand: set[str] = set()
-        # A webhook that hangs must not delay the others.
-        self._room = defaultdict[str, asyncio.Semaphore](lambda: asyncio.Semaphore(AT_ONCE))
+    claims: ClaimStore
+    webhooks: Webhooks
+    settings: CurrentSettings
+    secret: bytes = field(repr=False)
+    owner: str
+    wall: Callable[[], float]
+    spread: Callable[[], float]
+    pauses: Sequence[float] = PAUSES
+    observer: Observer = NO_OBSERVER
+    _background: Background = field(default_factory=lambda: Background("alert deliveries"))
+    _quiet_until: dict[str, float] = field(default_factory=dict)
+    _in_hand: set[str] = field(default_factory=set)
+    # A webhook that hangs must not delay the others.
+    _room: dict[str, asyncio.Semaphore] = field(
+        default_factory=lambda: defaultdict(lambda: asyncio.Semaphore(AT_ONCE))
+    )
 
     async def close(self) -> None:
         """Stop. Other gateways, or this one after its next start, deliver what is left."""
@@ -125,7 +116,7 @@ class Deliverer(Service):
 
     def deliver(self, webhook: Webhook, alert: Alert) -> None:
         """Start the delivery, unless it is done, in progress, or claimed by another gateway."""
-        id = alert_id(self._secret, webhook.name, alert)
+        id = alert_id(self.secret, webhook.name, alert)
         if id in self._in_hand or self._quiet_until.get(id, 0.0) > alert.at:
             return
         self._in_hand.add(id)
@@ -145,7 +136,7 @@ class Deliverer(Service):
 
     async def _claim_and_send(self, delivery: Delivery) -> None:
         """Claim the alert, and send it until an attempt succeeds or the last one has failed."""
-        for pause in (*self._pauses, None):
+        for pause in (*self.pauses, None):
             async with self._room[delivery.webhook]:
                 if not await self._claim(delivery, claimed=delivery.attempts > 0):
                     return
@@ -156,37 +147,37 @@ class Deliverer(Service):
                 delivery,
                 state="sent" if receipt.delivered else "waiting",
                 attempts=delivery.attempts + 1,
-                last_at=self._wall(),
+                last_at=self.wall(),
                 error=None if receipt.delivered else receipt.detail,
             )
             if delivery.state == "sent" or not receipt.passing or pause is None:
                 await self._end(delivery)
                 return
             log.warning("alert attempt failed", attempt=delivery.attempts, **_facts(delivery))
-            if not await self._wait(delivery, pause * (1 + SPREAD * self._spread())):
+            if not await self._wait(delivery, pause * (1 + SPREAD * self.spread())):
                 return
 
     async def _claim(self, delivery: Delivery, *, claimed: bool) -> bool:
         """Claim the alert, or extend the claim. While the store is away the answer is `claimed`."""
         note = msgspec.json.encode(delivery)
         try:
-            left = await self._claims.claim(delivery.id, self._owner, CLAIM_SECONDS, note)
+            left = await self.claims.claim(delivery.id, self.owner, CLAIM_SECONDS, note)
         except StoreUnavailable:
             return claimed
         if left is None:
             return True
-        self._quiet_until[delivery.id] = self._wall() + left
+        self._quiet_until[delivery.id] = self.wall() + left
         return False
 
     async def _attempt(self, delivery: Delivery) -> Receipt | None:
         """Send the message. Returns None if the webhook is no longer configured."""
-        webhook = self._settings().alerts.webhooks.get(delivery.webhook)
+        webhook = self.settings().alerts.webhooks.get(delivery.webhook)
         if webhook is None:
             return None
         body = message(webhook.kind, delivery.alert, delivery.id)
-        receipt = await self._webhooks.send(webhook, delivery.id, body, self._wall())
+        receipt = await self.webhooks.send(webhook, delivery.id, body, self.wall())
         if receipt.delivered:
-            self._observer.alert_ended(webhook.kind, "sent")
+            self.observer.alert_ended(webhook.kind, "sent")
         return receipt
 
     async def _wait(self, delivery: Delivery, seconds: float) -> bool:
@@ -201,21 +192,21 @@ class Deliverer(Service):
 
     async def _end(self, delivery: Delivery) -> None:
         """Record the result in the store, so that no gateway delivers the alert again."""
-        now = self._wall()
+        now = self.wall()
         if delivery.state == "sent":
             seconds = max(delivery.alert.ends - now, 0.0) + SHOWN_SECONDS
             log.info("alert sent", webhook=delivery.webhook, alert=delivery.alert.event)
         else:
             delivery, seconds = replace(delivery, state="failed"), GIVEN_UP_SECONDS
-            webhook = self._settings().alerts.webhooks.get(delivery.webhook)
+            webhook = self.settings().alerts.webhooks.get(delivery.webhook)
             if webhook is not None:
-                self._observer.alert_ended(webhook.kind, "failed")
+                self.observer.alert_ended(webhook.kind, "failed")
             log.error("alert not sent", attempts=delivery.attempts, **_facts(delivery))
         self._quiet_until[delivery.id] = now + seconds
         note = msgspec.json.encode(delivery)
         while True:  # until the result is recorded, another gateway may deliver it again
             try:
-                await self._claims.complete(delivery.id, self._owner, seconds, note)
+                await self.claims.complete(delivery.id, self.owner, seconds, note)
                 return
             except StoreUnavailable:
                 await asyncio.sleep(STORE_RETRY_SECONDS)

@@ -6,8 +6,9 @@ request, and no request waits for it.
 
 import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
-from gateway.config.settings import Settings
+from gateway.config.live import CurrentSettings
 from gateway.config.webhooks import Webhook
 from gateway.core.errors import StoreUnavailable, UpstreamAuth
 from gateway.core.model import Key
@@ -38,26 +39,18 @@ UNKNOWN_SECONDS = 30.0
 """The interval of checking today's unknown charges."""
 
 
+@dataclass(eq=False)
 class Alerts(Service, Observer):
     """Raises alerts. `settings` returns the current settings, `wall` returns the time."""
 
-    def __init__(
-        self,
-        usage: UsageStore,
-        directory: Directory,
-        settings: Callable[[], Settings],
-        deliverer: Deliverer,
-        *,
-        wall: Callable[[], float],
-    ) -> None:
-        self._usage = usage
-        self._directory = directory
-        self._settings = settings
-        self._wall = wall
-        self._seen: dict[str, Account] = {}
-        self._latest: tuple[int, dict[str, Key]] = (0, {})
-        self._background = Background("alerts")
-        self._deliverer = deliverer
+    usage: UsageStore
+    directory: Directory
+    settings: CurrentSettings
+    deliverer: Deliverer
+    wall: Callable[[], float]
+    _seen: dict[str, Account] = field(default_factory=dict)
+    _latest: tuple[int, dict[str, Key]] = (0, {})
+    _background: Background = field(default_factory=lambda: Background("alerts"))
 
     async def start(self) -> None:
         """Start the periodic checks."""
@@ -67,50 +60,50 @@ class Alerts(Service, Observer):
     async def close(self) -> None:
         """Stop. Other gateways, or this one after its next start, deliver what is left."""
         await self._background.close()
-        await self._deliverer.close()
+        await self.deliverer.close()
 
     def accounts_seen(self, accounts: Mapping[str, Account]) -> None:
         """Note accounts that were just read or written."""
-        if self._settings().alerts.webhooks:
+        if self.settings().alerts.webhooks:
             self._seen.update(accounts)
 
     def purchase_failed(self, record: RequestRecord, failure: Exception) -> None:
         """Raise an alert if the upstream refused the gateway's key."""
         if isinstance(failure, UpstreamAuth):
-            for webhook, alert in upstream_alerts(self._webhooks(), self._wall()):
-                self._deliverer.deliver(webhook, alert)
+            for webhook, alert in upstream_alerts(self._webhooks(), self.wall()):
+                self.deliverer.deliver(webhook, alert)
 
     async def check_unknown(self) -> None:
         """Check today's unknown charges. Raises StoreUnavailable."""
         webhooks = [hook for hook in self._webhooks() if hook.unknown_above is not None]
         if not webhooks:
             return
-        now = self._wall()
+        now = self.wall()
         start = now // DAY_SECONDS * DAY_SECONDS
-        rows = await self._usage.report(("outcome",), start, start + DAY_SECONDS)
+        rows = await self.usage.report(("outcome",), start, start + DAY_SECONDS)
         unknown = sum(row.cost for row in rows if row.group == ("unknown",))
         for webhook, alert in unknown_alerts(unknown, webhooks, now):
-            self._deliverer.deliver(webhook, alert)
+            self.deliverer.deliver(webhook, alert)
 
     async def _check_budgets(self) -> None:
         seen, self._seen = self._seen, {}
-        webhooks, now = self._webhooks(), self._wall()
+        webhooks, now = self._webhooks(), self.wall()
         if not webhooks:
             return
         for number, budget in enumerate(self._budgets(seen), 1):
             for webhook, alert in budget_alerts(budget, webhooks, now):
-                self._deliverer.deliver(webhook, alert)
+                self.deliverer.deliver(webhook, alert)
             if number % BUDGETS_AT_ONCE == 0:
                 await asyncio.sleep(0)  # requests go first
-        self._deliverer.forget_ended(now)
+        self.deliverer.forget_ended(now)
 
     def _budgets(self, seen: Mapping[str, Account]) -> Iterator[Budget]:
         if GATEWAY in seen:
-            yield BudgetOwner(), seen[GATEWAY], self._settings().limits
+            yield BudgetOwner(), seen[GATEWAY], self.settings().limits
         prefix = team_account("")
         for account_name, account in seen.items():
             name = account_name.removeprefix(prefix)
-            team = self._directory.teams.get(name)
+            team = self.directory.teams.get(name)
             if account_name.startswith(prefix) and team is not None:
                 yield from team_budgets(name, team.limits, account, self._keys(account))
 
@@ -119,11 +112,11 @@ class Alerts(Service, Observer):
         if not account.keys:
             return []
         generation, latest = self._latest
-        if generation != self._directory.generation:
-            keys = sorted(self._directory.keys.values(), key=lambda key: key.created)
+        if generation != self.directory.generation:
+            keys = sorted(self.directory.keys.values(), key=lambda key: key.created)
             latest = {key.line: key for key in keys}
-            self._latest = self._directory.generation, latest
+            self._latest = self.directory.generation, latest
         return [(line, latest[line]) for line in account.keys if line in latest]
 
     def _webhooks(self) -> Sequence[Webhook]:
-        return list(self._settings().alerts.webhooks.values())
+        return list(self.settings().alerts.webhooks.values())

@@ -11,6 +11,7 @@ import gzip
 import time
 from collections.abc import Callable
 from copy import copy
+from dataclasses import dataclass
 from typing import Any
 
 from aiohttp import web
@@ -53,30 +54,30 @@ _JUNK = {
 }
 
 
+@dataclass(eq=False)
 class Generations:
     """Handles generation requests. `clock` returns seconds since the epoch."""
 
-    def __init__(self, state: State, pictures: Pictures, clock: Callable[[], float]) -> None:
-        self._state = state
-        self._pictures = pictures
-        self._clock = clock
+    state: State
+    pictures: Pictures
+    clock: Callable[[], float]
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Answer a request, or apply the next fault to it. Raises a refusal."""
         body = await request.read()
         headers = {name.lower(): value for name, value in request.headers.items()}
-        counts = self._state.counts
+        counts = self.state.counts
         counts.asked += 1
         counts.requests.append(Received(headers, body, time.monotonic()))
-        check_key(self._state, headers.get("authorization", ""))
+        check_key(self.state, headers.get("authorization", ""))
         call = read_call(body)
-        with self._state.call(call.n):
-            return await self._answer(request, call, self._state.next_fault())
+        with self.state.call(call.n):
+            return await self._answer(request, call, self.state.next_fault())
 
     async def _answer(
         self, request: web.Request, call: ImageCall, fault: UpstreamFault | None
     ) -> web.StreamResponse:
-        settings, counts = copy(self._state.settings), self._state.counts
+        settings, counts = copy(self.state.settings), self.state.counts
         await asyncio.sleep(settings.latency)
         images = fault.images if fault is not None and fault.kind == "fewer" else call.n
         if fault is None or fault.costs:
@@ -100,14 +101,14 @@ class Generations:
             spec = picture_spec(call.prompt, call.width, call.height, seed)
             image = {}
             if settings.answer != "url":
-                png = await self._pictures.draw(spec) if settings.picture == "drawn" else DOT
+                png = await self.pictures.draw(spec) if settings.picture == "drawn" else DOT
                 image["b64_json"] = base64.b64encode(png).decode()
             if settings.answer != "b64_json":
-                image["url"] = origin + self._pictures.link(spec, settings.url_ttl)
+                image["url"] = origin + self.pictures.link(spec, settings.url_ttl)
             data.append(image)
         return json.encode(
             {
-                "created": int(self._clock()),
+                "created": int(self.clock()),
                 "background": call.background,
                 "data": data,
                 "output_format": call.output_format,

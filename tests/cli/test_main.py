@@ -1,8 +1,6 @@
 """The command line, as click runs it and as a program of its own."""
 
 import json
-import os
-import pty
 import re
 import signal
 import socket
@@ -18,8 +16,9 @@ from contextlib import closing, contextmanager
 import pytest
 
 from gateway import __version__
+from gateway.cli import loading_modules
 from gateway.core.key_format import parse
-from tests.support.line import CODE, PROGRAM, Line
+from tests.support.line import Line
 
 # -- help ---------------------------------------------------------------------------------------
 
@@ -101,66 +100,16 @@ def test_after_a_sandbox_ran_the_error_has_the_line_that_uses_its_store(line: Li
     line.environ["GATEWAY_STORE_URL"] = "sqlite:data/gateway.db"
     (line.folder / "data").mkdir()
     (line.folder / "data" / "sandbox.db").touch()
-    use_it = "run `GATEWAY_STORE_URL=sqlite:data/sandbox.db gateway "
-    done = line.run("usage", "--by", "day")
-    assert (done.returncode, done.stdout) == (1, "")
-    assert f"{use_it}usage --by day`" in done.stderr
     # Where `gateway` is not on the path, as in a clone, the line names the program as it was typed.
     (line.folder / "bin").mkdir()
     (line.folder / "bin" / "gateway").write_text("from gateway.__main__ import main; main()")
-    done = line.run("usage", program=[sys.executable, "bin/gateway"])
-    assert "run `GATEWAY_STORE_URL=sqlite:data/sandbox.db bin/gateway usage`" in done.stderr
+    done = line.run("usage", "--by", "day", program=[sys.executable, "bin/gateway"])
+    assert (done.returncode, done.stdout) == (1, "")
+    use_it = "run `GATEWAY_STORE_URL=sqlite:data/sandbox.db "
+    assert f"{use_it}bin/gateway usage --by day`" in done.stderr
     done = line.run("teams", "apply", "teams.toml")
     assert done.returncode == 0
-    assert f"{use_it}teams apply teams.toml`" in done.stderr.splitlines()[0]
-
-
-# -- check-config -------------------------------------------------------------------------------
-
-
-def test_a_right_configuration_is_confirmed(line: Line) -> None:
-    done = line.run("check-config", GATEWAY_UPSTREAM_BASE_URL="https://a.example/v1")
-    assert (done.returncode, done.stdout) == (0, "No faults in the environment.\n")
-    first, second = done.stderr.splitlines()
-    assert first.startswith("warning: environment GATEWAY_UPSTREAM_BASE_URL: ends in /v1")
-    assert second.startswith("warning: environment GATEWAY_UPSTREAM_API_KEY_FILE: needs")
-    assert not (line.folder / "data").exists()
-
-
-def test_the_shipped_files_are_right(line: Line) -> None:
-    done = line.click("check-config", "--config", str(CODE / "config" / "gateway.toml"))
-    assert done.exit_code == 0
-    assert "gateway.toml, " in done.stdout
-    assert "teams.toml, the environment" in done.stdout
-
-
-def test_all_faults_are_listed_at_once(line: Line) -> None:
-    (line.folder / "my.toml").write_text("[server]\nprot = 8080\nport = -1\n[cahce]\n")
-    done = line.run("check-config", "--config", "my.toml", GATEWAY_LOG_LEVEL="loud")
-    assert (done.returncode, done.stdout) == (2, "")
-    places = sorted(fault.rpartition(": ")[0] for fault in done.stderr.splitlines())
-    assert places == [
-        "environment GATEWAY_LOG_LEVEL",
-        "my.toml: [cahce]",
-        "my.toml: [server] port",
-        "my.toml: [server] prot",
-    ]
-
-
-def test_the_environment_names_the_file_and_an_option_outranks_it(line: Line) -> None:
-    for name in ("one", "two"):
-        (line.folder / f"{name}.toml").write_text(f"[{name}]")
-    done = line.click("check-config", GATEWAY_CONFIG="one.toml")
-    assert (done.exit_code, done.stderr) == (2, "one.toml: [one]: no such section\n")
-    done = line.click("check-config", "--config", "two.toml", GATEWAY_CONFIG="one.toml")
-    assert (done.exit_code, done.stderr) == (2, "two.toml: [two]: no such section\n")
-
-
-def test_a_named_file_must_exist(line: Line) -> None:
-    for arguments in (["--config", "my.toml"], ["--teams", "my.toml"]):
-        done = line.click("check-config", *arguments)
-        assert done.exit_code == 2
-        assert "my.toml: cannot be read: No such file or directory\n" in done.stderr
+    assert f"{use_it}gateway teams apply teams.toml`" in done.stderr.splitlines()[0]
 
 
 # -- failures -----------------------------------------------------------------------------------
@@ -169,15 +118,15 @@ def test_a_named_file_must_exist(line: Line) -> None:
 def test_a_store_that_does_not_answer_is_one_line(filled: Line) -> None:
     with closing(sqlite3.connect(filled.folder / "data" / "my.db")) as other:
         other.execute("BEGIN IMMEDIATE")
-        done = filled.run("keys", "create", "--team", "design")
-    assert (done.returncode, done.stdout) == (1, "")
+        done = filled.click("keys", "create", "--team", "design")
+    assert (done.exit_code, done.stdout) == (1, "")
     assert re.fullmatch(r"Error: .+\n", done.stderr)
 
 
 def test_a_store_that_cannot_be_used_is_one_line(line: Line) -> None:
     (line.folder / "text").write_text("This is no database." * 100)
-    done = line.run("usage", GATEWAY_STORE_URL="sqlite:text")
-    assert (done.returncode, done.stdout) == (1, "")
+    done = line.click("usage", GATEWAY_STORE_URL="sqlite:text")
+    assert (done.exit_code, done.stdout) == (1, "")
     assert re.fullmatch(r"Error: .*text.*\n", done.stderr)
 
 
@@ -193,20 +142,7 @@ def test_a_wrong_pepper_is_one_line(filled: Line) -> None:
 
 def test_a_terminal_gets_a_table_with_whole_ids(filled: Line) -> None:
     id = f"sk-gw-{parse(filled.key())}"
-    ours, theirs = pty.openpty()
-    try:
-        subprocess.run(
-            [*PROGRAM, "keys", "list"],
-            cwd=filled.folder,
-            env=filled.environ | {"COLUMNS": "60", "TERM": "xterm"},
-            stdout=theirs,
-            timeout=20,
-            check=True,
-        )
-        screen = os.read(ours, 10_000).decode()
-    finally:
-        os.close(theirs)
-        os.close(ours)
+    screen = filled.show("keys", "list", stream="stdout")
     assert id in screen
     assert "─" in screen
 
@@ -268,32 +204,55 @@ def test_keys_are_made_and_revoked_while_a_gateway_serves(line: Line) -> None:
         assert status(f"{url}/models", demo_key) == 200
         line.click("teams", "apply", "teams.toml")
         key = line.key()
-        time.sleep(0.5)
         assert status(f"{url}/images/generations", key, {"prompt": "A red apple"}) == 200
         line.click("keys", "revoke", key)
-        time.sleep(0.5)
-        assert status(f"{url}/models", key) == 401
+        deadline = time.monotonic() + 20
+        while status(f"{url}/models", key) != 401:
+            assert time.monotonic() < deadline
         used = json.loads(line.click("usage", "--format", "json").stdout)
         assert [(row["team"], row["images_bought"]) for row in used] == [("design", 1)]
 
 
-def test_serving_without_an_upstream_is_a_fault(line: Line) -> None:
-    done = line.run("serve", GATEWAY_SERVER_PORT="none")
-    assert (done.returncode, done.stdout) == (2, "")
-    assert [fault.split(": ")[0] for fault in done.stderr.splitlines()] == [
-        "environment GATEWAY_SERVER_PORT",
-        "environment GATEWAY_UPSTREAM_BASE_URL",
-        "environment GATEWAY_UPSTREAM_API_KEY_FILE",
-    ]
-    done = line.run("serve", "--demo", "--host", "a b", "--port", "none", "--admin-port", "-1")
-    assert [fault.split(": ")[0] for fault in done.stderr.splitlines()] == [
-        "command line --host",
-        "command line --port",
-        "command line --admin-port",
-    ]
-    done = line.run("serve", "--demo", GATEWAY_UPSTREAM_API_KEY="sk-upstream-0123456789")
-    assert done.returncode == 2
-    assert done.stderr.startswith("environment GATEWAY_UPSTREAM_BASE_URL: needs")
+@pytest.fixture
+def hangup() -> Iterator[None]:
+    """Restores the action of SIGHUP, which `serve` ignores until it handles it."""
+    former = signal.getsignal(signal.SIGHUP)
+    yield
+    signal.signal(signal.SIGHUP, former)
+
+
+@pytest.mark.usefixtures("hangup")
+@pytest.mark.parametrize(
+    ("options", "environ", "places"),
+    [
+        (
+            (),
+            {"GATEWAY_SERVER_PORT": "none"},
+            [
+                "environment GATEWAY_SERVER_PORT",
+                "environment GATEWAY_UPSTREAM_BASE_URL",
+                "environment GATEWAY_UPSTREAM_API_KEY_FILE",
+            ],
+        ),
+        (
+            ("--demo", "--host", "a b", "--port", "none", "--admin-port", "-1"),
+            {},
+            ["command line --host", "command line --port", "command line --admin-port"],
+        ),
+        (
+            ("--demo",),
+            {"GATEWAY_UPSTREAM_API_KEY": "sk-upstream-0123456789"},
+            ["environment GATEWAY_UPSTREAM_BASE_URL"],
+        ),
+    ],
+    ids=["no upstream", "options", "no address"],
+)
+def test_serve_lists_all_faults(
+    line: Line, options: tuple[str, ...], environ: dict[str, str], places: list[str]
+) -> None:
+    done = line.click("serve", *options, **environ)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert [fault.split(": ")[0] for fault in done.stderr.splitlines()] == places
     assert "0123456789" not in done.stderr
 
 
@@ -319,3 +278,41 @@ def test_a_taken_port_is_one_line(line: Line) -> None:
         )
     assert (done.returncode, done.stdout) == (1, "")
     assert re.fullmatch(rf"Error: Port {port} on 127\.0\.0\.1 is in use: .+\n", done.stderr)
+
+
+# -- Ctrl-C while modules are loaded ------------------------------------------------------------
+
+INTERRUPTED_AT = """
+import signal, sys
+
+class Interrupting:
+    def find_spec(self, name, path=None, target=None):
+        if name == {module!r}:
+            signal.raise_signal(signal.SIGINT)
+
+sys.meta_path.insert(0, Interrupting())
+sys.argv = ["gateway", "serve", "--demo"]
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from gateway.__main__ import main
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    "module", ["gateway.cli.main", "gateway.config.files", "gateway.server.run"]
+)
+def test_ctrl_c_is_not_lost_while_modules_are_loaded(module: str) -> None:
+    """Not even where Python would only print it: it is no exception then."""
+    code = INTERRUPTED_AT.format(module=module)
+    done = subprocess.run([sys.executable, "-c", code], stderr=subprocess.PIPE, timeout=30)
+    assert (done.returncode, done.stderr) == (-signal.SIGINT, b"")
+
+
+def test_an_ignored_ctrl_c_stays_ignored() -> None:
+    former = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with loading_modules():
+            signal.raise_signal(signal.SIGINT)
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, former)

@@ -1,6 +1,4 @@
-"""What of a new configuration a running gateway takes over."""
-
-from typing import Any
+"""Which changes of the configuration a running gateway applies."""
 
 import pytest
 from msgspec.structs import replace
@@ -12,48 +10,14 @@ from gateway.core.model import Limits
 from gateway.core.secret import Secret
 
 RUNNING = Settings()
-OTHER: dict[str, dict[str, Any]] = {
-    "server": {
-        "host": "::1",
-        "port": 1,
-        "admin_host": "::1",
-        "admin_port": 2,
-        "public_url": "https://images.example",
-        "drain_seconds": 3.0,
-        "max_body_bytes": 4,
-        "max_in_flight": 5,
-        "tls_cert": "other.crt",
-        "tls_key": "other.key",
-    },
-    "upstream": {
-        "base_url": "http://other",
-        "path": "/other",
-        "api_key": Secret("sk-canary"),
-        "api_key_file": "other",
-        "connect_seconds": 1.0,
-        "timeout_seconds": 2.0,
-        "max_response_bytes": 3,
-    },
-    "store": {"url": "sqlite:other.db"},
-    "keys": {"pepper": Secret("canary canary canary"), "pepper_file": "other"},
-    "cache": {
-        "enabled": False,
-        "ttl_seconds": 1.0,
-        "url_ttl_seconds": 2.0,
-        "max_bytes": 3,
-        "max_entry_bytes": 4,
-        "keep_path": "other",
-        "ignore_fields": ("user",),
-        "scope": "shared",
-        "url": "redis://other",
-    },
-    "log": {"level": "error", "format": "console"},
-}
-CASES = [(section, name) for section in OTHER for name in OPTIONS[section]]
+OTHER = Secret("canary")
+"""A value that no option has. What is compared need not be valid."""
+
+CASES = [(section, name) for section in OPTIONS for name in OPTIONS[section] if section != "limits"]
 
 
 def with_other(section: str, name: str) -> Settings:
-    changed = replace(getattr(RUNNING, section), **{name: OTHER[section][name]})
+    changed = replace(getattr(RUNNING, section), **{name: OTHER})
     return replace(RUNNING, **{section: changed})
 
 

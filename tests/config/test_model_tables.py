@@ -1,9 +1,17 @@
 """[models]: prices at every level, defaults that keep their own rules, one default model."""
 
 import pytest
+from msgspec.structs import replace
 
 from gateway.config.model_tables import read_models
-from gateway.config.models import GPT_IMAGE_2, Model, PriceTable, SizeRules, TokenPrices
+from gateway.config.models import (
+    GPT_IMAGE_2,
+    KNOWN_TOKEN_PRICES,
+    Model,
+    PriceTable,
+    SizeRules,
+    TokenPrices,
+)
 from gateway.config.options import parse_toml
 from gateway.core.faults import ConfigError, Faults
 
@@ -219,13 +227,12 @@ TWO = "[models.a]\nprices = 1\n{a}\n[models.b]\nprices = 1\n{b}"
 ONE_DEFAULT = ["[models]: exactly one of several models needs default = true"]
 
 
-@pytest.mark.parametrize(("a", "b"), [("true", "true"), ("false", "false")])
+@pytest.mark.parametrize(
+    ("a", "b"),
+    [("", ""), ("default = false", "default = false"), ("default = true", "default = true")],
+)
 def test_none_or_two_defaults(a: str, b: str) -> None:
-    assert faults(TWO.format(a=f"default = {a}", b=f"default = {b}")) == ONE_DEFAULT
-
-
-def test_a_missing_default() -> None:
-    assert faults(TWO.format(a="", b="")) == ONE_DEFAULT
+    assert faults(TWO.format(a=a, b=b)) == ONE_DEFAULT
 
 
 def test_one_default() -> None:
@@ -240,118 +247,86 @@ def test_the_only_model_is_the_default(line: str) -> None:
 
 # -- token prices -------------------------------------------------------------------------------
 
-
-def token_prices(text: str, name: str = "a") -> TokenPrices | None:
-    return models(f'[models."{name}"]\nprices = 1\n{text}')[0][name].token_prices
-
-
-def token_faults(text: str) -> list[str]:
-    return faults(f"[models.a]\nprices = 1\n{text}")
-
-
 TOKENS = "billing = 'tokens'\n"
 THREE = f"{TOKENS}token_prices.text_input = 2\ntoken_prices.image_input = '3.5'\n"
 THREE += "token_prices.image_output = 1e-6\n"
+MORE = "token_prices.cached_text_input = 0.5\ntoken_prices.cached_image_input = 0\n"
+MORE += "token_prices.text_output = 10"
 
 
-@pytest.mark.parametrize("name", ["a", "gpt-image-2"])
-@pytest.mark.parametrize("text", ["", "billing = 'table'"])
-def test_a_model_that_bills_by_the_table_has_no_token_prices(text: str, name: str) -> None:
-    assert token_prices(text, name) is None
+def tokens(*prices: int) -> TokenPrices:
+    return TokenPrices(**dict(zip(TokenPrices.__struct_fields__, prices, strict=True)))
 
 
-def test_all_token_prices() -> None:
-    more = "token_prices.cached_text_input = 0.5\ntoken_prices.cached_image_input = 0\n"
-    assert token_prices(f"{THREE}{more}token_prices.text_output = 10") == TokenPrices(
-        text_input=2_000_000,
-        image_input=3_500_000,
-        cached_text_input=500_000,
-        cached_image_input=0,
-        image_output=1,
-        text_output=10_000_000,
-    )
+KNOWN = TokenPrices(**KNOWN_TOKEN_PRICES["gpt-image-2"], text_output=30_000_000)
 
 
-def test_fallbacks_of_token_prices() -> None:
-    assert token_prices(THREE) == TokenPrices(
-        text_input=2_000_000,
-        image_input=3_500_000,
-        cached_text_input=2_000_000,
-        cached_image_input=3_500_000,
-        image_output=1,
-        text_output=1,
-    )
-
-
-@pytest.mark.parametrize("text", [TOKENS, f"{TOKENS}[models.gpt-image-2.token_prices]"])
-def test_the_known_prices_of_the_known_model(text: str) -> None:
-    assert token_prices(text, "gpt-image-2") == TokenPrices(
-        text_input=5_000_000,
-        image_input=8_000_000,
-        cached_text_input=1_250_000,
-        cached_image_input=2_000_000,
-        image_output=30_000_000,
-        text_output=30_000_000,
-    )
-
-
-def test_one_other_price_for_the_known_model() -> None:
-    found = token_prices(f"{TOKENS}token_prices.image_output = 24", "gpt-image-2")
-    assert found is not None
-    assert (found.image_output, found.text_output) == (24_000_000, 24_000_000)
-    assert (found.text_input, found.cached_image_input) == (5_000_000, 2_000_000)
+@pytest.mark.parametrize(
+    ("name", "text", "prices"),
+    [
+        *(
+            (name, text, None)
+            for name in ("a", "gpt-image-2")
+            for text in ("", "billing = 'table'")
+        ),
+        ("a", THREE + MORE, tokens(2_000_000, 3_500_000, 500_000, 0, 1, 10_000_000)),
+        ("a", THREE, tokens(2_000_000, 3_500_000, 2_000_000, 3_500_000, 1, 1)),
+        *(
+            ("gpt-image-2", f"{TOKENS}{text}", KNOWN)
+            for text in ("", "[models.gpt-image-2.token_prices]")
+        ),
+        (
+            "gpt-image-2",
+            f"{TOKENS}token_prices.image_output = 24",
+            replace(KNOWN, image_output=24_000_000, text_output=24_000_000),
+        ),
+    ],
+)
+def test_token_prices(name: str, text: str, prices: TokenPrices | None) -> None:
+    assert models(f'[models."{name}"]\nprices = 1\n{text}')[0][name].token_prices == prices
 
 
 HERE = "[models.a.token_prices]"
 
 
-@pytest.mark.parametrize("value", ["-1", "0.0000001", "true", "'canary'", "nan", "inf", "[1]"])
-def test_invalid_token_prices(value: str) -> None:
-    text = THREE.replace("= 2", f"= {value}")
-    assert token_faults(text) == [f"{HERE} text_input: {MONEY}"]
-
-
-def test_missing_token_prices() -> None:
-    needed = 'is needed where billing is "tokens"'
-    assert token_faults(TOKENS) == [
-        f"{HERE} {name}: {needed}" for name in ("text_input", "image_input", "image_output")
-    ]
+NEEDED = 'is needed where billing is "tokens"'
+UNUSED = '[models.a] token_prices: needs billing = "tokens" to be charged'
 
 
 @pytest.mark.parametrize(
-    ("text", "fault"),
+    ("text", "found"),
     [
-        ("token_prices.audio = 1", f"{HERE} audio: no such option"),
-        (
-            "token_prices.text_inputs = 1",
-            f"{HERE} text_inputs: no such option; did you mean 'text_input'?",
+        *(
+            (THREE.replace("= 2", f"= {value}"), [f"{HERE} text_input: {MONEY}"])
+            for value in ("-1", "0.0000001", "true", "'canary'", "nan", "inf", "[1]")
         ),
         (
-            "token_prices.cached_text_input = 2.5",
-            f"{HERE} cached_text_input: must not be above text_input",
+            TOKENS,
+            [f"{HERE} {name}: {NEEDED}" for name in ("text_input", "image_input", "image_output")],
+        ),
+        (f"{THREE}token_prices.audio = 1", [f"{HERE} audio: no such option"]),
+        (
+            f"{THREE}token_prices.text_inputs = 1",
+            [f"{HERE} text_inputs: no such option; did you mean 'text_input'?"],
+        ),
+        *(
+            (
+                f"{THREE}token_prices.cached_{kind} = 4",
+                [f"{HERE} cached_{kind}: must not be above {kind}"],
+            )
+            for kind in ("text_input", "image_input")
+        ),
+        (f"{TOKENS}token_prices = 5", ["[models.a] token_prices: must be a table"]),
+        *(
+            (billing + prices, [UNUSED])
+            for billing in ("", "billing = 'table'\n")
+            for prices in ("token_prices.text_input = 5", HERE, "token_prices = 1")
         ),
         (
-            "token_prices.cached_image_input = 4",
-            f"{HERE} cached_image_input: must not be above image_input",
+            "billing = 'token'\ntoken_prices.text_input = 5",
+            ['[models.a] billing: must be "table" or "tokens"'],
         ),
     ],
 )
-def test_unknown_and_impossible_token_prices(text: str, fault: str) -> None:
-    assert token_faults(THREE + text) == [fault]
-
-
-def test_token_prices_are_a_table() -> None:
-    assert token_faults(f"{TOKENS}token_prices = 5") == ["[models.a] token_prices: must be a table"]
-
-
-@pytest.mark.parametrize("billing", ["", "billing = 'table'\n"])
-@pytest.mark.parametrize("prices", ["token_prices.text_input = 5", f"{HERE}", "token_prices = 1"])
-def test_token_prices_need_token_billing(billing: str, prices: str) -> None:
-    assert token_faults(billing + prices) == [
-        '[models.a] token_prices: needs billing = "tokens" to be charged'
-    ]
-
-
-def test_a_wrong_billing_is_one_fault() -> None:
-    text = "billing = 'token'\ntoken_prices.text_input = 5"
-    assert token_faults(text) == ['[models.a] billing: must be "table" or "tokens"']
+def test_impossible_token_prices(text: str, found: list[str]) -> None:
+    assert faults(f"[models.a]\nprices = 1\n{text}") == found

@@ -58,17 +58,17 @@ class Line:
             preexec_fn=before,
         )
 
-    def show(self, *arguments: str) -> str:
-        """Run a command that must succeed, and return what a terminal shows of its messages."""
+    def show(self, *arguments: str, stream: str = "stderr") -> str:
+        """Run a command that must succeed, and return what a terminal shows of this stream."""
         ours, theirs = pty.openpty()
         try:
             subprocess.run(
                 [*PROGRAM, *arguments],
                 cwd=self.folder,
-                env=self.environ | {"TERM": "xterm"},
+                env=self.environ | {"COLUMNS": "60", "TERM": "xterm"},
                 stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=theirs,
+                stdout=theirs if stream == "stdout" else subprocess.DEVNULL,
+                stderr=theirs if stream == "stderr" else subprocess.DEVNULL,
                 timeout=60,
                 check=True,
             )

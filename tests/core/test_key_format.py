@@ -58,18 +58,9 @@ def test_each_bit_of_entropy_counts() -> None:
 @pytest.mark.parametrize(
     "token",
     [
-        "",
-        ID,
-        f"sk-gw-{ID}",
-        "sk-proj-abcdef",
-        TEXT[:-1],
-        TEXT + "0",
-        TEXT + "\n",
-        TEXT.swapcase(),
-        TEXT.replace("sk-gw", "sk_gw"),
-        "x" * 8192,
-        TEXT[:20] + "\u00e9" + TEXT[21:],
-        TEXT[:20] + "\udc80" + TEXT[21:],
+        *("", ID, f"sk-gw-{ID}", "sk-proj-abcdef", TEXT[:-1], TEXT + "0", TEXT + "\n"),
+        *(TEXT.swapcase(), TEXT.replace("sk-gw", "sk_gw"), "x" * 8192),
+        *(TEXT[:20] + character + TEXT[21:] for character in "\u00e9\udc80"),
     ],
 )
 def test_other_text_is_not_parsed(token: str) -> None:

@@ -15,7 +15,7 @@ from gateway.config.models import quality_label
 from gateway.core.errors import StoreUnavailable
 from gateway.core.model import Entry, EntryOutcome
 from gateway.core.periods import HOUR_SECONDS
-from gateway.core.write_behind import WriteBehind
+from gateway.core.tasks import WriteBehind
 from gateway.quota.store import AccountStore
 from gateway.telemetry.observer import Observer
 from gateway.telemetry.request_record import RequestRecord

@@ -12,7 +12,7 @@ from time import perf_counter
 from gateway.config.live import CurrentSettings
 from gateway.config.models import quality_label
 from gateway.core.periods import HOUR_SECONDS
-from gateway.core.write_behind import WriteBehind
+from gateway.core.tasks import WriteBehind
 from gateway.reporting.request_lines import (
     READS,
     SHOWN_DIGITS,

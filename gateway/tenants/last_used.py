@@ -6,7 +6,7 @@ authentication must not wait for a disk. A crash loses at most the last second.
 
 from collections.abc import Callable, Mapping
 
-from gateway.core.write_behind import WriteBehind
+from gateway.core.tasks import WriteBehind
 from gateway.tenants.store import DirectoryStore
 
 QUIET_SECONDS = 60.0

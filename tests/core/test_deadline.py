@@ -2,9 +2,10 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any, TypeVar
 
 import pytest
 
@@ -26,7 +27,15 @@ if find_spec("uvloop"):
 else:
     LOOPS = [None]
 
-both_loops = pytest.mark.parametrize("new_loop", LOOPS)
+T = TypeVar("T")
+Run = Callable[[Coroutine[Any, Any, T]], T]
+
+
+@pytest.fixture(params=LOOPS)
+def run(request: pytest.FixtureRequest) -> Iterator[Run[Any]]:
+    """Runs a coroutine, once on asyncio's loop and once on uvloop's if it is installed."""
+    with asyncio.Runner(loop_factory=request.param) as runner:
+        yield runner.run
 
 
 def stand_still_for(seconds: float) -> None:
@@ -34,20 +43,17 @@ def stand_still_for(seconds: float) -> None:
     asyncio.get_running_loop().call_later(0.001, time.sleep, seconds)
 
 
-@both_loops
-def test_an_answer_during_a_standstill_is_used(new_loop: NewLoop) -> None:
+def test_an_answer_during_a_standstill_is_used(run: Run[str]) -> None:
     async def ask() -> str:
         async with Deadline(0.3):
             stand_still_for(0.9)
             await asyncio.to_thread(time.sleep, 0.1)
             return "answer"
 
-    with asyncio.Runner(loop_factory=new_loop) as runner:
-        assert runner.run(ask()) == "answer"
+    assert run(ask()) == "answer"
 
 
-@both_loops
-def test_the_deadline_ends(new_loop: NewLoop) -> None:
+def test_the_deadline_ends(run: Run[float]) -> None:
     async def ask() -> float:
         started = time.monotonic()
         with pytest.raises(TimeoutError):
@@ -55,8 +61,7 @@ def test_the_deadline_ends(new_loop: NewLoop) -> None:
                 await asyncio.Event().wait()
         return time.monotonic() - started
 
-    with asyncio.Runner(loop_factory=new_loop) as runner:
-        assert runner.run(ask()) >= 0.19
+    assert run(ask()) >= 0.19
 
 
 async def test_work_that_ends_in_time_is_not_cancelled() -> None:
@@ -80,8 +85,7 @@ async def test_a_cancellation_from_outside_is_passed_on() -> None:
         await asking
 
 
-@both_loops
-def test_a_standstill_does_not_suspend_the_cache(tmp_path: Path, new_loop: NewLoop) -> None:
+def test_a_standstill_does_not_suspend_the_cache(tmp_path: Path, run: Run[bool]) -> None:
     """Otherwise its images would be bought again, for at least a second."""
 
     async def slow(client: RedisClient) -> object:
@@ -98,12 +102,10 @@ def test_a_standstill_does_not_suspend_the_cache(tmp_path: Path, new_loop: NewLo
             finally:
                 await connection.close()
 
-    with asyncio.Runner(loop_factory=new_loop) as runner:
-        assert runner.run(ask()) is False
+    assert run(ask()) is False
 
 
-@both_loops
-def test_a_standstill_refuses_no_purchase(tmp_path: Path, new_loop: NewLoop) -> None:
+def test_a_standstill_refuses_no_purchase(tmp_path: Path, run: Run[int]) -> None:
     async def ask() -> int:
         async with running_redis(tmp_path / "redis") as server:
             store = RedisStore(parse_store_url(server.url))
@@ -114,5 +116,4 @@ def test_a_standstill_refuses_no_purchase(tmp_path: Path, new_loop: NewLoop) -> 
             finally:
                 await store.close()
 
-    with asyncio.Runner(loop_factory=new_loop) as runner:
-        assert runner.run(ask()) == 50
+    assert run(ask()) == 50

@@ -72,23 +72,16 @@ async def test_two_hundred_at_once_are_one_flight(flights: Flights[str], work: W
     assert (len(flights), flights.under_way("apple")) == (0, False)
 
 
-async def test_different_names_fly_apart(flights: Flights[str], work: Work) -> None:
-    first, second = flights.lead_or_join("apple", work), flights.lead_or_join("pear", work)
-    assert first.led
-    assert second.led
-    assert len(flights) == 2
-    work.go_on.set()
-    await asyncio.gather(first.result(), second.result())
-
-
-async def test_a_flight_without_a_name_is_never_shared(flights: Flights[str], work: Work) -> None:
-    callers = [asyncio.create_task(joined(flights, work, None)) for _ in range(5)]
+@pytest.mark.parametrize("names", [("apple", "pear"), (None, None, None)])
+async def test_flights_of_different_names_or_none_are_never_shared(
+    flights: Flights[str], work: Work, names: tuple[str | None, ...]
+) -> None:
+    callers = [asyncio.create_task(joined(flights, work, name)) for name in names]
     await asyncio.sleep(0)
-    assert len(flights) == 5
+    assert len(flights) == len(names)
     work.go_on.set()
     assert all(led for led, _ in await asyncio.gather(*callers))
-    assert work.started == 5
-    assert len(flights) == 0
+    assert (work.started, len(flights)) == (len(names), 0)
 
 
 async def test_a_leader_that_leaves_does_not_affect_the_others(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.core.write_behind import FLUSH_SECONDS
+from gateway.core.tasks import FLUSH_SECONDS
 from gateway.stores.sqlite import SqliteStore
 from gateway.tenants.last_used import QUIET_SECONDS, LastUsed
 from tests.conformance.store import Wall

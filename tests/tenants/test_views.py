@@ -1,4 +1,4 @@
-"""Teams, keys and usage in their public form."""
+"""Keys and sums of usage in their public form."""
 
 import json
 
@@ -6,9 +6,9 @@ import pytest
 from msgspec.structs import replace
 
 from gateway.core.listing import listing
-from gateway.core.model import Key, KeyState, Limits, Team, UsageRow
+from gateway.core.model import Key, KeyState, Limits, UsageRow
 from gateway.core.periods import utc
-from gateway.reporting.queries import usage_listing, usage_total
+from gateway.reporting.queries import usage_total
 from gateway.tenants.views import key_view
 
 CREATED = 1_700_000_000.0
@@ -42,27 +42,6 @@ def row(*group: str, cost: int = 211_000) -> UsageRow:
         images_coalesced=1,
         requests_refused=3,
     )
-
-
-def test_a_team_has_the_names_of_its_file() -> None:
-    limits = Limits(images_per_day=200, cost_per_month=1_500_001)
-    team = Team(name="design", sizes=("auto",), limits=limits)
-    assert listing(team) == {
-        "team": "design",
-        "models": None,
-        "sizes": ("auto",),
-        "qualities": None,
-        "max_n": None,
-        "cache": True,
-        "limits": {
-            "images_per_day": 200,
-            "images_per_month": None,
-            "cost_per_day_usd": None,
-            "cost_per_month_usd": "1.500001",
-            "requests_per_minute": None,
-            "concurrent_requests": None,
-        },
-    }
 
 
 def test_a_key_is_shown_without_its_digest() -> None:
@@ -116,21 +95,6 @@ def test_the_shown_state_follows_expiry_and_grace(
 def test_a_successor_shows_the_line_of_its_predecessor() -> None:
     view = listing(key_view(replace(key(), first="0123456789ac"), CREATED))
     assert (view["id"], view["line"]) == ("sk-gw-0123456789ab", "sk-gw-0123456789ac")
-
-
-def test_usage_has_the_fields_of_its_grouping() -> None:
-    assert usage_listing(("key", "day"), row("0123456789ab", "2023-11-14")) == {
-        "key": "sk-gw-0123456789ab",
-        "day": "2023-11-14",
-        "requests": 4,
-        "requests_refused": 3,
-        "images_bought": 3,
-        "images_cached": 2,
-        "images_coalesced": 1,
-        "images_unknown": 1,
-        "cost_usd": "0.211",
-        "saved_usd": "1.5",
-    }
 
 
 def test_the_total_is_exact() -> None:

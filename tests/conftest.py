@@ -6,14 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
 import structlog
 from hypothesis import HealthCheck, settings
 from xdist.scheduler import LoadScopeScheduling
 
+from gateway.stores.port import Store
+from tests.conformance.store import MakeStore
+from tests.support.redis import running_redis
 from tests.support.rig import Rig, running_rig
-
-# Failed asserts in the conformance suites show their values, like those in test files.
-pytest.register_assert_rewrite("tests.conformance")
+from tests.support.stores import DATABASES, Places
 
 QUICK_REPEATS = 3
 
@@ -89,6 +91,28 @@ def plain_logs() -> None:
         colors=False, exception_formatter=structlog.dev.plain_traceback
     )
     structlog.configure(processors=[structlog.processors.add_log_level, plain])
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def places(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Places]:
+    """Empty data for stores, on one server for all tests that neither stop nor change it."""
+    folder = tmp_path_factory.mktemp("places")
+    async with running_redis(folder, databases=str(DATABASES)) as server:
+        yield Places(folder, server)
+
+
+@pytest.fixture
+async def store(make_store: MakeStore) -> AsyncIterator[Store]:
+    """A store on the data of one test: each folder's `make_store` opens it."""
+    async with make_store() as store:
+        yield store
+
+
+@pytest.fixture
+async def other(make_store: MakeStore) -> AsyncIterator[Store]:
+    """A second store on the same data, as another gateway has it."""
+    async with make_store() as store:
+        yield store
 
 
 @pytest.fixture

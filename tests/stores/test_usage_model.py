@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from gateway.core.model import Entry, UsageRow
 from gateway.stores.sums import FIELDS, SUMS, TIMES
 from tests.conformance.store import MIDNIGHT, MakeStore
-from tests.conformance.usage import tidied
+from tests.conformance.test_usage import tidied
 from tests.support.stores import KINDS, ONE_SERVER, Places
 
 HOUR = 3600

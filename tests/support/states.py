@@ -228,7 +228,7 @@ LOG = [CREATED, DELETED, PURGED, PURGED]
 
 
 def history(count: int, now: float = NOON) -> list[Entry]:
-    """Entries of several teams, keys and models over 40 days before `now`."""
+    """Entries of several teams, keys and models over 15 days before `now`."""
     chance = random.Random(count)
     return [_entry(f"{number:032x}", chance, now) for number in range(count)]
 
@@ -238,7 +238,7 @@ def _entry(id: str, chance: random.Random, now: float) -> Entry:
     images = chance.randrange(1, 5)
     return Entry(
         id=id,
-        at=now - chance.random() * 40 * 86_400,
+        at=now - chance.random() * 15 * 86_400,
         team=chance.choice(["red", "ünï"]),
         key=chance.choice(["k1", "k3"]),
         model=chance.choice(["gpt-image-2", "other"]),

@@ -31,8 +31,10 @@ class Places:
 
     def new(self, kind: str) -> MakeStore:
         """Return a function that makes stores on empty data."""
-        number = next(self._numbers)
-        if kind == "sqlite":
-            return partial(SqliteStore, self._folder / str(number) / "gateway.db")
-        url = f"redis://127.0.0.1:{self._server.port}/{number}"
-        return partial(RedisStore, parse_store_url(url))
+        if kind == "redis":
+            return partial(RedisStore, parse_store_url(self.redis_url()))
+        return partial(SqliteStore, self._folder / str(next(self._numbers)) / "gateway.db")
+
+    def redis_url(self) -> str:
+        """Return the URL of an empty database of the server."""
+        return f"redis://127.0.0.1:{self._server.port}/{next(self._numbers)}"

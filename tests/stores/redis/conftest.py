@@ -1,4 +1,6 @@
-"""One Redis server for each test, and stores on it."""
+"""Stores on an empty database of the worker's server. A file whose tests stop or change the server
+overrides `url`, and gives each test a server of its own.
+"""
 
 from collections.abc import AsyncIterator
 from functools import partial
@@ -11,7 +13,7 @@ from gateway.config.store_url import parse_store_url
 from gateway.stores.redis import RedisStore
 from tests.conformance.store import MakeStore
 from tests.support.redis import RedisServer, running_redis
-from tests.support.redis_kinds import running_cluster, running_sentinel, running_tls
+from tests.support.stores import Places
 
 
 @pytest.fixture
@@ -21,18 +23,16 @@ async def server(tmp_path: Path) -> AsyncIterator[RedisServer]:
 
 
 @pytest.fixture
-async def client(server: RedisServer) -> AsyncIterator[Redis]:
-    async with server.client() as client:
-        yield client
-
-
-@pytest.fixture(params=[running_cluster, running_tls, running_sentinel])
-async def kind_url(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[str]:
-    """The URL of a cluster, of a server behind TLS, or of one behind a sentinel."""
-    async with request.param(tmp_path / "kind") as place:
-        yield place.url
+def url(places: Places) -> str:
+    return places.redis_url()
 
 
 @pytest.fixture
-def make_store(server: RedisServer) -> MakeStore:
-    return partial(RedisStore, parse_store_url(server.url))
+async def client(url: str) -> AsyncIterator[Redis]:
+    async with Redis.from_url(url) as client:
+        yield client
+
+
+@pytest.fixture
+def make_store(url: str) -> MakeStore:
+    return partial(RedisStore, parse_store_url(url))

@@ -8,7 +8,7 @@ from gateway.core.periods import DAY_SECONDS
 from gateway.reporting.request_lines import TeamErrors
 from gateway.stores.port import Store
 from gateway.stores.redis import names
-from tests.conformance.history import KIND, WRITER, add
+from tests.conformance.test_history import KIND, WRITER, add
 
 
 async def test_errors_and_writers_expire(store: Store, client: Redis) -> None:

@@ -13,6 +13,7 @@ from structlog.testing import capture_logs
 from gateway.config.store_url import StoreUrl, parse_store_url
 from gateway.core.errors import StoreLost, StoreUnavailable
 from gateway.core.model import Team
+from gateway.core.periods import DAY_SECONDS
 from gateway.quota.account import EMPTY
 from gateway.quota.store import Change
 from gateway.reporting.request_lines import HistoryBatch, LineFilter
@@ -20,15 +21,22 @@ from gateway.stores.port import Store
 from gateway.stores.redis import RedisStore, names
 from gateway.stores.redis.link import CONNECTIONS, PATIENCE_SECONDS
 from gateway.tenants.store import DirectoryWrite
-from tests.conformance.audit import PURGED
-from tests.conformance.directory import KEY, RED
-from tests.conformance.store import NOON, comes_back, entry, held, images, put, spent
+from tests.conformance.store import NOON, MakeStore, comes_back, entry, held, images, put, spent
+from tests.conformance.test_archive import restore
+from tests.conformance.test_audit import PURGED
+from tests.conformance.test_directory import KEY, RED
 from tests.support.directory import put_key, put_teams
 from tests.support.redis import RedisServer, running_redis
+from tests.support.states import history, state
 from tests.support.tcp_proxy import TcpProxy, tcp_proxy
 
 SOON = PATIENCE_SECONDS + 1.5
 """Seconds within which every operation must have ended, on a busy machine."""
+
+
+@pytest.fixture
+def url(server: RedisServer) -> str:
+    return server.url
 
 
 @pytest.fixture
@@ -45,19 +53,25 @@ def store_of(server: RedisServer | TcpProxy) -> RedisStore:
     return RedisStore(at(server.port))
 
 
-async def refuses(store: Store) -> None:
-    """Check that every operation is refused in time, more at once than there are connections."""
-    operations: tuple[Callable[[], Awaitable[object]], ...] = (
+def operations(store: Store) -> tuple[Callable[[], Awaitable[object]], ...]:
+    """Every operation of a store."""
+    return (
         partial(store.accounts.load, ["a"]),
         partial(store.accounts.swap, [Change("a", 0, spent(1))], [entry("refused")]),
         partial(store.accounts.record, [entry("refused")]),
+        partial(store.accounts.written, {"refused": NOON}),
         store.accounts.due,
         partial(store.directory.changes, 0),
         partial(store.directory.commit, 1, DirectoryWrite(teams=[Team(name="refused")])),
         partial(store.directory.record_use, {"k1": NOON}),
         store.directory.last_uses,
+        partial(store.audit.entries, None, None),
+        partial(store.audit.forget, 0.0),
+        partial(store.claims.claim, "refused", "me", 60),
+        store.claims.current,
         partial(store.check_value, "pepper", b"refused"),
         partial(store.usage.report, [], None, None),
+        partial(store.usage.tidy, NOON, NOON - 90 * DAY_SECONDS),
         partial(store.history.write, HistoryBatch(writer="0" * 8, number=1, at=NOON)),
         partial(store.history.lines, LineFilter(), 1),
         partial(store.history.errors, NOON, NOON + 1),
@@ -65,14 +79,18 @@ async def refuses(store: Store) -> None:
         partial(store.history.forget, NOON),
     )
 
+
+async def refuses(store: Store) -> None:
+    """Check that every operation is refused in time, more at once than there are connections."""
+
     async def refuse(operation: Callable[[], Awaitable[object]]) -> None:
         started = time.monotonic()
         with pytest.raises(StoreUnavailable):
             await operation()
         assert time.monotonic() - started < SOON
 
-    assert len(operations) > CONNECTIONS
-    await asyncio.gather(*map(refuse, operations))
+    assert len(operations(store)) > CONNECTIONS
+    await asyncio.gather(*map(refuse, operations(store)))
 
 
 async def test_a_swap_with_a_lost_reply_happens_once(proxy: TcpProxy) -> None:
@@ -117,39 +135,21 @@ async def test_cut_connections_are_an_outage_that_ends_by_itself(proxy: TcpProxy
 
 
 async def test_a_frozen_server_is_an_outage_and_later_runs_the_calls_it_has(
-    server: RedisServer, store: Store
-) -> None:
-    await put(store, "a", spent(1))
-    server.freeze()
-    await refuses(store)
-    with pytest.raises(StoreUnavailable):
-        await store.accounts.swap([Change("a", 1, spent(2))], [entry("e")])
-    server.thaw()
-    await comes_back(store)
-    # Neither lost nor done twice, whichever came first.
-    loaded = (await store.accounts.load(["a"])).accounts
-    assert loaded in ([(spent(1), 1)], [(spent(2), 2)])
-    written = await store.usage.report([], None, None)
-    assert sum(row.requests for row in written) in (0, 1, 2)
-
-
-async def test_an_abandoned_swap_cannot_win_against_a_later_version(
     server: RedisServer, store: Store, other: Store
 ) -> None:
     await put(store, "a", spent(1))
     await images(other, "a")
     server.freeze()
-    abandoned = asyncio.create_task(
-        store.accounts.swap([Change("a", 1, spent(99))], [entry("old")])
-    )
     with pytest.raises(StoreUnavailable):
-        await abandoned
+        await store.accounts.swap([Change("a", 1, spent(99))], [entry("old")])
+    await refuses(store)
     server.thaw()
     await comes_back(other)
+    # The abandoned swap is neither lost nor done twice, and never wins against a later version.
     won = await other.accounts.swap([Change("a", 1, spent(2))], [entry("new")])
     assert await images(other, "a") == (2 if won else 99)
     (row,) = await other.usage.report([], None, None)
-    assert row.requests == 1
+    assert row.requests in (1, 2)  # one more was sent by a call that was refused
 
 
 async def test_a_restart_with_its_data_is_an_outage_that_ends_by_itself(tmp_path: Path) -> None:
@@ -161,20 +161,13 @@ async def test_a_restart_with_its_data_is_an_outage_that_ends_by_itself(tmp_path
         await server.kill()
         await refuses(store)
         await server.start()
-        assert await images(store, "a") == 1
+        for _ in range(2):  # in the second turn, as many connections are idle
+            loads = (images(store, "a") for _ in range(CONNECTIONS))
+            assert await asyncio.gather(*loads) == [1] * CONNECTIONS
+            await server.stop()
+            await server.start()
         assert await store.accounts.swap([Change("a", 1, spent(2))], [entry("e")])
         assert (await store.directory.changes(generation)).generation == generation
-
-
-async def test_a_restart_between_calls_fails_no_call(tmp_path: Path) -> None:
-    kept = {"appendonly": "yes"}
-    async with running_redis(tmp_path / "redis", **kept) as server, store_of(server) as store:
-        names = [str(number) for number in range(CONNECTIONS)]
-        await asyncio.gather(*(store.accounts.load([name]) for name in names))
-        # Now as many connections are idle.
-        await server.stop()
-        await server.start()
-        await asyncio.gather(*(store.accounts.load([name]) for name in names))
 
 
 async def lose_by_flushing(server: RedisServer) -> None:
@@ -197,9 +190,12 @@ async def test_an_emptied_server_is_refused_until_an_operator_confirms(
         await put(store, "a", spent(5))
         await put(store, "a", spent(6))
         since = (await store.directory.changes(0)).generation
+        assert not await second.confirm_reset()  # no gateway waits for that
         await lose(server)
         with capture_logs() as lines:
-            for _ in range(3):
+            with pytest.raises(StoreLost, match="lost its data"):
+                await store.accounts.load(["a"])
+            for _ in range(2):
                 await refuses(store)
             errors = [line["event"] for line in lines if line["log_level"] == "error"]
         assert len(errors) == 1
@@ -218,20 +214,6 @@ async def test_an_emptied_server_is_refused_until_an_operator_confirms(
         changes = await store.directory.changes(since)
         assert (changes.whole, changes.teams, changes.keys) == (True, [], [])
         assert await store.usage.report([], None, None) == []
-
-
-async def test_a_store_that_no_gateway_waits_for_has_nothing_to_be_confirmed(
-    server: RedisServer,
-) -> None:
-    async with store_of(server) as store, store_of(server) as operator:
-        await put(store, "a", spent(1))
-        assert not await operator.confirm_reset()
-        await lose_by_flushing(server)
-        with pytest.raises(StoreLost, match="lost its data"):
-            await store.accounts.load(["a"])
-        assert await operator.confirm_reset()
-        assert await images(store, "a") == 0
-        assert not await operator.confirm_reset()
 
 
 async def test_data_that_comes_back_after_all_ends_the_refusal(
@@ -329,6 +311,22 @@ async def test_without_memory_nothing_is_written_and_nothing_lost(
     assert (await store.usage.report([], None, None))[0].cost == 14
 
 
+async def test_an_import_that_does_not_fit_is_taken_back(
+    make_store: MakeStore, client: Redis
+) -> None:
+    now = time.time()
+    entries = [replace(e, at=now - number) for number, e in enumerate(history(20_000))]
+    memory = await client.info("memory")
+    await client.config_set("maxmemory", memory["used_memory"] + 2_000_000)
+    with pytest.raises(StoreUnavailable):
+        await restore(make_store, state(entries))
+    assert await client.dbsize() == 0
+    await restore(make_store, state(entries[:100]))
+    async with make_store() as store:
+        (row,) = await store.usage.report([], None, None)
+        assert row.requests == sum(each.requests for each in entries[:100])
+
+
 async def test_a_master_that_became_a_replica_answers_nothing(store: Store, client: Redis) -> None:
     await put(store, "a", spent(1))
     await client.replicaof("127.0.0.1", 1)
@@ -379,7 +377,7 @@ async def test_cancelled_calls_leave_no_reply_to_others_and_no_connection(
         return True
 
     cancelled = answered = 0
-    while cancelled < 1000:
+    while cancelled < 300:
         tasks = [asyncio.create_task(ask()) for _ in range(20)]
         for task in tasks:
             for _ in range(chance.randrange(20)):
@@ -390,7 +388,7 @@ async def test_cancelled_calls_leave_no_reply_to_others_and_no_connection(
             cancelled += isinstance(end, asyncio.CancelledError)
             answered += end is True
             assert end is True or isinstance(end, asyncio.CancelledError)
-    assert answered > 100
+    assert answered > 20
     assert await asyncio.gather(*(ask() for _ in range(100))) == [True] * 100
     assert len(await client.client_list()) <= CONNECTIONS + 1
     assert (await client.info("stats"))["total_connections_received"] <= CONNECTIONS + 5

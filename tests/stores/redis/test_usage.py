@@ -11,7 +11,7 @@ from gateway.stores.port import Store
 from gateway.stores.redis import names
 from gateway.stores.redis.usage_sums import FULL_FIELDS, packs_of
 from tests.conformance.store import MIDNIGHT, entry
-from tests.conformance.usage import everything, tidied
+from tests.conformance.test_usage import everything, tidied
 
 HOUR = 3600
 MIDNIGHT_HOUR = int(MIDNIGHT) // HOUR

@@ -7,8 +7,8 @@ from pathlib import Path
 from gateway.core.periods import DAY_SECONDS, HOUR_SECONDS
 from gateway.reporting.request_lines import TeamErrors
 from gateway.stores.port import Store
-from tests.conformance.history import KIND, add
 from tests.conformance.store import NOON
+from tests.conformance.test_history import KIND, add
 
 
 async def test_errors_and_writers_are_forgotten(store: Store, path: Path) -> None:

@@ -13,8 +13,8 @@ from gateway.reporting.request_lines import RequestLine
 from gateway.stores.port import Store, UnusableStore
 from gateway.stores.sqlite import SqliteStore, schema
 from gateway.tenants.store import DirectoryWrite
-from tests.conformance.directory import BLUE, KEY, OTHER, RED
 from tests.conformance.store import put, spent
+from tests.conformance.test_directory import BLUE, KEY, OTHER, RED
 from tests.stores.test_codec import ACCOUNT
 from tests.support.directory import put_teams
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from gateway.stores.archive_format import EntryRecord
 from gateway.stores.sqlite import SqliteStore, usage_sums
 from tests.conformance.store import NOON, entry
-from tests.conformance.usage import DAY, everything, tidied
+from tests.conformance.test_usage import DAY, everything, tidied
 from tests.support.states import gathered
 
 SUMMED = NOON + usage_sums.BEHIND_SECONDS + 60

@@ -16,6 +16,9 @@ _HOST = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[\w.~%-]{1,255})(?::(\d{1,5}))?", re.
 
 _PORTS = 65_536
 
+_LENGTH_DIGITS = 20
+"""As many as 64 bits need. Python refuses to read thousands, even if most of them are zeros."""
+
 
 def framing_error(message: RawRequestMessage) -> GatewayError | None:
     """Return the error of a request that is read in more than one way, or None.
@@ -30,6 +33,8 @@ def framing_error(message: RawRequestMessage) -> GatewayError | None:
             return _invalid("Transfer-Encoding must be chunked.")
         if [coding.strip().lower() for coding in codings] != ["chunked"]:
             return UnknownTransferCoding()
+    if len(message.headers.get("Content-Length", "")) > _LENGTH_DIGITS:
+        return _invalid("The Content-Length has too many digits.")
     hosts = message.headers.getall("Host", ())
     if len(hosts) > 1 or not all(map(_is_host, hosts)):
         return _invalid("The Host header must be one host name, with or without a port.")

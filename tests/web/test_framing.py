@@ -42,6 +42,10 @@ REFUSED = {
     "a list of lengths": (framed("Content-Length: 2, 2\r\n", b"ab"), 400),
     "the same length twice": (framed("Content-Length: 2\r\nContent-Length: 2\r\n", b"ab"), 400),
     "a length of thousands of digits": (framed(f"Content-Length: {'9' * 5_000}\r\n", b""), 400),
+    "a length after thousands of zeros": (
+        framed(f"Content-Length: {'0' * 5_000}2\r\n", b"ab"),
+        400,
+    ),
     "a length above 64 bits": (framed(f"Content-Length: {2**64 + 2}\r\n", b"ab"), 400),
     "a length as a trailer": (
         framed("Transfer-Encoding: chunked\r\n", AB[:-2] + b"Content-Length: 9\r\n\r\n"),

@@ -46,6 +46,12 @@ class ServerSettings(Struct, frozen=True, kw_only=True):
             timeout_seconds.
         max_body_bytes: Maximum size of a request body; a larger one gets 413.
         max_in_flight: Maximum requests at the same time; further ones get 503 and may retry.
+        handshake_seconds: Time for a TLS handshake.
+        head_seconds: Time for the head of a request, from its first byte; on a new connection,
+            from its start.
+        body_seconds: Time for the body of a request.
+        unread_seconds: Time in which a client must take a part of an answer that is ready for it.
+        keepalive_seconds: Time that a connection may stay idle between two requests.
         tls_cert: PEM file with the certificate and its intermediates; with tls_key, the public
             port speaks TLS. SIGHUP loads a renewed one.
         tls_key: PEM file with the certificate's unencrypted private key.
@@ -65,6 +71,11 @@ class ServerSettings(Struct, frozen=True, kw_only=True):
     drain_seconds: Annotated[float, Meta(ge=0, le=values.DAY)] = 310.0
     max_body_bytes: values.Bytes = MIB
     max_in_flight: Annotated[int, Meta(ge=1, le=1_000_000)] = 5_000
+    handshake_seconds: Annotated[values.Seconds, RESTART] = 10.0
+    head_seconds: Annotated[values.Seconds, RESTART] = 15.0
+    body_seconds: values.Seconds = 30.0
+    unread_seconds: Annotated[values.Seconds, RESTART] = 30.0
+    keepalive_seconds: Annotated[values.Seconds, RESTART] = 75.0
     tls_cert: Annotated[values.File | None, RESTART] = None
     tls_key: Annotated[values.File | None, RESTART] = None
 

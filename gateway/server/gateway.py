@@ -170,7 +170,7 @@ class Gateway:
             tracing=tracing,
             observer=observers,
         )
-        self._public_port = Listener(self.public.handle, observer=observers)
+        self._public_port = Listener(self.public.handle, settings.server, observer=observers)
         self._background = Background("gateway")
         # In the order in which they start. They close in reverse, so each one still finds all
         # that it needs: the ledger is closed after everything that buys, the store last of all.
@@ -253,7 +253,7 @@ class Gateway:
         server = self.settings.server
         tls = self.certificate.context if self.certificate else None
         self.url = await self._listen(self._public_port, server.host, server.port, tls)
-        admin = Listener(self._admin_api().handle)
+        admin = Listener(self._admin_api().handle, server)
         self.admin_url = await self._listen(admin, server.admin_host, server.admin_port)
 
     async def _listen(

@@ -4,8 +4,8 @@ It uses aiohttp's low-level server instead of its `Application`, because the req
 then answer and log with our own words. By default, aiohttp repeats and logs requests that its
 parser cannot read, including raw Authorization values.
 
-`KEEPALIVE_SECONDS` bounds slow headers: aiohttp closes a connection without a complete request head
-that long after it was opened or last used.
+aiohttp closes an idle connection, but waits as long for an incomplete request head, and for ever
+until a client reads its answer. So once a second the port aborts the connections that do not move.
 
 aiohttp queues a request that its parser refused behind the request in progress. If that one still
 waits for the rest of its body, it would wait in vain: so `data_received` fails its body at once.
@@ -19,7 +19,7 @@ import asyncio
 import errno
 import ssl
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, cast
 
 import structlog
 from aiohttp import web
@@ -27,7 +27,9 @@ from aiohttp.http import RawRequestMessage
 from aiohttp.http_exceptions import LineTooLong
 from aiohttp.web_protocol import RequestPayloadError
 
+from gateway.config.settings import ServerSettings
 from gateway.core.errors import GatewayError, HeadersTooLarge, InternalError, InvalidRequest
+from gateway.core.tasks import Background
 from gateway.telemetry.observer import NO_OBSERVER, Observer
 from gateway.web.framing import framing_error
 from gateway.web.responses import error_body, error_response
@@ -40,7 +42,9 @@ BACKLOG = 4_096
 CLOSING_SECONDS = 5.0
 """How long answers in progress may take when a port closes."""
 
-KEEPALIVE_SECONDS = 75.0
+SWEEP_SECONDS = 1.0
+"""How often slow connections are looked for."""
+
 LINGERING_SECONDS = 2.0
 MAX_LINE_BYTES = 8_192
 MAX_FIELD_BYTES = 16_384
@@ -55,14 +59,29 @@ Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 class _Protocol(web.RequestHandler):
     """One connection, with our own words for the errors that aiohttp answers and logs itself."""
 
-    __slots__ = ("_head_bytes", "observer")
+    __slots__ = ("_head_bytes", "_head_since", "_left", "_left_since", "_wire", "observer")
 
     observer: Observer
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Start counting the bytes of the first request head."""
+        """Start to wait for the first request head."""
+        self._wire = cast(asyncio.Transport, transport)
         self._head_bytes = 0
+        self._head_since: float | None = self._loop.time()
+        self._left, self._left_since = (0, 0), 0.0
         super().connection_made(transport)
+
+    def end_if_slow(self, now: float, settings: ServerSettings) -> None:
+        """Abort a connection whose head, or whose client's reading, takes too long."""
+        if self._head_since is not None and now - self._head_since > settings.head_seconds:
+            self.report_unreadable("invalid_http", "too slow")
+            self._wire.abort()
+        served = self._current_request
+        left = self._wire.get_write_buffer_size(), served.writer.output_size if served else 0
+        if left != self._left:
+            self._left, self._left_since = left, now
+        elif left[0] and now - self._left_since > settings.unread_seconds:
+            self._wire.abort()
 
     def handle_error(
         self,
@@ -90,12 +109,14 @@ class _Protocol(web.RequestHandler):
         served = self._current_request
         if self._waiter is not None and not self._waiter.done():  # the head is incomplete
             self._head_bytes += len(data)
+            self._head_since = self._head_since or self._loop.time()
             if self._head_bytes > MAX_HEAD_BYTES:
                 self.report_unreadable(HeadersTooLarge.code, "too long")
                 self._refuse_head()
                 self.force_close()
             return
         self._head_bytes = 0
+        self._head_since = None
         if served is None or served.content.is_eof() or not self._messages:
             return
         # A message can only follow a complete body: this one is the parser's error about the body.
@@ -148,7 +169,8 @@ def _parser_error(status: int, exc: BaseException | None) -> GatewayError:
 class _Server(web.Server):
     """Makes a `_Protocol` for each connection."""
 
-    def __init__(self, handler: Handler, keepalive_seconds: float, observer: Observer) -> None:
+    def __init__(self, handler: Handler, settings: ServerSettings, observer: Observer) -> None:
+        self._settings = settings
         self._observer = observer
         self._handler = handler
         super().__init__(
@@ -157,7 +179,7 @@ class _Server(web.Server):
             handler_cancellation=True,
             access_log=None,
             auto_decompress=False,
-            keepalive_timeout=keepalive_seconds,
+            keepalive_timeout=settings.keepalive_seconds,
             lingering_time=LINGERING_SECONDS,
             max_line_size=MAX_LINE_BYTES,
             max_field_size=MAX_FIELD_BYTES,
@@ -177,33 +199,69 @@ class _Server(web.Server):
             message = message._replace(should_close=True)
         return self._make_request(message, *parts)
 
+    async def end_slow_connections(self) -> None:
+        """Abort the connections that take too long."""
+        now = self._loop.time()
+        for protocol in self.connections:
+            if isinstance(protocol, _Protocol):
+                protocol.end_if_slow(now, self._settings)
+
     def __call__(self) -> web.RequestHandler:
         protocol = _Protocol(self, loop=self._loop, **self._kwargs)
         protocol.observer = self._observer
         return protocol
 
 
+class _Site(web.TCPSite):
+    """An address that a port listens on. aiohttp's own gives TLS handshakes a minute."""
+
+    __slots__ = ("_handshake_seconds",)
+
+    def __init__(
+        self,
+        runner: web.ServerRunner,
+        host: str,
+        port: int,
+        tls: ssl.SSLContext | None,
+        handshake_seconds: float,
+    ) -> None:
+        super().__init__(runner, host, port, ssl_context=tls)
+        self._handshake_seconds = handshake_seconds if tls else None
+
+    async def start(self) -> None:
+        await web.BaseSite.start(self)
+        self._server = await asyncio.get_running_loop().create_server(
+            cast(web.Server, self._runner.server),
+            self._host,
+            self._port,
+            ssl=self._ssl_context,
+            backlog=BACKLOG,
+            ssl_handshake_timeout=self._handshake_seconds,
+        )
+
+
 class Listener:
     """A port whose requests `handler` answers.
 
-    `keepalive_seconds` bounds idle connections, and those whose request head arrives too slowly.
+    `settings` bound the time of handshakes, request heads and idle connections.
     `observer` receives the requests that the parser refused.
     """
 
     def __init__(
-        self,
-        handler: Handler,
-        *,
-        keepalive_seconds: float = KEEPALIVE_SECONDS,
-        observer: Observer = NO_OBSERVER,
+        self, handler: Handler, settings: ServerSettings, *, observer: Observer = NO_OBSERVER
     ) -> None:
-        self._server = _Server(handler, keepalive_seconds, observer)
+        self._settings = settings
+        self._server = _Server(handler, settings, observer)
         self._runner = web.ServerRunner(self._server, shutdown_timeout=CLOSING_SECONDS)
+        self._sweep = Background("http")
 
     async def open(self, host: str, port: int, tls: ssl.SSLContext | None = None) -> str:
         """Listen, and return the URL. Raises OSError, which `bind_error` explains."""
         await self._runner.setup()
-        await web.TCPSite(self._runner, host, port, backlog=BACKLOG, ssl_context=tls).start()
+        settings = self._settings
+        await _Site(self._runner, host, port, tls, settings.handshake_seconds).start()
+        shortest = min(SWEEP_SECONDS, settings.head_seconds / 2, settings.unread_seconds / 2)
+        self._sweep.every(shortest, self._server.end_slow_connections)
         bound_host, bound_port = self._runner.addresses[0][:2]
         name = f"[{bound_host}]" if ":" in bound_host else bound_host
         return f"{'https' if tls else 'http'}://{name}:{bound_port}"
@@ -218,6 +276,7 @@ class Listener:
 
     async def close(self) -> None:
         """Close everything, and cut answers in progress after five seconds."""
+        await self._sweep.close()
         await self._runner.cleanup()
 
 

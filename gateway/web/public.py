@@ -24,7 +24,7 @@ from gateway.telemetry.observer import NO_OBSERVER, Observer
 from gateway.telemetry.request_record import RequestRecord
 from gateway.telemetry.tracing import NO_TRACING, Tracing
 from gateway.tenants.directory import Directory
-from gateway.web.body import BODY_SECONDS, read_json_body, send
+from gateway.web.body import read_json_body, send
 from gateway.web.contract import Generation, Images, ListedModel, ModelList
 from gateway.web.openapi_errors import GENERATION
 from gateway.web.query import read_period, read_query
@@ -90,7 +90,6 @@ class PublicApi:
         wall: Callable[[], float],
         flush: Callable[[], Awaitable[None]],
         observer: Observer = NO_OBSERVER,
-        body_seconds: float = BODY_SECONDS,
         tracing: Tracing = NO_TRACING,
     ) -> None:
         self._proxy = proxy
@@ -99,7 +98,6 @@ class PublicApi:
         self._new_id = new_id
         self._wall = wall
         self._flush = flush
-        self._body_seconds = body_seconds
         self._tracing = tracing
         self._observer = observer
         self.routes = [route for prefix in PREFIXES for route in routes_of(self, prefix)]
@@ -154,11 +152,11 @@ class PublicApi:
     )
     async def _generations(self, call: PublicRequest) -> web.StreamResponse:
         request, record = call.request, call.record
-        limit = self._proxy.settings().server.max_body_bytes
+        server = self._proxy.settings().server
         incoming = ProxyRequest(
             authorization=request.headers.getall("Authorization", ()),
             cache_control=request.headers.getall("Cache-Control", ()),
-            read_body=lambda: read_json_body(request, limit, self._body_seconds),
+            read_body=lambda: read_json_body(request, server.max_body_bytes, server.body_seconds),
         )
         answer = await self._proxy.generate(incoming, record)
         return await send(request, image_response(answer, record), record)

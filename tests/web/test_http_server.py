@@ -4,7 +4,10 @@ import asyncio
 import io
 import json
 import secrets
+import socket
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 from aiohttp import web
@@ -187,6 +190,44 @@ async def test_an_idle_or_slow_connection_is_closed(sent: bytes) -> None:
             assert (await connection.answer()).status == 200
         assert await connection.is_open(0.15)
         assert await connection.rest(2.0) == b""
+
+
+@pytest.mark.parametrize("first", [b"", THING], ids=["a new connection", "a kept one"])
+async def test_a_head_that_comes_byte_by_byte_ends_in_time(first: bytes) -> None:
+    async with serving(echo, head_seconds=0.3) as url, wire(url) as connection:
+        if first:
+            await connection.send(first)
+            await connection.answer()
+            assert await connection.is_open(0.6)  # an idle connection has no head to wait for
+        began = time.monotonic()
+        await connection.send(b"GET /thing HTTP/1.1\r\nX-Slow: ")
+        while await connection.is_open(0.02):
+            await connection.send(b"a")
+            assert time.monotonic() - began < 5
+        assert time.monotonic() - began > 0.25
+
+
+@pytest.mark.parametrize("size", [200_000, 5_000_000])
+async def test_an_answer_that_nobody_reads_ends_its_connection(size: int) -> None:
+    async def large(request: web.BaseRequest) -> web.Response:
+        assert request.transport is not None
+        server = request.transport.get_extra_info("socket")
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4_096)
+        return web.Response(body=bytes(size))
+
+    async with serving(large, unread_seconds=0.4) as url:
+        host, _, port = url.removeprefix("http://").partition(":")
+        with socket.socket() as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+            client.connect((host, int(port)))
+            client.sendall(THING)
+            await asyncio.sleep(1.5)
+            client.settimeout(5)
+            read = 0
+            with suppress(ConnectionResetError):
+                while data := await asyncio.to_thread(client.recv, 65_536):
+                    read += len(data)
+            assert read < size
 
 
 async def test_an_endless_head_is_refused(rig: Rig) -> None:

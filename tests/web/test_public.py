@@ -5,9 +5,10 @@ import os
 import re
 import secrets
 import time
-from contextlib import AbstractAsyncContextManager, suppress
+from contextlib import suppress
 from pathlib import Path
 
+from msgspec.structs import replace
 from structlog.testing import capture_logs
 
 from gateway.tenants.directory import Directory
@@ -20,22 +21,6 @@ from tests.support.serving import serving
 from tests.support.steps import until
 
 CANARY = secrets.token_hex(12)
-
-
-def impatient(rig: Rig, directory: Directory | None = None) -> AbstractAsyncContextManager[str]:
-    """A further public port of the rig's gateway, with little patience for bodies."""
-    gateway = rig.gateway
-    api = PublicApi(
-        gateway.proxy,
-        directory or gateway.directory,
-        gateway.store,
-        new_id=lambda: "made-up",
-        wall=time.time,
-        flush=gateway.flush,
-        body_seconds=0.3,
-        observer=gateway.observers,
-    )
-    return serving(api.handle)
 
 
 def counted(rig: Rig, outcome: str, team: str = "team") -> float | None:
@@ -96,11 +81,13 @@ async def test_pipelined_requests_are_answered_in_order(rig: Rig) -> None:
 
 async def test_a_body_that_is_too_slow_or_too_large_closes_the_connection(rig: Rig) -> None:
     key = await rig.key()
+    settings = rig.gateway.settings
+    rig.gateway.use(replace(settings, server=replace(settings.server, body_seconds=0.3)))
     for body, length, error in (
         (BODY[:5], len(BODY), (400, "body_timeout")),
         (BODY, 2_000_000, (413, "body_too_large")),
     ):
-        async with impatient(rig) as url, wire(url) as connection:
+        async with wire(rig.url) as connection:
             await connection.send(request_bytes(key, body=body, length=length))
             answer = await connection.answer(seconds=1)
             assert answer.error == error
@@ -142,8 +129,18 @@ async def test_a_defect_is_answered_without_detail(rig: Rig) -> None:
     )
     await broken.refresh()
     models = request_bytes(await rig.key(), method="GET", target="/v1/models", body=b"")
+    gateway = rig.gateway
+    api = PublicApi(
+        gateway.proxy,
+        broken,
+        gateway.store,
+        new_id=lambda: "made-up",
+        wall=time.time,
+        flush=gateway.flush,
+        observer=gateway.observers,
+    )
     with capture_logs() as lines:
-        async with impatient(rig, broken) as url, wire(url) as connection:
+        async with serving(api.handle) as url, wire(url) as connection:
             await connection.send(models)
             answer = await connection.answer()
             assert answer.error == (500, "internal_error")

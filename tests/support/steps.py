@@ -28,14 +28,16 @@ def drawing(**settings: Any) -> SandboxSettings:
     return SandboxSettings(**{"api_key": UPSTREAM_KEY, "picture": "dot", **settings})
 
 
-async def until(done: Callable[[], bool | Awaitable[bool]], seconds: float = 10) -> None:
-    """Wait until a condition holds. Raises TimeoutError."""
+async def until(
+    done: Callable[[], bool | Awaitable[bool]], seconds: float = 10, every: float = 0.01
+) -> None:
+    """Wait until a condition holds, and check it `every` so many seconds. Raises TimeoutError."""
     async with asyncio.timeout(seconds):
         while True:
             answer = done()
             if answer if isinstance(answer, bool) else await answer:
                 return
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(every)
 
 
 async def until_asked(rig: Rig, number: int) -> None:

@@ -194,36 +194,27 @@ async def test_spans_hold_no_key_or_path_and_a_prompt_only_if_enabled(
         assert message == {"role": "user", "parts": [{"type": "text", "content": PROMPT}]}
 
 
-def python(folder: Path, code: str) -> str:
-    """Run code in another process in this folder, with tracing enabled. Returns its output."""
-    ended = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=folder,
-        env={**CLEAN, "PYTHONPATH": str(ROOT), "GATEWAY_TRACING_ENABLED": "true"},
-        capture_output=True,
-        check=True,
-    )
-    return ended.stdout.decode().strip()
+ABSENT = """
+import sys, gateway.server.run
+from gateway.cli.main import gateway
+# redis-py imports some of OpenTelemetry where that is installed.
+print({"gateway.telemetry.otel", "opentelemetry.exporter"} & sys.modules.keys())
+sys.modules["opentelemetry.exporter"] = None
+try:
+    gateway(["serve", "--demo"], standalone_mode=False)
+except Exception as error:
+    print(error)
+"""
 
 
-def test_opentelemetry_is_not_imported_unless_enabled(tmp_path: Path) -> None:
-    # redis-py imports some of OpenTelemetry where that is installed.
-    modules = "{'gateway.telemetry.otel', 'opentelemetry.exporter'}"
-    code = f"import sys, gateway.server.run; print({modules} & sys.modules.keys())"
-    assert python(tmp_path, code) == "set()"
-
-
-def test_missing_packages_are_an_error_at_the_start(tmp_path: Path) -> None:
-    output = python(
-        tmp_path,
-        "import sys\n"
-        "sys.modules['opentelemetry.exporter'] = None\n"
-        "from gateway.cli.main import gateway\n"
-        "try:\n"
-        "    gateway(['serve', '--demo'], standalone_mode=False)\n"
-        "except Exception as error:\n"
-        "    print(error)\n",
-    )
+def test_opentelemetry_is_imported_where_enabled_and_its_absence_is_an_error(
+    tmp_path: Path,
+) -> None:
+    environ = {**CLEAN, "PYTHONPATH": str(ROOT), "GATEWAY_TRACING_ENABLED": "true"}
+    command = [sys.executable, "-c", ABSENT]
+    ended = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, check=True)
+    imported, output = ended.stdout.decode().strip().split("\n")
+    assert imported == "set()"
     assert "image-gateway[otel]: opentelemetry.exporter" in output
     assert output.endswith("is not installed.")
 

@@ -15,6 +15,7 @@ import string
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
@@ -23,10 +24,11 @@ from gateway.core.key_format import parse
 from gateway.core.model import Limits
 from gateway.upstream.sandbox import Sandbox, UpstreamFault
 from gateway.upstream.sandbox.state import Kind
-from tests.support.process import Program, program
+from tests.support.process import NOTHING, Program, program
 from tests.support.raw import PATH, wire
 from tests.support.steps import drawing, key_in, until
 
+PLENTY = Limits(images_per_day=1000)
 WINDOW = 8
 _ALPHABET = string.ascii_letters + string.digits
 _RUN = re.compile(rb"[A-Za-z0-9]{8,}")  # text in which a part of a canary can be
@@ -57,16 +59,19 @@ class Canaries:
 
     def __init__(self) -> None:
         self.planted: dict[str, str] = {}
+        self._places: dict[str, str] = {}
 
-    def plant(self, where: str) -> str:
-        """A canary for this place."""
-        return self.planted.setdefault(where, canary())
+    def plant(self, where: str, value: str = "") -> str:
+        """The canary for this place: a new one unless it is given or was planted before."""
+        if where not in self.planted:
+            self.planted[where] = value or canary()
+            self._places |= dict.fromkeys(_parts(self.planted[where]), where)
+        return self.planted[where]
 
     def found_in(self, text: bytes) -> set[str]:
         """The places of the canaries of which a part occurs in `text`."""
-        parts = {part: where for where, value in self.planted.items() for part in _parts(value)}
         runs = {run.decode() for run in _RUN.findall(text)}
-        return {parts[part] for run in runs for part in _parts(run) if part in parts}
+        return {self._places[part] for run in runs for part in _parts(run) if part in self._places}
 
 
 def _parts(text: str) -> Iterator[str]:
@@ -76,25 +81,23 @@ def _parts(text: str) -> Iterator[str]:
 class Nest:
     """A gateway process with canaries in all its inputs, and all its answers."""
 
-    def __init__(self, folder: Path, upstream: Sandbox, canaries: Canaries, log: str) -> None:
-        self.folder = folder
+    def __init__(self, running: Program, upstream: Sandbox, canaries: Canaries) -> None:
+        self.running = running
         self.upstream = upstream
         self.canaries = canaries
+        self.data = running.folder / "data"
         self.heard: list[bytes] = []
-        self.complained = ""
-        self._log = log
         self.key = self.url = self.admin_url = ""
-        self.running: Program
 
     async def start(self) -> None:
-        self.url, self.admin_url = await self._started()
-        if not self.key:
-            self.key = await key_in(self.folder / "data", limits=Limits(images_per_day=1000))
-            self.canaries.planted["team key"] = self.key.partition("_")[2]
-
-    async def _started(self) -> tuple[str, str]:
         await self.running.start("serve")
-        return await self.running.listening()
+        self.url, self.admin_url = await self.running.listening()
+        self.key = self.key or await self.new_key("team key")
+
+    async def new_key(self, where: str) -> str:
+        key = await key_in(self.data, limits=PLENTY)
+        self.canaries.plant(where, key.partition("_")[2])
+        return key
 
     def headers(self, **more: str) -> dict[str, str]:
         plant = self.canaries.plant
@@ -119,35 +122,29 @@ class Nest:
             **more,
         }
 
-    async def ask(self, headers: Mapping[str, str] | None = None, seconds: float = 10) -> int:
+    async def ask(self, headers: Mapping[str, str] = NOTHING, seconds: float = 10) -> int:
         """Ask for a new image."""
         return await self.post(self.body(), headers, seconds)
 
     async def post(
-        self, body: object, headers: Mapping[str, str] | None = None, seconds: float = 10
+        self, body: object, headers: Mapping[str, str] = NOTHING, seconds: float = 10
     ) -> int:
-        text = body if isinstance(body, bytes) else None
-        return await self.request("POST", PATH, seconds, headers, body, text)
+        content = "data" if isinstance(body, bytes) else "json"
+        return await self.request("POST", PATH, headers, seconds, **{content: body})
 
     async def request(
         self,
         method: str,
         path: str,
+        headers: Mapping[str, str] = NOTHING,
         seconds: float = 10,
-        headers: Mapping[str, str] | None = None,
-        json: object = None,
-        data: bytes | None = None,
+        **content: Any,
     ) -> int:
+        headers, url = self.headers(**headers), self.url + path
         async with (
             aiohttp.ClientSession() as session,
             asyncio.timeout(seconds),
-            session.request(
-                method,
-                self.url + path,
-                headers=self.headers(**(headers or {})),
-                json=json if data is None else None,
-                data=data,
-            ) as response,
+            session.request(method, url, headers=headers, **content) as response,
         ):
             self.heard += [await response.read(), repr(response.raw_headers).encode()]
             return response.status
@@ -169,9 +166,8 @@ class Nest:
         """All its output so far, with the place."""
         yield "output", self.running.out.encode()
         yield "log", self.running.err.encode()
-        for answer in self.heard:
-            yield "answer", answer
-        for folder, _, files in os.walk(self.folder / "data"):
+        yield "answers", b"\n".join(self.heard)
+        for folder, _, files in os.walk(self.data):
             for name in files:
                 yield "file name", name.encode()
                 if name not in ("pepper", "demo.key"):
@@ -187,13 +183,13 @@ class Nest:
 @asynccontextmanager
 async def nest(folder: Path, log: str) -> AsyncIterator[Nest]:
     canaries = Canaries()
-    upstream = Sandbox(drawing(api_key=f"sk-{canaries.plant('upstream key')}"))
-    await upstream.start()
-    try:
-        async with program(
+    upstream_key = f"sk-{canaries.plant('upstream key')}"
+    async with (
+        Sandbox(drawing(api_key=upstream_key)) as upstream,
+        program(
             folder,
             UPSTREAM_BASE_URL=upstream.url,
-            UPSTREAM_API_KEY=f"sk-{canaries.plant('upstream key')}",
+            UPSTREAM_API_KEY=upstream_key,
             UPSTREAM_CONNECT_SECONDS="0.5",
             UPSTREAM_TIMEOUT_SECONDS="1",
             UPSTREAM_MAX_RESPONSE_BYTES="1000000",
@@ -201,13 +197,11 @@ async def nest(folder: Path, log: str) -> AsyncIterator[Nest]:
             ADMIN_TOKEN=canaries.plant("admin token"),
             LOG_LEVEL="debug",
             LOG_FORMAT=log,
-        ) as running:
-            made = Nest(folder, upstream, canaries, log)
-            made.running = running
-            await made.start()
-            yield made
-    finally:
-        await upstream.close()
+        ) as running,
+    ):
+        made = Nest(running, upstream, canaries)
+        await made.start()
+        yield made
 
 
 # -- everything that can happen -----------------------------------------------------------------
@@ -289,11 +283,11 @@ async def refusals(nest: Nest) -> None:
     assert await nest.ask({"Content-Encoding": plant("encoding")}) == 415
     assert await nest.request("GET", f"/v1/{plant('path')}?{plant('query')}") == 404
     assert await nest.request("DELETE", f"{PATH}?{plant('query')}") in (404, 405)
-    await key_in(nest.folder / "data", limits=Limits(images_per_day=0), sizes=("1024x1024",))
+    await key_in(nest.data, limits=Limits(images_per_day=0), sizes=("1024x1024",))
     await asyncio.sleep(0.5)
     assert await nest.ask() == 429
     assert await nest.post(nest.body(size="1536x1024")) == 403
-    await key_in(nest.folder / "data", limits=Limits(images_per_day=1000))
+    await key_in(nest.data, limits=PLENTY)
     await asyncio.sleep(0.5)
 
 
@@ -328,7 +322,7 @@ async def broken_http(nest: Nest) -> None:
 
 async def a_broken_store(nest: Nest) -> None:
     """The store's content turns to junk, and its file disappears."""
-    database = nest.folder / "data" / "gateway.db"
+    database = nest.data / "gateway.db"
     database.rename(database.with_name("elsewhere"))
     assert await nest.ask() == 503
     database.with_name("elsewhere").rename(database)
@@ -368,8 +362,7 @@ async def a_drain(nest: Nest) -> None:
 
 async def the_command_line(nest: Nest) -> None:
     """Operators paste whole keys in the wrong places."""
-    other = await key_in(nest.folder / "data", limits=Limits(images_per_day=1000))
-    nest.canaries.planted["other key"] = other.partition("_")[2]
+    other = await nest.new_key("other key")
     commands = (
         ("keys", "disable", other),
         ("keys", "enable", other),
@@ -390,13 +383,20 @@ async def the_command_line(nest: Nest) -> None:
 # -- the tests ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("log", ["json", "console"])
-async def test_nothing_planted_comes_out(tmp_path: Path, log: str) -> None:
-    async with nest(tmp_path, log) as at:
-        for happen in (answers, upstream_failures, refusals, broken_http, the_command_line):
+async def test_nothing_planted_comes_out(tmp_path: Path) -> None:
+    async with asyncio.TaskGroup() as group:
+        for log in ("json", "console"):
+            (tmp_path / log).mkdir()
+            group.create_task(everything_happens(tmp_path / log, log))
+
+
+async def everything_happens(folder: Path, log: str) -> None:
+    async with nest(folder, log) as at:
+        for happen in (answers, upstream_failures, refusals, broken_http):
             await happen(at)
             await at.metrics()
-            at.look()
+        if log == "json":  # commands print the same in both formats
+            await the_command_line(at)
         assert str(parse(at.key)) in at.running.err
         assert at.running.err.count("request") > 50
         await a_crash(at)

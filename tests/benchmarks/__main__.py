@@ -13,7 +13,7 @@ import click
 import structlog
 from msgspec.structs import replace
 
-from tests.benchmarks import overview, wrk
+from tests.benchmarks import overview
 from tests.benchmarks.cases import CASES, FULL, QUICK, Case, Effort, run_case
 from tests.benchmarks.growth import GROWTHS
 from tests.benchmarks.processes import run
@@ -56,22 +56,13 @@ def main(quick: bool, rounds: int | None, only: tuple[str, ...]) -> None:
     answers = _wanted(OVERVIEW, only) and not leaves_out
     if not cases and not growths and not answers:
         raise click.UsageError("there is no such case; --help lists the cases")
-    for line in _remarks():
-        click.echo(line, err=True)
+    if find_spec("uvloop") is None:
+        click.echo("uvloop is not installed: all servers run on asyncio's event loop.", err=True)
     run(_run(effort, cases, growths, quick=quick, answers=answers))
 
 
 def _wanted(name: str, only: Sequence[str]) -> bool:
     return not only or any(name.startswith(start) for start in only)
-
-
-def _remarks() -> list[str]:
-    remarks = []
-    if wrk.WRK is None:
-        remarks.append(wrk.HINT)
-    if find_spec("uvloop") is None:
-        remarks.append("uvloop is not installed: both servers run on asyncio's own event loop.")
-    return remarks
 
 
 async def _run(

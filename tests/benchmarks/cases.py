@@ -11,11 +11,9 @@ from typing import Literal
 from msgspec import Struct
 from msgspec.structs import replace
 
-from tests.benchmarks.driver import answer_once, ask_together
-from tests.benchmarks.load import Answer, Load, Taken
+from tests.benchmarks.driver import Answer, Load, Taken, answer_once, ask_together, keep_asking
 from tests.benchmarks.processes import Process
 from tests.benchmarks.stage import Figures, Stage, bare, fresh, stage
-from tests.benchmarks.wrk import drive
 
 HOLD_SECONDS = 3
 
@@ -115,7 +113,7 @@ async def run_case(case: Case, effort: Effort) -> Result:
             (plain, replace(load, path="/cache" if case.hit else "/proxy")),
         ]
         for server, own in servers:
-            await _warm_up(on, case, server, own)
+            await _warm_up(on, case, server, own, effort)
         result = Result(case, [], [])
         for _ in range(min(case.most_rounds, effort.rounds)):
             for (server, own), figures in zip(servers, (result.gateway, result.plain), strict=True):
@@ -133,11 +131,11 @@ def _load(case: Case, keys: tuple[str, ...]) -> Load:
     )
 
 
-async def _warm_up(on: Stage, case: Case, server: Process, load: Load) -> None:
+async def _warm_up(on: Stage, case: Case, server: Process, load: Load, effort: Effort) -> None:
     """Fill the cache for a case about hits, and run the load once briefly."""
     if case.hit:
         await answer_once(server.port, load)
-    short = Effort(seconds=1.0, share=0.05)
+    short = Effort(seconds=min(1.0, effort.seconds), share=0.05)
     await _asking(on, case, load, short)(server.port)
 
 
@@ -145,5 +143,5 @@ def _asking(on: Stage, case: Case, load: Load, effort: Effort) -> Callable[[int]
     """The case's load by port. Its requests are new unless the case is about hits."""
     own = load if case.hit else replace(load, first=fresh())
     if case.connections:
-        return lambda port: drive(port, own, case.connections, effort.seconds, on.folder)
+        return lambda port: keep_asking(port, own, case.connections, effort.seconds)
     return lambda port: ask_together(port, own, effort.count(case.crowd), case.spread)

@@ -11,10 +11,8 @@ from contextlib import asynccontextmanager
 from msgspec import Struct
 
 from tests.benchmarks.cases import Effort
-from tests.benchmarks.driver import answer_once, ask_together, control
-from tests.benchmarks.load import Load, Taken
+from tests.benchmarks.driver import Load, Taken, answer_once, ask_together, control, keep_asking
 from tests.benchmarks.stage import Figures, Stage, fresh, stage
-from tests.benchmarks.wrk import drive
 
 CONNECTIONS = 32
 
@@ -89,7 +87,7 @@ async def _point(
 
     async def cost(load: Load) -> Figures:
         return await on.measure(
-            on.gateway, lambda port: drive(port, load, CONNECTIONS, effort.seconds, on.folder)
+            on.gateway, lambda port: keep_asking(port, load, CONNECTIONS, effort.seconds)
         )
 
     return Point(what=what, size=size, last=last, hit=await cost(hits), miss=await cost(misses))

@@ -3,7 +3,7 @@
 python -m tests.benchmarks.mock
 
 It answers a generation with 1 KB ("small") or 1.5 MB ("large") of JSON in the contract's shape, at
-once or after the delay in the prompt (`tests.benchmarks.load`). GET /calls returns the number of
+once or after the delay in the prompt (`tests.benchmarks.driver`). GET /calls returns the number of
 generations, GET /held the number that wait until /release.
 """
 

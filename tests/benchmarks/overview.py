@@ -4,32 +4,28 @@ The history is written as gateways write it: hourly entries, merged for each key
 team has two keys; each key buys and hits in some hours of every day.
 """
 
-import json
 import os
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
-from typing import Any
 
-import aiohttp
 from msgspec import Struct
 from redis.asyncio import Redis
 
-from gateway.config.load import read_settings
 from gateway.config.settings import Settings
 from gateway.core.model import Entry, EntryOutcome
 from gateway.core.periods import DAY_SECONDS, HOUR_SECONDS, utc
 from gateway.server.gateway import Gateway
-from gateway.server.startup import open_store
+from gateway.server.startup import build_store
+from gateway.upstream.sandbox import Sandbox
 from tests.support.redis import running_redis
+from tests.support.rig import Rig, rig_of, settings_for
+from tests.support.steps import drawing
 
 TARGET_SECONDS = 0.3
-
-ADMIN_TOKEN = "gw-admin-of-the-benchmarks"
 
 PEPPER = "the pepper of the benchmarks"
 
@@ -85,56 +81,51 @@ async def measure(size: Size) -> AsyncIterator[Answered]:
     with TemporaryDirectory(prefix="gateway-bench-") as name:
         folder = Path(name)
         database = folder / "gateway.db"
-        yield await _measure("SQLite", f"sqlite:{database}", size, lambda: _forget_pages(database))
+        url = f"sqlite:{database}"
+        yield await _measure("SQLite", folder, url, size, lambda: _forget_pages(database))
         async with running_redis(folder / "redis") as server:
-            yield await _measure("Redis", server.url, size, None)
+            yield await _measure("Redis", folder, server.url, size, None)
 
 
 async def _measure(
-    name: str, url: str, size: Size, forget_pages: Callable[[], None] | None
+    name: str, folder: Path, url: str, size: Size, forget_pages: Callable[[], None] | None
 ) -> Answered:
-    settings = _settings(url)
+    places = {"STORE_URL": url, "KEYS_PEPPER": PEPPER}
     started = time.perf_counter()
-    taken, first = await _fill(settings, size)
-    filled = time.perf_counter() - started
-    if forget_pages is not None:
-        forget_pages()
-    days = (utc(first)[:10], utc(first + (size.days - 1) * DAY_SECONDS)[:10])
-    async with _asking(settings, size, days) as ask:
-        cold = await ask()
-        warm = [await ask() for _ in range(WARM_ROUNDS)]
+    async with Sandbox(drawing()) as never_asked:
+        settings = settings_for(folder, never_asked, **places)
+        taken, first = await _fill(settings, size)
+        filled = time.perf_counter() - started
+        if forget_pages is not None:
+            forget_pages()
+        async with rig_of(Gateway(settings), never_asked) as rig:
+            cold, *warm = [await _ask(rig, size, first) for _ in range(1 + WARM_ROUNDS)]
     return Answered(store=name, size=size, filled=filled, bytes=taken, cold=cold, warm=warm)
 
 
-def _settings(url: str) -> Settings:
-    values = {
-        "SERVER_PORT": "0",
-        "SERVER_ADMIN_PORT": "0",
-        "SERVER_DRAIN_SECONDS": "0",
-        "UPSTREAM_BASE_URL": "http://127.0.0.1:9",  # never called
-        "UPSTREAM_API_KEY": "sk-upstream-of-the-benchmarks",
-        "STORE_URL": url,
-        "KEYS_PEPPER": PEPPER,
-        "ADMIN_TOKEN": ADMIN_TOKEN,
-    }
-    environ = {f"GATEWAY_{name}": value for name, value in values.items()}
-    return read_settings("", environ, needs_upstream=True)[0]
+async def _ask(rig: Rig, size: Size, first: float) -> float:
+    """The seconds that the overview takes. Raises RuntimeError unless it covers all of it."""
+    last = first + (size.days - 1) * DAY_SECONDS
+    started = time.perf_counter()
+    got = await rig.ask_admin("GET", f"overview?from={utc(first)[:10]}&to={utc(last)[:10]}")
+    seconds = time.perf_counter() - started
+    images = got.json["now"]["images_bought"] + got.json["now"]["images_cached"]
+    if images != size.images or len(got.json["days"]) != size.days:
+        raise RuntimeError(f"the overview shows {images:,} images instead of {size.images:,}")
+    return seconds
 
 
 async def _fill(settings: Settings, size: Size) -> tuple[int, float]:
     """Write the history and tidy it; returns its size in bytes and the start of its first day."""
     now = time.time()
     first = now - now % DAY_SECONDS - size.days * DAY_SECONDS
-    store = await open_store(settings, PEPPER.encode())
-    try:
+    async with build_store(settings.store.place) as store:
         entries = _entries(size, first)
         while batch := list(islice(entries, AT_ONCE)):
             await store.accounts.record(batch)
         while await store.usage.tidy(now, None):
             pass
         return await _bytes(settings), first
-    finally:
-        await store.close()
 
 
 def _entries(size: Size, first: float) -> Iterator[Entry]:
@@ -158,7 +149,7 @@ def _entries(size: Size, first: float) -> Iterator[Entry]:
 
 
 def _entry(id: str, at: float, team: str, key: str, outcome: EntryOutcome, images: int) -> Entry:
-    bought = outcome == "bought"
+    kind = ("images_bought", "cost") if outcome == "bought" else ("images_cached", "saved")
     return Entry(
         id=id,
         at=at,
@@ -169,10 +160,7 @@ def _entry(id: str, at: float, team: str, key: str, outcome: EntryOutcome, image
         quality="high",
         outcome=outcome,
         requests=images,
-        images_bought=images if bought else 0,
-        images_cached=0 if bought else images,
-        cost=images * PRICE if bought else 0,
-        saved=0 if bought else images * PRICE,
+        **dict(zip(kind, (images, images * PRICE), strict=True)),
     )
 
 
@@ -180,11 +168,8 @@ async def _bytes(settings: Settings) -> int:
     place = settings.store.place
     if place.kind == "sqlite":
         return os.stat(place.path).st_size
-    client = Redis.from_url(settings.store.url)
-    try:
+    async with Redis.from_url(settings.store.url) as client:
         return int((await client.info("memory"))["used_memory"])
-    finally:
-        await client.aclose()
 
 
 def _forget_pages(database: Path) -> None:
@@ -195,35 +180,3 @@ def _forget_pages(database: Path) -> None:
         os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
     finally:
         os.close(descriptor)
-
-
-@asynccontextmanager
-async def _asking(
-    settings: Settings, size: Size, days: tuple[str, str]
-) -> AsyncIterator[Callable[[], Awaitable[float]]]:
-    """Yield a function that requests the overview and returns how long it took."""
-    gateway = Gateway(settings)
-    await gateway.start()
-    try:
-        async with aiohttp.ClientSession() as session:
-            url = f"{gateway.admin_url}/admin/v1/overview?from={days[0]}&to={days[1]}"
-            headers = {"Authorization": f"Bearer {ADMIN_TOKEN}"}
-
-            async def ask() -> float:
-                started = time.perf_counter()
-                async with session.get(url, headers=headers) as response:
-                    body = await response.read()
-                seconds = time.perf_counter() - started
-                _check(json.loads(body), size)
-                return seconds
-
-            yield ask
-    finally:
-        await gateway.stop()
-
-
-def _check(answer: dict[str, Any], size: Size) -> None:
-    """Raise RuntimeError unless the answer covers the whole history."""
-    images = answer["now"]["images_bought"] + answer["now"]["images_cached"]
-    if images != size.images or len(answer["days"]) != size.days:
-        raise RuntimeError(f"the overview shows {images:,} images instead of {size.images:,}")

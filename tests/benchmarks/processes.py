@@ -1,4 +1,4 @@
-"""Processes under measurement: started here, read through Linux's /proc, ended by their id.
+"""Processes under measurement: started here and read through Linux's /proc.
 
 Each logs one line of JSON with its URL when it has started, as the gateway does.
 """
@@ -6,19 +6,18 @@ Each logs one line of JSON with its URL when it has started, as the gateway does
 import asyncio
 import json
 import os
+import re
 import resource
 import sys
-from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-ROOT = Path(__file__).parents[2]
+from tests.support.process import Program
 
-START_SECONDS = 30.0
-STOP_SECONDS = 15.0
-
+_URL = re.compile(r'"public": ?"(http://[^"]+)"')
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -51,59 +50,21 @@ class Process:
 
 @asynccontextmanager
 async def running(
-    arguments: Sequence[str], folder: Path, environ: Mapping[str, str] | None = None
+    folder: Path, module: str, *arguments: str, **environ: str
 ) -> AsyncIterator[Process]:
-    """`python -m` with these arguments, its output in a file in `folder`, until the block ends.
+    """`python -m` with these arguments, its output in files in `folder`, until the block ends.
 
-    Raises RuntimeError with that output if it does not start.
+    `environ` is as `Program` takes it. Raises RuntimeError with its log if it does not start.
     """
-    log = folder / f"{arguments[0]}.log"
-    plain = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}
-    with log.open("wb") as output:
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", *arguments),
-            env=plain | dict(environ or {}),
-            cwd=folder,
-            stdout=output,
-            stderr=output,
-        )
+    program = Program(folder, f"{module}.", **environ)
+    program.module = module
     try:
-        yield Process(process.pid, await _url(process, log))
+        await program.start(*arguments)
+        await program.wait_for(lambda: bool(_URL.search(program.out + program.err)))
+        (url,) = _URL.findall(program.out + program.err)
+        yield Process(program.pid, url)
     finally:
-        await _end(process)
-
-
-async def _url(process: asyncio.subprocess.Process, log: Path) -> str:
-    """Wait for the URL in its log."""
-    async with asyncio.timeout(START_SECONDS):
-        while process.returncode is None:
-            if (url := _told(log)) is not None:
-                return url
-            await asyncio.sleep(0.02)
-    raise RuntimeError(f"it ended instead of starting:\n{_text(log)}")
-
-
-def _told(log: Path) -> str | None:
-    """The URL in the "started" line, None if it is not there yet."""
-    for line in _text(log).splitlines():
-        if '"started"' in line:
-            return str(json.loads(line)["public"])
-    return None
-
-
-def _text(log: Path) -> str:
-    return log.read_text()
-
-
-async def _end(process: asyncio.subprocess.Process) -> None:
-    if process.returncode is not None:
-        return
-    process.terminate()
-    try:
-        await asyncio.wait_for(process.wait(), STOP_SECONDS)
-    except TimeoutError:
-        process.kill()
-        await process.wait()
+        await program.terminate()
 
 
 def allow_many_files() -> None:

@@ -6,26 +6,24 @@ four of the gateway, cache, metrics, a JSON log in a file, and SQLite on disk.
 
 import asyncio
 import itertools
-import os
 import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from msgspec import Struct
 
-from gateway.config.load import read_settings
 from gateway.core import key_format
 from gateway.core.model import Key, Limits, Team
 from gateway.core.money import MICRO
-from gateway.server.startup import open_store
+from gateway.server.startup import build_store
 from gateway.tenants.store import DirectoryWrite
-from tests.benchmarks.driver import control
-from tests.benchmarks.load import Taken
+from tests.benchmarks.driver import Taken, control
 from tests.benchmarks.processes import Process, running
 from tests.support.directory import write
+from tests.support.rig import UPSTREAM_KEY, settings_for
 
 PLENTY = 1_000_000_000
 
@@ -38,6 +36,9 @@ LIMITS = Limits(
     concurrent_requests=PLENTY,
 )
 """Every limit is set and checked, and none is reached."""
+
+PERIODS = ("IMAGES_PER_DAY", "IMAGES_PER_MONTH", "COST_PER_DAY_USD", "COST_PER_MONTH_USD")
+"""The gateway's own limits, which are set just as high."""
 
 _SETTLING_SECONDS = 0.2
 """Work after a load (a settlement, a log line) belongs to its cost."""
@@ -67,7 +68,7 @@ class Figures(Struct, frozen=True, kw_only=True):
 
 
 class Stage:
-    """Running servers, with the folder of their data."""
+    """Running servers, with the folder of their data. `environ` is the gateway's."""
 
     def __init__(
         self, folder: Path, environ: Mapping[str, str], mock: Process, gateway: Process
@@ -80,27 +81,24 @@ class Stage:
 
     async def keys(self, count: int) -> tuple[str, ...]:
         """Keys of `count` new teams. The gateway knows them within half a second."""
-        settings, _ = read_settings("", self._environ, needs_upstream=True)
-        pepper = self._environ["GATEWAY_KEYS_PEPPER"].encode()
+        settings = settings_for(self.folder, self.mock, **self._environ)
+        pepper = self._environ["KEYS_PEPPER"].encode()
         names = [f"team-{number}" for number in range(self._teams, self._teams + count)]
         self._teams += count
         minted = [key_format.mint(secrets.token_bytes) for _ in names]
-        store = await open_store(settings, pepper)
-        try:
+        keys = [
+            Key(
+                id=id,
+                team=name,
+                name="bench",
+                digest=key_format.digest(text, pepper),
+                created=time.time(),
+            )
+            for name, (id, text) in zip(names, minted, strict=True)
+        ]
+        async with build_store(settings.store.place) as store:
             teams = [Team(name=name, limits=LIMITS) for name in names]
-            made = [
-                Key(
-                    id=id,
-                    team=name,
-                    name="bench",
-                    digest=key_format.digest(text, pepper),
-                    created=time.time(),
-                )
-                for name, (id, text) in zip(names, minted, strict=True)
-            ]
-            await write(store.directory, DirectoryWrite(teams=teams, keys=made))
-        finally:
-            await store.close()
+            await write(store.directory, DirectoryWrite(teams=teams, keys=keys))
         return tuple(text for _, text in minted)
 
     async def measure(self, server: Process, load: Callable[[int], Awaitable[Taken]]) -> Figures:
@@ -123,40 +121,25 @@ class Stage:
 @asynccontextmanager
 async def stage() -> AsyncIterator[Stage]:
     """A mock upstream and a gateway with an empty store, until the block ends."""
-    async with AsyncExitStack() as stack:
-        folder = Path(stack.enter_context(TemporaryDirectory(prefix="gateway-bench-")))
-        mock = await stack.enter_async_context(running(["tests.benchmarks.mock"], folder))
-        environ = _environ(folder, mock.url)
-        gateway = await stack.enter_async_context(running(["gateway", "serve"], folder, environ))
-        yield Stage(folder, environ, mock, gateway)
+    with TemporaryDirectory(prefix="gateway-bench-") as name:
+        folder = Path(name)
+        environ = {
+            **{f"LIMITS_{period}": str(PLENTY) for period in PERIODS},
+            "KEYS_PEPPER": secrets.token_hex(16),
+            "STORE_URL": f"sqlite:{folder / 'gateway.db'}",
+            "UPSTREAM_API_KEY": UPSTREAM_KEY,
+            "SERVER_DRAIN_SECONDS": "1",
+            "LOG_LEVEL": "info",
+            "LOG_FORMAT": "json",
+        }
+        async with running(folder, "tests.benchmarks.mock") as mock:
+            environ["UPSTREAM_BASE_URL"] = mock.url
+            async with running(folder, "gateway", "serve", **environ) as gateway:
+                yield Stage(folder, environ, mock, gateway)
 
 
 @asynccontextmanager
 async def bare(on: Stage) -> AsyncIterator[Process]:
     """The bare server with the stage's mock, until the block ends."""
-    async with running(["tests.benchmarks.bare", on.mock.url], on.folder, _malloc()) as process:
+    async with running(on.folder, "tests.benchmarks.bare", on.mock.url) as process:
         yield process
-
-
-def _environ(folder: Path, upstream: str) -> Mapping[str, str]:
-    values = {
-        "SERVER_PORT": "0",
-        "SERVER_ADMIN_PORT": "0",
-        "SERVER_DRAIN_SECONDS": "1",
-        "UPSTREAM_BASE_URL": upstream,
-        "UPSTREAM_API_KEY": "sk-upstream-of-the-benchmarks",
-        "STORE_URL": f"sqlite:{folder / 'gateway.db'}",
-        "KEYS_PEPPER": secrets.token_hex(16),
-        "LIMITS_IMAGES_PER_DAY": str(PLENTY),
-        "LIMITS_IMAGES_PER_MONTH": str(PLENTY),
-        "LIMITS_COST_PER_DAY_USD": str(PLENTY),
-        "LIMITS_COST_PER_MONTH_USD": str(PLENTY),
-        "LOG_LEVEL": "info",
-        "LOG_FORMAT": "json",
-    }
-    return _malloc() | {f"GATEWAY_{name}": value for name, value in values.items()}
-
-
-def _malloc() -> dict[str, str]:
-    """The C library's settings of this process, the same for all servers."""
-    return {name: value for name, value in os.environ.items() if name.startswith("MALLOC_")}

@@ -8,8 +8,7 @@ from rich.console import Console
 
 from tests.benchmarks import cases, growth, overview
 from tests.benchmarks.cases import Case, Effort, run_case
-from tests.benchmarks.driver import answer_once, ask_together, keep_asking
-from tests.benchmarks.load import Load
+from tests.benchmarks.driver import Load, answer_once, ask_together, keep_asking
 from tests.benchmarks.processes import running
 from tests.benchmarks.report import (
     add_answered,
@@ -20,9 +19,9 @@ from tests.benchmarks.report import (
     overview_table,
 )
 from tests.benchmarks.stage import fresh
-from tests.benchmarks.wrk import WRK, drive
 
-TINY = Effort(rounds=1, seconds=1.0, share=0.02)
+SLOWER = [name for name in growth.GROWTHS if name != "holds"]
+TINY = Effort(rounds=1, seconds=0.2, share=0.02)
 HIT = Case(name="hit", hit=True, connections=2, target=1.0)
 CROWD = Case(name="crowd", crowd=500, distinct=1, held="0.5", measure="p99", target=0.1)
 
@@ -46,6 +45,7 @@ async def test_a_hit_is_measured_on_both_servers() -> None:
     assert "gateway" in _printed(table)
 
 
+@pytest.mark.exhaustive  # its short sister: the hit
 async def test_a_crowd_asks_the_upstream_once() -> None:
     result = await run_case(CROWD, TINY)
     assert [figures.calls for figures in result.gateway] == [1]
@@ -53,7 +53,9 @@ async def test_a_crowd_asks_the_upstream_once() -> None:
     assert [figures.calls for figures in result.plain] == [10]
 
 
-@pytest.mark.parametrize("name", growth.GROWTHS)
+@pytest.mark.parametrize(
+    "name", ["holds", *(pytest.param(each, marks=pytest.mark.exhaustive) for each in SLOWER)]
+)
 async def test_growth_is_measured(name: str) -> None:
     grow, _ = growth.GROWTHS[name]
     points = [point async for point in grow(TINY, (1, 3))]
@@ -69,8 +71,8 @@ async def test_growth_is_measured(name: str) -> None:
 async def test_the_drivers_ask_what_the_load_says(tmp_path: Path) -> None:
     load = Load(keys=("a", "b"), first=fresh(), distinct=3, path="/cache")
     async with (
-        running(["tests.benchmarks.mock"], tmp_path) as mock,
-        running(["tests.benchmarks.bare", mock.url], tmp_path) as bare,
+        running(tmp_path, "tests.benchmarks.mock") as mock,
+        running(tmp_path, "tests.benchmarks.bare", mock.url) as bare,
     ):
         await answer_once(bare.port, load)
         together = await ask_together(bare.port, load, 4, spread=0.1)
@@ -78,10 +80,6 @@ async def test_the_drivers_ask_what_the_load_says(tmp_path: Path) -> None:
         kept_on = await keep_asking(bare.port, load, 2, 0.2)
         assert kept_on.requests > 2
         assert kept_on.failed == 0
-        if WRK is not None:
-            driven = await drive(bare.port, load, 2, 1.0, tmp_path)
-            assert driven.requests > 2
-            assert driven.failed == 0
 
 
 async def test_the_overview_is_measured_on_both_stores() -> None:
@@ -99,7 +97,7 @@ async def test_the_overview_is_measured_on_both_stores() -> None:
 
 async def test_a_server_that_does_not_start_is_told(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="No module named"):
-        async with running(["tests.benchmarks.absent"], tmp_path):
+        async with running(tmp_path, "tests.benchmarks.absent"):
             pass
 
 

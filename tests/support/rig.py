@@ -7,14 +7,14 @@ import secrets
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import aiohttp
 
 from gateway.config.load import read_settings
 from gateway.config.settings import Settings
 from gateway.core.errors import StoreUnavailable
-from gateway.core.model import NO_LIMITS, Limits, Team, UsageRow, UsageSums
+from gateway.core.model import NO_LIMITS, Limits, Team, UsageRow
 from gateway.quota.account import GATEWAY, Account, team_account
 from gateway.server.gateway import Gateway
 from gateway.stores.port import Store
@@ -137,9 +137,7 @@ class Books:
     async def usage(self, team: str | None = None) -> UsageRow:
         """All usage, or the team's, as one row."""
         rows = await self.store.usage.report((), None, None, team)
-        return (
-            rows[0] if rows else UsageRow(group=(), **dict.fromkeys(UsageSums.__struct_fields__, 0))
-        )
+        return rows[0] if rows else UsageRow(group=())
 
     async def assert_books(self, images: int, cost: int | None = None, team: str = "team") -> None:
         """Check that account and usage agree on these purchases, and that nothing is held.
@@ -199,7 +197,14 @@ class Rig(Client, Books):
         return await super().usage(team)
 
 
-def environ_for(folder: Path, sandbox: Sandbox, **environ: str) -> dict[str, str]:
+class HasUrl(Protocol):
+    """A server such as a sandbox."""
+
+    @property
+    def url(self) -> str: ...
+
+
+def environ_for(folder: Path, upstream: HasUrl, **environ: str) -> dict[str, str]:
     """The environment of a gateway on free ports, with its data in `folder`.
 
     `environ` takes names without their prefix: `SERVER_DRAIN_SECONDS="1"`.
@@ -207,7 +212,7 @@ def environ_for(folder: Path, sandbox: Sandbox, **environ: str) -> dict[str, str
     variables = {
         "SERVER_PORT": "0",
         "SERVER_ADMIN_PORT": "0",
-        "UPSTREAM_BASE_URL": sandbox.url,
+        "UPSTREAM_BASE_URL": upstream.url,
         "UPSTREAM_API_KEY": UPSTREAM_KEY,
         "STORE_URL": f"sqlite:{folder / 'gateway.db'}",
         "KEYS_PEPPER_FILE": str(folder / "pepper"),
@@ -217,9 +222,9 @@ def environ_for(folder: Path, sandbox: Sandbox, **environ: str) -> dict[str, str
     return {f"GATEWAY_{name}": value for name, value in variables.items()}
 
 
-def settings_for(folder: Path, sandbox: Sandbox, toml: str = "", **environ: str) -> Settings:
+def settings_for(folder: Path, upstream: HasUrl, toml: str = "", **environ: str) -> Settings:
     """Settings of a gateway in this environment."""
-    settings, _ = read_settings(toml, environ_for(folder, sandbox, **environ), needs_upstream=True)
+    settings, _ = read_settings(toml, environ_for(folder, upstream, **environ), needs_upstream=True)
     return settings
 
 

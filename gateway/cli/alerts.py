@@ -1,16 +1,18 @@
 """The command `gateway alerts test`."""
 
+import asyncio
+import secrets
+import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from gateway.cli.base import Command, Group, config_option, read_settings
-
-if TYPE_CHECKING:
-    from gateway.config.webhooks import Webhook
-    from gateway.reporting.alerts.message import Receipt
+from gateway.config.webhooks import Webhook
+from gateway.reporting.alerts.http import HttpWebhooks
+from gateway.reporting.alerts.message import Receipt, message
+from gateway.reporting.alerts.rules import trial_alert
 
 
 @click.group(cls=Group)
@@ -30,8 +32,6 @@ def test(webhook: str | None, config: Path | None) -> None:
     Example:
       gateway alerts test --webhook ops
     """
-    import asyncio
-
     known = read_settings(config).alerts.webhooks
     if webhook is not None and webhook not in known:
         names = ", ".join(known) or "none"
@@ -47,16 +47,8 @@ def test(webhook: str | None, config: Path | None) -> None:
         click.get_current_context().exit(1)
 
 
-async def _send(chosen: "Sequence[Webhook]") -> "list[Receipt]":
-    import asyncio
-    import secrets
-    import time
-
-    from gateway.reporting.alerts.http import HttpWebhooks
-    from gateway.reporting.alerts.message import message
-    from gateway.reporting.alerts.rules import trial_alert
-
-    async def send(sender: HttpWebhooks, hook: "Webhook") -> "Receipt":
+async def _send(chosen: Sequence[Webhook]) -> list[Receipt]:
+    async def send(sender: HttpWebhooks, hook: Webhook) -> Receipt:
         now, id = time.time(), f"msg_{secrets.token_hex(16)}"
         body = message(hook.kind, trial_alert(hook.name, now), id)
         return await sender.send(hook, id, body, now)

@@ -3,6 +3,7 @@
 An export is the only thing on standard output. Messages and progress go to standard error.
 """
 
+import asyncio
 import os
 import stat
 import sys
@@ -10,14 +11,17 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import BinaryIO
 
 import click
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn
 
 from gateway.cli.base import Group, config_option, note, read_settings, with_store
-
-if TYPE_CHECKING:
-    from rich.progress import Progress
+from gateway.server.startup import load_kept_pepper, unopened_store
+from gateway.stores import archive
+from gateway.stores.archive import Archive, new_file, summary
+from gateway.tenants.changes import OperationError
 
 _FILE = click.argument(
     "file",
@@ -51,8 +55,6 @@ def export_store(file: Path | None, force: bool, config: Path | None) -> None:
       gateway store export /backup/gateway.jsonl
       gateway store export | gzip > gateway.jsonl.gz
     """
-    from gateway.stores.archive import export_store, summary
-
     # Progress would disturb an export that is printed in the same terminal.
     shown = file not in (None, _STREAM) or not sys.stdout.isatty()
     with _writing_to(file, force) as output, _progress(shown=shown) as progress:
@@ -63,7 +65,7 @@ def export_store(file: Path | None, force: bool, config: Path | None) -> None:
             progress.advance(task, len(lines))
 
         counts = with_store(
-            config, lambda store, _: export_store(store.archive, write, time.time())
+            config, lambda store, _: archive.export_store(store.archive, write, time.time())
         )
     note(f"exported: {summary(counts)}")
 
@@ -83,21 +85,16 @@ def import_store(file: Path | None, config: Path | None) -> None:
       gateway store import /backup/gateway.jsonl
       gunzip -c gateway.jsonl.gz | GATEWAY_STORE_URL=redis://10.0.0.5 gateway store import
     """
-    import asyncio
-
-    from gateway.server.startup import load_kept_pepper, unopened_store
-    from gateway.stores.archive import Archive, summary
-
     settings = read_settings(config)
     pepper = load_kept_pepper(settings.keys)
     with _reading_from(file) as lines, _progress() as progress:
         task = progress.add_task("importing", total=_size(lines))
         # Read the archive's head first: a file that is no archive must not create a store.
-        archive = Archive(lines, pepper, lambda number: progress.advance(task, number))
+        coming = Archive(lines, pepper, lambda number: progress.advance(task, number))
 
         async def restore() -> Mapping[str, int]:
             async with unopened_store(settings) as store:
-                return await archive.restore(store.archive)
+                return await coming.restore(store.archive)
 
         counts = asyncio.run(restore())
     note(f"imported into {settings.store.place.shown}: {summary(counts)}")
@@ -112,8 +109,6 @@ def confirm_reset(config: Path | None) -> None:
     start again at zero. This command lets them continue with the data that Redis has now. Usually
     it is better to stop the gateways and import a backup.
     """
-    from gateway.tenants.changes import OperationError
-
     settings = read_settings(config)
     if settings.store.place.kind == "sqlite":
         raise OperationError(
@@ -131,9 +126,6 @@ def confirm_reset(config: Path | None) -> None:
 
 @contextmanager
 def _writing_to(file: Path | None, force: bool) -> Iterator[BinaryIO]:
-    from gateway.stores.archive import new_file
-    from gateway.tenants.changes import OperationError
-
     if file in (None, _STREAM):
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
@@ -157,8 +149,6 @@ def _reading_from(file: Path | None) -> Iterator[BinaryIO]:
 
 @contextmanager
 def _file_errors(file: Path) -> Iterator[None]:
-    from gateway.tenants.changes import OperationError
-
     try:
         yield
     except OSError as error:
@@ -171,11 +161,8 @@ def _size(file: BinaryIO) -> int | None:
     return status.st_size if stat.S_ISREG(status.st_mode) else None
 
 
-def _progress(*, shown: bool = True) -> "Progress":
+def _progress(*, shown: bool = True) -> Progress:
     """Return a progress bar of bytes. It only shows in a terminal."""
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn
-
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),

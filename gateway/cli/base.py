@@ -1,10 +1,10 @@
 """Shared by all commands: options, access to the configuration and the store, and failures.
 
 A failure that the user can act on is one line on standard error. The exit code is 2 for a faulty
-configuration or command line, and 1 for everything else. Heavy modules are imported inside the
-functions that need them, so that --help answers at once.
+configuration or command line, and 1 for everything else.
 """
 
+import asyncio
 import getpass
 import os
 import shlex
@@ -15,15 +15,19 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import click
 
-if TYPE_CHECKING:
-    from gateway.config.settings import Settings
-    from gateway.core.faults import Fault
-    from gateway.stores.port import Store
-    from gateway.tenants.changes import Actor
+from gateway.config.files import load_settings
+from gateway.config.settings import Settings
+from gateway.core.errors import StoreUnavailable
+from gateway.core.faults import ConfigError, Fault
+from gateway.core.periods import DAY_SECONDS
+from gateway.core.redaction import redact
+from gateway.server.startup import StartError, load_pepper, open_store, sandbox_database
+from gateway.stores.port import Store
+from gateway.tenants.changes import Actor, OperationError
 
 T = TypeVar("T")
 
@@ -36,7 +40,7 @@ class InvalidInput(click.ClickException):
 
     exit_code = 2
 
-    def __init__(self, faults: "Iterable[Fault | str]") -> None:
+    def __init__(self, faults: Iterable[Fault | str]) -> None:
         super().__init__("\n".join(map(str, faults)))
 
     def show(self, file: Any = None) -> None:
@@ -50,11 +54,6 @@ class Command(click.Command):
     """
 
     def invoke(self, ctx: click.Context) -> Any:
-        from gateway.core.errors import StoreUnavailable
-        from gateway.core.faults import ConfigError
-        from gateway.server.startup import StartError
-        from gateway.tenants.changes import OperationError
-
         if ctx.obj is not None:
             ctx.obj()
         try:
@@ -70,26 +69,10 @@ class Command(click.Command):
 
 
 class Group(click.Group):
-    """A group of such commands. Its usage errors do not repeat a key in a misplaced argument."""
+    """A group of such commands."""
 
     command_class = Command
     group_class = type
-
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except click.UsageError as error:
-            message = error.format_message()
-            harmless = _without_keys(message)
-            if harmless == message:
-                raise
-            raise click.UsageError(harmless, error.ctx) from None
-
-
-def _without_keys(text: str) -> str:
-    from gateway.core.redaction import redact
-
-    return redact(text.encode(), ()).decode()
 
 
 # -- options ------------------------------------------------------------------------------------
@@ -162,8 +145,6 @@ def check_span(first: datetime | None, last: datetime | None) -> None:
 
 def span_of(first: datetime | None, last: datetime | None) -> tuple[float | None, float | None]:
     """Return when the first day begins and when the last day ends. Raises UsageError."""
-    from gateway.core.periods import DAY_SECONDS
-
     check_span(first, last)
     start = None if first is None else first.timestamp()
     end = None if last is None else last.timestamp() + DAY_SECONDS
@@ -173,16 +154,14 @@ def span_of(first: datetime | None, last: datetime | None) -> tuple[float | None
 # -- the store ----------------------------------------------------------------------------------
 
 
-def read_settings(config: Path | None) -> "Settings":
+def read_settings(config: Path | None) -> Settings:
     """Return the settings of the configuration. Raises ConfigError."""
-    from gateway.config.files import load_settings
-
     return load_settings(config, os.environ)[0]
 
 
 def with_store(
     config: Path | None,
-    work: "Callable[[Store, bytes], Awaitable[T]]",
+    work: Callable[[Store, bytes], Awaitable[T]],
     *,
     create: bool = False,
 ) -> T:
@@ -191,10 +170,6 @@ def with_store(
     Only with `create` is a missing database created: a command in the wrong folder would answer
     from an empty store. Raises ConfigError, StartError, and the errors of `work`.
     """
-    import asyncio
-
-    from gateway.server.startup import load_pepper, open_store
-
     settings = read_settings(config)
     _check_database(settings, create)
 
@@ -209,16 +184,14 @@ def with_store(
     return asyncio.run(run())
 
 
-def _check_database(settings: "Settings", create: bool) -> None:
+def _check_database(settings: Settings, create: bool) -> None:
     """Raise an error if the configured database file does not exist; with `create`, only warn."""
-    from gateway.server.startup import sandbox_database
-
     place = settings.store.place
     if place.kind != "sqlite" or Path(place.path).exists():
         return
     sandbox = sandbox_database(settings)
     if sandbox.exists():
-        typed = _without_keys(shlex.join([_program(), *sys.argv[1:]]))
+        typed = redact(shlex.join([_program(), *sys.argv[1:]]).encode(), ()).decode()
         hint = f"To use the sandbox's, run `GATEWAY_STORE_URL=sqlite:{sandbox} {typed}`"
     else:
         hint = (
@@ -239,10 +212,8 @@ def _program() -> str:
     return sys.argv[0]
 
 
-def command_line_user() -> "Actor":
+def command_line_user() -> Actor:
     """Return who acts, for the audit log: the user of this machine, now."""
-    from gateway.tenants.changes import Actor
-
     try:
         user = getpass.getuser()
     except (KeyError, OSError):  # a user without a name, as in many containers
@@ -258,7 +229,7 @@ def note(message: str) -> None:
     click.echo(message, err=True)
 
 
-def warn(warnings: "Iterable[Fault]") -> None:
+def warn(warnings: Iterable[Fault]) -> None:
     """Print warnings, one a line."""
     for warning in warnings:
         note(f"warning: {warning}")

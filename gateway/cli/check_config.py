@@ -1,8 +1,12 @@
-"""Finds every fault of the configuration files, for `gateway check-config`."""
+"""The command `gateway check-config`: every fault of the configuration files."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
+import click
+
+from gateway.cli.base import Command, InvalidInput, config_option, warn
 from gateway.config.files import (
     DEFAULT_CONFIG,
     find_sources,
@@ -16,6 +20,38 @@ from gateway.core.faults import ConfigError, Fault, Faults
 from gateway.reporting.alerts.http import file_faults
 from gateway.server.tls import certificate_of
 from gateway.upstream.credentials import with_key
+
+
+@click.command("check-config", cls=Command)
+@config_option
+@click.option(
+    "--teams",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Teams file. Without it: teams.toml next to the configuration file, if it exists.",
+)
+def check_config(config: Path | None, teams: Path | None) -> None:
+    """List every fault of the configuration at once.
+
+    This checks the file, the environment and the teams file. The exit code is 2 if there is a
+    fault. A missing upstream URL or key only causes a warning, so that you can check a
+    configuration on a machine without them. If the configuration names a key file, the file must
+    hold a key. To check without that file, set GATEWAY_UPSTREAM_API_KEY to any text.
+
+    \b
+    Example:
+      gateway check-config --config deploy/gateway.toml --teams deploy/teams.toml
+    """
+    file = config or DEFAULT_CONFIG
+    beside = file.with_name("teams.toml")
+    teams = teams or (beside if beside.exists() else None)
+    faults, warnings = find_faults(config, teams, os.environ)
+    warn(warnings)
+    if faults:
+        raise InvalidInput(faults)
+    checked = [file, teams] if file.exists() else [teams]
+    names = [*(str(path) for path in checked if path), "the environment"]
+    click.echo(f"No faults in {', '.join(names)}.")
 
 
 def find_faults(

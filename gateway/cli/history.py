@@ -2,7 +2,7 @@
 
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -15,10 +15,10 @@ from gateway.cli.base import (
     span_options,
     with_store,
 )
-
-if TYPE_CHECKING:
-    from gateway.reporting.queries import ActivityPage
-    from gateway.stores.port import Store
+from gateway.cli.tables import activity_cells, audit_cells, print_list
+from gateway.reporting.queries import ActivityPage, ActivityQuery, read_activity
+from gateway.stores.port import Store
+from gateway.tenants.operations import check_team
 
 
 @click.command(cls=Command)
@@ -50,14 +50,10 @@ def activity(
     Example:
       gateway activity --team design --errors
     """
-    from gateway.cli.tables import activity_cells, print_list
-    from gateway.reporting.queries import ActivityQuery, read_activity
-    from gateway.tenants.operations import check_team
-
     check_span(first, last)
     query = ActivityQuery(first=_iso(first), last=_iso(last), **filters)
 
-    async def read(store: "Store") -> "ActivityPage":
+    async def read(store: Store) -> ActivityPage:
         await check_team(store.directory, query.team)
         return await read_activity(store.history, query)
 
@@ -95,8 +91,6 @@ def audit(
     Example:
       gateway audit --team design --from 2026-11-01
     """
-    from gateway.cli.tables import audit_cells, print_list
-
     start, end = span_of(first, last)
     entries = with_store(config, lambda store, _: store.audit.entries(start, end, team))
     print_list(format, entries, audit_cells, none="There are no changes in this period.")

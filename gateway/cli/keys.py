@@ -8,9 +8,9 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
+from msgspec import UNSET
 
 from gateway.cli.base import (
     Group,
@@ -21,11 +21,16 @@ from gateway.cli.base import (
     note,
     with_store,
 )
-
-if TYPE_CHECKING:
-    from gateway.config.admin_tokens import Role
-    from gateway.core.model import Key, KeyState
-    from gateway.stores.port import Store
+from gateway.cli.tables import key_cells, print_list
+from gateway.config.admin_tokens import ENVIRONMENT, Role, is_name, mint, toml_block
+from gateway.config.options import options_of
+from gateway.config.values import NAME_RULE, TeamLimits, limit_values, limits_of
+from gateway.core.key_format import parse_duration, public_id
+from gateway.core.model import Key, KeyState
+from gateway.core.periods import utc
+from gateway.stores.port import Store
+from gateway.tenants import operations
+from gateway.tenants.views import key_view
 
 _NAME_CHARS = 100
 
@@ -52,23 +57,8 @@ def keys() -> None:
     """Manage the teams' keys. Running gateways follow a change within a second."""
 
 
-def _duration(text: str) -> float:
-    from gateway.core.key_format import parse_duration
-
-    return parse_duration(text)
-
-
-def _grace(text: str) -> float:
-    from gateway.core.key_format import parse_duration
-
-    return parse_duration(text, none=True)
-
-
 def _limit(name: str, text: str) -> int:
     """Return the value of a limit, written as in teams.toml."""
-    from gateway.config.options import options_of
-    from gateway.config.values import TeamLimits
-
     whole = text.isascii() and text.isdecimal() and len(text) < 20
     value: int = options_of(TeamLimits)[name].convert(int(text) if whole else text)
     return value
@@ -105,7 +95,7 @@ def _name(ctx: click.Context, param: click.Parameter, value: str | None) -> str 
     "--expires",
     "lifetime",
     metavar="TIME",
-    type=Parsed("time", _duration),
+    type=Parsed("time", parse_duration),
     help="Lifetime, such as 90d, 12h, 30m or 45s. Without it: no expiry.",
 )
 @_limit_options()
@@ -124,11 +114,6 @@ def create_key(
       gateway keys create --team design --images-per-day 20 --cost-per-month-usd 15
       gateway keys create --team design > design.key
     """
-    from gateway.config.values import limits_of
-    from gateway.core.key_format import public_id
-    from gateway.core.periods import utc
-    from gateway.tenants import operations
-
     key, text = with_store(
         config,
         lambda store, pepper: operations.create_key(
@@ -156,11 +141,8 @@ def list_keys(team: str | None, format: str, config: Path | None) -> None:
     Times are UTC, the last use is accurate to a minute. A rotated key and its replacements form a
     line of keys. They share limits and budgets, and usage reports show them under the first id.
     """
-    from gateway.cli.tables import key_cells, print_list
-    from gateway.tenants import operations
-    from gateway.tenants.views import key_view
 
-    async def read(store: "Store", _: bytes) -> "tuple[list[Key], dict[str, float]]":
+    async def read(store: Store, _: bytes) -> tuple[list[Key], dict[str, float]]:
         return await operations.list_keys(store.directory, team), await store.directory.last_uses()
 
     found, used = with_store(config, read)
@@ -177,7 +159,7 @@ def list_keys(team: str | None, format: str, config: Path | None) -> None:
     "--expires",
     "lifetime",
     metavar="TIME",
-    type=Parsed("time", _duration, _NEVER),
+    type=Parsed("time", parse_duration, _NEVER),
     help="Time from now until the key expires, such as 90d, 12h, 30m or 45s, or never.",
 )
 @_limit_options(_NONE)
@@ -200,12 +182,6 @@ def change_key(
       gateway keys change 0123456789ab --images-per-day 50 --expires 90d
       gateway keys change 0123456789ab --images-per-day none --expires never
     """
-    from msgspec import UNSET
-
-    from gateway.config.values import limit_values
-    from gateway.core.key_format import public_id
-    from gateway.tenants import operations
-
     changed = {
         limit: None if size == _NONE else size for limit, size in limits.items() if size is not None
     }
@@ -230,7 +206,7 @@ def change_key(
     default="24h",
     show_default=True,
     metavar="TIME",
-    type=Parsed("time", _grace),
+    type=Parsed("time", partial(parse_duration, none=True)),
     help="Time that the old key keeps working, such as 24h, 7d or 0s.",
 )
 @config_option
@@ -244,10 +220,6 @@ def rotate_key(key_id: str, grace: float, config: Path | None) -> None:
     Example:
       gateway keys rotate 0123456789ab --grace 7d > design.key
     """
-    from gateway.core.key_format import public_id
-    from gateway.core.periods import utc
-    from gateway.tenants import operations
-
     by = command_line_user()
     done = with_store(
         config,
@@ -264,7 +236,7 @@ def rotate_key(key_id: str, grace: float, config: Path | None) -> None:
     click.echo(done.text)
 
 
-def _add_state_command(name: str, state: "KeyState", help: str) -> None:
+def _add_state_command(name: str, state: KeyState, help: str) -> None:
     @keys.command(name, epilog=_KEY_ID, help=help)
     @click.argument("key_id")
     @config_option
@@ -303,7 +275,7 @@ def admin() -> None:
     show_default=True,
     help="A viewer may only read; an admin may also change things.",
 )
-def token(name: str, role: "Role") -> None:
+def token(name: str, role: Role) -> None:
     """Create an admin token and print it once.
 
     The token is the only line on standard output. The lines to add to gateway.toml go to standard
@@ -313,9 +285,6 @@ def token(name: str, role: "Role") -> None:
     Example:
       gateway admin token grafana > grafana.token
     """
-    from gateway.config.admin_tokens import ENVIRONMENT, is_name, mint, toml_block
-    from gateway.config.values import NAME_RULE
-
     if not is_name(name):
         raise click.UsageError(f'A token\'s name {NAME_RULE}; "{ENVIRONMENT}" is taken.')
     text = mint(secrets.token_bytes)

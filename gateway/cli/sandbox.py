@@ -1,15 +1,16 @@
 """The command `gateway sandbox`."""
 
+import asyncio
 import os
 import signal
-from typing import TYPE_CHECKING
 
 import click
 
 from gateway.cli.base import Command
-
-if TYPE_CHECKING:
-    from gateway.upstream.sandbox import Answer, SandboxSettings
+from gateway.server.startup import StartError
+from gateway.telemetry.logging import configure_logs
+from gateway.upstream.sandbox import Answer, Sandbox, SandboxSettings
+from gateway.web.http_server import bind_error
 
 
 @click.command(cls=Command)
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="How answers deliver their images.",
 )
-def sandbox(host: str, port: int, latency: float, answer: "Answer") -> None:
+def sandbox(host: str, port: int, latency: float, answer: Answer) -> None:
     """Run a stand-in for the upstream, for tests and trials.
 
     It draws real PNGs, which differ by prompt, and costs nothing. It accepts any key, or only the
@@ -47,25 +48,14 @@ def sandbox(host: str, port: int, latency: float, answer: "Answer") -> None:
     Example:
       gateway sandbox --latency 5 --answer url
     """
-    import asyncio
-
-    from gateway.telemetry.logging import configure_logs
-    from gateway.upstream.sandbox import SandboxSettings
-
     api_key = os.environ.get("GATEWAY_SANDBOX_API_KEY") or None
     settings = SandboxSettings(api_key=api_key, latency=latency, answer=answer)
     configure_logs("warning", "auto")
     asyncio.run(_serve(host, port, settings))
 
 
-async def _serve(host: str, port: int, settings: "SandboxSettings") -> None:
+async def _serve(host: str, port: int, settings: SandboxSettings) -> None:
     """Listen until SIGTERM or Ctrl-C. Raises StartError."""
-    import asyncio
-
-    from gateway.server.startup import StartError
-    from gateway.upstream.sandbox import Sandbox
-    from gateway.web.http_server import bind_error
-
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)

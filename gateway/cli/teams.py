@@ -12,6 +12,9 @@ from gateway.cli.base import (
     note,
     with_store,
 )
+from gateway.cli.tables import print_list, team_cells
+from gateway.config.files import load_models, load_teams
+from gateway.tenants import operations
 
 
 @click.group(cls=Group)
@@ -32,9 +35,6 @@ def apply_teams(file: Path, config: Path | None) -> None:
     Example:
       gateway teams apply config/teams.toml
     """
-    from gateway.config.files import load_models, load_teams
-    from gateway.tenants import operations
-
     wanted = load_teams(file, load_models(config))
     by = command_line_user()
     applied = with_store(
@@ -57,9 +57,6 @@ def apply_teams(file: Path, config: Path | None) -> None:
 @config_option
 def list_teams(format: str, config: Path | None) -> None:
     """List all teams with their policies and limits."""
-    from gateway.cli.tables import print_list, team_cells
-    from gateway.tenants import operations
-
     found = with_store(config, lambda store, _: operations.list_teams(store.directory))
     none = "There are no teams yet. List them in a file and run: gateway teams apply FILE"
     print_list(format, found, team_cells, none=none)

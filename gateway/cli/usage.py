@@ -5,7 +5,6 @@ import time
 from collections import defaultdict
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
@@ -22,12 +21,16 @@ from gateway.cli.base import (
     waiting,
     with_store,
 )
-
-if TYPE_CHECKING:
-    from gateway.core.listing import Listing
-    from gateway.core.model import UsageRow
-    from gateway.reporting.invoice import Day
-    from gateway.stores.port import Store
+from gateway.cli.tables import print_list, usage_cells
+from gateway.core.key_format import public_id
+from gateway.core.listing import Listing
+from gateway.core.model import UsageRow
+from gateway.core.money import dollars, format_usd
+from gateway.core.periods import end_of_month, month_of, utc
+from gateway.reporting.invoice import Day, InvoiceError, compared, outside, read_invoice, total
+from gateway.reporting.queries import parse_time, usage_listing, usage_total
+from gateway.stores.port import Store
+from gateway.tenants.operations import check_team, list_keys
 
 
 class _CommandGroup(Command, Group):
@@ -67,10 +70,6 @@ def usage(
     """
     if click.get_current_context().invoked_subcommand is not None:
         return
-    from gateway.cli.tables import print_list, usage_cells
-    from gateway.core.periods import end_of_month, month_of, utc
-    from gateway.reporting.queries import usage_listing, usage_total
-
     by = tuple(dict.fromkeys(by))
     start, end = span_of(first, last)
     if start is None:
@@ -86,12 +85,9 @@ def usage(
 
 
 async def _rows(
-    store: "Store", by: tuple[str, ...], start: float, end: float | None, team: str | None
-) -> "tuple[list[UsageRow], dict[str, str]]":
+    store: Store, by: tuple[str, ...], start: float, end: float | None, team: str | None
+) -> tuple[list[UsageRow], dict[str, str]]:
     """Return the rows. If they are by key, also return the name of each line's latest key."""
-    from gateway.core.key_format import public_id
-    from gateway.tenants.operations import check_team, list_keys
-
     await check_team(store.directory, team)
     rows = await store.usage.report(by, start, end, team)
     keys = await list_keys(store.directory) if "key" in by else []
@@ -99,12 +95,6 @@ async def _rows(
 
 
 # -- invoices -----------------------------------------------------------------------------------
-
-
-def _dollars(text: str) -> int:
-    from gateway.core.money import dollars
-
-    return dollars(text)
 
 
 @usage.command()
@@ -115,7 +105,7 @@ def _dollars(text: str) -> int:
     metavar="DOLLARS",
     default="0.01",
     show_default=True,
-    type=Parsed("dollars", _dollars),
+    type=Parsed("dollars", dollars),
     help="Maximum difference per day.",
 )
 @format_option("table", "csv", "json")
@@ -135,10 +125,6 @@ def compare(invoice: Path, tolerance: int, format: str, config: Path | None) -> 
       gateway usage compare invoice.csv --tolerance-usd 0.50
       curl -s https://billing.example.com/invoice.csv | gateway usage compare -
     """
-    from gateway.cli.tables import print_list
-    from gateway.core.money import format_usd
-    from gateway.reporting.invoice import InvoiceError, compared, outside, read_invoice, total
-
     try:
         billed = read_invoice(_content(invoice))
     except OSError as error:
@@ -159,10 +145,8 @@ def _content(invoice: Path) -> bytes:
     return sys.stdin.buffer.read() if invoice == Path("-") else invoice.read_bytes()
 
 
-async def _recorded(store: "Store", days: list[str]) -> tuple[dict[str, int], dict[str, int]]:
+async def _recorded(store: Store, days: list[str]) -> tuple[dict[str, int], dict[str, int]]:
     """Return the recorded cost of each day, and the unknown part of it."""
-    from gateway.reporting.queries import parse_time
-
     start, end = parse_time(days[0]), parse_time(days[-1], ends=True)
     recorded, unknown = defaultdict[str, int](int), defaultdict[str, int](int)
     for row in await store.usage.report(("day", "outcome"), start, end):
@@ -173,9 +157,7 @@ async def _recorded(store: "Store", days: list[str]) -> tuple[dict[str, int], di
     return dict(recorded), dict(unknown)
 
 
-def _listing(day: "Day", tolerance: int) -> "Listing":
-    from gateway.core.money import format_usd
-
+def _listing(day: Day, tolerance: int) -> Listing:
     return {
         "day": day.day,
         "recorded_usd": None if day.recorded is None else format_usd(day.recorded),
@@ -188,7 +170,7 @@ def _listing(day: "Day", tolerance: int) -> "Listing":
     }
 
 
-def _cells(listing: "Listing") -> dict[str, str]:
+def _cells(listing: Listing) -> dict[str, str]:
     percent = listing["drift_percent"]
     return {
         "day": listing["day"],
@@ -201,6 +183,6 @@ def _cells(listing: "Listing") -> dict[str, str]:
     }
 
 
-def _remark(listing: "Listing") -> str:
+def _remark(listing: Listing) -> str:
     side = {"recorded": "not billed", "billed": "not recorded"}.get(listing["sides"])
     return side or ("" if listing["within_tolerance"] else "differs")

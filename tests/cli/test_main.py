@@ -13,10 +13,12 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 
+import click
 import pytest
 
 from gateway import __version__
 from gateway.cli import loading_modules
+from gateway.cli.main import COMMANDS, gateway
 from gateway.core.key_format import parse
 from tests.support.line import Line
 
@@ -29,6 +31,11 @@ def test_version_and_help(line: Line) -> None:
         shown = line.click(*arguments, "--help")
         assert shown.exit_code == 0
         assert "..." not in shown.stdout.partition("Commands:")[2]
+    context = click.Context(gateway)
+    for name, (_, help) in COMMANDS.items():
+        command = gateway.get_command(context, name)
+        assert command is not None
+        assert (command.name, command.get_short_help_str(100)) == (name, help)
 
 
 def test_help_needs_none_of_the_heavy_modules(line: Line) -> None:

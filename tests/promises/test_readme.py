@@ -33,8 +33,9 @@ def test_every_command_exists_with_its_options(arguments: str) -> None:
     # A group may be a command by itself: then options follow its name.
     while isinstance(command, click.Group) and words and not words[0].startswith("-"):
         name = words.pop(0)
-        assert name in command.commands, name
-        command = command.commands[name]
+        found = command.get_command(click.Context(command), name)
+        assert found is not None, name
+        command = found
     options = {option for parameter in command.params for option in parameter.opts}
     assert {word for word in words if word.startswith("--")} <= options
 

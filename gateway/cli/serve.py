@@ -1,0 +1,71 @@
+"""The command `gateway serve`."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import click
+
+from gateway.cli.base import Command, config_option, note, warn
+from gateway.config.files import load_settings
+from gateway.config.settings import Settings
+from gateway.server.run import run
+
+
+@click.command(cls=Command)
+@config_option
+@click.option("--host", metavar="HOST", help="Address of the public port; outranks [server] host.")
+@click.option("--port", metavar="PORT", help="Public port, 0 for any; outranks [server] port.")
+@click.option("--admin-port", metavar="PORT", help="Admin port; outranks [server] admin_port.")
+@click.option(
+    "--sandbox",
+    is_flag=True,
+    help="Use the sandbox as the upstream, with its own store: sandbox.db next to the configured "
+    "database. For other commands, set GATEWAY_STORE_URL=sqlite:data/sandbox.db.",
+)
+@click.option(
+    "--demo",
+    is_flag=True,
+    help="Create a demo team and its key, and an admin token unless one is configured. Print how "
+    "to use them. Without an upstream key, the sandbox is the upstream.",
+)
+def serve(
+    config: Path | None,
+    host: str | None,
+    port: str | None,
+    admin_port: str | None,
+    sandbox: bool,
+    demo: bool,
+) -> None:
+    """Run the gateway until Ctrl-C or SIGTERM.
+
+    On these signals it refuses new requests and completes the ones in flight. On SIGHUP it reads
+    its configuration again.
+
+    \b
+    Examples:
+      gateway serve --demo
+      gateway serve --config /etc/gateway.toml --host 0.0.0.0 --port 80
+    """
+    given = {"server.host": host, "server.port": port, "server.admin_port": admin_port}
+    arguments = {option: text for option, text in given.items() if text is not None}
+    settings = _serving_settings(config, arguments, sandbox=sandbox, demo=demo)
+    run(settings, config, arguments, sandbox=sandbox, demo=demo)
+
+
+def _serving_settings(
+    config: Path | None, arguments: Mapping[str, str], *, sandbox: bool, demo: bool
+) -> Settings:
+    """Return the settings to serve with, and print warnings. Raises ConfigError."""
+    settings, warnings = load_settings(
+        config, os.environ, arguments=arguments, needs_upstream=not (sandbox or demo)
+    )
+    upstream = settings.upstream
+    if demo and not sandbox and (upstream.api_key or upstream.api_key_file):
+        settings, warnings = load_settings(
+            config, os.environ, arguments=arguments, needs_upstream=True
+        )
+    elif demo and not sandbox and upstream.base_url:
+        note("warning: there is no upstream key, so the sandbox is the upstream")
+    warn(warnings)
+    return settings

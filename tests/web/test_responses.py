@@ -15,7 +15,7 @@ from gateway.proxy.cache_control import CacheStatus
 from gateway.proxy.context import ProxyResponse
 from gateway.quota.limits import Meter, RateLimitStatus
 from gateway.telemetry.request_record import RequestRecord
-from gateway.web.responses import error_body, error_response, image_response, json_response
+from gateway.web.responses import error_body, error_response, image_response
 
 
 def record(**values: object) -> RequestRecord:
@@ -95,11 +95,3 @@ def test_images_are_sent_unchanged_with_cost_and_saving() -> None:
     headers = image_response(hit, record(saved=53_000)).headers
     assert headers["Age"] == headers["x-gateway-cost-usd"] == "0"
     assert headers["x-gateway-saved-usd"] == "0.053"
-
-
-def test_our_own_answers_are_json_with_the_request_id() -> None:
-    response = json_response({"object": "list"}, record())
-    assert isinstance(response.body, bytes)
-    assert json.loads(response.body) == {"object": "list"}
-    assert response.headers["X-Request-Id"] == "r1"
-    assert response.headers["Content-Type"] == "application/json"

@@ -14,13 +14,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from msgspec.structs import replace
+from playwright.async_api import ViewportSize
 
 from gateway.core.model import Entry
 from tests.support.browser import Scheme, opened, running_browser
 from tests.support.rig import FLAT, Rig, running_rig
 
 FOLDER = Path(__file__).parents[2] / "docs" / "screenshots"
-SIZE = {"width": 1180, "height": 760}
+SIZE: ViewportSize = {"width": 1180, "height": 760}
 DAYS = 45
 PRICE = 40_000
 PICTURES: tuple[tuple[str, str, Scheme], ...] = (

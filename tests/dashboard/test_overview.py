@@ -86,9 +86,11 @@ async def test_it_shows_the_requests_of_today(desk: Screen) -> None:
     await expect(desk.page.get_by_text("Gateway latency")).to_be_visible()
 
 
-async def test_four_numbers_are_compared_with_the_previous_period(desk: Screen) -> None:
+async def test_a_period_has_four_numbers_and_its_top_teams_and_keys(desk: Screen) -> None:
     await answer_with(desk, MANY)
-    await desk.open()
+    async with desk.page.expect_request("**/admin/v1/overview?*") as asked:
+        await desk.open("/?from=2026-08-01&to=2026-10-29&team=red")
+    assert (await asked.value).url.endswith("?from=2026-08-01&to=2026-10-29&team=red")
     tiles = desk.page.locator(".tile")
     await expect(tiles).to_have_count(4)
     for position, texts in enumerate(
@@ -102,6 +104,15 @@ async def test_four_numbers_are_compared_with_the_previous_period(desk: Screen) 
         for text in texts:
             await expect(tiles.nth(position)).to_contain_text(text)
     await expect(desk.page.get_by_text("3 May 2026 to 31 Jul 2026")).to_be_visible()
+    table = desk.page.get_by_role("table", name="Top teams by spend")
+    await expect(table.locator("tbody th").first).to_have_text("team-0")
+    link = table.get_by_role("link", name="team-0")
+    target = "/teams/team-0?from=2026-08-01&to=2026-10-29"
+    await expect(link).to_have_attribute("href", target)
+    await table.get_by_role("button", name="Spend").click()
+    await expect(table.locator("tbody th").first).to_have_text("team-9")
+    keys = desk.page.get_by_role("table", name="Top keys by spend")
+    await expect(keys.locator("tbody th").first).to_have_text("sk-gw-key0")
 
 
 async def test_today_is_drawn_by_hour_and_not_compared_with_a_whole_day(desk: Screen) -> None:
@@ -115,14 +126,6 @@ async def test_today_is_drawn_by_hour_and_not_compared_with_a_whole_day(desk: Sc
     panel = desk.page.get_by_role("region", name="Spend by hour", exact=True)
     await panel.get_by_text("Show as a table").click()
     await expect(panel.get_by_role("row").nth(14)).to_contain_text("13:00 UTC")
-
-
-async def test_it_requests_the_range_and_the_team_of_the_address(desk: Screen) -> None:
-    await answer_with(desk, MANY)
-    async with desk.page.expect_request("**/admin/v1/overview?*") as asked:
-        await desk.open("/?from=2026-08-01&to=2026-10-29&team=red")
-    request = await asked.value
-    assert request.url.endswith("?from=2026-08-01&to=2026-10-29&team=red")
 
 
 async def test_the_chart_has_its_numbers_as_a_table(desk: Screen) -> None:
@@ -140,20 +143,6 @@ async def test_the_chart_has_its_numbers_as_a_table(desk: Screen) -> None:
     await expect(table.locator("tbody tr")).to_have_count(50)
     await expect(table.locator("tbody tr").first).to_contain_text("1 Aug 2026")
     await expect(table.locator("tbody tr").first.locator("td").last).to_have_text("$5.50")
-
-
-async def test_teams_and_keys_are_sorted_and_linked(desk: Screen) -> None:
-    await answer_with(desk, MANY)
-    await desk.open("/?from=2026-08-01&to=2026-10-29")
-    table = desk.page.get_by_role("table", name="Top teams by spend")
-    await expect(table.locator("tbody th").first).to_have_text("team-0")
-    link = table.get_by_role("link", name="team-0")
-    target = "/teams/team-0?from=2026-08-01&to=2026-10-29"
-    await expect(link).to_have_attribute("href", target)
-    await table.get_by_role("button", name="Spend").click()
-    await expect(table.locator("tbody th").first).to_have_text("team-9")
-    keys = desk.page.get_by_role("table", name="Top keys by spend")
-    await expect(keys.locator("tbody th").first).to_have_text("sk-gw-key0")
 
 
 async def test_latency_has_units_and_stands_at_its_day(desk: Screen) -> None:

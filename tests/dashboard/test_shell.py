@@ -9,7 +9,7 @@ from playwright.async_api import Browser, expect
 
 from gateway.core.model import Limits
 from gateway.web.admin.pages import SECTIONS
-from tests.support.browser import AXE, PHONE, SCHEMES, Scheme, Screen, opened
+from tests.support.browser import AXE, DESK, PHONE, SCHEMES, Scheme, Screen, opened
 from tests.support.rig import Rig
 
 PAGES = ("/", *(f"/{section}" for section in SECTIONS))
@@ -40,15 +40,7 @@ async def busy(rig: Rig) -> None:
 # -- addresses ----------------------------------------------------------------------------------
 
 
-async def test_every_page_opens_at_its_address(desk: Screen) -> None:
-    for address in PAGES:
-        await desk.open(address)
-        await settled(desk)
-        current = desk.page.locator("nav[aria-label=Pages] a[aria-current=page]")
-        await expect(current).to_have_count(1)
-        name = await current.inner_text()
-        await expect(desk.page.get_by_role("heading", level=1)).to_have_text(name)
-        assert await desk.page.title() == f"{name} · Image gateway"
+async def test_an_address_of_no_page_and_a_range_that_is_none(desk: Screen) -> None:
     await desk.open("/audit/nothing/here")
     await expect(desk.page.get_by_role("heading", name="Page not found")).to_be_visible()
     await desk.open("/audit?from=2026-02-31&to=soon")
@@ -146,38 +138,48 @@ async def test_the_theme_follows_the_system_or_the_choice(browser: Browser, rig:
     assert seen["light"] != seen["dark"]
 
 
-async def test_a_phone_needs_no_scrolling_sideways(browser: Browser, rig: Rig) -> None:
+@pytest.mark.parametrize("scheme", SCHEMES)
+async def test_every_page_is_accessible_on_a_phone_and_on_a_desk(
+    browser: Browser, rig: Rig, scheme: Scheme
+) -> None:
     await rig.ask_admin("POST", "teams", json={"team": "a-team-of-quite-a-long-name-indeed"})
     await busy(rig)
-    async with opened(browser, rig, size=PHONE) as screen:
+    async with opened(browser, rig, scheme=scheme, size=PHONE) as screen:
         await screen.open()
         await expect(screen.page.get_by_label("Admin token")).to_be_visible()
         assert not await screen.is_too_wide()
+        assert await screen.faults() == []
         await screen.sign_in()
-        for address in PAGES:
+        for address in (*PAGES, "/audit/nothing"):
+            await screen.page.set_viewport_size(PHONE)
             await screen.open(address)
             await settled(screen)
             assert not await screen.is_too_wide(), address
             assert await screen.faults() == [], address
+            await screen.page.set_viewport_size(DESK)
+            assert await screen.faults() == [], address
+            if address in PAGES:
+                await is_current(screen)
+
+
+async def is_current(screen: Screen) -> None:
+    """Check that heading, title and navigation name the page that is open."""
+    current = screen.page.locator("nav[aria-label=Pages] a[aria-current=page]")
+    await expect(current).to_have_count(1)
+    name = await current.inner_text()
+    await expect(screen.page.get_by_role("heading", level=1)).to_have_text(name)
+    assert await screen.page.title() == f"{name} · Image gateway"
+
+
+async def test_the_menu_of_a_phone_closes_at_its_page(browser: Browser, rig: Rig) -> None:
+    async with opened(browser, rig, size=PHONE) as screen:
+        await screen.sign_in()
+        await screen.open("/audit")
         await expect(screen.page.get_by_role("link", name="Overview")).to_be_hidden()
         await screen.page.get_by_role("button", name="Menu").click()
         await screen.page.get_by_role("link", name="Overview", exact=True).click()
         await expect(screen.page.get_by_role("heading", name="Overview")).to_be_visible()
         await expect(screen.page.get_by_role("button", name="Sign out")).to_be_hidden()
-
-
-@pytest.mark.parametrize("scheme", SCHEMES)
-async def test_axe_finds_nothing_serious(browser: Browser, rig: Rig, scheme: Scheme) -> None:
-    await busy(rig)
-    async with opened(browser, rig, scheme=scheme) as screen:
-        await screen.open()
-        await expect(screen.page.get_by_label("Admin token")).to_be_visible()
-        assert await screen.faults() == []
-        await screen.sign_in()
-        for address in (*PAGES, "/audit/nothing"):
-            await screen.open(address)
-            await settled(screen)
-            assert await screen.faults() == [], address
 
 
 async def test_axe_finds_a_fault(desk: Screen) -> None:

@@ -178,8 +178,16 @@ async def test_a_dialog_shows_faults_and_changes_nothing(desk: Screen) -> None:
     assert (await desk.rig.ask_admin("GET", "teams")).json == {"teams": []}
 
 
-async def test_a_deleted_team_is_gone(desk: Screen) -> None:
-    await make_team(desk, "red")
+async def test_a_team_is_exported_with_the_numbers_of_its_bars_and_deleted(desk: Screen) -> None:
+    await make_team(desk, "red", images_a_day=2)
+    await desk.open("/teams")
+    heads, red = (await desk.exported()).splitlines()
+    assert heads.split(",")[:5] == [
+        "Team",
+        *(f"Images today: {part}" for part in ("used", "held", "left", "limit")),
+    ]
+    assert red.startswith("red,0,0,2,2,")
+    await desk.open("/teams/red")
     await desk.page.get_by_role("button", name="Delete").click()
     await desk.page.get_by_role("button", name="Delete team").click()
     await expect(desk.page.get_by_text("There are no teams yet")).to_be_visible()
@@ -199,17 +207,6 @@ async def test_a_thousand_teams_are_found_by_typing(desk: Screen) -> None:
     await expect(desk.page.get_by_text(re.compile("^1.50 of 100$"))).to_be_visible()
     await desk.page.get_by_label("Find").fill("0777")
     await expect(table.locator("tbody tr")).to_have_count(1)
-
-
-async def test_the_export_of_teams_has_the_numbers_of_the_bars(desk: Screen) -> None:
-    await make_team(desk, "red", images_a_day=2)
-    await desk.open("/teams")
-    heads, red = (await desk.exported()).splitlines()
-    assert heads.split(",")[:5] == [
-        "Team",
-        *(f"Images today: {part}" for part in ("used", "held", "left", "limit")),
-    ]
-    assert red.startswith("red,0,0,2,2,")
 
 
 LIMITS = {

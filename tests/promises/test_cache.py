@@ -6,8 +6,11 @@ The upstream's counts say what was bought, not the gateway's own.
 import asyncio
 import time
 import unicodedata
-from collections.abc import Awaitable
+from collections.abc import AsyncIterator, Awaitable
 from pathlib import Path
+
+import pytest
+from multidict import CIMultiDict
 
 from gateway.core.model import Limits
 from gateway.upstream.sandbox import UpstreamFault
@@ -29,55 +32,29 @@ def raw(rig: Rig, key: str, body: str | bytes, **headers: str) -> Awaitable[Got]
 ORIGINAL = (
     '{"model":"gpt-image-2","prompt":"café","size":"1024x1024","n":1,"quality":"low","x":[1]}'
 )
-
-SAME = {
-    "order": '{"x":[1],"quality":"low","n":1,"size":"1024x1024","prompt":"café",'
-    '"model":"gpt-image-2"}',
-    "spacing": '\n{ "model" : "gpt-image-2" ,\t"prompt":"café","size":"1024x1024","n":1 ,'
-    '"quality":"low","x":[ 1 ]}\r\n',
-    "escapes": r'{"model":"gpt-image-2","\u0070rompt":"caf\u00E9","size":"1024x1024","n":1,'
-    r'"quality":"lo\u0077","x":[1]}',
-    "n absent": '{"prompt":"café","size":"1024x1024","quality":"low","x":[1]}',
-    "n null": '{"model":"gpt-image-2","prompt":"café","size":"1024x1024","n":null,"quality":"low",'
-    '"x":[1]}',
-    "defaults absent": '{"prompt":"café","quality":"low","x":[1]}',
-    "defaults null": '{"model":null,"prompt":"café","size":null,"n":null,"quality":"low","x":[1]}',
-    "another user": '{"prompt":"café","quality":"low","x":[1],"user":"u1","safety_identifier":"s"}',
-}
-
-OTHER = {
-    "prompt": '{"prompt":"cafe","quality":"low","x":[1]}',
-    "blank": '{"prompt":"café ","quality":"low","x":[1]}',
-    "case": '{"prompt":"Café","quality":"low","x":[1]}',
-    "NFD": '{"prompt":"' + unicodedata.normalize("NFD", "café") + '","quality":"low","x":[1]}',
-    "size": '{"prompt":"café","size":"auto","quality":"low","x":[1]}',
-    "n": '{"prompt":"café","n":2,"quality":"low","x":[1]}',
-    "quality": '{"prompt":"café","quality":"medium","x":[1]}',
-    "no quality": '{"prompt":"café","x":[1]}',
-    "order of a list": '{"prompt":"café","quality":"low","x":[1,2]}',
-    "number's type": '{"prompt":"café","quality":"low","x":[1.0]}',
-    "null is not absent": '{"prompt":"café","quality":"low","x":[1],"background":null}',
-    "user within": '{"prompt":"café","quality":"low","x":[{"user":1}]}',
-}
+SAME = [
+    r'{"quality":"lo\u0077", "x":[ 1 ],"n":1,"size":"1024x1024","\u0070rompt":"caf\u00E9"}',
+    '{"model":null,"prompt":"café","size":null,"n":null,"quality":"low","x":[1],"user":"u1"}',
+]
+OTHER = [
+    '{"prompt":"' + unicodedata.normalize("NFD", "café") + '","quality":"low","x":[1]}',
+    '{"prompt":"café","quality":"low","x":[1.0]}',
+    '{"prompt":"café","quality":"low","x":[1],"background":null}',
+]
+"""tests/proxy/test_fingerprint.py has further requests that are the same, or others."""
 
 
 async def test_the_same_request_in_any_writing_is_bought_once(rig: Rig) -> None:
     key = await rig.key()
     first = await raw(rig, key, ORIGINAL)
     assert status(first) == STORED
-    for name, body in SAME.items():
+    for body in SAME:
         again = await raw(rig, key, body)
-        assert status(again) == HIT, name
-        assert again.body == first.body
+        assert (status(again), again.body) == (HIT, first.body)
     assert calls(rig) == 1
-
-
-async def test_a_field_that_may_change_the_picture_makes_another_request(rig: Rig) -> None:
-    key = await rig.key()
-    assert status(await raw(rig, key, ORIGINAL)) == STORED
-    for count, (name, body) in enumerate(OTHER.items(), start=2):
-        assert status(await raw(rig, key, body)) == STORED, name
-        assert calls(rig) == count, name
+    for body in OTHER:
+        assert status(await raw(rig, key, body)) == STORED
+    assert calls(rig) == 1 + len(OTHER)
 
 
 async def test_both_paths_share_the_cache(rig: Rig) -> None:
@@ -117,6 +94,41 @@ async def test_all_keys_of_a_team_share(rig: Rig) -> None:
     assert status(await rig.generate(first)) == STORED
     assert status(await rig.generate(second)) == HIT
     assert calls(rig) == 1
+
+
+# -- one cache for all teams --------------------------------------------------------------------
+
+
+@pytest.fixture
+async def shared(tmp_path: Path) -> AsyncIterator[Rig]:
+    toml = f'{FLAT}[cache]\nscope = "shared"\n'
+    async with running_rig(tmp_path, toml, drawing(latency=0.2)) as rig:
+        yield rig
+
+
+async def test_teams_answer_each_other_pay_apart_and_do_not_see_who_paid(shared: Rig) -> None:
+    red, blue = await shared.key("red"), await shared.key("blue")
+    bought = await shared.generate(red, headers={"X-Request-Id": "reds-own"})
+    hit = await shared.generate(blue, headers={"X-Request-Id": "blues-own"})
+    assert (status(hit), hit.body, calls(shared)) == (HIT, bought.body, 1)
+    assert "red" not in str(dict(hit.headers)) + hit.body.decode()
+    paid = await shared.usage("red")
+    assert (paid.images_bought, paid.images_cached, paid.cost) == (1, 0, 40_000)
+    free = await shared.usage("blue")
+    assert (free.images_bought, free.images_cached, free.cost) == (0, 1, 0)
+
+
+async def test_teams_share_a_flight_but_not_its_leaders_limits(shared: Rig) -> None:
+    poor = await shared.key("poor", limits=Limits(images_per_day=0))
+    rich = await shared.key("rich", limits=Limits(images_per_day=1))
+    got = await asyncio.gather(*(shared.generate(key) for key in [poor, rich] * 5))
+    refused, served = got[0::2], got[1::2]
+    assert [answer.status for answer in served] == [200] * 5
+    assert shared.sandbox.counts.asked == 1
+    for answer in refused:
+        # Refused by its own limit, or served by the other team's purchase.
+        assert answer.status == 200 or "Team poor's" in answer.json["error"]["message"]
+    assert "poor" not in "".join(str(answer.json) for answer in served)
 
 
 # -- hits ---------------------------------------------------------------------------------------
@@ -160,13 +172,6 @@ async def test_policy_comes_before_the_cache(rig: Rig) -> None:
     assert (await rig.generate(key, size="1536x1024")).error[2] == "size_not_allowed"
 
 
-async def test_age_counts_whole_seconds(rig: Rig) -> None:
-    key = await rig.key()
-    await rig.generate(key)
-    await asyncio.sleep(1.1)
-    assert (await rig.generate(key)).headers["Age"] == "1"
-
-
 # -- Cache-Control ------------------------------------------------------------------------------
 
 
@@ -208,22 +213,15 @@ def deliver(rig: Rig, picture: str) -> None:
 async def test_max_age_accepts_only_answers_that_are_young_enough(rig: Rig) -> None:
     key = await rig.key()
     await rig.generate(key)
-    assert status(await rig.generate(key, headers={"Cache-Control": "max-age=60"})) == HIT
     await asyncio.sleep(1.2)
-    assert status(await rig.generate(key, headers={"Cache-Control": "max-age=60"})) == HIT
+    young = await rig.generate(key, headers={"Cache-Control": "max-age=60"})
+    assert status(young) == HIT
+    assert int(young.headers["Age"]) >= 1
     old = {"Cache-Control": "max-age=1, only-if-cached"}
     assert (await rig.generate(key, headers=old)).error[2] == "not_cached"
     assert status(await rig.generate(key, headers={"Cache-Control": "max-age=1"})) == STORED
     assert status(await rig.generate(key)) == HIT
     assert calls(rig) == 2
-
-
-async def test_max_age_zero_is_never_answered_from_the_cache(rig: Rig) -> None:
-    key = await rig.key()
-    await rig.generate(key)
-    for value in ("max-age=0", "max-age=nonsense", 'max-age="0"'):
-        assert status(await rig.generate(key, headers={"Cache-Control": value})) == STORED
-    assert calls(rig) == 4
 
 
 async def test_only_if_cached_never_buys(rig: Rig) -> None:
@@ -251,23 +249,13 @@ async def test_only_if_cached_does_not_wait_for_a_flight(tmp_path: Path) -> None
         assert status(await buying) == STORED
 
 
-async def test_directives_in_several_lines_and_junk_around_them(rig: Rig) -> None:
+async def test_directives_in_several_lines_are_joined(rig: Rig) -> None:
     key = await rig.key()
     await rig.generate(key)
-    for harmless in ("", "max-stale=5", "no-transform", '"no-cache"', "no-cachex", ",,;=,"):
-        assert status(await rig.generate(key, headers={"Cache-Control": harmless})) == HIT
-    assert status(await rig.generate(key, headers={"Cache-Control": 'x="a, b", NO-CACHE'})) == (
-        "gateway; fwd=request; stored"
-    )
-    async with rig.session.post(
-        f"{rig.url}/v1/images/generations",
-        headers=[
-            ("Authorization", f"Bearer {key}"),
-            ("Cache-Control", "max-age=100"),
-            ("Cache-Control", "no-store"),
-        ],
-        json={"prompt": PROMPT},
-    ) as response:
+    headers = CIMultiDict([("Cache-Control", "max-age=100"), ("Cache-Control", "no-store")])
+    headers["Authorization"] = f"Bearer {key}"
+    url, body = f"{rig.url}/v1/images/generations", {"prompt": PROMPT}
+    async with rig.session.post(url, headers=headers, json=body) as response:
         assert response.headers["Cache-Status"] == "gateway; fwd=request"
 
 
@@ -314,22 +302,16 @@ async def test_memory_is_bounded_and_the_least_used_leave_first(tmp_path: Path) 
         assert status(await rig.generate(key, "prompt 0")) == STORED
 
 
-async def test_an_answer_over_the_entry_limit_is_delivered_and_not_kept(tmp_path: Path) -> None:
-    async with running_rig(tmp_path, CACHE_MAX_ENTRY_BYTES="100") as rig:
+@pytest.mark.parametrize("option", ["CACHE_MAX_ENTRY_BYTES", "CACHE_MAX_BYTES"])
+async def test_an_answer_that_is_too_large_is_delivered_and_not_kept(
+    tmp_path: Path, option: str
+) -> None:
+    async with running_rig(tmp_path, "", None, **{option: "100"}) as rig:
         key = await rig.key()
         for _ in range(2):
             assert status(await rig.generate(key)) == MISS
         assert calls(rig) == 2
         assert await metric(rig, "gateway_cache_entries") == 0
-
-
-async def test_an_answer_larger_than_the_whole_memory_is_not_reported_as_stored(
-    tmp_path: Path,
-) -> None:
-    async with running_rig(tmp_path, CACHE_MAX_BYTES="300") as rig:
-        key = await rig.key()
-        for _ in range(2):
-            assert status(await rig.generate(key)) == MISS
 
 
 async def test_an_answer_is_served_again_for_its_time_to_live(tmp_path: Path) -> None:
@@ -363,16 +345,6 @@ async def test_urls_are_never_kept_past_their_life(tmp_path: Path) -> None:
         assert 2 <= calls(rig) <= 4
 
 
-async def test_a_long_lived_url_is_kept_for_the_usual_time_to_live(tmp_path: Path) -> None:
-    settings = drawing(answer="both", url_ttl=3600)
-    async with running_rig(tmp_path, sandbox=settings, CACHE_TTL_SECONDS="0.5") as rig:
-        key = await rig.key()
-        assert status(await rig.generate(key)) == STORED
-        assert status(await rig.generate(key)) == HIT
-        await asyncio.sleep(0.6)
-        assert status(await rig.generate(key)) == STORED
-
-
 async def test_a_url_without_an_expiry_is_kept_for_the_configured_time(tmp_path: Path) -> None:
     body = '{"created":1,"data":[{"url":"https://images.example.com/apple.png?sig=abc"}]}'
     async with running_rig(tmp_path, CACHE_URL_TTL_SECONDS="0.5") as rig:
@@ -382,10 +354,3 @@ async def test_a_url_without_an_expiry_is_kept_for_the_configured_time(tmp_path:
         assert status(await rig.generate(key)) == HIT
         await asyncio.sleep(0.6)
         assert status(await rig.generate(key)) == STORED
-
-
-async def test_an_expired_url_is_not_kept(tmp_path: Path) -> None:
-    body = '{"created":1,"data":[{"url":"https://x.example.com/a.png?se=2020-01-01T00:00:00Z"}]}'
-    async with running_rig(tmp_path) as rig:
-        rig.sandbox.fault = UpstreamFault(kind="status", status=200, body=body)
-        assert status(await rig.generate(await rig.key())) == MISS

@@ -218,18 +218,20 @@ class HourLatency(Struct):
         """Return both together, under this one's hour."""
         return HourLatency(self.hour, self.own.plus(other.own), self.upstream.plus(other.upstream))
 
-    def numbers(self) -> list[int]:
+    def numbers(self) -> str:
         """Return everything but the hour as numbers that a store can add up one by one."""
         parts = (self.own, self.upstream)
-        return [number for part in parts for number in (part.count, part.micros, *part.counts)]
+        numbers = [number for part in parts for number in (part.count, part.micros, *part.counts)]
+        return " ".join(map(str, numbers))
 
 
-def latency_of(hour: int, numbers: Sequence[int]) -> HourLatency:
+def latency_of(hour: int, text: str | bytes) -> HourLatency:
     """Return the latency with these `numbers`. Raises ValueError if their count is wrong."""
+    numbers = [int(number) for number in text.split()]
     split = 3 + len(OWN_BOUNDS)
     if len(numbers) != split + 3 + len(UPSTREAM_BOUNDS):
         raise ValueError("wrong count of numbers for a latency")
-    own = Histogram(OWN_BOUNDS, numbers[0], numbers[1], list(numbers[2:split]))
+    own = Histogram(OWN_BOUNDS, numbers[0], numbers[1], numbers[2:split])
     count, micros, *counts = numbers[split:]
     return HourLatency(hour, own, Histogram(UPSTREAM_BOUNDS, count, micros, counts))
 

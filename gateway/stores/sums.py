@@ -5,11 +5,11 @@ An entry belongs to the UTC hour of its `at`. A store keeps the sums of each hou
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from math import ceil, floor
-from operator import add
+from operator import add, neg
 from typing import Any
 
 import msgspec
@@ -42,8 +42,6 @@ Group = tuple[Any, ...]
 
 Numbers = Sequence[int]
 """One number for each of `SUMS`."""
-
-NOTHING: Numbers = (0,) * len(SUMS)
 
 
 class Query(Struct, frozen=True, kw_only=True):
@@ -120,28 +118,28 @@ def _moment(hour: int) -> datetime:
     return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(hours=hour)
 
 
-class Sums:
+class Sums(dict[Group, Numbers]):
     """Numbers added up by group."""
-
-    def __init__(self) -> None:
-        self._rows: dict[Group, Numbers] = {}
 
     def add(self, group: Group, numbers: Numbers) -> None:
         """Add numbers to those of a group."""
-        former = self._rows.get(group)
-        self._rows[group] = numbers if former is None else tuple(map(add, former, numbers))
+        former = self.get(group)
+        self[group] = numbers if former is None else tuple(map(add, former, numbers))
+
+    def subtract(self, group: Group, numbers: Numbers) -> None:
+        """Subtract numbers from those of a group."""
+        self.add(group, tuple(map(neg, numbers)))
+
+    def nonzero(self) -> list[tuple[Group, Numbers]]:
+        """Return the groups with any usage."""
+        return [(group, numbers) for group, numbers in self.items() if any(numbers)]
 
     def rows(self) -> list[UsageRow]:
-        """Return all groups with any usage, in order."""
+        """Return the groups with any usage as a report, in order."""
         return [
             UsageRow(group=group, **dict(zip(SUMS, numbers, strict=True)))
-            for group, numbers in sorted(self._rows.items())
-            if any(numbers)
+            for group, numbers in sorted(self.nonzero())
         ]
-
-    def items(self) -> Iterable[tuple[Group, Numbers]]:
-        """Return the groups with their numbers."""
-        return self._rows.items()
 
 
 def picker(by: Sequence[str], fields: Sequence[str]) -> Callable[[Sequence[str]], Group]:
@@ -155,15 +153,14 @@ def merged(entries: Iterable[Entry]) -> list[Entry]:
     hours: dict[int, Sums] = {}
     for entry in entries:
         hours.setdefault(hour_of(entry.at), Sums()).add(group_of(entry), numbers_of(entry))
-    return [entry for hour, sums in hours.items() for entry in summed(hour, dict(sums.items()))]
+    return [entry for hour, sums in hours.items() for entry in summed(hour, sums)]
 
 
-def summed(hour: int, sums: Mapping[Group, Numbers]) -> Iterator[Entry]:
+def summed(hour: int, sums: Sums) -> Iterator[Entry]:
     """Yield an hour's sums as one entry for each group, under an id made of both."""
-    for group, numbers in sums.items():
-        if any(numbers):
-            digest = hashlib.sha256(encode_group(group)).hexdigest()[:16]
-            yield entry_of(f"sum-{hour}-{digest}", hour, group, numbers)
+    for group, numbers in sums.nonzero():
+        digest = hashlib.sha256(encode_group(group)).hexdigest()[:16]
+        yield entry_of(f"sum-{hour}-{digest}", hour, group, numbers)
 
 
 def entry_of(id: str, hour: int, group: Group, numbers: Numbers) -> Entry:

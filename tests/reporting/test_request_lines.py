@@ -133,14 +133,15 @@ def test_a_latency_comes_back_from_its_numbers(
 ) -> None:
     one, two = watched(own, upstream), watched(more, [])
     assert latency_of(7, one.numbers()) == one
-    both = latency_of(7, [sum(pair) for pair in zip(one.numbers(), two.numbers(), strict=True)])
+    pairs = zip(one.numbers().split(), two.numbers().split(), strict=True)
+    both = latency_of(7, " ".join(str(int(first) + int(second)) for first, second in pairs))
     assert both == one.plus(two) == two.plus(one)
     assert both.own.count == len(own) + len(more) == sum(both.own.counts)
 
 
 def test_other_numbers_are_no_latency() -> None:
     with pytest.raises(ValueError, match="wrong count"):
-        latency_of(7, [1, 2, 3])
+        latency_of(7, "1 2 3")
 
 
 def test_the_mean() -> None:

@@ -15,8 +15,6 @@ from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
 from contextlib import suppress
 from itertools import chain, islice, starmap
 from math import ceil
-from operator import add, sub
-from typing import Any
 
 from gateway.core.errors import StoreUnavailable
 from gateway.core.model import Entry
@@ -38,7 +36,7 @@ from gateway.stores.redis.link import MICROSECONDS, Link, RedisPart, operation
 from gateway.stores.redis.opening import SCHEMA, explaining, inspect
 from gateway.stores.redis.scripts import tuples
 from gateway.stores.redis.usage_sums import KEEP_SECONDS, groups, kept_entry, pack_keys, teams_in
-from gateway.stores.sums import NOTHING, Group, Numbers, entry_of, hour_of, merged, summed
+from gateway.stores.sums import Sums, entry_of, hour_of, merged, summed
 
 BATCH = 1_000
 """Records that are read or written in one step."""
@@ -46,16 +44,12 @@ BATCH = 1_000
 REMOVED_AT_ONCE = 1_000
 
 _CHECK = b"check:"
-_DIRECTORY = (names.TEAMS, names.KEYS, names.STATES, names.ENDS)
-_USAGE = (names.HOURS, names.PACKED)
-_ALL = (
-    *(*_DIRECTORY, names.CHANGED, names.USES),
-    *(names.ACCOUNTS, names.DUE, names.AUDIT, *_USAGE),
-    *(names.CLAIMS, names.CLAIM_ENDS),
+_SMALL = (
+    *(names.TEAMS, names.KEYS, names.STATES, names.ENDS),
+    *(names.USES, names.ACCOUNTS, names.AUDIT),
 )
-
-_Hours = dict[int, Sequence[Any] | None]
-"""Hours that have usage, and their sums, purchases and packs where these were read already."""
+_USAGE = (names.HOURS, names.PACKED)
+_ALL = (*_SMALL, *_USAGE, names.CHANGED, names.DUE, names.CLAIMS, names.CLAIM_ENDS)
 
 
 class RedisArchive(RedisPart):
@@ -71,33 +65,21 @@ class RedisArchive(RedisPart):
             present = int(await self._now() // HOUR_SECONDS)
             # The next hour may begin before the script runs.
             latest = (present - 1, present, present + 1)
-            parts, hours = await self._snapshot(latest)
+            keys = chain(_SMALL, _USAGE, *map(_keys_of, latest))
+            parts, hours, read = await self.link.call("export", [*keys])
             small = _small_records(parts)
             while batch := list(islice(small, BATCH)):
                 yield batch
             # Read after the rest: an alert delivered meanwhile is then not delivered again.
             claims = await self._claims.current()
             yield [archive.ClaimRecord(claim) for claim in claims if claim.done]
-            older = [hour for hour in hours if hour not in latest]
-            for hour in (*older, *latest):
-                usage = hours.get(hour)
-                if usage is None:
-                    usage = await self.link.call("sums", _keys_of(hour))
+            read_already = dict(zip(latest, read, strict=True))
+            older = set(map(int, chain(*hours))) - read_already.keys()
+            for hour in (*sorted(older), *latest):
+                usage = read_already.get(hour) or await self.link.call("sums", _keys_of(hour))
                 entries = _entries(hour, *usage)
                 while batch := [archive.EntryRecord(entry) for entry in islice(entries, BATCH)]:
                     yield batch
-
-    async def _snapshot(self, latest: Sequence[int]) -> tuple[Sequence[Any], _Hours]:
-        """Return the small parts, and all hours, the latest of them with their usage."""
-        keys = [*_DIRECTORY, names.USES, names.ACCOUNTS, names.AUDIT]
-        small = 1 + len(keys)
-        keys += _USAGE
-        for hour in latest:
-            keys += _keys_of(hour)
-        reply = await self.link.call("export", keys)
-        hours: _Hours = dict.fromkeys(sorted(map(int, {*reply[small], *reply[small + 1]})))
-        read = tuples(reply[small + 2 :], len(_keys_of(0)))
-        return reply[:small], {**hours, **dict(zip(latest, read, strict=True))}
 
     @operation("restore")
     async def restore(self, records: Iterable[ArchiveRecord]) -> None:
@@ -201,13 +183,13 @@ def _entries(
     Purchases that are still kept by id come one by one, dated by their hour. The rest of the sums
     comes as one entry for each group. Either way the totals stay the same.
     """
-    rest: dict[Group, Numbers] = {}
+    rest = Sums()
     packed = (((team, *group), numbers) for team, rows in teams_in(pack) for group, numbers in rows)
     for group, numbers in chain(groups(sums), packed):
-        rest[group] = list(map(add, rest.get(group, NOTHING), numbers))
+        rest.add(group, numbers)
     for id, text in tuples(purchases, 2):
         group, numbers = kept_entry(text)
-        rest[group] = list(map(sub, rest.get(group, NOTHING), numbers))
+        rest.subtract(group, numbers)
         yield entry_of(id.decode(), hour, group, numbers)
     yield from summed(hour, rest)
 

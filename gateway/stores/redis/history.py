@@ -65,11 +65,8 @@ class RedisHistory(RedisPart):
         )
         kept = (ERROR_DAYS * DAY_SECONDS, (day + 1) * DAY_SECONDS)
         arguments: list[Argument] = [batch.number, WRITTEN_SECONDS, *kept]
-        if batch.latency is None:
-            arguments += ("", "")
-        else:
-            numbers = " ".join(map(str, batch.latency.numbers()))
-            arguments += (batch.latency.hour, numbers)
+        latency = batch.latency
+        arguments += ("", "") if latency is None else (latency.hour, latency.numbers())
         arguments.append(len(batch.errors))
         for error in batch.errors:
             arguments += _error(hour, error)
@@ -113,7 +110,7 @@ class RedisHistory(RedisPart):
             hours = range(begin, min(begin + HOURS_AT_ONCE, last))
             values = await self.link.read(names.LATENCY, "HMGET", *hours)
             found += (
-                latency_of(hour, [int(number) for number in value.split()])
+                latency_of(hour, value)
                 for hour, value in zip(hours, values, strict=True)
                 if value is not None
             )

@@ -22,7 +22,6 @@ has changed since it was read.
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
-from operator import add
 
 import msgspec
 
@@ -33,7 +32,6 @@ from gateway.stores.redis.link import Link
 from gateway.stores.redis.scripts import Argument, tuples
 from gateway.stores.sums import (
     DAY_HOURS,
-    NOTHING,
     SUMS,
     Group,
     Numbers,
@@ -237,11 +235,11 @@ def _by_key(by_team: Mapping[str, Rows], hour: int | None = None) -> dict[bytes,
 
 
 def _merged(text: bytes | None, rows: Rows) -> Rows:
-    """Add rows to a field of a pack; groups whose numbers are all 0 are left out."""
-    sums = {} if text is None else dict(decode_rows(text))
+    """Add rows to a field of a pack."""
+    sums = Sums([] if text is None else decode_rows(text))
     for group, numbers in rows:
-        sums[group] = tuple(map(add, sums.get(group, NOTHING), numbers))
-    return [(group, numbers) for group, numbers in sums.items() if any(numbers)]
+        sums.add(group, numbers)
+    return sums.nonzero()
 
 
 # -- forgetting -----------------------------------------------------------------------------------

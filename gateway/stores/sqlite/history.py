@@ -104,7 +104,9 @@ class SqliteHistory(SqlitePart):
 
     @in_thread("reports", "latency")
     def latency(self, connection: Connection, start: float, end: float) -> list[HourLatency]:
-        return [_latency(*row) for row in connection.execute(_READ_LATENCY, bounds_of(start, end))]
+        return [
+            latency_of(*row) for row in connection.execute(_READ_LATENCY, bounds_of(start, end))
+        ]
 
     @in_thread("writer", "forget_activity")
     def forget(self, connection: Connection, now: float) -> None:
@@ -124,10 +126,5 @@ def _error_row(hour: int, error: TeamErrors) -> tuple[object, ...]:
 
 def _add_latency(connection: Connection, added: HourLatency) -> None:
     for row in connection.execute(_READ_LATENCY, (added.hour, added.hour + 1)).fetchall():
-        added = _latency(*row).plus(added)
-    numbers = " ".join(map(str, added.numbers()))
-    connection.execute("REPLACE INTO latency VALUES (?, ?)", (added.hour, numbers))
-
-
-def _latency(hour: int, numbers: str) -> HourLatency:
-    return latency_of(hour, [int(number) for number in numbers.split()])
+        added = latency_of(*row).plus(added)
+    connection.execute("REPLACE INTO latency VALUES (?, ?)", (added.hour, added.numbers()))

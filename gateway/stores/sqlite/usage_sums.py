@@ -20,7 +20,6 @@ not shrink: new data fills the space that was freed.
 
 from collections.abc import Iterator, Mapping, Sequence
 from math import inf, nextafter
-from operator import sub
 from sqlite3 import Connection
 
 from msgspec.structs import astuple
@@ -30,7 +29,7 @@ from gateway.core.periods import DAY_SECONDS, HOUR_SECONDS, day_of
 from gateway.stores.codec import from_values
 from gateway.stores.sqlite import schema
 from gateway.stores.sqlite.threads import transaction
-from gateway.stores.sums import DAY_HOURS, FIELDS, NOTHING, SUMS, group_of, numbers_of, summed
+from gateway.stores.sums import DAY_HOURS, FIELDS, SUMS, Sums, group_of, numbers_of, summed
 
 BEHIND_SECONDS = 600.0
 """How far the mark stays behind: longer than nearly every purchase takes."""
@@ -137,13 +136,13 @@ def all_entries(connection: Connection) -> Iterator[Entry]:
     mark = schema.value(connection, "summed")
     for (hour,) in connection.execute(_ALL_HOURS).fetchall():
         size = len(FIELDS)
-        rest = {row[:size]: row[size:] for row in connection.execute(_SUMS_OF, (hour,))}
+        rows = connection.execute(_SUMS_OF, (hour,))
+        rest = Sums((row[:size], row[size:]) for row in rows)
         bounds = (hour * HOUR_SECONDS, (hour + 1) * HOUR_SECONDS)
         for row in connection.execute(_ENTRIES_OF, bounds):
             entry = from_values(Entry, row)
             if entry.at < mark:
-                group = group_of(entry)
-                rest[group] = tuple(map(sub, rest.get(group, NOTHING), numbers_of(entry)))
+                rest.subtract(group_of(entry), numbers_of(entry))
             yield entry
         yield from summed(hour, rest)
 

@@ -3,19 +3,25 @@
 --
 -- KEYS: meta, teams, keys, states, ends, uses, accounts, audit, hours, packed; then for each of
 -- some hours its sums, its purchases, its pack. ARGV: epoch.
--- Returns the hashes as fields and values, uses as ids and times, audit entries by time, both lists
+-- Returns the hashes as fields and values, uses as ids and times, audit entries by time; both lists
 -- of hours; then sums, purchases and pack of each of those hours.
 
-local reply = {redis.call('HGETALL', meta)}
+local small = {redis.call('HGETALL', meta)}
 for place = 2, 5 do
-    reply[place] = redis.call('HGETALL', KEYS[place])
+    small[place] = redis.call('HGETALL', KEYS[place])
 end
-reply[6] = redis.call('ZRANGE', KEYS[6], 0, -1, 'WITHSCORES')
-reply[7] = redis.call('HGETALL', KEYS[7])
-reply[8] = redis.call('ZRANGE', KEYS[8], 0, -1)
-reply[9] = redis.call('ZRANGE', KEYS[9], 0, -1)
-reply[10] = redis.call('ZRANGE', KEYS[10], 0, -1)
-for place = 11, #KEYS do
-    reply[place] = redis.call('HGETALL', KEYS[place])
+small[6] = redis.call('ZRANGE', KEYS[6], 0, -1, 'WITHSCORES')
+small[7] = redis.call('HGETALL', KEYS[7])
+small[8] = redis.call('ZRANGE', KEYS[8], 0, -1)
+
+local hours = {redis.call('ZRANGE', KEYS[9], 0, -1), redis.call('ZRANGE', KEYS[10], 0, -1)}
+
+local usage = {}
+for place = 11, #KEYS, 3 do
+    usage[#usage + 1] = {
+        redis.call('HGETALL', KEYS[place]),
+        redis.call('HGETALL', KEYS[place + 1]),
+        redis.call('HGETALL', KEYS[place + 2]),
+    }
 end
-return reply
+return {small, hours, usage}

@@ -4,36 +4,21 @@ import asyncio
 import random
 
 import pytest
+from msgspec.structs import replace
 
 from gateway.core.errors import StoreUnavailable
 from gateway.core.periods import PeriodUsage
-from gateway.quota.account import EMPTY, Account, Counters, Hold
+from gateway.quota.account import EMPTY
 from gateway.quota.store import Change
 from gateway.stores.port import Store
 from gateway.tenants.store import DirectoryWrite, UnknownTeam
-from tests.conformance.store import (
-    NOON,
-    MakeStore,
-    entry,
-    held,
-    images,
-    put,
-    spend,
-    spent,
-)
-from tests.conformance.test_directory import KEY
+from tests.conformance.store import PERIOD, MakeStore, entry, held, images, put, spend, spent
+from tests.support.states import BUSY, KEY
 
-HOLD = Hold(NOON, NOON + 305, "k1", "gpt-image-2", "1024x1024", "high", 4, 844_000, True)
-FULL = Account(
-    day=PeriodUsage(20_513, 2**40, 2**53 + 1, 3, 4),
-    month=PeriodUsage(24_314, 5, 6, 7, 8),
-    minute=((int(NOON) - 60, 1), (int(NOON), 60)),
-    holds={f"hold-{i}": HOLD for i in range(500)},
-    swept={"Ω": HOLD},
-    keys={
-        "k1": Counters(PeriodUsage(1, 2**53 + 1), PeriodUsage(2, 3), ((int(NOON), 4),)),
-        "": Counters(),
-    },
+FULL = replace(
+    BUSY,
+    day=PeriodUsage(PERIOD, 2**40, 2**53 + 1, 3, 4),
+    holds=dict.fromkeys(map(str, range(500)), BUSY.holds["open"]),
 )
 
 

@@ -2,31 +2,14 @@
 
 from msgspec.structs import replace
 
-from gateway.core.model import Key, Limits, Team
+from gateway.core.model import Key, Team
 from gateway.stores.port import Store
 from gateway.tenants.store import DirectoryChanges
 from tests.conformance.store import NOON, MakeStore
 from tests.support.directory import put_key, put_teams, set_state
+from tests.support.states import KEY, RED
 
-RED = Team(
-    name="red",
-    models=("gpt-image-2",),
-    sizes=(),
-    qualities=("low", "high"),
-    max_n=4,
-    cache=False,
-    limits=Limits(images_per_day=100, cost_per_month=2**53 + 1, concurrent_requests=0),
-)
 BLUE = Team(name="blue")
-KEY = Key(id="k1", team="red", name="Ünï", digest=bytes(range(32)), created=NOON, expires=NOON + 1)
-LIMITED = Key(
-    id="k3",
-    team="red",
-    name="",
-    digest=b"\1" * 32,
-    created=NOON,
-    limits=Limits(images_per_day=0, cost_per_month=2**53 + 1),
-)
 OTHER = Key(id="k2", team="red", name="", digest=b"\0" * 32, created=NOON)
 
 

@@ -7,7 +7,6 @@ from msgspec.structs import replace
 
 from gateway.core.periods import DAY_SECONDS, HOUR_SECONDS
 from gateway.reporting.request_lines import (
-    ErrorKind,
     HistoryBatch,
     HourLatency,
     LineFilter,
@@ -19,45 +18,21 @@ from gateway.reporting.request_lines import (
 )
 from gateway.stores.port import Store
 from tests.conformance.store import NOON, MakeStore
+from tests.reporting.test_request_lines import KIND as NAMED_KIND
+from tests.reporting.test_request_lines import LINE
 
 WRITER = "0123abcd"
 HOUR = int(NOON // HOUR_SECONDS)
 ALL = LineFilter()
 
-KIND = ErrorKind(
-    outcome="rate_limited",
-    code="rate_limit_exceeded",
-    status=429,
-    requests=2,
-    last_at=NOON,
-    last_id="ü r1",
-)
+KIND = replace(NAMED_KIND, last_id="ü r1")
 
 
 def line(number: int, *, at: float = NOON, writer: str = WRITER, **fields: Any) -> RequestLine:
     """The `number`th line of a writer: a purchase unless said otherwise."""
-    values = {
-        "place": make_place(at, writer, number),
-        "id": f"r{number}",
-        "team": "red",
-        "key": "k1",
-        "model": "m",
-        "size": "1024x1024",
-        "quality": "high",
-        "outcome": "miss",
-        "status": 200,
-        "code": None,
-        "requests": 1,
-        "images": 1,
-        "cost": 40_000,
-        "saved": 0,
-        "total": 1.25,
-        "own": 0.001,
-        "upstream": 1.249,
-        "fingerprint": "f" * 16,
-        "route": None,
-    }
-    return RequestLine(**{**values, **fields})
+    bought = {"outcome": "miss", "status": 200, "code": None, "images": 1, "cost": 40_000}
+    values = {"place": make_place(at, writer, number), "id": f"r{number}", **bought, **fields}
+    return replace(LINE, **values)
 
 
 def stranger(number: int, route: str | None = None) -> RequestLine:

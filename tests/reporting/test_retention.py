@@ -13,8 +13,8 @@ from gateway.reporting.retention import Retention
 from gateway.stores.sqlite import SqliteStore
 from gateway.tenants.store import DirectoryWrite
 from tests.conformance.store import MIDNIGHT, NOON, entry
-from tests.conformance.test_audit import CREATED
 from tests.conformance.test_history import WRITER, line
+from tests.support.states import CREATED
 
 
 @pytest.fixture

@@ -187,12 +187,20 @@ def read(archive: bytes) -> list[ArchiveRecord]:
 
 # -- a bit of everything ------------------------------------------------------------------------
 
-RED = Team(name="red", models=("gpt-image-2",), max_n=4, limits=Limits(images_per_day=100))
+RED = Team(
+    name="red",
+    models=("gpt-image-2",),
+    sizes=(),
+    qualities=("low", "high"),
+    max_n=4,
+    cache=False,
+    limits=Limits(images_per_day=100, cost_per_month=MOST, concurrent_requests=0),
+)
 BLUE = Team(name="ünï", cache=False, purged=3)
 GONE = Team(name="gone", deleted=True, limits=Limits(images_per_day=1))
-FIRST = Key(id="k1", team="red", name="Shop", digest=bytes(range(32)), created=NOON - 0.1)
-ROTATED = replace(FIRST, grace_ends=NOON + 86_400.25)
-SECOND = replace(FIRST, id="k2", digest=b"\1" * 32, created=NOON + 1 / 3, first="k1")
+KEY = Key(id="k1", team="red", name="Ünï", digest=bytes(range(32)), created=NOON, expires=NOON + 1)
+ROTATED = replace(KEY, grace_ends=NOON + 86_400.25)
+SECOND = replace(KEY, id="k2", digest=b"\1" * 32, created=NOON + 1 / 3, first="k1")
 REVOKED = Key(
     id="k3",
     team="ünï",

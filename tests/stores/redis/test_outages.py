@@ -23,11 +23,9 @@ from gateway.stores.redis.link import CONNECTIONS, PATIENCE_SECONDS
 from gateway.tenants.store import DirectoryWrite
 from tests.conformance.store import NOON, MakeStore, comes_back, entry, held, images, put, spent
 from tests.conformance.test_archive import restore
-from tests.conformance.test_audit import PURGED
-from tests.conformance.test_directory import KEY, RED
 from tests.support.directory import put_key, put_teams
 from tests.support.redis import RedisServer, running_redis
-from tests.support.states import history, state
+from tests.support.states import KEY, PURGED, RED, history, state
 from tests.support.tcp_proxy import TcpProxy, tcp_proxy
 
 SOON = PATIENCE_SECONDS + 1.5

@@ -14,9 +14,10 @@ from gateway.stores.port import Store, UnusableStore
 from gateway.stores.sqlite import SqliteStore, schema
 from gateway.tenants.store import DirectoryWrite
 from tests.conformance.store import put, spent
-from tests.conformance.test_directory import BLUE, KEY, OTHER, RED
+from tests.conformance.test_directory import BLUE, OTHER
 from tests.stores.test_codec import ACCOUNT
 from tests.support.directory import put_teams
+from tests.support.states import KEY, RED
 
 SCHEMA_1 = Path(__file__).with_name("schema_1.sql")
 
@@ -45,7 +46,8 @@ def tables(path: Path) -> dict[str, list[tuple[object, ...]]]:
 async def test_everything_in_it_is_kept(path: Path) -> None:
     async with SqliteStore(path) as store:
         found = await store.directory.changes(0)
-        assert sorted(found.teams, key=lambda team: team.name) == [BLUE, RED]
+        red = replace(RED, limits=replace(RED.limits, cost_per_month=2**53 + 1))
+        assert sorted(found.teams, key=lambda team: team.name) == [BLUE, red]
         assert found.keys == [KEY, replace(OTHER, state="revoked")]
         assert (await store.accounts.load(["team:red"])).accounts == [(ACCOUNT, 1)]
         (row,) = await store.usage.report(["team", "key"], None, None)

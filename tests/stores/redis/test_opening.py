@@ -10,7 +10,6 @@ from gateway.core.errors import StoreUnavailable
 from gateway.stores.port import UnusableStore
 from gateway.stores.redis import RedisStore, names
 from gateway.stores.redis.opening import SCHEMA
-from tests.conformance.store import put, spent
 from tests.support.redis import RedisServer, free_port
 from tests.support.redis_kinds import command
 from tests.support.tcp_proxy import tcp_proxy
@@ -84,57 +83,51 @@ async def test_a_server_that_is_too_old_is_refused(server: RedisServer, client: 
             assert f"Redis 7.0 or Valkey 7.2 is needed, or newer, and it is {old.decode()}" in why
 
 
-@pytest.mark.parametrize("who", [f"gateway:{PASSWORD}x", f"nobody:{PASSWORD}", ""])
-async def test_a_wrong_user_or_password_is_refused(url: str, client: Redis, who: str) -> None:
+async def test_a_wrong_user_or_password_is_refused(url: str, client: Redis) -> None:
     await add_user(client, "+@all", "~*")
     await command(client, "ACL", "SETUSER", "default", "resetpass", f">{PASSWORD}y")
-    assert "password" in await refusal(url_of(url, who))
+    for who in (f"gateway:{PASSWORD}x", f"nobody:{PASSWORD}", ""):
+        assert "password" in await refusal(url_of(url, who))
     await open_and_close(url_of(url))
 
 
-@pytest.mark.parametrize("rules", [["+@all", "-evalsha", "~*"], ["+@all", "~other:*"]])
-async def test_a_user_without_permissions_is_refused(
-    url: str, client: Redis, rules: list[str]
-) -> None:
-    await add_user(client, *rules)
-    assert "lacks permissions that a gateway needs" in await refusal(url_of(url))
+async def test_a_user_without_permissions_is_refused(url: str, client: Redis) -> None:
+    for rules in (["+@all", "-evalsha", "~*"], ["+@all", "~other:*"]):
+        await add_user(client, *rules)
+        assert "lacks permissions that a gateway needs" in await refusal(url_of(url))
 
 
-@pytest.mark.parametrize(
-    ("appendonly", "appendfsync", "warnings"),
-    [
-        ("no", "always", ["append-only"]),
-        ("yes", "always", []),
-        ("yes", "everysec", ["appendfsync"]),
-        ("yes", "no", ["appendfsync"]),
-    ],
-)
-async def test_a_server_that_may_lose_writes_is_used_with_a_warning(
-    url: str, client: Redis, appendonly: str, appendfsync: str, warnings: list[str]
-) -> None:
-    await client.config_set("appendonly", appendonly)
-    await client.config_set("appendfsync", appendfsync)
+async def warnings(url: str) -> list[str]:
+    """Return the warnings of a store as it opens."""
     with capture_logs() as lines:
         await open_and_close(url)
-    assert len(lines) == len(warnings)
-    for line, warning in zip(lines, warnings, strict=True):
-        assert warning in line["event"]
-        assert (line["source"], line["place"]) == ("store", url)
+    place = parse_store_url(url).shown
+    assert all((line["source"], line["place"]) == ("store", place) for line in lines)
+    return [line["event"] for line in lines]
 
 
-@pytest.mark.parametrize(
-    ("command", "warning"), [("info", "maxmemory-policy"), ("config", "does not show")]
-)
-async def test_a_server_that_does_not_show_its_settings_is_used_with_a_warning(
-    url: str, client: Redis, command: str, warning: str
+async def test_a_server_that_may_lose_writes_is_used_with_a_warning(
+    url: str, client: Redis
+) -> None:
+    (warning,) = await warnings(url)
+    assert "append-only" in warning
+    await client.config_set("appendonly", "yes")
+    await client.config_set("appendfsync", "always")
+    assert await warnings(url) == []
+    for often in ("everysec", "no"):
+        await client.config_set("appendfsync", often)
+        (warning,) = await warnings(url)
+        assert "appendfsync" in warning
+
+
+async def test_a_server_that_hides_its_settings_is_used_with_a_warning(
+    url: str, client: Redis
 ) -> None:
     await client.config_set("appendonly", "yes")
-    await add_user(client, "+@all", f"-{command}", "~{gateway}:*")
-    with capture_logs() as lines:
-        async with RedisStore(parse_store_url(url_of(url))) as store:
-            await put(store, "a", spent(1))
-    (line,) = (line for line in lines if line["log_level"] == "warning")
-    assert warning in line["event"]
+    for hidden, warned in (("info", "maxmemory-policy"), ("config", "does not show")):
+        await add_user(client, "+@all", f"-{hidden}", "~{gateway}:*")
+        (warning,) = await warnings(url_of(url))
+        assert warned in warning
 
 
 async def test_a_server_that_does_not_answer_is_an_outage(server: RedisServer) -> None:

@@ -1,7 +1,6 @@
 """The Redis store's usage history: its sums, its packs, and how long it keeps entries by id."""
 
 import pytest
-from msgspec.structs import replace
 from redis.asyncio import Redis
 
 from gateway.core.model import Entry
@@ -50,16 +49,6 @@ async def test_entries_can_be_taken_back_for_a_while_and_sums_stay(
         assert 3 * 86_400 - 60 < seconds <= 3 * 86_400 + HOUR
         assert HOUR - 60 < await client.ttl(names.hits(hour)) <= 2 * HOUR
         assert await client.ttl(names.usage(hour)) == -1
-
-
-async def test_a_group_that_has_nothing_any_more_is_no_row(store: Store, client: Redis) -> None:
-    unknown = entry("e", at=MIDNIGHT, outcome="unknown", images_unknown=1)
-    await store.accounts.record([unknown])
-    await store.accounts.record([replace(unknown, outcome="failed")])
-    rows = await store.usage.report(["outcome"], None, None)
-    assert [row.group for row in rows] == [("failed",)]
-    fields = await client.hkeys(names.usage(MIDNIGHT_HOUR))
-    assert not any(b"unknown" in field for field in fields)
 
 
 async def packed(client: Redis) -> list[int]:

@@ -87,13 +87,6 @@ async def test_a_failure_rolls_back_and_the_next_work_has_a_new_connection(
     assert await worker.run(count_teams) == 0
 
 
-async def test_a_file_that_was_never_opened_is_not_used(database: Database) -> None:
-    worker = Worker("test", Database(database.path, 0.1))
-    with pytest.raises(StoreUnavailable):
-        await worker.run(count_teams)
-    await worker.close()
-
-
 async def test_closing_finishes_running_work_and_refuses_later_work(
     worker: Worker,
 ) -> None:

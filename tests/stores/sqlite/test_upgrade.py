@@ -8,15 +8,10 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from gateway.core.model import Entry, Key, Limits, Team
-from gateway.reporting.request_lines import RequestLine
-from gateway.stores.port import Store, UnusableStore
+from gateway.stores.port import UnusableStore
 from gateway.stores.sqlite import SqliteStore, schema
-from gateway.tenants.store import DirectoryWrite
-from tests.conformance.store import put, spent
 from tests.conformance.test_directory import BLUE, OTHER
 from tests.stores.test_codec import ACCOUNT
-from tests.support.directory import put_teams
 from tests.support.states import KEY, RED
 
 SCHEMA_1 = Path(__file__).with_name("schema_1.sql")
@@ -58,27 +53,6 @@ async def test_everything_in_it_is_kept(path: Path) -> None:
             assert connection.execute(f"SELECT requests, cost FROM {table}").fetchall() == [(1, 5)]
 
 
-async def test_new_fields_can_be_written(store: Store) -> None:
-    new = Key(
-        id="k3",
-        team="red",
-        name="",
-        digest=b"\2" * 32,
-        created=0.0,
-        limits=Limits(images_per_day=3),
-        first="k1",
-    )
-    assert (await store.directory.changes(4)).keys == []
-    ending = replace(KEY, grace_ends=60.0)
-    assert await store.directory.commit(4, DirectoryWrite(keys=[ending, new]))
-    assert (await store.directory.changes(4)).keys == [ending, new]
-    await put(store, "team:red", spent(1))
-    await put_teams(store.directory, [Team(name="green")])
-    assert await store.directory.last_uses() == {}
-    await store.directory.record_use({"k1": 5.0})
-    assert await store.directory.last_uses() == {"k1": 5.0}
-
-
 async def test_it_comes_to_the_same_tables_as_a_new_one(path: Path, tmp_path: Path) -> None:
     new = tmp_path / "new.db"
     for file in (path, new, path):
@@ -108,17 +82,3 @@ def test_one_that_cannot_be_brought_up_to_date_is_left_as_it_was(path: Path) -> 
     with pytest.raises(UnusableStore, match="duplicate column"):
         asyncio.run(open_and_close())
     assert tables(path) == before
-
-
-def test_each_schema_has_a_migration() -> None:
-    folder = Path(schema.__file__).with_name("migrations")
-    found = sorted(int(file.stem) for file in folder.glob("*.sql"))
-    assert found == list(range(1, schema.VERSION + 1))
-
-
-async def test_tables_have_a_column_for_each_field(tmp_path: Path) -> None:
-    async with SqliteStore(tmp_path / "new.db"):
-        found = tables(tmp_path / "new.db")
-    columns = {name: {str(column[1]) for column in found[name]} for name in ("entries", "activity")}
-    assert columns["entries"] == set(Entry.__struct_fields__)
-    assert columns["activity"] == {"ring", *RequestLine.__struct_fields__}

@@ -20,19 +20,6 @@ def count(path: Path, table: str) -> int:
         return int(rows)
 
 
-async def test_entries_are_summed_up_once_the_mark_passes_them(
-    store: SqliteStore, path: Path
-) -> None:
-    await store.accounts.record([entry(str(number), at=NOON + number) for number in range(30)])
-    before = await everything(store)
-    await tidied(store, NOON + 60, None)
-    assert count(path, "usage_hours") == 0
-    await tidied(store, SUMMED, None)
-    tables = ("usage_hours", "usage_days", "usage_totals", "entries")
-    assert [count(path, table) for table in tables] == [1, 1, 1, 30]
-    assert await everything(store) == before
-
-
 async def test_entries_are_summed_up_in_steps_and_forgotten_after_a_week(
     store: SqliteStore, path: Path
 ) -> None:
@@ -41,13 +28,15 @@ async def test_entries_are_summed_up_in_steps_and_forgotten_after_a_week(
     await store.accounts.record([entry(str(n), at=NOON + n // 3) for n in range(more)])
     await store.accounts.record([recent])
     before = await everything(store)
+    assert not await store.usage.tidy(NOON + 60, None)
     assert await store.usage.tidy(SUMMED + more, None)
     with closing(sqlite3.connect(path)) as connection:
         ((summed,),) = connection.execute("SELECT sum(requests) FROM usage_totals")
     assert usage_sums.ENTRIES_AT_ONCE <= summed < more
     await tidied(store, SUMMED + more, None)
     assert await everything(store) == before
-    assert count(path, "entries") == more + 1
+    tables = ("usage_hours", "usage_days", "usage_totals", "entries")
+    assert [count(path, table) for table in tables] == [1, 1, 1, more + 1]
     await tidied(store, NOON + 8 * DAY, None)
     assert await everything(store) == before
     assert count(path, "entries") == 1

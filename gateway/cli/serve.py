@@ -14,9 +14,9 @@ from gateway.server.run import run
 
 @click.command(cls=Command)
 @config_option
-@click.option("--host", metavar="HOST", help="Address of the public port; outranks [server] host.")
-@click.option("--port", metavar="PORT", help="Public port, 0 for any; outranks [server] port.")
-@click.option("--admin-port", metavar="PORT", help="Admin port; outranks [server] admin_port.")
+@click.option("--host", metavar="HOST", help="Address of the public port; overrides [server] host.")
+@click.option("--port", metavar="PORT", help="Public port, 0 for any; overrides [server] port.")
+@click.option("--admin-port", metavar="PORT", help="Admin port; overrides [server] admin_port.")
 @click.option(
     "--sandbox",
     is_flag=True,

@@ -69,7 +69,7 @@ class SizeRules(Struct, frozen=True, kw_only=True):
     """The sizes that the model draws. Any other gets 400, before it costs anything.
 
     Options:
-        auto: true lets a request leave the size to the upstream, as "auto".
+        auto: true allows the size "auto", which leaves the choice to the upstream.
         multiple_of: Both edges must be divisible by this.
         max_ratio: Maximum ratio of the longer edge to the shorter edge.
         max_edge: Maximum length of an edge in pixels.
@@ -129,7 +129,9 @@ class PriceTable(Struct, frozen=True, kw_only=True):
 
 
 class TokenPrices(Struct, frozen=True, kw_only=True):
-    """Prices per million tokens, for billing = "tokens". In memory they are micro-dollars.
+    """Prices per million tokens, for billing = "tokens".
+
+    The file has dollars, the fields have micro-dollars.
 
     Options:
         text_input: Dollars per million text tokens of the input.
@@ -169,10 +171,11 @@ class Model(Struct, frozen=True, kw_only=True):
     It has `token_prices` exactly if `billing` is "tokens".
 
     Options:
-        default: true serves requests that name no model. Exactly one of several models needs it.
+        default: true makes this the model of requests that name none. Of several models, exactly
+            one needs it.
         max_n: Maximum images per request.
         max_prompt_chars: Maximum characters of a prompt; a longer one gets 400.
-        billing: "table" charges the prices below; "tokens" charges the tokens that the answer
+        billing: "table" charges the prices per image; "tokens" charges the tokens that the answer
             reports, at token_prices.
     """
 

@@ -47,10 +47,10 @@ class ServerSettings(Struct, frozen=True, kw_only=True):
         max_body_bytes: Maximum size of a request body; a larger one gets 413.
         max_in_flight: Maximum requests at the same time; further ones get 503 and may retry.
         handshake_seconds: Time for a TLS handshake.
-        head_seconds: Time for the head of a request, from its first byte; on a new connection,
-            from its start.
+        head_seconds: Time for the head of a request, from its first byte; for the first request
+            of a connection, from the start of the connection.
         body_seconds: Time for the body of a request.
-        unread_seconds: Time in which a client must take a part of an answer that is ready for it.
+        unread_seconds: Time that a client may read nothing of an answer; then the connection ends.
         keepalive_seconds: Time that a connection may stay idle between two requests.
         tls_cert: PEM file with the certificate and its intermediates; with tls_key, the public
             port speaks TLS. SIGHUP loads a renewed one.
@@ -86,7 +86,7 @@ class UpstreamSettings(Struct, frozen=True, kw_only=True):
     Options:
         base_url: Scheme and host of the paid API; required to serve.
         path: Path of the generations endpoint.
-        api_key: API key of the paid API; outranks api_key_file.
+        api_key: API key of the paid API; overrides api_key_file.
         api_key_file: File that holds the API key; the gateway picks up a changed file within three
             seconds.
         connect_seconds: Time to connect; a request that does not connect in time is not charged.
@@ -163,7 +163,7 @@ class KeySettings(Struct, frozen=True, kw_only=True):
     """The pepper that team keys are hashed with.
 
     Options:
-        pepper: Secret that team keys are hashed with; outranks pepper_file.
+        pepper: Secret that team keys are hashed with; overrides pepper_file.
         pepper_file: File that holds the pepper, created at the first start. Keys only work with
             it: back it up with the store.
     """
@@ -185,15 +185,17 @@ class CacheSettings(Struct, frozen=True, kw_only=True):
     Options:
         enabled: false disables the cache: every request buys its images.
         ttl_seconds: Time that an answer stays in the cache.
-        url_ttl_seconds: The same for answers with image URLs that do not show when they expire.
-            Keep it below the lifetime of the upstream's URLs.
+        url_ttl_seconds: The same for answers with image URLs that show no expiry. Keep it below the
+            lifetime of the upstream's URLs.
         max_bytes: Memory for all answers; the least recently used ones leave first.
         max_entry_bytes: Maximum size of a cached answer; a larger one is not cached.
         keep_path: Folder for a snapshot of the memory cache over restarts, such as "data/cache"; ""
             for none. The snapshot holds images and revised prompts, in a file of mode 0600.
-        scope: "shared" lets teams get each other's cached answers; the team that asks first pays.
-        ignore_fields: Request fields that do not change the image, and so not the cache key.
-        url: Redis that gateways share behind their memory; "" for memory only. Use another Redis
+        scope: "team" keeps the cached answers of teams apart; "shared" lets teams get each other's
+            answers, and the first team pays.
+        ignore_fields: Request fields that are left out of the cache key, because they do not change
+            the image.
+        url: Redis that all gateways use as a shared cache; "" for memory only. Use another Redis
             than the store's, one that may evict.
     """
 
@@ -277,8 +279,8 @@ class UsageSettings(Struct, frozen=True, kw_only=True):
     """The usage history.
 
     Options:
-        keep_days: Days that usage is kept; 0 for ever. Redis deletes whole weeks, up to six days
-            later.
+        keep_days: Days that usage is kept; 0 keeps it for ever. Redis deletes whole weeks, up to
+            six days later.
     """
 
     keep_days: Annotated[
@@ -293,10 +295,10 @@ class UsageSettings(Struct, frozen=True, kw_only=True):
 
 
 class ActivitySettings(Struct, frozen=True, kw_only=True):
-    """The history of single requests, over all gateways.
+    """The history of single requests of all gateways.
 
     Options:
-        keep_requests: Requests of the last 7 days that can be inspected; 0 keeps none.
+        keep_requests: Maximum number of requests that are kept, for at most 7 days; 0 keeps none.
     """
 
     keep_requests: Annotated[int, Meta(ge=0, le=1_000_000)] = 10_000

@@ -24,7 +24,7 @@ class TeamOptions(Struct, frozen=True, kw_only=True):
         sizes: Sizes that the team may request; any other gets 403.
         qualities: Qualities that the team may request; a request without one counts as "auto".
         max_n: Maximum images per request.
-        cache: false never caches this team's answers.
+        cache: false turns the cache off for this team.
     """
 
     models: Annotated[tuple[str, ...], Meta(min_length=1)] | None = None

@@ -6,6 +6,7 @@ sees a new series and no rise at all.
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TypeVar
 
 from prometheus_client import (
@@ -49,21 +50,19 @@ class Series(dict[tuple[str, ...], M]):
         _ = self[values]
 
 
+@dataclass(eq=False)
 class ComputedCounter(Collector):
     """A counter whose series `values` returns, by their label values, when Prometheus asks."""
 
-    def __init__(
-        self, name: str, help: str, labels: Sequence[str], values: Callable[[], Values]
-    ) -> None:
-        self._name = name
-        self._help = help
-        self._labels = labels
-        self._values = values
+    name: str
+    help: str
+    labels: Sequence[str]
+    values: Callable[[], Values]
 
     def collect(self) -> Iterable[CounterMetricFamily]:
         """Yield the family, with the series so far."""
-        family = CounterMetricFamily(self._name, self._help, labels=self._labels)
-        for labels, value in self._values().items():
+        family = CounterMetricFamily(self.name, self.help, labels=self.labels)
+        for labels, value in self.values().items():
             family.add_metric(labels, value)
         yield family
 
@@ -84,52 +83,52 @@ class MoneyCounter(ComputedCounter):
         return {labels: micros / MICRO for labels, micros in self._micros.copy().items()}
 
 
+@dataclass(frozen=True)
 class Instruments:
     """Makes instruments in one registry, with their help texts from a table.
 
     All names get the prefix `gateway_`, which the table leaves out.
     """
 
-    def __init__(self, registry: CollectorRegistry, help: Mapping[str, str]) -> None:
-        self._registry = registry
-        self._help = help
+    registry: CollectorRegistry
+    help: Mapping[str, str]
 
     def counter(
         self, name: str, *labels: str, zero: Iterable[str | tuple[str, ...]] = ()
     ) -> Series[Counter]:
         """Make a counter with labels. `zero` lists the series that exist from the start."""
-        return Series(Counter(*self._named(name), labels, registry=self._registry), zero)
+        return Series(Counter(*self._named(name), labels, registry=self.registry), zero)
 
     def histogram(
         self, name: str, *labels: str, buckets: tuple[float, ...], zero: Iterable[str] = ()
     ) -> Series[Histogram]:
         """Make a histogram with labels. `zero` lists the series that exist from the start."""
-        registry = self._registry
+        registry = self.registry
         return Series(
             Histogram(*self._named(name), labels, buckets=buckets, registry=registry), zero
         )
 
     def plain_counter(self, name: str) -> Counter:
         """Make a counter without labels."""
-        return Counter(*self._named(name), registry=self._registry)
+        return Counter(*self._named(name), registry=self.registry)
 
     def plain_histogram(self, name: str, buckets: tuple[float, ...]) -> Histogram:
         """Make a histogram without labels."""
-        return Histogram(*self._named(name), buckets=buckets, registry=self._registry)
+        return Histogram(*self._named(name), buckets=buckets, registry=self.registry)
 
     def gauge(self, name: str, *labels: str) -> Gauge:
         """Make a gauge, which is set from outside."""
-        return Gauge(*self._named(name), labels, registry=self._registry)
+        return Gauge(*self._named(name), labels, registry=self.registry)
 
     def money(self, name: str, *labels: str) -> MoneyCounter:
         """Make a counter of money."""
         counter = MoneyCounter(*self._named(name), *labels)
-        self._registry.register(counter)
+        self.registry.register(counter)
         return counter
 
     def counter_function(self, name: str, value: Callable[[], int]) -> None:
         """Make a counter without labels whose value is read when Prometheus asks."""
-        self._registry.register(ComputedCounter(*self._named(name), (), lambda: {(): value()}))
+        self.registry.register(ComputedCounter(*self._named(name), (), lambda: {(): value()}))
 
     def _named(self, name: str) -> tuple[str, str]:
-        return f"gateway_{name}", self._help[name]
+        return f"gateway_{name}", self.help[name]

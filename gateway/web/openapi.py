@@ -4,7 +4,7 @@ It also describes the messages to webhooks: one for each event.
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, get_args
 
 from msgspec import UNSET, Struct, UnsetType, json
@@ -103,7 +103,7 @@ def _operation(route: Route[Any], security: str) -> dict[str, Any]:
         "summary": route.summary,
         "tags": [route.path.removeprefix("/api").removeprefix("/admin").split("/")[2]],
         "security": [] if route.is_open else [{security: []}],
-        "parameters": [*_path(route), *_query(route), *_headers(route)],
+        "parameters": list(_parameters(route)),
         "responses": _responses(route, security),
     }
     if route.body is not None:
@@ -114,42 +114,28 @@ def _operation(route: Route[Any], security: str) -> dict[str, Any]:
     return operation
 
 
-def _path(route: Route[Any]) -> list[dict[str, Any]]:
-    named = {"in": "path", "required": True, "schema": {"type": "string", "pattern": SEGMENT}}
-    return [
-        {"name": name, "example": _PATH_EXAMPLES[name], **named}
-        for name in re.findall(r"\{(\w+)\}", route.path)
-    ]
-
-
 SEGMENT = "^[A-Za-z0-9._-]+$"
 """A parameter in a path, as `gateway.web.routes` reads it."""
 
 _PATH_EXAMPLES = {"team": "design", "id": "sk-gw-0123456789ab"}
-
-
-def _query(route: Route[Any]) -> list[dict[str, Any]]:
-    parameters = []
-    for field in fields(route.query):
-        name = field.encode_name
-        parameter = {"name": name, "in": "query", "required": field.required}
-        parameter["schema"] = _schema(field.type)
-        if "tuple" in str(field.type):  # a list, written with commas
-            parameter["explode"] = False
-        if route.body is None and name in route.example:
-            parameter["example"] = route.example[name]
-        parameters.append(parameter)
-    return parameters
-
-
-def _headers(route: Route[Any]) -> list[dict[str, Any]]:
-    return [
-        {"name": name, "in": "header", "description": text, "schema": {"type": "string"}}
-        for name, text in {"X-Request-Id": _REQUEST_ID, **route.headers}.items()
-    ]
-
-
 _REQUEST_ID = "Your id for this request, for logs; the answer repeats it, or has ours."
+
+
+def _parameters(route: Route[Any]) -> Iterator[dict[str, Any]]:
+    """The parameters in the path, in the query and in the headers."""
+    text = {"type": "string"}
+    for name in re.findall(r"\{(\w+)\}", route.path):
+        about = {"required": True, "example": _PATH_EXAMPLES[name]}
+        yield {"name": name, "in": "path", **about, "schema": {**text, "pattern": SEGMENT}}
+    for field in fields(route.query):
+        name, about = field.encode_name, {"required": field.required}
+        if "tuple" in str(field.type):  # a list, written with commas
+            about["explode"] = False
+        if route.body is None and name in route.example:
+            about["example"] = route.example[name]
+        yield {"name": name, "in": "query", **about, "schema": _schema(field.type)}
+    for name, description in {"X-Request-Id": _REQUEST_ID, **route.headers}.items():
+        yield {"name": name, "in": "header", "description": description, "schema": text}
 
 
 def _responses(route: Route[Any], security: str) -> dict[str, Any]:

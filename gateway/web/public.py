@@ -4,12 +4,13 @@ With its own key, a team reads its models, quotas and usage. It sees nothing of 
 """
 
 from collections.abc import Awaitable, Callable
+from dataclasses import KW_ONLY, dataclass
 from time import perf_counter
-from typing import Any
+from typing import Annotated, Any
 
 import structlog
 from aiohttp import web
-from msgspec import Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from gateway.core.errors import BodyTooLarge, GatewayError, InternalError
 from gateway.core.headers import request_id
@@ -25,7 +26,6 @@ from gateway.telemetry.request_record import RequestRecord
 from gateway.telemetry.tracing import NO_TRACING, Tracing
 from gateway.tenants.directory import Directory
 from gateway.web.body import read_json_body, send
-from gateway.web.contract import Generation, Images, ListedModel, ModelList
 from gateway.web.openapi_errors import GENERATION
 from gateway.web.query import read_period, read_query
 from gateway.web.responses import error_response, image_response, json_response
@@ -46,6 +46,72 @@ _CACHE_CONTROL = (
     "no-cache: buy a new answer and cache it; no-store: buy one and do not cache it; "
     "max-age=SECONDS: accept no older cached answer; only-if-cached: buy nothing."
 )
+
+
+# -- the bodies of the images contract, as the OpenAPI document describes them -------------------
+#
+# Fields that may be absent are UNSET by default, so that the document does not require them. The
+# gateway itself uses only the list of models: `gateway.proxy.image_request` reads requests, and the
+# upstream's answers pass unchanged.
+
+
+class Generation(Struct, frozen=True, kw_only=True):
+    """A request for images. The gateway passes any further field on to the upstream unchanged."""
+
+    prompt: str
+    model: str | None = None
+    size: Annotated[str, Meta(description="auto or WxH, such as 1024x1024")] | None = None
+    n: Annotated[int, Meta(ge=1)] | None = None
+    quality: str | None = None
+
+
+class Image(Struct, frozen=True, kw_only=True):
+    """One image, as a URL or as base64."""
+
+    url: str | UnsetType | None = UNSET
+    b64_json: str | UnsetType | None = UNSET
+    revised_prompt: str | UnsetType | None = UNSET
+
+
+class Tokens(Struct, frozen=True, kw_only=True):
+    """Tokens that the upstream counted."""
+
+    input_tokens: int
+    output_tokens: int
+    total_tokens: int
+    input_tokens_details: dict[str, int] | UnsetType | None = UNSET
+    output_tokens_details: dict[str, int] | UnsetType | None = UNSET
+
+
+class Images(Struct, frozen=True, kw_only=True):
+    """The upstream's answer, unchanged. It may have further fields, and lack optional ones."""
+
+    created: int
+    data: list[Image]
+    size: str | UnsetType | None = UNSET
+    quality: str | UnsetType | None = UNSET
+    background: str | UnsetType | None = UNSET
+    output_format: str | UnsetType | None = UNSET
+    usage: Tokens | UnsetType | None = UNSET
+
+
+class ListedModel(Struct, frozen=True, kw_only=True):
+    """A model that the key may use, in the shape of OpenAI's list."""
+
+    id: str
+    object: str = "model"
+    created: int = 0
+    owned_by: str = "image-gateway"
+
+
+class ModelList(Struct, frozen=True, kw_only=True):
+    """All models that the key may use."""
+
+    object: str
+    data: list[ListedModel]
+
+
+# -- what a team reads about itself -------------------------------------------------------------
 
 
 class OwnQuota(Struct, frozen=True, kw_only=True):
@@ -73,6 +139,7 @@ class PublicRequest(Struct, frozen=True):
 PublicRoute = Route[PublicRequest]
 
 
+@dataclass(eq=False)
 class PublicApi:
     """Handles every request of the public port: the server calls `handle`.
 
@@ -80,26 +147,17 @@ class PublicApi:
     each request that has ended.
     """
 
-    def __init__(
-        self,
-        proxy: Proxy,
-        directory: Directory,
-        store: Store,
-        *,
-        new_id: Callable[[], str],
-        wall: Callable[[], float],
-        flush: Callable[[], Awaitable[None]],
-        observer: Observer = NO_OBSERVER,
-        tracing: Tracing = NO_TRACING,
-    ) -> None:
-        self._proxy = proxy
-        self._directory = directory
-        self._store = store
-        self._new_id = new_id
-        self._wall = wall
-        self._flush = flush
-        self._tracing = tracing
-        self._observer = observer
+    proxy: Proxy
+    directory: Directory
+    store: Store
+    _: KW_ONLY
+    new_id: Callable[[], str]
+    wall: Callable[[], float]
+    flush: Callable[[], Awaitable[None]]
+    observer: Observer = NO_OBSERVER
+    tracing: Tracing = NO_TRACING
+
+    def __post_init__(self) -> None:
         self.routes = [route for prefix in PREFIXES for route in routes_of(self, prefix)]
         self._router = Router(self.routes)
 
@@ -107,11 +165,11 @@ class PublicApi:
         """Answer a request, and report its end to the observer."""
         match = self._router.match(request.rel_url.raw_path)
         record = RequestRecord(
-            id=request_id(request.headers.get("X-Request-Id"), self._new_id),
+            id=request_id(request.headers.get("X-Request-Id"), self.new_id),
             started=perf_counter(),
             route=None if match.path.endswith("/generations") else _label(match.path),
         )
-        with self._tracing.request(request.method, match.path, request.headers, record):
+        with self.tracing.request(request.method, match.path, request.headers, record):
             return await self._answer(request, match, record)
 
     async def _answer(
@@ -131,7 +189,7 @@ class PublicApi:
             log.exception("request failed", id=record.id, exc_info=defect)
             return self._failed(InternalError(), record)
         finally:
-            self._observer.request_ended(record, perf_counter() - record.started)
+            self.observer.request_ended(record, perf_counter() - record.started)
 
     def _failed(self, error: GatewayError, record: RequestRecord) -> web.Response:
         record.outcome, record.status, record.code = error.outcome, error.status, error.code
@@ -152,13 +210,13 @@ class PublicApi:
     )
     async def _generations(self, call: PublicRequest) -> web.StreamResponse:
         request, record = call.request, call.record
-        server = self._proxy.settings().server
+        server = self.proxy.settings().server
         incoming = ProxyRequest(
             authorization=request.headers.getall("Authorization", ()),
             cache_control=request.headers.getall("Cache-Control", ()),
             read_body=lambda: read_json_body(request, server.max_body_bytes, server.body_seconds),
         )
-        answer = await self._proxy.generate(incoming, record)
+        answer = await self.proxy.generate(incoming, record)
         return await send(request, image_response(answer, record), record)
 
     # -- what a team reads about itself ---------------------------------------------------------
@@ -166,14 +224,14 @@ class PublicApi:
     @PublicRoute("GET", "/models", "List the models that this key may use")
     async def _models(self, call: PublicRequest) -> ModelList:
         caller = await self._caller(call)
-        names = visible_models(caller.team, self._proxy.settings().models)
+        names = visible_models(caller.team, self.proxy.settings().models)
         return ModelList(object="list", data=[ListedModel(id=name) for name in names])
 
     @PublicRoute("GET", "/quota", "Current usage against limits")
     async def _quota(self, call: PublicRequest) -> OwnQuota:
         """Like OpenAI's API, it ignores any query."""
         caller = await self._caller(call)
-        (quota,) = await team_quotas(self._store.accounts, [caller.team], [caller.key])
+        (quota,) = await team_quotas(self.store.accounts, [caller.team], [caller.key])
         key = quota.keys[0] if quota.keys else None
         return OwnQuota(team=quota.team, limits=quota.limits, key=key)
 
@@ -188,16 +246,16 @@ class PublicApi:
     async def _usage(self, call: PublicRequest) -> dict[str, Any]:
         team = (await self._caller(call)).team.name
         query = read_query(call.request.rel_url.query, TeamUsageQuery)
-        start, end = read_period(query, self._wall(), most_days=MOST_DAYS)
-        await self._flush()
-        rows = await read_usage(self._store.usage, query.by, start, end, team)
+        start, end = read_period(query, self.wall(), most_days=MOST_DAYS)
+        await self.flush()
+        rows = await read_usage(self.store.usage, query.by, start, end, team)
         return {"team": team, "usage": rows}
 
     async def _caller(self, call: PublicRequest) -> Caller:
         """The team and key of a request about them. Raises Unauthenticated."""
         request, record = call.request, call.record
         authorization = request.headers.getall("Authorization", ())
-        record.caller = await self._directory.authenticate(authorization)
+        record.caller = await self.directory.authenticate(authorization)
         record.outcome = _label(request.rel_url.raw_path)
         return record.caller
 

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import KW_ONLY, dataclass
 from typing import cast
 
 import structlog
@@ -25,6 +26,7 @@ from gateway.web.routes import Match, Router, routes_of
 log = structlog.get_logger(source="admin")
 
 
+@dataclass(eq=False)
 class AdminApi:
     """Handles every request of the admin port: the server calls `handle`.
 
@@ -33,38 +35,33 @@ class AdminApi:
     OpenAPI document describes too. The pepper signs the dashboard's sessions.
     """
 
-    def __init__(
-        self,
-        registry: CollectorRegistry,
-        not_ready: Callable[[], str | None],
-        admin: Callable[[], AdminSettings],
-        api: Sequence[AdminRoute],
-        public: DocumentedPort,
-        *,
-        wall: Callable[[], float],
-        pepper: bytes,
-        new_id: Callable[[], str],
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._not_ready = not_ready
-        self._admin = admin
-        self._sessions = Sessions(admin, pepper, wall=wall, clock=clock)
-        self._wall = wall
-        self._new_id = new_id
+    registry: CollectorRegistry
+    not_ready: Callable[[], str | None]
+    admin: Callable[[], AdminSettings]
+    api: Sequence[AdminRoute]
+    public: DocumentedPort
+    _: KW_ONLY
+    wall: Callable[[], float]
+    pepper: bytes
+    new_id: Callable[[], str]
+
+    def __post_init__(self) -> None:
+        self._sessions = Sessions(self.admin, self.pepper, self.wall, time.monotonic)
+        metrics = _in_a_thread(make_aiohttp_handler(self.registry))
         self.routes = [
             *pages("/healthz", self._healthz),
             *pages("/readyz", self._readyz),
-            *pages("/metrics", _in_a_thread(make_aiohttp_handler(registry)), methods=("GET",)),
+            *pages("/metrics", metrics, methods=("GET",)),
             *routes_of(self._sessions, API),
-            *api,
-            *dashboard_routes(admin),
+            *self.api,
+            *dashboard_routes(self.admin),
         ]
         own = DocumentedPort(url="/", security=ADMIN, routes=self.routes)
-        self._router = Router([*self.routes, *openapi_pages(admin, [own, public])])
+        self._router = Router([*self.routes, *openapi_pages(self.admin, [own, self.public])])
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer a request. Errors have the same shape as on the public port."""
-        id = request_id(request.headers.get("X-Request-Id"), self._new_id)
+        id = request_id(request.headers.get("X-Request-Id"), self.new_id)
         response = await self._answer(request, id)
         if not response.prepared:
             response.headers.setdefault("X-Request-Id", id)
@@ -85,11 +82,11 @@ class AdminApi:
 
     async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
         path = request.rel_url.raw_path
-        if path.startswith(f"{API}/") and not self._admin().all_tokens:
+        if path.startswith(f"{API}/") and not self.admin().all_tokens:
             raise AdminOff
         match = self._router.match(path)
         if _is_open(match, path):
-            anybody = Actor("anybody", self._wall())
+            anybody = Actor("anybody", self.wall())
             call = AdminRequest(request, anybody, match.params, None)
             return await _respond(match.route(request.method), call)
         # Before the look-up of the method: without a token nobody learns which routes there are.
@@ -97,7 +94,7 @@ class AdminApi:
         token = visit.token if visit else self._sessions.authenticate(request)
         route = match.route(request.method)
         require_role(token, route)
-        by = Actor(f"admin token {token.name}", self._wall())
+        by = Actor(f"admin token {token.name}", self.wall())
         query = read_query(request.rel_url.query, route.query)
         response = await _respond(route, AdminRequest(request, by, match.params, query))
         if visit is not None:
@@ -114,7 +111,7 @@ class AdminApi:
         With `?exclude=store` (the syntax of Kubernetes' own servers) it is also ready while the
         store is away, because the gateway still serves cache hits.
         """
-        reason = self._not_ready()
+        reason = self.not_ready()
         excluded = call.request.query.getall("exclude", ())
         if reason is None or (reason == "store_unavailable" and "store" in excluded):
             return web.json_response({"status": "ready"})

@@ -7,6 +7,7 @@ cookie is for this host alone, hidden from scripts, and marked Secure if the bro
 
 import secrets
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import structlog
@@ -54,26 +55,22 @@ class Visit(Struct, frozen=True, kw_only=True):
     token: AdminToken
 
 
+@dataclass(eq=False)
 class Sessions:
     """Authenticates requests, and begins and ends sessions. `admin` returns the current tokens.
 
     `wall` is the time in seconds since the epoch; `clock` counts seconds and never runs backwards.
     """
 
-    def __init__(
-        self,
-        admin: Callable[[], AdminSettings],
-        pepper: bytes,
-        *,
-        wall: Callable[[], float],
-        clock: Callable[[], float],
-    ) -> None:
-        self._admin = admin
-        self._pepper = pepper
-        self._wall = wall
-        self._by_address = AddressThrottle(clock)
-        self._overall = Throttle(clock)
-        self._bearer = Throttle(clock)
+    admin: Callable[[], AdminSettings]
+    pepper: bytes
+    wall: Callable[[], float]
+    clock: Callable[[], float]
+
+    def __post_init__(self) -> None:
+        self._by_address = AddressThrottle(self.clock)
+        self._overall = Throttle(self.clock)
+        self._bearer = Throttle(self.clock)
         self._ended = dict[str, float]()
 
     def visit(self, request: web.BaseRequest) -> Visit | None:
@@ -84,7 +81,7 @@ class Sessions:
         cookie = request.cookies.get(COOKIE)
         if cookie is None or "Authorization" in request.headers:
             return None
-        found = read_session(cookie, self._admin().all_tokens, self._pepper, self._wall())
+        found = read_session(cookie, self.admin().all_tokens, self.pepper, self.wall())
         if found is None or found[0].id in self._ended:
             return None
         if not may_use_cookie(request.method, request.headers):
@@ -100,14 +97,14 @@ class Sessions:
         sent = bearer(request.headers.getall("Authorization", ()))
         if sent is None:
             raise NotAdmin
-        token = find(sent, self._admin().all_tokens)
+        token = find(sent, self.admin().all_tokens)
         if token is None:
             raise _wrong_token(self._bearer, "wrong admin token")
         return token
 
     def renew(self, visit: Visit, response: web.StreamResponse) -> None:
         """Extend the session's idle time, at most once a minute."""
-        now = self._wall()
+        now = self.wall()
         if response.prepared or now - visit.session.seen < RENEW_SECONDS:
             return
         if visit.session.id not in self._ended:
@@ -129,7 +126,7 @@ class Sessions:
             raise ForeignOrigin
         address = request.remote or ""
         token = self._check(await _read_token(request), address)
-        now, secure = self._wall(), is_https(request.headers) or request.secure
+        now, secure = self.wall(), is_https(request.headers) or request.secure
         session = Session(
             token=token.name, id=secrets.token_hex(16), began=now, seen=now, secure=secure
         )
@@ -158,7 +155,7 @@ class Sessions:
         """
         if (wait := self._by_address.wait(address)) is not None:
             raise _too_many(wait)
-        token = find(sent, self._admin().all_tokens)
+        token = find(sent, self.admin().all_tokens)
         if token is None:
             self._by_address.fail(address)
             raise _wrong_token(self._overall, "wrong admin token at sign-in", address=address)
@@ -169,7 +166,7 @@ class Sessions:
     ) -> None:
         response.set_cookie(
             COOKIE,
-            write_session(session, token, self._pepper),
+            write_session(session, token, self.pepper),
             path="/",
             max_age=int(min(IDLE_SECONDS, session.began + LONGEST_SECONDS - session.seen)),
             httponly=True,
@@ -179,7 +176,7 @@ class Sessions:
 
     def _end(self, session: Session) -> None:
         """Refuse the session's cookie until it would expire."""
-        now = self._wall()
+        now = self.wall()
         for id in [id for id, until in self._ended.items() if until <= now]:
             del self._ended[id]
         if len(self._ended) >= MOST_ENDED:

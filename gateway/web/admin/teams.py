@@ -30,7 +30,6 @@ ONE = "/teams/{team}"
 
 _IF_MATCH = {"If-Match": "Do it only if the team still has this ETag."}
 _CONDITIONAL = (NoSuchThing, PreconditionFailed)
-_CHANGE = {"max_n": 4, "limits": {"images_per_day": 300}}
 _UNNAMED = "unnamed"
 """Stands in for a missing name, so that the body's other faults are reported too."""
 
@@ -54,6 +53,15 @@ class NewTeam(TeamOptions, frozen=True, kw_only=True):
     limits: TeamLimits = TeamLimits()
 
     team: TeamName
+
+
+_CHANGE: dict[str, Any] = {
+    "response": Team,
+    "body": TeamBody,
+    "errors": _CONDITIONAL,
+    "headers": _IF_MATCH,
+    "example": {"max_n": 4, "limits": {"images_per_day": 300}},
+}
 
 
 class TeamList(Struct, frozen=True, kw_only=True):
@@ -110,16 +118,7 @@ class AdminTeams:
         location = {"Location": f"{API}{ALL}/{wanted.name}"}
         return _answer(_existing(done.after), 201, location)
 
-    @AdminRoute(
-        "PUT",
-        ONE,
-        "Create a team (201) or replace it whole",
-        response=Team,
-        body=TeamBody,
-        errors=_CONDITIONAL,
-        headers=_IF_MATCH,
-        example=_CHANGE,
-    )
+    @AdminRoute("PUT", ONE, "Create a team (201) or replace it whole", **_CHANGE)
     async def _put(self, call: AdminRequest) -> web.Response:
         body = await read_body(call.request)
         wanted = self._read(call.params["team"], body, _misnamed(call, body))
@@ -131,16 +130,7 @@ class AdminTeams:
         done = await operations.change_team(self.store, wanted.name, replace, call.by)
         return _answer(_existing(done.after), 201 if done.before is None else 200)
 
-    @AdminRoute(
-        "PATCH",
-        ONE,
-        "Change fields of a team",
-        response=Team,
-        body=TeamBody,
-        errors=_CONDITIONAL,
-        headers=_IF_MATCH,
-        example=_CHANGE,
-    )
+    @AdminRoute("PATCH", ONE, "Change fields of a team", **_CHANGE)
     async def _patch(self, call: AdminRequest) -> web.Response:
         patch = await read_body(call.request)
         faults = _misnamed(call, patch)

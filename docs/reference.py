@@ -15,9 +15,10 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from gateway.config import model_tables, settings
+from gateway.config import settings
 from gateway.config.admin_tokens import TokenOptions
-from gateway.config.models import Model, RequestDefaults, SizeRules, TokenPrices
+from gateway.config.model_tables import TOKEN_PRICES, ModelTable
+from gateway.config.models import RequestDefaults, SizeRules, TokenPrices
 from gateway.config.options import Micro, Option, options_of
 from gateway.config.teams_file import TeamOptions
 from gateway.config.values import TeamLimits
@@ -38,10 +39,10 @@ _NAMED: dict[str, Tables] = {
     "alerts": {"alerts.webhooks.NAME": (options_of(WebhookOptions), WebhookOptions)},
 }
 _MODELS: Tables = {
-    "models.NAME": (model_tables.OPTIONS, Model),
-    "models.NAME.sizes": (model_tables.SIZES, SizeRules),
-    "models.NAME.defaults": (model_tables.DEFAULTS, RequestDefaults),
-    "models.NAME.token_prices": (model_tables.TOKEN_PRICES, TokenPrices),
+    "models.NAME": (options_of(ModelTable), ModelTable),
+    "models.NAME.sizes": (options_of(SizeRules), SizeRules),
+    "models.NAME.defaults": (options_of(RequestDefaults), RequestDefaults),
+    "models.NAME.token_prices": (TOKEN_PRICES, TokenPrices),
 }
 TEAM_TABLES: Tables = {
     "teams.NAME": (options_of(TeamOptions), TeamOptions),

@@ -9,7 +9,7 @@ import hashlib
 import hmac
 import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
@@ -70,11 +70,10 @@ def is_minted(text: str) -> bool:
     return _MINTED.fullmatch(text) is not None
 
 
-def check_chosen_token(secret: Secret) -> Secret:
+def check_chosen_token(secret: Secret) -> None:
     """Refuse a token that is too short or long, or that a Bearer header cannot carry."""
     if _CHOSEN.fullmatch(secret.reveal()) is None:
         raise ValueError("not a token")
-    return secret
 
 
 def digest(token: str) -> bytes:
@@ -106,23 +105,15 @@ def toml_block(name: str, role: Role, token: str) -> str:
 
 def read_tokens(table: object, faults: Faults) -> Mapping[str, AdminToken]:
     """Return the valid tokens of [admin.tokens] by name."""
+    tokens = dict[str, AdminToken]()
     if not is_table(table, faults):
-        return {}
-    tokens = {}
+        return tokens
     for name, options in table.items():
-        values = _read(name, options, faults.at(name))
-        if values is not None:
-            role, sha256 = values["role"], values["sha256"]
-            tokens[name] = AdminToken(name=name, role=role, digest=bytes.fromhex(sha256))
+        before, here = len(faults), faults.at(name)
+        if not is_name(name):
+            here.add(f'a token\'s name {NAME_RULE}; "{ENVIRONMENT}" is taken')
+        values = read_table(options, _OPTIONS, here)
+        if len(faults) == before:
+            sha256 = bytes.fromhex(values["sha256"])
+            tokens[name] = AdminToken(name=name, role=values["role"], digest=sha256)
     return tokens
-
-
-def _read(name: str, table: object, faults: Faults) -> dict[str, Any] | None:
-    before = len(faults)
-    if not is_name(name):
-        faults.add(f'a token\'s name {NAME_RULE}; "{ENVIRONMENT}" is taken')
-    values = read_table(table, _OPTIONS, faults)
-    if isinstance(table, dict):
-        for missing in [option for option in _OPTIONS if option not in table]:
-            faults.add("is needed", missing)
-    return values if len(faults) == before else None

@@ -14,27 +14,20 @@ from gateway.config.models import (
     GPT_IMAGE_2,
     KNOWN_TOKEN_PRICES,
     Model,
+    ModelOptions,
     PriceTable,
     Quality,
-    RequestDefaults,
-    SizeRules,
     TokenPrices,
     is_size,
 )
-from gateway.config.options import Usd, is_table, option, options_of, read_table
+from gateway.config.options import Usd, is_table, option, read_fields, read_table
 from gateway.core.faults import Faults, did_you_mean
 
 PRICED_QUALITIES: tuple[Quality, ...] = ("low", "medium", "high")
 """The qualities that have prices: "auto" costs the price of the quality that the upstream chose."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}")
-OPTIONS = {"default": option(bool, default=False)} | options_of(
-    Model, ("max_n", "max_prompt_chars", "billing")
-)
-DEFAULTS = options_of(RequestDefaults)
-SIZES = options_of(SizeRules)
-_TABLES = ("sizes", "defaults", "prices", "token_prices")
-_PRICE = option(Usd)
+_PRICE = option(Usd, default=None)
 TOKEN_PRICES = dict.fromkeys(TokenPrices.__struct_fields__, _PRICE)
 
 _FALLBACKS = {
@@ -45,6 +38,17 @@ _FALLBACKS = {
 """The token price that applies where this one is left out."""
 
 Cells = dict[tuple[str, str | None], int]
+
+
+class ModelTable(ModelOptions, frozen=True, kw_only=True):
+    """A model that the gateway offers. A request for any other model gets 400.
+
+    Options:
+        default: true makes this the model of requests that name none. Of several models, exactly
+            one needs it.
+    """
+
+    default: bool = False
 
 
 def read_models(table: object, faults: Faults) -> tuple[dict[str, Model], str]:
@@ -79,17 +83,13 @@ def _read_model(name: str, table: dict[str, Any], faults: Faults) -> Model:
     before = len(faults)
     if not _NAME.fullmatch(name):
         faults.add("a model's name has 1 to 128 letters, digits and . _ : / -")
-    values = read_table(table, OPTIONS, faults, tables=_TABLES)
+    values = read_fields(table, ModelTable, faults, tables=("prices", "token_prices"))
     values.pop("default", None)
-    sizes = read_table(table.get("sizes", {}), SIZES, faults.at("sizes"))
-    defaults = read_table(table.get("defaults", {}), DEFAULTS, faults.at("defaults"))
     readable = len(faults) == before
     model = Model(
         name=name,
         prices=_read_prices(table.get("prices", {}), faults),
         token_prices=_read_token_prices(name, table, faults),
-        sizes=SizeRules(**sizes),
-        **{f"default_{part}": value for part, value in defaults.items()},
         **values,
     )
     if readable:
@@ -102,9 +102,9 @@ def _check_consistency(model: Model, faults: Faults) -> None:
     sizes = model.sizes
     if sizes.min_pixels > sizes.max_pixels:
         faults.add("must not be above max_pixels", "sizes", "min_pixels")
-    if model.default_n > model.max_n:
+    if model.defaults.n > model.max_n:
         faults.add("must not be above max_n", "defaults", "n")
-    problem = sizes.problem(model.default_size)
+    problem = sizes.problem(model.defaults.size)
     if problem:
         faults.add(_against_rules(problem), "defaults", "size")
     for position, size in enumerate(sizes.allowed or (), start=1):

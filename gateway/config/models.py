@@ -165,28 +165,28 @@ class RequestDefaults(Struct, frozen=True, kw_only=True):
     ] = "1024x1024"
 
 
-class Model(Struct, frozen=True, kw_only=True):
-    """A model that the gateway offers. A request for any other model gets 400.
-
-    It has `token_prices` exactly if `billing` is "tokens".
+class ModelOptions(Struct, frozen=True, kw_only=True):
+    """The requests that a model accepts, and how they are billed.
 
     Options:
-        default: true makes this the model of requests that name none. Of several models, exactly
-            one needs it.
         max_n: Maximum images per request.
         max_prompt_chars: Maximum characters of a prompt; a longer one gets 400.
         billing: "table" charges the prices per image; "tokens" charges the tokens that the answer
             reports, at token_prices.
     """
 
-    name: str
-    prices: PriceTable
-    sizes: SizeRules = SizeRules()
     max_n: Annotated[int, Meta(ge=1, le=1_000)] = 10
     max_prompt_chars: Annotated[int, Meta(ge=1, le=10_000_000)] = 32_000
-    default_n: int = 1
-    default_size: str = "1024x1024"
     billing: Billing = "table"
+    sizes: SizeRules = SizeRules()
+    defaults: RequestDefaults = RequestDefaults()
+
+
+class Model(ModelOptions, frozen=True, kw_only=True):
+    """A model with its prices. It has `token_prices` exactly if `billing` is "tokens"."""
+
+    name: str
+    prices: PriceTable
     token_prices: TokenPrices | None = None
 
 
@@ -219,7 +219,7 @@ KNOWN_TOKEN_PRICES: Mapping[str, Mapping[str, int]] = {
 def closed_labels(request: ImageRequest, model: Model) -> tuple[str, str]:
     """Return size and quality as labels: "other" unless the configuration names them."""
     size = request.size
-    named = size in (AUTO, model.default_size) or size in (model.sizes.allowed or ())
+    named = size in (AUTO, model.defaults.size) or size in (model.sizes.allowed or ())
     if not named and all(size != priced for _, priced in model.prices.cells):
         size = "other"
     return size, quality_label(request.quality)

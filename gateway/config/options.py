@@ -4,7 +4,8 @@ The Struct is the only declaration of an option. A field gives its name, type, b
 default. `Meta` also holds the rest:
 
 - `description` says in a fault which values are valid
-- `extra["read"]` checks or converts a value, and raises ValueError
+- `extra["check"]` raises ValueError for an invalid value
+- `extra["read"]` converts a value, and may raise ValueError too
 - `extra["in_file"]` raises ValueError for a value that only the environment may hold
 - `extra["restart"]` marks an option that a running gateway does not reload
 - `extra["show"]` returns the part of a value that may be shown
@@ -82,15 +83,16 @@ class Option(Struct, frozen=True, kw_only=True):
     """One option of a table.
 
     `kind` is its type without None and annotations. `valid` describes the values that it takes.
-    `check` checks or converts a value, `check_in_file` refuses a value that a file must not hold,
-    and `show` returns a value without its secret parts.
+    `check` refuses an invalid value, `read` converts a value, `check_in_file` refuses a value that
+    a file must not hold, and `show` returns a value without its secret parts.
     """
 
     type: Any
     kind: inspect.Type
     valid: str
-    check: Callable[[Any], Any]
-    check_in_file: Callable[[Any], Any]
+    check: Callable[[Any], object]
+    read: Callable[[Any], Any]
+    check_in_file: Callable[[Any], object]
     show: Callable[[Any], Any]
     needs_restart: bool = False
     default: Any
@@ -104,12 +106,15 @@ class Option(Struct, frozen=True, kw_only=True):
     def convert(self, value: object) -> Any:
         """Return the value as the Struct holds it. Raises ValueError without the value in it."""
         try:
-            checked = self.check(msgspec.convert(value, self.type, dec_hook=_decode))
+            found = msgspec.convert(value, self.type, dec_hook=_decode)
+            if found is not None:
+                self.check(found)
+                found = self.read(found)
         except InvalidValue as error:
             raise ValueError(f"must be {self.valid}; {error}") from None
         except ValueError:  # msgspec.ValidationError is one
             raise ValueError(f"must be {self.valid}") from None
-        return int(checked) if isinstance(checked, Micro) else checked
+        return int(found) if isinstance(found, Micro) else found
 
 
 def option(type: Any, *, default: Any = NODEFAULT, variable: str | None = None) -> Option:
@@ -120,7 +125,8 @@ def option(type: Any, *, default: Any = NODEFAULT, variable: str | None = None) 
         type=type,
         kind=kind,
         valid=describe(info),
-        check=notes.get("read", _unchanged),
+        check=notes.get("check", _unchanged),
+        read=notes.get("read", _unchanged),
         check_in_file=notes.get("in_file", _unchanged),
         show=notes.get("show", _masked),
         needs_restart=notes.get("restart", False),
@@ -129,13 +135,10 @@ def option(type: Any, *, default: Any = NODEFAULT, variable: str | None = None) 
     )
 
 
-def options_of(
-    struct: type[Struct], names: Collection[str] | None = None, *, section: str | None = None
-) -> dict[str, Option]:
-    """Return the options that a Struct declares: all of them, or the named ones.
+def options_of(struct: type[Struct], *, section: str | None = None) -> dict[str, Option]:
+    """Return the options that a Struct declares: its fields that are no tables.
 
-    A field that maps names to tables is not an option. The options of a fixed `section` have
-    environment variables.
+    The options of a fixed `section` have environment variables.
     """
     return {
         field.name: option(
@@ -144,13 +147,21 @@ def options_of(
             variable=variable_of(section, field.name) if section else None,
         )
         for field in msgspec.structs.fields(struct)
-        if (field.name in names if names is not None else not maps_names(field.type))
+        if field.name not in tables_of(struct)
     }
 
 
-def maps_names(type: Any) -> bool:
-    """Whether a field of this type maps names to tables, as [admin.tokens] does."""
-    return isinstance(unwrap(inspect.type_info(type))[0], inspect.DictType)
+def tables_of(struct: type[Struct]) -> dict[str, Any]:
+    """Return the types of the fields that are tables.
+
+    A table is a Struct, or it maps names to tables as [admin.tokens] does.
+    """
+    tables = (inspect.DictType, inspect.StructType)
+    return {
+        field.name: field.type
+        for field in msgspec.structs.fields(struct)
+        if isinstance(unwrap(inspect.type_info(field.type))[0], tables)
+    }
 
 
 def variable_of(section: str, name: str) -> str:
@@ -161,6 +172,22 @@ def variable_of(section: str, name: str) -> str:
 # -- tables -------------------------------------------------------------------------------------
 
 
+def read_fields(
+    table: object, of: type[Struct], faults: Faults, *, tables: Collection[str] = ()
+) -> dict[str, Any]:
+    """Return the valid values of a table for the fields of a Struct. Faults go to `faults`.
+
+    A field that is a Struct itself is read from the table of its name. `tables` are names that the
+    table may have too; they are read elsewhere.
+    """
+    inner = {name: kind for name, kind in tables_of(of).items() if name not in tables}
+    values = read_table(table, options_of(of), faults, tables=(*inner, *tables))
+    written = table if isinstance(table, dict) else {}
+    for name, kind in inner.items():
+        values[name] = kind(**read_fields(written.get(name, {}), kind, faults.at(name)))
+    return values
+
+
 def read_table(
     table: object,
     options: Mapping[str, Option],
@@ -168,7 +195,7 @@ def read_table(
     *,
     tables: Collection[str] = (),
 ) -> dict[str, Any]:
-    """Return the valid values of a table. Wrong values and unknown names go to `faults`.
+    """Return the valid values of a table. Wrong, unknown and missing ones go to `faults`.
 
     `tables` are names that the table may have too; they are read elsewhere.
     """
@@ -180,6 +207,9 @@ def read_table(
             values[name] = _read(name, table[name], options, tables)
         except ValueError as error:
             faults.add(str(error), name)
+    for name, option in options.items():
+        if option.default is NODEFAULT and name not in table:
+            faults.add("is needed", name)
     return values
 
 

@@ -21,7 +21,7 @@ from gateway.config.admin_tokens import (
     digest,
 )
 from gateway.config.models import GPT_IMAGE_2, Model
-from gateway.config.options import RESTART, maps_names, options_of, unwrap
+from gateway.config.options import RESTART, options_of, tables_of, unwrap
 from gateway.config.store_url import StoreUrl, parse_store_url
 from gateway.config.webhooks import AlertSettings
 from gateway.core.model import NO_LIMITS, Limits
@@ -113,7 +113,7 @@ class UpstreamSettings(Struct, frozen=True, kw_only=True):
     ] = "/api/v1/images/generations"
     api_key: Annotated[
         Secret | None,
-        Meta(description="printable ASCII without spaces", extra={"read": values.check_api_key}),
+        Meta(description="printable ASCII without spaces", extra={"check": values.check_api_key}),
     ] = None
     api_key_file: values.File | None = None
     connect_seconds: values.Seconds = 5.0
@@ -145,7 +145,7 @@ class StoreSettings(Struct, frozen=True, kw_only=True):
             description="sqlite: and the path of a file, or the URL of a Redis (redis://, "
             "rediss://, redis+cluster://, redis+sentinel://)",
             extra={
-                "read": values.check_store_url,
+                "check": parse_store_url,
                 "in_file": values.refuse_password,
                 "show": values.without_password,
             },
@@ -172,7 +172,7 @@ class KeySettings(Struct, frozen=True, kw_only=True):
         Secret | None,
         Meta(
             description=f"text of at least {values.PEPPER_BYTES} bytes",
-            extra={"read": values.check_pepper},
+            extra={"check": values.check_pepper},
         ),
         RESTART,
     ] = None
@@ -222,7 +222,7 @@ class CacheSettings(Struct, frozen=True, kw_only=True):
             description="the URL of a Redis (redis://, rediss://, redis+cluster://, "
             'redis+sentinel://), or "" for memory only',
             extra={
-                "read": values.check_cache_url,
+                "check": values.check_cache_url,
                 "in_file": values.refuse_password,
                 "show": values.without_password,
             },
@@ -252,7 +252,7 @@ class AdminSettings(Struct, frozen=True, kw_only=True):
         Meta(
             description=f"{SHORTEST} to {LONGEST} printable ASCII characters "
             "without spaces, quotes and commas",
-            extra={"read": check_chosen_token},
+            extra={"check": check_chosen_token},
         ),
     ] = None
     audit_days: Annotated[int, Meta(ge=1, le=36_500)] = 400
@@ -269,10 +269,9 @@ class AdminSettings(Struct, frozen=True, kw_only=True):
         return [own, *named]
 
 
-def _keep_days(days: int) -> int:
+def _check_days(days: int) -> None:
     if 0 < days < LEAST_USAGE_DAYS:
         raise ValueError("less than a month")
-    return days
 
 
 class UsageSettings(Struct, frozen=True, kw_only=True):
@@ -289,7 +288,7 @@ class UsageSettings(Struct, frozen=True, kw_only=True):
             ge=0,
             le=36_500,
             description="0, or a whole number from 32 to 36500",
-            extra={"read": _keep_days},
+            extra={"check": _check_days},
         ),
     ] = 400
 
@@ -361,8 +360,5 @@ SECTIONS = dict(_sections())
 OPTIONS = {name: options_of(struct, section=name) for name, struct in SECTIONS.items()}
 """The options of each fixed section."""
 
-TABLES = {
-    name: [field.name for field in fields(struct) if maps_names(field.type)]
-    for name, struct in SECTIONS.items()
-}
+TABLES = {name: list(tables_of(struct)) for name, struct in SECTIONS.items()}
 """The tables in each fixed section that map names to tables, such as [admin.tokens]."""

@@ -5,12 +5,13 @@ left out: then the team may use everything that the models offer, without limits
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated
 
 from msgspec import Meta, Struct
+from msgspec.structs import asdict
 
 from gateway.config.models import Model, Quality
-from gateway.config.options import is_table, options_of, parse_toml, read_table
+from gateway.config.options import is_table, parse_toml, read_fields
 from gateway.config.values import NAME, NAME_RULE, TeamLimits, limits_of
 from gateway.core.faults import ConfigError, Faults, did_you_mean
 from gateway.core.model import Team
@@ -32,10 +33,7 @@ class TeamOptions(Struct, frozen=True, kw_only=True):
     qualities: Annotated[tuple[Quality, ...], Meta(min_length=1)] | None = None
     max_n: Annotated[int, Meta(ge=1, le=1_000)] | None = None
     cache: bool = True
-
-
-_OPTIONS = options_of(TeamOptions)
-_LIMITS = options_of(TeamLimits)
+    limits: TeamLimits = TeamLimits()
 
 
 def read_teams(
@@ -69,10 +67,9 @@ def read_team(
     name: str, table: object, *, models: Mapping[str, Model] | None, faults: Faults
 ) -> Team:
     """Return one team from a table of options, from a file or from a request body."""
-    values = read_table(table, _OPTIONS, faults, tables=("limits",))
-    limits: Any = table.get("limits", {}) if isinstance(table, dict) else {}
-    limits = read_table(limits, _LIMITS, faults.at("limits"))
-    team = Team(name=name, limits=limits_of(limits), **values)
+    values = read_fields(table, TeamOptions, faults)
+    values["limits"] = limits_of(asdict(values["limits"]))
+    team = Team(name=name, **values)
     if models is not None:
         _check_offer(team, models, faults)
     return team

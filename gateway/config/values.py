@@ -100,32 +100,23 @@ def check_base_url(text: str) -> str:
     return text.rstrip("/")
 
 
-def check_api_key(secret: Secret) -> Secret:
+def check_api_key(secret: Secret) -> None:
     """Check that an HTTP header can carry the key."""
     text = secret.reveal()
     if not (text.isascii() and text.isprintable() and " " not in text):
         raise ValueError("not a header value")
-    return secret
 
 
-def check_pepper(secret: Secret) -> Secret:
+def check_pepper(secret: Secret) -> None:
     """Check the length of a pepper."""
     if len(secret.reveal().encode()) < PEPPER_BYTES:
         raise ValueError("too short")
-    return secret
 
 
-def check_store_url(text: str) -> str:
-    """Check the URL of a store."""
-    parse_store_url(text)
-    return text
-
-
-def check_cache_url(text: str) -> str:
+def check_cache_url(text: str) -> None:
     """Check the URL of a shared cache, or "" for none."""
     if text and parse_store_url(text).kind == "sqlite":
         raise InvalidValue("the URL names a file, but a shared cache needs Redis")
-    return text
 
 
 def without_password(text: str) -> str:

@@ -92,7 +92,7 @@ def _prompt(fields: Mapping[str, Any], model: Model) -> str:
 def _size(fields: Mapping[str, Any], model: Model) -> str:
     size = _text(fields, "size")
     if size is None:
-        return model.default_size
+        return model.defaults.size
     problem = model.sizes.problem(size)
     if problem is not None:
         raise _fault("size", "invalid_value", problem)
@@ -102,7 +102,7 @@ def _size(fields: Mapping[str, Any], model: Model) -> str:
 def _n(fields: Mapping[str, Any], model: Model) -> int:
     n = fields.get("n")
     if n is None:
-        return model.default_n
+        return model.defaults.n
     # The exact type: True is an int to Python, and 1.0 is not an integer of the contract.
     code = "invalid_type"
     if type(n) is int:

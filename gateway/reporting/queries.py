@@ -43,17 +43,12 @@ def parse_time(text: str, *, ends: bool = False) -> float:
     return at.timestamp()
 
 
-def _checked(text: str) -> str:
-    parse_time(text)
-    return text
-
-
 Time = Annotated[
     str,
     Meta(
         description="a day (2026-11-01) or a time with its zone (2026-11-01T12:00:00Z; of usage "
         "and errors on the hour), in the years 1970 to 9998",
-        extra={"read": _checked},
+        extra={"check": parse_time},
     ),
 ]
 

@@ -9,6 +9,7 @@ from gateway.config.models import (
     KNOWN_TOKEN_PRICES,
     Model,
     PriceTable,
+    RequestDefaults,
     SizeRules,
     TokenPrices,
 )
@@ -75,8 +76,7 @@ def test_every_option_of_a_model() -> None:
         ),
         max_n=4,
         max_prompt_chars=1_000,
-        default_n=2,
-        default_size="512x768",
+        defaults=RequestDefaults(n=2, size="512x768"),
     )
 
 

@@ -14,6 +14,7 @@ from gateway.config.options import (
     describe,
     options_of,
     parse_toml,
+    read_fields,
     read_table,
     unwrap,
     variable_of,
@@ -26,10 +27,9 @@ NOT_BOOLEANS: list[object] = [1, 0, "true", []]
 NOT_SECONDS: list[object] = [0, 61, True, "1", Decimal("NaN"), Decimal("Infinity"), 16**3_000]
 
 
-def even(value: int) -> int:
+def check_even(value: int) -> None:
     if value % 2:
         raise ValueError("odd")
-    return value
 
 
 class Example(Struct):
@@ -42,7 +42,7 @@ class Example(Struct):
     name: str | None = None
     fields: tuple[str, ...] = ()
     cost: Usd | None = None
-    pairs: Annotated[int, Meta(description="even", extra={"read": even})] = 0
+    pairs: Annotated[int, Meta(description="even", extra={"check": check_even})] = 0
     key: Annotated[Secret | None, Meta(description="a key")] = None
 
 
@@ -140,8 +140,32 @@ def test_tables(table: object) -> None:
     assert read(table) == ({}, ["file.toml: [example]: must be a table"])
 
 
-def test_named_options_alone() -> None:
-    assert set(options_of(Example, ("port", "key"))) == {"port", "key"}
+class Inner(Struct, frozen=True):
+    """A table inside another one."""
+
+    level: int = 1
+
+
+class Outer(Struct, kw_only=True):
+    """A table with a required option and two tables."""
+
+    name: str
+    inner: Inner = Inner()
+    named: dict[str, Inner] = {}
+
+
+def test_tables_inside_a_table() -> None:
+    faults = Faults("", ("outer",))
+    table: object = {"inner": {"level": 2}, "named": 3}
+    assert read_fields(table, Outer, faults, tables=("named",)) == {"inner": Inner(level=2)}
+    read_fields({"inner": {"level": "x"}, "name": "y"}, Outer, faults, tables=("named",))
+    assert list(map(str, faults.found)) == [
+        "[outer] name: is needed",
+        "[outer.inner] level: must be an integer",
+    ]
+
+
+def test_variables_of_options() -> None:
     assert options_of(Example)["key"].variable is None
     assert variable_of("example", "key") == OPTIONS["key"].variable == "GATEWAY_EXAMPLE_KEY"
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from gateway.config.models import GPT_IMAGE_2, Model, SizeRules
+from gateway.config.models import GPT_IMAGE_2, Model, RequestDefaults, SizeRules
 from gateway.core.errors import InvalidRequest
 from gateway.core.model import ImageRequest
 from gateway.proxy.image_request import encode_body, read_request
@@ -18,9 +18,8 @@ SMALL = replace(
     GPT_IMAGE_2,
     name="small",
     max_n=2,
-    default_n=2,
     max_prompt_chars=5,
-    default_size="auto",
+    defaults=RequestDefaults(n=2, size="auto"),
     sizes=SizeRules(allowed=("512x512",)),
 )
 MODELS: dict[str, Model] = {"gpt-image-2": GPT_IMAGE_2, "small": SMALL}

@@ -78,7 +78,7 @@ def _model(model: Model, *, default: bool) -> Listing:
         "max_prompt_chars": model.max_prompt_chars,
         "billing": model.billing,
         "sizes": asdict(model.sizes),
-        "defaults": {"n": model.default_n, "size": model.default_size},
+        "defaults": asdict(model.defaults),
         "prices": _prices(model),
         "token_prices": None
         if tokens is None

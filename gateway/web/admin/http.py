@@ -10,7 +10,7 @@ from aiohttp import web
 from msgspec import Struct, json
 from msgspec.structs import fields
 
-from gateway.config.options import options_of, read_table
+from gateway.config import options
 from gateway.core.faults import BODY, Faults
 from gateway.core.listing import listing
 from gateway.core.money import dollars
@@ -75,35 +75,14 @@ def read_fields(table: dict[str, Any], of: type[S]) -> S:
     dict takes any JSON object.
     """
     faults = Faults(BODY)
-    values = _read(table, of, faults)
-    for field in fields(of):
-        if field.required and field.name not in table:
-            faults.add("is needed", field.name)
+    objects = [field.name for field in fields(of) if get_origin(field.type) is dict]
+    values = options.read_fields(table, of, faults, tables=objects)
+    for name in objects:
+        values[name] = table.get(name)
+        if not isinstance(values[name], dict):
+            faults.add("must be an object" if name in table else "is needed", name)
     refuse(faults.found)
     return of(**values)
-
-
-def _read(table: dict[str, Any], of: type[Struct], faults: Faults) -> dict[str, Any]:
-    tables = {field.name: field.type for field in fields(of) if _is_table(field.type)}
-    options = options_of(of, [name for name in of.__struct_fields__ if name not in tables])
-    values = read_table(table, options, faults, tables=tables)
-    for name, inner in tables.items():
-        value = table.get(name, {})
-        if not _is_dict(inner):
-            values[name] = inner(**_read(value, inner, faults.at(name)))
-        elif isinstance(value, dict):
-            values[name] = value
-        else:
-            faults.add("must be an object", name)
-    return values
-
-
-def _is_table(kind: Any) -> bool:
-    return _is_dict(kind) or (isinstance(kind, type) and issubclass(kind, Struct))
-
-
-def _is_dict(kind: Any) -> bool:
-    return get_origin(kind) is dict
 
 
 def _exact(value: Any) -> Any:

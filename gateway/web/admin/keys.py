@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated
 
 from msgspec import UNSET, Meta, Struct
@@ -24,17 +25,6 @@ _KNOWN = (NoSuchThing,)
 _CHANGEABLE = (NoSuchThing, Conflicting)
 
 
-def _lifetime(text: str | None) -> str | None:
-    if text is not None:
-        parse_duration(text)
-    return text
-
-
-def _grace(text: str) -> str:
-    parse_duration(text, none=True)
-    return text
-
-
 def _name(text: str) -> str:
     if not text.isprintable():
         raise ValueError("not printable")
@@ -43,9 +33,13 @@ def _name(text: str) -> str:
 
 _DURATION = "a whole number with its unit s, m, h or d, such as 90d"
 
-Lifetime = Annotated[str, Meta(description=_DURATION, extra={"read": _lifetime})]
+Lifetime = Annotated[str, Meta(description=_DURATION, extra={"check": parse_duration})]
 Grace = Annotated[
-    str, Meta(description=f"{_DURATION}, or 0s for no longer", extra={"read": _grace})
+    str,
+    Meta(
+        description=f"{_DURATION}, or 0s for no longer",
+        extra={"check": partial(parse_duration, none=True)},
+    ),
 ]
 KeyName = Annotated[
     str, Meta(max_length=100, description="at most 100 printable characters", extra={"read": _name})

@@ -48,16 +48,18 @@ Flush = Callable[[], Awaitable[None]]
 """Writes what is buffered to the store. Raises StoreUnavailable."""
 
 
-def _day(text: str) -> str:
+def _check_day(text: str) -> None:
     parse_time(text)
     if len(text) != len("2026-11-01"):
         raise ValueError("not a day")
-    return text
 
 
 Day = Annotated[
     str,
-    Meta(description="a day such as 2026-11-01, in the years 1970 to 9998", extra={"read": _day}),
+    Meta(
+        description="a day such as 2026-11-01, in the years 1970 to 9998",
+        extra={"check": _check_day},
+    ),
 ]
 
 

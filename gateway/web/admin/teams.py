@@ -15,7 +15,7 @@ from msgspec import Meta, Struct, json
 
 from gateway.config.models import Model
 from gateway.config.teams_file import TeamOptions, check_team_name, read_team
-from gateway.config.values import NAME, TeamLimits
+from gateway.config.values import NAME
 from gateway.core.errors import Conflicting, InvalidRequest, NoSuchThing, PreconditionFailed
 from gateway.core.faults import BODY, Faults
 from gateway.core.listing import Listing, listing
@@ -44,13 +44,10 @@ class TeamBody(TeamOptions, frozen=True, kw_only=True):
     """
 
     team: TeamName | None = None
-    limits: TeamLimits = TeamLimits()
 
 
 class NewTeam(TeamOptions, frozen=True, kw_only=True):
     """A team to create."""
-
-    limits: TeamLimits = TeamLimits()
 
     team: TeamName
 

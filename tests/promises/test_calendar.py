@@ -57,8 +57,6 @@ async def buy(ledger: Ledger, id: str, limits: Limits, images: int = 1) -> Held 
     "limits",
     [
         Limits(images_per_day=2),
-        Limits(images_per_month=2),
-        Limits(cost_per_day=2 * PRICE),
         Limits(cost_per_month=2 * PRICE),
     ],
 )

@@ -7,6 +7,7 @@ import asyncio
 import random
 import sqlite3
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager
 from pathlib import Path
@@ -14,16 +15,21 @@ from typing import Any
 
 import pytest
 
+from gateway.core.key_format import parse
 from gateway.core.model import Limits
-from gateway.quota.ledger import Ledger
-from gateway.quota.steps import Denied, Held, Settle
-from gateway.stores.sqlite import SqliteStore
 from gateway.upstream.sandbox import UpstreamFault
-from tests.support.quota_steps import NOON, reserve
 from tests.support.rig import FLAT, PRICE, Got, Rig, assert_spent, running_rig
-from tests.support.steps import AWAY, TOO_MUCH_AT_ONCE, USED_UP, drawing, tally, until, until_asked
+from tests.support.steps import (
+    AWAY,
+    TOO_MUCH_AT_ONCE,
+    USED_UP,
+    calls,
+    drawing,
+    tally,
+    until,
+)
 
-REFUSED_SECONDS = 2.5
+REFUSED_SECONDS = 4.0
 """After which a request is refused at the latest if the store does not answer."""
 
 
@@ -52,71 +58,11 @@ def buying(rig: Rig, key: str, number: int, **fields: Any) -> list[asyncio.Task[
 # -- limits -------------------------------------------------------------------------------------
 
 
-async def test_refused_for_concurrency_leaves_the_minute_alone(tmp_path: Path) -> None:
-    async with slow_rig(tmp_path, 0.3) as rig:
-        key = await rig.key(limits=Limits(concurrent_requests=1, requests_per_minute=2))
-        (first,) = buying(rig, key, 1)
-        await until_asked(rig, 1)
-        for _ in range(5):
-            got = await rig.generate(key, None)
-            assert got.error == TOO_MUCH_AT_ONCE
-            assert "concurrent_requests" in got.json["error"]["message"]
-        assert (await first).status == 200
-        assert (await rig.generate(key, None)).status == 200
-        got = await rig.generate(key, None)
-        assert got.error == TOO_MUCH_AT_ONCE
-        assert "requests_per_minute" in got.json["error"]["message"]
-        assert 40 < int(got.headers["Retry-After"]) <= 60
-        await rig.assert_books(2)
-
-
-async def test_one_at_once_and_one_a_minute(tmp_path: Path) -> None:
-    """A runs, B is refused, C is admitted once A has ended and its minute is over."""
-    now = NOON
-    limits = Limits(concurrent_requests=1, requests_per_minute=1)
-    async with SqliteStore(
-        tmp_path / "gateway.db", wall=lambda: now, monotonic=lambda: now
-    ) as store:
-        ledger = Ledger(store.accounts, spread=lambda: 0.5)
-        await ledger.start()
-
-        async def ask(id: str) -> Held | Denied:
-            return await ledger.reserve(reserve(id, limits=limits))
-
-        assert isinstance(await ask("A"), Held)
-        assert isinstance(await ask("B"), Denied)
-        now = NOON + 61  # the minute is over, and A still runs
-        assert isinstance(refused := await ask("B"), Denied)
-        assert refused.refusal.limit == "concurrent_requests"
-        await ledger.finish(Settle(id="A", team="red", images=1, cost=PRICE))
-        assert isinstance(await ask("C"), Held)
-        await ledger.finish(Settle(id="C", team="red", images=1, cost=PRICE))
-        assert isinstance(refused := await ask("D"), Denied)
-        assert refused.refusal.limit == "requests_per_minute"
-        now = NOON + 61 + 60
-        assert isinstance(await ask("D"), Denied)
-        now = NOON + 61 + 61
-        assert isinstance(await ask("D"), Held)
-        assert await ledger.close(5)
-
-
-@pytest.mark.parametrize(
-    ("limits", "named"),
-    [
-        (Limits(images_per_day=3), "Team team's images_per_day limit of 3 is smaller"),
-        (Limits(images_per_month=3), "Team team's images_per_month limit of 3 is smaller"),
-        (Limits(cost_per_day=150_000), "Team team's cost_per_day_usd limit of 0.15 is smaller"),
-        (Limits(cost_per_month=150_000), "Team team's cost_per_month_usd limit of 0.15 is"),
-        (Limits(requests_per_minute=0), "Team team's requests_per_minute limit of 0 is smaller"),
-        (Limits(concurrent_requests=0), "Team team's concurrent_requests limit of 0 is smaller"),
-    ],
-)
-async def test_a_request_above_a_whole_limit_is_not_to_be_retried(
-    tmp_path: Path, limits: Limits, named: str
-) -> None:
+async def test_a_request_above_a_whole_limit_is_not_to_be_retried(tmp_path: Path) -> None:
     async with slow_rig(tmp_path, 0) as rig:
-        got = await rig.generate(await rig.key(limits=limits), n=4)
+        got = await rig.generate(await rig.key(limits=Limits(cost_per_day=150_000)), n=4)
         assert got.error == USED_UP
+        named = "Team team's cost_per_day_usd limit of 0.15 is smaller"
         assert got.json["error"]["message"].startswith(named)
         assert got.headers["x-should-retry"] == "false"
         assert "x-gateway-cost-usd" not in got.headers
@@ -191,12 +137,120 @@ async def test_long_client_text_makes_no_record_large(tmp_path: Path) -> None:
         assert [row.group for row in rows] == [("other",)]
 
 
+# -- limits of a key ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("limits", "kind"),
+    [
+        (Limits(images_per_day=1), USED_UP),
+        (Limits(cost_per_month=PRICE), USED_UP),
+        (Limits(requests_per_minute=1), TOO_MUCH_AT_ONCE),
+        (Limits(concurrent_requests=1), TOO_MUCH_AT_ONCE),
+    ],
+)
+async def test_each_limit_refuses_in_the_keys_name(
+    tmp_path: Path, limits: Limits, kind: object
+) -> None:
+    async with slow_rig(tmp_path, 0) as rig:
+        free = await rig.key("team")
+        key = await rig.further_key("team", limits=limits)
+        if limits.concurrent_requests:
+            rig.sandbox.settings.latency = 1
+        first = asyncio.create_task(rig.generate(key, None))
+        await until(lambda: calls(rig) == 1)
+        if not limits.concurrent_requests:
+            assert (await first).status == 200
+        refused = await rig.generate(key, None)
+        assert refused.error == kind
+        assert refused.json["error"]["message"].startswith(f"Key sk-gw-{parse(key)}'s ")
+        assert (await rig.generate(free, None)).status == 200
+        assert (await first).status == 200
+
+
+async def test_the_headers_show_the_tighter_limit(rig: Rig) -> None:
+    wide = await rig.key("team", limits=Limits(images_per_day=10, requests_per_minute=5))
+    key = await rig.further_key("team", limits=Limits(images_per_day=3, requests_per_minute=9))
+    headers = (await rig.generate(key, None)).headers
+    assert headers["x-ratelimit-limit-images"] == "3"
+    assert headers["x-ratelimit-remaining-images"] == "2"
+    assert headers["x-ratelimit-limit-requests"] == "5"
+    assert (await rig.generate(wide, None)).headers["x-ratelimit-remaining-images"] == "8"
+
+
+async def test_the_keys_of_a_line_share_one_budget_and_one_history(rig: Rig) -> None:
+    await rig.key("team")
+    old = await rig.further_key("team", limits=Limits(images_per_day=3))
+    first = parse(old)
+    new = await rig.further_key("team", limits=Limits(images_per_day=3), first=first)
+    assert (await rig.generate(old, "a")).status == 200
+    assert (await rig.generate(new, "b", n=2)).status == 200
+    assert (await rig.generate(new, "a")).headers["Cache-Status"] == "gateway; hit"
+    for key in (old, new):
+        refused = await rig.generate(key, "c")
+        assert refused.error == USED_UP
+        assert refused.json["error"]["message"].startswith(f"Key sk-gw-{parse(key)}'s ")
+    await rig.gateway.flush()
+    (row,) = await rig.gateway.store.usage.report(["key"], None, None)
+    assert (row.group, row.images_bought, row.images_cached) == ((first,), 3, 1)
+
+
+async def test_a_keys_refusal_does_not_reach_other_keys_on_the_same_flight(rig: Rig) -> None:
+    free = await rig.key("team")
+    for turn in range(10):
+        empty = await rig.further_key("team", limits=Limits(images_per_day=0))
+        before, prompt = calls(rig), f"picture {turn}"
+        answers = asyncio.gather(
+            *(rig.generate(key, prompt) for _ in range(10) for key in (empty, free))
+        )
+        for number, got in enumerate(await answers):
+            assert got.status == (200 if number % 2 else 429), got.body
+            if got.status == 429:
+                assert got.json["error"]["message"].startswith(f"Key sk-gw-{parse(empty)}'s ")
+        assert calls(rig) - before == 1
+
+
+async def test_every_key_is_refused_by_its_own_limit(rig: Rig) -> None:
+    await rig.key("team")
+    keys = [await rig.further_key("team", limits=Limits(images_per_day=0)) for _ in range(40)]
+    for key, got in zip(
+        keys, await asyncio.gather(*(rig.generate(key) for key in keys)), strict=True
+    ):
+        assert got.json["error"]["message"].startswith(f"Key sk-gw-{parse(key)}'s ")
+    assert calls(rig) == 0
+    last = await rig.further_key("team", limits=Limits(images_per_day=1))
+    answers = await asyncio.gather(*(rig.generate(key) for key in [*keys, last]))
+    assert Counter(got.status for got in answers) == {429: 40, 200: 1}
+    assert calls(rig) == 1
+
+
+async def test_a_teams_refusal_reaches_all_its_keys(rig: Rig) -> None:
+    first = await rig.key("team", limits=Limits(images_per_day=0))
+    second = await rig.further_key("team", limits=Limits(images_per_day=1))
+    answers = await asyncio.gather(*(rig.generate(key) for key in (first, second) * 20))
+    assert tally(answers) == {USED_UP: 40}
+    assert all(got.json["error"]["message"].startswith("Team team's") for got in answers)
+
+
+async def test_a_purchase_by_a_limited_key_is_shared_with_the_others(tmp_path: Path) -> None:
+    async with slow_rig(tmp_path, 0.3) as rig:
+        await rig.key("team")
+        one, other = [
+            await rig.further_key("team", limits=Limits(images_per_day=1)) for _ in range(2)
+        ]
+        answers = await asyncio.gather(*(rig.generate(key) for key in (one, other) * 5))
+        assert tally(answers) == {200: 10}
+        assert calls(rig) == 1
+        assert (await rig.account()).keys.keys() == {parse(one)}
+
+
 # -- the store is away --------------------------------------------------------------------------
 
 
 async def test_a_request_is_refused_in_time_while_the_store_is_away(tmp_path: Path) -> None:
     async with slow_rig(tmp_path, 0) as rig:
         key = await rig.key()
+        assert (await rig.generate(key)).status == 200
         with locked(tmp_path):
 
             async def ask(delay: float) -> float:
@@ -208,35 +262,10 @@ async def test_a_request_is_refused_in_time_while_the_store_is_away(tmp_path: Pa
             # Also requests that come while others already wait.
             waits = await asyncio.gather(*(ask(number / 20) for number in range(40)))
             assert max(waits) < REFUSED_SECONDS
+            assert (await rig.generate(key)).headers["Cache-Status"] == "gateway; hit"
         await until(rig.is_closed)
-        assert rig.sandbox.counts.asked == 0
-        await rig.assert_books(0)
-        assert (await rig.usage()).requests == 0
-
-
-async def test_a_short_lock_is_waited_for(tmp_path: Path) -> None:
-    async with slow_rig(tmp_path, 0.1) as rig:
-        key = await rig.key()
-        with locked(tmp_path):
-            asked = buying(rig, key, 20)
-            await asyncio.sleep(0.7)
-            assert rig.sandbox.counts.asked == 0
-        assert tally(await asyncio.gather(*asked)) == {200: 20}
-        await rig.assert_books(20)
-
-
-async def test_a_refund_is_made_once_the_lock_is_gone(tmp_path: Path) -> None:
-    async with slow_rig(tmp_path, 0.3) as rig:
-        key = await rig.key()
-        rig.sandbox.faults.append(UpstreamFault(kind="status", status=400, times=3))
-        rig.sandbox.faults.append(UpstreamFault(kind="status", status=502, times=2))
-        asked = buying(rig, key, 6)
-        await until_asked(rig, 6)
-        with locked(tmp_path):
-            got = await asyncio.gather(*asked)
-            assert sorted(each.status for each in got) == [200, 400, 400, 400, 502, 502]
-        await until(rig.is_closed)
-        await rig.assert_books(3)
+        assert rig.sandbox.counts.asked == 1
+        await rig.assert_books(1)
 
 
 async def test_locks_that_come_and_go_leave_no_orphan(tmp_path: Path) -> None:
@@ -269,46 +298,3 @@ async def test_locks_that_come_and_go_leave_no_orphan(tmp_path: Path) -> None:
         drawn = rig.sandbox.counts.images_drawn
         assert drawn > 50
         await rig.assert_books(drawn)
-
-
-async def test_a_long_outage_does_not_pile_up_work(tmp_path: Path) -> None:
-    async with SqliteStore(tmp_path / "gateway.db") as store:
-        ledger = Ledger(store.accounts, spread=lambda: 0.5)
-        await ledger.start()
-        with locked(tmp_path):
-            for turn in range(2):
-                asked = (ledger.reserve(reserve(f"{turn}-{number}")) for number in range(2_000))
-                assert len(await asyncio.gather(*asked, return_exceptions=True)) == 2_000
-                assert ledger.unwritten < 1_500
-        assert await ledger.close(10)
-        assert not (await store.accounts.load(["team:red"])).accounts[0][0].holds
-
-
-# -- the end ------------------------------------------------------------------------------------
-
-
-async def test_a_bought_picture_is_delivered_though_the_drain_is_over(tmp_path: Path) -> None:
-    """The answer is there and only its settlement waits: the client must not buy it again."""
-    async with slow_rig(tmp_path, 0.5, SERVER_DRAIN_SECONDS="0.8") as rig:
-        key = await rig.key()
-        rig.sandbox.faults.append(UpstreamFault(kind="status", status=502, times=1))
-        asked = buying(rig, key, 3)
-        await until_asked(rig, 3)
-        with locked(tmp_path):
-            stopping = asyncio.create_task(rig.gateway.stop())
-            got = await asyncio.gather(*asked)
-            assert sorted(each.status for each in got) == [200, 200, 502]
-        await stopping
-    async with running_rig(tmp_path, FLAT) as rig:
-        await rig.assert_books(3)
-
-
-async def test_a_call_cut_off_by_the_end_of_the_drain_is_charged(tmp_path: Path) -> None:
-    async with slow_rig(tmp_path, 2, SERVER_DRAIN_SECONDS="0.2") as rig:
-        key = await rig.key()
-        (asked,) = buying(rig, key, 1)
-        await until_asked(rig, 1)
-        await rig.gateway.stop()
-        assert (await asked).error == (502, "upstream_error", "upstream_cut")
-    async with running_rig(tmp_path, FLAT) as rig:
-        await rig.assert_books(1)

@@ -39,7 +39,8 @@ async def buyer_and_waiter(
     return first, second
 
 
-@pytest.mark.parametrize("latency", [1.0, pytest.param(8.0, marks=pytest.mark.exhaustive)])
+@pytest.mark.exhaustive  # its short sister: tests/promises/test_single_flight.py
+@pytest.mark.parametrize("latency", [1.0, 8.0])
 async def test_200_at_several_processes_are_one_call_and_one_charge(
     tmp_path: Path, latency: float
 ) -> None:

@@ -111,12 +111,20 @@ class Proxy:
         settings: Settings,
         record: RequestRecord,
     ) -> ProxyResponse:
+        """Read the request, look for its answer in the cache, and buy it if there is none."""
         if self.in_flight >= settings.server.max_in_flight:
             raise Overloaded
         self.in_flight += 1
         try:
             started = perf_counter()
-            context = self._read(body, cache_control, caller, settings, record)
+            read = self._memo.read(body, caller.team, settings)
+            record.request, record.labels = read.request, read.labels
+            record.fingerprint = read.fingerprint
+            check_policy(caller.team, read.request)
+            enabled = settings.cache.enabled and caller.team.cache
+            cache = cache_use(read_cache_control(cache_control), enabled=enabled)
+            at = self.wall()
+            context = Context(caller, read.request, read.fingerprint, cache, settings, record, at)
             hit = await self._look_up(context)
             record.phase_ended("cache", started)
             if hit is not None:
@@ -127,29 +135,11 @@ class Proxy:
         finally:
             self.in_flight -= 1
 
-    def _read(
-        self,
-        body: bytes,
-        cache_control: Sequence[str],
-        caller: Caller,
-        settings: Settings,
-        record: RequestRecord,
-    ) -> Context:
-        """Read the request and check it. Raises InvalidRequest or NotPermitted."""
-        read = self._memo.read(body, caller.team, settings)
-        record.request, record.labels = read.request, read.labels
-        record.fingerprint = read.fingerprint
-        check_policy(caller.team, read.request)
-        enabled = settings.cache.enabled and caller.team.cache
-        cache = cache_use(read_cache_control(cache_control), enabled=enabled)
-        at = self.wall()
-        return Context(caller, read.request, read.fingerprint, cache, settings, record, at)
-
     async def _look_up(self, context: Context) -> ProxyResponse | None:
         """Return the cached answer, if there is one and the client accepts its age."""
         if not context.cache.read:
             return None
-        cached = await self._cached(context)
+        cached: Bought | None = await self.cache.get(context.fingerprint)
         age = 0.0 if cached is None else max(0.0, self.wall() - cached.at)
         if cached is None or not context.cache.accepts(age):
             self.observer.cache_lookup("memory", "miss")
@@ -160,10 +150,6 @@ class Proxy:
             self.amend(context.fingerprint, replace(cached, about=about, tier="memory"))
         self._serve_free(context, cached, "hit")
         return ProxyResponse(cached.body, CacheStatus.HIT, int(age))
-
-    async def _cached(self, context: Context) -> Bought | None:
-        cached: Bought | None = await self.cache.get(context.fingerprint)
-        return cached
 
     def _serve_free(self, context: Context, bought: Bought, outcome: str) -> None:
         """Record an answer that was not bought for this request."""
@@ -212,7 +198,7 @@ class Proxy:
 
     async def _look_again(self, context: Context) -> Bought | None:
         """Return the cached answer, which may have come since the first look-up."""
-        cached = await self._cached(context)
+        cached: Bought | None = await self.cache.get(context.fingerprint)
         return cached if cached and context.accepts(cached, self.wall()) else None
 
     async def _see_through(self, context: Context) -> Bought:

@@ -24,10 +24,9 @@ AMOUNTS = ("amount", "cost", "amount_usd", "cost_usd")
 _DELIMITERS = ",;\t"
 _MOST = Decimal(1_000_000_000)
 """The highest amount of a row in dollars."""
-_DATE = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
-_TIME = re.compile(
-    r"\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{2}(\.\d{1,6})?)?( ?(Z|UTC|[+-]\d{2}:\d{2}))?", re.ASCII
-)
+_DATE = r"\d{4}-\d{2}-\d{2}"
+_CLOCK = r"[T ]\d{2}:\d{2}(:\d{2}(\.\d{1,6})?)?( ?(Z|UTC|[+-]\d{2}:\d{2}))?"
+_TIME = re.compile(f"{_DATE}({_CLOCK})?", re.ASCII)
 _NUMBER = re.compile(
     r"(\d+|[1-9]\d{0,2}(,\d{3})+)?(\.\d+)?([eE][+-]?\d{1,2})?", re.ASCII
 )  # and a digit somewhere
@@ -173,22 +172,15 @@ def _field(row: Sequence[str], place: int) -> str:
 
 def _day(text: str) -> str:
     """Return the UTC day of a date or a time. Times without a zone are UTC. Raises ValueError."""
+    if not _TIME.fullmatch(text):
+        raise ValueError("its day is not written as 2026-11-01")
     try:
-        if _DATE.fullmatch(text):
-            return _known(date.fromisoformat(text))
-        if _TIME.fullmatch(text):
-            at = datetime.fromisoformat(text.replace(" UTC", "Z").replace(" ", "T", 1))
-            at = at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
-            return _known(at.date())
+        at = datetime.fromisoformat(text.replace(" UTC", "Z").replace(" ", "T", 1))
+        day = at.date() if at.tzinfo is None else at.astimezone(UTC).date()
     except (ValueError, OverflowError):
-        raise ValueError("its day is not in the calendar, from 1970 to 9998") from None
-    raise ValueError("its day is not written as 2026-11-01")
-
-
-def _known(day: date) -> str:
-    """Return a day in the range of usage. Raises ValueError."""
+        day = date.min
     if not 1970 <= day.year <= 9998:
-        raise ValueError("too far away")
+        raise ValueError("its day is not in the calendar, from 1970 to 9998")
     return day.isoformat()
 
 

@@ -4,7 +4,7 @@ It takes a handful of small reports. None of them has a row for each day and tea
 report finds the teams with the highest cost, and only their spend is read day by day.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 from msgspec import Struct, field
 from msgspec.structs import asdict
@@ -208,21 +208,19 @@ def _series(
     rest: bool,
 ) -> list[SpendSeries]:
     """Return each team's spend along the axis, and with `rest` the spend of all others."""
-    costs: dict[str, dict[str, int]] = {team: {} for team in teams}
+    costs: dict[str | None, dict[str, int]] = {team: {} for team in teams}
     for row in rows:
         costs[row.group[0]][row.group[1]] = row.cost
-    series = [_spend(team, axis, of_team) for team, of_team in costs.items()]
     if rest:
-        others = {
-            at: max(0, cost - sum(of_team.get(at, 0) for of_team in costs.values()))
-            for at, cost in ((row.group[0], row.cost) for row in total)
-        }
-        series.append(_spend(None, axis, others))
-    return series
-
-
-def _spend(team: str | None, axis: Sequence[str], costs: Mapping[str, int]) -> SpendSeries:
-    return SpendSeries(team=team, cost=[costs.get(at, 0) for at in axis])
+        spent = {row.group[0]: row.cost for row in total}
+        for of_team in list(costs.values()):
+            for at, cost in of_team.items():
+                spent[at] = max(0, spent.get(at, 0) - cost)
+        costs[None] = spent
+    return [
+        SpendSeries(team=team, cost=[of_team.get(at, 0) for at in axis])
+        for team, of_team in costs.items()
+    ]
 
 
 def _latency(hours: Iterable[HourLatency], by: str) -> list[LatencyPoint]:
@@ -236,12 +234,8 @@ def _latency(hours: Iterable[HourLatency], by: str) -> list[LatencyPoint]:
         LatencyPoint(
             day=name,
             requests=point.own.count,
-            own_ms=_milliseconds(point.own.mean),
-            upstream_ms=_milliseconds(point.upstream.mean),
+            own_ms=point.own.mean_ms,
+            upstream_ms=point.upstream.mean_ms,
         )
         for name, point in found.items()
     ]
-
-
-def _milliseconds(seconds: float | None) -> float | None:
-    return None if seconds is None else round(seconds * 1_000, 3)

@@ -8,6 +8,7 @@ they take is bounded however long that lasts.
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from time import perf_counter
+from typing import NamedTuple
 
 from gateway.config.live import CurrentSettings
 from gateway.config.models import quality_label
@@ -38,8 +39,16 @@ LINES_AT_ONCE = 1_000
 GROUPS_AT_ONCE = 1_000
 """Shared lines in a batch. Errors and latency also count requests without a line."""
 
-_Group = tuple[str | None, str | None, str, int, str | None, str | None]
-"""Team, key, outcome, status, code and route."""
+
+class _Group(NamedTuple):
+    """The fields in which requests must agree to share a line."""
+
+    team: str | None
+    key: str | None
+    outcome: str
+    status: int
+    code: str | None
+    route: str | None
 
 
 @dataclass(slots=True)
@@ -115,7 +124,7 @@ class RequestHistory(WriteBehind[HistoryBatch], Observer):
     def _add(self, record: RequestRecord, seconds: float, own: float) -> None:
         caller, at = record.caller, self.wall()
         team, key = (None, None) if caller is None else (caller.team.name, caller.key.id)
-        group = (team, key, record.outcome, record.status, record.code, record.route)
+        group = _Group(team, key, record.outcome, record.status, record.code, record.route)
         if record.outcome not in SUCCESSES:
             self._add_error(record, team, at)
         shared = self._shared.get(group)
@@ -124,20 +133,20 @@ class RequestHistory(WriteBehind[HistoryBatch], Observer):
         has_own_line = record.upstream is not None or shared.own_lines_left > 0
         if has_own_line and len(self._lines) < LINES_AT_ONCE:
             shared.own_lines_left = max(0, shared.own_lines_left - 1)
-            self._lines.append(self._line(record, seconds, own, at))
+            self._lines.append(self._line(group, record, seconds, own, at))
         else:
             shared.add(record, seconds, own, at)
 
     def _new_group(self, group: _Group) -> _SharedLine:
         """The group's shared line; one that is never written if there are too many groups."""
-        shared = _SharedLine(LINES_EACH if group[0] is not None else 0)
+        shared = _SharedLine(LINES_EACH if group.team is not None else 0)
         if len(self._shared) < GROUPS_AT_ONCE:
             self._shared[group] = shared
         return shared
 
     def _add_error(self, record: RequestRecord, team: str | None, at: float) -> None:
         # Errors are counted per team: key and route would only split them.
-        name = (team, None, record.outcome, record.status, record.code, None)
+        name = _Group(team, None, record.outcome, record.status, record.code, None)
         kind = ErrorKind(
             outcome=record.outcome,
             code=record.code,
@@ -149,19 +158,17 @@ class RequestHistory(WriteBehind[HistoryBatch], Observer):
         former = self._errors.get(name)
         self._errors[name] = kind if former is None else former.plus(kind)
 
-    def _line(self, record: RequestRecord, seconds: float, own: float, at: float) -> RequestLine:
-        caller, request, fingerprint = record.caller, record.request, record.fingerprint
+    def _line(
+        self, group: _Group, record: RequestRecord, seconds: float, own: float, at: float
+    ) -> RequestLine:
+        request, fingerprint = record.request, record.fingerprint
         return RequestLine(
+            **group._asdict(),
             place=self._place(at),
             id=record.id,
-            team=caller.team.name if caller else None,
-            key=caller.key.id if caller else None,
             model=request.model if request else None,
             size=request.size if request else None,
             quality=quality_label(request.quality) if request else None,
-            outcome=record.outcome,
-            status=record.status,
-            code=record.code,
             requests=1,
             images=record.images,
             cost=record.cost,
@@ -170,22 +177,16 @@ class RequestHistory(WriteBehind[HistoryBatch], Observer):
             own=own,
             upstream=record.upstream,
             fingerprint=fingerprint[:SHOWN_DIGITS] if fingerprint else None,
-            route=record.route,
         )
 
     def _shared_line(self, group: _Group, shared: _SharedLine) -> RequestLine:
-        team, key, outcome, status, code, route = group
         return RequestLine(
+            **group._asdict(),
             place=self._place(shared.at),
             id=shared.id,
-            team=team,
-            key=key,
             model=None,
             size=None,
             quality=None,
-            outcome=outcome,
-            status=status,
-            code=code,
             requests=shared.requests,
             images=shared.images,
             cost=shared.cost,
@@ -194,7 +195,6 @@ class RequestHistory(WriteBehind[HistoryBatch], Observer):
             own=shared.own / shared.requests,
             upstream=None,
             fingerprint=None,
-            route=route,
         )
 
     def _place(self, at: float) -> str:
@@ -226,7 +226,7 @@ class RequestHistory(WriteBehind[HistoryBatch], Observer):
             number=self._batches,
             at=now,
             lines=lines if keep else (),
-            errors=[TeamErrors(name[0], kind) for name, kind in errors.items()],
+            errors=[TeamErrors(name.team, kind) for name, kind in errors.items()],
             latency=latency if has_latency else None,
             keep=self._trim_to(keep, len(lines)),
         )

@@ -175,8 +175,6 @@ OWN_BOUNDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 2
 UPSTREAM_BOUNDS = (0.5, 1.0, 2.5, 5.0, 10.0, 15.0, 20.0, 30.0, 45.0, 60.0, 90.0, 120.0, 300.0)
 """Upper bounds of the histograms' buckets in seconds. A last bucket counts everything above."""
 
-_MICROSECONDS = 1_000_000
-
 
 class Histogram(Struct):
     """A histogram of durations: their number, their sum in microseconds, a count per bucket."""
@@ -192,7 +190,7 @@ class Histogram(Struct):
     def add(self, seconds: float) -> None:
         """Add one duration."""
         self.count += 1
-        self.micros += round(seconds * _MICROSECONDS)
+        self.micros += round(seconds * 1_000_000)
         self.counts[bisect_left(self.bounds, seconds)] += 1
 
     def plus(self, other: "Histogram") -> "Histogram":
@@ -202,9 +200,9 @@ class Histogram(Struct):
         return Histogram(self.bounds, count, micros, counts)
 
     @property
-    def mean(self) -> float | None:
-        """The mean in seconds, or None without durations."""
-        return self.micros / self.count / _MICROSECONDS if self.count else None
+    def mean_ms(self) -> float | None:
+        """The mean in milliseconds, or None without durations."""
+        return round(self.micros / self.count / 1_000, 3) if self.count else None
 
 
 class HourLatency(Struct):

@@ -55,9 +55,14 @@ def judge(reply: Reply, secrets: Sequence[bytes], now: float) -> None:
     """
     if reply.status == 200:
         return
-    if reply.status in REFUSED:
-        raise _refusal(reply, secrets, now)
-    raise _failure(reply.status)
+    if reply.status not in REFUSED:
+        raise _failure(reply.status)
+    wait = clamp_retry_after(reply.headers.get("retry-after"), now)
+    raise UpstreamRefused(
+        status=reply.status,
+        body=_redacted_body(reply.body, secrets),
+        retry_after=wait if reply.status == 429 else None,
+    )
 
 
 def _failure(status: int) -> UpstreamError:
@@ -68,15 +73,6 @@ def _failure(status: int) -> UpstreamError:
     if 300 <= status < 500 and status != 408:
         return UpstreamFailed(retry=False)
     return UpstreamUnknown()
-
-
-def _refusal(reply: Reply, secrets: Sequence[bytes], now: float) -> UpstreamRefused:
-    limited = reply.status == 429
-    return UpstreamRefused(
-        status=reply.status,
-        body=_redacted_body(reply.body, secrets),
-        retry_after=clamp_retry_after(reply.headers.get("retry-after"), now) if limited else None,
-    )
 
 
 def _redacted_body(body: bytes, secrets: Sequence[bytes]) -> bytes:

@@ -12,12 +12,13 @@ import time
 from collections.abc import Callable
 from copy import copy
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any
 
 from aiohttp import web
 from msgspec import json
 
-from gateway.upstream.sandbox.pictures import DOT, Pictures, picture_spec
+from gateway.upstream.sandbox.pictures import DOT, Pictures
 from gateway.upstream.sandbox.requests import ImageCall, read_call, refusal
 from gateway.upstream.sandbox.responses import (
     bomb,
@@ -96,9 +97,9 @@ class Generations:
         self, call: ImageCall, images: int, settings: SandboxSettings, origin: str
     ) -> bytes:
         """Return the JSON with so many images. `origin` starts their URLs."""
-        data = []
+        digest, data = sha256(call.prompt.encode()).digest(), []
         for seed in range(images):
-            spec = picture_spec(call.prompt, call.width, call.height, seed)
+            spec = (digest, call.width, call.height, seed)
             image = {}
             if settings.answer != "url":
                 png = await self.pictures.draw(spec) if settings.picture == "drawn" else DOT

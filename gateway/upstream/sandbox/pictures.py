@@ -12,12 +12,11 @@ import secrets
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import lru_cache
-from hashlib import sha256
 
 from gateway.upstream.sandbox.png import draw
 
 Spec = tuple[bytes, int, int, int]
-"""A picture: the prompt's digest, width, height and seed."""
+"""A picture: the prompt's digest, width, height, and its number among those of one request."""
 
 DOT = draw(bytes(32), 1, 1)
 
@@ -58,8 +57,3 @@ class Pictures:
 
     def _signature(self, name: str, end: str) -> str:
         return hmac.digest(self._secret, f"{name} {end}".encode(), "sha256").hex()
-
-
-def picture_spec(prompt: str, width: int, height: int, seed: int) -> Spec:
-    """Return the spec of a picture. `seed` is its number among the images of one request."""
-    return sha256(prompt.encode()).digest(), width, height, seed

@@ -37,12 +37,12 @@ class ImageCall(Struct, frozen=True):
     """A valid request, with `auto` and absent fields decided."""
 
     prompt: str
-    n: int
     width: int
     height: int
-    quality: str
-    background: str
-    output_format: str
+    n: int = 1
+    quality: str = "medium"
+    background: str = "opaque"
+    output_format: str = "png"
 
 
 def read_call(body: bytes) -> ImageCall:
@@ -62,15 +62,8 @@ def read_call(body: bytes) -> ImageCall:
         raise refusal(message, "prompt", "missing_required_parameter")
     chosen = {name: value for name, value in fields.items() if value != "auto"}
     width, height = _edges(chosen.get("size", "1024x1024"))
-    return ImageCall(
-        prompt=fields["prompt"],
-        n=chosen.get("n", 1),
-        width=width,
-        height=height,
-        quality=chosen.get("quality", "medium"),
-        background=chosen.get("background", "opaque"),
-        output_format=chosen.get("output_format", "png"),
-    )
+    given = {"prompt": fields["prompt"], "width": width, "height": height}
+    return convert({**chosen, **given}, ImageCall)
 
 
 def refusal(

@@ -13,7 +13,7 @@ from xdist.scheduler import LoadScopeScheduling
 
 from gateway.stores.port import Store
 from tests.conformance.store import MakeStore
-from tests.support.redis import running_redis
+from tests.support.redis import RedisServer, running_redis
 from tests.support.rig import Rig, running_rig
 from tests.support.stores import DATABASES, Places
 
@@ -113,6 +113,23 @@ async def other(make_store: MakeStore) -> AsyncIterator[Store]:
     """A second store on the same data, as another gateway has it."""
     async with make_store() as store:
         yield store
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def started_redis(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[RedisServer]:
+    """The server behind `redis_server`."""
+    async with running_redis(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+@pytest.fixture
+async def redis_server(started_redis: RedisServer) -> AsyncIterator[RedisServer]:
+    """An empty Redis for a test that neither stops nor configures it. It may be frozen."""
+    async with started_redis.client() as client:
+        await client.flushall()
+        await client.config_resetstat()
+    yield started_redis
+    started_redis.thaw()
 
 
 @pytest.fixture

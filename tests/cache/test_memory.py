@@ -266,5 +266,5 @@ class Model(RuleBasedStateMachine):
         assert len(self.bench.cache) == len(self.expected)
 
 
-Model.TestCase.settings = settings(max_examples=200, stateful_step_count=60, deadline=None)
+Model.TestCase.settings = settings(max_examples=2 * settings().max_examples, stateful_step_count=60)
 TestModel = Model.TestCase

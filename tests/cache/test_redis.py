@@ -54,13 +54,13 @@ async def test_every_replica_gets_a_stored_answer(
 
 
 async def test_deleting_and_clearing_leave_the_answers_of_other_stores(
-    server: RedisServer, cache: RedisCache
+    redis_server: RedisServer, cache: RedisCache
 ) -> None:
     """Although their teams, and so their fingerprints, may be the same."""
     theirs = answer()
     async with (
-        server.client() as client,
-        CacheReplica(server.url, seal=Seal(b"another pepper")) as other,
+        redis_server.client() as client,
+        CacheReplica(redis_server.url, seal=Seal(b"another pepper")) as other,
     ):
         for number in range(20):
             await cache.set(key(number), answer())
@@ -75,27 +75,28 @@ async def test_deleting_and_clearing_leave_the_answers_of_other_stores(
         assert same(await other.redis.get(key(1)), theirs)
 
 
-async def test_an_answer_that_is_too_long_is_not_stored(server: RedisServer) -> None:
-    async with CacheReplica(server.url, max_entry_bytes=100) as replica:
+async def test_an_answer_that_is_too_long_is_not_stored(redis_server: RedisServer) -> None:
+    async with CacheReplica(redis_server.url, max_entry_bytes=100) as replica:
         assert await replica.redis.set(key(1), answer(b"x" * 100))
         assert not await replica.redis.set(key(2), answer(b"x" * 101))
         assert await replica.redis.get(key(2)) is None
 
 
-async def test_look_ups_are_reported(server: RedisServer, here: CacheReplica) -> None:
-    await here.redis.get(key(1))
-    await here.redis.set(key(1), answer())
-    await here.redis.get(key(1))
-    await server.kill()
-    await here.redis.get(key(1))
-    assert here.lookups == ["miss", "hit", "error"]
+async def test_look_ups_are_reported(tmp_path: Path) -> None:
+    async with running_redis(tmp_path) as server, CacheReplica(server.url) as replica:
+        await replica.redis.get(key(1))
+        await replica.redis.set(key(1), answer())
+        await replica.redis.get(key(1))
+        await server.kill()
+        await replica.redis.get(key(1))
+        assert replica.lookups == ["miss", "hit", "error"]
 
 
 # -- time ---------------------------------------------------------------------------------------
 
 
-async def test_an_answer_lives_for_its_time(server: RedisServer, cache: RedisCache) -> None:
-    async with server.client() as client:
+async def test_an_answer_lives_for_its_time(redis_server: RedisServer, cache: RedisCache) -> None:
+    async with redis_server.client() as client:
         await cache.set(key(1), answer(), ttl=None)
         assert await client.pttl(NAME) == -1
         bought = answer()
@@ -111,11 +112,11 @@ async def test_an_answer_lives_for_its_time(server: RedisServer, cache: RedisCac
 
 @pytest.mark.parametrize("ahead", [-DAY, -30.0, 30.0, DAY])
 async def test_clocks_that_differ_change_neither_age_nor_life(
-    server: RedisServer, here: CacheReplica, ahead: float
+    redis_server: RedisServer, here: CacheReplica, ahead: float
 ) -> None:
     far = Clock(time.time)
     far.ahead = ahead
-    async with CacheReplica(server.url, wall=far) as there:
+    async with CacheReplica(redis_server.url, wall=far) as there:
         await here.redis.set(key(1), answer(at=time.time() - 5), ttl=60)
         kept = await there.redis.fetch(key(1))
     assert kept is not None
@@ -124,14 +125,14 @@ async def test_clocks_that_differ_change_neither_age_nor_life(
 
 
 async def test_a_late_command_of_a_frozen_redis_stores_no_expired_answer(
-    server: RedisServer, cache: RedisCache
+    redis_server: RedisServer, cache: RedisCache
 ) -> None:
-    server.freeze()
+    redis_server.freeze()
     bought = answer()
     assert not await cache.set(key(1), bought, ttl=1.5)
     await asyncio.sleep(max(0.0, bought.at + 1.6 - time.time()))
-    server.thaw()
-    async with server.client() as client:
+    redis_server.thaw()
+    async with redis_server.client() as client:
 
         async def has_run() -> bool:
             return "cmdstat_set" in await client.info("commandstats")
@@ -167,9 +168,9 @@ DAMAGED = {
 
 @pytest.mark.parametrize("name", DAMAGED)
 async def test_a_damaged_or_foreign_value_is_deleted_and_logged_once(
-    server: RedisServer, here: CacheReplica, name: str
+    redis_server: RedisServer, here: CacheReplica, name: str
 ) -> None:
-    async with server.client() as client:
+    async with redis_server.client() as client:
         with capture_logs() as lines:
             for _ in range(2):
                 await client.set(NAME, DAMAGED[name])
@@ -179,8 +180,10 @@ async def test_a_damaged_or_foreign_value_is_deleted_and_logged_once(
     assert here.lookups == ["miss", "miss"]
 
 
-async def test_a_value_of_another_type_is_replaced(server: RedisServer, cache: RedisCache) -> None:
-    async with server.client() as client:
+async def test_a_value_of_another_type_is_replaced(
+    redis_server: RedisServer, cache: RedisCache
+) -> None:
+    async with redis_server.client() as client:
         await client.hset(NAME, "a", "b")
         bought = answer()
         assert await cache.get(key(1)) is None
@@ -188,8 +191,8 @@ async def test_a_value_of_another_type_is_replaced(server: RedisServer, cache: R
         assert same(await cache.get(key(1)), bought)
 
 
-async def test_an_expired_record_is_not_found(server: RedisServer, cache: RedisCache) -> None:
-    async with server.client() as client:
+async def test_an_expired_record_is_not_found(redis_server: RedisServer, cache: RedisCache) -> None:
+    async with redis_server.client() as client:
         await client.set(NAME, record(expires=-1))
     assert await cache.get(key(1)) is None
 
@@ -216,7 +219,7 @@ async def test_a_full_redis_refuses_answers_and_still_serves_others(tmp_path: Pa
 
 
 async def test_cancelled_commands_mix_no_answers_and_leak_no_connections(
-    server: RedisServer, cache: RedisCache
+    redis_server: RedisServer, cache: RedisCache
 ) -> None:
     bought = {key(number): answer(random.randbytes(20_000)) for number in range(50)}
     for pair in bought.items():
@@ -237,7 +240,7 @@ async def test_cancelled_commands_mix_no_answers_and_leak_no_connections(
                 assert outcome is None or isinstance(outcome, asyncio.CancelledError)
         await asyncio.gather(*map(use, bought))
     assert lines == []
-    async with server.client() as client:
+    async with redis_server.client() as client:
 
         async def few() -> bool:
             info = await client.info("clients")

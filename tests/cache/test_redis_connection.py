@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ from gateway.cache.redis_connection import (
 from gateway.config.store_url import parse_store_url
 from gateway.stores.redis.client import RedisClient
 from tests.conformance.store import Wall
-from tests.support.redis import RedisServer
+from tests.support.redis import RedisServer, running_redis
 from tests.support.steps import until
 
 AWAY = ("warning", "cache away")
@@ -36,8 +37,8 @@ async def connection_to(url: str) -> AsyncIterator[RedisConnection]:
 
 
 @pytest.fixture
-async def connection(server: RedisServer) -> AsyncIterator[RedisConnection]:
-    async with connection_to(server.url) as running:
+async def connection(redis_server: RedisServer) -> AsyncIterator[RedisConnection]:
+    async with connection_to(redis_server.url) as running:
         yield running
 
 
@@ -62,9 +63,9 @@ def logged(lines: list[Any]) -> list[tuple[str, str]]:
 
 
 async def test_a_frozen_redis_costs_a_second_once_in_a_while(
-    server: RedisServer, connection: RedisConnection
+    redis_server: RedisServer, connection: RedisConnection
 ) -> None:
-    server.freeze()
+    redis_server.freeze()
     started = time.monotonic()
     with capture_logs() as lines:
         assert not any(await answers_each(connection, 5 * CONNECTIONS))
@@ -73,29 +74,28 @@ async def test_a_frozen_redis_costs_a_second_once_in_a_while(
     # On a busy machine the wait for a connection ends in the same turn as the commands: then the
     # connection is logged as busy, too.
     assert [line for line in logged(lines) if line != ("warning", "cache refuses")] == [AWAY]
-    server.thaw()
+    redis_server.thaw()
     with capture_logs() as lines:
         await until(lambda: answers(connection))
     assert logged(lines) == [("info", "cache back")]
 
 
-async def test_a_killed_redis_is_used_again_when_it_is_back(
-    server: RedisServer, connection: RedisConnection
-) -> None:
-    assert await answers(connection)
-    await server.kill()
-    with capture_logs() as lines:
-        assert not await answers(connection)
-    assert logged(lines) == [AWAY]
-    await server.start()
-    await until(lambda: answers(connection))
+async def test_a_killed_redis_is_used_again_when_it_is_back(tmp_path: Path) -> None:
+    async with running_redis(tmp_path) as server, connection_to(server.url) as connection:
+        assert await answers(connection)
+        await server.kill()
+        with capture_logs() as lines:
+            assert not await answers(connection)
+        assert logged(lines) == [AWAY]
+        await server.start()
+        await until(lambda: answers(connection))
 
 
 async def test_connections_that_died_while_idle_fail_no_command(
-    server: RedisServer, connection: RedisConnection
+    redis_server: RedisServer, connection: RedisConnection
 ) -> None:
     await answers_each(connection, CONNECTIONS)
-    async with server.client() as client:
+    async with redis_server.client() as client:
         for _ in range(3):
             await client.client_kill_filter(_type="normal", skipme=True)
             with capture_logs() as lines:
@@ -103,17 +103,17 @@ async def test_connections_that_died_while_idle_fail_no_command(
             assert lines == []
 
 
-@pytest.mark.parametrize("credentials", ["", ":canary-password@", "canary:canary-password@"])
-async def test_a_wrong_password_is_logged_once_and_never_shown(
-    server: RedisServer, credentials: str
-) -> None:
-    async with server.client() as client:
-        await client.config_set("requirepass", "right")
-    with capture_logs() as lines:
-        async with connection_to(server.url.replace("//", f"//{credentials}")) as connection:
-            assert not await answers(connection)
-    assert logged(lines) == [("error", "cache refuses the password")]
-    assert "canary" not in str(lines)
+async def test_a_wrong_password_is_logged_once_and_never_shown(tmp_path: Path) -> None:
+    async with running_redis(tmp_path) as server:
+        async with server.client() as client:
+            await client.config_set("requirepass", "right")
+        for credentials in ("", ":canary-password@", "canary:canary-password@"):
+            url = server.url.replace("//", f"//{credentials}")
+            with capture_logs() as lines:
+                async with connection_to(url) as connection:
+                    assert not await answers(connection)
+            assert logged(lines) == [("error", "cache refuses the password")]
+            assert "canary" not in str(lines)
 
 
 async def test_a_refusal_is_no_outage_and_logged_once(connection: RedisConnection) -> None:
@@ -161,8 +161,8 @@ async def test_a_defect_is_not_taken_for_an_outage(connection: RedisConnection) 
     assert await answers(connection)
 
 
-async def test_the_shift_leads_to_the_clock_of_redis(server: RedisServer) -> None:
-    connection = RedisConnection(parse_store_url(server.url), lambda: 1_000.0)
+async def test_the_shift_leads_to_the_clock_of_redis(redis_server: RedisServer) -> None:
+    connection = RedisConnection(parse_store_url(redis_server.url), lambda: 1_000.0)
     shift = await connection.run(connection.clock_shift)
     assert abs(1_000.0 + shift - time.time()) < 10
     await connection.close()

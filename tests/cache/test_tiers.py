@@ -2,11 +2,12 @@
 
 import asyncio
 import random
+from pathlib import Path
 
 import pytest
 
 from tests.support.answers import answer, key
-from tests.support.redis import RedisServer
+from tests.support.redis import RedisServer, running_redis
 from tests.support.redis_cache import CacheReplica
 
 
@@ -64,30 +65,34 @@ async def test_a_client_that_disconnects_does_not_cancel_a_shared_read(
 
 
 async def test_an_answer_bought_during_a_read_outranks_it(
-    server: RedisServer, here: CacheReplica, there: CacheReplica
+    redis_server: RedisServer, here: CacheReplica, there: CacheReplica
 ) -> None:
     await there.tiers.set(key(1), answer(), ttl=60)
-    server.freeze()
+    redis_server.freeze()
     getting = asyncio.create_task(here.tiers.get(key(1)))
     await asyncio.sleep(0)
     bought = answer()
     await here.memory.set(key(1), bought, ttl=60)
-    server.thaw()
+    redis_server.thaw()
     assert await getting is bought
     assert await here.tiers.get(key(1)) is bought
 
 
-async def test_an_answer_needs_room_in_one_tier(server: RedisServer, here: CacheReplica) -> None:
+async def test_an_answer_needs_room_in_one_tier(tmp_path: Path) -> None:
     bought = answer(bytes(1_000))
-    async with CacheReplica(server.url, max_bytes=500) as small:
+    async with (
+        running_redis(tmp_path) as server,
+        CacheReplica(server.url) as here,
+        CacheReplica(server.url, max_bytes=500) as small,
+    ):
         assert await small.tiers.set(key(1), bought, ttl=60)
         assert len(small.memory) == 0
         assert (await small.tiers.get(key(1))).body == bought.body
         await server.kill()
         assert not await small.tiers.set(key(2), bought, ttl=60)
-    assert await here.tiers.set(key(2), bought, ttl=60)
-    assert await here.tiers.get(key(2)) is bought
-    assert await here.tiers.get(key(1)) is None
+        assert await here.tiers.set(key(2), bought, ttl=60)
+        assert await here.tiers.get(key(2)) is bought
+        assert await here.tiers.get(key(1)) is None
 
 
 async def test_deleted_and_cleared_answers_leave_both_tiers(
@@ -100,10 +105,10 @@ async def test_deleted_and_cleared_answers_leave_both_tiers(
         assert await here.tiers.get(key(1)) is None
 
 
-async def test_closing_does_not_wait_for_a_frozen_redis(server: RedisServer) -> None:
+async def test_closing_does_not_wait_for_a_frozen_redis(redis_server: RedisServer) -> None:
     async with asyncio.timeout(20):
-        async with CacheReplica(server.url) as replica:
-            server.freeze()
+        async with CacheReplica(redis_server.url) as replica:
+            redis_server.freeze()
             reading = asyncio.create_task(replica.tiers.get(key(1)))
             await asyncio.sleep(0)
         await asyncio.gather(reading, return_exceptions=True)

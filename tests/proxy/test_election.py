@@ -3,7 +3,6 @@
 import asyncio
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
-from pathlib import Path
 from time import perf_counter
 from typing import Self
 
@@ -24,7 +23,7 @@ from gateway.proxy.election import SharedElection
 from gateway.stores.redis.leases import RedisLeases
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.request_record import RequestRecord
-from tests.support.redis import RedisServer, running_redis
+from tests.support.redis import RedisServer
 from tests.support.steps import until
 
 BOUGHT = Bought(body=b'{"data":[]}', images=1, cost=40_000, at=1.0)
@@ -137,21 +136,16 @@ class Pair:
 
 
 @pytest.fixture
-async def redis(tmp_path: Path) -> AsyncIterator[RedisServer]:
-    async with running_redis(tmp_path / "redis") as server:
-        yield server
-
-
-@pytest.fixture
 def lease() -> float:
     return LONG
 
 
 @pytest.fixture
-async def pair(redis: RedisServer, lease: float) -> AsyncIterator[Pair]:
+async def pair(redis_server: RedisServer, lease: float) -> AsyncIterator[Pair]:
     cache: dict[str, Bought] = {}
-    async with Gateway(redis, cache, lease) as first, Gateway(redis, cache, lease) as second:
-        yield Pair(redis, first, second)
+    first, second = (Gateway(redis_server, cache, lease) for _ in range(2))
+    async with first, second:
+        yield Pair(redis_server, first, second)
 
 
 @pytest.mark.parametrize("name", ["apple", None], ids=["cached", "handed over"])
@@ -231,10 +225,11 @@ async def test_a_cancelled_wait_leaves_no_lease(pair: Pair) -> None:
     assert not await pair.has_lease()
 
 
-async def test_three_gateways_buy_each_of_forty_answers_once(redis: RedisServer) -> None:
+async def test_three_gateways_buy_each_of_forty_answers_once(redis_server: RedisServer) -> None:
     cache: dict[str, Bought] = {}
     purchases = {name: Purchase(cache, name, done=True) for name in map(str, range(40))}
-    async with Gateway(redis, cache) as a, Gateway(redis, cache) as b, Gateway(redis, cache) as c:
+    a, b, c = (Gateway(redis_server, cache) for _ in range(3))
+    async with a, b, c:
         flights = [each.fly(buy, name) for name, buy in purchases.items() for each in (a, b, c)]
         assert await asyncio.gather(*flights) == [BOUGHT] * 120
     assert {purchase.bought for purchase in purchases.values()} == {1}
@@ -252,12 +247,12 @@ async def test_a_renewed_lease_outlives_its_seconds_many_times(pair: Pair) -> No
     assert pair.first.count("gateway_lease_losses_total") == 0
 
 
-async def test_the_lease_of_a_dead_gateway_expires(redis: RedisServer) -> None:
+async def test_the_lease_of_a_dead_gateway_expires(redis_server: RedisServer) -> None:
     lease = 2.0
     cache: dict[str, Bought] = {}
-    async with Gateway(redis, cache, lease) as second:
-        async with Gateway(redis, cache, lease) as first:
-            pair = Pair(redis, first, second)
+    async with Gateway(redis_server, cache, lease) as second:
+        async with Gateway(redis_server, cache, lease) as first:
+            pair = Pair(redis_server, first, second)
             successor = Purchase(cache, done=True)
             buying, waiting = await pair.start_both(successor)
         # Closed during a flight, which no drain does: nobody renews the lease or sends a message.

@@ -407,8 +407,7 @@ def line(entry: Entry) -> tuple[str, int, int, int]:
 
 TestQuotaModel = QuotaMachine.TestCase
 TestQuotaModel.settings = settings(
-    max_examples=250,
+    max_examples=4 * settings().max_examples,
     stateful_step_count=40,
-    deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )

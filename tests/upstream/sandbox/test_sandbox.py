@@ -1,13 +1,11 @@
-"""The sandbox follows the API: responses, refusals, pictures and the official SDK."""
+"""The sandbox follows the API: responses, refusals and pictures."""
 
-import base64
 import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from openai import AsyncOpenAI
 
 from gateway.upstream.sandbox import Sandbox, SandboxSettings
 from tests.support.clocks import Clock
@@ -244,24 +242,3 @@ async def test_a_url_cannot_be_changed(asker: Asker) -> None:
     ):
         assert changed != url
         assert (await asker.fetch(changed)).status == 403
-
-
-# -- the official client ------------------------------------------------------------------------
-
-
-def sdk(sandbox: Sandbox, key: str = KEY) -> AsyncOpenAI:
-    return AsyncOpenAI(base_url=f"{sandbox.url}/api/v1", api_key=key, max_retries=0)
-
-
-async def test_the_official_client_generates() -> None:
-    async with drawn() as sandbox, sdk(sandbox) as client:
-        answer = await client.images.generate(model="gpt-image-2", prompt=PROMPT, n=2)
-        assert answer.data is not None
-        for image in answer.data:
-            assert image.b64_json is not None
-            assert read_png(base64.b64decode(image.b64_json)).height == 1024
-        assert (answer.size, answer.quality, answer.background) == ("1024x1024", "medium", "opaque")
-        assert answer.usage is not None
-        assert answer.usage.output_tokens_details is not None
-        assert answer.usage.output_tokens_details.image_tokens == answer.usage.output_tokens > 0
-        assert [model.id async for model in client.models.list()] == ["gpt-image-2"]

@@ -89,24 +89,6 @@ def test_a_limit_refuses_until_it_has_room(
     assert (found.wait, found.resets_at) == (wait, resets_at)
 
 
-@pytest.mark.parametrize(
-    "limits",
-    [
-        {"images_per_day": 3},
-        {"images_per_month": 0},
-        {"cost_per_day": 39},
-        {"cost_per_month": 0},
-        {"requests_per_minute": 0},
-        {"concurrent_requests": 0},
-    ],
-)
-@pytest.mark.parametrize("team", [EMPTY, FULL], ids=["unused", "used"])
-def test_a_request_that_alone_exceeds_a_limit_never_passes(team: Account, limits: Any) -> None:
-    found = refusal(team, 4, 40, **limits)
-    assert found is not None
-    assert (found.wait, found.resets_at) == (None, None)
-
-
 # The limit, its account and its size, from the shortest refusal to the longest.
 LADDER: list[tuple[str, dict[str, Any], dict[str, int]]] = [
     ("requests_per_minute", {"minute": ((int(NOON) - 58, 1),)}, {"requests_per_minute": 1}),

@@ -4,7 +4,7 @@ import pytest
 
 from gateway.core.model import Limits
 from gateway.core.periods import PeriodUsage, day_of, end_of_month, month_of
-from gateway.quota.account import EMPTY, Counters, team_account
+from gateway.quota.account import EMPTY, GATEWAY, Counters, team_account
 from gateway.quota.steps import Expire, Held, Release, Settle
 from tests.support.quota_steps import NOON, Bench, release, reserve, settle
 
@@ -219,3 +219,8 @@ def test_a_refusal_consumes_nothing(bench: Bench) -> None:
     assert bench.refused(reserve("c", limits=limits)).refusal.limit == "requests_per_minute"
     bench.now = NOON + 61
     assert bench.held(reserve("c", limits=limits)).rate_limits.images is not None
+
+
+def test_no_team_shares_the_gateways_account() -> None:
+    names = {GATEWAY, team_account("gateway"), team_account("team:gateway"), team_account("")}
+    assert len(names) == 4

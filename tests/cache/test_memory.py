@@ -93,18 +93,6 @@ async def test_an_amended_entry_keeps_its_place_and_its_expiry(bench: Bench) -> 
 # -- bytes --------------------------------------------------------------------------------------
 
 
-async def test_bytes_and_entries_are_counted(bench: Bench) -> None:
-    cache = bench.cache
-    assert (len(cache), cache.bytes) == (0, 0)
-    await cache.set("kä", b"x" * 10)
-    assert (len(cache), cache.bytes) == (1, ENTRY_BYTES + 3 + 10)
-    await cache.set("kä", b"x" * 20)
-    assert (len(cache), cache.bytes) == (1, ENTRY_BYTES + 3 + 20)
-    await cache.delete("kä")
-    assert (len(cache), cache.bytes) == (0, 0)
-    assert bench.evicted == ["replaced"]
-
-
 async def test_evictions_are_reported_with_their_reason(bench: Bench) -> None:
     for key, ttl in (("a", None), ("b", 60), ("c", 600), ("d", 60)):
         await bench.fill(key, ttl=ttl)

@@ -43,7 +43,7 @@ def same(one: Bought | None, other: Bought) -> bool:
 # -- the interface ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("size", [1, 1_000, LARGE_BYTES, 20_000_000])
+@pytest.mark.parametrize("size", [1, LARGE_BYTES, 5_000_000])
 async def test_every_replica_gets_a_stored_answer(
     here: CacheReplica, there: CacheReplica, size: int
 ) -> None:
@@ -80,16 +80,6 @@ async def test_an_answer_that_is_too_long_is_not_stored(redis_server: RedisServe
         assert await replica.redis.set(key(1), answer(b"x" * 100))
         assert not await replica.redis.set(key(2), answer(b"x" * 101))
         assert await replica.redis.get(key(2)) is None
-
-
-async def test_look_ups_are_reported(tmp_path: Path) -> None:
-    async with running_redis(tmp_path) as server, CacheReplica(server.url) as replica:
-        await replica.redis.get(key(1))
-        await replica.redis.set(key(1), answer())
-        await replica.redis.get(key(1))
-        await server.kill()
-        await replica.redis.get(key(1))
-        assert replica.lookups == ["miss", "hit", "error"]
 
 
 # -- time ---------------------------------------------------------------------------------------

@@ -161,13 +161,6 @@ async def test_a_defect_is_not_taken_for_an_outage(connection: RedisConnection) 
     assert await answers(connection)
 
 
-async def test_the_shift_leads_to_the_clock_of_redis(redis_server: RedisServer) -> None:
-    connection = RedisConnection(parse_store_url(redis_server.url), lambda: 1_000.0)
-    shift = await connection.run(connection.clock_shift)
-    assert abs(1_000.0 + shift - time.time()) < 10
-    await connection.close()
-
-
 # -- the breaker --------------------------------------------------------------------------------
 
 

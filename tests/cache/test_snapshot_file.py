@@ -28,7 +28,7 @@ def read_all(folder: Path, max_bytes: int = 2**30, seconds: float = 60) -> Readi
     return read(folder, NOW, max_bytes=max_bytes, max_entry_bytes=2**20, seconds=seconds)
 
 
-ENTRIES = [entry(number) for number in range(5)]
+ENTRIES = [entry(number) for number in range(3)]
 BEFORE_FIRST = len(MAGIC)
 LENGTH = len(encode(ENTRIES[0]))
 
@@ -36,7 +36,7 @@ LENGTH = len(encode(ENTRIES[0]))
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A folder in which ENTRIES were written."""
-    assert write(tmp_path / "cache", ENTRIES, 60) == 5
+    assert write(tmp_path / "cache", ENTRIES, 60) == 3
     return tmp_path / "cache"
 
 

@@ -242,7 +242,7 @@ async def test_three_gateways_buy_each_of_forty_answers_once(redis_server: Redis
 async def test_a_renewed_lease_outlives_its_seconds_many_times(pair: Pair) -> None:
     """Like a call of 60 s with leases of 5 s, in less time: no other gateway gets the lease."""
     flights = await pair.start_both()
-    await asyncio.sleep(9)
+    await asyncio.sleep(5)
     await pair.assert_shared(*flights)
     assert pair.first.count("gateway_lease_losses_total") == 0
 
@@ -318,14 +318,6 @@ async def test_a_wait_fails_soon_if_the_store_does_not_answer(pair: Pair) -> Non
         await asyncio.wait_for(waiting, 10)
     pair.redis.thaw()
     await pair.assert_shared(buying)
-
-
-async def test_a_short_outage_ends_no_wait(pair: Pair) -> None:
-    flights = await pair.start_both()
-    pair.redis.freeze()
-    await asyncio.sleep(1)
-    pair.redis.thaw()
-    await pair.assert_shared(*flights)
 
 
 async def test_a_failure_is_sent_once_the_store_answers_again(pair: Pair) -> None:

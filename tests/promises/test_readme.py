@@ -1,7 +1,14 @@
-"""The commands, configuration and links of the README and of the pages under docs/ and deploy/."""
+"""The README and the pages of docs/ and deploy/: links, commands and examples, also as printed."""
 
+import asyncio
 import re
+import shlex
+import shutil
+import sqlite3
+import sys
 import tomllib
+from contextlib import closing
+from pathlib import Path
 
 import click
 import pytest
@@ -11,7 +18,9 @@ from gateway.config.models import GPT_IMAGE_2
 from gateway.config.options import options_of, variable_of
 from gateway.config.settings import SECTIONS
 from gateway.config.teams_file import read_teams
+from gateway.upstream.sandbox import Sandbox, SandboxSettings
 from tests.support.documents import PAGES, README, WHOLE, blocks, gateway_arguments, shell_lines
+from tests.support.process import Program, program
 from tests.support.tools import ROOT
 
 COMMANDS = sorted({words for line in shell_lines(WHOLE) if (words := gateway_arguments(line))})
@@ -91,3 +100,93 @@ def test_every_file_that_a_text_names_is_there() -> None:
     found = re.findall(rf"`((?:{folders}|web)/[\w./]*)`", architecture)
     named |= {f"gateway/{path}" for path in found}
     assert {path for path in named if not (ROOT / path).exists()} == set()
+
+
+# -- as printed ---------------------------------------------------------------------------------
+
+PLACEHOLDER = "0123456789ab"
+"""Stands for the id of a key."""
+
+NOT_HERE = {"serve", "sandbox", "alerts"}
+"""The first two run until they are stopped; `alerts test` needs a receiver. Others test them."""
+
+
+def commands(text: str) -> list[list[str]]:
+    """Return the arguments of each gateway command that a line begins with, in their order."""
+    lines = [line for line in shell_lines(text) if re.match(r"(\.venv/bin/)?gateway ", line)]
+    split = [shlex.split(gateway_arguments(line) or "") for line in lines]
+    return [words for words in split if words[0] not in NOT_HERE]
+
+
+TEXTS = {"README.md": README} | {path.name: text for path, text in PAGES.items()}
+WITH_COMMANDS = sorted(name for name, text in TEXTS.items() if commands(text))
+
+
+def clone(folder: Path) -> None:
+    """Copy the files of a clone that the commands need."""
+    shutil.copytree(ROOT / "config", folder / "config")
+
+
+def test_there_are_commands_to_run() -> None:
+    assert sum(len(commands(text)) for text in TEXTS.values()) >= 20
+
+
+@pytest.mark.parametrize("name", WITH_COMMANDS)
+async def test_every_command_of_a_page_runs_in_its_order(tmp_path: Path, name: str) -> None:
+    clone(tmp_path)
+    (tmp_path / "invoice.csv").write_text("date,amount\n2026-11-01,0\n")
+    operator, ids = Program(tmp_path), list[str]()
+    prepared = [["teams", "apply", "config/teams.toml"], ["keys", "create", "--team", "design"]]
+    for words in prepared + commands(TEXTS[name]):
+        code, out, err = await operator.command(
+            *(ids[-1] if w == PLACEHOLDER else w for w in words)
+        )
+        assert code == 0, (words, err)
+        if words[:2] in (["keys", "create"], ["keys", "rotate"]):
+            (key,) = out.splitlines()
+            ids += re.findall(r"\Ask-gw-([0-9a-z]+)_", key)
+
+
+async def test_serving_as_the_readme_says_and_asking_with_its_client(tmp_path: Path) -> None:
+    clone(tmp_path)
+    async with Sandbox(SandboxSettings(api_key="sk-real", picture="dot")) as sandbox:
+        real = {"UPSTREAM_BASE_URL": sandbox.url, "UPSTREAM_API_KEY": "sk-real"}
+        async with program(tmp_path, **real) as operator:
+            await operator.command("teams", "apply", "config/teams.toml")
+            _, key, _ = await operator.command("keys", "create", "--team", "design")
+            await operator.start("serve")
+            url, _ = await operator.listening()
+            (client,) = blocks("python")
+            client = client.replace("http://127.0.0.1:8080", url).replace("sk-gw-...", key.strip())
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-c", client), stdout=asyncio.subprocess.PIPE
+            )
+            out, _ = await asyncio.wait_for(process.communicate(), 60)
+            assert process.returncode == 0
+            assert int(out) > 0  # characters of base64
+    assert sandbox.counts.images_drawn == 1
+
+
+async def test_the_teams_in_the_text_can_be_applied(tmp_path: Path) -> None:
+    page = PAGES[ROOT / "docs" / "teams-and-keys.md"]
+    (tmp_path / "teams.toml").write_text("\n".join(blocks("toml", page)))
+    code, _, err = await Program(tmp_path).command("teams", "apply", "teams.toml")
+    assert (code, "created: design" in err) == (0, True)
+
+
+async def test_the_backup_is_a_whole_database(tmp_path: Path) -> None:
+    """With SQLite's own backup, which the sqlite3 tool's .backup calls."""
+    clone(tmp_path)
+    operator = Program(tmp_path)
+    await operator.command("teams", "apply", "config/teams.toml")
+    (line,) = [line for line in shell_lines(WHOLE) if line.startswith("sqlite3")]
+    assert 'sqlite3 data/gateway.db ".backup ' in line
+    (tmp_path / "restored").mkdir()
+    with (
+        closing(sqlite3.connect(tmp_path / "data" / "gateway.db")) as source,
+        closing(sqlite3.connect(tmp_path / "restored" / "gateway.db")) as target,
+    ):
+        source.backup(target)
+    restored = Program(tmp_path, STORE_URL="sqlite:restored/gateway.db")
+    code, out, _ = await restored.command("teams", "list")
+    assert (code, "design" in out) == (0, True)

@@ -1,9 +1,12 @@
-"""The gateway installed as users install it: built, and put into a fresh environment."""
+"""The gateway installed as users install it: by the steps of deploy/Dockerfile, and from its wheel.
+
+They build the project and put it into a fresh environment, without a container engine.
+"""
 
 import asyncio
 import os
 import re
-import secrets
+import shlex
 import shutil
 import subprocess
 import sys
@@ -14,9 +17,13 @@ from tempfile import TemporaryDirectory
 import aiohttp
 import pytest
 
-from tests.support.rig import Got
+from tests.deploy.test_dockerfile import BUILD, sources
+from tests.support.compose import Image
+from tests.support.rig import Client
 from tests.support.steps import until
 from tests.support.tools import ROOT
+
+INSTALLED = "/opt/gateway"
 
 ENVIRON = {
     **{name: value for name, value in os.environ.items() if not name.startswith("GATEWAY_")},
@@ -92,12 +99,75 @@ async def serve_a_picture(command: Sequence[str]) -> None:
 async def _picture(url: str, key: str) -> bytes:
     """Get a picture from the gateway as a team's client does."""
     async with aiohttp.ClientSession() as session:
-        async with session.post(
-            f"{url}/v1/images/generations",
-            headers={"Authorization": f"Bearer {key}"},
-            json={"prompt": secrets.token_hex(8)},
-        ) as response:
-            got = await Got.read(response)
+        got = await Client(session, url).generate(key)
         assert got.status == 200
         async with session.get(got.json["data"][0]["url"]) as image:
             return await image.read()
+
+
+# -- the Dockerfile's steps ----------------------------------------------------------------------
+
+
+def steps() -> list[str]:
+    """The commands of the first stage."""
+    return re.findall(r"^RUN (.*)$", BUILD, flags=re.MULTILINE)
+
+
+def build(folder: Path, **arguments: str) -> Path:
+    """Run the first stage in a folder that stands for an empty container.
+
+    `arguments` are those of --build-arg. Returns the environment that it makes. The test is skipped
+    if packages cannot be downloaded.
+    """
+    source, installed = folder / "src", folder / "opt"
+    copy_sources(source, sources())
+    tools = folder / "tools"
+    new_environment(tools)
+    defaults = dict(re.findall(r"^ARG (\w+)=(.*)$", BUILD, flags=re.MULTILINE))
+    assert arguments.keys() <= defaults.keys()
+    path = f"{tools / 'bin'}:{os.environ['PATH']}"
+    for step in steps():
+        command = step.replace(INSTALLED, shlex.quote(str(installed)))
+        run_step(["/bin/sh", "-e", "-c", command], source, PATH=path, **{**defaults, **arguments})
+    return installed
+
+
+@pytest.mark.exhaustive  # its short sisters: the tests of its form and its sources
+@pytest.mark.parametrize(
+    ("lock", "can_trace"), [("requirements.lock", False), ("requirements-otel.lock", True)]
+)
+async def test_the_image_serves_a_picture(tmp_path: Path, lock: str, can_trace: bool) -> None:
+    installed = await asyncio.to_thread(build, tmp_path, LOCK=lock)
+    await serve_a_picture([str(installed / "bin" / Image().command[0]), *Image().command[1:]])
+    process = await asyncio.create_subprocess_exec(
+        *(installed / "bin" / "python", "-c", "import gateway.telemetry.otel"),
+        cwd=tmp_path,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    assert (await process.wait() == 0) is can_trace
+
+
+# -- the wheel ----------------------------------------------------------------------------------
+
+
+def install(folder: Path) -> Path:
+    """Build the wheel and install it. Returns the environment."""
+    source, installed = folder / "src", folder / "installed"
+    copy_sources(source, ("pyproject.toml", "README.md", "LICENSE", "gateway"))
+    new_environment(installed)
+    pip = str(installed / "bin" / "pip")
+
+    def run(*words: str) -> None:
+        run_step([pip, *words], source)
+
+    run("wheel", "--quiet", "--no-deps", "--wheel-dir", "dist", ".")
+    (wheel,) = (source / "dist").iterdir()
+    run("install", "--quiet", "--only-binary", ":all:", str(wheel))
+    run("check")
+    return installed
+
+
+@pytest.mark.exhaustive
+async def test_the_wheel_serves_a_picture_with_its_dependencies_alone(tmp_path: Path) -> None:
+    installed = await asyncio.to_thread(install, tmp_path)
+    await serve_a_picture([str(installed / "bin" / "gateway"), "serve"])

@@ -23,11 +23,7 @@ from gateway.stores import archive
 from gateway.stores.archive import Archive, new_file, summary
 from gateway.tenants.changes import OperationError
 
-_FILE = click.argument(
-    "file",
-    required=False,
-    type=click.Path(path_type=Path, allow_dash=True),
-)
+_FILE = click.argument("file", required=False, type=click.Path(path_type=Path, allow_dash=True))
 _STREAM = Path("-")
 
 

@@ -160,10 +160,7 @@ def read_settings(config: Path | None) -> Settings:
 
 
 def with_store(
-    config: Path | None,
-    work: Callable[[Store, bytes], Awaitable[T]],
-    *,
-    create: bool = False,
+    config: Path | None, work: Callable[[Store, bytes], Awaitable[T]], *, create: bool = False
 ) -> T:
     """Open the configured store, do `work` with it and the pepper, and close it again.
 

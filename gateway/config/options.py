@@ -189,11 +189,7 @@ def read_fields(
 
 
 def read_table(
-    table: object,
-    options: Mapping[str, Option],
-    faults: Faults,
-    *,
-    tables: Collection[str] = (),
+    table: object, options: Mapping[str, Option], faults: Faults, *, tables: Collection[str] = ()
 ) -> dict[str, Any]:
     """Return the valid values of a table. Wrong, unknown and missing ones go to `faults`.
 

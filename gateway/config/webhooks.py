@@ -173,11 +173,7 @@ def read_webhooks(
 
 
 def _read(
-    name: str,
-    table: object,
-    environ: Mapping[str, str],
-    faults: Faults,
-    serving: bool,
+    name: str, table: object, environ: Mapping[str, str], faults: Faults, serving: bool
 ) -> Webhook | None:
     before = len(faults)
     if not NAME.fullmatch(name):

@@ -87,6 +87,12 @@ def key_entry(by: Actor, action: str, before: Key | None, after: Key) -> AuditEn
     return by.entry(action, team=after.team, key=public_id(after.id), before=old, after=new)
 
 
+def key_write(by: Actor, *changes: tuple[str, Key | None, Key]) -> DirectoryWrite:
+    """Write keys with their audit entries. A change is an action and the key before and after."""
+    audit = [key_entry(by, *change) for change in changes]
+    return DirectoryWrite(keys=[after for _, _, after in changes], audit=audit)
+
+
 def rotation_entry(by: Actor, before: Key, old: Key, new: Key) -> AuditEntry:
     """The audit entry of a replaced key, with the id of the key that replaces it."""
     entry = key_entry(by, "key.rotate", before, old)

@@ -5,6 +5,7 @@ They print nothing. An operation that cannot be done raises OperationError.
 
 import secrets
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from msgspec import UNSET, Struct, UnsetType
 from msgspec.structs import replace
@@ -20,6 +21,7 @@ from gateway.tenants.changes import (
     commit,
     key_entry,
     key_of,
+    key_write,
     rotation_entry,
     team_entry,
     team_of,
@@ -94,10 +96,7 @@ async def check_team(store: DirectoryStore, name: str | None) -> None:
 
 
 async def change_team(
-    store: DirectoryStore,
-    name: str,
-    change: Callable[[Listing | None], Team | None],
-    by: Actor,
+    store: DirectoryStore, name: str, change: Callable[[Listing | None], Team | None], by: Actor
 ) -> TeamChange:
     """Replace a team by what `change` returns for it.
 
@@ -130,11 +129,12 @@ def _view(team: Team | None) -> Listing | None:
 def _deletion(directory: DirectoryChanges, team: Team, by: Actor) -> DirectoryWrite:
     """Keep a deleted team's name, for its history, and revoke its keys."""
     working = [key for key in directory.keys if key.team == team.name and key.state != "revoked"]
-    revoked = [replace(key, state="revoked") for key in working]
-    entries = [key_entry(by, "key.revoke", *pair) for pair in zip(working, revoked, strict=True)]
+    revoked = key_write(
+        by, *(("key.revoke", key, replace(key, state="revoked")) for key in working)
+    )
     deleted = Team(name=team.name, deleted=True, purged=team.purged)
-    audit = [team_entry(by, team.name, listing(team), None), *entries]
-    return DirectoryWrite(teams=[deleted], keys=revoked, audit=audit)
+    audit = [team_entry(by, team.name, listing(team), None), *revoked.audit]
+    return DirectoryWrite(teams=[deleted], keys=revoked.keys, audit=audit)
 
 
 async def purge_teams(store: DirectoryStore, names: Sequence[str] | None, by: Actor) -> None:
@@ -187,24 +187,22 @@ async def create_key(
     `lifetime` is in seconds, None for no expiry. Raises UnknownName for an unknown team, and
     StoreUnavailable: then the key may have been created, but nobody has its text.
     """
-    id, text = key_format.mint(secrets.token_bytes)
-    key = Key(
-        id=id,
-        team=team,
-        name=name,
-        digest=key_format.digest(text, pepper),
-        created=by.now,
-        expires=None if lifetime is None else by.now + lifetime,
-        limits=limits,
-    )
+    key, text = _new_key(pepper, by.now, lifetime, team=team, name=name, limits=limits)
 
     def decide(directory: DirectoryChanges) -> tuple[DirectoryWrite, None]:
         team_of(teams_of(directory), team)
-        audit = [key_entry(by, "key.create", None, key)]
-        return DirectoryWrite(keys=[key], audit=audit), None
+        return key_write(by, ("key.create", None, key)), None
 
     await commit(store, decide)
     return key, text
+
+
+def _new_key(pepper: bytes, now: float, lifetime: float | None, **fields: Any) -> tuple[Key, str]:
+    """Return a key with these further fields, and its text."""
+    id, text = key_format.mint(secrets.token_bytes)
+    digest = key_format.digest(text, pepper)
+    expires = None if lifetime is None else now + lifetime
+    return Key(id=id, digest=digest, created=now, expires=expires, **fields), text
 
 
 class KeyChange(Struct, frozen=True, kw_only=True):
@@ -236,9 +234,8 @@ async def change_key(store: DirectoryStore, id: str, wanted: KeyChange, by: Acto
             for key in directory.keys
             if key.line == after.line and key.id != after.id and key.state != "revoked"
         ]
-        pairs = [(old, new) for old, new in [(before, after), *others] if old != new]
-        audit = [key_entry(by, "key.change", old, new) for old, new in pairs]
-        return DirectoryWrite(keys=[new for _, new in pairs], audit=audit), after
+        pairs = [("key.change", old, new) for old, new in [(before, after), *others] if old != new]
+        return key_write(by, *pairs), after
 
     return await commit(store, decide)
 
@@ -269,12 +266,7 @@ class Rotated(Struct, frozen=True):
 
 
 async def rotate_key(
-    store: DirectoryStore,
-    id: str,
-    *,
-    grace: float,
-    pepper: bytes,
-    by: Actor,
+    store: DirectoryStore, id: str, *, grace: float, pepper: bytes, by: Actor
 ) -> Rotated:
     """Replace a key. The old one works `grace` seconds more, but never past its own expiry.
 
@@ -286,7 +278,6 @@ async def rotate_key(
     Raises OperationError for a key that is unknown or not active, and StoreUnavailable: then the
     key may have been replaced, but nobody has the text of the new one.
     """
-    new_id, text = key_format.mint(secrets.token_bytes)
 
     def decide(directory: DirectoryChanges) -> tuple[DirectoryWrite, Rotated]:
         before = key_of(directory, id)
@@ -294,16 +285,9 @@ async def rotate_key(
         if before.state == "disabled":
             remedy = "enable it first, or create a new key"
             raise Conflict(f"{public_id(before.id)} is disabled: {remedy}.")
-        new = Key(
-            id=new_id,
-            team=before.team,
-            name=before.name,
-            digest=key_format.digest(text, pepper),
-            created=by.now,
-            expires=None if before.expires is None else by.now + before.expires - before.created,
-            limits=before.limits,
-            first=before.line,
-        )
+        lifetime = None if before.expires is None else before.expires - before.created
+        same = {"team": before.team, "name": before.name, "limits": before.limits}
+        new, text = _new_key(pepper, by.now, lifetime, first=before.line, **same)
         ends = [by.now + grace, before.expires, before.grace_ends]
         old = replace(before, grace_ends=min(end for end in ends if end is not None))
         audit = [rotation_entry(by, before, old, new), key_entry(by, "key.create", None, new)]
@@ -346,8 +330,7 @@ async def set_key_state(store: DirectoryStore, id: str, state: KeyState, by: Act
         if before.state == state:
             return DirectoryWrite(), before
         after = replace(before, state=state)
-        audit = [key_entry(by, _STATE_ACTIONS[state], before, after)]
-        return DirectoryWrite(keys=[after], audit=audit), after
+        return key_write(by, (_STATE_ACTIONS[state], before, after)), after
 
     return await commit(store, decide)
 

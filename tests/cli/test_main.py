@@ -41,11 +41,7 @@ def test_version_and_help(line: Line) -> None:
 def test_help_needs_none_of_the_heavy_modules(line: Line) -> None:
     listed = "import sys, gateway.cli.main; print(*sys.modules)"
     done = subprocess.run(
-        [sys.executable, "-c", listed],
-        env=line.environ,
-        capture_output=True,
-        text=True,
-        check=True,
+        [sys.executable, "-c", listed], env=line.environ, capture_output=True, text=True, check=True
     )
     modules = set(done.stdout.split())
     assert not modules & {"aiohttp", "asyncio", "msgspec", "rich", "sqlite3", "structlog"}

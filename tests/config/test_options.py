@@ -201,10 +201,7 @@ def test_a_type_that_no_option_has() -> None:
 
 def test_notes_of_all_layers() -> None:
     kind = Annotated[Annotated[int, Meta(description="d")] | None, Meta(extra={"read": len})]
-    assert unwrap(inspect.type_info(kind)) == (
-        inspect.IntType(),
-        {"description": "d", "read": len},
-    )
+    assert unwrap(inspect.type_info(kind)) == (inspect.IntType(), {"description": "d", "read": len})
 
 
 # -- TOML ---------------------------------------------------------------------------------------

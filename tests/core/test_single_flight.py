@@ -204,9 +204,7 @@ async def test_draining_cancels_flights_that_do_not_end(flights: Flights[str], w
     assert [type(end) for end in ends] == [Draining] * 3
 
 
-async def test_draining_waits_for_the_cleanup_of_a_cancelled_flight(
-    flights: Flights[str],
-) -> None:
+async def test_draining_waits_for_the_cleanup_of_a_cancelled_flight(flights: Flights[str]) -> None:
     settled = asyncio.Event()
 
     async def charged() -> str:

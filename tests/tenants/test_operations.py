@@ -219,9 +219,7 @@ async def test_an_expired_key_is_enabled_only_with_another_expiry(
 # -- rotating and changing keys -----------------------------------------------------------------
 
 
-async def test_a_successor_has_the_limits_and_lifetime(
-    store: DirectoryStore,
-) -> None:
+async def test_a_successor_has_the_limits_and_lifetime(store: DirectoryStore) -> None:
     limits = Limits(images_per_day=3, cost_per_month=1_500_000)
     old, old_text = await new_key(store, lifetime=90.0, limits=limits)
     done = await rotate(store, f"sk-gw-{old.id}", grace=20, now=NOW + 30)

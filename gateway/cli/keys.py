@@ -23,6 +23,7 @@ from gateway.cli.base import (
 )
 from gateway.cli.tables import key_cells, print_list
 from gateway.config.admin_tokens import ENVIRONMENT, Role, is_name, mint, toml_block
+from gateway.config.environment import value_of
 from gateway.config.options import options_of
 from gateway.config.values import NAME_RULE, TeamLimits, limit_values, limits_of
 from gateway.core.key_format import parse_duration, public_id
@@ -57,22 +58,16 @@ def keys() -> None:
     """Manage the teams' keys. Running gateways follow a change within a second."""
 
 
-def _limit(name: str, text: str) -> int:
-    """Return the value of a limit, written as in teams.toml."""
-    whole = text.isascii() and text.isdecimal() and len(text) < 20
-    value: int = options_of(TeamLimits)[name].convert(int(text) if whole else text)
-    return value
-
-
 def _limit_options(word: str = "") -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Add the six limits as options, each under its name in teams.toml."""
 
     def add(command: Callable[..., None]) -> Callable[..., None]:
-        for name, description in reversed(_LIMITS.items()):
+        for name, limit in reversed(options_of(TeamLimits).items()):
+            description = _LIMITS[name]
             command = click.option(
                 f"--{name.replace('_', '-')}",
                 metavar="USD" if name.endswith("_usd") else "N",
-                type=Parsed("limit", partial(_limit, name), word),
+                type=Parsed("limit", partial(value_of, limit), word),
                 help=f"{description}, or {word}." if word else f"{description}.",
             )(command)
         return command
@@ -80,17 +75,18 @@ def _limit_options(word: str = "") -> Callable[[Callable[..., None]], Callable[.
     return add
 
 
-def _name(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
-    if value is None:
-        return None
-    if len(value) > _NAME_CHARS or not value.isprintable():
-        raise click.BadParameter(f"must be at most {_NAME_CHARS} printable characters.")
-    return value.strip()
+def _name(text: str) -> str:
+    if len(text) > _NAME_CHARS or not text.isprintable():
+        raise ValueError(f"must be at most {_NAME_CHARS} printable characters")
+    return text.strip()
+
+
+_name_type = Parsed("text", _name)
 
 
 @keys.command("create")
 @click.option("--team", required=True, metavar="NAME", help="The key's team.")
-@click.option("--name", default="", metavar="TEXT", callback=_name, help="A name for lists.")
+@click.option("--name", default="", metavar="TEXT", type=_name_type, help="A name for lists.")
 @click.option(
     "--expires",
     "lifetime",
@@ -123,7 +119,7 @@ def create_key(
             lifetime=lifetime,
             pepper=pepper,
             by=command_line_user(),
-            limits=limits_of({name: size for name, size in limits.items() if size is not None}),
+            limits=limits_of(limits),
         ),
     )
     until = "" if key.expires is None else f", valid until {utc(key.expires)}"
@@ -154,7 +150,7 @@ def list_keys(team: str | None, format: str, config: Path | None) -> None:
 
 @keys.command("change", epilog=_KEY_ID)
 @click.argument("key_id")
-@click.option("--name", metavar="TEXT", callback=_name, help="A name for lists.")
+@click.option("--name", metavar="TEXT", type=_name_type, help="A name for lists.")
 @click.option(
     "--expires",
     "lifetime",
@@ -241,9 +237,6 @@ def _add_state_command(name: str, state: KeyState, help: str) -> None:
     @click.argument("key_id")
     @config_option
     def set_state(key_id: str, config: Path | None) -> None:
-        from gateway.core.key_format import public_id
-        from gateway.tenants import operations
-
         by = command_line_user()
         key = with_store(
             config, lambda store, _: operations.set_key_state(store.directory, key_id, state, by)

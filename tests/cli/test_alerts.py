@@ -2,11 +2,11 @@
 
 import asyncio
 import re
-import threading
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from click.testing import Result
 
 from tests.support.line import Line
 from tests.support.receiver import PATH, SECRET, Receiver, running_receiver
@@ -22,28 +22,21 @@ url_file = "chat.url"
 
 
 @pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    """One that runs in a thread of its own: a command has the event loop of this one."""
-    ready, ending = threading.Event(), threading.Event()
-    found: list[Receiver] = []
+async def receiver() -> AsyncIterator[Receiver]:
+    async with running_receiver() as running:
+        yield running
 
-    async def run() -> None:
-        async with running_receiver() as receiver:
-            found.append(receiver)
-            ready.set()
-            await asyncio.to_thread(ending.wait)
 
-    thread = threading.Thread(target=asyncio.run, args=(run(),))
-    thread.start()
-    assert ready.wait(20)
-    yield found[0]
-    ending.set()
-    thread.join()
+class Configured(Line):
+    """A command line with webhooks. A command has an event loop of its own, and so a thread."""
+
+    async def alerts(self, *arguments: str, **environ: str) -> Result:
+        return await asyncio.to_thread(self.click, "alerts", "test", *arguments, **environ)
 
 
 @pytest.fixture
-def line(tmp_path: Path, receiver: Receiver) -> Line:
-    line = Line(tmp_path)
+async def line(tmp_path: Path, receiver: Receiver) -> Configured:
+    line = Configured(tmp_path)
     (tmp_path / "gateway.toml").write_text(TOML)
     (tmp_path / "chat.url").write_text(receiver.url + "/chat\n")
     line.environ |= {"OPS_URL": receiver.url, "OPS_SECRET": SECRET}
@@ -53,8 +46,8 @@ def line(tmp_path: Path, receiver: Receiver) -> Line:
 CONFIG = ("--config", "gateway.toml")
 
 
-def test_a_test_message_is_sent_to_each(line: Line, receiver: Receiver) -> None:
-    done = line.click("alerts", "test", *CONFIG)
+async def test_a_test_message_is_sent_to_each(line: Configured, receiver: Receiver) -> None:
+    done = await line.alerts(*CONFIG)
     assert done.exit_code == 0, done.output
     assert done.stdout.splitlines() == [
         f"ops (json, {receiver.origin}/***): sent, the receiver answered 200: ok",
@@ -69,9 +62,11 @@ def test_a_test_message_is_sent_to_each(line: Line, receiver: Receiver) -> None:
     assert re.search("webhook chat ", chat.json["text"])
 
 
-def test_one_webhook_can_be_chosen_and_its_failure_is_shown(line: Line, receiver: Receiver) -> None:
+async def test_one_webhook_can_be_chosen_and_its_failure_is_shown(
+    line: Configured, receiver: Receiver
+) -> None:
     receiver.status, receiver.answer = 403, "invalid_token"
-    done = line.click("alerts", "test", "--webhook", "ops", *CONFIG)
+    done = await line.alerts("--webhook", "ops", *CONFIG)
     assert done.exit_code == 1
     assert done.stdout == (
         f"ops (json, {receiver.origin}/***): NOT SENT, the receiver answered 403: invalid_token\n"
@@ -79,9 +74,9 @@ def test_one_webhook_can_be_chosen_and_its_failure_is_shown(line: Line, receiver
     assert len(receiver.messages) == 1
 
 
-def test_a_webhook_without_a_url(line: Line) -> None:
+async def test_a_webhook_without_a_url(line: Configured) -> None:
     (line.folder / "chat.url").unlink()
-    done = line.click("alerts", "test", *CONFIG, OPS_URL="")
+    done = await line.alerts(*CONFIG, OPS_URL="")
     assert done.exit_code == 1
     assert (
         "ops (json, ***): NOT SENT, nothing was sent: the environment has no variable OPS_URL"
@@ -90,14 +85,14 @@ def test_a_webhook_without_a_url(line: Line) -> None:
     assert "chat.url cannot be read: No such file or directory" in done.stdout
 
 
-def test_unknown_names_and_no_webhooks(line: Line) -> None:
-    done = line.click("alerts", "test", "--webhook", "op", *CONFIG)
+async def test_unknown_names_and_no_webhooks(line: Configured) -> None:
+    done = await line.alerts("--webhook", "op", *CONFIG)
     assert (done.exit_code, "The configuration has: ops, chat." in done.stderr) == (2, True)
-    done = line.click("alerts", "test")
+    done = await line.alerts()
     assert (done.exit_code, "No webhook is configured" in done.stderr) == (1, True)
 
 
-def test_check_config_lists_faults_of_webhooks(line: Line) -> None:
+def test_check_config_lists_faults_of_webhooks(line: Configured) -> None:
     (line.folder / "chat.url").write_text("hidden")
     (line.folder / "gateway.toml").write_text(TOML)
     done = line.click("check-config", *CONFIG, OPS_URL="")
@@ -120,6 +115,6 @@ def test_check_config_lists_faults_of_webhooks(line: Line) -> None:
     assert line.click("check-config", *CONFIG).exit_code == 0
 
 
-def test_other_commands_need_no_variable(line: Line) -> None:
+def test_other_commands_need_no_variable(line: Configured) -> None:
     done = line.click("teams", "apply", "teams.toml", *CONFIG, OPS_URL="", OPS_SECRET="")
     assert done.exit_code == 0, done.output

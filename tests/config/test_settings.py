@@ -7,12 +7,8 @@ from gateway.config.settings import (
     SECTIONS,
     CacheSettings,
     StoreSettings,
-    UpstreamSettings,
 )
 from gateway.config.store_url import StoreUrl
-from gateway.config.values import limits_of
-from gateway.core.model import Limits
-from gateway.core.secret import Secret
 
 
 def is_valid(name: str, value: object) -> bool:
@@ -46,19 +42,14 @@ def test_base_urls(url: str, kept: str) -> None:
     assert OPTIONS["upstream"]["base_url"].convert(url) == kept
 
 
-@pytest.mark.parametrize(
-    "url",
-    [
-        *("example.com", "//example.com", "ftp://example.com", "http:", "http://", "https:///path"),
-        *("http://user@example.com", "http://user:pass@example.com", "http://@example.com"),
-        *("http://h?key=1", "http://h?", "http://h/#top", "http://h#", "http://h/a b", " http://h"),
-        *("http://h\n", "http://h\t", "http://h:port", "http://h:70000", "http://h:0"),
-        "http://[::1",
-        *("http://h\\path", "http://h/%2e", "http://:80", "http://h\u200b", 1, True, ["http://h"]),
-    ],
-)
-def test_invalid_base_urls(url: object) -> None:
-    assert not is_valid("upstream.base_url", url)
+BAD_URLS = [
+    *("example.com", "//example.com", "ftp://example.com", "http:", "http://", "https:///path"),
+    *("http://user@example.com", "http://user:pass@example.com", "http://@example.com"),
+    *("http://h?key=1", "http://h?", "http://h/#top", "http://h#", "http://h/a b", " http://h"),
+    *("http://h\n", "http://h\t", "http://h:port", "http://h:70000", "http://h:0"),
+    *("http://h\\path", "http://h/%2e", "http://:80", "http://h\u200b", 1, True, ["http://h"]),
+    *("http://[::1", f"http://{'a' * 64}.com"),
+]
 
 
 @pytest.mark.parametrize(
@@ -91,20 +82,24 @@ def test_invalid_base_urls(url: object) -> None:
         ("usage.keep_days", [0, 32, 400], [-1, 1, 31, 36_501]),
         ("log.level", ["debug", "info", "warning", "error"], ["warn", "DEBUG", "", 1]),
         ("log.format", ["auto", "json", "console"], ["text", "", True]),
+        ("upstream.base_url", ["", "https://h"], BAD_URLS),
+        ("upstream.api_key", ["sk-1"], ["a\nb", "a b", "ü"]),
+        ("keys.pepper", ["x" * 16, "ü" * 8], ["x" * 15]),
+        (
+            "store.url",
+            ["redis://h", "redis+sentinel://h/m", "sqlite:x"],
+            ["postgres://h/db", ""],
+        ),
+        (
+            "cache.url",
+            ["redis://h", "redis+sentinel://h/m", ""],
+            ["postgres://h/db", "sqlite:x"],
+        ),
     ],
 )
 def test_bounds(option: str, good: list[object], bad: list[object]) -> None:
     assert [value for value in good if not is_valid(option, value)] == []
     assert [value for value in bad if is_valid(option, value)] == []
-
-
-@pytest.mark.parametrize("option", ["store.url", "cache.url"])
-def test_urls_of_stores(option: str) -> None:
-    assert is_valid(option, "redis://h")
-    assert is_valid(option, "rediss+sentinel://h/main/1")
-    assert not is_valid(option, "postgres://h/db")
-    assert is_valid(option, "sqlite:x") is (option == "store.url")
-    assert is_valid(option, "") is (option == "cache.url")
 
 
 def test_urls_are_taken_apart() -> None:
@@ -124,22 +119,5 @@ def test_a_url_with_a_password_is_the_environments(option: str) -> None:
 
 
 def test_secrets() -> None:
-    pepper, key = OPTIONS["keys"]["pepper"], OPTIONS["upstream"]["api_key"]
-    assert pepper.is_secret
-    assert key.is_secret
-    assert pepper.convert("x" * 16) == Secret("x" * 16)
-    assert pepper.convert("ü" * 8) == Secret("ü" * 8)
-    assert not is_valid("keys.pepper", "x" * 15)
-    assert not is_valid("upstream.api_key", "a\nb")
     secrets = [name for options in OPTIONS.values() for name in options if options[name].is_secret]
     assert sorted(secrets) == ["api_key", "pepper", "token"]
-
-
-def test_upstream_url() -> None:
-    assert UpstreamSettings(base_url="http://h", path="/p").url == "http://h/p"
-
-
-def test_limits_lose_their_unit() -> None:
-    values = {"images_per_day": 3, "cost_per_day_usd": 5_000, "requests_per_minute": 60}
-    assert limits_of(values) == Limits(images_per_day=3, cost_per_day=5_000, requests_per_minute=60)
-    assert limits_of({}) == Limits()

@@ -43,19 +43,15 @@ def test_webhooks_are_read() -> None:
     assert not warnings
 
 
-def test_defaults() -> None:
-    (webhook,) = read_settings('[alerts.webhooks.a]\nurl_env = "OPS_URL"', ENVIRON)[
-        0
-    ].alerts.webhooks.values()
-    assert (webhook.kind, webhook.secret, webhook.teams) == ("json", None, None)
-    assert (webhook.at_percent, webhook.unknown_above) == ((80, 100), 1_000_000)
-
-
 @pytest.mark.parametrize(
-    ("written", "above"), [('""', None), ('"0.5"', 500_000), ("3", 3_000_000), ("0", 0)]
+    ("written", "above"),
+    [
+        *(("", 1_000_000), ('unknown_above_usd = ""', None), ("unknown_above_usd = 0", 0)),
+        *(('unknown_above_usd = "0.5"', 500_000), ("unknown_above_usd = 3", 3_000_000)),
+    ],
 )
 def test_the_threshold_of_unknown_charges(written: str, above: int | None) -> None:
-    toml = f'[alerts.webhooks.a]\nurl_env = "OPS_URL"\nunknown_above_usd = {written}'
+    toml = f'[alerts.webhooks.a]\nurl_env = "OPS_URL"\n{written}'
     assert read_settings(toml, ENVIRON)[0].alerts.webhooks["a"].unknown_above == above
 
 

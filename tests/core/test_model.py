@@ -3,7 +3,7 @@
 import pytest
 from msgspec.structs import replace
 
-from gateway.core.model import NO_LIMITS, Key, Limits, Team
+from gateway.core.model import NO_LIMITS, Key, Limits
 
 KEY = Key(id="k1", team="red", name="", digest=b"", created=0.0)
 
@@ -28,8 +28,3 @@ def test_a_key_ends_at_its_own_time_or_when_its_grace_does(
 def test_a_line_of_keys_has_the_name_of_its_first_key() -> None:
     assert KEY.line == "k1"
     assert replace(KEY, id="k2", first="k1").line == "k1"
-
-
-def test_values_cannot_be_changed() -> None:
-    with pytest.raises(AttributeError):
-        Team(name="red").name = "blue"  # type: ignore[misc]

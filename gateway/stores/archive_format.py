@@ -227,17 +227,15 @@ class ArchiveWriter:
 
     def lines(self, records: Iterable[ArchiveRecord]) -> bytes:
         """Return the records' lines."""
-        return b"".join(map(self._record, records))
+        return b"".join(map(self._add, records))
 
     def footer(self) -> bytes:
         """Return the last line."""
         return self._add(_Footer(counts=dict(self.counts), sha256=self._digest.hexdigest()))
 
-    def _record(self, record: ArchiveRecord) -> bytes:
-        self.counts[record.kind()] += 1
-        return self._add(record)
-
     def _add(self, value: Struct) -> bytes:
+        if isinstance(value, ArchiveRecord):
+            self.counts[value.kind()] += 1
         line = msgspec.json.encode(value) + b"\n"
         self._digest.update(line)
         return line

@@ -6,7 +6,7 @@ An entry belongs to the UTC hour of its `at`. A store keeps the sums of each hou
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import lru_cache
 from math import ceil, floor
 from operator import add, neg
@@ -105,17 +105,13 @@ def encode_group(group: Sequence[str]) -> bytes:
 @lru_cache(4096)
 def hour_text(hour: int) -> str:
     """Return an hour as reports show it."""
-    return _moment(hour).strftime("%Y-%m-%dT%H:00:00Z")
+    return datetime.fromtimestamp(hour * HOUR_SECONDS, UTC).strftime("%Y-%m-%dT%H:00:00Z")
 
 
 @lru_cache(1024)
 def day_text(day: int) -> str:
     """Return a day since 1970 as reports show it."""
-    return _moment(day * DAY_HOURS).date().isoformat()
-
-
-def _moment(hour: int) -> datetime:
-    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(hours=hour)
+    return datetime.fromtimestamp(day * DAY_SECONDS, UTC).date().isoformat()
 
 
 class Sums(dict[Group, Numbers]):

@@ -22,16 +22,7 @@ from gateway.core.periods import HOUR_SECONDS
 from gateway.stores import archive_format as archive
 from gateway.stores.archive_format import ArchiveRecord
 from gateway.stores.codec import decode_team
-from gateway.stores.redis import names
-from gateway.stores.redis.accounts import (
-    NEVER_WRITTEN,
-    account_arguments,
-    stamped,
-    swap,
-    unstamped,
-)
-from gateway.stores.redis.claims import RedisClaims, restore_claim
-from gateway.stores.redis.directory import RedisDirectory, audit_entry_of, check_value, key_of
+from gateway.stores.redis import accounts, claims, directory, names
 from gateway.stores.redis.link import MICROSECONDS, Link, RedisPart, operation
 from gateway.stores.redis.opening import SCHEMA, explaining, inspect
 from gateway.stores.redis.scripts import tuples
@@ -57,8 +48,8 @@ class RedisArchive(RedisPart):
 
     def __init__(self, link: Link) -> None:
         super().__init__(link)
-        self._directory = RedisDirectory(link)
-        self._claims = RedisClaims(link)
+        self._directory = directory.RedisDirectory(link)
+        self._claims = claims.RedisClaims(link)
 
     async def export(self) -> AsyncGenerator[Sequence[ArchiveRecord], None]:
         with self.link.operations.observed("export"):
@@ -71,8 +62,8 @@ class RedisArchive(RedisPart):
             while batch := list(islice(small, BATCH)):
                 yield batch
             # Read after the rest: an alert delivered meanwhile is then not delivered again.
-            claims = await self._claims.current()
-            yield [archive.ClaimRecord(claim) for claim in claims if claim.done]
+            current = await self._claims.current()
+            yield [archive.ClaimRecord(claim) for claim in current if claim.done]
             read_already = dict(zip(latest, read, strict=True))
             older = set(map(int, chain(*hours))) - read_already.keys()
             for hour in (*sorted(older), *latest):
@@ -127,26 +118,26 @@ class RedisArchive(RedisPart):
     async def _write(self, record: ArchiveRecord) -> None:
         match record:
             case archive.CheckRecord(check=name, value=value):
-                await check_value(self.link, name, value)
+                await directory.check_value(self.link, name, value)
             case archive.ClockRecord(at=at):
-                await swap(self.link, (), (), latest=ceil(at * MICROSECONDS))
+                await accounts.swap(self.link, (), (), latest=ceil(at * MICROSECONDS))
             case archive.UseRecord(key=id, at=at):
                 await self._directory.record_use({id: at})
             case archive.AccountRecord(account=name, version=version, state=account):
-                state = stamped(version, account)
-                arguments = account_arguments(name, NEVER_WRITTEN, state, account)
-                await swap(self.link, [arguments], (), latest=0)
+                state = accounts.stamped(version, account)
+                arguments = accounts.account_arguments(name, accounts.NEVER_WRITTEN, state, account)
+                await accounts.swap(self.link, [arguments], (), latest=0)
             case archive.ClaimRecord(claim=claim):
-                await restore_claim(self.link, claim)
+                await claims.restore_claim(self.link, claim)
 
     async def _write_entries(self, entries: Sequence[Entry], first: int) -> None:
         """Write usage: by id from hour `first` on, where it may be written again; older as sums."""
         by_id = [entry for entry in entries if hour_of(entry.at) >= first]
         older = [entry for entry in entries if hour_of(entry.at) < first]
         if by_id:
-            await swap(self.link, (), by_id, latest=0)
+            await accounts.swap(self.link, (), by_id, latest=0)
         if older:
-            await swap(self.link, (), merged(older), latest=0, keep=(0, 0))
+            await accounts.swap(self.link, (), merged(older), latest=0, keep=(0, 0))
 
     async def _now(self) -> float:
         (now,) = await self.link.call("load", (names.ACCOUNTS,))
@@ -157,7 +148,7 @@ class RedisArchive(RedisPart):
 
 
 def _small_records(parts: Sequence[Sequence[bytes]]) -> Iterator[ArchiveRecord]:
-    meta, teams, keys, states, ends, uses, accounts, audit = parts
+    meta, teams, keys, states, ends, uses, budgets, audit = parts
     values, state_of, end_of = dict(tuples(meta, 2)), dict(tuples(states, 2)), dict(tuples(ends, 2))
     for name, value in values.items():
         if name.startswith(_CHECK):
@@ -166,13 +157,13 @@ def _small_records(parts: Sequence[Sequence[bytes]]) -> Iterator[ArchiveRecord]:
     for _, text in tuples(teams, 2):
         yield archive.TeamRecord(decode_team(text))
     for id, text in tuples(keys, 2):
-        yield archive.KeyRecord(key_of(text, state_of[id], end_of.get(id)))
+        yield archive.KeyRecord(directory.key_of(text, state_of[id], end_of.get(id)))
     for id, at in tuples(uses, 2):
         yield archive.UseRecord(id.decode(), float(at))
-    for name, state in tuples(accounts, 2):
-        version, account = unstamped(state)
+    for name, state in tuples(budgets, 2):
+        version, account = accounts.unstamped(state)
         yield archive.AccountRecord(name.decode(), version, account)
-    yield from starmap(archive.AuditRecord, enumerate(map(audit_entry_of, audit), 1))
+    yield from starmap(archive.AuditRecord, enumerate(map(directory.audit_entry_of, audit), 1))
 
 
 def _entries(

@@ -21,7 +21,6 @@ from gateway.reporting.request_lines import (
     LineFilter,
     RequestLine,
     Ring,
-    TeamErrors,
     latency_of,
     merge_errors,
     place_prefix,
@@ -69,7 +68,9 @@ class RedisHistory(RedisPart):
         arguments += ("", "") if latency is None else (latency.hour, latency.numbers())
         arguments.append(len(batch.errors))
         for error in batch.errors:
-            arguments += _error(hour, error)
+            kind = error.kind
+            name = msgspec.json.encode((hour, error.team, kind.outcome, kind.code, kind.status))
+            arguments += (name, kind.requests, repr(kind.last_at), kind.last_id)
         for ring in RINGS:
             lines = [line for line in batch.lines if line.ring == ring]
             stay = "" if batch.keep is None else ring_sizes(batch.keep)[ring]
@@ -161,9 +162,3 @@ def _kinds(fields: Sequence[bytes]) -> Iterator[tuple[int, str | None, ErrorKind
 
 def _member(line: RequestLine) -> bytes:
     return line.place.encode() + msgspec.json.encode(line)
-
-
-def _error(hour: int, error: TeamErrors) -> tuple[Argument, ...]:
-    kind = error.kind
-    name = msgspec.json.encode((hour, error.team, kind.outcome, kind.code, kind.status))
-    return name, kind.requests, repr(kind.last_at), kind.last_id

@@ -11,22 +11,9 @@ from typing import Any
 from msgspec import Struct
 
 from gateway.core.model import UsageRow
-from gateway.core.periods import day_of
-from gateway.stores.redis import names
+from gateway.stores.redis import names, usage_sums
 from gateway.stores.redis.link import RedisPart, operation
 from gateway.stores.redis.scripts import Argument
-from gateway.stores.redis.usage_sums import (
-    TOTALS,
-    WEEK_DAYS,
-    WEEK_HOURS,
-    Rows,
-    decode_rows,
-    forget_week,
-    groups,
-    pack_hour,
-    team_field,
-    teams_in,
-)
 from gateway.stores.sums import (
     DAY_HOURS,
     FIELDS,
@@ -34,7 +21,6 @@ from gateway.stores.sums import (
     Query,
     Sums,
     day_text,
-    hour_of,
     hour_text,
     picker,
     query_of,
@@ -92,9 +78,7 @@ class RedisUsage(RedisPart):
 
     @operation("tidy_usage")
     async def tidy(self, now: float, before: float | None) -> bool:
-        if before is not None and await forget_week(self.link, day_of(before) // WEEK_DAYS):
-            return True
-        return await pack_hour(self.link, hour_of(now))
+        return await usage_sums.tidy(self.link, now, before)
 
     async def _hours(self, key: str, report: "_Report") -> list[int]:
         bounds = (report.query.first, f"({report.query.end}")
@@ -118,18 +102,19 @@ class _Report:
     def fields(self) -> Sequence[bytes] | None:
         """The fields to read of each pack; None for all."""
         if self._totals:
-            return [TOTALS]
-        return None if self.query.teams is None else [team_field(team) for team in self.query.teams]
+            return [usage_sums.TOTALS]
+        teams = self.query.teams
+        return None if teams is None else [usage_sums.team_field(team) for team in teams]
 
     def packs(self, hours: Iterable[int]) -> list[Pack]:
         """Return the packs to read for these hours."""
         return list(dict.fromkeys(map(self._pack, hours)))
 
     def _pack(self, hour: int) -> Pack:
-        week = hour // WEEK_HOURS * WEEK_HOURS
-        whole_week = self.query.first <= week and week + WEEK_HOURS <= self.query.end
+        week = hour // usage_sums.WEEK_HOURS * usage_sums.WEEK_HOURS
+        whole_week = self.query.first <= week and week + usage_sums.WEEK_HOURS <= self.query.end
         if self._by_key and "day" not in self.query.by and whole_week:
-            return Pack(names.week_pack(hour // WEEK_HOURS), week, WEEK_HOURS)
+            return Pack(names.week_pack(hour // usage_sums.WEEK_HOURS), week, usage_sums.WEEK_HOURS)
         if self._by_key or self._totals:
             day = hour // DAY_HOURS
             return Pack(names.day_pack(day), day * DAY_HOURS, DAY_HOURS)
@@ -148,22 +133,22 @@ class _Report:
             for group, numbers in rows:
                 add(pick((hour, day, team, *group)), numbers)
 
-    def _rows(self, values: Sequence[Any]) -> Iterable[tuple[str, Rows]]:
+    def _rows(self, values: Sequence[Any]) -> Iterable[tuple[str, usage_sums.Rows]]:
         if self.query.teams is None:
-            return teams_in(values)
+            return usage_sums.teams_in(values)
         texts = zip(self.query.teams, values, strict=True)
-        return ((team, decode_rows(text)) for team, text in texts if text is not None)
+        return ((team, usage_sums.decode_rows(text)) for team, text in texts if text is not None)
 
     def _add_totals(self, text: bytes | None) -> None:
         pick = picker(self.query.by, TIMES)
-        for (hour,), numbers in [] if text is None else decode_rows(text):
+        for (hour,), numbers in [] if text is None else usage_sums.decode_rows(text):
             if self.query.first <= int(hour) < self.query.end:
                 self.sums.add(pick(_times(int(hour))), numbers)
 
     def add_hour(self, hour: int, values: Sequence[bytes]) -> None:
         """Add the sums of an hour that are not packed yet."""
         times = _times(hour)
-        for group, numbers in groups(values):
+        for group, numbers in usage_sums.groups(values):
             if self.query.teams is None or group[0] in self.query.teams:
                 self.sums.add(self._pick_all((*times, *group)), numbers)
 

@@ -26,7 +26,7 @@ from functools import lru_cache
 import msgspec
 
 from gateway.core.model import FREE_OUTCOMES, Entry
-from gateway.core.periods import DAY_SECONDS, HOUR_SECONDS
+from gateway.core.periods import DAY_SECONDS, HOUR_SECONDS, day_of
 from gateway.stores.redis import names
 from gateway.stores.redis.link import Link
 from gateway.stores.redis.scripts import Argument, tuples
@@ -170,10 +170,17 @@ def pack_keys(hours: Iterable[int]) -> list[str]:
     return list(dict.fromkeys(key for hour in hours for key in packs_of(hour)))
 
 
+async def tidy(link: Link, now: float, before: float | None) -> bool:
+    """Do one step; False where nothing was left to do. See `UsageStore.tidy`."""
+    if before is not None and await _forget_week(link, day_of(before) // WEEK_DAYS):
+        return True
+    return await _pack_hour(link, hour_of(now))
+
+
 # -- packing --------------------------------------------------------------------------------------
 
 
-async def pack_hour(link: Link, now_hour: int) -> bool:
+async def _pack_hour(link: Link, now_hour: int) -> bool:
     """Move some sums of one hour into packs; False where there was nothing to move."""
     hour = await _hour_to_move(link, now_hour)
     if hour is None:
@@ -245,7 +252,7 @@ def _merged(text: bytes | None, rows: Rows) -> Rows:
 # -- forgetting -----------------------------------------------------------------------------------
 
 
-async def forget_week(link: Link, first_week: int) -> bool:
+async def _forget_week(link: Link, first_week: int) -> bool:
     """Delete the oldest week, if it is before that week; False where it is not."""
     before = f"({first_week * WEEK_HOURS}"
     found: Sequence[int] = [

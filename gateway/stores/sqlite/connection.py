@@ -86,8 +86,12 @@ class Database:
         if _identity(self._file) != self._opened:
             raise UnusableStore("the file was replaced; start the gateway again")
         with self._lock:
-            if self._connections and not self._lost and self._log_is_gone():
-                self._lose()
+            if self._connections and not self._lost:
+                log = self._log_now()
+                if None in log or log != self._log:
+                    self._lost = True
+                    for close_connection in self.on_lost:
+                        close_connection()
         if self._lost:
             raise UnusableStore(
                 "its -wal or -shm file was deleted or replaced under the gateway; its contents are "
@@ -120,15 +124,6 @@ class Database:
             finally:
                 self._connections -= 1
                 connection.close()
-
-    def _lose(self) -> None:
-        self._lost = True
-        for close_connection in self.on_lost:
-            close_connection()
-
-    def _log_is_gone(self) -> bool:
-        now = self._log_now()
-        return None in now or now != self._log
 
     def _log_now(self) -> tuple[Identity | None, ...]:
         return _identity_if_any(self._wal), _identity_if_any(self._shm)

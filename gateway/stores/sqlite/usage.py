@@ -11,13 +11,13 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from gateway.core.model import UsageRow
-from gateway.core.periods import HOUR_SECONDS
+from gateway.core.periods import DAY_SECONDS, HOUR_SECONDS
 from gateway.stores.sqlite import schema, usage_sums
 from gateway.stores.sqlite.threads import SqlitePart, in_thread
 from gateway.stores.sums import (
     DAY_HOURS,
-    FIELDS,
     SUMS,
+    TIMES,
     Group,
     Numbers,
     Query,
@@ -32,49 +32,45 @@ DAYS_AT_ONCE = 7
 
 
 class _Source(Struct, frozen=True, kw_only=True):
-    """A table to sum, and the expression of each field that it can group by.
+    """A table to sum, with the expressions of hour and day.
 
     `join` is the FROM clause where another table helps to find the rows. The column `time` is
     bounded, in units of `unit` hours.
     """
 
     name: str
-    groups: dict[str, str]
-    time: str
+    hour: str = "hour"
+    day: str = f"hour / {DAY_HOURS}"
+    time: str = "hour"
     unit: int = 1
     join: str = ""
 
+    def column(self, field: str) -> str:
+        """Return the expression of a field to group by."""
+        return {"hour": self.hour, "day": self.day}.get(field, field)
 
-def _times(hour: str) -> dict[str, str]:
-    return {"hour": hour, "day": f"{hour} / {DAY_HOURS}"}
 
-
-_BY_FIELD = {field: field for field in FIELDS}
-
-_TOTALS = _Source(name="usage_totals", groups=_times("hour"), time="hour")
-_DAYS = _Source(
-    name="usage_days",
-    groups={field: field for field in ("team", "key", "day")},
-    time="day",
-    unit=DAY_HOURS,
-)
-_HOURS = _Source(name="usage_hours", groups={**_BY_FIELD, **_times("hour")}, time="hour")
+_TOTALS = _Source(name="usage_totals")
+_DAYS = _Source(name="usage_days", day="day", time="day", unit=DAY_HOURS)
+_HOURS = _Source(name="usage_hours")
 # The teams of each hour are found by the primary key; a team's hours do not lie together.
 _HOURS_OF_TEAMS = _Source(
     name="usage_hours",
     join="usage_totals CROSS JOIN usage_hours ON usage_hours.hour = usage_totals.hour",
-    groups={**_BY_FIELD, **_times("usage_hours.hour")},
+    hour="usage_hours.hour",
+    day=f"usage_hours.hour / {DAY_HOURS}",
     time="usage_totals.hour",
 )
 _ENTRIES = _Source(
     name="entries",
-    groups={**_BY_FIELD, **_times(f"CAST(at AS INTEGER) / {HOUR_SECONDS}")},
+    hour=f"CAST(at AS INTEGER) / {HOUR_SECONDS}",
+    day=f"CAST(at AS INTEGER) / {DAY_SECONDS}",
     time="at",
 )
 
 _DAYS_WITH_USAGE = f"""
-    SELECT hour / {DAY_HOURS} FROM usage_totals WHERE hour >= :first AND hour < :end
-    UNION SELECT CAST(at AS INTEGER) / {HOUR_SECONDS} / {DAY_HOURS} FROM entries
+    SELECT {_TOTALS.day} FROM usage_totals WHERE hour >= :first AND hour < :end
+    UNION SELECT {_ENTRIES.day} FROM entries
     WHERE at >= max(:first * {HOUR_SECONDS}, (SELECT value FROM meta WHERE name = 'summed'))
     AND at < :end * {HOUR_SECONDS} ORDER BY 1
 """  # noqa: S608 - it contains only our own constants
@@ -137,9 +133,9 @@ class SqliteUsage(SqlitePart):
 
 def _source(query: Query) -> _Source:
     by = set(query.by)
-    if query.teams is None and by <= _TOTALS.groups.keys():
+    if query.teams is None and by <= set(TIMES):
         return _TOTALS
-    if by <= _DAYS.groups.keys() and query.first % DAY_HOURS == query.end % DAY_HOURS == 0:
+    if by <= {"team", "key", "day"} and query.first % DAY_HOURS == query.end % DAY_HOURS == 0:
         return _DAYS
     return _HOURS if query.teams is None else _HOURS_OF_TEAMS
 
@@ -147,7 +143,7 @@ def _source(query: Query) -> _Source:
 def _rows(
     connection: Connection, source: _Source, query: Query, first: float, end: float
 ) -> Iterator[tuple[Group, Numbers]]:
-    columns = [source.groups[field] for field in query.by]
+    columns = [source.column(field) for field in query.by]
     numbers = [f"sum({source.name}.{field})" for field in SUMS]
     teams = query.teams or ()
     of_teams = "" if query.teams is None else f" AND team IN ({', '.join('?' for _ in teams)})"

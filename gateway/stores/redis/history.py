@@ -72,9 +72,10 @@ class RedisHistory(RedisPart):
             name = msgspec.json.encode((hour, error.team, kind.outcome, kind.code, kind.status))
             arguments += (name, kind.requests, repr(kind.last_at), kind.last_id)
         for ring in RINGS:
-            lines = [line for line in batch.lines if line.ring == ring]
             stay = "" if batch.keep is None else ring_sizes(batch.keep)[ring]
-            arguments += (stay, len(lines), *map(_member, lines))
+            lines = [line for line in batch.lines if line.ring == ring]
+            members = [line.place.encode() + msgspec.json.encode(line) for line in lines]
+            arguments += (stay, len(members), *members)
         await self.link.call("write_activity", keys, *arguments)
 
     @operation("activity")
@@ -155,10 +156,3 @@ def _kinds(fields: Sequence[bytes]) -> Iterator[tuple[int, str | None, ErrorKind
         requests, at, last_id = value.decode().split(" ", 2)
         values = (*kind, int(requests), float(at), last_id)
         yield hour, team, from_values(ErrorKind, values)
-
-
-# -- writing --------------------------------------------------------------------------------------
-
-
-def _member(line: RequestLine) -> bytes:
-    return line.place.encode() + msgspec.json.encode(line)

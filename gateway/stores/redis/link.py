@@ -186,24 +186,23 @@ class Link:
         try:
             return await self._run(script, (META, *keys), (self.epoch, *arguments))
         except ResponseError as refusal:  # the script did nothing
-            if not self._accept_confirmed(str(refusal)):
+            if not str(refusal).startswith(_CONFIRMED):
                 raise
-        return await self._run(script, (META, *keys), (self.epoch, *arguments))
-
-    def _accept_confirmed(self, answer: str) -> bool:
-        """Accept the epoch that the answer says was confirmed; False where it names none."""
-        if not answer.startswith(_CONFIRMED):
-            return False
-        confirmed = answer.removeprefix(_CONFIRMED)
+            confirmed = str(refusal).removeprefix(_CONFIRMED)
         if confirmed != self.epoch:
             self._log.warning("goes on with the data that an operator confirmed", epoch=confirmed)
         self.epoch = confirmed
-        return True
+        return await self._run(script, (META, *keys), (self.epoch, *arguments))
 
     def _log_change(self, failure: BaseException | None) -> None:
-        """Log the first failure of an outage, and the outage's end."""
+        """Log the first failure of an outage or a loss of data, and the outage's end."""
         if str(failure).startswith(_LOST):
-            self._log_loss()
+            if not self._lost:
+                self._log.error(
+                    "the store lost its data: nothing is bought until they are back, or until"
+                    " `gateway store confirm-reset` accepts what the store has now"
+                )
+            self._lost = True
             return
         if failure is not None and not self._away:
             self._log.warning("the store is away", cause=str(failure) or type(failure).__name__)
@@ -211,11 +210,3 @@ class Link:
             self._log.info("the store is back")
             self._lost = False
         self._away = failure is not None
-
-    def _log_loss(self) -> None:
-        if not self._lost:
-            self._log.error(
-                "the store lost its data: nothing is bought until they are back, or until"
-                " `gateway store confirm-reset` accepts what the store has now"
-            )
-        self._lost = True

@@ -49,9 +49,6 @@ written."""
 _LETTERS = "rbcumsof"
 """One letter for each of `SUMS`, as in `swap.lua`."""
 
-_ALWAYS_WRITTEN = 6
-"""Numbers that are written even where they are 0: older gateways know only these."""
-
 _PURCHASE, _FREE = 1, 2
 
 _LARGEST = 2**63
@@ -70,19 +67,12 @@ def entry_arguments(entries: Sequence[Entry]) -> tuple[list[str], list[Argument]
     arguments: list[Argument] = [len(hours), *hours]
     for entry in entries:
         kind = _FREE if entry.outcome in FREE_OUTCOMES else _PURCHASE
-        numbers = " ".join(map(str, _shortened(numbers_of(entry))))
+        if not all(-_LARGEST <= number < _LARGEST for number in numbers_of(entry)):
+            raise OverflowError("a number has more than 64 bits")
+        numbers = " ".join(map(str, numbers_of(entry)))
         group = encode_group(group_of(entry))
         arguments += (places[hour_of(entry.at)], kind, entry.id, numbers, group)
     return [key for hour in hours for key in names.kept(hour)], arguments
-
-
-def _shortened(numbers: Numbers) -> Numbers:
-    if not all(-_LARGEST <= number < _LARGEST for number in numbers):
-        raise OverflowError("a number has more than 64 bits")
-    end = len(numbers)
-    while end > _ALWAYS_WRITTEN and not numbers[end - 1]:
-        end -= 1
-    return numbers[:end]
 
 
 def kept_entry(text: bytes) -> tuple[Group, Numbers]:

@@ -20,7 +20,6 @@ from gateway.stores.archive_format import (
     MOST,
     AccountRecord,
     ArchiveReader,
-    ArchiveWriter,
     AuditRecord,
     ClockRecord,
     EntryRecord,
@@ -239,12 +238,3 @@ def test_an_archive_of_an_older_gateway_is_read() -> None:
     digest = hashlib.sha256(b"".join(lines)).hexdigest()
     footer = msgspec.json.decode(LINES[-1]) | {"sha256": digest}
     assert read(b"".join(lines) + msgspec.json.encode(footer) + b"\n") == STATE
-
-
-def test_missing_fields_get_their_defaults() -> None:
-    writer = ArchiveWriter()
-    line = writer.lines([AccountRecord("a", 1, Account(PeriodUsage(1), PeriodUsage(2)))])
-    shorter = line.replace(b",[],{},{},{}]}", b"]}")
-    assert shorter != line
-    record = next(iter(ArchiveReader([LINES[0], shorter])))
-    assert record == AccountRecord("a", 1, Account(PeriodUsage(1), PeriodUsage(2)))

@@ -23,6 +23,7 @@ from gateway.stores.redis.link import CONNECTIONS, PATIENCE_SECONDS
 from gateway.tenants.store import DirectoryWrite
 from tests.conformance.store import NOON, MakeStore, comes_back, entry, held, images, put, spent
 from tests.conformance.test_archive import restore
+from tests.conformance.test_audit import committed
 from tests.support.directory import put_key, put_teams
 from tests.support.redis import RedisServer, running_redis
 from tests.support.states import KEY, PURGED, RED, history, state
@@ -265,17 +266,6 @@ async def test_generations_that_were_lost_are_not_used_again(store: Store, clien
     assert [team.name for team in (await store.directory.changes(lost)).teams] == ["new"]
 
 
-async def fill(client: Redis) -> None:
-    """Use up the server's memory."""
-    await client.set("filling", b"x" * 1_000_000)
-    used = (await client.info("memory"))["used_memory"]
-    await client.config_set("maxmemory", used - 500_000)
-
-
-async def commit(store: Store, write: DirectoryWrite) -> bool:
-    return await store.directory.commit((await store.directory.changes(0)).generation, write)
-
-
 async def test_without_memory_nothing_is_written_and_nothing_lost(
     server: RedisServer, store: Store, client: Redis
 ) -> None:
@@ -284,13 +274,15 @@ async def test_without_memory_nothing_is_written_and_nothing_lost(
     await put(store, "a", held(x=NOON))
     await store.accounts.record([entry("e")])
     kept = {key: await client.dump(key) for key in await client.keys()}
-    await fill(client)
+    await client.set("filling", b"x" * 1_000_000)
+    used = (await client.info("memory"))["used_memory"]
+    await client.config_set("maxmemory", used - 500_000)
     for operation in (
         store.accounts.swap([Change("a", 1, EMPTY)], [entry("e", cost=9), entry("f")]),
         store.accounts.swap([Change("a", 1, spent(1)), Change("b", 0, spent(1))], []),
         store.accounts.record([entry("g")]),
-        commit(store, DirectoryWrite(keys=[replace(KEY, id="k2")])),
-        commit(store, DirectoryWrite(audit=[PURGED])),
+        committed(store, DirectoryWrite(keys=[replace(KEY, id="k2")])),
+        committed(store, DirectoryWrite(audit=[PURGED])),
     ):
         with pytest.raises(StoreUnavailable):
             await operation
@@ -299,7 +291,7 @@ async def test_without_memory_nothing_is_written_and_nothing_lost(
     assert (await store.accounts.load(["a"])).accounts == [(held(x=NOON), 1)]
     assert await store.accounts.due() == ["a"]
     revoked = replace(KEY, state="revoked")
-    assert await commit(store, DirectoryWrite(keys=[revoked], audit=[PURGED]))
+    assert await committed(store, DirectoryWrite(keys=[revoked], audit=[PURGED]))
     async with store_of(server) as started:
         assert await started.check_value("pepper", b"p")
         assert [key.state for key in (await started.directory.changes(0)).keys] == ["revoked"]

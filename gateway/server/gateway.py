@@ -137,12 +137,7 @@ class Gateway:
             observers.add(listener)
 
         cache = self._cache = CacheStack(
-            live,
-            Seal(self.pepper),
-            store.audit,
-            self.directory,
-            wall=now,
-            observer=observers,
+            live, Seal(self.pepper), store.audit, self.directory, wall=now, observer=observers
         )
         election = _election(settings, cache, observers)
         upstream = HttpUpstream()

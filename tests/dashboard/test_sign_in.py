@@ -39,9 +39,7 @@ async def test_a_token_opens_the_requested_page(screen: Screen) -> None:
     await expect(screen.page.get_by_role("heading", name="Audit")).to_be_visible()
 
 
-async def test_a_wrong_token_can_be_tried_again_and_scripts_read_none(
-    screen: Screen,
-) -> None:
+async def test_a_wrong_token_can_be_tried_again_and_scripts_read_none(screen: Screen) -> None:
     await screen.open()
     await fill(screen, WRONG)
     await expect(screen.page.get_by_role("alert")).to_contain_text(

@@ -96,7 +96,7 @@ async def test_the_page_has_all_documented_metrics_with_exactly_their_labels(
             found.setdefault(name.removesuffix("_bucket"), set()).update(dict(labels))
     assert {name: labels - {"le"} for name, labels in found.items()} == documented()
     assert {line.split("_")[0] for line in text.splitlines()} == {
-        *("gateway", "# HELP gateway", "# TYPE gateway"),
+        *("gateway", "# HELP gateway", "# TYPE gateway")
     }
 
 

@@ -28,10 +28,7 @@ class Throttle:
     """How many wrong tokens may still be answered. `clock` counts seconds, never backwards."""
 
     def __init__(
-        self,
-        clock: Callable[[], float],
-        burst: int = BURST,
-        seconds_each: float = SECONDS_EACH,
+        self, clock: Callable[[], float], burst: int = BURST, seconds_each: float = SECONDS_EACH
     ) -> None:
         self._clock = clock
         self._burst = self._left = float(burst)

@@ -141,11 +141,7 @@ async def test_the_most_repeated_requests_come_first_without_prompts(rig: Rig) -
     often, twice = await top(rig)
     assert (often["team"], often["hits"], often["prompt"]) == ("red", 4, None)
     assert (twice["team"], twice["hits"]) == ("blue", 2)
-    assert (often["model"], often["size"], often["quality"]) == (
-        "gpt-image-2",
-        "1024x1024",
-        "auto",
-    )
+    assert (often["model"], often["size"], often["quality"]) == ("gpt-image-2", "1024x1024", "auto")
     (shown, *_) = await activity(rig, "outcome=hit&team=red")
     assert often["fingerprint"].startswith(shown["fingerprint"])
     assert often["bytes"] > 0

@@ -1,5 +1,5 @@
 // What tests/dashboard/test_components.py draws: each is made of what the components' files offer.
-const NAMES = ["bar", "copy", "dialog", "field", "notice", "page", "table", "tile"];
+const NAMES = ["bar", "copy", "dialog", "notice", "page", "table", "tile"];
 const PATHS = [
     ...NAMES.map((name) => `/assets/app/components/${name}.js`),
     "/assets/app/html.js",
@@ -35,8 +35,6 @@ window.drawn = {
         return html`<${Asking} />`;
     },
     copy: ({ html, CopyButton }) => html`<${CopyButton} text="sk-gw-secret" what="Key" />`,
-    field: ({ html, Field, Faults }) => html`<${Faults.Provider} value=${{ images: "must be a number" }}>
-        <${Field} name="images" label="Images per day" hint="Whole images">${(attributes) => html`<input ...${attributes} />`}<//><//>`,
     money: ({ html, money, axisMoney }) => html`
         <ul>${[null, "0", "0.006", "0.042", "-1.065", "9.999999", "1234.567"].map((text) => html`<li>${money(text)}</li>`)}</ul>
         ${[[0, 0.25, 0.5], [0, 1, 2], [0, 0.5, 1], [0, 500, 1_000]].map((values) => html`<p>${axisMoney(values).join(" ")}</p>`)}`,

@@ -87,13 +87,6 @@ async def test_money_is_exact_where_it_is_small(desk: Screen) -> None:
         await expect(page.get_by_text(words, exact=True)).to_be_visible()
 
 
-async def test_an_invalid_field_has_a_name_and_an_explanation(desk: Screen) -> None:
-    page = await draw(desk, "field")
-    field = page.get_by_label("Images per day")
-    await expect(field).to_have_accessible_description("Whole images must be a number")
-    await expect(field).to_have_attribute("aria-invalid", "true")
-
-
 async def test_a_long_table_is_paged_and_sorts_numbers(desk: Screen) -> None:
     page = await draw(desk, "table")
     rows = page.locator("tbody tr")

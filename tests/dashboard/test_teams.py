@@ -242,6 +242,8 @@ async def test_a_viewer_sees_and_changes_nothing(screen: Screen, viewer: str) ->
     await screen.rig.ask_admin("PUT", "teams/red", json={"limits": {"images_per_day": 2}})
     await screen.sign_in(viewer)
     await screen.open("/teams/red")
+    await expect(screen.page.get_by_text("Signed in as")).to_contain_text("eyes")
+    await expect(screen.page.get_by_text("viewer", exact=True)).to_be_visible()
     await expect(quota(screen, "red, Images a day: 0 used, 2 left of 2")).to_be_visible()
     for name in ("Change", "Delete", "New key"):
         await expect(screen.page.get_by_role("button", name=name)).to_have_count(0)

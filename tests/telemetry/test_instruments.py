@@ -27,15 +27,3 @@ def test_money_is_exported_as_the_exact_sum(prices: list[int]) -> None:
     found = exported(registry)
     assert found.pop('gateway_spent_usd_total{model="a",team="red"}') == "0.042"
     assert [*map(float, found.values())] == [float(Decimal(sum(prices)) / 1_000_000)] * bool(prices)
-
-
-def test_series_of_closed_sets_start_at_zero() -> None:
-    registry = CollectorRegistry()
-    make = Instruments(registry, {"calls": "Calls."})
-    calls = make.counter("calls", "role", zero=("lead", "follow"))
-    calls["lead",].inc()
-    calls.begin("lead")
-    assert exported(registry) == {
-        'gateway_calls_total{role="lead"}': "1.0",
-        'gateway_calls_total{role="follow"}': "0.0",
-    }

@@ -19,12 +19,10 @@ from gateway.core.model import Limits, Team
 from gateway.core.periods import PeriodUsage, day_of, month_of
 from gateway.quota.account import Account, Hold
 from gateway.quota.ledger import Ledger
-from gateway.telemetry.metrics import TEAM_OUTCOMES, UNREADABLE, Metrics
+from gateway.telemetry.metrics import TEAM_OUTCOMES, Metrics
 from gateway.telemetry.quota_gauges import QuotaCollector
 from gateway.upstream.sandbox import UpstreamFault
-from gateway.web.http_server import MAX_HEAD_BYTES
 from tests.support.quota_steps import reserve, settle
-from tests.support.raw import ask, request_bytes, wire
 from tests.support.rig import FLAT, Rig, running_rig
 from tests.support.steps import (
     Samples,
@@ -151,21 +149,6 @@ def made_up(rig: Rig, key: str, count: int) -> list[Awaitable[None]]:
             send(word, {"quality": word if number < count // 100 else "low"}),
         ]
     return requests
-
-
-async def test_unreadable_requests_are_counted_by_their_cause(tmp_path: Path) -> None:
-    long, bad = f"X: {'a' * 20_000}\r\n", "X : a\r\n"
-    async with running_rig(tmp_path, FLAT) as rig:
-        for headers in (long, bad, bad):
-            await ask(rig.url, request_bytes(headers=headers))
-        async with wire(rig.url) as connection:
-            await connection.send(b"GET / HTTP/1.1\r\n")
-            for _ in range(2 * MAX_HEAD_BYTES // 8_000):
-                await connection.send(b"X: " + b"a" * 8_000 + b"\r\n")
-                await asyncio.sleep(0.005)
-            await connection.rest()
-        counted = by_label(await samples(rig), "gateway_requests_total", "outcome", team="")
-    assert [counted[outcome] for outcome in UNREADABLE] == [2, 2]
 
 
 async def test_money_and_images_equal_those_of_the_ledger(tmp_path: Path) -> None:

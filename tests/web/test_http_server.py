@@ -12,6 +12,7 @@ from contextlib import suppress
 import pytest
 from aiohttp import web
 
+from gateway.telemetry.metrics import UNREADABLE as UNREADABLE_OUTCOMES
 from gateway.web.http_server import MAX_HEAD_BYTES
 from tests.support.logs import logging_to
 from tests.support.raw import ask, request_bytes, wire, with_trailer
@@ -205,7 +206,7 @@ async def test_an_answer_that_nobody_reads_ends_its_connection(size: int) -> Non
             assert read < size
 
 
-async def test_an_endless_head_is_refused(rig: Rig) -> None:
+async def test_an_endless_head_is_refused_and_counted(rig: Rig) -> None:
     line = b"X-Long: " + b"a" * 8_000 + b"\r\n"
     async with wire(rig.url) as connection:
         await connection.send(b"POST /v1/images/generations HTTP/1.1\r\nHost: h\r\n")
@@ -216,3 +217,8 @@ async def test_an_endless_head_is_refused(rig: Rig) -> None:
         assert answer.status == 431
         assert b'"headers_too_large"' in answer.body
         assert await connection.rest() == b""
+    for headers in (f"X: {'a' * 20_000}\r\n", "X : a\r\n"):
+        await ask(rig.url, request_bytes(headers=headers))
+    counts = rig.gateway.metrics.registry.get_sample_value
+    names = [{"team": "", "outcome": outcome} for outcome in UNREADABLE_OUTCOMES]
+    assert [counts("gateway_requests_total", labels) for labels in names] == [2, 1]

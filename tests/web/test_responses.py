@@ -11,11 +11,9 @@ from gateway.core.errors import (
     RateLimited,
     UpstreamRefused,
 )
-from gateway.proxy.cache_control import CacheStatus
-from gateway.proxy.context import ProxyResponse
 from gateway.quota.limits import Meter, RateLimitStatus
 from gateway.telemetry.request_record import RequestRecord
-from gateway.web.responses import error_body, error_response, image_response
+from gateway.web.responses import error_body, error_response
 
 
 def record(**values: object) -> RequestRecord:
@@ -81,17 +79,3 @@ def test_no_reset_is_before_the_retry_after(
     assert headers["x-ratelimit-reset-requests"] == shown
     assert headers["x-ratelimit-reset-images"] == shown
     assert headers["Retry-After"] == retry_after
-
-
-def test_images_are_sent_unchanged_with_cost_and_saving() -> None:
-    answer = ProxyResponse(b'{"data": [ ]}', CacheStatus.MISS_STORED)
-    response = image_response(answer, record(cost=53_000, upstream=1.0))
-    assert (response.status, response.body) == (200, b'{"data": [ ]}')
-    assert response.headers["Cache-Status"] == "gateway; fwd=miss; stored"
-    assert response.headers["x-gateway-cost-usd"] == "0.053"
-    assert response.headers["x-gateway-saved-usd"] == "0"
-    assert "Age" not in response.headers
-    hit = ProxyResponse(b"{}", CacheStatus.HIT, age=0)
-    headers = image_response(hit, record(saved=53_000)).headers
-    assert headers["Age"] == headers["x-gateway-cost-usd"] == "0"
-    assert headers["x-gateway-saved-usd"] == "0.053"

@@ -1,4 +1,4 @@
-"""The dashboard's files: their addresses, headers and origin."""
+"""The pages of the admin port and their files: addresses, headers and origin."""
 
 import hashlib
 import re
@@ -36,6 +36,10 @@ async def test_every_address_of_the_dashboard_has_its_page(rig: Rig) -> None:
         assert got.headers["Referrer-Policy"] == "no-referrer"
         assert "camera=()" in got.headers["Permissions-Policy"]
     assert "unsafe" not in POLICY
+    for path, kind in (("docs", "html"), ("docs.js", "javascript"), ("docs.css", "css")):
+        got = await rig.admin(f"/{path}")
+        assert (got.status, got.headers["Content-Security-Policy"]) == (200, POLICY)
+        assert got.headers["Content-Type"].startswith(f"text/{kind}")
     head = request_bytes(method="HEAD", target="/", body=b"", length=None)
     answer = await ask(rig.gateway.admin_url, head)
     assert (answer.status, answer.body) == (200, b"")
@@ -104,9 +108,9 @@ def test_the_one_edit_can_be_undone() -> None:
     assert hashlib.sha256(published).hexdigest() in table.rpartition("sha256 is")[2]
 
 
-@pytest.mark.parametrize("page", ["index.html", "off.html"])
+@pytest.mark.parametrize("page", ["assets/index.html", "assets/off.html", "docs/docs.html"])
 def test_no_page_has_an_inline_script_or_style_or_another_host(page: str) -> None:
-    text = (ASSETS / page).read_text()
+    text = (ASSETS.parent / page).read_text()
     assert "<style" not in text
     assert " style=" not in text
     assert re.search(r"\son\w+=", text) is None
@@ -114,13 +118,12 @@ def test_no_page_has_an_inline_script_or_style_or_another_host(page: str) -> Non
     assert not [url for url in re.findall(r'(?:src|href)="([^"]*)"', text) if url[0] != "/"]
 
 
-def test_the_app_loads_nothing_from_other_hosts() -> None:
-    for name in FILES:
-        if name.startswith("app/"):
-            text = (ASSETS / name).read_text()
-            hosts = set(re.findall(r"\w+://([^/:`\"']*)", text))
-            assert hosts <= {"127.0.0.1"}, name  # only shown in an example
-            assert "innerHTML" not in text, name
+def test_the_scripts_load_nothing_from_other_hosts() -> None:
+    for file in [*(ASSETS / "app").rglob("*.*"), *(ASSETS.parent / "docs").glob("*.*")]:
+        text = file.read_text()
+        hosts = set(re.findall(r"\w+://([^/:`\"']*)", text))
+        assert hosts <= {"127.0.0.1"}, file  # only shown in an example
+        assert "innerHTML" not in text, file
 
 
 def test_server_and_app_have_the_same_addresses() -> None:

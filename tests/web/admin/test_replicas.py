@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from tests.support.redis import running_redis
-from tests.support.rig import PROMPT, Rig, running_rig
+from tests.support.rig import ADMIN_TOKEN, PROMPT, Rig, running_rig
 from tests.support.steps import until
 
-HIT = "gateway; hit"
+HIT, BOUGHT = "gateway; hit", "gateway; fwd=miss; stored"
 PEPPER = "a pepper of tests, long enough"
 
 
@@ -30,6 +30,13 @@ async def test_a_change_on_one_holds_on_the_other(rigs: tuple[Rig, Rig]) -> None
     made = await first.ask_admin("POST", "teams", json={"team": "red", "max_n": 2})
     key = (await first.ask_admin("POST", "keys", json={"team": "red"})).json["key"]
     assert (await second.generate(key)).status == 200
+    lines = (await second.ask_admin("GET", "activity")).json
+    assert [line["outcome"] for line in lines["requests"]] == ["miss"]
+    assert (await first.ask_admin("GET", "activity")).json == lines
+    signed_in = await first.ask_admin("POST", "session", None, json={"token": ADMIN_TOKEN})
+    cookie = {"Cookie": signed_in.headers["Set-Cookie"].partition(";")[0]}
+    shown = await second.ask_admin("GET", "session", None, headers=cookie)
+    assert shown.json == {"who": "admin", "role": "admin"}
     match = {"If-Match": made.headers["ETag"]}
     body = {"limits": {"images_per_day": 1}}
     assert (await second.ask_admin("PATCH", "teams/red", json=body, headers=match)).status == 200
@@ -44,20 +51,6 @@ async def test_a_change_on_one_holds_on_the_other(rigs: tuple[Rig, Rig]) -> None
 
 async def test_a_purge_on_one_holds_on_the_other(rigs: tuple[Rig, Rig]) -> None:
     first, second = rigs
-    await first.ask_admin("POST", "teams", json={"team": "red"})
-    key = (await first.ask_admin("POST", "keys", json={"team": "red"})).json["key"]
-    for rig in rigs:
-        assert (await rig.generate(key)).status == 200
-    assert (await second.generate(key)).headers["Cache-Status"] == HIT
-    assert (await first.ask_admin("POST", "cache/purge", json={"team": "red"})).status == 200
-    body = {"team": "red", "request": {"prompt": PROMPT}}
-    assert not (await second.ask_admin("POST", "cache/lookup", json=body)).json["kept"]
-    await asyncio.wait_for(second.gateway.directory.refresh(), 5)
-    assert (await second.generate(key)).headers["Cache-Status"] == "gateway; fwd=miss; stored"
-
-
-async def test_one_answer_purged_on_one_is_purged_on_the_other(rigs: tuple[Rig, Rig]) -> None:
-    first, second = rigs
     key = await first.key("red")
     await second.gateway.directory.refresh()
     for prompt in (PROMPT, "another"):
@@ -69,7 +62,13 @@ async def test_one_answer_purged_on_one_is_purged_on_the_other(rigs: tuple[Rig, 
     assert (await first.ask_admin("POST", "cache/purge", json=wanted)).json["purged"]
     await until(lambda: _keeps(second, 1), 30)
     assert (await second.generate(key, "another")).headers["Cache-Status"] == HIT
-    assert (await second.generate(key)).headers["Cache-Status"] != HIT
+    assert (await second.generate(key)).headers["Cache-Status"] == BOUGHT
+    (entry,) = (await second.ask_admin("GET", "cache/top")).json["entries"]
+    assert (entry["team"], entry["hits"]) == ("red", 1)  # its first hit came from Redis
+    assert (await first.ask_admin("POST", "cache/purge", json={"team": "red"})).status == 200
+    assert not (await second.ask_admin("POST", "cache/lookup", json=body)).json["kept"]
+    await asyncio.wait_for(second.gateway.directory.refresh(), 5)
+    assert (await second.generate(key)).headers["Cache-Status"] == BOUGHT
 
 
 async def _keeps(rig: Rig, answers: int) -> bool:

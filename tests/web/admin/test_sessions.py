@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,6 @@ import pytest
 from msgspec.structs import replace
 
 from gateway.config.admin_tokens import mint, toml_block
-from gateway.server.gateway import Gateway
 from gateway.web.admin.session_cookie import (
     HEADER,
     IDLE_SECONDS,
@@ -21,7 +19,7 @@ from gateway.web.admin.session_cookie import (
 )
 from gateway.web.admin.sessions import COOKIE
 from gateway.web.admin.throttle import ADDRESS_BURST
-from tests.support.rig import ADMIN_TOKEN, FLAT, Got, Rig, running_rig, settings_for
+from tests.support.rig import ADMIN_TOKEN, FLAT, Got, Rig, running_rig
 
 VIEWER = mint(lambda size: b"v" * size)
 TOKENS = toml_block("eyes", "viewer", VIEWER)
@@ -113,16 +111,6 @@ async def test_a_request_prolongs_a_session_but_not_past_its_longest_life(rig: R
         got = await ask(rig, "GET", "teams", cookie, headers={"Origin": None})
         assert f"Max-Age={IDLE_SECONDS}" in got.headers["Set-Cookie"]
         assert ("Secure" in got.headers["Set-Cookie"]) == secure
-
-
-async def test_another_gateway_of_the_store_accepts_the_cookie(rig: Rig, tmp_path: Path) -> None:
-    cookie = cookie_of(await sign_in(rig))
-    async with AsyncExitStack() as stack:
-        other = Gateway(settings_for(tmp_path, rig.sandbox, FLAT + TOKENS))
-        await other.start()
-        stack.push_async_callback(other.stop)
-        second = Rig(other, rig.sandbox, rig.session)
-        assert (await ask(second, "GET", "session", cookie)).json["who"] == "admin"
 
 
 async def test_only_a_json_body_with_the_token_signs_in(rig: Rig) -> None:

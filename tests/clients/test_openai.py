@@ -60,7 +60,7 @@ def attempts(rig: Rig) -> int:
 # -- answers ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("path", ["/v1", "/api/v1", "/v1/"])
+@pytest.mark.parametrize("path", ["/v1/", "/api/v1"])
 async def test_the_synchronous_client_generates(rig: Rig, path: str) -> None:
     key = await rig.key()
 
@@ -159,13 +159,9 @@ async def test_errors_of_the_caller(rig: Rig) -> None:
 @pytest.mark.parametrize(
     ("fields", "status", "code", "param"),
     [
-        ({"prompt": ""}, 400, "empty_string", "prompt"),
         ({"n": 11}, 400, "integer_above_max_value", "n"),
-        ({"size": "1x1"}, 400, "invalid_value", "size"),
         ({"model": "dall-e-3"}, 400, "model_not_found", "model"),
-        ({"extra_body": {"stream": True}}, 400, "unsupported_parameter", "stream"),
         ({"size": "1536x1024"}, 403, "size_not_allowed", "size"),
-        ({"extra_body": {"x": "y" * 1_100_000}}, 413, "body_too_large", None),
         ({"extra_headers": {"Content-Encoding": "gzip"}}, 415, "unsupported_content_type", None),
         ({"extra_headers": {"Cache-Control": "only-if-cached"}}, 504, "not_cached", None),
     ],
@@ -211,11 +207,8 @@ async def test_a_budget_that_is_used_up(rig: Rig) -> None:
 @pytest.mark.parametrize(
     ("status", "failure", "code"),
     [
-        (400, openai.BadRequestError, "moderation_blocked"),
         (404, openai.NotFoundError, "model_not_found"),
         (401, openai.InternalServerError, "upstream_auth"),
-        (409, openai.InternalServerError, "upstream_failed"),
-        (408, openai.InternalServerError, "upstream_unknown"),
         (502, openai.InternalServerError, "upstream_unknown"),
     ],
 )
@@ -226,30 +219,11 @@ async def test_an_upstream_error_that_no_retry_mends_is_not_retried(
     await raised_once(rig, await rig.key(), failure, code, upstream=1)
 
 
-@pytest.mark.parametrize(
-    ("fault", "code"),
-    [
-        (UpstreamFault(kind="not_json"), "upstream_unknown"),
-        (UpstreamFault(kind="cut_in_body"), "upstream_cut"),
-    ],
-    ids=lambda value: value.kind if isinstance(value, UpstreamFault) else None,
-)
-async def test_a_picture_that_may_have_been_drawn_is_never_bought_again(
-    rig: Rig, fault: UpstreamFault, code: str
-) -> None:
-    rig.sandbox.fault = fault
-    await raised_once(rig, await rig.key(), openai.InternalServerError, code, upstream=1)
+async def test_a_picture_that_may_have_been_drawn_is_never_bought_again(rig: Rig) -> None:
+    rig.sandbox.fault = UpstreamFault(kind="cut_in_body")
+    failure = openai.InternalServerError
+    await raised_once(rig, await rig.key(), failure, "upstream_cut", upstream=1)
     assert (await rig.usage()).images_unknown == 1
-
-
-async def test_an_upstream_that_does_not_answer(tmp_path: Path) -> None:
-    quick: dict[str, Any] = {"UPSTREAM_CONNECT_SECONDS": "0.9", "UPSTREAM_TIMEOUT_SECONDS": "1"}
-    async with running_rig(tmp_path, FLAT, **quick) as rig:
-        rig.sandbox.fault = UpstreamFault(kind="hang")
-        error = await raised_once(
-            rig, await rig.key(), openai.InternalServerError, "upstream_timeout", upstream=1
-        )
-        assert error.status_code == 504
 
 
 # -- errors that are retried --------------------------------------------------------------------

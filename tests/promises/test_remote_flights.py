@@ -156,14 +156,14 @@ async def test_without_the_caches_redis_the_answer_is_handed_over(tmp_path: Path
 
 
 async def test_a_redis_frozen_for_3_seconds_costs_no_second_purchase(tmp_path: Path) -> None:
-    async with running_gateways(tmp_path, 3, drawing(latency=6)) as gateways:
+    async with running_gateways(tmp_path, 3, drawing(latency=5)) as gateways:
         key = await gateways.key(limits=EXACT)
         asking = asyncio.create_task(gateways.crowd(key, 9))
         await until(lambda: gateways.sandbox.counts.asked == 1)
         gateways.redis.freeze()
         await asyncio.sleep(3)
         gateways.redis.thaw()
-        async with asyncio.timeout(6 + SLACK):
+        async with asyncio.timeout(5 + SLACK):
             answers = await asking
         ends = Counter(got.status if got.status == 503 else status(got) for got in answers)
         assert ends[STORED] == 1
@@ -173,7 +173,7 @@ async def test_a_redis_frozen_for_3_seconds_costs_no_second_purchase(tmp_path: P
 
 
 async def test_while_redis_is_away_nothing_is_bought_and_nobody_waits_long(tmp_path: Path) -> None:
-    async with running_gateways(tmp_path, 2, drawing(latency=5)) as gateways:
+    async with running_gateways(tmp_path, 2, drawing(latency=4)) as gateways:
         key = await gateways.key()
         first, second = await buyer_and_waiter(gateways, key)
         await gateways.redis.kill()

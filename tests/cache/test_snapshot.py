@@ -124,17 +124,6 @@ async def test_writing_and_reading_are_logged(settings: CacheSettings, lines: Li
     ]
 
 
-async def test_reading_and_writing_end_at_their_time_limit(
-    settings: CacheSettings, lines: Lines
-) -> None:
-    await Run(settings).put_back(seconds=0)
-    run = Run(settings)
-    await run.put_back()
-    await run.keep(seconds=0)
-    assert lines[0]["event"] == "kept cache read in part"
-    assert (lines[-1]["answers"], lines[-1]["left_out"]) == (0, 1)
-
-
 async def test_an_unusable_file_is_logged(settings: CacheSettings, lines: Lines) -> None:
     run = Run(settings)
     run.file.write_bytes(run.file.read_bytes()[:-1])

@@ -67,19 +67,6 @@ def test_each_limit_counts_usage_and_holds() -> None:
     }
 
 
-def test_a_new_day_starts_with_the_whole_limit() -> None:
-    tomorrow = states(BUSY, now=end_of_day(DAY))
-    assert numbers(tomorrow["images_per_day"]) == (10, 0, 0, 10, end_of_day(DAY + 1))
-    assert numbers(tomorrow["requests_per_minute"]) == (5, 0, 0, 5, None)
-
-
-def test_nothing_remains_of_a_limit_below_its_usage() -> None:
-    (state,) = limit_states(BUSY, Limits(images_per_day=1), NOON)
-    assert (state.used, state.remaining) == (3, 0)
-    (state,) = limit_states(EMPTY, Limits(images_per_day=0), NOON)
-    assert state.remaining == 0
-
-
 # -- the wait of the minute ---------------------------------------------------------------------
 
 times = st.floats(NOON, NOON + 100, allow_nan=False)

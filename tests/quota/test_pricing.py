@@ -10,7 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from gateway.config.models import GPT_IMAGE_2, Model, PriceTable, SizeRules, TokenPrices
+from gateway.config.models import (
+    GPT_IMAGE_2,
+    KNOWN_TOKEN_PRICES,
+    Model,
+    PriceTable,
+    SizeRules,
+    TokenPrices,
+)
 from gateway.core.model import ImageRequest
 from gateway.quota.image_response import ImageResponse
 from gateway.quota.pricing import ceiling, charge
@@ -77,43 +84,48 @@ def test_the_known_prices(quality: str | None, size: str, price: int) -> None:
     assert charge(GPT_IMAGE_2, asked(size, quality), came(3)) == 3 * price
 
 
-@pytest.mark.parametrize("quality", ["low", "hd", "auto", None])
-@pytest.mark.parametrize("size", ["1024x1024", "2048x2048", "auto"])
-def test_a_flat_price_covers_everything(quality: str | None, size: str) -> None:
-    assert ceiling(priced(40_000), asked(size, quality)) == 40_000
-
-
-def test_a_price_for_a_quality_covers_its_sizes() -> None:
-    model = priced(low=5_000, medium={"1024x1024": 50_000})
-    assert ceiling(model, asked("2048x2048", "low")) == 5_000
-    assert ceiling(model, asked("auto", "low")) == 5_000
-    # A quality without a price costs the highest price of all.
-    assert ceiling(model, asked("2048x2048", "high")) == 200_000
-    assert ceiling(model, asked("1024x1024", "auto")) == 50_000
-
-
-def test_an_exact_cell_comes_before_a_wider_price() -> None:
-    prices = PriceTable(
+FLAT = priced(40_000)
+BY_QUALITY = priced(low=5_000, medium={"1024x1024": 50_000})
+MIXED = Model(
+    name="gpt-image-2",
+    prices=PriceTable(
         flat=10_000,
         cells={("low", None): 5_000, ("low", "1024x1024"): 7_000, ("high", "1024x1024"): 9_000},
-    )
-    model = Model(name="gpt-image-2", prices=prices)
-    assert ceiling(model, asked("1024x1024", "low")) == 7_000
-    assert ceiling(model, asked("2048x2048", "low")) == 5_000
-    assert ceiling(model, asked("auto", "low")) == 7_000
-    assert ceiling(model, asked("1024x1024", "high")) == 9_000
-    assert ceiling(model, asked("2048x2048", "high")) == 10_000
-    assert ceiling(model, asked("1024x1024", "auto")) == 10_000
+    ),
+)
+SMALL = Model(
+    name="small",
+    prices=PriceTable(cells={("low", "512x512"): 1_000}),
+    sizes=SizeRules(min_pixels=256, max_pixels=512 * 512, max_edge=512),
+)
 
 
-def test_a_small_maximum_costs_no_less_than_a_cell() -> None:
-    model = Model(
-        name="small",
-        prices=PriceTable(cells={("low", "512x512"): 1_000}),
-        sizes=SizeRules(min_pixels=256, max_pixels=512 * 512, max_edge=512),
-    )
-    assert ceiling(model, asked("auto", "low")) == 1_000
-    assert ceiling(model, asked("256x256", "low")) == 1_000
+@pytest.mark.parametrize(
+    ("model", "size", "quality", "price"),
+    [
+        # A flat price covers everything.
+        *((FLAT, "2048x2048", quality, 40_000) for quality in ("low", "hd", "auto", None)),
+        *((FLAT, size, "low", 40_000) for size in ("1024x1024", "auto")),
+        # A price for a quality covers its sizes. One without a price costs the highest of all.
+        (BY_QUALITY, "2048x2048", "low", 5_000),
+        (BY_QUALITY, "auto", "low", 5_000),
+        (BY_QUALITY, "2048x2048", "high", 200_000),
+        (BY_QUALITY, "1024x1024", "auto", 50_000),
+        # An exact cell comes before a wider price.
+        (MIXED, "1024x1024", "low", 7_000),
+        (MIXED, "2048x2048", "low", 5_000),
+        (MIXED, "auto", "low", 7_000),
+        (MIXED, "1024x1024", "high", 9_000),
+        (MIXED, "2048x2048", "high", 10_000),
+        (MIXED, "1024x1024", "auto", 10_000),
+        # A small maximum costs no less than a cell.
+        *((SMALL, size, "low", 1_000) for size in ("auto", "256x256")),
+    ],
+)
+def test_the_ceiling_of_other_tables(
+    model: Model, size: str, quality: str | None, price: int
+) -> None:
+    assert ceiling(model, asked(size, quality)) == price
 
 
 # -- the charge for a response ------------------------------------------------------------------
@@ -202,14 +214,7 @@ def test_no_charge_is_above_its_ceiling(
 
 # -- tokens -------------------------------------------------------------------------------------
 
-TOKEN_PRICES = TokenPrices(
-    text_input=5_000_000,
-    image_input=8_000_000,
-    cached_text_input=1_250_000,
-    cached_image_input=2_000_000,
-    image_output=30_000_000,
-    text_output=30_000_000,
-)
+TOKEN_PRICES = TokenPrices(**KNOWN_TOKEN_PRICES["gpt-image-2"], text_output=30_000_000)
 BY_TOKENS = replace(GPT_IMAGE_2, billing="tokens", token_prices=TOKEN_PRICES)
 
 

@@ -240,15 +240,7 @@ def test_a_wait_is_spread_upward_and_stays_within_a_minute(wait: float, spread: 
     assert 1000 <= int(refused.headers["retry-after-ms"]) <= 60_000
 
 
-@pytest.mark.parametrize(
-    "limits",
-    [
-        {"images_per_day": 5},
-        {"images_per_month": 5},
-        {"cost_per_day": 200_000},
-        {"cost_per_month": 200_000},
-    ],
-)
+@pytest.mark.parametrize("limits", [{"images_per_day": 5}, {"cost_per_month": 200_000}])
 @pytest.mark.parametrize("settled", [False, True])
 def test_a_team_does_not_see_the_usage_of_others(limits: Any, settled: bool) -> None:
     bench, gateway = Bench(), Limits(**limits)

@@ -74,15 +74,6 @@ def test_giving_up_always_writes_the_account_and_leaves_no_entry(bench: Bench) -
     assert not bench.entries
 
 
-def test_giving_up_after_the_sweep_corrects_the_entry_too(bench: Bench) -> None:
-    bench.held(reserve(images=4))
-    bench.now += 305
-    bench.apply(Expire(RED))
-    bench.apply(release(forget=True))
-    assert bench.team().day == today()
-    assert (bench.entries["r1"].outcome, bench.entries["r1"].cost) == ("failed", 0)
-
-
 # -- repeated steps -----------------------------------------------------------------------------
 
 
@@ -93,35 +84,6 @@ def test_a_repeated_reservation_is_held_once(bench: Bench) -> None:
     assert isinstance(applied.outcome, Held)
     assert applied.outcome.at == first.at
     assert applied.changes == {}
-
-
-def test_a_reservation_repeated_after_the_sweep_is_charged_once(bench: Bench) -> None:
-    step = reserve(images=2, limits=Limits(images_per_day=2))
-    bench.held(step)
-    bench.now += 305
-    bench.apply(Expire(RED))
-    assert bench.held(step).at == NOON
-    assert bench.team().day == today(2, 80_000)
-    bench.apply(settle(images=1))
-    assert bench.team().day == today(1, 40_000)
-    assert bench.entries["r1"].images_bought == 1
-
-
-@pytest.mark.parametrize("first", range(4))
-def test_only_the_first_outcome_counts(bench: Bench, first: int) -> None:
-    outcomes: list[Settle | Release] = [
-        settle(images=2),
-        settle(images=1),
-        release(),
-        release(forget=True),
-    ]
-    bench.held(reserve(images=2))
-    bench.apply(outcomes[first])
-    state, lines = bench.team(), dict(bench.entries)
-    for later in outcomes:
-        bench.apply(later)
-        assert bench.team() == state
-        assert bench.entries == lines
 
 
 # -- the sweep ----------------------------------------------------------------------------------
@@ -173,16 +135,6 @@ def test_a_keys_limits_refuse_that_key_alone(bench: Bench) -> None:
     assert (refused.scope, refused.owner, refused.limit) == ("key", "k1", "images_per_day")
     bench.held(reserve("r3", key="k2", key_limits=limits))
     bench.held(reserve("r4", key="k3"))
-
-
-def test_calls_that_were_open_before_a_key_had_limits_count_as_open(bench: Bench) -> None:
-    bench.held(reserve("r1", key="k1"))
-    limits = Limits(concurrent_requests=1, images_per_day=1)
-    refused = bench.refused(reserve("r2", key="k1", key_limits=limits)).refusal
-    assert (refused.scope, refused.limit) == ("key", "concurrent_requests")
-    bench.apply(settle("r1"))
-    bench.held(reserve("r2", key="k1", key_limits=limits))
-    assert bench.team().keys["k1"].day == today(held_images=1, held_cost=40_000)
 
 
 def test_counters_of_quiet_keys_do_not_pile_up(bench: Bench) -> None:

@@ -1,6 +1,5 @@
 """Real usages of the Images API, and the promise that doubt never makes a charge smaller."""
 
-import json
 from fractions import Fraction
 from math import ceil
 from typing import Any
@@ -18,60 +17,33 @@ GPT_IMAGE_1_5 = replace(GPT_IMAGE_2, image_output=32_000_000, text_output=10_000
 
 # -- usages of the upstream ---------------------------------------------------------------------
 
-REFERENCE = """{
-    "total_tokens": 100,
-    "input_tokens": 50,
-    "output_tokens": 50,
-    "input_tokens_details": {"text_tokens": 10, "image_tokens": 40}
-}"""
-"""OpenAI's API reference, "The image generation response" (platform.openai.com/docs/api-reference/
-images/object): the example of a whole answer.
-"""
-
-GPT_IMAGE_1_5_MEDIUM = """{
-    "total_tokens": 1079,
-    "input_tokens": 23,
-    "input_tokens_details": {"image_tokens": 0, "text_tokens": 23},
-    "output_tokens": 1056,
-    "output_tokens_details": null
-}"""
-"""github.com/BerriAI/litellm, issue 18541: gpt-image-1.5, medium, 1024x1024. Its output was charged
-as text there.
-"""
-
-GPT_IMAGE_1_5_HIGH = """{
-    "input_tokens": 169,
-    "output_tokens": 4599,
-    "input_tokens_details": {"text_tokens": 169, "image_tokens": 0},
-    "output_tokens_details": {"text_tokens": 439, "image_tokens": 4160}
-}"""
-"""github.com/BerriAI/litellm, pull request 19515: gpt-image-1.5, charged at $0.046 there instead of
-$0.14.
-"""
-
-WITH_A_PICTURE = """{
-    "input_tokens": 1474,
-    "input_tokens_details": {"image_tokens": 1457, "text_tokens": 17},
-    "output_tokens": 1372,
-    "output_tokens_details": {"image_tokens": 1372, "text_tokens": 0},
-    "total_tokens": 2846
-}"""
-"""github.com/openai/codex, codex-rs/codex-api/src/endpoint/images.rs: an answer of the Images API,
-medium, 1024x1536.
-"""
-
 
 @pytest.mark.parametrize(
-    ("body", "prices", "micro"),
+    ("made", "text_in", "image_in", "details", "prices", "micro"),
     [
-        (REFERENCE, GPT_IMAGE_2, 10 * 5 + 40 * 8 + 50 * 30),
-        (GPT_IMAGE_1_5_MEDIUM, GPT_IMAGE_1_5, 23 * 5 + 1056 * 32),
-        (GPT_IMAGE_1_5_HIGH, GPT_IMAGE_1_5, 138_355),
-        (WITH_A_PICTURE, GPT_IMAGE_2, 17 * 5 + 1457 * 8 + 1372 * 30),
+        # platform.openai.com/docs/api-reference/images/object: the example of a whole answer.
+        (50, 10, 40, {}, GPT_IMAGE_2, 10 * 5 + 40 * 8 + 50 * 30),
+        # github.com/BerriAI/litellm, issue 18541: its output was charged as text there.
+        (1056, 23, 0, {"output_tokens_details": None}, GPT_IMAGE_1_5, 23 * 5 + 1056 * 32),
+        # github.com/BerriAI/litellm, pull request 19515: charged at $0.046 there, not at $0.14.
+        (
+            *(4599, 169, 0),
+            {"output_tokens_details": {"text_tokens": 439, "image_tokens": 4160}},
+            *(GPT_IMAGE_1_5, 138_355),
+        ),
+        # github.com/openai/codex, codex-rs/codex-api/src/endpoint/images.rs: with a picture.
+        (
+            *(1372, 17, 1457),
+            {"output_tokens_details": {"image_tokens": 1372, "text_tokens": 0}},
+            *(GPT_IMAGE_2, 17 * 5 + 1457 * 8 + 1372 * 30),
+        ),
     ],
 )
-def test_the_cost_of_real_responses(body: str, prices: TokenPrices, micro: int) -> None:
-    usage = read_usage(json.loads(body))
+def test_the_cost_of_real_responses(
+    made: int, text_in: int, image_in: int, details: Any, prices: TokenPrices, micro: int
+) -> None:
+    taken = {"text_tokens": text_in, "image_tokens": image_in}
+    usage = read_usage(used(text_in + image_in, made, input_tokens_details=taken, **details))
     assert usage.sound
     assert cost(prices, usage) == micro
 

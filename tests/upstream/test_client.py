@@ -42,14 +42,23 @@ CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
-class Server:
-    """A server that a test scripts. It keeps the heads of its requests."""
+class Line(HttpUpstream):
+    """The client, with the settings of its calls, and the server that a test scripts."""
 
-    def __init__(self, talk: Talk | bytes) -> None:
-        self._talk = self._answering(talk) if isinstance(talk, bytes) else talk
+    def __init__(self, base_url: str, timeout: float = 10.0) -> None:
+        self.settings = UpstreamSettings(
+            base_url=base_url,
+            path=PATH,
+            api_key=Secret(KEY),
+            connect_seconds=0.5,
+            timeout_seconds=timeout,
+            max_response_bytes=LIMIT,
+        )
         self.connections = 0
         self.heads: list[bytes] = []
-        self.port = 0
+
+    async def ask(self, body: bytes = BODY) -> Reply:
+        return await self.generate(body, "request-1", self.settings)
 
     async def hear(self, reader: asyncio.StreamReader) -> None:
         """Read one request to its end."""
@@ -58,79 +67,56 @@ class Server:
         assert f"Content-Length: {len(BODY)}\r\n".encode() in head
         assert await reader.readexactly(len(BODY)) == BODY
 
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.connections += 1
+
+@asynccontextmanager
+async def line(
+    talk: Talk | bytes,
+    *,
+    scheme: str = "http",
+    timeout: float = 10.0,
+    context: ssl.SSLContext | None = None,
+) -> AsyncIterator[Line]:
+    """A client of a server that talks like this."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        client.connections += 1
         try:
-            await self._talk(reader, writer)
+            if isinstance(talk, bytes):
+                await client.hear(reader)
+                writer.write(talk)
+                await writer.drain()
+            else:
+                await talk(reader, writer)
         except (asyncio.IncompleteReadError, asyncio.CancelledError, OSError):
             pass  # the client has gone, or the test is over
         finally:
             writer.close()
 
-    def _answering(self, answer: bytes) -> Talk:
-        async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            await self.hear(reader)
-            writer.write(answer)
-            await writer.drain()
-
-        return talk
-
-
-@asynccontextmanager
-async def serving(
-    talk: Talk | bytes, context: ssl.SSLContext | None = None
-) -> AsyncIterator[Server]:
-    server = Server(talk)
-    listening = await asyncio.start_server(server.serve, "127.0.0.1", 0, ssl=context)
-    server.port = listening.sockets[0].getsockname()[1]
+    listening = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
+    port = listening.sockets[0].getsockname()[1]
     try:
-        yield server
+        async with Line(f"{scheme}://127.0.0.1:{port}", timeout) as client:
+            yield client
     finally:
         listening.close()
 
 
-class Line(HttpUpstream):
-    """The client, and the settings of all its calls."""
-
-    def __init__(self, settings: UpstreamSettings) -> None:
-        self.settings = settings
-
-    async def ask(self, body: bytes = BODY) -> Reply:
-        return await self.generate(body, "request-1", self.settings)
-
-
-@asynccontextmanager
-async def calling(
-    port: int, *, scheme: str = "http", host: str = "127.0.0.1", timeout: float = 10.0
-) -> AsyncIterator[Line]:
-    settings = UpstreamSettings(
-        base_url=f"{scheme}://{host}:{port}",
-        path=PATH,
-        api_key=Secret(KEY),
-        connect_seconds=0.5,
-        timeout_seconds=timeout,
-        max_response_bytes=LIMIT,
-    )
-    async with Line(settings) as line:
-        yield line
-
-
-async def reply_to(talk: Talk | bytes, timeout: float = 10.0) -> Reply:
+async def reply_to(talk: Talk | bytes) -> Reply:
     """Return the reply of a call to a server that talks like this. It is called once."""
-    async with serving(talk) as server, calling(server.port, timeout=timeout) as upstream:
+    async with line(talk) as upstream:
         try:
             return await upstream.ask()
         finally:
-            assert server.connections == 1
-            assert len(server.heads) <= 1
+            assert upstream.connections == 1
+            assert len(upstream.heads) <= 1
 
 
 async def error_from(talk: Talk | bytes, timeout: float = 10.0) -> type[UpstreamError]:
     """Return the type of error that a call raises. It must not carry aiohttp's error."""
-    async with serving(talk) as server, calling(server.port, timeout=timeout) as up:
+    async with line(talk, timeout=timeout) as upstream:
         with pytest.raises(UpstreamError) as caught:
-            await up.ask()
-        assert server.connections <= 1  # a failed call is not sent again
+            await upstream.ask()
+        assert upstream.connections <= 1  # a failed call is not sent again
     error = caught.value
     assert error.__cause__ is None
     assert "CANARY" not in f"{error!r} {error.__context__!r}"
@@ -158,10 +144,10 @@ def response(body: bytes, status: str = "200 OK", **headers: str) -> bytes:
 
 
 async def test_request_head() -> None:
-    async with serving(OK) as server, calling(server.port) as upstream:
+    async with line(OK) as upstream:
         reply = await upstream.ask()
     assert reply == Reply(200, {"content-length": "8"}, b'{"a": 1}')
-    first, *lines = server.heads[0].decode().strip().split("\r\n")
+    first, *lines = upstream.heads[0].decode().strip().split("\r\n")
     assert first == f"POST {PATH} HTTP/1.1"
     headers = dict(line.lower().split(": ", 1) for line in lines)
     assert headers["authorization"] == f"bearer {KEY}".lower()
@@ -174,17 +160,12 @@ async def test_request_head() -> None:
 
 
 async def test_each_call_follows_its_own_settings() -> None:
-    async with serving(OK) as server, serving(OK) as other, calling(server.port) as upstream:
+    async with line(OK) as upstream, line(OK) as other:
         await upstream.ask()
-        upstream.settings = replace(
-            upstream.settings,
-            base_url=f"http://127.0.0.1:{other.port}",
-            api_key=Secret("second"),
-            max_response_bytes=7,
-        )
+        upstream.settings = replace(other.settings, api_key=Secret("second"), max_response_bytes=7)
         with pytest.raises(UpstreamUnknown):
             await upstream.ask()
-    assert [f"Bearer {KEY}".encode() in head for head in server.heads] == [True]
+    assert [f"Bearer {KEY}".encode() in head for head in upstream.heads] == [True]
     assert [b"Bearer second" in head for head in other.heads] == [True]
 
 
@@ -217,7 +198,7 @@ async def test_whole_responses(answer: bytes, status: int, body: bytes) -> None:
 
 async def test_a_response_is_freed_without_the_garbage_collector() -> None:
     """Many calls hold megabytes each, so memory must not wait for a collection."""
-    async with serving(OK) as server, calling(server.port) as upstream:
+    async with line(OK) as upstream:
         gc.disable()
         try:
             task = asyncio.create_task(upstream.ask())
@@ -232,10 +213,10 @@ async def test_a_response_is_freed_without_the_garbage_collector() -> None:
 
 async def test_cookies_are_not_kept() -> None:
     answer = response(b"{}", Set_Cookie="session=1")
-    async with serving(answer) as server, calling(server.port) as upstream:
+    async with line(answer) as upstream:
         for _ in range(2):
             await upstream.ask()
-    assert b"cookie" not in server.heads[1].lower()
+    assert b"cookie" not in upstream.heads[1].lower()
 
 
 async def test_a_proxy_in_the_environment_is_ignored() -> None:
@@ -254,7 +235,7 @@ async def test_a_refusal_before_the_request_was_read() -> None:
         await asyncio.sleep(5)
 
     body = b"x" * 2**20
-    async with serving(refuse) as server, calling(server.port, timeout=2) as upstream:
+    async with line(refuse, timeout=2) as upstream:
         reply = await upstream.ask(body)
     assert (reply.status, reply.body) == (400, b"no")
 
@@ -263,26 +244,24 @@ async def test_a_refusal_before_the_request_was_read() -> None:
 
 
 async def test_bytes_after_a_response_reach_no_other_request() -> None:
-    server: Server
-
     async def talk_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await server.hear(reader)
+        await upstream.hear(reader)
         writer.write(OK + response(b"another team's"))
         await writer.drain()
-        await server.hear(reader)
+        await upstream.hear(reader)
 
-    async with serving(talk_on) as server, calling(server.port) as upstream:
+    async with line(talk_on) as upstream:
         for _ in range(3):
             assert (await upstream.ask()).body == b'{"a": 1}'
             await asyncio.sleep(0.05)
-        assert server.connections == 3
+        assert upstream.connections == 3
 
 
 # -- nothing was sent: free ---------------------------------------------------------------------
 
 
 async def test_a_name_that_does_not_exist() -> None:
-    async with calling(1, host="nowhere.invalid") as upstream:
+    async with Line("http://nowhere.invalid") as upstream:
         assert (await logged_cause(upstream))[0] == "dns"
 
 
@@ -290,7 +269,7 @@ async def test_a_port_without_a_listener() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-        async with calling(port) as upstream:
+        async with Line(f"http://127.0.0.1:{port}") as upstream:
             assert await logged_cause(upstream) == ("refused", "Connection refused")
 
 
@@ -304,7 +283,8 @@ async def test_a_server_too_busy_to_accept(timeout: float) -> None:
         for each in waiting:
             each.setblocking(False)
             each.connect_ex(busy.getsockname())
-        async with calling(busy.getsockname()[1], timeout=timeout) as upstream:
+        port = busy.getsockname()[1]
+        async with Line(f"http://127.0.0.1:{port}", timeout) as upstream:
             assert (await logged_cause(upstream))[0] == "timeout"
         for each in waiting:
             each.close()
@@ -322,16 +302,16 @@ async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
     ("talk", "cause"), [(OK, "timeout"), (silence, "timeout"), (hang_up, "network")]
 )
 async def test_a_server_that_does_not_speak_tls(talk: Talk | bytes, cause: str) -> None:
-    async with serving(talk) as server, calling(server.port, scheme="https") as upstream:
+    async with line(talk, scheme="https") as upstream:
         assert (await logged_cause(upstream))[0] == cause
 
 
 async def test_a_certificate_of_an_unknown_authority(tmp_path: Path) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(*Issued().write(tmp_path))
-    async with serving(OK, context) as server, calling(server.port, scheme="https") as upstream:
+    async with line(OK, scheme="https", context=context) as upstream:
         assert await logged_cause(upstream) == ("tls", "unable to get local issuer certificate")
-    assert server.heads == []
+    assert upstream.heads == []
 
 
 # -- something may have been sent: charged ------------------------------------------------------
@@ -382,7 +362,7 @@ async def test_one_deadline_for_the_whole_call(talk: Talk) -> None:
 
 
 async def test_closing_cuts_off_open_calls() -> None:
-    async with serving(silence) as server, calling(server.port) as upstream:
+    async with line(silence) as upstream:
         call = asyncio.create_task(upstream.ask())
         await asyncio.sleep(0.1)
         await upstream.close()
@@ -398,7 +378,7 @@ async def test_a_cancelled_call_hangs_up() -> None:
         assert await reader.read() == b""
         gone.set()
 
-    async with serving(wait) as server, calling(server.port) as upstream:
+    async with line(wait) as upstream:
         call = asyncio.create_task(upstream.ask())
         await asyncio.sleep(0.1)
         call.cancel()
@@ -467,7 +447,7 @@ async def test_supported_encodings(encoding: str, data: bytes) -> None:
 async def test_nothing_of_a_request_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     for talk in (OK, b"", b"CANARY\r\n\r\n", reset):
-        async with serving(talk) as server, calling(server.port) as upstream:
+        async with line(talk) as upstream:
             try:
                 await upstream.ask()
             except UpstreamError as error:

@@ -40,7 +40,7 @@ def check_config(config: Path | None, teams: Path | None) -> None:
 
     \b
     Example:
-      gateway check-config --config deploy/gateway.toml --teams deploy/teams.toml
+      gateway check-config --config /etc/gateway/gateway.toml --teams config/teams.toml
     """
     file = config or DEFAULT_CONFIG
     beside = file.with_name("teams.toml")

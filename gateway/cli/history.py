@@ -43,7 +43,7 @@ def activity(
     """Show recent requests of all gateways, newest first.
 
     Gateways write their requests once a second. Many similar requests within a second share one
-    line, which shows their number. Similar requests without a known key always share one.
+    line, which shows their number. Similar requests without a valid key always share one line.
     Times are UTC.
 
     \b

@@ -134,7 +134,7 @@ def create_key(
 def list_keys(team: str | None, format: str, config: Path | None) -> None:
     """List keys by their public ids, never the keys themselves.
 
-    Times are UTC, the last use is accurate to a minute. A rotated key and its replacements form a
+    Times are UTC. The last use is accurate to a minute. A rotated key and its replacements form a
     line of keys. They share limits and budgets, and usage reports show them under the first id.
     """
 

@@ -23,7 +23,7 @@ COMMANDS = {
     "audit": ("history", "Show who changed which team or key, newest first."),
     "check-config": ("check_config", "List every fault of the configuration at once."),
     "keys": ("keys", "Manage the teams' keys."),
-    "sandbox": ("sandbox", "Run a stand-in for the upstream, for tests and trials."),
+    "sandbox": ("sandbox", "Run a free replacement for the upstream, for tests and trials."),
     "serve": ("serve", "Run the gateway until Ctrl-C or SIGTERM."),
     "store": ("archive", "Back up the store, or move it to another one."),
     "teams": ("teams", "Manage the teams: their policies and limits."),

@@ -38,7 +38,7 @@ from gateway.web.http_server import bind_error
     help="How answers deliver their images.",
 )
 def sandbox(host: str, port: int, latency: float, answer: Answer) -> None:
-    """Run a stand-in for the upstream, for tests and trials.
+    """Run a free replacement for the upstream, for tests and trials.
 
     It draws real PNGs, which differ by prompt, and costs nothing. It accepts any key, or only the
     one in GATEWAY_SANDBOX_API_KEY. Its route /control shows counts of requests and images, and

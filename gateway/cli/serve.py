@@ -39,8 +39,8 @@ def serve(
 ) -> None:
     """Run the gateway until Ctrl-C or SIGTERM.
 
-    On these signals it refuses new requests and completes the ones in flight. On SIGHUP it reads
-    its configuration again.
+    On these signals it admits no new purchases and completes the requests in flight. On SIGHUP it
+    reads its configuration again.
 
     \b
     Examples:

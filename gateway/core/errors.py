@@ -192,7 +192,7 @@ class WrongContentType(InvalidRequest):
 
 
 class UnknownTransferCoding(InvalidRequest):
-    """The request's body is sent in a coding besides `chunked`: RFC 9112, section 6.1."""
+    """The request's body has a coding other than `chunked`: RFC 9112, section 6.1."""
 
     status = 501
     code = "invalid_http"

@@ -1,6 +1,6 @@
 """Calls to the server, each bounded in time, with its failures translated and its epoch checked.
 
-- A caller waits at most PATIENCE_SECONDS in all: for a free connection, for connecting, for the
+- A caller waits at most PATIENCE_SECONDS in total: for a free connection, for connecting, for the
   reply. A call that was sent by then may still be done, as the ports say.
 - A call that has begun has a task of its own, is never cancelled, and ends within a bound of its
   own. So no reply is left on a connection that another call uses next, and a caller that leaves

@@ -60,7 +60,7 @@ def hits(hour: int) -> str:
 
 
 def kept(hour: int) -> tuple[str, str, str]:
-    """The keys of an hour besides its packs: sums, purchases and hits."""
+    """The keys of an hour other than its packs: sums, purchases and hits."""
     return usage(hour), purchases(hour), hits(hour)
 
 

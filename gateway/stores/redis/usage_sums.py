@@ -117,7 +117,7 @@ WEEK_HOURS = WEEK_DAYS * DAY_HOURS
 
 VERSION = b"version"
 TOTALS = b"all"
-"""Fields in a pack besides those of teams, which begin with "t"."""
+"""Fields in a pack other than those of teams, which begin with "t"."""
 
 TEAMS_AT_ONCE = 200
 """Teams that are moved in one step, to bound how long the server and the event loop are busy."""

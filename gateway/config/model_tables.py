@@ -7,7 +7,7 @@ reserve these prices, and an answer that reports no tokens is charged by them.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from gateway.config.models import (
@@ -36,8 +36,6 @@ _FALLBACKS = {
     "text_output": "image_output",
 }
 """The token price that applies where this one is left out."""
-
-Cells = dict[tuple[str, str | None], int]
 
 
 class ModelTable(ModelOptions, frozen=True, kw_only=True):
@@ -88,7 +86,7 @@ def _read_model(name: str, table: dict[str, Any], faults: Faults) -> Model:
     readable = len(faults) == before
     model = Model(
         name=name,
-        prices=_read_prices(table.get("prices", {}), faults),
+        prices=_read_prices(table.get("prices", {}), faults.at("prices")),
         token_prices=_read_token_prices(name, table, faults),
         **values,
     )
@@ -123,45 +121,34 @@ def _against_rules(problem: str) -> str:
 
 
 def _read_prices(value: object, faults: Faults) -> PriceTable:
-    """Return the valid prices. `faults` is at the model's table."""
-    if not isinstance(value, dict):
-        return PriceTable(flat=_read_price(value, faults.at("prices")))
-    faults = faults.at("prices")
+    """Return the valid prices. `faults` is at the table of prices."""
+    prices = dict(_found_prices(value, faults))
+    flat = prices.pop((None, None), None)
+    cells = {(quality, size): price for (quality, size), price in prices.items() if quality}
+    return PriceTable(flat=flat, cells=cells)
+
+
+def _found_prices(
+    value: object, faults: Faults, quality: str | None = None, size: str | None = None
+) -> Iterator[tuple[tuple[str | None, str | None], int]]:
+    """Yield each price with its quality and size. One without them is for all of them."""
+    if size is not None or not isinstance(value, dict):
+        try:
+            yield (quality, size), _PRICE.convert(value)
+        except ValueError as error:
+            faults.add(str(error))
+        return
     if not value:
         faults.add("needs at least one price")
-    cells: Cells = {}
-    for quality, entry in value.items():
-        if quality not in PRICED_QUALITIES:
-            hint = did_you_mean(quality, PRICED_QUALITIES)
-            faults.add(f"is not low, medium or high{hint}", quality)
+    for name, inner in value.items():
+        if quality is None and name not in PRICED_QUALITIES:
+            hint = did_you_mean(name, PRICED_QUALITIES)
+            faults.add(f"is not low, medium or high{hint}", name)
+        elif quality is not None and not is_size(name):
+            faults.add("must be a size such as 1024x1024", name)
         else:
-            cells |= _read_cells(quality, entry, faults.at(quality))
-    return PriceTable(cells=cells)
-
-
-def _read_cells(quality: str, entry: object, faults: Faults) -> Cells:
-    """Return the prices of one quality: one number for all sizes, or one for each size."""
-    if not isinstance(entry, dict):
-        price = _read_price(entry, faults)
-        return {} if price is None else {(quality, None): price}
-    if not entry:
-        faults.add("needs at least one price")
-    cells: Cells = {}
-    for size, value in entry.items():
-        if not is_size(size):
-            faults.add("must be a size such as 1024x1024", size)
-        elif (price := _read_price(value, faults.at(size))) is not None:
-            cells[quality, size] = price
-    return cells
-
-
-def _read_price(value: object, faults: Faults) -> int | None:
-    try:
-        price: int = _PRICE.convert(value)
-    except ValueError as error:
-        faults.add(str(error))
-        return None
-    return price
+            names = (name, None) if quality is None else (quality, name)
+            yield from _found_prices(inner, faults.at(name), *names)
 
 
 def _read_token_prices(name: str, model: Mapping[str, Any], faults: Faults) -> TokenPrices | None:

@@ -81,7 +81,7 @@ def test_usage_is_summed_since_the_month_began(filled: Line) -> None:
         ("sk-gw-0123456789ac", "0.053"),
     ]
     assert filled.click("usage", "--by", "model").stdout.splitlines()[1].startswith("gpt-image-2")
-    total = filled.click("usage", "--by", "key").stdout.splitlines()[-1]
+    total = filled.click("usage", "--by", "key", "--by", "day").stdout.splitlines()[-1]
     assert total.split() == ["total", "2", "0", "2", "0", "0", "0", "0.264", "0.00"]
 
 

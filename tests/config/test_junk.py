@@ -55,11 +55,6 @@ def test_junk_in_known_places(values: dict[str, str]) -> None:
     read_or_refuse("\n".join(f"{name} = {value}" for name, value in values.items()), {})
 
 
-@given(NAMES, VALUES)
-def test_one_junk_value(name: str, value: str) -> None:
-    read_or_refuse(f"{name} = {value}", {})
-
-
 @given(st.text())
 def test_junk_text(text: str) -> None:
     read_or_refuse(text, {})

@@ -239,11 +239,6 @@ def test_a_fault_names_its_variable(variable: str, value: str, fault: str) -> No
     assert faults("", {variable: value}) == [f"environment {variable}: {fault}"]
 
 
-def test_the_place_is_the_callers() -> None:
-    with pytest.raises(ConfigError, match=r"^other\.toml: the option x is in no section$"):
-        read_settings("x = 1", {}, file="other.toml")
-
-
 def test_all_faults_at_once() -> None:
     text = """
         x = 1

@@ -2,7 +2,7 @@
 
 import re
 from decimal import Decimal
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import pytest
 from hypothesis import given
@@ -16,7 +16,6 @@ from gateway.config.options import (
     parse_toml,
     read_fields,
     read_table,
-    unwrap,
     variable_of,
 )
 from gateway.core.faults import ConfigError, Faults
@@ -170,38 +169,9 @@ def test_variables_of_options() -> None:
     assert variable_of("example", "key") == OPTIONS["key"].variable == "GATEWAY_EXAMPLE_KEY"
 
 
-@pytest.mark.parametrize(
-    ("kind", "words"),
-    [
-        (bool, "true or false"),
-        (bool | None, "true or false"),
-        (int, "an integer"),
-        (Annotated[int, Meta(ge=1, le=9)], "an integer from 1 to 9"),
-        (Annotated[int, Meta(ge=1, le=9)] | None, "an integer from 1 to 9"),
-        (Annotated[float, Meta(gt=0, le=9)], "a number above 0 and up to 9"),
-        (str, "text"),
-        (Annotated[str, Meta(description="a path")], "a path"),
-        (Annotated[str | None, Meta(description="a path")], "a path"),
-        (Literal["a", "b"], '"a" or "b"'),
-        (tuple[bool, ...], "a list, each item true or false"),
-        (
-            Annotated[tuple[str, ...], Meta(min_length=1)] | None,
-            "a list that is not empty, each item text",
-        ),
-    ],
-)
-def test_words(kind: Any, words: str) -> None:
-    assert describe(inspect.type_info(kind)) == words
-
-
 def test_a_type_that_no_option_has() -> None:
     with pytest.raises(TypeError):
         describe(inspect.type_info(bytes))
-
-
-def test_notes_of_all_layers() -> None:
-    kind = Annotated[Annotated[int, Meta(description="d")] | None, Meta(extra={"read": len})]
-    assert unwrap(inspect.type_info(kind)) == (inspect.IntType(), {"description": "d", "read": len})
 
 
 # -- TOML ---------------------------------------------------------------------------------------

@@ -14,7 +14,6 @@ from docs.reference import (
     descriptions,
     gateway_tables,
     reference,
-    toml_value,
 )
 from gateway.config.load import read_settings
 from gateway.config.models import KNOWN_TOKEN_PRICES, TokenPrices
@@ -89,19 +88,3 @@ def test_the_examples_in_the_shipped_file_are_valid() -> None:
     assert found.models["gpt-image-2"].token_prices == TokenPrices(
         **KNOWN_TOKEN_PRICES["gpt-image-2"], text_output=30_000_000
     )
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [
-        (None, ""),
-        (True, "true"),
-        (80, "80"),
-        (86_400.0, "86_400"),
-        (0.5, "0.5"),
-        ("a", '"a"'),
-        (("a", 1), '["a", 1]'),
-    ],
-)
-def test_defaults_are_shown_as_toml(value: object, text: str) -> None:
-    assert toml_value(value) == text

@@ -1,4 +1,4 @@
-"""Keys and sums of usage in their public form."""
+"""Keys in their public form."""
 
 import json
 
@@ -6,9 +6,8 @@ import pytest
 from msgspec.structs import replace
 
 from gateway.core.listing import listing
-from gateway.core.model import Key, KeyState, Limits, UsageRow
+from gateway.core.model import Key, KeyState, Limits
 from gateway.core.periods import utc
-from gateway.reporting.queries import usage_total
 from gateway.tenants.views import key_view
 
 CREATED = 1_700_000_000.0
@@ -27,20 +26,6 @@ def key(
         state=state,
         limits=Limits(images_per_month=7, cost_per_day=500_000),
         grace_ends=grace_ends,
-    )
-
-
-def row(*group: str, cost: int = 211_000) -> UsageRow:
-    return UsageRow(
-        group=group,
-        requests=4,
-        images_bought=3,
-        images_cached=2,
-        images_unknown=1,
-        cost=cost,
-        saved=1_500_000,
-        images_coalesced=1,
-        requests_refused=3,
     )
 
 
@@ -95,22 +80,6 @@ def test_the_shown_state_follows_expiry_and_grace(
 def test_a_successor_shows_the_line_of_its_predecessor() -> None:
     view = listing(key_view(replace(key(), first="0123456789ac"), CREATED))
     assert (view["id"], view["line"]) == ("sk-gw-0123456789ab", "sk-gw-0123456789ac")
-
-
-def test_the_total_is_exact() -> None:
-    total = usage_total(("team", "day"), [row("a", "1", cost=100_000), row("b", "1", cost=200_000)])
-    assert total == {
-        "team": "total",
-        "day": "",
-        "requests": 8,
-        "requests_refused": 6,
-        "images_bought": 6,
-        "images_cached": 4,
-        "images_coalesced": 2,
-        "images_unknown": 2,
-        "cost_usd": "0.3",
-        "saved_usd": "3",
-    }
 
 
 def test_times_are_cut_off_to_the_second() -> None:

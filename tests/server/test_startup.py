@@ -76,16 +76,18 @@ def test_the_environments_pepper_outranks_the_file(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_a_short_pepper_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "pepper").write_bytes(PEPPER[:-1])
-    with pytest.raises(StartError, match="fewer than 16 bytes"):
-        load_pepper(keys(tmp_path), PLACE)
-
-
-@pytest.mark.parametrize("place", ["file/pepper", "", "/proc/nowhere/pepper"])
-def test_an_unusable_pepper_file_is_refused(tmp_path: Path, place: str) -> None:
-    (tmp_path / "file").write_text("not a directory")
-    with pytest.raises(StartError, match=r"pepper file .* cannot be used: "):
+@pytest.mark.parametrize(
+    ("place", "reason"),
+    [
+        ("short", "fewer than 16 bytes"),
+        ("short/pepper", r"pepper file .* cannot be used: "),
+        ("", r"pepper file .* cannot be used: "),
+        ("/proc/nowhere/pepper", r"pepper file .* cannot be used: "),
+    ],
+)
+def test_an_unusable_pepper_file_is_refused(tmp_path: Path, place: str, reason: str) -> None:
+    (tmp_path / "short").write_bytes(PEPPER[:-1])
+    with pytest.raises(StartError, match=reason):
         load_pepper(KeySettings(pepper_file=str(tmp_path / place)), PLACE)
 
 

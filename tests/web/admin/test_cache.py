@@ -85,22 +85,6 @@ async def test_one_answer_is_purged_by_its_fingerprint(rig: Rig) -> None:
     assert again.json["purged"] is False
 
 
-async def test_an_ambiguous_purge_or_look_up_is_refused(rig: Rig) -> None:
-    await rig.key("red")
-    for path, bodies in {
-        "purge": (
-            *({}, {"al": True}, {"all": 1}, {"all": True, "team": "red"}),
-            *({"all": True, "fingerprint": "0" * 64}, {"fingerprint": "0" * 16}),
-        ),
-        "lookup": ({}, {"team": "red"}, {"team": "red", "request": 3}),
-    }.items():
-        for body in bodies:
-            got = await rig.ask_admin("POST", f"cache/{path}", json=body)
-            assert got.error == (400, "invalid_request_error", "invalid_fields"), body
-    without_prompt = {"team": "red", "request": {"n": 1}}
-    assert (await rig.ask_admin("POST", "cache/lookup", json=without_prompt)).status == 400
-
-
 async def test_a_shared_cache_is_purged_as_a_whole(tmp_path: Path) -> None:
     async with running_rig(tmp_path, CACHE_SCOPE="shared") as rig:
         await rig.generate(await rig.key("red"))

@@ -48,7 +48,7 @@ from gateway.stores.redis.leases import RedisLeases
 from gateway.telemetry.logging import dropped_lines
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.observer import Observer, Observers
-from gateway.telemetry.quota_gauges import AccountReader, QuotaCollector
+from gateway.telemetry.quota_gauges import QuotaGauges
 from gateway.tenants.directory import Directory
 from gateway.tenants.last_used import LastUsed
 from gateway.upstream.client import HttpUpstream
@@ -115,7 +115,14 @@ class Gateway:
             on_use=last_used.note,
             on_time=clock.correct,
         )
-        gauges = QuotaCollector(lambda: self.directory.teams, lambda: live().limits, now)
+        gauges = QuotaGauges(
+            store=store.accounts,
+            directory=self.directory,
+            settings=live,
+            metrics=self.metrics,
+            observer=observers,
+            wall=now,
+        )
         self.metrics.registry.register(gauges)
         webhooks = HttpWebhooks()
         deliverer = Deliverer(
@@ -184,14 +191,7 @@ class Gateway:
             memory,
             self._background,
             KeyFileWatcher(live),
-            AccountReader(
-                store=store.accounts,
-                directory=self.directory,
-                settings=live,
-                metrics=self.metrics,
-                gauges=gauges,
-                observer=observers,
-            ),
+            gauges,
         ]
         self._tracing = tracing
         self._running = AsyncExitStack()

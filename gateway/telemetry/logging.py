@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 from traceback import walk_tb
+from types import SimpleNamespace
 from typing import Any, TextIO
 
 import msgspec
@@ -80,19 +81,13 @@ def _configure(level: str, put: _Put) -> None:
     structlog.configure(
         processors=[_drop_below_level, _exception_places, _complete],
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS["debug"]),
-        logger_factory=lambda *_: _Output(put),
+        # A method for each level receives the complete events.
+        logger_factory=lambda *_: SimpleNamespace(**dict.fromkeys(_LEVELS, put)),
         cache_logger_on_first_use=True,
     )
     root = logging.getLogger()
     root.handlers = [_Foreign()]
     set_level(level)
-
-
-class _Output:
-    """Receives complete events from structlog, in a method for each level."""
-
-    def __init__(self, put: _Put) -> None:
-        self.debug = self.info = self.warning = self.error = self.critical = put
 
 
 def _write_at_once(stream: TextIO, render: Callable[[Event], str]) -> _Put:

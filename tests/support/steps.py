@@ -2,18 +2,24 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from gateway.config.settings import KeySettings
+from gateway.config.settings import KeySettings, Settings
 from gateway.config.store_url import parse_store_url
 from gateway.core.model import NO_LIMITS, Limits, Team
+from gateway.quota.store import AccountStore
 from gateway.server.startup import load_pepper
 from gateway.stores.sqlite import SqliteStore
+from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.observer import NO_OBSERVER
+from gateway.telemetry.quota_gauges import QuotaGauges
+from gateway.tenants.directory import Directory
 from gateway.upstream.sandbox import SandboxSettings
 from tests.support.directory import new_key, put_teams
 from tests.support.rig import UPSTREAM_KEY, Books, Client, Got, Rig
@@ -62,6 +68,18 @@ def status(got: Got) -> str:
 
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
+
+
+def gauges_of(teams: Mapping[str, Team], now: float) -> QuotaGauges:
+    """The gauges of these teams at this time, without a store to read."""
+    return QuotaGauges(
+        store=cast(AccountStore, None),
+        directory=cast(Directory, SimpleNamespace(teams=teams)),
+        settings=Settings,
+        metrics=Metrics(),
+        observer=NO_OBSERVER,
+        wall=lambda: now,
+    )
 
 
 async def samples(rig: Client) -> Samples:

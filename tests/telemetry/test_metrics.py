@@ -20,13 +20,13 @@ from gateway.core.periods import PeriodUsage, day_of, month_of
 from gateway.quota.account import Account, Hold
 from gateway.quota.ledger import Ledger
 from gateway.telemetry.metrics import TEAM_OUTCOMES, Metrics
-from gateway.telemetry.quota_gauges import QuotaCollector
 from gateway.upstream.sandbox import UpstreamFault
 from tests.support.quota_steps import reserve, settle
 from tests.support.rig import FLAT, Rig, running_rig
 from tests.support.steps import (
     Samples,
     drawing,
+    gauges_of,
     key_in,
     metric,
     read_samples,
@@ -296,9 +296,9 @@ def test_periods_that_ended_no_longer_count() -> None:
         holds={"r": Hold(now, now + 1, "k", "m", "s", "q", 1, 10_000, False)},
     )
     teams = {"team": Team(name="team", limits=LIMITS)}
-    collector = QuotaCollector(lambda: teams, Limits, lambda: now)
-    collector.accounts_seen({"team:team": account})
-    _, used, month, open = collector.collect()
+    gauges = gauges_of(teams, now)
+    gauges.accounts_seen({"team:team": account})
+    _, used, month, open = gauges.collect()
     assert {sample.labels["limit"]: sample.value for sample in used.samples} == {
         "images_per_day": 0,
         "images_per_month": 10,

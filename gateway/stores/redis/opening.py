@@ -84,7 +84,8 @@ async def _epoch(link: Link, confirm: str) -> tuple[str, bool]:
 
 def _check(facts: dict[str, str]) -> None:
     version = facts.get("redis_version", "")
-    if version and _numbers(version) < OLDEST_VERSION:
+    numbers = tuple(int(number) for number in re.findall(r"\d+", version)[:2])
+    if version and numbers < OLDEST_VERSION:
         raise UnusableStore(f"Redis 7.0 or Valkey 7.2 is needed, or newer, and it is {version}")
     if facts.get("role") in ("slave", "replica"):
         raise UnusableStore("it is a read-only replica")
@@ -107,10 +108,6 @@ async def _warn_of_risks(link: Link, facts: dict[str, str]) -> None:
             "the store writes to its disk once a second, or does not show how often: a crash of the"
             " machine may lose purchases of a second (set appendfsync always)"
         )
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(number) for number in re.findall(r"\d+", version)[:2])
 
 
 def _reason_to_act(failure: BaseException) -> str | None:

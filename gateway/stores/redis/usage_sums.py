@@ -20,6 +20,7 @@ Any gateway may move any sums at any time. The move is one script, which does no
 has changed since it was read.
 """
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 
@@ -91,14 +92,6 @@ def groups(fields: Iterable[bytes]) -> Iterator[tuple[Group, Numbers]]:
             numbers = found[field[1:]] = [0] * len(SUMS)
         numbers[_LETTERS.index(chr(field[0]))] = int(number)
     return ((decode_group(group), numbers) for group, numbers in found.items())
-
-
-def fields_of(group: Group, numbers: Numbers) -> Iterator[tuple[bytes, int]]:
-    """Yield the fields of an hour's sums for these numbers, without those that are 0."""
-    text = encode_group(group)
-    for letter, number in zip(_LETTERS, numbers, strict=True):
-        if number:
-            yield letter.encode() + text, number
 
 
 @lru_cache(8192)
@@ -175,11 +168,20 @@ async def _pack_hour(link: Link, now_hour: int) -> bool:
     hour = await _hour_to_move(link, now_hour)
     if hour is None:
         return False
-    by_team: dict[str, Rows] = {}
+    by_hour, by_day, by_week = packs = [defaultdict[bytes, Sums](Sums) for _ in packs_of(hour)]
+    moved: list[Argument] = []
     for group, numbers in groups(await link.read(names.usage(hour), "HGETALL")):
-        if group[0] in by_team or len(by_team) < TEAMS_AT_ONCE:
-            by_team.setdefault(group[0], []).append((group, numbers))
-    await _move(link, hour, by_team)
+        field = team_field(group[0])
+        if field not in by_hour and len(by_hour) == TEAMS_AT_ONCE:
+            continue
+        by_hour[field].add(group[1:], numbers)
+        for pack in (by_day, by_week):
+            pack[field].add(group[1:2], numbers)
+        by_day[TOTALS].add((str(hour),), numbers)
+        for letter, number in zip(_LETTERS, numbers, strict=True):
+            if number:
+                moved += (letter.encode() + encode_group(group), -number)
+    await _move(link, hour, packs, moved)
     return True
 
 
@@ -192,51 +194,21 @@ async def _hour_to_move(link: Link, now_hour: int) -> int | None:
     return hours[0] if hours else None
 
 
-async def _move(link: Link, hour: int, by_team: Mapping[str, Rows]) -> None:
-    levels = (_by_every_field(by_team), _by_key(by_team, hour), _by_key(by_team))
-    packs = packs_of(hour)
+async def _move(
+    link: Link, hour: int, packs: Sequence[Mapping[bytes, Sums]], moved: Sequence[Argument]
+) -> None:
+    """Add sums to the packs of an hour, and take the moved ones away from the hour's sums."""
+    keys = packs_of(hour)
     arguments: list[Argument] = [SCHEMA, hour]
-    for key, more in zip(packs, levels, strict=True):
-        version, *texts = await link.read(key, "HMGET", VERSION, *more)
-        arguments += (version or b"", len(more))
-        for (field, rows), text in zip(more.items(), texts, strict=True):
-            arguments += (field, msgspec.json.encode(_merged(text, rows)))
-    for rows in by_team.values():
-        for group, numbers in rows:
-            for field, number in fields_of(group, numbers):
-                arguments += (field, -number)
-    keys = (names.HOURS, names.PACKED, names.usage(hour), *packs)
-    await link.call("pack", keys, *arguments)
-
-
-def _by_every_field(by_team: Mapping[str, Rows]) -> dict[bytes, Rows]:
-    return {
-        team_field(team): [(group[1:], numbers) for group, numbers in rows]
-        for team, rows in by_team.items()
-    }
-
-
-def _by_key(by_team: Mapping[str, Rows], hour: int | None = None) -> dict[bytes, Rows]:
-    """Sum up by team and key; with an `hour`, add its total over all teams."""
-    found: dict[bytes, Rows] = {}
-    total = Sums()
-    for team, rows in by_team.items():
-        sums = Sums()
-        for group, numbers in rows:
-            sums.add(group[1:2], numbers)
-            total.add((str(hour),), numbers)
-        found[team_field(team)] = list(sums.items())
-    if hour is not None:
-        found[TOTALS] = list(total.items())
-    return found
-
-
-def _merged(text: bytes | None, rows: Rows) -> Rows:
-    """Add rows to a field of a pack."""
-    sums = Sums([] if text is None else decode_rows(text))
-    for group, numbers in rows:
-        sums.add(group, numbers)
-    return sums.nonzero()
+    for key, pack in zip(keys, packs, strict=True):
+        version, *texts = await link.read(key, "HMGET", VERSION, *pack)
+        arguments += (version or b"", len(pack))
+        for (field, sums), text in zip(pack.items(), texts, strict=True):
+            for group, numbers in [] if text is None else decode_rows(text):
+                sums.add(group, numbers)
+            arguments += (field, msgspec.json.encode(sums.nonzero()))
+    lists = (names.HOURS, names.PACKED, names.usage(hour))
+    await link.call("pack", (*lists, *keys), *arguments, *moved)
 
 
 # -- forgetting -----------------------------------------------------------------------------------

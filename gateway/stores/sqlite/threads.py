@@ -20,7 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import wraps
 from sqlite3 import Connection
-from typing import Any, Concatenate, Literal, ParamSpec, TypeVar
+from typing import Any, Concatenate, Literal, ParamSpec, TypeVar, get_args
 
 import structlog
 from msgspec import DecodeError
@@ -123,8 +123,7 @@ class Threads:
     def __init__(self, database: Database, observe: Observe | None) -> None:
         self._database = database
         self.operations = Operations(f"sqlite:{database.path}", observe)
-        names: tuple[Thread, ...] = ("writer", "reader", "reports")
-        self._workers = {name: Worker(name, database) for name in names}
+        self._workers = {name: Worker(name, database) for name in get_args(Thread)}
 
     async def run(self, thread: Thread, operation: str, work: Callable[[Connection], T]) -> T:
         """Run `work` in a thread, bounded in time and observed. Raises StoreUnavailable."""

@@ -68,12 +68,8 @@ def query_of(
             raise ValueError(f"Usage cannot be grouped by {field!r}.")
     first, last = bounds_of(start, end)
     teams = (team,) if isinstance(team, str) else team
-    return Query(
-        by=tuple(by),
-        first=first,
-        end=last,
-        teams=None if teams is None else tuple(dict.fromkeys(teams)),
-    )
+    once = None if teams is None else tuple(dict.fromkeys(teams))
+    return Query(by=tuple(by), first=first, end=last, teams=once)
 
 
 def bounds_of(start: float | None, end: float | None) -> tuple[int, int]:

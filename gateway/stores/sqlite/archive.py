@@ -5,8 +5,7 @@ committed when it began, however long it takes and whatever is written meanwhile
 there whole or not at all, also after a crash. Neither holds more than a batch in memory.
 """
 
-import asyncio
-from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import chain, islice, starmap
 from sqlite3 import Connection
@@ -16,7 +15,6 @@ from gateway.stores.archive_format import ArchiveRecord
 from gateway.stores.codec import decode_account, encode_account
 from gateway.stores.sqlite import claims, directory, schema, usage_sums
 from gateway.stores.sqlite.connection import Database
-from gateway.stores.sqlite.opening import make_ready
 from gateway.stores.sqlite.threads import Worker
 
 BATCH = 1_000
@@ -33,8 +31,9 @@ _PUT_ACCOUNT = "INSERT INTO accounts (name, version, due, state) VALUES (?, ?, ?
 class SqliteArchive:
     """The ArchiveStore of one database file."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, open: Callable[[], Awaitable[None]]) -> None:
         self._database = database
+        self._open = open
 
     async def export(self) -> AsyncGenerator[Sequence[ArchiveRecord], None]:
         worker = Worker("export", self._database)
@@ -46,7 +45,7 @@ class SqliteArchive:
             await worker.close()
 
     async def restore(self, records: Iterable[ArchiveRecord]) -> None:
-        await asyncio.to_thread(make_ready, self._database)
+        await self._open()
         worker = Worker("import", self._database)
         coming = iter(records)
         try:

@@ -8,7 +8,7 @@ import pytest
 
 from gateway.core.errors import StoreUnavailable
 from gateway.stores.sqlite.connection import Database
-from gateway.stores.sqlite.opening import make_ready
+from gateway.stores.sqlite.store import make_ready
 from gateway.stores.sqlite.threads import Worker
 
 

@@ -111,35 +111,29 @@ async def test_a_file_locked_from_the_start_is_an_outage(path: Path) -> None:
                 pytest.fail("it was opened")
 
 
-async def test_a_deleted_file_is_neither_written_to_nor_created_again(path: Path) -> None:
-    async with SqliteStore(path) as store:
-        await put(store, "a", spent(5))
-        away = path.with_name("away.db")
-        move(path, away)
-        for _ in range(2):
-            await refused(store)
-        assert path.name not in os.listdir(path.parent)
-        move(away, path)
-        assert await images(store, "a") == 5
-        assert await store.accounts.swap([Change("a", 1, spent(6))], [])
-    async with SqliteStore(path) as store:
-        assert await images(store, "a") == 6
-
-
-async def test_another_file_in_its_place_is_not_used(path: Path) -> None:
-    backup = path.with_name("backup.db")
+async def test_a_file_that_was_deleted_or_replaced_is_an_outage_until_it_is_back(
+    path: Path,
+) -> None:
+    away, backup = path.with_name("away.db"), path.with_name("backup.db")
     async with SqliteStore(backup) as store:
         await put(store, "a", spent(3))
     async with SqliteStore(path) as store:
         await put(store, "a", spent(5))
-        for other in (os.devnull, backup):
-            move(path, path.with_name("away.db"))
-            shutil.copy(other, path)
-            await refused(store)
+        for other in (None, os.devnull, backup):
+            move(path, away)
+            if other is not None:
+                shutil.copy(other, path)
+            for _ in range(2):
+                await refused(store)
             with pytest.raises(StoreUnavailable):
                 await store.usage.report([], None, None)
-            move(path.with_name("away.db"), path)
+            created = other is not None  # by this test, never by the store
+            assert (path.name in os.listdir(path.parent)) == created
+            move(away, path)
             assert await images(store, "a") == 5
+        assert await store.accounts.swap([Change("a", 1, spent(6))], [])
+    async with SqliteStore(path) as store:
+        assert await images(store, "a") == 6
 
 
 def damaged(path: Path) -> Iterator[None]:

@@ -62,14 +62,6 @@ async def test_it_comes_to_the_same_tables_as_a_new_one(path: Path, tmp_path: Pa
     assert tables(path)["user_version"] == [(schema.VERSION,)]
 
 
-async def test_many_may_bring_it_up_to_date_at_once(path: Path) -> None:
-    stores = [SqliteStore(path) for _ in range(8)]
-    await asyncio.gather(*(store.open() for store in stores))
-    for store in stores:
-        assert len((await store.directory.changes(0)).keys) == 2
-        await store.close()
-
-
 def test_one_that_cannot_be_brought_up_to_date_is_left_as_it_was(path: Path) -> None:
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("ALTER TABLE keys ADD COLUMN grace_ends")

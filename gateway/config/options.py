@@ -15,7 +15,7 @@ not be in a file. Numbers with a point stay decimals, because money is exact.
 """
 
 import tomllib
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from decimal import Decimal, InvalidOperation
 from typing import Annotated, Any, TypeGuard
 
@@ -82,19 +82,14 @@ def _syntax_fault(message: str, text: str) -> str:
 class Option(Struct, frozen=True, kw_only=True):
     """One option of a table.
 
-    `kind` is its type without None and annotations. `valid` describes the values that it takes.
-    `check` refuses an invalid value, `read` converts a value, `check_in_file` refuses a value that
-    a file must not hold, and `show` returns a value without its secret parts.
+    `kind` is its type without None and annotations, and `notes` are the `extra` of its `Meta`.
+    `valid` describes the values that it takes.
     """
 
     type: Any
     kind: inspect.Type
+    notes: Mapping[str, Any]
     valid: str
-    check: Callable[[Any], object]
-    read: Callable[[Any], Any]
-    check_in_file: Callable[[Any], object]
-    show: Callable[[Any], Any]
-    needs_restart: bool = False
     default: Any
     variable: str | None = None
 
@@ -103,35 +98,43 @@ class Option(Struct, frozen=True, kw_only=True):
         """Only the environment may set it."""
         return self.kind == inspect.CustomType(Secret)
 
+    @property
+    def needs_restart(self) -> bool:
+        """A running gateway does not reload it."""
+        return bool(self.notes.get("restart"))
+
     def convert(self, value: object) -> Any:
         """Return the value as the Struct holds it. Raises ValueError without the value in it."""
         try:
             found = msgspec.convert(value, self.type, dec_hook=_decode)
             if found is not None:
-                self.check(found)
-                found = self.read(found)
+                self._call("check", found)
+                found = self._call("read", found)
         except InvalidValue as error:
             raise ValueError(f"must be {self.valid}; {error}") from None
         except ValueError:  # msgspec.ValidationError is one
             raise ValueError(f"must be {self.valid}") from None
         return int(found) if isinstance(found, Micro) else found
 
+    def check_in_file(self, value: object) -> None:
+        """Raise ValueError if a file must not hold this value."""
+        self._call("in_file", value)
+
+    def show(self, value: object) -> Any:
+        """Return a value without its secret parts."""
+        return MASK if isinstance(value, Secret) else self._call("show", value)
+
+    def _call(self, note: str, value: object) -> Any:
+        return self.notes[note](value) if note in self.notes else value
+
 
 def option(type: Any, *, default: Any = NODEFAULT, variable: str | None = None) -> Option:
     """Return the option that takes values of this type."""
     info = inspect.type_info(type)
     kind, notes = unwrap(info)
+    valid = describe(info)
     return Option(
-        type=type,
-        kind=kind,
-        valid=describe(info),
-        check=notes.get("check", _unchanged),
-        read=notes.get("read", _unchanged),
-        check_in_file=notes.get("in_file", _unchanged),
-        show=notes.get("show", _masked),
-        needs_restart=notes.get("restart", False),
-        default=default,
-        variable=variable,
+        type=type, kind=kind, notes=notes, valid=valid, default=default, variable=variable
     )
 
 
@@ -230,14 +233,6 @@ def _read(
     except ValueError as error:
         raise ValueError(f"{error}: set the environment variable {option.variable}") from None
     return converted
-
-
-def _unchanged(value: object) -> object:
-    return value
-
-
-def _masked(value: object) -> object:
-    return MASK if isinstance(value, Secret) else value
 
 
 def _decode(kind: type, value: object) -> object:

@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import Annotated, Literal
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from gateway.core.listing import Shown
 
@@ -94,21 +95,13 @@ class PeriodUsage(Struct, frozen=True, array_like=True):
 
     def hold(self, period: int, images: int, cost: int) -> "PeriodUsage":
         """Add a hold. Negative numbers take one away."""
-        return self._add(period, 0, 0, images, cost)
+        if period != self.period:
+            return self
+        held_images, held_cost = self.held_images + images, self.held_cost + cost
+        return replace(self, held_images=held_images, held_cost=held_cost)
 
     def spend(self, period: int, images: int, cost: int) -> "PeriodUsage":
         """Add a charge. Negative numbers take one back."""
-        return self._add(period, images, cost, 0, 0)
-
-    def _add(
-        self, period: int, images: int, cost: int, held_images: int, held_cost: int
-    ) -> "PeriodUsage":
         if period != self.period:
             return self
-        return PeriodUsage(
-            period,
-            self.images + images,
-            self.cost + cost,
-            self.held_images + held_images,
-            self.held_cost + held_cost,
-        )
+        return replace(self, images=self.images + images, cost=self.cost + cost)

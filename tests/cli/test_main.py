@@ -82,13 +82,23 @@ def test_teams_may_name_the_models_of_the_configuration(line: Line) -> None:
     assert (done.exit_code, done.stderr) == (0, "created: design\n")
 
 
-def test_without_teams_there_is_a_hint(line: Line) -> None:
+@pytest.mark.parametrize(
+    ("command", "hint"),
+    [
+        (("teams", "list"), "gateway teams apply FILE"),
+        (("keys", "list"), "gateway keys create --team NAME"),
+        (("usage", "--by", "day"), "There are no requests since "),
+        (("activity",), "There are no such requests in the history."),
+        (("audit",), "There are no changes in this period."),
+    ],
+)
+def test_an_empty_list_is_a_hint(line: Line, command: tuple[str, ...], hint: str) -> None:
     (line.folder / "empty.toml").write_text("")
     assert line.click("teams", "apply", "empty.toml").exit_code == 0
-    listed = line.click("teams", "list")
-    assert (listed.exit_code, listed.stdout) == (0, "")
-    assert "gateway teams apply FILE" in listed.stderr
-    assert line.click("teams", "list", "--format", "json").stdout == "[]\n"
+    done = line.click(*command)
+    assert (done.exit_code, done.stdout) == (0, "")
+    assert hint in done.stderr
+    assert line.click(*command, "--format", "json").stdout == "[]\n"
 
 
 def test_a_command_in_the_wrong_folder_makes_no_store(line: Line) -> None:

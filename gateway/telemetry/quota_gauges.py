@@ -72,11 +72,13 @@ class QuotaGauges(Service, Collector, Observer):
         teams, accounts = list(self.directory.teams.items()), self._accounts.copy()
         limit = GaugeMetricFamily("gateway_quota_limit", "A limit.", labels=["team", "limit"])
         used = GaugeMetricFamily(
-            "gateway_quota_used", "What is used of a limit.", labels=["team", "limit"]
+            "gateway_quota_used",
+            "Usage of a limit, with open reservations.",
+            labels=["team", "limit"],
         )
         month = GaugeMetricFamily(
             "gateway_month_cost_usd",
-            "Money charged or held since the month began (UTC).",
+            "Money charged or reserved in this month (UTC).",
             labels=["team"],
         )
         owners = [(name, team_account(name), team.limits) for name, team in teams]
@@ -89,4 +91,4 @@ class QuotaGauges(Service, Collector, Observer):
             month.add_metric([name], (window.cost + window.held_cost) / MICRO)
         holds = sum(len(account.holds) for account in accounts.values())
         yield from (limit, used, month)
-        yield GaugeMetricFamily("gateway_reservations_open", "Purchases not settled.", value=holds)
+        yield GaugeMetricFamily("gateway_reservations_open", "Open reservations.", value=holds)

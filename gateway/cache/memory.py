@@ -14,6 +14,7 @@ import math
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 from aiocache.base import BaseCache
@@ -69,6 +70,7 @@ class LivingEntry(Struct, frozen=True):
     left: float
 
 
+@dataclass(eq=False)
 class MemoryCache(AnswerCache):
     """Stores values until they expire or are evicted.
 
@@ -79,24 +81,17 @@ class MemoryCache(AnswerCache):
 
     NAME = "memory"
 
-    def __init__(
-        self,
-        max_bytes: int,
-        max_entry_bytes: int,
-        *,
-        size: Callable[[Any], int] = answer_bytes,
-        clock: Callable[[], float] = time.monotonic,
-        observer: Observer = NO_OBSERVER,
-    ) -> None:
+    max_bytes: int
+    max_entry_bytes: int
+    size: Callable[[Any], int] = answer_bytes
+    clock: Callable[[], float] = time.monotonic
+    observer: Observer = NO_OBSERVER
+    _entries: OrderedDict[str, _Entry] = field(default_factory=OrderedDict)  # latest used last
+    _due: list[tuple[float, str]] = field(default_factory=list)  # a heap; some are outdated
+    _bytes: int = 0
+
+    def __post_init__(self) -> None:
         super().__init__()
-        self._max_bytes = max_bytes
-        self._max_entry_bytes = max_entry_bytes
-        self._size = size
-        self._clock = clock
-        self._observer = observer
-        self._entries: OrderedDict[str, _Entry] = OrderedDict()  # the latest used last
-        self._due: list[tuple[float, str]] = []  # a heap; may hold outdated expiry times
-        self._bytes = 0
 
     @property
     def bytes(self) -> int:
@@ -124,7 +119,7 @@ class MemoryCache(AnswerCache):
         """Replace the value of a stored entry; its expiry, hits and order of use stay."""
         entry = self._living(key)
         if entry is not None:
-            more = self._size(value) - self._size(entry.value)
+            more = self.size(value) - self.size(entry.value)
             entry.value = value
             entry.bytes += more
             self._bytes += more
@@ -134,7 +129,7 @@ class MemoryCache(AnswerCache):
         """All entries that have not expired, the latest used first. The cache must not change
         meanwhile.
         """
-        now = self._clock()
+        now = self.clock()
         for key, entry in reversed(self._entries.items()):
             left = entry.expires - now
             if left > 0:
@@ -151,7 +146,7 @@ class MemoryCache(AnswerCache):
         It evicts nothing: False if it has expired, is stored already, or there is no space.
         """
         total = self._total(key, value)
-        if ttl <= 0 or self._living(key) is not None or self._bytes + total > self._max_bytes:
+        if ttl <= 0 or self._living(key) is not None or self._bytes + total > self.max_bytes:
             return False
         if not self._put(key, value, ttl):
             return False
@@ -186,14 +181,14 @@ class MemoryCache(AnswerCache):
 
     def _living(self, key: str) -> _Entry | None:
         entry = self._entries.get(key)
-        if entry is None or self._clock() < entry.expires:
+        if entry is None or self.clock() < entry.expires:
             return entry
         self._evict(key, "expired")
         return None
 
     def _put(self, key: str, value: Any, ttl: float | None) -> bool:
         total = self._total(key, value)
-        if self._size(value) > self._max_entry_bytes or total > self._max_bytes:
+        if self.size(value) > self.max_entry_bytes or total > self.max_bytes:
             return False
         self._make_room(total)
         self._entries[key] = _Entry(value, total, self._expiry(key, ttl))
@@ -201,16 +196,16 @@ class MemoryCache(AnswerCache):
         return True
 
     def _total(self, key: str, value: Any) -> int:
-        return self._size(value) + len(key.encode()) + ENTRY_BYTES
+        return self.size(value) + len(key.encode()) + ENTRY_BYTES
 
     def _make_room(self, wanted: int) -> None:
-        if self._bytes + wanted > self._max_bytes:
+        if self._bytes + wanted > self.max_bytes:
             self._evict_expired()
-        while self._bytes + wanted > self._max_bytes:
+        while self._bytes + wanted > self.max_bytes:
             self._evict(next(iter(self._entries)), "size")
 
     def _evict_expired(self) -> None:
-        now = self._clock()
+        now = self.clock()
         while self._due and self._due[0][0] <= now:
             expires, key = heapq.heappop(self._due)
             entry = self._entries.get(key)
@@ -219,7 +214,7 @@ class MemoryCache(AnswerCache):
 
     def _expiry(self, key: str, ttl: float | None) -> float:
         """When an entry with this `ttl` in seconds expires; never for 0 and None."""
-        expires = self._clock() + (ttl or math.inf)
+        expires = self.clock() + (ttl or math.inf)
         if len(self._due) > 2 * len(self._entries) + 64:
             self._drop_outdated()
         if expires < math.inf:
@@ -233,7 +228,7 @@ class MemoryCache(AnswerCache):
 
     def _evict(self, key: str, reason: str) -> None:
         self._remove(key)
-        self._observer.cache_eviction(self.NAME, reason)
+        self.observer.cache_eviction(self.NAME, reason)
 
     def _remove(self, key: str) -> None:
         self._bytes -= self._entries.pop(key).bytes

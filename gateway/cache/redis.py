@@ -1,6 +1,6 @@
 """The cache in Redis, which all replicas share.
 
-- A Redis outage never fails a request: `get` finds nothing and `set` returns False, after at most
+- A Redis outage never fails a request: `fetch` finds nothing and `set` returns False, after at most
   a second.
 - A Redis key is a prefix, the mark of the store's seal and a fingerprint. Records are sealed and
   contain their key. A record that is damaged, not sealed by this store's gateways or stored under
@@ -15,8 +15,9 @@ import asyncio
 import math
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar, cast
+from typing import TypeVar, cast
 
 import structlog
 from msgspec.structs import replace
@@ -30,7 +31,6 @@ from gateway.cache.codec import (
     decode,
     encode,
 )
-from gateway.cache.memory import AnswerCache
 from gateway.cache.redis_connection import RedisConnection, RedisUnavailable
 from gateway.config.store_url import StoreUrl
 from gateway.core.model import Bought
@@ -53,31 +53,24 @@ LOG_SECONDS = 60.0
 CLEAR_COUNT = 1_000
 
 
-class RedisCache(AnswerCache):
+@dataclass(eq=False)
+class RedisCache:
     """Stores answers of at most `max_entry_bytes` in the Redis at `place`.
 
     All gateways of a store have the same `seal`. `wall` is this machine's clock. The observer
     counts look-ups: "hit", "miss", or "error" if Redis did not answer.
     """
 
-    NAME = "redis"
+    place: StoreUrl
+    seal: Seal
+    max_entry_bytes: int
+    wall: Callable[[], float]
+    observer: Observer = NO_OBSERVER
+    _silent_until: float = float("-inf")
 
-    def __init__(
-        self,
-        place: StoreUrl,
-        seal: Seal,
-        max_entry_bytes: int,
-        wall: Callable[[], float],
-        observer: Observer = NO_OBSERVER,
-    ) -> None:
-        super().__init__()
-        self._connection = RedisConnection(place, wall)
-        self._seal = seal
-        self._prefix = f"{PREFIX}{seal.mark}:"
-        self._silent_until = float("-inf")
-        self._max_entry_bytes = max_entry_bytes
-        self._wall = wall
-        self._observer = observer
+    def __post_init__(self) -> None:
+        self._connection = RedisConnection(self.place, self.wall)
+        self._prefix = f"{PREFIX}{self.seal.mark}:"
 
     @property
     def unavailable(self) -> bool:
@@ -93,41 +86,39 @@ class RedisCache(AnswerCache):
         try:
             data, shift = await self._connection.run(partial(self._read, key))
         except RedisUnavailable:
-            self._observer.cache_lookup(self.NAME, "error")
+            self.observer.cache_lookup("redis", "error")
             return None
         answer = None if data is None else await self._checked(key, data, shift)
-        if answer is not None and answer.expires <= self._wall():
+        if answer is not None and answer.expires <= self.wall():
             answer = None
-        self._observer.cache_lookup(self.NAME, "miss" if answer is None else "hit")
+        self.observer.cache_lookup("redis", "miss" if answer is None else "hit")
         return answer
 
-    # -- aiocache's interface -------------------------------------------------------------------
-
-    async def _get(self, key: str, encoding: str | None = None, _conn: Any = None) -> Bought | None:
-        answer = await self.fetch(key)
-        return answer.bought if answer else None
-
-    async def _set(self, key: str, value: Bought, ttl: float | None = None, **options: Any) -> bool:
-        if len(value.body) > self._max_entry_bytes:
+    async def set(self, key: str, bought: Bought, ttl: float | None = None) -> bool:
+        """Store an answer for `ttl` seconds, or without an end. Returns whether it is stored."""
+        if len(bought.body) > self.max_entry_bytes:
             return False
-        answer = CachedAnswer(key, self._wall() + ttl if ttl else math.inf, value)
+        answer = CachedAnswer(key, self.wall() + ttl if ttl else math.inf, bought)
         with suppress(RedisUnavailable):
             await self._connection.run(partial(self._write, answer))
             return True
         return False
 
-    async def _delete(self, key: str, _conn: Any = None) -> int:
+    async def delete(self, key: str) -> int:
+        """Delete an answer. Returns how many there were."""
         with suppress(RedisUnavailable):
             return await self._connection.run(partial(_unlink, self._prefix + key))
         return 0
 
-    async def _clear(self, namespace: str | None = None, _conn: Any = None) -> bool:
+    async def clear(self) -> bool:
+        """Delete all answers of this store. Returns False if Redis is unavailable."""
         with suppress(RedisUnavailable):
             await self._connection.run(partial(_unlink_all, self._prefix), seconds=None)
             return True
         return False
 
-    async def _close(self, *args: Any, _conn: Any = None, **kwargs: Any) -> None:
+    async def close(self) -> None:
+        """Close all connections."""
         await self._connection.close()
 
     # -- records --------------------------------------------------------------------------------
@@ -135,26 +126,26 @@ class RedisCache(AnswerCache):
     async def _read(self, key: str, client: RedisClient) -> tuple[bytes | None, float]:
         shift = await self._connection.clock_shift(client)
         # A longer record is not ours, and must not fill the memory.
-        longest = SEAL_BYTES + HEAD_BYTES + OVERHEAD_BYTES + self._max_entry_bytes
+        longest = SEAL_BYTES + HEAD_BYTES + OVERHEAD_BYTES + self.max_entry_bytes
         data = await client.getrange(self._prefix + key, 0, longest)
         return cast(bytes, data) or None, shift  # the client decodes nothing
 
     async def _write(self, answer: CachedAnswer, client: RedisClient) -> None:
         shifted = _shifted(answer, await self._connection.clock_shift(client))
-        record = await _run(len(answer.bought.body), partial(_sealed, self._seal, shifted))
+        record = await _run(len(answer.bought.body), partial(_sealed, self.seal, shifted))
         expires_ms = None if math.isinf(shifted.expires) else int(shifted.expires * 1000)
         await client.set(self._prefix + answer.key, record, pxat=expires_ms)
 
     async def _checked(self, key: str, data: bytes, shift: float) -> CachedAnswer | None:
         """The answer in the record, if it is whole and has this key; else the record is deleted."""
-        answer = await _run(len(data), partial(_opened, self._seal, data))
+        answer = await _run(len(data), partial(_opened, self.seal, data))
         if answer is not None and answer.key == key:
             return _shifted(answer, -shift)
         now = asyncio.get_running_loop().time()
         if now >= self._silent_until:
             self._silent_until = now + LOG_SECONDS
             log.warning("damaged or foreign answer deleted", bytes=len(data))
-        await self._delete(key)
+        await self.delete(key)
         return None
 
 

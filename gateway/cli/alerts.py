@@ -10,8 +10,8 @@ import click
 
 from gateway.cli.base import Command, Group, config_option, read_settings
 from gateway.config.webhooks import Webhook
-from gateway.reporting.alerts.http import HttpWebhooks
-from gateway.reporting.alerts.message import Receipt, message
+from gateway.reporting.alerts.http import HttpWebhooks, Receipt
+from gateway.reporting.alerts.message import message
 from gateway.reporting.alerts.rules import trial_alert
 
 

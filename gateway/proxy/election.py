@@ -23,7 +23,6 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import structlog
 from msgspec import Struct
@@ -73,8 +72,8 @@ class FlightResult(Struct, frozen=True):
     free: bool = False
 
 
-class Election(Protocol):
-    """Lets one gateway buy an answer, and shares it with the others."""
+class LocalElection(Service):
+    """The election of a gateway that has its store for itself: it buys."""
 
     async def buy_or_wait(
         self, name: str, record: RequestRecord, look: Look, buy: Buy
@@ -86,15 +85,6 @@ class Election(Protocol):
 
         Raises the errors of `buy`, here or at the other gateway, and StoreUnavailable.
         """
-
-
-class LocalElection(Service):
-    """The election of a gateway that has its store for itself: it buys."""
-
-    async def buy_or_wait(
-        self, name: str, record: RequestRecord, look: Look, buy: Buy
-    ) -> FlightResult:
-        """Return the answer of this name: see `Election`."""
         found = await look()
         return FlightResult(await buy()) if found is None else FlightResult(found, free=True)
 
@@ -157,7 +147,7 @@ class SharedElection(Service):
     async def buy_or_wait(
         self, name: str, record: RequestRecord, look: Look, buy: Buy
     ) -> FlightResult:
-        """Return the answer of this name: see `Election`."""
+        """Return the answer of this name: see `LocalElection`."""
         candidate = self._candidates[name] = _Candidate(name)  # race 1: before it asks
         try:
             while True:
@@ -343,6 +333,9 @@ class SharedElection(Service):
     def _wake_all(self) -> None:
         for candidate in self._candidates.values():
             candidate.wake.set()
+
+
+Election = LocalElection | SharedElection
 
 
 def _now() -> float:

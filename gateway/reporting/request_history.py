@@ -129,20 +129,15 @@ class RequestHistory(WriteBehind[HistoryBatch], Observer):
             self._add_error(record, team, at)
         shared = self._shared.get(group)
         if shared is None:
-            shared = self._new_group(group)
+            shared = _SharedLine(LINES_EACH if team is not None else 0)
+            if len(self._shared) < GROUPS_AT_ONCE:  # else it is never written
+                self._shared[group] = shared
         has_own_line = record.upstream is not None or shared.own_lines_left > 0
         if has_own_line and len(self._lines) < LINES_AT_ONCE:
             shared.own_lines_left = max(0, shared.own_lines_left - 1)
             self._lines.append(self._line(group, record, seconds, own, at))
         else:
             shared.add(record, seconds, own, at)
-
-    def _new_group(self, group: _Group) -> _SharedLine:
-        """The group's shared line; one that is never written if there are too many groups."""
-        shared = _SharedLine(LINES_EACH if group.team is not None else 0)
-        if len(self._shared) < GROUPS_AT_ONCE:
-            self._shared[group] = shared
-        return shared
 
     def _add_error(self, record: RequestRecord, team: str | None, at: float) -> None:
         # Errors are counted per team: key and route would only split them.

@@ -17,7 +17,7 @@ from gateway.core.model import Bought
 from tests.support.answers import answer, key
 from tests.support.clocks import Clock
 from tests.support.redis import RedisServer, running_redis
-from tests.support.redis_cache import SEAL, CacheReplica
+from tests.support.redis_cache import SEAL, CacheReplica, found_in
 from tests.support.steps import until
 
 DAY = 86_400.0
@@ -49,8 +49,8 @@ async def test_every_replica_gets_a_stored_answer(
 ) -> None:
     for bought in (answer(random.randbytes(size)), answer()):  # the second replaces the first
         assert await here.redis.set(key(1), bought)
-        assert same(await there.redis.get(key(1)), bought)
-    assert await there.redis.get(key(2)) is None
+        assert same(await found_in(there.redis, key(1)), bought)
+    assert await found_in(there.redis, key(2)) is None
 
 
 async def test_deleting_and_clearing_leave_the_answers_of_other_stores(
@@ -65,21 +65,21 @@ async def test_deleting_and_clearing_leave_the_answers_of_other_stores(
         for number in range(20):
             await cache.set(key(number), answer())
         assert await client.exists(NAME)
-        assert await other.redis.get(key(1)) is None
+        assert await found_in(other.redis, key(1)) is None
         await other.redis.set(key(1), theirs)
         assert [await cache.delete(key(1)) for _ in range(2)] == [1, 0]
-        assert await cache.get(key(1)) is None
+        assert await found_in(cache, key(1)) is None
         assert await client.dbsize() == 20
         assert await cache.clear()
         assert await client.dbsize() == 1
-        assert same(await other.redis.get(key(1)), theirs)
+        assert same(await found_in(other.redis, key(1)), theirs)
 
 
 async def test_an_answer_that_is_too_long_is_not_stored(redis_server: RedisServer) -> None:
     async with CacheReplica(redis_server.url, max_entry_bytes=100) as replica:
         assert await replica.redis.set(key(1), answer(b"x" * 100))
         assert not await replica.redis.set(key(2), answer(b"x" * 101))
-        assert await replica.redis.get(key(2)) is None
+        assert await found_in(replica.redis, key(2)) is None
 
 
 # -- time ---------------------------------------------------------------------------------------
@@ -94,7 +94,7 @@ async def test_an_answer_lives_for_its_time(redis_server: RedisServer, cache: Re
         assert 0 < await client.pttl(NAME) <= 750
 
         async def is_gone() -> bool:
-            return await cache.get(key(1)) is None and not await client.exists(NAME)
+            return await found_in(cache, key(1)) is None and not await client.exists(NAME)
 
         await until(is_gone)
     assert time.time() - bought.at >= 0.5
@@ -164,7 +164,7 @@ async def test_a_damaged_or_foreign_value_is_deleted_and_logged_once(
         with capture_logs() as lines:
             for _ in range(2):
                 await client.set(NAME, DAMAGED[name])
-                assert await here.redis.get(key(1)) is None
+                assert await found_in(here.redis, key(1)) is None
                 assert await client.dbsize() == 0
     assert [line["event"] for line in lines] == ["damaged or foreign answer deleted"]
     assert here.lookups == ["miss", "miss"]
@@ -176,15 +176,15 @@ async def test_a_value_of_another_type_is_replaced(
     async with redis_server.client() as client:
         await client.hset(NAME, "a", "b")
         bought = answer()
-        assert await cache.get(key(1)) is None
+        assert await found_in(cache, key(1)) is None
         await cache.set(key(1), bought)
-        assert same(await cache.get(key(1)), bought)
+        assert same(await found_in(cache, key(1)), bought)
 
 
 async def test_an_expired_record_is_not_found(redis_server: RedisServer, cache: RedisCache) -> None:
     async with redis_server.client() as client:
         await client.set(NAME, record(expires=-1))
-    assert await cache.get(key(1)) is None
+    assert await found_in(cache, key(1)) is None
 
 
 # -- room ---------------------------------------------------------------------------------------
@@ -202,7 +202,7 @@ async def test_a_full_redis_refuses_answers_and_still_serves_others(tmp_path: Pa
         assert not kept[-1]
         logged = [(line["event"], line["cause"]) for line in lines]
         assert logged == [("cache refuses", "OutOfMemoryError")]
-        assert same(await replica.redis.get(key(0)), bought)
+        assert same(await found_in(replica.redis, key(0)), bought)
 
 
 # -- clients that disconnect --------------------------------------------------------------------
@@ -218,7 +218,7 @@ async def test_cancelled_commands_mix_no_answers_and_leak_no_connections(
     async def use(name: str) -> None:
         if random.random() < 0.2:
             await cache.set(name, bought[name])
-        assert same(await cache.get(name), bought[name])
+        assert same(await found_in(cache, name), bought[name])
 
     with capture_logs() as lines:
         for _ in range(20):

@@ -8,6 +8,7 @@ from gateway.cache.memory import MemoryCache
 from gateway.cache.redis import RedisCache
 from gateway.cache.tiers import TieredCache
 from gateway.config.store_url import parse_store_url
+from gateway.core.model import Bought
 from gateway.telemetry.observer import Observer
 
 SEAL = Seal(b"a pepper of tests, long enough")
@@ -41,3 +42,9 @@ class CacheReplica(Observer):
 
     async def __aexit__(self, *error: object) -> None:
         await self.tiers.close()
+
+
+async def found_in(cache: RedisCache, key: str) -> Bought | None:
+    """The answer that Redis has for a key."""
+    answer = await cache.fetch(key)
+    return answer.bought if answer else None

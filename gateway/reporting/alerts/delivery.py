@@ -30,7 +30,8 @@ from gateway.core.errors import StoreUnavailable
 from gateway.core.model import Claim
 from gateway.core.periods import DAY_SECONDS
 from gateway.core.tasks import Background, Service
-from gateway.reporting.alerts.message import Receipt, Webhooks, message
+from gateway.reporting.alerts.http import HttpWebhooks, Receipt
+from gateway.reporting.alerts.message import message
 from gateway.reporting.alerts.rules import Alert, alert_id
 from gateway.reporting.store import ClaimStore
 from gateway.telemetry.observer import NO_OBSERVER, Observer
@@ -94,7 +95,7 @@ class Deliverer(Service):
     """
 
     claims: ClaimStore
-    webhooks: Webhooks
+    webhooks: HttpWebhooks
     settings: CurrentSettings
     secret: bytes = field(repr=False)
     owner: str

@@ -13,13 +13,14 @@ from typing import TypeVar
 from urllib.parse import unquote, unquote_plus, urlsplit
 
 import aiohttp
+from msgspec import Struct
 from yarl import URL
 
 from gateway.config.webhooks import Webhook, check_secret, check_url
 from gateway.core.connect_errors import why_unreachable
 from gateway.core.redaction import redact
 from gateway.core.tasks import Service
-from gateway.reporting.alerts.message import Receipt, headers
+from gateway.reporting.alerts.message import headers
 
 T = TypeVar("T")
 
@@ -37,6 +38,22 @@ SECRET_CHARS = 6
 
 _PASSING = (408, 425, 429)
 """Statuses below 500 after which a retry may succeed."""
+
+
+class Receipt(Struct, frozen=True, kw_only=True):
+    """The result of one attempt to send a message.
+
+    `detail` describes it for people, without secrets. A `passing` failure may succeed later.
+    """
+
+    status: int | None = None
+    detail: str
+    passing: bool = False
+
+    @property
+    def delivered(self) -> bool:
+        """Whether the receiver accepted the message."""
+        return self.status is not None and 200 <= self.status < 300
 
 
 class HttpWebhooks(Service):
@@ -57,7 +74,7 @@ class HttpWebhooks(Service):
         await self._session.close()
 
     async def send(self, webhook: Webhook, id: str, body: bytes, now: float) -> Receipt:
-        """See `gateway.reporting.alerts.message.Webhooks`."""
+        """Send one message once, within seconds. It raises nothing."""
         try:
             url = await asyncio.to_thread(url_of, webhook)
             secret = await asyncio.to_thread(secret_of, webhook)

@@ -1,4 +1,4 @@
-"""The message to a webhook: its body in JSON or for Slack, its Standard Webhooks headers, its port.
+"""The message to a webhook: its body in JSON or for Slack, and its Standard Webhooks headers.
 
 The signature covers the id, the time and the body. With it a receiver detects forged messages and
 replayed ones. By the id it detects duplicates.
@@ -7,13 +7,12 @@ replayed ones. By the id it detects duplicates.
 import base64
 import hashlib
 import hmac
-from typing import Protocol
 
 import msgspec
 from msgspec import Struct
 
 from gateway import __version__
-from gateway.config.webhooks import Webhook, WebhookKind
+from gateway.config.webhooks import WebhookKind
 from gateway.core.periods import utc
 from gateway.reporting.alerts.rules import Alert, amount
 
@@ -83,29 +82,3 @@ def _escaped(text: str) -> str:
     for mark, instead in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("@", "@\u200b")):
         text = text.replace(mark, instead)
     return text
-
-
-# -- sending ------------------------------------------------------------------------------------
-
-
-class Receipt(Struct, frozen=True, kw_only=True):
-    """The result of one attempt to send a message.
-
-    `detail` describes it for people, without secrets. A `passing` failure may succeed later.
-    """
-
-    status: int | None = None
-    detail: str
-    passing: bool = False
-
-    @property
-    def delivered(self) -> bool:
-        """Whether the receiver accepted the message."""
-        return self.status is not None and 200 <= self.status < 300
-
-
-class Webhooks(Protocol):
-    """Sends messages to webhooks."""
-
-    async def send(self, webhook: Webhook, id: str, body: bytes, now: float) -> Receipt:
-        """Send one message once, within seconds. It raises nothing."""

@@ -2,7 +2,7 @@
 
 import asyncio
 import zlib
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Mapping
 
 from aiohttp import web
 from msgspec import json
@@ -114,9 +114,11 @@ async def half(request: web.Request, body: bytes) -> AsyncIterator[bytes]:
 
 async def huge(size: int) -> AsyncIterator[bytes]:
     """Yield a valid response of more than `size` bytes, which is never whole in memory."""
-    for piece in _long_body(size):
-        yield piece
+    yield b'{"created":0,"data":[{"b64_json":"'
+    for _ in range(0, size, _CHUNK):
+        yield b"A" * _CHUNK
         await asyncio.sleep(0)  # other tasks run meanwhile: a write may return without waiting
+    yield b'"}]}'
 
 
 async def bomb(size: int) -> AsyncIterator[bytes]:
@@ -139,10 +141,3 @@ async def hang(request: web.Request) -> web.StreamResponse:
     while request.transport is not None:  # noqa: ASYNC110 (aiohttp has no event for it)
         await asyncio.sleep(0.02)
     return web.Response()
-
-
-def _long_body(size: int) -> Iterator[bytes]:
-    yield b'{"created":0,"data":[{"b64_json":"'
-    for _ in range(0, size, _CHUNK):
-        yield b"A" * _CHUNK
-    yield b'"}]}'

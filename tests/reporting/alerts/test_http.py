@@ -9,8 +9,13 @@ import pytest
 
 from gateway.config.webhooks import Webhook
 from gateway.core.secret import Secret
-from gateway.reporting.alerts.http import ANSWER_BYTES, SHOWN_CHARS, HttpWebhooks, file_faults
-from gateway.reporting.alerts.message import Receipt
+from gateway.reporting.alerts.http import (
+    ANSWER_BYTES,
+    SHOWN_CHARS,
+    HttpWebhooks,
+    Receipt,
+    file_faults,
+)
 from tests.support.receiver import PATH, SECRET, Receiver, running_receiver
 
 BODY = b'{"text":"hello"}'

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
+from functools import partial
 from math import ceil
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from gateway.core.tasks import Background
 from gateway.server.demo import banner, demo_key, demo_team, demo_token
 from gateway.server.gateway import Gateway
 from gateway.server.memory import configure_malloc
-from gateway.server.reload import reload
+from gateway.server.reload import Read, reload
 from gateway.server.startup import data_folder, sandbox_database
 from gateway.telemetry.logging import finish_logs, logs_of_a_server
 from gateway.upstream.sandbox import Sandbox, SandboxSettings
@@ -68,16 +69,14 @@ def run(
         logs_of_a_server(settings.log.level, settings.log.format),
         asyncio.Runner(loop_factory=_loop_factory()) as runner,
     ):
-        runner.run(_serve(settings, config, arguments, sandbox, demo, wall))
+        read = partial(
+            load_settings, config, os.environ, arguments=arguments, needs_upstream=not sandbox
+        )
+        runner.run(_serve(settings, read, sandbox=sandbox, demo=demo, wall=wall))
 
 
 async def _serve(
-    settings: Settings,
-    config: Path | None,
-    arguments: Mapping[str, str],
-    sandbox: bool,
-    demo: bool,
-    wall: Callable[[], float],
+    settings: Settings, read: Read, *, sandbox: bool, demo: bool, wall: Callable[[], float]
 ) -> None:
     stopping = _stop_on_signals()
     reloading = _reload_on_hangup(stopping)
@@ -92,14 +91,12 @@ async def _serve(
         running.push_async_callback(gateway.stop)
         _exempt_code_from_collection()
 
-        def read() -> tuple[Settings, list[Fault]]:
-            found, warnings = load_settings(
-                config, os.environ, arguments=arguments, needs_upstream=not sandbox
-            )
+        def reread() -> tuple[Settings, list[Fault]]:
+            found, warnings = read()
             return _prepare(found, sandbox_upstream, demo)[0], warnings
 
         background = await running.enter_async_context(Background("serving"))
-        background.spawn(_reload_when(reloading, lambda: reload(gateway, read)))
+        background.spawn(_reload_when(reloading, lambda: reload(gateway, reread)))
         if demo:
             await _print_banner(gateway, settings, token, real=not sandbox)
         await stopping.wait()
@@ -118,33 +115,20 @@ async def _reload_when(wanted: asyncio.Event, work: Callable[[], Awaitable[None]
             log.exception("configuration kept", exc_info=defect)
 
 
-def _with_sandbox(settings: Settings, sandbox_upstream: Sandbox | None) -> Settings:
-    """The settings with the sandbox as upstream, if there is one.
-
-    It has a store of its own and no cache outside memory, so play money and play images never
-    mix with real ones.
-    """
-    if sandbox_upstream is None:
-        return settings
-    upstream = replace(
-        settings.upstream,
-        base_url=sandbox_upstream.url,
-        api_key=Secret(SANDBOX_KEY),
-        api_key_file=None,
-    )
-    return replace(
-        settings,
-        upstream=upstream,
-        store=replace(settings.store, url=f"sqlite:{sandbox_database(settings)}"),
-        cache=replace(settings.cache, keep_path="", url=""),
-    )
-
-
 def _prepare(
-    settings: Settings, sandbox_upstream: Sandbox | None, demo: bool
+    settings: Settings, sandbox: Sandbox | None, demo: bool
 ) -> tuple[Settings, str | None]:
-    """The settings to serve with, and the demo's admin token if there is one. Raises StartError."""
-    settings = _with_sandbox(settings, sandbox_upstream)
+    """The settings to serve with, and the demo's admin token if there is one. Raises StartError.
+
+    A sandbox has a store of its own and no cache outside memory, so play money and play images
+    never mix with real ones.
+    """
+    if sandbox is not None:
+        key = Secret(SANDBOX_KEY)
+        upstream = replace(settings.upstream, base_url=sandbox.url, api_key=key, api_key_file=None)
+        store = replace(settings.store, url=f"sqlite:{sandbox_database(settings)}")
+        cache = replace(settings.cache, keep_path="", url="")
+        settings = replace(settings, upstream=upstream, store=store, cache=cache)
     if not demo:
         return settings, None
     admin, token = demo_token(settings.admin, data_folder(settings) / "demo-admin.token")

@@ -69,6 +69,13 @@ class Session(Struct, frozen=True, kw_only=True, array_like=True):
         return min(self.began + LONGEST_SECONDS, self.seen + IDLE_SECONDS)
 
 
+class Visit(Struct, frozen=True):
+    """The session and the admin token behind a request with a cookie."""
+
+    session: Session
+    token: AdminToken
+
+
 _decoder = msgspec.json.Decoder(Session)
 
 
@@ -80,7 +87,7 @@ def write_session(session: Session, token: AdminToken, pepper: bytes) -> str:
 
 def read_session(
     cookie: str, known: Iterable[AdminToken], pepper: bytes, now: float
-) -> tuple[Session, AdminToken] | None:
+) -> Visit | None:
     """Return the session of a cookie and its token, or None if it is forged, expired or broken."""
     fields, _, signature = cookie.partition(".")
     if len(cookie) > LONGEST_COOKIE or not cookie.isascii():
@@ -95,7 +102,8 @@ def read_session(
     expected = _text(_signature(fields, token, pepper))
     if not hmac.compare_digest(expected.encode(), signature.encode()):
         return None
-    return (session, token) if session.began - SKEW_SECONDS <= now < session.ends else None
+    is_valid = session.began - SKEW_SECONDS <= now < session.ends
+    return Visit(session, token) if is_valid else None
 
 
 def _signature(fields: str, token: AdminToken, pepper: bytes) -> bytes:

@@ -12,7 +12,6 @@ from typing import Any
 
 import structlog
 from aiohttp import web
-from msgspec import Struct
 from msgspec.structs import replace
 
 from gateway.config.admin_tokens import LONGEST, AdminToken, find
@@ -32,6 +31,7 @@ from gateway.web.admin.session_cookie import (
     LONGEST_SECONDS,
     RENEW_SECONDS,
     Session,
+    Visit,
     is_from_elsewhere,
     is_https,
     may_use_cookie,
@@ -46,13 +46,6 @@ PATH = "/session"
 COOKIE = "gateway_session"
 MOST_ENDED = 10_000
 """How many ended sessions are remembered."""
-
-
-class Visit(Struct, frozen=True, kw_only=True):
-    """The session and the admin token behind a request with a cookie."""
-
-    session: Session
-    token: AdminToken
 
 
 @dataclass(eq=False)
@@ -81,13 +74,12 @@ class Sessions:
         cookie = request.cookies.get(COOKIE)
         if cookie is None or "Authorization" in request.headers:
             return None
-        found = read_session(cookie, self.admin().all_tokens, self.pepper, self.wall())
-        if found is None or found[0].id in self._ended:
+        visit = read_session(cookie, self.admin().all_tokens, self.pepper, self.wall())
+        if visit is None or visit.session.id in self._ended:
             return None
         if not may_use_cookie(request.method, request.headers):
             raise ForeignOrigin
-        session, token = found
-        return Visit(session=session, token=token)
+        return visit
 
     def authenticate(self, request: web.BaseRequest) -> AdminToken:
         """Return the admin token of the Authorization header.

@@ -17,6 +17,7 @@ from gateway.web.admin.session_cookie import (
     LONGEST_SECONDS,
     SKEW_SECONDS,
     Session,
+    Visit,
     is_from_elsewhere,
     is_https,
     may_use_cookie,
@@ -34,7 +35,7 @@ COOKIE = write_session(SESSION, TOKEN, PEPPER)
 
 def read(cookie: str, now: float = BEGAN, pepper: bytes = PEPPER) -> Session | None:
     found = read_session(cookie, [OTHER, TOKEN], pepper, now)
-    return None if found is None else found[0]
+    return None if found is None else found.session
 
 
 def test_the_value_fits_a_cookie_and_holds_nothing_of_the_token() -> None:
@@ -65,9 +66,9 @@ def test_a_changed_token_or_pepper_or_a_removed_token_ends_a_session() -> None:
 
 
 def test_a_session_is_read_with_its_token_in_its_current_role() -> None:
-    assert read_session(COOKIE, [OTHER, TOKEN], PEPPER, BEGAN) == (SESSION, TOKEN)
+    assert read_session(COOKIE, [OTHER, TOKEN], PEPPER, BEGAN) == Visit(SESSION, TOKEN)
     viewer = replace(TOKEN, role="viewer")
-    assert read_session(COOKIE, [viewer], PEPPER, BEGAN) == (SESSION, viewer)
+    assert read_session(COOKIE, [viewer], PEPPER, BEGAN) == Visit(SESSION, viewer)
 
 
 def test_the_signature_of_another_token_is_refused() -> None:

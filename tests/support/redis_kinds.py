@@ -1,20 +1,17 @@
 """Redis in its other forms: a cluster of three nodes, behind TLS, behind a sentinel."""
 
 import asyncio
-import shlex
-import shutil
-import subprocess
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import pytest
 from redis.asyncio import Redis
 
 from tests.support.redis import START_SECONDS, RedisServer, free_port, running_redis
 from tests.support.steps import until
+from tests.support.tls import Issued
 
 SERVICE = "gateway"
 SLOTS = 16_384
@@ -79,45 +76,32 @@ class TlsServer(RedisServer):
     """A server that accepts only TLS, with a certificate of this test."""
 
     @property
-    def certificate(self) -> Path:
-        return self.folder / "certificate.pem"
-
-    @property
     def url(self) -> str:
-        """Its URL, with the certificate to trust."""
-        return f"rediss://127.0.0.1:{self.port}/0?ssl_ca_certs={self.certificate}"
+        """Its URL, with the authority to trust."""
+        return f"rediss://127.0.0.1:{self.port}/0?ssl_ca_certs={self.folder / 'authority.pem'}"
 
 
 @asynccontextmanager
 async def running_tls(folder: Path) -> AsyncIterator[TlsServer]:
     """A server behind TLS, killed when the block ends."""
-    port, key = free_port(), folder / "key.pem"
-    server = TlsServer(folder, port, {"save": "", "appendonly": "no"})
-    await asyncio.to_thread(_make_certificate, server.certificate, key)
-    server.settings |= {
+    port, issued = free_port(), Issued()
+    certificate, key = issued.write(folder)
+    (folder / "authority.pem").write_bytes(issued.authority)
+    settings = {
+        "save": "",
+        "appendonly": "no",
         "port": "0",
         "tls-port": str(port),
-        "tls-cert-file": str(server.certificate),
+        "tls-cert-file": str(certificate),
         "tls-key-file": str(key),
         "tls-auth-clients": "no",
     }
+    server = TlsServer(folder, port, settings)
     await server.start()
     try:
         yield server
     finally:
         await server.kill()
-
-
-def _make_certificate(certificate: Path, key: Path) -> None:
-    program = shutil.which("openssl")
-    if program is None:
-        pytest.fail("openssl is missing: install it (Debian's package openssl)")
-    certificate.parent.mkdir(parents=True, exist_ok=True)
-    command = (
-        f"{program} req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2"
-        f" -subj /CN=localhost -addext subjectAltName=IP:127.0.0.1 -keyout {key} -out {certificate}"
-    )
-    subprocess.run(shlex.split(command), check=True, capture_output=True)
 
 
 class Sentinels:

@@ -7,10 +7,11 @@ import trustme
 
 
 class Issued:
-    """A certificate for `host` by a new authority, which `client` trusts."""
+    """A certificate for `host` by a new authority (PEM), which `client` trusts."""
 
     def __init__(self, host: str = "127.0.0.1", kind: trustme.KeyType = trustme.KeyType.ECDSA):
         authority = trustme.CA()
+        self.authority = authority.cert_pem.bytes()
         self._leaf = authority.issue_cert(host, key_type=kind)
         self.client = ssl.create_default_context()
         authority.configure_trust(self.client)
@@ -27,6 +28,7 @@ class Issued:
 
     def write(self, folder: Path) -> tuple[Path, Path]:
         """Write both into a folder, as tls.crt and tls.key; returns their paths."""
+        folder.mkdir(parents=True, exist_ok=True)
         cert, key = folder / "tls.crt", folder / "tls.key"
         cert.write_bytes(self.cert)
         key.write_bytes(self.key)

@@ -141,7 +141,7 @@ class RedisConnection:
         finally:
             self._slots.release()
         if self._breaker.worked():
-            log.info("cache back", place=self._place)
+            log.info("the cache answers again", place=self._place)
         return answer
 
     async def clock_shift(self, client: RedisClient) -> float:
@@ -178,7 +178,7 @@ class RedisConnection:
         if isinstance(error, AuthenticationError):
             log.error("cache refuses the password", place=self._place)
         else:
-            log.warning("cache away", place=self._place, cause=_cause(error))
+            log.warning("the cache does not answer", place=self._place, cause=_cause(error))
 
 
 async def _time(client: RedisClient) -> float:

@@ -34,10 +34,13 @@ async def keep(
             snapshot_file.write, Path(settings.keep_path), entries, seconds
         )
     except OSError as error:
-        log.error("cache not kept", path=settings.keep_path, cause=error.strerror)  # noqa: TRY400
+        log.error("cache snapshot not written", path=settings.keep_path, cause=error.strerror)  # noqa: TRY400
         return
     log.info(
-        "cache kept", path=settings.keep_path, answers=written, left_out=len(entries) - written
+        "cache snapshot written",
+        path=settings.keep_path,
+        answers=written,
+        left_out=len(entries) - written,
     )
 
 
@@ -56,8 +59,8 @@ async def put_back(
         end = min(expires, bought.at + settings.ttl_seconds)
         answers += cache.put_back(key, bought, end - max(wall(), bought.at))
     if reading.damaged or not reading.whole:
-        log.warning("kept cache read in part", damaged=reading.damaged, whole=reading.whole)
-    log.info("cache put back", path=settings.keep_path, answers=answers)
+        log.warning("cache snapshot read in part", damaged=reading.damaged, whole=reading.whole)
+    log.info("cache snapshot read", path=settings.keep_path, answers=answers)
 
 
 def _read(settings: CacheSettings, now: float, seconds: float) -> snapshot_file.Reading | None:
@@ -74,5 +77,5 @@ def _read(settings: CacheSettings, now: float, seconds: float) -> snapshot_file.
         cause = error.strerror
     except snapshot_file.Foreign:
         cause = "it is of another kind, version or owner, or others may write to it"
-    log.warning("kept cache skipped", path=settings.keep_path, cause=cause)
+    log.warning("cache snapshot skipped", path=settings.keep_path, cause=cause)
     return None

@@ -273,7 +273,7 @@ class SharedElection(Service):
             except StoreUnavailable:
                 await self._pause()
             except Exception as defect:  # one bad turn must not end all later ones
-                log.exception("leases not kept up", exc_info=defect)
+                log.exception("leases not renewed", exc_info=defect)
                 await self._pause()
 
     async def _pause(self) -> None:

@@ -130,7 +130,7 @@ class Ledger(Service):
             await asyncio.wait_for(self._idle.wait(), timeout)
         await self._background.close()
         if self.unwritten:
-            log.error("outcomes not written: a sweep will charge their holds as unknown")
+            log.error("outcomes not written: a sweep will charge their reservations as unknown")
         return not self.unwritten
 
     @property

@@ -34,7 +34,7 @@ async def reload(gateway: Gateway, read: Read) -> None:
             log.error("configuration kept", fault=str(fault))  # noqa: TRY400 - faults say it all
         return
     for warning in warnings:
-        log.warning("configuration doubtful", doubt=str(warning))
+        log.warning("configuration warning", doubt=str(warning))
     outcome = reloaded(gateway.settings, settings)
     gateway.use(outcome.settings)
     set_level(outcome.settings.log.level)

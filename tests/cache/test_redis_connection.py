@@ -22,7 +22,7 @@ from tests.conformance.store import Wall
 from tests.support.redis import RedisServer, running_redis
 from tests.support.steps import until
 
-AWAY = ("warning", "cache away")
+AWAY = ("warning", "the cache does not answer")
 REFUSES = ("warning", "cache refuses")
 
 
@@ -77,7 +77,7 @@ async def test_a_frozen_redis_costs_a_second_once_in_a_while(
     redis_server.thaw()
     with capture_logs() as lines:
         await until(lambda: answers(connection))
-    assert logged(lines) == [("info", "cache back")]
+    assert logged(lines) == [("info", "the cache answers again")]
 
 
 async def test_a_killed_redis_is_used_again_when_it_is_back(tmp_path: Path) -> None:

@@ -118,9 +118,9 @@ async def test_writing_and_reading_are_logged(settings: CacheSettings, lines: Li
     await Run(settings).put_back()
     names = ("event", "answers", "left_out")
     assert [{name: line[name] for name in names if name in line} for line in lines] == [
-        {"event": "cache put back", "answers": 1},
-        {"event": "cache kept", "answers": 1, "left_out": 0},
-        {"event": "cache put back", "answers": 0},
+        {"event": "cache snapshot read", "answers": 1},
+        {"event": "cache snapshot written", "answers": 1, "left_out": 0},
+        {"event": "cache snapshot read", "answers": 0},
     ]
 
 
@@ -134,11 +134,11 @@ async def test_an_unusable_file_is_logged(settings: CacheSettings, lines: Lines)
     await elsewhere.put_back()
     await elsewhere.keep()
     part, back, skipped, _, failed = lines
-    assert (part["event"], part["damaged"]) == ("kept cache read in part", 1)
-    assert (back["event"], back["answers"]) == ("cache put back", 0)
-    assert (skipped["event"], skipped["cause"]) == ("kept cache skipped", OTHER)
+    assert (part["event"], part["damaged"]) == ("cache snapshot read in part", 1)
+    assert (back["event"], back["answers"]) == ("cache snapshot read", 0)
+    assert (skipped["event"], skipped["cause"]) == ("cache snapshot skipped", OTHER)
     assert skipped["log_level"] == "warning"
-    assert (failed["event"], failed["cause"]) == ("cache not kept", "Not a directory")
+    assert (failed["event"], failed["cause"]) == ("cache snapshot not written", "Not a directory")
 
 
 @pytest.mark.parametrize("mode", [0o620, 0o602])

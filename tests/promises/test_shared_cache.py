@@ -107,5 +107,5 @@ async def test_a_start_without_redis(tmp_path: Path) -> None:
             key = await rig.key()
             assert status(await rig.generate(key)) == STORED
             assert status(await rig.generate(key)) == HIT
-    levels = [line["log_level"] for line in lines if line["event"] == "cache away"]
+    levels = [line["log_level"] for line in lines if line["event"] == "the cache does not answer"]
     assert levels == ["warning"]

@@ -102,7 +102,7 @@ async def test_a_damaged_file_is_skipped_with_a_line(tmp_path: Path, run: Run) -
     with capture_logs() as lines:
         async with run() as rig:
             assert status(await rig.generate(key, PROMPT)).endswith("stored")
-    assert "kept cache read in part" in [line["event"] for line in lines]
+    assert "cache snapshot read in part" in [line["event"] for line in lines]
     assert "canary" not in str(lines)
     async with run() as rig:
         assert status(await rig.generate(key, PROMPT)) == "gateway; hit"
@@ -120,7 +120,9 @@ async def test_a_full_disk_is_a_line_and_a_clean_exit(tmp_path: Path) -> None:
         assert sum(sizes) > 2 * limit
         resource.prlimit(gateway.pid, resource.RLIMIT_FSIZE, (limit, limit))
         assert await gateway.terminate() == 0
-        (kept,) = [line for line in gateway.lines() if line["event"] == "cache not kept"]
+        (kept,) = [
+            line for line in gateway.lines() if line["event"] == "cache snapshot not written"
+        ]
         assert kept["cause"] == "File too large"
         assert gateway.lines()[-1]["event"] == "stopped"
     assert list((tmp_path / "data" / "cache").iterdir()) == []

@@ -190,7 +190,7 @@ class Link:
                 raise
             confirmed = str(refusal).removeprefix(_CONFIRMED)
         if confirmed != self.epoch:
-            self._log.warning("goes on with the data that an operator confirmed", epoch=confirmed)
+            self._log.warning("continues with the data that an operator confirmed", epoch=confirmed)
         self.epoch = confirmed
         return await self._run(script, (META, *keys), (self.epoch, *arguments))
 
@@ -205,8 +205,10 @@ class Link:
             self._lost = True
             return
         if failure is not None and not self._away:
-            self._log.warning("the store is away", cause=str(failure) or type(failure).__name__)
+            self._log.warning(
+                "the store does not answer", cause=str(failure) or type(failure).__name__
+            )
         elif failure is None and (self._away or self._lost):
-            self._log.info("the store is back")
+            self._log.info("the store answers again")
             self._lost = False
         self._away = failure is not None

@@ -105,9 +105,9 @@ class Worker:
     def _log_change(self, failure: Exception | None) -> None:
         """Log the first failure of an outage, and the outage's end."""
         if failure is not None and not self._away:
-            self._log.warning("the store is away", cause=str(failure))
+            self._log.warning("the store does not answer", cause=str(failure))
         elif failure is None and self._away:
-            self._log.info("the store is back")
+            self._log.info("the store answers again")
         self._away = failure is not None
 
     def _disconnect(self) -> None:

@@ -129,7 +129,10 @@ async def test_cut_connections_are_an_outage_that_ends_by_itself(proxy: TcpProxy
             await refuses(store)
             await proxy.start()
             await comes_back(store)
-        assert [line["event"] for line in lines] == ["the store is away", "the store is back"]
+        assert [line["event"] for line in lines] == [
+            "the store does not answer",
+            "the store answers again",
+        ]
         assert await images(store, "a") == 1
 
 

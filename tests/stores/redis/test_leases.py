@@ -114,33 +114,25 @@ async def test_the_end_frees_leases_and_notifies_all(leases: RedisLeases) -> Non
         await leases.end(endings)
         for lease, message in endings:
             assert await first.next() == await second.next() == LeaseEvent(lease, message)
-    assert await leases.take(Lease("199", "others"), 5) is None
+    successor = Lease("199", "others")
+    assert await leases.take(successor, 5) is None
+    await leases.end(endings[-1:])  # too late: it does not hit the successor
+    assert await leases.renew([successor], 5) == []
+    assert await leases.take(endings[-1][0], 5) is not None
 
 
-async def test_a_late_end_does_not_hit_its_successor(leases: RedisLeases) -> None:
-    await leases.take(OTHERS, 5)
-    await leases.end([(MINE, b"late")])
-    assert await leases.take(MINE, 5) is not None
-
-
-async def test_an_answer_is_left_where_somebody_waits(leases: RedisLeases) -> None:
-    await leases.take(MINE, 5)
-    assert await leases.hand_over(MINE, BOUGHT) is False
-    assert await leases.handed_over(MINE) is None
-    await leases.take(OTHERS, 5)
-    assert await leases.hand_over(MINE, BOUGHT) is True
-    assert await leases.handed_over(MINE) == BOUGHT
-    assert await leases.handed_over(OTHERS) is None
-
-
-async def test_an_answer_that_is_left_is_bounded_in_size_and_time(
+async def test_an_answer_is_left_for_some_seconds_where_somebody_waits(
     leases: RedisLeases, client: Redis
 ) -> None:
     await leases.take(MINE, 5)
+    assert await leases.hand_over(MINE, BOUGHT) is False
     await leases.take(OTHERS, 5)
     large = Bought(body=bytes(LEFT_BYTES + 1), images=1, cost=1, at=0)
     assert await leases.hand_over(MINE, large) is False
+    assert await leases.handed_over(MINE) is None
     assert await leases.hand_over(MINE, BOUGHT) is True
+    assert await leases.handed_over(MINE) == BOUGHT
+    assert await leases.handed_over(OTHERS) is None
     keys = {key async for key in client.scan_iter()}
     assert keys == {b"{gateway}:lease:apple", b"{gateway}:left:mine"}
     for key in keys:

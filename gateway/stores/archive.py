@@ -14,12 +14,7 @@ from typing import BinaryIO
 
 from gateway import __version__
 from gateway.core.key_format import pepper_check
-from gateway.stores.archive_format import (
-    LINE_BYTES,
-    ArchiveReader,
-    ArchiveWriter,
-    CheckRecord,
-)
+from gateway.stores.archive_format import LINE_BYTES, ArchiveReader, ArchiveWriter, CheckRecord
 from gateway.stores.port import ArchiveStore
 from gateway.tenants.changes import OperationError
 

@@ -19,7 +19,7 @@ have defaults, so that old archives stay readable.
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from operator import attrgetter
 from typing import Annotated, Any, ClassVar, get_args
 
@@ -159,23 +159,17 @@ class EntryRecord(ArchiveRecord, frozen=True, tag="entry"):
     entry: Entry
 
 
-def directory_and_entries(records: Iterable[ArchiveRecord]) -> tuple[DirectoryWrite, list[Entry]]:
+def directory_and_entries(records: Sequence[ArchiveRecord]) -> tuple[DirectoryWrite, list[Entry]]:
     """Return the teams, keys, audit entries and usage entries of some records.
 
     A store imports these in batches, as it writes them otherwise.
     """
-    teams, keys, audit, entries = [], [], [], []
-    for record in records:
-        match record:
-            case TeamRecord(team=team):
-                teams.append(team)
-            case KeyRecord(key=key):
-                keys.append(key)
-            case AuditRecord(change=change):
-                audit.append(change)
-            case EntryRecord(entry=entry):
-                entries.append(entry)
-    return DirectoryWrite(teams=teams, keys=keys, audit=audit), entries
+    write = DirectoryWrite(
+        teams=[record.team for record in records if isinstance(record, TeamRecord)],
+        keys=[record.key for record in records if isinstance(record, KeyRecord)],
+        audit=[record.change for record in records if isinstance(record, AuditRecord)],
+    )
+    return write, [record.entry for record in records if isinstance(record, EntryRecord)]
 
 
 class ArchiveHeader(Struct, frozen=True, kw_only=True, tag_field="kind", tag="header"):
@@ -187,9 +181,7 @@ class ArchiveHeader(Struct, frozen=True, kw_only=True, tag_field="kind", tag="he
     gateway: str = ""
 
 
-class _Footer(
-    Struct, frozen=True, tag_field="kind", tag="footer", forbid_unknown_fields=True, kw_only=True
-):
+class _Footer(Struct, frozen=True, tag_field="kind", tag="footer", forbid_unknown_fields=True):
     counts: dict[str, int]
     sha256: str
 

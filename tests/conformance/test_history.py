@@ -147,10 +147,7 @@ async def test_errors_are_counted_by_kind_hour_and_team(store: Store) -> None:
     await add(store, 2, at=NOON + HOUR_SECONDS, errors=[TeamErrors("red", later)])
     await add(store, 3, errors=[TeamErrors("blue", replace(KIND, last_at=NOON - 5))])
     both = replace(later, requests=2 * KIND.requests + later.requests)
-    assert await store.history.errors(NOON - HOUR_SECONDS, NOON + DAY_SECONDS) == [
-        unknown,
-        both,
-    ]
+    assert await store.history.errors(NOON - HOUR_SECONDS, NOON + DAY_SECONDS) == [unknown, both]
     assert await store.history.errors(NOON, NOON + HOUR_SECONDS, "red") == [KIND]
     assert await store.history.errors(NOON + 1, NOON + 2 * HOUR_SECONDS) == [later]
     assert await store.history.errors(NOON - HOUR_SECONDS, NOON) == []

@@ -27,16 +27,7 @@ from gateway.stores.archive_format import (
     NotRestored,
     TeamRecord,
 )
-from tests.support.states import (
-    BUSY,
-    CREATED,
-    KEY,
-    RED,
-    archived,
-    history,
-    read,
-    state,
-)
+from tests.support.states import BUSY, CREATED, KEY, RED, archived, history, read, state
 
 STATE = state(history(3))
 ARCHIVE = archived(STATE)

@@ -13,7 +13,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
 from sqlite3 import Connection
@@ -115,12 +115,10 @@ def make_ready(database: Database) -> None:
 
 def _create_file(path: Path) -> None:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    try:
-        # Exclusive, because an existing file must not be opened here: closing it would drop the
-        # locks of all connections of this process. SQLite's other files take its mode.
+    # Exclusive, because an existing file must not be opened here: closing it would drop the locks
+    # of all connections of this process. SQLite's other files take its mode.
+    with suppress(FileExistsError):
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
-    except FileExistsError:
-        return
 
 
 def _prepare_with_retries(path: Path, busy_seconds: float) -> None:

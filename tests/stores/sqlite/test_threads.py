@@ -87,9 +87,7 @@ async def test_a_failure_rolls_back_and_the_next_work_has_a_new_connection(
     assert await worker.run(count_teams) == 0
 
 
-async def test_closing_finishes_running_work_and_refuses_later_work(
-    worker: Worker,
-) -> None:
+async def test_closing_finishes_running_work_and_refuses_later_work(worker: Worker) -> None:
     last = asyncio.create_task(worker.run(add_team))
     await asyncio.sleep(0)
     await worker.close()

@@ -11,8 +11,7 @@ import shlex
 import shutil
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -63,8 +62,7 @@ class Command(click.Command):
         except (StartError, OperationError) as error:
             raise click.ClickException(str(error)) from None
         except StoreUnavailable as error:
-            cause = error.__cause__
-            why = "it took too long" if cause is None or not str(cause) else str(cause)
+            why = str(error.__cause__ or "") or "it took too long"
             raise click.ClickException(f"The store did not answer: {why}.") from None
 
 
@@ -230,15 +228,3 @@ def warn(warnings: Iterable[Fault]) -> None:
     """Print warnings, one a line."""
     for warning in warnings:
         note(f"warning: {warning}")
-
-
-@contextmanager
-def waiting(doing: str) -> Iterator[None]:
-    """Show a spinner in a terminal until the block ends."""
-    if not sys.stderr.isatty():
-        yield
-        return
-    from rich.console import Console
-
-    with Console(stderr=True).status(doing):
-        yield

@@ -13,6 +13,10 @@ from types import MappingProxyType
 
 import click
 from msgspec import Struct
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 from gateway.cli.base import note
 from gateway.core.listing import Listing, listing
@@ -224,11 +228,6 @@ def _csv_value(value: object) -> object:
 
 def _print_table(rows: Sequence[Cells], total: Listing | None) -> None:
     """Print a table. The last row is the total if there is one."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
     terminal = sys.stdout.isatty()
     table = Table(
         box=box.SIMPLE_HEAD if terminal else None,

@@ -7,6 +7,7 @@ from datetime import datetime
 from pathlib import Path
 
 import click
+from rich.console import Console
 
 from gateway.cli.base import (
     Command,
@@ -18,7 +19,6 @@ from gateway.cli.base import (
     note,
     span_of,
     span_options,
-    waiting,
     with_store,
 )
 from gateway.cli.tables import print_list, usage_cells
@@ -76,7 +76,7 @@ def usage(
         start = end_of_month(month_of(time.time()) - 1)
         if end is not None and end <= start:
             raise click.UsageError("The last day is before the first of this month.")
-    with waiting("reading usage"):
+    with Console(stderr=True).status("reading usage"):
         rows, names = with_store(config, lambda store, _: _rows(store, by, start, end, team))
     total = usage_total(by, rows) if len(rows) > 1 else None
     listings = [usage_listing(by, row) for row in rows]

@@ -145,14 +145,13 @@ class AlertSettings(Struct, frozen=True, kw_only=True):
 
 _OPTIONS = options_of(WebhookOptions)
 _CHECKS: Mapping[str, Callable[[str], object]] = {"url": check_url, "secret": check_secret}
-_SECRETS = tuple(_CHECKS)
 
 
 def variables_of(table: object) -> Iterator[str]:
     """Yield the environment variables that the webhooks of [alerts.webhooks] name."""
     for webhook in table.values() if isinstance(table, dict) else ():
         if isinstance(webhook, dict):
-            named = (webhook.get(f"{name}_env") for name in _SECRETS)
+            named = (webhook.get(f"{name}_env") for name in _CHECKS)
             yield from (name for name in named if isinstance(name, str))
 
 
@@ -163,35 +162,28 @@ def read_webhooks(
 
     Only `serving` needs the environment variables that they name.
     """
+    webhooks = dict[str, Webhook]()
     if not is_table(table, faults):
-        return {}
-    found = {
-        name: _read(name, options, environ, faults.at(name), serving)
-        for name, options in table.items()
-    }
-    return {name: webhook for name, webhook in found.items() if webhook is not None}
-
-
-def _read(
-    name: str, table: object, environ: Mapping[str, str], faults: Faults, serving: bool
-) -> Webhook | None:
-    before = len(faults)
-    if not NAME.fullmatch(name):
-        faults.add(f"a webhook's name {NAME_RULE}")
-    values = read_table(table, _OPTIONS, faults, tables=_SECRETS)
-    _check_consistency(table if isinstance(table, dict) else {}, faults)
-    secrets = dict[str, Any]()
-    for option in _SECRETS:
-        try:
-            secrets[option] = _secret(option, values, environ, serving)
-        except ValueError as error:
-            faults.add(str(error), f"{option}_env")
-    return Webhook(name=name, **values, **secrets) if len(faults) == before else None
+        return webhooks
+    for name, options in table.items():
+        before, here = len(faults), faults.at(name)
+        if not NAME.fullmatch(name):
+            here.add(f"a webhook's name {NAME_RULE}")
+        values = read_table(options, _OPTIONS, here, tables=_CHECKS)
+        _check_consistency(options if isinstance(options, dict) else {}, here)
+        for secret in _CHECKS:
+            try:
+                values[secret] = _secret(secret, values, environ, serving)
+            except ValueError as error:
+                here.add(str(error), f"{secret}_env")
+        if len(faults) == before:
+            webhooks[name] = Webhook(name=name, **values)
+    return webhooks
 
 
 def _check_consistency(written: Mapping[str, Any], faults: Faults) -> None:
     """Find secrets, and options that exclude or need each other."""
-    for name in _SECRETS:
+    for name in _CHECKS:
         if name in written:
             faults.add(
                 f"is a secret: put it into an environment variable and name that in {name}_env, "
@@ -214,10 +206,8 @@ def _secret(
 ) -> Secret | None:
     """Return the secret from the environment, or None. Only if `needed` it must be there."""
     variable = values.get(f"{name}_env")
-    if variable is None:
-        return None
-    text = environ.get(variable, "")
-    if not text and needed:
+    text = environ.get(variable or "", "")
+    if variable and needed and not text:
         raise ValueError("the environment does not have this variable")
     if not text:
         return None

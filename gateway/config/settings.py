@@ -144,11 +144,7 @@ class StoreSettings(Struct, frozen=True, kw_only=True):
         Meta(
             description="sqlite: and the path of a file, or the URL of a Redis (redis://, "
             "rediss://, redis+cluster://, redis+sentinel://)",
-            extra={
-                "check": parse_store_url,
-                "in_file": values.refuse_password,
-                "show": values.without_password,
-            },
+            extra={"check": parse_store_url, **values.PASSWORD_NOTES},
         ),
         RESTART,
     ] = "sqlite:data/gateway.db"
@@ -221,11 +217,7 @@ class CacheSettings(Struct, frozen=True, kw_only=True):
         Meta(
             description="the URL of a Redis (redis://, rediss://, redis+cluster://, "
             'redis+sentinel://), or "" for memory only',
-            extra={
-                "check": values.check_cache_url,
-                "in_file": values.refuse_password,
-                "show": values.without_password,
-            },
+            extra={"check": values.check_cache_url, **values.PASSWORD_NOTES},
         ),
         RESTART,
     ] = ""

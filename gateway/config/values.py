@@ -119,12 +119,16 @@ def check_cache_url(text: str) -> None:
         raise InvalidValue("the URL names a file, but a shared cache needs Redis")
 
 
-def without_password(text: str) -> str:
+def _without_password(text: str) -> str:
     """Return the URL without user and password; "" stays."""
     return parse_store_url(text).shown if text else ""
 
 
-def refuse_password(text: str) -> None:
+def _refuse_password(text: str) -> None:
     """Refuse a URL with a password, which must not be in a file."""
     if text and parse_store_url(text).password is not None:
         raise ValueError("holds a password, which must not be in a file")
+
+
+PASSWORD_NOTES = {"in_file": _refuse_password, "show": _without_password}
+"""For an option whose URL may hold a password."""

@@ -5,7 +5,6 @@ An export is the only thing on standard output. Messages and progress go to stan
 
 import asyncio
 import os
-import stat
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -84,7 +83,7 @@ def import_store(file: Path | None, config: Path | None) -> None:
     settings = read_settings(config)
     pepper = load_kept_pepper(settings.keys)
     with _reading_from(file) as lines, _progress() as progress:
-        task = progress.add_task("importing", total=_size(lines))
+        task = progress.add_task("importing", total=os.fstat(lines.fileno()).st_size or None)
         # Read the archive's head first: a file that is no archive must not create a store.
         coming = Archive(lines, pepper, lambda number: progress.advance(task, number))
 
@@ -149,12 +148,6 @@ def _file_errors(file: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise OperationError(f"Cannot use the file {file}: {error.strerror or error}.") from None
-
-
-def _size(file: BinaryIO) -> int | None:
-    """Return the size of a file in bytes, or None for a pipe."""
-    status = os.fstat(file.fileno())
-    return status.st_size if stat.S_ISREG(status.st_mode) else None
 
 
 def _progress(*, shown: bool = True) -> Progress:

@@ -1,4 +1,4 @@
-"""Configuration files: reads them from the disk and hands their text to the readers.
+"""Reads configuration files from the disk, and the files that the configuration names.
 
 A file that cannot be read is a fault like any other.
 """
@@ -15,6 +15,7 @@ from gateway.config.settings import Settings
 from gateway.config.teams_file import read_teams
 from gateway.core.faults import ConfigError, Fault, Faults
 from gateway.core.model import Team
+from gateway.core.redaction import redact
 
 DEFAULT_CONFIG = Path("config/gateway.toml")
 """Read if no file is named. If it does not exist, the defaults apply."""
@@ -80,3 +81,19 @@ def _text(file: Path) -> str:
     except UnicodeDecodeError as error:
         message = f"is not UTF-8 text (byte {error.start + 1})"
     raise ConfigError([Fault((), message, str(file))])
+
+
+# -- files that the configuration names ---------------------------------------------------------
+
+
+def read_file(file: str) -> bytes:
+    """Return the content of a file. Raises ValueError."""
+    try:
+        return Path(file).read_bytes()
+    except OSError as error:
+        raise ValueError(f"the file {shown_file(file)} cannot be read: {error.strerror}") from None
+
+
+def shown_file(file: str) -> str:
+    """Return the file's name for a message. Somebody may have put the secret itself there."""
+    return "given" if "://" in file or "whsec_" in file else redact(file.encode(), ()).decode()

@@ -6,9 +6,9 @@ Existing connections notice nothing.
 """
 
 import ssl
-from pathlib import Path
 from typing import NamedTuple
 
+from gateway.config.files import read_file
 from gateway.config.settings import ServerSettings
 
 _KEY_MISMATCH = ("KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH", "NO_CERTIFICATE_ASSIGNED")
@@ -38,7 +38,7 @@ class Certificate:
     def read(self) -> "LoadedCertificate":
         """Read the files. Raises ValueError with the reason if they cannot be used."""
         cert, key = self._files
-        content, _ = map(_content, self._files)
+        content, _ = map(read_file, self._files)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.set_ciphers(
@@ -70,13 +70,6 @@ def certificate_of(server: ServerSettings) -> Certificate | None:
     if server.tls_cert is None or server.tls_key is None:
         return None
     return Certificate(server.tls_cert, server.tls_key)
-
-
-def _content(file: str) -> bytes:
-    try:
-        return Path(file).read_bytes()
-    except OSError as error:
-        raise ValueError(f"the file {file} cannot be read: {error.strerror}") from None
 
 
 def _refuse_to_ask() -> str:

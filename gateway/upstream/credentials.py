@@ -7,14 +7,13 @@ second. It needs no notifications from the file system, so renamed files, change
 
 import asyncio
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import structlog
 from msgspec.structs import replace
 
+from gateway.config.files import read_file, shown_file
 from gateway.config.live import LiveSettings
 from gateway.config.settings import UpstreamSettings
-from gateway.core.redaction import redact
 from gateway.core.secret import Secret
 from gateway.core.tasks import Background, Service
 
@@ -38,19 +37,10 @@ def with_key(settings: UpstreamSettings) -> UpstreamSettings:
 
 
 def _read(file: str) -> Secret:
-    try:
-        content = Path(file).read_bytes().strip()
-    except OSError as error:
-        raise ValueError(f"the file {_shown(file)} cannot be read: {error.strerror}") from None
-    text = content.decode("ascii", "replace")
+    text = read_file(file).strip().decode("ascii", "replace")
     if not text or not (text.isascii() and text.isprintable() and " " not in text):
-        raise ValueError(f"the file {_shown(file)} must contain one line of printable ASCII")
+        raise ValueError(f"the file {shown_file(file)} must contain one line of printable ASCII")
     return Secret(text)
-
-
-def _shown(file: str) -> str:
-    """Return the file's name for a message. Somebody may have put the key itself there."""
-    return redact(file.encode(), ()).decode()
 
 
 @dataclass(eq=False)

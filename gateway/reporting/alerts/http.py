@@ -8,7 +8,6 @@
 import asyncio
 import re
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
 from typing import TypeVar
 from urllib.parse import unquote, unquote_plus, urlsplit
 
@@ -16,6 +15,7 @@ import aiohttp
 from msgspec import Struct
 from yarl import URL
 
+from gateway.config.files import read_file, shown_file
 from gateway.config.webhooks import Webhook, check_secret, check_url
 from gateway.core.connect_errors import why_unreachable
 from gateway.core.redaction import redact
@@ -167,16 +167,8 @@ def file_faults(webhooks: Iterable[Webhook]) -> Iterator[tuple[str, str, str]]:
 
 def _read_file(file: str, check: Callable[[str], T]) -> T:
     """Return the checked content of a file. Raises ValueError."""
-    try:
-        text = Path(file).read_bytes().strip().decode("ascii", "replace")
-    except OSError as error:
-        raise ValueError(f"the file {_shown_file(file)} cannot be read: {error.strerror}") from None
+    text = read_file(file).strip().decode("ascii", "replace")
     try:
         return check(text)
     except ValueError as error:
-        raise ValueError(f"the content of the file {_shown_file(file)} {error}") from None
-
-
-def _shown_file(file: str) -> str:
-    """Return the file's name for a message. Somebody may have put the secret itself there."""
-    return "given" if "://" in file or "whsec_" in file else redact(file.encode(), ()).decode()
+        raise ValueError(f"the content of the file {shown_file(file)} {error}") from None

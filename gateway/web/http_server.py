@@ -212,34 +212,6 @@ class _Server(web.Server):
         return protocol
 
 
-class _Site(web.TCPSite):
-    """An address that a port listens on. aiohttp's own gives TLS handshakes a minute."""
-
-    __slots__ = ("_handshake_seconds",)
-
-    def __init__(
-        self,
-        runner: web.ServerRunner,
-        host: str,
-        port: int,
-        tls: ssl.SSLContext | None,
-        handshake_seconds: float,
-    ) -> None:
-        super().__init__(runner, host, port, ssl_context=tls)
-        self._handshake_seconds = handshake_seconds if tls else None
-
-    async def start(self) -> None:
-        await web.BaseSite.start(self)
-        self._server = await asyncio.get_running_loop().create_server(
-            cast(web.Server, self._runner.server),
-            self._host,
-            self._port,
-            ssl=self._ssl_context,
-            backlog=BACKLOG,
-            ssl_handshake_timeout=self._handshake_seconds,
-        )
-
-
 class Listener:
     """A port whose requests `handler` answers.
 
@@ -252,24 +224,30 @@ class Listener:
     ) -> None:
         self._settings = settings
         self._server = _Server(handler, settings, observer)
-        self._runner = web.ServerRunner(self._server, shutdown_timeout=CLOSING_SECONDS)
+        self._listening: asyncio.Server | None = None
         self._sweep = Background("http")
 
     async def open(self, host: str, port: int, tls: ssl.SSLContext | None = None) -> str:
         """Listen, and return the URL. Raises OSError, which `bind_error` explains."""
-        await self._runner.setup()
         settings = self._settings
-        await _Site(self._runner, host, port, tls, settings.handshake_seconds).start()
+        self._listening = await asyncio.get_running_loop().create_server(
+            self._server,
+            host,
+            port,
+            ssl=tls,
+            backlog=BACKLOG,
+            ssl_handshake_timeout=settings.handshake_seconds if tls else None,
+        )
         shortest = min(SWEEP_SECONDS, settings.head_seconds / 2, settings.unread_seconds / 2)
         self._sweep.every(shortest, self._server.end_slow_connections)
-        bound_host, bound_port = self._runner.addresses[0][:2]
+        bound_host, bound_port = self._listening.sockets[0].getsockname()[:2]
         name = f"[{bound_host}]" if ":" in bound_host else bound_host
         return f"{'https' if tls else 'http'}://{name}:{bound_port}"
 
     async def refuse_newcomers(self) -> None:
         """Accept no new connections, and close each open one once it is idle."""
-        for site in list(self._runner.sites):
-            await site.stop()
+        if self._listening is not None:
+            self._listening.close()
         for protocol in self._server.connections:
             if isinstance(protocol, _Protocol):
                 protocol.leave()
@@ -277,7 +255,11 @@ class Listener:
     async def close(self) -> None:
         """Close everything, and cut answers in progress after five seconds."""
         await self._sweep.close()
-        await self._runner.cleanup()
+        if self._listening is not None:
+            self._listening.close()
+            await asyncio.sleep(0)  # connections that were accepted just now begin to be served
+        self._server.pre_shutdown()
+        await self._server.shutdown(CLOSING_SECONDS)
 
 
 def bind_error(

@@ -12,7 +12,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from gateway.core import key_format
-from gateway.core.errors import StoreUnavailable
+from gateway.core.errors import Conflicting, NoSuchThing, StoreUnavailable
 from gateway.core.faults import shown
 from gateway.core.key_format import public_id
 from gateway.core.listing import Listing, listing
@@ -27,8 +27,8 @@ ATTEMPTS = 20
 """How often a change is decided again because another one was written first."""
 
 
-class OperationError(Exception):
-    """An operation was not done. The text is one line for the user.
+class OperationError(Conflicting):
+    """An operation was not done, because the current state forbids it. The text is one line.
 
     It never repeats a key: the user may have pasted a whole key where an id belongs.
     """
@@ -37,9 +37,7 @@ class OperationError(Exception):
 class UnknownName(OperationError):
     """No team or key has this name or id."""
 
-
-class Conflict(OperationError):
-    """The current state forbids the operation."""
+    status, code, outcome = NoSuchThing.status, NoSuchThing.code, NoSuchThing.outcome
 
 
 class Actor(Struct, frozen=True):

@@ -17,7 +17,7 @@ from gateway.core.model import NO_LIMITS, Key, KeyState, Limits, Team
 from gateway.core.periods import utc
 from gateway.tenants.changes import (
     Actor,
-    Conflict,
+    OperationError,
     commit,
     key_entry,
     key_of,
@@ -284,7 +284,7 @@ async def rotate_key(
         _refuse_revoked(before)
         if before.state == "disabled":
             remedy = "enable it first, or create a new key"
-            raise Conflict(f"{public_id(before.id)} is disabled: {remedy}.")
+            raise OperationError(f"{public_id(before.id)} is disabled: {remedy}.")
         lifetime = None if before.expires is None else before.expires - before.created
         same = {"team": before.team, "name": before.name, "limits": before.limits}
         new, text = _new_key(pepper, by.now, lifetime, first=before.line, **same)
@@ -340,11 +340,11 @@ _STATE_ACTIONS = {"active": "key.enable", "disabled": "key.disable", "revoked": 
 
 def _refuse_revoked(key: Key) -> None:
     if key.state == "revoked":
-        raise Conflict(f"{public_id(key.id)} is revoked, which is final: create a new key.")
+        raise OperationError(f"{public_id(key.id)} is revoked, which is final: create a new key.")
 
 
-def _expired(key: Key, now: float) -> Conflict:
+def _expired(key: Key, now: float) -> OperationError:
     replaced = key.grace_ends is not None and key.grace_ends <= now
     remedy = "" if replaced else "change its expiry first, or "
     ended = utc(key.ends or 0)
-    return Conflict(f"{public_id(key.id)} expired on {ended}: {remedy}create a new key.")
+    return OperationError(f"{public_id(key.id)} expired on {ended}: {remedy}create a new key.")

@@ -11,7 +11,7 @@ from gateway.core import key_format
 from gateway.core.listing import Listing, listing
 from gateway.core.model import NO_LIMITS, Key, KeyState, Limits, Team
 from gateway.stores.sqlite import SqliteStore
-from gateway.tenants.changes import Actor, Conflict, UnknownName
+from gateway.tenants.changes import Actor, OperationError, UnknownName
 from gateway.tenants.operations import (
     Applied,
     KeyChange,
@@ -198,7 +198,7 @@ async def test_a_stopped_key_refuses_other_operations(
 ) -> None:
     key, _ = await new_key(store)
     await set_key_state(store, key.id, state, BY)
-    with pytest.raises(Conflict, match=f"^sk-gw-{key.id} {why}"):
+    with pytest.raises(OperationError, match=f"^sk-gw-{key.id} {why}"):
         await operation(store, key.id)
     assert await list_keys(store) == [replace(key, state=state)]
 
@@ -209,7 +209,7 @@ async def test_an_expired_key_is_enabled_only_with_another_expiry(
 ) -> None:
     key, text = await new_key(store, lifetime=90.0)
     await set_key_state(store, key.id, state, BY)
-    with pytest.raises(Conflict, match=f"^sk-gw-{key.id} expired on 20.*: change its expiry"):
+    with pytest.raises(OperationError, match=f"^sk-gw-{key.id} expired on 20.*: change its expiry"):
         await enable(store, key.id, NOW + 90)
     await change_key(store, key.id, KeyChange(lifetime=90.0), Actor(WHO, NOW + 100))
     enabled = await enable(store, key.id, NOW + 100)

@@ -12,9 +12,9 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.aiohttp import make_aiohttp_handler
 
 from gateway.config.settings import AdminSettings
-from gateway.core.errors import AdminOff, Conflicting, GatewayError, InternalError, NoSuchThing
+from gateway.core.errors import AdminOff, GatewayError, InternalError
 from gateway.core.headers import request_id
-from gateway.tenants.changes import Actor, OperationError, UnknownName
+from gateway.tenants.changes import Actor
 from gateway.web.admin.http import API, HEADERS, AdminHandler, AdminRequest, AdminRoute, answer
 from gateway.web.admin.pages import dashboard_routes, openapi_pages, pages
 from gateway.web.admin.sessions import Sessions, require_role
@@ -70,10 +70,6 @@ class AdminApi:
     async def _answer(self, request: web.BaseRequest, id: str) -> web.StreamResponse:
         try:
             return await self._serve(request)
-        except UnknownName as error:
-            return _failed(NoSuchThing(str(error)))
-        except OperationError as error:
-            return _failed(Conflicting(str(error)))
         except GatewayError as error:
             return _failed(error)
         except Exception as defect:  # of any kind: the client gets our error without a detail

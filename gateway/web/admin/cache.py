@@ -21,7 +21,7 @@ from gateway.core.strict_json import write_json
 from gateway.proxy.fingerprint import answer_name, scope_of
 from gateway.proxy.image_request import read_request
 from gateway.tenants import operations
-from gateway.tenants.changes import Conflict
+from gateway.tenants.changes import OperationError
 from gateway.tenants.directory import Directory
 from gateway.tenants.store import DirectoryStore
 from gateway.web.admin.http import AdminRequest, AdminRoute, read_fields, read_json
@@ -170,7 +170,7 @@ class AdminCache:
         if wanted.fingerprint is not None:
             return await self._purge_one(wanted.fingerprint, call)
         if wanted.team is not None and self.settings().cache.scope == "shared":
-            raise Conflict("All teams share the cache: purge it as a whole.")
+            raise OperationError("All teams share the cache: purge it as a whole.")
         names = None if wanted.team is None else [wanted.team]
         await operations.purge_teams(self.store, names, call.by)
         await self.directory.refresh()

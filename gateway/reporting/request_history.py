@@ -8,7 +8,7 @@ they take is bounded however long that lasts.
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from time import perf_counter
-from typing import NamedTuple
+from typing import Any
 
 from gateway.config.live import CurrentSettings
 from gateway.config.models import quality_label
@@ -39,16 +39,11 @@ LINES_AT_ONCE = 1_000
 GROUPS_AT_ONCE = 1_000
 """Shared lines in a batch. Errors and latency also count requests without a line."""
 
+_GROUP_FIELDS = ("team", "key", "outcome", "status", "code", "route")
+"""The fields in which requests must agree to share a line."""
 
-class _Group(NamedTuple):
-    """The fields in which requests must agree to share a line."""
-
-    team: str | None
-    key: str | None
-    outcome: str
-    status: int
-    code: str | None
-    route: str | None
+_Group = tuple[str | None, str | None, str, int, str | None, str | None]
+"""The values of these fields."""
 
 
 @dataclass(slots=True)
@@ -124,7 +119,7 @@ class RequestHistory(WriteBehind[HistoryBatch], Observer):
     def _add(self, record: RequestRecord, seconds: float, own: float) -> None:
         caller, at = record.caller, self.wall()
         team, key = (None, None) if caller is None else (caller.team.name, caller.key.id)
-        group = _Group(team, key, record.outcome, record.status, record.code, record.route)
+        group = (team, key, record.outcome, record.status, record.code, record.route)
         if record.outcome not in SUCCESSES:
             self._add_error(record, team, at)
         shared = self._shared.get(group)
@@ -141,7 +136,7 @@ class RequestHistory(WriteBehind[HistoryBatch], Observer):
 
     def _add_error(self, record: RequestRecord, team: str | None, at: float) -> None:
         # Errors are counted per team: key and route would only split them.
-        name = _Group(team, None, record.outcome, record.status, record.code, None)
+        name = (team, None, record.outcome, record.status, record.code, None)
         kind = ErrorKind(
             outcome=record.outcome,
             code=record.code,
@@ -158,7 +153,7 @@ class RequestHistory(WriteBehind[HistoryBatch], Observer):
     ) -> RequestLine:
         request, fingerprint = record.request, record.fingerprint
         return RequestLine(
-            **group._asdict(),
+            **_fields_of(group),
             place=self._place(at),
             id=record.id,
             model=request.model if request else None,
@@ -176,7 +171,7 @@ class RequestHistory(WriteBehind[HistoryBatch], Observer):
 
     def _shared_line(self, group: _Group, shared: _SharedLine) -> RequestLine:
         return RequestLine(
-            **group._asdict(),
+            **_fields_of(group),
             place=self._place(shared.at),
             id=shared.id,
             model=None,
@@ -221,7 +216,7 @@ class RequestHistory(WriteBehind[HistoryBatch], Observer):
             number=self._batches,
             at=now,
             lines=lines if keep else (),
-            errors=[TeamErrors(name.team, kind) for name, kind in errors.items()],
+            errors=[TeamErrors(name[0], kind) for name, kind in errors.items()],
             latency=latency if has_latency else None,
             keep=self._trim_to(keep, len(lines)),
         )
@@ -233,3 +228,7 @@ class RequestHistory(WriteBehind[HistoryBatch], Observer):
             return None
         self._lines_since_trim = 0
         return keep
+
+
+def _fields_of(group: _Group) -> dict[str, Any]:
+    return dict(zip(_GROUP_FIELDS, group, strict=True))

@@ -69,22 +69,13 @@ class RedisCache:
     _silent_until: float = float("-inf")
 
     def __post_init__(self) -> None:
-        self._connection = RedisConnection(self.place, self.wall)
+        self.connection = RedisConnection(self.place, self.wall)
         self._prefix = f"{PREFIX}{self.seal.mark}:"
-
-    @property
-    def unavailable(self) -> bool:
-        """Whether the last command failed, less than a second ago."""
-        return self._connection.resting
-
-    async def open(self) -> None:
-        """Connect. If Redis is unavailable, this is logged and no failure."""
-        await self._connection.open()
 
     async def fetch(self, key: str) -> CachedAnswer | None:
         """The answer of this key, with times by this machine's clock, or None."""
         try:
-            data, shift = await self._connection.run(partial(self._read, key))
+            data, shift = await self.connection.run(partial(self._read, key))
         except RedisUnavailable:
             self.observer.cache_lookup("redis", "error")
             return None
@@ -100,38 +91,38 @@ class RedisCache:
             return False
         answer = CachedAnswer(key, self.wall() + ttl if ttl else math.inf, bought)
         with suppress(RedisUnavailable):
-            await self._connection.run(partial(self._write, answer))
+            await self.connection.run(partial(self._write, answer))
             return True
         return False
 
     async def delete(self, key: str) -> int:
         """Delete an answer. Returns how many there were."""
         with suppress(RedisUnavailable):
-            return await self._connection.run(partial(_unlink, self._prefix + key))
+            return await self.connection.run(partial(_unlink, self._prefix + key))
         return 0
 
     async def clear(self) -> bool:
         """Delete all answers of this store. Returns False if Redis is unavailable."""
         with suppress(RedisUnavailable):
-            await self._connection.run(partial(_unlink_all, self._prefix), seconds=None)
+            await self.connection.run(partial(_unlink_all, self._prefix), seconds=None)
             return True
         return False
 
     async def close(self) -> None:
         """Close all connections."""
-        await self._connection.close()
+        await self.connection.close()
 
     # -- records --------------------------------------------------------------------------------
 
     async def _read(self, key: str, client: RedisClient) -> tuple[bytes | None, float]:
-        shift = await self._connection.clock_shift(client)
+        shift = await self.connection.clock_shift(client)
         # A longer record is not ours, and must not fill the memory.
         longest = SEAL_BYTES + HEAD_BYTES + OVERHEAD_BYTES + self.max_entry_bytes
         data = await client.getrange(self._prefix + key, 0, longest)
         return cast(bytes, data) or None, shift  # the client decodes nothing
 
     async def _write(self, answer: CachedAnswer, client: RedisClient) -> None:
-        shifted = _shifted(answer, await self._connection.clock_shift(client))
+        shifted = _shifted(answer, await self.connection.clock_shift(client))
         record = await _run(len(answer.bought.body), partial(_sealed, self.seal, shifted))
         expires_ms = None if math.isinf(shifted.expires) else int(shifted.expires * 1000)
         await client.set(self._prefix + answer.key, record, pxat=expires_ms)

@@ -43,7 +43,7 @@ class CacheStack(Service):
     @property
     def is_shared(self) -> bool:
         """Whether other replicas find an answer here that is stored now."""
-        return self._redis is not None and not self._redis.unavailable
+        return self._redis is not None and not self._redis.connection.resting
 
     async def start(self) -> None:
         """Restore the snapshot, remove the answers purged since, and connect to Redis.
@@ -54,7 +54,7 @@ class CacheStack(Service):
         await snapshot.put_back(self.memory, cache, self._wall)
         await self._invalidation.start()
         if self._redis is not None and cache.enabled:
-            await self._redis.open()
+            await self._redis.connection.open()
 
     async def close(self) -> None:
         """Disconnect."""

@@ -72,7 +72,8 @@ class Day(Struct, frozen=True, kw_only=True):
 def read_invoice(content: bytes) -> dict[str, int]:
     """Return micro-dollars by UTC day, in order. Raises InvoiceError with every fault."""
     text = _text(content)
-    delimiter = _delimiter(text)
+    # The mark that is most frequent in the line of titles.
+    delimiter = max(_DELIMITERS, key=text.lstrip().partition("\n")[0].count)
     rows = _rows(text, delimiter)
     number, titles = next(rows, (1, []))
     faults = list[str]()
@@ -134,11 +135,6 @@ def _text(content: bytes) -> str:
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise InvoiceError([f"line {line}: is not UTF-8 text"]) from None
-
-
-def _delimiter(text: str) -> str:
-    head = text.lstrip().partition("\n")[0]
-    return max(_DELIMITERS, key=head.count)
 
 
 def _rows(text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:

@@ -30,7 +30,7 @@ from gateway.reporting.alerts.rules import (
     budget_alerts,
     trial_alert,
     unknown_alerts,
-    upstream_alert,
+    upstream_alerts,
 )
 from gateway.telemetry.metrics import OUTCOMES, UNREADABLE
 from gateway.web.admin.http import AdminRoute
@@ -179,8 +179,9 @@ def example_alerts() -> list[Alert]:
     )
     limits = Limits(cost_per_day=10_000_000)
     ((_, budget),) = budget_alerts((BudgetOwner(team="design"), money, limits), [OPS], NOON)
+    ((_, refused),) = upstream_alerts([OPS], NOON)
     ((_, unknown),) = unknown_alerts(1_320_000, [OPS], NOON)
-    return [budget, upstream_alert(NOON), unknown, trial_alert("ops", NOON)]
+    return [budget, refused, unknown, trial_alert("ops", NOON)]
 
 
 def body(alert: Alert) -> bytes:

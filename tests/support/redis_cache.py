@@ -37,7 +37,7 @@ class CacheReplica(Observer):
         self.lookups.append(result)
 
     async def __aenter__(self) -> "CacheReplica":
-        await self.redis.open()
+        await self.redis.connection.open()
         return self
 
     async def __aexit__(self, *error: object) -> None:

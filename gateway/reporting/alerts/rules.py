@@ -103,10 +103,10 @@ def budget_alerts(
                 yield webhook, _budget_alert(owner, state, max(reached), now)
 
 
-def upstream_alert(now: float) -> Alert:
-    """Return the alert that the upstream refuses the gateway's key."""
+def upstream_alerts(webhooks: Iterable[Webhook], now: float) -> Iterator[tuple[Webhook, Alert]]:
+    """Yield an alert that the upstream refuses the key, for each webhook that is for all teams."""
     hour = int(now // HOUR_SECONDS)
-    return Alert(
+    alert = Alert(
         event="upstream_auth",
         mark=(hour,),
         at=now,
@@ -114,11 +114,7 @@ def upstream_alert(now: float) -> Alert:
         text="The upstream refuses the gateway's key. Nothing can be bought until the key is "
         "replaced.",
     )
-
-
-def upstream_alerts(webhooks: Iterable[Webhook], now: float) -> Iterator[tuple[Webhook, Alert]]:
-    """Yield that alert for each webhook that is for all teams."""
-    return ((webhook, upstream_alert(now)) for webhook in webhooks if _receives(webhook, None))
+    return ((webhook, alert) for webhook in webhooks if _receives(webhook, None))
 
 
 def unknown_alerts(

@@ -1,4 +1,4 @@
-"""The sandbox follows the API, counts exactly, starts and stops, and logs nothing of its clients."""
+"""The sandbox follows the API, counts exactly, starts and stops, and logs nothing of clients."""
 
 import asyncio
 import logging

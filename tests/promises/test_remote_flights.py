@@ -176,9 +176,12 @@ async def test_while_redis_is_away_nothing_is_bought_and_nobody_waits_long(tmp_p
     async with running_gateways(tmp_path, 2, drawing(latency=4)) as gateways:
         key = await gateways.key()
         first, second = await buyer_and_waiter(gateways, key)
+        async with gateways.redis.client() as client:
+            await client.save()
         await gateways.redis.kill()
         assert (await gateways.rigs[1].generate(key, "another")).error == AWAY
         assert (await second).error == AWAY
         assert not first.done()  # the refusals did not wait for its end
         assert status(await first) == STORED
         assert gateways.sandbox.counts.calls == 1
+        await gateways.redis.start()  # so that the gateways can write what they bought, and stop

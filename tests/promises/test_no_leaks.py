@@ -36,13 +36,8 @@ KINDS: list[Kind] = [kind for kind in get_args(Kind) if kind != "status"]
 STATUSES = (302, 400, 401, 403, 404, 408, 418, 422, 429, 500, 502, 503, 504, 520)
 
 
-def canary() -> str:
-    """40 characters, no 8 of which occur together anywhere else."""
-    return "".join(secrets.choice(_ALPHABET) for _ in range(40))
-
-
 class Canaries:
-    """The planted secrets by place."""
+    """The planted secrets by place: 40 characters, no 8 of which occur together anywhere else."""
 
     def __init__(self) -> None:
         self.planted: dict[str, str] = {}
@@ -51,7 +46,8 @@ class Canaries:
     def plant(self, where: str, value: str = "") -> str:
         """The canary for this place: a new one unless it is given or was planted before."""
         if where not in self.planted:
-            self.planted[where] = value or canary()
+            new = "".join(secrets.choice(_ALPHABET) for _ in range(40))
+            self.planted[where] = value or new
             self._places |= dict.fromkeys(_parts(self.planted[where]), where)
         return self.planted[where]
 
@@ -385,9 +381,9 @@ async def everything_happens(folder: Path, log: str) -> None:
         await a_drain(at)
         at.look()
         await at.start()
-        await a_broken_store(at)
         await at.upstream.close()
-        await at.ask()
+        assert await at.ask() == 503
+        await a_broken_store(at)
         at.look()
         await at.running.kill()
         code, _, err = await at.running.run("serve")

@@ -5,10 +5,8 @@ a pack meanwhile is neither missing nor counted twice.
 """
 
 from collections.abc import Iterable, Sequence
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
-
-from msgspec import Struct
 
 from gateway.core.model import UsageRow
 from gateway.stores.redis import names, usage_sums
@@ -34,18 +32,6 @@ _ALL = (*TIMES, *FIELDS)
 _BY_KEY = ("team", "key", "day")
 
 
-class Pack(Struct, frozen=True):
-    """A pack to read, and its hours."""
-
-    key: str
-    first: int
-    hours: int
-
-    def has(self, hour: int) -> bool:
-        """Whether the pack is of this hour, among others."""
-        return self.first <= hour < self.first + self.hours
-
-
 class RedisUsage(RedisPart):
     """The UsageStore in packs, and the sums of hours that are not packed yet."""
 
@@ -61,17 +47,23 @@ class RedisUsage(RedisPart):
         if query.teams == ():
             return []
         report = _Report(query)
-        unpacked, packed = [await self._hours(key, report) for key in (names.HOURS, names.PACKED)]
-        packs = iter(report.packs(sorted({*unpacked, *packed})))
+        unpacked, packed = [await self._hours(key, query) for key in (names.HOURS, names.PACKED)]
+        # The packs to read, each with those of its hours that have sums which are not packed yet.
+        packs: dict[tuple[str, int], list[int]] = {}
+        for hour in sorted(unpacked | packed):
+            hours = packs.setdefault(report.pack(hour), [])
+            if hour in unpacked:
+                hours.append(hour)
+        coming = iter(packs.items())
         at_once = WHOLE_AT_ONCE if report.fields is None else PARTS_AT_ONCE
-        while some := list(islice(packs, at_once)):
-            hours = [hour for hour in unpacked if any(pack.has(hour) for pack in some)]
-            keys = [pack.key for pack in some]
+        while some := dict(islice(coming, at_once)):
+            hours = list(chain(*some.values()))
+            keys = [key for key, _ in some]
             arguments: list[Argument] = [] if report.fields is None else [len(keys), *report.fields]
             keys += [names.usage(hour) for hour in hours]
             found = await self.link.call("sums", keys, *arguments)
-            for pack, values in zip(some, found, strict=False):
-                report.add_pack(pack, values)
+            for (_, first), values in zip(some, found, strict=False):
+                report.add_pack(first, values)
             for hour, values in zip(hours, found[len(some) :], strict=True):
                 report.add_hour(hour, values)
         return report.sums.rows()
@@ -80,10 +72,9 @@ class RedisUsage(RedisPart):
     async def tidy(self, now: float, before: float | None) -> bool:
         return await usage_sums.tidy(self.link, now, before)
 
-    async def _hours(self, key: str, report: "_Report") -> list[int]:
-        bounds = (report.query.first, f"({report.query.end}")
-        found = await self.link.read(key, "ZRANGEBYSCORE", *bounds)
-        return [int(hour) for hour in found]
+    async def _hours(self, key: str, query: Query) -> set[int]:
+        found = await self.link.read(key, "ZRANGEBYSCORE", query.first, f"({query.end}")
+        return {int(hour) for hour in found}
 
 
 class _Report:
@@ -106,29 +97,26 @@ class _Report:
         teams = self.query.teams
         return None if teams is None else [usage_sums.team_field(team) for team in teams]
 
-    def packs(self, hours: Iterable[int]) -> list[Pack]:
-        """Return the packs to read for these hours."""
-        return list(dict.fromkeys(map(self._pack, hours)))
-
-    def _pack(self, hour: int) -> Pack:
-        week = hour // usage_sums.WEEK_HOURS * usage_sums.WEEK_HOURS
-        whole_week = self.query.first <= week and week + usage_sums.WEEK_HOURS <= self.query.end
+    def pack(self, hour: int) -> tuple[str, int]:
+        """Return the key of the pack to read for an hour, and the first hour of that pack."""
+        first = hour // usage_sums.WEEK_HOURS * usage_sums.WEEK_HOURS
+        end = first + usage_sums.WEEK_HOURS
+        whole_week = self.query.first <= first and end <= self.query.end
         if self._by_key and "day" not in self.query.by and whole_week:
-            return Pack(names.week_pack(hour // usage_sums.WEEK_HOURS), week, usage_sums.WEEK_HOURS)
+            return names.week_pack(hour // usage_sums.WEEK_HOURS), first
         if self._by_key or self._totals:
-            day = hour // DAY_HOURS
-            return Pack(names.day_pack(day), day * DAY_HOURS, DAY_HOURS)
-        return Pack(names.hour_pack(hour), hour, 1)
+            return names.day_pack(hour // DAY_HOURS), hour // DAY_HOURS * DAY_HOURS
+        return names.hour_pack(hour), hour
 
-    def add_pack(self, pack: Pack, values: Sequence[Any]) -> None:
-        """Add a pack's sums, as `sums.lua` returns them."""
+    def add_pack(self, first: int, values: Sequence[Any]) -> None:
+        """Add the sums of the pack that begins with this hour, as `sums.lua` returns them."""
         if self._totals:
             self._add_totals(values[0])
             return
         fields = ("key",) if self._by_key else FIELDS[1:]
-        day = day_text(pack.first // DAY_HOURS)
+        day = day_text(first // DAY_HOURS)
         pick = picker(self.query.by, ("hour", "day", "team", *fields))
-        add, hour = self.sums.add, hour_text(pack.first)
+        add, hour = self.sums.add, hour_text(first)
         for team, rows in self._rows(values):
             for group, numbers in rows:
                 add(pick((hour, day, team, *group)), numbers)

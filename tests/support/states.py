@@ -26,6 +26,7 @@ from gateway.stores.archive_format import (
     TeamRecord,
     UseRecord,
 )
+from gateway.stores.sums import SUMS
 
 PEPPER = b"p" * 32
 NOON = 1_772_366_400.0
@@ -65,20 +66,9 @@ entries = st.builds(
     Entry,
     id=names,
     at=times,
-    team=names,
-    key=names,
-    model=names,
-    size=names,
-    quality=names,
     outcome=st.sampled_from(["bought", "failed", "unknown", "cached", "coalesced", "refused"]),
-    requests=small,
-    images_bought=small,
-    images_cached=small,
-    images_unknown=small,
-    cost=amounts,
-    saved=amounts,
-    images_coalesced=small,
-    requests_refused=small,
+    **dict.fromkeys(("team", "key", "model", "size", "quality"), names),
+    **{**dict.fromkeys(SUMS, small), "cost": amounts, "saved": amounts},
 )
 listings = st.none() | st.dictionaries(
     names, st.none() | st.booleans() | small | names | st.dictionaries(names, names, max_size=2)
@@ -124,36 +114,24 @@ def keys(of: Sequence[Team]) -> st.SearchStrategy[Key]:
 def states(draw: st.DrawFn) -> list[ArchiveRecord]:
     """All records of a store in an archive's order; those of each kind are sorted by name."""
     some_teams = draw(st.lists(teams, max_size=3, unique_by=lambda team: team.name))
-    some_keys = (
-        draw(st.lists(keys(some_teams), max_size=3, unique_by=lambda key: key.id))
-        if some_teams
-        else []
-    )
-    some_entries = draw(st.lists(entries, max_size=6, unique_by=lambda entry: entry.id))
-    return [
+    some_keys = st.lists(keys(some_teams), max_size=3, unique_by=lambda key: key.id)
+    versions = st.tuples(st.integers(1, 2**31), accounts)
+    some_claims = st.lists(claims, max_size=3, unique_by=lambda claim: claim.name)
+    records = [
         CheckRecord("pepper", pepper_check(PEPPER)),
         ClockRecord(draw(times)),
-        *(TeamRecord(team) for team in sorted(some_teams, key=lambda team: team.name)),
-        *(KeyRecord(key) for key in sorted(some_keys, key=lambda key: key.id)),
-        *(UseRecord(*use) for use in sorted(draw(st.dictionaries(names, times)).items())),
+        *map(TeamRecord, some_teams),
+        *map(KeyRecord, draw(some_keys) if some_teams else ()),
+        *starmap(UseRecord, draw(st.dictionaries(names, times)).items()),
         *(
-            AccountRecord(name, version, account)
-            for name, (version, account) in sorted(
-                draw(
-                    st.dictionaries(names, st.tuples(st.integers(1, 2**31), accounts), max_size=3)
-                ).items()
-            )
+            AccountRecord(name, *account)
+            for name, account in draw(st.dictionaries(names, versions, max_size=3)).items()
         ),
         *logged(draw(st.lists(changes, max_size=4))),
-        *(
-            ClaimRecord(claim)
-            for claim in sorted(
-                draw(st.lists(claims, max_size=3, unique_by=lambda claim: claim.name)),
-                key=lambda claim: claim.name,
-            )
-        ),
-        *(EntryRecord(entry) for entry in sorted(some_entries, key=lambda entry: entry.id)),
+        *map(ClaimRecord, draw(some_claims)),
+        *map(EntryRecord, draw(st.lists(entries, max_size=6, unique_by=lambda entry: entry.id))),
     ]
+    return by_name(records)
 
 
 def logged(changes: Iterable[AuditEntry]) -> Iterable[ArchiveRecord]:

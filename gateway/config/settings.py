@@ -44,12 +44,12 @@ class ServerSettings(Struct, frozen=True, kw_only=True):
             port.
         drain_seconds: Time for requests in flight to finish after SIGTERM; keep it above
             timeout_seconds.
-        max_body_bytes: Maximum size of a request body; a larger one gets 413.
+        max_body_bytes: Maximum size of a request body on the public port; a larger one gets 413.
         max_in_flight: Maximum requests at the same time; further ones get 503 and may retry.
         handshake_seconds: Time for a TLS handshake.
         head_seconds: Time for the head of a request, from its first byte; for the first request
             of a connection, from the start of the connection.
-        body_seconds: Time for the body of a request.
+        body_seconds: Time for the body of a request on the public port.
         unread_seconds: Time that a client may read nothing of an answer; then the connection ends.
         keepalive_seconds: Time that a connection may stay idle between two requests.
         tls_cert: PEM file with the certificate and its intermediates; with tls_key, the public

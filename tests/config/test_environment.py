@@ -42,7 +42,7 @@ KNOWN = {option.variable for option in OPTIONS.values() if option.variable}
         ("keys.pepper", "sixteen bytes, ü", Secret("sixteen bytes, ü")),
     ],
 )
-def test_right_values(option: str, text: str, value: object) -> None:
+def test_valid_values(option: str, text: str, value: object) -> None:
     assert value_of(OPTIONS[option], text) == value
 
 
@@ -62,7 +62,7 @@ def test_right_values(option: str, text: str, value: object) -> None:
         *(("keys.pepper", text) for text in ("short canary", "canary " * 3 + "\udcff")),
     ],
 )
-def test_wrong_values(option: str, text: str) -> None:
+def test_invalid_values(option: str, text: str) -> None:
     with pytest.raises(ValueError, match="must be ") as caught:
         value_of(OPTIONS[option], text)
     assert str(caught.value) == f"must be {OPTIONS[option].valid}"
@@ -123,7 +123,7 @@ def test_a_variable_of_no_section_only_causes_a_warning(name: str, meant: str) -
         *("GATEWAY_", "GATEWAY_MODELS_X", "GATEWAY_OF_SOMEBODY_ELSE"),
     ],
 )
-def test_any_other_is_a_warning(name: str) -> None:
+def test_any_other_variable_is_a_warning(name: str) -> None:
     faults, (warning,) = stray(name)
     assert not faults
     assert warning == f"environment {name}: not an option of the gateway, ignored"
@@ -137,7 +137,7 @@ def test_an_address_of_kubernetes_is_a_warning(name: str) -> None:
     assert stray(name) != ([], [warning])
 
 
-def test_silent_ones() -> None:
+def test_variables_of_other_programs_cause_nothing() -> None:
     names = [*KNOWN, "GATEWAY_SANDBOX_API_KEY", "PATH", "gateway_server_prot", "MY_GATEWAY_X"]
     assert stray(*names) == ([], [])
 

@@ -29,7 +29,7 @@ def faults(
     return list(map(str, caught.value.faults))
 
 
-# -- right ones ---------------------------------------------------------------------------------
+# -- valid configurations -----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("text", [None, "", "[server]", "# nothing"])
@@ -181,7 +181,7 @@ def test_a_version_twice_causes_a_warning(base_url: str, path: str, called: str 
     assert shown == ([f"f: {doubt}"] if called else [])
 
 
-# -- wrong ones ---------------------------------------------------------------------------------
+# -- faults -------------------------------------------------------------------------------------
 
 PORT = "must be an integer from 0 to 65535"
 

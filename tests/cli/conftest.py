@@ -1,6 +1,7 @@
 """Command lines in folders of their own."""
 
 from pathlib import Path
+from shutil import copytree
 
 import pytest
 
@@ -13,8 +14,16 @@ def line(tmp_path: Path) -> Line:
     return Line(tmp_path)
 
 
-@pytest.fixture
-def filled(line: Line) -> Line:
-    """A command line whose store has the teams."""
+@pytest.fixture(scope="session")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a pepper and a store that has the teams."""
+    line = Line(tmp_path_factory.mktemp("filled"))
     assert line.click("teams", "apply", "teams.toml").exit_code == 0
+    return line.folder / "data"
+
+
+@pytest.fixture
+def filled(line: Line, data: Path) -> Line:
+    """A command line whose store has the teams."""
+    copytree(data, line.folder / "data")
     return line

@@ -2,7 +2,6 @@
 
 import asyncio
 import secrets
-import socket
 import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -16,6 +15,7 @@ import yaml
 from gateway.core.model import Limits
 from gateway.upstream.sandbox import UpstreamFault
 from tests.support.promql import PROMETHEUS, RULE_FILES, Asked, of_panels, of_rules, selectors
+from tests.support.redis import free_port
 from tests.support.rig import Rig, running_rig
 from tests.support.steps import drawing, until
 from tests.support.tools import DEPLOY, passes
@@ -116,17 +116,10 @@ def configure(folder: Path, target: str) -> Path:
     return file
 
 
-def free_address() -> str:
-    """A host and a free port."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{free.getsockname()[1]}"
-
-
 @asynccontextmanager
 async def watching(folder: Path, rig: Rig) -> AsyncIterator[Server]:
     """Prometheus with its data in `folder`, scraping this gateway."""
-    address = free_address()
+    address = f"127.0.0.1:{free_port()}"
     process = await asyncio.create_subprocess_exec(
         "prometheus",
         f"--config.file={configure(folder, rig.gateway.admin_url.removeprefix('http://'))}",

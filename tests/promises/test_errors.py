@@ -23,7 +23,7 @@ N = 3
 
 IMPATIENT: dict[str, Any] = {
     "UPSTREAM_CONNECT_SECONDS": "0.9",
-    "UPSTREAM_TIMEOUT_SECONDS": "1",
+    "UPSTREAM_TIMEOUT_SECONDS": "2",
     "UPSTREAM_MAX_RESPONSE_BYTES": "200000",
 }
 
@@ -211,22 +211,9 @@ async def test_a_limit_that_passes_says_when_to_come_back(
     assert "is reached for now" in got.json["error"]["message"]
 
 
-async def test_waits_are_spread_so_that_not_all_come_back_at_once(rig: Rig) -> None:
-    key = await rig.key(limits=Limits(concurrent_requests=1))
-    rig.sandbox.settings.latency = 0.6
-    first = asyncio.create_task(rig.generate(key, None))
-    await until(lambda: rig.sandbox.counts.in_flight == 1)
-    refused = await asyncio.gather(*(rig.generate(key, None) for _ in range(20)))
-    assert (await first).status == 200
-    waits = [int(got.headers["retry-after-ms"]) for got in refused]
-    assert all(10_000 <= wait <= 12_000 for wait in waits)
-    assert len(set(waits)) > 10
-    assert max(waits) - min(waits) > 500
-
-
 async def beside_an_open_call(rig: Rig, key: str) -> Got:
     """The answer to a request while another one of the team is upstream."""
-    rig.sandbox.settings.latency = 0.5
+    rig.sandbox.settings.latency = 1
     first = asyncio.create_task(rig.generate(key, None))
     await until(lambda: rig.sandbox.counts.in_flight == 1)
     got = await rig.generate(key, None)

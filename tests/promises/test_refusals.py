@@ -120,6 +120,7 @@ async def test_calls_whose_clients_have_left_take_room_too(tmp_path: Path) -> No
             await asyncio.sleep(0.05)
             for task in impatient:
                 task.cancel()
+        await until(lambda: rig.sandbox.counts.asked == 10)
         assert len(rig.gateway.proxy.flights) == rig.sandbox.counts.asked == 10
         assert (await rig.generate(key, None)).error == (503, "server_error", "overloaded")
         await until(rig.is_closed)

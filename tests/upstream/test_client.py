@@ -358,7 +358,7 @@ async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
 async def test_one_deadline_for_the_whole_call(talk: Talk) -> None:
     began = asyncio.get_running_loop().time()
     assert await error_from(talk, timeout=0.3) is UpstreamTimeout
-    assert 0.3 <= asyncio.get_running_loop().time() - began < 1
+    assert 0.3 <= asyncio.get_running_loop().time() - began < 4
 
 
 async def test_closing_cuts_off_open_calls() -> None:

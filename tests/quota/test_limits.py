@@ -98,19 +98,6 @@ def test_no_purchase_fits_into_a_minute_of_none(seconds: dict[int, int], now: fl
     assert minute_wait(Account(minute=minute), 0, now) == 60.0
 
 
-@given(st.lists(st.floats(0, 200, allow_nan=False), max_size=80), st.integers(1, 6))
-def test_no_sixty_seconds_see_more_than_the_limit(offsets: list[float], limit: int) -> None:
-    admitted: list[float] = []
-    team = EMPTY
-    for now in sorted(NOON + offset for offset in offsets):
-        if minute_wait(team, limit, now) is None:
-            admitted.append(now)
-            seconds = [int(at) for at in admitted]
-            team = Account(minute=tuple((at, seconds.count(at)) for at in sorted({*seconds})))
-    for first in admitted:
-        assert sum(first <= at < first + 60 for at in admitted) <= limit
-
-
 # -- rate-limit headers ---------------------------------------------------------------------------
 
 UNTIL_DAY, UNTIL_MONTH = end_of_day(DAY) - NOON, end_of_month(MONTH) - NOON

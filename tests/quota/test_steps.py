@@ -5,7 +5,7 @@ import pytest
 from gateway.core.model import Limits
 from gateway.core.periods import PeriodUsage, day_of, end_of_month, month_of
 from gateway.quota.account import EMPTY, GATEWAY, Counters, team_account
-from gateway.quota.steps import Expire, Held, Release, Settle
+from gateway.quota.steps import LOST_SECONDS, Expire, Release, Settle
 from tests.support.quota_steps import NOON, Bench, release, reserve, settle
 
 RED = team_account("red")
@@ -74,34 +74,7 @@ def test_giving_up_always_writes_the_account_and_leaves_no_entry(bench: Bench) -
     assert not bench.entries
 
 
-# -- repeated steps -----------------------------------------------------------------------------
-
-
-def test_a_repeated_reservation_is_held_once(bench: Bench) -> None:
-    first = bench.held(reserve(limits=Limits(concurrent_requests=1, requests_per_minute=1)))
-    bench.now += 1
-    applied = bench.apply(reserve(limits=Limits(concurrent_requests=1, requests_per_minute=1)))
-    assert isinstance(applied.outcome, Held)
-    assert applied.outcome.at == first.at
-    assert applied.changes == {}
-
-
 # -- the sweep ----------------------------------------------------------------------------------
-
-
-def test_only_expired_holds_are_swept(bench: Bench) -> None:
-    bench.held(reserve("short", images=2, lease=10.0))
-    bench.held(reserve("long", images=3, lease=20.0))
-    bench.now += 9.999
-    assert bench.apply(Expire(RED)).changes == {}
-    bench.now = NOON + 10
-    applied = bench.apply(Expire(RED))
-    assert applied.outcome == 1
-    assert list(bench.team().holds) == ["long"]
-    assert bench.team().day == today(2, 80_000, 3, 120_000)
-    entry = bench.entries["short"]
-    assert (entry.outcome, entry.images_unknown, entry.cost) == ("unknown", 2, 80_000)
-    assert bench.apply(Expire(RED)).outcome == 0
 
 
 def test_a_late_outcome_replaces_the_unknown_charge_once(bench: Bench) -> None:
@@ -126,15 +99,6 @@ def test_teams_share_the_gateways_limit(bench: Bench) -> None:
 
 
 # -- keys ---------------------------------------------------------------------------------------
-
-
-def test_a_keys_limits_refuse_that_key_alone(bench: Bench) -> None:
-    limits = Limits(images_per_day=2)
-    bench.held(reserve("r1", images=2, key="k1", key_limits=limits))
-    refused = bench.refused(reserve("r2", key="k1", key_limits=limits)).refusal
-    assert (refused.scope, refused.owner, refused.limit) == ("key", "k1", "images_per_day")
-    bench.held(reserve("r3", key="k2", key_limits=limits))
-    bench.held(reserve("r4", key="k3"))
 
 
 def test_counters_of_quiet_keys_do_not_pile_up(bench: Bench) -> None:
@@ -176,3 +140,26 @@ def test_a_refusal_consumes_nothing(bench: Bench) -> None:
 def test_no_team_shares_the_gateways_account() -> None:
     names = {GATEWAY, team_account("gateway"), team_account("team:gateway"), team_account("")}
     assert len(names) == 4
+
+
+# -- a store that came back without a purchase ---------------------------------------------------
+
+
+def test_a_purchase_is_charged_if_the_store_has_lost_its_hold(bench: Bench) -> None:
+    bench.held(reserve("old"))
+    bench.settle(reserve("old").settle(NOON, 1, 40_000))
+    assert bench.settle(reserve("lost").settle(NOON, 3, 120_000)).changes
+    assert bench.team().day == today(4, 160_000)
+    assert bench.team().month == PeriodUsage(month_of(NOON), 4, 160_000)
+    assert bench.team().minute == ((int(NOON), 2),)
+    assert (bench.team().holds, bench.team().swept) == ({}, {})
+    entry = bench.entries["lost"]
+    assert (entry.at, entry.key, entry.outcome) == (NOON, "k1", "bought")
+    assert (entry.images_bought, entry.cost) == (3, 120_000)
+
+
+def test_a_purchase_too_old_to_distinguish_from_a_charged_one_is_left_alone(bench: Bench) -> None:
+    bench.now += LOST_SECONDS
+    assert bench.settle(reserve("just").settle(NOON, 1, 40_000)).changes
+    bench.now += 1
+    assert not bench.settle(reserve("late").settle(NOON, 1, 40_000)).changes

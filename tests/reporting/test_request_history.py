@@ -1,6 +1,6 @@
 """Finished requests are collected for the request history."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -193,18 +193,3 @@ async def test_a_purchase_whose_client_disconnects_has_two_lines_and_is_charged_
     assert (late.outcome, late.cost, late.upstream) == ("miss", 40_000, 20.0)
     (latency,) = await bench.latency()
     assert (latency.own.count, latency.upstream.count) == (1, 1)
-
-
-def content_of(folder: Path) -> bytes:
-    return b"".join(file.read_bytes() for file in folder.glob("gateway.db*"))
-
-
-@pytest.mark.parametrize("record", [bought, hit, without_key])
-async def test_no_prompt_and_no_key_is_written(
-    bench: Bench, record: Callable[[], RequestRecord], tmp_path: Path
-) -> None:
-    bench.history.request_ended(record(), 1.0)
-    assert await bench.lines()
-    written = content_of(tmp_path)
-    assert PROMPT.encode() not in written
-    assert FINGERPRINT.encode() not in written

@@ -64,23 +64,27 @@ def print_list(
     records: Sequence[Struct | Listing],
     cells: Callable[[Listing], Cells],
     *,
-    total: Listing | None = None,
+    total: Struct | Listing | None = None,
     none: str = "",
 ) -> None:
     """Print as "json", "csv" or "table". Only a table shows the `total`.
 
     Without records, print the note `none` on standard error.
     """
-    listings = [each if isinstance(each, dict) else listing(each) for each in records]
+    listings = [_public(record) for record in records]
     if format == "json":
         click.echo(json.dumps(listings, indent=2))
     elif format == "csv":
         _print_csv(listings)
     elif listings:
-        rows = [cells(each) for each in listings]
-        _print_table(_align_points(rows if total is None else [*rows, cells(total)]), total)
+        shown = listings if total is None else [*listings, _public(total)]
+        _print_table(_align_points([cells(each) for each in shown]), with_total=total is not None)
     if none and not listings:
         note(none)
+
+
+def _public(record: Struct | Listing) -> Listing:
+    return record if isinstance(record, dict) else listing(record)
 
 
 # -- cells --------------------------------------------------------------------------------------
@@ -226,16 +230,16 @@ def _csv_value(value: object) -> object:
     return json.dumps(value) if isinstance(value, bool) else value
 
 
-def _print_table(rows: Sequence[Cells], total: Listing | None) -> None:
-    """Print a table. The last row is the total if there is one."""
+def _print_table(rows: Sequence[Cells], *, with_total: bool) -> None:
+    """Print a table. With a total, that is the last row."""
     terminal = sys.stdout.isatty()
     table = Table(
         box=box.SIMPLE_HEAD if terminal else None,
         show_edge=False,
-        show_footer=total is not None,
+        show_footer=with_total,
         padding=(0, 1, 0, 0) if terminal else (0, 2, 0, 0),
     )
-    last = rows[-1] if total is not None else {}
+    last = rows[-1] if with_total else {}
     for title in rows[0]:
         table.add_column(
             title,
@@ -244,7 +248,7 @@ def _print_table(rows: Sequence[Cells], total: Listing | None) -> None:
             overflow="fold",
             no_wrap=not terminal or title in _UNBROKEN,
         )
-    for row in rows if total is None else rows[:-1]:
+    for row in rows[:-1] if with_total else rows:
         table.add_row(
             *(Text(cell if terminal else cell.replace("\n", ", ")) for cell in row.values())
         )

@@ -27,7 +27,7 @@ from gateway.core.listing import Listing
 from gateway.core.model import UsageRow
 from gateway.core.money import dollars, format_usd
 from gateway.core.periods import end_of_month, month_of, utc
-from gateway.reporting.invoice import Day, InvoiceError, compared, outside, read_invoice, total
+from gateway.reporting.invoice import InvoiceError, compared, read_invoice, total
 from gateway.reporting.queries import parse_time, usage_listing, usage_total
 from gateway.stores.port import Store
 from gateway.tenants.operations import check_team, list_keys
@@ -132,11 +132,10 @@ def compare(invoice: Path, tolerance: int, format: str, config: Path | None) -> 
     except InvoiceError as error:
         raise InvalidInput([f"{invoice}: {fault}" for fault in error.faults]) from None
     recorded, unknown = with_store(config, lambda store, _: _recorded(store, list(billed)))
-    days = compared(billed, recorded, unknown)
-    last = _listing(total(days), tolerance)
-    print_list(format, [_listing(day, tolerance) for day in days], _cells, total=last)
-    if wrong := outside(days, tolerance):
-        note(f"{len(wrong)} of {len(days)} days differ by more than ${format_usd(tolerance)}.")
+    days = compared(billed, recorded, unknown, tolerance)
+    print_list(format, days, _cells, total=total(days, tolerance))
+    if wrong := sum(not day.within_tolerance for day in days):
+        note(f"{wrong} of {len(days)} days differ by more than ${format_usd(tolerance)}.")
         click.get_current_context().exit(1)
 
 
@@ -155,19 +154,6 @@ async def _recorded(store: Store, days: list[str]) -> tuple[dict[str, int], dict
             recorded[day] += row.cost
             unknown[day] += row.cost if outcome == "unknown" else 0
     return dict(recorded), dict(unknown)
-
-
-def _listing(day: Day, tolerance: int) -> Listing:
-    return {
-        "day": day.day,
-        "recorded_usd": None if day.recorded is None else format_usd(day.recorded),
-        "unknown_usd": format_usd(day.unknown),
-        "billed_usd": None if day.billed is None else format_usd(day.billed),
-        "drift_usd": format_usd(day.drift),
-        "drift_percent": None if day.percent is None else round(day.percent, 2),
-        "sides": day.sides,
-        "within_tolerance": abs(day.drift) <= tolerance,
-    }
 
 
 def _cells(listing: Listing) -> dict[str, str]:

@@ -16,7 +16,7 @@ from io import StringIO
 
 from msgspec import Struct
 
-from gateway.core.money import MICRO
+from gateway.core.money import MICRO, MicroDollars
 
 DAYS = ("date", "day")
 AMOUNTS = ("amount", "cost", "amount_usd", "cost_usd")
@@ -43,30 +43,19 @@ class InvoiceError(Exception):
 class Day(Struct, frozen=True, kw_only=True):
     """A UTC day in the records and in the invoice. An amount is None if the day is missing there.
 
-    `unknown` is the part of `recorded` whose delivery could not be confirmed.
+    `unknown` is the part of `recorded` whose delivery could not be confirmed. `drift` is the billed
+    amount minus the recorded one, also in percent of the recorded amount unless that is 0. `sides`
+    is "both", "recorded" or "billed".
     """
 
     day: str
-    recorded: int | None
-    billed: int | None
-    unknown: int = 0
-
-    @property
-    def drift(self) -> int:
-        """The billed amount minus the recorded one."""
-        return (self.billed or 0) - (self.recorded or 0)
-
-    @property
-    def percent(self) -> float | None:
-        """The drift in percent of the recorded amount, or None if that is 0."""
-        return 100 * self.drift / self.recorded if self.recorded else None
-
-    @property
-    def sides(self) -> str:
-        """Where the day appears: "both", "recorded" or "billed"."""
-        if self.billed is None:
-            return "recorded"
-        return "billed" if self.recorded is None else "both"
+    recorded: MicroDollars | None
+    unknown: MicroDollars
+    billed: MicroDollars | None
+    drift: MicroDollars
+    drift_percent: float | None
+    sides: str
+    within_tolerance: bool
 
 
 def read_invoice(content: bytes) -> dict[str, int]:
@@ -97,33 +86,38 @@ def read_invoice(content: bytes) -> dict[str, int]:
 
 
 def compared(
-    billed: Mapping[str, int], recorded: Mapping[str, int], unknown: Mapping[str, int]
+    billed: Mapping[str, int],
+    recorded: Mapping[str, int],
+    unknown: Mapping[str, int],
+    tolerance: int,
 ) -> list[Day]:
-    """Return every day of either side, in order. All arguments are micro-dollars by day."""
+    """Return every day of either side, in order. All amounts are micro-dollars, by day."""
     return [
-        Day(
-            day=day,
-            recorded=recorded.get(day),
-            billed=billed.get(day),
-            unknown=unknown.get(day, 0),
-        )
+        _day_of(day, recorded.get(day), billed.get(day), unknown.get(day, 0), tolerance)
         for day in sorted({*billed, *recorded})
     ]
 
 
-def total(days: Sequence[Day]) -> Day:
+def total(days: Sequence[Day], tolerance: int) -> Day:
     """Return the total of all days."""
+    recorded, billed = sum(day.recorded or 0 for day in days), sum(day.billed or 0 for day in days)
+    return _day_of("total", recorded, billed, sum(day.unknown for day in days), tolerance)
+
+
+def _day_of(
+    day: str, recorded: int | None, billed: int | None, unknown: int, tolerance: int
+) -> Day:
+    drift = (billed or 0) - (recorded or 0)
     return Day(
-        day="total",
-        recorded=sum(day.recorded or 0 for day in days),
-        billed=sum(day.billed or 0 for day in days),
-        unknown=sum(day.unknown for day in days),
+        day=day,
+        recorded=recorded,
+        unknown=unknown,
+        billed=billed,
+        drift=drift,
+        drift_percent=round(100 * drift / recorded, 2) if recorded else None,
+        sides="recorded" if billed is None else "billed" if recorded is None else "both",
+        within_tolerance=abs(drift) <= tolerance,
     )
-
-
-def outside(days: Sequence[Day], tolerance: int) -> list[Day]:
-    """Return the days that differ by more than so many micro-dollars."""
-    return [day for day in days if abs(day.drift) > tolerance]
 
 
 # -- reading ------------------------------------------------------------------------------------

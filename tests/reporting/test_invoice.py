@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.reporting.invoice import InvoiceError, compared, outside, read_invoice, total
+from gateway.reporting.invoice import InvoiceError, compared, read_invoice, total
 
 
 def faults(content: str | bytes) -> list[str]:
@@ -102,17 +102,19 @@ def test_any_bytes_are_read_or_refused(content: bytes) -> None:
             assert all(isinstance(cost, int) for cost in read_invoice(text).values())
 
 
-def test_days_of_only_one_side_are_compared_too() -> None:
+@pytest.mark.parametrize(("tolerance", "outside"), [(6, 3), (7, 2), (9, 2), (10, 0)])
+def test_days_of_only_one_side_are_compared_too(tolerance: int, outside: int) -> None:
     days = compared(
         billed={"2026-11-01": 90, "2026-11-03": 10},
         recorded={"2026-11-01": 100, "2026-11-02": 7},
         unknown={"2026-11-01": 10},
+        tolerance=tolerance,
     )
-    assert [(day.day, day.sides, day.drift, day.percent, day.unknown) for day in days] == [
+    assert [(day.day, day.sides, day.drift, day.drift_percent, day.unknown) for day in days] == [
         ("2026-11-01", "both", -10, -10.0, 10),
         ("2026-11-02", "recorded", -7, -100.0, 0),
         ("2026-11-03", "billed", 10, None, 0),
     ]
-    whole = total(days)
+    assert sum(not day.within_tolerance for day in days) == outside
+    whole = total(days, tolerance)
     assert (whole.recorded, whole.billed, whole.drift, whole.unknown) == (107, 100, -7, 10)
-    assert [len(outside(days, tolerance)) for tolerance in (6, 7, 9, 10)] == [3, 2, 2, 0]

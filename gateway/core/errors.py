@@ -275,7 +275,7 @@ class Overloaded(Unavailable):
     """The gateway has as many requests in flight as its configuration allows."""
 
     code = outcome = "overloaded"
-    text = "The gateway has as many requests in flight as it may. Try again shortly."
+    text = "The gateway already serves its maximum of requests. Try again shortly."
 
 
 class Draining(Unavailable):
@@ -289,14 +289,14 @@ class StoreUnavailable(Unavailable):
     """The store does not answer in time, so no purchase can be admitted."""
 
     code = outcome = "store_unavailable"
-    text = "The quota store does not answer, so nothing can be bought. Nothing was charged."
+    text = "The gateway's store does not answer, so nothing can be bought. Nothing was charged."
 
 
 class StoreLost(StoreUnavailable):
     """The store answers, but has lost its data. A retry fails until an operator has acted."""
 
     text = (
-        "The quota store has lost its data. Nothing can be bought until the gateway's operator"
+        "The gateway's store has lost its data. Nothing can be bought until the gateway's operator"
         " restores the data or confirms the loss. Nothing was charged."
     )
 

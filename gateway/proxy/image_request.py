@@ -72,7 +72,7 @@ def _model(fields: Mapping[str, Any], models: Mapping[str, Model], default_model
     name = _text(fields, "model")
     model = models.get(default_model if name is None else name)
     if model is None:
-        message = "There is no such model here; GET /v1/models lists them."
+        message = "This model is not configured; GET /v1/models lists the models."
         raise _fault("model", "model_not_found", message)
     return model
 

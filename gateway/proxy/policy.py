@@ -22,7 +22,7 @@ def check_policy(team: Team, request: ImageRequest) -> None:
     _check("quality", "qualities", quality, team.qualities, hint)
     if team.max_n is not None and request.n > team.max_n:
         raise NotPermitted(
-            f"This team may ask for at most {team.max_n} images at once.",
+            f"This team may request at most {team.max_n} images at once.",
             param="n",
             code="n_not_allowed",
         )

@@ -136,7 +136,7 @@ def _usage(refusal: Refusal) -> str:
         return ""
     parts = [f"this request {_asks(refusal)}"]
     if refusal.scope != "gateway":
-        held = f"{_amount(state, state.held)} held by open calls"
+        held = f"{_amount(state, state.held)} reserved by open calls"
         parts = [f"{_amount(state, state.used)} used", held, *parts]
     return f" ({', '.join(parts)})"
 

@@ -132,22 +132,22 @@ DAYS_END = "it resets at 2026-03-02T00:00:00Z."
             account((93, 0, 7)),
             (4, 0),
             {"images_per_day": 100},
-            "images_per_day limit of 100 is used up (93 used, 7 held by open calls, this request "
-            f"asks for 4); {DAYS_END}",
+            "images_per_day limit of 100 is used up (93 used, 7 reserved by open calls, this "
+            f"request asks for 4); {DAYS_END}",
         ),
         (
             account((0, 70_000)),
             (1, 40_000),
             {"cost_per_day": 100_000},
-            "cost_per_day_usd limit of 0.1 has too little left for this request (0.07 used, 0 held "
-            f"by open calls, this request may cost 0.04); {DAYS_END}",
+            "cost_per_day_usd limit of 0.1 has too little left for this request (0.07 used, 0 "
+            f"reserved by open calls, this request may cost 0.04); {DAYS_END}",
         ),
         (
             account((0, 70_000, 0, 30_000)),
             (1, 40_000),
             {"cost_per_day": 100_000},
-            "cost_per_day_usd limit of 0.1 is used up (0.07 used, 0.03 held by open calls, this "
-            f"request may cost 0.04); {DAYS_END}",
+            "cost_per_day_usd limit of 0.1 is used up (0.07 used, 0.03 reserved by open calls, "
+            f"this request may cost 0.04); {DAYS_END}",
         ),
         (
             EMPTY,
@@ -192,8 +192,8 @@ def test_a_lasting_refusal_names_the_limit_and_its_reset(
             HELD,
             (1, 40_000),
             {"cost_per_day": 100_000},
-            "cost_per_day_usd limit of 0.1 is reached for now (0.04 used, 0.04 held by open calls, "
-            "this request may cost 0.04); try again in 11 seconds, or after it resets at "
+            "cost_per_day_usd limit of 0.1 is reached for now (0.04 used, 0.04 reserved by open "
+            "calls, this request may cost 0.04); try again in 11 seconds, or after it resets at "
             "2026-03-02T00:00:00Z.",
         ),
     ],

@@ -11,18 +11,10 @@ from gateway.telemetry.request_record import RequestRecord
 
 log = structlog.get_logger(source="request")
 
-GRAVE = frozenset(
-    {
-        "internal_error",
-        "store_unavailable",
-        "upstream_auth",
-        "upstream_cut",
-        "upstream_failed",
-        "upstream_timeout",
-        "upstream_unknown",
-        "upstream_unreachable",
-    }
-)
+GRAVE = {
+    *("internal_error", "store_unavailable", "upstream_auth", "upstream_cut", "upstream_failed"),
+    *("upstream_timeout", "upstream_unknown", "upstream_unreachable"),
+}
 """Outcomes that an operator should investigate: they are logged as warnings."""
 
 

@@ -23,12 +23,7 @@ def error_body(error: GatewayError) -> bytes:
     """
     if isinstance(error, UpstreamRefused):
         return error.body
-    fields: dict[str, object] = {
-        "message": error.message,
-        "type": error.type,
-        "param": error.param,
-        "code": error.code,
-    }
+    fields = {name: getattr(error, name) for name in ("message", "type", "param", "code")}
     if isinstance(error, InvalidFields):
         fields["faults"] = [
             {"path": fault.path, "message": fault.message} for fault in error.faults

@@ -17,7 +17,7 @@ from gateway.upstream.sandbox import Sandbox
 from tests.support.raw import refuses
 from tests.support.redis import running_redis
 from tests.support.rig import FLAT, running_rig, settings_for
-from tests.support.steps import books_in, drawing, until, until_asked
+from tests.support.steps import books_in, drawing, status, until, until_asked
 
 DOUBTS = [
     "the store has no teams: it is new, or it lost its data",
@@ -91,19 +91,34 @@ async def test_nothing_listens_after_the_stop(tmp_path: Path) -> None:
     assert await refuses(rig.admin_url)
 
 
-async def test_a_long_drain_refuses_new_connections_in_the_end(tmp_path: Path) -> None:
-    async with running_rig(tmp_path, FLAT, drawing(latency=LINGER_SECONDS + 4)) as rig:
-        waiting = asyncio.create_task(rig.generate(await rig.key()))
-        await until_asked(rig, 1)
-        assert (await rig.get("/v1/models")).status == 401  # and the connection stays, idle
+async def test_a_drain_delivers_purchases_in_flight_and_buys_nothing_new(tmp_path: Path) -> None:
+    async with running_rig(tmp_path, FLAT, drawing()) as rig:
+        key = await rig.key()
+        await rig.generate(key)
+        rig.sandbox.settings.latency = LINGER_SECONDS + 4
+        waiting = [asyncio.create_task(rig.generate(key, f"p{i}")) for i in range(5)]
+        left = asyncio.create_task(rig.generate(key, "client disconnects"))
+        await until_asked(rig, 7)
+        left.cancel()
         stopping = asyncio.create_task(rig.gateway.stop())
+        await until(lambda: rig.gateway.proxy.draining)
+        assert (await rig.admin("/readyz")).json["reason"] == "draining"
+        new = await rig.generate(key, "new")
+        assert new.error == (503, "server_error", "draining")
+        assert "x-should-retry" not in new.headers
+        assert status(await rig.generate(key)) == "gateway; hit"
+        joined = asyncio.create_task(rig.generate(key, "p0"))
+        # In the end it refuses new connections, and closes idle ones.
         await until(lambda: refuses(rig.url), 30)
-        assert not waiting.done()
+        assert not any(each.done() for each in waiting)
         with pytest.raises(aiohttp.ClientConnectorError):
             await rig.get("/v1/models")
         assert (await rig.admin("/readyz")).json["reason"] == "draining"
-        assert (await waiting).status == 200
+        assert [(await each).status for each in waiting] == [200] * 5
+        assert status(await joined) == "gateway; fwd=miss; collapsed"
         await stopping
+    async with books_in(tmp_path) as books:
+        await books.assert_books(7)
 
 
 async def test_a_purchase_that_outlasts_the_drain_is_charged_as_unknown(tmp_path: Path) -> None:

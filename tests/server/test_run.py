@@ -19,12 +19,10 @@ import pytest
 
 from gateway.server.run import ECHO_SECONDS
 from gateway.upstream.sandbox import Sandbox
-from tests.support.process import Program, program, running_process
+from tests.support.process import Program, program
 from tests.support.raw import wire
-from tests.support.rig import FLAT, UPSTREAM_KEY
-from tests.support.steps import books_in, drawing, key_in, status, until
-
-DRAINING = (503, "server_error", "draining")
+from tests.support.rig import UPSTREAM_KEY
+from tests.support.steps import books_in, drawing, key_in, until
 
 MANY = 1_000
 """Lines of requests: several times the capacity of a pipe."""
@@ -93,45 +91,6 @@ def _ignores_hang_ups(pid: int) -> bool:
 
 
 # -- stopping -----------------------------------------------------------------------------------
-
-
-async def test_a_drain_delivers_purchases_in_flight_and_buys_nothing_new(tmp_path: Path) -> None:
-    async with (
-        Sandbox(drawing()) as upstream,
-        running_process(tmp_path, upstream.url, FLAT) as gateway,
-    ):
-        key = await key_in(tmp_path)
-        await gateway.generate(key, "kept")
-        upstream.settings.latency = 2
-        waiting = [asyncio.create_task(gateway.generate(key, f"p{i}")) for i in range(5)]
-        left = asyncio.create_task(gateway.generate(key, "client disconnects"))
-        await until(lambda: upstream.counts.in_flight == 6)
-        left.cancel()
-
-        async def is_draining() -> bool:
-            return (await gateway.admin("/readyz")).status == 503
-
-        gateway.send(signal.SIGTERM)
-        started = time.monotonic()
-        await until(is_draining)
-        assert (await gateway.admin("/readyz")).json["reason"] == "draining"
-        assert (await gateway.admin("/healthz")).status == 200
-        new = await gateway.generate(key, "new")
-        assert new.error == DRAINING
-        assert "x-should-retry" not in new.headers
-        assert status(await gateway.generate(key, "kept")) == "gateway; hit"
-        joined = asyncio.create_task(gateway.generate(key, "p0"))
-
-        assert [(await each).status for each in waiting] == [200] * 5
-        assert status(await joined) == "gateway; fwd=miss; collapsed"
-        assert await gateway.ended() == 0
-        assert time.monotonic() - started < 20
-        with pytest.raises(aiohttp.ClientError):
-            await gateway.admin("/healthz")
-        assert upstream.counts.calls == 7
-        assert gateway.lines()[-1]["event"] == "stopped"
-    async with books_in(tmp_path) as books:
-        await books.assert_books(7)
 
 
 async def test_a_terminal_shows_why_the_stop_waits_and_a_second_signal_exits_at_once(

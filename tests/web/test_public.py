@@ -26,30 +26,15 @@ def counted(rig: Rig, outcome: str, team: str = "team") -> float | None:
     return rig.gateway.metrics.registry.get_sample_value("gateway_requests_total", labels)
 
 
-async def test_a_valid_request_id_is_kept_also_on_errors(rig: Rig) -> None:
+async def test_a_valid_request_id_is_kept_and_any_other_replaced(rig: Rig) -> None:
+    """On errors, too, and towards the upstream."""
     key = await rig.key()
-    for id in ("abc", "9f1c.2_3:4/5+6=7@8-9", "x" * 128):
-        got = await rig.generate(key, None, headers={"X-Request-Id": id})
-        assert got.headers["X-Request-Id"] == id
-        assert rig.sandbox.counts.requests[-1].headers["x-request-id"] == id
-    for target in ("/v1/images/generations", "/v1/models", "/nothing"):
-        answer = await ask(rig.url, request_bytes(target=target, headers="X-Request-Id: mine\r\n"))
-        assert answer.status >= 400
-        assert answer.headers["x-request-id"] == "mine"
-
-
-async def test_any_other_request_id_is_replaced_by_ours(rig: Rig) -> None:
-    key = await rig.key()
-    unsafe = ("", "x" * 129, "a b", "a;b", '"a"', "é", "<script>", "sk-gw-abc", "req-SK-abcdefgh")
-    for number, id in enumerate(unsafe):
-        body = b'{"prompt": "%d"}' % number
-        answer = await ask(
-            rig.url, request_bytes(key, body=body, headers=f"X-Request-Id: {id}\r\n")
-        )
-        assert answer.status == 200
-        ours = answer.headers["x-request-id"]
-        assert re.fullmatch("[0-9a-f]{32}", ours), id
-        assert rig.sandbox.counts.requests[-1].headers["x-request-id"] == ours
+    for sent, pattern in (("mine", "mine"), ("sk-gw-abc", "[0-9a-f]{32}")):
+        for target in ("/v1/images/generations", "/v1/models", "/nothing"):
+            request = request_bytes(key, target=target, headers=f"X-Request-Id: {sent}\r\n")
+            answer = await ask(rig.url, request)
+            assert re.fullmatch(pattern, answer.headers["x-request-id"]), target
+    assert rig.sandbox.counts.requests[0].headers["x-request-id"] == "mine"
 
 
 async def test_a_connection_stays_after_errors(rig: Rig) -> None:

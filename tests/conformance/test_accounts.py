@@ -140,20 +140,6 @@ async def test_every_operation_is_observed(make_store: MakeStore) -> None:
     assert seen == [*answered, ("record", False)]
 
 
-async def test_many_tasks_over_two_stores_lose_nothing(make_store: MakeStore) -> None:
-    tasks, times, chance = 8, 10, random.Random(1)
-
-    async def work(number: int) -> None:
-        for turn in range(times):
-            await spend((one, two)[number % 2], "a", f"{number}-{turn}", chance)
-
-    async with make_store() as one, make_store() as two:
-        await asyncio.gather(*(work(number) for number in range(tasks)))
-        ((account, version),) = (await one.accounts.load(["a"])).accounts
-        assert account.day.images == version == tasks * times
-        assert (await two.usage.report([], None, None))[0].requests == tasks * times
-
-
 async def test_a_cancelled_swap_happens_whole_or_not_at_all(store: Store) -> None:
     chance = random.Random(2)
     for turn in range(60):

@@ -117,30 +117,28 @@ async def main(path: str) -> None:
 asyncio.run(main(sys.argv[1]))
 if os.geteuid() == 0:
     os.seteuid(65534)
-try:
-    asyncio.run(main(sys.argv[2]))
-except UnusableStore as refused:
-    print(refused)
+for path in sys.argv[2:]:
+    try:
+        asyncio.run(main(path))
+    except UnusableStore as refused:
+        print(refused)
 """
 
 
 def test_a_read_only_file_or_directory_is_refused(tmp_path: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "gateway.db"
-        path.parent.chmod(0o555)  # all may look into it, none but an administrator may write
-        assert "Permission denied" in as_nobody(tmp_path / "first.db", path)
-        path.parent.chmod(0o755)
+        path, missing = Path(folder) / "gateway.db", Path(folder) / "read-only" / "gateway.db"
         asyncio.run(open_and_close(path))
         path.chmod(0o444)
-        assert "cannot be written to" in as_nobody(tmp_path / "first.db", path)
-
-
-def as_nobody(first: Path, path: Path) -> str:
-    """Return the output of a process without root's rights that opens `path`."""
-    return subprocess.run(
-        [sys.executable, "-c", AS_NOBODY, str(first), str(path)],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-        check=True,
-        capture_output=True,
-        text=True,
-    ).stdout
+        missing.parent.mkdir(mode=0o555)
+        Path(folder).chmod(0o755)  # all may look into it, none but an administrator may write
+        refusals = subprocess.run(
+            [sys.executable, "-c", AS_NOBODY, tmp_path / "first.db", path, missing],
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
+    assert "cannot be written to" in refusals
+    assert "Permission denied" in refusals
+    assert refusals.count("it was opened") == 1  # the first

@@ -89,7 +89,7 @@ class RedisArchive(RedisPart):
         keys = (names.META, names.ACCOUNTS, names.TEAMS, names.KEYS, names.AUDIT, *_USAGE)
         with explaining(self.link.place):
             await inspect(self.link)
-            begun = await self.link.raw("begin_import", keys, epoch, SCHEMA)
+            begun = await self.link.call_in_any_epoch("begin_import", keys, epoch, SCHEMA)
         if begun == b"held":
             raise archive.NotEmpty
         self.link.epoch = epoch

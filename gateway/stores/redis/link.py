@@ -115,18 +115,15 @@ class Link:
     async def call_in_any_epoch(self, name: str, keys: Sequence[str], *arguments: Argument) -> Any:
         """Run a script that does not check the epoch. Raises StoreUnavailable with its cause."""
         try:
-            return await self.raw(name, keys, *arguments)
+            return await self._run(script(name, checks_epoch=False), keys, arguments)
         except FAILURES as failure:
             raise StoreUnavailable from failure
 
-    async def raw(self, name: str, keys: Sequence[str], *arguments: Argument) -> Any:
-        """Run a script that does not check the epoch. Raises one of FAILURES, or StoreUnavailable
-        after `close`.
-        """
-        return await self._run(script(name, checks_epoch=False), keys, arguments)
-
     async def setting(self, name: str) -> str | None:
-        """Return a setting of the server; None where this user may not read it. Raises FAILURES."""
+        """Return a setting of the server; None where this user may not read it.
+
+        Raises StoreUnavailable with its cause.
+        """
         client = self._client
         try:
             async with Deadline(PATIENCE_SECONDS):
@@ -137,6 +134,8 @@ class Link:
                     found = await client.config_get(name)
         except ResponseError:
             return None
+        except FAILURES as failure:
+            raise StoreUnavailable from failure
         value: str | bytes | None = next(iter(found.values()), None)
         return value.decode() if isinstance(value, bytes) else value
 

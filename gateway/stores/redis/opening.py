@@ -17,7 +17,7 @@ from redis.exceptions import (
 from gateway.core.errors import StoreUnavailable
 from gateway.stores.port import UnusableStore
 from gateway.stores.redis import names, usage_sums
-from gateway.stores.redis.link import FAILURES, Link
+from gateway.stores.redis.link import Link
 
 log = structlog.get_logger(source="store")
 
@@ -40,8 +40,8 @@ async def make_ready(link: Link) -> None:
 
 
 async def inspect(link: Link) -> None:
-    """Check that the server can be the store. Raises UnusableStore or one of FAILURES."""
-    sections = await link.raw("inspect", (names.META,))
+    """Check that the server can be the store. Raises UnusableStore or StoreUnavailable."""
+    sections = await link.call_in_any_epoch("inspect", (names.META,))
     lines = b"\r\n".join(sections).decode().splitlines()
     facts = dict(line.split(":", 1) for line in lines if ":" in line)
     _check(facts)
@@ -50,29 +50,26 @@ async def inspect(link: Link) -> None:
 
 @contextmanager
 def explaining(place: str) -> Iterator[None]:
-    """Raise failures inside as UnusableStore or StoreUnavailable."""
+    """Raise failures inside that an operator can end as UnusableStore, with the reason."""
     try:
         yield
     except UnusableStore as failure:
         raise UnusableStore(f"The store {place} cannot be used: {failure}.") from failure
-    except FAILURES as failure:
+    except StoreUnavailable as failure:
         if reason := _reason_to_act(failure):
             raise UnusableStore(f"The store {place} cannot be used: {reason}.") from failure
-        raise StoreUnavailable from failure
+        raise
 
 
 async def confirm_reset(link: Link) -> bool:
     """Confirm the present epoch and accept it; False where no gateway waits for that."""
-    try:
-        link.epoch, confirmed = await _epoch(link, "confirm")
-    except FAILURES as failure:
-        raise StoreUnavailable from failure
+    link.epoch, confirmed = await _epoch(link, "confirm")
     return confirmed
 
 
 async def _epoch(link: Link, confirm: str) -> tuple[str, bool]:
     begun = secrets.token_hex(16)
-    schema, epoch, confirmed = await link.raw(
+    schema, epoch, confirmed = await link.call_in_any_epoch(
         "epoch", (names.META, names.REFUSED), begun, SCHEMA, confirm
     )
     if int(schema) > SCHEMA:

@@ -15,7 +15,7 @@ from gateway.core.periods import Timestamp
 
 
 class Limits(Struct, frozen=True, kw_only=True):
-    """The limits of a team, a key or the gateway. None means no limit."""
+    """The limits of a team, a key or the gateway. A null value means no limit."""
 
     images_per_day: int | None = None
     images_per_month: int | None = None
@@ -33,7 +33,7 @@ NO_LIMITS = Limits()
 
 
 class Team(Struct, frozen=True, kw_only=True):
-    """A team, with its policy and limits. None in a policy field means everything on offer."""
+    """A team, with its policy and limits. A policy field that is null restricts nothing."""
 
     name: Annotated[str, Shown(str, None, "team")]
     models: tuple[str, ...] | None = None
@@ -168,8 +168,8 @@ def sum_usage(rows: Iterable[UsageSums]) -> UsageSums:
 class AuditEntry(Struct, frozen=True, kw_only=True):
     """One line of the audit log: who changed what, when, with its state before and after.
 
-    `team` and `key` (its public id) name what was changed, if it was one. `before` and `after` are
-    public forms, None where nothing existed: never a secret or a digest.
+    `team` and `key` (its public id) name the team or key that was changed. `before` and `after` are
+    its public forms, without secrets and digests; null means that it did not exist.
     """
 
     at: Timestamp

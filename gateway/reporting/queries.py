@@ -104,8 +104,8 @@ class UsageQuery(Span, frozen=True, kw_only=True):
 class UsageLine(UsageSums, frozen=True, kw_only=True):
     """One row of a usage report: the fields of the grouping, then the sums.
 
-    `requests` were served from the cache or sent upstream. Requests that were refused before that
-    are `requests_refused`. Neither counts a cache miss of only-if-cached.
+    `requests` were served from the cache or sent to the upstream. `requests_refused` were refused
+    before that. Neither counts a cache miss of only-if-cached.
     """
 
     team: str | UnsetType = UNSET
@@ -188,7 +188,7 @@ class ActivityQuery(Span, frozen=True, kw_only=True):
     id: str | None = None
     errors: bool = False
     limit: Annotated[int, Meta(ge=1, le=MOST_REQUESTS)] = 100
-    before: Annotated[str, Meta(pattern=PLACE, description="the next of another page")] | None = (
+    before: Annotated[str, Meta(pattern=PLACE, description="`next` of the page before")] | None = (
         None
     )
 

@@ -118,7 +118,7 @@ SEGMENT = "^[A-Za-z0-9._-]+$"
 """A parameter in a path, as `gateway.web.routes` reads it."""
 
 _PATH_EXAMPLES = {"team": "design", "id": "sk-gw-0123456789ab"}
-_REQUEST_ID = "Your id for this request, for logs; the answer repeats it, or has ours."
+_REQUEST_ID = "Your id for this request, for logs. The answer repeats it, or has a new one."
 
 
 def _parameters(route: Route[Any]) -> Iterator[dict[str, Any]]:
@@ -212,7 +212,7 @@ def _message(event: str) -> dict[str, Any]:
         ],
         "requestBody": {"required": True, "content": {"application/json": {"schema": narrowed}}},
         "responses": {
-            "2XX": {"description": "The receiver has it."},
+            "2XX": {"description": "The receiver accepted the message."},
             "default": {"description": "The gateway tries again after 408, 425, 429 and 5xx."},
         },
     }

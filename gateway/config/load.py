@@ -47,10 +47,6 @@ class Sources(Struct, frozen=True):
     environ: Mapping[str, str]
     arguments: Mapping[str, str] = {}
 
-    def text(self, name: str, variable: str | None) -> str | None:
-        """Return the text that outranks the file, if there is one."""
-        return self.arguments.get(name, self.environ.get(str(variable)))
-
     def fault(self, name: str, message: str) -> Fault:
         """Return a fault of an option, at the place that sets it."""
         section, _, last = name.partition(".")
@@ -148,7 +144,8 @@ class _Reading:
         self._wrong.update(f"{section}.{name}" for name in written if name not in values)
         for option, declared in options.items():
             name = f"{section}.{option}"
-            text = self._sources.text(name, declared.variable)
+            variable = self._sources.environ.get(str(declared.variable))
+            text = self._sources.arguments.get(name, variable)
             if text is not None:
                 try:
                     values[option] = value_of(declared, text)

@@ -26,19 +26,15 @@ def dollars(value: str | int | Decimal) -> int:
     Text must be a plain decimal number ("0.006"), without sign, exponent or separators. Raises
     ValueError if the amount is finer than a micro-dollar, out of range or not a number.
     """
+    if isinstance(value, str) and not _PLAIN.fullmatch(value):
+        raise ValueError("dollars are written as a plain decimal number")
     try:
-        amount = _amount(value).quantize(_STEP, context=_EXACT)
+        amount = Decimal(value).quantize(_STEP, context=_EXACT)
     except (Inexact, InvalidOperation):
         raise ValueError("dollars have at most six decimals") from None
     if not amount.is_finite() or not 0 <= amount <= _MOST:
         raise ValueError("dollars must be from 0 to a billion")
     return int(amount.scaleb(6))
-
-
-def _amount(value: str | int | Decimal) -> Decimal:
-    if isinstance(value, str) and not _PLAIN.fullmatch(value):
-        raise ValueError("dollars are written as a plain decimal number")
-    return Decimal(value)
 
 
 @lru_cache(1_024)  # there are few distinct prices, and nearly every response names one

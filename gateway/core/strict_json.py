@@ -14,6 +14,7 @@ strings, are counted first. The string operations for that take a few millisecon
 import json
 import math
 import re
+from itertools import accumulate
 from typing import Any, NoReturn
 
 from gateway.core.errors import InvalidRequest
@@ -81,37 +82,25 @@ def _check_shape(text: str) -> None:
     # This quick check also counts what is inside strings, so it never passes too much.
     if len(text) <= MAX_STRUCTURE and text.count("[") + text.count("{") <= MAX_LEVELS:
         return
-    structure = _without_strings(text)
+    # Escaped backslashes go first, so that a quote after them still ends its string.
+    quoted = text.replace("\\\\", "").replace('\\"', "")
+    # There is at least one character between two strings, and each string has two quotes.
+    too_much = quoted.count('"') > 2 * MAX_STRUCTURE + 2
+    structure = "" if too_much else "".join(quoted.split('"')[::2])
     if _levels(structure[:MAX_STRUCTURE]) > MAX_LEVELS:
         raise InvalidRequest(
             f"The body is nested deeper than {MAX_LEVELS} levels.", code="too_deep"
         )
-    if len(structure) > MAX_STRUCTURE:
-        _refuse_structure()
-
-
-def _without_strings(text: str) -> str:
-    # Escaped backslashes go first, so that a quote after them still ends its string.
-    quoted = text.replace("\\\\", "").replace('\\"', "")
-    # There is at least one character between two strings, and each string has two quotes.
-    if quoted.count('"') > 2 * MAX_STRUCTURE + 2:
-        _refuse_structure()
-    return "".join(quoted.split('"')[::2])
+    if too_much or len(structure) > MAX_STRUCTURE:
+        raise InvalidRequest(
+            f"The body has more than {MAX_STRUCTURE} characters outside its strings.",
+            code="too_much_structure",
+        )
 
 
 def _levels(structure: str) -> int:
-    level = deepest = 0
-    for mark in _MARKS.findall(structure):
-        level += 1 if mark in "[{" else -1
-        deepest = max(deepest, level)
-    return deepest
-
-
-def _refuse_structure() -> NoReturn:
-    raise InvalidRequest(
-        f"The body has more than {MAX_STRUCTURE} characters outside its strings.",
-        code="too_much_structure",
-    )
+    steps = (1 if mark in "[{" else -1 for mark in _MARKS.findall(structure))
+    return max(accumulate(steps), default=0)
 
 
 def _parsed(text: str) -> object:

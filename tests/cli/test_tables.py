@@ -62,11 +62,6 @@ def test_a_plain_table_is_never_cut(capsys: pytest.CaptureFixture[str]) -> None:
     assert "x" * 100 + "  active" in capsys.readouterr().out
 
 
-def test_without_rows_there_is_no_table(capsys: pytest.CaptureFixture[str]) -> None:
-    print_list("table", [], key_cells)
-    assert capsys.readouterr().out == ""
-
-
 def test_a_key_in_a_table(capsys: pytest.CaptureFixture[str]) -> None:
     assert key_cells(KEY) == {
         "id": "sk-gw-0123456789ab",

@@ -114,7 +114,7 @@ def test_an_empty_variable_is_not_set() -> None:
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
-def test_a_variable_made_of_a_file_may_end_as_a_line_does(end: str) -> None:
+def test_the_newline_at_the_end_of_a_variable_is_dropped(end: str) -> None:
     found = settings(
         GATEWAY_STORE_URL=f"redis://ledger:6379/0{end}",
         GATEWAY_CACHE_URL=f"redis://cache:6379/0{end}",
@@ -128,15 +128,7 @@ def test_a_variable_made_of_a_file_may_end_as_a_line_does(end: str) -> None:
     assert found.log.level == "info"
 
 
-def test_every_option_has_a_variable() -> None:
-    environ = {f"GATEWAY_{section}_{name}".upper(): "\x00" for section, name in OPTIONS}
-    found = faults("", environ)
-    assert sorted(fault.split(":")[0].removeprefix("environment ") for fault in found) == sorted(
-        environ
-    )
-
-
-def test_the_admin_token_stands_in_the_environment_alone() -> None:
+def test_only_the_environment_may_hold_the_admin_token() -> None:
     token = "a-token-of-an-operator"
     found = settings(GATEWAY_ADMIN_TOKEN=token)
     assert found.admin.token == Secret(token)
@@ -146,7 +138,7 @@ def test_the_admin_token_stands_in_the_environment_alone() -> None:
 
 
 @pytest.mark.parametrize("token", ["fifteen-letters", "with a blank in the middle", "x" * 201])
-def test_an_admin_token_that_no_header_carries_or_that_is_short_is_a_fault(token: str) -> None:
+def test_invalid_admin_tokens(token: str) -> None:
     (fault,) = faults("", {"GATEWAY_ADMIN_TOKEN": token})
     assert fault.startswith("environment GATEWAY_ADMIN_TOKEN: must be 16 to 200 printable")
 

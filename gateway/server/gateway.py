@@ -228,12 +228,11 @@ class Gateway:
         """
         try:
             await self._open()
-        except StoreUnavailable:
+        except BaseException as failure:
             await self._running.aclose()
-            place = self.settings.store.place.shown
-            raise StartError(f"The store {place} does not answer.") from None
-        except BaseException:
-            await self._running.aclose()
+            if isinstance(failure, StoreUnavailable):
+                place = self.settings.store.place.shown
+                raise StartError(f"The store {place} does not answer.") from None
             raise
         self._log_start()
 

@@ -7,6 +7,7 @@ sees a new series and no rise at all.
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
@@ -26,14 +27,14 @@ Values = Mapping[tuple[str, ...], float]
 class Series(dict[tuple[str, ...], M]):
     """An instrument's series by their label values: four times as quick as `labels()`.
 
-    `zero` lists the series that exist from the start: label values, or the value of the only label.
+    `zero` lists the label values of the series that exist from the start.
     """
 
-    def __init__(self, instrument: M, zero: Iterable[str | tuple[str, ...]] = ()) -> None:
+    def __init__(self, instrument: M, zero: Iterable[tuple[str, ...]]) -> None:
         super().__init__()
         self._labels: Callable[..., M] = instrument.labels
         for values in zero:
-            self.begin(*((values,) if isinstance(values, str) else values))
+            self.begin(*values)
 
     def __missing__(self, values: tuple[str, ...]) -> M:
         series = self[values] = self._labels(*values)
@@ -87,20 +88,18 @@ class Instruments:
     registry: CollectorRegistry
     help: Mapping[str, str]
 
-    def counter(
-        self, name: str, *labels: str, zero: Iterable[str | tuple[str, ...]] = ()
-    ) -> Series[Counter]:
-        """Make a counter with labels. `zero` lists the series that exist from the start."""
-        return Series(Counter(*self._named(name), labels, registry=self.registry), zero)
+    def counter(self, name: str, **labels: Sequence[str]) -> Series[Counter]:
+        """Make a counter with these labels, and a series for each combination of their values."""
+        counter = Counter(*self._named(name), [*labels], registry=self.registry)
+        return Series(counter, product(*labels.values()))
 
     def histogram(
-        self, name: str, *labels: str, buckets: tuple[float, ...], zero: Iterable[str] = ()
+        self, name: str, buckets: Sequence[float], **labels: Sequence[str]
     ) -> Series[Histogram]:
-        """Make a histogram with labels. `zero` lists the series that exist from the start."""
-        registry = self.registry
-        return Series(
-            Histogram(*self._named(name), labels, buckets=buckets, registry=registry), zero
-        )
+        """Make a histogram with these labels, and a series for each combination of their values."""
+        about = self._named(name)
+        histogram = Histogram(*about, [*labels], buckets=buckets, registry=self.registry)
+        return Series(histogram, product(*labels.values()))
 
     def plain_counter(self, name: str) -> Counter:
         """Make a counter without labels."""

@@ -7,7 +7,6 @@ No histogram has a team label, because collecting many of those blocks the event
 import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import product
 
 from prometheus_client import CollectorRegistry, ProcessCollector
 
@@ -109,63 +108,46 @@ class Metrics(Observer):
     def __init__(self, dropped_lines: Callable[[], int] = lambda: 0) -> None:
         self.registry = CollectorRegistry()
         self._started: dict[str, tuple[Team, tuple[str, ...]]] = {}
-        make = Instruments(self.registry, HELP)
-        self._make_requests(make)
-        self._make_purchases(make)
-        self._make_money(make)
-        self._make_cache_and_store(make)
-        self.loop_lag = make.plain_histogram("event_loop_lag_seconds", _QUICK)
-        make.counter_function("log_lines_dropped", dropped_lines)
+        self._make_instruments(Instruments(self.registry, HELP), dropped_lines)
         ProcessCollector(namespace="gateway", registry=self.registry)
 
-    # -- instruments ----------------------------------------------------------------------------
-
-    def _make_requests(self, make: Instruments) -> None:
-        unreadable = product([""], UNREADABLE)
-        self.requests = make.counter("requests", "team", "outcome", zero=unreadable)
-        self.duration = make.histogram(
-            "request_duration_seconds", "outcome", buckets=_LONG, zero=OUTCOMES
-        )
+    def _make_instruments(self, make: Instruments, dropped_lines: Callable[[], int]) -> None:
+        # requests
+        self.requests = make.counter("requests", team=[""], outcome=UNREADABLE)
+        self.duration = make.histogram("request_duration_seconds", _LONG, outcome=OUTCOMES)
         self.overhead = make.plain_histogram("overhead_seconds", _QUICK)
         self.in_flight = make.gauge("in_flight_requests")
         self.in_flight_limit = make.gauge("in_flight_limit")
-
-    def _make_purchases(self, make: Instruments) -> None:
-        ends, roles = product([ACCOUNT], CALL_ENDS), ("lead", "follow", "remote")
-        self.upstream_requests = make.counter("upstream_requests", "account", "status", zero=ends)
-        self.upstream_duration = make.histogram("upstream_duration_seconds", "model", buckets=_LONG)
-        self.flights = make.counter("flights", "role", zero=roles)
+        # purchases
+        self.upstream_requests = make.counter(
+            "upstream_requests", account=[ACCOUNT], status=CALL_ENDS
+        )
+        self.upstream_duration = make.histogram("upstream_duration_seconds", _LONG, model=())
+        self.flights = make.counter("flights", role=("lead", "follow", "remote"))
         self.flights_open = make.gauge("flights_open")
         self.lease_losses = make.plain_counter("lease_losses")
-        self.refusals = make.counter("quota_refusals", "team", "limit", "whose")
-
-    def _make_money(self, make: Instruments) -> None:
-        causes, alerts = ("call", "swept"), product(("json", "slack"), ("sent", "failed"))
-        self.images = make.counter("images", "team", "model", "size", "quality", "source")
+        self.refusals = make.counter("quota_refusals", team=(), limit=(), whose=())
+        # images and money
+        self.images = make.counter("images", team=(), model=(), size=(), quality=(), source=())
         self.cost = make.money("cost_usd", "team", "model")
         self.saved = make.money("saved_usd", "team")
-        self.unknown_charges = make.counter("unknown_charges", "cause", zero=causes)
+        self.unknown_charges = make.counter("unknown_charges", cause=("call", "swept"))
         self.above_hold = make.plain_counter("settlements_above_hold")
         self.lost_purchases = make.plain_counter("lost_purchases")
-        self.alerts = make.counter("alerts", "kind", "result", zero=alerts)
-
-    def _make_cache_and_store(self, make: Instruments) -> None:
-        lookups, evictions = ("hit", "miss"), ("expired", "replaced", "size")
-        self.lookups = make.counter(
-            "cache_lookups", "tier", "result", zero=product(["memory"], lookups)
-        )
+        # cache
+        self.lookups = make.counter("cache_lookups", tier=["memory"], result=("hit", "miss"))
         self.evictions = make.counter(
-            "cache_evictions", "tier", "reason", zero=product(["memory"], evictions)
+            "cache_evictions", tier=["memory"], reason=("expired", "replaced", "size")
         )
         self.cache_bytes = make.gauge("cache_bytes", "tier")
         self.cache_limit = make.gauge("cache_limit_bytes", "tier")
         self.cache_entries = make.gauge("cache_entries", "tier")
-        self.store_seconds = make.histogram(
-            "store_operation_seconds", "operation", buckets=_QUICK, zero=OPERATIONS
-        )
-        self.store_errors = make.counter(
-            "store_errors", "operation", zero=(*OPERATIONS, "went_back")
-        )
+        # store, alerts and the process
+        self.store_seconds = make.histogram("store_operation_seconds", _QUICK, operation=OPERATIONS)
+        self.store_errors = make.counter("store_errors", operation=(*OPERATIONS, "went_back"))
+        self.alerts = make.counter("alerts", kind=("json", "slack"), result=("sent", "failed"))
+        self.loop_lag = make.plain_histogram("event_loop_lag_seconds", _QUICK)
+        make.counter_function("log_lines_dropped", dropped_lines)
 
     # -- series that depend on the configuration ------------------------------------------------
 

@@ -40,8 +40,10 @@ async def read_json_body(
     if (request.content_length or 0) > limit:
         raise BodyTooLarge(limit)
     if request.content.is_eof() and request.content.exception() is None:
-        # The body arrived together with its head.
-        return _within(request.content.read_nowait(), limit)
+        body = request.content.read_nowait()  # it arrived together with its head
+        if len(body) > limit:
+            raise BodyTooLarge(limit)
+        return body
     await _continue(request)
     try:
         async with asyncio.timeout(seconds):
@@ -58,12 +60,6 @@ async def _continue(request: web.BaseRequest) -> None:
         return
     await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
     request.writer.output_size = 0  # an interim answer does not count as the answer
-
-
-def _within(body: bytes, limit: int) -> bytes:
-    if len(body) > limit:
-        raise BodyTooLarge(limit)
-    return body
 
 
 async def _read(request: web.BaseRequest, limit: int) -> bytes:

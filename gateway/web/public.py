@@ -1,4 +1,4 @@
-"""The public port: one table of routes, under both prefixes, and an error for any other path.
+"""The public port: its routes, under both prefixes, and an error for any other path.
 
 With its own key, a team reads its models, quotas and usage. It sees nothing of other teams.
 """

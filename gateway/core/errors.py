@@ -191,15 +191,6 @@ class WrongContentType(InvalidRequest):
     text = "Send the request as application/json."
 
 
-class UnknownTransferCoding(InvalidRequest):
-    """The request's body has a coding other than `chunked`: RFC 9112, section 6.1."""
-
-    status = 501
-    code = "invalid_http"
-    retry = False
-    text = "Transfer-Encoding may only be chunked."
-
-
 class HeadersTooLarge(InvalidRequest):
     """aiohttp refused to parse the head of the request because of its size."""
 

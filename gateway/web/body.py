@@ -20,9 +20,6 @@ BODY_SECONDS = 30.0
 
 SLICE_BYTES = 262_144
 
-SLICE_SECONDS = 30.0
-"""How long a client may take for one slice. The gateway cuts slower connections."""
-
 _EXPECTED = "100-continue"
 
 
@@ -76,9 +73,12 @@ async def send(
     request: web.BaseRequest,
     response: web.Response,
     record: RequestRecord,
-    seconds: float = SLICE_SECONDS,
+    seconds: float,
 ) -> web.StreamResponse:
-    """Send a response larger than a slice. Return a smaller one unsent, for aiohttp to send."""
+    """Send a response larger than a slice. Return a smaller one unsent, for aiohttp to send.
+
+    A client that takes longer than `seconds` for a slice loses its connection.
+    """
     body = response.body
     if not isinstance(body, bytes) or len(body) <= SLICE_BYTES:
         return response

@@ -9,7 +9,7 @@ import re
 from aiohttp import HttpVersion11
 from aiohttp.http import RawRequestMessage
 
-from gateway.core.errors import GatewayError, InvalidRequest, UnknownTransferCoding
+from gateway.core.errors import GatewayError, InvalidRequest
 
 _HOST = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[\w.~%-]{1,255})(?::(\d{1,5}))?", re.ASCII)
 """A name, an IPv4 or an IPv6 address, with or without a port: RFC 9110, section 7.2."""
@@ -29,10 +29,8 @@ def framing_error(message: RawRequestMessage) -> GatewayError | None:
     if codings:
         if message.version < HttpVersion11 or "Content-Length" in message.headers:
             return _invalid("Transfer-Encoding is not allowed here.")
-        if not message.chunked:
-            return _invalid("Transfer-Encoding must be chunked.")
         if [coding.strip().lower() for coding in codings] != ["chunked"]:
-            return UnknownTransferCoding()
+            return _invalid("Transfer-Encoding may only be chunked.")
     if len(message.headers.get("Content-Length", "")) > _LENGTH_DIGITS:
         return _invalid("The Content-Length has too many digits.")
     hosts = message.headers.getall("Host", ())

@@ -11,7 +11,7 @@ Errors = tuple[type[core.GatewayError], ...]
 ANY_ROUTE: Errors = (core.InvalidRequest, InvalidFields, core.HeadersTooLarge, core.InternalError)
 """Errors of every route of both ports."""
 
-WITH_BODY: Errors = (core.BodyTooLarge, core.WrongContentType, core.UnknownTransferCoding)
+WITH_BODY: Errors = (core.BodyTooLarge, core.WrongContentType)
 
 TEAM: Errors = (core.Unauthenticated, core.KeyDisabled, core.StoreUnavailable)
 """Further errors of every route of the public port."""
@@ -43,7 +43,6 @@ _TEXTS = {
     429: "Too many requests, or a limit is reached.",
     431: "A header or the URL is too long.",
     500: "A defect of the gateway.",
-    501: "The body has a transfer coding that is not supported.",
     502: "The upstream failed.",
     503: "The store or the upstream does not answer, or the gateway is full or stopping.",
     504: "Nothing is cached and only-if-cached forbids buying, or the upstream timed out.",

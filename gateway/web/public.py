@@ -217,7 +217,8 @@ class PublicApi:
             read_body=lambda: read_json_body(request, server.max_body_bytes, server.body_seconds),
         )
         answer = await self.proxy.generate(incoming, record)
-        return await send(request, image_response(answer, record), record)
+        response = image_response(answer, record)
+        return await send(request, response, record, server.unread_seconds)
 
     # -- what a team reads about itself ---------------------------------------------------------
 

@@ -19,49 +19,40 @@ def hosted(host: str) -> bytes:
 
 
 REFUSED = {
-    "a coding before chunked": (framed("Transfer-Encoding: gzip, chunked\r\n"), 501),
-    "an empty coding before chunked": (framed("Transfer-Encoding: , chunked\r\n"), 501),
-    "a coding on a line of its own": (
-        framed("Transfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n"),
-        400,
+    "a coding before chunked": framed("Transfer-Encoding: gzip, chunked\r\n"),
+    "an empty coding before chunked": framed("Transfer-Encoding: , chunked\r\n"),
+    "a coding on a line of its own": framed(
+        "Transfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n"
     ),
-    "chunked twice": (framed("Transfer-Encoding: chunked, chunked\r\n"), 400),
-    "a coding after chunked": (framed("Transfer-Encoding: chunked, gzip\r\n"), 400),
-    "a parameter": (framed("Transfer-Encoding: chunked;q=1\r\n"), 400),
-    "identity": (framed("Transfer-Encoding: identity\r\n", b""), 400),
-    "an empty coding": (framed("Transfer-Encoding:\r\n", b""), 400),
-    "an empty coding and a length": (
-        framed("Transfer-Encoding:\r\nContent-Length: 2\r\n", b"ab"),
-        400,
+    "chunked twice": framed("Transfer-Encoding: chunked, chunked\r\n"),
+    "a coding after chunked": framed("Transfer-Encoding: chunked, gzip\r\n"),
+    "a parameter": framed("Transfer-Encoding: chunked;q=1\r\n"),
+    "identity": framed("Transfer-Encoding: identity\r\n", b""),
+    "an empty coding": framed("Transfer-Encoding:\r\n", b""),
+    "an empty coding and a length": framed("Transfer-Encoding:\r\nContent-Length: 2\r\n", b"ab"),
+    "chunks in HTTP/1.0": framed(
+        "Transfer-Encoding: chunked\r\nConnection: keep-alive\r\n", version="1.0"
     ),
-    "chunks in HTTP/1.0": (
-        framed("Transfer-Encoding: chunked\r\nConnection: keep-alive\r\n", version="1.0"),
-        400,
+    "a sign before the length": framed("Content-Length: +2\r\n", b"ab"),
+    "a list of lengths": framed("Content-Length: 2, 2\r\n", b"ab"),
+    "the same length twice": framed("Content-Length: 2\r\nContent-Length: 2\r\n", b"ab"),
+    "a length of thousands of digits": framed(f"Content-Length: {'9' * 5_000}\r\n", b""),
+    "a length after thousands of zeros": framed(f"Content-Length: {'0' * 5_000}2\r\n", b"ab"),
+    "a length above 64 bits": framed(f"Content-Length: {2**64 + 2}\r\n", b"ab"),
+    "a length as a trailer": framed(
+        "Transfer-Encoding: chunked\r\n", AB[:-2] + b"Content-Length: 9\r\n\r\n"
     ),
-    "a sign before the length": (framed("Content-Length: +2\r\n", b"ab"), 400),
-    "a list of lengths": (framed("Content-Length: 2, 2\r\n", b"ab"), 400),
-    "the same length twice": (framed("Content-Length: 2\r\nContent-Length: 2\r\n", b"ab"), 400),
-    "a length of thousands of digits": (framed(f"Content-Length: {'9' * 5_000}\r\n", b""), 400),
-    "a length after thousands of zeros": (
-        framed(f"Content-Length: {'0' * 5_000}2\r\n", b"ab"),
-        400,
-    ),
-    "a length above 64 bits": (framed(f"Content-Length: {2**64 + 2}\r\n", b"ab"), 400),
-    "a length as a trailer": (
-        framed("Transfer-Encoding: chunked\r\n", AB[:-2] + b"Content-Length: 9\r\n\r\n"),
-        400,
-    ),
-    "an empty host": (hosted(""), 400),
-    "a host with a user": (hosted("user@gateway"), 400),
-    "a host with a path": (hosted("gateway/path"), 400),
-    "a host with a query": (hosted("gateway?query"), 400),
-    "two hosts in one line": (hosted("gateway, other"), 400),
-    "a host with a blank": (hosted("gate way"), 400),
-    "a host outside of ASCII": (hosted("gatew\xe4y"), 400),
-    "half an address": (hosted("[::1"), 400),
-    "a port that is no number": (hosted("gateway:http"), 400),
-    "a port above 65535": (hosted("gateway:65536"), 400),
-    "a fragment": (request_bytes(target="/v1/images/generations#part"), 400),
+    "an empty host": hosted(""),
+    "a host with a user": hosted("user@gateway"),
+    "a host with a path": hosted("gateway/path"),
+    "a host with a query": hosted("gateway?query"),
+    "two hosts in one line": hosted("gateway, other"),
+    "a host with a blank": hosted("gate way"),
+    "a host outside of ASCII": hosted("gatew\xe4y"),
+    "half an address": hosted("[::1"),
+    "a port that is no number": hosted("gateway:http"),
+    "a port above 65535": hosted("gateway:65536"),
+    "a fragment": request_bytes(target="/v1/images/generations#part"),
 }
 
 
@@ -69,14 +60,12 @@ async def echo(request: web.BaseRequest) -> web.Response:
     return web.Response(body=await request.read())
 
 
-@pytest.mark.parametrize(("request_sent", "status"), REFUSED.values(), ids=REFUSED)
-async def test_a_request_that_can_be_read_in_two_ways_ends_its_connection(
-    request_sent: bytes, status: int
-) -> None:
+@pytest.mark.parametrize("refused", REFUSED.values(), ids=REFUSED)
+async def test_a_request_that_can_be_read_in_two_ways_ends_its_connection(refused: bytes) -> None:
     async with serving(echo) as url, wire(url) as connection:
-        await connection.send(request_sent + NEXT)
+        await connection.send(refused + NEXT)
         answer = await connection.answer()
-        assert answer.error == (status, "invalid_http")
+        assert answer.error == (400, "invalid_http")
         assert await connection.rest() == b""
 
 

@@ -9,8 +9,7 @@ class TcpProxy:
     """Forwards everything to `port` of this machine.
 
     `drop_replies` drops what the server sends; `delay` holds each piece of it back, in seconds;
-    `rewrite` changes it. What clients send is always forwarded. `replies` counts the pieces that
-    came from the server.
+    `rewrite` changes it. What clients send is always forwarded.
     """
 
     def __init__(self, port: int) -> None:
@@ -19,8 +18,6 @@ class TcpProxy:
         self.drop_replies = False
         self.delay = 0.0
         self.rewrite: Callable[[bytes], bytes] = lambda data: data
-        self.replies = 0
-        self._replied = asyncio.Event()
         self._connections: set[asyncio.StreamWriter] = set()
         self._server: asyncio.Server | None = None
 
@@ -40,11 +37,6 @@ class TcpProxy:
         """Reset all connections; accept new ones."""
         for writer in self._connections:
             writer.transport.abort()
-
-    async def next_reply(self) -> None:
-        """Wait until the server sends something more, forwarded or not."""
-        self._replied.clear()
-        await self._replied.wait()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -70,8 +62,6 @@ class TcpProxy:
     async def _pass_back(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(OSError):
             while data := await reader.read(65_536):
-                self.replies += 1
-                self._replied.set()
                 dropped = self.drop_replies
                 await asyncio.sleep(self.delay)
                 if not dropped:

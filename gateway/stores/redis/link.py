@@ -120,10 +120,7 @@ class Link:
             raise StoreUnavailable from failure
 
     async def setting(self, name: str) -> str | None:
-        """Return a setting of the server; None where this user may not read it.
-
-        Raises StoreUnavailable with its cause.
-        """
+        """Return a setting of the server; None where it does not show it to this user."""
         client = self._client
         try:
             async with Deadline(PATIENCE_SECONDS):
@@ -132,10 +129,8 @@ class Link:
                     found = await client.config_get(name, target_nodes=node)
                 else:
                     found = await client.config_get(name)
-        except ResponseError:
+        except FAILURES:
             return None
-        except FAILURES as failure:
-            raise StoreUnavailable from failure
         value: str | bytes | None = next(iter(found.values()), None)
         return value.decode() if isinstance(value, bytes) else value
 

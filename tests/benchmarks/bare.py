@@ -12,7 +12,7 @@ import sys
 import aiohttp
 from aiohttp import web
 
-from tests.benchmarks.processes import serve
+from tests.benchmarks.processes import listen, serve
 
 _HEADERS = {"Content-Type": "application/json"}
 
@@ -56,10 +56,7 @@ async def start(url: str) -> int:
     bare, app = Bare(url), web.Application()
     app.router.add_post("/proxy", bare.proxy)
     app.router.add_post("/cache", bare.cache)
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0, backlog=4_096).start()
-    return int(runner.addresses[0][1])
+    return await listen(app)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from time import perf_counter
 from typing import Literal, cast
 
+import aiohttp
 from msgspec import Struct
 
 DIGITS = 12
@@ -195,10 +196,5 @@ def _taken(results: list[tuple[bool, float]], connections: list[_Connection]) ->
 
 async def control(url: str, path: str) -> int:
     """The number that the mock upstream returns on this path."""
-    host, _, port = url.removeprefix("http://").partition(":")
-    reader, writer = await asyncio.open_connection(host, int(port))
-    writer.write(f"GET {path} HTTP/1.1\r\n\r\n".encode())
-    head = await reader.readuntil(b"\r\n\r\n")
-    number = int(await reader.readexactly(_content_length(head)))
-    writer.close()
-    return number
+    async with aiohttp.ClientSession() as session, session.get(url + path) as response:
+        return int(await response.text())

@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from aiohttp import web
+
 from tests.support.process import Program
 
 _URL = re.compile(r'"public": ?"(http://[^"]+)"')
@@ -83,6 +85,14 @@ def run(work: Coroutine[Any, Any, Any]) -> None:
         return
     with asyncio.Runner(loop_factory=uvloop.Loop) as runner:
         runner.run(work)
+
+
+async def listen(app: web.Application) -> int:
+    """Serve the application on a free port, which is returned."""
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0, backlog=4_096).start()
+    return int(runner.addresses[0][1])
 
 
 def serve(start: Coroutine[Any, Any, int]) -> None:

@@ -25,7 +25,7 @@ from tests.support.replicas import (
     patiently,
     running_replicas,
 )
-from tests.support.rig import FLAT, PRICE, Got, running_rig
+from tests.support.rig import FLAT, Got
 from tests.support.steps import TOO_MUCH_AT_ONCE, USED_UP, drawing, tally, until
 
 TIMEOUT_SECONDS = 3.0
@@ -177,21 +177,6 @@ async def test_killed_at_any_moment_under_load(
             # Never less than was bought; above that only what was reserved and never sent.
             assert bought <= recorded <= bought + number
             await replicas.assert_books(recorded, team=team)
-
-
-# -- ordinary restarts --------------------------------------------------------------------------
-
-
-async def test_a_restart_keeps_what_was_used(tmp_path: Path) -> None:
-    limits = Limits(images_per_day=10, cost_per_month=9 * PRICE, requests_per_minute=9)
-    async with running_rig(tmp_path, FLAT) as rig:
-        key = await rig.key(limits=limits)
-        assert (await rig.generate(key, None, n=4)).status == 200
-    async with running_rig(tmp_path, FLAT) as rig:
-        await rig.assert_books(4)
-        assert (await rig.generate(key, None, n=4)).status == 200
-        assert (await rig.generate(key, None, n=2)).error == USED_UP
-        assert sum(count for _, count in (await rig.account()).minute) == 2
 
 
 async def test_sigterm_settles_what_is_under_way(tmp_path: Path) -> None:

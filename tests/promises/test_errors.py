@@ -184,13 +184,6 @@ async def test_the_gateways_own_budget_is_named_as_such(tmp_path: Path) -> None:
         assert got.json["error"]["message"].startswith("The gateway's images_per_day limit of 1 ")
 
 
-async def test_images_that_open_calls_hold_count_as_used(rig: Rig) -> None:
-    key = await rig.key(limits=Limits(images_per_day=1))
-    got = await beside_an_open_call(rig, key)
-    assert got.error == USED_UP
-    assert not retried(got)
-
-
 @pytest.mark.parametrize(
     ("limits", "least", "most"),
     [

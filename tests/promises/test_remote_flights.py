@@ -17,7 +17,7 @@ from tests.support.process import GatewayProcess, running_process
 from tests.support.redis import running_redis
 from tests.support.replicas import Gateways, running_gateways, running_replicas, shared
 from tests.support.rig import FLAT, PRICE, PROMPT, Got
-from tests.support.steps import AWAY, drawing, read_samples, status, total, until
+from tests.support.steps import AWAY, drawing, metric, status, until
 
 COLLAPSED, STORED = "gateway; fwd=miss; collapsed", "gateway; fwd=miss; stored"
 EXACT = Limits(images_per_day=1, cost_per_day=PRICE, concurrent_requests=1, requests_per_minute=1)
@@ -133,8 +133,7 @@ async def test_a_buyer_frozen_for_longer_than_its_lease_is_charged_right(tmp_pat
         await until(lambda: gateways.sandbox.counts.asked == 2, LEASE_SECONDS + SLACK)
         process.send(signal.SIGCONT)
         assert (status(await first), status(await second)) == (STORED, STORED)
-        losses = read_samples((await process.admin("/metrics")).body.decode())
-        assert total(losses, "gateway_lease_losses_total") == 1
+        assert await metric(process, "gateway_lease_losses_total") == 1
         await until(lambda: "lease lost" in str(process.lines()))
         assert gateways.sandbox.counts.asked == 2
         await gateways.rigs[0].assert_books(2)

@@ -8,7 +8,8 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
-from typing import Any, Generic, Self, TypeVar
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Generic, Self, TypeVar
 
 import structlog
 
@@ -95,6 +96,7 @@ class Background(Service):
             log.error("task failed", group=self._name, exc_info=failure)
 
 
+@dataclass(eq=False)
 class WriteBehind(ABC, Service, Generic[T]):
     """A buffer that writes batches of type `T` to a store once a second, and the rest at the end.
 
@@ -110,11 +112,13 @@ class WriteBehind(ABC, Service, Generic[T]):
     4. One write runs at a time, and `flush` waits for the one that runs.
     """
 
-    def __init__(self, name: str) -> None:
-        self._name = name
-        self._unwritten: T | None = None
-        self._writing = asyncio.Lock()
-        self._background = Background(name)
+    name: ClassVar[str]
+    _unwritten: T | None = field(default=None, init=False)
+    _writing: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
+    _background: Background = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._background = Background(self.name)
 
     @abstractmethod
     def collect(self) -> T | None:
@@ -152,6 +156,6 @@ class WriteBehind(ABC, Service, Generic[T]):
         except StoreUnavailable:
             raise
         except Exception:  # a batch that can never be written must not keep out all later ones
-            dropped = {"source": "write_behind", "buffer": self._name}
+            dropped = {"source": "write_behind", "buffer": self.name}
             log.exception("batch dropped: the store refuses it", **dropped)
         self._unwritten = None

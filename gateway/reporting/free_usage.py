@@ -39,13 +39,11 @@ class FreeUsage(WriteBehind[Sequence[Entry]], Observer):
     `new_id` returns a unique id, `wall` the time.
     """
 
+    name = "free usage"
     store: AccountStore
     new_id: Callable[[], str]
     wall: Callable[[], float]
     _waiting: dict[_Kind, tuple[Entry, _Sums]] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        super().__init__("free usage")
 
     def answer_ready(self, record: RequestRecord) -> None:
         """Add a cache hit, or a shared answer of a purchase in flight."""

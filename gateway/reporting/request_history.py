@@ -79,6 +79,7 @@ class RequestHistory(WriteBehind[HistoryBatch], Observer):
     time.
     """
 
+    name = "request history"
     store: HistoryStore
     settings: CurrentSettings
     wall: Callable[[], float]
@@ -90,9 +91,6 @@ class RequestHistory(WriteBehind[HistoryBatch], Observer):
     _places: int = 0
     _batches: int = 0
     _lines_since_trim: float = float("inf")
-
-    def __post_init__(self) -> None:
-        super().__init__("request history")
 
     # -- as requests end ------------------------------------------------------------------------
 

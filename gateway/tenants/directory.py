@@ -15,6 +15,8 @@ import hashlib
 import secrets
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import KW_ONLY, dataclass, field
+from functools import partial
 
 from gateway.core import key_format
 from gateway.core.errors import KeyDisabled, StoreUnavailable, Unauthenticated
@@ -35,6 +37,7 @@ HURRY_SECONDS = 0.05
 """The least time between two refreshes after failed authentications: guessing must stay cheap."""
 
 
+@dataclass(eq=False)
 class Directory(Service):
     """Authenticates keys. `wall` is the time for expiry dates, `monotonic` the time for staleness.
 
@@ -45,31 +48,22 @@ class Directory(Service):
     seconds that reading it took, from every reading with a time.
     """
 
-    def __init__(
-        self,
-        store: DirectoryStore,
-        *,
-        pepper: bytes,
-        wall: Callable[[], float],
-        monotonic: Callable[[], float],
-        on_use: Callable[[str], None] = lambda id: None,
-        on_time: Callable[[float, float], None] = lambda now, took: None,
-    ) -> None:
-        self._store = store
-        self._pepper = pepper
-        self._wall = wall
-        self._monotonic = monotonic
-        self._on_use = on_use
-        self._on_time = on_time
-        self.generation = 0
-        self._unavailable = StoreUnavailable
-        self.teams: dict[str, Team] = {}
-        self.keys: dict[str, Key] = {}
-        self._callers: dict[bytes, Caller] = {}
-        self._mark_key = secrets.token_bytes(32)
-        self._read_at = float("-inf")
-        self._reading = asyncio.Lock()
-        self._background = Background("directory")
+    store: DirectoryStore
+    _: KW_ONLY
+    pepper: bytes
+    wall: Callable[[], float]
+    monotonic: Callable[[], float]
+    on_use: Callable[[str], None] = lambda id: None
+    on_time: Callable[[float, float], None] = lambda now, took: None
+    generation: int = field(default=0, init=False)
+    teams: dict[str, Team] = field(default_factory=dict, init=False)
+    keys: dict[str, Key] = field(default_factory=dict, init=False)
+    _unavailable: type[StoreUnavailable] = StoreUnavailable
+    _callers: dict[bytes, Caller] = field(default_factory=dict)
+    _mark_key: bytes = field(default_factory=partial(secrets.token_bytes, 32))
+    _read_at: float = float("-inf")
+    _reading: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _background: Background = field(default_factory=lambda: Background("directory"))
 
     async def start(self) -> None:
         """Read everything once, then poll for changes. Raises StoreUnavailable."""
@@ -83,7 +77,7 @@ class Directory(Service):
     @property
     def age(self) -> float:
         """Seconds since the store last answered."""
-        return self._monotonic() - self._read_at
+        return self.monotonic() - self._read_at
 
     async def authenticate(self, authorization: Sequence[str]) -> Caller:
         """Return the caller behind the Authorization header lines of a request.
@@ -96,7 +90,7 @@ class Directory(Service):
         if (caller := self._recalled(mark)) is None:
             caller = await self._examine(authorization)
             self._remember(mark, caller)
-        self._on_use(caller.key.id)
+        self.on_use(caller.key.id)
         return caller
 
     def _mark(self, authorization: Sequence[str]) -> bytes:
@@ -111,7 +105,7 @@ class Directory(Service):
             return None
         key, team = caller.key, caller.team
         same = self.keys.get(key.id) is key and self.teams.get(key.team) is team
-        return caller if same and key_format.condition(key, self._wall()) == "ok" else None
+        return caller if same and key_format.condition(key, self.wall()) == "ok" else None
 
     def _remember(self, mark: bytes, caller: Caller) -> None:
         if len(self._callers) >= MOST_CALLERS:
@@ -140,7 +134,7 @@ class Directory(Service):
 
     async def _refresh_soon(self) -> None:
         """Refresh, at a moment after this call. Concurrent callers share one refresh."""
-        asked = self._monotonic()
+        asked = self.monotonic()
         async with self._reading:
             # Checked again: the holder of the lock may have found that the store is away.
             if self._read_at < asked and self.age < FOLLOWING_SECONDS:
@@ -148,9 +142,9 @@ class Directory(Service):
                 await self._read()
 
     async def _read(self) -> None:
-        began = self._monotonic()
+        began = self.monotonic()
         try:
-            changes = await self._store.changes(self.generation)
+            changes = await self.store.changes(self.generation)
         except StoreUnavailable as failure:
             self._unavailable = type(failure)
             raise
@@ -164,11 +158,11 @@ class Directory(Service):
         self.generation = changes.generation
         self._read_at = began
         if changes.now is not None:
-            self._on_time(changes.now, self._monotonic() - began)
+            self.on_time(changes.now, self.monotonic() - began)
 
     def _admit(self, token: str) -> Caller:
         key = self.keys.get(key_format.parse(token) or "")
-        match key_format.verify(token, key, self._pepper, self._wall()):
+        match key_format.verify(token, key, self.pepper, self.wall()):
             case "ok" if key is not None and key.team in self.teams:
                 return Caller(self.teams[key.team], key)
             case "disabled":

@@ -5,6 +5,7 @@ authentication must not wait for a disk. A crash loses at most the last second.
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 from gateway.core.tasks import WriteBehind
 from gateway.tenants.store import DirectoryStore
@@ -13,19 +14,19 @@ QUIET_SECONDS = 60.0
 """How long further uses of a key are left out after one is recorded."""
 
 
+@dataclass(eq=False)
 class LastUsed(WriteBehind[Mapping[str, float]]):
     """The buffer in front of `DirectoryStore.record_use`. `wall` returns the time."""
 
-    def __init__(self, store: DirectoryStore, *, wall: Callable[[], float]) -> None:
-        super().__init__("last used")
-        self._store = store
-        self._wall = wall
-        self._recorded: dict[str, float] = {}
-        self._waiting: dict[str, float] = {}
+    name = "last used"
+    store: DirectoryStore
+    wall: Callable[[], float]
+    _recorded: dict[str, float] = field(default_factory=dict)
+    _waiting: dict[str, float] = field(default_factory=dict)
 
     def note(self, id: str) -> None:
         """Record that a key is used now, unless a use in the last minute is recorded."""
-        now = self._wall()
+        now = self.wall()
         # A clock that was set back leaves times in its future: they must not silence a key.
         if not 0 <= now - self._recorded.get(id, float("-inf")) < QUIET_SECONDS:
             self._recorded[id] = self._waiting[id] = now
@@ -37,4 +38,4 @@ class LastUsed(WriteBehind[Mapping[str, float]]):
 
     async def write(self, batch: Mapping[str, float]) -> None:
         """Write them; the store keeps the latest time of each key."""
-        await self._store.record_use(batch)
+        await self.store.record_use(batch)

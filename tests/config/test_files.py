@@ -6,7 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from gateway.config.files import load_models, load_settings, load_teams
+from gateway.config.files import (
+    load_models,
+    load_settings,
+    load_teams,
+    read_file,
+    shown_file,
+)
 from gateway.config.models import GPT_IMAGE_2
 from gateway.core.faults import ConfigError
 
@@ -62,3 +68,10 @@ def test_teams_are_read_with_the_models_at_hand(folder: Path) -> None:
     assert [team.name for team in load_teams(file, MODELS)] == ["design"]
     with pytest.raises(ConfigError, match="item 1 is not a configured model"):
         load_teams(file, {})
+
+
+def test_the_error_of_a_named_file_shows_no_secret() -> None:
+    with pytest.raises(ValueError, match=r"^the file /no/key cannot be read: No such file or dir"):
+        read_file("/no/key")
+    for secret in ("https://hooks.example.com/canary", "whsec_canary", "sk-canary-0123456789"):
+        assert "canary" not in shown_file(secret)

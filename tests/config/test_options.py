@@ -164,6 +164,10 @@ def test_tables_inside_a_table() -> None:
     ]
 
 
+def test_no_value_needs_no_check() -> None:
+    assert OPTIONS["cost"].convert(None) is None
+
+
 def test_variables_of_options() -> None:
     assert options_of(Example)["key"].variable is None
     assert variable_of("example", "key") == OPTIONS["key"].variable == "GATEWAY_EXAMPLE_KEY"

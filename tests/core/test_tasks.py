@@ -3,6 +3,7 @@
 import asyncio
 import gc
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
 
 import pytest
 from structlog.testing import capture_logs
@@ -133,14 +134,14 @@ async def fail() -> None:
     raise StoreUnavailable
 
 
+@dataclass(eq=False)
 class Buffer(WriteBehind[list[int]]):
     """A buffer of numbers that writes to a list. `before` runs before each write."""
 
-    def __init__(self) -> None:
-        super().__init__("numbers")
-        self.waiting: list[int] = []
-        self.batches: list[list[int]] = []
-        self.before: Callable[[], Awaitable[None]] = nothing
+    name = "numbers"
+    waiting: list[int] = field(default_factory=list)
+    batches: list[list[int]] = field(default_factory=list)
+    before: Callable[[], Awaitable[None]] = nothing
 
     def collect(self) -> list[int] | None:
         batch, self.waiting = self.waiting, []

@@ -137,9 +137,9 @@ async def open_checked(store: Store, place: StoreUrl, pepper: bytes) -> None:
         raise
 
 
-async def open_store(settings: Settings, pepper: bytes, observe: Observe | None = None) -> Store:
+async def open_store(settings: Settings, pepper: bytes) -> Store:
     """The configured store, open. Raises StartError."""
-    store = build_store(settings.store.place, observe)
+    store = build_store(settings.store.place)
     await open_checked(store, settings.store.place, pepper)
     return store
 

@@ -239,6 +239,8 @@ def _decode(kind: type, value: object) -> object:
     """Convert to the types that msgspec does not know."""
     if kind is Secret and isinstance(value, str):
         return Secret(value)
+    if isinstance(value, float):  # from JSON: as the shortest decimal number, which is exact
+        value = repr(value)
     if kind is Micro and isinstance(value, (str, int, Decimal)) and not isinstance(value, bool):
         return Micro(dollars(value))
     raise ValueError("wrong type")

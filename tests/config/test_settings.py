@@ -78,7 +78,7 @@ BAD_URLS = [
         ),
         ("cache.ignore_fields", [["models"]], [["size"], ["model"], ["a\n"]]),
         ("limits.images_per_day", [0, 1, 10**12], [-1, 1.0, "1", True, 10**12 + 1]),
-        ("limits.cost_per_day_usd", [0, "0.5", 10], [-1, 0.5, True, "0.0000001", 10**9 + 1]),
+        ("limits.cost_per_day_usd", [0, "0.5", 0.5, 10], [-1, True, "0.0000001", 1e-7, 10**9 + 1]),
         ("usage.keep_days", [0, 32, 400], [-1, 1, 31, 36_501]),
         ("log.level", ["debug", "info", "warning", "error"], ["warn", "DEBUG", "", 1]),
         ("log.format", ["auto", "json", "console"], ["text", "", True]),

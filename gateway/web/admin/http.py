@@ -13,7 +13,6 @@ from msgspec.structs import fields
 from gateway.config import options
 from gateway.core.faults import BODY, Faults
 from gateway.core.listing import listing
-from gateway.core.money import dollars
 from gateway.core.strict_json import read_object
 from gateway.tenants.changes import Actor
 from gateway.web.body import read_json_body
@@ -63,11 +62,6 @@ async def read_json(request: web.BaseRequest) -> dict[str, Any]:
     return read_object(await read_json_body(request, MAX_BODY_BYTES))
 
 
-async def read_body(request: web.BaseRequest) -> dict[str, Any]:
-    """Read the body, with numbers that may be money as exact text. Raises InvalidRequest."""
-    return {name: _exact(value) for name, value in (await read_json(request)).items()}
-
-
 def read_fields(table: dict[str, Any], of: type[S]) -> S:
     """Read a body into the fields of a Struct. Raises InvalidFields with every fault.
 
@@ -83,21 +77,3 @@ def read_fields(table: dict[str, Any], of: type[S]) -> S:
             faults.add("must be an object" if name in table else "is needed", name)
     refuse(faults.found)
     return of(**values)
-
-
-def _exact(value: Any) -> Any:
-    """Turn decimal numbers that may be money into text: 2.5 dollars are 2.50, exactly."""
-    if isinstance(value, dict):
-        return {name: _exact(inner) for name, inner in value.items()}
-    if isinstance(value, float):
-        return _dollars_text(value)
-    return value
-
-
-def _dollars_text(value: float) -> object:
-    text = repr(value)
-    try:
-        dollars(text)
-    except ValueError:
-        return value
-    return text

@@ -16,7 +16,7 @@ from gateway.tenants import operations
 from gateway.tenants.operations import KeyChange
 from gateway.tenants.store import DirectoryStore
 from gateway.tenants.views import KeyView, key_view
-from gateway.web.admin.http import AdminRequest, AdminRoute, read_body, read_fields
+from gateway.web.admin.http import AdminRequest, AdminRoute, read_fields, read_json
 
 ALL = "/keys"
 ONE = "/keys/{id}"
@@ -124,7 +124,7 @@ class AdminKeys:
         example={"team": "design", "name": "Web shop", "expires": "90d"},
     )
     async def _create(self, call: AdminRequest) -> CreatedKey:
-        wanted = read_fields(await read_body(call.request), NewKey)
+        wanted = read_fields(await read_json(call.request), NewKey)
         key, text = await operations.create_key(
             self.store,
             team=wanted.team,
@@ -145,7 +145,7 @@ class AdminKeys:
         example={"limits": {"images_per_day": 20}},
     )
     async def _patch(self, call: AdminRequest) -> KeyView:
-        body = await read_body(call.request)
+        body = await read_json(call.request)
         if "limits" in body and body["limits"] is None:
             body["limits"] = dict.fromkeys(TeamLimits.__struct_fields__)
         wanted = read_fields(body, KeyPatch)
@@ -169,7 +169,7 @@ class AdminKeys:
         example={"grace": "24h"},
     )
     async def _rotate(self, call: AdminRequest) -> RotatedKey:
-        wanted = read_fields(await read_body(call.request), Rotation)
+        wanted = read_fields(await read_json(call.request), Rotation)
         done = await operations.rotate_key(
             self.store,
             call.params["id"],

@@ -22,7 +22,7 @@ from gateway.core.listing import Listing, listing
 from gateway.core.model import Team
 from gateway.tenants import operations
 from gateway.tenants.store import DirectoryStore
-from gateway.web.admin.http import API, AdminRequest, AdminRoute, answer, read_body
+from gateway.web.admin.http import API, AdminRequest, AdminRoute, answer, read_json
 from gateway.web.query import refuse
 
 ALL = "/teams"
@@ -99,7 +99,7 @@ class AdminTeams:
         example={"team": "design", "limits": {"images_per_day": 200}},
     )
     async def _create(self, call: AdminRequest) -> web.Response:
-        body = await read_body(call.request)
+        body = await read_json(call.request)
         name, faults = body.pop("team", None), Faults(BODY)
         if not isinstance(name, str):
             faults.add("is needed" if name is None else "must be text", "team")
@@ -117,7 +117,7 @@ class AdminTeams:
 
     @AdminRoute("PUT", ONE, "Create a team (201) or replace it whole", **_CHANGE)
     async def _put(self, call: AdminRequest) -> web.Response:
-        body = await read_body(call.request)
+        body = await read_json(call.request)
         wanted = self._read(call.params["team"], body, _misnamed(call, body))
 
         def replace(before: Listing | None) -> Team:
@@ -129,7 +129,7 @@ class AdminTeams:
 
     @AdminRoute("PATCH", ONE, "Change fields of a team", **_CHANGE)
     async def _patch(self, call: AdminRequest) -> web.Response:
-        patch = await read_body(call.request)
+        patch = await read_json(call.request)
         faults = _misnamed(call, patch)
 
         def change(before: Listing | None) -> Team:

@@ -33,17 +33,9 @@ from gateway.reporting.alerts.watch import Alerts
 from gateway.reporting.free_usage import FreeUsage
 from gateway.reporting.request_history import RequestHistory
 from gateway.reporting.retention import Retention
+from gateway.server import startup
 from gateway.server.memory import MemoryTrimmer
-from gateway.server.startup import (
-    StartError,
-    build_store,
-    load_certificate,
-    load_pepper,
-    load_tracing,
-    open_checked,
-    require_webhooks,
-    with_upstream_key,
-)
+from gateway.server.startup import StartError
 from gateway.stores.redis.leases import RedisLeases
 from gateway.telemetry.logging import dropped_lines
 from gateway.telemetry.metrics import Metrics
@@ -95,17 +87,17 @@ class Gateway:
         wall: Callable[[], float] = time.time,
         exporter: "SpanExporter | None" = None,
     ) -> None:
-        live = self._live = LiveSettings(with_upstream_key(settings))
-        require_webhooks(settings)
-        self.certificate = load_certificate(settings)
-        self.pepper = load_pepper(settings.keys, settings.store.place)
+        live = self._live = LiveSettings(startup.with_upstream_key(settings))
+        startup.require_webhooks(settings)
+        self.certificate = startup.load_certificate(settings)
+        self.pepper = startup.load_pepper(settings.keys, settings.store.place)
         clock = SharedClock(wall)
         now = self._now = clock.now
         self.metrics = Metrics(dropped_lines)
         observers = self.observers = Observers(self.metrics, AccessLog())
-        tracing = load_tracing(settings, exporter)
+        tracing = startup.load_tracing(settings, exporter)
 
-        store = self.store = build_store(settings.store.place, observers.store_operation)
+        store = self.store = startup.build_store(settings.store.place, observers.store_operation)
         last_used = LastUsed(store.directory, wall=now)
         self.directory = Directory(
             store.directory,
@@ -115,14 +107,7 @@ class Gateway:
             on_use=last_used.note,
             on_time=clock.correct,
         )
-        gauges = QuotaGauges(
-            store=store.accounts,
-            directory=self.directory,
-            settings=live,
-            metrics=self.metrics,
-            observer=observers,
-            wall=now,
-        )
+        gauges = QuotaGauges(store.accounts, self.directory, live, self.metrics, observers, now)
         self.metrics.registry.register(gauges)
         webhooks = HttpWebhooks()
         deliverer = Deliverer(
@@ -239,7 +224,7 @@ class Gateway:
     async def _open(self) -> None:
         running = self._running
         running.push_async_callback(self._tracing.aclose)
-        await open_checked(self.store, self.settings.store.place, self.pepper)
+        await startup.open_checked(self.store, self.settings.store.place, self.pepper)
         running.push_async_callback(self.store.close)
         for service in self._services:
             await running.enter_async_context(service)

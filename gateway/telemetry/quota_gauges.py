@@ -26,7 +26,7 @@ from gateway.tenants.directory import Directory
 READ_SECONDS = 5.0
 
 
-@dataclass(eq=False, kw_only=True)
+@dataclass(eq=False)
 class QuotaGauges(Service, Collector, Observer):
     """`quota_limit`, `quota_used`, `month_cost_usd` and `reservations_open`.
 

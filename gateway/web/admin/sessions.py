@@ -27,7 +27,6 @@ from gateway.core.errors import (
 from gateway.core.headers import bearer, retry_after
 from gateway.web.admin.http import HEADERS, AdminRequest, AdminRoute, answer, read_json
 from gateway.web.admin.session_cookie import (
-    IDLE_SECONDS,
     LONGEST_SECONDS,
     RENEW_SECONDS,
     Session,
@@ -160,7 +159,7 @@ class Sessions:
             COOKIE,
             write_session(session, token, self.pepper),
             path="/",
-            max_age=int(min(IDLE_SECONDS, session.began + LONGEST_SECONDS - session.seen)),
+            max_age=int(session.ends - session.seen),
             httponly=True,
             samesite="Strict",
             secure=session.secure,

@@ -8,7 +8,6 @@ import csv
 import json
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from io import StringIO
 from types import MappingProxyType
 
 import click
@@ -218,12 +217,10 @@ def _with_places(amount: str, places: int) -> str:
 def _print_csv(listings: Sequence[Listing]) -> None:
     """Print the same fields as JSON under a line of their names; nothing without rows."""
     if listings:
-        text = StringIO()
-        writer = csv.DictWriter(text, listings[0].keys(), lineterminator="\n")
+        writer = csv.DictWriter(sys.stdout, listings[0].keys(), lineterminator="\n")
         writer.writeheader()
         for row in listings:
             writer.writerow({name: _csv_value(value) for name, value in row.items()})
-        click.echo(text.getvalue(), nl=False)
 
 
 def _csv_value(value: object) -> object:

@@ -126,7 +126,8 @@ def compare(invoice: Path, tolerance: int, format: str, config: Path | None) -> 
       curl -s https://billing.example.com/invoice.csv | gateway usage compare -
     """
     try:
-        billed = read_invoice(_content(invoice))
+        stream = invoice == Path("-")
+        billed = read_invoice(sys.stdin.buffer.read() if stream else invoice.read_bytes())
     except OSError as error:
         raise InvalidInput([f"{invoice}: cannot be read: {error.strerror}"]) from None
     except InvoiceError as error:
@@ -137,11 +138,6 @@ def compare(invoice: Path, tolerance: int, format: str, config: Path | None) -> 
     if wrong := sum(not day.within_tolerance for day in days):
         note(f"{wrong} of {len(days)} days differ by more than ${format_usd(tolerance)}.")
         click.get_current_context().exit(1)
-
-
-def _content(invoice: Path) -> bytes:
-    """Return the invoice's bytes. Raises OSError."""
-    return sys.stdin.buffer.read() if invoice == Path("-") else invoice.read_bytes()
 
 
 async def _recorded(store: Store, days: list[str]) -> tuple[dict[str, int], dict[str, int]]:

@@ -91,15 +91,11 @@ class SizeRules(Struct, frozen=True, kw_only=True):
         if size == AUTO:
             return None if self.auto else "size must be WxH: this model does not take 'auto'."
         if not is_size(size):
-            return self._shape_text
+            choice = "'auto' or WxH" if self.auto else "WxH"
+            return f"size must be {choice}, such as 1024x1024."
         if self.allowed is not None and size not in self.allowed:
             return "size must be one of the sizes that the configuration lists for this model."
         return self._edges_problem(*edges(size))
-
-    @property
-    def _shape_text(self) -> str:
-        choice = "'auto' or WxH" if self.auto else "WxH"
-        return f"size must be {choice}, such as 1024x1024."
 
     def _edges_problem(self, width: int, height: int) -> str | None:
         if width % self.multiple_of or height % self.multiple_of:

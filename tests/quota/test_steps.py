@@ -4,8 +4,8 @@ import pytest
 
 from gateway.core.model import Limits
 from gateway.core.periods import PeriodUsage, day_of, end_of_month, month_of
-from gateway.quota.account import EMPTY, GATEWAY, Counters, team_account
-from gateway.quota.steps import LOST_SECONDS, Expire, Release, Settle
+from gateway.quota.account import EMPTY, GATEWAY, MEMORY_SECONDS, Counters, team_account
+from gateway.quota.steps import LOST_SECONDS, Expire, Held, Release, Settle
 from tests.support.quota_steps import NOON, Bench, release, reserve, settle
 
 RED = team_account("red")
@@ -74,7 +74,50 @@ def test_giving_up_always_writes_the_account_and_leaves_no_entry(bench: Bench) -
     assert not bench.entries
 
 
+def test_a_repeated_reservation_is_held_once_also_after_its_sweep(bench: Bench) -> None:
+    step = reserve(images=2, limits=Limits(concurrent_requests=1, images_per_day=2))
+    bench.held(step)
+    for bench.now in (NOON + 1, NOON + 305):
+        bench.apply(Expire(RED))
+        applied = bench.apply(step)
+        assert isinstance(applied.outcome, Held)
+        assert applied.outcome.at == NOON
+        assert applied.changes == {}
+    assert bench.team().day == today(2, 80_000)
+
+
+@pytest.mark.parametrize("first", range(4))
+def test_only_the_first_outcome_counts(bench: Bench, first: int) -> None:
+    outcomes: list[Settle | Release] = [settle(images=2), settle(images=1), release()]
+    outcomes.append(release(forget=True))
+    bench.held(reserve(images=2))
+    assert bench.apply(settle("r1", "blue")).changes == {}
+    bench.apply(outcomes[first])
+    state, entries = bench.team(), dict(bench.entries)
+    for later in outcomes:
+        bench.apply(later)
+        assert bench.team() == state
+        assert bench.entries == entries
+
+
 # -- the sweep ----------------------------------------------------------------------------------
+
+
+def test_only_expired_holds_are_swept_and_remembered_for_a_day(bench: Bench) -> None:
+    bench.held(reserve("short", images=2, lease=10.0))
+    bench.held(reserve("long", images=3, lease=MEMORY_SECONDS + 50.0))
+    bench.now = NOON + 9.999
+    assert bench.apply(Expire(RED)).changes == {}
+    bench.now = NOON + 10
+    assert [bench.apply(Expire(RED)).outcome for _ in range(2)] == [1, 0]
+    assert (list(bench.team().holds), list(bench.team().swept)) == (["long"], ["short"])
+    assert bench.team().day == today(2, 80_000, 3, 120_000)
+    entry = bench.entries["short"]
+    assert (entry.outcome, entry.images_unknown, entry.cost) == ("unknown", 2, 80_000)
+    for bench.now, known in ((NOON + 9.999 + MEMORY_SECONDS, 1), (NOON + 10 + MEMORY_SECONDS, 0)):
+        bench.held(reserve(f"at {bench.now}"))
+        assert len(bench.team().swept) == known
+    assert bench.apply(settle("short")).changes == {}
 
 
 def test_a_late_outcome_replaces_the_unknown_charge_once(bench: Bench) -> None:
@@ -91,6 +134,19 @@ def test_a_late_outcome_replaces_the_unknown_charge_once(bench: Bench) -> None:
 # -- the gateway-wide account -------------------------------------------------------------------
 
 
+def test_the_gateways_account_counts_only_holds_that_began_in_it(bench: Bench) -> None:
+    assert reserve().accounts == (RED,)
+    assert reserve(gateway_limits=LIMITED).accounts == (RED, GATEWAY)
+    for step in (reserve("out"), reserve("late"), reserve("in", gateway_limits=LIMITED)):
+        bench.held(step)
+    bench.apply(settle("out"))
+    assert bench.gateway.day == today(held_images=1, held_cost=40_000)
+    bench.now += 305
+    bench.apply(Expire(RED))
+    assert bench.gateway.day == today(1, 40_000)
+    assert bench.team().day == today(3, 120_000)
+
+
 def test_teams_share_the_gateways_limit(bench: Bench) -> None:
     limits = Limits(images_per_day=5)
     bench.held(reserve("r1", "red", 3, gateway_limits=limits))
@@ -99,6 +155,22 @@ def test_teams_share_the_gateways_limit(bench: Bench) -> None:
 
 
 # -- keys ---------------------------------------------------------------------------------------
+
+
+def test_a_key_counts_and_limits_only_holds_that_began_under_its_limits(bench: Bench) -> None:
+    bench.held(reserve("counted", images=2, key_limits=LIMITED))
+    bench.held(reserve("free", images=5))
+    bench.held(reserve("lost", images=3))
+    refused = bench.refused(reserve("next", key_limits=Limits(images_per_day=2))).refusal
+    assert (refused.scope, refused.owner, refused.limit) == ("key", "k1", "images_per_day")
+    refused = bench.refused(reserve("next", key_limits=Limits(concurrent_requests=3))).refusal
+    assert refused.limit == "concurrent_requests"  # calls that began without limits are open, too
+    bench.held(reserve("other", key="k2", key_limits=Limits(images_per_day=2)))
+    bench.apply(settle("free", images=5))
+    assert bench.team().keys["k1"].day == today(held_images=2, held_cost=80_000)
+    bench.now += 305
+    bench.apply(Expire(RED))
+    assert bench.team().keys["k1"].day == today(2, 80_000)
 
 
 def test_counters_of_quiet_keys_do_not_pile_up(bench: Bench) -> None:

@@ -9,7 +9,7 @@ from msgspec.structs import asdict
 
 from gateway.config.live import CurrentSettings
 from gateway.config.webhooks import Webhook, WebhookKind
-from gateway.core.periods import utc
+from gateway.core.periods import Timestamp
 from gateway.reporting.alerts.delivery import Delivery, State, deliveries
 from gateway.reporting.alerts.message import Body, body_of
 from gateway.reporting.store import ClaimStore
@@ -32,9 +32,9 @@ class WebhookState(Struct, frozen=True, kw_only=True):
     name: str
     kind: WebhookKind
     url_shown: str
-    at_percent: list[int]
-    teams: list[str] | None
-    last_sent_at: str | None
+    at_percent: tuple[int, ...]
+    teams: tuple[str, ...] | None
+    last_sent_at: Timestamp | None
     last_error: str | None
     waiting: int
 
@@ -45,7 +45,7 @@ class SentAlert(Body, frozen=True, kw_only=True):
     webhook: str
     state: State
     attempts: int
-    last_at: str | None
+    last_at: Timestamp | None
     error: str | None
 
 
@@ -82,20 +82,15 @@ def _state(webhook: Webhook, own: Sequence[Delivery]) -> WebhookState:
         name=webhook.name,
         kind=webhook.kind,
         url_shown=webhook.shown,
-        at_percent=list(webhook.at_percent),
-        teams=None if webhook.teams is None else list(webhook.teams),
-        last_sent_at=utc(sent[-1]) if sent else None,
+        at_percent=webhook.at_percent,
+        teams=webhook.teams,
+        last_sent_at=sent[-1] if sent else None,
         last_error=tried[-1].error if tried else None,
         waiting=sum(each.state == "waiting" for each in own),
     )
 
 
 def _sent(delivery: Delivery) -> SentAlert:
-    return SentAlert(
-        **asdict(body_of(delivery.alert, delivery.id)),
-        webhook=delivery.webhook,
-        state=delivery.state,
-        attempts=delivery.attempts,
-        last_at=None if delivery.last_at is None else utc(delivery.last_at),
-        error=delivery.error,
-    )
+    own = ("webhook", "state", "attempts", "last_at", "error")
+    state = {name: getattr(delivery, name) for name in own}
+    return SentAlert(**asdict(body_of(delivery.alert, delivery.id)), **state)

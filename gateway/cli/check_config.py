@@ -68,7 +68,10 @@ def find_faults(
     except ConfigError as error:
         faults += error.faults
     else:
-        warnings += _missing_to_serve(file, environ)
+        try:
+            load_settings(file, environ, needs_upstream=True)
+        except ConfigError as error:
+            warnings += error.faults
         _check_named_files(settings, find_sources(file, environ), faults)
     if teams is not None:
         models = None
@@ -83,15 +86,6 @@ def find_faults(
         except ConfigError as error:
             faults += error.faults
     return faults, warnings
-
-
-def _missing_to_serve(file: Path | None, environ: Mapping[str, str]) -> list[Fault]:
-    """Return what valid settings lack for `gateway serve`."""
-    try:
-        load_settings(file, environ, needs_upstream=True)
-    except ConfigError as error:
-        return error.faults
-    return []
 
 
 def _check_named_files(settings: Settings, sources: Sources, faults: list[Fault]) -> None:

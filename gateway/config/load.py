@@ -14,7 +14,7 @@ from gateway.config.admin_tokens import read_tokens
 from gateway.config.environment import find_stray_variables, set_variables, value_of
 from gateway.config.model_tables import read_models
 from gateway.config.options import parse_toml, read_table
-from gateway.config.settings import OPTIONS, SECTIONS, TABLES, ServerSettings, Settings
+from gateway.config.settings import OPTIONS, SECTIONS, TABLES, Settings
 from gateway.config.values import limits_of
 from gateway.config.webhooks import read_webhooks, variables_of
 from gateway.core.faults import (
@@ -166,7 +166,9 @@ class _Reading:
 
 def _conflicts(settings: Settings) -> Iterator[Conflict]:
     server, upstream = settings.server, settings.upstream
-    if _share_port(server):
+    hosts = {server.host, server.admin_host}
+    one_place = len(hosts) == 1 or not hosts.isdisjoint(_EVERY_ADDRESS)
+    if one_place and server.port == server.admin_port != 0:
         addresses = ("server.admin_port", "server.port", "server.host", "server.admin_host")
         yield addresses, "must differ from port on the same host"
     if server.tls_key and not server.tls_cert:
@@ -176,12 +178,6 @@ def _conflicts(settings: Settings) -> Iterator[Conflict]:
     if upstream.timeout_seconds <= upstream.connect_seconds:
         timeouts = ("upstream.timeout_seconds", "upstream.connect_seconds")
         yield timeouts, "must be above connect_seconds"
-
-
-def _share_port(server: ServerSettings) -> bool:
-    hosts = {server.host, server.admin_host}
-    one_place = len(hosts) == 1 or not hosts.isdisjoint(_EVERY_ADDRESS)
-    return one_place and server.port == server.admin_port != 0
 
 
 def _missing_to_serve(settings: Settings) -> Iterator[Conflict]:

@@ -8,7 +8,7 @@ uses up only one slice.
 """
 
 import asyncio
-from types import TracebackType
+from typing import Any
 
 SLICES = 10
 
@@ -27,14 +27,9 @@ class Deadline:
         await self._timeout.__aenter__()
         self._wait(SLICES)
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        failure: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *failure: Any) -> None:
         self._timer.cancel()
-        await self._timeout.__aexit__(kind, failure, trace)
+        await self._timeout.__aexit__(*failure)
 
     def _wait(self, left: int) -> None:
         loop = asyncio.get_running_loop()

@@ -2,7 +2,8 @@
 
 from typing import Literal
 
-from msgspec import Struct
+from msgspec import Struct, convert
+from msgspec.structs import replace
 
 from gateway.core.key_format import KeyId
 from gateway.core.model import Key, Limits
@@ -26,24 +27,14 @@ class KeyView(Struct, frozen=True, kw_only=True):
     created: Timestamp
     expires: Timestamp | None
     grace_ends: Timestamp | None
-    last_used: Timestamp | None
+    last_used: Timestamp | None = None
     line: KeyId
 
 
 def key_view(key: Key, now: float, last_used: float | None = None) -> KeyView:
     """Return a key as it is at `now`."""
-    return KeyView(
-        id=key.id,
-        team=key.team,
-        name=key.name,
-        state=_state(key, now),
-        limits=key.limits,
-        created=key.created,
-        expires=key.expires,
-        grace_ends=key.grace_ends,
-        last_used=last_used,
-        line=key.line,
-    )
+    view = convert(key, KeyView, from_attributes=True)
+    return replace(view, state=_state(key, now), last_used=last_used)
 
 
 def has_expired(key: Key, now: float) -> bool:

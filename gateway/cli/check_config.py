@@ -78,8 +78,7 @@ def find_faults(
         try:
             models = load_models(file)
         except ConfigError:
-            wrong = file or DEFAULT_CONFIG
-            message = f"not compared with the models, because {wrong} is wrong"
+            message = f"not compared with the models, because {file or DEFAULT_CONFIG} is wrong"
             warnings.append(Fault((), message, str(teams)))
         try:
             load_teams(teams, models)

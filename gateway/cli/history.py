@@ -63,11 +63,9 @@ def activity(
 
 
 def _iso(day: datetime | None) -> str | None:
-    if day is None:
-        return None
-    if not 1970 <= day.year <= 9998:
+    if day is not None and not 1970 <= day.year <= 9998:
         raise click.UsageError("A day must be in the years 1970 to 9998.")
-    return day.date().isoformat()
+    return None if day is None else day.date().isoformat()
 
 
 @click.command(cls=Command)

@@ -32,8 +32,7 @@ _MASK = "***"
 
 def check_url(text: str) -> str:
     """Return the URL of a webhook if it is valid. The ValueError does not repeat it."""
-    valid = _URL.fullmatch(text) and http_host(text) and not urlsplit(text).fragment
-    if not valid:
+    if not (_URL.fullmatch(text) and http_host(text)) or urlsplit(text).fragment:
         raise ValueError("is not an http or https URL")
     return text
 

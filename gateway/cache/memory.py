@@ -38,12 +38,12 @@ def answer_bytes(bought: Bought) -> int:
 
 
 class AnswerCache(BaseCache):  # type: ignore[misc]  # aiocache is published without types
-    """The part of aiocache's interface that the gateway uses: `get`, `set`, `delete`, `clear`
-    and `close`.
+    """The part of aiocache's interface that the gateway uses.
 
-    A cache implements `_get`, `_set`, `_delete`, `_clear` and `_close`, which aiocache calls.
-    Values are passed on as they are, without serialisation, so they must not change. No timeout
-    is set: aiocache would wrap each call in `wait_for`, which takes twice as long as a cache hit.
+    It has `get`, `set`, `delete`, `clear` and `close`. A cache implements `_get`, `_set`,
+    `_delete`, `_clear` and `_close`, which aiocache calls. Values are passed on as they are,
+    without serialisation, so they must not change. No timeout is set: aiocache would wrap each
+    call in `wait_for`, which takes twice as long as a cache hit.
     """
 
     def __init__(self) -> None:

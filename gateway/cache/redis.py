@@ -15,7 +15,7 @@ import asyncio
 import math
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar, cast
 
@@ -61,7 +61,7 @@ class RedisCache:
     counts look-ups: "hit", "miss", or "error" if Redis did not answer.
     """
 
-    place: StoreUrl
+    place: StoreUrl = field(repr=False)
     seal: Seal
     max_entry_bytes: int
     wall: Callable[[], float]

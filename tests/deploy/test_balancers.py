@@ -158,7 +158,8 @@ async def test_nginx_leaves_refusals_to_the_gateway(tmp_path: Path, rig: Rig) ->
         for size in (1_500_000, 3_000_000):
             body = io.BytesIO(json.dumps({"prompt": "x" * size}).encode())
             headers = {"Content-Type": "application/json"}
-            got = await Client(rig.session, url).post(key, headers=headers, data=body)
+            async with aiohttp.ClientSession() as session:  # nginx closes the connection
+                got = await Client(session, url).post(key, headers=headers, data=body)
             assert got.error == (413, "invalid_request_error", "body_too_large")
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from gateway.core.errors import UpstreamUnknown
 from gateway.quota.image_response import MAX_IMAGES, MAX_WORD_BYTES, ImageResponse, read_response
-from gateway.quota.token_usage import NO_USAGE, read_usage
+from gateway.quota.token_usage import NO_USAGE, Usage, read_usage
 
 IMAGE = base64.b64encode(bytes(range(256)) * 3).decode()
 URL = "https://images.example.com/a.png?se=2030-01-01"
@@ -23,6 +23,26 @@ def read(**fields: Any) -> ImageResponse:
 
 
 USED = {"input_tokens": 7, "output_tokens": 196, "total_tokens": 203}
+
+
+def test_a_response_is_read_in_full() -> None:
+    items = [{"url": URL}, {"url": "https://b", "b64_json": IMAGE, "revised_prompt": "x"}]
+    usage = Usage(unnamed_input=7, image_output=196, sound=True)
+    answered = read(data=items, size="1024x1024", quality="low", usage=USED)
+    assert answered == ImageResponse(2, (URL, "https://b"), "1024x1024", "low", usage)
+
+
+@pytest.mark.parametrize("junk", [None, 5, True, [], {}, ["low"], "", "1" * 300])
+def test_size_and_quality_of_another_type_are_ignored(junk: object) -> None:
+    answered = read(data=[{"url": URL}], size=junk, quality=junk)
+    assert answered == ImageResponse(1, (URL,), None, None)
+
+
+@pytest.mark.parametrize("item", [{}, {"url": None}, {"url": ""}, {"b64_json": ""}, {"url": 5}])
+def test_an_item_without_an_image_does_not_count(item: dict[str, Any]) -> None:
+    assert read(data=[item, {"b64_json": IMAGE}]).images == 1
+    with pytest.raises(UpstreamUnknown):
+        read(data=[item])
 
 
 @pytest.mark.parametrize(

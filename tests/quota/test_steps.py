@@ -194,6 +194,16 @@ def test_counters_of_quiet_keys_do_not_pile_up(bench: Bench) -> None:
     }
 
 
+def test_counters_are_over_once_their_month_and_minute_have_ended() -> None:
+    end = end_of_month(month_of(NOON))
+    month = PeriodUsage(month_of(NOON))
+    counters = Counters(PeriodUsage(day_of(NOON)), month, ((int(end) - 10, 1),))
+    assert not counters.is_over(end - 0.001)
+    assert not counters.is_over(end)
+    assert not counters.is_over(end + 50.999)
+    assert counters.is_over(end + 51)
+
+
 # -- refusals -----------------------------------------------------------------------------------
 
 

@@ -165,7 +165,8 @@ def test_a_key_counts_and_limits_only_holds_that_began_under_its_limits(bench: B
     assert (refused.scope, refused.owner, refused.limit) == ("key", "k1", "images_per_day")
     refused = bench.refused(reserve("next", key_limits=Limits(concurrent_requests=3))).refusal
     assert refused.limit == "concurrent_requests"  # calls that began without limits are open, too
-    bench.held(reserve("other", key="k2", key_limits=Limits(images_per_day=2)))
+    # Another key has limits of its own, which count its calls alone.
+    bench.held(reserve("other", key="k2", key_limits=Limits(concurrent_requests=1)))
     bench.apply(settle("free", images=5))
     assert bench.team().keys["k1"].day == today(held_images=2, held_cost=80_000)
     bench.now += 305

@@ -81,7 +81,7 @@ CALENDARS: Mapping[Period, Calendar] = {
 
 
 class PeriodUsage(Struct, frozen=True, array_like=True):
-    """Images and micro-dollars of one period, both charged and held by open calls."""
+    """Images and micro-dollars of one period: those that were charged, and those that are held."""
 
     period: int = 0
     images: int = 0

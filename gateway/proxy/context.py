@@ -14,7 +14,9 @@ from gateway.quota.steps import Reserve
 from gateway.telemetry.request_record import RequestRecord
 
 LEASE_SLACK_SECONDS = 5.0
-"""How much longer than the upstream's deadline a hold lives before it may be swept."""
+"""How much longer than the upstream's deadline a hold lives before it may be swept.
+
+A gateway that lives has settled the purchase by then, or goes on trying."""
 
 PROMPT_CHARACTERS = 200
 """How much of a prompt is kept beside a cached answer, where prompts are shown at all."""

@@ -234,7 +234,7 @@ class SharedElection(Service):
             self._end(candidate, "again")
         elif candidate.lease is not None:
             self._background.spawn(self._hand_over(candidate.lease, bought))
-            candidate.lease = None
+            candidate.lease = None  # `_hand_over` ends it, with a message of its own
         return bought
 
     async def _hand_over(self, lease: Lease, bought: Bought) -> None:
@@ -243,7 +243,7 @@ class SharedElection(Service):
             with suppress(StoreUnavailable):
                 if await self.leases.hand_over(lease, bought):
                     message = "handed over"
-        finally:
+        finally:  # also if a stop cancels it: the others must not wait for the lease to expire
             self._announce(lease, message)
 
     def _end(self, candidate: _Candidate, message: Message) -> None:

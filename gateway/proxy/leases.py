@@ -51,15 +51,17 @@ class LeaseEvent(Struct, frozen=True):
 
 
 class Leases(Protocol):
-    """Leases in the store. Methods may raise StoreUnavailable within about a second; the store may
-    have done the operation even then.
+    """Leases in the store.
+
+    Methods may raise StoreUnavailable, within about a second. Even then the store may have done
+    the operation.
     """
 
     async def take(self, lease: Lease, seconds: float) -> Rival | None:
         """Take a lease for so many seconds; return its holder if there is one already."""
 
     async def renew(self, leases: Sequence[Lease], seconds: float) -> list[Lease]:
-        """Extend these to so many seconds from now; return those that others hold by now.
+        """Extend these to so many seconds from now; return those that others have taken.
 
         One that had expired is taken again.
         """
@@ -68,8 +70,9 @@ class Leases(Protocol):
         """End each lease unless another gateway holds it, and send its message to all gateways."""
 
     async def hand_over(self, lease: Lease, bought: Bought) -> bool:
-        """Leave an answer to those who wait for this lease's end. Returns False if nobody waits,
-        or if it is too large.
+        """Leave an answer for those who wait for this lease's end.
+
+        Returns False if nobody waits, or if the answer is too large.
         """
 
     async def handed_over(self, lease: Lease) -> Bought | None:

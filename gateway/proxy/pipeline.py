@@ -1,6 +1,6 @@
 """The path of one request, top to bottom.
 
-    authenticate -> read the body -> parse it and fill in defaults -> policy -> fingerprint -> cache
+    authenticate -> read the body -> parse it, fill in defaults, fingerprint it -> policy -> cache
     -> join or lead a flight -> elect the buyer among the gateways of a store -> hold quota
     -> upstream -> settle or release -> cache -> response
 
@@ -120,6 +120,7 @@ class Proxy:
             read = self._memo.read(body, caller.team, settings)
             record.request, record.labels = read.request, read.labels
             record.fingerprint = read.fingerprint
+            # After the record has the request's labels: a refusal is counted under them.
             check_policy(caller.team, read.request)
             enabled = settings.cache.enabled and caller.team.cache
             cache = cache_use(read_cache_control(cache_control), enabled=enabled)
@@ -144,8 +145,9 @@ class Proxy:
         if cached is None or not context.cache.accepts(age):
             self.observer.cache_lookup("memory", "miss")
             return None
+        # An answer from Redis was a miss in memory. Redis counts its own look-ups.
         self.observer.cache_lookup("memory", "hit" if cached.tier == "memory" else "miss")
-        if cached.about is None:
+        if cached.about is None:  # it came from Redis or from a snapshot, and is in memory now
             about = context.about
             self.amend(context.fingerprint, replace(cached, about=about, tier="memory"))
         self._serve_free(context, cached, "hit")
@@ -178,9 +180,10 @@ class Proxy:
 
     def _lead_or_join(self, context: Context) -> Flight[FlightResult]:
         """Return the flight of this answer. Raises Draining or Overloaded if none may start."""
+        # Nobody can join a flight without a name, and it joins none: its client wants a new answer.
         name = context.fingerprint if context.cache.read else None
         if name and self.flights.under_way(name):
-            self.observer.flight("follow")
+            self.observer.flight("follow")  # also in a drain: joining buys nothing
         elif self.draining:
             raise Draining
         # Purchases whose clients have left count, too.
@@ -219,6 +222,7 @@ class Proxy:
         """Hold quota, call the upstream once, settle or release, and cache the answer."""
         self.observer.flight("lead")
         request, record = context.request, context.record
+        # Encoded before quota is held: a defect from then on is charged.
         body = encode_body(request)
         reservation = context.reservation(self.new_id())
         held = await self._hold(reservation, context)
@@ -243,7 +247,7 @@ class Proxy:
         with self.tracing.store("reserve"):
             held = await self.ledger.reserve(reservation, store_patience(record.own_seconds()))
         record.phase_ended("quota", started)
-        record.rate_limits = held.rate_limits
+        record.rate_limits = held.rate_limits  # a refusal has them, too: its response shows them
         if isinstance(held, Denied):
             self.observer.purchase_refused(reservation.team, held.refusal)
             raise refusal_error(held.refusal, self.spread(), context.caller.key.id)

@@ -1,7 +1,7 @@
 """Decides which limit refuses a purchase, for how long, and how the caller reads it.
 
-Images that open calls hold count as used. Money that only open calls hold may come back, so it
-makes a caller wait instead of sending it away until the period ends.
+Held images count as used. Held money may come back, because a purchase can cost less than its hold:
+so it makes a caller wait instead of sending it away until the period ends.
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ from gateway.quota.account import Account
 from gateway.quota.limits import REQUESTS_PER_MINUTE, LimitState, limit_states, minute_wait
 
 RETRY_SECONDS = 10.0
-"""The suggested wait if only the end of an open call frees room: nobody knows when that is."""
+"""The suggested wait if only the end of another purchase frees room: nobody knows when that is."""
 
 Scope = Literal["gateway", "team", "key"]
 
@@ -130,7 +130,7 @@ def refusal_error(refusal: Refusal, spread: float, key: str) -> LimitReached:
 
 
 def _usage(refusal: Refusal) -> str:
-    """Return the usage of a budget. A team must not see how much of the gateway's others use."""
+    """Return the usage of a budget. Of the gateway's, a team must not see how much others use."""
     state = refusal.state
     if state.kind.period is None:
         return ""

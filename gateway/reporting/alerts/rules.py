@@ -3,7 +3,7 @@
 The `mark` of an alert identifies it, so that it is delivered once. The size of the limit is part
 of the mark, because a raised limit needs an alert of its own.
 
-Budget alerts count what is spent, not what open calls hold, because that may be released.
+Budget alerts count only what is spent. What is held may still be released.
 """
 
 import hashlib

@@ -3,7 +3,7 @@
 A version alone does not identify a state: a replica that takes over from its master, or a server
 that restarts, may have lost the last writes, and then gives their versions out again. So each
 state is stamped with its version and 8 random bytes. Scripts compare stamps. The accounts used
-last are cached in decoded form under theirs, so an unchanged account is not sent again.
+last are cached in decoded form with their stamps, so an unchanged account is not sent again.
 
 Where the store lost writes, that is logged, not refused: a failover that loses one must not stop
 all purchases. What is settled later is charged all the same (see `gateway.quota.ledger`).
@@ -140,7 +140,8 @@ class RedisAccounts(RedisPart):
         return [name.decode() for name in found]
 
     def _read(self, name: str, state: bytes | int | None, cached: _Cached) -> tuple[Account, int]:
-        # Neither the stamp that is cached, which is sent as a number, nor a later one.
+        # The server lost writes if it has neither the cached state (it sends a number instead of
+        # that) nor a later one.
         if cached[0] and not isinstance(state, int) and not _is_later(state, cached[0]):
             self._cache.pop(name, None)  # so that it is reported once
             self.link.operations.went_back(name)

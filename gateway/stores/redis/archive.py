@@ -99,7 +99,7 @@ class RedisArchive(RedisPart):
     async def _remove_all(self) -> None:
         """Remove all but `meta`. The lists of hours go last: they say which keys are left."""
         found = [int(hour) for key in _USAGE for hour in await self.link.read(key, "ZRANGE", 0, -1)]
-        keys = iter([*pack_keys(found), *(key for hour in found for key in names.kept(hour))])
+        keys = iter([*pack_keys(found), *(key for hour in found for key in names.unpacked(hour))])
         while some := list(islice(keys, REMOVED_AT_ONCE)):
             await self.link.call("remove", some)
         await self.link.call("remove", _ALL)

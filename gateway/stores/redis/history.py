@@ -45,6 +45,7 @@ WRITTEN_SECONDS = DAY_SECONDS
 """How long the last batch of a writer is known: longer than any gateway retries."""
 
 _PLACE_CHARS = 29
+"""The length of a line's place, which `PLACE` describes."""
 
 _decode_line = msgspec.json.Decoder(RequestLine)
 _decode_kind = msgspec.json.Decoder(tuple[int, str | None, str, str | None, int])

@@ -62,7 +62,7 @@ class RedisLeases(RedisPart):
         holders = [lease.holder for lease in leases]
         keys = [_key(lease) for lease in leases]
         lost = await self.link.call_in_any_epoch("lease_renew", keys, _ms(seconds), *holders)
-        return [leases[place - 1] for place in lost]
+        return [leases[place - 1] for place in lost]  # Lua counts from 1
 
     @operation("end_leases")
     async def end(self, endings: Sequence[tuple[Lease, bytes]]) -> None:
@@ -76,6 +76,7 @@ class RedisLeases(RedisPart):
     async def hand_over(self, lease: Lease, bought: Bought) -> bool:
         if len(bought.body) > LEFT_BYTES:
             return False
+        # Asked first, so that no megabytes are sent for nobody.
         if not await self.link.call_in_any_epoch("lease_waited", [_key(lease)]):
             return False
         arguments = (msgspec.msgpack.encode(bought), _ms(LEFT_SECONDS))

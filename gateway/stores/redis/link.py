@@ -165,7 +165,7 @@ class Link:
             if isinstance(self._client, Redis):
                 await self._client.connection_pool.disconnect(inuse_connections=False)
             raise
-        finally:
+        finally:  # here and not in `_run`: a call keeps its connection when its caller has left
             self._room.release()
 
     def _ended(self, task: asyncio.Task[Any]) -> None:

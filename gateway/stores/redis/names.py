@@ -1,5 +1,7 @@
-"""The names of the store's keys. All have one hash tag, so that a cluster keeps them on one node,
-and one script can write several of them. Nothing ever searches for keys: other keys list them.
+"""The names of the store's keys, except those of leases (see `gateway.stores.redis.leases`).
+
+All have one hash tag, so that a cluster keeps them on one node, and one script can write several of
+them. Nothing ever searches for keys: other keys list them.
 
     meta            hash: schema, epoch, confirmed (epoch), born and generation (of the directory),
                     clock, clock_wall, audit (the last number), check:NAME,
@@ -59,7 +61,7 @@ def hits(hour: int) -> str:
     return f"{_TAG}hits:{hour}"
 
 
-def kept(hour: int) -> tuple[str, str, str]:
+def unpacked(hour: int) -> tuple[str, str, str]:
     """The keys of an hour other than its packs: sums, purchases and hits."""
     return usage(hour), purchases(hour), hits(hour)
 

@@ -73,7 +73,7 @@ def entry_arguments(entries: Sequence[Entry]) -> tuple[list[str], list[Argument]
         numbers = " ".join(map(str, numbers_of(entry)))
         group = encode_group(group_of(entry))
         arguments += (places[hour_of(entry.at)], kind, entry.id, numbers, group)
-    return [key for hour in hours for key in names.kept(hour)], arguments
+    return [key for hour in hours for key in names.unpacked(hour)], arguments
 
 
 def kept_entry(text: bytes) -> tuple[Group, Numbers]:
@@ -227,6 +227,6 @@ async def _forget_week(link: Link, first_week: int) -> bool:
     first = min(found) // WEEK_HOURS * WEEK_HOURS
     hours = range(first, first + WEEK_HOURS)
     keys = [names.HOURS, names.PACKED, *pack_keys(hours)]
-    keys += [key for hour in hours for key in names.kept(hour)]
+    keys += [key for hour in hours for key in names.unpacked(hour)]
     await link.call("forget_usage", keys, hours[0], hours[-1])
     return True

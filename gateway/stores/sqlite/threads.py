@@ -1,10 +1,9 @@
-"""The threads of a store, each with a connection of its own, and the decorator that runs a method
-in one of them.
+"""The threads of a store, each with its own connection, and a decorator that uses them.
 
 A thread runs pieces of work in order, one at a time.
 
 - A failure costs the connection: closing it rolls back, and its state is gone. The next piece of
-  work opens another, so an outage ends without anybody's help.
+  work opens another, so an outage ends without an operator.
 - A caller may be cancelled at any time. Work that has begun is finished all the same and its
   result dropped; work that has not begun is never done.
 - Each piece of work first checks that the file and its log are still the ones that were opened.

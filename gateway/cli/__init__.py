@@ -1,4 +1,4 @@
-"""The command line: one module a group of commands.
+"""The command line: one module for each group of commands.
 
 This module itself imports nothing of the gateway, so that a Ctrl-C while the others load ends the
 process. Python raises KeyboardInterrupt wherever it happens to be; inside one of the import

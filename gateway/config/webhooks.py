@@ -1,4 +1,4 @@
-"""The [alerts.webhooks.NAME] of gateway.toml: who receives which alerts.
+"""The tables [alerts.webhooks.NAME] of gateway.toml: which webhook receives which alerts.
 
 A webhook's URL is a secret, because everybody who knows it can post there. The signing secret is
 one too. Neither is in the configuration: an option names the environment variable or the file that

@@ -1,4 +1,4 @@
-"""The values that all parts of the gateway share. They are frozen and have no behaviour.
+"""The values that all parts of the gateway share. They are frozen, and decide nothing.
 
 Units are the same everywhere. Money is an integer of micro-dollars: 1 USD is 1,000,000. Time is
 float seconds since the Unix epoch, in UTC. Sizes are bytes.
@@ -109,6 +109,7 @@ class ImageRequest(Struct, frozen=True, kw_only=True):
 
 
 EntryOutcome = Literal["bought", "failed", "unknown", "cached", "coalesced", "refused"]
+"""The outcomes in the usage history. Logs and metrics have finer ones, which name each error."""
 
 FREE_OUTCOMES: frozenset[EntryOutcome] = frozenset({"cached", "coalesced", "refused"})
 """Outcomes that cost nothing. Their entries are merged, and never touch a budget."""

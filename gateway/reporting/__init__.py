@@ -1,1 +1,1 @@
-"""Usage reports, request history and alerts."""
+"""Usage reports, the overview, invoices, request history, retention and alerts."""

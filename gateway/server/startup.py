@@ -1,4 +1,4 @@
-"""Loading the parts that a start needs: pepper, keys, certificate, packages, store.
+"""The parts that a start needs: pepper, store, upstream key, webhooks, certificate, tracing.
 
 Each function raises StartError with the reason in one line. The server and the command line both
 use them, so both refuse the same things in the same words. Heavy modules are imported where they
@@ -42,6 +42,9 @@ def data_folder(settings: Settings) -> Path:
 def sandbox_database(settings: Settings) -> Path:
     """Return the database of a gateway that has the sandbox as its upstream."""
     return data_folder(settings) / "sandbox.db"
+
+
+# -- the pepper ---------------------------------------------------------------------------------
 
 
 def load_pepper(keys: KeySettings, place: StoreUrl) -> bytes:
@@ -110,6 +113,9 @@ def create_secret(path: Path, text: str) -> None:
         draft.unlink()
 
 
+# -- the store ----------------------------------------------------------------------------------
+
+
 def build_store(place: StoreUrl, observe: Observe | None = None) -> Store:
     """The store at `place`, not open yet."""
     if place.kind == "sqlite":
@@ -175,7 +181,7 @@ def _why(error: StoreUnavailable) -> str:
     return str(cause).rstrip(".") or type(cause).__name__
 
 
-# -- the rest -----------------------------------------------------------------------------------
+# -- upstream key, webhooks, certificate and tracing --------------------------------------------
 
 
 def with_upstream_key(settings: Settings) -> Settings:

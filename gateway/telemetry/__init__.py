@@ -1,1 +1,1 @@
-"""Metrics, logs and traces."""
+"""The events of the gateway, the record of a request, and metrics, logs and traces of both."""

@@ -1,9 +1,9 @@
 """The events of the gateway: the one port through which work is counted, logged and reported.
 
 The parts that do the work (pipeline, ledger, election, HTTP server, caches, stores) report events
-and know no listener. Metrics, access log, usage history, request history, alerts and quota gauges
-are listeners: each overrides the methods of the events that it needs. Spans are the exception,
-because they enclose a block: see `gateway.telemetry.tracing`.
+and know no listener. Metrics, access log, free usage, request history, alerts, quota gauges and the
+memory trimmer are listeners: each overrides the methods of the events that it needs. Spans are the
+exception, because they enclose a block: see `gateway.telemetry.tracing`.
 """
 
 from collections.abc import Awaitable, Callable

@@ -123,7 +123,7 @@ class MemoryCache(AnswerCache):
             entry.value = value
             entry.bytes += more
             self._bytes += more
-            self._make_room(0)
+            self._make_room(0)  # the new value may be the larger one
 
     def living(self) -> Iterator[LivingEntry]:
         """All entries that have not expired, the latest used first. The cache must not change
@@ -215,6 +215,7 @@ class MemoryCache(AnswerCache):
     def _expiry(self, key: str, ttl: float | None) -> float:
         """When an entry with this `ttl` in seconds expires; never for 0 and None."""
         expires = self.clock() + (ttl or math.inf)
+        # Entries that left early stay in the heap, so it is rebuilt once they are most of it.
         if len(self._due) > 2 * len(self._entries) + 64:
             self._drop_outdated()
         if expires < math.inf:

@@ -104,6 +104,7 @@ class RedisCache:
     async def clear(self) -> bool:
         """Delete all answers of this store. Returns False if Redis is unavailable."""
         with suppress(RedisUnavailable):
+            # Without a time limit: the scan goes over all keys of the Redis.
             await self.connection.run(partial(_unlink_all, self._prefix), seconds=None)
             return True
         return False

@@ -2,8 +2,7 @@
 
 - A command waits at most a second for a connection and then takes at most a second (see
   `gateway.core.deadline`). Connections that died while idle are opened again within that second.
-- After a failure no command is sent for a second; then one command tries (see
-  `Breaker`).
+- After a failure no command is sent for a second; then one command tries (see `Breaker`).
 - An outage is one log line when it begins and one when it ends. If Redis answers but refuses (it
   is full, or read-only), that is no outage; it is logged once a minute.
 
@@ -60,32 +59,32 @@ class Breaker:
     def __init__(self, rest: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._rest = rest
         self._clock = clock
-        self._closed_until: float | None = None
+        self._rests_until: float | None = None
 
     @property
     def resting(self) -> bool:
         """Whether no attempt is allowed now."""
-        return self._closed_until is not None and self._clock() < self._closed_until
+        return self._rests_until is not None and self._clock() < self._rests_until
 
     def allows(self) -> bool:
         """Whether the caller may try now; after a failure, one caller in `rest` seconds may."""
         if self.resting:
             return False
-        if self._closed_until is not None:
+        if self._rests_until is not None:
             # The others wait for this attempt. If it reports nothing, another one may try later.
-            self._closed_until = self._clock() + self._rest
+            self._rests_until = self._clock() + self._rest
         return True
 
     def failed(self) -> bool:
         """Record a failed attempt. True if an outage begins with it."""
-        begins = self._closed_until is None
-        self._closed_until = self._clock() + self._rest
+        begins = self._rests_until is None
+        self._rests_until = self._clock() + self._rest
         return begins
 
     def worked(self) -> bool:
         """Record a successful attempt. True if an outage ends with it."""
-        ends = self._closed_until is not None
-        self._closed_until = None
+        ends = self._rests_until is not None
+        self._rests_until = None
         return ends
 
 

@@ -23,7 +23,7 @@ from gateway.core.single_flight import Flights
 
 
 class TieredCache(AnswerCache):
-    """`memory` in front of `redis`; closing it closes both. `wall` is this machine's clock."""
+    """`memory` in front of `redis`, which is closed with it. `wall` is this machine's clock."""
 
     NAME = "tiered"
 

@@ -50,9 +50,9 @@ class Redactor:
     def _without_runs(self, text: bytes) -> bytes:
         parts: list[bytes] = []
         done = 0
-        levelled = _normalised(text)
+        normalised = _normalised(text)
         for start in range(len(text) - RUN + 1):
-            if levelled[start : start + RUN] not in self._runs:
+            if normalised[start : start + RUN] not in self._runs:
                 continue
             if start > done or not parts:
                 parts += (text[done:start], REDACTED)

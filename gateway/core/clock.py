@@ -26,4 +26,5 @@ class SharedClock:
     def correct(self, now: float, took: float) -> None:
         """Correct the clock by the store's time, from a read that took so many seconds."""
         if self._ahead is None or took <= PROMPT_SECONDS:
+            # The store read its clock at some moment of the reading: its middle is the best guess.
             self._ahead = now + took / 2 - self._wall()

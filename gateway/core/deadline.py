@@ -11,6 +11,7 @@ import asyncio
 from typing import Any
 
 SLICES = 10
+"""A pause uses up at most a tenth of the deadline."""
 
 
 class Deadline:

@@ -3,9 +3,9 @@
 Errors are raised anywhere below the edge, and `gateway.web` renders them once. A message has fixed
 text and names that an operator chose. It never repeats what a client wrote.
 
-No error has status 408 or 409 or is a redirect. The OpenAI SDKs send a request again on those, and
-a request that is sent again may buy an image again. An error with `retry` False makes the SDKs
-stop, by the header `x-should-retry: false`.
+No error of the public port has status 408 or 409 or is a redirect. The OpenAI SDKs send a request
+again on those, and a request that is sent again may buy an image again. An error with `retry` False
+makes the SDKs stop, by the header `x-should-retry: false`.
 """
 
 from math import ceil
@@ -192,7 +192,7 @@ class WrongContentType(InvalidRequest):
 
 
 class HeadersTooLarge(InvalidRequest):
-    """aiohttp refused to parse the head of the request because of its size."""
+    """The head of the request is too long: one line of it, or all of it."""
 
     status = 431
     code = "headers_too_large"

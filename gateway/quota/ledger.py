@@ -213,6 +213,7 @@ class Ledger(Service):
                     break
                 pause = 0.01
             except StoreUnavailable as failure:
+                # StoreLost must reach the callers: only its text says that an operator has to act.
                 self._unavailable = type(failure)
                 pause = min(1.0, pause * 2 or 0.05)
             except Exception as failure:  # noqa: BLE001 - a defect must not end the only worker

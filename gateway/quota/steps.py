@@ -332,6 +332,7 @@ def _without(holds: dict[str, Hold], id: str) -> dict[str, Hold]:
 
 
 def _changed(before: Accounts, after: dict[str, Account]) -> dict[str, Account]:
+    # Writing an account that did not change would only make the swaps of other processes fail.
     return {
         name: account for name, account in after.items() if account is not before.get(name, EMPTY)
     }

@@ -47,6 +47,7 @@ class FreeUsage(WriteBehind[Sequence[Entry]], Observer):
 
     def answer_ready(self, record: RequestRecord) -> None:
         """Add a cache hit, or a shared answer of a purchase in flight."""
+        # Logs and metrics call a shared answer "collapsed", the usage history "coalesced".
         request, shared = record.request, record.outcome == "collapsed"
         if request is None or not (shared or record.outcome == "hit"):
             return

@@ -90,7 +90,7 @@ class RequestHistory(WriteBehind[HistoryBatch], Observer):
     _latency: HourLatency = field(default_factory=HourLatency)
     _places: int = 0
     _batches: int = 0
-    _lines_since_trim: float = float("inf")
+    _lines_since_trim: float = float("inf")  # so that the first batch trims
 
     # -- as requests end ------------------------------------------------------------------------
 
@@ -122,6 +122,7 @@ class RequestHistory(WriteBehind[HistoryBatch], Observer):
             self._add_error(record, team, at)
         shared = self._shared.get(group)
         if shared is None:
+            # Anybody can send requests without a valid key: they always share lines.
             shared = _SharedLine(LINES_EACH if team is not None else 0)
             if len(self._shared) < GROUPS_AT_ONCE:  # else it is never written
                 self._shared[group] = shared

@@ -75,8 +75,9 @@ them elsewhere by then; clients without one are refused from then on, and reconn
 class Gateway:
     """A whole gateway in this process.
 
-    Building it opens nothing; it raises StartError if the settings cannot work. `start` opens all
-    parts and `stop` drains and closes them. `wall` is this machine's clock in seconds since the
+    Building it reads the files that the settings name, creates a missing pepper, and raises
+    StartError if the settings cannot work. It connects to nothing: `start` opens all parts, and
+    `stop` drains and closes them. `wall` is this machine's clock in seconds since the
     epoch. `exporter` receives spans where tracing is on; without it, OpenTelemetry's environment
     variables say where spans go.
     """
@@ -201,7 +202,7 @@ class Gateway:
         return len(self.proxy.flights)
 
     async def flush(self) -> None:
-        """Write cache hits and refusals that are not written yet. Raises StoreUnavailable."""
+        """Write the free usage that is not in the store yet. Raises StoreUnavailable."""
         await self._free_usage.flush()
 
     # -- starting -------------------------------------------------------------------------------
@@ -223,6 +224,7 @@ class Gateway:
 
     async def _open(self) -> None:
         running = self._running
+        # First, so that it is closed last: the others make spans until they are closed.
         running.push_async_callback(self._tracing.aclose)
         await startup.open_checked(self.store, self.settings.store.place, self.pepper)
         running.push_async_callback(self.store.close)

@@ -82,7 +82,7 @@ async def _serve(
     reloading = _reload_on_hangup(stopping)
     async with AsyncExitStack() as running:
         sandbox_upstream = None
-        if sandbox:
+        if sandbox:  # entered first, so that it still answers while the gateway drains
             sandbox_upstream = Sandbox(SandboxSettings(api_key=SANDBOX_KEY, answer="url"))
             await running.enter_async_context(sandbox_upstream)
         settings, token = _prepare(settings, sandbox_upstream, demo)
@@ -95,6 +95,7 @@ async def _serve(
             found, warnings = read()
             return _prepare(found, sandbox_upstream, demo)[0], warnings
 
+        # Entered last, so that no reload runs while the gateway drains.
         background = await running.enter_async_context(Background("serving"))
         background.spawn(_reload_when(reloading, lambda: reload(gateway, reread)))
         if demo:

@@ -109,7 +109,7 @@ class Directory(Service):
 
     def _remember(self, mark: bytes, caller: Caller) -> None:
         if len(self._callers) >= MOST_CALLERS:
-            self._callers.clear()
+            self._callers.clear()  # each of them is examined once more
         self._callers[mark] = caller
 
     async def _examine(self, authorization: Sequence[str]) -> Caller:
@@ -156,7 +156,7 @@ class Directory(Service):
                 del self.teams[team.name]
         self.keys.update((key.id, key) for key in changes.keys)
         self.generation = changes.generation
-        self._read_at = began
+        self._read_at = began  # not its end: a change during the reading may be missing
         if changes.now is not None:
             self.on_time(changes.now, self.monotonic() - began)
 

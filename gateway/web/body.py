@@ -16,7 +16,7 @@ from gateway.core.headers import json_content_type
 from gateway.telemetry.request_record import RequestRecord
 
 BODY_SECONDS = 30.0
-"""How long a client may take to send its whole body. aiohttp has no such limit."""
+"""How long a client of the admin port may take to send its body. aiohttp has no such limit."""
 
 SLICE_BYTES = 262_144
 

@@ -1,7 +1,8 @@
 """Checks of a request's head that aiohttp's parser leaves out: framing, host and target.
 
-What two programs read differently ends a request for one of them in the middle of it for the other.
-So whatever RFC 9112 lets a server refuse is refused, and its connection closed.
+A proxy and the gateway that read a head differently disagree about where its request ends, and one
+client's bytes become another's request (request smuggling). So the gateway refuses everything that
+RFC 9112 lets a server refuse, and closes the connection.
 """
 
 import re

@@ -46,6 +46,8 @@ SWEEP_SECONDS = 1.0
 """How often slow connections are looked for."""
 
 LINGERING_SECONDS = 2.0
+"""How long the rest of an unread body is read and dropped, so that its client gets the answer."""
+
 MAX_LINE_BYTES = 8_192
 MAX_FIELD_BYTES = 16_384
 """An 8 KB token still fits: it is answered as an unknown key, not as a broken request."""
@@ -77,6 +79,7 @@ class _Protocol(web.RequestHandler):
             self.report_unreadable("invalid_http", "too slow")
             self._wire.abort()
         served = self._current_request
+        # Neither the buffer nor the answer moves if the client reads nothing.
         left = self._wire.get_write_buffer_size(), served.writer.output_size if served else 0
         if left != self._left:
             self._left, self._left_since = left, now
@@ -176,9 +179,10 @@ class _Server(web.Server):
         super().__init__(
             self._handle,
             request_factory=self._request,
+            # A client that hangs up ends its wait. What it buys goes on in a task of its own.
             handler_cancellation=True,
             access_log=None,
-            auto_decompress=False,
+            auto_decompress=False,  # compressed bodies are refused
             keepalive_timeout=settings.keepalive_seconds,
             lingering_time=LINGERING_SECONDS,
             max_line_size=MAX_LINE_BYTES,
@@ -215,7 +219,7 @@ class _Server(web.Server):
 class Listener:
     """A port whose requests `handler` answers.
 
-    `settings` bound the time of handshakes, request heads and idle connections.
+    `settings` bound the time of handshakes, request heads, unread answers and idle connections.
     `observer` receives the requests that the parser refused.
     """
 

@@ -40,7 +40,7 @@ def error_response(error: GatewayError, record: RequestRecord | None = None) -> 
 
 
 def json_response(value: object, record: RequestRecord) -> web.Response:
-    """Answer 200 with JSON. A record appears in its public form."""
+    """Answer 200 with JSON. A Struct appears in its public form."""
     headers = {**_BASE, **_record_headers(record)}
     body = json.encode(listing(value) if isinstance(value, Struct) else value)
     return web.Response(body=body, headers=headers)

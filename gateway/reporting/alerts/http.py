@@ -57,7 +57,7 @@ class Receipt(Struct, frozen=True, kw_only=True):
 
 
 class HttpWebhooks(Service):
-    """Sends each message to the webhook of the call."""
+    """Sends messages. Each call names its webhook."""
 
     async def start(self) -> None:
         """Make the session of all calls."""
@@ -66,7 +66,7 @@ class HttpWebhooks(Service):
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
             trust_env=False,
-            timeout=aiohttp.ClientTimeout(total=None),
+            timeout=aiohttp.ClientTimeout(total=None),  # `send` bounds the whole attempt
         )
 
     async def close(self) -> None:
@@ -74,7 +74,7 @@ class HttpWebhooks(Service):
         await self._session.close()
 
     async def send(self, webhook: Webhook, id: str, body: bytes, now: float) -> Receipt:
-        """Send one message once, within seconds. It raises nothing."""
+        """Try once to send a message, and return the result. A failure raises nothing."""
         try:
             url = await asyncio.to_thread(url_of, webhook)
             secret = await asyncio.to_thread(secret_of, webhook)

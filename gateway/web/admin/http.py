@@ -50,7 +50,7 @@ AdminHandler = Callable[[AdminRequest], Awaitable[object]]
 def answer(
     value: object, status: int = 200, headers: Mapping[str, str] | None = None
 ) -> web.Response:
-    """Answer with JSON. A record appears in its public form."""
+    """Answer with JSON. A Struct appears in its public form."""
     body = json.encode(listing(value) if isinstance(value, Struct) else value)
     return web.Response(status=status, body=body, headers={**HEADERS, **(headers or {})})
 

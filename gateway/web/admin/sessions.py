@@ -96,6 +96,7 @@ class Sessions:
     def renew(self, visit: Visit, response: web.StreamResponse) -> None:
         """Extend the session's idle time, at most once a minute."""
         now = self.wall()
+        # A report in pieces has sent its headers already, and so cannot set a cookie.
         if response.prepared or now - visit.session.seen < RENEW_SECONDS:
             return
         if visit.session.id not in self._ended:

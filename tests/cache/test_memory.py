@@ -93,6 +93,14 @@ async def test_an_amended_entry_keeps_its_place_and_its_expiry(bench: Bench) -> 
 # -- bytes --------------------------------------------------------------------------------------
 
 
+async def test_bytes_are_counted(bench: Bench) -> None:
+    for size in (10, 20):
+        await bench.cache.set("kä", b"x" * size)
+        assert (len(bench.cache), bench.cache.bytes) == (1, ENTRY_BYTES + 3 + size)
+    await bench.cache.delete("kä")
+    assert (len(bench.cache), bench.cache.bytes) == (0, 0)
+
+
 async def test_evictions_are_reported_with_their_reason(bench: Bench) -> None:
     for key, ttl in (("a", None), ("b", 60), ("c", 600), ("d", 60)):
         await bench.fill(key, ttl=ttl)

@@ -24,6 +24,18 @@ def utc(at: float) -> str:
     return datetime.fromtimestamp(int(at), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+@lru_cache(4096)  # a report has many rows of the same hour
+def hour_text(hour: int) -> str:
+    """Format an hour since 1970, as reports show it."""
+    return utc(hour * HOUR_SECONDS)
+
+
+@lru_cache(1024)
+def day_text(day: int) -> str:
+    """Format a day since 1970, as reports show it."""
+    return datetime.fromtimestamp(day * DAY_SECONDS, UTC).date().isoformat()
+
+
 def milliseconds(seconds: float) -> float:
     """Return a duration in milliseconds, to a tenth of one."""
     return round(seconds * 1_000, 1)

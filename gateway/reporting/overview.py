@@ -12,7 +12,7 @@ from msgspec.structs import asdict
 from gateway.core.key_format import KeyId
 from gateway.core.model import UsageRow, UsageSums, sum_usage
 from gateway.core.money import MicroDollars
-from gateway.core.periods import DAY_SECONDS, HOUR_SECONDS, day_of, utc
+from gateway.core.periods import DAY_SECONDS, HOUR_SECONDS, day_of, day_text, utc
 from gateway.reporting.queries import check_order
 from gateway.reporting.request_lines import HourLatency
 from gateway.reporting.store import HistoryStore, UsageStore
@@ -136,11 +136,6 @@ def days_between(first: float | None, last: float | None, now: float) -> Days:
     return Days(max(0, first_day), last_day)
 
 
-def day_text(day: int) -> str:
-    """Return the date of a day since 1970."""
-    return utc(day * DAY_SECONDS)[:_DATE_CHARS]
-
-
 async def read_overview(
     usage: UsageStore, history: HistoryStore, days: Days, team: str | None, now: float
 ) -> Overview:
@@ -152,7 +147,7 @@ async def read_overview(
     former = await usage.report([], days.before.start, days.start, team)
     teams = _by_cost(_by_team(by_key))
     top = [row.group[0] for row in teams[:TOP]]
-    # The teams before the total: spend that is recorded in between must not lack in the rest.
+    # Read before the total: spend recorded in between is then in the rest, and not missing there.
     series = await usage.report(["team", days.by], days.start, days.end, top)
     total = await usage.report([days.by], days.start, days.end, team)
     axis = days.axis(now)

@@ -6,8 +6,6 @@ An entry belongs to the UTC hour of its `at`. A store keeps the sums of each hou
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from datetime import UTC, datetime
-from functools import lru_cache
 from math import ceil, floor
 from operator import add, neg
 from typing import Any
@@ -96,18 +94,6 @@ def numbers_of(entry: Entry) -> Numbers:
 def encode_group(group: Sequence[str]) -> bytes:
     """Encode a group as JSON, always the same for the same group."""
     return msgspec.json.encode(group)
-
-
-@lru_cache(4096)
-def hour_text(hour: int) -> str:
-    """Return an hour as reports show it."""
-    return datetime.fromtimestamp(hour * HOUR_SECONDS, UTC).strftime("%Y-%m-%dT%H:00:00Z")
-
-
-@lru_cache(1024)
-def day_text(day: int) -> str:
-    """Return a day since 1970 as reports show it."""
-    return datetime.fromtimestamp(day * DAY_SECONDS, UTC).date().isoformat()
 
 
 class Sums(dict[Group, Numbers]):

@@ -9,6 +9,7 @@ from itertools import chain, islice
 from typing import Any
 
 from gateway.core.model import UsageRow
+from gateway.core.periods import day_text, hour_text
 from gateway.stores.redis import names, usage_sums
 from gateway.stores.redis.link import RedisPart, operation
 from gateway.stores.redis.scripts import Argument
@@ -18,8 +19,6 @@ from gateway.stores.sums import (
     TIMES,
     Query,
     Sums,
-    day_text,
-    hour_text,
     picker,
     query_of,
 )
@@ -62,6 +61,7 @@ class RedisUsage(RedisPart):
             arguments: list[Argument] = [] if report.fields is None else [len(keys), *report.fields]
             keys += [names.usage(hour) for hour in hours]
             found = await self.link.call("sums", keys, *arguments)
+            # The reply has the packs first, then the hours.
             for (_, first), values in zip(some, found, strict=False):
                 report.add_pack(first, values)
             for hour, values in zip(hours, found[len(some) :], strict=True):

@@ -11,7 +11,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from gateway.core.model import UsageRow
-from gateway.core.periods import DAY_SECONDS, HOUR_SECONDS
+from gateway.core.periods import DAY_SECONDS, HOUR_SECONDS, day_text, hour_text
 from gateway.stores.sqlite import schema, usage_sums
 from gateway.stores.sqlite.threads import SqlitePart, in_thread
 from gateway.stores.sums import (
@@ -22,8 +22,6 @@ from gateway.stores.sums import (
     Numbers,
     Query,
     Sums,
-    day_text,
-    hour_text,
     query_of,
 )
 

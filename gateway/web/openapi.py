@@ -8,10 +8,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, get_args
 
 from msgspec import UNSET, Struct, UnsetType, json
+from msgspec.inspect import VarTupleType
 from msgspec.structs import fields
 
 from gateway import __version__
-from gateway.config.options import Micro
+from gateway.config.options import Micro, option
 from gateway.core.listing import public_type
 from gateway.reporting.alerts.message import Body
 from gateway.reporting.alerts.rules import Event
@@ -129,7 +130,7 @@ def _parameters(route: Route[Any]) -> Iterator[dict[str, Any]]:
         yield {"name": name, "in": "path", **about, "schema": {**text, "pattern": SEGMENT}}
     for field in fields(route.query):
         name, about = field.encode_name, {"required": field.required}
-        if "tuple" in str(field.type):  # a list, written with commas
+        if isinstance(option(field.type).kind, VarTupleType):  # a list, written with commas
             about["explode"] = False
         if route.body is None and name in route.example:
             about["example"] = route.example[name]

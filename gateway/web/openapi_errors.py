@@ -12,6 +12,7 @@ ANY_ROUTE: Errors = (core.InvalidRequest, InvalidFields, core.HeadersTooLarge, c
 """Errors of every route of both ports."""
 
 WITH_BODY: Errors = (core.BodyTooLarge, core.WrongContentType)
+"""Further errors of every route with a body."""
 
 TEAM: Errors = (core.Unauthenticated, core.KeyDisabled, core.StoreUnavailable)
 """Further errors of every route of the public port."""

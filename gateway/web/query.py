@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any, TypeVar
 
 from msgspec import Struct
+from msgspec.inspect import VarTupleType
 from msgspec.structs import fields
 from multidict import MultiMapping
 
@@ -25,7 +26,7 @@ def read_query(given: MultiMapping[str], of: type[S]) -> S:
             faults.add(f"no such parameter{did_you_mean(name, known)}", name)
             continue
         wanted, texts = option(known[name].type), given.getall(name)
-        many = "a list" in wanted.valid
+        many = isinstance(wanted.kind, VarTupleType)
         try:
             if len(texts) > 1 and not many:
                 raise ValueError("is given twice")

@@ -140,6 +140,7 @@ class _Reading:
         """Return the valid values of a section's options."""
         table, options = self._tables.get(section, {}), OPTIONS[section]
         values = read_table(table, options, self.faults.at(section), tables=TABLES[section])
+        # If the section is no table, all of its options count as wrong.
         written = table if isinstance(table, dict) else options
         self._wrong.update(f"{section}.{name}" for name in written if name not in values)
         for option, declared in options.items():

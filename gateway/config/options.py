@@ -63,7 +63,7 @@ def _decimal(text: str) -> Decimal:
     try:
         return Decimal(text)
     except InvalidOperation:
-        return Decimal("NaN")
+        return Decimal("NaN")  # an exponent of too many digits; no option accepts NaN
 
 
 def _syntax_fault(message: str, text: str) -> str:
@@ -114,6 +114,7 @@ class Option(Struct, frozen=True, kw_only=True):
             raise ValueError(f"must be {self.valid}; {error}") from None
         except ValueError:  # msgspec.ValidationError is one
             raise ValueError(f"must be {self.valid}") from None
+        # A plain integer, because msgspec encodes no subclass of int.
         return int(found) if isinstance(found, Micro) else found
 
     def check_in_file(self, value: object) -> None:

@@ -180,7 +180,8 @@ class Proxy:
 
     def _lead_or_join(self, context: Context) -> Flight[FlightResult]:
         """Return the flight of this answer. Raises Draining or Overloaded if none may start."""
-        # Nobody can join a flight without a name, and it joins none: its client wants a new answer.
+        # A flight without a name joins none and cannot be joined: its client wants a new answer, or
+        # the cache is off.
         name = context.fingerprint if context.cache.read else None
         if name and self.flights.under_way(name):
             self.observer.flight("follow")  # also in a drain: joining buys nothing

@@ -79,7 +79,7 @@ def url_expires(url: str) -> float | None:
 
 def _query(url: str) -> dict[str, str]:
     """Read the query's fields, with names in lower case. Of equal names the last one counts."""
-    # By hand: urllib's parser takes "+" for a blank, and copies a megabyte of data: several times.
+    # By hand: urllib's parser takes "+" for a blank, and copies a large data URL several times.
     text = url.partition("?")[2].partition("#")[0]
     pairs = (field.partition("=") for field in text.split("&"))
     return {unquote(name).lower(): unquote(value) for name, _, value in pairs}

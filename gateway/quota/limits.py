@@ -67,8 +67,8 @@ _BUDGET_READERS = [
 class LimitState(Struct, frozen=True):
     """One limit at one moment. `size`, `used` and `held` are in the unit of its kind.
 
-    `resets_at` is when all of the limit is free again. It is None if nothing is used, and for
-    calls in flight, because nobody knows when they end.
+    `resets_at` is when all of the limit is free again. It is None for a minute without purchases,
+    and for calls in flight, because nobody knows when they end.
     """
 
     kind: LimitKind

@@ -8,7 +8,7 @@ Doubt never makes a charge smaller:
 - Cached tokens are part of the text and image tokens, and cost less if it is clear which of them
   they are. A count of them that does not fit gives no discount.
 - A usage without a total, or with a contradiction, is not sound. Its totals are then the least that
-  was bought, at the highest prices. The caller charges the hold if that is more.
+  was bought, at the highest prices. The caller charges by the price table if that is more.
 """
 
 from collections.abc import Mapping
@@ -92,7 +92,10 @@ def read_usage(value: object) -> Usage:
 
 
 def _sound(fields: Mapping[str, Any]) -> Usage:
-    """Raises ValueError if counts are missing, implausible or do not add up."""
+    """Return all that was bought.
+
+    Raises ValueError if counts are missing, implausible or do not add up.
+    """
     taken, made = _count(fields, "input_tokens"), _count(fields, "output_tokens")
     both = taken + made
     if not taken or not made or _count(fields, "total_tokens", both) != both:

@@ -87,8 +87,8 @@ class QuotaGauges(Service, Collector, Observer):
                 limit.add_metric([label, state.name], state.size / state.kind.scale)
                 used.add_metric([label, state.name], (state.used + state.held) / state.kind.scale)
         for name, _ in teams:
-            window = accounts.get(team_account(name), EMPTY).month.roll(month_of(now))
-            month.add_metric([name], (window.cost + window.held_cost) / MICRO)
+            usage = accounts.get(team_account(name), EMPTY).month.roll(month_of(now))
+            month.add_metric([name], (usage.cost + usage.held_cost) / MICRO)
         holds = sum(len(account.holds) for account in accounts.values())
         yield from (limit, used, month)
         yield GaugeMetricFamily("gateway_reservations_open", "Open reservations.", value=holds)

@@ -72,10 +72,9 @@ class RequestRecord:
         return max(0.0, own)
 
 
-# A class, because a generator takes three times as long.
-
-
 class _Wait:
+    """A wait that counts. It is a class, because a generator takes three times as long."""
+
     __slots__ = ("_record", "_started")
 
     def __init__(self, record: RequestRecord) -> None:

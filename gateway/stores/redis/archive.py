@@ -120,6 +120,7 @@ class RedisArchive(RedisPart):
             case archive.CheckRecord(check=name, value=value):
                 await directory.check_value(self.link, name, value)
             case archive.ClockRecord(at=at):
+                # A swap without accounts only advances the store's clock.
                 await accounts.swap(self.link, (), (), latest=ceil(at * MICROSECONDS))
             case archive.UseRecord(key=id, at=at):
                 await self._directory.record_use({id: at})

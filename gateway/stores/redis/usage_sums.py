@@ -64,7 +64,7 @@ def entry_arguments(entries: Sequence[Entry]) -> tuple[list[str], list[Argument]
     Raises OverflowError for numbers of more than 64 bits.
     """
     hours = list(dict.fromkeys(hour_of(entry.at) for entry in entries))
-    places = {hour: place for place, hour in enumerate(hours, 1)}
+    places = {hour: place for place, hour in enumerate(hours, 1)}  # Lua counts from 1
     arguments: list[Argument] = [len(hours), *hours]
     for entry in entries:
         kind = _FREE if entry.outcome in FREE_OUTCOMES else _PURCHASE

@@ -1,7 +1,7 @@
 """The store's clock: the machine's wall clock, except that it never runs backwards.
 
-Budgets are counted by calendar periods and by seconds, so a clock that runs backwards would open
-a window a second time. Three rules prevent that:
+Budgets are counted by calendar periods and by seconds, so a clock that runs backwards would begin
+a period a second time. Three rules prevent that:
 
 - within a process it goes on at least as fast as the monotonic clock;
 - a store keeps a *mark*, the latest time that it has written anything at, and no reading is

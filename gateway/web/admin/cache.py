@@ -173,7 +173,7 @@ class AdminCache:
             raise OperationError("All teams share the cache: purge it as a whole.")
         names = None if wanted.team is None else [wanted.team]
         await operations.purge_teams(self.store, names, call.by)
-        await self.directory.refresh()
+        await self.directory.refresh()  # from now on this gateway uses the new fingerprints
         if wanted.all:
             await self.cache.answers.clear()
         return Purged(purged=True, team=wanted.team, fingerprint=None)

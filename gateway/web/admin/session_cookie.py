@@ -92,6 +92,7 @@ def read_session(
     fields, _, signature = cookie.partition(".")
     if len(cookie) > LONGEST_COOKIE or not cookie.isascii():
         return None
+    # Decoded before it is verified: the key of the signature depends on the token that it names.
     try:
         session = _decoder.decode(base64.urlsafe_b64decode(fields + _PADDING))
     except (ValueError, msgspec.MsgspecError):  # neither base64 nor a session

@@ -43,7 +43,7 @@ _NUMBERS = {
 """The titles of columns with numbers."""
 
 _OUTCOMES = {"hit": "cache hit", "miss": "bought", "collapsed": "shared", "coalesced": "shared"}
-"""What a table shows instead of the outcome of a log line or of a usage row."""
+"""The words of a table for outcomes of log lines and of usage rows."""
 
 _LIMITS = {
     "images_per_day": "{} images a day",

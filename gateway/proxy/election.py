@@ -50,7 +50,9 @@ LEASE_SECONDS = 5.0
 """How long a lease outlives its holder."""
 
 OUTAGE_SECONDS = 2.0
-"""How long a candidate that has waited before puts up with a store that does not answer."""
+"""How long the store may be away for a candidate that has waited for another gateway.
+
+Any other candidate fails: it knows of no purchase that could still serve it."""
 
 MESSAGE_SECONDS = 60.0
 """How long messages are kept for a store that does not answer. Nobody waits that long."""

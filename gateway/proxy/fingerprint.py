@@ -37,8 +37,8 @@ def fingerprint(
 ) -> str:
     """Return the SHA-256, in hex, of the scope, the upstream and the request.
 
-    `scope` names the team that shares answers ("" is all teams), `upstream` is its base URL and
-    path, and `ignore` lists top-level fields that only identify the end user.
+    `scope` names the team that shares answers ("" is all teams), and `upstream` is its base URL
+    and path. `ignore` lists top-level fields that only identify the end user.
     """
     fields = {name: value for name, value in request.body.items() if name not in ignore}
     # One JSON list, so that no part can run over into the next.

@@ -10,11 +10,12 @@
 It holds no secret: keys are there by their digests, as in the store. Money is whole micro-dollars,
 bytes are base64, and an account is an array without field names, as stores keep it.
 
-The reader trusts nothing. It refuses an archive as a whole where a line is damaged, unknown, out
-of order, a duplicate, or has a value that no store can hold, and where the archive is cut off or
-does not match its checksum (SHA-256 of all lines before the footer). A change that adds a field
-to any record raises `VERSION`: an older gateway could not know what it would lose. New fields
-have defaults, so that old archives stay readable.
+The reader trusts nothing. One bad line makes it refuse the whole archive: a damaged or unknown one,
+one out of order, a duplicate, or a value that no store can hold. It also refuses an archive that is
+cut off or does not match its checksum (SHA-256 of all lines before the footer).
+
+A change that adds a field to any record raises `VERSION`, because an older gateway would lose the
+field unnoticed. New fields have defaults, so that old archives stay readable.
 """
 
 import hashlib

@@ -77,7 +77,7 @@ OPERATIONS = (
 """The store's operations that serving needs."""
 
 LEASE_OPERATIONS = ("take_lease", "renew_leases", "end_leases", "hand_over", "handed_over")
-"""Those that it needs, too, if several gateways share the store."""
+"""The further operations that serving needs if several gateways share the store."""
 
 CALL_ENDS = (
     *("200", "400", "401", "403", "404", "408", "429", "500", "502", "503", "504"),

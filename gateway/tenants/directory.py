@@ -4,9 +4,9 @@ Authentication needs no store on the hot path. The copy reads the store's change
 second, so that a revoked key stops working everywhere within a second. While the store is away the
 copy serves for `STALE_SECONDS`; after that every key is refused.
 
-A successful authentication is cached under a keyed hash of the whole header (the header itself
-would be a plain secret in memory), and stays valid while the copy has the very same key and team.
-Failures are not cached, and the hash depends on a secret of the process. So the cache makes
+A successful authentication is cached under a keyed hash of the whole header, because the header
+itself would be a plain secret in memory. It stays valid while the copy has the very same key and
+team. Failures are not cached, and the hash depends on a secret of the process. So the cache makes
 guessing no faster, and its timing reveals nothing.
 """
 

@@ -33,7 +33,7 @@ from gateway.tenants.views import has_expired
 
 
 class Applied(Struct, frozen=True, kw_only=True):
-    """What applying a file of teams did, by the teams' names. The file lacks `left_alone`."""
+    """The result of applying a file: the names of teams. The file lacks those `left_alone`."""
 
     created: list[str]
     replaced: list[str]

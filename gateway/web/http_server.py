@@ -11,8 +11,8 @@ aiohttp queues a request that its parser refused behind the request in progress.
 waits for the rest of its body, it would wait in vain: so `data_received` fails its body at once.
 
 A chunked request is the last one on its connection. aiohttp's parser keeps the last trailer field
-of a chunked body and makes it a header of the next request, so behind a balancer that reuses
-connections one client could set another's headers. Requests that follow are not read.
+of a chunked body and makes it a header of the next request. Behind a balancer that reuses
+connections, one client could thus set another's headers. Requests that follow are not read.
 """
 
 import asyncio

@@ -46,7 +46,7 @@ MICROSECONDS = 1_000_000
 """In a second: the server's clock counts microseconds."""
 
 FAILURES = (RedisError, RedisClusterException, OSError, TimeoutError)
-"""What redis-py raises where a server is away, full, loading, demoted or broken."""
+"""Exceptions of redis-py for a server that is away, full, loading, demoted or broken."""
 
 _LOST = "EPOCH lost"
 _CONFIRMED = "EPOCH confirmed "

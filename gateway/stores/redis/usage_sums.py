@@ -12,8 +12,8 @@ into three packs, which hold hundreds of sums in one value, by team:
     of their day, by key, and under `TOTALS` the totals of each hour;
     of their week, by key.
 
-An hour's usage is always its pack plus its sums, whatever has moved. So a late entry, or one that
-is subtracted, is added to sums that were empty, and moves in its turn. A day or a week is its pack
+An hour's usage is always its pack plus its sums, before and after a move. So a late entry, or one
+that is subtracted, is added to sums that were empty, and moves later. A day or a week is its pack
 plus the sums of all its hours.
 
 Any gateway may move any sums at any time. The move is one script, which does nothing where a pack

@@ -8,9 +8,9 @@ that file deleted under a running gateway, SQLite would go on writing into a fil
 and a new file would give everybody a fresh budget. A backup put in its place would be mixed with
 the old file's log. So both are an outage until the file is back or the gateway is restarted.
 
-The same goes for the log. A `-wal` file without a name is lost with the process, and the next
-process to open the database makes a new one, which those with the old one do not see. So once the
-log is gone, every connection writes its part of it into the database file and closes, and none is
+The same goes for the log. A `-wal` file without a name is lost with the process. The next process
+to open the database makes a new log, which processes with the old one do not see. So once the log
+is gone, every connection writes its part of it into the database file and closes, and none is
 opened again. Other processes with the old log may take a moment longer. Only a restart makes sure
 that none is left.
 """

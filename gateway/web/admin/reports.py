@@ -1,6 +1,6 @@
 """Reports in the admin API: usage, the overview, quotas, recent requests, errors, and changes.
 
-The gateway reads and sends usage by hour or day one day at a time, as JSON or CSV, so that a year
+The gateway reads usage by hour or day one day at a time, and sends it as JSON or CSV. So a year
 takes no more memory than a day. Within a day, rows are in the order of their groups.
 """
 
@@ -79,7 +79,7 @@ class Quotas(Struct, frozen=True, kw_only=True):
 
 
 class AuditQuery(Span, frozen=True, kw_only=True):
-    """Which changes to list. Without `from`, the list begins with the first change on record."""
+    """Selects changes. Without `from`, the list begins with the first change on record."""
 
     team: str | None = None
     limit: Annotated[int, Meta(ge=1, le=10_000)] = 1_000

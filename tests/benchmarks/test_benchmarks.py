@@ -95,7 +95,7 @@ async def test_the_overview_is_measured_on_both_stores() -> None:
     assert "324 entries" in _printed(table)
 
 
-async def test_a_server_that_does_not_start_is_told(tmp_path: Path) -> None:
+async def test_a_server_that_does_not_start_is_reported(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="No module named"):
         async with running(tmp_path, "tests.benchmarks.absent"):
             pass

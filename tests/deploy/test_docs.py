@@ -1,4 +1,4 @@
-"""The pages of docs/: their lists are complete, their examples work, their site is on one host."""
+"""The pages of docs/: complete lists, examples that work, and a site that loads nothing foreign."""
 
 import asyncio
 import importlib.util

@@ -40,7 +40,7 @@ async def storm(replicas: Replicas, keys: Sequence[str], requests: int, most: in
 
 
 async def keep_asking(replicas: Replicas, key: str) -> None:
-    """Buy one image after the other until the budget is used up, whatever Retry-After says."""
+    """Buy one image after the other until the budget is used up, and wait for no Retry-After."""
     while (got := await patiently(replicas, key)).status != 429 or got.error != USED_UP:
         if got.status == 429:
             assert got.error == TOO_MUCH_AT_ONCE

@@ -129,7 +129,7 @@ class Nest:
             return response.status
 
     async def send_raw(self, data: bytes) -> None:
-        """Send what no client library would send, whatever the answer."""
+        """Send bytes that no client library would send; any answer will do."""
         async with wire(self.url) as connection:
             await connection.send(data)
             with suppress(TimeoutError):

@@ -50,7 +50,7 @@ class Program:
     """
 
     module = "gateway"
-    """The module in its place."""
+    """The module that runs. A subclass or a test may run another one."""
 
     def __init__(self, folder: Path, name: str = "", **environ: str) -> None:
         self.folder = folder

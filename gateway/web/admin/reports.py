@@ -169,8 +169,7 @@ class Reports:
     @AdminRoute("GET", "/audit", "Who changed what", query=AuditQuery)
     async def _audit(self, call: AdminRequest) -> AuditLog:
         query: AuditQuery = call.query
-        start = None if query.first is None else parse_time(query.first)
-        end = None if query.last is None else parse_time(query.last, ends=True)
+        start, end = query.bounds()
         return AuditLog(changes=await self.store.audit.entries(start, end, query.team, query.limit))
 
 

@@ -25,13 +25,13 @@ PROMPT = "A simple red apple on a white table, photorealistic"
 
 
 async def demo_team(store: DirectoryStore, *, real: bool) -> Team:
-    """The demo team, created if it is missing.
+    """The demo team, created if it is missing or was deleted.
 
     In front of a real upstream it has a limit of images a day: the operator's, or else the demo's.
     Raises StoreUnavailable.
     """
     known = {team.name: team for team in (await store.changes(0)).teams}
-    team = known.get(TEAM, Team(name=TEAM))
+    team = replace(known.get(TEAM, Team(name=TEAM)), deleted=False)
     if real and team.limits.images_per_day is None:
         limits = replace(team.limits, images_per_day=REAL_IMAGES_PER_DAY)
         team = replace(team, limits=limits)

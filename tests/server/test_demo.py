@@ -171,6 +171,9 @@ async def test_a_demo_team_has_a_limit_in_front_of_a_real_upstream(
     for real in (True, False):
         assert await demo_team(directory, real=real) == changed
     assert (await directory.changes(0)).teams == [changed]
+    await put_teams(directory, [Team(name="demo", deleted=True)])
+    assert await demo_team(directory, real=False) == Team(name="demo")
+    assert (await directory.changes(0)).teams == [Team(name="demo")]
 
 
 async def test_a_revoked_demo_key_is_refused(tmp_path: Path, directory: DirectoryStore) -> None:

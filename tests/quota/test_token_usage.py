@@ -67,6 +67,13 @@ def test_tokens_without_details() -> None:
     assert cost(GPT_IMAGE_2, expected) == 100 * 8 + 200 * 30
 
 
+def test_one_kind_alone() -> None:
+    usage = read_usage(
+        used(input_tokens_details={"text_tokens": 100}, output_tokens_details={"image_tokens": 200})
+    )
+    assert usage == Usage(text_input=100, image_output=200, sound=True)
+
+
 def test_cached_tokens_by_kind() -> None:
     # Named as in the Realtime API's reference, the one place where OpenAI documents the two kinds.
     usage = detailed(

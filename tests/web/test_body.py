@@ -77,10 +77,11 @@ async def test_a_length_above_the_limit_is_refused_unread(declared: int, headers
 
 
 async def test_chunks_above_the_limit_are_refused_before_their_end() -> None:
-    async with reading() as url, wire(url) as connection:
-        endless = chunked(b"x" * 600, b"y" * 600).removesuffix(b"0\r\n\r\n")
-        await connection.send(request_bytes(body=endless, headers=CHUNKED, length=None))
-        assert (await connection.answer(seconds=1)).error == (413, "body_too_large")
+    whole = chunked(b"x" * 600, b"y" * 600)
+    for sent in (whole.removesuffix(b"0\r\n\r\n"), whole):
+        async with reading() as url, wire(url) as connection:
+            await connection.send(request_bytes(body=sent, headers=CHUNKED, length=None))
+            assert (await connection.answer()).error == (413, "body_too_large")
 
 
 async def test_bytes_behind_a_body_are_no_part_of_it() -> None:
@@ -106,7 +107,7 @@ async def test_a_body_that_arrives_too_slowly_is_refused(trickles: bool) -> None
                 await connection.send(b" ")
 
         trickling = asyncio.create_task(trickle())
-        assert (await connection.answer(seconds=0.8)).error == (400, "body_timeout")
+        assert (await connection.answer()).error == (400, "body_timeout")
         trickling.cancel()
 
 

@@ -6,8 +6,10 @@ RFC 9112 lets a server refuse, and closes the connection.
 """
 
 import re
+from functools import lru_cache
 
 from aiohttp import HttpVersion11
+from aiohttp.hdrs import CONTENT_LENGTH, HOST, TRANSFER_ENCODING
 from aiohttp.http import RawRequestMessage
 
 from gateway.core.errors import GatewayError, InvalidRequest
@@ -26,16 +28,16 @@ def framing_error(message: RawRequestMessage) -> GatewayError | None:
 
     Sources: RFC 9112, sections 3.2 (host), 3.2.1 (target) and 6.1 (transfer codings).
     """
-    codings = message.headers.getall("Transfer-Encoding", ())
-    if codings:
-        if message.version < HttpVersion11 or "Content-Length" in message.headers:
+    headers = message.headers
+    if TRANSFER_ENCODING in headers:
+        codings = headers.getall(TRANSFER_ENCODING)
+        if message.version < HttpVersion11 or CONTENT_LENGTH in headers:
             return _invalid("Transfer-Encoding is not allowed here.")
         if [coding.strip().lower() for coding in codings] != ["chunked"]:
             return _invalid("Transfer-Encoding may only be chunked.")
-    if len(message.headers.get("Content-Length", "")) > _LENGTH_DIGITS:
+    if len(headers.get(CONTENT_LENGTH, "")) > _LENGTH_DIGITS:
         return _invalid("The Content-Length has too many digits.")
-    hosts = message.headers.getall("Host", ())
-    if len(hosts) > 1 or not all(map(_is_host, hosts)):
+    if not _is_host(headers.get(HOST)):
         return _invalid("The Host header must be one host name, with or without a port.")
     if "#" in message.path:
         return _invalid("The target has a fragment.")
@@ -46,6 +48,10 @@ def _invalid(text: str) -> InvalidRequest:
     return InvalidRequest(text, code="invalid_http")
 
 
-def _is_host(host: str) -> bool:
+@lru_cache(maxsize=64)  # clients of one address send the same host: most are looked up
+def _is_host(host: str | None) -> bool:
+    """Whether it is one host, or none: aiohttp refuses several, and HTTP/1.1 without one."""
+    if host is None:
+        return True
     found = _HOST.fullmatch(host)
     return found is not None and int(found[1] or 0) < _PORTS

@@ -70,7 +70,7 @@ def error(team: Account, *numbers: int, **options: Any) -> LimitReached:
         ({"day": (0, 90)}, {"cost_per_day": 100}, None, END_OF_DAY),
         ({"month": (0, 90)}, {"cost_per_month": 100}, None, END_OF_MONTH),
         # money that only open calls hold may come back
-        ({"day": (0, 50, 0, 40)}, {"cost_per_day": 100}, RETRY_SECONDS, None),
+        ({"day": (0, 80, 0, 10)}, {"cost_per_day": 100}, RETRY_SECONDS, None),
         ({"month": (0, 0, 0, 100)}, {"cost_per_month": 100}, RETRY_SECONDS, None),
         ({"holds": 3}, {"concurrent_requests": 3}, RETRY_SECONDS, None),
         ({"minute": ((int(NOON), 2),)}, {"requests_per_minute": 2}, 60.0, None),

@@ -34,7 +34,7 @@ async def keep(
             snapshot_file.write, Path(settings.keep_path), entries, seconds
         )
     except OSError as error:
-        log.error("cache snapshot not written", path=settings.keep_path, cause=error.strerror)  # noqa: TRY400
+        log.error("cache snapshot not written", path=settings.keep_path, cause=error.strerror)  # noqa: TRY400 - the cause says it all
         return
     log.info(
         "cache snapshot written",

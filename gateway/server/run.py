@@ -144,14 +144,14 @@ async def _print_banner(
     key = await demo_key(gateway.store.directory, gateway.pepper, file)
     await gateway.directory.refresh()
     text = banner(gateway.url, gateway.admin_url, key, team, token, real=real)
-    print(text, flush=True)  # noqa: T201
+    print(text, flush=True)  # noqa: T201 - for people, on standard output
 
 
 def _print_wait(gateway: Gateway) -> None:
     """Say at the terminal why Ctrl-C does not end the process: a log line is easily missed."""
     calls = "1 purchase" if gateway.flights == 1 else f"{gateway.flights} purchases"
     seconds = ceil(gateway.settings.server.drain_seconds)
-    print(  # noqa: T201
+    print(  # noqa: T201 - for people at a terminal
         f"\nWaiting for {calls} in flight, at most {seconds} s. Ctrl-C again exits at once: these "
         "purchases are charged and their images are lost.",
         file=sys.stderr,

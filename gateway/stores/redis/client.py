@@ -53,7 +53,7 @@ def open_client(place: StoreUrl, *, connections: int, retries: int) -> RedisClie
         return RedisCluster(startup_nodes=nodes, **options)
     if place.kind == "sentinel":
         bounds = {"socket_timeout": NODE_SECONDS, "socket_connect_timeout": NODE_SECONDS}
-        sentinel = Sentinel(place.nodes, sentinel_kwargs={**bounds, **tls})  # type: ignore[no-untyped-call]
+        sentinel = Sentinel(place.nodes, sentinel_kwargs={**bounds, **tls})  # type: ignore[no-untyped-call]  # redis has no types here
         # Each connection goes to the master that the sentinels name at that time.
         master: Redis = sentinel.master_for(place.service, db=place.db, **options)
         return master

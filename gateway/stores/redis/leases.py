@@ -103,7 +103,7 @@ class RedisLeases(RedisPart):
                         with suppress(msgspec.DecodeError, UnicodeDecodeError):  # not ours
                             yield _decode_event.decode(message["data"])
             finally:
-                await subscription.aclose()  # type: ignore[no-untyped-call]
+                await subscription.aclose()  # type: ignore[no-untyped-call]  # redis has no types here
         except FAILURES as failure:
             raise StoreUnavailable from failure
         finally:

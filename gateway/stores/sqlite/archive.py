@@ -90,7 +90,7 @@ def _begin(connection: Connection) -> int:
     """Open the transaction, and return the generation of all teams and keys that are imported."""
     connection.execute("BEGIN IMMEDIATE")
     for table in _TABLES:
-        if connection.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone():  # noqa: S608
+        if connection.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone():  # noqa: S608 - of our own list
             raise archive.NotEmpty
     return directory.next_generation(connection)
 

@@ -29,7 +29,7 @@ _PUT_TEAM = """
 _TEAMS = "SELECT team FROM teams WHERE generation > ? ORDER BY generation"
 _FIELDS = Key.__struct_fields__
 _COLUMNS = (*_FIELDS, "generation")
-# Only names of fields are put into the statements, never a value.
+# Only names of fields are put into these statements, never a value (S608).
 _PUT_KEY = f"""
     INSERT INTO keys ({", ".join(_COLUMNS)}) VALUES ({", ".join(f":{name}" for name in _COLUMNS)})
     ON CONFLICT (id) DO UPDATE SET {", ".join(f"{name} = excluded.{name}" for name in _COLUMNS)}

@@ -130,7 +130,7 @@ def _prepare_with_retries(path: Path, busy_seconds: float) -> None:
         except sqlite3.OperationalError as failure:
             if _code(failure) not in _BUSY or time.monotonic() > deadline:
                 raise
-            time.sleep(_RETRY_SECONDS)
+            time.sleep(_RETRY_SECONDS)  # in a thread: the event loop goes on
 
 
 def _prepare(connection: Connection) -> None:

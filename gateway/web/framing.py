@@ -1,8 +1,8 @@
 """Checks of a request's head that aiohttp's parser leaves out: framing, host and target.
 
 A proxy and the gateway that read a head differently disagree about where its request ends, and one
-client's bytes become another's request (request smuggling). So the gateway refuses everything that
-RFC 9112 lets a server refuse, and closes the connection.
+client's bytes become another's request (request smuggling). So the gateway refuses a head that can
+be read in more than one way, and closes the connection.
 """
 
 import re
@@ -24,7 +24,7 @@ _LENGTH_DIGITS = 20
 
 
 def framing_error(message: RawRequestMessage) -> GatewayError | None:
-    """Return the error of a request that is read in more than one way, or None.
+    """Return the error of a head that can be read in more than one way, or None.
 
     Sources: RFC 9112, sections 3.2 (host), 3.2.1 (target) and 6.1 (transfer codings).
     """
@@ -40,7 +40,7 @@ def framing_error(message: RawRequestMessage) -> GatewayError | None:
     if not _is_host(headers.get(HOST)):
         return _invalid("The Host header must be one host name, with or without a port.")
     if "#" in message.path:
-        return _invalid("The target has a fragment.")
+        return _invalid("The request target must not have a fragment (#).")
     return None
 
 

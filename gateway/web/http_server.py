@@ -4,8 +4,9 @@ It uses aiohttp's low-level server instead of its `Application`, because the req
 then answer and log with our own words. By default, aiohttp repeats and logs requests that its
 parser cannot read, including raw Authorization values.
 
-aiohttp closes an idle connection, but waits as long for an incomplete request head, and for ever
-until a client reads its answer. So once a second the port aborts the connections that do not move.
+aiohttp closes idle connections. But it waits just as long for the rest of a request head, and it
+waits for ever for a client that does not read its answer. So once a second the port looks for both,
+and aborts these connections.
 
 aiohttp queues a request that its parser refused behind the request in progress. If that one still
 waits for the rest of its body, it would wait in vain: so `data_received` fails its body at once.

@@ -35,7 +35,7 @@ if missing:
 endef
 export PROBE
 
-.PHONY: help setup run test test-all soak check docs servers bench screenshots format lock clean
+.PHONY: help setup run test test-all soak mutants check docs servers bench screenshots format lock clean
 
 help: ## show this list
 	@awk -F ': .*## ' '/^[a-z-]+: .*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -58,6 +58,10 @@ test-all: setup servers ## run all tests, with the long ones and with twenty rep
 soak: setup servers ## repeat two hundred times what fails by chance (an hour or more)
 	@$(PYTEST) --repeats=200 --timeout=7200 -m "soak or repeated" $(ARGS)
 
+# Each worker takes a mutant. What came out stays in mutants/: a further run does only the rest.
+mutants: setup ## make small faults in the code that decides about money; the tests must find them
+	@nice $(BIN)/python -m mutmut run --max-children=$(WORKERS) $(ARGS)
+
 SITE = $(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going \
 	--builder html --doctree-dir build/doctrees docs build/docs
 
@@ -77,7 +81,7 @@ check: setup servers ## check formatting, lint, types and documentation, and run
 
 # Programs that tests start. A missing one is installed from Debian's packages where that is
 # allowed. Its service is stopped: Prometheus' own would take the admin port.
-SERVERS := redis-server chromium nginx caddy haproxy prometheus
+SERVERS := redis-server chromium nginx haproxy prometheus faketime
 servers:
 	@list_missing() { for name in $(SERVERS); do command -v $$name >/dev/null || echo $$name; done; }; \
 	missing=$$(list_missing); \
@@ -96,8 +100,8 @@ servers:
 	    echo "Missing: $$name. It could not be installed; tests that need it fail." >&2; \
 	done
 
-# Takes a few minutes. Ask for less with ARGS=--quick, or ARGS='--only "hit small"'.
-bench: setup ## measure speed beside a bare aiohttp server (ARGS=--quick for a minute of it)
+# Takes ten minutes. Ask for less with ARGS=--quick, or ARGS='--only "hit small"'.
+bench: setup ## measure speed beside a bare server, and hostile clients (ARGS=--quick for a minute of it)
 	@$(BIN)/python -m tests.benchmarks $(ARGS)
 
 screenshots: setup servers ## take the README's pictures of the dashboard
@@ -118,7 +122,7 @@ lock: setup ## lock the dependencies of pyproject.toml (ARGS=--upgrade for the n
 	@$(COMPILE) --group dev --constraint requirements.lock --output-file requirements-dev.lock
 
 clean: ## remove the environment and everything that was built; data/ stays
-	@rm -rf $(VENV) .venv-ci build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	@rm -rf $(VENV) .venv-ci build dist mutants .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	@find $(SOURCES) -name __pycache__ -prune -exec rm -rf {} +
 
 # Scripts in an environment hold its path, so one that was moved is made again, as is one that is

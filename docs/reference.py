@@ -7,7 +7,6 @@ date.
 """
 
 import inspect
-import re
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -17,9 +16,10 @@ from msgspec import Struct
 
 from gateway.config import settings
 from gateway.config.admin_tokens import TokenOptions
+from gateway.config.client_tables import REWRITE
 from gateway.config.model_tables import TOKEN_PRICES, ModelTable
-from gateway.config.models import RequestDefaults, SizeRules, TokenPrices
-from gateway.config.options import Micro, Option, options_of
+from gateway.config.models import RequestDefaults, Rewrite, SizeRules, TokenPrices
+from gateway.config.options import Micro, Option, descriptions, options_of
 from gateway.config.teams_file import TeamOptions
 from gateway.config.values import TeamLimits
 from gateway.config.webhooks import WebhookOptions
@@ -31,9 +31,6 @@ PAGE = Path("docs/configuration.md")
 Tables = dict[str, tuple[Mapping[str, Option], type[Struct]]]
 """The options of each table by its name, and the Struct whose docstring describes them."""
 
-_DESCRIPTION = re.compile(r"^    (\w+): (.*(?:\n     .*)*)", re.MULTILINE)
-
-
 _NAMED: dict[str, Tables] = {
     "admin": {"admin.tokens.NAME": (options_of(TokenOptions), TokenOptions)},
     "alerts": {"alerts.webhooks.NAME": (options_of(WebhookOptions), WebhookOptions)},
@@ -42,6 +39,7 @@ _MODELS: Tables = {
     "models.NAME": (options_of(ModelTable), ModelTable),
     "models.NAME.sizes": (options_of(SizeRules), SizeRules),
     "models.NAME.defaults": (options_of(RequestDefaults), RequestDefaults),
+    "models.NAME.rewrite": (REWRITE, Rewrite),
     "models.NAME.token_prices": (TOKEN_PRICES, TokenPrices),
 }
 TEAM_TABLES: Tables = {
@@ -54,17 +52,12 @@ def gateway_tables() -> Tables:
     """Return the tables of gateway.toml, in the order of the file."""
     tables: Tables = {}
     for name, struct in settings.SECTIONS.items():
-        tables |= {name: (settings.OPTIONS[name], struct), **_NAMED.get(name, {})}
+        tables |= {name: (_present(settings.OPTIONS[name]), struct), **_NAMED.get(name, {})}
     return tables | _MODELS
 
 
-def descriptions(struct: type[Struct]) -> dict[str, str]:
-    """Return the sentence for each option in the docstrings of a Struct and of its bases."""
-    found: dict[str, str] = {}
-    for base in reversed(struct.__mro__):
-        _, _, options = inspect.cleandoc(base.__doc__ or "").partition("Options:\n")
-        found |= {name: " ".join(text.split()) for name, text in _DESCRIPTION.findall(options)}
-    return found
+def _present(options: Mapping[str, Option]) -> Mapping[str, Option]:
+    return {name: option for name, option in options.items() if "gone" not in option.notes}
 
 
 def toml_value(value: object) -> str:

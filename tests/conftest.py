@@ -1,23 +1,26 @@
 """Fixtures for tests of the whole gateway."""
 
+import asyncio
+import gc
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Generator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
 import structlog
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from xdist.scheduler import LoadScopeScheduling
 
+import tests.support.environment  # noqa: F401  first of all: others copy the environment
 from gateway.stores.port import Store
 from tests.conformance.store import MakeStore
 from tests.support.redis import RedisServer, running_redis
 from tests.support.rig import Rig, running_rig
 from tests.support.stores import DATABASES, Places
 
-QUICK_REPEATS = 3
+QUICK_REPEATS = 2
 
 SHARING = {
     "tests/promises/test_exactness.py": "replicas",
@@ -38,8 +41,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # Otherwise asyncio creates a loop when pytest-asyncio asks for the former one. Nobody closes
+    # it, and the warning about that fails any later test.
+    asyncio.set_event_loop(None)
     # A slow machine must not fail a test. Random examples are repeats too.
-    examples = 50 if config.getoption("--repeats") <= QUICK_REPEATS else 200
+    examples = 25 if config.getoption("--repeats") <= QUICK_REPEATS else 200
     settings.register_profile(
         "ours",
         deadline=None,
@@ -47,6 +53,25 @@ def pytest_configure(config: pytest.Config) -> None:
         suppress_health_check=[HealthCheck.too_slow],
     )
     settings.load_profile("ours")
+    # For `make mutants`: the same examples for each mutant, and none is made smaller.
+    settings.register_profile(
+        "mutants",
+        parent=settings.get_profile("ours"),
+        max_examples=50,
+        derandomize=True,
+        phases=(Phase.explicit, Phase.generate),
+    )
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Collect without looking for garbage: nearly all objects stay until the tests end."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 @pytest.hookimpl(tryfirst=True)  # before -m selects tests by their markers

@@ -17,13 +17,17 @@ from zlib import crc32
 import msgspec
 from msgspec import Meta, Struct
 
-from gateway.core.model import Bought
+from gateway.core.model import Bought, Picture
+from gateway.core.picture_spans import MAX_OBJECTS
 
 HEAD_BYTES = 12
 """Length and CRC-32 before the payload."""
 
-OVERHEAD_BYTES = 4_096
-"""Most bytes of a payload without its body: a fingerprint and some numbers take less."""
+MOST_PICTURES = 1_000
+"""Answers with more are written without what is known of them. A request may ask for as many."""
+
+OVERHEAD_BYTES = 4_096 + 128 * MOST_PICTURES
+"""Most bytes of a payload without its body: a fingerprint, some numbers and the pictures."""
 
 _HEAD = struct.Struct(">QI")
 
@@ -40,10 +44,15 @@ class _Record(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     key: Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z")]
     expires: float
     at: float
-    images: Annotated[int, Meta(ge=1, le=1_000)]
-    cost: Annotated[int, Meta(ge=0, le=10**12)]
+    images: Annotated[int, Meta(ge=1, le=MAX_OBJECTS)]
+    cost: Annotated[int, Meta(ge=0, le=10**15)]
     body: Annotated[bytes, Meta(min_length=1)]
+    # Gateways of an older version neither write this nor read it.
+    pictures: tuple[Picture, ...] = ()
 
+
+_PLAIN = Picture()
+"""Answers whose pictures are all like this are the same without them."""
 
 _DECODER = msgspec.msgpack.Decoder(_Record)
 _ENCODER = msgspec.msgpack.Encoder()
@@ -52,9 +61,10 @@ _ENCODER = msgspec.msgpack.Encoder()
 def encode(answer: CachedAnswer) -> bytes:
     """The record of an answer."""
     bought = answer.bought
-    payload = _ENCODER.encode(
-        _Record(answer.key, answer.expires, bought.at, bought.images, bought.cost, bought.body)
-    )
+    fields = (answer.key, answer.expires, bought.at, bought.images, bought.cost, bought.body)
+    pictures = bought.pictures
+    is_plain = len(pictures) > MOST_PICTURES or all(picture == _PLAIN for picture in pictures)
+    payload = _ENCODER.encode(fields if is_plain else (*fields, pictures))
     return _HEAD.pack(len(payload), crc32(payload)) + payload
 
 
@@ -75,7 +85,12 @@ def decode(head: bytes, payload: bytes | memoryview) -> CachedAnswer | None:
     if not math.isfinite(record.at) or math.isnan(record.expires):
         return None
     bought = Bought(
-        body=record.body, images=record.images, cost=record.cost, at=record.at, kept=True
+        body=record.body,
+        images=record.images,
+        cost=record.cost,
+        at=record.at,
+        kept=True,
+        pictures=record.pictures,
     )
     return CachedAnswer(record.key, record.expires, bought)
 

@@ -1,4 +1,4 @@
-"""Removes answers from this gateway's memory that were purged on another replica.
+"""Removes answers from this gateway's memory and disk that were purged on another replica.
 
 The audit log lists purges; it is read whenever the directory's generation changes. The purge of a
 team is not looked for: from then on the team's requests have other fingerprints, see
@@ -9,16 +9,19 @@ Races that it guards against:
 1. *An answer bought after the purge.* It stays: only older answers are removed.
 2. *An answer read from Redis just before it was deleted there.* The log is read a second time,
    and by then the deletion is over.
-3. *An answer kept over a restart.* The first reading goes back to the oldest answer.
+3. *An answer kept over a restart.* The first reading goes back as far as answers live.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from math import inf
 
+from gateway.cache.disk import DiskCache
 from gateway.cache.memory import MemoryCache
+from gateway.config.live import CurrentSettings
 from gateway.core.errors import StoreUnavailable
 from gateway.core.model import AuditEntry
-from gateway.core.tasks import Background, Service
+from gateway.core.tasks import Background, Service, in_turns
 from gateway.tenants.store import AuditStore
 
 CHECK_SECONDS = 0.5
@@ -36,6 +39,8 @@ class Invalidation(Service):
 
     store: AuditStore
     memory: MemoryCache
+    disk: DiskCache | None
+    settings: CurrentSettings
     generation: Callable[[], int]
     wall: Callable[[], float]
     _since: float | None = None
@@ -58,19 +63,31 @@ class Invalidation(Service):
         moved = generation != self._seen
         if not moved and not self._once_more:
             return
-        if self._since is None:  # the first reading goes back to the oldest answer
-            self._since = min((entry.value.at for entry in self.memory.living()), default=now)
-        for change in await self.store.entries(self._since - OVERLAP_SECONDS, None):
-            if change.action == "cache.purge" and change.team is None:
-                await self._remove(change)
+        if self._since is None:  # the disk has answers from before this start
+            self._since = now - self.settings().cache.ttl_seconds
+        purges = [
+            change
+            for change in await self.store.entries(self._since - OVERLAP_SECONDS, None)
+            if change.action == "cache.purge" and change.team is None
+        ]
+        if purges:
+            await self._remove(purges)
         self._seen, self._once_more = generation, moved
         if not moved:
             self._since = now
 
-    async def _remove(self, purge: AuditEntry) -> None:
-        name = (purge.after or {}).get("fingerprint")
-        names = [name] if name else [entry.key for entry in self.memory.living()]
-        for each in names:
+    async def _remove(self, purges: Sequence[AuditEntry]) -> None:
+        """Remove what was bought before its purge: single answers, and all until the last purge."""
+        purged, all_until = dict[str, float](), -inf
+        for purge in purges:
+            if name := (purge.after or {}).get("fingerprint"):
+                purged[name] = max(purge.at, purged.get(name, -inf))
+            else:
+                all_until = max(purge.at, all_until)
+        if self.disk is not None:  # first: a read would put the answer back into memory
+            await self.disk.forget(purged, all_until)
+        names = purged if all_until == -inf else [entry.key async for entry in self.memory.walk()]
+        async for each in in_turns(names):
             bought = self.memory.peek(each)
-            if bought is not None and bought.at <= purge.at:
+            if bought is not None and bought.at <= max(all_until, purged.get(each, -inf)):
                 await self.memory.delete(each)

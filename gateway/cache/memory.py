@@ -13,7 +13,7 @@ import heapq
 import math
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +22,7 @@ from aiocache.serializers import NullSerializer
 from msgspec import Struct
 
 from gateway.core.model import Bought
+from gateway.core.tasks import in_turns
 from gateway.telemetry.observer import NO_OBSERVER, Observer
 
 ENTRY_BYTES = 512
@@ -37,6 +38,13 @@ def answer_bytes(bought: Bought) -> int:
     return len(bought.body) + (CHARACTER_BYTES * len(prompt) if prompt else 0)
 
 
+COMPARED = 2_000
+"""Entries that are compared with the most repeated ones at once."""
+
+EXPIRED_AT_ONCE = 100
+"""Expired entries that a new entry evicts, beyond those whose space it needs."""
+
+
 class AnswerCache(BaseCache):  # type: ignore[misc]  # aiocache is published without types
     """The part of aiocache's interface that the gateway uses.
 
@@ -44,23 +52,29 @@ class AnswerCache(BaseCache):  # type: ignore[misc]  # aiocache is published wit
     `_delete`, `_clear` and `_close`, which aiocache calls. Values are passed on as they are,
     without serialisation, so they must not change. No timeout is set: aiocache would wrap each
     call in `wait_for`, which takes twice as long as a cache hit.
+
+    A cache also implements `look`, which is not aiocache's.
     """
 
     def __init__(self) -> None:
         super().__init__(serializer=NullSerializer(), timeout=0)
 
+    async def look(self, key: str) -> Bought | None:
+        """The answer of this key, or None, as if nobody had looked: no use, no hit, no copy."""
+        raise NotImplementedError  # as aiocache does: its base class is no ABC
+
     async def _close(self, *args: Any, _conn: Any = None, **kwargs: Any) -> None:
         """Nothing to close."""
 
 
-class _Entry(Struct):
+class _Entry(Struct, gc=False):
     value: Any
     bytes: int
     expires: float  # infinite if endless
     hits: int = 0
 
 
-class LivingEntry(Struct, frozen=True):
+class LivingEntry(Struct, frozen=True, gc=False):
     """An entry that has not expired. `left` is its life in seconds, infinite if endless."""
 
     key: str
@@ -115,6 +129,10 @@ class MemoryCache(AnswerCache):
         entry = self._living(key)
         return None if entry is None else entry.value
 
+    async def look(self, key: str) -> Any:
+        """As `peek`: see `AnswerCache`."""
+        return self.peek(key)
+
     def amend(self, key: str, value: Any) -> None:
         """Replace the value of a stored entry; its expiry, hits and order of use stay."""
         entry = self._living(key)
@@ -135,23 +153,32 @@ class MemoryCache(AnswerCache):
             if left > 0:
                 yield LivingEntry(key, entry.value, entry.hits, entry.bytes, left)
 
-    def most_hits(self) -> list[LivingEntry]:
-        """All living entries with a hit, those with the most hits first."""
-        used = [entry for entry in self.living() if entry.hits]
-        return sorted(used, key=lambda entry: entry.hits, reverse=True)
+    async def walk(self) -> AsyncIterator[LivingEntry]:
+        """All entries that have not expired, the latest used first, in turns with other tasks.
 
-    def put_back(self, key: str, value: Any, ttl: float) -> bool:
-        """Add an entry from `living` as the least recently used one.
-
-        It evicts nothing: False if it has expired, is stored already, or there is no space.
+        The cache may change meanwhile; entries that are added meanwhile may be missing.
         """
-        total = self._total(key, value)
-        if ttl <= 0 or self._living(key) is not None or self._bytes + total > self.max_bytes:
-            return False
-        if not self._put(key, value, ttl):
-            return False
-        self._entries.move_to_end(key, last=False)
-        return True
+        now = self.clock()
+        async for key in in_turns(list(reversed(self._entries))):
+            entry = self._entries.get(key)
+            if entry is not None and entry.expires > now:
+                yield LivingEntry(key, entry.value, entry.hits, entry.bytes, entry.expires - now)
+
+    async def most_hits(
+        self, limit: int, wanted: Callable[[Any], bool] = lambda value: True
+    ) -> list[LivingEntry]:
+        """Up to `limit` living entries with a hit and a wanted value, most hits first."""
+
+        def most(used: list[LivingEntry]) -> list[LivingEntry]:
+            return heapq.nlargest(limit, used, key=lambda entry: entry.hits)
+
+        found: list[LivingEntry] = []
+        async for entry in self.walk():
+            if entry.hits and wanted(entry.value):
+                found.append(entry)
+            if len(found) >= limit + COMPARED:  # a list of all would be sorted in one go
+                found = most(found)
+        return most(found)
 
     # -- aiocache's interface -------------------------------------------------------------------
 
@@ -172,9 +199,13 @@ class MemoryCache(AnswerCache):
         return 1
 
     async def _clear(self, namespace: str | None = None, _conn: Any = None) -> bool:
-        self._entries.clear()
-        self._due.clear()
-        self._bytes = 0
+        entries, due = self._entries, self._due
+        self._entries, self._due, self._bytes = OrderedDict(), [], 0
+        # One by one, because freeing their memory takes its time.
+        async for _ in in_turns(range(len(entries))):
+            entries.popitem()
+        async for _ in in_turns(range(len(due))):
+            due.pop()
         return True
 
     # -- the entries ----------------------------------------------------------------------------
@@ -200,17 +231,21 @@ class MemoryCache(AnswerCache):
 
     def _make_room(self, wanted: int) -> None:
         if self._bytes + wanted > self.max_bytes:
-            self._evict_expired()
+            self._evict_expired(wanted)
         while self._bytes + wanted > self.max_bytes:
             self._evict(next(iter(self._entries)), "size")
 
-    def _evict_expired(self) -> None:
-        now = self.clock()
+    def _evict_expired(self, wanted: int) -> None:
+        """Evict expired entries: one new entry must not pay for a hundred thousand of them."""
+        now, evicted = self.clock(), 0
         while self._due and self._due[0][0] <= now:
+            if evicted >= EXPIRED_AT_ONCE and self._bytes + wanted <= self.max_bytes:
+                return
             expires, key = heapq.heappop(self._due)
             entry = self._entries.get(key)
             if entry is not None and entry.expires == expires:
                 self._evict(key, "expired")
+                evicted += 1
 
     def _expiry(self, key: str, ttl: float | None) -> float:
         """When an entry with this `ttl` in seconds expires; never for 0 and None."""

@@ -13,14 +13,15 @@
 
 import asyncio
 import math
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TypeVar, cast
+from typing import ClassVar, Literal, TypeVar, cast
 
 import structlog
 from msgspec.structs import replace
+from redis.exceptions import OutOfMemoryError
 
 from gateway.cache.codec import (
     HEAD_BYTES,
@@ -32,6 +33,7 @@ from gateway.cache.codec import (
     encode,
 )
 from gateway.cache.redis_connection import RedisConnection, RedisUnavailable
+from gateway.cache.room import Room, no_server
 from gateway.config.store_url import StoreUrl
 from gateway.core.model import Bought
 from gateway.stores.redis.client import RedisClient
@@ -58,41 +60,58 @@ class RedisCache:
     """Stores answers of at most `max_entry_bytes` in the Redis at `place`.
 
     All gateways of a store have the same `seal`. `wall` is this machine's clock. The observer
-    counts look-ups: "hit", "miss", or "error" if Redis did not answer.
+    counts look-ups: "hit", "miss", or "error" if Redis did not answer. `store_server` and
+    `with_store` say where the store is: see `gateway.cache.room`.
+
+    `takes_answers` is whether the last answer was stored.
     """
+
+    NAME: ClassVar[Literal["redis"]] = "redis"
 
     place: StoreUrl = field(repr=False)
     seal: Seal
     max_entry_bytes: int
     wall: Callable[[], float]
     observer: Observer = NO_OBSERVER
+    store_server: Callable[[], Awaitable[str | None]] = no_server
+    with_store: bool = False
     _silent_until: float = float("-inf")
 
     def __post_init__(self) -> None:
         self.connection = RedisConnection(self.place, self.wall)
         self._prefix = f"{PREFIX}{self.seal.mark}:"
+        self.room = Room(self.connection, self._prefix, self.store_server, self.with_store)
+        self.takes_answers = True
 
-    async def fetch(self, key: str) -> CachedAnswer | None:
-        """The answer of this key, with times by this machine's clock, or None."""
+    async def fetch(self, key: str, *, counted: bool = True) -> CachedAnswer | None:
+        """The answer of this key, with times by this machine's clock, or None.
+
+        The observer counts the look-up unless `counted` is false.
+        """
+        observer = self.observer if counted else NO_OBSERVER
         try:
             data, shift = await self.connection.run(partial(self._read, key))
         except RedisUnavailable:
-            self.observer.cache_lookup("redis", "error")
+            observer.cache_lookup("redis", "error")
             return None
         answer = None if data is None else await self._checked(key, data, shift)
         if answer is not None and answer.expires <= self.wall():
             answer = None
-        self.observer.cache_lookup("redis", "miss" if answer is None else "hit")
+        observer.cache_lookup("redis", "miss" if answer is None else "hit")
         return answer
 
     async def set(self, key: str, bought: Bought, ttl: float | None = None) -> bool:
         """Store an answer for `ttl` seconds, or without an end. Returns whether it is stored."""
-        if len(bought.body) > self.max_entry_bytes:
-            return False
         answer = CachedAnswer(key, self.wall() + ttl if ttl else math.inf, bought)
+        self.takes_answers = stored = await self._set(answer)
+        return stored
+
+    async def _set(self, answer: CachedAnswer) -> bool:
+        size = len(answer.bought.body)
+        if size > self.max_entry_bytes or not await self.room.fits(size):
+            return False
         with suppress(RedisUnavailable):
-            await self.connection.run(partial(self._write, answer))
-            return True
+            return await self.connection.run(partial(self._write, answer))
         return False
 
     async def delete(self, key: str) -> int:
@@ -111,6 +130,7 @@ class RedisCache:
 
     async def close(self) -> None:
         """Close all connections."""
+        await self.room.close()
         await self.connection.close()
 
     # -- records --------------------------------------------------------------------------------
@@ -122,11 +142,17 @@ class RedisCache:
         data = await client.getrange(self._prefix + key, 0, longest)
         return cast(bytes, data) or None, shift  # the client decodes nothing
 
-    async def _write(self, answer: CachedAnswer, client: RedisClient) -> None:
+    async def _write(self, answer: CachedAnswer, client: RedisClient) -> bool:
         shifted = _shifted(answer, await self.connection.clock_shift(client))
         record = await _run(len(answer.bought.body), partial(_sealed, self.seal, shifted))
         expires_ms = None if math.isinf(shifted.expires) else int(shifted.expires * 1000)
-        await client.set(self._prefix + answer.key, record, pxat=expires_ms)
+        try:
+            await client.set(self._prefix + answer.key, record, pxat=expires_ms)
+        except OutOfMemoryError:
+            if not self.room.refused():
+                raise
+            return False
+        return True
 
     async def _checked(self, key: str, data: bytes, shift: float) -> CachedAnswer | None:
         """The answer in the record, if it is whole and has this key; else the record is deleted."""

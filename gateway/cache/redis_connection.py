@@ -21,6 +21,8 @@ from redis.exceptions import (
     AuthenticationError,
     ClusterDownError,
     ConnectionError,
+    NoPermissionError,
+    ReadOnlyError,
     RedisClusterException,
     RedisError,
     ResponseError,
@@ -28,7 +30,7 @@ from redis.exceptions import (
 
 from gateway.config.store_url import StoreUrl
 from gateway.core.deadline import Deadline
-from gateway.stores.redis.client import RedisClient, close_client, open_client
+from gateway.stores.redis.client import RedisClient, close_client, close_idle, open_client
 
 log = structlog.get_logger(source="cache")
 
@@ -44,6 +46,9 @@ CONNECTIONS = 16
 
 CLOCK_SECONDS = 30.0
 """How long a reading of Redis' clock is used."""
+
+PROBE = "gateway:answer:probe"
+"""A key that never exists."""
 
 LOG_SECONDS = 60.0
 """Least time between two log lines about refusals."""
@@ -110,9 +115,10 @@ class RedisConnection:
         return self._breaker.resting
 
     async def open(self) -> None:
-        """Send a first command, so that an outage is logged at the start."""
+        """Send first commands, so that an outage or a missing permission is logged at the start."""
         with suppress(RedisUnavailable):
             await self.run(self.clock_shift)
+            await self.run(_try_permissions)
 
     async def close(self) -> None:
         """Close all connections. An outage does not delay this."""
@@ -130,12 +136,15 @@ class RedisConnection:
                 raise RedisUnavailable
             async with nullcontext() if seconds is None else Deadline(seconds):
                 answer = await work(self._client)
-        except (RedisError, RedisClusterException, OSError, TimeoutError) as error:
+        # uvloop raises RuntimeError for a write to a connection that was lost a moment ago.
+        except (RedisError, RedisClusterException, OSError, TimeoutError, RuntimeError) as error:
             # A cluster that lacks a node reports that in a response.
             if isinstance(error, ResponseError) and not isinstance(error, ClusterDownError):
                 self._refused(_code(error))
             else:
                 self._lost(error)
+            if not isinstance(error, ResponseError) or isinstance(error, ReadOnlyError):
+                await close_idle(self._client)  # another server may be the primary now
             raise RedisUnavailable from None
         finally:
             self._slots.release()
@@ -189,8 +198,22 @@ async def _time(client: RedisClient) -> float:
     return seconds + micros / 1e6
 
 
+async def _try_permissions(client: RedisClient) -> None:
+    """Read, delete and write a key that does not exist. Raises the client's exceptions."""
+    await client.getrange(PROBE, 0, 0)
+    await client.unlink(PROBE)
+    try:
+        await client.set(PROBE, b"", xx=True)
+    except NoPermissionError:
+        raise
+    except ResponseError:  # it is full, or read-only: the first answer shows that
+        pass
+
+
 def _code(refusal: ResponseError) -> str:
     """The part of a refusal that is safe to log: its code, or the type of the exception."""
+    if isinstance(refusal, NoPermissionError):  # it names the command, but no key
+        return f"{refusal} (it needs the keys ~gateway:answer:*)"
     code = str(refusal).partition(" ")[0]
     return code if code.isupper() else type(refusal).__name__
 

@@ -8,10 +8,10 @@ import asyncio
 import getpass
 import os
 import shlex
-import shutil
 import sys
 import time
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -24,7 +24,13 @@ from gateway.core.errors import StoreUnavailable
 from gateway.core.faults import ConfigError, Fault
 from gateway.core.periods import DAY_SECONDS
 from gateway.core.redaction import redact
-from gateway.server.startup import StartError, load_pepper, open_store, sandbox_database
+from gateway.server.startup import (
+    StartError,
+    load_pepper,
+    open_store,
+    sandbox_database,
+    typed_program,
+)
 from gateway.stores.port import Store
 from gateway.tenants.changes import Actor, OperationError
 
@@ -186,7 +192,7 @@ def _check_database(settings: Settings, create: bool) -> None:
         return
     sandbox = sandbox_database(settings)
     if sandbox.exists():
-        typed = redact(shlex.join([_program(), *sys.argv[1:]]).encode(), ()).decode()
+        typed = redact(shlex.join([typed_program(), *sys.argv[1:]]).encode(), ()).decode()
         hint = f"To use the sandbox's, run `GATEWAY_STORE_URL=sqlite:{sandbox} {typed}`"
     else:
         hint = (
@@ -197,14 +203,6 @@ def _check_database(settings: Settings, create: bool) -> None:
         raise click.ClickException(f"There is no database {place.path}. {hint}")
     if sandbox.exists():
         note(f"warning: creating the database {place.path}. {hint}")
-
-
-def _program() -> str:
-    """Return the program as it can be typed again: `gateway`, or its path if it is not on PATH."""
-    path = Path(sys.argv[0])
-    if path.name != "gateway" or shutil.which("gateway") == str(path):
-        return "gateway"
-    return sys.argv[0]
 
 
 def command_line_user() -> Actor:
@@ -221,7 +219,17 @@ def command_line_user() -> Actor:
 
 def note(message: str) -> None:
     """Print a message that is not the command's answer, on standard error."""
-    click.echo(message, err=True)
+    with suppress(OSError):  # the answer must follow even if nobody can read the message
+        click.echo(message, err=True)
+
+
+def print_once(text: str, lost: str) -> None:
+    """Print a secret that cannot be shown again. `lost` ends the error if nobody receives it."""
+    try:
+        click.echo(text)
+    except OSError as error:
+        why = error.strerror
+        raise click.ClickException(f"Cannot write to standard output ({why}): {lost}") from None
 
 
 def warn(warnings: Iterable[Fault]) -> None:

@@ -18,7 +18,7 @@ from gateway.config.load import Sources
 from gateway.config.settings import Settings
 from gateway.core.faults import ConfigError, Fault, Faults
 from gateway.reporting.alerts.http import file_faults
-from gateway.server.tls import certificate_of
+from gateway.server.tls import certificate_of, check_client_files
 from gateway.upstream.credentials import with_key
 
 
@@ -62,12 +62,13 @@ def find_faults(
     A missing upstream or webhook variable is only a warning. A named file that lacks its secret is
     a fault, and so is a certificate that cannot be used.
     """
-    faults, warnings = list[Fault](), list[Fault]()
+    faults, warnings, has_urls = list[Fault](), list[Fault](), True
     try:
         settings, warnings = load_settings(file, environ)
     except ConfigError as error:
         faults += error.faults
     else:
+        has_urls = settings.has_urls
         try:
             load_settings(file, environ, needs_upstream=True)
         except ConfigError as error:
@@ -81,7 +82,7 @@ def find_faults(
             message = f"not compared with the models, because {file or DEFAULT_CONFIG} is wrong"
             warnings.append(Fault((), message, str(teams)))
         try:
-            load_teams(teams, models)
+            load_teams(teams, models, has_urls=has_urls)
         except ConfigError as error:
             faults += error.faults
     return faults, warnings
@@ -101,3 +102,8 @@ def _check_named_files(settings: Settings, sources: Sources, faults: list[Fault]
         certificate_of(settings.server)
     except ValueError as error:
         faults.append(sources.fault("server.tls_cert", str(error)))
+    for option, place in (("store.url", settings.store.place), ("cache.url", settings.cache.place)):
+        try:
+            check_client_files(place.tls_files if place else {})
+        except ValueError as error:
+            faults.append(sources.fault(option, str(error)))

@@ -25,6 +25,9 @@ from gateway.tenants.operations import check_team
 @click.option("--team", metavar="NAME", help="Only this team's requests.")
 @click.option("--key", metavar="KEY_ID", help="Only this key's requests.")
 @click.option("--id", metavar="REQUEST_ID", help="Only the request with this X-Request-Id.")
+@click.option(
+    "--outcome", metavar="WORD", help="Only this outcome, as in the log: upstream_timeout."
+)
 @click.option("--errors", is_flag=True, help="Only failed requests.")
 @span_options()
 @click.option(

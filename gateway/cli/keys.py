@@ -19,6 +19,7 @@ from gateway.cli.base import (
     config_option,
     format_option,
     note,
+    print_once,
     with_store,
 )
 from gateway.cli.tables import key_cells, print_list
@@ -124,7 +125,7 @@ def create_key(
     )
     until = "" if key.expires is None else f", valid until {utc(key.expires)}"
     note(f"{public_id(key.id)} for team {team}{until}. The key is shown only once:")
-    click.echo(text)
+    _print_key(key, text)
 
 
 @keys.command("list")
@@ -192,7 +193,9 @@ def change_key(
     key = with_store(
         config, lambda store, _: operations.change_key(store.directory, key_id, wanted, by)
     )
-    note(f"Changed {public_id(key.id)} of team {key.team}.")
+    retiring = lifetime is not None and key.grace_ends is not None and key.ends == key.grace_ends
+    still = f" It was replaced and still ends on {utc(key.grace_ends or 0)}." if retiring else ""
+    note(f"Changed {public_id(key.id)} of team {key.team}.{still}")
 
 
 @keys.command("rotate", epilog=_KEY_ID)
@@ -224,12 +227,25 @@ def rotate_key(key_id: str, grace: float, config: Path | None) -> None:
         ),
     )
     ends = done.old.ends
-    still = "no longer works" if ends is None or ends <= by.now else f"works until {utc(ends)}"
+    if ends is None or ends == by.now:
+        still = "no longer works"
+    else:
+        still = f"{'works until' if ends > by.now else 'had expired already, on'} {utc(ends)}"
     until = "" if done.new.expires is None else f", valid until {utc(done.new.expires)}"
-    sooner = "" if done.grace_in_full else ", because it expires before the grace period ends"
+    cut = ends is not None and ends > by.now and not done.grace_in_full
+    sooner = ", because it expires before the grace period ends" if cut else ""
     note(f"{public_id(done.old.id)} of team {done.old.team} {still}{sooner}.")
     note(f"{public_id(done.new.id)} replaces it{until}. The key is shown only once:")
-    click.echo(done.text)
+    _print_key(done.new, done.text)
+
+
+def _print_key(key: Key, text: str) -> None:
+    id = public_id(key.id)
+    print_once(
+        text,
+        f"the key {id} exists, but its text is lost. Replace it: gateway keys rotate {id} "
+        f"--grace 0s. Or revoke it: gateway keys revoke {id}",
+    )
 
 
 def _add_state_command(name: str, state: KeyState, help: str) -> None:
@@ -283,4 +299,4 @@ def token(name: str, role: Role) -> None:
     text = mint(secrets.token_bytes)
     note("# Add this to gateway.toml. The token is shown only once.")
     note(toml_block(name, role, text))
-    click.echo(text)
+    print_once(text, "the token is lost. Do not add its lines to gateway.toml; create another one.")

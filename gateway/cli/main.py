@@ -4,8 +4,11 @@ This module imports nothing heavy, so that --help answers at once. Each command 
 is imported when the command is called.
 """
 
+import errno
+import os
 import signal
 import sys
+from contextlib import suppress
 from importlib import import_module
 from io import TextIOWrapper
 from typing import Any
@@ -22,7 +25,12 @@ COMMANDS = {
     "alerts": ("alerts", "Test the webhooks that receive alerts."),
     "audit": ("history", "Show who changed which team or key, newest first."),
     "check-config": ("check_config", "List every fault of the configuration at once."),
+    "generate": ("generate", "Generate pictures through a running gateway."),
     "keys": ("keys", "Manage the teams' keys."),
+    "purchases": (
+        "purchases",
+        "Look into single purchases, refund unknown charges, and find a picture's purchase.",
+    ),
     "sandbox": ("sandbox", "Run a free replacement for the upstream, for tests and trials."),
     "serve": ("serve", "Run the gateway until Ctrl-C or SIGTERM."),
     "store": ("archive", "Back up the store, or move it to another one."),
@@ -30,6 +38,10 @@ COMMANDS = {
     "usage": ("usage", "Show requests, images and costs."),
 }
 """The module of each command in this package, and its line in the help."""
+
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
+"""Failures of a write to standard output. Other files' failures do not leave a command."""
 
 
 class _Commands(click.Group):
@@ -84,12 +96,55 @@ def gateway() -> None:
 
 
 def main() -> None:
-    """Run the command line, with logs and encodings set up."""
+    """Run the command line, with logs and encodings set up.
+
+    Output that cannot be written, as to a full disk, ends in one line and a failure.
+    """
+    _replace_closed_files()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             # Escape characters that the terminal's encoding does not have.
             stream.reconfigure(errors="backslashreplace")
-    gateway(prog_name="gateway", obj=_quiet_logs)
+    code: Any = 1
+    try:
+        gateway(prog_name="gateway", obj=_quiet_logs)
+    except SystemExit as end:
+        code = end.code
+    except OSError as failure:
+        if failure.errno not in _FULL:
+            raise
+        _report(failure)
+    try:
+        sys.stdout.flush()
+    except OSError as failure:
+        # The rest of the output must not fail once more when Python ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not code:
+            _report(failure)
+            code = 1
+    sys.exit(code)
+
+
+def _replace_closed_files() -> None:
+    """Give the numbers of closed standard files (`<&-`, `>&-`) to the null device.
+
+    Otherwise other files get them, and uvloop aborts the process when it closes one of those.
+    Writing to standard output still fails.
+    """
+    for number, mode in enumerate((os.O_RDONLY, os.O_RDONLY, os.O_WRONLY)):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, mode)  # this gets the lowest free number
+    sys.stdout = sys.stdout or os.fdopen(1, "w", closefd=False)
+    sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)
+
+
+def _report(failure: OSError) -> None:
+    """Say that the output is incomplete, unless its reader has closed the pipe."""
+    if failure.errno != errno.EPIPE:
+        with suppress(OSError):  # the same device may be behind standard error
+            click.echo(f"Error: Cannot write to standard output: {failure.strerror}.", err=True)
 
 
 def _quiet_logs() -> None:

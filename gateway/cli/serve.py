@@ -5,11 +5,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
 
 from gateway.cli.base import Command, config_option, note, warn
 from gateway.config.files import load_settings
 from gateway.config.settings import Settings
 from gateway.server.run import run
+from gateway.upstream.sandbox import Answer
 
 
 @click.command(cls=Command)
@@ -29,6 +31,13 @@ from gateway.server.run import run
     help="Create a demo team and its key, and an admin token unless one is configured. Print how "
     "to use them. Without an upstream key, the sandbox is the upstream.",
 )
+@click.option(
+    "--answer",
+    type=click.Choice(["b64_json", "url", "both"]),
+    default="b64_json",
+    show_default=True,
+    help="How the sandbox answers.",
+)
 def serve(
     config: Path | None,
     host: str | None,
@@ -36,6 +45,7 @@ def serve(
     admin_port: str | None,
     sandbox: bool,
     demo: bool,
+    answer: Answer,
 ) -> None:
     """Run the gateway until Ctrl-C or SIGTERM.
 
@@ -47,10 +57,13 @@ def serve(
       gateway serve --demo
       gateway serve --config /etc/gateway.toml --host 0.0.0.0 --port 80
     """
+    source = click.get_current_context().get_parameter_source("answer")
+    if source is ParameterSource.COMMANDLINE and not (sandbox or demo):
+        raise click.UsageError("--answer needs --sandbox or --demo.")
     given = {"server.host": host, "server.port": port, "server.admin_port": admin_port}
     arguments = {option: text for option, text in given.items() if text is not None}
     settings = _serving_settings(config, arguments, sandbox=sandbox, demo=demo)
-    run(settings, config, arguments, sandbox=sandbox, demo=demo)
+    run(settings, config, arguments, sandbox=sandbox, demo=demo, answer=answer)
 
 
 def _serving_settings(

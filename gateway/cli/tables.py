@@ -82,6 +82,24 @@ def print_list(
         note(none)
 
 
+def print_record(format: str, record: Struct) -> None:
+    """Print one record as "json", or as "table": one field a line."""
+    fields = listing(record)
+    if format == "json":
+        click.echo(json.dumps(fields, indent=2))
+    else:
+        rows = [{"field": name, "value": text} for name, text in _fields(fields)]
+        _print_table(rows, with_total=False)
+
+
+def _fields(fields: Listing, path: str = "") -> Iterator[tuple[str, str]]:
+    for name, value in fields.items():
+        if isinstance(value, dict):
+            yield from _fields(value, f"{path}{name}.")
+        else:
+            yield f"{path}{name}", _plain(value)
+
+
 def _public(record: Struct | Listing) -> Listing:
     return record if isinstance(record, dict) else listing(record)
 
@@ -98,6 +116,8 @@ def team_cells(team: Listing) -> Cells:
         "qualities": _allowed(team["qualities"]),
         "max n": "all" if team["max_n"] is None else str(team["max_n"]),
         "cache": "on" if team["cache"] else "off",
+        "deliver": team["deliver"] or "default",
+        "unknown hold": _unknown_hold(team["unknown_hold_seconds"]),
         "limits": _limits(team["limits"]),
     }
 
@@ -149,6 +169,50 @@ def activity_cells(line: Listing) -> Cells:
         "total ms": str(line["total_ms"]),
         "own ms": str(line["own_ms"]),
         "upstream ms": "-" if line["upstream_ms"] is None else str(line["upstream_ms"]),
+        "cause": _cause(line),
+    }
+
+
+def _cause(line: Listing) -> str:
+    """Return why a request failed: the limit that refused it, or what the upstream answered."""
+    by, status, reason = line["refused_by"], line["upstream_status"], line["reason"]
+    if by is not None:
+        owner = by["scope"] if by["owner"] is None else f"{by['scope']} {by['owner']}"
+        held = f" and {by['held']} held" if by["held"] not in (0, "0") else ""
+        used = f"{by['used']}{held} of {by['size']} used, {by['asked']} asked"
+        resets = "" if by["resets_at"] is None else f", resets at {by['resets_at']}"
+        return f"{by['limit']} of {owner}: {used}{resets}"
+    answer = None if status is None else f"upstream {status}"
+    return ": ".join(filter(None, (answer, reason))) or "-"
+
+
+def purchase_cells(purchase: Listing) -> Cells:
+    """Return the cells of a purchase."""
+    refunded = purchase["refunded"] or {"who": "-", "why": "-"}
+    return {
+        "id": purchase["id"],
+        "state": purchase["state"],
+        "at": purchase["at"],
+        "team": purchase["team"],
+        "key": purchase["key"],
+        "images": str(purchase["images"]),
+        "cost USD": purchase["cost_usd"],
+        "request": purchase["request_id"] or "-",
+        "refunded by": refunded["who"],
+        "why": refunded["why"],
+    }
+
+
+def buyer_cells(buyer: Listing) -> Cells:
+    """Return the cells of a purchase that bought a picture."""
+    return {
+        "at": buyer["at"],
+        "team": buyer["team"],
+        "key": buyer["key"],
+        "model": buyer["model"],
+        "cost USD": buyer["cost_usd"],
+        "request": buyer["request_id"],
+        "purchase": buyer["purchase"],
     }
 
 
@@ -182,6 +246,11 @@ def _plain(value: object) -> str:
 
 def _allowed(values: Collection[str] | None) -> str:
     return "all" if values is None else ", ".join(values)
+
+
+def _unknown_hold(seconds: float | None) -> str:
+    """Return how long repeats of an unknown outcome are refused; "default" is the gateway's."""
+    return "default" if seconds is None else f"{seconds:g} s"
 
 
 def _limits(limits: Listing) -> str:

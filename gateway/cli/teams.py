@@ -10,10 +10,11 @@ from gateway.cli.base import (
     config_option,
     format_option,
     note,
+    read_settings,
     with_store,
 )
 from gateway.cli.tables import print_list, team_cells
-from gateway.config.files import load_models, load_teams
+from gateway.config.files import load_teams
 from gateway.tenants import operations
 
 
@@ -35,7 +36,8 @@ def apply_teams(file: Path, config: Path | None) -> None:
     Example:
       gateway teams apply config/teams.toml
     """
-    wanted = load_teams(file, load_models(config))
+    settings = read_settings(config)
+    wanted = load_teams(file, settings.models, has_urls=settings.has_urls)
     by = command_line_user()
     applied = with_store(
         config, lambda store, _: operations.apply_teams(store.directory, wanted, by), create=True

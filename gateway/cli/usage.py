@@ -116,7 +116,9 @@ def compare(invoice: Path, tolerance: int, format: str, config: Path | None) -> 
     INVOICE is a CSV file, or - for standard input. It needs a column "date" (or "day") and a column
     "amount" (or "cost", "amount_usd", "cost_usd"). Days are UTC, from the first to the last day of
     the invoice. Drift is the billed amount minus the recorded amount. Unknown is recorded cost
-    whose delivery could not be confirmed. It is the usual reason for a negative drift.
+    whose delivery could not be confirmed. It is the usual reason for a negative drift: such days
+    are named. Look into their purchases with 'gateway purchases list --state unknown', and refund
+    those that the provider did not bill.
 
     The exit code is 1 if a day differs by more than the tolerance.
 
@@ -137,6 +139,8 @@ def compare(invoice: Path, tolerance: int, format: str, config: Path | None) -> 
     print_list(format, days, _cells, total=total(days, tolerance))
     if wrong := sum(not day.within_tolerance for day in days):
         note(f"{wrong} of {len(days)} days differ by more than ${format_usd(tolerance)}.")
+        if explained := [day.day for day in days if day.explained]:
+            note(f"Unknown purchases explain the drift of {', '.join(explained)}.")
         click.get_current_context().exit(1)
 
 
@@ -166,5 +170,7 @@ def _cells(listing: Listing) -> dict[str, str]:
 
 
 def _remark(listing: Listing) -> str:
+    if listing["explained"]:
+        return "unknown purchases"
     side = {"recorded": "not billed", "billed": "not recorded"}.get(listing["sides"])
     return side or ("" if listing["within_tolerance"] else "differs")

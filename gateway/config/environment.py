@@ -2,8 +2,10 @@
 
 Numbers may have underscores, true and false may have any case, and a list is separated by commas
 or written as in TOML. A misspelt option of a section is a fault. A variable of no section is only
-a warning, because another program may have set it: Kubernetes sets
-GATEWAY_PORT=tcp://10.0.0.7:80 for a service called "gateway". No message shows a value.
+a warning, because another program may have set it. No message shows a value.
+
+Kubernetes sets GATEWAY_PORT=tcp://10.0.0.7:80 for a Service called "gateway", and
+GATEWAY_SERVER_PORT for one called "gateway-server". Such variables are ignored with a warning.
 """
 
 import difflib
@@ -14,21 +16,27 @@ from msgspec import inspect
 
 from gateway.config.options import Option, parse_toml
 from gateway.core.faults import ConfigError, Faults, did_you_mean
+from gateway.core.secret import wrapping_fault
 
 PREFIX = "GATEWAY_"
-READ_ELSEWHERE = frozenset({"GATEWAY_CONFIG", "GATEWAY_SANDBOX_API_KEY"})
+READ_ELSEWHERE = frozenset({"GATEWAY_CONFIG", "GATEWAY_KEY", "GATEWAY_SANDBOX_API_KEY"})
 """Variables of the gateway that are not options of the file."""
 
 _KUBERNETES = re.compile(
-    r"GATEWAY(_[A-Z]+)?_PORT|.*_(SERVICE_HOST|SERVICE_PORT(_.*)?|PORT_\d+_(TCP|UDP|SCTP)(_.*)?)"
+    r"GATEWAY(_.+)?_(SERVICE_HOST|SERVICE_PORT(_.+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)"
 )
-"""The variables that Kubernetes sets for services called gateway, gateway-store and so on."""
-_INTEGER = re.compile(r"[+-]?[0-9]{1,40}(_[0-9]{1,40})*", re.ASCII)
+"""The variables that Kubernetes sets for Services called gateway, gateway-store and so on."""
+_ADDRESS = re.compile(r"(tcp|udp|sctp)://.+")
+"""The value of one more of them: NAME_PORT."""
+_INTEGER = re.compile(r"[+-]?[0-9](_?[0-9]){0,39}", re.ASCII)
+"""Clients send such numbers, too, in a query. Reading thousands of digits takes long."""
 _BOOLEANS = {"true": True, "false": False}
 
 
 def value_of(option: Option, text: str) -> object:
     """Return the option's value. The ValueError does not repeat the text."""
+    if fault := wrapping_fault(text.strip().encode("utf-8", "surrogateescape")):
+        raise ValueError(fault)
     return option.convert(_plain(option.kind, text))
 
 
@@ -67,13 +75,13 @@ def _list(text: str) -> object:
 
 
 def set_variables(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables that are set. An empty one counts as not set.
+    """Return the variables that are set. An empty one counts as not set, and so does a foreign one.
 
     The newline at the end is dropped: a variable that was made from a file, as from a Kubernetes
     Secret, has one.
     """
     texts = {name: value.rstrip("\r\n") for name, value in environ.items()}
-    return {name: text for name, text in texts.items() if text}
+    return {name: text for name, text in texts.items() if text and not _is_foreign(name, text)}
 
 
 def find_stray_variables(
@@ -86,11 +94,16 @@ def find_stray_variables(
     """Add faults and warnings about GATEWAY_ variables other than the `known` ones."""
     prefixes = [f"{PREFIX}{section}_".upper() for section in sections]
     for name in sorted(environ):
-        if not name.startswith(PREFIX) or name in known or name in READ_ELSEWHERE:
+        if not (name.startswith(PREFIX) and environ[name]) or name in READ_ELSEWHERE:
+            continue
+        foreign = _is_foreign(name, environ[name])
+        if name in known:
+            if foreign:
+                warnings.add("ignored: it holds the address of a Kubernetes Service", name)
             continue
         prefix = next(filter(name.startswith, prefixes), None)
         hint = did_you_mean(name, known, after=prefix or PREFIX) or _elsewhere(name, known)
-        if _is_foreign(name, environ[name]):
+        if foreign:
             warnings.add("not an option of the gateway, ignored", name)
         elif prefix or (hint and _resembles(name, prefixes)):
             faults.add(f"no such option{hint}", name)
@@ -113,9 +126,9 @@ def _is_foreign(name: str, value: str) -> bool:
 
     The GATEWAY_PORT of Kubernetes is a URL; a number there is a mistake for GATEWAY_SERVER_PORT.
     """
-    if not _KUBERNETES.fullmatch(name):
-        return False
-    return not name.endswith("_PORT") or name.endswith("_SERVICE_PORT") or "://" in value
+    if name.startswith(PREFIX) and name.endswith("_PORT") and _ADDRESS.fullmatch(value):
+        return True
+    return _KUBERNETES.fullmatch(name) is not None
 
 
 def _elsewhere(name: str, known: Collection[str]) -> str:

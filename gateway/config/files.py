@@ -16,6 +16,7 @@ from gateway.config.teams_file import read_teams
 from gateway.core.faults import ConfigError, Fault, Faults
 from gateway.core.model import Team
 from gateway.core.redaction import redact
+from gateway.core.secret import wrapping_fault
 
 DEFAULT_CONFIG = Path("config/gateway.toml")
 """Read if no file is named. If it does not exist, the defaults apply."""
@@ -59,12 +60,14 @@ def load_models(file: Path | None) -> Mapping[str, Model]:
     return models
 
 
-def load_teams(file: Path, models: Mapping[str, Model] | None) -> list[Team]:
-    """Return the teams of a file, in its order. Without `models` they are not compared with any.
+def load_teams(
+    file: Path, models: Mapping[str, Model] | None, *, has_urls: bool = True
+) -> list[Team]:
+    """Return the teams of a file, in its order: see `read_teams`.
 
     Raises ConfigError with every fault.
     """
-    return read_teams(_text(file), models=models, file=str(file))
+    return read_teams(_text(file), models=models, has_urls=has_urls, file=str(file))
 
 
 def _config_text(file: Path | None) -> str | None:
@@ -92,6 +95,14 @@ def read_file(file: str) -> bytes:
         return Path(file).read_bytes()
     except OSError as error:
         raise ValueError(f"the file {shown_file(file)} cannot be read: {error.strerror}") from None
+
+
+def read_secret(file: str) -> bytes:
+    """Return the secret that a file holds, without blanks around it. Raises ValueError."""
+    secret = read_file(file).strip()
+    if fault := wrapping_fault(secret):
+        raise ValueError(f"the content of the file {shown_file(file)} {fault}")
+    return secret
 
 
 def shown_file(file: str) -> str:

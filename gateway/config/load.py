@@ -12,10 +12,11 @@ from msgspec import Struct
 
 from gateway.config.admin_tokens import read_tokens
 from gateway.config.environment import find_stray_variables, set_variables, value_of
+from gateway.config.images import LINKED, NO_LINKS
 from gateway.config.model_tables import read_models
 from gateway.config.options import parse_toml, read_table
 from gateway.config.settings import OPTIONS, SECTIONS, TABLES, Settings
-from gateway.config.values import limits_of
+from gateway.config.values import addresses_of, is_every_address, limits_of
 from gateway.config.webhooks import read_webhooks, variables_of
 from gateway.core.faults import (
     COMMAND_LINE,
@@ -32,7 +33,6 @@ from gateway.core.redaction import redact
 Conflict = tuple[tuple[str, ...], str]
 """Options that do not fit together, as "section.option", and the message. The first is to blame."""
 
-_EVERY_ADDRESS = {"0.0.0.0", "::"}  # noqa: S104 - compared, never listened on
 _VARIABLES = {str(option.variable) for options in OPTIONS.values() for option in options.values()}
 
 
@@ -74,7 +74,7 @@ def read_settings(
     """
     tables = parse_toml(text or "", file)
     sources = Sources(None if text is None else file, set_variables(environ), arguments or {})
-    reading = _Reading(tables, sources, file)
+    reading = _Reading(tables, sources, file, environ)
     settings = reading.settings(serving=needs_upstream)
     found = [*reading.faults.found, *reading.placed(_conflicts(settings))]
     if needs_upstream:
@@ -90,14 +90,16 @@ class _Reading:
     `_wrong` has the options whose values are wrong. The settings have their defaults instead.
     """
 
-    def __init__(self, tables: Mapping[str, Any], sources: Sources, file: str) -> None:
+    def __init__(
+        self, tables: Mapping[str, Any], sources: Sources, file: str, environ: Mapping[str, str]
+    ) -> None:
         self._tables, self._sources = tables, sources
         self._wrong: set[str] = set()
         self.faults = Faults(file)
         self.warnings = Faults(ENVIRONMENT)
         self._find_unknown_tables()
         find_stray_variables(
-            sources.environ,
+            environ,
             {*_VARIABLES, *variables_of(self._table("alerts", "webhooks"))},
             SECTIONS,
             Faults(ENVIRONMENT, (), self.faults.found),
@@ -167,8 +169,10 @@ class _Reading:
 
 def _conflicts(settings: Settings) -> Iterator[Conflict]:
     server, upstream = settings.server, settings.upstream
-    hosts = {server.host, server.admin_host}
-    one_place = len(hosts) == 1 or not hosts.isdisjoint(_EVERY_ADDRESS)
+    hosts, admin_hosts = addresses_of(server.host), addresses_of(server.admin_host)
+    one_place = not set(hosts).isdisjoint(admin_hosts) or any(
+        map(is_every_address, hosts + admin_hosts)
+    )
     if one_place and server.port == server.admin_port != 0:
         addresses = ("server.admin_port", "server.port", "server.host", "server.admin_host")
         yield addresses, "must differ from port on the same host"
@@ -179,6 +183,10 @@ def _conflicts(settings: Settings) -> Iterator[Conflict]:
     if upstream.timeout_seconds <= upstream.connect_seconds:
         timeouts = ("upstream.timeout_seconds", "upstream.connect_seconds")
         yield timeouts, "must be above connect_seconds"
+    if settings.store.wait_replicas and settings.store.place.kind == "sqlite":
+        yield ("store.wait_replicas", "store.url"), "needs a Redis as the store"
+    if settings.images.deliver in LINKED and not settings.has_urls:
+        yield ("images.deliver", "images.shared", "images.enabled"), NO_LINKS
 
 
 def _missing_to_serve(settings: Settings) -> Iterator[Conflict]:
@@ -193,6 +201,11 @@ def _missing_to_serve(settings: Settings) -> Iterator[Conflict]:
 
 def _doubts(settings: Settings) -> Iterator[Conflict]:
     """Yield what only causes a warning."""
+    for section, options in OPTIONS.items():
+        for name, option in options.items():
+            gone = option.notes.get("gone")
+            if gone and getattr(getattr(settings, section), name) != option.default:
+                yield (f"{section}.{name}",), gone
     upstream = settings.upstream
     if upstream.base_url.endswith("/v1") and "/v1/" in upstream.path:
         url = redact(upstream.url.encode(), ()).decode()

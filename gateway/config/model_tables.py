@@ -1,18 +1,28 @@
 """The [models] of gateway.toml: the requests that each model accepts, and what an image costs.
 
+What is there about clients is read in `gateway.config.client_tables`.
+
 Prices are dollars an image. A number applies to everything below it: to the whole model
 (`prices = 0.04`), to a quality (`[models.X.prices] low = 0.006`), or to one size of a quality
 (`[models.X.prices.low] "1024x1024" = 0.006`). A model that bills tokens needs them too: requests
 reserve these prices, and an answer that reports no tokens is charged by them.
 """
 
-import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from gateway.config.client_tables import (
+    MODEL_NAME,
+    MODEL_NAME_RULE,
+    check_aliases,
+    check_sizes,
+    read_rewrite,
+    read_upstream_defaults,
+)
 from gateway.config.models import (
     GPT_IMAGE_2,
     KNOWN_TOKEN_PRICES,
+    UPSTREAM_DEFAULTS,
     Model,
     ModelOptions,
     PriceTable,
@@ -26,9 +36,11 @@ from gateway.core.faults import Faults, did_you_mean
 PRICED_QUALITIES: tuple[Quality, ...] = ("low", "medium", "high")
 """The qualities that have prices: "auto" costs the price of the quality that the upstream chose."""
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}")
 _PRICE = option(Usd, default=None)
 TOKEN_PRICES = dict.fromkeys(TokenPrices.__struct_fields__, _PRICE)
+
+_READ_APART = ("prices", "token_prices", "upstream_defaults", "rewrite")
+"""The tables of a model that no Struct of options has."""
 
 _FALLBACKS = {
     "cached_text_input": "text_input",
@@ -61,6 +73,7 @@ def read_models(table: object, faults: Faults) -> tuple[dict[str, Model], str]:
         for name, options in table.items()
         if is_table(options, faults.at(name))
     }
+    check_aliases(models, faults)
     return models, _default_model(table, faults)
 
 
@@ -79,19 +92,24 @@ def _default_model(table: dict[str, Any], faults: Faults) -> str:
 
 def _read_model(name: str, table: dict[str, Any], faults: Faults) -> Model:
     before = len(faults)
-    if not _NAME.fullmatch(name):
-        faults.add("a model's name has 1 to 128 letters, digits and . _ : / -")
-    values = read_fields(table, ModelTable, faults, tables=("prices", "token_prices"))
+    if not MODEL_NAME.fullmatch(name):
+        faults.add(MODEL_NAME_RULE)
+    values = read_fields(table, ModelTable, faults, tables=_READ_APART)
     values.pop("default", None)
     readable = len(faults) == before
     model = Model(
         name=name,
         prices=_read_prices(table.get("prices", {}), faults.at("prices")),
         token_prices=_read_token_prices(name, table, faults),
+        upstream_defaults=read_upstream_defaults(
+            table.get("upstream_defaults", UPSTREAM_DEFAULTS), faults.at("upstream_defaults")
+        ),
+        rewrite=read_rewrite(table.get("rewrite", {}), faults.at("rewrite")),
         **values,
     )
     if readable:
         _check_consistency(model, faults)
+        check_sizes(model, faults)
     return model
 
 

@@ -8,8 +8,9 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, field
 
+from gateway.core.bounds import MOST_NAMES
 from gateway.core.model import ImageRequest
 
 AUTO = "auto"
@@ -19,6 +20,20 @@ Quality = Literal["low", "medium", "high", "auto"]
 
 QUALITIES: tuple[Quality, ...] = ("low", "medium", "high", "auto")
 """The qualities that a team's policy may name."""
+
+OUR_FIELDS = frozenset({"model", "prompt", "size", "n", "quality", "stream", "response_format"})
+"""The fields of a request that the gateway reads, and the upstream reads again."""
+
+UPSTREAM_DEFAULTS: Mapping[str, bool | int | str] = {
+    "quality": "auto",
+    "background": "auto",
+    "moderation": "auto",
+    "output_format": "png",
+    "output_compression": 100,
+    "partial_images": 0,
+    "stream": False,
+}
+"""Fields of a request, with the values that the upstream documents as their defaults."""
 
 Billing = Literal["table", "tokens"]
 """Settle an answer by the table of prices, or by the tokens that the answer reports."""
@@ -161,29 +176,55 @@ class RequestDefaults(Struct, frozen=True, kw_only=True):
     ] = "1024x1024"
 
 
+class Rewrite(Struct, frozen=True, kw_only=True):
+    """Replaces values that clients have built in, before anything is decided.
+
+    Policy, price, usage, cache and upstream see the new values.
+
+    Options:
+        quality: Qualities that are replaced.
+        size: Sizes that are replaced; the new ones must follow the model's own rules.
+        drop: Fields that are taken off.
+    """
+
+    quality: Mapping[str, Quality] = {}
+    size: Mapping[str, str] = {}
+    drop: tuple[str, ...] = ()
+
+
 class ModelOptions(Struct, frozen=True, kw_only=True):
     """The requests that a model accepts, and how they are billed.
 
     Options:
         max_n: Maximum images per request.
         max_prompt_chars: Maximum characters of a prompt; a longer one gets 400.
+        aliases: Further names of the model in requests; the upstream, policies, prices and usage
+            only know its own name.
         billing: "table" charges the prices per image; "tokens" charges the tokens that the answer
             reports, at token_prices.
     """
 
     max_n: Annotated[int, Meta(ge=1, le=1_000)] = 10
     max_prompt_chars: Annotated[int, Meta(ge=1, le=10_000_000)] = 32_000
+    aliases: Annotated[tuple[str, ...], Meta(max_length=MOST_NAMES)] = ()
     billing: Billing = "table"
     sizes: SizeRules = SizeRules()
     defaults: RequestDefaults = RequestDefaults()
 
 
 class Model(ModelOptions, frozen=True, kw_only=True):
-    """A model with its prices. It has `token_prices` exactly if `billing` is "tokens"."""
+    """A model with its prices. It has `token_prices` exactly if `billing` is "tokens".
+
+    A request's field that is in `upstream_defaults` with its value means the same as none.
+    """
 
     name: str
     prices: PriceTable
     token_prices: TokenPrices | None = None
+    upstream_defaults: Mapping[str, bool | int | str] = field(
+        default_factory=lambda: UPSTREAM_DEFAULTS
+    )
+    rewrite: Rewrite = Rewrite()
 
 
 GPT_IMAGE_2 = Model(
@@ -210,6 +251,12 @@ KNOWN_TOKEN_PRICES: Mapping[str, Mapping[str, int]] = {
     }
 }
 """The default token prices of a model, by its name."""
+
+
+def find_model(models: Mapping[str, Model], name: str) -> Model | None:
+    """Return the model of this name or alias, or None."""
+    named = models.get(name)
+    return named or next((model for model in models.values() if name in model.aliases), None)
 
 
 def closed_labels(request: ImageRequest, model: Model) -> tuple[str, str]:

@@ -7,21 +7,27 @@ default. `Meta` also holds the rest:
 - `extra["check"]` raises ValueError for an invalid value
 - `extra["read"]` converts a value, and may raise ValueError too
 - `extra["in_file"]` raises ValueError for a value that only the environment may hold
+- `extra["any_case"]` marks an option whose words may have capital letters
 - `extra["restart"]` marks an option that a running gateway does not reload
+- `extra["gone"]` marks an option that a former release had: it is read, has no effect, and the text
+  says in a warning what replaces it
 - `extra["show"]` returns the part of a value that may be shown
 
 Two types are our own: `Usd` is written as dollars and kept as micro-dollars, and a `Secret` must
 not be in a file. Numbers with a point stay decimals, because money is exact.
 """
 
+import re
 import tomllib
 from collections.abc import Collection, Mapping
 from decimal import Decimal, InvalidOperation
+from inspect import cleandoc
 from typing import Annotated, Any, TypeGuard
 
 import msgspec
 from msgspec import NODEFAULT, Meta, Struct, inspect
 
+from gateway.core.bounds import MOST_NAMES
 from gateway.core.faults import ConfigError, Fault, Faults, InvalidValue, did_you_mean
 from gateway.core.money import dollars
 from gateway.core.secret import Secret
@@ -40,6 +46,9 @@ MASK = "***"
 
 RESTART = Meta(extra={"restart": True})
 """Marks an option that needs a restart."""
+
+
+_DESCRIPTION = re.compile(r"^    (\w+): (.*(?:\n     .*)*)", re.MULTILINE)
 
 
 # -- TOML ---------------------------------------------------------------------------------------
@@ -105,6 +114,8 @@ class Option(Struct, frozen=True, kw_only=True):
 
     def convert(self, value: object) -> Any:
         """Return the value as the Struct holds it. Raises ValueError without the value in it."""
+        if self.notes.get("any_case") and isinstance(value, str):
+            value = value.lower()
         try:
             found = msgspec.convert(value, self.type, dec_hook=_decode)
             if found is not None:
@@ -155,6 +166,15 @@ def options_of(struct: type[Struct], *, section: str | None = None) -> dict[str,
     }
 
 
+def descriptions(struct: type[Struct]) -> dict[str, str]:
+    """Return the sentence for each option in the docstrings of a Struct and of its bases."""
+    found: dict[str, str] = {}
+    for base in reversed(struct.__mro__):
+        _, _, options = cleandoc(base.__doc__ or "").partition("Options:\n")
+        found |= {name: " ".join(text.split()) for name, text in _DESCRIPTION.findall(options)}
+    return found
+
+
 def tables_of(struct: type[Struct]) -> dict[str, Any]:
     """Return the types of the fields that are tables.
 
@@ -200,6 +220,9 @@ def read_table(
     `tables` are names that the table may have too; they are read elsewhere.
     """
     if not is_table(table, faults):
+        return {}
+    if len(table) > MOST_NAMES:  # each unknown one would be compared with the known ones
+        faults.add(f"has {len(table)} options; at most {MOST_NAMES} are read")
         return {}
     values = {}
     for name in [name for name in table if name not in tables]:
@@ -278,7 +301,8 @@ def describe(info: inspect.Type) -> str:
             return " or ".join(f'"{value}"' for value in kind.values)
         case inspect.VarTupleType():
             some = " that is not empty" if kind.min_length else ""
-            return f"a list{some}, each item {describe(kind.item_type)}"
+            most = f", at most {kind.max_length} items" if kind.max_length else ""
+            return f"a list{some}, each item {describe(kind.item_type)}{most}"
     raise TypeError(f"cannot describe {kind}")
 
 

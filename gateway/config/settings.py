@@ -20,32 +20,59 @@ from gateway.config.admin_tokens import (
     check_chosen_token,
     digest,
 )
+from gateway.config.images import ImagesSettings
 from gateway.config.models import GPT_IMAGE_2, Model
 from gateway.config.options import RESTART, options_of, tables_of, unwrap
+from gateway.config.recording import ActivitySettings, LogSettings, TracingSettings, UsageSettings
 from gateway.config.store_url import StoreUrl, parse_store_url
 from gateway.config.webhooks import AlertSettings
 from gateway.core.model import NO_LIMITS, Limits
 from gateway.core.secret import Secret
 
 MIB = 1024 * 1024
-LEAST_USAGE_DAYS = 32
-"""The shortest usage history: a month's report must still be complete when the month is over."""
+
+
+_PublicUrl = Annotated[
+    str,
+    Meta(
+        description='an http or https URL with a host, or ""',
+        extra={"read": values.check_base_url},
+    ),
+]
 
 
 class ServerSettings(Struct, frozen=True, kw_only=True):
     """Addresses, limits and shutdown of the gateway's two ports.
 
     Options:
-        host: Address of the public port; 0.0.0.0 accepts connections from every network.
+        host: Address of the public port, or a list of addresses; 0.0.0.0 accepts connections from
+            every network, and :: over IPv6, too.
         port: Public port, for the teams' clients; 0 takes any free port.
-        admin_host: Address of the admin port; keep it off public networks.
+        admin_host: Address of the admin port, or a list of addresses; keep it off public networks.
         admin_port: Admin port, for metrics, health checks, the dashboard and the admin API.
         public_url: URL that clients use for the gateway, shown on the dashboard; "" is host and
             port.
-        drain_seconds: Time for requests in flight to finish after SIGTERM; keep it above
+        allowed_origins: Origins of web pages whose scripts may call the public port (CORS), such as
+            "https://app.example.com"; "*" allows all. Scripts need a key like any client.
+        drain_notice_seconds: Time after SIGTERM in which /readyz already fails, but everything is
+            still served, so that load balancers stop sending requests; 0 is none.
+        admin_public_url: URL of the dashboard behind a proxy that changes the Host header; ""
+            otherwise.
+        drain_seconds: Time for requests in flight to finish after the notice; keep it above
             timeout_seconds.
-        max_body_bytes: Maximum size of a request body on the public port; a larger one gets 413.
+        max_body_bytes: Maximum size of a request body on the public port, inflated if it is
+            compressed; a larger one gets 413.
+        max_pending_body_bytes: Memory for all request bodies that are still arriving, and for large
+            ones whose requests are in progress; further ones get 503 and may retry. One body of
+            max_body_bytes always fits.
+        max_pending_body_bytes_per_key: The same for the requests of one key; further ones get 429
+            and may retry.
         max_in_flight: Maximum requests at the same time; further ones get 503 and may retry.
+        max_connections: Maximum open connections of the public port; further ones get 503, or are
+            closed if the port speaks TLS. The gateway lowers it to what its limit of open files
+            allows.
+        max_connections_per_address: The same for each client address (IPv6: each /64); 0 for no
+            limit. Leave it at 0 behind a load balancer, whose address all clients share.
         handshake_seconds: Time for a TLS handshake.
         head_seconds: Time for the head of a request, from its first byte; for the first request
             of a connection, from the start of the connection.
@@ -57,20 +84,21 @@ class ServerSettings(Struct, frozen=True, kw_only=True):
         tls_key: PEM file with the certificate's unencrypted private key.
     """
 
-    host: Annotated[values.Host, RESTART] = "127.0.0.1"
+    host: Annotated[values.Hosts, RESTART] = "127.0.0.1"
     port: Annotated[values.Port, RESTART] = 8080
-    admin_host: Annotated[values.Host, RESTART] = "127.0.0.1"
+    admin_host: Annotated[values.Hosts, RESTART] = "127.0.0.1"
     admin_port: Annotated[values.Port, RESTART] = 9090
-    public_url: Annotated[
-        str,
-        Meta(
-            description='an http or https URL with a host, or ""',
-            extra={"read": values.check_base_url},
-        ),
-    ] = ""
+    public_url: _PublicUrl = ""
+    admin_public_url: _PublicUrl = ""
+    allowed_origins: values.Origins = ()
+    drain_notice_seconds: Annotated[float, Meta(ge=0, le=values.DAY)] = 5.0
     drain_seconds: Annotated[float, Meta(ge=0, le=values.DAY)] = 310.0
     max_body_bytes: values.Bytes = MIB
+    max_pending_body_bytes: values.Bytes = 64 * MIB
+    max_pending_body_bytes_per_key: values.Bytes = 16 * MIB
     max_in_flight: Annotated[int, Meta(ge=1, le=1_000_000)] = 5_000
+    max_connections: Annotated[int, Meta(ge=1, le=1_000_000), RESTART] = 10_000
+    max_connections_per_address: Annotated[int, Meta(ge=0, le=1_000_000), RESTART] = 0
     handshake_seconds: Annotated[values.Seconds, RESTART] = 10.0
     head_seconds: Annotated[values.Seconds, RESTART] = 15.0
     body_seconds: values.Seconds = 30.0
@@ -94,6 +122,15 @@ class UpstreamSettings(Struct, frozen=True, kw_only=True):
             unknown, because the image may have been drawn.
         max_response_bytes: Maximum size of an answer; a larger one is discarded and charged as
             unknown.
+        unknown_hold_seconds: Seconds for which a repeat (same key, same body) is refused after an
+            unknown charge; 0 buys repeats at once. A team may have its own value.
+        response_format: true sends a request's response_format on to the upstream, which must
+            accept that field.
+        content_codes: Codes or words of a 403 about the request's content, which is passed on; any
+            other 403 means the gateway's key. A 200 with such a code and no image is not charged.
+        account_codes: Codes or types of errors that mean that the gateway's account is out of
+            credit or inactive; they come before content_codes. Clients get 503 (502 if the upstream
+            answered 200), and operators an alert.
     """
 
     base_url: Annotated[
@@ -119,6 +156,17 @@ class UpstreamSettings(Struct, frozen=True, kw_only=True):
     connect_seconds: values.Seconds = 5.0
     timeout_seconds: values.Seconds = 300.0
     max_response_bytes: values.Bytes = 64 * MIB
+    unknown_hold_seconds: values.HoldSeconds = 60.0
+    response_format: bool = False
+    content_codes: tuple[values.ErrorCode, ...] = (
+        *("content_policy_violation", "moderation_blocked", "safety"),
+        *("content_filter", "content_policy"),
+    )
+    account_codes: tuple[values.ErrorCode, ...] = (
+        *("insufficient_quota", "billing_hard_limit_reached", "billing_not_active"),
+        *("account_deactivated", "quota_exceeded", "insufficient_credits", "insufficient_balance"),
+        *("insufficient_funds", "payment_required"),
+    )
 
     @property
     def url(self) -> str:
@@ -137,17 +185,20 @@ class StoreSettings(Struct, frozen=True, kw_only=True):
     Options:
         url: Store of teams, keys, quotas and usage. SQLite needs a local disk; more than one
             gateway needs Redis.
+        wait_replicas: Replicas of Redis that must acknowledge a purchase before it counts; if fewer
+            do, it is refused.
     """
 
     url: Annotated[
         str,
         Meta(
             description="sqlite: and the path of a file, or the URL of a Redis (redis://, "
-            "rediss://, redis+cluster://, redis+sentinel://)",
+            "rediss://, redis+cluster://, redis+sentinel://, redis+unix://)",
             extra={"check": parse_store_url, **values.PASSWORD_NOTES},
         ),
         RESTART,
     ] = "sqlite:data/gateway.db"
+    wait_replicas: Annotated[int, Meta(ge=0, le=100), RESTART] = 0
 
     @property
     def place(self) -> StoreUrl:
@@ -185,8 +236,6 @@ class CacheSettings(Struct, frozen=True, kw_only=True):
             lifetime of the upstream's URLs.
         max_bytes: Memory for all answers; the least recently used ones leave first.
         max_entry_bytes: Maximum size of a cached answer; a larger one is not cached.
-        keep_path: Folder for a snapshot of the memory cache over restarts, such as "data/cache"; ""
-            for none. The snapshot holds images and revised prompts, in a file of mode 0600.
         scope: "team" keeps the cached answers of teams apart; "shared" lets teams get each other's
             answers, and the first team pays.
         ignore_fields: Request fields that are left out of the cache key, because they do not change
@@ -200,7 +249,15 @@ class CacheSettings(Struct, frozen=True, kw_only=True):
     url_ttl_seconds: values.LongSeconds = 3_300.0
     max_bytes: Annotated[values.Bytes, RESTART] = 256 * MIB
     max_entry_bytes: Annotated[values.Bytes, RESTART] = 32 * MIB
-    keep_path: values.MaybeFile = ""
+    keep_path: Annotated[
+        values.MaybeFile,
+        Meta(
+            extra={
+                "gone": "has no effect any more: [images] keeps answers over a restart, in the "
+                "folder of its url. Remove this option, and the old folder"
+            }
+        ),
+    ] = ""
     scope: Literal["team", "shared"] = "team"
     ignore_fields: tuple[
         Annotated[
@@ -216,7 +273,7 @@ class CacheSettings(Struct, frozen=True, kw_only=True):
         str,
         Meta(
             description="the URL of a Redis (redis://, rediss://, redis+cluster://, "
-            'redis+sentinel://), or "" for memory only',
+            'redis+sentinel://, redis+unix://), or "" for memory only',
             extra={"check": values.check_cache_url, **values.PASSWORD_NOTES},
         ),
         RESTART,
@@ -261,64 +318,6 @@ class AdminSettings(Struct, frozen=True, kw_only=True):
         return [own, *named]
 
 
-def _check_days(days: int) -> None:
-    if 0 < days < LEAST_USAGE_DAYS:
-        raise ValueError("less than a month")
-
-
-class UsageSettings(Struct, frozen=True, kw_only=True):
-    """The usage history.
-
-    Options:
-        keep_days: Days that usage is kept; 0 keeps it for ever. Redis deletes whole weeks, up to
-            six days later.
-    """
-
-    keep_days: Annotated[
-        int,
-        Meta(
-            ge=0,
-            le=36_500,
-            description="0, or a whole number from 32 to 36500",
-            extra={"check": _check_days},
-        ),
-    ] = 400
-
-
-class ActivitySettings(Struct, frozen=True, kw_only=True):
-    """The history of single requests of all gateways.
-
-    Options:
-        keep_requests: Maximum number of requests that are kept, for at most 7 days; 0 keeps none.
-    """
-
-    keep_requests: Annotated[int, Meta(ge=0, le=1_000_000)] = 10_000
-
-
-class LogSettings(Struct, frozen=True, kw_only=True):
-    """The log on standard error.
-
-    Options:
-        level: Lowest level that is logged; no level shows a prompt or a key.
-        format: "auto" is console in a terminal, and json elsewhere.
-    """
-
-    level: Literal["debug", "info", "warning", "error"] = "info"
-    format: Annotated[Literal["auto", "json", "console"], RESTART] = "auto"
-
-
-class TracingSettings(Struct, frozen=True, kw_only=True):
-    """OpenTelemetry spans.
-
-    Options:
-        enabled: Export spans; needs the extra "otel" and OTEL_EXPORTER_OTLP_ENDPOINT.
-        prompts: true puts prompts into spans.
-    """
-
-    enabled: Annotated[bool, RESTART] = False
-    prompts: Annotated[bool, RESTART] = False
-
-
 class Settings(Struct, frozen=True, kw_only=True):
     """The whole configuration. `default_model` serves requests that name no model."""
 
@@ -327,6 +326,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     store: StoreSettings = StoreSettings()
     keys: KeySettings = KeySettings()
     cache: CacheSettings = CacheSettings()
+    images: ImagesSettings = ImagesSettings()
     limits: Annotated[Limits, Meta(extra={"written_as": values.GatewayLimits})] = NO_LIMITS
     admin: AdminSettings = AdminSettings()
     alerts: AlertSettings = AlertSettings()
@@ -336,6 +336,17 @@ class Settings(Struct, frozen=True, kw_only=True):
     tracing: TracingSettings = TracingSettings()
     models: Mapping[str, Model] = field(default_factory=lambda: {GPT_IMAGE_2.name: GPT_IMAGE_2})
     default_model: str = GPT_IMAGE_2.name
+
+    @property
+    def has_links(self) -> bool:
+        """Whether a link to a picture works at every gateway that a client may ask."""
+        is_alone = self.store.place.kind == "sqlite" and self.cache.place is None
+        return self.images.enabled and (self.images.shared or is_alone)
+
+    @property
+    def has_urls(self) -> bool:
+        """Whether clients may ask for URLs: links of the gateway, or the upstream's own."""
+        return self.has_links or self.upstream.response_format
 
 
 def _sections() -> Iterator[tuple[str, type[Struct]]]:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from ipaddress import ip_address
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
@@ -9,6 +10,7 @@ from msgspec import Meta, Struct
 
 from gateway.config.options import Usd
 from gateway.config.store_url import parse_store_url
+from gateway.core.bounds import MOST_HOLD_SECONDS
 from gateway.core.faults import InvalidValue
 from gateway.core.model import Limits
 from gateway.core.secret import Secret
@@ -21,18 +23,88 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 """The name of a team, a webhook or an admin token."""
 NAME_RULE = "must have 1 to 64 letters, digits and . _ -, and start with a letter or digit"
 
+_HOST_NAME = re.compile(r"[A-Za-z0-9._-]{1,255}", re.ASCII)
+
 Bytes = Annotated[int, Meta(ge=1, le=2**40)]
 Seconds = Annotated[float, Meta(gt=0, le=DAY)]
+HoldSeconds = Annotated[float, Meta(ge=0, le=MOST_HOLD_SECONDS)]
 LongSeconds = Annotated[float, Meta(gt=0, le=10 * 365 * DAY)]
 Port = Annotated[int, Meta(ge=0, le=65_535)]
 Count = Annotated[int, Meta(ge=0, le=10**12)]
-Host = Annotated[
-    str, Meta(pattern=r"\A[A-Za-z0-9._:%-]{1,255}\Z", description="a host name or an IP address")
-]
 MaybeFile = Annotated[
     str, Meta(pattern=r"\A[^\x00-\x1f\x7f]*\Z", description='a path, or "" for none')
 ]
+ErrorCode = Annotated[
+    str,
+    Meta(
+        pattern=r"\A[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z",
+        description="1 to 64 letters, digits and . _ -, that starts with a letter or digit",
+    ),
+]
 File = Annotated[str, Meta(pattern=r"\A[^\x00-\x1f\x7f]+\Z", description="the path of a file")]
+
+
+def is_every_address(host: str) -> bool:
+    """Whether a host stands for all addresses of the machine: 0.0.0.0 or ::."""
+    try:
+        return ip_address(host).is_unspecified
+    except ValueError:
+        return False
+
+
+def addresses_of(hosts: str | tuple[str, ...]) -> tuple[str, ...]:
+    """Return the distinct hosts to listen on. `::` stands for all IPv4 addresses, too."""
+    distinct = dict[str, None]()
+    for host in (hosts,) if isinstance(hosts, str) else hosts:
+        distinct[host] = None
+        if ":" in host and is_every_address(host):
+            distinct["0.0.0.0"] = None  # noqa: S104 - an IPv6 socket takes only IPv6 (IPV6_V6ONLY)
+    return tuple(distinct)
+
+
+def _read_hosts(hosts: str | tuple[str, ...]) -> str | tuple[str, ...]:
+    """Return one host, or a tuple of several. Raises ValueError."""
+    distinct = tuple(dict.fromkeys((hosts,) if isinstance(hosts, str) else hosts))
+    for host in distinct:
+        if not _HOST_NAME.fullmatch(host):
+            ip_address(host)  # raises ValueError
+    if not distinct:
+        raise ValueError("not a host")
+    return distinct[0] if len(distinct) == 1 else distinct
+
+
+Hosts = Annotated[
+    tuple[str, ...] | str,  # in this order: a variable is read as a list
+    Meta(
+        description="a host name or an IP address, without a port, or a list of them",
+        extra={"read": _read_hosts},
+    ),
+]
+
+
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(?:[a-z0-9._-]{1,255}|\[[0-9a-f:.]+\])(?::\d{1,5})?")
+_DEFAULT_PORTS = {"http": ":80", "https": ":443"}
+
+
+def _read_origins(origins: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the distinct origins as browsers send them. Raises ValueError."""
+    found = dict[str, None]()
+    for origin in map(str.lower, origins):
+        if origin != "*" and not _ORIGIN.fullmatch(origin):
+            raise ValueError("not an origin")
+        scheme, _, _ = origin.partition(":")
+        found[origin.removesuffix(_DEFAULT_PORTS.get(scheme, "/"))] = None
+    return tuple(found)
+
+
+Origins = Annotated[
+    tuple[str, ...],
+    Meta(
+        description='a list of origins such as "https://app.example.com", without a path or a '
+        'slash at the end, or of "*"',
+        extra={"read": _read_origins},
+    ),
+]
 
 
 class GatewayLimits(Struct, frozen=True, kw_only=True):
@@ -103,7 +175,7 @@ def check_base_url(text: str) -> str:
 def check_api_key(secret: Secret) -> None:
     """Check that an HTTP header can carry the key."""
     text = secret.reveal()
-    if not (text.isascii() and text.isprintable() and " " not in text):
+    if not (text and text.isascii() and text.isprintable() and " " not in text):
         raise ValueError("not a header value")
 
 
@@ -126,7 +198,10 @@ def _without_password(text: str) -> str:
 
 def _refuse_password(text: str) -> None:
     """Refuse a URL with a password, which must not be in a file."""
-    if text and parse_store_url(text).password is not None:
+    if not text:
+        return
+    place = parse_store_url(text)
+    if place.password is not None or place.sentinel_password is not None:
         raise ValueError("holds a password, which must not be in a file")
 
 

@@ -18,7 +18,7 @@ from gateway.config.options import Micro, is_table, options_of, read_table
 from gateway.config.values import NAME, NAME_RULE, File, http_host
 from gateway.core.faults import Faults
 from gateway.core.money import MICRO, dollars
-from gateway.core.secret import Secret
+from gateway.core.secret import Secret, wrapping_fault
 
 WebhookKind = Literal["json", "slack"]
 
@@ -211,6 +211,8 @@ def _secret(
     if not text:
         return None
     try:
+        if fault := wrapping_fault(text.encode("utf-8", "surrogateescape")):
+            raise ValueError(fault)
         _CHECKS[name](text)
     except ValueError as error:
         raise ValueError(f"the content of the variable {error}") from None

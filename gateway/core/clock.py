@@ -6,7 +6,16 @@ times a second, also returns the store's time. Between two reads, and while the 
 local clock continues from there.
 """
 
+import time
 from collections.abc import Callable
+
+_BOOT = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)  # Linux alone has the former
+
+
+def since_boot() -> float:
+    """Return seconds that never run backwards, and go on while the machine is suspended."""
+    return time.clock_gettime(_BOOT)
+
 
 PROMPT_SECONDS = 0.5
 """The longest read whose time is accurate enough."""

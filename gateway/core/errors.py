@@ -11,6 +11,8 @@ makes the SDKs stop, by the header `x-should-retry: false`.
 from math import ceil
 from typing import ClassVar
 
+from gateway.core.model import RefusedBy
+
 
 class GatewayError(Exception):
     """Base of all errors with an HTTP response.
@@ -41,6 +43,11 @@ class GatewayError(Exception):
         return {} if self.retry else {"x-should-retry": "false"}
 
 
+def wait_headers(seconds: float) -> dict[str, str]:
+    """Return the headers that ask clients to wait. SDKs read one or the other."""
+    return {"Retry-After": str(ceil(seconds)), "retry-after-ms": str(round(seconds * 1000))}
+
+
 class InternalError(GatewayError):
     """A defect of the gateway. A retry might buy the image again."""
 
@@ -65,13 +72,6 @@ class Unauthenticated(GatewayError):
         return {"WWW-Authenticate": "Bearer"}
 
 
-class NotAdmin(Unauthenticated):
-    """The admin token is missing or wrong."""
-
-    code = "invalid_admin_token"
-    text = "A valid admin token is required: send it as 'Authorization: Bearer ...'."
-
-
 class NotPermitted(GatewayError):
     """The caller is known, but may not do this."""
 
@@ -85,30 +85,6 @@ class KeyDisabled(NotPermitted):
 
     code = "key_disabled"
     text = "This key is disabled. Ask the gateway's operator."
-
-
-class ViewerOnly(NotPermitted):
-    """The admin token may read but not change."""
-
-    code = "role_not_allowed"
-    text = "This token has the viewer role: it may read, but not change anything."
-
-
-class ForeignOrigin(NotPermitted):
-    """The session's cookie came with a request from another site than the dashboard."""
-
-    code = "foreign_origin"
-    text = "A session only works for requests from the dashboard itself."
-
-
-class AdminOff(GatewayError):
-    """No admin token is configured, so the admin port only serves metrics and health."""
-
-    status = 404
-    type = "invalid_request_error"
-    code = "admin_off"
-    outcome = "not_found"
-    text = "The admin API is off: no admin token is configured. Set GATEWAY_ADMIN_TOKEN."
 
 
 # -- the request --------------------------------------------------------------------------------
@@ -132,6 +108,16 @@ class NotFound(InvalidRequest):
     text = "There is no such route."
 
 
+class UnknownModel(NotFound):
+    """The key may use no model of this name."""
+
+    code = "model_not_found"
+    text = "This key may use no model of this name; GET /v1/models lists the models."
+
+    def __init__(self) -> None:
+        super().__init__(param="model")
+
+
 class MethodNotAllowed(InvalidRequest):
     """The route does not have this method. `allowed` lists those that it has."""
 
@@ -148,31 +134,6 @@ class MethodNotAllowed(InvalidRequest):
         return {"Allow": self.allowed}
 
 
-class NoSuchThing(InvalidRequest):
-    """There is no team or key of this name."""
-
-    status = 404
-    code = "no_such_thing"
-    outcome = "not_found"
-
-
-class Conflicting(InvalidRequest):
-    """The current state forbids the change.
-
-    Only the admin API uses 409: no image is bought there, so a retry is harmless.
-    """
-
-    status = 409
-    code = "conflict"
-
-
-class PreconditionFailed(InvalidRequest):
-    """It has changed since the client read it (RFC 9110, section 13.1.1)."""
-
-    status = 412
-    code = "precondition_failed"
-
-
 class BodyTooLarge(InvalidRequest):
     """The body exceeds the configured size in bytes."""
 
@@ -184,11 +145,20 @@ class BodyTooLarge(InvalidRequest):
 
 
 class WrongContentType(InvalidRequest):
-    """The body is not JSON, or is encoded."""
+    """The body is not JSON in UTF-8."""
 
     status = 415
     code = "unsupported_content_type"
-    text = "Send the request as application/json."
+
+
+class WrongContentEncoding(WrongContentType):
+    """The body has a coding that the gateway does not read."""
+
+    text = "Send the request body uncompressed, or compressed with gzip or deflate."
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"Accept-Encoding": "gzip, deflate"}  # RFC 9110, section 12.5.3
 
 
 class HeadersTooLarge(InvalidRequest):
@@ -216,14 +186,22 @@ class LimitReached(GatewayError):
     """A limit refuses the request.
 
     `whose` is the scope and name of the limit's owner, or None if it is the gateway's. The refusal
-    means nothing for other teams and keys.
+    means nothing for other teams and keys. `refused_by` is for operators: a limit of the whole
+    gateway shows what all teams use.
     """
 
     status = 429
 
-    def __init__(self, message: str, *, whose: tuple[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        whose: tuple[str, str] | None = None,
+        refused_by: RefusedBy | None = None,
+    ) -> None:
         super().__init__(message)
         self.whose = whose
+        self.refused_by = refused_by
 
 
 class InsufficientQuota(LimitReached):
@@ -236,34 +214,45 @@ class InsufficientQuota(LimitReached):
 
 
 class RateLimited(LimitReached):
-    """Too many requests at once. The same request may pass after `retry_after` seconds (1-60)."""
+    """Too many requests at once. The same request may pass after `retry_after` seconds (1-59)."""
 
     type = "rate_limit_error"
     code = "rate_limit_exceeded"
     outcome = "rate_limited"
 
     def __init__(
-        self, message: str, *, retry_after: float, whose: tuple[str, str] | None = None
+        self,
+        message: str,
+        *,
+        retry_after: float,
+        whose: tuple[str, str] | None = None,
+        refused_by: RefusedBy | None = None,
     ) -> None:
-        super().__init__(message, whose=whose)
+        super().__init__(message, whose=whose, refused_by=refused_by)
         self.retry_after = retry_after
 
     @property
     def headers(self) -> dict[str, str]:
-        return {
-            "Retry-After": str(ceil(self.retry_after)),
-            "retry-after-ms": str(round(self.retry_after * 1000)),
-        }
+        return wait_headers(self.retry_after)
 
 
 class Unavailable(GatewayError):
-    """The gateway cannot take the request now. Nothing was charged, and a retry is welcome."""
+    """The gateway cannot take the request now. Nothing was charged, and a retry is welcome.
+
+    Clients retry after `retry_after` seconds. Left to themselves, the official ones give up within
+    two seconds: before a restart or a failover is over.
+    """
 
     status = 503
+    retry_after: ClassVar[int] = 3
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return wait_headers(self.retry_after)
 
 
 class Overloaded(Unavailable):
-    """The gateway has as many requests in flight as its configuration allows."""
+    """The gateway has as many requests in flight, or bytes of bodies, as it may have."""
 
     code = outcome = "overloaded"
     text = "The gateway already serves its maximum of requests. Try again shortly."
@@ -277,10 +266,17 @@ class Draining(Unavailable):
 
 
 class StoreUnavailable(Unavailable):
-    """The store does not answer in time, so no purchase can be admitted."""
+    """The store does not answer in time or takes no writes, so no purchase can be admitted.
+
+    `cause` completes "The store cannot be used: ..." for operators. Clients do not see it.
+    """
 
     code = outcome = "store_unavailable"
     text = "The gateway's store does not answer, so nothing can be bought. Nothing was charged."
+
+    def __init__(self, cause: str = "it does not answer") -> None:
+        super().__init__()
+        self.cause = cause
 
 
 class StoreLost(StoreUnavailable):
@@ -291,81 +287,5 @@ class StoreLost(StoreUnavailable):
         " restores the data or confirms the loss. Nothing was charged."
     )
 
-
-# -- the upstream -------------------------------------------------------------------------------
-
-
-class UpstreamError(GatewayError):
-    """The upstream did not deliver. With `charged`, the images must be paid all the same."""
-
-    status = 502
-    type = "upstream_error"
-    code = outcome = "upstream_failed"
-    charged: ClassVar[bool] = False
-
-
-class UpstreamAuth(UpstreamError):
-    """The upstream refused the gateway's own key. The operator must act: a retry cannot help."""
-
-    code = outcome = "upstream_auth"
-    retry = False
-    text = "The upstream refused the gateway's credentials. Nothing was charged."
-
-
-class UpstreamFailed(UpstreamError):
-    """The upstream said clearly that it failed, so nothing was generated and nothing is charged."""
-
-    text = "The upstream failed on this request. Nothing was charged."
-
-    def __init__(self, *, retry: bool) -> None:
-        super().__init__()
-        self.retry = retry
-
-
-class UpstreamUnreachable(UpstreamError):
-    """The connection failed, so nothing was sent."""
-
-    status = 503
-    code = outcome = "upstream_unreachable"
-    text = "The upstream cannot be reached. Nothing was charged."
-
-
-class UpstreamUnknown(UpstreamError):
-    """It is unknown whether the images were generated, so they count as bought."""
-
-    code = outcome = "upstream_unknown"
-    charged = True
-    retry = False
-    text = "The upstream's response is unusable. Images may have been generated: they are charged."
-
-
-class UpstreamCut(UpstreamUnknown):
-    """The connection broke after the request was sent."""
-
-    code = outcome = "upstream_cut"
-    text = "The upstream's response was cut off. Images may have been generated: they are charged."
-
-
-class UpstreamTimeout(UpstreamUnknown):
-    """The upstream did not answer within its deadline."""
-
-    status = 504
-    code = outcome = "upstream_timeout"
-    text = "The upstream did not answer in time. Images may have been generated: they are charged."
-
-
-class UpstreamRefused(UpstreamError):
-    """The upstream refused this request. Its status and its redacted body are passed on."""
-
-    outcome = "upstream_refused"
-    text = "The upstream refused this request."
-
-    def __init__(self, *, status: int, body: bytes, retry_after: int | None = None) -> None:
-        super().__init__()
-        self.status = status
-        self.body = body
-        self.retry_after = retry_after
-
-    @property
-    def headers(self) -> dict[str, str]:
-        return {} if self.retry_after is None else {"Retry-After": str(self.retry_after)}
+    def __init__(self, cause: str = "it has lost its data") -> None:
+        super().__init__(cause)

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from msgspec import Struct
 from msgspec.structs import replace
 
+from gateway.core.bounds import MOST_SHOWN
 from gateway.core.errors import InvalidRequest
 
 ENVIRONMENT = "environment"
@@ -88,8 +89,10 @@ class InvalidFields(InvalidRequest):
         # A client chose the names of unknown fields: they are escaped, and cut to a length.
         self.faults = [replace(fault, path=tuple(map(_escaped, fault.path))) for fault in faults]
         lines = [(fault.source, ".".join(fault.path), fault.message) for fault in self.faults]
-        message = "; ".join(": ".join(filter(None, line)) for line in lines)
-        super().__init__(f"{message}.", param=lines[0][1])
+        shown = [": ".join(filter(None, line)) for line in lines[:MOST_SHOWN]]
+        if len(lines) > MOST_SHOWN:
+            shown.append(f"and {len(lines) - MOST_SHOWN} more faults")
+        super().__init__(f"{'; '.join(shown)}.", param=lines[0][1])
 
 
 def _escaped(name: str) -> str:

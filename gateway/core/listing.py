@@ -6,12 +6,12 @@ seconds. Where the public form of a field differs, the type of the field says so
 JSON object and its schema.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from types import NoneType, UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
-from msgspec import UNSET, Struct, UnsetType, defstruct
+from msgspec import UNSET, Struct, UnsetType, defstruct, json
 from msgspec.structs import fields
 
 Listing = dict[str, Any]
@@ -46,6 +46,35 @@ def listing(record: Struct) -> Listing:
         if value is not UNSET:
             found[name] = value if shown.convert is None else shown.convert(value)
     return found
+
+
+def json_pieces(record: Struct) -> Iterator[bytes]:
+    """Yield the JSON of a record's public form in pieces: in lists, one for each record."""
+    if not _has_lists(type(record)):
+        yield json.encode(listing(record))
+        return
+    before = b"{"
+    for attribute, name, shown in _shown_fields(type(record)):
+        value = getattr(record, attribute)
+        if value is UNSET:
+            continue
+        yield before + json.encode(name) + b":"
+        before = b","
+        if isinstance(value, list) and value and isinstance(value[0], Struct):
+            mark = b"["
+            for item in value:
+                yield mark
+                yield from json_pieces(item)
+                mark = b","
+            yield b"]"
+        else:
+            yield json.encode(value if shown.convert is None else shown.convert(value))
+    yield b"}"
+
+
+@cache
+def _has_lists(record: type[Struct]) -> bool:
+    return any(get_origin(shown.type) is list for _, _, shown in _shown_fields(record))
 
 
 def public_type(kind: Any) -> Any:

@@ -5,6 +5,7 @@ float seconds since the Unix epoch, in UTC. Sizes are bytes.
 """
 
 from collections.abc import Iterable, Mapping
+from math import inf
 from typing import Annotated, Any, Literal
 
 from msgspec import Struct
@@ -32,6 +33,10 @@ class Limits(Struct, frozen=True, kw_only=True):
 NO_LIMITS = Limits()
 
 
+Deliver = Literal["auto", "b64_json", "url", "both", "upstream"]
+"""The form of pictures in an answer. `auto` is the upstream's, with base64 beside a mere URL."""
+
+
 class Team(Struct, frozen=True, kw_only=True):
     """A team, with its policy and limits. A policy field that is null restricts nothing."""
 
@@ -41,7 +46,9 @@ class Team(Struct, frozen=True, kw_only=True):
     qualities: tuple[str, ...] | None = None
     max_n: int | None = None
     cache: bool = True
+    deliver: Deliver | None = None
     limits: Limits = NO_LIMITS
+    unknown_hold_seconds: float | None = None
     deleted: Annotated[bool, HIDDEN] = False
     """A deleted team counts as absent and its keys are revoked, but the budgets and history of its
     name stay: a new team of this name continues with them."""
@@ -93,11 +100,17 @@ class Caller(Struct, frozen=True):
     key: Key
 
 
+ResponseFormat = Literal["url", "b64_json"]
+"""The form of a picture in an answer."""
+
+
 class ImageRequest(Struct, frozen=True, kw_only=True):
     """A valid request for images, with all defaults filled in.
 
-    `body` has every field in the client's order, and is sent to the upstream. `quality` is None if
-    the client left it out: then the upstream decides, as with "auto".
+    `body` has every field in the client's order, and is sent to the upstream. Those in `neutral` do
+    not tell it from other requests. `quality` is None if the client left it out: then the upstream
+    decides, as with "auto". `response_format` is the form in which the client reads pictures, None
+    if it does not say.
     """
 
     model: str
@@ -106,6 +119,8 @@ class ImageRequest(Struct, frozen=True, kw_only=True):
     n: int
     quality: str | None
     body: Mapping[str, Any]
+    neutral: frozenset[str] = frozenset()
+    response_format: ResponseFormat | None = None
 
 
 EntryOutcome = Literal["bought", "failed", "unknown", "cached", "coalesced", "refused"]
@@ -182,6 +197,25 @@ class AuditEntry(Struct, frozen=True, kw_only=True):
     after: dict[str, Any] | None = None
 
 
+class RefusedBy(Struct, frozen=True, kw_only=True):
+    """The limit that refused a request, as it stood then. Clients do not see it.
+
+    `owner` is a team, the public id of a line of keys, or null for a limit of the whole gateway.
+    Money is dollars as decimal text, everything else a count. `resets_at` is when all of the limit
+    is free again, null if nobody knows. `wait_seconds` is null unless waiting that long may help.
+    """
+
+    scope: str
+    owner: str | None
+    limit: str
+    size: int | str
+    used: int | str
+    held: int | str
+    asked: int | str
+    resets_at: Timestamp | None
+    wait_seconds: float | None
+
+
 class Claim(Struct, frozen=True, kw_only=True):
     """A claim on a task that only one gateway may do, such as the delivery of an alert.
 
@@ -196,7 +230,7 @@ class Claim(Struct, frozen=True, kw_only=True):
     note: bytes
 
 
-class AnsweredRequest(Struct, frozen=True, kw_only=True):
+class AnsweredRequest(Struct, frozen=True, kw_only=True, gc=False):
     """The request that a cached answer belongs to. `scope` names the teams that share the answer.
 
     `prompt` is None unless an operator has switched prompts on.
@@ -210,12 +244,28 @@ class AnsweredRequest(Struct, frozen=True, kw_only=True):
     prompt: str | None = None
 
 
-class Bought(Struct, frozen=True, kw_only=True):
-    """The answer to a purchase, as it goes to clients and into the cache.
+class Picture(Struct, frozen=True, gc=False, array_like=True):
+    """A picture of an answer, apart from its bytes and its URL.
 
-    `body` is the upstream's JSON, byte for byte. `cost` was charged for it at the time `at`.
-    `kept` means that the answer went into the cache, and `tier` is the cache tier that it came
-    from. `about` never leaves this process, so an answer from elsewhere has none.
+    `name` is its name in the image store, "" if it was not kept. `has_url`: the upstream gave a
+    URL, which works `until` this time. `fetched`: that was all it gave, and the gateway added the
+    base64.
+    """
+
+    name: str = ""
+    has_url: bool = False
+    until: float = inf
+    fetched: bool = False
+
+
+class Bought(Struct, frozen=True, kw_only=True, gc=False):
+    """The answer to a purchase, as it goes into the cache, and to clients that ask for no form.
+
+    `body` is the upstream's JSON: its own bytes, or re-encoded if its form had faults or if base64
+    was added. `pictures` has one for each item that holds a picture, in their order. `cost` was
+    charged for it at the time `at`. `kept` means that the answer went into the cache, and `tier` is
+    the cache tier that it came from. `about` never leaves this process, so an answer from elsewhere
+    has none.
     """
 
     body: bytes
@@ -223,5 +273,6 @@ class Bought(Struct, frozen=True, kw_only=True):
     cost: MicroDollars
     at: Timestamp
     kept: bool = False
-    tier: Literal["memory", "redis"] = "memory"
+    tier: Literal["memory", "disk", "redis"] = "memory"
     about: AnsweredRequest | None = None
+    pictures: tuple[Picture, ...] = ()

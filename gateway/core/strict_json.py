@@ -15,7 +15,7 @@ import json
 import math
 import re
 from itertools import accumulate
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
 
 from gateway.core.errors import InvalidRequest
 
@@ -56,25 +56,22 @@ def read_object(body: bytes) -> dict[str, Any]:
     return value
 
 
-def write_json(value: object) -> bytes:
+def write_json(value: object, errors: Literal["strict", "replace"] = "strict") -> bytes:
     """Return compact JSON in UTF-8. Reading it again gives an equal value of the same types.
 
-    Raises UnicodeEncodeError if a text has a lone surrogate.
+    A lone surrogate in a text raises UnicodeEncodeError, or is replaced with a question mark.
     """
-    return _WRITER.encode(value).encode()
+    return _WRITER.encode(value).encode(errors=errors)
 
 
 def _decoded(body: bytes) -> str:
+    """Decode UTF-8. One byte order mark before the JSON is no part of it."""
     try:
-        text = body.decode("utf-8")
+        return body.decode("utf-8").removeprefix(_BYTE_ORDER_MARK)
     except UnicodeDecodeError:
-        text = _BYTE_ORDER_MARK
+        pass
     # Raised outside the handler, as below, because the decoder's error contains the whole body.
-    if text.startswith(_BYTE_ORDER_MARK):
-        raise InvalidRequest(
-            "The body must be UTF-8 without a byte order mark.", code="invalid_encoding"
-        )
-    return text
+    raise InvalidRequest("The body must be UTF-8.", code="invalid_encoding")
 
 
 def _check_shape(text: str) -> None:

@@ -1,4 +1,5 @@
 """Background tasks, which no caller awaits, and buffers that write to a store in the background.
+Also long work in turns, for which the event loop is too busy in one go.
 
 The event loop keeps only a weak reference to a task, so the garbage collector can remove a task
 that nothing else refers to, half done. `Background` refers to them.
@@ -6,9 +7,10 @@ that nothing else refers to, half done. `Background` refers to them.
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from time import perf_counter
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
 import structlog
@@ -20,6 +22,29 @@ log = structlog.get_logger(source="background")
 T = TypeVar("T")
 
 FLUSH_SECONDS = 1.0
+
+TURN_SECONDS = 0.005
+"""How long all work on long lists together may take before other tasks run."""
+
+_lists_at_work = 0
+
+
+async def in_turns(items: Iterable[T]) -> AsyncIterator[T]:
+    """Yield items, and let other tasks run now and then: a long list must not hold the loop.
+
+    Several lists at the same time share one turn.
+    """
+    global _lists_at_work
+    _lists_at_work += 1
+    try:
+        until = perf_counter() + TURN_SECONDS / _lists_at_work
+        for item in items:
+            yield item
+            if perf_counter() >= until:
+                await asyncio.sleep(0)
+                until = perf_counter() + TURN_SECONDS / _lists_at_work
+    finally:
+        _lists_at_work -= 1
 
 
 class Service:

@@ -29,6 +29,11 @@ class CacheControl(Struct, frozen=True, kw_only=True):
     only_if_cached: bool = False
     max_age: int | None = None
 
+    @property
+    def fresh(self) -> bool:
+        """Whether the client asks for a new image."""
+        return self.no_cache or self.no_store
+
 
 _NOTHING = CacheControl()
 
@@ -57,7 +62,7 @@ def cache_use(wish: CacheControl, *, enabled: bool) -> CacheUse:
     """How a request with these directives uses a cache that is on or off."""
     return CacheUse(
         enabled=enabled,
-        read=enabled and not (wish.no_cache or wish.no_store),
+        read=enabled and not wish.fresh,
         store=enabled and not wish.no_store,
         only=wish.only_if_cached,
         max_age=wish.max_age,
@@ -116,13 +121,16 @@ class CacheStatus(StrEnum):
     MISS_COLLAPSED = "gateway; fwd=miss; collapsed"
     REQUEST = "gateway; fwd=request"
     REQUEST_STORED = "gateway; fwd=request; stored"
+    REQUEST_COLLAPSED = "gateway; fwd=request; collapsed"
     BYPASS = "gateway; fwd=bypass"
+    BYPASS_COLLAPSED = "gateway; fwd=bypass; collapsed"
 
 
-def purchase_status(use: CacheUse, *, stored: bool) -> CacheStatus:
-    """The status of an answer that was bought, and `stored` in the cache or not."""
-    if not use.enabled:
-        return CacheStatus.BYPASS
-    if use.read:
-        return CacheStatus.MISS_STORED if stored else CacheStatus.MISS
-    return CacheStatus.REQUEST_STORED if stored else CacheStatus.REQUEST
+def status_of(use: CacheUse, *, stored: bool = False, collapsed: bool = False) -> CacheStatus:
+    """The status of an answer that was bought, and `stored` in the cache or not.
+
+    With `collapsed`, another purchase brought it.
+    """
+    reason = "bypass" if not use.enabled else "miss" if use.read else "request"
+    suffix = "; collapsed" if collapsed else "; stored" if stored and use.enabled else ""
+    return CacheStatus(f"gateway; fwd={reason}{suffix}")

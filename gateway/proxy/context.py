@@ -6,9 +6,11 @@ from msgspec import Struct
 
 from gateway.config.models import quality_label
 from gateway.config.settings import Settings
-from gateway.core.model import AnsweredRequest, Bought, Caller, ImageRequest
+from gateway.core.model import AnsweredRequest, Bought, Caller, Deliver, ImageRequest
 from gateway.proxy.cache_control import CacheStatus, CacheUse
-from gateway.proxy.fingerprint import scope_of
+from gateway.proxy.fingerprint import body_digest, scope_of
+from gateway.proxy.operations import OpenOperations, Ticket
+from gateway.quota.operations import Wish, record_name
 from gateway.quota.pricing import ceiling
 from gateway.quota.steps import Reserve
 from gateway.telemetry.request_record import RequestRecord
@@ -23,19 +25,29 @@ PROMPT_CHARACTERS = 200
 
 
 class ProxyRequest(Struct, frozen=True):
-    """A request as it arrived: the header lines that matter, and its body, still to be read."""
+    """A request as it arrived: the header lines that matter, and its body, still to be read.
+
+    `is_retry` means that an official SDK marked it as the retry of a request of its own. `origin`
+    returns the URL under which the client reaches the gateway, "" if that is not known.
+    """
 
     authorization: Sequence[str]
     cache_control: Sequence[str]
-    read_body: Callable[[], Awaitable[bytes]]
+    read_body: Callable[[Caller], Awaitable[bytes]]
+    is_retry: bool = False
+    origin: Callable[[], str] = str
 
 
 class ProxyResponse(Struct, frozen=True):
-    """The body of a 200, its Cache-Status header, and its age in seconds if it was cached."""
+    """The body of a 200, its Cache-Status header, and its age in seconds if it was cached.
+
+    `sent`, if there is one, receives whether the client got all of it.
+    """
 
     body: bytes
     cache_status: CacheStatus
     age: int | None = None
+    sent: Callable[[bool], None] | None = None
 
 
 class Context(Struct, frozen=True):
@@ -43,6 +55,8 @@ class Context(Struct, frozen=True):
 
     `settings` are those in force when the request began, so a reload changes nothing under way.
     `at` is when it was read, in seconds since the epoch.
+    `fresh` means that its client asked for a new image, `is_retry` that an official SDK marked it
+    as a retry. `origin`: see `ProxyRequest`.
     """
 
     caller: Caller
@@ -52,6 +66,16 @@ class Context(Struct, frozen=True):
     settings: Settings
     record: RequestRecord
     at: float
+    ticket: Ticket
+    fresh: bool = False
+    is_retry: bool = False
+    origin: Callable[[], str] = str
+
+    @property
+    def form(self) -> Deliver:
+        """The form in which the client reads pictures."""
+        of_team = self.caller.team.deliver or self.settings.images.deliver
+        return self.request.response_format or of_team
 
     @property
     def limit_owners(self) -> tuple[tuple[str, str], ...]:
@@ -71,13 +95,33 @@ class Context(Struct, frozen=True):
             prompt=request.prompt[:PROMPT_CHARACTERS] if settings.admin.show_prompts else None,
         )
 
+    @property
+    def operations_name(self) -> str:
+        """The name of the record of operations of this request and its key line."""
+        return record_name(self.caller.key.line, body_digest(self.request))
+
     def accepts(self, cached: Bought, now: float) -> bool:
         """Whether the client takes this answer: any that was bought since its request came."""
         return cached.at >= self.at or self.cache.accepts(now - cached.at)
 
-    def reservation(self, id: str) -> Reserve:
-        """The quota to hold for buying the answer, under a new unique id."""
+    def reservation(self, id: str, operations: OpenOperations, gone: frozenset[str]) -> Reserve:
+        """The quota to hold for buying the answer, under a new unique id.
+
+        The answers of the operations in `gone` were lost.
+        """
         request, caller, settings = self.request, self.caller, self.settings
+        own, record = caller.team.unknown_hold_seconds, self.record
+        wish = Wish(
+            name=self.operations_name,
+            gateway=operations.gateway,
+            request=record.id,
+            fresh=self.fresh,
+            is_retry=self.is_retry,
+            age=record.clock() - record.started,
+            hold_seconds=settings.upstream.unknown_hold_seconds if own is None else own,
+            shared=operations.shared,
+            gone=gone,
+        )
         return Reserve(
             id=id,
             team=caller.team.name,
@@ -91,4 +135,6 @@ class Context(Struct, frozen=True):
             limits=caller.team.limits,
             key_limits=caller.key.limits,
             gateway_limits=settings.limits,
+            wish=wish,
+            request="" if id == self.record.id else self.record.id,
         )

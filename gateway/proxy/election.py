@@ -77,6 +77,12 @@ class FlightResult(Struct, frozen=True):
 class LocalElection(Service):
     """The election of a gateway that has its store for itself: it buys."""
 
+    leases: Leases | None = None
+
+    def cache_is_shared(self) -> bool:
+        """There are no others that would have to find an answer."""
+        return True
+
     async def buy_or_wait(
         self, name: str, record: RequestRecord, look: Look, buy: Buy
     ) -> FlightResult:

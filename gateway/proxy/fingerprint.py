@@ -1,8 +1,9 @@
 """The cache key: equal for equal requests, different for all others.
 
 Two requests are equal if the upstream would receive equal fields, in any order, with the defaults
-filled in. Nothing else is normalised: text stays as it is, 1 and 1.0 differ, and so do null and
-absent, because the upstream may treat them differently.
+filled in. A field counts as absent where it has the upstream's own default. Nothing else is
+normalised: text stays as it is, 1 and 1.0 differ, and so do null and absent, because the upstream
+may treat them differently.
 
 Clients that repeat a request usually send the same bytes, and reading and fingerprinting them takes
 longer than finding the answer. So requests are remembered by their exact bytes, the settings and
@@ -11,8 +12,9 @@ the scope within which answers are shared. The team's policy is checked each tim
 
 import hashlib
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from functools import lru_cache, partial
+from typing import Any
 
 from msgspec import Struct
 
@@ -27,6 +29,9 @@ MOST_REQUESTS = 4_096
 MOST_BYTES = 2_048
 """The longest body that is remembered."""
 
+DIGEST_DIGITS = 32
+"""128 bits: enough to tell the requests of a key line apart."""
+
 _CANON = json.JSONEncoder(
     sort_keys=True, check_circular=False, allow_nan=False, separators=(",", ":")
 )
@@ -40,10 +45,23 @@ def fingerprint(
     `scope` names the team that shares answers ("" is all teams), and `upstream` is its base URL
     and path. `ignore` lists top-level fields that only identify the end user.
     """
-    fields = {name: value for name, value in request.body.items() if name not in ignore}
+    fields = {name: value for name, value in _telling(request).items() if name not in ignore}
     # One JSON list, so that no part can run over into the next.
     canonical = _CANON.encode([scope, upstream, fields])
     return hashlib.sha256(canonical.encode("ascii")).hexdigest()
+
+
+def body_digest(request: ImageRequest) -> str:
+    """Return a digest of the whole request, in hex: fields that name the end user included."""
+    canonical = _CANON.encode(_telling(request))
+    return hashlib.sha256(canonical.encode("ascii")).hexdigest()[:DIGEST_DIGITS]
+
+
+def _telling(request: ImageRequest) -> Mapping[str, Any]:
+    """Return the fields that tell a request from others."""
+    if not request.neutral:
+        return request.body
+    return {name: value for name, value in request.body.items() if name not in request.neutral}
 
 
 def answer_name(request: ImageRequest, scope: str, settings: Settings) -> str:
@@ -94,7 +112,12 @@ class RequestMemo:
 
 
 def _read(settings: Settings, body: bytes, scope: str) -> FingerprintedRequest:
-    request = read_request(body, settings.models, settings.default_model)
+    request = read_request(
+        body,
+        settings.models,
+        settings.default_model,
+        sends_format=settings.upstream.response_format,
+    )
     labels = closed_labels(request, settings.models[request.model])
     fingerprint = answer_name(request, scope, settings)
     return FingerprintedRequest(request, fingerprint, (request.model, *labels))

@@ -11,33 +11,47 @@ would cost the same.
 from collections.abc import Mapping
 from typing import Any
 
-from gateway.config.models import Model
+from gateway.config.models import OUR_FIELDS, Model, Rewrite, find_model
 from gateway.core.errors import InvalidRequest
-from gateway.core.model import ImageRequest
+from gateway.core.model import ImageRequest, ResponseFormat
 from gateway.core.strict_json import read_object, write_json
 
-_OURS = frozenset({"model", "prompt", "size", "n", "quality", "stream"})
-"""The fields that the gateway reads, and the upstream reads again."""
+_FORMAT = "response_format"
 
 
-def read_request(body: bytes, models: Mapping[str, Model], default_model: str) -> ImageRequest:
+def read_request(
+    body: bytes, models: Mapping[str, Model], default_model: str, *, sends_format: bool = False
+) -> ImageRequest:
     """Read the request in `body`. `default_model` must be one of `models`.
 
-    Fields keep their order and values. A null `model`, `size` or `n` is replaced by its default in
-    its place; an absent one is appended. Raises InvalidRequest with a code for each cause, and with
-    the field as `param` if one field is at fault.
+    An alias is replaced by its model, and other fields as the model's `rewrite` says. All others
+    keep their order and values. A null `model`, `size` or `n` is replaced by its default in its
+    place; an absent one is appended. `response_format` is taken off, because the gateway itself
+    puts pictures into that form, unless `sends_format`. Raises InvalidRequest with a code for each
+    cause, and with the field as `param` if one field is at fault.
     """
     fields = read_object(body)
     _refuse_case_variants(fields)
     _refuse_stream(fields)
     model = _model(fields, models, default_model)
+    _rewrite(fields, model.rewrite)
     prompt = _prompt(fields, model)
     size = _size(fields, model)
     n = _n(fields, model)
     quality = _text(fields, "quality")
+    response_format = _response_format(fields)
+    if not sends_format:
+        fields.pop(_FORMAT, None)
     fields.update(model=model.name, size=size, n=n)
     return ImageRequest(
-        model=model.name, prompt=prompt, size=size, n=n, quality=quality, body=fields
+        model=model.name,
+        prompt=prompt,
+        size=size,
+        n=n,
+        quality=quality,
+        body=fields,
+        neutral=_neutral(fields, model.upstream_defaults),
+        response_format=response_format,
     )
 
 
@@ -56,7 +70,7 @@ def _refuse_case_variants(fields: Mapping[str, Any]) -> None:
     would check `quality`, and the upstream would draw and bill `Quality`.
     """
     for name in fields:
-        if name not in _OURS and (ours := name.casefold()) in _OURS:
+        if name not in OUR_FIELDS and (ours := name.casefold()) in OUR_FIELDS:
             raise _fault(ours, "duplicate_key", f"A field differs from {ours} only in case.")
 
 
@@ -70,11 +84,33 @@ def _refuse_stream(fields: Mapping[str, Any]) -> None:
 
 def _model(fields: Mapping[str, Any], models: Mapping[str, Model], default_model: str) -> Model:
     name = _text(fields, "model")
-    model = models.get(default_model if name is None else name)
+    model = find_model(models, default_model if name is None else name)
     if model is None:
         message = "This model is not configured; GET /v1/models lists the models."
         raise _fault("model", "model_not_found", message)
     return model
+
+
+def _rewrite(fields: dict[str, Any], rules: Rewrite) -> None:
+    for name, words in (("quality", rules.quality), ("size", rules.size)):
+        value = fields.get(name)
+        if isinstance(value, str) and value in words:
+            fields[name] = words[value]
+    for name in rules.drop:
+        fields.pop(name, None)
+
+
+def _neutral(fields: Mapping[str, Any], defaults: Mapping[str, object]) -> frozenset[str]:
+    """Return the fields that do not tell a request from others.
+
+    A field counts as its default only with the same type: true is 1 and 100.0 is 100 to Python.
+    """
+    same = {
+        name
+        for name, default in defaults.items()
+        if name in fields and type(fields[name]) is type(default) and fields[name] == default
+    }
+    return frozenset(same | ({_FORMAT} & fields.keys()))
 
 
 def _prompt(fields: Mapping[str, Any], model: Model) -> str:
@@ -110,6 +146,13 @@ def _n(fields: Mapping[str, Any], model: Model) -> int:
             return n
         code = "integer_below_min_value" if n < 1 else "integer_above_max_value"
     raise _fault("n", code, f"n must be a whole number from 1 to {model.max_n}.")
+
+
+def _response_format(fields: Mapping[str, Any]) -> ResponseFormat | None:
+    value = fields.get(_FORMAT)
+    if value is None or value == "url" or value == "b64_json":
+        return value
+    raise _fault(_FORMAT, "invalid_value", "response_format must be 'url' or 'b64_json'.")
 
 
 def _text(fields: Mapping[str, Any], name: str) -> str | None:

@@ -6,26 +6,27 @@ be charged in turn. A failure that concerns the buyer alone (a limit, a store th
 a gateway that stops) is sent as "again": the others look into the cache and try themselves.
 """
 
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Sequence
+from math import ceil
 from typing import Literal, Protocol
 
 import msgspec
 from msgspec import Struct, field
+from msgspec.structs import replace
 
-from gateway.core.errors import (
-    GatewayError,
-    InternalError,
-    LimitReached,
-    Unavailable,
+from gateway.core.errors import GatewayError, InternalError, LimitReached, Unavailable
+from gateway.core.model import Bought
+from gateway.core.upstream_errors import (
+    UpstreamAccountExhausted,
     UpstreamAuth,
     UpstreamCut,
+    UpstreamError,
     UpstreamFailed,
     UpstreamRefused,
     UpstreamTimeout,
     UpstreamUnknown,
     UpstreamUnreachable,
 )
-from gateway.core.model import Bought
 
 
 class Lease(Struct, frozen=True):
@@ -69,10 +70,11 @@ class Leases(Protocol):
     async def end(self, endings: Sequence[tuple[Lease, bytes]]) -> None:
         """End each lease unless another gateway holds it, and send its message to all gateways."""
 
-    async def hand_over(self, lease: Lease, bought: Bought) -> bool:
-        """Leave an answer for those who wait for this lease's end.
+    async def hand_over(self, lease: Lease, bought: Bought, *, asked: bool = False) -> bool:
+        """Leave an answer for those who wait for this lease's end, for about ten seconds.
 
-        Returns False if nobody waits, or if the answer is too large.
+        Returns False if nobody waits, or if the answer is too large. With `asked` it is known that
+        somebody waits.
         """
 
     async def handed_over(self, lease: Lease) -> Bought | None:
@@ -103,14 +105,21 @@ class _Failure(Struct, frozen=True, kw_only=True):
     status: int
     body: bytes = b""
     retry_after: int | None = None
+    # Older gateways neither send these nor read them. `wait` is `retry_after`, not rounded.
+    wait: float | None = None
+    upstream_status: int | None = None
+    reason: str | None = None
 
 
 _encode = msgspec.msgpack.Encoder()
 _decode = msgspec.msgpack.Decoder(_Failure | Literal["again", "handed over"])
 
-_PLAIN: dict[str, Callable[[], GatewayError]] = {
+_KINDS: dict[str, type[UpstreamError]] = {
     kind.outcome: kind
-    for kind in (InternalError, UpstreamAuth, UpstreamCut, UpstreamTimeout, UpstreamUnreachable)
+    for kind in (
+        *(UpstreamAccountExhausted, UpstreamAuth, UpstreamCut, UpstreamFailed, UpstreamTimeout),
+        *(UpstreamUnknown, UpstreamUnreachable),
+    )
 }
 
 
@@ -133,10 +142,17 @@ def encode_message(message: Message) -> bytes:
     failure = _Failure(
         outcome=message.outcome, message=message.message, retry=message.retry, status=message.status
     )
-    if isinstance(message, UpstreamRefused):
-        failure = msgspec.structs.replace(
-            failure, body=message.body, retry_after=message.retry_after
+    if isinstance(message, UpstreamError):
+        wait = message.retry_after
+        failure = replace(
+            failure,
+            retry_after=None if wait is None else ceil(wait),
+            wait=wait,
+            upstream_status=message.upstream_status,
+            reason=message.reason,
         )
+    if isinstance(message, UpstreamRefused):
+        failure = replace(failure, body=message.body)
     return _encode.encode(failure)
 
 
@@ -150,14 +166,21 @@ def decode_message(data: bytes) -> Message:
 
 
 def _error(failure: _Failure) -> Message:
-    match failure.outcome:
-        case UpstreamRefused.outcome:
-            return UpstreamRefused(
-                status=failure.status, body=failure.body, retry_after=failure.retry_after
-            )
-        case UpstreamFailed.outcome:
-            return UpstreamFailed(retry=failure.retry)
-        case UpstreamUnknown.outcome:
-            return UpstreamUnknown(failure.message)
-    plain = _PLAIN.get(failure.outcome)
-    return plain() if plain else "again"
+    wait = failure.retry_after if failure.wait is None else failure.wait
+    if failure.outcome == InternalError.outcome:
+        return InternalError()
+    if failure.outcome == UpstreamRefused.outcome:
+        return UpstreamRefused(
+            status=failure.status, body=failure.body, retry_after=wait, reason=failure.reason
+        )
+    kind = _KINDS.get(failure.outcome)
+    if kind is None:
+        return "again"
+    return kind(
+        failure.message,
+        status=failure.status,
+        retry=failure.retry,
+        retry_after=wait,
+        upstream_status=failure.upstream_status,
+        reason=failure.reason,
+    )

@@ -2,7 +2,7 @@
 
     authenticate -> read the body -> parse it, fill in defaults, fingerprint it -> policy -> cache
     -> join or lead a flight -> elect the buyer among the gateways of a store -> hold quota
-    -> upstream -> settle or release -> cache -> response
+    -> upstream -> settle or release -> pictures -> cache -> response
 
 This file puts the steps in order and waits for them. Each decision is a pure function of its
 subject; counting, logging and measuring belong to the observer. Errors are raised where they occur
@@ -14,11 +14,11 @@ up ends its wait, never the purchase.
 
 import asyncio
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
-from time import perf_counter
+from typing import Any
 
 from aiocache.base import BaseCache
 from msgspec.structs import replace
@@ -29,32 +29,35 @@ from gateway.core.errors import (
     Draining,
     GatewayError,
     InvalidRequest,
+    KeyDisabled,
     LimitReached,
     NotCached,
     NotPermitted,
     Overloaded,
-    UpstreamCut,
-    UpstreamError,
+    Unauthenticated,
 )
 from gateway.core.model import Bought, Caller
 from gateway.core.single_flight import Flight, Flights
-from gateway.proxy.cache_control import CacheStatus, cache_use, purchase_status, read_cache_control
+from gateway.core.upstream_errors import RepeatedUnknown, UpstreamCut, UpstreamError
+from gateway.proxy.cache_control import CacheStatus, cache_use, read_cache_control, status_of
 from gateway.proxy.context import Context, ProxyRequest, ProxyResponse
 from gateway.proxy.election import Election, FlightResult
 from gateway.proxy.fingerprint import RequestMemo
 from gateway.proxy.image_request import encode_body
-from gateway.proxy.policy import check_policy
-from gateway.proxy.url_expiry import keep_seconds
-from gateway.quota.image_response import ImageResponse, read_response
+from gateway.proxy.operations import OpenOperations, Ticket, kept_failure, repeated_error
+from gateway.proxy.pictures import Pictures, cache_seconds, lifetime
+from gateway.proxy.policy import check_form, check_policy
+from gateway.proxy.reply import read_reply, report_oddities
+from gateway.quota.image_response import ImageResponse
 from gateway.quota.ledger import Ledger, store_patience
+from gateway.quota.operations import KEEP_SECONDS, Operation, Repeat
 from gateway.quota.pricing import charge
 from gateway.quota.refusal import refusal_error
-from gateway.quota.steps import Denied, Held, Release, Reserve
+from gateway.quota.steps import Denied, Held, Reserve, Taken
 from gateway.telemetry.observer import NO_OBSERVER, Observer, measured_call
 from gateway.telemetry.request_record import RequestRecord
 from gateway.telemetry.tracing import NO_TRACING, Tracing
 from gateway.tenants.directory import Directory
-from gateway.upstream.outcome import judge
 from gateway.upstream.port import Reply, Upstream
 
 
@@ -73,6 +76,8 @@ class Proxy:
     ledger: Ledger
     upstream: Upstream
     election: Election
+    operations: OpenOperations
+    pictures: Pictures
     wall: Callable[[], float]
     spread: Callable[[], float]
     new_id: Callable[[], str]
@@ -89,14 +94,14 @@ class Proxy:
 
         Fills in `record` on the way. Raises GatewayError.
         """
-        settings, started = self.settings(), perf_counter()
+        settings, started = self.settings(), record.clock()
         caller = record.caller = await self.directory.authenticate(incoming.authorization)
         record.phase_ended("auth", started)
         try:
             # Before the slot is taken: clients that send slowly must not fill the gateway.
             with record.waiting():
-                body = await incoming.read_body()
-            return await self._serve(body, incoming.cache_control, caller, settings, record)
+                body = await incoming.read_body(caller)
+            return await self._serve(body, incoming, caller, settings, record)
         except NotCached:  # a question that was answered, not a refusal
             raise
         except (InvalidRequest, NotPermitted, LimitReached):
@@ -106,7 +111,7 @@ class Proxy:
     async def _serve(
         self,
         body: bytes,
-        cache_control: Sequence[str],
+        incoming: ProxyRequest,
         caller: Caller,
         settings: Settings,
         record: RequestRecord,
@@ -116,16 +121,28 @@ class Proxy:
             raise Overloaded
         self.in_flight += 1
         try:
-            started = perf_counter()
+            started = record.clock()
             read = self._memo.read(body, caller.team, settings)
             record.request, record.labels = read.request, read.labels
             record.fingerprint = read.fingerprint
             # After the record has the request's labels: a refusal is counted under them.
             check_policy(caller.team, read.request)
+            check_form(read.request, settings)
             enabled = settings.cache.enabled and caller.team.cache
-            cache = cache_use(read_cache_control(cache_control), enabled=enabled)
-            at = self.wall()
-            context = Context(caller, read.request, read.fingerprint, cache, settings, record, at)
+            control = read_cache_control(incoming.cache_control)
+            context = Context(
+                caller=caller,
+                request=read.request,
+                fingerprint=read.fingerprint,
+                cache=cache_use(control, enabled=enabled),
+                settings=settings,
+                record=record,
+                at=self.wall(),
+                ticket=Ticket(record),
+                fresh=control.fresh,
+                is_retry=incoming.is_retry,
+                origin=incoming.origin,
+            )
             hit = await self._look_up(context)
             record.phase_ended("cache", started)
             if hit is not None:
@@ -145,13 +162,14 @@ class Proxy:
         if cached is None or not context.cache.accepts(age):
             self.observer.cache_lookup("memory", "miss")
             return None
-        # An answer from Redis was a miss in memory. Redis counts its own look-ups.
+        # An answer from the second tier was a miss in memory. That tier counts its own look-ups.
         self.observer.cache_lookup("memory", "hit" if cached.tier == "memory" else "miss")
-        if cached.about is None:  # it came from Redis or from a snapshot, and is in memory now
+        if cached.about is None:  # it came from elsewhere, and is in memory now
             about = context.about
             self.amend(context.fingerprint, replace(cached, about=about, tier="memory"))
         self._serve_free(context, cached, "hit")
-        return ProxyResponse(cached.body, CacheStatus.HIT, int(age))
+        body = await self.pictures.shown(cached, context)
+        return ProxyResponse(body, CacheStatus.HIT, int(age))
 
     def _serve_free(self, context: Context, bought: Bought, outcome: str) -> None:
         """Record an answer that was not bought for this request."""
@@ -166,17 +184,49 @@ class Proxy:
         while True:
             flight = self._lead_or_join(context)
             try:
-                result = await _result(flight, context.record)
+                result = await self._result(flight, context)
                 break
             except LimitReached as refusal:
                 if flight.led or refusal.whose in (None, *context.limit_owners):
                     raise
                 # A limit of another team or key does not concern this request: try again.
-        bought = result.bought
-        if flight.led and not result.free:
-            return ProxyResponse(bought.body, purchase_status(context.cache, stored=bought.kept))
-        self._serve_free(context, bought, "collapsed")
-        return ProxyResponse(bought.body, CacheStatus.MISS_COLLAPSED)
+            except RepeatedUnknown as repeat:
+                if flight.led or repeat.record == context.operations_name:
+                    raise  # else it was another key, or another end user
+            except (Unauthenticated, KeyDisabled):
+                if flight.led:
+                    raise  # else it was another key that no longer works: try again
+        return await self._answer(flight, result, context)
+
+    async def _answer(
+        self, flight: Flight[FlightResult], result: FlightResult, context: Context
+    ) -> ProxyResponse:
+        """The answer of a flight, in the form that the client reads."""
+        bought, ticket = result.bought, context.ticket
+        is_open = ticket.operation is not None and not ticket.is_over
+        sent = partial(self.operations.sent, ticket) if is_open else None
+        if free := result.free or ticket.claims or not flight.led:
+            self._serve_free(context, bought, "collapsed")
+        status = status_of(context.cache, stored=bought.kept, collapsed=free)
+        try:
+            body = await self.pictures.shown(bought, context)
+        except asyncio.CancelledError:  # the client left
+            if sent is not None:
+                sent(False)
+            raise
+        return ProxyResponse(body, status, sent=sent)
+
+    async def _result(self, flight: Flight[FlightResult], context: Context) -> FlightResult:
+        """Wait as long as the client does. A leader's waits are counted by its purchase."""
+        record = context.record
+        try:
+            with nullcontext() if flight.led else record.waiting():
+                return await flight.result()
+        except asyncio.CancelledError:
+            record.left = True
+            if flight.led:
+                self.operations.left(context.ticket)
+            raise
 
     def _lead_or_join(self, context: Context) -> Flight[FlightResult]:
         """Return the flight of this answer. Raises Draining or Overloaded if none may start."""
@@ -209,24 +259,46 @@ class Proxy:
         """Buy. If the client left, report the end of the purchase: its request ended long ago."""
         record = context.record
         try:
-            return await self._buy(context)
+            return await self._buy_or_take_over(context)
+        except BaseException as failure:
+            self.operations.failed(context.ticket, failure)
+            raise
         finally:
-            if record.left:
-                failure = sys.exception()
-                if isinstance(failure, GatewayError):
-                    record.outcome, record.code = failure.outcome, failure.code
-                self.observer.late_purchase_ended(record, failure)
+            if record.left and not context.ticket.claims:
+                ended = sys.exception()
+                if isinstance(ended, GatewayError):
+                    record.failed(ended)
+                self.observer.late_purchase_ended(record, ended)
 
     # -- a purchase -----------------------------------------------------------------------------
 
-    async def _buy(self, context: Context) -> Bought:
-        """Hold quota, call the upstream once, settle or release, and cache the answer."""
-        self.observer.flight("lead")
-        request, record = context.request, context.record
+    async def _buy_or_take_over(self, context: Context) -> Bought:
+        """Buy the answer, or take over an equal purchase that no client waits for any more."""
         # Encoded before quota is held: a defect from then on is charged.
-        body = encode_body(request)
-        reservation = context.reservation(self.new_id())
-        held = await self._hold(reservation, context)
+        body = encode_body(context.request)
+        operations, gone = self.operations, frozenset[str]()
+        while True:
+            id = context.record.purchase_id(self.new_id)
+            reservation = context.reservation(id, operations, gone)
+            if sending := operations.ask(context.ticket, reservation):
+                return sending
+            held = await self._hold(reservation, context)
+            if isinstance(held, Held):
+                return await self._buy(body, reservation, held, context)
+            found = held.found.operation
+            bought = await operations.take_over(context.ticket, found)
+            if bought is not None:
+                self.observer.flight("follow")
+                return bought
+            if context.record.left and not context.cache.read:
+                raise Draining  # nobody waits
+            gone |= {found.id}  # its answer was lost
+
+    async def _buy(self, body: bytes, reservation: Reserve, held: Held, context: Context) -> Bought:
+        """Call the upstream once, settle or release the hold, and cache the answer."""
+        self.observer.flight("lead")
+        request, record, ticket = context.request, context.record, context.ticket
+        self.operations.begin(ticket, reservation, held.at)
         try:
             reply, answered = await self._call_upstream(body, context)
         except asyncio.CancelledError:  # the drain's time is up, and the call is under way
@@ -235,16 +307,32 @@ class Proxy:
         except Exception as failure:
             await self._fail(reservation, held, record, failure)
             raise
-        cost = charge(context.settings.models[request.model], request, answered)
+        model = context.settings.models[request.model]
+        cost = charge(model, request, answered)
         record.outcome, record.images, record.cost = "miss", answered.images, cost
+        report_oddities(model, request, answered, record, self.observer)
         self.observer.answer_ready(record)
-        await self._settle(reservation, held, answered.images, cost)
-        bought = Bought(body=reply.body, images=answered.images, cost=cost, at=self.wall())
-        return await self._store(context, bought, answered)
+        body = answered.reencoded or reply.body
+        bought = Bought(body=body, images=answered.images, cost=cost, at=self.wall())
+        seconds = cache_seconds(bought, answered, context, bought.at)
+        cached = context.cache.read and seconds > 0 and self.election.cache_is_shared()
+        if not cached:
+            self.operations.answered(ticket)
+        noted = await self._settle(reservation, held, answered.images, cost, cached=cached)
+        bought = await self.pictures.complete(bought, answered, context)
+        seconds = cache_seconds(bought, answered, context, self.wall())
+        bought = await self._store(context, bought, seconds)
+        self.observer.pictures_bought(reservation, record.id, cost, bought.body)
+        lasts = lifetime(bought, answered, KEEP_SECONDS, context, self.wall())
+        self.operations.bought(ticket, bought, noted, lasts, is_found=cached and bought.kept)
+        return bought
 
-    async def _hold(self, reservation: Reserve, context: Context) -> Held:
-        """Hold quota for the purchase. Raises LimitReached, or StoreUnavailable."""
-        record, started = context.record, perf_counter()
+    async def _hold(self, reservation: Reserve, context: Context) -> Held | Taken:
+        """Hold quota for the purchase, if the key still works, or claim an operation.
+
+        Raises LimitReached, RepeatedUnknown, Unauthenticated, KeyDisabled or StoreUnavailable.
+        """
+        record, started = context.record, context.record.clock()
         with self.tracing.store("reserve"):
             held = await self.ledger.reserve(reservation, store_patience(record.own_seconds()))
         record.phase_ended("quota", started)
@@ -252,6 +340,14 @@ class Proxy:
         if isinstance(held, Denied):
             self.observer.purchase_refused(reservation.team, held.refusal)
             raise refusal_error(held.refusal, self.spread(), context.caller.key.id)
+        if isinstance(held, Taken) and isinstance(held.found, Repeat):
+            raise repeated_error(held.found, reservation.record)
+        try:
+            # Again: the request may have waited, or the whole process may have stood still.
+            await self.directory.confirm(context.caller)
+        except BaseException:  # nothing was sent
+            await self._release(reservation)
+            raise
         return held
 
     async def _call_upstream(self, body: bytes, context: Context) -> tuple[Reply, ImageResponse]:
@@ -260,8 +356,7 @@ class Proxy:
         with self.tracing.upstream(request, settings) as span:
             call = self.upstream.generate(body, record.id, settings, span.headers)
             reply = await measured_call(call, request.model, record, self.observer)
-            judge(reply, [settings.key.encode()], self.wall())
-            answered = read_response(reply.body)
+            answered = await read_reply(reply, settings, self.wall())
             span.answered(answered.usage)
         return reply, answered
 
@@ -271,38 +366,33 @@ class Proxy:
         """Close a purchase without images: release it, or charge it if they may have been drawn."""
         self.observer.purchase_failed(record, failure)
         if isinstance(failure, UpstreamError) and not failure.charged:
-            with self.tracing.store("release"):
-                await self.ledger.finish(Release(id=reservation.id, team=reservation.team))
+            await self._release(reservation)
             return
         # A defect of the gateway is charged, too: the call may have been sent before it.
-        record.images, record.cost = reservation.images, reservation.cost
-        await self._settle(reservation, held, record.images, record.cost, unknown=True)
+        images, cost = record.images, record.cost = reservation.images, reservation.cost
+        kept = kept_failure(failure, record)
+        await self._settle(reservation, held, images, cost, unknown=True, failure=kept)
+
+    async def _release(self, reservation: Reserve) -> None:
+        with self.tracing.store("release"):
+            await self.ledger.finish(reservation.release())
 
     async def _settle(
-        self, reservation: Reserve, held: Held, images: int, cost: int, *, unknown: bool = False
-    ) -> None:
-        """Charge the purchase. Waits at most 2 s; the ledger goes on until that is written."""
-        swept = self.wall() > held.at + reservation.lease
+        self, reservation: Reserve, held: Held, images: int, cost: int, **outcome: Any
+    ) -> Operation | None:
+        """Charge the purchase. Waits at most 2 s; the ledger goes on until that is written.
+
+        `outcome` has further fields of the step. Returns the operation if it stays in the store.
+        """
+        swept, unknown = self.wall() > held.at + reservation.lease, outcome.get("unknown", False)
         self.observer.charged(reservation, cost, unknown=unknown, swept=swept)
         with self.tracing.store("settle"):
-            await self.ledger.finish(reservation.settle(held.at, images, cost, unknown=unknown))
+            return await self.ledger.finish(reservation.settle(held.at, images, cost, **outcome))
 
-    async def _store(self, context: Context, bought: Bought, answered: ImageResponse) -> Bought:
-        """Cache a complete answer, for no longer than its URLs work."""
-        cache = context.settings.cache
-        seconds = keep_seconds(answered.urls, self.wall(), cache.ttl_seconds, cache.url_ttl_seconds)
-        if not context.cache.store or seconds <= 0 or answered.images < context.request.n:
+    async def _store(self, context: Context, bought: Bought, seconds: float) -> Bought:
+        """Cache an answer, if that may be done at all."""
+        if seconds <= 0:
             return bought
         kept = replace(bought, kept=True, about=context.about)
         stored = await self.cache.set(context.fingerprint, kept, ttl=seconds)
         return kept if stored else bought
-
-
-async def _result(flight: Flight[FlightResult], record: RequestRecord) -> FlightResult:
-    """Wait as long as the client does. A leader's waits are counted by its purchase."""
-    try:
-        with nullcontext() if flight.led else record.waiting():
-            return await flight.result()
-    except asyncio.CancelledError:
-        record.left = True
-        raise

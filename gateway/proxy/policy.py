@@ -3,7 +3,8 @@
 from collections.abc import Collection, Iterable
 
 from gateway.config.models import AUTO
-from gateway.core.errors import NotPermitted
+from gateway.config.settings import Settings
+from gateway.core.errors import InvalidRequest, NotPermitted
 from gateway.core.model import ImageRequest, Team
 
 _NO_QUALITY = " A request without a quality counts as 'auto'."
@@ -25,6 +26,17 @@ def check_policy(team: Team, request: ImageRequest) -> None:
             f"This team may request at most {team.max_n} images at once.",
             param="n",
             code="n_not_allowed",
+        )
+
+
+def check_form(request: ImageRequest, settings: Settings) -> None:
+    """Raise InvalidRequest if the client asks for URLs, and the gateway cannot serve any."""
+    if request.response_format == "url" and not settings.has_urls:
+        raise InvalidRequest(
+            "This gateway serves no links to pictures: leave response_format out, or send "
+            "'b64_json'.",
+            param="response_format",
+            code="unsupported_parameter",
         )
 
 

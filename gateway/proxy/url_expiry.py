@@ -8,10 +8,13 @@ any, the configured default counts:
 - `Expires`, `exp`: seconds since the epoch, or milliseconds where there are 13 digits
 - without any of these: any number that could be a time within the next 30 days
 
+A `data:` URI holds its image and never expires.
+
 A number that looks too small for a date counts as a time long past: an answer that is not cached
 is better than a cached image that cannot be opened.
 """
 
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -27,10 +30,13 @@ MARGIN_SECONDS = 60.0
 
 MAX_URL_CHARS = 8_192
 MAX_FIELDS = 100
-MAX_CHARS = 131_072
-"""Limits of one URL's length, of its query's fields, and of all URLs' length together. Beyond them
-the answer is not cached: reading takes a millisecond for each 8 KB."""
+MAX_URLS = 100
+MAX_CHARS = 32_768
+"""Limits of one URL's length, of its query's fields, of the URLs of one answer, and of their length
+together. What is beyond them counts as ended: it is not shown, or the answer is not cached. To read
+8 KB takes up to 4 ms."""
 
+_DATA = re.compile(r"\s*data:", re.IGNORECASE)
 _EPOCH = re.compile(r"[0-9]{1,13}", re.ASCII)
 _ANY_EPOCH = re.compile(r"(?<![0-9])[0-9]{10}(?:[0-9]{3})?(?![0-9])")
 _DURATION = re.compile(r"[0-9]{1,10}", re.ASCII)
@@ -43,21 +49,54 @@ def keep_seconds(urls: Sequence[str], now: float, ttl: float, default_life: floa
 
     With 0 or less it must not be cached. `default_life` counts for a URL without an expiry.
     """
-    if sum(map(len, urls)) > MAX_CHARS:
+    links = [url for url in urls if not is_embedded(url)]
+    if len(links) > MAX_URLS or sum(map(len, links)) > MAX_CHARS:
         return 0.0
-    return min([ttl, *(_safe_life(url, now, default_life) for url in urls)])
+    return min([ttl, *(_safe_life(url, now, default_life) for url in links)])
+
+
+def is_embedded(url: str) -> bool:
+    """Whether a URL is a data: URI, which holds the image."""
+    return _DATA.match(url) is not None
+
+
+def url_ends(urls: Sequence[str], now: float, default_life: float) -> list[float]:
+    """Return when each URL ends: never for a data: URI, and at once if it takes long to read.
+
+    `default_life` counts from `now` for one without an expiry. What an answer has beyond the limits
+    ends at once, too.
+    """
+    ends, count, chars = list[float](), 0, 0
+    for url in urls:
+        if not url or is_embedded(url):
+            ends.append(math.inf)
+            continue
+        count, chars = count + 1, chars + min(len(url), MAX_URL_CHARS)
+        if count > MAX_URLS or chars > MAX_CHARS or _takes_long(url):
+            ends.append(now)
+            continue
+        expires = _shown_expiry(url, now)
+        ends.append(now + default_life if expires is None else expires)
+    return ends
+
+
+def _takes_long(url: str) -> bool:
+    return len(url) > MAX_URL_CHARS or url.count("&") >= MAX_FIELDS
 
 
 def _safe_life(url: str, now: float, default_life: float) -> float:
-    if len(url) > MAX_URL_CHARS or url.count("&") >= MAX_FIELDS:
+    if _takes_long(url):
         return 0.0
-    expires = url_expires(url)
-    if expires is None:
-        expires = _likely_expiry(url, now)
+    expires = _shown_expiry(url, now)
     if expires is None:
         return default_life
     left = expires - now
     return left - min(MARGIN_SECONDS, MARGIN * left)
+
+
+def _shown_expiry(url: str, now: float) -> float | None:
+    expires = url_expires(url)
+    return _likely_expiry(url, now) if expires is None else expires
 
 
 def _likely_expiry(url: str, now: float) -> float | None:

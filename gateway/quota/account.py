@@ -37,7 +37,8 @@ class Hold(Struct, frozen=True, array_like=True):
 
     It may be swept after `lease`: the deadline of the upstream call and a little more. `key` is
     the line of the key. `in_gateway` and `in_key` mean that the gateway's account and the key's
-    own counters hold the purchase too.
+    own counters hold the purchase too. `request` is the id of the request, "" if the purchase has
+    the same id, None if an older gateway left it out.
     """
 
     at: float
@@ -50,6 +51,7 @@ class Hold(Struct, frozen=True, array_like=True):
     cost: int
     in_gateway: bool
     in_key: bool = False
+    request: str | None = None
 
 
 class Counters(Struct, frozen=True, array_like=True):

@@ -8,11 +8,13 @@ It guards against these races:
 1. *Two processes write the same account.* The swap compares versions. The loser loads the accounts
    again and decides again, after a pause with jitter.
 2. *The swap happened and its reply was lost.* Steps are idempotent by reservation id, so the
-   worker sends the same batch again.
+   worker sends the same batch again. It writes the accounts of the lost swap even where no step
+   changes them any more: only a swap that the store acknowledges proves that replicas have what
+   the lost one wrote, and that the lost one cannot happen any more.
 3. *The caller gave up, and the store was slow.* The reservation may still be written after the
    error, because a frozen store runs its old commands when it wakes. So giving up queues a
-   `Release` that always raises the account's version. Once it is written, an older swap can no
-   longer succeed. The worker retries it until then.
+   `Release`. The worker retries it until it is written, and with it the accounts of the lost swap
+   (race 2). From then on their versions keep the older swap from succeeding.
 4. *The caller gave up, and its step still waits.* The step was never sent, and is dropped. If it is
    in a batch, its future is cancelled, which is checked right before each application.
 5. *An outcome arrives while the store is away.* The worker retries it for as long as the process
@@ -33,31 +35,35 @@ It guards against these races:
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 import structlog
 from msgspec.structs import replace
 
 from gateway.core.deadline import Deadline
-from gateway.core.errors import InternalError, StoreUnavailable
-from gateway.core.model import Entry
+from gateway.core.errors import StoreUnavailable
 from gateway.core.tasks import Background, Service
-from gateway.quota.account import Account
+from gateway.quota.batch import Books, Pending, decide
+from gateway.quota.operations import Operation, Operations, as_of, others
+from gateway.quota.step import Accounts, Step, StepResult
 from gateway.quota.steps import (
-    Accounts,
+    Deliver,
     Denied,
     Expire,
     Held,
-    Release,
+    Leave,
     Reserve,
     Settle,
-    Step,
-    StepResult,
+    Taken,
 )
-from gateway.quota.store import NO_OBSERVER, AccountStore, Change, LedgerObserver
+from gateway.quota.store import (
+    NO_OBSERVER,
+    AccountStore,
+    LedgerObserver,
+)
 
 log = structlog.get_logger(source="ledger")
 
@@ -87,14 +93,6 @@ def store_patience(own_seconds: float) -> float:
     return max(LEAST_PATIENCE_SECONDS, PATIENCE_SECONDS - own_seconds)
 
 
-class _Pending(Generic[T]):
-    """A waiting step and the future of its outcome. It is cancelled when the caller gives up."""
-
-    def __init__(self, step: Step[T]) -> None:
-        self.step = step
-        self.outcome: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-
-
 @dataclass(eq=False)
 class Ledger(Service):
     """Admits purchases and records their outcomes.
@@ -105,12 +103,13 @@ class Ledger(Service):
     store: AccountStore
     spread: Callable[[], float]
     observer: LedgerObserver = NO_OBSERVER
-    _waiting: deque[_Pending[Any]] = field(default_factory=deque)
+    _waiting: deque[Pending[Any]] = field(default_factory=deque)
     _in_hand: int = 0
-    _set_aside: list[_Pending[Any]] = field(default_factory=list)
+    _unsure: set[str] = field(default_factory=set)
+    _set_aside: list[Pending[Any]] = field(default_factory=list)
     _silent_until: dict[str, float] = field(default_factory=dict)
     _unavailable: type[StoreUnavailable] = StoreUnavailable
-    _sweeping: dict[str, _Pending[int]] = field(default_factory=dict)
+    _sweeping: dict[str, Pending[int]] = field(default_factory=dict)
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
     _idle: asyncio.Event = field(default_factory=asyncio.Event)
     _background: Background = field(default_factory=lambda: Background("ledger"))
@@ -138,12 +137,14 @@ class Ledger(Service):
         """The number of steps that are not written yet."""
         return len(self._waiting) + self._in_hand + len(self._set_aside)
 
-    async def reserve(self, step: Reserve, patience: float = PATIENCE_SECONDS) -> Held | Denied:
-        """Admit or refuse a purchase.
+    async def reserve(
+        self, step: Reserve, patience: float = PATIENCE_SECONDS
+    ) -> Held | Denied | Taken:
+        """Admit or refuse a purchase, or find the operation that its request takes over.
 
         Raises StoreUnavailable after `patience` seconds, leaving no hold behind.
         """
-        pending: _Pending[Held | Denied] = self._submit(step)
+        pending: Pending[Held | Denied | Taken] = self._submit(step)
         try:
             async with Deadline(patience):
                 return await pending.outcome
@@ -154,23 +155,39 @@ class Ledger(Service):
             self._give_up(step, pending)
             raise
 
-    async def finish(self, step: Settle | Release) -> None:
-        """Record the outcome of a purchase. Waits at most 2 s, but retries until it is written.
+    async def finish(self, step: Step[T]) -> T | None:
+        """Record an outcome. Waits at most 2 s, but retries until it is written.
 
-        A cancelled caller only stops waiting, because the buyer must still get the images.
+        Returns the step's outcome, or None if it is not written yet. A cancelled caller only stops
+        waiting, because the buyer must still get the images.
         """
         pending = self._submit(step)
         with suppress(asyncio.CancelledError):
             await asyncio.wait([pending.outcome], timeout=PATIENCE_SECONDS)
+        outcome = pending.outcome
+        is_written = outcome.done() and not outcome.cancelled() and outcome.exception() is None
+        return outcome.result() if is_written else None
 
-    def _give_up(self, step: Reserve, pending: _Pending[Any]) -> None:
+    def note(self, step: Leave | Deliver) -> None:
+        """Record a change of an operation in the background."""
+        self._submit(step)
+
+    async def operation(self, record: str, id: str, gateway: str) -> Operation | None:
+        """Return an operation as `gateway` sees it. Raises StoreUnavailable."""
+        loaded = await self.store.load((), [record])
+        ((operations, _),) = loaded.records
+        alive = await self._alive(others(operations, gateway))
+        found = operations.get(id)
+        return None if found is None else as_of(found, gateway, alive, loaded.now)
+
+    def _give_up(self, step: Reserve, pending: Pending[Any]) -> None:
         if pending in self._waiting:  # never sent: a long outage must not pile up releases
             self._waiting.remove(pending)
         else:
-            self._submit(Release(id=step.id, team=step.team, forget=True))
+            self._submit(step.release(forget=True))
 
-    def _submit(self, step: Step[T]) -> _Pending[T]:
-        pending = _Pending(step)
+    def _submit(self, step: Step[T]) -> Pending[T]:
+        pending = Pending(step)
         self._waiting.append(pending)
         self._idle.clear()
         self._wake.set()
@@ -197,12 +214,12 @@ class Ledger(Service):
             if not self._set_aside:
                 self._idle.set()
 
-    def _take(self, room: int) -> list[_Pending[Any]]:
+    def _take(self, room: int) -> list[Pending[Any]]:
         taken = [self._waiting.popleft() for _ in range(min(room, len(self._waiting)))]
         self._in_hand += len(taken)
         return taken
 
-    async def _write(self, batch: list[_Pending[Any]]) -> None:
+    async def _write(self, batch: list[Pending[Any]]) -> None:
         """Write a batch. Returns once it is written, or no caller waits for any of its steps."""
         pause = 0.0
         while batch := self._wanted(batch):
@@ -224,12 +241,13 @@ class Ledger(Service):
             batch += self._take(MAX_BATCH - len(batch))
         self._in_hand = 0
 
-    async def _attempt_apart(self, batch: Iterable[_Pending[Any]]) -> list[_Pending[Any]]:
+    async def _attempt_apart(self, batch: Iterable[Pending[Any]]) -> list[Pending[Any]]:
         """Write the steps account by account. Returns the steps to try again."""
-        accounts: dict[str, list[_Pending[Any]]] = {}
+        accounts: dict[str, list[Pending[Any]]] = {}
         for pending in batch:
-            accounts.setdefault(pending.step.accounts[0], []).append(pending)
-        left: list[_Pending[Any]] = []
+            step = pending.step
+            accounts.setdefault((*step.accounts, step.record)[0], []).append(pending)
+        left: list[Pending[Any]] = []
         for account, steps in accounts.items():
             try:
                 written = await self._attempt(steps)
@@ -246,7 +264,7 @@ class Ledger(Service):
         self._in_hand = len(left)
         return left
 
-    def _put_aside(self, steps: Iterable[_Pending[Any]]) -> None:
+    def _put_aside(self, steps: Iterable[Pending[Any]]) -> None:
         """Keep outcomes for the next sweep, and refuse purchases: nothing was written."""
         for pending in steps:
             if not isinstance(pending.step, Reserve):
@@ -260,36 +278,71 @@ class Ledger(Service):
             self._silent_until[event] = now + LOG_SECONDS
             log.error(event, exc_info=failure, **facts)
 
-    def _wanted(self, batch: list[_Pending[Any]]) -> list[_Pending[Any]]:
+    def _wanted(self, batch: list[Pending[Any]]) -> list[Pending[Any]]:
         wanted = [pending for pending in batch if not pending.outcome.done()]
         self._in_hand -= len(batch) - len(wanted)
         return wanted
 
-    async def _attempt(self, batch: list[_Pending[Any]]) -> bool:
+    async def _attempt(self, batch: list[Pending[Any]]) -> bool:
         """Decide and write the batch once. Returns False if another process wrote in between."""
         names = list(dict.fromkeys(name for pending in batch for name in pending.step.accounts))
-        loaded = await self.store.load(names)
-        versions = dict(zip(names, (version for _, version in loaded.accounts), strict=True))
-        accounts = dict(zip(names, (account for account, _ in loaded.accounts), strict=True))
-        await self._look_for_lost(batch, accounts, loaded.now)
-        decided, changes, entries = _decide(batch, accounts, loaded.now)
-        if changes:
-            swap = [Change(name, versions[name], account) for name, account in changes.items()]
-            if not await self.store.swap(swap, entries):
+        records = list(dict.fromkeys(p.step.record for p in batch if p.step.record))
+        asked = asyncio.get_running_loop().time()
+        books = Books(names, records, await self.store.load(names, records))
+        await self._look_for_lost(batch, books.accounts, books.now)
+        await self._complete_wishes(batch, books.records, asked)
+        decided, changed, entries = decide(batch, books)
+        changed |= self._unsure.intersection([*names, *records])
+        if changed:
+            accounts, operations = books.changes(changed)
+            try:
+                won = await self.store.swap(accounts, entries, operations)
+            except StoreUnavailable:
+                self._unsure.update(changed)
+                raise
+            if not won:
                 return False
+            self._unsure.difference_update(changed)
         for pending, applied in decided:
             if not pending.outcome.done():
                 pending.outcome.set_result(applied.outcome)
         for pending, applied in decided:
             self._report(pending.step, applied)
-        self.observer.accounts_seen(accounts)
+        self.observer.accounts_seen(books.accounts)
         return True
 
+    async def _complete_wishes(
+        self, batch: Iterable[Pending[Any]], records: Mapping[str, Operations], asked: float
+    ) -> None:
+        """Complete wishes for equal requests of which there are operations.
+
+        Their age is that at the time `asked`, before the accounts were loaded. If it included the
+        time that the store's reply took, a repeat could look older than the outcome it repeats.
+        Raises StoreUnavailable: the store is asked for other gateways that matter here.
+        """
+        waiting = [
+            (pending, pending.step, pending.step.wish)
+            for pending in batch
+            if isinstance(pending.step, Reserve)
+            and pending.step.wish
+            and records[pending.step.record].all
+        ]
+        gateways = set[str]()
+        for _, step, wish in waiting:
+            gateways |= others(records[step.record], wish.gateway)
+        alive = await self._alive(gateways)
+        for pending, step, wish in waiting:
+            wish = replace(wish, alive=alive, age=wish.age + asked - pending.since)
+            pending.step, pending.since = replace(step, wish=wish), asked
+
+    async def _alive(self, gateways: set[str]) -> dict[str, float]:
+        return await self.store.alive(gateways) if gateways else {}
+
     async def _look_for_lost(
-        self, batch: Iterable[_Pending[Any]], accounts: Accounts, now: float
+        self, batch: Iterable[Pending[Any]], accounts: Accounts, now: float
     ) -> None:
         """Mark settlements whose purchases the store has lost. Raises StoreUnavailable."""
-        unsure: list[tuple[_Pending[Any], Settle]] = []
+        unsure: list[tuple[Pending[Any], Settle]] = []
         reserved: dict[str, float] = {}
         for pending in batch:
             step = pending.step
@@ -311,27 +364,3 @@ class Ledger(Service):
             case Settle(id=id, team=team, lost=True):
                 log.warning("settled a purchase that the store had lost", id=id, team=team)
                 self.observer.lost_purchase_settled()
-
-
-def _decide(
-    batch: Iterable[_Pending[Any]], accounts: dict[str, Account], now: float
-) -> tuple[list[tuple[_Pending[Any], StepResult[Any]]], dict[str, Account], list[Entry]]:
-    """Apply the steps one after the other, each to the result of the former. Updates `accounts`."""
-    decided: list[tuple[_Pending[Any], StepResult[Any]]] = []
-    changes: dict[str, Account] = {}
-    entries: list[Entry] = []
-    for pending in batch:
-        if pending.outcome.done():
-            continue
-        try:
-            applied: StepResult[Any] = pending.step.apply(accounts, now)
-        except Exception:  # a defect in one step must not stop all other purchases
-            log.exception("step failed", step=type(pending.step).__name__)
-            pending.outcome.set_exception(InternalError())
-            pending.outcome.exception()  # marks it as retrieved: there may be no caller
-            continue
-        accounts.update(applied.changes)
-        changes.update(applied.changes)
-        entries += applied.entries
-        decided.append((pending, applied))
-    return decided, changes, entries

@@ -11,8 +11,8 @@ So a charge only exceeds its ceiling if there are more images than the client as
 
 With token billing the ceiling is the table's plus one text token for each byte of the prompt. The
 usage in the response is charged for any number of images, even above the ceiling.
-If the usage is not sound, the greater of two amounts is charged: the table's charge with the whole
-prompt, or the least that the usage shows.
+If the usage is not sound, the charge falls back to the greater of two amounts: the table's charge
+with the whole prompt, or the least that the usage shows.
 """
 
 from gateway.config.models import AUTO, QUALITIES, Model, pixels
@@ -41,6 +41,11 @@ def charge(model: Model, request: ImageRequest, response: ImageResponse) -> int:
     if response.usage.sound:
         return by_usage
     return max(by_usage, by_table + prompt_ceiling(model.token_prices, request.prompt))
+
+
+def falls_back(model: Model, response: ImageResponse) -> bool:
+    """Whether the model bills tokens, but the response does not say how many there were."""
+    return model.token_prices is not None and not response.usage.sound
 
 
 def _charge_by_table(model: Model, request: ImageRequest, response: ImageResponse) -> int:

@@ -13,7 +13,7 @@ from msgspec import Struct
 from gateway.core.errors import InsufficientQuota, LimitReached, RateLimited
 from gateway.core.headers import retry_after
 from gateway.core.key_format import public_id
-from gateway.core.model import Limits
+from gateway.core.model import Limits, RefusedBy
 from gateway.core.money import format_usd
 from gateway.core.periods import utc
 from gateway.quota.account import Account
@@ -111,6 +111,7 @@ def refusal_error(refusal: Refusal, spread: float, key: str) -> LimitReached:
     state = refusal.state
     which = f"{_owner(refusal, key)} {state.name} limit of {_amount(state, state.size)}"
     whose = None if refusal.scope == "gateway" else (refusal.scope, refusal.owner)
+    by = refused_by(refusal)
     if refusal.wait is not None:
         seconds = retry_after(refusal.wait, spread)
         return RateLimited(
@@ -118,14 +119,32 @@ def refusal_error(refusal: Refusal, spread: float, key: str) -> LimitReached:
             f"{_or_later(state)}.",
             retry_after=seconds,
             whose=whose,
+            refused_by=by,
         )
     if refusal.resets_at is None:
         request = f", which {_asks(refusal)}" if state.kind.period else ""
-        return InsufficientQuota(f"{which} is smaller than this request{request}.", whose=whose)
+        message = f"{which} is smaller than this request{request}."
+        return InsufficientQuota(message, whose=whose, refused_by=by)
     full = state.remaining == 0
     status = "is used up" if full else "has too little left for this request"
-    return InsufficientQuota(
-        f"{which} {status}{_usage(refusal)}; it resets at {utc(refusal.resets_at)}.", whose=whose
+    message = f"{which} {status}{_usage(refusal)}; it resets at {utc(refusal.resets_at)}."
+    return InsufficientQuota(message, whose=whose, refused_by=by)
+
+
+def refused_by(refusal: Refusal) -> RefusedBy:
+    """Return a refusal's limit as logs and the request history show it."""
+    state, scope, owner = refusal.state, refusal.scope, refusal.owner
+    shown = format_usd if state.kind.unit == "usd" else int
+    return RefusedBy(
+        scope=scope,
+        owner=public_id(owner) if scope == "key" else owner or None,
+        limit=state.name,
+        size=shown(state.size),
+        used=shown(state.used),
+        held=shown(state.held),
+        asked=shown(refusal.asked),
+        resets_at=state.resets_at,
+        wait_seconds=None if refusal.wait is None else round(refusal.wait, 1),
     )
 
 

@@ -8,6 +8,7 @@ from gateway.core.key_format import KeyId
 from gateway.core.model import Key, Limits, Team
 from gateway.core.money import format_usd
 from gateway.core.periods import Timestamp
+from gateway.core.tasks import in_turns
 from gateway.quota.account import GATEWAY, Account, team_account
 from gateway.quota.limits import limit_states
 from gateway.quota.store import AccountStore
@@ -46,14 +47,16 @@ async def team_quotas(
 ) -> list[TeamQuota]:
     """Return the limits of each team, and of its keys that have any. Raises StoreUnavailable."""
     loaded = await store.load([team_account(team.name) for team in teams])
-    accounts = [account for account, _ in loaded.accounts]
+    keys_of: dict[str, list[Key]] = {}
+    for key in keys:
+        keys_of.setdefault(key.team, []).append(key)
     return [
         TeamQuota(
             team=team.name,
             limits=_report(account, team.limits, loaded.now),
-            keys=_keys(account, [key for key in keys if key.team == team.name], loaded.now),
+            keys=_keys(account, keys_of.get(team.name, ()), loaded.now),
         )
-        for team, account in zip(teams, accounts, strict=True)
+        async for team, (account, _) in in_turns(zip(teams, loaded.accounts, strict=True))
     ]
 
 

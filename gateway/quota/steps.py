@@ -17,58 +17,34 @@ An outcome that arrives after the sweep replaces the unknown charge exactly once
 of the reservation. An outcome whose id is neither open nor swept was applied before and changes
 nothing. The exception is a store that came back with an older state and lost the purchase: then
 the images are charged as if the purchase were reserved and settled at once.
+
+A person may take an unknown charge back: see `gateway.quota.refund`.
 """
 
-from collections.abc import Mapping
-from typing import Generic, Protocol, TypeVar
+from typing import Any, ClassVar
 
 from msgspec import Struct
 from msgspec.structs import replace
 
-from gateway.core.model import NO_LIMITS, Entry, EntryOutcome, Limits
-from gateway.quota.account import (
-    EMPTY,
-    GATEWAY,
-    MEMORY_SECONDS,
-    NOTHING,
-    Account,
-    C,
-    Hold,
-    add_hold,
-    charge_hold,
-    count_hold,
-    recharge_hold,
-    team_account,
+from gateway.core.model import NO_LIMITS, EntryOutcome, Limits
+from gateway.quota import operations as rules
+from gateway.quota.account import EMPTY, GATEWAY, Account, Hold, charge_hold, team_account
+from gateway.quota.holds import (
+    add_purchase,
+    changed,
+    close_hold,
+    for_both,
+    remembered,
+    usage_entry,
 )
 from gateway.quota.limits import RateLimitStatus, rate_limit_status
+from gateway.quota.operations import NONE, Found, Operation, Repeat, Wish
 from gateway.quota.refusal import LimitOwner, Refusal, first_refusal
-
-Accounts = Mapping[str, Account]
-
-T = TypeVar("T")
+from gateway.quota.step import NO_RECORDS, Accounts, Records, StepResult, record_change
 
 LOST_SECONDS = 2 * 86_400
 """The greatest age of a purchase that is treated as lost. Stores know for three days which entries
 they wrote, and a purchase that is not lost must never be charged twice."""
-
-
-class StepResult(Struct, Generic[T], frozen=True):
-    """A step's result: the accounts it changed, its outcome, and the usage entries it wrote."""
-
-    changes: dict[str, Account]
-    outcome: T
-    entries: tuple[Entry, ...] = ()
-
-
-class Step(Protocol[T]):
-    """A change of accounts."""
-
-    @property
-    def accounts(self) -> tuple[str, ...]:
-        """The names of the accounts that `apply` reads."""
-
-    def apply(self, accounts: Accounts, now: float) -> "StepResult[T]":
-        """Return the result at `now`. Accounts that were never written may be absent."""
 
 
 class Held(Struct, frozen=True):
@@ -85,10 +61,18 @@ class Denied(Struct, frozen=True):
     rate_limits: RateLimitStatus
 
 
+class Taken(Struct, frozen=True):
+    """There is an operation that the request takes over, or repeats. Nothing is bought."""
+
+    found: Found | Repeat
+    rate_limits: RateLimitStatus
+
+
 class Reserve(Struct, frozen=True, kw_only=True):
     """Admits or refuses a purchase. `lease` is in seconds, `cost` is the ceiling in micro-dollars.
 
-    `key` is the line of the key: all keys of a line share their budgets.
+    `key` is the line of the key: all keys of a line share their budgets. `request` is as in `Hold`.
+    Without a `wish` no operation is looked for.
     """
 
     id: str
@@ -103,18 +87,33 @@ class Reserve(Struct, frozen=True, kw_only=True):
     limits: Limits
     gateway_limits: Limits
     key_limits: Limits = NO_LIMITS
+    wish: Wish | None = None
+    request: str | None = None
 
     @property
     def accounts(self) -> tuple[str, ...]:
         own = team_account(self.team)
         return (own, GATEWAY) if self.gateway_limits else (own,)
 
-    def apply(self, accounts: Accounts, now: float) -> StepResult[Held | Denied]:
+    @property
+    def record(self) -> str:
+        return "" if self.wish is None else self.wish.name
+
+    def apply(
+        self, accounts: Accounts, now: float, records: Records = NO_RECORDS
+    ) -> StepResult[Held | Denied | Taken]:
         own = team_account(self.team)
         team = accounts.get(own, EMPTY)
         # A repeated reservation. Its hold may even be swept, if the store's clock has jumped.
         if (known := team.holds.get(self.id) or team.swept.get(self.id)) is not None:
             return StepResult({}, Held(known.at, self._rate_limits(team, now)))
+        before = records.get(self.record, NONE)
+        if self.wish and (found := rules.find(before, self.wish, self.id, now)):
+            taken = Taken(found, self._rate_limits(team, now))
+            if isinstance(found, Repeat):
+                return StepResult({}, taken)
+            after = rules.claimed(before, found.operation, self.wish, self.id, now)
+            return StepResult({}, taken, records={self.record: after})
         owners = [LimitOwner("team", self.team, team, self.limits)]
         if self.key_limits:
             owners.append(LimitOwner("key", self.key, team.of_key(self.key), self.key_limits))
@@ -124,8 +123,13 @@ class Reserve(Struct, frozen=True, kw_only=True):
         refusal = first_refusal(owners, self.images, self.cost, now)
         if refusal is not None:
             return StepResult({}, Denied(refusal, self._rate_limits(team, now)))
-        changes = _holding(accounts, self.team, self.id, self.hold(now), now)
-        return StepResult(changes, Held(now, self._rate_limits(changes[own], now)))
+        hold = self.hold(now)
+        changes = add_purchase(accounts, self.team, self.id, hold, now)
+        held = Held(now, self._rate_limits(changes[own], now))
+        if self.wish is None:
+            return StepResult(changes, held)
+        after = rules.begun(before, self.wish, self.id, now, hold.lease)
+        return StepResult(changes, held, records={self.record: after})
 
     def _rate_limits(self, team: Account, now: float) -> RateLimitStatus:
         owners = [(team, self.limits)]
@@ -146,17 +150,34 @@ class Reserve(Struct, frozen=True, kw_only=True):
             cost=self.cost,
             in_gateway=bool(self.gateway_limits),
             in_key=bool(self.key_limits),
+            request=self.request,
         )
 
-    def settle(self, at: float, images: int, cost: int, *, unknown: bool = False) -> "Settle":
-        """Return the outcome of this purchase, if it was admitted at that time."""
+    def operation(self, at: float) -> Operation | None:
+        """Return the operation of this purchase, if it was admitted at that time."""
+        if self.wish is None:
+            return None
+        (operation,) = rules.begun(NONE, self.wish, self.id, at, at + self.lease).all
+        return operation
+
+    def release(self, *, forget: bool = False) -> "Release":
+        """Return the end of this purchase without a charge."""
+        return Release(id=self.id, team=self.team, forget=forget, record=self.record)
+
+    def settle(self, at: float, images: int, cost: int, **outcome: Any) -> "Settle":
+        """Return the outcome of this purchase, if it was admitted at that time.
+
+        `outcome` has further fields of it.
+        """
         return Settle(
             id=self.id,
             team=self.team,
             images=images,
             cost=cost,
-            unknown=unknown,
             hold=self.hold(at),
+            record=self.record,
+            operation=self.operation(at),
+            **outcome,
         )
 
 
@@ -165,6 +186,10 @@ class Settle(Struct, frozen=True, kw_only=True):
 
     `hold` is the hold of the reservation. `lost` means that the store has neither the purchase nor
     its entry, though it was admitted. Then the purchase is charged again.
+
+    The outcome is the purchase's operation, if that stays in the record: without an answer with its
+    `failure`, otherwise for a client that takes it over. It does not stay where the answer is
+    `cached` for all gateways.
     """
 
     id: str
@@ -174,6 +199,10 @@ class Settle(Struct, frozen=True, kw_only=True):
     unknown: bool = False
     hold: Hold | None = None
     lost: bool = False
+    record: str = ""
+    operation: Operation | None = None
+    cached: bool = False
+    failure: bytes = b""
 
     @property
     def accounts(self) -> tuple[str, ...]:
@@ -191,11 +220,22 @@ class Settle(Struct, frozen=True, kw_only=True):
         recent = self.hold is not None and now <= self.hold.at + LOST_SECONDS
         return self.hold if recent else None
 
-    def apply(self, accounts: Accounts, now: float) -> StepResult[None]:
+    def apply(
+        self, accounts: Accounts, now: float, records: Records = NO_RECORDS
+    ) -> StepResult[Operation | None]:
         outcome: EntryOutcome = "unknown" if self.unknown else "bought"
         if self.lost and (hold := self.unknown_hold(accounts, now)) is not None:
-            accounts = {**accounts, **_holding(accounts, self.team, self.id, hold, now)}
-        return _close(accounts, self.team, self.id, self.images, self.cost, outcome)
+            accounts = {**accounts, **add_purchase(accounts, self.team, self.id, hold, now)}
+        changes, entries = close_hold(accounts, self.team, self.id, self.images, self.cost, outcome)
+        if self.operation is None:
+            return StepResult(changes, None, entries)
+        before = records.get(self.record, NONE)
+        if self.unknown:
+            after = rules.unknown(before, self.operation, now, self.failure)
+        else:
+            after = rules.bought(before, self.operation, now, cached=self.cached)
+        change = record_change(self.record, before, after)
+        return StepResult(changes, after.get(self.id), entries, change)
 
 
 class Release(Struct, frozen=True, kw_only=True):
@@ -208,33 +248,36 @@ class Release(Struct, frozen=True, kw_only=True):
     id: str
     team: str
     forget: bool = False
+    record: str = ""
 
     @property
     def accounts(self) -> tuple[str, ...]:
         return (team_account(self.team), GATEWAY)
 
-    def apply(self, accounts: Accounts, now: float) -> StepResult[None]:
-        applied = _close(accounts, self.team, self.id, 0, 0, "failed")
-        if not self.forget:
-            return applied
-        # This always raises the version, even with nothing to take back. A frozen store may still
-        # run the old swap when it wakes, and that swap must then fail.
-        own = team_account(self.team)
-        account = accounts.get(own, EMPTY)
-        entries = applied.entries if self.id in account.swept else ()
-        return StepResult({own: account, **applied.changes}, None, entries)
+    def apply(
+        self, accounts: Accounts, now: float, records: Records = NO_RECORDS
+    ) -> StepResult[None]:
+        changes, entries = close_hold(accounts, self.team, self.id, 0, 0, "failed")
+        before = records.get(self.record, NONE)
+        change = record_change(self.record, before, rules.without(before, self.id))
+        if self.forget and self.id not in accounts.get(team_account(self.team), EMPTY).swept:
+            entries = ()
+        return StepResult(changes, None, entries, change)
 
 
 class Expire(Struct, frozen=True):
     """Sweeps the holds of an account whose lease ran out. The outcome is their number."""
 
     account: str
+    record: ClassVar[str] = ""
 
     @property
     def accounts(self) -> tuple[str, ...]:
         return (self.account, GATEWAY)
 
-    def apply(self, accounts: Accounts, now: float) -> StepResult[int]:
+    def apply(
+        self, accounts: Accounts, now: float, records: Records = NO_RECORDS
+    ) -> StepResult[int]:
         account = accounts.get(self.account, EMPTY)
         due = {id: hold for id, hold in account.holds.items() if hold.lease <= now}
         if not due:
@@ -242,113 +285,52 @@ class Expire(Struct, frozen=True):
         common = accounts.get(GATEWAY, EMPTY)
         team_name = self.account.removeprefix(team_account(""))
         for hold in due.values():
-            account = _for_both(charge_hold, account, hold, hold.images, hold.cost)
+            account = for_both(charge_hold, account, hold, hold.images, hold.cost)
             if hold.in_gateway:
                 common = charge_hold(common, hold, hold.images, hold.cost)
         account = replace(
             account,
             holds={id: hold for id, hold in account.holds.items() if id not in due},
-            swept={**_remembered(account.swept, now), **due},
+            swept={**remembered(account.swept, now), **due},
         )
         entries = tuple(
-            _entry(id, team_name, hold, hold.images, hold.cost, "unknown")
+            usage_entry(id, team_name, hold, hold.images, hold.cost, "unknown")
             for id, hold in due.items()
         )
         return StepResult(
-            _changed(accounts, {self.account: account, GATEWAY: common}), len(due), entries
+            changed(accounts, {self.account: account, GATEWAY: common}), len(due), entries
         )
 
 
-def _close(
-    accounts: Accounts, team: str, id: str, images: int, cost: int, outcome: EntryOutcome
-) -> StepResult[None]:
-    """Replace a hold, or the unknown charge of a swept hold, with the outcome."""
-    own = team_account(team)
-    account, common = accounts.get(own, EMPTY), accounts.get(GATEWAY, EMPTY)
-    if (hold := account.holds.get(id)) is not None:
-        closing = charge_hold
-        account = replace(account, holds=_without(account.holds, id))
-    elif (hold := account.swept.get(id)) is not None:
-        closing = recharge_hold
-        account = replace(account, swept=_without(account.swept, id))
-    else:
-        return StepResult({}, None)
-    account = _for_both(closing, account, hold, images, cost)
-    if hold.in_gateway:
-        common = closing(common, hold, images, cost)
-    entry = _entry(id, team, hold, images, cost, outcome)
-    return StepResult(_changed(accounts, {own: account, GATEWAY: common}), None, (entry,))
+class Leave(Struct, frozen=True, kw_only=True):
+    """Notes that the client of the request with this reservation id has left.
 
-
-class _Closing(Protocol):
-    """`charge_hold` or `recharge_hold`."""
-
-    def __call__(self, counters: C, hold: Hold, images: int, cost: int) -> C: ...
-
-
-def _for_both(closing: _Closing, account: Account, hold: Hold, images: int, cost: int) -> Account:
-    """Close a hold for its team, and for its key if the key counts it too.
-
-    A key may have no counters any more. They were dropped because their periods had ended, and
-    the hold belongs to those periods.
+    `whole` is the operation that it has bought, if it has.
     """
-    account = closing(account, hold, images, cost)
-    counters = account.keys.get(hold.key)
-    if not hold.in_key or counters is None:
-        return account
-    closed = closing(counters, hold, images, cost)
-    return replace(account, keys={**account.keys, hold.key: closed})
+
+    record: str
+    id: str
+    whole: Operation | None = None
+    accounts: ClassVar[tuple[str, ...]] = ()
+
+    def apply(
+        self, accounts: Accounts, now: float, records: Records = NO_RECORDS
+    ) -> StepResult[None]:
+        before = records.get(self.record, NONE)
+        after = rules.left(before, self.id, self.whole)
+        return StepResult({}, None, records=record_change(self.record, before, after))
 
 
-def _holding(accounts: Accounts, team: str, id: str, hold: Hold, now: float) -> dict[str, Account]:
-    """Return the accounts that a hold changes, with the hold in them."""
-    own = team_account(team)
-    account = accounts.get(own, EMPTY)
-    keys = account.keys
-    if hold.in_key:
-        keys = {**keys, hold.key: count_hold(keys.get(hold.key, NOTHING), hold, now)}
-    changes = {
-        own: replace(
-            count_hold(account, hold, now),
-            holds={**account.holds, id: hold},
-            swept=_remembered(account.swept, now),
-            # Unused keys must not pile up.
-            keys={line: counters for line, counters in keys.items() if not counters.is_over(now)},
-        )
-    }
-    if hold.in_gateway:
-        changes[GATEWAY] = add_hold(accounts.get(GATEWAY, EMPTY), hold)
-    return changes
+class Deliver(Struct, frozen=True, kw_only=True):
+    """Removes the operation that this request has claimed: its client got the answer."""
 
+    record: str
+    id: str
+    accounts: ClassVar[tuple[str, ...]] = ()
 
-def _remembered(swept: dict[str, Hold], now: float) -> dict[str, Hold]:
-    return {id: hold for id, hold in swept.items() if hold.lease + MEMORY_SECONDS > now}
-
-
-def _without(holds: dict[str, Hold], id: str) -> dict[str, Hold]:
-    left = holds.copy()  # several times faster than filtering, and there may be thousands
-    del left[id]
-    return left
-
-
-def _changed(before: Accounts, after: dict[str, Account]) -> dict[str, Account]:
-    # Writing an account that did not change would only make the swaps of other processes fail.
-    return {
-        name: account for name, account in after.items() if account is not before.get(name, EMPTY)
-    }
-
-
-def _entry(id: str, team: str, hold: Hold, images: int, cost: int, outcome: EntryOutcome) -> Entry:
-    return Entry(
-        id=id,
-        at=hold.at,
-        team=team,
-        key=hold.key,
-        model=hold.model,
-        size=hold.size,
-        quality=hold.quality,
-        outcome=outcome,
-        images_bought=images,
-        images_unknown=images if outcome == "unknown" else 0,
-        cost=cost,
-    )
+    def apply(
+        self, accounts: Accounts, now: float, records: Records = NO_RECORDS
+    ) -> StepResult[None]:
+        before = records.get(self.record, NONE)
+        after = rules.delivered(before, self.id)
+        return StepResult({}, None, records=record_change(self.record, before, after))

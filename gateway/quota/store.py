@@ -1,23 +1,27 @@
 """The ports of the ledger: the store of accounts, and the observer of events."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 from msgspec import Struct
 
-from gateway.core.model import Entry
+from gateway.core.model import AuditEntry, Entry, EntryOutcome
 from gateway.quota.account import Account
+from gateway.quota.operations import Operations
+from gateway.quota.purchase import Place, Purchase, PurchaseFilter, RecordState
 
 
 class Loaded(Struct, frozen=True):
     """Accounts as of one moment, each with its version, and that moment.
 
     An account that was never written is `EMPTY` with version 0. `now` is the store's clock:
-    seconds since the epoch. It never runs backwards, not even over a restart.
+    seconds since the epoch. It never runs backwards, not even over a restart. `records` are records
+    of operations, each with its stamp. One that does not exist is `NONE` with the stamp b"".
     """
 
     accounts: list[tuple[Account, int]]
     now: float
+    records: list[tuple[Operations, bytes]] = []
 
 
 class Change(Struct, frozen=True):
@@ -28,14 +32,34 @@ class Change(Struct, frozen=True):
     account: Account
 
 
+class RecordChange(Struct, frozen=True):
+    """One record of operations to write, if its stamp is still the one that was loaded.
+
+    Each state that is written gets a new stamp. A record without operations is deleted.
+    """
+
+    name: str
+    stamp: bytes
+    operations: Operations
+
+
 class AccountStore(Protocol):
-    """Keeps budgets. Every method may raise StoreUnavailable, within about 2 seconds."""
+    """Keeps budgets, and the operations of purchases beside them.
 
-    async def load(self, names: Sequence[str]) -> Loaded:
-        """Return the named accounts, in order, as of one moment."""
+    Every method may raise StoreUnavailable, within about 2 seconds.
+    """
 
-    async def swap(self, changes: Sequence[Change], entries: Sequence[Entry]) -> bool:
-        """Write all accounts and entries, or none where a version has moved on (False).
+    async def load(self, names: Sequence[str], records: Sequence[str] = ()) -> Loaded:
+        """Return the named accounts and records of operations, in order, as of one moment."""
+
+    async def swap(
+        self,
+        changes: Sequence[Change],
+        entries: Sequence[Entry],
+        records: Sequence[RecordChange] = (),
+        audit: Sequence[AuditEntry] = (),
+    ) -> bool:
+        """Write everything, or nothing where a version or a stamp has moved on (False).
 
         The account of a change gets the version loaded plus one. Where StoreUnavailable is
         raised, the swap may have happened: a retry must be idempotent. Raises OverflowError, and
@@ -43,10 +67,20 @@ class AccountStore(Protocol):
 
         An entry replaces the one with its id, if both have the same `at` and the former was
         written within three days (a cache hit: within an hour). Later it may count a second time.
+
+        A `KeptEntry` also writes the record of its purchase; any other entry of a purchase removes
+        the record. An entry of a refund replaces the unknown charge however old that is. If there
+        is no record of an unknown charge, nothing is written (False).
         """
 
     async def record(self, entries: Sequence[Entry]) -> None:
         """Write entries that change no budget, such as cache hits."""
+
+    async def probe(self, *, thorough: bool) -> None:
+        """Write the way a swap does, but change no account. Raises StoreUnavailable.
+
+        With `thorough` it writes as much as a purchase does, otherwise as little as possible.
+        """
 
     async def written(self, purchases: Mapping[str, float]) -> set[str]:
         """Return which of these purchases have an entry. They map ids to reservation times.
@@ -58,6 +92,47 @@ class AccountStore(Protocol):
 
     async def due(self) -> list[str]:
         """Return the names of accounts with an expired lease, the earliest expiry first."""
+
+    async def keep_alive(self, gateway: str, seconds: float) -> None:
+        """Extend the lease of a gateway's running operations to so many seconds from now."""
+
+    async def alive(self, gateways: Iterable[str]) -> dict[str, float]:
+        """Return when the leases of these gateways end or ended, as far as that is known."""
+
+    async def forget_operations(self, most: int) -> None:
+        """Delete the records of operations that have ended.
+
+        Where more than `most` are left, the oldest that only have bought operations are deleted
+        too.
+        """
+
+
+class PurchaseStore(Protocol):
+    """Reads the records of purchases that were charged as unknown, and of their refunds.
+
+    They are kept for as long as usage. Every method may raise StoreUnavailable.
+    """
+
+    async def find(self, id: str) -> Purchase | None:
+        """Return the record of the purchase with this id, None where there is none."""
+
+    async def page(
+        self,
+        wanted: PurchaseFilter,
+        state: RecordState | None,
+        limit: int,
+        before: Place | None = None,
+    ) -> list[Purchase]:
+        """Return up to `limit` of the wanted records, in this state or any, the latest first.
+
+        With `before` they come before that place.
+        """
+
+    async def outcome(self, id: str) -> EntryOutcome | None:
+        """Return the outcome of a purchase by its usage entry.
+
+        A store may know only those of the last three days.
+        """
 
 
 class LedgerObserver:

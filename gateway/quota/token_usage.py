@@ -1,5 +1,9 @@
 """Billing by tokens: reads the `usage` of a response, and computes its cost.
 
+Input and output have two names: those of the Images API (`input_tokens`, `output_tokens`) and those
+of chat completions (`prompt_tokens`, `completion_tokens`), which many compatible servers send, some
+of them with zeros under the other names. `total_tokens` has the same name in both.
+
 Doubt never makes a charge smaller:
 
 - A count is an integer from 0 to MOST_TOKENS. Input and output are at least one token each.
@@ -11,7 +15,7 @@ Doubt never makes a charge smaller:
   was bought, at the highest prices. The caller charges by the price table if that is more.
 """
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
 from msgspec import Struct
@@ -20,6 +24,11 @@ from gateway.config.models import TokenPrices
 
 MOST_TOKENS = 100_000_000
 """The highest plausible count: a thousand of the largest images take about half of it."""
+
+_INPUT = ("input_tokens", "prompt_tokens")
+_OUTPUT = ("output_tokens", "completion_tokens")
+_TOTAL = ("total_tokens",)
+"""The names of each total. The names of its details follow from them."""
 
 _PRICED = 1_000_000
 """Prices are per so many tokens."""
@@ -84,44 +93,53 @@ def _micro(exact: int) -> int:
 
 def read_usage(value: object) -> Usage:
     """Read the `usage` of a response, which may be any JSON value."""
-    fields = value if isinstance(value, dict) else {}
     try:
-        return _sound(fields)
+        return _sound(value)
     except ValueError:
-        return _least(fields)
+        return _least(value)
 
 
-def _sound(fields: Mapping[str, Any]) -> Usage:
+def _sound(fields: Any) -> Usage:
     """Return all that was bought.
 
     Raises ValueError if counts are missing, implausible or do not add up.
     """
-    taken, made = _count(fields, "input_tokens"), _count(fields, "output_tokens")
+    taken, made = _total(fields, _INPUT), _total(fields, _OUTPUT)
     both = taken + made
-    if not taken or not made or _count(fields, "total_tokens", both) != both:
+    if not taken or not made or _total(fields, _TOTAL) not in (0, both):
         raise ValueError("totals are missing or do not add up")
-    text, image = _split(made, fields.get("output_tokens_details")) or (0, made)
-    of_input = _input(taken, fields.get("input_tokens_details"))
-    return Usage(text_output=text, image_output=image, **of_input, sound=True)
+    (text, image), _ = _details(fields, _OUTPUT, made) or ((0, made), None)
+    return Usage(text_output=text, image_output=image, **_input(fields, taken), sound=True)
 
 
-def _least(fields: Mapping[str, Any]) -> Usage:
+def _least(fields: Any) -> Usage:
     """Return the least that was bought, from the totals that are plausible."""
-    totals = []
-    for name in ("input_tokens", "output_tokens", "total_tokens"):
-        try:
-            totals.append(_count(fields, name))
-        except ValueError:
-            totals.append(0)
-    taken, made, both = totals
+    taken, made, both = (
+        max(_plausible(fields, name) for name in names) for names in (_INPUT, _OUTPUT, _TOTAL)
+    )
     return Usage(unnamed_input=taken, image_output=max(made, both - taken))
 
 
-def _input(taken: int, details: Any) -> dict[str, int]:
-    split = _split(taken, details)
-    if split is None:
+def _total(fields: Any, names: Sequence[str]) -> int:
+    """Return the total that has one of these names, or 0 without one."""
+    counts = {_count(fields, name) for name in names} - {0}
+    if len(counts) > 1:
+        raise ValueError("two totals of the same tokens")
+    return max(counts, default=0)
+
+
+def _plausible(fields: Any, name: str) -> int:
+    try:
+        return _count(fields, name)
+    except ValueError:
+        return 0
+
+
+def _input(fields: Any, taken: int) -> dict[str, int]:
+    found = _details(fields, _INPUT, taken)
+    if found is None:
         return {"unnamed_input": taken}
-    text, image = split
+    (text, image), details = found
     cached_text, cached_image = _cached(text, image, details)
     return {
         "text_input": text - cached_text,
@@ -131,16 +149,23 @@ def _input(taken: int, details: Any) -> dict[str, int]:
     }
 
 
-def _split(whole: int, details: Any) -> tuple[int, int] | None:
-    """Return the text and image tokens of a total, or None without details."""
-    if details is None:
-        return None
-    text, image = _count(details, "text_tokens"), _count(details, "image_tokens")
-    if details.get("text_tokens") is None and details.get("image_tokens") is None:
-        return None
-    if text + image != whole:
-        raise ValueError("details do not add up")
-    return text, image
+def _details(
+    fields: Any, names: Sequence[str], whole: int
+) -> tuple[tuple[int, int], dict[str, Any]] | None:
+    """Return the text and image tokens of a total, and their details. None without details.
+
+    Details that only have zeros are none.
+    """
+    for name in names:
+        details = fields.get(f"{name}_details")
+        if details is None:
+            continue
+        text, image = _count(details, "text_tokens"), _count(details, "image_tokens")
+        if text + image == whole:
+            return (text, image), details
+        if text or image:
+            raise ValueError("details do not add up")
+    return None
 
 
 def _cached(text: int, image: int, details: Any) -> tuple[int, int]:

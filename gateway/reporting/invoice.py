@@ -45,7 +45,8 @@ class Day(Struct, frozen=True, kw_only=True):
 
     `unknown` is the part of `recorded` whose delivery could not be confirmed. `drift` is the billed
     amount minus the recorded one, also in percent of the recorded amount unless that is 0. `sides`
-    is "both", "recorded" or "billed".
+    is "both", "recorded" or "billed". `explained` means that the day is not within the tolerance,
+    but would be if the provider billed only a part of the unknown amount, or nothing of it.
     """
 
     day: str
@@ -56,6 +57,7 @@ class Day(Struct, frozen=True, kw_only=True):
     drift_percent: float | None
     sides: str
     within_tolerance: bool
+    explained: bool
 
 
 def read_invoice(content: bytes) -> dict[str, int]:
@@ -117,6 +119,7 @@ def _day_of(
         drift_percent=round(100 * drift / recorded, 2) if recorded else None,
         sides="recorded" if billed is None else "billed" if recorded is None else "both",
         within_tolerance=abs(drift) <= tolerance,
+        explained=tolerance < -drift <= unknown + tolerance,
     )
 
 

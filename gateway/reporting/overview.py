@@ -13,6 +13,7 @@ from gateway.core.key_format import KeyId
 from gateway.core.model import UsageRow, UsageSums, sum_usage
 from gateway.core.money import MicroDollars
 from gateway.core.periods import DAY_SECONDS, HOUR_SECONDS, day_of, day_text, utc
+from gateway.core.tasks import in_turns
 from gateway.reporting.queries import check_order
 from gateway.reporting.request_lines import HourLatency
 from gateway.reporting.store import HistoryStore, UsageStore
@@ -145,7 +146,7 @@ async def read_overview(
     """
     by_key = await usage.report(["team", "key"], days.start, days.end, team)
     former = await usage.report([], days.before.start, days.start, team)
-    teams = _by_cost(_by_team(by_key))
+    teams = _by_cost(await _by_team(by_key))
     top = [row.group[0] for row in teams[:TOP]]
     # Read before the total: spend recorded in between is then in the rest, and not missing there.
     series = await usage.report(["team", days.by], days.start, days.end, top)
@@ -165,17 +166,18 @@ async def read_overview(
             KeyLine(team=row.group[0], key=row.group[1], **_sums(row))
             for row in _by_cost(by_key)[:TOP]
         ],
-        latency=_latency(await history.latency(days.start, days.end), days.by),
+        latency=await _latency(await history.latency(days.start, days.end), days.by),
     )
 
 
-def _by_team(rows: Iterable[UsageRow]) -> list[UsageRow]:
+async def _by_team(rows: Iterable[UsageRow]) -> list[UsageRow]:
     """Sum up rows by team and key into rows by team."""
     found: dict[str, list[UsageRow]] = {}
     for row in rows:
         found.setdefault(row.group[0], []).append(row)
     return [
-        UsageRow(group=(team,), **asdict(sum_usage(of_team))) for team, of_team in found.items()
+        UsageRow(group=(team,), **asdict(sum_usage(of_team)))
+        async for team, of_team in in_turns(found.items())
     ]
 
 
@@ -218,10 +220,10 @@ def _series(
     ]
 
 
-def _latency(hours: Iterable[HourLatency], by: str) -> list[LatencyPoint]:
+async def _latency(hours: Iterable[HourLatency], by: str) -> list[LatencyPoint]:
     """Return the mean latency along the axis, without points for times without requests."""
     found: dict[str, HourLatency] = {}
-    for hour in hours:
+    async for hour in in_turns(hours):
         at = utc(hour.hour * HOUR_SECONDS)
         name = at if by == "hour" else at[:_DATE_CHARS]
         found[name] = found[name].plus(hour) if name in found else hour

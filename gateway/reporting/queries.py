@@ -1,16 +1,20 @@
 """The queries of reports: their time span, usage, recent requests, and errors by kind."""
 
+import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from datetime import UTC, datetime
-from typing import Annotated, Literal
+from math import ceil
+from typing import Annotated, ClassVar, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType, field
 
+from gateway.core.bounds import MOST_DAYS, MOST_GROUPS, MOST_REQUESTS, TEAM_DAYS, Text
 from gateway.core.faults import Fault, InvalidFields
 from gateway.core.key_format import PREFIX, KeyId, public_id
 from gateway.core.listing import Listing, listing
 from gateway.core.model import UsageRow, UsageSums, sum_usage
 from gateway.core.periods import DAY_SECONDS, HOUR_SECONDS, end_of_month, month_of
+from gateway.core.tasks import in_turns
 from gateway.reporting.request_lines import (
     ERROR_DAYS,
     PLACE,
@@ -21,8 +25,8 @@ from gateway.reporting.request_lines import (
 )
 from gateway.reporting.store import HistoryStore, UsageStore
 
-MOST_REQUESTS = 1_000
-"""The most requests on one page."""
+PIECE_ROWS = 500
+"""Rows of a report that are encoded and sent at once."""
 
 
 # -- time spans -----------------------------------------------------------------------------------
@@ -56,6 +60,8 @@ Time = Annotated[
 class Span(Struct, frozen=True, kw_only=True):
     """A span of time in UTC. A `to` that is a day is included, a `to` with a time is not."""
 
+    most_days: ClassVar[int] = MOST_DAYS
+
     first: Time | None = field(name="from", default=None)
     last: Time | None = field(name="to", default=None)
 
@@ -65,6 +71,19 @@ class Span(Struct, frozen=True, kw_only=True):
         end = None if self.last is None else parse_time(self.last, ends=True)
         check_order(start, end)
         return start, end
+
+
+def check_days(span: Span, now: float) -> None:
+    """Raise InvalidFields if a span has more than its most days."""
+    start, end = span.bounds()
+    first, last = now if start is None else start, now if end is None else end
+    days = ceil((last - first) / DAY_SECONDS)
+    if days <= span.most_days:
+        return
+    name, place = ("to", "after now") if start is None else ("from", "before to")
+    raise InvalidFields(
+        [Fault((name,), f"is {days} days {place}; at most {span.most_days} are allowed")]
+    )
 
 
 def check_order(start: float | None, end: float | None) -> None:
@@ -90,14 +109,16 @@ Group = Literal["team", "key", "model", "size", "quality", "outcome", "hour", "d
 class TeamUsageQuery(Span, frozen=True, kw_only=True):
     """A team's query about its own usage. Without `from` the span starts with this month."""
 
-    by: tuple[TeamGroup, ...] = ("model",)
+    most_days: ClassVar[int] = TEAM_DAYS
+
+    by: Annotated[tuple[TeamGroup, ...], Meta(max_length=MOST_GROUPS)] = ("model",)
 
 
 class UsageQuery(Span, frozen=True, kw_only=True):
     """An operator's query about usage. Without `from` the span starts with this month."""
 
-    by: tuple[Group, ...] = ("team",)
-    team: str | None = None
+    by: Annotated[tuple[Group, ...], Meta(max_length=MOST_GROUPS)] = ("team",)
+    team: Text | None = None
     format: Literal["json", "csv"] = "json"
 
 
@@ -139,23 +160,26 @@ async def usage_pieces(
 ) -> AsyncGenerator[list[Listing], None]:
     """Yield the rows of a report in pieces, so that a long report fits in memory.
 
-    Reports by hour or day come one day at a time. Raises StoreUnavailable.
+    Reports by hour or day are read one day at a time. Raises StoreUnavailable.
     """
+    by = tuple(dict.fromkeys(by))
+    async for rows in _days_of_usage(store, by, start, end, team):
+        for first in range(0, len(rows), PIECE_ROWS):
+            piece = in_turns(rows[first : first + PIECE_ROWS])
+            yield [usage_listing(by, row) async for row in piece]
+            await asyncio.sleep(0)  # a client that reads quickly does not make its sender wait
+
+
+async def _days_of_usage(
+    store: UsageStore, by: Sequence[str], start: float, end: float | None, team: str | None
+) -> AsyncGenerator[list[UsageRow], None]:
     if not {"hour", "day"} & set(by):
-        yield await read_usage(store, by, start, end, team)
+        yield await store.report(by, start, end, team)
         return
     for row in await store.report(["day"], start, end, team):
         day = parse_time(row.group[0])
         last = day + DAY_SECONDS if end is None else min(end, day + DAY_SECONDS)
-        yield await read_usage(store, by, max(start, day), last, team)
-
-
-async def read_usage(
-    store: UsageStore, by: Sequence[str], start: float, end: float | None, team: str | None
-) -> list[Listing]:
-    """Return the rows of a report. Raises StoreUnavailable."""
-    by = tuple(dict.fromkeys(by))
-    return [usage_listing(by, row) for row in await store.report(by, start, end, team)]
+        yield await store.report(by, max(start, day), last, team)
 
 
 def usage_listing(by: Sequence[str], row: UsageRow) -> Listing:
@@ -164,7 +188,9 @@ def usage_listing(by: Sequence[str], row: UsageRow) -> Listing:
         field: public_id(value) if field == "key" else value
         for field, value in zip(by, row.group, strict=True)
     }
-    return group | listing(sum_usage([row]))
+    sums = listing(row)
+    del sums["group"]
+    return group | sums
 
 
 def usage_total(by: Sequence[str], rows: Sequence[UsageRow]) -> Listing:
@@ -182,10 +208,10 @@ class ActivityQuery(Span, frozen=True, kw_only=True):
     `before` is the `next` of the previous page.
     """
 
-    team: str | None = None
-    key: str | None = None
-    outcome: str | None = None
-    id: str | None = None
+    team: Text | None = None
+    key: Text | None = None
+    outcome: Text | None = None
+    id: Text | None = None
     errors: bool = False
     limit: Annotated[int, Meta(ge=1, le=MOST_REQUESTS)] = 100
     before: Annotated[str, Meta(pattern=PLACE, description="`next` of the page before")] | None = (
@@ -203,7 +229,7 @@ class ActivityPage(Struct, frozen=True, kw_only=True):
 class ErrorQuery(Span, frozen=True, kw_only=True):
     """Selects errors. Without `from` the span is the last 24 hours."""
 
-    team: str | None = None
+    team: Text | None = None
 
 
 class ErrorPage(Struct, frozen=True, kw_only=True):

@@ -7,7 +7,6 @@ they take is bounded however long that lasts.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from time import perf_counter
 from typing import Any
 
 from gateway.config.live import CurrentSettings
@@ -111,7 +110,7 @@ class RequestHistory(WriteBehind[HistoryBatch], Observer):
         """Add the result of a purchase whose client disconnected before."""
         if record.upstream is not None:
             self._latency.upstream.add(record.upstream)
-        seconds = perf_counter() - record.started
+        seconds = record.clock() - record.started
         self._add(record, seconds, record.own_seconds(seconds))
 
     def _add(self, record: RequestRecord, seconds: float, own: float) -> None:
@@ -166,6 +165,9 @@ class RequestHistory(WriteBehind[HistoryBatch], Observer):
             own=own,
             upstream=record.upstream,
             fingerprint=fingerprint[:SHOWN_DIGITS] if fingerprint else None,
+            upstream_status=record.upstream_status,
+            reason=record.reason,
+            refused_by=record.refused_by,
         )
 
     def _shared_line(self, group: _Group, shared: _SharedLine) -> RequestLine:

@@ -4,12 +4,12 @@ The history keeps a limited number of lines. So that no kind of request pushes o
 each line belongs to a ring with a size of its own: purchases and failures, free answers, and
 requests without a known key. Requests that come too often share one line with a count.
 
-No prompt and no key is in here: only ids, names that an operator chose, numbers, and words from
-closed sets.
+No prompt and no key is in here: only ids, names that an operator chose, numbers, words from closed
+sets, and the upstream's reasons without the texts of requests.
 """
 
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal
 
 from msgspec import Struct, field
@@ -17,11 +17,12 @@ from msgspec.structs import replace
 
 from gateway.core.key_format import KeyId
 from gateway.core.listing import Shown
+from gateway.core.model import RefusedBy
 from gateway.core.money import MicroDollars
 from gateway.core.periods import Duration, Timestamp, utc
 
-READS = frozenset({"models", "quota", "usage"})
-"""Outcomes of requests for information. The history does not keep them."""
+READS = frozenset({"files", "models", "preflight", "quota", "usage"})
+"""Outcomes of requests for information, and of preflights. The history does not keep them."""
 
 FREE = frozenset({"hit", "collapsed"})
 """Outcomes of answers that cost nothing."""
@@ -29,8 +30,8 @@ FREE = frozenset({"hit", "collapsed"})
 SUCCESSES = FREE | READS | {"miss"}
 """All other outcomes are errors."""
 
-OtherRoute = Literal["models", "quota", "usage", "unknown"]
-"""Requests for anything but images."""
+OtherRoute = Literal["files", "models", "quota", "usage", "unknown"]
+"""Requests for anything but a generation. `files` are pictures by their links."""
 
 Ring = Literal["notable", "given", "strangers"]
 RINGS: tuple[Ring, ...] = ("notable", "given", "strangers")
@@ -62,7 +63,10 @@ class RequestLine(Struct, frozen=True, kw_only=True, array_like=True):
 
     Of several, durations are the mean, amounts are the sum, and id and time are those of the last
     one. `own` is the time spent in the gateway itself, `upstream` the time of the upstream call.
-    Null values are unknown. `route` is null for a request for images.
+    Null values are unknown. `route` is null for a request for images. `upstream_status` and
+    `reason` are the upstream's answer to a purchase that failed. The `reason` of a repeat that was
+    refused has the id of the first attempt. `refused_by` is the limit that refused the request.
+    Several together have none of the three.
     """
 
     place: Place
@@ -83,7 +87,11 @@ class RequestLine(Struct, frozen=True, kw_only=True, array_like=True):
     own: Duration
     upstream: Duration | None
     fingerprint: str | None
+    # Gateways of other versions share the history: new fields go to the end, with a default.
     route: Annotated[str, Shown(OtherRoute, None)] | None = None
+    upstream_status: int | None = None
+    reason: str | None = None
+    refused_by: RefusedBy | None = None
 
     @property
     def ring(self) -> Ring:
@@ -160,13 +168,17 @@ class TeamErrors(Struct, frozen=True):
     kind: ErrorKind
 
 
-def merge_errors(kinds: Iterable[ErrorKind]) -> list[ErrorKind]:
-    """Merge errors of the same kind. The most frequent kind comes first."""
-    found: dict[tuple[str, str | None, int], ErrorKind] = {}
-    for kind in kinds:
+class ErrorSums(dict[tuple[str, str | None, int], ErrorKind]):
+    """Errors added up by kind."""
+
+    def add(self, kind: ErrorKind) -> None:
+        """Add errors of one kind."""
         name = (kind.outcome, kind.code, kind.status)
-        found[name] = kind.plus(found[name]) if name in found else kind
-    return sorted(found.values(), key=lambda kind: (-kind.requests, kind.outcome, kind.last_id))
+        self[name] = kind.plus(self[name]) if name in self else kind
+
+    def kinds(self) -> list[ErrorKind]:
+        """Return the kinds, the most frequent first."""
+        return sorted(self.values(), key=lambda kind: (-kind.requests, kind.outcome, kind.last_id))
 
 
 # -- latency ------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Deletes usage, request history and audit entries that are older than the settings keep.
+"""Deletes what is older than the settings keep: usage, buyers of pictures, history and audit.
 
 Every replica does this. Usage is deleted in short steps; steps that several replicas take at the
 same time only find less to do.
@@ -12,11 +12,12 @@ from gateway.config.live import CurrentSettings
 from gateway.core.errors import StoreUnavailable
 from gateway.core.periods import DAY_SECONDS
 from gateway.core.tasks import Background, Service
-from gateway.reporting.store import HistoryStore, UsageStore
+from gateway.reporting.store import HistoryStore, PictureStore, UsageStore
 from gateway.tenants.store import AuditStore
 
 USAGE_SECONDS = 10.0
 HISTORY_SECONDS = 600.0
+PICTURES_SECONDS = 3_600.0
 AUDIT_SECONDS = 3_600.0
 """Seconds between two deletions of each."""
 
@@ -30,6 +31,7 @@ class Retention(Service):
 
     usage: UsageStore
     history: HistoryStore
+    pictures: PictureStore
     audit: AuditStore
     settings: CurrentSettings
     wall: Callable[[], float]
@@ -40,6 +42,7 @@ class Retention(Service):
         await self.delete_audit()
         every = self._background.every
         every(USAGE_SECONDS, self.delete_usage, survive=StoreUnavailable)
+        every(PICTURES_SECONDS, self.delete_pictures, survive=StoreUnavailable)
         every(HISTORY_SECONDS, self.delete_history, survive=StoreUnavailable)
         every(AUDIT_SECONDS, self.delete_audit, survive=StoreUnavailable)
 
@@ -54,6 +57,14 @@ class Retention(Service):
             now, days = self.wall(), self.settings().usage.keep_days
             before = now - days * DAY_SECONDS if days else None
             more = await self.usage.tidy(now, before)
+            await asyncio.sleep(PAUSE_SECONDS)
+
+    async def delete_pictures(self) -> None:
+        """Delete who bought pictures, where usage is too old. Raises StoreUnavailable."""
+        days = self.settings().usage.keep_days
+        more = days > 0
+        while more:
+            more = await self.pictures.forget(self.wall() - days * DAY_SECONDS)
             await asyncio.sleep(PAUSE_SECONDS)
 
     async def delete_history(self) -> None:

@@ -1,9 +1,14 @@
-"""The ports to the store: usage, the request history, and claims for alerts."""
+"""The ports to the store: usage, the request history, buyers of pictures, claims for alerts."""
 
 from collections.abc import Sequence
 from typing import Protocol
 
+from msgspec import Struct
+
+from gateway.core.key_format import KeyId
 from gateway.core.model import Claim, UsageRow
+from gateway.core.money import MicroDollars
+from gateway.core.periods import Timestamp
 from gateway.reporting.request_lines import (
     ErrorKind,
     HistoryBatch,
@@ -67,6 +72,43 @@ class HistoryStore(Protocol):
 
     async def forget(self, now: float) -> None:
         """Delete what is older than `LINE_DAYS`, `ERROR_DAYS` and `LATENCY_DAYS`."""
+
+
+class PictureBuyer(Struct, frozen=True, kw_only=True):
+    """A purchase that bought a picture. `cost` is that of the whole purchase, at the time `at`.
+
+    `sha256` is the hash of the picture's bytes, as hexadecimal digits. `request_id` is that
+    of the request that was billed.
+    """
+
+    sha256: str
+    purchase: str
+    request_id: str
+    at: Timestamp
+    team: str
+    key: KeyId
+    model: str
+    cost: MicroDollars
+
+
+class PictureStore(Protocol):
+    """Knows which purchases bought a picture. Archives leave this out.
+
+    Every method may raise StoreUnavailable.
+    """
+
+    async def write(self, records: Sequence[PictureBuyer], seconds: float | None) -> None:
+        """Add records, each once per picture and purchase.
+
+        A store that deletes by itself keeps them for so many seconds from their time, None for
+        ever.
+        """
+
+    async def find(self, sha256: str, limit: int) -> list[PictureBuyer]:
+        """Return up to `limit` purchases that bought the picture, the latest first."""
+
+    async def forget(self, before: float) -> bool:
+        """Delete some records from before this time. Returns False where none was left."""
 
 
 class ClaimStore(Protocol):

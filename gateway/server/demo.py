@@ -7,21 +7,30 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import aiohttp
 from msgspec.structs import replace
 
 from gateway.config import admin_tokens
 from gateway.config.settings import AdminSettings
 from gateway.core import key_format
+from gateway.core.listing import listing
 from gateway.core.model import Key, Team
 from gateway.server.startup import StartError, create_secret
-from gateway.tenants.store import DirectoryStore, DirectoryWrite
+from gateway.tenants.changes import Actor, commit, key_write, team_entry
+from gateway.tenants.store import DirectoryChanges, DirectoryStore, DirectoryWrite
 
 TEAM = "demo"
+WHO = "gateway serve --demo"
+"""In the audit log."""
 
 REAL_IMAGES_PER_DAY = 10
 """The demo team's daily limit where a real upstream costs real money."""
 
 PROMPT = "A simple red apple on a white table, photorealistic"
+GENERATED = "A simple red apple"
+
+LINK_SECONDS = 10.0
+"""How long the demo waits for the picture that it shows."""
 
 
 async def demo_team(store: DirectoryStore, *, real: bool) -> Team:
@@ -30,14 +39,21 @@ async def demo_team(store: DirectoryStore, *, real: bool) -> Team:
     In front of a real upstream it has a limit of images a day: the operator's, or else the demo's.
     Raises StoreUnavailable.
     """
-    known = {team.name: team for team in (await store.changes(0)).teams}
-    team = replace(known.get(TEAM, Team(name=TEAM)), deleted=False)
-    if real and team.limits.images_per_day is None:
-        limits = replace(team.limits, images_per_day=REAL_IMAGES_PER_DAY)
-        team = replace(team, limits=limits)
-    if team != known.get(TEAM):
-        await _write(store, DirectoryWrite(teams=[team]))
-    return team
+    by = Actor(WHO, time.time())
+
+    def decide(directory: DirectoryChanges) -> tuple[DirectoryWrite, Team]:
+        known = {team.name: team for team in directory.teams}.get(TEAM)
+        team = replace(known or Team(name=TEAM), deleted=False)
+        if real and team.limits.images_per_day is None:
+            limits = replace(team.limits, images_per_day=REAL_IMAGES_PER_DAY)
+            team = replace(team, limits=limits)
+        if team == known:
+            return DirectoryWrite(), team
+        before = None if known is None or known.deleted else listing(known)
+        audit = [team_entry(by, TEAM, before, listing(team))]
+        return DirectoryWrite(teams=[team], audit=audit), team
+
+    return await commit(store, decide)
 
 
 async def demo_key(store: DirectoryStore, pepper: bytes, file: Path) -> str:
@@ -50,19 +66,19 @@ async def demo_key(store: DirectoryStore, pepper: bytes, file: Path) -> str:
     id = key_format.parse(text)
     if id is None:
         raise StartError(f"{file} does not hold a key. Delete it to get a new one.")
-    known = {key.id: key for key in (await store.changes(0)).keys}
-    if id not in known:
-        digest = key_format.digest(text, pepper)
-        key = Key(id=id, team=TEAM, name="demo", digest=digest, created=time.time())
-        await _write(store, DirectoryWrite(keys=[key]))
-    elif known[id].state != "active":
-        raise StartError(f"The demo key is {known[id].state}. Delete {file} to get a new one.")
-    return text
+    by = Actor(WHO, time.time())
+    digest = key_format.digest(text, pepper)
+    key = Key(id=id, team=TEAM, name="demo", digest=digest, created=by.now)
 
+    def decide(directory: DirectoryChanges) -> tuple[DirectoryWrite, str]:
+        known = next((known for known in directory.keys if known.id == key.id), None)
+        if known is None:
+            return key_write(by, ("key.create", None, key)), text
+        if known.state != "active":
+            raise StartError(f"The demo key is {known.state}. Delete {file} to get a new one.")
+        return DirectoryWrite(), text
 
-async def _write(store: DirectoryStore, write: DirectoryWrite) -> None:
-    while not await store.commit((await store.changes(0)).generation, write):
-        pass  # another process wrote in between
+    return await commit(store, decide)
 
 
 def demo_token(admin: AdminSettings, file: Path) -> tuple[AdminSettings, str | None]:
@@ -90,16 +106,46 @@ def _read_or_create(file: Path, create: Callable[[], str]) -> str:
         raise StartError(f"The demo's file {file} cannot be used: {error.strerror}.") from None
 
 
-def banner(url: str, admin_url: str, key: str, team: Team, token: str | None, *, real: bool) -> str:
+async def picture_link(url: str, key: str) -> str | None:
+    """A link to a picture that the gateway at this URL has bought, to open in a browser.
+
+    None if that fails: clients would then see why.
+    """
+    body = {"prompt": GENERATED, "response_format": "url"}
+    headers, limit = {"Authorization": f"Bearer {key}"}, aiohttp.ClientTimeout(total=LINK_SECONDS)
+    try:
+        async with (
+            aiohttp.ClientSession(timeout=limit) as session,
+            session.post(f"{url}/v1/images/generations", json=body, headers=headers) as response,
+        ):
+            return str((await response.json())["data"][0]["url"])
+    except (aiohttp.ClientError, TimeoutError, ValueError, LookupError):
+        return None
+
+
+def banner(
+    url: str,
+    admin_url: str,
+    key: str,
+    team: Team,
+    token: str | None,
+    *,
+    real: bool,
+    program: str = "gateway",
+    link: str | None = None,
+) -> str:
     """The text that the demo prints at every start. Each part works as pasted.
 
-    `token` is None if the operator configured tokens, which are never printed.
+    `token` is None if the operator configured tokens, which are never printed. `program` starts
+    this program in a shell. `link` shows a picture.
     """
     sign_in = "Sign in    with your own admin token" if token is None else f"Token      {token}"
     cost = f"images cost money; the demo team may buy {team.limits.images_per_day} a day"
     play = "images are free, their prices play money"
     upstream = f"a real upstream ({cost})" if real else f"the built-in sandbox ({play})"
     body = f'{{"model":"gpt-image-2","prompt":"{PROMPT}","size":"1024x1024","n":1}}'
+    generate = f'{program} generate "{GENERATED}" --url {url}/v1'
+    shown = f"Such a picture, in a browser:\n\n{link}\n\n" if link else ""
     headers = f'-H "Authorization: Bearer {key}" -H "Content-Type: application/json"'
     return f"""
 The image gateway is running, in front of {upstream}.
@@ -110,7 +156,11 @@ The image gateway is running, in front of {upstream}.
   {sign_in}
   Metrics    {admin_url}/metrics
 
-An image with curl:
+A picture into a file, from this folder:
+
+{generate}
+
+{shown}The answer itself, with curl:
 
 curl -sS {url}/v1/images/generations {headers} -d '{body}'
 

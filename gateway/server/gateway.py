@@ -1,18 +1,19 @@
 """The composition: builds all parts of a gateway from the settings, starts and stops them.
 
 Stopping is a drain: /readyz fails at once and nothing new is bought. Purchases in flight are
-delivered and settled within `drain_seconds`. Then everything closes.
+delivered and settled within `drain_seconds`. Then everything closes. The notice before it lets load
+balancers look elsewhere while everything is still served, so that a restart loses no request.
 """
 
 import asyncio
 import random
-import secrets
 import ssl
 import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import structlog
 
@@ -21,10 +22,13 @@ from gateway.cache.codec import Seal
 from gateway.cache.stack import CacheStack
 from gateway.config.live import LiveSettings
 from gateway.config.settings import Settings
-from gateway.core.clock import SharedClock
+from gateway.config.values import addresses_of
+from gateway.core.clock import SharedClock, since_boot
 from gateway.core.errors import StoreUnavailable
 from gateway.core.tasks import Background, Service
-from gateway.proxy.election import LocalElection, SharedElection
+from gateway.images.buyers import PictureBuyers
+from gateway.images.store import ImageStore
+from gateway.proxy.operations import OpenOperations
 from gateway.proxy.pipeline import Proxy
 from gateway.quota.ledger import Ledger
 from gateway.reporting.alerts.delivery import Deliverer
@@ -34,12 +38,16 @@ from gateway.reporting.free_usage import FreeUsage
 from gateway.reporting.request_history import RequestHistory
 from gateway.reporting.retention import Retention
 from gateway.server import startup
+from gateway.server.files import connection_limits
+from gateway.server.ids import new_id
 from gateway.server.memory import MemoryTrimmer
+from gateway.server.readiness import Readiness
+from gateway.server.shared_file import SharedFileWatch
 from gateway.server.startup import StartError
-from gateway.stores.redis.leases import RedisLeases
+from gateway.server.store_watch import StoreWatch
 from gateway.telemetry.logging import dropped_lines
 from gateway.telemetry.metrics import Metrics
-from gateway.telemetry.observer import Observer, Observers
+from gateway.telemetry.observer import Observers
 from gateway.telemetry.quota_gauges import QuotaGauges
 from gateway.tenants.directory import Directory
 from gateway.tenants.last_used import LastUsed
@@ -47,14 +55,17 @@ from gateway.upstream.client import HttpUpstream
 from gateway.upstream.credentials import KeyFileWatcher
 from gateway.web.access_log import AccessLog
 from gateway.web.admin.alerts import AdminAlerts
-from gateway.web.admin.app import AdminApi
+from gateway.web.admin.app import AdminApi, NotReady
 from gateway.web.admin.cache import AdminCache
 from gateway.web.admin.config import AdminConfig
 from gateway.web.admin.http import API, AdminRoute
 from gateway.web.admin.keys import AdminKeys
+from gateway.web.admin.purchases import AdminPurchases
 from gateway.web.admin.reports import Reports
 from gateway.web.admin.teams import AdminTeams
-from gateway.web.http_server import Listener, bind_error
+from gateway.web.file_reserve import FileReserve
+from gateway.web.http_server import Listener, bind_error, reachable
+from gateway.web.images import ImageFiles
 from gateway.web.openapi import TEAM, DocumentedPort
 from gateway.web.public import PublicApi
 from gateway.web.routes import routes_of
@@ -64,12 +75,12 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(source="gateway")
 
-READY_SECONDS = 2.0
-"""How long ago the store may have answered last for the gateway to be ready."""
-
 LINGER_SECONDS = 5.0
-"""How long a draining gateway accepts new connections. Load balancers that check /readyz send
-them elsewhere by then; clients without one are refused from then on, and reconnect elsewhere."""
+"""How long a gateway that drains without notice accepts new connections. Load balancers that check
+/readyz send them elsewhere by then; clients are refused from then on, and reconnect elsewhere."""
+
+ARRIVAL_SECONDS = 1.0
+"""How long purchases are admitted after a notice: for requests that are arriving at its end."""
 
 
 class Gateway:
@@ -90,6 +101,7 @@ class Gateway:
     ) -> None:
         live = self._live = LiveSettings(startup.with_upstream_key(settings))
         startup.require_webhooks(settings)
+        startup.require_cache_files(settings)
         self.certificate = startup.load_certificate(settings)
         self.pepper = startup.load_pepper(settings.keys, settings.store.place)
         clock = SharedClock(wall)
@@ -98,13 +110,13 @@ class Gateway:
         observers = self.observers = Observers(self.metrics, AccessLog())
         tracing = startup.load_tracing(settings, exporter)
 
-        store = self.store = startup.build_store(settings.store.place, observers.store_operation)
+        store = self.store = startup.build_store(settings.store, observers.store_operation)
         last_used = LastUsed(store.directory, wall=now)
         self.directory = Directory(
             store.directory,
             pepper=self.pepper,
             wall=now,
-            monotonic=time.monotonic,
+            monotonic=since_boot,
             on_use=last_used.note,
             on_time=clock.correct,
         )
@@ -123,17 +135,23 @@ class Gateway:
         )
         self.alerts = Alerts(store.usage, self.directory, live, deliverer, wall=now)
         ledger = Ledger(store.accounts, spread=random.random, observer=observers)
+        self._readiness = Readiness(store.accounts, lambda: self.directory.age)
         self._free_usage = FreeUsage(store.accounts, new_id=new_id, wall=now)
         self._history = RequestHistory(store.history, settings=live, wall=now, writer=new_id()[:8])
         memory = MemoryTrimmer()
-        for listener in (gauges, self.alerts, self._free_usage, self._history, memory):
+        self._buyers = PictureBuyers(store.pictures, settings=live, wall=now)
+        listeners = (gauges, self.alerts, self._free_usage, self._history, self._buyers, memory)
+        for listener in (*listeners, self._readiness):
             observers.add(listener)
 
-        cache = self._cache = CacheStack(
-            live, Seal(self.pepper), store.audit, self.directory, wall=now, observer=observers
+        images = self.images = ImageStore(live, wall=now, observer=observers)
+        cache = self.cache = CacheStack(
+            live, Seal(self.pepper), store, self.directory, images, wall=now, observer=observers
         )
-        election = _election(settings, cache, observers)
+        election = startup.build_election(settings.store, cache, observers)
+        operations = OpenOperations(ledger, election.leases, gateway=new_id(), wall=now)
         upstream = HttpUpstream()
+        pictures = startup.build_pictures(images, cache, self.pepper, now, observers)
         self.proxy = Proxy(
             live,
             directory=self.directory,
@@ -141,6 +159,8 @@ class Gateway:
             ledger=ledger,
             upstream=upstream,
             election=election,
+            operations=operations,
+            pictures=pictures,
             wall=now,
             spread=random.random,
             new_id=new_id,
@@ -155,10 +175,16 @@ class Gateway:
             new_id=new_id,
             wall=now,
             flush=self.flush,
+            files=ImageFiles(images, pictures.links, now),
             tracing=tracing,
             observer=observers,
         )
-        self._public_port = Listener(self.public.handle, settings.server, observer=observers)
+        server = settings.server
+        limits = connection_limits(server)
+        self._files = FileReserve()
+        self._public_port = Listener(
+            self.public.handle, server, limits, reserve=self._files, observer=observers
+        )
         self._background = Background("gateway")
         # In the order in which they start. They close in reverse, so each one still finds all
         # that it needs: the ledger is closed after everything that buys, the store last of all.
@@ -170,16 +196,28 @@ class Gateway:
             ledger,
             self._free_usage,
             self._history,
-            Retention(store.usage, store.history, store.audit, settings=live, wall=now),
+            self._buyers,
+            Retention(
+                store.usage, store.history, store.pictures, store.audit, settings=live, wall=now
+            ),
+            images,
             cache,
+            pictures,
             upstream,
             election,
+            operations,
             memory,
             self._background,
             KeyFileWatcher(live),
             gauges,
+            self._readiness,
+            self._files,
+            SharedFileWatch(settings.store.place),
         ]
+        self._store_watch = StoreWatch(store, settings.store.place.shown, self.metrics)
+        self._services.append(self._store_watch)
         self._tracing = tracing
+        self._leaving = False
         self._running = AsyncExitStack()
         self._declare_metrics()
 
@@ -233,31 +271,40 @@ class Gateway:
         self._background.spawn(self.metrics.watch_loop())
         server = self.settings.server
         tls = self.certificate.context if self.certificate else None
-        self.url = await self._listen(self._public_port, server.host, server.port, tls)
-        admin = Listener(self._admin_api().handle, server)
-        self.admin_url = await self._listen(admin, server.admin_host, server.admin_port)
+        self._urls = await self._listen(self._public_port, server.host, server.port, tls)
+        self.url = reachable(self._urls[0])
+        admin = Listener(self._admin_api().handle, server, reserve=self._files, essential=True)
+        self._admin_urls = await self._listen(admin, server.admin_host, server.admin_port)
+        self.admin_url = reachable(self._admin_urls[0])
 
     async def _listen(
-        self, port: Listener, host: str, number: int, tls: ssl.SSLContext | None = None
-    ) -> str:
-        """Listen and return the URL. Raises StartError."""
+        self,
+        port: Listener,
+        hosts: str | tuple[str, ...],
+        number: int,
+        tls: ssl.SSLContext | None = None,
+    ) -> list[str]:
+        """Listen on all hosts, with one port number, and return the URLs. Raises StartError."""
         self._running.push_async_callback(port.close)
-        try:
-            return await port.open(host, number, tls)
-        except OSError as error:
-            raise StartError(bind_error(error, host, number)) from None
+        urls = list[str]()
+        for host in addresses_of(hosts):
+            try:
+                urls.append(await port.open(host, number, tls))
+            except OSError as error:
+                raise StartError(bind_error(error, host, number)) from None
+            number = urlsplit(urls[0]).port or 0
+        return urls
 
     def _declare_metrics(self) -> None:
         """Connect gauges to the parts that they show, and create series that begin at zero."""
-        metrics, live, memory = self.metrics, self._live, self._cache.memory
+        metrics, live = self.metrics, self._live
+        metrics.ready.set_function(lambda: self._not_ready() is None)
         metrics.in_flight.set_function(lambda: self.proxy.in_flight)
         metrics.in_flight_limit.set_function(lambda: live().server.max_in_flight)
+        metrics.connections.set_function(lambda: self._public_port.connections)
+        metrics.connections_limit.set(self._public_port.limits.total)
         metrics.flights_open.set_function(lambda: self.flights)
-        metrics.cache_bytes.labels("memory").set_function(lambda: memory.bytes)
-        metrics.cache_limit.labels("memory").set(live().cache.max_bytes)
-        metrics.cache_entries.labels("memory").set_function(lambda: len(memory))
-        if live().cache.place is not None:
-            metrics.begin_redis_at_zero()
+        self.cache.show_in(metrics)
         if live().store.place.kind != "sqlite":
             metrics.begin_leases_at_zero()
 
@@ -271,13 +318,31 @@ class Gateway:
         log.info(
             "started",
             version=__version__,
-            public=self.url,
-            admin=self.admin_url,
+            public=" ".join(self._urls),
+            admin=" ".join(self._admin_urls),
             store=store.shown,
             cache=cache.shown if cache else "memory",
+            images=self.settings.images.url if self.settings.images.enabled else None,
         )
 
     # -- stopping -------------------------------------------------------------------------------
+
+    async def give_notice(self) -> None:
+        """Report for `drain_notice_seconds` that the drain follows, but still serve everything.
+
+        Each connection ends with its next answer, so that load balancers keep none. At the end no
+        new connections are accepted: not before, because a refused client may have no other
+        gateway, and not later, because some load balancers look elsewhere only then.
+        """
+        seconds = self.settings.server.drain_notice_seconds
+        if not seconds:
+            return
+        log.info("notice of the drain", seconds=seconds)
+        self._leaving = True
+        self._public_port.end_keepalive()
+        await asyncio.sleep(seconds)
+        await self._public_port.refuse_newcomers()
+        await asyncio.sleep(min(seconds, ARRIVAL_SECONDS))
 
     async def stop(self) -> None:
         """Deliver and settle purchases in flight for `drain_seconds`, then close everything."""
@@ -289,8 +354,6 @@ class Gateway:
         await self.proxy.flights.drain(seconds)
         lingering.cancel()
         await self._running.aclose()
-        # Only now, because settlements must not wait for it.
-        await self._cache.keep()
         log.info("stopped")
 
     async def _linger(self) -> None:
@@ -309,48 +372,27 @@ class Gateway:
             wall=self._now,
             pepper=self.pepper,
             new_id=new_id,
+            observer=self.observers,
+            public_url=lambda: self.settings.server.admin_public_url,
+            store_settings=lambda: self._store_watch.settings,
         )
 
     def admin_routes(self) -> list[AdminRoute]:
         """The routes of the admin API."""
         store, live = self.store, self._live
         parts = (
-            AdminTeams(store.directory, lambda: live().models),
+            AdminTeams(store.directory, live),
             AdminKeys(store.directory, self.pepper),
             Reports(store, live, self.flush, self._history.flush),
-            AdminCache(store.directory, self.directory, self._cache, self.metrics.registry, live),
+            AdminPurchases(store, self._buyers.flush),
+            AdminCache(store.directory, self.directory, self.cache, self.metrics.registry, live),
             AdminConfig(live, self.url),
             AdminAlerts(store.claims, live),
         )
         return [route for part in parts for route in routes_of(part, API)]
 
-    def _not_ready(self) -> str | None:
-        if self.proxy.draining:
-            return "draining"
-        if self.directory.age > READY_SECONDS:
-            return "store_unavailable"
-        return None
-
-
-def _election(
-    settings: Settings, cache: CacheStack, observer: Observer
-) -> LocalElection | SharedElection:
-    """The election of the replica that buys. A store on one machine needs none."""
-    place = settings.store.place
-    if place.kind == "sqlite":
-        return LocalElection()
-    return SharedElection(
-        RedisLeases(place, observe=observer.store_operation),
-        observer=observer,
-        new_id=new_id,
-        cache_is_shared=lambda: cache.is_shared,
-    )
-
-
-_ids = random.Random(secrets.randbits(256))  # noqa: S311 - the system's own source takes 5 µs
-"""The source of ids. Ids are no secrets, but no two may be equal, here or in another process."""
-
-
-def new_id() -> str:
-    """A unique id: 128 random bits as 32 hexadecimal digits."""
-    return f"{_ids.getrandbits(128):032x}"
+    def _not_ready(self) -> NotReady | None:
+        if self._leaving or self.proxy.draining:
+            return NotReady("draining")
+        cause = self._readiness.cause
+        return NotReady("store_unavailable", cause) if cause else None

@@ -31,6 +31,10 @@ _OPTIONS = {
 
 IDLE_SECONDS = 5.0
 
+LOOKS = 6
+"""So many looks at an idle process give memory back in any case. Connections that end without a
+request also leave memory: slow heads, TLS handshakes."""
+
 
 def configure_malloc() -> None:
     """Set glibc's limits. Those in the environment (`MALLOC_...`) are replaced."""
@@ -41,12 +45,16 @@ def configure_malloc() -> None:
 
 
 class MemoryTrimmer(Background, Observer):
-    """Gives free memory back once no request ended for `idle_seconds`."""
+    """Gives free memory back once no request and no purchase ended for `idle_seconds`.
+
+    An idle process does it again from time to time.
+    """
 
     def __init__(self, idle_seconds: float = IDLE_SECONDS) -> None:
         super().__init__("memory")
         self._idle_seconds = idle_seconds
         self._was_used = self._may_be_trimmed = False
+        self._idle_looks = 0
 
     async def start(self) -> None:
         """Look regularly whether requests ended."""
@@ -58,8 +66,13 @@ class MemoryTrimmer(Background, Observer):
         """Note that there may be memory to give back."""
         self._was_used = self._may_be_trimmed = True
 
+    def late_purchase_ended(self, record: RequestRecord, failure: BaseException | None) -> None:
+        """Note the same: its request ended long before."""
+        self._was_used = self._may_be_trimmed = True
+
     async def _look(self, trim: Callable[[int], int]) -> None:
-        if self._may_be_trimmed and not self._was_used:
+        self._idle_looks = 0 if self._was_used else self._idle_looks + 1
+        if self._idle_looks and (self._may_be_trimmed or self._idle_looks % LOOKS == 0):
             await asyncio.to_thread(trim, 0)
             self._may_be_trimmed = False
         self._was_used = False

@@ -3,7 +3,6 @@
 import asyncio
 import gc
 import os
-import resource
 import signal
 import sys
 import time
@@ -12,22 +11,26 @@ from contextlib import AsyncExitStack
 from functools import partial
 from math import ceil
 from pathlib import Path
+from typing import Any
 
 import structlog
 from msgspec.structs import replace
 
 from gateway.config.files import DEFAULT_CONFIG, load_settings
-from gateway.config.settings import Settings
+from gateway.config.settings import ServerSettings, Settings
+from gateway.config.values import addresses_of
 from gateway.core.faults import Fault
 from gateway.core.secret import Secret
 from gateway.core.tasks import Background
-from gateway.server.demo import banner, demo_key, demo_team, demo_token
+from gateway.server.demo import banner, demo_key, demo_team, demo_token, picture_link
+from gateway.server.files import allow_many_files
 from gateway.server.gateway import Gateway
 from gateway.server.memory import configure_malloc
 from gateway.server.reload import Read, reload
-from gateway.server.startup import data_folder, sandbox_database
+from gateway.server.startup import StartError, data_folder, sandbox_database, typed_program
 from gateway.telemetry.logging import finish_logs, logs_of_a_server
-from gateway.upstream.sandbox import Sandbox, SandboxSettings
+from gateway.upstream.sandbox import Answer, Sandbox, SandboxSettings
+from gateway.web.http_server import bind_error
 
 log = structlog.get_logger(source="gateway")
 
@@ -49,17 +52,19 @@ def run(
     *,
     sandbox: bool,
     demo: bool,
+    answer: Answer = "b64_json",
     wall: Callable[[], float] = time.time,
 ) -> None:
-    """Serve until SIGTERM or SIGINT, then drain. Raises StartError.
+    """Serve until SIGTERM or SIGINT, then drain, after SIGTERM with notice. Raises StartError.
 
     `config` is the file of the settings (None: the default one). SIGHUP reloads it; the
     environment and the `arguments` of the command line stay as they were.
 
-    `sandbox` replaces the upstream by the sandbox. `demo` creates a demo team and key and prints
-    how to use them; without an upstream key it implies `sandbox`. `wall` is this machine's clock.
+    `sandbox` replaces the upstream by the sandbox, whose answers have the form `answer`. `demo`
+    creates a demo team and key and prints how to use them; without an upstream key it implies
+    `sandbox`. `wall` is this machine's clock.
     """
-    _allow_many_files()
+    allow_many_files()
     configure_malloc()
     if config is None and DEFAULT_CONFIG.exists():
         config = DEFAULT_CONFIG  # if it is missing at a reload, that is a fault
@@ -72,24 +77,31 @@ def run(
         read = partial(
             load_settings, config, os.environ, arguments=arguments, needs_upstream=not sandbox
         )
-        runner.run(_serve(settings, read, sandbox=sandbox, demo=demo, wall=wall))
+        runner.run(_serve(settings, read, sandbox=sandbox, demo=demo, answer=answer, wall=wall))
 
 
 async def _serve(
-    settings: Settings, read: Read, *, sandbox: bool, demo: bool, wall: Callable[[], float]
+    settings: Settings,
+    read: Read,
+    *,
+    sandbox: bool,
+    demo: bool,
+    answer: Answer,
+    wall: Callable[[], float],
 ) -> None:
     stopping = _stop_on_signals()
     reloading = _reload_on_hangup(stopping)
     async with AsyncExitStack() as running:
         sandbox_upstream = None
         if sandbox:  # entered first, so that it still answers while the gateway drains
-            sandbox_upstream = Sandbox(SandboxSettings(api_key=SANDBOX_KEY, answer="url"))
+            sandbox_upstream = Sandbox(SandboxSettings(api_key=SANDBOX_KEY, answer=answer))
             await running.enter_async_context(sandbox_upstream)
+        await _require_free_ports(settings.server)
         settings, token = _prepare(settings, sandbox_upstream, demo)
         gateway = Gateway(settings, wall)
         await gateway.start()
         running.push_async_callback(gateway.stop)
-        _exempt_code_from_collection()
+        exempt_code_from_collection()
 
         def reread() -> tuple[Settings, list[Fault]]:
             found, warnings = read()
@@ -99,10 +111,23 @@ async def _serve(
         background = await running.enter_async_context(Background("serving"))
         background.spawn(_reload_when(reloading, lambda: reload(gateway, reread)))
         if demo:
-            await _print_banner(gateway, settings, token, real=not sandbox)
-        await stopping.wait()
+            await _print_banner(gateway, settings, token, stopping, real=not sandbox)
+        if await stopping == signal.SIGTERM:
+            await gateway.give_notice()
         if gateway.flights and sys.stderr.isatty():
             _print_wait(gateway)
+
+
+async def _require_free_ports(server: ServerSettings) -> None:
+    """Raise StartError if a port is in use, before the start creates a pepper and a database."""
+    loop = asyncio.get_running_loop()
+    for hosts, port in ((server.host, server.port), (server.admin_host, server.admin_port)):
+        for host in addresses_of(hosts):
+            try:
+                bound = await loop.create_server(asyncio.Protocol, host, port, start_serving=False)
+            except OSError as error:
+                raise StartError(bind_error(error, host, port)) from None
+            bound.close()
 
 
 async def _reload_when(wanted: asyncio.Event, work: Callable[[], Awaitable[None]]) -> None:
@@ -121,14 +146,14 @@ def _prepare(
 ) -> tuple[Settings, str | None]:
     """The settings to serve with, and the demo's admin token if there is one. Raises StartError.
 
-    A sandbox has a store of its own and no cache outside memory, so play money and play images
-    never mix with real ones.
+    A sandbox has a store of its own and no shared cache, so play money never mixes with real money.
+    Cached answers on the disk never do: the upstream is part of their names.
     """
     if sandbox is not None:
         key = Secret(SANDBOX_KEY)
         upstream = replace(settings.upstream, base_url=sandbox.url, api_key=key, api_key_file=None)
         store = replace(settings.store, url=f"sqlite:{sandbox_database(settings)}")
-        cache = replace(settings.cache, keep_path="", url="")
+        cache = replace(settings.cache, url="")
         settings = replace(settings, upstream=upstream, store=store, cache=cache)
     if not demo:
         return settings, None
@@ -137,13 +162,28 @@ def _prepare(
 
 
 async def _print_banner(
-    gateway: Gateway, settings: Settings, token: str | None, *, real: bool
+    gateway: Gateway,
+    settings: Settings,
+    token: str | None,
+    stopping: asyncio.Future[int],
+    *,
+    real: bool,
 ) -> None:
     file = data_folder(settings) / "demo.key"
     team = await demo_team(gateway.store.directory, real=real)
     key = await demo_key(gateway.store.directory, gateway.pepper, file)
     await gateway.directory.refresh()
-    text = banner(gateway.url, gateway.admin_url, key, team, token, real=real)
+    urls = gateway.url, gateway.admin_url
+    link = None
+    if not real:
+        asking = asyncio.create_task(picture_link(gateway.url, key))
+        either: list[asyncio.Future[Any]] = [asking, stopping]
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        if asking.done():
+            link = asking.result()
+        else:  # a signal has come: it must not wait for the picture
+            asking.cancel()
+    text = banner(*urls, key, team, token, real=real, program=typed_program(), link=link)
     print(text, flush=True)  # noqa: T201 - for people, on standard output
 
 
@@ -159,38 +199,47 @@ def _print_wait(gateway: Gateway) -> None:
     )
 
 
-def _stop_on_signals() -> asyncio.Event:
-    """An event that the first SIGTERM or SIGINT sets; a second one exits at once."""
-    stopping, loop = asyncio.Event(), asyncio.get_running_loop()
+def _stop_on_signals() -> asyncio.Future[int]:
+    """The first SIGTERM or SIGINT, once it has come; a second one exits at once."""
+    loop = asyncio.get_running_loop()
+    stopping: asyncio.Future[int] = loop.create_future()
     first: float | None = None
 
-    def stop() -> None:
+    def stop(number: int) -> None:
         nonlocal first
         if first is None:
             first = loop.time()
-            stopping.set()
+            _set(stopping, number)
         elif loop.time() - first >= ECHO_SECONDS:
             log.warning("exited at once: a sweep will charge open purchases as unknown")
             finish_logs()
             os._exit(1)
 
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop)
+        loop.add_signal_handler(number, stop, number)
     return stopping
 
 
-def _reload_on_hangup(stopping: asyncio.Event) -> asyncio.Event:
-    """An event that SIGHUP sets. If SIGHUP means a closed terminal, it sets `stopping` instead."""
+def _set(stopping: asyncio.Future[int], number: int) -> None:
+    if not stopping.done():
+        stopping.set_result(number)
+
+
+def _reload_on_hangup(stopping: asyncio.Future[int]) -> asyncio.Event:
+    """An event that SIGHUP sets. If SIGHUP means a closed terminal, it ends `stopping` instead."""
     wanted, terminal = asyncio.Event(), os.isatty(0)
 
     def hang_up() -> None:
-        (stopping if terminal and not os.isatty(0) else wanted).set()
+        if terminal and not os.isatty(0):
+            _set(stopping, signal.SIGHUP)
+        else:
+            wanted.set()
 
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, hang_up)
     return wanted
 
 
-def _exempt_code_from_collection() -> None:
+def exempt_code_from_collection() -> None:
     """Exempt the objects of a started gateway from garbage collection.
 
     They live until the end. Collecting them took a tenth of a purchase's CPU, and each run stopped
@@ -199,12 +248,6 @@ def _exempt_code_from_collection() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(GARBAGE)
-
-
-def _allow_many_files() -> None:
-    """Raise the soft limit of open files to the hard limit: each connection is a file."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _loop_factory() -> "type[asyncio.AbstractEventLoop] | None":

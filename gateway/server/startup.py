@@ -7,19 +7,22 @@ are needed, so that commands of the command line start quickly.
 
 import os
 import secrets
-from collections.abc import AsyncIterator, Iterator
+import shutil
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from gateway.config.settings import KeySettings, Settings
+from gateway.config.settings import KeySettings, Settings, StoreSettings
 from gateway.config.store_url import StoreUrl
 from gateway.config.values import PEPPER_BYTES
 from gateway.core.errors import StoreUnavailable
 from gateway.core.key_format import pepper_check
-from gateway.server.tls import Certificate, certificate_of
+from gateway.server.ids import new_id
+from gateway.server.tls import Certificate, certificate_of, check_client_files
 from gateway.stores.port import Observe, Store, UnusableStore
 from gateway.stores.sqlite import SqliteStore
 from gateway.telemetry.tracing import NO_TRACING, Tracing
@@ -27,6 +30,12 @@ from gateway.upstream.credentials import with_key
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace.export import SpanExporter
+
+    from gateway.cache.stack import CacheStack
+    from gateway.images.store import ImageStore
+    from gateway.proxy.election import LocalElection, SharedElection
+    from gateway.proxy.pictures import Pictures
+    from gateway.telemetry.observer import Observer
 
 
 class StartError(Exception):
@@ -116,13 +125,51 @@ def create_secret(path: Path, text: str) -> None:
 # -- the store ----------------------------------------------------------------------------------
 
 
-def build_store(place: StoreUrl, observe: Observe | None = None) -> Store:
-    """The store at `place`, not open yet."""
+def build_store(settings: StoreSettings, observe: Observe | None = None) -> Store:
+    """The configured store, not open yet. Raises StartError if a file that it needs is missing."""
+    place = settings.place
     if place.kind == "sqlite":
         return SqliteStore(Path(place.path), observe=observe)
     from gateway.stores.redis import RedisStore
 
-    return RedisStore(place, observe=observe)
+    with _required(f"The store {place.shown}"):
+        check_client_files(place.tls_files)
+    return RedisStore(place, observe=observe, wait_replicas=settings.wait_replicas)
+
+
+def build_pictures(
+    images: "ImageStore",
+    cache: "CacheStack",
+    pepper: bytes,
+    wall: Callable[[], float],
+    observer: "Observer",
+) -> "Pictures":
+    """The part that fetches, keeps and shows pictures."""
+    from gateway.core.byte_budget import ByteBudget
+    from gateway.images.fetch import BUDGET_BYTES, Fetcher
+    from gateway.images.links import Links
+    from gateway.proxy.pictures import Pictures
+
+    fetcher = Fetcher(ByteBudget(BUDGET_BYTES), observer)
+    return Pictures(wall, Links(pepper), images, fetcher, cache.remember)
+
+
+def build_election(
+    settings: StoreSettings, cache: "CacheStack", observer: "Observer"
+) -> "LocalElection | SharedElection":
+    """The election of the gateway that buys. A store on one machine needs none."""
+    from gateway.proxy.election import LocalElection, SharedElection
+
+    if settings.place.kind == "sqlite":
+        return LocalElection()
+    from gateway.stores.redis.leases import RedisLeases
+
+    return SharedElection(
+        RedisLeases(settings.place, observe=observer.store_operation),
+        observer=observer,
+        new_id=new_id,
+        cache_is_shared=lambda: cache.is_shared,
+    )
 
 
 async def open_checked(store: Store, place: StoreUrl, pepper: bytes) -> None:
@@ -145,7 +192,7 @@ async def open_checked(store: Store, place: StoreUrl, pepper: bytes) -> None:
 
 async def open_store(settings: Settings, pepper: bytes) -> Store:
     """The configured store, open. Raises StartError."""
-    store = build_store(settings.store.place)
+    store = build_store(settings.store)
     await open_checked(store, settings.store.place, pepper)
     return store
 
@@ -156,7 +203,7 @@ async def unopened_store(settings: Settings) -> AsyncIterator[Store]:
 
     Raises StartError.
     """
-    store = build_store(settings.store.place)
+    store = build_store(settings.store)
     try:
         with _store_errors(settings.store.place):
             yield store
@@ -202,6 +249,13 @@ def require_webhooks(settings: Settings) -> None:
             secret_of(webhook)
 
 
+def require_cache_files(settings: Settings) -> None:
+    """Raise StartError if a file that the shared cache's TLS needs is missing."""
+    if place := settings.cache.place:
+        with _required(f"The cache {place.shown}"):
+            check_client_files(place.tls_files)
+
+
 def load_certificate(settings: Settings) -> Certificate | None:
     """The certificate of the public port; None for plain HTTP. Raises StartError."""
     with _required("The certificate"):
@@ -229,3 +283,11 @@ def load_tracing(settings: Settings, exporter: "SpanExporter | None") -> Tracing
         ) from None
     kind = settings.store.place.kind
     return OpenTelemetryTracing(store=kind, prompts=settings.tracing.prompts, exporter=exporter)
+
+
+def typed_program() -> str:
+    """The program as it can be typed again: `gateway`, or its path if it is not on PATH."""
+    path = Path(sys.argv[0])
+    if path.name != "gateway" or shutil.which("gateway") == str(path):
+        return "gateway"
+    return sys.argv[0]

@@ -1,4 +1,4 @@
-"""The TLS certificate of the public port.
+"""The TLS certificate of the public port, and the files of a TLS client.
 
 A renewed certificate is loaded into a new context, and new connections get it once that has
 worked. Loading it into the context in use would mix both certificates if the new key is wrong.
@@ -6,6 +6,7 @@ Existing connections notice nothing.
 """
 
 import ssl
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from gateway.config.files import read_file
@@ -44,14 +45,7 @@ class Certificate:
         # For TLS 1.2: all ciphers of 1.3 are good.
         context.set_ciphers("ECDHE+AESGCM:ECDHE+CHACHA20")
         context.set_alpn_protocols(["http/1.1"])
-        try:
-            context.load_cert_chain(cert, key, password=_refuse_to_ask)
-        except ssl.SSLError as error:
-            if error.reason in _KEY_MISMATCH:
-                reason = f"the key in {key} does not belong to the certificate in {cert}"
-            else:
-                reason = f"{cert} and {key} do not hold a certificate and its key as PEM"
-            raise ValueError(reason) from None
+        _load_certificate(context, cert, key)
         return LoadedCertificate(context, content)
 
     def use(self, read: "LoadedCertificate") -> bool:
@@ -69,6 +63,35 @@ def certificate_of(server: ServerSettings) -> Certificate | None:
     if server.tls_cert is None or server.tls_key is None:
         return None
     return Certificate(server.tls_cert, server.tls_key)
+
+
+def check_client_files(files: Mapping[str, str]) -> None:
+    """Check the files of a TLS client, by the names of their options in a store's URL.
+
+    Raises ValueError with the reason if one cannot be used.
+    """
+    for file in files.values():
+        read_file(file)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    if authority := files.get("ssl_ca_certs"):
+        try:
+            context.load_verify_locations(authority)
+        except ssl.SSLError:
+            raise ValueError(f"{authority} does not hold a certificate as PEM") from None
+    if cert := files.get("ssl_certfile"):
+        _load_certificate(context, cert, files["ssl_keyfile"])
+
+
+def _load_certificate(context: ssl.SSLContext, cert: str, key: str) -> None:
+    """Load a certificate and its key. Raises ValueError with the reason."""
+    try:
+        context.load_cert_chain(cert, key, password=_refuse_to_ask)
+    except ssl.SSLError as error:
+        if error.reason in _KEY_MISMATCH:
+            reason = f"the key in {key} does not belong to the certificate in {cert}"
+        else:
+            reason = f"{cert} and {key} do not hold a certificate and its key as PEM"
+        raise ValueError(reason) from None
 
 
 def _refuse_to_ask() -> str:

@@ -1,9 +1,9 @@
 """The archive format: the whole state of a store as lines of JSON, the same from any store.
 
-    {"kind":"header","format":"gateway-archive","version":4,...}
+    {"kind":"header","format":"gateway-archive","version":5,...}
     {"kind":"check",...}      which pepper the keys belong to, first of all
     {"kind":"clock",...}      then the clock's mark, teams, keys, their uses, accounts, the audit
-    {"kind":"team",...}       log, claims that are done and usage entries, in this order
+    {"kind":"team",...}       log, claims that are done, usage entries and purchases, in this order
     ...
     {"kind":"footer","counts":{"check":1,...},"sha256":"..."}
 
@@ -31,12 +31,13 @@ from msgspec.structs import astuple
 from gateway.core.model import AuditEntry, Claim, Entry, Key, Team
 from gateway.core.periods import day_of, month_of
 from gateway.quota.account import Account, Counters
+from gateway.quota.purchase import Purchase
 from gateway.stores.sums import SUMS
 from gateway.tenants.changes import OperationError
 from gateway.tenants.store import DirectoryWrite
 
 FORMAT = "gateway-archive"
-VERSION = 4
+VERSION = 5
 
 LINE_BYTES = 64 * 1024 * 1024
 """The longest line, its end included: an account with 100,000 open holds has 20 MB."""
@@ -160,6 +161,13 @@ class EntryRecord(ArchiveRecord, frozen=True, tag="entry"):
     entry: Entry
 
 
+class PurchaseRecord(ArchiveRecord, frozen=True, tag="purchase"):
+    """A purchase that was charged as unknown. Its charge or its refund is in the usage before."""
+
+    identity: ClassVar = attrgetter("purchase.id")
+    purchase: Purchase
+
+
 def directory_and_entries(records: Sequence[ArchiveRecord]) -> tuple[DirectoryWrite, list[Entry]]:
     """Return the teams, keys, audit entries and usage entries of some records.
 
@@ -197,6 +205,7 @@ _Line = (
     | AuditRecord
     | ClaimRecord
     | EntryRecord
+    | PurchaseRecord
     | _Footer
 )
 """All lines after the header, in their order."""

@@ -9,8 +9,10 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from typing import Protocol, Self
 
-from gateway.quota.store import AccountStore
-from gateway.reporting.store import ClaimStore, HistoryStore, UsageStore
+from msgspec import Struct
+
+from gateway.quota.store import AccountStore, PurchaseStore
+from gateway.reporting.store import ClaimStore, HistoryStore, PictureStore, UsageStore
 from gateway.stores.archive_format import ArchiveRecord
 from gateway.tenants.store import AuditStore, DirectoryStore
 
@@ -19,6 +21,18 @@ Observe = Callable[[str, float, bool], None]
 
 As "went_back" it receives each account that lost writes.
 """
+
+
+UNKNOWN = "unknown"
+"""The value of a setting that the store's server does not show to this user."""
+
+
+class StoreSetting(Struct, frozen=True):
+    """A setting of the store's server. `risk` says what it may lose and what to set, or is None."""
+
+    name: str
+    value: str
+    risk: str | None = None
 
 
 class UnusableStore(Exception):
@@ -57,6 +71,8 @@ class Store(ABC):
     audit: AuditStore
     claims: ClaimStore
     history: HistoryStore
+    purchases: PurchaseStore
+    pictures: PictureStore
     archive: ArchiveStore
 
     @abstractmethod
@@ -81,6 +97,20 @@ class Store(ABC):
 
         Only an operator decides this, never a gateway. Returns False where no gateway waits.
         """
+
+    async def settings(self) -> Sequence[StoreSetting]:
+        """Return the server's settings that decide whether it may lose purchases.
+
+        A store that is a file has none. Raises StoreUnavailable.
+        """
+        return ()
+
+    async def server_id(self) -> str | None:
+        """Return the id of the server's present run; None where the store is a file or hides it.
+
+        Raises StoreUnavailable.
+        """
+        return None
 
     async def __aenter__(self) -> Self:
         try:

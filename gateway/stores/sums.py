@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from gateway.core.model import Entry, UsageRow
+from gateway.core.model import Entry
 from gateway.core.periods import DAY_SECONDS, HOUR_SECONDS
 
 DAY_HOURS = DAY_SECONDS // HOUR_SECONDS
@@ -111,13 +111,6 @@ class Sums(dict[Group, Numbers]):
     def nonzero(self) -> list[tuple[Group, Numbers]]:
         """Return the groups with any usage."""
         return [(group, numbers) for group, numbers in self.items() if any(numbers)]
-
-    def rows(self) -> list[UsageRow]:
-        """Return the groups with any usage as a report, in order."""
-        return [
-            UsageRow(group=group, **dict(zip(SUMS, numbers, strict=True)))
-            for group, numbers in sorted(self.nonzero())
-        ]
 
 
 def picker(by: Sequence[str], fields: Sequence[str]) -> Callable[[Sequence[str]], Group]:

@@ -7,25 +7,41 @@ No histogram has a team label, because collecting many of those blocks the event
 import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import get_args
 
 from prometheus_client import CollectorRegistry, ProcessCollector
 
 from gateway.core.model import Entry, Limits, Team
+from gateway.core.upstream_errors import UpstreamAuth
 from gateway.quota.limits import set_limits
 from gateway.quota.refusal import Refusal
 from gateway.quota.steps import Reserve
 from gateway.telemetry.instruments import Instruments
-from gateway.telemetry.observer import FlightRole, Observer
+from gateway.telemetry.observer import (
+    ConnectionRefusal,
+    FlightRole,
+    ImageFetch,
+    NotKeptReason,
+    Observer,
+    TokenWay,
+)
 from gateway.telemetry.request_record import RequestRecord
 
 HELP = {
+    "ready": "1 while /readyz answers 200, else 0.",
     "requests": "Requests by outcome.",
     "request_duration_seconds": "From the request's head to its answer.",
     "overhead_seconds": "A request's duration without waits for the client and the upstream.",
     "in_flight_requests": "Requests in progress.",
     "in_flight_limit": "Maximum of requests, and of purchases, in progress.",
+    "connections": "Open connections of the public port.",
+    "connections_limit": "Maximum of open connections of the public port.",
+    "connections_refused": "Connections refused at the maximum (full), at the maximum of an "
+    "address (address), or without a free file descriptor (files).",
     "upstream_requests": "Calls to the upstream, by HTTP status or by failure.",
     "upstream_duration_seconds": "Time from a call to the upstream to its whole answer or failure.",
+    "upstream_key_refusals": "Purchases in a row that failed because the upstream refused the "
+    "gateway's key.",
     "flights": "Purchases begun (lead), requests that joined one of this gateway (follow), "
     "and flights that waited for another gateway's (remote).",
     "flights_open": "Purchases in progress here, also those whose clients have left.",
@@ -34,18 +50,26 @@ HELP = {
     "team, one of its keys, or (team empty) the gateway.",
     "images": "Images delivered, by source.",
     "cost_usd": "Money charged.",
+    "image_fetches": "Pictures fetched from the upstream's URLs, or why they were not.",
     "saved_usd": "Money that cache hits and shared answers saved.",
     "unknown_charges": "Unknown charges: the call failed (call), or its gateway died (swept).",
+    "excess_images": "Images delivered above the number that was asked for. They are charged.",
+    "token_usage_fallbacks": "Purchases billed by the price table although tokens are billed: the "
+    "answer had no sound usage.",
     "settlements_above_hold": "Settlements above the cost of their reservation.",
     "lost_purchases": "Settlements of purchases that a restored store had lost.",
     "alerts": "Messages to webhooks, by format and result.",
+    "wrong_admin_tokens": "Wrong admin tokens, in a header (bearer) or at a sign-in (sign_in).",
     "cache_lookups": "Cache look-ups.",
     "cache_evictions": "Entries that left the cache.",
     "cache_bytes": "Bytes in the cache.",
     "cache_limit_bytes": "Maximum of bytes in the cache.",
     "cache_entries": "Entries in the cache.",
+    "pictures_not_kept": "Pictures and answers that were not kept on the disk, by reason.",
     "store_operation_seconds": "Time of the store's operations.",
     "store_errors": "Failed store operations.",
+    "store_setting_safe": "Settings of the store's server: 1 keeps purchases, 0 may lose them, -1 "
+    "unknown.",
     "event_loop_lag_seconds": "How late the event loop runs a callback that is due.",
     "log_lines_dropped": "Log lines that were dropped because nobody read them.",
 }
@@ -56,15 +80,16 @@ ACCOUNT = "default"
 
 TEAM_OUTCOMES = (
     *("miss", "hit", "collapsed", "insufficient_quota", "rate_limited", "store_unavailable"),
-    *("upstream_auth", "upstream_cut", "upstream_failed", "upstream_refused"),
-    *("upstream_timeout", "upstream_unknown", "upstream_unreachable"),
+    *("upstream_account_exhausted", "upstream_auth", "upstream_cut", "upstream_failed"),
+    *("upstream_refused", "upstream_timeout", "upstream_unknown", "upstream_unreachable"),
 )
 """The outcomes that each team starts with: rates and ratios are made of them."""
 
 OUTCOMES = (
     *TEAM_OUTCOMES,
-    *("client_closed", "draining", "forbidden", "internal_error", "invalid_request", "models"),
-    *("not_cached", "not_found", "overloaded", "quota", "unauthenticated", "usage"),
+    *("client_closed", "draining", "files", "forbidden", "internal_error", "invalid_request"),
+    *("models", "not_cached", "not_found", "overloaded", "preflight", "quota"),
+    *("repeated_unknown", "unauthenticated", "usage"),
 )
 """All outcomes: of answers, of `gateway.core.errors`, and of clients that left."""
 
@@ -72,7 +97,8 @@ UNREADABLE = ("headers_too_large", "invalid_http")
 """The outcomes of requests that are not HTTP. They are only counted: nothing else is known."""
 
 OPERATIONS = (
-    *("load", "swap", "written", "record", "record_use", "write_activity", "due", "changes"),
+    *("load", "swap", "probe", "written", "record", "record_use", "write_activity", "due"),
+    *("changes", "keep_alive", "alive", "forget_operations"),
 )
 """The store's operations that serving needs."""
 
@@ -112,26 +138,36 @@ class Metrics(Observer):
         ProcessCollector(namespace="gateway", registry=self.registry)
 
     def _make_instruments(self, make: Instruments, dropped_lines: Callable[[], int]) -> None:
+        self.ready = make.gauge("ready")
         # requests
         self.requests = make.counter("requests", team=[""], outcome=UNREADABLE)
         self.duration = make.histogram("request_duration_seconds", _LONG, outcome=OUTCOMES)
         self.overhead = make.plain_histogram("overhead_seconds", _QUICK)
         self.in_flight = make.gauge("in_flight_requests")
         self.in_flight_limit = make.gauge("in_flight_limit")
+        self.connections = make.gauge("connections")
+        self.connections_limit = make.gauge("connections_limit")
+        self.connections_refused = make.counter(
+            "connections_refused", reason=get_args(ConnectionRefusal)
+        )
         # purchases
         self.upstream_requests = make.counter(
             "upstream_requests", account=[ACCOUNT], status=CALL_ENDS
         )
         self.upstream_duration = make.histogram("upstream_duration_seconds", _LONG, model=())
+        self.upstream_key_refusals = make.gauge("upstream_key_refusals")
         self.flights = make.counter("flights", role=("lead", "follow", "remote"))
         self.flights_open = make.gauge("flights_open")
         self.lease_losses = make.plain_counter("lease_losses")
         self.refusals = make.counter("quota_refusals", team=(), limit=(), whose=())
         # images and money
         self.images = make.counter("images", team=(), model=(), size=(), quality=(), source=())
+        self.image_fetches = make.counter("image_fetches", result=get_args(ImageFetch))
         self.cost = make.money("cost_usd", "team", "model")
         self.saved = make.money("saved_usd", "team")
         self.unknown_charges = make.counter("unknown_charges", cause=("call", "swept"))
+        self.excess_images = make.counter("excess_images", team=())
+        self.usage_fallbacks = make.plain_counter("token_usage_fallbacks")
         self.above_hold = make.plain_counter("settlements_above_hold")
         self.lost_purchases = make.plain_counter("lost_purchases")
         # cache
@@ -142,10 +178,13 @@ class Metrics(Observer):
         self.cache_bytes = make.gauge("cache_bytes", "tier")
         self.cache_limit = make.gauge("cache_limit_bytes", "tier")
         self.cache_entries = make.gauge("cache_entries", "tier")
-        # store, alerts and the process
+        self.pictures_not_kept = make.counter("pictures_not_kept", reason=get_args(NotKeptReason))
+        # store, alerts, the admin port and the process
         self.store_seconds = make.histogram("store_operation_seconds", _QUICK, operation=OPERATIONS)
         self.store_errors = make.counter("store_errors", operation=(*OPERATIONS, "went_back"))
+        self.store_setting_safe = make.gauge("store_setting_safe", "setting")
         self.alerts = make.counter("alerts", kind=("json", "slack"), result=("sent", "failed"))
+        self.wrong_tokens = make.counter("wrong_admin_tokens", way=("bearer", "sign_in"))
         self.loop_lag = make.plain_histogram("event_loop_lag_seconds", _QUICK)
         make.counter_function("log_lines_dropped", dropped_lines)
 
@@ -155,6 +194,13 @@ class Metrics(Observer):
         """Start the series of the Redis cache."""
         for result in ("hit", "miss", "error"):
             self.lookups.begin("redis", result)
+
+    def begin_disk_at_zero(self) -> None:
+        """Start the series of the cache on the disk."""
+        for result in ("hit", "miss"):
+            self.lookups.begin("disk", result)
+        for reason in ("damaged", "expired", "size"):
+            self.evictions.begin("disk", reason)
 
     def begin_leases_at_zero(self) -> None:
         """Start the series of leases, if several gateways share the store."""
@@ -181,6 +227,7 @@ class Metrics(Observer):
         for model in models:
             self.cost.add((team.name, model), 0)
         self.saved.add((team.name,), 0)
+        self.excess_images.begin(team.name)
         for outcome in TEAM_OUTCOMES:
             self.requests.begin(team.name, outcome)
         for kind in set_limits(team.limits):
@@ -200,6 +247,10 @@ class Metrics(Observer):
     def request_unreadable(self, code: str) -> None:
         """Count the request; `code` is one of `UNREADABLE`."""
         self.requests["", code].inc()
+
+    def connection_refused(self, reason: ConnectionRefusal) -> None:
+        """Count the connection."""
+        self.connections_refused[reason,].inc()
 
     def answer_ready(self, record: RequestRecord) -> None:
         """Count the images, and the savings of those that were not bought for this request."""
@@ -227,15 +278,35 @@ class Metrics(Observer):
         self.upstream_requests[ACCOUNT, status].inc()
         self.upstream_duration[model,].observe(seconds)
 
+    def image_fetch_ended(self, result: ImageFetch) -> None:
+        """Count the fetch."""
+        self.image_fetches[result,].inc()
+
+    def purchase_failed(self, record: RequestRecord, failure: Exception) -> None:
+        """Count the refusal, if it concerns the gateway's key."""
+        if isinstance(failure, UpstreamAuth):
+            self.upstream_key_refusals.inc()
+
     def charged(self, reservation: Reserve, cost: int, *, unknown: bool, swept: bool) -> None:
         """Count the charge, unless a sweep has counted it already."""
         if unknown:
             self.unknown_charges["call",].inc()
+        else:
+            self.upstream_key_refusals.set(0)
         if swept:
             return
         self.cost.add((reservation.team, reservation.model), cost)
         if cost > reservation.cost:
             self.above_hold.inc()
+
+    def excess_delivered(self, record: RequestRecord) -> None:
+        """Count the images above the number that was asked for."""
+        if record.caller and record.request:
+            self.excess_images[record.caller.team.name,].inc(record.images - record.request.n)
+
+    def usage_fell_back(self, record: RequestRecord) -> None:
+        """Count the purchase."""
+        self.usage_fallbacks.inc()
 
     def holds_swept(self, entries: Sequence[Entry]) -> None:
         """Count the charges."""
@@ -255,6 +326,10 @@ class Metrics(Observer):
         """Count the entry."""
         self.evictions[tier, reason].inc()
 
+    def picture_not_kept(self, reason: NotKeptReason) -> None:
+        """Count the picture."""
+        self.pictures_not_kept[reason,].inc()
+
     def store_operation(self, operation: str, seconds: float, ok: bool) -> None:
         """Count the operation, and its failure."""
         self.store_seconds[operation,].observe(seconds)
@@ -265,6 +340,10 @@ class Metrics(Observer):
     def alert_ended(self, kind: str, result: str) -> None:
         """Count the message."""
         self.alerts[kind, result].inc()
+
+    def admin_token_wrong(self, way: TokenWay) -> None:
+        """Count the token."""
+        self.wrong_tokens[way,].inc()
 
     async def watch_loop(self, every: float = 0.5) -> None:
         """Measure the event loop's lag until cancelled."""

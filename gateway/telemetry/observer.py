@@ -7,12 +7,11 @@ exception, because they enclose a block: see `gateway.telemetry.tracing`.
 """
 
 from collections.abc import Awaitable, Callable
-from time import perf_counter
 from typing import Any, Literal
 
 import structlog
 
-from gateway.core.errors import UpstreamError
+from gateway.core.upstream_errors import UpstreamError
 from gateway.quota.refusal import Refusal
 from gateway.quota.steps import Reserve
 from gateway.quota.store import LedgerObserver
@@ -24,6 +23,33 @@ log = structlog.get_logger(source="observer")
 FlightRole = Literal["lead", "follow", "remote"]
 """lead: a purchase begins. follow: a request joins a purchase of this gateway. remote: a flight
 waits for another gateway's purchase."""
+
+ConnectionRefusal = Literal["full", "address", "files"]
+"""full: the port has its maximum of connections. address: the client's address has its maximum.
+files: the process is out of file descriptors."""
+
+ImageFetch = Literal[
+    "fetched", "url", "address", "unreachable", "status", "size", "timeout", "cut", "type"
+]
+"""How the fetch of a picture ended. url: not a URL that may be fetched. address: not a public one.
+status: not 200. size: too large. cut: the connection was lost. type: not a PNG, JPEG or WebP."""
+
+TokenWay = Literal["bearer", "sign_in"]
+"""How an admin token came: in an Authorization header, or from the dashboard's sign-in."""
+
+NotKeptReason = Literal[
+    "busy",
+    "disk_full",
+    "failed",
+    "folder_missing",
+    "no_picture",
+    "no_room",
+    "not_permitted",
+    "too_large",
+]
+"""Why a picture was not kept on the disk. `no_picture`: the bytes are no PNG, JPEG or WebP; `busy`:
+too much was waiting for the disk; `too_large`: it alone is above [images] max_bytes; `no_room`: all
+files within that limit were used in the last minute."""
 
 
 class Observer(LedgerObserver):
@@ -39,6 +65,9 @@ class Observer(LedgerObserver):
 
     def request_unreadable(self, code: str) -> None:
         """The HTTP parser refused a request with this error code."""
+
+    def connection_refused(self, reason: ConnectionRefusal) -> None:
+        """A port refused a connection."""
 
     def answer_ready(self, record: RequestRecord) -> None:
         """A request has its answer. `record.outcome` says whether that was a purchase ("miss"),
@@ -59,6 +88,9 @@ class Observer(LedgerObserver):
     def upstream_call_ended(self, model: str, status: str, seconds: float) -> None:
         """A call to the upstream ended. `status` is its HTTP status, or the code of its failure."""
 
+    def image_fetch_ended(self, result: ImageFetch) -> None:
+        """A picture was fetched from the upstream's URL, or could not be."""
+
     def purchase_failed(self, record: RequestRecord, failure: Exception) -> None:
         """A purchase brought no images: an UpstreamError, or a defect of the gateway."""
 
@@ -69,10 +101,16 @@ class Observer(LedgerObserver):
         has reported the charge already (see `holds_swept`).
         """
 
+    def excess_delivered(self, record: RequestRecord) -> None:
+        """The upstream delivered more images than `record.request` asks for: all are charged."""
+
+    def usage_fell_back(self, record: RequestRecord) -> None:
+        """Tokens are billed, but the answer did not say how many: the price table was used."""
+
     def late_purchase_ended(self, record: RequestRecord, failure: BaseException | None) -> None:
         """A purchase ended after its client had left. `request_ended` came before."""
 
-    # -- cache, store and alerts ----------------------------------------------------------------
+    # -- cache, store, alerts and the admin port ------------------------------------------------
 
     def cache_lookup(self, tier: str, result: str) -> None:
         """A cache tier was asked; `result` is "hit", "miss" or "error"."""
@@ -80,11 +118,26 @@ class Observer(LedgerObserver):
     def cache_eviction(self, tier: str, reason: str) -> None:
         """An entry left a cache tier."""
 
+    def pictures_bought(
+        self, reservation: Reserve, request_id: str, cost: int, body: bytes
+    ) -> None:
+        """A purchase that cost so many micro-dollars brought an answer with pictures.
+
+        `body` is the answer as clients get it. Listeners must not look into it at once: that takes
+        milliseconds.
+        """
+
+    def picture_not_kept(self, reason: NotKeptReason) -> None:
+        """A picture, or the answer that it belongs to, could not be kept on the disk."""
+
     def store_operation(self, operation: str, seconds: float, ok: bool) -> None:
         """An operation of the store ended, or ("went_back") an account turned out to be old."""
 
     def alert_ended(self, kind: str, result: str) -> None:
         """A message to a webhook of this kind was "sent", or given up ("failed")."""
+
+    def admin_token_wrong(self, way: TokenWay) -> None:
+        """A wrong admin token was sent."""
 
 
 NO_OBSERVER = Observer()
@@ -131,7 +184,7 @@ async def measured_call(
     call: Awaitable[Reply], model: str, record: RequestRecord, observer: Observer
 ) -> Reply:
     """Await a call to the upstream, which counts as a wait of this request, and report its end."""
-    started, status = perf_counter(), "failed"
+    started, status = record.clock(), "failed"
     try:
         with record.waiting():
             reply = await call
@@ -141,5 +194,5 @@ async def measured_call(
         status = error.code
         raise
     finally:
-        record.upstream = perf_counter() - started
+        record.upstream = record.clock() - started
         observer.upstream_call_ended(model, status, record.upstream)

@@ -12,7 +12,9 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from gateway.core import key_format
-from gateway.core.errors import Conflicting, NoSuchThing, StoreUnavailable
+from gateway.core.admin_errors import Conflicting, NoSuchThing
+from gateway.core.bounds import MOST_SHOWN
+from gateway.core.errors import StoreUnavailable
 from gateway.core.faults import shown
 from gateway.core.key_format import public_id
 from gateway.core.listing import Listing, listing
@@ -127,4 +129,7 @@ def unknown_team(name: str, known: Iterable[str]) -> UnknownName:
     if not known:
         return UnknownName("There are no teams yet. Create them with 'gateway teams apply FILE'.")
     name = redact(name.encode(), ()).decode()
-    return UnknownName(f"There is no team {shown(name)}. The teams are {', '.join(known)}.")
+    names = ", ".join(known[:MOST_SHOWN])
+    if len(known) > MOST_SHOWN:
+        names += f" and {len(known) - MOST_SHOWN} more"
+    return UnknownName(f"There is no team {shown(name)}. The teams are {names}.")

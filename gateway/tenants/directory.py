@@ -1,7 +1,9 @@
 """Teams and keys in the memory of this process: a copy that polls the store for changes.
 
 Authentication needs no store on the hot path. The copy reads the store's changes four times a
-second, so that a revoked key stops working everywhere within a second. While the store is away the
+second, so that a revoked key stops working everywhere within a second. A copy that is older than
+that although the store is not known to be away belongs to a process that stood still (stopped,
+suspended, without CPU): it is refreshed before it decides anything. While the store is away the
 copy serves for `STALE_SECONDS`; after that every key is refused.
 
 A successful authentication is cached under a keyed hash of the whole header, because the header
@@ -27,8 +29,12 @@ from gateway.tenants.store import DirectoryStore
 
 POLL_SECONDS = 0.25
 STALE_SECONDS = 60.0
-FOLLOWING_SECONDS = 4 * POLL_SECONDS
-"""A store that has not answered for this long is away: another request would only wait."""
+FRESH_SECONDS = 4 * POLL_SECONDS
+"""How old the copy may be to decide without a refresh."""
+
+AWAY_SECONDS = 4.0
+"""How long after a failed read the store is taken for away: another request would only wait. It is
+longer than the interval of polls that fail."""
 
 MOST_CALLERS = 4_096
 """The most headers in the cache of successful authentications."""
@@ -39,7 +45,8 @@ HURRY_SECONDS = 0.05
 
 @dataclass(eq=False)
 class Directory(Service):
-    """Authenticates keys. `wall` is the time for expiry dates, `monotonic` the time for staleness.
+    """Authenticates keys. `wall` is the time for expiry dates, `monotonic` the time for staleness,
+    which must go on while the machine is suspended.
 
     `teams` has all teams by name and `keys` all keys by id, as of the store's `generation`. Only
     the directory itself writes them.
@@ -62,6 +69,7 @@ class Directory(Service):
     _callers: dict[bytes, Caller] = field(default_factory=dict)
     _mark_key: bytes = field(default_factory=partial(secrets.token_bytes, 32))
     _read_at: float = float("-inf")
+    _failed_at: float = float("-inf")
     _reading: asyncio.Lock = field(default_factory=asyncio.Lock)
     _background: Background = field(default_factory=lambda: Background("directory"))
 
@@ -86,12 +94,26 @@ class Directory(Service):
         key that fails is checked again after a refresh, whatever the reason: so a key that was
         created a moment ago works, and the duration does not reveal the reason.
         """
+        if self.age > FRESH_SECONDS:
+            await self._refresh_soon()
+            if self.age > STALE_SECONDS:
+                self._callers.clear()  # each of them is examined, and refused
         mark = self._mark(authorization)
         if (caller := self._recalled(mark)) is None:
             caller = await self._examine(authorization)
             self._remember(mark, caller)
         self.on_use(caller.key.id)
         return caller
+
+    async def confirm(self, caller: Caller) -> None:
+        """Check again that the key of an authenticated caller works, before money is spent.
+
+        Raises Unauthenticated or KeyDisabled. Waits only where the process stood still.
+        """
+        if self.age > FRESH_SECONDS:
+            await self._refresh_soon()
+        key = self.keys.get(caller.key.id)
+        self._require(key, "invalid" if key is None else key_format.condition(key, self.wall()))
 
     def _mark(self, authorization: Sequence[str]) -> bytes:
         """The name of these header lines in the cache."""
@@ -101,7 +123,7 @@ class Directory(Service):
     def _recalled(self, mark: bytes) -> Caller | None:
         """The cached caller, if neither its key nor its team has changed."""
         caller = self._callers.get(mark)
-        if caller is None or self.age > STALE_SECONDS:
+        if caller is None:
             return None
         key, team = caller.key, caller.team
         same = self.keys.get(key.id) is key and self.teams.get(key.team) is team
@@ -122,9 +144,7 @@ class Directory(Service):
         try:
             return self._admit(token)
         except (Unauthenticated, KeyDisabled):
-            if self.age < FOLLOWING_SECONDS:
-                with suppress(StoreUnavailable):
-                    await self._refresh_soon()
+            await self._refresh_soon()
             return self._admit(token)
 
     async def refresh(self) -> None:
@@ -132,14 +152,26 @@ class Directory(Service):
         async with self._reading:
             await self._read()
 
+    @property
+    def _is_away(self) -> bool:
+        """Whether the last read failed, a moment ago."""
+        failed = self._failed_at > self._read_at
+        return failed and self.monotonic() - self._failed_at < AWAY_SECONDS
+
     async def _refresh_soon(self) -> None:
-        """Refresh, at a moment after this call. Concurrent callers share one refresh."""
+        """Refresh, at a moment after this call, unless the store is away.
+
+        Concurrent callers share one refresh.
+        """
         asked = self.monotonic()
+        if self._is_away:
+            return
         async with self._reading:
             # Checked again: the holder of the lock may have found that the store is away.
-            if self._read_at < asked and self.age < FOLLOWING_SECONDS:
+            if self._read_at < asked and not self._is_away:
                 await asyncio.sleep(max(0.0, HURRY_SECONDS - self.age))
-                await self._read()
+                with suppress(StoreUnavailable):
+                    await self._read()
 
     async def _read(self) -> None:
         began = self.monotonic()
@@ -147,6 +179,7 @@ class Directory(Service):
             changes = await self.store.changes(self.generation)
         except StoreUnavailable as failure:
             self._unavailable = type(failure)
+            self._failed_at = self.monotonic()
             raise
         if changes.whole:
             self.teams, self.keys = {}, {}
@@ -162,7 +195,11 @@ class Directory(Service):
 
     def _admit(self, token: str) -> Caller:
         key = self.keys.get(key_format.parse(token) or "")
-        match key_format.verify(token, key, self.pepper, self.wall()):
+        return self._require(key, key_format.verify(token, key, self.pepper, self.wall()))
+
+    def _require(self, key: Key | None, verdict: key_format.Verdict) -> Caller:
+        """Return the caller of a key with this verdict, or raise the error."""
+        match verdict:
             case "ok" if key is not None and key.team in self.teams:
                 return Caller(self.teams[key.team], key)
             case "disabled":

@@ -222,12 +222,15 @@ async def change_key(store: DirectoryStore, id: str, wanted: KeyChange, by: Acto
     The keys of a line share their limits, so the limits of the others change too. The first limit
     of a key does not count its earlier usage.
 
-    Raises OperationError for an unknown or revoked key, and StoreUnavailable.
+    Raises OperationError for an unknown or revoked key, and for a new expiry of a replaced key
+    whose grace is over. Raises StoreUnavailable.
     """
 
     def decide(directory: DirectoryChanges) -> tuple[DirectoryWrite, Key]:
         before = key_of(directory, id)
         _refuse_revoked(before)
+        if wanted.lifetime is not UNSET and _is_replaced(before, by.now):
+            raise _expired(before, by.now)
         after = _changed(before, wanted, by.now)
         others = [
             (key, replace(key, limits=after.limits))
@@ -343,8 +346,13 @@ def _refuse_revoked(key: Key) -> None:
         raise OperationError(f"{public_id(key.id)} is revoked, which is final: create a new key.")
 
 
+def _is_replaced(key: Key, now: float) -> bool:
+    """Whether another key replaced this one, and its grace is over."""
+    return key.grace_ends is not None and key.grace_ends <= now
+
+
 def _expired(key: Key, now: float) -> OperationError:
-    replaced = key.grace_ends is not None and key.grace_ends <= now
-    remedy = "" if replaced else "change its expiry first, or "
-    ended = utc(key.ends or 0)
-    return OperationError(f"{public_id(key.id)} expired on {ended}: {remedy}create a new key.")
+    id, ended = public_id(key.id), utc(key.ends or 0)
+    if _is_replaced(key, now):
+        return OperationError(f"{id} was replaced and expired on {ended}: create a new key.")
+    return OperationError(f"{id} expired on {ended}: change its expiry first, or create a new key.")

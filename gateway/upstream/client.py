@@ -15,11 +15,13 @@
 import asyncio
 import socket
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from contextvars import ContextVar
-from functools import partial
+from typing import NamedTuple
 
 import aiohttp
 import structlog
+from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import Connection
 from aiohttp.tracing import Trace
 from yarl import URL
@@ -27,15 +29,23 @@ from yarl import URL
 from gateway import __version__
 from gateway.config.settings import UpstreamSettings
 from gateway.core.connect_errors import why_unreachable
-from gateway.core.errors import (
+from gateway.core.deadline import Deadline
+from gateway.core.http_client import (
+    NOTHING_SENT,
+    Allowance,
+    joined,
+    plain_session,
+    read_chunks,
+)
+from gateway.core.tasks import Service
+from gateway.core.upstream_errors import (
     UpstreamCut,
     UpstreamError,
     UpstreamTimeout,
     UpstreamUnknown,
     UpstreamUnreachable,
 )
-from gateway.core.tasks import Service
-from gateway.upstream.decompress import inflate
+from gateway.upstream.decompress import GZIP_MAGIC, inflate
 from gateway.upstream.port import NO_TRACE, Reply
 
 log = structlog.get_logger(source="upstream")
@@ -44,8 +54,17 @@ PROBE_SECONDS = 30
 """The interval of TCP keep-alive probes. An image takes minutes, and routers on the way drop silent
 connections."""
 
-_NOTHING_SENT = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
-"""Failures of DNS, TCP or TLS, and their timeouts."""
+LOOK_SECONDS = 1.0
+"""How often a call looks whether its connection is still there."""
+
+
+class _Received(NamedTuple):
+    """A complete response as it came over the wire. Without chunks it was too long."""
+
+    status: int
+    headers: dict[str, str]
+    encoding: str
+    chunks: list[bytes] | None
 
 
 class HttpUpstream(Service):
@@ -57,11 +76,8 @@ class HttpUpstream(Service):
 
     async def start(self) -> None:
         """Make the session of all calls."""
-        self._session = aiohttp.ClientSession(
-            connector=_Connector(limit=0, force_close=True, socket_factory=_probed_socket),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            auto_decompress=False,
-            trust_env=False,
+        self._session = plain_session(
+            _Connector(limit=0, force_close=True, socket_factory=_probed_socket)
         )
 
     async def close(self) -> None:
@@ -77,27 +93,34 @@ class HttpUpstream(Service):
     ) -> Reply:
         """See `gateway.upstream.port.Upstream`."""
         headers = {**_headers(settings.key, request_id), **trace}
-        ends = asyncio.get_running_loop().time() + settings.timeout_seconds
         error: UpstreamError
         try:
             # This timer starts with the connection. Before that, the connector has its own.
-            async with asyncio.timeout(None) as timer:
-                on_connected = _connected.set(partial(timer.reschedule, ends))
+            async with Deadline(None) as timer:
+                watch = _Watch(timer, settings.timeout_seconds)
+                on_connected = _connected.set(watch.begin)
                 try:
-                    return await self._ask(body, headers, settings)
+                    received = await self._ask(body, headers, settings)
                 finally:
                     # Else the task's context refers to the task, which keeps its response alive.
                     _connected.reset(on_connected)
-        except _NOTHING_SENT as failure:
+                    watch.end()
+        except NOTHING_SENT as failure:
             cause, detail = why_unreachable(failure)
             log.warning("upstream unreachable", id=request_id, cause=cause, detail=detail)
             error = UpstreamUnreachable()
         except (aiohttp.ClientError, OSError):  # a TimeoutError is an OSError
-            error = UpstreamTimeout() if timer.expired() else UpstreamCut()
+            is_late = timer.expired() and not watch.found_lost
+            error = UpstreamTimeout() if is_late else UpstreamCut()
+        else:
+            # After the deadline: a complete response counts, however long this takes.
+            return await _reply(received, settings.max_response_bytes)
         # Raised out here, so that it does not carry aiohttp's error.
         raise error
 
-    async def _ask(self, body: bytes, headers: dict[str, str], settings: UpstreamSettings) -> Reply:
+    async def _ask(
+        self, body: bytes, headers: dict[str, str], settings: UpstreamSettings
+    ) -> _Received:
         connect_seconds = min(settings.connect_seconds, settings.timeout_seconds)
         response = await self._session.post(
             URL(settings.url, encoded=True),
@@ -107,7 +130,7 @@ class HttpUpstream(Service):
             timeout=aiohttp.ClientTimeout(total=None, connect=connect_seconds),
         )
         try:
-            return await _read(response, settings.max_response_bytes)
+            return await _receive(response, settings.max_response_bytes)
         finally:
             response.close()
 
@@ -128,36 +151,73 @@ def _headers(api_key: str, request_id: str) -> dict[str, str]:
     }
 
 
-async def _read(response: aiohttp.ClientResponse, max_bytes: int) -> Reply:
-    try:
-        body = await _read_body(response, max_bytes)
-    except ValueError:
-        # For any other status than 200 the outcome is clear without the body.
-        if response.status == 200:
-            raise UpstreamUnknown from None
-        body = b""
+async def _receive(response: aiohttp.ClientResponse, max_bytes: int) -> _Received:
+    chunks = await read_chunks(response.content, Allowance(max_bytes))
     # A lookup by name returns the first of several values.
     headers = {name.lower(): response.headers[name] for name in response.headers}
-    return Reply(response.status, headers, body)
-
-
-async def _read_body(response: aiohttp.ClientResponse, max_bytes: int) -> bytes:
-    """Return the whole body, inflated. Raises ValueError if it is too long or unreadable."""
-    chunks: list[bytes] = []
-    room = max_bytes
-    async for chunk in response.content.iter_any():
-        room -= len(chunk)
-        if room < 0:
-            raise ValueError("too long")
-        chunks.append(chunk)
-    body = b"".join(chunks)
     encoding = ",".join(response.headers.getall("Content-Encoding", ())).lower()
-    if encoding in ("", "identity"):
-        return body
-    return await asyncio.to_thread(inflate, body, encoding, max_bytes)
+    return _Received(response.status, headers, encoding, chunks)
 
 
-_connected: ContextVar[Callable[[], object]] = ContextVar("connected")
+async def _reply(received: _Received, max_bytes: int) -> Reply:
+    body = b""
+    if received.chunks is not None:
+        body = await _inflated(await joined(received.chunks), received.encoding, max_bytes)
+    elif received.status == 200:  # any other status is clear without its body
+        raise UpstreamUnknown(upstream_status=200)
+    return Reply(received.status, received.headers, body)
+
+
+async def _inflated(body: bytes, encoding: str, max_bytes: int) -> bytes:
+    """Return the body inflated, or as it is if it does not have the encoding of its header.
+
+    The header may be wrong, and the body readable all the same.
+    """
+    if body.startswith(GZIP_MAGIC):
+        encoding = "gzip"
+    if encoding not in ("", "identity"):
+        with suppress(ValueError):
+            return await asyncio.to_thread(inflate, body, encoding, max_bytes)
+    return body
+
+
+class _Watch:
+    """The deadline of a call, and the look whether its connection is still there.
+
+    aiohttp wakes a call whose connection was lost. But it does not if memory runs out in that very
+    moment, and then the call would wait until its deadline.
+    """
+
+    def __init__(self, timer: Deadline, seconds: float) -> None:
+        self._timer = timer
+        self._loop = asyncio.get_running_loop()
+        self._ends = self._loop.time() + seconds
+        self._next: asyncio.TimerHandle | None = None
+        self.found_lost = False
+
+    def begin(self, connection: Connection) -> None:
+        """Begin to count, and to look."""
+        self._timer.start(self._ends - self._loop.time())
+        self._look_soon(connection.protocol, was_lost=False)
+
+    def end(self) -> None:
+        if self._next is not None:
+            self._next.cancel()
+            self._next = None  # its context may refer to this call
+
+    def _look_soon(self, protocol: ResponseHandler | None, was_lost: bool) -> None:
+        self._next = self._loop.call_later(LOOK_SECONDS, self._look, protocol, was_lost)
+
+    def _look(self, protocol: ResponseHandler | None, was_lost: bool) -> None:
+        is_lost = protocol is None or protocol.transport is None
+        if is_lost and was_lost:  # twice: the call has had a second to notice
+            self.found_lost = True
+            self._timer.expire()
+        else:
+            self._look_soon(protocol, is_lost)
+
+
+_connected: ContextVar[Callable[[Connection], object]] = ContextVar("connected")
 """The callback of a call for the moment when it has its connection."""
 
 
@@ -171,7 +231,7 @@ class _Connector(aiohttp.TCPConnector):
         self, req: aiohttp.ClientRequest, traces: list[Trace], timeout: aiohttp.ClientTimeout
     ) -> Connection:
         connection = await super().connect(req, traces, timeout)
-        _connected.get()()
+        _connected.get()(connection)
         return connection
 
 

@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 import structlog
 from msgspec.structs import replace
 
-from gateway.config.files import read_file, shown_file
+from gateway.config.files import read_secret, shown_file
 from gateway.config.live import LiveSettings
 from gateway.config.settings import UpstreamSettings
+from gateway.config.values import check_api_key
 from gateway.core.secret import Secret
 from gateway.core.tasks import Background, Service
 
@@ -37,10 +38,13 @@ def with_key(settings: UpstreamSettings) -> UpstreamSettings:
 
 
 def _read(file: str) -> Secret:
-    text = read_file(file).strip().decode("ascii", "replace")
-    if not text or not (text.isascii() and text.isprintable() and " " not in text):
-        raise ValueError(f"the file {shown_file(file)} must contain one line of printable ASCII")
-    return Secret(text)
+    key = Secret(read_secret(file).decode("ascii", "replace"))
+    try:
+        check_api_key(key)
+    except ValueError:
+        message = f"the file {shown_file(file)} must contain one line of printable ASCII"
+        raise ValueError(f"{message} without spaces") from None
+    return key
 
 
 @dataclass(eq=False)

@@ -9,7 +9,10 @@ from gateway.config.settings import UpstreamSettings
 
 
 class Reply(Struct, frozen=True):
-    """The upstream's whole response: its body inflated, its header names in lower case."""
+    """The upstream's whole response, its header names in lower case.
+
+    The body is inflated, unless it does not have the encoding that its header names.
+    """
 
     status: int
     headers: dict[str, str]
@@ -34,5 +37,5 @@ class Upstream(Protocol):
         `settings` have the URL, the key and the timeouts. `trace` has the headers of the trace.
 
         Raises UpstreamUnreachable if nothing was sent. Raises UpstreamCut, UpstreamTimeout or
-        UpstreamUnknown (too large, unreadable encoding) if the request may have been sent.
+        UpstreamUnknown (too large) if the request may have been sent.
         """

@@ -8,8 +8,8 @@ be read in more than one way, and closes the connection.
 import re
 from functools import lru_cache
 
-from aiohttp import HttpVersion11
-from aiohttp.hdrs import CONTENT_LENGTH, HOST, TRANSFER_ENCODING
+from aiohttp import HttpVersion10, HttpVersion11
+from aiohttp.hdrs import CONTENT_LENGTH, HOST, METH_CONNECT, TRANSFER_ENCODING
 from aiohttp.http import RawRequestMessage
 
 from gateway.core.errors import GatewayError, InvalidRequest
@@ -26,9 +26,14 @@ _LENGTH_DIGITS = 20
 def framing_error(message: RawRequestMessage) -> GatewayError | None:
     """Return the error of a head that can be read in more than one way, or None.
 
-    Sources: RFC 9112, sections 3.2 (host), 3.2.1 (target) and 6.1 (transfer codings).
+    Sources: RFC 9112, sections 2.3 (version), 3.2 (host), 3.2.1 (target) and 6.1 (transfer
+    codings), and RFC 9110, section 9.3.6 (CONNECT).
     """
     headers = message.headers
+    if not HttpVersion10 <= message.version <= HttpVersion11:  # the parser takes 0.9 and 2.0, too
+        return _invalid("Only HTTP/1.1 and HTTP/1.0 are supported.")
+    if message.method == METH_CONNECT:  # its body would be the next request
+        return _invalid("CONNECT is not allowed.")
     if TRANSFER_ENCODING in headers:
         codings = headers.getall(TRANSFER_ENCODING)
         if message.version < HttpVersion11 or CONTENT_LENGTH in headers:

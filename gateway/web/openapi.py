@@ -5,6 +5,7 @@ It also describes the messages to webhooks: one for each event.
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from inspect import cleandoc
 from typing import Any, get_args
 
 from msgspec import UNSET, Struct, UnsetType, json
@@ -12,10 +13,12 @@ from msgspec.inspect import VarTupleType
 from msgspec.structs import fields
 
 from gateway import __version__
-from gateway.config.options import Micro, option
+from gateway.config.options import Micro, descriptions, option
+from gateway.config.values import TeamLimits
 from gateway.core.listing import public_type
 from gateway.reporting.alerts.message import Body
 from gateway.reporting.alerts.rules import Event
+from gateway.reporting.queries import Span
 from gateway.web import openapi_errors as errors
 from gateway.web.routes import Route
 
@@ -66,16 +69,23 @@ def document(ports: Sequence[DocumentedPort]) -> bytes:
     """Return the document as JSON. It leaves out pages and probes, which have no response type."""
     served = [(port, route) for port in ports for route in port.routes if route.response]
     bodies = {route.body: route.path for _, route in served if route.body is not None}
-    types = sorted({*bodies, ErrorBody, Body}, key=str)
+    types: list[type[Struct]] = sorted({*bodies, ErrorBody, Body}, key=str)
     responses = [public_type(route.response) for _, route in served]
     _, components = _schemas([*types, *responses])
     # Bodies of the admin API: unknown fields are refused.
-    strict = [of.__name__ for of, path in bodies.items() if path.startswith("/admin")]
-    for name in (*strict, "TeamLimits"):
-        components[name]["additionalProperties"] = False
+    strict = [of for of, path in bodies.items() if path.startswith("/admin")]
+    tables: list[type[Struct]] = [*strict, TeamLimits]
+    for of in tables:
+        schema = components[of.__name__]
+        schema["additionalProperties"] = False
+        for name, text in descriptions(of).items():
+            schema["properties"][name]["description"] = text
+    for schema in components.values():
+        text = cleandoc(schema.get("description", ""))
+        schema["description"] = text.partition("\n\nOptions:")[0]
     paths: dict[str, dict[str, Any]] = {}
     for port, route in served:
-        item = paths.setdefault(route.path, {"servers": [{"url": port.url}]})
+        item = paths.setdefault(route.path.replace("*}", "}"), {"servers": [{"url": port.url}]})
         item[route.method.lower()] = _operation(route, port.security)
     found = {
         "openapi": VERSION,
@@ -118,20 +128,30 @@ def _operation(route: Route[Any], security: str) -> dict[str, Any]:
 SEGMENT = "^[A-Za-z0-9._-]+$"
 """A parameter in a path, as `gateway.web.routes` reads it."""
 
-_PATH_EXAMPLES = {"team": "design", "id": "sk-gw-0123456789ab"}
+_PATH_EXAMPLES = {
+    "team": "design",
+    "id": "sk-gw-0123456789ab",
+    "model": "gpt-image-2",
+    "sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+}
 _REQUEST_ID = "Your id for this request, for logs. The answer repeats it, or has a new one."
 
 
 def _parameters(route: Route[Any]) -> Iterator[dict[str, Any]]:
     """The parameters in the path, in the query and in the headers."""
     text = {"type": "string"}
-    for name in re.findall(r"\{(\w+)\}", route.path):
+    for name, is_rest in re.findall(r"\{(\w+)(\*?)\}", route.path):
         about = {"required": True, "example": _PATH_EXAMPLES[name]}
-        yield {"name": name, "in": "path", **about, "schema": {**text, "pattern": SEGMENT}}
+        schema = {**text, "minLength": 1} if is_rest else {**text, "pattern": SEGMENT}
+        yield {"name": name, "in": "path", **about, "schema": schema}
     for field in fields(route.query):
         name, about = field.encode_name, {"required": field.required}
         if isinstance(option(field.type).kind, VarTupleType):  # a list, written with commas
             about["explode"] = False
+        if name == "from" and issubclass(route.query, Span):
+            about["description"] = (
+                f"At most {route.query.most_days} days before `to`, or before now."
+            )
         if route.body is None and name in route.example:
             about["example"] = route.example[name]
         yield {"name": name, "in": "query", **about, "schema": _schema(field.type)}
@@ -188,6 +208,8 @@ def _ours(of: type) -> dict[str, Any]:
 _EVENTS: Mapping[str, str] = {
     "budget_reached": "Usage has reached a percentage of a limit",
     "upstream_auth": "The upstream refuses the gateway's key",
+    "upstream_account_exhausted": "The gateway's account at the upstream is out of credit",
+    "excess_images": "The upstream delivered more images than a request asked for",
     "unknown_charges": "A day's unknown charges exceed the webhook's threshold",
     "test": "A test, from 'gateway alerts test'",
 }

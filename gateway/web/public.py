@@ -3,41 +3,59 @@
 With its own key, a team reads its models, quotas and usage. It sees nothing of other teams.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import KW_ONLY, dataclass
 from time import perf_counter
-from typing import Annotated, Any
+from typing import Annotated
+from urllib.parse import unquote
 
 import structlog
 from aiohttp import web
-from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec import UNSET, Meta, Struct, UnsetType, json
 
-from gateway.core.errors import BodyTooLarge, GatewayError, InternalError
-from gateway.core.headers import request_id
+from gateway.core.bounds import TEAM_ROWS
+from gateway.core.errors import (
+    BodyTooLarge,
+    GatewayError,
+    InternalError,
+    Unauthenticated,
+    UnknownModel,
+)
+from gateway.core.faults import Fault, InvalidFields
+from gateway.core.headers import RETRY_COUNT, is_marked_retry, request_id
+from gateway.core.listing import Listing
 from gateway.core.model import Caller
+from gateway.core.turns import Turns
 from gateway.proxy.context import ProxyRequest
 from gateway.proxy.pipeline import Proxy
 from gateway.proxy.policy import visible_models
 from gateway.quota.report import KeyQuota, LimitLine, team_quotas
-from gateway.reporting.queries import TeamUsageQuery, UsageLine, read_usage
+from gateway.reporting.queries import TeamUsageQuery, UsageLine, usage_bounds, usage_pieces
 from gateway.stores.port import Store
 from gateway.telemetry.observer import NO_OBSERVER, Observer
 from gateway.telemetry.request_record import RequestRecord
 from gateway.telemetry.tracing import NO_TRACING, Tracing
 from gateway.tenants.directory import Directory
-from gateway.web.body import read_json_body, send
+from gateway.web.body import SLICES_AT_ONCE, read_json_body, send
+from gateway.web.body_budget import BodyBudget, BodyLimits, BodyShare
+from gateway.web.cors import ALLOW_ORIGIN, is_preflight, origin_headers, preflight_headers
+from gateway.web.hints import no_such_route, where_the_key_belongs
+from gateway.web.images import FILE_ERRORS, ImageFiles, own_url
 from gateway.web.openapi_errors import GENERATION
-from gateway.web.query import read_period, read_query
-from gateway.web.responses import error_response, image_response, json_response
+from gateway.web.query import read_query
+from gateway.web.responses import (
+    empty_response,
+    error_response,
+    image_response,
+    json_lists,
+    json_response,
+)
 from gateway.web.routes import Match, Route, Router, routes_of
 
 log = structlog.get_logger(source="web")
 
 PREFIXES = ("/api/v1", "/v1")
 """The upstream's own prefix, and the one that OpenAI clients expect."""
-
-MOST_DAYS = 400
-"""The longest period of one report: a longer one would keep the store busy for everybody else."""
 
 UNKNOWN = "unknown"
 """The record's `route` for a path that no route has."""
@@ -58,7 +76,7 @@ _CACHE_CONTROL = (
 class Generation(Struct, frozen=True, kw_only=True):
     """A request for images. The gateway passes any further field on to the upstream unchanged."""
 
-    prompt: str
+    prompt: Annotated[str, Meta(min_length=1)]
     model: str | None = None
     size: Annotated[str, Meta(description="auto or WxH, such as 1024x1024")] | None = None
     n: Annotated[int, Meta(ge=1)] | None = None
@@ -96,16 +114,19 @@ class Images(Struct, frozen=True, kw_only=True):
 
 
 class ListedModel(Struct, frozen=True, kw_only=True):
-    """A model that the key may use, in the shape of OpenAI's list."""
+    """A model that the key may use, in the shape of OpenAI's list. An alias has its model's name as
+    `root`.
+    """
 
     id: str
     object: str = "model"
     created: int = 0
     owned_by: str = "image-gateway"
+    root: str | UnsetType = UNSET
 
 
 class ModelList(Struct, frozen=True, kw_only=True):
-    """All models that the key may use."""
+    """All models that the key may use, and then their aliases."""
 
     object: str
     data: list[ListedModel]
@@ -130,10 +151,16 @@ class OwnUsage(Struct, frozen=True, kw_only=True):
 
 
 class PublicRequest(Struct, frozen=True):
-    """One request to the public port, and the record of how the gateway served it."""
+    """One request to the public port, and the record of how the gateway served it.
+
+    `params` are the values of the parameters in the path, as they came. `headers` belong to the
+    answer: a handler that sends one itself adds them.
+    """
 
     request: web.BaseRequest
     record: RequestRecord
+    params: Mapping[str, str] = {}
+    headers: Mapping[str, str] = {}
 
 
 PublicRoute = Route[PublicRequest]
@@ -144,7 +171,7 @@ class PublicApi:
     """Handles every request of the public port: the server calls `handle`.
 
     `flush` writes buffered usage to the store, and `wall` returns the time. `observer` receives
-    each request that has ended.
+    each request that has ended. `files` serves the pictures that are kept.
     """
 
     proxy: Proxy
@@ -154,45 +181,70 @@ class PublicApi:
     new_id: Callable[[], str]
     wall: Callable[[], float]
     flush: Callable[[], Awaitable[None]]
+    files: ImageFiles
     observer: Observer = NO_OBSERVER
     tracing: Tracing = NO_TRACING
 
     def __post_init__(self) -> None:
         self.routes = [route for prefix in PREFIXES for route in routes_of(self, prefix)]
         self._router = Router(self.routes)
+        self._plain = [route.path for route in routes_of(self) if "{" not in route.path]
+        self._turns = Turns(SLICES_AT_ONCE)
+        self.bodies = BodyBudget(self._body_limits, self.proxy.spread)
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer a request, and report its end to the observer."""
         match = self._router.match(request.rel_url.raw_path)
+        given = request.headers.get("X-Request-Id")
+        id = request_id(given, self.new_id)
         record = RequestRecord(
-            id=request_id(request.headers.get("X-Request-Id"), self.new_id),
+            id=id,
+            own_id=id != given,
             started=perf_counter(),
             route=None if match.path.endswith("/generations") else _label(match.path),
         )
+        allowed = self.proxy.settings().server.allowed_origins
+        headers = origin_headers(allowed, request.headers.get("Origin")) if allowed else {}
+        call = PublicRequest(request, record, match.params, headers)
         with self.tracing.request(request.method, match.path, request.headers, record):
-            return await self._answer(request, match, record)
+            response = await self._answer(call, match)
+        if headers and not response.prepared:
+            response.headers.update(headers)
+        return response
 
-    async def _answer(
-        self, request: web.BaseRequest, match: Match[PublicRequest], record: RequestRecord
-    ) -> web.StreamResponse:
+    async def _answer(self, call: PublicRequest, match: Match[PublicRequest]) -> web.StreamResponse:
+        request, record = call.request, call.record
         try:
-            route = match.route(request.method)
-            result = await route.handler(PublicRequest(request, record))
-            response = (
-                result if isinstance(result, web.StreamResponse) else json_response(result, record)
-            )
+            response = await self._served(call, match)
             record.status = response.status
             return response
         except GatewayError as error:
+            # Its frames refer to the flight, whose task has the error: a thousand such cycles a
+            # second keep the garbage collector busy for 50 ms at a time.
+            error.__traceback__ = None
+            if isinstance(error, Unauthenticated):
+                error = where_the_key_belongs(request.headers) or error
             return self._failed(error, record)
         except Exception as defect:  # of any kind: the client gets our error without a detail
             log.exception("request failed", id=record.id, exc_info=defect)
             return self._failed(InternalError(), record)
         finally:
-            self.observer.request_ended(record, perf_counter() - record.started)
+            self.observer.request_ended(record, record.clock() - record.started)
+
+    async def _served(self, call: PublicRequest, match: Match[PublicRequest]) -> web.StreamResponse:
+        """Answer a request, or a browser's question whether it may send one."""
+        request, record = call.request, call.record
+        if not match.methods:
+            raise no_such_route(request.rel_url.raw_path, PREFIXES[-1], self._plain)
+        if ALLOW_ORIGIN in call.headers and is_preflight(request.method, request.headers):
+            record.outcome = "preflight"
+            return empty_response(preflight_headers(match.allowed), record)
+        result = await match.route(request.method).handler(call)
+        return result if isinstance(result, web.StreamResponse) else json_response(result, record)
 
     def _failed(self, error: GatewayError, record: RequestRecord) -> web.Response:
-        record.outcome, record.status, record.code = error.outcome, error.status, error.code
+        record.failed(error)
+        record.status = error.status
         response = error_response(error, record)
         if isinstance(error, BodyTooLarge) or error.code == "body_timeout":
             response.force_close()  # the client is still sending the rest of the body
@@ -210,23 +262,88 @@ class PublicApi:
     )
     async def _generations(self, call: PublicRequest) -> web.StreamResponse:
         request, record = call.request, call.record
-        server = self.proxy.settings().server
+        server, share = self.proxy.settings().server, BodyShare(self.bodies)
+
+        def read_body(caller: Caller) -> Awaitable[bytes]:
+            share.sender = caller.key.line
+            return read_json_body(request, server.max_body_bytes, share, server.body_seconds)
+
         incoming = ProxyRequest(
             authorization=request.headers.getall("Authorization", ()),
             cache_control=request.headers.getall("Cache-Control", ()),
-            read_body=lambda: read_json_body(request, server.max_body_bytes, server.body_seconds),
+            read_body=read_body,
+            is_retry=is_marked_retry(request.headers.get(RETRY_COUNT)),
+            origin=lambda: own_url(request, server.public_url),
         )
-        answer = await self.proxy.generate(incoming, record)
+        try:
+            answer = await self.proxy.generate(incoming, record)
+        finally:
+            share.release()
         response = image_response(answer, record)
-        return await send(request, response, record, server.unread_seconds)
+        response.headers.update(call.headers)
+        sending = send(
+            request,
+            response,
+            record,
+            server.unread_seconds,
+            self._turns,
+            small=answer.sent is not None,
+        )
+        if answer.sent is None:
+            return (await sending)[0]
+        whole = False
+        try:
+            sent, whole = await sending
+        finally:
+            answer.sent(whole)
+        return sent
+
+    @PublicRoute(
+        "GET",
+        "/images/files/{name}",
+        "A picture, by its signed link",
+        errors=FILE_ERRORS,
+        is_open=True,
+    )
+    async def _file(self, call: PublicRequest) -> web.StreamResponse:
+        request, record = call.request, call.record
+        seconds, turns = self.proxy.settings().server.unread_seconds, self._turns
+        async with self.files.answer(request, call.params["name"]) as (response, slices):
+            record.outcome, response.headers["X-Request-Id"] = "files", record.id
+            return (await send(request, response, record, seconds, turns, slices=slices))[0]
+
+    def _body_limits(self) -> BodyLimits:
+        server = self.proxy.settings().server
+        # One body of the greatest size always fits.
+        return BodyLimits(
+            of_sender=max(server.max_pending_body_bytes_per_key, server.max_body_bytes),
+            in_all=max(server.max_pending_body_bytes, server.max_body_bytes),
+        )
 
     # -- what a team reads about itself ---------------------------------------------------------
 
     @PublicRoute("GET", "/models", "List the models that this key may use")
     async def _models(self, call: PublicRequest) -> ModelList:
-        caller = await self._caller(call)
-        names = visible_models(caller.team, self.proxy.settings().models)
-        return ModelList(object="list", data=[ListedModel(id=name) for name in names])
+        return ModelList(object="list", data=await self._listed(call))
+
+    @PublicRoute("GET", "/models/{model*}", "Describe one of these models", errors=(UnknownModel,))
+    async def _model(self, call: PublicRequest) -> ListedModel:
+        name = unquote(call.params["model"])
+        found = [model for model in await self._listed(call) if model.id == name]
+        if not name.strip("/"):
+            raise no_such_route(call.request.rel_url.raw_path, PREFIXES[-1], self._plain)
+        if not found:
+            raise UnknownModel
+        return found[0]
+
+    async def _listed(self, call: PublicRequest) -> list[ListedModel]:
+        """The models and aliases that the caller may use."""
+        caller, models = await self._caller(call), self.proxy.settings().models
+        names = visible_models(caller.team, models)
+        aliases = [
+            ListedModel(id=alias, root=name) for name in names for alias in models[name].aliases
+        ]
+        return [*(ListedModel(id=name) for name in names), *aliases]
 
     @PublicRoute("GET", "/quota", "Current usage against limits")
     async def _quota(self, call: PublicRequest) -> OwnQuota:
@@ -244,23 +361,35 @@ class PublicApi:
         query=TeamUsageQuery,
         example={"by": ["day", "model"]},
     )
-    async def _usage(self, call: PublicRequest) -> dict[str, Any]:
-        team = (await self._caller(call)).team.name
-        query = read_query(call.request.rel_url.query, TeamUsageQuery)
-        start, end = read_period(query, self.wall(), most_days=MOST_DAYS)
+    async def _usage(self, call: PublicRequest) -> bytes:
+        team, now = (await self._caller(call)).team.name, self.wall()
+        query = read_query(call.request.rel_url.query, TeamUsageQuery, now)
+        start, end = usage_bounds(query, now)
         await self.flush()
-        rows = await read_usage(self.store.usage, query.by, start, end, team)
-        return {"team": team, "usage": rows}
+        pieces = at_most(TEAM_ROWS, usage_pieces(self.store.usage, query.by, start, end, team))
+        rows = b"".join([piece async for piece in json_lists(pieces)])
+        return b'{"team":%b,"usage":%b}' % (json.encode(team), rows)
 
     async def _caller(self, call: PublicRequest) -> Caller:
         """The team and key of a request about them. Raises Unauthenticated."""
         request, record = call.request, call.record
         authorization = request.headers.getall("Authorization", ())
         record.caller = await self.directory.authenticate(authorization)
-        record.outcome = _label(request.rel_url.raw_path)
+        record.outcome = record.route or UNKNOWN
         return record.caller
 
 
+async def at_most(most: int, pieces: AsyncIterator[list[Listing]]) -> AsyncIterator[list[Listing]]:
+    """Yield pieces of a report. Raises InvalidFields if it has more rows."""
+    rows = 0
+    async for piece in pieces:
+        rows += len(piece)
+        if rows > most:
+            reason = f"makes more than {most} rows: name fewer fields, or a shorter span"
+            raise InvalidFields([Fault(("by",), reason)])
+        yield piece
+
+
 def _label(path: str) -> str:
-    """The name of a route in logs and metrics."""
-    return path.rpartition("/")[2] or UNKNOWN
+    """The name of a route in logs and metrics, without parameters."""
+    return path.partition("/{")[0].rpartition("/")[2] or UNKNOWN

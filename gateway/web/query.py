@@ -1,5 +1,6 @@
 """Reading the query of a URL into a Struct, whose fields are the parameters."""
 
+import re
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
@@ -10,15 +11,20 @@ from multidict import MultiMapping
 
 from gateway.config.environment import value_of
 from gateway.config.options import option
+from gateway.core.bounds import MOST_NAMES
 from gateway.core.faults import Fault, Faults, InvalidFields, did_you_mean
-from gateway.core.periods import DAY_SECONDS
-from gateway.reporting.queries import Span, usage_bounds
+from gateway.reporting.queries import Span, check_days
 
 S = TypeVar("S", bound=Struct)
 
+_NUMBER = re.compile(r"-?[0-9]{1,12}", re.ASCII)
+"""A value that an error may repeat, because it cannot be a secret."""
 
-def read_query(given: MultiMapping[str], of: type[S]) -> S:
+
+def read_query(given: MultiMapping[str], of: type[S], now: float) -> S:
     """Read the parameters that `of` has as fields. Raises InvalidFields with every fault."""
+    if len(given) > MOST_NAMES:
+        refuse([Fault((), f"The query has {len(given)} parameters; at most {MOST_NAMES} are read")])
     known = {field.encode_name: field for field in fields(of)}
     values, faults = dict[str, Any](), Faults()
     for name in dict.fromkeys(given):
@@ -32,20 +38,13 @@ def read_query(given: MultiMapping[str], of: type[S]) -> S:
                 raise ValueError("is given twice")
             values[known[name].name] = value_of(wanted, ",".join(texts))
         except ValueError as error:
-            faults.add(str(error), name)
+            got = f", got {texts[0]}" if _NUMBER.fullmatch(texts[0]) else ""
+            faults.add(f"{error}{got}", name)
     refuse(faults.found)
-    return of(**values)
-
-
-def read_period(
-    query: Span, now: float, most_days: int | None = None
-) -> tuple[float, float | None]:
-    """When a period begins and ends. Raises InvalidFields, also for more than `most_days`."""
-    start, end = usage_bounds(query, now)
-    days = (min(now, end or now) - start) / DAY_SECONDS
-    if most_days is not None and days > most_days:
-        refuse([Fault(("from",), f"is more than {most_days} days before to")])
-    return start, end
+    query = of(**values)
+    if isinstance(query, Span):
+        check_days(query, now)
+    return query
 
 
 def refuse(faults: Sequence[Fault]) -> None:

@@ -1,19 +1,22 @@
 """Answers of the public port: the error body, and the headers of every answer."""
 
-from time import perf_counter
+from collections.abc import AsyncIterator, Mapping, Sequence
+from http import HTTPStatus
 
 from aiohttp import web
 from msgspec import Struct, json
 
-from gateway.core.errors import GatewayError, UpstreamRefused
+from gateway.core.errors import GatewayError
 from gateway.core.faults import InvalidFields
 from gateway.core.listing import listing
 from gateway.core.money import format_usd
+from gateway.core.upstream_errors import UpstreamRefused
 from gateway.proxy.context import ProxyResponse
 from gateway.telemetry.request_record import RequestRecord
 from gateway.web.rate_limit_headers import rate_limit_headers, server_timing
 
-_BASE = {"Content-Type": "application/json", "Server": "image-gateway"}
+SERVER = {"Server": "image-gateway"}
+_BASE = {"Content-Type": "application/json", **SERVER}
 
 
 def error_body(error: GatewayError) -> bytes:
@@ -39,17 +42,40 @@ def error_response(error: GatewayError, record: RequestRecord | None = None) -> 
     return web.Response(status=error.status, body=error_body(error), headers=headers)
 
 
+def raw_error(error: GatewayError, headers: Mapping[str, str]) -> bytes:
+    """The same as bytes, for a connection without a request. The connection must be closed."""
+    body = error_body(error)
+    own = {**_BASE, **headers, "Content-Length": str(len(body)), "Connection": "close"}
+    lines = [f"HTTP/1.1 {error.status} {HTTPStatus(error.status).phrase}"]
+    lines += [f"{name}: {value}" for name, value in own.items()]
+    return ("\r\n".join(lines) + "\r\n\r\n").encode() + body
+
+
 def json_response(value: object, record: RequestRecord) -> web.Response:
-    """Answer 200 with JSON. A Struct appears in its public form."""
+    """Answer 200 with JSON. A Struct appears in its public form, and bytes are JSON already."""
     headers = {**_BASE, **_record_headers(record)}
-    body = json.encode(listing(value) if isinstance(value, Struct) else value)
-    return web.Response(body=body, headers=headers)
+    if not isinstance(value, bytes):
+        value = json.encode(listing(value) if isinstance(value, Struct) else value)
+    return web.Response(body=value, headers=headers)
+
+
+def empty_response(headers: Mapping[str, str], record: RequestRecord) -> web.Response:
+    """Answer 204 with these further headers."""
+    return web.Response(status=204, headers={**SERVER, **_record_headers(record), **headers})
+
+
+async def json_lists(pieces: AsyncIterator[Sequence[object]]) -> AsyncIterator[bytes]:
+    """Encode lists that come one after another as one JSON list, a piece for each."""
+    before = b"["
+    async for items in pieces:
+        yield before + json.encode(items)[1:-1]
+        before = b","
+    yield b"[]" if before == b"[" else b"]"
 
 
 def image_response(answer: ProxyResponse, record: RequestRecord) -> web.Response:
-    """Answer 200 with images: the upstream's bytes, unchanged."""
+    """Answer 200 with images: the bytes of the purchase, unchanged."""
     headers = {**_BASE, **_record_headers(record), "Cache-Status": answer.cache_status}
-    headers["x-gateway-cost-usd"] = format_usd(record.cost)
     headers["x-gateway-saved-usd"] = format_usd(record.saved)
     if answer.age is not None:
         headers["Age"] = str(answer.age)
@@ -62,11 +88,11 @@ def _record_headers(record: RequestRecord, retry_after: float = 0.0) -> dict[str
         headers["Server-Timing"] = server_timing(_phases(record))
     if record.rate_limits is not None:
         headers.update(rate_limit_headers(record.rate_limits, retry_after))
-    if record.upstream is not None:
+    if record.request is not None:
         headers["x-gateway-cost-usd"] = format_usd(record.cost)
     return headers
 
 
 def _phases(record: RequestRecord) -> dict[str, float]:
     upstream = {} if record.upstream is None else {"upstream": record.upstream}
-    return {**record.phases, **upstream, "total": perf_counter() - record.started}
+    return {**record.phases, **upstream, "total": record.clock() - record.started}

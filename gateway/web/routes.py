@@ -63,6 +63,11 @@ class Route(Struct, Generic[C], frozen=True):
         """Whether it changes nothing."""
         return self.only_reads or self.method in ("GET", "HEAD")
 
+    @property
+    def waits_for_client(self) -> bool:
+        """Whether it reads a body, or sends its answer as it is made."""
+        return self.body is not None or self.has_csv or self.method != "GET"
+
     def __call__(self, method: H) -> H:
         """Mark a method as the handler of this route."""
         method.__dict__["route"] = self
@@ -105,13 +110,18 @@ class Match(Struct, Generic[C], frozen=True):
     params: Mapping[str, str]
 
     def route(self, method: str) -> Route[C]:
-        """The route for a method. Raises NotFound or MethodNotAllowed."""
+        """The route for a method: for HEAD, that of GET. Raises NotFound or MethodNotAllowed."""
         if not self.methods:
             raise NotFound
-        found = self.methods.get(method)
+        found = self.methods.get("GET" if method == "HEAD" else method)
         if found is None:
-            raise MethodNotAllowed(", ".join(self.methods))
+            raise MethodNotAllowed(", ".join(self.allowed))
         return found
+
+    @property
+    def allowed(self) -> list[str]:
+        """The methods of the path. The server sends no body in answer to HEAD."""
+        return [*self.methods, *(["HEAD"] if "GET" in self.methods else [])]
 
 
 class Router(Generic[C]):

@@ -1,4 +1,4 @@
-"""The benchmarks: the gateway's cost compared with a bare aiohttp server, and how it grows.
+"""The benchmarks: the gateway's cost beside a bare server, how it grows, and hostile clients.
 
 python -m tests.benchmarks [--quick] [--only CASE]
 
@@ -13,22 +13,32 @@ import click
 import structlog
 from msgspec.structs import replace
 
-from tests.benchmarks import overview
+from tests.benchmarks import holds, hostile, overview
 from tests.benchmarks.cases import CASES, FULL, QUICK, Case, Effort, run_case
 from tests.benchmarks.growth import GROWTHS
 from tests.benchmarks.processes import run
 from tests.benchmarks.report import (
     add_answered,
     add_case,
+    add_held,
+    add_outcome,
     add_point,
     cases_table,
     console,
     growth_table,
+    holds_table,
+    hostile_table,
     overview_table,
 )
+from tests.support import big_store
 
 OVERVIEW = "overview"
 """The case about the overview of a long history."""
+
+HOLDS = "admin"
+"""The case about requests to the admin API with a big store."""
+
+ATTACKS = {attack.name: attack for attack in hostile.ATTACKS}
 
 QUICK_SIZE = 1_000
 """The largest size of a quick run."""
@@ -42,7 +52,7 @@ QUICK_SIZE = 1_000
     metavar="CASE",
     multiple=True,
     help="Only cases whose names begin with this: "
-    + ", ".join([*(case.name for case in CASES), *GROWTHS, OVERVIEW])
+    + ", ".join([*(case.name for case in CASES), *GROWTHS, *ATTACKS, OVERVIEW, HOLDS])
     + ". Can be given several times.",
 )
 def main(quick: bool, rounds: int | None, only: tuple[str, ...]) -> None:
@@ -53,12 +63,13 @@ def main(quick: bool, rounds: int | None, only: tuple[str, ...]) -> None:
     leaves_out = quick and not only
     cases = [case for case in CASES if _wanted(case.name, only) and not (case.extra and leaves_out)]
     growths = [name for name in GROWTHS if _wanted(name, only) and not leaves_out]
-    answers = _wanted(OVERVIEW, only) and not leaves_out
-    if not cases and not growths and not answers:
+    attacks = [name for name in ATTACKS if _wanted(name, only) and not leaves_out]
+    others = [name for name in (OVERVIEW, HOLDS) if _wanted(name, only) and not leaves_out]
+    if not (cases or growths or attacks or others):
         raise click.UsageError("there is no such case; --help lists the cases")
     if find_spec("uvloop") is None:
         click.echo("uvloop is not installed: all servers run on asyncio's event loop.", err=True)
-    run(_run(effort, cases, growths, quick=quick, answers=answers))
+    run(_run(effort, cases, growths, attacks, others, quick=quick))
 
 
 def _wanted(name: str, only: Sequence[str]) -> bool:
@@ -66,7 +77,13 @@ def _wanted(name: str, only: Sequence[str]) -> bool:
 
 
 async def _run(
-    effort: Effort, cases: Sequence[Case], growths: Sequence[str], *, quick: bool, answers: bool
+    effort: Effort,
+    cases: Sequence[Case],
+    growths: Sequence[str],
+    attacks: Sequence[str],
+    others: Sequence[str],
+    *,
+    quick: bool,
 ) -> None:
     screen = console()
     table = cases_table()
@@ -85,17 +102,40 @@ async def _run(
             add_point(table, point)
     if growths:
         screen.print(table)
-    if answers:
+    table = hostile_table()
+    for name in attacks:
+        click.echo(f"{name} ...", err=True)
+        add_outcome(
+            table, await hostile.measure(ATTACKS[name], hostile.Effort(rounds=effort.rounds))
+        )
+    if attacks:
+        screen.print(table)
+    await _run_others(others, quick=quick)
+
+
+async def _run_others(others: Sequence[str], *, quick: bool) -> None:
+    """Run cases with the gateway in this process."""
+    if others:  # the gateway's log would stand between the lines
+        structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
+    if OVERVIEW in others:
         await _run_overview(overview.QUICK if quick else overview.FULL)
+    if HOLDS in others:
+        await _run_holds(holds.QUICK if quick else holds.FULL)
 
 
 async def _run_overview(size: overview.Size) -> None:
-    # The gateway is in this process, and its log would stand between the lines.
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     click.echo(f"overview over {size.images:,} images ...", err=True)
     table = overview_table(size)
     async for answered in overview.measure(size):
         add_answered(table, answered)
+    console().print(table)
+
+
+async def _run_holds(size: big_store.Size) -> None:
+    click.echo(f"admin API with {size.teams:,} teams ...", err=True)
+    table = holds_table(size)
+    async for measured in holds.measure(size):
+        add_held(table, measured)
     console().print(table)
 
 

@@ -129,6 +129,23 @@ async def keep_asking(port: int, load: Load, connections: int, seconds: float) -
     return await _take_turns(port, load, connections, lambda _: perf_counter() < ends)
 
 
+async def ask_steadily(
+    port: int, load: Load, connections: int, rate: float, seconds: float
+) -> Taken:
+    """Send `rate` requests a second, evenly and in turn on these connections."""
+    requests, made = _requests(load), await _connect(port, connections)
+    began = perf_counter()
+    results: list[tuple[bool, float]] = []
+
+    async def turns(first: int, connection: _Connection) -> None:
+        for number in range(first, int(rate * seconds), connections):
+            await asyncio.sleep(began + number / rate - perf_counter())
+            results.append(await _timed(connection, next(requests)))
+
+    await asyncio.gather(*(turns(*each) for each in enumerate(made)))
+    return _taken(results, made)
+
+
 async def ask_together(port: int, load: Load, count: int, spread: float = 0.0) -> Taken:
     """Send `count` requests, evenly over `spread` seconds, on as many connections."""
     requests = _requests(load)

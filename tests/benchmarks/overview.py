@@ -119,7 +119,7 @@ async def _fill(settings: Settings, size: Size) -> tuple[int, float]:
     """Write the history and tidy it; returns its size in bytes and the start of its first day."""
     now = time.time()
     first = now - now % DAY_SECONDS - size.days * DAY_SECONDS
-    async with build_store(settings.store.place) as store:
+    async with build_store(settings.store) as store:
         entries = _entries(size, first)
         while batch := list(islice(entries, AT_ONCE)):
             await store.accounts.record(batch)

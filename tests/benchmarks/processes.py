@@ -41,9 +41,17 @@ class Process:
     @property
     def peak_bytes(self) -> int:
         """Its peak memory since `forget_peak`."""
+        return self._bytes("VmHWM")
+
+    @property
+    def resident_bytes(self) -> int:
+        """Its present memory."""
+        return self._bytes("VmRSS")
+
+    def _bytes(self, name: str) -> int:
         lines = (self._proc / "status").read_text().splitlines()
-        (peak,) = [line.split()[1] for line in lines if line.startswith("VmHWM:")]
-        return int(peak) * 1024
+        (size,) = [line.split()[1] for line in lines if line.startswith(f"{name}:")]
+        return int(size) * 1024
 
     def forget_peak(self) -> None:
         """Reset the peak to the present use."""

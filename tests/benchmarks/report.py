@@ -10,8 +10,12 @@ from rich.text import Text
 
 from tests.benchmarks.cases import Case, Result
 from tests.benchmarks.growth import Point
+from tests.benchmarks.holds import Measured
+from tests.benchmarks.hostile import MOST_BYTES, Outcome
 from tests.benchmarks.overview import TARGET_SECONDS, Answered, Size
 from tests.benchmarks.stage import Figures
+from tests.support.big_store import Size as BigSize
+from tests.support.holds import MOST_SECONDS
 
 WIDTH = 132
 """Width of the tables: a narrower terminal wraps lines and loses nothing."""
@@ -84,6 +88,65 @@ def add_answered(table: Table, answered: Answered) -> None:
         _mb(answered.bytes),
         *(f"{seconds * 1000:.0f}" for seconds in figures),
         _judged(slowest, TARGET_SECONDS, f"{TARGET_SECONDS * 1000:g} ms"),
+    )
+
+
+def hostile_table() -> Table:
+    """The empty table of what a healthy client notices of attacks."""
+    table = _table("A healthy client alone and during an attack, medians of all rounds", "Attack")
+    for column in ("Size", "p50 ms", "p99 ms", "then p50", "p99 ms", "Moved ms"):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True)
+    table.add_column("kB each", justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True)
+    return table
+
+
+def add_outcome(table: Table, outcome: Outcome) -> None:
+    """The line of one attack."""
+    attack, target = outcome.attack, outcome.target
+    times = [
+        _ms(value)
+        for rounds in (outcome.alone, outcome.attacked)
+        for value in (median(taken.p50 for taken in rounds), outcome.p99(rounds))
+    ]
+    failed = sum(taken.failed for taken in (*outcome.alone, *outcome.attacked))
+    each = max(outcome.bytes, default=None)  # later rounds use memory of earlier ones again
+    table.add_row(
+        f"{attack.name}, {failed:,} FAILED" if failed else attack.name,
+        f"{attack.count:,}" if attack.holds else f"{attack.count:,}/s",
+        *times,
+        f"{outcome.moved * 1000:+.2f}",
+        _judged(outcome.moved, target, f"{target * 1000:g} ms"),
+        "" if each is None else f"{each / 1000:.1f}",
+        "" if each is None else _judged(each, MOST_BYTES, f"{MOST_BYTES / 1000:g} kB"),
+    )
+
+
+def holds_table(size: BigSize) -> Table:
+    """The empty table of how long requests to the admin API hold the event loop."""
+    table = _table(
+        f"Holds of the event loop: {size.teams:,} teams, {size.images:,} images, "
+        f"{size.answers:,} cached answers",
+        "Store",
+    )
+    table.add_column("Request", overflow="ellipsis", max_width=76, no_wrap=True)
+    for column in ("CPU ms", "Time ms"):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True)
+    return table
+
+
+def add_held(table: Table, measured: Measured) -> None:
+    """The line of one request."""
+    held = measured.held
+    table.add_row(
+        measured.store,
+        measured.request,
+        f"{held.cpu * 1000:.1f}",
+        f"{held.wall * 1000:.1f}",
+        _judged(held.cpu, MOST_SECONDS, f"{MOST_SECONDS * 1000:g} ms"),
+        end_section=measured.last,
     )
 
 

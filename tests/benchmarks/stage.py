@@ -79,8 +79,8 @@ class Stage:
         self._environ = environ
         self._teams = 0
 
-    async def keys(self, count: int) -> tuple[str, ...]:
-        """Keys of `count` new teams. The gateway knows them within half a second."""
+    async def keys(self, count: int, limits: Limits = LIMITS) -> tuple[str, ...]:
+        """Keys of `count` new teams with these limits. The gateway knows them in half a second."""
         settings = settings_for(self.folder, self.mock, **self._environ)
         pepper = self._environ["KEYS_PEPPER"].encode()
         names = [f"team-{number}" for number in range(self._teams, self._teams + count)]
@@ -96,8 +96,8 @@ class Stage:
             )
             for name, (id, text) in zip(names, minted, strict=True)
         ]
-        async with build_store(settings.store.place) as store:
-            teams = [Team(name=name, limits=LIMITS) for name in names]
+        async with build_store(settings.store) as store:
+            teams = [Team(name=name, limits=limits) for name in names]
             await write(store.directory, DirectoryWrite(teams=teams, keys=keys))
         return tuple(text for _, text in minted)
 

@@ -6,9 +6,12 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from gateway.cache.codec import (
     HEAD_BYTES,
+    MOST_PICTURES,
+    OVERHEAD_BYTES,
     SEAL_BYTES,
     CachedAnswer,
     Seal,
@@ -16,6 +19,7 @@ from gateway.cache.codec import (
     encode,
     payload_length,
 )
+from gateway.core.model import Picture
 from tests.support.answers import answer, key
 
 NOW = 1_800_000_000.5
@@ -33,6 +37,29 @@ def test_an_answer_is_read_as_it_was_written(size: int) -> None:
     record = encode(kept)
     assert read(record) == kept
     assert payload_length(record[:HEAD_BYTES]) == len(record) - HEAD_BYTES
+
+
+def test_an_answer_with_far_more_images_than_asked_for_is_read() -> None:
+    kept = KEPT._replace(bought=replace(KEPT.bought, images=19_999, cost=10**14))
+    assert read(encode(kept)) == kept
+
+
+PICTURE = Picture(name="a" * 64 + ".webp", has_url=True, until=NOW, fetched=True)
+
+
+@pytest.mark.parametrize("pictures", [(Picture(), PICTURE), (PICTURE,) * MOST_PICTURES])
+def test_pictures_are_read_as_they_were_written(pictures: tuple[Picture, ...]) -> None:
+    kept = KEPT._replace(bought=replace(KEPT.bought, pictures=pictures))
+    record = encode(kept)
+    assert read(record) == kept
+    assert len(record) < HEAD_BYTES + len(kept.bought.body) + OVERHEAD_BYTES
+
+
+@pytest.mark.parametrize("pictures", [(Picture(), Picture()), (PICTURE,) * (MOST_PICTURES + 1)])
+def test_an_answer_that_older_gateways_can_read_is_written_for_them(
+    pictures: tuple[Picture, ...],
+) -> None:
+    assert encode(KEPT._replace(bought=replace(KEPT.bought, pictures=pictures))) == encode(KEPT)
 
 
 def test_every_flipped_bit_is_detected() -> None:

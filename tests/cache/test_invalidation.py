@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from gateway.cache.disk import DiskCache
 from gateway.cache.invalidation import Invalidation
 from gateway.cache.memory import MemoryCache
+from gateway.config.settings import Settings
 from gateway.stores.sqlite.store import SqliteStore
 from gateway.tenants.changes import Actor
 from gateway.tenants.operations import note_purge, purge_teams
@@ -24,11 +26,17 @@ class Bench:
         self.now = NOW
         self.generation = 0
         self.memory = MemoryCache(2**20, 2**20)
+        self.disk: DiskCache | None = None
         self.invalidation = self.follow()
 
     def follow(self) -> Invalidation:
         return Invalidation(
-            self.store.audit, self.memory, lambda: self.generation, lambda: self.now
+            self.store.audit,
+            self.memory,
+            self.disk,
+            Settings,
+            lambda: self.generation,
+            lambda: self.now,
         )
 
     async def check(self, times: int = 1) -> None:

@@ -1,9 +1,10 @@
 """An unavailable Redis: its cost, its log lines, and the recovery."""
 
 import asyncio
+import re
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,13 @@ from gateway.cache.redis_connection import (
 from gateway.config.store_url import parse_store_url
 from gateway.stores.redis.client import RedisClient
 from tests.conformance.store import Wall
+from tests.support.answers import answer, key
 from tests.support.redis import RedisServer, running_redis
+from tests.support.redis_cache import CacheReplica, found_in
+from tests.support.redis_kinds import command, running_sentinel
 from tests.support.steps import until
+
+DOCS = (Path(__file__).parents[2] / "docs" / "replicas.md").read_text(encoding="utf-8")
 
 AWAY = ("warning", "the cache does not answer")
 REFUSES = ("warning", "cache refuses")
@@ -185,3 +191,62 @@ def test_an_outage_begins_and_ends_once() -> None:
     assert [breaker.failed() for _ in range(3)] == [True, False, False]
     assert [breaker.worked() for _ in range(3)] == [True, False, False]
     assert breaker.failed()
+
+
+async def test_the_documented_rights_are_enough_and_a_missing_one_is_named_at_the_start(
+    tmp_path: Path,
+) -> None:
+    (rules,) = re.findall(r"ACL SETUSER gateway-cache on >PASSWORD (.*)", DOCS)
+    async with running_redis(tmp_path / "redis") as server, server.client() as client:
+        for changed, cause in (
+            ("", None),
+            ("-getrange", "'getrange'"),
+            ("-set", "'set'"),
+            ("-unlink", "'unlink'"),
+            ("-time", "'time'"),
+            ("resetkeys", "~gateway:answer:*"),
+        ):
+            rights = ("reset", "on", ">pw", *rules.split(), *changed.split())
+            await command(client, "ACL", "SETUSER", "me", *rights)
+            place = f"redis://me:pw@127.0.0.1:{server.port}"
+            with capture_logs() as lines:
+                async with CacheReplica(place) as replica:
+                    if cause is None:
+                        assert await replica.redis.set(key(1), answer(), 60)
+                        assert await found_in(replica.redis, key(1)) is not None
+                        assert await replica.redis.clear()
+            causes = [line["cause"] for line in lines if line["event"] == "cache refuses"]
+            assert len(causes) == (cause is not None), lines
+            assert all(str(cause) in each for each in causes)
+
+
+@pytest.mark.parametrize("how", ["demoted", "hangs"])
+async def test_a_primary_that_moved_is_found_again_by_all_connections(
+    tmp_path: Path, how: str
+) -> None:
+    async with (
+        running_sentinel(tmp_path) as servers,
+        running_redis(tmp_path / "new") as new,
+        connection_to(servers.url) as connection,
+    ):
+
+        async def writes() -> bool:
+            async def write(client: RedisClient) -> None:
+                await asyncio.sleep(0.05)  # so that each one takes a connection of its own
+                await client.set("key", b"1")
+
+            with suppress(RedisUnavailable):
+                await connection.run(write)
+                return True
+            return False
+
+        assert await asyncio.gather(*(writes() for _ in range(CONNECTIONS))) == [True] * CONNECTIONS
+        await servers.sentinels[0].watch(new)
+        if how == "demoted":
+            async with servers.primary.client() as client:
+                await client.replicaof("127.0.0.1", new.port)
+        else:
+            servers.primary.freeze()
+        assert not await writes()
+        await until(writes, every=0.2)
+        assert await asyncio.gather(*(writes() for _ in range(CONNECTIONS))) == [True] * CONNECTIONS

@@ -38,6 +38,21 @@ async def test_memory_stores_an_answer_of_another_replica_for_the_rest_of_its_li
     assert left[key(2)] == float("inf")
 
 
+async def test_a_look_leaves_no_trace(here: CacheReplica, there: CacheReplica) -> None:
+    bought = answer()
+    await there.tiers.set(key(1), bought, ttl=60)
+    assert await here.tiers.look(key(2)) is None
+    seen = await here.tiers.look(key(1))
+    assert seen is not None
+    assert (seen.body, seen.tier) == (bought.body, "redis")
+    assert (here.lookups, len(here.memory)) == ([], 0)
+    await here.tiers.get(key(1))
+    again = await here.tiers.look(key(1))
+    assert again is not None
+    assert again.tier == "memory"
+    assert await here.memory.most_hits(10) == []
+
+
 @pytest.mark.parametrize("kept", [True, False])
 async def test_concurrent_reads_of_a_key_share_one_read_of_redis(
     here: CacheReplica, there: CacheReplica, kept: bool

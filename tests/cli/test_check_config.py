@@ -8,6 +8,7 @@ import pytest
 
 from gateway.cli.check_config import find_faults
 from tests.support.line import CODE, Line
+from tests.support.tls import Issued
 
 
 def test_a_right_configuration_is_confirmed(line: Line) -> None:
@@ -97,8 +98,8 @@ def test_faults_of_the_configuration_hide_none_of_the_teams(folder: Path, config
     ("content", "fault"),
     [
         (None, "cannot be read: No such file or directory"),
-        ("", "must contain one line of printable ASCII"),
-        ("two words", "must contain one line of printable ASCII"),
+        ("", "must contain one line of printable ASCII without spaces"),
+        ("two words", "must contain one line of printable ASCII without spaces"),
         ("key-of-the-upstream\n", None),
     ],
 )
@@ -119,3 +120,30 @@ def test_a_key_file_that_is_named_must_hold_a_key(
         )
         # The environment outranks the file.
         assert find_faults(file, None, {**environ, "GATEWAY_UPSTREAM_API_KEY": "any"})[0] == []
+
+
+@pytest.mark.parametrize("option", ["store", "cache"])
+def test_the_files_of_a_redis_url_must_exist_and_fit(folder: Path, option: str) -> None:
+    issued = Issued()
+    issued.write(folder)
+    Issued().write(folder / "other")
+    write(folder / "ca.pem", issued.authority.decode())
+    write(folder / "text.pem", "no certificate")
+    variable = f"GATEWAY_{option.upper()}_URL"
+    for files, fault in (
+        ("ssl_ca_certs=ca.pem&ssl_certfile=tls.crt&ssl_keyfile=tls.key", None),
+        ("ssl_ca_certs=no.pem", "the file no.pem cannot be read: No such file or directory"),
+        ("ssl_ca_certs=text.pem", "text.pem does not hold a certificate as PEM"),
+        (
+            "ssl_certfile=tls.crt&ssl_keyfile=no.key",
+            "the file no.key cannot be read: No such file or directory",
+        ),
+        (
+            "ssl_certfile=tls.crt&ssl_keyfile=other/tls.key",
+            "the key in other/tls.key does not belong to the certificate in tls.crt",
+        ),
+    ):
+        for scheme in ("rediss", "rediss+cluster"):
+            faults, _ = find_faults(None, None, {variable: f"{scheme}://:secret@h?{files}"})
+            place = f"environment {variable}"
+            assert list(map(str, faults)) == ([f"{place}: {fault}"] if fault else [])

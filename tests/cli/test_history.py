@@ -36,6 +36,7 @@ def test_requests_are_listed_and_filtered(line: Line, tmp_path: Path) -> None:
 
     assert [one["team"] for one in asked()] == ["blue", "red", "red"]
     assert [one["outcome"] for one in asked("--errors")] == ["invalid_request"]
+    assert asked("--outcome", "invalid_request") == asked("--errors")
     assert [one["id"] for one in asked("--team", "red", "--limit", "2")][1] == "first"
     assert asked("--id", "first") == asked("--key", red)[1:]
     today = f"{datetime.now(UTC):%Y-%m-%d}"

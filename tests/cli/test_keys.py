@@ -152,6 +152,25 @@ def test_the_end_of_a_rotated_key_is_shown(filled: Line) -> None:
     assert done.stderr.startswith(f"{old} of team design no longer works.\n")
 
 
+def test_changes_of_a_replaced_key_say_when_it_ends(filled: Line) -> None:
+    id = f"sk-gw-{parse(filled.key())}"
+    filled.click("keys", "rotate", id, "--grace", "1h")
+    ends = listed(filled)[id]["grace_ends"]
+    done = filled.click("keys", "change", id, "--expires", "90d")
+    assert (done.exit_code, done.stderr) == (
+        0,
+        f"Changed {id} of team design. It was replaced and still ends on {ends}.\n",
+    )
+    filled.click("keys", "rotate", id, "--grace", "0s")
+    done = filled.click("keys", "change", id, "--expires", "90d")
+    assert done.exit_code == 1
+    assert re.fullmatch(
+        rf"Error: {id} was replaced and expired on \S+Z: create a new key\.\n", done.stderr
+    )
+    again = filled.click("keys", "rotate", id)
+    assert re.match(rf"{id} of team design had expired already, on \S+Z\.\n", again.stderr)
+
+
 def test_keys_are_stopped_and_let_in_again(filled: Line) -> None:
     key = filled.key()
     id = key.partition("_")[0]

@@ -223,7 +223,14 @@ def test_keys_are_made_and_revoked_while_a_gateway_serves(line: Line) -> None:
         while status(f"{url}/models", key) != 401:
             assert time.monotonic() < deadline
         used = json.loads(line.click("usage", "--format", "json").stdout)
-        assert [(row["team"], row["images_bought"]) for row in used] == [("design", 1)]
+        bought = [(row["team"], row["images_bought"]) for row in used]
+        assert bought == [("demo", 1), ("design", 1)]  # the demo shows a picture
+
+
+def test_the_form_of_answers_is_that_of_a_sandbox(line: Line) -> None:
+    done = line.click("serve", "--answer", "url")
+    assert done.exit_code == 2
+    assert "--answer needs --sandbox or --demo." in done.stderr
 
 
 @pytest.fixture

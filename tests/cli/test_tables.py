@@ -3,10 +3,12 @@
 import json
 
 import pytest
+from msgspec.structs import replace
 
-from gateway.cli.tables import key_cells, print_list, team_cells, usage_cells
+from gateway.cli.tables import activity_cells, key_cells, print_list, team_cells, usage_cells
 from gateway.core.listing import Listing, listing
 from gateway.core.model import Limits, Team
+from tests.reporting.test_request_lines import LINE
 
 KEY = {
     "id": "sk-gw-0123456789ab",
@@ -94,8 +96,25 @@ def test_a_team_in_a_table(capsys: pytest.CaptureFixture[str]) -> None:
     team = Team(name="design", sizes=("auto", "1024x1024"), cache=False, limits=limits)
     print_list("table", [listing(team)], team_cells)
     assert capsys.readouterr().out.splitlines() == [
-        "team    models  sizes            qualities  max n  cache  limits",
-        "design  all     auto, 1024x1024  all        all    off    "
+        "team    models  sizes            qualities  max n  cache  deliver  unknown hold  limits",
+        "design  all     auto, 1024x1024  all        all    off    default  default       "
         "200 images a day, $1.5 a day, 4 at the same time",
     ]
     assert team_cells(listing(Team(name="free")))["limits"] == "none"
+    assert team_cells(listing(Team(name="free", unknown_hold_seconds=90)))["unknown hold"] == "90 s"
+
+
+def test_a_request_shows_why_it_failed() -> None:
+    refused = LINE.refused_by
+    assert refused is not None
+    stands = "cost_per_day_usd of team red: 1 and 0.5 held of 1.5 used, 0.04 asked"
+    gateway = replace(refused, scope="gateway", owner=None, held="0", resets_at=None)
+    failed = {"refused_by": None}
+    for changes, cause in (
+        ({}, f"{stands}, resets at 2026-03-01T12:01:00Z"),
+        ({"refused_by": gateway}, "cost_per_day_usd of gateway: 1 of 1.5 used, 0.04 asked"),
+        (failed, "upstream 500: no ü"),
+        ({**failed, "reason": None}, "upstream 500"),
+        ({**failed, "upstream_status": None, "reason": None}, "-"),
+    ):
+        assert activity_cells(listing(replace(LINE, **changes)))["cause"] == cause

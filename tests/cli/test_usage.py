@@ -175,6 +175,7 @@ def test_days_are_compared(billed: Line) -> None:
         "drift_percent": -20.0,
         "sides": "both",
         "within_tolerance": False,
+        "explained": True,
     }
     assert [
         (day["day"][-1], day["recorded_usd"], day["billed_usd"], day["drift_usd"], day["sides"])
@@ -187,7 +188,13 @@ def test_days_are_compared(billed: Line) -> None:
         ("5", None, "0.005", "0.005", "billed"),
     ]
     assert [day["within_tolerance"] for day in days] == [True, False, False, False, True]
-    assert "3 of 5 days differ by more than $0.01." in done.stderr
+    assert [day["day"] for day in days if day["explained"]] == ["2026-03-02"]
+    assert done.stderr.endswith(
+        "3 of 5 days differ by more than $0.01.\n"
+        "Unknown purchases explain the drift of 2026-03-02.\n"
+    )
+    table = billed.click("usage", "compare", "invoice.csv").stdout.splitlines()
+    assert table[2].endswith("-20.00  unknown purchases")
 
 
 def test_a_table_has_a_total_and_marks_days_of_one_side(billed: Line) -> None:

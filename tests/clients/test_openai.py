@@ -162,7 +162,7 @@ async def test_errors_of_the_caller(rig: Rig) -> None:
         ({"n": 11}, 400, "integer_above_max_value", "n"),
         ({"model": "dall-e-3"}, 400, "model_not_found", "model"),
         ({"size": "1536x1024"}, 403, "size_not_allowed", "size"),
-        ({"extra_headers": {"Content-Encoding": "gzip"}}, 415, "unsupported_content_type", None),
+        ({"extra_headers": {"Content-Encoding": "br"}}, 415, "unsupported_content_type", None),
         ({"extra_headers": {"Cache-Control": "only-if-cached"}}, 504, "not_cached", None),
     ],
     ids=lambda value: value if isinstance(value, str) else None,
@@ -183,13 +183,18 @@ async def test_errors_of_the_route(rig: Rig) -> None:
         with client(rig, key) as sdk:
             use(sdk)
 
-    with pytest.raises(openai.NotFoundError) as raised:
-        await asyncio.to_thread(call, lambda sdk: sdk.models.retrieve("gpt-image-2"))
-    assert raised.value.code == "not_found"
+    unknown: list[tuple[Callable[[OpenAI], object], str]] = [
+        (lambda sdk: sdk.models.retrieve("dall-e-3"), "model_not_found"),
+        (lambda sdk: sdk.get("/engines", cast_to=object), "not_found"),
+    ]
+    for use, code in unknown:
+        with pytest.raises(openai.NotFoundError) as raised:
+            await asyncio.to_thread(call, use)
+        assert raised.value.code == code
     with pytest.raises(openai.APIStatusError) as wrong:
         await asyncio.to_thread(call, lambda sdk: sdk.post("/models", cast_to=object))
     assert (wrong.value.status_code, wrong.value.code) == (405, "method_not_allowed")
-    assert attempts(rig) == 2
+    assert attempts(rig) == 3
 
 
 async def test_a_budget_that_is_used_up(rig: Rig) -> None:
@@ -209,6 +214,7 @@ async def test_a_budget_that_is_used_up(rig: Rig) -> None:
     [
         (404, openai.NotFoundError, "model_not_found"),
         (401, openai.InternalServerError, "upstream_auth"),
+        (402, openai.InternalServerError, "upstream_account_exhausted"),
         (502, openai.InternalServerError, "upstream_unknown"),
     ],
 )
@@ -258,13 +264,24 @@ async def test_without_retries_every_error_is_raised_at_once(rig: Rig) -> None:
     assert (attempts(rig), rig.sandbox.counts.asked) == (2, 1)
 
 
-async def test_the_upstreams_rate_limit_is_waited_for(rig: Rig) -> None:
-    headers = {"Retry-After": "1"}
-    rig.sandbox.faults.append(UpstreamFault(kind="status", status=429, headers=headers, times=1))
+async def test_the_upstreams_waits_are_waited_for(rig: Rig) -> None:
+    waits = ((429, {"Retry-After": "1"}), (503, {"retry-after-ms": "1100"}))
+    rig.sandbox.faults.extend(
+        UpstreamFault(kind="status", status=status, headers=headers, times=1)
+        for status, headers in waits
+    )
     started = time.monotonic()
     assert (await generate(rig, await rig.key())).data
-    assert time.monotonic() - started >= 1
-    assert (attempts(rig), rig.sandbox.counts.asked) == (2, 2)
+    assert time.monotonic() - started >= 2.1
+    assert (attempts(rig), rig.sandbox.counts.asked) == (3, 3)
+
+
+async def test_a_refusal_because_of_content_is_raised_at_once(rig: Rig) -> None:
+    body = '{"error":{"message":"No.","code":"moderation_blocked"}}'
+    rig.sandbox.fault = UpstreamFault(kind="status", status=403, body=body)
+    key, failure = await rig.key(), openai.PermissionDeniedError
+    error = await raised_once(rig, key, failure, "moderation_blocked", upstream=1)
+    assert error.type == "upstream_error"
 
 
 async def test_our_rate_limit_is_waited_for(rig: Rig) -> None:
@@ -292,9 +309,10 @@ async def test_a_draining_gateway_is_asked_again_elsewhere(rig: Rig) -> None:
 async def test_a_full_gateway_is_asked_again(tmp_path: Path) -> None:
     async with running_rig(tmp_path, FLAT, SERVER_MAX_IN_FLIGHT="1") as rig:
         key = await rig.key()
-        rig.sandbox.settings.latency = 0.3
+        rig.sandbox.settings.latency = 1.5  # the client starts slowly on a busy machine
         first = asyncio.create_task(rig.generate(key, None))
         await until(lambda: rig.sandbox.counts.in_flight == 1)
+        rig.sandbox.settings.latency = 0
         assert (await generate(rig, key)).data
         assert (await first).status == 200
         assert (attempts(rig), rig.sandbox.counts.asked) == (3, 2)

@@ -5,9 +5,10 @@ from collections.abc import Collection
 import pytest
 
 from gateway.config.environment import find_stray_variables, value_of
+from gateway.config.load import read_settings
 from gateway.config.settings import OPTIONS as SECTION_OPTIONS
 from gateway.config.settings import SECTIONS
-from gateway.core.faults import ENVIRONMENT, Faults
+from gateway.core.faults import ENVIRONMENT, ConfigError, Faults
 from gateway.core.secret import Secret
 
 OPTIONS = {
@@ -28,6 +29,8 @@ KNOWN = {option.variable for option in OPTIONS.values() if option.variable}
         ("server.drain_seconds", "10", 10.0),
         ("server.drain_seconds", "1e2", 100.0),
         ("server.host", "0.0.0.0", "0.0.0.0"),
+        ("server.host", "127.0.0.1, ::1", ("127.0.0.1", "::1")),
+        ("server.host", '["::1"]', "::1"),
         ("cache.enabled", "false", False),
         ("cache.enabled", " True ", True),
         ("cache.ignore_fields", "user, trace ,", ("user", "trace")),
@@ -37,6 +40,8 @@ KNOWN = {option.variable for option in OPTIONS.values() if option.variable}
         ("limits.images_per_day", "0", 0),
         ("limits.cost_per_day_usd", "0.10", 100_000),
         ("log.level", "debug", "debug"),
+        ("log.level", "INFO", "info"),
+        ("log.level", "Warning", "warning"),
         ("upstream.base_url", "https://example.com/", "https://example.com"),
         ("upstream.api_key", "sk-1", Secret("sk-1")),
         ("keys.pepper", "sixteen bytes, ü", Secret("sixteen bytes, ü")),
@@ -52,6 +57,7 @@ def test_valid_values(option: str, text: str, value: object) -> None:
         *(("server.port", text) for text in ("80.0", "0x50", "1__0", "_1", "eighty", "-1", "٨٠")),
         *(("server.port", text) for text in ("65536", "9" * 40, "true", "8080;canary")),
         pytest.param("server.port", "9" * 10_000, id="many digits"),
+        pytest.param("server.port", "9" + "_9" * 10_000, id="many groups of digits"),
         *(("server.drain_seconds", text) for text in ("nan", "inf", "-1", "1e400", "5s", "true")),
         *(("cache.enabled", text) for text in ("1", "0", "yes", "on", "none")),
         *(("cache.ignore_fields", text) for text in ("[", "[1]", "['a'", "[]\nb = 1", "['a']x")),
@@ -67,6 +73,25 @@ def test_invalid_values(option: str, text: str) -> None:
         value_of(OPTIONS[option], text)
     assert str(caught.value) == f"must be {OPTIONS[option].valid}"
     assert "canary" not in str(caught.value)
+
+
+@pytest.mark.parametrize("mark", ['"', "'", "`"])
+@pytest.mark.parametrize(
+    "option",
+    [
+        *("upstream.api_key", "keys.pepper", "admin.token", "store.url", "cache.url"),
+        *("upstream.base_url", "server.port"),
+    ],
+)
+def test_quotes_around_a_value_are_a_fault_that_says_so(option: str, mark: str) -> None:
+    with pytest.raises(ValueError, match=r"^has quotes around it: remove them$"):
+        value_of(OPTIONS[option], f"{mark}canary canary canary{mark}")
+    with pytest.raises(ValueError, match=r"^begins with a byte order mark"):
+        value_of(OPTIONS[option], "\ufeffcanary")
+
+
+def test_a_pepper_may_begin_with_a_quote() -> None:
+    assert value_of(OPTIONS["keys.pepper"], "'" + "x" * 16) == Secret("'" + "x" * 16)
 
 
 def stray(
@@ -120,6 +145,8 @@ def test_a_variable_of_no_section_only_causes_a_warning(name: str, meant: str) -
         *("GATEWAY_SERVICE_HOST", "GATEWAY_SERVICE_PORT", "GATEWAY_PORT_80_TCP"),
         *("GATEWAY_SERVICE_PORT_HTTP", "GATEWAY_PORT_80_TCP_ADDR", "GATEWAY_CACHE_PORT_1_TCP"),
         *("GATEWAY_STORE_SERVICE_HOST", "GATEWAY_CACHE_SERVICE_PORT", "GATEWAY_ADMIN_SERVICE_PORT"),
+        *("GATEWAY_SERVER_PORT_80_TCP_PORT", "GATEWAY_SERVER_PORT_80_TCP_PROTO"),
+        *("GATEWAY_STORE_REDIS_SERVICE_PORT_TCP_REDIS", "GATEWAY_ADMIN_2_PORT_53_UDP"),
         *("GATEWAY_", "GATEWAY_MODELS_X", "GATEWAY_OF_SOMEBODY_ELSE"),
     ],
 )
@@ -129,12 +156,34 @@ def test_any_other_variable_is_a_warning(name: str) -> None:
     assert warning == f"environment {name}: not an option of the gateway, ignored"
 
 
-@pytest.mark.parametrize("name", ["GATEWAY_PORT", "GATEWAY_ADMIN_PORT", "GATEWAY_STORE_PORT"])
-def test_an_address_of_kubernetes_is_a_warning(name: str) -> None:
-    faults, (warning,) = stray(name, value="tcp://10.0.0.7:80")
+ADDRESSES = ("tcp://10.0.0.7:80", "udp://10.0.0.7:53", "sctp://[fd00::7]:80")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("GATEWAY_PORT", "GATEWAY_ADMIN_PORT", "GATEWAY_STORE_PORT"),
+        *("GATEWAY_CACHE_REDIS_PORT", "GATEWAY_STORE_2_PORT"),
+    ],
+)
+@pytest.mark.parametrize("address", ADDRESSES)
+def test_an_address_of_kubernetes_is_a_warning(name: str, address: str) -> None:
+    faults, (warning,) = stray(name, value=address)
     assert not faults
     assert warning == f"environment {name}: not an option of the gateway, ignored"
     assert stray(name) != ([], [warning])
+
+
+@pytest.mark.parametrize("name", ["GATEWAY_SERVER_PORT", "GATEWAY_SERVER_ADMIN_PORT"])
+@pytest.mark.parametrize("address", ADDRESSES)
+def test_an_address_of_kubernetes_is_not_read_as_an_option(name: str, address: str) -> None:
+    settings, (warning,) = read_settings("[server]\nport = 81\nadmin_port = 82", {name: address})
+    assert (settings.server.port, settings.server.admin_port) == (81, 82)
+    assert str(warning) == (
+        f"environment {name}: ignored: it holds the address of a Kubernetes Service"
+    )
+    with pytest.raises(ConfigError):
+        read_settings("", {name: "http://10.0.0.7"})
 
 
 def test_variables_of_other_programs_cause_nothing() -> None:

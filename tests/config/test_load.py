@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import pytest
 
+from gateway.config.images import NO_LINKS
 from gateway.config.load import read_settings
 from gateway.config.settings import OPTIONS as SECTION_OPTIONS
 from gateway.config.settings import Settings
@@ -200,15 +201,20 @@ PORT = "must be an integer from 0 to 65535"
             "variable GATEWAY_CACHE_URL",
         ),
         (
+            "[store]\nurl = 'redis+sentinel://h/s?sentinel_password=pw'",
+            "[store] url: holds a password, which must not be in a file: set the environment "
+            "variable GATEWAY_STORE_URL",
+        ),
+        (
             "[store]\nurl = 'redis:h'",
             "[store] url: must be sqlite: and the path of a file, or the URL of a Redis (redis://, "
-            "rediss://, redis+cluster://, redis+sentinel://)",
+            "rediss://, redis+cluster://, redis+sentinel://, redis+unix://)",
         ),
         (
             "[cache]\nurl = 'sqlite:x'",
             "[cache] url: must be the URL of a Redis (redis://, rediss://, redis+cluster://, "
-            'redis+sentinel://), or "" for memory only; the URL names a file, but a shared cache '
-            "needs Redis",
+            'redis+sentinel://, redis+unix://), or "" for memory only; the URL names a file, but a '
+            "shared cache needs Redis",
         ),
         ("[server]\nport = ", "not valid TOML: Invalid value (at line 2, column 8)"),
     ],
@@ -274,6 +280,7 @@ def test_a_wrong_value_is_compared_with_no_other() -> None:
 
 
 SAME_PORT = "[server] admin_port: must differ from port on the same host"
+LINKLESS = f"[images] deliver: {NO_LINKS}"
 SHORT = "[upstream] timeout_seconds: must be above connect_seconds"
 
 
@@ -285,10 +292,25 @@ SHORT = "[upstream] timeout_seconds: must be above connect_seconds"
         ("server = {port = 80, admin_host = '127.0.0.2', admin_port = 80}", None),
         ("server = {port = 80, host = '0.0.0.0', admin_port = 80}", SAME_PORT),
         ("server = {port = 80, admin_host = '::', admin_port = 80}", SAME_PORT),
+        ("server = {port = 80, admin_host = ['::1', '127.0.0.1'], admin_port = 80}", SAME_PORT),
+        ("server = {port = 80, admin_host = ['::1', '127.0.0.2'], admin_port = 80}", None),
+        ("server = {port = 80, host = ['::0', '127.0.0.1'], admin_port = 80}", SAME_PORT),
         ("server = {port = 0, admin_port = 0}", None),
         ("server = {tls_cert = 'c', tls_key = 'k'}", None),
         ("server = {tls_cert = 'c'}", "[server] tls_key: is needed because tls_cert is set"),
         ("server = {tls_key = 'k'}", "[server] tls_cert: is needed because tls_key is set"),
+        ("store = {wait_replicas = 1}", "[store] wait_replicas: needs a Redis as the store"),
+        ("store = {wait_replicas = 1, url = 'redis://h'}", None),
+        ("images = {deliver = 'url'}", None),
+        ("images = {deliver = 'url', enabled = false}", LINKLESS),
+        ("images = {deliver = 'both'}\nstore = {url = 'redis://h'}", LINKLESS),
+        ("images = {deliver = 'both'}\ncache = {url = 'redis://h'}", LINKLESS),
+        ("images = {deliver = 'both', shared = true}\ncache = {url = 'redis://h'}", None),
+        ("images = {deliver = 'auto'}\ncache = {url = 'redis://h'}", None),
+        (
+            "images = {deliver = 'url', enabled = false}\nupstream = {response_format = true}",
+            None,
+        ),
         ("upstream = {connect_seconds = 5, timeout_seconds = 5.1}", None),
         ("upstream = {connect_seconds = 5, timeout_seconds = 5}", SHORT),
         ("upstream = {connect_seconds = 6, timeout_seconds = 5}", SHORT),

@@ -1,5 +1,6 @@
 """docs/configuration.md and config/gateway.toml agree with the declarations of the options."""
 
+import json
 import re
 import tomllib
 from pathlib import Path
@@ -11,13 +12,14 @@ from docs.reference import (
     PAGE,
     TEAM_TABLES,
     Tables,
-    descriptions,
     gateway_tables,
     reference,
 )
 from gateway.config.load import read_settings
 from gateway.config.models import KNOWN_TOKEN_PRICES, TokenPrices
+from gateway.config.options import descriptions
 from gateway.config.settings import OPTIONS, Settings
+from gateway.proxy.image_request import read_request
 
 ROOT = Path(__file__).parents[2]
 TEAMS = (ROOT / "config" / "teams.toml").read_text(encoding="utf-8")
@@ -72,7 +74,11 @@ def test_the_shipped_file_has_the_defaults() -> None:
     assert read_settings(SHIPPED, {}) == (Settings(), [])
     tables = tomllib.loads(SHIPPED)
     for section, options in OPTIONS.items():
-        with_default = {name for name, option in options.items() if option.default is not None}
+        with_default = {
+            name
+            for name, option in options.items()
+            if option.default is not None and "gone" not in option.notes
+        }
         assert tables.get(section, {}).keys() == with_default - {"base_url"}
 
 
@@ -85,6 +91,13 @@ def test_the_examples_in_the_shipped_file_are_valid() -> None:
     assert found.alerts.webhooks["design"].teams == ("design",)
     assert found.limits.images_per_day
     assert found.models["gpt-image-2"].sizes.allowed
+    assert "dall-e-3" in found.models["gpt-image-2"].aliases
+    for sent in ({"quality": "standard", "style": "vivid"}, {"size": "512x512"}):
+        body = json.dumps({"model": "dall-e-3", "prompt": "a cat", **sent}).encode()
+        request = read_request(body, found.models, found.default_model)
+        assert request.body.keys() == {"model", "prompt", "size", "n"} | sent.keys() - {"style"}
+        assert (request.model, request.size) == ("gpt-image-2", "1024x1024")
+        assert request.quality in (None, "medium")
     assert found.models["gpt-image-2"].token_prices == TokenPrices(
         **KNOWN_TOKEN_PRICES["gpt-image-2"], text_output=30_000_000
     )

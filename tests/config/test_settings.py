@@ -1,11 +1,14 @@
 """The bounds of each option. tests/config/test_reference.py has the defaults."""
 
+from pathlib import Path
+
 import pytest
 
 from gateway.config.settings import (
     OPTIONS,
     SECTIONS,
     CacheSettings,
+    Settings,
     StoreSettings,
 )
 from gateway.config.store_url import StoreUrl
@@ -57,10 +60,14 @@ BAD_URLS = [
     [
         (
             "server.host",
-            ["0.0.0.0", "::", "localhost", "a-b.c"],
-            ["", " ", "a b", "h/", "http://h"],
+            ["0.0.0.0", "::", "fe80::1%eth0", "localhost", "a-b.c", ["127.0.0.1", "::1"], ["h"]],
+            [
+                *("", " ", "a b", "h/", "http://h", "a,b", [], [""], ["h", 1], ["a b"], 1),
+                *("127.0.0.1:80", "h:80", "[::1]", ":80", ["::1", "h:80"]),
+            ],
         ),
         ("server.port", [0, 1, 65_535], [-1, 65_536, 80.0, "80", True]),
+        ("server.drain_notice_seconds", [0, 0.1, 86_400], [-0.1, 86_401, "1"]),
         ("server.drain_seconds", [0, 0.1, 86_400], [-0.1, 86_401, "1"]),
         ("server.max_body_bytes", [1, 2**40], [0, -1, 2**40 + 1, 1.5]),
         ("server.max_in_flight", [1, 1_000_000], [0, 1_000_001]),
@@ -76,14 +83,27 @@ BAD_URLS = [
             [[], ["user"], ["n2"]],
             [["n"], ["a", "prompt"], [""], "user", [1]],
         ),
+        (
+            "server.allowed_origins",
+            [["https://a.example", "http://localhost:3000", "app://x", "http://[::1]:1"], ["*"]],
+            [
+                ["a.example"],
+                ["https://a.example/"],
+                ["null"],
+                ["https://*.a"],
+                "*",
+                [""],
+                ["a b://c"],
+            ],
+        ),
         ("cache.ignore_fields", [["models"]], [["size"], ["model"], ["a\n"]]),
         ("limits.images_per_day", [0, 1, 10**12], [-1, 1.0, "1", True, 10**12 + 1]),
         ("limits.cost_per_day_usd", [0, "0.5", 0.5, 10], [-1, True, "0.0000001", 1e-7, 10**9 + 1]),
         ("usage.keep_days", [0, 32, 400], [-1, 1, 31, 36_501]),
-        ("log.level", ["debug", "info", "warning", "error"], ["warn", "DEBUG", "", 1]),
+        ("log.level", ["debug", "info", "warning", "error"], ["warn", "debug ", "", 1]),
         ("log.format", ["auto", "json", "console"], ["text", "", True]),
         ("upstream.base_url", ["", "https://h"], BAD_URLS),
-        ("upstream.api_key", ["sk-1"], ["a\nb", "a b", "ü"]),
+        ("upstream.api_key", ["sk-1"], ["a\nb", "a b", "ü", ""]),
         ("keys.pepper", ["x" * 16, "ü" * 8], ["x" * 15]),
         (
             "store.url",
@@ -94,6 +114,11 @@ BAD_URLS = [
             "cache.url",
             ["redis://h", "redis+sentinel://h/m", ""],
             ["postgres://h/db", "sqlite:x"],
+        ),
+        (
+            "images.fetch_hosts",
+            [["pictures.test", "10.0.0.1"], ["fd00::1"], []],
+            [["pictures.test:8443"], ["*.test"], ["https://pictures.test"], [""]],
         ),
     ],
 )
@@ -121,3 +146,7 @@ def test_a_url_with_a_password_is_the_environments(option: str) -> None:
 def test_secrets() -> None:
     secrets = [name for options in OPTIONS.values() for name in options if options[name].is_secret]
     assert sorted(secrets) == ["api_key", "pepper", "token"]
+
+
+def test_pictures_are_kept_in_a_folder() -> None:
+    assert Settings().images.folder == Path("data/images")

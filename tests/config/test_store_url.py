@@ -16,12 +16,29 @@ GOOD = {
         kind="redis", nodes=(("h", 6379),), user="me", password=Secret("p"), tls=True
     ),
     "rediss://h?ssl_ca_certs=/etc/ca.pem": StoreUrl(
-        kind="redis", nodes=(("h", 6379),), tls=True, ca_certs="/etc/ca.pem"
+        kind="redis", nodes=(("h", 6379),), tls=True, tls_files={"ssl_ca_certs": "/etc/ca.pem"}
+    ),
+    "rediss+cluster://h?ssl_certfile=/c%26+&ssl_keyfile=k": StoreUrl(
+        kind="cluster",
+        nodes=(("h", 6379),),
+        tls=True,
+        tls_files={"ssl_certfile": "/c&+", "ssl_keyfile": "k"},
+    ),
+    "redis+unix:///run/redis.sock": StoreUrl(kind="redis", path="/run/redis.sock"),
+    "unix://me:p%40@/run/a%3Fb?db=3": StoreUrl(
+        kind="redis", path="/run/a?b", user="me", password=Secret("p@"), db=3
     ),
     "redis+cluster://a:1,b": StoreUrl(kind="cluster", nodes=(("a", 1), ("b", 6379))),
     "rediss+cluster://a": StoreUrl(kind="cluster", nodes=(("a", 6379),), tls=True),
     "redis+sentinel://a,b:7/main": StoreUrl(
         kind="sentinel", nodes=(("a", 26379), ("b", 7)), service="main"
+    ),
+    "redis+sentinel://a/main?sentinel_user=s&sentinel_password=w%3D+": StoreUrl(
+        kind="sentinel",
+        nodes=(("a", 26379),),
+        service="main",
+        sentinel_user="s",
+        sentinel_password=Secret("w=+"),
     ),
     "redis+sentinel://a/main/2": StoreUrl(
         kind="sentinel", nodes=(("a", 26379),), service="main", db=2
@@ -54,8 +71,21 @@ SPECIAL = "special characters in user and password must be percent-encoded"
         ("the database must be a number", ("redis://h/x", "redis://h/1/2")),
         ("a cluster has one database", ("redis+cluster://h/1",)),
         ("the service name is missing", ("redis+sentinel://h", "redis+sentinel://h/")),
-        ("only ssl_ca_certs=FILE may follow", ("redis://h?db=1", "rediss://h?ssl_ca_certs=")),
+        (
+            "only these may follow the [?], each once and with a value: ssl_ca_certs, ssl_certfile",
+            (
+                *("redis://h?db=1", "rediss://h?ssl_ca_certs=", "rediss://h?", "redis://h?x=y"),
+                "rediss://h?ssl_ca_certs=a&ssl_ca_certs=b",
+            ),
+        ),
+        ("only these may follow the [?], each once and with a value: db", ("unix:///x?ssl=1",)),
+        ("the database must be a number", ("redis+unix:///x?db=one",)),
         ("ssl_ca_certs needs rediss://", ("redis://h?ssl_ca_certs=/x",)),
+        ("ssl_certfile and ssl_keyfile need each other", ("rediss://h?ssl_certfile=/x",)),
+        ("sentinel_password needs redis.sentinel://", ("redis://h?sentinel_password=x",)),
+        ("sentinel_user needs sentinel_password", ("redis+sentinel://h/x?sentinel_user=x",)),
+        ("the path of a Unix socket must be absolute", ("redis+unix://", "unix://tmp/r.sock")),
+        (SPECIAL, ("redis+unix://h/x@y", "unix://me:p/w@/x")),
     ],
 )
 def test_an_invalid_url_is_refused_without_an_echo(problem: str, texts: tuple[str, ...]) -> None:
@@ -72,6 +102,8 @@ def test_an_invalid_url_is_refused_without_an_echo(problem: str, texts: tuple[st
         ("redis://me:CANARY@h", "redis://h:6379/0"),
         ("rediss+cluster://:CANARY@[::1],b:1", "rediss+cluster://[::1]:6379,b:1"),
         ("redis+sentinel://:CANARY@a/main/2", "redis+sentinel://a:26379/main/2"),
+        ("redis+sentinel://a/m?sentinel_password=CANARY", "redis+sentinel://a:26379/m/0"),
+        ("unix://:CANARY@/run/redis.sock?db=1", "redis+unix:///run/redis.sock?db=1"),
     ],
 )
 def test_people_see_no_credentials(text: str, shown: str) -> None:

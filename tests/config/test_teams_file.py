@@ -12,7 +12,10 @@ from gateway.core.model import Limits, Team
 
 SHIPPED = (Path(__file__).parents[2] / "config" / "teams.toml").read_text(encoding="utf-8")
 FIXED = Model(
-    name="fixed", prices=PriceTable(flat=1), sizes=SizeRules(auto=False, allowed=("1024x1024",))
+    name="fixed",
+    aliases=("square",),
+    prices=PriceTable(flat=1),
+    sizes=SizeRules(auto=False, allowed=("1024x1024",)),
 )
 MODELS = {"gpt-image-2": GPT_IMAGE_2, "fixed": FIXED}
 
@@ -89,6 +92,10 @@ MONEY = "must be dollars, 0 or more, with at most six decimals, such as 0.05"
             "models = ['fixed', 'gpt-image-1']",
             "[teams.a] models: item 2 is not a configured model; did you mean 'gpt-image-2'?",
         ),
+        (
+            "models = ['gpt-image-2', 'square']",
+            "[teams.a] models: item 2 is not a configured model; it is an alias of fixed",
+        ),
         ("models = ['canary']", "[teams.a] models: item 1 is not a configured model"),
         ("sizes = ['512x512']", "[teams.a] sizes: item 1: none of the team's models"),
         ("sizes = ['auto', 'canary']", "[teams.a] sizes: item 2: none of the team's models"),
@@ -164,3 +171,15 @@ def test_the_examples_in_the_shipped_file_are_valid() -> None:
     _, research = read_teams(shown, models={"gpt-image-2": GPT_IMAGE_2})
     assert research.limits.images_per_day == 1_000
     assert research.qualities == ("high",)
+
+
+@pytest.mark.parametrize("form", ["auto", "b64_json", "url", "both", "upstream"])
+def test_forms_with_links_need_a_gateway_that_has_them(form: str) -> None:
+    text = f'[teams.a]\ndeliver = "{form}"'
+    (team,) = read_teams(text, models=MODELS)
+    assert team.deliver == form
+    if form in ("url", "both"):
+        with pytest.raises(ConfigError, match=r"\[teams.a\] deliver: needs links to pictures"):
+            read_teams(text, models=MODELS, has_urls=False)
+    else:
+        assert read_teams(text, models=MODELS, has_urls=False) == [team]

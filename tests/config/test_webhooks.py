@@ -110,6 +110,15 @@ def test_a_variable_that_a_webhook_names_is_no_stray_one() -> None:
         read_settings("", {"GATEWAY_ALERTS_OPS": URL})
 
 
+def test_quotes_around_a_variable_are_a_fault_that_says_so() -> None:
+    found = faults(TOML, {"OPS_URL": f'"{URL}"', "OPS_SECRET": f"'{SECRET}'"})
+    fault = "the content of the variable has quotes around it: remove them"
+    assert found == [
+        f"x: [alerts.webhooks.ops] url_env: {fault}",
+        f"x: [alerts.webhooks.ops] secret_env: {fault}",
+    ]
+
+
 def test_webhooks_that_are_no_table() -> None:
     assert faults("[alerts]\nwebhooks = 3") == ["x: [alerts] webhooks: must be a table"]
     assert faults("alerts = 3") == ["x: [alerts]: must be a table"]

@@ -2,15 +2,16 @@
 
 import asyncio
 import random
-from typing import Protocol
+from typing import Any, Protocol
 
 import pytest
-from msgspec.structs import replace
+from msgspec.structs import asdict, replace
 
 from gateway.core.errors import StoreUnavailable
 from gateway.core.model import Entry
 from gateway.core.periods import PeriodUsage
 from gateway.quota.account import Account, Hold
+from gateway.quota.purchase import KeptEntry, Purchase, Refunded, charged_entry
 from gateway.quota.store import Change
 from gateway.stores.port import Observe, Store
 
@@ -19,6 +20,7 @@ MIDNIGHT = 1_772_323_200.0
 
 NOON = MIDNIGHT + 12 * 3600
 PERIOD = 20_513
+REFUNDED = Refunded(at=NOON + 60, who="command line as ünï", why="not billed")
 
 
 class MakeStore(Protocol):
@@ -57,6 +59,29 @@ def entry(id: str, *, at: float = NOON, team: str = "red", **fields: int | str) 
     return Entry(
         **{**values, "id": id, "at": at, "team": team, "images_bought": 1, "cost": 5, **fields}  # type: ignore[arg-type]
     )
+
+
+def purchase(id: str, *, at: float = NOON, **fields: Any) -> Purchase:
+    """Two images for 10 micro-dollars, charged as unknown."""
+    values = {"request_id": f"q-{id}", "team": "red", "key": "k1", "model": "m", "size": "s"}
+    return Purchase(
+        **{**values, "id": id, "at": at, "quality": "q", "images": 2, "cost": 10, **fields},
+        in_gateway=True,
+        in_key=False,
+    )
+
+
+def unknown(id: str, **fields: Any) -> KeptEntry:
+    """The entry of an unknown charge, with its record."""
+    of = purchase(id, **fields)
+    return KeptEntry(**asdict(charged_entry(of)), purchase=of)
+
+
+def refund(id: str, **fields: Any) -> KeptEntry:
+    """The entry of a refund."""
+    of = replace(purchase(id, **fields), state="refunded", refunded=REFUNDED)
+    free = {"outcome": "failed", "images_bought": 0, "images_unknown": 0, "cost": 0}
+    return KeptEntry(**{**asdict(charged_entry(of)), **free}, purchase=of)
 
 
 async def put(store: Store, name: str, account: Account) -> None:

@@ -31,6 +31,24 @@ async def test_each_swap_raises_the_version_by_one(store: Store) -> None:
         assert not await store.accounts.swap([Change("a", version, spent(9))], [])
 
 
+@pytest.mark.parametrize("thorough", [False, True])
+async def test_a_probe_writes_but_changes_no_account(make_store: MakeStore, thorough: bool) -> None:
+    async with make_store() as store, make_store() as other:
+        await put(store, "a", spent(1))
+        await store.accounts.record([entry("e")])
+        before = await other.accounts.load(["a", "b"])
+        usage = await other.usage.report([], None, None)
+        for _ in range(3):
+            await store.accounts.probe(thorough=thorough)
+        after = await other.accounts.load(["a", "b"])
+        assert after.accounts == before.accounts == [(spent(1), 1), (EMPTY, 0)]
+        assert after.now >= before.now
+        assert await other.usage.report([], None, None) == usage
+        assert await store.accounts.swap([Change("a", 1, spent(2))], [])
+    with pytest.raises(StoreUnavailable):
+        await store.accounts.probe(thorough=thorough)
+
+
 async def test_an_account_comes_back_as_it_was_also_after_reopening(make_store: MakeStore) -> None:
     async with make_store() as store:
         await put(store, "a", FULL)

@@ -37,7 +37,12 @@ def line(number: int, *, at: float = NOON, writer: str = WRITER, **fields: Any) 
 
 def stranger(number: int, route: str | None = None) -> RequestLine:
     """The `number`th line of a writer: requests without a known key."""
-    unknown = dict.fromkeys(("team", "key", "model", "size", "quality", "upstream", "fingerprint"))
+    unknown = dict.fromkeys(
+        (
+            *("team", "key", "model", "size", "quality", "upstream", "fingerprint"),
+            *("upstream_status", "reason", "refused_by"),
+        )
+    )
     values = {"outcome": "unauthenticated", "status": 401, "code": "invalid_api_key", "requests": 3}
     return replace(line(number), **unknown, **values, route=route)
 

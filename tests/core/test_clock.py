@@ -1,6 +1,8 @@
 """The clock that the gateways of one store share."""
 
-from gateway.core.clock import PROMPT_SECONDS, SharedClock
+import time
+
+from gateway.core.clock import PROMPT_SECONDS, SharedClock, since_boot
 from tests.conformance.store import Wall
 
 
@@ -29,3 +31,9 @@ def test_a_late_correction_only_counts_without_a_better_one() -> None:
     assert clock.now() == 501
     clock.correct(700.0, PROMPT_SECONDS)
     assert clock.now() == 700 + PROMPT_SECONDS / 2
+
+
+def test_the_time_since_boot_includes_what_the_monotonic_clock_counts() -> None:
+    first, monotonic, second = since_boot(), time.monotonic(), since_boot()
+    assert first <= second
+    assert second >= monotonic

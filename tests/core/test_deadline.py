@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
+from redis.asyncio import Redis
 
 from gateway.cache import redis_connection
-from gateway.cache.redis_connection import RedisConnection
+from gateway.cache.redis_connection import RedisConnection, RedisUnavailable
 from gateway.config.store_url import parse_store_url
 from gateway.core.deadline import Deadline
 from gateway.stores.redis import RedisStore
@@ -103,6 +104,35 @@ def test_a_standstill_does_not_suspend_the_cache(tmp_path: Path, run: Run[bool])
                 await connection.close()
 
     assert run(ask()) is False
+
+
+@pytest.mark.skipif(len(LOOPS) == 1, reason="uvloop is not installed")
+def test_a_write_to_a_connection_that_was_just_lost_is_an_outage(tmp_path: Path) -> None:
+    """uvloop raises RuntimeError there.
+
+    asyncio's own loop raises ConnectionError, or from Python 3.12 on AttributeError by a fault of
+    its `writelines`.
+    """
+
+    async def write(client: RedisClient) -> None:
+        assert isinstance(client, Redis)
+        connection = await client.connection_pool.get_connection()  # type: ignore[no-untyped-call]
+        connection._writer.transport.abort()
+        await asyncio.sleep(0.05)
+        await connection.send_command("GET", "nothing")
+
+    async def ask() -> None:
+        async with running_redis(tmp_path / "redis") as server:
+            connection = RedisConnection(parse_store_url(server.url), time.time)
+            await connection.open()
+            try:
+                with pytest.raises(RedisUnavailable):
+                    await connection.run(write)
+            finally:
+                await connection.close()
+
+    with asyncio.Runner(loop_factory=LOOPS[-1]) as runner:
+        runner.run(ask())
 
 
 def test_a_standstill_refuses_no_purchase(tmp_path: Path, run: Run[int]) -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from gateway.core.headers import (
     bearer,
     clamp_retry_after,
-    json_content_type,
+    content_type_fault,
     request_id,
     retry_after,
 )
@@ -70,11 +70,12 @@ def test_any_other_request_id_is_replaced(value: str | None) -> None:
         *("application/json", "Application/JSON", " application/json "),
         *("application/json; charset=utf-8", 'application/json; charset="utf-8"'),
         *("application/json; profile=x; charset=utf-8", "application/vnd.api+json"),
+        *("application/json; charset=UTF8", 'application/json;charset="Us-Ascii"'),
         "application/vnd.a.b-c+x+json; charset=utf-8",
     ],
 )
 def test_json_content_types(value: str) -> None:
-    assert json_content_type(value)
+    assert content_type_fault(value) is None
 
 
 @pytest.mark.parametrize(
@@ -87,15 +88,28 @@ def test_json_content_types(value: str) -> None:
     ],
 )
 def test_other_content_types(value: str | None) -> None:
-    assert not json_content_type(value)
+    assert content_type_fault(value) is not None
+
+
+@pytest.mark.parametrize(
+    ("charset", "named"),
+    [
+        *(("UTF-16", "utf-16"), ('"ISO-8859-1"', "iso-8859-1"), ("gb18030", "gb18030")),
+        *((other, "another charset") for other in ("", "canary", "utf-16\x00", '""', "*")),
+    ],
+)
+def test_only_known_charsets_are_named(charset: str, named: str) -> None:
+    for before in ("", "charset=utf-8; ", "boundary=x;"):
+        fault = content_type_fault(f"application/json; {before}charset={charset}")
+        assert fault == f"Send the request in UTF-8, not in {named}."
 
 
 @given(st.text(max_size=40))
 def test_no_header_raises(value: str) -> None:
     bearer([value])
-    json_content_type(value)
+    content_type_fault(value)
     request_id(value, str)
-    clamp_retry_after(value, NOW)
+    clamp_retry_after(value, value, NOW)
 
 
 # -- responses ----------------------------------------------------------------------------------
@@ -107,9 +121,9 @@ def test_no_header_raises(value: str) -> None:
         (0.0, 0.0, 1.0),
         (1.0, 0.5, 1.1),
         (10.0, 0.5, 11.0),
-        (50.0, 0.99, 59.9),
-        (55.0, 0.99, 60.0),
-        (3600.0, 0.0, 60.0),
+        (49.0, 0.99, 58.702),
+        (55.0, 0.99, 59.0),
+        (3600.0, 0.0, 59.0),
     ],
 )
 def test_retry_after(wait: float, spread: float, seconds: float) -> None:
@@ -117,10 +131,10 @@ def test_retry_after(wait: float, spread: float, seconds: float) -> None:
 
 
 @given(st.floats(-1e9, 1e9), st.floats(0, 1, exclude_max=True))
-def test_retry_after_is_never_early_nor_above_a_minute(wait: float, spread: float) -> None:
+def test_retry_after_is_never_early_nor_a_minute(wait: float, spread: float) -> None:
     seconds = retry_after(wait, spread)
-    assert 1 <= seconds <= 60
-    assert seconds >= min(60, wait)
+    assert 1 <= seconds <= 59
+    assert seconds >= min(59, wait)
 
 
 @pytest.mark.parametrize(
@@ -128,24 +142,42 @@ def test_retry_after_is_never_early_nor_above_a_minute(wait: float, spread: floa
     [
         (None, None),
         ("1", 1),
-        ("60", 60),
-        ("999999999", 60),
-        ("1.2", 2),
-        (formatdate(NOW + 20, usegmt=True), 20),
-        (formatdate(NOW + 3600, usegmt=True), 60),
+        ("60", 59),
+        ("999999999", 59),
+        ("1.2", 1.2),
+        (formatdate(NOW + 20, usegmt=True), 19.75),
+        (formatdate(NOW + 3600, usegmt=True), 59),
         (formatdate(NOW - 3600, usegmt=True), 1),
-        ("Sunday, 15-Jun-25 15:07:00 GMT", 20),
-        ("Sun Jun 15 15:07:00 2025", 20),
-        ("Fri, 31 Dec 9999 23:59:59 GMT", 60),
+        ("Sunday, 15-Jun-25 15:07:00 GMT", 19.75),
+        ("Sun Jun 15 15:07:00 2025", 19.75),
+        ("Fri, 31 Dec 9999 23:59:59 GMT", 59),
         ("Mon, 01 Jan 0001 00:00:00 GMT", 1),
         *((value, None) for value in (" ", "soon", "-5", "nan", "\u0663", "9" * 5000)),
         *((f"Sun, {rest}", None) for rest in ("99 Jun 2025 15:07:00 GMT", f"{JUNE} +9999999999")),
         ("=?utf-8?b?" + "A" * 60, None),
-        ("Fri, 31 Dec 9999 23:59:59 -2359", 60),
+        ("Fri, 31 Dec 9999 23:59:59 -2359", 59),
     ],
 )
-def test_clamp_retry_after(value: str | None, seconds: int | None) -> None:
-    assert clamp_retry_after(value, NOW) == seconds
+def test_clamp_retry_after(value: str | None, seconds: float | None) -> None:
+    assert clamp_retry_after(value, None, NOW) == seconds
+
+
+@pytest.mark.parametrize(
+    ("value", "milliseconds", "seconds"),
+    [
+        (None, "2500", 2.5),
+        ("9", "2500", 2.5),
+        (None, "20", 1),
+        ("9", "90000", 59),
+        ("9", "soon", 9),
+        (formatdate(NOW + 20, usegmt=True), "-1", 19.75),
+        (None, "", None),
+    ],
+)
+def test_milliseconds_go_before_seconds(
+    value: str | None, milliseconds: str, seconds: float | None
+) -> None:
+    assert clamp_retry_after(value, milliseconds, NOW) == seconds
 
 
 def test_rate_limit_headers() -> None:

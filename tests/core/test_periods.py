@@ -1,10 +1,21 @@
+import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.core.periods import PeriodUsage, day_of, end_of_day, end_of_month, month_of
+from gateway.core.periods import (
+    PeriodUsage,
+    day_of,
+    day_text,
+    end_of_day,
+    end_of_month,
+    hour_text,
+    milliseconds,
+    month_of,
+    utc,
+)
 
 times = st.floats(0, datetime(2400, 1, 1, tzinfo=UTC).timestamp(), allow_nan=False)
 
@@ -41,6 +52,20 @@ def test_a_month_ends_where_the_next_begins(now: float) -> None:
     end = end_of_month(month_of(now))
     assert month_of(end) == month_of(now) + 1
     assert day_of(end - 0.001) + 1 == day_of(end)
+
+
+def test_times_are_in_utc_whatever_the_zone_of_the_machine() -> None:
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("TZ", "Asia/Tokyo")
+        time.tzset()
+        assert utc(1_772_366_400.9) == "2026-03-01T12:00:00Z"
+        assert hour_text(492_324) == "2026-03-01T12:00:00Z"
+        assert day_text(20_513) == "2026-03-01"
+    time.tzset()
+
+
+def test_durations_are_shown_to_a_tenth_of_a_millisecond() -> None:
+    assert milliseconds(1.23456) == 1234.6
 
 
 def test_a_period_counts_holds_and_charges_separately() -> None:

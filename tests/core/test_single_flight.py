@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from gateway.core.errors import Draining, UpstreamCut
+from gateway.core.errors import Draining
 from gateway.core.single_flight import Flights
+from gateway.core.upstream_errors import UpstreamCut
 
 
 class Work:

@@ -71,7 +71,7 @@ REFUSED = {
     "invalid_encoding": (
         *(b'{"a":"\\ud800"}', b'{"a":"\\udc00\\ud800"}', b'{"a":"\\ud83d\\\\ude00"}'),
         *(b'{"\\ud800":1}', b'{"a":[{"\\udfff":1}]}', b'{"a":"\xc3"}', b'{"a":"\xc0\xaf"}'),
-        *(b'{"a":"\xed\xa0\x80"}', b'\xef\xbb\xbf{"a":1}', '{"a":1}'.encode("utf-16")),
+        *(b'{"a":"\xed\xa0\x80"}', b'\xef\xbb\xbf\xff{"a":1}', '{"a":1}'.encode("utf-16")),
     ),
     "too_deep": (
         *(nested(MAX_LEVELS + 1), b'{"a":' * 50_000 + b"1" + b"}" * 50_000, b"[" * 100_000),
@@ -124,6 +124,8 @@ def test_an_error_carries_nothing_of_the_body(body: bytes) -> None:
         (b'{"a":"\\\\ud800"}', {"a": "\\ud800"}),
         (b'{"a":"\\u0000\\u001f\\n"}', {"a": "\x00\x1f\n"}),
         (b'{"a":"\xef\xbb\xbf"}', {"a": "\ufeff"}),
+        (b'\xef\xbb\xbf{"a":"\xef\xbb\xbf"}', {"a": "\ufeff"}),
+        (b"\xef\xbb\xbf \r\n{}", {}),
         ('{"é":1,"e\u0301":2}'.encode(), {"é": 1, "e\u0301": 2}),
         (b'{"a":{"b":1},"c":{"b":1},"b":1}', {"a": {"b": 1}, "c": {"b": 1}, "b": 1}),
         (b'{"a":"NaN","b":"1e400"}', {"a": "NaN", "b": "1e400"}),

@@ -1,10 +1,12 @@
 """The pages of requests and of the cache: lists, filters and purges."""
 
+import json
 import re
 
 from playwright.async_api import expect
 
 from gateway.core.model import Limits
+from gateway.upstream.sandbox import UpstreamFault
 from tests.support.browser import Screen
 
 
@@ -18,10 +20,12 @@ async def test_requests_are_shown_and_found(desk: Screen) -> None:
     await expect(table.get_by_role("row", name=re.compile("first-one"))).to_contain_text("bought")
     refused = table.get_by_role("row", name=re.compile("refused-one"))
     await expect(refused).to_contain_text("429")
+    used = "images_per_day of team red: 1 of 1 used, 1 asked, resets at "
+    await expect(refused).to_contain_text(used)
     await expect(table.get_by_role("row", name=re.compile("404"))).to_contain_text("not_found")
     heads, *rows = (await desk.exported()).splitlines()
-    assert "Outcome,Code,Status,Size,Quality,Images,Cost (USD)" in heads
-    assert ",insufficient_quota,insufficient_quota,429,1024x1024,auto," in rows[1]
+    assert "Outcome,Code,Status,Cause,Size,Quality,Images,Cost (USD)" in heads
+    assert f',insufficient_quota,insufficient_quota,429,"{used}' in rows[1]
     await desk.page.get_by_label("Errors only").check()
     await expect(table.locator("tbody tr")).to_have_count(2)
     assert "errors=true" in desk.address
@@ -52,6 +56,7 @@ async def test_the_cache_lists_repeated_requests_and_purges_on_demand(desk: Scre
     for _ in range(3):
         await desk.rig.generate(key, "an apple")
     await desk.open("/cache")
+    await expect(desk.page.get_by_text("Hit ratio of the disk")).to_be_visible()
     table = desk.page.get_by_role("table", name="Most repeated requests")
     await expect(table.locator("tbody tr")).to_have_count(1)
     await expect(table.get_by_role("row", name=re.compile(r"\bred\b"))).to_contain_text("1024x1024")
@@ -76,9 +81,14 @@ async def test_the_table_of_requests_fits_a_laptop(desk: Screen) -> None:
     for name in ("1", "2"):
         headers = {"X-Request-Id": name * 36}
         await desk.rig.generate(key, name, headers=headers, size="1536x1024", quality="medium")
+    said = json.dumps({"error": {"message": "No room for 1536x1024 now. " * 10}})
+    desk.rig.sandbox.fault = UpstreamFault(kind="status", status=500, times=1, body=said)
+    await desk.rig.generate(await desk.rig.key("blue"), "3", headers={"X-Request-Id": "3" * 36})
     await desk.page.set_viewport_size({"width": 1400, "height": 900})
     await desk.open("/activity")
     await expect(desk.page.get_by_text("2" * 36).last).to_be_in_viewport()
+    failed = desk.page.get_by_role("row", name=re.compile("3" * 36)).last
+    await expect(failed).to_contain_text("Upstream 500: No room for 1536x1024 now. No room")
     beyond = (
         "[...document.querySelectorAll('.scroll')].map(one => one.scrollWidth - one.clientWidth)"
     )

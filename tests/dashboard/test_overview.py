@@ -62,6 +62,18 @@ def days(count: int) -> list[str]:
 MANY = overview(days(90), [*(f"team-{number}" for number in range(10)), None])
 
 
+COLOURED = """canvas => {
+    const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+    let count = 0;
+    for (let at = 0; at < data.length; at += 4) {
+        const colours = data.slice(at, at + 3);
+        count += data[at + 3] > 200 && Math.max(...colours) - Math.min(...colours) > 60;
+    }
+    return count;
+}"""
+"""Counts the pixels that are not grey."""
+
+
 async def answer_with(screen: Screen, answer: object) -> None:
     """Answer the page with this in place of the admin API."""
 
@@ -155,6 +167,7 @@ async def test_latency_has_units_and_stands_at_its_day(desk: Screen) -> None:
         cells = panel.get_by_role("table").get_by_role("cell")
         await expect(cells.nth(44)).to_have_text(value)
         await expect(cells.nth(43)).to_have_text("\N{EN DASH}")
+        assert await panel.locator("canvas").evaluate(COLOURED) > 0  # the only value has a mark
 
 
 async def test_periods_without_requests_or_purchases_are_named(desk: Screen) -> None:

@@ -8,6 +8,7 @@ import pytest
 from playwright.async_api import Browser, expect
 
 from gateway.core.model import Limits
+from gateway.upstream.sandbox import UpstreamFault
 from gateway.web.admin.pages import SECTIONS
 from tests.support.browser import AXE, DESK, PHONE, SCHEMES, Scheme, Screen, opened
 from tests.support.rig import Rig
@@ -31,8 +32,10 @@ async def settled(screen: Screen) -> None:
 
 
 async def busy(rig: Rig) -> None:
-    """Make a purchase, a cache hit and a refusal, so that no page is empty."""
-    key = await rig.key("red", limits=Limits(images_per_day=1))
+    """Make purchases, a cache hit and a refusal, so that no page is empty."""
+    key = await rig.key("red", limits=Limits(images_per_day=2))
+    rig.sandbox.fault = UpstreamFault(kind="cut_before_headers", times=1)
+    await rig.generate(key, "unknown")
     for prompt in ("an apple", "an apple", "a pear"):
         await rig.generate(key, prompt)
 

@@ -157,6 +157,35 @@ async def test_a_concurrent_change_is_not_overwritten(desk: Screen) -> None:
     assert (team["limits"]["images_per_day"], team["limits"]["images_per_month"]) == (7, None)
 
 
+async def test_a_teams_unknown_hold_is_shown_kept_and_changed(desk: Screen) -> None:
+    await make_team(desk, "red")
+    rule = desk.page.locator("dl div", has_text="Repeats of an unknown outcome")
+    await expect(rule).to_contain_text("as long as the gateway's configuration says")
+    for seconds, shown in (("90", "refused for 1 min 30 s"), (None, "1 min 30 s"), ("0", "bought")):
+        await desk.page.get_by_role("button", name="Change", exact=True).click()
+        dialog = desk.page.get_by_role("dialog", name="Change red")
+        if seconds is not None:
+            await dialog.get_by_label("Refuse repeats").fill(seconds)
+        await dialog.get_by_role("button", name="Save").click()
+        await expect(dialog).to_have_count(0)
+        await expect(rule).to_contain_text(shown)
+    assert (await desk.rig.ask_admin("GET", "teams/red")).json["unknown_hold_seconds"] == 0
+
+
+async def test_the_form_of_a_teams_pictures_is_shown_kept_and_changed(desk: Screen) -> None:
+    await make_team(desk, "red")
+    rule = desk.page.locator("dl div", has_text="Form of pictures")
+    await expect(rule).to_contain_text("as the gateway's configuration says")
+    for form, shown in (("both", "both"), (None, "both"), ("", "as the gateway's")):
+        await desk.page.get_by_role("button", name="Change", exact=True).click()
+        dialog = desk.page.get_by_role("dialog", name="Change red")
+        if form is not None:
+            await dialog.get_by_label("Form of pictures").select_option(form)
+        await dialog.get_by_role("button", name="Save").click()
+        await expect(dialog).to_have_count(0)
+        await expect(rule).to_contain_text(shown)
+
+
 async def test_a_dialog_shows_faults_and_changes_nothing(desk: Screen) -> None:
     await desk.open("/teams")
     await desk.page.get_by_role("button", name="New team").click()

@@ -7,10 +7,9 @@ import asyncio
 import io
 import json
 import os
-import re
 import shutil
 import signal
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -20,99 +19,23 @@ import openai
 import pytest
 
 from gateway.server.gateway import LINGER_SECONDS
-from tests.support.raw import refuses, request_bytes, wire, with_trailer
+from tests.support.balancers import (
+    balancing,
+    caddy_config,
+    command,
+    haproxy_config,
+    needs_caddy,
+    needs_haproxy,
+    needs_nginx,
+    nginx_config,
+)
+from tests.support.raw import ask, refuses, request_bytes, wire, with_trailer
 from tests.support.redis import free_port
 from tests.support.replicas import Replicas, running_replicas
-from tests.support.rig import FLAT, Client, Got, Rig
-from tests.support.steps import drawing, tally, until
+from tests.support.rig import FLAT, Client, Got, Rig, running_rig
+from tests.support.steps import drawing, metric, tally, until, until_asked
 from tests.support.tls import Issued
 from tests.support.tools import DEPLOY, passes
-
-needs_nginx = pytest.mark.skipif(shutil.which("nginx") is None, reason="nginx is not installed")
-needs_haproxy = pytest.mark.skipif(
-    shutil.which("haproxy") is None, reason="haproxy is not installed"
-)
-needs_caddy = pytest.mark.skipif(shutil.which("caddy") is None, reason="caddy is not installed")
-
-START_SECONDS = 30.0
-
-_PLACES = {
-    "/etc/ssl/images.pem": "tls.crt",
-    "/etc/ssl/images.key": "tls.key",
-    "/run/": "",
-    "/var/log/nginx/": "",
-}
-"""Paths in the examples, and the same in a test's folder."""
-
-
-def nginx_config(folder: Path, name: str, port: int, gateways: Sequence[str] = ()) -> Path:
-    """Write the example for this port into the folder.
-
-    `gateways` are URLs, one for each of its two servers.
-    """
-    text = (DEPLOY / name).read_text()
-    for place, own in _PLACES.items():
-        text = text.replace(place, f"{folder}/{own}")
-    text = re.sub(r"^( *listen) \d+( ssl)?;", rf"\1 127.0.0.1:{port}\2;", text, flags=re.MULTILINE)
-    file = folder / name
-    file.write_text(_before(text, gateways))
-    return file
-
-
-def haproxy_config(folder: Path, port: int, gateways: Sequence[str]) -> Path:
-    """Write HAProxy's example for this port into the folder, without its checks of readiness.
-
-    Gateways share the connections to each server as much as HAProxy can.
-    """
-    text = (DEPLOY / "haproxy.cfg").read_text().replace("bind :8080", f"bind 127.0.0.1:{port}")
-    text = re.sub(r" check port \d+$", "", text, flags=re.MULTILINE)
-    file = folder / "haproxy.cfg"
-    file.write_text(_before(text.replace("http-reuse safe", "http-reuse always"), gateways))
-    return file
-
-
-def _before(text: str, gateways: Sequence[str]) -> str:
-    """Put the gateways in the places of an example's servers."""
-    for place, url in zip(("127.0.0.1:8081", "127.0.0.1:8082"), gateways, strict=bool(gateways)):
-        assert place in text
-        text = text.replace(place, url.removeprefix("http://"))
-    return text
-
-
-def command(config: Path) -> list[str]:
-    """The command that runs the balancer of this file in the foreground."""
-    if config.name == "haproxy.cfg":
-        return ["haproxy", "-db", "-f", str(config)]
-    return ["nginx", "-c", str(config), "-g", "daemon off;"]
-
-
-@asynccontextmanager
-async def balancing(config: Path, port: int) -> AsyncIterator[None]:
-    """The balancer of this file, stopped when the block ends."""
-    log = config.with_suffix(".log")
-
-    async def listens() -> bool:
-        if process.returncode is not None:
-            raise RuntimeError(log.read_text())
-        try:
-            _, writer = await asyncio.open_connection("127.0.0.1", port)
-        except OSError:
-            return False
-        writer.close()
-        return True
-
-    with log.open("wb") as output:
-        process = await asyncio.create_subprocess_exec(
-            *command(config), stdout=output, stderr=output
-        )
-    try:
-        await until(listens, START_SECONDS)
-        yield
-    finally:
-        if process.returncode is None:
-            process.terminate()  # at a kill its workers would live on
-        await process.wait()
-
 
 # -- one gateway --------------------------------------------------------------------------------
 
@@ -155,6 +78,8 @@ async def test_nginx_leaves_refusals_to_the_gateway(tmp_path: Path, rig: Rig) ->
         async with wire(url) as connection:  # it does not wait for the body
             await connection.send(request_bytes(body=b"{", length=1_000_000))
             assert (await connection.answer()).status == 401
+        broken = request_bytes(key, headers="Transfer-Encoding: chunked\r\n", length=None)
+        assert (await ask(url, broken)).error == (400, "invalid_http")
         for size in (1_500_000, 3_000_000):
             body = io.BytesIO(json.dumps({"prompt": "x" * size}).encode())
             headers = {"Content-Type": "application/json"}
@@ -176,6 +101,9 @@ async def test_no_trailer_of_a_client_reaches_another_ones_request(
     port, key = free_port(), await rig.key()
     url = f"http://127.0.0.1:{port}"
     config = haproxy_config(tmp_path, port, [rig.url, rig.url])
+    own, shared = "option httpclose", "http-reuse always"
+    assert own in config.read_text()
+    config.write_text(config.read_text().replace(own, shared))
     models = request_bytes(key, method="GET", target="/v1/models", body=b"", length=None)
     async with balancing(config, port), wire(url) as attacker, wire(url) as client:
         for trailer in (b"Authorization: Bearer none", b"Cache-Control: no-store") * 5:
@@ -205,6 +133,54 @@ def test_caddy_formats_it_the_same_way(tmp_path: Path) -> None:
     os.chmod(file, 0o600)
     passes("caddy", "fmt", "--overwrite", file)
     assert file.read_text() == (DEPLOY / "Caddyfile").read_text()
+
+
+def config_of(balancer: str, folder: Path, port: int, rig: Rig) -> Path:
+    """The balancer's example with the rig's gateway in both places."""
+    gateways, admin_port = [rig.url, rig.url], int(rig.admin_url.rpartition(":")[2])
+    if balancer == "nginx":
+        return nginx_config(folder, "nginx.conf", port, gateways)
+    if balancer == "haproxy":
+        return haproxy_config(folder, port, gateways)
+    return caddy_config(folder, port, gateways, admin_port)
+
+
+NGINX = pytest.param("nginx", marks=needs_nginx)
+HAPROXY = pytest.param("haproxy", marks=needs_haproxy)
+CADDY = pytest.param("caddy", marks=needs_caddy)
+
+
+@pytest.mark.parametrize("balancer", [NGINX, HAPROXY])
+async def test_clients_of_a_full_gateway_may_try_again(tmp_path: Path, balancer: str) -> None:
+    async with running_rig(tmp_path, SERVER_MAX_CONNECTIONS="1") as rig, wire(rig.url):
+        port = free_port()
+        async with balancing(config_of(balancer, tmp_path, port, rig), port):
+            url, body = f"http://127.0.0.1:{port}", json.dumps({"prompt": "x" * 100_000}).encode()
+            for _ in range(20):
+                answer = await ask(url, request_bytes(await rig.key(), body=body))
+                assert answer.error == (503, "overloaded")
+                assert 1 <= int(answer.headers["retry-after"]) <= 5
+                assert "x-should-retry" not in answer.headers
+
+
+@pytest.mark.parametrize("balancer", [NGINX, HAPROXY, CADDY])
+async def test_the_gateway_notices_a_client_that_leaves(
+    tmp_path: Path, rig: Rig, balancer: str
+) -> None:
+    rig.sandbox.settings.latency = 60
+    port, key = free_port(), await rig.key()
+    client = Client(rig.session, f"http://127.0.0.1:{port}")
+    async with balancing(config_of(balancer, tmp_path, port, rig), port):
+        asked = asyncio.create_task(client.generate(key))
+        await until_asked(rig, 1)
+        asked.cancel()
+        left = {"outcome": "client_closed", "team": "team"}
+
+        async def is_noticed() -> bool:
+            return await metric(rig, "gateway_requests_total", **left) == 1
+
+        await until(is_noticed)
+    await rig.sandbox.close()  # ends the purchase
 
 
 # -- several gateways ---------------------------------------------------------------------------

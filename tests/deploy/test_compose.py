@@ -15,11 +15,12 @@ import pytest_asyncio
 
 from gateway.config.files import load_settings
 from gateway.upstream.sandbox import Sandbox
+from tests.support.balancers import CADDY, needs_caddy
 from tests.support.compose import Stack, read_compose
-from tests.support.raw import ask, request_bytes
+from tests.support.raw import BODY, ask, chunked, request_bytes, wire
 from tests.support.rig import UPSTREAM_KEY, Client, Got
 from tests.support.steps import drawing, metric, tally, until
-from tests.support.tools import DEPLOY, ROOT, passes
+from tests.support.tools import DEPLOY, ROOT, follows, passes
 
 REQUIRED = {
     "GATEWAY_UPSTREAM_BASE_URL": "http://127.0.0.1:1",
@@ -36,7 +37,7 @@ REDIS = ["ledger", "cache"]
 
 
 def test_it_is_a_compose_file() -> None:
-    passes("check-jsonschema", "--builtin-schema", "vendor.compose-spec", DEPLOY / "compose.yaml")
+    follows("vendor.compose-spec", DEPLOY / "compose.yaml")
 
 
 @pytest.mark.parametrize("missing", sorted(REQUIRED))
@@ -80,7 +81,16 @@ def test_calls_under_way_have_the_time_to_end() -> None:
     settings, _ = load_settings(ROOT / "config" / "gateway.toml", {})
     for name in [*GATEWAYS, "balancer"]:
         seconds = float(SERVICES[name]["stop_grace_period"].removesuffix("s"))
-        assert seconds >= settings.server.drain_seconds + 20
+        server = settings.server
+        assert seconds >= server.drain_notice_seconds + server.drain_seconds + 20
+
+
+@needs_caddy
+def test_tests_run_the_caddy_of_the_file() -> None:
+    _, _, tag = SERVICES["balancer"]["image"].partition(":")
+    version = passes("caddy", "version").split()[0]
+    assert f"v{tag.removesuffix('-alpine')}" == version
+    assert tuple(map(int, version.removeprefix("v").split("."))) >= (2, 11)
 
 
 def test_mounted_files_exist() -> None:
@@ -96,14 +106,13 @@ def test_mounted_files_exist() -> None:
 def programs_missing() -> set[str]:
     """Services whose programs this machine does not have. Debian has no package of Grafana."""
     missing = {"grafana"}
-    if shutil.which("caddy") is None:
+    if not CADDY.exists():
         missing.add("balancer")
     if shutil.which("prometheus") is None:
         missing.add("prometheus")
     return missing
 
 
-needs_caddy = pytest.mark.skipif("balancer" in programs_missing(), reason="caddy is not installed")
 together = pytest.mark.asyncio(loop_scope="module")
 
 CALLS = 24
@@ -112,6 +121,17 @@ AT_ONCE = 8
 
 CHECKED_SECONDS = 2
 """How often the balancer checks the gateways' health."""
+
+CHUNKED = "Transfer-Encoding: chunked\r\n"
+WHOLE = chunked(BODY).removesuffix(b"\r\n")
+BROKEN = {
+    "no length": b"ZZ\r\n",
+    "no end": b"5\r\nabcdeX0\r\n\r\n",
+    "a long extension": b"5;" + b"a" * 9_000 + b"\r\nabcde\r\n0\r\n\r\n",
+    "a trailer without a colon": WHOLE + b"nocolon\r\n\r\n",
+    "a trailer with a nul": WHOLE + b"X: a\0b\r\n\r\n",
+}
+"""Chunked bodies that Caddy reports in different words."""
 
 NO_ANSWER = (502, "server_error", "no_answer")
 
@@ -211,11 +231,17 @@ async def test_a_broken_or_too_large_body_harms_its_client_alone(running: Runnin
         assert got.error == (413, "invalid_request_error", "body_too_large")
     assert running.upstream.counts.asked == asked
     assert (await running.ask("an orange")).status == 200
-    for chunks in (b"ZZ\r\n", b"5\r\nabcdeX0\r\n\r\n"):  # no length, no end
-        broken = request_bytes(body=chunks, length=None, headers="Transfer-Encoding: chunked\r\n")
-        for _ in range(4):
+    for chunks in BROKEN.values():
+        broken = request_bytes(body=chunks, length=None, headers=CHUNKED)
+        for _ in range(3):
             # It has no key either: the gateway reports the fault that it meets first.
             assert (await ask(balancer.url, broken)).status in (400, 401)
+    for cut in (request_bytes(length=100), request_bytes(headers=CHUNKED, body=b"", length=None)):
+        async with wire(balancer.url) as connection:
+            await connection.send(cut)
+            connection.end()
+            # 499: Caddy saw the end before the body, and takes it for a client that left.
+            assert (await connection.answer()).status in (400, 401, 499)
     for name in ("an orange", "a plum"):
         assert (await running.ask(name)).status == 200
 

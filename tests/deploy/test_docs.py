@@ -17,7 +17,7 @@ from multidict import CIMultiDict
 
 from gateway.config.files import load_settings
 from gateway.config.webhooks import Webhook, check_secret
-from gateway.core import errors
+from gateway.core import admin_errors, errors, upstream_errors
 from gateway.core.model import Limits
 from gateway.core.periods import PeriodUsage, day_of, month_of
 from gateway.quota.account import Counters
@@ -28,6 +28,7 @@ from gateway.reporting.alerts.rules import (
     Event,
     alert_id,
     budget_alerts,
+    excess_alerts,
     trial_alert,
     unknown_alerts,
     upstream_alerts,
@@ -89,7 +90,7 @@ def test_the_pages_about_errors_have_every_code() -> None:
     pages = PAGES[ROOT / "docs" / "errors.md"] + PAGES[ROOT / "docs" / "admin-api.md"]
     codes = {
         each.code
-        for each in vars(errors).values()
+        for each in (vars(errors) | vars(admin_errors) | vars(upstream_errors)).values()
         if isinstance(each, type) and issubclass(each, errors.GatewayError)
     }
     codes.remove("invalid_request")  # the base class's: each cause has a code of its own
@@ -179,9 +180,11 @@ def example_alerts() -> list[Alert]:
     )
     limits = Limits(cost_per_day=10_000_000)
     ((_, budget),) = budget_alerts((BudgetOwner(team="design"), money, limits), [OPS], NOON)
-    ((_, refused),) = upstream_alerts([OPS], NOON)
+    ((_, refused),) = upstream_alerts("upstream_auth", [OPS], NOON)
+    ((_, exhausted),) = upstream_alerts("upstream_account_exhausted", [OPS], NOON)
+    ((_, excess),) = excess_alerts("design", 1, 5, [OPS], NOON)
     ((_, unknown),) = unknown_alerts(1_320_000, [OPS], NOON)
-    return [budget, refused, unknown, trial_alert("ops", NOON)]
+    return [budget, refused, exhausted, excess, unknown, trial_alert("ops", NOON)]
 
 
 def body(alert: Alert) -> bytes:

@@ -10,6 +10,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from base64 import b64decode
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -80,7 +81,11 @@ async def serve_a_picture(command: Sequence[str]) -> None:
                 *command,
                 "--demo",
                 cwd=folder,
-                env={"GATEWAY_SERVER_PORT": "0", "GATEWAY_SERVER_ADMIN_PORT": "0"},
+                env={
+                    "GATEWAY_SERVER_PORT": "0",
+                    "GATEWAY_SERVER_ADMIN_PORT": "0",
+                    "GATEWAY_SERVER_DRAIN_NOTICE_SECONDS": "0",
+                },
                 stdout=output,
                 stderr=asyncio.subprocess.STDOUT,
             )
@@ -101,8 +106,7 @@ async def _picture(url: str, key: str) -> bytes:
     async with aiohttp.ClientSession() as session:
         got = await Client(session, url).generate(key)
         assert got.status == 200
-        async with session.get(got.json["data"][0]["url"]) as image:
-            return await image.read()
+        return b64decode(got.json["data"][0]["b64_json"])
 
 
 # -- the Dockerfile's steps ----------------------------------------------------------------------

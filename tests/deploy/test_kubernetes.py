@@ -108,8 +108,8 @@ def test_the_configuration_is_right_and_listens_where_the_ports_are(folder: Path
     server = settings.server
     assert (server.host, server.admin_host) == ("0.0.0.0", "0.0.0.0")
     assert (PORTS["http"], PORTS["admin"]) == (server.port, server.admin_port)
-    stop = CONTAINER["lifecycle"]["preStop"]["sleep"]["seconds"]
-    assert POD["terminationGracePeriodSeconds"] >= stop + server.drain_seconds + 20
+    stop = server.drain_notice_seconds + server.drain_seconds
+    assert POD["terminationGracePeriodSeconds"] >= stop + 20
     key = Path(settings.upstream.api_key_file or "")
     (mount,) = [each for each in CONTAINER["volumeMounts"] if each["name"] == "upstream-key"]
     assert str(key.parent) == mount["mountPath"]

@@ -145,8 +145,8 @@ async def mixed_traffic(rig: Rig, key: str, small: str) -> None:
     await rig.generate(key, prompt)
     await rig.generate("sk-gw-of-nobody", prompt)
     await rig.generate(small, None)
-    # A failure, a refused key, too many calls, and an unknown outcome.
-    for status in (500, 401, 429, 502):
+    # A failure, no credit, a key refused twice, too many calls, and an unknown outcome.
+    for status in (500, 402, 401, 401, 429, 502):
         rig.sandbox.fault = UpstreamFault(kind="status", status=status, times=1)
         await rig.generate(key, None)
 

@@ -56,7 +56,9 @@ def settings_of(service: str, instance: str = "") -> list[tuple[str, str]]:
 @pytest.mark.parametrize("service", SERVICES)
 def test_a_stop_waits_for_calls_under_way(service: str) -> None:
     settings = dict(settings_of(service))
-    assert float(settings["TimeoutStopSec"]) >= ServerSettings().drain_seconds + 20
+    server = ServerSettings()
+    stop = server.drain_notice_seconds + server.drain_seconds
+    assert float(settings["TimeoutStopSec"]) >= stop + 20
     assert settings["KillMode"] == "mixed"
     assert settings["ExecReload"] == "/bin/kill -HUP $MAINPID"
 

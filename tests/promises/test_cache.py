@@ -287,7 +287,7 @@ async def test_a_team_without_a_cache_leaves_the_others_theirs(rig: Rig) -> None
 
 
 async def test_memory_is_bounded_and_the_least_used_leave_first(tmp_path: Path) -> None:
-    async with running_rig(tmp_path, CACHE_MAX_BYTES="6000") as rig:
+    async with running_rig(tmp_path, CACHE_MAX_BYTES="6000", IMAGES_ENABLED="false") as rig:
         key = await rig.key()
         favourite = await rig.generate(key, "favourite")
         assert status(favourite) == STORED
@@ -306,7 +306,7 @@ async def test_memory_is_bounded_and_the_least_used_leave_first(tmp_path: Path) 
 async def test_an_answer_that_is_too_large_is_delivered_and_not_kept(
     tmp_path: Path, option: str
 ) -> None:
-    async with running_rig(tmp_path, "", None, **{option: "100"}) as rig:
+    async with running_rig(tmp_path, "", None, IMAGES_ENABLED="false", **{option: "100"}) as rig:
         key = await rig.key()
         for _ in range(2):
             assert status(await rig.generate(key)) == MISS
@@ -329,20 +329,20 @@ async def test_an_answer_is_served_again_for_its_time_to_live(tmp_path: Path) ->
 # -- URLs ---------------------------------------------------------------------------------------
 
 
-async def test_urls_are_never_kept_past_their_life(tmp_path: Path) -> None:
-    settings = drawing(answer="url", url_ttl=2)
+async def test_a_cached_answer_never_has_a_dead_url(tmp_path: Path) -> None:
+    settings = drawing(answer="url", url_ttl=1)
     async with running_rig(tmp_path, sandbox=settings) as rig:
         key = await rig.key()
         started, hits = time.monotonic(), 0
-        while time.monotonic() - started < 3.5:
+        while time.monotonic() - started < 1.5:
             got = await rig.generate(key)
             async with rig.session.get(got.json["data"][0]["url"]) as picture:
                 assert picture.status == 200
                 assert picture.headers["Content-Type"] == "image/png"
             hits += status(got) == HIT
             await asyncio.sleep(0.02)
-        assert hits > 20
-        assert 2 <= calls(rig) <= 4
+        assert hits > 10
+        assert calls(rig) == 1
 
 
 async def test_a_url_without_an_expiry_is_kept_for_the_configured_time(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ failure is not kept, and no less is recorded than the upstream drew.
 """
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,10 @@ def retried(got: Got) -> bool:
 
 
 class Row(Struct, frozen=True):
-    """A row of the error table: the fault, and the answer to the caller."""
+    """A row of the error table: the fault, and the answer to the caller.
+
+    `wait` has the values of Retry-After and retry-after-ms. `says` is part of the message.
+    """
 
     fault: UpstreamFault
     status: int
@@ -53,27 +57,64 @@ class Row(Struct, frozen=True):
     code: str
     charged: bool = False
     retry: bool = True
+    wait: tuple[str, str] | None = None
+    says: str = ""
 
 
-def status(number: int, **fields: Any) -> UpstreamFault:
-    return UpstreamFault(kind="status", status=number, **fields)
+def status(number: int, body: str | None = None, **headers: str) -> UpstreamFault:
+    """An upstream that answers so. `headers` have underscores for hyphens."""
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return UpstreamFault(kind="status", status=number, body=body, headers=named)
+
+
+def coded(code: str, message: str = "No.", type: str = "invalid_request_error") -> str:
+    return json.dumps({"error": {"message": message, "type": type, "param": None, "code": code}})
 
 
 FAILED = "upstream_error", "upstream_failed"
 AUTH = "upstream_error", "upstream_auth"
+EXHAUSTED = "upstream_error", "upstream_account_exhausted"
 MODERATED = "image_generation_user_error", "moderation_blocked"
 
 
-def unknown(fault: UpstreamFault, status: int = 502, code: str = "upstream_unknown") -> Row:
+def unknown(
+    fault: UpstreamFault, status: int = 502, code: str = "upstream_unknown", says: str = ""
+) -> Row:
     """The upstream may have drawn: it is charged, and must not be sent again."""
-    return Row(fault, status, "upstream_error", code, charged=True, retry=False)
+    return Row(fault, status, "upstream_error", code, charged=True, retry=False, says=says)
+
+
+def kept(fault: UpstreamFault, reason: str) -> Row:
+    """A refusal that is not passed on, but its reason is."""
+    says = f"The upstream answered {fault.status}: {reason}"
+    return Row(fault, 502, *FAILED, retry=False, says=says)
 
 
 ROWS = {
     "400": Row(status(400), 400, *MODERATED),
     "404": Row(status(404), 404, "invalid_request_error", "model_not_found"),
     "422": Row(status(422), 422, "invalid_request_error", "unprocessable"),
-    "429": Row(status(429), 429, "requests", "rate_limit_exceeded"),
+    "429": Row(status(429), 429, "requests", "rate_limit_exceeded", wait=("7", "7000")),
+    "429 with milliseconds": Row(
+        status(429, Retry_After="", retry_after_ms="1500"),
+        *(429, "requests", "rate_limit_exceeded"),
+        wait=("2", "1500"),
+    ),
+    "429 with a wait of an hour": Row(
+        status(429, Retry_After="3600"),
+        *(429, "requests", "rate_limit_exceeded"),
+        wait=("59", "59000"),
+    ),
+    "403 about content": Row(
+        status(403, coded("content_policy_violation")),
+        *(403, "invalid_request_error", "content_policy_violation"),
+        says="No.",
+    ),
+    "400 in another shape": Row(
+        status(400, '{"detail":[{"loc":["body","size"],"msg":"Too wide.","type":"size_error"}]}'),
+        *(400, "upstream_error", "size_error"),
+        says="body.size: Too wide.",
+    ),
     "400 with our key in it": Row(
         UpstreamFault(kind="echo_key"), 400, "invalid_request_error", "rejected"
     ),
@@ -82,13 +123,41 @@ ROWS = {
     ),
     **{f"{each}": Row(status(each), 502, *AUTH, retry=False) for each in (401, 403)},
     **{
-        f"{each}": Row(status(each), 502, *FAILED, retry=False)
-        for each in (402, 409, 413, 302, 307)
+        name: Row(fault, 503, *EXHAUSTED, retry=False, says="account at the upstream")
+        for name, fault in {
+            "402": status(402),
+            "429 insufficient_quota": status(429, coded("insufficient_quota")),
+            "400 billing_hard_limit_reached": status(400, coded("billing_hard_limit_reached")),
+        }.items()
     },
-    **{f"{each}": Row(status(each), 502, *FAILED) for each in (500, 503)},
+    **{
+        f"{each}": Row(
+            status(each), 502, *FAILED, retry=False, says=f"The upstream answered {each}."
+        )
+        for each in (409, 302, 307)
+    },
+    "413": kept(status(413, '{"error":"Too large."}'), "Too large."),
+    "413 with our key in it": kept(
+        status(413, f"<title>Key {UPSTREAM_KEY} is small</title>"), "Key [redacted] is small"
+    ),
+    "415": kept(status(415, '{"title":"No","detail":"Send JSON."}'), "No: Send JSON."),
+    "451": kept(status(451, "Not in your country."), "Not in your country."),
+    **{
+        f"{each}": Row(status(each), 502, *FAILED, says=f"answered {each}: The ")
+        for each in (500, 503)
+    },
+    "503 with a wait": Row(
+        status(503, Retry_After="9"), 503, *FAILED, wait=("9", "9000"), says="overloaded"
+    ),
     **{f"{each}": unknown(status(each)) for each in (408, 502, 504, 520, 527, 501, 204)},
     "no JSON": unknown(UpstreamFault(kind="not_json")),
-    "an error with status 200": unknown(status(200, body='{"error":{}}')),
+    "an error with status 200": unknown(status(200, coded("server_error", "Odd.")), says="Odd."),
+    "a refusal with status 200": Row(
+        status(200, coded("moderation_blocked")), 502, *FAILED, retry=False, says="No."
+    ),
+    "no credit with status 200": Row(
+        status(200, coded("insufficient_quota")), 502, *EXHAUSTED, retry=False, says="No."
+    ),
     "no image": unknown(UpstreamFault(kind="no_image")),
     "empty image": unknown(UpstreamFault(kind="empty_image")),
     "too long": unknown(UpstreamFault(kind="huge", bytes=400_000)),
@@ -107,7 +176,9 @@ ROWS = {
 def assert_error(got: Got, row: Row) -> None:
     assert got.error == (row.status, row.type, row.code)
     assert got.headers.get("x-should-retry") == (None if row.retry else "false")
-    assert ("Retry-After" in got.headers) is (row.status == 429)
+    waits = got.headers.get("Retry-After"), got.headers.get("retry-after-ms")
+    assert waits == (row.wait or (None, None))
+    assert row.says in got.json["error"]["message"]
     assert "Location" not in got.headers
     assert UPSTREAM_KEY[-8:].encode() not in got.body
     assert got.headers["x-gateway-cost-usd"] == format_usd(N * PRICE if row.charged else 0)
@@ -126,11 +197,29 @@ async def test_a_failure_has_its_row_and_its_cost(rig: Rig, case: str) -> None:
     await rig.assert_books(charged)
     assert (await rig.usage("team")).images_unknown == charged
     assert charged >= rig.sandbox.counts.images_drawn
-    # The failure was not kept: the same request is bought, and that answer is kept.
-    assert (await rig.generate(key, n=N)).headers["x-gateway-cost-usd"] == "0.12"
+    # The failure was not kept: the same request is bought, and that answer is kept. After an
+    # unclear outcome its client has to ask for that.
+    anew = {}
+    if row.charged:
+        assert_repeated(await rig.generate(key, n=N), got)
+        anew["Cache-Control"] = "no-cache"
+    assert (await rig.generate(key, n=N, headers=anew)).headers["x-gateway-cost-usd"] == "0.12"
     assert (await rig.generate(key, n=N)).headers["Cache-Status"] == "gateway; hit"
     assert rig.sandbox.counts.asked == 2
     await rig.assert_books(charged + N)
+
+
+def assert_repeated(got: Got, first: Got) -> None:
+    """A repeat has the status and code of the first attempt, and costs nothing."""
+    assert (got.status, got.error, retried(got)) == (first.status, first.error, False)
+    assert "Retry-After" not in got.headers
+    assert got.headers["x-gateway-cost-usd"] == "0"
+    message = got.json["error"]["message"]
+    assert "was charged at 20" in message
+    assert f"(request id {first.headers['X-Request-Id']})" in message
+    assert "for another 60 seconds" in message or "for another 59 seconds" in message
+    assert "'Cache-Control: no-cache'" in message
+    assert message.endswith("This request was not charged.")
 
 
 async def test_each_failure_is_one_entry_with_its_outcome(rig: Rig) -> None:
@@ -189,7 +278,7 @@ async def test_the_gateways_own_budget_is_named_as_such(tmp_path: Path) -> None:
     [
         (Limits(concurrent_requests=1), 10.0, 12.0),
         (Limits(cost_per_day=79_999), 10.0, 12.0),
-        (Limits(requests_per_minute=1), 58.0, 60.0),
+        (Limits(requests_per_minute=1), 58.0, 59.0),
     ],
 )
 async def test_a_limit_that_passes_says_when_to_come_back(

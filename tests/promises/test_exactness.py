@@ -8,6 +8,7 @@ import asyncio
 import itertools
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from gateway.quota.ledger import Ledger
 from gateway.quota.steps import Held, Settle
 from gateway.stores.sqlite import SqliteStore
 from gateway.upstream.sandbox import UpstreamFault
+from tests.chaos.witness import Witness
 from tests.support.quota_steps import NOON, reserve
 from tests.support.replicas import Replicas, patiently
 from tests.support.rig import FLAT, PRICE, Got, assert_spent
@@ -30,18 +32,22 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 TEAMS = [f"team-{number}" for number in range(10)]
 
 
-async def storm(replicas: Replicas, keys: Sequence[str], requests: int, most: int = 1) -> list[Got]:
+async def storm(
+    asker: Replicas | Witness, keys: Sequence[str], requests: int, most: int = 1
+) -> list[Got]:
     """All at once, in turn with each key, for 1 to `most` images each."""
+    ask = asker.patiently if isinstance(asker, Witness) else partial(patiently, asker)
     asked = (
-        patiently(replicas, key, n=1 + number % most)
+        ask(key, n=1 + number % most)
         for number, key in zip(range(requests), itertools.cycle(keys), strict=False)
     )
     return list(await asyncio.gather(*asked))
 
 
-async def keep_asking(replicas: Replicas, key: str) -> None:
+async def keep_asking(asker: Replicas | Witness, key: str) -> None:
     """Buy one image after the other until the budget is used up, and wait for no Retry-After."""
-    while (got := await patiently(replicas, key)).status != 429 or got.error != USED_UP:
+    ask = asker.patiently if isinstance(asker, Witness) else partial(patiently, asker)
+    while (got := await ask(key)).status != 429 or got.error != USED_UP:
         if got.status == 429:
             assert got.error == TOO_MUCH_AT_ONCE
             assert 1 <= int(got.headers["Retry-After"]) < 60
@@ -58,31 +64,36 @@ async def test_a_crowd_buys_exactly_its_images(
     for turn in range(repeats):
         team, before = replicas.new_team(), replicas.sandbox.counts.images_drawn
         limit = ("images_per_day", "images_per_month")[turn % 2]
-        key = await replicas.key(team, limits=Limits(**{limit: 100}))
-        got = tally(await storm(replicas, [key], requests, most))
+        limits = Limits(**{limit: 100})
+        key = await replicas.key(team, limits=limits)
+        witness = Witness(replicas, team, {("team", team): limits})
+        got = tally(await storm(witness, [key], requests, most))
         bought = replicas.sandbox.counts.images_drawn - before
         # The last images may be too few for any request that is still to come.
         assert 100 - most < bought <= 100
         assert got.keys() == {200, USED_UP}
         assert most > 1 or got[200] == bought
         await replicas.assert_books(bought, team=team)
+        await witness.assert_promises()
 
 
 async def test_a_keys_images_are_exact_within_its_teams(replicas: Replicas, repeats: int) -> None:
     for _ in range(repeats):
         team, before = replicas.new_team(), replicas.sandbox.counts.asked
-        free = await replicas.key(team, limits=Limits(images_per_day=50))
-        key = await replicas.further_key(team, limits=Limits(images_per_day=20))
-        ours, others = await asyncio.gather(
-            storm(replicas, [key], 100), storm(replicas, [free], 10)
-        )
+        of_team, of_key = Limits(images_per_day=50), Limits(images_per_day=20)
+        free = await replicas.key(team, limits=of_team)
+        key = await replicas.further_key(team, limits=of_key)
+        limits = {("team", team): of_team, ("key", parse(key) or ""): of_key}
+        witness = Witness(replicas, team, limits)
+        ours, others = await asyncio.gather(storm(witness, [key], 100), storm(witness, [free], 10))
         assert tally(ours) == {200: 20, USED_UP: 80}
         assert tally(others) == {200: 10}
-        assert tally(await storm(replicas, [free], 40)) == {200: 20, USED_UP: 20}
+        assert tally(await storm(witness, [free], 40)) == {200: 20, USED_UP: 20}
         assert replicas.sandbox.counts.asked - before == 50
         await replicas.assert_books(50, team=team)
         counters = (await replicas.account(team)).keys[parse(key) or ""]
         assert (counters.day.images, counters.month.cost) == (20, 20 * PRICE)
+        await witness.assert_promises()
 
 
 # -- money --------------------------------------------------------------------------------------
@@ -93,12 +104,15 @@ async def test_a_dollar_buys_exactly_25_images_at_4_cents(replicas: Replicas, re
         team, before = replicas.new_team(), replicas.sandbox.counts.images_drawn
         limit = ("cost_per_day", "cost_per_month")[turn % 2]
         # Some of these limits are a little above 25 images: the rest buys nothing.
-        key = await replicas.key(team, limits=Limits(**{limit: 1_000_000 + turn * 1_000}))
+        limits = Limits(**{limit: 1_000_000 + turn * 1_000})
+        key = await replicas.key(team, limits=limits)
+        witness = Witness(replicas, team, {("team", team): limits})
         # The first calls fail and are refunded: their money buys later images.
         replicas.sandbox.faults.append(UpstreamFault(kind="status", status=500, times=10))
-        await asyncio.gather(*(keep_asking(replicas, key) for _ in range(20)))
+        await asyncio.gather(*(keep_asking(witness, key) for _ in range(20)))
         assert replicas.sandbox.counts.images_drawn - before == 25
         await replicas.assert_books(25, team=team)
+        await witness.assert_promises()
 
 
 # -- the limits of the whole gateway ------------------------------------------------------------
@@ -208,10 +222,13 @@ async def test_never_more_than_60_in_any_60_seconds(tmp_path: Path) -> None:
 async def test_never_more_than_10_at_once(replicas: Replicas, repeats: int) -> None:
     for _ in range(repeats):
         team, before = replicas.new_team(), replicas.sandbox.counts.asked
-        key = await replicas.key(team, limits=Limits(concurrent_requests=10))
+        limits = Limits(concurrent_requests=10)
+        key = await replicas.key(team, limits=limits)
+        witness = Witness(replicas, team, {("team", team): limits})
         replicas.sandbox.counts.peak_in_flight = 0
-        got = await storm(replicas, [key], 100)
+        got = await storm(witness, [key], 100)
         bought = replicas.sandbox.counts.asked - before
         assert tally(got) == {200: bought, TOO_MUCH_AT_ONCE: 100 - bought}
         assert 0 < replicas.sandbox.counts.peak_in_flight <= 10
         await replicas.assert_books(bought, team=team)
+        await witness.assert_promises()

@@ -54,7 +54,6 @@ async def test_every_key_that_does_not_work_gets_the_same_answer(rig: Rig) -> No
         f"Authorization: Bearer {UPSTREAM_KEY}",
         f"Authorization: Bearer {key}{'a' * 8_192}",
         f"Authorization: Bearer {key}\r\nAuthorization: Bearer {never_made()}",
-        f"X-Api-Key: {key}",
         f"Cookie: key={key}",
     ]
     answers = []
@@ -157,7 +156,6 @@ async def test_nothing_of_the_upstreams_headers_comes_through(rig: Rig, status: 
         "X-Request-Id": "req_upstream",
         "openai-organization": "the-company",
         "x-should-retry": "true",
-        "Retry-After-Ms": "7",
         "Connection": "close",
         "ETag": '"7"',
         "Cache-Control": "public, max-age=7",
@@ -170,7 +168,11 @@ async def test_nothing_of_the_upstreams_headers_comes_through(rig: Rig, status: 
     key = await rig.key()
     answer = await ask(rig.url, request_bytes(key))
     assert answer.headers["server"] == "image-gateway"
-    names = set(answer.headers) - {"cache-status", "retry-after", "x-gateway-saved-usd"}
+    names = (
+        set(answer.headers)
+        - {"cache-status", "x-gateway-saved-usd"}
+        - {"retry-after", "retry-after-ms"}
+    )
     assert names == {
         "content-type",
         "content-length",

@@ -7,15 +7,18 @@ id of a key (`sk-gw-<id>`) is public; the part after its underscore is secret.
 """
 
 import asyncio
+import json
 import os
 import re
 import secrets
 import signal
 import string
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, suppress
+from itertools import product
 from pathlib import Path
 from typing import Any, get_args
+from urllib.parse import quote
 
 import aiohttp
 import pytest
@@ -213,6 +216,7 @@ async def upstream_failures(nest: Nest) -> None:
         repeated = echo % f"sk-{nest.canaries.planted['upstream key']}"
         nest.upstream.fault = UpstreamFault(kind="status", status=status, times=1, body=repeated)
         assert await nest.ask() >= 400
+    await echoes(nest)
     for kind in KINDS:
         nest.upstream.fault = UpstreamFault(kind=kind, times=1, bytes=2_000_000)
         await nest.ask()
@@ -222,6 +226,21 @@ async def upstream_failures(nest: Nest) -> None:
     nest.upstream.fault = junk
     await nest.ask()
     nest.upstream.fault = None
+
+
+async def echoes(nest: Nest) -> None:
+    """The upstream repeats the request in its reason. Only the client may read that."""
+    heard = list(nest.heard)
+    writers: list[Callable[[str], str]] = [str, json.dumps, quote]
+    for status, write in product((400, 403, 418, 429, 500, 504), writers):
+        body = nest.body()
+        reason = f"{write(json.dumps(body))[-200:]}, {write(str(body['prompt']))}"
+        for shape in ({"error": {"message": reason}}, {"detail": reason}, reason):
+            said = json.dumps(shape)
+            nest.upstream.fault = UpstreamFault(kind="status", status=status, times=1, body=said)
+            assert await nest.post(body) >= 400
+    nest.heard[:] = heard
+    assert "[redacted]" in nest.running.err
 
 
 async def refusals(nest: Nest) -> None:

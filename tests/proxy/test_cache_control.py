@@ -11,8 +11,8 @@ from gateway.proxy.cache_control import (
     MAX_SECONDS,
     CacheControl,
     cache_use,
-    purchase_status,
     read_cache_control,
+    status_of,
 )
 
 
@@ -82,5 +82,5 @@ def test_directives_say_how_the_cache_is_used(
 ) -> None:
     use = cache_use(read_cache_control([header]), enabled=enabled)
     assert (use.enabled, use.read, use.store) == (enabled, read, store)
-    assert purchase_status(use, stored=False) == f"gateway; {bought}"
-    assert purchase_status(use, stored=True) == f"gateway; {stored}"
+    assert status_of(use, stored=False) == f"gateway; {bought}"
+    assert status_of(use, stored=True) == f"gateway; {stored}"

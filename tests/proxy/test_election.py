@@ -10,15 +10,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from gateway.config.store_url import parse_store_url
-from gateway.core.errors import (
-    GatewayError,
-    InsufficientQuota,
-    StoreUnavailable,
-    UpstreamCut,
-    UpstreamFailed,
-    UpstreamRefused,
-)
+from gateway.core.errors import GatewayError, InsufficientQuota, StoreUnavailable
 from gateway.core.model import Bought
+from gateway.core.upstream_errors import UpstreamCut, UpstreamFailed, UpstreamRefused
 from gateway.proxy.election import SharedElection
 from gateway.stores.redis.leases import RedisLeases
 from gateway.telemetry.metrics import Metrics

@@ -8,8 +8,8 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from gateway.config.models import GPT_IMAGE_2
-from gateway.config.settings import Settings
+from gateway.config.models import GPT_IMAGE_2, Rewrite
+from gateway.config.settings import Settings, UpstreamSettings
 from gateway.core.errors import InvalidRequest
 from gateway.core.model import ImageRequest, Team
 from gateway.proxy.fingerprint import (
@@ -17,9 +17,10 @@ from gateway.proxy.fingerprint import (
     MOST_REQUESTS,
     FingerprintedRequest,
     RequestMemo,
+    body_digest,
     fingerprint,
 )
-from gateway.proxy.image_request import read_request
+from gateway.proxy.image_request import encode_body, read_request
 from tests.support.json_values import leaves, names, values
 
 PLAIN = '"model":"gpt-image-2","size":"1024x1024","n":1'
@@ -64,14 +65,75 @@ def test_the_same_request(body: str) -> None:
     assert of(body) == of(BASE)
 
 
+@pytest.mark.parametrize("sends_format", [False, True])
+@pytest.mark.parametrize("value", ['"url"', '"b64_json"', "null"])
+def test_the_form_of_pictures_does_not_count(value: str, sends_format: bool) -> None:
+    settings = Settings(upstream=UpstreamSettings(response_format=sends_format))
+    body = f'{{"prompt":"a cat","response_format":{value}}}'.encode()
+    with_form = RequestMemo().read(body, RED, settings)
+    without = RequestMemo().read(BASE.encode(), RED, settings)
+    assert ("response_format" in with_form.request.body) == sends_format
+    assert with_form.fingerprint == without.fingerprint
+    assert body_digest(with_form.request) == body_digest(without.request)
+
+
+DEFAULTS = [
+    *(("quality", "auto"), ("background", "auto"), ("moderation", "auto"), ("stream", False)),
+    *(("output_format", "png"), ("output_compression", 100), ("partial_images", 0)),
+]
+
+
+@pytest.mark.parametrize(("field", "value"), DEFAULTS)
+def test_the_upstreams_own_default_counts_as_absent(field: str, value: object) -> None:
+    plain, request = read(BASE), read(json.dumps({"prompt": "a cat", field: value}))
+    assert of(BASE) == of(json.dumps({field: value, "prompt": "a cat"}))
+    assert body_digest(plain) == body_digest(request)
+    assert json.loads(encode_body(request))[field] == value, "it is sent as it came"
+
+
+def test_a_value_that_only_looks_like_the_default_counts() -> None:
+    """Also a null, and a value of another type that is equal to Python."""
+    values = [("output_compression", each) for each in ("100.0", '"100"', "99", "null")]
+    values += [("partial_images", each) for each in ("false", "0.0", '"0"', "[]", "-0.0", "null")]
+    values += [("quality", each) for each in ('"AUTO"', '"auto "', '""', "null")]
+    values += [("output_format", each) for each in ('"jpeg"', '["png"]', '{"png":0}', "null")]
+    bodies = [BASE, *(f'{{"prompt":"a cat","{name}":{value}}}' for name, value in values)]
+    assert len({of(body) for body in bodies}) == len(bodies)
+    assert len({body_digest(read(body)) for body in bodies}) == len(bodies)
+
+
+def test_the_list_of_defaults_is_the_models_own() -> None:
+    model = replace(GPT_IMAGE_2, upstream_defaults={"seed": 0})
+    names = {
+        body: RequestMemo().read(body.encode(), RED, Settings(models={model.name: model}))
+        for body in (BASE, '{"prompt":"a cat","seed":0}', '{"prompt":"a cat","quality":"auto"}')
+    }
+    plain, seed, quality = (read.fingerprint for read in names.values())
+    assert plain == seed != quality
+
+
+def test_an_alias_and_rewritten_values_make_the_same_request() -> None:
+    rules = Rewrite(quality={"hd": "high"}, size={"512x512": "1024x1024"}, drop=("style",))
+    model = replace(GPT_IMAGE_2, aliases=("dall-e-3",), rewrite=rules)
+    settings = Settings(models={model.name: model})
+    old = {"model": "dall-e-3", "quality": "hd", "size": "512x512", "style": "vivid"}
+    new = {"model": "gpt-image-2", "quality": "high", "size": "1024x1024"}
+    one, other = (
+        RequestMemo().read(json.dumps({"prompt": "a cat", **each}).encode(), RED, settings)
+        for each in (old, new)
+    )
+    assert (one.request, one.labels) == (other.request, other.labels)
+    assert one.fingerprint == other.fingerprint
+
+
 def test_other_requests_have_other_fingerprints() -> None:
     """Each value of a further field counts, and text is not normalised."""
     values = ["1", "1.0", "true", '"1"', "null", "0", "-0.0", "0.0", "false", '"true"', '"null"']
     values += ["[]", "{}", "[1]", '"[1]"', "[[1]]", '{"1":1}', "[1,1]", '"1,1"', '""', "1e300"]
     values += ['"\u00e9"', '"e\u0301"', '{"user":"a"}', '{"user":"b"}']
     bodies = [f'{{"prompt":"a cat","x":{value}}}' for value in values]
-    others: list[dict[str, Any]] = [{"n": 2}, {"size": "auto"}, {"quality": "auto"}]
-    others += [{"quality": None}, {"stream": False}, {"stream": None}, {"User": "u"}]
+    others: list[dict[str, Any]] = [{"n": 2}, {"size": "auto"}, {"quality": "low"}]
+    others += [{"quality": None}, {"stream": None}, {"User": "u"}]
     others += [{"prompt": prompt} for prompt in ("a cat ", "A cat", "a\tcat", "\u0430 cat")]
     bodies += [BASE, *(json.dumps({"prompt": "a cat", **fields}) for fields in others)]
     assert len({of(body) for body in bodies}) == len(bodies)

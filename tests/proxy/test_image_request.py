@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from gateway.config.models import GPT_IMAGE_2, Model, RequestDefaults, SizeRules
+from gateway.config.models import GPT_IMAGE_2, Model, RequestDefaults, Rewrite, SizeRules
 from gateway.core.errors import InvalidRequest
 from gateway.core.model import ImageRequest
 from gateway.proxy.image_request import encode_body, read_request
@@ -104,6 +104,8 @@ REFUSED: list[tuple[str, str, list[str]]] = [
     ("prompt", "empty_string", ['""', '" \\t\\n\u00a0\u3000"']),
     ("prompt", "string_above_max_length", [f'"{"x" * 32_001}"', f'"{" " * 32_001}"']),
     ("quality", "invalid_type", WRONG_TYPES),
+    ("response_format", "invalid_value", ['"URL"', '"b64"', '"b64_json "', '""', "true", "0"]),
+    ("response_format", "invalid_value", ['["url"]', "{}", "1.0"]),
     ("stream", "unsupported_parameter", ["true", "0", "1", "0.0", '""', '"false"', "[]", "{}"]),
 ]
 
@@ -126,14 +128,76 @@ def test_broken_json_is_refused(body: bytes) -> None:
     assert refusal(body).param is None
 
 
-@pytest.mark.parametrize("field", ["n", "size", "model", "quality", "stream", "prompt"])
+@pytest.mark.parametrize(
+    "field", ["n", "size", "model", "quality", "stream", "response_format", "prompt"]
+)
 def test_errors_repeat_nothing_that_the_client_wrote(field: str) -> None:
     value = ["CANARY"] if field in ("quality", "prompt") else "CANARY"
     error = refusal({"prompt": "CANARY", "CANARY": "CANARY", field: value})
     assert "CANARY" not in repr(vars(error))
 
 
-OURS = {"model", "prompt", "size", "n", "quality", "stream"}
+@pytest.mark.parametrize("value", ["url", "b64_json", None])
+def test_the_form_of_pictures_is_read_and_only_sent_where_the_upstream_takes_it(
+    value: str | None,
+) -> None:
+    body = json.dumps({"response_format": value, "prompt": "a cat"}).encode()
+    plain = read({"prompt": "a cat"})
+    taken_off = read(body)
+    assert taken_off.response_format == value
+    assert encode_body(taken_off) == encode_body(plain)
+    sent = read_request(body, MODELS, "gpt-image-2", sends_format=True)
+    assert sent.response_format == value
+    assert json.loads(encode_body(sent)) == {**plain.body, "response_format": value}
+
+
+DALL_E = replace(
+    GPT_IMAGE_2,
+    aliases=("dall-e-3", "dall-e-2"),
+    rewrite=Rewrite(
+        quality={"standard": "medium", "hd": "high", "high": "low"},
+        size={"512x512": "1024x1024", "1024x1024": "1536x1024"},
+        drop=("style",),
+    ),
+)
+
+
+def read_rewritten(fields: dict[str, Any]) -> ImageRequest:
+    models = {"gpt-image-2": DALL_E, "small": SMALL}
+    return read_request(json.dumps({"prompt": "a cat", **fields}).encode(), models, "gpt-image-2")
+
+
+def test_what_clients_have_built_in_is_replaced_in_its_place_and_once() -> None:
+    request = read_rewritten(
+        {"style": "vivid", "quality": "hd", "model": "dall-e-3", "size": "512x512", "n": 1, "x": 1}
+    )
+    assert (request.model, request.size, request.quality) == ("gpt-image-2", "1024x1024", "high")
+    assert encode_body(request) == (
+        b'{"prompt":"a cat","quality":"high","model":"gpt-image-2","size":"1024x1024","n":1,"x":1}'
+    )
+
+
+@pytest.mark.parametrize(
+    ("fields", "code"),
+    [
+        ({"size": "512x512 "}, "invalid_value"),
+        ({"size": ["512x512"]}, "invalid_type"),
+        ({"quality": {"hd": "hd"}}, "invalid_type"),
+        ({"Quality": "hd"}, "duplicate_key"),
+        ({"model": "DALL-E-3"}, "model_not_found"),
+        ({"model": "small", "size": "1024x1024"}, "invalid_value"),
+    ],
+)
+def test_what_no_rule_names_is_read_as_before(fields: dict[str, Any], code: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        read_rewritten(fields)
+    assert caught.value.code == code
+    assert read_rewritten({"quality": "HD", "Style": "vivid"}).body["quality"] == "HD"
+    assert read_rewritten({"quality": None}).quality is None
+    assert read_rewritten({}).size == "1024x1024", "a default is no value of the client"
+
+
+OURS = {"model", "prompt", "size", "n", "quality", "stream", "response_format"}
 further_names = names.filter(lambda name: name.casefold() not in OURS)
 
 

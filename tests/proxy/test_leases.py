@@ -2,6 +2,7 @@
 
 from typing import Any, Literal
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,6 +15,9 @@ from gateway.core.errors import (
     Overloaded,
     RateLimited,
     StoreUnavailable,
+)
+from gateway.core.upstream_errors import (
+    UpstreamAccountExhausted,
     UpstreamAuth,
     UpstreamCut,
     UpstreamError,
@@ -27,15 +31,21 @@ from gateway.proxy.leases import decode_message, encode_message, message_of
 
 SHARED: list[GatewayError] = [
     InternalError(),
+    UpstreamAccountExhausted(upstream_status=429, reason="Pay."),
+    UpstreamAccountExhausted(status=502, upstream_status=200),
     UpstreamAuth(),
     UpstreamCut(),
     UpstreamFailed(retry=True),
     UpstreamFailed(retry=False),
-    UpstreamRefused(status=400, body=b'{"error":{}}'),
-    UpstreamRefused(status=429, body=b"\x00\xff", retry_after=17),
+    UpstreamAuth(upstream_status=401, reason="It refused \u2014 the key."),
+    UpstreamFailed(retry=False, upstream_status=413, reason="Too large."),
+    UpstreamFailed(status=503, retry_after=1.5, upstream_status=503),
+    UpstreamRefused(status=400, body=b'{"error":{}}', reason="No."),
+    UpstreamRefused(status=429, body=b"\x00\xff", retry_after=16.5),
     UpstreamTimeout(),
     UpstreamUnknown(),
     UpstreamUnknown("of a certain kind"),
+    UpstreamUnknown(upstream_status=524),
     UpstreamUnreachable(),
 ]
 
@@ -95,3 +105,12 @@ def test_unreadable_bytes_mean_again(data: bytes) -> None:
 def test_a_failure_of_a_later_version_means_again() -> None:
     data = encode_message(UpstreamCut()).replace(b"upstream_cut", b"upstream_odd")
     assert decode_message(data) == "again"
+
+
+def test_failures_of_an_earlier_version_are_understood() -> None:
+    older = ("outcome", "message", "retry", "status", "body", "retry_after")
+    refused = UpstreamRefused(status=429, body=b"{}", retry_after=16.5, reason="No.")
+    fields = msgspec.msgpack.decode(encode_message(refused))
+    message = decode_message(msgspec.msgpack.encode({name: fields[name] for name in older}))
+    assert isinstance(message, UpstreamRefused)
+    assert (message.status, message.retry_after, message.reason) == (429, 17, None)

@@ -4,116 +4,31 @@ All else is tested through HTTP: cache, flights, errors and limits.
 """
 
 import asyncio
-import json
-import random
-import secrets
 import sqlite3
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from gateway.cache.memory import MemoryCache
-from gateway.config.live import LiveSettings
-from gateway.config.settings import KeySettings, Settings, UpstreamSettings
-from gateway.config.store_url import parse_store_url
-from gateway.core.errors import UpstreamCut
-from gateway.proxy.context import ProxyRequest, ProxyResponse
-from gateway.proxy.election import LocalElection
-from gateway.proxy.pipeline import Proxy
-from gateway.quota.account import Account, team_account
-from gateway.quota.ledger import Ledger
-from gateway.server.startup import load_pepper
-from gateway.stores.sqlite import SqliteStore
-from gateway.telemetry.observer import Observer
-from gateway.telemetry.request_record import RequestRecord
-from gateway.tenants.directory import Directory
-from gateway.upstream.port import NO_TRACE, Reply
+from gateway.core.errors import Unauthenticated
+from gateway.core.key_format import parse
+from gateway.core.upstream_errors import (
+    RepeatedUnknown,
+    UpstreamCut,
+    UpstreamFailed,
+    UpstreamUnknown,
+)
+from gateway.upstream.port import Reply
+from tests.support.directory import set_state
+from tests.support.proxy_bench import ANSWER, Bench, running_bench
 from tests.support.steps import key_in
-
-ANSWER = b'{"created":1,"data":[{"b64_json":"aGk="}],"size":"1024x1024","quality":"low"}'
-
-Answer = Callable[[bytes], Awaitable[Reply]]
-
-
-class ScriptedUpstream:
-    """An upstream whose answers a test computes."""
-
-    answer: Answer
-
-    async def generate(
-        self,
-        body: bytes,
-        request_id: str,
-        settings: UpstreamSettings,
-        trace: Mapping[str, str] = NO_TRACE,
-    ) -> Reply:
-        return await self.answer(body)
-
-
-class LatePurchases(Observer):
-    """Keeps the purchases that ended after their clients had left."""
-
-    def __init__(self) -> None:
-        self.ended: list[tuple[RequestRecord, BaseException | None]] = []
-
-    def late_purchase_ended(self, record: RequestRecord, failure: BaseException | None) -> None:
-        self.ended.append((record, failure))
-
-
-class Bench:
-    """A proxy over a real store, and a key for it."""
-
-    def __init__(self, store: SqliteStore, directory: Directory, ledger: Ledger, key: str) -> None:
-        self.upstream = ScriptedUpstream()
-        self.late = LatePurchases()
-        self.proxy = Proxy(
-            LiveSettings(Settings()),
-            directory=directory,
-            cache=MemoryCache(2**20, 2**20),
-            ledger=ledger,
-            upstream=self.upstream,
-            election=LocalElection(),
-            observer=self.late,
-            wall=time.time,
-            spread=random.random,
-            new_id=lambda: secrets.token_hex(8),
-        )
-        self._store = store
-        self._ledger = ledger
-        self._key = key
-
-    async def generate(self, prompt: str = "apple") -> tuple[ProxyResponse, RequestRecord]:
-        record = RequestRecord(id="r", started=time.perf_counter())
-
-        async def read_body() -> bytes:
-            return json.dumps({"prompt": prompt}).encode()
-
-        incoming = ProxyRequest([f"Bearer {self._key}"], (), read_body)
-        return await self.proxy.generate(incoming, record), record
-
-    async def account(self) -> Account:
-        """The team's account, once all outcomes are written."""
-        assert await self._ledger.close(5)
-        return (await self._store.accounts.load([team_account("team")])).accounts[0][0]
 
 
 @pytest.fixture
 async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
-    key = await key_in(tmp_path)
-    keys = KeySettings(pepper_file=str(tmp_path / "pepper"))
-    database = tmp_path / "gateway.db"
-    async with SqliteStore(database) as store:
-        directory = Directory(
-            store.directory,
-            pepper=load_pepper(keys, parse_store_url(f"sqlite:{database}")),
-            wall=time.time,
-            monotonic=time.monotonic,
-        )
-        async with directory, Ledger(store.accounts, spread=random.random) as ledger:
-            yield Bench(store, directory, ledger, key)
+    async with running_bench(tmp_path) as bench:
+        yield bench
 
 
 async def test_a_defect_after_the_call_is_charged_as_unknown_and_raised_to_all_who_wait(
@@ -130,10 +45,34 @@ async def test_a_defect_after_the_call_is_charged_as_unknown_and_raised_to_all_w
     ends = await asyncio.gather(*(bench.generate() for _ in range(5)), return_exceptions=True)
     assert {type(end) for end in ends} == {ZeroDivisionError}
     bench.upstream.answer = succeed
-    response, record = await bench.generate()
+    with pytest.raises(RepeatedUnknown):
+        await bench.generate()
+    response, record = await bench.generate("pear")
     assert (response.body, record.outcome) == (ANSWER, "miss")
     account = await bench.account()
     assert (account.day.images, account.holds) == (2, {})
+
+
+async def test_a_key_that_ends_while_its_request_waits_buys_nothing_and_fails_nobody_else(
+    bench: Bench, tmp_path: Path
+) -> None:
+    async def succeed(body: bytes) -> Reply:
+        return Reply(200, {}, ANSWER)
+
+    bench.upstream.answer = succeed
+    other, body_comes = await key_in(tmp_path), asyncio.Event()
+    leading = asyncio.create_task(bench.generate(body_comes=body_comes))
+    following = asyncio.create_task(bench.generate(key=other, body_comes=body_comes))
+    await asyncio.sleep(0.1)  # both are authenticated
+    await set_state(bench.store.directory, parse(bench.key) or "", "revoked")
+    await bench.proxy.directory.refresh()
+    body_comes.set()
+    with pytest.raises(Unauthenticated):
+        await leading
+    _, record = await following
+    assert record.outcome == "miss"
+    account = await bench.account()
+    assert (account.day.images, account.holds) == (1, {})
 
 
 # -- drains -------------------------------------------------------------------------------------
@@ -196,3 +135,32 @@ async def test_a_purchase_whose_client_left_is_reported_at_its_end(bench: Bench)
     assert no_failure is None
     assert broken.cost == 211_000
     assert isinstance(failure, ValueError)
+
+
+async def test_a_failure_after_its_client_left_has_its_cause(bench: Bench) -> None:
+    async def fail_slowly(body: bytes) -> Reply:
+        await asyncio.sleep(0.2)
+        raise UpstreamFailed(retry=False, upstream_status=418, reason="No red teapots here.")
+
+    bench.upstream.answer = fail_slowly
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(bench.generate("red teapots"), 0.1)
+    await bench.proxy.flights.drain(5)
+    ((record, _),) = bench.late.ended
+    assert (record.outcome, record.upstream_status) == ("upstream_failed", 418)
+    assert record.reason == "No [redacted] here."
+
+
+async def test_the_store_keeps_a_failure_without_the_texts_of_its_request(
+    bench: Bench, tmp_path: Path
+) -> None:
+    async def fail(body: bytes) -> Reply:
+        raise UpstreamUnknown(upstream_status=504, reason="No <secret teapots> here.")
+
+    bench.upstream.answer = fail
+    with pytest.raises(UpstreamUnknown, match="<secret teapots>"):
+        await bench.generate("secret teapots")
+    assert (await bench.account()).day.images == 1
+    kept = b"".join((tmp_path / name).read_bytes() for name in ("gateway.db", "gateway.db-wal"))
+    assert b"No <[redacted]> here." in kept
+    assert b"secret t" not in kept

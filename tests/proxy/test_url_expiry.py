@@ -1,6 +1,8 @@
 """When URLs end, and how long an answer with them may be kept."""
 
+import time
 from datetime import UTC, datetime
+from math import inf
 from urllib.parse import quote, urlencode
 
 import pytest
@@ -11,7 +13,9 @@ from gateway.proxy.url_expiry import (
     MARGIN_SECONDS,
     MAX_CHARS,
     MAX_FIELDS,
+    MAX_URLS,
     keep_seconds,
+    url_ends,
     url_expires,
 )
 
@@ -110,10 +114,46 @@ def ending(seconds: float) -> str:
         ([ending(7_200), ending(100)], 90),
         ([ending(0)], 0),
         ([ending(-100)], -90),
+        (["data:image/png;base64,iVBORw0KGgo="], DAY),
+        ([f" DATA:image/png;exp={NOW:.0f}," + "A" * MAX_CHARS, "data:?exp=1"], DAY),
+        (["data:,x", ending(600)], 540),
+        (["database/x.png"], HOUR),
     ],
 )
 def test_how_long_to_keep(urls: list[str], seconds: float) -> None:
     assert keep_seconds(urls, NOW, DAY, HOUR) == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize(
+    ("url", "end"),
+    [
+        (BASE, NOW + HOUR),
+        (ending(100), NOW + 100),
+        (ending(-100), NOW - 100),
+        (f"{BASE}?x-expires={int(NOW) + 100}", NOW + 100),
+        ("data:image/png;base64,iVBORw0KGgo=", inf),
+        ("", inf),
+        (BASE.ljust(9_000, "x"), NOW),
+    ],
+)
+def test_when_a_url_ends(url: str, end: float) -> None:
+    assert url_ends([url], NOW, HOUR) == [end]
+    assert url_ends(["", url, BASE], NOW, HOUR) == [inf, end, NOW + HOUR]
+
+
+def test_many_urls_take_a_bounded_time() -> None:
+    lasting, read = NOW + HOUR, MAX_URLS
+    assert url_ends([BASE] * read + [BASE, "", "data:,x"], NOW, HOUR) == [
+        *[lasting] * read,
+        *(NOW, inf, inf),
+    ]
+    long = BASE.ljust(1_024, "x")
+    read = MAX_CHARS // 1_024
+    assert url_ends([long] * (read + 2), NOW, HOUR) == [lasting] * read + [NOW] * 2
+    slow = f"{BASE}?{'%31a' * 2_000}"
+    started = time.perf_counter()
+    url_ends([slow] * 6_000, NOW, HOUR)
+    assert time.perf_counter() - started < 0.5
 
 
 @given(st.lists(st.integers(-1_000, 100_000), max_size=3), st.floats(1, DAY))
@@ -154,3 +194,5 @@ def test_urls_that_take_long_to_read_are_not_kept() -> None:
     many = [BASE.ljust(1_024, "x")] * (MAX_CHARS // 1_024)
     assert keep_seconds(many, NOW, DAY, HOUR) == HOUR
     assert keep_seconds([*many, BASE], NOW, DAY, HOUR) <= 0
+    assert keep_seconds([BASE] * MAX_URLS, NOW, DAY, HOUR) == HOUR
+    assert keep_seconds([BASE] * (MAX_URLS + 1), NOW, DAY, HOUR) <= 0

@@ -19,7 +19,7 @@ from gateway.config.models import (
     TokenPrices,
 )
 from gateway.core.model import ImageRequest
-from gateway.quota.image_response import ImageResponse
+from gateway.quota.image_response import GivenImage, ImageResponse
 from gateway.quota.pricing import ceiling, charge
 from gateway.quota.token_usage import NO_USAGE, Usage, cost, read_usage
 
@@ -38,7 +38,7 @@ def asked(
 def came(
     images: int, size: str | None = None, quality: str | None = None, usage: Usage = NO_USAGE
 ) -> ImageResponse:
-    return ImageResponse(images, (), size, quality, usage)
+    return ImageResponse((GivenImage("", has_base64=True),) * images, size, quality, usage)
 
 
 def priced(flat: int | None = None, **cells: int | Mapping[str, int]) -> Model:
@@ -157,6 +157,16 @@ def test_settling(
 ) -> None:
     request = asked(asked_size, asked_quality)
     assert charge(GPT_IMAGE_2, request, came(1, size, quality)) == price
+
+
+def test_the_largest_size_of_a_response_has_its_own_price() -> None:
+    cells: dict[tuple[str, str | None], int] = {
+        ("low", "512x512"): 1_000,
+        ("low", "256x256"): 3_000,
+    }
+    model = replace(SMALL, prices=PriceTable(cells=cells))
+    assert ceiling(model, asked("auto", "low")) == 3_000
+    assert charge(model, asked("auto", "low"), came(1, "512x512")) == 1_000
 
 
 def test_more_images_than_asked_for_are_charged_in_full() -> None:

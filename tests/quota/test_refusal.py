@@ -209,6 +209,12 @@ def test_a_passing_refusal_has_a_retry_after(
     assert refused.code == "rate_limit_exceeded"
 
 
+def test_a_full_minute_names_only_its_wait() -> None:
+    refused = error(account(minute=((int(NOON), 1),)), requests_per_minute=1)
+    reached = "Team red's requests_per_minute limit of 1 is reached for now"
+    assert refused.message == f"{reached}; try again in 59 seconds."
+
+
 @pytest.mark.parametrize(
     ("scope", "named", "whose"),
     [
@@ -225,6 +231,38 @@ def test_every_refusal_names_its_owner_and_limit(scope: Scope, named: str, whose
                 refused = refusal_error(found, 0, "k1")
                 assert refused.message.startswith(f"{named} {kind.name} limit of ")
                 assert refused.whose == whose
+                by = refused.refused_by
+                assert by is not None
+                owner = {"team": "red", "key": "sk-gw-line1", "gateway": None}[scope]
+                assert (by.scope, by.owner, by.limit) == (scope, owner, kind.name)
+
+
+@pytest.mark.parametrize(
+    ("team", "asked", "limits", "numbers"),
+    [
+        (account((93, 0, 7)), (4, 0), {"images_per_day": 100}, (100, 93, 7, 4, END_OF_DAY, None)),
+        (
+            HELD,
+            (1, 40_000),
+            {"cost_per_day": 110_000},
+            ("0.11", "0.04", "0.04", "0.04", END_OF_DAY, RETRY_SECONDS),
+        ),
+        (account(holds=4), (1, 0), {"concurrent_requests": 4}, (4, 0, 4, 1, None, RETRY_SECONDS)),
+        (
+            account(minute=((int(NOON) - 10, 2),)),
+            (1, 0),
+            {"requests_per_minute": 2},
+            (2, 2, 0, 1, NOON + 51, 51.0),
+        ),
+        (EMPTY, (4, 0), {"images_per_day": 3}, (3, 0, 0, 4, END_OF_DAY, None)),
+    ],
+)
+def test_operators_see_how_a_limit_stood(
+    team: Account, asked: tuple[int, int], limits: Any, numbers: tuple[object, ...]
+) -> None:
+    by = error(team, *asked, **limits).refused_by
+    assert by is not None
+    assert (by.size, by.used, by.held, by.asked, by.resets_at, by.wait_seconds) == numbers
 
 
 @pytest.mark.parametrize("limits", [{"images_per_day": 5}, {"cost_per_month": 200_000}])
@@ -241,3 +279,6 @@ def test_a_team_does_not_see_the_usage_of_others(limits: Any, settled: bool) -> 
     assert refused.message.startswith("The gateway's ")
     shown = refused.message + str(refused.headers)
     assert not any(secret in shown for secret in ("secretive", " used,", "held by"))
+    by = refused.refused_by  # never sent to clients
+    assert by is not None
+    assert {str(by.used), str(by.held)} & {"5", "0.2"}

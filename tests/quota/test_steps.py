@@ -4,7 +4,7 @@ import pytest
 
 from gateway.core.model import Limits
 from gateway.core.periods import PeriodUsage, day_of, end_of_month, month_of
-from gateway.quota.account import EMPTY, GATEWAY, MEMORY_SECONDS, Counters, team_account
+from gateway.quota.account import GATEWAY, MEMORY_SECONDS, Counters, team_account
 from gateway.quota.steps import LOST_SECONDS, Expire, Held, Release, Settle
 from tests.support.quota_steps import NOON, Bench, release, reserve, settle
 
@@ -62,12 +62,9 @@ def test_other_outcomes_are_charged_and_recorded_in_full(
     assert (entry.images_bought, entry.images_unknown) == (images, unknown)
 
 
-def test_giving_up_always_writes_the_account_and_leaves_no_entry(bench: Bench) -> None:
-    assert bench.apply(release("never", forget=True)).changes == {RED: EMPTY}
+def test_giving_up_leaves_no_entry(bench: Bench) -> None:
     bench.held(reserve(images=4))
-    before = bench.team()
-    assert bench.apply(release("never", forget=True)).changes == {RED: before}
-    assert bench.apply(release("never")).changes == {}
+    assert bench.apply(release("never", forget=True)).changes == {}
     bench.apply(release(forget=True))
     assert bench.team().day == today()
     assert bench.team().holds == {}
@@ -82,6 +79,8 @@ def test_a_repeated_reservation_is_held_once_also_after_its_sweep(bench: Bench) 
         applied = bench.apply(step)
         assert isinstance(applied.outcome, Held)
         assert applied.outcome.at == NOON
+        assert applied.outcome.rate_limits.images is not None
+        assert applied.outcome.rate_limits.images.remaining == 0
         assert applied.changes == {}
     assert bench.team().day == today(2, 80_000)
 
@@ -120,6 +119,19 @@ def test_only_expired_holds_are_swept_and_remembered_for_a_day(bench: Bench) -> 
     assert bench.apply(settle("short")).changes == {}
 
 
+def test_a_sweep_forgets_older_holds_after_a_day(bench: Bench) -> None:
+    assert bench.apply(Expire(RED)).outcome == 0
+    for id, lease in (("first", 10.0), ("second", 20.0), ("third", MEMORY_SECONDS + 15.0)):
+        bench.held(reserve(id, lease=lease))
+    for seconds, known in ((10, ["first"]), (20, ["first", "second"])):
+        bench.now = NOON + seconds
+        assert bench.apply(Expire(RED)).outcome == 1
+        assert list(bench.team().swept) == known
+    bench.now = NOON + MEMORY_SECONDS + 15
+    bench.apply(Expire(RED))
+    assert list(bench.team().swept) == ["second", "third"]
+
+
 def test_a_late_outcome_replaces_the_unknown_charge_once(bench: Bench) -> None:
     bench.held(reserve(images=4, key_limits=LIMITED, gateway_limits=LIMITED))
     bench.now += 305
@@ -129,6 +141,16 @@ def test_a_late_outcome_replaces_the_unknown_charge_once(bench: Bench) -> None:
         assert bench.team().day == bench.gateway.day == today(3, 120_000)
         assert bench.team().keys["k1"].day == today(3, 120_000)
         assert bench.entries["r1"].images_bought == 3
+
+
+def test_giving_up_takes_back_the_unknown_charge_of_a_sweep(bench: Bench) -> None:
+    bench.held(reserve(images=4))
+    bench.now += 305
+    bench.apply(Expire(RED))
+    assert bench.entries["r1"].outcome == "unknown"
+    bench.apply(release(forget=True))
+    assert bench.team().day == today()
+    assert (bench.entries["r1"].outcome, bench.entries["r1"].cost) == ("failed", 0)
 
 
 # -- the gateway-wide account -------------------------------------------------------------------
@@ -145,6 +167,15 @@ def test_the_gateways_account_counts_only_holds_that_began_in_it(bench: Bench) -
     bench.apply(Expire(RED))
     assert bench.gateway.day == today(1, 40_000)
     assert bench.team().day == today(3, 120_000)
+
+
+def test_an_outcome_writes_only_accounts_that_it_changes(bench: Bench) -> None:
+    bench.held(reserve("first"))
+    assert list(bench.apply(settle("first")).changes) == [RED]
+    bench.held(reserve("in", gateway_limits=LIMITED))
+    bench.held(reserve("out"))
+    assert list(bench.apply(settle("out")).changes) == [RED]
+    assert set(bench.apply(settle("in")).changes) == {RED, GATEWAY}
 
 
 def test_teams_share_the_gateways_limit(bench: Bench) -> None:
@@ -172,6 +203,13 @@ def test_a_key_counts_and_limits_only_holds_that_began_under_its_limits(bench: B
     bench.now += 305
     bench.apply(Expire(RED))
     assert bench.team().keys["k1"].day == today(2, 80_000)
+
+
+def test_the_rate_limits_of_a_key_count_its_own_purchases(bench: Bench) -> None:
+    bench.held(reserve("other", key="k2", images=3, key_limits=LIMITED))
+    rate_limits = bench.held(reserve("own", images=2, key_limits=LIMITED)).rate_limits
+    assert rate_limits.images is not None
+    assert rate_limits.images.remaining == 98
 
 
 def test_counters_of_quiet_keys_do_not_pile_up(bench: Bench) -> None:
@@ -205,6 +243,15 @@ def test_counters_are_over_once_their_month_and_minute_have_ended() -> None:
     assert counters.is_over(end + 51)
 
 
+def test_a_quiet_minute_does_not_end_the_counters_of_a_key(bench: Bench) -> None:
+    limits = Limits(images_per_month=2)
+    bench.held(reserve("r1", key_limits=limits))
+    for seconds, id in ((120, "r2"), (240, "r3")):
+        bench.now = NOON + seconds
+        bench.held(reserve(id, key="other"))
+    assert bench.team().keys["k1"].month == PeriodUsage(month_of(NOON), 0, 0, 1, 40_000)
+
+
 # -- refusals -----------------------------------------------------------------------------------
 
 
@@ -215,7 +262,10 @@ def test_a_refusal_consumes_nothing(bench: Bench) -> None:
         bench.refused(reserve("b", limits=limits))
     bench.apply(settle("a"))
     bench.now = NOON + 60.999
-    assert bench.refused(reserve("c", limits=limits)).refusal.limit == "requests_per_minute"
+    refused = bench.refused(reserve("c", limits=limits))
+    assert refused.refusal.limit == "requests_per_minute"
+    assert refused.rate_limits.images is not None
+    assert refused.rate_limits.images.remaining == 1
     bench.now = NOON + 61
     assert bench.held(reserve("c", limits=limits)).rate_limits.images is not None
 
@@ -246,3 +296,14 @@ def test_a_purchase_too_old_to_distinguish_from_a_charged_one_is_left_alone(benc
     assert bench.settle(reserve("just").settle(NOON, 1, 40_000)).changes
     bench.now += 1
     assert not bench.settle(reserve("late").settle(NOON, 1, 40_000)).changes
+
+
+def test_a_lost_purchase_counts_in_its_own_second(bench: Bench) -> None:
+    bench.held(reserve("first"))
+    bench.now += 5
+    bench.held(reserve("second"))
+    bench.held(reserve("third"))
+    for id, seconds in (("a", 3), ("b", 0), ("c", 3)):
+        assert bench.settle(reserve(id).settle(NOON + seconds, 1, 40_000)).changes
+    noon = int(NOON)
+    assert bench.team().minute == ((noon, 2), (noon + 3, 2), (noon + 5, 2))

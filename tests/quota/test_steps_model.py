@@ -13,18 +13,13 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from gateway.core.model import Entry, Limits
 from gateway.core.periods import day_of, end_of_day, end_of_month, month_of
 from gateway.quota.account import Account, Counters, team_account
+from gateway.quota.purchase import Purchase, Refunded
+from gateway.quota.refund import Refund
 from gateway.quota.refusal import Refusal
-from gateway.quota.steps import (
-    LOST_SECONDS,
-    Expire,
-    Held,
-    Release,
-    Reserve,
-    Settle,
-    Step,
-    StepResult,
-)
-from tests.support.naive_quota import KINDS, Naive, Owner, Purchase, day, month
+from gateway.quota.step import Step, StepResult
+from gateway.quota.steps import LOST_SECONDS, Denied, Expire, Held, Release, Reserve, Settle
+from tests.support.naive_quota import KINDS, Naive, Owner, day, month
+from tests.support.naive_quota import Purchase as NaivePurchase
 from tests.support.quota_steps import NOON, Bench, reserve
 
 T = TypeVar("T")
@@ -32,6 +27,7 @@ T = TypeVar("T")
 TEAMS = ("red", "blue", "gateway")
 KEYS = ("k1", "k2")
 DAY = 86_400.0
+WHY = Refunded(at=NOON, who="ops", why="not billed")
 
 images = st.integers(1, 5)
 prices = st.sampled_from([0, 1, 40_000, 211_000])
@@ -155,6 +151,7 @@ class QuotaMachine(RuleBasedStateMachine):
             assert applied.outcome.at == self.bench.now
             self.admitted(step)
         else:
+            assert isinstance(applied.outcome, Denied)
             assert not applied.changes
             assert not applied.entries
             self.check_refusal(applied.outcome.refusal, expected)
@@ -191,8 +188,7 @@ class QuotaMachine(RuleBasedStateMachine):
     @rule(data=st.data(), forget=st.booleans())
     def a_purchase_is_released(self, data: st.DataObject, forget: bool) -> None:
         id, team = self.some_purchase(data)
-        applied = self.apply_twice(Release(id=id, team=team, forget=forget))
-        assert not forget or team_account(team) in applied.changes
+        self.apply_twice(Release(id=id, team=team, forget=forget))
         self.given_up |= {id} if forget else set()
         self.naive.close(id, team, 0, 0, "failed", forget)
 
@@ -203,15 +199,24 @@ class QuotaMachine(RuleBasedStateMachine):
         applied = self.apply_twice(Expire(team_account(team)))
         assert applied.outcome == self.naive.sweep(team, self.bench.now)
 
+    @precondition(lambda self: self.unknown_charges())
+    @rule(data=st.data())
+    def somebody_refunds(self, data: st.DataObject) -> None:
+        purchase = data.draw(st.sampled_from(self.unknown_charges()), label="refund")
+        applied = self.bench.apply(Refund(purchase=purchase, refunded=WHY))
+        assert self.bench.records[purchase.id] == applied.outcome
+        self.naive.refund(purchase.id)
+
     @rule()
     def the_store_is_saved(self) -> None:
-        self.saved = copy.deepcopy((self.bench.accounts, self.bench.entries, self.naive))
+        bench = self.bench
+        self.saved = copy.deepcopy((bench.accounts, bench.entries, bench.records, self.naive))
 
     @precondition(lambda self: self.saved)
     @rule()
     def the_store_goes_back(self) -> None:
-        saved = copy.deepcopy(self.saved)
-        self.bench.accounts, self.bench.entries, self.naive = saved  # type: ignore[misc,assignment]
+        saved, bench = copy.deepcopy(self.saved), self.bench
+        bench.accounts, bench.entries, bench.records, self.naive = saved  # type: ignore[misc,assignment]
 
     @precondition(lambda self: self.steps)
     @rule(
@@ -257,6 +262,10 @@ class QuotaMachine(RuleBasedStateMachine):
         return sorted(
             {team for team in TEAMS for p in self.naive.open(team) if p.lease <= self.bench.now}
         )
+
+    def unknown_charges(self) -> list[Purchase]:
+        """The purchases that can be refunded."""
+        return [purchase for purchase in self.bench.records.values() if not purchase.refunded]
 
     def encoded(self) -> bytes:
         return msgspec.json.encode(self.bench.accounts)
@@ -320,11 +329,13 @@ class QuotaMachine(RuleBasedStateMachine):
         for counters in self.bench.team(step.team).keys.values():
             assert not counters.is_over(now), "what is over must not be kept"
 
-    def purchase(self, step: Reserve, at: float) -> Purchase:
+    def purchase(self, step: Reserve, at: float) -> NaivePurchase:
         """The model's own, admitted at that time."""
         limited = bool(step.gateway_limits), bool(step.key_limits)
         lease = at + step.lease
-        return Purchase(step.id, step.team, step.key, at, lease, step.images, step.cost, *limited)
+        return NaivePurchase(
+            step.id, step.team, step.key, at, lease, step.images, step.cost, *limited
+        )
 
     # -- what always holds ----------------------------------------------------------------------
 
@@ -378,6 +389,9 @@ class QuotaMachine(RuleBasedStateMachine):
             assert (entry.team, entry.key) == (lines[id].team, lines[id].key)
             assert (entry.at, entry.requests) == (lines[id].at, 1)
             assert line(entry) == lines[id].entry
+        assert {purchase.id for purchase in self.unknown_charges()} == {
+            id for id, entry in self.bench.entries.items() if entry.outcome == "unknown"
+        }
         for team in TEAMS:
             account = self.bench.team(team)
             assert self.history(team, account) == (account.day.images, account.day.cost)

@@ -72,6 +72,10 @@ def test_one_kind_alone() -> None:
         used(input_tokens_details={"text_tokens": 100}, output_tokens_details={"image_tokens": 200})
     )
     assert usage == Usage(text_input=100, image_output=200, sound=True)
+    usage = read_usage(
+        used(input_tokens_details={"image_tokens": 100}, output_tokens_details={"text_tokens": 200})
+    )
+    assert usage == Usage(image_input=100, text_output=200, sound=True)
 
 
 def test_cached_tokens_by_kind() -> None:
@@ -163,11 +167,83 @@ def test_a_contradiction_is_read_as_the_least_at_the_highest_price(
     assert read_usage(used(**fields)) == Usage(unnamed_input=100, image_output=made)
 
 
+def test_the_highest_plausible_counts() -> None:
+    usage = read_usage(used(MOST_TOKENS // 2, MOST_TOKENS // 2, total_tokens=MOST_TOKENS))
+    assert (usage.input_tokens, usage.output_tokens) == (MOST_TOKENS // 2, MOST_TOKENS // 2)
+    assert usage.sound
+
+
 def test_only_a_total() -> None:
     assert read_usage({"total_tokens": 1024}) == Usage(image_output=1024)
-    # Usage of a chat completion: other names, with a total.
-    chat = {"prompt_tokens": 22, "completion_tokens": 1372, "total_tokens": 1394}
-    assert read_usage(chat) == Usage(image_output=1394)
+    assert read_usage({"prompt_tokens": 22, "total_tokens": 1394}) == Usage(
+        unnamed_input=22, image_output=1372
+    )
+
+
+# -- the names of chat completions --------------------------------------------------------------
+
+
+def chat(taken: Any = 100, made: Any = 200, **fields: Any) -> dict[str, Any]:
+    return {"prompt_tokens": taken, "completion_tokens": made, **fields}
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        chat(total_tokens=300),
+        chat(total_tokens=0),
+        # As one-api and its heirs send it: both names, zeros under one of them.
+        chat(total_tokens=300, input_tokens=0, output_tokens=0, input_tokens_details=None),
+        chat(0, 0, total_tokens=300, input_tokens=100, output_tokens=200),
+        chat(100, 200, input_tokens=100, output_tokens=200),
+        {"input_tokens": 100, "completion_tokens": 200},
+        chat(
+            prompt_tokens_details={"cached_tokens": 50, "text_tokens": 0, "image_tokens": 0},
+            completion_tokens_details={"reasoning_tokens": 0, "text_tokens": 0},
+        ),
+    ],
+)
+def test_usage_under_other_names(value: dict[str, Any]) -> None:
+    assert read_usage(value) == Usage(unnamed_input=100, image_output=200, sound=True)
+
+
+def test_details_under_other_names() -> None:
+    given, made = {"text_tokens": 60, "image_tokens": 40}, {"text_tokens": 20, "image_tokens": 180}
+    cached = {"cached_tokens_details": {"text_tokens": 10}}
+    expected = Usage(
+        text_input=50,
+        image_input=40,
+        cached_text_input=10,
+        image_output=180,
+        text_output=20,
+        sound=True,
+    )
+    details: dict[str, Any] = {
+        "prompt_tokens_details": given | cached,
+        "completion_tokens_details": made,
+    }
+    zeros = {"text_tokens": 0, "image_tokens": 0}
+    assert read_usage(chat(**details)) == expected
+    for empty in (None, {}, zeros):
+        own: dict[str, Any] = {"input_tokens_details": empty, "output_tokens_details": empty}
+        assert read_usage(chat(**details, **own)) == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "taken", "made"),
+    [
+        # Two counts of the same tokens: the higher one is the least that was bought.
+        (chat(input_tokens=99), 100, 200),
+        (chat(output_tokens=201), 100, 201),
+        (chat(input_tokens="100"), 100, 200),
+        (chat(total_tokens=301), 100, 201),
+        (chat("22", 200), 0, 200),
+        (chat(completion_tokens_details={"image_tokens": 199}), 100, 200),
+        (chat(prompt_tokens_details="all"), 100, 200),
+    ],
+)
+def test_a_contradiction_under_other_names(value: dict[str, Any], taken: int, made: int) -> None:
+    assert read_usage(value) == Usage(unnamed_input=taken, image_output=made)
 
 
 # -- in general ---------------------------------------------------------------------------------
@@ -227,6 +303,10 @@ TOTAL = st.sampled_from([50, 100, 200]) | JUNK
             "total_tokens": TOTAL,
             "input_tokens_details": DETAILS | JUNK,
             "output_tokens_details": DETAILS | JUNK,
+            "prompt_tokens": TOTAL,
+            "completion_tokens": TOTAL,
+            "prompt_tokens_details": DETAILS | JUNK,
+            "completion_tokens_details": DETAILS | JUNK,
         },
     )
     | JUNK
@@ -237,8 +317,12 @@ def test_any_value_is_read_as_exactly_its_counts(value: Any) -> None:
     assert all(type(count) is int and 0 <= count <= MOST_TOKENS for count in counts)
     if usage.sound:
         made = usage.image_output + usage.text_output
-        assert (sum(counts) - made, made) == (value["input_tokens"], value["output_tokens"])
-        assert value.get("total_tokens") in (None, sum(counts))
+        for count, names in (
+            (sum(counts) - made, ("input_tokens", "prompt_tokens")),
+            (made, ("output_tokens", "completion_tokens")),
+            (sum(counts), ("total_tokens",)),
+        ):
+            assert {value.get(name) for name in names} <= {None, 0, count}
 
 
 @given(st.integers(1, 300), st.integers(1, 300), st.data())

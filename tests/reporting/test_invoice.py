@@ -118,3 +118,23 @@ def test_days_of_only_one_side_are_compared_too(tolerance: int, outside: int) ->
     assert sum(not day.within_tolerance for day in days) == outside
     whole = total(days, tolerance)
     assert (whole.recorded, whole.billed, whole.drift, whole.unknown) == (107, 100, -7, 10)
+
+
+@pytest.mark.parametrize(
+    ("billed", "unknown", "explained"),
+    [
+        (90, 10, True),  # none of it was billed
+        (95, 10, True),  # a part of it was
+        (88, 10, True),  # within the tolerance of 2
+        (87, 10, False),
+        (98, 10, False),  # nothing to explain
+        (110, 10, False),
+        (90, 0, False),
+        (None, 100, True),
+    ],
+)
+def test_unknown_purchases_explain_what_was_not_billed(
+    billed: int | None, unknown: int, explained: bool
+) -> None:
+    (day,) = compared({} if billed is None else {"d": billed}, {"d": 100}, {"d": unknown}, 2)
+    assert day.explained is explained

@@ -13,6 +13,7 @@ from gateway.reporting.request_history import LINES_AT_ONCE, LINES_EACH, Request
 from gateway.reporting.request_lines import ErrorKind, HourLatency, LineFilter, RequestLine, time_of
 from gateway.stores.sqlite import SqliteStore
 from gateway.telemetry.request_record import RequestRecord
+from tests.reporting.test_request_lines import LINE
 from tests.support.faulty_store import FaultyStore
 from tests.support.quota_steps import NOON
 
@@ -160,7 +161,7 @@ async def test_errors_and_latency_count_requests_without_a_line(bench: Bench) ->
 
 
 async def test_requests_for_no_image_are_left_out(bench: Bench) -> None:
-    for outcome in ("models", "quota", "usage"):
+    for outcome in ("models", "preflight", "quota", "usage"):
         bench.history.request_ended(hit(outcome=outcome, request=None), 0.001)
     assert await bench.lines() == []
     assert await bench.latency() == []
@@ -175,6 +176,28 @@ async def test_lines_and_memory_are_bounded(bench: Bench) -> None:
     assert len(lines) <= 2 * LINES_AT_ONCE
     (latency,) = await bench.latency()
     assert latency.own.count == 6 * LINES_AT_ONCE
+
+
+async def test_single_lines_have_the_cause_of_a_failure(bench: Bench) -> None:
+    refused: dict[str, Any] = {
+        "outcome": "rate_limited",
+        "status": 429,
+        "code": "x",
+        "refused_by": LINE.refused_by,
+    }
+    for _ in range(LINES_EACH + 5):
+        bench.history.request_ended(hit(**refused), 0.001)
+    bench.history.request_ended(
+        bought(outcome="upstream_failed", status=502, upstream_status=500, reason="No."), 1.0
+    )
+    *single, shared = sorted(await bench.lines(), key=lambda line: line.requests)
+    assert [line.refused_by for line in single if line.outcome == "rate_limited"] == [
+        LINE.refused_by
+    ] * LINES_EACH
+    assert [(line.upstream_status, line.reason) for line in single if line.upstream] == [
+        (500, "No.")
+    ]
+    assert (shared.requests, shared.refused_by, shared.reason) == (5, None, None)
 
 
 @pytest.mark.parametrize("settled", [False, True])

@@ -5,15 +5,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from gateway.core.model import RefusedBy
 from gateway.reporting.request_lines import (
     SUCCESSES,
     ErrorKind,
+    ErrorSums,
     HourLatency,
     LineFilter,
     RequestLine,
     latency_of,
     make_place,
-    merge_errors,
     place_prefix,
     ring_sizes,
     time_of,
@@ -41,6 +42,19 @@ LINE = RequestLine(
     upstream=None,
     fingerprint="0" * 16,
     route="quota",
+    upstream_status=500,
+    reason="no ü",
+    refused_by=RefusedBy(
+        scope="team",
+        owner="red",
+        limit="cost_per_day_usd",
+        size="1.5",
+        used="1",
+        held="0.5",
+        asked="0.04",
+        resets_at=NOON + 60,
+        wait_seconds=10.0,
+    ),
 )
 KIND = ErrorKind(
     outcome="rate_limited", code="a", status=429, requests=2, last_at=NOON, last_id="r1"
@@ -111,8 +125,11 @@ def test_a_success_is_not_an_error() -> None:
 def test_errors_of_one_kind_are_added_up() -> None:
     later = replace(KIND, requests=3, last_at=NOON + 1, last_id="r2")
     other = replace(KIND, code=None, requests=7)
-    assert merge_errors([later, other, KIND]) == [other, replace(later, requests=5)]
-    assert merge_errors([KIND, later]) == merge_errors([later, KIND])
+    for kinds in ([later, other, KIND], [KIND, other, later]):
+        sums = ErrorSums()
+        for kind in kinds:
+            sums.add(kind)
+        assert sums.kinds() == [other, replace(later, requests=5)]
 
 
 def watched(own: list[float], upstream: list[float]) -> HourLatency:

@@ -14,6 +14,7 @@ from gateway.stores.sqlite import SqliteStore
 from gateway.tenants.store import DirectoryWrite
 from tests.conformance.store import MIDNIGHT, NOON, entry
 from tests.conformance.test_history import WRITER, line
+from tests.conformance.test_pictures import buyer
 from tests.support.states import CREATED
 
 
@@ -27,7 +28,12 @@ def retention(store: SqliteStore, keep_days: int = 400, now: float = MIDNIGHT) -
     defaults = Settings()
     settings = replace(defaults, usage=replace(defaults.usage, keep_days=keep_days))
     return Retention(
-        store.usage, store.history, store.audit, settings=lambda: settings, wall=lambda: now
+        store.usage,
+        store.history,
+        store.pictures,
+        store.audit,
+        settings=lambda: settings,
+        wall=lambda: now,
     )
 
 
@@ -39,6 +45,17 @@ async def test_old_usage_is_deleted(store: SqliteStore, keep_days: int, left: in
     (row,) = await store.usage.report([], None, None)
     assert row.requests == left
     assert not await store.usage.tidy(MIDNIGHT, None)
+
+
+@pytest.mark.parametrize(("keep_days", "left"), [(0, 3), (400, 2), (50, 1)])
+async def test_buyers_of_pictures_are_deleted_with_usage(
+    store: SqliteStore, keep_days: int, left: int
+) -> None:
+    ages = (10, 60, 500)
+    records = [buyer(str(age), at=MIDNIGHT - age * DAY_SECONDS) for age in ages]
+    await store.pictures.write(records, None)
+    await retention(store, keep_days).delete_pictures()
+    assert len(await store.pictures.find(records[0].sha256, 9)) == left
 
 
 async def test_old_request_lines_are_deleted(store: SqliteStore) -> None:

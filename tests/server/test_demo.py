@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import sys
+from base64 import b64decode
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -41,6 +42,8 @@ TOKEN = r"^  Token +(gw-admin-[0-9a-f]{64})$"
 DASHBOARD = r"^  Dashboard +(\S+/)$"
 BASE = r"^  Base URL +(\S+)$"
 CURL = r"^(curl .*)$"
+LINK = r"^(http\S+/images/files/\S+)$"
+GENERATE = r"^(gateway generate .*)$"
 
 
 def client_in(printed: str) -> str:
@@ -57,7 +60,7 @@ async def status(url: str, token: str) -> int:
 async def run(*command: str, stdin: str) -> str:
     """The output of any program, which succeeds without an error message."""
     ended = await asyncio.to_thread(
-        subprocess.run, command, input=stdin, capture_output=True, text=True, timeout=30
+        subprocess.run, command, input=stdin, capture_output=True, text=True, timeout=120
     )
     assert (ended.returncode, ended.stderr) == (0, "")
     return ended.stdout
@@ -82,9 +85,15 @@ async def test_everything_printed_works_as_pasted(tmp_path: Path) -> None:
         assert "sandbox" in printed
 
         (image,) = json.decode(await run("sh", stdin=curl))["data"]
-        async with aiohttp.ClientSession() as session, session.get(image["url"]) as picture:
+        assert b64decode(image["b64_json"]).startswith(b"\x89PNG")
+        assert "characters of base64" in await run(sys.executable, "-", stdin=client)
+        link = found_in(printed, LINK)
+        async with aiohttp.ClientSession() as session, session.get(link) as picture:
             assert (await picture.read()).startswith(b"\x89PNG")
-        assert (await run(sys.executable, "-", stdin=client)).startswith("http")
+        line = found_in(printed, GENERATE).replace("gateway ", f"{sys.executable} -m gateway ", 1)
+        assert ".png  1024x1024  " in await run(
+            "sh", "-c", f"cd {tmp_path} && {line} 2>&1", stdin=""
+        )
 
         key, token = found_in(printed, KEY), found_in(printed, TOKEN)
         assert (data / "demo.key").read_text().strip() == key
@@ -95,7 +104,7 @@ async def test_everything_printed_works_as_pasted(tmp_path: Path) -> None:
         assert await status(dashboard, "") == 200
         assert await status(f"{dashboard}admin/v1/teams", token) == 200
         names = {file.name.partition("-")[0] for file in data.iterdir()}
-        assert names == {"demo", "demo.key", "pepper", "sandbox.db"}
+        assert names == {"demo", "demo.key", "images", "pepper", "sandbox.db"}
 
         running.send(signal.SIGHUP)
         await until(lambda: "configuration read again" in running.err)
@@ -110,7 +119,16 @@ async def test_everything_printed_works_as_pasted(tmp_path: Path) -> None:
         await running.start("serve", "--demo")
         again = await running.printed(LAST_LINE)
         assert (found_in(again, KEY), found_in(again, TOKEN)) == (key, token)
-        assert "url" in json.decode(await run("sh", stdin=found_in(again, CURL)))["data"][0]
+        assert json.decode(await run("sh", stdin=found_in(again, CURL)))["data"] == [image]
+
+
+async def test_the_sandbox_of_a_demo_can_answer_with_urls(tmp_path: Path) -> None:
+    async with program(tmp_path) as running:
+        await running.start("serve", "--demo", "--answer", "url")
+        await running.printed(LAST_LINE)
+        (image,) = json.decode(await run("sh", stdin=found_in(running.out, CURL)))["data"]
+        async with aiohttp.ClientSession() as session, session.get(image["url"]) as picture:
+            assert (await picture.read()).startswith(b"\x89PNG")
 
 
 async def test_with_an_upstream_key_the_demo_team_has_a_daily_limit(tmp_path: Path) -> None:
@@ -146,16 +164,19 @@ async def directory(tmp_path: Path) -> AsyncIterator[DirectoryStore]:
         yield store.directory
 
 
-async def test_a_key_is_created_once_and_added_to_every_store(
-    tmp_path: Path, directory: DirectoryStore
-) -> None:
+async def test_a_key_is_created_once_and_added_to_every_store(tmp_path: Path) -> None:
     texts = set()
-    async with SqliteStore(tmp_path / "other.db") as other:
-        for store in (directory, directory, other.directory):
-            await demo_team(store, real=False)
-            text = await demo_key(store, PEPPER, tmp_path / "demo.key")
-            (key,) = (await store.changes(0)).keys
+    async with SqliteStore(tmp_path / "my.db") as one, SqliteStore(tmp_path / "other.db") as other:
+        for store in (one, one, other):
+            await demo_team(store.directory, real=False)
+            text = await demo_key(store.directory, PEPPER, tmp_path / "demo.key")
+            (key,) = (await store.directory.changes(0)).keys
             assert key_format.verify(text, key, PEPPER, 0) == "ok"
+            audit = await store.audit.entries(None, None, None)
+            assert [(entry.action, entry.who, entry.team, entry.key) for entry in audit] == [
+                ("key.create", "gateway serve --demo", "demo", f"sk-gw-{key.id}"),
+                ("team.create", "gateway serve --demo", "demo", None),
+            ]
             texts.add(text)
     assert len(texts) == 1
 

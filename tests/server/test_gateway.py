@@ -11,10 +11,11 @@ import aiohttp
 import pytest
 from structlog.testing import capture_logs
 
-from gateway.server.gateway import LINGER_SECONDS, Gateway, new_id
+from gateway.server.gateway import LINGER_SECONDS, Gateway
+from gateway.server.ids import new_id
 from gateway.server.startup import StartError
 from gateway.upstream.sandbox import Sandbox
-from tests.support.raw import refuses
+from tests.support.raw import refuses, request_bytes, wire
 from tests.support.redis import running_redis
 from tests.support.rig import FLAT, running_rig, settings_for
 from tests.support.steps import books_in, drawing, status, until, until_asked
@@ -119,6 +120,48 @@ async def test_a_drain_delivers_purchases_in_flight_and_buys_nothing_new(tmp_pat
         await stopping
     async with books_in(tmp_path) as books:
         await books.assert_books(7)
+
+
+async def test_a_notice_comes_before_the_drain_and_everything_is_served_meanwhile(
+    tmp_path: Path,
+) -> None:
+    environ = {"SERVER_DRAIN_NOTICE_SECONDS": "1"}
+    async with running_rig(tmp_path, FLAT, drawing(latency=3), **environ) as rig:
+        key = await rig.key()
+        early = asyncio.create_task(rig.generate(key, None))
+        await until_asked(rig, 1)
+        notice = asyncio.create_task(rig.gateway.give_notice())
+        await asyncio.sleep(0.1)
+        ready = await rig.admin("/readyz?exclude=store")
+        assert (ready.status, ready.json["reason"]) == (503, "draining")
+        late = []
+        while not await refuses(rig.url):
+            assert not notice.done()
+            models = await rig.models(key)
+            assert (models.status, models.headers["Connection"]) == (200, "close")
+            late.append(asyncio.create_task(rig.generate(key, None)))
+            await asyncio.sleep(0.1)
+        assert len(late) > 2
+        await notice
+        await rig.gateway.stop()
+        got = [await call for call in (early, *late)]
+        assert [each.status for each in got] == [200] * len(got)
+        assert {each.headers["Connection"] for each in got} == {"close"}
+        assert rig.sandbox.counts.asked == len(got)
+
+
+async def test_a_body_that_is_still_arriving_at_the_stop_is_refused(tmp_path: Path) -> None:
+    async with running_rig(tmp_path, FLAT, drawing()) as rig:
+        key = await rig.key()
+        async with wire(rig.url) as connection:
+            expecting = "Expect: 100-continue\r\n"
+            await connection.send(request_bytes(key, headers=expecting, body=b"{", length=20))
+            assert (await connection.answer(head_only=True)).status == 100
+            stopping = asyncio.create_task(rig.gateway.stop())
+            answer = await connection.answer()
+            await stopping
+    assert answer.error == (503, "draining")
+    assert answer.headers["retry-after"]
 
 
 async def test_a_purchase_that_outlasts_the_drain_is_charged_as_unknown(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ async def main():
     del burst
     print(resident() - base)
     async with MemoryTrimmer(idle_seconds=0.05) as trimmer:
-        trimmer.request_ended(None, 1.0)
+        EVENT
         for _ in range(100):
             await asyncio.sleep(0.05)
             if resident() - base < 10:
@@ -36,7 +36,12 @@ asyncio.run(main())
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc has these settings")
-def test_an_idle_process_gives_back_what_a_burst_took() -> None:
-    kept, left = passes(sys.executable, "-c", PROGRAM).split()
+@pytest.mark.parametrize(
+    "event", ["request_ended(None, 1.0)", "late_purchase_ended(None, None)", None]
+)
+def test_an_idle_process_gives_back_what_a_burst_took(event: str | None) -> None:
+    """Also without a request: connections that sent none take memory, too."""
+    program = PROGRAM.replace("EVENT", f"trimmer.{event}" if event else "pass")
+    kept, left = passes(sys.executable, "-c", program).split()
     assert int(kept) > 50  # for the next burst
     assert int(left) < 10

@@ -98,7 +98,7 @@ async def test_the_upstream_its_timeouts_and_the_drain_change_at_once(tmp_path: 
         bounds = "[server]\nmax_in_flight = 1\ndrain_seconds = 0.5"
         await config.reread(rig.gateway, f'[upstream]\nbase_url = "{second.url}"\n{bounds}')
         second.settings.latency = 0.5
-        assert (await rig.generate(key)).status == 200
+        assert (await rig.generate(key, None)).status == 200
         assert (first.counts.calls, second.counts.calls) == (1, 2)
         second.settings.latency = 30
         waiting = asyncio.create_task(rig.generate(key, None))

@@ -9,7 +9,9 @@ import re
 import shutil
 import signal
 import socket
+import sys
 import time
+from asyncio.subprocess import Process
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
@@ -19,10 +21,13 @@ import pytest
 
 from gateway.server.run import ECHO_SECONDS
 from gateway.upstream.sandbox import Sandbox
+from tests.support.environment import CLEAN
 from tests.support.process import Program, program
-from tests.support.raw import wire
+from tests.support.raw import refuses, wire
+from tests.support.redis import free_port
 from tests.support.rig import UPSTREAM_KEY
 from tests.support.steps import books_in, drawing, key_in, until
+from tests.support.tools import ROOT
 
 MANY = 1_000
 """Lines of requests: several times the capacity of a pipe."""
@@ -34,15 +39,51 @@ _STARTED = re.compile(r'"public":"([^"]+)"')
 
 
 async def test_a_failed_start_is_one_line_and_leaves_nothing_running(tmp_path: Path) -> None:
-    """Sandbox and store are open already when the public port turns out to be taken."""
+    """Nor does it leave a new pepper or database behind."""
     with closing(socket.create_server(("127.0.0.1", 0))) as taken:
         port = str(taken.getsockname()[1])
-        code, out, err = await Program(tmp_path, SERVER_PORT=port).run("serve", "--demo")
-    assert (code, out) == (1, "")
-    (line,) = err.splitlines()
-    assert line.startswith(f"Error: Port {port} on 127.0.0.1 is in use: ")
-    names = {file.name for file in (tmp_path / "data").iterdir()}
-    assert names == {"demo-admin.token", "pepper", "sandbox.db"}
+        for option in ("SERVER_PORT", "SERVER_ADMIN_PORT"):
+            code, out, err = await Program(tmp_path, **{option: port}).run("serve", "--demo")
+            assert (code, out) == (1, "")
+            (line,) = err.splitlines()
+            assert line.startswith(f"Error: Port {port} on 127.0.0.1 is in use: ")
+            assert not (tmp_path / "data").exists()
+
+
+async def test_several_hosts_share_a_port(tmp_path: Path) -> None:
+    async with program(tmp_path, SERVER_HOST="::", SERVER_ADMIN_HOST="::1,127.0.0.1") as gateway:
+        await gateway.start("serve", "--demo")
+        banner = await gateway.printed("Ctrl-C stops it.")
+        await gateway.listening()  # its log may come after what it prints
+        line, *_ = map(json.loads, gateway.err.splitlines())
+        public, admin = line["public"].split(), line["admin"].split()
+        port, admin_port = (urls[0].rpartition(":")[2] for urls in (public, admin))
+        assert public == [f"http://[::]:{port}", f"http://0.0.0.0:{port}"]
+        assert admin == [f"http://[::1]:{admin_port}", f"http://127.0.0.1:{admin_port}"]
+        assert f"Base URL   http://127.0.0.1:{port}/v1\n" in banner
+        assert f"Dashboard  http://[::1]:{admin_port}/\n" in banner
+        key = re.search(r"sk-gw-\w+", banner)
+        assert key is not None
+        async with aiohttp.ClientSession() as session:
+            images = await session.post(
+                f"http://127.0.0.1:{port}/v1/images/generations",
+                headers={"Authorization": f"Bearer {key[0]}"},
+                json={"prompt": "an apple"},
+            )
+            assert [*(await images.json())["data"][0]] == ["b64_json"]
+            for host in ("[::1]", "127.0.0.1"):
+                assert (await session.get(f"http://{host}:{port}/v1/models")).status == 401
+                assert (await session.get(f"http://{host}:{admin_port}/healthz")).status == 200
+        assert await gateway.terminate() == 0
+
+
+async def test_a_host_of_several_that_is_taken_is_named(tmp_path: Path) -> None:
+    with closing(socket.create_server(("::1", 0), family=socket.AF_INET6)) as taken:
+        port = str(taken.getsockname()[1])
+        environ = {"SERVER_PORT": port, "SERVER_HOST": "127.0.0.1,::1"}
+        code, _, err = await Program(tmp_path, **environ).run("serve", "--demo")
+    assert code == 1
+    assert err.startswith(f"Error: Port {port} on ::1 is in use: ")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -55,13 +96,13 @@ async def test_a_signal_at_any_moment_of_the_start_ends_it(
             await asyncio.sleep(random.uniform(0.15, 0.7))
             gateway.send(number)
             try:
-                ended = await gateway.ended(5)
+                ended = await gateway.ended(15)
             except TimeoutError:
                 if number != signal.SIGINT:
                     raise
                 # Python itself loses about one SIGINT in a hundred before it runs any code of ours.
                 gateway.send(number)
-                ended = await gateway.ended(5)
+                ended = await gateway.ended(15)
             assert ended in (0, 1, -number)
             shutil.rmtree(tmp_path / "data", ignore_errors=True)
 
@@ -134,6 +175,52 @@ async def test_a_terminal_shows_why_the_stop_waits_and_a_second_signal_exits_at_
     asyncio.get_running_loop().remove_reader(master)
     os.close(master)
     os.close(slave)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_stop_comes_with_notice_unless_somebody_waits_at_a_terminal(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    async with program(tmp_path, SERVER_DRAIN_NOTICE_SECONDS="1.5") as gateway:
+        await gateway.start("serve", "--sandbox")
+        await gateway.listening()
+        started = time.monotonic()
+        gateway.send(number)
+        assert await gateway.ended() == 0
+        if number == signal.SIGTERM:
+            assert time.monotonic() - started >= 1.5
+        assert ("notice of the drain" in gateway.err) is (number == signal.SIGTERM)
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+async def test_closed_standard_files_end_neither_the_start_nor_the_stop(
+    tmp_path: Path, closed: str
+) -> None:
+    port = free_port()
+    process = await asyncio.create_subprocess_exec(
+        *("sh", "-c", f'exec "$0" -m gateway serve --sandbox {closed}', sys.executable),
+        cwd=tmp_path,
+        env={
+            **CLEAN,
+            "PYTHONPATH": str(ROOT),
+            "GATEWAY_SERVER_PORT": str(port),
+            "GATEWAY_SERVER_ADMIN_PORT": "0",
+            "GATEWAY_SERVER_DRAIN_NOTICE_SECONDS": "0",
+        },
+    )
+    try:
+        await until(lambda: _answers(process, port), 60)
+        process.terminate()
+        assert await asyncio.wait_for(process.wait(), 20) == 0
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+async def _answers(process: Process, port: int) -> bool:
+    assert process.returncode is None
+    return not await refuses(f"http://127.0.0.1:{port}")
 
 
 # -- the log ------------------------------------------------------------------------------------

@@ -69,6 +69,12 @@ def test_a_line_break_is_no_part_of_a_pepper(tmp_path: Path, line_break: bytes) 
     assert load_pepper(keys(tmp_path), PLACE) == PEPPER
 
 
+def test_quotes_are_part_of_a_pepper_in_a_file(tmp_path: Path) -> None:
+    """A pepper that was in use with quotes must stay usable, although a variable refuses them."""
+    (tmp_path / "pepper").write_bytes(b'"' + PEPPER + b'"\n')
+    assert load_pepper(keys(tmp_path), PLACE) == b'"' + PEPPER + b'"'
+
+
 def test_the_environments_pepper_outranks_the_file(tmp_path: Path) -> None:
     environ = {"GATEWAY_KEYS_PEPPER": "1234567890abcdef\n"}
     settings, _ = read_settings(f'[keys]\npepper_file = "{tmp_path}/pepper"', environ)
@@ -169,10 +175,21 @@ async def test_a_url_of_redis_opens_a_store_there(tmp_path: Path) -> None:
             '[server]\ntls_cert = "no.crt"\ntls_key = "no.key"',
             "The certificate cannot be used: the file no.crt cannot be read",
         ),
+        (
+            '[upstream]\nbase_url = "http://h"\napi_key_file = "{key}"\n'
+            '[cache]\nurl = "rediss://h?ssl_ca_certs=no.pem"',
+            "The cache rediss://h:6379/0 cannot be used: the file no.pem cannot be read",
+        ),
+        (
+            '[upstream]\nbase_url = "http://h"\napi_key_file = "{key}"\n'
+            '[keys]\npepper_file = "{key}"\n'
+            '[store]\nurl = "rediss://h?ssl_ca_certs=no.pem"',
+            "The store rediss://h:6379/0 cannot be used: the file no.pem cannot be read",
+        ),
     ],
 )
 def test_a_file_that_cannot_be_used_is_refused(tmp_path: Path, toml: str, reason: str) -> None:
-    (tmp_path / "key").write_text("sk-upstream")
+    (tmp_path / "key").write_text("sk-upstream-0123456789")
     settings, _ = read_settings(toml.format(key=tmp_path / "key"), {})
     with pytest.raises(StartError, match=reason):
         Gateway(settings)

@@ -1,4 +1,4 @@
-"""The event loop: a numeric address is looked up without a thread."""
+"""The event loop: how it looks up addresses, and how it reads."""
 
 import asyncio
 import os
@@ -7,10 +7,14 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from aiohttp import web
 
 pytest.importorskip("uvloop")
 
 from gateway.server.uvloop import Loop
+from gateway.web.http_server import MAX_HEAD_BYTES
+from tests.support.raw import ask, request_bytes
+from tests.support.serving import serving
 
 
 def threads() -> int:
@@ -44,3 +48,19 @@ def test_a_named_address_is_looked_up() -> None:
 
     with asyncio.Runner(loop_factory=Loop) as runner:
         assert set(runner.run(look_up())) == {socket.SOCK_STREAM}
+
+
+def test_a_long_head_that_arrives_at_once_is_refused() -> None:
+    """It is read at once, before the task of its connection runs for the first time."""
+    line = f"X-Long: {'a' * 8_000}\r\n"
+    head = request_bytes(headers=line * (MAX_HEAD_BYTES // len(line) + 2))
+
+    async def answer(request: web.BaseRequest) -> web.Response:
+        return web.Response()
+
+    async def statuses() -> list[int]:
+        async with serving(answer) as url:
+            return [(await ask(url, head)).status for _ in range(5)]
+
+    with asyncio.Runner(loop_factory=Loop) as runner:
+        assert runner.run(statuses()) == [431] * 5

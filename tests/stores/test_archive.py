@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 
 from gateway.core.model import Team
+from gateway.core.periods import DAY_SECONDS
 from gateway.stores.archive import Archive, export_store, new_file
 from gateway.stores.archive_format import (
     ArchiveRecord,
@@ -19,6 +20,7 @@ from gateway.stores.archive_format import (
     TeamRecord,
 )
 from gateway.tenants.changes import OperationError
+from tests.conformance.store import entry, refund, unknown
 from tests.conformance.test_archive import restore, usages
 from tests.support.states import PEPPER, archived, by_name, gathered, state, states
 from tests.support.stores import ONE_SERVER, Places
@@ -50,6 +52,39 @@ async def _comes_back(places: Places, records: list[ArchiveRecord]) -> None:
 def lasting(records: list[ArchiveRecord]) -> list[ArchiveRecord]:
     """Return all records but the clock, which goes on, and usage, which Redis sums up."""
     return [record for record in records if not isinstance(record, ClockRecord | EntryRecord)]
+
+
+@pytest.mark.parametrize("kinds", [("redis", "sqlite"), ("sqlite", "redis")])
+@pytest.mark.parametrize("days", [0, 5, 20])
+async def test_unknown_purchases_are_settled_and_refunded_after_a_move(
+    places: Places, kinds: tuple[str, str], days: int
+) -> None:
+    at = time.time() - 100 - days * DAY_SECONDS
+    make_first, make_second = map(places.new, kinds)
+    async with make_first() as first:
+        written = [unknown(id, at=at) for id in "abcd"]
+        assert await first.accounts.swap([], written)
+        assert await first.accounts.swap([], [refund("d", at=at)])
+        while await first.usage.tidy(time.time(), None):
+            pass
+        await restore(make_second, await gathered(first.archive.export()))
+    async with make_second() as second:
+        assert await second.purchases.find("d") == refund("d", at=at).purchase
+        assert await second.accounts.swap([], [refund("a", at=at)])
+        if not days:  # an outcome comes within a day
+            assert await second.accounts.swap([], [entry("b", at=at)])
+        rows = await second.usage.report(("outcome",), None, None)
+        assert {row.group[0]: (row.requests, row.cost) for row in rows} == {
+            "failed": (2, 0),
+            **({"unknown": (2, 20)} if days else {"unknown": (1, 10), "bought": (1, 5)}),
+        }
+        entries = [
+            record.entry
+            for record in await gathered(second.archive.export())
+            if isinstance(record, EntryRecord)
+        ]
+        assert sum(each.cost for each in entries) == sum(row.cost for row in rows)
+        assert all(each.requests > 0 for each in entries)
 
 
 # -- refusals -----------------------------------------------------------------------------------

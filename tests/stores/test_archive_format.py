@@ -216,15 +216,15 @@ def test_other_files_are_no_archives() -> None:
 
 
 def test_an_archive_of_a_later_version_is_refused() -> None:
-    header = b'{"kind":"header","format":"gateway-archive","version":5,"new":[]}\n'
+    header = b'{"kind":"header","format":"gateway-archive","version":6,"new":[]}\n'
     assert refusal(header + b"anything\n") == (
-        "The archive has version 5, and this gateway knows versions up to 4: import it with the "
+        "The archive has version 6, and this gateway knows versions up to 5: import it with the "
         "gateway that made it, or a newer one."
     )
 
 
 def test_an_archive_of_an_older_gateway_is_read() -> None:
-    lines = [LINES[0].replace(b'"version":4', b'"version":3'), *LINES[1:-1]]
+    lines = [LINES[0].replace(b'"version":5', b'"version":3'), *LINES[1:-1]]
     assert lines[0] != LINES[0]
     digest = hashlib.sha256(b"".join(lines)).hexdigest()
     footer = msgspec.json.decode(LINES[-1]) | {"sha256": digest}

@@ -8,7 +8,6 @@ the file and the Dockerfile.
 
 import asyncio
 import json
-import os
 import re
 import secrets
 import shlex
@@ -19,10 +18,15 @@ from typing import Any
 
 import yaml
 
+from tests.support.environment import CLEAN
 from tests.support.steps import until
 from tests.support.tools import BESIDE_PYTHON, DEPLOY, ROOT
 
 HEALTHY_SECONDS = 60.0
+
+WITHOUT_NOTICE = {"GATEWAY_SERVER_DRAIN_NOTICE_SECONDS": "0"}
+"""No test waits for the notice of the stop."""
+
 _VARIABLE = re.compile(r"\$\{(?P<name>\w+)(?::(?P<sort>[?-])(?P<text>[^}]*))?\}")
 
 
@@ -194,14 +198,14 @@ class Stack:
 
     def _environ(self, name: str) -> dict[str, str]:
         service = self._services[name]
-        own = self._image.environ if "build" in service else {}
+        own = {**self._image.environ, **WITHOUT_NOTICE} if "build" in service else {}
         values = {**own, **service.get("environment", {})}
         placed = {key: self._named(value) for key, value in values.items() if value}
         every = {
             key: value.replace("0.0.0.0", self.addresses[name]) for key, value in placed.items()
         }
-        outside = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}
-        return {**outside, "HOME": str(self._home(name)), **every}
+        outside = {name: CLEAN[name] for name in ("PATH", "SSL_CERT_FILE")}
+        return {**outside, "PYTHONPATH": str(ROOT), "HOME": str(self._home(name)), **every}
 
     def _mount(self, name: str, source: str, target: str) -> None:
         """Copy a mounted file or folder, with the other services' addresses in it."""

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from gateway.core.errors import StoreUnavailable
-from gateway.quota.store import AccountStore
+from gateway.quota.store import AccountStore, PurchaseStore
 from gateway.reporting.store import ClaimStore, HistoryStore
 from gateway.stores.port import Store
 from gateway.tenants.store import DirectoryStore
@@ -32,6 +32,7 @@ class FaultyStore:
         self.claims: ClaimStore = _Part(self, store.claims)
         self.history: HistoryStore = _Part(self, store.history)
         self.usage = store.usage
+        self.purchases: PurchaseStore = _Part(self, store.purchases)
         self.asked: Counter[str] = Counter()
         self.seconds = 0.0
         self.lag = 0.0

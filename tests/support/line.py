@@ -11,7 +11,8 @@ from pathlib import Path
 
 from click.testing import Result
 
-from tests.support.process import CLEAN, invoke
+from tests.support.environment import CLEAN
+from tests.support.process import invoke
 from tests.support.tools import ROOT
 
 TEAMS = """

@@ -128,10 +128,17 @@ class Naive:
             return
         if purchase.state == "closed" or purchase.forgotten:
             return
+        if purchase.state == "swept" and outcome == "unknown":
+            return  # charged already, and perhaps refunded
         if not forget or purchase.state == "swept":
             unknown = images if outcome == "unknown" else 0
             purchase.entry = (outcome, images, unknown, cost)
         purchase.state, purchase.charged = "closed", (images, cost)
+
+    def refund(self, id: str) -> None:
+        """Take back an unknown charge. The outcome of a swept purchase may still come."""
+        purchase = self.purchases[id]
+        purchase.charged, purchase.entry = (0, 0), ("failed", 0, 0, 0)
 
     def sweep(self, team: str, now: float) -> int:
         """Charge expired leases as unknown; returns how many there were."""

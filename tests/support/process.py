@@ -18,6 +18,7 @@ from click.testing import CliRunner, Result
 from structlog.testing import capture_logs
 
 from gateway.cli.main import gateway
+from tests.support.environment import CLEAN
 from tests.support.rig import UPSTREAM_KEY, Client
 from tests.support.steps import until
 from tests.support.tools import ROOT
@@ -25,7 +26,6 @@ from tests.support.tools import ROOT
 START_SECONDS = 60.0
 """How long a process may take to be ready on a busy machine."""
 
-CLEAN = {name: text for name, text in os.environ.items() if not name.startswith("GATEWAY_")}
 NOTHING: Mapping[str, str] = {}
 _URLS = re.compile(r'(public|admin)[=":]+(https?://[^\s"]+)')
 
@@ -46,16 +46,27 @@ class Program:
     """`python -m gateway ...` in a folder, with its output in files.
 
     `environ` takes names without their prefix: `SERVER_DRAIN_SECONDS="1"`. Ports are free ones
-    unless it sets them.
+    unless it sets them, and a stop comes without notice.
     """
 
     module = "gateway"
     """The module that runs. A subclass or a test may run another one."""
 
+    open_files = ""
+    """The limit of its open files, hard and soft; "" for the limit of the tests."""
+
+    environ: Mapping[str, str] = NOTHING
+    """Further environment variables, with whole names."""
+
     def __init__(self, folder: Path, name: str = "", **environ: str) -> None:
         self.folder = folder
         self._out, self._err = folder / f"{name}stdout", folder / f"{name}stderr"
-        variables = {"SERVER_PORT": "0", "SERVER_ADMIN_PORT": "0", **environ}
+        variables = {
+            "SERVER_PORT": "0",
+            "SERVER_ADMIN_PORT": "0",
+            "SERVER_DRAIN_NOTICE_SECONDS": "0",
+            **environ,
+        }
         self._environ = {
             **CLEAN,
             "PYTHONPATH": str(ROOT),
@@ -165,13 +176,15 @@ class Program:
         stdin: int = DEVNULL,
         variables: Mapping[str, str] = NOTHING,
     ) -> Process:
+        limited = ("sh", "-c", f'ulimit -n {self.open_files} && exec "$@"', "sh")
         return await asyncio.create_subprocess_exec(
+            *(limited if self.open_files else ()),
             sys.executable,
             "-m",
             self.module,
             *arguments,
             cwd=self.folder,
-            env={**self._environ, **variables},
+            env={**self._environ, **self.environ, **variables},
             stdin=stdin,
             stdout=out,
             stderr=err,
@@ -242,12 +255,19 @@ class GatewayProcess(Program, Client):
 
 @asynccontextmanager
 async def running_process(
-    folder: Path, upstream: str, toml: str = "", shift: str = "", **environ: str
+    folder: Path,
+    upstream: str,
+    toml: str = "",
+    shift: str = "",
+    open_files: str = "",
+    module: str = "gateway",
+    **environ: str,
 ) -> AsyncIterator[GatewayProcess]:
     """A ready gateway process with its data in `folder`, killed when the block ends.
 
     `upstream` is a URL. `environ` takes names without their prefix. `shift` is by how many seconds
-    its clock is wrong.
+    its clock is wrong. `open_files` is its limit of open files. `module` runs instead of
+    `gateway`.
     """
     variables = {
         "UPSTREAM_BASE_URL": upstream,
@@ -258,6 +278,8 @@ async def running_process(
     }
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
         gateway = GatewayProcess(folder, toml, session, variables)
+        gateway.open_files = open_files
+        gateway.module = module
         try:
             await gateway.serve(shift)
             yield gateway

@@ -1,14 +1,15 @@
 """Quota steps with ordinary values, and a bench that applies them without a store."""
 
-from typing import Any, TypeVar
+from typing import Any
 
 from msgspec.structs import replace
 
 from gateway.core.model import Entry, Limits
 from gateway.quota.account import EMPTY, GATEWAY, Account, team_account
-from gateway.quota.steps import Denied, Held, Release, Reserve, Settle, Step, StepResult
-
-T = TypeVar("T")
+from gateway.quota.operations import Operation, Wish
+from gateway.quota.purchase import KeptEntry, Purchase
+from gateway.quota.step import Step, StepResult
+from gateway.quota.steps import Denied, Held, Release, Reserve, Settle
 
 NOON = 1_772_366_400.0
 """2026-03-01 12:00:00 UTC."""
@@ -30,6 +31,22 @@ def reserve(id: str = "r1", team: str = "red", images: int = 1, **fields: Any) -
     return Reserve(id=id, team=team, images=images, **values)
 
 
+def wish(**fields: Any) -> Wish:
+    """A request at gateway "here" that arrives now."""
+    values: dict[str, Any] = {
+        "name": "key:body",
+        "gateway": "here",
+        "request": "r2",
+        "fresh": False,
+        "is_retry": False,
+        "age": 0.0,
+        "hold_seconds": 60.0,
+        "shared": True,
+        **fields,
+    }
+    return Wish(**values)
+
+
 def settle(
     id: str = "r1",
     team: str = "red",
@@ -48,23 +65,28 @@ def release(id: str = "r1", team: str = "red", forget: bool = False) -> Release:
 
 
 class Bench:
-    """Accounts in memory, a clock that the test sets, and the usage entries written so far."""
+    """Accounts in memory, a clock that the test sets, usage entries and records of purchases."""
 
     def __init__(self, now: float = NOON) -> None:
         self.now = now
         self.accounts: dict[str, Account] = {}
         self.entries: dict[str, Entry] = {}
+        self.records: dict[str, Purchase] = {}
 
-    def apply(self, step: Step[T]) -> StepResult[T]:
+    def apply(self, step: Step[Any]) -> StepResult[Any]:
         """Apply a step the way the ledger does: it sees only the accounts that it names."""
         seen = {name: self.accounts[name] for name in step.accounts if name in self.accounts}
         applied = step.apply(seen, self.now)
         assert set(applied.changes) <= set(step.accounts)
         self.accounts.update(applied.changes)
-        self.entries.update((entry.id, entry) for entry in applied.entries)
+        for entry in applied.entries:
+            self.entries[entry.id] = entry
+            self.records.pop(entry.id, None)
+            if isinstance(entry, KeptEntry):
+                self.records[entry.id] = entry.purchase
         return applied
 
-    def settle(self, step: Settle) -> StepResult[None]:
+    def settle(self, step: Settle) -> StepResult[Operation | None]:
         """Apply a settlement as the ledger does, which checks whether its purchase was lost."""
         unsure = step.unknown_hold(self.accounts, self.now) is not None
         return self.apply(replace(step, lost=unsure and step.id not in self.entries))

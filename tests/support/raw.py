@@ -39,6 +39,10 @@ class Wire:
         except ConnectionError:
             pass
 
+    def end(self) -> None:
+        """Send no more, but still read."""
+        self._writer.write_eof()
+
     async def answer(self, *, head_only: bool = False, seconds: float = 5.0) -> RawAnswer:
         """The next answer."""
         async with asyncio.timeout(seconds):
@@ -46,9 +50,20 @@ class Wire:
             lines = head.split("\r\n")[:-2]
             pairs = (line.partition(":") for line in lines[1:])
             headers = {name.lower(): value.strip() for name, _, value in pairs}
-            length = 0 if head_only else int(headers.get("content-length", "0"))
-            body = await self._reader.readexactly(length)
+            if headers.get("transfer-encoding") == "chunked" and not head_only:
+                body = await self._chunks()
+            else:
+                length = 0 if head_only else int(headers.get("content-length", "0"))
+                body = await self._reader.readexactly(length)
         return RawAnswer(int(lines[0].split()[1]), headers, body)
+
+    async def _chunks(self) -> bytes:
+        body = b""
+        while length := int(await self._reader.readline(), 16):
+            body += await self._reader.readexactly(length)
+            await self._reader.readline()
+        await self._reader.readline()
+        return body
 
     async def rest(self, seconds: float = 5.0) -> bytes:
         """Everything until the server closes the connection. Raises TimeoutError."""

@@ -1,11 +1,12 @@
 """The caches of a replica, with a real Redis behind its memory."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from gateway.cache.codec import Seal
 from gateway.cache.memory import MemoryCache
 from gateway.cache.redis import RedisCache
+from gateway.cache.room import no_server
 from gateway.cache.tiers import TieredCache
 from gateway.config.store_url import parse_store_url
 from gateway.core.model import Bought
@@ -25,11 +26,14 @@ class CacheReplica(Observer):
         max_bytes: int = 2**26,
         max_entry_bytes: int = 2**25,
         seal: Seal = SEAL,
+        store_server: Callable[[], Awaitable[str | None]] = no_server,
     ) -> None:
         self.lookups: list[str] = []
         """The results of look-ups in Redis."""
         self.memory = MemoryCache(max_bytes, 2**25)
-        self.redis = RedisCache(parse_store_url(url), seal, max_entry_bytes, wall, self)
+        self.redis = RedisCache(
+            parse_store_url(url), seal, max_entry_bytes, wall, self, store_server
+        )
         self.tiers = TieredCache(self.memory, self.redis, wall)
 
     def cache_lookup(self, tier: str, result: str) -> None:

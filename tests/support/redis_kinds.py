@@ -1,23 +1,26 @@
-"""Redis in its other forms: a cluster of three nodes, behind TLS, behind a sentinel."""
+"""Redis in its other forms: a cluster of three nodes, TLS, a Unix socket, replicas, sentinels."""
 
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from redis.asyncio import Redis
+from redis.crc import key_slot
 
-from tests.support.redis import START_SECONDS, RedisServer, free_port, running_redis
+from tests.support.redis import SETTINGS, START_SECONDS, RedisServer, free_port, running_redis
 from tests.support.steps import until
 from tests.support.tls import Issued
 
 SERVICE = "gateway"
+PASSWORD = "of-sentinels"
 SLOTS = 16_384
 
 
-async def command(client: Redis, *words: str | int) -> Any:
+async def command(client: Redis, *words: str | bytes | int) -> Any:
     """The reply of a server to any command."""
     return await client.execute_command(*words)  # type: ignore[no-untyped-call]
 
@@ -30,14 +33,27 @@ class Cluster:
 
     @property
     def url(self) -> str:
-        """Its URL, by its first node."""
-        return f"redis+cluster://127.0.0.1:{self.nodes[0].port}"
+        """Its URL."""
+        return f"redis+cluster://{','.join(f'127.0.0.1:{node.port}' for node in self.nodes)}"
 
     async def owner(self, key: str) -> RedisServer:
-        """The node that holds a key."""
-        async with self.nodes[0].client() as client:
-            slot = int(await command(client, "CLUSTER KEYSLOT", key))
-        return self.nodes[slot * len(self.nodes) // SLOTS]
+        """The node that held a key at first."""
+        return self.nodes[key_slot(key.encode()) * len(self.nodes) // SLOTS]
+
+    async def move(self, key: str, to: RedisServer) -> None:
+        """Move the slot of a key, with all its keys, to another node."""
+        slot, owner = key_slot(key.encode()), await self.owner(key)
+        async with AsyncExitStack() as stack:
+            clients = [await stack.enter_async_context(node.client()) for node in self.nodes]
+            source = clients[self.nodes.index(owner)]
+            target = clients[self.nodes.index(to)]
+            ids = [await command(client, "CLUSTER MYID") for client in (source, target)]
+            await command(target, "CLUSTER SETSLOT", slot, "IMPORTING", ids[0])
+            await command(source, "CLUSTER SETSLOT", slot, "MIGRATING", ids[1])
+            keys = await command(source, "CLUSTER GETKEYSINSLOT", slot, 1000)
+            await command(source, "MIGRATE", "127.0.0.1", to.port, "", 0, 5000, "KEYS", *keys)
+            for client in (target, source, *clients):
+                await command(client, "CLUSTER SETSLOT", slot, "NODE", ids[1])
 
 
 @asynccontextmanager
@@ -77,13 +93,15 @@ class TlsServer(RedisServer):
 
     @property
     def url(self) -> str:
-        """Its URL, with the authority to trust."""
-        return f"rediss://127.0.0.1:{self.port}/0?ssl_ca_certs={self.folder / 'authority.pem'}"
+        """Its URL, with the authority to trust and the certificate to show."""
+        trusted = f"ssl_ca_certs={self.folder / 'authority.pem'}"
+        shown = f"ssl_certfile={self.folder / 'tls.crt'}&ssl_keyfile={self.folder / 'tls.key'}"
+        return f"rediss://127.0.0.1:{self.port}/0?{trusted}&{shown}"
 
 
 @asynccontextmanager
 async def running_tls(folder: Path) -> AsyncIterator[TlsServer]:
-    """A server behind TLS, killed when the block ends."""
+    """A server behind TLS that wants a client certificate, killed when the block ends."""
     port, issued = free_port(), Issued()
     certificate, key = issued.write(folder)
     (folder / "authority.pem").write_bytes(issued.authority)
@@ -94,7 +112,8 @@ async def running_tls(folder: Path) -> AsyncIterator[TlsServer]:
         "tls-port": str(port),
         "tls-cert-file": str(certificate),
         "tls-key-file": str(key),
-        "tls-auth-clients": "no",
+        "tls-ca-cert-file": str(folder / "authority.pem"),
+        "tls-auth-clients": "yes",
     }
     server = TlsServer(folder, port, settings)
     await server.start()
@@ -104,38 +123,94 @@ async def running_tls(folder: Path) -> AsyncIterator[TlsServer]:
         await server.kill()
 
 
-class Sentinels:
-    """A master and one sentinel that watches it, perhaps with a replica."""
-
-    def __init__(self, master: RedisServer, sentinel: RedisServer) -> None:
-        self.master = master
-        self.sentinel = sentinel
+class UnixServer(RedisServer):
+    """A server that listens on a Unix socket too."""
 
     @property
     def url(self) -> str:
-        """Its URL, by the sentinel."""
-        return f"redis+sentinel://127.0.0.1:{self.sentinel.port}/{SERVICE}/0"
+        """Its URL, by the socket."""
+        return f"redis+unix://{self.settings['unixsocket']}"
+
+    @asynccontextmanager
+    async def client(self) -> AsyncIterator[Redis]:
+        async with Redis(port=self.port) as client:
+            yield client
 
 
 @asynccontextmanager
-async def running_sentinel(folder: Path, *, replica: bool = False) -> AsyncIterator[Sentinels]:
-    """A master and its sentinel, killed when the block ends.
+async def running_unix(folder: Path) -> AsyncIterator[UnixServer]:
+    """A server on a Unix socket, killed when the block ends."""
+    # The path of a socket has at most 107 bytes.
+    with TemporaryDirectory() as short:
+        server = UnixServer(folder, free_port(), {**SETTINGS, "unixsocket": f"{short}/redis.sock"})
+        await server.start()
+        try:
+            yield server
+        finally:
+            await server.kill()
 
-    `replica` adds a replica that has caught up and that the sentinel knows: this takes seconds.
-    """
+
+class Sentinels:
+    """A primary and the sentinels that watch it, perhaps with replicas."""
+
+    def __init__(
+        self, primary: RedisServer, replicas: list[RedisServer], sentinels: list["SentinelServer"]
+    ) -> None:
+        self.primary = primary
+        self.replicas = replicas
+        self.sentinels = sentinels
+
+    @property
+    def url(self) -> str:
+        """Its URL, by the sentinels; before them stands one that does not exist."""
+        nodes = [f"127.0.0.1:{port}" for port in (1, *(each.port for each in self.sentinels))]
+        secret = f"?sentinel_password={PASSWORD}"
+        return f"redis+sentinel://{','.join(nodes)}/{SERVICE}/0{secret}"
+
+
+@asynccontextmanager
+async def running_replicas(
+    folder: Path, primary: RedisServer, count: int, **settings: str
+) -> AsyncIterator[list[RedisServer]]:
+    """Replicas that have caught up: this takes a second."""
     async with AsyncExitStack() as running:
-        master = await running.enter_async_context(running_redis(folder / "master"))
-        sentinel = SentinelServer(folder / "sentinel", free_port(), master.port)
-        if replica:
-            other = running_redis(folder / "replica", replicaof=f"127.0.0.1 {master.port}")
-            replica_server = await running.enter_async_context(other)
-            await until(partial(_caught_up, replica_server), START_SECONDS)
-        await asyncio.to_thread(sentinel.configure)
-        await sentinel.start()
-        running.push_async_callback(sentinel.kill)
-        if replica:
-            await until(partial(_knows_replica, sentinel), START_SECONDS)
-        yield Sentinels(master, sentinel)
+        replicas = []
+        for number in range(count):
+            own = {"replicaof": f"127.0.0.1 {primary.port}", **settings}
+            one = running_redis(folder / f"replica{number}", **own)
+            replicas.append(await running.enter_async_context(one))
+        for replica in replicas:
+            await until(partial(_caught_up, replica), START_SECONDS)
+        yield replicas
+
+
+@asynccontextmanager
+async def running_sentinel(
+    folder: Path, *, replicas: int = 0, sentinels: int = 1, **settings: str
+) -> AsyncIterator[Sentinels]:
+    """A primary and its sentinels, killed when the block ends.
+
+    `replicas` have caught up, and the sentinels know them: this takes seconds. The settings are
+    those of primary and replicas. The sentinels have a password.
+    """
+    quick = {"repl_diskless_sync_delay": "0", **settings}
+    async with AsyncExitStack() as running:
+        primary = await running.enter_async_context(running_redis(folder / "primary", **quick))
+        others = await running.enter_async_context(
+            running_replicas(folder, primary, replicas, **quick)
+        )
+        started = []
+        for number in range(sentinels):
+            sentinel = SentinelServer(
+                folder / f"sentinel{number}", free_port(), primary.port, sentinels // 2 + 1
+            )
+            await asyncio.to_thread(sentinel.configure)
+            await sentinel.start()
+            running.push_async_callback(sentinel.kill)
+            started.append(sentinel)
+        for sentinel in started:
+            await until(partial(_knows, sentinel, replicas, sentinels), START_SECONDS)
+        yield Sentinels(primary, others, started)
 
 
 async def _caught_up(replica: RedisServer) -> bool:
@@ -143,27 +218,41 @@ async def _caught_up(replica: RedisServer) -> bool:
         return bool((await client.info("replication"))["master_link_status"] == "up")
 
 
-async def _knows_replica(sentinel: RedisServer) -> bool:
+async def _knows(sentinel: "SentinelServer", replicas: int, sentinels: int) -> bool:
     async with sentinel.client() as client:
-        return bool(await command(client, "SENTINEL REPLICAS", SERVICE))
+        state: Any = await client.sentinel_master(SERVICE)
+        return [state["num-slaves"], state["num-other-sentinels"]] == [replicas, sentinels - 1]
 
 
 class SentinelServer(RedisServer):
-    """A sentinel. It rewrites its configuration file as it learns."""
+    """A sentinel with a password. It rewrites its configuration file as it learns."""
 
-    def __init__(self, folder: Path, port: int, master: int) -> None:
+    def __init__(self, folder: Path, port: int, primary: int, quorum: int = 1) -> None:
         super().__init__(folder, port, {})
         self.file = folder / "sentinel.conf"
-        self._master = master
+        self._primary = primary
+        self._quorum = quorum
+
+    @property
+    def url(self) -> str:
+        return f"redis://:{PASSWORD}@127.0.0.1:{self.port}"
 
     def configure(self) -> None:
         """Write its first configuration."""
         self.folder.mkdir(parents=True)
         self.file.write_text(
-            f"sentinel monitor {SERVICE} 127.0.0.1 {self._master} 1\n"
+            f"requirepass {PASSWORD}\n"
+            f"sentinel sentinel-pass {PASSWORD}\n"
+            f"sentinel monitor {SERVICE} 127.0.0.1 {self._primary} {self._quorum}\n"
             f"sentinel down-after-milliseconds {SERVICE} 500\n"
             f"sentinel failover-timeout {SERVICE} 3000\n"
         )
+
+    async def watch(self, primary: RedisServer) -> None:
+        """Name another primary."""
+        async with self.client() as client:
+            await client.sentinel_remove(SERVICE)
+            await client.sentinel_monitor(SERVICE, "127.0.0.1", primary.port, 1)
 
     def arguments(self) -> list[str]:
         return [str(self.file), *super().arguments(), "--sentinel"]

@@ -20,7 +20,7 @@ from gateway.upstream.sandbox import Sandbox, SandboxSettings
 from tests.support.directory import new_key, put_teams
 from tests.support.process import START_SECONDS, GatewayProcess, Program, running_process
 from tests.support.redis import RedisServer, running_redis
-from tests.support.rig import FLAT, Books, Got, Rig, rig_of, settings_for
+from tests.support.rig import FLAT, Books, Client, Got, Rig, rig_of, settings_for
 from tests.support.steps import AWAY, drawing, metric, until
 
 SHIFTS = (0.0, -30.0, 86_400.0)
@@ -73,6 +73,17 @@ class Replicas(Books):
             raise failures.exceptions[0] from None
         started = [task.result() for task in starting]
         self.gateways += started
+        return started
+
+    async def start_at(self, host: str, **environ: str) -> GatewayProcess:
+        """Start a gateway on the default ports of an address of loopback of its own.
+
+        `environ` adds to its environment.
+        """
+        ports = {"SERVER_PORT": "8080", "SERVER_ADMIN_PORT": "9090"}
+        hosts = {"SERVER_HOST": host, "SERVER_ADMIN_HOST": host}
+        started = await self._start(0.0, **hosts, **ports, **environ)
+        self.gateways.append(started)
         return started
 
     async def kill(self, gateway: GatewayProcess) -> None:
@@ -131,9 +142,10 @@ class Replicas(Books):
         assert code == 0, err
         return out.strip()
 
-    async def _start(self, shift: float) -> GatewayProcess:
+    async def _start(self, shift: float, **environ: str) -> GatewayProcess:
+        environ = {**self._environ, **environ}
         running = running_process(
-            self._folder, self.sandbox.url, self._toml, str(shift or ""), **self._environ
+            self._folder, self.sandbox.url, self._toml, str(shift or ""), **environ
         )
         return await self._running.enter_async_context(running)
 
@@ -149,7 +161,8 @@ async def running_replicas(
     redis: Mapping[str, str] = NO_SETTINGS,
     **environ: str,
 ) -> AsyncIterator[Replicas]:
-    """Two gateways that share a database file, or several that share a Redis as store and cache.
+    """At most two gateways that share a database file, or several that share a Redis as store and
+    cache.
 
     `shifts` are the errors of their clocks in seconds, one for each gateway over Redis. `redis`
     are settings as `running_redis` takes them. `environ` adds to the gateways' environment.
@@ -167,11 +180,11 @@ async def running_replicas(
         replicas = Replicas(folder, upstream, opened, toml, named, running)
         if store == "redis":
             replicas.redis = server
-        await replicas.start(*(shifts if store == "redis" else SAME_MACHINE))
+        await replicas.start(*(shifts if store == "redis" else SAME_MACHINE[: len(shifts)]))
         yield replicas
 
 
-async def patiently(asker: GatewayProcess | Replicas, key: str, **fields: Any) -> Got:
+async def patiently(asker: Client | Replicas, key: str, **fields: Any) -> Got:
     """Ask again while the store is too slow, as the SDKs do: a busy machine may stall."""
     while (got := await asker.generate(key, **fields)).status == 503:
         assert got.error == AWAY
@@ -231,15 +244,16 @@ def shared(redis: RedisServer, **environ: str) -> dict[str, str]:
 async def running_gateways(
     folder: Path,
     count: int,
-    sandbox: SandboxSettings,
+    sandbox: SandboxSettings | Sandbox,
     toml: str = FLAT,
     **environ: str,
 ) -> AsyncIterator[Gateways]:
     """`count` gateways until the block ends: one has a database file, several share a Redis.
 
-    `environ` is as `settings_for` takes it.
+    `sandbox` may be one that does not run yet. `environ` is as `settings_for` takes it.
     """
-    async with AsyncExitStack() as running, Sandbox(sandbox) as upstream:
+    upstream = sandbox if isinstance(sandbox, Sandbox) else Sandbox(sandbox)
+    async with AsyncExitStack() as running, upstream:
         if count > 1:
             server = await running.enter_async_context(running_redis(folder / "redis"))
             environ = shared(server, **environ)

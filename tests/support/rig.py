@@ -216,6 +216,7 @@ def environ_for(folder: Path, upstream: HasUrl, **environ: str) -> dict[str, str
         "UPSTREAM_API_KEY": UPSTREAM_KEY,
         "STORE_URL": f"sqlite:{folder / 'gateway.db'}",
         "KEYS_PEPPER_FILE": str(folder / "pepper"),
+        "IMAGES_URL": f"file:{folder / 'images'}",
         "ADMIN_TOKEN": ADMIN_TOKEN,
         **environ,
     }

@@ -11,6 +11,7 @@ from gateway.core.key_format import pepper_check
 from gateway.core.model import AuditEntry, Claim, Entry, Key, Limits, Team
 from gateway.core.periods import PeriodUsage, day_of, month_of
 from gateway.quota.account import Account, Counters, Hold, team_account
+from gateway.quota.purchase import Purchase, Refunded
 from gateway.stores.archive_format import (
     MOST,
     AccountRecord,
@@ -23,6 +24,7 @@ from gateway.stores.archive_format import (
     ClockRecord,
     EntryRecord,
     KeyRecord,
+    PurchaseRecord,
     TeamRecord,
     UseRecord,
 )
@@ -69,6 +71,21 @@ entries = st.builds(
     outcome=st.sampled_from(["bought", "failed", "unknown", "cached", "coalesced", "refused"]),
     **dict.fromkeys(("team", "key", "model", "size", "quality"), names),
     **{**dict.fromkeys(SUMS, small), "cost": amounts, "saved": amounts},
+)
+unknown = st.builds(
+    Purchase,
+    id=names,
+    request_id=st.none() | names,
+    at=times,
+    images=small,
+    cost=amounts,
+    in_gateway=st.booleans(),
+    in_key=st.booleans(),
+    **dict.fromkeys(("team", "key", "model", "size", "quality"), names),
+)
+refunds = st.builds(Refunded, at=times, who=names, why=names)
+purchases = unknown | st.builds(
+    lambda purchase, refund: replace(purchase, state="refunded", refunded=refund), unknown, refunds
 )
 listings = st.none() | st.dictionaries(
     names, st.none() | st.booleans() | small | names | st.dictionaries(names, names, max_size=2)
@@ -130,6 +147,7 @@ def states(draw: st.DrawFn) -> list[ArchiveRecord]:
         *logged(draw(st.lists(changes, max_size=4))),
         *map(ClaimRecord, draw(some_claims)),
         *map(EntryRecord, draw(st.lists(entries, max_size=6, unique_by=lambda entry: entry.id))),
+        *map(PurchaseRecord, draw(st.lists(purchases, max_size=3, unique_by=lambda one: one.id))),
     ]
     return by_name(records)
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
+from click.testing import CliRunner
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
@@ -14,8 +15,19 @@ BESIDE_PYTHON = Path(sys.executable).parent
 HOME = TemporaryDirectory(prefix="gateway-tests-")
 """The home of programs, removed when the tests end: some leave a cache there."""
 
-SECONDS = 120
+SECONDS = 300
 """How long a program may take on a busy machine."""
+
+
+def follows(schema: str, file: Path) -> None:
+    """Check a file by a schema of check-jsonschema.
+
+    In this process, because its own start takes seconds.
+    """
+    from check_jsonschema import main
+
+    done = CliRunner().invoke(main, ["--builtin-schema", schema, str(file)])
+    assert done.exit_code == 0, done.output
 
 
 def passes(*command: str | Path, cwd: Path = ROOT, **environ: str) -> str:

@@ -20,7 +20,8 @@ from gateway.core.model import Limits
 from gateway.server.gateway import Gateway
 from gateway.telemetry.otel import OpenTelemetryTracing
 from gateway.upstream.sandbox import Sandbox, SandboxSettings, UpstreamFault
-from tests.support.process import CLEAN, program
+from tests.support.environment import CLEAN
+from tests.support.process import program
 from tests.support.receiver import Receiver, running_receiver
 from tests.support.rig import UPSTREAM_KEY, Rig, rig_of, settings_for
 from tests.support.tools import ROOT
@@ -212,7 +213,7 @@ def test_opentelemetry_is_imported_where_enabled_and_its_absence_is_an_error(
 async def test_the_environment_says_where_spans_go(tmp_path: Path, receiver: Receiver) -> None:
     variables = {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.origin, "OTEL_BSP_SCHEDULE_DELAY": "100"}
     async with program(tmp_path, TRACING_ENABLED="true") as gateway:
-        await gateway.start("serve", "--demo", variables=variables)
+        await gateway.start("serve", "--sandbox", variables=variables)
         url, _ = await gateway.listening()
         async with aiohttp.ClientSession() as session:
             await session.get(f"{url}/v1/models")

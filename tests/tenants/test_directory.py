@@ -215,6 +215,52 @@ async def test_a_stopped_key_stops_within_a_second_and_an_enabled_one_works_at_o
     await directory.authenticate([header])
 
 
+async def test_a_copy_that_stood_still_is_refreshed_before_it_decides(
+    still: Directory, store: FaultyStore, monotonic: Clock
+) -> None:
+    """Nothing polls here, as in a process that was stopped and has just been continued."""
+    id, header = await create(store.directory)
+    caller = await still.authenticate([header])
+    await still.confirm(caller)
+    await set_state(store.directory, id, "revoked")
+    _, new = await create(store.directory)
+    monotonic.ahead += 5
+    asked = store.asked["changes"]
+    ends = await asyncio.gather(
+        still.authenticate([new]),
+        *(still.authenticate([header]) for _ in range(30)),
+        *(still.confirm(caller) for _ in range(30)),
+        return_exceptions=True,
+    )
+    assert getattr(ends[0], "team", None) == Team(name="red")
+    assert {type(end) for end in ends[1:]} == {Unauthenticated}
+    assert store.asked["changes"] - asked <= 3  # all share them
+
+
+async def test_a_key_that_was_disabled_or_whose_team_was_deleted_is_not_confirmed(
+    still: Directory, store: FaultyStore
+) -> None:
+    id, header = await create(store.directory)
+    caller = await still.authenticate([header])
+    await set_state(store.directory, id, "disabled")
+    await still.refresh()
+    with pytest.raises(KeyDisabled):
+        await still.confirm(caller)
+    await set_state(store.directory, id, "active")
+    await put_teams(store.directory, [Team(name="red", deleted=True)])
+    await still.refresh()
+    with pytest.raises(Unauthenticated):
+        await still.confirm(caller)
+
+
+async def test_a_slow_store_does_not_refuse_a_key_that_was_just_created(
+    directory: Directory, store: FaultyStore
+) -> None:
+    store.lag = 1.1  # longer than a copy counts as fresh
+    _, header = await create(store.directory)
+    assert (await directory.authenticate([header])).team.name == "red"
+
+
 async def test_a_key_ends_when_it_expires(
     still: Directory, store: FaultyStore, wall: Clock
 ) -> None:

@@ -216,6 +216,18 @@ async def test_an_expired_key_is_enabled_only_with_another_expiry(
     assert key_format.verify(text, enabled, PEPPER, NOW + 100) == "ok"
 
 
+async def test_the_expiry_of_a_replaced_key_changes_nothing_after_its_grace(
+    store: DirectoryStore,
+) -> None:
+    key, _ = await new_key(store)
+    await rotate(store, key.id, grace=60)
+    await change_key(store, key.id, KeyChange(lifetime=90.0), Actor(WHO, NOW + 59))
+    for lifetime in (90.0, None):
+        with pytest.raises(OperationError, match=f"^sk-gw-{key.id} was replaced and expired on 20"):
+            await change_key(store, key.id, KeyChange(lifetime=lifetime), Actor(WHO, NOW + 60))
+    await change_key(store, key.id, KeyChange(name="Old shop"), Actor(WHO, NOW + 60))
+
+
 # -- rotating and changing keys -----------------------------------------------------------------
 
 

@@ -65,6 +65,27 @@ def test_a_file_without_a_valid_key(file: Path, content: bytes) -> None:
         with_key(UpstreamSettings(api_key_file=str(file)))
 
 
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [
+        (b'"sk-canary"\n', "has quotes around it: remove them"),
+        (b"'sk-canary'\r\n", "has quotes around it: remove them"),
+        (b"\xef\xbb\xbfsk-canary\n", "begins with a byte order mark: save it without one"),
+    ],
+)
+def test_quotes_and_a_byte_order_mark_are_a_fault_that_says_so(
+    file: Path, content: bytes, fault: str
+) -> None:
+    file.write_bytes(content)
+    with pytest.raises(ValueError, match=f"^the content of the file {file} {fault}$"):
+        with_key(UpstreamSettings(api_key_file=str(file)))
+
+
+def test_line_ends_of_windows_are_no_part_of_a_key(file: Path) -> None:
+    file.write_bytes(b"sk-canary\r\n")
+    assert with_key(UpstreamSettings(api_key_file=str(file))).key == "sk-canary"
+
+
 def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="cannot be read: Is a directory"):
         with_key(UpstreamSettings(api_key_file=str(tmp_path)))
@@ -121,7 +142,7 @@ def test_a_fault_keeps_the_key_and_is_logged_once(file: Path, logged: io.StringI
     file.write_text(OLD.reveal())
     assert [watch.look(settings) for _ in range(3)] == [None] * 3
     assert faults(logged) == [
-        f"the file {file} must contain one line of printable ASCII",
+        f"the file {file} must contain one line of printable ASCII without spaces",
         f"the file {file} cannot be read: No such file or directory",
     ]
 

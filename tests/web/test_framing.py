@@ -42,6 +42,9 @@ REFUSED = {
     "a length as a trailer": framed(
         "Transfer-Encoding: chunked\r\n", AB[:-2] + b"Content-Length: 9\r\n\r\n"
     ),
+    "HTTP/0.9 without a version": b"GET /v1/models\r\n\r\n",
+    "HTTP/0.9": request_bytes(version="0.9"),
+    "HTTP/2.0 in text": request_bytes(version="2.0"),
     "an empty host": hosted(""),
     "a host with a user": hosted("user@gateway"),
     "a host with a path": hosted("gateway/path"),
@@ -52,6 +55,7 @@ REFUSED = {
     "half an address": hosted("[::1"),
     "a port that is no number": hosted("gateway:http"),
     "a port above 65535": hosted("gateway:65536"),
+    "a body of CONNECT": request_bytes(method="CONNECT", target="gateway:80", body=NEXT),
     "a fragment": request_bytes(target="/v1/images/generations#part"),
 }
 
@@ -66,6 +70,30 @@ async def test_a_request_that_can_be_read_in_two_ways_ends_its_connection(refuse
         await connection.send(refused + NEXT)
         answer = await connection.answer()
         assert answer.error == (400, "invalid_http")
+        assert await connection.rest() == b""
+
+
+@pytest.mark.parametrize("version", ["0.9", "2.0"])
+async def test_the_answer_has_a_version_that_the_gateway_speaks(version: str) -> None:
+    async with serving(echo) as url, wire(url) as connection:
+        await connection.send(request_bytes(version=version))
+        assert (await connection.rest()).startswith(b"HTTP/1.0 400 ")
+
+
+@pytest.mark.parametrize("upgrade", ["h2c", "TLS/1.0", "websocket", "tcp", "other"])
+@pytest.mark.parametrize("body", [b"", b"a body"], ids=["no body", "body"])
+async def test_a_request_with_upgrade_is_the_last_one_of_its_connection(
+    upgrade: str, body: bytes
+) -> None:
+    """Java's client offers h2c. The parser loses the bytes behind it, here half of a request."""
+    ahead = f"Connection: Upgrade\r\nUpgrade: {upgrade}\r\n"
+    hidden = b"GET /hidden HTTP/1.1\r\nHost: gateway\r\n\r\n"
+    async with serving(echo) as url, wire(url) as connection:
+        await connection.send(request_bytes(headers=ahead, body=body) + NEXT[:10])
+        answer = await connection.answer()
+        assert (answer.status, answer.body) == (200, body)
+        assert answer.headers["connection"] == "close"
+        await connection.send(hidden)
         assert await connection.rest() == b""
 
 

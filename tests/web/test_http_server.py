@@ -6,16 +6,17 @@ import json
 import secrets
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 
 import pytest
 from aiohttp import web
 
+from gateway.config.settings import ServerSettings
 from gateway.telemetry.metrics import UNREADABLE as UNREADABLE_OUTCOMES
-from gateway.web.http_server import MAX_HEAD_BYTES
+from gateway.web.http_server import MAX_HEAD_BYTES, READ_AHEAD_BYTES, Listener
 from tests.support.logs import logging_to
-from tests.support.raw import ask, request_bytes, wire, with_trailer
+from tests.support.raw import ask, refuses, request_bytes, wire, with_trailer
 from tests.support.rig import Rig
 from tests.support.serving import serving
 
@@ -135,16 +136,6 @@ async def test_garbage_behind_a_request_does_not_disturb_that_request() -> None:
         assert await connection.rest() == b""
 
 
-@pytest.mark.parametrize("upgrade", ["h2c", "websocket"])
-async def test_an_offered_upgrade_is_ignored(upgrade: str) -> None:
-    # Java's client offers h2c with every first request.
-    offer = f"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: {upgrade}\r\nHTTP2-Settings: AA\r\n"
-    async with serving(echo) as url, wire(url) as connection:
-        for _ in range(2):
-            await connection.send(request_bytes(target="/thing", headers=offer))
-            assert (await connection.answer()).status == 200
-
-
 async def test_http_1_0_is_closed_without_keep_alive() -> None:
     async with serving(echo) as url:
         async with wire(url) as connection:
@@ -181,6 +172,93 @@ async def test_a_head_that_comes_byte_by_byte_ends_in_time(first: bytes) -> None
             await connection.send(b"a")
             assert time.monotonic() - began < 5
         assert time.monotonic() - began > 0.25
+
+
+@pytest.fixture
+async def listener() -> AsyncIterator[Listener]:
+    """A port whose requests are answered after a moment."""
+
+    async def slow(request: web.BaseRequest) -> web.Response:
+        await request.read()
+        await asyncio.sleep(0.05)
+        return web.json_response({"found": "slow"})
+
+    made = Listener(slow, ServerSettings())
+    yield made
+    await made.close()
+
+
+@pytest.mark.parametrize("turns", range(6))
+@pytest.mark.parametrize("sent", ["before", "after"])
+async def test_a_connection_made_just_before_the_port_closes_is_answered(
+    listener: Listener, turns: int, sent: str
+) -> None:
+    """The server may have got as far as the kernel, the event loop, or aiohttp with it."""
+    host, _, port = (await listener.open("127.0.0.1", 0)).removeprefix("http://").partition(":")
+    with socket.create_connection((host, int(port))) as made:
+        if sent == "before":
+            made.sendall(THING)
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        await listener.refuse_newcomers()
+        if sent == "after":
+            await asyncio.sleep(0.01)
+            made.sendall(THING)
+        made.settimeout(10)
+        answer = await asyncio.to_thread(made.recv, 4_096)
+        assert answer.startswith(b"HTTP/1.1 200 OK")
+        assert b"Connection: close" in answer
+    assert await refuses(f"http://{host}:{port}")
+
+
+async def test_a_port_that_closes_waits_for_bodies_and_not_for_idle_connections(
+    listener: Listener,
+) -> None:
+    url = await listener.open("127.0.0.1", 0)
+    body = b'{"prompt": "slow"}'
+    async with wire(url) as new, wire(url) as kept, wire(url) as sending, wire(url) as head:
+        await kept.send(THING)
+        assert (await kept.answer()).status == 200
+        await sending.send(request_bytes(body=body[:5], length=len(body)))
+        await head.send(THING[:20])
+        await asyncio.sleep(0.05)
+        await listener.refuse_newcomers()
+        assert await kept.rest() == b""
+        assert await new.rest() == b""
+        await asyncio.sleep(1.5)
+        await sending.send(body[5:])
+        await head.send(THING[20:])
+        for connection in (sending, head):
+            assert (await connection.answer()).headers["connection"] == "close"
+            assert await connection.rest() == b""
+
+
+GET = request_bytes(method="GET", target="/thing", body=b"", length=None)
+
+
+@pytest.mark.parametrize("first", [THING, GET], ids=["with a body", "without a body"])
+@pytest.mark.parametrize("part", [b"G", b"GET /thing HTTP/1.1\r\nHost: x\r\nX-Slow: "])
+async def test_a_head_that_begins_in_the_segment_before_ends_in_time(
+    first: bytes, part: bytes
+) -> None:
+    async with serving(echo, head_seconds=0.3) as url, wire(url) as connection:
+        await connection.send(first + part)
+        assert (await connection.answer()).status == 200
+        assert await connection.rest() == b""
+
+
+async def test_a_head_in_two_segments_is_served(logs: io.StringIO) -> None:
+    async with serving(echo, head_seconds=0.6) as url, wire(url) as connection:
+        for _ in range(3):
+            await connection.send(THING + THING[:20])
+            assert (await connection.answer()).status == 200
+            await asyncio.sleep(0.2)
+            await connection.send(THING[20:])
+            assert (await connection.answer()).status == 200
+        await connection.send(THING + b"\r\n")  # an empty line is no head
+        assert (await connection.answer()).status == 200
+        assert await connection.is_open(1.2)
+    assert logs.getvalue() == ""
 
 
 @pytest.mark.parametrize("size", [200_000, 5_000_000])
@@ -222,3 +300,19 @@ async def test_an_endless_head_is_refused_and_counted(rig: Rig) -> None:
     counts = rig.gateway.metrics.registry.get_sample_value
     names = [{"team": "", "outcome": outcome} for outcome in UNREADABLE_OUTCOMES]
     assert [counts("gateway_requests_total", labels) for labels in names] == [2, 1]
+
+
+async def test_a_body_that_nobody_reads_takes_little_memory() -> None:
+    held = list[int]()
+
+    async def wait(request: web.BaseRequest) -> web.Response:
+        await asyncio.sleep(0.5)
+        held.append(request.content.total_bytes)
+        return web.Response()
+
+    async with serving(wait) as url, wire(url) as connection:
+        sending = asyncio.create_task(connection.send(request_bytes(body=bytes(2_000_000))))
+        assert (await connection.answer()).status == 200
+        sending.cancel()
+    # One reading of what has arrived, which the event loop limits to 256 KiB.
+    assert 0 < held[0] <= 2**18 + READ_AHEAD_BYTES

@@ -2,6 +2,8 @@
 
 import asyncio
 import dataclasses
+import gc
+import gzip
 import os
 import re
 from contextlib import suppress
@@ -12,6 +14,7 @@ import pytest
 from msgspec.structs import replace
 from structlog.testing import capture_logs
 
+from gateway.core.errors import GatewayError
 from gateway.core.model import Limits
 from gateway.tenants.directory import Directory
 from tests.support.logs import logging_to
@@ -52,6 +55,27 @@ async def test_a_connection_stays_after_errors(rig: Rig) -> None:
             assert (await connection.answer()).status == status
 
 
+async def test_a_refused_request_leaves_nothing_for_the_garbage_collector(rig: Rig) -> None:
+    """Else a team that is refused all the time delays everybody by 50 ms, again and again."""
+    key = await rig.key(limits=Limits(images_per_day=0))
+
+    async def refuse() -> None:
+        assert (await rig.generate(key, None)).status == 429
+
+    gc.collect()
+    gc.disable()
+    gc.set_debug(gc.DEBUG_SAVEALL)
+    try:
+        for _ in range(20):
+            await refuse()
+        gc.collect()
+        assert not [each for each in gc.garbage if isinstance(each, GatewayError)]
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
+        gc.enable()
+
+
 async def test_pipelined_requests_are_answered_in_order(rig: Rig) -> None:
     key = await rig.key()
     models = request_bytes(key, method="GET", target="/v1/models", body=b"", length=None)
@@ -89,6 +113,18 @@ async def test_a_client_that_leaves_during_its_body_costs_nothing(rig: Rig) -> N
     assert rig.gateway.proxy.in_flight == 0
     assert rig.sandbox.counts.asked == 0
     assert (await rig.usage()).requests == 0
+
+
+async def test_a_compressed_request_is_the_same_as_a_plain_one(rig: Rig) -> None:
+    key = await rig.key()
+    packed = gzip.compress(b"\xef\xbb\xbf" + BODY)
+    bought = await ask(
+        rig.url, request_bytes(key, body=packed, headers="Content-Encoding: gzip\r\n")
+    )
+    assert (bought.status, rig.sandbox.counts.requests[0].body[:24]) == (200, BODY[:-1] + b",")
+    hit = await ask(rig.url, request_bytes(key))
+    assert (hit.headers["cache-status"], hit.body) == ("gateway; hit", bought.body)
+    assert rig.gateway.public.bodies.total == 0
 
 
 async def test_a_defect_is_answered_without_detail(rig: Rig) -> None:

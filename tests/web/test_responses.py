@@ -4,12 +4,8 @@ import json
 
 import pytest
 
-from gateway.core.errors import (
-    NotFound,
-    NotPermitted,
-    RateLimited,
-    UpstreamRefused,
-)
+from gateway.core.errors import NotFound, NotPermitted, RateLimited
+from gateway.core.upstream_errors import UpstreamRefused
 from gateway.quota.limits import Meter, RateLimitStatus
 from gateway.telemetry.request_record import RequestRecord
 from gateway.web.responses import error_body, error_response
@@ -47,7 +43,7 @@ def test_an_error_has_only_headers_of_the_steps_before_it() -> None:
     assert set(error_response(NotFound()).headers) == {"Content-Type", "Server"}
     named = {"Content-Type", "Server", "X-Request-Id"}
     assert set(error_response(NotFound(), record()).headers) == named
-    charged = error_response(NotFound(), record(upstream=1.0, cost=211_000)).headers
+    charged = error_response(NotFound(), record(request=object(), cost=211_000)).headers
     assert set(charged) == named | {"x-gateway-cost-usd"}
     assert charged["x-gateway-cost-usd"] == "0.211"
 

@@ -51,4 +51,11 @@ def test_no_other_spelling_reaches_a_route(path: str) -> None:
 def test_another_method_is_refused_with_the_allowed_ones() -> None:
     with pytest.raises(MethodNotAllowed) as refused:
         ROUTER.match("/things").route("DELETE")
-    assert refused.value.headers == {"Allow": "GET, POST"}
+    assert refused.value.headers == {"Allow": "GET, POST, HEAD"}
+    with pytest.raises(MethodNotAllowed) as refused:
+        ROUTER.match("/things/a/stop").route("HEAD")
+    assert refused.value.headers == {"Allow": "POST"}
+
+
+def test_head_is_served_by_the_route_of_get() -> None:
+    assert ROUTER.match("/things").route("HEAD").summary == "List"

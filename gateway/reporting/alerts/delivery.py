@@ -29,7 +29,7 @@ from gateway.config.webhooks import Webhook
 from gateway.core.errors import StoreUnavailable
 from gateway.core.model import Claim
 from gateway.core.periods import DAY_SECONDS
-from gateway.core.tasks import Background, Service
+from gateway.core.tasks import Background, Service, in_turns
 from gateway.reporting.alerts.http import HttpWebhooks, Receipt
 from gateway.reporting.alerts.message import message
 from gateway.reporting.alerts.rules import Alert, alert_id
@@ -79,9 +79,10 @@ class Delivery(Struct, frozen=True, kw_only=True):
 _decode_delivery = msgspec.json.Decoder(Delivery)
 
 
-def deliveries(claims: Sequence[Claim]) -> list[Delivery]:
+async def deliveries(claims: Sequence[Claim]) -> list[Delivery]:
     """Return the deliveries that claims record, the latest alert first."""
-    found = [_decode_delivery.decode(claim.note) for claim in claims if claim.note]
+    notes = (claim.note for claim in claims if claim.note)
+    found = [_decode_delivery.decode(note) async for note in in_turns(notes)]
     return sorted(found, key=lambda delivery: delivery.alert.at, reverse=True)
 
 

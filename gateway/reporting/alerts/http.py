@@ -15,9 +15,10 @@ import aiohttp
 from msgspec import Struct
 from yarl import URL
 
-from gateway.config.files import read_file, shown_file
+from gateway.config.files import read_secret, shown_file
 from gateway.config.webhooks import Webhook, check_secret, check_url
 from gateway.core.connect_errors import why_unreachable
+from gateway.core.http_client import plain_session
 from gateway.core.redaction import redact
 from gateway.core.tasks import Service
 from gateway.reporting.alerts.message import headers
@@ -61,13 +62,7 @@ class HttpWebhooks(Service):
 
     async def start(self) -> None:
         """Make the session of all calls."""
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(force_close=True),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            auto_decompress=False,
-            trust_env=False,
-            timeout=aiohttp.ClientTimeout(total=None),  # `send` bounds the whole attempt
-        )
+        self._session = plain_session(aiohttp.TCPConnector(force_close=True))
 
     async def close(self) -> None:
         """Close all connections."""
@@ -167,7 +162,7 @@ def file_faults(webhooks: Iterable[Webhook]) -> Iterator[tuple[str, str, str]]:
 
 def _read_file(file: str, check: Callable[[str], T]) -> T:
     """Return the checked content of a file. Raises ValueError."""
-    text = read_file(file).strip().decode("ascii", "replace")
+    text = read_secret(file).decode("ascii", "replace")
     try:
         return check(text)
     except ValueError as error:

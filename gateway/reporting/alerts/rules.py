@@ -8,7 +8,7 @@ Budget alerts count only what is spent. What is held may still be released.
 
 import hashlib
 import hmac
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -23,7 +23,18 @@ from gateway.core.periods import DAY_SECONDS, HOUR_SECONDS
 from gateway.quota.account import Account, Counters
 from gateway.quota.limits import LimitState, budget_states
 
-Event = Literal["budget_reached", "upstream_auth", "unknown_charges", "test"]
+UpstreamEvent = Literal["upstream_auth", "upstream_account_exhausted"]
+Event = Literal["budget_reached", UpstreamEvent, "excess_images", "unknown_charges", "test"]
+
+KEY_REFUSALS = 2
+"""After so many refusals of the gateway's key, without a purchase between, people are alerted."""
+
+_UPSTREAM_TEXTS: Mapping[UpstreamEvent, str] = {
+    "upstream_auth": "The upstream refuses the gateway's key. Nothing can be bought until the key "
+    "is replaced.",
+    "upstream_account_exhausted": "The gateway's account at the upstream is out of credit or "
+    "inactive. Nothing can be bought until that is settled with the upstream.",
+}
 
 _NAME_CHARS = 100
 _ID_DIGITS = 32
@@ -103,16 +114,34 @@ def budget_alerts(
                 yield webhook, _budget_alert(owner, state, max(reached), now)
 
 
-def upstream_alerts(webhooks: Iterable[Webhook], now: float) -> Iterator[tuple[Webhook, Alert]]:
-    """Yield an alert that the upstream refuses the key, for each webhook that is for all teams."""
+def upstream_alerts(
+    event: UpstreamEvent, webhooks: Iterable[Webhook], now: float
+) -> Iterator[tuple[Webhook, Alert]]:
+    """Yield an alert about the gateway's key or account, for each webhook for all teams."""
     hour = int(now // HOUR_SECONDS)
     alert = Alert(
-        event="upstream_auth",
+        event=event,
         mark=(hour,),
         at=now,
         ends=float((hour + 1) * HOUR_SECONDS),
-        text="The upstream refuses the gateway's key. Nothing can be bought until the key is "
-        "replaced.",
+        text=_UPSTREAM_TEXTS[event],
+    )
+    return ((webhook, alert) for webhook in webhooks if _receives(webhook, None))
+
+
+def excess_alerts(
+    team: str, asked: int, delivered: int, webhooks: Iterable[Webhook], now: float
+) -> Iterator[tuple[Webhook, Alert]]:
+    """Yield an alert that a team got more images than it asked for, as `upstream_alerts` does."""
+    hour = int(now // HOUR_SECONDS)
+    alert = Alert(
+        event="excess_images",
+        mark=(team, hour),
+        at=now,
+        ends=float((hour + 1) * HOUR_SECONDS),
+        text=f"The upstream delivered {delivered} images to team {team}, which asked for {asked}. "
+        "All of them are charged, even above the team's limits.",
+        team=team,
     )
     return ((webhook, alert) for webhook in webhooks if _receives(webhook, None))
 

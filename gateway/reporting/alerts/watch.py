@@ -10,16 +10,21 @@ from dataclasses import dataclass, field
 
 from gateway.config.live import CurrentSettings
 from gateway.config.webhooks import Webhook
-from gateway.core.errors import StoreUnavailable, UpstreamAuth
+from gateway.core.errors import StoreUnavailable
 from gateway.core.model import Key
 from gateway.core.periods import DAY_SECONDS
 from gateway.core.tasks import Background, Service
+from gateway.core.upstream_errors import UpstreamAccountExhausted, UpstreamAuth
 from gateway.quota.account import GATEWAY, Account, team_account
+from gateway.quota.steps import Reserve
 from gateway.reporting.alerts.delivery import Deliverer
 from gateway.reporting.alerts.rules import (
+    KEY_REFUSALS,
     Budget,
     BudgetOwner,
+    UpstreamEvent,
     budget_alerts,
+    excess_alerts,
     team_budgets,
     unknown_alerts,
     upstream_alerts,
@@ -48,6 +53,7 @@ class Alerts(Service, Observer):
     settings: CurrentSettings
     deliverer: Deliverer
     wall: Callable[[], float]
+    _key_refusals: int = 0
     _seen: dict[str, Account] = field(default_factory=dict)
     _latest: tuple[int, dict[str, Key]] = (0, {})
     _background: Background = field(default_factory=lambda: Background("alerts"))
@@ -68,9 +74,32 @@ class Alerts(Service, Observer):
             self._seen.update(accounts)
 
     def purchase_failed(self, record: RequestRecord, failure: Exception) -> None:
-        """Raise an alert if the upstream refused the gateway's key."""
-        if isinstance(failure, UpstreamAuth):
-            for webhook, alert in upstream_alerts(self._webhooks(), self.wall()):
+        """Raise an alert if the upstream refuses the gateway's key or account.
+
+        Of the key only if it happens again: some upstreams answer 401 or 403 once for other causes.
+        """
+        if isinstance(failure, UpstreamAccountExhausted):
+            self._upstream("upstream_account_exhausted")
+        elif isinstance(failure, UpstreamAuth):
+            self._key_refusals += 1
+            if self._key_refusals >= KEY_REFUSALS:
+                self._upstream("upstream_auth")
+
+    def charged(self, reservation: Reserve, cost: int, *, unknown: bool, swept: bool) -> None:
+        """Note a purchase that succeeded: the key works."""
+        if not unknown:
+            self._key_refusals = 0
+
+    def _upstream(self, event: UpstreamEvent) -> None:
+        for webhook, alert in upstream_alerts(event, self._webhooks(), self.wall()):
+            self.deliverer.deliver(webhook, alert)
+
+    def excess_delivered(self, record: RequestRecord) -> None:
+        """Raise an alert that the upstream delivered more images than a request asked for."""
+        if record.caller and record.request:
+            team, asked = record.caller.team.name, record.request.n
+            webhooks, now = self._webhooks(), self.wall()
+            for webhook, alert in excess_alerts(team, asked, record.images, webhooks, now):
                 self.deliverer.deliver(webhook, alert)
 
     async def check_unknown(self) -> None:

@@ -13,16 +13,26 @@ gateway knows, so that no decision is ever followed by an earlier time.
 """
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
-from gateway.core.model import Entry
+import msgspec
+
+from gateway.core.model import AuditEntry, Entry
 from gateway.quota.account import EMPTY, Account
-from gateway.quota.store import Change, Loaded
-from gateway.stores.codec import decode_account, encode_account
+from gateway.quota.operations import LEASE_SECONDS, NONE
+from gateway.quota.purchase import Purchase
+from gateway.quota.store import Change, Loaded, RecordChange
+from gateway.stores.codec import (
+    decode_account,
+    decode_operations,
+    encode_account,
+    encode_operations,
+)
 from gateway.stores.redis import names
 from gateway.stores.redis.link import MICROSECONDS, Link, RedisPart, operation
+from gateway.stores.redis.purchases import purchase_arguments
 from gateway.stores.redis.scripts import Argument
-from gateway.stores.redis.usage_sums import KEEP_SECONDS, entry_arguments
+from gateway.stores.redis.usage_sums import KEEP_SECONDS, entry_arguments, hour_keys, hours_of
 from gateway.stores.sums import hour_of
 
 CACHED = 4096
@@ -35,7 +45,17 @@ _UNKNOWN = b"?"
 _VERSION_BYTES = 8
 _STAMP_BYTES = 16
 
-_LOAD_KEYS = (names.ACCOUNTS,)
+_RECORD_STAMP_BYTES = 8
+
+FORGOTTEN_AT_ONCE = 1_000
+"""Bounds how long the server is busy with forgetting operations."""
+
+_LOAD_KEYS = (names.ACCOUNTS, names.OPERATIONS)
+_OPERATION_KEYS = (names.OPERATIONS, names.OPERATION_ENDS, names.OPERATIONS_BOUGHT)
+_SWAP_KEYS = (
+    *(names.ACCOUNTS, names.DUE, *_OPERATION_KEYS, names.HOURS),
+    *(names.UNKNOWN, names.UNKNOWN_AT, names.AUDIT),
+)
 
 _Cached = tuple[bytes, Account]
 
@@ -61,24 +81,43 @@ async def swap(
     link: Link,
     accounts: Sequence[Sequence[Argument]],
     entries: Sequence[Entry],
+    records: Sequence[RecordChange] = (),
+    audit: Sequence[AuditEntry] = (),
+    purchases: Sequence[Purchase] = (),
     *,
     latest: int,
     keep: Sequence[int] = KEEP_SECONDS,
+    replicated: bool = False,
 ) -> bool:
-    """Run `swap.lua`; False where an account has moved on.
+    """Run `swap.lua`; False where something has changed, or a refund finds no unknown charge.
 
-    `latest` is the latest time known, in microseconds. Raises OverflowError, and writes nothing,
-    where a sum would have more than 64 bits.
+    `purchases` are records without an entry, from an archive. `latest` is the latest time known, in
+    microseconds. With `replicated`, the replicas must acknowledge it. Raises OverflowError, and
+    writes nothing, where a sum would have more than 64 bits.
     """
-    usage_keys, usage = entry_arguments(entries)
-    keys = (names.ACCOUNTS, names.DUE, names.HOURS, *usage_keys)
+    hours = hours_of(entries)
+    keys = (*_SWAP_KEYS, *hour_keys(hours))
     arguments: list[Argument] = [latest, *keep, len(accounts)]
     for account in accounts:
         arguments += account
-    won = await link.call("swap", keys, *arguments, *usage)
+    arguments.append(len(records))
+    for record in records:
+        arguments += _record_arguments(record)
+    arguments += (len(hours), *hours, *purchase_arguments(entries, purchases), len(audit))
+    for change in audit:
+        arguments += (change.at, msgspec.json.encode(change))
+    arguments += entry_arguments(entries, hours)
+    won = await link.call("swap", keys, *arguments, replicated=replicated)
     if won < 0:
         raise OverflowError("a sum has more than 64 bits")
     return bool(won)
+
+
+def _record_arguments(change: RecordChange) -> list[Argument]:
+    operations, state = change.operations, b""
+    if operations.all:
+        state = secrets.token_bytes(_RECORD_STAMP_BYTES) + encode_operations(operations)
+    return [change.name, change.stamp, state, operations.ends, int(operations.is_bought)]
 
 
 def _is_later(state: bytes | None, stamp: bytes) -> bool:
@@ -86,7 +125,10 @@ def _is_later(state: bytes | None, stamp: bytes) -> bool:
 
 
 class RedisAccounts(RedisPart):
-    """The AccountStore in a hash of accounts, a sorted set of leases and the sums of each hour."""
+    """The AccountStore in a hash of accounts, a sorted set of leases and the sums of each hour.
+
+    A swap counts only once the replicas have it: see `Link.wait_replicas`.
+    """
 
     def __init__(self, link: Link) -> None:
         super().__init__(link)
@@ -94,21 +136,33 @@ class RedisAccounts(RedisPart):
         self._cache: dict[str, _Cached] = {}
 
     @operation("load")
-    async def load(self, names: Sequence[str]) -> Loaded:
+    async def load(self, names: Sequence[str], records: Sequence[str] = ()) -> Loaded:
         cached = [self._cache.get(name, (NEVER_WRITTEN, EMPTY)) for name in names]
-        arguments: list[Argument] = []
+        arguments: list[Argument] = [len(names)]
         for name, (stamp, _) in zip(names, cached, strict=True):
             arguments += (name, stamp)
-        now, *states = await self.link.call("load", _LOAD_KEYS, *arguments)
+        now, *states = await self.link.call("load", _LOAD_KEYS, *arguments, *records)
         self._latest = max(self._latest, now)
         accounts = [
             self._read(name, state, known)
-            for name, state, known in zip(names, states, cached, strict=True)
+            for name, state, known in zip(names, states, cached, strict=False)
         ]
-        return Loaded(accounts, self._latest / MICROSECONDS)
+        operations = [
+            (NONE, b"")
+            if state is None
+            else (decode_operations(state[_RECORD_STAMP_BYTES:]), state[:_RECORD_STAMP_BYTES])
+            for state in states[len(names) :]
+        ]
+        return Loaded(accounts, self._latest / MICROSECONDS, operations)
 
     @operation("swap")
-    async def swap(self, changes: Sequence[Change], entries: Sequence[Entry]) -> bool:
+    async def swap(
+        self,
+        changes: Sequence[Change],
+        entries: Sequence[Entry],
+        records: Sequence[RecordChange] = (),
+        audit: Sequence[AuditEntry] = (),
+    ) -> bool:
         accounts = []
         new: dict[str, _Cached] = {}
         for change in changes:
@@ -116,7 +170,9 @@ class RedisAccounts(RedisPart):
             new[change.name] = state[:_STAMP_BYTES], change.account
             loaded = self._stamp(change)
             accounts.append(account_arguments(change.name, loaded, state, change.account))
-        won = await swap(self.link, accounts, entries, latest=self._latest)
+        won = await swap(
+            self.link, accounts, entries, records, audit, latest=self._latest, replicated=True
+        )
         if won:
             for name, cached in new.items():
                 self._remember(name, cached)
@@ -125,6 +181,10 @@ class RedisAccounts(RedisPart):
     @operation("record")
     async def record(self, entries: Sequence[Entry]) -> None:
         await swap(self.link, (), entries, latest=self._latest)
+
+    @operation("probe")
+    async def probe(self, *, thorough: bool) -> None:  # a server refuses large and small scripts
+        await swap(self.link, (), (), latest=self._latest, replicated=True)
 
     @operation("written")
     async def written(self, purchases: Mapping[str, float]) -> set[str]:
@@ -139,16 +199,34 @@ class RedisAccounts(RedisPart):
         found = await self.link.call("due", (names.DUE,))
         return [name.decode() for name in found]
 
+    @operation("keep_alive")
+    async def keep_alive(self, gateway: str, seconds: float) -> None:
+        arguments = (gateway, seconds, 720 * LEASE_SECONDS)
+        await self.link.call("keep_alive", (names.GATEWAYS,), *arguments)
+
+    @operation("alive")
+    async def alive(self, gateways: Iterable[str]) -> dict[str, float]:
+        gateways = list(gateways)
+        found = await self.link.call("alive", (names.GATEWAYS,), *gateways)
+        ends = zip(gateways, found, strict=True)
+        return {gateway: float(end) for gateway, end in ends if end is not None}
+
+    @operation("forget_operations")
+    async def forget_operations(self, most: int) -> None:
+        arguments = (most, FORGOTTEN_AT_ONCE)
+        await self.link.call("forget_operations", _OPERATION_KEYS, *arguments)
+
     def _read(self, name: str, state: bytes | int | None, cached: _Cached) -> tuple[Account, int]:
         # The server lost writes if it has neither the cached state (it sends a number instead of
         # that) nor a later one.
+        found = unstamped(state)[1] if isinstance(state, bytes) else EMPTY
         if cached[0] and not isinstance(state, int) and not _is_later(state, cached[0]):
             self._cache.pop(name, None)  # so that it is reported once
-            self.link.operations.went_back(name)
+            self.link.operations.went_back(name, cached[1], found)
         if state is None:
             return EMPTY, 0
         if isinstance(state, bytes):
-            cached = state[:_STAMP_BYTES], unstamped(state)[1]
+            cached = state[:_STAMP_BYTES], found
             self._remember(name, cached)
         stamp, account = cached
         return account, int.from_bytes(stamp[:_VERSION_BYTES])

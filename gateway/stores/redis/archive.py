@@ -25,8 +25,16 @@ from gateway.stores.codec import decode_team
 from gateway.stores.redis import accounts, claims, directory, names
 from gateway.stores.redis.link import MICROSECONDS, Link, RedisPart, operation
 from gateway.stores.redis.opening import SCHEMA, explaining, inspect
+from gateway.stores.redis.purchases import purchase_of_text
 from gateway.stores.redis.scripts import tuples
-from gateway.stores.redis.usage_sums import KEEP_SECONDS, groups, kept_entry, pack_keys, teams_in
+from gateway.stores.redis.usage_sums import (
+    KEEP_SECONDS,
+    groups,
+    kept_entry,
+    now_of,
+    pack_keys,
+    teams_in,
+)
 from gateway.stores.sums import Sums, entry_of, hour_of, merged, summed
 
 BATCH = 1_000
@@ -37,10 +45,13 @@ REMOVED_AT_ONCE = 1_000
 _CHECK = b"check:"
 _SMALL = (
     *(names.TEAMS, names.KEYS, names.STATES, names.ENDS),
-    *(names.USES, names.ACCOUNTS, names.AUDIT),
+    *(names.USES, names.ACCOUNTS, names.AUDIT, names.UNKNOWN),
 )
 _USAGE = (names.HOURS, names.PACKED)
-_ALL = (*_SMALL, *_USAGE, names.CHANGED, names.DUE, names.CLAIMS, names.CLAIM_ENDS)
+_ALL = (
+    *(*_SMALL, *_USAGE, names.CHANGED, names.DUE, names.CLAIMS, names.CLAIM_ENDS),
+    names.UNKNOWN_AT,
+)
 
 
 class RedisArchive(RedisPart):
@@ -53,11 +64,12 @@ class RedisArchive(RedisPart):
 
     async def export(self) -> AsyncGenerator[Sequence[ArchiveRecord], None]:
         with self.link.operations.observed("export"):
-            present = int(await self._now() // HOUR_SECONDS)
+            present = int(await now_of(self.link) // HOUR_SECONDS)
             # The next hour may begin before the script runs.
             latest = (present - 1, present, present + 1)
             keys = chain(_SMALL, _USAGE, *map(_keys_of, latest))
             parts, hours, read = await self.link.call("export", [*keys])
+            *parts, unknown = parts
             small = _small_records(parts)
             while batch := list(islice(small, BATCH)):
                 yield batch
@@ -71,6 +83,11 @@ class RedisArchive(RedisPart):
                 entries = _entries(hour, *usage)
                 while batch := [archive.EntryRecord(entry) for entry in islice(entries, BATCH)]:
                     yield batch
+            records = (
+                archive.PurchaseRecord(purchase_of_text(text)) for _, text in tuples(unknown, 2)
+            )
+            while batch := list(islice(records, BATCH)):
+                yield batch
 
     @operation("restore")
     async def restore(self, records: Iterable[ArchiveRecord]) -> None:
@@ -105,7 +122,7 @@ class RedisArchive(RedisPart):
         await self.link.call("remove", _ALL)
 
     async def _write_all(self, records: Iterator[ArchiveRecord]) -> None:
-        first = hour_of(await self._now() - max(KEEP_SECONDS))
+        first = hour_of(await now_of(self.link) - max(KEEP_SECONDS))
         while batch := list(islice(records, BATCH)):
             write, entries = archive.directory_and_entries(batch)
             # Nothing else writes during an import, so the generation is always the present one.
@@ -114,6 +131,9 @@ class RedisArchive(RedisPart):
             for record in batch:
                 await self._write(record)
             await self._write_entries(entries, first)
+            unknown = [r.purchase for r in batch if isinstance(r, archive.PurchaseRecord)]
+            if unknown:
+                await accounts.swap(self.link, (), (), purchases=unknown, latest=0)
 
     async def _write(self, record: ArchiveRecord) -> None:
         match record:
@@ -139,10 +159,6 @@ class RedisArchive(RedisPart):
             await accounts.swap(self.link, (), by_id, latest=0)
         if older:
             await accounts.swap(self.link, (), merged(older), latest=0, keep=(0, 0))
-
-    async def _now(self) -> float:
-        (now,) = await self.link.call("load", (names.ACCOUNTS,))
-        return float(now) / MICROSECONDS
 
 
 # -- reading an export ----------------------------------------------------------------------------

@@ -4,6 +4,7 @@ Claims that have ended are deleted as others are made.
 """
 
 from gateway.core.model import Claim
+from gateway.core.tasks import in_turns
 from gateway.stores.redis import names
 from gateway.stores.redis.link import MICROSECONDS, Link, RedisPart, operation
 from gateway.stores.redis.scripts import tuples
@@ -26,7 +27,7 @@ class RedisClaims(RedisPart):
     @operation("claims")
     async def current(self) -> list[Claim]:
         found = await self.link.call("claims", _KEYS)
-        return [_claim(*parts) for parts in tuples(found, 3)]
+        return [_claim(*parts) async for parts in in_turns(tuples(found, 3))]
 
     async def _write(self, name: str, owner: str, seconds: float, done: str, note: bytes) -> int:
         arguments = (name, owner, _microseconds(seconds), done, note)

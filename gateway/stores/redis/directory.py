@@ -12,6 +12,7 @@ import msgspec
 from msgspec.structs import replace
 
 from gateway.core.model import AuditEntry, Key
+from gateway.core.tasks import in_turns
 from gateway.stores.codec import decode_key, decode_team, encode_json
 from gateway.stores.redis import names
 from gateway.stores.redis.link import MICROSECONDS, Link, RedisPart, operation
@@ -38,8 +39,8 @@ class RedisDirectory(RedisPart):
         now, generation, whole, teams, parts = reply
         return DirectoryChanges(
             generation,
-            [decode_team(team) for team in teams],
-            [key_of(*part) for part in tuples(parts, 3)],
+            [decode_team(team) async for team in in_turns(teams)],
+            [key_of(*part) async for part in in_turns(tuples(parts, 3))],
             whole=bool(whole),
             now=now / MICROSECONDS,
         )
@@ -71,7 +72,7 @@ class RedisDirectory(RedisPart):
     @operation("last_uses")
     async def last_uses(self) -> dict[str, float]:
         found = await self.link.read(names.USES, "ZRANGE", 0, -1, "WITHSCORES")
-        return {id.decode(): float(at) for id, at in tuples(found, 2)}
+        return {id.decode(): float(at) async for id, at in in_turns(tuples(found, 2))}
 
 
 class RedisAudit(RedisPart):

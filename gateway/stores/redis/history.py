@@ -10,19 +10,20 @@ from itertools import chain, islice
 import msgspec
 
 from gateway.core.periods import DAY_SECONDS
+from gateway.core.tasks import in_turns
 from gateway.reporting.request_lines import (
     ERROR_DAYS,
     LATENCY_DAYS,
     LINE_DAYS,
     RINGS,
     ErrorKind,
+    ErrorSums,
     HistoryBatch,
     HourLatency,
     LineFilter,
     RequestLine,
     Ring,
     latency_of,
-    merge_errors,
     place_prefix,
     ring_sizes,
 )
@@ -35,8 +36,8 @@ from gateway.stores.sums import DAY_HOURS, bounds_of, hour_of
 LINES_AT_ONCE = 500
 """Lines of a ring read in one call, to bound how long the server is busy."""
 
-DAYS_AT_ONCE = 8
-"""Days of errors read in one call."""
+DAYS_AT_ONCE = 2
+"""Days of errors read in one call. A day may have thousands of teams' kinds of errors by hour."""
 
 HOURS_AT_ONCE = 1_000
 """Hours of latency read in one call."""
@@ -94,16 +95,14 @@ class RedisHistory(RedisPart):
     @operation("errors")
     async def errors(self, start: float, end: float, team: str | None = None) -> list[ErrorKind]:
         first, last = bounds_of(start, end)
-        kinds: list[ErrorKind] = []
+        sums = ErrorSums()
         days = iter(range(first // DAY_HOURS, (last - 1) // DAY_HOURS + 1))
         while some := list(islice(days, DAYS_AT_ONCE)):
             found = await self.link.call("sums", [*map(names.errors, some)])
-            kinds += (
-                kind
-                for hour, its_team, kind in chain(*map(_kinds, found))
-                if first <= hour < last and team in (None, its_team)
-            )
-        return merge_errors(kinds)
+            async for hour, its_team, kind in in_turns(chain(*map(_kinds, found))):
+                if first <= hour < last and team in (None, its_team):
+                    sums.add(kind)
+        return sums.kinds()
 
     @operation("latency")
     async def latency(self, start: float, end: float) -> list[HourLatency]:

@@ -21,7 +21,7 @@ from gateway.core.errors import StoreUnavailable
 from gateway.core.model import Bought
 from gateway.proxy.leases import Lease, LeaseEvent, Rival
 from gateway.stores.port import Observe
-from gateway.stores.redis.client import close_client, open_client
+from gateway.stores.redis.client import close_client, open_primary
 from gateway.stores.redis.link import FAILURES, Link, RedisPart, operation
 from gateway.stores.redis.scripts import Argument
 
@@ -73,11 +73,12 @@ class RedisLeases(RedisPart):
         await self.link.call_in_any_epoch("lease_end", keys, *arguments)
 
     @operation("hand_over")
-    async def hand_over(self, lease: Lease, bought: Bought) -> bool:
+    async def hand_over(self, lease: Lease, bought: Bought, *, asked: bool = False) -> bool:
         if len(bought.body) > LEFT_BYTES:
             return False
         # Asked first, so that no megabytes are sent for nobody.
-        if not await self.link.call_in_any_epoch("lease_waited", [_key(lease)]):
+        waited = asked or await self.link.call_in_any_epoch("lease_waited", [_key(lease)])
+        if not waited:
             return False
         arguments = (msgspec.msgpack.encode(bought), _ms(LEFT_SECONDS))
         await self.link.call_in_any_epoch("lease_leave", [_left(lease)], *arguments)
@@ -89,10 +90,9 @@ class RedisLeases(RedisPart):
         return None if record is None else _decode_bought.decode(record)
 
     async def listen(self) -> AsyncGenerator[LeaseEvent | None, None]:
-        # A client for each subscription: it finds the master, or the cluster's nodes, as of now.
-        client = open_client(self._place, connections=2, retries=0)
+        # A client for each subscription: it finds the primary as of now.
+        client = open_primary(self._place, connections=2, retries=0)
         try:
-            await client.initialize()
             subscription = client.pubsub()
             try:
                 await subscription.subscribe(_CHANNEL)

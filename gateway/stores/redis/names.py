@@ -9,6 +9,10 @@ them. Nothing ever searches for keys: other keys list them.
     refused         a mark for a minute: a gateway with another epoch was refused
     accounts        hash by name: 16 bytes of stamp, then the account
     due             sorted set: account names by their earliest lease
+    operations      hash by record name: 8 bytes of stamp, then the operations
+    operation_ends  sorted set: record names by their ends
+    operations_bought     sorted set: of these, the records that a full store may forget
+    gateways        sorted set: gateways with running operations, by the ends of their leases
     teams           hash by name
     keys, states, ends     hashes by id: the key, its state, its grace end
     changed         sorted set: "t:TEAM" and "k:KEY" by generation
@@ -20,9 +24,12 @@ them. Nothing ever searches for keys: other keys list them.
     packed          sorted set: the hours that have a pack
     hour:HOUR, day:DAY, week:WEEK     hashes, packs: "t" and a team -> its sums; all; version
     purchases:HOUR, hits:HOUR     hashes by entry id: the numbers to subtract when it is replaced
+    unknown         hash by purchase id: "u" (charged as unknown) or "r" (refunded), then the record
+    unknown_at      sorted set: ids of these records by the time of the reservation
     activity:RING   sorted set by text: recent requests, each after its place
     errors:DAY      hash: hour and kind of error -> how often, and the last one
     latency         hash by hour since 1970: the numbers of an HourLatency
+    picture:SHA256  hash by purchase id: who bought this picture; expires with usage
     written:WRITER  the last batch that this gateway wrote, for a day
 """
 
@@ -32,6 +39,10 @@ META = f"{_TAG}meta"
 REFUSED = f"{_TAG}refused"
 ACCOUNTS = f"{_TAG}accounts"
 DUE = f"{_TAG}due"
+OPERATIONS = f"{_TAG}operations"
+OPERATION_ENDS = f"{_TAG}operation_ends"
+OPERATIONS_BOUGHT = f"{_TAG}operations_bought"
+GATEWAYS = f"{_TAG}gateways"
 TEAMS = f"{_TAG}teams"
 KEYS = f"{_TAG}keys"
 STATES = f"{_TAG}states"
@@ -44,6 +55,8 @@ CLAIMS = f"{_TAG}claims"
 CLAIM_ENDS = f"{_TAG}claim_ends"
 PACKED = f"{_TAG}packed"
 LATENCY = f"{_TAG}latency"
+UNKNOWN = f"{_TAG}unknown"
+UNKNOWN_AT = f"{_TAG}unknown_at"
 
 
 def usage(hour: int) -> str:
@@ -89,6 +102,11 @@ def activity(ring: str) -> str:
 def errors(day: int) -> str:
     """The errors of a day since 1970."""
     return f"{_TAG}errors:{day}"
+
+
+def picture(sha256: str) -> str:
+    """The purchases that bought a picture."""
+    return f"{_TAG}picture:{sha256}"
 
 
 def written(writer: str) -> str:

@@ -6,7 +6,6 @@ import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import structlog
 from redis.exceptions import (
     AuthenticationError,
     AuthorizationError,
@@ -18,8 +17,8 @@ from gateway.core.errors import StoreUnavailable
 from gateway.stores.port import UnusableStore
 from gateway.stores.redis import names, usage_sums
 from gateway.stores.redis.link import Link
-
-log = structlog.get_logger(source="store")
+from gateway.stores.redis.permissions import require_permissions
+from gateway.stores.redis.primary import SentinelRefuses
 
 SCHEMA = usage_sums.SCHEMA
 
@@ -41,11 +40,18 @@ async def make_ready(link: Link) -> None:
 
 async def inspect(link: Link) -> None:
     """Check that the server can be the store. Raises UnusableStore or StoreUnavailable."""
-    sections = await link.call_in_any_epoch("inspect", (names.META,))
+    _check(await facts_of(link))
+    await require_permissions(link)
+
+
+async def facts_of(link: Link) -> dict[str, str]:
+    """Return what the server reports of itself, as far as this user may read it.
+
+    Raises StoreUnavailable.
+    """
+    sections = await link.call_in_any_epoch("inspect", ())
     lines = b"\r\n".join(sections).decode().splitlines()
-    facts = dict(line.split(":", 1) for line in lines if ":" in line)
-    _check(facts)
-    await _warn_of_risks(link, facts)
+    return dict(line.split(":", 1) for line in lines if ":" in line)
 
 
 @contextmanager
@@ -93,20 +99,6 @@ def _check(facts: dict[str, str]) -> None:
         )
 
 
-async def _warn_of_risks(link: Link, facts: dict[str, str]) -> None:
-    """Warn of settings that allow the server to be the store, but may lose money."""
-    warn = log.bind(place=link.place).warning
-    if "maxmemory_policy" not in facts:
-        warn("the store does not show its maxmemory-policy: it must be noeviction")
-    if facts.get("aof_enabled") == "0":
-        warn("the store has no append-only file: a restart loses budgets (set appendonly yes)")
-    elif facts.get("aof_enabled") == "1" and await link.setting("appendfsync") != "always":
-        warn(
-            "the store writes to its disk once a second, or does not show how often: a crash of the"
-            " machine may lose purchases of a second (set appendfsync always)"
-        )
-
-
 def _reason_to_act(failure: BaseException) -> str | None:
     """Return what an operator has to know of this failure; None where it ends without help."""
     cause: BaseException | None = failure
@@ -114,6 +106,8 @@ def _reason_to_act(failure: BaseException) -> str | None:
         match cause:
             case NoPermissionError() | AuthorizationError():
                 return f"its user lacks permissions that a gateway needs ({cause})"
+            case SentinelRefuses():
+                return "its sentinels do not accept sentinel_user and sentinel_password"
             case AuthenticationError():
                 return "it does not accept this user and password"
             case ResponseError() if str(cause).startswith("IMPORT"):
@@ -122,5 +116,7 @@ def _reason_to_act(failure: BaseException) -> str | None:
                 return "it requires a password"
             case ssl.SSLCertVerificationError():
                 return f"its certificate cannot be trusted ({cause.verify_message})"
+            case ssl.SSLError(reason=str(reason)) if "CERTIFICATE_REQUIRED" in reason:
+                return "it requires a client certificate (ssl_certfile and ssl_keyfile)"
         cause = cause.__cause__ or cause.__context__
     return None

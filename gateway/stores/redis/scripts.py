@@ -11,9 +11,8 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from redis.exceptions import NoScriptError
-
-from gateway.stores.redis.client import RedisClient
+from redis.asyncio import Redis
+from redis.exceptions import NoScriptError, RedisError
 
 Argument = str | bytes | int | float
 
@@ -25,26 +24,63 @@ TEXTS = {
 _ALLOW_OOM = "#!lua flags=allow-oom"
 
 
+WAIT_MS = 400
+"""How long replicas may take to acknowledge a write. A script that the server does not know yet is
+sent twice, and callers wait a second in total."""
+
+
+WROTE = 1
+"""The reply of a script that wrote. Any other reply needs no replica."""
+
+
+class NotReplicated(RedisError):
+    """Too few replicas acknowledged a write in time."""
+
+
 class Script:
     """One script."""
 
     def __init__(self, text: str) -> None:
         self.text = text
+        self.allows_oom = text.startswith(_ALLOW_OOM)
         self._digest = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
 
     async def run(
-        self, client: RedisClient, keys: Sequence[str], arguments: Sequence[Argument]
+        self,
+        client: Redis,
+        keys: Sequence[str],
+        arguments: Sequence[Argument],
+        replicas: int = 0,
     ) -> Any:
-        """Run it once. Raises what redis-py raises.
+        """Run it once. If it replies WROTE, wait until so many replicas have what it wrote.
+
+        Raises what redis-py raises, and NotReplicated where too few replicas acknowledged in
+        time: then this server has written it, and may lose it.
 
         It sends the text only if the server answers that it does not know the digest: then the
         script has not run. It sends nothing again after any other error or a lost reply.
         """
         rest = (len(keys), *keys, *arguments)
         try:
-            return await client.execute_command("EVALSHA", self._digest, *rest)
+            return await _sent(client, replicas, "EVALSHA", self._digest, *rest)
         except NoScriptError:
-            return await client.execute_command("EVAL", self.text, *rest)
+            return await _sent(client, replicas, "EVAL", self.text, *rest)
+
+
+async def _sent(client: Redis, replicas: int, *command: Argument) -> Any:
+    if not replicas:
+        return await client.execute_command(*command)  # type: ignore[no-untyped-call]  # redis has no types here
+    # WAIT covers what its own connection has written, so both go over one, in one trip.
+    async with client.pipeline(transaction=False) as pipe:
+        pipe.execute_command(*command)
+        pipe.execute_command("WAIT", replicas, WAIT_MS)
+        reply, acknowledged = await pipe.execute(raise_on_error=False)
+    for answer in (reply, acknowledged):
+        if isinstance(answer, Exception):
+            raise answer
+    if reply == WROTE and acknowledged < replicas:
+        raise NotReplicated(f"{acknowledged} of {replicas} replicas acknowledged a purchase")
+    return reply
 
 
 @cache

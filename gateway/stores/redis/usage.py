@@ -4,7 +4,7 @@ A report takes several calls. Each call reads its packs and sums together, so th
 a pack meanwhile is neither missing nor counted twice.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice
 from typing import Any
 
@@ -13,10 +13,13 @@ from gateway.core.periods import day_text, hour_text
 from gateway.stores.redis import names, usage_sums
 from gateway.stores.redis.link import RedisPart, operation
 from gateway.stores.redis.scripts import Argument
+from gateway.stores.report import add_all, rows_of
 from gateway.stores.sums import (
     DAY_HOURS,
     FIELDS,
     TIMES,
+    Group,
+    Numbers,
     Query,
     Sums,
     picker,
@@ -26,6 +29,8 @@ from gateway.stores.sums import (
 WHOLE_AT_ONCE, PARTS_AT_ONCE = 2, 32
 """Packs read in one call, with all teams or with some, to bound how long the server and the event
 loop are busy."""
+
+Found = Iterator[tuple[Group, Numbers]]
 
 _ALL = (*TIMES, *FIELDS)
 _BY_KEY = ("team", "key", "day")
@@ -45,7 +50,7 @@ class RedisUsage(RedisPart):
         query = query_of(by, start, end, team)
         if query.teams == ():
             return []
-        report = _Report(query)
+        report, sums = _Report(query), Sums()
         unpacked, packed = [await self._hours(key, query) for key in (names.HOURS, names.PACKED)]
         # The packs to read, each with those of its hours that have sums which are not packed yet.
         packs: dict[tuple[str, int], list[int]] = {}
@@ -63,10 +68,10 @@ class RedisUsage(RedisPart):
             found = await self.link.call("sums", keys, *arguments)
             # The reply has the packs first, then the hours.
             for (_, first), values in zip(some, found, strict=False):
-                report.add_pack(first, values)
+                await add_all(sums, report.of_pack(first, values))
             for hour, values in zip(hours, found[len(some) :], strict=True):
-                report.add_hour(hour, values)
-        return report.sums.rows()
+                await add_all(sums, report.of_hour(hour, values))
+        return await rows_of(sums)
 
     @operation("tidy_usage")
     async def tidy(self, now: float, before: float | None) -> bool:
@@ -78,11 +83,10 @@ class RedisUsage(RedisPart):
 
 
 class _Report:
-    """The sums of one report, and the packs that they come from."""
+    """The packs that one report comes from, and the groups and numbers in them."""
 
     def __init__(self, query: Query) -> None:
         self.query = query
-        self.sums = Sums()
         by = set(query.by)
         whole_days = query.first % DAY_HOURS == query.end % DAY_HOURS == 0
         self._totals = query.teams is None and by <= set(TIMES)
@@ -108,18 +112,18 @@ class _Report:
             return names.day_pack(hour // DAY_HOURS), hour // DAY_HOURS * DAY_HOURS
         return names.hour_pack(hour), hour
 
-    def add_pack(self, first: int, values: Sequence[Any]) -> None:
-        """Add the sums of the pack that begins with this hour, as `sums.lua` returns them."""
+    def of_pack(self, first: int, values: Sequence[Any]) -> Found:
+        """Yield the sums of the pack that begins with this hour, as `sums.lua` returns them."""
         if self._totals:
-            self._add_totals(values[0])
+            yield from self._of_totals(values[0])
             return
         fields = ("key",) if self._by_key else FIELDS[1:]
         day = day_text(first // DAY_HOURS)
         pick = picker(self.query.by, ("hour", "day", "team", *fields))
-        add, hour = self.sums.add, hour_text(first)
+        hour = hour_text(first)
         for team, rows in self._rows(values):
             for group, numbers in rows:
-                add(pick((hour, day, team, *group)), numbers)
+                yield pick((hour, day, team, *group)), numbers
 
     def _rows(self, values: Sequence[Any]) -> Iterable[tuple[str, usage_sums.Rows]]:
         if self.query.teams is None:
@@ -127,18 +131,18 @@ class _Report:
         texts = zip(self.query.teams, values, strict=True)
         return ((team, usage_sums.decode_rows(text)) for team, text in texts if text is not None)
 
-    def _add_totals(self, text: bytes | None) -> None:
+    def _of_totals(self, text: bytes | None) -> Found:
         pick = picker(self.query.by, TIMES)
         for (hour,), numbers in [] if text is None else usage_sums.decode_rows(text):
             if self.query.first <= int(hour) < self.query.end:
-                self.sums.add(pick(_times(int(hour))), numbers)
+                yield pick(_times(int(hour))), numbers
 
-    def add_hour(self, hour: int, values: Sequence[bytes]) -> None:
-        """Add the sums of an hour that are not packed yet."""
+    def of_hour(self, hour: int, values: Sequence[bytes]) -> Found:
+        """Yield the sums of an hour that are not packed yet."""
         times = _times(hour)
         for group, numbers in usage_sums.groups(values):
             if self.query.teams is None or group[0] in self.query.teams:
-                self.sums.add(self._pick_all((*times, *group)), numbers)
+                yield self._pick_all((*times, *group)), numbers
 
 
 def _times(hour: int) -> tuple[str, str]:

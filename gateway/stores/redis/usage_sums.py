@@ -20,6 +20,7 @@ Any gateway may move any sums at any time. The move is one script, which does no
 has changed since it was read.
 """
 
+import asyncio
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
@@ -28,8 +29,9 @@ import msgspec
 
 from gateway.core.model import FREE_OUTCOMES, Entry
 from gateway.core.periods import DAY_SECONDS, HOUR_SECONDS, day_of
+from gateway.core.tasks import in_turns
 from gateway.stores.redis import names
-from gateway.stores.redis.link import Link
+from gateway.stores.redis.link import MICROSECONDS, Link
 from gateway.stores.redis.scripts import Argument, tuples
 from gateway.stores.sums import (
     DAY_HOURS,
@@ -58,22 +60,45 @@ _LARGEST = 2**63
 _decode_group = msgspec.json.Decoder(tuple[str, ...])
 
 
-def entry_arguments(entries: Sequence[Entry]) -> tuple[list[str], list[Argument]]:
-    """Return the keys and arguments of `swap.lua` for these entries.
+def hours_of(entries: Iterable[Entry]) -> list[int]:
+    """Return the hours of these entries, each once."""
+    return list(dict.fromkeys(hour_of(entry.at) for entry in entries))
+
+
+def hour_keys(hours: Iterable[int]) -> list[str]:
+    """Return the keys of `swap.lua` for entries of these hours."""
+    return [key for hour in hours for key in names.unpacked(hour)]
+
+
+def entry_arguments(entries: Sequence[Entry], hours: Iterable[int]) -> list[Argument]:
+    """Return the arguments of `swap.lua` for these entries.
 
     Raises OverflowError for numbers of more than 64 bits.
     """
-    hours = list(dict.fromkeys(hour_of(entry.at) for entry in entries))
     places = {hour: place for place, hour in enumerate(hours, 1)}  # Lua counts from 1
-    arguments: list[Argument] = [len(hours), *hours]
+    arguments: list[Argument] = []
     for entry in entries:
         kind = _FREE if entry.outcome in FREE_OUTCOMES else _PURCHASE
         if not all(-_LARGEST <= number < _LARGEST for number in numbers_of(entry)):
             raise OverflowError("a number has more than 64 bits")
-        numbers = " ".join(map(str, numbers_of(entry)))
-        group = encode_group(group_of(entry))
-        arguments += (places[hour_of(entry.at)], kind, entry.id, numbers, group)
-    return [key for hour in hours for key in names.unpacked(hour)], arguments
+        arguments += (places[hour_of(entry.at)], kind, entry.id, *_texts(entry))
+    return arguments
+
+
+def kept_text(entry: Entry) -> bytes:
+    """Return an entry as `swap.lua` keeps it: its numbers and its group."""
+    numbers, group = _texts(entry)
+    return numbers.encode() + group
+
+
+def _texts(entry: Entry) -> tuple[str, bytes]:
+    return " ".join(map(str, numbers_of(entry))), encode_group(group_of(entry))
+
+
+async def now_of(link: Link) -> float:
+    """Return the store's time in seconds."""
+    (now,) = await link.call("load", (names.ACCOUNTS, names.OPERATIONS), 0)
+    return float(now) / MICROSECONDS
 
 
 def kept_entry(text: bytes) -> tuple[Group, Numbers]:
@@ -170,7 +195,9 @@ async def _pack_hour(link: Link, now_hour: int) -> bool:
         return False
     by_hour, by_day, by_week = packs = [defaultdict[bytes, Sums](Sums) for _ in packs_of(hour)]
     moved: list[Argument] = []
-    for group, numbers in groups(await link.read(names.usage(hour), "HGETALL")):
+    found = await link.read(names.usage(hour), "HGETALL")
+    sums = await asyncio.to_thread(groups, found)  # after an import an hour may have very many
+    async for group, numbers in in_turns(sums):
         field = team_field(group[0])
         if field not in by_hour and len(by_hour) == TEAMS_AT_ONCE:
             continue
@@ -203,7 +230,7 @@ async def _move(
     for key, pack in zip(keys, packs, strict=True):
         version, *texts = await link.read(key, "HMGET", VERSION, *pack)
         arguments += (version or b"", len(pack))
-        for (field, sums), text in zip(pack.items(), texts, strict=True):
+        async for (field, sums), text in in_turns(zip(pack.items(), texts, strict=True)):
             for group, numbers in [] if text is None else decode_rows(text):
                 sums.add(group, numbers)
             arguments += (field, msgspec.json.encode(sums.nonzero()))
@@ -226,7 +253,8 @@ async def _forget_week(link: Link, first_week: int) -> bool:
         return False
     first = min(found) // WEEK_HOURS * WEEK_HOURS
     hours = range(first, first + WEEK_HOURS)
-    keys = [names.HOURS, names.PACKED, *pack_keys(hours)]
-    keys += [key for hour in hours for key in names.unpacked(hour)]
-    await link.call("forget_usage", keys, hours[0], hours[-1])
+    lists = (names.HOURS, names.PACKED, names.UNKNOWN, names.UNKNOWN_AT)
+    keys = [*lists, *pack_keys(hours), *hour_keys(hours)]
+    end = (first + WEEK_HOURS) * HOUR_SECONDS
+    await link.call("forget_usage", keys, hours[0], hours[-1], end)
     return True

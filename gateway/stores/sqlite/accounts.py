@@ -10,14 +10,14 @@ writes, that is logged, not refused, as with Redis (see `gateway.quota.ledger`).
 """
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from sqlite3 import Connection
 
-from gateway.core.model import Entry
+from gateway.core.model import AuditEntry, Entry
 from gateway.quota.account import EMPTY, Account
-from gateway.quota.store import Change, Loaded
+from gateway.quota.store import Change, Loaded, RecordChange
 from gateway.stores.codec import decode_account, encode_account
-from gateway.stores.sqlite import schema, usage_sums
+from gateway.stores.sqlite import directory, operations, purchases, schema
 from gateway.stores.sqlite.clock import StoreClock
 from gateway.stores.sqlite.threads import SqlitePart, Threads, in_thread, transaction
 
@@ -39,6 +39,10 @@ _UPDATE = """
 
 _STAMP_BITS = 63
 
+_PROBE = "INSERT OR REPLACE INTO meta VALUES ('probe', randomblob(?))"
+_PURCHASE_BYTES = 32_768
+"""A reservation and its settlement write up to eight pages of 4096 bytes."""
+
 _Cached = tuple[int, int, Account]
 """Version, stamp, account."""
 
@@ -55,20 +59,28 @@ class SqliteAccounts(SqlitePart):
         self._cache: dict[str, _Cached] = {}
 
     @in_thread("reader", "load")
-    def load(self, connection: Connection, names: Sequence[str]) -> Loaded:
+    def load(
+        self, connection: Connection, names: Sequence[str], records: Sequence[str] = ()
+    ) -> Loaded:
         # Before the snapshot begins: the snapshot must not be older than the cache.
         cached = [self._cache.get(name, _NEVER_WRITTEN) for name in names]
         connection.execute("BEGIN")
         accounts = [
             self._load(connection, name, known) for name, known in zip(names, cached, strict=True)
         ]
+        found = [operations.load(connection, name) for name in records]
         mark = schema.value(connection, "clock")
         connection.execute("COMMIT")
-        return Loaded(accounts, self._clock.read(mark))
+        return Loaded(accounts, self._clock.read(mark), found)
 
     @in_thread("writer", "swap")
     def swap(
-        self, connection: Connection, changes: Sequence[Change], entries: Sequence[Entry]
+        self,
+        connection: Connection,
+        changes: Sequence[Change],
+        entries: Sequence[Entry],
+        records: Sequence[RecordChange] = (),
+        audit: Sequence[AuditEntry] = (),
     ) -> bool:
         states = [encode_account(change.account) for change in changes]
         stamps = [secrets.randbits(_STAMP_BITS) for _ in changes]
@@ -77,7 +89,13 @@ class SqliteAccounts(SqlitePart):
             if not self._write(connection, change, state, stamp):
                 connection.execute("ROLLBACK")
                 return False
-        usage_sums.write_entries(connection, entries)
+        if not operations.write(connection, records):
+            connection.execute("ROLLBACK")
+            return False
+        if not purchases.write_entries(connection, entries):
+            connection.execute("ROLLBACK")
+            return False
+        directory.write_audit(connection, audit)
         schema.advance(connection, "clock", self._clock.read())
         connection.execute("COMMIT")
         for change, stamp in zip(changes, stamps, strict=True):
@@ -87,7 +105,14 @@ class SqliteAccounts(SqlitePart):
     @in_thread("writer", "record")
     def record(self, connection: Connection, entries: Sequence[Entry]) -> None:
         with transaction(connection):
-            usage_sums.write_entries(connection, entries)
+            purchases.write_entries(connection, entries)
+
+    @in_thread("writer", "probe")
+    def probe(self, connection: Connection, *, thorough: bool) -> None:
+        with transaction(connection):
+            schema.advance(connection, "clock", self._clock.read())
+            if thorough:
+                connection.execute(_PROBE, (_PURCHASE_BYTES,))
 
     @in_thread("reader", "written")
     def written(self, connection: Connection, purchases: Mapping[str, float]) -> set[str]:
@@ -100,17 +125,40 @@ class SqliteAccounts(SqlitePart):
         rows = connection.execute("SELECT name FROM accounts WHERE due <= ? ORDER BY due", (now,))
         return [name for (name,) in rows]
 
+    @in_thread("writer", "keep_alive")
+    def keep_alive(self, connection: Connection, gateway: str, seconds: float) -> None:
+        with transaction(connection):
+            now = self._clock.read(schema.value(connection, "clock"))
+            operations.keep_alive(connection, gateway, now, now + seconds)
+
+    @in_thread("reader", "alive")
+    def alive(self, connection: Connection, gateways: Iterable[str]) -> dict[str, float]:
+        return operations.alive(connection, gateways)
+
+    async def forget_operations(self, most: int) -> None:
+        if await self._is_full(most):
+            await self._forget(most)
+
+    @in_thread("reader", "forget_operations")
+    def _is_full(self, connection: Connection, most: int) -> bool:
+        return operations.is_full(connection, self._clock.read(), most)
+
+    @in_thread("writer", "forget_operations")
+    def _forget(self, connection: Connection, most: int) -> None:
+        with transaction(connection):
+            operations.forget(connection, self._clock.read(), most)
+
     def _load(self, connection: Connection, name: str, cached: _Cached) -> tuple[Account, int]:
         row = connection.execute(_SELECT, (*cached[:2], name)).fetchone()
         version, stamp, state = row or (0, 0, None)
+        account = EMPTY if state is None else decode_account(state)
         if version < cached[0] or (version == cached[0] and stamp != cached[1]):
             self._cache.pop(name, None)  # so that it is reported once
-            self.threads.operations.went_back(name)
+            self.threads.operations.went_back(name, cached[2], account)
         if row is None:
             return EMPTY, 0
         if state is None:
             return cached[2], version
-        account = decode_account(state)
         self._remember(name, (version, stamp, account))
         return account, version
 

@@ -13,7 +13,7 @@ from sqlite3 import Connection
 from gateway.stores import archive_format as archive
 from gateway.stores.archive_format import ArchiveRecord
 from gateway.stores.codec import decode_account, encode_account
-from gateway.stores.sqlite import claims, directory, schema, usage_sums
+from gateway.stores.sqlite import claims, directory, purchases, schema, usage_sums
 from gateway.stores.sqlite.connection import Database
 from gateway.stores.sqlite.threads import Worker
 
@@ -80,6 +80,7 @@ def _records(connection: Connection) -> Iterator[ArchiveRecord]:
         starmap(archive.AuditRecord, enumerate(log, 1)),
         map(archive.ClaimRecord, done),
         map(archive.EntryRecord, usage_sums.all_entries(connection)),
+        map(archive.PurchaseRecord, purchases.all_purchases(connection)),
     )
 
 
@@ -90,13 +91,13 @@ def _begin(connection: Connection) -> int:
     """Open the transaction, and return the generation of all teams and keys that are imported."""
     connection.execute("BEGIN IMMEDIATE")
     for table in _TABLES:
-        if connection.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone():  # noqa: S608 - of our own list
+        if connection.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone():
             raise archive.NotEmpty
     return directory.next_generation(connection)
 
 
 def _end(connection: Connection) -> None:
-    usage_sums.sum_up_all(connection)
+    usage_sums.sum_up_import(connection)
     connection.execute("COMMIT")
 
 
@@ -118,3 +119,5 @@ def _write_batch(connection: Connection, batch: Sequence[ArchiveRecord], generat
                 connection.execute(_PUT_ACCOUNT, row)
             case archive.ClaimRecord(claim=claim):
                 claims.write_claim(connection, claim)
+            case archive.PurchaseRecord(purchase=purchase):
+                purchases.put_purchases(connection, [purchase])

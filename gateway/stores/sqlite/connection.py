@@ -35,6 +35,15 @@ _SETTINGS = (
     "PRAGMA journal_size_limit = 67108864",
 )
 
+_BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+_CAUSES = {
+    sqlite3.SQLITE_NOTADB: "it is not a SQLite database",
+    sqlite3.SQLITE_CORRUPT: "it is damaged",
+    sqlite3.SQLITE_READONLY: "it is read-only",
+    sqlite3.SQLITE_CANTOPEN: "it cannot be opened for reading and writing",
+    sqlite3.SQLITE_FULL: "the disk is full",
+    **dict.fromkeys(_BUSY, "another process has locked it"),
+}
 
 Identity = tuple[int, int]
 """A file's device and inode."""
@@ -57,6 +66,22 @@ def connect(path: Path, busy_seconds: float) -> Connection:
     return connection
 
 
+def cause_of(failure: Exception) -> str:
+    """Return why a database cannot be used, as the end of a sentence."""
+    cause = failure.strerror if isinstance(failure, OSError) else _CAUSES.get(_code(failure))
+    return cause or str(failure)
+
+
+def is_busy(failure: Exception) -> bool:
+    """Return whether another process held the lock for too long."""
+    return _code(failure) in _BUSY
+
+
+def _code(failure: Exception) -> int:
+    """Return SQLite's primary error code; 0 where the error is not SQLite's own."""
+    return int(getattr(failure, "sqlite_errorcode", 0)) & 0xFF
+
+
 class Database:
     """The file of one store. Methods raise OSError, sqlite3.Error or UnusableStore.
 
@@ -69,7 +94,9 @@ class Database:
         self.busy_seconds = busy_seconds
         self.on_lost: list[Callable[[], None]] = []
         # As text: os.stat turns a path into text each time, and three calls take 3 us, not 9.
-        self._file, self._wal, self._shm = (f"{path}{suffix}" for suffix in ("", "-wal", "-shm"))
+        # SQLite keeps the log beside the file that a symbolic link names.
+        self._file, file = str(path), os.path.realpath(path)
+        self._wal, self._shm = f"{file}-wal", f"{file}-shm"
         self._opened: Identity | None = None
         # The log belongs to the connections: SQLite deletes it with the last one.
         self._lock = RLock()

@@ -7,7 +7,7 @@ the audit log is written in the same transaction.
 """
 
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from math import inf
 from sqlite3 import Connection
 from typing import Any
@@ -33,19 +33,19 @@ _COLUMNS = (*_FIELDS, "generation")
 _PUT_KEY = f"""
     INSERT INTO keys ({", ".join(_COLUMNS)}) VALUES ({", ".join(f":{name}" for name in _COLUMNS)})
     ON CONFLICT (id) DO UPDATE SET {", ".join(f"{name} = excluded.{name}" for name in _COLUMNS)}
-"""  # noqa: S608
-_KEYS = f"SELECT {', '.join(_FIELDS)} FROM keys WHERE generation > ? ORDER BY generation"  # noqa: S608
+"""
+_KEYS = f"SELECT {', '.join(_FIELDS)} FROM keys WHERE generation > ? ORDER BY generation"
 _PUT_USE = """
     INSERT INTO uses (key, at) VALUES (?, ?)
     ON CONFLICT (key) DO UPDATE SET at = max(at, excluded.at)
 """
 _AUDIT_COLUMNS = ", ".join(AuditEntry.__struct_fields__)
-_WRITE_AUDIT = f"INSERT INTO audit ({_AUDIT_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)"  # noqa: S608
+_WRITE_AUDIT = f"INSERT INTO audit ({_AUDIT_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)"
 _READ_AUDIT = f"""
     SELECT {_AUDIT_COLUMNS} FROM audit WHERE at >= ? AND at < ? AND (? IS NULL OR team = ?)
     ORDER BY at DESC, number DESC LIMIT ?
-"""  # noqa: S608
-_ALL_AUDIT = f"SELECT {_AUDIT_COLUMNS} FROM audit ORDER BY at, number"  # noqa: S608
+"""
+_ALL_AUDIT = f"SELECT {_AUDIT_COLUMNS} FROM audit ORDER BY at, number"
 _NO_LIMIT = -1
 
 
@@ -136,7 +136,12 @@ def write_directory(connection: Connection, write: DirectoryWrite, generation: i
             if failure.sqlite_errorcode == sqlite3.SQLITE_CONSTRAINT_FOREIGNKEY:
                 raise UnknownTeam(key.team) from failure
             raise
-    connection.executemany(_WRITE_AUDIT, map(_audit_row, write.audit))
+    write_audit(connection, write.audit)
+
+
+def write_audit(connection: Connection, entries: Iterable[AuditEntry]) -> None:
+    """Write entries of the audit log."""
+    connection.executemany(_WRITE_AUDIT, map(_audit_row, entries))
 
 
 def teams_after(connection: Connection, after: int) -> list[Team]:

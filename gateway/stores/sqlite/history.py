@@ -4,7 +4,9 @@ A batch adds to what is there, so it must not be written twice. The number of ea
 batch is kept, in the transaction that wrote it.
 """
 
+from collections.abc import Sequence
 from sqlite3 import Connection
+from typing import Any
 
 from msgspec.structs import asdict, astuple
 
@@ -24,7 +26,7 @@ from gateway.reporting.request_lines import (
     place_prefix,
     ring_sizes,
 )
-from gateway.stores.codec import from_values
+from gateway.stores.codec import decode_refused_by, encode_json, from_values
 from gateway.stores.sqlite.threads import SqlitePart, in_thread, transaction
 from gateway.stores.sums import bounds_of, hour_of
 
@@ -33,7 +35,7 @@ _FIELDS = RequestLine.__struct_fields__
 _COLUMNS = ", ".join(_FIELDS)
 _INSERT = f"""
     INSERT INTO activity (ring, {_COLUMNS}) VALUES (?, {", ".join("?" for _ in _FIELDS)})
-"""  # noqa: S608
+"""
 _READ = f"""
     SELECT {_COLUMNS} FROM activity
     WHERE place < coalesce(:before, 'x') AND place >= :since
@@ -41,7 +43,7 @@ _READ = f"""
     AND (:outcome IS NULL OR outcome = :outcome) AND (:id IS NULL OR id = :id)
     AND NOT (:errors AND outcome IN ({", ".join(f"'{word}'" for word in sorted(SUCCESSES))}))
     ORDER BY place DESC LIMIT :limit
-"""  # noqa: S608
+"""
 _TRIM = """
     DELETE FROM activity WHERE ring = ? AND place <= (
         SELECT place FROM activity WHERE ring = ? ORDER BY place DESC LIMIT 1 OFFSET ?
@@ -78,7 +80,7 @@ class SqliteHistory(SqlitePart):
         with transaction(connection):
             if not connection.execute(_IS_NEW, (batch.writer, batch.number, batch.at)).fetchall():
                 return
-            connection.executemany(_INSERT, ((line.ring, *astuple(line)) for line in batch.lines))
+            connection.executemany(_INSERT, map(_row_of, batch.lines))
             hour = hour_of(batch.at)
             connection.executemany(_ADD_ERRORS, (_error_row(hour, error) for error in batch.errors))
             if batch.latency is not None:
@@ -93,7 +95,7 @@ class SqliteHistory(SqlitePart):
     ) -> list[RequestLine]:
         values = {**asdict(wanted), "before": before, "limit": limit}
         rows = connection.execute(_READ, values)
-        return [from_values(RequestLine, row) for row in rows]
+        return [_line_of(row) for row in rows]
 
     @in_thread("reports", "errors")
     def errors(
@@ -116,7 +118,19 @@ class SqliteHistory(SqlitePart):
             connection.execute("DELETE FROM activity_writers WHERE at < ?", (first,))
             for table, days in (("errors", ERROR_DAYS), ("latency", LATENCY_DAYS)):
                 hour = hour_of(now - days * DAY_SECONDS)
-                connection.execute(f"DELETE FROM {table} WHERE hour < ?", (hour,))  # noqa: S608 - a name from above
+                connection.execute(f"DELETE FROM {table} WHERE hour < ?", (hour,))
+
+
+def _row_of(line: RequestLine) -> tuple[object, ...]:
+    by = line.refused_by
+    values = {**asdict(line), "refused_by": None if by is None else encode_json(by)}
+    return line.ring, *values.values()
+
+
+def _line_of(row: Sequence[Any]) -> RequestLine:
+    values = dict(zip(_FIELDS, row, strict=True))
+    by = values["refused_by"]
+    return RequestLine(**{**values, "refused_by": None if by is None else decode_refused_by(by)})
 
 
 def _error_row(hour: int, error: TeamErrors) -> tuple[object, ...]:

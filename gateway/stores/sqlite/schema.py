@@ -15,7 +15,7 @@ from sqlite3 import Connection
 
 from gateway.stores.port import UnusableStore
 
-VERSION = 5
+VERSION = 9
 APPLICATION_ID = 0x67617465
 """The bytes "gate": `file` shows them."""
 

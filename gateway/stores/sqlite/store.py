@@ -25,8 +25,10 @@ from gateway.stores.sqlite.accounts import SqliteAccounts
 from gateway.stores.sqlite.archive import SqliteArchive
 from gateway.stores.sqlite.claims import SqliteClaims
 from gateway.stores.sqlite.clock import StoreClock
-from gateway.stores.sqlite.connection import Database, connect
+from gateway.stores.sqlite.connection import Database, cause_of, connect, is_busy
 from gateway.stores.sqlite.history import SqliteHistory
+from gateway.stores.sqlite.pictures import SqlitePictures
+from gateway.stores.sqlite.purchases import SqlitePurchases
 from gateway.stores.sqlite.threads import Threads
 from gateway.stores.sqlite.usage import SqliteUsage
 
@@ -34,14 +36,6 @@ OLDEST_SQLITE = (3, 35, 0)
 """The first version with RETURNING."""
 
 _RETRY_SECONDS = 0.01
-_BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
-_CAUSES = {
-    sqlite3.SQLITE_NOTADB: "it is not a SQLite database",
-    sqlite3.SQLITE_CORRUPT: "it is damaged",
-    sqlite3.SQLITE_READONLY: "it cannot be written to",
-    sqlite3.SQLITE_CANTOPEN: "it cannot be opened for reading and writing",
-    sqlite3.SQLITE_FULL: "the disk is full",
-}
 
 
 class SqliteStore(Store):
@@ -69,6 +63,8 @@ class SqliteStore(Store):
         self.audit = directory.SqliteAudit(threads)
         self.claims = SqliteClaims(threads, clock)
         self.history = SqliteHistory(threads)
+        self.purchases = SqlitePurchases(threads)
+        self.pictures = SqlitePictures(threads)
         self.archive = SqliteArchive(self._database, self.open)
 
     async def open(self) -> None:
@@ -103,13 +99,10 @@ def make_ready(database: Database) -> None:
         _create_file(path)
         _prepare_with_retries(path, database.busy_seconds)
         database.opened()
-    except (UnusableStore, OSError) as failure:
-        cause = failure.strerror if isinstance(failure, OSError) else None
-        raise UnusableStore(f"The database {path} cannot be used: {cause or failure}.") from failure
-    except sqlite3.Error as failure:
-        if _code(failure) in _BUSY:
-            raise StoreUnavailable from failure
-        cause = _CAUSES.get(_code(failure), str(failure))
+    except (UnusableStore, OSError, sqlite3.Error) as failure:
+        cause = cause_of(failure)
+        if is_busy(failure):
+            raise StoreUnavailable(cause) from failure
         raise UnusableStore(f"The database {path} cannot be used: {cause}.") from failure
 
 
@@ -128,7 +121,7 @@ def _prepare_with_retries(path: Path, busy_seconds: float) -> None:
             with closing(connect(path, busy_seconds)) as connection:
                 return _prepare(connection)
         except sqlite3.OperationalError as failure:
-            if _code(failure) not in _BUSY or time.monotonic() > deadline:
+            if not is_busy(failure) or time.monotonic() > deadline:
                 raise
             time.sleep(_RETRY_SECONDS)  # in a thread: the event loop goes on
 
@@ -147,8 +140,3 @@ def _prepare(connection: Connection) -> None:
     connection.execute("COMMIT")
     if connection.execute("PRAGMA integrity_check(accounts)").fetchone() != ("ok",):
         raise UnusableStore("its accounts are damaged; restore a backup")
-
-
-def _code(failure: sqlite3.Error) -> int:
-    """Return SQLite's primary error code; 0 where the error is not SQLite's own."""
-    return getattr(failure, "sqlite_errorcode", 0) & 0xFF

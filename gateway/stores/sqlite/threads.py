@@ -24,10 +24,11 @@ from typing import Any, Concatenate, Literal, ParamSpec, TypeVar, get_args
 import structlog
 from msgspec import DecodeError
 
+from gateway.core.deadline import Deadline
 from gateway.core.errors import StoreUnavailable
 from gateway.stores.operations import Operations
 from gateway.stores.port import Observe, UnusableStore
-from gateway.stores.sqlite.connection import Database
+from gateway.stores.sqlite.connection import Database, cause_of
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -97,7 +98,7 @@ class Worker:
             if not isinstance(failure, _FAILURES):
                 raise
             self._log_change(failure)
-            raise StoreUnavailable from failure
+            raise StoreUnavailable(cause_of(failure)) from failure
         self._log_change(None)
         return result
 
@@ -127,7 +128,7 @@ class Threads:
     async def run(self, thread: Thread, operation: str, work: Callable[[Connection], T]) -> T:
         """Run `work` in a thread, bounded in time and observed. Raises StoreUnavailable."""
         with self.operations.observed(operation):
-            async with asyncio.timeout(self._database.busy_seconds + GRACE_SECONDS):
+            async with Deadline(self._database.busy_seconds + GRACE_SECONDS):
                 return await self._workers[thread].run(work)
 
     async def close(self) -> None:

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from gateway.core.model import UsageRow
 from gateway.core.periods import DAY_SECONDS, HOUR_SECONDS, day_text, hour_text
+from gateway.stores.report import add_all, rows_of
 from gateway.stores.sqlite import schema, usage_sums
 from gateway.stores.sqlite.threads import SqlitePart, in_thread
 from gateway.stores.sums import (
@@ -71,7 +72,7 @@ _DAYS_WITH_USAGE = f"""
     UNION SELECT {_ENTRIES.day} FROM entries
     WHERE at >= max(:first * {HOUR_SECONDS}, (SELECT value FROM meta WHERE name = 'summed'))
     AND at < :end * {HOUR_SECONDS} ORDER BY 1
-"""  # noqa: S608 - it contains only our own constants
+"""
 
 
 class SqliteUsage(SqlitePart):
@@ -88,9 +89,8 @@ class SqliteUsage(SqlitePart):
         total = Sums()
         # Other reports take their turn between two pieces of a long one.
         for piece in await self._pieces(query):
-            for group, numbers in await self._read(piece):
-                total.add(group, numbers)
-        return total.rows()
+            await add_all(total, await self._read(piece))
+        return await rows_of(total)
 
     @in_thread("writer", "tidy_usage")
     def tidy(self, connection: Connection, now: float, before: float | None) -> bool:
@@ -148,7 +148,7 @@ def _rows(
     # Every part of the text comes from the tables above. GROUP BY NULL gives no row for an empty
     # history; without GROUP BY it would be a row of nulls.
     rows = connection.execute(
-        f"SELECT {', '.join([*columns, *numbers])} FROM {source.join or source.name}"  # noqa: S608
+        f"SELECT {', '.join([*columns, *numbers])} FROM {source.join or source.name}"
         f" WHERE {source.time} >= ? AND {source.time} < ?{of_teams}"
         f" GROUP BY {', '.join(columns) or 'NULL'}",
         (first, end, *teams),

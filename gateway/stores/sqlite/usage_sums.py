@@ -20,16 +20,15 @@ not shrink: new data fills the space that was freed.
 
 from collections.abc import Iterator, Mapping, Sequence
 from math import inf, nextafter
+from operator import attrgetter
 from sqlite3 import Connection
-
-from msgspec.structs import astuple
 
 from gateway.core.model import Entry
 from gateway.core.periods import DAY_SECONDS, HOUR_SECONDS, day_of
 from gateway.stores.codec import from_values
 from gateway.stores.sqlite import schema
 from gateway.stores.sqlite.threads import transaction
-from gateway.stores.sums import DAY_HOURS, FIELDS, SUMS, Sums, group_of, numbers_of, summed
+from gateway.stores.sums import DAY_HOURS, FIELDS, SUMS, Sums, group_of, hour_of, numbers_of, summed
 
 BEHIND_SECONDS = 600.0
 """How far the mark stays behind: longer than nearly every purchase takes."""
@@ -43,10 +42,11 @@ ENTRIES_AT_ONCE = 5_000
 # Only names of tables, fields and our own constants are put into the statements, never a value.
 
 _ENTRY_FIELDS = Entry.__struct_fields__
+_values_of = attrgetter(*_ENTRY_FIELDS)
 _COLUMNS = ", ".join(_ENTRY_FIELDS)
-_WRITE = f"""
-    INSERT OR REPLACE INTO entries ({_COLUMNS}) VALUES ({", ".join("?" for _ in _ENTRY_FIELDS)})
-"""  # noqa: S608
+_VALUES = f"INTO entries ({_COLUMNS}) VALUES ({', '.join('?' for _ in _ENTRY_FIELDS)})"
+_WRITE = f"INSERT OR REPLACE {_VALUES}"
+_KEEP = f"INSERT OR IGNORE {_VALUES}"
 _HOUR = f"CAST(at AS INTEGER) / {HOUR_SECONDS}"
 
 _TABLES = {
@@ -66,14 +66,14 @@ def _adding(table: str, columns: Mapping[str, str], entries: str, sign: str = ""
         INSERT INTO {table} ({", ".join((*columns, *SUMS))})
         SELECT {groups}, {sums} FROM entries WHERE {entries} GROUP BY {groups}
         ON CONFLICT DO UPDATE SET {more}
-    """  # noqa: S608
+    """
 
 
 def _dropping(table: str, columns: Mapping[str, str]) -> str:
     """Return the statement that deletes the sums of an entry's group where all of them are 0."""
-    group = f"SELECT {', '.join(columns.values())} FROM entries WHERE id = ?"  # noqa: S608
+    group = f"SELECT {', '.join(columns.values())} FROM entries WHERE id = ?"
     nothing = " AND ".join(f"{field} = 0" for field in SUMS)
-    return f"DELETE FROM {table} WHERE ({', '.join(columns)}) IN ({group}) AND {nothing}"  # noqa: S608
+    return f"DELETE FROM {table} WHERE ({', '.join(columns)}) IN ({group}) AND {nothing}"
 
 
 _SUM_UP = [_adding(*table, "at >= ? AND at < ?") for table in _TABLES.items()]
@@ -96,7 +96,9 @@ _FORGET_ENTRIES = """
 """
 _FIRST_HOUR = "SELECT hour FROM usage_totals WHERE hour < ? ORDER BY hour LIMIT 1"
 _FORGET_HOUR = (
-    # A day's sums go with its first hour: all of its hours are due.
+    # A day's sums go with its first hour: all of its hours are due. So do the records of purchases,
+    # because a refund needs the sums.
+    "DELETE FROM purchases WHERE at < :before",
     """
     DELETE FROM usage_days WHERE day = :hour / 24 AND (team, key) IN (
         SELECT DISTINCT team, key FROM usage_hours WHERE hour = :hour
@@ -111,9 +113,9 @@ _ALL_HOURS = f"""
     UNION SELECT {_HOUR} FROM entries
     WHERE at >= (SELECT value FROM meta WHERE name = 'summed')
     ORDER BY 1
-"""  # noqa: S608
-_SUMS_OF = f"SELECT {', '.join((*FIELDS, *SUMS))} FROM usage_hours WHERE hour = ?"  # noqa: S608
-_ENTRIES_OF = f"SELECT {_COLUMNS} FROM entries WHERE at >= ? AND at < ? ORDER BY at, id"  # noqa: S608
+"""
+_SUMS_OF = f"SELECT {', '.join((*FIELDS, *SUMS))} FROM usage_hours WHERE hour = ?"
+_ENTRIES_OF = f"SELECT {_COLUMNS} FROM entries WHERE at >= ? AND at < ? ORDER BY at, id"
 
 
 def write_entries(connection: Connection, entries: Sequence[Entry]) -> None:
@@ -123,10 +125,15 @@ def write_entries(connection: Connection, entries: Sequence[Entry]) -> None:
     if late:
         for statement in _SUBTRACT:
             connection.executemany(statement, late)
-    connection.executemany(_WRITE, map(astuple, entries))
+    connection.executemany(_WRITE, map(_values_of, entries))
     if late:
         for statement in _ADD_LATE:
             connection.executemany(statement, late)
+
+
+def keep_entry(connection: Connection, entry: Entry) -> None:
+    """Put back an entry that was deleted, so that it can be replaced. The sums still contain it."""
+    connection.execute(_KEEP, _values_of(entry))
 
 
 def all_entries(connection: Connection) -> Iterator[Entry]:
@@ -161,9 +168,26 @@ def tidy(connection: Connection, now: float, before: float | None) -> bool:
 
 def sum_up_all(connection: Connection) -> None:
     """Sum up all entries, in the open transaction."""
-    ((last,),) = connection.execute("SELECT max(at) FROM entries")
+    last = _last_time(connection)
     if last is not None:
         _move_mark(connection, schema.value(connection, "summed"), nextafter(last, inf))
+
+
+def sum_up_import(connection: Connection) -> None:
+    """Sum up the entries of an archive, in the open transaction."""
+    last = _last_time(connection)
+    if last is not None:
+        # To the end of an hour: an archive may date entries by their hour, and the outcome of a
+        # swept purchase replaces such an entry under its exact time.
+        until = float((hour_of(last) + 1) * HOUR_SECONDS)
+        _move_mark(connection, schema.value(connection, "summed"), until)
+    # Entries that are sums are never replaced: single entries of their hours may be.
+    connection.execute("DELETE FROM entries WHERE id LIKE 'sum-%'")
+
+
+def _last_time(connection: Connection) -> float | None:
+    ((last,),) = connection.execute("SELECT max(at) FROM entries")
+    return None if last is None else float(last)
 
 
 def _sum_up(connection: Connection, until: float) -> bool:
@@ -201,5 +225,5 @@ def _forget_hour(connection: Connection, before: int) -> bool:
         return False
     with transaction(connection):
         for statement in _FORGET_HOUR:
-            connection.execute(statement, {"hour": row[0]})
+            connection.execute(statement, {"hour": row[0], "before": before * HOUR_SECONDS})
     return True

@@ -69,26 +69,37 @@ class Generations:
         headers = {name.lower(): value for name, value in request.headers.items()}
         counts = self.state.counts
         counts.asked += 1
-        counts.requests.append(Received(headers, body, time.monotonic()))
+        received = Received(headers, body, time.monotonic())
+        counts.requests.append(received)
         check_key(self.state, headers.get("authorization", ""))
         call = read_call(body)
         with self.state.call(call.n):
-            return await self._answer(request, call, self.state.next_fault())
+            try:
+                response = await self._answer(request, call, self.state.next_fault(), received)
+                received.status = response.status
+                return response
+            finally:
+                received.ended_at = time.monotonic()
 
     async def _answer(
-        self, request: web.Request, call: ImageCall, fault: UpstreamFault | None
+        self,
+        request: web.Request,
+        call: ImageCall,
+        fault: UpstreamFault | None,
+        received: Received,
     ) -> web.StreamResponse:
         settings, counts = copy(self.state.settings), self.state.counts
         await asyncio.sleep(settings.latency)
         images = fault.images if fault is not None and fault.kind == "fewer" else call.n
         if fault is None or fault.costs:
             counts.images_drawn += images
+            received.images_drawn = images
         if fault is not None and (response := await _without_images(request, fault)) is not None:
             return response
         origin = f"{request.scheme}://{request.host}"
         body = await self._body(call, images, settings, origin)
-        response, delivered = await _deliver(request, body, fault)
-        if delivered:
+        response, received.delivered = await _deliver(request, body, fault)
+        if received.delivered:
             counts.delivered += 1
             counts.images_delivered += images
         return response

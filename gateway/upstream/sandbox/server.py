@@ -26,6 +26,7 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 from msgspec.structs import asdict
 
+from gateway.config.values import addresses_of
 from gateway.core.tasks import Service
 from gateway.upstream.sandbox.generations import Generations, check_key
 from gateway.upstream.sandbox.pictures import DOT, Pictures
@@ -59,18 +60,23 @@ class Sandbox(State, Service):
         self._runner: web.AppRunner | None = None
 
     async def start(self, host: str = "127.0.0.1", port: int = 0) -> None:
-        """Listen on a port and set `url`. Port 0 is any free port. Raises OSError."""
+        """Listen on a port and set `url`. Port 0 is any free port, `::` all addresses.
+
+        Raises OSError.
+        """
         self._runner = web.AppRunner(
             self.app(), access_log=None, logger=_log, shutdown_timeout=STOP_SECONDS
         )
         await self._runner.setup()
         try:
-            await web.TCPSite(self._runner, host, port, backlog=BACKLOG).start()
+            for address in addresses_of(host):
+                await web.TCPSite(self._runner, address, port, backlog=BACKLOG).start()
+                port = self._runner.addresses[0][1]
         except OSError:
             await self.close()
             raise
         shown = f"[{host}]" if ":" in host else host
-        self.url = f"http://{shown}:{self._runner.addresses[0][1]}"
+        self.url = f"http://{shown}:{port}"
 
     async def close(self) -> None:
         """Stop listening within a second. Calls in flight are cut off."""

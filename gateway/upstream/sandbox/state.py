@@ -61,7 +61,7 @@ class UpstreamFault(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
       `headers` on top of the usual ones; an empty value removes a header.
     - "cut_before_headers", "cut_in_body": drops the connection. "hang": never answers.
     - "not_json": 200 with a page. "no_image": without data. "empty_image": with a null image.
-    - "fewer": `images` images instead of n.
+    - "fewer": `images` images instead of n, which may be more.
     - "huge": 200 with more than `bytes` bytes. "gzip_bomb": inflates to more than `bytes` bytes.
     - "gzip": a compressed body. "slow_body": a body that takes `after` seconds.
     - "echo_key": 400 with the Authorization header in its message.
@@ -73,7 +73,7 @@ class UpstreamFault(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     status: Annotated[int, Meta(ge=200, le=599)] = 500
     body: str | None = None
     headers: Mapping[str, str] = {}
-    images: Annotated[int, Meta(ge=0, le=1_000)] = 0
+    images: Annotated[int, Meta(ge=0, le=10_000)] = 0
     bytes: Annotated[int, Meta(ge=0, le=2**36)] = 2**26
     after: Seconds = 1.0
     draws: bool | None = None
@@ -95,12 +95,20 @@ class UpstreamFault(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         return replace(self, times=self.times - 1) if self.times > 1 else None
 
 
-class Received(Struct, frozen=True):
-    """A generation request as it arrived. Header names are in lower case; `at` is monotonic."""
+class Received(Struct):
+    """A generation request as it arrived. Header names are in lower case. Times are monotonic.
+
+    Its end is added later: when it was, how many images were drawn, the response's status
+    (0: none), and whether images were written to the socket to the last byte.
+    """
 
     headers: dict[str, str]
     body: bytes
     at: float
+    ended_at: float | None = None
+    images_drawn: int = 0
+    status: int = 0
+    delivered: bool = False
 
 
 class Counts(Struct):

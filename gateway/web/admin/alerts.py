@@ -9,7 +9,9 @@ from msgspec.structs import asdict
 
 from gateway.config.live import CurrentSettings
 from gateway.config.webhooks import Webhook, WebhookKind
+from gateway.core.bounds import MOST_LISTED
 from gateway.core.periods import Timestamp
+from gateway.core.tasks import in_turns
 from gateway.reporting.alerts.delivery import Delivery, State, deliveries
 from gateway.reporting.alerts.message import Body, body_of
 from gateway.reporting.store import ClaimStore
@@ -19,7 +21,7 @@ from gateway.web.admin.http import AdminRequest, AdminRoute
 class AlertsQuery(Struct, frozen=True, kw_only=True):
     """The most alerts to list."""
 
-    limit: Annotated[int, Meta(ge=1, le=1_000)] = 100
+    limit: Annotated[int, Meta(ge=1, le=MOST_LISTED)] = 100
 
 
 class WebhookState(Struct, frozen=True, kw_only=True):
@@ -65,13 +67,14 @@ class AdminAlerts:
 
     @AdminRoute("GET", "/alerts", "Webhooks and the alerts sent to them", query=AlertsQuery)
     async def _alerts(self, call: AdminRequest) -> AlertsPage:
-        found = deliveries(await self.store.current())
+        found = await deliveries(await self.store.current())
+        by_webhook: dict[str, list[Delivery]] = {}
+        for delivery in found:
+            by_webhook.setdefault(delivery.webhook, []).append(delivery)
+        webhooks = self.settings().alerts.webhooks.values()
         return AlertsPage(
-            webhooks=[
-                _state(webhook, [each for each in found if each.webhook == webhook.name])
-                for webhook in self.settings().alerts.webhooks.values()
-            ],
-            sent=[_sent(delivery) for delivery in found[: call.query.limit]],
+            webhooks=[_state(webhook, by_webhook.get(webhook.name, ())) for webhook in webhooks],
+            sent=[_sent(delivery) async for delivery in in_turns(found[: call.query.limit])],
         )
 
 

@@ -1,23 +1,38 @@
 """The admin port: health checks, metrics for Prometheus, the admin API and the dashboard."""
 
 import asyncio
+import random
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import KW_ONLY, dataclass
-from typing import cast
+from typing import Any, Literal, cast
 
 import structlog
 from aiohttp import web
+from msgspec import Struct
 from prometheus_client import CollectorRegistry
 from prometheus_client.aiohttp import make_aiohttp_handler
+from prometheus_client.exposition import choose_encoder
 
 from gateway.config.settings import AdminSettings
-from gateway.core.errors import AdminOff, GatewayError, InternalError
+from gateway.core.admin_errors import AdminOff
+from gateway.core.errors import GatewayError, InternalError, RateLimited
 from gateway.core.headers import request_id
+from gateway.stores.port import StoreSetting
+from gateway.telemetry.observer import NO_OBSERVER, Observer
 from gateway.tenants.changes import Actor
-from gateway.web.admin.http import API, HEADERS, AdminHandler, AdminRequest, AdminRoute, answer
-from gateway.web.admin.pages import dashboard_routes, openapi_pages, pages
+from gateway.web.admin.http import (
+    API,
+    BODY_LIMITS,
+    HEADERS,
+    AdminHandler,
+    AdminRequest,
+    AdminRoute,
+    answer_result,
+)
+from gateway.web.admin.pages import dashboard_routes, openapi_pages, page_route
 from gateway.web.admin.sessions import Sessions, require_role
+from gateway.web.body_budget import BodyBudget
 from gateway.web.openapi import ADMIN, DocumentedPort
 from gateway.web.query import read_query
 from gateway.web.responses import error_body
@@ -25,18 +40,31 @@ from gateway.web.routes import Match, Router, routes_of
 
 log = structlog.get_logger(source="admin")
 
+AT_ONCE = 4
+"""Lists and reports that are made at the same time: each has short steps that hold the event loop,
+and a hundred of these would take too long together. Others wait."""
+
+
+class NotReady(Struct, frozen=True):
+    """Why the gateway is not ready: a code, and for the store the end of a sentence about it."""
+
+    reason: Literal["draining", "store_unavailable"]
+    cause: str | None = None
+
 
 @dataclass(eq=False)
 class AdminApi:
     """Handles every request of the admin port: the server calls `handle`.
 
-    `not_ready` returns the reason, or None. `admin` returns the current tokens, `wall` the time,
-    `new_id` a new id. `api` are the routes of the admin API; `public` is the other port, which the
-    OpenAPI document describes too. The pepper signs the dashboard's sessions.
+    `not_ready` returns None while the gateway is ready. `admin` returns the current tokens, `wall`
+    the time, `new_id` a new id. `api` are the routes of the admin API; `public` is the other port,
+    which the OpenAPI document describes too. The pepper signs the dashboard's sessions. `observer`
+    receives the wrong tokens. `public_url` returns the URL of this port at a proxy, or "".
+    `store_settings` returns the settings of the store's server.
     """
 
     registry: CollectorRegistry
-    not_ready: Callable[[], str | None]
+    not_ready: Callable[[], NotReady | None]
     admin: Callable[[], AdminSettings]
     api: Sequence[AdminRoute]
     public: DocumentedPort
@@ -44,19 +72,26 @@ class AdminApi:
     wall: Callable[[], float]
     pepper: bytes
     new_id: Callable[[], str]
+    observer: Observer = NO_OBSERVER
+    public_url: Callable[[], str] = str
+    store_settings: Callable[[], Sequence[StoreSetting]] = tuple
 
     def __post_init__(self) -> None:
-        self._sessions = Sessions(self.admin, self.pepper, self.wall, time.monotonic)
+        self._bodies = BodyBudget(lambda: BODY_LIMITS, random.random)
+        self._room = asyncio.Semaphore(AT_ONCE)
+        self._sessions = Sessions(
+            self.admin, self.pepper, self.wall, time.monotonic, self.observer, self.public_url
+        )
         metrics = _in_a_thread(make_aiohttp_handler(self.registry))
         self.routes = [
-            *pages("/healthz", self._healthz),
-            *pages("/readyz", self._readyz),
-            *pages("/metrics", metrics, methods=("GET",)),
+            page_route("/healthz", self._healthz),
+            page_route("/readyz", self._readyz),
+            page_route("/metrics", metrics),
             *routes_of(self._sessions, API),
             *self.api,
             *dashboard_routes(self.admin),
         ]
-        own = DocumentedPort(url="/", security=ADMIN, routes=self.routes)
+        own = DocumentedPort(url=".", security=ADMIN, routes=self.routes)
         self._router = Router([*self.routes, *openapi_pages(self.admin, [own, self.public])])
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -83,16 +118,21 @@ class AdminApi:
         match = self._router.match(path)
         if _is_open(match, path):
             anybody = Actor("anybody", self.wall())
-            call = AdminRequest(request, anybody, match.params, None)
+            call = AdminRequest(request, anybody, match.params, None, self._bodies)
             return await _respond(match.route(request.method), call)
         # Before the look-up of the method: without a token nobody learns which routes there are.
         visit = self._sessions.visit(request)
-        token = visit.token if visit else self._sessions.authenticate(request)
+        token = visit.token if visit else await self._sessions.authenticate(request)
         route = match.route(request.method)
         require_role(token, route)
         by = Actor(f"admin token {token.name}", self.wall())
-        query = read_query(request.rel_url.query, route.query)
-        response = await _respond(route, AdminRequest(request, by, match.params, query))
+        query = read_query(request.rel_url.query, route.query, by.now)
+        call = AdminRequest(request, by, match.params, query, self._bodies)
+        if route.waits_for_client:
+            response = await _respond(route, call)
+        else:
+            async with self._room:
+                response = await _respond(route, call)
         if visit is not None:
             self._sessions.renew(visit, response)
         return response
@@ -102,21 +142,29 @@ class AdminApi:
         return web.json_response({"status": "alive"})
 
     async def _readyz(self, call: AdminRequest) -> web.Response:
-        """Ready to buy.
+        """Ready to buy: a purchase could be written a moment ago.
 
         With `?exclude=store` (the syntax of Kubernetes' own servers) it is also ready while the
-        store is away, because the gateway still serves cache hits.
+        store is away, because the gateway still serves cache hits. The body also has the settings
+        of the store's server, which change nothing about the status.
         """
-        reason = self.not_ready()
+        store = {setting.name: setting.value for setting in self.store_settings()}
+        settings = {"store": store} if store else {}
+        state = self.not_ready()
         excluded = call.request.query.getall("exclude", ())
-        if reason is None or (reason == "store_unavailable" and "store" in excluded):
-            return web.json_response({"status": "ready"})
-        return web.json_response({"status": "not ready", "reason": reason}, status=503)
+        if state is None or (state.reason == "store_unavailable" and "store" in excluded):
+            return web.json_response({"status": "ready", **settings})
+        body = {"status": "not ready", "reason": state.reason, **settings}
+        if state.cause:
+            body["cause"] = f"The store cannot be used: {state.cause}."
+        return web.json_response(body, status=503)
 
 
 async def _respond(route: AdminRoute, call: AdminRequest) -> web.StreamResponse:
     result = await route.handler(call)
-    return result if isinstance(result, web.StreamResponse) else answer(result, route.status)
+    if isinstance(result, web.StreamResponse):
+        return result
+    return await answer_result(result, route.status)
 
 
 def _is_open(match: Match[AdminRequest], path: str) -> bool:
@@ -135,16 +183,38 @@ def _in_a_thread(handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
     turn = asyncio.Lock()
 
     async def handle(call: AdminRequest) -> web.StreamResponse:
-        async def collect() -> web.StreamResponse:
+        def collect() -> web.StreamResponse:
             # The handler reads nothing that the low-level server's request lacks.
-            return await handler(cast(web.Request, call.request))
+            request = cast(web.Request, _with_readable_accept(call.request))
+            work = cast(Coroutine[Any, Any, Any], handler(request))
+            try:
+                work.send(None)  # an event loop of its own would need three file descriptors
+            except StopIteration as done:
+                return cast(web.StreamResponse, done.value)
+            raise RuntimeError("Prometheus' handler waits")
 
         async with turn:
-            return await asyncio.to_thread(lambda: asyncio.run(collect()))
+            return await asyncio.to_thread(collect)
 
     return handle
 
 
+def _with_readable_accept(request: web.BaseRequest) -> web.BaseRequest:
+    """The request, without any headers if Prometheus' handler would fail on its Accept.
+
+    The handler compares the version in it without a check, and repeats it in its answer.
+    """
+    accept = ",".join(request.headers.getall("Accept", ()))
+    try:
+        choose_encoder(accept)
+    except (TypeError, ValueError):
+        return request.clone(headers={})
+    return request if accept.isascii() and accept.isprintable() else request.clone(headers={})
+
+
 def _failed(error: GatewayError) -> web.Response:
     headers = {**HEADERS, **error.headers}
-    return web.Response(status=error.status, body=error_body(error), headers=headers)
+    response = web.Response(status=error.status, body=error_body(error), headers=headers)
+    if isinstance(error, RateLimited):
+        response.force_close()  # each further guess needs a connection of its own
+    return response

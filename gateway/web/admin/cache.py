@@ -3,8 +3,9 @@
 No image leaves the gateway here, and no prompt unless an operator has switched that on.
 """
 
-from dataclasses import dataclass
-from itertools import islice
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from math import isinf
 from typing import Annotated, Any
 
@@ -14,10 +15,13 @@ from prometheus_client import CollectorRegistry
 from gateway.cache.memory import LivingEntry
 from gateway.cache.stack import CacheStack
 from gateway.config.live import CurrentSettings
-from gateway.core.errors import Conflicting, NoSuchThing
+from gateway.config.settings import Settings
+from gateway.core.admin_errors import Conflicting, NoSuchThing
+from gateway.core.bounds import MOST_LISTED, Text
 from gateway.core.faults import BODY, Fault
-from gateway.core.model import AnsweredRequest
+from gateway.core.model import AnsweredRequest, Bought, Team
 from gateway.core.strict_json import write_json
+from gateway.core.tasks import in_turns
 from gateway.proxy.fingerprint import answer_name, scope_of
 from gateway.proxy.image_request import read_request
 from gateway.tenants import operations
@@ -27,7 +31,8 @@ from gateway.tenants.store import DirectoryStore
 from gateway.web.admin.http import AdminRequest, AdminRoute, read_fields, read_json
 from gateway.web.query import refuse
 
-REASONS = ("expired", "replaced", "size")
+REASONS = ("damaged", "expired", "replaced", "size")
+METRICS = ("lookups_total", "evictions_total", "entries", "bytes")
 
 Fingerprint = Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z", description="64 hexadecimal digits")]
 
@@ -43,19 +48,23 @@ class TierState(Struct, frozen=True, kw_only=True):
 
 
 class CacheState(Struct, frozen=True, kw_only=True):
-    """The cache of this gateway, and the Redis behind it if there is one."""
+    """The cache of this gateway: memory, and behind it the disk, or a Redis if there is one.
+
+    The disk's entries and bytes include all pictures that are kept.
+    """
 
     enabled: bool
     scope: str
     max_bytes: int
     memory: TierState
+    disk: TierState | None
     redis: TierState | None
 
 
 class Purge(Struct, frozen=True, kw_only=True):
     """The answers to purge: one answer, those of one team, or all."""
 
-    team: str | None = None
+    team: Text | None = None
     all: bool = False
     fingerprint: Fingerprint | None = None
 
@@ -74,7 +83,7 @@ class Purged(Struct, frozen=True, kw_only=True):
 class LookUp(Struct, frozen=True, kw_only=True):
     """A request, as a client of the team would send it."""
 
-    team: str
+    team: Text
     request: dict[str, Any]
 
 
@@ -92,7 +101,7 @@ class FoundAnswer(Struct, frozen=True, kw_only=True):
 class TopQuery(Struct, frozen=True, kw_only=True):
     """How many requests to list."""
 
-    limit: Annotated[int, Meta(ge=1, le=1_000)] = 50
+    limit: Annotated[int, Meta(ge=1, le=MOST_LISTED)] = 50
 
 
 class TopRequest(Struct, frozen=True, kw_only=True):
@@ -119,6 +128,28 @@ class TopRequests(Struct, frozen=True, kw_only=True):
     entries: list[TopRequest]
 
 
+def _name_of(request: dict[str, Any], team: Team, settings: Settings) -> str:
+    """The name of the answer to a team's request. Raises InvalidRequest."""
+    read = read_request(write_json(request), settings.models, settings.default_model)
+    return answer_name(read, scope_of(team, settings), settings)
+
+
+Samples = Mapping[tuple[str, ...], int]
+"""Values of metrics by their names and the values of their labels, of which `tier` is the first."""
+
+
+def _tier(samples: Samples, name: str) -> TierState:
+    counts = {each: samples.get(("evictions_total", name, each)) for each in REASONS}
+    evictions = {reason: count for reason, count in counts.items() if count is not None}
+    return TierState(
+        hits=samples.get(("lookups_total", name, "hit"), 0),
+        misses=samples.get(("lookups_total", name, "miss"), 0),
+        entries=samples.get(("entries", name)),
+        bytes=samples.get(("bytes", name)),
+        evictions=evictions or None,
+    )
+
+
 @dataclass(frozen=True)
 class AdminCache:
     """The routes of the cache. `registry` has its metrics."""
@@ -128,32 +159,29 @@ class AdminCache:
     cache: CacheStack
     registry: CollectorRegistry
     settings: CurrentSettings
+    _walking: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @AdminRoute("GET", "/cache", "State of the cache")
     async def _state(self, call: AdminRequest) -> CacheState:
-        cache = self.settings().cache
+        cache, images = self.settings().cache, self.settings().images
+        samples = self._samples()
         return CacheState(
             enabled=cache.enabled,
             scope=cache.scope,
             max_bytes=cache.max_bytes,
-            memory=self._tier("memory"),
-            redis=self._tier("redis") if cache.url else None,
+            memory=_tier(samples, "memory"),
+            disk=_tier(samples, "disk") if self.cache.disk and images.enabled else None,
+            redis=_tier(samples, "redis") if cache.url else None,
         )
 
-    def _tier(self, name: str) -> TierState:
-        counts = {each: self._sample("evictions_total", name, reason=each) for each in REASONS}
-        evictions = {reason: count for reason, count in counts.items() if count is not None}
-        return TierState(
-            hits=self._sample("lookups_total", name, result="hit") or 0,
-            misses=self._sample("lookups_total", name, result="miss") or 0,
-            entries=self._sample("entries", name),
-            bytes=self._sample("bytes", name),
-            evictions=evictions or None,
-        )
-
-    def _sample(self, metric: str, tier: str, **labels: str) -> int | None:
-        value = self.registry.get_sample_value(f"gateway_cache_{metric}", {"tier": tier, **labels})
-        return None if value is None else int(value)
+    def _samples(self) -> Samples:
+        """The cache's metrics. To collect all metrics would hold the loop: teams have thousands."""
+        names = [f"gateway_cache_{name}" for name in METRICS]
+        return {
+            (sample.name.removeprefix("gateway_cache_"), *sample.labels.values()): int(sample.value)
+            for family in self.registry.restricted_registry(names).collect()
+            for sample in family.samples
+        }
 
     @AdminRoute(
         "POST",
@@ -164,7 +192,7 @@ class AdminCache:
         example={"team": "design"},
     )
     async def _purge(self, call: AdminRequest) -> Purged:
-        wanted = read_fields(await read_json(call.request), Purge)
+        wanted = read_fields(await read_json(call), Purge)
         if (wanted.team is not None) + wanted.all + (wanted.fingerprint is not None) != 1:
             refuse([Fault(("team",), "name either a team, a fingerprint or all = true", BODY)])
         if wanted.fingerprint is not None:
@@ -179,7 +207,7 @@ class AdminCache:
         return Purged(purged=True, team=wanted.team, fingerprint=None)
 
     async def _purge_one(self, fingerprint: str, call: AdminRequest) -> Purged:
-        """Remove one answer from this gateway's memory and from Redis; other gateways follow.
+        """Remove one answer from this gateway's memory, disk and Redis; other gateways follow.
 
         The audit entry comes first, so that no answer goes unless the log has who removed it.
         """
@@ -197,12 +225,11 @@ class AdminCache:
         only_reads=True,
     )
     async def _look_up(self, call: AdminRequest) -> FoundAnswer:
-        wanted = read_fields(await read_json(call.request), LookUp)
+        wanted = read_fields(await read_json(call), LookUp)
         team = await operations.find_team(self.store, wanted.team)
-        settings = self.settings()
-        read = read_request(write_json(wanted.request), settings.models, settings.default_model)
-        name = answer_name(read, scope_of(team, settings), settings)
-        kept = await self.cache.answers.get(name)
+        # In a thread, because a request may be as long as a body.
+        name = await asyncio.to_thread(_name_of, wanted.request, team, self.settings())
+        kept = await self.cache.answers.look(name)
         if kept is None:
             return FoundAnswer(kept=False, fingerprint=name)
         return FoundAnswer(
@@ -218,14 +245,16 @@ class AdminCache:
         "GET", "/cache/top", "The most repeated requests in this gateway's memory", query=TopQuery
     )
     async def _top(self, call: AdminRequest) -> TopRequests:
-        found = (
-            entry for entry in self.cache.memory.most_hits() if self._is_valid(entry.value.about)
+        async with self._walking:  # each walk begins with a copy of all names
+            first = await self.cache.memory.most_hits(call.query.limit, self._is_valid)
+        now = call.by.now
+        return TopRequests(
+            entries=[self._top_request(entry, now) async for entry in in_turns(first)]
         )
-        first = islice(found, call.query.limit)
-        return TopRequests(entries=[self._top_request(entry, call.by.now) for entry in first])
 
-    def _is_valid(self, about: AnsweredRequest | None) -> bool:
+    def _is_valid(self, bought: Bought) -> bool:
         """Whether clients can still get an answer: not after a purge of its team's cache."""
+        about = bought.about
         if about is None:
             return False
         team = self.directory.teams.get(about.team)

@@ -9,9 +9,11 @@ from msgspec import UNSET, Meta, Struct
 from msgspec.structs import asdict
 
 from gateway.config.values import TeamLimits, limit_values, limits_of
-from gateway.core.errors import Conflicting, NoSuchThing
+from gateway.core.admin_errors import Conflicting, NoSuchThing
+from gateway.core.bounds import Text
 from gateway.core.key_format import parse_duration
 from gateway.core.model import Key, KeyState
+from gateway.core.tasks import in_turns
 from gateway.tenants import operations
 from gateway.tenants.operations import KeyChange
 from gateway.tenants.store import DirectoryStore
@@ -33,12 +35,18 @@ def _name(text: str) -> str:
 
 _DURATION = "a whole number with its unit s, m, h or d, such as 90d"
 
-Lifetime = Annotated[str, Meta(description=_DURATION, extra={"check": parse_duration})]
+_PATTERN = {"pattern": "^[0-9]{1,6}[smhd]$"}
+
+Lifetime = Annotated[
+    str,
+    Meta(description=_DURATION, extra={"check": parse_duration}, extra_json_schema=_PATTERN),
+]
 Grace = Annotated[
     str,
     Meta(
         description=f"{_DURATION}, or 0s for no longer",
         extra={"check": partial(parse_duration, none=True)},
+        extra_json_schema=_PATTERN,
     ),
 ]
 KeyName = Annotated[
@@ -60,7 +68,7 @@ class KeyPatch(Struct, frozen=True, kw_only=True):
 class NewKey(KeyPatch, frozen=True, kw_only=True):
     """A key to create. Without `expires` it never expires."""
 
-    team: str
+    team: Text
 
 
 class Rotation(Struct, frozen=True, kw_only=True):
@@ -95,7 +103,7 @@ class KeyList(Struct, frozen=True, kw_only=True):
 class KeysQuery(Struct, frozen=True, kw_only=True):
     """The team whose keys to list; without it, all keys."""
 
-    team: str | None = None
+    team: Text | None = None
 
 
 @dataclass(frozen=True)
@@ -124,7 +132,7 @@ class AdminKeys:
         example={"team": "design", "name": "Web shop", "expires": "90d"},
     )
     async def _create(self, call: AdminRequest) -> CreatedKey:
-        wanted = read_fields(await read_json(call.request), NewKey)
+        wanted = read_fields(await read_json(call), NewKey)
         key, text = await operations.create_key(
             self.store,
             team=wanted.team,
@@ -145,7 +153,7 @@ class AdminKeys:
         example={"limits": {"images_per_day": 20}},
     )
     async def _patch(self, call: AdminRequest) -> KeyView:
-        body = await read_json(call.request)
+        body = await read_json(call)
         if "limits" in body and body["limits"] is None:
             body["limits"] = dict.fromkeys(TeamLimits.__struct_fields__)
         wanted = read_fields(body, KeyPatch)
@@ -169,7 +177,7 @@ class AdminKeys:
         example={"grace": "24h"},
     )
     async def _rotate(self, call: AdminRequest) -> RotatedKey:
-        wanted = read_fields(await read_json(call.request), Rotation)
+        wanted = read_fields(await read_json(call), Rotation)
         done = await operations.rotate_key(
             self.store,
             call.params["id"],
@@ -208,4 +216,4 @@ class AdminKeys:
 
     async def _views(self, keys: Sequence[Key], call: AdminRequest) -> list[KeyView]:
         used = await self.store.last_uses()
-        return [key_view(key, call.by.now, used.get(key.id)) for key in keys]
+        return [key_view(key, call.by.now, used.get(key.id)) async for key in in_turns(keys)]

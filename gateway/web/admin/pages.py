@@ -6,6 +6,7 @@ needs one. The Content-Security-Policy allows nothing from other hosts and no in
 style.
 """
 
+import asyncio
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache, partial
@@ -16,11 +17,11 @@ from aiohttp import web
 from msgspec import Struct
 
 from gateway.config.settings import AdminSettings
-from gateway.core.errors import AdminOff
+from gateway.core.admin_errors import AdminOff
 from gateway.web.admin.http import AdminHandler, AdminRequest, AdminRoute
 from gateway.web.openapi import DocumentedPort, document
 
-SECTIONS = ("teams", "activity", "cache", "alerts", "audit")
+SECTIONS = ("teams", "activity", "purchases", "cache", "alerts", "audit")
 """The first segments of the dashboard's addresses; the overview is at `/` itself."""
 
 POLICY = (
@@ -80,12 +81,15 @@ def send_file(request: web.BaseRequest, file: StaticFile, status: int = 200) -> 
     return web.Response(status=status, body=file.body, headers=headers)
 
 
-def pages(
-    path: str, handler: AdminHandler, methods: Sequence[str] = ("GET", "HEAD")
-) -> Iterator[AdminRoute]:
-    """The routes of a page that needs no token and is no part of the admin API."""
-    for method in methods:
-        yield AdminRoute(method, path, path, handler, is_open=True)
+def _with_relative_links(page: StaticFile, request: web.BaseRequest) -> StaticFile:
+    """The page for its address. Behind a proxy that removes a prefix, only the browser knows it."""
+    up = "../" * (request.rel_url.raw_path.count("/") - 1) or "./"
+    return static_file(page.body.replace(b'"/', f'"{up}'.encode()), page.type)
+
+
+def page_route(path: str, handler: AdminHandler) -> AdminRoute:
+    """The route of a page that needs no token and is no part of the admin API."""
+    return AdminRoute("GET", path, path, handler, is_open=True)
 
 
 def dashboard_routes(admin: Callable[[], AdminSettings]) -> Iterator[AdminRoute]:
@@ -102,15 +106,15 @@ def dashboard_routes(admin: Callable[[], AdminSettings]) -> Iterator[AdminRoute]
     async def show(call: AdminRequest) -> web.Response:
         """The page, or how to switch the dashboard on where no token could open it."""
         if admin().all_tokens:
-            return send_file(call.request, page)
-        return send_file(call.request, off, 404)
+            return send_file(call.request, _with_relative_links(page, call.request))
+        return send_file(call.request, _with_relative_links(off, call.request), 404)
 
     for name, file in files.items():
-        yield from pages(f"/assets/{name}", partial(send, file))
-    yield from pages("/", show)
+        yield page_route(f"/assets/{name}", partial(send, file))
+    yield page_route("/", show)
     for section in SECTIONS:
-        yield from pages(f"/{section}", show)
-        yield from pages(f"/{section}/{{rest*}}", show)
+        yield page_route(f"/{section}", show)
+        yield page_route(f"/{section}/{{rest*}}", show)
 
 
 def openapi_pages(
@@ -134,8 +138,8 @@ def openapi_pages(
         return send_file(call.request, file)
 
     async def describe(call: AdminRequest) -> web.Response:
-        return await show(described(), call)
+        return await show(await asyncio.to_thread(described), call)
 
-    yield from pages("/openapi.json", describe, methods=("GET",))
+    yield page_route("/openapi.json", describe)
     for name, file in files.items():
-        yield from pages(f"/{name}", partial(show, file), methods=("GET",))
+        yield page_route(f"/{name}", partial(show, file))

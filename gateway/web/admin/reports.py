@@ -12,10 +12,13 @@ from io import StringIO
 from typing import Annotated
 
 from aiohttp import web
-from msgspec import Meta, Struct, field, json
+from aiohttp.hdrs import METH_HEAD
+from msgspec import Meta, Struct, field
 
 from gateway.config.live import CurrentSettings
-from gateway.core.errors import NoSuchThing, StoreUnavailable
+from gateway.core.admin_errors import NoSuchThing
+from gateway.core.bounds import MOST_CHANGES, Text
+from gateway.core.errors import StoreUnavailable
 from gateway.core.listing import Listing
 from gateway.core.model import AuditEntry
 from gateway.quota.report import LimitLine, TeamQuota, gateway_quota, team_quotas
@@ -32,17 +35,15 @@ from gateway.reporting.queries import (
     parse_time,
     read_activity,
     read_errors,
+    usage_bounds,
     usage_pieces,
 )
 from gateway.stores.port import Store
 from gateway.tenants import operations
 from gateway.web.admin.http import HEADERS, AdminRequest, AdminRoute
-from gateway.web.query import read_period
+from gateway.web.responses import json_lists
 
 _KNOWN = (NoSuchThing,)
-PIECE_ROWS = 1_000
-"""Rows that are encoded at once: a long report must not block the event loop."""
-
 Rows = AsyncIterator[Sequence[Listing]]
 Flush = Callable[[], Awaitable[None]]
 """Writes what is buffered to the store. Raises StoreUnavailable."""
@@ -63,12 +64,12 @@ Day = Annotated[
 ]
 
 
-class OverviewQuery(Struct, frozen=True, kw_only=True):
+class OverviewQuery(Span, frozen=True, kw_only=True):
     """The first and the last day in UTC, by default the last 30 days, and one team or all."""
 
     first: Day | None = field(name="from", default=None)
     last: Day | None = field(name="to", default=None)
-    team: str | None = None
+    team: Text | None = None
 
 
 class Quotas(Struct, frozen=True, kw_only=True):
@@ -81,8 +82,8 @@ class Quotas(Struct, frozen=True, kw_only=True):
 class AuditQuery(Span, frozen=True, kw_only=True):
     """Selects changes. Without `from`, the list begins with the first change on record."""
 
-    team: str | None = None
-    limit: Annotated[int, Meta(ge=1, le=10_000)] = 1_000
+    team: Text | None = None
+    limit: Annotated[int, Meta(ge=1, le=MOST_CHANGES)] = 1_000
 
 
 class AuditLog(Struct, frozen=True, kw_only=True):
@@ -128,14 +129,14 @@ class Reports:
     )
     async def _usage(self, call: AdminRequest) -> web.StreamResponse:
         query: UsageQuery = call.query
-        start, end = read_period(query, call.by.now)
+        start, end = usage_bounds(query, call.by.now)
         await operations.check_team(self.store.directory, query.team)
         await self.flush_usage()
         by = list(dict.fromkeys(query.by))
         async with aclosing(usage_pieces(self.store.usage, by, start, end, query.team)) as pieces:
             if query.format == "csv":
-                return await _send(call, "text/csv; charset=utf-8", _csv(_portions(pieces), by))
-            return await _send(call, "application/json", _json(_portions(pieces)))
+                return await _send(call, "text/csv; charset=utf-8", _csv(pieces, by))
+            return await _send(call, "application/json", json_lists(pieces))
 
     @AdminRoute("GET", "/overview", "Spend and savings, by team, key and day", query=OverviewQuery)
     async def _overview(self, call: AdminRequest) -> Overview:
@@ -176,27 +177,12 @@ class Reports:
 # -- usage in pieces ----------------------------------------------------------------------------
 
 
-async def _portions(pieces: Rows) -> Rows:
-    async for rows in pieces:
-        for start in range(0, len(rows), PIECE_ROWS):
-            yield rows[start : start + PIECE_ROWS]
-
-
-async def _json(portions: Rows) -> AsyncIterator[bytes]:
-    """Encode one JSON list of all rows."""
-    before = b"["
-    async for rows in portions:
-        yield before + json.encode(rows)[1:-1]
-        before = b","
-    yield b"[]" if before == b"[" else b"]"
-
-
-async def _csv(portions: Rows, by: Sequence[str]) -> AsyncIterator[bytes]:
+async def _csv(pieces: Rows, by: Sequence[str]) -> AsyncIterator[bytes]:
     """Encode a header line with the names, then one line for each row."""
     text = StringIO()
     writer = csv.DictWriter(text, [*by, *SUMS], lineterminator="\n")
     writer.writeheader()
-    async for rows in portions:
+    async for rows in pieces:
         writer.writerows(rows)
         yield text.getvalue().encode()
         text.seek(0)
@@ -210,6 +196,8 @@ async def _send(call: AdminRequest, kind: str, chunks: AsyncIterator[bytes]) -> 
     first = await anext(chunks)
     response = web.StreamResponse(headers={**HEADERS, "Content-Type": kind})
     await response.prepare(call.request)
+    if call.request.method == METH_HEAD:
+        return response
     try:
         await response.write(first)
         async for chunk in chunks:

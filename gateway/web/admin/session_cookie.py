@@ -15,6 +15,7 @@ HTML form can send.
 import base64
 import hashlib
 import hmac
+import re
 from collections.abc import Iterable, Mapping
 from urllib.parse import urlsplit
 
@@ -38,7 +39,12 @@ SKEW_SECONDS = 5.0
 LONGEST_COOKIE = 1_000
 
 HEADER = "X-Gateway-Dashboard"
-"""The dashboard sends it with every request. Pages of another origin may not (CORS)."""
+"""The dashboard sends it with every request. Pages of another origin may not (CORS).
+
+Its value is the path under which the browser reaches the dashboard, such as "/gw/" at a proxy.
+"""
+
+_PATH = re.compile(r"(?=.{1,200}\Z)/([A-Za-z0-9._~!$&'()*+=:@%-]+/)*", re.ASCII)
 
 SAFE = frozenset({"GET", "HEAD"})
 _OWN = "same-origin"
@@ -54,7 +60,8 @@ _PURPOSE = b"gateway admin session 1\0"
 class Session(Struct, frozen=True, kw_only=True, array_like=True):
     """A session. `token` is the name of its admin token; times are seconds since the epoch.
 
-    `secure`: it began by HTTPS, so its cookie must never be sent over plain HTTP.
+    `secure`: it began by HTTPS, so its cookie must never be sent over plain HTTP. `path` is what
+    its cookie is for.
     """
 
     token: str
@@ -62,6 +69,7 @@ class Session(Struct, frozen=True, kw_only=True, array_like=True):
     began: float
     seen: float
     secure: bool
+    path: str = "/"
 
     @property
     def ends(self) -> float:
@@ -119,22 +127,34 @@ def _text(data: bytes) -> str:
 # -- the origin of a request --------------------------------------------------------------------
 
 
-def is_from_elsewhere(headers: Mapping[str, str]) -> bool:
-    """Whether a browser reports a page of another origin. False for other clients."""
+def is_from_elsewhere(headers: Mapping[str, str], public_url: str = "") -> bool:
+    """Whether a browser reports a page of another origin. False for other clients.
+
+    The own origins are that of the Host header and that of `public_url`, which may be "".
+    """
     site = headers.get("Sec-Fetch-Site")
     if site is not None:
         return site not in (_OWN, _BY_HAND)
-    return "Origin" in headers and not _matches(headers["Origin"], headers.get("Host", ""))
+    origin, own = headers.get("Origin"), urlsplit(public_url)
+    if origin is None or _matches(origin, headers.get("Host", "")):
+        return False
+    return not (_matches(origin, own.netloc) and urlsplit(origin).scheme == own.scheme)
 
 
-def may_use_cookie(method: str, headers: Mapping[str, str]) -> bool:
+def may_use_cookie(method: str, headers: Mapping[str, str], public_url: str = "") -> bool:
     """Whether a request's cookie may be used."""
-    if is_from_elsewhere(headers):
+    if is_from_elsewhere(headers, public_url):
         return False
     if method in SAFE:
         return True
     site = headers.get("Sec-Fetch-Site", _OWN if "Origin" in headers else _BY_HAND)
     return site == _OWN and HEADER in headers
+
+
+def cookie_path(headers: Mapping[str, str]) -> str:
+    """Return the path that the cookie is for: the dashboard's, or all paths for other clients."""
+    path = headers.get(HEADER, "")
+    return path if _PATH.fullmatch(path) else "/"
 
 
 def is_https(headers: Mapping[str, str]) -> bool:

@@ -6,17 +6,18 @@ other unseen.
 """
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 from aiohttp import web
 from msgspec import Meta, Struct, json
 
-from gateway.config.models import Model
+from gateway.config.live import CurrentSettings
 from gateway.config.teams_file import TeamOptions, check_team_name, read_team
 from gateway.config.values import NAME
-from gateway.core.errors import Conflicting, InvalidRequest, NoSuchThing, PreconditionFailed
+from gateway.core.admin_errors import Conflicting, NoSuchThing, PreconditionFailed
+from gateway.core.errors import InvalidRequest
 from gateway.core.faults import BODY, Faults
 from gateway.core.listing import Listing, listing
 from gateway.core.model import Team
@@ -75,10 +76,10 @@ class DeletedTeam(Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True)
 class AdminTeams:
-    """The routes of teams. `models` returns the models of the current configuration."""
+    """The routes of teams."""
 
     store: DirectoryStore
-    models: Callable[[], Mapping[str, Model]]
+    settings: CurrentSettings
 
     @AdminRoute("GET", ALL, "List all teams")
     async def _list(self, call: AdminRequest) -> TeamList:
@@ -99,7 +100,7 @@ class AdminTeams:
         example={"team": "design", "limits": {"images_per_day": 200}},
     )
     async def _create(self, call: AdminRequest) -> web.Response:
-        body = await read_json(call.request)
+        body = await read_json(call)
         name, faults = body.pop("team", None), Faults(BODY)
         if not isinstance(name, str):
             faults.add("is needed" if name is None else "must be text", "team")
@@ -117,7 +118,7 @@ class AdminTeams:
 
     @AdminRoute("PUT", ONE, "Create a team (201) or replace it whole", **_CHANGE)
     async def _put(self, call: AdminRequest) -> web.Response:
-        body = await read_json(call.request)
+        body = await read_json(call)
         wanted = self._read(call.params["team"], body, _misnamed(call, body))
 
         def replace(before: Listing | None) -> Team:
@@ -129,7 +130,7 @@ class AdminTeams:
 
     @AdminRoute("PATCH", ONE, "Change fields of a team", **_CHANGE)
     async def _patch(self, call: AdminRequest) -> web.Response:
-        patch = await read_json(call.request)
+        patch = await read_json(call)
         faults = _misnamed(call, patch)
 
         def change(before: Listing | None) -> Team:
@@ -158,7 +159,8 @@ class AdminTeams:
     def _read(self, name: str, body: Listing, faults: Faults) -> Team:
         """Read a team from a body that has these faults already. Raises InvalidRequest."""
         check_team_name(name, faults.at("team"))
-        team = read_team(name, body, models=self.models(), faults=faults)
+        now = self.settings()
+        team = read_team(name, body, models=now.models, has_urls=now.has_urls, faults=faults)
         refuse(faults.found)
         return team
 

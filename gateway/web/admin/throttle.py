@@ -1,86 +1,86 @@
-"""Slowing down guesses of admin tokens: a token bucket of failures that refills over time.
+"""Slows down wrong admin tokens: bearer tokens and sign-ins together.
 
-`Throttle` delays wrong tokens only, never the right one: an attacker must not be able to lock out
-an admin. That is safe because a token has at least 16 characters, and one from `gateway admin
-token` has 256 random bits. The bucket keeps guessing visible and its log lines few.
+The right token must never wait, or an attacker could lock out the admins. So every token is
+compared at once, and only the answer to a wrong one is delayed. That bounds the guesses of each
+connection, the log lines and the work, but not what somebody with many connections can learn. The
+length of tokens bounds that: at least 16 characters, and 256 random bits from `gateway admin
+token`. A delay reveals nothing that the refusal itself does not.
 
-`AddressThrottle` delays everything from an address that has sent too many wrong tokens. People sign
-in by hand, so the wait is short, and it only locks out those who share the address.
+Each network has a burst that is answered at once, and so has everybody together. Beyond it, each
+wrong token waits behind the ones before.
 """
 
 from collections import OrderedDict
 from collections.abc import Callable
-from ipaddress import IPv6Address, IPv6Network, ip_address
+
+from gateway.web.addresses import client_network
 
 BURST = 10
-SECONDS_EACH = 6.0
-"""After this many wrong tokens, the gateway answers one more every so many seconds."""
+SECONDS_EACH = 1.0
+"""The gateway answers so many wrong tokens of a network at once, then one every so many seconds."""
 
-ADDRESS_BURST = 5
-ADDRESS_SECONDS_EACH = 12.0
-"""The same for one address: five a minute."""
+TOTAL_BURST = 30
+TOTAL_SECONDS_EACH = 0.1
+"""The same for all networks together."""
 
-MOST_ADDRESSES = 10_000
-"""How many addresses are remembered. Beyond that, the gateway forgets the oldest failure."""
+SIGN_IN = 2
+"""A wrong sign-in counts like so many wrong bearer tokens: people sign in by hand."""
+
+LONGEST_SECONDS = 10.0
+"""The longest delay of an answer."""
+
+ROUNDING_SECONDS = 0.001
+"""A shorter delay is none: sums of seconds are not exact."""
+
+MOST_NETWORKS = 10_000
+"""How many networks are remembered. Beyond that, the gateway forgets the oldest failure."""
+
+
+class Pace:
+    """A burst of `burst` events, then one every `seconds_each`. Times are in seconds.
+
+    Delays are at most `LONGEST_SECONDS`, however many events come.
+    """
+
+    def __init__(self, burst: int, seconds_each: float) -> None:
+        self._seconds_each = seconds_each
+        self._tolerance = (burst - 1) * seconds_each
+        self._free_at = 0.0  # when the whole burst is allowed again
+
+    def delay(self, now: float) -> float:
+        """The delay of the next event, 0 for none."""
+        delay = self._free_at - self._tolerance - now
+        return delay if delay > ROUNDING_SECONDS else 0.0
+
+    def count(self, now: float, events: int = 1) -> None:
+        """Count events."""
+        busy = max(self._free_at, now) + events * self._seconds_each
+        self._free_at = min(busy, now + self._tolerance + LONGEST_SECONDS)
 
 
 class Throttle:
-    """How many wrong tokens may still be answered. `clock` counts seconds, never backwards."""
-
-    def __init__(
-        self, clock: Callable[[], float], burst: int = BURST, seconds_each: float = SECONDS_EACH
-    ) -> None:
-        self._clock = clock
-        self._burst = self._left = float(burst)
-        self._seconds_each = seconds_each
-        self._at = clock()
-
-    def wait(self) -> float | None:
-        """Return the seconds to wait until one more is answered, or None for no wait."""
-        now = self._clock()
-        self._left = min(self._burst, self._left + (now - self._at) / self._seconds_each)
-        self._at = now
-        return (1 - self._left) * self._seconds_each if self._left < 1 else None
-
-    def fail(self) -> float | None:
-        """Count a wrong token. Return the seconds to wait after too many, else None."""
-        wait = self.wait()
-        if wait is None:
-            self._left -= 1
-        return wait
-
-
-class AddressThrottle:
-    """One throttle for each client address."""
+    """Delays for wrong tokens. `clock` counts seconds and never runs backwards."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._throttles = OrderedDict[str, Throttle]()
+        self._total = Pace(TOTAL_BURST, TOTAL_SECONDS_EACH)
+        self._networks = OrderedDict[str, Pace]()
 
-    def wait(self, address: str) -> float | None:
-        """Return the seconds until the address may try again, or None for no wait."""
-        throttle = self._throttles.get(_network(address))
-        return None if throttle is None else throttle.wait()
+    def __contains__(self, address: str) -> bool:
+        """Whether a wrong token of this network is remembered."""
+        return client_network(address) in self._networks
 
-    def fail(self, address: str) -> None:
-        """Count a wrong token from an address."""
-        network = _network(address)
-        if network not in self._throttles:
-            if len(self._throttles) >= MOST_ADDRESSES:
-                self._throttles.popitem(last=False)
-            self._throttles[network] = Throttle(self._clock, ADDRESS_BURST, ADDRESS_SECONDS_EACH)
-        self._throttles.move_to_end(network)
-        self._throttles[network].fail()
+    def __len__(self) -> int:
+        return len(self._networks)
 
-
-def _network(address: str) -> str:
-    """The addresses that surely belong to one client: an IPv4 address, or an IPv6 /64."""
-    try:
-        parsed = ip_address(address.partition("%")[0])
-    except ValueError:
-        return address
-    if not isinstance(parsed, IPv6Address):
-        return str(parsed)
-    if parsed.ipv4_mapped is not None:
-        return str(parsed.ipv4_mapped)
-    return str(IPv6Network((parsed, 64), strict=False))
+    def fail(self, address: str, events: int = 1) -> float:
+        """Count a wrong token. Return the seconds by which to delay its answer, 0 for none."""
+        now, network = self._clock(), client_network(address)
+        pace = self._networks.setdefault(network, Pace(BURST, SECONDS_EACH))
+        self._networks.move_to_end(network)
+        if len(self._networks) > MOST_NETWORKS:
+            self._networks.popitem(last=False)
+        delay = max(pace.delay(now), self._total.delay(now))
+        pace.count(now, events)
+        self._total.count(now, events)
+        return delay

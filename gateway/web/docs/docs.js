@@ -30,7 +30,7 @@ function curl(method, path, server, spec) {
   const filled = path.replace(/\{(\w+)\}/g, (_, name) => spec.parameters.find((one) => one.name === name).example);
   const query = spec.parameters.filter((one) => one.in === "query" && one.example !== undefined)
     .map((one) => `${one.name}=${encodeURIComponent(one.example).replaceAll("%2C", ",")}`).join("&");
-  const base = (server === "/" ? location.origin : server).replace(/\/$/, "");
+  const base = new URL(server, location.href).href.replace(/\/$/, "");
   const body = spec.requestBody?.content["application/json"].example;
   const verb = method === "get" || (method === "post" && body) ? "" : `-X ${method.toUpperCase()} `;
   const words = [`curl ${verb}"${base}${filled}${query && `?${query}`}"`, `-H "Authorization: Bearer ${TOKENS[Object.keys(spec.security[0])[0]]}"`];
@@ -66,7 +66,7 @@ function operation(method, path, server, spec, all) {
 }
 
 async function draw() {
-  const spec = await (await fetch("/openapi.json")).json();
+  const spec = await (await fetch("openapi.json")).json();
   const all = spec.components.schemas;
   const groups = new Map();
   for (const [path, item] of [...Object.entries(spec.paths), ...Object.entries(spec.webhooks)])

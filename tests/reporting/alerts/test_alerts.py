@@ -116,13 +116,27 @@ async def test_keys_and_all_teams_together_have_budgets_too(
     assert (money["used"], money["limit_value"]) == ("0.08", "0.1")
 
 
-async def test_only_an_upstream_that_refuses_the_key_raises_an_alert_and_once(
+MODERATED = '{"error":{"message":"No.","code":"content_policy_violation"}}'
+
+
+def refusing(status: int, body: str | None = None) -> UpstreamFault:
+    return UpstreamFault(kind="status", status=status, body=body, times=1)
+
+
+async def test_only_an_upstream_that_refuses_the_key_twice_raises_an_alert_and_once(
     receiver: Receiver, tmp_path: Path
 ) -> None:
     async with alerting(tmp_path, receiver) as rig:
         key = await rig.key("red")
-        rig.sandbox.faults.append(UpstreamFault(kind="status", status=500, times=1))
-        assert (await rig.generate(key, None)).error[2] == "upstream_failed"
+        rig.sandbox.faults.extend((refusing(500), *[refusing(403, MODERATED)] * 3, refusing(401)))
+        codes = [(await rig.generate(key, None)).error[2] for _ in range(5)]
+        assert codes == ["upstream_failed", *["content_policy_violation"] * 3, "upstream_auth"]
+        assert await metric(rig, "gateway_upstream_key_refusals") == 1
+        await buy(rig, key)  # a success between
+        assert await metric(rig, "gateway_upstream_key_refusals") == 0
+        rig.sandbox.faults.append(refusing(401))
+        assert (await rig.generate(key, None)).error[2] == "upstream_auth"
+        assert (await page(rig))["sent"] == []
         rig.sandbox.faults.append(UpstreamFault(kind="status", status=403, times=5))
         asked = await asyncio.gather(*(rig.generate(key, None) for _ in range(5)))
         assert {got.error[2] for got in asked} == {"upstream_auth"}
@@ -132,6 +146,37 @@ async def test_only_an_upstream_that_refuses_the_key_raises_an_alert_and_once(
     assert (body["event"], body["team"], body["limit"]) == ("upstream_auth", None, None)
     assert "refuses the gateway's key" in body["text"]
     assert len(receiver.messages) == 1
+
+
+async def test_an_account_without_credit_raises_an_alert_at_once_and_once(
+    receiver: Receiver, tmp_path: Path
+) -> None:
+    async with alerting(tmp_path, receiver) as rig:
+        key = await rig.key("red")
+        rig.sandbox.faults.extend(refusing(402) for _ in range(3))
+        for _ in range(3):
+            assert (await rig.generate(key, None)).error[2] == "upstream_account_exhausted"
+        (message,) = await receiver.until(1)
+        await until_state(rig, "sent")
+    assert (message.json["event"], message.json["team"]) == ("upstream_account_exhausted", None)
+    assert len(receiver.messages) == 1
+
+
+async def test_more_images_than_asked_for_raise_an_alert_for_each_team_once(
+    receiver: Receiver, tmp_path: Path
+) -> None:
+    async with alerting(tmp_path, receiver) as rig:
+        for team in ("red", "blue"):
+            rig.sandbox.faults.append(UpstreamFault(kind="fewer", images=5, times=2))
+            await buy(rig, await rig.key(team), 3)
+        messages = [each.json for each in await receiver.until(2)]
+        await until_state(rig, "sent", 2)
+    assert {body["event"] for body in messages} == {"excess_images"}
+    assert sorted(body["team"] for body in messages) == ["blue", "red"]
+    for body in messages:
+        assert f"5 images to team {body['team']}, which asked for 1." in body["text"]
+        assert (body["key"], body["limit"], body["used"]) == (None, None, None)
+    assert len(receiver.messages) == 2
 
 
 async def test_unknown_charges_above_the_threshold_raise_one_alert(

@@ -57,7 +57,7 @@ class Gateways:
             each.accounts_seen(dict.fromkeys(names or (team_account("red"),), account))
 
     async def states(self) -> list[Delivery]:
-        return deliveries(await self.store.claims.current())
+        return await deliveries(await self.store.claims.current())
 
     async def has(self, state: str) -> bool:
         return any(delivery.state == state for delivery in await self.states())

@@ -158,11 +158,14 @@ async def test_a_file_is_read_for_each_message(receiver: Receiver, tmp_path: Pat
 def test_every_invalid_file_is_reported(tmp_path: Path) -> None:
     wrong = tmp_path / "wrong"
     wrong.write_bytes(b"hidden \xff")
+    quoted = tmp_path / "quoted"
+    quoted.write_text(f'"{SECRET}"\n')
     webhooks = [
         Webhook(name="a", url_file=str(wrong), secret_file=str(wrong)),
         Webhook(name="b", url_file=str(tmp_path)),
         Webhook(name="c", url_file="https://hooks.example.com/hidden"),
         Webhook(name="d", url_env="ANY"),
+        Webhook(name="e", secret_file=str(quoted)),
     ]
     assert list(file_faults(webhooks)) == [
         ("a", "url_file", f"the content of the file {wrong} is not an http or https URL"),
@@ -172,4 +175,8 @@ def test_every_invalid_file_is_reported(tmp_path: Path) -> None:
         ),
         ("b", "url_file", f"the file {tmp_path} cannot be read: Is a directory"),
         ("c", "url_file", "the file given cannot be read: No such file or directory"),
+        (
+            *("e", "secret_file"),
+            f"the content of the file {quoted} has quotes around it: remove them",
+        ),
     ]

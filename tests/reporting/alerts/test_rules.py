@@ -1,6 +1,7 @@
 """Alerts: one at the highest threshold of each budget, once per size and period."""
 
 from fractions import Fraction
+from typing import get_args
 
 import pytest
 from hypothesis import given
@@ -13,8 +14,10 @@ from gateway.quota.account import Account, Counters
 from gateway.reporting.alerts.rules import (
     Alert,
     BudgetOwner,
+    UpstreamEvent,
     alert_id,
     budget_alerts,
+    excess_alerts,
     plain,
     team_budgets,
     unknown_alerts,
@@ -147,13 +150,33 @@ def test_unknown_charges_above_the_threshold_raise_an_alert(unknown: int, count:
         assert "$1.000001, above $1" in alert.text
 
 
-def test_a_refused_upstream_key_raises_an_alert_once_an_hour() -> None:
+@pytest.mark.parametrize("event", get_args(UpstreamEvent))
+def test_an_upstream_that_refuses_the_gateway_raises_an_alert_once_an_hour(
+    event: UpstreamEvent,
+) -> None:
     times = (NOON, NOON + 3_599, NOON + 3_600, NOON + 90_000)
-    alerts = [alert for at in times for _, alert in upstream_alerts([OPS, DESIGN], at)]
+    alerts = [alert for at in times for _, alert in upstream_alerts(event, [OPS, DESIGN], at)]
+    assert {alert.event for alert in alerts} == {event}
     ids = [alert_id(b"s", "ops", alert) for alert in alerts]
     assert ids[0] == ids[1]
     assert len(set(ids)) == 3
     assert alerts[1].ends == NOON + 3_600
+
+
+def test_excess_raises_an_alert_for_each_team_once_an_hour() -> None:
+    found = [
+        *excess_alerts("red", 1, 1_500, [OPS, DESIGN], NOON),
+        *excess_alerts("red", 2, 9, [OPS], NOON + 3_599),
+        *excess_alerts("blue", 1, 9, [OPS], NOON),
+        *excess_alerts("red", 1, 9, [OPS], NOON + 3_600),
+    ]
+    assert [webhook for webhook, _ in found] == [OPS] * 4
+    ids = [alert_id(b"s", "ops", alert) for _, alert in found]
+    assert ids[0] == ids[1]
+    assert len(set(ids)) == 3
+    alert = found[0][1]
+    assert (alert.team, alert.ends) == ("red", NOON + 3_600)
+    assert "delivered 1500 images to team red, which asked for 1." in alert.text
 
 
 def test_an_id_names_store_webhook_budget_size_threshold_and_period() -> None:

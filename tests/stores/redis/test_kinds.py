@@ -1,5 +1,5 @@
-"""The Redis store on a cluster, behind TLS and behind sentinels: every script goes through it, and
-each kind has faults of its own.
+"""The Redis store on a cluster, behind TLS, behind sentinels and on a Unix socket: every script
+goes through it, and each kind has faults of its own.
 """
 
 import asyncio
@@ -28,18 +28,22 @@ from tests.support.redis_kinds import (
     Cluster,
     Sentinels,
     TlsServer,
+    UnixServer,
     command,
     running_cluster,
     running_sentinel,
     running_tls,
+    running_unix,
 )
 from tests.support.states import gathered, history, state
 from tests.support.stores import Places
 
 
-@pytest.mark.parametrize("running", [running_cluster, running_tls, running_sentinel])
+@pytest.mark.parametrize("running", [running_cluster, running_tls, running_sentinel, running_unix])
 async def test_every_kind_does_all_of_it(
-    running: Callable[[Path], AbstractAsyncContextManager[Cluster | TlsServer | Sentinels]],
+    running: Callable[
+        [Path], AbstractAsyncContextManager[Cluster | TlsServer | Sentinels | UnixServer]
+    ],
     tmp_path: Path,
     places: Places,
 ) -> None:
@@ -100,15 +104,15 @@ async def test_a_cluster_whose_node_is_away_is_an_outage_that_ends_by_itself(
 
 async def test_a_failover_is_an_outage_that_ends_by_itself(tmp_path: Path) -> None:
     async with (
-        running_sentinel(tmp_path, replica=True) as sentinels,
+        running_sentinel(tmp_path, replicas=1) as sentinels,
         RedisStore(parse_store_url(sentinels.url)) as store,
         opened(sentinels.url) as leases,
     ):
         await put(store, "a", spent(1))
-        async with sentinels.master.client() as client:
+        async with sentinels.primary.client() as client:
             assert await command(client, "WAIT", 1, 5000) == 1
         async with listening(leases) as listener:
-            await sentinels.master.kill()
+            await sentinels.primary.kill()
             with pytest.raises(StoreUnavailable):
                 await store.accounts.load(["a"])
             with pytest.raises(StoreUnavailable):
@@ -133,9 +137,20 @@ async def event_after_failover(leases: RedisLeases) -> LeaseEvent | None:
                 await asyncio.sleep(0.2)
 
 
-async def test_a_certificate_that_is_not_trusted_is_refused(tmp_path: Path) -> None:
+async def refusal(url: str) -> str:
+    """Return why a store at this URL cannot be opened."""
+    with pytest.raises((UnusableStore, StoreUnavailable)) as refused:
+        async with RedisStore(parse_store_url(url)):
+            pytest.fail("it was opened")
+    return str(refused.value)
+
+
+async def test_a_certificate_that_is_missing_or_not_trusted_is_refused(tmp_path: Path) -> None:
     async with running_tls(tmp_path) as server:
-        url = server.url.partition("?")[0]
-        with pytest.raises(UnusableStore, match="certificate cannot be trusted"):
-            async with RedisStore(parse_store_url(url)):
-                pytest.fail("it was opened")
+        url, _, options = server.url.partition("?")
+        authority, _, shown = options.partition("&")
+        assert "certificate cannot be trusted" in await refusal(f"{url}?{shown}")
+        # The server may cut the connection before its reason has arrived.
+        async with asyncio.timeout(60):
+            while "client certificate (ssl_certfile" not in await refusal(f"{url}?{authority}"):
+                pass

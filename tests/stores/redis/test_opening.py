@@ -3,7 +3,6 @@ from functools import partial
 
 import pytest
 from redis.asyncio import Redis
-from structlog.testing import capture_logs
 
 from gateway.config.store_url import parse_store_url
 from gateway.core.errors import StoreUnavailable
@@ -89,45 +88,6 @@ async def test_a_wrong_user_or_password_is_refused(url: str, client: Redis) -> N
     for who in (f"gateway:{PASSWORD}x", f"nobody:{PASSWORD}", ""):
         assert "password" in await refusal(url_of(url, who))
     await open_and_close(url_of(url))
-
-
-async def test_a_user_without_permissions_is_refused(url: str, client: Redis) -> None:
-    for rules in (["+@all", "-evalsha", "~*"], ["+@all", "~other:*"]):
-        await add_user(client, *rules)
-        assert "lacks permissions that a gateway needs" in await refusal(url_of(url))
-
-
-async def warnings(url: str) -> list[str]:
-    """Return the warnings of a store as it opens."""
-    with capture_logs() as lines:
-        await open_and_close(url)
-    place = parse_store_url(url).shown
-    assert all((line["source"], line["place"]) == ("store", place) for line in lines)
-    return [line["event"] for line in lines]
-
-
-async def test_a_server_that_may_lose_writes_is_used_with_a_warning(
-    url: str, client: Redis
-) -> None:
-    (warning,) = await warnings(url)
-    assert "append-only" in warning
-    await client.config_set("appendonly", "yes")
-    await client.config_set("appendfsync", "always")
-    assert await warnings(url) == []
-    for often in ("everysec", "no"):
-        await client.config_set("appendfsync", often)
-        (warning,) = await warnings(url)
-        assert "appendfsync" in warning
-
-
-async def test_a_server_that_hides_its_settings_is_used_with_a_warning(
-    url: str, client: Redis
-) -> None:
-    await client.config_set("appendonly", "yes")
-    for hidden, warned in (("info", "maxmemory-policy"), ("config", "does not show")):
-        await add_user(client, "+@all", f"-{hidden}", "~{gateway}:*")
-        (warning,) = await warnings(url_of(url))
-        assert warned in warning
 
 
 async def test_a_server_that_does_not_answer_is_an_outage(server: RedisServer) -> None:

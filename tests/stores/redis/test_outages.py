@@ -19,7 +19,7 @@ from gateway.quota.store import Change
 from gateway.reporting.request_lines import HistoryBatch, LineFilter
 from gateway.stores.port import Store
 from gateway.stores.redis import RedisStore, names
-from gateway.stores.redis.link import CONNECTIONS, PATIENCE_SECONDS
+from gateway.stores.redis.link import CALM_SECONDS, CONNECTIONS, PATIENCE_SECONDS
 from gateway.tenants.store import DirectoryWrite
 from tests.conformance.store import NOON, MakeStore, comes_back, entry, held, images, put, spent
 from tests.conformance.test_archive import restore
@@ -27,6 +27,7 @@ from tests.conformance.test_audit import committed
 from tests.support.directory import put_key, put_teams
 from tests.support.redis import RedisServer, running_redis
 from tests.support.states import KEY, PURGED, RED, history, state
+from tests.support.steps import until
 from tests.support.tcp_proxy import TcpProxy, tcp_proxy
 
 SOON = PATIENCE_SECONDS + 1.5
@@ -134,6 +135,30 @@ async def test_cut_connections_are_an_outage_that_ends_by_itself(proxy: TcpProxy
             "the store answers again",
         ]
         assert await images(store, "a") == 1
+
+
+async def test_a_full_server_is_one_outage_although_reads_go_on(server: RedisServer) -> None:
+    async with store_of(server) as store, server.client() as client:
+        await put(store, "a", spent(1))
+        with capture_logs() as lines:
+            await client.config_set("maxmemory", 1)
+            for _ in range(3):
+                with pytest.raises(StoreUnavailable) as full:
+                    await store.accounts.swap([Change("a", 1, spent(2))], [])
+                assert full.value.cause == "its memory is full"
+                assert await images(store, "a") == 1
+                await client.config_set("maxmemory", 0)
+                await store.accounts.record([])  # at the edge, some writes succeed
+                await client.config_set("maxmemory", 1)
+            assert [line["event"] for line in lines] == ["the store takes no writes"]
+            await client.config_set("maxmemory", 0)
+
+            async def is_said() -> bool:
+                await store.accounts.record([])
+                return len(lines) > 1
+
+            await until(is_said, CALM_SECONDS + 10, 0.1)
+        assert lines[1]["event"] == "the store takes writes again"
 
 
 async def test_a_frozen_server_is_an_outage_and_later_runs_the_calls_it_has(
@@ -252,6 +277,7 @@ async def test_lost_writes_are_reported_once_each_time(server: RedisServer) -> N
                     assert await images(store, "a") == 1
             (line,) = [line for line in lines if line["log_level"] == "error"]
             assert ("went back" in line["event"], line["account"]) == (True, "a")
+            assert line["images_lost"] == turn
             assert failed == ["went_back"] * turn
         await client.hdel(names.ACCOUNTS, "a")
         assert (await store.accounts.load(["a"])).accounts == [(EMPTY, 0)]

@@ -45,6 +45,34 @@ async def test_without_its_log_nothing_is_read_or_written(
         assert await images(store, "a") == 5
 
 
+async def test_the_log_of_a_linked_database_is_found_and_missed(path: Path, tmp_path: Path) -> None:
+    link = tmp_path / "link.db"
+    async with SqliteStore(path) as store:
+        await put(store, "a", spent(5))
+        link.symlink_to(path)
+        async with SqliteStore(link) as linked:
+            assert await images(linked, "a") == 5
+            await put(linked, "b", spent(7))
+            delete_log(path)
+            assert "deleted or replaced" in await refused(linked)
+            assert "deleted or replaced" in await refused(store)
+    async with SqliteStore(link) as store:
+        assert await images(store, "b") == 7
+
+
+async def test_a_link_to_another_database_is_an_outage(path: Path, tmp_path: Path) -> None:
+    other, link = tmp_path / "other.db", tmp_path / "link.db"
+    for file in (path, other):
+        async with SqliteStore(file) as store:
+            await put(store, "a", spent(5))
+    link.symlink_to(path)
+    async with SqliteStore(link) as store:
+        assert await images(store, "a") == 5
+        link.unlink()
+        link.symlink_to(other)
+        assert "the file was replaced" in await refused(store)
+
+
 def buy(path: Path, theirs: Connection) -> None:
     """Run a program that opens a store, and reads from it at each command."""
 

@@ -139,6 +139,6 @@ def test_a_read_only_file_or_directory_is_refused(tmp_path: Path) -> None:
             capture_output=True,
             text=True,
         ).stdout
-    assert "cannot be written to" in refusals
+    assert "it is read-only" in refusals
     assert "Permission denied" in refusals
     assert refusals.count("it was opened") == 1  # the first

@@ -54,6 +54,8 @@ async def test_the_cost_of_a_fault(
     assert (counts.asked, counts.calls, counts.images_asked) == (1, 1, 3)
     assert (counts.images_drawn, counts.delivered) == (drawn, delivered)
     assert counts.images_delivered == (drawn if delivered else 0)
+    (received,) = counts.requests
+    assert (received.images_drawn, received.delivered) == (drawn, bool(delivered))
 
 
 # -- responses ----------------------------------------------------------------------------------

@@ -35,6 +35,18 @@ def request_bytes(body: bytes = BODY) -> bytes:
     return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
 
 
+async def test_all_addresses_have_the_same_port() -> None:
+    sandbox = drawn()
+    await sandbox.start("::")
+    try:
+        for host in ("127.0.0.1", "::1"):
+            _, writer = await asyncio.open_connection(host, urlsplit(sandbox.url).port)
+            writer.close()
+            await writer.wait_closed()
+    finally:
+        await sandbox.close()
+
+
 # -- responses ----------------------------------------------------------------------------------
 
 

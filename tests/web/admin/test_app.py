@@ -52,7 +52,7 @@ async def test_other_routes_and_methods_are_refused_in_the_usual_shape(rig: Rig)
         ("POST", "/v1/images/generations", None),
         ("GET", "/v1/models", None),
         ("POST", "/", "GET, HEAD"),
-        ("POST", "/metrics", "GET"),
+        ("POST", "/metrics", "GET, HEAD"),
         ("DELETE", "/healthz", "GET, HEAD"),
     ):
         answer = await ask(rig.gateway.admin_url, request_bytes(key, method=method, target=path))

@@ -1,5 +1,6 @@
 """Recent requests, errors by kind, the most repeated requests and the overview in the admin API."""
 
+import json
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import msgspec
 from gateway.core.listing import public_type
 from gateway.core.model import Limits
 from gateway.reporting.overview import Overview
+from gateway.upstream.sandbox import UpstreamFault
 from tests.support.rig import PROMPT, Rig, running_rig
 
 JSON = dict[str, Any]
@@ -52,8 +54,27 @@ async def test_each_request_has_a_line(rig: Rig) -> None:
     assert (hit["upstream_ms"], hit["fingerprint"]) == (None, miss["fingerprint"])
     assert len(miss["fingerprint"]) == 16
     assert (refused["status"], refused["code"]) == (429, "insufficient_quota")
+    by = refused["refused_by"]
+    assert (by["scope"], by["owner"], by["limit"]) == ("team", "red", "images_per_day")
+    assert (by["used"], by["held"], by["size"], by["asked"]) == (1, 0, 1, 1)
+    assert by["resets_at"].endswith("T00:00:00Z")
+    assert (miss["refused_by"], miss["upstream_status"], miss["reason"]) == (None, None, None)
     assert (stranger["team"], stranger["key"], stranger["fingerprint"]) == (None, None, None)
     assert {one["requests"] for one in (stranger, refused, hit, miss)} == {1}
+
+
+async def test_a_failed_purchase_has_what_the_upstream_answered(rig: Rig) -> None:
+    key = await rig.key("red")
+    for status in (400, 418, 500, 504):
+        body = json.dumps({"error": {"message": f"No room for <{PROMPT}>."}})
+        rig.sandbox.fault = UpstreamFault(kind="status", status=status, times=1, body=body)
+        assert PROMPT in str((await rig.generate(key)).json)
+        failed = (await activity(rig))[0]
+        assert (failed["upstream_status"], failed["reason"]) == (
+            status,
+            "No room for <[redacted]>.",
+        )
+    assert PROMPT not in str(await activity(rig))
 
 
 async def test_requests_are_filtered(rig: Rig) -> None:
@@ -137,16 +158,14 @@ async def test_prompts_are_shown_where_an_operator_allows_them(tmp_path: Path) -
         assert entry["prompt"] == "ä" * 200
 
 
-async def test_an_answer_kept_over_a_restart_is_listed_at_its_next_hit(tmp_path: Path) -> None:
-    keep = str(tmp_path / "cache")
-    async with running_rig(tmp_path, CACHE_KEEP_PATH=keep) as rig:
+async def test_an_answer_kept_over_a_restart_is_listed_once_it_is_hit(tmp_path: Path) -> None:
+    async with running_rig(tmp_path) as rig:
         key = await rig.key()
         await rig.generate(key)
-    async with running_rig(
-        tmp_path, CACHE_KEEP_PATH=keep, UPSTREAM_BASE_URL=rig.sandbox.url
-    ) as rig:
+    async with running_rig(tmp_path, UPSTREAM_BASE_URL=rig.sandbox.url) as rig:
         assert await top(rig) == []
-        await rig.generate(key)
+        for _ in range(2):  # the first one brings it back into memory
+            await rig.generate(key)
         (entry,) = await top(rig)
         assert (entry["hits"], entry["team"]) == (1, "team")
 

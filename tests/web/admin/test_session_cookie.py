@@ -18,6 +18,7 @@ from gateway.web.admin.session_cookie import (
     SKEW_SECONDS,
     Session,
     Visit,
+    cookie_path,
     is_from_elsewhere,
     is_https,
     may_use_cookie,
@@ -153,6 +154,29 @@ def test_another_origin_is_refused(origin: str) -> None:
     assert is_from_elsewhere(headers(Origin=origin))
     assert not may_use_cookie("POST", marked(Origin=origin))
     assert not may_use_cookie("GET", marked(Origin=origin))
+
+
+@pytest.mark.parametrize("origin", ["https://gw.example.com", "https://gw.example.com:443"])
+def test_the_origin_of_the_public_url_is_an_own_one(origin: str) -> None:
+    behind = marked("127.0.0.1:9090", Origin=origin)
+    assert is_from_elsewhere(behind)
+    assert not is_from_elsewhere(behind, "https://gw.example.com/gw")
+    assert may_use_cookie("POST", behind, "https://gw.example.com/gw")
+    for url in ("http://gw.example.com", "https://gw.example.com:8443", "https://example.com", ""):
+        assert is_from_elsewhere(behind, url)
+    assert not is_from_elsewhere(headers(Origin=OWN), "https://gw.example.com/gw")
+
+
+@pytest.mark.parametrize("path", ["/", "/gw/", "/a/b-c/%C3%A4/"])
+def test_the_cookie_is_for_the_path_of_the_dashboard(path: str) -> None:
+    assert cookie_path(CIMultiDict({HEADER: path})) == path
+
+
+@pytest.mark.parametrize("path", ["1", "", "/gw", "gw/", "/a;b/", "/a b/", "//", "/\n/", "/é/"])
+def test_any_other_path_stands_for_all(path: str) -> None:
+    assert cookie_path(CIMultiDict({HEADER: path})) == "/"
+    assert cookie_path(CIMultiDict({HEADER: f"/{'a' * 200}/"})) == "/"
+    assert cookie_path(CIMultiDict()) == "/"
 
 
 def test_typed_addresses_and_programs_may_read() -> None:

@@ -32,3 +32,9 @@ end
 local function whole(number)
     return string.format('%.0f', number)
 end
+
+-- Write an audit entry. The number tells equal entries apart and keeps the order within a moment.
+local function write_audit(log, at, entry)
+    local number = string.format('%016.0f', redis.call('HINCRBY', meta, 'audit', 1))
+    redis.call('ZADD', log, at, number .. entry)
+end

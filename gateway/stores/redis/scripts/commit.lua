@@ -17,12 +17,6 @@ local function next_generation()
     return generation
 end
 
--- Write an audit entry. The number tells equal entries apart and keeps the order within a moment.
-local function write_audit(log, at, entry)
-    local number = string.format('%016.0f', redis.call('HINCRBY', meta, 'audit', 1))
-    redis.call('ZADD', log, at, number .. entry)
-end
-
 local teams, keys = tonumber(ARGV[3]), tonumber(ARGV[4])
 local first_key = 5 + 2 * teams
 local first_entry = first_key + 5 * keys

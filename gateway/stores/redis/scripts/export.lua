@@ -1,8 +1,8 @@
 #!lua flags=allow-oom
 -- Read everything but most of the usage, as of one moment.
 --
--- KEYS: meta, teams, keys, states, ends, uses, accounts, audit, hours, packed; then for each of
--- some hours its sums, its purchases, its pack. ARGV: epoch.
+-- KEYS: meta, teams, keys, states, ends, uses, accounts, audit, unknown, hours, packed; then for
+-- each of some hours its sums, its purchases, its pack. ARGV: epoch.
 -- Returns the hashes as fields and values, uses as ids and times, audit entries by time; both lists
 -- of hours; then sums, purchases and pack of each of those hours.
 
@@ -13,11 +13,12 @@ end
 small[6] = redis.call('ZRANGE', KEYS[6], 0, -1, 'WITHSCORES')
 small[7] = redis.call('HGETALL', KEYS[7])
 small[8] = redis.call('ZRANGE', KEYS[8], 0, -1)
+small[9] = redis.call('HGETALL', KEYS[9])
 
-local hours = {redis.call('ZRANGE', KEYS[9], 0, -1), redis.call('ZRANGE', KEYS[10], 0, -1)}
+local hours = {redis.call('ZRANGE', KEYS[10], 0, -1), redis.call('ZRANGE', KEYS[11], 0, -1)}
 
 local usage = {}
-for place = 11, #KEYS, 3 do
+for place = 12, #KEYS, 3 do
     usage[#usage + 1] = {
         redis.call('HGETALL', KEYS[place]),
         redis.call('HGETALL', KEYS[place + 1]),

@@ -1,6 +1,7 @@
 -- Read what the server reports about itself, as far as this user may read it.
 --
--- KEYS: meta. Returns the texts of the sections; an empty text where INFO is forbidden.
+-- No KEYS: the user may lack rights. Returns the texts of the sections; an empty text where INFO
+-- is forbidden.
 -- The script declares no flags: a server that is too old must be able to run it.
 
 local sections = {}

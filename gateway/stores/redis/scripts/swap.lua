@@ -1,13 +1,20 @@
 #!lua
--- Write accounts and usage entries, or nothing where an account has changed since it was loaded.
+-- Write accounts, records of operations, usage entries, unknown purchases and audit entries; or
+-- nothing where an account, a record or a purchase has changed since it was read.
 --
--- KEYS: meta, accounts, due, hours; then for each hour with an entry its sums, purchases and hits.
+-- KEYS: meta, accounts, due, operations, operation_ends, operations_bought, hours, unknown,
+-- unknown_at, audit; then for each hour with an entry its sums, purchases and hits.
 -- ARGV: epoch; the latest time that the gateway knows, in microseconds; how many seconds purchases
 -- and hits are kept by id; the number of accounts, then for each its name, the stamp loaded ("" for
 -- never written), the new stamp and state, its earliest lease in seconds ("" for none); the number
--- of hours, then for each the hour since 1970; then for each entry the place of its hour, 1 for a
--- purchase or 2 for a hit, id, numbers, group.
--- Returns 1; or, without any change, 0 (an account has changed) or -1 (a sum would be too large).
+-- of records, then for each its name, the stamp loaded ("" for none), the new stamp and operations
+-- ("" to delete it), its end in seconds, 1 if it is bought; the number of hours, then for each the
+-- hour since 1970; the number of unknown purchases, then for each its id, its time, the purchase,
+-- and for a refund numbers and group of the charge that it replaces (else ""); the number of audit
+-- entries, then for each its time and the entry; then for each usage entry the place of its hour, 1
+-- for a purchase or 2 for a hit, id, numbers, group.
+-- Returns 1; or, without any change, 0 (something has changed, or a refund finds no unknown charge)
+-- or -1 (a sum would be too large).
 
 local place = 2
 
@@ -30,12 +37,40 @@ for number = 1, tonumber(take()) do
     changes[number] = change
 end
 
+local records = {}
+for number = 1, tonumber(take()) do
+    local record = {
+        name = take(), loaded = take(), state = take(), ends = take(), bought = take()
+    }
+    local present = redis.call('HGET', KEYS[4], record.name)
+    if string.sub(present or '', 1, 8) ~= record.loaded then
+        return 0
+    end
+    records[number] = record
+end
+
 local hours = {}
 for number = 1, tonumber(take()) do
-    local key = 2 + 3 * number
+    local key = 8 + 3 * number
     hours[number] = {
         hour = take(), sums = KEYS[key], kept = {KEYS[key + 1], KEYS[key + 2]}, coming = {}
     }
+end
+
+local unknown, unknown_by_id, audit = {}, {}, {}
+for number = 1, tonumber(take()) do
+    local purchase = {id = take(), at = take(), text = take(), charge = take()}
+    if purchase.charge ~= '' then
+        local present = redis.call('HGET', KEYS[8], purchase.id)
+        if string.sub(present or '', 1, 1) ~= 'u' then
+            return 0
+        end
+    end
+    unknown[number] = purchase
+    unknown_by_id[purchase.id] = purchase
+end
+for number = 1, tonumber(take()) do
+    audit[number] = {at = take(), entry = take()}
 end
 
 -- Requests, images bought, cached and unknown, micro-dollars of cost and saved, images coalesced,
@@ -76,9 +111,31 @@ for _, change in ipairs(changes) do
     end
 end
 
+for _, record in ipairs(records) do
+    redis.call('ZREM', KEYS[6], record.name)
+    if record.state == '' then
+        redis.call('HDEL', KEYS[4], record.name)
+        redis.call('ZREM', KEYS[5], record.name)
+    else
+        redis.call('HSET', KEYS[4], record.name, record.state)
+        redis.call('ZADD', KEYS[5], record.ends, record.name)
+        if record.bought == '1' then
+            redis.call('ZADD', KEYS[6], record.ends, record.name)
+        end
+    end
+end
+
+for _, purchase in ipairs(unknown) do
+    redis.call('HSET', KEYS[8], purchase.id, purchase.text)
+    redis.call('ZADD', KEYS[9], purchase.at, purchase.id)
+end
+for _, change in ipairs(audit) do
+    write_audit(KEYS[10], change.at, change.entry)
+end
+
 -- List an hour before it has any usage: what is in no list is never found again.
 for _, hour in ipairs(hours) do
-    redis.call('ZADD', KEYS[4], hour.hour, hour.hour)
+    redis.call('ZADD', KEYS[7], hour.hour, hour.hour)
 end
 
 -- HINCRBY adds integers exactly; Lua's numbers are exact only up to 2^53.
@@ -96,7 +153,15 @@ end
 while place <= #ARGV do
     local hour, kind, id = hours[tonumber(take())], tonumber(take()), take()
     local numbers, group = take(), take()
+    local purchase = unknown_by_id[id]
     local former = redis.call('HGET', hour.kept[kind], id)
+    if former and not purchase and redis.call('HDEL', KEYS[8], id) == 1 then
+        redis.call('ZREM', KEYS[9], id)
+    end
+    -- The charge that a refund replaces may be older than what is kept by id.
+    if not former and purchase and purchase.charge ~= '' then
+        former = purchase.charge
+    end
     if former then
         local end_of_numbers = string.find(former, '[', 1, true)
         local old_numbers = string.sub(former, 1, end_of_numbers - 1)

@@ -1,5 +1,6 @@
 // Requests to the admin API. Every failure is an ApiError; an expired session leads to sign-in.
 import { useCallback, useEffect, useRef, useState } from "./html.js";
+import { BASE } from "./base.js";
 import { session } from "./state.js";
 
 const ENDED = "Your session has expired. Sign in again.";
@@ -16,11 +17,11 @@ export class ApiError extends Error {
 // Send one request to `path` under /admin/v1/, without the empty values of `query`. Returns
 // { data, headers }.
 export async function ask(method, path, { body, query, headers, signal } = {}) {
-  const response = await fetched(`/admin/v1/${path}${queryText(query)}`, {
+  const response = await fetched(`${BASE}admin/v1/${path}${queryText(query)}`, {
     method,
     signal,
     headers: {
-      "X-Gateway-Dashboard": "1",
+      "X-Gateway-Dashboard": BASE, // the path of the session's cookie
       ...(body === undefined ? {} : { "Content-Type": "application/json" }),
       ...headers,
     },

@@ -40,6 +40,14 @@ export const outcomeWord = (outcome) => OUTCOMES[outcome] ?? outcome;
 // The outcome's name in the API, for its word.
 export const outcomeName = (word) => Object.keys(OUTCOMES).find((name) => OUTCOMES[name] === word) ?? word;
 
+// Why a request failed: the limit that refused it with its usage, or the upstream's answer; "" if unknown.
+export function cause({ refused_by: by, upstream_status: status, reason }) {
+  if (!by) return [status && `Upstream ${status}`, reason].filter(Boolean).join(": ");
+  const held = Number(by.held) ? ` and ${by.held} held` : "";
+  const resets = by.resets_at ? `, resets at ${time(by.resets_at)}` : "";
+  return `${by.limit} of ${[by.scope, by.owner].filter(Boolean).join(" ")}: ${by.used}${held} of ${by.size} used, ${by.asked} asked${resets}`;
+}
+
 // A share from 0 to 1: "42.5 %".
 export const percent = (share, digits = 1) =>
   absent(share) ? NONE : `${(share * 100).toFixed(digits)} %`;

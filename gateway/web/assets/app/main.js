@@ -1,6 +1,7 @@
 // Starts the app: finds the session, then renders the page of the URL.
 import { html, render, useEffect } from "./html.js";
 import { findSession } from "./api.js";
+import { outside } from "./base.js";
 import { Announcer, Shell } from "./components/shell.js";
 import { Skeleton } from "./components/notice.js";
 import { NotFound } from "./pages/not_found.js";
@@ -24,4 +25,6 @@ function App() {
   <//>`;
 }
 
+// The page's own link is relative: it would lead elsewhere once the address changes.
+document.querySelector("link[rel=icon]").href = outside("/assets/icon.svg");
 render(html`<${App} />`, document.getElementById("app"));

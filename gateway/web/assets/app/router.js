@@ -1,16 +1,17 @@
 // The URL has the page, the date range and the filters, so that back and forward work.
 import { useEffect } from "./html.js";
+import { inside, outside } from "./base.js";
 import { store } from "./state.js";
 
 // Parameters that links to other pages keep.
 const KEPT = ["from", "to", "team"];
 
-const read = () => ({ path: location.pathname, query: new URLSearchParams(location.search) });
+const read = () => ({ path: inside(location.pathname), query: new URLSearchParams(location.search) });
 
 export const place = store(read());
 addEventListener("popstate", () => place.set(read()));
 
-// Go to a URL of the app, such as "/teams/red?from=2026-11-01".
+// Go to a URL of the app that `linkTo` returned, such as "/teams/red?from=2026-11-01".
 export function navigate(address, { replace = false } = {}) {
   const now = location.pathname + location.search;
   if (address !== now) history[replace ? "replaceState" : "pushState"](null, "", address);
@@ -48,7 +49,7 @@ export function linkTo(path, changes = {}) {
 
 function address(path, query) {
   const text = query.toString();
-  return text ? `${path}?${text}` : path;
+  return outside(text ? `${path}?${text}` : path);
 }
 
 // The route of a path and the values of its ":name" parts, or null.
@@ -86,7 +87,7 @@ export function useLinks(routes) {
       const plain = event.button === 0 && !event.metaKey && !event.ctrlKey && !event.shiftKey && !event.altKey;
       if (!link || !plain || event.defaultPrevented || link.target || link.hasAttribute("download")) return;
       const url = new URL(link.href);
-      if (url.origin !== location.origin || url.hash || !match(routes, url.pathname)) return;
+      if (url.origin !== location.origin || url.hash || !match(routes, inside(url.pathname))) return;
       event.preventDefault();
       navigate(url.pathname + url.search);
     };

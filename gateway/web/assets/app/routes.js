@@ -5,6 +5,7 @@ import { Alerts } from "./pages/alerts.js";
 import { Audit } from "./pages/audit.js";
 import { Cache } from "./pages/cache.js";
 import { Overview } from "./pages/overview.js";
+import { Purchases } from "./pages/purchases.js";
 import { Team } from "./pages/team.js";
 import { Teams } from "./pages/teams.js";
 
@@ -13,6 +14,7 @@ export const ROUTES = [
   { path: "/teams", label: "Teams", page: Teams },
   { path: "/teams/:team", page: Team },
   { path: "/activity", label: "Activity", page: Activity },
+  { path: "/purchases", label: "Purchases", page: Purchases },
   { path: "/cache", label: "Cache", page: Cache },
   { path: "/alerts", label: "Alerts", page: Alerts },
   { path: "/audit", label: "Audit", page: Audit },

@@ -104,8 +104,17 @@ function resolved(box, name) {
 }
 
 function shape(label, stroke, kind) {
-  if (kind === "lines") return { label, stroke, width: 2, spanGaps: true, points: { size: 5, fill: stroke } };
+  if (kind === "lines") {
+    const filter = (chart, index, shown) => (shown ? null : alone(chart.data[index]));
+    return { label, stroke, width: 2, spanGaps: true, points: { size: 5, fill: stroke, filter } };
+  }
   return { label, stroke, fill: stroke, width: 0, points: { show: false }, paths: uPlot.paths.bars({ size: [0.72, 40] }) };
+}
+
+// The place of the only known value, to be marked: a line through one value has no length.
+function alone(values) {
+  const places = values.flatMap((value, place) => (value === null ? [] : [place]));
+  return places.length === 1 ? places : null;
 }
 
 const sum = (values) => values.reduce((total, value) => total + Number(value ?? 0), 0);

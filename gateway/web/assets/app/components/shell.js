@@ -1,6 +1,7 @@
 // The frame around every page: skip link, navigation, theme and sign-out.
 import { classes, html, useEffect, useState } from "../html.js";
 import { signOut } from "../api.js";
+import { outside } from "../base.js";
 import { linkTo, place } from "../router.js";
 import { announce, announcement, chooseTheme, session, theme } from "../state.js";
 
@@ -15,7 +16,7 @@ export function Shell({ routes, current, children }) {
   return html`
     <a class="skip" href="#main">Skip to content</a>
     <header class="top">
-      <a class="brand" href=${linkTo("/")}><img src="/assets/icon.svg" alt="" width="22" height="22" />Image gateway</a>
+      <a class="brand" href=${linkTo("/")}><img src=${outside("/assets/icon.svg")} alt="" width="22" height="22" />Image gateway</a>
       <button type="button" class="menu" aria-expanded=${open ? "true" : "false"} aria-controls="side" onClick=${() => setOpen(!open)}>Menu</button>
     </header>
     <div id="side" class=${classes("side", open && "open")}>
@@ -25,7 +26,7 @@ export function Shell({ routes, current, children }) {
         </li>`)}</ul>
       </nav>
       <div class="side-foot">
-        <a href="/docs">API reference</a>
+        <a href=${outside("/docs")}>API reference</a>
         <${ThemeChoice} />
         <p class="who">Signed in as <b>${who}</b><span class="badge">${role}</span></p>
         <button type="button" onClick=${leave}>Sign out</button>

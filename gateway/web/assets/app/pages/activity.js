@@ -1,15 +1,15 @@
 // The latest requests on all gateways, and errors by kind.
-import { html, useEffect, useState } from "../html.js";
+import { html, useState } from "../html.js";
 import { get, useLoad } from "../api.js";
 import { codeColumn, countColumn, moneyColumn, sizeColumn, teamColumn, timeColumn } from "../components/columns.js";
 import { DateRange } from "../components/date_range.js";
-import { Problem } from "../components/dialog.js";
 import { Empty, Loaded } from "../components/notice.js";
 import { Page, Panel } from "../components/page.js";
+import { Pages } from "../components/pages.js";
 import { DataTable } from "../components/table.js";
 import { TeamFilter } from "../components/team_filter.js";
 import { useRange } from "../dates.js";
-import { milliseconds, outcomeName, outcomeWord } from "../format.js";
+import { cause, milliseconds, outcomeName, outcomeWord } from "../format.js";
 import { linkTo, setQuery, useQuery } from "../router.js";
 
 const AT_ONCE = 200;
@@ -51,7 +51,11 @@ function Requests({ team }) {
   return html`<${Panel} title="Latest requests" about="Newest first" tools=${tools}>
     <${Filters} key=${inputs.join(" ")} outcome=${outcome} keyId=${key} id=${id} errors=${errors} />
     <${Loaded} load=${load} lines=${8} title="The requests could not be loaded">
-      ${(first) => html`<${Pages} first=${first} asked=${asked} />`}
+      ${(first) => html`<${Pages} first=${first} name="requests" label="Load older requests"
+        load=${(before) => get("activity", { ...asked, before })}>
+        ${(rows) => html`<${DataTable} caption="Latest requests" columns=${REQUESTS} rows=${rows} file="requests"
+          empty=${html`<${Empty} title="No requests found"><p>Requests appear here within two seconds after they end.</p><//>`} />`}
+      <//>`}
     <//>
   <//>`;
 }
@@ -74,33 +78,12 @@ function Filters({ outcome, keyId, id, errors }) {
   </form>`;
 }
 
-// The first page of requests, and further ones that the user loads.
-function Pages({ first, asked }) {
-  const [shown, setShown] = useState(first);
-  const [state, setState] = useState({ busy: false, error: null });
-  useEffect(() => setShown(first), [first]);
-  const more = async () => {
-    setState({ busy: true, error: null });
-    try {
-      const next = await get("activity", { ...asked, before: shown.next });
-      setShown({ requests: [...shown.requests, ...next.requests], next: next.next });
-      setState({ busy: false, error: null });
-    } catch (error) {
-      setState({ busy: false, error });
-    }
-  };
-  return html`<${DataTable} caption="Latest requests" columns=${REQUESTS} rows=${shown.requests} file="requests"
-      empty=${html`<${Empty} title="No requests found"><p>Requests appear here within two seconds after they end.</p><//>`} />
-    <${Problem} error=${state.error} />
-    ${shown.next && html`<button type="button" disabled=${state.busy} onClick=${more}>${state.busy ? "Loading …" : "Load older requests"}</button>`}`;
-}
-
 const REQUESTS = [
   timeColumn("at", "Time", { head: true }),
   teamColumn(),
   codeColumn("key", "Key"),
-  { key: "outcome", label: "Outcome", csv: [["Outcome", (row) => outcomeWord(row.outcome)], ["Code", (row) => row.code], ["Status", (row) => row.status]],
-    cell: (row) => html`${row.route && row.route !== "unknown" ? row.route : outcomeWord(row.outcome)} <span class="muted">${row.status}${row.code && row.code !== row.outcome && ` ${row.code}`}</span>` },
+  { key: "outcome", label: "Outcome", csv: [["Outcome", (row) => outcomeWord(row.outcome)], ["Code", (row) => row.code], ["Status", (row) => row.status], ["Cause", cause]],
+    cell: (row) => html`${row.route && row.route !== "unknown" ? row.route : outcomeWord(row.outcome)} <span class="muted">${row.status}${row.code && row.code !== row.outcome && ` ${row.code}`}</span>${cause(row) && html`<p class="cause muted">${cause(row)}</p>`}` },
   { ...sizeColumn, class: undefined },
   countColumn("images", "Images"),
   moneyColumn("cost_usd", "Cost"),

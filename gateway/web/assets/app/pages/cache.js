@@ -38,11 +38,16 @@ export function Cache() {
 
 const ratio = ({ hits, misses }) => (hits + misses ? hits / (hits + misses) : null);
 
-function Numbers({ cache: { memory, redis, max_bytes } }) {
+function Behind({ tier, name }) {
+  return html`<${Tile} label=${`Hit ratio of ${name}`} value=${percent(ratio(tier))} detail=${`${count(tier.hits)} of ${counted(tier.hits + tier.misses, "look-up")} that memory missed`} />`;
+}
+
+function Numbers({ cache: { memory, disk, redis, max_bytes } }) {
   return html`<${Tiles}>
     <${Tile} label="Hit ratio" value=${percent(ratio(memory))} detail=${`${count(memory.hits)} of ${counted(memory.hits + memory.misses, "look-up")} in memory`} />
     <${Tile} label="In memory" value=${bytes(memory.bytes)} detail=${`of ${bytes(max_bytes)}, ${counted(memory.entries, "answer")}`} />
-    ${redis ? html`<${Tile} label="Hit ratio of Redis" value=${percent(ratio(redis))} detail=${`${count(redis.hits)} of ${counted(redis.hits + redis.misses, "look-up")} that memory missed`} />`
+    ${disk && html`<${Behind} tier=${disk} name="the disk" />`}
+    ${redis ? html`<${Behind} tier=${redis} name="Redis" />`
       : html`<${Tile} label="Shared cache" value="none" detail="each gateway has its own cache" />`}
   <//>`;
 }

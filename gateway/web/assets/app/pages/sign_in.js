@@ -1,6 +1,7 @@
 // Exchanges an admin token for a session. The URL stays, so that its page follows.
 import { html, useEffect, useRef, useState } from "../html.js";
 import { signIn } from "../api.js";
+import { outside } from "../base.js";
 import { Field } from "../components/field.js";
 import { Notice } from "../components/notice.js";
 import { leftPage } from "../components/page.js";
@@ -30,7 +31,7 @@ export function SignIn() {
   };
   return html`<main class="sign-in">
     <div class="panel">
-      <h1><img src="/assets/icon.svg" alt="" width="28" height="28" />Image gateway</h1>
+      <h1><img src=${outside("/assets/icon.svg")} alt="" width="28" height="28" />Image gateway</h1>
       ${message && html`<${Notice} kind="info" role="status"><p>${message}</p><//>`}
       <form onSubmit=${submit}>
         <input type="text" name="username" autocomplete="username" value="Image gateway" hidden readonly />

@@ -5,7 +5,7 @@ import { Confirm } from "../components/dialog.js";
 import { Empty, Loaded } from "../components/notice.js";
 import { Page, Panel } from "../components/page.js";
 import { Quotas } from "../components/quota.js";
-import { count } from "../format.js";
+import { count, seconds } from "../format.js";
 import { linkTo, navigate } from "../router.js";
 import { announce, useMayChange } from "../state.js";
 import { Keys } from "./keys.js";
@@ -47,7 +47,7 @@ export function Team({ team: name }) {
   <//>`;
 }
 
-const Gone = () => html`<${Empty} title="Team not found"><p><a href="/teams">All teams</a></p><//>`;
+const Gone = () => html`<${Empty} title="Team not found"><p><a href=${linkTo("/teams")}>All teams</a></p><//>`;
 
 function Rules({ team }) {
   const list = (names) => (names === null ? "all" : names.join(", ") || "none");
@@ -57,10 +57,17 @@ function Rules({ team }) {
     ["Qualities", list(team.qualities)],
     ["Images a request", team.max_n === null ? "the model's maximum" : `at most ${count(team.max_n)}`],
     ["Cache", team.cache ? "on: identical requests get cached answers" : "off: every request buys new images"],
+    ["Form of pictures", team.deliver ?? "as the gateway's configuration says"],
+    ["Repeats of an unknown outcome", repeats(team.unknown_hold_seconds)],
   ];
   return html`<${Panel} title="Allowed requests"><dl class="facts">
     ${rows.map(([label, text]) => html`<div key=${label}><dt>${label}</dt><dd>${text}</dd></div>`)}
   </dl><//>`;
+}
+
+function repeats(hold) {
+  if (hold === null) return "refused for as long as the gateway's configuration says";
+  return hold === 0 ? "bought again at once" : `refused for ${seconds(hold)}`;
 }
 
 function Delete({ team: { team, etag }, onClose }) {

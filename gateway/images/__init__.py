@@ -1,0 +1,1 @@
+"""Pictures: their kinds and names, where the gateway keeps them, and how clients get them."""

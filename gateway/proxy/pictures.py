@@ -1,0 +1,221 @@
+"""The pictures of an answer on its way: fetched, kept, and shown in the form that a client reads.
+
+Everything here comes after the purchase was settled, and none of it fails an answer: that is paid
+for. A picture that cannot be fetched goes out as its URL, one that cannot be kept as its base64.
+
+A picture is kept when a form first links to it. The answer in memory stays as it was sent, so that
+another form of it, or a picture that the image store no longer has, costs no purchase.
+"""
+
+import asyncio
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import islice
+from math import inf
+
+import structlog
+from msgspec.structs import replace
+
+from gateway.core.byte_budget import ByteBudget
+from gateway.core.model import Bought, Picture
+from gateway.core.single_flight import Flights
+from gateway.core.tasks import Service
+from gateway.images.fetch import Fetcher
+from gateway.images.forms import is_ready, picture_bytes, render, wants_link, with_base64
+from gateway.images.links import Links
+from gateway.images.store import ImageStore
+from gateway.proxy.context import Context
+from gateway.proxy.url_expiry import is_embedded, keep_seconds, url_ends
+from gateway.quota.image_response import ImageResponse
+
+log = structlog.get_logger(source="pictures")
+
+DISK_SECONDS = 2.0
+"""How long an answer waits for its pictures to be kept. That goes on in the background."""
+
+BUDGET_BYTES = 128 * 1024 * 1024
+"""Memory for pictures that are decoded or encoded. Further ones wait, but for no slow server."""
+
+FURTHER = 2
+"""How many more pictures than were asked for are fetched."""
+
+LARGE_BYTES = 262_144
+"""Larger answers are changed in a thread: it takes a millisecond for each."""
+
+
+@dataclass(eq=False)
+class Pictures(Service):
+    """Fetches, keeps and shows pictures. `wall` returns the time.
+
+    Without a `store` nothing is kept, without a `fetcher` nothing fetched. `budget` bounds the
+    pictures that are decoded or encoded at a time. `remember` adds the names of an answer's
+    pictures to the answer in memory.
+    """
+
+    wall: Callable[[], float]
+    links: Links = field(default_factory=lambda: Links(b""))
+    store: ImageStore | None = None
+    fetcher: Fetcher | None = None
+    remember: Callable[[str, Bought], None] = lambda name, bought: None
+    budget: ByteBudget = field(default_factory=lambda: ByteBudget(BUDGET_BYTES))
+    _keeping: Flights[Bought] = field(default_factory=Flights)
+
+    async def start(self) -> None:
+        """Start to fetch."""
+        if self.fetcher is not None:
+            await self.fetcher.start()
+
+    async def close(self) -> None:
+        """Stop."""
+        await self._keeping.drain(0)
+        if self.fetcher is not None:
+            await self.fetcher.close()
+
+    # -- a purchase -----------------------------------------------------------------------------
+
+    async def complete(self, bought: Bought, answered: ImageResponse, context: Context) -> Bought:
+        """Note what is known of the pictures, and add the base64 of those that came as URLs."""
+        given, life = answered.given, context.settings.cache.url_ttl_seconds
+        ends = url_ends([image.url for image in given], bought.at, life)
+        known = (
+            Picture(has_url=bool(image.url), until=end)
+            for image, end in zip(given, ends, strict=True)
+        )
+        bought = replace(bought, pictures=tuple(known))
+        lacking = {place: image.url for place, image in enumerate(given) if not image.has_base64}
+        if not lacking:
+            return bought
+        try:
+            with context.record.waiting():
+                return await self._fetched(bought, lacking, context)
+        except asyncio.CancelledError:  # the drain's time is up, and the answer is in hand
+            if (task := asyncio.current_task()) is not None:
+                task.uncancel()
+            log.info("picture not fetched: the gateway stops", id=context.record.id)
+        except Exception as defect:  # of any kind: the answer is paid for
+            log.exception("picture not fetched", id=context.record.id, exc_info=defect)
+        return bought
+
+    async def _fetched(
+        self, bought: Bought, lacking: Mapping[int, str], context: Context
+    ) -> Bought:
+        """Return the answer with the base64 of the pictures at these URLs, as far as it is had."""
+        settings, most = context.settings, context.request.n + FURTHER
+        embedded = {place for place, url in lacking.items() if is_embedded(url)}
+        found = await _decoded(bought.body, embedded) if embedded else {}
+        remote = dict(islice((each for each in lacking.items() if each[0] not in embedded), most))
+        if remote and self.fetcher is not None:
+            fetched = await self.fetcher.fetch_all(
+                list(remote.values()),
+                settings.upstream.base_url,
+                settings.images.fetch_hosts,
+                settings.upstream.max_response_bytes,
+            )
+            found |= {
+                place: data for place, data in zip(remote, fetched, strict=True) if data is not None
+            }
+        if not found:
+            return bought
+        async with self.budget.hold(min(sum(map(len, found.values())), self.budget.size)):
+            body = await asyncio.to_thread(with_base64, bought.body, found)
+        pictures = tuple(
+            replace(picture, fetched=True) if place in found else picture
+            for place, picture in enumerate(bought.pictures)
+        )
+        return replace(bought, body=body, pictures=pictures)
+
+    # -- an answer ------------------------------------------------------------------------------
+
+    async def shown(self, bought: Bought, context: Context) -> bytes:
+        """Return the answer in the form that the client reads."""
+        form, now = context.form, self.wall()
+        if is_ready(bought.pictures, form, now):
+            return bought.body
+        link, settings = None, context.settings
+        try:
+            origin = context.origin() if settings.has_links else ""
+            if origin and self.store is not None:
+                bought = await self._linked(self.store, bought, context, now)
+                until = now + settings.images.link_seconds
+                link = partial(self.links.link, origin, until=until)
+            change = partial(render, bought, form, link, now)
+            if len(bought.body) < LARGE_BYTES:
+                return change()
+            return await asyncio.to_thread(change)
+        except Exception as defect:  # of any kind: the answer is paid for
+            log.exception("answer not put into its form", id=context.record.id, exc_info=defect)
+            return bought.body
+
+    async def _linked(
+        self, store: ImageStore, bought: Bought, context: Context, now: float
+    ) -> Bought:
+        """Return the answer with the names of the pictures that its form links to.
+
+        Those that are not in the store, or no longer, are kept now.
+        """
+        pictures = list(bought.pictures or (Picture(),) * bought.images)
+        missing = set[int]()
+        for place, picture in enumerate(pictures):
+            if not wants_link(picture, context.form, now):
+                continue
+            if not (picture.name and await store.has(picture.name)):
+                missing.add(place)
+                pictures[place] = replace(picture, name="")
+        bought = replace(bought, pictures=tuple(pictures))
+        if not missing:
+            return bought
+        # The same answer may be asked for many times at once.
+        name = f"{id(bought.body)} {sorted(missing)}"
+        keep = partial(self._keep, store, bought, missing, context.fingerprint)
+        try:
+            async with asyncio.timeout(DISK_SECONDS):
+                return await self._keeping.lead_or_join(name, keep).result()
+        except TimeoutError:
+            return bought
+
+    async def _keep(
+        self, store: ImageStore, bought: Bought, places: Collection[int], fingerprint: str
+    ) -> Bought:
+        """Keep the pictures at these places, and return the answer with their names."""
+        async with self.budget.hold(min(len(bought.body), self.budget.size)):
+            found = await _decoded(bought.body, places)
+            names = {place: await store.keep(data) for place, data in found.items()}
+        pictures = tuple(
+            replace(picture, name=names.get(place) or picture.name)
+            for place, picture in enumerate(bought.pictures)
+        )
+        named = replace(bought, pictures=pictures)
+        self.remember(fingerprint, named)
+        return named
+
+
+def lifetime(
+    bought: Bought, answered: ImageResponse, most: float, context: Context, now: float
+) -> float:
+    """How many seconds from `now` an answer can be used, at most `most`.
+
+    A picture whose base64 is there lasts; another one does as long as its URL works. Its life began
+    with the purchase: to fetch pictures in vain takes a part of it.
+    """
+    pictures = bought.pictures or (Picture(),) * len(answered.given)
+    urls = [
+        image.url
+        for image, picture in zip(answered.given, pictures, strict=True)
+        if not (image.has_base64 or picture.fetched)
+    ]
+    life = keep_seconds(urls, bought.at, inf, context.settings.cache.url_ttl_seconds)
+    return min(most, life - (now - bought.at))
+
+
+def cache_seconds(bought: Bought, answered: ImageResponse, context: Context, now: float) -> float:
+    """How long from `now` the cache may keep an answer: a whole one, while its pictures last."""
+    if not context.cache.store or answered.images < context.request.n:
+        return 0.0
+    return lifetime(bought, answered, context.settings.cache.ttl_seconds, context, now)
+
+
+async def _decoded(body: bytes, places: Collection[int]) -> dict[int, bytes]:
+    if len(body) < LARGE_BYTES:
+        return picture_bytes(body, places)
+    return await asyncio.to_thread(picture_bytes, body, places)

@@ -1,0 +1,156 @@
+"""`gateway generate`: pictures through a running gateway, into files."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import RawTestServer
+from click.testing import Result
+
+from gateway.core.model import Limits
+from gateway.upstream.sandbox import UpstreamFault
+from tests.support.line import Line
+from tests.support.rig import Rig, running_rig
+
+PROMPT = "A simple red apple"
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+@pytest.fixture
+async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
+    folder = tmp_path / "gateway"
+    folder.mkdir()
+    async with running_rig(folder) as running:
+        yield running
+
+
+async def generate(line: Line, rig: Rig, key: str, *arguments: str) -> Result:
+    return await asyncio.to_thread(
+        line.click, "generate", PROMPT, "--url", rig.gateway.url, *arguments, GATEWAY_KEY=key
+    )
+
+
+async def test_a_picture_is_bought_once_and_written_into_a_file(line: Line, rig: Rig) -> None:
+    key = await rig.key()
+    bought = await generate(line, rig, key)
+    assert bought.exit_code == 0, bought.output
+    assert bought.stdout.startswith("a-simple-red-apple.png  1024x1024  ")
+    assert "bought. Request id: " in bought.stderr
+    assert bought.stderr.startswith("$0.")
+    picture = (line.folder / "a-simple-red-apple.png").read_bytes()
+    assert picture.startswith(PNG)
+    again = await generate(line, rig, key, "-o", "apple.png")
+    assert again.exit_code == 0, again.output
+    assert "saved $0.053, from the cache, not bought" in again.stderr
+    assert (line.folder / "apple.png").read_bytes() == picture
+    assert rig.sandbox.counts.images_drawn == 1
+    fresh = await generate(line, rig, key, "--fresh")
+    assert "bought." in fresh.stderr
+    assert fresh.stdout.startswith("a-simple-red-apple-2.png ")  # the first one is not replaced
+    assert rig.sandbox.counts.images_drawn == 2
+
+
+async def test_several_pictures_get_numbers_and_options_are_passed_on(line: Line, rig: Rig) -> None:
+    key = await rig.key()
+    done = await generate(line, rig, key, "--n", "2", "-o", "a.png", "--size", "1536x1024")
+    assert done.exit_code == 0, done.output
+    assert [text.split("  ")[:2] for text in done.stdout.splitlines()] == [
+        ["a-1.png", "1536x1024"],
+        ["a-2.png", "1536x1024"],
+    ]
+    unnamed = await generate(line, rig, key, "--n", "2", "--quality", "low")
+    names = [text.split()[0] for text in unnamed.stdout.splitlines()]
+    assert names == ["a-simple-red-apple.png", "a-simple-red-apple-2.png"]
+    assert all((line.folder / name).read_bytes().startswith(PNG) for name in names)
+
+
+async def test_refusals_and_failures_are_one_line(line: Line, rig: Rig) -> None:
+    key = await rig.key(limits=Limits(images_per_day=1))
+    rig.sandbox.faults.append(UpstreamFault(kind="cut_in_body"))
+    cut = await generate(line, rig, key)
+    refused = await generate(line, rig, key, "--size", "1536x1024")
+    unknown = await generate(line, rig, "sk-gw-nobody")
+    words = await generate(line, rig, key, "--size", "huge")
+    for failed, text in (
+        (cut, "Error: "),
+        (refused, "images_per_day"),
+        (unknown, "key"),
+        (words, "size must be"),
+    ):
+        assert (failed.exit_code, failed.stdout) == (1, "")
+        assert text in failed.stderr
+        assert len(failed.stderr.splitlines()) == 1
+    assert list(line.folder.glob("*.png")) == []
+
+
+def test_without_a_gateway_or_a_key_it_says_what_to_do(line: Line) -> None:
+    free = "http://127.0.0.1:9"
+    alone = line.click("generate", PROMPT, "--url", free, GATEWAY_KEY="sk-gw-a")
+    assert (alone.exit_code, alone.stdout) == (1, "")
+    assert "gateway serve --demo" in alone.stderr
+    keyless = line.click("generate", PROMPT, "--url", free)
+    assert "There is no key in data/demo.key. Set GATEWAY_KEY" in keyless.stderr
+    (line.folder / "key").write_text("two words\n")
+    odd = line.click("generate", PROMPT, "--url", free, "--key-file", "key")
+    assert "does not hold a key" in odd.stderr
+    for url in ("ftp://x", "http://["):
+        wrong = line.click("generate", PROMPT, "--url", url, GATEWAY_KEY="k")
+        assert wrong.exit_code == 2
+        assert "--url must be a URL" in wrong.stderr
+
+
+async def test_a_new_file_is_not_written_through_a_link(line: Line, rig: Rig) -> None:
+    (line.folder / "a-simple-red-apple.png").symlink_to("elsewhere.png")
+    done = await generate(line, rig, await rig.key())
+    assert done.stdout.startswith("a-simple-red-apple-2.png ")
+    assert not (line.folder / "elsewhere.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("status", "answer"),
+    [
+        (200, {"data": [{"url": "https://h/\x1b]0;owned\x07"}], "size": "\x1b[2J"}),
+        (200, {"data": [{"b64_json": "aGVsbG8="}], "size": "\x1b]0;owned\x07"}),
+        (400, {"error": {"message": "\x1b]0;owned\x07"}}),
+    ],
+)
+async def test_no_answer_controls_the_terminal(
+    line: Line, status: int, answer: dict[str, Any]
+) -> None:
+    async def handle(request: web.BaseRequest) -> web.Response:
+        await request.read()
+        return web.json_response(answer, status=status)
+
+    async with RawTestServer(handle) as server:
+        shown = await asyncio.to_thread(
+            line.click, "generate", PROMPT, "--url", str(server.make_url("/")), GATEWAY_KEY="k"
+        )
+    assert shown.exit_code == (status != 200)
+    assert r"\x1b]0;owned\x07" in shown.output
+    assert "\x1b" not in shown.output
+
+
+async def test_a_terminal_shows_that_time_passes(line: Line, rig: Rig) -> None:
+    line.environ["GATEWAY_KEY"] = await rig.key()
+    rig.sandbox.settings.latency = 0.5
+    command = ("generate", PROMPT, "--url", rig.gateway.url)
+    shown = await asyncio.to_thread(line.show, *command)
+    assert "Drawing" in shown
+    assert "0:00:0" in shown
+
+
+async def test_a_connection_that_is_cut_may_have_cost_something(line: Line) -> None:
+    async def cut(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"}")
+        writer.transport.abort()
+
+    server = await asyncio.start_server(cut, "127.0.0.1", 0)
+    async with server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        environ = {"GATEWAY_KEY": "sk-gw-a"}
+        done = await asyncio.to_thread(line.click, "generate", PROMPT, "--url", url, **environ)
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert "The picture may have been bought" in done.stderr

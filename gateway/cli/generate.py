@@ -29,12 +29,18 @@ from gateway.web.http_server import reachable
 
 KEY_VARIABLE = "GATEWAY_KEY"
 
+NO_CACHE = "no-cache"
+
 SLACK_SECONDS = FETCH_SECONDS + 30.0
 """How much longer than the gateway's own time limit for the upstream the command waits: the gateway
 may still fetch the picture."""
 
+AGAIN = "The same command again gets it if the gateway has it."
+
 NAME_CHARACTERS = 40
 """The longest name of a file that is made from a prompt."""
+
+_SUFFIXES = (".png", ".jpg", ".webp")
 
 _STATES = {
     "hit": "from the cache, not bought",
@@ -55,6 +61,7 @@ class _Answer(Struct, frozen=True):
 
 class _Error(Struct, frozen=True):
     message: str
+    code: str | None = None
 
 
 class _Refusal(Struct, frozen=True):
@@ -111,18 +118,25 @@ def generate(
     """
     settings = read_settings(config)
     given = {name: value for name, value in options.items() if value is not None}
-    headers, answer = asyncio.run(
-        _ask(
-            _route(url, settings),
-            _key(key_file, settings),
-            {"prompt": prompt, **given, "response_format": "b64_json"},
-            fresh=fresh,
-            seconds=settings.upstream.timeout_seconds + SLACK_SECONDS,
+    try:
+        headers, answer = asyncio.run(
+            _ask(
+                _route(url, settings),
+                _key(key_file, settings),
+                {"prompt": prompt, **given, "response_format": "b64_json"},
+                fresh=fresh,
+                seconds=settings.upstream.timeout_seconds + SLACK_SECONDS,
+            )
         )
-    )
+    except KeyboardInterrupt:
+        note(f"The gateway may go on and buy the picture. {AGAIN}")
+        raise
     pictures = [picture for image in answer.data if (picture := _bytes(image))]
     for file, picture in _written(output, prompt, pictures):
         click.echo(f"{file}  {_shown(answer.size or '')}  {len(picture):,} bytes")
+        kind, suffix = kind_of(picture), file.suffix.lower().replace("jpeg", "jpg")
+        if kind and suffix in _SUFFIXES and suffix != f".{kind}":
+            note(f"{file} holds a {kind} picture, whatever its name says.")
     for image in answer.data:
         if _bytes(image) is None and image.url:
             click.echo(f"The gateway could not fetch this picture: {_shown(image.url)}")
@@ -151,10 +165,17 @@ def _route(url: str | None, settings: Settings) -> str:
     return f"{base if base.endswith('/v1') else f'{base}/v1'}/images/generations"
 
 
-def _key(file: Path | None, settings: Settings) -> str:
+class _Key(Struct, frozen=True):
+    """A team's key, and where it was found."""
+
+    text: str
+    place: str
+
+
+def _key(file: Path | None, settings: Settings) -> _Key:
     """The team's key. Raises StartError."""
     if file is None and (key := os.environ.get(KEY_VARIABLE, "").strip()):
-        return key
+        return _Key(key, KEY_VARIABLE)
     place = file or data_folder(settings) / "demo.key"
     try:
         key = place.read_text().strip()
@@ -165,16 +186,16 @@ def _key(file: Path | None, settings: Settings) -> str:
         raise StartError(f"The key's file {place} cannot be read: {error}.") from None
     if not re.fullmatch(r"[!-~]+", key):
         raise StartError(f"The file {place} does not hold a key.")
-    return key
+    return _Key(key, str(place))
 
 
 async def _ask(
-    url: str, key: str, fields: dict[str, Any], *, fresh: bool, seconds: float
+    url: str, key: _Key, fields: dict[str, Any], *, fresh: bool, seconds: float
 ) -> tuple[CIMultiDictProxy[str], _Answer]:
     """Ask, and show the time that passes. Raises ClickException."""
-    headers = {"Authorization": f"Bearer {key}"}
+    headers = {"Authorization": f"Bearer {key.text}"}
     if fresh:
-        headers["Cache-Control"] = "no-cache"
+        headers["Cache-Control"] = NO_CACHE
     limit = aiohttp.ClientTimeout(total=seconds)
     try:
         with _progress() as progress:
@@ -186,7 +207,7 @@ async def _ask(
                 body = await response.read()
         if response.status == 200:
             return response.headers, msgspec.json.decode(body, type=_Answer)
-        raise click.ClickException(_refusal(response.status, body))
+        raise click.ClickException(_refusal(response.status, body, key))
     except TimeoutError:
         raise click.ClickException(f"{url} did not answer within {seconds:g} s.") from None
     except msgspec.DecodeError:
@@ -195,8 +216,7 @@ async def _ask(
         ) from None
     except (aiohttp.ServerDisconnectedError, aiohttp.ClientPayloadError, ConnectionResetError):
         raise click.ClickException(
-            f"{url} cut the connection. The picture may have been bought: the same command again "
-            "gets it if the gateway has it."
+            f"{url} cut the connection. The picture may have been bought. {AGAIN}"
         ) from None
     except (aiohttp.ClientError, ValueError) as error:
         why = getattr(error, "strerror", None) or type(error).__name__
@@ -218,11 +238,17 @@ def _progress() -> Progress:
     )
 
 
-def _refusal(status: int, body: bytes) -> str:
+def _refusal(status: int, body: bytes, key: _Key) -> str:
     try:
-        return _shown(msgspec.json.decode(body, type=_Refusal).error.message)
+        error = msgspec.json.decode(body, type=_Refusal).error
     except msgspec.DecodeError:
         return f"The answer has status {status} and is not the gateway's."
+    text = _shown(error.message)
+    if error.code == "invalid_api_key":
+        text += f" The key came from {key.place}."
+    if NO_CACHE in text:
+        text += " The option --fresh sends that."
+    return text
 
 
 # -- the answer ---------------------------------------------------------------------------------

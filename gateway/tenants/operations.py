@@ -127,12 +127,15 @@ def _view(team: Team | None) -> Listing | None:
 
 
 def _deletion(directory: DirectoryChanges, team: Team, by: Actor) -> DirectoryWrite:
-    """Keep a deleted team's name, for its history, and revoke its keys."""
+    """Keep a deleted team's name, for its history, revoke its keys, and purge its answers.
+
+    A new team of the same name finds none of them.
+    """
     working = [key for key in directory.keys if key.team == team.name and key.state != "revoked"]
     revoked = key_write(
         by, *(("key.revoke", key, replace(key, state="revoked")) for key in working)
     )
-    deleted = Team(name=team.name, deleted=True, purged=team.purged)
+    deleted = Team(name=team.name, deleted=True, purged=team.purged + 1)
     audit = [team_entry(by, team.name, listing(team), None), *revoked.audit]
     return DirectoryWrite(teams=[deleted], keys=revoked.keys, audit=audit)
 

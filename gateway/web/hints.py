@@ -10,9 +10,6 @@ from gateway.core.errors import NotFound, Unauthenticated
 
 GENERATIONS = "/images/generations"
 
-_OTHERS = ("/images/edits", "/images/variations", "/chat/completions", "/completions", "/responses")
-"""Routes of OpenAI's API that clients ask for, and that this gateway does not serve."""
-
 _KEY_HEADERS = ("api-key", "x-api-key")
 """Where Azure's clients, and others, put their key."""
 
@@ -33,12 +30,10 @@ def no_such_route(path: str, prefix: str, routes: Iterable[str]) -> NotFound:
                 f"There is no such route. The right address is {prefix}{route}: give clients a base"
                 f" URL that ends in {prefix}, once and without a slash after it."
             )
-    if plain.endswith(_OTHERS):
-        return NotFound(
-            "There is no such route. This gateway serves image generations only: POST "
-            f"{prefix}{GENERATIONS}."
-        )
-    return NotFound()
+    return NotFound(
+        "There is no such route. This gateway serves image generations only: POST "
+        f"{prefix}{GENERATIONS}."
+    )
 
 
 def where_the_key_belongs(headers: Mapping[str, str]) -> Unauthenticated | None:

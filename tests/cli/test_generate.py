@@ -1,6 +1,7 @@
 """`gateway generate`: pictures through a running gateway, into files."""
 
 import asyncio
+import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from gateway.core.model import Limits
 from gateway.upstream.sandbox import UpstreamFault
 from tests.support.line import Line
 from tests.support.rig import Rig, running_rig
+from tests.support.steps import until_asked
 
 PROMPT = "A simple red apple"
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -71,19 +73,45 @@ async def test_refusals_and_failures_are_one_line(line: Line, rig: Rig) -> None:
     key = await rig.key(limits=Limits(images_per_day=1))
     rig.sandbox.faults.append(UpstreamFault(kind="cut_in_body"))
     cut = await generate(line, rig, key)
+    repeated = await generate(line, rig, key)
     refused = await generate(line, rig, key, "--size", "1536x1024")
     unknown = await generate(line, rig, "sk-gw-nobody")
     words = await generate(line, rig, key, "--size", "huge")
     for failed, text in (
         (cut, "Error: "),
+        (repeated, " The option --fresh sends that."),
         (refused, "images_per_day"),
-        (unknown, "key"),
+        (unknown, "The key came from GATEWAY_KEY."),
         (words, "size must be"),
     ):
         assert (failed.exit_code, failed.stdout) == (1, "")
         assert text in failed.stderr
         assert len(failed.stderr.splitlines()) == 1
     assert list(line.folder.glob("*.png")) == []
+
+
+async def test_a_name_that_does_not_fit_the_picture_is_said(line: Line, rig: Rig) -> None:
+    key = await rig.key()
+    for name, said in (("a.jpg", "a.jpg holds a png picture"), ("a.PNG", ""), ("a.b", "")):
+        done = await generate(line, rig, key, "-o", name)
+        assert (line.folder / name).read_bytes().startswith(PNG)
+        assert said in done.stderr
+        assert ("holds" in done.stderr) == bool(said)
+
+
+async def test_to_interrupt_it_says_that_the_purchase_may_go_on(line: Line, rig: Rig) -> None:
+    rig.sandbox.settings.latency = 3.0
+    line.environ["GATEWAY_KEY"] = await rig.key()
+    process = line.start("generate", PROMPT, "--url", rig.gateway.url)
+    try:
+        await until_asked(rig, 1)
+        process.send_signal(signal.SIGINT)
+        said = (await asyncio.to_thread(process.communicate, timeout=60))[1]
+    finally:
+        process.kill()
+    assert process.returncode == 1
+    assert "Traceback" not in said
+    assert "may go on and buy the picture. The same command again" in said
 
 
 def test_without_a_gateway_or_a_key_it_says_what_to_do(line: Line) -> None:

@@ -66,6 +66,15 @@ async def test_purged_answers_do_not_come_back_with_a_new_team(rig: Rig) -> None
     assert not await kept(rig)
 
 
+async def test_a_new_team_finds_no_answers_of_a_deleted_one_of_its_name(rig: Rig) -> None:
+    await rig.generate(await rig.key("red"))
+    assert (await rig.ask_admin("DELETE", "teams/red")).status < 300
+    assert (await rig.ask_admin("POST", "teams", json={"team": "red"})).status < 300
+    again = await rig.generate(await rig.further_key("red"))
+    assert again.headers["Cache-Status"].endswith("stored")
+    assert rig.sandbox.counts.asked == 2
+
+
 async def test_one_answer_is_purged_by_its_fingerprint(rig: Rig) -> None:
     key = await rig.key("red")
     for prompt in (PROMPT, "another"):

@@ -8,7 +8,8 @@ another form of it, or a picture that the image store no longer has, costs no pu
 """
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
@@ -154,25 +155,25 @@ class Pictures(Service):
 
         Those that are not in the store, or no longer, are kept now.
         """
-        pictures = list(bought.pictures or (Picture(),) * bought.images)
-        missing = set[int]()
-        for place, picture in enumerate(pictures):
-            if not wants_link(picture, context.form, now):
-                continue
-            if not (picture.name and await store.has(picture.name)):
-                missing.add(place)
-                pictures[place] = replace(picture, name="")
-        bought = replace(bought, pictures=tuple(pictures))
-        if not missing:
-            return bought
-        # The same answer may be asked for many times at once.
-        name = f"{id(bought.body)} {sorted(missing)}"
-        keep = partial(self._keep, store, bought, missing, context.fingerprint)
-        try:
+        pictures = bought.pictures or (Picture(),) * bought.images
+        names = {
+            place: picture.name
+            for place, picture in enumerate(pictures)
+            if wants_link(picture, context.form, now)
+        }
+        missing = set(names)
+        with suppress(TimeoutError):
             async with asyncio.timeout(DISK_SECONDS):
-                return await self._keeping.lead_or_join(name, keep).result()
-        except TimeoutError:
-            return bought
+                for place, name in names.items():
+                    if name and await store.has(name):
+                        missing.discard(place)
+                if missing:
+                    # The same answer may be asked for many times at once.
+                    flight = f"{id(bought.body)} {sorted(missing)}"
+                    lacking = _without_names(bought, pictures, missing)
+                    keep = partial(self._keep, store, lacking, missing, context.fingerprint)
+                    return await self._keeping.lead_or_join(flight, keep).result()
+        return _without_names(bought, pictures, missing)
 
     async def _keep(
         self, store: ImageStore, bought: Bought, places: Collection[int], fingerprint: str
@@ -213,6 +214,15 @@ def cache_seconds(bought: Bought, answered: ImageResponse, context: Context, now
     if not context.cache.store or answered.images < context.request.n:
         return 0.0
     return lifetime(bought, answered, context.settings.cache.ttl_seconds, context, now)
+
+
+def _without_names(bought: Bought, pictures: Iterable[Picture], places: Collection[int]) -> Bought:
+    """Return the answer with these pictures, without the names of those at these places."""
+    named = (
+        replace(picture, name="") if place in places else picture
+        for place, picture in enumerate(pictures)
+    )
+    return replace(bought, pictures=tuple(named))
 
 
 async def _decoded(body: bytes, places: Collection[int]) -> dict[int, bytes]:

@@ -102,6 +102,9 @@ def _check_named_files(settings: Settings, sources: Sources, faults: list[Fault]
         certificate_of(settings.server)
     except ValueError as error:
         faults.append(sources.fault("server.tls_cert", str(error)))
+    folder = settings.images.folder
+    if settings.images.enabled and folder.exists() and not folder.is_dir():
+        faults.append(sources.fault("images.url", "names a file, not a folder"))
     for option, place in (("store.url", settings.store.place), ("cache.url", settings.cache.place)):
         try:
             check_client_files(place.tls_files if place else {})

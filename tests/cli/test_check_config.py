@@ -147,3 +147,17 @@ def test_the_files_of_a_redis_url_must_exist_and_fit(folder: Path, option: str) 
             faults, _ = find_faults(None, None, {variable: f"{scheme}://:secret@h?{files}"})
             place = f"environment {variable}"
             assert list(map(str, faults)) == ([f"{place}: {fault}"] if fault else [])
+
+
+def test_the_image_store_is_a_folder_or_not_there_yet(folder: Path) -> None:
+    write(folder / "file", "")
+    for url, enabled, wrong in (
+        ("file:file", "true", True),
+        ("file:file", "false", False),
+        ("file:none", "true", False),
+        ("file:.", "true", False),
+    ):
+        environ = {"GATEWAY_IMAGES_URL": url, "GATEWAY_IMAGES_ENABLED": enabled}
+        faults, _ = find_faults(None, None, environ)
+        texts = ["environment GATEWAY_IMAGES_URL: names a file, not a folder"] if wrong else []
+        assert list(map(str, faults)) == texts

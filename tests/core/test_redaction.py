@@ -3,7 +3,7 @@
 import random
 from base64 import b64encode, urlsafe_b64encode
 from collections.abc import Callable
-from time import perf_counter
+from time import process_time
 
 import pytest
 from hypothesis import example, given
@@ -83,11 +83,11 @@ def test_no_base64_of_a_secret_survives(
 def test_many_texts_of_one_body_take_no_longer_than_one() -> None:
     secrets = [random.Random(seed).randbytes(200) for seed in range(4)]
     scrubber = Redactor(secrets)
-    started = perf_counter()
+    started = process_time()
     for _ in range(5_000):
         scrubber.redact(b"{}")
     # Measured at 10 ms; preparing for the secrets each time would take 8 s.
-    assert perf_counter() - started < 0.5
+    assert process_time() - started < 0.5
 
 
 @given(st.text("MNOPQRST .,{}", max_size=80).map(str.encode))
@@ -101,7 +101,7 @@ def test_text_without_secrets_stays_the_same(text: bytes) -> None:
 def test_a_large_body_is_scrubbed_quickly(unit: bytes) -> None:
     text = unit * (65_536 // len(unit))
     secrets = [random.Random(seed).randbytes(200) for seed in range(20)] + [UPSTREAM]
-    started = perf_counter()
+    started = process_time()
     redact(text, secrets)
     # Measured at 10 ms.
-    assert perf_counter() - started < 0.5
+    assert process_time() - started < 0.5

@@ -225,5 +225,5 @@ async def test_draining_waits_for_the_cleanup_of_a_cancelled_flight(flights: Fli
 
 
 async def test_draining_nothing_takes_no_time(flights: Flights[str]) -> None:
-    async with asyncio.timeout(0.5):
-        await flights.drain(5)
+    async with asyncio.timeout(10):
+        await flights.drain(60)

@@ -28,7 +28,7 @@ async def test_a_task_outlives_the_garbage_collector(background: Background) -> 
     for _ in range(3):
         await asyncio.sleep(0)
         gc.collect()
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(10):
         await ended.wait()
     await background.close()
 
@@ -57,7 +57,7 @@ async def test_periodic_work_continues_after_a_failure(background: Background) -
 
     with capture_logs() as lines:
         background.every(0.005, work, survive=StoreUnavailable)
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(10):
             while turns < 5:  # noqa: ASYNC110 - a turn sets no event
                 await asyncio.sleep(0.005)
         await background.close()

@@ -1,6 +1,6 @@
 """Cache-Control is read as RFC 9111 demands: leniently, and in doubt no old answer is served."""
 
-from time import perf_counter
+from time import process_time
 from typing import Any
 
 import pytest
@@ -53,10 +53,10 @@ def test_any_text_is_read(values: list[str]) -> None:
 
 @pytest.mark.parametrize("unit", ['"', "\\", '"\\', '",', "a", ",", "=", " "])
 def test_long_values_are_read_quickly(unit: str) -> None:
-    started = perf_counter()
+    started = process_time()
     read_cache_control([unit * 8192])
     # A few milliseconds where nothing else runs; a regular expression gone wrong takes minutes.
-    assert perf_counter() - started < 0.5
+    assert process_time() - started < 0.5
 
 
 def test_an_answer_of_the_maximum_age_is_too_old() -> None:

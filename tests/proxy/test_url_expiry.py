@@ -151,9 +151,9 @@ def test_many_urls_take_a_bounded_time() -> None:
     read = MAX_CHARS // 1_024
     assert url_ends([long] * (read + 2), NOW, HOUR) == [lasting] * read + [NOW] * 2
     slow = f"{BASE}?{'%31a' * 2_000}"
-    started = time.perf_counter()
+    started = time.process_time()
     url_ends([slow] * 6_000, NOW, HOUR)
-    assert time.perf_counter() - started < 0.5
+    assert time.process_time() - started < 0.5
 
 
 @given(st.lists(st.integers(-1_000, 100_000), max_size=3), st.floats(1, DAY))

@@ -65,7 +65,7 @@ async def test_a_swap_without_enough_replicas_is_refused_in_time(pair: Pair) -> 
         started = time.monotonic()
         with pytest.raises(StoreUnavailable) as refused:
             await store.accounts.swap([Change("a", version, spent(2))], [])
-        assert time.monotonic() - started < 2.5
+        assert time.monotonic() - started < 6
         assert "0 of 1 replicas acknowledged" in str(refused.value.__cause__)
         with pytest.raises(StoreUnavailable) as unready:
             await store.accounts.probe(thorough=False)

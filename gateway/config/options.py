@@ -48,6 +48,9 @@ RESTART = Meta(extra={"restart": True})
 """Marks an option that needs a restart."""
 
 
+_ITEM = re.compile(r"`\$\[(\d+)\]")
+"""Where msgspec's message says which item of a list is wrong, counted from 0."""
+
 _DESCRIPTION = re.compile(r"^    (\w+): (.*(?:\n     .*)*)", re.MULTILINE)
 
 
@@ -123,8 +126,10 @@ class Option(Struct, frozen=True, kw_only=True):
                 found = self._call("read", found)
         except InvalidValue as error:
             raise ValueError(f"must be {self.valid}; {error}") from None
-        except ValueError:  # msgspec.ValidationError is one
-            raise ValueError(f"must be {self.valid}") from None
+        except ValueError as error:  # msgspec.ValidationError is one
+            item = _ITEM.search(str(error))
+            which = f"; item {int(item[1]) + 1} is wrong" if item else ""
+            raise ValueError(f"must be {self.valid}{which}") from None
         # A plain integer, because msgspec encodes no subclass of int.
         return int(found) if isinstance(found, Micro) else found
 

@@ -89,7 +89,8 @@ def test_right_values() -> None:
         *(("enabled", value, "true or false") for value in NOT_BOOLEANS),
         *(("level", value, '"info" or "error"') for value in ("loud", "INFO", 1)),
         *(("name", value, "text") for value in (1, True, ["a"])),
-        *(("fields", value, "a list, each item text") for value in ("a", ["a", 1], {"a": "b"})),
+        *(("fields", value, "a list, each item text") for value in ("a", {"a": "b"})),
+        ("fields", ["a", 1], "a list, each item text; item 2 is wrong"),
         *(
             ("cost", value, "dollars, 0 or more, with at most six decimals, such as 0.05")
             for value in (-1, True, Decimal("0.0000001"), Decimal("NaN"), "1e3", "canary", [1])

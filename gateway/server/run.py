@@ -7,7 +7,7 @@ import signal
 import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from functools import partial
 from math import ceil
 from pathlib import Path
@@ -95,7 +95,8 @@ async def _serve(
         sandbox_upstream = None
         if sandbox:  # entered first, so that it still answers while the gateway drains
             sandbox_upstream = Sandbox(SandboxSettings(api_key=SANDBOX_KEY, answer=answer))
-            await running.enter_async_context(sandbox_upstream)
+            running.push_async_callback(sandbox_upstream.close)
+            await _start_sandbox(sandbox_upstream, settings.server)
         await _require_free_ports(settings.server)
         settings, token = _prepare(settings, sandbox_upstream, demo)
         gateway = Gateway(settings, wall)
@@ -116,6 +117,20 @@ async def _serve(
             await gateway.give_notice()
         if gateway.flights and sys.stderr.isatty():
             _print_wait(gateway)
+
+
+async def _start_sandbox(sandbox: Sandbox, server: ServerSettings) -> None:
+    """Start it on the port behind the gateway's own, or on any where that is taken.
+
+    The names of cached answers contain the upstream's address: on the same port as before, they
+    are found again after a restart.
+    """
+    port = max(server.port, server.admin_port)
+    with suppress(OSError, OverflowError):  # taken, or no port at all
+        if port:
+            await sandbox.start(port=port + 1)
+            return
+    await sandbox.start()
 
 
 async def _require_free_ports(server: ServerSettings) -> None:

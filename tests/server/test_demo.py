@@ -1,6 +1,7 @@
 """`gateway serve --demo`: everything that it prints works as pasted."""
 
 import asyncio
+import random
 import re
 import signal
 import subprocess
@@ -76,7 +77,9 @@ async def demo(folder: Path, **environ: str) -> AsyncIterator[Program]:
 
 async def test_everything_printed_works_as_pasted(tmp_path: Path) -> None:
     data = tmp_path / "data"
-    async with demo(tmp_path, LOG_LEVEL="debug") as running:
+    # Below the ports that systems give out: the next one must be free for the sandbox, both times.
+    port = str(random.randrange(20_000, 30_000))
+    async with demo(tmp_path, LOG_LEVEL="debug", SERVER_ADMIN_PORT=port) as running:
         printed = running.out
         curl, client = found_in(printed, CURL), client_in(printed)
         assert found_in(printed, BASE) in curl
@@ -120,6 +123,8 @@ async def test_everything_printed_works_as_pasted(tmp_path: Path) -> None:
         again = await running.printed(LAST_LINE)
         assert (found_in(again, KEY), found_in(again, TOKEN)) == (key, token)
         assert json.decode(await run("sh", stdin=found_in(again, CURL)))["data"] == [image]
+        await until(lambda: '"outcome":"hit"' in running.err)
+        assert '"outcome":"miss"' not in running.err
 
 
 async def test_the_sandbox_of_a_demo_can_answer_with_urls(tmp_path: Path) -> None:

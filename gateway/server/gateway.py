@@ -310,11 +310,8 @@ class Gateway:
 
     def _log_start(self) -> None:
         store, cache = self.settings.store.place, self.settings.cache.place
-        if store.kind != "sqlite":
-            if not self.directory.teams:
-                log.warning("the store has no teams: it is new, or it lost its data")
-            if cache is None and self.settings.cache.enabled:
-                log.warning("no [cache] url: each replica caches answers in its own memory only")
+        for doubt in startup.doubts(self.settings, self.directory.teams.values()):
+            log.warning(doubt)
         log.info(
             "started",
             version=__version__,

@@ -9,18 +9,20 @@ import os
 import secrets
 import shutil
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
+from gateway.config.images import LINKED
 from gateway.config.settings import KeySettings, Settings, StoreSettings
 from gateway.config.store_url import StoreUrl
 from gateway.config.values import PEPPER_BYTES
 from gateway.core.errors import StoreUnavailable
 from gateway.core.key_format import pepper_check
+from gateway.core.model import Team
 from gateway.server.ids import new_id
 from gateway.server.tls import Certificate, certificate_of, check_client_files
 from gateway.stores.port import Observe, Store, UnusableStore
@@ -283,6 +285,17 @@ def load_tracing(settings: Settings, exporter: "SpanExporter | None") -> Tracing
         ) from None
     kind = settings.store.place.kind
     return OpenTelemetryTracing(store=kind, prompts=settings.tracing.prompts, exporter=exporter)
+
+
+def doubts(settings: Settings, teams: Collection[Team]) -> Iterator[str]:
+    """Yield what a gateway that has started with these teams should be asked about."""
+    if settings.store.place.kind != "sqlite":
+        if not teams:
+            yield "the store has no teams: it is new, or it lost its data"
+        if settings.cache.place is None and settings.cache.enabled:
+            yield "no [cache] url: each replica caches answers in its own memory only"
+    if not settings.has_urls and any(team.deliver in LINKED for team in teams):
+        yield "there are teams whose deliver needs links to pictures, but there are no links"
 
 
 def typed_program() -> str:

@@ -7,10 +7,13 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from gateway.config.load import read_settings
 from gateway.config.settings import KeySettings, Settings, StoreSettings
 from gateway.config.store_url import StoreUrl, parse_store_url
+from gateway.core.model import Deliver, Team
+from gateway.server import startup
 from gateway.server.gateway import Gateway
 from gateway.server.startup import StartError, load_pepper, open_store
 from gateway.stores.redis import RedisStore
@@ -193,3 +196,14 @@ def test_a_file_that_cannot_be_used_is_refused(tmp_path: Path, toml: str, reason
     settings, _ = read_settings(toml.format(key=tmp_path / "key"), {})
     with pytest.raises(StartError, match=reason):
         Gateway(settings)
+
+
+@pytest.mark.parametrize("deliver", ["url", "both"])
+def test_a_team_that_wants_links_where_there_are_none_is_reported(deliver: Deliver) -> None:
+    with_links = Settings()
+    without = replace(with_links, images=replace(with_links.images, enabled=False))
+    team = Team(name="red", deliver=deliver)
+    assert list(startup.doubts(with_links, [team])) == []
+    (doubt,) = startup.doubts(without, [Team(name="blue"), team])
+    assert "deliver needs links" in doubt
+    assert list(startup.doubts(without, [Team(name="red", deliver="b64_json")])) == []

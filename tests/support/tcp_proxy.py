@@ -42,7 +42,8 @@ class TcpProxy:
 
     Each new connection takes the next of `faults`, and has none once they are used up. Three
     switches change the replies on all connections: `drop_replies` drops them, `delay` holds each
-    piece back, in seconds, and `rewrite` changes it.
+    piece back, in seconds, and `rewrite` changes it. Connections made from then on are closed once
+    no reply comes for `patience` seconds.
     """
 
     def __init__(self, *ports: int) -> None:
@@ -50,6 +51,7 @@ class TcpProxy:
         self.faults: Iterator[Fault | None] = iter(())
         self.drop_replies = False
         self.delay = 0.0
+        self.patience: float | None = None
         self.rewrite: Callable[[bytes], bytes] = lambda data: data
         self._targets = cycle(ports)
         self._connections: set[asyncio.StreamWriter] = set()
@@ -88,7 +90,7 @@ class TcpProxy:
             return
         both = {writer, their_writer}
         self._connections |= both
-        requests, replies = _pieces(reader), self._changed(_pieces(their_reader))
+        requests, replies = _pieces(reader), self._changed(_pieces(their_reader, self.patience))
         if fault is not None and fault.way == "request":
             requests = _faulty(requests, fault, both)
         elif fault is not None:
@@ -116,9 +118,12 @@ class TcpProxy:
                 yield self.rewrite(piece)
 
 
-async def _pieces(reader: asyncio.StreamReader) -> AsyncIterator[bytes]:
-    while piece := await reader.read(65_536):
-        yield piece
+async def _pieces(
+    reader: asyncio.StreamReader, patience: float | None = None
+) -> AsyncIterator[bytes]:
+    with suppress(TimeoutError):
+        while piece := await asyncio.wait_for(reader.read(65_536), patience):
+            yield piece
 
 
 async def _pass(pieces: AsyncIterator[bytes], writer: asyncio.StreamWriter) -> None:

@@ -126,3 +126,11 @@ async def test_corrupt_bytes_are_others(proxy: TcpProxy, echo: Echo, at: int) ->
     proxy.faults = iter([Fault(kind="corrupt", way="request", at=at, length=10)])
     assert (await said_back(proxy), await echo.ends.get()) == (changed, changed)
     assert await said_back(proxy) == SAID
+
+
+async def test_a_silent_server_loses_the_connection(proxy: TcpProxy, echo: Echo) -> None:
+    proxy.patience = SOON
+    reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
+    assert await asyncio.wait_for(reader.read(), 5) == b""
+    writer.close()
+    await asyncio.wait_for(echo.ends.get(), 5)

@@ -38,7 +38,7 @@ PURE = {
         *("codings", "errors", "faults", "headers", "key_format", "model", "money", "periods"),
         *("lenient_json", "picture_spans", "redaction", "secret", "strict_json", "upstream_errors"),
     ],
-    "images": ["forms", "links", "picture", "reach"],
+    "images": ["events", "forms", "links", "picture", "reach"],
     "proxy": [
         *("cache_control", "fingerprint", "image_request", "leases", "policy", "url_expiry"),
     ],

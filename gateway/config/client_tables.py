@@ -20,7 +20,9 @@ MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}")
 MODEL_NAME_RULE = "a model's name has 1 to 128 letters, digits and . _ : / -"
 
 _FIELD = re.compile(r"[^\x00-\x1f\x7f]{1,128}")
-_FILLED_IN = ("model", "prompt", "size", "n", "response_format")
+_NOT_COMPARED = ("model", "prompt", "size", "n", "response_format", "stream", "partial_images")
+"""Fields that are filled in, or that are no part of the cache key."""
+
 _LONGEST = 256
 
 _Word = Annotated[str, Meta(max_length=_LONGEST)]
@@ -64,8 +66,8 @@ def read_upstream_defaults(value: object, faults: Faults) -> dict[str, bool | in
         return {}
     found: dict[str, bool | int | str] = {}
     for name, default in value.items():
-        if not _FIELD.fullmatch(name) or name in _FILLED_IN:
-            faults.add(f"must be a field other than {', '.join(_FILLED_IN)}", name)
+        if not _FIELD.fullmatch(name) or name in _NOT_COMPARED:
+            faults.add(f"must be a field other than {', '.join(_NOT_COMPARED)}", name)
         elif not isinstance(default, bool | int | str):
             faults.add("must be text, an integer, true or false", name)
         elif isinstance(default, str) and len(default) > _LONGEST:

@@ -21,7 +21,9 @@ Quality = Literal["low", "medium", "high", "auto"]
 QUALITIES: tuple[Quality, ...] = ("low", "medium", "high", "auto")
 """The qualities that a team's policy may name."""
 
-OUR_FIELDS = frozenset({"model", "prompt", "size", "n", "quality", "stream", "response_format"})
+OUR_FIELDS = frozenset(
+    {"model", "prompt", "size", "n", "quality", "stream", "partial_images", "response_format"}
+)
 """The fields of a request that the gateway reads, and the upstream reads again."""
 
 UPSTREAM_DEFAULTS: Mapping[str, bool | int | str] = {
@@ -30,8 +32,6 @@ UPSTREAM_DEFAULTS: Mapping[str, bool | int | str] = {
     "moderation": "auto",
     "output_format": "png",
     "output_compression": 100,
-    "partial_images": 0,
-    "stream": False,
 }
 """Fields of a request, with the values that the upstream documents as their defaults."""
 

@@ -94,13 +94,16 @@ def picture_bytes(body: bytes, places: Collection[int]) -> dict[int, bytes]:
     return found
 
 
-class _Opened:
-    """An answer whose items can be changed, without the bytes of its pictures."""
+class OpenedAnswer:
+    """An answer whose items can be changed, with marks in the place of its pictures' bytes.
+
+    `fields` has its fields as they came. Raises msgspec.DecodeError if the answer cannot be read.
+    """
 
     def __init__(self, body: bytes) -> None:
         self._marked = MarkedBody(body)
-        self._fields = _FIELDS.decode(self._marked.rest)
-        self._items: Sequence[dict[str, Raw]] = _ITEMS.decode(self._fields["data"])
+        self.fields = _FIELDS.decode(self._marked.rest)
+        self._items: Sequence[dict[str, Raw]] = _ITEMS.decode(self.fields["data"])
 
     def with_pictures(self) -> Iterator[dict[str, Raw]]:
         """The items that hold a picture: those that were charged."""
@@ -108,18 +111,22 @@ class _Opened:
 
     def text(self, value: Raw) -> bytes:
         """The text of a field, with its picture."""
-        whole = self._marked.restored(bytes(value))
+        whole = self.restored(bytes(value))
         return json.decode(whole, type=str).encode() if b"\\" in whole else whole[1:-1]
+
+    def restored(self, text: bytes) -> bytes:
+        """The text with the bytes of the pictures in the place of their marks."""
+        return self._marked.restored(text)
 
     def written(self) -> bytes:
         """The answer with the changed items."""
-        return self._marked.restored(json.encode({**self._fields, "data": self._items}))
+        return self.restored(json.encode({**self.fields, "data": self._items}))
 
 
-def _opened(body: bytes) -> _Opened | None:
+def _opened(body: bytes) -> OpenedAnswer | None:
     """Open an answer. Returns None for one with faults in its form that nobody looked for."""
     try:
-        return _Opened(body)
+        return OpenedAnswer(body)
     except (DecodeError, UnicodeDecodeError):
         return None
 
@@ -153,7 +160,7 @@ def _url(item: Mapping[str, Raw]) -> str | None:
     return text_of(item.get("url", _NULL))
 
 
-def _decoded(opened: _Opened, item: Mapping[str, Raw]) -> bytes | None:
+def _decoded(opened: OpenedAnswer, item: Mapping[str, Raw]) -> bytes | None:
     has_base64 = _has_base64(item)
     text = opened.text(item["b64_json"] if has_base64 else item["url"])
     if text[:5].lower() == b"data:":

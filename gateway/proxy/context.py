@@ -1,6 +1,6 @@
 """The proxy's request and response, and the context of a request on its way between them."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from msgspec import Struct
 
@@ -20,6 +20,9 @@ LEASE_SLACK_SECONDS = 5.0
 
 A gateway that lives has settled the purchase by then, or goes on trying."""
 
+_IN_STREAMS: Mapping[Deliver, Deliver] = {"url": "both", "upstream": "auto"}
+"""The form of a stream in the place of another: the clients of a stream read base64."""
+
 PROMPT_CHARACTERS = 200
 """How much of a prompt is kept beside a cached answer, where prompts are shown at all."""
 
@@ -28,7 +31,8 @@ class ProxyRequest(Struct, frozen=True):
     """A request as it arrived: the header lines that matter, and its body, still to be read.
 
     `is_retry` means that an official SDK marked it as the retry of a request of its own. `origin`
-    returns the URL under which the client reaches the gateway, "" if that is not known.
+    returns the URL under which the client reaches the gateway, "" if that is not known. The proxy
+    calls `on_stream` if the request asks for a stream, and nothing refuses it at once.
     """
 
     authorization: Sequence[str]
@@ -36,6 +40,7 @@ class ProxyRequest(Struct, frozen=True):
     read_body: Callable[[Caller], Awaitable[bytes]]
     is_retry: bool = False
     origin: Callable[[], str] = str
+    on_stream: Callable[[], None] = lambda: None
 
 
 class ProxyResponse(Struct, frozen=True):
@@ -75,7 +80,8 @@ class Context(Struct, frozen=True):
     def form(self) -> Deliver:
         """The form in which the client reads pictures."""
         of_team = self.caller.team.deliver or self.settings.images.deliver
-        return self.request.response_format or of_team
+        form = self.request.response_format or of_team
+        return _IN_STREAMS.get(form, form) if self.request.stream else form
 
     @property
     def limit_owners(self) -> tuple[tuple[str, str], ...]:

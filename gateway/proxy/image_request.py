@@ -17,6 +17,10 @@ from gateway.core.model import ImageRequest, ResponseFormat
 from gateway.core.strict_json import read_object, write_json
 
 _FORMAT = "response_format"
+_PARTIAL = "partial_images"
+
+MOST_PARTIAL = 3
+"""The most partial images of a picture in a stream."""
 
 
 def read_request(
@@ -26,13 +30,14 @@ def read_request(
 
     An alias is replaced by its model, and other fields as the model's `rewrite` says. All others
     keep their order and values. A null `model`, `size` or `n` is replaced by its default in its
-    place; an absent one is appended. `response_format` is taken off, because the gateway itself
-    puts pictures into that form, unless `sends_format`. Raises InvalidRequest with a code for each
-    cause, and with the field as `param` if one field is at fault.
+    place; an absent one is appended. `stream` and `partial_images` are taken off, and
+    `response_format` unless `sends_format`: the gateway itself gives the answer that form. Raises
+    InvalidRequest with a code for each cause, and with the field as `param` if one field is at
+    fault.
     """
     fields = read_object(body)
     _refuse_case_variants(fields)
-    _refuse_stream(fields)
+    stream = _stream(fields)
     model = _model(fields, models, default_model)
     _rewrite(fields, model.rewrite)
     prompt = _prompt(fields, model)
@@ -52,6 +57,7 @@ def read_request(
         body=fields,
         neutral=_neutral(fields, model.upstream_defaults),
         response_format=response_format,
+        stream=stream,
     )
 
 
@@ -74,12 +80,14 @@ def _refuse_case_variants(fields: Mapping[str, Any]) -> None:
             raise _fault(ours, "duplicate_key", f"A field differs from {ours} only in case.")
 
 
-def _refuse_stream(fields: Mapping[str, Any]) -> None:
-    # By identity: 0 equals False, and is neither.
-    stream = fields.get("stream")
-    if stream is not None and stream is not False:
-        message = "stream is not supported; leave it out or send false."
-        raise _fault("stream", "unsupported_parameter", message)
+def _stream(fields: dict[str, Any]) -> bool:
+    """Take off what the request says of a stream. Returns whether the client reads one."""
+    stream, partial = fields.pop("stream", None), fields.pop(_PARTIAL, None)
+    if not isinstance(stream, bool | None):
+        raise _fault("stream", "invalid_type", "stream must be true or false.")
+    if partial is not None:
+        _whole_number(_PARTIAL, partial, 0, MOST_PARTIAL)
+    return bool(stream)
 
 
 def _model(fields: Mapping[str, Any], models: Mapping[str, Model], default_model: str) -> Model:
@@ -137,15 +145,17 @@ def _size(fields: Mapping[str, Any], model: Model) -> str:
 
 def _n(fields: Mapping[str, Any], model: Model) -> int:
     n = fields.get("n")
-    if n is None:
-        return model.defaults.n
+    return model.defaults.n if n is None else _whole_number("n", n, 1, model.max_n)
+
+
+def _whole_number(field: str, value: object, least: int, most: int) -> int:
     # The exact type: True is an int to Python, and 1.0 is not an integer of the contract.
     code = "invalid_type"
-    if type(n) is int:
-        if 1 <= n <= model.max_n:
-            return n
-        code = "integer_below_min_value" if n < 1 else "integer_above_max_value"
-    raise _fault("n", code, f"n must be a whole number from 1 to {model.max_n}.")
+    if type(value) is int:
+        if least <= value <= most:
+            return value
+        code = "integer_below_min_value" if value < least else "integer_above_max_value"
+    raise _fault(field, code, f"{field} must be a whole number from {least} to {most}.")
 
 
 def _response_format(fields: Mapping[str, Any]) -> ResponseFormat | None:

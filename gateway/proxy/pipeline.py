@@ -128,6 +128,8 @@ class Proxy:
             # After the record has the request's labels: a refusal is counted under them.
             check_policy(caller.team, read.request)
             check_form(read.request, settings)
+            if read.request.stream:
+                incoming.on_stream()
             enabled = settings.cache.enabled and caller.team.cache
             control = read_cache_control(incoming.cache_control)
             context = Context(

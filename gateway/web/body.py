@@ -116,7 +116,8 @@ class Slices(Struct, frozen=True):
     read: Callable[[int], Awaitable[bytes | memoryview | None]]
 
 
-def _slices(body: bytes) -> Slices:
+def slices_of(body: bytes) -> Slices:
+    """Return bytes in memory as a body."""
     view = memoryview(body)
 
     async def read(start: int) -> memoryview:
@@ -148,20 +149,14 @@ async def send(
             return response, False
         if len(body) <= SMALL_BYTES and not small:
             return response, False
-        slices = _slices(body)
+        slices = slices_of(body)
     sliced = web.StreamResponse(status=response.status, headers=response.headers)
     sliced.content_length = slices.length
     try:
         with record.waiting():
             await sliced.prepare(request)
             request.writer.send_headers()
-            for start in range(0, slices.length, SLICE_BYTES):
-                piece = await slices.read(start)
-                if piece is None:
-                    raise TimeoutError  # cut off: its length was promised
-                await turns.take()
-                async with asyncio.timeout(seconds):
-                    await sliced.write(piece)
+            await write(sliced, slices, seconds, turns)
             if small:
                 async with asyncio.timeout(seconds):
                     await sliced.write_eof()
@@ -171,4 +166,23 @@ async def send(
         return sliced, False
     except ConnectionError:  # the client left just now; aiohttp finds that out by itself too
         return sliced, False
-    return sliced, request.transport is not None and not request.transport.is_closing()
+    return sliced, is_open(request)
+
+
+async def write(response: web.StreamResponse, slices: Slices, seconds: float, turns: Turns) -> None:
+    """Write bytes of a response that was begun. Raises ConnectionError if the client left.
+
+    Raises TimeoutError if it takes longer than `seconds` for a slice, or if one cannot be read.
+    """
+    for start in range(0, slices.length, SLICE_BYTES):
+        piece = await slices.read(start)
+        if piece is None:
+            raise TimeoutError  # cut off: its length was promised
+        await turns.take()
+        async with asyncio.timeout(seconds):
+            await response.write(piece)
+
+
+def is_open(request: web.BaseRequest) -> bool:
+    """Whether the client is still there, as far as the system knows."""
+    return request.transport is not None and not request.transport.is_closing()

@@ -3,15 +3,16 @@
 With its own key, a team reads its models, quotas and usage. It sees nothing of other teams.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import KW_ONLY, dataclass
+from functools import partial
 from time import perf_counter
-from typing import Annotated
 from urllib.parse import unquote
 
 import structlog
 from aiohttp import web
-from msgspec import UNSET, Meta, Struct, UnsetType, json
+from msgspec import Struct, json
 
 from gateway.core.bounds import TEAM_ROWS
 from gateway.core.errors import (
@@ -24,11 +25,13 @@ from gateway.core.errors import (
 from gateway.core.faults import Fault, InvalidFields
 from gateway.core.headers import RETRY_COUNT, is_marked_retry, request_id
 from gateway.core.listing import Listing
-from gateway.core.model import Caller
+from gateway.core.model import Caller, ImageRequest
 from gateway.core.turns import Turns
-from gateway.proxy.context import ProxyRequest
+from gateway.images.events import completed_events, error_event
+from gateway.proxy.context import ProxyRequest, ProxyResponse
 from gateway.proxy.pipeline import Proxy
 from gateway.proxy.policy import visible_models
+from gateway.proxy.reply import LARGE_BYTES
 from gateway.quota.report import KeyQuota, LimitLine, team_quotas
 from gateway.reporting.queries import TeamUsageQuery, UsageLine, usage_bounds, usage_pieces
 from gateway.stores.port import Store
@@ -38,6 +41,7 @@ from gateway.telemetry.tracing import NO_TRACING, Tracing
 from gateway.tenants.directory import Directory
 from gateway.web.body import SLICES_AT_ONCE, read_json_body, send
 from gateway.web.body_budget import BodyBudget, BodyLimits, BodyShare
+from gateway.web.contract import Generation, Images, ListedModel, ModelList
 from gateway.web.cors import ALLOW_ORIGIN, is_preflight, origin_headers, preflight_headers
 from gateway.web.hints import no_such_route, where_the_key_belongs
 from gateway.web.images import FILE_ERRORS, ImageFiles, own_url
@@ -45,12 +49,15 @@ from gateway.web.openapi_errors import GENERATION
 from gateway.web.query import read_query
 from gateway.web.responses import (
     empty_response,
+    error_body,
     error_response,
     image_response,
     json_lists,
     json_response,
+    stream_head,
 )
 from gateway.web.routes import Match, Route, Router, routes_of
+from gateway.web.streams import BEAT_SECONDS, EventStream
 
 log = structlog.get_logger(source="web")
 
@@ -64,72 +71,6 @@ _CACHE_CONTROL = (
     "no-cache: buy a new answer and cache it; no-store: buy one and do not cache it; "
     "max-age=SECONDS: accept no older cached answer; only-if-cached: buy nothing."
 )
-
-
-# -- the bodies of the images contract, as the OpenAPI document describes them -------------------
-#
-# Fields that may be absent are UNSET by default, so that the document does not require them. The
-# gateway itself uses only the list of models: `gateway.proxy.image_request` reads requests, and the
-# upstream's answers pass unchanged.
-
-
-class Generation(Struct, frozen=True, kw_only=True):
-    """A request for images. The gateway passes any further field on to the upstream unchanged."""
-
-    prompt: Annotated[str, Meta(min_length=1)]
-    model: str | None = None
-    size: Annotated[str, Meta(description="auto or WxH, such as 1024x1024")] | None = None
-    n: Annotated[int, Meta(ge=1)] | None = None
-    quality: str | None = None
-
-
-class Image(Struct, frozen=True, kw_only=True):
-    """One image, as a URL or as base64."""
-
-    url: str | UnsetType | None = UNSET
-    b64_json: str | UnsetType | None = UNSET
-    revised_prompt: str | UnsetType | None = UNSET
-
-
-class Tokens(Struct, frozen=True, kw_only=True):
-    """Tokens that the upstream counted."""
-
-    input_tokens: int
-    output_tokens: int
-    total_tokens: int
-    input_tokens_details: dict[str, int] | UnsetType | None = UNSET
-    output_tokens_details: dict[str, int] | UnsetType | None = UNSET
-
-
-class Images(Struct, frozen=True, kw_only=True):
-    """The upstream's answer, unchanged. It may have further fields, and lack optional ones."""
-
-    created: int
-    data: list[Image]
-    size: str | UnsetType | None = UNSET
-    quality: str | UnsetType | None = UNSET
-    background: str | UnsetType | None = UNSET
-    output_format: str | UnsetType | None = UNSET
-    usage: Tokens | UnsetType | None = UNSET
-
-
-class ListedModel(Struct, frozen=True, kw_only=True):
-    """A model that the key may use, in the shape of OpenAI's list. An alias has its model's name as
-    `root`.
-    """
-
-    id: str
-    object: str = "model"
-    created: int = 0
-    owned_by: str = "image-gateway"
-    root: str | UnsetType = UNSET
-
-
-class ModelList(Struct, frozen=True, kw_only=True):
-    """All models that the key may use, and then their aliases."""
-
-    object: str
-    data: list[ListedModel]
 
 
 # -- what a team reads about itself -------------------------------------------------------------
@@ -171,7 +112,8 @@ class PublicApi:
     """Handles every request of the public port: the server calls `handle`.
 
     `flush` writes buffered usage to the store, and `wall` returns the time. `observer` receives
-    each request that has ended. `files` serves the pictures that are kept.
+    each request that has ended. `files` serves the pictures that are kept. `beat_seconds`: see
+    `EventStream`.
     """
 
     proxy: Proxy
@@ -184,6 +126,7 @@ class PublicApi:
     files: ImageFiles
     observer: Observer = NO_OBSERVER
     tracing: Tracing = NO_TRACING
+    beat_seconds: float = BEAT_SECONDS
 
     def __post_init__(self) -> None:
         self.routes = [route for prefix in PREFIXES for route in routes_of(self, prefix)]
@@ -213,21 +156,18 @@ class PublicApi:
         return response
 
     async def _answer(self, call: PublicRequest, match: Match[PublicRequest]) -> web.StreamResponse:
-        request, record = call.request, call.record
+        record = call.record
         try:
             response = await self._served(call, match)
-            record.status = response.status
+            if record.code is None:  # else an error came after the head of a stream
+                record.status = response.status
             return response
-        except GatewayError as error:
-            # Its frames refer to the flight, whose task has the error: a thousand such cycles a
-            # second keep the garbage collector busy for 50 ms at a time.
-            error.__traceback__ = None
-            if isinstance(error, Unauthenticated):
-                error = where_the_key_belongs(request.headers) or error
-            return self._failed(error, record)
-        except Exception as defect:  # of any kind: the client gets our error without a detail
-            log.exception("request failed", id=record.id, exc_info=defect)
-            return self._failed(InternalError(), record)
+        except Exception as failure:  # noqa: BLE001 - of any kind: `_failed` logs a defect
+            error = self._failed(failure, call)
+            response = error_response(error, record)
+            if isinstance(error, BodyTooLarge) or error.code == "body_timeout":
+                response.force_close()  # the client is still sending the rest of the body
+            return response
         finally:
             self.observer.request_ended(record, record.clock() - record.started)
 
@@ -242,13 +182,20 @@ class PublicApi:
         result = await match.route(request.method).handler(call)
         return result if isinstance(result, web.StreamResponse) else json_response(result, record)
 
-    def _failed(self, error: GatewayError, record: RequestRecord) -> web.Response:
+    def _failed(self, failure: Exception, call: PublicRequest) -> GatewayError:
+        """Record a failure. Returns the error to answer, which has no detail of a defect."""
+        record, error = call.record, failure
+        if not isinstance(error, GatewayError):
+            log.error("request failed", id=record.id, exc_info=failure)
+            error = InternalError()
+        # Its frames refer to the flight, whose task has the error: a thousand such cycles a second
+        # keep the garbage collector busy for 50 ms at a time.
+        error.__traceback__ = None
+        if isinstance(error, Unauthenticated):
+            error = where_the_key_belongs(call.request.headers) or error
         record.failed(error)
         record.status = error.status
-        response = error_response(error, record)
-        if isinstance(error, BodyTooLarge) or error.code == "body_timeout":
-            response.force_close()  # the client is still sending the rest of the body
-        return response
+        return error
 
     @PublicRoute(
         "POST",
@@ -268,35 +215,64 @@ class PublicApi:
             share.sender = caller.key.line
             return read_json_body(request, server.max_body_bytes, share, server.body_seconds)
 
+        def head() -> dict[str, str]:
+            return {**stream_head(record), **call.headers}
+
+        stream = EventStream(request, head, server.unread_seconds, self._turns, self.beat_seconds)
         incoming = ProxyRequest(
             authorization=request.headers.getall("Authorization", ()),
             cache_control=request.headers.getall("Cache-Control", ()),
             read_body=read_body,
             is_retry=is_marked_retry(request.headers.get(RETRY_COUNT)),
             origin=lambda: own_url(request, server.public_url),
+            on_stream=stream.expect,
         )
         try:
-            answer = await self.proxy.generate(incoming, record)
+            try:
+                answer = await self.proxy.generate(incoming, record)
+            finally:
+                share.release()
+            return await self._deliver(answer, call, stream)
+        except Exception as failure:
+            if stream.response is None:
+                raise
+            await stream.end(error_event(error_body(self._failed(failure, call))))
+            return stream.response
         finally:
-            share.release()
-        response = image_response(answer, record)
-        response.headers.update(call.headers)
-        sending = send(
-            request,
-            response,
-            record,
-            server.unread_seconds,
-            self._turns,
-            small=answer.sent is not None,
-        )
-        if answer.sent is None:
-            return (await sending)[0]
-        whole = False
+            stream.close()
+
+    async def _deliver(
+        self, answer: ProxyResponse, call: PublicRequest, stream: EventStream
+    ) -> web.StreamResponse:
+        """Send an answer whole, or as the last events of a stream that has begun."""
+        request, record, events, whole = call.request, call.record, None, False
         try:
-            sent, whole = await sending
+            if record.request is not None and record.request.stream:
+                events = await self._events(answer.body, record.request)
+            if events is not None and stream.response is not None:
+                with record.waiting():
+                    whole = await stream.end(events)
+                return stream.response
+            stream.close()
+            response = image_response(answer, record, events)
+            response.headers.update(call.headers)
+            sent, whole = await send(
+                request,
+                response,
+                record,
+                self.proxy.settings().server.unread_seconds,
+                self._turns,
+                small=answer.sent is not None,
+            )
+            return sent
         finally:
-            answer.sent(whole)
-        return sent
+            if answer.sent is not None:
+                answer.sent(whole)
+
+    async def _events(self, body: bytes, request: ImageRequest) -> bytes:
+        """The events of an answer. Those of a large one are made in a thread."""
+        make = partial(completed_events, body, request, self.wall())
+        return make() if len(body) < LARGE_BYTES else await asyncio.to_thread(make)
 
     @PublicRoute(
         "GET",

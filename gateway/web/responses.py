@@ -18,6 +18,14 @@ from gateway.web.rate_limit_headers import rate_limit_headers, server_timing
 SERVER = {"Server": "image-gateway"}
 _BASE = {"Content-Type": "application/json", **SERVER}
 
+_STREAM = {
+    "Content-Type": "text/event-stream",
+    # Proxies on the way must pass each event on as it comes, unchanged.
+    "Cache-Control": "no-cache, no-transform",
+    "X-Accel-Buffering": "no",
+}
+_OF_THE_END = ("Server-Timing", "x-gateway-cost-usd")
+
 
 def error_body(error: GatewayError) -> bytes:
     """`{"error": {"message", "type", "param", "code"}}`, or the upstream's own error unchanged.
@@ -73,13 +81,23 @@ async def json_lists(pieces: AsyncIterator[Sequence[object]]) -> AsyncIterator[b
     yield b"[]" if before == b"[" else b"]"
 
 
-def image_response(answer: ProxyResponse, record: RequestRecord) -> web.Response:
-    """Answer 200 with images: the bytes of the purchase, unchanged."""
+def image_response(
+    answer: ProxyResponse, record: RequestRecord, events: bytes | None = None
+) -> web.Response:
+    """Answer 200 with images: the bytes of the purchase, unchanged, or `events` of a stream."""
     headers = {**_BASE, **_record_headers(record), "Cache-Status": answer.cache_status}
     headers["x-gateway-saved-usd"] = format_usd(record.saved)
     if answer.age is not None:
         headers["Age"] = str(answer.age)
-    return web.Response(body=answer.body, headers=headers)
+    if events is None:
+        return web.Response(body=answer.body, headers=headers)
+    return web.Response(body=events, headers={**headers, **_STREAM})
+
+
+def stream_head(record: RequestRecord) -> dict[str, str]:
+    """The headers of a stream that begins before its answer: they say nothing about that."""
+    headers = {**SERVER, **_record_headers(record), **_STREAM}
+    return {name: headers[name] for name in headers if name not in _OF_THE_END}
 
 
 def _record_headers(record: RequestRecord, retry_after: float = 0.0) -> dict[str, str]:

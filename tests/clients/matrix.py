@@ -207,8 +207,13 @@ def _is_written(ledger: Ledger) -> bool:
 
 
 @asynccontextmanager
-async def matrix(folder: Path, cells: Sequence[Cell], beat: float = 1.0) -> AsyncIterator[Matrix]:
-    """The gateways, teams, keys and proxies of these cells. A beat is in seconds."""
+async def matrix(
+    folder: Path, cells: Sequence[Cell], beat: float = 1.0, head: float | None = None
+) -> AsyncIterator[Matrix]:
+    """The gateways, teams, keys and proxies of these cells. A beat is in seconds.
+
+    The gateways send the heads of late streams after `head` beats, by default as they do.
+    """
     sandbox = TroubledSandbox(cells, beat)
     deadline = {
         "UPSTREAM_CONNECT_SECONDS": str(beat),
@@ -218,6 +223,9 @@ async def matrix(folder: Path, cells: Sequence[Cell], beat: float = 1.0) -> Asyn
         running_gateways(folder, cells[0].gateways, sandbox, **deadline) as gateways,
         AsyncExitStack() as running,
     ):
+        if head is not None:
+            for rig in gateways.rigs:
+                rig.gateway.public.beat_seconds = head * beat
         first = gateways.rigs[0].gateway
         directory = first.store.directory
         await put_teams(directory, [Team(name=cell.name, cache=cell.cache) for cell in cells])

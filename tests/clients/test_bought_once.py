@@ -12,7 +12,7 @@ import pytest
 
 from tests.clients.litellm import litellm
 from tests.clients.matrix import cells_of, matrix
-from tests.clients.retrying import DELIVERED, Ask, Wish, blunt, official
+from tests.clients.retrying import DELIVERED, Ask, Wish, blunt, official, streaming
 from tests.support.replicas import running_gateways, running_replicas
 from tests.support.rig import FLAT, UPSTREAM_KEY
 from tests.support.steps import drawing, tally, until
@@ -32,6 +32,13 @@ class Clients:
     def asks(self, pause: float) -> dict[str, Ask]:
         """The clients by name. `pause` is that of the blunt one, in seconds."""
         return {"openai-python": official(self._sdk), "blunt": blunt(self._session, pause)}
+
+    def streams(self, pause: float) -> dict[str, Ask]:
+        """The clients that read streams, by name. `pause` is that before they repeat a call."""
+        return {
+            "openai-python": streaming(self._sdk, pause),
+            "blunt": blunt(self._session, pause, stream=True),
+        }
 
 
 @pytest.fixture
@@ -53,6 +60,22 @@ async def test_a_call_buys_one_image(tmp_path: Path, clients: Clients) -> None:
 async def test_a_call_over_two_gateways_buys_one_image(tmp_path: Path, clients: Clients) -> None:
     asks = clients.asks(pause=0.5)
     async with matrix(tmp_path, cells_of(2, asks, SUDDEN, [False])) as running:
+        assert await running.run(asks) == ""
+
+
+@pytest.mark.parametrize("head", [None, 0.3], ids=["at once", "late"])
+async def test_a_stream_buys_one_image(
+    tmp_path: Path, clients: Clients, head: float | None
+) -> None:
+    asks = clients.streams(pause=0.5)
+    async with matrix(tmp_path, cells_of(1, asks), beat=2.0, head=head) as running:
+        assert await running.run(asks) == ""
+
+
+async def test_a_stream_over_two_gateways_buys_one_image(tmp_path: Path, clients: Clients) -> None:
+    asks = clients.streams(pause=0.5)
+    cells = cells_of(2, asks, SUDDEN, [False])
+    async with matrix(tmp_path, cells, head=0.3) as running:
         assert await running.run(asks) == ""
 
 

@@ -88,7 +88,7 @@ QUALITY, SIZE, DROP = (option.valid for option in REWRITE.values())
                 f"rewrite.drop = ['style', '{name}']",
                 "[models.a.rewrite] drop: item 2 is a field that the gateway reads itself",
             )
-            for name in ("model", "prompt", "size", "n", "quality", "stream", "response_format")
+            for name in ("model", "prompt", "size", "n", "quality", "stream", "partial_images")
         ),
         (
             "rewrite.drop = ['Quality']",
@@ -99,9 +99,9 @@ QUALITY, SIZE, DROP = (option.valid for option in REWRITE.values())
             (
                 f"upstream_defaults.{name} = 1",
                 f"[models.a.upstream_defaults] {name}: must be a field other than model, prompt, "
-                "size, n, response_format",
+                "size, n, response_format, stream, partial_images",
             )
-            for name in ("model", "prompt", "size", "n", "response_format")
+            for name in ("model", "prompt", "size", "n", "response_format", "stream")
         ),
         *(
             (

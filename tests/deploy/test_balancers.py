@@ -29,6 +29,7 @@ from tests.support.balancers import (
     needs_nginx,
     nginx_config,
 )
+from tests.support.events import COMMENT, events_of
 from tests.support.raw import ask, refuses, request_bytes, wire, with_trailer
 from tests.support.redis import free_port
 from tests.support.replicas import Replicas, running_replicas
@@ -181,6 +182,28 @@ async def test_the_gateway_notices_a_client_that_leaves(
 
         await until(is_noticed)
     await rig.sandbox.close()  # ends the purchase
+
+
+@pytest.mark.parametrize("balancer", [NGINX, HAPROXY, CADDY])
+async def test_a_stream_passes_as_it_comes(tmp_path: Path, rig: Rig, balancer: str) -> None:
+    rig.sandbox.settings.latency = 60
+    rig.gateway.public.beat_seconds = 0.05
+    port, key = free_port(), await rig.key()
+    async with (
+        balancing(config_of(balancer, tmp_path, port, rig), port),
+        rig.session.post(
+            f"http://127.0.0.1:{port}/v1/images/generations",
+            json={"prompt": "x", "stream": True},
+            headers={"Authorization": f"Bearer {key}"},
+        ) as response,
+    ):
+        assert response.headers["Cache-Control"] == "no-cache, no-transform"
+        assert await response.content.readexactly(3 * len(COMMENT)) == 3 * COMMENT
+        assert rig.sandbox.counts.delivered == 0
+        await rig.sandbox.close()  # the upstream dies
+        rest = await response.content.read()
+    (event,) = events_of(rest)
+    assert event["error"]["code"] == "upstream_cut"
 
 
 # -- several gateways ---------------------------------------------------------------------------

@@ -70,7 +70,6 @@ ACCEPTED: list[tuple[str, list[Any]]] = [
     ("n", [1, 2, 10]),
     ("size", ["auto", "1024x1024", "1024x1536", "3840x2160", "1536x512"]),
     ("quality", ["low", "high", "auto", "hd", ""]),
-    ("stream", [False, None]),
     ("prompt", ["x", " x ", "x" * 32_000, "\U0001f600" * 32_000, "e\u0301", "\x00", "\u200b"]),
 ]
 
@@ -84,8 +83,7 @@ def test_accepted_values_are_sent_as_they_are(field: str, value: Any) -> None:
     request = read({"prompt": "a cat", field: value})
     sent = json.loads(encode_body(request))[field]
     assert (sent, type(sent)) == (value, type(value))
-    if field != "stream":
-        assert getattr(request, field) == value
+    assert getattr(request, field) == value
 
 
 WRONG_TYPES = ["1", "true", "[]", "{}", "0.5"]
@@ -106,7 +104,10 @@ REFUSED: list[tuple[str, str, list[str]]] = [
     ("quality", "invalid_type", WRONG_TYPES),
     ("response_format", "invalid_value", ['"URL"', '"b64"', '"b64_json "', '""', "true", "0"]),
     ("response_format", "invalid_value", ['["url"]', "{}", "1.0"]),
-    ("stream", "unsupported_parameter", ["true", "0", "1", "0.0", '""', '"false"', "[]", "{}"]),
+    ("stream", "invalid_type", ["0", "1", "0.0", '""', '"false"', "[]", "{}"]),
+    ("partial_images", "invalid_type", ["1.0", '"1"', "true", "false", "[1]", "{}"]),
+    ("partial_images", "integer_below_min_value", ["-1"]),
+    ("partial_images", "integer_above_max_value", ["4"]),
 ]
 
 
@@ -129,7 +130,8 @@ def test_broken_json_is_refused(body: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "field", ["n", "size", "model", "quality", "stream", "response_format", "prompt"]
+    "field",
+    [*("n", "size", "model", "quality", "stream", "partial_images", "response_format", "prompt")],
 )
 def test_errors_repeat_nothing_that_the_client_wrote(field: str) -> None:
     value = ["CANARY"] if field in ("quality", "prompt") else "CANARY"
@@ -149,6 +151,15 @@ def test_the_form_of_pictures_is_read_and_only_sent_where_the_upstream_takes_it(
     sent = read_request(body, MODELS, "gpt-image-2", sends_format=True)
     assert sent.response_format == value
     assert json.loads(encode_body(sent)) == {**plain.body, "response_format": value}
+
+
+@pytest.mark.parametrize("partial", [None, 0, 3])
+@pytest.mark.parametrize("stream", [True, False, None])
+def test_a_stream_is_read_and_taken_off(stream: bool | None, partial: int | None) -> None:
+    plain = read({"prompt": "a cat"})
+    request = read({"partial_images": partial, "prompt": "a cat", "stream": stream})
+    assert request.stream == (stream is True)
+    assert encode_body(request) == encode_body(plain)
 
 
 DALL_E = replace(
@@ -197,7 +208,7 @@ def test_what_no_rule_names_is_read_as_before(fields: dict[str, Any], code: str)
     assert read_rewritten({}).size == "1024x1024", "a default is no value of the client"
 
 
-OURS = {"model", "prompt", "size", "n", "quality", "stream", "response_format"}
+OURS = {"model", "prompt", "size", "n", "quality", "stream", "partial_images", "response_format"}
 further_names = names.filter(lambda name: name.casefold() not in OURS)
 
 
@@ -218,6 +229,7 @@ def test_the_sent_body_reads_like_the_received_one(fields: dict[str, Any], promp
         ('{"prompt":"p","N":10}', "n"),
         ('{"prompt":"p","\u017fize":"3840x2160"}', "size"),
         ('{"prompt":"p","\\u017ftream":true}', "stream"),
+        ('{"prompt":"p","Partial_Images":3}', "partial_images"),
         ('{"PROMPT":"p"}', "prompt"),
     ],
 )

@@ -40,11 +40,12 @@ PURE = {
     ],
     "images": ["events", "forms", "links", "picture", "reach"],
     "proxy": [
-        *("cache_control", "fingerprint", "image_request", "leases", "policy", "url_expiry"),
+        *("cache_control", "fingerprint", "image_request", "leases", "operation_name", "policy"),
+        "url_expiry",
     ],
     "quota": [
-        *("account", "holds", "image_response", "limits", "operations", "pricing", "refusal"),
-        *("step", "steps", "token_usage"),
+        *("account", "holds", "image_response", "limits", "named", "operations", "pricing"),
+        *("refusal", "step", "steps", "token_usage"),
     ],
     "reporting": ["alerts/message", "alerts/rules", "invoice", "request_lines"],
     "stores": ["archive_format", "codec", "sums"],

@@ -169,6 +169,31 @@ class HeadersTooLarge(InvalidRequest):
     text = "A header or the request line is too long."
 
 
+class IdempotencyKeyReused(InvalidRequest):
+    """The team has sent another body under this Idempotency-Key."""
+
+    status = 422
+    code = "idempotency_key_reused"
+    retry = False
+    text = (
+        "This Idempotency-Key belongs to another request body. Nothing was bought: send another "
+        "key, or the body that the key was first sent with."
+    )
+
+
+class ResultExpired(GatewayError):
+    """The operation has its answer, but the gateway no longer has the picture."""
+
+    status = 410
+    type = "invalid_request_error"
+    code = outcome = "result_expired"
+    retry = False
+    text = (
+        "The gateway no longer has the pictures of this operation. They are not bought again under "
+        "its name: send the request with another Idempotency-Key, or without one."
+    )
+
+
 class NotCached(InvalidRequest):
     """A cache miss with `only-if-cached` (RFC 9111, section 5.2.1.7)."""
 

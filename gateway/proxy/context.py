@@ -9,6 +9,7 @@ from gateway.config.settings import Settings
 from gateway.core.model import AnsweredRequest, Bought, Caller, Deliver, ImageRequest
 from gateway.proxy.cache_control import CacheStatus, CacheUse
 from gateway.proxy.fingerprint import body_digest, scope_of
+from gateway.proxy.operation_name import OperationName
 from gateway.proxy.operations import OpenOperations, Ticket
 from gateway.quota.operations import Wish, record_name
 from gateway.quota.pricing import ceiling
@@ -33,6 +34,7 @@ class ProxyRequest(Struct, frozen=True):
     `is_retry` means that an official SDK marked it as the retry of a request of its own. `origin`
     returns the URL under which the client reaches the gateway, "" if that is not known. The proxy
     calls `on_stream` if the request asks for a stream, and nothing refuses it at once.
+    `idempotency_key` has the lines of that header.
     """
 
     authorization: Sequence[str]
@@ -41,6 +43,7 @@ class ProxyRequest(Struct, frozen=True):
     is_retry: bool = False
     origin: Callable[[], str] = str
     on_stream: Callable[[], None] = lambda: None
+    idempotency_key: Sequence[str] = ()
 
 
 class ProxyResponse(Struct, frozen=True):
@@ -61,7 +64,7 @@ class Context(Struct, frozen=True):
     `settings` are those in force when the request began, so a reload changes nothing under way.
     `at` is when it was read, in seconds since the epoch.
     `fresh` means that its client asked for a new image, `is_retry` that an official SDK marked it
-    as a retry. `origin`: see `ProxyRequest`.
+    as a retry. `origin`: see `ProxyRequest`. `name` is that of its operation, if it has one.
     """
 
     caller: Caller
@@ -75,6 +78,7 @@ class Context(Struct, frozen=True):
     fresh: bool = False
     is_retry: bool = False
     origin: Callable[[], str] = str
+    name: OperationName | None = None
 
     @property
     def form(self) -> Deliver:
@@ -103,12 +107,40 @@ class Context(Struct, frozen=True):
 
     @property
     def operations_name(self) -> str:
-        """The name of the record of operations of this request and its key line."""
+        """The name of the record of operations: that of its own name, or of its key line."""
+        if self.name is not None:
+            return self.name.record
         return record_name(self.caller.key.line, body_digest(self.request))
 
     def accepts(self, cached: Bought, now: float) -> bool:
         """Whether the client takes this answer: any that was bought since its request came."""
         return cached.at >= self.at or self.cache.accepts(now - cached.at)
+
+    def purchase_id(self, fresh: Callable[[], str]) -> str:
+        """Return the id of its next reservation: under a name, the one that it was claimed with."""
+        return self.record.purchase_id(fresh) if self.name is None else self.name.operation
+
+    def wish(self, operations: OpenOperations, gone: frozenset[str] = frozenset()) -> Wish:
+        """What it wants to buy. The answers of the operations in `gone` were lost."""
+        own, record = self.caller.team.unknown_hold_seconds, self.record
+        hold_seconds = self.settings.upstream.unknown_hold_seconds if own is None else own
+        return Wish(
+            name=self.operations_name,
+            gateway=operations.gateway,
+            request=record.id,
+            fresh=self.fresh,
+            is_retry=self.is_retry,
+            age=record.clock() - record.started,
+            hold_seconds=hold_seconds,
+            shared=operations.shared,
+            gone=gone,
+            body="" if self.name is None else self.name.body,
+        )
+
+    @property
+    def lease_seconds(self) -> float:
+        """The longest time of its purchase."""
+        return self.settings.upstream.timeout_seconds + LEASE_SLACK_SECONDS
 
     def reservation(self, id: str, operations: OpenOperations, gone: frozenset[str]) -> Reserve:
         """The quota to hold for buying the answer, under a new unique id.
@@ -116,18 +148,6 @@ class Context(Struct, frozen=True):
         The answers of the operations in `gone` were lost.
         """
         request, caller, settings = self.request, self.caller, self.settings
-        own, record = caller.team.unknown_hold_seconds, self.record
-        wish = Wish(
-            name=self.operations_name,
-            gateway=operations.gateway,
-            request=record.id,
-            fresh=self.fresh,
-            is_retry=self.is_retry,
-            age=record.clock() - record.started,
-            hold_seconds=settings.upstream.unknown_hold_seconds if own is None else own,
-            shared=operations.shared,
-            gone=gone,
-        )
         return Reserve(
             id=id,
             team=caller.team.name,
@@ -137,10 +157,10 @@ class Context(Struct, frozen=True):
             quality=quality_label(request.quality),
             images=request.n,
             cost=ceiling(settings.models[request.model], request),
-            lease=settings.upstream.timeout_seconds + LEASE_SLACK_SECONDS,
+            lease=self.lease_seconds,
             limits=caller.team.limits,
             key_limits=caller.key.limits,
             gateway_limits=settings.limits,
-            wish=wish,
+            wish=self.wish(operations, gone),
             request="" if id == self.record.id else self.record.id,
         )

@@ -60,6 +60,9 @@ MESSAGE_SECONDS = 60.0
 PAUSE_SECONDS = 0.25
 """Between two tries to reach a store that does not answer."""
 
+WANTED = "wanted:"
+"""Begins the name of a lease that nobody takes: its message asks for a kept answer."""
+
 BATCH = 500
 """Leases in one command: bounds how long the store is busy with it."""
 
@@ -78,10 +81,14 @@ class LocalElection(Service):
     """The election of a gateway that has its store for itself: it buys."""
 
     leases: Leases | None = None
+    on_wanted: Callable[[str], None] | None = None
 
     def cache_is_shared(self) -> bool:
         """There are no others that would have to find an answer."""
         return True
+
+    async def ask_for(self, answer: str) -> None:
+        """There is nobody to ask."""
 
     async def buy_or_wait(
         self, name: str, record: RequestRecord, look: Look, buy: Buy
@@ -115,6 +122,7 @@ class SharedElection(Service):
     """The elections among the gateways of one store, over leases that all of them see.
 
     `cache_is_shared` returns whether the others find a stored answer in the cache at once.
+    `on_wanted` receives the names of kept answers that another gateway asks for.
     A lease lasts `lease_seconds` and is renewed three times in that.
     """
 
@@ -123,6 +131,7 @@ class SharedElection(Service):
     cache_is_shared: Callable[[], bool]
     lease_seconds: float = LEASE_SECONDS
     observer: Observer = NO_OBSERVER
+    on_wanted: Callable[[str], None] = lambda answer: None
     _renewal_due: float = 0.0
     _candidates: dict[str, _Candidate] = field(default_factory=dict)
     _held: set[Lease] = field(default_factory=set)
@@ -149,6 +158,10 @@ class SharedElection(Service):
     def held(self) -> int:
         """How many leases are renewed."""
         return len(self._held)
+
+    async def ask_for(self, answer: str) -> None:
+        """Ask the other gateways for a kept answer of this name. Raises StoreUnavailable."""
+        await self.leases.end([(Lease(WANTED + answer, self._gateway), b"")])
 
     # -- an election ----------------------------------------------------------------------------
 
@@ -334,6 +347,8 @@ class SharedElection(Service):
                     elif candidate := self._candidates.get(event.lease.name):
                         candidate.messages[event.lease.holder] = event.message
                         candidate.wake.set()
+                    elif event.lease.name.startswith(WANTED):
+                        self.on_wanted(event.lease.name.removeprefix(WANTED))
         finally:
             if subscribed:  # the store itself may be lost: those who wait must find out
                 self._wake_all()

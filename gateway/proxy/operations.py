@@ -15,8 +15,8 @@ rules are in `gateway.quota.operations`; this file keeps the answers, and waits 
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -85,11 +85,11 @@ class OpenOperations(Service):
     _kept_bytes: int = 0
     _handed: dict[str, float] = field(default_factory=dict)
     _open: set[Ticket] = field(default_factory=set)
-    _background: Background = field(default_factory=lambda: Background("operations"))
+    background: Background = field(default_factory=lambda: Background("operations"))
 
     async def start(self) -> None:
         """Start to say that this gateway is alive, and to hand over answers."""
-        every = self._background.every
+        every = self.background.every
         every(ALIVE_SECONDS, self._keep_alive, survive=StoreUnavailable)
         every(FORGET_SECONDS, self._forget, survive=StoreUnavailable)
         if self.leases is not None:
@@ -98,7 +98,7 @@ class OpenOperations(Service):
 
     async def close(self) -> None:
         """Stop. Hand over what other gateways wait for: it is gone with this process."""
-        await self._background.close()
+        await self.background.close()
         if self.leases is not None:
             with suppress(StoreUnavailable):
                 await self._hand_over(self.leases)
@@ -114,8 +114,10 @@ class OpenOperations(Service):
         """A purchase is about to be reserved, or an operation to be claimed.
 
         Returns the answer that an equal request is being sent, if this is its marked retry: the
-        client may have gone without a sign.
+        client may have gone without a sign. An operation under a name has no ticket here.
         """
+        if reservation.wish is not None and reservation.wish.body:
+            return None
         ticket.name, ticket.id = reservation.record, reservation.id
         ticket.operation, ticket.claims, ticket.is_over = None, False, False
         wish = reservation.wish
@@ -127,11 +129,21 @@ class OpenOperations(Service):
                 return other.bought
         return None
 
+    @contextmanager
+    def alive(self, ticket: Ticket) -> Iterator[None]:
+        """Say that this gateway is alive while it works on an operation under a name."""
+        self._open.add(ticket)
+        try:
+            yield
+        finally:
+            self._close(ticket)
+
     def begin(self, ticket: Ticket, reservation: Reserve, at: float) -> None:
         """A purchase was admitted at this time, and is about to be sent."""
-        ticket.operation = operation = reservation.operation(at)
-        if operation is None:
+        operation = reservation.operation(at)
+        if operation is None or operation.body:
             return
+        ticket.operation = operation
         self._open.add(ticket)
         self._running[operation.id] = asyncio.get_running_loop().create_future()
         if ticket.record.left:

@@ -18,7 +18,6 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
 
 from aiocache.base import BaseCache
 from msgspec.structs import replace
@@ -43,22 +42,26 @@ from gateway.proxy.cache_control import CacheStatus, cache_use, read_cache_contr
 from gateway.proxy.context import Context, ProxyRequest, ProxyResponse
 from gateway.proxy.election import Election, FlightResult
 from gateway.proxy.fingerprint import RequestMemo
+from gateway.proxy.holds import Holds, NameTaken
 from gateway.proxy.image_request import encode_body
-from gateway.proxy.operations import OpenOperations, Ticket, kept_failure, repeated_error
+from gateway.proxy.named import NamedRequests, with_name
+from gateway.proxy.operations import OpenOperations, Ticket, kept_failure
 from gateway.proxy.pictures import Pictures, cache_seconds, lifetime
 from gateway.proxy.policy import check_form, check_policy
 from gateway.proxy.reply import read_reply, report_oddities
 from gateway.quota.image_response import ImageResponse
-from gateway.quota.ledger import Ledger, store_patience
-from gateway.quota.operations import KEEP_SECONDS, Operation, Repeat
+from gateway.quota.ledger import Ledger
+from gateway.quota.operations import KEEP_SECONDS
 from gateway.quota.pricing import charge
-from gateway.quota.refusal import refusal_error
-from gateway.quota.steps import Denied, Held, Reserve, Taken
+from gateway.quota.steps import Held, Reserve
 from gateway.telemetry.observer import NO_OBSERVER, Observer, measured_call
 from gateway.telemetry.request_record import RequestRecord
 from gateway.telemetry.tracing import NO_TRACING, Tracing
 from gateway.tenants.directory import Directory
 from gateway.upstream.port import Reply, Upstream
+
+NAMES_SECONDS = 2.0
+"""How long requests with a name take to note the end of their purchases."""
 
 
 @dataclass(eq=False)
@@ -88,6 +91,12 @@ class Proxy:
     draining: bool = False
     in_flight: int = 0
     _memo: RequestMemo = field(default_factory=RequestMemo)
+
+    def __post_init__(self) -> None:
+        self.holds = Holds(
+            self.ledger, self.directory, self.wall, self.spread, self.observer, self.tracing
+        )
+        self.named = NamedRequests(self)
 
     async def generate(self, incoming: ProxyRequest, record: RequestRecord) -> ProxyResponse:
         """Answer one request from the cache, a shared flight, or a purchase.
@@ -145,17 +154,20 @@ class Proxy:
                 is_retry=incoming.is_retry,
                 origin=incoming.origin,
             )
-            hit = await self._look_up(context)
+            context = with_name(context, incoming)
+            cached = await self.look_up(context)
             record.phase_ended("cache", started)
-            if hit is not None:
-                return hit
+            if context.name is not None:
+                return await self.named.serve(context, context.name, cached)
+            if cached is not None:
+                return await self.show_hit(context, cached)
             if context.cache.only:
                 raise NotCached
-            return await self._fly(context)
+            return await self.answer(*await self.fly(context), context)
         finally:
             self.in_flight -= 1
 
-    async def _look_up(self, context: Context) -> ProxyResponse | None:
+    async def look_up(self, context: Context) -> Bought | None:
         """Return the cached answer, if there is one and the client accepts its age."""
         if not context.cache.read:
             return None
@@ -169,9 +181,13 @@ class Proxy:
         if cached.about is None:  # it came from elsewhere, and is in memory now
             about = context.about
             self.amend(context.fingerprint, replace(cached, about=about, tier="memory"))
+        return cached
+
+    async def show_hit(self, context: Context, cached: Bought) -> ProxyResponse:
+        """Answer with pictures that were bought before, for free."""
         self._serve_free(context, cached, "hit")
         body = await self.pictures.shown(cached, context)
-        return ProxyResponse(body, CacheStatus.HIT, int(age))
+        return ProxyResponse(body, CacheStatus.HIT, int(max(0.0, self.wall() - cached.at)))
 
     def _serve_free(self, context: Context, bought: Bought, outcome: str) -> None:
         """Record an answer that was not bought for this request."""
@@ -179,15 +195,19 @@ class Proxy:
         record.outcome, record.images, record.saved = outcome, bought.images, bought.cost
         self.observer.answer_ready(record)
 
+    async def drain(self, seconds: float) -> None:
+        """Wait for purchases in flight for so long, then cancel the rest."""
+        await self.flights.drain(seconds)
+        await self.named.flights.drain(NAMES_SECONDS)
+
     # -- flights --------------------------------------------------------------------------------
 
-    async def _fly(self, context: Context) -> ProxyResponse:
+    async def fly(self, context: Context) -> tuple[Flight[FlightResult], FlightResult]:
         """Buy the answer, or wait for an identical purchase that is under way."""
         while True:
             flight = self._lead_or_join(context)
             try:
-                result = await self._result(flight, context)
-                break
+                return flight, await self._result(flight, context)
             except LimitReached as refusal:
                 if flight.led or refusal.whose in (None, *context.limit_owners):
                     raise
@@ -195,12 +215,11 @@ class Proxy:
             except RepeatedUnknown as repeat:
                 if flight.led or repeat.record == context.operations_name:
                     raise  # else it was another key, or another end user
-            except (Unauthenticated, KeyDisabled):
+            except (Unauthenticated, KeyDisabled, NameTaken):
                 if flight.led:
-                    raise  # else it was another key that no longer works: try again
-        return await self._answer(flight, result, context)
+                    raise  # else it was another key that no longer works, or a name: try again
 
-    async def _answer(
+    async def answer(
         self, flight: Flight[FlightResult], result: FlightResult, context: Context
     ) -> ProxyResponse:
         """The answer of a flight, in the form that the client reads."""
@@ -280,11 +299,11 @@ class Proxy:
         body = encode_body(context.request)
         operations, gone = self.operations, frozenset[str]()
         while True:
-            id = context.record.purchase_id(self.new_id)
+            id = context.purchase_id(self.new_id)
             reservation = context.reservation(id, operations, gone)
             if sending := operations.ask(context.ticket, reservation):
                 return sending
-            held = await self._hold(reservation, context)
+            held = await self.holds.take(reservation, context)
             if isinstance(held, Held):
                 return await self._buy(body, reservation, held, context)
             found = held.found.operation
@@ -320,37 +339,15 @@ class Proxy:
         cached = context.cache.read and seconds > 0 and self.election.cache_is_shared()
         if not cached:
             self.operations.answered(ticket)
-        noted = await self._settle(reservation, held, answered.images, cost, cached=cached)
+        noted = await self.holds.settle(reservation, held, answered.images, cost, cached=cached)
         bought = await self.pictures.complete(bought, answered, context)
         seconds = cache_seconds(bought, answered, context, self.wall())
         bought = await self._store(context, bought, seconds)
         self.observer.pictures_bought(reservation, record.id, cost, bought.body)
+        await self.named.keep(context, bought, answered)
         lasts = lifetime(bought, answered, KEEP_SECONDS, context, self.wall())
         self.operations.bought(ticket, bought, noted, lasts, is_found=cached and bought.kept)
         return bought
-
-    async def _hold(self, reservation: Reserve, context: Context) -> Held | Taken:
-        """Hold quota for the purchase, if the key still works, or claim an operation.
-
-        Raises LimitReached, RepeatedUnknown, Unauthenticated, KeyDisabled or StoreUnavailable.
-        """
-        record, started = context.record, context.record.clock()
-        with self.tracing.store("reserve"):
-            held = await self.ledger.reserve(reservation, store_patience(record.own_seconds()))
-        record.phase_ended("quota", started)
-        record.rate_limits = held.rate_limits  # a refusal has them, too: its response shows them
-        if isinstance(held, Denied):
-            self.observer.purchase_refused(reservation.team, held.refusal)
-            raise refusal_error(held.refusal, self.spread(), context.caller.key.id)
-        if isinstance(held, Taken) and isinstance(held.found, Repeat):
-            raise repeated_error(held.found, reservation.record)
-        try:
-            # Again: the request may have waited, or the whole process may have stood still.
-            await self.directory.confirm(context.caller)
-        except BaseException:  # nothing was sent
-            await self._release(reservation)
-            raise
-        return held
 
     async def _call_upstream(self, body: bytes, context: Context) -> tuple[Reply, ImageResponse]:
         """Call the upstream once. Raises UpstreamError unless it delivers images."""
@@ -368,28 +365,12 @@ class Proxy:
         """Close a purchase without images: release it, or charge it if they may have been drawn."""
         self.observer.purchase_failed(record, failure)
         if isinstance(failure, UpstreamError) and not failure.charged:
-            await self._release(reservation)
+            await self.holds.release(reservation)
             return
         # A defect of the gateway is charged, too: the call may have been sent before it.
         images, cost = record.images, record.cost = reservation.images, reservation.cost
         kept = kept_failure(failure, record)
-        await self._settle(reservation, held, images, cost, unknown=True, failure=kept)
-
-    async def _release(self, reservation: Reserve) -> None:
-        with self.tracing.store("release"):
-            await self.ledger.finish(reservation.release())
-
-    async def _settle(
-        self, reservation: Reserve, held: Held, images: int, cost: int, **outcome: Any
-    ) -> Operation | None:
-        """Charge the purchase. Waits at most 2 s; the ledger goes on until that is written.
-
-        `outcome` has further fields of the step. Returns the operation if it stays in the store.
-        """
-        swept, unknown = self.wall() > held.at + reservation.lease, outcome.get("unknown", False)
-        self.observer.charged(reservation, cost, unknown=unknown, swept=swept)
-        with self.tracing.store("settle"):
-            return await self.ledger.finish(reservation.settle(held.at, images, cost, **outcome))
+        await self.holds.settle(reservation, held, images, cost, unknown=True, failure=kept)
 
     async def _store(self, context: Context, bought: Bought, seconds: float) -> Bought:
         """Cache an answer, if that may be done at all."""

@@ -47,6 +47,7 @@ from gateway.core.deadline import Deadline
 from gateway.core.errors import StoreUnavailable
 from gateway.core.tasks import Background, Service
 from gateway.quota.batch import Books, Pending, decide
+from gateway.quota.named import Answered, Claim, Unanswered
 from gateway.quota.operations import Operation, Operations, as_of, others
 from gateway.quota.step import Accounts, Step, StepResult
 from gateway.quota.steps import (
@@ -144,7 +145,16 @@ class Ledger(Service):
 
         Raises StoreUnavailable after `patience` seconds, leaving no hold behind.
         """
-        pending: Pending[Held | Denied | Taken] = self._submit(step)
+        return await self._admit(step, self._submit(step), patience)
+
+    async def claim(self, step: Claim, patience: float = PATIENCE_SECONDS) -> Operation:
+        """Give a name to a request, or return the operation that holds it.
+
+        Raises StoreUnavailable after `patience` seconds, and gives the name up.
+        """
+        return await self._admit(step, self._submit(step), patience)
+
+    async def _admit(self, step: Reserve | Claim, pending: Pending[T], patience: float) -> T:
         try:
             async with Deadline(patience):
                 return await pending.outcome
@@ -168,19 +178,24 @@ class Ledger(Service):
         is_written = outcome.done() and not outcome.cancelled() and outcome.exception() is None
         return outcome.result() if is_written else None
 
-    def note(self, step: Leave | Deliver) -> None:
+    def note(self, step: Leave | Deliver | Answered | Unanswered) -> None:
         """Record a change of an operation in the background."""
         self._submit(step)
 
-    async def operation(self, record: str, id: str, gateway: str) -> Operation | None:
-        """Return an operation as `gateway` sees it. Raises StoreUnavailable."""
+    async def operation(self, record: str, id: str | None, gateway: str) -> Operation | None:
+        """Return an operation as `gateway` sees it, without an `id` that of a name.
+
+        Raises StoreUnavailable.
+        """
         loaded = await self.store.load((), [record])
         ((operations, _),) = loaded.records
         alive = await self._alive(others(operations, gateway))
+        if id is None:
+            id = operations.all[0].id if operations.all else ""
         found = operations.get(id)
         return None if found is None else as_of(found, gateway, alive, loaded.now)
 
-    def _give_up(self, step: Reserve, pending: Pending[Any]) -> None:
+    def _give_up(self, step: Reserve | Claim, pending: Pending[Any]) -> None:
         if pending in self._waiting:  # never sent: a long outage must not pile up releases
             self._waiting.remove(pending)
         else:
@@ -267,7 +282,7 @@ class Ledger(Service):
     def _put_aside(self, steps: Iterable[Pending[Any]]) -> None:
         """Keep outcomes for the next sweep, and refuse purchases: nothing was written."""
         for pending in steps:
-            if not isinstance(pending.step, Reserve):
+            if not isinstance(pending.step, Reserve | Claim):
                 self._set_aside.append(pending)
             elif not pending.outcome.done():
                 pending.outcome.set_exception(StoreUnavailable())
@@ -323,7 +338,7 @@ class Ledger(Service):
         waiting = [
             (pending, pending.step, pending.step.wish)
             for pending in batch
-            if isinstance(pending.step, Reserve)
+            if isinstance(pending.step, Reserve | Claim)
             and pending.step.wish
             and records[pending.step.record].all
         ]

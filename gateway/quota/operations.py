@@ -20,6 +20,11 @@ operation whose own client still waits is then for other retries alone: nobody e
 of a client that waits. Retries of one client may follow each other unseen, so a retry also takes
 over what another retry has.
 An operation whose gateway stopped renewing its lease is unknown from the lease's end on.
+
+A request with a name (an `Idempotency-Key`) has a record of its own, with at most one operation and
+a digest of the body. All requests of its name get what that operation got, for `NAMED_SECONDS`. The
+name is *waiting* before anything is held for it: the answer may come from the purchase of an equal
+request. Only a name that is running when its gateway dies becomes unknown.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -37,6 +42,12 @@ LEASE_SECONDS = 5.0
 KEEP_SECONDS = 600.0
 """How long an answer waits for the retry of a client that left."""
 
+NAMED_SECONDS = 86_400.0
+"""How long the answer under a name lasts, and likewise an unknown outcome."""
+
+GONE = "gone"
+"""The name of an answer that was not kept."""
+
 MOST_BOUGHT = 100
 """Bought operations of equal requests that are kept. The oldest leave first."""
 
@@ -50,6 +61,9 @@ class Operation(Struct, frozen=True, array_like=True, kw_only=True):
     that its own client has left. `claim` is the id of the request that takes it over, in the
     process `claimant`, since `claimed`. `retried` means that a retry took it over last. `failure`
     is the encoded error of an unknown outcome.
+
+    An operation under a name has the `body`'s digest. Its answer is in the cache under the name
+    `answer`, "" before it is kept, and has `size` bytes. It was bought at the time `dated`.
     """
 
     id: str
@@ -58,7 +72,7 @@ class Operation(Struct, frozen=True, array_like=True, kw_only=True):
     at: float
     lease: float
     fresh: bool = False
-    state: Literal["running", "bought", "unknown"] = "running"
+    state: Literal["waiting", "running", "bought", "unknown", "failed"] = "running"
     ended: float = 0.0
     left: bool = False
     claim: str = ""
@@ -66,16 +80,27 @@ class Operation(Struct, frozen=True, array_like=True, kw_only=True):
     claimed: float = 0.0
     failure: bytes = b""
     retried: bool = False
+    body: str = ""
+    answer: str = ""
+    size: int = 0
+    dated: float = 0.0
+
+    @property
+    def is_open(self) -> bool:
+        """Whether requests of its name have to wait for its answer."""
+        return self.state in ("waiting", "running") or (self.state == "bought" and not self.answer)
 
     @property
     def ends(self) -> float:
         """When it is forgotten."""
+        if self.body:
+            return (self.ended or self.lease) + NAMED_SECONDS
         match self.state:
             case "running":
                 return self.lease + MOST_HOLD_SECONDS
             case "bought":
                 return self.ended + KEEP_SECONDS
-            case "unknown":
+            case _:
                 return self.ended + MOST_HOLD_SECONDS
 
 
@@ -97,7 +122,7 @@ class Operations(Struct, frozen=True, array_like=True):
     @property
     def is_bought(self) -> bool:
         """Whether a full store may forget them: nothing is running or unknown."""
-        return all(operation.state == "bought" for operation in self.all)
+        return all(operation.state in ("bought", "failed") for operation in self.all)
 
     def get(self, id: str) -> Operation | None:
         """Return the operation with this id."""
@@ -113,7 +138,7 @@ class Wish(Struct, frozen=True, kw_only=True):
     `name` is that of its record: see `record_name`. `is_retry` means that an official SDK marked
     it as a retry. The request is `age` seconds old. A repeat of an unknown outcome is refused for
     `hold_seconds`. `shared` means that the answers of other gateways can be reached. The answers of
-    the operations in `gone` were lost.
+    the operations in `gone` were lost. A request with a name has the `body`'s digest.
 
     `alive` has the ends of the leases of other gateways: the ledger fills it in.
     """
@@ -127,6 +152,7 @@ class Wish(Struct, frozen=True, kw_only=True):
     hold_seconds: float
     shared: bool
     gone: frozenset[str] = frozenset()
+    body: str = ""
     alive: Mapping[str, float] = {}
 
 
@@ -150,7 +176,11 @@ def record_name(line: str, digest: str) -> str:
 
 def others(operations: Operations, gateway: str) -> set[str]:
     """Return the other gateways whose leases matter to what is found."""
-    buyers = {each.gateway for each in operations.all if each.state != "unknown"}
+    buyers = {
+        each.gateway
+        for each in operations.all
+        if each.state not in ("unknown", "failed") and not each.answer
+    }
     return (buyers | {each.claimant for each in operations.all}) - {gateway, ""}
 
 
@@ -166,15 +196,30 @@ def as_of(operation: Operation, gateway: str, alive: Mapping[str, float], now: f
     if operation.claim and lease(operation.claimant, operation.claimed) <= now:
         operation = _given_back(operation)
     ended = lease(operation.gateway, max(operation.at, operation.ended))
-    if operation.state == "unknown" or ended > now:
+    if operation.state in ("unknown", "failed") or ended > now:
         return operation
+    if operation.state == "waiting":  # nothing was bought under this name
+        return replace(operation, state="failed", ended=ended)
+    if operation.state == "bought" and operation.body:
+        return operation if operation.answer else replace(operation, answer=GONE)
     if operation.state == "bought":  # its answer is gone with the gateway
         return replace(operation, left=False)
     return replace(operation, state="unknown", ended=ended)
 
 
+def holder(operations: Operations, wish: Wish, now: float) -> Operation | None:
+    """Return the operation that holds the name of this wish. One that failed holds it no longer."""
+    known = [
+        as_of(each, wish.gateway, wish.alive, now) for each in _remembered(operations.all, now)
+    ]
+    return next((each for each in known if each.state != "failed"), None)
+
+
 def find(operations: Operations, wish: Wish, id: str, now: float) -> Found | Repeat | None:
     """Return what a request with this new reservation id finds instead of being bought."""
+    if wish.body:
+        held = holder(operations, wish, now)
+        return None if held is None or held.id == id else Found(held)
     known = [
         as_of(each, wish.gateway, wish.alive, now)
         for each in _remembered(operations.all, now)
@@ -218,6 +263,8 @@ def claimed(
     operations: Operations, found: Operation, wish: Wish, id: str, now: float
 ) -> Operations:
     """Give an operation to the request with this reservation id."""
+    if wish.body:  # all requests of a name share its operation
+        return operations
     # Another request than a retry only takes over what was left: no retry may take it from there.
     claim = {"claim": id, "claimant": wish.gateway, "claimed": now, "retried": wish.is_retry}
     return _with(operations, replace(found, **claim))
@@ -232,7 +279,10 @@ def begun(operations: Operations, wish: Wish, id: str, now: float, lease: float)
         at=now,
         lease=lease,
         fresh=wish.fresh,
+        body=wish.body,
     )
+    if wish.body:
+        return Operations((operation,))
     kept = [
         _given_back(each) if each.id in wish.gone else each
         for each in _remembered(operations.all, now)
@@ -248,6 +298,8 @@ def bought(operations: Operations, ended: Operation, now: float, *, cached: bool
     find it. An answer that its own client gets needs no record.
     """
     known = operations.get(ended.id) or ended
+    if known.body:
+        return Operations((replace(known, state="bought", ended=now),))
     succeeded = max(operations.succeeded, known.at)
     operations = _only(
         replace(operations, succeeded=succeeded),

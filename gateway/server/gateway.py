@@ -348,7 +348,7 @@ class Gateway:
         log.info("draining", flights=self.flights, until_at_the_latest=latest)
         self.proxy.draining = True
         lingering = asyncio.create_task(self._linger())
-        await self.proxy.flights.drain(seconds)
+        await self.proxy.drain(seconds)
         lingering.cancel()
         await self._running.aclose()
         log.info("stopped")

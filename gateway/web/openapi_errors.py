@@ -20,7 +20,8 @@ TEAM: Errors = (core.Unauthenticated, core.KeyDisabled, core.StoreUnavailable)
 """Further errors of every route of the public port."""
 
 GENERATION: Errors = (
-    *(core.NotPermitted, core.NotCached, core.InsufficientQuota, core.RateLimited),
+    *(core.NotPermitted, core.NotCached, core.IdempotencyKeyReused, core.ResultExpired),
+    *(core.InsufficientQuota, core.RateLimited),
     *(core.Overloaded, core.Draining, core.StoreLost),
     *(upstream.UpstreamAccountExhausted, upstream.UpstreamAuth, upstream.UpstreamFailed),
     *(upstream.UpstreamUnreachable, upstream.UpstreamRefused),
@@ -44,10 +45,11 @@ _TEXTS = {
     403: "The token or key does not allow this.",
     404: "Nothing has this name.",
     409: "The current state forbids it.",
+    410: "The answer is no longer kept.",
     412: "It has changed since the ETag in If-Match was read.",
     413: "The body is too large.",
     415: "The body is not JSON in UTF-8, or has an unknown compression.",
-    422: "The upstream cannot process it.",
+    422: "The key of the request belongs to another one.",
     429: "Too many requests, or a limit is reached.",
     431: "A header or the URL is too long.",
     500: "A defect of the gateway.",

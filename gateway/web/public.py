@@ -72,6 +72,8 @@ _CACHE_CONTROL = (
     "max-age=SECONDS: accept no older cached answer; only-if-cached: buy nothing."
 )
 
+_IDEMPOTENCY_KEY = "For 24 hours, the team's requests with this key get one answer: see the guide."
+
 
 # -- what a team reads about itself -------------------------------------------------------------
 
@@ -204,7 +206,7 @@ class PublicApi:
         response=Images,
         body=Generation,
         errors=GENERATION,
-        headers={"Cache-Control": _CACHE_CONTROL},
+        headers={"Cache-Control": _CACHE_CONTROL, "Idempotency-Key": _IDEMPOTENCY_KEY},
         example={"prompt": "A red apple on a white table", "size": "1024x1024"},
     )
     async def _generations(self, call: PublicRequest) -> web.StreamResponse:
@@ -226,6 +228,7 @@ class PublicApi:
             is_retry=is_marked_retry(request.headers.get(RETRY_COUNT)),
             origin=lambda: own_url(request, server.public_url),
             on_stream=stream.expect,
+            idempotency_key=request.headers.getall("Idempotency-Key", ()),
         )
         try:
             try:

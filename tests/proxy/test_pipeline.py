@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.core.errors import Unauthenticated
+from gateway.core.errors import StoreUnavailable, Unauthenticated
 from gateway.core.key_format import parse
 from gateway.core.upstream_errors import (
     RepeatedUnknown,
@@ -22,7 +22,7 @@ from gateway.core.upstream_errors import (
 from gateway.upstream.port import Reply
 from tests.support.directory import set_state
 from tests.support.proxy_bench import ANSWER, Bench, running_bench
-from tests.support.steps import key_in
+from tests.support.steps import key_in, until
 
 
 @pytest.fixture
@@ -164,3 +164,56 @@ async def test_the_store_keeps_a_failure_without_the_texts_of_its_request(
     kept = b"".join((tmp_path / name).read_bytes() for name in ("gateway.db", "gateway.db-wal"))
     assert b"No <[redacted]> here." in kept
     assert b"secret t" not in kept
+
+
+async def answer_at_once(body: bytes) -> Reply:
+    return Reply(200, {}, ANSWER)
+
+
+async def test_a_cache_hit_under_a_name_needs_no_store_and_a_purchase_does(bench: Bench) -> None:
+    bench.upstream.answer = answer_at_once
+    await bench.generate("apple")
+    bench.faults.leave()
+    hit, record = await bench.generate("apple", name="n")
+    assert (hit.body, record.outcome) == (ANSWER, "hit")
+    with pytest.raises(StoreUnavailable):
+        await bench.generate("pear", name="n")
+    bench.faults.come_back()
+    await bench.generate("pear", name="n")  # the name was not noted
+    assert (await bench.account()).day.images == 2
+
+
+async def test_a_purchase_under_a_name_that_outlives_its_client_is_reported_once(
+    bench: Bench,
+) -> None:
+    answers = asyncio.Event()
+
+    async def answer(body: bytes) -> Reply:
+        await answers.wait()
+        return Reply(200, {}, ANSWER)
+
+    bench.upstream.answer = answer
+    asking = asyncio.create_task(bench.generate(name="n"))
+    await until(lambda: len(bench.proxy.named.flights) == 1)
+    await asyncio.sleep(0.1)
+    asking.cancel()
+    await asyncio.gather(asking, return_exceptions=True)
+    answers.set()
+    await until(lambda: not bench.proxy.named.flights)
+    ((record, failure),) = bench.late.ended
+    assert (record.outcome, record.images, failure) == ("miss", 1, None)
+    again, record = await bench.generate(name="n")
+    assert (again.body, record.outcome, record.cost) == (ANSWER, "hit", 0)
+
+
+async def test_a_defect_under_a_name_is_charged_and_not_tried_again(bench: Bench) -> None:
+    async def fail(body: bytes) -> Reply:
+        raise ZeroDivisionError
+
+    bench.upstream.answer = fail
+    with pytest.raises(ZeroDivisionError):
+        await bench.generate(name="n")
+    with pytest.raises(RepeatedUnknown) as refused:
+        await bench.generate(name="n")
+    assert (refused.value.status, refused.value.code) == (500, "internal_error")
+    assert (await bench.account()).day.images == 1

@@ -42,6 +42,7 @@ class Wanted(Struct, frozen=True, kw_only=True):
     prompt: str
     images: int
     control: Sequence[str]
+    name: str = ""
 
 
 class Client:
@@ -112,6 +113,7 @@ class Client:
             first=self._call if number else "",
             is_marked=is_marked,
             wants_new=bool(wanted.control),
+            name=wanted.name,
         )
         run.history.append(asked)
         task = gateway.process.start(self._serve(gateway, call, is_marked=is_marked))
@@ -151,7 +153,13 @@ class Client:
             return body
 
         record = RequestRecord(id=call, started=world.time(), clock=world.time)
-        incoming = ProxyRequest((f"Bearer {wanted.text}",), wanted.control, read_body, is_marked)
+        incoming = ProxyRequest(
+            (f"Bearer {wanted.text}",),
+            wanted.control,
+            read_body,
+            is_marked,
+            idempotency_key=(wanted.name,) if wanted.name else (),
+        )
         answer = await gateway.proxy.generate(incoming, record)
         whole = False
         try:

@@ -19,6 +19,7 @@ class Asked(Struct, frozen=True, kw_only=True):
 
     `first` is the first request of its call, "" if this is the first one. `is_marked`: an official
     SDK marked it as a retry. `wants_new`: it carries `no-cache` or `no-store`.
+    `name` is its `Idempotency-Key`.
     """
 
     at: float
@@ -33,6 +34,7 @@ class Asked(Struct, frozen=True, kw_only=True):
     first: str = ""
     is_marked: bool = False
     wants_new: bool = False
+    name: str = ""
 
     @property
     def logical(self) -> str:
@@ -133,6 +135,9 @@ GAVE_UP, UNSEEN = "gave up", "gave up unseen"
 
 REPEATED = "repeated_unknown"
 """Why a request was refused that repeats one without a clear outcome."""
+
+EXPIRED = "result_expired"
+"""Why a request under a name failed: what it was answered with is gone."""
 
 UNCLEAR = ("upstream_cut", "upstream_timeout", "upstream_unknown")
 """Errors after which the purchase is charged as unknown."""

@@ -128,8 +128,8 @@ MUTANTS = [
     Mutant(
         "Pipeline: every image that was delivered is charged",
         "proxy/pipeline.py",
-        "await self._settle(reservation, held, answered.images, cost, cached=cached)",
-        "await self._settle(\n"
+        "await self.holds.settle(reservation, held, answered.images, cost, cached=cached)",
+        "await self.holds.settle(\n"
         "            reservation, held, min(answered.images, request.n), cost, cached=cached\n"
         "        )",
     ),
@@ -192,6 +192,24 @@ MUTANTS = [
         "quota/operations.py",
         "        return _with(operations, _given_back(claimed))\n",
         "        return operations\n",
+    ),
+    Mutant(
+        "Names: an operation that holds a name is shared",
+        "quota/named.py",
+        "        if held is not None:\n            return StepResult({}, held)\n",
+        "",
+    ),
+    Mutant(
+        "Names: a reservation looks at the name again",
+        "quota/operations.py",
+        "return None if held is None or held.id == id else Found(held)",
+        "return None",
+    ),
+    Mutant(
+        "Names: the operation of a dead gateway is unknown",
+        "quota/operations.py",
+        '    return replace(operation, state="unknown", ended=ended)\n',
+        '    return replace(operation, state="failed", ended=ended)\n',
     ),
 ]
 

@@ -4,7 +4,7 @@ A client that repeats a request still makes one call, so it may cause one purcha
 purchase of an equal call instead, whose client left, and that call then buys one of its own. So
 each purchase is counted for one call: the one that bought it, one that got its picture, or one that
 waited when it was bought. Each call may count for one purchase, apart from those that certainly
-failed.
+failed. Requests under a name cause at most one purchase, and all get the same.
 
 A second one is excused only by the names in `_excuse`, as docs/how-we-know.md has them.
 """
@@ -17,6 +17,7 @@ from msgspec import Struct
 
 from tests.simulation.events import (
     DEATHS,
+    EXPIRED,
     GAVE_UP,
     REPEATED,
     UNCLEAR,
@@ -53,7 +54,7 @@ def bought_twice(seen: Seen) -> Iterator[str]:
     yield from _shared(seen)
     lines: dict[tuple[str, str, int], list[Purchase]] = defaultdict(list)
     for p in seen.purchases.values():
-        if p.how != "refused":
+        if p.how != "refused" and not p.asked.name:
             lines[p.asked.line].append(p)
     for purchases in lines.values():
         purchases.sort(key=lambda p: p.received.at)
@@ -61,6 +62,7 @@ def bought_twice(seen: Seen) -> Iterator[str]:
         yield from _repeats(purchases, seen)
     yield from _refusals(lines, seen)
     yield from _pictures(seen)
+    yield from _names(seen)
     for call, answer in seen.answered.items():
         if answer.why == GAVE_UP and answer.at - seen.asked[call].at >= LONG:
             yield f"{call} waited in vain"
@@ -197,6 +199,7 @@ def _was_cleared(one: Purchase, at: float, seen: Seen) -> bool:
     """Whether an equal purchase that was made after the end of this one has succeeded by then."""
     return any(
         p.asked.line == one.asked.line
+        and not p.asked.name
         and p.how == "delivered"
         and p.received.at > one.ended_at
         and p.ended_at <= at
@@ -212,9 +215,11 @@ def _refusals(
         if answer.why != REPEATED:
             continue
         ask = seen.asked[call]
-        equal = lines.get(ask.line, ())
+        equal = _of_name(ask, seen) if ask.name else lines.get(ask.line, ())
         first = min((p.asked.at for p in equal), default=ask.at)
         if any(t.at <= answer.at and t.until + 10.0 >= first for t in seen.troubles):
+            continue
+        if ask.name and any(p.how == "unknown" for p in equal):
             continue
         if not any(
             p.how == "unknown"
@@ -239,7 +244,9 @@ def _pictures(seen: Seen) -> Iterator[str]:
         ask, drawn_for = seen.asked[call], seen.asked[answer.picture]
         if drawn_for.wish != ask.wish:
             yield f"{call} got the picture of {answer.picture}, another request"
-        if not ask.fresh or ask.is_marked:
+        if ask.fresh and drawn_for.name != ask.name:
+            yield f"{call} got the picture of {answer.picture}, under another name"
+        if not ask.fresh or ask.is_marked or ask.name:
             continue
         if ask.wants_new and not drawn_for.wants_new:
             yield f"{call} asked for a new picture, and got that of {answer.picture}"
@@ -252,3 +259,37 @@ def _pictures(seen: Seen) -> Iterator[str]:
         left = own is not None and own.outcome == "lost" and own.at <= answer.at
         if answer.picture != call and not left:
             yield f"{call} got the picture of {answer.picture}, whose client waited"
+
+
+# -- names -----------------------------------------------------------------------------------------
+
+LOSSES = ("went back", "failed over")
+"""Troubles by which a store may forget a name."""
+
+
+def _of_name(ask: Asked, seen: Seen) -> Sequence[Purchase]:
+    """The purchases that a request under a name may have got, or joined."""
+    return [
+        p
+        for p in seen.purchases.values()
+        if p.wish == ask.wish and (p.asked.name == ask.name or not ask.fresh)
+    ]
+
+
+def _names(seen: Seen) -> Iterator[str]:
+    """Look for names with several purchases or pictures."""
+    bought, pictures = defaultdict[object, list[str]](list), defaultdict[object, set[str]](set)
+    for call, p in seen.purchases.items():
+        if p.asked.name and p.how != "refused":
+            bought[p.asked.team, p.asked.name].append(call)
+    if not any(trouble.kind in LOSSES for trouble in seen.troubles):
+        yield from (f"{calls} were bought under one name" for calls in bought.values() if calls[1:])
+    if seen.troubles:
+        return
+    for call, answer in seen.answered.items():
+        ask = seen.asked[call]
+        if ask.name and answer.picture:
+            pictures[ask.team, ask.name].add(answer.picture)
+        if answer.why == EXPIRED and ask.fresh and seen.rules.reachable:
+            yield f"{call} did not get the answer under its name"
+    yield from (f"{each} came under one name" for each in pictures.values() if len(each) > 1)

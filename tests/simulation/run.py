@@ -86,6 +86,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     habits: list[Habit]
     hides_hangups: bool
     upstream: Mapping[Kind, int]
+    named: float
 
 
 @lru_cache(1)
@@ -124,6 +125,7 @@ def plan_of(seed: int) -> Plan:
         habits=rng.choice([*habits, habits[-1], habits[-1]]),
         hides_hangups=rng.random() < 0.1,
         upstream=rng.choice([GOOD, USUAL, BAD] if is_calm else [USUAL, USUAL, BAD]),
+        named=rng.choice([0.0, 0.3, 1.0]),
     )
 
 
@@ -200,7 +202,7 @@ class Gateway:
     async def stop(self, seconds: float) -> None:
         """Drain, and close everything, as a gateway does on SIGTERM."""
         self.proxy.draining = True
-        await self.proxy.flights.drain(seconds)
+        await self.proxy.drain(seconds)
         await self.operations.close()
         await self.election.close()
         await self.ledger.close()
@@ -264,6 +266,9 @@ class Run:
             images=rng.choice([1, 1, 1, 2]),
             control=rng.choice([(), (), (), (), (), (), (), (), ("no-cache",), ("no-store",)]),
         )
+        if rng.random() < plan.named:  # of its own, or that of all equal requests
+            own = f"name of {wanted.images} of {wanted.prompt} {wanted.control}"
+            wanted = replace(wanted, name=rng.choice([f"name of call {number}", own]))
         habit = rng.choice(plan.habits)
         await Client(self, f"call-{number}", habit, wanted).work()
 

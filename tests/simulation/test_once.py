@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.simulation.events import GAVE_UP, REPEATED, UNSEEN, Event
+from tests.simulation.events import EXPIRED, GAVE_UP, REPEATED, UNSEEN, Event
 from tests.simulation.stories import answered, asked, purchase, trouble, wrong
 
 APPLE: dict[str, Any] = {"prompt": "apple", "fresh": True}
@@ -185,6 +185,36 @@ def test_pictures_of_others() -> None:
     assert wrong(left(wants_new=True), asked_anew) == []
     assert "of another key" in wrong(left(), got("b", 7.0, "a", key="k2"))[0]
     assert "another request" in wrong(left(), got("b", 7.0, "a", prompt="pear"))[0]
+
+
+# -- names -----------------------------------------------------------------------------------------
+
+
+def test_a_name_is_bought_once_and_has_one_picture() -> None:
+    one = purchase("a", **APPLE, name="n")
+    other = purchase("b", 9.0, **APPLE, name="n")
+    assert "['a', 'b'] were bought under one name" in wrong(one, other)
+    assert "bought under one name" in wrong(one, other, trouble("killed", 1.0, 2.0, "g1"))[-1]
+    assert wrong(one, other, trouble("went back", 1.0, 2.0)) == []
+    assert wrong(purchase("a", **APPLE, name="n", how="refused", drawn=False), other) == []
+    assert wrong(one, purchase("b", 9.0, **APPLE, name="m")) == []
+    assert wrong(one, got("b", 9.0, "a", name="n"), got("c", 9.0, "a", name="n")) == []
+    assert "under another name" in wrong(one, got("b", 9.0, "a"))[0]
+
+
+def test_the_failure_of_a_name_lasts_and_concerns_no_other() -> None:
+    one = purchase("a", **APPLE, name="n", how="unknown")
+    assert wrong(one, refused(3_000.0, name="n")) == []
+    assert "b was refused as a repeat" in wrong(one, refused(10.0))[0]
+    assert "b was refused as a repeat" in wrong(one, refused(10.0, name="m"))[0]
+    assert wrong(one, again(10.0, name="m")) == []
+
+
+def test_the_answer_of_a_name_is_there() -> None:
+    one = purchase("a", **APPLE, name="n")
+    gone = [asked("b", 9.0, **APPLE, name="n"), answered("b", 9.1, outcome="failed", why=EXPIRED)]
+    assert wrong(one, gone) == ["b did not get the answer under its name"]
+    assert wrong(one, gone, reachable=False) == []
 
 
 def test_nobody_waits_in_vain() -> None:

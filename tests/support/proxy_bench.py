@@ -100,6 +100,7 @@ class Bench:
         control: Sequence[str] = (),
         body_comes: asyncio.Event | None = None,
         origin: str = "",
+        name: str = "",
         **fields: str,
     ) -> tuple[ProxyResponse, RequestRecord]:
         record = RequestRecord(id="r", started=time.perf_counter())
@@ -110,7 +111,13 @@ class Bench:
             return json.dumps({"prompt": prompt, **fields}).encode()
 
         authorization = [f"Bearer {key or self.key}"]
-        incoming = ProxyRequest(authorization, control, read_body, origin=lambda: origin)
+        incoming = ProxyRequest(
+            authorization,
+            control,
+            read_body,
+            origin=lambda: origin,
+            idempotency_key=[name] if name else [],
+        )
         return await self.proxy.generate(incoming, record), record
 
     async def account(self) -> Account:

@@ -148,7 +148,7 @@ async def test_answers_have_the_documented_fields(rig: Rig) -> None:
 async def test_routes_document_the_headers_that_they_read(rig: Rig) -> None:
     found = operations(await document_of(rig))
     for operation, names in {
-        ("post", IMAGES): {"X-Request-Id", "Cache-Control"},
+        ("post", IMAGES): {"X-Request-Id", "Cache-Control", "Idempotency-Key"},
         ("get", "/v1/quota"): {"X-Request-Id"},
         ("put", "/admin/v1/teams/{team}"): {"X-Request-Id", "If-Match"},
     }.items():

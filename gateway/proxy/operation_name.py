@@ -1,0 +1,62 @@
+"""The name of an operation: all requests of a team under it get what the first one got.
+
+A client gives it as an `Idempotency-Key`. The store and the caches only know digests of it.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+
+from msgspec import Struct
+
+from gateway.core.errors import InvalidRequest
+
+MOST_CHARS = 255
+"""The longest `Idempotency-Key`."""
+
+ID_DIGITS = 32
+
+
+class OperationName(Struct, frozen=True, kw_only=True):
+    """A name as a request has it.
+
+    `record` is the name of its record in the store, `answer` that of its answer in the cache, and
+    `body` the digest of the request. `operation` is the id that this request claims the name with.
+    """
+
+    record: str
+    answer: str
+    body: str
+    operation: str = ""
+
+
+def read_idempotency_key(values: Sequence[str]) -> str | None:
+    """Return the key of the `Idempotency-Key` headers, None without any. Raises InvalidRequest."""
+    if not values:
+        return None
+    key = values[0].strip()
+    if len(values) > 1 or not 0 < len(key) <= MOST_CHARS or not key.isprintable():
+        raise InvalidRequest(
+            f"Send one Idempotency-Key of 1 to {MOST_CHARS} printable characters.",
+            code="invalid_idempotency_key",
+        )
+    return key
+
+
+def key_id(key: str) -> str:
+    """Return the id of the operation under an `Idempotency-Key`."""
+    return hashlib.sha256(key.encode()).hexdigest()[:ID_DIGITS]
+
+
+def operation_name(id: str, team: str, scope: str, body: str) -> OperationName:
+    """Return the name of a team's operation with this id, of a request with this digest.
+
+    After a purge, the team's `scope` is another one, and its answers are not found.
+    """
+    answer = hashlib.sha256(json.dumps(["operation", team, scope, id]).encode()).hexdigest()
+    return OperationName(record=record_of(id, team), answer=answer, body=body)
+
+
+def record_of(id: str, team: str) -> str:
+    """Return the name of the record of a team's operation with this id."""
+    return f"named:{team}:{id}"

@@ -1,0 +1,118 @@
+"""Steps of requests with a name: they give the name to one of them, and note what that one got.
+
+The rules are in `gateway.quota.operations`. No step here touches an account: a purchase under a
+name is reserved and settled like any other.
+"""
+
+from typing import ClassVar
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from gateway.quota import operations as rules
+from gateway.quota.operations import NONE, Operation, Operations, Wish
+from gateway.quota.step import NO_RECORDS, Accounts, Records, StepResult, record_change
+
+
+class CachedAs(Struct, frozen=True):
+    """Where an answer is in the cache, its size in bytes, and when it was bought."""
+
+    answer: str
+    size: int
+    dated: float
+
+
+class Claim(Struct, frozen=True, kw_only=True):
+    """Gives a name to the request with this new id, unless an operation holds it.
+
+    The outcome is the operation that holds the name now. With an answer that is `cached`, the name
+    is bound to that one. `lease` is the longest time of a purchase, in seconds.
+    """
+
+    id: str
+    wish: Wish
+    lease: float
+    cached: CachedAs | None = None
+    accounts: ClassVar[tuple[str, ...]] = ()
+
+    @property
+    def record(self) -> str:
+        return self.wish.name
+
+    def apply(
+        self, accounts: Accounts, now: float, records: Records = NO_RECORDS
+    ) -> StepResult[Operation]:
+        held = rules.holder(records.get(self.record, NONE), self.wish, now)
+        if held is not None:
+            return StepResult({}, held)
+        operation = Operation(
+            id=self.id,
+            request=self.wish.request,
+            gateway=self.wish.gateway,
+            at=now,
+            lease=now + self.lease,
+            state="waiting",
+            body=self.wish.body,
+        )
+        if self.cached is not None:
+            operation = _answered(operation, self.cached, now)
+        return StepResult({}, operation, records={self.record: Operations((operation,))})
+
+    def release(self, *, forget: bool = True) -> "Unanswered":
+        """Return the step that gives the name up, unless it is bound to an answer."""
+        return Unanswered(record=self.record, id=self.id)
+
+
+class Answered(Struct, frozen=True, kw_only=True):
+    """Notes where the answer of the operation with this id is kept: for its name from now on."""
+
+    record: str
+    id: str
+    cached: CachedAs
+    accounts: ClassVar[tuple[str, ...]] = ()
+
+    def apply(
+        self, accounts: Accounts, now: float, records: Records = NO_RECORDS
+    ) -> StepResult[None]:
+        before = records.get(self.record, NONE)
+        known, after = before.get(self.id), before
+        if known is not None and not known.answer:
+            after = Operations((_answered(known, self.cached, now),))
+        return StepResult({}, None, records=record_change(self.record, before, after))
+
+
+class Unanswered(Struct, frozen=True, kw_only=True):
+    """Ends the operation with this id if nothing was held for it.
+
+    With a `failure`, that is of the purchase that it has joined, whose outcome is unknown.
+    """
+
+    record: str
+    id: str
+    failure: bytes = b""
+    accounts: ClassVar[tuple[str, ...]] = ()
+
+    def apply(
+        self, accounts: Accounts, now: float, records: Records = NO_RECORDS
+    ) -> StepResult[None]:
+        before = records.get(self.record, NONE)
+        known, after = before.get(self.id), before
+        if known is not None and known.state == "waiting":
+            failure = self.failure
+            after = (
+                rules.unknown(before, known, now, failure)
+                if failure
+                else rules.without(before, self.id)
+            )
+        return StepResult({}, None, records=record_change(self.record, before, after))
+
+
+def _answered(operation: Operation, cached: CachedAs, now: float) -> Operation:
+    return replace(
+        operation,
+        state="bought",
+        ended=operation.ended or now,
+        answer=cached.answer,
+        size=cached.size,
+        dated=cached.dated,
+    )

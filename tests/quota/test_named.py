@@ -1,0 +1,182 @@
+"""Which request has a name, and what is noted of what it got."""
+
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from gateway.quota.account import EMPTY
+from gateway.quota.named import Answered, CachedAs, Claim, Unanswered
+from gateway.quota.operations import (
+    GONE,
+    LEASE_SECONDS,
+    NAMED_SECONDS,
+    NONE,
+    Found,
+    Operation,
+    Operations,
+    Wish,
+    as_of,
+    others,
+)
+from gateway.quota.step import Step
+from gateway.quota.steps import Held, Taken
+from tests.support.quota_steps import reserve, wish
+
+NOW = 1_772_366_400.0
+LEASE = 305.0
+
+A_PICTURE = CachedAs("answer", 7, NOW - 9)
+
+
+def named(gateway: str = "here", **fields: Any) -> Wish:
+    return wish(**{"name": "n", "body": "apple", "gateway": gateway, "request": "r", **fields})
+
+
+def claim(id: str = "first", cached: CachedAs | None = None, **fields: Any) -> Claim:
+    return Claim(id=id, wish=named(**fields), lease=LEASE, cached=cached)
+
+
+class Name:
+    """The record of a name, which steps change."""
+
+    def __init__(self, operations: Operations = NONE) -> None:
+        self.operations = operations
+
+    def apply(self, step: Step[Any], now: float = NOW) -> Any:
+        done = step.apply({}, now, {"n": self.operations})
+        self.operations = done.records.get("n", self.operations)
+        return done.outcome
+
+    @property
+    def only(self) -> Operation:
+        (operation,) = self.operations.all
+        return operation
+
+
+def running(**fields: Any) -> Operation:
+    values = {"request": "r", "gateway": "here", "at": NOW, "lease": NOW + LEASE, "body": "apple"}
+    return Operation(id="first", **{**values, **fields})
+
+
+def test_the_first_request_has_the_name_and_others_see_it() -> None:
+    name = Name()
+    first = name.apply(claim())
+    assert (first.id, first.state, first.is_open) == ("first", "waiting", True)
+    assert name.apply(claim("second", gateway="there")) == first
+    assert name.apply(claim("third", body="pear")).body == "apple"
+    assert name.apply(claim()) == first  # the reply was lost, and the ledger asks again
+
+
+def test_a_cached_answer_is_bound_at_once() -> None:
+    name = Name()
+    first = name.apply(claim(cached=A_PICTURE))
+    assert (first.state, first.answer, first.size, first.dated) == ("bought", "answer", 7, NOW - 9)
+    assert not first.is_open
+    newer = CachedAs("answer", 8, NOW)
+    assert name.apply(claim("second", cached=newer)) == first
+
+
+def test_a_name_that_is_given_up_is_free_but_a_bound_one_stays() -> None:
+    name = Name()
+    name.apply(claim())
+    name.apply(claim().release())
+    assert name.operations == NONE
+    name.apply(claim(cached=A_PICTURE))
+    name.apply(claim().release())
+    assert name.only.answer == "answer"
+
+
+def test_a_reservation_turns_the_claim_into_a_running_operation() -> None:
+    name = Name()
+    name.apply(claim())
+    step = reserve("first", wish=named())
+    assert isinstance(name.apply(step, NOW + 1), Held)
+    assert (name.only.state, name.only.at, name.only.body) == ("running", NOW + 1, "apple")
+    name.apply(claim().release())
+    assert name.only.state == "running"
+
+
+def test_a_reservation_finds_the_name_taken() -> None:
+    name = Name()
+    name.apply(claim("other", gateway="there"))
+    done = reserve("first", wish=named()).apply({}, NOW, {"n": name.operations})
+    assert isinstance(done.outcome, Taken)
+    assert isinstance(done.outcome.found, Found)
+    assert done.changes == {}
+    assert done.records.get("n", name.operations) == name.operations
+
+
+def test_the_end_of_a_purchase_is_noted_and_its_answer_afterwards() -> None:
+    step = reserve("first", wish=named())
+    name = Name(Operations((running(),)))
+    name.apply(step.settle(NOW, 1, 40_000), NOW + 5)
+    assert (name.only.state, name.only.is_open) == ("bought", True)
+    name.apply(Answered(record="n", id="first", cached=A_PICTURE), NOW + 6)
+    assert (name.only.answer, name.only.ended, name.only.is_open) == ("answer", NOW + 5, False)
+    name.apply(Answered(record="n", id="first", cached=CachedAs("other", 1, NOW)))
+    assert name.only.answer == "answer"
+    # For a day from its end.
+    assert name.apply(claim("second"), NOW + NAMED_SECONDS + 4).id == "first"
+    assert name.apply(claim("second"), NOW + NAMED_SECONDS + 6).id == "second"
+
+
+def test_an_unknown_outcome_keeps_the_name_and_a_definite_failure_does_not() -> None:
+    step = reserve("first", wish=named())
+    name = Name(Operations((running(),)))
+    name.apply(step.settle(NOW, 1, 40_000, unknown=True, failure=b"f"), NOW + 5)
+    assert (name.only.state, name.only.failure) == ("unknown", b"f")
+    assert name.apply(claim("second"), NOW + NAMED_SECONDS).id == "first"
+    name = Name(Operations((running(),)))
+    name.apply(step.release())
+    assert name.operations == NONE
+
+
+def test_who_joins_an_unknown_outcome_has_it_under_the_own_name() -> None:
+    name = Name()
+    name.apply(claim())
+    name.apply(Unanswered(record="n", id="first", failure=b"f"))
+    assert (name.only.state, name.only.failure) == ("unknown", b"f")
+
+
+@pytest.mark.parametrize(
+    ("state", "answer", "seen"),
+    [
+        ("waiting", "", ("failed", "")),
+        ("running", "", ("unknown", "")),
+        ("bought", "", ("bought", GONE)),
+        ("bought", "answer", ("bought", "answer")),
+    ],
+)
+def test_what_a_dead_gateway_leaves(state: Any, answer: str, seen: tuple[str, str]) -> None:
+    operation = running(gateway="there", state=state, answer=answer)
+    found = as_of(operation, "here", {}, NOW + LEASE_SECONDS)
+    assert (found.state, found.answer) == seen
+    alive = {"there": NOW + LEASE_SECONDS + 1}
+    assert as_of(operation, "here", alive, NOW + LEASE_SECONDS) == operation
+    assert (others(Operations((operation,)), "here") == {"there"}) == (not answer)
+
+
+def test_a_dead_gateways_claim_is_free_and_its_purchase_is_not() -> None:
+    later = NOW + LEASE_SECONDS
+    name = Name(Operations((running(gateway="there", state="waiting"),)))
+    assert name.apply(claim("second"), later).id == "second"
+    name = Name(Operations((running(gateway="there"),)))
+    assert name.apply(claim("second"), later).state == "unknown"
+
+
+def test_a_full_store_forgets_what_is_bought_but_nothing_open_or_unknown() -> None:
+    bought = running(state="bought", ended=NOW, answer="a")
+    assert Operations((bought,)).is_bought
+    for state in ("waiting", "running", "unknown"):
+        assert not Operations((replace(bought, state=state),)).is_bought
+
+
+def test_no_step_of_a_name_touches_an_account() -> None:
+    for step in (
+        claim(),
+        Answered(record="n", id="first", cached=A_PICTURE),
+        Unanswered(record="n", id="first"),
+    ):
+        assert step.accounts == ()
+        assert step.apply({"team:red": EMPTY}, NOW, {}).changes == {}

@@ -149,7 +149,7 @@ class NamedRequests:
     ) -> Operation:
         found = None
         if cached is not None:
-            found = CachedAs(context.fingerprint, len(cached.body), cached.at)
+            found = CachedAs(context.fingerprint, len(cached.body), cached.at, name.scope)
         path, record, started = self._path, context.record, context.record.clock()
         wish = context.wish(path.operations)
         step = Claim(id=name.operation, wish=wish, lease=context.lease_seconds, cached=found)
@@ -210,16 +210,20 @@ class NamedRequests:
         """Answer as the operation was answered. Raises RepeatedUnknown or ResultExpired."""
         if held.state == "unknown":
             raise unknown_error(held, name.record)
-        bought = await self.kept(held)
-        if bought is None:
-            raise ResultExpired
+        bought = await self._kept(held, name.scope)
         return await self._path.show_hit(context, bought)
 
-    async def kept(self, held: Operation) -> Bought | None:
-        """Return the answer of an operation that was bought, from wherever it is kept."""
+    async def _kept(self, held: Operation, scope: str) -> Bought:
+        """Return the answer of an operation, from wherever it is kept. Raises ResultExpired."""
+        bought = None
+        if held.answer != GONE and held.scope == scope:  # else the team's answers were purged
+            bought = await self._found(held)
+        if bought is None:
+            raise ResultExpired
+        return bought
+
+    async def _found(self, held: Operation) -> Bought | None:
         path = self._path
-        if held.answer == GONE:
-            return None
         found: Bought | None = await path.cache.get(held.answer)
         if found is not None and _is_same(found, held):
             return found
@@ -256,7 +260,7 @@ class NamedRequests:
         await self._copy(name, bought, min(NAMED_SECONDS, until - self._path.wall()))
 
     def _note(self, name: OperationName, answer: str, bought: Bought) -> None:
-        cached = CachedAs(answer, len(bought.body), bought.at)
+        cached = CachedAs(answer, len(bought.body), bought.at, name.scope)
         step = Answered(record=name.record, id=name.operation, cached=cached)
         self._path.ledger.note(step)
 

@@ -20,12 +20,14 @@ ID_DIGITS = 32
 class OperationName(Struct, frozen=True, kw_only=True):
     """A name as a request has it.
 
-    `record` is the name of its record in the store, `answer` that of its answer in the cache, and
-    `body` the digest of the request. `operation` is the id that this request claims the name with.
+    `record` is the name of its record in the store, `answer` that of its answer in the cache, which
+    is the team's while its answers have this `scope`. `body` is the digest of the request, and
+    `operation` the id that this request claims the name with.
     """
 
     record: str
     answer: str
+    scope: str
     body: str
     operation: str = ""
 
@@ -54,7 +56,7 @@ def operation_name(id: str, team: str, scope: str, body: str) -> OperationName:
     After a purge, the team's `scope` is another one, and its answers are not found.
     """
     answer = hashlib.sha256(json.dumps(["operation", team, scope, id]).encode()).hexdigest()
-    return OperationName(record=record_of(id, team), answer=answer, body=body)
+    return OperationName(record=record_of(id, team), answer=answer, scope=scope, body=body)
 
 
 def record_of(id: str, team: str) -> str:

@@ -15,11 +15,12 @@ from gateway.quota.step import NO_RECORDS, Accounts, Records, StepResult, record
 
 
 class CachedAs(Struct, frozen=True):
-    """Where an answer is in the cache, its size in bytes, and when it was bought."""
+    """Where an answer is in the cache, its size in bytes, when it was bought, and its scope."""
 
     answer: str
     size: int
     dated: float
+    scope: str
 
 
 class Claim(Struct, frozen=True, kw_only=True):
@@ -115,4 +116,5 @@ def _answered(operation: Operation, cached: CachedAs, now: float) -> Operation:
         answer=cached.answer,
         size=cached.size,
         dated=cached.dated,
+        scope=cached.scope,
     )

@@ -63,7 +63,8 @@ class Operation(Struct, frozen=True, array_like=True, kw_only=True):
     is the encoded error of an unknown outcome.
 
     An operation under a name has the `body`'s digest. Its answer is in the cache under the name
-    `answer`, "" before it is kept, and has `size` bytes. It was bought at the time `dated`.
+    `answer`, "" before it is kept, and has `size` bytes. It was bought at the time `dated`, and is
+    the team's while its answers have this `scope`: a purge ends it.
     """
 
     id: str
@@ -84,6 +85,7 @@ class Operation(Struct, frozen=True, array_like=True, kw_only=True):
     answer: str = ""
     size: int = 0
     dated: float = 0.0
+    scope: str = ""
 
     @property
     def is_open(self) -> bool:

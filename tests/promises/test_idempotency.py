@@ -223,6 +223,23 @@ async def test_an_answer_that_is_gone_is_not_bought_again(tmp_path: Path) -> Non
         assert rig.sandbox.counts.calls == 1
 
 
+@pytest.mark.parametrize("team", ["team", ""])
+async def test_a_purge_concerns_answers_under_a_key_as_well(tmp_path: Path, team: str) -> None:
+    async with running_rig(tmp_path, FLAT, drawing()) as rig:
+        key = await rig.key()
+        await rig.generate(key, "apple", headers=under("k"))
+        await rig.generate(key, "apple", headers=under("l"))  # refers to the cached answer
+        purged = await rig.ask_admin(
+            "POST", "cache/purge", json={"team": team} if team else {"all": True}
+        )
+        assert purged.status == 200
+        await rig.gateway.directory.refresh()
+        for name in ("k", "l"):
+            got = await rig.generate(key, "apple", headers=under(name))
+            assert got.error[2] == "result_expired"
+        assert rig.sandbox.counts.calls == 1
+
+
 async def test_the_answer_outlives_a_restart(tmp_path: Path) -> None:
     async with running_rig(tmp_path, FLAT, drawing()) as rig:
         key = await rig.key(cache=False)

@@ -26,7 +26,7 @@ from tests.support.quota_steps import reserve, wish
 NOW = 1_772_366_400.0
 LEASE = 305.0
 
-A_PICTURE = CachedAs("answer", 7, NOW - 9)
+A_PICTURE = CachedAs("answer", 7, NOW - 9, "red")
 
 
 def named(gateway: str = "here", **fields: Any) -> Wish:
@@ -73,7 +73,7 @@ def test_a_cached_answer_is_bound_at_once() -> None:
     first = name.apply(claim(cached=A_PICTURE))
     assert (first.state, first.answer, first.size, first.dated) == ("bought", "answer", 7, NOW - 9)
     assert not first.is_open
-    newer = CachedAs("answer", 8, NOW)
+    newer = CachedAs("answer", 8, NOW, "red")
     assert name.apply(claim("second", cached=newer)) == first
 
 
@@ -114,7 +114,7 @@ def test_the_end_of_a_purchase_is_noted_and_its_answer_afterwards() -> None:
     assert (name.only.state, name.only.is_open) == ("bought", True)
     name.apply(Answered(record="n", id="first", cached=A_PICTURE), NOW + 6)
     assert (name.only.answer, name.only.ended, name.only.is_open) == ("answer", NOW + 5, False)
-    name.apply(Answered(record="n", id="first", cached=CachedAs("other", 1, NOW)))
+    name.apply(Answered(record="n", id="first", cached=CachedAs("other", 1, NOW, "red")))
     assert name.only.answer == "answer"
     # For a day from its end.
     assert name.apply(claim("second"), NOW + NAMED_SECONDS + 4).id == "first"

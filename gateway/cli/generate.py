@@ -117,6 +117,7 @@ def generate(
       gateway generate "A simple red apple" -o apple.png --size 1536x1024
     """
     settings = read_settings(config)
+    _require_writable(output)
     given = {name: value for name, value in options.items() if value is not None}
     try:
         headers, answer = asyncio.run(
@@ -131,16 +132,10 @@ def generate(
     except KeyboardInterrupt:
         note(f"The gateway may go on and buy the picture. {AGAIN}")
         raise
-    pictures = [picture for image in answer.data if (picture := _bytes(image))]
-    for file, picture in _written(output, prompt, pictures):
-        click.echo(f"{file}  {_shown(answer.size or '')}  {len(picture):,} bytes")
-        kind, suffix = kind_of(picture), file.suffix.lower().replace("jpeg", "jpg")
-        if kind and suffix in _SUFFIXES and suffix != f".{kind}":
-            note(f"{file} holds a {kind} picture, whatever its name says.")
-    for image in answer.data:
-        if _bytes(image) is None and image.url:
-            click.echo(f"The gateway could not fetch this picture: {_shown(image.url)}")
-    note(_summary(headers))
+    try:
+        _write_all(answer, output, prompt)
+    finally:
+        note(_summary(headers))
 
 
 # -- asking -------------------------------------------------------------------------------------
@@ -266,6 +261,28 @@ def _bytes(image: _Image) -> bytes | None:
         return None
 
 
+def _require_writable(output: Path | None) -> None:
+    """Look whether the file can be written before money is spent. Raises ClickException."""
+    folder = Path() if output is None else output.parent
+    is_there = output is not None and output.exists()
+    place = output if output and is_there else folder
+    if not (os.access(place, os.W_OK) and (is_there or folder.is_dir())):
+        raise click.ClickException(f"Cannot write into {place}. Nothing was asked for.")
+
+
+def _write_all(answer: _Answer, output: Path | None, prompt: str) -> None:
+    """Write the pictures of an answer, and print their files. Raises ClickException."""
+    pictures = [picture for image in answer.data if (picture := _bytes(image))]
+    for file, picture in _written(output, prompt, pictures):
+        click.echo(f"{file}  {_shown(answer.size or '')}  {len(picture):,} bytes")
+        kind, suffix = kind_of(picture), file.suffix.lower().replace("jpeg", "jpg")
+        if kind and suffix in _SUFFIXES and suffix != f".{kind}":
+            note(f"{file} holds a {kind} picture, whatever its name says.")
+    for image in answer.data:
+        if _bytes(image) is None and image.url:
+            click.echo(f"The gateway could not fetch this picture: {_shown(image.url)}")
+
+
 def _written(
     output: Path | None, prompt: str, pictures: list[bytes]
 ) -> Iterator[tuple[Path, bytes]]:
@@ -299,7 +316,7 @@ def _write(file: Path, picture: bytes, mode: Literal["wb", "xb"]) -> bool:
     except FileExistsError:
         return False
     except OSError as error:
-        raise click.ClickException(f"Cannot write {file}: {error.strerror}.") from None
+        raise click.ClickException(f"Cannot write {file}: {error.strerror}. {AGAIN}") from None
     return True
 
 

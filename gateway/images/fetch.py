@@ -45,6 +45,9 @@ STEP_BYTES = 1_048_576
 """Memory for pictures on their way, and the steps in which a fetch takes of it. What arrives slowly
 holds little. A fetch that finds no free memory reads on later."""
 
+GONE = b""
+"""Stands for a picture whose URL is dead."""
+
 _HEADERS = {
     "Accept": "image/png, image/jpeg, image/webp",
     "Accept-Encoding": "identity",
@@ -59,6 +62,11 @@ class FetchFailed(Exception):
         super().__init__(reason)
         self.reason = reason
         self.detail = detail
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether the server said that there is no such picture."""
+        return self.reason == "status" and self.detail in ("404", "410")
 
 
 class _NotPublic(OSError):
@@ -117,19 +125,26 @@ class Fetcher(Service):
         await asyncio.gather(self._public.close(), self._anywhere.close())
 
     async def fetch_all(
-        self, urls: Sequence[str], base_url: str, fetch_hosts: Collection[str], max_bytes: int
+        self,
+        urls: Sequence[str],
+        base_url: str,
+        fetch_hosts: Collection[str],
+        max_bytes: int,
+        id: str = "",
     ) -> list[bytes | None]:
-        """Fetch the pictures of one answer, each URL once. One that failed is None.
+        """Fetch the pictures of one answer, each URL once. One that failed is None, and GONE if
+        its server says that there is none.
 
         Together they have at most `max_bytes`, also where one URL stands for several pictures.
+        `id` is the id of the request, for the log.
         """
         allowance, turns = Allowance(max_bytes), asyncio.Semaphore(SIDE_BY_SIDE)
 
         async def fetched(url: str) -> bytes | None:
             try:
-                return await self.fetch(url, base_url, fetch_hosts, allowance, turns)
-            except FetchFailed:
-                return None
+                return await self.fetch(url, base_url, fetch_hosts, allowance, turns, id)
+            except FetchFailed as failure:
+                return GONE if failure.is_gone else None
 
         distinct = list(dict.fromkeys(urls))
         found = dict(zip(distinct, await asyncio.gather(*map(fetched, distinct)), strict=True))
@@ -148,6 +163,7 @@ class Fetcher(Service):
         fetch_hosts: Collection[str],
         allowance: Allowance,
         turns: asyncio.Semaphore,
+        id: str = "",
     ) -> bytes:
         """Fetch one picture when it is its turn, among those of its answer and among all.
 
@@ -163,7 +179,7 @@ class Fetcher(Service):
         except FetchFailed as failure:
             host = origin.host if origin else ""
             about = {"host": host, "reason": failure.reason, "detail": failure.detail}
-            log.warning("picture not fetched", **about)
+            log.warning("picture not fetched", id=id, **about)
             self._observer.image_fetch_ended(failure.reason)
             raise
         self._observer.image_fetch_ended("fetched")

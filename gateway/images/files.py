@@ -129,7 +129,7 @@ class Files:
         path = self._path(name)
         draft = path.with_name(f".{name}.{self._writer}.{next(self._drafts)}{_DRAFT}")
         if not self._make_room(_blocks(len(data)), now, most):
-            raise NotKept("no_room")
+            raise NotKept("no_room", "[images] max_bytes is full of files that were just used")
         try:
             with suppress(FileExistsError):
                 path.parent.mkdir(mode=0o700)

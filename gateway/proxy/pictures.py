@@ -8,7 +8,7 @@ another form of it, or a picture that the image store no longer has, costs no pu
 """
 
 import asyncio
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -22,7 +22,7 @@ from gateway.core.byte_budget import ByteBudget
 from gateway.core.model import Bought, Picture
 from gateway.core.single_flight import Flights
 from gateway.core.tasks import Service
-from gateway.images.fetch import Fetcher
+from gateway.images.fetch import GONE, Fetcher
 from gateway.images.forms import is_ready, picture_bytes, render, wants_link, with_base64
 from gateway.images.links import Links
 from gateway.images.store import ImageStore
@@ -105,6 +105,7 @@ class Pictures(Service):
         settings, most = context.settings, context.request.n + FURTHER
         embedded = {place for place, url in lacking.items() if is_embedded(url)}
         found = await _decoded(bought.body, embedded) if embedded else {}
+        gone = set[int]()
         remote = dict(islice((each for each in lacking.items() if each[0] not in embedded), most))
         if remote and self.fetcher is not None:
             fetched = await self.fetcher.fetch_all(
@@ -112,19 +113,25 @@ class Pictures(Service):
                 settings.upstream.base_url,
                 settings.images.fetch_hosts,
                 settings.upstream.max_response_bytes,
+                context.record.id,
             )
-            found |= {
-                place: data for place, data in zip(remote, fetched, strict=True) if data is not None
-            }
+            answers = dict(zip(remote, fetched, strict=True))
+            found |= {place: data for place, data in answers.items() if data}
+            gone = {place for place, data in answers.items() if data == GONE}
+        pictures = tuple(
+            replace(
+                picture,
+                fetched=place in found,
+                until=bought.at if place in gone else picture.until,
+            )
+            for place, picture in enumerate(bought.pictures)
+        )
+        bought = replace(bought, pictures=pictures)
         if not found:
             return bought
         async with self.budget.hold(min(sum(map(len, found.values())), self.budget.size)):
             body = await asyncio.to_thread(with_base64, bought.body, found)
-        pictures = tuple(
-            replace(picture, fetched=True) if place in found else picture
-            for place, picture in enumerate(bought.pictures)
-        )
-        return replace(bought, body=body, pictures=pictures)
+        return replace(bought, body=body)
 
     # -- an answer ------------------------------------------------------------------------------
 
@@ -199,12 +206,7 @@ def lifetime(
     A picture whose base64 is there lasts; another one does as long as its URL works. Its life began
     with the purchase: to fetch pictures in vain takes a part of it.
     """
-    pictures = bought.pictures or (Picture(),) * len(answered.given)
-    urls = [
-        image.url
-        for image, picture in zip(answered.given, pictures, strict=True)
-        if not (image.has_base64 or picture.fetched)
-    ]
+    urls = [url for url, _ in _without_base64(bought, answered)]
     life = keep_seconds(urls, bought.at, inf, context.settings.cache.url_ttl_seconds)
     return min(most, life - (now - bought.at))
 
@@ -213,7 +215,17 @@ def cache_seconds(bought: Bought, answered: ImageResponse, context: Context, now
     """How long from `now` the cache may keep an answer: a whole one, while its pictures last."""
     if not context.cache.store or answered.images < context.request.n:
         return 0.0
+    if any(picture.until <= bought.at for _, picture in _without_base64(bought, answered)):
+        return 0.0  # a URL that was dead from the start
     return lifetime(bought, answered, context.settings.cache.ttl_seconds, context, now)
+
+
+def _without_base64(bought: Bought, answered: ImageResponse) -> Iterator[tuple[str, Picture]]:
+    """Yield the pictures of which only the URL is there, each with that."""
+    pictures = bought.pictures or (Picture(),) * len(answered.given)
+    for image, picture in zip(answered.given, pictures, strict=True):
+        if not (image.has_base64 or picture.fetched):
+            yield image.url, picture
 
 
 def _without_names(bought: Bought, pictures: Iterable[Picture], places: Collection[int]) -> Bought:

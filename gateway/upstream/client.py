@@ -164,7 +164,9 @@ async def _reply(received: _Received, max_bytes: int) -> Reply:
     if received.chunks is not None:
         body = await _inflated(await joined(received.chunks), received.encoding, max_bytes)
     elif received.status == 200:  # any other status is clear without its body
-        raise UpstreamUnknown(upstream_status=200)
+        raise UpstreamUnknown(
+            upstream_status=200, reason="the response is longer than max_response_bytes"
+        )
     return Reply(received.status, received.headers, body)
 
 

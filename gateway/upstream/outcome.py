@@ -31,6 +31,8 @@ blocks the event loop for a millisecond per 10 KB."""
 
 NO_REASON = "The upstream refused this request without a reason that can be passed on."
 
+NO_PICTURE = "the response is no JSON with a picture"
+
 PASSED_ON = frozenset({400, 403, 404, 422, 429})
 """Statuses about the request itself, which are passed on. Of 403 only one about content is."""
 
@@ -70,7 +72,7 @@ def without_picture(reply: Reply, settings: UpstreamSettings) -> UpstreamError:
         return UpstreamAccountExhausted(status=502, upstream_status=200, reason=said.reason)
     if said.has_code(settings.content_codes):
         return UpstreamFailed(retry=False, upstream_status=200, reason=said.reason)
-    return UpstreamUnknown(upstream_status=200, reason=said.reason)
+    return UpstreamUnknown(upstream_status=200, reason=said.reason or NO_PICTURE)
 
 
 def _redactor(settings: UpstreamSettings) -> Redactor:

@@ -90,6 +90,20 @@ async def test_refusals_and_failures_are_one_line(line: Line, rig: Rig) -> None:
     assert list(line.folder.glob("*.png")) == []
 
 
+async def test_nothing_is_bought_for_a_file_that_cannot_be_written(line: Line, rig: Rig) -> None:
+    key = await rig.key()
+    (line.folder / "file").touch()
+    for name in ("none/a.png", "file/a.png"):
+        done = await generate(line, rig, key, "-o", name)
+        assert (done.exit_code, done.stdout) == (1, "")
+        assert "Nothing was asked for." in done.stderr
+    assert rig.sandbox.counts.asked == 0
+    full = await generate(line, rig, key, "-o", "/dev/full")
+    assert (full.exit_code, full.stdout) == (1, "")
+    assert "bought. Request id: " in full.stderr
+    assert "Cannot write /dev/full: No space left on device. The same command" in full.stderr
+
+
 async def test_a_name_that_does_not_fit_the_picture_is_said(line: Line, rig: Rig) -> None:
     key = await rig.key()
     for name, said in (("a.jpg", "a.jpg holds a png picture"), ("a.PNG", ""), ("a.b", "")):

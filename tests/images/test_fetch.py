@@ -18,7 +18,7 @@ from structlog.testing import capture_logs
 from gateway import __version__
 from gateway.core.byte_budget import ByteBudget
 from gateway.core.http_client import Allowance
-from gateway.images.fetch import IN_ALL, SIDE_BY_SIDE, STEP_BYTES, Fetcher, FetchFailed
+from gateway.images.fetch import GONE, IN_ALL, SIDE_BY_SIDE, STEP_BYTES, Fetcher, FetchFailed
 from gateway.telemetry.metrics import Metrics
 from gateway.upstream.sandbox.png import draw
 from tests.support.steps import until
@@ -334,6 +334,20 @@ async def test_what_begins_like_a_picture(picture: bytes, sited: Sited) -> None:
 async def test_an_answer_without_a_whole_picture(text: bytes, reason: str, sited: Sited) -> None:
     async with sited(text) as site:
         assert await site.failure() == reason
+
+
+@pytest.mark.parametrize(
+    ("status", "found"), [("404 No", GONE), ("410 Gone", GONE), ("403 No", None), ("500 No", None)]
+)
+async def test_only_a_server_can_say_that_there_is_no_picture(
+    status: str, found: bytes | None, sited: Sited
+) -> None:
+    async with sited(answer(b"", status=status)) as site:
+        with capture_logs() as lines:
+            assert await site.fetcher.fetch_all(
+                [site.url()], site.base_url, [HOST], LIMIT, "request-1"
+            ) == [found]
+        assert lines[0]["id"] == "request-1"
 
 
 async def test_a_body_without_a_length(sited: Sited) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from gateway.images.fetch import GONE
 from gateway.upstream.port import Reply
 from tests.support.proxy_bench import Bench, running_bench
 
@@ -34,7 +35,12 @@ class Fetching:
     async def close(self) -> None: ...
 
     async def fetch_all(
-        self, urls: Sequence[str], base_url: str, fetch_hosts: Collection[str], max_bytes: int
+        self,
+        urls: Sequence[str],
+        base_url: str,
+        fetch_hosts: Collection[str],
+        max_bytes: int,
+        id: str,
     ) -> list[bytes | None]:
         self.asked += urls
         self.began.set()
@@ -94,6 +100,17 @@ async def test_an_answer_goes_out_as_it_came_if_nothing_can_be_fetched(bench: Be
     assert (response.body, record.outcome) == (body, "miss")
     response, record = await bench.generate()
     assert (response.body, record.outcome) == (body, "hit")
+
+
+async def test_a_picture_that_its_server_does_not_have_is_not_cached(bench: Bench) -> None:
+    body = answering(bench, {"url": LASTING})
+    fetching(bench, GONE)
+    for _ in range(2):
+        response, record = await bench.generate()
+        assert json.loads(response.body) == json.loads(body)
+        assert record.outcome == "miss"
+        assert response.cache_status == "gateway; fwd=miss"
+    assert (await bench.account()).day.images == 2
 
 
 @pytest.mark.parametrize(("life", "left"), [(45, 0), (1_000, 880)])

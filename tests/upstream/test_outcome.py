@@ -166,7 +166,7 @@ def test_only_a_code_says_that_the_account_has_no_credit() -> None:
         (b'{"data":[{"error":{"code":"safety","message":"No."}}]}', UpstreamFailed, "No."),
         (coded("insufficient_quota"), UpstreamAccountExhausted, "No."),
         (coded("server_error", "Rejected by the safety system."), UpstreamUnknown, None),
-        (b'{"created":0,"data":[]}', UpstreamUnknown, ""),
+        (b'{"created":0,"data":[]}', UpstreamUnknown, "the response is no JSON with a picture"),
         (b"<html><title>All is well</title>", UpstreamUnknown, "All is well"),
     ],
 )
@@ -178,7 +178,7 @@ def test_an_error_with_status_200_is_free_only_if_its_code_says_so(
     assert (error.status, error.retry, error.upstream_status) == (502, False, 200)
     assert error.charged is (kind is UpstreamUnknown)
     if reason is not None:
-        assert error.reason == (reason or None)
+        assert error.reason == reason
 
 
 # -- waits --------------------------------------------------------------------------------------

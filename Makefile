@@ -119,6 +119,7 @@ lock: setup ## lock the dependencies of pyproject.toml (ARGS=--upgrade for the n
 	@$(PIP) install uv
 	@$(COMPILE) --output-file requirements.lock
 	@$(COMPILE) --extra otel --constraint requirements.lock --output-file requirements-otel.lock
+	@$(COMPILE) --extra s3 --constraint requirements.lock --output-file requirements-s3.lock
 	@$(COMPILE) --group dev --constraint requirements.lock --output-file requirements-dev.lock
 
 clean: ## remove the environment and everything that was built; data/ stays

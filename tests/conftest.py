@@ -16,9 +16,11 @@ from xdist.scheduler import LoadScopeScheduling
 import tests.support.environment  # noqa: F401  first of all: others copy the environment
 from gateway.stores.port import Store
 from tests.conformance.store import MakeStore
+from tests.support.bucket import BucketServer, running_server
 from tests.support.redis import RedisServer, running_redis
 from tests.support.rig import Rig, running_rig
 from tests.support.stores import DATABASES, Places
+from tests.support.tcp_proxy import TcpProxy
 
 QUICK_REPEATS = 2
 
@@ -155,6 +157,31 @@ async def redis_server(started_redis: RedisServer) -> AsyncIterator[RedisServer]
         await client.config_resetstat()
     yield started_redis
     started_redis.thaw()
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def started_bucket_server(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> AsyncIterator[BucketServer]:
+    """The server behind `bucket_server`."""
+    async with running_server(tmp_path_factory.mktemp("buckets")) as server:
+        yield server
+
+
+@pytest.fixture
+async def bucket_server(
+    started_bucket_server: BucketServer, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[BucketServer]:
+    """A server of buckets, and the environment by which gateways in this process find it."""
+    server = started_bucket_server
+    await server.accept_keys(True)
+    server.proxy = TcpProxy(server.port)
+    await server.proxy.start()
+    for name, value in server.environ.items():
+        monkeypatch.setenv(name, value)
+    yield server
+    server.thaw()
+    await server.proxy.stop()
 
 
 @pytest.fixture

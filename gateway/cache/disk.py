@@ -34,8 +34,9 @@ from gateway.core.model import Bought
 from gateway.core.tasks import Background
 from gateway.images import encoding
 from gateway.images.buyers import pictures_in
-from gateway.images.files import NotKept
-from gateway.images.picture import kind_of
+from gateway.images.files import Files
+from gateway.images.picture import kind_of, name_of
+from gateway.images.place import MOST_PICTURE_BYTES, NotKept
 from gateway.images.store import ImageStore, answer_file
 from gateway.telemetry.observer import NO_OBSERVER, Observer
 
@@ -71,15 +72,16 @@ _unpack = msgspec.msgpack.Decoder(_Body).decode
 
 @dataclass(eq=False)
 class DiskCache:
-    """The second tier of `gateway.cache.tiers` where no Redis is configured.
+    """The second tier of `gateway.cache.tiers` where no Redis and no bucket is configured.
 
-    All gateways of a store have the same `seal`, and its mark is part of the files' names: the
-    answers of several stores do not meet in one folder.
+    `files` is the folder of `images`. All gateways of a store have the same `seal`, and its mark is
+    part of the files' names: the answers of several stores do not meet in one folder.
     """
 
     NAME: ClassVar[Literal["disk"]] = "disk"
 
     images: ImageStore
+    files: Files
     seal: Seal
     settings: CurrentSettings
     wall: Callable[[], float]
@@ -133,7 +135,7 @@ class DiskCache:
         """Remove an answer. Returns how many there were."""
         waited = self._take(key) is not None
         async with self._writing:
-            removed = await self.images.run(lambda: self.images.files.remove(self._file(key)))
+            removed = await self.images.run(lambda: self.files.remove(self._file(key)))
         return int(waited or removed)
 
     async def clear(self) -> bool:
@@ -227,7 +229,7 @@ class DiskCache:
             return None
         parts, done = list[bytes](), 0
         for place, name in body.cuts:
-            data = self.images.read_now(name)
+            data = self._picture(name)
             if data is None:
                 self._drop(key, "damaged")
                 return None
@@ -239,7 +241,7 @@ class DiskCache:
     def _record(self, key: str) -> tuple[CachedAnswer, _Body] | None:
         """The record of an answer, without its pictures. A damaged one is removed."""
         longest = self.settings().cache.max_entry_bytes + OVERHEAD_BYTES + HEAD_BYTES
-        data = self.images.load_now(self._file(key), longest + _CUT_BYTES * 1_000)
+        data = self._load(self._file(key), longest + _CUT_BYTES * 1_000)
         if data is None:
             return None
         record = self.seal.opened(data)
@@ -251,22 +253,33 @@ class DiskCache:
         self._drop(key, "damaged")
         return None
 
+    def _picture(self, name: str) -> bytes | None:
+        """The bytes of a picture, whose hash is checked each time. A damaged one is removed."""
+        data = self._load(name, MOST_PICTURE_BYTES)
+        if data is not None and name_of(data) != name:
+            self.files.remove(name, "damaged")
+            return None
+        return data
+
+    def _load(self, name: str, most: int) -> bytes | None:
+        return self.files.load(name, self.wall(), self.images.life, most)
+
     def _file(self, key: str) -> str:
         return answer_file(key, self.seal.mark)
 
     def _drop(self, key: str, reason: str) -> None:
-        self.images.files.remove(self._file(key), reason)
+        self.files.remove(self._file(key), reason)
 
     # -- purges ---------------------------------------------------------------------------------
 
     def _remove(self, key: str, until: float) -> None:
         record = self._record(key)
         if record is not None and record[0].bought.at <= until:
-            self.images.files.remove(self._file(key))
+            self.files.remove(self._file(key))
 
     def _remove_all(self, until: float) -> None:
-        for name, used in self.images.files.answers(self.seal.mark):
+        for name, used in self.files.answers(self.seal.mark):
             if used <= until:  # so it was bought before, too
-                self.images.files.remove(name)
+                self.files.remove(name)
             else:
                 self._remove(name.partition(".")[0], until)

@@ -1,4 +1,7 @@
-"""The caches of one gateway, composed: memory, and behind it Redis, or the disk without one."""
+"""The caches of one gateway, composed: memory, and behind it Redis, or without one the disk.
+
+Where pictures are in a bucket, there is no cache on the disk.
+"""
 
 from collections.abc import Callable
 
@@ -48,8 +51,8 @@ class CacheStack(Service):
                 cache.place, seal, limit, wall, observer, store.server_id, with_store
             )
             self.answers = TieredCache(self.memory, self._redis, wall)
-        else:
-            self.disk = DiskCache(images, seal, settings, wall, observer)
+        elif images.files is not None:
+            self.disk = DiskCache(images, images.files, seal, settings, wall, observer)
             self.answers = TieredCache(self.memory, self.disk, wall)
         self._invalidation = Invalidation(
             store.audit, self.memory, self.disk, settings, lambda: directory.generation, wall
@@ -67,10 +70,11 @@ class CacheStack(Service):
         metrics.cache_bytes.labels("memory").set_function(lambda: memory.bytes)
         metrics.cache_limit.labels("memory").set(settings().cache.max_bytes)
         metrics.cache_entries.labels("memory").set_function(lambda: len(memory))
-        metrics.cache_bytes.labels(TIER).set_function(lambda: files.total)
-        metrics.cache_limit.labels(TIER).set_function(lambda: settings().images.max_bytes)
-        metrics.cache_entries.labels(TIER).set_function(lambda: len(files))
-        metrics.begin_disk_at_zero()
+        if files is not None:
+            metrics.cache_bytes.labels(TIER).set_function(lambda: files.total)
+            metrics.cache_limit.labels(TIER).set_function(lambda: settings().images.max_bytes)
+            metrics.cache_entries.labels(TIER).set_function(lambda: len(files))
+            metrics.begin_disk_at_zero()
         if self._redis is not None:
             metrics.begin_redis_at_zero()
 

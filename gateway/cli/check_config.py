@@ -17,6 +17,7 @@ from gateway.config.files import (
 from gateway.config.load import Sources
 from gateway.config.settings import Settings
 from gateway.core.faults import ConfigError, Fault, Faults
+from gateway.images.bucket import check_bucket
 from gateway.reporting.alerts.http import file_faults
 from gateway.server.tls import certificate_of, check_client_files
 from gateway.upstream.credentials import with_key
@@ -102,8 +103,13 @@ def _check_named_files(settings: Settings, sources: Sources, faults: list[Fault]
         certificate_of(settings.server)
     except ValueError as error:
         faults.append(sources.fault("server.tls_cert", str(error)))
-    folder = settings.images.folder
-    if settings.images.enabled and folder.exists() and not folder.is_dir():
+    images = settings.images
+    if images.is_bucket:
+        try:
+            check_bucket(images)
+        except ValueError as error:
+            faults.append(sources.fault("images.url", str(error)))
+    elif images.enabled and images.folder.exists() and not images.folder.is_dir():
         faults.append(sources.fault("images.url", "names a file, not a folder"))
     for option, place in (("store.url", settings.store.place), ("cache.url", settings.cache.place)):
         try:

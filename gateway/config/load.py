@@ -186,7 +186,7 @@ def _conflicts(settings: Settings) -> Iterator[Conflict]:
     if settings.store.wait_replicas and settings.store.place.kind == "sqlite":
         yield ("store.wait_replicas", "store.url"), "needs a Redis as the store"
     if settings.images.deliver in LINKED and not settings.has_urls:
-        yield ("images.deliver", "images.shared", "images.enabled"), NO_LINKS
+        yield ("images.deliver", "images.url", "images.shared", "images.enabled"), NO_LINKS
 
 
 def _missing_to_serve(settings: Settings) -> Iterator[Conflict]:
@@ -212,3 +212,7 @@ def _doubts(settings: Settings) -> Iterator[Conflict]:
         message = f"ends in /v1, and so does path: the gateway will call {url}. "
         message += "Give scheme and host only"
         yield ("upstream.base_url", "upstream.path"), message
+    images = settings.images
+    if images.is_bucket and images.max_bytes != OPTIONS["images"]["max_bytes"].default:
+        message = "has no effect with a bucket: give the bucket a lifecycle rule"
+        yield ("images.max_bytes", "images.url"), message

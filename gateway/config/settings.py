@@ -341,7 +341,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     def has_links(self) -> bool:
         """Whether a link to a picture works at every gateway that a client may ask."""
         is_alone = self.store.place.kind == "sqlite" and self.cache.place is None
-        return self.images.enabled and (self.images.shared or is_alone)
+        return self.images.enabled and (self.images.is_shared or is_alone)
 
     @property
     def has_urls(self) -> bool:

@@ -22,6 +22,7 @@ import time
 from collections import Counter, OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from hashlib import file_digest
 from io import BufferedReader
 from itertools import count
 from pathlib import Path
@@ -29,17 +30,18 @@ from threading import Lock
 
 from msgspec import Struct
 
-from gateway.images.picture import MIME
+from gateway.images.picture import HEAD_BYTES, MIME, digest_of, kind_of
+from gateway.images.place import MOST_PICTURE_BYTES, USE_SECONDS, Known, NotKept
 from gateway.telemetry.observer import NotKeptReason
+
+THREADS = 4
+"""How many calls may run at once; for links, how many pictures are hashed at once."""
 
 ANSWER = "answer"
 """The ending of cached answers. Their names are fingerprints, with the mark of their seal."""
 
 STALE_SECONDS = 60.0
 """A draft of this age was left by a process that is gone."""
-
-TOUCH_SECONDS = 60.0
-"""How exactly the last use of a file is known."""
 
 RECENT_SECONDS = 60.0
 """A file that was used so recently is not removed for others. The pictures of one answer are kept
@@ -64,15 +66,6 @@ _REASONS: dict[int | None, NotKeptReason] = {
 }
 
 
-class NotKept(Exception):
-    """A file was not written. `cause` is the system's message, empty if the data is to blame."""
-
-    def __init__(self, reason: NotKeptReason, cause: str = "") -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.cause = cause
-
-
 class _Entry(Struct, gc=False):
     """A file. `dated` is its time, and `used` the last use that this process knows of.
 
@@ -88,8 +81,11 @@ class _Entry(Struct, gc=False):
 class Files:
     """The files in `folder`, the least recently used first. `evicted` counts removed ones."""
 
+    threads = THREADS
+
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.shown = str(folder)
         self.evicted = Counter[str]()
         self._entries = OrderedDict[str, _Entry]()
         self._bytes = 0
@@ -97,6 +93,8 @@ class Files:
         # Process ids are no help: in containers that share the folder they are all 1.
         self._writer = secrets.token_hex(4)
         self._drafts = count()
+        # Inode, time and size of the pictures whose hash was right.
+        self._checked = Known[tuple[int, int, int]]()
 
     @property
     def total(self) -> int:
@@ -144,8 +142,15 @@ class Files:
                 draft.unlink()
             raise _not_kept(error) from None
 
-    def touch(self, name: str, now: float) -> bool:
-        """Count a use of a file that this process wrote. Returns False if it is not there."""
+    def has(self, name: str, now: float, life: float) -> bool:
+        """Whether a picture is there. It counts as a use."""
+        return self.size(name, now, life) is not None
+
+    def touch(self, name: str, now: float, life: float) -> bool:
+        """Count a use of a file that this process wrote. Returns False if it is not there.
+
+        One that another process wrote may be damaged, whatever its `life`.
+        """
         with self._lock:
             entry = self._entries.get(name)
             if entry is None or not entry.sound:
@@ -197,6 +202,43 @@ class Files:
                     if self._touch(name, entry, now):
                         return found.st_size
         return None
+
+    def load(self, name: str, now: float, life: float, most: int) -> bytes | None:
+        """Return the content of any file, unchecked, if it has at most `most` bytes."""
+        try:
+            with self.opened(name, now, life, most) as found:
+                return None if found is None else found[0].read()
+        except OSError:  # as if it were gone: it may be back for the next request
+            return None
+
+    def read(self, name: str, start: int, length: int, now: float, life: float) -> bytes | None:
+        """Return so many bytes of a picture: see `Place`. It counts as a use."""
+        try:
+            with self.opened(name, now, life, MOST_PICTURE_BYTES) as found:
+                if found is None:
+                    return None
+                if self._is_sound(name, *found):
+                    found[0].seek(start)
+                    return found[0].read(length)
+        except OSError:
+            return None
+        self.remove(name, "damaged")
+        return None
+
+    def _is_sound(self, name: str, file: BufferedReader, found: os.stat_result) -> bool:
+        """Whether a file has the bytes of its name. It is read if it has changed since.
+
+        A use changes its time, once a minute.
+        """
+        version = (found.st_ino, found.st_mtime_ns, found.st_size)
+        if self._checked.get(name) != version:
+            if file_digest(file, "sha256").hexdigest() != digest_of(name):
+                return False
+            file.seek(0)
+            if kind_of(file.read(HEAD_BYTES)) != name.rpartition(".")[2]:
+                return False
+        self._checked.note(name, version)
+        return True
 
     def remove(self, name: str, reason: str | None = None) -> bool:
         """Remove a file, counted under this reason. Returns False if it was not there."""
@@ -296,7 +338,7 @@ class Files:
     def _touch(self, name: str, entry: _Entry, now: float) -> bool:
         self._entries.move_to_end(name)
         entry.used = now
-        if now - entry.dated <= TOUCH_SECONDS:
+        if now - entry.dated <= USE_SECONDS:
             return self._path(name).exists()
         entry.dated = now
         try:

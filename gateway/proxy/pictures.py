@@ -33,10 +33,11 @@ from gateway.quota.image_response import ImageResponse
 log = structlog.get_logger(source="pictures")
 
 DISK_SECONDS = 2.0
-"""How long an answer waits for its pictures to be kept. That goes on in the background."""
+"""How long an answer waits for the image store. What it does goes on in the background."""
 
 BUDGET_BYTES = 128 * 1024 * 1024
-"""Memory for pictures that are decoded or encoded. Further ones wait, but for no slow server."""
+"""Memory for pictures that are encoded, and again for those that are kept. Further ones wait, but
+for no slow server."""
 
 FURTHER = 2
 """How many more pictures than were asked for are fetched."""
@@ -50,8 +51,9 @@ class Pictures(Service):
     """Fetches, keeps and shows pictures. `wall` returns the time.
 
     Without a `store` nothing is kept, without a `fetcher` nothing fetched. `budget` bounds the
-    pictures that are decoded or encoded at a time. `remember` adds the names of an answer's
-    pictures to the answer in memory.
+    pictures to which base64 is added at a time, and `keep_budget` those that are being kept: a
+    purchase must not wait for a slow store. `remember` adds the names of an answer's pictures to
+    the answer in memory.
     """
 
     wall: Callable[[], float]
@@ -60,6 +62,7 @@ class Pictures(Service):
     fetcher: Fetcher | None = None
     remember: Callable[[str, Bought], None] = lambda name, bought: None
     budget: ByteBudget = field(default_factory=lambda: ByteBudget(BUDGET_BYTES))
+    keep_budget: ByteBudget = field(default_factory=lambda: ByteBudget(BUDGET_BYTES))
     _keeping: Flights[Bought] = field(default_factory=Flights)
 
     async def start(self) -> None:
@@ -186,9 +189,10 @@ class Pictures(Service):
         self, store: ImageStore, bought: Bought, places: Collection[int], fingerprint: str
     ) -> Bought:
         """Keep the pictures at these places, and return the answer with their names."""
-        async with self.budget.hold(min(len(bought.body), self.budget.size)):
+        async with self.keep_budget.hold(min(len(bought.body), self.keep_budget.size)):
             found = await _decoded(bought.body, places)
-            names = {place: await store.keep(data) for place, data in found.items()}
+            kept = await asyncio.gather(*map(store.keep, found.values()))
+        names = dict(zip(found, kept, strict=True))
         pictures = tuple(
             replace(picture, name=names.get(place) or picture.name)
             for place, picture in enumerate(bought.pictures)

@@ -101,7 +101,7 @@ class Gateway:
     ) -> None:
         live = self._live = LiveSettings(startup.with_upstream_key(settings))
         startup.require_webhooks(settings)
-        startup.require_cache_files(settings)
+        startup.require_caches(settings)
         self.certificate = startup.load_certificate(settings)
         self.pepper = startup.load_pepper(settings.keys, settings.store.place)
         clock = SharedClock(wall)

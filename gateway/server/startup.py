@@ -251,11 +251,19 @@ def require_webhooks(settings: Settings) -> None:
             secret_of(webhook)
 
 
-def require_cache_files(settings: Settings) -> None:
-    """Raise StartError if a file that the shared cache's TLS needs is missing."""
+def require_caches(settings: Settings) -> None:
+    """Raise StartError if the shared cache or the bucket lacks what it needs on this machine.
+
+    That is a file for TLS or of credentials, or the bucket's packages.
+    """
     if place := settings.cache.place:
         with _required(f"The cache {place.shown}"):
             check_client_files(place.tls_files)
+    if settings.images.is_bucket:
+        from gateway.images.bucket import check_bucket
+
+        with _required(f"The bucket {settings.images.url}"):
+            check_bucket(settings.images)
 
 
 def load_certificate(settings: Settings) -> Certificate | None:

@@ -65,7 +65,8 @@ HELP = {
     "cache_bytes": "Bytes in the cache.",
     "cache_limit_bytes": "Maximum of bytes in the cache.",
     "cache_entries": "Entries in the cache.",
-    "pictures_not_kept": "Pictures and answers that were not kept on the disk, by reason.",
+    "pictures_not_kept": "Pictures and answers that were not kept on the disk or in the bucket, by "
+    "reason.",
     "store_operation_seconds": "Time of the store's operations.",
     "store_errors": "Failed store operations.",
     "store_setting_safe": "Settings of the store's server: 1 keeps purchases, 0 may lose them, -1 "

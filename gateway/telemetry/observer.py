@@ -38,6 +38,8 @@ TokenWay = Literal["bearer", "sign_in"]
 """How an admin token came: in an Authorization header, or from the dashboard's sign-in."""
 
 NotKeptReason = Literal[
+    "bucket_away",
+    "bucket_missing",
     "busy",
     "disk_full",
     "failed",
@@ -47,9 +49,10 @@ NotKeptReason = Literal[
     "not_permitted",
     "too_large",
 ]
-"""Why a picture was not kept on the disk. `no_picture`: the bytes are no PNG, JPEG or WebP; `busy`:
-too much was waiting for the disk; `too_large`: it alone is above [images] max_bytes; `no_room`: all
-files within that limit were used in the last minute."""
+"""Why a picture was not kept. `bucket_away`: the bucket gives no answer, or an error.
+`no_picture`: the bytes are no PNG, JPEG or WebP; `busy`: too much was waiting for the disk;
+`too_large`: it alone is above [images] max_bytes; `no_room`: all files within that limit were used
+in the last minute."""
 
 
 class Observer(LedgerObserver):

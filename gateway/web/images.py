@@ -7,20 +7,31 @@ A large file is read slice by slice as its reader takes it, so slow readers hold
 """
 
 import re
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
+from typing import TypeVar
 
 from aiohttp import web
 from aiohttp.hdrs import METH_HEAD
 from msgspec import Struct
 
-from gateway.core.errors import GatewayError, InvalidRequest, NotFound, NotPermitted, Overloaded
+from gateway.core.errors import (
+    GatewayError,
+    InvalidRequest,
+    NotFound,
+    NotPermitted,
+    Overloaded,
+    Unavailable,
+)
 from gateway.images.links import Links
 from gateway.images.picture import MIME, digest_of, is_name
+from gateway.images.place import Away
 from gateway.images.store import ImageStore
 from gateway.web.body import SLICE_BYTES, Slices
 from gateway.web.responses import SERVER
+
+T = TypeVar("T")
 
 MOST_BYTES = 64 * 1024 * 1024
 """Most bytes of pictures in memory for their readers, of which each has a slice."""
@@ -59,7 +70,14 @@ class WrongRange(InvalidRequest):
         return {"Content-Range": f"bytes */{self.size}"}
 
 
-FILE_ERRORS: tuple[type[GatewayError], ...] = (WrongLink, PictureGone, WrongRange)
+class PicturesAway(Unavailable):
+    """The bucket with the pictures does not answer."""
+
+    code = outcome = "pictures_unavailable"
+    text = "The gateway cannot reach its pictures. The link stays good. Try again shortly."
+
+
+FILE_ERRORS: tuple[type[GatewayError], ...] = (WrongLink, PictureGone, WrongRange, PicturesAway)
 
 
 class Part(Struct, frozen=True):
@@ -91,9 +109,7 @@ class ImageFiles:
         end = self.links.end(name, query.get("exp", ""), query.get("sig", ""))
         if end is None or end <= now or not is_name(name):
             raise WrongLink
-        size = await self.store.size(name)
-        if size is None:
-            raise PictureGone
+        size = await self._found(self.store.size(name))
         tag = f'"{digest_of(name)}"'
         headers = {
             **SERVER,
@@ -122,19 +138,31 @@ class ImageFiles:
             return
         with self._hold(min(length, SLICE_BYTES)):
             is_small = length <= SLICE_BYTES
-            body = await self.store.read(name, part.start, length if is_small else 0)
-            if body is None:
-                raise PictureGone
+            wanted = length if is_small else 0
+            body = await self._found(self.store.read(name, part.start, wanted))
             if is_small:
                 yield web.Response(status=status, body=body, headers=headers), None
                 return
 
             async def read(start: int) -> bytes | None:
                 wanted = min(SLICE_BYTES, length - start)
-                piece = await self.store.read(name, part.start + start, wanted)
-                return piece if piece is not None and len(piece) == wanted else None
+                with suppress(Away):
+                    piece = await self.store.read(name, part.start + start, wanted)
+                    if piece is not None and len(piece) == wanted:
+                        return piece
+                return None
 
             yield web.Response(status=status, headers=headers), Slices(length, read)
+
+    async def _found(self, looking: Awaitable[T | None]) -> T:
+        """Return what the store has of a picture. Raises PictureGone or PicturesAway."""
+        try:
+            found = await looking
+        except Away:
+            raise PicturesAway from None
+        if found is None:
+            raise PictureGone
+        return found
 
     @contextmanager
     def _hold(self, size: int) -> Iterator[None]:

@@ -17,7 +17,8 @@ from gateway.cache.invalidation import Invalidation
 from gateway.cache.memory import MemoryCache
 from gateway.cache.tiers import TieredCache
 from gateway.core.model import Bought
-from gateway.images.store import THREADS, ImageStore, answer_file
+from gateway.images.files import THREADS
+from gateway.images.store import ImageStore, answer_file
 from gateway.stores.sqlite.store import SqliteStore
 from gateway.tenants.changes import Actor
 from gateway.tenants.operations import note_purge, purge_teams
@@ -34,7 +35,8 @@ class DiskBench(Bench):
     """A cache on the disk. `runs` are its processes, one after the other."""
 
     def cache(self, store: ImageStore, seal: Seal = SEAL) -> DiskCache:
-        return DiskCache(store, seal, lambda: self.settings, lambda: self.now, self)
+        assert store.files is not None
+        return DiskCache(store, store.files, seal, lambda: self.settings, lambda: self.now, self)
 
     @property
     def names(self) -> list[str]:
@@ -152,7 +154,7 @@ async def test_two_stores_share_a_folder_and_leave_each_others_answers_alone(
     assert await theirs.fetch(key(0)) is None
     await bench.store.scan()
     assert await bench.cache(bench.store).fetch(key(0)) is not None
-    assert len(bench.store.files) == 2
+    assert len(bench.known) == 2
     assert bench.evicted == {}
 
 

@@ -161,3 +161,17 @@ def test_the_image_store_is_a_folder_or_not_there_yet(folder: Path) -> None:
         faults, _ = find_faults(None, None, environ)
         texts = ["environment GATEWAY_IMAGES_URL: names a file, not a folder"] if wrong else []
         assert list(map(str, faults)) == texts
+
+
+def test_a_buckets_file_of_credentials_must_hold_some(folder: Path) -> None:
+    environ = {
+        "GATEWAY_IMAGES_URL": "s3://bucket/prefix",
+        "GATEWAY_IMAGES_CREDENTIALS_FILE": "bucket.ini",
+    }
+    write(folder / "bucket.ini", "[default]\naws_access_key_id = canary\n")
+    (fault,) = find_faults(None, None, environ)[0]
+    assert str(fault).startswith("environment GATEWAY_IMAGES_URL: bucket.ini must have ")
+    assert "canary" not in str(fault)
+    keys = "[default]\naws_access_key_id = canary\naws_secret_access_key = canary\n"
+    write(folder / "bucket.ini", keys)
+    assert find_faults(None, None, environ)[0] == []

@@ -174,6 +174,20 @@ def test_a_version_twice_causes_a_warning(base_url: str, path: str, called: str 
     assert shown == ([f"f: {doubt}"] if called else [])
 
 
+@pytest.mark.parametrize(
+    ("images", "is_warned"),
+    [
+        ("url = 's3://bucket', max_bytes = 1", True),
+        ("url = 's3://bucket'", False),
+        ("max_bytes = 1", False),
+    ],
+)
+def test_a_limit_of_a_bucket_causes_a_warning(images: str, is_warned: bool) -> None:
+    shown = [str(each) for each in read_settings(f"images = {{{images}}}", {}, file="f")[1]]
+    warning = "has no effect with a bucket: give the bucket a lifecycle rule"
+    assert shown == ([f"f: [images] max_bytes: {warning}"] if is_warned else [])
+
+
 # -- faults -------------------------------------------------------------------------------------
 
 PORT = "must be an integer from 0 to 65535"
@@ -306,6 +320,7 @@ SHORT = "[upstream] timeout_seconds: must be above connect_seconds"
         ("images = {deliver = 'both'}\nstore = {url = 'redis://h'}", LINKLESS),
         ("images = {deliver = 'both'}\ncache = {url = 'redis://h'}", LINKLESS),
         ("images = {deliver = 'both', shared = true}\ncache = {url = 'redis://h'}", None),
+        ("images = {deliver = 'both', url = 's3://bucket'}\ncache = {url = 'redis://h'}", None),
         ("images = {deliver = 'auto'}\ncache = {url = 'redis://h'}", None),
         (
             "images = {deliver = 'url', enabled = false}\nupstream = {response_format = true}",

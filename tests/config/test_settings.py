@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.config.images import ImagesSettings
 from gateway.config.settings import (
     OPTIONS,
     SECTIONS,
@@ -116,6 +117,19 @@ BAD_URLS = [
             ["postgres://h/db", "sqlite:x"],
         ),
         (
+            "images.url",
+            [
+                *("file:data/images", "file:/a b"),
+                *("s3://a-bucket", "s3://my.bucket/", "s3://bucket/some/pre.fix_1/"),
+            ],
+            [
+                *("", "data/images", "file:", "file:///a", "s3:bucket", "s3://", "s3:///prefix"),
+                *("s3://Bucket", "s3://b", "s3://bucket//a", "s3://bucket/a//b", "s3://bucket/a b"),
+                *("s3://key:secret@bucket", "s3://bucket?region=a", "s3://bucket/../a", "S3://a-b"),
+            ],
+        ),
+        ("images.credentials_file", ["/run/secrets/bucket"], ["", "a\n"]),
+        (
             "images.fetch_hosts",
             [["pictures.test", "10.0.0.1"], ["fd00::1"], []],
             [["pictures.test:8443"], ["*.test"], ["https://pictures.test"], [""]],
@@ -149,4 +163,14 @@ def test_secrets() -> None:
 
 
 def test_pictures_are_kept_in_a_folder() -> None:
-    assert Settings().images.folder == Path("data/images")
+    images = Settings().images
+    assert (images.folder, images.is_bucket) == (Path("data/images"), False)
+
+
+@pytest.mark.parametrize(
+    ("url", "prefix"),
+    [("s3://a.bucket", ""), ("s3://a.bucket/", ""), ("s3://a.bucket/b/c/", "b/c")],
+)
+def test_pictures_are_kept_in_a_bucket(url: str, prefix: str) -> None:
+    images = ImagesSettings(url=url)
+    assert (images.bucket, images.is_bucket) == (("a.bucket", prefix), True)

@@ -138,17 +138,23 @@ def build(folder: Path, **arguments: str) -> Path:
 
 @pytest.mark.exhaustive  # its short sisters: the tests of its form and its sources
 @pytest.mark.parametrize(
-    ("lock", "can_trace"), [("requirements.lock", False), ("requirements-otel.lock", True)]
+    ("lock", "extra"),
+    [
+        ("requirements.lock", None),
+        ("requirements-otel.lock", "gateway.telemetry.otel"),
+        ("requirements-s3.lock", "obstore"),
+    ],
 )
-async def test_the_image_serves_a_picture(tmp_path: Path, lock: str, can_trace: bool) -> None:
+async def test_the_image_serves_a_picture(tmp_path: Path, lock: str, extra: str | None) -> None:
     installed = await asyncio.to_thread(build, tmp_path, LOCK=lock)
     await serve_a_picture([str(installed / "bin" / Image().command[0]), *Image().command[1:]])
-    process = await asyncio.create_subprocess_exec(
-        *(installed / "bin" / "python", "-c", "import gateway.telemetry.otel"),
-        cwd=tmp_path,
-        stderr=asyncio.subprocess.DEVNULL,
-    )
-    assert (await process.wait() == 0) is can_trace
+    for module in ("gateway.telemetry.otel", "obstore"):
+        process = await asyncio.create_subprocess_exec(
+            *(installed / "bin" / "python", "-c", f"import {module}"),
+            cwd=tmp_path,
+            stderr=asyncio.subprocess.DEVNULL,
+        )
+        assert (await process.wait() == 0) is (module == extra)
 
 
 # -- the wheel ----------------------------------------------------------------------------------

@@ -109,6 +109,13 @@ async def test_no_link_waits_for_slow_fetches(tmp_path: Path) -> None:
             assert set(item(await rig.generate(key, response_format="url"))) == {"url"}
 
 
+async def test_no_purchase_waits_for_a_slow_image_store(tmp_path: Path) -> None:
+    async with answering(tmp_path, "url") as rig:
+        budget = rig.gateway.proxy.pictures.keep_budget
+        async with budget.hold(budget.size):
+            assert set(item(await rig.generate(await rig.key()))) == {"url", "b64_json"}
+
+
 async def test_teams_without_cache_and_no_store_get_links(tmp_path: Path) -> None:
     async with answering(tmp_path, "b64_json") as rig:
         key = await rig.key(cache=False, deliver="url")

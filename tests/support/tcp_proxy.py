@@ -81,12 +81,14 @@ class TcpProxy:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         fault = next(self.faults, None)
+        self._connections.add(writer)  # a stop may come before the other side is connected
         try:
             their_reader, their_writer = await asyncio.open_connection(
                 "127.0.0.1", next(self._targets)
             )
         except OSError:
             writer.transport.abort()
+            self._connections.discard(writer)
             return
         both = {writer, their_writer}
         self._connections |= both

@@ -1,7 +1,7 @@
 """The generations route: one call from its arrival to its end, with or without a fault.
 
 - A refused request costs nothing. For a valid one the latency passes first. Then the images are
-  drawn, and cost money.
+  drawn, and cost money. In a stream, the partial images come meanwhile.
 - A client that hangs up changes nothing: the images are drawn and counted all the same.
 """
 
@@ -9,7 +9,7 @@ import asyncio
 import base64
 import gzip
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
 from hashlib import sha256
@@ -18,15 +18,17 @@ from typing import Any
 from aiohttp import web
 from msgspec import json
 
-from gateway.upstream.sandbox.pictures import DOT, Pictures
+from gateway.upstream.sandbox.pictures import DOT, Pictures, Spec
 from gateway.upstream.sandbox.requests import ImageCall, read_call, refusal
 from gateway.upstream.sandbox.responses import (
     bomb,
     cut,
     error_body,
+    event,
     half,
     hang,
     huge,
+    paced,
     page,
     plain_response,
     send,
@@ -39,6 +41,10 @@ from gateway.upstream.sandbox.state import Received, SandboxSettings, State, Ups
 SQUARE_TOKENS = {"low": 196, "medium": 1_756, "high": 7_024}
 """Tokens of an image of 1024x1024, by quality. At $30 a million they cost a little less than such
 an image in the price table."""
+
+PARTIAL_TOKENS = 100
+
+STREAM = {"Content-Type": "text/event-stream"}
 
 _JUNK = {
     "Set-Cookie": "session=upstream; Path=/; HttpOnly",
@@ -89,7 +95,9 @@ class Generations:
         received: Received,
     ) -> web.StreamResponse:
         settings, counts = copy(self.state.settings), self.state.counts
-        await asyncio.sleep(settings.latency)
+        is_paced = call.stream and fault is None
+        if not is_paced:
+            await asyncio.sleep(settings.latency)
         images = fault.images if fault is not None and fault.kind == "fewer" else call.n
         if fault is None or fault.costs:
             counts.images_drawn += images
@@ -97,38 +105,70 @@ class Generations:
         if fault is not None and (response := await _without_images(request, fault)) is not None:
             return response
         origin = f"{request.scheme}://{request.host}"
-        body = await self._body(call, images, settings, origin)
-        response, received.delivered = await _deliver(request, body, fault)
+        data = await self._data(call, images, settings, origin)
+        if is_paced:
+            pieces = paced(await self._events(call, data, settings), settings.latency)
+            response, received.delivered = await send(request, pieces, STREAM)
+        elif call.stream:
+            body = b"".join(await self._events(call, data, settings))
+            response, received.delivered = await _deliver(request, body, fault, STREAM)
+        else:
+            body = json.encode({**self._common(call), "data": data, "usage": _usage(call, images)})
+            response, received.delivered = await _deliver(request, body, fault)
         if received.delivered:
             counts.delivered += 1
             counts.images_delivered += images
         return response
 
-    async def _body(
+    async def _data(
         self, call: ImageCall, images: int, settings: SandboxSettings, origin: str
-    ) -> bytes:
-        """Return the JSON with so many images. `origin` starts their URLs."""
+    ) -> list[dict[str, str]]:
+        """Return so many images. `origin` starts their URLs."""
         digest, data = sha256(call.prompt.encode()).digest(), []
         for seed in range(images):
             spec = (digest, call.width, call.height, seed)
             image = {}
             if settings.answer != "url":
-                png = await self.pictures.draw(spec) if settings.picture == "drawn" else DOT
-                image["b64_json"] = base64.b64encode(png).decode()
+                image["b64_json"] = await self._base64(spec, settings)
             if settings.answer != "b64_json":
                 image["url"] = origin + self.pictures.link(spec, settings.url_ttl)
             data.append(image)
-        return json.encode(
-            {
-                "created": int(self.clock()),
-                "background": call.background,
-                "data": data,
-                "output_format": call.output_format,
-                "quality": call.quality,
-                "size": f"{call.width}x{call.height}",
-                "usage": _usage(call, images),
-            }
-        )
+        return data
+
+    async def _base64(self, spec: Spec, settings: SandboxSettings) -> str:
+        is_drawn = settings.picture == "drawn"
+        return base64.b64encode(await self.pictures.draw(spec) if is_drawn else DOT).decode()
+
+    def _common(self, call: ImageCall) -> dict[str, Any]:
+        """Return the fields that are not about one image."""
+        return {
+            "created": int(self.clock()),
+            "background": call.background,
+            "output_format": call.output_format,
+            "quality": call.quality,
+            "size": f"{call.width}x{call.height}",
+        }
+
+    async def _events(
+        self, call: ImageCall, data: Sequence[dict[str, str]], settings: SandboxSettings
+    ) -> list[bytes]:
+        """Return the events of these images: before each one, its partial images.
+
+        Those are the same picture in other colours. The prompt's tokens are those of the first.
+        """
+        common = self._common(call)
+        common["created_at"] = common.pop("created")
+        digest, events = sha256(call.prompt.encode()).digest(), []
+        for seed, image in enumerate(data):
+            for index in range(call.partial_images):
+                colours = digest[1 + index :] + digest[: 1 + index]
+                spec = (colours, call.width, call.height, seed)
+                picture = await self._base64(spec, settings)
+                partial = {**common, "b64_json": picture, "partial_image_index": index}
+                events.append(event("image_generation.partial_image", partial))
+            usage = _usage(call, 1, with_prompt=not seed)
+            events.append(event("image_generation.completed", {**common, **image, "usage": usage}))
+        return events
 
 
 def check_key(state: State, authorization: str) -> None:
@@ -138,14 +178,15 @@ def check_key(state: State, authorization: str) -> None:
         raise refusal(message, None, "invalid_api_key", web.HTTPUnauthorized)
 
 
-def _usage(call: ImageCall, images: int) -> dict[str, Any]:
+def _usage(call: ImageCall, images: int, *, with_prompt: bool = True) -> dict[str, Any]:
     """Plausible tokens: a quarter of the prompt's bytes, and by the square of the shorter edge.
 
     Both cost less than such an image in a price table with the same prices.
     """
-    text = max(1, len(call.prompt.encode()) // 4)
+    text = max(1, len(call.prompt.encode()) // 4) if with_prompt else 0
     edge = min(call.width, call.height)
-    output = images * (SQUARE_TOKENS[call.quality] * edge * edge // 1024**2)
+    drawn = SQUARE_TOKENS[call.quality] * edge * edge // 1024**2
+    output = images * (drawn + PARTIAL_TOKENS * call.partial_images)
     return {
         "input_tokens": text,
         "input_tokens_details": {"text_tokens": text, "image_tokens": 0},
@@ -184,14 +225,19 @@ async def _without_images(request: web.Request, fault: UpstreamFault) -> web.Str
 
 
 async def _deliver(
-    request: web.Request, body: bytes, fault: UpstreamFault | None
+    request: web.Request,
+    body: bytes,
+    fault: UpstreamFault | None,
+    further: Mapping[str, str] = {},
 ) -> tuple[web.StreamResponse, bool]:
     """Send the images. Also returns whether the response went out whole."""
     kind = fault.kind if fault else None
-    headers = _JUNK if kind == "set_cookie" else {}
+    headers = dict(further)
+    if kind == "set_cookie":
+        headers |= _JUNK
     if kind == "gzip":
         body = await asyncio.to_thread(gzip.compress, body, 1)
-        headers = {"Content-Encoding": "gzip"}
+        headers["Content-Encoding"] = "gzip"
     pieces = whole(body)
     if kind == "cut_in_body":
         pieces = half(request, body)

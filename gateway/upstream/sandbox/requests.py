@@ -29,6 +29,9 @@ _CHECKS: tuple[tuple[str, Any, str], ...] = (
     ("quality", Literal["auto", "low", "medium", "high"], "invalid_value"),
     ("background", Literal["auto", "opaque", "transparent"], "invalid_value"),
     ("output_format", Literal["auto", "png", "jpeg", "webp"], "invalid_value"),
+    ("stream", bool, "invalid_type"),
+    ("partial_images", int, "invalid_type"),
+    ("partial_images", Annotated[int, Meta(ge=0, le=3)], "invalid_value"),
 )
 """Fields with their types, and the code of the error for any other value."""
 
@@ -43,6 +46,8 @@ class ImageCall(Struct, frozen=True):
     quality: str = "medium"
     background: str = "opaque"
     output_format: str = "png"
+    stream: bool = False
+    partial_images: int = 0
 
 
 def read_call(body: bytes) -> ImageCall:
@@ -63,6 +68,8 @@ def read_call(body: bytes) -> ImageCall:
     chosen = {name: value for name, value in fields.items() if value != "auto"}
     width, height = _edges(chosen.get("size", "1024x1024"))
     given = {"prompt": fields["prompt"], "width": width, "height": height}
+    if not fields.get("stream"):
+        given["partial_images"] = 0
     return convert({**chosen, **given}, ImageCall)
 
 

@@ -2,7 +2,8 @@
 
 import asyncio
 import zlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any
 
 from aiohttp import web
 from msgspec import json
@@ -69,6 +70,11 @@ def status_response(status: int, body: str | None, headers: Mapping[str, str]) -
     return answer
 
 
+def event(name: str, data: dict[str, Any]) -> bytes:
+    """Return an event of a stream, in OpenAI's shape."""
+    return b"event: %b\ndata: %b\n\n" % (name.encode(), json.encode({"type": name, **data}))
+
+
 # -- sending ------------------------------------------------------------------------------------
 
 
@@ -98,6 +104,13 @@ async def slowly(body: bytes, seconds: float) -> AsyncIterator[bytes]:
     for piece in range(_PIECES):
         await asyncio.sleep(seconds / _PIECES)
         yield body[len(body) * piece // _PIECES : len(body) * (piece + 1) // _PIECES]
+
+
+async def paced(events: Sequence[bytes], seconds: float) -> AsyncIterator[bytes]:
+    """Yield events over so many seconds."""
+    for each in events:
+        await asyncio.sleep(seconds / len(events))
+        yield each
 
 
 async def half(request: web.Request, body: bytes) -> AsyncIterator[bytes]:

@@ -37,6 +37,9 @@ REFUSED: list[tuple[str, str, list[Any]]] = [
     ("n", "integer_below_min_value", [0]),
     ("n", "integer_above_max_value", [11, 10**30]),
     ("n", "invalid_type", [1.0, 1.5, "1", True, [1]]),
+    ("stream", "invalid_type", [1, "true"]),
+    ("partial_images", "invalid_value", [-1, 4]),
+    ("partial_images", "invalid_type", [1.5, True]),
     *((name, "invalid_value", ["CANARY"]) for name in ("quality", "background", "output_format")),
 ]
 

@@ -1,6 +1,7 @@
 """The sandbox follows the API, counts exactly, starts and stops, and logs nothing of clients."""
 
 import asyncio
+import base64
 import logging
 import time
 from datetime import UTC, datetime, timedelta
@@ -11,6 +12,7 @@ import pytest
 
 from gateway.upstream.sandbox import Sandbox, SandboxSettings, UpstreamFault
 from tests.support.clocks import Clock
+from tests.support.events import events_of
 from tests.support.png import read_png
 from tests.support.sandboxed import KEY, PATH, PROMPT, Asker, asking, dots, images
 from tests.support.steps import until
@@ -99,6 +101,37 @@ async def test_absent_and_auto_fields_get_defaults(asker: Asker, value: str | No
 async def test_further_fields_are_accepted(asker: Asker) -> None:
     got = await asker.ask(user="me", moderation=None, seed=[1, {"a": "b"}], output_format="webp")
     assert (got.status, got.json["output_format"]) == (200, "webp")
+
+
+async def test_a_stream_has_partial_images_and_the_usage_of_each_picture(asker: Asker) -> None:
+    asker.sandbox.settings.picture = "drawn"
+    plain = await asker.ask(n=2, partial_images=3)
+    got = await asker.ask(n=2, stream=True, partial_images=1)
+    assert got.headers["Content-Type"] == "text/event-stream"
+    first, one, second, two = events_of(got.body)
+    for partial, completed in ((first, one), (second, two)):
+        assert partial["type"] == "image_generation.partial_image"
+        assert partial["partial_image_index"] == 0
+        assert partial["b64_json"] != completed["b64_json"]
+        assert read_png(base64.b64decode(partial["b64_json"])).width == 1024
+        assert {"created_at", "size", "quality", "background", "output_format"} <= partial.keys()
+    assert [item["b64_json"] for item in plain.json["data"]] == [one["b64_json"], two["b64_json"]]
+    usage = plain.json["usage"]
+    for name, partials in (("input_tokens", 0), ("output_tokens", 2), ("total_tokens", 2)):
+        assert one["usage"][name] + two["usage"][name] == usage[name] + 100 * partials
+    assert asker.sandbox.counts.images_delivered == 4
+
+
+async def test_partial_images_come_during_the_latency(asker: Asker) -> None:
+    asker.sandbox.settings.latency = 0.5
+    body = {"prompt": PROMPT, "stream": True, "partial_images": 1}
+    headers = {"Authorization": f"Bearer {KEY}"}
+    url = asker.sandbox.url + PATH
+    async with asker.session.post(url, json=body, headers=headers) as response:
+        await response.content.readuntil(b"\n\n")
+        assert asker.sandbox.counts.in_flight == 1
+        (last,) = events_of(await response.content.read())
+    assert last["type"] == "image_generation.completed"
 
 
 async def test_tokens_cost_no_more_than_the_price_table(asker: Asker) -> None:

@@ -51,7 +51,7 @@ PURE = {
     "stores": ["archive_format", "codec", "sums"],
     "telemetry": ["reasons"],
     "tenants": ["views"],
-    "upstream": ["decompress", "outcome", "reason", "sandbox/png"],
+    "upstream": ["decompress", "events", "outcome", "reason", "sandbox/png"],
     "web": [
         *("admin/session_cookie", "addresses", "admin/throttle", "cors", "hints"),
         "rate_limit_headers",

@@ -126,6 +126,8 @@ class UpstreamSettings(Struct, frozen=True, kw_only=True):
             unknown charge; 0 buys repeats at once. A team may have its own value.
         response_format: true sends a request's response_format on to the upstream, which must
             accept that field.
+        stream: true passes stream and partial_images on to the upstream, which must accept them,
+            and its partial images to the client; false buys streams like other requests.
         content_codes: Codes or words of a 403 about the request's content, which is passed on; any
             other 403 means the gateway's key. A 200 with such a code and no image is not charged.
         account_codes: Codes or types of errors that mean that the gateway's account is out of
@@ -158,6 +160,7 @@ class UpstreamSettings(Struct, frozen=True, kw_only=True):
     max_response_bytes: values.Bytes = 64 * MIB
     unknown_hold_seconds: values.HoldSeconds = 60.0
     response_format: bool = False
+    stream: bool = False
     content_codes: tuple[values.ErrorCode, ...] = (
         *("content_policy_violation", "moderation_blocked", "safety"),
         *("content_filter", "content_policy"),

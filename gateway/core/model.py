@@ -110,7 +110,8 @@ class ImageRequest(Struct, frozen=True, kw_only=True):
     `body` has every field in the client's order, and is sent to the upstream. Those in `neutral` do
     not tell it from other requests. `quality` is None if the client left it out: then the upstream
     decides, as with "auto". `response_format` is the form in which the client reads pictures, None
-    if it does not say. `stream`: it reads the answer as a stream of events.
+    if it does not say. `stream`: it reads the answer as a stream of events. `partial_images` are
+    those of each picture that the upstream is asked for.
     """
 
     model: str
@@ -122,6 +123,7 @@ class ImageRequest(Struct, frozen=True, kw_only=True):
     neutral: frozenset[str] = frozenset()
     response_format: ResponseFormat | None = None
     stream: bool = False
+    partial_images: int = 0
 
 
 EntryOutcome = Literal["bought", "failed", "unknown", "cached", "coalesced", "refused"]

@@ -15,7 +15,7 @@ from msgspec import Raw, json
 from gateway.core.model import ImageRequest
 from gateway.images.forms import OpenedAnswer
 
-COMPLETED = "image_generation.completed"
+PARTIAL, COMPLETED = "image_generation.partial_image", "image_generation.completed"
 
 
 def completed_events(body: bytes, request: ImageRequest, now: float) -> bytes:
@@ -40,10 +40,17 @@ def completed_events(body: bytes, request: ImageRequest, now: float) -> bytes:
         }
         for place, item in enumerate(items, start=1)
     ]
-    text = b"".join(_framed(COMPLETED, json.encode(event)) for event in events)
+    text = b"".join(
+        _framed(COMPLETED, json.format(json.encode(event), indent=-1)) for event in events
+    )
     # A stream takes a carriage return for the end of a line. JSON has it only as an escape, but
     # nobody has looked at the bytes of the pictures.
     return opened.restored(text).replace(b"\r", b"")
+
+
+def partial_event(data: bytes) -> bytes:
+    """Return the event of a partial image, whose JSON is on one line."""
+    return _framed(PARTIAL, data)
 
 
 def error_event(body: bytes) -> bytes:
@@ -52,7 +59,7 @@ def error_event(body: bytes) -> bytes:
 
 
 def _framed(name: str, data: bytes) -> bytes:
-    return b"event: %b\ndata: %b\n\n" % (name.encode(), json.format(data, indent=-1))
+    return b"event: %b\ndata: %b\n\n" % (name.encode(), data)
 
 
 def _wished(request: ImageRequest) -> dict[str, str]:

@@ -15,6 +15,7 @@ from gateway.quota.operations import Wish, record_name
 from gateway.quota.pricing import ceiling
 from gateway.quota.steps import Reserve
 from gateway.telemetry.request_record import RequestRecord
+from gateway.upstream.port import OnPartial, no_partial
 
 LEASE_SLACK_SECONDS = 5.0
 """How much longer than the upstream's deadline a hold lives before it may be swept.
@@ -33,7 +34,8 @@ class ProxyRequest(Struct, frozen=True):
 
     `is_retry` means that an official SDK marked it as the retry of a request of its own. `origin`
     returns the URL under which the client reaches the gateway, "" if that is not known. The proxy
-    calls `on_stream` if the request asks for a stream, and nothing refuses it at once.
+    calls `on_stream` if the request asks for a stream, and nothing refuses it at once, and
+    `on_partial` with the partial images that the upstream sends while this request buys.
     `idempotency_key` has the lines of that header.
     """
 
@@ -44,6 +46,7 @@ class ProxyRequest(Struct, frozen=True):
     origin: Callable[[], str] = str
     on_stream: Callable[[], None] = lambda: None
     idempotency_key: Sequence[str] = ()
+    on_partial: OnPartial = no_partial
 
 
 class ProxyResponse(Struct, frozen=True):
@@ -64,7 +67,8 @@ class Context(Struct, frozen=True):
     `settings` are those in force when the request began, so a reload changes nothing under way.
     `at` is when it was read, in seconds since the epoch.
     `fresh` means that its client asked for a new image, `is_retry` that an official SDK marked it
-    as a retry. `origin`: see `ProxyRequest`. `name` is that of its operation, if it has one.
+    as a retry. `origin`, `on_partial`: see `ProxyRequest`. `name` is that of its operation, if it
+    has one.
     """
 
     caller: Caller
@@ -79,6 +83,7 @@ class Context(Struct, frozen=True):
     is_retry: bool = False
     origin: Callable[[], str] = str
     name: OperationName | None = None
+    on_partial: OnPartial = no_partial
 
     @property
     def form(self) -> Deliver:

@@ -117,6 +117,7 @@ def _read(settings: Settings, body: bytes, scope: str) -> FingerprintedRequest:
         settings.models,
         settings.default_model,
         sends_format=settings.upstream.response_format,
+        sends_stream=settings.upstream.stream,
     )
     labels = closed_labels(request, settings.models[request.model])
     fingerprint = answer_name(request, scope, settings)

@@ -17,27 +17,36 @@ from gateway.core.model import ImageRequest, ResponseFormat
 from gateway.core.strict_json import read_object, write_json
 
 _FORMAT = "response_format"
-_PARTIAL = "partial_images"
+_OF_STREAMS = ("stream", "partial_images")
 
 MOST_PARTIAL = 3
 """The most partial images of a picture in a stream."""
 
 
 def read_request(
-    body: bytes, models: Mapping[str, Model], default_model: str, *, sends_format: bool = False
+    body: bytes,
+    models: Mapping[str, Model],
+    default_model: str,
+    *,
+    sends_format: bool = False,
+    sends_stream: bool = False,
 ) -> ImageRequest:
     """Read the request in `body`. `default_model` must be one of `models`.
 
     An alias is replaced by its model, and other fields as the model's `rewrite` says. All others
     keep their order and values. A null `model`, `size` or `n` is replaced by its default in its
-    place; an absent one is appended. `stream` and `partial_images` are taken off, and
-    `response_format` unless `sends_format`: the gateway itself gives the answer that form. Raises
-    InvalidRequest with a code for each cause, and with the field as `param` if one field is at
-    fault.
+    place; an absent one is appended. `response_format` is taken off unless `sends_format`, `stream`
+    and `partial_images` unless a stream is wished and `sends_stream`: the gateway itself gives the
+    answer that form. Raises InvalidRequest with a code for each cause, and with the field as
+    `param` if one field is at fault.
     """
     fields = read_object(body)
     _refuse_case_variants(fields)
-    stream = _stream(fields)
+    stream, partial_images = _stream(fields)
+    if not (stream and sends_stream):
+        partial_images = 0
+        for name in _OF_STREAMS:
+            fields.pop(name, None)
     model = _model(fields, models, default_model)
     _rewrite(fields, model.rewrite)
     prompt = _prompt(fields, model)
@@ -58,6 +67,7 @@ def read_request(
         neutral=_neutral(fields, model.upstream_defaults),
         response_format=response_format,
         stream=stream,
+        partial_images=partial_images,
     )
 
 
@@ -80,14 +90,14 @@ def _refuse_case_variants(fields: Mapping[str, Any]) -> None:
             raise _fault(ours, "duplicate_key", f"A field differs from {ours} only in case.")
 
 
-def _stream(fields: dict[str, Any]) -> bool:
-    """Take off what the request says of a stream. Returns whether the client reads one."""
-    stream, partial = fields.pop("stream", None), fields.pop(_PARTIAL, None)
+def _stream(fields: Mapping[str, Any]) -> tuple[bool, int]:
+    """Return whether the client reads a stream, and how many partial images of each picture."""
+    stream, partial = (fields.get(name) for name in _OF_STREAMS)
     if not isinstance(stream, bool | None):
         raise _fault("stream", "invalid_type", "stream must be true or false.")
     if partial is not None:
-        _whole_number(_PARTIAL, partial, 0, MOST_PARTIAL)
-    return bool(stream)
+        partial = _whole_number("partial_images", partial, 0, MOST_PARTIAL)
+    return bool(stream), partial or 0
 
 
 def _model(fields: Mapping[str, Any], models: Mapping[str, Model], default_model: str) -> Model:
@@ -118,7 +128,7 @@ def _neutral(fields: Mapping[str, Any], defaults: Mapping[str, object]) -> froze
         for name, default in defaults.items()
         if name in fields and type(fields[name]) is type(default) and fields[name] == default
     }
-    return frozenset(same | ({_FORMAT} & fields.keys()))
+    return frozenset(same | ({_FORMAT, *_OF_STREAMS} & fields.keys()))
 
 
 def _prompt(fields: Mapping[str, Any], model: Model) -> str:

@@ -153,6 +153,7 @@ class Proxy:
                 fresh=control.fresh,
                 is_retry=incoming.is_retry,
                 origin=incoming.origin,
+                on_partial=incoming.on_partial,
             )
             context = with_name(context, incoming)
             cached = await self.look_up(context)
@@ -353,7 +354,9 @@ class Proxy:
         """Call the upstream once. Raises UpstreamError unless it delivers images."""
         request, record, settings = context.request, context.record, context.settings.upstream
         with self.tracing.upstream(request, settings) as span:
-            call = self.upstream.generate(body, record.id, settings, span.headers)
+            call = self.upstream.generate(
+                body, record.id, settings, span.headers, context.on_partial
+            )
             reply = await measured_call(call, request.model, record, self.observer)
             answered = await read_reply(reply, settings, self.wall())
             span.answered(answered.usage)

@@ -9,16 +9,16 @@
 
 So a charge only exceeds its ceiling if there are more images than the client asked for.
 
-With token billing the ceiling is the table's plus one text token for each byte of the prompt. The
-usage in the response is charged for any number of images, even above the ceiling.
-If the usage is not sound, the charge falls back to the greater of two amounts: the table's charge
-with the whole prompt, or the least that the usage shows.
+With token billing the ceiling is the table's plus one text token for each byte of the prompt, and
+100 image tokens for each partial image of a stream. The usage in the response is charged for any
+number of images, even above the ceiling. If the usage is not sound, the charge falls back to the
+greater of two amounts: the table's charge with these tokens, or the least that the usage shows.
 """
 
 from gateway.config.models import AUTO, QUALITIES, Model, pixels
 from gateway.core.model import ImageRequest
 from gateway.quota.image_response import ImageResponse
-from gateway.quota.token_usage import cost, prompt_ceiling
+from gateway.quota.token_usage import cost, partial_ceiling, prompt_ceiling
 
 UNIT_PIXELS = 1_048_576
 """The pixels that a cell's price covers when it stands in for another size: 1024x1024."""
@@ -27,9 +27,7 @@ UNIT_PIXELS = 1_048_576
 def ceiling(model: Model, request: ImageRequest) -> int:
     """Return the most that the request can cost, in micro-dollars."""
     images = request.n * _highest_price(model, request.quality, request.size)
-    if model.token_prices is None:
-        return images
-    return images + prompt_ceiling(model.token_prices, request.prompt)
+    return images + _beside_the_table(model, request)
 
 
 def charge(model: Model, request: ImageRequest, response: ImageResponse) -> int:
@@ -40,7 +38,16 @@ def charge(model: Model, request: ImageRequest, response: ImageResponse) -> int:
     by_usage = cost(model.token_prices, response.usage)
     if response.usage.sound:
         return by_usage
-    return max(by_usage, by_table + prompt_ceiling(model.token_prices, request.prompt))
+    return max(by_usage, by_table + _beside_the_table(model, request))
+
+
+def _beside_the_table(model: Model, request: ImageRequest) -> int:
+    """Return the most that tokens cost which no price of an image covers."""
+    prices = model.token_prices
+    if prices is None:
+        return 0
+    partial = partial_ceiling(prices, request.n * request.partial_images)
+    return prompt_ceiling(prices, request.prompt) + partial
 
 
 def falls_back(model: Model, response: ImageResponse) -> bool:

@@ -25,6 +25,9 @@ from gateway.config.models import TokenPrices
 MOST_TOKENS = 100_000_000
 """The highest plausible count: a thousand of the largest images take about half of it."""
 
+PARTIAL_TOKENS = 100
+"""Output tokens of each partial image of a stream, as OpenAI bills them."""
+
 _INPUT = ("input_tokens", "prompt_tokens")
 _OUTPUT = ("output_tokens", "completion_tokens")
 _TOTAL = ("total_tokens",)
@@ -82,6 +85,11 @@ def cost(prices: TokenPrices, usage: Usage) -> int:
 def prompt_ceiling(prices: TokenPrices, prompt: str) -> int:
     """Return the most that a prompt can cost: no token is shorter than a byte."""
     return _micro(len(prompt.encode()) * prices.text_input)
+
+
+def partial_ceiling(prices: TokenPrices, images: int) -> int:
+    """Return the most that so many partial images can cost."""
+    return _micro(images * PARTIAL_TOKENS * prices.image_output)
 
 
 def _micro(exact: int) -> int:

@@ -166,7 +166,9 @@ def _prepare(
     """
     if sandbox is not None:
         key = Secret(SANDBOX_KEY)
-        upstream = replace(settings.upstream, base_url=sandbox.url, api_key=key, api_key_file=None)
+        upstream = replace(
+            settings.upstream, base_url=sandbox.url, api_key=key, api_key_file=None, stream=True
+        )
         store = replace(settings.store, url=f"sqlite:{sandbox_database(settings)}")
         cache = replace(settings.cache, url="")
         settings = replace(settings, upstream=upstream, store=store, cache=cache)

@@ -46,7 +46,8 @@ from gateway.core.upstream_errors import (
     UpstreamUnreachable,
 )
 from gateway.upstream.decompress import GZIP_MAGIC, inflate
-from gateway.upstream.port import NO_TRACE, Reply
+from gateway.upstream.events import END, TYPE, StreamedAnswer
+from gateway.upstream.port import NO_TRACE, OnPartial, Reply, no_partial
 
 log = structlog.get_logger(source="upstream")
 
@@ -59,12 +60,16 @@ LOOK_SECONDS = 1.0
 
 
 class _Received(NamedTuple):
-    """A complete response as it came over the wire. Without chunks it was too long."""
+    """A complete response as it came over the wire. Without chunks it was too long.
+
+    `is_stream`: its events were read, or are in the chunks if they are compressed.
+    """
 
     status: int
     headers: dict[str, str]
     encoding: str
     chunks: list[bytes] | None
+    is_stream: bool
 
 
 class HttpUpstream(Service):
@@ -90,9 +95,11 @@ class HttpUpstream(Service):
         request_id: str,
         settings: UpstreamSettings,
         trace: Mapping[str, str] = NO_TRACE,
+        on_partial: OnPartial = no_partial,
     ) -> Reply:
         """See `gateway.upstream.port.Upstream`."""
         headers = {**_headers(settings.key, request_id), **trace}
+        streamed = StreamedAnswer(on_partial)
         error: UpstreamError
         try:
             # This timer starts with the connection. Before that, the connector has its own.
@@ -100,7 +107,7 @@ class HttpUpstream(Service):
                 watch = _Watch(timer, settings.timeout_seconds)
                 on_connected = _connected.set(watch.begin)
                 try:
-                    received = await self._ask(body, headers, settings)
+                    received = await self._ask(body, headers, settings, streamed)
                 finally:
                     # Else the task's context refers to the task, which keeps its response alive.
                     _connected.reset(on_connected)
@@ -110,16 +117,22 @@ class HttpUpstream(Service):
             log.warning("upstream unreachable", id=request_id, cause=cause, detail=detail)
             error = UpstreamUnreachable()
         except (aiohttp.ClientError, OSError):  # a TimeoutError is an OSError
+            if streamed.completed:
+                return await _reply_of(streamed)
             is_late = timer.expired() and not watch.found_lost
             error = UpstreamTimeout() if is_late else UpstreamCut()
         else:
             # After the deadline: a complete response counts, however long this takes.
-            return await _reply(received, settings.max_response_bytes)
+            return await _reply(received, settings.max_response_bytes, streamed)
         # Raised out here, so that it does not carry aiohttp's error.
         raise error
 
     async def _ask(
-        self, body: bytes, headers: dict[str, str], settings: UpstreamSettings
+        self,
+        body: bytes,
+        headers: dict[str, str],
+        settings: UpstreamSettings,
+        streamed: StreamedAnswer,
     ) -> _Received:
         connect_seconds = min(settings.connect_seconds, settings.timeout_seconds)
         response = await self._session.post(
@@ -130,7 +143,7 @@ class HttpUpstream(Service):
             timeout=aiohttp.ClientTimeout(total=None, connect=connect_seconds),
         )
         try:
-            return await _receive(response, settings.max_response_bytes)
+            return await _receive(response, settings.max_response_bytes, streamed)
         finally:
             response.close()
 
@@ -151,15 +164,38 @@ def _headers(api_key: str, request_id: str) -> dict[str, str]:
     }
 
 
-async def _receive(response: aiohttp.ClientResponse, max_bytes: int) -> _Received:
-    chunks = await read_chunks(response.content, Allowance(max_bytes))
+async def _receive(
+    response: aiohttp.ClientResponse, max_bytes: int, streamed: StreamedAnswer
+) -> _Received:
     # A lookup by name returns the first of several values.
     headers = {name.lower(): response.headers[name] for name in response.headers}
     encoding = ",".join(response.headers.getall("Content-Encoding", ())).lower()
-    return _Received(response.status, headers, encoding, chunks)
+    kind, content = headers.get("content-type", "").lower(), response.content
+    is_stream = response.status == 200 and kind.startswith(TYPE)
+    if is_stream and encoding in ("", "identity"):
+        is_whole = await _read_events(content, max_bytes, streamed)
+        chunks: list[bytes] | None = [] if is_whole or streamed.completed else None
+    else:
+        chunks = await read_chunks(content, Allowance(max_bytes))
+    return _Received(response.status, headers, encoding, chunks, is_stream)
 
 
-async def _reply(received: _Received, max_bytes: int) -> Reply:
+async def _read_events(
+    content: aiohttp.StreamReader, max_bytes: int, streamed: StreamedAnswer
+) -> bool:
+    """Read a stream to its end. Returns False if it was too long: what it completed counts."""
+    left = max_bytes
+    async for chunk in content.iter_any():
+        streamed.feed(chunk[:left])
+        left -= len(chunk)
+        if left < 0:
+            return False
+        if streamed.is_over:
+            break
+    return True
+
+
+async def _reply(received: _Received, max_bytes: int, streamed: StreamedAnswer) -> Reply:
     body = b""
     if received.chunks is not None:
         body = await _inflated(await joined(received.chunks), received.encoding, max_bytes)
@@ -167,7 +203,17 @@ async def _reply(received: _Received, max_bytes: int) -> Reply:
         raise UpstreamUnknown(
             upstream_status=200, reason="the response is longer than max_response_bytes"
         )
-    return Reply(received.status, received.headers, body)
+    if not received.is_stream:
+        return Reply(received.status, received.headers, body)
+    streamed.feed(body)
+    streamed.feed(END)
+    return await _reply_of(streamed, received.headers)
+
+
+async def _reply_of(streamed: StreamedAnswer, headers: Mapping[str, str] = {}) -> Reply:
+    """The plain answer of a stream."""
+    body = await asyncio.to_thread(streamed.answer)
+    return Reply(200, {**headers, "content-type": "application/json"}, body)
 
 
 async def _inflated(body: bytes, encoding: str, max_bytes: int) -> bytes:

@@ -1,6 +1,6 @@
 """The port to the paid API."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from msgspec import Struct
@@ -21,6 +21,13 @@ class Reply(Struct, frozen=True):
 
 NO_TRACE: Mapping[str, str] = {}
 
+OnPartial = Callable[[bytes], None]
+"""Receives the JSON of an event with a partial image, on one line."""
+
+
+def no_partial(event: bytes) -> None:
+    """Drop a partial image."""
+
 
 class Upstream(Protocol):
     """The paid API. One call is at most one request on the wire: nothing is sent twice."""
@@ -31,10 +38,14 @@ class Upstream(Protocol):
         request_id: str,
         settings: UpstreamSettings,
         trace: Mapping[str, str] = NO_TRACE,
+        on_partial: OnPartial = no_partial,
     ) -> Reply:
         """Send one generation request and read the whole response, of any status.
 
-        `settings` have the URL, the key and the timeouts. `trace` has the headers of the trace.
+        `settings` have the URL, the key and the timeouts. `trace` has the headers of the trace. Of
+        a stream of events, `on_partial` receives the partial images as they come, and the reply has
+        the plain answer with the completed pictures. If it broke off without one, that counts as
+        for any response.
 
         Raises UpstreamUnreachable if nothing was sent. Raises UpstreamCut, UpstreamTimeout or
         UpstreamUnknown (too large) if the request may have been sent.

@@ -27,7 +27,7 @@ from gateway.core.headers import RETRY_COUNT, is_marked_retry, request_id
 from gateway.core.listing import Listing
 from gateway.core.model import Caller, ImageRequest
 from gateway.core.turns import Turns
-from gateway.images.events import completed_events, error_event
+from gateway.images.events import completed_events, error_event, partial_event
 from gateway.proxy.context import ProxyRequest, ProxyResponse
 from gateway.proxy.pipeline import Proxy
 from gateway.proxy.policy import visible_models
@@ -229,6 +229,7 @@ class PublicApi:
             origin=lambda: own_url(request, server.public_url),
             on_stream=stream.expect,
             idempotency_key=request.headers.getall("Idempotency-Key", ()),
+            on_partial=lambda event: stream.pass_on(partial_event(event)),
         )
         try:
             try:

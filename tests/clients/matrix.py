@@ -208,11 +208,16 @@ def _is_written(ledger: Ledger) -> bool:
 
 @asynccontextmanager
 async def matrix(
-    folder: Path, cells: Sequence[Cell], beat: float = 1.0, head: float | None = None
+    folder: Path,
+    cells: Sequence[Cell],
+    beat: float = 1.0,
+    head: float | None = None,
+    **environ: str,
 ) -> AsyncIterator[Matrix]:
     """The gateways, teams, keys and proxies of these cells. A beat is in seconds.
 
-    The gateways send the heads of late streams after `head` beats, by default as they do.
+    The gateways send the heads of late streams after `head` beats, by default as they do. `environ`
+    adds to their environment.
     """
     sandbox = TroubledSandbox(cells, beat)
     deadline = {
@@ -220,7 +225,7 @@ async def matrix(
         "UPSTREAM_TIMEOUT_SECONDS": str(DEADLINE_BEATS * beat),
     }
     async with (
-        running_gateways(folder, cells[0].gateways, sandbox, **deadline) as gateways,
+        running_gateways(folder, cells[0].gateways, sandbox, **deadline, **environ) as gateways,
         AsyncExitStack() as running,
     ):
         if head is not None:

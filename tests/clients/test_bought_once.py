@@ -2,7 +2,7 @@
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -11,7 +11,7 @@ import openai
 import pytest
 
 from tests.clients.litellm import litellm
-from tests.clients.matrix import cells_of, matrix
+from tests.clients.matrix import TROUBLES, cells_of, matrix
 from tests.clients.retrying import DELIVERED, Ask, Wish, blunt, official, streaming
 from tests.support.replicas import running_gateways, running_replicas
 from tests.support.rig import FLAT, UPSTREAM_KEY
@@ -63,19 +63,33 @@ async def test_a_call_over_two_gateways_buys_one_image(tmp_path: Path, clients: 
         assert await running.run(asks) == ""
 
 
-@pytest.mark.parametrize("head", [None, 0.3], ids=["at once", "late"])
+@pytest.mark.parametrize(
+    ("head", "passed_on"),
+    [
+        (0.3, "false"),
+        pytest.param(None, "false", marks=pytest.mark.exhaustive),
+        pytest.param(None, "true", marks=pytest.mark.exhaustive),
+    ],
+)
 async def test_a_stream_buys_one_image(
-    tmp_path: Path, clients: Clients, head: float | None
+    tmp_path: Path, clients: Clients, head: float | None, passed_on: str
 ) -> None:
-    asks = clients.streams(pause=0.5)
-    async with matrix(tmp_path, cells_of(1, asks), beat=2.0, head=head) as running:
+    asks, stream = clients.streams(pause=0.5), {"UPSTREAM_STREAM": passed_on}
+    async with matrix(tmp_path, cells_of(1, asks), beat=2.0, head=head, **stream) as running:
         assert await running.run(asks) == ""
 
 
-async def test_a_stream_over_two_gateways_buys_one_image(tmp_path: Path, clients: Clients) -> None:
-    asks = clients.streams(pause=0.5)
-    cells = cells_of(2, asks, SUDDEN, [False])
-    async with matrix(tmp_path, cells, head=0.3) as running:
+@pytest.mark.parametrize(
+    ("passed_on", "troubles"),
+    [("true", SUDDEN), pytest.param("false", TROUBLES, marks=pytest.mark.exhaustive)],
+)
+async def test_a_stream_over_two_gateways_buys_one_image(
+    tmp_path: Path, clients: Clients, passed_on: str, troubles: Iterable[str]
+) -> None:
+    asks, stream = clients.streams(pause=0.5), {"UPSTREAM_STREAM": passed_on}
+    cells = cells_of(2, asks, troubles, [False])
+    beat = 1.0 if troubles is SUDDEN else 2.0
+    async with matrix(tmp_path, cells, beat=beat, head=0.3, **stream) as running:
         assert await running.run(asks) == ""
 
 

@@ -10,7 +10,8 @@ from typing import Any
 import aiohttp
 import openai
 import pytest
-from openai.types import ImageGenCompletedEvent
+from msgspec.structs import replace
+from openai.types import ImageGenCompletedEvent, ImageGenPartialImageEvent
 
 from gateway.upstream.sandbox import UpstreamFault
 from tests.clients.environments import PROGRAMS, environment, run_program
@@ -148,6 +149,21 @@ async def test_a_proxy_that_cuts_silent_connections_loses_nothing(tmp_path: Path
         await rig.assert_books(2)
 
 
+async def test_partial_images_of_the_upstream_are_read(tmp_path: Path) -> None:
+    async with running_rig(tmp_path, FLAT, UPSTREAM_STREAM="true") as rig:
+        key, base_url = await rig.key(), f"{rig.url}/v1"
+        async with openai.AsyncOpenAI(base_url=base_url, api_key=key) as sdk:
+            stream = await sdk.images.generate(prompt=PROMPT, stream=True, partial_images=2)
+            *partial, completed = [event async for event in stream]
+    assert png_of(completed)[:8] == PNG
+    for index, event in enumerate(partial):
+        assert isinstance(event, ImageGenPartialImageEvent)
+        ImageGenPartialImageEvent.model_validate(event.model_dump())
+        assert event.partial_image_index == index
+        assert base64.b64decode(event.b64_json)[:8] == PNG
+    assert len(partial) == 2
+
+
 # -- OpenAI's client for Node -------------------------------------------------------------------
 
 
@@ -180,3 +196,9 @@ async def test_openai_for_node(rig: Rig) -> None:
     again = await call(PROMPT="dead")
     assert again["failure"] == ["InternalServerError", 502, "upstream_cut"]
     await rig.assert_books(4)
+    settings, rig.sandbox.fault = rig.gateway.settings, None
+    rig.gateway.use(replace(settings, upstream=replace(settings.upstream, stream=True)))
+    passed = await call(PROMPT="passed on")
+    assert [kind for kind, _ in passed["events"]] == ["image_generation.partial_image", COMPLETED]
+    assert await call(PROMPT="passed on") == {"events": passed["events"][1:], "failure": None}
+    await rig.assert_books(5)

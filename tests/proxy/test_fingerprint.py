@@ -78,10 +78,15 @@ def test_the_form_of_pictures_does_not_count(value: str, sends_format: bool) -> 
 
 
 @pytest.mark.parametrize("stream", ["true", "false", "null"])
-def test_a_stream_does_not_count(stream: str) -> None:
-    body = f'{{"prompt":"a cat","stream":{stream},"partial_images":2}}'
-    assert of(body) == of(BASE)
-    assert body_digest(read(body)) == body_digest(read(BASE))
+@pytest.mark.parametrize("sends_stream", [False, True])
+def test_a_stream_does_not_count(stream: str, sends_stream: bool) -> None:
+    settings = Settings(upstream=UpstreamSettings(stream=sends_stream))
+    body = f'{{"prompt":"a cat","stream":{stream},"partial_images":2}}'.encode()
+    streamed = RequestMemo().read(body, RED, settings)
+    plain = RequestMemo().read(BASE.encode(), RED, settings)
+    assert ("stream" in streamed.request.body) == (sends_stream and stream == "true")
+    assert streamed.fingerprint == plain.fingerprint
+    assert body_digest(streamed.request) == body_digest(plain.request)
 
 
 DEFAULTS = [

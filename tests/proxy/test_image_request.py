@@ -162,6 +162,23 @@ def test_a_stream_is_read_and_taken_off(stream: bool | None, partial: int | None
     assert encode_body(request) == encode_body(plain)
 
 
+@pytest.mark.parametrize("partial", [None, 0, 3])
+def test_a_stream_is_sent_where_the_upstream_takes_it(partial: int | None) -> None:
+    plain = read({"prompt": "a cat"})
+
+    def sent(stream: bool | None) -> ImageRequest:
+        fields = {"prompt": "a cat", "stream": stream, "partial_images": partial}
+        return read_request(json.dumps(fields).encode(), MODELS, "gpt-image-2", sends_stream=True)
+
+    for stream in (False, None):
+        assert (encode_body(sent(stream)), sent(stream).partial_images) == (encode_body(plain), 0)
+    request = sent(True)
+    assert request.partial_images == (partial or 0)
+    own = {"stream": True, "partial_images": partial}
+    assert json.loads(encode_body(request)) == {**plain.body, **own}
+    assert read({"prompt": "a cat", **own}).partial_images == 0
+
+
 DALL_E = replace(
     GPT_IMAGE_2,
     aliases=("dall-e-3", "dall-e-2"),

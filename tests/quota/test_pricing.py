@@ -28,10 +28,20 @@ LARGEST = 8_294_400
 
 
 def asked(
-    size: str = "1024x1024", quality: str | None = "high", n: int = 1, prompt: str = "x"
+    size: str = "1024x1024",
+    quality: str | None = "high",
+    n: int = 1,
+    prompt: str = "x",
+    partial: int = 0,
 ) -> ImageRequest:
     return ImageRequest(
-        model="gpt-image-2", prompt=prompt, size=size, n=n, quality=quality, body={"prompt": prompt}
+        model="gpt-image-2",
+        prompt=prompt,
+        size=size,
+        n=n,
+        quality=quality,
+        body={"prompt": prompt},
+        partial_images=partial,
     )
 
 
@@ -238,6 +248,13 @@ def used(text: int, made: int, **fields: int) -> Usage:
 def test_the_ceiling_includes_the_prompt() -> None:
     assert ceiling(BY_TOKENS, asked(n=3)) == 3 * 211_000 + 5
     assert ceiling(BY_TOKENS, asked("auto", "low", prompt="é€")) == 47_461 + 5 * 5
+
+
+def test_the_ceiling_includes_the_partial_images_of_each_picture() -> None:
+    request = asked(n=2, partial=3)
+    assert ceiling(BY_TOKENS, request) == 2 * 211_000 + 5 + 2 * 3 * 100 * 30
+    assert charge(BY_TOKENS, request, came(2)) == ceiling(BY_TOKENS, request)
+    assert ceiling(GPT_IMAGE_2, request) == 2 * 211_000
     # Half a micro-dollar is one.
     cheap = replace(BY_TOKENS, token_prices=replace(TOKEN_PRICES, text_input=100_000))
     assert ceiling(cheap, asked(prompt="12345")) == 211_001

@@ -22,6 +22,7 @@ import pytest
 from gateway.server.run import ECHO_SECONDS
 from gateway.upstream.sandbox import Sandbox
 from tests.support.environment import CLEAN
+from tests.support.events import events_of
 from tests.support.process import Program, program
 from tests.support.raw import refuses, wire
 from tests.support.redis import free_port
@@ -65,12 +66,14 @@ async def test_several_hosts_share_a_port(tmp_path: Path) -> None:
         key = re.search(r"sk-gw-\w+", banner)
         assert key is not None
         async with aiohttp.ClientSession() as session:
-            images = await session.post(
-                f"http://127.0.0.1:{port}/v1/images/generations",
-                headers={"Authorization": f"Bearer {key[0]}"},
-                json={"prompt": "an apple"},
-            )
+            url = f"http://127.0.0.1:{port}/v1/images/generations"
+            headers = {"Authorization": f"Bearer {key[0]}"}
+            images = await session.post(url, headers=headers, json={"prompt": "an apple"})
             assert [*(await images.json())["data"][0]] == ["b64_json"]
+            body = {"prompt": "a pear", "stream": True, "partial_images": 1}
+            stream = await session.post(url, headers=headers, json=body)
+            kinds = [event["type"] for event in events_of(await stream.read())]
+            assert kinds == ["image_generation.partial_image", "image_generation.completed"]
             for host in ("[::1]", "127.0.0.1"):
                 assert (await session.get(f"http://{host}:{port}/v1/models")).status == 401
                 assert (await session.get(f"http://{host}:{admin_port}/healthz")).status == 200

@@ -26,7 +26,7 @@ from gateway.stores.sqlite import SqliteStore
 from gateway.telemetry.observer import Observer
 from gateway.telemetry.request_record import RequestRecord
 from gateway.tenants.directory import Directory
-from gateway.upstream.port import NO_TRACE, Reply
+from gateway.upstream.port import NO_TRACE, OnPartial, Reply, no_partial
 from tests.support.faulty_store import FaultyStore
 from tests.support.steps import key_in
 
@@ -46,6 +46,7 @@ class ScriptedUpstream:
         request_id: str,
         settings: UpstreamSettings,
         trace: Mapping[str, str] = NO_TRACE,
+        on_partial: OnPartial = no_partial,
     ) -> Reply:
         return await self.answer(body)
 

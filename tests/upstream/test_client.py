@@ -482,6 +482,93 @@ async def test_nothing_of_a_request_is_logged(caplog: pytest.LogCaptureFixture) 
     assert "CANARY" not in caplog.text
 
 
+# -- streams ------------------------------------------------------------------------------------
+
+STREAM = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\n\r\n"
+PICTURE = b'event: image_generation.completed\ndata: {"b64_json":"QUJD"}\n\n'
+PLAIN = b'{"data":[{"b64_json":"QUJD"}]}'
+
+
+async def test_a_stream_is_read_to_its_end_or_its_mark() -> None:
+    for answer in (STREAM + PICTURE, STREAM + PICTURE.rstrip(), STREAM + b": hi\n\n" + PICTURE):
+        assert (await reply_to(answer)).body == PLAIN
+
+    async def stay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await upstream.hear(reader)
+        writer.write(STREAM + PICTURE + b"data: [DONE]\n\n")
+        await asyncio.sleep(60)
+
+    async with line(stay) as upstream:
+        reply = await upstream.ask()
+    assert (reply.body, reply.headers["content-type"]) == (PLAIN, "application/json")
+
+
+async def test_partial_images_are_passed_on_before_the_stream_ends() -> None:
+    passed = asyncio.Event()
+
+    async def wait(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await upstream.hear(reader)
+        writer.write(STREAM + PICTURE.replace(b"completed", b"partial_image"))
+        await passed.wait()
+        writer.write(PICTURE)
+        await writer.drain()
+
+    async with line(wait) as upstream:
+        partial = []
+
+        def on_partial(event: bytes) -> None:
+            partial.append(event)
+            passed.set()
+
+        reply = await upstream.generate(BODY, "request-1", upstream.settings, on_partial=on_partial)
+    assert (partial, reply.body) == ([b'{"b64_json":"QUJD"}'], PLAIN)
+
+
+async def break_off(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await reader.readuntil(b"\r\n\r\n")
+    writer.write(STREAM.replace(b"\r\n\r\n", b"\r\nContent-Length: 9000\r\n\r\n") + PICTURE)
+    await writer.drain()
+
+
+async def fall_silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await break_off(reader, writer)
+    await asyncio.sleep(60)
+
+
+async def never_end(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await reader.readuntil(b"\r\n\r\n")
+    writer.write(STREAM + PICTURE)
+    while not writer.is_closing():
+        writer.write(b"data: " + b"x" * 1_000)
+        await writer.drain()
+
+
+@pytest.mark.parametrize("talk", [break_off, fall_silent, never_end])
+async def test_a_picture_that_was_completed_counts_whatever_follows(talk: Talk) -> None:
+    async with line(talk, timeout=0.5) as upstream:
+        assert (await upstream.ask()).body == PLAIN
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        (STREAM[:-2] + b"Content-Length: 9\r\n\r\n: hi\n", UpstreamCut),
+        (CHUNKED[:-2] + b"Content-Type: text/event-stream\r\n\r\n5\r\n: hi\n", UpstreamCut),
+    ],
+)
+async def test_a_stream_that_breaks_off_before_is_cut(
+    answer: bytes, error: type[UpstreamError]
+) -> None:
+    assert await error_from(answer) is error
+
+
+async def test_a_stream_without_a_picture_is_an_answer_without_one() -> None:
+    for events in (b"", b": hi\n\n", PICTURE.replace(b"completed", b"started")):
+        assert (await reply_to(STREAM + events)).body == b""
+    error = b'{"error":{"code":"x"}}'
+    assert (await reply_to(STREAM + b"data: " + error + b"\n\n")).body == error
+
+
 # -- large responses ----------------------------------------------------------------------------
 
 

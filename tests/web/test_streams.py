@@ -95,6 +95,16 @@ async def test_streams_and_plain_requests_share_a_purchase(late: Rig) -> None:
     assert late.sandbox.counts.images_drawn == 1
 
 
+async def test_one_name_has_one_answer_with_and_without_a_stream(late: Rig) -> None:
+    key, name = await late.key(cache=False), {"Idempotency-Key": "one"}
+    streamed = await late.generate(key, headers=name, stream=True)
+    assert begun(streamed.headers)
+    plain = await late.generate(key, headers=name)
+    again = await late.generate(key, headers=name, stream=True)
+    assert pictures(streamed) == pictures(again) == [plain.json["data"][0]["b64_json"]]
+    assert late.sandbox.counts.asked == 1
+
+
 @pytest.mark.parametrize(
     ("answer", "deliver", "fields", "has_url"),
     [

@@ -1,0 +1,226 @@
+"""The upstream's answer as a stream of events: read as it arrives, and made into a plain answer.
+
+Partial images are passed on at once. The completed events become the answer that the upstream would
+have given without a stream, so that nothing after this knows of streams. A stream that breaks off
+is worth the pictures that it has completed.
+
+Each completed event has the `usage` of its own picture: they are added up.
+"""
+
+from collections.abc import Collection, Iterator, Sequence
+from typing import Any
+
+from msgspec import DecodeError, Raw, json
+
+from gateway.core.lenient_json import read_leniently
+from gateway.core.picture_spans import MarkedBody
+from gateway.core.strict_json import write_json
+from gateway.upstream.port import OnPartial
+
+TYPE = "text/event-stream"
+
+END = b"\n\n"
+"""Ends the last event of a stream that is not cut, even if the upstream does not."""
+
+PARTIAL, COMPLETED = b"image_generation.partial_image", b"image_generation.completed"
+
+MOST_LINES = 20_000
+"""The most lines of a stream, comments included: real ones have a few for each event."""
+
+MAX_USAGE_BYTES = 16_384
+"""The longest `usage` that is read."""
+
+_DONE = b"[DONE]"
+_OF_EVENTS = ("type", "created_at", "usage")
+_OF_PICTURES = ("b64_json", "url", "revised_prompt")
+_FIELD_BYTES = len(b"event: ")
+
+_FIELDS = json.Decoder(dict[str, Raw])
+_TEXT = json.Decoder(str)
+
+
+class EventReader:
+    """Splits a stream into its events. Their data are pieces to join: they may be large.
+
+    `is_full`: it had more than MOST_LINES lines, and nothing further is read.
+    """
+
+    def __init__(self) -> None:
+        self.is_full = False
+        self._lines = 0
+        self._line: list[bytes] = []
+        self._name = b""
+        self._data: list[bytes] = []
+        self._ends_with_return = False
+
+    def feed(self, chunk: bytes) -> Iterator[tuple[bytes, list[bytes]]]:
+        """Yield the name and the data of each event that ends in this chunk."""
+        chunk = self._with_newlines(chunk)
+        self._lines += chunk.count(b"\n")
+        if self._lines > MOST_LINES:
+            self.is_full = True
+            return
+        *ended, rest = chunk.split(b"\n")
+        for end in ended:
+            line, self._line = [*self._line, end], []
+            if any(line):
+                self._read(line)
+                continue
+            name, data, self._name, self._data = self._name, self._data, b"", []
+            if data:
+                yield name, data
+        if rest:
+            self._line.append(rest)
+
+    def _with_newlines(self, chunk: bytes) -> bytes:
+        """The chunk with a newline at the end of each line. A carriage return may end one, too."""
+        if self._ends_with_return:
+            chunk = b"\r" + chunk
+        self._ends_with_return = chunk.endswith(b"\r")
+        if b"\r" not in chunk:
+            return chunk
+        return chunk.removesuffix(b"\r").replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+
+    def _read(self, line: list[bytes]) -> None:
+        """Read one line. Other fields than `event` and `data` do not matter, nor do comments."""
+        while len(line) > 1 and len(line[0]) < _FIELD_BYTES:
+            line[:2] = [line[0] + line[1]]
+        field, _, first = line[0][:_FIELD_BYTES].partition(b":")
+        value = [first.removeprefix(b" ") + line[0][_FIELD_BYTES:], *line[1:]]
+        if field == b"data":
+            self._data += [b"\n", *value] if self._data else value
+        elif field == b"event":
+            self._name = b"".join(value)
+
+
+class StreamedAnswer:
+    """Collects the events of an answer. `is_over`: nothing that is read comes any more.
+
+    `completed` has the data of the completed events, each in pieces.
+    """
+
+    def __init__(self, on_partial: OnPartial) -> None:
+        self.completed: list[list[bytes]] = []
+        self._reader = EventReader()
+        self._is_done = False
+        self._error = b""
+        self._on_partial = on_partial
+
+    @property
+    def is_over(self) -> bool:
+        return self._is_done or self._reader.is_full
+
+    def feed(self, chunk: bytes) -> None:
+        """Take the next bytes of the stream."""
+        for name, data in self._reader.feed(chunk):
+            if name == COMPLETED:  # joined later: that takes long for a large one
+                self.completed.append(data)
+            else:
+                self._take(name, b"".join(data))
+
+    def _take(self, name: bytes, data: bytes) -> None:
+        if data.strip() == _DONE:
+            self._is_done = True
+            return
+        event = _Event(data)
+        kind = name if name == PARTIAL else _text(event.fields.get("type"))
+        if kind == COMPLETED:
+            self.completed.append([data])
+        elif kind == PARTIAL and event.fields:
+            self._on_partial(event.line())
+        elif "error" in event.fields or name == b"error":
+            self._error = data
+
+    def answer(self) -> bytes:
+        """Return the plain answer. Run it off the event loop.
+
+        Without a completed event that is the upstream's error, or nothing.
+        """
+        found = [_Event(b"".join(data)).mended() for data in self.completed]
+        events = [event for event in found if event.fields]
+        if not events:
+            return self._error
+        fields = [event.fields for event in events]
+        common = _common(events)
+        created, usage = fields[0].get("created_at"), _total([each.get("usage") for each in fields])
+        given = {"created": created, "usage": usage}
+        common |= {name: value for name, value in given.items() if value is not None}
+        # Joined, because an encoder takes far longer for the pictures.
+        items = b",".join(event.item({*common, *_OF_EVENTS}) for event in events)
+        rest = json.encode(common).removeprefix(b"{")
+        return b"".join((b'{"data":[', items, b"]", b"," if common else b"", rest))
+
+
+class _Event:
+    """The data of an event, with marks in the place of pictures. Without fields it is no object."""
+
+    def __init__(self, data: bytes) -> None:
+        self._marked = MarkedBody(data)
+        try:
+            self.fields = _FIELDS.decode(self._marked.rest.decode())
+        except (DecodeError, UnicodeDecodeError, RecursionError):
+            self.fields = {}
+
+    def mended(self) -> "_Event":
+        """The event without the faults in its form: it was paid for all the same."""
+        if not self.fields:
+            for name, value in (read_leniently(self._marked.rest) or {}).items():
+                self.fields[name] = Raw(write_json(value, errors="replace"))
+        return self
+
+    def line(self) -> bytes:
+        """The event as JSON on one line."""
+        line = json.format(json.encode(self.fields), indent=-1)
+        return self._marked.restored(line)
+
+    def item(self, without: Collection[str]) -> bytes:
+        """The JSON of the fields, but for some."""
+        fields = {name: value for name, value in self.fields.items() if name not in without}
+        return self._marked.restored(json.encode(fields))
+
+    def is_plain(self, name: str) -> bool:
+        """Whether no picture is in this field."""
+        value = bytes(self.fields[name])
+        return name not in _OF_PICTURES and self._marked.restored(value) == value
+
+
+def _text(value: Raw | None) -> bytes:
+    try:
+        return b"" if value is None else _TEXT.decode(value).encode()
+    except DecodeError:
+        return b""
+
+
+def _common(events: Sequence[_Event]) -> dict[str, Any]:
+    """The fields that all events share. A price may depend on one: it must be that of them all."""
+    first, *others = events
+    return {
+        name: value
+        for name, value in first.fields.items()
+        if name not in _OF_EVENTS
+        and first.is_plain(name)
+        and all(bytes(other.fields.get(name, b"")) == bytes(value) for other in others)
+    }
+
+
+def _total(usages: Sequence[Raw | None]) -> Any:
+    """Add up the tokens. Returns None if one is missing, or if they differ in their shape."""
+    if len(usages) == 1:
+        return usages[0]
+    try:
+        if any(usage is None or len(memoryview(usage)) > MAX_USAGE_BYTES for usage in usages):
+            return None
+        return _sum([json.decode(usage) for usage in usages if usage is not None])
+    except (DecodeError, RecursionError, ValueError):
+        return None
+
+
+def _sum(values: Sequence[Any]) -> Any:
+    if all(isinstance(value, dict) for value in values):
+        names = dict.fromkeys(name for value in values for name in value)
+        return {name: _sum([value[name] for value in values if name in value]) for name in names}
+    if all(type(value) is int for value in values):
+        return sum(values)
+    if all(value is None for value in values):
+        return None
+    raise ValueError("usages of another shape")

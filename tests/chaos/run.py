@@ -336,9 +336,9 @@ async def chaos(
         if jumps:
             run.clocks = [ClockFile(folder / f"clock-{number}") for number in range(2)]
         if store == "redis":
-            run.redis = RedisServer(
-                folder / "redis", free_port(), {"save": "", "appendonly": "yes"}
-            )
+            # A Redis that is killed must lose nothing that it acknowledged: see docs/replicas.md.
+            durable = {"save": "", "appendonly": "yes", "appendfsync": "always"}
+            run.redis = RedisServer(folder / "redis", free_port(), durable)
             await run.redis.start()
             running.push_async_callback(run.redis.kill)
             run.link = await running.enter_async_context(tcp_proxy(run.redis.port))

@@ -133,10 +133,11 @@ def arrived(replicas: Replicas, team: str) -> set[str]:
     return {prompt for prompt in prompts if prompt.split()[0] == team}
 
 
-async def kill_under_load(replicas: Replicas, team: str, key: str, calls: int) -> int:
+async def kill_under_load(replicas: Replicas, team: str, key: str, calls: int) -> tuple[int, int]:
     """Ask in bursts, kill the first gateway after so many calls upstream, and go on asking.
 
-    Returns how many calls the killed gateway can have reserved without sending them.
+    Returns how many calls have arrived upstream, and how many more the killed gateway can have
+    reserved without sending them.
     """
     victim, counts = replicas.gateways[0], replicas.sandbox.counts
     enough, begun = counts.asked + calls, set[str]()
@@ -155,7 +156,8 @@ async def kill_under_load(replicas: Replicas, team: str, key: str, calls: int) -
     await replicas.kill(victim)
     answers = await asyncio.gather(*asked)
     assert tally(got for got in answers if got is not None).keys() <= FAILED_IN_TIME
-    return len(begun - arrived(replicas, team))
+    received = arrived(replicas, team)
+    return len(received), len(begun - received)
 
 
 @over_each_store
@@ -163,21 +165,20 @@ async def test_killed_at_any_moment_under_load(
     tmp_path: Path, store: StoreKind, repeats: int
 ) -> None:
     """Between reservation and call, between call and settlement, in the middle of a write."""
-    chance, unsent = random.Random(5), dict[str, int]()
+    chance, asked = random.Random(5), dict[str, tuple[int, int]]()
     async with mortal_replicas(tmp_path, store, latency=0.1) as replicas:
         for _ in range(repeats):
             team = replicas.new_team()
             key = await replicas.key(
                 team, limits=Limits(images_per_day=1_000, concurrent_requests=200)
             )
-            unsent[team] = await kill_under_load(replicas, team, key, chance.randint(1, 150))
+            asked[team] = await kill_under_load(replicas, team, key, chance.randint(1, 150))
             await replicas.start(0.0)
-        for team, number in unsent.items():
+        for team, (bought, unsent) in asked.items():
             await until(lambda team=team: replicas.is_closed(team), SWEPT_SECONDS)  # type: ignore[misc]
             recorded = (await replicas.account(team)).day.images
-            bought = len(arrived(replicas, team))
             # Never less than was bought; above that only what was reserved and never sent.
-            assert bought <= recorded <= bought + number
+            assert bought <= recorded <= bought + unsent
             await replicas.assert_books(recorded, team=team)
 
 

@@ -104,7 +104,7 @@ async def test_a_dollar_buys_exactly_25_images_at_4_cents(replicas: Replicas, re
         team, before = replicas.new_team(), replicas.sandbox.counts.images_drawn
         limit = ("cost_per_day", "cost_per_month")[turn % 2]
         # Some of these limits are a little above 25 images: the rest buys nothing.
-        limits = Limits(**{limit: 1_000_000 + turn * 1_000})
+        limits = Limits(**{limit: 1_000_000 + turn % 40 * 1_000})
         key = await replicas.key(team, limits=limits)
         witness = Witness(replicas, team, {("team", team): limits})
         # The first calls fail and are refunded: their money buys later images.

@@ -97,6 +97,12 @@ BOUGHT_AND_LEFT = operation(state="bought", ended=NOW - 1, left=True)
         ([operation(left=True, gateway="there")], wish(), "repeat"),
         ([operation(left=True, gateway="there")], wish(alive={"there": NOW + 1}), "first"),
         ([operation(left=True, gateway="there")], wish(alive={"there": NOW - 1}), "repeat"),
+        # Its hold was swept. It was written again by a store that went back.
+        (
+            [operation(left=True, gateway="there", lease=NOW)],
+            wish(alive={"there": NOW + 1}),
+            "repeat",
+        ),
         ([operation(left=True, gateway="there")], wish(alive={"there": NOW}, age=1.0), "bought"),
         ([operation(state="bought", ended=NOW - 6, left=True, gateway="there")], wish(), "bought"),
         (

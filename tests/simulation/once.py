@@ -35,6 +35,9 @@ SOON = 0.5
 ALIVE = 5.0
 """How long a gateway that died counts as alive."""
 
+LOSSES = ("went back", "failed over")
+"""Troubles by which a store may forget what it had written."""
+
 LONG = 290.0
 """No client waits so long for an answer, unless the gateway has forgotten it."""
 
@@ -252,7 +255,7 @@ def _pictures(seen: Seen) -> Iterator[str]:
             yield f"{call} asked for a new picture, and got that of {answer.picture}"
         if drawn_for.line != ask.line:
             yield f"{call} got the picture of {answer.picture}, of another key"
-        if answer.picture in owners:
+        if answer.picture in owners and not _forgets(seen, answer):
             yield f"{call} got the same picture as {owners[answer.picture]}"
         owners[answer.picture] = call
         own = seen.answered.get(answer.picture)
@@ -261,10 +264,12 @@ def _pictures(seen: Seen) -> Iterator[str]:
             yield f"{call} got the picture of {answer.picture}, whose client waited"
 
 
-# -- names -----------------------------------------------------------------------------------------
+def _forgets(seen: Seen, answer: Answered) -> bool:
+    """Whether the store may have forgotten by then who has taken over what."""
+    return any(trouble.kind in LOSSES and trouble.at <= answer.at for trouble in seen.troubles)
 
-LOSSES = ("went back", "failed over")
-"""Troubles by which a store may forget a name."""
+
+# -- names -----------------------------------------------------------------------------------------
 
 
 def _of_name(ask: Asked, seen: Seen) -> Sequence[Purchase]:

@@ -180,6 +180,8 @@ def test_pictures_of_others() -> None:
     assert wrong(purchase("a", **APPLE), got("b", 7.0, "a", is_marked=True)) == []
     assert wrong(purchase("a", **APPLE), got("b", 7.0, "a", fresh=False)) == []
     assert "same picture as b" in wrong(left(), got("b", 7.0, "a"), got("c", 8.0, "a"))[0]
+    forgotten = trouble("went back", 6.0, 6.5)
+    assert wrong(left(), got("b", 7.0, "a"), got("c", 8.0, "a"), forgotten) == []
     asked_anew = got("b", 7.0, "a", wants_new=True)
     assert "asked for a new picture" in wrong(left(), asked_anew)[0]
     assert wrong(left(wants_new=True), asked_anew) == []

@@ -6,16 +6,17 @@ import binascii
 import os
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import aiohttp
 import click
 import msgspec
 from msgspec import Struct
-from multidict import CIMultiDictProxy
+from multidict import CIMultiDict, CIMultiDictProxy
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
@@ -34,6 +35,11 @@ NO_CACHE = "no-cache"
 SLACK_SECONDS = FETCH_SECONDS + 30.0
 """How much longer than the gateway's own time limit for the upstream the command waits: the gateway
 may still fetch the picture."""
+
+ACCEPTED, UNAVAILABLE = 202, 503
+
+POLL_SECONDS = 1.0
+"""Between two questions whether the answer is there."""
 
 AGAIN = "The same command again gets it if the gateway has it."
 
@@ -57,6 +63,10 @@ class _Image(Struct, frozen=True):
 class _Answer(Struct, frozen=True):
     data: list[_Image]
     size: str | None = None
+
+
+class _Pending(Struct, frozen=True):
+    id: str
 
 
 class _Error(Struct, frozen=True):
@@ -84,6 +94,13 @@ class _Refusal(Struct, frozen=True):
 @click.option("--model", metavar="NAME", help="Model.")
 @click.option("--fresh", is_flag=True, help="Buy a new picture even if the cache has one.")
 @click.option(
+    "--async",
+    "later",
+    is_flag=True,
+    help="Let the gateway answer at once, and ask until the picture is there: for connections that "
+    "break before.",
+)
+@click.option(
     "--url",
     metavar="URL",
     help="Base URL of the gateway, such as https://images.example.com/v1. Without it, the "
@@ -100,6 +117,7 @@ def generate(
     prompt: str,
     output: Path | None,
     fresh: bool,
+    later: bool,
     url: str | None,
     key_file: Path | None,
     config: Path | None,
@@ -115,27 +133,26 @@ def generate(
     Examples:
       gateway generate "A simple red apple"
       gateway generate "A simple red apple" -o apple.png --size 1536x1024
+      gateway generate "A simple red apple" --async
     """
     settings = read_settings(config)
     _require_writable(output)
     given = {name: value for name, value in options.items() if value is not None}
+    asker = _Asker(
+        _route(url, settings),
+        _key(key_file, settings),
+        settings.upstream.timeout_seconds + SLACK_SECONDS,
+    )
+    fields = {"prompt": prompt, **given, "response_format": "b64_json"}
     try:
-        headers, answer = asyncio.run(
-            _ask(
-                _route(url, settings),
-                _key(key_file, settings),
-                {"prompt": prompt, **given, "response_format": "b64_json"},
-                fresh=fresh,
-                seconds=settings.upstream.timeout_seconds + SLACK_SECONDS,
-            )
-        )
+        headers, answer = asyncio.run(asker.ask(fields, fresh=fresh, later=later))
     except KeyboardInterrupt:
-        note(f"The gateway may go on and buy the picture. {AGAIN}")
+        note(f"The gateway may go on and buy the picture. {asker.how_to_get_it}")
         raise
     try:
         _write_all(answer, output, prompt)
     finally:
-        note(_summary(headers))
+        note(_summary(headers, asker.request_id))
 
 
 # -- asking -------------------------------------------------------------------------------------
@@ -184,41 +201,89 @@ def _key(file: Path | None, settings: Settings) -> _Key:
     return _Key(key, str(place))
 
 
-async def _ask(
-    url: str, key: _Key, fields: dict[str, Any], *, fresh: bool, seconds: float
-) -> tuple[CIMultiDictProxy[str], _Answer]:
-    """Ask, and show the time that passes. Raises ClickException."""
-    headers = {"Authorization": f"Bearer {key.text}"}
-    if fresh:
-        headers["Cache-Control"] = NO_CACHE
-    limit = aiohttp.ClientTimeout(total=seconds)
-    try:
-        with _progress() as progress:
-            progress.add_task("Drawing", total=None)
-            async with (
-                aiohttp.ClientSession(timeout=limit, trust_env=True) as session,
-                session.post(url, json=fields, headers=headers, allow_redirects=False) as response,
-            ):
+class _Asker:
+    """Asks a gateway at `url`, for at most `seconds`."""
+
+    def __init__(self, url: str, key: _Key, seconds: float) -> None:
+        self._url = url
+        self._key = key
+        self._seconds = seconds
+        self._place = ""
+        self.request_id = ""
+
+    @property
+    def how_to_get_it(self) -> str:
+        """How to get the picture after an interrupt."""
+        if not self._place:
+            return AGAIN
+        return f"For 24 hours, its answer is at {self._place}, with the same key as a bearer token."
+
+    async def ask(
+        self, fields: dict[str, Any], *, fresh: bool, later: bool
+    ) -> tuple[CIMultiDictProxy[str], _Answer]:
+        """Ask, and show the time that passes. Raises ClickException."""
+        url, key = self._url, self._key
+        headers = {"Authorization": f"Bearer {key.text}"}
+        limit = aiohttp.ClientTimeout(total=self._seconds)
+        try:
+            with _progress() as progress:
+                progress.add_task("Drawing", total=None)
+                async with (
+                    aiohttp.ClientSession(
+                        timeout=limit, trust_env=True, headers=headers
+                    ) as session,
+                    asyncio.timeout(self._seconds),
+                ):
+                    return await self._answer(session, fields, fresh=fresh, later=later)
+        except TimeoutError:
+            seconds = f"{self._seconds:g} s"
+            hint = f" {self.how_to_get_it}" if self._place else ""
+            raise click.ClickException(f"{url} did not answer within {seconds}.{hint}") from None
+        except msgspec.DecodeError:
+            raise click.ClickException(
+                f"{url} is no image gateway: its answer is no list of pictures."
+            ) from None
+        except (aiohttp.ServerDisconnectedError, aiohttp.ClientPayloadError, ConnectionResetError):
+            raise click.ClickException(
+                f"{url} cut the connection. The picture may have been bought. {AGAIN}"
+            ) from None
+        except (aiohttp.ClientError, ValueError) as error:
+            why = getattr(error, "strerror", None) or type(error).__name__
+            hint = "Is it running? 'gateway serve --demo' starts one."
+            raise click.ClickException(
+                f"The gateway cannot be reached at {url} ({why}). {hint}"
+            ) from None
+
+    async def _answer(
+        self, session: aiohttp.ClientSession, fields: dict[str, Any], *, fresh: bool, later: bool
+    ) -> tuple[CIMultiDictProxy[str], _Answer]:
+        headers = {"Cache-Control": NO_CACHE} if fresh else {}
+        if later:
+            headers["Prefer"] = "respond-async"
+        asked = session.post(self._url, json=fields, headers=headers, allow_redirects=False)
+        async with asked as response:
+            status, found, body = response.status, response.headers, await response.read()
+        while status == ACCEPTED:
+            # Its path is the gateway's own. Before that, a proxy may have another one.
+            id = msgspec.json.decode(body, type=_Pending).id
+            self._place = f"{self._url}/{quote(id, safe='')}"
+            self.request_id = self.request_id or found.get("X-Request-Id", "?")
+            await asyncio.sleep(POLL_SECONDS)
+            status, found, body = await self._poll(session, self._place, body)
+        if status == 200:
+            return found, msgspec.json.decode(body, type=_Answer)
+        raise click.ClickException(_refusal(status, body, self._key))
+
+    async def _poll(
+        self, session: aiohttp.ClientSession, place: str, former: bytes
+    ) -> tuple[int, CIMultiDictProxy[str], bytes]:
+        """Ask for the answer. A gateway that cannot answer now is asked again."""
+        with suppress(aiohttp.ClientConnectionError, aiohttp.ClientPayloadError):
+            async with session.get(place, allow_redirects=False) as response:
                 body = await response.read()
-        if response.status == 200:
-            return response.headers, msgspec.json.decode(body, type=_Answer)
-        raise click.ClickException(_refusal(response.status, body, key))
-    except TimeoutError:
-        raise click.ClickException(f"{url} did not answer within {seconds:g} s.") from None
-    except msgspec.DecodeError:
-        raise click.ClickException(
-            f"{url} is no image gateway: its answer is no list of pictures."
-        ) from None
-    except (aiohttp.ServerDisconnectedError, aiohttp.ClientPayloadError, ConnectionResetError):
-        raise click.ClickException(
-            f"{url} cut the connection. The picture may have been bought. {AGAIN}"
-        ) from None
-    except (aiohttp.ClientError, ValueError) as error:
-        why = getattr(error, "strerror", None) or type(error).__name__
-        hint = "Is it running? 'gateway serve --demo' starts one."
-        raise click.ClickException(
-            f"The gateway cannot be reached at {url} ({why}). {hint}"
-        ) from None
+                if not (response.status == UNAVAILABLE and "Retry-After" in response.headers):
+                    return response.status, response.headers, body
+        return ACCEPTED, CIMultiDictProxy(CIMultiDict()), former
 
 
 def _progress() -> Progress:
@@ -320,8 +385,13 @@ def _write(file: Path, picture: bytes, mode: Literal["wb", "xb"]) -> bool:
     return True
 
 
-def _summary(headers: CIMultiDictProxy[str]) -> str:
-    """What the answer cost, and where it came from."""
+def _summary(headers: CIMultiDictProxy[str], asked: str) -> str:
+    """What the answer cost, and where it came from.
+
+    The answer to a later question does not say that, but the request `asked` has it.
+    """
+    if asked:
+        return _shown(f"Request id: {asked}. 'gateway activity --id' shows what it cost.")
     words = headers.get("Cache-Status", "").replace(";", " ").split()
     state = next((text for word, text in _STATES.items() if word in words), "bought")
     cost, saved = (headers.get(f"x-gateway-{name}-usd", "?") for name in ("cost", "saved"))

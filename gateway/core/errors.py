@@ -22,7 +22,7 @@ class GatewayError(Exception):
     """
 
     status: int = 500
-    type: ClassVar[str] = "server_error"
+    type: str = "server_error"
     code: str = "internal_error"
     outcome: ClassVar[str] = "internal_error"
     retry: bool = True

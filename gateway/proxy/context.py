@@ -1,6 +1,8 @@
 """The proxy's request and response, and the context of a request on its way between them."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Protocol
 
 from msgspec import Struct
 
@@ -36,7 +38,7 @@ class ProxyRequest(Struct, frozen=True):
     returns the URL under which the client reaches the gateway, "" if that is not known. The proxy
     calls `on_stream` if the request asks for a stream, and nothing refuses it at once, and
     `on_partial` with the partial images that the upstream sends while this request buys.
-    `idempotency_key` has the lines of that header.
+    `idempotency_key` and `prefer` have the lines of these headers.
     """
 
     authorization: Sequence[str]
@@ -47,6 +49,7 @@ class ProxyRequest(Struct, frozen=True):
     on_stream: Callable[[], None] = lambda: None
     idempotency_key: Sequence[str] = ()
     on_partial: OnPartial = no_partial
+    prefer: Sequence[str] = ()
 
 
 class ProxyResponse(Struct, frozen=True):
@@ -61,6 +64,59 @@ class ProxyResponse(Struct, frozen=True):
     sent: Callable[[bool], None] | None = None
 
 
+class Accepted(Struct, frozen=True):
+    """The answer to a client that asks later for the operation with this id."""
+
+    id: str
+
+
+class Reader(Protocol):
+    """What decides about the form of an answer: a request, or a poll."""
+
+    @property
+    def form(self) -> Deliver:
+        """The form in which the client reads pictures."""
+
+    @property
+    def settings(self) -> Settings:
+        """The settings in force."""
+
+    @property
+    def origin(self) -> Callable[[], str]:
+        """See `ProxyRequest`."""
+
+    @property
+    def fingerprint(self) -> str:
+        """The answer's name in the cache."""
+
+    @property
+    def record(self) -> RequestRecord:
+        """The record of the request or the poll."""
+
+
+class Poll(Struct, frozen=True):
+    """A poll for an operation: see `Reader`."""
+
+    form: Deliver
+    settings: Settings
+    origin: Callable[[], str]
+    fingerprint: str
+    record: RequestRecord
+
+
+class Admission:
+    """What becomes of a request whose client asks later.
+
+    It is `decided` once its purchase `is_reserved`, once it waits for one of another request, or
+    once it `has_ended`.
+    """
+
+    def __init__(self) -> None:
+        self.decided = asyncio.Event()
+        self.is_reserved = False
+        self.has_ended = False
+
+
 class Context(Struct, frozen=True):
     """One request that was read and permitted, on its way to an answer.
 
@@ -68,7 +124,7 @@ class Context(Struct, frozen=True):
     `at` is when it was read, in seconds since the epoch.
     `fresh` means that its client asked for a new image, `is_retry` that an official SDK marked it
     as a retry. `origin`, `on_partial`: see `ProxyRequest`. `name` is that of its operation, if it
-    has one.
+    has one, and `admission` says whether its client may be told to ask later.
     """
 
     caller: Caller
@@ -84,6 +140,7 @@ class Context(Struct, frozen=True):
     origin: Callable[[], str] = str
     name: OperationName | None = None
     on_partial: OnPartial = no_partial
+    admission: Admission | None = None
 
     @property
     def form(self) -> Deliver:
@@ -140,7 +197,16 @@ class Context(Struct, frozen=True):
             shared=operations.shared,
             gone=gone,
             body="" if self.name is None else self.name.body,
+            promised=self.name is not None and self.name.promised,
+            form=self.request.response_format or "",
         )
+
+    def decide(self, *, is_reserved: bool = False, has_ended: bool = False) -> None:
+        """Note what becomes of it: see `Admission`."""
+        if (admission := self.admission) is not None:
+            admission.is_reserved |= is_reserved
+            admission.has_ended |= has_ended
+            admission.decided.set()
 
     @property
     def lease_seconds(self) -> float:

@@ -7,6 +7,7 @@ from typing import Any
 from gateway.core.errors import StoreUnavailable
 from gateway.proxy.context import Context
 from gateway.proxy.operations import repeated_error
+from gateway.proxy.past_failures import encode_failure
 from gateway.quota.ledger import Ledger, store_patience
 from gateway.quota.operations import Operation, Repeat
 from gateway.quota.refusal import refusal_error
@@ -52,15 +53,19 @@ class Holds:
         try:
             # Again: the request may have waited, or the whole process may have stood still.
             await self.directory.confirm(context.caller)
-        except BaseException:  # nothing was sent
-            await self.release(reservation)
+        except BaseException as failure:  # nothing was sent
+            await self.release(reservation, encode_failure(failure, record))
             raise
+        context.decide(is_reserved=True)
         return held
 
-    async def release(self, reservation: Reserve) -> None:
-        """Close a hold without a charge. Waits at most 2 s, like `settle`."""
+    async def release(self, reservation: Reserve, failure: bytes = b"") -> None:
+        """Close a hold without a charge. Waits at most 2 s, like `settle`.
+
+        The `failure` is for clients that ask for it later.
+        """
         with self.tracing.store("release"):
-            await self.ledger.finish(reservation.release())
+            await self.ledger.finish(reservation.release(failure=failure))
 
     async def settle(
         self, reservation: Reserve, held: Held, images: int, cost: int, **outcome: Any

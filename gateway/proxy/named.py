@@ -1,5 +1,7 @@
 """Requests with a name: all requests of a team under it get what the first one got, for a day.
 
+A client gives the name as an `Idempotency-Key`, or gets it with a 202 (`Prefer: respond-async`).
+
 A request claims its name in the store, then it is served like any other: from the cache, by joining
 a purchase, or by one of its own. What it got is noted under the name. The claim goes first:
 
@@ -8,60 +10,71 @@ a purchase, or by one of its own. What it got is noted under the name. The claim
    One whose purchase was reserved is unknown, and stays so.
 3. *A gateway stands still after the claim, and another one takes the name.* The reservation looks
    at the name again, so only one of them buys.
-
-The answer of a purchase under a name is in the cache once more, under a name that no other request
-has. An answer that came from the cache, or from another purchase, is only referred to: who asks for
-free must not fill the cache. Gateways without a shared cache ask each other for these answers.
+4. *A client is told to ask later, and its gateway dies.* The store knows of the claim before the
+   client does, so every gateway can say what became of it.
 """
 
 import asyncio
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext, suppress
 from typing import Protocol
 
 from aiocache.base import BaseCache
 from msgspec.structs import replace
 
-from gateway.core.errors import (
-    GatewayError,
-    IdempotencyKeyReused,
-    InternalError,
-    ResultExpired,
-    StoreUnavailable,
-)
-from gateway.core.model import Bought
-from gateway.core.periods import utc
+from gateway.config.settings import Settings
+from gateway.core.errors import IdempotencyKeyReused, NotFound, StoreUnavailable
+from gateway.core.model import Bought, Deliver
 from gateway.core.single_flight import Flight, Flights
-from gateway.core.upstream_errors import RepeatedUnknown, UpstreamError, UpstreamUnknown
-from gateway.proxy.context import Context, ProxyRequest, ProxyResponse
+from gateway.proxy.cache_control import CacheStatus
+from gateway.proxy.context import (
+    Accepted,
+    Admission,
+    Context,
+    Poll,
+    ProxyRequest,
+    ProxyResponse,
+)
 from gateway.proxy.election import Election, FlightResult
 from gateway.proxy.fingerprint import body_digest, scope_of
 from gateway.proxy.holds import NameTaken
-from gateway.proxy.leases import Lease, Leases, decode_message
+from gateway.proxy.kept_answers import KeptAnswers
 from gateway.proxy.operation_name import (
     OperationName,
     key_id,
     operation_name,
+    prefers_async,
     read_idempotency_key,
 )
-from gateway.proxy.operations import (
-    AGAIN_SECONDS,
-    GONE_SECONDS,
-    LOOK_SECONDS,
-    OpenOperations,
-    kept_failure,
+from gateway.proxy.operations import LOOK_SECONDS, OpenOperations, Ticket, kept_failure
+from gateway.proxy.past_failures import (
+    encode_failure,
+    is_unclear,
+    past_failure,
+    past_unclear_failure,
+    past_unknown,
 )
-from gateway.proxy.pictures import lifetime
-from gateway.quota.image_response import ImageResponse
+from gateway.proxy.pictures import Pictures
 from gateway.quota.ledger import Ledger, store_patience
-from gateway.quota.named import Answered, CachedAs, Claim, Unanswered
-from gateway.quota.operations import GONE, NAMED_SECONDS, Operation
+from gateway.quota.named import CachedAs, Claim, Promise, Unanswered
+from gateway.quota.operations import Operation
+from gateway.telemetry.request_record import RequestRecord
 
-SAME_SECONDS = 2.0
-"""How much the times of one answer may differ: replicas read them by clocks that differ."""
+ACCEPT_SECONDS = 2.0
+"""After so long a client is told to ask later, even if its request still waits for another one."""
 
-MOST_HANDED = 16
-"""Answers that are handed over to other gateways at the same time."""
+MOST_ID_CHARS = 64
+
+_FORMS: Mapping[str, Deliver] = {"url": "url", "b64_json": "b64_json"}
+"""The forms that a request may ask for."""
+
+
+class UnknownOperation(NotFound):
+    """The team has no operation with this id, or has it no longer."""
+
+    code = "operation_not_found"
+    text = "Your team has no operation with this id, or its 24 hours are over."
 
 
 class Path(Protocol):
@@ -71,6 +84,7 @@ class Path(Protocol):
     ledger: Ledger
     election: Election
     operations: OpenOperations
+    pictures: Pictures
 
     @property
     def wall(self) -> Callable[[], float]:
@@ -95,17 +109,20 @@ class Path(Protocol):
         """Answer with what a flight brought."""
 
 
-def with_name(context: Context, incoming: ProxyRequest) -> Context:
+def with_name(context: Context, incoming: ProxyRequest, new_id: Callable[[], str]) -> Context:
     """Add the name of the request's operation, if it has one. Raises InvalidRequest.
 
-    With `only-if-cached` nothing is bought, so there is nothing to name.
+    With `only-if-cached` nothing is bought, so there is nothing to name. A stream is one answer.
     """
     key = read_idempotency_key(incoming.idempotency_key)
-    if key is None or context.cache.only:
+    promised = prefers_async(incoming.prefer) and not context.request.stream
+    if context.cache.only or (key is None and not promised):
         return context
     team = context.caller.team
     scope, digest = scope_of(team, context.settings), body_digest(context.request)
-    return replace(context, name=operation_name(key_id(key), team.name, scope, digest))
+    id = new_id() if key is None else key_id(key)
+    name = operation_name(id, team.name, scope, digest)
+    return replace(context, name=replace(name, has_key=key is not None, promised=promised))
 
 
 class NamedRequests:
@@ -113,15 +130,18 @@ class NamedRequests:
 
     def __init__(self, path: Path) -> None:
         self.flights = Flights[FlightResult]()
+        self.answers = KeptAnswers(
+            path.cache, path.ledger, path.election, path.operations, path.wall
+        )
         self._path = path
-        self._handed = set[str]()
-        path.election.on_wanted = self._wanted
 
     async def serve(
         self, context: Context, name: OperationName, cached: Bought | None
-    ) -> ProxyResponse:
+    ) -> ProxyResponse | Accepted:
         """Answer with what the first request of its name got, or with `cached`, or buy."""
         path = self._path
+        if cached is not None and not name.has_key:
+            return await path.show_hit(context, cached)
         while True:
             name = replace(name, operation=context.record.purchase_id(path.new_id))
             context = replace(context, name=name)
@@ -133,15 +153,13 @@ class NamedRequests:
                 return await path.show_hit(context, cached)  # free, but its name is not noted
             if held.body != name.body:
                 raise IdempotencyKeyReused
-            is_ours = held.id == name.operation
-            if is_ours and cached is not None:
+            if held.id == name.operation and cached is not None:
                 return await path.show_hit(context, cached)
             if not held.is_open:
                 return await self._again(context, name, held)
             with suppress(NameTaken):
-                if is_ours or self.flights.under_way(held.id):
-                    return await self._share(context, name, held.id)
-                await self._wait(context, name)
+                if (answer := await self._attend(context, name, held)) is not None:
+                    return answer
             cached = await path.look_up(context)
 
     async def _claim(
@@ -157,7 +175,27 @@ class NamedRequests:
         record.phase_ended("name", started)
         return held
 
+    async def _again(self, context: Context, name: OperationName, held: Operation) -> ProxyResponse:
+        """Answer as the operation was answered. Raises RepeatedUnknown or ResultExpired."""
+        if held.state == "unknown":
+            raise past_unknown(held, name.record)
+        return await self._path.show_hit(context, await self.answers.find(held, name))
+
     # -- an operation that is under way ---------------------------------------------------------
+
+    async def _attend(
+        self, context: Context, name: OperationName, held: Operation
+    ) -> ProxyResponse | Accepted | None:
+        """Begin an operation, or join it. Returns None once another gateway's has ended."""
+        is_ours = held.id == name.operation
+        if is_ours and name.promised:
+            return await self._promise(context, name)
+        if name.promised:
+            return _accepted(context, name)
+        if is_ours or self.flights.under_way(held.id):
+            return await self._share(context, name, held.id)
+        await self._wait(context, name)
+        return None
 
     async def _share(self, context: Context, name: OperationName, id: str) -> ProxyResponse:
         """Lead the flight of this operation, or join it. No client owns it."""
@@ -178,20 +216,21 @@ class NamedRequests:
             except BaseException as failure:
                 self._failed(context, name, failure)
                 raise
+            finally:
+                context.decide(has_ended=True)
             free = result.free or not flight.led
             if free:
-                await self._refer(context, name, result.bought)
+                await self.answers.refer(context, name, result.bought)
             return FlightResult(result.bought, free)
 
     def _failed(self, context: Context, name: OperationName, failure: BaseException) -> None:
-        """Give the name up, unless a purchase that may have been made has failed."""
-        kept = b""
-        if isinstance(failure, Exception):
-            is_known = isinstance(failure, GatewayError) and not isinstance(failure, InternalError)
-            if not is_known or (isinstance(failure, UpstreamError) and failure.charged):
-                kept = kept_failure(failure, context.record)
-        # A purchase of its own has noted its end: then this step changes nothing.
-        step = Unanswered(record=name.record, id=name.operation, failure=kept)
+        """Note a failure. That of a purchase of its own is noted already, so nothing changes."""
+        unknown, record = is_unclear(failure), context.record
+        if unknown and isinstance(failure, Exception):
+            kept = kept_failure(failure, record)
+        else:
+            kept = encode_failure(failure, record)
+        step = Unanswered(record=name.record, id=name.operation, failure=kept, unknown=unknown)
         self._path.ledger.note(step)
 
     async def _wait(self, context: Context, name: OperationName) -> None:
@@ -204,122 +243,58 @@ class NamedRequests:
                 if found is None or not found.is_open:
                     return
 
-    # -- an operation that has ended ------------------------------------------------------------
+    # -- asking later ---------------------------------------------------------------------------
 
-    async def _again(self, context: Context, name: OperationName, held: Operation) -> ProxyResponse:
-        """Answer as the operation was answered. Raises RepeatedUnknown or ResultExpired."""
+    async def _promise(self, context: Context, name: OperationName) -> ProxyResponse | Accepted:
+        """Begin the operation, and have its client ask later unless it fails at once.
+
+        The purchase has a record of its own: that of the request ends with the 202.
+        """
+        record, admission = context.record, Admission()
+        own = dataclasses.replace(record, left=True, phases={})
+        later = replace(context, record=own, ticket=Ticket(own), admission=admission)
+        flight = self.flights.lead_or_join(name.operation, lambda: self._see_through(later, name))
+        with record.waiting(), suppress(TimeoutError):
+            async with asyncio.timeout(ACCEPT_SECONDS):
+                await admission.decided.wait()
+        record.rate_limits = own.rate_limits
+        if admission.is_reserved:
+            return _accepted(context, name)
+        form = context.request.response_format or ""
+        step = Promise(record=name.record, id=name.operation, form=form)
+        if not admission.has_ended and await self._path.ledger.finish(step):
+            return _accepted(context, name)
+        return await self._path.answer(flight, await flight.result(), context)
+
+    async def poll(
+        self, id: str, settings: Settings, origin: Callable[[], str], record: RequestRecord
+    ) -> ProxyResponse | Accepted:
+        """Return the answer of an operation of the caller's team, once it is there.
+
+        Raises UnknownOperation, ResultExpired, StoreUnavailable or the failure of the operation.
+        """
+        if (caller := record.caller) is None or len(id) > MOST_ID_CHARS:
+            raise UnknownOperation
+        path, team = self._path, caller.team
+        name = operation_name(id, team.name, scope_of(team, settings), "")
+        with record.waiting():
+            held = await path.ledger.operation(name.record, None, path.operations.gateway)
+        if held is None:
+            raise UnknownOperation
+        if held.is_open:
+            return Accepted(id)
         if held.state == "unknown":
-            raise unknown_error(held, name.record)
-        bought = await self._kept(held, name.scope)
-        return await self._path.show_hit(context, bought)
-
-    async def _kept(self, held: Operation, scope: str) -> Bought:
-        """Return the answer of an operation, from wherever it is kept. Raises ResultExpired."""
-        bought = None
-        if held.answer != GONE and held.scope == scope:  # else the team's answers were purged
-            bought = await self._found(held)
-        if bought is None:
-            raise ResultExpired
-        return bought
-
-    async def _found(self, held: Operation) -> Bought | None:
-        path = self._path
-        found: Bought | None = await path.cache.get(held.answer)
-        if found is not None and _is_same(found, held):
-            return found
-        leases = path.election.leases
-        if leases is None or path.election.cache_is_shared():
-            return None
-        with suppress(StoreUnavailable):
-            return await self._from_afar(leases, held)
-        return None
-
-    async def keep(self, context: Context, bought: Bought, answered: ImageResponse) -> None:
-        """Keep the answer of a purchase under its name, if it has one."""
-        if context.name is not None:
-            seconds = lifetime(bought, answered, NAMED_SECONDS, context, self._path.wall())
-            await self._copy(context.name, bought, seconds)
-
-    async def _copy(self, name: OperationName, bought: Bought, seconds: float) -> None:
-        answer = GONE
-        if seconds > 0:
-            copy = replace(bought, kept=True, about=None)
-            if await self._path.cache.set(name.answer, copy, ttl=seconds):
-                answer = name.answer
-        self._note(name, answer, bought)
-
-    async def _refer(self, context: Context, name: OperationName, bought: Bought) -> None:
-        """Note which answer it got that was not bought for it."""
-        found: Bought | None = await self._path.cache.get(context.fingerprint)
-        if found is not None and found.at == bought.at:
-            self._note(name, context.fingerprint, bought)
-            return
-        # It was handed over, or the cache does not take it.
-        ends = [picture.until for picture in bought.pictures if picture.has_url]
-        until = min(ends, default=bought.at + NAMED_SECONDS)
-        await self._copy(name, bought, min(NAMED_SECONDS, until - self._path.wall()))
-
-    def _note(self, name: OperationName, answer: str, bought: Bought) -> None:
-        cached = CachedAs(answer, len(bought.body), bought.at, name.scope)
-        step = Answered(record=name.record, id=name.operation, cached=cached)
-        self._path.ledger.note(step)
-
-    # -- gateways without a shared cache --------------------------------------------------------
-
-    async def _from_afar(self, leases: Leases, held: Operation) -> Bought | None:
-        """Ask the other gateways for an answer. Raises StoreUnavailable."""
-        now = asyncio.get_running_loop().time
-        until = now() + GONE_SECONDS
-        while now() < until:
-            found = await leases.handed_over(Lease(held.answer, held.answer))
-            if found is not None and _is_same(found, held):
-                ttl = max(1.0, held.ends - self._path.wall())
-                await self._path.cache.set(held.answer, found, ttl=ttl)
-                return found
-            await self._path.election.ask_for(held.answer)
-            await asyncio.sleep(LOOK_SECONDS)
-        return None
-
-    def _wanted(self, answer: str) -> None:
-        """Another gateway asks for an answer."""
-        if answer not in self._handed and len(self._handed) < MOST_HANDED:
-            self._handed.add(answer)
-            self._path.operations.background.spawn(self._hand_over(answer))
-
-    async def _hand_over(self, answer: str) -> None:
-        try:
-            leases, found = self._path.election.leases, await self._path.cache.look(answer)
-            if leases is None or found is None:
-                return
-            with suppress(StoreUnavailable):
-                await leases.hand_over(Lease(answer, answer), found, asked=True)
-                await asyncio.sleep(AGAIN_SECONDS)
-        finally:
-            self._handed.discard(answer)
+            raise past_unclear_failure(held)
+        if held.state == "failed":
+            raise past_failure(held)
+        with record.waiting():
+            bought = await self.answers.find(held, name)
+        form = _FORMS.get(held.form) or team.deliver or settings.images.deliver
+        reader = Poll(form, settings, origin, held.answer, record)
+        body = await path.pictures.shown(bought, reader)
+        return ProxyResponse(body, CacheStatus.HIT, int(max(0.0, path.wall() - bought.at)))
 
 
-def _is_same(found: Bought, held: Operation) -> bool:
-    """Whether this is still the answer that the operation got: the cache may have another one."""
-    return len(found.body) == held.size and abs(found.at - held.dated) < SAME_SECONDS
-
-
-def unknown_error(held: Operation, record: str) -> RepeatedUnknown:
-    """The error of all later requests of a name under which the outcome is unknown."""
-    failure = decode_message(held.failure)
-    when = f"{utc(held.ended)} (request id {held.request})"
-    if isinstance(failure, GatewayError):
-        first, before = failure, f"{failure.message} That was at {when}."
-    else:
-        first = UpstreamUnknown()
-        before = (
-            f"The gateway that bought this request stopped at {when}. It will be charged, or is "
-            "already."
-        )
-    return RepeatedUnknown(
-        f"{before} It is never bought again under this name: to buy it, send another "
-        "Idempotency-Key, or none. This request was not charged.",
-        status=first.status,
-        code=first.code,
-        record=record,
-        first=held.request,
-    )
+def _accepted(context: Context, name: OperationName) -> Accepted:
+    context.record.outcome = "accepted"
+    return Accepted(name.id)

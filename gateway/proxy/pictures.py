@@ -26,7 +26,7 @@ from gateway.images.fetch import GONE, Fetcher
 from gateway.images.forms import is_ready, picture_bytes, render, wants_link, with_base64
 from gateway.images.links import Links
 from gateway.images.store import ImageStore
-from gateway.proxy.context import Context
+from gateway.proxy.context import Context, Reader
 from gateway.proxy.url_expiry import is_embedded, keep_seconds, url_ends
 from gateway.quota.image_response import ImageResponse
 
@@ -138,16 +138,16 @@ class Pictures(Service):
 
     # -- an answer ------------------------------------------------------------------------------
 
-    async def shown(self, bought: Bought, context: Context) -> bytes:
+    async def shown(self, bought: Bought, reader: Reader) -> bytes:
         """Return the answer in the form that the client reads."""
-        form, now = context.form, self.wall()
+        form, now = reader.form, self.wall()
         if is_ready(bought.pictures, form, now):
             return bought.body
-        link, settings = None, context.settings
+        link, settings = None, reader.settings
         try:
-            origin = context.origin() if settings.has_links else ""
+            origin = reader.origin() if settings.has_links else ""
             if origin and self.store is not None:
-                bought = await self._linked(self.store, bought, context, now)
+                bought = await self._linked(self.store, bought, reader, now)
                 until = now + settings.images.link_seconds
                 link = partial(self.links.link, origin, until=until)
             change = partial(render, bought, form, link, now)
@@ -155,11 +155,11 @@ class Pictures(Service):
                 return change()
             return await asyncio.to_thread(change)
         except Exception as defect:  # of any kind: the answer is paid for
-            log.exception("answer not put into its form", id=context.record.id, exc_info=defect)
+            log.exception("answer not put into its form", id=reader.record.id, exc_info=defect)
             return bought.body
 
     async def _linked(
-        self, store: ImageStore, bought: Bought, context: Context, now: float
+        self, store: ImageStore, bought: Bought, reader: Reader, now: float
     ) -> Bought:
         """Return the answer with the names of the pictures that its form links to.
 
@@ -169,7 +169,7 @@ class Pictures(Service):
         names = {
             place: picture.name
             for place, picture in enumerate(pictures)
-            if wants_link(picture, context.form, now)
+            if wants_link(picture, reader.form, now)
         }
         missing = set(names)
         with suppress(TimeoutError):
@@ -181,7 +181,7 @@ class Pictures(Service):
                     # The same answer may be asked for many times at once.
                     flight = f"{id(bought.body)} {sorted(missing)}"
                     lacking = _without_names(bought, pictures, missing)
-                    keep = partial(self._keep, store, lacking, missing, context.fingerprint)
+                    keep = partial(self._keep, store, lacking, missing, reader.fingerprint)
                     return await self._keeping.lead_or_join(flight, keep).result()
         return _without_names(bought, pictures, missing)
 

@@ -39,13 +39,14 @@ from gateway.core.model import Bought, Caller
 from gateway.core.single_flight import Flight, Flights
 from gateway.core.upstream_errors import RepeatedUnknown, UpstreamCut, UpstreamError
 from gateway.proxy.cache_control import CacheStatus, cache_use, read_cache_control, status_of
-from gateway.proxy.context import Context, ProxyRequest, ProxyResponse
+from gateway.proxy.context import Accepted, Context, ProxyRequest, ProxyResponse
 from gateway.proxy.election import Election, FlightResult
 from gateway.proxy.fingerprint import RequestMemo
 from gateway.proxy.holds import Holds, NameTaken
 from gateway.proxy.image_request import encode_body
 from gateway.proxy.named import NamedRequests, with_name
 from gateway.proxy.operations import OpenOperations, Ticket, kept_failure
+from gateway.proxy.past_failures import encode_failure
 from gateway.proxy.pictures import Pictures, cache_seconds, lifetime
 from gateway.proxy.policy import check_form, check_policy
 from gateway.proxy.reply import read_reply, report_oddities
@@ -98,7 +99,9 @@ class Proxy:
         )
         self.named = NamedRequests(self)
 
-    async def generate(self, incoming: ProxyRequest, record: RequestRecord) -> ProxyResponse:
+    async def generate(
+        self, incoming: ProxyRequest, record: RequestRecord
+    ) -> ProxyResponse | Accepted:
         """Answer one request from the cache, a shared flight, or a purchase.
 
         Fills in `record` on the way. Raises GatewayError.
@@ -124,7 +127,7 @@ class Proxy:
         caller: Caller,
         settings: Settings,
         record: RequestRecord,
-    ) -> ProxyResponse:
+    ) -> ProxyResponse | Accepted:
         """Read the request, look for its answer in the cache, and buy it if there is none."""
         if self.in_flight >= settings.server.max_in_flight:
             raise Overloaded
@@ -155,7 +158,7 @@ class Proxy:
                 origin=incoming.origin,
                 on_partial=incoming.on_partial,
             )
-            context = with_name(context, incoming)
+            context = with_name(context, incoming, self.new_id)
             cached = await self.look_up(context)
             record.phase_ended("cache", started)
             if context.name is not None:
@@ -207,6 +210,8 @@ class Proxy:
         """Buy the answer, or wait for an identical purchase that is under way."""
         while True:
             flight = self._lead_or_join(context)
+            if not flight.led:
+                context.decide()
             try:
                 return flight, await self._result(flight, context)
             except LimitReached as refusal:
@@ -345,7 +350,7 @@ class Proxy:
         seconds = cache_seconds(bought, answered, context, self.wall())
         bought = await self._store(context, bought, seconds)
         self.observer.pictures_bought(reservation, record.id, cost, bought.body)
-        await self.named.keep(context, bought, answered)
+        await self.named.answers.keep(context, bought, answered)
         lasts = lifetime(bought, answered, KEEP_SECONDS, context, self.wall())
         self.operations.bought(ticket, bought, noted, lasts, is_found=cached and bought.kept)
         return bought
@@ -368,7 +373,7 @@ class Proxy:
         """Close a purchase without images: release it, or charge it if they may have been drawn."""
         self.observer.purchase_failed(record, failure)
         if isinstance(failure, UpstreamError) and not failure.charged:
-            await self.holds.release(reservation)
+            await self.holds.release(reservation, encode_failure(failure, record))
             return
         # A defect of the gateway is charged, too: the call may have been sent before it.
         images, cost = record.images, record.cost = reservation.images, reservation.cost

@@ -64,7 +64,8 @@ class Operation(Struct, frozen=True, array_like=True, kw_only=True):
 
     An operation under a name has the `body`'s digest. Its answer is in the cache under the name
     `answer`, "" before it is kept, and has `size` bytes. It was bought at the time `dated`, and is
-    the team's while its answers have this `scope`: a purge ends it.
+    the team's while its answers have this `scope`: a purge ends it. `promised` means that a client
+    asks later for what it got, in this `form`: then a definite `failure` is kept, too.
     """
 
     id: str
@@ -86,6 +87,8 @@ class Operation(Struct, frozen=True, array_like=True, kw_only=True):
     size: int = 0
     dated: float = 0.0
     scope: str = ""
+    promised: bool = False
+    form: str = ""
 
     @property
     def is_open(self) -> bool:
@@ -140,7 +143,8 @@ class Wish(Struct, frozen=True, kw_only=True):
     `name` is that of its record: see `record_name`. `is_retry` means that an official SDK marked
     it as a retry. The request is `age` seconds old. A repeat of an unknown outcome is refused for
     `hold_seconds`. `shared` means that the answers of other gateways can be reached. The answers of
-    the operations in `gone` were lost. A request with a name has the `body`'s digest.
+    the operations in `gone` were lost. A request with a name has the `body`'s digest. With
+    `promised`, its client asks later for what it got, in this `form`.
 
     `alive` has the ends of the leases of other gateways: the ledger fills it in.
     """
@@ -155,6 +159,8 @@ class Wish(Struct, frozen=True, kw_only=True):
     shared: bool
     gone: frozenset[str] = frozenset()
     body: str = ""
+    promised: bool = False
+    form: str = ""
     alive: Mapping[str, float] = {}
 
 
@@ -287,6 +293,11 @@ def begun(operations: Operations, wish: Wish, id: str, now: float, lease: float)
         body=wish.body,
     )
     if wish.body:
+        known = operations.get(id)
+        if known is not None and known.promised:
+            operation = replace(operation, promised=True, form=known.form)
+        elif wish.promised:
+            operation = replace(operation, promised=True, form=wish.form)
         return Operations((operation,))
     kept = [
         _given_back(each) if each.id in wish.gone else each
@@ -324,6 +335,14 @@ def unknown(operations: Operations, ended: Operation, now: float, failure: bytes
     if known.state == "unknown":
         return operations
     return _with(operations, replace(known, state="unknown", ended=now, failure=failure))
+
+
+def failed(operations: Operations, id: str, now: float, failure: bytes) -> Operations:
+    """End an operation that failed for certain. Its failure is kept if a client asks for it."""
+    known = operations.get(id)
+    if known is None or not known.promised:
+        return without(operations, id)
+    return Operations((replace(known, state="failed", ended=now, failure=failure),))
 
 
 def without(operations: Operations, id: str) -> Operations:

@@ -160,9 +160,11 @@ class Reserve(Struct, frozen=True, kw_only=True):
         (operation,) = rules.begun(NONE, self.wish, self.id, at, at + self.lease).all
         return operation
 
-    def release(self, *, forget: bool = False) -> "Release":
+    def release(self, *, forget: bool = False, failure: bytes = b"") -> "Release":
         """Return the end of this purchase without a charge."""
-        return Release(id=self.id, team=self.team, forget=forget, record=self.record)
+        return Release(
+            id=self.id, team=self.team, forget=forget, record=self.record, failure=failure
+        )
 
     def settle(self, at: float, images: int, cost: int, **outcome: Any) -> "Settle":
         """Return the outcome of this purchase, if it was admitted at that time.
@@ -242,13 +244,15 @@ class Release(Struct, frozen=True, kw_only=True):
     """Charges nothing: the purchase failed, or was never made.
 
     With `forget` the reservation was given up before anything was sent to the upstream. Then there
-    is no usage entry, unless a sweep has written one.
+    is no usage entry, unless a sweep has written one. The `failure` is for a client that asks for
+    it later.
     """
 
     id: str
     team: str
     forget: bool = False
     record: str = ""
+    failure: bytes = b""
 
     @property
     def accounts(self) -> tuple[str, ...]:
@@ -259,7 +263,8 @@ class Release(Struct, frozen=True, kw_only=True):
     ) -> StepResult[None]:
         changes, entries = close_hold(accounts, self.team, self.id, 0, 0, "failed")
         before = records.get(self.record, NONE)
-        change = record_change(self.record, before, rules.without(before, self.id))
+        after = rules.failed(before, self.id, now, self.failure)
+        change = record_change(self.record, before, after)
         if self.forget and self.id not in accounts.get(team_account(self.team), EMPTY).swept:
             entries = ()
         return StepResult(changes, None, entries, change)

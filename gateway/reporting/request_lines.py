@@ -21,17 +21,18 @@ from gateway.core.model import RefusedBy
 from gateway.core.money import MicroDollars
 from gateway.core.periods import Duration, Timestamp, utc
 
-READS = frozenset({"files", "models", "preflight", "quota", "usage"})
+READS = frozenset({"files", "models", "polled", "preflight", "quota", "usage"})
 """Outcomes of requests for information, and of preflights. The history does not keep them."""
 
 FREE = frozenset({"hit", "collapsed"})
 """Outcomes of answers that cost nothing."""
 
-SUCCESSES = FREE | READS | {"miss"}
+SUCCESSES = FREE | READS | {"accepted", "miss"}
 """All other outcomes are errors."""
 
-OtherRoute = Literal["files", "models", "quota", "usage", "unknown"]
-"""Requests for anything but a generation. `files` are pictures by their links."""
+OtherRoute = Literal["files", "generations", "models", "quota", "usage", "unknown"]
+"""Requests for anything but a generation. `files` are pictures by their links,
+and `generations` are polls for an operation."""
 
 Ring = Literal["notable", "given", "strangers"]
 RINGS: tuple[Ring, ...] = ("notable", "given", "strangers")

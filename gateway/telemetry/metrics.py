@@ -88,9 +88,9 @@ TEAM_OUTCOMES = (
 
 OUTCOMES = (
     *TEAM_OUTCOMES,
-    *("client_closed", "draining", "files", "forbidden", "internal_error", "invalid_request"),
-    *("models", "not_cached", "not_found", "overloaded", "preflight", "quota"),
-    *("repeated_unknown", "result_expired", "unauthenticated", "usage"),
+    *("accepted", "client_closed", "draining", "files", "forbidden", "internal_error"),
+    *("invalid_request", "models", "not_cached", "not_found", "overloaded", "polled", "preflight"),
+    *("quota", "repeated_unknown", "result_expired", "unauthenticated", "usage"),
 )
 """All outcomes: of answers, of `gateway.core.errors`, and of clients that left."""
 

@@ -35,7 +35,8 @@ class RequestRecord:
       a repeat that was refused has the id of the first attempt.
     - `refused_by`: the limit that refused the request.
     - `left`: the client hung up on a purchase, which goes on without it.
-    - `route`: None for images, otherwise "files", "models", "quota", "usage" or "unknown".
+    - `route`: None for images, otherwise "files", "generations" (a poll), "models", "quota",
+      "usage" or "unknown".
     - `clock`: seconds that never run backwards, which all durations are measured with.
     """
 

@@ -9,6 +9,15 @@ from typing import Annotated
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+HEADERS = {
+    "Cache-Control": "no-cache: buy a new answer and cache it; no-store: buy one and do not cache "
+    "it; max-age=SECONDS: accept no older cached answer; only-if-cached: buy nothing.",
+    "Idempotency-Key": "A name of 1 to 255 printable characters. For 24 hours, the team's requests "
+    "with this key and body get one answer, which is bought at most once.",
+    "Prefer": "respond-async: if the answer is not there, answer 202 with the URL to ask later.",
+}
+"""The headers that a request for images may have."""
+
 
 class Generation(Struct, frozen=True, kw_only=True):
     """A request for images. The gateway passes any further field on to the upstream unchanged."""
@@ -69,3 +78,11 @@ class ModelList(Struct, frozen=True, kw_only=True):
 
     object: str
     data: list[ListedModel]
+
+
+class Pending(Struct, frozen=True, kw_only=True):
+    """An operation that is not done yet: ask again at `url`."""
+
+    id: str
+    url: str
+    status: str = "running"

@@ -42,7 +42,7 @@ _SENT = ", ".join(
             for of in ("requests", "images")
             for name in ("limit", "remaining", "reset")
         ),
-        *("Allow", "Content-Length", "ETag", ANY),
+        *("Allow", "Content-Length", "ETag", "Location", "Preference-Applied", ANY),
     ]
 )
 

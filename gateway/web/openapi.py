@@ -71,6 +71,7 @@ def document(ports: Sequence[DocumentedPort]) -> bytes:
     bodies = {route.body: route.path for _, route in served if route.body is not None}
     types: list[type[Struct]] = sorted({*bodies, ErrorBody, Body}, key=str)
     responses = [public_type(route.response) for _, route in served]
+    responses += [route.accepted for _, route in served if route.accepted]
     _, components = _schemas([*types, *responses])
     # Bodies of the admin API: unknown fields are refused.
     strict = [of for of, path in bodies.items() if path.startswith("/admin")]
@@ -132,6 +133,7 @@ _PATH_EXAMPLES = {
     "team": "design",
     "id": "sk-gw-0123456789ab",
     "model": "gpt-image-2",
+    "operation": "5f3a9c0e1b7d42688a4d6e2f90b1c3d7",
     "sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
 }
 _REQUEST_ID = "Your id for this request, for logs. The answer repeats it, or has a new one."
@@ -166,7 +168,11 @@ def _responses(route: Route[Any], security: str) -> dict[str, Any]:
     good = {route.status, 201} if route.method == "PUT" else {route.status}
     error = {"application/json": {"schema": _schema(ErrorBody)}}
     described = errors.descriptions(_errors(route, security))
-    return {str(status): {"description": "Done", "content": content} for status in sorted(good)} | {
+    found = {str(status): {"description": "Done", "content": content} for status in sorted(good)}
+    if route.accepted is not None:
+        later = {"application/json": {"schema": _schema(route.accepted)}}
+        found["202"] = {"description": "Not yet: ask again at `url`.", "content": later}
+    return found | {
         str(status): {"description": text, "content": error} for status, text in described.items()
     }
 

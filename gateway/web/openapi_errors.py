@@ -6,6 +6,7 @@ from gateway.core import errors as core
 from gateway.core import upstream_errors as upstream
 from gateway.core.admin_errors import ForeignOrigin, NotAdmin, ViewerOnly
 from gateway.core.faults import InvalidFields
+from gateway.proxy.named import UnknownOperation
 from gateway.upstream.outcome import PASSED_ON
 
 Errors = tuple[type[core.GatewayError], ...]
@@ -29,6 +30,9 @@ GENERATION: Errors = (
     upstream.RepeatedUnknown,
 )
 """Further errors of a request for images."""
+
+POLL: Errors = (UnknownOperation, core.ResultExpired, *GENERATION)
+"""Further errors of a poll: the operation may have had any error."""
 
 OF_ANOTHER: Errors = (upstream.UpstreamRefused, upstream.RepeatedUnknown)
 """Errors with the status and code of another: the upstream's, or an earlier request's."""

@@ -28,7 +28,7 @@ from gateway.core.listing import Listing
 from gateway.core.model import Caller, ImageRequest
 from gateway.core.turns import Turns
 from gateway.images.events import completed_events, error_event, partial_event
-from gateway.proxy.context import ProxyRequest, ProxyResponse
+from gateway.proxy.context import Accepted, ProxyRequest, ProxyResponse
 from gateway.proxy.pipeline import Proxy
 from gateway.proxy.policy import visible_models
 from gateway.proxy.reply import LARGE_BYTES
@@ -41,13 +41,14 @@ from gateway.telemetry.tracing import NO_TRACING, Tracing
 from gateway.tenants.directory import Directory
 from gateway.web.body import SLICES_AT_ONCE, read_json_body, send
 from gateway.web.body_budget import BodyBudget, BodyLimits, BodyShare
-from gateway.web.contract import Generation, Images, ListedModel, ModelList
+from gateway.web.contract import HEADERS, Generation, Images, ListedModel, ModelList, Pending
 from gateway.web.cors import ALLOW_ORIGIN, is_preflight, origin_headers, preflight_headers
 from gateway.web.hints import no_such_route, where_the_key_belongs
 from gateway.web.images import FILE_ERRORS, ImageFiles, own_url
-from gateway.web.openapi_errors import GENERATION
+from gateway.web.openapi_errors import GENERATION, POLL
 from gateway.web.query import read_query
 from gateway.web.responses import (
+    accepted_response,
     empty_response,
     error_body,
     error_response,
@@ -66,13 +67,6 @@ PREFIXES = ("/api/v1", "/v1")
 
 UNKNOWN = "unknown"
 """The record's `route` for a path that no route has."""
-
-_CACHE_CONTROL = (
-    "no-cache: buy a new answer and cache it; no-store: buy one and do not cache it; "
-    "max-age=SECONDS: accept no older cached answer; only-if-cached: buy nothing."
-)
-
-_IDEMPOTENCY_KEY = "For 24 hours, the team's requests with this key get one answer: see the guide."
 
 
 # -- what a team reads about itself -------------------------------------------------------------
@@ -206,7 +200,8 @@ class PublicApi:
         response=Images,
         body=Generation,
         errors=GENERATION,
-        headers={"Cache-Control": _CACHE_CONTROL, "Idempotency-Key": _IDEMPOTENCY_KEY},
+        headers=HEADERS,
+        accepted=Pending,
         example={"prompt": "A red apple on a white table", "size": "1024x1024"},
     )
     async def _generations(self, call: PublicRequest) -> web.StreamResponse:
@@ -230,12 +225,15 @@ class PublicApi:
             on_stream=stream.expect,
             idempotency_key=request.headers.getall("Idempotency-Key", ()),
             on_partial=lambda event: stream.pass_on(partial_event(event)),
+            prefer=request.headers.getall("Prefer", ()),
         )
         try:
             try:
                 answer = await self.proxy.generate(incoming, record)
             finally:
                 share.release()
+            if isinstance(answer, Accepted):
+                return accepted_response(answer.id, record)
             return await self._deliver(answer, call, stream)
         except Exception as failure:
             if stream.response is None:
@@ -258,8 +256,7 @@ class PublicApi:
                     whole = await stream.end(events)
                 return stream.response
             stream.close()
-            response = image_response(answer, record, events)
-            response.headers.update(call.headers)
+            response = self._headed(image_response(answer, record, events), call)
             sent, whole = await send(
                 request,
                 response,
@@ -272,6 +269,32 @@ class PublicApi:
         finally:
             if answer.sent is not None:
                 answer.sent(whole)
+
+    @staticmethod
+    def _headed(response: web.Response, call: PublicRequest) -> web.Response:
+        """Add the headers that every answer gets."""
+        response.headers.update(call.headers)
+        return response
+
+    @PublicRoute(
+        "GET",
+        "/images/generations/{operation}",
+        "The answer to a request that was answered with 202",
+        response=Images,
+        accepted=Pending,
+        errors=POLL,
+    )
+    async def _operation(self, call: PublicRequest) -> web.StreamResponse:
+        request, record, settings = call.request, call.record, self.proxy.settings()
+        await self._caller(call)
+        record.outcome = "polled"
+        origin = partial(own_url, request, settings.server.public_url)
+        answer = await self.proxy.named.poll(call.params["operation"], settings, origin, record)
+        if isinstance(answer, Accepted):
+            return accepted_response(answer.id, record, is_poll=True)
+        response = self._headed(image_response(answer, record), call)
+        seconds = settings.server.unread_seconds
+        return (await send(request, response, record, seconds, self._turns))[0]
 
     async def _events(self, body: bytes, request: ImageRequest) -> bytes:
         """The events of an answer. Those of a large one are made in a thread."""

@@ -13,9 +13,13 @@ from gateway.core.money import format_usd
 from gateway.core.upstream_errors import UpstreamRefused
 from gateway.proxy.context import ProxyResponse
 from gateway.telemetry.request_record import RequestRecord
+from gateway.web.contract import Pending
 from gateway.web.rate_limit_headers import rate_limit_headers, server_timing
 
 SERVER = {"Server": "image-gateway"}
+POLL_SECONDS = 2
+"""How long a client should wait before it asks again."""
+
 _BASE = {"Content-Type": "application/json", **SERVER}
 
 _STREAM = {
@@ -92,6 +96,16 @@ def image_response(
     if events is None:
         return web.Response(body=answer.body, headers=headers)
     return web.Response(body=events, headers={**headers, **_STREAM})
+
+
+def accepted_response(id: str, record: RequestRecord, *, is_poll: bool = False) -> web.Response:
+    """Answer 202: the client asks again later, for the operation with this id."""
+    url = f"/v1/images/generations/{id}"
+    headers = {**_BASE, **_record_headers(record), "Retry-After": str(POLL_SECONDS)}
+    headers["Location"] = url
+    if not is_poll:
+        headers["Preference-Applied"] = "respond-async"
+    return web.Response(status=202, body=json.encode(Pending(id=id, url=url)), headers=headers)
 
 
 def stream_head(record: RequestRecord) -> dict[str, str]:

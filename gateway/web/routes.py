@@ -37,6 +37,7 @@ class Route(Struct, Generic[C], frozen=True):
     In `path`, `{name}` is one segment and `{name*}` is the rest of the path. `response` is the type
     of the JSON that a good answer has; a route without one is left out of the OpenAPI document. The
     default is the type that a marked method returns, unless that is a response.
+    `accepted` is the type of the JSON of a 202, if there may be one.
     `errors` are those beyond what every route of the port may answer, `headers` the request headers
     that the route reads. `example` is a body, or for a route without a body a query.
 
@@ -51,6 +52,7 @@ class Route(Struct, Generic[C], frozen=True):
     query: type[Struct] = NoParameters
     body: type[Struct] | None = None
     status: int = 200
+    accepted: Any = None
     errors: tuple[type[GatewayError], ...] = ()
     headers: Mapping[str, str] = {}
     example: Mapping[str, Any] = {}

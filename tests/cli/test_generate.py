@@ -15,7 +15,7 @@ from gateway.core.model import Limits
 from gateway.upstream.sandbox import UpstreamFault
 from tests.support.line import Line
 from tests.support.rig import Rig, running_rig
-from tests.support.steps import until_asked
+from tests.support.steps import until, until_asked
 
 PROMPT = "A simple red apple"
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -113,19 +113,28 @@ async def test_a_name_that_does_not_fit_the_picture_is_said(line: Line, rig: Rig
         assert ("holds" in done.stderr) == bool(said)
 
 
-async def test_to_interrupt_it_says_that_the_purchase_may_go_on(line: Line, rig: Rig) -> None:
+@pytest.mark.parametrize(
+    ("options", "said_at_the_end"),
+    [([], "The same command again"), (["--async"], "its answer is at http://")],
+)
+async def test_to_interrupt_it_says_that_the_purchase_may_go_on(
+    line: Line, rig: Rig, options: list[str], said_at_the_end: str
+) -> None:
     rig.sandbox.settings.latency = 3.0
     line.environ["GATEWAY_KEY"] = await rig.key()
-    process = line.start("generate", PROMPT, "--url", rig.gateway.url)
+    process = line.start("generate", PROMPT, "--url", rig.gateway.url, *options)
     try:
         await until_asked(rig, 1)
+        if options:  # until it has the place of the answer
+            await until(lambda: polls(rig) > 0)
         process.send_signal(signal.SIGINT)
         said = (await asyncio.to_thread(process.communicate, timeout=60))[1]
     finally:
         process.kill()
     assert process.returncode == 1
     assert "Traceback" not in said
-    assert "may go on and buy the picture. The same command again" in said
+    assert "may go on and buy the picture." in said
+    assert said_at_the_end in said
 
 
 def test_without_a_gateway_or_a_key_it_says_what_to_do(line: Line) -> None:
@@ -196,3 +205,62 @@ async def test_a_connection_that_is_cut_may_have_cost_something(line: Line) -> N
         done = await asyncio.to_thread(line.click, "generate", PROMPT, "--url", url, **environ)
     assert (done.exit_code, done.stdout) == (1, "")
     assert "The picture may have been bought" in done.stderr
+
+
+# -- asking later ---------------------------------------------------------------------------------
+
+
+def polls(rig: Rig) -> float:
+    return (
+        rig.gateway.metrics.registry.get_sample_value(
+            "gateway_requests_total", {"team": "team", "outcome": "polled"}
+        )
+        or 0.0
+    )
+
+
+async def test_a_picture_is_asked_for_until_it_is_there(line: Line, rig: Rig) -> None:
+    key = await rig.key()
+    rig.sandbox.settings.latency = 1.5
+    bought = await generate(line, rig, key, "--async")
+    assert bought.exit_code == 0, bought.output
+    assert bought.stdout.startswith("a-simple-red-apple.png  1024x1024  ")
+    assert "'gateway activity --id' shows what it cost" in bought.stderr
+    hit = await generate(line, rig, key, "--async")
+    assert "from the cache, not bought" in hit.stderr
+    rig.sandbox.fault = UpstreamFault(kind="cut_before_headers", times=1)
+    failed = await generate(line, rig, key, "--async", "--fresh")
+    assert failed.exit_code == 1
+    assert "The upstream's response was cut off" in failed.stderr
+    assert rig.sandbox.counts.asked == 2
+
+
+class Away:
+    """A gateway that answers 202, then nothing twice, and then with a picture."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, str]] = []
+
+    async def answer(self, request: web.BaseRequest) -> web.Response:
+        self.asked.append((request.method, request.rel_url.raw_path))
+        match len(self.asked):
+            case 1:
+                return web.json_response({"id": "a/b", "status": "running"}, status=202)
+            case 2:
+                return web.json_response({}, status=503, headers={"Retry-After": "1"})
+            case 3:
+                assert request.transport is not None
+                request.transport.abort()
+        return web.json_response({"data": [{"b64_json": "iVBORw0KGgo="}]})
+
+
+async def test_a_gateway_that_is_away_for_a_moment_is_asked_again(line: Line) -> None:
+    away = Away()
+    async with RawTestServer(away.answer) as server:
+        url = str(server.make_url("/proxy"))
+        done = await asyncio.to_thread(
+            line.click, "generate", PROMPT, "--url", url, "--async", GATEWAY_KEY="sk-gw-key"
+        )
+    assert done.exit_code == 0, done.output
+    place = "/proxy/v1/images/generations"
+    assert away.asked == [("POST", place), *[("GET", f"{place}/a%2Fb")] * 3]

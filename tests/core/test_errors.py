@@ -59,7 +59,7 @@ def test_sdks_do_not_retry_automatically_after_a_possible_charge(error: GatewayE
 
 def test_the_metrics_have_every_outcome() -> None:
     answers = {"hit", "miss", "collapsed", "models", "quota", "usage", "files", "preflight"}
-    answers.add("client_closed")
+    answers |= {"client_closed", "accepted", "polled"}
     assert {error.outcome for error in EXAMPLES} | answers == set(OUTCOMES)
     assert len(set(OUTCOMES)) == len(OUTCOMES)
 

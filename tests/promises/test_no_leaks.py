@@ -93,7 +93,7 @@ class Nest:
             "Cookie": f"session={plant('cookie')}",
             "User-Agent": plant("user agent"),
             "X-Forwarded-For": plant("forwarded"),
-            "Idempotency-Key": plant("idempotency"),
+            "Idempotency-Key": f"{plant('idempotency')} {secrets.token_hex(3)}",
             "OpenAI-Organization": plant("organization"),
             "X-Request-Id": f"<{plant('request id')}>",
             **more,
@@ -205,6 +205,9 @@ async def answers(nest: Nest) -> None:
             await asyncio.wait_for(nest.ask(), seconds)
     await asyncio.sleep(0.3)
     nest.upstream.settings.latency = 0
+    assert await nest.post(nest.body(), {"Prefer": "respond-async"}) == 202
+    place = nest.canaries.plant("operation")
+    assert await nest.request("GET", f"/v1/images/generations/{place}") == 404
     assert await nest.request("GET", "/v1/models") == 200
 
 

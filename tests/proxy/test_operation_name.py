@@ -7,6 +7,7 @@ from gateway.proxy.operation_name import (
     MOST_CHARS,
     key_id,
     operation_name,
+    prefers_async,
     read_idempotency_key,
 )
 
@@ -51,3 +52,24 @@ def test_names_differ_by_team_and_after_a_purge_by_their_answers() -> None:
     assert purged.record == one.record
     assert purged.answer != one.answer
     assert key_id("k") != key_id("K")
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        ["respond-async"],
+        ["Respond-Async"],
+        ["return=minimal, respond-async; wait=10"],
+        ["wait=10", " respond-async "],
+    ],
+)
+def test_a_client_may_prefer_to_ask_later(values: list[str]) -> None:
+    assert prefers_async(values)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [[], [""], ["respond-async=x"], ["wait=10"], ["x;respond-async"], ["respond-async," * 999]],
+)
+def test_other_preferences_are_ignored(values: list[str]) -> None:
+    assert not prefers_async(values)

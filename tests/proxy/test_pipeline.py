@@ -10,8 +10,9 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
-from gateway.core.errors import StoreUnavailable, Unauthenticated
+from gateway.core.errors import ResultExpired, StoreUnavailable, Unauthenticated
 from gateway.core.key_format import parse
 from gateway.core.upstream_errors import (
     RepeatedUnknown,
@@ -19,6 +20,9 @@ from gateway.core.upstream_errors import (
     UpstreamFailed,
     UpstreamUnknown,
 )
+from gateway.proxy.operation_name import key_id, record_of
+from gateway.quota.operations import GONE, Operations
+from gateway.quota.store import RecordChange
 from gateway.upstream.port import Reply
 from tests.support.directory import set_state
 from tests.support.proxy_bench import ANSWER, Bench, running_bench
@@ -217,3 +221,22 @@ async def test_a_defect_under_a_name_is_charged_and_not_tried_again(bench: Bench
         await bench.generate(name="n")
     assert (refused.value.status, refused.value.code) == (500, "internal_error")
     assert (await bench.account()).day.images == 1
+
+
+async def test_a_name_that_another_gateway_took_meanwhile_is_not_bought(bench: Bench) -> None:
+    """This one stands still between its claim and its reservation."""
+    bench.faults.seconds = 0.3
+    asking = asyncio.create_task(bench.generate(name="n"))
+    record, accounts = record_of(key_id("n"), "team"), bench.store.accounts
+
+    async def is_claimed() -> bool:
+        return bool((await accounts.load((), [record])).records[0][0].all)
+
+    await until(is_claimed)
+    ((found, stamp),) = (await accounts.load((), [record])).records
+    (mine,) = found.all
+    other = replace(mine, id="other", gateway="there", state="bought", ended=mine.at, answer=GONE)
+    assert await accounts.swap([], [], [RecordChange(record, stamp, Operations((other,)))])
+    with pytest.raises(ResultExpired):
+        await asking
+    assert (await bench.account()).day.images == 0

@@ -6,7 +6,7 @@ import pytest
 from msgspec.structs import replace
 
 from gateway.quota.account import EMPTY
-from gateway.quota.named import Answered, CachedAs, Claim, Unanswered
+from gateway.quota.named import Answered, CachedAs, Claim, Promise, Unanswered
 from gateway.quota.operations import (
     GONE,
     LEASE_SECONDS,
@@ -135,7 +135,7 @@ def test_an_unknown_outcome_keeps_the_name_and_a_definite_failure_does_not() -> 
 def test_who_joins_an_unknown_outcome_has_it_under_the_own_name() -> None:
     name = Name()
     name.apply(claim())
-    name.apply(Unanswered(record="n", id="first", failure=b"f"))
+    name.apply(Unanswered(record="n", id="first", failure=b"f", unknown=True))
     assert (name.only.state, name.only.failure) == ("unknown", b"f")
 
 
@@ -180,3 +180,49 @@ def test_no_step_of_a_name_touches_an_account() -> None:
     ):
         assert step.accounts == ()
         assert step.apply({"team:red": EMPTY}, NOW, {}).changes == {}
+
+
+# -- asking later ---------------------------------------------------------------------------------
+
+
+def test_a_reservation_promises_an_answer_and_its_failure_is_kept() -> None:
+    name, later = Name(), named(promised=True, form="url")
+    name.apply(Claim(id="first", wish=later, lease=LEASE))
+    assert not name.only.promised  # a refusal needs no record
+    name.apply(reserve("first", wish=later))
+    assert (name.only.promised, name.only.form) == (True, "url")
+    name.apply(reserve("first", wish=later).release(failure=b"f"), NOW + 5)
+    assert (name.only.state, name.only.failure) == ("failed", b"f")
+    assert name.only.ends == NOW + 5 + NAMED_SECONDS
+    assert Operations((name.only,)).is_bought  # a full store may forget it
+
+
+def test_a_later_request_that_joins_is_promised_the_answer_too() -> None:
+    name = Name(Operations((running(),)))
+    found = name.apply(claim("second", gateway="there", promised=True, form="b64_json"))
+    assert (found.id, found.promised, found.form) == ("first", True, "b64_json")
+    assert name.only == found
+    name.apply(claim("third", promised=True, form="url"))
+    assert name.only.form == "b64_json"
+    name = Name(Operations((running(),)))
+    name.apply(claim("second", body="pear", promised=True))
+    assert not name.only.promised
+
+
+def test_an_answer_is_promised_only_while_it_is_open() -> None:
+    step = Promise(record="n", id="first", form="url")
+    name = Name(Operations((running(state="waiting"),)))
+    assert name.apply(step) is True
+    assert (name.only.promised, name.only.form) == (True, "url")
+    name.apply(Unanswered(record="n", id="first", failure=b"f"))
+    assert (name.only.state, name.only.failure) == ("failed", b"f")
+    assert name.apply(step) is False
+    assert Name().apply(step) is False
+
+
+def test_a_new_request_after_a_failure_keeps_the_promise() -> None:
+    """Who was promised an answer learns what became of the latest request of the name."""
+    name = Name(Operations((running(state="failed", promised=True, form="url", ended=NOW),)))
+    assert name.apply(claim("second")).state == "waiting"
+    name.apply(claim("second").release())
+    assert (name.only.id, name.only.state, name.only.form) == ("second", "failed", "url")

@@ -7,14 +7,15 @@ lost its patience. It stays with its gateway, or turns to another one.
 import asyncio
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Literal
 
 from msgspec import Struct
 
-from gateway.core.errors import GatewayError, LimitReached
+from gateway.core.errors import GatewayError, LimitReached, StoreUnavailable
 from gateway.core.model import Caller, Key, Team
 from gateway.core.upstream_errors import RepeatedUnknown
-from gateway.proxy.context import ProxyRequest, ProxyResponse
+from gateway.proxy.context import Accepted, ProxyRequest, ProxyResponse
 from gateway.quota.image_response import read_response
 from gateway.telemetry.request_record import RequestRecord
 from tests.simulation.events import GAVE_UP, REPEATED, UNSEEN, Answered, Asked
@@ -34,7 +35,10 @@ REPEATS: dict[Habit, int] = {"once": 0, "sdk": 2, "stubborn": 3, "hasty": 2}
 
 
 class Wanted(Struct, frozen=True, kw_only=True):
-    """What a client asks for, the same in all requests of its call. `text` is the text of `key`."""
+    """What a client asks for, the same in all requests of its call. `text` is the text of `key`.
+
+    With `later` it asks for a 202, and then for what became of its request.
+    """
 
     key: Key
     text: str
@@ -43,6 +47,7 @@ class Wanted(Struct, frozen=True, kw_only=True):
     images: int
     control: Sequence[str]
     name: str = ""
+    later: bool = False
 
 
 class Client:
@@ -121,7 +126,8 @@ class Client:
         answer: dict[str, object]
         try:
             async with asyncio.timeout(patience):
-                body = (await gateway.process.reply(task)).body
+                found = await gateway.process.reply(task)
+                body = await self._ask_later(found.id) if isinstance(found, Accepted) else found
             answer = {"outcome": "images", "images": read_response(body).images}
             answer["picture"] = picture_of(body)
         except TimeoutError as lost:
@@ -143,7 +149,24 @@ class Client:
         run.history.append(Answered(**run.times(), call=call, **answer))  # type: ignore[arg-type]
         return failure
 
-    async def _serve(self, gateway: "Gateway", call: str, *, is_marked: bool) -> ProxyResponse:
+    async def _ask_later(self, id: str) -> bytes:
+        """Ask any gateway for an operation until it has ended."""
+        while True:
+            await asyncio.sleep(2.0)
+            gateway = self._rng.choice(self._run.gateways)
+            with suppress(Died, StoreUnavailable):
+                poll = gateway.process.start(self._poll(gateway, id))
+                found = await gateway.process.reply(poll)
+                if not isinstance(found, Accepted):
+                    return found.body
+
+    async def _poll(self, gateway: "Gateway", id: str) -> ProxyResponse | Accepted:
+        world, settings = self._run.world, self._run.plan.settings
+        record = RequestRecord(id="poll", started=world.time(), clock=world.time)
+        record.caller = await gateway.directory.authenticate((f"Bearer {self._wanted.text}",))
+        return await gateway.proxy.named.poll(id, settings, str, record)
+
+    async def _serve(self, gateway: "Gateway", call: str, *, is_marked: bool) -> bytes | Accepted:
         """Serve the request as the gateway's public port does."""
         wanted, world = self._wanted, self._run.world
         body = json.dumps({"prompt": wanted.prompt, "n": wanted.images}).encode()
@@ -159,8 +182,11 @@ class Client:
             read_body,
             is_marked,
             idempotency_key=(wanted.name,) if wanted.name else (),
+            prefer=("respond-async",) if wanted.later else (),
         )
         answer = await gateway.proxy.generate(incoming, record)
+        if isinstance(answer, Accepted):
+            return answer
         whole = False
         try:
             await asyncio.sleep(self._rng.choice([0.001, 0.01, 0.5]))
@@ -168,4 +194,4 @@ class Client:
         finally:
             if answer.sent is not None:
                 answer.sent(whole)
-        return answer
+        return answer.body

@@ -139,6 +139,9 @@ REPEATED = "repeated_unknown"
 EXPIRED = "result_expired"
 """Why a request under a name failed: what it was answered with is gone."""
 
+LOST = "operation_not_found"
+"""Why a client failed that was told to ask later: no gateway knows of its request."""
+
 UNCLEAR = ("upstream_cut", "upstream_timeout", "upstream_unknown")
 """Errors after which the purchase is charged as unknown."""
 

@@ -111,7 +111,7 @@ def _excess_is_unknown(purchase: Purchase, troubles: Sequence[Trouble]) -> bool:
     """Whether no gateway could read the excess, or its settlement was late and then lost."""
     if purchase.how != "delivered":
         return True
-    losses = ("went back", ""), ("killed", purchase.asked.gateway)
+    losses = ("went back", ""), *((death, purchase.asked.gateway) for death in DEATHS)
     return _excess_counts_at(purchase, troubles) == inf and any(
         (trouble.kind, trouble.gateway) in losses and purchase.asked.at <= trouble.until
         for trouble in troubles

@@ -200,12 +200,6 @@ MUTANTS = [
         "",
     ),
     Mutant(
-        "Names: a reservation looks at the name again",
-        "quota/operations.py",
-        "return None if held is None or held.id == id else Found(held)",
-        "return None",
-    ),
-    Mutant(
         "Names: the operation of a dead gateway is unknown",
         "quota/operations.py",
         '    return replace(operation, state="unknown", ended=ended)\n',

@@ -19,6 +19,7 @@ from tests.simulation.events import (
     DEATHS,
     EXPIRED,
     GAVE_UP,
+    LOST,
     REPEATED,
     UNCLEAR,
     UNSEEN,
@@ -289,6 +290,8 @@ def _names(seen: Seen) -> Iterator[str]:
             bought[p.asked.team, p.asked.name].append(call)
     if not any(trouble.kind in LOSSES for trouble in seen.troubles):
         yield from (f"{calls} were bought under one name" for calls in bought.values() if calls[1:])
+        lost = [call for call, answer in seen.answered.items() if answer.why == LOST]
+        yield from (f"{call} was promised an answer, and nobody knows of it" for call in lost)
     if seen.troubles:
         return
     for call, answer in seen.answered.items():

@@ -87,6 +87,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     hides_hangups: bool
     upstream: Mapping[Kind, int]
     named: float
+    later: float
 
 
 @lru_cache(1)
@@ -126,6 +127,7 @@ def plan_of(seed: int) -> Plan:
         hides_hangups=rng.random() < 0.1,
         upstream=rng.choice([GOOD, USUAL, BAD] if is_calm else [USUAL, USUAL, BAD]),
         named=rng.choice([0.0, 0.3, 1.0]),
+        later=rng.choice([0.0, 0.5]),
     )
 
 
@@ -268,7 +270,8 @@ class Run:
         )
         if rng.random() < plan.named:  # of its own, or that of all equal requests
             own = f"name of {wanted.images} of {wanted.prompt} {wanted.control}"
-            wanted = replace(wanted, name=rng.choice([f"name of call {number}", own]))
+            name = rng.choice([f"name of call {number}", own])
+            wanted = replace(wanted, name=name, later=rng.random() < plan.later)
         habit = rng.choice(plan.habits)
         await Client(self, f"call-{number}", habit, wanted).work()
 

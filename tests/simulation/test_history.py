@@ -111,6 +111,7 @@ def test_excess_is_charged_unless_nobody_could_read_it() -> None:
     assert found(unread, books(0)) != []
     for kind, gateway, is_excused in (
         ("killed", "g1", True),
+        ("stopped", "g1", True),
         ("killed", "g2", False),
         ("paused", "g1", False),
     ):

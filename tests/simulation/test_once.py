@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.simulation.events import EXPIRED, GAVE_UP, REPEATED, UNSEEN, Event
+from tests.simulation.events import EXPIRED, GAVE_UP, LOST, REPEATED, UNSEEN, Event
 from tests.simulation.stories import answered, asked, purchase, trouble, wrong
 
 APPLE: dict[str, Any] = {"prompt": "apple", "fresh": True}
@@ -217,6 +217,12 @@ def test_the_answer_of_a_name_is_there() -> None:
     gone = [asked("b", 9.0, **APPLE, name="n"), answered("b", 9.1, outcome="failed", why=EXPIRED)]
     assert wrong(one, gone) == ["b did not get the answer under its name"]
     assert wrong(one, gone, reachable=False) == []
+
+
+def test_who_is_told_to_ask_later_gets_something() -> None:
+    lost = [asked("b", 9.0, **APPLE, name="n"), answered("b", 11.0, outcome="failed", why=LOST)]
+    assert wrong(lost) == ["b was promised an answer, and nobody knows of it"]
+    assert wrong(lost, trouble("failed over", 1.0, 2.0)) == []
 
 
 def test_nobody_waits_in_vain() -> None:

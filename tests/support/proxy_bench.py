@@ -119,7 +119,9 @@ class Bench:
             origin=lambda: origin,
             idempotency_key=[name] if name else [],
         )
-        return await self.proxy.generate(incoming, record), record
+        answer = await self.proxy.generate(incoming, record)
+        assert isinstance(answer, ProxyResponse)
+        return answer, record
 
     async def account(self) -> Account:
         """The team's account, once all outcomes are written."""

@@ -204,8 +204,9 @@ def as_of(operation: Operation, gateway: str, alive: Mapping[str, float], now: f
     if operation.claim and lease(operation.claimant, operation.claimed) <= now:
         operation = _given_back(operation)
     ended = lease(operation.gateway, max(operation.at, operation.ended))
-    if operation.state == "running" and operation.gateway != gateway:
-        # Its hold is swept then. A store that went back may show it for longer.
+    if operation.state != "bought" or operation.body:
+        # Its hold is swept then. A store that went back may show it as open for longer, also to the
+        # gateway that has ended it.
         ended = min(ended, operation.lease)
     if operation.state in ("unknown", "failed") or ended > now:
         return operation

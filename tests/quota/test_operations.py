@@ -103,6 +103,7 @@ BOUGHT_AND_LEFT = operation(state="bought", ended=NOW - 1, left=True)
             wish(alive={"there": NOW + 1}),
             "repeat",
         ),
+        ([operation(left=True, lease=NOW)], wish(), "repeat"),
         ([operation(left=True, gateway="there")], wish(alive={"there": NOW}, age=1.0), "bought"),
         ([operation(state="bought", ended=NOW - 6, left=True, gateway="there")], wish(), "bought"),
         (

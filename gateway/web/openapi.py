@@ -165,6 +165,8 @@ def _responses(route: Route[Any], security: str) -> dict[str, Any]:
     content: dict[str, Any] = {"application/json": {"schema": _schema(public_type(route.response))}}
     if route.has_csv:
         content["text/csv"] = {"schema": {"type": "string"}}
+    if route.has_events:
+        content["text/event-stream"] = {"schema": {"type": "string"}}
     good = {route.status, 201} if route.method == "PUT" else {route.status}
     error = {"application/json": {"schema": _schema(ErrorBody)}}
     described = errors.descriptions(_errors(route, security))

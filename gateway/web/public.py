@@ -203,6 +203,7 @@ class PublicApi:
         headers=HEADERS,
         accepted=Pending,
         example={"prompt": "A red apple on a white table", "size": "1024x1024"},
+        has_events=True,
     )
     async def _generations(self, call: PublicRequest) -> web.StreamResponse:
         request, record = call.request, call.record

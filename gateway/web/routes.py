@@ -41,6 +41,7 @@ class Route(Struct, Generic[C], frozen=True):
     `errors` are those beyond what every route of the port may answer, `headers` the request headers
     that the route reads. `example` is a body, or for a route without a body a query.
 
+    `has_csv`, `has_events`: a good answer may also be CSV, or a stream of events.
     `is_open`: anybody may call it. `only_reads`: viewers may call it, whatever its method.
     """
 
@@ -57,6 +58,7 @@ class Route(Struct, Generic[C], frozen=True):
     headers: Mapping[str, str] = {}
     example: Mapping[str, Any] = {}
     has_csv: bool = False
+    has_events: bool = False
     is_open: bool = False
     only_reads: bool = False
 

@@ -99,7 +99,6 @@ class EventStream:
             async with asyncio.timeout(seconds):
                 await response.write_eof()
         except (TimeoutError, ConnectionError):  # it reads too slowly, or left just now
-            self._is_closed = True
             if request.transport is not None:
                 request.transport.abort()
             return False

@@ -95,7 +95,7 @@ def test_each_event_has_one_line_of_data() -> None:
     lines = completed_events(body.replace(b"\n", b"\r\n"), asking(), NOW).splitlines()
     assert len(lines) == 3
     assert json.loads(lines[1].removeprefix(b"data: "))["b64_json"] == picture
-    broken = completed_events(body.replace(b"CQUJ", b"C\rQUJ"), asking(), NOW)
+    broken = completed_events(body.replace(b"DQUJ", b"D\rQUJ", 5), asking(), NOW)
     assert events_of(broken)[0]["b64_json"] == picture
 
 

@@ -56,7 +56,7 @@ async def reading(
 
 
 async def test_partial_images_come_while_the_picture_is_drawn(rig: Rig) -> None:
-    rig.sandbox.settings.latency = 1.0
+    rig.sandbox.settings.latency = 2.0
     key = await rig.key()
     async with reading(rig, key) as content:
         first = await content.readuntil(b"\n\n")
@@ -203,7 +203,9 @@ async def test_a_stream_has_the_bounds_of_any_answer(tmp_path: Path) -> None:
         late = await rig.generate(key, stream=True)
         assert late.error[::2] == (504, "upstream_timeout")
         rig.sandbox.fault, rig.sandbox.settings.latency = None, 0.4
-        upstream = replace(rig.gateway.settings.upstream, max_response_bytes=3_000)
+        upstream = replace(
+            rig.gateway.settings.upstream, max_response_bytes=3_000, timeout_seconds=60
+        )
         rig.gateway.use(replace(rig.gateway.settings, upstream=upstream))
         long = await rig.generate(key, None, stream=True, partial_images=3)
         assert kinds(long)[-1] == "upstream_unknown"
@@ -213,19 +215,19 @@ async def test_a_stream_has_the_bounds_of_any_answer(tmp_path: Path) -> None:
 
 
 async def test_partial_images_are_held_and_settled_by_their_tokens(tmp_path: Path) -> None:
+    asked = {"with": {"stream": True}, "without": {"stream": False}}
     async with running_rig(tmp_path, TOKENS, UPSTREAM_STREAM="true") as rig:
-        rig.sandbox.settings.latency = 0.5
-        key = await rig.key()
-        held = []
-        for fields in ({"partial_images": 3}, {"stream": False, "partial_images": 3}):
-            asking = asyncio.create_task(
-                rig.generate(key, None, **{"stream": True, "n": 2} | fields)
-            )
-            await until(lambda: rig.sandbox.counts.in_flight == 1)
-            held.append((await rig.account()).day.held_cost)
-            assert (await asking).status == 200
+        rig.sandbox.settings.latency = 2.0
+        keys = {team: await rig.key(team) for team in asked}
+        asking = [
+            asyncio.create_task(rig.generate(keys[team], None, n=2, partial_images=3, **fields))
+            for team, fields in asked.items()
+        ]
+        await until(lambda: rig.sandbox.counts.in_flight == 2)
+        held = [(await rig.account(team)).day.held_cost for team in asked]
         prompt = 16 * 5  # its bytes, at $5 a million
         assert held == [2 * PRICE + prompt + 2 * 3 * 100 * 30, 2 * PRICE + prompt]
-        usage = await rig.usage()
-        drawn = 2 * 2 * 1_756 + 2 * 3 * 100
-        assert usage.cost == (4 * 2) * 5 + drawn * 30
+        assert [got.status for got in await asyncio.gather(*asking)] == [200, 200]
+        drawn = 4 * 5 + 2 * 1_756 * 30
+        costs = [(await rig.usage(team)).cost for team in asked]
+        assert costs == [drawn + 2 * 3 * 100 * 30, drawn]

@@ -498,7 +498,7 @@ async def test_a_stream_is_read_to_its_end_or_its_mark() -> None:
         writer.write(STREAM + PICTURE + b"data: [DONE]\n\n")
         await asyncio.sleep(60)
 
-    async with line(stay) as upstream:
+    async with line(stay, timeout=60) as upstream, asyncio.timeout(20):
         reply = await upstream.ask()
     assert (reply.body, reply.headers["content-type"]) == (PLAIN, "application/json")
 
@@ -560,6 +560,12 @@ async def test_a_stream_that_breaks_off_before_is_cut(
     answer: bytes, error: type[UpstreamError]
 ) -> None:
     assert await error_from(answer) is error
+
+
+async def test_a_stream_that_is_too_long_counts_as_far_as_it_fits() -> None:
+    long = PICTURE.replace(b"QUJD", b"QUJD" * LIMIT)
+    assert await error_from(STREAM + long) is UpstreamUnknown
+    assert (await reply_to(STREAM + PICTURE + long)).body == PLAIN
 
 
 async def test_a_stream_without_a_picture_is_an_answer_without_one() -> None:

@@ -123,6 +123,12 @@ def test_pictures_that_differ_are_described_each() -> None:
     assert two["quality"] == "high"
 
 
+def test_pictures_in_other_fields_stay_with_their_own() -> None:
+    uris = [f"data:image/png;base64,{data}" for data in ("QUFB", "QkJC")]
+    two = answer(*(event(b64_json="QQ==", preview=uri) for uri in uris))
+    assert [item["preview"] for item in two["data"]] == uris
+
+
 def test_partial_images_are_passed_on_as_they_are() -> None:
     data = {**COMMON, "b64_json": "QUJD", "partial_image_index": 0, "more": {"a": [1]}}
     for named in (True, False):

@@ -128,6 +128,19 @@ async def test_every_form_of_a_stream_has_base64(
         assert (await rig.session.get(event["url"])).status == 200
 
 
+async def test_no_comment_comes_into_an_answer_that_is_being_sent(rig: Rig) -> None:
+    """Its reader takes longer than the heartbeat."""
+    large = {"created": 1, "data": [{"b64_json": "A" * 16_000_000}]}
+    rig.sandbox.fault = UpstreamFault(kind="status", status=200, body=json.encode(large).decode())
+    key = await rig.key()
+    assert pictures(await rig.generate(key, stream=True)) == ["A" * 16_000_000]
+    rig.gateway.public.beat_seconds = 0.3
+    async with wire(rig.url) as connection:
+        await connection.send(stream_bytes(key))
+        await asyncio.sleep(0.8)
+        assert pictures(await connection.answer(seconds=30)) == ["A" * 16_000_000]
+
+
 async def test_a_refusal_keeps_its_status(late: Rig) -> None:
     key = await late.key(limits=Limits(images_per_day=1), max_n=1)
     asked: tuple[tuple[dict[str, Any], tuple[int, str, str]], ...] = (

@@ -123,7 +123,7 @@ async def test_a_stream_has_partial_images_and_the_usage_of_each_picture(asker: 
 
 
 async def test_partial_images_come_during_the_latency(asker: Asker) -> None:
-    asker.sandbox.settings.latency = 0.5
+    asker.sandbox.settings.latency = 1.0
     body = {"prompt": PROMPT, "stream": True, "partial_images": 1}
     headers = {"Authorization": f"Bearer {KEY}"}
     url = asker.sandbox.url + PATH

@@ -122,6 +122,8 @@ async def test_a_generation_has_the_whole_table_of_errors(rig: Rig) -> None:
     own = PUBLIC - {*documented.OF_ANOTHER}
     statuses = {error.status for error in own} | PASSED_ON
     assert set(generate) == {"200", "202", *map(str, statuses)}
+    assert {*generate["200"]["content"]} == {"application/json", "text/event-stream"}
+    assert {*create["201"]["content"]} == {"application/json"}
     for error in own - {errors.InvalidRequest, errors.NotPermitted}:
         assert error.code in generate[str(error.status)]["description"], error
     got = await rig.generate(await rig.key(), headers={"Cache-Control": "only-if-cached"})

@@ -6,6 +6,7 @@ free must not fill the cache. Gateways without a shared cache ask each other for
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -49,6 +50,7 @@ class KeptAnswers:
         self._operations = operations
         self._wall = wall
         self._handed = set[str]()
+        self._latest = deque[tuple[str, float]](maxlen=MOST_HANDED)
         election.on_wanted = self._wanted
 
     # -- keeping --------------------------------------------------------------------------------
@@ -73,6 +75,7 @@ class KeptAnswers:
             copy = replace(bought, kept=True, about=None)
             if await self._cache.set(name.answer, copy, ttl=seconds):
                 answer = name.answer
+                self._latest.append((answer, self._wall()))
         self._note(name, answer, bought)
 
     def _life(self, bought: Bought) -> float:
@@ -122,6 +125,16 @@ class KeptAnswers:
             await self._election.ask_for(held.answer)
             await asyncio.sleep(LOOK_SECONDS)
         return None
+
+    async def leave_latest(self) -> None:
+        """Leave the latest answers for gateways that wait for them: they are gone with this one."""
+        leases, now = self._election.leases, self._wall()
+        if leases is None or self._election.cache_is_shared():
+            return
+        for answer, since in self._latest:
+            if now - since < GONE_SECONDS and (found := await self._cache.look(answer)):
+                with suppress(StoreUnavailable):
+                    await leases.hand_over(Lease(answer, answer), found, asked=True)
 
     def _wanted(self, answer: str) -> None:
         """Another gateway asks for an answer."""

@@ -203,6 +203,7 @@ class Proxy:
         """Wait for purchases in flight for so long, then cancel the rest."""
         await self.flights.drain(seconds)
         await self.named.flights.drain(NAMES_SECONDS)
+        await self.named.answers.leave_latest()
 
     # -- flights --------------------------------------------------------------------------------
 

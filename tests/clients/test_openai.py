@@ -338,3 +338,16 @@ async def test_many_retries_after_a_failure_share_one_purchase(rig: Rig) -> None
     assert all(answer.data for answer in answers)
     assert rig.sandbox.counts.asked == 2
     assert (await rig.usage()).images_bought == 1
+
+
+async def test_a_call_under_a_key_is_bought_once_whatever_happens_to_its_attempts(rig: Rig) -> None:
+    """The client sends the header of a call with each of its attempts."""
+    key, named = await rig.key(cache=False), {"Idempotency-Key": "order 4711"}
+    rig.sandbox.settings.latency = 1.0
+    first = await generate(rig, key, timeout=0.6, extra_headers=named)
+    assert attempts(rig) > 1
+    assert (await generate(rig, key, extra_headers=named)).data == first.data
+    assert rig.sandbox.counts.calls == 1
+    with pytest.raises(openai.UnprocessableEntityError):
+        await generate(rig, key, prompt="another", extra_headers=named)
+    assert (await rig.usage()).images_bought == 1

@@ -226,3 +226,15 @@ def test_a_new_request_after_a_failure_keeps_the_promise() -> None:
     assert name.apply(claim("second")).state == "waiting"
     name.apply(claim("second").release())
     assert (name.only.id, name.only.state, name.only.form) == ("second", "failed", "url")
+
+
+@pytest.mark.parametrize(
+    ("state", "seen"),
+    [("waiting", ("failed", "")), ("running", ("unknown", "")), ("bought", ("bought", GONE))],
+)
+def test_nobody_waits_for_ever_for_what_a_store_has_lost(state: Any, seen: tuple[str, str]) -> None:
+    """A store that went back shows it as open, and its gateway lives: even this very one."""
+    operation = running(state=state, ended=NOW if state == "bought" else 0.0)
+    assert as_of(operation, "here", {}, NOW + LEASE - 1) == operation
+    found = as_of(operation, "here", {}, NOW + LEASE)
+    assert (found.state, found.answer) == seen

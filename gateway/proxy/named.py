@@ -24,7 +24,7 @@ from aiocache.base import BaseCache
 from msgspec.structs import replace
 
 from gateway.config.settings import Settings
-from gateway.core.errors import IdempotencyKeyReused, NotFound, StoreUnavailable
+from gateway.core.errors import IdempotencyKeyReused, NotFound, Overloaded, StoreUnavailable
 from gateway.core.model import Bought, Deliver
 from gateway.core.single_flight import Flight, Flights
 from gateway.proxy.cache_control import CacheStatus
@@ -142,6 +142,9 @@ class NamedRequests:
         path = self._path
         if cached is not None and not name.has_key:
             return await path.show_hit(context, cached)
+        # Clients that ask later hold no connection, so nothing else bounds what they wait for.
+        if cached is None and len(self.flights) >= context.settings.server.max_in_flight:
+            raise Overloaded
         while True:
             name = replace(name, operation=context.record.purchase_id(path.new_id))
             context = replace(context, name=name)

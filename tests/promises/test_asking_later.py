@@ -167,6 +167,19 @@ async def test_equal_requests_in_flight_are_bought_once(tmp_path: Path) -> None:
         await rig.assert_books(1)
 
 
+async def test_promises_are_bounded_like_requests_in_flight(tmp_path: Path) -> None:
+    """They hold no connection, and equal ones need no purchase of their own."""
+    slow = drawing(latency=0.6)
+    async with running_rig(tmp_path, FLAT, slow, SERVER_MAX_IN_FLIGHT="2") as rig:
+        key = await rig.key()
+        places = [await ask(rig, key) for _ in range(2)]
+        refused = await rig.generate(key, "apple", headers=LATER)
+        assert refused.error == (503, "server_error", "overloaded")
+        for place in places:
+            assert (await poll(rig, key, place)).status == 200
+        assert rig.sandbox.counts.calls == 1
+
+
 async def test_an_answer_that_is_gone_is_not_bought_again(tmp_path: Path) -> None:
     async with running_rig(tmp_path, FLAT, drawing(), IMAGES_ENABLED="false") as rig:
         key = await rig.key()

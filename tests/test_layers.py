@@ -45,7 +45,7 @@ PURE = {
     ],
     "quota": [
         *("account", "holds", "image_response", "limits", "named", "operations", "pricing"),
-        *("refusal", "step", "steps", "token_usage"),
+        *("purchase", "refund", "refusal", "step", "steps", "token_usage"),
     ],
     "reporting": ["alerts/message", "alerts/rules", "invoice", "request_lines"],
     "stores": ["archive_format", "codec", "sums"],

@@ -31,26 +31,21 @@ class Books:
 
     def __init__(self, names: list[str], records: list[str], loaded: Loaded) -> None:
         self.now = loaded.now
-        self.accounts = {
-            name: account for name, (account, _) in zip(names, loaded.accounts, strict=True)
-        }
-        self.records = {
-            name: record for name, (record, _) in zip(records, loaded.records, strict=True)
-        }
-        self._versions = [version for _, version in loaded.accounts]
-        self._stamps = [stamp for _, stamp in loaded.records]
-        self._names, self._record_names = names, records
+        self._accounts = dict(zip(names, loaded.accounts, strict=True))
+        self._records = dict(zip(records, loaded.records, strict=True))
+        self.accounts = {name: account for name, (account, _) in self._accounts.items()}
+        self.records = {name: record for name, (record, _) in self._records.items()}
 
     def changes(self, names: Container[str]) -> tuple[list[Change], list[RecordChange]]:
         """Return what to write of these accounts and records."""
         accounts = [
             Change(name, version, self.accounts[name])
-            for name, version in zip(self._names, self._versions, strict=True)
+            for name, (_, version) in self._accounts.items()
             if name in names
         ]
         records = [
             RecordChange(name, stamp, self.records[name])
-            for name, stamp in zip(self._record_names, self._stamps, strict=True)
+            for name, (_, stamp) in self._records.items()
             if name in names
         ]
         return accounts, records

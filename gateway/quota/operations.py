@@ -383,8 +383,7 @@ def _with(operations: Operations, changed: Operation) -> Operations:
 
 
 def _only(operations: Operations, keep: Callable[[Operation], bool]) -> Operations:
-    kept = tuple(each for each in operations.all if keep(each))
-    return operations if len(kept) == len(operations.all) else replace(operations, all=kept)
+    return replace(operations, all=tuple(each for each in operations.all if keep(each)))
 
 
 def _remembered(operations: Iterable[Operation], now: float) -> Iterable[Operation]:

@@ -85,8 +85,6 @@ def _highest_price(model: Model, quality: str | None, size: str) -> int:
 
 def _price(model: Model, quality: str, size: str) -> int:
     cells = model.prices.cells
-    if (found := cells.get((quality, size))) is not None:
-        return found
     own = {of_size: price for (of, of_size), price in cells.items() if of == quality}
     for_all = own.get(None, model.prices.flat)
     if size in own:

@@ -4,16 +4,19 @@ import asyncio
 import random
 import time
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from gateway.config.store_url import parse_store_url
 from gateway.core.errors import StoreUnavailable
+from gateway.core.upstream_errors import UpstreamCut
+from gateway.proxy.leases import encode_message
 from gateway.proxy.operations import OpenOperations, Ticket
 from gateway.quota.ledger import Ledger
-from gateway.quota.operations import Found
-from gateway.quota.steps import Held, Taken
+from gateway.quota.operations import Found, Operation
+from gateway.quota.steps import Held, Settle, Taken
 from gateway.stores.redis.leases import RedisLeases
 from gateway.stores.sqlite import SqliteStore
 from gateway.telemetry.request_record import RequestRecord
@@ -67,30 +70,87 @@ async def test_a_client_leaves_while_its_purchase_is_settled(bench: Bench) -> No
     assert (await bench.account()).day.images == 1
 
 
-async def test_a_request_that_cannot_follow_the_operation_it_took_over_gives_it_back(
+async def test_a_client_that_left_before_its_purchase_was_reserved_leaves_an_operation(
     tmp_path: Path,
 ) -> None:
+    async with (
+        SqliteStore(tmp_path / "gateway.db") as store,
+        Ledger(store.accounts, spread=random.random) as ledger,
+    ):
+        operations = OpenOperations(ledger, None, "here", time.time)
+        buying, ticket = reserve(wish=wish()), Ticket(RequestRecord(id="r1", started=0.0))
+        ticket.record.left = True
+        operations.ask(ticket, buying)
+        held = await ledger.reserve(buying)
+        assert isinstance(held, Held)
+        operations.begin(ticket, buying, held.at)
+        await until(lambda: ledger.unwritten == 0)
+        assert isinstance(await ledger.reserve(reserve("second", wish=wish())), Taken)
+
+
+@dataclass
+class Followed:
+    """A purchase of gateway "there", whose client left. The request of a ticket has claimed it."""
+
+    faults: FaultyStore
+    ledger: Ledger
+    here: OpenOperations
+    ticket: Ticket
+    operation: Operation
+    outcome: Settle
+    """The purchase ends in an unclear way."""
+
+
+@pytest.fixture
+async def followed(tmp_path: Path) -> AsyncIterator[Followed]:
     leases = RedisLeases(parse_store_url("redis://127.0.0.1:1"))  # nothing is handed over
     async with SqliteStore(tmp_path / "gateway.db") as store:
         faults = FaultyStore(store)
         async with Ledger(faults.accounts, spread=random.random) as ledger:
-            there, here = (OpenOperations(ledger, leases, name, time.time) for name in ("t", "h"))
-            buying = reserve("first", wish=wish(gateway="t"))
+            names = ("there", "here")
+            there, here = (OpenOperations(ledger, leases, name, time.time) for name in names)
+            buying = reserve("first", wish=wish(gateway="there"))
             held = await ledger.reserve(buying)
             assert isinstance(held, Held)
             ticket = Ticket(RequestRecord(id="r1", started=0.0))
             there.ask(ticket, buying)
             there.begin(ticket, buying, held.at)
             there.left(ticket)
-            claiming, ticket = reserve("second", wish=wish(gateway="h")), Ticket(ticket.record)
+            failure = encode_message(UpstreamCut())
+            outcome = buying.settle(held.at, 1, 40_000, unknown=True, failure=failure)
+            claiming, ticket = reserve("second", wish=wish()), Ticket(ticket.record)
             here.ask(ticket, claiming)
             taken = await ledger.reserve(claiming)
             assert isinstance(taken, Taken)
             assert isinstance(taken.found, Found)
-            faults.leave("load")
-            with pytest.raises(StoreUnavailable):
-                await here.take_over(ticket, taken.found.operation)
-            faults.come_back()
-            await until(lambda: ledger.unwritten == 0)
-            assert isinstance(await ledger.reserve(reserve("third", wish=wish())), Taken)
+            yield Followed(faults, ledger, here, ticket, taken.found.operation, outcome)
     await leases.close()
+
+
+async def test_a_request_that_cannot_follow_the_operation_it_took_over_gives_it_back(
+    followed: Followed,
+) -> None:
+    followed.faults.leave("load")
+    with pytest.raises(StoreUnavailable):
+        await followed.here.take_over(followed.ticket, followed.operation)
+    followed.faults.come_back()
+    await until(lambda: followed.ledger.unwritten == 0)
+    assert isinstance(await followed.ledger.reserve(reserve("third", wish=wish())), Taken)
+
+
+async def test_a_request_that_left_gives_back_what_it_took_over(followed: Followed) -> None:
+    followed.ticket.record.left = True
+    following = asyncio.create_task(followed.here.take_over(followed.ticket, followed.operation))
+    await asyncio.sleep(0)
+    assert isinstance(await followed.ledger.reserve(reserve("third", wish=wish())), Taken)
+    following.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await following
+
+
+async def test_a_request_that_took_over_another_gateways_purchase_fails_like_it(
+    followed: Followed,
+) -> None:
+    await followed.ledger.finish(followed.outcome)
+    with pytest.raises(UpstreamCut):
+        await followed.here.take_over(followed.ticket, followed.operation)

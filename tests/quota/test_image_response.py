@@ -97,6 +97,7 @@ def test_an_unusable_response(body: bytes) -> None:
     with pytest.raises(UpstreamUnknown) as caught:
         read_response(body)
     assert caught.value.__context__ is None
+    assert caught.value.upstream_status == 200
 
 
 @pytest.mark.parametrize(
@@ -166,6 +167,11 @@ def test_a_response_with_faults_is_read_and_reencoded(body: bytes, read: Any) ->
     assert mended(body) == (read, len(read["data"]))
 
 
+def test_a_response_that_is_only_deep_is_passed_on_as_it_is() -> None:
+    body = b'{"data":[{"url":"x"}],"y":' + b"[" * 200 + b"]" * 200 + b"}"
+    assert read_response(body).reencoded is None
+
+
 def test_levels_too_deep_to_read_become_null() -> None:
     read, images = mended(
         b'{"data":[{"y":' + b"[" * 100_000 + b"]" * 100_000 + b',"url":"x"}],"n":NaN}'
@@ -197,10 +203,11 @@ def test_a_data_uri_is_cut_short() -> None:
     assert [len(image.url) for image in answered.given] == [6, len(URL)]
 
 
-@pytest.mark.parametrize("count", [MAX_CHECKED_BYTES - 60, MAX_CHECKED_BYTES])
-def test_only_a_rest_of_reasonable_length_is_checked(count: int) -> None:
-    body = b'{"x":1,"x":2,"data":[{"url":"x"}],"y":"' + b"y" * count + b'"}'
-    assert (read_response(body).reencoded is None) == (len(body) > MAX_CHECKED_BYTES)
+@pytest.mark.parametrize("more", [0, 1])
+def test_only_a_rest_of_reasonable_length_is_checked(more: int) -> None:
+    body = b'{"x":1,"x":2,"data":[{"url":"x"}],"y":"'
+    body += b"y" * (MAX_CHECKED_BYTES - len(body) - 2 + more) + b'"}'
+    assert (read_response(body).reencoded is None) == bool(more)
 
 
 TEXT = st.text(max_size=8) | st.sampled_from(["b64_json", '"b64_json":"', '"', "\\", IMAGE])

@@ -278,6 +278,21 @@ async def test_a_repeat_is_found_however_late_the_store_replies(
     assert isinstance(taken.found, Repeat)
 
 
+async def test_a_request_that_waited_for_the_store_is_no_repeat_of_what_ended_meanwhile(
+    bench: Bench, ledger: Ledger
+) -> None:
+    first = reserve(wish=wish())
+    held = await ledger.reserve(first)
+    assert isinstance(held, Held)
+    bench.leave()
+    asyncio.get_running_loop().call_later(0.05, bench.come_back)
+    _, second = await asyncio.gather(
+        ledger.finish(first.settle(held.at, 1, 40_000, unknown=True)),
+        ledger.reserve(reserve("r2", wish=wish())),
+    )
+    assert isinstance(second, Held)
+
+
 @pytest.mark.parametrize("former", [0, 1])
 @pytest.mark.parametrize("thaws_first", [False, True], ids=["too late", "taken back"])
 async def test_a_frozen_swap_of_a_cancelled_reservation_leaves_no_hold(

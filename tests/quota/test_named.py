@@ -44,7 +44,8 @@ class Name:
         self.operations = operations
 
     def apply(self, step: Step[Any], now: float = NOW) -> Any:
-        done = step.apply({}, now, {"n": self.operations})
+        done = step.apply({}, now, {"n": self.operations} if self.operations.all else {})
+        assert step.accounts or done.changes == {}
         self.operations = done.records.get("n", self.operations)
         return done.outcome
 
@@ -63,6 +64,7 @@ def test_the_first_request_has_the_name_and_others_see_it() -> None:
     name = Name()
     first = name.apply(claim())
     assert (first.id, first.state, first.is_open) == ("first", "waiting", True)
+    assert (first.request, first.gateway) == ("r", "here")
     assert name.apply(claim("second", gateway="there")) == first
     assert name.apply(claim("third", body="pear")).body == "apple"
     assert name.apply(claim()) == first  # the reply was lost, and the ledger asks again
@@ -72,7 +74,7 @@ def test_a_cached_answer_is_bound_at_once() -> None:
     name = Name()
     first = name.apply(claim(cached=A_PICTURE))
     assert (first.state, first.answer, first.size, first.dated) == ("bought", "answer", 7, NOW - 9)
-    assert not first.is_open
+    assert (first.scope, first.ended, first.is_open) == ("red", NOW, False)
     newer = CachedAs("answer", 8, NOW, "red")
     assert name.apply(claim("second", cached=newer)) == first
 
@@ -102,7 +104,7 @@ def test_a_reservation_finds_the_name_taken() -> None:
     name.apply(claim("other", gateway="there"))
     done = reserve("first", wish=named()).apply({}, NOW, {"n": name.operations})
     assert isinstance(done.outcome, Taken)
-    assert isinstance(done.outcome.found, Found)
+    assert done.outcome.found == Found(name.only)
     assert done.changes == {}
     assert done.records.get("n", name.operations) == name.operations
 
@@ -116,6 +118,9 @@ def test_the_end_of_a_purchase_is_noted_and_its_answer_afterwards() -> None:
     assert (name.only.answer, name.only.ended, name.only.is_open) == ("answer", NOW + 5, False)
     name.apply(Answered(record="n", id="first", cached=CachedAs("other", 1, NOW, "red")))
     assert name.only.answer == "answer"
+    early = Name(Operations((running(),)))
+    early.apply(Answered(record="n", id="first", cached=A_PICTURE), NOW + 6)
+    assert (early.only.state, early.only.ended) == ("bought", NOW + 6)
     # For a day from its end.
     assert name.apply(claim("second"), NOW + NAMED_SECONDS + 4).id == "first"
     assert name.apply(claim("second"), NOW + NAMED_SECONDS + 6).id == "second"
@@ -136,7 +141,7 @@ def test_who_joins_an_unknown_outcome_has_it_under_the_own_name() -> None:
     name = Name()
     name.apply(claim())
     name.apply(Unanswered(record="n", id="first", failure=b"f", unknown=True))
-    assert (name.only.state, name.only.failure) == ("unknown", b"f")
+    assert (name.only.state, name.only.failure, name.only.ended) == ("unknown", b"f", NOW)
 
 
 @pytest.mark.parametrize(
@@ -152,9 +157,16 @@ def test_what_a_dead_gateway_leaves(state: Any, answer: str, seen: tuple[str, st
     operation = running(gateway="there", state=state, answer=answer)
     found = as_of(operation, "here", {}, NOW + LEASE_SECONDS)
     assert (found.state, found.answer) == seen
+    assert found.ended == (0.0 if state == "bought" else NOW + LEASE_SECONDS)
     alive = {"there": NOW + LEASE_SECONDS + 1}
     assert as_of(operation, "here", alive, NOW + LEASE_SECONDS) == operation
     assert (others(Operations((operation,)), "here") == {"there"}) == (not answer)
+
+
+def test_what_failed_does_not_depend_on_its_gateway() -> None:
+    failed = running(gateway="there", state="failed", ended=NOW, promised=True)
+    assert as_of(failed, "here", {}, NOW + LEASE_SECONDS) == failed
+    assert others(Operations((failed,)), "here") == set()
 
 
 def test_a_dead_gateways_claim_is_free_and_its_purchase_is_not() -> None:
@@ -163,6 +175,7 @@ def test_a_dead_gateways_claim_is_free_and_its_purchase_is_not() -> None:
     assert name.apply(claim("second"), later).id == "second"
     name = Name(Operations((running(gateway="there"),)))
     assert name.apply(claim("second"), later).state == "unknown"
+    assert Name(Operations((running(),))).apply(claim("second"), later).state == "running"
 
 
 def test_a_full_store_forgets_what_is_bought_but_nothing_open_or_unknown() -> None:
@@ -197,6 +210,12 @@ def test_a_reservation_promises_an_answer_and_its_failure_is_kept() -> None:
     assert Operations((name.only,)).is_bought  # a full store may forget it
 
 
+def test_a_reservation_keeps_the_promise_of_its_claim() -> None:
+    name = Name(Operations((running(state="waiting", promised=True, form="url"),)))
+    name.apply(reserve("first", wish=named()))
+    assert (name.only.state, name.only.promised, name.only.form) == ("running", True, "url")
+
+
 def test_a_later_request_that_joins_is_promised_the_answer_too() -> None:
     name = Name(Operations((running(),)))
     found = name.apply(claim("second", gateway="there", promised=True, form="b64_json"))
@@ -215,7 +234,7 @@ def test_an_answer_is_promised_only_while_it_is_open() -> None:
     assert name.apply(step) is True
     assert (name.only.promised, name.only.form) == (True, "url")
     name.apply(Unanswered(record="n", id="first", failure=b"f"))
-    assert (name.only.state, name.only.failure) == ("failed", b"f")
+    assert (name.only.state, name.only.failure, name.only.ended) == ("failed", b"f", NOW)
     assert name.apply(step) is False
     assert Name().apply(step) is False
 

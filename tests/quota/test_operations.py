@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from gateway.quota.operations import (
     KEEP_SECONDS,
@@ -24,6 +25,7 @@ from gateway.quota.operations import (
     unknown,
     without,
 )
+from gateway.quota.step import record_change
 from tests.support.quota_steps import wish
 
 NOW = 1_772_366_400.0
@@ -70,6 +72,7 @@ BOUGHT_AND_LEFT = operation(state="bought", ended=NOW - 1, left=True)
         ([operation(left=True)], wish(), "first"),
         ([BOUGHT_AND_LEFT], wish(), "first"),
         ([BOUGHT_AND_LEFT], RETRY, "first"),
+        ([replace(BOUGHT_AND_LEFT, lease=NOW - 1)], wish(), "first"),
         ([operation(state="bought", ended=NOW - KEEP_SECONDS, left=True)], wish(), "bought"),
         ([operation(state="bought", ended=NOW - 1)], RETRY, "bought"),
         ([unclear(left=True)], RETRY, "repeat"),
@@ -119,7 +122,10 @@ BOUGHT_AND_LEFT = operation(state="bought", ended=NOW - 1, left=True)
         ([unclear(ago=60.0)], wish(), "bought"),
         ([unclear(ago=60.0)], wish(hold_seconds=61.0), "repeat"),
         ([unclear()], wish(hold_seconds=0.0), "bought"),
+        ([unclear()], wish(age=1.0), "repeat"),
         ([unclear()], wish(age=1.5), "bought"),
+        # The death of its gateway makes an outcome no later.
+        ([unclear(ago=60.0, gateway="there")], wish(), "bought"),
         ([unclear()], FRESH, "bought"),
         ([unclear(fresh=True)], FRESH, "repeat"),
         ([unclear(fresh=True)], wish(), "repeat"),
@@ -141,6 +147,9 @@ def test_a_lost_answer_is_not_found_again() -> None:
     dead = record(operation(gateway="there", claim="old", claimant="here", claimed=NOW))
     assert begun(dead, again, "new", NOW, NOW + 305).all[0].claim == ""
     assert [each.id for each in begun(dead, again, "new", NOW, NOW + 305).all] == ["first", "new"]
+    # Others keep what they claimed.
+    other = record(operation("other", left=True, claim="old", claimant="here", claimed=NOW))
+    assert begun(other, again, "new", NOW, NOW + 305).all[:1] == other.all
 
 
 def test_of_several_unclear_outcomes_the_latest_refuses_longest() -> None:
@@ -157,15 +166,19 @@ def test_a_later_success_clears_unclear_outcomes_from_before() -> None:
     dead = record(operation(gateway="there", at=NOW - 60))
     assert found(dead, wish(hold_seconds=100.0)) == "repeat"
     assert found(bought(dead, operation("x"), NOW, cached=False), wish()) == "bought"
+    # It began at the moment of the end, of one in the record or of one whose gateway died.
+    after = bought(operations, operation("new", at=NOW - 1), NOW, cached=False)
+    assert [each.id for each in after.all] == ["early"]
+    lease_end = operation("x", at=NOW - 60 + LEASE_SECONDS)
+    assert found(bought(dead, lease_end, NOW, cached=False), wish(hold_seconds=100.0)) == "bought"
 
 
 def test_an_operation_from_its_reservation_to_its_delivery() -> None:
     operations = begun(NONE, wish(), "first", NOW, NOW + 305)
     (running,) = operations.all
-    assert (running.state, running.at, running.lease, running.request) == (
-        *("running", NOW, NOW + 305),
-        "r2",
-    )
+    expected = operation(request="r2", at=NOW, lease=NOW + 305)
+    assert running == expected
+    assert begun(NONE, FRESH, "first", NOW, NOW + 305).all == (replace(expected, fresh=True),)
     assert bought(operations, running, NOW, cached=False).all == ()  # its client gets the answer
     operations = left(operations, "first")
     assert bought(operations, running, NOW, cached=True).all == ()  # everybody finds the answer
@@ -258,3 +271,12 @@ def test_a_retry_takes_nothing_from_a_request_that_is_no_retry() -> None:
     operations = left(operations, "one")
     operations = claimed(operations, operations.all[0], wish(), "two", NOW)
     assert found(operations, RETRY) == "bought"
+
+
+def test_a_record_is_written_only_if_something_changed() -> None:
+    running, cleared = record(operation()), record(operation(), succeeded=NOW)
+    assert record_change("a", running, record(operation())) == {}
+    assert record_change("a", running, cleared) == {"a": cleared}
+    assert record_change("a", running, NONE) == {"a": NONE}
+    # Without operations there is no record.
+    assert record_change("a", NONE, record(succeeded=NOW)) == {}

@@ -20,7 +20,7 @@ from gateway.config.models import (
 )
 from gateway.core.model import ImageRequest
 from gateway.quota.image_response import GivenImage, ImageResponse
-from gateway.quota.pricing import ceiling, charge
+from gateway.quota.pricing import ceiling, charge, falls_back
 from gateway.quota.token_usage import NO_USAGE, Usage, cost, read_usage
 
 LARGEST = 8_294_400
@@ -281,6 +281,12 @@ def test_the_ceiling_includes_the_partial_images_of_each_picture() -> None:
 )
 def test_charging_tokens(request_: ImageRequest, answered: ImageResponse, micro: int) -> None:
     assert charge(BY_TOKENS, request_, answered) == micro
+
+
+def test_without_a_sound_usage_a_model_billed_by_tokens_falls_back_to_the_table() -> None:
+    assert falls_back(BY_TOKENS, came(1))
+    assert not falls_back(BY_TOKENS, came(1, usage=used(12, 408)))
+    assert not falls_back(GPT_IMAGE_2, came(1))
 
 
 def test_billing_by_table_ignores_tokens() -> None:

@@ -3,12 +3,12 @@
 from typing import Any
 
 import pytest
-from msgspec.structs import replace
+from msgspec.structs import asdict, replace
 
 from gateway.core.model import Limits
 from gateway.core.periods import day_of, end_of_day, end_of_month, month_of
-from gateway.quota.account import team_account
-from gateway.quota.purchase import Purchase, Refunded, read_why
+from gateway.quota.account import EMPTY, team_account
+from gateway.quota.purchase import KeptEntry, Purchase, Refunded, charged_entry, read_why
 from gateway.quota.refund import Refund
 from gateway.quota.steps import Expire, Release, Settle
 from tests.support.quota_steps import NOON, Bench, release, reserve, settle
@@ -54,12 +54,14 @@ def test_a_refund_lowers_every_counter_and_replaces_the_entry(bench: Bench, swep
         "from the client",
         NOON,
     )
+    before = bench.entries["r1"]
+    assert before == KeptEntry(**asdict(charged_entry(purchase)), purchase=purchase)
     done = refund(bench)
     assert charged(bench) == {(0, 0)}
     assert done == replace(purchase, state="refunded", refunded=REFUNDED)
-    entry = bench.entries["r1"]
-    assert (entry.outcome, entry.requests, entry.at) == ("failed", 1, NOON)
-    assert (entry.images_bought, entry.images_unknown, entry.cost) == (0, 0, 0)
+    nothing = {"outcome": "failed", "images_bought": 0, "images_unknown": 0, "cost": 0}
+    assert bench.entries["r1"] == replace(before, **nothing, purchase=done)
+    assert (before.at, before.requests) == (NOON, 1)
     # The budget can be used again, in full.
     bench.held(reserve("r2", images=10, gateway_limits=LIMITS, key_limits=LIMITS, limits=LIMITS))
 
@@ -95,6 +97,16 @@ def test_a_refund_after_the_month_changes_the_history_only(bench: Bench) -> None
     applied = bench.apply(Refund(purchase=bench.records["r1"], refunded=REFUNDED))
     assert bench.accounts == before
     assert set(applied.changes) == set(before), "the versions decide which of two refunds wins"
+    assert bench.entries["r1"].outcome == "failed"
+
+
+def test_a_refund_of_a_charge_that_the_store_has_lost_changes_the_history_only(
+    bench: Bench,
+) -> None:
+    unknown(bench)
+    bench.accounts.clear()
+    refund(bench)
+    assert (bench.team(), bench.gateway) == (EMPTY, EMPTY)
     assert bench.entries["r1"].outcome == "failed"
 
 
@@ -144,3 +156,4 @@ def test_a_reason_is_short_and_printable(text: str) -> None:
     with pytest.raises(ValueError, match="1 to 300 printable characters"):
         read_why(text)
     assert read_why(" not billed: ünï ") == "not billed: ünï"
+    assert read_why("x" * 300) == "x" * 300

@@ -4,6 +4,7 @@ import itertools
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from gateway.core.errors import InsufficientQuota, LimitReached, RateLimited
 from gateway.core.model import Limits
@@ -17,6 +18,7 @@ from gateway.quota.refusal import (
     Scope,
     first_refusal,
     refusal_error,
+    refused_by,
 )
 from tests.support.quota_steps import NOON, Bench, reserve
 
@@ -263,6 +265,12 @@ def test_operators_see_how_a_limit_stood(
     by = error(team, *asked, **limits).refused_by
     assert by is not None
     assert (by.size, by.used, by.held, by.asked, by.resets_at, by.wait_seconds) == numbers
+
+
+def test_operators_see_a_wait_to_a_tenth_of_a_second() -> None:
+    found = refusal(FULL, concurrent_requests=9)
+    assert found is not None
+    assert refused_by(replace(found, wait=12.34)).wait_seconds == 12.3
 
 
 @pytest.mark.parametrize("limits", [{"images_per_day": 5}, {"cost_per_month": 200_000}])

@@ -1,12 +1,29 @@
 """Single steps and their pairs; `test_steps_model.py` tries them in any order."""
 
+from typing import Any
+
 import pytest
+from msgspec.structs import replace
 
 from gateway.core.model import Limits
 from gateway.core.periods import PeriodUsage, day_of, end_of_month, month_of
 from gateway.quota.account import GATEWAY, MEMORY_SECONDS, Counters, team_account
-from gateway.quota.steps import LOST_SECONDS, Expire, Held, Release, Settle
-from tests.support.quota_steps import NOON, Bench, release, reserve, settle
+from gateway.quota.limits import rate_limit_status
+from gateway.quota.operations import NONE, Found, Operation, Operations, Repeat
+from gateway.quota.step import Step
+from gateway.quota.steps import (
+    LOST_SECONDS,
+    Deliver,
+    Denied,
+    Expire,
+    Held,
+    Leave,
+    Release,
+    Reserve,
+    Settle,
+    Taken,
+)
+from tests.support.quota_steps import NOON, Bench, release, reserve, settle, wish
 
 RED = team_account("red")
 LIMITED = Limits(images_per_day=100)
@@ -307,3 +324,122 @@ def test_a_lost_purchase_counts_in_its_own_second(bench: Bench) -> None:
         assert bench.settle(reserve(id).settle(NOON + seconds, 1, 40_000)).changes
     noon = int(NOON)
     assert bench.team().minute == ((noon, 2), (noon + 3, 2), (noon + 5, 2))
+
+
+# -- operations ----------------------------------------------------------------------------------
+
+WISHED = reserve(wish=wish())
+
+
+def operation(**fields: Any) -> Operation:
+    """The operation of that purchase."""
+    running = WISHED.operation(NOON)
+    assert running is not None
+    return replace(running, **fields)
+
+
+def taken(bench: Bench, step: Reserve) -> Found | Repeat:
+    """What a request finds instead of being bought. It consumes nothing."""
+    before = dict(bench.accounts)
+    applied = bench.apply(step)
+    assert isinstance(applied.outcome, Taken)
+    assert applied.outcome.rate_limits == rate_limit_status(
+        [(bench.team(), step.limits)], bench.now
+    )
+    assert (bench.accounts, applied.entries) == (before, ())
+    return applied.outcome.found
+
+
+def test_a_purchase_is_an_operation_until_its_client_gets_the_answer(bench: Bench) -> None:
+    bench.held(WISHED)
+    assert bench.operations == {"key:body": Operations((operation(),))}
+    assert (operation().id, operation().at, operation().lease) == ("r1", NOON, NOON + 305)
+    assert reserve().operation(NOON) is None
+    bench.held(WISHED)  # the reply was lost
+    assert bench.operations == {"key:body": Operations((operation(),))}
+    bench.now += 5
+    assert bench.apply(WISHED.settle(NOON, 1, 40_000)).outcome is None
+    assert bench.operations == {"key:body": Operations(succeeded=NOON)}
+    assert bench.entries["r1"].outcome == "bought"
+
+
+def test_a_refused_purchase_is_no_operation(bench: Bench) -> None:
+    assert isinstance(bench.apply(replace(WISHED, limits=Limits(images_per_day=0))).outcome, Denied)
+    assert bench.operations == {}
+
+
+def test_a_purchase_that_a_client_left_is_taken_over_and_delivered(bench: Bench) -> None:
+    bench.held(WISHED)
+    leave = Leave(record="key:body", id="r1")
+    bench.apply(leave)
+    assert bench.operations["key:body"].all == (operation(left=True),)
+    assert bench.apply(leave).records == {}
+    bench.now += 5
+    settled = bench.apply(WISHED.settle(NOON, 1, 40_000))
+    whole = operation(state="bought", ended=NOON + 5, left=True)
+    assert (settled.outcome, bench.operations["key:body"].all) == (whole, (whole,))
+    second = reserve("r2", wish=wish(), limits=Limits(images_per_day=1))
+    assert taken(bench, second) == Found(whole)
+    claim = bench.operations["key:body"].all[0]
+    assert (claim.claim, claim.claimant, claim.claimed) == ("r2", "here", NOON + 5)
+    assert taken(bench, second) == Found(claim)  # the reply was lost
+    assert bench.apply(Deliver(record="key:body", id="other")).records == {}
+    bench.apply(Deliver(record="key:body", id="r2"))
+    assert bench.operations == {"key:body": Operations(succeeded=NOON)}
+
+
+def test_a_whole_answer_that_a_client_left_is_an_operation_again(bench: Bench) -> None:
+    bench.held(WISHED)
+    bench.apply(WISHED.settle(NOON, 1, 40_000))
+    whole = operation(state="bought", ended=NOON)
+    bench.apply(Leave(record="key:body", id="r1", whole=whole))
+    assert taken(bench, reserve("r2", wish=wish())) == Found(replace(whole, left=True))
+
+
+def test_an_unknown_outcome_is_kept_and_its_repeat_refused(bench: Bench) -> None:
+    bench.held(WISHED)
+    bench.now += 5
+    settled = bench.apply(WISHED.settle(NOON, 1, 40_000, unknown=True, failure=b"why"))
+    found = taken(bench, reserve("r2", wish=wish()))
+    assert found == Repeat(settled.outcome, 60.0)
+    assert found.operation.failure == b"why"
+    assert bench.operations["key:body"].all == (found.operation,)
+
+
+def test_an_answer_that_all_gateways_find_in_the_cache_is_no_operation(bench: Bench) -> None:
+    bench.held(WISHED)
+    bench.apply(Leave(record="key:body", id="r1"))
+    assert bench.apply(WISHED.settle(NOON, 1, 40_000, cached=True)).outcome is None
+    assert bench.operations["key:body"].all == ()
+
+
+@pytest.mark.parametrize("forget", [True, False])
+def test_a_released_purchase_is_no_operation_any_more(bench: Bench, forget: bool) -> None:
+    bench.held(WISHED)
+    step = WISHED.release(forget=forget)
+    assert step == Release(id="r1", team="red", forget=forget, record="key:body")
+    assert WISHED.release() == replace(step, forget=False)
+    bench.apply(step)
+    assert bench.operations["key:body"].all == ()
+    assert ("r1" in bench.entries) is not forget
+
+
+STEPS_WITH_A_RECORD: list[Step[Any]] = [
+    Leave(record="key:body", id="r1"),
+    Deliver(record="key:body", id="r1"),
+    WISHED.release(),
+]
+
+
+@pytest.mark.parametrize("step", STEPS_WITH_A_RECORD)
+def test_a_step_without_its_operation_writes_no_record(bench: Bench, step: Step[Any]) -> None:
+    for known in ({}, {"key:body": NONE}):
+        bench.operations = dict(known)
+        assert bench.apply(step).records == {}
+
+
+def test_a_late_outcome_of_a_lost_purchase_is_an_operation(bench: Bench) -> None:
+    late = WISHED.settle(NOON, 1, 40_000, unknown=True, failure=b"why")
+    expected = operation(state="unknown", ended=NOON, failure=b"why")
+    assert bench.settle(late).outcome == expected
+    assert bench.entries["r1"].outcome == "unknown"

@@ -11,6 +11,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Literal
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from gateway.core.errors import GatewayError, LimitReached, StoreUnavailable
 from gateway.core.model import Caller, Key, Team
@@ -70,14 +71,22 @@ class Client:
         for number in range(REPEATS[self._habit] + 1):
             is_last = number == REPEATS[self._habit]
             patience = PATIENT if is_last and rng.random() < 0.5 else self._patience
-            pause = self._pause(await self._send(gateway, number, patience), number)
+            failure = await self._send(gateway, number, patience)
+            pause = self._pause(failure, number)
             if pause is None:
-                return
+                break
             former = gateway
             if gateway.process.is_dead or rng.random() < 0.5:
                 gateway = rng.choice(gateways)
             # Another gateway learns from the store that a client has left.
             await asyncio.sleep(pause if gateway is former else max(pause, 0.5))
+        if isinstance(failure, RepeatedUnknown) and rng.random() < 0.5:
+            await self._insist()
+
+    async def _insist(self) -> None:
+        """Ask for a new image, as the error of a refused repeat advises. That is another call."""
+        wanted = replace(self._wanted, control=("no-cache",), name="")
+        await Client(self._run, f"{self._call}-new", "once", wanted).work()
 
     def _pause(self, failure: Exception | None, number: int) -> float | None:
         """How many seconds to wait before the next request, None if there is none."""
@@ -95,7 +104,7 @@ class Client:
             case "stubborn" if is_error or is_cut:
                 return self._rng.uniform(0.0, 2.0)
             case "hasty" if lost_patience or is_cut:
-                return self._rng.uniform(0.0, 1.0)
+                return self._rng.uniform(0.0, self._rng.choice([1.0, 1.0, 8.0]))
         return None
 
     def _backoff(self, number: int) -> float:
@@ -189,7 +198,7 @@ class Client:
             return answer
         whole = False
         try:
-            await asyncio.sleep(self._rng.choice([0.001, 0.01, 0.5]))
+            await asyncio.sleep(self._rng.choice([0.001, 0.01, 0.5, 3.0]))
             whole = True
         finally:
             if answer.sent is not None:

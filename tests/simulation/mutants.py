@@ -194,6 +194,81 @@ MUTANTS = [
         "        return operations\n",
     ),
     Mutant(
+        "Operations: nobody takes over the purchase of a client that waits",
+        "quota/operations.py",
+        "for each in free if each.left and (each.fresh or not wish.fresh)]",
+        "for each in free if each.fresh or not wish.fresh]",
+    ),
+    Mutant(
+        "Operations: a marked retry takes over a purchase that still runs",
+        "quota/operations.py",
+        "            or [each for each in running if not each.claim]\n"
+        "            or [each for each in running if each.retried]\n",
+        "",
+    ),
+    Mutant(
+        "Operations: a request for a new image takes over only a purchase of a new image",
+        "quota/operations.py",
+        "for each in free if each.left and (each.fresh or not wish.fresh)]",
+        "for each in free if each.left]",
+    ),
+    Mutant(
+        "Operations: a request for a new image is no repeat of an ordinary one",
+        "quota/operations.py",
+        "        and (each.fresh or not wish.fresh)\n    ]",
+        "    ]",
+    ),
+    Mutant(
+        "Operations: a repeat is refused for a limited time",
+        "quota/operations.py",
+        "return longest if longest is not None and longest.seconds > 0 else None",
+        "return longest",
+    ),
+    Mutant(
+        "Operations: a request takes over only purchases of its own key line",
+        "quota/operations.py",
+        'return f"{line}:{digest}"',
+        "return digest",
+    ),
+    Mutant(
+        "Operations: nobody takes over a purchase that failed for certain",
+        "quota/operations.py",
+        "return _only(left(operations, id), lambda each: each.id != id)",
+        "return left(operations, id)",
+    ),
+    Mutant(
+        "Operations: a request that took over a purchase gets its failure",
+        "proxy/operations.py",
+        "if running is not None and isinstance(failure, GatewayError):",
+        "if running is None and isinstance(failure, GatewayError):",
+    ),
+    Mutant(
+        "Operations: a client that leaves while its answer is sent is noted",
+        "quota/operations.py",
+        "own = operations.get(id) or whole",
+        "own = operations.get(id)",
+    ),
+    Mutant(
+        "Operations: the answer of a client that leaves while it is sent is kept",
+        "proxy/operations.py",
+        "        elif ticket.bought is not None:\n"
+        "            self._keep(ticket)\n"
+        "            self._close(ticket)\n",
+        "",
+    ),
+    Mutant(
+        "Operations: an answer is handed to the gateway that took it over",
+        "proxy/operations.py",
+        'if found is None or found.claimant in ("", self.gateway):',
+        "if found is None or found:",
+    ),
+    Mutant(
+        "Operations: nobody takes over an answer that was delivered",
+        "proxy/operations.py",
+        "            self.ledger.note(Deliver(record=ticket.name, id=ticket.id))\n",
+        "",
+    ),
+    Mutant(
         "Names: an operation that holds a name is shared",
         "quota/named.py",
         "        if held is not None:\n            return StepResult({}, held)\n",

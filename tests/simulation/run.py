@@ -124,7 +124,7 @@ def plan_of(seed: int) -> Plan:
         bursts=rng.choice([0, 1, 3]),
         replicated=rng.random() < 0.3,
         habits=rng.choice([*habits, habits[-1], habits[-1]]),
-        hides_hangups=rng.random() < 0.1,
+        hides_hangups=rng.random() < 0.2,
         upstream=rng.choice([GOOD, USUAL, BAD] if is_calm else [USUAL, USUAL, BAD]),
         named=rng.choice([0.0, 0.3, 1.0]),
         later=rng.choice([0.0, 0.5]),

@@ -6,7 +6,7 @@ from msgspec.structs import replace
 
 from gateway.core.model import Entry, Limits
 from gateway.quota.account import EMPTY, GATEWAY, Account, team_account
-from gateway.quota.operations import Operation, Wish
+from gateway.quota.operations import Operation, Operations, Wish
 from gateway.quota.purchase import KeptEntry, Purchase
 from gateway.quota.step import Step, StepResult
 from gateway.quota.steps import Denied, Held, Release, Reserve, Settle
@@ -65,20 +65,27 @@ def release(id: str = "r1", team: str = "red", forget: bool = False) -> Release:
 
 
 class Bench:
-    """Accounts in memory, a clock that the test sets, usage entries and records of purchases."""
+    """Accounts in memory, a clock that the test sets, usage entries and records of purchases.
+
+    `operations` are the records of operations, by name.
+    """
 
     def __init__(self, now: float = NOON) -> None:
         self.now = now
         self.accounts: dict[str, Account] = {}
         self.entries: dict[str, Entry] = {}
         self.records: dict[str, Purchase] = {}
+        self.operations: dict[str, Operations] = {}
 
     def apply(self, step: Step[Any]) -> StepResult[Any]:
-        """Apply a step the way the ledger does: it sees only the accounts that it names."""
+        """Apply a step the way the ledger does: it sees only what it names."""
         seen = {name: self.accounts[name] for name in step.accounts if name in self.accounts}
-        applied = step.apply(seen, self.now)
+        known = {name: self.operations[name] for name in {step.record} & self.operations.keys()}
+        applied = step.apply(seen, self.now, known)
         assert set(applied.changes) <= set(step.accounts)
+        assert applied.records.keys() <= {step.record}
         self.accounts.update(applied.changes)
+        self.operations.update(applied.records)
         for entry in applied.entries:
             self.entries[entry.id] = entry
             self.records.pop(entry.id, None)

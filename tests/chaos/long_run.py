@@ -21,6 +21,7 @@ from msgspec import Struct
 from gateway.core.key_format import parse
 from gateway.core.model import Limits, Team
 from gateway.proxy.context import LEASE_SLACK_SECONDS
+from gateway.server.memory import IDLE_SECONDS
 from gateway.stores.sqlite import SqliteStore
 from gateway.web.access_log import GRAVE
 from tests.chaos.judge import Clock, outcome, recorded_of, upstream_events
@@ -42,6 +43,9 @@ TIMEOUT_SECONDS = 3.0
 PATIENCE_SECONDS = 60.0
 CACHE_BYTES, IMAGES_BYTES = 500_000, 60_000_000
 """Both are full early: from then on, what is known of their content takes no more memory."""
+
+LONG = 100_000
+"""A run of so many requests leaves much free memory in the process until that is idle."""
 
 HOT = 40
 """Prompts that are asked for all the time."""
@@ -115,11 +119,13 @@ class LongRun:
         await self._send(WARM_UP)
         start = await self._left()
         await self._send(self._requests // 10)
+        await self._rest()
         early = self._resident()
         operator = asyncio.create_task(self._operate())
         await self._send(self._requests - self._sent)
         operator.cancel()
         await asyncio.wait([operator])
+        await self._rest()
         late = self._resident()
         found = []
         if not 0.9 * early < late < 1.1 * early:
@@ -239,6 +245,11 @@ class LongRun:
         return (await ask(self._gateway.url, question)).status
 
     # -- what is left -------------------------------------------------------------------------
+
+    async def _rest(self) -> None:
+        """Let the process give free memory back."""
+        if self._requests >= LONG:
+            await asyncio.sleep(2 * IDLE_SECONDS + 1)
 
     def _resident(self) -> int:
         pages = Path(f"/proc/{self._gateway.pid}/statm").read_text().split()[1]

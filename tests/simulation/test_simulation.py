@@ -79,6 +79,7 @@ def test_the_documentation_lists_all_safeguards() -> None:
 
 
 @pytest.mark.exhaustive
+@pytest.mark.timeout(1_200)  # some take hundreds of seeds
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.safeguard)
 def test_each_safeguard_that_is_taken_out_is_missed(mutant: Mutant) -> None:
     assert first_failure(mutant), mutant.safeguard

@@ -52,6 +52,22 @@ class ProxyRequest(Struct, frozen=True):
     prefer: Sequence[str] = ()
 
 
+def wanted_partials(request: ImageRequest, on_partial: OnPartial) -> OnPartial:
+    """Pass on as many partial images as the request asks for, and no more.
+
+    Upstreams may stream unasked: a client that reads no stream must not get an event.
+    """
+    left = request.partial_images * request.n if request.stream else 0
+
+    def pass_on(event: bytes) -> None:
+        nonlocal left
+        left -= 1
+        if left >= 0:
+            on_partial(event)
+
+    return pass_on if left else no_partial
+
+
 class ProxyResponse(Struct, frozen=True):
     """The body of a 200, its Cache-Status header, and its age in seconds if it was cached.
 

@@ -39,7 +39,13 @@ from gateway.core.model import Bought, Caller
 from gateway.core.single_flight import Flight, Flights
 from gateway.core.upstream_errors import RepeatedUnknown, UpstreamCut, UpstreamError
 from gateway.proxy.cache_control import CacheStatus, cache_use, read_cache_control, status_of
-from gateway.proxy.context import Accepted, Context, ProxyRequest, ProxyResponse
+from gateway.proxy.context import (
+    Accepted,
+    Context,
+    ProxyRequest,
+    ProxyResponse,
+    wanted_partials,
+)
 from gateway.proxy.election import Election, FlightResult
 from gateway.proxy.fingerprint import RequestMemo
 from gateway.proxy.holds import Holds, NameTaken
@@ -156,7 +162,7 @@ class Proxy:
                 fresh=control.fresh,
                 is_retry=incoming.is_retry,
                 origin=incoming.origin,
-                on_partial=incoming.on_partial,
+                on_partial=wanted_partials(read.request, incoming.on_partial),
             )
             context = with_name(context, incoming, self.new_id)
             cached = await self.look_up(context)

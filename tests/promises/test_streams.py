@@ -192,6 +192,27 @@ async def test_an_error_in_the_upstreams_stream(
     assert (await rig.usage()).images_unknown == charged
 
 
+@pytest.mark.parametrize(("asked", "passed_on"), [(None, 0), (0, 0), (2, 2)])
+async def test_an_upstream_that_streams_more_than_asked_for_changes_no_answer(
+    rig: Rig, asked: int | None, passed_on: int
+) -> None:
+    """Without `asked`, the request reads no stream at all."""
+    partial = f'data: {{"type":"{PARTIAL}","b64_json":"QUJD"}}\n\n'
+    last = f'data: {{"type":"{COMPLETED}","b64_json":"QUJD"}}\n\n'
+    headers = {"Content-Type": "text/event-stream"}
+    rig.sandbox.fault = UpstreamFault(
+        kind="status", status=200, body=partial * 5 + last, headers=headers
+    )
+    fields: dict[str, Any] = {} if asked is None else {"stream": True, "partial_images": asked}
+    got = await rig.generate(await rig.key(), **fields)
+    if asked is None:
+        assert got.headers["Content-Type"] == "application/json"
+        assert got.json["data"] == [{"b64_json": "QUJD"}]
+    else:
+        assert kinds(got) == [PARTIAL] * passed_on + [COMPLETED]
+    await rig.assert_books(1)
+
+
 async def test_a_stream_has_the_bounds_of_any_answer(tmp_path: Path) -> None:
     seconds: dict[str, Any] = {
         "UPSTREAM_CONNECT_SECONDS": "0.5",

@@ -90,7 +90,8 @@ OUTCOMES = (
     *TEAM_OUTCOMES,
     *("accepted", "client_closed", "draining", "files", "forbidden", "internal_error"),
     *("invalid_request", "models", "not_cached", "not_found", "overloaded", "polled", "preflight"),
-    *("quota", "repeated_unknown", "result_expired", "unauthenticated", "usage"),
+    *("pictures_unavailable", "quota", "repeated_unknown", "result_expired", "unauthenticated"),
+    "usage",
 )
 """All outcomes: of answers, of `gateway.core.errors`, and of clients that left."""
 

@@ -147,6 +147,7 @@ def _answered(operation: Operation, cached: CachedAs, now: float) -> Operation:
         operation,
         state="bought",
         ended=operation.ended or now,
+        free=operation.state == "waiting",  # nothing was held for it
         answer=cached.answer,
         size=cached.size,
         dated=cached.dated,

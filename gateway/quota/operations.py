@@ -64,8 +64,9 @@ class Operation(Struct, frozen=True, array_like=True, kw_only=True):
 
     An operation under a name has the `body`'s digest. Its answer is in the cache under the name
     `answer`, "" before it is kept, and has `size` bytes. It was bought at the time `dated`, and is
-    the team's while its answers have this `scope`: a purge ends it. `promised` means that a client
-    asks later for what it got, in this `form`: then a definite `failure` is kept, too.
+    the team's while its answers have this `scope`: a purge ends it. `free` means that the answer
+    was not bought for it. `promised` means that a client asks later for what it got, in this
+    `form`: then a definite `failure` is kept, too.
     """
 
     id: str
@@ -89,6 +90,7 @@ class Operation(Struct, frozen=True, array_like=True, kw_only=True):
     scope: str = ""
     promised: bool = False
     form: str = ""
+    free: bool = False
 
     @property
     def is_open(self) -> bool:
@@ -125,9 +127,14 @@ class Operations(Struct, frozen=True, array_like=True):
         return max((operation.ends for operation in self.all), default=0.0)
 
     @property
-    def is_bought(self) -> bool:
-        """Whether a full store may forget them: nothing is running or unknown."""
-        return all(operation.state in ("bought", "failed") for operation in self.all)
+    def expendable(self) -> int:
+        """Whether a full store may forget them.
+
+        0: never, for one is running or unknown. 2: first, for none cost anything. 1: after those.
+        """
+        if not all(operation.state in ("bought", "failed") for operation in self.all):
+            return 0
+        return 2 if all(each.free or each.state == "failed" for each in self.all) else 1
 
     def get(self, id: str) -> Operation | None:
         """Return the operation with this id."""
@@ -264,7 +271,7 @@ def find(operations: Operations, wish: Wish, id: str, now: float) -> Found | Rep
         and operations.succeeded < each.ended <= began
         and (each.fresh or not wish.fresh)
     ]
-    longest = max(repeated, key=_seconds, default=None)
+    longest = max(repeated, key=lambda each: each.seconds, default=None)
     return longest if longest is not None and longest.seconds > 0 else None
 
 
@@ -379,7 +386,7 @@ def _given_back(operation: Operation) -> Operation:
 
 def _with(operations: Operations, changed: Operation) -> Operations:
     rest = [each for each in operations.all if each.id != changed.id]
-    return replace(operations, all=tuple(sorted([*rest, changed], key=_reserved)))
+    return replace(operations, all=tuple(sorted([*rest, changed], key=lambda each: each.at)))
 
 
 def _only(operations: Operations, keep: Callable[[Operation], bool]) -> Operations:
@@ -388,11 +395,3 @@ def _only(operations: Operations, keep: Callable[[Operation], bool]) -> Operatio
 
 def _remembered(operations: Iterable[Operation], now: float) -> Iterable[Operation]:
     return (each for each in operations if each.ends > now)
-
-
-def _reserved(operation: Operation) -> float:
-    return operation.at
-
-
-def _seconds(repeat: Repeat) -> float:
-    return repeat.seconds

@@ -102,8 +102,8 @@ class AccountStore(Protocol):
     async def forget_operations(self, most: int) -> None:
         """Delete the records of operations that have ended.
 
-        Where more than `most` are left, the oldest that only have bought operations are deleted
-        too.
+        Where more than `most` are left, those that are expendable are deleted too: the oldest
+        that cost nothing, then the oldest that were bought.
         """
 
 

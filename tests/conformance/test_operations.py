@@ -1,8 +1,10 @@
 """The suite for operations in an AccountStore: records that are swapped together with accounts."""
 
 import asyncio
+from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from gateway.core.errors import StoreUnavailable
 from gateway.quota.operations import NONE, Operation, Operations
@@ -31,6 +33,11 @@ def record(
         failure=b"\x00\xff",
     )
     return Operations((operation,), succeeded=5.5)
+
+
+def named(ended: float, **fields: Any) -> Operations:
+    """An operation under a name, which was bought unless these fields say otherwise."""
+    return Operations((replace(record(ended=ended).all[0], body="digest", **fields),))
 
 
 async def read(store: Store, name: str = "k:1") -> tuple[Operations, bytes]:
@@ -131,3 +138,43 @@ async def test_records_are_forgotten_after_their_end_and_bought_ones_where_there
     await store.accounts.forget_operations(0)
     assert (await read(store, "bought 4"))[0] == NONE
     assert (await read(store, "running"))[0] != NONE
+
+
+async def test_a_full_store_forgets_what_cost_nothing_before_what_was_bought(store: Store) -> None:
+    now = (await store.accounts.load([])).now
+    states = {
+        "running": record(at=now, lease=now),
+        "unknown": named(now - 60.0, state="unknown"),
+        "bought 1": named(now - 50.0),
+        "bought 2": named(now - 40.0),
+        "free 2": named(now - 20.0, free=True),
+        "free 1": named(now - 30.0, free=True),
+        "failed": named(now - 25.0, state="failed"),
+    }
+    for name, operations in states.items():
+        await write(store, operations, name)
+    left = list(states)
+    for name in ("free 1", "failed", "free 2", "bought 1", "bought 2"):
+        await store.accounts.forget_operations(len(left) - 1)
+        left.remove(name)
+        loaded = await store.accounts.load((), list(states))
+        found = zip(states, loaded.records, strict=True)
+        assert [name for name, (operations, _) in found if operations.all] == left
+
+
+async def test_a_record_that_was_free_is_kept_longer_once_it_is_bought(store: Store) -> None:
+    now = (await store.accounts.load([])).now
+    await write(store, named(now - 30.0, free=True), "first")
+    await write(store, named(now - 20.0, free=True), "second")
+    await write(store, named(now - 30.0), "first")
+    await store.accounts.forget_operations(1)
+    assert [(await read(store, name))[0].all != () for name in ("first", "second")] == [True, False]
+
+
+async def test_however_many_records_have_ended_all_of_them_are_forgotten(store: Store) -> None:
+    now = (await store.accounts.load([])).now
+    names = [f"over {number}" for number in range(2_100)]
+    changes = [RecordChange(name, b"", record(ended=now - 700.0)) for name in names]
+    assert await store.accounts.swap([], [], changes)
+    await store.accounts.forget_operations(10_000)
+    assert {stamp for _, stamp in (await store.accounts.load((), names)).records} == {b""}

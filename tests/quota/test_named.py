@@ -74,7 +74,7 @@ def test_a_cached_answer_is_bound_at_once() -> None:
     name = Name()
     first = name.apply(claim(cached=A_PICTURE))
     assert (first.state, first.answer, first.size, first.dated) == ("bought", "answer", 7, NOW - 9)
-    assert (first.scope, first.ended, first.is_open) == ("red", NOW, False)
+    assert (first.scope, first.ended, first.is_open, first.free) == ("red", NOW, False, True)
     newer = CachedAs("answer", 8, NOW, "red")
     assert name.apply(claim("second", cached=newer)) == first
 
@@ -116,11 +116,16 @@ def test_the_end_of_a_purchase_is_noted_and_its_answer_afterwards() -> None:
     assert (name.only.state, name.only.is_open) == ("bought", True)
     name.apply(Answered(record="n", id="first", cached=A_PICTURE), NOW + 6)
     assert (name.only.answer, name.only.ended, name.only.is_open) == ("answer", NOW + 5, False)
+    assert not name.only.free
     name.apply(Answered(record="n", id="first", cached=CachedAs("other", 1, NOW, "red")))
     assert name.only.answer == "answer"
     early = Name(Operations((running(),)))
     early.apply(Answered(record="n", id="first", cached=A_PICTURE), NOW + 6)
-    assert (early.only.state, early.only.ended) == ("bought", NOW + 6)
+    assert (early.only.state, early.only.ended, early.only.free) == ("bought", NOW + 6, False)
+    joined = Name()
+    joined.apply(claim())
+    joined.apply(Answered(record="n", id="first", cached=A_PICTURE))
+    assert joined.only.free
     # For a day from its end.
     assert name.apply(claim("second"), NOW + NAMED_SECONDS + 4).id == "first"
     assert name.apply(claim("second"), NOW + NAMED_SECONDS + 6).id == "second"
@@ -180,9 +185,11 @@ def test_a_dead_gateways_claim_is_free_and_its_purchase_is_not() -> None:
 
 def test_a_full_store_forgets_what_is_bought_but_nothing_open_or_unknown() -> None:
     bought = running(state="bought", ended=NOW, answer="a")
-    assert Operations((bought,)).is_bought
+    assert Operations((bought,)).expendable == 1
+    assert Operations((replace(bought, free=True),)).expendable == 2
     for state in ("waiting", "running", "unknown"):
-        assert not Operations((replace(bought, state=state),)).is_bought
+        for free in (False, True):
+            assert not Operations((replace(bought, state=state, free=free),)).expendable
 
 
 def test_no_step_of_a_name_touches_an_account() -> None:
@@ -207,7 +214,7 @@ def test_a_reservation_promises_an_answer_and_its_failure_is_kept() -> None:
     name.apply(reserve("first", wish=later).release(failure=b"f"), NOW + 5)
     assert (name.only.state, name.only.failure) == ("failed", b"f")
     assert name.only.ends == NOW + 5 + NAMED_SECONDS
-    assert Operations((name.only,)).is_bought  # a full store may forget it
+    assert Operations((name.only,)).expendable == 2  # a full store may forget it
 
 
 def test_a_reservation_keeps_the_promise_of_its_claim() -> None:

@@ -184,7 +184,7 @@ def test_an_operation_from_its_reservation_to_its_delivery() -> None:
     assert bought(operations, running, NOW, cached=True).all == ()  # everybody finds the answer
     operations = bought(operations, running, NOW + 5, cached=False)
     (whole,) = operations.all
-    assert (whole.state, whole.ended, operations.is_bought) == ("bought", NOW + 5, True)
+    assert (whole.state, whole.ended, operations.expendable) == ("bought", NOW + 5, 1)
     operations = claimed(operations, whole, wish(), "second", NOW + 6)
     assert delivered(operations, "other") == operations
     assert delivered(operations, "second").all == ()
@@ -247,7 +247,7 @@ def test_only_so_many_bought_operations_are_kept_and_never_others_removed() -> N
     assert (states.count("bought"), states.count("running")) == (MOST_BOUGHT, 2)
     assert "b4" not in [each.id for each in operations.all]
     assert "b5" in [each.id for each in operations.all]
-    assert not operations.is_bought
+    assert not operations.expendable
 
 
 def test_the_gateways_that_matter_are_the_other_ones() -> None:

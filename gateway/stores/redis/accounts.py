@@ -117,7 +117,7 @@ def _record_arguments(change: RecordChange) -> list[Argument]:
     operations, state = change.operations, b""
     if operations.all:
         state = secrets.token_bytes(_RECORD_STAMP_BYTES) + encode_operations(operations)
-    return [change.name, change.stamp, state, operations.ends, int(operations.is_bought)]
+    return [change.name, change.stamp, state, operations.ends, operations.expendable]
 
 
 def _is_later(state: bytes | None, stamp: bytes) -> bool:
@@ -214,7 +214,8 @@ class RedisAccounts(RedisPart):
     @operation("forget_operations")
     async def forget_operations(self, most: int) -> None:
         arguments = (most, FORGOTTEN_AT_ONCE)
-        await self.link.call("forget_operations", _OPERATION_KEYS, *arguments)
+        while await self.link.call("forget_operations", _OPERATION_KEYS, *arguments):
+            pass
 
     def _read(self, name: str, state: bytes | int | None, cached: _Cached) -> tuple[Account, int]:
         # The server lost writes if it has neither the cached state (it sends a number instead of

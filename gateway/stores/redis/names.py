@@ -11,7 +11,7 @@ them. Nothing ever searches for keys: other keys list them.
     due             sorted set: account names by their earliest lease
     operations      hash by record name: 8 bytes of stamp, then the operations
     operation_ends  sorted set: record names by their ends
-    operations_bought     sorted set: of these, the records that a full store may forget
+    operations_bought     sorted set: of these, the records that a full store may forget, in order
     gateways        sorted set: gateways with running operations, by the ends of their leases
     teams           hash by name
     keys, states, ends     hashes by id: the key, its state, its grace end

@@ -24,7 +24,7 @@ _OVER = "SELECT 1 FROM operations WHERE ends <= ? LIMIT 1"
 _SURPLUS = "SELECT count(*) > ? FROM operations"
 _FORGET = """
     DELETE FROM operations WHERE rowid IN (
-        SELECT rowid FROM operations WHERE bought ORDER BY ends
+        SELECT rowid FROM operations WHERE bought ORDER BY bought DESC, ends
         LIMIT max(0, (SELECT count(*) FROM operations) - ?)
     )
 """
@@ -48,7 +48,7 @@ def _write(connection: Connection, change: RecordChange) -> bool:
     row = (
         secrets.token_bytes(STAMP_BYTES),
         operations.ends,
-        operations.is_bought,
+        operations.expendable,
         encode_operations(operations),
     )
     if not stamp:
@@ -63,7 +63,7 @@ def is_full(connection: Connection, now: float, most: int) -> bool:
 
 
 def forget(connection: Connection, now: float, most: int) -> None:
-    """Delete what has ended, and what is bought where there are more than `most`."""
+    """Delete what has ended, and what is expendable where there are more than `most`."""
     connection.execute("DELETE FROM operations WHERE ends <= ?", (now,))
     connection.execute(_FORGET, (most,))
 

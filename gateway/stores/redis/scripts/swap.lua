@@ -8,7 +8,7 @@
 -- and hits are kept by id; the number of accounts, then for each its name, the stamp loaded ("" for
 -- never written), the new stamp and state, its earliest lease in seconds ("" for none); the number
 -- of records, then for each its name, the stamp loaded ("" for none), the new stamp and operations
--- ("" to delete it), its end in seconds, 1 if it is bought; the number of hours, then for each the
+-- ("" to delete it), its end in seconds, whether it is expendable: 0, 1 or 2; the number of hours, then for each the
 -- hour since 1970; the number of unknown purchases, then for each its id, its time, the purchase,
 -- and for a refund numbers and group of the charge that it replaces (else ""); the number of audit
 -- entries, then for each its time and the entry; then for each usage entry the place of its hour, 1
@@ -40,7 +40,7 @@ end
 local records = {}
 for number = 1, tonumber(take()) do
     local record = {
-        name = take(), loaded = take(), state = take(), ends = take(), bought = take()
+        name = take(), loaded = take(), state = take(), ends = take(), expendable = take()
     }
     local present = redis.call('HGET', KEYS[4], record.name)
     if string.sub(present or '', 1, 8) ~= record.loaded then
@@ -119,8 +119,10 @@ for _, record in ipairs(records) do
     else
         redis.call('HSET', KEYS[4], record.name, record.state)
         redis.call('ZADD', KEYS[5], record.ends, record.name)
-        if record.bought == '1' then
-            redis.call('ZADD', KEYS[6], record.ends, record.name)
+        if record.expendable ~= '0' then
+            -- What cost nothing comes before all that was bought.
+            local first = record.expendable == '2' and 10 ^ 10 or 0
+            redis.call('ZADD', KEYS[6], record.ends - first, record.name)
         end
     end
 end

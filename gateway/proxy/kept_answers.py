@@ -6,7 +6,6 @@ free must not fill the cache. Gateways without a shared cache ask each other for
 """
 
 import asyncio
-from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -19,7 +18,14 @@ from gateway.proxy.context import Context
 from gateway.proxy.election import Election
 from gateway.proxy.leases import Lease, Leases
 from gateway.proxy.operation_name import OperationName
-from gateway.proxy.operations import AGAIN_SECONDS, GONE_SECONDS, LOOK_SECONDS, OpenOperations
+from gateway.proxy.operations import (
+    AGAIN_SECONDS,
+    GONE_SECONDS,
+    KEPT_BYTES,
+    LOOK_SECONDS,
+    MOST_KEPT,
+    OpenOperations,
+)
 from gateway.proxy.pictures import lifetime
 from gateway.quota.image_response import ImageResponse
 from gateway.quota.ledger import Ledger
@@ -50,7 +56,7 @@ class KeptAnswers:
         self._operations = operations
         self._wall = wall
         self._handed = set[str]()
-        self._latest = deque[tuple[str, float]](maxlen=MOST_HANDED)
+        self._latest = dict[str, float]()  # when each was noted, in that order
         election.on_wanted = self._wanted
 
     # -- keeping --------------------------------------------------------------------------------
@@ -75,7 +81,6 @@ class KeptAnswers:
             copy = replace(bought, kept=True, about=None)
             if await self._cache.set(name.answer, copy, ttl=seconds):
                 answer = name.answer
-                self._latest.append((answer, self._wall()))
         self._note(name, answer, bought)
 
     def _life(self, bought: Bought) -> float:
@@ -84,6 +89,11 @@ class KeptAnswers:
         return min([NAMED_SECONDS, *(end - self._wall() for end in ends)])
 
     def _note(self, name: OperationName, answer: str, bought: Bought) -> None:
+        if answer != GONE:
+            self._latest.pop(answer, None)
+            self._latest[answer] = self._wall()
+            if len(self._latest) > MOST_KEPT:
+                del self._latest[next(iter(self._latest))]
         cached = CachedAs(answer, len(bought.body), bought.at, name.scope)
         self._ledger.note(Answered(record=name.record, id=name.operation, cached=cached))
 
@@ -127,14 +137,21 @@ class KeptAnswers:
         return None
 
     async def leave_latest(self) -> None:
-        """Leave the latest answers for gateways that wait for them: they are gone with this one."""
-        leases, now = self._election.leases, self._wall()
+        """Leave the answers that were noted just now to the other gateways, the latest first.
+
+        They are gone with this gateway, and those that wait have not asked for them yet. All have
+        at most KEPT_BYTES.
+        """
+        leases, since, room = self._election.leases, self._wall() - GONE_SECONDS, KEPT_BYTES
         if leases is None or self._election.cache_is_shared():
             return
-        for answer, since in self._latest:
-            if now - since < GONE_SECONDS and (found := await self._cache.look(answer)):
-                with suppress(StoreUnavailable):
-                    await leases.hand_over(Lease(answer, answer), found, asked=True)
+        with suppress(StoreUnavailable):
+            for answer in [name for name, at in self._latest.items() if at > since][::-1]:
+                found = await self._cache.look(answer)
+                if found is None or len(found.body) > room:
+                    continue
+                if await leases.hand_over(Lease(answer, answer), found, asked=True):
+                    room -= len(found.body)
 
     def _wanted(self, answer: str) -> None:
         """Another gateway asks for an answer."""

@@ -204,23 +204,28 @@ async def test_the_poll_has_the_form_that_its_request_asked_for(tmp_path: Path) 
 
 
 async def test_a_stop_delivers_what_was_promised(tmp_path: Path) -> None:
-    async with running_gateways(tmp_path, 2, drawing(latency=1.0), **APART) as gateways:
+    """Without a shared cache it leaves its last answers, and who asks in time has them for good."""
+    async with running_gateways(tmp_path, 2, drawing(latency=1.5), **APART) as gateways:
         buyer, other = gateways.rigs
-        key = await gateways.key()
-        own = await gateways.key(cache=False)
-        shared, alone = await ask(buyer, key), await ask(buyer, own, "pear")
-        named = {"Idempotency-Key": "k"}
-        first = asyncio.create_task(buyer.generate(own, "fig", headers=named))
-        await until(lambda: gateways.sandbox.counts.asked == 3)
-        joined = asyncio.create_task(other.generate(own, "fig", headers=named))
-        await asyncio.sleep(0.2)
+        key, own = await gateways.key(), await gateways.key(team="own", cache=False)
+        places = [(own, await ask(buyer, own, f"pear {number}")) for number in range(20)]
+        places += [(key, await ask(buyer, key)) for _ in range(2)]  # which share one purchase
+        requests = []
+        for rig in (buyer, other):  # the first one has the names
+            for who, name in ((own, "alone"), (key, "first"), (key, "second")):
+                headers = {"Idempotency-Key": name}
+                requests.append(asyncio.create_task(rig.generate(who, "fig", headers=headers)))
+            await until(lambda: gateways.sandbox.counts.asked == 23)
+            await asyncio.sleep(0.2)
         await buyer.gateway.stop()
-        # Without a shared cache it leaves its last answers, and who asks in time has them for good.
         for _ in range(2):
-            for place in (shared, alone):
-                assert (await poll(other, key, place)).status == 200
-        assert (await joined).body == (await first).body
-        await other.assert_books(3)
+            for who, place in places:
+                assert (await poll(other, who, place)).status == 200
+        answers = [await request for request in requests]
+        assert [answer.status for answer in answers] == [200] * 6
+        assert [answer.body for answer in answers[:3]] == [answer.body for answer in answers[3:]]
+        await other.assert_books(2)
+        await other.assert_books(21, team="own")
 
 
 async def test_a_stop_leaves_the_answer_in_a_shared_cache(tmp_path: Path) -> None:

@@ -65,7 +65,7 @@ from gateway.telemetry.observer import NO_OBSERVER, Observer, measured_call
 from gateway.telemetry.request_record import RequestRecord
 from gateway.telemetry.tracing import NO_TRACING, Tracing
 from gateway.tenants.directory import Directory
-from gateway.upstream.port import Reply, Upstream
+from gateway.upstream.port import Reply, Upstream, Wanted
 
 NAMES_SECONDS = 2.0
 """How long requests with a name take to note the end of their purchases."""
@@ -365,10 +365,9 @@ class Proxy:
     async def _call_upstream(self, body: bytes, context: Context) -> tuple[Reply, ImageResponse]:
         """Call the upstream once. Raises UpstreamError unless it delivers images."""
         request, record, settings = context.request, context.record, context.settings.upstream
+        wanted = Wanted(request.n * request.partial_images, context.on_partial)
         with self.tracing.upstream(request, settings) as span:
-            call = self.upstream.generate(
-                body, record.id, settings, span.headers, context.on_partial
-            )
+            call = self.upstream.generate(body, record.id, settings, span.headers, wanted)
             reply = await measured_call(call, request.model, record, self.observer)
             answered = await read_reply(reply, settings, self.wall())
             span.answered(answered.usage)

@@ -47,7 +47,7 @@ from gateway.core.upstream_errors import (
 )
 from gateway.upstream.decompress import GZIP_MAGIC, inflate
 from gateway.upstream.events import END, TYPE, StreamedAnswer
-from gateway.upstream.port import NO_TRACE, OnPartial, Reply, no_partial
+from gateway.upstream.port import NO_TRACE, NOTHING_WANTED, Reply, Wanted
 
 log = structlog.get_logger(source="upstream")
 
@@ -95,11 +95,11 @@ class HttpUpstream(Service):
         request_id: str,
         settings: UpstreamSettings,
         trace: Mapping[str, str] = NO_TRACE,
-        on_partial: OnPartial = no_partial,
+        wanted: Wanted = NOTHING_WANTED,
     ) -> Reply:
         """See `gateway.upstream.port.Upstream`."""
         headers = {**_headers(settings.key, request_id), **trace}
-        streamed = StreamedAnswer(on_partial)
+        streamed = StreamedAnswer(wanted)
         error: UpstreamError
         try:
             # This timer starts with the connection. Before that, the connector has its own.

@@ -15,7 +15,7 @@ from msgspec import DecodeError, Raw, json
 from gateway.core.lenient_json import read_leniently
 from gateway.core.picture_spans import MarkedBody
 from gateway.core.strict_json import write_json
-from gateway.upstream.port import OnPartial
+from gateway.upstream.port import Wanted
 
 TYPE = "text/event-stream"
 
@@ -99,12 +99,13 @@ class StreamedAnswer:
     `completed` has the data of the completed events, each in pieces.
     """
 
-    def __init__(self, on_partial: OnPartial) -> None:
+    def __init__(self, wanted: Wanted) -> None:
         self.completed: list[list[bytes]] = []
         self._reader = EventReader()
         self._is_done = False
         self._error = b""
-        self._on_partial = on_partial
+        self._wanted = wanted
+        self._partial_images = 0
 
     @property
     def is_over(self) -> bool:
@@ -126,8 +127,10 @@ class StreamedAnswer:
         kind = name if name == PARTIAL else _text(event.fields.get("type"))
         if kind == COMPLETED:
             self.completed.append([data])
-        elif kind == PARTIAL and event.fields:
-            self._on_partial(event.line())
+        elif kind == PARTIAL:
+            self._partial_images += 1
+            if event.fields and self._partial_images <= self._wanted.partial_images:
+                self._wanted.on_partial(event.line())
         elif "error" in event.fields or name == b"error":
             self._error = data
 

@@ -29,6 +29,16 @@ def no_partial(event: bytes) -> None:
     """Drop a partial image."""
 
 
+class Wanted(Struct, frozen=True):
+    """What a request wants of a stream: at most so many `partial_images`, all pictures together."""
+
+    partial_images: int = 0
+    on_partial: OnPartial = no_partial
+
+
+NOTHING_WANTED = Wanted()
+
+
 class Upstream(Protocol):
     """The paid API. One call is at most one request on the wire: nothing is sent twice."""
 
@@ -38,14 +48,14 @@ class Upstream(Protocol):
         request_id: str,
         settings: UpstreamSettings,
         trace: Mapping[str, str] = NO_TRACE,
-        on_partial: OnPartial = no_partial,
+        wanted: Wanted = NOTHING_WANTED,
     ) -> Reply:
         """Send one generation request and read the whole response, of any status.
 
         `settings` have the URL, the key and the timeouts. `trace` has the headers of the trace. Of
-        a stream of events, `on_partial` receives the partial images as they come, and the reply has
-        the plain answer with the completed pictures. If it broke off without one, that counts as
-        for any response.
+        a stream of events, the partial images are passed on as they come, as far as they are
+        `wanted`, and the reply has the plain answer with the completed pictures. If it broke off
+        without one, that counts as for any response.
 
         Raises UpstreamUnreachable if nothing was sent. Raises UpstreamCut, UpstreamTimeout or
         UpstreamUnknown (too large) if the request may have been sent.

@@ -43,6 +43,16 @@ def sent(rig: Rig) -> list[dict[str, Any]]:
     return [json.loads(received.body) for received in rig.sandbox.counts.requests]
 
 
+def event(kind: str) -> str:
+    return f'event: {kind}\ndata: {{"type":"{kind}","b64_json":"QUJD"}}\n\n'
+
+
+def streamed(*events: str, kind: str = "text/event-stream") -> UpstreamFault:
+    """An upstream that answers with these events."""
+    headers = {"Content-Type": kind}
+    return UpstreamFault(kind="status", status=200, body="".join(events), headers=headers)
+
+
 @asynccontextmanager
 async def reading(
     rig: Rig, key: str, prompt: str = PROMPT, **fields: Any
@@ -166,6 +176,24 @@ async def test_an_upstream_that_answers_with_plain_json_works(rig: Rig) -> None:
     (event,) = events_of((await rig.generate(await rig.key(), stream=True)).body)
     assert (event["b64_json"], event["created_at"]) == ("QUJD", 7)
     await rig.assert_books(1)
+
+
+@pytest.mark.parametrize("stream", ["true", "false"])
+async def test_partial_images_that_nobody_asked_for_are_dropped(
+    tmp_path: Path, stream: str
+) -> None:
+    """The answer to a plain request is one JSON response, whatever the upstream sends."""
+    async with running_rig(tmp_path, FLAT, UPSTREAM_STREAM=stream) as rig:
+        rig.sandbox.fault = streamed(*[event(PARTIAL)] * 3, event(COMPLETED))
+        key = await rig.key(cache=False)
+        plain = await rig.generate(key, partial_images=3)
+        assert plain.headers["Content-Type"] == "application/json"
+        assert plain.json["data"] == [{"b64_json": "QUJD"}]
+        wanted = [PARTIAL] if stream == "true" else []
+        got = await rig.generate(key, "other", stream=True, partial_images=1)
+        assert kinds(got) == [*wanted, COMPLETED]
+        assert kinds(await rig.generate(key, "third", stream=True)) == [COMPLETED]
+        assert (rig.sandbox.counts.asked, (await rig.usage()).images_bought) == (3, 3)
 
 
 async def test_an_upstream_that_refuses_streams_is_passed_on(rig: Rig) -> None:

@@ -12,7 +12,7 @@ import msgspec
 from gateway.config.settings import UpstreamSettings
 from gateway.core.deadline import Deadline
 from gateway.core.upstream_errors import UpstreamCut, UpstreamTimeout, UpstreamUnreachable
-from gateway.upstream.port import NO_TRACE, OnPartial, Reply, no_partial
+from gateway.upstream.port import NO_TRACE, NOTHING_WANTED, Reply, Wanted
 from tests.simulation.events import Drawn, Ended, Event, Received
 from tests.simulation.parts import Server
 from tests.simulation.world import OUTSIDE
@@ -57,7 +57,7 @@ class SimUpstream:
         request_id: str,
         settings: UpstreamSettings,
         trace: Mapping[str, str] = NO_TRACE,
-        on_partial: OnPartial = no_partial,
+        wanted: Wanted = NOTHING_WANTED,
     ) -> Reply:
         rng = self._rng
         kind = rng.choices(self._kinds, self._weights)[0]

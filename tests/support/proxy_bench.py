@@ -26,7 +26,7 @@ from gateway.stores.sqlite import SqliteStore
 from gateway.telemetry.observer import Observer
 from gateway.telemetry.request_record import RequestRecord
 from gateway.tenants.directory import Directory
-from gateway.upstream.port import NO_TRACE, OnPartial, Reply, no_partial
+from gateway.upstream.port import NO_TRACE, NOTHING_WANTED, Reply, Wanted
 from tests.support.faulty_store import FaultyStore
 from tests.support.steps import key_in
 
@@ -46,7 +46,7 @@ class ScriptedUpstream:
         request_id: str,
         settings: UpstreamSettings,
         trace: Mapping[str, str] = NO_TRACE,
-        on_partial: OnPartial = no_partial,
+        wanted: Wanted = NOTHING_WANTED,
     ) -> Reply:
         return await self.answer(body)
 

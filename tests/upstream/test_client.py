@@ -33,7 +33,7 @@ from gateway.core.upstream_errors import (
     UpstreamUnreachable,
 )
 from gateway.upstream.client import HttpUpstream
-from gateway.upstream.port import Reply
+from gateway.upstream.port import Reply, Wanted
 from tests.support.tls import Issued
 
 KEY = "sk-upstream-CANARY"
@@ -520,7 +520,9 @@ async def test_partial_images_are_passed_on_before_the_stream_ends() -> None:
             partial.append(event)
             passed.set()
 
-        reply = await upstream.generate(BODY, "request-1", upstream.settings, on_partial=on_partial)
+        reply = await upstream.generate(
+            BODY, "request-1", upstream.settings, wanted=Wanted(1, on_partial)
+        )
     assert (partial, reply.body) == ([b'{"b64_json":"QUJD"}'], PLAIN)
 
 

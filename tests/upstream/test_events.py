@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from gateway.quota.image_response import read_response
 from gateway.upstream.events import END, MOST_LINES, EventReader, StreamedAnswer
+from gateway.upstream.port import Wanted
 
 COMPLETED, PARTIAL = "image_generation.completed", "image_generation.partial_image"
 USAGE = {
@@ -42,7 +43,7 @@ def event(kind: str = COMPLETED, *, named: bool = True, **data: Any) -> bytes:
 def collected(*events: bytes) -> tuple[StreamedAnswer, list[Any]]:
     """What a stream of these events leaves, and its partial images."""
     partial: list[Any] = []
-    streamed = StreamedAnswer(lambda data: partial.append(json.loads(data)))
+    streamed = StreamedAnswer(Wanted(2, lambda data: partial.append(json.loads(data))))
     for each in events:
         streamed.feed(each)
     return streamed, partial
@@ -139,7 +140,7 @@ def test_partial_images_are_passed_on_as_they_are() -> None:
 
 def test_a_partial_image_is_one_line_of_json_or_none() -> None:
     lines: list[bytes] = []
-    streamed = StreamedAnswer(lines.append)
+    streamed = StreamedAnswer(Wanted(9, lines.append))
     for data in (b'{"a":\n 1}', b"{", b"[1]", b'{"b64_json":"\x01"}', b"\xff"):
         lined = b"\ndata: ".join(data.split(b"\n"))
         streamed.feed(b"event: %b\ndata: %b\n\n" % (PARTIAL.encode(), lined))

@@ -39,7 +39,7 @@ from gateway.proxy.context import (
 from gateway.proxy.election import Election, FlightResult
 from gateway.proxy.fingerprint import body_digest, scope_of
 from gateway.proxy.holds import NameTaken
-from gateway.proxy.kept_answers import KeptAnswers
+from gateway.proxy.kept_answers import KeptAnswers, mark_of
 from gateway.proxy.operation_name import (
     OperationName,
     key_id,
@@ -170,7 +170,7 @@ class NamedRequests:
     ) -> Operation:
         found = None
         if cached is not None:
-            found = CachedAs(context.fingerprint, len(cached.body), cached.at, name.scope)
+            found = CachedAs(context.fingerprint, mark_of(cached.body), cached.at, name.scope)
         path, record, started = self._path, context.record, context.record.clock()
         wish = context.wish(path.operations)
         step = Claim(id=name.operation, wish=wish, lease=context.lease_seconds, cached=found)

@@ -22,7 +22,7 @@ from functools import partial
 
 from msgspec.structs import replace
 
-from gateway.core.errors import GatewayError, StoreUnavailable
+from gateway.core.errors import Draining, GatewayError, StoreUnavailable
 from gateway.core.model import Bought
 from gateway.core.periods import utc
 from gateway.core.tasks import Background, Service
@@ -83,7 +83,7 @@ class OpenOperations(Service):
     _running: dict[str, asyncio.Future[Bought]] = field(default_factory=dict)
     _kept: OrderedDict[str, Ticket] = field(default_factory=OrderedDict)
     _kept_bytes: int = 0
-    _handed: dict[str, float] = field(default_factory=dict)
+    _handed: dict[str, tuple[str, float]] = field(default_factory=dict)
     _open: set[Ticket] = field(default_factory=set)
     background: Background = field(default_factory=lambda: Background("operations"))
 
@@ -240,7 +240,7 @@ class OpenOperations(Service):
             self.left(ticket)
         try:
             with ticket.record.waiting():
-                bought = await self._answer(ticket.name, operation)
+                bought = await self._answer(ticket.name, operation, ticket.id)
         except BaseException:
             self.left(ticket)  # it may still be there for the next request
             raise
@@ -249,10 +249,10 @@ class OpenOperations(Service):
             ticket.claims = False
         return bought
 
-    async def _answer(self, name: str, operation: Operation) -> Bought | None:
+    async def _answer(self, name: str, operation: Operation, claim: str) -> Bought | None:
         if operation.gateway != self.gateway:
             leases = self.leases
-            return None if leases is None else await self._from_afar(leases, name, operation)
+            return None if leases is None else await self._from_afar(leases, name, operation, claim)
         running = self._running.get(operation.id)
         if running is None:
             kept = self._kept.get(operation.id)
@@ -265,14 +265,21 @@ class OpenOperations(Service):
             raise failure.with_traceback(None)
         return running.result()
 
-    async def _from_afar(self, leases: Leases, name: str, operation: Operation) -> Bought | None:
-        """Look for the end of another gateway's operation, and fetch its answer."""
+    async def _from_afar(
+        self, leases: Leases, name: str, operation: Operation, claim: str
+    ) -> Bought | None:
+        """Look for the end of another gateway's operation, and fetch its answer.
+
+        Raises Draining if the claim is lost: the client left, or a later retry of it has the claim.
+        """
         bought_since: float | None = None
         now = asyncio.get_running_loop().time
         while True:
             found = await self.ledger.operation(name, operation.id, self.gateway)
             if found is None:
                 return None
+            if found.claim != claim:
+                raise Draining  # nobody waits
             if found.state == "unknown":
                 failure = decode_message(found.failure)
                 if isinstance(failure, GatewayError):
@@ -326,8 +333,10 @@ class OpenOperations(Service):
             found = operations.get(id)
             if found is None or found.claimant in ("", self.gateway):
                 continue
-            if now - self._handed.get(id, 0.0) > AGAIN_SECONDS:
-                self._handed[id] = now
+            # Once more for another claim: the one before may have fetched it, and left.
+            claim, at = self._handed.get(id, ("", 0.0))
+            if claim != found.claim or now - at > AGAIN_SECONDS:
+                self._handed[id] = found.claim, now
                 await leases.hand_over(_lease(ticket.operation), ticket.bought, asked=True)
         for id in [id for id in self._handed if id not in self._kept]:
             del self._handed[id]

@@ -15,10 +15,13 @@ from gateway.quota.step import NO_RECORDS, Accounts, Records, StepResult, record
 
 
 class CachedAs(Struct, frozen=True):
-    """Where an answer is in the cache, its size in bytes, when it was bought, and its scope."""
+    """Where an answer is in the cache, its mark, when it was bought, and its scope.
+
+    The mark tells answers apart that were bought at about the same time.
+    """
 
     answer: str
-    size: int
+    mark: int
     dated: float
     scope: str
 
@@ -149,7 +152,7 @@ def _answered(operation: Operation, cached: CachedAs, now: float) -> Operation:
         ended=operation.ended or now,
         free=operation.state == "waiting",  # nothing was held for it
         answer=cached.answer,
-        size=cached.size,
+        mark=cached.mark,
         dated=cached.dated,
         scope=cached.scope,
     )

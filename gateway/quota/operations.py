@@ -63,7 +63,7 @@ class Operation(Struct, frozen=True, array_like=True, kw_only=True):
     is the encoded error of an unknown outcome.
 
     An operation under a name has the `body`'s digest. Its answer is in the cache under the name
-    `answer`, "" before it is kept, and has `size` bytes. It was bought at the time `dated`, and is
+    `answer`, "" before it is kept, and has this `mark`. It was bought at the time `dated`, and is
     the team's while its answers have this `scope`: a purge ends it. `free` means that the answer
     was not bought for it. `promised` means that a client asks later for what it got, in this
     `form`: then a definite `failure` is kept, too.
@@ -85,7 +85,7 @@ class Operation(Struct, frozen=True, array_like=True, kw_only=True):
     retried: bool = False
     body: str = ""
     answer: str = ""
-    size: int = 0
+    mark: int = 0
     dated: float = 0.0
     scope: str = ""
     promised: bool = False

@@ -10,13 +10,14 @@ from pathlib import Path
 import pytest
 
 from gateway.config.store_url import parse_store_url
-from gateway.core.errors import StoreUnavailable
+from gateway.core.errors import Draining, StoreUnavailable
+from gateway.core.model import Bought
 from gateway.core.upstream_errors import UpstreamCut
-from gateway.proxy.leases import encode_message
+from gateway.proxy.leases import Lease, encode_message
 from gateway.proxy.operations import OpenOperations, Ticket
 from gateway.quota.ledger import Ledger
 from gateway.quota.operations import Found, Operation
-from gateway.quota.steps import Held, Settle, Taken
+from gateway.quota.steps import Held, Leave, Settle, Taken
 from gateway.stores.redis.leases import RedisLeases
 from gateway.stores.sqlite import SqliteStore
 from gateway.telemetry.request_record import RequestRecord
@@ -146,6 +147,51 @@ async def test_a_request_that_left_gives_back_what_it_took_over(followed: Follow
     following.cancel()
     with pytest.raises(asyncio.CancelledError):
         await following
+
+
+async def test_a_request_that_has_lost_what_it_took_over_buys_nothing(followed: Followed) -> None:
+    following = asyncio.create_task(followed.here.take_over(followed.ticket, followed.operation))
+    await asyncio.sleep(0)
+    followed.here.left(followed.ticket)
+    with pytest.raises(Draining):
+        await following
+
+
+class Handing:
+    """Counts the answers that are handed over."""
+
+    def __init__(self) -> None:
+        self.given = 0
+
+    async def hand_over(self, lease: Lease, bought: Bought, *, asked: bool) -> None:
+        self.given += 1
+
+
+async def test_an_answer_is_handed_over_again_to_whoever_takes_it_over_next(
+    tmp_path: Path,
+) -> None:
+    leases = Handing()
+    async with (
+        SqliteStore(tmp_path / "gateway.db") as store,
+        Ledger(store.accounts, spread=random.random) as ledger,
+    ):
+        there = OpenOperations(ledger, leases, "there", time.time)  # type: ignore[arg-type]
+        buying = reserve("first", wish=wish(gateway="there"))
+        held = await ledger.reserve(buying)
+        assert isinstance(held, Held)
+        ticket = Ticket(RequestRecord(id="r1", started=0.0))
+        there.ask(ticket, buying)
+        there.begin(ticket, buying, held.at)
+        there.left(ticket)
+        noted = await ledger.finish(buying.settle(held.at, 1, 40_000))
+        bought = Bought(body=ANSWER, images=1, cost=40_000, at=time.time())
+        there.bought(ticket, bought, noted, 600.0, is_found=False)
+        async with there:
+            for number, name in enumerate(("second", "third"), 1):
+                claiming = reserve(name, wish=wish())
+                assert isinstance(await ledger.reserve(claiming), Taken)
+                await until(lambda number=number: leases.given == number, 5)  # type: ignore[misc]
+                await ledger.finish(Leave(record=claiming.record, id=name))
 
 
 async def test_a_request_that_took_over_another_gateways_purchase_fails_like_it(

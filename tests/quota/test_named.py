@@ -73,7 +73,7 @@ def test_the_first_request_has_the_name_and_others_see_it() -> None:
 def test_a_cached_answer_is_bound_at_once() -> None:
     name = Name()
     first = name.apply(claim(cached=A_PICTURE))
-    assert (first.state, first.answer, first.size, first.dated) == ("bought", "answer", 7, NOW - 9)
+    assert (first.state, first.answer, first.mark, first.dated) == ("bought", "answer", 7, NOW - 9)
     assert (first.scope, first.ended, first.is_open, first.free) == ("red", NOW, False, True)
     newer = CachedAs("answer", 8, NOW, "red")
     assert name.apply(claim("second", cached=newer)) == first

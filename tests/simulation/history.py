@@ -78,7 +78,7 @@ def violations(
     found += _books(bought, troubles, recorded)
     found += _unexplained(asked, answered, purchases, lost_calls, troubles, recorded)
     found += bought_twice(Seen(asked, answered, purchases, troubles, rules))
-    found += _answers(asked, answered, bought)
+    found += _answers(asked, answered, bought, troubles)
     return found
 
 
@@ -267,7 +267,10 @@ def _sum(purchases: Iterable[Purchase], team: str, what: str) -> int:
 
 
 def _answers(
-    asked: Mapping[str, Asked], answered: Mapping[str, Answered], bought: Sequence[Purchase]
+    asked: Mapping[str, Asked],
+    answered: Mapping[str, Answered],
+    bought: Sequence[Purchase],
+    troubles: Sequence[Trouble],
 ) -> Iterator[str]:
     sent = {p.asked.call for p in bought}
     drawn: dict[tuple[str, str, int], float] = {}
@@ -277,7 +280,13 @@ def _answers(
             drawn[p.wish] = min(p.received.at, drawn.get(p.wish, inf))
             amounts[p.wish].add(p.images)
     for call, answer in answered.items():
-        if call in sent and (answer.outcome == "refused" or answer.why in UNSENT):
+        # At the end of a drain, a request may be refused although its purchase is being recorded.
+        is_drained = answer.why == "draining" and any(
+            t.kind == "stopped" and t.gateway == asked[call].gateway and t.at <= answer.at
+            for t in troubles
+        )
+        is_refused = answer.outcome == "refused" or answer.why in UNSENT
+        if call in sent and is_refused and not is_drained:
             yield f"{call} was refused ({answer.why}), but sent to the upstream"
         if answer.why.startswith("defect"):
             yield f"{call} failed by a {answer.why}"

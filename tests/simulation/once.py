@@ -87,7 +87,7 @@ def _shared(seen: Seen) -> Iterator[str]:
                 continue
             if other.received.at < one.ended_at:
                 yield f"{one.asked.call} and {other.asked.call} were bought at the same time"
-            elif one.answered and one.answered.outcome == "images":
+            elif one.how != "refused" and one.answered and one.answered.outcome == "images":
                 yield f"{other.asked.call} was bought although {one.asked.call} had its answer"
 
 

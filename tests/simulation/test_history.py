@@ -84,6 +84,9 @@ def test_a_refusal_buys_nothing() -> None:
     events = purchase("a", how="refused", drawn=False)[:-1]
     refused = Answered(at=6.0, clock=NOON, call="a", outcome="refused", why="insufficient_quota")
     assert "but sent" in found([*events, refused], books(0))[0]
+    drained = Answered(at=6.0, clock=NOON, call="a", outcome="failed", why="draining")
+    assert "but sent" in found([*events, drained], books(0))[0]
+    assert found([*events, drained, trouble("stopped", 5.0, 6.0, "g1")], books(0)) == []
 
 
 def test_one_call_is_sent_once() -> None:

@@ -38,6 +38,9 @@ def test_bought_again() -> None:
     assert "at the same time" in wrong(one, purchase("b", 1.0, prompt="apple"))[0]
     assert "had its answer" in wrong(one, purchase("b", 9.0, prompt="apple"))[0]
     assert wrong(one, purchase("b", 1.0, prompt="apple", fresh=True)) == []
+    refused = [*purchase("a", how="refused", drawn=False, prompt="apple")[:-1]]
+    joined = answered("a", 15.0, picture="b")
+    assert wrong(refused, purchase("b", 9.0, prompt="apple"), joined) == []
 
 
 def test_another_gateway_may_only_buy_again_while_a_lease_may_be_lost() -> None:

@@ -4,7 +4,9 @@ The heartbeat is shortened to hundredths of a second.
 """
 
 import asyncio
+import gc
 import socket
+import weakref
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from structlog.testing import capture_logs
 
 from gateway.core.model import Limits
 from gateway.upstream.sandbox import UpstreamFault
+from gateway.web.streams import MAX_WAITING_BYTES, EventStream
 from tests.support.events import COMMENT, events_of
 from tests.support.raw import RawAnswer, ask, request_bytes, wire
 from tests.support.rig import FLAT, PROMPT, Got, Rig, running_rig
@@ -262,6 +265,40 @@ async def test_a_stream_that_is_not_read_is_cut_and_loses_nothing(late: Rig) -> 
         await until(is_cut)
     assert pictures(await late.generate(key, stream=True)) == ["A" * 16_000_000]
     assert late.sandbox.counts.asked == 1
+
+
+async def test_partial_images_for_a_client_that_does_not_read_leave_nothing(
+    tmp_path: Path,
+) -> None:
+    """The newest few wait, the others are dropped, and the end leaves no garbage to collect."""
+    async with running_rig(tmp_path, FLAT, SERVER_UNREAD_SECONDS="1") as rig:
+        key, gone = await rig.key(cache=False), []
+        kept: list[int] = []
+        rig.gateway.public.beat_seconds = BEAT
+        rig.sandbox.settings.latency = 0.5
+        host, port = rig.url.removeprefix("http://").split(":")
+
+        def streams() -> list[EventStream]:
+            return [each for each in gc.get_objects() if isinstance(each, EventStream)]
+
+        gc.collect()
+        gc.disable()
+        try:
+            with socket.create_connection((host, int(port))) as unread:
+                unread.setblocking(False)
+                await asyncio.get_running_loop().sock_sendall(unread, stream_bytes(key))
+                await until(lambda: rig.sandbox.counts.in_flight == 1)
+                (stream,) = streams()
+                for _ in range(20):
+                    stream.pass_on(b"x" * 4_000_000)
+                kept.append(sum(map(len, stream._waiting)))
+                gone.append(weakref.ref(stream))
+                del stream
+                await until(lambda: not rig.gateway.proxy.in_flight)
+                await until(lambda: gone[0]() is None)
+        finally:
+            gc.enable()
+        assert kept[0] <= MAX_WAITING_BYTES
 
 
 async def test_a_drain_delivers_the_streams_under_way(tmp_path: Path) -> None:

@@ -365,7 +365,7 @@ class Proxy:
     async def _call_upstream(self, body: bytes, context: Context) -> tuple[Reply, ImageResponse]:
         """Call the upstream once. Raises UpstreamError unless it delivers images."""
         request, record, settings = context.request, context.record, context.settings.upstream
-        wanted = Wanted(request.n * request.partial_images, context.on_partial)
+        wanted = Wanted(request.n, request.n * request.partial_images, context.on_partial)
         with self.tracing.upstream(request, settings) as span:
             call = self.upstream.generate(body, record.id, settings, span.headers, wanted)
             reply = await measured_call(call, request.model, record, self.observer)

@@ -17,7 +17,6 @@ import socket
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from contextvars import ContextVar
-from typing import NamedTuple
 
 import aiohttp
 import structlog
@@ -32,10 +31,8 @@ from gateway.core.connect_errors import why_unreachable
 from gateway.core.deadline import Deadline
 from gateway.core.http_client import (
     NOTHING_SENT,
-    Allowance,
     joined,
     plain_session,
-    read_chunks,
 )
 from gateway.core.tasks import Service
 from gateway.core.upstream_errors import (
@@ -46,7 +43,7 @@ from gateway.core.upstream_errors import (
     UpstreamUnreachable,
 )
 from gateway.upstream.decompress import GZIP_MAGIC, inflate
-from gateway.upstream.events import END, TYPE, StreamedAnswer
+from gateway.upstream.events import END, TYPE, StreamedAnswer, are_events
 from gateway.upstream.port import NO_TRACE, NOTHING_WANTED, Reply, Wanted
 
 log = structlog.get_logger(source="upstream")
@@ -55,21 +52,30 @@ PROBE_SECONDS = 30
 """The interval of TCP keep-alive probes. An image takes minutes, and routers on the way drop silent
 connections."""
 
+GRACE_SECONDS = 0.5
+"""How long a stream that has all of its pictures, or an error, is read on, for excess."""
+
 LOOK_SECONDS = 1.0
 """How often a call looks whether its connection is still there."""
 
 
-class _Received(NamedTuple):
-    """A complete response as it came over the wire. Without chunks it was too long.
+class _Received:
+    """A response as far as it came over the wire.
 
-    `is_stream`: its events were read, or are in the chunks if they are compressed.
+    `is_stream`: its events were read as they came. Otherwise it is in the chunks.
     """
 
-    status: int
-    headers: dict[str, str]
-    encoding: str
-    chunks: list[bytes] | None
-    is_stream: bool
+    def __init__(self) -> None:
+        self.status = 0
+        self.headers: dict[str, str] = {}
+        self.encoding = ""
+        self.chunks: list[bytes] = []
+        self.is_stream = self.is_too_long = False
+
+    @property
+    def is_labelled(self) -> bool:
+        """Whether it says that it is a stream."""
+        return self.headers.get("content-type", "").lower().startswith(TYPE)
 
 
 class HttpUpstream(Service):
@@ -99,7 +105,8 @@ class HttpUpstream(Service):
     ) -> Reply:
         """See `gateway.upstream.port.Upstream`."""
         headers = {**_headers(settings.key, request_id), **trace}
-        streamed = StreamedAnswer(wanted)
+        received, streamed = _Received(), StreamedAnswer(wanted)
+        max_bytes = settings.max_response_bytes
         error: UpstreamError
         try:
             # This timer starts with the connection. Before that, the connector has its own.
@@ -107,7 +114,7 @@ class HttpUpstream(Service):
                 watch = _Watch(timer, settings.timeout_seconds)
                 on_connected = _connected.set(watch.begin)
                 try:
-                    received = await self._ask(body, headers, settings, streamed)
+                    await self._ask(body, headers, settings, received, streamed)
                 finally:
                     # Else the task's context refers to the task, which keeps its response alive.
                     _connected.reset(on_connected)
@@ -115,15 +122,20 @@ class HttpUpstream(Service):
         except NOTHING_SENT as failure:
             cause, detail = why_unreachable(failure)
             log.warning("upstream unreachable", id=request_id, cause=cause, detail=detail)
-            error = UpstreamUnreachable()
+            raise UpstreamUnreachable from None
         except (aiohttp.ClientError, OSError):  # a TimeoutError is an OSError
-            if streamed.completed:
-                return await _reply_of(streamed)
             is_late = timer.expired() and not watch.found_lost
             error = UpstreamTimeout() if is_late else UpstreamCut()
+            is_whole = False
         else:
-            # After the deadline: a complete response counts, however long this takes.
-            return await _reply(received, settings.max_response_bytes, streamed)
+            is_whole = not received.is_too_long
+            error = UpstreamUnknown(
+                upstream_status=200, reason="the response is longer than max_response_bytes"
+            )
+        # After the deadline: what has come counts, however long this takes.
+        reply = await _reply(received, is_whole, max_bytes, streamed)
+        if reply is not None:
+            return reply
         # Raised out here, so that it does not carry aiohttp's error.
         raise error
 
@@ -132,8 +144,9 @@ class HttpUpstream(Service):
         body: bytes,
         headers: dict[str, str],
         settings: UpstreamSettings,
+        received: _Received,
         streamed: StreamedAnswer,
-    ) -> _Received:
+    ) -> None:
         connect_seconds = min(settings.connect_seconds, settings.timeout_seconds)
         response = await self._session.post(
             URL(settings.url, encoded=True),
@@ -143,7 +156,7 @@ class HttpUpstream(Service):
             timeout=aiohttp.ClientTimeout(total=None, connect=connect_seconds),
         )
         try:
-            return await _receive(response, settings.max_response_bytes, streamed)
+            await _receive(response, settings.max_response_bytes, received, streamed)
         finally:
             response.close()
 
@@ -165,68 +178,89 @@ def _headers(api_key: str, request_id: str) -> dict[str, str]:
 
 
 async def _receive(
-    response: aiohttp.ClientResponse, max_bytes: int, streamed: StreamedAnswer
-) -> _Received:
+    response: aiohttp.ClientResponse,
+    max_bytes: int,
+    received: _Received,
+    streamed: StreamedAnswer,
+) -> None:
+    """Read a response to its end, or until nothing further in it counts."""
+    received.status = response.status
     # A lookup by name returns the first of several values.
-    headers = {name.lower(): response.headers[name] for name in response.headers}
-    encoding = ",".join(response.headers.getall("Content-Encoding", ())).lower()
-    kind, content = headers.get("content-type", "").lower(), response.content
-    is_stream = response.status == 200 and kind.startswith(TYPE)
-    if is_stream and encoding in ("", "identity"):
-        is_whole = await _read_events(content, max_bytes, streamed)
-        chunks: list[bytes] | None = [] if is_whole or streamed.completed else None
-    else:
-        chunks = await read_chunks(content, Allowance(max_bytes))
-    return _Received(response.status, headers, encoding, chunks, is_stream)
-
-
-async def _read_events(
-    content: aiohttp.StreamReader, max_bytes: int, streamed: StreamedAnswer
-) -> bool:
-    """Read a stream to its end. Returns False if it was too long: what it completed counts."""
+    received.headers = {name.lower(): response.headers[name] for name in response.headers}
+    received.encoding = ",".join(response.headers.getall("Content-Encoding", ())).lower()
+    may_be_stream = response.status == 200 and received.encoding in ("", "identity")
+    is_stream = None if may_be_stream else False
     left = max_bytes
-    async for chunk in content.iter_any():
-        streamed.feed(chunk[:left])
-        left -= len(chunk)
-        if left < 0:
-            return False
-        if streamed.is_over:
-            break
-    return True
+    try:
+        async with asyncio.timeout(None) as grace:
+            async for chunk in response.content.iter_any():
+                received.chunks.append(chunk[:left])
+                left -= len(chunk)
+                received.is_too_long = left < 0
+                if is_stream is None:
+                    is_stream = are_events(b"".join(received.chunks), received.is_labelled)
+                if is_stream:
+                    received.is_stream = True
+                    events, received.chunks = b"".join(received.chunks), []
+                    await _feed(streamed, events)
+                if left < 0 or streamed.is_over:
+                    return
+                if streamed.has_all and grace.when() is None:
+                    grace.reschedule(asyncio.get_running_loop().time() + GRACE_SECONDS)
+    except TimeoutError:
+        if not grace.expired():
+            raise
 
 
-async def _reply(received: _Received, max_bytes: int, streamed: StreamedAnswer) -> Reply:
-    body = b""
-    if received.chunks is not None:
-        body = await _inflated(await joined(received.chunks), received.encoding, max_bytes)
-    elif received.status == 200:  # any other status is clear without its body
-        raise UpstreamUnknown(
-            upstream_status=200, reason="the response is longer than max_response_bytes"
-        )
-    if not received.is_stream:
-        return Reply(received.status, received.headers, body)
-    streamed.feed(body)
-    streamed.feed(END)
-    return await _reply_of(streamed, received.headers)
+async def _feed(streamed: StreamedAnswer, chunk: bytes) -> None:
+    """Take the next bytes of a stream. Its large events are read in a thread."""
+    streamed.feed(chunk)
+    while streamed.unread:  # one by one: a deadline may end this in between
+        if streamed.is_slow():
+            streamed.take(await asyncio.to_thread(streamed.found))
+        else:
+            streamed.take(streamed.found())
 
 
-async def _reply_of(streamed: StreamedAnswer, headers: Mapping[str, str] = {}) -> Reply:
-    """The plain answer of a stream."""
-    body = await asyncio.to_thread(streamed.answer)
-    return Reply(200, {**headers, "content-type": "application/json"}, body)
+async def _reply(
+    received: _Received, is_whole: bool, max_bytes: int, streamed: StreamedAnswer
+) -> Reply | None:
+    """Return the reply, or None if the response broke off, or was too long, and so is worth none.
+
+    What a stream completed counts in any case.
+    """
+    body = await joined(received.chunks)
+    text, is_inflated = await _inflated(body, received.encoding, max_bytes)
+    if received.status == 200 and body and are_events(text, received.is_labelled):
+        received.is_stream = True
+        await _feed(streamed, text)
+    if received.is_stream:
+        if is_whole:
+            await _feed(streamed, END)
+        if not is_whole and not streamed.has_answer:
+            return None
+        answer = await asyncio.to_thread(streamed.answer)
+        return Reply(200, {**received.headers, "content-type": "application/json"}, answer)
+    if is_whole:
+        return Reply(received.status, received.headers, text if is_inflated else body)
+    # Any other status than 200 is clear without its body.
+    is_clear = received.is_too_long and received.status != 200
+    return Reply(received.status, received.headers, b"") if is_clear else None
 
 
-async def _inflated(body: bytes, encoding: str, max_bytes: int) -> bytes:
-    """Return the body inflated, or as it is if it does not have the encoding of its header.
+async def _inflated(body: bytes, encoding: str, max_bytes: int) -> tuple[bytes, bool]:
+    """Return the body inflated as far as it can be, and whether that is all of it.
 
-    The header may be wrong, and the body readable all the same.
+    It is returned as it is if it does not have the encoding of its header: the header may be wrong,
+    and the body readable all the same.
     """
     if body.startswith(GZIP_MAGIC):
         encoding = "gzip"
     if encoding not in ("", "identity"):
         with suppress(ValueError):
-            return await asyncio.to_thread(inflate, body, encoding, max_bytes)
-    return body
+            text, is_all = await asyncio.to_thread(inflate, body, encoding, max_bytes)
+            return (text, is_all) if text or is_all else (body, False)
+    return body, False
 
 
 class _Watch:

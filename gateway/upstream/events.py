@@ -7,8 +7,11 @@ is worth the pictures that it has completed.
 Each completed event has the `usage` of its own picture: they are added up.
 """
 
+import re
 from collections.abc import Collection, Iterator, Sequence
-from typing import Any
+from contextlib import suppress
+from math import inf
+from typing import Any, NamedTuple
 
 from msgspec import DecodeError, Raw, json
 
@@ -23,9 +26,20 @@ END = b"\n\n"
 """Ends the last event of a stream that is not cut, even if the upstream does not."""
 
 PARTIAL, COMPLETED = b"image_generation.partial_image", b"image_generation.completed"
+ERROR = b"error"
 
 MOST_LINES = 20_000
 """The most lines of a stream, comments included: real ones have a few for each event."""
+
+LARGE_BYTES = 262_144
+"""A longer event is read in a thread."""
+
+MAX_PARTIAL_BYTES = 8_388_608
+"""A longer partial image is dropped: it is a mere preview."""
+
+MAX_REST = 65_536
+"""An event whose fields without its pictures are longer is not parsed as it arrives, because the
+parser keeps Python's lock. A completed one is parsed at the end, whatever its length."""
 
 MAX_USAGE_BYTES = 16_384
 """The longest `usage` that is read."""
@@ -34,9 +48,25 @@ _DONE = b"[DONE]"
 _OF_EVENTS = ("type", "created_at", "usage")
 _OF_PICTURES = ("b64_json", "url", "revised_prompt")
 _FIELD_BYTES = len(b"event: ")
+_LINE = re.compile(rb"(event|data|id|retry)?:")
+_BLANK = b"\xef\xbb\xbf \t\r\n"
+_MAX_BLANK = 4_096
 
 _FIELDS = json.Decoder(dict[str, Raw])
 _TEXT = json.Decoder(str)
+
+
+def are_events(start: bytes, is_labelled: bool) -> bool | None:
+    """Whether a body with this start is a stream of events, whatever its label says.
+
+    None: it takes more bytes to tell.
+    """
+    first = start[:_MAX_BLANK].lstrip(_BLANK)
+    if is_labelled and first:
+        return not first.startswith((b"{", b"[", b"\x1f"))
+    if _LINE.match(first):
+        return True
+    return None if len(first) < _FIELD_BYTES and len(start) < _MAX_BLANK else is_labelled
 
 
 class EventReader:
@@ -55,12 +85,8 @@ class EventReader:
 
     def feed(self, chunk: bytes) -> Iterator[tuple[bytes, list[bytes]]]:
         """Yield the name and the data of each event that ends in this chunk."""
-        chunk = self._with_newlines(chunk)
-        self._lines += chunk.count(b"\n")
-        if self._lines > MOST_LINES:
-            self.is_full = True
-            return
-        *ended, rest = chunk.split(b"\n")
+        *ended, rest = self._with_newlines(chunk).split(b"\n", MOST_LINES - self._lines)
+        self._lines += len(ended)
         for end in ended:
             line, self._line = [*self._line, end], []
             if any(line):
@@ -69,7 +95,9 @@ class EventReader:
             name, data, self._name, self._data = self._name, self._data, b"", []
             if data:
                 yield name, data
-        if rest:
+        if b"\n" in rest:
+            self.is_full = True
+        elif rest:
             self._line.append(rest)
 
     def _with_newlines(self, chunk: bytes) -> bytes:
@@ -94,9 +122,11 @@ class EventReader:
 
 
 class StreamedAnswer:
-    """Collects the events of an answer. `is_over`: nothing that is read comes any more.
+    """Collects the events of an answer.
 
-    `completed` has the data of the completed events, each in pieces.
+    `completed` has the data of the completed events, each in pieces, `unread` the name and the data
+    of those that nobody has looked at. `is_over`: nothing that is
+    read comes any more. `has_all`: it is complete or has failed, and only excess may come.
     """
 
     def __init__(self, wanted: Wanted) -> None:
@@ -104,6 +134,7 @@ class StreamedAnswer:
         self._reader = EventReader()
         self._is_done = False
         self._error = b""
+        self.unread: list[tuple[bytes, list[bytes]]] = []
         self._wanted = wanted
         self._partial_images = 0
 
@@ -111,34 +142,55 @@ class StreamedAnswer:
     def is_over(self) -> bool:
         return self._is_done or self._reader.is_full
 
-    def feed(self, chunk: bytes) -> None:
-        """Take the next bytes of the stream."""
-        for name, data in self._reader.feed(chunk):
-            if name == COMPLETED:  # joined later: that takes long for a large one
-                self.completed.append(data)
-            else:
-                self._take(name, b"".join(data))
+    @property
+    def has_all(self) -> bool:
+        return bool(self._error) or 0 < self._wanted.images <= len(self.completed)
 
-    def _take(self, name: bytes, data: bytes) -> None:
-        if data.strip() == _DONE:
-            self._is_done = True
-            return
-        event = _Event(data)
-        kind = name if name == PARTIAL else _text(event.fields.get("type"))
-        if kind == COMPLETED:
-            self.completed.append([data])
-        elif kind == PARTIAL:
+    @property
+    def has_answer(self) -> bool:
+        """Whether it has a picture or an error, or may have one, even if it broke off."""
+        return bool(self.completed or self._error or self.unread)
+
+    def feed(self, chunk: bytes) -> None:
+        """Take the next bytes of the stream. Its events are `unread` until `take`."""
+        self.unread += self._reader.feed(chunk)
+
+    def is_slow(self) -> bool:
+        """Whether the next unread event takes long to find out about."""
+        name, data = self.unread[0]
+        return name != COMPLETED and sum(map(len, data)) >= LARGE_BYTES
+
+    def found(self) -> "Found":
+        """Find out what the next unread event is. It changes nothing, so it may run in a thread."""
+        return _found(*self.unread[0])
+
+    def take(self, found: "Found") -> None:
+        """Take the next unread event."""
+        del self.unread[0]
+        self._take(found)
+        if found.kind == PARTIAL:
+            self._pass_on(found.line)
+
+    def _pass_on(self, line: bytes) -> None:
+        if line and self._partial_images < self._wanted.partial_images:
             self._partial_images += 1
-            if event.fields and self._partial_images <= self._wanted.partial_images:
-                self._wanted.on_partial(event.line())
-        elif "error" in event.fields or name == b"error":
-            self._error = data
+            self._wanted.on_partial(line)
+
+    def _take(self, found: "Found") -> None:
+        if found.kind == COMPLETED:
+            self.completed.append(found.data)
+        elif found.kind == ERROR:
+            self._error = b"".join(found.data)[: MAX_REST + 1]
+        elif found.kind == _DONE:
+            self._is_done = True
 
     def answer(self) -> bytes:
         """Return the plain answer. Run it off the event loop.
 
         Without a completed event that is the upstream's error, or nothing.
         """
+        for name, data in self.unread:
+            self._take(_found(name, data))
         found = [_Event(b"".join(data)).mended() for data in self.completed]
         events = [event for event in found if event.fields]
         if not events:
@@ -154,15 +206,48 @@ class StreamedAnswer:
         return b"".join((b'{"data":[', items, b"]", b"," if common else b"", rest))
 
 
-class _Event:
-    """The data of an event, with marks in the place of pictures. Without fields it is no object."""
+class Found(NamedTuple):
+    """An event: its kind, its data in pieces, and a partial image as JSON on one line."""
 
-    def __init__(self, data: bytes) -> None:
+    kind: bytes
+    data: list[bytes]
+    line: bytes = b""
+
+
+def _found(name: bytes, pieces: list[bytes]) -> Found:
+    """Find out what an event is. One that cannot be read may be a picture, which was paid for."""
+    if name == COMPLETED or (name == PARTIAL and sum(map(len, pieces)) > MAX_PARTIAL_BYTES):
+        return Found(name, pieces)  # joined later: that takes long for a large one
+    data = b"".join(pieces)
+    if data.strip() == _DONE:
+        return Found(_DONE, [])
+    event = _Event(data, MAX_REST)
+    kind = name if name in (PARTIAL, COMPLETED) else _text(event.fields.get("type"))
+    if kind == COMPLETED or (not event.fields and name != PARTIAL and event.mentions(COMPLETED)):
+        return Found(COMPLETED, [data])
+    if kind == PARTIAL:
+        return Found(PARTIAL, [], event.line() if event.fields else b"")
+    if ERROR in (name, kind) or bytes(event.fields.get("error", b"null")) != b"null":
+        return Found(ERROR, [data])
+    return Found(b"", [])
+
+
+class _Event:
+    """The data of an event, with marks in the place of pictures.
+
+    Without fields it is no object, or is longer than `most` without its pictures.
+    """
+
+    def __init__(self, data: bytes, most: float = inf) -> None:
         self._marked = MarkedBody(data)
-        try:
-            self.fields = _FIELDS.decode(self._marked.rest.decode())
-        except (DecodeError, UnicodeDecodeError, RecursionError):
-            self.fields = {}
+        self.fields: dict[str, Raw] = {}
+        if len(self._marked.rest) <= most:
+            with suppress(DecodeError, UnicodeDecodeError, RecursionError):
+                self.fields = _FIELDS.decode(self._marked.rest.decode())
+
+    def mentions(self, kind: bytes) -> bool:
+        """Whether the name of a kind stands anywhere in it, but for its pictures."""
+        return b'"%b"' % kind in self._marked.rest
 
     def mended(self) -> "_Event":
         """The event without the faults in its form: it was paid for all the same."""

@@ -30,8 +30,12 @@ def no_partial(event: bytes) -> None:
 
 
 class Wanted(Struct, frozen=True):
-    """What a request wants of a stream: at most so many `partial_images`, all pictures together."""
+    """What a request wants of a stream: at most so many `partial_images`, all pictures together.
 
+    The stream has all of it once so many `images` are complete; with 0 only its end tells.
+    """
+
+    images: int = 0
     partial_images: int = 0
     on_partial: OnPartial = no_partial
 

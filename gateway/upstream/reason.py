@@ -41,6 +41,8 @@ _CODES = ("code", "error_code", "type", "status", "reason", "error")
 _INNER = ("error", "errors", "fault", "data")
 _NESTED = (*_INNER, "message", "detail", "details", "innererror", "inner_error", "cause")
 
+_DATA = re.compile(r"[A-Za-z0-9+/=_-]{101}")
+"""Part of a picture, or of other data: no word is so long."""
 _UNKNOWN = "\ufffd"
 _CODE = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _CHARSET = re.compile(r"charset=[\"']?([a-z0-9_-]{1,20})", re.IGNORECASE)
@@ -73,7 +75,9 @@ class Said(Struct, frozen=True):
 
     @property
     def reason(self) -> str | None:
-        """The words, at most `MAX_REASON` characters. None without any."""
+        """The words, at most `MAX_REASON` characters. None without any, or with data in them."""
+        if _DATA.search(self.words):
+            return None
         cut = self.words if len(self.words) <= MAX_REASON else f"{self.words[: MAX_REASON - 1]}…"
         return cut or None
 

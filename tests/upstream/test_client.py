@@ -503,6 +503,68 @@ async def test_a_stream_is_read_to_its_end_or_its_mark() -> None:
     assert (reply.body, reply.headers["content-type"]) == (PLAIN, "application/json")
 
 
+ERROR = b'event: error\ndata: {"error":{"code":"moderation_blocked"}}\n\n'
+JSON_HEAD = STREAM.replace(b"text/event-stream", b"application/json")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        STREAM + PLAIN,
+        STREAM + b"\n " + PLAIN,
+        JSON_HEAD + PICTURE,
+        JSON_HEAD + b": hi\n\n" + PICTURE,
+        STREAM + gzip.compress(PICTURE),
+        JSON_HEAD + gzip.compress(PICTURE),
+        STREAM + gzip.compress(PLAIN),
+        STREAM + gzip.compress(PICTURE + os.urandom(300))[:-100],
+        STREAM.replace(b"\r\n\r\n", b"\r\nContent-Length: 9000\r\n\r\n")
+        + gzip.compress(PICTURE + os.urandom(300))[:-100],
+        STREAM.replace(b"\r\n\r\n", b"\r\nContent-Encoding: gzip\r\n\r\n") + PICTURE,
+    ],
+)
+async def test_a_picture_counts_whatever_the_label_says(answer: bytes) -> None:
+    assert (await reply_to(answer)).body.strip() == PLAIN
+
+
+async def test_an_error_counts_whatever_the_label_says() -> None:
+    error = b'{"error":{"code":"moderation_blocked"}}'
+    for answer in (STREAM + error, JSON_HEAD + ERROR, STREAM + gzip.compress(ERROR)):
+        assert (await reply_to(answer)).body == error
+
+
+@pytest.mark.parametrize("stays", [True, False])
+@pytest.mark.parametrize("events", [ERROR, PICTURE])
+async def test_a_stream_that_has_failed_or_has_all_pictures_is_over(
+    events: bytes, stays: bool
+) -> None:
+    """Its connection may stay open, or be cut."""
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await upstream.hear(reader)
+        writer.write(STREAM.replace(b"\r\n\r\n", b"\r\nContent-Length: 9000\r\n\r\n") + events)
+        await writer.drain()
+        if stays:
+            await asyncio.sleep(60)
+
+    async with line(talk, timeout=60) as upstream, asyncio.timeout(20):
+        reply = await upstream.generate(BODY, "request-1", upstream.settings, wanted=Wanted(1))
+    assert reply.body in (PLAIN, b'{"error":{"code":"moderation_blocked"}}')
+
+
+async def test_excess_that_comes_at_once_counts() -> None:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await upstream.hear(reader)
+        for _ in range(2):
+            writer.write((b"" if _ else STREAM) + PICTURE)
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(60)
+
+    async with line(talk, timeout=60) as upstream, asyncio.timeout(20):
+        reply = await upstream.generate(BODY, "request-1", upstream.settings, wanted=Wanted(1))
+    assert reply.body.count(b"QUJD") == 2
+
+
 async def test_partial_images_are_passed_on_before_the_stream_ends() -> None:
     passed = asyncio.Event()
 
@@ -521,7 +583,7 @@ async def test_partial_images_are_passed_on_before_the_stream_ends() -> None:
             passed.set()
 
         reply = await upstream.generate(
-            BODY, "request-1", upstream.settings, wanted=Wanted(1, on_partial)
+            BODY, "request-1", upstream.settings, wanted=Wanted(1, 1, on_partial)
         )
     assert (partial, reply.body) == ([b'{"b64_json":"QUJD"}'], PLAIN)
 

@@ -10,7 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.quota.image_response import read_response
-from gateway.upstream.events import END, MOST_LINES, EventReader, StreamedAnswer
+from gateway.upstream.events import (
+    END,
+    LARGE_BYTES,
+    MAX_PARTIAL_BYTES,
+    MAX_REST,
+    MOST_LINES,
+    EventReader,
+    StreamedAnswer,
+)
 from gateway.upstream.port import Wanted
 
 COMPLETED, PARTIAL = "image_generation.completed", "image_generation.partial_image"
@@ -43,10 +51,16 @@ def event(kind: str = COMPLETED, *, named: bool = True, **data: Any) -> bytes:
 def collected(*events: bytes) -> tuple[StreamedAnswer, list[Any]]:
     """What a stream of these events leaves, and its partial images."""
     partial: list[Any] = []
-    streamed = StreamedAnswer(Wanted(2, lambda data: partial.append(json.loads(data))))
-    for each in events:
-        streamed.feed(each)
+    streamed = StreamedAnswer(Wanted(0, 2, lambda data: partial.append(json.loads(data))))
+    feed(streamed, *events)
     return streamed, partial
+
+
+def feed(streamed: StreamedAnswer, *chunks: bytes) -> None:
+    for chunk in chunks:
+        streamed.feed(chunk)
+        while streamed.unread:
+            streamed.take(streamed.found())
 
 
 def answer(*events: bytes) -> Any:
@@ -79,6 +93,13 @@ def test_a_stream_of_too_many_lines_is_not_read_further() -> None:
     assert not reader.is_full
     assert not list(reader.feed(b"data: x\n\n"))
     assert reader.is_full
+
+
+def test_what_was_complete_before_the_limit_of_lines_counts() -> None:
+    late = event(b64_json="Qg==")
+    streamed, _ = collected(event(b64_json="QQ==") + b"\n" * MOST_LINES + late, late)
+    assert streamed.is_over
+    assert json.loads(streamed.answer()) == {"data": [{"b64_json": "QQ=="}]}
 
 
 @pytest.mark.parametrize("named", [True, False])
@@ -140,13 +161,41 @@ def test_partial_images_are_passed_on_as_they_are() -> None:
 
 def test_a_partial_image_is_one_line_of_json_or_none() -> None:
     lines: list[bytes] = []
-    streamed = StreamedAnswer(Wanted(9, lines.append))
+    streamed = StreamedAnswer(Wanted(0, 9, lines.append))
     for data in (b'{"a":\n 1}', b"{", b"[1]", b'{"b64_json":"\x01"}', b"\xff"):
         lined = b"\ndata: ".join(data.split(b"\n"))
-        streamed.feed(b"event: %b\ndata: %b\n\n" % (PARTIAL.encode(), lined))
+        feed(streamed, b"event: %b\ndata: %b\n\n" % (PARTIAL.encode(), lined))
     assert [line for line in lines if b"\n" in line] == []
     assert lines[0] == b'{"a":1}'
     assert streamed.completed == []
+
+
+def test_partial_images_that_are_too_long_are_dropped() -> None:
+    data = ["A" * size for size in (2 * LARGE_BYTES, MAX_PARTIAL_BYTES, 4)]
+    _, partial = collected(*(event(PARTIAL, b64_json=each) for each in data))
+    assert [each["b64_json"] for each in partial] == [data[0], data[2]]
+
+
+def test_fields_that_take_long_to_parse_are_not_parsed_as_they_come() -> None:
+    many: dict[str, Any] = dict.fromkeys(map(str, range(MAX_REST // 4)), 0)
+    streamed, partial = collected(event(PARTIAL, b64_json="QQ==", **many))
+    assert (partial, streamed.has_answer) == ([], False)
+    assert answer(event(named=False, b64_json="QQ==", **many))["data"][0]["b64_json"] == "QQ=="
+    error = event("error", error={"code": "x"}, **many)
+    assert len(collected(error)[0].answer()) <= MAX_REST + 1
+
+
+def test_a_deadline_loses_no_event_that_has_arrived() -> None:
+    streamed = StreamedAnswer(Wanted())
+    streamed.feed(event(PARTIAL, b64_json="A" * LARGE_BYTES) + event(b64_json="QQ=="))
+    assert streamed.is_slow()
+    assert streamed.has_answer
+    assert json.loads(streamed.answer()) == {"data": [{"b64_json": "QQ=="}]}
+
+
+def test_an_error_that_is_null_is_none() -> None:
+    streamed, _ = collected(event("image_generation.started", error=None))
+    assert not streamed.has_all
 
 
 def test_what_comes_after_done_does_not_matter() -> None:

@@ -240,9 +240,9 @@ def test_a_refusal_of_another_shape_gets_openais(
 
 
 def test_a_longer_refusal_keeps_its_reason() -> None:
-    body = json.dumps({"error": {"message": "x" * MAX_REFUSAL_BYTES, "code": "long"}}).encode()
+    body = json.dumps({"error": {"message": "x " * MAX_REFUSAL_BYTES, "code": "long"}}).encode()
     error = refused(body)["error"]
-    assert error == {"message": "x" * 499 + "…", "type": "upstream_error", "param": None} | {
+    assert error == {"message": "x " * 249 + "x…", "type": "upstream_error", "param": None} | {
         "code": "long"
     }
 

@@ -130,6 +130,13 @@ def test_a_reason_has_at_most_500_characters() -> None:
     assert said("é" * MAX_REASON).reason == "é" * MAX_REASON
 
 
+def test_the_data_of_a_picture_are_no_reason() -> None:
+    data = b64encode(bytes(range(256))).decode()
+    for body in (data, f'{{"data":[{{"b64_json":"{data}', {"error": {"message": f"No: {data}."}}):
+        assert said(body).reason is None
+    assert said("x" * 100).reason == "x" * 100
+
+
 def test_of_a_large_body_only_the_beginning_is_read() -> None:
     assert said("a " * MAX_BYTES).reason
     assert said("é" * MAX_BYTES).reason  # cut in the middle of a character

@@ -162,11 +162,15 @@ def _above_limits(
 
 
 def _was_cut(purchase: Purchase, later: Purchase, troubles: Iterable[Trouble]) -> bool:
-    """Whether a drain had ended the call before the later one: its upstream may go on drawing."""
+    """Whether a drain may have ended the call before the later one: its upstream may go on drawing.
+
+    It ends the calls that are left some time before the process ends.
+    """
     return any(
         t.kind == "stopped"
         and t.gateway == purchase.asked.gateway
-        and purchase.received.at <= t.until <= later.received.at
+        and purchase.received.at <= t.until
+        and t.at <= later.received.at
         for t in troubles
     )
 
@@ -280,9 +284,12 @@ def _answers(
             drawn[p.wish] = min(p.received.at, drawn.get(p.wish, inf))
             amounts[p.wish].add(p.images)
     for call, answer in answered.items():
-        # At the end of a drain, a request may be refused although its purchase is being recorded.
+        # At the end of a drain, a request may be refused although its purchase is being recorded,
+        # and so may one whose purchase the store has forgotten.
         is_drained = answer.why == "draining" and any(
-            t.kind == "stopped" and t.gateway == asked[call].gateway and t.at <= answer.at
+            t.kind in ("stopped", "went back")
+            and t.gateway in ("", asked[call].gateway)
+            and t.at <= answer.at
             for t in troubles
         )
         is_refused = answer.outcome == "refused" or answer.why in UNSENT

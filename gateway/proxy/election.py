@@ -317,12 +317,14 @@ class SharedElection(Service):
         for lease in [lease for lease, (_, since) in self._unsent.items() if since < oldest]:
             self._forget(lease)
         for batch in _batches(self._unsent):
-            await self.leases.end([(lease, self._unsent[lease][0]) for lease in batch])
+            messages = [(lease, self._unsent[lease][0]) for lease in batch if lease in self._unsent]
+            if messages:
+                await self.leases.end(messages)
             for lease in batch:
                 self._forget(lease)
 
     def _forget(self, lease: Lease) -> None:
-        del self._unsent[lease]
+        self._unsent.pop(lease, None)  # another call may have sent it meanwhile
         self._held.discard(lease)
 
     async def _listen(self) -> None:

@@ -83,6 +83,7 @@ class OpenOperations(Service):
     _running: dict[str, asyncio.Future[Bought]] = field(default_factory=dict)
     _kept: OrderedDict[str, Ticket] = field(default_factory=OrderedDict)
     _kept_bytes: int = 0
+    _delivered: set[str] = field(default_factory=set)
     _handed: dict[str, tuple[str, float]] = field(default_factory=dict)
     _open: set[Ticket] = field(default_factory=set)
     background: Background = field(default_factory=lambda: Background("operations"))
@@ -218,7 +219,11 @@ class OpenOperations(Service):
         if not whole:
             self.left(ticket)
         elif ticket.operation is not None and ticket.claims and not ticket.is_over:
-            self._drop(ticket.operation.id)
+            if self.leases is None:
+                self._drop(ticket.operation.id)
+            elif ticket.operation.id in self._kept:
+                # A later retry at another gateway may have taken it over: the store tells.
+                self._delivered.add(ticket.operation.id)
             self.ledger.note(Deliver(record=ticket.name, id=ticket.id))
         self._close(ticket)
 
@@ -305,6 +310,7 @@ class OpenOperations(Service):
             self._drop(next(iter(self._kept)))
 
     def _drop(self, id: str) -> None:
+        self._delivered.discard(id)
         ticket = self._kept.pop(id, None)
         if ticket is not None and ticket.bought is not None:
             self._kept_bytes -= len(ticket.bought.body)
@@ -331,6 +337,8 @@ class OpenOperations(Service):
                 continue
             id = ticket.operation.id
             found = operations.get(id)
+            if found is None and id in self._delivered:
+                self._drop(id)
             if found is None or found.claimant in ("", self.gateway):
                 continue
             # Once more for another claim: the one before may have fetched it, and left.

@@ -3,11 +3,12 @@
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from gateway.config.store_url import parse_store_url
 from gateway.core.errors import Draining, StoreUnavailable
@@ -167,15 +168,26 @@ class Handing:
         self.given += 1
 
 
-async def test_an_answer_is_handed_over_again_to_whoever_takes_it_over_next(
-    tmp_path: Path,
-) -> None:
+@dataclass
+class Left:
+    """A running purchase of gateway "there", whose client left."""
+
+    ledger: Ledger
+    there: OpenOperations
+    leases: Handing
+    record: str
+    end: Callable[[], Awaitable[None]]
+    """Settles it, with an answer."""
+
+
+@pytest.fixture
+async def left(tmp_path: Path) -> AsyncIterator[Left]:
     leases = Handing()
     async with (
         SqliteStore(tmp_path / "gateway.db") as store,
         Ledger(store.accounts, spread=random.random) as ledger,
+        OpenOperations(ledger, leases, "there", time.time) as there,  # type: ignore[arg-type]
     ):
-        there = OpenOperations(ledger, leases, "there", time.time)  # type: ignore[arg-type]
         buying = reserve("first", wish=wish(gateway="there"))
         held = await ledger.reserve(buying)
         assert isinstance(held, Held)
@@ -183,15 +195,38 @@ async def test_an_answer_is_handed_over_again_to_whoever_takes_it_over_next(
         there.ask(ticket, buying)
         there.begin(ticket, buying, held.at)
         there.left(ticket)
-        noted = await ledger.finish(buying.settle(held.at, 1, 40_000))
-        bought = Bought(body=ANSWER, images=1, cost=40_000, at=time.time())
-        there.bought(ticket, bought, noted, 600.0, is_found=False)
-        async with there:
-            for number, name in enumerate(("second", "third"), 1):
-                claiming = reserve(name, wish=wish())
-                assert isinstance(await ledger.reserve(claiming), Taken)
-                await until(lambda number=number: leases.given == number, 5)  # type: ignore[misc]
-                await ledger.finish(Leave(record=claiming.record, id=name))
+
+        async def end() -> None:
+            noted = await ledger.finish(buying.settle(held.at, 1, 40_000))
+            bought = Bought(body=ANSWER, images=1, cost=40_000, at=time.time())
+            there.bought(ticket, bought, noted, 600.0, is_found=False)
+
+        yield Left(ledger, there, leases, buying.record, end)
+
+
+async def test_an_answer_is_handed_over_again_to_whoever_takes_it_over_next(left: Left) -> None:
+    await left.end()
+    for number, name in enumerate(("second", "third"), 1):
+        assert isinstance(await left.ledger.reserve(reserve(name, wish=wish())), Taken)
+        await until(lambda number=number: left.leases.given == number, 5)  # type: ignore[misc]
+        await left.ledger.finish(Leave(record=left.record, id=name))
+
+
+async def test_an_answer_stays_for_a_retry_that_took_it_over_from_another(left: Left) -> None:
+    """The first one got it all the same, but nobody knows whether its client was still there."""
+    retry, ticket = wish(is_retry=True), Ticket(RequestRecord(id="r2", started=0.0))
+    claiming = reserve("second", wish=replace(retry, gateway="there"))
+    left.there.ask(ticket, claiming)
+    taken = await left.ledger.reserve(claiming)
+    assert isinstance(taken, Taken)
+    assert isinstance(taken.found, Found)
+    got = asyncio.create_task(left.there.take_over(ticket, taken.found.operation))
+    await asyncio.sleep(0)
+    assert isinstance(await left.ledger.reserve(reserve("third", wish=retry)), Taken)
+    await left.end()
+    assert await got is not None
+    left.there.sent(ticket, whole=True)
+    await until(lambda: left.leases.given == 1, 5)
 
 
 async def test_a_request_that_took_over_another_gateways_purchase_fails_like_it(

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import re
+import signal
 from collections.abc import AsyncIterator, Generator
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,9 @@ def pytest_configure(config: pytest.Config) -> None:
     # Otherwise asyncio creates a loop when pytest-asyncio asks for the former one. Nobody closes
     # it, and the warning about that fails any later test.
     asyncio.set_event_loop(None)
+    # A shell lets what runs in its background ignore SIGINT, and all programs that this starts.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     # A slow machine must not fail a test. Random examples are repeats too.
     examples = 25 if config.getoption("--repeats") <= QUICK_REPEATS else 200
     settings.register_profile(

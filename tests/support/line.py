@@ -3,7 +3,6 @@
 import json
 import os
 import pty
-import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -25,11 +24,6 @@ images_per_day = 200
 """
 PROGRAM = [sys.executable, "-m", "gateway"]
 CODE = ROOT
-
-
-def heed_interrupts() -> None:
-    """Undo that a shell lets programs in its background ignore SIGINT, as this one may be."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 class Line:
@@ -98,7 +92,6 @@ class Line:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            preexec_fn=heed_interrupts,
         )
 
     def key(self, team: str = "design") -> str:

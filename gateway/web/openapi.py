@@ -166,7 +166,9 @@ def _responses(route: Route[Any], security: str) -> dict[str, Any]:
     if route.has_csv:
         content["text/csv"] = {"schema": {"type": "string"}}
     if route.has_events:
-        content["text/event-stream"] = {"schema": {"type": "string"}}
+        # The schema is that of one event: OpenAPI 3.1 itself says nothing of streams.
+        event = {name: {"type": "string"} for name in ("event", "data")}
+        content["text/event-stream"] = {"schema": {"type": "object", "properties": event}}
     good = {route.status, 201} if route.method == "PUT" else {route.status}
     error = {"application/json": {"schema": _schema(ErrorBody)}}
     described = errors.descriptions(_errors(route, security))

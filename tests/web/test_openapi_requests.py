@@ -65,7 +65,8 @@ def _ask_all(
             sent[operation.path, answer.status_code] += 1
             cache = answer.headers.get("cache-status", [""])[0]
             if answer.status_code == 200 and cache.startswith("gateway; fwd"):
-                bought += len(json.loads(answer.content)["data"])
+                completed = answer.content.count(b"event: image_generation.completed\n")
+                bought += completed or len(json.loads(answer.content)["data"])
             # A query may be so long that the line is refused before its parameters are read.
             if is_invalid and answer.status_code != 431:
                 case.validate_response(answer, checks=[checks.negative_data_rejection])

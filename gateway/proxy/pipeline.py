@@ -8,6 +8,8 @@ This file puts the steps in order and waits for them. Each decision is a pure fu
 subject; counting, logging and measuring belong to the observer. Errors are raised where they occur
 and rendered once, in `gateway.web`.
 
+A request with a name claims it before it flies (`gateway.proxy.named`), and then goes the same way.
+
 Everything that costs money happens in `_buy`, which runs in a task of its own: a client that hangs
 up ends its wait, never the purchase.
 """

@@ -85,7 +85,7 @@ class KeyFileWatcher(Service):
         except ValueError as error:
             self._found = str(error)
             if self._found != former:
-                log.error("upstream key kept", fault=self._found)  # noqa: TRY400
+                log.error("upstream key kept", fault=self._found)  # noqa: TRY400 - it says it all
             return None
         if self._found != former or self._found == settings.api_key:
             return None
